@@ -1,0 +1,177 @@
+import type { dynamic } from "@pulumi/pulumi";
+import { clusterEndpoint } from "../lxd/cluster-endpoint";
+import { LxdClient } from "../lxd/client";
+import { Deadline } from "../support/deadline";
+import { withoutUndefined } from "../support/equality";
+import { hasCode, type IncompleteError, messageOf } from "../support/errors";
+import { redact } from "../support/redact";
+import { connect } from "../transport/pool";
+import { type Bookkeeping, bookkeepingChanged } from "./bookkeeping";
+import { checkProperties } from "./check";
+import type { Context, Lifecycle } from "./lifecycle";
+import { type EngineLog, engineLog } from "./progress";
+import { containsUnknown } from "./unknowns";
+
+type Properties = Record<string, unknown>;
+
+type Call = "create" | "read" | "update" | "delete";
+
+/** What the adapter keeps in state besides a lifecycle's inputs and outputs. */
+interface Kept {
+  schemaVersion: number;
+  /** Why the object is not yet as wanted; absent when it is. The engine's own mark for this is cleared by a refresh. */
+  unfinished?: string;
+}
+
+/** Makes a dynamic provider of a lifecycle: everything that has to do with Pulumi's protocol happens here. */
+export function dynamicProvider<Inputs extends object, Outputs extends object>(
+  lifecycle: Lifecycle<Inputs, Outputs>,
+  log: EngineLog = engineLog(),
+): Required<Omit<dynamic.ResourceProvider, "configure">> {
+  type State = Inputs & Outputs & Kept;
+
+  const stateOf = (inputs: Inputs, outputs: Outputs, unfinished?: string): Properties =>
+    withoutUndefined({ ...inputs, ...outputs, schemaVersion: lifecycle.schemaVersion, unfinished }) as Properties;
+
+  /** Runs one call with its deadline; what goes wrong is told without secrets. */
+  const call = async <Result>(
+    name: Call,
+    properties: Properties,
+    work: (context: Context) => Promise<Result>,
+  ): Promise<Result> => {
+    const { timeouts } = properties as Bookkeeping;
+    const urn = String(properties["__urn"] ?? "");
+    const deadline = new Deadline(timeouts?.[name] ?? lifecycle.timeouts[name], `${lifecycle.kind} ${name}`);
+    const patient = name !== "read";
+    const context: Context = {
+      deadline,
+      urn,
+      progress: (text) => log.progress(urn, redact(text, properties)),
+      warn: (text) => log.warn(urn, redact(text, properties)),
+      host: (connection) => connect(connection, { deadline, patient }),
+      lxd: async (at) => {
+        const endpoints = "endpoints" in at ? at.endpoints : [at];
+        return new LxdClient(await clusterEndpoint(endpoints, { deadline, patient }), deadline);
+      },
+    };
+    try {
+      return await work(context);
+    } catch (error) {
+      throw redacted(error, properties);
+    }
+  };
+
+  /** For `create` and `update`: an object that exists but is unfinished is kept in state, with the reason. */
+  const keepUnfinished = async (properties: Properties, inputs: Inputs, work: () => Promise<Properties>): Promise<Properties> => {
+    try {
+      return await work();
+    } catch (error) {
+      if (!hasCode(error, "incomplete")) {
+        throw error;
+      }
+      const incomplete = error as unknown as IncompleteError<Outputs>;
+      const reason = redact(incomplete.message, properties);
+      throw Object.assign(new Error(reason), {
+        id: incomplete.id,
+        properties: { ...stateOf(inputs, incomplete.outputs, reason), ...internal(properties) },
+        reasons: [reason],
+      });
+    }
+  };
+
+  return {
+    async check(_olds: Properties, news: Properties) {
+      const { inputs, failures, complete } = checkProperties(lifecycle.schema, external(news));
+      if (complete) {
+        failures.push(...(lifecycle.checkTogether?.(inputs as Inputs) ?? []));
+      }
+      return {
+        inputs: { ...inputs, ...internal(news) },
+        failures: failures.map(({ property, reason }) => ({ property, reason: redact(`${property} ${reason}`, news) })),
+      };
+    },
+
+    async diff(_id: string, olds: Properties, news: Properties) {
+      const state = external(olds) as State;
+      const wanted = external(news) as Inputs;
+      const unknown = Object.keys(wanted).filter((name) => containsUnknown(wanted[name as keyof Inputs]));
+      // What is unknown may change; judge the rest as if it did not.
+      const assumed = { ...wanted, ...Object.fromEntries(unknown.map((name) => [name, state[name as keyof State]])) } as Inputs;
+      const changed: string[] = [...new Set([...lifecycle.diff(state, assumed), ...unknown])];
+      const replaces = changed.filter((name) => (lifecycle.immutable as readonly string[]).includes(name));
+      for (const warning of changed.length > 0 ? (lifecycle.forewarn?.(state, assumed) ?? []) : []) {
+        log.warn(String(news["__urn"] ?? ""), redact(warning, news));
+      }
+      const changes =
+        changed.length > 0 || state.unfinished !== undefined || bookkeepingChanged(state as Bookkeeping, assumed as Bookkeeping);
+      return { changes, replaces, deleteBeforeReplace: replaces.length > 0 };
+    },
+
+    async create(properties: Properties) {
+      const inputs = external(properties) as Inputs;
+      let id = "";
+      const outs = await call("create", properties, (context) =>
+        keepUnfinished(properties, inputs, async () => {
+          const created = await lifecycle.create(context, inputs);
+          id = created.id;
+          return stateOf(inputs, created.outputs);
+        }),
+      );
+      return { id, outs: { ...outs, ...internal(properties) } };
+    },
+
+    async read(id: string, properties?: Properties) {
+      const known = properties ?? {};
+      const state = external(known) as State;
+      const seen = await call("read", known, (context) => lifecycle.read(context, id, state));
+      if (seen === undefined) {
+        return { id: "", props: {} };
+      }
+      return {
+        id,
+        props: { ...stateOf(seen.inputs, seen.outputs, state.unfinished), ...internal(known) },
+        inputs: { ...(withoutUndefined(seen.inputs) as Properties), ...internal(known) },
+      };
+    },
+
+    async update(id: string, olds: Properties, news: Properties) {
+      const state = external(olds) as State;
+      const inputs = external(news) as Inputs;
+      if (state.unfinished === undefined && lifecycle.diff(state, inputs).length === 0) {
+        // Only how it is reached has changed: nothing is done to the object.
+        const { unfinished: _, ...outputs } = state;
+        return { outs: { ...stateOf(inputs, { ...outputs, ...inputs } as unknown as Outputs), ...internal(news) } };
+      }
+      const outs = await call("update", news, (context) =>
+        keepUnfinished(news, inputs, async () => stateOf(inputs, await lifecycle.update(context, id, state, inputs))),
+      );
+      return { outs: { ...outs, ...internal(news) } };
+    },
+
+    async delete(id: string, properties: Properties) {
+      await call("delete", properties, (context) => lifecycle.delete(context, id, external(properties) as State));
+    },
+  };
+}
+
+/** Properties of ours begin with a letter; `__provider` and `__urn` are between the class, this adapter and the engine. */
+function external(properties: Properties): Properties {
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => !name.startsWith("__")));
+}
+
+function internal(properties: Properties): Properties {
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => name.startsWith("__")));
+}
+
+/** An error as the engine prints it: the message alone, and no secret in it. */
+function redacted(error: unknown, properties: Properties): unknown {
+  if (error instanceof Error) {
+    error.message = redact(messageOf(error), properties);
+    if (hasCode(error, "incomplete")) {
+      return error;
+    }
+    // The SDK prints the stack of errors in read and delete; it tells a person nothing.
+    return Object.assign(error, { stack: "" });
+  }
+  return error;
+}

@@ -1,0 +1,38 @@
+import * as z from "zod";
+import { type ClusterConnection, clusterConnectionSchema } from "../lxd/cluster-connection";
+import { sameJson } from "../support/equality";
+import { type Connection, connectionSchema } from "../transport/connection";
+
+const secondsSchema = z.number().positive().optional();
+
+const timeoutsSchema = z.strictObject({
+  create: secondsSchema,
+  read: secondsSchema,
+  update: secondsSchema,
+  delete: secondsSchema,
+});
+
+/** Properties of a kind that is found on one host, whatever else it has. */
+export const onHost = { connection: connectionSchema, timeouts: timeoutsSchema.optional() };
+
+/** Properties of a kind that is found through the API of a cluster, whatever else it has. */
+export const inCluster = { cluster: clusterConnectionSchema, timeouts: timeoutsSchema.optional() };
+
+/** How an object is reached and waited for, rather than what it is. */
+export interface Bookkeeping {
+  readonly connection?: Connection;
+  readonly cluster?: ClusterConnection;
+  readonly timeouts?: z.output<typeof timeoutsSchema>;
+}
+
+/**
+ * Whether the way to the object has changed such that what is in state would no longer do for a later read or delete. A cluster
+ * that has grown is still reached through the endpoints that state knows; one that lost an endpoint is not to be asked there.
+ */
+export function bookkeepingChanged(state: Bookkeeping, inputs: Bookkeeping): boolean {
+  return (
+    !sameJson(state.connection, inputs.connection) ||
+    !sameJson(state.timeouts, inputs.timeouts) ||
+    (state.cluster?.endpoints ?? []).some((known) => !inputs.cluster?.endpoints.some((endpoint) => sameJson(endpoint, known)))
+  );
+}

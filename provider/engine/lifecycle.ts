@@ -1,0 +1,63 @@
+import type * as z from "zod";
+import type { LxdClient } from "../lxd/client";
+import type { Deadline } from "../support/deadline";
+import type { ClusterConnection } from "../lxd/cluster-connection";
+import type { Connection } from "../transport/connection";
+import type { SshConnection } from "../transport/ssh";
+
+/** What a lifecycle is given besides its data. */
+export interface Context {
+  /** By when the call must have ended; `timeouts` of the resource. */
+  readonly deadline: Deadline;
+  /** The resource's URN, which marks what it owns. Empty when it is not known. */
+  readonly urn: string;
+  /** Shows what is being waited for, in the resource's row of Pulumi's display. */
+  progress(text: string): void;
+  /** A warning that stays on the screen. */
+  warn(text: string): void;
+  /** The SSH connection to a host. */
+  host(connection: Connection): Promise<SshConnection>;
+  /** LXD's API on a host, or on the first host of a cluster that answers. */
+  lxd(at: Connection | ClusterConnection): Promise<LxdClient>;
+}
+
+/** What is wrong with one input. */
+export interface CheckFailure {
+  /** Property path, such as `devices.eth0.hwaddr`. */
+  readonly property: string;
+  readonly reason: string;
+}
+
+/**
+ * What a kind of resource does, without any knowledge of Pulumi: plain async functions over plain data. The adapter makes a dynamic
+ * provider of it.
+ *
+ * State is all inputs plus the outputs, so that reading and deleting need nothing else.
+ */
+export interface Lifecycle<Inputs extends object, Outputs extends object> {
+  /** The class name, such as "LxdVm". */
+  readonly kind: string;
+  /** Version of the shape of state; raised when its meaning changes. */
+  readonly schemaVersion: number;
+  /** The only place of defaults and limits. */
+  readonly schema: z.ZodObject;
+  /** Inputs that LXD cannot change in place: another value replaces the object, and the preview says so. */
+  readonly immutable: readonly (keyof Inputs & string)[];
+  /** Default seconds for each call. */
+  readonly timeouts: { readonly create: number; readonly update: number; readonly delete: number; readonly read: number };
+
+  /** Rules that concern several inputs at once. Pure. Called when all inputs are known and valid by themselves. */
+  checkTogether?(inputs: Inputs): CheckFailure[];
+  /** The inputs whose live value differs in meaning from what is wanted. Pure: no I/O. */
+  diff(state: Inputs & Outputs, inputs: Inputs): (keyof Inputs & string)[];
+  /** What a person should know before the difference is applied, such as a refusal to restart. Pure. */
+  forewarn?(state: Inputs & Outputs, inputs: Inputs): string[];
+  /** Makes the object, or adopts what an interrupted create left. */
+  create(context: Context, inputs: Inputs): Promise<{ id: string; outputs: Outputs }>;
+  /** The object as it is, or `undefined` when it is gone. Unreachable is an error, never "gone". */
+  read(context: Context, id: string, state: Inputs & Outputs): Promise<{ inputs: Inputs; outputs: Outputs } | undefined>;
+  /** Makes the object as wanted, whatever it is now; also finishes a half-done create. */
+  update(context: Context, id: string, state: Inputs & Outputs, inputs: Inputs): Promise<Outputs>;
+  /** Removes the object. Already gone is done. */
+  delete(context: Context, id: string, state: Inputs & Outputs): Promise<void>;
+}

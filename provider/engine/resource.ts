@@ -1,0 +1,93 @@
+import * as pulumi from "@pulumi/pulumi";
+import { providerPointer } from "./pointer";
+
+const CREDENTIALS: ReadonlySet<string> = new Set(["password", "privateKey", "privateKeyPassword"]);
+
+/** Seconds that each call may take. Pulumi's own `customTimeouts` option does not reach dynamic resources. */
+export interface TimeoutArgs {
+  /** Seconds for making the resource, with all waiting. */
+  create?: pulumi.Input<number>;
+  /** Seconds for a refresh. */
+  read?: pulumi.Input<number>;
+  /** Seconds for a change, with all waiting. */
+  update?: pulumi.Input<number>;
+  /** Seconds for removal. */
+  delete?: pulumi.Input<number>;
+}
+
+/** Base of all resources of this package. */
+export abstract class LxdResource extends pulumi.CustomResource {
+  /** Version of the shape in which this resource is kept in state. */
+  declare readonly schemaVersion: pulumi.Output<number>;
+  /** Why the object is not yet as wanted, when a wait or a later step failed. The next `pulumi up` finishes it. */
+  declare readonly unfinished: pulumi.Output<string | undefined>;
+
+  /**
+   * @param kind - Name of the class; part of the type in state, never to be changed.
+   * @param args - Inputs.
+   * @param outputs - Names of the properties that become known when the resource exists.
+   */
+  protected constructor(
+    kind: string,
+    name: string,
+    args: Args,
+    outputs: readonly string[],
+    opts: pulumi.CustomResourceOptions | undefined,
+  ) {
+    const type = `pulumi-nodejs:dynamic/lxd:${kind}`;
+    const computed = Object.fromEntries([...outputs, "schemaVersion", "unfinished"].map((output) => [output, undefined]));
+    super(
+      type,
+      name,
+      { ...computed, ...withSecretCredentials(args), __provider: providerPointer(kind), __urn: ownUrn(type, name, opts?.parent) },
+      opts,
+    );
+  }
+}
+
+/**
+ * The URN that the engine will give to the resource: it marks what the resource owns on LXD, and addresses its progress messages.
+ * Handed on as a plain promise, because an output of the parent would make the resource depend on the parent, and on its children.
+ */
+function ownUrn(type: string, name: string, parent: pulumi.Resource | undefined): Promise<string> {
+  const urn = pulumi.createUrn(name, type, parent) as pulumi.Output<string> & { promise(): Promise<string> };
+  return urn.promise();
+}
+
+type Args = Record<string, unknown>;
+
+/** Credentials that are given by value are secrets, whether or not the program says so. */
+function withSecretCredentials(args: Args): Args {
+  const { connection, cluster } = args;
+  return {
+    ...args,
+    ...(connection === undefined ? {} : { connection: secretCredentials(connection) }),
+    ...(cluster === undefined ? {} : { cluster: secretCredentials(cluster) }),
+  };
+}
+
+/** Marks only the credentials where the structure is plain, so that a preview can show the rest; all of it where it is an output. */
+function secretCredentials(value: unknown): unknown {
+  if (pulumi.Output.isInstance(value) || value instanceof Promise) {
+    return pulumi.output(value).apply((known: unknown) => (holdsCredential(known) ? pulumi.secret(known) : known));
+  }
+  if (Array.isArray(value)) {
+    return value.map(secretCredentials);
+  }
+  if (value !== null && typeof value === "object") {
+    return Object.fromEntries(
+      Object.entries(value).map(([key, member]: [string, unknown]) => [
+        key,
+        CREDENTIALS.has(key) && member !== undefined ? pulumi.secret(member) : secretCredentials(member),
+      ]),
+    );
+  }
+  return value;
+}
+
+function holdsCredential(value: unknown): boolean {
+  if (value === null || typeof value !== "object") {
+    return false;
+  }
+  return Object.entries(value).some(([key, member]) => (CREDENTIALS.has(key) && member !== undefined) || holdsCredential(member));
+}

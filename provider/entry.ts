@@ -1,0 +1,27 @@
+/**
+ * What the pointer in state resolves to (engine/pointer.ts). The path of this module in the package's exports must never change.
+ */
+import type { dynamic } from "@pulumi/pulumi";
+import { dynamicProvider } from "./engine/adapter";
+import type { Lifecycle } from "./engine/lifecycle";
+import { profileLifecycle } from "./resources/lxd-profile";
+
+// biome-ignore format: one line for each kind
+const LIFECYCLES: Readonly<Record<string, () => dynamic.ResourceProvider>> = {
+  LxdProfile: () => provide(profileLifecycle),
+};
+
+/** The dynamic provider of a kind of resource. */
+export function provider(kind: string): dynamic.ResourceProvider {
+  const make = LIFECYCLES[kind];
+  if (make === undefined) {
+    throw new Error(
+      `pulumi-lxd-cluster has no resource kind "${kind}". Was state written by a newer version? Update the package`,
+    );
+  }
+  return make();
+}
+
+function provide<Inputs extends object, Outputs extends object>(lifecycle: Lifecycle<Inputs, Outputs>): dynamic.ResourceProvider {
+  return dynamicProvider(lifecycle);
+}

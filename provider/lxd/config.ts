@@ -1,0 +1,87 @@
+import { sameSize } from "../support/units";
+import * as z from "zod";
+
+/** LXD's config maps hold strings; numbers and booleans are accepted and turned into them. An empty string means "not set". */
+export const configValueSchema = z
+  .union([z.string(), z.number(), z.boolean()], "must be a string, a number or a boolean")
+  .transform(String);
+
+const configKeySchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:/-]*$/, "is not a config key");
+
+/** A config map, such as `{"limits.cpu": "2"}`. */
+export const configSchema = z.record(configKeySchema, configValueSchema);
+
+/** Devices by name, each a map of its options. */
+export const devicesSchema = z.record(
+  z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, "is not a device name"),
+  z
+    .record(configKeySchema, configValueSchema)
+    .refine((device) => device["type"] !== undefined, "needs a type, such as nic or disk"),
+);
+
+/** See {@link configSchema}. */
+export type Config = Record<string, string>;
+
+/** See {@link devicesSchema}. */
+export type Devices = Record<string, Config>;
+
+/** Marks an object with the URN of the resource that owns it. */
+export const OWNER_KEY = "user.pulumi.urn";
+
+/** Keys that LXD, or another resource of this package, writes by itself: neither drift nor to be lost. */
+export function isServerMade(key: string): boolean {
+  return key.startsWith("volatile.") || key.startsWith("image.") || key.startsWith("user.pulumi.");
+}
+
+/** Whether two values of a config or device key mean the same to LXD. */
+export function sameConfigValue(key: string, a: string | undefined, b: string | undefined): boolean {
+  const [left, right] = [a ?? "", b ?? ""];
+  if (left === right) {
+    return true;
+  }
+  if (key === "limits.memory" || key === "size" || key.endsWith(".size")) {
+    return sameSize(left, right);
+  }
+  if (/^(cloud-init|user)\.(user-data|vendor-data|network-config)$/.test(key)) {
+    return left.trimEnd() === right.trimEnd();
+  }
+  const truth = [left, right].map(booleanOf);
+  return truth[0] !== undefined && truth[0] === truth[1];
+}
+
+/** Whether two config maps mean the same; what the server made is left out. */
+export function sameConfig(a: Config = {}, b: Config = {}): boolean {
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].every(
+    (key) => isServerMade(key) || sameConfigValue(key, a[key], b[key]),
+  );
+}
+
+/** Whether two sets of devices mean the same. */
+export function sameDevices(a: Devices = {}, b: Devices = {}): boolean {
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].every(
+    (name) => a[name] !== undefined && b[name] !== undefined && sameConfig(a[name], b[name]),
+  );
+}
+
+/** The live config as its owner wrote it: his wording where it means the same, without what the server made. */
+export function inWordsOf(known: Config | undefined, live: Config): Config {
+  return Object.fromEntries(
+    Object.entries(live)
+      .filter(([key, value]) => !isServerMade(key) && value !== "")
+      .map(([key, value]) => {
+        const wording = known?.[key];
+        return [key, wording !== undefined && sameConfigValue(key, wording, value) ? wording : value];
+      }),
+  );
+}
+
+/** {@link inWordsOf} for devices. */
+export function devicesInWordsOf(known: Devices | undefined, live: Devices): Devices {
+  return Object.fromEntries(Object.entries(live).map(([name, device]) => [name, inWordsOf(known?.[name], device)]));
+}
+
+/** LXD's reading of a boolean (`shared.IsTrue`, `shared.IsFalse`). */
+function booleanOf(value: string): boolean | undefined {
+  const word = value.toLowerCase();
+  return ["true", "1", "yes", "on"].includes(word) ? true : ["false", "0", "no", "off"].includes(word) ? false : undefined;
+}

@@ -1,0 +1,78 @@
+import { TimeoutError } from "./errors";
+
+/** A moment by which a whole lifecycle call must have ended. Every wait of the library is given one. */
+export class Deadline {
+  private readonly endsAt: number;
+
+  /**
+   * @param seconds - Time from now.
+   * @param what - The work, for the message: "creating LxdVm web1".
+   */
+  constructor(
+    readonly seconds: number,
+    readonly what: string,
+  ) {
+    this.endsAt = performance.now() + seconds * 1000;
+  }
+
+  /** Milliseconds that are left, never negative. */
+  get remainingMs(): number {
+    return Math.max(0, this.endsAt - performance.now());
+  }
+
+  /** An earlier deadline for a part of the work: at most `seconds` from now, and never later than this one. */
+  atMost(seconds: number, what: string): Deadline {
+    return new Deadline(Math.min(seconds, this.remainingMs / 1000), what);
+  }
+
+  /** The error to throw when the time is over. */
+  expired(doing?: string): TimeoutError {
+    const seconds = Number(this.seconds.toPrecision(3));
+    return new TimeoutError(
+      `${this.what} did not finish within ${seconds} s${doing === undefined ? "" : `; at the end: ${doing}`}`,
+    );
+  }
+
+  /**
+   * Waits for `promise`, but not past the deadline. `onTimeout` releases what the abandoned work holds.
+   * @throws TimeoutError when the time is over first.
+   */
+  async race<T>(promise: Promise<T>, doing: string, onTimeout?: () => void): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => {
+        onTimeout?.();
+        reject(this.expired(doing));
+      }, this.remainingMs);
+    });
+    try {
+      return await Promise.race([promise, timeout]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/**
+ * Asks `condition` again and again until it answers something else than `undefined`. The pause grows from 50 ms to 1 s, so that
+ * a quick change is seen quickly and a slow one does not load the host.
+ * @throws TimeoutError naming what was seen last.
+ */
+export async function until<T>(
+  deadline: Deadline,
+  condition: (report: (seen: string) => void) => Promise<T | undefined>,
+): Promise<T> {
+  let lastSeen = "nothing yet";
+  for (let pauseMs = 50; ; pauseMs = Math.min(1000, pauseMs * 1.5)) {
+    const answer = await condition((seen) => {
+      lastSeen = seen;
+    });
+    if (answer !== undefined) {
+      return answer;
+    }
+    if (deadline.remainingMs === 0) {
+      throw deadline.expired(lastSeen);
+    }
+    await new Promise((resolve) => setTimeout(resolve, Math.min(pauseMs, deadline.remainingMs)));
+  }
+}

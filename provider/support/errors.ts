@@ -1,0 +1,151 @@
+/**
+ * Every error that the library throws on purpose. Each has a literal `code`, so that callers can branch without `instanceof`
+ * (two copies of the package may be loaded). Messages are for the person at the terminal: what failed, on which host and object,
+ * what the other side said, what to do. They never hold request bodies, keys or environments.
+ */
+
+/** Discriminates the errors of this library. */
+export type LxdErrorCode =
+  | "refused"
+  | "transport"
+  | "command"
+  | "api"
+  | "operation"
+  | "response-shape"
+  | "timeout"
+  | "incomplete";
+
+/** Base of all errors of this library. */
+export abstract class LxdError extends Error {
+  abstract readonly code: LxdErrorCode;
+}
+
+/** The library declined to act, before anything was touched. The message names the cure. */
+export class RefusedError extends LxdError {
+  override readonly name = "RefusedError";
+  readonly code = "refused";
+}
+
+/** A host could not be reached, or the connection to it broke. */
+export class TransportError extends LxdError {
+  override readonly name = "TransportError";
+  readonly code = "transport";
+
+  /** @param host - `user@host:port` as the person wrote it. */
+  constructor(
+    readonly host: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** A command on a host or in an instance ended with a non-zero exit code. */
+export class CommandError extends LxdError {
+  override readonly name = "CommandError";
+  readonly code = "command";
+
+  constructor(
+    readonly where: string,
+    /** The program, without its arguments: those may be private. */
+    readonly program: string,
+    readonly exitCode: number,
+    /** The last lines that the program wrote. */
+    readonly outputTail: string,
+  ) {
+    super(`${program} on ${where} failed with exit code ${exitCode}${outputTail === "" ? "" : `: ${outputTail}`}`);
+  }
+}
+
+/** LXD answered a request with an error. */
+export class ApiError extends LxdError {
+  override readonly name = "ApiError";
+  readonly code = "api";
+
+  constructor(
+    /** The host that answered. */
+    readonly host: string,
+    readonly method: string,
+    readonly path: string,
+    /** HTTP status, or the `error_code` of the answer. */
+    readonly status: number,
+    /** What LXD said, word for word. */
+    readonly reply: string,
+  ) {
+    super(`LXD on ${host} answered ${method} ${path} with ${status}: ${reply}`);
+  }
+}
+
+/** An LXD background operation ended in failure or was cancelled. */
+export class OperationError extends LxdError {
+  override readonly name = "OperationError";
+  readonly code = "operation";
+
+  constructor(
+    readonly host: string,
+    /** LXD's own description, such as "Creating instance". */
+    readonly description: string,
+    /** What LXD said, word for word. */
+    readonly reply: string,
+    /** LXD's numeric code for the failure; 400 when it gives none. */
+    readonly status = 400,
+  ) {
+    super(`LXD on ${host}: "${description}" failed: ${reply}`);
+  }
+}
+
+/** The other side answered with something that is not LXD's API. */
+export class ResponseShapeError extends LxdError {
+  override readonly name = "ResponseShapeError";
+  readonly code = "response-shape";
+}
+
+/** A wait reached its deadline. */
+export class TimeoutError extends LxdError {
+  override readonly name = "TimeoutError";
+  readonly code = "timeout";
+}
+
+/**
+ * The object exists, but is not yet as wanted. The engine keeps what is there in state and the next `pulumi up` goes on
+ * from it instead of starting again.
+ */
+export class IncompleteError<Outputs extends object = object> extends LxdError {
+  override readonly name = "IncompleteError";
+  readonly code = "incomplete";
+
+  constructor(
+    /** Id of the object that exists. */
+    readonly id: string,
+    /** What is known of it. */
+    readonly outputs: Outputs,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** Whether `error` is an error of this library with the given code. */
+export function hasCode<Code extends LxdErrorCode>(error: unknown, code: Code): error is LxdError & { code: Code } {
+  return error instanceof Error && "code" in error && error.code === code && "name" in error;
+}
+
+/** Whether LXD said that the object does not exist. Decided by status, never by the wording. */
+export function isNotFound(error: unknown): boolean {
+  return hasCode(error, "api") && (error as unknown as ApiError).status === 404;
+}
+
+/** LXD's own words in `error`, or its message. */
+export function replyOf(error: unknown): string {
+  if (hasCode(error, "api") || hasCode(error, "operation")) {
+    return (error as unknown as ApiError | OperationError).reply;
+  }
+  return messageOf(error);
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,101 @@
+import { readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import * as z from "zod";
+import { messageOf, RefusedError } from "../support/errors";
+
+/**
+ * How to reach a host by SSH. Names, meaning and defaults are those of `@pulumi/command`'s remote connection, so that one
+ * object feeds both; `privateKeyPath` and `hostKeyPolicy` are ours.
+ * @see https://www.pulumi.com/registry/packages/command/api-docs/remote/command/#connection
+ */
+const endpointShape = {
+  host: z.string().min(1).refine(isHost, "is neither a host name nor an IP address"),
+  port: z.int().min(1).max(65535).default(22),
+  user: z.string().min(1).default("root"),
+  password: z.string().optional(),
+  privateKey: z.string().optional(),
+  privateKeyPath: z.string().min(1).optional(),
+  privateKeyPassword: z.string().optional(),
+  agentSocketPath: z.string().min(1).optional(),
+  hostKey: z.string().refine(isPublicKey, 'is not a public host key such as "ssh-ed25519 AAAA..."').optional(),
+  hostKeyPolicy: z.enum(["known-hosts", "insecure"]).default("known-hosts"),
+  dialErrorLimit: z.int().min(-1).default(10),
+  perDialTimeout: z.number().min(0).default(15),
+};
+
+/** A jump host: the same as a connection, without a further proxy. */
+export const proxySchema = z.strictObject(endpointShape);
+
+/** See {@link endpointShape}. */
+export const connectionSchema = z.strictObject({ ...endpointShape, proxy: proxySchema.optional() });
+
+/** A connection to a host, with all defaults in place. */
+export type Connection = z.output<typeof connectionSchema>;
+
+/** A jump host, with all defaults in place. */
+export type Proxy = z.output<typeof proxySchema>;
+
+/** `user@host:port`, as messages name a host. */
+export function describeConnection(connection: Pick<Connection, "user" | "host" | "port">): string {
+  const host = connection.host.includes(":") ? `[${connection.host}]` : connection.host;
+  return `${connection.user}@${host}${connection.port === 22 ? "" : `:${connection.port}`}`;
+}
+
+/** What is offered to sshd, resolved at the moment of use so that rotated credentials are seen without a plan. */
+export interface Credentials {
+  privateKey?: string;
+  privateKeyPassword?: string;
+  password?: string;
+  agentSocketPath?: string;
+}
+
+/**
+ * Reads the credentials that a connection refers to.
+ * @throws RefusedError when a key file cannot be read, or no way to authenticate is given.
+ */
+export function resolveCredentials(connection: Proxy): Credentials {
+  const credentials: Credentials = {};
+  if (connection.privateKey !== undefined) {
+    credentials.privateKey = connection.privateKey;
+  } else if (connection.privateKeyPath !== undefined) {
+    const path = expandHome(connection.privateKeyPath);
+    try {
+      credentials.privateKey = readFileSync(path, "utf8");
+    } catch (error) {
+      throw new RefusedError(
+        `The private key for ${describeConnection(connection)} cannot be read (connection.privateKeyPath): ${messageOf(error)}`,
+      );
+    }
+  }
+  if (connection.privateKeyPassword !== undefined) {
+    credentials.privateKeyPassword = connection.privateKeyPassword;
+  }
+  if (connection.password !== undefined) {
+    credentials.password = connection.password;
+  }
+  const agent = connection.agentSocketPath ?? process.env["SSH_AUTH_SOCK"];
+  if (agent !== undefined && agent !== "") {
+    credentials.agentSocketPath = agent;
+  }
+  if (Object.keys(credentials).length === 0) {
+    throw new RefusedError(
+      `There is no way to log in to ${describeConnection(connection)}: give connection.privateKeyPath, connection.privateKey or ` +
+        "connection.password, or start an SSH agent (SSH_AUTH_SOCK is not set)",
+    );
+  }
+  return credentials;
+}
+
+/** `~/x` in the home directory of the person who runs Pulumi. */
+export function expandHome(path: string): string {
+  return path === "~" || path.startsWith("~/") ? join(homedir(), path.slice(1)) : path;
+}
+
+function isHost(text: string): boolean {
+  return /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(text) || /^[0-9A-Fa-f:]+(%[\w.-]+)?$/.test(text);
+}
+
+function isPublicKey(text: string): boolean {
+  return /^[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?$/.test(text.trim());
+}

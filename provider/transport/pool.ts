@@ -1,0 +1,79 @@
+import { createHash } from "node:crypto";
+import { type Deadline, until } from "../support/deadline";
+import { hasCode, messageOf } from "../support/errors";
+import type { Connection } from "./connection";
+import { SshConnection } from "./ssh";
+
+/** The connections of this process: one per host and credentials. The process lives for one engine operation. */
+const connections = new Map<string, Promise<SshConnection>>();
+
+/** Hosts that did not answer a moment ago: the next hundred objects on them need not wait for the same silence. */
+const unreachable = new Map<string, { error: unknown; at: number }>();
+const UNREACHABLE_FOR_MS = 60_000;
+
+/**
+ * The connection to a host; dials when there is none.
+ * @param options.patient - Dial again up to `dialErrorLimit` times, for a host that may still be booting. Otherwise once.
+ * @throws TransportError, RefusedError
+ */
+export async function connect(
+  connection: Connection,
+  options: { deadline: Deadline; patient?: boolean },
+): Promise<SshConnection> {
+  const key = createHash("sha256").update(JSON.stringify(connection)).digest("base64");
+  const known = connections.get(key);
+  if (known !== undefined) {
+    const established = await known;
+    if (established.open) {
+      return established;
+    }
+    if (connections.get(key) === known) {
+      connections.delete(key);
+    }
+    return connect(connection, options);
+  }
+  const silence = unreachable.get(key);
+  if (options.patient !== true && silence !== undefined && performance.now() - silence.at < UNREACHABLE_FOR_MS) {
+    throw silence.error;
+  }
+  const dialling = dial(connection, options);
+  connections.set(key, dialling);
+  try {
+    const established = await dialling;
+    unreachable.delete(key);
+    return established;
+  } catch (error) {
+    connections.delete(key);
+    unreachable.set(key, { error, at: performance.now() });
+    throw error;
+  }
+}
+
+/** Ends all connections. For programs that go on after they have used the library; a provider process just ends. */
+export async function disconnectAll(): Promise<void> {
+  const open = [...connections.values()];
+  connections.clear();
+  unreachable.clear();
+  for (const connection of await Promise.allSettled(open)) {
+    if (connection.status === "fulfilled") {
+      connection.value.close();
+    }
+  }
+}
+
+async function dial(connection: Connection, options: { deadline: Deadline; patient?: boolean }): Promise<SshConnection> {
+  const limit = options.patient === true ? connection.dialErrorLimit : 1;
+  let failures = 0;
+  return until(options.deadline, async (report) => {
+    try {
+      return await SshConnection.dial(connection);
+    } catch (error) {
+      failures += 1;
+      report(messageOf(error));
+      if (!hasCode(error, "transport") || (limit !== -1 && failures >= limit)) {
+        throw error;
+      }
+      return undefined;
+    }
+  });
+}

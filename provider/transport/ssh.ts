@@ -1,0 +1,334 @@
+import { Agent } from "node:http";
+import type { Duplex } from "node:stream";
+import pLimit from "p-limit";
+import { type AnyAuthMethod, Client, type ClientChannel, type ConnectConfig } from "ssh2";
+import type { Deadline } from "../support/deadline";
+import { CommandError, hasCode, messageOf, RefusedError, TransportError } from "../support/errors";
+import { type Connection, describeConnection, type Proxy, resolveCredentials } from "./connection";
+import { expectedHostKey } from "./host-key";
+import { commandLine } from "./quote";
+
+/** sshd's default MaxSessions is 10; two are left to the person who is logged in at the same time. */
+const CHANNELS_PER_CONNECTION = 8;
+
+const KEEPALIVE_INTERVAL_MS = 10_000;
+
+/** What a command left behind. */
+export interface CommandResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** One SSH connection to a host, shared by all that is done there within this process. */
+export class SshConnection {
+  private readonly channels = pLimit(CHANNELS_PER_CONNECTION);
+  private closed: Error | undefined;
+
+  private constructor(
+    private readonly client: Client,
+    /** `user@host:port`, as messages name the host. */
+    readonly name: string,
+    private readonly user: string,
+  ) {
+    client.on("error", (error) => {
+      this.closed ??= error;
+    });
+    client.on("close", () => {
+      this.closed ??= new Error("the connection was closed by the host");
+    });
+  }
+
+  /** Whether the connection can still be used. */
+  get open(): boolean {
+    return this.closed === undefined;
+  }
+
+  /**
+   * Dials once.
+   * @throws RefusedError for a host key or credentials that are not accepted; TransportError for everything else.
+   */
+  static async dial(connection: Connection): Promise<SshConnection> {
+    const name = describeConnection(connection);
+    if (connection.proxy === undefined) {
+      return new SshConnection(await dialClient(connection), name, connection.user);
+    }
+    const jump = await dialClient(connection.proxy);
+    try {
+      const tunnel = await new Promise<Duplex>((resolve, reject) => {
+        jump.forwardOut("127.0.0.1", 0, connection.host, connection.port, (error, channel) =>
+          error
+            ? reject(new TransportError(name, `${name} cannot be reached through the proxy: ${error.message}`))
+            : resolve(channel),
+        );
+      });
+      const client = await dialClient(connection, tunnel);
+      client.on("close", () => jump.end());
+      return new SshConnection(client, name, connection.user);
+    } catch (error) {
+      jump.end();
+      throw error;
+    }
+  }
+
+  /** Ends the connection; what still runs on it fails. */
+  close(): void {
+    this.closed ??= new Error("the connection was closed");
+    this.client.end();
+  }
+
+  /**
+   * Runs a command as root, through `sudo -n` when the connection's user is another one.
+   * @param argv - Program and arguments; no shell looks at them.
+   * @param options.stdin - What the command reads.
+   * @throws CommandError when it ends with another exit code than 0 (unless `allowFailure`).
+   */
+  async run(
+    argv: readonly string[],
+    options: { deadline: Deadline; stdin?: string | Buffer; allowFailure?: boolean },
+  ): Promise<CommandResult> {
+    const program = argv[0] ?? "";
+    const result = await this.channels(async () => {
+      const channel = await this.session(argv);
+      return options.deadline.race(collect(channel, options.stdin), `running ${program} on ${this.name}`, () =>
+        channel.destroy(),
+      );
+    });
+    if (result.exitCode === -1) {
+      throw new TransportError(this.name, `The connection to ${this.name} broke while ${program} was running`);
+    }
+    this.refuseWithoutSudo(result);
+    if (result.exitCode !== 0 && options.allowFailure !== true) {
+      throw new CommandError(this.name, program, result.exitCode, tail(result.stderr || result.stdout));
+    }
+    return result;
+  }
+
+  /**
+   * An HTTP agent whose sockets end at a unix socket on the host. Root opens it by SSH's own forwarding; another user through a
+   * relay under `sudo -n`, because the socket is open to root (and its group) alone.
+   */
+  unixSocketAgent(path: string): Agent {
+    const agent = new Agent({ keepAlive: true, maxSockets: CHANNELS_PER_CONNECTION - 1 });
+    const createConnection = (_options: unknown, callback: (error: Error | null, socket?: Duplex) => void): void => {
+      this.openUnixSocket(path).then(
+        (socket) => callback(null, socket),
+        (error: unknown) => callback(error instanceof Error ? error : new Error(String(error))),
+      );
+    };
+    return Object.assign(agent, { createConnection });
+  }
+
+  /**
+   * Whether something listens on a unix socket of the host.
+   * @throws TransportError when the host cannot say.
+   */
+  async listens(path: string, deadline: Deadline): Promise<boolean> {
+    if (this.user !== "root") {
+      return (await this.run(["test", "-S", path], { deadline, allowFailure: true })).exitCode === 0;
+    }
+    try {
+      const socket = await deadline.race(this.openUnixSocket(path), `opening ${path} on ${this.name}`);
+      socket.destroy();
+      return true;
+    } catch (error) {
+      if (this.open && hasCode(error, "transport")) {
+        return false;
+      }
+      throw error;
+    }
+  }
+
+  private openUnixSocket(path: string): Promise<Duplex> {
+    return new Promise((resolve, reject) => {
+      // The slot is held for as long as the socket lives.
+      void this.channels(async () => {
+        try {
+          const channel = this.user === "root" ? await this.forward(path) : await this.session(["perl", "-e", RELAY, path]);
+          channel.on("error", () => undefined); // "close" follows, which the HTTP client turns into a request error
+          const done = new Promise<void>((release) => channel.once("close", release));
+          resolve(socketLike(channel));
+          await done;
+        } catch (error) {
+          reject(error instanceof Error ? error : new Error(String(error)));
+        }
+      });
+    });
+  }
+
+  private forward(path: string): Promise<ClientChannel> {
+    return this.channel(`opening ${path}`, (callback) => this.client.openssh_forwardOutStreamLocal(path, callback));
+  }
+
+  private session(argv: readonly string[]): Promise<ClientChannel> {
+    const line = commandLine(this.user === "root" ? argv : ["sudo", "-n", "--", ...argv]);
+    return this.channel(`starting ${argv[0] ?? ""}`, (callback) => this.client.exec(line, callback));
+  }
+
+  private channel(
+    doing: string,
+    open: (callback: (error: Error | undefined, channel: ClientChannel) => void) => void,
+  ): Promise<ClientChannel> {
+    return new Promise((resolve, reject) => {
+      const fail = (error: Error): void =>
+        reject(new TransportError(this.name, `${doing} on ${this.name} failed: ${error.message}`, { cause: error }));
+      if (this.closed !== undefined) {
+        return fail(this.closed);
+      }
+      const onClose = (): void => fail(this.closed ?? new Error("the connection was closed"));
+      this.client.once("close", onClose);
+      try {
+        open((error, channel) => {
+          this.client.off("close", onClose);
+          return error ? fail(error) : resolve(channel);
+        });
+      } catch (error) {
+        this.client.off("close", onClose);
+        fail(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+  }
+
+  private refuseWithoutSudo(result: CommandResult): void {
+    if (this.user !== "root" && result.exitCode !== 0 && /^sudo: |sudo: command not found/m.test(result.stderr)) {
+      throw new RefusedError(
+        `${this.name} may not become root: ${tail(result.stderr)}. Log in as root (connection.user), or let this user run sudo ` +
+          `without a password: echo '${this.user} ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/${this.user}`,
+      );
+    }
+  }
+}
+
+/** Copies bytes between its own standard streams and a unix socket. Perl's base package is on every Debian and Ubuntu host. */
+const RELAY = `
+use strict; use IO::Socket::UNIX;
+my $socket = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "cannot open $ARGV[0]: $!\\n";
+sub copy { my ($in, $out) = @_; my $buffer;
+  while (sysread($in, $buffer, 65536)) { my $sent = 0; while ($sent < length $buffer) { $sent += syswrite($out, $buffer, length($buffer) - $sent, $sent) // exit } } }
+my $child = fork; if ($child == 0) { copy(\\*STDIN, $socket); shutdown($socket, 1); exit }
+copy($socket, \\*STDOUT); kill "TERM", $child;
+`.trim();
+
+function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
+  const name = describeConnection(connection);
+  const credentials = resolveCredentials(connection);
+  const expectation = expectedHostKey(connection);
+  const methods: AnyAuthMethod[] = [];
+  const tried: string[] = [];
+  if (credentials.privateKey !== undefined) {
+    tried.push("private key");
+    methods.push({
+      type: "publickey",
+      username: connection.user,
+      key: credentials.privateKey,
+      ...(credentials.privateKeyPassword === undefined ? {} : { passphrase: credentials.privateKeyPassword }),
+    } as AnyAuthMethod);
+  }
+  if (credentials.password !== undefined) {
+    const { password } = credentials;
+    tried.push("password");
+    methods.push({ type: "password", username: connection.user, password });
+    methods.push({
+      type: "keyboard-interactive",
+      username: connection.user,
+      prompt: (_name, _instructions, _language, prompts, finish) => finish(prompts.map(() => password)),
+    });
+  }
+  if (credentials.agentSocketPath !== undefined) {
+    tried.push("SSH agent");
+    methods.push({ type: "agent", username: connection.user, agent: credentials.agentSocketPath });
+  }
+
+  const timeoutMs = connection.perDialTimeout * 1000;
+  const config: ConnectConfig = {
+    host: connection.host,
+    port: connection.port,
+    username: connection.user,
+    readyTimeout: timeoutMs,
+    keepaliveInterval: KEEPALIVE_INTERVAL_MS,
+    keepaliveCountMax: 3,
+    ...(sock === undefined ? {} : { sock }),
+  };
+
+  return new Promise((resolve, reject) => {
+    const client = new Client();
+    let refusal: string | undefined;
+    const fail = (error: Error & { level?: string }): void => {
+      client.removeAllListeners();
+      client.on("error", () => undefined);
+      client.destroy();
+      if (refusal !== undefined) {
+        reject(new RefusedError(`${name} was not trusted: ${refusal}`));
+      } else if (error.level === "client-authentication") {
+        reject(
+          new RefusedError(
+            `${name} did not accept the login (tried: ${tried.join(", ")}). Check connection.user, and that the host has this key in ` +
+              "its authorized_keys",
+          ),
+        );
+      } else {
+        const why = error.level === "client-timeout" ? `no answer within ${connection.perDialTimeout} s` : error.message;
+        reject(new TransportError(name, `${name} cannot be reached by SSH: ${why}`, { cause: error }));
+      }
+    };
+    client.once("ready", () => {
+      client.removeListener("error", fail);
+      client.removeListener("close", onEarlyClose);
+      resolve(client);
+    });
+    const onEarlyClose = (): void => fail(new Error("the host closed the connection"));
+    client.on("error", fail);
+    client.once("close", onEarlyClose);
+    try {
+      client.connect({
+        ...config,
+        authHandler: methods,
+        hostVerifier: (key: Buffer) => {
+          const accepted = expectation.accepts(key);
+          refusal = accepted ? undefined : expectation.refusal(key);
+          return accepted;
+        },
+        ...(expectation.types === undefined ? {} : { algorithms: { serverHostKey: expectation.types as never } }),
+      });
+    } catch (error) {
+      // ssh2 parses the private key here, and throws when it cannot.
+      client.removeAllListeners();
+      reject(new RefusedError(`The private key for ${name} cannot be used: ${messageOf(error)}`));
+    }
+  });
+}
+
+function collect(channel: ClientChannel, stdin?: string | Buffer): Promise<CommandResult> {
+  return new Promise((resolve) => {
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    let exitCode = -1;
+    channel.on("data", (chunk: Buffer) => stdout.push(chunk));
+    channel.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+    channel.on("exit", (code: number | null) => {
+      exitCode = code ?? 128; // ended by a signal
+    });
+    channel.on("error", () => undefined); // "close" follows
+    channel.on("close", () =>
+      resolve({ exitCode, stdout: Buffer.concat(stdout).toString("utf8"), stderr: Buffer.concat(stderr).toString("utf8") }),
+    );
+    channel.end(stdin);
+  });
+}
+
+/** Node's HTTP client sets these on the sockets that it is given. */
+function socketLike(channel: Duplex): Duplex {
+  const ignored = (): Duplex => channel;
+  return Object.assign(channel, {
+    setKeepAlive: ignored,
+    setNoDelay: ignored,
+    setTimeout: ignored,
+    ref: ignored,
+    unref: ignored,
+    destroySoon: () => channel.destroy(),
+  });
+}
+
+function tail(output: string): string {
+  return output.trim().split("\n").slice(-5).join("\n").slice(-2000);
+}

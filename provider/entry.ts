@@ -4,10 +4,14 @@
 import type { dynamic } from "@pulumi/pulumi";
 import { dynamicProvider } from "./engine/adapter";
 import type { Lifecycle } from "./engine/lifecycle";
+import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
+import { nodeLifecycle } from "./resources/lxd-node";
 import { profileLifecycle } from "./resources/lxd-profile";
 
 // biome-ignore format: one line for each kind
 const LIFECYCLES: Readonly<Record<string, () => dynamic.ResourceProvider>> = {
+  LxdNode: () => provide(nodeLifecycle),
+  LxdClusterMember: () => provide(clusterMemberLifecycle),
   LxdProfile: () => provide(profileLifecycle),
 };
 

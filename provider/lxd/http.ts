@@ -28,18 +28,27 @@ export interface HttpResponse {
  * @throws TransportError when the connection breaks, TimeoutError when the deadline passes.
  */
 export async function exchange(endpoint: Endpoint, sent: HttpRequest, deadline: Deadline): Promise<HttpResponse> {
+  try {
+    return await exchangeOnce(endpoint, sent, deadline);
+  } catch (error) {
+    // A socket that was kept alive may have been closed by the daemon, which restarts when it leaves a cluster. A read may be sent again.
+    if (sent.method === "GET" && error instanceof StaleSocketError) {
+      return exchangeOnce(endpoint, sent, deadline);
+    }
+    throw error;
+  }
+}
+
+class StaleSocketError extends TransportError {}
+
+async function exchangeOnce(endpoint: Endpoint, sent: HttpRequest, deadline: Deadline): Promise<HttpResponse> {
   const abort = new AbortController();
   const answer = new Promise<HttpResponse>((resolve, reject) => {
-    const broken = (error: Error): void =>
-      reject(
-        error instanceof ResponseShapeError
-          ? error
-          : new TransportError(
-              endpoint.host,
-              `The connection to LXD on ${endpoint.host} broke during ${sent.method} ${sent.path}: ${error.message}`,
-              { cause: error },
-            ),
-      );
+    const broken = (error: Error): void => {
+      const Broken = outgoing.reusedSocket ? StaleSocketError : TransportError;
+      const message = `The connection to LXD on ${endpoint.host} broke during ${sent.method} ${sent.path}: ${error.message}`;
+      reject(error instanceof ResponseShapeError ? error : new Broken(endpoint.host, message, { cause: error }));
+    };
     const outgoing = request(
       {
         agent: endpoint.agent,

@@ -21,3 +21,24 @@ export const instanceNameSchema = z
 
 /** Name of a project; the one that always exists by default. */
 export const projectSchema = objectNameSchema.default("default");
+
+/** Name of a cluster member: a host name, as a rule its own. */
+export const memberNameSchema = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/,
+    "is not a valid member name: 1 to 63 letters, digits, dots and dashes, beginning and ending with a letter or digit",
+  )
+  .refine((name) => name !== "none", 'must not be "none", which LXD keeps for instances without a member');
+
+/**
+ * Where a member is found by the others: an IP address or DNS name, with the port. 8443 is LXD's own default.
+ */
+export const memberAddressSchema = z
+  .string()
+  .refine((text) => !/^(\*|::|\[::\]|0\.0\.0\.0)?(:\d+)?$/.test(text), "must be one address of the host, not a wildcard")
+  .refine(
+    (text) => /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$/.test(text),
+    'is not an address such as "192.168.1.102" or "192.168.1.102:8443"',
+  )
+  .transform((text) => (/:\d{1,5}$/.test(text) && !text.endsWith("]") ? text : `${text}:8443`));

@@ -1,0 +1,87 @@
+/**
+ * The import rules of the rooms, one way:
+ * stacks -> components -> provider/index -> resources -> engine, lxd, host, guest -> transport -> support.
+ */
+
+/** What each room of our own may import, besides itself. */
+const MAY_IMPORT = {
+  "provider/support": [],
+  "provider/transport": ["provider/support"],
+  "provider/lxd": ["provider/transport", "provider/support"],
+  // What is done to a host for LXD's sake knows how LXD is packaged and where it listens.
+  "provider/host": ["provider/lxd", "provider/transport", "provider/support"],
+  // What is done inside an instance goes through LXD.
+  "provider/guest": ["provider/lxd", "provider/support"],
+  // The context that every lifecycle gets holds the connections to hosts and clusters.
+  "provider/engine": ["provider/lxd", "provider/host", "provider/transport", "provider/support"],
+  "provider/resources": ["provider/engine", "provider/lxd", "provider/host", "provider/guest", "provider/support"],
+  // The two doors of the package: one for programs, one for the engine.
+  "provider/(index|entry)[.]ts": ["provider/resources", "provider/engine"],
+  components: ["provider/index[.]ts"],
+  stacks: ["components/index[.]ts", "provider/index[.]ts", "dist/(components|provider)/index[.]"],
+  tools: ["package[.]json"],
+};
+
+const OURS = "^(provider|components|stacks|lab|test|tools|dist)/";
+
+/** @type {import("dependency-cruiser").IForbiddenRuleType[]} */
+const rooms = Object.entries(MAY_IMPORT).map(([room, allowed]) => ({
+  name: `rooms: ${room.replace("[.]", ".")}`,
+  comment: allowed.length === 0 ? "imports nothing of ours" : `imports of ours only ${allowed.join(", ").replaceAll("[.]", ".")}`,
+  severity: "error",
+  from: { path: `^${room}` },
+  to: { path: OURS, pathNot: [room, ...allowed].map((other) => `^${other}`) },
+}));
+
+/** @type {import("dependency-cruiser").IConfiguration} */
+module.exports = {
+  forbidden: [
+    ...rooms,
+    {
+      name: "no cycles",
+      severity: "error",
+      from: {},
+      to: { circular: true },
+    },
+    {
+      name: "ssh2 has one room",
+      comment: "Only provider/transport talks SSH; the simulated hosts and the tests are its other end.",
+      severity: "error",
+      from: { pathNot: "^(provider/transport|lab/simulated|test)/" },
+      to: { path: "node_modules/(@types/)?ssh2/" },
+    },
+    {
+      name: "Pulumi stays above",
+      comment: "Below the resources nothing knows that Pulumi exists.",
+      severity: "error",
+      from: { path: "^provider/(lxd|host|guest|transport|support)/" },
+      to: { path: "node_modules/@pulumi/" },
+    },
+    {
+      name: "components do no I/O",
+      severity: "error",
+      from: { path: "^components/" },
+      to: { dependencyTypes: ["core"], pathNot: "^(node:)?(util|path|assert)$" },
+    },
+    {
+      name: "published code needs published dependencies",
+      comment: "A development dependency is not there in a user's program.",
+      severity: "error",
+      from: { path: "^(provider|components)/" },
+      to: { dependencyTypes: ["npm-dev", "npm-no-pkg", "npm-unknown"], pathNot: "node_modules/(@types|@pulumi/pulumi)/" },
+    },
+    {
+      name: "everything is found",
+      severity: "error",
+      from: {},
+      to: { couldNotResolve: true },
+    },
+  ],
+  options: {
+    doNotFollow: { path: ["node_modules", "^dist"] },
+    exclude: { path: ["^docs/", "^coverage/"] },
+    tsConfig: { fileName: "tsconfig.json" },
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["types", "require", "node", "default"] },
+  },
+};

@@ -1,0 +1,142 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { lastLines, mustRun, runCommand } from "./process";
+
+/** The Debian release all lab file systems are made of. */
+export const RELEASE = "bookworm";
+
+/** Where Debian packages come from on this machine. */
+export interface AptSettings {
+  readonly mirror: string;
+  readonly securityMirror: string;
+  /** Lines of apt.conf about transport: proxies, retries, date checks. */
+  readonly acquire: readonly string[];
+  /** Environment for programs other than apt that download from the mirror. */
+  readonly proxyEnvironment: Readonly<Record<string, string>>;
+}
+
+/** One `deb` entry of the machine's sources. */
+export interface AptSource {
+  readonly uri: string;
+  readonly suites: readonly string[];
+  readonly components: readonly string[];
+}
+
+/** Package that brings a command, for the commands the lab needs on the machine itself. */
+const MACHINE_COMMANDS: Readonly<Record<string, string>> = {
+  debootstrap: "debootstrap",
+  mksquashfs: "squashfs-tools",
+  ip: "iproute2",
+  "ssh-keygen": "openssh-client",
+  xz: "xz-utils",
+  zstd: "zstd",
+  flock: "util-linux",
+  losetup: "mount",
+  nsenter: "util-linux",
+};
+
+/** Installs those of the machine's packages the lab needs that are missing. Package lists are refreshed only when something is missing. */
+export async function ensureMachinePackages(log: (line: string) => void): Promise<void> {
+  const folders = (process.env["PATH"] ?? "").split(":").concat("/usr/sbin", "/sbin");
+  const missing = Object.entries(MACHINE_COMMANDS)
+    .filter(([command]) => !folders.some((folder) => existsSync(join(folder, command))))
+    .map(([, name]) => name);
+  const packages = [...new Set(missing)];
+  if (packages.length === 0) return;
+  log(`installing on this machine: ${packages.join(" ")}`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  // An unreachable third-party source must not stop us as long as Debian's own lists are there.
+  const update = await runCommand(["apt-get", "update", "-q"], { env });
+  const install = await runCommand(["apt-get", "install", "-qq", "--no-install-recommends", ...packages], { env });
+  if (install.exitCode !== 0) {
+    throw new Error(
+      `Unable to install ${packages.join(" ")} on this machine:\n${lastLines(`${update.stderr}${install.stderr}`, 15)}`,
+    );
+  }
+}
+
+/** The machine's own Debian mirrors and proxy settings; Debian's public mirrors where it names none (Ubuntu, for example). */
+export async function readAptSettings(): Promise<AptSettings> {
+  const sources = readMachineSources();
+  const mirror = sources.find((source) =>
+    source.suites.some((suite) => /^(bookworm|trixie|forky|sid|(old)?stable|testing|unstable)$/.test(suite)),
+  );
+  const security = sources.find((source) => source.suites.some((suite) => suite.endsWith("-security")));
+  const dump = await mustRun(["apt-config", "dump"]);
+  const acquire = dump.split("\n").filter((line) => /^Acquire::(https?|ftp|Retries|Check-|ForceIPv)/i.test(line));
+  const mirrorUri = mirror?.uri ?? "http://deb.debian.org/debian";
+  return {
+    mirror: mirrorUri,
+    securityMirror:
+      mirror === undefined ? "http://deb.debian.org/debian-security" : (security?.uri ?? "http://deb.debian.org/debian-security"),
+    acquire,
+    proxyEnvironment: proxyEnvironment(dump, new URL(mirrorUri).hostname),
+  };
+}
+
+/** The lines of a sources.list for the lab's release on the machine's mirrors. */
+export function sourcesList(settings: AptSettings): string {
+  return [
+    `deb ${settings.mirror} ${RELEASE} main`,
+    `deb ${settings.mirror} ${RELEASE}-updates main`,
+    `deb ${settings.securityMirror} ${RELEASE}-security main`,
+    "",
+  ].join("\n");
+}
+
+function readMachineSources(): AptSource[] {
+  const folder = "/etc/apt/sources.list.d";
+  const names = existsSync(folder) ? readdirSync(folder).sort() : [];
+  const files = ["/etc/apt/sources.list", ...names.map((name) => join(folder, name))].filter((file) => existsSync(file));
+  const all = files.flatMap((file) => {
+    const text = readFileSync(file, "utf8");
+    if (file.endsWith(".sources")) return parseDeb822Sources(text);
+    return file.endsWith(".list") ? parseSourcesList(text) : [];
+  });
+  return all.filter((source) => /^https?:/.test(source.uri) && source.components.includes("main"));
+}
+
+/** Parses the one-line format of sources.list(5). */
+export function parseSourcesList(text: string): AptSource[] {
+  return text.split("\n").flatMap((line) => {
+    const match = /^\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+([^#]*)/.exec(line);
+    const [, uri, suite, components] = match ?? [];
+    if (uri === undefined || suite === undefined || components === undefined) return [];
+    return [{ uri: uri.replace(/\/$/, ""), suites: [suite], components: components.trim().split(/\s+/) }];
+  });
+}
+
+/** Parses the deb822 format of sources.list(5). */
+export function parseDeb822Sources(text: string): AptSource[] {
+  return text.split(/\n\s*\n/).flatMap((paragraph) => {
+    const fields = new Map<string, string>();
+    let field = "";
+    for (const line of paragraph.split("\n")) {
+      if (line.startsWith("#")) continue;
+      const match = /^([A-Za-z-]+):\s*(.*)$/.exec(line);
+      if (match?.[1] !== undefined) field = match[1].toLowerCase();
+      fields.set(field, `${fields.get(field) ?? ""} ${match?.[2] ?? line.trim()}`.trim());
+    }
+    const words = (name: string) => (fields.get(name) ?? "").split(/\s+/).filter((word) => word !== "");
+    if (!words("types").includes("deb") || fields.get("enabled")?.toLowerCase() === "no") return [];
+    return words("uris").map((uri) => ({
+      uri: uri.replace(/\/$/, ""),
+      suites: words("suites"),
+      components: words("components"),
+    }));
+  });
+}
+
+function proxyEnvironment(aptConfigDump: string, mirrorHost: string): Record<string, string> {
+  const value = (key: string) => {
+    const line = aptConfigDump.split("\n").find((candidate) => candidate.toLowerCase().startsWith(`${key.toLowerCase()} "`));
+    const quoted = line === undefined ? undefined : /"(.*)"/.exec(line)?.[1];
+    return quoted === "" ? undefined : quoted;
+  };
+  const environment: Record<string, string> = {};
+  for (const scheme of ["http", "https"]) {
+    const proxy = value(`Acquire::${scheme}::Proxy::${mirrorHost}`) ?? value(`Acquire::${scheme}::Proxy`);
+    if (proxy !== undefined && proxy !== "DIRECT") environment[`${scheme}_proxy`] = proxy;
+  }
+  return environment;
+}

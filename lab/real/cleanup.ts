@@ -1,0 +1,126 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { mustRun, waitFor } from "./process";
+import { isInCgroup, type LabPlace } from "./state";
+import { NAMESPACE_FOLDER, removeNamespace } from "./switch";
+
+/** How long killed processes may take to be gone. Unmounting what they held is part of it. */
+const KILL_TIMEOUT_SECONDS = 30;
+
+/**
+ * Removes whatever a lab has left, running or killed: processes, network namespaces, loop devices, control groups and its folder.
+ * Processes are found by the lab's control group, so nothing that the lab did not start can be hit. Caches stay.
+ */
+export async function clearLab(place: LabPlace): Promise<void> {
+  if (isInCgroup(place.cgroup)) throw new Error("A process inside the lab cannot take the lab down; do it from outside.");
+  await killCgroup(place.cgroup);
+  await removeCgroup(place.cgroup);
+  removeIfEmpty(dirname(place.cgroup));
+  const namespaces = existsSync(NAMESPACE_FOLDER) ? readdirSync(NAMESPACE_FOLDER) : [];
+  for (const name of namespaces.filter((candidate) => candidate.startsWith(place.namespacePrefix))) await removeNamespace(name);
+  for (const hostDir of hostDirs(place)) await releaseLoopDevices(hostDir);
+  rmSync(place.stateDir, { recursive: true, force: true });
+}
+
+/** What a lab has left behind, in words; empty when nothing. */
+export async function findLeftovers(place: LabPlace): Promise<string[]> {
+  const leftovers: string[] = [];
+  for (const pid of cgroupProcesses(place.cgroup)) leftovers.push(`process ${pid}`);
+  if (existsSync(place.cgroup)) leftovers.push(`control group ${place.cgroup}`);
+  const namespaces = existsSync(NAMESPACE_FOLDER) ? readdirSync(NAMESPACE_FOLDER) : [];
+  for (const name of namespaces) if (name.startsWith(place.namespacePrefix)) leftovers.push(`network namespace ${name}`);
+  for (const hostDir of hostDirs(place))
+    for (const device of await loopDevicesOf(hostDir)) leftovers.push(`loop device ${device}`);
+  for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n"))
+    if (line.includes(place.id)) leftovers.push(`mount ${line}`);
+  if (existsSync(place.stateDir)) leftovers.push(`folder ${place.stateDir}`);
+  return leftovers;
+}
+
+function hostDirs(place: LabPlace): string[] {
+  const folder = join(place.stateDir, "hosts");
+  return existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
+}
+
+/** Removes the folder that the control groups of all labs are in, unless another lab is up. */
+function removeIfEmpty(cgroup: string): void {
+  try {
+    rmdirSync(cgroup);
+  } catch (error) {
+    if (!["ENOENT", "EBUSY", "ENOTEMPTY"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  }
+}
+
+/** Makes a control group. */
+export function makeCgroup(path: string): void {
+  mkdirSync(path, { recursive: true });
+}
+
+/** Kills every process in a control group and below it and waits until they are gone. */
+export async function killCgroup(path: string): Promise<void> {
+  if (!existsSync(path)) return;
+  writeFileSync(join(path, "cgroup.kill"), "1");
+  await waitFor(`the processes of ${path} to end`, KILL_TIMEOUT_SECONDS, () => {
+    return readFileSync(join(path, "cgroup.events"), "utf8").includes("populated 0") ? true : undefined;
+  });
+}
+
+/** Removes a control group without processes, and those below it. */
+export async function removeCgroup(path: string): Promise<void> {
+  if (!existsSync(path)) return;
+  for (const entry of readdirSync(path, { withFileTypes: true })) {
+    if (entry.isDirectory()) await removeCgroup(join(path, entry.name));
+  }
+  // A process that has just ended holds its group for a moment longer.
+  await waitFor(`control group ${path} to be free`, KILL_TIMEOUT_SECONDS, () => {
+    try {
+      rmdirSync(path);
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EBUSY") return undefined;
+      throw error;
+    }
+  });
+}
+
+/** Notes which device a running host's file system is, by which its loop devices are known later. */
+export function recordDevice(hostDir: string, pid: number): void {
+  writeFileSync(join(hostDir, "device"), String(statSync(`/proc/${pid}/root`).dev));
+}
+
+/** Detaches the loop devices a host has left attached to its files. The kernel does so by itself only for those that were mounted. */
+export async function releaseLoopDevices(hostDir: string): Promise<void> {
+  for (const device of await loopDevicesOf(hostDir)) await mustRun(["losetup", "--detach", device]);
+}
+
+/**
+ * The loop devices attached to files of a host. They belong to the machine and outlive the host's namespaces, where their paths meant
+ * something; what tells them is the file system they are on and the inode, which is the same in the host's upper layer.
+ */
+async function loopDevicesOf(hostDir: string): Promise<string[]> {
+  const deviceFile = join(hostDir, "device");
+  if (!existsSync(deviceFile)) return [];
+  const device = Number(readFileSync(deviceFile, "utf8"));
+  // The encoding of dev_t: the low 8 bits of the minor, 12 bits of the major, the rest of the minor.
+  const numbers = `${(device >> 8) & 0xfff}:${(device & 0xff) | ((device >> 12) & 0xfff00)}`;
+  const listed = await mustRun(["losetup", "--list", "--json", "--output", "NAME,BACK-INO,BACK-MAJ:MIN"]);
+  if (listed.trim() === "") return [];
+  const { loopdevices } = JSON.parse(listed) as { loopdevices: { name: string; "back-ino": number; "back-maj:min": string }[] };
+  const own: string[] = [];
+  for (const loop of loopdevices.filter((each) => each["back-maj:min"].trim() === numbers)) {
+    // The number of an anonymous device is used again once it is free, so it alone would not do.
+    const found = await mustRun(["find", join(hostDir, "upper"), "-xdev", "-inum", String(loop["back-ino"]), "-print", "-quit"]);
+    if (found !== "") own.push(loop.name);
+  }
+  return own;
+}
+
+/** The ids of the processes in a control group and below it. */
+function cgroupProcesses(path: string): number[] {
+  if (!existsSync(path)) return [];
+  const own = readFileSync(join(path, "cgroup.procs"), "utf8")
+    .split("\n")
+    .filter((line) => line !== "");
+  const below = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return [...own.map(Number), ...below.flatMap((entry) => cgroupProcesses(join(path, entry.name)))];
+}

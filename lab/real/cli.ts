@@ -1,0 +1,148 @@
+import { RealLab } from "./index";
+import { killRunningCommands, runInForeground, withFileLock } from "./process";
+import { LabPlace } from "./state";
+
+const USAGE = `usage: lab [--instance NAME] COMMAND
+  up [--hosts a,b]             start the lab (default hosts: bcn2,bcn1); an up that finds it running leaves it
+  add NAME | remove NAME       add a bare host to the running lab, or take one out
+  status                       what is running
+  exec [-- CMD...]             run a command, or a shell, in the workstation
+  host NAME [-- CMD...]        run a command, or a shell, inside a host
+  power-off NAME | boot NAME   cut a host's power; boot the same file system again
+  reset [NAME...]              bare file systems again
+  down                         remove the lab; caches stay
+  run [--hosts a,b] -- CMD...  start a lab of its own, run the command in its workstation, always remove the lab`;
+
+const SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+
+/** Shows one line of progress. */
+function log(line: string): void {
+  process.stderr.write(`lab: ${line}\n`);
+}
+
+interface CommandLine {
+  readonly command: string;
+  readonly words: readonly string[];
+  readonly options: ReadonlyMap<string, string>;
+  /** What stands after `--`. */
+  readonly rest: readonly string[];
+}
+
+function parse(argv: readonly string[]): CommandLine {
+  const separator = argv.indexOf("--");
+  const own = separator < 0 ? argv : argv.slice(0, separator);
+  const words: string[] = [];
+  const options = new Map<string, string>();
+  for (let index = 0; index < own.length; index++) {
+    const word = own[index] ?? "";
+    if (!word.startsWith("--")) words.push(word);
+    else if (["--hosts", "--instance"].includes(word)) options.set(word, own[++index] ?? "");
+    else throw new Error(`Unknown option ${word}.\n${USAGE}`);
+  }
+  const [command = "help", ...others] = words;
+  return { command, words: others, options, rest: separator < 0 ? [] : argv.slice(separator + 1) };
+}
+
+/** Starts a lab. A signal that comes meanwhile does not end this process before everything begun is removed again. */
+async function up(instance: string, hosts: string[] | undefined): Promise<RealLab> {
+  let interrupted = false;
+  const interrupt = (signal: NodeJS.Signals) => {
+    log(`${signal}: clearing up`);
+    interrupted = true;
+    killRunningCommands();
+  };
+  for (const signal of SIGNALS) process.on(signal, interrupt);
+  try {
+    const started = Date.now();
+    const lab = await RealLab.start({ hosts, log, instance });
+    if (interrupted) await lab.stop();
+    else log(`up after ${((Date.now() - started) / 1000).toFixed(1)} s`);
+    return lab;
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, interrupt);
+    if (interrupted) process.exit(130);
+  }
+}
+
+/** A lab that lives as long as one command. A second such run in the same checkout is refused; it would clear the first one's hosts. */
+function run(instance: string, hosts: string[] | undefined, argv: readonly string[]): Promise<number> {
+  return withFileLock(LabPlace.ofCheckout(instance).runLockFile, "fail", async () => {
+    const lab = await up(instance, hosts);
+    // From here on this process must live until the lab is down.
+    for (const signal of SIGNALS) process.on(signal, () => undefined);
+    try {
+      return await runInForeground(lab.workstationArgv(argv), lab.environment);
+    } finally {
+      await lab.stop();
+      log("down");
+    }
+  });
+}
+
+function showStatus(lab: RealLab): void {
+  for (const host of lab.hosts) console.log(`${host.name}\t${host.address}\t${lab.isRunning(host.name) ? "running" : "off"}`);
+  console.log(`workstation home\t${lab.home}`);
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const { command, words, options, rest } = parse(argv);
+  const instance = options.get("--instance") ?? (command === "run" ? "run" : "default");
+  const hosts = options.get("--hosts")?.split(",");
+  const attach = () => RealLab.attach(options.has("--instance") ? instance : undefined);
+  const [name = ""] = words;
+  switch (command) {
+    case "up": {
+      const running = await attach().catch(() => undefined);
+      const wanted = hosts ?? running?.hosts.map((host) => host.name) ?? [];
+      const keep =
+        running !== undefined &&
+        wanted.every((host) => running.hosts.some((each) => each.name === host) && running.isRunning(host));
+      if (keep) log("already up");
+      showStatus(keep ? running : await up(instance, hosts));
+      return 0;
+    }
+    case "add":
+      await (await attach()).addHost(name);
+      return 0;
+    case "remove":
+      await (await attach()).removeHost(name);
+      return 0;
+    case "status":
+      showStatus(await attach());
+      return 0;
+    case "exec": {
+      const lab = await attach();
+      return runInForeground(lab.workstationArgv(rest.length === 0 ? ["bash"] : rest), lab.environment);
+    }
+    case "host":
+      return runInForeground((await attach()).hostArgv(name, rest.length === 0 ? ["bash"] : rest));
+    case "power-off":
+      await (await attach()).powerOff(name);
+      return 0;
+    case "boot":
+      await (await attach()).boot(name);
+      return 0;
+    case "reset":
+      await (await attach()).resetHosts(words.length === 0 ? undefined : words);
+      return 0;
+    case "down":
+      await RealLab.clear(instance);
+      return 0;
+    case "run":
+      if (rest.length === 0) throw new Error(`run needs a command after --.\n${USAGE}`);
+      return run(instance, hosts, rest);
+    case "help":
+      console.log(USAGE);
+      return 0;
+    default:
+      throw new Error(`Unknown command ${command}.\n${USAGE}`);
+  }
+}
+
+main(process.argv.slice(2)).then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    log(error instanceof Error ? error.message : String(error));
+    process.exit(1);
+  },
+);

@@ -1,0 +1,155 @@
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { readAptSettings } from "./apt";
+import {
+  buildLayer,
+  cachedFolder,
+  commonTree,
+  inBuildNamespace,
+  recipeHash,
+  repositoryScript,
+  TREE_RECIPE,
+  writeRepositoryIndex,
+} from "./base";
+import { mustRun } from "./process";
+
+/** Folder name of the image, and the name its metadata gives it. */
+export const GUEST_IMAGE = "debian-12";
+
+/** What is put on the common file system to make a guest of it. */
+const PACKAGES = ["cloud-init"];
+
+/** What a guest can install from its local repository. */
+const REPOSITORY_PACKAGES = ["jq"];
+
+/** Units that have nothing to do in a guest of the lab, cost boot time, or fail in a container. */
+const MASKED_UNITS = [
+  "systemd-binfmt.service",
+  "proc-sys-fs-binfmt_misc.automount",
+  "sys-kernel-debug.mount",
+  "sys-kernel-tracing.mount",
+  "apt-daily.timer",
+  "apt-daily-upgrade.timer",
+  "dpkg-db-backup.timer",
+  "cloud-init-hotplugd.socket",
+  "console-getty.service",
+];
+
+/** cloud-init reads its configuration from LXD and nowhere else; the modules left out need a network, a cloud, or a disk. */
+const CLOUD_CONFIG = `# The configuration of the lab's guests.
+datasource_list: [LXD, None]
+users: []
+disable_root: false
+preserve_hostname: false
+ssh_deletekeys: false
+ssh_genkeytypes: [ed25519]
+manage_etc_hosts: false
+cloud_init_modules: [seed_random, bootcmd, write-files, set_hostname, update_hostname, users-groups, ssh]
+cloud_config_modules: [set-passwords, timezone, runcmd]
+cloud_final_modules: [package-update-upgrade-install, scripts-per-once, scripts-per-boot, scripts-per-instance, scripts-user, final-message]
+system_info:
+  distro: debian
+  network:
+    renderers: [networkd]
+  paths: {cloud_dir: /var/lib/cloud/, templates_dir: /etc/cloud/templates/}
+  ssh_svcname: ssh
+`;
+
+/** LXD fills these in when it creates a container of the image, copies one, or starts one. */
+const TEMPLATES: Readonly<Record<string, string>> = {
+  "hostname.tpl": "{{ container.name }}\n",
+  "hosts.tpl": "127.0.0.1\tlocalhost\n127.0.1.1\t{{ container.name }}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+};
+
+/** cloud-init makes SSH host keys, but not in a guest that hides LXD's data source from it. */
+const HOST_KEY_UNIT = `[Unit]
+Description=SSH host keys of this guest
+After=cloud-init.service
+Before=ssh.service
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+
+[Install]
+WantedBy=multi-user.target
+`;
+
+function buildScript(): string {
+  return `
+apt-get update -q
+apt-get install -q -y --no-install-recommends ${PACKAGES.join(" ")}
+cat >/etc/cloud/cloud.cfg <<'END'
+${CLOUD_CONFIG}END
+rm -f /etc/cloud/cloud.cfg.d/*
+cat >/etc/systemd/system/ssh-host-keys.service <<'END'
+${HOST_KEY_UNIT}END
+mkdir -p /etc/systemd/system/systemd-networkd-wait-online.service.d
+cat >/etc/systemd/system/systemd-networkd-wait-online.service.d/any.conf <<'END'
+[Service]
+ExecStart=
+ExecStart=/lib/systemd/systemd-networkd-wait-online --any --timeout=20
+END
+systemctl enable systemd-networkd.service ssh-host-keys.service
+systemctl mask ${MASKED_UNITS.join(" ")}
+rm -rf /etc/ssh/ssh_host_* /var/cache/apt/*.bin /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /usr/share/info/*
+${repositoryScript(REPOSITORY_PACKAGES)}
+`;
+}
+
+/**
+ * The guest image: a Debian with systemd, networkd, sshd, sudo and cloud-init, as the two files LXD imports, `metadata.tar.xz` and `rootfs.squashfs`.
+ * About half a minute where it is not cached and the common tree is.
+ */
+export async function guestImage(log: (line: string) => void): Promise<string> {
+  const tree = await commonTree(log);
+  return cachedFolder(`guest-${recipeHash([TREE_RECIPE, buildScript(), TEMPLATES])}`, async (partial) => {
+    log("making the guest image: cloud-init, squashfs");
+    const layer = join(partial, "layer");
+    await buildLayer(tree, layer, partial, "guest.sh", buildScript(), await readAptSettings());
+    await writeRepositoryIndex(layer);
+    await inBuildNamespace(
+      [
+        "sh",
+        "-c",
+        'mount -t overlay lab-build -o "ro,lowerdir=$1" /mnt && exec mksquashfs /mnt "$2" -comp zstd -Xcompression-level 3 -noappend -no-progress',
+      ].concat(["sh", `${layer}:${tree}`, join(partial, "rootfs.squashfs")]),
+      { env: process.env, logFile: `${partial}.log` },
+    );
+    rmSync(`${partial}.log`);
+    rmSync(layer, { recursive: true });
+    await writeMetadata(partial);
+  });
+}
+
+async function writeMetadata(folder: string): Promise<void> {
+  const architecture = process.arch === "arm64" ? "aarch64" : "x86_64";
+  const created = ["create", "copy"];
+  const metadata = {
+    architecture,
+    creation_date: Math.floor(Date.now() / 1000),
+    properties: { os: "Debian", release: "bookworm", description: "Debian 12 for the lab", architecture, variant: "cloud" },
+    templates: {
+      "/etc/hostname": { when: created, template: "hostname.tpl" },
+      "/etc/hosts": { when: created, template: "hosts.tpl" },
+    },
+  };
+  const content = join(folder, "metadata");
+  mkdirSync(join(content, "templates"), { recursive: true });
+  // JSON is YAML.
+  writeFileSync(join(content, "metadata.yaml"), `${JSON.stringify(metadata, undefined, 2)}\n`);
+  for (const [name, text] of Object.entries(TEMPLATES)) writeFileSync(join(content, "templates", name), text);
+  await mustRun([
+    "tar",
+    "--create",
+    "--xz",
+    "--file",
+    join(folder, "metadata.tar.xz"),
+    "--directory",
+    content,
+    "metadata.yaml",
+    "templates",
+  ]);
+  rmSync(content, { recursive: true });
+}

@@ -1,0 +1,187 @@
+import { spawn } from "node:child_process";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { killCgroup, makeCgroup, recordDevice, releaseLoopDevices, removeCgroup } from "./cleanup";
+import { type CommandResult, lastLines, mustRun, runCommand, waitFor } from "./process";
+import { type HostAddress, isInCgroup, KNOWN_HOSTS, type LabPlace, type LabRecord, WORKSTATION_ADDRESS } from "./state";
+import { connectHost, disconnectHost, NAMESPACE_FOLDER } from "./switch";
+
+/** How long a host may take to boot. */
+const BOOT_TIMEOUT_SECONDS = 60;
+
+/** Environment of commands inside a host. */
+const HOST_ENVIRONMENT = [
+  "HOME=/root",
+  "LANG=C.UTF-8",
+  "TERM=dumb",
+  "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+];
+
+/** Makes a host's folder with its SSH host key; the key stays the same for as long as the lab lasts, also over a reset. */
+export async function createHost(place: LabPlace, host: HostAddress): Promise<void> {
+  const folder = place.hostDir(host.name);
+  mkdirSync(join(folder, "root"), { recursive: true });
+  if (existsSync(hostKeyFile(place, host.name))) return;
+  await mustRun(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host.name, "-f", hostKeyFile(place, host.name)]);
+}
+
+/** A host's public key as known_hosts and authorized_keys write it. */
+export function publicHostKey(place: LabPlace, name: string): string {
+  const [type = "", key = ""] = readFileSync(`${hostKeyFile(place, name)}.pub`, "utf8").split(" ");
+  return `${type} ${key}`;
+}
+
+/**
+ * Boots a host and waits until its SSH server listens. A host without a file system of its own yet gets a bare one.
+ *
+ * @throws Error with the end of the host's boot log when it does not come up within a minute.
+ */
+export async function bootHost(place: LabPlace, record: LabRecord, host: HostAddress): Promise<void> {
+  const folder = place.hostDir(host.name);
+  const upper = join(folder, "upper");
+  if (!existsSync(upper)) writeIdentity(place, record, host, upper);
+  mkdirSync(join(folder, "work"), { recursive: true });
+  rmSync(join(folder, "pid"), { force: true });
+  await connectHost(place, host);
+  makeCgroup(place.launchCgroup);
+  makeCgroup(place.hostCgroup(host.name));
+
+  const log = openSync(join(folder, "boot.log"), "w");
+  const intoLaunchGroup = 'echo 0 >"$1/cgroup.procs"; shift; exec "$@"';
+  const child = spawn(
+    "sh",
+    [
+      ...["-c", intoLaunchGroup, "sh", place.launchCgroup],
+      ...["nsenter", `--net=${join(NAMESPACE_FOLDER, place.hostNamespace(host.name))}`],
+      ...["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"],
+      ...["/bin/sh", join(__dirname, "boot-host.sh")],
+    ],
+    {
+      // A session of its own: the host outlives the command that booted it, and Ctrl-C in that command's terminal.
+      detached: true,
+      stdio: ["ignore", log, log],
+      env: {
+        PATH: process.env["PATH"],
+        LAB_HOST: host.name,
+        LAB_DIR: folder,
+        LAB_CGROUP: place.hostCgroup(host.name),
+        LAB_LOWER: record.lowerDirs.join(":"),
+      },
+    },
+  );
+  closeSync(log);
+  child.on("error", () => undefined);
+  child.unref();
+  try {
+    const pid = await waitFor("its first process", BOOT_TIMEOUT_SECONDS, () => {
+      if (child.exitCode !== null) throw new Error(`Its first process ended with status ${child.exitCode}.`);
+      return hostPid(place, host.name);
+    });
+    recordDevice(folder, pid);
+    await waitFor("its SSH server", BOOT_TIMEOUT_SECONDS, () => (listensForSsh(place, host.name) ? true : undefined));
+    const state = await execInHost(place, host.name, ["systemctl", "is-system-running", "--wait"]);
+    if (state.stdout.trim() !== "running") {
+      const failed = await execInHost(place, host.name, ["systemctl", "--failed", "--no-legend", "--plain"]);
+      throw new Error(`systemd says "${state.stdout.trim()}". Failed units:\n${failed.stdout}`);
+    }
+  } catch (error) {
+    const said = lastLines(readFileSync(join(folder, "boot.log"), "utf8"), 15);
+    throw new Error(`Lab host ${host.name} did not boot: ${(error as Error).message}\n${said}`, { cause: error });
+  }
+}
+
+/** Cuts a host's power: SIGKILL to its first process, which takes all others with it, and its network away. Its file system stays. */
+export async function powerOffHost(place: LabPlace, name: string): Promise<void> {
+  await killCgroup(place.hostCgroup(name));
+  await removeCgroup(place.hostCgroup(name));
+  await disconnectHost(place, name);
+  await releaseLoopDevices(place.hostDir(name));
+  rmSync(join(place.hostDir(name), "pid"), { force: true });
+}
+
+/** Removes the file system a powered-off host has written; the next boot starts from a bare one. */
+export function wipeHost(place: LabPlace, name: string): void {
+  for (const part of ["upper", "work"]) rmSync(join(place.hostDir(name), part), { recursive: true, force: true });
+}
+
+/** The machine's id of a host's first process, or undefined when the host is off. */
+export function hostPid(place: LabPlace, name: string): number | undefined {
+  const file = join(place.hostDir(name), "pid");
+  if (!existsSync(file)) return undefined;
+  const pid = Number(readFileSync(file, "utf8"));
+  // The id may have been given to another process since: only one in the host's control group is the host.
+  return isInCgroup(place.hostCgroup(name), pid) ? pid : undefined;
+}
+
+/** The argument array that runs a command inside a host, as root. */
+export function hostArgv(place: LabPlace, name: string, argv: readonly string[]): string[] {
+  const pid = hostPid(place, name);
+  if (pid === undefined) throw new Error(`Lab host ${name} is off.`);
+  const namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"];
+  return ["nsenter", `--target=${pid}`, ...namespaces, "--root", "--wd", "env", "-i", ...HOST_ENVIRONMENT, ...argv];
+}
+
+/** Runs a command inside a host, as root. */
+export function execInHost(place: LabPlace, name: string, argv: readonly string[], stdin?: string): Promise<CommandResult> {
+  return runCommand(hostArgv(place, name, argv), { stdin });
+}
+
+function listensForSsh(place: LabPlace, name: string): boolean {
+  // Local port 22 (0016) in state LISTEN (0A).
+  return /:0016 00000000:0000 0A /.test(readFileSync(`/proc/${hostPid(place, name)}/net/tcp`, "utf8"));
+}
+
+/** Writes what tells one bare host from another: names, SSH host key, and who may log in. */
+function writeIdentity(place: LabPlace, record: LabRecord, host: HostAddress, upper: string): void {
+  const authorizedKey = readFileSync(join(place.home, ".ssh/id_ed25519.pub"), "utf8");
+  const others = new Map([...KNOWN_HOSTS, ...record.hosts, host].map((each) => [each.name, each.address]));
+  const hosts = [
+    "127.0.0.1 localhost",
+    "::1 localhost ip6-localhost ip6-loopback",
+    ...[...others].map(([name, address]) => `${address} ${name}`),
+    `${WORKSTATION_ADDRESS} workstation`,
+    "",
+  ].join("\n");
+  const put = (path: string, content: string, mode: number) => {
+    makeLike(record.lowerDirs, upper, dirname(path));
+    const file = join(upper, path);
+    writeFileSync(file, content);
+    chmodSync(file, mode);
+    const owner = statSync(dirname(file));
+    chownSync(file, owner.uid, owner.gid);
+  };
+  mkdirSync(upper, { recursive: true });
+  put("etc/hostname", `${host.name}\n`, 0o644);
+  put("etc/hosts", hosts, 0o644);
+  put("etc/ssh/ssh_host_ed25519_key", readFileSync(hostKeyFile(place, host.name), "utf8"), 0o600);
+  put("etc/ssh/ssh_host_ed25519_key.pub", readFileSync(`${hostKeyFile(place, host.name)}.pub`, "utf8"), 0o644);
+  for (const home of ["root", "home/operator", "home/nosudo"]) put(`${home}/.ssh/authorized_keys`, authorizedKey, 0o600);
+}
+
+/** Makes a folder in an upper layer with the owner and mode it has below, for the upper layer's are the ones that count. */
+function makeLike(lowerDirs: readonly string[], upper: string, path: string): void {
+  if (path === "." || existsSync(join(upper, path))) return;
+  makeLike(lowerDirs, upper, dirname(path));
+  const below = lowerDirs.map((lower) => join(lower, path)).find((candidate) => existsSync(candidate));
+  if (below === undefined) throw new Error(`The host's file system has no folder /${path}.`);
+  const model = lstatSync(below);
+  mkdirSync(join(upper, path));
+  chmodSync(join(upper, path), model.mode & 0o7777);
+  chownSync(join(upper, path), model.uid, model.gid);
+}
+
+function hostKeyFile(place: LabPlace, name: string): string {
+  return join(place.hostDir(name), "ssh_host_ed25519_key");
+}

@@ -1,0 +1,291 @@
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ensureMachinePackages } from "./apt";
+import { hostLayers } from "./base";
+import { clearLab, findLeftovers, makeCgroup } from "./cleanup";
+import { guestImage } from "./guest-image";
+import { bootHost, createHost, execInHost, hostArgv, hostPid, powerOffHost, publicHostKey, wipeHost } from "./host";
+import { type CommandResult, mustRun, runCommand, withFileLock } from "./process";
+import {
+  cgroup2Mount,
+  DEFAULT_HOSTS,
+  isOnOverlay,
+  LabPlace,
+  type LabRecord,
+  labCacheDir,
+  parseHost,
+  STATE_DIR_VARIABLE,
+} from "./state";
+import { createSwitch, NAMESPACE_FOLDER } from "./switch";
+
+export type { CommandResult } from "./process";
+
+/** A host of the lab. */
+export interface LabHost {
+  readonly name: string;
+  /** IPv4 address on the lab's network. */
+  readonly address: string;
+  /** Public SSH host key, as authorized_keys and known_hosts write it: type and key. */
+  readonly hostKey: string;
+}
+
+/** What {@link RealLab.start} takes. */
+export interface StartOptions {
+  /** Names, or `name=address`. Default: bcn2 and bcn1. */
+  readonly hosts?: readonly string[] | undefined;
+  /** Gets one line for each step. Default: silence. */
+  readonly log?: ((line: string) => void) | undefined;
+  /** Labs of one checkout with different instance names run side by side. Default: "default". */
+  readonly instance?: string | undefined;
+}
+
+/**
+ * Real hosts to try the library on: Debian systems with systemd in namespaces of this machine, joined by a switch of their own, and a
+ * workstation beside them. Nothing in the lab can reach anything outside it.
+ */
+export class RealLab {
+  private constructor(
+    /** Where the lab is on this machine. */
+    readonly place: LabPlace,
+    private record: LabRecord,
+  ) {}
+
+  /** Why real hosts cannot run on this machine, or undefined when they can. */
+  static available(): string | undefined {
+    if (process.platform !== "linux") return "real lab hosts need Linux";
+    if (process.getuid?.() !== 0) return "real lab hosts need root";
+    const release = existsSync("/etc/os-release") ? readFileSync("/etc/os-release", "utf8") : "";
+    if (!/^ID(_LIKE)?=.*\b(debian|ubuntu)\b/m.test(release)) return "real lab hosts need Debian or Ubuntu";
+    if (process.arch !== "x64" && process.arch !== "arm64") return `real lab hosts are not made for ${process.arch}`;
+    if (isOnOverlay(labCacheDir()))
+      return `${labCacheDir()} is on an overlay file system; set XDG_CACHE_HOME to a folder on ext4, xfs or btrfs`;
+    try {
+      cgroup2Mount();
+    } catch (error) {
+      return (error as Error).message;
+    }
+    return undefined;
+  }
+
+  /**
+   * Starts a lab with bare hosts, after clearing what an earlier one of the same checkout and instance left.
+   *
+   * @throws Error when the machine cannot run it (see {@link RealLab.available}) or a host does not come up.
+   */
+  static async start(options: StartOptions = {}): Promise<RealLab> {
+    const reason = RealLab.available();
+    if (reason !== undefined) throw new Error(`The lab cannot start: ${reason}.`);
+    const log = options.log ?? (() => undefined);
+    const hosts = (options.hosts ?? DEFAULT_HOSTS).map(parseHost);
+    const place = LabPlace.ofCheckout(options.instance ?? "default");
+    await ensureMachinePackages(log);
+    const [lowerDirs, image] = await Promise.all([hostLayers(log), guestImage(log)]);
+    return withFileLock(place.lockFile, "wait", async () => {
+      if ((await findLeftovers(place)).length > 0) {
+        log("clearing what an earlier lab left");
+        await clearLab(place);
+      }
+      const record: LabRecord = { hosts, lowerDirs };
+      place.writeRecord(record);
+      try {
+        await createWorkstation(place, image);
+        const lab = new RealLab(place, record);
+        log(`booting ${hosts.map((host) => `${host.name} (${host.address})`).join(", ")}`);
+        await createSwitch(place);
+        await Promise.all(hosts.map((host) => createHost(place, host)));
+        lab.writeSshFiles();
+        await Promise.all(hosts.map((host) => bootHost(place, record, host)));
+        return lab;
+      } catch (error) {
+        await clearLab(place);
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * The lab that is running: the one this process is in, or else this checkout's.
+   *
+   * @throws Error when none is up.
+   */
+  static async attach(instance?: string): Promise<RealLab> {
+    const place = instance === undefined ? LabPlace.current() : LabPlace.ofCheckout(instance);
+    const record = place.readRecord();
+    if (record === undefined) throw new Error("No lab is up for this checkout. Start one: npx tsx lab/real/cli.ts up");
+    return new RealLab(place, record);
+  }
+
+  /** Removes a lab of this checkout, running or half gone, and everything it left. Caches stay. */
+  static async clear(instance = "default"): Promise<void> {
+    const place = LabPlace.ofCheckout(instance);
+    await withFileLock(place.lockFile, "wait", () => clearLab(place));
+  }
+
+  /** What the lab of this checkout has on this machine, in words; empty after {@link RealLab.stop}. */
+  static leftovers(instance = "default"): Promise<string[]> {
+    return findLeftovers(LabPlace.ofCheckout(instance));
+  }
+
+  /** The lab's hosts. */
+  get hosts(): LabHost[] {
+    return this.record.hosts.map((host) => ({ ...host, hostKey: publicHostKey(this.place, host.name) }));
+  }
+
+  /** Home folder of the workstation: SSH key, known_hosts, `lxd-images/debian-12`. */
+  get home(): string {
+    return this.place.home;
+  }
+
+  /** Folder with everything of this lab. */
+  get stateDir(): string {
+    return this.place.stateDir;
+  }
+
+  /** Environment of commands in the workstation. */
+  get environment(): NodeJS.ProcessEnv {
+    return {
+      ...process.env,
+      HOME: this.home,
+      PATH: `${join(this.home, "bin")}:${process.env["PATH"] ?? ""}`,
+      // The home folder has changed; caches have not.
+      XDG_CACHE_HOME: join(labCacheDir(), "../.."),
+      [STATE_DIR_VARIABLE]: this.stateDir,
+    };
+  }
+
+  /** Whether a host is running. */
+  isRunning(name: string): boolean {
+    return hostPid(this.place, this.find(name).name) !== undefined;
+  }
+
+  /** Runs a command as root inside a host, not by SSH. A non-zero exit status is not an error. */
+  hostExec(name: string, argv: readonly string[], options: { stdin?: string } = {}): Promise<CommandResult> {
+    return execInHost(this.place, this.find(name).name, argv, options.stdin);
+  }
+
+  /** The argument array that runs a command as root inside a host. */
+  hostArgv(name: string, argv: readonly string[]): string[] {
+    return hostArgv(this.place, this.find(name).name, argv);
+  }
+
+  /** Runs a command in the workstation. A non-zero exit status is not an error. */
+  workstationExec(argv: readonly string[], options: { stdin?: string; cwd?: string } = {}): Promise<CommandResult> {
+    return runCommand(this.workstationArgv(argv), { ...options, env: this.environment });
+  }
+
+  /** The argument array that runs a command in the workstation; start it with {@link RealLab.environment}. */
+  workstationArgv(argv: readonly string[]): string[] {
+    // The control group makes sure that nothing started here outlives the lab.
+    const intoGroup = 'echo 0 >"$1/cgroup.procs"; shift; exec "$@"';
+    const namespace = `--net=${join(NAMESPACE_FOLDER, this.place.workstationNamespace)}`;
+    return ["sh", "-c", intoGroup, "sh", this.place.workstationCgroup, "nsenter", namespace, ...argv];
+  }
+
+  /** Cuts a host's power: all its processes are killed at once. What it has written stays. */
+  async powerOff(name: string): Promise<void> {
+    await this.change(() => powerOffHost(this.place, this.find(name).name));
+  }
+
+  /** Boots a host that is off with the file system it had; does nothing to one that runs. */
+  async boot(name: string): Promise<void> {
+    await this.change(async () => {
+      const host = this.find(name);
+      if (this.isRunning(name)) return;
+      // A host that has switched itself off has left its network and perhaps loop devices.
+      await powerOffHost(this.place, name);
+      await bootHost(this.place, this.record, host);
+    });
+  }
+
+  /** Adds a bare host to the running lab. Takes a known name or `name=address`. */
+  async addHost(text: string): Promise<LabHost> {
+    const host = parseHost(text);
+    await this.change(async () => {
+      if (this.record.hosts.some((known) => known.name === host.name || known.address === host.address)) {
+        throw new Error(`The lab already has a host ${host.name} or one with the address ${host.address}.`);
+      }
+      const record = { ...this.record, hosts: [...this.record.hosts, host] };
+      await createHost(this.place, host);
+      await bootHost(this.place, record, host);
+      this.record = record;
+      this.place.writeRecord(record);
+      this.writeSshFiles();
+    });
+    return { ...host, hostKey: publicHostKey(this.place, host.name) };
+  }
+
+  /** Switches a host off and takes it, with its file system, out of the lab. */
+  async removeHost(name: string): Promise<void> {
+    await this.change(async () => {
+      const host = this.find(name);
+      await powerOffHost(this.place, host.name);
+      wipeHost(this.place, host.name);
+      this.record = { ...this.record, hosts: this.record.hosts.filter((other) => other.name !== name) };
+      this.place.writeRecord(this.record);
+      this.writeSshFiles();
+    });
+  }
+
+  /** Gives all hosts, or those named, bare file systems again and boots them. Addresses and SSH host keys stay. */
+  async resetHosts(names: readonly string[] = this.record.hosts.map((host) => host.name)): Promise<void> {
+    await this.change(async () => {
+      await Promise.all(
+        names.map(async (name) => {
+          const host = this.find(name);
+          await powerOffHost(this.place, name);
+          wipeHost(this.place, name);
+          await bootHost(this.place, this.record, host);
+        }),
+      );
+    });
+  }
+
+  /** Removes the lab: processes, namespaces, mounts, loop devices, control groups, files. Caches stay. */
+  async stop(): Promise<void> {
+    await withFileLock(this.place.lockFile, "wait", () => clearLab(this.place));
+  }
+
+  private find(name: string) {
+    const host = this.record.hosts.find((candidate) => candidate.name === name);
+    if (host === undefined)
+      throw new Error(`The lab has no host ${name}. It has: ${this.record.hosts.map((each) => each.name).join(", ")}.`);
+    return host;
+  }
+
+  /** Another process may have changed the lab since this object was made, so its record is read anew under the lock. */
+  private change(action: () => Promise<void>): Promise<void> {
+    return withFileLock(this.place.lockFile, "wait", async () => {
+      const record = this.place.readRecord();
+      if (record === undefined) throw new Error("The lab is down.");
+      this.record = record;
+      await action();
+    });
+  }
+
+  private writeSshFiles(): void {
+    const lines = this.hosts.map((host) => `${host.name},${host.address} ${host.hostKey}\n`);
+    writeFileSync(join(this.home, ".ssh/known_hosts"), lines.join(""), { mode: 0o600 });
+    // OpenSSH takes its folder from the password file, not from HOME; the workstation's ssh command is pointed here.
+    const config = [
+      ...this.hosts.map((host) => `Host ${host.name}\n  HostName ${host.address}\n  HostKeyAlias ${host.name}`),
+      `Host *\n  IdentityFile ${this.home}/.ssh/id_ed25519\n  UserKnownHostsFile ${this.home}/.ssh/known_hosts\n  BatchMode yes\n  LogLevel ERROR`,
+    ];
+    writeFileSync(join(this.home, ".ssh/config"), `${config.join("\n")}\n`);
+  }
+}
+
+/** Makes the workstation's home folder: an SSH key, OpenSSH commands that use it, and the guest image. */
+async function createWorkstation(place: LabPlace, image: string): Promise<void> {
+  const ssh = join(place.home, ".ssh");
+  mkdirSync(ssh, { recursive: true, mode: 0o700 });
+  mkdirSync(join(place.home, "bin"));
+  mkdirSync(join(place.home, "lxd-images"));
+  await mustRun(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", join(ssh, "id_ed25519")]);
+  for (const command of ["ssh", "scp", "sftp"]) {
+    writeFileSync(join(place.home, "bin", command), `#!/bin/sh\nexec /usr/bin/${command} -F ${ssh}/config "$@"\n`, {
+      mode: 0o755,
+    });
+  }
+  symlinkSync(image, join(place.home, "lxd-images/debian-12"));
+  makeCgroup(place.workstationCgroup);
+}

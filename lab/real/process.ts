@@ -1,0 +1,169 @@
+import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+
+/** How a command ended. */
+export interface CommandResult {
+  readonly stdout: string;
+  readonly stderr: string;
+  /** Exit status; 128 + signal number semantics are not used: a command ended by a signal has the code 255. */
+  readonly exitCode: number;
+}
+
+/** What {@link runCommand} takes beside the argument array. */
+export interface RunOptions {
+  /** Text for the command's standard input. Default: no input. */
+  readonly stdin?: string | undefined;
+  /** The whole environment of the command. Default: that of this process. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  readonly cwd?: string | undefined;
+  /** A file that gets standard output and standard error instead of the result. */
+  readonly logFile?: string | undefined;
+}
+
+const running = new Set<ChildProcess>();
+
+// A lab command that outlives the process that asked for it would go on building or mounting behind the user's back.
+process.on("exit", killRunningCommands);
+
+/** Ends the commands that {@link runCommand} is waiting for, so that what waits for them can fail and tidy up. */
+export function killRunningCommands(): void {
+  for (const child of running) child.kill("SIGKILL");
+}
+
+/**
+ * Runs a command to its end and gives back what it printed.
+ *
+ * @throws Error when the command cannot be started. A non-zero exit status is not an error here; see {@link mustRun}.
+ */
+export function runCommand(argv: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+  const [command, ...args] = argv;
+  if (command === undefined) return Promise.reject(new Error("No command was given."));
+  const log = options.logFile === undefined ? undefined : openSync(options.logFile, "a");
+  const output = log ?? "pipe";
+  const stdio: StdioOptions = [options.stdin === undefined ? "ignore" : "pipe", output, output];
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio, env: options.env ?? process.env, cwd: options.cwd });
+    running.add(child);
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    child.stdout?.on("data", (chunk: Buffer) => stdout.push(chunk));
+    child.stderr?.on("data", (chunk: Buffer) => stderr.push(chunk));
+    // A command may end without reading its input; that is its own business.
+    child.stdin?.on("error", () => undefined);
+    child.stdin?.end(options.stdin);
+    const done = () => {
+      running.delete(child);
+      if (log !== undefined) closeSync(log);
+    };
+    child.on("error", (error) => {
+      done();
+      reject(new Error(`Unable to start ${command}: ${error.message}`, { cause: error }));
+    });
+    child.on("close", (code) => {
+      done();
+      resolve({ stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString(), exitCode: code ?? 255 });
+    });
+  });
+}
+
+/**
+ * Runs a command that has to succeed and gives back its standard output.
+ *
+ * @throws Error with the command's name, its exit status and the end of what it printed.
+ */
+export async function mustRun(argv: readonly string[], options: RunOptions = {}): Promise<string> {
+  const result = await runCommand(argv, options);
+  if (result.exitCode !== 0) {
+    const printed = options.logFile === undefined ? result.stderr || result.stdout : readFileSync(options.logFile, "utf8");
+    const where = options.logFile === undefined ? "" : ` (all of it: ${options.logFile})`;
+    throw new Error(`${argv[0]} failed with status ${result.exitCode}${where}:\n${lastLines(printed, 15)}`);
+  }
+  return result.stdout;
+}
+
+/**
+ * Runs a command on this process's own terminal and gives back its exit status.
+ * Signals that reach this process meanwhile are passed on to the command, which decides when to end.
+ */
+export function runInForeground(argv: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<number> {
+  const [command, ...args] = argv;
+  if (command === undefined) return Promise.reject(new Error("No command was given."));
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: "inherit", env });
+    running.add(child);
+    const pass = (signal: NodeJS.Signals) => {
+      // Ctrl-C reaches the command from the terminal itself; a second one means "at once" to many programs.
+      if (signal === "SIGINT" && process.stdin.isTTY) return;
+      child.kill(signal);
+    };
+    const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+    for (const signal of signals) process.on(signal, pass);
+    const done = () => {
+      running.delete(child);
+      for (const signal of signals) process.off(signal, pass);
+    };
+    child.on("error", (error) => {
+      done();
+      reject(new Error(`Unable to start ${command}: ${error.message}`, { cause: error }));
+    });
+    child.on("close", (code, signal) => {
+      done();
+      resolve(code ?? (signal === "SIGINT" ? 130 : 143));
+    });
+  });
+}
+
+/**
+ * Holds an exclusive lock on a file while `action` runs. The kernel holds the lock (flock), so it cannot outlive a killed process.
+ *
+ * @param onBusy - "wait" waits for the lock; "fail" throws at once when somebody else holds it.
+ * @throws Error when the lock is held and `onBusy` is "fail".
+ */
+export async function withFileLock<T>(path: string, onBusy: "wait" | "fail", action: () => Promise<T>): Promise<T> {
+  mkdirSync(dirname(path), { recursive: true });
+  const mode = onBusy === "fail" ? ["--nonblock"] : [];
+  // The helper keeps the lock until its standard input closes, which also happens when this process is killed.
+  const holder = spawn("flock", ["--exclusive", ...mode, path, "sh", "-c", "echo held; exec cat"], {
+    stdio: ["pipe", "pipe", "ignore"],
+    // Ctrl-C goes to the whole foreground group; the lock has to stay until this process has tidied up.
+    detached: true,
+  });
+  const ended = new Promise<void>((resolve) => holder.on("close", () => resolve()));
+  await new Promise<void>((resolve, reject) => {
+    holder.on("error", (error) => reject(new Error(`Unable to lock ${path}: ${error.message}`, { cause: error })));
+    holder.on("close", () => reject(new Error(`${path} is locked by another process.`)));
+    holder.stdout.once("data", () => resolve());
+  });
+  try {
+    return await action();
+  } finally {
+    holder.stdin.end();
+    await ended;
+  }
+}
+
+/**
+ * Waits until `condition` gives a value other than undefined and gives that back.
+ *
+ * @param what - what is waited for, for the error message.
+ * @throws Error when `timeoutSeconds` pass first.
+ */
+export async function waitFor<T>(
+  what: string,
+  timeoutSeconds: number,
+  condition: () => T | undefined | Promise<T | undefined>,
+): Promise<T> {
+  const deadline = Date.now() + timeoutSeconds * 1000;
+  for (;;) {
+    const value = await condition();
+    if (value !== undefined) return value;
+    if (Date.now() > deadline) throw new Error(`Gave up after ${timeoutSeconds} s waiting for ${what}.`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** The last `count` lines of a text. */
+export function lastLines(text: string, count: number): string {
+  return text.trimEnd().split("\n").slice(-count).join("\n");
+}

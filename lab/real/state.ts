@@ -1,0 +1,199 @@
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, statfsSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+
+/** A host of the lab: its name and its IPv4 address on the lab's network. */
+export interface HostAddress {
+  readonly name: string;
+  readonly address: string;
+}
+
+/** The hosts a lab knows by name alone; others are written as `name=address`. */
+export const KNOWN_HOSTS: readonly HostAddress[] = [
+  { name: "bcn2", address: "192.168.1.102" },
+  { name: "bcn1", address: "192.168.1.101" },
+  { name: "bcn3", address: "192.168.1.103" },
+];
+
+/** The hosts of a lab for which none are named. */
+export const DEFAULT_HOSTS: readonly string[] = ["bcn2", "bcn1"];
+
+/** The workstation's own address on the lab's network. */
+export const WORKSTATION_ADDRESS = "192.168.1.10";
+
+/** Length of the lab network's prefix. */
+export const PREFIX_LENGTH = 24;
+
+/** The environment variable that tells a process in the workstation which lab it is in. */
+export const STATE_DIR_VARIABLE = "LAB_STATE_DIR";
+
+/** What is written to a lab's state file. */
+export interface LabRecord {
+  readonly hosts: readonly HostAddress[];
+  /** The file systems below each host's own one, topmost first. */
+  readonly lowerDirs: readonly string[];
+}
+
+/** The cache folder of this project: `$XDG_CACHE_HOME` or `~/.cache`, and in it `pulumi-lxd-cluster/lab`. */
+export function labCacheDir(): string {
+  const cacheHome = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
+  return join(cacheHome, "pulumi-lxd-cluster", "lab");
+}
+
+/**
+ * Where everything of one lab is: folders, control group and namespace names. All of them hold the lab's id, so that two
+ * checkouts, or two instances in one checkout, never touch each other's.
+ */
+export class LabPlace {
+  /** Short hash of the checkout's real path and the instance name. */
+  readonly id: string;
+
+  constructor(readonly stateDir: string) {
+    this.id = stateDir.slice(stateDir.lastIndexOf("/") + 1);
+  }
+
+  /** The place of an instance of this checkout. `default` is what `up` starts; `run` has its own, so that tests leave a running demo alone. */
+  static ofCheckout(instance: string): LabPlace {
+    const checkout = realpathSync(resolve(__dirname, "../.."));
+    const seed = instance === "default" ? checkout : `${checkout}\0${instance}`;
+    const id = createHash("sha256").update(seed).digest("hex").slice(0, 8);
+    return new LabPlace(join(labCacheDir(), "checkouts", id));
+  }
+
+  /** The lab this process runs in, or else the default one of this checkout. */
+  static current(): LabPlace {
+    const stateDir = process.env[STATE_DIR_VARIABLE];
+    return stateDir ? new LabPlace(stateDir) : LabPlace.ofCheckout("default");
+  }
+
+  /** Home folder of the workstation. */
+  get home(): string {
+    return join(this.stateDir, "home");
+  }
+
+  /** Held while something about the lab changes. */
+  get lockFile(): string {
+    return `${this.stateDir}.lock`;
+  }
+
+  /** Held for as long as a `run` lasts. */
+  get runLockFile(): string {
+    return `${this.stateDir}.run.lock`;
+  }
+
+  /** Folder with a host's file system, boot log and process id. */
+  hostDir(name: string): string {
+    return join(this.stateDir, "hosts", name);
+  }
+
+  /** Name of the network namespace that holds the lab's switch. */
+  get switchNamespace(): string {
+    return `${this.namespacePrefix}switch`;
+  }
+
+  /** Name of the workstation's network namespace. */
+  get workstationNamespace(): string {
+    return `${this.namespacePrefix}workstation`;
+  }
+
+  /** Name of a host's network namespace. */
+  hostNamespace(name: string): string {
+    return `${this.namespacePrefix}host-${name}`;
+  }
+
+  /** What the names of all of the lab's network namespaces begin with. */
+  get namespacePrefix(): string {
+    return `pulumi-lxd-lab-${this.id}-`;
+  }
+
+  /** The lab's control group; everything the lab starts lives below it. */
+  get cgroup(): string {
+    return join(cgroup2Mount(), "pulumi-lxd-lab", this.id);
+  }
+
+  /** Control group of a host. */
+  hostCgroup(name: string): string {
+    return join(this.cgroup, `host-${name}`);
+  }
+
+  /** Control group of what runs in the workstation. */
+  get workstationCgroup(): string {
+    return join(this.cgroup, "workstation");
+  }
+
+  /** Control group of the processes that start the hosts and wait for their end. */
+  get launchCgroup(): string {
+    return join(this.cgroup, "launch");
+  }
+
+  /** The lab's record, or undefined when no lab is up. */
+  readRecord(): LabRecord | undefined {
+    const path = this.recordFile;
+    if (!existsSync(path)) return undefined;
+    return JSON.parse(readFileSync(path, "utf8")) as LabRecord;
+  }
+
+  /** Writes the lab's record. */
+  writeRecord(record: LabRecord): void {
+    mkdirSync(this.stateDir, { recursive: true });
+    writeFileSync(`${this.recordFile}.new`, `${JSON.stringify(record, undefined, 2)}\n`);
+    renameSync(`${this.recordFile}.new`, this.recordFile);
+  }
+
+  private get recordFile(): string {
+    return join(this.stateDir, "lab.json");
+  }
+}
+
+/**
+ * The host meant by a name of {@link KNOWN_HOSTS} or by `name=address`.
+ *
+ * @throws Error when the name is unknown and no address is given, or either is malformed.
+ */
+export function parseHost(text: string): HostAddress {
+  const [name = "", address] = text.split("=");
+  if (!/^[a-z][a-z0-9-]{0,10}$/.test(name)) {
+    throw new Error(`"${name}" cannot name a lab host: use at most 11 lower-case letters, digits and dashes.`);
+  }
+  if (address !== undefined) {
+    if (!/^192\.168\.1\.\d{1,3}$/.test(address))
+      throw new Error(`Lab host ${name}: "${address}" is not in the lab's network 192.168.1.0/24.`);
+    return { name, address };
+  }
+  const known = KNOWN_HOSTS.find((host) => host.name === name);
+  if (known === undefined) throw new Error(`Lab host ${name} has no known address; write ${name}=192.168.1.N.`);
+  return known;
+}
+
+/**
+ * Where the machine has the unified control group hierarchy mounted.
+ *
+ * @throws Error when it is not mounted.
+ */
+export function cgroup2Mount(): string {
+  for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {
+    const [, mountPoint, type] = line.split(" ");
+    if (type === "cgroup2" && mountPoint !== undefined) return mountPoint;
+  }
+  throw new Error("This machine has no cgroup2 hierarchy mounted: mount -t cgroup2 none /sys/fs/cgroup/unified");
+}
+
+/** Whether the folder, or the nearest one above it that exists, is on an overlay file system, which cannot carry another overlay's upper layer. */
+export function isOnOverlay(path: string): boolean {
+  let existing = path;
+  while (!existsSync(existing)) existing = resolve(existing, "..");
+  const OVERLAYFS_SUPER_MAGIC = 0x794c7630;
+  return statfsSync(existing).type === OVERLAYFS_SUPER_MAGIC;
+}
+
+/** Whether a process, this one by default, is in the control group at `path` or below it. A process that has ended is in none. */
+export function isInCgroup(path: string, pid: number | "self" = "self"): boolean {
+  const group = path.slice(cgroup2Mount().length);
+  try {
+    const own = readFileSync(`/proc/${pid}/cgroup`, "utf8").split("\n");
+    return own.some((line) => line.startsWith("0::") && `${line.slice(3)}/`.startsWith(`${group}/`));
+  } catch {
+    return false;
+  }
+}

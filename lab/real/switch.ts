@@ -1,0 +1,73 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { mustRun, runCommand } from "./process";
+import { type HostAddress, type LabPlace, PREFIX_LENGTH, WORKSTATION_ADDRESS } from "./state";
+
+/** Where iproute2 keeps the network namespaces it has named. */
+export const NAMESPACE_FOLDER = "/run/netns";
+
+/** The bridge inside the switch's namespace that joins all hosts and the workstation. */
+const SWITCH_BRIDGE = "lan";
+
+/** Makes the lab's switch and the workstation's network. No namespace of the lab has a route to anything outside it. */
+export async function createSwitch(place: LabPlace): Promise<void> {
+  await mustRun(["ip", "netns", "add", place.switchNamespace]);
+  await mustRun(["ip", "netns", "add", place.workstationNamespace]);
+  await ipBatch(place.switchNamespace, [
+    "link set lo up",
+    `link add ${SWITCH_BRIDGE} type bridge stp_state 0 forward_delay 0`,
+    `link set ${SWITCH_BRIDGE} up`,
+    `link add workstation type veth peer name eth0 netns ${place.workstationNamespace}`,
+    `link set workstation master ${SWITCH_BRIDGE} up`,
+  ]);
+  await ipBatch(place.workstationNamespace, [
+    "link set lo up",
+    `link set eth0 address ${hardwareAddress(WORKSTATION_ADDRESS)} up`,
+    `address add ${WORKSTATION_ADDRESS}/${PREFIX_LENGTH} dev eth0`,
+  ]);
+}
+
+/**
+ * Makes a host's network namespace and plugs it into the switch. The host's address is on a bridge `br0` over its link, so that
+ * guests with a NIC on `br0` are on the lab's network themselves.
+ */
+export async function connectHost(place: LabPlace, host: HostAddress): Promise<void> {
+  const namespace = place.hostNamespace(host.name);
+  await mustRun(["ip", "netns", "add", namespace]);
+  await ipBatch(place.switchNamespace, [
+    `link add ${host.name} type veth peer name eth0 netns ${namespace}`,
+    `link set ${host.name} master ${SWITCH_BRIDGE} up`,
+  ]);
+  const address = hardwareAddress(host.address);
+  await ipBatch(namespace, [
+    "link set lo up",
+    // A bridge without an address of its own takes the lowest of its ports', which changes with every guest.
+    `link add br0 address ${address} type bridge stp_state 0 forward_delay 0`,
+    `link set eth0 address ${address}`,
+    "link set eth0 master br0 up",
+    "link set br0 up",
+    `address add ${host.address}/${PREFIX_LENGTH} dev br0`,
+  ]);
+}
+
+/** Unplugs a host and removes its network namespace. */
+export async function disconnectHost(place: LabPlace, name: string): Promise<void> {
+  await removeNamespace(place.hostNamespace(name));
+  // The other end of the link lasts until the kernel has torn the namespace down, which takes a moment; a new link needs the name now.
+  await runCommand(["ip", "-n", place.switchNamespace, "link", "delete", name]);
+}
+
+/** Removes a named network namespace if it is there. */
+export async function removeNamespace(name: string): Promise<void> {
+  if (existsSync(join(NAMESPACE_FOLDER, name))) await mustRun(["ip", "netns", "delete", name]);
+}
+
+async function ipBatch(namespace: string, commands: readonly string[]): Promise<void> {
+  await mustRun(["ip", "-n", namespace, "-batch", "-"], { stdin: `${commands.join("\n")}\n` });
+}
+
+/** A locally administered hardware address that tells the IPv4 address. */
+function hardwareAddress(address: string): string {
+  const bytes = address.split(".").map((part) => Number(part).toString(16).padStart(2, "0"));
+  return ["02", "00", ...bytes].join(":");
+}

@@ -1,0 +1,352 @@
+/** Forming, joining and leaving a cluster. */
+import { randomBytes } from "node:crypto";
+import { z } from "zod";
+import { Database, type ClusterObject, type Config, type Member } from "./database";
+import type { Daemon } from "./daemon";
+import { Operation } from "./operations";
+import { LxdError, async, etag, requireEtag, sync, type Reply } from "./reply";
+import { decode, param, recursionOf, type ApiRequest, type Router } from "./router";
+import { makeOnMember, memberKeysOf, removeFromMember } from "./storage-and-networks";
+
+const memberConfigEntry = z.object({
+  entity: z.string().default(""),
+  name: z.string().default(""),
+  key: z.string().default(""),
+  value: z.string().default(""),
+});
+const clusterPut = z.object({
+  server_name: z.string().default(""),
+  enabled: z.boolean().default(false),
+  server_address: z.string().default(""),
+  cluster_address: z.string().default(""),
+  cluster_certificate: z.string().default(""),
+  cluster_password: z.string().default(""),
+  cluster_token: z.string().default(""),
+  member_config: z.array(memberConfigEntry).nullish(),
+});
+const certificatePut = z.object({ cluster_certificate: z.string(), cluster_certificate_key: z.string() });
+
+/** What a join token says, in the form that is encoded into it. */
+const tokenShape = z.object({
+  server_name: z.string(),
+  fingerprint: z.string(),
+  addresses: z.array(z.string()),
+  secret: z.string(),
+});
+
+/** Adds `/1.0/cluster` itself. */
+export function addCluster(router: Router): void {
+  router.add("/1.0/cluster", { GET: getCluster, PUT: putCluster });
+  router.add("/1.0/cluster/certificate", { PUT: putCertificate });
+}
+
+/** Refuses on a standalone daemon. */
+export function requireClustered(daemon: Daemon): Database {
+  if (!daemon.database.clustered) {
+    throw new LxdError(500, "Server is not clustered");
+  }
+  return daemon.database;
+}
+
+function getCluster({ daemon }: ApiRequest): Reply {
+  const { database } = daemon;
+  const objects: [string, ClusterObject][] = [
+    ...[...database.pools.values()].map((pool): [string, ClusterObject] => ["storage-pool", pool]),
+    ...[...database.networks.values()].map((network): [string, ClusterObject] => ["network", network]),
+  ];
+  const memberConfig = !database.clustered
+    ? []
+    : objects.flatMap(([entity, object]) =>
+        Object.entries(object.nodes.get(daemon.member)?.config ?? {})
+          .filter(([key]) => !key.startsWith("volatile."))
+          .map(([key, value]) => ({
+            entity,
+            name: object.name,
+            key,
+            value: daemon.behaviour.version === "5.0.2" ? "" : value,
+            description: `"${key}" property for ${entity === "network" ? "network" : "storage pool"} "${object.name}"`,
+          })),
+      );
+  const state = { server_name: database.clustered ? daemon.member.name : "", enabled: database.clustered, member_config: memberConfig };
+  return sync(state, state);
+}
+
+function putCluster(request: ApiRequest): Reply {
+  const { daemon } = request;
+  const body = decode(request, clusterPut);
+  if (body.server_name !== "" && !body.enabled) {
+    throw new LxdError(400, "ServerName must be empty when disabling clustering");
+  }
+  if (!body.enabled) {
+    throw new LxdError(400, "Disabling clustering is not simulated: remove the member instead");
+  }
+  if (body.server_name === "") {
+    throw new LxdError(400, "ServerName is required when enabling clustering");
+  }
+  return body.cluster_address === "" ? bootstrap(daemon, body.server_name) : join(daemon, body);
+}
+
+function bootstrap(daemon: Daemon, name: string): Reply {
+  const address = daemon.localConfig["cluster.https_address"] ?? daemon.localConfig["core.https_address"] ?? "";
+  if (isWildcard(address)) {
+    throw new LxdError(500, `Cannot use wildcard core.https_address "${address}" for cluster.https_address. Please specify a new cluster.https_address or core.https_address`);
+  }
+  const operation = daemon.operate({ description: "Creating bootstrap node", resources: { cluster: [""] } }, () => {
+    const { database, host } = daemon;
+    if (database.clustered) {
+      throw new LxdError(500, "The member is already part of a cluster");
+    }
+    if (host.files.exists(daemon.path("cluster.crt"))) {
+      throw new LxdError(500, "Inconsistent state: found leftover cluster certificate");
+    }
+    if (address === "") {
+      throw new LxdError(500, "No cluster.https_address config is set on this member");
+    }
+    daemon.localConfig["cluster.https_address"] = address;
+    const { member } = daemon;
+    member.name = name;
+    member.address = address;
+    database.clustered = true;
+    database.certificate = daemon.certificate;
+    trust(database, daemon, name);
+    host.files.writeFile(daemon.path("cluster.crt"), daemon.certificate.pem);
+    host.files.writeFile(daemon.path("cluster.key"), "");
+    daemon.event("cluster-enabled", "/1.0/cluster");
+  });
+  return async(operation);
+}
+
+function join(daemon: Daemon, body: z.output<typeof clusterPut>): Reply {
+  if (body.cluster_certificate === "") {
+    throw new LxdError(400, "No target cluster member certificate provided");
+  }
+  if (daemon.database.clustered) {
+    throw new LxdError(400, "This server is already clustered");
+  }
+  if (body.server_address === "") {
+    throw new LxdError(400, "No server address provided for this member");
+  }
+  const secret = daemon.behaviour.version === "5.0.2" ? body.cluster_password : body.cluster_token;
+  const operation = daemon.operate({ description: "Joining cluster", resources: { cluster: [""] } }, () => {
+    // Kept on failure, as in LXD: a later attempt finds them.
+    daemon.localConfig["core.https_address"] ??= body.server_address;
+    if (isWildcard(daemon.localConfig["core.https_address"])) {
+      throw new LxdError(500, "Failed to join cluster: Wildcard addresses aren't allowed");
+    }
+    daemon.localConfig["cluster.https_address"] = body.server_address;
+    const target = daemon.surroundings.daemonAt(body.cluster_address);
+    if (target === undefined) {
+      throw new LxdError(
+        500,
+        `Failed to join cluster: Failed to setup cluster trust: Get "https://${body.cluster_address}": Unable to connect to: ${body.cluster_address} ([dial tcp ${body.cluster_address}: connect: no route to host])`,
+      );
+    }
+    const { database } = target;
+    if (database.certificate?.pem.trim() !== body.cluster_certificate.trim()) {
+      throw new LxdError(500, "Failed to join cluster: Failed to setup cluster trust: x509: certificate signed by unknown authority");
+    }
+    redeemToken(database, secret);
+    trust(database, daemon, body.server_name);
+    replicate(database, daemon, body.server_name, body.server_address, body.member_config ?? []);
+  });
+  return async(operation);
+}
+
+/** Uses a token up, whatever becomes of the join. */
+function redeemToken(database: Database, secret: string): void {
+  const decoded = tokenShape.safeParse(parseBase64Json(secret));
+  const operation = database.members
+    .filter(({ daemon }) => daemon.answers)
+    .flatMap(({ daemon }) => daemon.operations.list())
+    .find((each) => each.class === "token" && each.running && decoded.success && each.metadata?.["secret"] === decoded.data.secret);
+  if (operation === undefined) {
+    throw new LxdError(
+      500,
+      "Failed to join cluster: Failed to setup cluster trust: Failed to add server cert to cluster: No matching cluster join operation found",
+    );
+  }
+  const expiresAt = operation.metadata?.["expiresAt"];
+  operation.end(401);
+  if (typeof expiresAt === "string" && Date.parse(expiresAt) < Date.now()) {
+    throw new LxdError(
+      500,
+      "Failed to join cluster: Failed to setup cluster trust: Failed to add server cert to cluster: Failed during search for join token operation: Token has expired",
+    );
+  }
+}
+
+function parseBase64Json(text: string): unknown {
+  try {
+    return JSON.parse(Buffer.from(text, "base64").toString());
+  } catch {
+    return undefined;
+  }
+}
+
+function trust(database: Database, daemon: Daemon, name: string): void {
+  const existing = database.certificates.get(daemon.certificate.fingerprint);
+  if (existing !== undefined && existing.name !== name) {
+    throw new LxdError(
+      500,
+      `Failed to join cluster: Failed to setup cluster trust: Existing server certificate with different name "${existing.name}" already in trust store`,
+    );
+  }
+  database.certificates.set(daemon.certificate.fingerprint, {
+    ...daemon.certificate,
+    name,
+    type: "server",
+    restricted: false,
+    projects: [],
+  });
+}
+
+function replicate(
+  database: Database,
+  daemon: Daemon,
+  name: string,
+  address: string,
+  memberConfig: z.output<typeof memberConfigEntry>[],
+): void {
+  const joining: Member = {
+    name,
+    address,
+    description: "",
+    config: {},
+    groups: ["default"],
+    failureDomain: "default",
+    evacuated: false,
+    daemon,
+  };
+  const made: ClusterObject[] = [];
+  try {
+    for (const [entity, objects] of [
+      ["storage-pool", database.pools],
+      ["network", database.networks],
+    ] as const) {
+      const leftovers = entity === "storage-pool" ? daemon.database.pools : daemon.database.networks;
+      for (const object of objects.values()) {
+        if (object.status !== "Created") {
+          continue;
+        }
+        if (leftovers.has(object.name)) {
+          const reason =
+            daemon.behaviour.version === "5.0.2"
+              ? "Pool source cannot be changed when not in pending state"
+              : 'Config key "source" is cluster member specific';
+          throw new LxdError(
+            500,
+            `Failed to initialize member: Failed to initialize storage pools and networks: Failed to update ${entity === "network" ? "network" : "storage pool"} "${object.name}": ${reason}`,
+          );
+        }
+        const config: Config = {};
+        for (const entry of memberConfig) {
+          if (entry.entity === entity && entry.name === object.name && memberKeysOf(object).includes(entry.key) && entry.value !== "") {
+            config[entry.key] = entry.value;
+          }
+        }
+        makeOnMember(object, joining, config);
+        made.push(object);
+      }
+    }
+    accept(database, daemon, name, address);
+  } catch (error) {
+    for (const object of made) {
+      removeFromMember(object, joining);
+    }
+    throw new LxdError(500, `Failed to join cluster: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const pending = database.pendingMembers.findIndex((row) => row.name === name || row.address === address);
+  if (pending >= 0) {
+    database.pendingMembers.splice(pending, 1);
+  }
+  database.members.push(joining);
+  daemon.database = database;
+  const { files } = daemon.host;
+  files.writeFile(daemon.path("cluster.crt"), database.certificate?.pem ?? "");
+  files.writeFile(daemon.path("cluster.key"), "");
+  database.rebalance();
+  daemon.event("cluster-member-added", `/1.0/cluster/members/${name}`);
+}
+
+/** What the leader checks before it takes a member in. */
+function accept(database: Database, daemon: Daemon, name: string, address: string): void {
+  for (const member of database.members) {
+    if (member.name === name) {
+      throw new LxdError(500, `The cluster already has a member with name: ${name}`);
+    }
+    if (member.address === address) {
+      throw new LxdError(500, `The cluster already has a member with address: ${address}`);
+    }
+    const { behaviour } = member.daemon;
+    if (behaviour.version !== daemon.behaviour.version) {
+      throw new LxdError(500, `The joining server version doesn't match (expected ${daemon.behaviour.version} with API count ${daemon.behaviour.apiExtensions.length})`);
+    }
+  }
+}
+
+/** `POST /1.0/cluster/members`: a join token, which is an operation that runs until it is used, cancelled or expired. */
+export function makeToken(request: ApiRequest, name: string): Reply {
+  const { daemon } = request;
+  const { database } = daemon;
+  if (!database.clustered) {
+    throw new LxdError(400, "This server is not clustered");
+  }
+  if (name === "") {
+    throw new LxdError(400, "ServerName is required");
+  }
+  const addresses = database.online().filter((member) => !member.evacuated);
+  if (addresses.length === 0) {
+    throw new LxdError(500, "There are no online cluster members");
+  }
+  for (const member of database.online()) {
+    for (const older of member.daemon.operations.list()) {
+      if (older.class === "token" && older.running && older.metadata?.["serverName"] === name) {
+        older.end(401);
+      }
+    }
+  }
+  const lifetime = /^(\d+)([SMHd])$/.exec(database.config["cluster.join_token_expiry"] ?? "3H");
+  const seconds = Number(lifetime?.[1] ?? 3) * ({ S: 1, M: 60, H: 3600, d: 86400 }[lifetime?.[2] ?? "H"] ?? 3600);
+  const operation = new Operation(
+    {
+      description: "Executing operation",
+      class: "token",
+      resources: { cluster: [""] },
+      metadata: {
+        serverName: name,
+        secret: randomBytes(32).toString("hex"),
+        fingerprint: database.certificate?.fingerprint ?? "",
+        addresses: addresses.map((member) => member.address),
+        expiresAt: new Date(Date.now() + seconds * 1000).toISOString(),
+      },
+    },
+    daemon.member.name,
+  );
+  daemon.operations.register(operation);
+  daemon.event("cluster-token-created", "/1.0/cluster/members");
+  return async(operation);
+}
+
+function putCertificate(request: ApiRequest): Reply {
+  const database = requireClustered(request.daemon);
+  database.requireAllOnline();
+  const { cluster_certificate: pem } = decode(request, certificatePut);
+  const der = Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ""), "base64");
+  requireEtag(request.headers["if-match"], database.certificate?.pem);
+  database.certificate = { pem, fingerprint: etag(der.toString("base64")) };
+  return sync();
+}
+
+function isWildcard(address: string): boolean {
+  return /^(:|\[::\]|0\.0\.0\.0)/.test(address);
+}
+
+/** URLs or objects, as the request asks. */
+export function listed<Item>(request: ApiRequest, items: Item[], url: (item: Item) => string, shown: (item: Item) => unknown): Reply {
+  return sync(recursionOf(request) > 0 ? items.map(shown) : items.map(url));
+}
+
+/** The member a path names. */
+export function memberOf(request: ApiRequest): Member {
+  return requireClustered(request.daemon).member(param(request, "name"));
+}

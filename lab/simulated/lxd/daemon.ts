@@ -1,0 +1,295 @@
+/** One LXD daemon on one simulated host: its life, its own settings, and the way of a request through it. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { FaultEffect, Faults } from "../faults";
+import type { MemoryFiles } from "../memory-files";
+import { makeCertificate, type Certificate } from "./certificate";
+import { Database, type Config, type Image, type Instance, type Member } from "./database";
+import { Operations, messageOf, type Operation, type OperationOptions } from "./operations";
+import { LxdError, envelope, type Reply } from "./reply";
+import type { ApiRequest, Router } from "./router";
+import { behaviourOf, inWordsOf, type Behaviour, type LxdVersion } from "./versions";
+
+/** One request as tests see it. */
+export interface RequestRecord {
+  host: string;
+  method: string;
+  /** Path and query. */
+  path: string;
+  /** Whether it asked for a change: anything but GET and HEAD, and not a command run in an instance. */
+  mutating: boolean;
+}
+
+/** One lifecycle event, as LXD would send it to listeners. */
+export interface LifecycleEvent {
+  action: string;
+  source: string;
+  project: string;
+  /** Member that did it. */
+  location: string;
+}
+
+/** An image that a simplestreams server offers. */
+export interface RemoteImage {
+  server: string;
+  aliases: string[];
+  type: "container" | "virtual-machine";
+  fingerprint: string;
+  properties: Config;
+}
+
+/** How long things take. All zero unless a test is about waiting. */
+export interface Timings {
+  /** Added to every operation. */
+  operationMs: number;
+  /** From the start of the daemon until it is ready. */
+  daemonStartMs: number;
+  /** From the start of an instance until its addresses are there. */
+  addressMs: number;
+  /** From the start of a virtual machine until its agent answers. */
+  agentMs: number;
+  /** How long `apt-get install` and `snap install` take. */
+  installMs: number;
+}
+
+/** What the daemons of one lab share. */
+export interface Surroundings {
+  faults: Faults;
+  requests: RequestRecord[];
+  lifecycle: LifecycleEvent[];
+  timings: Timings;
+  remoteImages: RemoteImage[];
+  /** Set while a request is handled whose operation must fail. */
+  operationFailure: string | undefined;
+  /** The daemon that listens at an address of the lab's network. */
+  daemonAt(address: string): Daemon | undefined;
+  /** Makes the machine inside an instance, with its files. */
+  guestFiles(instance: Instance, image: Image | undefined): MemoryFiles;
+}
+
+/** What a daemon needs of the host it runs on. */
+export interface DaemonHost {
+  readonly name: string;
+  readonly lanAddress: string;
+  readonly powered: boolean;
+  readonly files: MemoryFiles;
+  /** Names of the network interfaces that LXD has not made, and of those it has. */
+  readonly interfaces: Map<string, { type: "loopback" | "physical" | "bridge"; hwaddr: string; addresses: string[] }>;
+  readonly virtualMachines: boolean;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+}
+
+/** An LXD daemon. */
+export class Daemon {
+  readonly operations = new Operations();
+  readonly behaviour: Behaviour;
+  localConfig: Config = {};
+  certificate: Certificate = { pem: "", fingerprint: "" };
+  database = new Database();
+  private readyAt = 0;
+  private running = false;
+
+  constructor(
+    readonly host: DaemonHost,
+    readonly surroundings: Surroundings,
+    private readonly router: Router,
+    version: LxdVersion,
+    /** `/var/lib/lxd`, or the snap's. */
+    readonly dataDirectory: string,
+  ) {
+    this.behaviour = behaviourOf(version);
+  }
+
+  /** Whether it takes requests from other members. */
+  get answers(): boolean {
+    return this.host.powered && this.running;
+  }
+
+  get ready(): boolean {
+    return this.running && Date.now() >= this.readyAt;
+  }
+
+  /** This daemon's own row among the members. */
+  get member(): Member {
+    const member = this.database.members.find((each) => each.daemon === this);
+    if (member === undefined) {
+      throw new LxdError(500, "Failed to begin transaction: no such member");
+    }
+    return member;
+  }
+
+  path(...parts: string[]): string {
+    return [this.dataDirectory, ...parts].join("/");
+  }
+
+  /** Starts it on what the data directory holds: an emptied directory is a new server. */
+  start(): void {
+    if (this.running) {
+      return;
+    }
+    const { files } = this.host;
+    for (const directory of ["database/global", "storage-pools", "disks", "networks", "images"]) {
+      files.makeDirectory(this.path(directory), { parents: true, mode: 0o711 });
+    }
+    if (!files.exists(this.path("server.crt"))) {
+      this.certificate = makeCertificate(this.host.name);
+      files.writeFile(this.path("server.crt"), this.certificate.pem);
+    }
+    if (!files.exists(this.path("database/local.db")) || !files.exists(this.path("database/global/db.bin"))) {
+      this.reset();
+    }
+    this.running = true;
+    this.readyAt = Date.now() + this.surroundings.timings.daemonStartMs;
+  }
+
+  stop(): void {
+    this.running = false;
+    this.operations.clear();
+  }
+
+  /** Makes it a pristine standalone server, as leaving a cluster does too. Its own addresses are the caller's business. */
+  reset(keepLocalConfig = false): void {
+    const { files } = this.host;
+    if (!keepLocalConfig) {
+      this.localConfig = {};
+    }
+    this.database = new Database();
+    this.database.members.push({
+      name: "none",
+      address: "",
+      description: "",
+      config: {},
+      groups: ["default"],
+      failureDomain: "default",
+      evacuated: false,
+      daemon: this,
+    });
+    this.database.voters = [...this.database.members];
+    files.writeFile(this.path("database/local.db"), "");
+    files.writeFile(this.path("database/global/db.bin"), "");
+    for (const name of ["cluster.crt", "cluster.key"]) {
+      if (files.exists(this.path(name))) {
+        files.remove(this.path(name));
+      }
+    }
+  }
+
+  /** Starts an operation on this daemon. */
+  operate(options: OperationOptions, work: (operation: Operation) => Promise<void> | void): Operation {
+    const failure = this.surroundings.operationFailure;
+    const { operationMs } = this.surroundings.timings;
+    return this.operations.start(options, this.member.name, async (operation) => {
+      if (operationMs > 0) {
+        await new Promise((resolve) => setTimeout(resolve, operationMs));
+      }
+      if (failure !== undefined) {
+        throw new LxdError(500, failure);
+      }
+      await work(operation);
+    });
+  }
+
+  /** Records a lifecycle event. */
+  event(action: string, source: string, project = "default"): void {
+    this.surroundings.lifecycle.push({ action, source, project, location: this.member.name });
+  }
+
+  /** Takes one HTTP request from a socket. */
+  async serve(incoming: IncomingMessage, response: ServerResponse, drop: () => void): Promise<void> {
+    const url = new URL(incoming.url ?? "/", "http://unix.socket");
+    const method = incoming.method ?? "GET";
+    const body = await readAll(incoming);
+    const path = url.pathname + url.search;
+    this.surroundings.requests.push({ host: this.host.name, method, path, mutating: isMutating(method, url.pathname) });
+    const effect = this.surroundings.faults.forRequest({ host: this.host.name, method, path });
+    if (effect === "hang") {
+      return;
+    }
+    if (effect === "drop-before") {
+      drop();
+      return;
+    }
+    if (effect === "daemon-restart") {
+      this.stop();
+      this.start();
+      response.destroy();
+      return;
+    }
+    const request = { method, path: url.pathname, query: url.searchParams, headers: incoming.headers, body };
+    const reply = await this.answerWith(effect, request);
+    if (effect === "drop-after") {
+      drop();
+      return;
+    }
+    send(reply, method, response);
+  }
+
+  private async answerWith(effect: FaultEffect | undefined, request: Omit<ApiRequest, "daemon" | "params">): Promise<Reply> {
+    if (typeof effect === "object" && "delayMs" in effect) {
+      await new Promise((resolve) => setTimeout(resolve, effect.delayMs));
+    }
+    if (typeof effect === "object" && "status" in effect) {
+      return { kind: "error", code: effect.status, error: effect.error };
+    }
+    const failure =
+      effect === "fail-operation"
+        ? "simulated failure"
+        : typeof effect === "object" && "failOperation" in effect
+          ? effect.failOperation
+          : undefined;
+    try {
+      const { handler, params, internal } = this.router.find(request.method, request.path);
+      this.requireUsable(internal);
+      this.surroundings.operationFailure = failure;
+      // Handlers that start operations do so before they first wait, so the failure reaches no other request.
+      const pending = handler({ ...request, daemon: this, params });
+      this.surroundings.operationFailure = undefined;
+      return await pending;
+    } catch (error) {
+      this.surroundings.operationFailure = undefined;
+      if (!(error instanceof LxdError)) {
+        throw error;
+      }
+      return { kind: "error", code: error.code, error: inWordsOf(this.behaviour.version, messageOf(error)) };
+    }
+  }
+
+  private requireUsable(internal: boolean): void {
+    if (internal) {
+      return;
+    }
+    if (!this.ready) {
+      throw new LxdError(503, "LXD daemon setup in progress");
+    }
+    if (this.database.leader() === undefined) {
+      throw new LxdError(500, "Failed to begin transaction: context deadline exceeded");
+    }
+  }
+}
+
+async function readAll(incoming: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of incoming) {
+    chunks.push(chunk as Buffer);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** Commands in an instance and readings of its files change nothing that LXD keeps. */
+function isMutating(method: string, path: string): boolean {
+  return method !== "GET" && method !== "HEAD" && !/^\/1\.0\/instances\/[^/]+\/(exec|logs\/.*)$/.test(path) && path !== "/internal/sql";
+}
+
+function send(reply: Reply, method: string, response: ServerResponse): void {
+  if (response.destroyed) {
+    return;
+  }
+  if (reply.kind === "raw") {
+    response.writeHead(reply.status ?? 200, { ...reply.headers, "content-length": String(reply.body.length) });
+    response.end(method === "HEAD" ? undefined : reply.body);
+    return;
+  }
+  const { status, headers, body } = envelope(reply);
+  response.writeHead(status, { ...headers, "content-length": String(Buffer.byteLength(body)) });
+  response.end(method === "HEAD" ? undefined : body);
+}

@@ -1,0 +1,264 @@
+/**
+ * What an LXD daemon keeps in its database. A standalone daemon has one of its own; the members of a cluster share one, as they
+ * do with dqlite. A standalone daemon is its own only member, called "none".
+ */
+import type { MemoryFiles } from "../memory-files";
+import type { Certificate } from "./certificate";
+import type { Daemon } from "./daemon";
+import { LxdError } from "./reply";
+
+/** String values by key, as everywhere in LXD. */
+export type Config = Record<string, string>;
+/** Devices by name. */
+export type Devices = Record<string, Config>;
+
+/** One server of a cluster. */
+export interface Member {
+  name: string;
+  /** Address and port of its API; empty for a standalone daemon. */
+  address: string;
+  description: string;
+  config: Config;
+  groups: string[];
+  failureDomain: string;
+  evacuated: boolean;
+  daemon: Daemon;
+}
+
+/** State of an object that is made member by member. */
+export type NodeStatus = "Pending" | "Created" | "Errored";
+
+/** A storage pool or a network, with the part of it that each member has. */
+export interface ClusterObject {
+  name: string;
+  description: string;
+  /** Keys that are the same on every member. */
+  config: Config;
+  status: NodeStatus;
+  nodes: Map<Member, { config: Config; status: NodeStatus }>;
+}
+
+export interface StoragePool extends ClusterObject {
+  driver: string;
+  customVolumes: { name: string; member: Member; project: string; config: Config; description: string; contentType: string }[];
+}
+
+export interface Network extends ClusterObject {
+  type: string;
+  project: string;
+}
+
+export interface Profile {
+  name: string;
+  project: string;
+  description: string;
+  config: Config;
+  devices: Devices;
+}
+
+export interface Project {
+  name: string;
+  description: string;
+  config: Config;
+}
+
+export interface Image {
+  fingerprint: string;
+  project: string;
+  type: "container" | "virtual-machine";
+  filename: string;
+  size: number;
+  architecture: string;
+  public: boolean;
+  cached: boolean;
+  autoUpdate: boolean;
+  properties: Config;
+  profiles: string[];
+  createdAt: Date;
+  uploadedAt: Date;
+  aliases: { name: string; description: string }[];
+  updateSource?: { alias: string; certificate: string; image_type: string; protocol: string; server: string };
+  /** What a guest made from it can do. */
+  agent: boolean;
+}
+
+export type InstanceType = "container" | "virtual-machine";
+export type InstanceStatus = "Stopped" | "Running" | "Frozen";
+
+export interface Snapshot {
+  name: string;
+  createdAt: Date;
+  expiresAt: string;
+  stateful: boolean;
+  config: Config;
+  devices: Devices;
+  profiles: string[];
+}
+
+export interface Instance {
+  name: string;
+  project: string;
+  type: InstanceType;
+  architecture: string;
+  description: string;
+  ephemeral: boolean;
+  stateful: boolean;
+  profiles: string[];
+  config: Config;
+  devices: Devices;
+  status: InstanceStatus;
+  member: Member;
+  createdAt: Date;
+  lastUsedAt: Date;
+  snapshots: Snapshot[];
+  /** Whether the image has the agent; only virtual machines ask. */
+  agent: boolean;
+  /** When the agent of a started virtual machine answers. */
+  agentReadyAt: number;
+  /** Memory that a running virtual machine was booted with. */
+  bootMemory: string;
+  /** Addresses that NICs have got, by device name. */
+  leases: Map<string, { ipv4?: string; ipv6?: string }>;
+  /** Recorded output of commands, by file name. */
+  execOutput: Map<string, Buffer>;
+  /** Made when first looked into. */
+  files?: MemoryFiles;
+  /** The action that holds the instance, if one does. */
+  busy?: string;
+}
+
+/** An entry of the trust store. */
+export interface TrustedCertificate extends Certificate {
+  name: string;
+  type: "client" | "server" | "metrics";
+  restricted: boolean;
+  projects: string[];
+}
+
+/** The database of a standalone daemon or of a cluster. */
+export class Database {
+  config: Config = {};
+  clustered = false;
+  certificate: Certificate | undefined;
+  members: Member[] = [];
+  voters: Member[] = [];
+  /** Set on what a member has left that was removed by force while it was away. */
+  lost = false;
+  /** Rows of members that began to join and did not finish. */
+  readonly pendingMembers: { id: number; name: string; address: string }[] = [];
+  readonly groups = new Map<string, { description: string }>([["default", { description: "Default cluster group" }]]);
+  readonly projects = new Map<string, Project>();
+  readonly pools = new Map<string, StoragePool>();
+  readonly networks = new Map<string, Network>();
+  readonly profiles = new Map<string, Profile>();
+  readonly images = new Map<string, Image>();
+  readonly instances = new Map<string, Instance>();
+  readonly certificates = new Map<string, TrustedCertificate>();
+
+  constructor() {
+    this.projects.set("default", {
+      name: "default",
+      description: "Default LXD project",
+      config: {
+        "features.images": "true",
+        "features.networks": "true",
+        "features.profiles": "true",
+        "features.storage.buckets": "true",
+        "features.storage.volumes": "true",
+      },
+    });
+    this.profiles.set(keyOf("default", "default"), {
+      name: "default",
+      project: "default",
+      description: "Default LXD profile",
+      config: {},
+      devices: {},
+    });
+  }
+
+  member(name: string): Member {
+    const member = this.members.find((each) => each.name === name);
+    if (member === undefined) {
+      throw new LxdError(404, "Cluster member not found");
+    }
+    return member;
+  }
+
+  /** Members that answer. */
+  online(): Member[] {
+    return this.members.filter((member) => member.daemon.answers);
+  }
+
+  /** The member that leads; none when the voters that answer are not a majority. */
+  leader(): Member | undefined {
+    if (this.lost) {
+      return undefined;
+    }
+    const online = this.voters.filter((member) => member.daemon.answers);
+    return online.length * 2 > this.voters.length ? online[0] : undefined;
+  }
+
+  /** Gives the database roles out again, as LXD does after a join and a leave: one voter below three members, else three. */
+  rebalance(): void {
+    const wanted = this.members.length < 3 ? 1 : 3;
+    const leader = this.leader();
+    const candidates = [...this.voters.filter((voter) => this.members.includes(voter)), ...this.online()];
+    const ordered = leader !== undefined && this.members.includes(leader) ? [leader, ...candidates] : candidates;
+    this.voters = [...new Set(ordered)].slice(0, wanted);
+  }
+
+  /** Refuses when a member does not answer, as LXD does before it changes something on all of them. */
+  requireAllOnline(): void {
+    const down = this.members.find((member) => !member.daemon.answers);
+    if (down !== undefined) {
+      throw new LxdError(500, `peer node ${down.address} is down`);
+    }
+  }
+
+  project(name: string): Project {
+    const project = this.projects.get(name);
+    if (project === undefined) {
+      throw new LxdError(404, "Project not found");
+    }
+    return project;
+  }
+
+  /** The project that holds a project's own objects of a kind, which is "default" when the feature is off. */
+  holder(project: string, feature: "images" | "networks" | "profiles" | "storage.volumes"): string {
+    return this.project(project).config[`features.${feature}`] === "true" ? project : "default";
+  }
+
+  profile(project: string, name: string): Profile {
+    const profile = this.profiles.get(keyOf(this.holder(project, "profiles"), name));
+    if (profile === undefined) {
+      throw new LxdError(404, "Profile not found");
+    }
+    return profile;
+  }
+
+  instance(project: string, name: string): Instance {
+    const instance = this.instances.get(keyOf(project, name));
+    if (instance === undefined) {
+      throw new LxdError(404, "Instance not found");
+    }
+    return instance;
+  }
+
+  pool(name: string): StoragePool {
+    const pool = this.pools.get(name);
+    if (pool === undefined) {
+      throw new LxdError(404, "Storage pool not found");
+    }
+    return pool;
+  }
+}
+
+/** The key of an object that belongs to a project. */
+export function keyOf(project: string, name: string): string {
+  return `${project}/${name}`;
+}
+
+/** A URL of the API, with the project where it is not the default one. */
+export function urlOf(path: string, project = "default"): string {
+  return project === "default" ? path : `${path}?project=${encodeURIComponent(project)}`;
+}

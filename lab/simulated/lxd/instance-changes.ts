@@ -1,0 +1,179 @@
+/** PUT and PATCH of an instance: what they replace, and what LXD refuses while it runs. */
+import { z } from "zod";
+import { keyOf, urlOf, type Config, type Database, type Devices, type Instance } from "./database";
+import { bytesOf, etagFields, expandedConfig, expandedDevices, fillHardwareAddresses, requireRootDisk, requireValidConfig, requireValidDevices } from "./instance-model";
+import { instanceOf, onMember } from "./instances";
+import { LxdError, requireEtag, sync, type Reply } from "./reply";
+import { decode, projectOf, type ApiRequest } from "./router";
+
+const strings = z.record(z.string(), z.string());
+const instancePut = z.object({
+  architecture: z.string().optional(),
+  config: strings.nullish(),
+  devices: z.record(z.string(), strings).nullish(),
+  ephemeral: z.boolean().optional(),
+  profiles: z.array(z.string()).nullish(),
+  description: z.string().default(""),
+  restore: z.string().default(""),
+});
+
+/** The writable part of an instance. */
+type Wanted = Pick<Instance, "config" | "devices" | "ephemeral" | "profiles" | "description">;
+
+/** Keys of a running virtual machine that may change, by LXD's own allow-list. */
+const liveKeys =
+  /^(limits\.memory|limits\.cpu|cluster\.evacuate|security\.(agent\.metrics|devlxd.*|secureboot|csm)|boot\..+|cloud-init\..+|environment\..+|image\..+|snapshots\..+|user\..+|volatile\..+)$/;
+
+/** `PUT`: everything is replaced, also what the server keeps for itself. */
+export function changeInstance(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const instance = instanceOf(request);
+  requireEtag(request.headers["if-match"], etagFields(database, instance));
+  const body = decode(request, instancePut);
+  if (body.restore !== "") {
+    return restoreSnapshot(request, instance, body.restore);
+  }
+  requireProfiles(database, projectOf(request), body.profiles ?? []);
+  return onMember(request, instance, "Updating instance", () =>
+    apply(database, instance, {
+      config: body.config ?? {},
+      devices: body.devices ?? {},
+      ephemeral: body.ephemeral ?? false,
+      profiles: body.profiles ?? [],
+      description: body.description,
+    }),
+  );
+}
+
+/** `PATCH`: keys and whole devices are merged; a description that is not sent is lost, as in LXD. */
+export function mergeInstance(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const instance = instanceOf(request);
+  requireEtag(request.headers["if-match"], etagFields(database, instance));
+  const body = decode(request, instancePut);
+  if (body.restore !== "") {
+    throw new LxdError(400, "Can't call PATCH in restore mode");
+  }
+  requireProfiles(database, projectOf(request), body.profiles ?? []);
+  apply(database, instance, {
+    config: { ...instance.config, ...body.config },
+    devices: { ...instance.devices, ...body.devices },
+    ephemeral: body.ephemeral ?? instance.ephemeral,
+    profiles: body.profiles ?? instance.profiles,
+    description: body.description,
+  });
+  return sync();
+}
+
+function requireProfiles(database: Database, project: string, profiles: string[]): void {
+  for (const name of profiles) {
+    if (!database.profiles.has(keyOf(database.holder(project, "profiles"), name))) {
+      throw new LxdError(400, `Requested profile '${name}' doesn't exist`);
+    }
+  }
+}
+
+function apply(database: Database, instance: Instance, wanted: Wanted): void {
+  const next: Wanted = { ...wanted, config: Object.fromEntries(Object.entries(wanted.config).filter(([, value]) => value !== "")) };
+  try {
+    requireValidConfig(next.config, instance.type);
+  } catch (error) {
+    throw new LxdError(500, `Invalid config: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const target = { ...instance, ...next };
+  const devices = expandedDevices(database, target);
+  try {
+    requireValidDevices(database, devices, { instance: true });
+    requireRootDisk(devices);
+  } catch (error) {
+    throw new LxdError(500, `Invalid expanded devices: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  requireSamePool(expandedDevices(database, instance), devices);
+  if (instance.status === "Running") {
+    requireLive(instance, expandedConfig(database, instance), expandedConfig(database, target));
+    requireHotplug(instance, expandedDevices(database, instance), devices);
+  }
+  const resized = rootSize(expandedDevices(database, instance)) !== rootSize(devices);
+  Object.assign(instance, next);
+  fillHardwareAddresses(database, instance);
+  if (resized && instance.type === "virtual-machine" && instance.status === "Running") {
+    const root = Object.entries(devices).find(([, device]) => device["path"] === "/")?.[0] ?? "root";
+    instance.config[`volatile.${root}.apply_quota`] = "true";
+  }
+  instance.member.daemon.event("instance-updated", urlOf(`/1.0/instances/${instance.name}`, instance.project), instance.project);
+}
+
+/** Carries a change of a profile over to an instance that has it; throws what LXD says when the instance refuses. */
+export function applyProfile(database: Database, instance: Instance, before: { config: Config; devices: Devices }): void {
+  const config = expandedConfig(database, instance);
+  const devices = expandedDevices(database, instance);
+  requireValidDevices(database, devices, { instance: true });
+  if (instance.status === "Running") {
+    requireLive(instance, before.config, config);
+    requireHotplug(instance, before.devices, devices);
+  }
+  fillHardwareAddresses(database, instance);
+}
+
+function rootSize(devices: Devices): string {
+  return Object.values(devices).find((device) => device["type"] === "disk" && device["path"] === "/")?.["size"] ?? "";
+}
+
+function requireSamePool(before: Devices, after: Devices): void {
+  const poolOf = (devices: Devices) => Object.values(devices).find((device) => device["type"] === "disk" && device["path"] === "/")?.["pool"];
+  if (poolOf(before) !== undefined && poolOf(before) !== poolOf(after)) {
+    throw new LxdError(500, `Cannot update root disk device pool name to "${poolOf(after) ?? ""}"`);
+  }
+}
+
+function requireLive(instance: Instance, before: Config, after: Config): void {
+  if (instance.type !== "virtual-machine") {
+    return;
+  }
+  for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    if (before[key] === after[key]) {
+      continue;
+    }
+    if (!liveKeys.test(key)) {
+      throw new LxdError(500, `Key "${key}" cannot be updated when VM is running`);
+    }
+    const wanted = after[key] ?? "";
+    if (key === "limits.cpu" && wanted !== "" && !(/^\d*$/.test(before[key] ?? "") && /^\d+$/.test(wanted))) {
+      throw new LxdError(500, "Cannot change CPU pinning when VM is running");
+    }
+    if (key === "limits.memory" && wanted !== "" && bytesOf(wanted) > bytesOf(instance.bootMemory)) {
+      const mebibytes = (text: string) => Math.floor(bytesOf(text) / 1024 / 1024);
+      throw new LxdError(
+        500,
+        `Cannot increase memory size beyond boot time size when VM is running (Boot time size ${mebibytes(instance.bootMemory)}MiB, new size ${mebibytes(wanted)}MiB)`,
+      );
+    }
+  }
+}
+
+function requireHotplug(instance: Instance, before: Devices, after: Devices): void {
+  if (instance.type !== "virtual-machine") {
+    return;
+  }
+  for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    const fixed = (device: Config | undefined) => ["gpu", "tpm", "pci"].includes(device?.["type"] ?? "");
+    if (JSON.stringify(before[name]) === JSON.stringify(after[name]) || (!fixed(before[name]) && !fixed(after[name]))) {
+      continue;
+    }
+    const [verb, done] = after[name] === undefined ? ["stop", "stopped"] : ["start", "started"];
+    throw new LxdError(500, `Failed to ${verb} device "${name}": Device cannot be ${done} when instance is running`);
+  }
+}
+
+function restoreSnapshot(request: ApiRequest, instance: Instance, name: string): Reply {
+  const snapshot = instance.snapshots.find((each) => each.name === name);
+  if (snapshot === undefined) {
+    throw new LxdError(404, `Instance snapshot not found`);
+  }
+  return onMember(request, instance, "Restoring snapshot", () => {
+    instance.config = { ...snapshot.config };
+    instance.devices = structuredClone(snapshot.devices);
+    instance.profiles = [...snapshot.profiles];
+    instance.member.daemon.event("instance-restored", `/1.0/instances/${instance.name}`, instance.project);
+  });
+}

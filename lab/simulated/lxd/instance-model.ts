@@ -1,0 +1,192 @@
+/** What an instance is made of: its configuration with that of its profiles, what LXD accepts in it, and how LXD shows it. */
+import { randomBytes } from "node:crypto";
+import { isIPv4 } from "node:net";
+import { parse } from "yaml";
+import type { Config, Database, Devices, Instance, InstanceType } from "./database";
+import { LxdError } from "./reply";
+
+const keysOfBoth =
+  /^(boot\.(autostart|autostart\.delay|autostart\.priority|stop\.priority|host_shutdown_timeout)|cloud-init\.(network-config|user-data|vendor-data)|cluster\.evacuate|environment\..+|image\..+|user\..+|volatile\..+|limits\.(cpu|disk\.priority|memory|network\.priority)|migration\.stateful|raw\.apparmor|security\.(devlxd|protection\.delete)|snapshots\.(schedule|schedule\.stopped|pattern|expiry))$/;
+const keysOfContainers =
+  /^(limits\.(cpu\.(allowance|priority)|memory\.(enforce|swap|swap\.priority)|processes|hugepages\..+|kernel\..+)|linux\.(kernel_modules|sysctl\..+)|migration\.incremental\.memory(\..+)?|nvidia\..+|raw\.(idmap|lxc|seccomp)|security\.(devlxd\.images|idmap\..+|nesting|privileged|protection\.shift|syscalls\..+))$/;
+const keysOfVirtualMachines =
+  /^(limits\.memory\.hugepages|raw\.qemu|raw\.qemu\.conf|security\.(agent\.metrics|secureboot|csm|sev|sev\..+)|agent\.nic_config|boot\.mode)$/;
+const booleanKeys = /^(boot\.autostart|security\.(nesting|privileged|secureboot|devlxd|protection\..+|agent\.metrics)|migration\.stateful|limits\.memory\.swap|limits\.memory\.hugepages)$/;
+
+/** Refuses configuration that LXD refuses, with its words. Without a type, as in a profile, the keys of both are taken. */
+export function requireValidConfig(config: Config, type?: InstanceType): void {
+  for (const [key, value] of Object.entries(config)) {
+    const known =
+      keysOfBoth.test(key) ||
+      (type !== "virtual-machine" && keysOfContainers.test(key)) ||
+      (type !== "container" && keysOfVirtualMachines.test(key));
+    if (!known) {
+      throw new LxdError(400, `Unknown configuration key: ${key}`);
+    }
+    if (value !== "" && booleanKeys.test(key) && !["true", "false", "1", "0", "yes", "no", "on", "off"].includes(value.toLowerCase())) {
+      throw new LxdError(400, `Invalid value for a boolean "${value}"`);
+    }
+    if (key === "limits.memory" && value !== "" && !/^\d+(\.\d+)?(%|([kMGTPE]i?)?B|)$/.test(value)) {
+      throw new LxdError(400, `Invalid value: ${value}`);
+    }
+    if (key === "limits.cpu" && value !== "" && !/^\d+([-,]\d+)*$/.test(value)) {
+      throw new LxdError(400, `Invalid cpu limit syntax`);
+    }
+    if (key === "cloud-init.user-data" && value.startsWith("#cloud-config\n")) {
+      requireYaml(key, value);
+    }
+  }
+}
+
+function requireYaml(key: string, value: string): void {
+  try {
+    parse(value);
+  } catch (error) {
+    throw new LxdError(400, `Invalid YAML in ${key}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+const deviceTypes = ["none", "nic", "disk", "unix-char", "unix-block", "usb", "gpu", "infiniband", "proxy", "unix-hotplug", "tpm", "pci"];
+
+/** Refuses devices that LXD refuses. In a profile only their form is looked at. */
+export function requireValidDevices(database: Database, devices: Devices, options: { instance: boolean }): void {
+  for (const [name, device] of Object.entries(devices)) {
+    const invalid = (reason: string) => new LxdError(400, `Device validation failed for "${name}": ${reason}`);
+    const type = device["type"] ?? "";
+    if (!deviceTypes.includes(type)) {
+      throw invalid("Unsupported device type");
+    }
+    if (type === "disk" && device["pool"] !== undefined && !database.pools.has(device["pool"])) {
+      throw invalid(`Failed to get storage pool "${device["pool"]}": Storage pool not found`);
+    }
+    if (type === "disk" && device["path"] === "/" && device["source"] !== undefined) {
+      throw invalid('Root disk entry may not have a "source" property set');
+    }
+    if (type === "disk" && device["path"] === "/" && device["pool"] === undefined && options.instance) {
+      throw invalid('Root disk entry must have a "pool" property set');
+    }
+    if (type === "disk" && device["path"] !== "/" && device["source"] === undefined) {
+      throw invalid('Disk entry is missing the required "source" or "path" property');
+    }
+    if (type === "nic" && device["network"] === undefined && device["nictype"] === undefined) {
+      throw invalid("Unsupported device type");
+    }
+    if (type === "nic" && device["network"] !== undefined && !database.networks.has(device["network"])) {
+      throw invalid(`Failed loading network "${device["network"]}": Network not found`);
+    }
+    if (type === "nic" && device["ipv4.address"] !== undefined && device["nictype"] !== "routed" && !isIPv4(device["ipv4.address"])) {
+      throw invalid(`Invalid value for device option "ipv4.address": Not an IPv4 address "${device["ipv4.address"]}"`);
+    }
+  }
+}
+
+/** Refuses an instance that has no root disk, or two. */
+export function requireRootDisk(devices: Devices): void {
+  const roots = Object.values(devices).filter((device) => device["type"] === "disk" && device["path"] === "/");
+  if (roots.length === 0) {
+    throw new LxdError(400, "Failed detecting root disk device: No root device could be found");
+  }
+  if (roots.length > 1) {
+    throw new LxdError(400, "Failed detecting root disk device: More than one root device found");
+  }
+}
+
+/** The configuration of the profiles, later ones winning, with an instance's own on top. */
+export function expandedConfig(database: Database, instance: Pick<Instance, "project" | "profiles" | "config">): Config {
+  return Object.assign({}, ...profilesOf(database, instance).map((profile) => profile.config), instance.config) as Config;
+}
+
+/** The same for devices, which are replaced as a whole. */
+export function expandedDevices(database: Database, instance: Pick<Instance, "project" | "profiles" | "devices">): Devices {
+  return Object.assign({}, ...profilesOf(database, instance).map((profile) => profile.devices), instance.devices) as Devices;
+}
+
+function profilesOf(database: Database, instance: Pick<Instance, "project" | "profiles">) {
+  return instance.profiles.map((name) => database.profile(instance.project, name));
+}
+
+/** A MAC address in LXD's range. */
+export function hardwareAddress(): string {
+  return `00:16:3e:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`;
+}
+
+/** Gives every NIC without an address of its own one that stays, as LXD does whenever it stores an instance. */
+export function fillHardwareAddresses(database: Database, instance: Instance): void {
+  for (const [name, device] of Object.entries(expandedDevices(database, instance))) {
+    if (device["type"] === "nic" && device["hwaddr"] === undefined) {
+      instance.config[`volatile.${name}.hwaddr`] ??= hardwareAddress();
+    }
+  }
+}
+
+/** The MAC address of a NIC. */
+export function addressOf(instance: Instance, device: string, config: Config): string {
+  return config["hwaddr"] ?? instance.config[`volatile.${device}.hwaddr`] ?? "";
+}
+
+/** What an ETag of an instance covers. */
+export function etagFields(database: Database, instance: Instance) {
+  const profiles = profilesOf(database, instance);
+  return [instance.architecture, instance.config, instance.devices, instance.ephemeral, profiles];
+}
+
+const statusCodes = { Stopped: 102, Running: 103, Frozen: 110, Error: 112 };
+
+/** LXD's status code of an instance. */
+export function statusCodeOf(status: keyof typeof statusCodes): number {
+  return statusCodes[status];
+}
+
+/** LXD's JSON for an instance. One whose member does not answer is listed without its configuration, as in LXD 5.0. */
+export function instanceToApi(database: Database, instance: Instance): Record<string, unknown> {
+  const offline = !instance.member.daemon.answers;
+  const status = offline ? "Error" : instance.status;
+  return {
+    name: instance.name,
+    description: offline ? "" : instance.description,
+    status,
+    status_code: statusCodes[status],
+    created_at: offline ? "0001-01-01T00:00:00Z" : instance.createdAt.toISOString(),
+    last_used_at: offline ? "0001-01-01T00:00:00Z" : instance.lastUsedAt.toISOString(),
+    location: instance.member.name,
+    type: offline ? "" : instance.type,
+    project: instance.project,
+    architecture: offline ? "" : instance.architecture,
+    ephemeral: !offline && instance.ephemeral,
+    stateful: !offline && instance.stateful,
+    profiles: offline ? null : instance.profiles,
+    config: offline ? null : { ...instance.config },
+    devices: offline ? null : instance.devices,
+    expanded_config: offline ? null : expandedConfig(database, instance),
+    expanded_devices: offline ? null : expandedDevices(database, instance),
+  };
+}
+
+/** Refuses a name that cannot be a host name. */
+export function requireInstanceName(name: string): void {
+  const reason =
+    name.length < 1 || name.length > 63
+      ? "Name must be 1-63 characters long"
+      : /^\d/.test(name)
+        ? "Name must not start with a number"
+        : name.startsWith("-")
+          ? 'Name must not start with "-" character'
+          : name.endsWith("-")
+            ? 'Name must not end with "-" character'
+            : /^[a-zA-Z0-9-]+$/.test(name)
+              ? undefined
+              : "Name can only contain alphanumeric and hyphen characters";
+  if (reason !== undefined) {
+    throw new LxdError(400, `Invalid instance name: ${reason}`);
+  }
+}
+
+/** Bytes of a size text such as "4GiB"; NaN for one in percent. */
+export function bytesOf(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kMGTPE]?)(i?)B?$/.exec(text);
+  if (match === null) {
+    return Number.NaN;
+  }
+  const power = ["", "k", "M", "G", "T", "P", "E"].indexOf(match[2] ?? "");
+  return Number(match[1]) * (match[3] === "i" ? 1024 : 1000) ** power;
+}

@@ -1,0 +1,306 @@
+/** The members of a cluster: reading, changing, removing, evacuating; and cluster groups. */
+import { z } from "zod";
+import { listed, makeToken, memberOf, requireClustered } from "./cluster";
+import { Database, keyOf, type Instance, type Member } from "./database";
+import { bootInstance, haltInstance, migratable } from "./instance-state";
+import { LxdError, async, created, requireEtag, sync, type Reply } from "./reply";
+import { decode, param, type ApiRequest, type Router } from "./router";
+import { reach } from "./server";
+import { removeFromMember } from "./storage-and-networks";
+
+const automaticRoles = ["database", "database-leader", "database-standby", "database-voter"];
+
+const memberPost = z.object({ server_name: z.string().default("") });
+const memberPut = z.object({
+  roles: z.array(z.string()).nullish(),
+  failure_domain: z.string().default(""),
+  description: z.string().default(""),
+  config: z.record(z.string(), z.string()).nullish(),
+  groups: z.array(z.string()).nullish(),
+});
+const statePost = z.object({ action: z.string().default(""), mode: z.string().default("") });
+const groupPost = z.object({ name: z.string().default(""), description: z.string().default(""), members: z.array(z.string()).nullish() });
+
+/** Adds `/1.0/cluster/members` and `/1.0/cluster/groups`. */
+export function addMembers(router: Router): void {
+  router.add("/1.0/cluster/members", {
+    GET: (request) => {
+      const database = requireClustered(request.daemon);
+      return listed(request, database.members, (member) => `/1.0/cluster/members/${member.name}`, (member) => toApi(database, member));
+    },
+    POST: (request) => makeToken(request, decode(request, memberPost).server_name),
+  });
+  router.add("/1.0/cluster/members/{name}", {
+    GET: (request) => {
+      const member = memberOf(request);
+      return sync(toApi(request.daemon.database, member), writable(request.daemon.database, member));
+    },
+    PUT: (request) => changeMember(request, true),
+    PATCH: (request) => changeMember(request, false),
+    POST: renameMember,
+    DELETE: deleteMember,
+  });
+  router.add("/1.0/cluster/members/{name}/state", { POST: changeState });
+  router.add("/1.0/cluster/groups", {
+    GET: (request) => {
+      const database = requireClustered(request.daemon);
+      return listed(request, [...database.groups.keys()], (name) => `/1.0/cluster/groups/${name}`, (name) => groupToApi(database, name));
+    },
+    POST: (request) => {
+      const database = requireClustered(request.daemon);
+      const body = decode(request, groupPost);
+      if (database.groups.has(body.name)) {
+        throw new LxdError(409, "This group already exists");
+      }
+      database.groups.set(body.name, { description: body.description });
+      setGroupMembers(database, body.name, body.members ?? []);
+      return created(`/1.0/cluster/groups/${body.name}`);
+    },
+  });
+  router.add("/1.0/cluster/groups/{name}", {
+    GET: (request) => sync(groupToApi(requireClustered(request.daemon), param(request, "name"))),
+    PUT: (request) => {
+      const database = requireClustered(request.daemon);
+      const body = decode(request, groupPost);
+      groupToApi(database, param(request, "name"));
+      database.groups.set(param(request, "name"), { description: body.description });
+      setGroupMembers(database, param(request, "name"), body.members ?? []);
+      return sync();
+    },
+    DELETE: (request) => {
+      const database = requireClustered(request.daemon);
+      const name = param(request, "name");
+      groupToApi(database, name);
+      if (name === "default") {
+        throw new LxdError(403, "The 'default' cluster group cannot be deleted");
+      }
+      database.groups.delete(name);
+      return sync();
+    },
+  });
+}
+
+function rolesOf(database: Database, member: Member): string[] {
+  if (database.leader() === member) {
+    return ["database-leader", "database"];
+  }
+  return database.voters.includes(member) ? ["database"] : ["database-standby"];
+}
+
+function toApi(database: Database, member: Member): Record<string, unknown> {
+  const status = member.evacuated ? "Evacuated" : member.daemon.answers ? "Online" : "Offline";
+  const message = { Online: "Fully operational", Evacuated: "Unavailable due to maintenance", Offline: "No heartbeat for 21.5s (2026-01-01 00:00:00 +0000 UTC)" };
+  return {
+    ...writable(database, member),
+    server_name: member.name,
+    url: `https://${member.address}`,
+    database: database.voters.includes(member),
+    status,
+    message: message[status],
+    architecture: "x86_64",
+  };
+}
+
+function writable(database: Database, member: Member) {
+  return {
+    roles: rolesOf(database, member),
+    failure_domain: member.failureDomain,
+    description: member.description,
+    config: member.config,
+    groups: member.groups,
+  };
+}
+
+function changeMember(request: ApiRequest, replace: boolean): Reply {
+  const { database } = request.daemon;
+  const member = memberOf(request);
+  requireEtag(request.headers["if-match"], writable(database, member));
+  const body = decode(request, memberPut);
+  const config = { ...(replace ? {} : member.config), ...body.config };
+  for (const [key, value] of Object.entries(config)) {
+    if (key === "scheduler.instance" ? !["all", "group", "manual"].includes(value) : !key.startsWith("user.")) {
+      throw new LxdError(400, `Invalid cluster member configuration key "${key}"`);
+    }
+  }
+  if ((body.groups ?? []).length === 0) {
+    throw new LxdError(400, "Cluster members need to belong to at least one group");
+  }
+  const wantedRoles = body.roles ?? [];
+  for (const role of automaticRoles) {
+    const has = rolesOf(database, member).includes(role);
+    if (has !== wantedRoles.includes(role)) {
+      throw new LxdError(400, `The "${role}" role cannot be ${has ? "dropped" : "added"} at this time`);
+    }
+  }
+  member.config = config;
+  member.description = body.description;
+  member.failureDomain = body.failure_domain === "" ? "default" : body.failure_domain;
+  member.groups = body.groups ?? [];
+  request.daemon.event("cluster-member-updated", `/1.0/cluster/members/${member.name}`);
+  return sync();
+}
+
+function renameMember(request: ApiRequest): Reply {
+  const member = memberOf(request);
+  const { server_name: name } = decode(request, memberPost);
+  if (request.daemon.database.members.some((each) => each.name === name)) {
+    throw new LxdError(409, `Cluster member name "${name}" already exists`);
+  }
+  member.name = name;
+  return created(`/1.0/cluster/members/${name}`);
+}
+
+function deleteMember(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  // Only "1": "true" is not a number, and LXD 5.0 reads this as one.
+  const force = request.query.get("force") === "1";
+  const member = memberOf(request);
+  if (!force && !member.daemon.answers) {
+    throw new LxdError(500, `Unable to connect to: ${member.address} ([dial tcp ${member.address}: connect: no route to host])`);
+  }
+  if (database.members.length === 1) {
+    throw new LxdError(500, "Member is the only member in the cluster");
+  }
+  const instances = [...database.instances.values()].filter((instance) => instance.member === member);
+  if (!force) {
+    requireEmpty(database, member, instances);
+  }
+  for (const instance of instances) {
+    database.instances.delete(keyOf(instance.project, instance.name));
+  }
+  for (const objects of [database.pools, database.networks]) {
+    for (const object of objects.values()) {
+      if (force) {
+        object.nodes.delete(member);
+      } else {
+        removeFromMember(object, member);
+      }
+    }
+  }
+  request.daemon.event("cluster-member-removed", `/1.0/cluster/members/${member.name}`);
+  const { daemon } = member;
+  database.members.splice(database.members.indexOf(member), 1);
+  database.certificates.delete(daemon.certificate.fingerprint);
+  database.rebalance();
+  if (force) {
+    // The removed machine is not told: it keeps believing that it is a member of what was its cluster.
+    daemon.database = strandedCopy(database, member);
+  } else {
+    daemon.stop();
+    daemon.reset(true);
+    daemon.start();
+  }
+  return sync();
+}
+
+function requireEmpty(database: Database, member: Member, instances: Instance[]): void {
+  const used: [string, string[]][] = [
+    [member.daemon.behaviour.version === "5.0.2" ? "containers" : "instances", instances.map((instance) => instance.name)],
+    ["custom volumes", [...database.pools.values()].flatMap((pool) => pool.customVolumes.filter((volume) => volume.member === member).map((volume) => volume.name))],
+  ];
+  for (const [what, names] of used) {
+    if (names.length > 0) {
+      throw new LxdError(500, `Node still has the following ${what}: ${names.join(", ")}`);
+    }
+  }
+}
+
+/** What a machine that was removed by force still believes: a cluster, without the majority that it takes to answer. */
+function strandedCopy(database: Database, member: Member): Database {
+  const stranded = new Database();
+  stranded.clustered = true;
+  stranded.certificate = database.certificate;
+  stranded.members = [member];
+  stranded.lost = true;
+  return stranded;
+}
+
+function changeState(request: ApiRequest): Reply {
+  const member = memberOf(request);
+  const { action, mode } = decode(request, statePost);
+  const { daemon } = member;
+  reach(daemon);
+  if (action !== "evacuate" && action !== "restore") {
+    throw new LxdError(400, `Unknown action ${action}`);
+  }
+  const { database } = request.daemon;
+  const description = action === "evacuate" ? "Evacuating cluster member" : "Restoring cluster member";
+  const operation = daemon.operate({ description, resources: {} }, () => {
+    if (member.evacuated === (action === "evacuate")) {
+      throw new LxdError(500, `Cluster member is already ${action}d`);
+    }
+    if (action === "evacuate") {
+      if (daemon.behaviour.version !== "5.0.2" && !["", "stop", "migrate", "live-migrate"].includes(mode)) {
+        throw new LxdError(400, `Invalid evacuation mode: "${mode}"`);
+      }
+      member.evacuated = true;
+      evacuate(database, member, daemon.behaviour.version === "5.0.2" ? "" : mode);
+    } else {
+      member.evacuated = false;
+      if (mode !== "skip" || daemon.behaviour.version === "5.0.2") {
+        restore(database, member);
+      }
+    }
+    daemon.event(`cluster-member-${action}d`, `/1.0/cluster/members/${member.name}`);
+  });
+  return async(operation);
+}
+
+function evacuate(database: Database, member: Member, mode: string): void {
+  for (const instance of [...database.instances.values()].filter((each) => each.member === member)) {
+    const running = instance.status === "Running";
+    if (running) {
+      haltInstance(instance);
+      instance.config["volatile.last_state.power"] = "RUNNING";
+    }
+    const candidate = database
+      .online()
+      .filter((each) => !each.evacuated)
+      .map((each) => ({ each, load: [...database.instances.values()].filter((other) => other.member === each).length }))
+      .sort((a, b) => a.load - b.load)[0]?.each;
+    if (mode === "stop" || !migratable(database, instance) || candidate === undefined) {
+      continue;
+    }
+    instance.config["volatile.evacuate.origin"] = member.name;
+    instance.member = candidate;
+    if (running) {
+      bootInstance(instance);
+    }
+  }
+}
+
+function restore(database: Database, member: Member): void {
+  for (const instance of database.instances.values()) {
+    const running = instance.status === "Running" || instance.config["volatile.last_state.power"] === "RUNNING";
+    if (instance.config["volatile.evacuate.origin"] === member.name) {
+      haltInstance(instance);
+      delete instance.config["volatile.evacuate.origin"];
+      instance.member = member;
+    } else if (instance.member !== member) {
+      continue;
+    }
+    if (running && instance.status !== "Running") {
+      bootInstance(instance);
+    }
+  }
+}
+
+function groupToApi(database: Database, name: string): Record<string, unknown> {
+  const group = database.groups.get(name);
+  if (group === undefined) {
+    throw new LxdError(404, "Cluster group not found");
+  }
+  return { name, description: group.description, members: database.members.filter((member) => member.groups.includes(name)).map((member) => member.name) };
+}
+
+function setGroupMembers(database: Database, group: string, names: string[]): void {
+  const wanted = names.map((name) => database.member(name));
+  for (const member of database.members) {
+    const without = member.groups.filter((each) => each !== group);
+    const groups = wanted.includes(member) ? [...without, group] : without;
+    if (groups.length === 0) {
+      throw new LxdError(400, `Cannot remove "${member.name}" from group as member needs to belong to at least one group`);
+    }
+    member.groups = groups;
+  }
+}

@@ -1,0 +1,260 @@
+/** `/1.0/networks`: managed ones, and the host's own interfaces as LXD lists them. */
+import { randomInt } from "node:crypto";
+import { z } from "zod";
+import { listed } from "./cluster";
+import { urlOf, type Config, type Database, type Instance, type Network } from "./database";
+import { expandedDevices, hardwareAddress } from "./instance-model";
+import { LxdError, requireEtag, sync, type Reply } from "./reply";
+import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
+import { changedConfig, create, define, inBackground, removeFromMember, shownConfig, type Kind } from "./storage-and-networks";
+
+const types = ["bridge", "macvlan", "sriov", "physical", "ovn"];
+const networkKeys =
+  /^(bridge\.(driver|external_interfaces|hwaddr|mtu|mode)|ipv[46]\.(address|nat|nat\.order|nat\.address|dhcp|dhcp\.ranges|dhcp\.expiry|dhcp\.gateway|dhcp\.stateful|firewall|gateway|ovn\.ranges|routes|routes\.anycast|routing)|dns\..+|fan\..+|tunnel\..+|maas\..+|parent|vlan|gvrp|mtu|ovn\..+|network|security\.acls.*|bgp\..+|raw\.dnsmasq|user\..+|volatile\..+)$/;
+
+const config = z.record(z.string(), z.string()).nullish();
+const networkPost = z.object({ name: z.string().default(""), type: z.string().default(""), description: z.string().default(""), config });
+const networkPut = z.object({ description: z.string().default(""), config });
+
+const kind: Kind<Network> = {
+  noun: "network",
+  short: "Network",
+  collection: (database) => database.networks,
+  url: (network) => urlOf(`/1.0/networks/${network.name}`, network.project),
+  complete: completeNetwork,
+};
+
+/** Adds the endpoints of networks. */
+export function addNetworks(router: Router): void {
+  router.add("/1.0/networks", { GET: listNetworks, POST: createNetwork });
+  router.add("/1.0/networks/{name}", {
+    GET: getNetwork,
+    PUT: (request) => changeNetwork(request, true),
+    PATCH: (request) => changeNetwork(request, false),
+    DELETE: deleteNetwork,
+  });
+  router.add("/1.0/networks/{name}/state", { GET: getState });
+  router.add("/1.0/networks/{name}/leases", { GET: getLeases });
+}
+
+function managed(request: ApiRequest): Network {
+  const network = request.daemon.database.networks.get(param(request, "name"));
+  if (network === undefined) {
+    throw new LxdError(404, "Network not found");
+  }
+  return network;
+}
+
+function completeNetwork(network: Network): void {
+  const { config: values } = network;
+  if (network.type !== "bridge") {
+    return;
+  }
+  values["volatile.bridge.hwaddr"] ??= hardwareAddress();
+  for (const family of ["ipv4", "ipv6"]) {
+    const key = `${family}.address`;
+    if ((values[key] ?? "auto") === "auto") {
+      values[`${family}.nat`] ??= "true";
+      values[key] =
+        family === "ipv4"
+          ? `10.${randomInt(1, 255)}.${randomInt(0, 255)}.1/24`
+          : `fd42:${[1, 2, 3].map(() => randomInt(1, 0xffff).toString(16)).join(":")}::1/64`;
+    }
+  }
+}
+
+function createNetwork(request: ApiRequest): Reply {
+  const body = decode(request, networkPost);
+  if (body.name === "") {
+    throw new LxdError(400, "No name provided");
+  }
+  const type = body.type === "" ? "bridge" : body.type;
+  if (!types.includes(type)) {
+    throw new LxdError(400, `Unrecognised network type "${type}"`);
+  }
+  if (body.name.length > 15 || /[/\s]/.test(body.name)) {
+    throw new LxdError(400, body.name.length > 15 ? "Name must be between 2 and 15 characters long" : "Name contains invalid character");
+  }
+  const network: Network = {
+    name: body.name,
+    type,
+    project: request.daemon.database.holder(projectOf(request), "networks"),
+    description: body.description,
+    config: Object.fromEntries(Object.entries(body.config ?? {}).filter(([, value]) => value !== "")),
+    status: "Pending",
+    nodes: new Map(),
+  };
+  requireValid(network.name, network.config);
+  const target = request.query.get("target") ?? "";
+  if (target !== "" && type === "ovn") {
+    throw new LxdError(400, 'Network type "ovn" does not support member specific config');
+  }
+  return target === "" ? create(request, kind, network) : define(request, kind, network, target);
+}
+
+function requireValid(name: string, values: Config): void {
+  for (const [key, value] of Object.entries(values)) {
+    if (!networkKeys.test(key)) {
+      throw new LxdError(400, `Invalid option for network "${name}" option "${key}"`);
+    }
+    if (key === "ipv4.address" && !["auto", "none"].includes(value) && !/^\d+\.\d+\.\d+\.\d+\/\d+$/.test(value)) {
+      throw new LxdError(400, `Invalid value for network "${name}" option "ipv4.address": invalid CIDR address: ${value}`);
+    }
+  }
+}
+
+function changeNetwork(request: ApiRequest, replace: boolean): Reply {
+  const network = managed(request);
+  requireEtag(request.headers["if-match"], etagFields(request, network));
+  const body = decode(request, networkPut);
+  requireValid(network.name, body.config ?? {});
+  const change = changedConfig(request, network, body.config ?? {}, replace);
+  return inBackground(request, kind, network, "Updating network", () => {
+    if (change.target === undefined) {
+      network.config = change.config;
+      network.description = body.description;
+      completeNetwork(network);
+    } else {
+      network.nodes.set(change.target, { config: change.config, status: network.nodes.get(change.target)?.status ?? "Pending" });
+    }
+    request.daemon.event("network-updated", kind.url(network), network.project);
+  });
+}
+
+function deleteNetwork(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const network = managed(request);
+  if (usedBy(database, network).length > 0) {
+    throw new LxdError(400, "The network is currently in use");
+  }
+  if (database.clustered) {
+    database.requireAllOnline();
+  }
+  return inBackground(request, kind, network, "Deleting network", () => {
+    for (const member of network.nodes.keys()) {
+      removeFromMember(network, member);
+    }
+    database.networks.delete(network.name);
+    request.daemon.event("network-deleted", kind.url(network), network.project);
+  });
+}
+
+function etagFields(request: ApiRequest, network: Network) {
+  return [network.name, true, network.type, network.description, shownConfig(request, network)];
+}
+
+function toApi(request: ApiRequest, network: Network): Record<string, unknown> {
+  const { database } = request.daemon;
+  return {
+    name: network.name,
+    type: network.type,
+    managed: true,
+    description: network.description,
+    config: shownConfig(request, network),
+    status: network.status,
+    locations: [...network.nodes.keys()].map((member) => (database.clustered ? member.name : "none")),
+    used_by: usedBy(database, network),
+  };
+}
+
+/** The host's interfaces that LXD does not manage. */
+function unmanaged(request: ApiRequest): Record<string, unknown>[] {
+  const { database, host } = request.daemon;
+  return [...host.interfaces]
+    .filter(([name]) => !database.networks.has(name))
+    .map(([name, { type }]) => ({
+      name,
+      type,
+      managed: false,
+      description: "",
+      config: {},
+      status: "",
+      locations: null,
+      used_by: [],
+    }));
+}
+
+function listNetworks(request: ApiRequest): Reply {
+  const own = [...request.daemon.database.networks.values()].map((network) => toApi(request, network));
+  return listed(request, [...own, ...unmanaged(request)], (network) => `/1.0/networks/${String(network["name"])}`, (network) => network);
+}
+
+function getNetwork(request: ApiRequest): Reply {
+  const name = param(request, "name");
+  const network = request.daemon.database.networks.get(name);
+  if (network !== undefined) {
+    return sync(toApi(request, network), etagFields(request, network));
+  }
+  const shown = unmanaged(request).find((each) => each["name"] === name);
+  if (shown === undefined) {
+    throw new LxdError(404, "Network not found");
+  }
+  return sync(shown, shown);
+}
+
+function usesNetwork(device: Config, network: Network): boolean {
+  return device["type"] === "nic" && (device["network"] === network.name || device["parent"] === network.name);
+}
+
+function attached(database: Database, network: Network): { instance: Instance; device: string }[] {
+  return [...database.instances.values()].flatMap((instance) =>
+    Object.entries(expandedDevices(database, instance))
+      .filter(([, device]) => usesNetwork(device, network))
+      .map(([device]) => ({ instance, device })),
+  );
+}
+
+function usedBy(database: Database, network: Network): string[] {
+  const instances = new Set(attached(database, network).map(({ instance }) => instance));
+  const profiles = [...database.profiles.values()].filter((profile) => Object.values(profile.devices).some((device) => usesNetwork(device, network)));
+  return [
+    ...[...instances].map((instance) => urlOf(`/1.0/instances/${instance.name}`, instance.project)),
+    ...profiles.map((profile) => urlOf(`/1.0/profiles/${profile.name}`, profile.project)),
+  ];
+}
+
+function getState(request: ApiRequest): Reply {
+  const name = param(request, "name");
+  const found = request.daemon.host.interfaces.get(name);
+  if (found === undefined) {
+    throw new LxdError(404, "Network not found");
+  }
+  const { database, member } = request.daemon;
+  const network = database.networks.get(name);
+  // A bridge without a port has no carrier: that is how an unused one looks, and no fault.
+  const up = network === undefined || attached(database, network).some(({ instance }) => instance.member === member && instance.status === "Running");
+  return sync({
+    addresses: found.addresses.map((address) => ({
+      family: address.includes(":") ? "inet6" : "inet",
+      address: address.split("/")[0] ?? "",
+      netmask: address.split("/")[1] ?? "",
+      scope: "global",
+    })),
+    counters: { bytes_received: 0, bytes_sent: 0, packets_received: 0, packets_sent: 0 },
+    hwaddr: found.hwaddr,
+    mtu: found.type === "loopback" ? 65536 : 1500,
+    state: up ? "up" : "down",
+    type: found.type === "loopback" ? "loopback" : "broadcast",
+    bond: null,
+    bridge: null,
+    vlan: null,
+    ovn: null,
+  });
+}
+
+function getLeases(request: ApiRequest): Reply {
+  const network = managed(request);
+  const leases = attached(request.daemon.database, network).flatMap(({ instance, device }) => {
+    const lease = instance.leases.get(device);
+    return [lease?.ipv4, lease?.ipv6]
+      .filter((address): address is string => address !== undefined)
+      .map((address) => ({
+        hostname: instance.name,
+        hwaddr: instance.config[`volatile.${device}.hwaddr`] ?? "",
+        address,
+        type: "dynamic",
+        location: instance.member.name,
+      }));
+  });
+  return sync(leases);
+}

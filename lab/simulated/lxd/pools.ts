@@ -1,0 +1,234 @@
+/** `/1.0/storage-pools`, and the custom volumes in them as far as they are listed. */
+import { z } from "zod";
+import { listed } from "./cluster";
+import { keyOf, urlOf, type Database, type StoragePool } from "./database";
+import { expandedDevices } from "./instance-model";
+import { LxdError, created, requireEtag, sync, type Reply } from "./reply";
+import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
+import { targetDaemon } from "./server";
+import { changedConfig, create, define, inBackground, removeFromMember, shownConfig, type Kind } from "./storage-and-networks";
+
+const drivers = ["dir", "btrfs", "lvm", "zfs", "ceph"];
+const poolKeys =
+  /^(source|size|rsync\..+|volume\..+|user\..+|volatile\..+|btrfs\.mount_options|zfs\.(pool_name|clone_copy|export)|lvm\.(thinpool_name|thinpool_metadata_size|use_thinpool|vg_name|vg\.force_reuse)|ceph\..+)$/;
+
+const config = z.record(z.string(), z.string()).nullish();
+const poolPost = z.object({ name: z.string().default(""), driver: z.string().default(""), description: z.string().default(""), config });
+const poolPut = z.object({ description: z.string().default(""), config });
+const volumePost = z.object({ name: z.string(), description: z.string().default(""), content_type: z.string().default("filesystem"), config });
+
+const kind: Kind<StoragePool> = {
+  noun: "storage pool",
+  short: "Pool",
+  collection: (database) => database.pools,
+  url: (pool) => `/1.0/storage-pools/${pool.name}`,
+  complete: () => undefined,
+};
+
+/** Adds the endpoints of storage pools. */
+export function addPools(router: Router): void {
+  router.add("/1.0/storage-pools", {
+    GET: (request) => listed(request, [...request.daemon.database.pools.values()], kind.url, (pool) => toApi(request, pool)),
+    POST: createPool,
+  });
+  router.add("/1.0/storage-pools/{name}", {
+    GET: (request) => {
+      const pool = poolOf(request);
+      const shown = toApi(request, pool);
+      return request.daemon.behaviour.poolEtags ? sync(shown, etagFields(request, pool)) : sync(shown);
+    },
+    PUT: (request) => changePool(request, true),
+    PATCH: (request) => changePool(request, false),
+    DELETE: deletePool,
+  });
+  router.add("/1.0/storage-pools/{name}/resources", {
+    GET: (request) => {
+      poolOf(request);
+      targetDaemon(request);
+      return sync({ space: { used: 1 << 30, total: 30 * 2 ** 30 }, inodes: { used: 1000, total: 1_000_000 } });
+    },
+  });
+  router.add("/1.0/storage-pools/{name}/volumes", { GET: listVolumes });
+  router.add("/1.0/storage-pools/{name}/volumes/custom", { GET: listVolumes, POST: createVolume });
+  router.add("/1.0/storage-pools/{name}/volumes/custom/{volume}", { DELETE: deleteVolume });
+}
+
+function poolOf(request: ApiRequest): StoragePool {
+  return request.daemon.database.pool(param(request, "name"));
+}
+
+function etagFields(request: ApiRequest, pool: StoragePool) {
+  return [pool.name, pool.driver, pool.description, shownConfig(request, pool)];
+}
+
+function createPool(request: ApiRequest): Reply {
+  const body = decode(request, poolPost);
+  if (body.name === "") {
+    throw new LxdError(400, "No name provided");
+  }
+  if (body.name.includes("/")) {
+    throw new LxdError(400, "Storage pool names may not contain slashes");
+  }
+  if (body.driver === "") {
+    throw new LxdError(400, "No driver provided");
+  }
+  if (!drivers.includes(body.driver)) {
+    throw new LxdError(400, `Invalid storage pool driver: ${body.driver}`);
+  }
+  const pool: StoragePool = {
+    name: body.name,
+    driver: body.driver,
+    description: body.description,
+    config: withoutEmpty(body.config ?? {}),
+    status: "Pending",
+    nodes: new Map(),
+    customVolumes: [],
+  };
+  requireKnownKeys(pool);
+  const target = request.query.get("target") ?? "";
+  return target === "" ? create(request, kind, pool) : define(request, kind, pool, target);
+}
+
+function requireKnownKeys(pool: StoragePool): void {
+  const unknown = Object.keys(pool.config).find((key) => !poolKeys.test(key));
+  if (unknown !== undefined) {
+    throw new LxdError(400, `Invalid option for storage pool "${pool.name}" option "${unknown}"`);
+  }
+}
+
+function withoutEmpty(values: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== ""));
+}
+
+function changePool(request: ApiRequest, replace: boolean): Reply {
+  const pool = poolOf(request);
+  if (request.daemon.behaviour.poolEtags) {
+    requireEtag(request.headers["if-match"], etagFields(request, pool));
+  }
+  const body = decode(request, poolPut);
+  requireKnownKeys({ ...pool, config: body.config ?? {} });
+  const change = changedConfig(request, pool, body.config ?? {}, replace);
+  if (change.target === undefined && pool.status !== "Created") {
+    throw new LxdError(500, "Cannot update storage pool global config when not in created state");
+  }
+  if (change.target === undefined && request.daemon.database.clustered) {
+    request.daemon.database.requireAllOnline();
+  }
+  return inBackground(request, kind, pool, "Updating storage pool", () => {
+    if (change.target === undefined) {
+      pool.config = change.config;
+      pool.description = body.description;
+    } else {
+      pool.nodes.set(change.target, { config: change.config, status: pool.nodes.get(change.target)?.status ?? "Pending" });
+    }
+    request.daemon.event("storage-pool-updated", kind.url(pool));
+  });
+}
+
+function deletePool(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const pool = poolOf(request);
+  if (usedBy(database, pool).some((url) => !url.startsWith("/1.0/images/"))) {
+    throw new LxdError(400, "The storage pool is currently in use");
+  }
+  if (database.clustered) {
+    database.requireAllOnline();
+  }
+  return inBackground(request, kind, pool, "Deleting storage pool", () => {
+    for (const member of pool.nodes.keys()) {
+      removeFromMember(pool, member);
+    }
+    database.pools.delete(pool.name);
+    request.daemon.event("storage-pool-deleted", kind.url(pool));
+  });
+}
+
+function toApi(request: ApiRequest, pool: StoragePool): Record<string, unknown> {
+  const { database } = request.daemon;
+  const target = request.query.get("target") ?? "";
+  return {
+    name: pool.name,
+    driver: pool.driver,
+    description: pool.description,
+    config: shownConfig(request, pool),
+    status: target === "" ? pool.status : (pool.nodes.get(database.member(target))?.status ?? "Pending"),
+    locations: [...pool.nodes.keys()].map((member) => member.name),
+    used_by: usedBy(database, pool),
+  };
+}
+
+function usedBy(database: Database, pool: StoragePool): string[] {
+  const urls: string[] = [];
+  for (const image of database.images.values()) {
+    if (image.cached || [...database.instances.values()].some((each) => each.config["volatile.base_image"] === image.fingerprint)) {
+      urls.push(urlOf(`/1.0/images/${image.fingerprint}`, image.project));
+    }
+  }
+  for (const instance of database.instances.values()) {
+    if (Object.values(expandedDevices(database, instance)).some((device) => device["type"] === "disk" && device["pool"] === pool.name)) {
+      urls.push(urlOf(`/1.0/instances/${instance.name}`, instance.project));
+    }
+  }
+  for (const profile of database.profiles.values()) {
+    if (Object.values(profile.devices).some((device) => device["type"] === "disk" && device["pool"] === pool.name)) {
+      urls.push(urlOf(`/1.0/profiles/${profile.name}`, profile.project));
+    }
+  }
+  for (const volume of pool.customVolumes) {
+    urls.push(urlOf(`/1.0/storage-pools/${pool.name}/volumes/custom/${volume.name}`, volume.project));
+  }
+  return urls;
+}
+
+function listVolumes(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const pool = poolOf(request);
+  const custom = pool.customVolumes
+    .filter((volume) => volume.project === database.holder(projectOf(request), "storage.volumes"))
+    .map((volume) => ({ type: "custom", name: volume.name, location: volume.member.name, description: volume.description, config: volume.config, content_type: volume.contentType }));
+  const instances = request.path.endsWith("/custom")
+    ? []
+    : [...database.instances.values()]
+        .filter((instance) => Object.values(expandedDevices(database, instance)).some((device) => device["path"] === "/" && device["pool"] === pool.name))
+        .map((instance) => ({ type: instance.type, name: instance.name, location: instance.member.name, description: "", config: {}, content_type: instance.type === "container" ? "filesystem" : "block" }));
+  return listed(
+    request,
+    [...custom, ...instances],
+    (volume) => `/1.0/storage-pools/${pool.name}/volumes/${volume.type}/${volume.name}`,
+    (volume) => ({ ...volume, created_at: "2026-01-01T00:00:00Z", used_by: [], restore: undefined }),
+  );
+}
+
+function createVolume(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const pool = poolOf(request);
+  const body = decode(request, volumePost);
+  const { member } = targetDaemon(request);
+  const project = database.holder(projectOf(request), "storage.volumes");
+  if (pool.customVolumes.some((volume) => volume.name === body.name && volume.member === member && volume.project === project)) {
+    throw new LxdError(409, "Volume by that name already exists");
+  }
+  pool.customVolumes.push({
+    name: body.name,
+    member,
+    project,
+    config: body.config ?? {},
+    description: body.description,
+    contentType: body.content_type,
+  });
+  const url = `/1.0/storage-pools/${pool.name}/volumes/custom/${body.name}`;
+  request.daemon.event("storage-volume-created", url, project);
+  return created(url);
+}
+
+function deleteVolume(request: ApiRequest): Reply {
+  const pool = poolOf(request);
+  const { member } = targetDaemon(request);
+  const index = pool.customVolumes.findIndex((volume) => volume.name === param(request, "volume") && volume.member === member);
+  if (index < 0) {
+    throw new LxdError(404, "Storage volume not found");
+  }
+  pool.customVolumes.splice(index, 1);
+  request.daemon.event("storage-volume-deleted", keyOf(pool.name, param(request, "volume")));
+  return sync();
+}

@@ -1,0 +1,226 @@
+/** `/1.0/profiles` and `/1.0/projects`. */
+import { z } from "zod";
+import { listed } from "./cluster";
+import { keyOf, urlOf, type Database, type Profile } from "./database";
+import { applyProfile } from "./instance-changes";
+import { expandedConfig, expandedDevices, requireValidConfig, requireValidDevices } from "./instance-model";
+import { LxdError, async, created, requireEtag, sync, type Reply } from "./reply";
+import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
+
+const strings = z.record(z.string(), z.string());
+const profilePut = z.object({ description: z.string().default(""), config: strings.nullish(), devices: z.record(z.string(), strings).nullish() });
+const profilePost = profilePut.extend({ name: z.string().default("") });
+const nameOnly = z.object({ name: z.string().default("") });
+const projectPost = z.object({ name: z.string().default(""), description: z.string().default(""), config: strings.nullish() });
+
+/** Adds the endpoints of profiles and projects. */
+export function addProfiles(router: Router): void {
+  router.add("/1.0/profiles", {
+    GET: (request) => {
+      const { database } = request.daemon;
+      const holder = database.holder(projectOf(request), "profiles");
+      const profiles = [...database.profiles.values()].filter((profile) => profile.project === holder);
+      return listed(request, profiles, urlOfProfile, (profile) => toApi(database, profile));
+    },
+    POST: createProfile,
+  });
+  router.add("/1.0/profiles/{name}", {
+    GET: (request) => {
+      const profile = profileOf(request);
+      return sync(toApi(request.daemon.database, profile), etagFields(profile));
+    },
+    PUT: (request) => changeProfile(request, true),
+    PATCH: (request) => changeProfile(request, false),
+    POST: renameProfile,
+    DELETE: deleteProfile,
+  });
+  router.add("/1.0/projects", {
+    GET: ({ daemon, ...request }) =>
+      listed({ daemon, ...request }, [...daemon.database.projects.values()], (project) => `/1.0/projects/${project.name}`, (project) => ({ ...project, used_by: [] })),
+    POST: createProject,
+  });
+  router.add("/1.0/projects/{name}", {
+    GET: (request) => {
+      const project = request.daemon.database.project(param(request, "name"));
+      return sync({ ...project, used_by: [] }, [project.description, project.config]);
+    },
+    DELETE: deleteProject,
+  });
+}
+
+function profileOf(request: ApiRequest): Profile {
+  return request.daemon.database.profile(projectOf(request), param(request, "name"));
+}
+
+function urlOfProfile(profile: Profile): string {
+  return urlOf(`/1.0/profiles/${profile.name}`, profile.project);
+}
+
+function etagFields(profile: Profile) {
+  return [profile.config, profile.description, profile.devices];
+}
+
+function usersOf(database: Database, profile: Profile) {
+  return [...database.instances.values()].filter(
+    (instance) => database.holder(instance.project, "profiles") === profile.project && instance.profiles.includes(profile.name),
+  );
+}
+
+function toApi(database: Database, profile: Profile): Record<string, unknown> {
+  return {
+    name: profile.name,
+    description: profile.description,
+    config: profile.config,
+    devices: profile.devices,
+    used_by: usersOf(database, profile).map((instance) => urlOf(`/1.0/instances/${instance.name}`, instance.project)),
+  };
+}
+
+function requireValid(database: Database, body: z.output<typeof profilePut>): void {
+  requireValidConfig(body.config ?? {});
+  requireValidDevices(database, body.devices ?? {}, { instance: false });
+}
+
+function createProfile(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const body = decode(request, profilePost);
+  const project = database.holder(projectOf(request), "profiles");
+  if (body.name === "") {
+    throw new LxdError(400, "No name provided");
+  }
+  if (body.name.includes("/")) {
+    throw new LxdError(400, "Profile names may not contain slashes");
+  }
+  if ([".", ".."].includes(body.name)) {
+    throw new LxdError(400, `Invalid profile name "${body.name}"`);
+  }
+  requireValid(database, body);
+  if (database.profiles.has(keyOf(project, body.name))) {
+    throw new LxdError(500, `Error inserting "${body.name}" into database: The profile already exists`);
+  }
+  const profile: Profile = { name: body.name, project, description: body.description, config: body.config ?? {}, devices: body.devices ?? {} };
+  database.profiles.set(keyOf(project, body.name), profile);
+  request.daemon.event("profile-created", urlOfProfile(profile), project);
+  return created(`/1.0/profiles/${body.name}`);
+}
+
+function changeProfile(request: ApiRequest, replace: boolean): Reply {
+  const { database } = request.daemon;
+  const profile = profileOf(request);
+  requireEtag(request.headers["if-match"], etagFields(profile));
+  const body = decode(request, profilePut);
+  requireValid(database, body);
+  const change = () => {
+    const users = usersOf(database, profile);
+    const before = users.map((instance) => ({ config: expandedConfig(database, instance), devices: expandedDevices(database, instance) }));
+    const rootBefore = rootPool(profile);
+    const old = { ...profile };
+    profile.config = withoutEmpty({ ...(replace ? {} : profile.config), ...body.config });
+    profile.devices = { ...(replace ? {} : profile.devices), ...body.devices };
+    profile.description = body.description;
+    const dependent = users.some((instance) => !Object.values(instance.devices).some((device) => device["path"] === "/"));
+    if (rootBefore !== undefined && rootPool(profile) !== rootBefore && dependent) {
+      Object.assign(profile, old);
+      throw new LxdError(500, "At least one instance relies on this profile's root disk device");
+    }
+    request.daemon.event("profile-updated", urlOfProfile(profile), profile.project);
+    const failures: string[] = [];
+    for (const [index, instance] of users.entries()) {
+      const was = before[index];
+      // PATCH does not tell the other members, and members that are down catch up when they start.
+      if (was === undefined || !instance.member.daemon.answers || (!replace && instance.member.daemon !== request.daemon)) {
+        continue;
+      }
+      try {
+        applyProfile(database, instance, was);
+      } catch (error) {
+        failures.push(` - Project: ${instance.project}, Instance: ${instance.name}: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    }
+    if (failures.length > 0) {
+      throw new LxdError(500, `The following instances failed to update (profile change still saved):\n${failures.join("\n")}\n`);
+    }
+  };
+  if (request.daemon.behaviour.asyncProfiles) {
+    return async(request.daemon.operate({ description: "Updating profile", project: profile.project }, change));
+  }
+  change();
+  return sync();
+}
+
+function withoutEmpty(config: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== ""));
+}
+
+function rootPool(profile: Profile): string | undefined {
+  return Object.values(profile.devices).find((device) => device["type"] === "disk" && device["path"] === "/")?.["pool"];
+}
+
+function renameProfile(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const profile = profileOf(request);
+  const { name } = decode(request, nameOnly);
+  if (profile.name === "default") {
+    throw new LxdError(403, 'The "default" profile cannot be renamed');
+  }
+  if (database.profiles.has(keyOf(profile.project, name))) {
+    throw new LxdError(409, `Name "${name}" already in use`);
+  }
+  database.profiles.delete(keyOf(profile.project, profile.name));
+  for (const instance of usersOf(database, profile)) {
+    instance.profiles = instance.profiles.map((each) => (each === profile.name ? name : each));
+  }
+  profile.name = name;
+  database.profiles.set(keyOf(profile.project, name), profile);
+  request.daemon.event("profile-renamed", urlOfProfile(profile), profile.project);
+  return created(`/1.0/profiles/${name}`);
+}
+
+function deleteProfile(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  if (param(request, "name") === "default") {
+    throw new LxdError(403, 'The "default" profile cannot be deleted');
+  }
+  const profile = profileOf(request);
+  if (usersOf(database, profile).length > 0) {
+    throw new LxdError(500, "Profile is currently in use");
+  }
+  database.profiles.delete(keyOf(profile.project, profile.name));
+  request.daemon.event("profile-deleted", urlOfProfile(profile), profile.project);
+  return sync();
+}
+
+function createProject(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const body = decode(request, projectPost);
+  if (body.name === "") {
+    throw new LxdError(400, "No name provided");
+  }
+  if (database.projects.has(body.name)) {
+    throw new LxdError(409, `Project "${body.name}" already exists`);
+  }
+  const features = { "features.images": "true", "features.profiles": "true", "features.storage.volumes": "true", "features.storage.buckets": "true" };
+  database.projects.set(body.name, { name: body.name, description: body.description, config: { ...features, ...body.config } });
+  if (database.holder(body.name, "profiles") === body.name) {
+    const description = `Default LXD profile for project ${body.name}`;
+    database.profiles.set(keyOf(body.name, "default"), { name: "default", project: body.name, description, config: {}, devices: {} });
+  }
+  request.daemon.event("project-created", `/1.0/projects/${body.name}`, body.name);
+  return created(`/1.0/projects/${body.name}`);
+}
+
+function deleteProject(request: ApiRequest): Reply {
+  const { database } = request.daemon;
+  const { name } = database.project(param(request, "name"));
+  if (name === "default") {
+    throw new LxdError(403, "The 'default' project cannot be deleted");
+  }
+  const inProject = (item: { project: string; name?: string }) => item.project === name && item.name !== "default";
+  if ([...database.instances.values(), ...database.images.values(), ...database.profiles.values()].some(inProject)) {
+    throw new LxdError(400, "Only empty projects can be removed");
+  }
+  database.projects.delete(name);
+  database.profiles.delete(keyOf(name, "default"));
+  request.daemon.event("project-deleted", `/1.0/projects/${name}`, name);
+  return sync();
+}

@@ -1,0 +1,126 @@
+/** Finds the handler of a request among LXD's endpoints, and reads what the request carries. */
+import type { IncomingHttpHeaders } from "node:http";
+import type { z } from "zod";
+import type { Daemon } from "./daemon";
+import { LxdError, type Reply } from "./reply";
+
+/** One request to one daemon. */
+export interface ApiRequest {
+  daemon: Daemon;
+  method: string;
+  /** Path without query. */
+  path: string;
+  /** Segments that matched `{name}` in the pattern, decoded. */
+  params: Record<string, string>;
+  query: URLSearchParams;
+  headers: IncomingHttpHeaders;
+  body: Buffer;
+}
+
+/** Answers one request. */
+export type Handler = (request: ApiRequest) => Reply | Promise<Reply>;
+
+interface Route {
+  segments: string[];
+  methods: Record<string, Handler>;
+  /** Answered before the daemon is ready, and by a member that has lost its cluster. */
+  internal: boolean;
+}
+
+/** The endpoints of the simulated LXD. */
+export class Router {
+  private readonly routes: Route[] = [];
+
+  /** Adds an endpoint, `/1.0/profiles/{name}`, with a handler per method. */
+  add(pattern: string, methods: Record<string, Handler>): void {
+    this.routes.push({ segments: pattern.split("/").slice(1), methods, internal: pattern.startsWith("/internal/") });
+  }
+
+  /** The handler for a request, or LXD's error: 404 for an unknown path, 501 for a method that the path does not have. */
+  find(method: string, path: string): { handler: Handler; params: Record<string, string>; internal: boolean } {
+    const segments = path.split("/").slice(1);
+    for (const route of this.routes) {
+      const params = match(route.segments, segments);
+      if (params === undefined) {
+        continue;
+      }
+      const handler = route.methods[method] ?? (method === "HEAD" ? route.methods["GET"] : undefined);
+      if (handler === undefined) {
+        throw new LxdError(501, "not implemented");
+      }
+      return { handler, params, internal: route.internal };
+    }
+    throw new LxdError(404, "not found");
+  }
+}
+
+function match(pattern: string[], segments: string[]): Record<string, string> | undefined {
+  if (pattern.length !== segments.length) {
+    return undefined;
+  }
+  const params: Record<string, string> = {};
+  for (const [index, part] of pattern.entries()) {
+    const segment = segments[index] ?? "";
+    if (part.startsWith("{")) {
+      params[part.slice(1, -1)] = decodeURIComponent(segment);
+    } else if (part !== segment) {
+      return undefined;
+    }
+  }
+  return params;
+}
+
+/** A segment of the path that the pattern promises. */
+export function param(request: ApiRequest, name: string): string {
+  const value = request.params[name];
+  if (value === undefined) {
+    throw new Error(`the pattern has no {${name}}`);
+  }
+  return value;
+}
+
+/** The project that a request is about. */
+export function projectOf(request: ApiRequest): string {
+  return request.query.get("project") ?? "default";
+}
+
+/** The recursion level that a request asks for; 0 means URLs only. */
+export function recursionOf(request: ApiRequest): number {
+  return Number.parseInt(request.query.get("recursion") ?? "0", 10) || 0;
+}
+
+/** Decodes a JSON body as Go would: unknown fields are ignored, wrong types are refused with Go's words. */
+export function decode<Schema extends z.ZodType>(request: ApiRequest, schema: Schema): z.output<Schema> {
+  let json: unknown;
+  try {
+    json = JSON.parse(request.body.toString() || "null");
+  } catch {
+    throw new LxdError(400, request.body.length === 0 ? "EOF" : "invalid character in JSON body");
+  }
+  if (json === null) {
+    throw new LxdError(400, "EOF");
+  }
+  const parsed = schema.safeParse(json);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    const path = issue?.path.join(".") ?? "";
+    const found = issue?.path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], json);
+    throw new LxdError(400, `json: cannot unmarshal ${goType(found)} into Go struct field .${path}`);
+  }
+  return parsed.data;
+}
+
+function goType(value: unknown): string {
+  if (Array.isArray(value)) {
+    return "array";
+  }
+  switch (typeof value) {
+    case "boolean":
+      return "bool";
+    case "number":
+    case "string":
+      return typeof value;
+    default:
+      return "object";
+  }
+}

@@ -1,0 +1,312 @@
+/** The server object, readiness, resources, the database behind `/internal/sql`, operations, and the trust store. */
+import { z } from "zod";
+import type { Config } from "./database";
+import type { Daemon } from "./daemon";
+import type { Operation } from "./operations";
+import { LxdError, etag, requireEtag, sync, type Reply } from "./reply";
+import { decode, param, projectOf, recursionOf, type ApiRequest, type Router } from "./router";
+
+const localKeys = [
+  "core.https_address",
+  "cluster.https_address",
+  "core.debug_address",
+  "core.metrics_address",
+  "core.bgp_address",
+  "core.bgp_routerid",
+  "maas.machine",
+  "storage.backups_volume",
+  "storage.images_volume",
+];
+const globalKeys =
+  /^(user\..+|core\.(https_allowed_.*|https_trusted_proxy|proxy_.*|remote_token_expiry|shutdown_timeout|trust_ca_certificates|trust_password|metrics_authentication|bgp_asn|dns_address)|cluster\.(images_minimal_replica|join_token_expiry|max_standby|max_voters|offline_threshold|healing_threshold)|images\.(auto_update_cached|auto_update_interval|compression_algorithm|default_architecture|remote_cache_expiry)|backups\.compression_algorithm|instances\.nic\.host_name|candid\..*|rbac\..*|maas\.api\..*|loki\..*|network\.ovn\..*)$/;
+
+const configBody = z.object({ config: z.record(z.string(), z.unknown()).nullish() });
+const sqlBody = z.object({ database: z.string(), query: z.string() });
+
+/** Adds the endpoints that are about the server itself. */
+export function addServer(router: Router): void {
+  router.add("/", { GET: () => sync(["/1.0"]) });
+  router.add("/internal/ready", { GET: ready });
+  router.add("/internal/shutdown", { PUT: shutdown });
+  router.add("/internal/sql", { POST: sql });
+  router.add("/1.0", { GET: getServer, PUT: (request) => changeServer(request, true), PATCH: (request) => changeServer(request, false) });
+  router.add("/1.0/resources", { GET: (request) => sync(resourcesOf(targetDaemon(request))) });
+  router.add("/1.0/operations", { GET: listOperations });
+  router.add("/1.0/operations/{id}", { GET: getOperation, DELETE: cancelOperation });
+  router.add("/1.0/operations/{id}/wait", { GET: waitOperation });
+  router.add("/1.0/certificates", { GET: listCertificates });
+  router.add("/1.0/certificates/{fingerprint}", { GET: getCertificate, DELETE: deleteCertificate });
+  router.add("/1.0/warnings", { GET: () => sync([]) });
+}
+
+/** The daemon that `?target` names, or the one that was asked. */
+export function targetDaemon(request: ApiRequest): Daemon {
+  const target = request.query.get("target");
+  if (target === null || target === "") {
+    return request.daemon;
+  }
+  if (!request.daemon.database.clustered) {
+    throw new LxdError(400, "Target only allowed when clustered");
+  }
+  return reach(request.daemon.database.member(target).daemon);
+}
+
+/** A member's daemon, or the error of an attempt to connect to it. */
+export function reach(daemon: Daemon): Daemon {
+  if (!daemon.answers) {
+    const { address } = daemon.member;
+    throw new LxdError(
+      500,
+      `Get "https://${address}/1.0": Unable to connect to: ${address} ([dial tcp ${address}: connect: no route to host])`,
+    );
+  }
+  return daemon;
+}
+
+function ready({ daemon }: ApiRequest): Reply {
+  if (!daemon.ready) {
+    throw new LxdError(503, "LXD daemon not ready yet");
+  }
+  return sync({});
+}
+
+function shutdown({ daemon }: ApiRequest): Reply {
+  for (const instance of daemon.database.instances.values()) {
+    if (instance.member.daemon === daemon) {
+      instance.status = "Stopped";
+    }
+  }
+  setImmediate(() => daemon.stop());
+  return sync({});
+}
+
+function sql(request: ApiRequest): Reply {
+  const { database, query } = decode(request, sqlBody);
+  const table = /\bFROM\s+(\w+)/i.exec(query)?.[1];
+  const { members, pendingMembers, clustered } = request.daemon.database;
+  if (database === "global" && table === "nodes") {
+    const rows = members.map((member, index) => [index + 1, member.name, clustered ? member.address : "0.0.0.0", member.evacuated ? 2 : 0]);
+    const pending = pendingMembers.map(({ id, name, address }) => [id, name, address, 1]);
+    return sync({ results: [{ type: "select", columns: ["id", "name", "address", "state"], rows: [...rows, ...pending], rows_affected: 0 }] });
+  }
+  if (database === "local" && table === "raft_nodes") {
+    const rows = clustered ? members.map((member, index) => [index + 1, member.address, 0, member.name]) : [];
+    return sync({ results: [{ type: "select", columns: ["id", "address", "role", "name"], rows, rows_affected: 0 }] });
+  }
+  throw new LxdError(500, `no such table: ${table ?? ""}`);
+}
+
+function getServer(request: ApiRequest): Reply {
+  const daemon = targetDaemon(request);
+  const { behaviour, database, host } = daemon;
+  const certificate = database.certificate ?? daemon.certificate;
+  const config = mergedConfig(daemon);
+  const address = daemon.localConfig["core.https_address"] ?? "";
+  const metadata = {
+    config,
+    api_extensions: behaviour.apiExtensions,
+    api_status: "stable",
+    api_version: "1.0",
+    auth: "trusted",
+    public: false,
+    auth_methods: ["tls"],
+    environment: {
+      addresses: address === "" ? [] : [address.startsWith(":") || address.startsWith("[::]") ? `${host.lanAddress}:8443` : address],
+      architectures: ["x86_64", "i686"],
+      certificate: certificate.pem,
+      certificate_fingerprint: certificate.fingerprint,
+      driver: host.virtualMachines ? "lxc | qemu" : "lxc",
+      driver_version: host.virtualMachines ? "5.0.2 | 7.2.22" : "5.0.2",
+      firewall: "nftables",
+      kernel: "Linux",
+      kernel_architecture: "x86_64",
+      kernel_features: { idmapped_mounts: "true", netnsid_getifaddrs: "true", seccomp_listener: "true", uevent_injection: "true" },
+      kernel_version: "6.1.0-48-amd64",
+      lxc_features: { cgroup2: "true", devpts_fd: "true", pidfd: "true", seccomp_notify: "true" },
+      os_name: "Debian GNU/Linux",
+      os_version: "12",
+      project: projectOf(request),
+      server: "lxd",
+      server_clustered: database.clustered,
+      server_event_mode: "full-mesh",
+      server_name: database.clustered ? daemon.member.name : host.name,
+      server_pid: 512,
+      server_version: behaviour.version,
+      storage: [...new Set([...database.pools.values()].map((pool) => pool.driver))].join(" | "),
+      storage_version: "",
+      storage_supported_drivers: ["dir", "btrfs", "lvm", "zfs", "ceph"].map((Name) => ({ Name, Version: "1", Remote: Name === "ceph" })),
+    },
+  };
+  return sync(metadata, config);
+}
+
+function mergedConfig(daemon: Daemon): Record<string, string | boolean> {
+  const merged: Record<string, string | boolean> = { ...daemon.database.config, ...daemon.localConfig };
+  if (merged["core.trust_password"] !== undefined) {
+    merged["core.trust_password"] = true;
+  }
+  return merged;
+}
+
+function changeServer(request: ApiRequest, replace: boolean): Reply {
+  const daemon = targetDaemon(request);
+  requireEtag(request.headers["if-match"], mergedConfig(daemon));
+  const wanted = decode(request, configBody).config ?? {};
+  const unknown = Object.keys(wanted).find((key) => !localKeys.includes(key) && !globalKeys.test(key));
+  if (unknown !== undefined) {
+    throw new LxdError(400, `cannot set '${unknown}' to '${String(wanted[unknown])}': unknown key`);
+  }
+  const current = daemon.localConfig["cluster.https_address"] ?? "";
+  const next = wanted["cluster.https_address"] ?? (replace ? "" : current);
+  if (daemon.database.clustered && next !== current) {
+    throw new LxdError(500, "Changing cluster.https_address is currently not supported");
+  }
+  const local: Config = replace ? {} : daemon.localConfig;
+  const global: Config = replace ? {} : daemon.database.config;
+  for (const [key, value] of Object.entries(wanted)) {
+    const target = localKeys.includes(key) ? local : global;
+    if (value === "" || value === null) {
+      delete target[key];
+    } else if (value !== true) {
+      // `true` is how the trust password reads back, and means "as it is".
+      target[key] = String(value);
+    } else if (daemon.database.config[key] !== undefined) {
+      target[key] = daemon.database.config[key];
+    }
+  }
+  daemon.localConfig = local;
+  daemon.database.config = global;
+  daemon.event("config-updated", "/1.0");
+  return sync();
+}
+
+function resourcesOf({ host }: Daemon): unknown {
+  const used = Math.floor(host.memoryBytes / 8);
+  return {
+    cpu: {
+      architecture: "x86_64",
+      sockets: [
+        {
+          name: "Simulated CPU",
+          vendor: "GenuineIntel",
+          socket: 0,
+          cache: [],
+          cores: Array.from({ length: host.cpus }, (_, core) => ({
+            core,
+            die: 0,
+            threads: [{ id: core, numa_node: 0, thread: 0, online: true, isolated: false }],
+            frequency: 2400,
+          })),
+          frequency: 2400,
+          frequency_minimum: 800,
+          frequency_turbo: 3600,
+        },
+      ],
+      total: host.cpus,
+    },
+    memory: { nodes: [], hugepages_total: 0, hugepages_used: 0, hugepages_size: 2097152, used, total: host.memoryBytes },
+    gpu: { cards: [], total: 0 },
+    network: { cards: [], total: 0 },
+    storage: { disks: [], total: 0 },
+    usb: { devices: [], total: 0 },
+    pci: { devices: [], total: 0 },
+    system: { uuid: "", vendor: "", product: "", family: "", version: "", sku: "", serial: "", type: "physical", firmware: null, chassis: null, motherboard: null },
+  };
+}
+
+function findOperation(request: ApiRequest): { operation: Operation; owner: Daemon } {
+  const id = param(request, "id");
+  for (const { daemon } of request.daemon.database.members) {
+    const operation = daemon.operations.get(id);
+    if (operation !== undefined) {
+      return { operation, owner: reach(daemon) };
+    }
+  }
+  throw new LxdError(404, "Operation not found");
+}
+
+function listOperations(request: ApiRequest): Reply {
+  const wanted = projectOf(request);
+  const all = request.query.get("all-projects") === "true";
+  const byStatus: Record<string, unknown[]> = {};
+  for (const { daemon } of request.daemon.database.members) {
+    for (const operation of daemon.operations.list()) {
+      if (all || operation.project === wanted) {
+        const shown = operation.toApi();
+        const status = String(shown["status"]).toLowerCase();
+        (byStatus[status] ??= []).push(recursionOf(request) > 0 ? shown : `/1.0/operations/${operation.id}`);
+      }
+    }
+  }
+  return sync(byStatus);
+}
+
+function getOperation(request: ApiRequest): Reply {
+  return sync(findOperation(request).operation.toApi());
+}
+
+function cancelOperation(request: ApiRequest): Reply {
+  const { operation } = findOperation(request);
+  if (!operation.running) {
+    throw new LxdError(400, "Only running operations can be cancelled");
+  }
+  if (operation.class !== "token") {
+    throw new LxdError(400, "This operation can't be cancelled");
+  }
+  operation.end(401);
+  return sync();
+}
+
+async function waitOperation(request: ApiRequest): Promise<Reply> {
+  const { operation } = findOperation(request);
+  const seconds = Number.parseInt(request.query.get("timeout") ?? "-1", 10);
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<void>((resolve) => {
+    if (seconds >= 0) {
+      timer = setTimeout(resolve, seconds * 1000);
+    }
+  });
+  await Promise.race([operation.ended, deadline]);
+  clearTimeout(timer);
+  if (!request.daemon.behaviour.waitReportsFailureAsError || operation.status === 200) {
+    return sync(operation.toApi());
+  }
+  if (operation.running) {
+    return { kind: "error", code: 500, error: "context deadline exceeded", httpStatus: 200 };
+  }
+  return { kind: "error", code: operation.errorCode || 500, error: operation.error, httpStatus: 200 };
+}
+
+function listCertificates(request: ApiRequest): Reply {
+  const all = [...request.daemon.database.certificates.values()];
+  return sync(
+    recursionOf(request) > 0
+      ? all.map(({ pem, ...certificate }) => ({ ...certificate, certificate: pem }))
+      : all.map(({ fingerprint }) => `/1.0/certificates/${fingerprint}`),
+  );
+}
+
+function findCertificate(request: ApiRequest) {
+  const prefix = param(request, "fingerprint");
+  for (const certificate of request.daemon.database.certificates.values()) {
+    if (certificate.fingerprint.startsWith(prefix)) {
+      return certificate;
+    }
+  }
+  throw new LxdError(404, "Certificate not found");
+}
+
+function getCertificate(request: ApiRequest): Reply {
+  const { pem, ...certificate } = findCertificate(request);
+  return { ...sync({ ...certificate, certificate: pem }), ...{ etag: etag(pem) } } as Reply;
+}
+
+function deleteCertificate(request: ApiRequest): Reply {
+  const certificate = findCertificate(request);
+  if (certificate.type === "server" && request.daemon.behaviour.version !== "5.0.2") {
+    throw new LxdError(400, "Cannot delete a server certificate. Remove the cluster member instead");
+  }
+  request.daemon.database.certificates.delete(certificate.fingerprint);
+  request.daemon.event("certificate-deleted", `/1.0/certificates/${certificate.fingerprint}`);
+  return sync();
+}

@@ -1,0 +1,288 @@
+/**
+ * What storage pools and networks have in common: in a cluster of several members they are defined on each member first, and
+ * then created everywhere at once. Creation really happens per member, in that host's files and interfaces, so leftovers of an
+ * earlier life block it as they do in LXD.
+ */
+import { posix } from "node:path";
+import type { ClusterObject, Config, Database, Member, Network, StoragePool } from "./database";
+import type { Daemon } from "./daemon";
+import { LxdError, async, created, sync, type Reply } from "./reply";
+import type { ApiRequest } from "./router";
+
+const poolMemberKeys = ["size", "source", "volatile.initial_source", "zfs.pool_name", "lvm.thinpool_name", "lvm.vg_name"];
+const networkMemberKeys = ["bgp.ipv4.nexthop", "bgp.ipv6.nexthop", "bridge.external_interfaces", "parent"];
+
+/** Keys of an object that each member has for itself. */
+export function memberKeysOf(object: ClusterObject): string[] {
+  return isPool(object) ? poolMemberKeys : networkMemberKeys;
+}
+
+/** LXD's texts for one kind of object. */
+export interface Kind<Item extends ClusterObject> {
+  noun: "storage pool" | "network";
+  short: "Pool" | "Network";
+  collection(database: Database): Map<string, Item>;
+  url(item: Item): string;
+  /** Fills in what LXD works out itself when nothing is given. */
+  complete(item: Item): void;
+}
+
+/** The define step: `POST ...?target=member`. */
+export function define<Item extends ClusterObject>(request: ApiRequest, kind: Kind<Item>, item: Item, target: string): Reply {
+  const { daemon } = request;
+  const { database } = daemon;
+  if (!database.clustered) {
+    throw new LxdError(400, "Target only allowed when clustered");
+  }
+  const member = database.member(target);
+  const foreign = Object.keys(item.config).find((key) => !memberKeysOf(item).includes(key));
+  if (foreign !== undefined) {
+    throw new LxdError(400, `Config key "${foreign}" may not be used as member-specific key`);
+  }
+  const existing = kind.collection(database).get(item.name);
+  if (existing?.nodes.has(member) === true) {
+    throw new LxdError(400, `The ${kind.noun} already defined on member "${target}"`.replace("network already", "network is already"));
+  }
+  if (existing !== undefined && existing.status !== "Pending") {
+    throw new LxdError(400, `${kind.noun === "network" ? "Network" : "Storage pool"} is not in pending state`);
+  }
+  if (existing !== undefined && isPool(existing) && isPool(item) && existing.driver !== item.driver) {
+    throw new LxdError(400, "Storage pool already exists with a different driver");
+  }
+  return inBackground(request, kind, item, `Defining ${kind.noun}`, () => {
+    const own = existing ?? { ...item, config: {}, status: "Pending" as const, nodes: new Map() };
+    own.nodes.set(member, { config: item.config, status: "Pending" });
+    kind.collection(database).set(item.name, own);
+  });
+}
+
+/** The create step: `POST` without target. On a single server it is the only one. */
+export function create<Item extends ClusterObject>(request: ApiRequest, kind: Kind<Item>, item: Item): Reply {
+  const { database } = request.daemon;
+  const existing = kind.collection(database).get(item.name);
+  if (database.members.length === 1 && existing?.status !== "Pending" && existing?.status !== "Errored") {
+    if (existing !== undefined) {
+      throw new LxdError(kind.noun === "network" ? 400 : 409, `The ${kind.noun} already exists`);
+    }
+    return inBackground(request, kind, item, `Creating ${kind.noun}`, () => {
+      const config = pick(item.config, (key) => memberKeysOf(item).includes(key));
+      item.config = pick(item.config, (key) => !memberKeysOf(item).includes(key));
+      kind.complete(item);
+      makeOnMember(item, request.daemon.member, config);
+      item.status = "Created";
+      kind.collection(database).set(item.name, item);
+      request.daemon.event(`${kind.noun.replace(" ", "-")}-created`, kind.url(item));
+    });
+  }
+  requireCreatable(kind, database, item, existing);
+  return inBackground(request, kind, item, `Creating ${kind.noun}`, () => createEverywhere(request.daemon, kind, item, existing));
+}
+
+function requireCreatable<Item extends ClusterObject>(kind: Kind<Item>, database: Database, item: Item, existing: Item | undefined): void {
+  const own = Object.keys(item.config).find((key) => memberKeysOf(item).includes(key));
+  if (own !== undefined) {
+    throw new LxdError(500, `Config key "${own}" is cluster member specific`);
+  }
+  if (existing === undefined) {
+    throw new LxdError(500, `${kind.short} not pending on any node (use --target <node> first)`);
+  }
+  if (existing.status === "Created") {
+    throw new LxdError(500, `The ${kind.noun} is already created`);
+  }
+  const undefinedOn = database.members.filter((member) => !existing.nodes.has(member));
+  if (undefinedOn.length > 0) {
+    throw new LxdError(500, `${kind.short} not defined on nodes: ${undefinedOn.map((member) => member.name).join(", ")}`);
+  }
+  if (existing.status === "Errored" && Object.keys(item.config).length > 0) {
+    const noun = kind.noun === "network" ? "Network" : "Storage pool";
+    throw new LxdError(500, `${noun} already partially created. Please do not specify any global config when re-running create`);
+  }
+}
+
+function createEverywhere<Item extends ClusterObject>(daemon: Daemon, kind: Kind<Item>, item: Item, existing: Item | undefined): void {
+  if (existing === undefined) {
+    return;
+  }
+  if (existing.status === "Pending") {
+    existing.config = { ...item.config };
+    existing.description = item.description;
+    kind.complete(existing);
+  }
+  // From here on a failure leaves it like this; LXD writes it first, and corrects it after the last member.
+  existing.status = "Errored";
+  daemon.database.requireAllOnline();
+  const ordered = [daemon.member, ...daemon.database.members.filter((member) => member !== daemon.member)];
+  for (const member of ordered) {
+    const node = existing.nodes.get(member);
+    if (node !== undefined && node.status !== "Created") {
+      makeOnMember(existing, member, node.config);
+    }
+  }
+  existing.status = "Created";
+  daemon.event(`${kind.noun.replace(" ", "-")}-created`, kind.url(existing));
+}
+
+/** Runs a change at once, or as an operation where this version does so. */
+export function inBackground<Item extends ClusterObject>(
+  request: ApiRequest,
+  kind: Kind<Item>,
+  item: Item,
+  description: string,
+  change: () => void,
+): Reply {
+  if (request.daemon.behaviour.asyncPoolsAndNetworks) {
+    return async(request.daemon.operate({ description }, change));
+  }
+  change();
+  return request.method === "POST" ? created(kind.url(item)) : sync();
+}
+
+/** Makes an object on one member, or throws what LXD says when that fails. */
+export function makeOnMember(object: ClusterObject, member: Member, config: Config): void {
+  const made = isPool(object) ? makePool(object, member.daemon, config) : makeNetwork(object as Network, member.daemon, config);
+  object.nodes.set(member, { config: made, status: "Created" });
+}
+
+/** Undoes {@link makeOnMember}. */
+export function removeFromMember(object: ClusterObject, member: Member): void {
+  const { daemon } = member;
+  const { files, interfaces } = daemon.host;
+  if (isPool(object)) {
+    for (const path of [daemon.path("storage-pools", object.name), daemon.path("disks", `${object.name}.img`)]) {
+      if (files.exists(path)) {
+        files.remove(path, true);
+      }
+    }
+  } else if (object.nodes.get(member)?.status === "Created" && (object as Network).type === "bridge") {
+    interfaces.delete(object.name);
+  }
+  object.nodes.delete(member);
+}
+
+function makePool(pool: StoragePool, daemon: Daemon, config: Config): Config {
+  const { files } = daemon.host;
+  const mount = daemon.path("storage-pools", pool.name);
+  const { source } = config;
+  const made = { ...config };
+  if (files.exists(mount)) {
+    throw new LxdError(500, `Storage pool directory "${mount}" already exists`);
+  }
+  if (pool.driver === "dir") {
+    if (source !== undefined && source !== mount) {
+      requireEmptyDirectory(daemon, source);
+    }
+    made["source"] = source ?? mount;
+  } else if (source === undefined || source === "") {
+    const image = daemon.path("disks", `${pool.name}.img`);
+    if (files.exists(image)) {
+      throw new LxdError(500, `Failed to create sparse file "${image}": open ${image}: file exists`);
+    }
+    files.writeFile(image, "", { mode: 0o600 });
+    made["source"] = image;
+    made["size"] = config["size"] ?? "5GiB";
+  } else if (source.startsWith("/dev/")) {
+    if (!files.exists(source)) {
+      throw new LxdError(500, `Custom loop file locations are not supported: stat ${source}: no such file or directory`);
+    }
+    made["volatile.initial_source"] = source;
+  }
+  if (pool.driver === "zfs") {
+    made["zfs.pool_name"] ??= pool.name;
+  } else if (pool.driver === "lvm") {
+    made["lvm.vg_name"] ??= pool.name;
+    made["lvm.thinpool_name"] ??= "LXDThinPool";
+  }
+  files.makeDirectory(mount, { mode: 0o711 });
+  return made;
+}
+
+function requireEmptyDirectory(daemon: Daemon, source: string): void {
+  const { files } = daemon.host;
+  if (files.get(source)?.type !== "directory") {
+    throw new LxdError(500, `Source path '${source}' doesn't exist`);
+  }
+  if (posix.normalize(source).startsWith(`${daemon.dataDirectory}/`)) {
+    throw new LxdError(500, `Source path '${source}' is within the LXD directory`);
+  }
+  if (files.list(source).length > 0) {
+    throw new LxdError(500, `Source path '${source}' isn't empty`);
+  }
+}
+
+function makeNetwork(network: Network, daemon: Daemon, config: Config): Config {
+  const { interfaces } = daemon.host;
+  if (network.type === "bridge") {
+    for (const external of (config["bridge.external_interfaces"] ?? "").split(",").filter((name) => name !== "")) {
+      if (!interfaces.has(external.trim())) {
+        throw new LxdError(500, `Failed to attach external interface "${external.trim()}": not found`);
+      }
+    }
+    const addresses = [network.config["ipv4.address"], network.config["ipv6.address"]];
+    interfaces.set(network.name, {
+      type: "bridge",
+      hwaddr: network.config["volatile.bridge.hwaddr"] ?? "00:16:3e:00:00:01",
+      addresses: addresses.filter((address): address is string => address !== undefined && address !== "none"),
+    });
+  } else if (["physical", "macvlan", "sriov"].includes(network.type)) {
+    const parent = config["parent"] ?? "";
+    if (!interfaces.has(parent)) {
+      throw new LxdError(500, `Parent interface "${parent}" not found`);
+    }
+  }
+  return { ...config };
+}
+
+/** Some keys of a configuration. */
+export function pick(config: Config, wanted: (key: string) => boolean): Config {
+  return Object.fromEntries(Object.entries(config).filter(([key]) => wanted(key)));
+}
+
+/** Tells a pool from a network. */
+export function isPool(object: ClusterObject): object is StoragePool {
+  return "driver" in object;
+}
+
+/**
+ * Changes an object: without target its common keys, with target those of one member.
+ * @returns What it is to be, ready to be applied.
+ */
+export function changedConfig(
+  request: ApiRequest,
+  object: ClusterObject,
+  wanted: Config,
+  replace: boolean,
+): { target: Member | undefined; config: Config } {
+  const { database } = request.daemon;
+  const targetName = request.query.get("target") ?? "";
+  const own = memberKeysOf(object);
+  if (targetName !== "") {
+    const target = database.member(targetName);
+    const node = object.nodes.get(target);
+    const foreign = Object.keys(wanted).find((key) => !own.includes(key) && wanted[key] !== object.config[key]);
+    if (foreign !== undefined) {
+      throw new LxdError(400, `Config key "${foreign}" may not be used as member-specific key`);
+    }
+    if (isPool(object) && node?.status === "Created" && wanted["source"] !== undefined && wanted["source"] !== node.config["source"]) {
+      throw new LxdError(400, "Pool source cannot be changed when not in pending state");
+    }
+    return { target, config: { ...(replace ? {} : node?.config), ...pick(wanted, (key) => own.includes(key)) } };
+  }
+  if (database.clustered) {
+    const specific = Object.keys(wanted).find((key) => own.includes(key));
+    if (specific !== undefined) {
+      throw new LxdError(400, `Config key "${specific}" is cluster member specific`);
+    }
+  }
+  const config = { ...(replace ? {} : object.config), ...wanted };
+  return { target: undefined, config: pick(config, (key) => config[key] !== "" && !own.includes(key)) };
+}
+
+/** An object's configuration as one request sees it. */
+export function shownConfig(request: ApiRequest, object: ClusterObject): Config {
+  const { database, member } = request.daemon;
+  const target = request.query.get("target") ?? "";
+  if (target !== "") {
+    return { ...object.config, ...object.nodes.get(database.member(target))?.config };
+  }
+  return database.clustered ? { ...object.config } : { ...object.config, ...object.nodes.get(member)?.config };
+}

@@ -1,0 +1,109 @@
+/** A simulated machine that commands run on: a host, or the guest inside an instance. */
+import { FileSystemError, type MemoryFiles } from "./memory-files";
+
+/** What every program can see. */
+export interface Machine {
+  readonly name: string;
+  readonly files: MemoryFiles;
+}
+
+/** One run of a program. */
+export interface ProgramRun<On extends Machine> {
+  machine: On;
+  program: string;
+  args: string[];
+  stdin(): Promise<Buffer>;
+  env: Record<string, string>;
+}
+
+/** How a run ended. */
+export interface ProgramResult {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** A program: its name is the key in a {@link Programs} table. */
+export type Program<On extends Machine> = (run: ProgramRun<On>) => ProgramResult | Promise<ProgramResult>;
+
+/** The programs of a machine. */
+export type Programs<On extends Machine> = Record<string, Program<On>>;
+
+/** A successful end. */
+export function ok(stdout = ""): ProgramResult {
+  return { exitCode: 0, stdout, stderr: "" };
+}
+
+/** A failure with its message. */
+export function failure(exitCode: number, stderr: string): ProgramResult {
+  return { exitCode, stdout: "", stderr: stderr.endsWith("\n") || stderr === "" ? stderr : `${stderr}\n` };
+}
+
+/** Options and operands of a command line, for programs whose options take a value only in the forms given. */
+export interface ParsedArguments {
+  options: Map<string, string>;
+  operands: string[];
+}
+
+/**
+ * Takes arguments apart: `--name=value`, `--name value` and `-x value` for those in `valued`, `-abc` as three flags.
+ * Throws for an option that is in neither list: what the simulation does not know it must not pretend to do.
+ */
+export function parseArguments(args: string[], known: { flags?: string[]; valued?: string[] }): ParsedArguments {
+  const { flags = [], valued = [] } = known;
+  const options = new Map<string, string>();
+  const operands: string[] = [];
+  const queue = [...args];
+  for (let argument = queue.shift(); argument !== undefined; argument = queue.shift()) {
+    const [long, value] = splitLong(argument);
+    if (argument === "--") {
+      operands.push(...queue.splice(0));
+    } else if (!argument.startsWith("-") || argument === "-") {
+      operands.push(argument);
+    } else if (valued.includes(long)) {
+      options.set(long, value ?? queue.shift() ?? "");
+    } else if (flags.includes(argument)) {
+      options.set(argument, "");
+    } else if (!argument.startsWith("--") && valued.includes(argument.slice(0, 2))) {
+      options.set(argument.slice(0, 2), argument.slice(2));
+    } else if (!argument.startsWith("--") && [...argument.slice(1)].every((letter) => flags.includes(`-${letter}`))) {
+      for (const letter of argument.slice(1)) {
+        options.set(`-${letter}`, "");
+      }
+    } else {
+      throw new UnknownOption(argument);
+    }
+  }
+  return { options, operands };
+}
+
+/** An option that the simulation does not know. */
+export class UnknownOption extends Error {
+  constructor(option: string) {
+    super(`the simulation does not know the option ${option}`);
+  }
+}
+
+function splitLong(argument: string): [string, string | undefined] {
+  const at = argument.indexOf("=");
+  return argument.startsWith("--") && at > 0 ? [argument.slice(0, at), argument.slice(at + 1)] : [argument, undefined];
+}
+
+/** Runs a program; `undefined` when the machine does not have it, or not with these options. */
+export async function runProgram<On extends Machine>(programs: Programs<On>, run: ProgramRun<On>): Promise<ProgramResult | undefined> {
+  const program = programs[run.program.replace(/^\/(usr\/)?s?bin\/|^\/snap\/bin\//, "")];
+  if (program === undefined) {
+    return undefined;
+  }
+  try {
+    return await program(run);
+  } catch (error) {
+    if (error instanceof UnknownOption) {
+      return undefined;
+    }
+    if (error instanceof FileSystemError) {
+      return failure(1, `${run.program}: ${error.message}`);
+    }
+    throw error;
+  }
+}

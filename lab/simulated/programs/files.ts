@@ -1,0 +1,285 @@
+/** The programs that work on files, the same on hosts and in guests. */
+import { createHash } from "node:crypto";
+import { posix } from "node:path";
+import { FileSystemError, type FileNode } from "../memory-files";
+import { failure, ok, parseArguments, type Machine, type ProgramResult, type ProgramRun, type Programs } from "../machine";
+
+type Run = ProgramRun<Machine>;
+
+/** Programs on files. */
+export const filePrograms: Programs<Machine> = {
+  true: () => ok(),
+  false: () => failure(1, ""),
+  cat: async ({ machine, args, stdin }) => {
+    if (args.length === 0) {
+      return ok((await stdin()).toString());
+    }
+    return overPaths("cat", args, (path) => machine.files.readText(path));
+  },
+  echo: ({ args }) => ok(`${args.join(" ")}\n`),
+  test: ({ machine, args }) => ({ exitCode: evaluate(machine, args) ? 0 : 1, stdout: "", stderr: "" }),
+  "[": ({ machine, args }) => ({ exitCode: evaluate(machine, args.slice(0, -1)) ? 0 : 1, stdout: "", stderr: "" }),
+  stat: ({ machine, args }) => {
+    const { options, operands } = parseArguments(args, { valued: ["-c", "--format", "--printf"], flags: ["-L"] });
+    const format = options.get("-c") ?? options.get("--format") ?? "%n";
+    return overPaths("stat: cannot statx", operands, (path) => `${formatStat(format, path, requireNode(machine, path, options.has("-L")), machine)}\n`);
+  },
+  ls: ({ machine, args }) => {
+    const { operands } = parseArguments(args, { flags: ["-1", "-a", "-A"] });
+    return overPaths("ls: cannot access", operands, (path) => {
+      const node = requireNode(machine, path, true);
+      const names = node.type === "directory" ? machine.files.list(path) : [path];
+      return names.map((name) => `${name}\n`).join("");
+    }, 2);
+  },
+  mkdir: ({ machine, args }) => {
+    const { options, operands } = parseArguments(args, { flags: ["-p", "--parents"], valued: ["-m", "--mode"] });
+    const mode = options.get("-m") ?? options.get("--mode");
+    return overPaths("mkdir: cannot create directory", operands, (path) => {
+      const parents = options.has("-p") || options.has("--parents");
+      machine.files.makeDirectory(path, { parents, ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }) });
+      return "";
+    });
+  },
+  rm: ({ machine, args }) => {
+    const { options, operands } = parseArguments(args, { flags: ["-r", "-R", "-f", "--recursive", "--force", "--one-file-system"] });
+    const recursive = ["-r", "-R", "--recursive"].some((flag) => options.has(flag));
+    const force = options.has("-f") || options.has("--force");
+    return overPaths("rm: cannot remove", operands, (path) => {
+      if (machine.files.get(path, false) === undefined && force) {
+        return "";
+      }
+      if (machine.files.get(path, false)?.type === "directory" && !recursive) {
+        throw new FileSystemError("Is a directory");
+      }
+      machine.files.remove(path, recursive);
+      return "";
+    });
+  },
+  rmdir: ({ machine, args }) =>
+    overPaths("rmdir: failed to remove", args, (path) => {
+      machine.files.remove(path);
+      return "";
+    }),
+  mv: ({ machine, args }) => {
+    const { operands } = parseArguments(args, { flags: ["-f", "-n", "-T", "--no-target-directory"] });
+    const [from = "", to = ""] = operands;
+    machine.files.rename(from, to);
+    return ok();
+  },
+  cp: ({ machine, args }) => {
+    const { operands } = parseArguments(args, { flags: ["-a", "-p", "-f"] });
+    const [from = "", to = ""] = operands;
+    const node = requireNode(machine, from, true);
+    machine.files.writeFile(to, node.content, node);
+    return ok();
+  },
+  ln: ({ machine, args }) => {
+    const { operands } = parseArguments(args, { flags: ["-s", "-f", "-n"] });
+    const [target = "", path = ""] = operands;
+    machine.files.makeSymlink(path, target);
+    return ok();
+  },
+  touch: ({ machine, args }) =>
+    overPaths("touch: cannot touch", args, (path) => {
+      if (!machine.files.exists(path)) {
+        machine.files.writeFile(path, "");
+      }
+      return "";
+    }),
+  tee: async ({ machine, args, stdin }) => {
+    const { options, operands } = parseArguments(args, { flags: ["-a"] });
+    const text = (await stdin()).toString();
+    for (const path of operands) {
+      machine.files.writeFile(path, options.has("-a") && machine.files.exists(path) ? machine.files.readText(path) + text : text);
+    }
+    return ok(text);
+  },
+  chmod: ({ machine, args }) => {
+    const { operands } = parseArguments(args, { flags: ["-R"] });
+    const [mode = "", ...paths] = operands;
+    return overPaths("chmod: cannot access", paths, (path) => {
+      requireNode(machine, path, true).mode = Number.parseInt(mode, 8);
+      return "";
+    });
+  },
+  chown: ({ machine, args }) => {
+    const { options, operands } = parseArguments(args, { flags: ["-R", "--recursive", "-h", "--no-dereference"] });
+    const [owner = "", ...paths] = operands;
+    return overPaths("chown: cannot access", paths, (path) => {
+      requireNode(machine, path, true);
+      const recursive = options.has("-R") || options.has("--recursive");
+      for (const each of recursive ? machine.files.tree(path) : [path]) {
+        setOwner(machine, requireNode(machine, each, true), owner);
+      }
+      return "";
+    });
+  },
+  install: installProgram,
+  sha256sum: ({ machine, args }) =>
+    overPaths("sha256sum", args, (path) => `${createHash("sha256").update(requireNode(machine, path, true).content).digest("hex")}  ${path}\n`),
+  readlink: ({ machine, args }) => {
+    const { operands } = parseArguments(args, { flags: ["-f"] });
+    const node = machine.files.get(operands[0] ?? "", false);
+    return node?.type === "symlink" ? ok(`${node.content.toString()}\n`) : failure(1, "");
+  },
+  find: findProgram,
+};
+
+async function installProgram({ machine, args, stdin }: Run): Promise<ProgramResult> {
+  const { options, operands } = parseArguments(args, {
+    flags: ["-d", "-D", "--directory"],
+    valued: ["-m", "--mode", "-o", "--owner", "-g", "--group"],
+  });
+  const mode = Number.parseInt(options.get("-m") ?? options.get("--mode") ?? "755", 8);
+  const owner = `${options.get("-o") ?? options.get("--owner") ?? ""}:${options.get("-g") ?? options.get("--group") ?? ""}`;
+  const directory = options.has("-d") || options.has("--directory");
+  const targets = directory ? operands : operands.slice(-1);
+  for (const path of targets) {
+    if (directory) {
+      machine.files.makeDirectory(path, { parents: true });
+    } else {
+      const from = operands[0] ?? "";
+      const content = from === "/dev/stdin" ? await stdin() : requireNode(machine, from, true).content;
+      if (machine.files.exists(path)) {
+        machine.files.remove(path);
+      }
+      machine.files.writeFile(path, content);
+    }
+    const node = requireNode(machine, path, true);
+    node.mode = mode;
+    setOwner(machine, node, owner);
+  }
+  return ok();
+}
+
+/** Only what clears a directory: `find DIR [-xdev] [-mindepth 1] -delete`, and plain listing. */
+function findProgram({ machine, args }: Run): ProgramResult {
+  const [directory = "", ...rest] = args;
+  const rules = rest.join(" ").replace("-xdev", "").replace("-mindepth 1", "").trim();
+  if (!machine.files.exists(directory)) {
+    return failure(1, `find: '${directory}': No such file or directory`);
+  }
+  const below = machine.files.list(directory).map((name) => posix.join(directory, name));
+  if (rules === "-delete") {
+    for (const path of below) {
+      machine.files.remove(path, true);
+    }
+    return ok();
+  }
+  if (rules === "") {
+    return ok(machine.files.tree(directory).slice(1).map((path) => `${path}\n`).join(""));
+  }
+  return failure(127, `find: not simulated: ${rules}`);
+}
+
+function overPaths(message: string, paths: string[], act: (path: string) => string, exitCode = 1): ProgramResult {
+  let stdout = "";
+  let stderr = "";
+  for (const path of paths) {
+    try {
+      stdout += act(path);
+    } catch (error) {
+      if (!(error instanceof FileSystemError)) {
+        throw error;
+      }
+      stderr += message === "cat" ? `cat: ${path}: ${error.message}\n` : `${message} '${path}': ${error.message}\n`;
+    }
+  }
+  return { exitCode: stderr === "" ? 0 : exitCode, stdout, stderr };
+}
+
+function requireNode(machine: Machine, path: string, follow: boolean): FileNode {
+  const node = machine.files.get(path, follow);
+  if (node === undefined) {
+    throw new FileSystemError("No such file or directory");
+  }
+  return node;
+}
+
+function evaluate(machine: Machine, args: string[]): boolean {
+  if (args[0] === "!") {
+    return !evaluate(machine, args.slice(1));
+  }
+  if (args.length === 1) {
+    return args[0] !== "";
+  }
+  const [first = "", second = "", third = ""] = args;
+  if (args.length === 3) {
+    return second === "=" ? first === third : first !== third;
+  }
+  const node = machine.files.get(second, first !== "-L" && first !== "-h");
+  switch (first) {
+    case "-e":
+      return node !== undefined;
+    case "-f":
+      return node?.type === "file";
+    case "-d":
+      return node?.type === "directory";
+    case "-L":
+    case "-h":
+      return node?.type === "symlink";
+    case "-s":
+      return (node?.content.length ?? 0) > 0;
+    case "-S":
+      // Sockets are files whose name says so.
+      return node !== undefined && second.includes("socket");
+    case "-x":
+    case "-r":
+    case "-w":
+      return node !== undefined;
+    case "-n":
+      return second !== "";
+    case "-z":
+      return second === "";
+    default:
+      return false;
+  }
+}
+
+function formatStat(format: string, path: string, node: FileNode, machine: Machine): string {
+  const kinds = { file: "regular file", directory: "directory", symlink: "symbolic link" };
+  const values: Record<string, string> = {
+    a: node.mode.toString(8),
+    u: String(node.uid),
+    g: String(node.gid),
+    U: nameOf(machine, "/etc/passwd", node.uid),
+    G: nameOf(machine, "/etc/group", node.gid),
+    s: String(node.content.length),
+    F: kinds[node.type],
+    n: path,
+    Y: String(Math.floor(node.modified.getTime() / 1000)),
+  };
+  return format.replace(/%([a-zA-Z])/g, (whole, letter: string) => values[letter] ?? whole);
+}
+
+function nameOf(machine: Machine, database: string, id: number): string {
+  const lines = machine.files.exists(database) ? machine.files.readText(database).split("\n") : [];
+  return lines.map((line) => line.split(":")).find((fields) => fields[2] === String(id))?.[0] ?? "UNKNOWN";
+}
+
+/** The number of a user or group given by name or number. */
+export function idOf(machine: Machine, database: "/etc/passwd" | "/etc/group", name: string, column = 2): number {
+  if (/^\d+$/.test(name)) {
+    return Number(name);
+  }
+  const lines = machine.files.exists(database) ? machine.files.readText(database).split("\n") : [];
+  const fields = lines.map((line) => line.split(":")).find(([each]) => each === name);
+  const id = fields?.[column];
+  if (id === undefined) {
+    throw new FileSystemError(`invalid ${database === "/etc/passwd" ? "user" : "group"}: '${name}'`);
+  }
+  return Number(id);
+}
+
+function setOwner(machine: Machine, node: FileNode, owner: string): void {
+  const [user = "", group] = owner.split(":");
+  if (user !== "") {
+    node.uid = idOf(machine, "/etc/passwd", user);
+  }
+  if (group === "" && user !== "" && owner.includes(":")) {
+    node.gid = idOf(machine, "/etc/passwd", user, 3);
+  } else if (group !== undefined && group !== "") {
+    node.gid = idOf(machine, "/etc/group", group);
+  }
+}

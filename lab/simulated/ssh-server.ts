@@ -1,0 +1,229 @@
+/**
+ * The SSH side of a simulated host: public key and password log-in, exec, and forwarding to a unix socket, with sshd's limits.
+ * What a command does and which sockets answer is the host's business.
+ */
+import { createServer, type AddressInfo, type Server as NetServer, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { Server as SshServer, utils, type AuthContext, type Connection, type ServerChannel, type Session } from "ssh2";
+
+/** sshd's MaxSessions: sessions on one connection; forwarded channels do not count. */
+const maxSessions = 10;
+
+/** Which log-ins are accepted. Empty or absent means that method is refused. */
+export interface AcceptedLogin {
+  users: string[];
+  /** In authorized_keys form. */
+  publicKeys: string[];
+  password?: string;
+}
+
+/** What a host does for its SSH server. */
+export interface SshServices {
+  login(): AcceptedLogin;
+  /** Runs one command line; resolves with its exit status. */
+  run(line: string, user: string, channel: CommandChannel): Promise<number>;
+  /** Takes over a channel to a unix socket, or answers false when nothing listens there. */
+  connect(socketPath: string, user: string, channel: () => Duplex, connection: { drop(): void }): boolean;
+}
+
+/** The streams of one command. */
+export interface CommandChannel {
+  /** Resolves when the client has closed its end. */
+  stdin(): Promise<Buffer>;
+  stdout(text: string | Buffer): void;
+  stderr(text: string | Buffer): void;
+  /** Cuts the connection that the command runs on. */
+  drop(): void;
+  /** Resolves when the client closes the channel, for commands that never end by themselves. */
+  closed: Promise<void>;
+}
+
+/** What the server has seen, for tests. */
+export interface SshCounters {
+  /** Connections that logged in. */
+  connections: number;
+  /** TCP connections, logged in or not. */
+  attempts: number;
+  refusedLogins: number;
+  commands: number;
+  forwards: number;
+  refusedSessions: number;
+  /** The most session and forward channels open at once on one connection. */
+  mostChannels: number;
+}
+
+/** One SSH server on 127.0.0.1. */
+export class SimulatedSshServer {
+  readonly counters: SshCounters = {
+    connections: 0,
+    attempts: 0,
+    refusedLogins: 0,
+    commands: 0,
+    forwards: 0,
+    refusedSessions: 0,
+    mostChannels: 0,
+  };
+  private readonly sockets = new Set<Socket>();
+  private readonly ssh: SshServer;
+  private listener: NetServer | undefined;
+  private listeningPort = 0;
+
+  constructor(
+    hostKey: string,
+    private readonly services: SshServices,
+  ) {
+    this.ssh = new SshServer({ hostKeys: [hostKey], ident: "OpenSSH_9.2p1 Debian-2+deb12u7" }, (connection, info) =>
+      this.accept(connection, [...this.sockets].find((socket) => socket.remotePort === info.port)),
+    );
+  }
+
+  /** Port on 127.0.0.1; the same one after a power cycle. */
+  get port(): number {
+    return this.listeningPort;
+  }
+
+  async listen(): Promise<void> {
+    const listener = createServer((socket) => {
+      this.sockets.add(socket);
+      this.counters.attempts += 1;
+      socket.on("error", () => socket.destroy());
+      socket.on("close", () => this.sockets.delete(socket));
+      socket.setNoDelay(true);
+      this.ssh.injectSocket(socket);
+    });
+    this.listener = listener;
+    await new Promise<void>((resolve, reject) => {
+      listener.once("error", reject);
+      listener.listen(this.listeningPort, "127.0.0.1", resolve);
+    });
+    this.listeningPort = (listener.address() as AddressInfo).port;
+  }
+
+  /** Stops listening and cuts every connection. */
+  async close(): Promise<void> {
+    const listener = this.listener;
+    this.listener = undefined;
+    this.dropConnections();
+    if (listener !== undefined) {
+      await new Promise<void>((resolve) => listener.close(() => resolve()));
+    }
+  }
+
+  /** Cuts every connection; new ones are accepted. */
+  dropConnections(): void {
+    for (const socket of this.sockets) {
+      socket.destroy();
+    }
+  }
+
+  private accept(connection: Connection, socket: Socket | undefined): void {
+    let user = "";
+    let sessions = 0;
+    let channels = 0;
+    const drop = () => void socket?.destroy();
+    const opened = () => {
+      channels += 1;
+      this.counters.mostChannels = Math.max(this.counters.mostChannels, channels);
+    };
+    connection.on("error", () => drop());
+    connection.on("authentication", (context) => {
+      if (this.authenticate(context)) {
+        user = context.username;
+        context.accept();
+      } else {
+        if (context.method !== "none") {
+          this.counters.refusedLogins += 1;
+        }
+        context.reject(["publickey", "password"]);
+      }
+    });
+    connection.on("ready", () => {
+      this.counters.connections += 1;
+      connection.on("session", (accept, reject) => {
+        if (sessions >= maxSessions) {
+          this.counters.refusedSessions += 1;
+          reject();
+          return;
+        }
+        sessions += 1;
+        opened();
+        this.serveSession(accept(), user, drop, () => {
+          sessions -= 1;
+          channels -= 1;
+        });
+      });
+      connection.on("openssh.streamlocal", (accept, reject, info) => {
+        let taken = false;
+        const open = () => {
+          taken = true;
+          opened();
+          const channel: ServerChannel = accept();
+          channel.on("error", () => undefined);
+          channel.once("close", () => {
+            channels -= 1;
+          });
+          return channel;
+        };
+        if (!this.services.connect(info.socketPath, user, open, { drop }) && !taken) {
+          reject();
+          return;
+        }
+        this.counters.forwards += 1;
+      });
+    });
+  }
+
+  private authenticate(context: AuthContext): boolean {
+    const login = this.services.login();
+    if (!login.users.includes(context.username)) {
+      return false;
+    }
+    if (context.method === "password") {
+      return login.password !== undefined && context.password === login.password;
+    }
+    if (context.method !== "publickey") {
+      return false;
+    }
+    for (const line of login.publicKeys) {
+      const key = utils.parseKey(line);
+      if (key instanceof Error || !key.getPublicSSH().equals(context.key.data)) {
+        continue;
+      }
+      if (context.signature === undefined || context.blob === undefined) {
+        return true;
+      }
+      return key.verify(context.blob, context.signature, context.hashAlgo) === true;
+    }
+    return false;
+  }
+
+  private serveSession(session: Session, user: string, drop: () => void, ended: () => void): void {
+    session.once("close", ended);
+    session.on("env", (accept) => accept?.());
+    session.on("exec", (accept, _reject, info) => {
+      this.counters.commands += 1;
+      const channel = accept();
+      channel.on("error", () => undefined);
+      const input: Buffer[] = [];
+      channel.on("data", (chunk: Buffer) => input.push(chunk));
+      const inputEnded = new Promise<void>((resolve) => {
+        channel.once("end", resolve);
+        channel.once("close", () => resolve());
+      });
+      const command: CommandChannel = {
+        stdin: async () => {
+          await inputEnded;
+          return Buffer.concat(input);
+        },
+        stdout: (text) => void channel.write(text),
+        stderr: (text) => void channel.stderr.write(text),
+        drop,
+        closed: new Promise<void>((resolve) => channel.once("close", () => resolve())),
+      };
+      void this.services.run(info.command, user, command).then((exitCode) => {
+        channel.exit(exitCode);
+        channel.end();
+      });
+    });
+  }
+}

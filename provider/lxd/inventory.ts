@@ -1,0 +1,64 @@
+import * as z from "zod";
+import type { LxdClient } from "./client";
+
+/** Kinds of things that make a daemon more than a fresh installation. */
+export const INVENTORY_KINDS = ["instances", "custom-volumes", "images", "storage-pools", "networks", "cluster"] as const;
+
+/** See {@link INVENTORY_KINDS}. */
+export type InventoryKind = (typeof INVENTORY_KINDS)[number];
+
+/** Names of what a daemon holds, by kind; kinds of which there is nothing are absent. */
+export type Inventory = Partial<Record<InventoryKind, string[]>>;
+
+const instanceSchema = z.looseObject({
+  name: z.string(),
+  project: z.string().default("default"),
+  location: z.string().default(""),
+});
+const volumeSchema = z.looseObject({ name: z.string(), type: z.string(), location: z.string().default("") });
+const namedSchema = z.looseObject({ name: z.string() });
+const networkSchema = z.looseObject({ name: z.string(), managed: z.boolean() });
+const imageSchema = z.looseObject({ fingerprint: z.string(), aliases: z.array(namedSchema).default([]) });
+
+/**
+ * What a daemon holds, over all projects.
+ * @param location - Only what is on this cluster member.
+ */
+export async function takeInventory(lxd: LxdClient, location?: string): Promise<Inventory> {
+  const here = (at: string): boolean => location === undefined || at === location;
+  const projects = await lxd.get("/1.0/projects", z.array(namedSchema), { recursion: 1 });
+  const pools = await lxd.get("/1.0/storage-pools", z.array(namedSchema), { recursion: 1 });
+  const networks = await lxd.get("/1.0/networks", z.array(networkSchema), { recursion: 1 });
+  const found: Record<Exclude<InventoryKind, "cluster">, string[]> = {
+    instances: [],
+    "custom-volumes": [],
+    images: [],
+    "storage-pools": pools.map(({ name }) => name),
+    networks: networks.filter(({ managed }) => managed).map(({ name }) => name),
+  };
+  for (const { name: project } of projects) {
+    const prefix = project === "default" ? "" : `${project}/`;
+    const instances = await lxd.get("/1.0/instances", z.array(instanceSchema), { recursion: 1, project });
+    found.instances.push(...instances.filter((instance) => here(instance.location)).map(({ name }) => prefix + name));
+    const images = await lxd.get("/1.0/images", z.array(imageSchema), { recursion: 1, project });
+    found.images.push(...images.map(({ aliases, fingerprint }) => prefix + (aliases[0]?.name ?? fingerprint.slice(0, 12))));
+    for (const { name: pool } of pools) {
+      const volumes = await lxd.get(`/1.0/storage-pools/${encodeURIComponent(pool)}/volumes`, z.array(volumeSchema), {
+        recursion: 1,
+        project,
+      });
+      const custom = volumes.filter((volume) => volume.type === "custom" && here(volume.location));
+      found["custom-volumes"].push(...custom.map(({ name }) => `${prefix}${pool}/${name}`));
+    }
+  }
+  return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
+}
+
+/** One line for a person: `instances c1, c2; storage-pools default`. */
+export function describeInventory(inventory: Inventory): string {
+  return Object.entries(inventory)
+    .map(
+      ([kind, names]) => `${kind} ${names.slice(0, 10).join(", ")}${names.length > 10 ? ` and ${names.length - 10} more` : ""}`,
+    )
+    .join("; ");
+}

@@ -1,0 +1,52 @@
+import * as z from "zod";
+import type { LxdClient } from "./client";
+import type { Config } from "./config";
+
+/** `/1.0`: https://documentation.ubuntu.com/lxd/latest/api/#/server/server_get */
+const serverSchema = z.looseObject({
+  api_extensions: z.array(z.string()),
+  // Values may be numbers or booleans: a set trust password reads back as `true`.
+  config: z.record(z.string(), z.unknown()).default({}),
+  environment: z.looseObject({
+    addresses: z.array(z.string()).nullish(),
+    architectures: z.array(z.string()).default([]),
+    certificate: z.string().default(""),
+    certificate_fingerprint: z.string().default(""),
+    driver: z.string().default(""),
+    kernel_version: z.string().default(""),
+    server: z.string().default("lxd"),
+    server_clustered: z.boolean().default(false),
+    server_name: z.string().default(""),
+    server_version: z.string(),
+    storage_supported_drivers: z.array(z.looseObject({ Name: z.string() })).nullish(),
+  }),
+});
+
+/** The server that answers: its version, abilities and config. */
+export type Server = z.output<typeof serverSchema>;
+
+const resourcesSchema = z.looseObject({
+  cpu: z.looseObject({ total: z.number() }),
+  memory: z.looseObject({ total: z.number() }),
+});
+
+/** Reads the server; of a cluster, the member that answers. */
+export function getServer(lxd: LxdClient): Promise<Server> {
+  return lxd.get("/1.0", serverSchema);
+}
+
+/** What the host has: logical CPUs, and bytes of memory. */
+export async function getHardware(lxd: LxdClient): Promise<{ cpus: number; memoryBytes: number }> {
+  const { cpu, memory } = await lxd.get("/1.0/resources", resourcesSchema);
+  return { cpus: cpu.total, memoryBytes: memory.total };
+}
+
+/** Sets the given keys of the server's config and leaves the others; an empty string unsets one. */
+export async function setServerConfig(lxd: LxdClient, config: Config): Promise<void> {
+  await lxd.change("PATCH", "/1.0", { body: { config } });
+}
+
+/** The server's config as the strings that LXD keeps. */
+export function serverConfig(server: Server): Config {
+  return Object.fromEntries(Object.entries(server.config).map(([key, value]) => [key, String(value)]));
+}

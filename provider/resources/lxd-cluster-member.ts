@@ -1,0 +1,423 @@
+/**
+ * A host's membership in a cluster: the first one bootstraps it, the others join.
+ * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_form/ (LXD 5.0 to 6)
+ */
+import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
+import * as z from "zod";
+import { onHost } from "../engine/bookkeeping";
+import type { Context, Lifecycle } from "../engine/lifecycle";
+import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
+import type { LxdClient } from "../lxd/client";
+import {
+  bootstrapCluster,
+  forgetMember,
+  getMember,
+  isNotClustered,
+  joinCluster,
+  listMembers,
+  listMembersShared,
+  type Member,
+  memberConfigKeys,
+  memberConfigSchema,
+  mintJoinToken,
+  putMember,
+  removeMember,
+  untilOnline,
+} from "../lxd/cluster";
+import { type ClusterConnection, clusterConnectionSchema } from "../lxd/cluster-connection";
+import { type Config, configSchema, inWordsOf, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
+import { exclusively } from "../lxd/exclusive";
+import { describeInventory, takeInventory } from "../lxd/inventory";
+import { explainJoinFailure } from "../lxd/join-failures";
+import { workOutMemberConfig } from "../lxd/member-config";
+import { memberAddressSchema, memberNameSchema } from "../lxd/names";
+import { getServer, type Server, serverConfig, setServerConfig } from "../lxd/server";
+import { until } from "../support/deadline";
+import { hasCode, IncompleteError, isNotFound, messageOf, RefusedError } from "../support/errors";
+import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
+
+/** Inputs of {@link LxdClusterMember}. */
+export const clusterMemberSchema = z.strictObject({
+  ...onHost,
+  name: memberNameSchema,
+  address: memberAddressSchema,
+  cluster: clusterConnectionSchema.optional(),
+  memberConfig: z.array(z.strictObject(memberConfigSchema.shape)).default([]),
+  failureDomain: z.string().min(1).default("default"),
+  config: configSchema.default({}),
+});
+
+/** The value that this member brings for one member-specific key of a pool or network that the cluster has. */
+export interface MemberConfigArgs {
+  entity: Input<"storage-pool" | "network">;
+  /** Name of the pool or network. */
+  name: Input<string>;
+  /** Such as `source`, `size` or `parent`. */
+  key: Input<string>;
+  /** The value; empty for the driver's default. */
+  value: Input<string>;
+}
+
+/** Arguments of {@link LxdClusterMember}. */
+export interface LxdClusterMemberArgs {
+  /** How to reach the host that becomes a member. */
+  connection: Input<ConnectionArgs>;
+  /** Name of the member. */
+  name: Input<string>;
+  /** Where the other members find it: an IP address or DNS name, with a port when it is not 8443. No wildcard. */
+  address: Input<string>;
+  /** The cluster to join, through members that are in it already. @default none: the host becomes the first member of a new cluster */
+  cluster?: Input<ClusterConnectionArgs>;
+  /**
+   * This member's values for member-specific keys of the cluster's pools and networks. What is not given is worked out from a member
+   * that is there already; where only a person can know, such as which disk to use, the join is refused until it is given.
+   * @default []
+   */
+  memberConfig?: Input<Input<MemberConfigArgs>[]>;
+  /** Members of one failure domain are expected to fail together. @default "default" */
+  failureDomain?: Input<string>;
+  /** The member's own config, such as `scheduler.instance`. @default {} */
+  config?: Input<ConfigArgs>;
+  /** Seconds for each call. */
+  timeouts?: Input<TimeoutArgs>;
+}
+
+type Inputs = z.output<typeof clusterMemberSchema>;
+
+interface Outputs {
+  status: string;
+  roles: string[];
+  certificateFingerprint: string;
+}
+
+type State = Inputs & Outputs;
+
+/** See {@link LxdClusterMember}. */
+export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
+  kind: "LxdClusterMember",
+  schemaVersion: 1,
+  schema: clusterMemberSchema,
+  immutable: ["name", "address"],
+  timeouts: { create: 600, read: 60, update: 120, delete: 600 },
+
+  /** `memberConfig` matters at the moment of joining alone. */
+  diff(state, inputs) {
+    const changed: (keyof Inputs)[] = [];
+    for (const key of ["name", "address", "failureDomain"] as const) {
+      if (state[key] !== inputs[key]) {
+        changed.push(key);
+      }
+    }
+    if (!sameConfig(state.config, inputs.config)) {
+      changed.push("config");
+    }
+    return changed;
+  },
+
+  async create(context, inputs) {
+    const host = await context.lxd(inputs.connection);
+    const cluster = inputs.cluster === undefined ? host : await context.lxd(inputs.cluster);
+    if (inputs.cluster === undefined) {
+      await bootstrap(context, host, inputs);
+    } else {
+      await join(context, host, cluster, inputs);
+    }
+    const member = await untilOnline(cluster, inputs.name, context.deadline);
+    const outputs = await outputsOf(cluster, member);
+    try {
+      await configure(cluster, inputs, context.urn);
+    } catch (error) {
+      throw new IncompleteError(
+        inputs.name,
+        outputs,
+        `${inputs.name} is a member, but its config could not be set: ${messageOf(error)}`,
+        {
+          cause: error,
+        },
+      );
+    }
+    return { id: inputs.name, outputs };
+  },
+
+  async read(context, _id, state) {
+    const lxd = await context.lxd(throughCluster(state));
+    let members: Member[];
+    try {
+      members = await listMembersShared(lxd);
+    } catch (error) {
+      if (isNotClustered(error)) {
+        return undefined;
+      }
+      throw error;
+    }
+    const member = members.find(({ server_name }) => server_name === state.name);
+    return member === undefined ? undefined : { inputs: fromApi(member, state), outputs: await outputsOf(lxd, member) };
+  },
+
+  async update(context, _id, _state, inputs) {
+    const lxd = await context.lxd(throughCluster(inputs));
+    await configure(lxd, inputs, context.urn);
+    return outputsOf(lxd, (await getMember(lxd, inputs.name)).value);
+  },
+
+  async delete(context, _id, state) {
+    const lxd = await context.lxd(throughCluster(state));
+    const members = await listMembers(lxd).catch((error: unknown) => {
+      if (isNotClustered(error)) {
+        return [];
+      }
+      throw error;
+    });
+    const member = members.find(({ server_name }) => server_name === state.name);
+    if (member !== undefined) {
+      await leave(context, lxd, member, members);
+    }
+    const ssh = await context.host(state.connection);
+    context.progress(`cleaning LXD on ${ssh.name}`);
+    await resetLxd(ssh, (await context.lxd(state.connection)).endpoint.socket.packaging, context.deadline);
+  },
+};
+
+/** Makes the host the first member. Already being it is done. */
+async function bootstrap(context: Context, lxd: LxdClient, inputs: Inputs): Promise<void> {
+  const server = await getServer(lxd);
+  if (server.environment.server_clustered) {
+    refuseOtherName(lxd, server, inputs.name);
+    return;
+  }
+  const ssh = await context.host(inputs.connection);
+  if (await hasLeftoverClusterCertificate(ssh, lxd.endpoint.socket.packaging, context.deadline)) {
+    throw new RefusedError(
+      `${ssh.name} keeps the certificate of an interrupted join, which makes LXD refuse to bootstrap a cluster. ` +
+        'Give its LxdNode resetPolicy: ["cluster", ...] to start from an empty LXD',
+    );
+  }
+  context.progress(`bootstrapping the cluster on ${lxd.host}`);
+  const { config: live } = server;
+  const https = live["core.https_address"] ?? "";
+  await setServerConfig(lxd, {
+    ...(https === "" ? { "core.https_address": inputs.address } : {}),
+    "cluster.https_address": inputs.address,
+  });
+  await bootstrapCluster(lxd, inputs.name);
+}
+
+/** Makes the host a further member. Already being one is done. */
+async function join(context: Context, host: LxdClient, cluster: LxdClient, inputs: Inputs): Promise<void> {
+  const target = await getServer(cluster);
+  if (!target.environment.server_clustered) {
+    throw new RefusedError(
+      `${cluster.host} is not in a cluster, so ${inputs.name} cannot join it there. Bootstrap it first (LxdClusterMember without cluster)`,
+    );
+  }
+  // A daemon that was interrupted in the middle of a join may answer nothing for ever.
+  const joining = await getServer(host.within(context.deadline.atMost(30, `asking LXD on ${host.host} for its state`)));
+  if (joining.environment.server_clustered) {
+    if (joining.environment.certificate_fingerprint !== target.environment.certificate_fingerprint) {
+      throw new RefusedError(
+        `LXD on ${host.host} is a member of another cluster, as "${joining.environment.server_name}". Remove it there, or give its ` +
+          'LxdNode resetPolicy: ["cluster", ...] to wipe it',
+      );
+    }
+    refuseOtherName(host, joining, inputs.name);
+    return;
+  }
+  refuseDifferentVersions(host, joining, cluster, target);
+  refuseWildcard(host, joining, inputs.address);
+  const holds = await takeInventory(host);
+  if (Object.keys(holds).length > 0) {
+    throw new RefusedError(
+      `LXD on ${host.host} holds ${describeInventory(holds)}, which would be lost by joining. Give its LxdNode ` +
+        `resetPolicy: [${Object.keys(holds)
+          .map((kind) => `"${kind}"`)
+          .join(", ")}], or remove them`,
+    );
+  }
+  await exclusively(cluster, async () => {
+    await refuseTaken(context, cluster, inputs);
+    const memberConfig = await workOutMemberConfig(
+      cluster,
+      await memberConfigKeys(cluster),
+      inputs.memberConfig,
+      inputs.name,
+      target.environment.server_name,
+    );
+    context.progress(`joining ${inputs.name} to the cluster of ${target.environment.server_name}`);
+    const token = await mintJoinToken(cluster, inputs.name);
+    try {
+      if (token.fingerprint !== target.environment.certificate_fingerprint) {
+        throw new RefusedError(
+          `The join token is for another certificate than the one that ${cluster.host} presents; nothing was joined`,
+        );
+      }
+      await joinCluster(host, {
+        name: inputs.name,
+        address: inputs.address,
+        token,
+        certificate: target.environment.certificate,
+        memberConfig,
+      });
+    } catch (error) {
+      if (isNotFound(error)) {
+        return; // LXD has forgotten the finished operation; whether the member is there is seen next
+      }
+      await cluster.cancel({ id: token.operationId });
+      throw explainJoinFailure(error, inputs.name, host.host);
+    }
+  });
+}
+
+function refuseOtherName(lxd: LxdClient, { environment }: Server, name: string): void {
+  if (environment.server_name !== name) {
+    throw new RefusedError(
+      `LXD on ${lxd.host} is already in a cluster, as "${environment.server_name}". Use that name, or rename it there (lxc cluster rename ` +
+        `${environment.server_name} ${name})`,
+    );
+  }
+}
+
+function refuseDifferentVersions(host: LxdClient, joining: Server, cluster: LxdClient, target: Server): void {
+  const [a, b] = [joining.api_extensions.length, target.api_extensions.length];
+  if (joining.environment.server_version !== target.environment.server_version || a !== b) {
+    throw new RefusedError(
+      `${host.host} has LXD ${joining.environment.server_version} (${a} API extensions), and the cluster at ${cluster.host} has ` +
+        `${target.environment.server_version} (${b}). All members need the same one. With the snap: the same channel on all hosts, cohort: true ` +
+        "and hold: true; with Debian's package: the same release",
+    );
+  }
+}
+
+/** LXD up to 5.0.3 would announce the wildcard to the cluster. */
+function refuseWildcard(host: LxdClient, joining: Server, address: string): void {
+  const listening = serverConfig(joining)["core.https_address"] ?? "";
+  if (/^(:\d+|\[::\].*|0\.0\.0\.0.*)$/.test(listening)) {
+    throw new RefusedError(
+      `LXD on ${host.host} listens on every address (core.https_address is "${listening}"), which a joining member must not. Set it to "${address}"`,
+    );
+  }
+}
+
+/** Looks for a member that has the name or address already. An empty row that an earlier attempt left for this very host is removed. */
+async function refuseTaken(context: Context, cluster: LxdClient, inputs: Inputs): Promise<void> {
+  const taken = (await listMembers(cluster)).find(
+    ({ server_name, url }) => server_name === inputs.name || url === `https://${inputs.address}`,
+  );
+  if (taken === undefined) {
+    return;
+  }
+  const is = `The cluster at ${cluster.host} already has the member "${taken.server_name}" with the address ${taken.url}`;
+  if (taken.server_name !== inputs.name || taken.url !== `https://${inputs.address}`) {
+    throw new RefusedError(
+      `${is}, and this one would be "${inputs.name}" with https://${inputs.address}. Choose another name or address`,
+    );
+  }
+  const { instances, "custom-volumes": volumes } = await takeInventory(cluster, taken.server_name);
+  if (taken.status === "Online" || instances !== undefined || volumes !== undefined) {
+    throw new RefusedError(
+      `${is}, but the host itself knows nothing of it. If it was reinstalled, remove the old member, with what it held: ` +
+        `lxc cluster remove --force ${taken.server_name}`,
+    );
+  }
+  context.warn(`Removing the empty member "${taken.server_name}" that an earlier attempt left; its host joins anew`);
+  await forgetMember(cluster, taken.server_name);
+}
+
+/** Writes the member's failure domain and config, when they are not so already. */
+async function configure(lxd: LxdClient, inputs: Inputs, urn: string): Promise<void> {
+  const { value: member, etag } = await getMember(lxd, inputs.name);
+  const live = member.config ?? {};
+  const kept = Object.fromEntries(Object.entries(live).filter(([key]) => isServerMade(key)));
+  const config: Config = { ...kept, ...inputs.config, ...(urn === "" ? {} : { [OWNER_KEY]: urn }) };
+  if (member.failure_domain !== inputs.failureDomain || !sameConfig(live, config) || live[OWNER_KEY] !== config[OWNER_KEY]) {
+    await putMember(lxd, { ...member, failure_domain: inputs.failureDomain, config }, etag);
+  }
+}
+
+/** Takes an empty member out of its cluster. The last one is only checked: it ceases to be one when its host is cleaned. */
+async function leave(context: Context, lxd: LxdClient, member: Member, members: readonly Member[]): Promise<void> {
+  const name = member.server_name;
+  const { instances, "custom-volumes": volumes } = await takeInventory(lxd, name);
+  if (instances !== undefined || volumes !== undefined) {
+    throw new RefusedError(
+      `Member ${name} is not empty: ${describeInventory({ ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) })}. ` +
+        `Move them away (lxc cluster evacuate ${name} moves what can be moved) or remove them; nothing was changed`,
+    );
+  }
+  if (members.length === 1) {
+    return;
+  }
+  if (member.status === "Offline") {
+    throw new RefusedError(
+      `Member ${name} is offline (${member.message}), so it cannot leave its cluster. Bring it back, or, if it will never return: ` +
+        `lxc cluster remove --force ${name}, then pulumi refresh`,
+    );
+  }
+  await exclusively(lxd, async () => {
+    context.progress(`removing ${name} from the cluster`);
+    await removeMember(lxd, name);
+    await until(context.deadline, async (report) => {
+      const left = (await listMembers(lxd)).every(({ server_name }) => server_name !== name);
+      report(`the cluster still lists ${name}`);
+      return left ? true : undefined;
+    });
+  });
+}
+
+/** The cluster's API: through the members it was joined by, or, for the first member, its own. */
+function throughCluster({ cluster, connection }: Inputs): ClusterConnection {
+  return cluster ?? { endpoints: [connection] };
+}
+
+/** What the cluster tells of a member, as inputs. */
+export function fromApi(member: Member, state: State): Inputs {
+  const { connection, cluster, name, memberConfig, timeouts } = state;
+  return {
+    connection,
+    cluster,
+    name,
+    memberConfig,
+    timeouts,
+    address: member.url.replace(/^https:\/\//, ""),
+    failureDomain: member.failure_domain,
+    config: inWordsOf(state.config, member.config ?? {}),
+  };
+}
+
+async function outputsOf(lxd: LxdClient, member: Member): Promise<Outputs> {
+  const { environment } = await getServer(lxd);
+  return { status: member.status, roles: member.roles ?? [], certificateFingerprint: environment.certificate_fingerprint };
+}
+
+/**
+ * A member of an LXD cluster.
+ *
+ * @example
+ * ```typescript
+ * const first = new LxdClusterMember("bcn2", { connection: bcn2.connection, name: "bcn2", address: "192.168.1.102" });
+ * new LxdClusterMember("bcn1", {
+ *   connection: bcn1.connection,
+ *   name: "bcn1",
+ *   address: "192.168.1.101",
+ *   cluster: { endpoints: [first.connection] },
+ * });
+ * ```
+ */
+export class LxdClusterMember extends LxdResource {
+  /** How the member's host is reached. Depends on the membership, so that what uses it waits until the host is a member. */
+  declare readonly connection: Output<ConnectionArgs>;
+  declare readonly name: Output<string>;
+  /** With its port, such as "192.168.1.102:8443". */
+  declare readonly address: Output<string>;
+  declare readonly failureDomain: Output<string>;
+  /** As of the last refresh: "Online", "Offline", "Evacuated" or "Blocked". */
+  declare readonly status: Output<string>;
+  /** Such as "database-leader"; LXD assigns and moves them itself. */
+  declare readonly roles: Output<string[]>;
+  /** SHA-256 of the cluster's certificate. */
+  declare readonly certificateFingerprint: Output<string>;
+
+  constructor(name: string, args: LxdClusterMemberArgs, opts?: CustomResourceOptions) {
+    super("LxdClusterMember", name, { ...args }, ["status", "roles", "certificateFingerprint"], opts);
+  }
+}

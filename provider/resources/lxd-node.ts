@@ -1,0 +1,362 @@
+/**
+ * One host: LXD installed on it, running, and with the config that is the host's own.
+ * @see https://documentation.ubuntu.com/lxd/latest/installing/ and .../server_config/ (LXD 5.0 to 6)
+ */
+import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
+import * as z from "zod";
+import { onHost } from "../engine/bookkeeping";
+import type { Context, Lifecycle } from "../engine/lifecycle";
+import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import { findSnap, hasDebPackage, installDebPackage, installSnap, sameChannel } from "../host/packages";
+import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
+import { LxdClient } from "../lxd/client";
+import { isNotClustered, listMembers } from "../lxd/cluster";
+import { type Config, configSchema, sameConfigValue } from "../lxd/config";
+import { type ApiSocket, endpointOf, findSocket } from "../lxd/endpoint";
+import { describeInventory, INVENTORY_KINDS, type Inventory, type InventoryKind, takeInventory } from "../lxd/inventory";
+import { getHardware, getServer, serverConfig, setServerConfig } from "../lxd/server";
+import { sameJson } from "../support/equality";
+import { RefusedError } from "../support/errors";
+import type { SshConnection } from "../transport/ssh";
+import type { ConfigArgs, ConnectionArgs } from "./common-args";
+
+/** Keys of the server's config that each member of a cluster has for itself. */
+const LOCAL_CONFIG =
+  /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_.+|syslog_socket)|storage\..+_volume|maas\.machine)$/;
+
+const installSchema = z.union([
+  z.literal(false),
+  z.strictObject({ method: z.literal("deb") }),
+  z.strictObject({
+    method: z.literal("snap"),
+    channel: z
+      .string()
+      .regex(/^[a-z0-9.-]+(\/[a-z]+)?(\/[\w.-]+)?$/, 'is not a snap channel such as "5.21/stable"')
+      .default("5.21/stable"),
+    cohort: z.boolean().default(true),
+    hold: z.boolean().default(true),
+  }),
+]);
+
+/** Inputs of {@link LxdNode}. */
+export const nodeSchema = z.strictObject({
+  ...onHost,
+  install: installSchema.default({ method: "snap", channel: "5.21/stable", cohort: true, hold: true }),
+  config: configSchema.default({}),
+  resetPolicy: z.array(z.enum(INVENTORY_KINDS)).default([]),
+  adopt: z.boolean().default(false),
+});
+
+/** How LXD gets onto a host. */
+export type InstallArgs = { method: "deb" } | { method: "snap"; channel?: string; cohort?: boolean; hold?: boolean };
+
+/** Arguments of {@link LxdNode}. */
+export interface LxdNodeArgs {
+  /** How to reach the host. */
+  connection: Input<ConnectionArgs>;
+  /**
+   * How LXD gets onto the host when it is not there: Debian's package; the snap with its channel, `cohort` (the same revision on all
+   * hosts) and `hold` (no upgrade behind your back); or `false` to require that it is there.
+   * @default {method: "snap", channel: "5.21/stable", cohort: true, hold: true}
+   */
+  install?: Input<InstallArgs | false>;
+  /** The host's own keys of the server config, such as `core.https_address`. Other keys are left alone. @default {} */
+  config?: Input<ConfigArgs>;
+  /**
+   * What may be destroyed on the host to start from an empty LXD: a host with instances, custom volumes or a cluster on it is
+   * otherwise refused. Everything that is found must be named, and then all of LXD's data there is wiped, once, at creation.
+   * @default []
+   */
+  resetPolicy?: Input<Input<InventoryKind>[]>;
+  /** Manage a host that is in use already as it is, without touching what it holds. @default false */
+  adopt?: Input<boolean>;
+  /** Seconds for each call. */
+  timeouts?: Input<TimeoutArgs>;
+}
+
+type Inputs = z.output<typeof nodeSchema>;
+
+interface Outputs {
+  lxdVersion: string;
+  apiExtensions: string[];
+  socket: string;
+  kernelVersion: string;
+  architecture: string;
+  cpus: number;
+  memoryBytes: number;
+  addresses: string[];
+  clustered: boolean;
+  memberName: string;
+  certificateFingerprint: string;
+}
+
+/** See {@link LxdNode}. */
+export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
+  kind: "LxdNode",
+  schemaVersion: 1,
+  schema: nodeSchema,
+  immutable: [],
+  timeouts: { create: 900, read: 60, update: 900, delete: 120 },
+
+  checkTogether({ config, resetPolicy, adopt }) {
+    const failures = Object.keys(config)
+      .filter((key) => !LOCAL_CONFIG.test(key))
+      .map((key) => ({
+        property: `config.${key}`,
+        reason: "is not a key of one host: it belongs to the whole cluster, or LXD does not know it",
+      }));
+    if (adopt && resetPolicy.length > 0) {
+      failures.push({ property: "resetPolicy", reason: "contradicts adopt: a host is either wiped or taken over as it is" });
+    }
+    return failures;
+  },
+
+  diff(state, inputs) {
+    const changed: (keyof Inputs)[] = [];
+    if (!sameInstall(state.install, inputs.install)) {
+      changed.push("install");
+    }
+    const keys = [...new Set([...Object.keys(state.config), ...Object.keys(inputs.config)])];
+    if (!keys.every((key) => sameConfigValue(key, state.config[key], inputs.config[key]))) {
+      changed.push("config");
+    }
+    return changed;
+  },
+
+  async create(context, inputs) {
+    const ssh = await context.host(inputs.connection);
+    await install(context, ssh, inputs.install);
+    let lxd = await ready(context, ssh);
+    const inventory = await inventoryOf(lxd, ssh, context);
+    if (!inputs.adopt && mustReset(inventory, inputs.resetPolicy, ssh.name)) {
+      context.progress(`wiping LXD on ${ssh.name}: ${describeInventory(inventory)}`);
+      await resetLxd(ssh, lxd.endpoint.socket.packaging, context.deadline);
+      lxd = await ready(context, ssh);
+    }
+    await setServerConfig(lxd, inputs.config);
+    return { id: ssh.name, outputs: await facts(lxd) };
+  },
+
+  async read(context, _id, state) {
+    const ssh = await context.host(state.connection);
+    const socket = await findSocket(ssh, context.deadline);
+    if (socket === undefined) {
+      if (!(await isInstalled(context, ssh, state.install))) {
+        return undefined;
+      }
+      throw new RefusedError(`LXD is installed on ${ssh.name} but does not answer on its socket. Look at: journalctl --unit lxd`);
+    }
+    const lxd = await context.lxd(state.connection);
+    const live = serverConfig(await getServer(lxd));
+    const config = Object.fromEntries(
+      Object.keys(state.config).map((key) => {
+        const [wording, value] = [state.config[key] ?? "", live[key] ?? ""];
+        return [key, sameConfigValue(key, wording, value) ? wording : value];
+      }),
+    );
+    const { connection, resetPolicy, adopt, timeouts } = state;
+    const installed = await readInstall(context, ssh, socket, state.install);
+    return { inputs: { connection, install: installed, config, resetPolicy, adopt, timeouts }, outputs: await facts(lxd) };
+  },
+
+  async update(context, _id, state, inputs) {
+    const ssh = await context.host(inputs.connection);
+    await install(context, ssh, inputs.install);
+    const lxd = await ready(context, ssh);
+    const dropped = Object.keys(state.config).filter((key) => inputs.config[key] === undefined);
+    await setServerConfig(lxd, { ...Object.fromEntries(dropped.map((key) => [key, ""])), ...inputs.config });
+    return facts(lxd);
+  },
+
+  /** Gives back the config. LXD itself stays: whether it goes is for a person to decide. */
+  async delete(context, _id, state) {
+    const ssh = await context.host(state.connection);
+    const keys = Object.keys(state.config);
+    if (keys.length > 0 && (await findSocket(ssh, context.deadline)) !== undefined) {
+      const lxd = await context.lxd(state.connection);
+      await setServerConfig(lxd, Object.fromEntries(keys.map((key) => [key, ""])));
+    }
+  },
+};
+
+/** Makes sure that LXD is on the host in the way that is wanted. */
+async function install(context: Context, ssh: SshConnection, wanted: Inputs["install"]): Promise<void> {
+  const { deadline } = context;
+  const socket = await findSocket(ssh, deadline);
+  if (wanted === false) {
+    if (socket === undefined) {
+      throw new RefusedError(
+        `LXD is not on ${ssh.name}, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}`,
+      );
+    }
+    return;
+  }
+  if (socket !== undefined && socket.packaging !== wanted.method) {
+    throw new RefusedError(
+      `${ssh.name} already runs ${socket.packaging === "incus" ? "Incus" : `LXD from a ${socket.packaging}`} (${socket.path}), and ` +
+        `install wants the ${wanted.method}. Set install: false to use what is there, or remove it`,
+    );
+  }
+  if (wanted.method === "snap") {
+    context.progress(`installing the LXD snap from ${wanted.channel} on ${ssh.name}`);
+    await installSnap(ssh, "lxd", wanted, deadline);
+  } else if (socket === undefined) {
+    context.progress(`installing the Debian package lxd on ${ssh.name}`);
+    await installDebPackage(ssh, "lxd", deadline);
+  }
+}
+
+async function isInstalled(context: Context, ssh: SshConnection, wanted: Inputs["install"]): Promise<boolean> {
+  const [deb, snap] = [() => hasDebPackage(ssh, "lxd", context.deadline), () => findSnap(ssh, "lxd", context.deadline)];
+  if (wanted === false) {
+    return (await deb()) || (await snap()) !== undefined;
+  }
+  return wanted.method === "deb" ? deb() : (await snap()) !== undefined;
+}
+
+/** How LXD is installed, for the refresh: a channel that was changed by hand, or a hold that was lifted, is drift. */
+async function readInstall(
+  context: Context,
+  ssh: SshConnection,
+  socket: ApiSocket,
+  known: Inputs["install"],
+): Promise<Inputs["install"]> {
+  if (known === false || known.method === "deb" || socket.packaging !== "snap") {
+    return known;
+  }
+  const snap = await findSnap(ssh, "lxd", context.deadline);
+  return snap === undefined
+    ? known
+    : { ...known, channel: sameChannel(snap.channel, known.channel) ? known.channel : snap.channel, hold: snap.held };
+}
+
+function sameInstall(a: Inputs["install"], b: Inputs["install"]): boolean {
+  if (a !== false && b !== false && a.method === "snap" && b.method === "snap") {
+    return sameChannel(a.channel, b.channel) && a.hold === b.hold;
+  }
+  return sameJson(a, b);
+}
+
+/** Waits until the daemon has finished starting. */
+async function ready(context: Context, ssh: SshConnection): Promise<LxdClient> {
+  context.progress(`waiting for LXD on ${ssh.name} to be ready`);
+  const lxd = new LxdClient(await endpointOf(ssh, context.deadline), context.deadline);
+  await lxd.get("/internal/ready", z.unknown()); // answers 503, which is asked again, until then
+  return lxd;
+}
+
+async function inventoryOf(lxd: LxdClient, ssh: SshConnection, context: Context): Promise<Inventory> {
+  const inventory = await takeInventory(lxd);
+  try {
+    return { ...inventory, cluster: (await listMembers(lxd)).map(({ server_name }) => server_name) };
+  } catch (error) {
+    if (!isNotClustered(error)) {
+      throw error;
+    }
+  }
+  const leftover = await hasLeftoverClusterCertificate(ssh, lxd.endpoint.socket.packaging, context.deadline);
+  return leftover ? { ...inventory, cluster: ["(certificate of an interrupted join)"] } : inventory;
+}
+
+/**
+ * Whether the host is to be wiped.
+ * @throws RefusedError when it holds something that must not be lost and that the policy does not name.
+ */
+export function mustReset(inventory: Inventory, policy: readonly InventoryKind[], host: string): boolean {
+  const found = Object.keys(inventory) as InventoryKind[];
+  const unnamed = found.filter((kind) => !policy.includes(kind));
+  if (found.some((kind) => policy.includes(kind))) {
+    if (unnamed.length === 0) {
+      return true;
+    }
+    throw new RefusedError(
+      `resetPolicy does not name all that LXD on ${host} holds, and wiping it would destroy that too: ${describeInventory(inventory)}. ` +
+        `Add ${unnamed.map((kind) => `"${kind}"`).join(", ")} to resetPolicy, or remove them yourself`,
+    );
+  }
+  const precious = (["instances", "custom-volumes", "cluster"] as const).filter((kind) => inventory[kind] !== undefined);
+  if (precious.length > 0) {
+    throw new RefusedError(
+      `LXD on ${host} is in use: ${describeInventory(inventory)}. Set adopt: true to manage it as it is, or, to destroy all of it, ` +
+        `resetPolicy: [${found.map((kind) => `"${kind}"`).join(", ")}]`,
+    );
+  }
+  return false;
+}
+
+async function facts(lxd: LxdClient): Promise<Outputs> {
+  const server = await getServer(lxd);
+  const { environment } = server;
+  return {
+    lxdVersion: environment.server_version,
+    apiExtensions: server.api_extensions,
+    socket: lxd.endpoint.socket.path,
+    kernelVersion: environment.kernel_version,
+    architecture: environment.architectures[0] ?? "",
+    ...(await getHardware(lxd)),
+    addresses: environment.addresses ?? [],
+    clustered: environment.server_clustered,
+    memberName: environment.server_name,
+    certificateFingerprint: environment.certificate_fingerprint,
+  };
+}
+
+/**
+ * A host with LXD on it.
+ *
+ * @example
+ * ```typescript
+ * const bcn2 = new LxdNode("bcn2", {
+ *   connection: { host: "192.168.1.102", privateKeyPath: "~/.ssh/id_ed25519" },
+ *   install: { method: "snap", channel: "5.21/stable" },
+ *   config: { "core.https_address": "192.168.1.102:8443" },
+ * });
+ * ```
+ */
+export class LxdNode extends LxdResource {
+  /** How the host is reached. Depends on the node, so that what uses it waits until LXD is ready. */
+  declare readonly connection: Output<ConnectionArgs>;
+  declare readonly config: Output<Config>;
+  /** Version of the daemon, such as "5.21.4". */
+  declare readonly lxdVersion: Output<string>;
+  /** What the daemon can do; decide by these, not by the version. */
+  declare readonly apiExtensions: Output<string[]>;
+  /** Path of the API socket on the host. */
+  declare readonly socket: Output<string>;
+  declare readonly kernelVersion: Output<string>;
+  /** Such as "x86_64". */
+  declare readonly architecture: Output<string>;
+  /** Logical CPUs. */
+  declare readonly cpus: Output<number>;
+  declare readonly memoryBytes: Output<number>;
+  /** Where the API listens on the network, such as "192.168.1.102:8443". */
+  declare readonly addresses: Output<string[]>;
+  /** Whether the host is a member of a cluster, as of the last refresh. */
+  declare readonly clustered: Output<boolean>;
+  /** The host's name in its cluster, or its host name. */
+  declare readonly memberName: Output<string>;
+  /** SHA-256 of the certificate that the API presents: the cluster's, for a member. */
+  declare readonly certificateFingerprint: Output<string>;
+
+  constructor(name: string, args: LxdNodeArgs, opts?: CustomResourceOptions) {
+    super(
+      "LxdNode",
+      name,
+      { ...args },
+      [
+        "lxdVersion",
+        "apiExtensions",
+        "socket",
+        "kernelVersion",
+        "architecture",
+        "cpus",
+        "memoryBytes",
+        "addresses",
+        "clustered",
+        "memberName",
+        "certificateFingerprint",
+      ],
+      opts,
+    );
+  }
+}

@@ -1,0 +1,192 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { RealLab } from "../../lab/real";
+
+const GUEST_ADDRESS = "192.168.1.111";
+
+const BOOTSTRAP = `
+config:
+  core.https_address: 192.168.1.102:8443
+cluster:
+  server_name: bcn2
+  enabled: true
+storage_pools:
+- name: default
+  driver: btrfs
+  config: {size: 4GiB}
+networks:
+- name: lxdbr0
+  type: bridge
+  config: {ipv4.address: 10.10.10.1/24, ipv4.nat: "true", ipv6.address: none}
+profiles:
+- name: default
+  devices:
+    root: {type: disk, path: /, pool: default}
+    eth0: {type: nic, network: lxdbr0, name: eth0}
+`;
+
+describe("the lab's real hosts", function () {
+  this.timeout(180_000);
+  let lab: RealLab;
+
+  /** Runs a command in the workstation that has to succeed. */
+  async function workstation(...argv: string[]): Promise<string> {
+    const result = await lab.workstationExec(argv);
+    assert.equal(result.exitCode, 0, `${argv.join(" ")}: ${result.stderr}`);
+    return result.stdout.trim();
+  }
+
+  /** Runs a command in a host that has to succeed. */
+  async function host(name: string, argv: string[], stdin?: string): Promise<string> {
+    const result = await lab.hostExec(name, argv, stdin === undefined ? {} : { stdin });
+    assert.equal(result.exitCode, 0, `${name}: ${argv.join(" ")}: ${result.stderr}${result.stdout}`);
+    return result.stdout.trim();
+  }
+
+  before(async function () {
+    if (process.env["LAB_STATE_DIR"] === undefined) {
+      console.log("      skipped: not in the workstation of a lab (npx tsx lab/real/cli.ts run -- npx mocha ...)");
+      this.skip();
+    }
+    lab = await RealLab.attach();
+    await lab.resetHosts();
+  });
+
+  after(async () => {
+    await lab?.resetHosts();
+  });
+
+  it("boots them bare, with systemd running and no LXD", async () => {
+    for (const { name } of lab.hosts) {
+      assert.equal(await host(name, ["systemctl", "is-system-running"]), "running");
+      assert.equal(await host(name, ["hostname"]), name);
+      assert.notEqual((await lab.hostExec(name, ["sh", "-c", "command -v lxd"])).exitCode, 0);
+    }
+  });
+
+  it("lets root and operator log in by the workstation's key and checks the host key against known_hosts", async () => {
+    assert.equal(await workstation("ssh", "-o", "StrictHostKeyChecking=yes", "root@192.168.1.102", "hostname"), "bcn2");
+    assert.equal(
+      await workstation("ssh", "-o", "StrictHostKeyChecking=yes", "operator@192.168.1.101", "sudo", "-n", "id", "-u"),
+      "0",
+    );
+  });
+
+  it("gives nosudo no root", async () => {
+    const result = await lab.workstationExec(["ssh", "nosudo@192.168.1.101", "sudo", "-n", "id", "-u"]);
+    assert.equal(result.exitCode, 1);
+    assert.match(result.stderr, /a password is required/);
+  });
+
+  it("has no way out, neither from the workstation nor from a host", async () => {
+    assert.equal(await workstation("ip", "-4", "route", "show", "default"), "");
+    assert.match((await lab.workstationExec(["ip", "route", "get", "192.0.2.1"])).stderr, /Network is unreachable/);
+    assert.equal(await host("bcn2", ["ip", "-4", "route", "show", "default"]), "");
+  });
+
+  it("installs LXD from the hosts' own repository and makes a cluster of them", async () => {
+    await Promise.all(
+      ["bcn2", "bcn1"].map((name) =>
+        host(name, ["sh", "-c", "apt-get update -q && apt-get install -q -y lxd btrfs-progs && lxd waitready"]),
+      ),
+    );
+    await host("bcn2", ["lxd", "init", "--preseed"], BOOTSTRAP);
+    const token = await host("bcn2", ["lxc", "cluster", "add", "bcn1", "--quiet"]);
+    const preseed = {
+      cluster: {
+        enabled: true,
+        server_address: "192.168.1.101:8443",
+        cluster_token: token.split("\n").at(-1),
+        member_config: [{ entity: "storage-pool", name: "default", key: "size", value: "4GiB" }],
+      },
+    };
+    await host("bcn1", ["lxd", "init", "--preseed"], JSON.stringify(preseed));
+    assert.deepEqual((await memberStates()).sort(), ["bcn1 Online", "bcn2 Online"]);
+    assert.match(await host("bcn1", ["cat", "/proc/mounts"]), /^\/dev\/loop\d+ \/var\/lib\/lxd\/storage-pools\/default btrfs /m);
+  });
+
+  it("starts a guest with an address from lxdbr0 and the static LAN address cloud-init was given", async () => {
+    const image = join(lab.home, "lxd-images/debian-12");
+    await workstation("scp", join(image, "metadata.tar.xz"), join(image, "rootfs.squashfs"), "root@bcn2:/root/");
+    await host("bcn2", ["lxc", "image", "import", "/root/metadata.tar.xz", "/root/rootfs.squashfs", "--alias", "debian-12"]);
+    const publicKey = readFileSync(join(lab.home, ".ssh/id_ed25519.pub"), "utf8").trim();
+    const network = {
+      version: 2,
+      ethernets: { eth0: { dhcp4: true }, eth1: { dhcp4: false, addresses: [`${GUEST_ADDRESS}/24`] } },
+    };
+    const user = { name: "thinkube", sudo: "ALL=(ALL) NOPASSWD:ALL", shell: "/bin/bash", ssh_authorized_keys: [publicKey] };
+    const instance = {
+      config: {
+        "cloud-init.network-config": JSON.stringify(network),
+        "cloud-init.user-data": `#cloud-config\n${JSON.stringify({ users: [user] })}`,
+      },
+      devices: { eth1: { type: "nic", nictype: "bridged", parent: "br0", name: "eth1" } },
+    };
+    await host("bcn2", ["lxc", "launch", "debian-12", "vm1", "--target", "bcn1"], JSON.stringify(instance));
+    await host("bcn2", ["lxc", "exec", "vm1", "--", "cloud-init", "status", "--wait"]);
+    assert.equal(await host("bcn2", ["lxc", "exec", "vm1", "--", "systemctl", "is-system-running", "--wait"]), "running");
+    assert.match(
+      await host("bcn2", ["lxc", "exec", "vm1", "--", "ip", "-4", "-brief", "address", "show", "eth0"]),
+      / 10\.10\.10\.\d+\/24/,
+    );
+    assert.equal(await guest("sudo -n id -u && hostname"), "0\nvm1");
+    assert.equal(
+      await guest("sudo apt-get update -q >/dev/null && sudo apt-get install -q -y jq >/dev/null && jq --version"),
+      "jq-1.6",
+    );
+  });
+
+  it("cuts a host's power and boots the same file system again", async () => {
+    await lab.powerOff("bcn1");
+    assert.equal(lab.isRunning("bcn1"), false);
+    const login = await lab.workstationExec(["ssh", "-o", "ConnectTimeout=1", "root@192.168.1.101", "true"]);
+    assert.equal(login.exitCode, 255);
+    await lab.boot("bcn1");
+    await host("bcn1", ["lxd", "waitready"]);
+    assert.deepEqual((await memberStates()).sort(), ["bcn1 Online", "bcn2 Online"]);
+    // LXD starts the guest again, because it was running when the power went.
+    await host("bcn1", ["sh", "-c", "until lxc exec vm1 -- systemctl is-system-running --wait 2>/dev/null; do :; done"]);
+    assert.equal(await guest("hostname"), "vm1");
+  });
+
+  it("gives hosts their bare file systems again", async () => {
+    await lab.resetHosts(["bcn1"]);
+    assert.notEqual((await lab.hostExec("bcn1", ["test", "-e", "/var/lib/lxd"])).exitCode, 0);
+    assert.equal(await workstation("ssh", "-o", "StrictHostKeyChecking=yes", "root@192.168.1.101", "hostname"), "bcn1");
+  });
+
+  it("leaves nothing of a lab that is stopped, whatever its hosts were doing", async () => {
+    const other = await RealLab.start({ hosts: ["bcn3"], instance: "lab-test" });
+    await other.hostExec("bcn3", [
+      "sh",
+      "-c",
+      "truncate -s 16M /disk.img && losetup --find /disk.img && systemd-run sleep infinity",
+    ]);
+    assert.notDeepEqual(await RealLab.leftovers("lab-test"), []);
+    await other.stop();
+    assert.deepEqual(await RealLab.leftovers("lab-test"), []);
+  });
+
+  it("clears what a lab that was killed has left when the next one starts", async () => {
+    const killed = await RealLab.start({ hosts: ["bcn3"], instance: "lab-test" });
+    await killed.hostExec("bcn3", ["touch", "/root/from-the-killed-one"]);
+    const next = await RealLab.start({ hosts: ["bcn3"], instance: "lab-test" });
+    assert.notEqual((await next.hostExec("bcn3", ["test", "-e", "/root/from-the-killed-one"])).exitCode, 0);
+    await next.stop();
+    assert.deepEqual(await RealLab.leftovers("lab-test"), []);
+  });
+
+  async function memberStates(): Promise<string[]> {
+    const members = JSON.parse(await host("bcn2", ["lxc", "cluster", "list", "--format", "json"])) as {
+      server_name: string;
+      status: string;
+    }[];
+    return members.map((member) => `${member.server_name} ${member.status}`);
+  }
+
+  function guest(command: string): Promise<string> {
+    const newKey = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"];
+    return workstation("ssh", ...newKey, `thinkube@${GUEST_ADDRESS}`, command);
+  }
+});

@@ -1,0 +1,202 @@
+// @ts-check
+"use strict";
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const { parseArgs } = require("node:util");
+const { Interrupted, run } = require("../process");
+const { SetupError, secondsSince } = require("../progress");
+const { setUp } = require("../setup");
+const { installNodeDependencies } = require("../setup/node-dependencies");
+const { runChecks } = require("./check");
+
+/**
+ * A tier is a mocha run over `test/<name>/**\/*.test.ts`. `limitMinutes` bounds all of it, `testSeconds` each test that does not set a
+ * time of its own.
+ * @typedef {{ name: string, limitMinutes: number, testSeconds: number, prefix?: readonly string[], unable?: () => string | undefined }} Tier
+ * @type {readonly Tier[]}
+ */
+const TIERS = [
+  { name: "unit", limitMinutes: 3, testSeconds: 10 },
+  { name: "contract", limitMinutes: 3, testSeconds: 30 },
+  { name: "mocks", limitMinutes: 3, testSeconds: 30 },
+  { name: "engine", limitMinutes: 10, testSeconds: 120 },
+  {
+    name: "acceptance",
+    limitMinutes: 20,
+    testSeconds: 600,
+    // Boots the hosts, runs the command on the lab's workstation, and takes everything down again whatever happens.
+    prefix: [process.execPath, "--require", "tsx/cjs", "lab/real/cli.ts", "run", "--hosts", "bcn2,bcn1,bcn3", "--"],
+    unable: whyNoLab,
+  },
+];
+/** The static checks count as a tier too, with a test for each part. */
+const TIER_NAMES = ["check", ...TIERS.map(({ name }) => name)];
+
+/** @typedef {import("../test/count-reporter").Counts} Counts */
+
+/**
+ * `npm test -- [--tier unit,engine] [--grep text] [--must-run acceptance]`
+ * @param {readonly string[]} argv
+ */
+async function test(argv) {
+  const options = parseOptions(argv);
+  /** @type {Map<string, Counts>} */
+  const results = new Map();
+  let exitCode = 0;
+  try {
+    await runTiers(options, results);
+  } catch (error) {
+    if (!(error instanceof SetupError) && !(error instanceof Interrupted)) {
+      throw error;
+    }
+    results.set(error instanceof Interrupted ? "interrupt" : "set-up", { passed: 0, failed: [error.message], skipped: [] });
+    exitCode = error instanceof Interrupted ? error.exitCode : 1;
+  }
+  return summarize(results) ? exitCode : exitCode || 1;
+}
+
+/**
+ * @param {ReturnType<typeof parseOptions>} options
+ * @param {Map<string, Counts>} results
+ */
+async function runTiers(options, results) {
+  await installNodeDependencies();
+  if (options.tiers.includes("check")) {
+    const { passed, failed } = await runChecks();
+    results.set("check", { passed: passed.length, failed, skipped: [] });
+  }
+  const tiers = TIERS.filter(({ name }) => options.tiers.includes(name));
+  if (tiers.length === 0) {
+    return;
+  }
+  const env = await setUp();
+  for (const tier of tiers) {
+    const counts = await runTier(tier, env, options.grep);
+    if (options.mustRun.includes(tier.name)) {
+      counts.failed.push(
+        ...counts.skipped.splice(0).map(({ title, reason }) => `${title} (must not be skipped here: ${reason})`),
+      );
+    }
+    results.set(tier.name, counts);
+  }
+}
+
+/**
+ * @param {Tier} tier
+ * @param {NodeJS.ProcessEnv} env
+ * @param {string | undefined} grep
+ * @returns {Promise<Counts>}
+ */
+async function runTier({ name, limitMinutes, testSeconds, prefix = [], unable }, env, grep) {
+  const obstacle = unable?.();
+  if (obstacle !== undefined) {
+    process.stdout.write(`\n[test] ${name}: skipped, because ${obstacle}\n`);
+    return { passed: 0, failed: [], skipped: [{ title: `all of test/${name}`, reason: obstacle }] };
+  }
+  process.stdout.write(`\n[test] ${name}\n`);
+  const started = process.hrtime.bigint();
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "test-counts-"));
+  const file = path.join(folder, "counts.json");
+  try {
+    const mocha = [process.execPath, "node_modules/mocha/bin/mocha.js", `test/${name}/**/*.test.ts`];
+    const settings = [
+      "--timeout",
+      `${testSeconds}s`,
+      "--reporter",
+      "tools/test/count-reporter.js",
+      "--reporter-option",
+      `counts=${file}`,
+    ];
+    const selection = grep === undefined ? ["--fail-zero"] : ["--grep", grep];
+    const argv = [...prefix, ...mocha, ...settings, ...selection];
+    const { exitCode, timedOut } = await run(argv, { env, timeoutSeconds: limitMinutes * 60, sweep: true });
+    const counts = readCounts(file);
+    if (timedOut) {
+      counts.failed.push(`the tier ends within ${limitMinutes} minutes`);
+    } else if (exitCode !== 0 && counts.failed.length === 0) {
+      counts.failed.push(`the tier ends with exit code 0 (it was ${exitCode}; see above)`);
+    }
+    process.stdout.write(`[test] ${name}: ${secondsSince(started)}\n`);
+    return counts;
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * @param {string} file
+ * @returns {Counts}
+ */
+function readCounts(file) {
+  try {
+    return JSON.parse(fs.readFileSync(file, "utf8"));
+  } catch {
+    return { passed: 0, failed: [], skipped: [] }; // mocha ended before its first test.
+  }
+}
+
+/** Why the lab of real hosts cannot be made on this machine. */
+function whyNoLab() {
+  if (process.getuid?.() !== 0) {
+    return "the lab of real hosts needs root";
+  }
+  const release = fs.existsSync("/etc/os-release") ? fs.readFileSync("/etc/os-release", "utf8") : "";
+  const isDebian = /^(ID|ID_LIKE)=.*\b(debian|ubuntu)\b/m.test(release);
+  return isDebian ? undefined : "the lab of real hosts needs Debian or Ubuntu";
+}
+
+/** @param {readonly string[]} argv */
+function parseOptions(argv) {
+  const options = { tier: { type: "string" }, grep: { type: "string" }, "must-run": { type: "string" } };
+  /** @type {{ tier?: string, grep?: string, "must-run"?: string }} */
+  let values;
+  try {
+    values = parseArgs({
+      args: [...argv],
+      options: /** @type {import("node:util").ParseArgsConfig["options"]} */ (options),
+    }).values;
+  } catch (error) {
+    throw new SetupError(error instanceof Error ? error.message : String(error));
+  }
+  // The static checks have no titles to search, so a search alone leaves them out.
+  const tiers = values.tier?.split(",") ?? TIER_NAMES.filter((name) => name !== "check" || values.grep === undefined);
+  const mustRun = values["must-run"]?.split(",") ?? [];
+  const unknown = [...tiers, ...mustRun].filter((name) => !TIER_NAMES.includes(name));
+  if (unknown.length > 0) {
+    throw new SetupError(`There is no tier ${unknown.join(", ")}. The tiers are ${TIER_NAMES.join(", ")}.`);
+  }
+  return { tiers, mustRun, grep: values.grep };
+}
+
+/**
+ * Prints a line for each tier, what was skipped and why, what failed, and the totals.
+ * @param {Map<string, Counts>} results
+ * @returns {boolean} Whether nothing failed.
+ */
+function summarize(results) {
+  process.stdout.write("\n");
+  for (const [tier, { passed, failed, skipped }] of results) {
+    process.stdout.write(`[test] ${tier}: ${totals(passed, failed.length, skipped.length)}\n`);
+    skipped.forEach(({ title, reason }) => process.stdout.write(`         skipped: ${title}: ${reason}\n`));
+    failed.forEach((title) => process.stdout.write(`         FAILED: ${title}\n`));
+  }
+  const all = [...results.values()];
+  const failed = sum(all.map((counts) => counts.failed.length));
+  process.stdout.write(
+    `${totals(sum(all.map((counts) => counts.passed)), failed, sum(all.map((counts) => counts.skipped.length)))}\n`,
+  );
+  return failed === 0;
+}
+
+/** @param {number} passed @param {number} failed @param {number} skipped */
+function totals(passed, failed, skipped) {
+  return `${passed} passed, ${failed} failed, ${skipped} skipped`;
+}
+
+/** @param {readonly number[]} values */
+function sum(values) {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+module.exports = { test };

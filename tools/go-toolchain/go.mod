@@ -1,0 +1,3 @@
+module pulumi-lxd-cluster/tools/go-toolchain
+
+go 1.19

@@ -1,0 +1,130 @@
+// @ts-check
+"use strict";
+const { spawn } = require("node:child_process");
+const os = require("node:os");
+const { checkoutRoot } = require("./paths");
+
+/** How long an interrupted child may take to clean up (a lab with three hosts to stop) before it is killed. */
+const CLEANUP_SECONDS = 120;
+/** npm forwards a Ctrl-C that the terminal has sent as well; what comes within this time is the same key press. */
+const SAME_SIGNAL_SECONDS = 2;
+
+/** @type {Set<import("node:child_process").ChildProcess>} */
+const children = new Set();
+/** @type {{ signal: NodeJS.Signals, at: number } | undefined} */
+let interruption;
+
+/** An interrupt from outside; nothing is started any more. */
+class Interrupted extends Error {
+  /** @param {NodeJS.Signals} signal */
+  constructor(signal) {
+    super(`interrupted by ${signal}`);
+    this.exitCode = 128 + os.constants.signals[signal];
+  }
+}
+
+/**
+ * @typedef {object} RunOptions
+ * @property {string} [cwd] - Default: the root of the checkout.
+ * @property {NodeJS.ProcessEnv} [env]
+ * @property {boolean} [capture] - Collect stdout and stderr (interleaved) instead of showing them.
+ * @property {number} [timeoutSeconds] - Kill it after this time.
+ * @property {boolean} [sweep] - When it has ended, kill what it left in its process group.
+ *
+ * @typedef {object} RunResult
+ * @property {number} exitCode - 128 plus the signal's number when a signal ended it, 127 when it could not be started.
+ * @property {string} output
+ * @property {boolean} timedOut
+ */
+
+/**
+ * Runs a program to its end. It gets a process group of its own, so that an interrupt reaches it, and everything it has started,
+ * exactly once and by us alone.
+ * @param {readonly string[]} argv
+ * @param {RunOptions} [options]
+ * @returns {Promise<RunResult>}
+ */
+async function run(argv, options = {}) {
+  throwIfInterrupted();
+  const [program = "", ...args] = argv;
+  const child = spawn(program, args, {
+    cwd: options.cwd ?? checkoutRoot,
+    env: options.env ?? process.env,
+    stdio: options.capture ? ["ignore", "pipe", "pipe"] : ["ignore", "inherit", "inherit"],
+    detached: true,
+  });
+  children.add(child);
+  /** @type {Buffer[]} */
+  const output = [];
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on("data", (chunk) => output.push(chunk));
+  }
+  let timedOut = false;
+  const timer =
+    options.timeoutSeconds === undefined
+      ? undefined
+      : setTimeout(() => {
+          timedOut = true;
+          signalGroup(child, "SIGKILL");
+        }, options.timeoutSeconds * 1000);
+  const exitCode = await new Promise((resolve) => {
+    child.on("error", (error) => {
+      output.push(Buffer.from(`${error.message}\n`));
+      resolve(127);
+    });
+    // "exit" and not "close": a daemon that inherited the output must not keep us waiting.
+    child.on(options.capture ? "close" : "exit", (/** @type {number | null} */ code, /** @type {NodeJS.Signals} */ signal) =>
+      resolve(code ?? 128 + os.constants.signals[signal]),
+    );
+  });
+  clearTimeout(timer);
+  children.delete(child);
+  if (options.sweep || timedOut || interruption) {
+    signalGroup(child, "SIGKILL");
+  }
+  throwIfInterrupted();
+  return { exitCode, output: Buffer.concat(output).toString("utf8"), timedOut };
+}
+
+/** @param {import("node:child_process").ChildProcess} child @param {NodeJS.Signals} signal */
+function signalGroup(child, signal) {
+  if (child.pid === undefined) {
+    return;
+  }
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    // The group is empty: all of it has ended.
+  }
+}
+
+function throwIfInterrupted() {
+  if (interruption) {
+    throw new Interrupted(interruption.signal);
+  }
+}
+
+/** From now on an interrupt is passed on to the children, and `run` throws `Interrupted` when they have cleaned up and ended. */
+function forwardInterrupts() {
+  for (const signal of /** @type {NodeJS.Signals[]} */ (["SIGINT", "SIGTERM", "SIGHUP"])) {
+    process.on(signal, () => {
+      const now = Date.now();
+      if (interruption && now - interruption.at < SAME_SIGNAL_SECONDS * 1000) {
+        return;
+      }
+      const first = interruption === undefined;
+      interruption = { signal: interruption?.signal ?? signal, at: now };
+      if (first && children.size > 0) {
+        process.stderr.write(`\n${signal}: cleaning up (at most ${CLEANUP_SECONDS} s) ...\n`);
+      }
+      for (const child of children) {
+        signalGroup(child, signal);
+      }
+      if (first) {
+        setTimeout(() => children.forEach((child) => signalGroup(child, "SIGKILL")), CLEANUP_SECONDS * 1000).unref();
+      }
+    });
+  }
+}
+
+module.exports = { Interrupted, forwardInterrupts, run };

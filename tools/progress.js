@@ -1,0 +1,32 @@
+// @ts-check
+"use strict";
+
+/** A set-up step that cannot be done: the message is for the person at the keyboard, no stack trace is wanted. */
+class SetupError extends Error {}
+
+/**
+ * Does one step of the set-up and prints one line about it: `[setup] <title> ... 12.3 s`.
+ * @template T
+ * @param {string} title
+ * @param {() => Promise<{ note?: string, value: T }>} work - `note` replaces the time, e.g. "already there".
+ * @returns {Promise<T>}
+ */
+async function step(title, work) {
+  const started = process.hrtime.bigint();
+  process.stdout.write(`[setup] ${title} ... `);
+  try {
+    const { note, value } = await work();
+    process.stdout.write(`${note ?? secondsSince(started)}\n`);
+    return value;
+  } catch (error) {
+    process.stdout.write(`failed after ${secondsSince(started)}\n`);
+    throw error;
+  }
+}
+
+/** @param {bigint} started - From `process.hrtime.bigint()`. */
+function secondsSince(started) {
+  return `${(Number(process.hrtime.bigint() - started) / 1e9).toFixed(1)} s`;
+}
+
+module.exports = { SetupError, secondsSince, step };

@@ -1,0 +1,42 @@
+// @ts-check
+"use strict";
+/**
+ * The entry of every npm script. It needs nothing but Node: it sets up what the command needs, with one line per step, and runs it.
+ * Usage: node tools/run.js <demo|test|check|docs|bench|setup> [arguments of the command]
+ */
+const { Interrupted, forwardInterrupts } = require("./process");
+const { SetupError } = require("./progress");
+
+const OLDEST_NODE = 20;
+/** Loaded when they are needed; each answers the exit code. */
+const COMMANDS = {
+  demo: () => require("./commands/program").demo,
+  bench: () => require("./commands/program").bench,
+  test: () => require("./commands/test").test,
+  check: () => require("./commands/check").check,
+  docs: () => require("./commands/docs").docs,
+  setup: () => require("./setup").setup,
+};
+
+/** @param {readonly string[]} argv */
+async function main([name = "", ...args]) {
+  if (Number(process.versions.node.split(".")[0]) < OLDEST_NODE) {
+    throw new SetupError(`Node ${OLDEST_NODE} or newer is needed; this is ${process.version}.`);
+  }
+  if (!Object.hasOwn(COMMANDS, name)) {
+    throw new SetupError(`Usage: node tools/run.js <${Object.keys(COMMANDS).join("|")}> [arguments]`);
+  }
+  forwardInterrupts();
+  return await COMMANDS[/** @type {keyof typeof COMMANDS} */ (name)]()(args);
+}
+
+main(process.argv.slice(2)).then(
+  (exitCode) => {
+    process.exitCode = exitCode;
+  },
+  (error) => {
+    const expected = error instanceof SetupError || error instanceof Interrupted;
+    process.stderr.write(`${expected ? error.message : error.stack}\n`);
+    process.exitCode = error instanceof Interrupted ? error.exitCode : 1;
+  },
+);

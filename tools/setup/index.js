@@ -1,0 +1,24 @@
+// @ts-check
+"use strict";
+const { installNodeDependencies } = require("./node-dependencies");
+const { buildPackage } = require("./package-build");
+const { providePulumi } = require("./pulumi-cli");
+
+/**
+ * Everything that programs with a stack in them need.
+ * @returns {Promise<NodeJS.ProcessEnv>} The environment to run them in.
+ */
+async function setUp() {
+  await installNodeDependencies();
+  await buildPackage();
+  return await providePulumi();
+}
+
+/** The set-up alone: `node tools/run.js setup`. */
+async function setup() {
+  const env = await setUp();
+  process.stdout.write(`To use the same Pulumi CLI in this shell: export PATH="${env.PATH?.split(":")[0]}:$PATH"\n`);
+  return 0;
+}
+
+module.exports = { setUp, setup };

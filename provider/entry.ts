@@ -2,7 +2,7 @@
  * What the pointer in state resolves to (engine/pointer.ts). The path of this module in the package's exports must never change.
  */
 import type { dynamic } from "@pulumi/pulumi";
-import { dynamicProvider } from "./engine/adapter";
+import { dynamicProvider, printErrorsOnce } from "./engine/adapter";
 import type { Lifecycle } from "./engine/lifecycle";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { nodeLifecycle } from "./resources/lxd-node";
@@ -14,6 +14,8 @@ const LIFECYCLES: Readonly<Record<string, () => dynamic.ResourceProvider>> = {
   LxdClusterMember: () => provide(clusterMemberLifecycle),
   LxdProfile: () => provide(profileLifecycle),
 };
+
+printErrorsOnce();
 
 /** The dynamic provider of a kind of resource. */
 export function provider(kind: string): dynamic.ResourceProvider {

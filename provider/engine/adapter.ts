@@ -87,7 +87,8 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       }
       return {
         inputs: { ...inputs, ...internal(news) },
-        failures: failures.map(({ property, reason }) => ({ property, reason: redact(`${property} ${reason}`, news) })),
+        // With a property the engine would print that property's value too, and for a nested one "<nil>".
+        failures: failures.map(({ property, reason }) => ({ property: "", reason: redact(`${property} ${reason}`, news) })),
       };
     },
 
@@ -170,8 +171,20 @@ function redacted(error: unknown, properties: Properties): unknown {
     if (hasCode(error, "incomplete")) {
       return error;
     }
-    // The SDK prints the stack of errors in read and delete; it tells a person nothing.
-    return Object.assign(error, { stack: "" });
+    return Object.assign(error, SAID_BY_THE_ENGINE);
   }
   return error;
+}
+
+/** The SDK prints `${error}: ${error.stack}` for a failed read or delete, and then the engine prints its message, with the resource. */
+const SAID_BY_THE_ENGINE = { stack: "", toString: () => "" };
+
+/** Keeps the SDK's own print of our errors from the screen. For the provider process. */
+export function printErrorsOnce(target: Pick<Console, "error"> = console): void {
+  const print = target.error.bind(target);
+  target.error = (...data: unknown[]) => {
+    if (data.length !== 1 || data[0] !== ": ") {
+      print(...data);
+    }
+  };
 }

@@ -23,7 +23,7 @@ export const operationSchema = z.looseObject({
   status_code: z.number(),
   err: z.string().default(""),
   err_code: z.number().optional(),
-  resources: z.record(z.string(), z.array(z.string())).nullish(),
+  resources: z.record(z.string(), z.array(z.string()).nullish()).nullish(),
   metadata: z.record(z.string(), z.unknown()).nullish(),
 });
 

@@ -5,14 +5,24 @@ import type { dynamic } from "@pulumi/pulumi";
 import { dynamicProvider, printErrorsOnce } from "./engine/adapter";
 import type { Lifecycle } from "./engine/lifecycle";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
+import { imageLifecycle } from "./resources/lxd-image";
+import { networkLifecycle } from "./resources/lxd-network";
 import { nodeLifecycle } from "./resources/lxd-node";
 import { profileLifecycle } from "./resources/lxd-profile";
+import { storagePoolLifecycle } from "./resources/lxd-storage-pool";
+import { vmLifecycle } from "./resources/lxd-vm";
+import { vmUserLifecycle } from "./resources/vm-user";
 
 // biome-ignore format: one line for each kind
 const LIFECYCLES: Readonly<Record<string, () => dynamic.ResourceProvider>> = {
   LxdNode: () => provide(nodeLifecycle),
   LxdClusterMember: () => provide(clusterMemberLifecycle),
+  LxdStoragePool: () => provide(storagePoolLifecycle),
+  LxdNetwork: () => provide(networkLifecycle),
+  LxdImage: () => provide(imageLifecycle),
   LxdProfile: () => provide(profileLifecycle),
+  LxdVm: () => provide(vmLifecycle),
+  VmUser: () => provide(vmUserLifecycle),
 };
 
 printErrorsOnce();

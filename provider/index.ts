@@ -8,5 +8,11 @@ export type {
   ProxyConnectionArgs,
 } from "./resources/common-args";
 export { LxdClusterMember, type LxdClusterMemberArgs, type MemberConfigArgs } from "./resources/lxd-cluster-member";
+export { LxdImage, type LxdImageArgs, type RemoteImageArgs } from "./resources/lxd-image";
+export { LxdNetwork, type LxdNetworkArgs } from "./resources/lxd-network";
 export { type InstallArgs, LxdNode, type LxdNodeArgs } from "./resources/lxd-node";
 export { LxdProfile, type LxdProfileArgs } from "./resources/lxd-profile";
+export { LxdStoragePool, type LxdStoragePoolArgs } from "./resources/lxd-storage-pool";
+export { LxdVm, type LxdVmArgs } from "./resources/lxd-vm";
+export type { CloudInitArgs, ImageSourceArgs, RootDiskArgs, WaitConditionArgs } from "./resources/lxd-vm-args";
+export { VmUser, type VmUserArgs } from "./resources/vm-user";

@@ -91,7 +91,7 @@ export async function cachedFolder(name: string, build: (partial: string) => Pro
       await build(partial);
     } catch (error) {
       rmSync(partial, { recursive: true, force: true });
-      throw error;
+      throw new Error(`Unable to make the lab's ${name}: ${(error as Error).message}`, { cause: error });
     }
     renameSync(partial, folder);
     return folder;
@@ -223,10 +223,13 @@ exec chroot . /bin/sh "/$5"`;
   rmSync(work, { recursive: true });
 }
 
-/** Runs a build command where its mounts and processes cannot outlive it. */
+/** Runs a build command where its mounts and processes cannot outlive it, nor it this process, even when that is killed: the lock would be free then. */
 export async function inBuildNamespace(
   argv: readonly string[],
   options: { env: NodeJS.ProcessEnv; logFile: string },
 ): Promise<void> {
-  await mustRun(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", ...argv], options);
+  await mustRun(
+    ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", ...argv],
+    options,
+  );
 }

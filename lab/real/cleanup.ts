@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { mustRun, waitFor } from "./process";
+import { mustRun, runCommand, waitFor } from "./process";
 import { isInCgroup, type LabPlace } from "./state";
 import { NAMESPACE_FOLDER, removeNamespace } from "./switch";
 
@@ -90,7 +90,12 @@ export function recordDevice(hostDir: string, pid: number): void {
 
 /** Detaches the loop devices a host has left attached to its files. The kernel does so by itself only for those that were mounted. */
 export async function releaseLoopDevices(hostDir: string): Promise<void> {
-  for (const device of await loopDevicesOf(hostDir)) await mustRun(["losetup", "--detach", device]);
+  await waitFor(`the loop devices of ${hostDir} to be free`, KILL_TIMEOUT_SECONDS, async () => {
+    const devices = await loopDevicesOf(hostDir);
+    // Detaching fails when the kernel, unmounting what the host had mounted, has just done it.
+    for (const device of devices) await runCommand(["losetup", "--detach", device]);
+    return devices.length === 0 ? true : undefined;
+  });
 }
 
 /**

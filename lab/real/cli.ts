@@ -1,9 +1,9 @@
 import { RealLab } from "./index";
-import { killRunningCommands, runInForeground, withFileLock } from "./process";
-import { LabPlace } from "./state";
+import { FileLockedError, killRunningCommands, runInForeground, withFileLock } from "./process";
+import { LabPlace, parseHost, STATE_DIR_VARIABLE } from "./state";
 
 const USAGE = `usage: lab [--instance NAME] COMMAND
-  up [--hosts a,b]             start the lab (default hosts: bcn2,bcn1); an up that finds it running leaves it
+  up [--hosts a,b]             start the lab (default hosts: bcn2,bcn1); one that is up stays, and its hosts that are off boot
   add NAME | remove NAME       add a bare host to the running lab, or take one out
   status                       what is running
   exec [-- CMD...]             run a command, or a shell, in the workstation
@@ -45,22 +45,22 @@ function parse(argv: readonly string[]): CommandLine {
 
 /** Starts a lab. A signal that comes meanwhile does not end this process before everything begun is removed again. */
 async function up(instance: string, hosts: string[] | undefined): Promise<RealLab> {
-  let interrupted = false;
+  const received: NodeJS.Signals[] = [];
   const interrupt = (signal: NodeJS.Signals) => {
     log(`${signal}: clearing up`);
-    interrupted = true;
+    received.push(signal);
     killRunningCommands();
   };
   for (const signal of SIGNALS) process.on(signal, interrupt);
   try {
     const started = Date.now();
     const lab = await RealLab.start({ hosts, log, instance });
-    if (interrupted) await lab.stop();
+    if (received.length > 0) await lab.stop();
     else log(`up after ${((Date.now() - started) / 1000).toFixed(1)} s`);
     return lab;
   } finally {
     for (const signal of SIGNALS) process.off(signal, interrupt);
-    if (interrupted) process.exit(130);
+    if (received.length > 0) process.exit(130);
   }
 }
 
@@ -93,12 +93,14 @@ async function main(argv: readonly string[]): Promise<number> {
   switch (command) {
     case "up": {
       const running = await attach().catch(() => undefined);
-      const wanted = hosts ?? running?.hosts.map((host) => host.name) ?? [];
-      const keep =
-        running !== undefined &&
-        wanted.every((host) => running.hosts.some((each) => each.name === host) && running.isRunning(host));
-      if (keep) log("already up");
-      showStatus(keep ? running : await up(instance, hosts));
+      const wanted = hosts?.map((host) => parseHost(host).name) ?? running?.hosts.map((host) => host.name) ?? [];
+      if (running === undefined || wanted.some((name) => !running.hosts.some((host) => host.name === name))) {
+        showStatus(await up(instance, hosts));
+        return 0;
+      }
+      log("already up");
+      for (const host of running.hosts) await running.boot(host.name);
+      showStatus(running);
       return 0;
     }
     case "add":
@@ -126,6 +128,7 @@ async function main(argv: readonly string[]): Promise<number> {
       await (await attach()).resetHosts(words.length === 0 ? undefined : words);
       return 0;
     case "down":
+      if (process.env[STATE_DIR_VARIABLE] !== undefined) throw new Error("A lab cannot be taken down from its own workstation.");
       await RealLab.clear(instance);
       return 0;
     case "run":
@@ -142,7 +145,9 @@ async function main(argv: readonly string[]): Promise<number> {
 main(process.argv.slice(2)).then(
   (code) => process.exit(code),
   (error: unknown) => {
-    log(error instanceof Error ? error.message : String(error));
+    if (error instanceof FileLockedError)
+      log("another run is going on in this checkout; wait for its end, or use --instance NAME for one beside it");
+    else log(error instanceof Error ? error.message : String(error));
     process.exit(1);
   },
 );

@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ensureMachinePackages } from "./apt";
 import { hostLayers } from "./base";
@@ -60,11 +61,12 @@ export class RealLab {
     if (isOnOverlay(labCacheDir()))
       return `${labCacheDir()} is on an overlay file system; set XDG_CACHE_HOME to a folder on ext4, xfs or btrfs`;
     try {
-      cgroup2Mount();
+      accessSync(cgroup2Mount(), constants.W_OK);
     } catch (error) {
       return (error as Error).message;
     }
-    return undefined;
+    const probe = spawnSync("unshare", ["--mount", "--net", "--pid", "--fork", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+    return probe.status === 0 ? undefined : `root may not make namespaces and mounts here: ${probe.stderr.toString()}`.trimEnd();
   }
 
   /**
@@ -86,7 +88,6 @@ export class RealLab {
         await clearLab(place);
       }
       const record: LabRecord = { hosts, lowerDirs };
-      place.writeRecord(record);
       try {
         await createWorkstation(place, image);
         const lab = new RealLab(place, record);
@@ -95,6 +96,8 @@ export class RealLab {
         await Promise.all(hosts.map((host) => createHost(place, host)));
         lab.writeSshFiles();
         await Promise.all(hosts.map((host) => bootHost(place, record, host)));
+        // Written last: a lab with a record is one that was up.
+        place.writeRecord(record);
         return lab;
       } catch (error) {
         await clearLab(place);
@@ -104,15 +107,20 @@ export class RealLab {
   }
 
   /**
-   * The lab that is running: the one this process is in, or else this checkout's.
+   * The lab that is running: the one this process is in, or else this checkout's. Waits while it is being changed.
    *
    * @throws Error when none is up.
    */
-  static async attach(instance?: string): Promise<RealLab> {
+  static attach(instance?: string): Promise<RealLab> {
     const place = instance === undefined ? LabPlace.current() : LabPlace.ofCheckout(instance);
-    const record = place.readRecord();
-    if (record === undefined) throw new Error("No lab is up for this checkout. Start one: npx tsx lab/real/cli.ts up");
-    return new RealLab(place, record);
+    return withFileLock(place.lockFile, "wait", () => {
+      const record = place.readRecord();
+      // After a restart of the machine there is a record and nothing else.
+      if (record === undefined || !existsSync(join(NAMESPACE_FOLDER, place.switchNamespace))) {
+        throw new Error("No lab is up for this checkout. Start one: npx tsx lab/real/cli.ts up");
+      }
+      return new RealLab(place, record);
+    });
   }
 
   /** Removes a lab of this checkout, running or half gone, and everything it left. Caches stay. */

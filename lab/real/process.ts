@@ -114,13 +114,20 @@ export function runInForeground(argv: readonly string[], env: NodeJS.ProcessEnv 
   });
 }
 
+/** Another process holds a lock that was not to be waited for. */
+export class FileLockedError extends Error {
+  constructor(path: string) {
+    super(`Another process holds the lock ${path}.`);
+  }
+}
+
 /**
  * Holds an exclusive lock on a file while `action` runs. The kernel holds the lock (flock), so it cannot outlive a killed process.
  *
  * @param onBusy - "wait" waits for the lock; "fail" throws at once when somebody else holds it.
- * @throws Error when the lock is held and `onBusy` is "fail".
+ * @throws FileLockedError when the lock is held and `onBusy` is "fail".
  */
-export async function withFileLock<T>(path: string, onBusy: "wait" | "fail", action: () => Promise<T>): Promise<T> {
+export async function withFileLock<T>(path: string, onBusy: "wait" | "fail", action: () => T | Promise<T>): Promise<T> {
   mkdirSync(dirname(path), { recursive: true });
   const mode = onBusy === "fail" ? ["--nonblock"] : [];
   // The helper keeps the lock until its standard input closes, which also happens when this process is killed.
@@ -132,7 +139,7 @@ export async function withFileLock<T>(path: string, onBusy: "wait" | "fail", act
   const ended = new Promise<void>((resolve) => holder.on("close", () => resolve()));
   await new Promise<void>((resolve, reject) => {
     holder.on("error", (error) => reject(new Error(`Unable to lock ${path}: ${error.message}`, { cause: error })));
-    holder.on("close", () => reject(new Error(`${path} is locked by another process.`)));
+    holder.on("close", () => reject(new FileLockedError(path)));
     holder.stdout.once("data", () => resolve());
   });
   try {

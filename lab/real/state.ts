@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, statfsSync, writeFileSync } from "node:fs";
-import { homedir } from "node:os";
+import { existsSync, mkdirSync, readFileSync, renameSync, statfsSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { cacheDir, checkoutId, checkoutRoot } from "../../tools/paths";
 
 /** A host of the lab: its name and its IPv4 address on the lab's network. */
 export interface HostAddress {
@@ -35,10 +35,9 @@ export interface LabRecord {
   readonly lowerDirs: readonly string[];
 }
 
-/** The cache folder of this project: `$XDG_CACHE_HOME` or `~/.cache`, and in it `pulumi-lxd-cluster/lab`. */
+/** Where labs keep file systems and state. */
 export function labCacheDir(): string {
-  const cacheHome = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
-  return join(cacheHome, "pulumi-lxd-cluster", "lab");
+  return join(cacheDir(), "lab");
 }
 
 /**
@@ -55,9 +54,8 @@ export class LabPlace {
 
   /** The place of an instance of this checkout. `default` is what `up` starts; `run` has its own, so that tests leave a running demo alone. */
   static ofCheckout(instance: string): LabPlace {
-    const checkout = realpathSync(resolve(__dirname, "../.."));
-    const seed = instance === "default" ? checkout : `${checkout}\0${instance}`;
-    const id = createHash("sha256").update(seed).digest("hex").slice(0, 8);
+    const other = () => createHash("sha256").update(`${checkoutRoot}\0${instance}`).digest("hex").slice(0, 8);
+    const id = instance === "default" ? checkoutId() : other();
     return new LabPlace(join(labCacheDir(), "checkouts", id));
   }
 

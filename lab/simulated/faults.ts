@@ -14,7 +14,7 @@ export type FaultTrigger =
       /** Only the n-th matching request since the rule was added, counted from 1. All of them when absent. */
       nth?: number;
     }
-  | { host?: string; /** Tested against the command line as it was sent. */ exec: RegExp; nth?: number };
+  | { host?: string /** Tested against the command line as it was sent. */; exec: RegExp; nth?: number };
 
 /** What then happens. */
 export type FaultEffect =

@@ -5,6 +5,8 @@ import { FileSystemError, type MemoryFiles } from "./memory-files";
 export interface Machine {
   readonly name: string;
   readonly files: MemoryFiles;
+  /** Whether something listens at a path. */
+  isSocket?(path: string): boolean;
 }
 
 /** One run of a program. */
@@ -90,7 +92,10 @@ function splitLong(argument: string): [string, string | undefined] {
 }
 
 /** Runs a program; `undefined` when the machine does not have it, or not with these options. */
-export async function runProgram<On extends Machine>(programs: Programs<On>, run: ProgramRun<On>): Promise<ProgramResult | undefined> {
+export async function runProgram<On extends Machine>(
+  programs: Programs<On>,
+  run: ProgramRun<On>,
+): Promise<ProgramResult | undefined> {
   const program = programs[run.program.replace(/^\/(usr\/)?s?bin\/|^\/snap\/bin\//, "")];
   if (program === undefined) {
     return undefined;

@@ -32,6 +32,8 @@ export interface CommandChannel {
   stdin(): Promise<Buffer>;
   stdout(text: string | Buffer): void;
   stderr(text: string | Buffer): void;
+  /** Input and output as one stream, for a command that relays it. Takes the place of the three above. */
+  stream(): Duplex;
   /** Cuts the connection that the command runs on. */
   drop(): void;
   /** Resolves when the client closes the channel, for commands that never end by themselves. */
@@ -73,7 +75,10 @@ export class SimulatedSshServer {
     private readonly services: SshServices,
   ) {
     this.ssh = new SshServer({ hostKeys: [hostKey], ident: "OpenSSH_9.2p1 Debian-2+deb12u7" }, (connection, info) =>
-      this.accept(connection, [...this.sockets].find((socket) => socket.remotePort === info.port)),
+      this.accept(
+        connection,
+        [...this.sockets].find((socket) => socket.remotePort === info.port),
+      ),
     );
   }
 
@@ -204,26 +209,39 @@ export class SimulatedSshServer {
       this.counters.commands += 1;
       const channel = accept();
       channel.on("error", () => undefined);
-      const input: Buffer[] = [];
-      channel.on("data", (chunk: Buffer) => input.push(chunk));
-      const inputEnded = new Promise<void>((resolve) => {
-        channel.once("end", resolve);
-        channel.once("close", () => resolve());
-      });
       const command: CommandChannel = {
-        stdin: async () => {
-          await inputEnded;
-          return Buffer.concat(input);
-        },
+        stdin: () => readToEnd(channel),
+        stream: () => channel,
         stdout: (text) => void channel.write(text),
         stderr: (text) => void channel.stderr.write(text),
         drop,
         closed: new Promise<void>((resolve) => channel.once("close", () => resolve())),
       };
-      void this.services.run(info.command, user, command).then((exitCode) => {
-        channel.exit(exitCode);
-        channel.end();
-      });
+      void forkTime()
+        .then(() => this.services.run(info.command, user, command))
+        .then((exitCode) => {
+          if (channel.destroyed) {
+            return;
+          }
+          channel.exit(exitCode);
+          channel.end();
+          channel.resume();
+        });
     });
   }
+}
+
+/** sshd starts a process for each command, so its answer never comes in one packet with the permission to start. */
+function forkTime(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 2));
+}
+
+async function readToEnd(stream: Duplex): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+  await new Promise<void>((resolve) => {
+    stream.once("end", resolve);
+    stream.once("close", () => resolve());
+  });
+  return Buffer.concat(chunks);
 }

@@ -16,6 +16,9 @@ type Properties = Record<string, unknown>;
 
 type Call = "create" | "read" | "update" | "delete";
 
+/** How long a call that has passed its deadline may take to say what it was waiting for, before it is given up. */
+const LAST_WORDS_SECONDS = 5;
+
 /** What the adapter keeps in state besides a lifecycle's inputs and outputs. */
 interface Kept {
   schemaVersion: number;
@@ -43,10 +46,14 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     const urn = String(properties["__urn"] ?? "");
     const deadline = new Deadline(timeouts?.[name] ?? lifecycle.timeouts[name], `${lifecycle.kind} ${name}`);
     const patient = name !== "read";
+    let doing = "nothing was reported";
     const context: Context = {
       deadline,
       urn,
-      progress: (text) => log.progress(urn, redact(text, properties)),
+      progress: (text) => {
+        doing = text;
+        log.progress(urn, redact(text, properties));
+      },
       warn: (text) => log.warn(urn, redact(text, properties)),
       host: (connection) => connect(connection, { deadline, patient }),
       lxd: async (at) => {
@@ -55,7 +62,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       },
     };
     try {
-      return await work(context);
+      return await deadline.enforce(work(context), LAST_WORDS_SECONDS, () => doing);
     } catch (error) {
       throw redacted(error, properties);
     }
@@ -139,9 +146,11 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const state = external(olds) as State;
       const inputs = external(news) as Inputs;
       if (state.unfinished === undefined && lifecycle.diff(state, inputs).length === 0) {
-        // Only how it is reached has changed: nothing is done to the object.
-        const { unfinished: _, ...outputs } = state;
-        return { outs: { ...stateOf(inputs, { ...outputs, ...inputs } as unknown as Outputs), ...internal(news) } };
+        // Only how it is reached has changed: nothing is done to the object. An input that is no longer given leaves the state.
+        const outputs = Object.fromEntries(
+          Object.entries(state).filter(([name]) => !Object.hasOwn(lifecycle.schema.shape, name)),
+        );
+        return { outs: { ...stateOf(inputs, outputs as Outputs), ...internal(news) } };
       }
       const outs = await call("update", news, (context) =>
         keepUnfinished(news, inputs, async () => stateOf(inputs, await lifecycle.update(context, id, state, inputs))),

@@ -1,6 +1,7 @@
 import type * as z from "zod";
-import { containsUnknown, isUnknownAt } from "./unknowns";
+import { locate, wording } from "./issues";
 import type { CheckFailure } from "./lifecycle";
+import { containsUnknown, isUnknownAt } from "./unknowns";
 
 type Properties = Record<string, unknown>;
 
@@ -23,65 +24,22 @@ export function checkProperties(
   for (const [name, propertySchema] of Object.entries(schema.shape)) {
     const given = inputs[name] ?? undefined; // Pulumi hands on null for "not given"
     const unknown = containsUnknown(given);
-    const result = (propertySchema as z.ZodType).safeParse(withoutNulls(given));
+    const result = (propertySchema as z.ZodType).safeParse(withoutNulls(given), { error: wording });
     if (unknown) {
       checked[name] = given;
       complete = false;
     } else if (result.success && result.data !== undefined) {
       checked[name] = result.data;
     }
-    const issues = result.success ? [] : result.error.issues;
-    for (const issue of issues) {
-      if (!unknown || !isUnknownAt(given, issue.path)) {
-        failures.push(...describeIssue(name, issue, given));
+    const issues = result.success ? [] : result.error.issues.flatMap((issue) => locate(issue));
+    for (const { path, unknownKey, reason } of issues) {
+      if (unknownKey !== undefined || !isUnknownAt(given, path)) {
+        failures.push({ property: [name, ...path].map(String).join("."), reason });
         complete = false;
       }
     }
   }
   return { inputs: checked, failures, complete };
-}
-
-function describeIssue(name: string, issue: z.core.$ZodIssue, given: unknown): CheckFailure[] {
-  const property = [name, ...issue.path].map(String).join(".");
-  switch (issue.code) {
-    case "unrecognized_keys":
-      return issue.keys.map((key) => ({ property: `${property}.${key}`, reason: "is not a known property" }));
-    case "invalid_union": {
-      // The alternative that went furthest is the one that was meant.
-      const alternatives = issue.errors.filter((issues) => issues.length > 0);
-      const best = alternatives.sort((a, b) => depth(b) - depth(a))[0];
-      return best === undefined
-        ? [{ property, reason: issue.message }]
-        : best.flatMap((inner) => describeIssue(name, { ...inner, path: [...issue.path, ...inner.path] }, given));
-    }
-    case "invalid_type":
-      return [{ property, reason: missing(given, issue.path) ? "is required" : `must be ${article(issue.expected)}` }];
-    default:
-      return [{ property, reason: lowerFirst(issue.message) }];
-  }
-}
-
-function depth(issues: readonly z.core.$ZodIssue[]): number {
-  return Math.max(...issues.map(({ path, code }) => path.length + (code === "invalid_type" ? 0 : 0.5)));
-}
-
-function missing(given: unknown, path: readonly PropertyKey[]): boolean {
-  let current = given;
-  for (const key of path) {
-    if (current === null || typeof current !== "object") {
-      return false;
-    }
-    current = (current as Record<PropertyKey, unknown>)[key];
-  }
-  return current === undefined || current === null;
-}
-
-function article(type: string): string {
-  return type === "record" ? "an object" : `${/^[aeiou]/.test(type) ? "an" : "a"} ${type}`;
-}
-
-function lowerFirst(message: string): string {
-  return message.charAt(0).toLowerCase() + message.slice(1);
 }
 
 function withoutNulls(value: unknown): unknown {

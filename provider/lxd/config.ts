@@ -1,4 +1,4 @@
-import { sameSize } from "../support/units";
+import { parseSize, sameSize } from "../support/units";
 import * as z from "zod";
 
 /** LXD's config maps hold strings; numbers and booleans are accepted and turned into them. An empty string means "not set". */
@@ -9,7 +9,16 @@ export const configValueSchema = z
 const configKeySchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:/-]*$/, "is not a config key");
 
 /** A config map, such as `{"limits.cpu": "2"}`. */
-export const configSchema = z.record(configKeySchema, configValueSchema);
+export const configSchema = z.record(configKeySchema, configValueSchema).superRefine((config, issues) => {
+  const memory = config["limits.memory"] ?? "";
+  if (memory !== "" && !/^\d+%$/.test(memory) && parseSize(memory) === undefined) {
+    issues.addIssue({
+      code: "custom",
+      path: ["limits.memory"],
+      message: 'is neither a size such as "4GiB" nor a share such as "50%"',
+    });
+  }
+});
 
 /** Devices by name, each a map of its options. */
 export const devicesSchema = z.record(
@@ -39,11 +48,14 @@ export function sameConfigValue(key: string, a: string | undefined, b: string | 
   if (left === right) {
     return true;
   }
-  if (key === "limits.memory" || key === "size" || key.endsWith(".size")) {
-    return sameSize(left, right);
-  }
   if (/^(cloud-init|user)\.(user-data|vendor-data|network-config)$/.test(key)) {
     return left.trimEnd() === right.trimEnd();
+  }
+  if (isFreeText(key)) {
+    return false;
+  }
+  if (key === "limits.memory" || /(^|\.)size(\.|$)/.test(key)) {
+    return sameSize(left, right);
   }
   const truth = [left, right].map(booleanOf);
   return truth[0] !== undefined && truth[0] === truth[1];
@@ -78,6 +90,11 @@ export function inWordsOf(known: Config | undefined, live: Config): Config {
 /** {@link inWordsOf} for devices. */
 export function devicesInWordsOf(known: Devices | undefined, live: Devices): Devices {
   return Object.fromEntries(Object.entries(live).map(([name, device]) => [name, inWordsOf(known?.[name], device)]));
+}
+
+/** Keys whose value LXD hands on as it is, so that every letter counts: `environment.DEBUG` may be "1" or "true". */
+function isFreeText(key: string): boolean {
+  return /^(user|environment|raw)\./.test(key);
 }
 
 /** LXD's reading of a boolean (`shared.IsTrue`, `shared.IsFalse`). */

@@ -3,6 +3,8 @@ import { CommandError, hasCode, isNotFound, OperationError, replyOf, ResponseSha
 import type { CommandResult } from "../transport/ssh";
 import { api, type LxdClient, type Operation } from "./client";
 
+export type { CommandResult };
+
 /** A command to be run in an instance. */
 export interface ExecRequest {
   readonly project: string;

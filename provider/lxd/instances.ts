@@ -1,6 +1,6 @@
 import * as z from "zod";
-import type { Deadline } from "../support/deadline";
-import { type ApiError, hasCode, OperationError, RefusedError, TransportError } from "../support/errors";
+import { type Deadline, until } from "../support/deadline";
+import { type ApiError, hasCode, RefusedError, TransportError } from "../support/errors";
 import { api, type LxdClient } from "./client";
 import { listMembersShared } from "./cluster";
 import type { Config, Devices } from "./config";
@@ -20,9 +20,7 @@ const stateSchema = z.looseObject({
       z.string(),
       z.looseObject({
         hwaddr: z.string().default(""),
-        addresses: z
-          .array(z.looseObject({ family: z.string(), address: z.string(), scope: z.string().default("") }))
-          .nullish(),
+        addresses: z.array(z.looseObject({ family: z.string(), address: z.string(), scope: z.string().default("") })).nullish(),
       }),
     )
     .nullish(),
@@ -224,19 +222,26 @@ export async function moveInstance({ lxd, project, name }: Which, target: string
 
 /** Removes a stopped instance; one that is gone is done. */
 export async function deleteInstance({ lxd, project, name }: Which): Promise<void> {
-  try {
-    await lxd.remove(api`/1.0/instances/${name}`, { project });
-  } catch (error) {
-    if (hasCode(error, "operation") && /protected/i.test((error as unknown as OperationError).reply)) {
-      const { host, description, reply } = error as unknown as OperationError;
-      throw new OperationError(
-        host,
-        description,
-        `${reply}. Its key security.protection.delete is set: take it out of config (or the profile) and run pulumi up before the removal`,
-      );
-    }
-    throw error;
-  }
+  await lxd.remove(api`/1.0/instances/${name}`, { project });
+}
+
+const operationsSchema = z.record(
+  z.string(),
+  z.array(z.looseObject({ description: z.string().default(""), resources: z.record(z.string(), z.array(z.string())).nullish() })),
+);
+
+/** Waits until LXD is no longer at work on an instance, such as unpacking its image for a client that has gone away. */
+export async function untilIdle({ lxd, project, name, deadline }: InstanceWork): Promise<void> {
+  await until(deadline, async (report) => {
+    const { running = [] } = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
+    const busy = running.find(({ resources }) =>
+      Object.values(resources ?? {})
+        .flat()
+        .some((url) => url.split("?")[0]?.endsWith(`s/${encodeURIComponent(name)}`)),
+    );
+    report(`LXD on ${lxd.host} was still at "${busy?.description}" of instance "${name}"`);
+    return busy === undefined ? true : undefined;
+  });
 }
 
 /** Whether it runs. "Ready" is a guest that has told LXD so. */
@@ -252,8 +257,8 @@ export function isStopped({ status }: Pick<Instance, "status">): boolean {
 /** Profiles in their order, a later one winning, and the instance's own on top. A device is taken as a whole. */
 export function expand(profiles: readonly Profile[], local: Expanded): Expanded {
   return {
-    config: Object.assign({}, ...profiles.map(({ config }) => config), local.config) as Config,
-    devices: Object.assign({}, ...profiles.map(({ devices }) => devices), local.devices) as Devices,
+    config: profiles.reduceRight<Config>((later, { config }) => ({ ...config, ...later }), local.config),
+    devices: profiles.reduceRight<Devices>((later, { devices }) => ({ ...devices, ...later }), local.devices),
   };
 }
 
@@ -270,12 +275,10 @@ export interface NicAddresses {
 
 /** MAC addresses by name of the network device. */
 export function macAddressesOf(instance: Pick<Instance, "config" | "expanded_devices">): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(instance.expanded_devices)
-      .filter(([, device]) => device["type"] === "nic")
-      .map(([nic, device]) => [nic, (device["hwaddr"] ?? instance.config[`volatile.${nic}.hwaddr`] ?? "").toLowerCase()])
-      .filter(([, mac]) => mac !== ""),
-  );
+  const macs: [string, string][] = Object.entries(instance.expanded_devices)
+    .filter(([, device]) => device["type"] === "nic")
+    .map(([nic, device]) => [nic, (device["hwaddr"] ?? instance.config[`volatile.${nic}.hwaddr`] ?? "").toLowerCase()]);
+  return Object.fromEntries(macs.filter(([, mac]) => mac !== ""));
 }
 
 /**

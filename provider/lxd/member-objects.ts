@@ -95,10 +95,12 @@ export async function viewsOf(
 ): Promise<Map<string, Found>> {
   const asked = servers.members.filter(({ server_name, status }) => status !== "Offline" && members.includes(server_name));
   const views = await Promise.all(
-    asked.map(async ({ server_name }): Promise<[string, Found | undefined]> => [
-      server_name,
-      await findObject(lxd, subject, servers.clustered ? server_name : undefined),
-    ]),
+    asked.map(
+      async ({ server_name }): Promise<[string, Found | undefined]> => [
+        server_name,
+        await findObject(lxd, subject, servers.clustered ? server_name : undefined),
+      ],
+    ),
   );
   return new Map(views.flatMap(([name, found]) => (found === undefined ? [] : [[name, found]])));
 }
@@ -181,7 +183,13 @@ export interface Wanted {
  * Brings a created object to what is wanted. What already is so, and what LXD made, is left alone: without a difference nothing is
  * written.
  */
-export async function changeObject(lxd: LxdClient, subject: Subject, servers: Servers, found: Found, wanted: Wanted): Promise<void> {
+export async function changeObject(
+  lxd: LxdClient,
+  subject: Subject,
+  servers: Servers,
+  found: Found,
+  wanted: Wanted,
+): Promise<void> {
   const { kind } = subject;
   const [only] = servers.members;
   const own = servers.clustered || only === undefined ? {} : afterCreation(kind, wanted.memberConfig[only.server_name] ?? {});
@@ -248,7 +256,10 @@ export async function deleteObject(lxd: LxdClient, subject: Subject): Promise<vo
 /** `/1.0/instances/web1?project=shop` as a person says it: `instance web1 (project shop)`. */
 export function describeUser(url: string): string {
   const [path = "", query = ""] = url.split("?");
-  const [collection = "", ...names] = path.replace(/^\/1\.0\//, "").split("/").map(decodeURIComponent);
+  const [collection = "", ...names] = path
+    .replace(/^\/1\.0\//, "")
+    .split("/")
+    .map(decodeURIComponent);
   const project = new URLSearchParams(query).get("project");
   const noun = collection === "storage-pools" ? "volume" : collection.replace(/s$/, "");
   return `${noun} ${names.at(-1) ?? url}${project === null || project === "default" ? "" : ` (project ${project})`}`;

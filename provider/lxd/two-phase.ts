@@ -9,6 +9,7 @@ import type { Servers } from "./cluster-members";
 import type { Config } from "./config";
 import {
   changeOnMember,
+  deleteObject,
   type Found,
   findObject,
   type MemberConfig,
@@ -68,20 +69,23 @@ export async function createObject(
       `${nameOf(subject)} is made on all members at once, and ${offline.join(", ")} is offline. Bring it back, or remove it from the cluster`,
     );
   }
-  const defined = found?.value.locations ?? [];
-  for (const member of names.filter((name) => !defined.includes(name))) {
+  const views = [...(await viewsOf(lxd, subject, servers))].map(([member, { value }]) => ({ member, ...value }));
+  // LXD keeps the config of an attempt that failed, and takes no other until one succeeds. Where nothing was made yet, it starts anew.
+  const startAnew = found?.value.status === "Errored" && !views.some(({ status }) => status === "Created");
+  if (startAnew) {
+    await deleteObject(lxd, subject);
+  }
+  const defined = startAnew ? [] : views.filter(({ locations, member }) => locations?.includes(member));
+  for (const member of names.filter((name) => !defined.some((view) => view.member === name))) {
     progress(`defining it on ${member}`);
     await unlessAlreadyDefined(() => post({ config: withoutEmpty(memberConfig[member] ?? {}) }, member));
   }
-  const earlier = defined.filter((member) => memberConfig[member] !== undefined);
-  for (const [member, { value }] of await viewsOf(lxd, subject, servers, earlier)) {
-    if (value.status === "Pending") {
-      await changeOnMember(lxd, subject, member, value, memberConfig[member] ?? {});
-    }
+  for (const view of defined.filter(({ status }) => status === "Pending")) {
+    await changeOnMember(lxd, subject, view.member, view, memberConfig[view.member] ?? {});
   }
   progress(`creating it on ${names.join(", ")}`);
-  // What an attempt that failed has already taken over must not be given again.
-  await post(found?.value.status === "Errored" ? { config: {} } : { description, config });
+  // What an attempt that made it on some member has already taken over must not be given again.
+  await post(found?.value.status === "Errored" && !startAnew ? { config: {} } : { description, config });
 }
 
 /** A definition whose answer was lost has been made all the same. */

@@ -1,5 +1,8 @@
 import { TimeoutError } from "./errors";
 
+/** The longest delay that a timer takes (about 24 days); beyond it, Node would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** A moment by which a whole lifecycle call must have ended. Every wait of the library is given one. */
 export class Deadline {
   private readonly endsAt: number;
@@ -37,19 +40,32 @@ export class Deadline {
    * Waits for `promise`, but not past the deadline. `onTimeout` releases what the abandoned work holds.
    * @throws TimeoutError when the time is over first.
    */
-  async race<T>(promise: Promise<T>, doing: string, onTimeout?: () => void): Promise<T> {
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => {
-        onTimeout?.();
-        reject(this.expired(doing));
-      }, this.remainingMs);
+  race<T>(promise: Promise<T>, doing: string, onTimeout?: () => void): Promise<T> {
+    return withTimer(promise, this.remainingMs, () => {
+      onTimeout?.();
+      return this.expired(doing);
     });
-    try {
-      return await Promise.race([promise, timeout]);
-    } finally {
-      clearTimeout(timer);
-    }
+  }
+
+  /**
+   * Waits for work that keeps this deadline in all its own waits, and gives it up when it does not: `graceSeconds` later, so that
+   * work which ends in time can say what it was waiting for.
+   * @throws TimeoutError
+   */
+  enforce<T>(promise: Promise<T>, graceSeconds: number, doing: () => string): Promise<T> {
+    return withTimer(promise, this.remainingMs + graceSeconds * 1000, () => this.expired(doing()));
+  }
+}
+
+async function withTimer<T>(promise: Promise<T>, delayMs: number, onTimeout: () => Error): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(onTimeout()), Math.min(delayMs, LONGEST_TIMER_MS));
+  });
+  try {
+    return await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -19,3 +19,12 @@ export function withoutUndefined(value: unknown): unknown {
   }
   return value;
 }
+
+/** JSON text that is the same for equal data: members in the order of their names. The engine hands maps on in any order. */
+export function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_name, member: unknown) =>
+    member !== null && typeof member === "object" && !Array.isArray(member)
+      ? Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : member,
+  );
+}

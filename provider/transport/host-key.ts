@@ -28,11 +28,11 @@ export function expectedHostKey(connection: Proxy): HostKeyExpectation {
   const place = connection.port === 22 ? connection.host : `[${connection.host}]:${connection.port}`;
   const pinned = connection.hostKey === undefined ? undefined : parseKey(connection.hostKey);
   const known = pinned === undefined ? knownKeys(place, readKnownHosts()) : [pinned];
+  const trusted = known.filter(({ revoked }) => !revoked);
+  const isRevoked = (presented: Buffer): boolean => known.some(({ key, revoked }) => revoked && equal(key, presented));
   return {
-    accepts: (presented) =>
-      known.some(({ key, revoked }) => !revoked && equal(key, presented)) &&
-      !known.some(({ key, revoked }) => revoked && equal(key, presented)),
-    types: known.length === 0 ? undefined : [...new Set(known.flatMap(({ type }) => signatureTypes(type)))],
+    accepts: (presented) => trusted.some(({ key }) => equal(key, presented)) && !isRevoked(presented),
+    types: trusted.length === 0 ? undefined : [...new Set(trusted.flatMap(({ type }) => signatureTypes(type)))],
     refusal: (presented) => {
       const shown = `${keyType(presented)} ${fingerprint(presented)}`;
       if (pinned !== undefined) {
@@ -41,7 +41,10 @@ export function expectedHostKey(connection: Proxy): HostKeyExpectation {
           "key; if not, somebody may be between you and the host"
         );
       }
-      if (known.length === 0) {
+      if (isRevoked(presented)) {
+        return `it presented the key ${shown}, which known_hosts marks as revoked. Give the host a new key, and do not use the old one`;
+      }
+      if (trusted.length === 0) {
         return (
           `its host key is not known: it presented ${shown}. Verify that key on the host's console (ssh-keygen -lf ` +
           "/etc/ssh/ssh_host_ed25519_key.pub), then give it as connection.hostKey or add the host to ~/.ssh/known_hosts " +
@@ -63,6 +66,7 @@ export function fingerprint(key: Buffer): string {
 
 /** The keys that known_hosts text holds for a place (`host`, or `[host]:port` off port 22). */
 export function knownKeys(place: string, knownHosts: string): KnownKey[] {
+  const name = place.toLowerCase(); // as ssh writes it, also where it is hashed
   return knownHosts.split("\n").flatMap((line) => {
     const fields = line.trim().split(/\s+/);
     const marker = fields[0]?.startsWith("@") ? fields.shift() : undefined;
@@ -70,7 +74,7 @@ export function knownKeys(place: string, knownHosts: string): KnownKey[] {
     if (patterns === undefined || type === undefined || base64 === undefined || patterns.startsWith("#")) {
       return [];
     }
-    if (marker === "@cert-authority" || !matches(place, patterns)) {
+    if (marker === "@cert-authority" || !matches(name, patterns)) {
       return [];
     }
     return [{ type, key: Buffer.from(base64, "base64"), revoked: marker === "@revoked" }];

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { type Deadline, until } from "../support/deadline";
+import { canonicalJson } from "../support/equality";
 import { hasCode, messageOf } from "../support/errors";
-import type { Connection } from "./connection";
+import { type Connection, describeConnection } from "./connection";
 import { SshConnection } from "./ssh";
 
 /** The connections of this process: one per host and credentials. The process lives for one engine operation. */
@@ -20,7 +21,7 @@ export async function connect(
   connection: Connection,
   options: { deadline: Deadline; patient?: boolean },
 ): Promise<SshConnection> {
-  const key = createHash("sha256").update(JSON.stringify(connection)).digest("base64");
+  const key = createHash("sha256").update(canonicalJson(connection)).digest("base64");
   const known = connections.get(key);
   if (known !== undefined) {
     const established = await known;
@@ -66,7 +67,13 @@ async function dial(connection: Connection, options: { deadline: Deadline; patie
   let failures = 0;
   return until(options.deadline, async (report) => {
     try {
-      return await SshConnection.dial(connection);
+      const dialling = SshConnection.dial(connection);
+      return await options.deadline.race(dialling, `dialling ${describeConnection(connection)}`, () => {
+        dialling.then(
+          (late) => late.close(),
+          () => undefined,
+        );
+      });
     } catch (error) {
       failures += 1;
       report(messageOf(error));

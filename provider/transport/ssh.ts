@@ -1,10 +1,10 @@
 import { Agent } from "node:http";
 import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
-import { type AnyAuthMethod, Client, type ClientChannel, type ConnectConfig } from "ssh2";
+import { type AnyAuthMethod, Client, type ClientChannel, type ConnectConfig, utils } from "ssh2";
 import type { Deadline } from "../support/deadline";
-import { CommandError, hasCode, messageOf, RefusedError, TransportError } from "../support/errors";
-import { type Connection, describeConnection, type Proxy, resolveCredentials } from "./connection";
+import { CommandError, hasCode, RefusedError, TransportError } from "../support/errors";
+import { type Connection, type Credentials, describeConnection, type Proxy, resolveCredentials } from "./connection";
 import { expectedHostKey } from "./host-key";
 import { commandLine } from "./quote";
 
@@ -89,10 +89,14 @@ export class SshConnection {
   ): Promise<CommandResult> {
     const program = argv[0] ?? "";
     const result = await this.channels(async () => {
-      const channel = await this.session(argv);
-      return options.deadline.race(collect(channel, options.stdin), `running ${program} on ${this.name}`, () =>
-        channel.destroy(),
-      );
+      const session = this.session(argv);
+      const end = session.then((channel) => collect(channel, options.stdin));
+      return options.deadline.race(end, `running ${program} on ${this.name}`, () => {
+        session.then(
+          (channel) => channel.destroy(),
+          () => undefined,
+        );
+      });
     });
     if (result.exitCode === -1) {
       throw new TransportError(this.name, `The connection to ${this.name} broke while ${program} was running`);
@@ -215,7 +219,10 @@ function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
   const expectation = expectedHostKey(connection);
   const methods: AnyAuthMethod[] = [];
   const tried: string[] = [];
-  if (credentials.privateKey !== undefined) {
+  const unusable = unusableKey(credentials);
+  if (unusable !== undefined) {
+    tried.push(`private key, which cannot be used: ${unusable}`);
+  } else if (credentials.privateKey !== undefined) {
     tried.push("private key");
     methods.push({
       type: "publickey",
@@ -238,6 +245,12 @@ function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
     tried.push("SSH agent");
     methods.push({ type: "agent", username: connection.user, agent: credentials.agentSocketPath });
   }
+  if (methods.length === 0) {
+    throw new RefusedError(
+      `The private key for ${name} cannot be used: ${unusable ?? "it is empty"}. Give its passphrase as connection.privateKeyPassword, ` +
+        "give another key, or start an SSH agent that holds it",
+    );
+  }
 
   const timeoutMs = connection.perDialTimeout * 1000;
   const config: ConnectConfig = {
@@ -254,6 +267,10 @@ function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
     const client = new Client();
     let refusal: string | undefined;
     const fail = (error: Error & { level?: string }): void => {
+      if (error.level === "agent") {
+        tried.push(`the agent failed: ${error.message}`);
+        return; // ssh2 goes on with the next method, or says that there is none
+      }
       client.removeAllListeners();
       client.on("error", () => undefined);
       client.destroy();
@@ -262,8 +279,10 @@ function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
       } else if (error.level === "client-authentication") {
         reject(
           new RefusedError(
-            `${name} did not accept the login (tried: ${tried.join(", ")}). Check connection.user, and that the host has this key in ` +
-              "its authorized_keys",
+            `${name} did not accept the login (tried: ${tried.join("; ")}). Check connection.user, and ` +
+              (credentials.password === undefined || credentials.privateKey !== undefined
+                ? "that the host has this key in its authorized_keys"
+                : "that its sshd accepts passwords and this is the right one"),
           ),
         );
       } else {
@@ -291,11 +310,21 @@ function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
         ...(expectation.types === undefined ? {} : { algorithms: { serverHostKey: expectation.types as never } }),
       });
     } catch (error) {
-      // ssh2 parses the private key here, and throws when it cannot.
-      client.removeAllListeners();
-      reject(new RefusedError(`The private key for ${name} cannot be used: ${messageOf(error)}`));
+      fail(error instanceof Error ? error : new Error(String(error)));
     }
   });
+}
+
+/** Why a private key cannot be used. ssh2 would pass over it in silence, and the host would seem to have refused it. */
+function unusableKey({ privateKey, privateKeyPassword }: Credentials): string | undefined {
+  if (privateKey === undefined) {
+    return undefined;
+  }
+  const key = utils.parseKey(privateKey, privateKeyPassword);
+  if (key instanceof Error) {
+    return key.message;
+  }
+  return key.isPrivateKey() ? undefined : "it is a public key";
 }
 
 function collect(channel: ClientChannel, stdin?: string | Buffer): Promise<CommandResult> {

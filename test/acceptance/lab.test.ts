@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real";
+import { skip } from "../../tools/test/skip";
 
 const GUEST_ADDRESS = "192.168.1.111";
 
@@ -45,16 +46,15 @@ describe("the lab's real hosts", function () {
   }
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      console.log("      skipped: not in the workstation of a lab (npx tsx lab/real/cli.ts run -- npx mocha ...)");
-      this.skip();
-    }
+    if (process.env["LAB_STATE_DIR"] === undefined)
+      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
     lab = await RealLab.attach();
     await lab.resetHosts();
   });
 
   after(async () => {
-    await lab?.resetHosts();
+    // Also called when the suite was skipped.
+    if (process.env["LAB_STATE_DIR"] !== undefined) await lab.resetHosts();
   });
 
   it("boots them bare, with systemd running and no LXD", async () => {
@@ -146,7 +146,13 @@ describe("the lab's real hosts", function () {
     await host("bcn1", ["lxd", "waitready"]);
     assert.deepEqual((await memberStates()).sort(), ["bcn1 Online", "bcn2 Online"]);
     // LXD starts the guest again, because it was running when the power went.
-    await host("bcn1", ["sh", "-c", "until lxc exec vm1 -- systemctl is-system-running --wait 2>/dev/null; do :; done"]);
+    await host("bcn1", [
+      "timeout",
+      "60",
+      "sh",
+      "-c",
+      "until lxc exec vm1 -- systemctl is-system-running --wait 2>/dev/null; do :; done",
+    ]);
     assert.equal(await guest("hostname"), "vm1");
   });
 

@@ -6,25 +6,26 @@ const path = require("node:path");
 const { parseArgs } = require("node:util");
 const { Interrupted, run } = require("../process");
 const { SetupError, secondsSince } = require("../progress");
-const { setUp } = require("../setup");
+const { setUpStacks } = require("../setup");
 const { installNodeDependencies } = require("../setup/node-dependencies");
 const { runChecks } = require("./check");
 
 /**
- * A tier is a mocha run over `test/<name>/**\/*.test.ts`. `limitMinutes` bounds all of it, `testSeconds` each test that does not set a
- * time of its own.
- * @typedef {{ name: string, limitMinutes: number, testSeconds: number, prefix?: readonly string[], unable?: () => string | undefined }} Tier
+ * A tier is a mocha run over `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` bounds all of it, `testSeconds` each test that does not set a
+ * time of its own. Tiers with `stacks` need the compiled package and the Pulumi CLI; the others run from the sources.
+ * @typedef {{ name: string, limitMinutes: number, testSeconds: number, stacks?: boolean, prefix?: readonly string[], unable?: () => string | undefined }} Tier
  * @type {readonly Tier[]}
  */
 const TIERS = [
   { name: "unit", limitMinutes: 3, testSeconds: 10 },
   { name: "contract", limitMinutes: 3, testSeconds: 30 },
-  { name: "mocks", limitMinutes: 3, testSeconds: 30 },
-  { name: "engine", limitMinutes: 10, testSeconds: 120 },
+  { name: "mocks", limitMinutes: 3, testSeconds: 30, stacks: true },
+  { name: "engine", limitMinutes: 10, testSeconds: 120, stacks: true },
   {
     name: "acceptance",
     limitMinutes: 20,
     testSeconds: 600,
+    stacks: true,
     // Boots the hosts, runs the command on the lab's workstation, and takes everything down again whatever happens.
     prefix: [process.execPath, "--require", "tsx/cjs", "lab/real/cli.ts", "run", "--hosts", "bcn2,bcn1,bcn3", "--"],
     unable: whyNoLab,
@@ -66,13 +67,13 @@ async function runTiers(options, results) {
     const { passed, failed } = await runChecks();
     results.set("check", { passed: passed.length, failed, skipped: [] });
   }
-  const tiers = TIERS.filter(({ name }) => options.tiers.includes(name));
-  if (tiers.length === 0) {
-    return;
-  }
-  const env = await setUp();
-  for (const tier of tiers) {
-    const counts = await runTier(tier, env, options.grep);
+  /** @type {NodeJS.ProcessEnv | undefined} */
+  let stackEnvironment;
+  for (const tier of TIERS.filter(({ name }) => options.tiers.includes(name))) {
+    if (tier.stacks) {
+      stackEnvironment ??= await setUpStacks();
+    }
+    const counts = await runTier(tier, stackEnvironment ?? process.env, options.grep);
     if (options.mustRun.includes(tier.name)) {
       counts.failed.push(
         ...counts.skipped.splice(0).map(({ title, reason }) => `${title} (must not be skipped here: ${reason})`),
@@ -99,7 +100,7 @@ async function runTier({ name, limitMinutes, testSeconds, prefix = [], unable },
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "test-counts-"));
   const file = path.join(folder, "counts.json");
   try {
-    const mocha = [process.execPath, "node_modules/mocha/bin/mocha.js", `test/${name}/**/*.test.ts`];
+    const mocha = [process.execPath, "node_modules/mocha/bin/mocha.js", `test/${name}/**/*.test.{ts,js}`];
     const settings = [
       "--timeout",
       `${testSeconds}s`,

@@ -10,6 +10,11 @@ const { providePulumi } = require("./pulumi-cli");
  */
 async function setUp() {
   await installNodeDependencies();
+  return await setUpStacks();
+}
+
+/** What they need when the Node dependencies are there already. */
+async function setUpStacks() {
   await buildPackage();
   return await providePulumi();
 }
@@ -21,4 +26,4 @@ async function setup() {
   return 0;
 }
 
-module.exports = { setUp, setup };
+module.exports = { setUp, setUpStacks, setup };

@@ -67,7 +67,11 @@ function getCluster({ daemon }: ApiRequest): Reply {
             description: `"${key}" property for ${entity === "network" ? "network" : "storage pool"} "${object.name}"`,
           })),
       );
-  const state = { server_name: database.clustered ? daemon.member.name : "", enabled: database.clustered, member_config: memberConfig };
+  const state = {
+    server_name: database.clustered ? daemon.member.name : "",
+    enabled: database.clustered,
+    member_config: memberConfig,
+  };
   return sync(state, state);
 }
 
@@ -88,19 +92,19 @@ function putCluster(request: ApiRequest): Reply {
 
 function bootstrap(daemon: Daemon, name: string): Reply {
   const address = daemon.localConfig["cluster.https_address"] ?? daemon.localConfig["core.https_address"] ?? "";
-  if (isWildcard(address)) {
-    throw new LxdError(500, `Cannot use wildcard core.https_address "${address}" for cluster.https_address. Please specify a new cluster.https_address or core.https_address`);
+  if (address === "" || isWildcard(address)) {
+    throw new LxdError(
+      500,
+      `Cannot use wildcard core.https_address "${address}" for cluster.https_address. Please specify a new cluster.https_address or core.https_address`,
+    );
   }
   const operation = daemon.operate({ description: "Creating bootstrap node", resources: { cluster: [""] } }, () => {
     const { database, host } = daemon;
-    if (database.clustered) {
-      throw new LxdError(500, "The member is already part of a cluster");
-    }
     if (host.files.exists(daemon.path("cluster.crt"))) {
       throw new LxdError(500, "Inconsistent state: found leftover cluster certificate");
     }
-    if (address === "") {
-      throw new LxdError(500, "No cluster.https_address config is set on this member");
+    if (database.clustered) {
+      throw new LxdError(500, "The member is already part of a cluster");
     }
     daemon.localConfig["cluster.https_address"] = address;
     const { member } = daemon;
@@ -138,12 +142,15 @@ function join(daemon: Daemon, body: z.output<typeof clusterPut>): Reply {
     if (target === undefined) {
       throw new LxdError(
         500,
-        `Failed to join cluster: Failed to setup cluster trust: Get "https://${body.cluster_address}": Unable to connect to: ${body.cluster_address} ([dial tcp ${body.cluster_address}: connect: no route to host])`,
+        `Failed to setup cluster trust: Get "https://${body.cluster_address}": Unable to connect to: ${body.cluster_address} ([dial tcp ${body.cluster_address}: connect: no route to host])`,
       );
     }
     const { database } = target;
     if (database.certificate?.pem.trim() !== body.cluster_certificate.trim()) {
-      throw new LxdError(500, "Failed to join cluster: Failed to setup cluster trust: x509: certificate signed by unknown authority");
+      throw new LxdError(
+        500,
+        "Failed to setup cluster trust: x509: certificate signed by unknown authority",
+      );
     }
     redeemToken(database, secret);
     trust(database, daemon, body.server_name);
@@ -158,11 +165,13 @@ function redeemToken(database: Database, secret: string): void {
   const operation = database.members
     .filter(({ daemon }) => daemon.answers)
     .flatMap(({ daemon }) => daemon.operations.list())
-    .find((each) => each.class === "token" && each.running && decoded.success && each.metadata?.["secret"] === decoded.data.secret);
+    .find(
+      (each) => each.class === "token" && each.running && decoded.success && each.metadata?.["secret"] === decoded.data.secret,
+    );
   if (operation === undefined) {
     throw new LxdError(
       500,
-      "Failed to join cluster: Failed to setup cluster trust: Failed to add server cert to cluster: No matching cluster join operation found",
+      "Failed to setup cluster trust: Failed to add server cert to cluster: No matching cluster join operation found",
     );
   }
   const expiresAt = operation.metadata?.["expiresAt"];
@@ -170,7 +179,7 @@ function redeemToken(database: Database, secret: string): void {
   if (typeof expiresAt === "string" && Date.parse(expiresAt) < Date.now()) {
     throw new LxdError(
       500,
-      "Failed to join cluster: Failed to setup cluster trust: Failed to add server cert to cluster: Failed during search for join token operation: Token has expired",
+      "Failed to setup cluster trust: Failed to add server cert to cluster: Failed during search for join token operation: Token has expired",
     );
   }
 }
@@ -188,7 +197,7 @@ function trust(database: Database, daemon: Daemon, name: string): void {
   if (existing !== undefined && existing.name !== name) {
     throw new LxdError(
       500,
-      `Failed to join cluster: Failed to setup cluster trust: Existing server certificate with different name "${existing.name}" already in trust store`,
+      `Failed to setup cluster trust: Existing server certificate with different name "${existing.name}" already in trust store`,
     );
   }
   database.certificates.set(daemon.certificate.fingerprint, {
@@ -240,7 +249,12 @@ function replicate(
         }
         const config: Config = {};
         for (const entry of memberConfig) {
-          if (entry.entity === entity && entry.name === object.name && memberKeysOf(object).includes(entry.key) && entry.value !== "") {
+          if (
+            entry.entity === entity &&
+            entry.name === object.name &&
+            memberKeysOf(object).includes(entry.key) &&
+            entry.value !== ""
+          ) {
             config[entry.key] = entry.value;
           }
         }
@@ -253,7 +267,7 @@ function replicate(
     for (const object of made) {
       removeFromMember(object, joining);
     }
-    throw new LxdError(500, `Failed to join cluster: ${error instanceof Error ? error.message : String(error)}`);
+    throw error;
   }
   const pending = database.pendingMembers.findIndex((row) => row.name === name || row.address === address);
   if (pending >= 0) {
@@ -270,16 +284,19 @@ function replicate(
 
 /** What the leader checks before it takes a member in. */
 function accept(database: Database, daemon: Daemon, name: string, address: string): void {
+  const refuse = (reason: string) => new LxdError(500, `Failed request to add member: ${reason}`);
   for (const member of database.members) {
     if (member.name === name) {
-      throw new LxdError(500, `The cluster already has a member with name: ${name}`);
+      throw refuse(`The cluster already has a member with name: ${name}`);
     }
     if (member.address === address) {
-      throw new LxdError(500, `The cluster already has a member with address: ${address}`);
+      throw refuse(`The cluster already has a member with address: ${address}`);
     }
     const { behaviour } = member.daemon;
     if (behaviour.version !== daemon.behaviour.version) {
-      throw new LxdError(500, `The joining server version doesn't match (expected ${daemon.behaviour.version} with API count ${daemon.behaviour.apiExtensions.length})`);
+      throw refuse(
+        `The joining server version doesn't match (expected ${daemon.behaviour.version} with API count ${daemon.behaviour.apiExtensions.length})`,
+      );
     }
   }
 }
@@ -342,7 +359,12 @@ function isWildcard(address: string): boolean {
 }
 
 /** URLs or objects, as the request asks. */
-export function listed<Item>(request: ApiRequest, items: Item[], url: (item: Item) => string, shown: (item: Item) => unknown): Reply {
+export function listed<Item>(
+  request: ApiRequest,
+  items: Item[],
+  url: (item: Item) => string,
+  shown: (item: Item) => unknown,
+): Reply {
   return sync(recursionOf(request) > 0 ? items.map(shown) : items.map(url));
 }
 

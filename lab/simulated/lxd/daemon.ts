@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FaultEffect, Faults } from "../faults";
 import type { MemoryFiles } from "../memory-files";
 import { makeCertificate, type Certificate } from "./certificate";
-import { Database, type Config, type Image, type Instance, type Member } from "./database";
+import { Database, type Config, type Member } from "./database";
 import { Operations, messageOf, type Operation, type OperationOptions } from "./operations";
 import { LxdError, envelope, type Reply } from "./reply";
 import type { ApiRequest, Router } from "./router";
@@ -58,12 +58,14 @@ export interface Surroundings {
   lifecycle: LifecycleEvent[];
   timings: Timings;
   remoteImages: RemoteImage[];
+  /** Errors that are the simulator's own. A test expects none. */
+  defects: unknown[];
+  /** Commands that no program of a guest could run. A test expects none. */
+  unknownGuestCommands: string[][];
   /** Set while a request is handled whose operation must fail. */
   operationFailure: string | undefined;
   /** The daemon that listens at an address of the lab's network. */
   daemonAt(address: string): Daemon | undefined;
-  /** Makes the machine inside an instance, with its files. */
-  guestFiles(instance: Instance, image: Image | undefined): MemoryFiles;
 }
 
 /** What a daemon needs of the host it runs on. */
@@ -277,7 +279,9 @@ async function readAll(incoming: IncomingMessage): Promise<Buffer> {
 
 /** Commands in an instance and readings of its files change nothing that LXD keeps. */
 function isMutating(method: string, path: string): boolean {
-  return method !== "GET" && method !== "HEAD" && !/^\/1\.0\/instances\/[^/]+\/(exec|logs\/.*)$/.test(path) && path !== "/internal/sql";
+  return (
+    method !== "GET" && method !== "HEAD" && !/^\/1\.0\/instances\/[^/]+\/(exec|logs\/.*)$/.test(path) && path !== "/internal/sql"
+  );
 }
 
 function send(reply: Reply, method: string, response: ServerResponse): void {

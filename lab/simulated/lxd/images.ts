@@ -23,19 +23,30 @@ const imagesPost = z.object({
   properties: strings.nullish(),
   aliases: z.array(z.object({ name: z.string(), description: z.string().default("") })).nullish(),
 });
-const imagePut = z.object({ public: z.boolean().default(false), auto_update: z.boolean().default(false), properties: strings.nullish(), profiles: z.array(z.string()).nullish() });
+const imagePut = z.object({
+  public: z.boolean().default(false),
+  auto_update: z.boolean().default(false),
+  properties: strings.nullish(),
+  profiles: z.array(z.string()).nullish(),
+});
 const aliasPost = z.object({ name: z.string().default(""), description: z.string().default(""), target: z.string().default("") });
 
 /** Adds the endpoints of images. */
 export function addImages(router: Router): void {
   router.add("/1.0/images", {
-    GET: (request) => listed(request, imagesOf(request), (image) => urlOf(`/1.0/images/${image.fingerprint}`, image.project), toApi),
+    GET: (request) =>
+      listed(request, imagesOf(request), (image) => urlOf(`/1.0/images/${image.fingerprint}`, image.project), toApi),
     POST: (request) => (isUpload(request) ? upload(request) : copyRemote(request)),
   });
   router.add("/1.0/images/aliases", {
     GET: (request) => {
       const aliases = imagesOf(request).flatMap((image) => image.aliases.map((alias) => ({ image, alias })));
-      return listed(request, aliases, ({ image, alias }) => urlOf(`/1.0/images/aliases/${alias.name}`, image.project), ({ image, alias }) => aliasToApi(image, alias));
+      return listed(
+        request,
+        aliases,
+        ({ image, alias }) => urlOf(`/1.0/images/aliases/${alias.name}`, image.project),
+        ({ image, alias }) => aliasToApi(image, alias),
+      );
     },
     POST: createAlias,
   });
@@ -66,7 +77,12 @@ export function addImages(router: Router): void {
   router.add("/1.0/images/{fingerprint}/secret", {
     POST: (request) => {
       const image = imageOf(request);
-      return async(request.daemon.operate({ description: "Executing operation", metadata: { secret: randomBytes(32).toString("hex") }, project: image.project }, () => undefined));
+      return async(
+        request.daemon.operate(
+          { description: "Executing operation", metadata: { secret: randomBytes(32).toString("hex") }, project: image.project },
+          () => undefined,
+        ),
+      );
     },
   });
 }
@@ -166,11 +182,19 @@ function upload(request: ApiRequest): Reply {
       fingerprint,
       project,
       type: isVm ? "virtual-machine" : "container",
-      filename: /filename="?([^";]*)/.exec(metadata?.disposition ?? "")?.[1] ?? header("x-lxd-filename"),
+      filename: /filename="?([^";]*)/.exec(rootfs?.disposition ?? "")?.[1] ?? header("x-lxd-filename"),
       size: content.reduce((sum, part) => sum + part.length, 0),
       public: header("x-lxd-public") === "1" || header("x-lxd-public") === "true",
-      properties: { architecture: "x86_64", description: "Simulated image", os: "debian", ...Object.fromEntries(new URLSearchParams(header("x-lxd-properties"))) },
-      aliases: Object.keys(Object.fromEntries(new URLSearchParams(header("x-lxd-aliases")))).map((name) => ({ name, description: "" })),
+      properties: {
+        architecture: "x86_64",
+        description: "Simulated image",
+        os: "debian",
+        ...Object.fromEntries(new URLSearchParams(header("x-lxd-properties"))),
+      },
+      aliases: Object.keys(Object.fromEntries(new URLSearchParams(header("x-lxd-aliases")))).map((name) => ({
+        name,
+        description: "",
+      })),
     });
     running.metadata = { fingerprint, size: String(content.reduce((sum, part) => sum + part.length, 0)) };
   });
@@ -190,7 +214,11 @@ function formParts(body: Buffer, boundary: string): { name: string; disposition:
       break;
     }
     const disposition = /content-disposition:([^\r\n]*)/i.exec(body.subarray(start, headersEnd).toString())?.[1] ?? "";
-    parts.push({ name: /\bname="?([^";]+)/.exec(disposition)?.[1] ?? "", disposition, content: body.subarray(headersEnd + 4, next - 2) });
+    parts.push({
+      name: /\bname="?([^";]+)/.exec(disposition)?.[1] ?? "",
+      disposition,
+      content: body.subarray(headersEnd + 4, next - 2),
+    });
     at = next;
   }
   return parts;
@@ -241,12 +269,20 @@ function copyRemote(request: ApiRequest): Reply {
 
 function download(daemon: Daemon, project: string, type: InstanceType, source: Partial<z.output<typeof imageSource>>): Image {
   const { server = "", alias = "", fingerprint = "", protocol = "simplestreams" } = source;
-  const offered = daemon.surroundings.remoteImages.filter((image) => image.server.replace(/\/$/, "") === server.replace(/\/$/, ""));
+  const offered = daemon.surroundings.remoteImages.filter(
+    (image) => image.server.replace(/\/$/, "") === server.replace(/\/$/, ""),
+  );
   if (offered.length === 0) {
     const host = URL.canParse(server) ? new URL(server).host : server;
-    throw new LxdError(500, `Failed getting remote image info: Failed getting image: Get "${server}/streams/v1/index.json": Unable to connect to: ${host}:443`);
+    throw new LxdError(
+      500,
+      `Failed getting remote image info: Failed getting image: Get "${server}/streams/v1/index.json": Unable to connect to: ${host}:443`,
+    );
   }
-  const remote = offered.find((image) => image.type === type && (image.aliases.includes(alias) || (fingerprint !== "" && image.fingerprint.startsWith(fingerprint))));
+  const remote = offered.find(
+    (image) =>
+      image.type === type && (image.aliases.includes(alias) || (fingerprint !== "" && image.fingerprint.startsWith(fingerprint))),
+  );
   if (remote === undefined) {
     throw new LxdError(500, "Failed getting remote image info: Failed getting image: The requested image couldn't be found");
   }
@@ -267,17 +303,25 @@ function download(daemon: Daemon, project: string, type: InstanceType, source: P
 }
 
 /** The image that a new instance names: a local one, or one to be fetched when the work begins. */
-export function requireImage(daemon: Daemon, project: string, type: InstanceType, source: { alias: string; fingerprint: string; server: string; protocol: string; properties?: Config | null | undefined }): Image {
+export function requireImage(
+  daemon: Daemon,
+  project: string,
+  type: InstanceType,
+  source: { alias: string; fingerprint: string; server: string; protocol: string; properties?: Config | null | undefined },
+): Image {
   const { database } = daemon;
   const holder = database.holder(project, "images");
   if (source.server !== "") {
     return download(daemon, holder, type, source);
   }
   if (source.alias === "" && source.fingerprint === "" && source.properties == null) {
-    throw new LxdError(400, "Must specify one of alias, fingerprint or properties for init from image");
+    throw new LxdError(500, "Must specify one of alias, fingerprint or properties for init from image");
   }
   for (const image of database.images.values()) {
-    const named = source.fingerprint !== "" ? image.fingerprint.startsWith(source.fingerprint) : image.aliases.some((alias) => alias.name === source.alias);
+    const named =
+      source.fingerprint !== ""
+        ? image.fingerprint.startsWith(source.fingerprint)
+        : image.aliases.some((alias) => alias.name === source.alias);
     if (image.project === holder && named) {
       if (image.type !== type) {
         throw new LxdError(400, `Requested image's type '${image.type}' doesn't match instance type '${type}'`);
@@ -343,9 +387,12 @@ function changeImage(request: ApiRequest, replace: boolean): Reply {
 function deleteImage(request: ApiRequest): Reply {
   const { daemon } = request;
   const image = imageOf(request);
-  const operation = daemon.operate({ description: "Deleting image", project: image.project, resources: { images: [`/1.0/images/${image.fingerprint}`] } }, () => {
-    daemon.database.images.delete(keyOf(image.project, image.fingerprint));
-    daemon.event("image-deleted", `/1.0/images/${image.fingerprint}`, image.project);
-  });
+  const operation = daemon.operate(
+    { description: "Deleting image", project: image.project, resources: { images: [`/1.0/images/${image.fingerprint}`] } },
+    () => {
+      daemon.database.images.delete(keyOf(image.project, image.fingerprint));
+      daemon.event("image-deleted", `/1.0/images/${image.fingerprint}`, image.project);
+    },
+  );
   return async(operation);
 }

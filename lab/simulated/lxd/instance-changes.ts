@@ -1,8 +1,17 @@
 /** PUT and PATCH of an instance: what they replace, and what LXD refuses while it runs. */
 import { z } from "zod";
 import { keyOf, urlOf, type Config, type Database, type Devices, type Instance } from "./database";
-import { bytesOf, etagFields, expandedConfig, expandedDevices, fillHardwareAddresses, requireRootDisk, requireValidConfig, requireValidDevices } from "./instance-model";
-import { instanceOf, onMember } from "./instances";
+import {
+  bytesOf,
+  etagFields,
+  expandedConfig,
+  expandedDevices,
+  fillHardwareAddresses,
+  requireRootDisk,
+  requireValidConfig,
+  requireValidDevices,
+} from "./instance-model";
+import { instanceOf, onMember } from "./instance-requests";
 import { LxdError, requireEtag, sync, type Reply } from "./reply";
 import { decode, projectOf, type ApiRequest } from "./router";
 
@@ -74,7 +83,10 @@ function requireProfiles(database: Database, project: string, profiles: string[]
 }
 
 function apply(database: Database, instance: Instance, wanted: Wanted): void {
-  const next: Wanted = { ...wanted, config: Object.fromEntries(Object.entries(wanted.config).filter(([, value]) => value !== "")) };
+  const next: Wanted = {
+    ...wanted,
+    config: Object.fromEntries(Object.entries(wanted.config).filter(([, value]) => value !== "")),
+  };
   try {
     requireValidConfig(next.config, instance.type);
   } catch (error) {
@@ -120,7 +132,8 @@ function rootSize(devices: Devices): string {
 }
 
 function requireSamePool(before: Devices, after: Devices): void {
-  const poolOf = (devices: Devices) => Object.values(devices).find((device) => device["type"] === "disk" && device["path"] === "/")?.["pool"];
+  const poolOf = (devices: Devices) =>
+    Object.values(devices).find((device) => device["type"] === "disk" && device["path"] === "/")?.["pool"];
   if (poolOf(before) !== undefined && poolOf(before) !== poolOf(after)) {
     throw new LxdError(500, `Cannot update root disk device pool name to "${poolOf(after) ?? ""}"`);
   }

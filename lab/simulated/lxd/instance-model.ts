@@ -11,7 +11,8 @@ const keysOfContainers =
   /^(limits\.(cpu\.(allowance|priority)|memory\.(enforce|swap|swap\.priority)|processes|hugepages\..+|kernel\..+)|linux\.(kernel_modules|sysctl\..+)|migration\.incremental\.memory(\..+)?|nvidia\..+|raw\.(idmap|lxc|seccomp)|security\.(devlxd\.images|idmap\..+|nesting|privileged|protection\.shift|syscalls\..+))$/;
 const keysOfVirtualMachines =
   /^(limits\.memory\.hugepages|raw\.qemu|raw\.qemu\.conf|security\.(agent\.metrics|secureboot|csm|sev|sev\..+)|agent\.nic_config|boot\.mode)$/;
-const booleanKeys = /^(boot\.autostart|security\.(nesting|privileged|secureboot|devlxd|protection\..+|agent\.metrics)|migration\.stateful|limits\.memory\.swap|limits\.memory\.hugepages)$/;
+const booleanKeys =
+  /^(boot\.autostart|security\.(nesting|privileged|secureboot|devlxd|protection\..+|agent\.metrics)|migration\.stateful|limits\.memory\.swap|limits\.memory\.hugepages)$/;
 
 /** Refuses configuration that LXD refuses, with its words. Without a type, as in a profile, the keys of both are taken. */
 export function requireValidConfig(config: Config, type?: InstanceType): void {
@@ -23,7 +24,11 @@ export function requireValidConfig(config: Config, type?: InstanceType): void {
     if (!known) {
       throw new LxdError(400, `Unknown configuration key: ${key}`);
     }
-    if (value !== "" && booleanKeys.test(key) && !["true", "false", "1", "0", "yes", "no", "on", "off"].includes(value.toLowerCase())) {
+    if (
+      value !== "" &&
+      booleanKeys.test(key) &&
+      !["true", "false", "1", "0", "yes", "no", "on", "off"].includes(value.toLowerCase())
+    ) {
       throw new LxdError(400, `Invalid value for a boolean "${value}"`);
     }
     if (key === "limits.memory" && value !== "" && !/^\d+(\.\d+)?(%|([kMGTPE]i?)?B|)$/.test(value)) {
@@ -46,7 +51,20 @@ function requireYaml(key: string, value: string): void {
   }
 }
 
-const deviceTypes = ["none", "nic", "disk", "unix-char", "unix-block", "usb", "gpu", "infiniband", "proxy", "unix-hotplug", "tpm", "pci"];
+const deviceTypes = [
+  "none",
+  "nic",
+  "disk",
+  "unix-char",
+  "unix-block",
+  "usb",
+  "gpu",
+  "infiniband",
+  "proxy",
+  "unix-hotplug",
+  "tpm",
+  "pci",
+];
 
 /** Refuses devices that LXD refuses. In a profile only their form is looked at. */
 export function requireValidDevices(database: Database, devices: Devices, options: { instance: boolean }): void {
@@ -74,7 +92,12 @@ export function requireValidDevices(database: Database, devices: Devices, option
     if (type === "nic" && device["network"] !== undefined && !database.networks.has(device["network"])) {
       throw invalid(`Failed loading network "${device["network"]}": Network not found`);
     }
-    if (type === "nic" && device["ipv4.address"] !== undefined && device["nictype"] !== "routed" && !isIPv4(device["ipv4.address"])) {
+    if (
+      type === "nic" &&
+      device["ipv4.address"] !== undefined &&
+      device["nictype"] !== "routed" &&
+      !isIPv4(device["ipv4.address"])
+    ) {
       throw invalid(`Invalid value for device option "ipv4.address": Not an IPv4 address "${device["ipv4.address"]}"`);
     }
   }

@@ -7,7 +7,12 @@ import { addressOf, expandedConfig, expandedDevices, fillHardwareAddresses, stat
 import { LxdError } from "./reply";
 
 const networkConfig = z.object({
-  ethernets: z.record(z.string(), z.object({ addresses: z.array(z.string()).optional(), match: z.object({ macaddress: z.string() }).partial().optional() })).optional(),
+  ethernets: z
+    .record(
+      z.string(),
+      z.object({ addresses: z.array(z.string()).optional(), match: z.object({ macaddress: z.string() }).partial().optional() }),
+    )
+    .optional(),
 });
 
 /** Starts an instance: addresses and, for a virtual machine, the agent follow after the lab's delays. */
@@ -31,7 +36,8 @@ export function bootInstance(instance: Instance): void {
   delete instance.config["volatile.apply_template"];
   for (const [name, device] of Object.entries(devices)) {
     if (device["type"] === "nic") {
-      instance.config[`volatile.${name}.host_name`] = `${instance.type === "container" ? "veth" : "tap"}${Math.random().toString(16).slice(2, 10)}`;
+      instance.config[`volatile.${name}.host_name`] =
+        `${instance.type === "container" ? "veth" : "tap"}${Math.random().toString(16).slice(2, 10)}`;
     }
     delete instance.config[`volatile.${name}.apply_quota`];
   }
@@ -73,7 +79,10 @@ export function haltInstance(instance: Instance): void {
 /** Whether evacuation moves an instance instead of stopping it. */
 export function migratable(database: Database, instance: Instance): boolean {
   const devices = Object.values(expandedDevices(database, instance));
-  return expandedConfig(database, instance)["cluster.evacuate"] !== "stop" && !devices.some((device) => device["type"] === "gpu" || device["type"] === "pci");
+  return (
+    expandedConfig(database, instance)["cluster.evacuate"] !== "stop" &&
+    !devices.some((device) => device["type"] === "gpu" || device["type"] === "pci")
+  );
 }
 
 /** Whether commands and files reach the inside of an instance. */

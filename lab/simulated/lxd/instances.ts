@@ -3,12 +3,21 @@ import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { listed } from "./cluster";
 import { keyOf, urlOf, type Database, type Image, type Instance, type Member } from "./database";
-import type { Daemon } from "./daemon";
 import { requireImage } from "./images";
 import { changeInstance, mergeInstance } from "./instance-changes";
-import { etagFields, expandedDevices, fillHardwareAddresses, instanceToApi, requireInstanceName, requireRootDisk, requireValidConfig, requireValidDevices } from "./instance-model";
+import { instanceOf, onMember } from "./instance-requests";
+import {
+  etagFields,
+  expandedDevices,
+  fillHardwareAddresses,
+  instanceToApi,
+  requireInstanceName,
+  requireRootDisk,
+  requireValidConfig,
+  requireValidDevices,
+} from "./instance-model";
 import { bootInstance, haltInstance, stateToApi } from "./instance-state";
-import { LxdError, async, sync, type Reply } from "./reply";
+import { LxdError, sync, type Reply } from "./reply";
 import { decode, param, projectOf, recursionOf, type ApiRequest, type Router } from "./router";
 import { reach } from "./server";
 
@@ -34,14 +43,34 @@ const instancesPost = z.object({
     })
     .default({ type: "", alias: "", fingerprint: "", server: "", protocol: "" }),
 });
-const instancePost = z.object({ name: z.string().default(""), migration: z.boolean().default(false), live: z.boolean().optional(), pool: z.string().default("") });
-const statePut = z.object({ action: z.string().default(""), timeout: z.number().default(-1), force: z.boolean().default(false), stateful: z.boolean().default(false) });
-const snapshotPost = z.object({ name: z.string().default(""), stateful: z.boolean().default(false), expires_at: z.string().nullish() });
+const instancePost = z.object({
+  name: z.string().default(""),
+  migration: z.boolean().default(false),
+  live: z.boolean().optional(),
+  pool: z.string().default(""),
+});
+const statePut = z.object({
+  action: z.string().default(""),
+  timeout: z.number().default(-1),
+  force: z.boolean().default(false),
+  stateful: z.boolean().default(false),
+});
+const snapshotPost = z.object({
+  name: z.string().default(""),
+  stateful: z.boolean().default(false),
+  expires_at: z.string().nullish(),
+});
 
 /** Adds the endpoints of instances, without those that reach into the guest. */
 export function addInstances(router: Router): void {
   router.add("/1.0/instances", { GET: listInstances, POST: createInstance });
-  router.add("/1.0/instances/{name}", { GET: getInstance, PUT: changeInstance, PATCH: mergeInstance, POST: renameOrMove, DELETE: deleteInstance });
+  router.add("/1.0/instances/{name}", {
+    GET: getInstance,
+    PUT: changeInstance,
+    PATCH: mergeInstance,
+    POST: renameOrMove,
+    DELETE: deleteInstance,
+  });
   router.add("/1.0/instances/{name}/state", {
     GET: (request) => {
       const instance = instanceOf(request);
@@ -53,35 +82,16 @@ export function addInstances(router: Router): void {
   router.add("/1.0/instances/{name}/snapshots", {
     GET: (request) => {
       const instance = instanceOf(request);
-      return listed(request, instance.snapshots, (snapshot) => `/1.0/instances/${instance.name}/snapshots/${snapshot.name}`, (snapshot) => snapshotToApi(instance, snapshot));
+      return listed(
+        request,
+        instance.snapshots,
+        (snapshot) => `/1.0/instances/${instance.name}/snapshots/${snapshot.name}`,
+        (snapshot) => snapshotToApi(instance, snapshot),
+      );
     },
     POST: createSnapshot,
   });
   router.add("/1.0/instances/{name}/snapshots/{snapshot}", { DELETE: deleteSnapshot });
-}
-
-/** The instance that a path names, on a member that answers. */
-export function instanceOf(request: ApiRequest): Instance {
-  const instance = request.daemon.database.instance(projectOf(request), param(request, "name"));
-  reach(instance.member.daemon);
-  return instance;
-}
-
-/** An answer with an operation that runs on the instance's own member. */
-export function onMember(request: ApiRequest, instance: Pick<Instance, "member" | "project" | "name" | "type">, description: string, work: () => Promise<void> | void): Reply {
-  const { daemon } = instance.member;
-  const url = `/1.0/instances/${instance.name}`;
-  const operation = daemon.operate({ description, project: instance.project, resources: resourcesOf(instance.type, url) }, work);
-  return forwarded(request, daemon, async(operation), instance.project);
-}
-
-function resourcesOf(type: Instance["type"], url: string): Record<string, string[]> {
-  return type === "container" ? { containers: [url.replace("instances", "containers")], instances: [url] } : { instances: [url] };
-}
-
-/** A member that passes a request on adds the project to the operation's URL. */
-function forwarded(request: ApiRequest, owner: Daemon, reply: Reply, project: string): Reply {
-  return reply.kind === "async" && owner !== request.daemon ? { ...reply, forwardedProject: project } : reply;
 }
 
 function listInstances(request: ApiRequest): Reply {
@@ -90,7 +100,12 @@ function listInstances(request: ApiRequest): Reply {
   const project = projectOf(request);
   database.project(project);
   const instances = [...database.instances.values()].filter((instance) => all || instance.project === project);
-  return listed(request, instances, (instance) => urlOf(`/1.0/instances/${instance.name}`, instance.project), (instance) => toApi(request, instance));
+  return listed(
+    request,
+    instances,
+    (instance) => urlOf(`/1.0/instances/${instance.name}`, instance.project),
+    (instance) => toApi(request, instance),
+  );
 }
 
 function toApi(request: ApiRequest, instance: Instance): Record<string, unknown> {
@@ -141,7 +156,10 @@ function createInstance(request: ApiRequest): Reply {
   }
   requireInstanceName(name);
   if (type === "virtual-machine" && !member.daemon.host.virtualMachines) {
-    throw new LxdError(500, `Instance type "virtual-machine" is not supported on this server: KVM support is missing (no /dev/kvm)`);
+    throw new LxdError(
+      500,
+      `Instance type "virtual-machine" is not supported on this server: KVM support is missing (no /dev/kvm)`,
+    );
   }
   for (const profile of body.profiles ?? ["default"]) {
     if (!database.profiles.has(keyOf(database.holder(project, "profiles"), profile))) {
@@ -201,7 +219,10 @@ export function addInstance(database: Database, instance: Instance): void {
     requireValidDevices(database, expanded, { instance: true });
     requireRootDisk(expanded);
   } catch (error) {
-    throw new LxdError(500, `Failed creating instance record: Failed initialising instance: Invalid devices: ${error instanceof Error ? error.message : String(error)}`);
+    throw new LxdError(
+      500,
+      `Failed creating instance record: Failed initialising instance: Invalid devices: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
   instance.config["volatile.apply_template"] = "create";
   instance.config["volatile.uuid"] = randomUUID();
@@ -225,7 +246,12 @@ function withoutEmpty(values: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== ""));
 }
 
-function imageFor(request: ApiRequest, project: string, type: Instance["type"], source: z.output<typeof instancesPost>["source"]): Image | undefined {
+function imageFor(
+  request: ApiRequest,
+  project: string,
+  type: Instance["type"],
+  source: z.output<typeof instancesPost>["source"],
+): Image | undefined {
   if (source.type === "none") {
     return undefined;
   }
@@ -258,7 +284,10 @@ function place(request: ApiRequest): Member {
   const candidates = database
     .online()
     .filter((member) => !member.evacuated && (group === "" || member.groups.includes(group)))
-    .filter((member) => member.config["scheduler.instance"] !== "manual" && (group !== "" || member.config["scheduler.instance"] !== "group"))
+    .filter(
+      (member) =>
+        member.config["scheduler.instance"] !== "manual" && (group !== "" || member.config["scheduler.instance"] !== "group"),
+    )
     .sort((a, b) => (counts.get(a) ?? 0) - (counts.get(b) ?? 0));
   const member = database.clustered ? candidates[0] : database.members[0];
   if (member === undefined) {
@@ -293,7 +322,11 @@ function renameOrMove(request: ApiRequest): Reply {
     database.instances.delete(keyOf(instance.project, instance.name));
     instance.name = body.name;
     database.instances.set(keyOf(instance.project, instance.name), instance);
-    instance.member.daemon.event("instance-renamed", urlOf(`/1.0/instances/${instance.name}`, instance.project), instance.project);
+    instance.member.daemon.event(
+      "instance-renamed",
+      urlOf(`/1.0/instances/${instance.name}`, instance.project),
+      instance.project,
+    );
   });
 }
 
@@ -333,7 +366,11 @@ function deleteInstance(request: ApiRequest): Reply {
     }
     instance.status = "Stopped";
     database.instances.delete(keyOf(instance.project, instance.name));
-    instance.member.daemon.event("instance-deleted", urlOf(`/1.0/instances/${instance.name}`, instance.project), instance.project);
+    instance.member.daemon.event(
+      "instance-deleted",
+      urlOf(`/1.0/instances/${instance.name}`, instance.project),
+      instance.project,
+    );
   });
 }
 
@@ -361,7 +398,10 @@ function changeState(request: ApiRequest): Reply {
     const stopped = instance.status === "Stopped";
     if (body.action === "start") {
       if (!stopped) {
-        throw new LxdError(500, instance.type === "container" ? "The container is already running" : "The instance is already running");
+        throw new LxdError(
+          500,
+          instance.type === "container" ? "The container is already running" : "The instance is already running",
+        );
       }
       bootInstance(instance);
       daemon.event("instance-started", url, instance.project);
@@ -420,7 +460,11 @@ function createSnapshot(request: ApiRequest): Reply {
       devices: structuredClone(instance.devices),
       profiles: [...instance.profiles],
     });
-    instance.member.daemon.event("instance-snapshot-created", `/1.0/instances/${instance.name}/snapshots/${name}`, instance.project);
+    instance.member.daemon.event(
+      "instance-snapshot-created",
+      `/1.0/instances/${instance.name}/snapshots/${name}`,
+      instance.project,
+    );
   });
 }
 

@@ -19,14 +19,23 @@ const memberPut = z.object({
   groups: z.array(z.string()).nullish(),
 });
 const statePost = z.object({ action: z.string().default(""), mode: z.string().default("") });
-const groupPost = z.object({ name: z.string().default(""), description: z.string().default(""), members: z.array(z.string()).nullish() });
+const groupPost = z.object({
+  name: z.string().default(""),
+  description: z.string().default(""),
+  members: z.array(z.string()).nullish(),
+});
 
 /** Adds `/1.0/cluster/members` and `/1.0/cluster/groups`. */
 export function addMembers(router: Router): void {
   router.add("/1.0/cluster/members", {
     GET: (request) => {
       const database = requireClustered(request.daemon);
-      return listed(request, database.members, (member) => `/1.0/cluster/members/${member.name}`, (member) => toApi(database, member));
+      return listed(
+        request,
+        database.members,
+        (member) => `/1.0/cluster/members/${member.name}`,
+        (member) => toApi(database, member),
+      );
     },
     POST: (request) => makeToken(request, decode(request, memberPost).server_name),
   });
@@ -44,7 +53,12 @@ export function addMembers(router: Router): void {
   router.add("/1.0/cluster/groups", {
     GET: (request) => {
       const database = requireClustered(request.daemon);
-      return listed(request, [...database.groups.keys()], (name) => `/1.0/cluster/groups/${name}`, (name) => groupToApi(database, name));
+      return listed(
+        request,
+        [...database.groups.keys()],
+        (name) => `/1.0/cluster/groups/${name}`,
+        (name) => groupToApi(database, name),
+      );
     },
     POST: (request) => {
       const database = requireClustered(request.daemon);
@@ -89,12 +103,16 @@ function rolesOf(database: Database, member: Member): string[] {
 
 function toApi(database: Database, member: Member): Record<string, unknown> {
   const status = member.evacuated ? "Evacuated" : member.daemon.answers ? "Online" : "Offline";
-  const message = { Online: "Fully operational", Evacuated: "Unavailable due to maintenance", Offline: "No heartbeat for 21.5s (2026-01-01 00:00:00 +0000 UTC)" };
+  const message = {
+    Online: "Fully operational",
+    Evacuated: "Unavailable due to maintenance",
+    Offline: "No heartbeat for 21.5s (2026-01-01 00:00:00 +0000 UTC)",
+  };
   return {
     ...writable(database, member),
     server_name: member.name,
     url: `https://${member.address}`,
-    database: database.voters.includes(member),
+    database: true,
     status,
     message: message[status],
     architecture: "x86_64",
@@ -119,7 +137,7 @@ function changeMember(request: ApiRequest, replace: boolean): Reply {
   const config = { ...(replace ? {} : member.config), ...body.config };
   for (const [key, value] of Object.entries(config)) {
     if (key === "scheduler.instance" ? !["all", "group", "manual"].includes(value) : !key.startsWith("user.")) {
-      throw new LxdError(400, `Invalid cluster member configuration key "${key}"`);
+      throw new LxdError(500, `Invalid cluster configuration key "${key}"${key === "scheduler.instance" ? " value" : ""}`);
     }
   }
   if ((body.groups ?? []).length === 0) {
@@ -196,7 +214,12 @@ function deleteMember(request: ApiRequest): Reply {
 function requireEmpty(database: Database, member: Member, instances: Instance[]): void {
   const used: [string, string[]][] = [
     [member.daemon.behaviour.version === "5.0.2" ? "containers" : "instances", instances.map((instance) => instance.name)],
-    ["custom volumes", [...database.pools.values()].flatMap((pool) => pool.customVolumes.filter((volume) => volume.member === member).map((volume) => volume.name))],
+    [
+      "custom volumes",
+      [...database.pools.values()].flatMap((pool) =>
+        pool.customVolumes.filter((volume) => volume.member === member).map((volume) => volume.name),
+      ),
+    ],
   ];
   for (const [what, names] of used) {
     if (names.length > 0) {
@@ -290,7 +313,11 @@ function groupToApi(database: Database, name: string): Record<string, unknown> {
   if (group === undefined) {
     throw new LxdError(404, "Cluster group not found");
   }
-  return { name, description: group.description, members: database.members.filter((member) => member.groups.includes(name)).map((member) => member.name) };
+  return {
+    name,
+    description: group.description,
+    members: database.members.filter((member) => member.groups.includes(name)).map((member) => member.name).sort(),
+  };
 }
 
 function setGroupMembers(database: Database, group: string, names: string[]): void {

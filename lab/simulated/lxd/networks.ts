@@ -1,19 +1,25 @@
 /** `/1.0/networks`: managed ones, and the host's own interfaces as LXD lists them. */
 import { randomInt } from "node:crypto";
+import { isIPv4 } from "node:net";
 import { z } from "zod";
 import { listed } from "./cluster";
 import { urlOf, type Config, type Database, type Instance, type Network } from "./database";
-import { expandedDevices, hardwareAddress } from "./instance-model";
+import { expandedDevices } from "./instance-model";
 import { LxdError, requireEtag, sync, type Reply } from "./reply";
 import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
-import { changedConfig, create, define, inBackground, removeFromMember, shownConfig, type Kind } from "./storage-and-networks";
+import { changedConfig, create, define, inBackground, orNull, removeFromMember, shownConfig, sortedByName, type Kind } from "./storage-and-networks";
 
 const types = ["bridge", "macvlan", "sriov", "physical", "ovn"];
 const networkKeys =
   /^(bridge\.(driver|external_interfaces|hwaddr|mtu|mode)|ipv[46]\.(address|nat|nat\.order|nat\.address|dhcp|dhcp\.ranges|dhcp\.expiry|dhcp\.gateway|dhcp\.stateful|firewall|gateway|ovn\.ranges|routes|routes\.anycast|routing)|dns\..+|fan\..+|tunnel\..+|maas\..+|parent|vlan|gvrp|mtu|ovn\..+|network|security\.acls.*|bgp\..+|raw\.dnsmasq|user\..+|volatile\..+)$/;
 
 const config = z.record(z.string(), z.string()).nullish();
-const networkPost = z.object({ name: z.string().default(""), type: z.string().default(""), description: z.string().default(""), config });
+const networkPost = z.object({
+  name: z.string().default(""),
+  type: z.string().default(""),
+  description: z.string().default(""),
+  config,
+});
 const networkPut = z.object({ description: z.string().default(""), config });
 
 const kind: Kind<Network> = {
@@ -50,7 +56,6 @@ function completeNetwork(network: Network): void {
   if (network.type !== "bridge") {
     return;
   }
-  values["volatile.bridge.hwaddr"] ??= hardwareAddress();
   for (const family of ["ipv4", "ipv6"]) {
     const key = `${family}.address`;
     if ((values[key] ?? "auto") === "auto") {
@@ -70,10 +75,13 @@ function createNetwork(request: ApiRequest): Reply {
   }
   const type = body.type === "" ? "bridge" : body.type;
   if (!types.includes(type)) {
-    throw new LxdError(400, `Unrecognised network type "${type}"`);
+    throw new LxdError(400, "Unknown driver");
   }
   if (body.name.length > 15 || /[/\s]/.test(body.name)) {
-    throw new LxdError(400, body.name.length > 15 ? "Name must be between 2 and 15 characters long" : "Name contains invalid character");
+    throw new LxdError(
+      400,
+      body.name.length > 15 ? "Network interface is too long (maximum 15 characters)" : "Network interface contains invalid characters",
+    );
   }
   const network: Network = {
     name: body.name,
@@ -95,12 +103,17 @@ function createNetwork(request: ApiRequest): Reply {
 function requireValid(name: string, values: Config): void {
   for (const [key, value] of Object.entries(values)) {
     if (!networkKeys.test(key)) {
-      throw new LxdError(400, `Invalid option for network "${name}" option "${key}"`);
+      throw new LxdError(500, `Invalid option for network "${name}" option "${key}"`);
     }
-    if (key === "ipv4.address" && !["auto", "none"].includes(value) && !/^\d+\.\d+\.\d+\.\d+\/\d+$/.test(value)) {
-      throw new LxdError(400, `Invalid value for network "${name}" option "ipv4.address": invalid CIDR address: ${value}`);
+    if (key === "ipv4.address" && !["auto", "none"].includes(value) && !isCidr(value)) {
+      throw new LxdError(500, `Invalid value for network "${name}" option "ipv4.address": invalid CIDR address: ${value}`);
     }
   }
+}
+
+function isCidr(text: string): boolean {
+  const [address = "", prefix = ""] = text.split("/");
+  return isIPv4(address) && /^\d+$/.test(prefix) && Number(prefix) <= 32;
 }
 
 function changeNetwork(request: ApiRequest, replace: boolean): Reply {
@@ -123,7 +136,10 @@ function changeNetwork(request: ApiRequest, replace: boolean): Reply {
 
 function deleteNetwork(request: ApiRequest): Reply {
   const { database } = request.daemon;
-  const network = managed(request);
+  const network = database.networks.get(param(request, "name"));
+  if (network === undefined) {
+    throw new LxdError(404, "Failed loading network: Network not found");
+  }
   if (usedBy(database, network).length > 0) {
     throw new LxdError(400, "The network is currently in use");
   }
@@ -153,7 +169,7 @@ function toApi(request: ApiRequest, network: Network): Record<string, unknown> {
     config: shownConfig(request, network),
     status: network.status,
     locations: [...network.nodes.keys()].map((member) => (database.clustered ? member.name : "none")),
-    used_by: usedBy(database, network),
+    used_by: orNull(usedBy(database, network)),
   };
 }
 
@@ -170,13 +186,18 @@ function unmanaged(request: ApiRequest): Record<string, unknown>[] {
       config: {},
       status: "",
       locations: null,
-      used_by: [],
+      used_by: null,
     }));
 }
 
 function listNetworks(request: ApiRequest): Reply {
-  const own = [...request.daemon.database.networks.values()].map((network) => toApi(request, network));
-  return listed(request, [...own, ...unmanaged(request)], (network) => `/1.0/networks/${String(network["name"])}`, (network) => network);
+  const own = sortedByName(request.daemon.database.networks.values()).map((network) => toApi(request, network));
+  return listed(
+    request,
+    [...own, ...unmanaged(request)],
+    (network) => `/1.0/networks/${String(network["name"])}`,
+    (network) => network,
+  );
 }
 
 function getNetwork(request: ApiRequest): Reply {
@@ -206,7 +227,9 @@ function attached(database: Database, network: Network): { instance: Instance; d
 
 function usedBy(database: Database, network: Network): string[] {
   const instances = new Set(attached(database, network).map(({ instance }) => instance));
-  const profiles = [...database.profiles.values()].filter((profile) => Object.values(profile.devices).some((device) => usesNetwork(device, network)));
+  const profiles = [...database.profiles.values()].filter((profile) =>
+    Object.values(profile.devices).some((device) => usesNetwork(device, network)),
+  );
   return [
     ...[...instances].map((instance) => urlOf(`/1.0/instances/${instance.name}`, instance.project)),
     ...profiles.map((profile) => urlOf(`/1.0/profiles/${profile.name}`, profile.project)),
@@ -219,10 +242,6 @@ function getState(request: ApiRequest): Reply {
   if (found === undefined) {
     throw new LxdError(404, "Network not found");
   }
-  const { database, member } = request.daemon;
-  const network = database.networks.get(name);
-  // A bridge without a port has no carrier: that is how an unused one looks, and no fault.
-  const up = network === undefined || attached(database, network).some(({ instance }) => instance.member === member && instance.status === "Running");
   return sync({
     addresses: found.addresses.map((address) => ({
       family: address.includes(":") ? "inet6" : "inet",
@@ -233,7 +252,7 @@ function getState(request: ApiRequest): Reply {
     counters: { bytes_received: 0, bytes_sent: 0, packets_received: 0, packets_sent: 0 },
     hwaddr: found.hwaddr,
     mtu: found.type === "loopback" ? 65536 : 1500,
-    state: up ? "up" : "down",
+    state: "up",
     type: found.type === "loopback" ? "loopback" : "broadcast",
     bond: null,
     bridge: null,

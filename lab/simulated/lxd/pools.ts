@@ -6,16 +6,26 @@ import { expandedDevices } from "./instance-model";
 import { LxdError, created, requireEtag, sync, type Reply } from "./reply";
 import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
 import { targetDaemon } from "./server";
-import { changedConfig, create, define, inBackground, removeFromMember, shownConfig, type Kind } from "./storage-and-networks";
+import { changedConfig, create, define, inBackground, orNull, removeFromMember, shownConfig, sortedByName, type Kind } from "./storage-and-networks";
 
 const drivers = ["dir", "btrfs", "lvm", "zfs", "ceph"];
 const poolKeys =
   /^(source|size|rsync\..+|volume\..+|user\..+|volatile\..+|btrfs\.mount_options|zfs\.(pool_name|clone_copy|export)|lvm\.(thinpool_name|thinpool_metadata_size|use_thinpool|vg_name|vg\.force_reuse)|ceph\..+)$/;
 
 const config = z.record(z.string(), z.string()).nullish();
-const poolPost = z.object({ name: z.string().default(""), driver: z.string().default(""), description: z.string().default(""), config });
+const poolPost = z.object({
+  name: z.string().default(""),
+  driver: z.string().default(""),
+  description: z.string().default(""),
+  config,
+});
 const poolPut = z.object({ description: z.string().default(""), config });
-const volumePost = z.object({ name: z.string(), description: z.string().default(""), content_type: z.string().default("filesystem"), config });
+const volumePost = z.object({
+  name: z.string(),
+  description: z.string().default(""),
+  content_type: z.string().default("filesystem"),
+  config,
+});
 
 const kind: Kind<StoragePool> = {
   noun: "storage pool",
@@ -28,7 +38,7 @@ const kind: Kind<StoragePool> = {
 /** Adds the endpoints of storage pools. */
 export function addPools(router: Router): void {
   router.add("/1.0/storage-pools", {
-    GET: (request) => listed(request, [...request.daemon.database.pools.values()], kind.url, (pool) => toApi(request, pool)),
+    GET: (request) => listed(request, sortedByName(request.daemon.database.pools.values()), kind.url, (pool) => toApi(request, pool)),
     POST: createPool,
   });
   router.add("/1.0/storage-pools/{name}", {
@@ -73,7 +83,7 @@ function createPool(request: ApiRequest): Reply {
     throw new LxdError(400, "No driver provided");
   }
   if (!drivers.includes(body.driver)) {
-    throw new LxdError(400, `Invalid storage pool driver: ${body.driver}`);
+    throw new LxdError(500, "Unknown driver");
   }
   const pool: StoragePool = {
     name: body.name,
@@ -92,7 +102,7 @@ function createPool(request: ApiRequest): Reply {
 function requireKnownKeys(pool: StoragePool): void {
   const unknown = Object.keys(pool.config).find((key) => !poolKeys.test(key));
   if (unknown !== undefined) {
-    throw new LxdError(400, `Invalid option for storage pool "${pool.name}" option "${unknown}"`);
+    throw new LxdError(500, `Invalid option "${unknown}"`);
   }
 }
 
@@ -109,7 +119,7 @@ function changePool(request: ApiRequest, replace: boolean): Reply {
   requireKnownKeys({ ...pool, config: body.config ?? {} });
   const change = changedConfig(request, pool, body.config ?? {}, replace);
   if (change.target === undefined && pool.status !== "Created") {
-    throw new LxdError(500, "Cannot update storage pool global config when not in created state");
+    throw new LxdError(400, "Cannot update storage pool global config when not in created state");
   }
   if (change.target === undefined && request.daemon.database.clustered) {
     request.daemon.database.requireAllOnline();
@@ -119,6 +129,7 @@ function changePool(request: ApiRequest, replace: boolean): Reply {
       pool.config = change.config;
       pool.description = body.description;
     } else {
+      pool.config = change.common ?? pool.config;
       pool.nodes.set(change.target, { config: change.config, status: pool.nodes.get(change.target)?.status ?? "Pending" });
     }
     request.daemon.event("storage-pool-updated", kind.url(pool));
@@ -153,19 +164,26 @@ function toApi(request: ApiRequest, pool: StoragePool): Record<string, unknown> 
     config: shownConfig(request, pool),
     status: target === "" ? pool.status : (pool.nodes.get(database.member(target))?.status ?? "Pending"),
     locations: [...pool.nodes.keys()].map((member) => member.name),
-    used_by: usedBy(database, pool),
+    used_by: orNull(usedBy(database, pool)),
   };
 }
 
 function usedBy(database: Database, pool: StoragePool): string[] {
   const urls: string[] = [];
   for (const image of database.images.values()) {
-    if (image.cached || [...database.instances.values()].some((each) => each.config["volatile.base_image"] === image.fingerprint)) {
+    if (
+      image.cached ||
+      [...database.instances.values()].some((each) => each.config["volatile.base_image"] === image.fingerprint)
+    ) {
       urls.push(urlOf(`/1.0/images/${image.fingerprint}`, image.project));
     }
   }
   for (const instance of database.instances.values()) {
-    if (Object.values(expandedDevices(database, instance)).some((device) => device["type"] === "disk" && device["pool"] === pool.name)) {
+    if (
+      Object.values(expandedDevices(database, instance)).some(
+        (device) => device["type"] === "disk" && device["pool"] === pool.name,
+      )
+    ) {
       urls.push(urlOf(`/1.0/instances/${instance.name}`, instance.project));
     }
   }
@@ -185,12 +203,30 @@ function listVolumes(request: ApiRequest): Reply {
   const pool = poolOf(request);
   const custom = pool.customVolumes
     .filter((volume) => volume.project === database.holder(projectOf(request), "storage.volumes"))
-    .map((volume) => ({ type: "custom", name: volume.name, location: volume.member.name, description: volume.description, config: volume.config, content_type: volume.contentType }));
+    .map((volume) => ({
+      type: "custom",
+      name: volume.name,
+      location: volume.member.name,
+      description: volume.description,
+      config: volume.config,
+      content_type: volume.contentType,
+    }));
   const instances = request.path.endsWith("/custom")
     ? []
     : [...database.instances.values()]
-        .filter((instance) => Object.values(expandedDevices(database, instance)).some((device) => device["path"] === "/" && device["pool"] === pool.name))
-        .map((instance) => ({ type: instance.type, name: instance.name, location: instance.member.name, description: "", config: {}, content_type: instance.type === "container" ? "filesystem" : "block" }));
+        .filter((instance) =>
+          Object.values(expandedDevices(database, instance)).some(
+            (device) => device["path"] === "/" && device["pool"] === pool.name,
+          ),
+        )
+        .map((instance) => ({
+          type: instance.type,
+          name: instance.name,
+          location: instance.member.name,
+          description: "",
+          config: {},
+          content_type: instance.type === "container" ? "filesystem" : "block",
+        }));
   return listed(
     request,
     [...custom, ...instances],

@@ -8,7 +8,11 @@ import { LxdError, async, created, requireEtag, sync, type Reply } from "./reply
 import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
 
 const strings = z.record(z.string(), z.string());
-const profilePut = z.object({ description: z.string().default(""), config: strings.nullish(), devices: z.record(z.string(), strings).nullish() });
+const profilePut = z.object({
+  description: z.string().default(""),
+  config: strings.nullish(),
+  devices: z.record(z.string(), strings).nullish(),
+});
 const profilePost = profilePut.extend({ name: z.string().default("") });
 const nameOnly = z.object({ name: z.string().default("") });
 const projectPost = z.object({ name: z.string().default(""), description: z.string().default(""), config: strings.nullish() });
@@ -36,7 +40,12 @@ export function addProfiles(router: Router): void {
   });
   router.add("/1.0/projects", {
     GET: ({ daemon, ...request }) =>
-      listed({ daemon, ...request }, [...daemon.database.projects.values()], (project) => `/1.0/projects/${project.name}`, (project) => ({ ...project, used_by: [] })),
+      listed(
+        { daemon, ...request },
+        [...daemon.database.projects.values()],
+        (project) => `/1.0/projects/${project.name}`,
+        (project) => ({ ...project, used_by: [] }),
+      ),
     POST: createProject,
   });
   router.add("/1.0/projects/{name}", {
@@ -98,7 +107,13 @@ function createProfile(request: ApiRequest): Reply {
   if (database.profiles.has(keyOf(project, body.name))) {
     throw new LxdError(500, `Error inserting "${body.name}" into database: The profile already exists`);
   }
-  const profile: Profile = { name: body.name, project, description: body.description, config: body.config ?? {}, devices: body.devices ?? {} };
+  const profile: Profile = {
+    name: body.name,
+    project,
+    description: body.description,
+    config: body.config ?? {},
+    devices: body.devices ?? {},
+  };
   database.profiles.set(keyOf(project, body.name), profile);
   request.daemon.event("profile-created", urlOfProfile(profile), project);
   return created(`/1.0/profiles/${body.name}`);
@@ -112,7 +127,10 @@ function changeProfile(request: ApiRequest, replace: boolean): Reply {
   requireValid(database, body);
   const change = () => {
     const users = usersOf(database, profile);
-    const before = users.map((instance) => ({ config: expandedConfig(database, instance), devices: expandedDevices(database, instance) }));
+    const before = users.map((instance) => ({
+      config: expandedConfig(database, instance),
+      devices: expandedDevices(database, instance),
+    }));
     const rootBefore = rootPool(profile);
     const old = { ...profile };
     profile.config = withoutEmpty({ ...(replace ? {} : profile.config), ...body.config });
@@ -134,7 +152,9 @@ function changeProfile(request: ApiRequest, replace: boolean): Reply {
       try {
         applyProfile(database, instance, was);
       } catch (error) {
-        failures.push(` - Project: ${instance.project}, Instance: ${instance.name}: ${error instanceof Error ? error.message : String(error)}`);
+        failures.push(
+          ` - Project: ${instance.project}, Instance: ${instance.name}: ${error instanceof Error ? error.message : String(error)}`,
+        );
       }
     }
     if (failures.length > 0) {
@@ -199,11 +219,22 @@ function createProject(request: ApiRequest): Reply {
   if (database.projects.has(body.name)) {
     throw new LxdError(409, `Project "${body.name}" already exists`);
   }
-  const features = { "features.images": "true", "features.profiles": "true", "features.storage.volumes": "true", "features.storage.buckets": "true" };
+  const features = {
+    "features.images": "true",
+    "features.profiles": "true",
+    "features.storage.volumes": "true",
+    "features.storage.buckets": "true",
+  };
   database.projects.set(body.name, { name: body.name, description: body.description, config: { ...features, ...body.config } });
   if (database.holder(body.name, "profiles") === body.name) {
     const description = `Default LXD profile for project ${body.name}`;
-    database.profiles.set(keyOf(body.name, "default"), { name: "default", project: body.name, description, config: {}, devices: {} });
+    database.profiles.set(keyOf(body.name, "default"), {
+      name: "default",
+      project: body.name,
+      description,
+      config: {},
+      devices: {},
+    });
   }
   request.daemon.event("project-created", `/1.0/projects/${body.name}`, body.name);
   return created(`/1.0/projects/${body.name}`);

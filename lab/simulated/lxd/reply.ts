@@ -16,7 +16,7 @@ export class LxdError extends Error {
 export type Reply =
   | { kind: "sync"; metadata: unknown; etag?: string; location?: string }
   | { kind: "async"; operation: Operation; forwardedProject?: string }
-  | { kind: "error"; code: number; error: string; /** HTTP status where it differs from the code. */ httpStatus?: number }
+  | { kind: "error"; code: number; error: string /** HTTP status where it differs from the code. */; httpStatus?: number }
   | { kind: "raw"; body: Buffer; headers: Record<string, string>; status?: number };
 
 /** A plain success. `etagOf` is hashed into the ETag header. */
@@ -26,7 +26,7 @@ export function sync(metadata: unknown = {}, etagOf?: unknown): Reply {
 
 /** Success of a creation: 201 and a Location. */
 export function created(location: string): Reply {
-  return { kind: "sync", metadata: {}, location };
+  return { kind: "sync", metadata: null, location };
 }
 
 /** An operation to wait for. */
@@ -52,7 +52,11 @@ export function requireEtag(ifMatch: string | undefined, value: unknown): void {
 }
 
 /** LXD's JSON for a reply. */
-export function envelope(reply: Exclude<Reply, { kind: "raw" }>): { status: number; headers: Record<string, string>; body: string } {
+export function envelope(reply: Exclude<Reply, { kind: "raw" }>): {
+  status: number;
+  headers: Record<string, string>;
+  body: string;
+} {
   const headers: Record<string, string> = { "content-type": "application/json" };
   if (reply.kind === "sync") {
     if (reply.etag !== undefined) {

@@ -89,23 +89,30 @@ export function recursionOf(request: ApiRequest): number {
   return Number.parseInt(request.query.get("recursion") ?? "0", 10) || 0;
 }
 
-/** Decodes a JSON body as Go would: unknown fields are ignored, wrong types are refused with Go's words. */
+/**
+ * Decodes a JSON body as Go would: unknown fields are ignored, wrong types are refused with Go's words, in which the schema's
+ * description stands for the name of the Go type.
+ */
 export function decode<Schema extends z.ZodType>(request: ApiRequest, schema: Schema): z.output<Schema> {
   let json: unknown;
   try {
     json = JSON.parse(request.body.toString() || "null");
   } catch {
-    throw new LxdError(400, request.body.length === 0 ? "EOF" : "invalid character in JSON body");
+    throw new LxdError(400, "invalid character in JSON body");
   }
   if (json === null) {
     throw new LxdError(400, "EOF");
   }
   const parsed = schema.safeParse(json);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    const path = issue?.path.join(".") ?? "";
-    const found = issue?.path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], json);
-    throw new LxdError(400, `json: cannot unmarshal ${goType(found)} into Go struct field .${path}`);
+    const [issue] = parsed.error.issues;
+    const path = issue?.path ?? [];
+    const found = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], json);
+    const wanted = issue?.code === "invalid_type" && ["string", "boolean", "number"].includes(issue.expected) ? issue.expected : "struct";
+    throw new LxdError(
+      400,
+      `json: cannot unmarshal ${goType(found)} into Go struct field ${schema.description ?? ""}.${String(path[0] ?? "")} of type ${wanted}`,
+    );
   }
   return parsed.data;
 }

@@ -1,6 +1,6 @@
 /** The server object, readiness, resources, the database behind `/internal/sql`, operations, and the trust store. */
 import { z } from "zod";
-import type { Config } from "./database";
+import type { Config, Member } from "./database";
 import type { Daemon } from "./daemon";
 import type { Operation } from "./operations";
 import { LxdError, etag, requireEtag, sync, type Reply } from "./reply";
@@ -29,7 +29,11 @@ export function addServer(router: Router): void {
   router.add("/internal/ready", { GET: ready });
   router.add("/internal/shutdown", { PUT: shutdown });
   router.add("/internal/sql", { POST: sql });
-  router.add("/1.0", { GET: getServer, PUT: (request) => changeServer(request, true), PATCH: (request) => changeServer(request, false) });
+  router.add("/1.0", {
+    GET: getServer,
+    PUT: (request) => changeServer(request, true),
+    PATCH: (request) => changeServer(request, false),
+  });
   router.add("/1.0/resources", { GET: (request) => sync(resourcesOf(targetDaemon(request))) });
   router.add("/1.0/operations", { GET: listOperations });
   router.add("/1.0/operations/{id}", { GET: getOperation, DELETE: cancelOperation });
@@ -44,9 +48,6 @@ export function targetDaemon(request: ApiRequest): Daemon {
   const target = request.query.get("target");
   if (target === null || target === "") {
     return request.daemon;
-  }
-  if (!request.daemon.database.clustered) {
-    throw new LxdError(400, "Target only allowed when clustered");
   }
   return reach(request.daemon.database.member(target).daemon);
 }
@@ -85,13 +86,21 @@ function sql(request: ApiRequest): Reply {
   const table = /\bFROM\s+(\w+)/i.exec(query)?.[1];
   const { members, pendingMembers, clustered } = request.daemon.database;
   if (database === "global" && table === "nodes") {
-    const rows = members.map((member, index) => [index + 1, member.name, clustered ? member.address : "0.0.0.0", member.evacuated ? 2 : 0]);
+    const rows = members.map((member, index) => [
+      index + 1,
+      member.name,
+      clustered ? member.address : "0.0.0.0",
+      member.evacuated ? 2 : 0,
+    ]);
     const pending = pendingMembers.map(({ id, name, address }) => [id, name, address, 1]);
-    return sync({ results: [{ type: "select", columns: ["id", "name", "address", "state"], rows: [...rows, ...pending], rows_affected: 0 }] });
+    return sync({
+      Results: [{ type: "select", columns: ["id", "name", "address", "state"], rows: [...rows, ...pending], rows_affected: 0 }],
+    });
   }
   if (database === "local" && table === "raft_nodes") {
-    const rows = clustered ? members.map((member, index) => [index + 1, member.address, 0, member.name]) : [];
-    return sync({ results: [{ type: "select", columns: ["id", "address", "role", "name"], rows, rows_affected: 0 }] });
+    const role = (member: Member) => (request.daemon.database.voters.includes(member) ? 0 : 1);
+    const rows = clustered ? members.map((member, index) => [index + 1, member.address, role(member), member.name]) : [];
+    return sync({ Results: [{ type: "select", columns: ["id", "address", "role", "name"], rows, rows_affected: 0 }] });
   }
   throw new LxdError(500, `no such table: ${table ?? ""}`);
 }
@@ -111,7 +120,8 @@ function getServer(request: ApiRequest): Reply {
     public: false,
     auth_methods: ["tls"],
     environment: {
-      addresses: address === "" ? [] : [address.startsWith(":") || address.startsWith("[::]") ? `${host.lanAddress}:8443` : address],
+      addresses:
+        address === "" ? [] : [address.startsWith(":") || address.startsWith("[::]") ? `${host.lanAddress}:8443` : address],
       architectures: ["x86_64", "i686"],
       certificate: certificate.pem,
       certificate_fingerprint: certificate.fingerprint,
@@ -120,7 +130,12 @@ function getServer(request: ApiRequest): Reply {
       firewall: "nftables",
       kernel: "Linux",
       kernel_architecture: "x86_64",
-      kernel_features: { idmapped_mounts: "true", netnsid_getifaddrs: "true", seccomp_listener: "true", uevent_injection: "true" },
+      kernel_features: {
+        idmapped_mounts: "true",
+        netnsid_getifaddrs: "true",
+        seccomp_listener: "true",
+        uevent_injection: "true",
+      },
       kernel_version: "6.1.0-48-amd64",
       lxc_features: { cgroup2: "true", devpts_fd: "true", pidfd: "true", seccomp_notify: "true" },
       os_name: "Debian GNU/Linux",
@@ -134,7 +149,11 @@ function getServer(request: ApiRequest): Reply {
       server_version: behaviour.version,
       storage: [...new Set([...database.pools.values()].map((pool) => pool.driver))].join(" | "),
       storage_version: "",
-      storage_supported_drivers: ["dir", "btrfs", "lvm", "zfs", "ceph"].map((Name) => ({ Name, Version: "1", Remote: Name === "ceph" })),
+      storage_supported_drivers: ["dir", "btrfs", "lvm", "zfs", "ceph"].map((Name) => ({
+        Name,
+        Version: "1",
+        Remote: Name === "ceph",
+      })),
     },
   };
   return sync(metadata, config);
@@ -210,7 +229,19 @@ function resourcesOf({ host }: Daemon): unknown {
     storage: { disks: [], total: 0 },
     usb: { devices: [], total: 0 },
     pci: { devices: [], total: 0 },
-    system: { uuid: "", vendor: "", product: "", family: "", version: "", sku: "", serial: "", type: "physical", firmware: null, chassis: null, motherboard: null },
+    system: {
+      uuid: "",
+      vendor: "",
+      product: "",
+      family: "",
+      version: "",
+      sku: "",
+      serial: "",
+      type: "physical",
+      firmware: null,
+      chassis: null,
+      motherboard: null,
+    },
   };
 }
 

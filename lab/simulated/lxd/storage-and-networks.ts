@@ -31,20 +31,20 @@ export interface Kind<Item extends ClusterObject> {
 export function define<Item extends ClusterObject>(request: ApiRequest, kind: Kind<Item>, item: Item, target: string): Reply {
   const { daemon } = request;
   const { database } = daemon;
-  if (!database.clustered) {
-    throw new LxdError(400, "Target only allowed when clustered");
-  }
   const member = database.member(target);
   const foreign = Object.keys(item.config).find((key) => !memberKeysOf(item).includes(key));
   if (foreign !== undefined) {
-    throw new LxdError(400, `Config key "${foreign}" may not be used as member-specific key`);
+    throw new LxdError(500, `Config key "${foreign}" may not be used as member-specific key`);
   }
   const existing = kind.collection(database).get(item.name);
-  if (existing?.nodes.has(member) === true) {
-    throw new LxdError(400, `The ${kind.noun} already defined on member "${target}"`.replace("network already", "network is already"));
-  }
   if (existing !== undefined && existing.status !== "Pending") {
-    throw new LxdError(400, `${kind.noun === "network" ? "Network" : "Storage pool"} is not in pending state`);
+    throw new LxdError(500, `${kind.noun === "network" ? "Network" : "Storage pool"} is not in pending state`);
+  }
+  if (existing?.nodes.has(member) === true) {
+    throw new LxdError(
+      400,
+      `The ${kind.noun} already defined on member "${target}"`.replace("network already", "network is already"),
+    );
   }
   if (existing !== undefined && isPool(existing) && isPool(item) && existing.driver !== item.driver) {
     throw new LxdError(400, "Storage pool already exists with a different driver");
@@ -62,7 +62,9 @@ export function create<Item extends ClusterObject>(request: ApiRequest, kind: Ki
   const existing = kind.collection(database).get(item.name);
   if (database.members.length === 1 && existing?.status !== "Pending" && existing?.status !== "Errored") {
     if (existing !== undefined) {
-      throw new LxdError(kind.noun === "network" ? 400 : 409, `The ${kind.noun} already exists`);
+      throw kind.noun === "network"
+        ? new LxdError(400, "The network already exists")
+        : new LxdError(409, "The storage pool already exists: The record already exists");
     }
     return inBackground(request, kind, item, `Creating ${kind.noun}`, () => {
       const config = pick(item.config, (key) => memberKeysOf(item).includes(key));
@@ -78,7 +80,12 @@ export function create<Item extends ClusterObject>(request: ApiRequest, kind: Ki
   return inBackground(request, kind, item, `Creating ${kind.noun}`, () => createEverywhere(request.daemon, kind, item, existing));
 }
 
-function requireCreatable<Item extends ClusterObject>(kind: Kind<Item>, database: Database, item: Item, existing: Item | undefined): void {
+function requireCreatable<Item extends ClusterObject>(
+  kind: Kind<Item>,
+  database: Database,
+  item: Item,
+  existing: Item | undefined,
+): void {
   const own = Object.keys(item.config).find((key) => memberKeysOf(item).includes(key));
   if (own !== undefined) {
     throw new LxdError(500, `Config key "${own}" is cluster member specific`);
@@ -99,7 +106,12 @@ function requireCreatable<Item extends ClusterObject>(kind: Kind<Item>, database
   }
 }
 
-function createEverywhere<Item extends ClusterObject>(daemon: Daemon, kind: Kind<Item>, item: Item, existing: Item | undefined): void {
+function createEverywhere<Item extends ClusterObject>(
+  daemon: Daemon,
+  kind: Kind<Item>,
+  item: Item,
+  existing: Item | undefined,
+): void {
   if (existing === undefined) {
     return;
   }
@@ -115,11 +127,23 @@ function createEverywhere<Item extends ClusterObject>(daemon: Daemon, kind: Kind
   for (const member of ordered) {
     const node = existing.nodes.get(member);
     if (node !== undefined && node.status !== "Created") {
-      makeOnMember(existing, member, node.config);
+      notifying(daemon, member, () => makeOnMember(existing, member, node.config));
     }
   }
   existing.status = "Created";
   daemon.event(`${kind.noun.replace(" ", "-")}-created`, kind.url(existing));
+}
+
+/** What goes wrong on another member is told with its address. */
+function notifying(daemon: Daemon, member: Member, change: () => void): void {
+  try {
+    change();
+  } catch (error) {
+    if (member.daemon === daemon) {
+      throw error;
+    }
+    throw new LxdError(500, `failed to notify peer ${member.address}: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 /** Runs a change at once, or as an operation where this version does so. */
@@ -162,7 +186,7 @@ export function removeFromMember(object: ClusterObject, member: Member): void {
 function makePool(pool: StoragePool, daemon: Daemon, config: Config): Config {
   const { files } = daemon.host;
   const mount = daemon.path("storage-pools", pool.name);
-  const { source } = config;
+  const source = config["source"] === "" ? undefined : config["source"];
   const made = { ...config };
   if (files.exists(mount)) {
     throw new LxdError(500, `Storage pool directory "${mount}" already exists`);
@@ -172,7 +196,7 @@ function makePool(pool: StoragePool, daemon: Daemon, config: Config): Config {
       requireEmptyDirectory(daemon, source);
     }
     made["source"] = source ?? mount;
-  } else if (source === undefined || source === "") {
+  } else if (source === undefined) {
     const image = daemon.path("disks", `${pool.name}.img`);
     if (files.exists(image)) {
       throw new LxdError(500, `Failed to create sparse file "${image}": open ${image}: file exists`);
@@ -251,7 +275,7 @@ export function changedConfig(
   object: ClusterObject,
   wanted: Config,
   replace: boolean,
-): { target: Member | undefined; config: Config } {
+): { target: Member | undefined; config: Config; common?: Config } {
   const { database } = request.daemon;
   const targetName = request.query.get("target") ?? "";
   const own = memberKeysOf(object);
@@ -262,10 +286,17 @@ export function changedConfig(
     if (foreign !== undefined) {
       throw new LxdError(400, `Config key "${foreign}" may not be used as member-specific key`);
     }
-    if (isPool(object) && node?.status === "Created" && wanted["source"] !== undefined && wanted["source"] !== node.config["source"]) {
-      throw new LxdError(400, "Pool source cannot be changed when not in pending state");
+    if (
+      isPool(object) &&
+      node?.status === "Created" &&
+      wanted["source"] !== undefined &&
+      wanted["source"] !== node.config["source"]
+    ) {
+      throw new LxdError(500, "Pool source cannot be changed when not in pending state");
     }
-    return { target, config: { ...(replace ? {} : node?.config), ...pick(wanted, (key) => own.includes(key)) } };
+    // A PUT for one member that leaves out keys of the whole cluster takes these away too.
+    const common = replace ? pick(object.config, (key) => wanted[key] !== undefined) : object.config;
+    return { target, common, config: { ...(replace ? {} : node?.config), ...pick(wanted, (key) => own.includes(key)) } };
   }
   if (database.clustered) {
     const specific = Object.keys(wanted).find((key) => own.includes(key));
@@ -285,4 +316,14 @@ export function shownConfig(request: ApiRequest, object: ClusterObject): Config 
     return { ...object.config, ...object.nodes.get(database.member(target))?.config };
   }
   return database.clustered ? { ...object.config } : { ...object.config, ...object.nodes.get(member)?.config };
+}
+
+/** Go's empty list, which LXD shows as null. */
+export function orNull<Item>(items: Item[]): Item[] | null {
+  return items.length === 0 ? null : items;
+}
+
+/** In the order in which LXD's database lists them. */
+export function sortedByName<Item extends { name: string }>(items: Iterable<Item>): Item[] {
+  return [...items].sort((a, b) => (a.name < b.name ? -1 : 1));
 }

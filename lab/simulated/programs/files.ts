@@ -22,15 +22,24 @@ export const filePrograms: Programs<Machine> = {
   stat: ({ machine, args }) => {
     const { options, operands } = parseArguments(args, { valued: ["-c", "--format", "--printf"], flags: ["-L"] });
     const format = options.get("-c") ?? options.get("--format") ?? "%n";
-    return overPaths("stat: cannot statx", operands, (path) => `${formatStat(format, path, requireNode(machine, path, options.has("-L")), machine)}\n`);
+    return overPaths(
+      "stat: cannot statx",
+      operands,
+      (path) => `${formatStat(format, path, requireNode(machine, path, options.has("-L")), machine)}\n`,
+    );
   },
   ls: ({ machine, args }) => {
     const { operands } = parseArguments(args, { flags: ["-1", "-a", "-A"] });
-    return overPaths("ls: cannot access", operands, (path) => {
-      const node = requireNode(machine, path, true);
-      const names = node.type === "directory" ? machine.files.list(path) : [path];
-      return names.map((name) => `${name}\n`).join("");
-    }, 2);
+    return overPaths(
+      "ls: cannot access",
+      operands,
+      (path) => {
+        const node = requireNode(machine, path, true);
+        const names = node.type === "directory" ? machine.files.list(path) : [path];
+        return names.map((name) => `${name}\n`).join("");
+      },
+      2,
+    );
   },
   mkdir: ({ machine, args }) => {
     const { options, operands } = parseArguments(args, { flags: ["-p", "--parents"], valued: ["-m", "--mode"] });
@@ -42,7 +51,9 @@ export const filePrograms: Programs<Machine> = {
     });
   },
   rm: ({ machine, args }) => {
-    const { options, operands } = parseArguments(args, { flags: ["-r", "-R", "-f", "--recursive", "--force", "--one-file-system"] });
+    const { options, operands } = parseArguments(args, {
+      flags: ["-r", "-R", "-f", "--recursive", "--force", "--one-file-system"],
+    });
     const recursive = ["-r", "-R", "--recursive"].some((flag) => options.has(flag));
     const force = options.has("-f") || options.has("--force");
     return overPaths("rm: cannot remove", operands, (path) => {
@@ -117,7 +128,14 @@ export const filePrograms: Programs<Machine> = {
   },
   install: installProgram,
   sha256sum: ({ machine, args }) =>
-    overPaths("sha256sum", args, (path) => `${createHash("sha256").update(requireNode(machine, path, true).content).digest("hex")}  ${path}\n`),
+    overPaths(
+      "sha256sum",
+      args,
+      (path) =>
+        `${createHash("sha256")
+          .update(requireNode(machine, path, true).content)
+          .digest("hex")}  ${path}\n`,
+    ),
   readlink: ({ machine, args }) => {
     const { operands } = parseArguments(args, { flags: ["-f"] });
     const node = machine.files.get(operands[0] ?? "", false);
@@ -132,7 +150,8 @@ async function installProgram({ machine, args, stdin }: Run): Promise<ProgramRes
     valued: ["-m", "--mode", "-o", "--owner", "-g", "--group"],
   });
   const mode = Number.parseInt(options.get("-m") ?? options.get("--mode") ?? "755", 8);
-  const owner = `${options.get("-o") ?? options.get("--owner") ?? ""}:${options.get("-g") ?? options.get("--group") ?? ""}`;
+  const group = options.get("-g") ?? options.get("--group");
+  const owner = `${options.get("-o") ?? options.get("--owner") ?? ""}${group === undefined ? "" : `:${group}`}`;
   const directory = options.has("-d") || options.has("--directory");
   const targets = directory ? operands : operands.slice(-1);
   for (const path of targets) {
@@ -168,7 +187,13 @@ function findProgram({ machine, args }: Run): ProgramResult {
     return ok();
   }
   if (rules === "") {
-    return ok(machine.files.tree(directory).slice(1).map((path) => `${path}\n`).join(""));
+    return ok(
+      machine.files
+        .tree(directory)
+        .slice(1)
+        .map((path) => `${path}\n`)
+        .join(""),
+    );
   }
   return failure(127, `find: not simulated: ${rules}`);
 }
@@ -222,8 +247,7 @@ function evaluate(machine: Machine, args: string[]): boolean {
     case "-s":
       return (node?.content.length ?? 0) > 0;
     case "-S":
-      // Sockets are files whose name says so.
-      return node !== undefined && second.includes("socket");
+      return machine.isSocket?.(second) ?? false;
     case "-x":
     case "-r":
     case "-w":

@@ -1,0 +1,183 @@
+import * as pulumi from "@pulumi/pulumi";
+import {
+  type ClusterConnectionArgs,
+  type ConfigArgs,
+  type ConnectionArgs,
+  LxdClusterMember,
+  type LxdClusterMemberArgs,
+  LxdImage,
+  type LxdImageArgs,
+  LxdNetwork,
+  type LxdNetworkArgs,
+  LxdNode,
+  type LxdNodeArgs,
+  LxdStoragePool,
+  type LxdStoragePoolArgs,
+} from "../provider/index";
+import { mapValues } from "./map-values";
+
+/** A host that becomes a member of the cluster. */
+export interface ClusterHostArgs extends Omit<LxdNodeArgs, "connection" | "timeouts"> {
+  /** Name of the member; also part of the resources' names, so it is plain text. */
+  name: string;
+  /** Where the other members find it: an IP address or DNS name, with a port when it is not 8443. */
+  address: pulumi.Input<string>;
+  /** How to reach the host by SSH. */
+  connection: pulumi.Input<ConnectionArgs>;
+  /** See {@link LxdClusterMemberArgs.memberConfig}. Used at the moment of joining alone. @default [] */
+  memberConfig?: LxdClusterMemberArgs["memberConfig"];
+  /** Members of one failure domain are expected to fail together. @default "default" */
+  failureDomain?: pulumi.Input<string>;
+  /** The member's own config in the cluster, such as `scheduler.instance`. @default {} */
+  memberOptions?: pulumi.Input<ConfigArgs>;
+  /** What must be there before the host is touched, such as commands that prepare it. @default none */
+  dependsOn?: pulumi.Input<pulumi.Resource>[];
+}
+
+/** Arguments of {@link LxdCluster}. */
+export interface LxdClusterArgs {
+  /** The hosts. The first one is the primary: it bootstraps the cluster, and the others join through it. */
+  hosts: ClusterHostArgs[];
+  /** Storage pools by name. @default none */
+  pools?: Record<string, Omit<LxdStoragePoolArgs, "cluster" | "name">>;
+  /** Networks by name. @default none */
+  networks?: Record<string, Omit<LxdNetworkArgs, "cluster" | "name">>;
+  /** Images by the alias under which instances find them. @default none */
+  images?: Record<string, Omit<LxdImageArgs, "cluster" | "aliases">>;
+}
+
+/**
+ * A cluster of hosts, with its storage pools, networks and images, made in the order in which they need each other: LXD on each host,
+ * the first member, the others, pools, networks, images.
+ *
+ * @example
+ * ```typescript
+ * const cluster = new LxdCluster("lab", {
+ *   hosts: [
+ *     { name: "bcn2", address: "192.168.1.102", connection: { host: "192.168.1.102", privateKeyPath: "~/.ssh/id_ed25519" } },
+ *     { name: "bcn1", address: "192.168.1.101", connection: { host: "192.168.1.101", privateKeyPath: "~/.ssh/id_ed25519" } },
+ *   ],
+ *   pools: { default: { driver: "zfs", config: { size: "100GiB" } } },
+ *   networks: { lxdbr0: { config: { "ipv4.address": "192.168.100.1/24", "ipv4.nat": true } } },
+ * });
+ * new LxdProfile("web", { cluster: cluster.connection, name: "web" });
+ * ```
+ */
+export class LxdCluster extends pulumi.ComponentResource {
+  /** The cluster, for everything that is put on it. What uses it waits until members, pools, networks and images are there. */
+  readonly connection: pulumi.Output<ClusterConnectionArgs>;
+  /** LXD on each host, by the member's name. */
+  readonly nodes: Readonly<Record<string, LxdNode>>;
+  /** The members by name. */
+  readonly members: Readonly<Record<string, LxdClusterMember>>;
+  /** The storage pools by name. */
+  readonly pools: Readonly<Record<string, LxdStoragePool>>;
+  /** The networks by name. */
+  readonly networks: Readonly<Record<string, LxdNetwork>>;
+  /** The images by alias. */
+  readonly images: Readonly<Record<string, LxdImage>>;
+
+  /**
+   * @param args - The hosts, and what the cluster has besides them.
+   * @throws ResourceError when there is no host, or two have the same name or address.
+   */
+  constructor(name: string, args: LxdClusterArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("lxd-cluster:index:LxdCluster", name, {}, opts);
+    const hosts = this.distinct(args.hosts);
+    this.nodes = this.makeNodes(name, hosts);
+    this.members = this.makeMembers(name, hosts);
+    const members = Object.values(this.members);
+    this.pools = mapValues(args.pools ?? {}, (pool, poolName) => {
+      const cluster = this.connectionOnce(members);
+      return new LxdStoragePool(
+        `${name}-${poolName}`,
+        { ...pool, cluster, name: poolName },
+        { parent: this, dependsOn: members },
+      );
+    });
+    this.networks = mapValues(args.networks ?? {}, (network, networkName) => {
+      const cluster = this.connectionOnce(members);
+      return new LxdNetwork(
+        `${name}-${networkName}`,
+        { ...network, cluster, name: networkName },
+        { parent: this, dependsOn: members },
+      );
+    });
+    const furnished = [...members, ...Object.values(this.pools), ...Object.values(this.networks)];
+    this.images = mapValues(args.images ?? {}, (image, alias) => {
+      const cluster = this.connectionOnce(furnished);
+      return new LxdImage(`${name}-${alias}`, { ...image, cluster, aliases: [alias] }, { parent: this, dependsOn: furnished });
+    });
+    this.connection = this.connectionOnce([...furnished, ...Object.values(this.images)]);
+    this.registerOutputs({ connection: this.connection, members: Object.keys(this.members) });
+  }
+
+  private distinct(hosts: readonly ClusterHostArgs[]): readonly [ClusterHostArgs, ...ClusterHostArgs[]] {
+    const [primary, ...others] = hosts;
+    if (primary === undefined) {
+      throw new pulumi.ResourceError("hosts: a cluster needs at least one host", this);
+    }
+    for (const key of ["name", "address"] as const) {
+      const values = hosts.map((host) => host[key]);
+      const twice = values.find((value, index) => typeof value === "string" && values.indexOf(value) !== index);
+      if (typeof twice === "string") {
+        throw new pulumi.ResourceError(`hosts: two of them have the ${key} "${twice}"`, this);
+      }
+    }
+    return [primary, ...others];
+  }
+
+  private makeNodes(name: string, hosts: readonly ClusterHostArgs[]): Record<string, LxdNode> {
+    return Object.fromEntries(
+      hosts.map((host) => {
+        const { name: _, address, memberConfig, failureDomain, memberOptions, dependsOn = [], ...node } = host;
+        return [host.name, new LxdNode(`${name}-${host.name}`, node, { parent: this, dependsOn })];
+      }),
+    );
+  }
+
+  /** The library serialises joins, so each further member depends on the primary alone. */
+  private makeMembers(
+    name: string,
+    [primary, ...others]: readonly [ClusterHostArgs, ...ClusterHostArgs[]],
+  ): Record<string, LxdClusterMember> {
+    const first = this.makeMember(name, primary);
+    const cluster = { endpoints: [first.connection] };
+    return Object.fromEntries([
+      [primary.name, first],
+      ...others.map((host) => [host.name, this.makeMember(name, host, { cluster, primary: first })] as const),
+    ]);
+  }
+
+  private makeMember(
+    name: string,
+    host: ClusterHostArgs,
+    joins?: { cluster: ClusterConnectionArgs; primary: LxdClusterMember },
+  ): LxdClusterMember {
+    const node = this.nodes[host.name];
+    const { address, memberConfig, failureDomain, memberOptions } = host;
+    return new LxdClusterMember(
+      `${name}-${host.name}`,
+      {
+        connection: node?.connection ?? host.connection,
+        name: host.name,
+        address,
+        ...(joins && { cluster: joins.cluster }),
+        ...(memberConfig && { memberConfig }),
+        ...(failureDomain && { failureDomain }),
+        ...(memberOptions && { config: memberOptions }),
+      },
+      { parent: this, dependsOn: [...(node ? [node] : []), ...(joins ? [joins.primary] : [])] },
+    );
+  }
+
+  /**
+   * The way to the cluster, through all members in their order, for what needs some resources to be there. It is known in a preview
+   * already, because members give back the connections that they were given, and a URN is known from the start.
+   */
+  private connectionOnce(resources: readonly pulumi.Resource[]): pulumi.Output<ClusterConnectionArgs> {
+    const endpoints = pulumi.all(Object.values(this.members).map((member) => member.connection));
+    const there = pulumi.all(resources.map((resource) => resource.urn));
+    return pulumi.all([endpoints, there]).apply(([known]) => ({ endpoints: known }));
+  }
+}

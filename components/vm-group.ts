@@ -1,0 +1,122 @@
+import * as pulumi from "@pulumi/pulumi";
+import { type ClusterConnectionArgs, LxdVm, type LxdVmArgs, VmUser, type VmUserArgs } from "../provider/index";
+import { mapValues } from "./map-values";
+import { type GuestInterfaceArgs, networkConfig } from "./network-config";
+
+/** A user in a virtual machine. */
+export interface VmGroupUserArgs extends Omit<VmUserArgs, "cluster" | "instance" | "project" | "name"> {
+  /** Name of the user; also part of the resource's name, so it is plain text. */
+  name: string;
+}
+
+/** What virtual machines can have in common. */
+export interface VmSettingsArgs extends Omit<LxdVmArgs, "cluster" | "project" | "name"> {
+  /**
+   * What the guest's network interfaces are to be, by the names that they have inside the guest, such as `enp5s0` in a virtual machine
+   * or `eth0` in a container. It becomes cloud-init's network config, in netplan's form. @default the image's own: DHCP on the first one
+   */
+  network?: pulumi.Input<Record<string, pulumi.Input<GuestInterfaceArgs>>>;
+  /** Users that are made once the guest is ready. @default none */
+  users?: VmGroupUserArgs[];
+}
+
+/** One virtual machine of a group. */
+export interface VmGroupMemberArgs extends Partial<VmSettingsArgs> {
+  /** Name of the virtual machine; also part of the resources' names, so it is plain text. */
+  name: string;
+}
+
+/** Arguments of {@link VmGroup}. */
+export interface VmGroupArgs {
+  /** The cluster, or standalone server, that the virtual machines run on. */
+  cluster: pulumi.Input<ClusterConnectionArgs>;
+  /** Project of the virtual machines. @default "default" */
+  project?: pulumi.Input<string>;
+  /** What all of them have, unless they say otherwise themselves: a value of a virtual machine takes the place of the whole value here. @default {} */
+  defaults?: Partial<VmSettingsArgs>;
+  /** The virtual machines. */
+  vms: VmGroupMemberArgs[];
+}
+
+/**
+ * Virtual machines, or containers, over the members of a cluster, with their users.
+ *
+ * Profiles, images and whatever else the virtual machines need is given as `dependsOn` option of the group, or comes with the
+ * cluster's connection.
+ *
+ * @example
+ * ```typescript
+ * new VmGroup("vms", {
+ *   cluster: cluster.connection,
+ *   defaults: {
+ *     image: { alias: "debian-12" },
+ *     profiles: profiles.names,
+ *     waitFor: [{ for: "cloud-init" }],
+ *     users: [{ name: "thinkube", sudo: "passwordless", authorizedKeys: [publicKey] }],
+ *   },
+ *   vms: [
+ *     { name: "dns1", target: "bcn2", network: { enp6s0: { addresses: ["192.168.1.100/24"], gateway4: "192.168.1.1" } } },
+ *     { name: "tkw1", target: "bcn1", network: { enp6s0: { addresses: ["192.168.1.111/24"], gateway4: "192.168.1.1" } } },
+ *   ],
+ * });
+ * ```
+ */
+export class VmGroup extends pulumi.ComponentResource {
+  /** The virtual machines by name. */
+  readonly vms: Readonly<Record<string, LxdVm>>;
+  /** The users of each virtual machine, by its name and theirs. */
+  readonly users: Readonly<Record<string, Readonly<Record<string, VmUser>>>>;
+
+  /**
+   * @param args - The virtual machines, and what they have in common.
+   * @throws ResourceError when two virtual machines have the same name, or one has no image.
+   */
+  constructor(name: string, args: VmGroupArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("lxd-cluster:index:VmGroup", name, {}, opts);
+    const settings = Object.fromEntries(args.vms.map((vm) => [vm.name, { ...args.defaults, ...vm }]));
+    if (Object.keys(settings).length < args.vms.length) {
+      throw new pulumi.ResourceError("vms: two of them have the same name", this);
+    }
+    const options: pulumi.CustomResourceOptions = { parent: this, ...(opts?.dependsOn && { dependsOn: opts.dependsOn }) };
+    this.vms = mapValues(settings, (vm) => new LxdVm(`${name}-${vm.name}`, this.vmArgs(args, vm), options));
+    this.users = mapValues(settings, (vm) => this.makeUsers(name, args, vm));
+    this.registerOutputs({ vms: Object.keys(this.vms) });
+  }
+
+  private vmArgs(args: VmGroupArgs, vm: VmGroupMemberArgs): LxdVmArgs {
+    const { users: _, network, image, cloudInit, ...rest } = vm;
+    if (image === undefined) {
+      throw new pulumi.ResourceError(`vms: ${vm.name} has no image, and defaults have none`, this);
+    }
+    return {
+      ...rest,
+      image,
+      cluster: args.cluster,
+      ...(args.project && { project: args.project }),
+      ...(network
+        ? {
+            cloudInit: pulumi
+              .all([cloudInit, network])
+              .apply(([known, interfaces]) => ({ ...known, networkConfig: networkConfig(interfaces) })),
+          }
+        : cloudInit && { cloudInit }),
+    };
+  }
+
+  private makeUsers(name: string, args: VmGroupArgs, vm: VmGroupMemberArgs): Record<string, VmUser> {
+    const guest = this.vms[vm.name];
+    if (guest === undefined) {
+      return {};
+    }
+    return Object.fromEntries(
+      (vm.users ?? []).map((user) => [
+        user.name,
+        new VmUser(
+          `${name}-${vm.name}-${user.name}`,
+          { ...user, cluster: args.cluster, instance: guest.name, ...(args.project && { project: args.project }) },
+          { parent: this, dependsOn: [guest], deletedWith: guest },
+        ),
+      ]),
+    );
+  }
+}

@@ -1,0 +1,115 @@
+import * as pulumi from "@pulumi/pulumi";
+import { type ClusterConnectionArgs, type ConfigArgs, LxdProfile, type LxdProfileArgs } from "../provider/index";
+
+/** What instances with the profile `vm-networks` are connected to. */
+export interface NetworksProfileArgs {
+  /** The managed network of `eth0`. @default "lxdbr0" */
+  network?: pulumi.Input<string>;
+  /** The bridge of `eth1`, which every host has over its link to the LAN. @default "br0" */
+  bridge?: pulumi.Input<string>;
+}
+
+/** What instances with the profile `vm-resources` get. */
+export interface ResourcesProfileArgs {
+  /** Number of CPUs, or a set of them such as "0-3". @default 4 */
+  cpu?: pulumi.Input<number | string>;
+  /** Memory, such as "4GiB". @default "4GiB" */
+  memory?: pulumi.Input<string>;
+  /** Storage pool of the root disk. @default "default" */
+  pool?: pulumi.Input<string>;
+  /** Size of the root disk, such as "20GiB". @default what the pool's `volume.size` says */
+  diskSize?: pulumi.Input<string>;
+  /** Further config, such as `boot.autostart`. @default {} */
+  config?: ConfigArgs;
+}
+
+/** What instances with the profile `vm-gpu` get. */
+export interface GpuProfileArgs {
+  /** PCI address of the GPU, such as "0000:01:00.0". @default all GPUs of the host */
+  pci?: pulumi.Input<string>;
+  /** Further config, such as `security.secureboot`. @default {} */
+  config?: ConfigArgs;
+}
+
+/** Arguments of {@link VmProfiles}. */
+export interface VmProfilesArgs {
+  /** The cluster, or standalone server, that the profiles belong to. */
+  cluster: pulumi.Input<ClusterConnectionArgs>;
+  /** Project of the profiles. @default "default" */
+  project?: pulumi.Input<string>;
+  /** `vm-networks`: a NIC on a managed network and one on the LAN. @default {} */
+  networks?: NetworksProfileArgs;
+  /** `vm-resources`: CPU, memory and root disk. @default {} */
+  resources?: ResourcesProfileArgs;
+  /** `vm-gpu`: a GPU that is passed through. @default none: there is no such profile */
+  gpu?: GpuProfileArgs;
+}
+
+/**
+ * The profiles that virtual machines are put together from: `vm-networks`, `vm-resources` and, where there are GPUs, `vm-gpu`.
+ *
+ * @example
+ * ```typescript
+ * const profiles = new VmProfiles("profiles", { cluster: cluster.connection, resources: { cpu: 2, memory: "2GiB" } });
+ * new LxdVm("web", { cluster: cluster.connection, name: "web", profiles: profiles.names, image: { alias: "debian-12" } });
+ * ```
+ */
+export class VmProfiles extends pulumi.ComponentResource {
+  /** `vm-networks` */
+  readonly networks: LxdProfile;
+  /** `vm-resources` */
+  readonly resources: LxdProfile;
+  /** `vm-gpu` */
+  readonly gpu: LxdProfile | undefined;
+  /** Names of the profiles for every virtual machine, in the order in which they are applied; what uses them waits until they exist. */
+  readonly names: pulumi.Output<string[]>;
+
+  /**
+   * @param args - What the profiles hold.
+   */
+  constructor(name: string, args: VmProfilesArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("lxd-cluster:index:VmProfiles", name, {}, opts);
+    const { cluster, project } = args;
+    const profile = (profileName: string, content: Contents): LxdProfile =>
+      new LxdProfile(
+        `${name}-${profileName}`,
+        { cluster, name: profileName, ...(project && { project }), ...content },
+        { parent: this },
+      );
+    this.networks = profile("vm-networks", networksProfile(args.networks ?? {}));
+    this.resources = profile("vm-resources", resourcesProfile(args.resources ?? {}));
+    this.gpu = args.gpu && profile("vm-gpu", gpuProfile(args.gpu));
+    this.names = pulumi.all([this.networks.name, this.resources.name]);
+    this.registerOutputs({ names: this.names });
+  }
+}
+
+type Contents = Required<Pick<LxdProfileArgs, "description" | "config" | "devices">>;
+
+function networksProfile({ network = "lxdbr0", bridge = "br0" }: NetworksProfileArgs): Contents {
+  return {
+    description: "eth0 on a network of the cluster, eth1 on the LAN",
+    config: {},
+    devices: {
+      eth0: { type: "nic", name: "eth0", network },
+      eth1: { type: "nic", name: "eth1", nictype: "bridged", parent: bridge },
+    },
+  };
+}
+
+function resourcesProfile(args: ResourcesProfileArgs): Contents {
+  const { cpu = 4, memory = "4GiB", pool = "default", diskSize, config } = args;
+  return {
+    description: "CPU, memory and root disk",
+    config: { ...config, "limits.cpu": cpu, "limits.memory": memory },
+    devices: { root: { type: "disk", path: "/", pool, ...(diskSize && { size: diskSize }) } },
+  };
+}
+
+function gpuProfile({ pci, config }: GpuProfileArgs): Contents {
+  return {
+    description: "A GPU of the host, passed through",
+    config: { ...config },
+    devices: { gpu: { type: "gpu", gputype: "physical", ...(pci && { pci }) } },
+  };
+}

@@ -1,0 +1,433 @@
+/**
+ * One simulated host: what is installed on it, its files and interfaces, its power, and the LXD daemon that runs when all of that
+ * allows it. Commands arrive by SSH as one line and are looked up in a table of programs.
+ */
+import { Server as HttpServer } from "node:http";
+import type { Duplex } from "node:stream";
+import { utils } from "ssh2";
+import { CommandLineError, parseCommandLine } from "./command-line";
+import type { FaultEffect } from "./faults";
+import { Daemon, type DaemonHost, type Surroundings } from "./lxd/daemon";
+import type { Instance } from "./lxd/database";
+import { bootInstance, haltInstance } from "./lxd/instance-state";
+import type { Router } from "./lxd/router";
+import type { LxdVersion } from "./lxd/versions";
+import { runProgram, type Machine, type ProgramResult } from "./machine";
+import { MemoryFiles } from "./memory-files";
+import { filePrograms } from "./programs/files";
+import { hostPrograms } from "./programs/host";
+import { SimulatedSshServer, type AcceptedLogin, type CommandChannel, type SshCounters } from "./ssh-server";
+
+/** How a host is made. */
+export interface SimulatedHostOptions {
+  name: string;
+  /** LXD that is there from the beginning. @default undefined: a bare host */
+  lxd?: "deb" | "snap";
+  lxdVersion?: LxdVersion;
+  /** Address on the lab's network, for cluster addresses; nothing is ever sent there. @default 192.168.1.101 and up */
+  lanAddress?: string;
+  /** User that may log in. Another one than root needs `sudo`. @default root */
+  user?: string;
+  password?: string;
+  /** Whether `sudo -n` works for a user that is not root. @default true */
+  sudo?: boolean;
+  /** Whether snapd is there. @default true when `lxd` is "snap" */
+  snapd?: boolean;
+  /** Debian packages that can be installed, with their version. @default lxd 5.0.2 */
+  archive?: Record<string, string>;
+  /** Whether `/dev/kvm` is there. @default true */
+  virtualMachines?: boolean;
+  /** @default 4 */
+  cpus?: number;
+  /** @default 16 GiB */
+  memoryBytes?: number;
+  /** Block devices such as `/dev/sdb`. */
+  disks?: string[];
+}
+
+/** What `connection` takes, as `@pulumi/command` and this library name it. */
+export interface SimulatedConnection {
+  host: string;
+  port: number;
+  user: string;
+  privateKey: string;
+  hostKey: string;
+}
+
+const debDirectory = "/var/lib/lxd";
+const snapDirectory = "/var/snap/lxd/common/lxd";
+
+/** A host of the lab. */
+export class SimulatedHost implements DaemonHost, Machine {
+  readonly address = "127.0.0.1";
+  readonly lanAddress: string;
+  readonly files = new MemoryFiles();
+  readonly interfaces: DaemonHost["interfaces"] = new Map();
+  readonly packages = new Map<string, string>();
+  readonly archive: Map<string, string>;
+  readonly snaps = new Map<string, { channel: string; held: boolean; version: string }>();
+  readonly mounts: string[] = ["/"];
+  readonly snapd: boolean;
+  readonly virtualMachines: boolean;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** The host's public key, in the form of known_hosts and authorized_keys. */
+  readonly hostKey: string;
+  /** Commands in the order in which they came, with arguments taken apart. */
+  readonly commands: string[][] = [];
+  /** Lines that no program of the simulation could run. A test expects none. */
+  readonly unknownCommands: string[] = [];
+  daemon: Daemon | undefined;
+  powered = true;
+  /** Who may log in; a test may change it. */
+  login: AcceptedLogin;
+  private readonly ssh: SimulatedSshServer;
+  private readonly http: HttpServer;
+  private readonly drops = new WeakMap<object, () => void>();
+  private socketUnitActive = false;
+
+  constructor(
+    private readonly options: SimulatedHostOptions & { lanAddress: string },
+    private readonly surroundings: Surroundings,
+    private readonly router: Router,
+    private readonly key: { publicKey: string; privateKey: string },
+  ) {
+    this.lanAddress = options.lanAddress;
+    this.snapd = options.snapd ?? options.lxd === "snap";
+    this.virtualMachines = options.virtualMachines ?? true;
+    this.cpus = options.cpus ?? 4;
+    this.memoryBytes = options.memoryBytes ?? 16 * 2 ** 30;
+    this.archive = new Map(Object.entries(options.archive ?? { lxd: "5.0.2-5+deb12u6" }));
+    this.login = {
+      users: [options.user ?? "root"],
+      publicKeys: [key.publicKey],
+      ...(options.password === undefined ? {} : { password: options.password }),
+    };
+    const hostKey = utils.generateKeyPairSync("ed25519");
+    this.hostKey = hostKey.public.trim();
+    this.makeFiles();
+    this.http = new HttpServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 });
+    this.http.on("request", (incoming, response) => {
+      const drop = this.drops.get(incoming.socket) ?? (() => incoming.socket.destroy());
+      if (this.daemon === undefined) {
+        drop();
+        return;
+      }
+      this.daemon.serve(incoming, response, drop).catch((error: unknown) => {
+        this.surroundings.defects.push(error);
+        response.destroy();
+      });
+    });
+    this.http.on("clientError", (_error, socket) => socket.destroy());
+    this.ssh = new SimulatedSshServer(hostKey.private, {
+      login: () => this.login,
+      run: (line, user, channel) => this.run(line, user, channel),
+      connect: (path, user, open, connection) => this.connect(path, user, open, connection.drop),
+    });
+    if (options.lxd === "deb") {
+      this.installPackage("lxd");
+    } else if (options.lxd === "snap") {
+      this.installSnap("5.21/stable");
+    }
+  }
+
+  get name(): string {
+    return this.options.name;
+  }
+
+  get port(): number {
+    return this.ssh.port;
+  }
+
+  /** What the SSH server has seen. */
+  get counters(): SshCounters {
+    return this.ssh.counters;
+  }
+
+  /** How to reach this host, for a resource's `connection`. */
+  get connection(): SimulatedConnection {
+    const [user = "root"] = this.login.users;
+    return { host: this.address, port: this.port, user, privateKey: this.key.privateKey, hostKey: this.hostKey };
+  }
+
+  /** Starts listening for SSH. */
+  async listen(): Promise<void> {
+    await this.ssh.listen();
+  }
+
+  /** Cuts the power: SSH and LXD are gone at once, instances with them. */
+  async powerOff(): Promise<void> {
+    this.powered = false;
+    for (const instance of this.instances()) {
+      if (instance.status !== "Stopped") {
+        haltInstance(instance);
+        instance.config["volatile.last_state.power"] = "RUNNING";
+      }
+    }
+    this.daemon?.stop();
+    this.socketUnitActive = false;
+    await this.ssh.close();
+  }
+
+  /** Boots again from the same files, on the same port; instances that ran are started. */
+  async powerOn(): Promise<void> {
+    this.powered = true;
+    if (this.daemon !== undefined) {
+      this.socketUnitActive = this.packages.has("lxd");
+      this.daemon.start();
+      for (const instance of this.instances()) {
+        if (instance.config["volatile.last_state.power"] === "RUNNING") {
+          bootInstance(instance);
+        }
+      }
+    }
+    await this.ssh.listen();
+  }
+
+  /** Cuts every SSH connection to this host; new ones are taken. */
+  dropConnections(): void {
+    this.ssh.dropConnections();
+  }
+
+  /** Ends everything for good. */
+  async close(): Promise<void> {
+    this.daemon?.stop();
+    await this.ssh.close();
+    this.http.closeAllConnections();
+  }
+
+  isSocket(path: string): boolean {
+    return (
+      this.daemon !== undefined && path === this.daemon.path("unix.socket") && (this.daemon.answers || this.socketUnitActive)
+    );
+  }
+
+  hasProgram(name: string): boolean {
+    return name in filePrograms || (name === "snap" ? this.snapd : name in hostPrograms);
+  }
+
+  /** Waits as long as installing something takes in this lab. */
+  async takeInstallTime(): Promise<void> {
+    const { installMs } = this.surroundings.timings;
+    if (installMs > 0) {
+      await new Promise((resolve) => setTimeout(resolve, installMs));
+    }
+  }
+
+  /** Installs a Debian package at once; LXD's starts its daemon. */
+  installPackage(name: string): void {
+    this.packages.set(name, this.archive.get(name) ?? "1");
+    if (name === "lxd" && this.daemon === undefined) {
+      this.socketUnitActive = true;
+      this.startNewDaemon(debDirectory, this.options.lxdVersion ?? "5.0.2");
+    }
+  }
+
+  removePackage(name: string, purge: boolean): void {
+    if (this.packages.delete(name) && name === "lxd") {
+      this.removeDaemon(purge);
+    }
+  }
+
+  /** Installs LXD's snap at once. */
+  installSnap(channel: string): void {
+    const version = this.options.lxdVersion ?? "6.9";
+    this.snaps.set("lxd", { channel, held: false, version });
+    if (this.daemon === undefined) {
+      this.startNewDaemon(snapDirectory, version);
+    }
+  }
+
+  removeSnap(name: string): void {
+    if (this.snaps.delete(name)) {
+      this.removeDaemon(true);
+    }
+  }
+
+  unitNames(): string[] {
+    return [
+      "ssh.service",
+      ...(this.packages.has("lxd") ? ["lxd.service", "lxd.socket", "lxd-containers.service"] : []),
+      ...(this.snaps.has("lxd") ? ["snap.lxd.daemon.service", "snap.lxd.daemon.unix.socket"] : []),
+    ];
+  }
+
+  unitActive(unit: string): boolean {
+    if (!this.unitNames().includes(unit)) {
+      return false;
+    }
+    if (unit.endsWith("socket")) {
+      return this.socketUnitActive || (this.daemon?.answers ?? false);
+    }
+    return unit === "ssh.service" || unit === "lxd-containers.service" || (this.daemon?.answers ?? false);
+  }
+
+  async controlUnit(action: "start" | "stop" | "restart", unit: string): Promise<void> {
+    if (unit.endsWith(".socket")) {
+      this.socketUnitActive = action !== "stop";
+    } else if (unit === "lxd.service" || unit === "snap.lxd.daemon.service") {
+      if (action !== "start") {
+        this.daemon?.stop();
+      }
+      if (action !== "stop") {
+        this.daemon?.start();
+      }
+    }
+  }
+
+  private startNewDaemon(directory: string, version: LxdVersion): void {
+    this.files.makeDirectory(directory, { parents: true, mode: 0o711 });
+    this.daemon = new Daemon(this, this.surroundings, this.router, version, directory);
+    this.daemon.start();
+  }
+
+  private removeDaemon(purge: boolean): void {
+    const { daemon } = this;
+    daemon?.stop();
+    if (daemon !== undefined && purge) {
+      this.files.remove(daemon.dataDirectory, true);
+    }
+    this.daemon = undefined;
+    this.socketUnitActive = false;
+  }
+
+  private instances(): Instance[] {
+    const { daemon } = this;
+    return daemon === undefined ? [] : [...daemon.database.instances.values()].filter((each) => each.member.daemon === daemon);
+  }
+
+  private makeFiles(): void {
+    for (const directory of ["/etc", "/dev", "/root", "/tmp", "/var/lib", "/var/log", "/var/cache", "/run", "/srv", "/home"]) {
+      this.files.makeDirectory(directory, { parents: true });
+    }
+    this.files.writeFile("/etc/hostname", `${this.name}\n`);
+    this.files.writeFile("/etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n');
+    this.files.writeFile("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n");
+    this.files.writeFile("/etc/group", "root:x:0:\n");
+    for (const disk of this.options.disks ?? []) {
+      this.files.writeFile(disk, "");
+    }
+    this.interfaces.set("lo", { type: "loopback", hwaddr: "00:00:00:00:00:00", addresses: ["127.0.0.1/8"] });
+    const mac = `52:54:00:00:01:${Number(this.lanAddress.split(".")[3] ?? 1)
+      .toString(16)
+      .padStart(2, "0")}`;
+    this.interfaces.set("eth0", { type: "physical", hwaddr: mac, addresses: [`${this.lanAddress}/24`] });
+  }
+
+  /** Connects a channel to a unix socket. A connection to the package's socket starts the service. */
+  private connect(path: string, user: string, open: () => Duplex, drop: () => void): boolean {
+    const { daemon } = this;
+    if (daemon === undefined || !this.isSocket(path) || user !== "root") {
+      return false;
+    }
+    if (!daemon.answers) {
+      daemon.start();
+    }
+    this.attach(open(), drop);
+    return true;
+  }
+
+  private attach(channel: Duplex, drop: () => void): void {
+    this.drops.set(channel, drop);
+    this.http.emit("connection", channel);
+  }
+
+  private async run(line: string, user: string, channel: CommandChannel): Promise<number> {
+    const effect = this.surroundings.faults.forCommand(this.name, line);
+    const failed = await this.applyFault(effect, channel);
+    if (failed !== undefined) {
+      return failed;
+    }
+    let result: ProgramResult | undefined;
+    try {
+      result = await this.execute(parseCommandLine(line), user, channel);
+    } catch (error) {
+      if (!(error instanceof CommandLineError)) {
+        this.surroundings.defects.push(error);
+      }
+      result = undefined;
+    }
+    if (effect === "drop-after") {
+      channel.drop();
+      return 255;
+    }
+    if (result === undefined) {
+      this.unknownCommands.push(line);
+      channel.stderr(`the simulated host ${this.name} does not know: ${line}\n`);
+      return 127;
+    }
+    channel.stdout(result.stdout);
+    channel.stderr(result.stderr);
+    return result.exitCode;
+  }
+
+  private async applyFault(effect: FaultEffect | undefined, channel: CommandChannel): Promise<number | undefined> {
+    if (effect === "hang") {
+      await channel.closed;
+      return 255;
+    }
+    if (effect === "drop-before") {
+      channel.drop();
+      return 255;
+    }
+    if (effect === "daemon-restart") {
+      this.daemon?.stop();
+      this.daemon?.start();
+    }
+    if (typeof effect === "object" && "delayMs" in effect) {
+      await new Promise((resolve) => setTimeout(resolve, effect.delayMs));
+    }
+    if (typeof effect === "object" && "status" in effect) {
+      channel.stderr(`${effect.error}\n`);
+      return effect.status;
+    }
+    return undefined;
+  }
+
+  private async execute(argv: string[], user: string, channel: CommandChannel): Promise<ProgramResult | undefined> {
+    let words = argv;
+    const env: Record<string, string> = {};
+    let root = user === "root";
+    if (words[0] === "sudo") {
+      if (this.options.sudo === false) {
+        return { exitCode: 1, stdout: "", stderr: "sudo: a password is required\n" };
+      }
+      words = words.slice(1).filter((word, index) => !(index < 2 && (word === "-n" || word === "--")));
+      root = true;
+    }
+    if (words[0] === "env") {
+      words = words.slice(1);
+      for (let [first = ""] = words; /^\w+=/.test(first); [first = ""] = words) {
+        env[first.slice(0, first.indexOf("="))] = first.slice(first.indexOf("=") + 1);
+        words = words.slice(1);
+      }
+    }
+    this.commands.push(words);
+    const [program = "", ...args] = words;
+    if (program === "perl") {
+      return this.relay(args, root, channel);
+    }
+    const run = { program, args, stdin: () => channel.stdin(), env };
+    return (
+      (await runProgram(hostPrograms, { ...run, machine: this as SimulatedHost })) ??
+      (await runProgram(filePrograms, { ...run, machine: this as Machine }))
+    );
+  }
+
+  /** The relay that a user other than root reaches a unix socket through: its streams are the socket's. */
+  private async relay(args: string[], root: boolean, channel: CommandChannel): Promise<ProgramResult | undefined> {
+    const [flag, script = "", path = ""] = args;
+    if (flag !== "-e" || !script.includes("IO::Socket::UNIX")) {
+      return undefined;
+    }
+    if (!root || !this.isSocket(path)) {
+      return { exitCode: 111, stdout: "", stderr: `cannot open ${path}: ${root ? "Connection refused" : "Permission denied"}\n` };
+    }
+    if (this.daemon?.answers === false) {
+      this.daemon.start();
+    }
+    this.attach(channel.stream(), () => channel.drop());
+    await channel.closed;
+    return { exitCode: 0, stdout: "", stderr: "" };
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * Simulated hosts: SSH servers in this process with an LXD behind each, for tests that need neither root nor packages. Their
+ * answers and errors are LXD's; the contract suite in test/contract holds them to it.
+ *
+ * Layout: `ssh-server.ts` takes connections; `host.ts` is one host and runs commands from `programs/`; `lxd/` is the API, with
+ * one file per noun of it; `guest.ts` is the machine inside an instance; `faults.ts` is what goes wrong on demand. Nothing here
+ * sleeps unless a test asks for a delay in `timings`.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { utils } from "ssh2";
+import { Faults } from "./faults";
+import { makeGuestFiles } from "./guest";
+import { SimulatedHost, type SimulatedHostOptions } from "./host";
+import { addCluster } from "./lxd/cluster";
+import type { LifecycleEvent, RemoteImage, RequestRecord, Surroundings, Timings } from "./lxd/daemon";
+import { keyOf, type Config, type Devices, type InstanceType } from "./lxd/database";
+import { addGuestApi } from "./lxd/guest-api";
+import { addImages, addImage } from "./lxd/images";
+import { bootInstance } from "./lxd/instance-state";
+import { addInstance, addInstances } from "./lxd/instances";
+import { addMembers } from "./lxd/members";
+import { addNetworks } from "./lxd/networks";
+import { addPools } from "./lxd/pools";
+import { addProfiles } from "./lxd/profiles";
+import { Router } from "./lxd/router";
+import { addServer } from "./lxd/server";
+import type { LxdVersion } from "./lxd/versions";
+
+export type { ActiveFault, FaultEffect, FaultRule, FaultTrigger } from "./faults";
+export { SimulatedHost, type SimulatedConnection, type SimulatedHostOptions } from "./host";
+export type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/daemon";
+
+/** How a lab is started. */
+export interface SimulatedLabOptions {
+  hosts: (Omit<SimulatedHostOptions, "lanAddress"> & { lanAddress?: string })[];
+  /** Version on hosts that do not say. @default "5.0.2" */
+  lxdVersion?: LxdVersion;
+  /** @default all zero */
+  timings?: Partial<Timings>;
+  /** Images of simplestreams servers. @default none: the lab has no internet */
+  remoteImages?: RemoteImage[];
+}
+
+/** Instances to put into a lab's database directly. */
+export interface SeededInstances {
+  /** Host whose database they go into; they are spread over its cluster's members. */
+  host: string;
+  /** Names are this and a number from 1 on. @default "vm" */
+  prefix?: string;
+  type?: InstanceType;
+  project?: string;
+  profiles?: string[];
+  config?: Config;
+  devices?: Devices;
+  /** @default true */
+  running?: boolean;
+}
+
+/** A set of simulated hosts. */
+export class SimulatedLab {
+  readonly hosts: SimulatedHost[] = [];
+  readonly faults = new Faults();
+  /** Every request that reached a daemon, in order. */
+  readonly requests: RequestRecord[] = [];
+  /** Every lifecycle event, in order. */
+  readonly lifecycle: LifecycleEvent[] = [];
+  /** Commands that no simulated guest could run. A test expects none. */
+  readonly unknownGuestCommands: string[][] = [];
+  /** Errors of the simulator itself. A test expects none. */
+  readonly defects: unknown[] = [];
+  readonly timings: Timings;
+  /** The user's private key, in OpenSSH's form. */
+  readonly privateKey: string;
+  /** The same in a file. */
+  readonly privateKeyPath: string;
+  readonly publicKey: string;
+  /** Host keys of all hosts, as `ssh` would have them. */
+  readonly knownHostsPath: string;
+  private readonly directory = mkdtempSync(join(tmpdir(), "simulated-lab-"));
+
+  private constructor(options: SimulatedLabOptions) {
+    const key = utils.generateKeyPairSync("ed25519");
+    this.privateKey = key.private;
+    this.publicKey = key.public.trim();
+    this.privateKeyPath = join(this.directory, "id_ed25519");
+    writeFileSync(this.privateKeyPath, this.privateKey, { mode: 0o600 });
+    this.knownHostsPath = join(this.directory, "known_hosts");
+    this.timings = { operationMs: 0, daemonStartMs: 0, addressMs: 0, agentMs: 0, installMs: 0, ...options.timings };
+    const surroundings: Surroundings = {
+      faults: this.faults,
+      requests: this.requests,
+      lifecycle: this.lifecycle,
+      timings: this.timings,
+      remoteImages: options.remoteImages ?? [],
+      defects: this.defects,
+      unknownGuestCommands: this.unknownGuestCommands,
+      operationFailure: undefined,
+      daemonAt: (address) => this.daemonAt(address),
+    };
+    const router = makeRouter();
+    for (const [index, host] of options.hosts.entries()) {
+      const lanAddress = host.lanAddress ?? `192.168.1.${101 + index}`;
+      const lxdVersion = host.lxdVersion ?? options.lxdVersion;
+      const own = { ...host, lanAddress, ...(lxdVersion === undefined ? {} : { lxdVersion }) };
+      this.hosts.push(new SimulatedHost(own, surroundings, router, { publicKey: this.publicKey, privateKey: this.privateKey }));
+    }
+  }
+
+  /** Starts the hosts; resolves when all of them take connections. */
+  static async start(options: SimulatedLabOptions): Promise<SimulatedLab> {
+    const lab = new SimulatedLab(options);
+    await Promise.all(lab.hosts.map((host) => host.listen()));
+    const lines = lab.hosts.map((host) => `[${host.address}]:${host.port} ${host.hostKey}\n`);
+    writeFileSync(lab.knownHostsPath, lines.join(""));
+    return lab;
+  }
+
+  /** The host of a name. Throws when there is none. */
+  host(name: string): SimulatedHost {
+    const host = this.hosts.find((each) => each.name === name);
+    if (host === undefined) {
+      throw new Error(`the lab has no host "${name}"`);
+    }
+    return host;
+  }
+
+  /** Requests that asked for a change since a point in {@link requests}. */
+  mutations(since = 0): RequestRecord[] {
+    return this.requests.slice(since).filter((request) => request.mutating);
+  }
+
+  /** Puts an image into the database of a host's daemon or cluster, without an upload. */
+  seedImage(host: string, image: { alias: string; type?: InstanceType; agent?: boolean; fingerprint?: string }): string {
+    const daemon = this.daemonOf(host);
+    const fingerprint = image.fingerprint ?? Buffer.from(image.alias.padEnd(32, ".")).toString("hex").slice(0, 64);
+    addImage(daemon, {
+      fingerprint,
+      project: "default",
+      type: image.type ?? "container",
+      properties: { architecture: "amd64", description: image.alias, os: "Debian", release: "bookworm" },
+      aliases: [{ name: image.alias, description: "" }],
+      agent: image.agent ?? true,
+    });
+    return fingerprint;
+  }
+
+  /** Puts instances into the database of a host's daemon or cluster at once, spread over the members. */
+  seedInstances(count: number, options: SeededInstances): string[] {
+    const { database } = this.daemonOf(options.host);
+    const names: string[] = [];
+    for (let index = 1; index <= count; index += 1) {
+      const member = database.members[index % database.members.length];
+      if (member === undefined) {
+        throw new Error(`${options.host} has no member`);
+      }
+      const name = `${options.prefix ?? "vm"}${index}`;
+      const project = options.project ?? "default";
+      const created = new Date();
+      addInstance(database, {
+        name,
+        project,
+        member,
+        type: options.type ?? "virtual-machine",
+        architecture: "x86_64",
+        description: "",
+        ephemeral: false,
+        stateful: false,
+        profiles: options.profiles ?? ["default"],
+        config: { ...options.config },
+        devices: structuredClone(options.devices ?? {}),
+        status: "Stopped",
+        createdAt: created,
+        lastUsedAt: created,
+        snapshots: [],
+        agent: true,
+        agentReadyAt: 0,
+        bootMemory: "",
+        leases: new Map(),
+        execOutput: new Map(),
+      });
+      if (options.running !== false) {
+        bootInstance(database.instance(project, name));
+      }
+      names.push(name);
+    }
+    return names;
+  }
+
+  /** An instance's own files, to look into or to change behind the library's back. */
+  guestFiles(host: string, instance: string, project = "default") {
+    const found = this.daemonOf(host).database.instances.get(keyOf(project, instance));
+    if (found === undefined) {
+      throw new Error(`${host} has no instance "${instance}"`);
+    }
+    found.files ??= makeGuestFiles(found);
+    return found.files;
+  }
+
+  /** Stops everything and removes the key files. */
+  async stop(): Promise<void> {
+    await Promise.all(this.hosts.map((host) => host.close()));
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  private daemonOf(host: string) {
+    const { daemon } = this.host(host);
+    if (daemon === undefined) {
+      throw new Error(`LXD is not installed on ${host}`);
+    }
+    return daemon;
+  }
+
+  private daemonAt(address: string) {
+    const daemons = this.hosts.map((host) => host.daemon);
+    return daemons.find(
+      (daemon) =>
+        daemon?.answers === true && daemon.localConfig["cluster.https_address"] === address && daemon.database.clustered,
+    );
+  }
+}
+
+function makeRouter(): Router {
+  const router = new Router();
+  for (const add of [
+    addServer,
+    addCluster,
+    addMembers,
+    addPools,
+    addNetworks,
+    addProfiles,
+    addImages,
+    addInstances,
+    addGuestApi,
+  ]) {
+    add(router);
+  }
+  return router;
+}

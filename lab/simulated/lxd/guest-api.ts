@@ -1,0 +1,221 @@
+/** What reaches into an instance: commands with recorded output, their logs, and the files API. */
+import { randomUUID } from "node:crypto";
+import { posix } from "node:path";
+import { z } from "zod";
+import { guestOf } from "../guest";
+import { runProgram } from "../machine";
+import { FileSystemError, type FileNode } from "../memory-files";
+import { guestPrograms } from "../programs/guest";
+import { runScript } from "../programs/scripts";
+import type { Instance } from "./database";
+import { requireReachable } from "./instance-state";
+import { instanceOf } from "./instance-requests";
+import { LxdError, sync, type Reply } from "./reply";
+import { decode, param, type ApiRequest, type Router } from "./router";
+
+const execPost = z.object({
+  command: z.array(z.string()).default([]),
+  "wait-for-websocket": z.boolean().default(false),
+  interactive: z.boolean().default(false),
+  "record-output": z.boolean().default(false),
+  environment: z.record(z.string(), z.string()).nullish(),
+  user: z.number().default(0),
+  group: z.number().default(0),
+  cwd: z.string().default(""),
+});
+
+/** Adds exec, logs and files. */
+export function addGuestApi(router: Router): void {
+  router.add("/1.0/instances/{name}/exec", { POST: exec });
+  router.add("/1.0/instances/{name}/logs", { GET: listLogs });
+  router.add("/1.0/instances/{name}/logs/{file}", { GET: getLog, DELETE: deleteLog });
+  router.add("/1.0/instances/{name}/logs/exec-output/{file}", { GET: getLog, DELETE: deleteLog });
+  router.add("/1.0/instances/{name}/files", { GET: getFile, POST: postFile, DELETE: deleteFile });
+}
+
+function exec(request: ApiRequest): Reply {
+  const body = decode(request, execPost);
+  const instance = instanceOf(request);
+  if (instance.status !== "Running") {
+    throw new LxdError(400, instance.status === "Frozen" ? "Instance is frozen" : "Instance is not running");
+  }
+  if (body["wait-for-websocket"] || body.interactive) {
+    throw new LxdError(400, "Commands over websockets are not simulated");
+  }
+  return runAsOperation(request, instance, body);
+}
+
+function runAsOperation(request: ApiRequest, instance: Instance, body: z.output<typeof execPost>): Reply {
+  const { daemon } = instance.member;
+  const url = `/1.0/instances/${instance.name}`;
+  const operation = daemon.operate(
+    {
+      description: "Executing command",
+      project: instance.project,
+      resources:
+        instance.type === "container"
+          ? { containers: [url.replace("instances", "containers")], instances: [url] }
+          : { instances: [url] },
+      metadata: { command: body.command, environment: body.environment ?? {}, interactive: false },
+    },
+    async (running) => {
+      requireReachable(instance);
+      const result = await runInGuest(instance, body.command, body.environment ?? {}, request);
+      const output: Record<string, string> = {};
+      if (body["record-output"]) {
+        const name = `exec_${randomUUID()}`;
+        for (const [index, stream, text] of [
+          ["1", "stdout", result.stdout],
+          ["2", "stderr", result.stderr],
+        ] as const) {
+          instance.execOutput.set(`${name}.${stream}`, Buffer.from(text));
+          output[index] = `${url}/${daemon.behaviour.execOutputPath}/${name}.${stream}`;
+        }
+      }
+      running.metadata = { return: result.exitCode, ...(body["record-output"] ? { output } : {}) };
+      if (result.exitCode === 127 && result.missing) {
+        throw new LxdError(500, "Command not found");
+      }
+    },
+  );
+  return { kind: "async", operation, ...(daemon === request.daemon ? {} : { forwardedProject: instance.project }) };
+}
+
+async function runInGuest(instance: Instance, command: string[], env: Record<string, string>, request: ApiRequest) {
+  const [program = "", ...args] = command;
+  const guest = guestOf(instance);
+  const run = { machine: guest, program, args, env, stdin: () => Promise.resolve(Buffer.alloc(0)) };
+  const result = (await runScript(run)) ?? (await runProgram(guestPrograms, run));
+  if (result !== undefined) {
+    return { ...result, missing: false };
+  }
+  request.daemon.surroundings.unknownGuestCommands.push(command);
+  return { exitCode: 127, stdout: "", stderr: "", missing: true };
+}
+
+function listLogs(request: ApiRequest): Reply {
+  const instance = instanceOf(request);
+  return sync([...instance.execOutput.keys()].map((file) => `/1.0/instances/${instance.name}/logs/${file}`));
+}
+
+function getLog(request: ApiRequest): Reply {
+  const body = instanceOf(request).execOutput.get(param(request, "file"));
+  if (body === undefined) {
+    throw new LxdError(404, "Not Found");
+  }
+  return { kind: "raw", body, headers: { "content-type": "application/octet-stream" } };
+}
+
+function deleteLog(request: ApiRequest): Reply {
+  if (!/^exec_/.test(param(request, "file"))) {
+    throw new LxdError(400, `log file name ${param(request, "file")} not valid`);
+  }
+  if (!instanceOf(request).execOutput.delete(param(request, "file"))) {
+    throw new LxdError(404, "Not Found");
+  }
+  return sync();
+}
+
+/** Files of a container can be reached while it is stopped; those of a virtual machine only through its agent. */
+function openFiles(request: ApiRequest) {
+  const instance = instanceOf(request);
+  requireReachable(instance);
+  const path = request.query.get("path") ?? "";
+  if (path === "") {
+    throw new LxdError(400, "Missing path argument");
+  }
+  return { files: guestOf(instance).files, path: posix.resolve("/", path), instance };
+}
+
+function headersOf(node: FileNode): Record<string, string> {
+  return {
+    "x-lxd-uid": String(node.uid),
+    "x-lxd-gid": String(node.gid),
+    "x-lxd-mode": `0${node.mode.toString(8)}`,
+    "x-lxd-type": node.type,
+    "x-lxd-modified": node.modified.toISOString(),
+  };
+}
+
+function getFile(request: ApiRequest): Reply {
+  const { files, path } = openFiles(request);
+  const node = files.get(path, false);
+  if (node === undefined) {
+    throw new LxdError(404, "Not Found");
+  }
+  const headers = headersOf(node);
+  if (node.type === "directory") {
+    const names = {
+      type: "sync",
+      status: "Success",
+      status_code: 200,
+      operation: "",
+      error_code: 0,
+      error: "",
+      metadata: files.list(path),
+    };
+    return {
+      kind: "raw",
+      body: Buffer.from(`${JSON.stringify(names)}\n`),
+      headers: { ...headers, "content-type": "application/json" },
+    };
+  }
+  const body = node.type === "symlink" ? Buffer.from(posix.resolve(posix.dirname(path), node.content.toString())) : node.content;
+  return { kind: "raw", body, headers: { ...headers, "content-type": "application/octet-stream" } };
+}
+
+function postFile(request: ApiRequest): Reply {
+  const { files, path, instance } = openFiles(request);
+  const header = (name: string) => {
+    const value = request.headers[`x-lxd-${name}`];
+    return typeof value === "string" ? value : undefined;
+  };
+  const type = header("type") ?? "file";
+  const owner = { uid: Number(header("uid") ?? 0), gid: Number(header("gid") ?? 0) };
+  const mode = modeOf(header("mode"));
+  try {
+    if (type === "directory") {
+      files.makeDirectory(path, { ...owner, mode: mode ?? 0o750, parents: files.get(path)?.type === "directory" });
+    } else if (type === "symlink") {
+      files.makeSymlink(path, request.body.toString());
+    } else if (type === "file") {
+      const append = header("write") === "append" && files.exists(path);
+      const content = append ? Buffer.concat([files.get(path)?.content ?? Buffer.alloc(0), request.body]) : request.body;
+      files.writeFile(path, content, { ...owner, mode: mode ?? 0o644 });
+    } else {
+      throw new LxdError(400, `Bad file type: ${type}`);
+    }
+  } catch (error) {
+    if (error instanceof FileSystemError) {
+      throw new LxdError(
+        error.message === "No such file or directory" ? 404 : 500,
+        error.message === "No such file or directory" ? "Not Found" : error.message,
+      );
+    }
+    throw error;
+  }
+  instance.member.daemon.event("instance-file-pushed", `/1.0/instances/${instance.name}/files`, instance.project);
+  return sync();
+}
+
+/** Octal with a leading zero; without one LXD reads a decimal number. */
+function modeOf(text: string | undefined): number | undefined {
+  if (text === undefined || text === "") {
+    return undefined;
+  }
+  return /^0[0-7]*$/.test(text) ? Number.parseInt(text, 8) : /^\d+$/.test(text) ? Number.parseInt(text, 10) : undefined;
+}
+
+function deleteFile(request: ApiRequest): Reply {
+  const { files, path, instance } = openFiles(request);
+  if (files.get(path, false) === undefined) {
+    throw new LxdError(404, "Not Found");
+  }
+  try {
+    files.remove(path);
+  } catch (error) {
+    throw new LxdError(400, error instanceof Error ? error.message : String(error));
+  }
+  instance.member.daemon.event("instance-file-deleted", `/1.0/instances/${instance.name}/files`, instance.project);
+  return sync();
+}

@@ -1,0 +1,84 @@
+import type * as z from "zod";
+
+type Issue = z.core.$ZodIssue;
+
+/** Stands for "zod has no words of its own for this", see {@link wording}. */
+const NO_WORDS = "fits none of the alternatives";
+
+/** An issue at the place where a person would look for it. */
+export interface LocatedIssue {
+  readonly path: readonly PropertyKey[];
+  /** The key that is not known, when that is what is wrong. */
+  readonly unknownKey?: string;
+  readonly reason: string;
+}
+
+/** What zod says where a schema does not say it better. As the second half of a sentence that begins with the property's name. */
+export const wording: z.core.$ZodErrorMap = (issue) => {
+  switch (issue.code) {
+    case "invalid_type":
+      return issue.input === undefined || issue.input === null ? "is required" : `must be ${noun(issue.expected)}`;
+    case "invalid_value":
+      return issue.input === undefined ? "is required" : `must be ${orList(issue.values.map((value) => JSON.stringify(value)))}`;
+    case "too_small":
+      return issue.origin === "string" && issue.minimum === 1
+        ? "must not be empty"
+        : `must be ${issue.inclusive ? "at least" : "more than"} ${issue.minimum}${unit(issue.origin)}`;
+    case "too_big":
+      return `must be ${issue.inclusive ? "at most" : "less than"} ${issue.maximum}${unit(issue.origin)}`;
+    case "invalid_union":
+      return NO_WORDS;
+    default:
+      return undefined;
+  }
+};
+
+/** The issues that a person can act on: of a union, those of the alternative that was meant. */
+export function locate(issue: Issue, path: readonly PropertyKey[] = []): LocatedIssue[] {
+  const at = [...path, ...issue.path];
+  switch (issue.code) {
+    case "unrecognized_keys":
+      return issue.keys.map((key) => ({ path: [...at, key], unknownKey: key, reason: "is not a known property" }));
+    case "invalid_key":
+      return [{ path: at, reason: issue.issues[0]?.message ?? issue.message }];
+    case "invalid_union":
+      return issue.message === NO_WORDS ? ofAlternatives(issue.errors, at) : [{ path: at, reason: issue.message }];
+    default:
+      return [{ path: at, reason: issue.message }];
+  }
+}
+
+function ofAlternatives(alternatives: readonly (readonly Issue[])[], path: readonly PropertyKey[]): LocatedIssue[] {
+  const meant = alternatives.find((issues) => !issues.some(tellsApart));
+  if (meant !== undefined) {
+    return meant.flatMap((issue) => locate(issue, path));
+  }
+  // None: the alternatives are told apart by the values of one property; tell which those are.
+  const issues = alternatives.flat().filter(tellsApart);
+  const deepest = Math.max(0, ...issues.map((issue) => issue.path.length));
+  const [first, ...others] = issues.filter((issue) => issue.path.length === deepest);
+  if (first === undefined) {
+    return [{ path, reason: NO_WORDS }];
+  }
+  const wishes = [first, ...others].map(({ message }) => message.replace(/^must be /, ""));
+  const reason = wishes.includes("is required") ? "is required" : `must be ${orList([...new Set(wishes)])}`;
+  return [{ path: [...path, ...first.path], reason }];
+}
+
+/** Whether an issue says that another alternative of a union was meant. */
+function tellsApart({ code, path }: Issue): boolean {
+  return code === "invalid_value" || (code === "invalid_type" && path.length === 0);
+}
+
+function noun(type: string): string {
+  const known: Readonly<Record<string, string>> = { record: "an object", int: "a whole number", array: "a list" };
+  return known[type] ?? `${/^[aeiou]/.test(type) ? "an" : "a"} ${type}`;
+}
+
+function unit(origin: string): string {
+  return origin === "string" ? " characters long" : origin === "array" ? " long" : "";
+}
+
+function orList(words: readonly string[]): string {
+  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1) ?? ""}`;
+}

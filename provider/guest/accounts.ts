@@ -1,0 +1,73 @@
+import { RefusedError } from "../support/errors";
+import type { Guest } from "./guest";
+
+/** A line of `/etc/passwd`: passwd(5). */
+export interface Account {
+  readonly name: string;
+  readonly uid: number;
+  /** Primary group. */
+  readonly gid: number;
+  readonly home: string;
+  readonly shell: string;
+}
+
+/** A line of `/etc/group`: group(5). */
+export interface Group {
+  readonly name: string;
+  readonly gid: number;
+  /** Users that have it as a supplementary group. */
+  readonly members: readonly string[];
+}
+
+/** The users and groups that an instance keeps in its own files. */
+export interface Accounts {
+  readonly users: readonly Account[];
+  readonly groups: readonly Group[];
+}
+
+/**
+ * Reads an instance's users and groups.
+ * @throws RefusedError when there is no passwd: then nothing can be said of any user, least of all that it is gone.
+ */
+export async function readAccounts(guest: Pick<Guest, "name" | "readFile">): Promise<Accounts> {
+  const [passwd, group] = await Promise.all([guest.readFile("/etc/passwd"), guest.readFile("/etc/group")]);
+  if (passwd === undefined) {
+    throw new RefusedError(`There is no /etc/passwd in ${guest.name}, so its users cannot be managed`);
+  }
+  return { users: parsePasswd(passwd.content), groups: parseGroup(group?.content ?? "") };
+}
+
+/** Parses `/etc/passwd`; lines that are none, such as those of NIS, are left out. */
+export function parsePasswd(text: string): Account[] {
+  return records(text).flatMap(([name = "", , uid = "", gid = "", , home = "", shell = ""]) =>
+    isNumber(uid) && isNumber(gid) ? [{ name, uid: Number(uid), gid: Number(gid), home, shell }] : [],
+  );
+}
+
+/** Parses `/etc/group`. */
+export function parseGroup(text: string): Group[] {
+  return records(text).flatMap(([name = "", , gid = "", members = ""]) =>
+    isNumber(gid) ? [{ name, gid: Number(gid), members: members.split(",").filter((member) => member !== "") }] : [],
+  );
+}
+
+/** The password hash of a user in `/etc/shadow`: shadow(5). `undefined` when the user has no line there. */
+export function parseShadow(text: string, name: string): string | undefined {
+  return records(text).find(([user]) => user === name)?.[1];
+}
+
+/** Names of a user's supplementary groups. */
+export function groupsOf({ groups }: Accounts, user: string): string[] {
+  return groups.filter(({ members }) => members.includes(user)).map(({ name }) => name);
+}
+
+function records(text: string): string[][] {
+  return text
+    .split("\n")
+    .filter((line) => /^[^#+\-:\s]/.test(line))
+    .map((line) => line.split(":"));
+}
+
+function isNumber(text: string): boolean {
+  return /^\d+$/.test(text);
+}

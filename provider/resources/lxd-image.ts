@@ -1,0 +1,386 @@
+/**
+ * An image in a cluster's own store, from local files or from an image server. LXD copies it to the members by itself.
+ * @see https://documentation.ubuntu.com/lxd/latest/image-handling/ (LXD 5.0 to 6)
+ */
+import { all, type CustomResourceOptions, type Input, type Output, output } from "@pulumi/pulumi";
+import * as z from "zod";
+import { inCluster } from "../engine/bookkeeping";
+import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
+import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import type { LxdClient } from "../lxd/client";
+import { type Config, configValueSchema, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
+import { type Claimant, isOwn, pointAlias, refuseTakenAliases, removeAliases } from "../lxd/image-aliases";
+import { fingerprintOf } from "../lxd/image-files";
+import {
+  changeImage,
+  copyImage,
+  deleteImage,
+  findImage,
+  findImageShared,
+  type Image,
+  listFingerprints,
+  uploadImage,
+} from "../lxd/images";
+import { projectSchema } from "../lxd/names";
+import { sameJson } from "../support/equality";
+import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
+import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";
+
+const remoteSchema = z.strictObject({
+  server: z
+    .string()
+    .regex(/^https:\/\/\S+$/, 'is not the address of an image server, such as "https://images.lxd.canonical.com"'),
+  protocol: z.enum(["simplestreams", "lxd"], 'must be "simplestreams" or "lxd"').default("simplestreams"),
+  alias: z.string().min(1).optional(),
+  fingerprint: z
+    .string()
+    .regex(/^[0-9a-f]{12,64}$/, "is not a fingerprint: 12 to 64 hexadecimal digits in lower case")
+    .optional(),
+  type: z.enum(["container", "virtual-machine"], 'must be "container" or "virtual-machine"').default("container"),
+});
+
+const aliasNameSchema = z.string().regex(/^[^\s?#%]+$/, "is not a valid alias: it must not be empty or have spaces, ?, # or %");
+
+const propertiesSchema = z.record(z.string().min(1), configValueSchema).superRefine((properties, context) => {
+  for (const key of Object.keys(properties).filter(isServerMade)) {
+    context.addIssue({ code: "custom", path: [key], message: "is written by LXD or by this package, and cannot be set" });
+  }
+});
+
+/** Inputs of {@link LxdImage}. */
+export const imageInputsSchema = z.strictObject({
+  ...inCluster,
+  project: projectSchema,
+  metadataPath: z.string().min(1).optional(),
+  rootfsPath: z.string().min(1).optional(),
+  sourceFingerprint: z.string().optional(),
+  remote: remoteSchema.optional(),
+  aliases: z.array(aliasNameSchema).default([]),
+  public: z.boolean().default(false),
+  properties: propertiesSchema.default({}),
+  adopt: z.boolean().default(false),
+});
+
+/** An image on another server. */
+export interface RemoteImageArgs {
+  /** Address of the server, such as `https://cloud-images.ubuntu.com/releases/`. The cluster's hosts must reach it. */
+  server: Input<string>;
+  /** How the server speaks. @default "simplestreams" */
+  protocol?: Input<"simplestreams" | "lxd">;
+  /** Alias on that server, such as `24.04`. What it means is looked up once, when the image is copied. */
+  alias?: Input<string>;
+  /** Fingerprint, instead of an alias: at least 12 digits. */
+  fingerprint?: Input<string>;
+  /** What kind of instance it is for. @default "container" */
+  type?: Input<"container" | "virtual-machine">;
+}
+
+/** Arguments of {@link LxdImage}: either `metadataPath`, with `rootfsPath` unless it is a unified tarball, or `remote`. */
+export interface LxdImageArgs {
+  /** The cluster, or standalone server, that gets the image. */
+  cluster: Input<ClusterConnectionArgs>;
+  /** Project of the image. @default "default" */
+  project?: Input<string>;
+  /** Path of the metadata tarball, or of a unified tarball, on the machine that runs Pulumi; `~` is the home directory. */
+  metadataPath?: Input<string>;
+  /** Path of the root file system: squashfs or tarball for containers, qcow2 for virtual machines. */
+  rootfsPath?: Input<string>;
+  /** An image of another server, instead of local files. */
+  remote?: Input<RemoteImageArgs>;
+  /** Names that point to the image. Others that point to it are left alone. @default [] */
+  aliases?: Input<Input<string>[]>;
+  /** Whether the image is offered to clients that are not trusted. @default false */
+  public?: Input<boolean>;
+  /** Properties, besides those that the image brings along. @default {} */
+  properties?: Input<ConfigArgs>;
+  /**
+   * An image with the same content that is there already is used in any case, and stays when this resource goes. This also lets its
+   * properties be changed, and aliases be taken from other images. @default false
+   */
+  adopt?: Input<boolean>;
+  /** Seconds for each call. */
+  timeouts?: Input<TimeoutArgs>;
+}
+
+type Inputs = z.output<typeof imageInputsSchema>;
+
+interface Outputs {
+  /** SHA-256 by which LXD knows the image. */
+  fingerprint: string;
+  /** Whether the image came to the cluster by this resource, and goes with it. */
+  created: boolean;
+  /** Aliases that this resource made or moved. */
+  ownAliases: string[];
+  type: string;
+  architecture: string;
+  sizeBytes: number;
+}
+
+type State = Inputs & Outputs;
+
+/** How the program hands on to `check` that a file cannot be read. */
+const UNREADABLE = "unreadable ";
+
+/** See {@link LxdImage}. */
+export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
+  kind: "LxdImage",
+  schemaVersion: 1,
+  schema: imageInputsSchema,
+  immutable: ["project", "sourceFingerprint", "remote"],
+  timeouts: { create: 1800, read: 60, update: 300, delete: 300 },
+
+  checkTogether({ metadataPath, rootfsPath, sourceFingerprint, remote }) {
+    const failures: CheckFailure[] = [];
+    if ((metadataPath === undefined) === (remote === undefined)) {
+      failures.push({ property: "metadataPath", reason: "must be given, or else remote; not both" });
+    }
+    if (rootfsPath !== undefined && metadataPath === undefined) {
+      failures.push({ property: "rootfsPath", reason: "needs metadataPath beside it" });
+    }
+    if (remote !== undefined && (remote.alias === undefined) === (remote.fingerprint === undefined)) {
+      failures.push({ property: "remote.alias", reason: "must be given, or else remote.fingerprint; not both" });
+    }
+    if (sourceFingerprint?.startsWith(UNREADABLE) === true) {
+      const [property = "", ...reason] = sourceFingerprint.slice(UNREADABLE.length).split(": ");
+      failures.push({ property, reason: reason.join(": ") });
+    } else if (metadataPath !== undefined && !/^[0-9a-f]{64}$/.test(sourceFingerprint ?? "")) {
+      failures.push({ property: "sourceFingerprint", reason: "is worked out from the files, and cannot be given" });
+    }
+    return failures;
+  },
+
+  diff(state, inputs) {
+    const changed: (keyof Inputs)[] = [];
+    // The paths are not compared: it is the same image as long as the content is.
+    for (const key of ["project", "sourceFingerprint", "public"] as const) {
+      if (state[key] !== inputs[key]) {
+        changed.push(key);
+      }
+    }
+    if (!sameJson(state.remote, inputs.remote)) {
+      changed.push("remote");
+    }
+    if (!sameJson([...new Set(state.aliases)].sort(), [...new Set(inputs.aliases)].sort())) {
+      changed.push("aliases");
+    }
+    if (!sameConfig(state.properties, inputs.properties)) {
+      changed.push("properties");
+    }
+    return changed;
+  },
+
+  async create(context, inputs) {
+    const lxd = await context.lxd(inputs.cluster);
+    const { project, sourceFingerprint, remote } = inputs;
+    const known = sourceFingerprint ?? remote?.fingerprint;
+    const found = known === undefined ? undefined : await findImage(lxd, project, known);
+    if (known !== undefined) {
+      await refuseTakenAliases(lxd, claimantOf(context, inputs), inputs.aliases, found?.value.fingerprint ?? known);
+    }
+    const { fingerprint, created } =
+      found === undefined
+        ? await bring(context, lxd, inputs)
+        : { fingerprint: found.value.fingerprint, created: isOwn(found.value, context.urn) };
+    const outputs = await settle(context, lxd, inputs, { fingerprint, created, ownAliases: [], dropped: [] });
+    return { id: `${project}/${fingerprint}`, outputs };
+  },
+
+  async read(context, _id, state) {
+    const lxd = await context.lxd(state.cluster);
+    const image = await findImageShared(lxd, state.project, state.fingerprint);
+    return image === undefined ? undefined : { inputs: fromApi(image, state), outputs: outputsOf(image, state) };
+  },
+
+  async update(context, _id, state, inputs) {
+    const lxd = await context.lxd(inputs.cluster);
+    const { fingerprint, created, ownAliases } = state;
+    const dropped = Object.keys(state.properties).filter((key) => !(key in inputs.properties));
+    return settle(context, lxd, inputs, { fingerprint, created, ownAliases, dropped });
+  },
+
+  async delete(context, _id, state) {
+    const lxd = await context.lxd(state.cluster);
+    if (state.created) {
+      await deleteImage(lxd, state.project, state.fingerprint); // its aliases go with it
+      return;
+    }
+    await removeAliases(lxd, state.project, state.fingerprint, state.ownAliases);
+  },
+};
+
+/** Uploads the image, or lets LXD copy it. */
+async function bring(context: Context, lxd: LxdClient, inputs: Inputs): Promise<{ fingerprint: string; created: boolean }> {
+  const { project, metadataPath, rootfsPath, sourceFingerprint, remote } = inputs;
+  const progress = (text: string): void => context.progress(text);
+  if (remote !== undefined) {
+    const before = await listFingerprints(lxd, project);
+    const fingerprint = await copyImage(lxd, project, remote, progress);
+    const image = await findImage(lxd, project, fingerprint);
+    return { fingerprint, created: !before.includes(fingerprint) || (image !== undefined && isOwn(image.value, context.urn)) };
+  }
+  if (metadataPath === undefined || sourceFingerprint === undefined) {
+    throw new RefusedError("An image needs metadataPath or remote");
+  }
+  const image = { fingerprint: sourceFingerprint, public: inputs.public, properties: withOwner(inputs.properties, context) };
+  try {
+    await uploadImage(lxd, project, { metadataPath, rootfsPath }, image, progress);
+  } catch (error) {
+    // Someone may have brought the same image meanwhile; then it is there, and that is what counts.
+    const there = await findImage(lxd, project, sourceFingerprint);
+    if (there === undefined) {
+      const paths = [metadataPath, rootfsPath].filter((path) => path !== undefined).join(" with ");
+      throw hasCode(error, "operation")
+        ? new RefusedError(`LXD on ${lxd.host} does not take ${paths} as an image: ${replyOf(error)}`, { cause: error })
+        : error;
+    }
+    return { fingerprint: sourceFingerprint, created: isOwn(there.value, context.urn) };
+  }
+  return { fingerprint: sourceFingerprint, created: true };
+}
+
+/** Makes properties and aliases what they are to be. What this resource brought is kept in state even when that fails. */
+async function settle(
+  context: Context,
+  lxd: LxdClient,
+  inputs: Inputs,
+  known: Pick<Outputs, "fingerprint" | "created" | "ownAliases"> & { dropped: readonly string[] },
+): Promise<Outputs> {
+  const { project } = inputs;
+  const { fingerprint, created } = known;
+  const found = await findImage(lxd, project, fingerprint);
+  if (found === undefined) {
+    throw new RefusedError(
+      `Image ${short(fingerprint)} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up brings it again`,
+    );
+  }
+  const ownAliases = [...known.ownAliases];
+  try {
+    await setProperties(context, lxd, inputs, found, known);
+    for (const name of new Set(inputs.aliases)) {
+      if (await pointAlias(lxd, claimantOf(context, inputs), name, fingerprint, ownAliases)) {
+        ownAliases.push(name);
+      }
+    }
+    const leaving = ownAliases.filter((name) => !inputs.aliases.includes(name));
+    await removeAliases(lxd, project, fingerprint, leaving);
+  } catch (error) {
+    if (!created) {
+      throw error;
+    }
+    const outputs = outputsOf(found.value, { ...known, ownAliases });
+    throw new IncompleteError(`${project}/${fingerprint}`, outputs, messageOf(error), { cause: error });
+  }
+  return outputsOf(found.value, { created, ownAliases: ownAliases.filter((name) => inputs.aliases.includes(name)) });
+}
+
+async function setProperties(
+  context: Context,
+  lxd: LxdClient,
+  inputs: Inputs,
+  found: { value: Image; etag: string | undefined },
+  { created, dropped }: { created: boolean; dropped: readonly string[] },
+): Promise<void> {
+  const live = found.value.properties ?? {};
+  const kept = Object.fromEntries(Object.entries(live).filter(([key]) => !dropped.includes(key)));
+  const wanted = { ...kept, ...inputs.properties };
+  const properties = created ? withOwner(wanted, context) : wanted;
+  if (sameJson(properties, live) && inputs.public === found.value.public) {
+    return;
+  }
+  if (!created && !inputs.adopt) {
+    const keys = Object.keys(inputs.properties).filter((key) => inputs.properties[key] !== live[key]);
+    const what = [...keys.map((key) => `properties.${key}`), ...(inputs.public === found.value.public ? [] : ["public"])];
+    throw new RefusedError(
+      `Image ${short(found.value.fingerprint)} was already on ${lxd.host}, not made by this resource, and differs in ${what.join(", ")}. ` +
+        "Set adopt: true to change it, or leave these out",
+    );
+  }
+  await changeImage(lxd, inputs.project, found.value, { public: inputs.public, properties }, found.etag);
+}
+
+/** What LXD tells, as far as it was given. */
+export function fromApi(image: Image, state: State): Inputs {
+  const { cluster, project, metadataPath, rootfsPath, sourceFingerprint, remote, adopt, timeouts } = state;
+  const live = image.properties ?? {};
+  const named = Object.keys(state.properties).filter((key) => live[key] !== undefined);
+  const names = (image.aliases ?? []).map(({ name }) => name);
+  return {
+    cluster,
+    project,
+    metadataPath,
+    rootfsPath,
+    sourceFingerprint,
+    remote,
+    adopt,
+    timeouts,
+    aliases: state.aliases.filter((name) => names.includes(name)),
+    public: image.public,
+    properties: Object.fromEntries(named.map((key) => [key, live[key] ?? ""])),
+  };
+}
+
+function outputsOf(image: Image, known: Pick<Outputs, "created" | "ownAliases">): Outputs {
+  const { fingerprint, type, architecture, size } = image;
+  return { fingerprint, created: known.created, ownAliases: known.ownAliases, type, architecture, sizeBytes: size };
+}
+
+function withOwner(properties: Config, { urn }: Context): Config {
+  return urn === "" ? properties : { ...properties, [OWNER_KEY]: urn };
+}
+
+function short(fingerprint: string): string {
+  return fingerprint.slice(0, 12);
+}
+
+function claimantOf({ urn }: Context, { project, adopt }: Inputs): Claimant {
+  return { urn, project, adopt };
+}
+
+/**
+ * An image in a cluster's own store. Its fingerprint is known before anything is sent: an image that is there is not uploaded again,
+ * and other content in the files shows as a replacement in the preview.
+ *
+ * @example
+ * ```typescript
+ * new LxdImage("debian", {
+ *   cluster,
+ *   metadataPath: "~/images/debian-12/metadata.tar.gz",
+ *   rootfsPath: "~/images/debian-12/rootfs.squashfs",
+ *   aliases: ["debian-12"],
+ * });
+ * ```
+ */
+export class LxdImage extends LxdResource {
+  declare readonly project: Output<string>;
+  declare readonly aliases: Output<string[]>;
+  declare readonly public: Output<boolean>;
+  /** Properties, as far as they were given. */
+  declare readonly properties: Output<Record<string, string>>;
+  /** SHA-256 by which LXD knows the image. */
+  declare readonly fingerprint: Output<string>;
+  /** Whether the image came to the cluster by this resource, and goes with it. */
+  declare readonly created: Output<boolean>;
+  /** `container` or `virtual-machine`. */
+  declare readonly type: Output<string>;
+  declare readonly architecture: Output<string>;
+  declare readonly sizeBytes: Output<number>;
+
+  constructor(name: string, args: LxdImageArgs, opts?: CustomResourceOptions) {
+    const source =
+      args.metadataPath === undefined ? {} : { sourceFingerprint: sourceFingerprint(args.metadataPath, args.rootfsPath) };
+    super(
+      "LxdImage",
+      name,
+      { ...args, ...source },
+      ["fingerprint", "created", "ownAliases", "type", "architecture", "sizeBytes"],
+      opts,
+    );
+  }
+}
+
+/** Worked out in the program, so that a preview sees other content. What cannot be read, `check` reports with the property. */
+function sourceFingerprint(metadataPath: Input<string>, rootfsPath: Input<string> | undefined): Output<string> {
+  return all([output(metadataPath), output(rootfsPath)]).apply(([metadata, rootfs]) =>
+    fingerprintOf({ metadataPath: metadata, rootfsPath: rootfs }).catch((error: unknown) => UNREADABLE + messageOf(error)),
+  );
+}

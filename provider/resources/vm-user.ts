@@ -1,0 +1,402 @@
+/**
+ * A user inside an instance, managed through LXD's exec and files API: the instance needs neither sshd nor an address.
+ * @see https://documentation.ubuntu.com/lxd/latest/instance-exec/ (LXD 5.0 to 6)
+ */
+import { type CustomResourceOptions, type Input, mergeOptions, type Output, secret } from "@pulumi/pulumi";
+import * as z from "zod";
+import { inCluster } from "../engine/bookkeeping";
+import type { Context, Lifecycle } from "../engine/lifecycle";
+import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import { type Account, readAccounts } from "../guest/accounts";
+import { faultOfPublicKey } from "../guest/authorized-keys";
+import { guestOf } from "../guest/guest";
+import { enterInstance, exclusivelyIn, type InsideWork, markInstance } from "../guest/instance";
+import { SUDO_RIGHTS } from "../guest/sudo";
+import {
+  ensureAccess,
+  ensureAccount,
+  findAccount,
+  type LiveUser,
+  readUser,
+  removeUser,
+  requirePossible,
+  sameSet,
+} from "../guest/users";
+import { OWNER_KEY } from "../lxd/config";
+import { isAgentMissing } from "../lxd/exec";
+import { findInstanceShared, isRunning } from "../lxd/instances";
+import { instanceNameSchema, projectSchema } from "../lxd/names";
+import { claim } from "../lxd/ownership";
+import { IncompleteError, messageOf, RefusedError } from "../support/errors";
+import type { ClusterConnectionArgs } from "./common-args";
+
+/** What useradd(8) takes for a user or group. */
+const NAME = /^[a-z_][a-z0-9_-]{0,31}$/;
+const NAME_RULE = "1 to 32 lower-case letters, digits, dashes and underscores, beginning with a letter or underscore";
+
+const pathSchema = z
+  .string()
+  .regex(/^(\/[A-Za-z0-9._+-]+)+$/, "is not an absolute path of letters, digits, dots, dashes and underscores")
+  .refine((path) => !path.split("/").some((part) => part === "." || part === ".."), 'must not go through "." or ".."');
+
+const publicKeySchema = z
+  .string()
+  .transform((line) => line.trim())
+  .superRefine((line, issues) => {
+    const message = faultOfPublicKey(line);
+    if (message !== undefined) {
+      issues.addIssue({ code: "custom", message });
+    }
+  });
+
+/** Inputs of {@link VmUser}. */
+export const vmUserSchema = z.strictObject({
+  ...inCluster,
+  instance: instanceNameSchema,
+  project: projectSchema,
+  name: z
+    .string()
+    .regex(NAME, `is not a valid user name: ${NAME_RULE}`)
+    .refine(
+      (name) => name !== "root",
+      "must not be root, which every instance has and needs; make another user and give it sudo",
+    ),
+  uid: z.int().min(1).max(4_294_967_294).optional(),
+  home: pathSchema.optional(),
+  shell: pathSchema.default("/bin/bash"),
+  groups: z.array(z.string().regex(NAME, `is not a valid group name: ${NAME_RULE}`)).optional(),
+  sudo: z.enum(SUDO_RIGHTS, `must be one of ${SUDO_RIGHTS.join(", ")}`).default("none"),
+  authorizedKeys: z.array(publicKeySchema).optional(),
+  authorizedKeysMode: z.enum(["exclusive", "additive"], "must be exclusive or additive").default("exclusive"),
+  passwordHash: z
+    .string()
+    .regex(
+      /^\$[a-z0-9]+\$[!-9;-~]{8,}$/,
+      "is not a hash of crypt(3) such as mkpasswd and openssl passwd -6 make; the password itself does not belong here",
+    )
+    .optional(),
+  homeOnDelete: z.enum(["keep", "remove"], "must be keep or remove").default("keep"),
+  adopt: z.boolean().default(false),
+});
+
+/** Arguments of {@link VmUser}. */
+export interface VmUserArgs {
+  /** The cluster, or standalone server, that the instance belongs to. */
+  cluster: Input<ClusterConnectionArgs>;
+  /** Name of the instance, a virtual machine with LXD's agent or a container. It must run while the user is made or changed. */
+  instance: Input<string>;
+  /** Project of the instance. @default "default" */
+  project?: Input<string>;
+  /** Name of the user; another name makes another user. */
+  name: Input<string>;
+  /** Number of the user. Changing it gives the files in the home to the new number. @default what useradd chooses */
+  uid?: Input<number>;
+  /** Home directory. Changing it moves the home. @default /home/NAME, or the home that an adopted user has */
+  home?: Input<string>;
+  /** Login shell; it must exist in the instance. @default "/bin/bash" */
+  shell?: Input<string>;
+  /**
+   * Supplementary groups, all of them: the user is taken out of others. They must exist in the instance. @default memberships are
+   * left as they are; a new user has none
+   */
+  groups?: Input<Input<string>[]>;
+  /**
+   * What the user may do by sudo: nothing, everything with the own password, or everything without one. Written to
+   * `/etc/sudoers.d/NAME`; what other files and groups grant is not looked at. @default "none"
+   */
+  sudo?: Input<"none" | "password" | "passwordless">;
+  /** Public keys, as lines of authorized_keys. @default the file is left as it is; a new user has none */
+  authorizedKeys?: Input<Input<string>[]>;
+  /**
+   * `exclusive` removes keys that are not listed and shows them as drift; `additive` looks after the listed ones alone.
+   * @default "exclusive"
+   */
+  authorizedKeysMode?: Input<"exclusive" | "additive">;
+  /**
+   * Hash of the password as crypt(3) makes it (`openssl passwd -6`). Kept as a secret. @default the password is left as it is; a new
+   * user has none and cannot log in by one
+   */
+  passwordHash?: Input<string>;
+  /** What becomes of the home when the user is removed. A home that was kept is the user's again when it is made anew. @default "keep" */
+  homeOnDelete?: Input<"keep" | "remove">;
+  /**
+   * Take over a user that others made, such as the one of cloud-init, with the uid and home that it has. It is removed on delete like
+   * any other; the resource option `retainOnDelete` leaves it. @default false
+   */
+  adopt?: Input<boolean>;
+  /** Seconds for each call. */
+  timeouts?: Input<TimeoutArgs>;
+}
+
+type Inputs = z.output<typeof vmUserSchema>;
+
+interface Outputs {
+  uid: number;
+  gid: number;
+  home: string;
+  /** The uid and home that the program asked for: in state the live ones stand under these names. */
+  requested: { uid?: number; home?: string };
+}
+
+type State = Inputs & Outputs;
+
+/** What stands in state for a password that was changed in the instance: the foreign hash has no business there. */
+const FOREIGN_PASSWORD = "(changed in the instance)";
+
+/** See {@link VmUser}. */
+export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
+  kind: "VmUser",
+  schemaVersion: 1,
+  schema: vmUserSchema,
+  immutable: ["instance", "project", "name"],
+  timeouts: { create: 300, read: 60, update: 300, delete: 120 },
+
+  diff(state, inputs) {
+    const changed: (keyof Inputs)[] = [];
+    for (const key of [
+      "instance",
+      "project",
+      "name",
+      "shell",
+      "sudo",
+      "authorizedKeysMode",
+      "passwordHash",
+      "homeOnDelete",
+    ] as const) {
+      if (state[key] !== inputs[key]) {
+        changed.push(key);
+      }
+    }
+    for (const key of ["uid", "home"] as const) {
+      if (inputs[key] === undefined ? state.requested[key] !== undefined : state[key] !== inputs[key]) {
+        changed.push(key);
+      }
+    }
+    for (const key of ["groups", "authorizedKeys"] as const) {
+      const [live, wanted] = [state[key], inputs[key]];
+      if (live === undefined || wanted === undefined ? live !== wanted : !sameSet(live, wanted)) {
+        changed.push(key);
+      }
+    }
+    return changed;
+  },
+
+  async create(context, inputs) {
+    const work = await insideWork(context, inputs);
+    return exclusivelyIn(work, async () => {
+      const outputs = await save(context, work, inputs, []);
+      return { id: idOf(inputs), outputs };
+    });
+  },
+
+  async read(context, _id, state) {
+    const lxd = await context.lxd(state.cluster);
+    const { project, instance: name } = state;
+    const instance = await findInstanceShared({ lxd, project, name });
+    if (instance === undefined) {
+      return undefined;
+    }
+    // Nobody can look into a virtual machine that is off. Its users are not gone for that, and stopping a machine must not fail
+    // every refresh: what is known stays as it is until the machine runs again.
+    const asKnown = { inputs: { ...inputsOf(state), ...state.requested }, outputs: outputsOf(state) };
+    if (instance.type === "virtual-machine" && !isRunning(instance)) {
+      return asKnown;
+    }
+    try {
+      const live = await readUser(guestOf(lxd, { project, instance: name }), state.name, {
+        authorizedKeys: state.authorizedKeys !== undefined,
+        passwordHash: state.passwordHash !== undefined,
+      });
+      return live === undefined
+        ? undefined
+        : { inputs: fromGuest(live, state), outputs: outputsFrom(live.account, state.requested) };
+    } catch (error) {
+      if (!isAgentMissing(error)) {
+        throw error;
+      }
+      context.warn(`The agent in instance "${name}" does not answer, so user "${state.name}" is shown as it was known last`);
+      return asKnown;
+    }
+  },
+
+  async update(context, _id, state, inputs) {
+    const work = await insideWork(context, inputs);
+    return exclusivelyIn(work, () => save(context, work, inputs, state.authorizedKeys ?? []));
+  },
+
+  async delete(context, _id, state) {
+    const work = await insideWork(context, state);
+    await exclusivelyIn(work, async () => {
+      const inside = await enterInstance(
+        work,
+        `Removing user "${state.name}"`,
+        "Start it and try again. To leave its users out when the instance itself is removed, give them the resource option deletedWith: " +
+          "the instance",
+      );
+      if (inside === undefined) {
+        return;
+      }
+      const warn = (text: string): void => context.warn(text);
+      await removeUser(inside.guest, state.name, { home: state.homeOnDelete, deadline: work.deadline, warn });
+      await markInstance(work, { [markerOf(state.name)]: "" });
+    });
+  },
+};
+
+async function insideWork(context: Context, at: Pick<Inputs, "cluster" | "project" | "instance">): Promise<InsideWork> {
+  const { deadline } = context;
+  const { project, instance } = at;
+  return { lxd: await context.lxd(at.cluster), project, instance, deadline, progress: (text) => context.progress(text) };
+}
+
+/** Makes the user as wanted, whatever there is of it; a user that others made only when it may be adopted. */
+async function save(context: Context, work: InsideWork, inputs: Inputs, formerKeys: readonly string[]): Promise<Outputs> {
+  const inside = await enterInstance(
+    work,
+    `Setting up user "${inputs.name}"`,
+    "Start it (running: true of its LxdVm, or lxc start), then run pulumi up again",
+  );
+  if (inside === undefined) {
+    throw new RefusedError(
+      `User "${inputs.name}" cannot be made: there is no instance "${inputs.instance}" in project "${inputs.project}" of LXD on ` +
+        `${work.lxd.host}. Make it first, and make the user depend on it (instance: vm.name)`,
+    );
+  }
+  const { guest, instance } = inside;
+  const accounts = await readAccounts(guest);
+  const existing = findAccount(accounts, inputs.name);
+  const marker = markerOf(inputs.name);
+  const owner = instance.config[marker];
+  if (existing !== undefined) {
+    claim({
+      what: `User "${inputs.name}" of instance "${inputs.instance}"`,
+      host: work.lxd.host,
+      description: `uid ${existing.uid}, home ${existing.home}`,
+      config: owner === undefined ? {} : { [OWNER_KEY]: owner },
+      urn: context.urn,
+      adopt: inputs.adopt,
+    });
+  }
+  await requirePossible(guest, inputs, accounts);
+  if (context.urn !== "" && owner !== context.urn) {
+    await markInstance(work, { [marker]: context.urn }); // before the user, so that one that is half made is known again
+  }
+  const account = await ensureAccount(guest, inputs, accounts);
+  const outputs = outputsFrom(account, requestOf(inputs));
+  try {
+    await ensureAccess(guest, inputs, account, formerKeys);
+  } catch (error) {
+    throw new IncompleteError(
+      idOf(inputs),
+      outputs,
+      `User "${inputs.name}" of instance "${inputs.instance}" exists, but is not yet as wanted: ${messageOf(error)}. The next pulumi up ` +
+        "goes on from there",
+      { cause: error },
+    );
+  }
+  return outputs;
+}
+
+function idOf({ project, instance, name }: Inputs): string {
+  return `${project}/${instance}/${name}`;
+}
+
+/** Key of the instance's config that holds the URN of the resource that owns the user. */
+function markerOf(user: string): string {
+  return `user.pulumi.user.${user}`;
+}
+
+function requestOf({ uid, home }: Inputs): Outputs["requested"] {
+  return { ...(uid === undefined ? {} : { uid }), ...(home === undefined ? {} : { home }) };
+}
+
+function outputsFrom({ uid, gid, home }: Account, requested: Outputs["requested"]): Outputs {
+  return { uid, gid, home, requested };
+}
+
+function outputsOf({ uid, gid, home, requested }: State): Outputs {
+  return { uid, gid, home, requested };
+}
+
+/** The inputs in state without uid and home, which may or may not have been given. */
+function inputsOf(state: State): Inputs {
+  const { uid: _uid, home: _home, ...rest } = state;
+  return Object.fromEntries(Object.entries(rest).filter(([name]) => Object.hasOwn(vmUserSchema.shape, name))) as Inputs;
+}
+
+/** What the guest tells, as inputs; what the program does not manage is left out. Exported for tests. */
+export function fromGuest({ account, groups, sudo, authorizedKeys = [], passwordHash }: LiveUser, state: State): Inputs {
+  const { requested } = state;
+  return {
+    ...inputsOf(state),
+    uid: requested.uid === undefined ? undefined : account.uid,
+    home: requested.home === undefined ? undefined : account.home,
+    shell: account.shell,
+    groups: state.groups && inOrderOf(state.groups, groups),
+    sudo: sudo as Inputs["sudo"], // also "custom", which no program can ask for: it shows as a difference
+    authorizedKeys: state.authorizedKeys && keysFrom(authorizedKeys, state.authorizedKeys, state.authorizedKeysMode),
+    passwordHash: state.passwordHash && (passwordHash === state.passwordHash ? state.passwordHash : FOREIGN_PASSWORD),
+  };
+}
+
+function keysFrom(live: readonly string[], known: readonly string[], mode: Inputs["authorizedKeysMode"]): string[] {
+  return mode === "exclusive" ? inOrderOf(known, live) : known.filter((key) => live.includes(key));
+}
+
+/** The live members, those that are known first and in their order, so that only what changed shows as changed. */
+function inOrderOf(known: readonly string[], live: readonly string[]): string[] {
+  return [...known.filter((member) => live.includes(member)), ...new Set(live.filter((member) => !known.includes(member)))];
+}
+
+/**
+ * A user in a virtual machine or container.
+ *
+ * @example
+ * ```typescript
+ * new VmUser("web1-alice", {
+ *   cluster,
+ *   instance: web1.name,
+ *   name: "alice",
+ *   groups: ["adm"],
+ *   sudo: "passwordless",
+ *   authorizedKeys: [readFileSync("alice.pub", "utf8")],
+ * }, { deletedWith: web1 });
+ * ```
+ */
+export class VmUser extends LxdResource {
+  /** Name of the instance. */
+  declare readonly instance: Output<string>;
+  /** Project of the instance. */
+  declare readonly project: Output<string>;
+  /** Name of the user. */
+  declare readonly name: Output<string>;
+  /** Number of the user. */
+  declare readonly uid: Output<number>;
+  /** Number of its primary group. */
+  declare readonly gid: Output<number>;
+  /** Its home directory. */
+  declare readonly home: Output<string>;
+  /** Its login shell. */
+  declare readonly shell: Output<string>;
+  /** Its supplementary groups; `undefined` when they are not managed. */
+  declare readonly groups: Output<string[] | undefined>;
+  /** What it may do by sudo; `custom` when its file in sudoers.d was changed by hand. */
+  declare readonly sudo: Output<string>;
+  /** Its public keys; `undefined` when they are not managed. */
+  declare readonly authorizedKeys: Output<string[] | undefined>;
+
+  /**
+   * @param name - Name of the resource.
+   * @param args - Inputs.
+   * @param opts - Pulumi's options.
+   */
+  constructor(name: string, args: VmUserArgs, opts?: CustomResourceOptions) {
+    super(
+      "VmUser",
+      name,
+      { ...args, ...(args.passwordHash === undefined ? {} : { passwordHash: secret(args.passwordHash) }) },
+      ["uid", "gid", "home", "requested"],
+      mergeOptions(opts, { additionalSecretOutputs: ["passwordHash"] }),
+    );
+  }
+}

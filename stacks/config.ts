@@ -1,0 +1,144 @@
+import * as pulumi from "@pulumi/pulumi";
+import type * as z from "zod";
+import { type StackConfig, stackSchema } from "./config-schema";
+
+/**
+ * The config of this stack.
+ * @throws RunError naming every config key that is wrong, and what to write instead.
+ */
+export function readConfig(): StackConfig {
+  return parseConfig(pulumi.getProject(), pulumi.runtime.allConfig());
+}
+
+/**
+ * The config of a stack, parsed and with the key files that it names read.
+ * @param project - Prefix of the keys that are ours.
+ * @param entries - Texts by their full keys, as Pulumi hands them on: structured values are JSON.
+ */
+export function parseConfig(project: string, entries: Readonly<Record<string, string>>): StackConfig {
+  const given = Object.fromEntries(
+    Object.entries(entries)
+      .filter(([key]) => key.startsWith(`${project}:`))
+      .map(([key, text]) => [key.slice(project.length + 1), fromJson(text)]),
+  );
+  const result = stackSchema.safeParse(given);
+  const faults = result.success ? crossFaults(result.data) : result.error.issues.flatMap((issue) => describe(issue, given));
+  if (!result.success || faults.length > 0) {
+    const lines = faults.map(({ path, reason }) => `  - ${project}:${pathText(path)} ${reason}`);
+    throw new pulumi.RunError(`The config of this stack (Pulumi.<stack>.yaml) is not usable:\n${lines.join("\n")}`);
+  }
+  return result.data;
+}
+
+type Path = readonly PropertyKey[];
+
+interface Fault {
+  readonly path: Path;
+  /** What is wrong with the value at the path, and the cure; reads on from the path. */
+  readonly reason: string;
+}
+
+/** Plain values are handed on as they are, structured ones as JSON. */
+function fromJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function describe(issue: z.core.$ZodIssue, given: unknown): Fault[] {
+  const path = issue.path;
+  switch (issue.code) {
+    case "unrecognized_keys":
+      return issue.keys.map((key) => ({
+        path: [...path, key],
+        reason: "is not a known key; see the comments in Pulumi.lab.yaml",
+      }));
+    case "invalid_union": {
+      // The alternative that went furthest is the one that was meant.
+      const meant = [...issue.errors].sort((a, b) => depth(b) - depth(a))[0] ?? [];
+      return meant.length === 0 || depth(meant) === 0
+        ? [{ path, reason: lowerFirst(issue.message) }]
+        : meant.flatMap((inner) => describe({ ...inner, path: [...path, ...inner.path] }, given));
+    }
+    case "invalid_type":
+      return [{ path, reason: valueAt(given, path) === undefined ? "is missing" : `must be of type ${issue.expected}` }];
+    default:
+      return [{ path, reason: lowerFirst(issue.message) }];
+  }
+}
+
+function depth(issues: readonly z.core.$ZodIssue[]): number {
+  return Math.max(0, ...issues.map((issue) => issue.path.length + (issue.code === "unrecognized_keys" ? 1 : 0)));
+}
+
+function valueAt(value: unknown, path: Path): unknown {
+  return path.reduce<unknown>(
+    (current, key) =>
+      current !== null && typeof current === "object" ? (current as Record<PropertyKey, unknown>)[key] : undefined,
+    value,
+  );
+}
+
+/** `hosts[0].connection.port`, as `pulumi config set --path` takes it. */
+function pathText(path: Path): string {
+  return path.map((key, index) => (typeof key === "number" ? `[${key}]` : `${index === 0 ? "" : "."}${String(key)}`)).join("");
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}
+
+/** What is wrong between values that are each fine by themselves. */
+function crossFaults(config: StackConfig): Fault[] {
+  const { hosts, pools, networks, vmDefaults, vms } = config;
+  const members = hosts.map((host) => host.name);
+  const faults: Fault[] = [
+    ...twice(members).map((index) => ({
+      path: ["hosts", index, "name"],
+      reason: `"${members[index]}" is the name of another host too`,
+    })),
+    ...twice(hosts.map((host) => host.address)).map((index) => ({
+      path: ["hosts", index, "address"],
+      reason: `"${hosts[index]?.address}" is the address of another host too`,
+    })),
+    ...twice(vms.map((vm) => vm.name)).map((index) => ({
+      path: ["vms", index, "name"],
+      reason: `"${vms[index]?.name}" is the name of another VM too`,
+    })),
+  ];
+  const requireMember = (member: string | undefined, path: Path): void => {
+    if (member !== undefined && !members.includes(member)) {
+      faults.push({ path, reason: `"${member}" is not one of the hosts (${members.join(", ")})` });
+    }
+  };
+  for (const [kind, objects] of Object.entries({ pools, networks })) {
+    for (const [object, { memberConfig = {} }] of Object.entries(objects)) {
+      Object.keys(memberConfig).forEach((member) => requireMember(member, [kind, object, "memberConfig", member]));
+    }
+  }
+  requireMember(vmDefaults.target, ["vmDefaults", "target"]);
+  vms.forEach((vm, index) => {
+    requireMember(vm.target, ["vms", index, "target"]);
+    if (vm.image === undefined && vmDefaults.image === undefined) {
+      faults.push({ path: ["vms", index, "image"], reason: "is missing, here and in vmDefaults" });
+    }
+  });
+  hosts.forEach(({ prepare, connection }, index) => {
+    if (prepare.length > 0 && connection.hostKey === undefined && connection.hostKeyPolicy !== "insecure") {
+      faults.push({
+        path: ["hosts", index, "connection", "hostKey"],
+        reason:
+          "is missing: the commands of prepare are run by @pulumi/command, which does not look into known_hosts. Give what " +
+          `ssh-keyscan -t ed25519 ${connection.host} says and you have verified, or hostKeyPolicy: insecure`,
+      });
+    }
+  });
+  return faults;
+}
+
+/** Indexes of values that stand further ahead already. */
+function twice(values: readonly string[]): number[] {
+  return values.flatMap((value, index) => (values.indexOf(value) < index ? [index] : []));
+}

@@ -1,0 +1,24 @@
+/** A cluster with its profiles, virtual machines and users, wholly from the config: Pulumi.lab.yaml, Pulumi.thinkube.yaml. */
+import { LxdCluster, VmGroup, VmProfiles } from "../components/index";
+import { readConfig } from "./config";
+import { prepareHost } from "./prepare-hosts";
+
+const config = readConfig();
+
+const lxd = new LxdCluster("cluster", {
+  hosts: config.hosts.map(({ prepare, ...host }) => ({ ...host, dependsOn: prepareHost(host, prepare) })),
+  pools: config.pools,
+  networks: config.networks,
+  images: config.images,
+});
+
+const profiles = new VmProfiles("profiles", { cluster: lxd.connection, ...config.profiles });
+
+const group = new VmGroup(
+  "vms",
+  { cluster: lxd.connection, defaults: config.vmDefaults, vms: config.vms },
+  { dependsOn: [profiles] },
+);
+
+/** The way to the cluster, for the stacks that put something on it. */
+export const cluster = lxd.connection;

@@ -1,0 +1,212 @@
+import assert from "node:assert/strict";
+import { RealLab } from "../../lab/real/index";
+import { ChangeWatch } from "./support/changes";
+import { eventually } from "./support/eventually";
+import { Backend, type Project, repositoryConfig, type StackConfigFile } from "./support/project";
+
+/** The whole story of the lab's stack on real LXD, told in order: each part begins where the one before it ended. */
+describe("The lab's stack on real LXD", () => {
+  const backend = new Backend();
+  const config = repositoryConfig("Pulumi.lab.yaml");
+  let lab: RealLab;
+  let stack: Project;
+
+  /** Runs lxc on the primary; its output. */
+  const lxc = async (...argv: string[]): Promise<string> => {
+    const { stdout, stderr, exitCode } = await lab.hostExec("bcn2", ["lxc", ...argv]);
+    assert.equal(exitCode, 0, `lxc ${argv.join(" ")}: ${stderr}`);
+    return stdout.trim();
+  };
+  const guest = async (vm: string, ...argv: string[]): Promise<string> => lxc("exec", vm, "--", ...argv);
+  const assertNoChange = async (): Promise<void> => assert.deepEqual(await stack.up({ expectNoChanges: true }), []);
+
+  before(async () => {
+    lab = await RealLab.attach();
+    stack = await backend.project({ file: "Pulumi.yaml", main: "stacks/index.ts", stack: "lab", config });
+  });
+
+  after(() => backend.remove());
+
+  it("is made from bare hosts by one up", async () => {
+    for (const host of ["bcn2", "bcn1"]) {
+      assert.notEqual((await lab.hostExec(host, ["which", "lxd"])).exitCode, 0, `${host} has LXD already`);
+    }
+    const steps = await stack.up();
+    assert.ok(steps.every(({ op }) => op === "create"));
+    const members = JSON.parse(await lxc("query", "/1.0/cluster/members?recursion=1")) as {
+      server_name: string;
+      status: string;
+    }[];
+    assert.deepEqual(members.map(({ server_name, status }) => [server_name, status]).sort(), [
+      ["bcn1", "Online"],
+      ["bcn2", "Online"],
+    ]);
+    assert.equal(await lxc("list", "--format=csv", "--columns=nsL"), "dns1,RUNNING,bcn2\ntkw1,RUNNING,bcn1");
+    assert.match(await lxc("network", "show", "lxdbr0"), /ipv4\.address: 192\.168\.100\.1\/24/);
+    assert.equal(JSON.parse(await lxc("query", "/1.0/operations?recursion=1")).running, undefined, "a join token is left");
+  });
+
+  it("is not changed by a second up, as LXD itself tells", async () => {
+    const watch = await ChangeWatch.start(lab, "bcn2");
+    await assertNoChange();
+    assert.deepEqual(await watch.stop(lab, "bcn2"), []);
+  });
+
+  for (const [vm, address] of [
+    ["dns1", "192.168.1.100"],
+    ["tkw1", "192.168.1.111"],
+  ] as const) {
+    it(`lets the managed user log in to ${vm} on its LAN address, and become root`, async () => {
+      const argv = ["ssh", "-o", "StrictHostKeyChecking=accept-new", `thinkube@${address}`, "hostname; id -un; sudo -n id -un"];
+      const { stdout, stderr, exitCode } = await lab.workstationExec(argv);
+      assert.deepEqual({ stdout, exitCode }, { stdout: `${vm}\nthinkube\nroot\n`, exitCode: 0 }, stderr);
+    });
+  }
+
+  describe("shows drift in a preview and repairs it", () => {
+    const KEYS = "/home/thinkube/.ssh/authorized_keys";
+    const STRANGER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHN0cmFuZ2Vyc3RyYW5nZXJzdHJhbmdlcnN0cmFu stranger";
+    const cases: readonly {
+      what: string;
+      name: string;
+      op: string;
+      change: () => Promise<unknown>;
+      shown: RegExp;
+      repaired: () => Promise<boolean>;
+    }[] = [
+      {
+        what: "a profile's key",
+        name: "profiles-vm-resources",
+        op: "update",
+        change: () => lxc("profile", "set", "vm-resources", "limits.cpu", "1"),
+        shown: /~ limits\.cpu\s*: "1" => "2"/,
+        repaired: async () => (await lxc("profile", "get", "vm-resources", "limits.cpu")) === "2",
+      },
+      {
+        what: "a VM that was stopped",
+        name: "vms-dns1",
+        op: "update",
+        change: () => lxc("stop", "dns1", "--force"),
+        shown: /~ running\s*: false => true/,
+        repaired: async () => (await lxc("list", "dns1", "--format=csv", "--columns=s")) === "RUNNING",
+      },
+      {
+        what: "a VM's config",
+        name: "vms-dns1",
+        op: "update",
+        change: () => lxc("config", "set", "dns1", "limits.memory", "300MiB"),
+        shown: /~ memory\s*: "300MiB" => "256MiB"/,
+        repaired: async () => (await lxc("config", "get", "dns1", "limits.memory")) === "256MiB",
+      },
+      {
+        what: "a key that was added to a user",
+        name: "vms-tkw1-thinkube",
+        op: "update",
+        change: () => guest("tkw1", "sh", "-c", `echo '${STRANGER}' >> ${KEYS}`),
+        shown: /~ authorizedKeys[\s\S]*- \[1\][\s\S]*stranger/,
+        repaired: async () => !(await guest("tkw1", "cat", KEYS)).includes("stranger"),
+      },
+      {
+        what: "a key that was taken from a user",
+        name: "vms-tkw1-thinkube",
+        op: "update",
+        change: () => guest("tkw1", "truncate", "--size=0", KEYS),
+        shown: /[~+] authorizedKeys/,
+        repaired: async () => (await guest("tkw1", "cat", KEYS)).startsWith("ssh-ed25519 "),
+      },
+      {
+        what: "a user that was deleted",
+        name: "vms-dns1-thinkube",
+        op: "create",
+        change: () => guest("dns1", "userdel", "--remove", "--force", "thinkube"),
+        shown: /VmUser/,
+        repaired: async () => (await guest("dns1", "sudo", "-l", "-U", "thinkube")).includes("NOPASSWD: ALL"),
+      },
+    ];
+    for (const { what, name, op, change, shown, repaired } of cases) {
+      it(what, async () => {
+        await change();
+        const { steps, text } = await stack.preview();
+        assert.deepEqual(
+          steps.map((step) => [step.op, step.name]),
+          [[op, name]],
+          text,
+        );
+        assert.match(text, shown);
+        assert.equal(await repaired(), false, "the change made by hand did not last, so the test shows nothing");
+        await stack.up();
+        assert.equal(await repaired(), true);
+        await assertNoChange();
+      });
+    }
+  });
+
+  it("takes in a third host without touching anything else, and lets it go again", async () => {
+    const pids = async (): Promise<string> => lxc("list", "--format=csv", "--columns=np");
+    const before = await pids();
+    const hosts = config["lxd-cluster:hosts"] as StackConfigFile[];
+    const third = { ...hosts[1], name: "bcn3", address: "192.168.1.103" };
+    stack.configure({ ...config, "lxd-cluster:hosts": [...hosts, third] });
+    const added = await stack.up();
+    assert.deepEqual(added.map(({ op, type, name }) => [op, type, name]).sort(), [
+      ["create", "LxdClusterMember", "cluster-bcn3"],
+      ["create", "LxdNode", "cluster-bcn3"],
+    ]);
+    assert.match(await lxc("cluster", "list", "--format=csv"), /^bcn3,.*ONLINE/m);
+    assert.match(await lxc("storage", "show", "default"), /- bcn3/);
+    await assertNoChange();
+
+    stack.configure(config);
+    const removed = await stack.up();
+    assert.deepEqual(removed.map(({ op, type, name }) => [op, type, name]).sort(), [
+      ["delete", "LxdClusterMember", "cluster-bcn3"],
+      ["delete", "LxdNode", "cluster-bcn3"],
+    ]);
+    assert.doesNotMatch(await lxc("cluster", "list", "--format=csv"), /bcn3/);
+    assert.equal((await lab.hostExec("bcn3", ["lxc", "storage", "list", "--format=csv"])).stdout, "");
+    assert.equal(await pids(), before, "a VM was restarted");
+    await assertNoChange();
+  });
+
+  it("says which host is off, and plans nothing for it", async () => {
+    await lab.powerOff("bcn1");
+    const { text, steps } = await stack.failingPreview();
+    assert.match(text, /root@192\.168\.1\.101 cannot be reached by SSH/);
+    assert.deepEqual(
+      steps.filter(({ op }) => op.includes("delete") || op.includes("replace")),
+      [],
+    );
+    await lab.boot("bcn1");
+    await eventually("bcn1 and its VM are back", async () =>
+      /^tkw1,RUNNING/.test(await lxc("list", "tkw1", "--format=csv", "--columns=ns")),
+    );
+    await assertNoChange();
+  });
+
+  it("keeps no secret in state", async () => {
+    const state = await stack.exportState();
+    assert.doesNotMatch(state, /PRIVATE KEY|"secret":|eyJzZXJ2/);
+    assert.match(state, /createRequire\(process\.cwd\(\)/);
+  });
+
+  it("leaves clean hosts when it is destroyed, and can be made again", async () => {
+    await stack.destroy();
+    for (const host of ["bcn2", "bcn1"]) {
+      const holds = await lab.hostExec(host, [
+        "sh",
+        "-c",
+        "lxc list -f csv; lxc storage list -f csv; lxc image list -f csv; lxc cluster list 2>&1",
+      ]);
+      assert.match(holds.stdout, /^Error: LXD server isn't part of a cluster\s*$/);
+      const left = await lab.hostExec(host, [
+        "sh",
+        "-c",
+        "ip -brief link show lxdbr0 2>/dev/null; losetup --list --noheadings | grep lxd; findmnt -rn | grep /var/lib/lxd/",
+      ]);
+      assert.equal(left.stdout, "");
+    }
+    await stack.up();
+    await assertNoChange();
+    await stack.destroy();
+  });
+});

@@ -1,0 +1,10 @@
+/** Waits for a condition of the world outside, which tells nobody when it becomes true. */
+export async function eventually(what: string, condition: () => Promise<boolean>, seconds = 60): Promise<void> {
+  const end = performance.now() + seconds * 1000;
+  while (!(await condition())) {
+    if (performance.now() > end) {
+      throw new Error(`Not within ${seconds} s: ${what}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}

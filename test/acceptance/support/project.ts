@@ -1,0 +1,125 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { type EngineEvent, LocalWorkspace, type PreviewResult, PulumiCommand, type Stack } from "@pulumi/pulumi/automation";
+import { parse, stringify } from "yaml";
+import { pulumiRoot } from "../../../tools/paths";
+
+const REPOSITORY = resolve(__dirname, "../../..");
+
+/** The config of a stack, as its yaml file has it. */
+export type StackConfigFile = Record<string, unknown>;
+
+/** What one resource was planned, or found, to be: `create`, `update`, `same`, `delete` and so on. */
+export interface Step {
+  readonly op: string;
+  readonly type: string;
+  readonly name: string;
+}
+
+/** A backend of its own, in a folder that goes away with the test. Projects in it can refer to each other. */
+export class Backend {
+  readonly folder = mkdtempSync(join(tmpdir(), "lxd-cluster-acceptance-"));
+
+  constructor() {
+    mkdirSync(join(this.folder, "state"));
+  }
+
+  /** One of the repository's projects under a stack of that name, run by the real CLI. */
+  async project(program: { file: string; main: string; stack: string; config: StackConfigFile }): Promise<Project> {
+    const manifest = parse(readFileSync(join(REPOSITORY, program.file), "utf8")) as Record<string, unknown>;
+    const folder = mkdtempSync(join(this.folder, "project-"));
+    // The program stays where it is; Pulumi writes the stack's salt into the folder of the project.
+    writeFileSync(join(folder, "Pulumi.yaml"), stringify({ ...manifest, main: join(REPOSITORY, program.main) }));
+    const pulumiCommand = await PulumiCommand.get({ root: pulumiRoot() });
+    const envVars = {
+      PULUMI_BACKEND_URL: `file://${join(this.folder, "state")}`,
+      PULUMI_HOME: join(this.folder, "home"),
+      PULUMI_CONFIG_PASSPHRASE: "acceptance",
+      PULUMI_SKIP_UPDATE_CHECK: "true",
+    };
+    const configFile = join(folder, `Pulumi.${program.stack}.yaml`);
+    const stack = await LocalWorkspace.createOrSelectStack(
+      { stackName: program.stack, workDir: folder },
+      { pulumiCommand, envVars, workDir: folder },
+    );
+    const project = new Project(stack, configFile);
+    project.configure(program.config);
+    return project;
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** One project and stack. */
+export class Project {
+  constructor(
+    private readonly stack: Stack,
+    private readonly configFile: string,
+  ) {}
+
+  /** Replaces the stack's config. */
+  configure(config: StackConfigFile): void {
+    const { encryptionsalt } = parse(readFileSync(this.configFile, "utf8")) as { encryptionsalt?: string };
+    writeFileSync(this.configFile, stringify({ encryptionsalt, config }));
+  }
+
+  /** `pulumi up`; the steps that were taken, without those that left a resource alone. */
+  async up(options: { expectNoChanges?: boolean } = {}): Promise<Step[]> {
+    const { steps, onEvent } = collectSteps();
+    await this.stack.up({ ...options, onEvent });
+    return steps.filter(({ op }) => op !== "same" && op !== "refresh");
+  }
+
+  /** `pulumi preview --diff`: the plan, and what a person reads. */
+  async preview(): Promise<{ steps: Step[]; text: string; result: PreviewResult }> {
+    const { steps, onEvent } = collectSteps();
+    const result = await this.stack.preview({ diff: true, color: "never", onEvent });
+    return { steps: steps.filter(({ op }) => op !== "same" && op !== "refresh"), text: result.stdout, result };
+  }
+
+  /** A preview that has to fail; what a person reads then, and what it would have planned. */
+  async failingPreview(): Promise<{ text: string; steps: Step[] }> {
+    const { steps, onEvent } = collectSteps();
+    try {
+      await this.stack.preview({ color: "never", onEvent });
+    } catch (error) {
+      return { text: String(error), steps: steps.filter(({ op }) => op !== "same" && op !== "refresh") };
+    }
+    throw new Error("The preview was expected to fail, and did not");
+  }
+
+  async outputs(): Promise<Record<string, unknown>> {
+    const outputs = await this.stack.outputs();
+    return Object.fromEntries(Object.entries(outputs).map(([name, { value }]) => [name, value as unknown]));
+  }
+
+  /** State as text, secrets encrypted. */
+  async exportState(): Promise<string> {
+    return JSON.stringify(await this.stack.exportStack());
+  }
+
+  async destroy(): Promise<void> {
+    await this.stack.destroy();
+  }
+}
+
+/** A stack's config as the repository has it. */
+export function repositoryConfig(file: string): StackConfigFile {
+  return (parse(readFileSync(join(REPOSITORY, file), "utf8")) as { config: StackConfigFile }).config;
+}
+
+function collectSteps(): { steps: Step[]; onEvent: (event: EngineEvent) => void } {
+  const steps: Step[] = [];
+  return {
+    steps,
+    onEvent: ({ resourcePreEvent }) => {
+      if (resourcePreEvent !== undefined) {
+        const { op, type, urn } = resourcePreEvent.metadata;
+        steps.push({ op, type: type.split(":").at(-1) ?? type, name: urn.split("::").at(-1) ?? urn });
+      }
+    },
+  };
+}

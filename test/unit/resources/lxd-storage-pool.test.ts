@@ -1,0 +1,164 @@
+import assert from "node:assert/strict";
+import * as z from "zod";
+import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
+import { Managed, startTwoMembers, type TwoMembers } from "./two-members";
+
+const shown = z.looseObject({ config: z.record(z.string(), z.string()), description: z.string(), status: z.string() });
+
+describe("LxdStoragePool", () => {
+  let two: TwoMembers;
+  let pool: Managed<never, never> & { state: Record<string, unknown> | undefined };
+
+  beforeEach(async () => {
+    two = await startTwoMembers();
+    pool = new Managed(storagePoolLifecycle, "fast") as unknown as typeof pool;
+  });
+  afterEach(() => two.stop());
+
+  const args = (more: object = {}) => ({ cluster: two.cluster, name: "fast", driver: "btrfs", ...more });
+  const live = async (target?: string) => (await two.byHand()).get("/1.0/storage-pools/fast", shown, { target });
+
+  it("is defined on each member with its own keys, then created on all", async () => {
+    assert.equal(await pool.up(args({ memberConfig: { bcn1: { size: "1GiB" }, bcn2: { source: "/dev/sdb" } } })), "created");
+    assert.deepEqual(pool.state?.["memberStatus"], { bcn2: "Created", bcn1: "Created" });
+    assert.equal((await live("bcn1")).config["size"], "1GiB");
+    assert.deepEqual(pool.progress, ["defining it on bcn2", "defining it on bcn1", "creating it on bcn2, bcn1"]);
+  });
+
+  it("shows no difference for what LXD wrote over source and size", async () => {
+    const given = args({ memberConfig: { bcn1: { size: "1073741824" }, bcn2: { source: "/dev/sdb" } } });
+    await pool.up(given);
+    const before = two.lab.requests.length;
+    assert.equal(await pool.up(given), "same");
+    assert.deepEqual(two.lab.mutations(before), []);
+  });
+
+  it("repairs a key that was changed by hand, and leaves keys that it was not given", async () => {
+    const given = args({ description: "quick", config: { "user.team": "a" } });
+    await pool.up(given);
+    const { config, description } = await live();
+    await (await two.byHand()).change("PUT", "/1.0/storage-pools/fast", {
+      body: { description, config: { ...config, "user.team": "b", "user.other": "hand" } },
+    });
+    assert.equal(await pool.preview(given), "updated");
+    assert.equal(await pool.up(given), "updated");
+    assert.equal((await live()).config["user.team"], "a");
+    assert.equal((await live()).config["user.other"], "hand");
+    assert.equal(await pool.up(given), "same");
+  });
+
+  it("unsets a key that is taken out, and keeps the mark of its owner", async () => {
+    await pool.up(args({ config: { "user.team": "a" } }));
+    await pool.up(args());
+    assert.deepEqual(Object.keys((await live()).config), ["user.pulumi.urn"]);
+  });
+
+  it("stays in state as unfinished when one member fails, says which, and is finished by the next up", async () => {
+    const bcn1 = two.lab.host("bcn1");
+    const given = args({ memberConfig: { bcn1: { source: "/dev/sdx" } }, config: { "user.team": "a" } });
+    await assert.rejects(
+      pool.up(given),
+      /Storage pool "fast" could not be created on bcn1; it is created on bcn2\. LXD on root@/,
+    );
+    assert.equal(pool.state?.["status"], "Errored");
+    assert.deepEqual(pool.state?.["memberStatus"], { bcn2: "Created", bcn1: "Pending" });
+    assert.equal(await pool.preview(given), "updated");
+    const cured = args({ memberConfig: { bcn1: { source: "/dev/sdb" } }, config: { "user.team": "b" } });
+    assert.equal(bcn1.name, "bcn1");
+    assert.equal(await pool.up(cured), "updated");
+    assert.equal((await live()).status, "Created");
+    assert.equal((await live()).config["user.team"], "b");
+    assert.equal(await pool.up(cured), "same");
+  });
+
+  it("goes on from members that are defined already, with the keys that are wanted now", async () => {
+    const lxd = await two.byHand();
+    const body = { name: "fast", driver: "btrfs", config: { size: "3GiB" } };
+    await lxd.change("POST", "/1.0/storage-pools", { query: { target: "bcn1" }, body });
+    await pool.up(args({ memberConfig: { bcn1: { size: "1GiB" } } }));
+    assert.equal((await live("bcn1")).config["size"], "1GiB");
+  });
+
+  it("refuses a pool that others made, and takes it over with adopt", async () => {
+    await pool.up(args());
+    const other = new Managed(storagePoolLifecycle, "other");
+    await assert.rejects(other.up(args()), /already exists .* belongs to the Pulumi resource "fast" of stack "lab"/);
+    assert.equal(await other.up(args({ adopt: true })), "created");
+  });
+
+  it("refuses a member that the cluster does not have", async () => {
+    await assert.rejects(
+      pool.up(args({ memberConfig: { bcn9: { size: "1GiB" } } })),
+      /memberConfig names "bcn9", which is not a member of the cluster of .* \(bcn2, bcn1\)/,
+    );
+    assert.equal(pool.state, undefined);
+  });
+
+  it("refuses to resize where LXD would only write the number down", async () => {
+    await pool.up(args({ memberConfig: { bcn1: { size: "1GiB" } } }));
+    await assert.rejects(
+      pool.up(args({ memberConfig: { bcn1: { size: "2GiB" } } })),
+      /has 1GiB on bcn1, and LXD 5\.0\.2 cannot resize/,
+    );
+  });
+
+  it("is replaced, with a warning, when a member's source is to be another", async () => {
+    await pool.up(args({ memberConfig: { bcn1: { source: "/dev/sdb" } } }));
+    assert.equal(await pool.preview(args({ memberConfig: { bcn1: { source: "/dev/sdc" } } })), "replaced");
+    assert.match(pool.warnings[0] ?? "", /is on \/dev\/sdb at bcn1 and cannot be moved: it will be removed, with all volumes/);
+  });
+
+  it("is made again when it was removed by hand, and removing it twice is done", async () => {
+    await pool.up(args());
+    await (await two.byHand()).change("DELETE", "/1.0/storage-pools/fast");
+    assert.equal(await pool.preview(args()), "created");
+    await pool.up(args());
+    const { state } = pool;
+    assert.equal(await pool.destroy(), "deleted");
+    pool.state = state;
+    assert.equal(await pool.destroy(), "deleted");
+  });
+
+  it("says who uses it when LXD does not remove it", async () => {
+    await pool.up(args());
+    const devices = { root: { type: "disk", path: "/", pool: "fast" } };
+    await (await two.byHand()).change("POST", "/1.0/profiles", { body: { name: "web", devices } });
+    await assert.rejects(pool.destroy(), /says "The storage pool is currently in use"\. It is used by profile web$/);
+  });
+
+  for (const [title, wrong, message] of [
+    [
+      "a member's key in config",
+      { config: { source: "/dev/sdb" } },
+      /^config\.source is a key that each member has for itself: give it as memberConfig/,
+    ],
+    [
+      "a common key in memberConfig",
+      { memberConfig: { bcn1: { "user.x": "y" } } },
+      /^memberConfig\.bcn1\.user\.x is the same for all members/,
+    ],
+    [
+      "a size that is none",
+      { memberConfig: { bcn1: { size: "1 elephant" } } },
+      /^memberConfig\.bcn1\.size is not a size such as "20GiB"/,
+    ],
+    [
+      "a key of another driver",
+      { memberConfig: { bcn1: { "zfs.pool_name": "x" } } },
+      /^memberConfig\.bcn1\.zfs\.pool_name is a key of driver zfs/,
+    ],
+    [
+      "a size for a directory",
+      { driver: "dir", memberConfig: { bcn1: { size: "1GiB" } } },
+      /^memberConfig\.bcn1\.size cannot be set/,
+    ],
+    ["an unknown driver", { driver: "tape" }, /^driver must be "dir", "btrfs", "zfs" or "lvm"/],
+    ["a key that LXD writes", { config: { "volatile.x": "y" } }, /^config\.volatile\.x is written by LXD/],
+  ] as const) {
+    it(`refuses ${title} in check`, async () => {
+      const faults = await pool.faults(args(wrong));
+      assert.equal(faults.length, 1, faults.join("\n"));
+      assert.match(faults[0] ?? "", message);
+    });
+  }
+});

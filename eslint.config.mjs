@@ -30,8 +30,11 @@ export default tseslint.config(
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true, allowBoolean: true }],
       // `() => callback()` in place of a block is shorter and as clear.
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
-      "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
-      "@typescript-eslint/consistent-type-imports": "error",
+      "@typescript-eslint/no-unused-vars": [
+        "error",
+        { argsIgnorePattern: "^_", varsIgnorePattern: "^_", ignoreRestSiblings: true },
+      ],
+      "@typescript-eslint/consistent-type-imports": ["error", { disallowTypeAnnotations: false }],
       // An async function without await still turns what it throws into a rejection, as its callers expect.
       "@typescript-eslint/require-await": "off",
       // LXD's maps of config and devices are plain objects.
@@ -77,7 +80,7 @@ export default tseslint.config(
       ],
       "jsdoc/require-description": ["error", { contexts: ["any"], checkConstructors: false }],
       "jsdoc/check-tag-names": ["error", { typed: true, definedTags: ["remarks", "typeParam"] }],
-      "jsdoc/check-param-names": "error",
+      "jsdoc/check-param-names": ["error", { disableMissingParamChecks: true }],
       "jsdoc/no-types": "error",
       "jsdoc/empty-tags": "error",
     },

@@ -78,14 +78,22 @@ export class LxdCluster extends pulumi.ComponentResource {
   readonly images: Readonly<Record<string, LxdImage>>;
 
   /**
+   * @param name - Name of the component; its resources' names begin with it.
    * @param args - The hosts, and what the cluster has besides them.
+   * @param opts - Pulumi's options.
    * @throws ResourceError when there is no host, or two have the same name or address.
    */
   constructor(name: string, args: LxdClusterArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:LxdCluster", name, {}, opts);
-    const hosts = this.distinct(args.hosts);
-    this.nodes = this.makeNodes(name, hosts);
-    this.members = this.makeMembers(name, hosts);
+    this.refuseTwins(args.hosts);
+    const [primary, ...others] = args.hosts.map((host) => ({ host, node: this.makeNode(name, host) }));
+    if (primary === undefined) {
+      throw new pulumi.ResourceError("hosts: a cluster needs at least one host", this);
+    }
+    this.nodes = Object.fromEntries([primary, ...others].map(({ host, node }) => [host.name, node]));
+    const first = this.makeMember(name, primary);
+    const joined = Object.fromEntries(others.map((other) => [other.host.name, this.makeMember(name, other, first)]));
+    this.members = { [primary.host.name]: first, ...joined };
     const members = Object.values(this.members);
     this.pools = mapValues(args.pools ?? {}, (pool, poolName) => {
       const cluster = this.connectionOnce(members);
@@ -112,11 +120,7 @@ export class LxdCluster extends pulumi.ComponentResource {
     this.registerOutputs({ connection: this.connection, members: Object.keys(this.members) });
   }
 
-  private distinct(hosts: readonly ClusterHostArgs[]): readonly [ClusterHostArgs, ...ClusterHostArgs[]] {
-    const [primary, ...others] = hosts;
-    if (primary === undefined) {
-      throw new pulumi.ResourceError("hosts: a cluster needs at least one host", this);
-    }
+  private refuseTwins(hosts: readonly ClusterHostArgs[]): void {
     for (const key of ["name", "address"] as const) {
       const values = hosts.map((host) => host[key]);
       const twice = values.find((value, index) => typeof value === "string" && values.indexOf(value) !== index);
@@ -124,50 +128,33 @@ export class LxdCluster extends pulumi.ComponentResource {
         throw new pulumi.ResourceError(`hosts: two of them have the ${key} "${twice}"`, this);
       }
     }
-    return [primary, ...others];
   }
 
-  private makeNodes(name: string, hosts: readonly ClusterHostArgs[]): Record<string, LxdNode> {
-    return Object.fromEntries(
-      hosts.map((host) => {
-        const { name: _, address, memberConfig, failureDomain, memberOptions, dependsOn = [], ...node } = host;
-        return [host.name, new LxdNode(`${name}-${host.name}`, node, { parent: this, dependsOn })];
-      }),
-    );
+  private makeNode(name: string, host: ClusterHostArgs): LxdNode {
+    const { name: _name, address: _address, memberConfig: _, failureDomain: _domain, memberOptions: _options, ...rest } = host;
+    const { dependsOn = [], ...args } = rest;
+    return new LxdNode(`${name}-${host.name}`, args, { parent: this, dependsOn });
   }
 
-  /** The library serialises joins, so each further member depends on the primary alone. */
-  private makeMembers(
-    name: string,
-    [primary, ...others]: readonly [ClusterHostArgs, ...ClusterHostArgs[]],
-  ): Record<string, LxdClusterMember> {
-    const first = this.makeMember(name, primary);
-    const cluster = { endpoints: [first.connection] };
-    return Object.fromEntries([
-      [primary.name, first],
-      ...others.map((host) => [host.name, this.makeMember(name, host, { cluster, primary: first })] as const),
-    ]);
-  }
-
+  /** Joins are queued where they are done, so each further member depends on the first one alone. */
   private makeMember(
     name: string,
-    host: ClusterHostArgs,
-    joins?: { cluster: ClusterConnectionArgs; primary: LxdClusterMember },
+    { host, node }: { host: ClusterHostArgs; node: LxdNode },
+    first?: LxdClusterMember,
   ): LxdClusterMember {
-    const node = this.nodes[host.name];
     const { address, memberConfig, failureDomain, memberOptions } = host;
     return new LxdClusterMember(
       `${name}-${host.name}`,
       {
-        connection: node?.connection ?? host.connection,
+        connection: node.connection,
         name: host.name,
         address,
-        ...(joins && { cluster: joins.cluster }),
+        ...(first && { cluster: { endpoints: [first.connection] } }),
         ...(memberConfig && { memberConfig }),
         ...(failureDomain && { failureDomain }),
         ...(memberOptions && { config: memberOptions }),
       },
-      { parent: this, dependsOn: [...(node ? [node] : []), ...(joins ? [joins.primary] : [])] },
+      { parent: this, dependsOn: first ? [node, first] : [node] },
     );
   }
 

@@ -64,11 +64,15 @@ export interface VmGroupArgs {
 export class VmGroup extends pulumi.ComponentResource {
   /** The virtual machines by name. */
   readonly vms: Readonly<Record<string, LxdVm>>;
+  /** The addresses of each virtual machine by its name, and then by the names of its NICs. */
+  readonly addresses: pulumi.Output<Record<string, pulumi.Unwrap<LxdVm["addresses"]>>>;
   /** The users of each virtual machine, by its name and theirs. */
   readonly users: Readonly<Record<string, Readonly<Record<string, VmUser>>>>;
 
   /**
+   * @param name - Name of the component; its resources' names begin with it.
    * @param args - The virtual machines, and what they have in common.
+   * @param opts - Pulumi's options. What `dependsOn` names is there before the first virtual machine is made.
    * @throws ResourceError when two virtual machines have the same name, or one has no image.
    */
   constructor(name: string, args: VmGroupArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -79,8 +83,9 @@ export class VmGroup extends pulumi.ComponentResource {
     }
     const options: pulumi.CustomResourceOptions = { parent: this, ...(opts?.dependsOn && { dependsOn: opts.dependsOn }) };
     this.vms = mapValues(settings, (vm) => new LxdVm(`${name}-${vm.name}`, this.vmArgs(args, vm), options));
-    this.users = mapValues(settings, (vm) => this.makeUsers(name, args, vm));
-    this.registerOutputs({ vms: Object.keys(this.vms) });
+    this.users = mapValues(this.vms, (vm, vmName) => this.makeUsers(name, args, vmName, vm, settings[vmName]?.users ?? []));
+    this.addresses = pulumi.output(mapValues(this.vms, (vm) => vm.addresses));
+    this.registerOutputs({ addresses: this.addresses });
   }
 
   private vmArgs(args: VmGroupArgs, vm: VmGroupMemberArgs): LxdVmArgs {
@@ -88,33 +93,28 @@ export class VmGroup extends pulumi.ComponentResource {
     if (image === undefined) {
       throw new pulumi.ResourceError(`vms: ${vm.name} has no image, and defaults have none`, this);
     }
+    const withNetwork = network
+      ? pulumi.all([cloudInit, network]).apply(([known, interfaces]) => ({ ...known, networkConfig: networkConfig(interfaces) }))
+      : cloudInit;
     return {
       ...rest,
       image,
       cluster: args.cluster,
       ...(args.project && { project: args.project }),
-      ...(network
-        ? {
-            cloudInit: pulumi
-              .all([cloudInit, network])
-              .apply(([known, interfaces]) => ({ ...known, networkConfig: networkConfig(interfaces) })),
-          }
-        : cloudInit && { cloudInit }),
+      ...(withNetwork && { cloudInit: withNetwork }),
     };
   }
 
-  private makeUsers(name: string, args: VmGroupArgs, vm: VmGroupMemberArgs): Record<string, VmUser> {
-    const guest = this.vms[vm.name];
-    if (guest === undefined) {
-      return {};
-    }
+  private makeUsers(name: string, args: VmGroupArgs, vmName: string, vm: LxdVm, users: readonly VmGroupUserArgs[]) {
+    const { cluster, project } = args;
     return Object.fromEntries(
-      (vm.users ?? []).map((user) => [
+      users.map((user) => [
         user.name,
         new VmUser(
-          `${name}-${vm.name}-${user.name}`,
-          { ...user, cluster: args.cluster, instance: guest.name, ...(args.project && { project: args.project }) },
-          { parent: this, dependsOn: [guest], deletedWith: guest },
+          `${name}-${vmName}-${user.name}`,
+          { ...user, cluster, instance: vm.name, ...(project && { project }) },
+          // A user goes with its VM: nothing needs to be done in a guest that is about to be removed.
+          { parent: this, dependsOn: [vm], deletedWith: vm },
         ),
       ]),
     );

@@ -65,7 +65,9 @@ export class VmProfiles extends pulumi.ComponentResource {
   readonly names: pulumi.Output<string[]>;
 
   /**
+   * @param name - Name of the component; its resources' names begin with it.
    * @param args - What the profiles hold.
+   * @param opts - Pulumi's options.
    */
   constructor(name: string, args: VmProfilesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:VmProfiles", name, {}, opts);

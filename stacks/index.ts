@@ -20,5 +20,8 @@ const group = new VmGroup(
   { dependsOn: [profiles] },
 );
 
-/** The way to the cluster, for the stacks that put something on it. */
+/** The way to the cluster, for stacks that put something on it. */
 export const cluster = lxd.connection;
+
+/** The addresses of each VM, by the names of its NICs. */
+export const addresses = group.addresses;

@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
-import type { types } from "@pulumi/command";
+import type * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import type { StackConfig } from "./config-schema";
 
 type Host = StackConfig["hosts"][number];
-type CommandConnection = types.input.remote.ConnectionArgs;
+type CommandConnection = command.types.input.remote.ConnectionArgs;
 
 /**
  * The commands that a host needs before LXD is put on it, one after the other, by `@pulumi/command`.
@@ -15,7 +15,9 @@ export function prepareHost(host: Omit<Host, "prepare">, prepare: readonly strin
   if (prepare.length === 0) {
     return [];
   }
-  const { remote } = require("@pulumi/command") as typeof import("@pulumi/command");
+  // Loaded only now, because the engine looks for the plugin of every package that a program has loaded.
+  // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import at the top would load it always
+  const { remote } = require("@pulumi/command") as typeof command;
   const connection = commandConnection(host.connection);
   const commands: pulumi.Resource[] = [];
   prepare.forEach((create, index) => {

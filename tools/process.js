@@ -28,7 +28,8 @@ class Interrupted extends Error {
  * @property {string} [cwd] - Default: the root of the checkout.
  * @property {NodeJS.ProcessEnv} [env]
  * @property {boolean} [capture] - Collect stdout and stderr (interleaved) instead of showing them.
- * @property {number} [timeoutSeconds] - Kill it after this time.
+ * @property {number} [timeoutSeconds] - End it after this time.
+ * @property {boolean} [cleansUp] - When its time is over, let it clean up before it is killed.
  * @property {boolean} [sweep] - When it has ended, kill what it left in its process group.
  *
  * @typedef {object} RunResult
@@ -60,13 +61,16 @@ async function run(argv, options = {}) {
     stream?.on("data", (chunk) => output.push(chunk));
   }
   let timedOut = false;
-  const timer =
-    options.timeoutSeconds === undefined
-      ? undefined
-      : setTimeout(() => {
-          timedOut = true;
-          signalGroup(child, "SIGKILL");
-        }, options.timeoutSeconds * 1000);
+  /** @type {NodeJS.Timeout[]} */
+  const timers = [];
+  if (options.timeoutSeconds !== undefined) {
+    const end = () => {
+      timedOut = true;
+      signalGroup(child, options.cleansUp ? "SIGTERM" : "SIGKILL");
+      timers.push(setTimeout(() => signalGroup(child, "SIGKILL"), CLEANUP_SECONDS * 1000));
+    };
+    timers.push(setTimeout(end, options.timeoutSeconds * 1000));
+  }
   const exitCode = await new Promise((resolve) => {
     child.on("error", (error) => {
       output.push(Buffer.from(`${error.message}\n`));
@@ -77,7 +81,7 @@ async function run(argv, options = {}) {
       resolve(code ?? 128 + os.constants.signals[signal]),
     );
   });
-  clearTimeout(timer);
+  timers.forEach((timer) => clearTimeout(timer));
   children.delete(child);
   if (options.sweep || timedOut || interruption) {
     signalGroup(child, "SIGKILL");

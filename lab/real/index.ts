@@ -6,6 +6,7 @@ import { hostLayers } from "./base";
 import { clearLab, findLeftovers, makeCgroup } from "./cleanup";
 import { guestImage } from "./guest-image";
 import { bootHost, createHost, execInHost, hostArgv, hostPid, powerOffHost, publicHostKey, wipeHost } from "./host";
+import { raiseKernelLimits } from "./kernel-limits";
 import { type CommandResult, mustRun, runCommand, withFileLock } from "./process";
 import {
   cgroup2Mount,
@@ -80,6 +81,7 @@ export class RealLab {
     const log = options.log ?? (() => undefined);
     const hosts = (options.hosts ?? DEFAULT_HOSTS).map(parseHost);
     const place = LabPlace.ofCheckout(options.instance ?? "default");
+    raiseKernelLimits(log);
     await ensureMachinePackages(log);
     const [lowerDirs, image] = await Promise.all([hostLayers(log), guestImage(log)]);
     return withFileLock(place.lockFile, "wait", async () => {

@@ -49,6 +49,7 @@ export function makeGuestFiles(instance: Instance): MemoryFiles {
   for (const [path, content, mode, gid = 0] of files) {
     made.writeFile(path, content, { mode, gid });
   }
+  made.writeFile("/etc/sudoers.d/README", "# Files here are read by sudo.\n", { mode: 0o440 });
   made.writeFile("/etc/skel/.profile", "");
   made.writeFile("/etc/hostname", `${instance.name}\n`);
   return made;

@@ -7,16 +7,17 @@ import type { Duplex } from "node:stream";
 import { utils } from "ssh2";
 import { CommandLineError, parseCommandLine } from "./command-line";
 import type { FaultEffect } from "./faults";
-import { Daemon, type DaemonHost, type Surroundings } from "./lxd/daemon";
-import type { Instance } from "./lxd/database";
+import { Daemon } from "./lxd/daemon";
+import type { Instance, Surroundings } from "./lxd/database";
 import { bootInstance, haltInstance } from "./lxd/instance-state";
 import type { Router } from "./lxd/router";
+import type { DaemonHost } from "./lxd/surroundings";
 import type { LxdVersion } from "./lxd/versions";
-import { runProgram, type Machine, type ProgramResult } from "./machine";
+import { type ProgramResult, runProgram } from "./machine";
 import { MemoryFiles } from "./memory-files";
 import { filePrograms } from "./programs/files";
-import { hostPrograms } from "./programs/host";
-import { SimulatedSshServer, type AcceptedLogin, type CommandChannel, type SshCounters } from "./ssh-server";
+import { type HostMachine, hostPrograms } from "./programs/host";
+import { type AcceptedLogin, type CommandChannel, SimulatedSshServer, type SshCounters } from "./ssh-server";
 
 /** How a host is made. */
 export interface SimulatedHostOptions {
@@ -58,7 +59,7 @@ const debDirectory = "/var/lib/lxd";
 const snapDirectory = "/var/snap/lxd/common/lxd";
 
 /** A host of the lab. */
-export class SimulatedHost implements DaemonHost, Machine {
+export class SimulatedHost implements DaemonHost, HostMachine {
   readonly address = "127.0.0.1";
   readonly lanAddress: string;
   readonly files = new MemoryFiles();
@@ -115,7 +116,9 @@ export class SimulatedHost implements DaemonHost, Machine {
       }
       this.daemon.serve(incoming, response, drop).catch((error: unknown) => {
         this.surroundings.defects.push(error);
-        response.destroy();
+        const text = `defect of the simulator: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
+        response.writeHead(500, { "content-type": "application/json" });
+        response.end(JSON.stringify({ type: "error", error_code: 500, error: text, metadata: null }));
       });
     });
     this.http.on("clientError", (_error, socket) => socket.destroy());
@@ -262,7 +265,7 @@ export class SimulatedHost implements DaemonHost, Machine {
     return unit === "ssh.service" || unit === "lxd-containers.service" || (this.daemon?.answers ?? false);
   }
 
-  async controlUnit(action: "start" | "stop" | "restart", unit: string): Promise<void> {
+  controlUnit(action: "start" | "stop" | "restart", unit: string): void {
     if (unit.endsWith(".socket")) {
       this.socketUnitActive = action !== "stop";
     } else if (unit === "lxd.service" || unit === "snap.lxd.daemon.service") {
@@ -311,7 +314,8 @@ export class SimulatedHost implements DaemonHost, Machine {
     const mac = `52:54:00:00:01:${Number(this.lanAddress.split(".")[3] ?? 1)
       .toString(16)
       .padStart(2, "0")}`;
-    this.interfaces.set("eth0", { type: "physical", hwaddr: mac, addresses: [`${this.lanAddress}/24`] });
+    this.interfaces.set("eth0", { type: "physical", hwaddr: mac, addresses: [] });
+    this.interfaces.set("br0", { type: "bridge", hwaddr: mac, addresses: [`${this.lanAddress}/24`] });
   }
 
   /** Connects a channel to a unix socket. A connection to the package's socket starts the service. */
@@ -409,8 +413,7 @@ export class SimulatedHost implements DaemonHost, Machine {
     }
     const run = { program, args, stdin: () => channel.stdin(), env };
     return (
-      (await runProgram(hostPrograms, { ...run, machine: this as SimulatedHost })) ??
-      (await runProgram(filePrograms, { ...run, machine: this as Machine }))
+      (await runProgram(hostPrograms, { ...run, machine: this })) ?? (await runProgram(filePrograms, { ...run, machine: this }))
     );
   }
 

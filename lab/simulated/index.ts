@@ -14,10 +14,9 @@ import { Faults } from "./faults";
 import { makeGuestFiles } from "./guest";
 import { SimulatedHost, type SimulatedHostOptions } from "./host";
 import { addCluster } from "./lxd/cluster";
-import type { LifecycleEvent, RemoteImage, RequestRecord, Surroundings, Timings } from "./lxd/daemon";
-import { keyOf, type Config, type Devices, type InstanceType } from "./lxd/database";
+import { type Config, type Devices, type InstanceType, keyOf, type Surroundings } from "./lxd/database";
 import { addGuestApi } from "./lxd/guest-api";
-import { addImages, addImage } from "./lxd/images";
+import { addImage, addImages } from "./lxd/images";
 import { bootInstance } from "./lxd/instance-state";
 import { addInstance, addInstances } from "./lxd/instances";
 import { addMembers } from "./lxd/members";
@@ -26,11 +25,13 @@ import { addPools } from "./lxd/pools";
 import { addProfiles } from "./lxd/profiles";
 import { Router } from "./lxd/router";
 import { addServer } from "./lxd/server";
+import { addSnapshots } from "./lxd/snapshots";
+import type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/surroundings";
 import type { LxdVersion } from "./lxd/versions";
 
 export type { ActiveFault, FaultEffect, FaultRule, FaultTrigger } from "./faults";
-export { SimulatedHost, type SimulatedConnection, type SimulatedHostOptions } from "./host";
-export type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/daemon";
+export { type SimulatedConnection, SimulatedHost, type SimulatedHostOptions } from "./host";
+export type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/surroundings";
 
 /** How a lab is started. */
 export interface SimulatedLabOptions {
@@ -232,6 +233,7 @@ function makeRouter(): Router {
     addProfiles,
     addImages,
     addInstances,
+    addSnapshots,
     addGuestApi,
   ]) {
     add(router);

@@ -14,8 +14,10 @@ export interface ProgramRun<On extends Machine> {
   machine: On;
   program: string;
   args: string[];
-  stdin(): Promise<Buffer>;
+  stdin: () => Promise<Buffer>;
   env: Record<string, string>;
+  /** Who runs it. @default root */
+  user?: { uid: number; gid: number };
 }
 
 /** How a run ended. */
@@ -68,9 +70,13 @@ export function parseArguments(args: string[], known: { flags?: string[]; valued
       options.set(argument, "");
     } else if (!argument.startsWith("--") && valued.includes(argument.slice(0, 2))) {
       options.set(argument.slice(0, 2), argument.slice(2));
-    } else if (!argument.startsWith("--") && [...argument.slice(1)].every((letter) => flags.includes(`-${letter}`))) {
-      for (const letter of argument.slice(1)) {
-        options.set(`-${letter}`, "");
+    } else if (
+      !argument.startsWith("--") &&
+      /^-[A-Za-z0-9]+$/.test(argument) &&
+      lettersOf(argument).every((letter) => flags.includes(letter))
+    ) {
+      for (const letter of lettersOf(argument)) {
+        options.set(letter, "");
       }
     } else {
       throw new UnknownOption(argument);
@@ -84,6 +90,11 @@ export class UnknownOption extends Error {
   constructor(option: string) {
     super(`the simulation does not know the option ${option}`);
   }
+}
+
+/** `-rf` as `-r` and `-f`. */
+function lettersOf(flags: string): string[] {
+  return Array.from(flags.slice(1), (letter) => `-${letter}`);
 }
 
 function splitLong(argument: string): [string, string | undefined] {

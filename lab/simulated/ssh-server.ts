@@ -2,9 +2,9 @@
  * The SSH side of a simulated host: public key and password log-in, exec, and forwarding to a unix socket, with sshd's limits.
  * What a command does and which sockets answer is the host's business.
  */
-import { createServer, type AddressInfo, type Server as NetServer, type Socket } from "node:net";
+import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { Server as SshServer, utils, type AuthContext, type Connection, type ServerChannel, type Session } from "ssh2";
+import { type AuthContext, type Connection, type ServerChannel, type Session, Server as SshServer, utils } from "ssh2";
 
 /** sshd's MaxSessions: sessions on one connection; forwarded channels do not count. */
 const maxSessions = 10;
@@ -23,7 +23,7 @@ export interface SshServices {
   /** Runs one command line; resolves with its exit status. */
   run(line: string, user: string, channel: CommandChannel): Promise<number>;
   /** Takes over a channel to a unix socket, or answers false when nothing listens there. */
-  connect(socketPath: string, user: string, channel: () => Duplex, connection: { drop(): void }): boolean;
+  connect(socketPath: string, user: string, channel: () => Duplex, connection: { drop: () => void }): boolean;
 }
 
 /** The streams of one command. */
@@ -158,9 +158,7 @@ export class SimulatedSshServer {
         });
       });
       connection.on("openssh.streamlocal", (accept, reject, info) => {
-        let taken = false;
         const open = () => {
-          taken = true;
           opened();
           const channel: ServerChannel = accept();
           channel.on("error", () => undefined);
@@ -169,7 +167,7 @@ export class SimulatedSshServer {
           });
           return channel;
         };
-        if (!this.services.connect(info.socketPath, user, open, { drop }) && !taken) {
+        if (!this.services.connect(info.socketPath, user, open, { drop })) {
           reject();
           return;
         }
@@ -197,14 +195,14 @@ export class SimulatedSshServer {
       if (context.signature === undefined || context.blob === undefined) {
         return true;
       }
-      return key.verify(context.blob, context.signature, context.hashAlgo) === true;
+      return key.verify(context.blob, context.signature, context.hashAlgo);
     }
     return false;
   }
 
   private serveSession(session: Session, user: string, drop: () => void, ended: () => void): void {
     session.once("close", ended);
-    session.on("env", (accept) => accept?.());
+    session.on("env", (accept) => accept());
     session.on("exec", (accept, _reject, info) => {
       this.counters.commands += 1;
       const channel = accept();

@@ -200,7 +200,10 @@ export async function removeUser(
     const { exitCode, stderr } = await run(guest, argv, [0, IN_USE, GONE, HOME_LEFT]);
     if (exitCode === IN_USE) {
       report(stderr.trim());
-      await run(guest, ["pkill", "-KILL", "-U", String(account.uid)], [0, NOTHING_TO_KILL]);
+      const killed = await run(guest, ["pkill", "-KILL", "-U", String(account.uid)], [0, NOTHING_TO_KILL, NOT_FOUND]);
+      if (killed.exitCode === NOT_FOUND) {
+        argv.splice(1, 0, "--force"); // a small image without procps: the user goes, its processes stay
+      }
       return undefined;
     }
     if (exitCode === HOME_LEFT) {

@@ -178,7 +178,7 @@ export class LxdClient {
       current = await this.shared.waits(() => this.waitOnce(current));
       onProgress?.(current);
       if (this.deadline.remainingMs === 0 && current.status_code < 200) {
-        throw this.deadline.expired(`LXD on ${this.host} was still at "${current.description}"`);
+        throw this.deadline.expired(stillAt(this.host, current));
       }
     }
     this.shared.forget();
@@ -208,10 +208,17 @@ export class LxdClient {
     const path = api`/1.0/operations/${operation.id}`;
     const seconds = Math.max(1, Math.min(WAIT_SECONDS, Math.ceil(this.deadline.remainingMs / 1000)));
     try {
-      return await this.within(this.deadline.atMost(seconds + 30, this.deadline.what)).get(`${path}/wait`, operationSchema, {
-        timeout: seconds,
-      });
+      return await this.within(this.deadline.atMost(seconds + 30, `waiting for "${operation.description}" on ${this.host}`)).get(
+        `${path}/wait`,
+        operationSchema,
+        {
+          timeout: seconds,
+        },
+      );
     } catch (error) {
+      if (this.deadline.remainingMs === 0 && hasCode(error, "timeout")) {
+        throw this.deadline.expired(stillAt(this.host, operation));
+      }
       if (!hasCode(error, "api") || isNotFound(error)) {
         throw error;
       }
@@ -277,6 +284,10 @@ export class LxdClient {
  */
 export function api(strings: TemplateStringsArray, ...values: readonly string[]): string {
   return strings.reduce((path, text, index) => path + encodeURIComponent(values[index - 1] ?? "") + text);
+}
+
+function stillAt(host: string, { description }: Operation): string {
+  return `LXD on ${host} was still at "${description}"`;
 }
 
 function withQuery(path: string, query: Query = {}): string {

@@ -113,7 +113,7 @@ function refuse(name: string, live: Instance, wanted: Wanted, obstacles: readonl
 /** Why a change is not made, and what lets it be made. */
 export function refusalToRestart(name: string, obstacles: readonly Obstacle[]): string {
   return (
-    `Instance "${name}" would have to be stopped for this change, and nothing was touched. ${describeObstacles(obstacles)}. ` +
+    `Instance "${name}" runs, and would have to be stopped for this change, which is therefore not made. ${describeObstacles(obstacles)}. ` +
     "Set allowRestart: true to let it be stopped and started, or stop it yourself first"
   );
 }

@@ -9,19 +9,37 @@ import { listMembers, type Member } from "./cluster";
 import type { Devices } from "./config";
 import { describeImage, type ImageSource } from "./image-source";
 import type { WaitCondition } from "./instance-wait";
-import { type InstanceType, rootDiskOf } from "./instances";
+import { type InstanceSpec, toApi } from "./instance-contents";
+import { type Expanded, expand, type InstanceType, type InstanceWork, rootDiskOf } from "./instances";
 import { findProfile, type Profile } from "./profiles";
 import { getServer } from "./server";
 
-const namedSchema = z.looseObject({ name: z.string() });
+/** Networks that LXD merely sees on the host are listed, too, but cannot be used by name. */
+const namedSchema = z.looseObject({ name: z.string(), managed: z.boolean().default(true) });
 const serverSchema = z.looseObject({ environment: z.looseObject({ driver: z.string().default("") }) });
 const imageSchema = z.looseObject({ type: z.string().default("container") });
+
+/**
+ * Looks at what an instance is to be made of. Answers with its profiles, and with its config and devices after they are merged in.
+ * @throws RefusedError naming the property, what there is, and what to do.
+ */
+export async function prepare(
+  { lxd, project }: InstanceWork,
+  spec: InstanceSpec & { readonly waitFor: readonly WaitCondition[] },
+): Promise<{ profiles: Profile[]; expanded: Expanded }> {
+  const profiles = await requireProfiles(lxd, project, spec.profiles);
+  const expanded = expand(profiles, toApi(spec, profiles, ""));
+  await requirePoolsAndNetworks(lxd, project, "devices", spec.devices);
+  await requireRootDisk(lxd, project, spec.profiles, expanded.devices, spec.rootDisk !== undefined);
+  requireNics(expanded.devices, spec.waitFor);
+  return { profiles, expanded };
+}
 
 /**
  * The profiles of an instance, in their order.
  * @throws RefusedError naming the first that does not exist, and those that do.
  */
-export async function requireProfiles(lxd: LxdClient, project: string, names: readonly string[]): Promise<Profile[]> {
+async function requireProfiles(lxd: LxdClient, project: string, names: readonly string[]): Promise<Profile[]> {
   const found = await Promise.all(names.map((name) => findProfile(lxd, project, name)));
   const missing = names.find((_, index) => found[index] === undefined);
   if (missing !== undefined) {
@@ -39,12 +57,7 @@ export async function requireProfiles(lxd: LxdClient, project: string, names: re
  * @param property - Where the devices stand in the user's program, such as `devices`.
  * @throws RefusedError
  */
-export async function requirePoolsAndNetworks(
-  lxd: LxdClient,
-  project: string,
-  property: string,
-  devices: Devices,
-): Promise<void> {
+async function requirePoolsAndNetworks(lxd: LxdClient, project: string, property: string, devices: Devices): Promise<void> {
   for (const [name, device] of Object.entries(devices)) {
     const { type, pool, network } = device;
     if (type === "disk" && pool !== undefined && pool !== "") {
@@ -62,7 +75,7 @@ export async function requirePoolsAndNetworks(
  * @param isOwn - Whether the user's program says something of the root disk.
  * @throws RefusedError
  */
-export async function requireRootDisk(
+async function requireRootDisk(
   lxd: LxdClient,
   project: string,
   profiles: readonly string[],
@@ -85,7 +98,7 @@ export async function requireRootDisk(
  * Makes sure that what is waited for can come at all.
  * @throws RefusedError
  */
-export function requireNics(expanded: Devices, conditions: readonly WaitCondition[]): void {
+function requireNics(expanded: Devices, conditions: readonly WaitCondition[]): void {
   const nics = Object.keys(expanded).filter((name) => expanded[name]?.["type"] === "nic");
   for (const [index, condition] of conditions.entries()) {
     if ("nic" in condition && !nics.includes(condition.nic)) {
@@ -105,7 +118,8 @@ async function requireNamed(
   noun: string,
   resource: string,
 ): Promise<void> {
-  if ((await lxd.find(`${path}/${encodeURIComponent(name)}`, namedSchema, { project })) === undefined) {
+  const found = await lxd.find(`${path}/${encodeURIComponent(name)}`, namedSchema, { project });
+  if (found?.managed !== true) {
     const there = await namesAt(lxd, path, project);
     throw new RefusedError(
       `${property}: LXD on ${lxd.host} has no ${noun} "${name}" (it has ${there}). Create it first (${resource}), or correct the name`,
@@ -115,7 +129,10 @@ async function requireNamed(
 
 async function namesAt(lxd: LxdClient, path: string, project: string): Promise<string> {
   const objects = await lxd.get(path, z.array(namedSchema), { project, recursion: 1 });
-  const names = objects.map(({ name }) => name).sort();
+  const names = objects
+    .filter(({ managed }) => managed)
+    .map(({ name }) => name)
+    .sort();
   return names.length === 0 ? "none" : `${names.slice(0, 20).join(", ")}${names.length > 20 ? ", ..." : ""}`;
 }
 

@@ -40,12 +40,15 @@ export async function waitFor(work: InstanceWork, conditions: readonly WaitCondi
   for (const condition of conditions) {
     const { what, ask } = questionOf(work, condition);
     work.progress(`waiting for ${what}`);
+    let seen = `waiting for ${what}`;
     await until(work.deadline, async (report) => {
+      report(seen); // the time may be over in the middle of a question
       const answer = await ask();
       if (answer === true) {
         return true;
       }
-      report(`waiting for ${what}: ${answer}`);
+      seen = `waiting for ${what}: ${answer}`;
+      report(seen);
       return undefined;
     });
   }
@@ -119,36 +122,52 @@ async function askCommand(work: InstanceWork, command: readonly string[]): Promi
   return result.exitCode === 0 || `exit code ${result.exitCode} ${tail(result)}`.trim();
 }
 
-/**
- * `cloud-init status --wait`, but asked again and again: a command that runs for minutes would hold a channel and be lost with it.
- * @see https://docs.cloud-init.io/en/latest/explanation/return_codes.html
- */
+/** `cloud-init status --wait`, but asked again and again: a command that runs for minutes would hold a channel and be lost with it. */
 async function askCloudInit(work: InstanceWork): Promise<true | string> {
   const result = await tryCommand(work, ["cloud-init", "status", "--long"]);
   if (typeof result === "string") {
     return result;
   }
-  const status = /^status:\s*(.+)$/m.exec(result.stdout)?.[1]?.trim();
-  const failed = (why: string): CommandError =>
-    new CommandError(`instance "${work.name}"`, "cloud-init", result.exitCode, `${why}\n${tail(result)}`.trim());
-  if (result.exitCode === 127) {
-    throw failed("the image has no cloud-init; take one that has, or do not wait for it");
-  }
-  switch (status) {
-    case "done":
-    case "disabled":
-      if (result.exitCode === 2) {
-        work.warn(`cloud-init of instance "${work.name}" is done, but degraded: ${tail(result)}`);
-      }
-      return true;
+  const verdict = cloudInitVerdict(result);
+  switch (verdict.end) {
+    case "none":
+      return verdict.seen;
+    case "failed":
+      throw new CommandError(`instance "${work.name}"`, "cloud-init", result.exitCode, `${verdict.why}\n${tail(result)}`.trim());
     case "degraded":
       work.warn(`cloud-init of instance "${work.name}" is done, but degraded: ${tail(result)}`);
       return true;
+    case "done":
+      return true;
+  }
+}
+
+/**
+ * What `cloud-init status` says, over its versions.
+ * @see https://docs.cloud-init.io/en/latest/explanation/return_codes.html
+ */
+export function cloudInitVerdict({
+  exitCode,
+  stdout,
+}: CommandResult): { end: "done" | "degraded" } | { end: "none"; seen: string } | { end: "failed"; why: string } {
+  if (exitCode === 127) {
+    return { end: "failed", why: "the image has no cloud-init; take one that has, or do not wait for it" };
+  }
+  const status = /^status:\s*(.+)$/m.exec(stdout)?.[1]?.trim();
+  switch (status) {
+    case "done":
+      return { end: exitCode === 2 ? "degraded" : "done" };
+    case "degraded":
+    case "degraded done":
+      return { end: "degraded" };
+    case "disabled":
+      return { end: "done" };
     case "error":
-      throw failed(`it ended with an error; see /var/log/cloud-init-output.log in the instance`);
+      return { end: "failed", why: "it ended with an error; see /var/log/cloud-init-output.log in the instance" };
+    case undefined: // as long as systemd is not up: no status at all, and exit code 129
+      return { end: "none", seen: `it cannot say yet (exit code ${exitCode})` };
     default:
-      // "running", "not run", or, as long as systemd is not up, no status at all and exit code 129.
-      return status === undefined ? `it cannot say yet (exit code ${result.exitCode})` : `it is ${status}`;
+      return { end: "none", seen: `it is ${status}` };
   }
 }
 

@@ -1,9 +1,9 @@
 import * as z from "zod";
 import { type Deadline, until } from "../support/deadline";
-import { type ApiError, hasCode, RefusedError, TransportError } from "../support/errors";
+import { type ApiError, hasCode, isNotFound, RefusedError, TransportError } from "../support/errors";
 import { api, type LxdClient } from "./client";
 import { listMembersShared } from "./cluster";
-import type { Config, Devices } from "./config";
+import { type Config, type Devices, OWNER_KEY } from "./config";
 import type { ImageSource } from "./image-source";
 import type { Profile } from "./profiles";
 
@@ -129,7 +129,7 @@ export async function findInstanceShared({ lxd, project, name }: Which): Promise
 }
 
 /** Makes an instance, stopped. */
-export async function createInstance(
+async function createInstance(
   { lxd, project, name }: Which,
   body: Omit<InstancePut, "architecture"> & { type: InstanceType; image: ImageSource },
   target: string | undefined,
@@ -140,6 +140,34 @@ export async function createInstance(
     // Never `start: true`: versions that do not know it ignore it in silence, and a failed start would take the instance away.
     body: { name, ...rest, source: { type: "image", ...image, ...(image.server === undefined ? {} : { mode: "pull" }) } },
   });
+}
+
+/**
+ * {@link createInstance}, when the answer may get lost while LXD goes on: then what is there decides.
+ * @param reconnect - A new way to the API.
+ * @returns The work, with the API to go on with.
+ */
+export async function createInstanceOnce(
+  work: InstanceWork,
+  body: Parameters<typeof createInstance>[1],
+  target: string | undefined,
+  reconnect: () => Promise<LxdClient>,
+): Promise<InstanceWork> {
+  try {
+    await createInstance(work, body, target);
+    return work;
+  } catch (error) {
+    if (!hasCode(error, "transport") && !isNotFound(error)) {
+      throw error;
+    }
+    const again = { ...work, lxd: await reconnect() };
+    await untilCreated(again);
+    const made = await findInstance(again);
+    if (made === undefined || made.value.config[OWNER_KEY] !== body.config[OWNER_KEY]) {
+      throw error;
+    }
+    return again;
+  }
 }
 
 /** How often a change is tried again when LXD itself wrote to the instance in between. */
@@ -230,17 +258,16 @@ const operationsSchema = z.record(
   z.array(z.looseObject({ description: z.string().default(""), resources: z.record(z.string(), z.array(z.string())).nullish() })),
 );
 
-/** Waits until LXD is no longer at work on an instance, such as unpacking its image for a client that has gone away. */
-export async function untilIdle({ lxd, project, name, deadline }: InstanceWork): Promise<void> {
+/** Waits until LXD is no longer at making an instance for a client that has gone away. */
+export async function untilCreated({ lxd, project, name, deadline }: InstanceWork): Promise<void> {
   await until(deadline, async (report) => {
     const { running = [] } = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
-    const busy = running.find(({ resources }) =>
-      Object.values(resources ?? {})
-        .flat()
-        .some((url) => url.split("?")[0]?.endsWith(`s/${encodeURIComponent(name)}`)),
-    );
-    report(`LXD on ${lxd.host} was still at "${busy?.description}" of instance "${name}"`);
-    return busy === undefined ? true : undefined;
+    const urls = running
+      .filter(({ description }) => description.startsWith("Creating"))
+      .flatMap(({ resources }) => Object.values(resources ?? {}).flat());
+    const isBusy = urls.some((url) => url.split("?")[0]?.endsWith(api`/${name}`));
+    report(`LXD on ${lxd.host} is still creating instance "${name}"`);
+    return isBusy ? undefined : true;
   });
 }
 

@@ -131,6 +131,18 @@ export async function describeUnfinished(
   };
 }
 
+/** The error of a creation that has left nothing in LXD, with what to do where that is known. */
+export function explainFailure(lxd: LxdClient, servers: Servers, subject: Subject, error: unknown): unknown {
+  const names = servers.members.map(({ server_name }) => server_name);
+  const hint = leftoverHint(replyOf(error), names);
+  return hint === ""
+    ? error
+    : new RefusedError(
+        `${nameOf(subject)} could not be created on ${names.join(", ")}. LXD on ${lxd.host} says: ${replyOf(error)}. ${hint.trim()}`,
+        { cause: error },
+      );
+}
+
 /** A loop file of an earlier attempt that blocks the next one. Only a person can know that nothing on it is needed. */
 export function leftoverHint(reply: string, members: readonly string[]): string {
   const file = /(\/\S+\/disks\/\S+\.img)\b[^/]*\b(?:existing filesystem|already exists|exists)/.exec(reply)?.[1];

@@ -351,8 +351,11 @@ function claimantOf({ urn }: Context, { project, adopt }: Inputs): Claimant {
  * ```
  */
 export class LxdImage extends LxdResource {
+  /** Project that it is in. */
   declare readonly project: Output<string>;
+  /** Names that point to the image, as far as they were given. */
   declare readonly aliases: Output<string[]>;
+  /** Whether it is offered to clients that are not trusted. */
   declare readonly public: Output<boolean>;
   /** Properties, as far as they were given. */
   declare readonly properties: Output<Record<string, string>>;
@@ -362,7 +365,9 @@ export class LxdImage extends LxdResource {
   declare readonly created: Output<boolean>;
   /** `container` or `virtual-machine`. */
   declare readonly type: Output<string>;
+  /** Architecture, such as `x86_64`. */
   declare readonly architecture: Output<string>;
+  /** Size of the files in bytes. */
   declare readonly sizeBytes: Output<number>;
 
   constructor(name: string, args: LxdImageArgs, opts?: CustomResourceOptions) {

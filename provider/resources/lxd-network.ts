@@ -20,9 +20,9 @@ import {
   findObjectShared,
   type MemberObject,
   misplaced,
-  nameOf,
   namedKeys,
   namedMemberKeys,
+  nameOf,
   refuseUnknownMembers,
   sameMemberConfig,
   statusesOf,
@@ -277,8 +277,11 @@ function describe({ config, used_by }: MemberObject): string {
  * ```
  */
 export class LxdNetwork extends LxdResource {
+  /** Name, as LXD has it. */
   declare readonly name: Output<string>;
+  /** Project that it is in. */
   declare readonly project: Output<string>;
+  /** What it is for. */
   declare readonly description: Output<string>;
   /** Config, as far as it was given. */
   declare readonly config: Output<Record<string, string>>;

@@ -19,9 +19,9 @@ import {
   findObjectShared,
   type MemberObject,
   misplaced,
-  nameOf,
   namedKeys,
   namedMemberKeys,
+  nameOf,
   refuseUnknownMembers,
   sameMemberConfig,
   statusesOf,
@@ -30,7 +30,7 @@ import {
 import { memberNameSchema, objectNameSchema } from "../lxd/names";
 import { claim } from "../lxd/ownership";
 import { POOLS, pool, refuseResize, sourcesOf } from "../lxd/storage-pools";
-import { createObject, describeUnfinished, isUnfinished } from "../lxd/two-phase";
+import { createObject, describeUnfinished, explainFailure, isUnfinished } from "../lxd/two-phase";
 import { IncompleteError, RefusedError } from "../support/errors";
 import { parseSize } from "../support/units";
 import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";
@@ -226,7 +226,7 @@ async function ensure(
     } catch (error) {
       const left = await describeUnfinished(lxd, servers, subject, error);
       if (left === undefined) {
-        throw error;
+        throw explainFailure(lxd, servers, subject, error);
       }
       const outputs = outputsOf(left.found.value, servers, left.views);
       throw new IncompleteError(inputs.name, outputs, left.message, { cause: error });
@@ -292,8 +292,11 @@ function refuseOtherDriver(lxd: LxdClient, found: MemberObject, inputs: Inputs):
  * ```
  */
 export class LxdStoragePool extends LxdResource {
+  /** Name, as LXD has it. */
   declare readonly name: Output<string>;
+  /** How volumes are stored. */
   declare readonly driver: Output<string>;
+  /** What it is for. */
   declare readonly description: Output<string>;
   /** Config of the whole pool, as far as it was given. */
   declare readonly config: Output<Record<string, string>>;

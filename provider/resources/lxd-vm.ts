@@ -12,22 +12,13 @@ import { checkedDevicesSchema, sizeSchema } from "../lxd/device-values";
 import { imageSourceSchema } from "../lxd/image-source";
 import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instance-args";
 import { changeInstance, EVACUATED_FROM, forewarning, memberToMoveTo, obstacleToMove, stopForGood } from "../lxd/instance-change";
-import {
-  requireImage,
-  requireNics,
-  requirePlace,
-  requirePoolsAndNetworks,
-  requireProfiles,
-  requireRootDisk,
-} from "../lxd/instance-preflight";
+import { prepare, requireImage, requirePlace } from "../lxd/instance-preflight";
 import { waitConditionSchema, waitFor } from "../lxd/instance-wait";
 import { differences, expected, specFromApi, toApi } from "../lxd/instance-contents";
 import {
   addressesOf,
-  createInstance,
+  createInstanceOnce,
   deleteInstance,
-  type Expanded,
-  expand,
   findInstance,
   findInstanceShared,
   getInstanceWithState,
@@ -40,15 +31,14 @@ import {
   requireInstance,
   rootDiskOf,
   startInstance,
-  untilIdle,
+  untilCreated,
 } from "../lxd/instances";
 import { obstaclesToLiveUpdate } from "../lxd/live-update";
 import { instanceNameSchema, objectNameSchema, projectSchema } from "../lxd/names";
 import { claim } from "../lxd/ownership";
-import type { Profile } from "../lxd/profiles";
 import { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
-import { hasCode, IncompleteError, isNotFound, messageOf, RefusedError } from "../support/errors";
+import { IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, DevicesArgs } from "./common-args";
 import type { CloudInitArgs, ImageSourceArgs, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
 
@@ -128,7 +118,10 @@ export interface LxdVmArgs {
    * stopped cleanly, for which it gets half of the time that is left; `"force"` pulls the plug when that is over. @default false
    */
   allowRestart?: Input<boolean | "force">;
-  /** Take over an instance of that name that others made, as it is. @default false */
+  /**
+   * Take over an instance of that name that others made, instead of making it. It is then changed to what is given here.
+   * @default false
+   */
   adopt?: Input<boolean>;
   /** Seconds for each call. @default 900 for create and update, 300 for delete, 120 for read */
   timeouts?: Input<TimeoutArgs>;
@@ -212,7 +205,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
       );
     }
     const finish = async (): Promise<void> => {
-      await untilIdle(work);
+      await untilCreated(work);
       await change(context, work, inputs);
       await startAndWait(work, inputs);
     };
@@ -265,39 +258,13 @@ function workOf(context: Context, lxd: InstanceWork["lxd"], { project, name }: P
 
 /** Makes the instance, stopped, after a look at all that it needs. Answers with the API to go on with. */
 async function make(context: Context, work: InstanceWork, inputs: Inputs): Promise<InstanceWork> {
-  const { lxd, project } = work;
+  const { image, instanceType: type, target } = inputs;
   const { profiles } = await prepare(work, inputs);
-  await requirePlace(lxd, inputs.target, inputs.instanceType);
-  await requireImage(lxd, project, inputs.image, inputs.instanceType);
-  work.progress(inputs.image.server === undefined ? "creating" : `creating; LXD gets the image from ${inputs.image.server}`);
+  await requirePlace(work.lxd, target, type);
+  await requireImage(work.lxd, work.project, image, type);
+  work.progress(image.server === undefined ? "creating" : `creating; LXD gets the image from ${image.server}`);
   const { architecture: _, ...contents } = toApi(inputs, profiles, context.urn);
-  try {
-    await createInstance(work, { ...contents, type: inputs.instanceType, image: inputs.image }, inputs.target);
-    return work;
-  } catch (error) {
-    // The answer may be lost while LXD goes on: what is there decides.
-    if (!hasCode(error, "transport") && !isNotFound(error)) {
-      throw error;
-    }
-    const again = { ...work, lxd: await context.lxd(inputs.cluster) };
-    await untilIdle(again);
-    const made = (await findInstance(again))?.value;
-    if (made === undefined || made.config[OWNER_KEY] !== context.urn) {
-      throw error;
-    }
-    return again;
-  }
-}
-
-/** Looks at what the instance is to be made of, before anything is touched. */
-async function prepare({ lxd, project }: InstanceWork, inputs: Inputs): Promise<{ profiles: Profile[]; expanded: Expanded }> {
-  const profiles = await requireProfiles(lxd, project, inputs.profiles);
-  const { config, devices } = toApi(inputs, profiles, "");
-  const expanded = expand(profiles, { config, devices });
-  await requirePoolsAndNetworks(lxd, project, "devices", inputs.devices);
-  await requireRootDisk(lxd, project, inputs.profiles, expanded.devices, inputs.rootDisk !== undefined);
-  requireNics(expanded.devices, inputs.waitFor);
-  return { profiles, expanded };
+  return createInstanceOnce(work, { ...contents, type, image }, target, () => context.lxd(inputs.cluster));
 }
 
 async function change(context: Context, work: InstanceWork, inputs: Inputs): Promise<void> {

@@ -1,4 +1,4 @@
-import { TimeoutError } from "./errors";
+import { hasCode, TimeoutError } from "./errors";
 
 /** The longest delay that a timer takes (about 24 days); beyond it, Node would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -25,7 +25,7 @@ export class Deadline {
 
   /** An earlier deadline for a part of the work: at most `seconds` from now, and never later than this one. */
   atMost(seconds: number, what: string): Deadline {
-    return new Deadline(Math.min(seconds, this.remainingMs / 1000), what);
+    return this.remainingMs <= seconds * 1000 ? this : new Deadline(seconds, what);
   }
 
   /** The error to throw when the time is over. */
@@ -59,8 +59,9 @@ export class Deadline {
 
 async function withTimer<T>(promise: Promise<T>, delayMs: number, onTimeout: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
+  // A timer may fire up to a millisecond early, and then the deadline would not have passed yet.
   const timeout = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(onTimeout()), Math.min(delayMs, LONGEST_TIMER_MS));
+    timer = setTimeout(() => reject(onTimeout()), Math.min(Math.ceil(delayMs) + 1, LONGEST_TIMER_MS));
   });
   try {
     return await Promise.race([promise, timeout]);
@@ -78,10 +79,15 @@ export async function until<T>(
   deadline: Deadline,
   condition: (report: (seen: string) => void) => Promise<T | undefined>,
 ): Promise<T> {
-  let lastSeen = "nothing yet";
+  let lastSeen: string | undefined;
   for (let pauseMs = 50; ; pauseMs = Math.min(1000, pauseMs * 1.5)) {
     const answer = await condition((seen) => {
       lastSeen = seen;
+    }).catch((error: unknown) => {
+      // What was seen tells more than the question that the end of the time has cut short.
+      throw deadline.remainingMs === 0 && lastSeen !== undefined && hasCode(error, "timeout")
+        ? deadline.expired(lastSeen)
+        : error;
     });
     if (answer !== undefined) {
       return answer;

@@ -8,7 +8,8 @@ const PRIVATE_KEY = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*
 /** `text` without the secrets that `properties` hold, and without anything that looks like a key or a join token. */
 export function redact(text: string, properties: unknown): string {
   let safe = text.replace(PRIVATE_KEY, "[private key]").replace(JOIN_TOKEN, "[token]");
-  for (const secret of secretsIn(properties)) {
+  // The longest first: a shorter one may be its beginning.
+  for (const secret of secretsIn(properties).sort((a, b) => b.length - a.length)) {
     safe = safe.replaceAll(secret, "[secret]");
   }
   return safe;

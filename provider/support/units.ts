@@ -3,28 +3,28 @@
  * binary units (KiB, MiB, GiB, ...) powers of 1024. No unit means bytes.
  * @see https://documentation.ubuntu.com/lxd/latest/reference/instance_units/
  */
-const MULTIPLIERS: Readonly<Record<string, bigint>> = {
-  "": 1n,
-  B: 1n,
-  kB: 1000n,
-  KB: 1000n,
-  MB: 1000n ** 2n,
-  GB: 1000n ** 3n,
-  TB: 1000n ** 4n,
-  PB: 1000n ** 5n,
-  EB: 1000n ** 6n,
-  KiB: 1024n,
-  MiB: 1024n ** 2n,
-  GiB: 1024n ** 3n,
-  TiB: 1024n ** 4n,
-  PiB: 1024n ** 5n,
-  EiB: 1024n ** 6n,
-};
+const MULTIPLIERS: ReadonlyMap<string, bigint> = new Map([
+  ["", 1n],
+  ["B", 1n],
+  ["kB", 1000n],
+  ["KB", 1000n],
+  ["MB", 1000n ** 2n],
+  ["GB", 1000n ** 3n],
+  ["TB", 1000n ** 4n],
+  ["PB", 1000n ** 5n],
+  ["EB", 1000n ** 6n],
+  ["KiB", 1024n],
+  ["MiB", 1024n ** 2n],
+  ["GiB", 1024n ** 3n],
+  ["TiB", 1024n ** 4n],
+  ["PiB", 1024n ** 5n],
+  ["EiB", 1024n ** 6n],
+]);
 
 /** Bytes of an LXD size such as "48GB", "48GiB" or "1024"; `undefined` when it is not one. */
 export function parseSize(text: string): bigint | undefined {
   const match = /^(\d+)\s*([A-Za-z]*)$/.exec(text.trim());
-  const multiplier = match === null ? undefined : MULTIPLIERS[match[2] ?? ""];
+  const multiplier = MULTIPLIERS.get(match?.[2] ?? "");
   return match === null || multiplier === undefined ? undefined : BigInt(match[1] ?? "0") * multiplier;
 }
 

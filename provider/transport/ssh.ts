@@ -89,14 +89,11 @@ export class SshConnection {
   ): Promise<CommandResult> {
     const program = argv[0] ?? "";
     const result = await this.channels(async () => {
-      const session = this.session(argv);
-      const end = session.then((channel) => collect(channel, options.stdin));
-      return options.deadline.race(end, `running ${program} on ${this.name}`, () => {
-        session.then(
-          (channel) => channel.destroy(),
-          () => undefined,
-        );
-      });
+      const { channel, ended } = await this.session(argv, (opened) => ({
+        channel: opened,
+        ended: collect(opened, options.stdin),
+      }));
+      return options.deadline.race(ended, `running ${program} on ${this.name}`, () => channel.destroy());
     });
     if (result.exitCode === -1) {
       throw new TransportError(this.name, `The connection to ${this.name} broke while ${program} was running`);
@@ -148,10 +145,14 @@ export class SshConnection {
       // The slot is held for as long as the socket lives.
       void this.channels(async () => {
         try {
-          const channel = this.user === "root" ? await this.forward(path) : await this.session(["perl", "-e", RELAY, path]);
-          channel.on("error", () => undefined); // "close" follows, which the HTTP client turns into a request error
-          const done = new Promise<void>((release) => channel.once("close", release));
-          resolve(socketLike(channel));
+          const attach = (channel: ClientChannel): { socket: Duplex; done: Promise<void> } => {
+            channel.on("error", () => undefined); // "close" follows, which the HTTP client turns into a request error
+            return { socket: socketLike(channel), done: new Promise((release) => channel.once("close", release)) };
+          };
+          const { socket, done } = await (this.user === "root"
+            ? this.forward(path, attach)
+            : this.session(["perl", "-e", RELAY, path], attach));
+          resolve(socket);
           await done;
         } catch (error) {
           reject(error instanceof Error ? error : new Error(String(error)));
@@ -160,19 +161,24 @@ export class SshConnection {
     });
   }
 
-  private forward(path: string): Promise<ClientChannel> {
-    return this.channel(`opening ${path}`, (callback) => this.client.openssh_forwardOutStreamLocal(path, callback));
+  private forward<T>(path: string, attach: (channel: ClientChannel) => T): Promise<T> {
+    return this.channel(`opening ${path}`, (callback) => this.client.openssh_forwardOutStreamLocal(path, callback), attach);
   }
 
-  private session(argv: readonly string[]): Promise<ClientChannel> {
+  private session<T>(argv: readonly string[], attach: (channel: ClientChannel) => T): Promise<T> {
     const line = commandLine(this.user === "root" ? argv : ["sudo", "-n", "--", ...argv]);
-    return this.channel(`starting ${argv[0] ?? ""}`, (callback) => this.client.exec(line, callback));
+    return this.channel(`starting ${argv[0] ?? ""}`, (callback) => this.client.exec(line, callback), attach);
   }
 
-  private channel(
+  /**
+   * Opens a channel.
+   * @param attach - Called at once: the exit status of a quick command may already stand behind the channel in the same packet.
+   */
+  private channel<T>(
     doing: string,
     open: (callback: (error: Error | undefined, channel: ClientChannel) => void) => void,
-  ): Promise<ClientChannel> {
+    attach: (channel: ClientChannel) => T,
+  ): Promise<T> {
     return new Promise((resolve, reject) => {
       const fail = (error: Error): void =>
         reject(new TransportError(this.name, `${doing} on ${this.name} failed: ${error.message}`, { cause: error }));
@@ -184,7 +190,7 @@ export class SshConnection {
       try {
         open((error, channel) => {
           this.client.off("close", onClose);
-          return error ? fail(error) : resolve(channel);
+          return error ? fail(error) : resolve(attach(channel));
         });
       } catch (error) {
         this.client.off("close", onClose);

@@ -111,7 +111,7 @@ async function runTier({ name, limitMinutes, testSeconds, prefix = [], unable },
     ];
     const selection = grep === undefined ? ["--fail-zero"] : ["--grep", grep];
     const argv = [...prefix, ...mocha, ...settings, ...selection];
-    const { exitCode, timedOut } = await run(argv, { env, timeoutSeconds: limitMinutes * 60, sweep: true });
+    const { exitCode, timedOut } = await run(argv, { env, timeoutSeconds: limitMinutes * 60, cleansUp: true, sweep: true });
     const counts = readCounts(file);
     if (timedOut) {
       counts.failed.push(`the tier ends within ${limitMinutes} minutes`);

@@ -59,13 +59,15 @@ async function findOrInstall() {
 }
 
 /**
- * Installs beside the target and renames, so that nobody ever sees a half-made folder.
+ * Installs elsewhere and renames, so that nobody ever sees a half-made folder. What a killed run left there is cleared.
  * @param {string} target
  * @param {(folder: string) => Promise<void>} install - Leaves the programs in `<folder>/bin`.
  * @returns {Promise<string | undefined>} Why it did not work.
  */
 async function installInto(target, install) {
-  const temporary = fs.mkdtempSync(path.join(makeFolder(path.join(cacheDir(), "tmp")), "pulumi-"));
+  const temporary = path.join(cacheDir(), "tmp", "pulumi");
+  fs.rmSync(temporary, { recursive: true, force: true });
+  fs.mkdirSync(temporary, { recursive: true });
   try {
     await install(temporary);
     const bin = path.join(temporary, "bin");
@@ -73,7 +75,7 @@ async function installInto(target, install) {
       return "what was installed does not run here";
     }
     fs.rmSync(target, { recursive: true, force: true });
-    makeFolder(path.dirname(target));
+    fs.mkdirSync(path.dirname(target), { recursive: true });
     fs.renameSync(bin, target);
     return undefined;
   } catch (error) {
@@ -127,12 +129,6 @@ function findOnPath(program) {
     }
   }
   return undefined;
-}
-
-/** @param {string} folder */
-function makeFolder(folder) {
-  fs.mkdirSync(folder, { recursive: true });
-  return folder;
 }
 
 /** @param {string} text */

@@ -44,8 +44,9 @@ class CountReporter extends reporters.Spec {
         process.exit(1);
       }, GRACE_SECONDS * 1000).unref();
     });
-    for (const signal of ["SIGINT", "SIGTERM"]) {
-      process.once(signal, () => runner.abort());
+    // Each time, for the same interrupt can come from the terminal and from the programs in between.
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+      process.on(signal, () => runner.abort());
     }
   }
 }

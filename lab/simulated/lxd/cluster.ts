@@ -1,11 +1,10 @@
 /** Forming, joining and leaving a cluster. */
 import { randomBytes } from "node:crypto";
 import { z } from "zod";
-import { Database, type ClusterObject, type Config, type Member } from "./database";
-import type { Daemon } from "./daemon";
+import type { ClusterObject, Config, Database, LxdServer, Member } from "./database";
 import { Operation } from "./operations";
-import { LxdError, async, etag, requireEtag, sync, type Reply } from "./reply";
-import { decode, param, recursionOf, type ApiRequest, type Router } from "./router";
+import { async, etag, LxdError, type Reply, requireEtag, sync } from "./reply";
+import { type ApiRequest, decode, param, type Router, recursionOf } from "./router";
 import { makeOnMember, memberKeysOf, removeFromMember } from "./storage-and-networks";
 
 const memberConfigEntry = z.object({
@@ -41,7 +40,7 @@ export function addCluster(router: Router): void {
 }
 
 /** Refuses on a standalone daemon. */
-export function requireClustered(daemon: Daemon): Database {
+export function requireClustered(daemon: LxdServer): Database {
   if (!daemon.database.clustered) {
     throw new LxdError(500, "Server is not clustered");
   }
@@ -90,7 +89,7 @@ function putCluster(request: ApiRequest): Reply {
   return body.cluster_address === "" ? bootstrap(daemon, body.server_name) : join(daemon, body);
 }
 
-function bootstrap(daemon: Daemon, name: string): Reply {
+function bootstrap(daemon: LxdServer, name: string): Reply {
   const address = daemon.localConfig["cluster.https_address"] ?? daemon.localConfig["core.https_address"] ?? "";
   if (address === "" || isWildcard(address)) {
     throw new LxdError(
@@ -120,7 +119,7 @@ function bootstrap(daemon: Daemon, name: string): Reply {
   return async(operation);
 }
 
-function join(daemon: Daemon, body: z.output<typeof clusterPut>): Reply {
+function join(daemon: LxdServer, body: z.output<typeof clusterPut>): Reply {
   if (body.cluster_certificate === "") {
     throw new LxdError(400, "No target cluster member certificate provided");
   }
@@ -147,10 +146,7 @@ function join(daemon: Daemon, body: z.output<typeof clusterPut>): Reply {
     }
     const { database } = target;
     if (database.certificate?.pem.trim() !== body.cluster_certificate.trim()) {
-      throw new LxdError(
-        500,
-        "Failed to setup cluster trust: x509: certificate signed by unknown authority",
-      );
+      throw new LxdError(500, "Failed to setup cluster trust: x509: certificate signed by unknown authority");
     }
     redeemToken(database, secret);
     trust(database, daemon, body.server_name);
@@ -192,7 +188,7 @@ function parseBase64Json(text: string): unknown {
   }
 }
 
-function trust(database: Database, daemon: Daemon, name: string): void {
+function trust(database: Database, daemon: LxdServer, name: string): void {
   const existing = database.certificates.get(daemon.certificate.fingerprint);
   if (existing !== undefined && existing.name !== name) {
     throw new LxdError(
@@ -211,7 +207,7 @@ function trust(database: Database, daemon: Daemon, name: string): void {
 
 function replicate(
   database: Database,
-  daemon: Daemon,
+  daemon: LxdServer,
   name: string,
   address: string,
   memberConfig: z.output<typeof memberConfigEntry>[],
@@ -283,7 +279,7 @@ function replicate(
 }
 
 /** What the leader checks before it takes a member in. */
-function accept(database: Database, daemon: Daemon, name: string, address: string): void {
+function accept(database: Database, daemon: LxdServer, name: string, address: string): void {
   const refuse = (reason: string) => new LxdError(500, `Failed request to add member: ${reason}`);
   for (const member of database.members) {
     if (member.name === name) {

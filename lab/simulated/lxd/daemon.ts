@@ -1,88 +1,18 @@
 /** One LXD daemon on one simulated host: its life, its own settings, and the way of a request through it. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { FaultEffect, Faults } from "../faults";
-import type { MemoryFiles } from "../memory-files";
-import { makeCertificate, type Certificate } from "./certificate";
-import { Database, type Config, type Member } from "./database";
-import { Operations, messageOf, type Operation, type OperationOptions } from "./operations";
-import { LxdError, envelope, type Reply } from "./reply";
-import type { ApiRequest, Router } from "./router";
-import { behaviourOf, inWordsOf, type Behaviour, type LxdVersion } from "./versions";
-
-/** One request as tests see it. */
-export interface RequestRecord {
-  host: string;
-  method: string;
-  /** Path and query. */
-  path: string;
-  /** Whether it asked for a change: anything but GET and HEAD, and not a command run in an instance. */
-  mutating: boolean;
-}
-
-/** One lifecycle event, as LXD would send it to listeners. */
-export interface LifecycleEvent {
-  action: string;
-  source: string;
-  project: string;
-  /** Member that did it. */
-  location: string;
-}
-
-/** An image that a simplestreams server offers. */
-export interface RemoteImage {
-  server: string;
-  aliases: string[];
-  type: "container" | "virtual-machine";
-  fingerprint: string;
-  properties: Config;
-}
-
-/** How long things take. All zero unless a test is about waiting. */
-export interface Timings {
-  /** Added to every operation. */
-  operationMs: number;
-  /** From the start of the daemon until it is ready. */
-  daemonStartMs: number;
-  /** From the start of an instance until its addresses are there. */
-  addressMs: number;
-  /** From the start of a virtual machine until its agent answers. */
-  agentMs: number;
-  /** How long `apt-get install` and `snap install` take. */
-  installMs: number;
-}
-
-/** What the daemons of one lab share. */
-export interface Surroundings {
-  faults: Faults;
-  requests: RequestRecord[];
-  lifecycle: LifecycleEvent[];
-  timings: Timings;
-  remoteImages: RemoteImage[];
-  /** Errors that are the simulator's own. A test expects none. */
-  defects: unknown[];
-  /** Commands that no program of a guest could run. A test expects none. */
-  unknownGuestCommands: string[][];
-  /** Set while a request is handled whose operation must fail. */
-  operationFailure: string | undefined;
-  /** The daemon that listens at an address of the lab's network. */
-  daemonAt(address: string): Daemon | undefined;
-}
-
-/** What a daemon needs of the host it runs on. */
-export interface DaemonHost {
-  readonly name: string;
-  readonly lanAddress: string;
-  readonly powered: boolean;
-  readonly files: MemoryFiles;
-  /** Names of the network interfaces that LXD has not made, and of those it has. */
-  readonly interfaces: Map<string, { type: "loopback" | "physical" | "bridge"; hwaddr: string; addresses: string[] }>;
-  readonly virtualMachines: boolean;
-  readonly cpus: number;
-  readonly memoryBytes: number;
-}
+import type { FaultEffect } from "../faults";
+import { type Certificate, makeCertificate } from "./certificate";
+import { type Config, Database, type LxdServer, type Member, type Surroundings } from "./database";
+import { messageOf } from "./errors";
+import { type Operation, type OperationOptions, Operations } from "./operations";
+import { envelope, LxdError, type Reply } from "./reply";
+import type { ApiRequest } from "./request";
+import type { Router } from "./router";
+import type { DaemonHost } from "./surroundings";
+import { type Behaviour, behaviourOf, inWordsOf, type LxdVersion } from "./versions";
 
 /** An LXD daemon. */
-export class Daemon {
+export class Daemon implements LxdServer {
   readonly operations = new Operations();
   readonly behaviour: Behaviour;
   localConfig: Config = {};

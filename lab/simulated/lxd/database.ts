@@ -2,15 +2,62 @@
  * What an LXD daemon keeps in its database. A standalone daemon has one of its own; the members of a cluster share one, as they
  * do with dqlite. A standalone daemon is its own only member, called "none".
  */
+
+import type { Faults } from "../faults";
 import type { MemoryFiles } from "../memory-files";
 import type { Certificate } from "./certificate";
-import type { Daemon } from "./daemon";
-import { LxdError } from "./reply";
+import type { Config, Devices } from "./config";
+import { LxdError } from "./errors";
+import type { Operation, OperationOptions, Operations } from "./operations";
+import type { DaemonHost, LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./surroundings";
+import type { Behaviour } from "./versions";
 
-/** String values by key, as everywhere in LXD. */
-export type Config = Record<string, string>;
-/** Devices by name. */
-export type Devices = Record<string, Config>;
+export type { Config, Devices } from "./config";
+
+/** What the daemons of one lab share. */
+export interface Surroundings {
+  faults: Faults;
+  requests: RequestRecord[];
+  lifecycle: LifecycleEvent[];
+  timings: Timings;
+  remoteImages: RemoteImage[];
+  /** Errors that are the simulator's own. A test expects none. */
+  defects: unknown[];
+  /** Commands that no program of a guest could run. A test expects none. */
+  unknownGuestCommands: string[][];
+  /** Set while a request is handled whose operation must fail. */
+  operationFailure: string | undefined;
+  /** The daemon that listens at an address of the lab's network. */
+  daemonAt(address: string): LxdServer | undefined;
+}
+
+/** A daemon, as the endpoints see it: those of others too, because the members of a cluster work for each other. */
+export interface LxdServer {
+  readonly host: DaemonHost;
+  readonly surroundings: Surroundings;
+  readonly behaviour: Behaviour;
+  readonly operations: Operations;
+  readonly dataDirectory: string;
+  localConfig: Config;
+  certificate: Certificate;
+  database: Database;
+  /** Whether it takes requests from other members. */
+  readonly answers: boolean;
+  readonly ready: boolean;
+  /** Its own row among the members. */
+  readonly member: Member;
+  /** A path in its data directory. */
+  path(...parts: string[]): string;
+  /** Starts it on what the data directory holds: an emptied directory is a new server. */
+  start(): void;
+  stop(): void;
+  /** Makes it a pristine standalone server, as leaving a cluster does too. */
+  reset(keepLocalConfig?: boolean): void;
+  /** Starts an operation on this daemon. */
+  operate(options: OperationOptions, work: (operation: Operation) => Promise<void> | void): Operation;
+  /** Records a lifecycle event. */
+  event(action: string, source: string, project?: string): void;
+}
 
 /** One server of a cluster. */
 export interface Member {
@@ -22,7 +69,7 @@ export interface Member {
   groups: string[];
   failureDomain: string;
   evacuated: boolean;
-  daemon: Daemon;
+  daemon: LxdServer;
 }
 
 /** State of an object that is made member by member. */

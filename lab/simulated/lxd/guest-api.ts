@@ -1,17 +1,15 @@
 /** What reaches into an instance: commands with recorded output, their logs, and the files API. */
-import { randomUUID } from "node:crypto";
 import { posix } from "node:path";
 import { z } from "zod";
 import { guestOf } from "../guest";
-import { runProgram } from "../machine";
-import { FileSystemError, type FileNode } from "../memory-files";
-import { guestPrograms } from "../programs/guest";
-import { runScript } from "../programs/scripts";
+import { type FileNode, FileSystemError } from "../memory-files";
+import { runInShellOrDirectly } from "../programs/guest";
 import type { Instance } from "./database";
-import { requireReachable } from "./instance-state";
+import { messageOf } from "./errors";
 import { instanceOf } from "./instance-requests";
-import { LxdError, sync, type Reply } from "./reply";
-import { decode, param, type ApiRequest, type Router } from "./router";
+import { requireReachable } from "./instance-state";
+import { LxdError, type Reply, sync } from "./reply";
+import { type ApiRequest, decode, param, type Router } from "./router";
 
 const execPost = z.object({
   command: z.array(z.string()).default([]),
@@ -56,14 +54,13 @@ function runAsOperation(request: ApiRequest, instance: Instance, body: z.output<
         instance.type === "container"
           ? { containers: [url.replace("instances", "containers")], instances: [url] }
           : { instances: [url] },
-      metadata: { command: body.command, environment: body.environment ?? {}, interactive: false },
     },
     async (running) => {
       requireReachable(instance);
-      const result = await runInGuest(instance, body.command, body.environment ?? {}, request);
+      const result = await runInGuest(instance, body, request);
       const output: Record<string, string> = {};
       if (body["record-output"]) {
-        const name = `exec_${randomUUID()}`;
+        const name = `exec_${running.id}`;
         for (const [index, stream, text] of [
           ["1", "stdout", result.stdout],
           ["2", "stderr", result.stderr],
@@ -73,25 +70,45 @@ function runAsOperation(request: ApiRequest, instance: Instance, body: z.output<
         }
       }
       running.metadata = { return: result.exitCode, ...(body["record-output"] ? { output } : {}) };
-      if (result.exitCode === 127 && result.missing) {
-        throw new LxdError(500, "Command not found");
+      if (result.refusal !== undefined) {
+        throw new LxdError(500, result.refusal);
       }
     },
   );
   return { kind: "async", operation, ...(daemon === request.daemon ? {} : { forwardedProject: instance.project }) };
 }
 
-async function runInGuest(instance: Instance, command: string[], env: Record<string, string>, request: ApiRequest) {
-  const [program = "", ...args] = command;
+async function runInGuest(instance: Instance, body: z.output<typeof execPost>, request: ApiRequest) {
+  const [program = "", ...args] = body.command;
   const guest = guestOf(instance);
-  const run = { machine: guest, program, args, env, stdin: () => Promise.resolve(Buffer.alloc(0)) };
-  const result = (await runScript(run)) ?? (await runProgram(guestPrograms, run));
+  const env = { ...defaultEnvironment, ...body.environment };
+  const user = { uid: body.user, gid: body.group };
+  const result = await runInShellOrDirectly({
+    machine: guest,
+    program,
+    args,
+    env,
+    user,
+    stdin: () => Promise.resolve(Buffer.alloc(0)),
+  });
   if (result !== undefined) {
-    return { ...result, missing: false };
+    return { ...result, refusal: undefined };
   }
-  request.daemon.surroundings.unknownGuestCommands.push(command);
-  return { exitCode: 127, stdout: "", stderr: "", missing: true };
+  if (guest.files.get(program)?.type === "file") {
+    return { exitCode: 126, stdout: "", stderr: "", refusal: "Command not executable" };
+  }
+  request.daemon.surroundings.unknownGuestCommands.push(body.command);
+  return { exitCode: 127, stdout: "", stderr: "", refusal: "Command not found" };
 }
+
+/** What LXD gives every command. */
+const defaultEnvironment = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  container: "lxc",
+  USER: "root",
+  LANG: "C.UTF-8",
+  HOME: "/root",
+};
 
 function listLogs(request: ApiRequest): Reply {
   const instance = instanceOf(request);
@@ -99,9 +116,10 @@ function listLogs(request: ApiRequest): Reply {
 }
 
 function getLog(request: ApiRequest): Reply {
-  const body = instanceOf(request).execOutput.get(param(request, "file"));
+  const instance = instanceOf(request);
+  const body = instance.execOutput.get(param(request, "file"));
   if (body === undefined) {
-    throw new LxdError(404, "Not Found");
+    throw new LxdError(500, `open /var/log/lxd/${instance.name}/${param(request, "file")}: no such file or directory`);
   }
   return { kind: "raw", body, headers: { "content-type": "application/octet-stream" } };
 }
@@ -110,8 +128,9 @@ function deleteLog(request: ApiRequest): Reply {
   if (!/^exec_/.test(param(request, "file"))) {
     throw new LxdError(400, `log file name ${param(request, "file")} not valid`);
   }
-  if (!instanceOf(request).execOutput.delete(param(request, "file"))) {
-    throw new LxdError(404, "Not Found");
+  const instance = instanceOf(request);
+  if (!instance.execOutput.delete(param(request, "file"))) {
+    throw new LxdError(404, `remove /var/log/lxd/${instance.name}/${param(request, "file")}: no such file or directory`);
   }
   return sync();
 }
@@ -203,7 +222,7 @@ function modeOf(text: string | undefined): number | undefined {
   if (text === undefined || text === "") {
     return undefined;
   }
-  return /^0[0-7]*$/.test(text) ? Number.parseInt(text, 8) : /^\d+$/.test(text) ? Number.parseInt(text, 10) : undefined;
+  return /^0[0-7]*$/.test(text) ? Number.parseInt(text, 8) : /^\d+$/.test(text) ? Number.parseInt(text, 10) & 0o777 : undefined;
 }
 
 function deleteFile(request: ApiRequest): Reply {
@@ -214,7 +233,7 @@ function deleteFile(request: ApiRequest): Reply {
   try {
     files.remove(path);
   } catch (error) {
-    throw new LxdError(400, error instanceof Error ? error.message : String(error));
+    throw new LxdError(500, `sftp: "remove ${path}: ${messageOf(error).toLowerCase()}" (SSH_FX_FAILURE)`);
   }
   instance.member.daemon.event("instance-file-deleted", `/1.0/instances/${instance.name}/files`, instance.project);
   return sync();

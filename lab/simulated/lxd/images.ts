@@ -2,10 +2,9 @@
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { listed } from "./cluster";
-import { keyOf, urlOf, type Config, type Database, type Image, type InstanceType } from "./database";
-import type { Daemon } from "./daemon";
-import { LxdError, async, created, requireEtag, sync, type Reply } from "./reply";
-import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
+import { type Config, type Database, type Image, type InstanceType, keyOf, type LxdServer, urlOf } from "./database";
+import { async, created, LxdError, type Reply, requireEtag, sync } from "./reply";
+import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 
 const strings = z.record(z.string(), z.string());
 const imageSource = z.object({
@@ -227,7 +226,7 @@ function formParts(body: Buffer, boundary: string): { name: string; disposition:
 type NewImage = Pick<Image, "fingerprint" | "project" | "type" | "properties"> & Partial<Image>;
 
 /** Puts an image into the database with what LXD fills in. */
-export function addImage(daemon: Daemon, image: NewImage): Image {
+export function addImage(daemon: LxdServer, image: NewImage): Image {
   const added: Image = {
     filename: "",
     size: 0,
@@ -267,7 +266,7 @@ function copyRemote(request: ApiRequest): Reply {
   return async(operation);
 }
 
-function download(daemon: Daemon, project: string, type: InstanceType, source: Partial<z.output<typeof imageSource>>): Image {
+function download(daemon: LxdServer, project: string, type: InstanceType, source: Partial<z.output<typeof imageSource>>): Image {
   const { server = "", alias = "", fingerprint = "", protocol = "simplestreams" } = source;
   const offered = daemon.surroundings.remoteImages.filter(
     (image) => image.server.replace(/\/$/, "") === server.replace(/\/$/, ""),
@@ -304,7 +303,7 @@ function download(daemon: Daemon, project: string, type: InstanceType, source: P
 
 /** The image that a new instance names: a local one, or one to be fetched when the work begins. */
 export function requireImage(
-  daemon: Daemon,
+  daemon: LxdServer,
   project: string,
   type: InstanceType,
   source: { alias: string; fingerprint: string; server: string; protocol: string; properties?: Config | null | undefined },
@@ -314,7 +313,7 @@ export function requireImage(
   if (source.server !== "") {
     return download(daemon, holder, type, source);
   }
-  if (source.alias === "" && source.fingerprint === "" && source.properties == null) {
+  if (source.alias === "" && source.fingerprint === "" && !source.properties) {
     throw new LxdError(500, "Must specify one of alias, fingerprint or properties for init from image");
   }
   for (const image of database.images.values()) {
@@ -323,13 +322,10 @@ export function requireImage(
         ? image.fingerprint.startsWith(source.fingerprint)
         : image.aliases.some((alias) => alias.name === source.alias);
     if (image.project === holder && named) {
-      if (image.type !== type) {
-        throw new LxdError(400, `Requested image's type '${image.type}' doesn't match instance type '${type}'`);
-      }
       return image;
     }
   }
-  throw new LxdError(source.alias === "" ? 404 : 404, source.alias === "" ? "Image not found" : "Image alias not found");
+  throw new LxdError(404, source.alias === "" ? "Image not found" : "Image alias not found");
 }
 
 function requireFreeAlias(database: Database, project: string, name: string): void {

@@ -1,19 +1,19 @@
 /** PUT and PATCH of an instance: what they replace, and what LXD refuses while it runs. */
 import { z } from "zod";
-import { keyOf, urlOf, type Config, type Database, type Devices, type Instance } from "./database";
+import { type Config, type Database, type Devices, type Instance, keyOf, urlOf } from "./database";
+import { messageOf } from "./errors";
 import {
   bytesOf,
   etagFields,
   expandedConfig,
   expandedDevices,
   fillHardwareAddresses,
-  requireRootDisk,
   requireValidConfig,
   requireValidDevices,
 } from "./instance-model";
 import { instanceOf, onMember } from "./instance-requests";
-import { LxdError, requireEtag, sync, type Reply } from "./reply";
-import { decode, projectOf, type ApiRequest } from "./router";
+import { LxdError, type Reply, requireEtag, sync } from "./reply";
+import { type ApiRequest, decode, projectOf } from "./router";
 
 const strings = z.record(z.string(), z.string());
 const instancePut = z.object({
@@ -40,10 +40,10 @@ export function changeInstance(request: ApiRequest): Reply {
   requireEtag(request.headers["if-match"], etagFields(database, instance));
   const body = decode(request, instancePut);
   if (body.restore !== "") {
-    return restoreSnapshot(request, instance, body.restore);
+    return restoreSnapshot(instance, body.restore);
   }
   requireProfiles(database, projectOf(request), body.profiles ?? []);
-  return onMember(request, instance, "Updating instance", () =>
+  return onMember(instance, "Updating instance", () =>
     apply(database, instance, {
       config: body.config ?? {},
       devices: body.devices ?? {},
@@ -77,7 +77,7 @@ export function mergeInstance(request: ApiRequest): Reply {
 function requireProfiles(database: Database, project: string, profiles: string[]): void {
   for (const name of profiles) {
     if (!database.profiles.has(keyOf(database.holder(project, "profiles"), name))) {
-      throw new LxdError(400, `Requested profile '${name}' doesn't exist`);
+      throw new LxdError(404, "Profile not found");
     }
   }
 }
@@ -90,23 +90,29 @@ function apply(database: Database, instance: Instance, wanted: Wanted): void {
   try {
     requireValidConfig(next.config, instance.type);
   } catch (error) {
-    throw new LxdError(500, `Invalid config: ${error instanceof Error ? error.message : String(error)}`);
+    throw new LxdError(500, `Invalid config: ${messageOf(error)}`);
   }
   const target = { ...instance, ...next };
+  const before = expandedDevices(database, instance);
   const devices = expandedDevices(database, target);
-  try {
-    requireValidDevices(database, devices, { instance: true });
-    requireRootDisk(devices);
-  } catch (error) {
-    throw new LxdError(500, `Invalid expanded devices: ${error instanceof Error ? error.message : String(error)}`);
+  for (const [which, given] of [
+    ["devices", next.devices],
+    ["expanded devices", devices],
+  ] as const) {
+    try {
+      requireValidDevices(database, given, { instance: true, project: instance.project });
+    } catch (error) {
+      throw new LxdError(500, `Invalid ${which}: ${messageOf(error)}`);
+    }
   }
-  requireSamePool(expandedDevices(database, instance), devices);
+  requireSamePool(before, devices);
   if (instance.status === "Running") {
     requireLive(instance, expandedConfig(database, instance), expandedConfig(database, target));
-    requireHotplug(instance, expandedDevices(database, instance), devices);
+    requireHotplug(instance, before, devices);
   }
-  const resized = rootSize(expandedDevices(database, instance)) !== rootSize(devices);
+  const resized = rootSize(before) !== rootSize(devices);
   Object.assign(instance, next);
+  forgetRemovedDevices(instance, before, devices);
   fillHardwareAddresses(database, instance);
   if (resized && instance.type === "virtual-machine" && instance.status === "Running") {
     const root = Object.entries(devices).find(([, device]) => device["path"] === "/")?.[0] ?? "root";
@@ -119,12 +125,22 @@ function apply(database: Database, instance: Instance, wanted: Wanted): void {
 export function applyProfile(database: Database, instance: Instance, before: { config: Config; devices: Devices }): void {
   const config = expandedConfig(database, instance);
   const devices = expandedDevices(database, instance);
-  requireValidDevices(database, devices, { instance: true });
+  requireValidDevices(database, devices, { instance: true, project: instance.project });
   if (instance.status === "Running") {
     requireLive(instance, before.config, config);
     requireHotplug(instance, before.devices, devices);
   }
+  forgetRemovedDevices(instance, before.devices, devices);
   fillHardwareAddresses(database, instance);
+}
+
+/** What was kept for a device goes with it. */
+function forgetRemovedDevices(instance: Instance, before: Devices, after: Devices): void {
+  for (const name of Object.keys(before).filter((each) => after[each] === undefined)) {
+    for (const key of Object.keys(instance.config).filter((each) => each.startsWith(`volatile.${name}.`))) {
+      delete instance.config[key];
+    }
+  }
 }
 
 function rootSize(devices: Devices): string {
@@ -165,6 +181,13 @@ function requireLive(instance: Instance, before: Config, after: Config): void {
 }
 
 function requireHotplug(instance: Instance, before: Devices, after: Devices): void {
+  for (const [name, device] of Object.entries(after)) {
+    const changed = JSON.stringify(before[name]) !== JSON.stringify(device);
+    const parent = device["type"] === "nic" ? device["parent"] : undefined;
+    if (changed && parent !== undefined && !instance.member.daemon.host.interfaces.has(parent)) {
+      throw new LxdError(500, `Failed to start device "${name}": Parent device "${parent}" doesn't exist`);
+    }
+  }
   if (instance.type !== "virtual-machine") {
     return;
   }
@@ -178,12 +201,12 @@ function requireHotplug(instance: Instance, before: Devices, after: Devices): vo
   }
 }
 
-function restoreSnapshot(request: ApiRequest, instance: Instance, name: string): Reply {
+function restoreSnapshot(instance: Instance, name: string): Reply {
   const snapshot = instance.snapshots.find((each) => each.name === name);
   if (snapshot === undefined) {
     throw new LxdError(404, `Instance snapshot not found`);
   }
-  return onMember(request, instance, "Restoring snapshot", () => {
+  return onMember(instance, "Restoring snapshot", () => {
     instance.config = { ...snapshot.config };
     instance.devices = structuredClone(snapshot.devices);
     instance.profiles = [...snapshot.profiles];

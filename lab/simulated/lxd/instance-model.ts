@@ -35,19 +35,19 @@ export function requireValidConfig(config: Config, type?: InstanceType): void {
       throw new LxdError(400, `Invalid value: ${value}`);
     }
     if (key === "limits.cpu" && value !== "" && !/^\d+([-,]\d+)*$/.test(value)) {
-      throw new LxdError(400, `Invalid cpu limit syntax`);
+      throw new LxdError(400, "Invalid CPU limit syntax");
     }
     if (key === "cloud-init.user-data" && value.startsWith("#cloud-config\n")) {
-      requireYaml(key, value);
+      requireYaml(value);
     }
   }
 }
 
-function requireYaml(key: string, value: string): void {
+function requireYaml(value: string): void {
   try {
     parse(value);
   } catch (error) {
-    throw new LxdError(400, `Invalid YAML in ${key}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new LxdError(400, `yaml: ${error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error)}`);
   }
 }
 
@@ -66,16 +66,23 @@ const deviceTypes = [
   "pci",
 ];
 
+/** Options of the devices whose options are looked at. */
+const deviceOptions: Record<string, RegExp> = {
+  disk: /^(type|boot\.priority|ceph\..+|limits\.(max|read|write)|path|pool|propagation|raw\.mount\.options|readonly|recursive|required|shift|size|size\.state|source)$/,
+  nic: /^(type|name|hwaddr|host_name|mtu|network|nictype|parent|ipv[46]\..+|limits\..+|security\..+|boot\.priority|queue\.tx\.length|vlan|vlan\.tagged|maas\..+|gvrp|mode|acceleration|nested|user\..+)$/,
+};
+
 /** Refuses devices that LXD refuses. In a profile only their form is looked at. */
-export function requireValidDevices(database: Database, devices: Devices, options: { instance: boolean }): void {
+export function requireValidDevices(database: Database, devices: Devices, options: { instance: boolean; project: string }): void {
   for (const [name, device] of Object.entries(devices)) {
     const invalid = (reason: string) => new LxdError(400, `Device validation failed for "${name}": ${reason}`);
     const type = device["type"] ?? "";
     if (!deviceTypes.includes(type)) {
-      throw invalid("Unsupported device type");
+      throw invalid(`Failed loading device "${name}": Unsupported device type`);
     }
-    if (type === "disk" && device["pool"] !== undefined && !database.pools.has(device["pool"])) {
-      throw invalid(`Failed to get storage pool "${device["pool"]}": Storage pool not found`);
+    const unknown = Object.keys(device).find((key) => deviceOptions[type]?.test(key) === false);
+    if (unknown !== undefined) {
+      throw invalid(`Invalid device option "${unknown}"`);
     }
     if (type === "disk" && device["path"] === "/" && device["source"] !== undefined) {
       throw invalid('Root disk entry may not have a "source" property set');
@@ -87,10 +94,12 @@ export function requireValidDevices(database: Database, devices: Devices, option
       throw invalid('Disk entry is missing the required "source" or "path" property');
     }
     if (type === "nic" && device["network"] === undefined && device["nictype"] === undefined) {
-      throw invalid("Unsupported device type");
+      throw invalid(`Failed loading device "${name}": Unsupported device type`);
     }
     if (type === "nic" && device["network"] !== undefined && !database.networks.has(device["network"])) {
-      throw invalid(`Failed loading network "${device["network"]}": Network not found`);
+      throw invalid(
+        `Failed loading device "${name}": Failed to load network "${device["network"]}" for project "${options.project}": Network not found`,
+      );
     }
     if (
       type === "nic" &&
@@ -103,14 +112,20 @@ export function requireValidDevices(database: Database, devices: Devices, option
   }
 }
 
-/** Refuses an instance that has no root disk, or two. */
-export function requireRootDisk(devices: Devices): void {
+/** Refuses an instance that has no root disk, or two, or one in a pool that does not exist. */
+export function requireRootDisk(database: Database, devices: Devices): void {
   const roots = Object.values(devices).filter((device) => device["type"] === "disk" && device["path"] === "/");
   if (roots.length === 0) {
-    throw new LxdError(400, "Failed detecting root disk device: No root device could be found");
+    throw new LxdError(400, "Failed getting root disk: No root device could be found");
   }
   if (roots.length > 1) {
-    throw new LxdError(400, "Failed detecting root disk device: More than one root device found");
+    throw new LxdError(400, "Failed getting root disk: More than one root device found");
+  }
+  const missing = Object.values(devices).find(
+    (device) => device["type"] === "disk" && device["pool"] !== undefined && !database.pools.has(device["pool"]),
+  );
+  if (missing !== undefined) {
+    throw new LxdError(400, "Failed loading storage pool: Storage pool not found");
   }
 }
 
@@ -133,12 +148,20 @@ export function hardwareAddress(): string {
   return `00:16:3e:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`;
 }
 
-/** Gives every NIC without an address of its own one that stays, as LXD does whenever it stores an instance. */
+/** Gives every NIC without an address, and without a name, one that stays, as LXD does whenever it stores an instance. */
 export function fillHardwareAddresses(database: Database, instance: Instance): void {
+  let nics = 0;
   for (const [name, device] of Object.entries(expandedDevices(database, instance))) {
-    if (device["type"] === "nic" && device["hwaddr"] === undefined) {
+    if (device["type"] !== "nic") {
+      continue;
+    }
+    if (device["hwaddr"] === undefined) {
       instance.config[`volatile.${name}.hwaddr`] ??= hardwareAddress();
     }
+    if (device["name"] === undefined && instance.type === "container") {
+      instance.config[`volatile.${name}.name`] ??= `eth${nics}`;
+    }
+    nics += 1;
   }
 }
 
@@ -180,8 +203,9 @@ export function instanceToApi(database: Database, instance: Instance): Record<st
     profiles: offline ? null : instance.profiles,
     config: offline ? null : { ...instance.config },
     devices: offline ? null : instance.devices,
-    expanded_config: offline ? null : expandedConfig(database, instance),
-    expanded_devices: offline ? null : expandedDevices(database, instance),
+    ...(offline
+      ? {}
+      : { expanded_config: expandedConfig(database, instance), expanded_devices: expandedDevices(database, instance) }),
   };
 }
 

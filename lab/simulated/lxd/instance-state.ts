@@ -43,8 +43,6 @@ export function bootInstance(instance: Instance): void {
   }
   if (instance.type === "virtual-machine") {
     instance.config["volatile.vsock_id"] ??= "3";
-  } else {
-    instance.config["volatile.cloud-init.instance-id"] ??= randomUUID();
   }
   const { addressMs, agentMs } = surroundings.timings;
   instance.agentReadyAt = Date.now() + agentMs;
@@ -112,7 +110,9 @@ function cloudInitAddresses(config: Config): { name: string; mac: string | undef
 
 /** The name of a NIC inside the guest. */
 function guestName(instance: Instance, index: number, device: string, config: Config): string {
-  return instance.type === "virtual-machine" ? `enp${5 + index}s0` : (config["name"] ?? device);
+  return instance.type === "virtual-machine"
+    ? `enp${5 + index}s0`
+    : (config["name"] ?? instance.config[`volatile.${device}.name`] ?? device);
 }
 
 function nicsOf(database: Database, instance: Instance): { device: string; config: Config; name: string }[] {
@@ -209,8 +209,8 @@ export function stateToApi(database: Database, instance: Instance): Record<strin
   return {
     status: instance.status,
     status_code: statusCodeOf(instance.status),
-    disk: running ? { root: { usage: 1_000_000 } } : null,
-    memory: { usage: running ? 100_000_000 : 0, usage_peak: 0, swap_usage: 0, swap_usage_peak: 0, total: 0 },
+    disk: {},
+    memory: { usage: running ? 100_000_000 : 0, usage_peak: 0, swap_usage: 0, swap_usage_peak: 0 },
     network: running ? networkState(database, instance, inside) : null,
     pid: running ? 4242 : 0,
     processes: running ? (inside ? 20 : -1) : 0,

@@ -2,10 +2,10 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { listed } from "./cluster";
-import { keyOf, urlOf, type Database, type Image, type Instance, type Member } from "./database";
+import { type Database, type Image, type Instance, keyOf, type Member, urlOf } from "./database";
+import { messageOf } from "./errors";
 import { requireImage } from "./images";
 import { changeInstance, mergeInstance } from "./instance-changes";
-import { instanceOf, onMember } from "./instance-requests";
 import {
   etagFields,
   expandedDevices,
@@ -16,10 +16,13 @@ import {
   requireValidConfig,
   requireValidDevices,
 } from "./instance-model";
+import { instanceOf, onMember } from "./instance-requests";
 import { bootInstance, haltInstance, stateToApi } from "./instance-state";
-import { LxdError, sync, type Reply } from "./reply";
-import { decode, param, projectOf, recursionOf, type ApiRequest, type Router } from "./router";
+import { LxdError, type Reply, sync } from "./reply";
+import { type ApiRequest, decode, param, projectOf, type Router, recursionOf } from "./router";
 import { reach } from "./server";
+import { snapshotToApi } from "./snapshots";
+import { orNull, sortedByName } from "./storage-and-networks";
 
 const strings = z.record(z.string(), z.string());
 const instancesPost = z.object({
@@ -55,11 +58,6 @@ const statePut = z.object({
   force: z.boolean().default(false),
   stateful: z.boolean().default(false),
 });
-const snapshotPost = z.object({
-  name: z.string().default(""),
-  stateful: z.boolean().default(false),
-  expires_at: z.string().nullish(),
-});
 
 /** Adds the endpoints of instances, without those that reach into the guest. */
 export function addInstances(router: Router): void {
@@ -74,24 +72,10 @@ export function addInstances(router: Router): void {
   router.add("/1.0/instances/{name}/state", {
     GET: (request) => {
       const instance = instanceOf(request);
-      const state = stateToApi(request.daemon.database, instance);
-      return sync(state, state);
+      return sync(stateToApi(request.daemon.database, instance));
     },
     PUT: changeState,
   });
-  router.add("/1.0/instances/{name}/snapshots", {
-    GET: (request) => {
-      const instance = instanceOf(request);
-      return listed(
-        request,
-        instance.snapshots,
-        (snapshot) => `/1.0/instances/${instance.name}/snapshots/${snapshot.name}`,
-        (snapshot) => snapshotToApi(instance, snapshot),
-      );
-    },
-    POST: createSnapshot,
-  });
-  router.add("/1.0/instances/{name}/snapshots/{snapshot}", { DELETE: deleteSnapshot });
 }
 
 function listInstances(request: ApiRequest): Reply {
@@ -102,7 +86,7 @@ function listInstances(request: ApiRequest): Reply {
   const instances = [...database.instances.values()].filter((instance) => all || instance.project === project);
   return listed(
     request,
-    instances,
+    sortedByName(instances),
     (instance) => urlOf(`/1.0/instances/${instance.name}`, instance.project),
     (instance) => toApi(request, instance),
   );
@@ -119,7 +103,7 @@ function toApi(request: ApiRequest, instance: Instance): Record<string, unknown>
     ...shown,
     backups: null,
     state: offline ? null : stateToApi(database, instance),
-    snapshots: offline ? null : instance.snapshots.map((snapshot) => snapshotToApi(instance, snapshot)),
+    snapshots: offline ? null : orNull(instance.snapshots.map((snapshot) => snapshotToApi(instance, snapshot))),
   };
 }
 
@@ -130,8 +114,8 @@ function getInstance(request: ApiRequest): Reply {
   if (recursionOf(request) === 0) {
     return sync(shown, etagFields(database, instance));
   }
-  const snapshots = instance.snapshots.map((snapshot) => snapshotToApi(instance, snapshot));
-  return sync({ ...shown, backups: [], state: stateToApi(database, instance), snapshots }, etagFields(database, instance));
+  const snapshots = orNull(instance.snapshots.map((snapshot) => snapshotToApi(instance, snapshot)));
+  return sync({ ...shown, backups: null, state: stateToApi(database, instance), snapshots }, etagFields(database, instance));
 }
 
 function createInstance(request: ApiRequest): Reply {
@@ -143,6 +127,7 @@ function createInstance(request: ApiRequest): Reply {
   if (type !== "container" && type !== "virtual-machine") {
     throw new LxdError(400, "Invalid instance type");
   }
+  const source = imageOf(request, project, type, body.source);
   const member = place(request);
   if (database.pools.size === 0) {
     throw new LxdError(400, "No storage pool found. Please create a new storage pool");
@@ -150,26 +135,29 @@ function createInstance(request: ApiRequest): Reply {
   if (member.evacuated) {
     throw new LxdError(403, "Cluster member is evacuated");
   }
-  const name = body.name === "" ? `quiet-${randomUUID().slice(0, 8)}` : body.name;
-  if (name.includes("/")) {
-    throw new LxdError(400, 'Invalid instance name: "/" is reserved for snapshots');
-  }
-  requireInstanceName(name);
-  if (type === "virtual-machine" && !member.daemon.host.virtualMachines) {
-    throw new LxdError(
-      500,
-      `Instance type "virtual-machine" is not supported on this server: KVM support is missing (no /dev/kvm)`,
-    );
-  }
   for (const profile of body.profiles ?? ["default"]) {
     if (!database.profiles.has(keyOf(database.holder(project, "profiles"), profile))) {
-      throw new LxdError(400, `Requested profile '${profile}' doesn't exist`);
+      throw new LxdError(500, `Requested profile "${profile}" doesn't exist`);
     }
   }
-  const image = imageFor(request, project, type, body.source);
+  const name = body.name === "" ? `quiet-${randomUUID().slice(0, 8)}` : body.name;
+  if (name.includes("/")) {
+    throw new LxdError(400, 'Invalid instance name: The character "/" is reserved for snapshots');
+  }
+  requireInstanceName(name);
   const { daemon } = member;
   const location = { member, project, name, type } as const;
-  return onMember(request, location, "Creating instance", () => {
+  const reply = onMember(location, "Creating instance", () => {
+    const image = source();
+    if (image !== undefined && image.type !== type) {
+      throw new LxdError(500, `Requested image's type "${image.type}" doesn't match instance type "${type}"`);
+    }
+    if (type === "virtual-machine" && !daemon.host.virtualMachines) {
+      throw new LxdError(
+        500,
+        'Instance type "virtual-machine" is not supported on this server: KVM support is missing (no /dev/kvm)',
+      );
+    }
     const instance: Instance = {
       ...location,
       architecture: "x86_64",
@@ -177,7 +165,7 @@ function createInstance(request: ApiRequest): Reply {
       ephemeral: body.ephemeral,
       stateful: false,
       profiles: body.profiles ?? image?.profiles ?? ["default"],
-      config: { ...imageConfig(image), ...withoutEmpty(body.config ?? {}), "volatile.last_state.power": "STOPPED" },
+      config: { ...imageConfig(image), ...withoutEmpty(body.config ?? {}) },
       devices: body.devices ?? {},
       status: "Stopped",
       createdAt: new Date(),
@@ -189,13 +177,14 @@ function createInstance(request: ApiRequest): Reply {
       leases: new Map(),
       execOutput: new Map(),
     };
-    delete instance.config["volatile.last_state.power"];
     addInstance(database, instance);
     daemon.event("instance-created", urlOf(`/1.0/instances/${name}`, project), project);
     if (body.start && daemon.behaviour.createStarts) {
       bootInstance(instance);
     }
   });
+  // In a cluster the chosen member is asked like any client would, even when it is the same one.
+  return reply.kind === "async" && database.clustered ? { ...reply, forwardedProject: project } : reply;
 }
 
 /** Puts an instance into the database, as LXD checks and completes it. */
@@ -204,31 +193,34 @@ export function addInstance(database: Database, instance: Instance): void {
     try {
       check();
     } catch (error) {
-      throw new LxdError(500, `Failed creating instance record: ${error instanceof Error ? error.message : String(error)}`);
+      throw new LxdError(500, `Failed creating instance record: ${messageOf(error)}`);
     }
   };
   within(() => requireValidConfig(instance.config, instance.type));
   within(() => {
     if (database.instances.has(keyOf(instance.project, instance.name))) {
-      throw new LxdError(409, `Instance "${instance.name}" already exists`);
+      throw new LxdError(409, 'Add instance info to the database: This "instances" entry already exists');
     }
   });
-  try {
+  within(() => {
     const expanded = expandedDevices(database, instance);
-    requireValidDevices(database, instance.devices, { instance: true });
-    requireValidDevices(database, expanded, { instance: true });
-    requireRootDisk(expanded);
-  } catch (error) {
-    throw new LxdError(
-      500,
-      `Failed creating instance record: Failed initialising instance: Invalid devices: ${error instanceof Error ? error.message : String(error)}`,
-    );
-  }
+    try {
+      requireValidDevices(database, expanded, { instance: true, project: instance.project });
+    } catch (error) {
+      throw new LxdError(500, `Failed initialising instance: Invalid devices: ${messageOf(error)}`);
+    }
+    try {
+      requireRootDisk(database, expanded);
+    } catch (error) {
+      throw new LxdError(500, `Failed initialising instance: ${messageOf(error)}`);
+    }
+  });
   instance.config["volatile.apply_template"] = "create";
   instance.config["volatile.uuid"] = randomUUID();
   if (instance.type === "container") {
     instance.config["volatile.idmap.base"] = "0";
     instance.config["volatile.last_state.idmap"] = "[]";
+    instance.config["volatile.cloud-init.instance-id"] = randomUUID();
   }
   fillHardwareAddresses(database, instance);
   database.instances.set(keyOf(instance.project, instance.name), instance);
@@ -238,7 +230,7 @@ function imageConfig(image: Image | undefined): Record<string, string> {
   if (image === undefined) {
     return {};
   }
-  const properties = Object.entries(image.properties).map(([key, value]) => [`image.${key}`, value]);
+  const properties = Object.entries(image.properties).map(([key, value]): [string, string] => [`image.${key}`, value]);
   return { ...Object.fromEntries(properties), "volatile.base_image": image.fingerprint };
 }
 
@@ -246,19 +238,24 @@ function withoutEmpty(values: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== ""));
 }
 
-function imageFor(
+/** How to get the image that a new instance is made of: a local one is looked for now, one of a server when the work begins. */
+function imageOf(
   request: ApiRequest,
   project: string,
   type: Instance["type"],
   source: z.output<typeof instancesPost>["source"],
-): Image | undefined {
+): () => Image | undefined {
   if (source.type === "none") {
-    return undefined;
+    return () => undefined;
   }
   if (source.type !== "image") {
-    throw new LxdError(400, `Unknown source type ${source.type}`);
+    throw new LxdError(400, `Unknown instance source type "${source.type}"`);
   }
-  return requireImage(request.daemon, project, type, source);
+  if (source.server !== "") {
+    return () => requireImage(request.daemon, project, type, source);
+  }
+  const image = requireImage(request.daemon, project, type, source);
+  return () => image;
 }
 
 /** The member that is to have a new instance. */
@@ -270,12 +267,19 @@ function place(request: ApiRequest): Member {
   }
   if (target !== "" && !target.startsWith("@")) {
     const member = database.member(target);
-    reach(member.daemon);
+    if (!member.daemon.answers) {
+      const { address } = member;
+      const url = `https://${address}/1.0/instances?project=${projectOf(request)}&target=${target}`;
+      throw new LxdError(
+        500,
+        `Post "${url}": Unable to connect to: ${address} ([dial tcp ${address}: connect: no route to host])`,
+      );
+    }
     return member;
   }
   const group = target.slice(1);
   if (group !== "" && !database.groups.has(group)) {
-    throw new LxdError(404, "Cluster group not found");
+    throw new LxdError(400, `Cluster group "${group}" doesn't exist`);
   }
   const counts = new Map<Member, number>();
   for (const instance of database.instances.values()) {
@@ -305,7 +309,11 @@ function renameOrMove(request: ApiRequest): Reply {
     throw new LxdError(400, "Target only allowed when clustered");
   }
   if (target !== "") {
-    return move(request, instance, database.member(target));
+    const member = database.members.find((each) => each.name === target);
+    if (member === undefined) {
+      throw new LxdError(404, "Failed to get target node: Cluster member not found");
+    }
+    return move(request, instance, member);
   }
   reach(instance.member.daemon);
   if (body.migration) {
@@ -315,12 +323,13 @@ function renameOrMove(request: ApiRequest): Reply {
   if (database.instances.has(keyOf(instance.project, body.name))) {
     throw new LxdError(409, `Name "${body.name}" already in use`);
   }
-  return onMember(request, instance, "Renaming instance", () => {
+  return onMember(instance, "Renaming instance", () => {
     if (instance.status !== "Stopped") {
       throw new LxdError(500, `Renaming of running ${instance.type === "container" ? "container" : "instance"} not allowed`);
     }
     database.instances.delete(keyOf(instance.project, instance.name));
     instance.name = body.name;
+    instance.config["volatile.apply_template"] = "rename";
     database.instances.set(keyOf(instance.project, instance.name), instance);
     instance.member.daemon.event(
       "instance-renamed",
@@ -334,13 +343,18 @@ function move(request: ApiRequest, instance: Instance, target: Member): Reply {
   if (!target.daemon.answers) {
     throw new LxdError(400, "Target node is offline");
   }
-  if (!instance.member.daemon.answers) {
-    throw new LxdError(400, "The cluster member hosting the instance is offline");
-  }
-  if (instance.member === target) {
-    throw new LxdError(400, "Target must be different than instance's current location");
-  }
-  return onMember(request, instance, "Migrating instance", () => {
+  // A member that is away cannot work on its instance; the one that was asked tries in its place.
+  const worker = instance.member.daemon.answers ? instance.member : request.daemon.member;
+  return onMember({ ...instance, member: worker }, "Migrating instance", () => {
+    if (worker !== instance.member) {
+      throw new LxdError(
+        500,
+        "Failed loading instance storage pool: Failed getting instance storage pool name: Instance storage pool not found",
+      );
+    }
+    if (instance.member === target) {
+      throw new LxdError(400, "Target must be different than instance's current location");
+    }
     const running = instance.status === "Running";
     if (running) {
       haltInstance(instance);
@@ -360,7 +374,7 @@ function deleteInstance(request: ApiRequest): Reply {
   if (instance.status !== "Stopped" && !force) {
     throw new LxdError(400, "Instance is running");
   }
-  return onMember(request, instance, "Deleting instance", () => {
+  return onMember(instance, "Deleting instance", () => {
     if (instance.config["security.protection.delete"] === "true") {
       throw new LxdError(500, "Instance is protected");
     }
@@ -387,21 +401,18 @@ function changeState(request: ApiRequest): Reply {
   const instance = instanceOf(request);
   const description = stateDescriptions[body.action];
   if (description === undefined) {
-    throw new LxdError(400, `Unknown state change "${body.action}"`);
+    throw new LxdError(400, `Unknown action: '${body.action}'`);
   }
   if (instance.member.evacuated && (body.action === "start" || body.action === "restart")) {
     throw new LxdError(403, "Cluster member is evacuated");
   }
-  return onMember(request, instance, description, () => {
+  return onMember(instance, description, () => {
     const url = urlOf(`/1.0/instances/${instance.name}`, instance.project);
     const { daemon } = instance.member;
     const stopped = instance.status === "Stopped";
     if (body.action === "start") {
       if (!stopped) {
-        throw new LxdError(
-          500,
-          instance.type === "container" ? "The container is already running" : "The instance is already running",
-        );
+        throw new LxdError(500, "The instance is already running");
       }
       bootInstance(instance);
       daemon.event("instance-started", url, instance.project);
@@ -423,56 +434,4 @@ function changeState(request: ApiRequest): Reply {
       daemon.event(body.action === "freeze" ? "instance-paused" : "instance-resumed", url, instance.project);
     }
   });
-}
-
-function snapshotToApi(instance: Instance, snapshot: Instance["snapshots"][number]): Record<string, unknown> {
-  return {
-    name: snapshot.name,
-    created_at: snapshot.createdAt.toISOString(),
-    expires_at: snapshot.expiresAt,
-    last_used_at: "0001-01-01T00:00:00Z",
-    stateful: snapshot.stateful,
-    architecture: instance.architecture,
-    ephemeral: instance.ephemeral,
-    config: snapshot.config,
-    devices: snapshot.devices,
-    profiles: snapshot.profiles,
-    expanded_config: snapshot.config,
-    expanded_devices: snapshot.devices,
-    size: 0,
-  };
-}
-
-function createSnapshot(request: ApiRequest): Reply {
-  const instance = instanceOf(request);
-  const body = decode(request, snapshotPost);
-  const name = body.name === "" ? `snap${instance.snapshots.length}` : body.name;
-  return onMember(request, instance, "Snapshotting instance", () => {
-    if (instance.snapshots.some((snapshot) => snapshot.name === name)) {
-      throw new LxdError(409, `Snapshot "${name}" already exists`);
-    }
-    instance.snapshots.push({
-      name,
-      createdAt: new Date(),
-      expiresAt: body.expires_at ?? "0001-01-01T00:00:00Z",
-      stateful: body.stateful,
-      config: { ...instance.config },
-      devices: structuredClone(instance.devices),
-      profiles: [...instance.profiles],
-    });
-    instance.member.daemon.event(
-      "instance-snapshot-created",
-      `/1.0/instances/${instance.name}/snapshots/${name}`,
-      instance.project,
-    );
-  });
-}
-
-function deleteSnapshot(request: ApiRequest): Reply {
-  const instance = instanceOf(request);
-  const index = instance.snapshots.findIndex((snapshot) => snapshot.name === param(request, "snapshot"));
-  if (index < 0) {
-    throw new LxdError(404, "Instance snapshot not found");
-  }
-  return onMember(request, instance, "Deleting snapshot", () => void instance.snapshots.splice(index, 1));
 }

@@ -1,10 +1,10 @@
 /** The members of a cluster: reading, changing, removing, evacuating; and cluster groups. */
 import { z } from "zod";
 import { listed, makeToken, memberOf, requireClustered } from "./cluster";
-import { Database, keyOf, type Instance, type Member } from "./database";
+import { Database, type Instance, keyOf, type Member } from "./database";
 import { bootInstance, haltInstance, migratable } from "./instance-state";
-import { LxdError, async, created, requireEtag, sync, type Reply } from "./reply";
-import { decode, param, type ApiRequest, type Router } from "./router";
+import { async, created, LxdError, type Reply, requireEtag, sync } from "./reply";
+import { type ApiRequest, decode, param, type Router } from "./router";
 import { reach } from "./server";
 import { removeFromMember } from "./storage-and-networks";
 
@@ -140,6 +140,9 @@ function changeMember(request: ApiRequest, replace: boolean): Reply {
       throw new LxdError(500, `Invalid cluster configuration key "${key}"${key === "scheduler.instance" ? " value" : ""}`);
     }
   }
+  if (body.failure_domain === "") {
+    throw new LxdError(500, "Update failure domain: Failure domain name can't be empty");
+  }
   if ((body.groups ?? []).length === 0) {
     throw new LxdError(400, "Cluster members need to belong to at least one group");
   }
@@ -152,7 +155,7 @@ function changeMember(request: ApiRequest, replace: boolean): Reply {
   }
   member.config = config;
   member.description = body.description;
-  member.failureDomain = body.failure_domain === "" ? "default" : body.failure_domain;
+  member.failureDomain = body.failure_domain;
   member.groups = body.groups ?? [];
   request.daemon.event("cluster-member-updated", `/1.0/cluster/members/${member.name}`);
   return sync();
@@ -173,15 +176,13 @@ function deleteMember(request: ApiRequest): Reply {
   // Only "1": "true" is not a number, and LXD 5.0 reads this as one.
   const force = request.query.get("force") === "1";
   const member = memberOf(request);
-  if (!force && !member.daemon.answers) {
-    throw new LxdError(500, `Unable to connect to: ${member.address} ([dial tcp ${member.address}: connect: no route to host])`);
-  }
   if (database.members.length === 1) {
     throw new LxdError(500, "Member is the only member in the cluster");
   }
   const instances = [...database.instances.values()].filter((instance) => instance.member === member);
   if (!force) {
     requireEmpty(database, member, instances);
+    reach(member.daemon);
   }
   for (const instance of instances) {
     database.instances.delete(keyOf(instance.project, instance.name));
@@ -244,11 +245,11 @@ function changeState(request: ApiRequest): Reply {
   const { daemon } = member;
   reach(daemon);
   if (action !== "evacuate" && action !== "restore") {
-    throw new LxdError(400, `Unknown action ${action}`);
+    throw new LxdError(400, `Unknown action "${action}"`);
   }
   const { database } = request.daemon;
   const description = action === "evacuate" ? "Evacuating cluster member" : "Restoring cluster member";
-  const operation = daemon.operate({ description, resources: {} }, () => {
+  const operation = daemon.operate({ description }, () => {
     if (member.evacuated === (action === "evacuate")) {
       throw new LxdError(500, `Cluster member is already ${action}d`);
     }
@@ -316,7 +317,10 @@ function groupToApi(database: Database, name: string): Record<string, unknown> {
   return {
     name,
     description: group.description,
-    members: database.members.filter((member) => member.groups.includes(name)).map((member) => member.name).sort(),
+    members: database.members
+      .filter((member) => member.groups.includes(name))
+      .map((member) => member.name)
+      .sort(),
   };
 }
 

@@ -3,11 +3,22 @@ import { randomInt } from "node:crypto";
 import { isIPv4 } from "node:net";
 import { z } from "zod";
 import { listed } from "./cluster";
-import { urlOf, type Config, type Database, type Instance, type Network } from "./database";
+import { type Config, type Database, type Instance, type Network, urlOf } from "./database";
 import { expandedDevices } from "./instance-model";
-import { LxdError, requireEtag, sync, type Reply } from "./reply";
-import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
-import { changedConfig, create, define, inBackground, orNull, removeFromMember, shownConfig, sortedByName, type Kind } from "./storage-and-networks";
+import { LxdError, type Reply, requireEtag, sync } from "./reply";
+import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
+import { targetDaemon } from "./server";
+import {
+  changedConfig,
+  create,
+  define,
+  inBackground,
+  type Kind,
+  orNull,
+  removeFromMember,
+  shownConfig,
+  sortedByName,
+} from "./storage-and-networks";
 
 const types = ["bridge", "macvlan", "sriov", "physical", "ovn"];
 const networkKeys =
@@ -80,7 +91,9 @@ function createNetwork(request: ApiRequest): Reply {
   if (body.name.length > 15 || /[/\s]/.test(body.name)) {
     throw new LxdError(
       400,
-      body.name.length > 15 ? "Network interface is too long (maximum 15 characters)" : "Network interface contains invalid characters",
+      body.name.length > 15
+        ? "Network interface is too long (maximum 15 characters)"
+        : "Network interface contains invalid characters",
     );
   }
   const network: Network = {
@@ -121,6 +134,7 @@ function changeNetwork(request: ApiRequest, replace: boolean): Reply {
   requireEtag(request.headers["if-match"], etagFields(request, network));
   const body = decode(request, networkPut);
   requireValid(network.name, body.config ?? {});
+  request.daemon.database.requireAllOnline();
   const change = changedConfig(request, network, body.config ?? {}, replace);
   return inBackground(request, kind, network, "Updating network", () => {
     if (change.target === undefined) {
@@ -203,6 +217,7 @@ function listNetworks(request: ApiRequest): Reply {
 function getNetwork(request: ApiRequest): Reply {
   const name = param(request, "name");
   const network = request.daemon.database.networks.get(name);
+  targetDaemon(request);
   if (network !== undefined) {
     return sync(toApi(request, network), etagFields(request, network));
   }
@@ -231,8 +246,8 @@ function usedBy(database: Database, network: Network): string[] {
     Object.values(profile.devices).some((device) => usesNetwork(device, network)),
   );
   return [
-    ...[...instances].map((instance) => urlOf(`/1.0/instances/${instance.name}`, instance.project)),
     ...profiles.map((profile) => urlOf(`/1.0/profiles/${profile.name}`, profile.project)),
+    ...[...instances].map((instance) => urlOf(`/1.0/instances/${instance.name}`, instance.project)),
   ];
 }
 
@@ -275,5 +290,6 @@ function getLeases(request: ApiRequest): Reply {
         location: instance.member.name,
       }));
   });
-  return sync(leases);
+  const [gateway = ""] = (network.config["ipv4.address"] ?? "").split("/");
+  return sync([{ hostname: `${network.name}.gw`, hwaddr: "", address: gateway, type: "gateway", location: "" }, ...leases]);
 }

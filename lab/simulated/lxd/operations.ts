@@ -1,6 +1,6 @@
 /** LXD's operations: background work that a client waits for. They live in the daemon that does the work. */
 import { randomUUID } from "node:crypto";
-import { LxdError } from "./reply";
+import { LxdError, messageOf } from "./errors";
 
 /** How long a finished operation can still be read. The same in every LXD. */
 const keptAfterEndMs = 5_000;
@@ -73,7 +73,7 @@ export class Operation {
       updated_at: this.updatedAt.toISOString(),
       status: statusNames[this.status],
       status_code: this.status,
-      resources: this.options.resources ?? {},
+      resources: this.options.resources ?? null,
       metadata: this.metadata,
       may_cancel: this.class === "token",
       err: this.error,
@@ -131,9 +131,4 @@ export class Operations {
     this.timers.clear();
     this.byId.clear();
   }
-}
-
-/** The text of an error. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,12 +1,22 @@
 /** `/1.0/storage-pools`, and the custom volumes in them as far as they are listed. */
 import { z } from "zod";
 import { listed } from "./cluster";
-import { keyOf, urlOf, type Database, type StoragePool } from "./database";
+import { type Database, keyOf, type StoragePool, urlOf } from "./database";
 import { expandedDevices } from "./instance-model";
-import { LxdError, created, requireEtag, sync, type Reply } from "./reply";
-import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
+import { created, LxdError, type Reply, requireEtag, sync } from "./reply";
+import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 import { targetDaemon } from "./server";
-import { changedConfig, create, define, inBackground, orNull, removeFromMember, shownConfig, sortedByName, type Kind } from "./storage-and-networks";
+import {
+  changedConfig,
+  create,
+  define,
+  inBackground,
+  type Kind,
+  orNull,
+  removeFromMember,
+  shownConfig,
+  sortedByName,
+} from "./storage-and-networks";
 
 const drivers = ["dir", "btrfs", "lvm", "zfs", "ceph"];
 const poolKeys =
@@ -38,11 +48,13 @@ const kind: Kind<StoragePool> = {
 /** Adds the endpoints of storage pools. */
 export function addPools(router: Router): void {
   router.add("/1.0/storage-pools", {
-    GET: (request) => listed(request, sortedByName(request.daemon.database.pools.values()), kind.url, (pool) => toApi(request, pool)),
+    GET: (request) =>
+      listed(request, sortedByName(request.daemon.database.pools.values()), kind.url, (pool) => toApi(request, pool)),
     POST: createPool,
   });
   router.add("/1.0/storage-pools/{name}", {
     GET: (request) => {
+      targetDaemon(request);
       const pool = poolOf(request);
       const shown = toApi(request, pool);
       return request.daemon.behaviour.poolEtags ? sync(shown, etagFields(request, pool)) : sync(shown);
@@ -170,7 +182,8 @@ function toApi(request: ApiRequest, pool: StoragePool): Record<string, unknown> 
 
 function usedBy(database: Database, pool: StoragePool): string[] {
   const urls: string[] = [];
-  for (const image of database.images.values()) {
+  // A directory keeps no unpacked images.
+  for (const image of pool.driver === "dir" ? [] : database.images.values()) {
     if (
       image.cached ||
       [...database.instances.values()].some((each) => each.config["volatile.base_image"] === image.fingerprint)
@@ -205,6 +218,8 @@ function listVolumes(request: ApiRequest): Reply {
     .filter((volume) => volume.project === database.holder(projectOf(request), "storage.volumes"))
     .map((volume) => ({
       type: "custom",
+      project: volume.project,
+      used_by: [],
       name: volume.name,
       location: volume.member.name,
       description: volume.description,
@@ -221,6 +236,8 @@ function listVolumes(request: ApiRequest): Reply {
         )
         .map((instance) => ({
           type: instance.type,
+          project: instance.project,
+          used_by: [urlOf(`/1.0/instances/${instance.name}`, instance.project)],
           name: instance.name,
           location: instance.member.name,
           description: "",
@@ -231,7 +248,7 @@ function listVolumes(request: ApiRequest): Reply {
     request,
     [...custom, ...instances],
     (volume) => `/1.0/storage-pools/${pool.name}/volumes/${volume.type}/${volume.name}`,
-    (volume) => ({ ...volume, created_at: "2026-01-01T00:00:00Z", used_by: [], restore: undefined }),
+    (volume) => ({ ...volume, created_at: "2026-01-01T00:00:00Z" }),
   );
 }
 

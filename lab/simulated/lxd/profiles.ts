@@ -1,19 +1,21 @@
 /** `/1.0/profiles` and `/1.0/projects`. */
 import { z } from "zod";
 import { listed } from "./cluster";
-import { keyOf, urlOf, type Database, type Profile } from "./database";
+import { type Config, type Database, type Devices, type Instance, keyOf, type Profile, type Project, urlOf } from "./database";
+import { messageOf } from "./errors";
 import { applyProfile } from "./instance-changes";
 import { expandedConfig, expandedDevices, requireValidConfig, requireValidDevices } from "./instance-model";
-import { LxdError, async, created, requireEtag, sync, type Reply } from "./reply";
-import { decode, param, projectOf, type ApiRequest, type Router } from "./router";
+import { async, created, LxdError, type Reply, requireEtag, sync } from "./reply";
+import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 
 const strings = z.record(z.string(), z.string());
-const profilePut = z.object({
+const profileFields = {
   description: z.string().default(""),
   config: strings.nullish(),
   devices: z.record(z.string(), strings).nullish(),
-});
-const profilePost = profilePut.extend({ name: z.string().default("") });
+};
+const profilePut = z.object(profileFields).describe("ProfilePut");
+const profilePost = z.object({ ...profileFields, name: z.string().default("") }).describe("ProfilesPost");
 const nameOnly = z.object({ name: z.string().default("") });
 const projectPost = z.object({ name: z.string().default(""), description: z.string().default(""), config: strings.nullish() });
 
@@ -44,21 +46,26 @@ export function addProfiles(router: Router): void {
         { daemon, ...request },
         [...daemon.database.projects.values()],
         (project) => `/1.0/projects/${project.name}`,
-        (project) => ({ ...project, used_by: [] }),
+        (project) => projectToApi(daemon.database, project),
       ),
     POST: createProject,
   });
   router.add("/1.0/projects/{name}", {
     GET: (request) => {
       const project = request.daemon.database.project(param(request, "name"));
-      return sync({ ...project, used_by: [] }, [project.description, project.config]);
+      return sync(projectToApi(request.daemon.database, project), [project.description, project.config]);
     },
     DELETE: deleteProject,
   });
 }
 
-function profileOf(request: ApiRequest): Profile {
-  return request.daemon.database.profile(projectOf(request), param(request, "name"));
+function profileOf(request: ApiRequest, prefix = "Fetch profile: "): Profile {
+  const { database } = request.daemon;
+  const profile = database.profiles.get(keyOf(database.holder(projectOf(request), "profiles"), param(request, "name")));
+  if (profile === undefined) {
+    throw new LxdError(404, `${prefix}Profile not found`);
+  }
+  return profile;
 }
 
 function urlOfProfile(profile: Profile): string {
@@ -85,9 +92,9 @@ function toApi(database: Database, profile: Profile): Record<string, unknown> {
   };
 }
 
-function requireValid(database: Database, body: z.output<typeof profilePut>): void {
+function requireValid(database: Database, project: string, body: z.output<typeof profilePut>): void {
   requireValidConfig(body.config ?? {});
-  requireValidDevices(database, body.devices ?? {}, { instance: false });
+  requireValidDevices(database, body.devices ?? {}, { instance: false, project });
 }
 
 function createProfile(request: ApiRequest): Reply {
@@ -103,7 +110,7 @@ function createProfile(request: ApiRequest): Reply {
   if ([".", ".."].includes(body.name)) {
     throw new LxdError(400, `Invalid profile name "${body.name}"`);
   }
-  requireValid(database, body);
+  requireValid(database, projectOf(request), body);
   if (database.profiles.has(keyOf(project, body.name))) {
     throw new LxdError(500, `Error inserting "${body.name}" into database: The profile already exists`);
   }
@@ -121,10 +128,10 @@ function createProfile(request: ApiRequest): Reply {
 
 function changeProfile(request: ApiRequest, replace: boolean): Reply {
   const { database } = request.daemon;
-  const profile = profileOf(request);
+  const profile = profileOf(request, `Failed to retrieve profile "${param(request, "name")}": `);
   requireEtag(request.headers["if-match"], etagFields(profile));
   const body = decode(request, profilePut);
-  requireValid(database, body);
+  requireValid(database, projectOf(request), body);
   const change = () => {
     const users = usersOf(database, profile);
     const before = users.map((instance) => ({
@@ -142,23 +149,20 @@ function changeProfile(request: ApiRequest, replace: boolean): Reply {
       throw new LxdError(500, "At least one instance relies on this profile's root disk device");
     }
     request.daemon.event("profile-updated", urlOfProfile(profile), profile.project);
-    const failures: string[] = [];
-    for (const [index, instance] of users.entries()) {
-      const was = before[index];
-      // PATCH does not tell the other members, and members that are down catch up when they start.
-      if (was === undefined || !instance.member.daemon.answers || (!replace && instance.member.daemon !== request.daemon)) {
-        continue;
-      }
-      try {
-        applyProfile(database, instance, was);
-      } catch (error) {
-        failures.push(
-          ` - Project: ${instance.project}, Instance: ${instance.name}: ${error instanceof Error ? error.message : String(error)}`,
+    // PATCH does not tell the other members, and members that are down catch up when they start.
+    const told = database.online().filter(({ daemon }) => replace || daemon === request.daemon);
+    for (const member of [request.daemon.member, ...told.filter(({ daemon }) => daemon !== request.daemon)]) {
+      const failures = users.flatMap((instance, index) =>
+        instance.member === member ? refusalOf(database, instance, before[index]) : [],
+      );
+      if (failures.length > 0) {
+        // What fails on the member that was asked keeps it from telling the others.
+        const prefix = member.daemon === request.daemon ? "" : `failed to notify peer ${member.address}: `;
+        throw new LxdError(
+          500,
+          `${prefix}The following instances failed to update (profile change still saved):\n${failures.join("\n")}\n`,
         );
       }
-    }
-    if (failures.length > 0) {
-      throw new LxdError(500, `The following instances failed to update (profile change still saved):\n${failures.join("\n")}\n`);
     }
   };
   if (request.daemon.behaviour.asyncProfiles) {
@@ -166,6 +170,18 @@ function changeProfile(request: ApiRequest, replace: boolean): Reply {
   }
   change();
   return sync();
+}
+
+function refusalOf(database: Database, instance: Instance, before: { config: Config; devices: Devices } | undefined): string[] {
+  if (before === undefined) {
+    return [];
+  }
+  try {
+    applyProfile(database, instance, before);
+    return [];
+  } catch (error) {
+    return [` - Project: ${instance.project}, Instance: ${instance.name}: ${messageOf(error)}`];
+  }
 }
 
 function withoutEmpty(config: Record<string, string>): Record<string, string> {
@@ -201,7 +217,7 @@ function deleteProfile(request: ApiRequest): Reply {
   if (param(request, "name") === "default") {
     throw new LxdError(403, 'The "default" profile cannot be deleted');
   }
-  const profile = profileOf(request);
+  const profile = profileOf(request, "");
   if (usersOf(database, profile).length > 0) {
     throw new LxdError(500, "Profile is currently in use");
   }
@@ -254,4 +270,18 @@ function deleteProject(request: ApiRequest): Reply {
   database.profiles.delete(keyOf(name, "default"));
   request.daemon.event("project-deleted", `/1.0/projects/${name}`, name);
   return sync();
+}
+
+function projectToApi(database: Database, project: Project): Record<string, unknown> {
+  const own = <Item extends { project: string }>(items: Iterable<Item>) =>
+    [...items].filter((item) => item.project === project.name);
+  return {
+    ...project,
+    used_by: [
+      ...own(database.instances.values()).map(({ name }) => urlOf(`/1.0/instances/${name}`, project.name)),
+      ...own(database.profiles.values()).map(urlOfProfile),
+      ...own(database.images.values()).map(({ fingerprint }) => urlOf(`/1.0/images/${fingerprint}`, project.name)),
+      ...own(database.networks.values()).map(({ name }) => urlOf(`/1.0/networks/${name}`, project.name)),
+    ],
+  };
 }

@@ -1,16 +1,9 @@
 /** LXD's answers: its envelopes, its error texts, its ETags. */
 import { createHash } from "node:crypto";
+import { LxdError } from "./errors";
 import type { Operation } from "./operations";
 
-/** An error that LXD answers with: HTTP status and text. */
-export class LxdError extends Error {
-  constructor(
-    readonly code: number,
-    message: string,
-  ) {
-    super(message);
-  }
-}
+export { LxdError, messageOf } from "./errors";
 
 /** One answer, before it becomes HTTP. */
 export type Reply =

@@ -1,24 +1,9 @@
 /** Finds the handler of a request among LXD's endpoints, and reads what the request carries. */
-import type { IncomingHttpHeaders } from "node:http";
 import type { z } from "zod";
-import type { Daemon } from "./daemon";
-import { LxdError, type Reply } from "./reply";
+import { LxdError } from "./errors";
+import type { ApiRequest, Handler } from "./request";
 
-/** One request to one daemon. */
-export interface ApiRequest {
-  daemon: Daemon;
-  method: string;
-  /** Path without query. */
-  path: string;
-  /** Segments that matched `{name}` in the pattern, decoded. */
-  params: Record<string, string>;
-  query: URLSearchParams;
-  headers: IncomingHttpHeaders;
-  body: Buffer;
-}
-
-/** Answers one request. */
-export type Handler = (request: ApiRequest) => Reply | Promise<Reply>;
+export type { ApiRequest, Handler } from "./request";
 
 interface Route {
   segments: string[];
@@ -108,7 +93,8 @@ export function decode<Schema extends z.ZodType>(request: ApiRequest, schema: Sc
     const [issue] = parsed.error.issues;
     const path = issue?.path ?? [];
     const found = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], json);
-    const wanted = issue?.code === "invalid_type" && ["string", "boolean", "number"].includes(issue.expected) ? issue.expected : "struct";
+    const wanted =
+      issue?.code === "invalid_type" && ["string", "boolean", "number"].includes(issue.expected) ? issue.expected : "struct";
     throw new LxdError(
       400,
       `json: cannot unmarshal ${goType(found)} into Go struct field ${schema.description ?? ""}.${String(path[0] ?? "")} of type ${wanted}`,

@@ -1,10 +1,9 @@
 /** The server object, readiness, resources, the database behind `/internal/sql`, operations, and the trust store. */
 import { z } from "zod";
-import type { Config, Member } from "./database";
-import type { Daemon } from "./daemon";
+import type { Config, LxdServer, Member } from "./database";
 import type { Operation } from "./operations";
-import { LxdError, etag, requireEtag, sync, type Reply } from "./reply";
-import { decode, param, projectOf, recursionOf, type ApiRequest, type Router } from "./router";
+import { LxdError, type Reply, requireEtag, sync } from "./reply";
+import { type ApiRequest, decode, param, projectOf, type Router, recursionOf } from "./router";
 
 const localKeys = [
   "core.https_address",
@@ -20,7 +19,7 @@ const localKeys = [
 const globalKeys =
   /^(user\..+|core\.(https_allowed_.*|https_trusted_proxy|proxy_.*|remote_token_expiry|shutdown_timeout|trust_ca_certificates|trust_password|metrics_authentication|bgp_asn|dns_address)|cluster\.(images_minimal_replica|join_token_expiry|max_standby|max_voters|offline_threshold|healing_threshold)|images\.(auto_update_cached|auto_update_interval|compression_algorithm|default_architecture|remote_cache_expiry)|backups\.compression_algorithm|instances\.nic\.host_name|candid\..*|rbac\..*|maas\.api\..*|loki\..*|network\.ovn\..*)$/;
 
-const configBody = z.object({ config: z.record(z.string(), z.unknown()).nullish() });
+const configBody = z.object({ config: z.record(z.string(), z.union([z.string(), z.boolean(), z.number()])).nullish() });
 const sqlBody = z.object({ database: z.string(), query: z.string() });
 
 /** Adds the endpoints that are about the server itself. */
@@ -44,7 +43,7 @@ export function addServer(router: Router): void {
 }
 
 /** The daemon that `?target` names, or the one that was asked. */
-export function targetDaemon(request: ApiRequest): Daemon {
+export function targetDaemon(request: ApiRequest): LxdServer {
   const target = request.query.get("target");
   if (target === null || target === "") {
     return request.daemon;
@@ -52,14 +51,10 @@ export function targetDaemon(request: ApiRequest): Daemon {
   return reach(request.daemon.database.member(target).daemon);
 }
 
-/** A member's daemon, or the error of an attempt to connect to it. */
-export function reach(daemon: Daemon): Daemon {
+/** A member's daemon, or the error of passing a request on to it. */
+export function reach(daemon: LxdServer): LxdServer {
   if (!daemon.answers) {
-    const { address } = daemon.member;
-    throw new LxdError(
-      500,
-      `Get "https://${address}/1.0": Unable to connect to: ${address} ([dial tcp ${address}: connect: no route to host])`,
-    );
+    throw new LxdError(500, "Missing event connection with target cluster member");
   }
   return daemon;
 }
@@ -159,7 +154,7 @@ function getServer(request: ApiRequest): Reply {
   return sync(metadata, config);
 }
 
-function mergedConfig(daemon: Daemon): Record<string, string | boolean> {
+function mergedConfig(daemon: LxdServer): Record<string, string | boolean> {
   const merged: Record<string, string | boolean> = { ...daemon.database.config, ...daemon.localConfig };
   if (merged["core.trust_password"] !== undefined) {
     merged["core.trust_password"] = true;
@@ -184,7 +179,7 @@ function changeServer(request: ApiRequest, replace: boolean): Reply {
   const global: Config = replace ? {} : daemon.database.config;
   for (const [key, value] of Object.entries(wanted)) {
     const target = localKeys.includes(key) ? local : global;
-    if (value === "" || value === null) {
+    if (value === "") {
       delete target[key];
     } else if (value !== true) {
       // `true` is how the trust password reads back, and means "as it is".
@@ -199,7 +194,7 @@ function changeServer(request: ApiRequest, replace: boolean): Reply {
   return sync();
 }
 
-function resourcesOf({ host }: Daemon): unknown {
+function resourcesOf({ host }: LxdServer): unknown {
   const used = Math.floor(host.memoryBytes / 8);
   return {
     cpu: {
@@ -245,7 +240,7 @@ function resourcesOf({ host }: Daemon): unknown {
   };
 }
 
-function findOperation(request: ApiRequest): { operation: Operation; owner: Daemon } {
+function findOperation(request: ApiRequest): { operation: Operation; owner: LxdServer } {
   const id = param(request, "id");
   for (const { daemon } of request.daemon.database.members) {
     const operation = daemon.operations.get(id);
@@ -329,7 +324,7 @@ function findCertificate(request: ApiRequest) {
 
 function getCertificate(request: ApiRequest): Reply {
   const { pem, ...certificate } = findCertificate(request);
-  return { ...sync({ ...certificate, certificate: pem }), ...{ etag: etag(pem) } } as Reply;
+  return sync({ ...certificate, certificate: pem }, pem);
 }
 
 function deleteCertificate(request: ApiRequest): Reply {

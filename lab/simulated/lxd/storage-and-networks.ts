@@ -4,9 +4,9 @@
  * earlier life block it as they do in LXD.
  */
 import { posix } from "node:path";
-import type { ClusterObject, Config, Database, Member, Network, StoragePool } from "./database";
-import type { Daemon } from "./daemon";
-import { LxdError, async, created, sync, type Reply } from "./reply";
+import type { ClusterObject, Config, Database, LxdServer, Member, Network, StoragePool } from "./database";
+import { messageOf } from "./errors";
+import { async, created, LxdError, type Reply, sync } from "./reply";
 import type { ApiRequest } from "./router";
 
 const poolMemberKeys = ["size", "source", "volatile.initial_source", "zfs.pool_name", "lvm.thinpool_name", "lvm.vg_name"];
@@ -21,10 +21,10 @@ export function memberKeysOf(object: ClusterObject): string[] {
 export interface Kind<Item extends ClusterObject> {
   noun: "storage pool" | "network";
   short: "Pool" | "Network";
-  collection(database: Database): Map<string, Item>;
-  url(item: Item): string;
+  collection: (database: Database) => Map<string, Item>;
+  url: (item: Item) => string;
   /** Fills in what LXD works out itself when nothing is given. */
-  complete(item: Item): void;
+  complete: (item: Item) => void;
 }
 
 /** The define step: `POST ...?target=member`. */
@@ -107,7 +107,7 @@ function requireCreatable<Item extends ClusterObject>(
 }
 
 function createEverywhere<Item extends ClusterObject>(
-  daemon: Daemon,
+  daemon: LxdServer,
   kind: Kind<Item>,
   item: Item,
   existing: Item | undefined,
@@ -135,14 +135,14 @@ function createEverywhere<Item extends ClusterObject>(
 }
 
 /** What goes wrong on another member is told with its address. */
-function notifying(daemon: Daemon, member: Member, change: () => void): void {
+function notifying(daemon: LxdServer, member: Member, change: () => void): void {
   try {
     change();
   } catch (error) {
     if (member.daemon === daemon) {
       throw error;
     }
-    throw new LxdError(500, `failed to notify peer ${member.address}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new LxdError(500, `failed to notify peer ${member.address}: ${messageOf(error)}`);
   }
 }
 
@@ -183,7 +183,7 @@ export function removeFromMember(object: ClusterObject, member: Member): void {
   object.nodes.delete(member);
 }
 
-function makePool(pool: StoragePool, daemon: Daemon, config: Config): Config {
+function makePool(pool: StoragePool, daemon: LxdServer, config: Config): Config {
   const { files } = daemon.host;
   const mount = daemon.path("storage-pools", pool.name);
   const source = config["source"] === "" ? undefined : config["source"];
@@ -220,7 +220,7 @@ function makePool(pool: StoragePool, daemon: Daemon, config: Config): Config {
   return made;
 }
 
-function requireEmptyDirectory(daemon: Daemon, source: string): void {
+function requireEmptyDirectory(daemon: LxdServer, source: string): void {
   const { files } = daemon.host;
   if (files.get(source)?.type !== "directory") {
     throw new LxdError(500, `Source path '${source}' doesn't exist`);
@@ -233,7 +233,7 @@ function requireEmptyDirectory(daemon: Daemon, source: string): void {
   }
 }
 
-function makeNetwork(network: Network, daemon: Daemon, config: Config): Config {
+function makeNetwork(network: Network, daemon: LxdServer, config: Config): Config {
   const { interfaces } = daemon.host;
   if (network.type === "bridge") {
     for (const external of (config["bridge.external_interfaces"] ?? "").split(",").filter((name) => name !== "")) {

@@ -3,7 +3,7 @@
  * Debian's passwd and adduser packages do.
  */
 import type { Guest } from "../guest";
-import { failure, ok, parseArguments, type ProgramResult, type ProgramRun, type Programs } from "../machine";
+import { failure, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
 
 type Run = ProgramRun<Guest>;
 
@@ -381,10 +381,10 @@ function userdel({ machine, args }: Run): ProgramResult {
   return ok();
 }
 
-function idProgram({ machine, args }: Run): ProgramResult {
+function idProgram({ machine, args, user: caller }: Run): ProgramResult {
   const { options, operands } = parseArguments(args, { flags: ["-u", "-g", "-n", "-G", "-un", "-gn", "-Gn"] });
   const accounts = open(machine);
-  const [name = "root"] = operands;
+  const [name = String(caller?.uid ?? 0)] = operands;
   const user = accounts.passwd.rows.find((row) => row[0] === name || row[2] === name);
   if (user === undefined) {
     return failure(1, `id: '${name}': no such user`);

@@ -1,8 +1,8 @@
 /** The programs that work on files, the same on hosts and in guests. */
 import { createHash } from "node:crypto";
 import { posix } from "node:path";
-import { FileSystemError, type FileNode } from "../memory-files";
-import { failure, ok, parseArguments, type Machine, type ProgramResult, type ProgramRun, type Programs } from "../machine";
+import { failure, type Machine, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
+import { type FileNode, FileSystemError } from "../memory-files";
 
 type Run = ProgramRun<Machine>;
 
@@ -41,12 +41,13 @@ export const filePrograms: Programs<Machine> = {
       2,
     );
   },
-  mkdir: ({ machine, args }) => {
+  mkdir: ({ machine, args, user }) => {
     const { options, operands } = parseArguments(args, { flags: ["-p", "--parents"], valued: ["-m", "--mode"] });
     const mode = options.get("-m") ?? options.get("--mode");
     return overPaths("mkdir: cannot create directory", operands, (path) => {
       const parents = options.has("-p") || options.has("--parents");
-      machine.files.makeDirectory(path, { parents, ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }) });
+      requireWritable(machine, posix.dirname(path), user);
+      machine.files.makeDirectory(path, { parents, ...user, ...(mode === undefined ? {} : { mode: Number.parseInt(mode, 8) }) });
       return "";
     });
   },
@@ -72,9 +73,11 @@ export const filePrograms: Programs<Machine> = {
       machine.files.remove(path);
       return "";
     }),
-  mv: ({ machine, args }) => {
+  mv: ({ machine, args, user }) => {
     const { operands } = parseArguments(args, { flags: ["-f", "-n", "-T", "--no-target-directory"] });
     const [from = "", to = ""] = operands;
+    requireWritable(machine, posix.dirname(from), user);
+    requireWritable(machine, posix.dirname(to), user);
     machine.files.rename(from, to);
     return ok();
   },
@@ -144,9 +147,9 @@ export const filePrograms: Programs<Machine> = {
   find: findProgram,
 };
 
-async function installProgram({ machine, args, stdin }: Run): Promise<ProgramResult> {
+async function installProgram({ machine, args, stdin, user }: Run): Promise<ProgramResult> {
   const { options, operands } = parseArguments(args, {
-    flags: ["-d", "-D", "--directory"],
+    flags: ["-d", "-D", "-T", "--directory", "--no-target-directory"],
     valued: ["-m", "--mode", "-o", "--owner", "-g", "--group"],
   });
   const mode = Number.parseInt(options.get("-m") ?? options.get("--mode") ?? "755", 8);
@@ -155,6 +158,7 @@ async function installProgram({ machine, args, stdin }: Run): Promise<ProgramRes
   const directory = options.has("-d") || options.has("--directory");
   const targets = directory ? operands : operands.slice(-1);
   for (const path of targets) {
+    requireWritable(machine, posix.dirname(path), user);
     if (directory) {
       machine.files.makeDirectory(path, { parents: true });
     } else {
@@ -167,6 +171,8 @@ async function installProgram({ machine, args, stdin }: Run): Promise<ProgramRes
     }
     const node = requireNode(machine, path, true);
     node.mode = mode;
+    node.uid = user?.uid ?? 0;
+    node.gid = user?.gid ?? 0;
     setOwner(machine, node, owner);
   }
   return ok();
@@ -196,6 +202,17 @@ function findProgram({ machine, args }: Run): ProgramResult {
     );
   }
   return failure(127, `find: not simulated: ${rules}`);
+}
+
+/** Refuses a user other than root who does not own a directory. That is less than Unix looks at, and enough here. */
+function requireWritable(machine: Machine, directory: string, user: Run["user"]): void {
+  const node = machine.files.get(directory);
+  if (user === undefined || user.uid === 0 || node === undefined) {
+    return;
+  }
+  if (node.uid !== user.uid && (node.mode & 0o002) === 0) {
+    throw new FileSystemError("Permission denied");
+  }
 }
 
 function overPaths(message: string, paths: string[], act: (path: string) => string, exitCode = 1): ProgramResult {

@@ -1,11 +1,33 @@
 /** The programs of a host that are not about files: packages, snaps, units, network links, mounts. */
-import type { SimulatedHost } from "../host";
-import { failure, ok, parseArguments, type ProgramResult, type ProgramRun, type Programs } from "../machine";
+import { failure, type Machine, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
 
-type Run = ProgramRun<SimulatedHost>;
+/** What the programs see of a host. */
+export interface HostMachine extends Machine {
+  readonly cpus: number;
+  /** Installed Debian packages and their versions. */
+  readonly packages: ReadonlyMap<string, string>;
+  /** Those that can be installed. */
+  readonly archive: ReadonlyMap<string, string>;
+  readonly snapd: boolean;
+  readonly snaps: ReadonlyMap<string, { channel: string; held: boolean; version: string }>;
+  readonly mounts: string[];
+  readonly interfaces: Map<string, { hwaddr: string }>;
+  hasProgram(name: string): boolean;
+  /** Waits as long as installing something takes in this lab. */
+  takeInstallTime(): Promise<void>;
+  installPackage(name: string): void;
+  removePackage(name: string, purge: boolean): void;
+  installSnap(channel: string): void;
+  removeSnap(name: string): void;
+  unitNames(): string[];
+  unitActive(unit: string): boolean;
+  controlUnit(action: "start" | "stop" | "restart", unit: string): void;
+}
+
+type Run = ProgramRun<HostMachine>;
 
 /** Programs of a host. */
-export const hostPrograms: Programs<SimulatedHost> = {
+export const hostPrograms: Programs<HostMachine> = {
   uname: ({ machine, args }) => {
     const values: Record<string, string> = { "-n": machine.name, "-r": "6.1.0-48-amd64", "-m": "x86_64", "-s": "Linux" };
     return ok(`${args.length === 0 ? "Linux" : args.map((option) => values[option] ?? "").join(" ")}\n`);
@@ -148,7 +170,7 @@ async function snap({ machine, args }: Run): Promise<ProgramResult> {
     case "start":
     case "stop":
     case "restart":
-      await machine.controlUnit(command, "snap.lxd.daemon.service");
+      machine.controlUnit(command, "snap.lxd.daemon.service");
       return ok();
     case "set":
       return rest.length > 0 ? ok() : failure(1, "error: the required argument was not provided");
@@ -157,7 +179,7 @@ async function snap({ machine, args }: Run): Promise<ProgramResult> {
   }
 }
 
-async function systemctl({ machine, args }: Run): Promise<ProgramResult> {
+function systemctl({ machine, args }: Run): ProgramResult {
   const { options, operands } = parseArguments(args, {
     flags: ["--no-pager", "--plain", "--no-legend", "--now", "--quiet", "-q", "--value"],
     valued: ["-p", "--property", "--type"],
@@ -201,7 +223,7 @@ async function systemctl({ machine, args }: Run): Promise<ProgramResult> {
     }
     for (const unit of names) {
       if (command === "start" || command === "stop" || command === "restart") {
-        await machine.controlUnit(command, unit);
+        machine.controlUnit(command, unit);
       }
     }
     return ok();

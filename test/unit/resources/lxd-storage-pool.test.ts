@@ -1,17 +1,18 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
+import { leftoverHint } from "../../../provider/lxd/two-phase";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
-import { Managed, startTwoMembers, type TwoMembers } from "./two-members";
+import { Managed, type SimulatedCluster, startStandalone, startTwoMembers } from "./simulated-cluster";
 
 const shown = z.looseObject({ config: z.record(z.string(), z.string()), description: z.string(), status: z.string() });
 
 describe("LxdStoragePool", () => {
-  let two: TwoMembers;
-  let pool: Managed<never, never> & { state: Record<string, unknown> | undefined };
+  let two: SimulatedCluster;
+  let pool: Managed;
 
   beforeEach(async () => {
     two = await startTwoMembers();
-    pool = new Managed(storagePoolLifecycle, "fast") as unknown as typeof pool;
+    pool = new Managed(storagePoolLifecycle, "fast");
   });
   afterEach(() => two.stop());
 
@@ -20,7 +21,7 @@ describe("LxdStoragePool", () => {
 
   it("is defined on each member with its own keys, then created on all", async () => {
     assert.equal(await pool.up(args({ memberConfig: { bcn1: { size: "1GiB" }, bcn2: { source: "/dev/sdb" } } })), "created");
-    assert.deepEqual(pool.state?.["memberStatus"], { bcn2: "Created", bcn1: "Created" });
+    assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Created" });
     assert.equal((await live("bcn1")).config["size"], "1GiB");
     assert.deepEqual(pool.progress, ["defining it on bcn2", "defining it on bcn1", "creating it on bcn2, bcn1"]);
   });
@@ -54,17 +55,15 @@ describe("LxdStoragePool", () => {
   });
 
   it("stays in state as unfinished when one member fails, says which, and is finished by the next up", async () => {
-    const bcn1 = two.lab.host("bcn1");
     const given = args({ memberConfig: { bcn1: { source: "/dev/sdx" } }, config: { "user.team": "a" } });
     await assert.rejects(
       pool.up(given),
       /Storage pool "fast" could not be created on bcn1; it is created on bcn2\. LXD on root@/,
     );
-    assert.equal(pool.state?.["status"], "Errored");
-    assert.deepEqual(pool.state?.["memberStatus"], { bcn2: "Created", bcn1: "Pending" });
+    assert.equal(pool.inState("status"), "Errored");
+    assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Pending" });
     assert.equal(await pool.preview(given), "updated");
     const cured = args({ memberConfig: { bcn1: { source: "/dev/sdb" } }, config: { "user.team": "b" } });
-    assert.equal(bcn1.name, "bcn1");
     assert.equal(await pool.up(cured), "updated");
     assert.equal((await live()).status, "Created");
     assert.equal((await live()).config["user.team"], "b");
@@ -114,9 +113,17 @@ describe("LxdStoragePool", () => {
     assert.equal(await pool.preview(args()), "created");
     await pool.up(args());
     const { state } = pool;
-    assert.equal(await pool.destroy(), "deleted");
+    await pool.destroy();
     pool.state = state;
-    assert.equal(await pool.destroy(), "deleted");
+    await assert.doesNotReject(pool.destroy());
+  });
+
+  it("is still read when a member is offline, whose keys are taken to be as they were", async () => {
+    const given = args({ memberConfig: { bcn1: { size: "1GiB" } } });
+    await pool.up(given);
+    await two.lab.host("bcn1").powerOff();
+    assert.equal(await pool.up(given), "same");
+    assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Offline" });
   });
 
   it("says who uses it when LXD does not remove it", async () => {
@@ -161,4 +168,46 @@ describe("LxdStoragePool", () => {
       assert.match(faults[0] ?? "", message);
     });
   }
+});
+
+describe("LxdStoragePool on a standalone server", () => {
+  let one: SimulatedCluster;
+
+  beforeEach(async () => {
+    one = await startStandalone();
+  });
+  afterEach(() => one.stop());
+
+  it("is made at once, with the keys of that server, and then changes nothing", async () => {
+    const pool = new Managed(storagePoolLifecycle, "fast");
+    const args = { cluster: one.cluster, name: "fast", driver: "btrfs", memberConfig: { bcn2: { source: "/dev/sdb" } } };
+    assert.equal(await pool.up(args), "created");
+    assert.deepEqual(pool.inState("sources"), { bcn2: "/dev/sdb" });
+    const before = one.lab.requests.length;
+    assert.equal(await pool.up(args), "same");
+    assert.deepEqual(one.lab.mutations(before), []);
+  });
+
+  it("leaves nothing in state when LXD makes nothing", async () => {
+    const pool = new Managed(storagePoolLifecycle, "fast");
+    const args = { cluster: one.cluster, name: "fast", driver: "dir", memberConfig: { bcn2: { source: "/nowhere" } } };
+    await assert.rejects(pool.up(args), /\/nowhere/);
+    assert.equal(pool.state, undefined);
+  });
+});
+
+describe("the hint at a leftover file", () => {
+  it("names the file and the members on which it may lie", () => {
+    const reply =
+      "failed to notify peer 192.168.1.101:8443: Failed to format sparse file: Failed to run: mkfs.btrfs -L b3 /var/lib/lxd/disks/b3.img: " +
+      "exit status 1 (ERROR: /var/lib/lxd/disks/b3.img appears to contain an existing filesystem (btrfs)";
+    assert.match(
+      leftoverHint(reply, ["bcn1"]),
+      /^The file \/var\/lib\/lxd\/disks\/b3\.img on bcn1 was left by an earlier attempt/,
+    );
+  });
+
+  it("is absent for other failures", () => {
+    assert.equal(leftoverHint("losetup --show /var/lib/lxd/disks/b3.img: cannot find an unused loop device", ["bcn1"]), "");
+  });
 });

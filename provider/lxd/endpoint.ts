@@ -1,4 +1,5 @@
 import type { Agent } from "node:http";
+import pLimit from "p-limit";
 import type { SshConnection } from "../transport/ssh";
 import type { Deadline } from "../support/deadline";
 import { RefusedError } from "../support/errors";
@@ -29,6 +30,11 @@ export interface Endpoint {
   readonly host: string;
   readonly socket: ApiSocket;
   readonly agent: Agent;
+  /**
+   * Holds back requests until a socket is free. Node's agent does not count sockets that are still being opened: it would open one for each of
+   * many requests, and those that find no free channel would wait for ever behind sockets that are kept alive.
+   */
+  readonly requests: pLimit.Limit;
 }
 
 /** The socket on which a daemon listens on the host, or `undefined` when there is none. */
@@ -66,5 +72,6 @@ async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<End
         "Install it (LxdNode with install), or start it",
     );
   }
-  return { host: ssh.name, socket, agent: ssh.unixSocketAgent(socket.path) };
+  const agent = ssh.unixSocketAgent(socket.path);
+  return { host: ssh.name, socket, agent, requests: pLimit(agent.maxSockets) };
 }

@@ -24,24 +24,29 @@ export interface HttpResponse {
 }
 
 /**
- * Sends one request through a host's API socket.
+ * Sends one request through a host's API socket, when one of its sockets is free.
  * @throws TransportError when the connection breaks, TimeoutError when the deadline passes.
  */
 export async function exchange(endpoint: Endpoint, sent: HttpRequest, deadline: Deadline): Promise<HttpResponse> {
-  try {
-    return await exchangeOnce(endpoint, sent, deadline);
-  } catch (error) {
-    // A socket that was kept alive may have been closed by the daemon, which restarts when it leaves a cluster. A read may be sent again.
-    if (sent.method === "GET" && error instanceof StaleSocketError) {
-      return exchangeOnce(endpoint, sent, deadline);
+  const doing = `waiting for the answer to ${sent.method} ${sent.path} on ${endpoint.host}`;
+  const answer = endpoint.requests(async () => {
+    deadline.check(doing); // nothing is sent for a caller who has gone
+    try {
+      return await exchangeOnce(endpoint, sent, deadline, doing);
+    } catch (error) {
+      // A socket that was kept alive may have been closed by the daemon, which restarts when it leaves a cluster. A read may be sent again.
+      if (sent.method === "GET" && error instanceof StaleSocketError) {
+        return exchangeOnce(endpoint, sent, deadline, doing);
+      }
+      throw error;
     }
-    throw error;
-  }
+  });
+  return deadline.race(answer, doing);
 }
 
 class StaleSocketError extends TransportError {}
 
-async function exchangeOnce(endpoint: Endpoint, sent: HttpRequest, deadline: Deadline): Promise<HttpResponse> {
+async function exchangeOnce(endpoint: Endpoint, sent: HttpRequest, deadline: Deadline, doing: string): Promise<HttpResponse> {
   const abort = new AbortController();
   const answer = new Promise<HttpResponse>((resolve, reject) => {
     const broken = (error: Error): void => {
@@ -87,5 +92,5 @@ async function exchangeOnce(endpoint: Endpoint, sent: HttpRequest, deadline: Dea
       outgoing.end(sent.body);
     }
   });
-  return deadline.race(answer, `waiting for the answer to ${sent.method} ${sent.path} on ${endpoint.host}`, () => abort.abort());
+  return deadline.race(answer, doing, () => abort.abort());
 }

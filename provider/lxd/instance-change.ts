@@ -1,6 +1,6 @@
 import { sameJson } from "../support/equality";
 import { hasCode, messageOf, RefusedError } from "../support/errors";
-import { describeObstacles, type Obstacle, obstaclesToLiveUpdate } from "./live-update";
+import { requirePlace } from "./instance-preflight";
 import {
   type Expanded,
   forceStopInstance,
@@ -16,7 +16,7 @@ import {
   startInstance,
   stopInstance,
 } from "./instances";
-import { requirePlace } from "./instance-preflight";
+import { describeObstacles, type Obstacle, obstaclesToLiveUpdate } from "./live-update";
 import { getServer } from "./server";
 
 /** Whether an instance may be stopped and started for a change; `"force"` also pulls the plug when it does not stop cleanly. */
@@ -111,7 +111,7 @@ function refuse(name: string, live: Instance, wanted: Wanted, obstacles: readonl
 }
 
 /** Why a change is not made, and what lets it be made. */
-export function refusalToRestart(name: string, obstacles: readonly Obstacle[]): string {
+function refusalToRestart(name: string, obstacles: readonly Obstacle[]): string {
   return (
     `Instance "${name}" runs, and would have to be stopped for this change, which is therefore not made. ${describeObstacles(obstacles)}. ` +
     "Set allowRestart: true to let it be stopped and started, or stop it yourself first"

@@ -12,9 +12,9 @@ import { checkedDevicesSchema, sizeSchema } from "../lxd/device-values";
 import { imageSourceSchema } from "../lxd/image-source";
 import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instance-args";
 import { changeInstance, EVACUATED_FROM, forewarning, memberToMoveTo, obstacleToMove, stopForGood } from "../lxd/instance-change";
+import { differences, expected, specFromApi, toApi } from "../lxd/instance-contents";
 import { prepare, requireImage, requirePlace } from "../lxd/instance-preflight";
 import { waitConditionSchema, waitFor } from "../lxd/instance-wait";
-import { differences, expected, specFromApi, toApi } from "../lxd/instance-contents";
 import {
   addressesOf,
   createInstanceOnce,

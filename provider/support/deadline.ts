@@ -28,6 +28,13 @@ export class Deadline {
     return this.remainingMs <= seconds * 1000 ? this : new Deadline(seconds, what);
   }
 
+  /** @throws TimeoutError when the time is over. */
+  check(doing: string): void {
+    if (this.remainingMs === 0) {
+      throw this.expired(doing);
+    }
+  }
+
   /** The error to throw when the time is over. */
   expired(doing?: string): TimeoutError {
     const seconds = Number(this.seconds.toPrecision(3));

@@ -88,13 +88,14 @@ export class SshConnection {
     options: { deadline: Deadline; stdin?: string | Buffer; allowFailure?: boolean },
   ): Promise<CommandResult> {
     const program = argv[0] ?? "";
-    const result = await this.channels(async () => {
-      const { channel, ended } = await this.session(argv, (opened) => ({
-        channel: opened,
-        ended: collect(opened, options.stdin),
-      }));
-      return options.deadline.race(ended, `running ${program} on ${this.name}`, () => channel.destroy());
+    const { deadline, stdin } = options;
+    const doing = `running ${program} on ${this.name}`;
+    const slot = this.channels(async () => {
+      deadline.check(doing); // nothing is started for a caller who has gone
+      const { channel, ended } = await this.session(argv, (opened) => ({ channel: opened, ended: collect(opened, stdin) }));
+      return deadline.race(ended, doing, () => channel.destroy());
     });
+    const result = await deadline.race(slot, doing);
     if (result.exitCode === -1) {
       throw new TransportError(this.name, `The connection to ${this.name} broke while ${program} was running`);
     }
@@ -147,6 +148,11 @@ export class SshConnection {
         try {
           const attach = (channel: ClientChannel): { socket: Duplex; done: Promise<void> } => {
             channel.on("error", () => undefined); // "close" follows, which the HTTP client turns into a request error
+            const destroy = channel.destroy.bind(channel);
+            channel.destroy = (error) => {
+              channel.resume(); // ssh2 emits "close" only when everything has been read, and until then the slot is not free again
+              return destroy(error);
+            };
             return { socket: socketLike(channel), done: new Promise((release) => channel.once("close", release)) };
           };
           const { socket, done } = await (this.user === "root"

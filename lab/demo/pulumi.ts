@@ -1,0 +1,88 @@
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { parse, stringify } from "yaml";
+import { checkoutRoot, pulumiRoot } from "../../tools/paths";
+import { mustRun, runInForeground } from "../real/process";
+import type { DemoHosts } from "./hosts";
+
+/** The stack of the demo; its config is Pulumi.lab.yaml. */
+const STACK = "lab";
+
+interface StackFile {
+  encryptionsalt?: string;
+  config: Record<string, unknown> & { "lxd-cluster:hosts": { name: string; connection?: Record<string, unknown> }[] };
+}
+
+/** The stack of this checkout, with its state beside the hosts that it is for, so that it goes when they go. */
+export class DemoStack {
+  private readonly folder: string;
+  private readonly environment: NodeJS.ProcessEnv;
+
+  constructor(private readonly hosts: DemoHosts) {
+    const state = join(hosts.stateDir, "pulumi");
+    this.folder = join(state, "project");
+    this.environment = {
+      ...hosts.environment,
+      PATH: [join(pulumiRoot(), "bin"), hosts.environment["PATH"]].join(delimiter),
+      PULUMI_BACKEND_URL: `file://${join(state, "state")}`,
+      PULUMI_CONFIG_PASSPHRASE: process.env["PULUMI_CONFIG_PASSPHRASE"] ?? "",
+      PULUMI_HOME: join(state, "home"),
+      PULUMI_SKIP_UPDATE_CHECK: "true",
+      // The stack needs none besides those that come with the CLI, and there is no network to get others from.
+      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
+    };
+  }
+
+  /** Runs `pulumi` with these arguments on this terminal and gives back its exit status. */
+  async run(argv: readonly string[]): Promise<number> {
+    await this.prepare();
+    return runInForeground(this.hosts.argv(this.command(argv)), this.environment);
+  }
+
+  /** What the state has, as of the last `up`, `refresh` or `destroy`. */
+  async resources(): Promise<StateResource[]> {
+    if (!existsSync(this.folder)) {
+      return [];
+    }
+    const exported = await mustRun(this.hosts.argv(this.command(["stack", "export"])), { env: this.environment });
+    const { deployment } = JSON.parse(exported) as { deployment: { resources?: StateResource[] } };
+    return deployment.resources ?? [];
+  }
+
+  /**
+   * A project of its own, with the checkout's program and config in it: Pulumi keeps things of its own in the files of a project, and
+   * the checkout's are to stay as they are.
+   */
+  private async prepare(): Promise<void> {
+    for (const folder of ["project", "state", "home"]) {
+      mkdirSync(join(this.hosts.stateDir, "pulumi", folder), { recursive: true });
+    }
+    const project = parse(readFileSync(join(checkoutRoot, "Pulumi.yaml"), "utf8")) as Record<string, unknown>;
+    writeFileSync(join(this.folder, "Pulumi.yaml"), stringify({ ...project, main: join(checkoutRoot, String(project["main"])) }));
+    const stackFile = join(this.folder, `Pulumi.${STACK}.yaml`);
+    const before = existsSync(stackFile) ? (parse(readFileSync(stackFile, "utf8")) as StackFile) : undefined;
+    const salt = before?.encryptionsalt;
+    writeFileSync(stackFile, stringify({ ...this.config(), ...(salt !== undefined && { encryptionsalt: salt }) }));
+    if (salt === undefined) {
+      await mustRun(this.hosts.argv(this.command(["stack", "init", STACK])), { env: this.environment });
+    }
+  }
+
+  private config(): StackFile {
+    const file = parse(readFileSync(join(checkoutRoot, `Pulumi.${STACK}.yaml`), "utf8")) as StackFile;
+    for (const host of file.config["lxd-cluster:hosts"]) {
+      host.connection = { ...host.connection, ...this.hosts.connectionOf(host.name) };
+    }
+    return file;
+  }
+
+  private command(argv: readonly string[]): string[] {
+    return ["pulumi", "--cwd", this.folder, ...argv];
+  }
+}
+
+/** A resource in Pulumi's state, as far as the demo looks at it. */
+export interface StateResource {
+  readonly type: string;
+  readonly outputs?: Readonly<Record<string, unknown>>;
+}

@@ -1,0 +1,87 @@
+import { RealLab } from "../real";
+import { killRunningCommands, runInForeground } from "../real/process";
+import { LabPlace } from "../real/state";
+import type { DemoHosts } from "./hosts";
+
+const SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+
+/** Real hosts: Debian systems in namespaces of this machine. */
+export class RealHosts implements DemoHosts {
+  readonly description =
+    "real hosts: Debian systems with systemd, each in namespaces of this machine (LXD runs containers there)";
+  readonly mischief = ["lxc", "profile", "set", "vm-resources", "limits.cpu", "1"];
+  private lab: RealLab | undefined;
+
+  constructor(private readonly instance: string) {}
+
+  get stateDir(): string {
+    return LabPlace.ofCheckout(this.instance).stateDir;
+  }
+
+  get environment(): NodeJS.ProcessEnv {
+    return this.running.environment;
+  }
+
+  async isUp(): Promise<boolean> {
+    this.lab ??= await RealLab.attach(this.instance).catch(() => undefined);
+    return this.lab !== undefined;
+  }
+
+  async start(log: (line: string) => void): Promise<void> {
+    const { lab } = this;
+    if (lab !== undefined) {
+      for (const { name } of lab.hosts) {
+        await lab.boot(name);
+      }
+      return;
+    }
+    // Whatever comes meanwhile, this process does not end before what is half made has been removed again.
+    const interrupted: NodeJS.Signals[] = [];
+    const interrupt = (signal: NodeJS.Signals): void => {
+      interrupted.push(signal);
+      killRunningCommands();
+    };
+    SIGNALS.forEach((signal) => process.on(signal, interrupt));
+    try {
+      this.lab = await RealLab.start({ instance: this.instance, log });
+    } catch (error) {
+      throw interrupted.length > 0 ? new Error("interrupted; what was begun has been removed again", { cause: error }) : error;
+    } finally {
+      SIGNALS.forEach((signal) => process.off(signal, interrupt));
+    }
+    if (interrupted.length > 0) {
+      await this.clear();
+      throw new Error("interrupted; what was begun has been removed again");
+    }
+  }
+
+  connectionOf(): Record<string, unknown> {
+    return {};
+  }
+
+  argv(argv: readonly string[]): string[] {
+    return this.running.workstationArgv(argv);
+  }
+
+  runOnHost(host: string, argv: readonly string[]): Promise<number> {
+    return runInForeground(this.running.hostArgv(host, argv));
+  }
+
+  logIn(user: string, address: string, argv: readonly string[]): Promise<number> {
+    // A VM has a new host key each time it is made.
+    const options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
+    return runInForeground(this.argv(["ssh", ...options, `${user}@${address}`, ...argv]), this.environment);
+  }
+
+  async clear(): Promise<void> {
+    await RealLab.clear(this.instance);
+    this.lab = undefined;
+  }
+
+  private get running(): RealLab {
+    if (this.lab === undefined) {
+      throw new Error("The demo is not up. Start it: npm run demo");
+    }
+    return this.lab;
+  }
+}

@@ -1,0 +1,153 @@
+import { spawn } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { join, resolve } from "node:path";
+import { cacheDir, checkoutId } from "../../tools/paths";
+import { runInForeground, waitFor } from "../real/process";
+import { SimulatedLab } from "../simulated";
+import type { DemoHosts } from "./hosts";
+
+const HOSTS = [
+  { name: "bcn2", lanAddress: "192.168.1.102" },
+  { name: "bcn1", lanAddress: "192.168.1.101" },
+];
+
+/** Time that LXD takes for things on real hosts, so that the display of Pulumi can be followed. */
+const TIMINGS = { operationMs: 300, daemonStartMs: 300, addressMs: 1000, agentMs: 1000, installMs: 3000 };
+
+const START_TIMEOUT_SECONDS = 30;
+
+/** Simulated hosts. They live in a process of their own in the background, until they are removed. */
+export class SimulatedHosts implements DemoHosts {
+  readonly description =
+    "simulated hosts: SSH servers on 127.0.0.1 with the answers of an LXD behind them; nothing runs in the VMs that they show";
+  readonly mischief = [
+    ...["lxc", "query", "--request", "PATCH", "--data"],
+    ...[`'{"config":{"limits.cpu":"1"}}'`, "/1.0/profiles/vm-resources"],
+  ];
+  readonly stateDir: string;
+  private ports: ReadonlyMap<string, number> | undefined;
+
+  constructor(private readonly instance: string) {
+    this.stateDir = stateDirOf(instance);
+  }
+
+  get environment(): NodeJS.ProcessEnv {
+    return { ...process.env, HOME: join(this.stateDir, "home") };
+  }
+
+  async isUp(): Promise<boolean> {
+    const answer = await ask(this.stateDir, "ports");
+    this.ports = answer === undefined ? undefined : new Map(JSON.parse(answer) as [string, number][]);
+    return this.ports !== undefined;
+  }
+
+  async start(): Promise<void> {
+    if (await this.isUp()) {
+      return;
+    }
+    rmSync(this.stateDir, { recursive: true, force: true });
+    mkdirSync(this.stateDir, { recursive: true });
+    const logFile = join(this.stateDir, "hosts.log");
+    const output = openSync(logFile, "w");
+    const demo = resolve(__dirname, "../demo.ts");
+    const argv = ["--require", "tsx/cjs", demo, "--instance", this.instance, "keep-simulated-hosts"];
+    const keeper = spawn(process.execPath, argv, { detached: true, stdio: ["ignore", output, output] });
+    closeSync(output);
+    await waitFor("the simulated hosts", START_TIMEOUT_SECONDS, async () => {
+      if (keeper.exitCode !== null) {
+        throw new Error(`The simulated hosts did not start:\n${readFileSync(logFile, "utf8")}`);
+      }
+      return (await this.isUp()) ? true : undefined;
+    });
+    keeper.unref();
+  }
+
+  connectionOf(host: string): Record<string, unknown> {
+    return { host: "127.0.0.1", port: this.portOf(host) };
+  }
+
+  argv(argv: readonly string[]): string[] {
+    return [...argv];
+  }
+
+  runOnHost(host: string, argv: readonly string[]): Promise<number> {
+    const home = join(this.stateDir, "home/.ssh");
+    const trust = ["-i", join(home, "id_ed25519"), "-o", `UserKnownHostsFile=${join(home, "known_hosts")}`];
+    return runInForeground(["ssh", "-F", "none", ...trust, "-p", String(this.portOf(host)), "root@127.0.0.1", argv.join(" ")]);
+  }
+
+  logIn(): Promise<number> {
+    return Promise.reject(new Error("Nothing runs in a simulated VM, so that there is nothing to log in to."));
+  }
+
+  async clear(): Promise<void> {
+    await ask(this.stateDir, "stop");
+    rmSync(this.stateDir, { recursive: true, force: true });
+  }
+
+  private portOf(host: string): number {
+    const port = this.ports?.get(host);
+    if (port === undefined) {
+      throw new Error(`There is no simulated host "${host}". There are: ${HOSTS.map(({ name }) => name).join(", ")}.`);
+    }
+    return port;
+  }
+}
+
+/** What the process in the background does: it is the simulated hosts until it is told to stop. */
+export async function keepSimulatedHosts(instance: string): Promise<number> {
+  const stateDir = stateDirOf(instance);
+  const lab = await SimulatedLab.start({ hosts: HOSTS, timings: TIMINGS });
+  writeHome(join(stateDir, "home"), lab);
+  await new Promise<void>((stopped) => {
+    const server = createServer((socket) => {
+      socket.on("error", () => undefined);
+      socket.once("data", (question) => {
+        if (String(question) === "ports") {
+          socket.end(JSON.stringify(lab.hosts.map(({ name, port }) => [name, port])));
+          return;
+        }
+        server.close();
+        void lab.stop().then(() => {
+          socket.end("stopped");
+          stopped();
+        });
+      });
+    });
+    server.listen(socketOf(stateDir));
+  });
+  return 0;
+}
+
+function writeHome(home: string, lab: SimulatedLab): void {
+  const image = join(home, "lxd-images/debian-12");
+  mkdirSync(join(home, ".ssh"), { recursive: true, mode: 0o700 });
+  mkdirSync(image, { recursive: true });
+  writeFileSync(join(home, ".ssh/id_ed25519"), lab.privateKey, { mode: 0o600 });
+  writeFileSync(join(home, ".ssh/id_ed25519.pub"), `${lab.publicKey}\n`);
+  writeFileSync(join(home, ".ssh/known_hosts"), readFileSync(lab.knownHostsPath));
+  for (const file of ["metadata.tar.xz", "rootfs.squashfs"]) {
+    writeFileSync(join(image, file), `simulated ${file}\n`);
+  }
+}
+
+function stateDirOf(instance: string): string {
+  return join(cacheDir(), "simulated", `${checkoutId()}-${instance}`);
+}
+
+function socketOf(stateDir: string): string {
+  return join(stateDir, "hosts.sock");
+}
+
+/** What the process of the hosts answers, or undefined when there is none. */
+function ask(stateDir: string, question: "ports" | "stop"): Promise<string | undefined> {
+  return new Promise((answer) => {
+    const socket = connect(socketOf(stateDir));
+    const parts: Buffer[] = [];
+    socket.on("connect", () => socket.write(question));
+    socket.on("data", (part) => parts.push(part));
+    socket.on("end", () => answer(Buffer.concat(parts).toString()));
+    socket.on("error", () => answer(undefined));
+  });
+}

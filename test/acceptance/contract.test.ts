@@ -1,0 +1,30 @@
+import { join } from "node:path";
+import { RealLab } from "../../lab/real";
+import { skip } from "../../tools/test/skip";
+import type { HarnessHost } from "../contract/lxd/harness";
+import { lxdContract } from "../contract/lxd/lxd-contract";
+
+lxdContract("real hosts", async (context) => {
+  if (process.env["LAB_STATE_DIR"] === undefined) {
+    skip(context, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
+  }
+  const lab = await RealLab.attach();
+  await lab.resetHosts();
+  const image = join(lab.home, "lxd-images", "debian-12");
+  const host = (name: string): HarnessHost => {
+    const found = lab.hosts.find((each) => each.name === name);
+    if (found === undefined) {
+      throw new Error(`the lab has no host ${name}`);
+    }
+    const { address, hostKey } = found;
+    const privateKeyPath = join(lab.home, ".ssh", "id_ed25519");
+    return { name, address: `${address}:8443`, connection: { host: address, hostKey, privateKeyPath } };
+  };
+  return {
+    primary: host("bcn2"),
+    secondary: host("bcn1"),
+    image: { metadataPath: join(image, "metadata.tar.xz"), rootfsPath: join(image, "rootfs.squashfs") },
+    powerOff: (name) => lab.powerOff(name),
+    stop: () => lab.resetHosts(),
+  };
+});

@@ -1,0 +1,247 @@
+import assert from "node:assert/strict";
+import { findSnap, hasDebPackage, installDebPackage } from "../../../provider/host/packages";
+import { hasLeftoverClusterCertificate } from "../../../provider/host/reset-lxd";
+import {
+  bootstrapCluster,
+  getMember,
+  isNotClustered,
+  type JoinToken,
+  joinCluster,
+  listMembers,
+  memberConfigKeys,
+  mintJoinToken,
+  putMember,
+  untilOnline,
+} from "../../../provider/lxd/cluster";
+import { getServers } from "../../../provider/lxd/cluster-members";
+import { findSocket } from "../../../provider/lxd/endpoint";
+import { takeInventory } from "../../../provider/lxd/inventory";
+import { getHardware, getServer, serverConfig, setServerConfig } from "../../../provider/lxd/server";
+import { isNotFound } from "../../../provider/support/errors";
+import { type ContractLab, failed, refused } from "./harness";
+
+/** From bare hosts to a cluster of two. */
+export function formingContract(lab: () => ContractLab): void {
+  describe("a bare host", () => {
+    it("has no API socket, no package and no snap", async () => {
+      const ssh = await lab().ssh("primary");
+      assert.equal(await findSocket(ssh, lab().deadline()), undefined);
+      assert.equal(await hasDebPackage(ssh, "lxd", lab().deadline()), false);
+      assert.equal(await findSnap(ssh, "lxd", lab().deadline()), undefined);
+    });
+
+    it("refuses a package that its sources do not have, and names the way out", async () => {
+      await assert.rejects(
+        installDebPackage(await lab().ssh("primary"), "no-such-package", lab().deadline()),
+        /have no package "no-such-package"/,
+      );
+    });
+
+    it("runs commands as they are given, whatever their letters", async () => {
+      const ssh = await lab().ssh("primary");
+      for (const text of ["a b", "it's", '"$HOME"', "`id`", "*", "a\\b", "", "-n", "ä;|&<>()#~!"]) {
+        const missing = `/nonexistent/${text}`;
+        const { exitCode, stderr } = await ssh.run(["cat", missing], { deadline: lab().deadline(), allowFailure: true });
+        assert.equal(exitCode, 1);
+        assert.ok(stderr.includes("No such file or directory"), stderr);
+      }
+    });
+
+    it("has LXD and its socket after the package was installed", async () => {
+      for (const which of ["primary", "secondary"] as const) {
+        const ssh = await lab().ssh(which);
+        await installDebPackage(ssh, "lxd", lab().deadline());
+        assert.equal(await hasDebPackage(ssh, "lxd", lab().deadline()), true);
+        assert.deepEqual(await findSocket(ssh, lab().deadline()), { path: "/var/lib/lxd/unix.socket", packaging: "deb" });
+      }
+    });
+  });
+
+  describe("a standalone server", () => {
+    it("tells what it is", async () => {
+      const server = await getServer(await lab().lxd());
+      assert.equal(server.environment.server, "lxd");
+      assert.equal(server.environment.server_version, "5.0.2");
+      assert.equal(server.api_extensions.length, 318);
+      assert.equal(server.environment.server_clustered, false);
+      assert.match(server.environment.certificate, /^-----BEGIN CERTIFICATE-----\n/);
+      assert.match(server.environment.certificate_fingerprint, /^[0-9a-f]{64}$/);
+      const hardware = await getHardware(await lab().lxd());
+      assert.ok(hardware.cpus > 0 && hardware.memoryBytes > 0);
+    });
+
+    it("is in no cluster, holds nothing and mints no token", async () => {
+      const lxd = await lab().lxd();
+      await assert.rejects(listMembers(lxd), isNotClustered);
+      assert.deepEqual((await getServers(lxd)).clustered, false);
+      assert.deepEqual(await memberConfigKeys(lxd), []);
+      assert.deepEqual(await takeInventory(lxd), {});
+      await refused(mintJoinToken(lxd, "other"), 400, /This server is not clustered/);
+      const ssh = await lab().ssh("primary");
+      assert.equal(await hasLeftoverClusterCertificate(ssh, "deb", lab().deadline()), false);
+    });
+
+    it("keeps config until an empty value unsets it, and refuses unknown keys", async () => {
+      const lxd = await lab().lxd();
+      await setServerConfig(lxd, { "core.proxy_http": "http://127.0.0.1:1", "user.contract": "yes" });
+      const config = serverConfig(await getServer(lxd));
+      assert.deepEqual([config["core.proxy_http"], config["user.contract"]], ["http://127.0.0.1:1", "yes"]);
+      await setServerConfig(lxd, { "core.proxy_http": "", "user.contract": "" });
+      assert.deepEqual(serverConfig(await getServer(lxd)), {});
+      await refused(setServerConfig(lxd, { "core.nope": "1" }), 400, /cannot set 'core\.nope' to '1': unknown key/);
+    });
+
+    it("takes a pool with everything in one request, once", async () => {
+      const lxd = await lab().lxd();
+      const body = { name: "solo", driver: "dir", description: "", config: {} };
+      await lxd.change("POST", "/1.0/storage-pools", { body });
+      assert.deepEqual(await takeInventory(lxd), { "storage-pools": ["solo"] });
+      await refused(lxd.change("POST", "/1.0/storage-pools", { body }), 409, /already exists/);
+      await refused(
+        lxd.change("POST", "/1.0/storage-pools", { body: { ...body, name: "x", driver: "nope" } }),
+        500,
+        /Unknown driver/,
+      );
+      const odd = { ...body, name: "x", config: { "zfs.nope": "1" } };
+      await refused(lxd.change("POST", "/1.0/storage-pools", { body: odd }), 500, /Invalid option "zfs\.nope"/);
+      await lxd.remove("/1.0/storage-pools/solo");
+      await refused(lxd.change("DELETE", "/1.0/storage-pools/solo"), 404, /Storage pool not found/);
+    });
+
+    it("answers what it does not know with 404, and a method that it does not have with 501", async () => {
+      const lxd = await lab().lxd();
+      await refused(lxd.change("PUT", "/1.0/nope", { body: {} }), 404, /not found/);
+      await refused(lxd.change("PUT", "/1.0/profiles", { body: {} }), 501, /not implemented/);
+      await refused(lxd.change("POST", "/1.0/profiles", { body: { name: 5 } }), 400, /cannot unmarshal number/);
+    });
+  });
+
+  describe("forming a cluster", () => {
+    const spent: JoinToken[] = [];
+
+    const join = async (token: JoinToken, change: { name?: string; certificate?: string } = {}): Promise<void> => {
+      const { primary, secondary } = lab().harness;
+      const { certificate } = (await getServer(await lab().lxd())).environment;
+      await joinCluster(await lab().lxd("secondary"), {
+        name: secondary.name,
+        address: secondary.address,
+        certificate,
+        memberConfig: [],
+        ...change,
+        token: { ...token, addresses: [primary.address] },
+      });
+    };
+
+    it("needs an address first", async () => {
+      const { name } = lab().harness.primary;
+      await refused(bootstrapCluster(await lab().lxd(), name), 500, /Cannot use wildcard core\.https_address ""/);
+    });
+
+    it("bootstraps once", async () => {
+      const { name, address } = lab().harness.primary;
+      const lxd = await lab().lxd();
+      await setServerConfig(lxd, { "core.https_address": address, "cluster.https_address": address });
+      await bootstrapCluster(lxd, name);
+      const { environment } = await getServer(lxd);
+      assert.deepEqual([environment.server_clustered, environment.server_name], [true, name]);
+      const [member] = await listMembers(lxd);
+      assert.deepEqual(
+        { name: member?.server_name, url: member?.url, status: member?.status, roles: member?.roles, groups: member?.groups },
+        { name, url: `https://${address}`, status: "Online", roles: ["database-leader", "database"], groups: ["default"] },
+      );
+      await failed(bootstrapCluster(lxd, name), /leftover cluster certificate/);
+      assert.equal(await hasLeftoverClusterCertificate(await lab().ssh("primary"), "deb", lab().deadline()), true);
+    });
+
+    it("makes a pool and a bridge on its only member without defining them first", async () => {
+      const lxd = await lab().lxd();
+      await lxd.change("POST", "/1.0/storage-pools", { body: { name: lab().pool, driver: "dir", config: {} } });
+      const config = { "ipv4.address": "10.10.10.1/24", "ipv4.nat": "true", "ipv6.address": "none" };
+      await lxd.change("POST", "/1.0/networks", { body: { name: lab().bridge, type: "bridge", config } });
+      assert.deepEqual(await memberConfigKeys(lxd), [
+        {
+          entity: "storage-pool",
+          name: lab().pool,
+          key: "source",
+          value: "",
+          description: `"source" property for storage pool "${lab().pool}"`,
+        },
+      ]);
+    });
+
+    it("mints a token that names the cluster's certificate and addresses, and cancels the older one of that name", async () => {
+      const { primary, secondary } = lab().harness;
+      const lxd = await lab().lxd();
+      const older = await mintJoinToken(lxd, secondary.name);
+      const token = await mintJoinToken(lxd, secondary.name);
+      const { certificate_fingerprint } = (await getServer(lxd)).environment;
+      assert.deepEqual([token.fingerprint, token.addresses], [certificate_fingerprint, [primary.address]]);
+      spent.push(older);
+      await lxd.cancel({ id: token.operationId });
+      spent.push(token);
+    });
+
+    it("refuses tokens that were superseded or cancelled", async () => {
+      for (const token of spent) {
+        await failed(join(token), /No matching cluster join operation found/);
+      }
+      assert.equal((await getServer(await lab().lxd("secondary"))).environment.server_clustered, false);
+    });
+
+    it("refuses a name that is taken, and has used up the token", async () => {
+      const { primary, secondary } = lab().harness;
+      const token = await mintJoinToken(await lab().lxd(), secondary.name);
+      await failed(join(token, { name: primary.name }), /already has a member with name/);
+      await failed(join(token), /No matching cluster join operation found/);
+      // The server stays trusted under the name that it tried, which would stand in the way of its own.
+      const { certificate_fingerprint } = (await getServer(await lab().lxd("secondary"))).environment;
+      await (await lab().lxd()).remove(`/1.0/certificates/${certificate_fingerprint}`);
+    });
+
+    it("takes a second member, which sees the same cluster", async () => {
+      const { primary, secondary } = lab().harness;
+      await join(await mintJoinToken(await lab().lxd(), secondary.name));
+      await untilOnline(await lab().lxd(), secondary.name, lab().deadline());
+      const [mine, theirs] = await Promise.all([listMembers(await lab().lxd()), listMembers(await lab().lxd("secondary"))]);
+      assert.deepEqual(mine.map((member) => member.server_name).sort(), [primary.name, secondary.name].sort());
+      assert.deepEqual(
+        theirs.map(({ server_name, roles }) => [server_name, roles]),
+        mine.map(({ server_name, roles }) => [server_name, roles]),
+      );
+      assert.deepEqual(mine.find((member) => member.server_name === secondary.name)?.roles, ["database-standby"]);
+      const [a, b] = [await getServer(await lab().lxd()), await getServer(await lab().lxd("secondary"))];
+      assert.equal(a.environment.certificate_fingerprint, b.environment.certificate_fingerprint);
+      assert.equal(b.environment.server_name, secondary.name);
+    });
+
+    it("does not take it twice", async () => {
+      const token = await mintJoinToken(await lab().lxd(), "third");
+      await refused(join(token), 400, /This server is already clustered/);
+      await (await lab().lxd()).cancel({ id: token.operationId });
+      await assert.rejects((await lab().lxd()).change("DELETE", `/1.0/operations/${token.operationId}`));
+    });
+
+    it("lets a member's config and failure domain be changed, as long as its roles stay", async () => {
+      const { secondary } = lab().harness;
+      const lxd = await lab().lxd();
+      const { value, etag } = await getMember(lxd, secondary.name);
+      await putMember(lxd, { ...value, failure_domain: "rack1", config: { "scheduler.instance": "manual" } }, etag);
+      const { value: changed } = await getMember(lxd, secondary.name);
+      assert.deepEqual([changed.failure_domain, changed.config], ["rack1", { "scheduler.instance": "manual" }]);
+      await refused(putMember(lxd, { ...changed, roles: [] }, undefined), 400, /role cannot be dropped at this time/);
+      await refused(putMember(lxd, { ...changed, groups: [] }, undefined), 400, /need to belong to at least one group/);
+      await refused(
+        putMember(lxd, { ...changed, config: { nope: "1" } }, undefined),
+        500,
+        /Invalid cluster configuration key "nope"/,
+      );
+      await refused(putMember(lxd, value, etag), 412, /ETag doesn't match/);
+      await putMember(lxd, value, undefined);
+    });
+
+    it("says that a member does not exist", async () => {
+      await assert.rejects(getMember(await lab().lxd(), "nobody"), isNotFound);
+      await refused((await lab().lxd()).change("GET" as "POST", "/1.0?target=nobody"), 404, /Cluster member not found/);
+    });
+  });
+}

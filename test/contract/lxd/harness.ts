@@ -1,0 +1,92 @@
+/** What the contract suite needs of hosts, be they simulated or real, and how its parts reach them. */
+import assert from "node:assert/strict";
+import { LxdClient } from "../../../provider/lxd/client";
+import { endpointOf } from "../../../provider/lxd/endpoint";
+import type { ImageFiles } from "../../../provider/lxd/image-files";
+import type { InstanceWork } from "../../../provider/lxd/instances";
+import { Deadline } from "../../../provider/support/deadline";
+import { type ApiError, hasCode, messageOf, type OperationError } from "../../../provider/support/errors";
+import { type Connection, connectionSchema } from "../../../provider/transport/connection";
+import { connect } from "../../../provider/transport/pool";
+import type { SshConnection } from "../../../provider/transport/ssh";
+
+/** One host that begins bare: reachable by SSH as root, with LXD 5.0.2 in its package sources and not installed. */
+export interface HarnessHost {
+  readonly name: string;
+  /** What its cluster address is to be. */
+  readonly address: string;
+  readonly connection: object;
+}
+
+/** Two hosts, an image, and power over them. */
+export interface LxdHarness {
+  readonly primary: HarnessHost;
+  readonly secondary: HarnessHost;
+  /** An image of a small Debian, as metadata and root file system. */
+  readonly image: ImageFiles;
+  powerOff(name: string): Promise<void>;
+  /** Gives back what the suite used. */
+  stop(): Promise<void>;
+}
+
+/** Which of the two hosts. */
+export type Which = "primary" | "secondary";
+
+/** How long one step may take on real hosts. */
+const STEP_SECONDS = 90;
+
+/** The hosts as the parts of the suite use them. */
+export class ContractLab {
+  constructor(readonly harness: LxdHarness) {}
+
+  /** Name of the image's alias, of the pool, of the bridge, and of the instance that the parts hand on to each other. */
+  readonly alias = "contract";
+  readonly pool = "default";
+  readonly bridge = "lxdbr0";
+  readonly instance = "c1";
+  readonly project = "default";
+
+  deadline(what = "the step"): Deadline {
+    return new Deadline(STEP_SECONDS, what);
+  }
+
+  connection(which: Which): Connection {
+    return connectionSchema.parse(this.harness[which].connection);
+  }
+
+  ssh(which: Which): Promise<SshConnection> {
+    return connect(this.connection(which), { deadline: this.deadline() });
+  }
+
+  /** LXD's API on a host. */
+  async lxd(which: Which = "primary"): Promise<LxdClient> {
+    const deadline = this.deadline();
+    return new LxdClient(await endpointOf(await this.ssh(which), deadline), deadline);
+  }
+
+  /** Work on the suite's instance. */
+  async work(name = this.instance): Promise<InstanceWork> {
+    const deadline = this.deadline(`the step with ${name}`);
+    return { lxd: await this.lxd(), project: this.project, name, deadline, progress: () => undefined, warn: () => undefined };
+  }
+}
+
+/** Asserts that LXD refuses a request at once. */
+export async function refused(request: Promise<unknown>, status: number, reply: RegExp): Promise<void> {
+  await assert.rejects(request, (error: unknown) => {
+    assert.ok(hasCode(error, "api"), messageOf(error));
+    const answer = error as unknown as ApiError;
+    assert.match(answer.reply, reply);
+    assert.equal(answer.status, status, answer.reply);
+    return true;
+  });
+}
+
+/** Asserts that LXD takes a request and that its operation fails. */
+export async function failed(request: Promise<unknown>, reply: RegExp): Promise<void> {
+  await assert.rejects(request, (error: unknown) => {
+    assert.ok(hasCode(error, "operation"), messageOf(error));
+    assert.match((error as unknown as OperationError).reply, reply);
+    return true;
+  });
+}

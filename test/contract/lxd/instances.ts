@@ -1,0 +1,289 @@
+import assert from "node:assert/strict";
+import { waitFor } from "../../../provider/lxd/instance-wait";
+import {
+  addressesOf,
+  createInstanceOnce,
+  deleteInstance,
+  findInstance,
+  findInstanceShared,
+  forceStopInstance,
+  getInstanceState,
+  getInstanceWithState,
+  type InstancePut,
+  moveInstance,
+  replaceInstance,
+  startInstance,
+  stopInstance,
+  untilCreated,
+} from "../../../provider/lxd/instances";
+import { deleteObject, findObject } from "../../../provider/lxd/member-objects";
+import { network } from "../../../provider/lxd/networks";
+import {
+  createProfile,
+  deleteProfile,
+  findProfile,
+  refusalsOfSavedProfile,
+  replaceProfile,
+} from "../../../provider/lxd/profiles";
+import { pool } from "../../../provider/lxd/storage-pools";
+import { replyOf } from "../../../provider/support/errors";
+import { type ContractLab, failed, refused } from "./harness";
+
+type Body = Parameters<typeof createInstanceOnce>[1];
+
+/** Instances: what is made, changed, moved and removed. Leaves a running one on the second member behind. */
+export function instancesContract(lab: () => ContractLab): void {
+  const make = async (
+    change: Partial<Body> & { name?: string },
+    target: string | undefined = lab().harness.secondary.name,
+  ): Promise<void> => {
+    const { name = lab().instance, ...rest } = change;
+    const image = { alias: lab().alias };
+    const body: Body = {
+      type: "container",
+      image,
+      profiles: ["default"],
+      config: {},
+      devices: {},
+      description: "",
+      ephemeral: false,
+      ...rest,
+    };
+    const work = await lab().work(name);
+    await createInstanceOnce(work, body, target, () => lab().lxd());
+  };
+  const contents = async (change: (live: InstancePut) => InstancePut): Promise<void> =>
+    replaceInstance(await lab().work(), ({ architecture, config, devices, ephemeral, profiles, description }) =>
+      change({ architecture, config, devices, ephemeral, profiles: profiles ?? [], description }),
+    );
+  const state = async (): Promise<string> => (await getInstanceState(await lab().work())).status;
+
+  describe("an instance is refused", () => {
+    const atOnce: [
+      what: string,
+      change: Parameters<typeof make>[0],
+      target: string | undefined,
+      status: number,
+      reply: RegExp,
+    ][] = [
+      ["with an alias that is not there", { image: { alias: "nope" } }, undefined, 404, /Image alias not found/],
+      ["with a fingerprint that is not there", { image: { fingerprint: "abcdefabcdef" } }, undefined, 404, /Image not found/],
+      ["with a profile that is not there", { profiles: ["nope"] }, undefined, 500, /Requested profile "nope" doesn't exist/],
+      ["on a member that is not there", {}, "nobody", 404, /Cluster member not found/],
+      ["in a group that is not there", {}, "@nope", 400, /Cluster group "nope" doesn't exist/],
+      ["with a name that begins with a digit", { name: "1abc" }, undefined, 400, /Name must not start with a number/],
+      ["with a name of other characters", { name: "a_b" }, undefined, 400, /can only contain alphanumeric and hyphen/],
+    ];
+    for (const [what, change, target, status, reply] of atOnce) {
+      it(`${what}, at once`, () => refused(make(change, target ?? lab().harness.primary.name), status, reply));
+    }
+
+    const later: [what: string, change: Parameters<typeof make>[0], reply: RegExp][] = [
+      [
+        "of another type than the image",
+        { type: "virtual-machine" },
+        /type "container" doesn't match instance type "virtual-machine"/,
+      ],
+      ["with an unknown key", { config: { "limits.nope": "1" } }, /Unknown configuration key: limits\.nope/],
+      ["with memory that is no size", { config: { "limits.memory": "lots" } }, /Invalid value: lots/],
+      [
+        "on a network that is not there",
+        { devices: { eth0: { type: "nic", network: "nope" } } },
+        /Failed to load network "nope"/,
+      ],
+      ["in a pool that is not there", { devices: { root: { type: "disk", path: "/", pool: "nope" } } }, /Storage pool not found/],
+      ["without a root disk", { profiles: [] }, /No root device could be found/],
+    ];
+    for (const [what, change, reply] of later) {
+      it(`${what}, by its operation`, () => failed(make(change), reply));
+    }
+
+    it("and nothing is left of it", async () => {
+      assert.equal(await findInstance(await lab().work()), undefined);
+      assert.equal(await findInstanceShared(await lab().work()), undefined);
+      await deleteInstance(await lab().work());
+    });
+  });
+
+  describe("an instance", () => {
+    it("is made stopped on the member that was named, with keys of its own and of the server", async () => {
+      await make({ config: { "user.a": "b" }, description: "desc" });
+      await untilCreated(await lab().work());
+      const found = await findInstance(await lab().work());
+      assert.ok(found?.etag);
+      const { value } = found;
+      assert.deepEqual(
+        [value.status, value.location, value.type, value.description, value.profiles],
+        ["Stopped", lab().harness.secondary.name, "container", "desc", ["default"]],
+      );
+      assert.equal(value.config["user.a"], "b");
+      assert.match(value.config["volatile.eth0.hwaddr"] ?? "", /^00:16:3e:/);
+      assert.ok(value.config["volatile.uuid"]);
+      assert.deepEqual(value.devices, {});
+      assert.deepEqual(value.expanded_devices["root"], { type: "disk", path: "/", pool: lab().pool });
+    });
+
+    it("is not made twice", () => failed(make({}), /entry already exists/));
+
+    it("does not stop while it is stopped, and does not start twice", async () => {
+      const work = await lab().work();
+      await failed(
+        work.lxd.change("PUT", "/1.0/instances/c1/state", { body: { action: "stop", timeout: 10 } }),
+        /already stopped/,
+      );
+      await stopInstance(await lab().work(), { status: "Stopped" }, 10);
+      await startInstance(await lab().work(), { status: "Stopped" });
+      assert.equal(await state(), "Running");
+      await failed(work.lxd.change("PUT", "/1.0/instances/c1/state", { body: { action: "start" } }), /already running/);
+      await startInstance(await lab().work(), { status: "Stopped" });
+      await refused(work.lxd.change("PUT", "/1.0/instances/c1/state", { body: { action: "nope" } }), 400, /Unknown action/);
+    });
+
+    it("gets an address of its bridge", async () => {
+      await waitFor(await lab().work(), [{ for: "running" }, { for: "agent" }, { for: "ipv4", nic: "eth0" }]);
+      const { value } = (await findInstance(await lab().work())) ?? {};
+      const shown = await getInstanceWithState(await lab().work());
+      assert.match(addressesOf(shown)["eth0"]?.ipv4[0] ?? "", /^10\.10\.10\./);
+      const nic = shown.state?.network?.["eth0"];
+      assert.ok(nic);
+      assert.equal(nic.hwaddr, value?.config["volatile.eth0.hwaddr"]);
+      assert.ok(nic.addresses?.some(({ family, scope }) => family === "inet6" && scope === "link"));
+      const listed = await findInstanceShared(await lab().work());
+      assert.ok(listed);
+      assert.deepEqual([listed.status, listed.location], ["Running", lab().harness.secondary.name]);
+      assert.ok(listed.state?.network?.["eth0"]);
+    });
+
+    it("freezes and goes on", async () => {
+      const { lxd } = await lab().work();
+      await lxd.change("PUT", "/1.0/instances/c1/state", { body: { action: "freeze" } });
+      assert.equal(await state(), "Frozen");
+      await startInstance(await lab().work(), { status: "Frozen" });
+      assert.equal(await state(), "Running");
+    });
+
+    it("is not removed while it runs", async () => {
+      await refused(deleteInstance(await lab().work()), 400, /Instance is running/);
+    });
+
+    it("takes new contents as a whole, and keeps what was given back to it", async () => {
+      const before = await findInstance(await lab().work());
+      await contents((live) => ({
+        ...live,
+        config: { ...live.config, "user.a": "c", "limits.memory": "512MiB" },
+        description: "new",
+      }));
+      const after = await findInstance(await lab().work());
+      assert.ok(after);
+      assert.deepEqual([after.value.config["user.a"], after.value.description], ["c", "new"]);
+      assert.equal(after.value.config["volatile.eth0.hwaddr"], before?.value.config["volatile.eth0.hwaddr"]);
+      const { lxd } = await lab().work();
+      const stale = lxd.change("PUT", "/1.0/instances/c1", { body: { ...after.value }, etag: before?.etag });
+      await refused(stale, 412, /ETag doesn't match/);
+    });
+
+    it("loses its description in a PATCH that does not repeat it", async () => {
+      const { lxd } = await lab().work();
+      await lxd.change("PATCH", "/1.0/instances/c1", { body: { config: { "user.z": "1" }, description: "kept" } });
+      assert.equal((await findInstance(await lab().work()))?.value.description, "kept");
+      await lxd.change("PATCH", "/1.0/instances/c1", { body: { config: { "user.z": "" } } });
+      const { value } = (await findInstance(await lab().work())) ?? {};
+      assert.deepEqual([value?.description, value?.config["user.z"]], ["", undefined]);
+    });
+
+    const changes: [what: string, change: (live: InstancePut) => InstancePut, reply: RegExp][] = [
+      ["an unknown key", (live) => ({ ...live, config: { ...live.config, "limits.nope": "1" } }), /Unknown configuration key/],
+      [
+        "a value that is none",
+        (live) => ({ ...live, config: { ...live.config, "limits.memory": "lots" } }),
+        /Invalid config: .*lots/,
+      ],
+      [
+        "a network that is not there",
+        (live) => ({ ...live, devices: { eth7: { type: "nic", network: "nope" } } }),
+        /Failed to load network/,
+      ],
+      [
+        "another pool for its root disk",
+        (live) => ({ ...live, devices: { root: { type: "disk", path: "/", pool: "nope" } } }),
+        /Cannot update root disk device pool name to "nope"/,
+      ],
+    ];
+    for (const [what, change, reply] of changes) {
+      it(`does not take ${what}`, () => failed(contents(change), reply));
+    }
+
+    it("does not take a profile that is not there", () =>
+      refused(
+        contents((live) => ({ ...live, profiles: ["nope"] })),
+        404,
+        /Profile not found/,
+      ));
+
+    it("holds fast what it uses", async () => {
+      const lxd = await lab().lxd();
+      await assert.rejects(deleteObject(lxd, pool(lab().pool)), /It is used by .*instance c1/);
+      await assert.rejects(deleteObject(lxd, network("default", lab().bridge)), /It is used by .*instance c1/);
+      const used = (await findObject(lxd, pool(lab().pool)))?.value.used_by ?? [];
+      assert.ok(used.includes("/1.0/instances/c1"), used.join());
+      const withoutRoot = { description: "", config: {}, devices: {} };
+      await refused(
+        replaceProfile(lxd, lab().project, "default", withoutRoot, undefined),
+        500,
+        /relies on this profile's root disk device/,
+      );
+    });
+
+    it("that refuses its profile's change does not keep the profile from being saved", async () => {
+      const lxd = await lab().lxd();
+      const empty = { description: "", config: {}, devices: {} };
+      await createProfile(lxd, lab().project, "p3", empty);
+      await contents((live) => ({ ...live, profiles: ["default", "p3"] }));
+      await refused(deleteProfile(lxd, lab().project, "p3"), 500, /Profile is currently in use/);
+      const devices = { eth5: { type: "nic", nictype: "bridged", parent: "nonexistent0", name: "eth5" } };
+      const saved = replaceProfile(lxd, lab().project, "p3", { ...empty, devices }, undefined);
+      await assert.rejects(saved, (error: unknown) => {
+        const [refusal = ""] = refusalsOfSavedProfile(replyOf(error)) ?? [];
+        assert.match(refusal, /Instance: c1: .*Parent device "nonexistent0" doesn't exist/);
+        return true;
+      });
+      const profile = await findProfile(lxd, lab().project, "p3");
+      assert.deepEqual([profile?.value.devices, profile?.value.used_by], [devices, ["/1.0/instances/c1"]]);
+      await replaceProfile(lxd, lab().project, "p3", empty, undefined);
+      await contents((live) => ({ ...live, profiles: ["default"] }));
+      await deleteProfile(lxd, lab().project, "p3");
+    });
+
+    it("is moved while it is stopped, and only to a member that is there and another", async () => {
+      const { primary, secondary } = lab().harness;
+      await stopInstance(await lab().work(), { status: "Running" }, 60);
+      assert.equal(await state(), "Stopped");
+      await refused(moveInstance(await lab().work(), "nobody"), 404, /Cluster member not found/);
+      await failed(moveInstance(await lab().work(), secondary.name), /Target must be different/);
+      const before = await findInstance(await lab().work());
+      await moveInstance(await lab().work(), primary.name);
+      const after = await findInstance(await lab().work());
+      assert.ok(after);
+      assert.equal(after.value.location, primary.name);
+      assert.equal(after.value.config["volatile.eth0.hwaddr"], before?.value.config["volatile.eth0.hwaddr"]);
+      await moveInstance(await lab().work(), secondary.name);
+    });
+
+    it("is stopped by force and removed", async () => {
+      await make({ name: "c2" }, lab().harness.primary.name);
+      const work = await lab().work("c2");
+      await startInstance(work, { status: "Stopped" });
+      await forceStopInstance(work);
+      await deleteInstance(work);
+      assert.equal(await findInstance(work), undefined);
+    });
+
+    it("on a bridge that its member does not have is made, and does not start", async () => {
+      const devices = { eth0: { type: "nic", nictype: "bridged", parent: "nope" } };
+      await make({ name: "c3", devices }, lab().harness.primary.name);
+      const work = await lab().work("c3");
+      await failed(startInstance(work, { status: "Stopped" }), /Parent device "nope" doesn't exist/);
+      await deleteInstance(work);
+    });
+  });
+}

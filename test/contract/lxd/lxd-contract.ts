@@ -1,0 +1,43 @@
+/**
+ * What this library expects of LXD, in one suite that simulated hosts and real ones must both pass: every call that provider/lxd makes,
+ * and every error that it relies on. Written for LXD 5.0.2 as Debian 12 has it. One story, told in order: its parts hand on what
+ * they made.
+ */
+import { disconnectAll } from "../../../provider/transport/pool";
+import { formingContract } from "./forming";
+import { guestContract } from "./guest";
+import { ContractLab, type LxdHarness } from "./harness";
+import { instancesContract } from "./instances";
+import { partingContract } from "./parting";
+import { poolsAndNetworksContract } from "./pools-and-networks";
+import { profilesAndImagesContract } from "./profiles-and-images";
+
+/** Adds the suite for one kind of hosts. */
+export function lxdContract(name: string, makeHarness: (context: Mocha.Context) => Promise<LxdHarness>): void {
+  describe(`LXD on ${name}`, function () {
+    this.bail(true); // what follows a failure would fail for its sake
+    let lab: ContractLab | undefined;
+    const current = (): ContractLab => {
+      if (lab === undefined) {
+        throw new Error("the hosts did not start");
+      }
+      return lab;
+    };
+
+    before(async function () {
+      lab = new ContractLab(await makeHarness(this));
+    });
+
+    after(async () => {
+      await disconnectAll();
+      await lab?.harness.stop();
+    });
+
+    formingContract(current);
+    poolsAndNetworksContract(current);
+    profilesAndImagesContract(current);
+    instancesContract(current);
+    guestContract(current);
+    partingContract(current);
+  });
+}

@@ -1,0 +1,120 @@
+import assert from "node:assert/strict";
+import { resetLxd } from "../../../provider/host/reset-lxd";
+import {
+  forgetMember,
+  isNotClustered,
+  joinCluster,
+  listMembers,
+  mintJoinToken,
+  removeMember,
+  untilOnline,
+} from "../../../provider/lxd/cluster";
+import { getServers } from "../../../provider/lxd/cluster-members";
+import { deleteInstance, findInstance, findInstanceShared } from "../../../provider/lxd/instances";
+import { takeInventory } from "../../../provider/lxd/inventory";
+import { viewsOf } from "../../../provider/lxd/member-objects";
+import { findProfile, replaceProfile } from "../../../provider/lxd/profiles";
+import { getServer } from "../../../provider/lxd/server";
+import { pool } from "../../../provider/lxd/storage-pools";
+import { until } from "../../../provider/support/deadline";
+import { isNotFound } from "../../../provider/support/errors";
+import { type ContractLab, refused } from "./harness";
+
+/** Members that leave, are lost, and are wiped. */
+export function partingContract(lab: () => ContractLab): void {
+  describe("a member that leaves", () => {
+    it("must be empty", async () => {
+      const { secondary } = lab().harness;
+      assert.deepEqual((await takeInventory(await lab().lxd(), secondary.name)).instances, [lab().instance]);
+      await refused(removeMember(await lab().lxd(), secondary.name), 500, /still has the following containers: c1/);
+      await deleteInstance(await lab().work());
+      assert.equal(await findInstance(await lab().work()), undefined);
+    });
+
+    it("is a standalone server afterwards, which keeps its addresses and joins again when they are wiped", async () => {
+      const { primary, secondary } = lab().harness;
+      await removeMember(await lab().lxd(), secondary.name);
+      assert.deepEqual(
+        (await listMembers(await lab().lxd())).map(({ server_name }) => server_name),
+        [primary.name],
+      );
+      await removeMember(await lab().lxd(), secondary.name);
+      await until(lab().deadline(), async () => {
+        const { environment } = await getServer(await lab().lxd("secondary"));
+        return environment.server_clustered ? undefined : true;
+      });
+      const { config } = await getServer(await lab().lxd("secondary"));
+      assert.equal(config["cluster.https_address"], secondary.address);
+      await resetLxd(await lab().ssh("secondary"), "deb", lab().deadline());
+      assert.deepEqual((await getServer(await lab().lxd("secondary"))).config, {});
+      assert.deepEqual(await takeInventory(await lab().lxd("secondary")), {});
+      await assert.rejects(listMembers(await lab().lxd("secondary")), isNotClustered);
+      const token = await mintJoinToken(await lab().lxd(), secondary.name);
+      const { certificate } = (await getServer(await lab().lxd())).environment;
+      const joining = { name: secondary.name, address: secondary.address, token, certificate, memberConfig: [] };
+      await joinCluster(await lab().lxd("secondary"), joining);
+      await untilOnline(await lab().lxd(), secondary.name, lab().deadline());
+    });
+  });
+
+  describe("a member whose power is cut", () => {
+    before(async () => {
+      const { secondary, powerOff } = lab().harness;
+      const body = { name: lab().instance, source: { type: "image", alias: lab().alias } };
+      await (await lab().lxd()).change("POST", "/1.0/instances", { query: { target: secondary.name }, body });
+      await powerOff(secondary.name);
+      await until(lab().deadline("waiting for the member to be Offline"), async () => {
+        const member = (await listMembers(await lab().lxd())).find(({ server_name }) => server_name === secondary.name);
+        return member?.status === "Offline" ? true : undefined;
+      });
+    });
+
+    it("is Offline, and its instances are listed without their contents", async () => {
+      const { secondary } = lab().harness;
+      await assert.rejects(
+        findInstanceShared(await lab().work()),
+        new RegExp(`on cluster member "${secondary.name}", which is Offline`),
+      );
+      await assert.rejects(findInstance(await lab().work()), (error: unknown) => !isNotFound(error));
+    });
+
+    it("keeps pools and networks from being made or changed on all members", async () => {
+      const { primary, secondary } = lab().harness;
+      const lxd = await lab().lxd();
+      assert.deepEqual([...(await viewsOf(lxd, pool(lab().pool), await getServers(lxd))).keys()], [primary.name]);
+      const body = { name: "late", driver: "dir" };
+      await lxd.change("POST", "/1.0/storage-pools", { query: { target: primary.name }, body });
+      await lxd.change("POST", "/1.0/storage-pools", { query: { target: secondary.name }, body });
+      await refused(lxd.change("POST", "/1.0/storage-pools", { body }), 500, /peer node .* is down/);
+      const config = { "ipv4.address": "10.10.10.1/24", "ipv6.address": "none" };
+      await refused(lxd.change("PUT", `/1.0/networks/${lab().bridge}`, { body: { config } }), 500, /peer node .* is down/);
+    });
+
+    it("does not keep profiles from being changed", async () => {
+      const lxd = await lab().lxd();
+      await replaceProfile(lxd, lab().project, "p1", { description: "", config: { "user.x": "y" }, devices: {} }, undefined);
+      assert.equal((await findProfile(lxd, lab().project, "p1"))?.value.config["user.x"], "y");
+    });
+
+    it("takes no new instance", async () => {
+      const { secondary } = lab().harness;
+      const body = { name: "c4", source: { type: "image", alias: lab().alias } };
+      const making = (await lab().lxd()).change("POST", "/1.0/instances", { query: { target: secondary.name }, body });
+      await assert.rejects(making, /Unable to connect|no route|Missing event connection/);
+    });
+
+    it("is forgotten with what it held only by the word that LXD knows", async () => {
+      const { primary, secondary } = lab().harness;
+      const lxd = await lab().lxd();
+      const refusal = lxd.change("DELETE", `/1.0/cluster/members/${secondary.name}`, { query: { force: "true" } });
+      await refused(refusal, 500, /still has the following containers: c1/);
+      await forgetMember(lxd, secondary.name);
+      assert.deepEqual(
+        (await listMembers(lxd)).map(({ server_name }) => server_name),
+        [primary.name],
+      );
+      assert.equal(await findInstance(await lab().work()), undefined);
+      await forgetMember(lxd, secondary.name);
+    });
+  });
+}

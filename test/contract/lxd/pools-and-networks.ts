@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import * as z from "zod";
+import { getServers } from "../../../provider/lxd/cluster-members";
+import {
+  changeOnMember,
+  deleteObject,
+  findObject,
+  findObjectShared,
+  statusesOf,
+  viewsOf,
+} from "../../../provider/lxd/member-objects";
+import { network } from "../../../provider/lxd/networks";
+import { pool } from "../../../provider/lxd/storage-pools";
+import { createObject } from "../../../provider/lxd/two-phase";
+import { type ContractLab, refused } from "./harness";
+
+/** Storage pools and networks in a cluster of two. */
+export function poolsAndNetworksContract(lab: () => ContractLab): void {
+  const post = async (collection: string, body: object, target?: string): Promise<unknown> =>
+    (await lab().lxd()).change("POST", collection, { query: { target }, body });
+  const names = (): [string, string] => [lab().harness.primary.name, lab().harness.secondary.name];
+
+  describe("a storage pool of two members", () => {
+    const data = pool("data");
+    const body = { name: "data", driver: "dir" };
+
+    it("must be defined on each member, with that member's keys alone", async () => {
+      const [a, b] = names();
+      await refused(post("/1.0/storage-pools", body), 500, /Pool not pending on any node/);
+      await refused(
+        post("/1.0/storage-pools", { ...body, config: { source: "/srv" } }),
+        500,
+        /"source" is cluster member specific/,
+      );
+      const odd = { ...body, config: { "user.x": "1" } };
+      await refused(post("/1.0/storage-pools", odd, a), 500, /"user\.x" may not be used as member-specific key/);
+      await refused(post("/1.0/storage-pools", body, "nobody"), 404, /Cluster member not found/);
+      await post("/1.0/storage-pools", body, a);
+      await refused(post("/1.0/storage-pools", body, a), 400, /already defined on member/);
+      await refused(post("/1.0/storage-pools", body), 500, new RegExp(`Pool not defined on nodes: ${b}`));
+      assert.equal((await findObject(await lab().lxd(), data))?.value.status, "Pending");
+    });
+
+    it("is Errored when one member fails, and keeps what the others did", async () => {
+      const [a, b] = names();
+      const lxd = await lab().lxd();
+      await post("/1.0/storage-pools", { ...body, config: { source: "/nonexistent" } }, b);
+      const failing = post("/1.0/storage-pools", { ...body, description: "kept", config: { "user.k": "v" } });
+      await refused(failing, 500, /failed to notify peer .*: Source path '\/nonexistent' doesn't exist/);
+      const servers = await getServers(lxd);
+      const views = await viewsOf(lxd, data, servers);
+      assert.deepEqual(statusesOf(servers, views), { [a]: "Created", [b]: "Pending" });
+      assert.equal((await findObject(lxd, data))?.value.status, "Errored");
+      const again = post("/1.0/storage-pools", { ...body, config: { "user.k": "v" } });
+      await refused(again, 500, /already partially created\. Please do not specify any global config/);
+    });
+
+    it("is finished after the failing member was put right, from where it stood", async () => {
+      const [a, b] = names();
+      const lxd = await lab().lxd();
+      const view = await findObject(lxd, data, b);
+      assert.ok(view);
+      await changeOnMember(lxd, data, b, view.value, { source: "" });
+      const creation = {
+        subject: data,
+        identity: { driver: "dir" },
+        description: "kept",
+        config: { "user.k": "v" },
+        memberConfig: {},
+        urn: "",
+      };
+      await createObject(lxd, await getServers(lxd), creation, await findObject(lxd, data), () => undefined);
+      const found = await findObject(lxd, data);
+      assert.deepEqual([found?.value.status, found?.value.config], ["Created", { "user.k": "v" }]);
+      assert.deepEqual([...(found?.value.locations ?? [])].sort(), [a, b].sort());
+      await refused(post("/1.0/storage-pools", body), 500, /The storage pool is already created/);
+      await refused(post("/1.0/storage-pools", body, b), 500, /not in pending state/);
+    });
+
+    it("shows a member's own keys for that member alone, and sends no ETag", async () => {
+      const [a] = names();
+      const lxd = await lab().lxd();
+      assert.equal((await findObject(lxd, data))?.value.config?.["source"], undefined);
+      const own = await findObject(lxd, data, a);
+      assert.ok(own);
+      assert.equal(own.value.config?.["source"], "/var/lib/lxd/storage-pools/data");
+      assert.equal(own.etag, undefined);
+      assert.equal((await findObjectShared(lxd, data))?.status, "Created");
+    });
+
+    it("keeps its members' keys when the common ones change, and a source for ever", async () => {
+      const [a] = names();
+      const lxd = await lab().lxd();
+      await lxd.change("PUT", "/1.0/storage-pools/data", { body: { description: "new", config: { "user.k": "w" } } });
+      const changed = await findObject(lxd, data, a);
+      assert.ok(changed);
+      assert.equal(changed.value.config?.["source"], "/var/lib/lxd/storage-pools/data");
+      assert.deepEqual([changed.value.config["user.k"], changed.value.description], ["w", "new"]);
+      const specific = lxd.change("PUT", "/1.0/storage-pools/data", { body: { config: { source: "/x" } } });
+      await refused(specific, 400, /"source" is cluster member specific/);
+      const moved = lxd.change("PUT", "/1.0/storage-pools/data", { query: { target: a }, body: { config: { source: "/x" } } });
+      await refused(moved, 500, /Pool source cannot be changed when not in pending state/);
+    });
+
+    it("is deleted on all members, once", async () => {
+      const lxd = await lab().lxd();
+      await deleteObject(lxd, data);
+      assert.equal(await findObject(lxd, data), undefined);
+      await deleteObject(lxd, data);
+    });
+  });
+
+  describe("a network of two members", () => {
+    const second = network("default", "br2");
+    const body = { name: "br2", type: "bridge" };
+
+    it("must be defined on each member, with that member's keys alone", async () => {
+      const [a, b] = names();
+      await refused(post("/1.0/networks", body), 500, /Network not pending on any node/);
+      const odd = { ...body, config: { "ipv4.address": "10.9.9.1/24" } };
+      await refused(post("/1.0/networks", odd, b), 500, /"ipv4\.address" may not be used as member-specific key/);
+      await post("/1.0/networks", body, a);
+      await refused(post("/1.0/networks", body, a), 400, /already defined on member/);
+      await refused(post("/1.0/networks", body), 500, new RegExp(`Network not defined on nodes: ${b}`));
+      await deleteObject(await lab().lxd(), second);
+    });
+
+    it("is made everywhere with the same address, but loses its description", async () => {
+      const [a, b] = names();
+      const lxd = await lab().lxd();
+      const config = { "ipv4.address": "10.9.9.1/24", "ipv6.address": "none" };
+      const creation = { subject: second, identity: { type: "bridge" }, description: "two", config, memberConfig: {}, urn: "" };
+      await createObject(lxd, await getServers(lxd), creation, undefined, () => undefined);
+      const found = await findObject(lxd, second);
+      assert.ok(found);
+      assert.deepEqual([found.value.status, found.value.managed, found.value.description], ["Created", true, ""]);
+      assert.equal(found.value.config?.["ipv4.address"], "10.9.9.1/24");
+      assert.deepEqual([...(found.value.locations ?? [])].sort(), [a, b].sort());
+      await refused(post("/1.0/networks", body), 500, /The network is already created/);
+    });
+
+    it("replaces its keys by a PUT that was based on what it is", async () => {
+      const lxd = await lab().lxd();
+      const found = await findObject(lxd, second);
+      assert.ok(found?.etag);
+      const config = { "ipv4.address": "10.9.8.1/24", "ipv6.address": "none", "user.a": "b" };
+      await lxd.change("PUT", "/1.0/networks/br2", { body: { description: "x", config }, etag: found.etag });
+      const changed = await findObject(lxd, second);
+      assert.deepEqual([changed?.value.config, changed?.value.description], [config, "x"]);
+      await refused(lxd.change("PUT", "/1.0/networks/br2", { body: { config }, etag: found.etag }), 412, /ETag doesn't match/);
+      await refused(lxd.change("PUT", "/1.0/networks/br2", { body: { config: { "nope.x": "1" } } }), 500, /Invalid option/);
+    });
+
+    it("is refused for a name or address that cannot be", async () => {
+      const [a] = names();
+      await refused(post("/1.0/networks", { name: "averyveryverylongname", type: "bridge" }, a), 400, /too long/);
+      await refused(post("/1.0/networks", { name: "a/b", type: "bridge" }, a), 400, /invalid characters/);
+    });
+
+    it("is deleted on all members, once", async () => {
+      const lxd = await lab().lxd();
+      await deleteObject(lxd, second);
+      assert.equal(await findObject(lxd, second), undefined);
+      await deleteObject(lxd, second);
+    });
+  });
+
+  describe("an interface of the host", () => {
+    it("is listed as a network that LXD does not manage", async () => {
+      const listed = z.array(z.looseObject({ name: z.string(), managed: z.boolean() }));
+      const networks = await (await lab().lxd()).get("/1.0/networks", listed, { recursion: 1 });
+      assert.deepEqual(
+        ["lo", lab().bridge].map((name) => networks.find((each) => each.name === name)?.managed),
+        [false, true],
+      );
+      const lo = await findObject(await lab().lxd(), network("default", "lo"));
+      assert.equal(lo?.value.managed, false);
+      assert.equal(await findObject(await lab().lxd(), network("default", "nope")), undefined);
+    });
+  });
+}

@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { SimulatedLab } from "../../lab/simulated";
+import type { HarnessHost } from "./lxd/harness";
+import { lxdContract } from "./lxd/lxd-contract";
+
+lxdContract("simulated hosts", async () => {
+  const lab = await SimulatedLab.start({
+    hosts: [
+      { name: "bcn2", lanAddress: "192.168.1.102" },
+      { name: "bcn1", lanAddress: "192.168.1.101" },
+    ],
+  });
+  const folder = mkdtempSync(join(tmpdir(), "contract-image-"));
+  const image = { metadataPath: join(folder, "metadata.tar.xz"), rootfsPath: join(folder, "rootfs.squashfs") };
+  writeFileSync(image.metadataPath, "metadata");
+  writeFileSync(image.rootfsPath, "root file system");
+  const host = (name: string): HarnessHost => {
+    const { connection, lanAddress } = lab.host(name);
+    return { name, address: `${lanAddress}:8443`, connection };
+  };
+  return {
+    primary: host("bcn2"),
+    secondary: host("bcn1"),
+    image,
+    powerOff: (name) => lab.host(name).powerOff(),
+    stop: async () => {
+      await lab.stop();
+      rmSync(folder, { recursive: true });
+      assert.deepEqual(lab.defects, []);
+      assert.deepEqual(
+        lab.hosts.map(({ unknownCommands }) => unknownCommands),
+        [[], []],
+      );
+      assert.deepEqual(
+        lab.unknownGuestCommands.filter(([program]) => program !== "no-such-program"),
+        [],
+      );
+    },
+  };
+});

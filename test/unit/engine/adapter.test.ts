@@ -1,0 +1,429 @@
+import assert from "node:assert/strict";
+import { mock } from "node:test";
+import fc from "fast-check";
+import * as z from "zod";
+import { dynamicProvider, printErrorsOnce } from "../../../provider/engine/adapter";
+import { inCluster } from "../../../provider/engine/bookkeeping";
+import type { Context, Lifecycle } from "../../../provider/engine/lifecycle";
+import { providerPointer } from "../../../provider/engine/pointer";
+import { IncompleteError, RefusedError } from "../../../provider/support/errors";
+
+const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
+const URN = "urn:pulumi:dev::shop::pulumi-nodejs:dynamic/lxd:LxdThing::web";
+
+const schema = z.strictObject({ ...inCluster, name: z.string(), colour: z.string().default("red"), note: z.string().optional() });
+type Inputs = z.output<typeof schema>;
+interface Outputs {
+  address?: string | undefined;
+}
+type Properties = Record<string, unknown>;
+
+/** A lifecycle that notes what it was asked, and does what the test wants. */
+function thing(over: Partial<Lifecycle<Inputs, Outputs>> = {}) {
+  const calls: string[] = [];
+  const lifecycle: Lifecycle<Inputs, Outputs> = {
+    kind: "LxdThing",
+    schemaVersion: 7,
+    schema,
+    immutable: ["name"],
+    timeouts: { create: 60, read: 60, update: 60, delete: 60 },
+    diff: (state, inputs) => (["name", "colour"] as const).filter((key) => state[key] !== inputs[key]),
+    create: async (_context, { name }) => ({ id: name, outputs: { address: "10.0.0.7" } }),
+    read: async (_context, _id, { address, cluster, name, colour, note, timeouts }) => ({
+      inputs: { cluster, name, colour, note, timeouts } as Inputs,
+      outputs: { address },
+    }),
+    update: async () => ({ address: "10.0.0.8" }),
+    delete: async () => undefined,
+    ...over,
+  };
+  for (const name of ["create", "read", "update", "delete"] as const) {
+    const work = lifecycle[name] as (...args: unknown[]) => Promise<unknown>;
+    Object.assign(lifecycle, {
+      [name]: (...args: unknown[]) => {
+        calls.push(name);
+        return work(...args);
+      },
+    });
+  }
+  const said: string[] = [];
+  const provider = dynamicProvider(lifecycle, {
+    progress: (urn, text) => said.push(`progress ${urn === URN ? "URN" : urn}: ${text}`),
+    warn: (urn, text) => said.push(`warning ${urn === URN ? "URN" : urn}: ${text}`),
+  });
+  return { provider, calls, said };
+}
+
+const host = (name: string, more: object = {}) => ({
+  host: name,
+  port: 22,
+  user: "root",
+  hostKeyPolicy: "known-hosts",
+  dialErrorLimit: 10,
+  perDialTimeout: 15,
+  ...more,
+});
+const cluster = { endpoints: [host("bcn2")] };
+const internal = { __provider: providerPointer("LxdThing"), __urn: URN };
+const inputs: Properties = { cluster, name: "web", colour: "red", ...internal };
+const state: Properties = { ...inputs, address: "10.0.0.7", schemaVersion: 7 };
+
+const failureOf = async (work: Promise<unknown>): Promise<Error & Properties> => {
+  const error = await work.then(
+    () => assert.fail("it did not fail"),
+    (thrown: unknown) => thrown,
+  );
+  assert.ok(error instanceof Error);
+  return error as Error & Properties;
+};
+
+describe("the adapter between lifecycles and the engine", () => {
+  afterEach(() => {
+    mock.timers.reset();
+  });
+
+  describe("check", () => {
+    it("fills in defaults and keeps what is between the class and the adapter", async () => {
+      const { provider } = thing();
+      const result = await provider.check({}, { cluster: { endpoints: [{ host: "bcn2" }] }, name: "web", ...internal });
+      assert.deepEqual(result, { inputs: { ...inputs }, failures: [] });
+    });
+
+    it("tells what is wrong as one sentence that begins with the property", async () => {
+      const { provider } = thing();
+      const { failures } = await provider.check({}, { cluster, colour: 3, ...internal });
+      assert.deepEqual(failures, [
+        { property: "", reason: "name is required" },
+        { property: "", reason: "colour must be a string" },
+      ]);
+    });
+
+    it("asks for rules over several inputs only when all of them are known and valid", async () => {
+      const together: Properties[] = [];
+      const { provider } = thing({
+        checkTogether: (given) => {
+          together.push(given);
+          return [{ property: "note", reason: "contradicts name" }];
+        },
+      });
+      await provider.check({}, { ...inputs, name: UNKNOWN });
+      await provider.check({}, { ...inputs, name: 3 });
+      assert.deepEqual(together, []);
+      const { failures } = await provider.check({}, inputs);
+      assert.deepEqual(failures, [{ property: "", reason: "note contradicts name" }]);
+      assert.equal("__urn" in (together[0] ?? {}), false);
+    });
+
+    it("does not touch an unknown value, wherever it stands", async () => {
+      const { provider } = thing();
+      const unknown = { cluster: { endpoints: [{ host: UNKNOWN }] }, name: UNKNOWN, ...internal };
+      const { inputs: checked, failures } = await provider.check({}, unknown);
+      assert.deepEqual(failures, []);
+      assert.deepEqual(checked, { ...unknown, colour: "red" });
+    });
+  });
+
+  describe("diff", () => {
+    const diff = (olds: Properties, news: Properties, over: Partial<Lifecycle<Inputs, Outputs>> = {}) =>
+      thing(over).provider.diff("web", olds, news);
+
+    it("finds nothing when nothing differs, whatever the order of members", async () => {
+      const shuffled = { ...Object.fromEntries(Object.entries(inputs).reverse()) };
+      assert.deepEqual(await diff(state, shuffled), { changes: false, replaces: [], deleteBeforeReplace: false });
+    });
+
+    it("finds a change, and replaces only for an immutable input, deleting first because the name is taken", async () => {
+      assert.deepEqual(await diff(state, { ...inputs, colour: "blue" }), {
+        changes: true,
+        replaces: [],
+        deleteBeforeReplace: false,
+      });
+      assert.deepEqual(await diff(state, { ...inputs, name: "db" }), {
+        changes: true,
+        replaces: ["name"],
+        deleteBeforeReplace: true,
+      });
+    });
+
+    it("takes an unknown input for one that may change, and judges the rest as if it did not", async () => {
+      const seen: unknown[] = [];
+      const result = await diff(
+        state,
+        { ...inputs, colour: UNKNOWN },
+        {
+          diff: (old, wanted) => {
+            seen.push(old.colour, wanted.colour);
+            return [];
+          },
+        },
+      );
+      assert.deepEqual(result, { changes: true, replaces: [], deleteBeforeReplace: false });
+      assert.deepEqual(seen, ["red", "red"]);
+      assert.equal((await diff(state, { ...inputs, cluster: { endpoints: [host(UNKNOWN)] } })).changes, true);
+      assert.deepEqual((await diff(state, { ...inputs, name: UNKNOWN })).replaces, ["name"]);
+    });
+
+    it("finds a change when the object is unfinished, though nothing else differs", async () => {
+      assert.equal((await diff({ ...state, unfinished: "no address" }, inputs)).changes, true);
+    });
+
+    it("finds no change when the cluster has grown or its endpoints changed places", async () => {
+      assert.equal((await diff(state, { ...inputs, cluster: { endpoints: [host("bcn2"), host("bcn1")] } })).changes, false);
+      assert.equal((await diff(state, { ...inputs, cluster: { endpoints: [host("bcn1"), host("bcn2")] } })).changes, false);
+    });
+
+    it("finds a change when the cluster has lost an endpoint, or one is reached otherwise", async () => {
+      const two = { ...state, cluster: { endpoints: [host("bcn2"), host("bcn1")] } };
+      assert.equal((await diff(two, inputs)).changes, true);
+      assert.equal((await diff(state, { ...inputs, cluster: { endpoints: [host("bcn2", { port: 2222 })] } })).changes, true);
+      assert.equal((await diff(state, { ...inputs, timeouts: { create: 5 } })).changes, true);
+      assert.deepEqual((await diff(two, inputs)).replaces, []);
+    });
+
+    it("does not look at the pointer or the URN", async () => {
+      assert.equal((await diff(state, { ...inputs, __provider: "another", __urn: "another" })).changes, false);
+    });
+
+    it("sends warnings of what is to come, and none when nothing is to come", async () => {
+      const { provider, said } = thing({ forewarn: ({ name }) => [`${name} will restart`] });
+      await provider.diff("web", state, inputs);
+      assert.deepEqual(said, []);
+      await provider.diff("web", state, { ...inputs, colour: "blue" });
+      assert.deepEqual(said, ["warning URN: web will restart"]);
+    });
+
+    it("asks nobody: it needs no connection", async () => {
+      const { provider, calls } = thing();
+      await provider.diff("web", state, { ...inputs, colour: "blue" });
+      assert.deepEqual(calls, []);
+    });
+  });
+
+  describe("create", () => {
+    it("hands the lifecycle its data alone, and keeps inputs, outputs, version and pointer", async () => {
+      let seen: Properties = {};
+      const { provider } = thing({
+        create: async (_context, given) => {
+          seen = given;
+          return { id: "web", outputs: { address: undefined } };
+        },
+      });
+      const { id, outs } = await provider.create(inputs);
+      assert.equal(id, "web");
+      assert.deepEqual(Object.keys(seen).sort(), ["cluster", "colour", "name"]);
+      assert.deepEqual(outs, { ...inputs, schemaVersion: 7 });
+    });
+
+    it("never lets an undefined reach the engine, at any depth", async () => {
+      const messy = fc.object({ values: [fc.string(), fc.constant(undefined), fc.integer()], maxDepth: 3 });
+      const clean = (value: unknown): boolean =>
+        value === null ||
+        typeof value !== "object" ||
+        Object.values(value).every((member) => (member !== undefined || Array.isArray(value)) && clean(member));
+      await fc.assert(
+        fc.asyncProperty(messy, async (outputs) => {
+          const { provider } = thing({ create: async () => ({ id: "web", outputs: { ...outputs } as Outputs }) });
+          assert.ok(clean((await provider.create({ ...inputs, note: undefined })).outs));
+        }),
+      );
+    });
+
+    it("keeps what exists but is unfinished: with its id, its outputs, the pointer, and the reason in state", async () => {
+      const { provider } = thing({
+        create: async () => {
+          throw new IncompleteError("web", { address: "10.0.0.7", nothing: undefined }, "web has no address on eth0");
+        },
+      });
+      const error = await failureOf(provider.create(inputs));
+      assert.equal(error.message, "web has no address on eth0");
+      assert.equal(error["id"], "web");
+      assert.deepEqual(error["reasons"], ["web has no address on eth0"]);
+      assert.deepEqual(error["properties"], { ...state, unfinished: "web has no address on eth0" });
+    });
+
+    it("keeps nothing when nothing exists", async () => {
+      const { provider } = thing({
+        create: async () => {
+          throw new RefusedError("the name is taken");
+        },
+      });
+      const error = await failureOf(provider.create(inputs));
+      assert.deepEqual([error.message, "id" in error, "properties" in error], ["the name is taken", false, false]);
+    });
+  });
+
+  describe("read", () => {
+    it("answers what is there, as state and as inputs, both with the pointer", async () => {
+      const { provider } = thing();
+      assert.deepEqual(await provider.read("web", state), { id: "web", props: state, inputs });
+    });
+
+    it("answers an empty id for what is gone", async () => {
+      const { provider } = thing({ read: async () => undefined });
+      assert.deepEqual(await provider.read("web", state), { id: "", props: {} });
+    });
+
+    it("carries on what is unfinished, since a refresh clears the engine's own mark of it", async () => {
+      const { provider } = thing();
+      const { props, inputs: live } = await provider.read("web", { ...state, unfinished: "no address" });
+      assert.equal(props["unfinished"], "no address");
+      assert.equal("unfinished" in (live ?? {}), false);
+    });
+
+    it("fails when the host cannot be reached, rather than saying that the object is gone", async () => {
+      const { provider } = thing({
+        read: async () => {
+          throw new RefusedError("root@bcn2 cannot be reached");
+        },
+      });
+      assert.equal((await failureOf(provider.read("web", state))).message, "root@bcn2 cannot be reached");
+    });
+  });
+
+  describe("update", () => {
+    it("finishes what is unfinished, and then no longer says so", async () => {
+      const { provider, calls } = thing();
+      const { outs } = await provider.update("web", { ...state, unfinished: "no address" }, inputs);
+      assert.deepEqual(calls, ["update"]);
+      assert.deepEqual(outs, { ...state, address: "10.0.0.8" });
+      assert.equal((await provider.diff("web", outs as Properties, inputs)).changes, false);
+    });
+
+    it("keeps the reason when it is unfinished again", async () => {
+      const { provider } = thing({
+        update: async () => {
+          throw new IncompleteError("web", {}, "still no address");
+        },
+      });
+      const error = await failureOf(provider.update("web", { ...state, unfinished: "no address" }, inputs));
+      assert.equal(error["id"], "web");
+      assert.deepEqual(error["properties"], { ...inputs, schemaVersion: 7, unfinished: "still no address" });
+    });
+
+    it("does not touch the object when only the way to it has changed", async () => {
+      const { provider, calls } = thing();
+      const moved = { ...inputs, cluster: { endpoints: [host("bcn1")] }, timeouts: { create: 5 } };
+      const { outs } = await provider.update("web", state, moved);
+      assert.deepEqual(calls, []);
+      assert.deepEqual(outs, { ...state, ...moved });
+    });
+
+    it("forgets an input that is no longer given, so that the next diff is empty", async () => {
+      const { provider, calls } = thing();
+      const { outs } = await provider.update("web", { ...state, timeouts: { create: 5 } }, inputs);
+      assert.deepEqual(calls, []);
+      assert.deepEqual(outs, state);
+      assert.equal((await provider.diff("web", outs as Properties, inputs)).changes, false);
+    });
+
+    it("comes to rest after any change: a second diff is empty", async () => {
+      const { provider } = thing();
+      const some = fc.record({
+        cluster: fc.constantFrom(cluster, { endpoints: [host("bcn1")] }, { endpoints: [host("bcn2"), host("bcn1")] }),
+        name: fc.constant("web"),
+        colour: fc.constantFrom("red", "blue"),
+        note: fc.constantFrom(undefined, "a", "b"),
+        timeouts: fc.constantFrom(undefined, { create: 1 }, { read: 2 }),
+      });
+      await fc.assert(
+        fc.asyncProperty(some, some, async (before, after) => {
+          const first = (await provider.create({ ...before, ...internal })).outs as Properties;
+          const { outs } = await provider.update("web", first, { ...after, ...internal });
+          assert.equal((await provider.diff("web", outs as Properties, { ...after, ...internal })).changes, false);
+        }),
+      );
+    });
+  });
+
+  describe("every call", () => {
+    it("speaks of its own resource, without secrets", async () => {
+      const secret = "correct-horse-battery";
+      const { provider, said } = thing({
+        create: async (context) => {
+          context.progress(`logging in with ${secret}`);
+          context.warn(`${secret} is weak`);
+          throw new RefusedError(`the host did not accept ${secret}`);
+        },
+      });
+      const error = await failureOf(provider.create({ ...inputs, cluster: { endpoints: [host("bcn2", { password: secret })] } }));
+      assert.deepEqual(said, ["progress URN: logging in with [secret]", "warning URN: [secret] is weak"]);
+      assert.equal(error.message, "the host did not accept [secret]");
+      assert.doesNotMatch(`${error.stack ?? ""}${String(error)}`, /correct-horse/);
+    });
+
+    it("takes secrets out of the reason that is kept in state", async () => {
+      const { provider } = thing({
+        create: async () => {
+          throw new IncompleteError("web", {}, "the host did not accept correct-horse-battery");
+        },
+      });
+      const error = await failureOf(
+        provider.create({ ...inputs, cluster: { endpoints: [host("bcn2", { password: "correct-horse-battery" })] } }),
+      );
+      assert.equal((error["properties"] as Properties)["unfinished"], "the host did not accept [secret]");
+      assert.deepEqual(error["reasons"], ["the host did not accept [secret]"]);
+    });
+
+    it("has the lifecycle's own time, or what the resource gives it", async () => {
+      const seen: number[] = [];
+      const note = (context: Context): void => {
+        seen.push(context.deadline.seconds);
+      };
+      const { provider } = thing({
+        create: async (context) => {
+          note(context);
+          return { id: "web", outputs: {} };
+        },
+        delete: async (context) => note(context),
+      });
+      await provider.create(inputs);
+      await provider.create({ ...inputs, timeouts: { create: 5 } });
+      await provider.delete("web", { ...state, timeouts: { create: 5 } });
+      assert.deepEqual(seen, [60, 5, 60]);
+    });
+
+    it("ends soon after its time also when the lifecycle never answers, and says what it was at", async () => {
+      mock.timers.enable({ apis: ["setTimeout"] });
+      const { provider } = thing({
+        create: (context) => {
+          context.progress("waiting for web1 to have an address");
+          return new Promise(() => undefined);
+        },
+      });
+      const failure = failureOf(provider.create({ ...inputs, timeouts: { create: 5 } }));
+      mock.timers.tick(10_001);
+      assert.equal(
+        (await failure).message,
+        "LxdThing create did not finish within 5 s; at the end: waiting for web1 to have an address",
+      );
+    });
+
+    it("leaves the lifecycle the last word when its own wait ends by the deadline", async () => {
+      const { provider } = thing({
+        create: (context) =>
+          context.deadline.race(new Promise<never>(() => undefined), "waiting for an address").catch((error: Error) => {
+            throw new IncompleteError("web", {}, error.message);
+          }),
+      });
+      const error = await failureOf(provider.create({ ...inputs, timeouts: { create: 0.01 } }));
+      assert.equal(error["id"], "web");
+      assert.equal(error.message, "LxdThing create did not finish within 0.01 s; at the end: waiting for an address");
+    });
+
+    it("is printed once: the engine shows the message, and the SDK nothing", async () => {
+      const { provider } = thing({
+        delete: async () => {
+          throw new RefusedError("not empty");
+        },
+      });
+      const error = await failureOf(provider.delete("web", state));
+      const printed: unknown[][] = [];
+      const target = { error: (...data: unknown[]) => void printed.push(data) };
+      printErrorsOnce(target);
+      target.error(`${error}: ${error.stack}`); // what the SDK does with it
+      target.error("something else");
+      assert.deepEqual(printed, [["something else"]]);
+      assert.equal(error.message, "not empty");
+    });
+  });
+});

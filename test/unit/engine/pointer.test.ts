@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import { provider } from "../../../provider/entry";
+import * as library from "../../../provider/index";
+
+/**
+ * What the state of every user's stack holds for each kind. A change here is felt by all of them: it must be a decision
+ * (docs/adr/0001), never a side effect.
+ */
+const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>> = Object.fromEntries(
+  ["LxdNode", "LxdClusterMember", "LxdStoragePool", "LxdNetwork", "LxdProfile", "LxdImage", "LxdVm", "VmUser"].map((kind) => [
+    kind,
+    [
+      `pulumi-nodejs:dynamic/lxd:${kind}`,
+      `exports.handler = () => require("node:module").createRequire(process.cwd() + "/")("pulumi-lxd-cluster/provider").provider("${kind}");\n`,
+    ],
+  ]),
+);
+
+type ResourceClass = new (name: string, args: object) => pulumi.CustomResource;
+
+const classes = Object.entries(library).flatMap(([kind, exported]): [string, ResourceClass][] =>
+  typeof exported === "function" && exported.prototype instanceof library.LxdResource
+    ? [[kind, exported as unknown as ResourceClass]]
+    : [],
+);
+
+describe("what is written into state for each kind", () => {
+  const registered = new Map<string, { type: string; pointer: unknown }>();
+
+  before(async () => {
+    await pulumi.runtime.setMocks({
+      newResource: ({ name, type, inputs }) => {
+        registered.set(name, { type, pointer: inputs.__provider });
+        return { id: name, state: inputs };
+      },
+      call: () => ({}),
+    });
+    for (const [kind, Kind] of classes) {
+      const resource = new Kind(kind, {});
+      await new Promise((resolve) => resource.urn.apply(resolve));
+    }
+  });
+
+  it("covers every class that the package exports, and every kind that its provider knows", () => {
+    assert.deepEqual(classes.map(([kind]) => kind).sort(), Object.keys(GOLDEN).sort());
+    const entry = readFileSync(join(__dirname, "../../../provider/entry.ts"), "utf8");
+    const kinds = [...entry.matchAll(/^ {2}(\w+): \(\) => provide\(/gm)].map(([, kind = ""]) => kind);
+    assert.deepEqual(kinds.sort(), Object.keys(GOLDEN).sort());
+  });
+
+  for (const [kind, [type, pointer]] of Object.entries(GOLDEN)) {
+    it(`is exactly the known type and pointer for ${kind}`, () => {
+      assert.deepEqual(registered.get(kind), { type, pointer });
+    });
+
+    it(`leads to a whole provider of ${kind}`, () => {
+      const made = provider(kind);
+      for (const call of ["check", "diff", "create", "read", "update", "delete"] as const) {
+        assert.equal(typeof made[call], "function");
+      }
+    });
+  }
+
+  it("is refused for a kind that this version does not have, with the cure", () => {
+    assert.throws(
+      () => provider("LxdCluster2"),
+      /^Error: pulumi-lxd-cluster has no resource kind "LxdCluster2". Was state written by a newer version\? Update the package$/,
+    );
+  });
+});

@@ -1,0 +1,279 @@
+import assert from "node:assert/strict";
+import { Readable } from "node:stream";
+import fc from "fast-check";
+import * as z from "zod";
+import { api, type LxdClient, type Operation } from "../../../provider/lxd/client";
+import { ApiServer, begun, done, failed, operation } from "./api-server";
+
+const anything = z.unknown();
+const succeeded = done(operation({ status: "Success", status_code: 200 }));
+const failure = (err: string, more: object = {}): object =>
+  done(operation({ status: "Failure", status_code: 400, err, ...more }));
+
+describe("api paths", () => {
+  it("make one segment of every value, whatever its letters", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "grapheme", minLength: 1 }), fc.string({ unit: "grapheme" }), (a, b) => {
+        const segments = api`/1.0/instances/${a}/snapshots/${b}`.split("/");
+        assert.equal(segments.length, 6);
+        assert.deepEqual(
+          [segments[3], segments[5]].map((segment) => decodeURIComponent(segment ?? "")),
+          [a, b],
+        );
+      }),
+    );
+  });
+
+  it("keep what would begin a query, a fragment or another path", () => {
+    assert.equal(api`/1.0/profiles/${"a/../b?project=x#y%2f"}`, "/1.0/profiles/a%2F..%2Fb%3Fproject%3Dx%23y%252f");
+    assert.equal(api`/1.0`, "/1.0");
+  });
+});
+
+describe("LxdClient", () => {
+  let server: ApiServer;
+  let lxd: LxdClient;
+
+  beforeEach(async () => {
+    server = await ApiServer.start();
+    lxd = server.client();
+  });
+
+  afterEach(() => server.stop());
+
+  describe("reading", () => {
+    it("answers the metadata, with the query and the ETag", async () => {
+      server.next(done({ name: "web" }));
+      const found = await lxd.getWithEtag(api`/1.0/profiles/${"web"}`, z.object({ name: z.string() }), {
+        project: "a b",
+        recursion: 1,
+        target: undefined,
+      });
+      assert.deepEqual(found, { value: { name: "web" }, etag: '"tag1"' });
+      assert.deepEqual(server.lines, ["GET /1.0/profiles/web?project=a+b&recursion=1"]);
+    });
+
+    it("takes 404 for absent in find, and for an error in get", async () => {
+      server.next(failed(404, "Profile not found"), failed(404, "Profile not found"));
+      assert.equal(await lxd.find("/1.0/profiles/web", anything), undefined);
+      await assert.rejects(
+        lxd.get("/1.0/profiles/web", anything),
+        /^ApiError: LXD on root@bcn2 answered GET \/1\.0\/profiles\/web with 404: Profile not found$/,
+      );
+    });
+
+    it("does not take another error for absent", async () => {
+      server.next(failed(403, "not authorized"));
+      await assert.rejects(lxd.find("/1.0/profiles/web", anything), /with 403: not authorized$/);
+    });
+
+    it("tells success by the type of the answer, not by the HTTP status", async () => {
+      server.next((response) => response.writeHead(200).end(JSON.stringify(failed(400, "no"))));
+      await assert.rejects(lxd.get("/1.0", anything), /with 400: no$/);
+    });
+
+    it("says so when the answer is not LXD's", async () => {
+      server.next((response) => response.writeHead(200).end("<html>"), done({ name: 3 }));
+      await assert.rejects(
+        lxd.get("/1.0", anything),
+        /^ResponseShapeError: The answer of root@bcn2 to GET \/1\.0 is not what LXD's API describes:/,
+      );
+      await assert.rejects(lxd.get("/1.0", z.object({ name: z.string() })), /name/);
+    });
+
+    it("asks again while the daemon is starting or its database is locked", async () => {
+      server.next(
+        failed(503, "LXD is starting"),
+        failed(500, "database is locked"),
+        failed(500, "no available dqlite leader server found"),
+        done(1),
+      );
+      assert.equal(await lxd.get("/1.0", z.number()), 1);
+      assert.equal(server.lines.length, 4);
+    });
+
+    it("says what LXD last answered when that does not end", async () => {
+      server.next(...Array.from({ length: 9 }, () => failed(503, "LXD is starting")));
+      await assert.rejects(
+        server.client(0.1).get("/1.0", anything),
+        /^TimeoutError: the test did not finish within 0\.1 s; at the end: .*503: LXD is starting$/,
+      );
+    });
+
+    it("gives up a request that is never answered, naming request and host", async () => {
+      server.next(() => undefined);
+      await assert.rejects(
+        server.client(0.05).get("/1.0", anything),
+        /at the end: waiting for the answer to GET \/1\.0 on root@bcn2$/,
+      );
+    });
+
+    it("names the host when the connection breaks in the middle of an answer", async () => {
+      server.next((response) => {
+        response.writeHead(200, { "content-length": 100 });
+        response.write("{", () => response.destroy());
+      });
+      await assert.rejects(
+        lxd.get("/1.0", anything),
+        /^TransportError: The connection to LXD on root@bcn2 broke during GET \/1\.0: /,
+      );
+    });
+
+    it("reads again, once, when a kept connection turns out to be closed; a change is not sent again", async () => {
+      const drop = (response: { destroy(): void }): void => response.destroy();
+      server.next(done(1), drop, done(2), drop);
+      assert.equal(await lxd.get("/1.0", anything), 1);
+      assert.equal(await lxd.get("/1.0", anything), 2);
+      await assert.rejects(
+        lxd.change("POST", "/1.0/profiles", { body: {} }),
+        /^StaleSocketError|TransportError: .* broke during POST/,
+      );
+      assert.deepEqual(server.lines, ["GET /1.0", "GET /1.0", "GET /1.0", "POST /1.0/profiles"]);
+    });
+
+    it("hands on a body that is not JSON as it is, and an error as an error", async () => {
+      server.next((response) => response.writeHead(200, { "x-lxd-type": "file" }).end("text"), failed(404, "no such file"));
+      const { body, headers } = await lxd.getRaw("/1.0/instances/c1/files", { path: "/etc/hosts" });
+      assert.deepEqual([body.toString(), headers["x-lxd-type"]], ["text", "file"]);
+      await assert.rejects(lxd.getRaw("/1.0/instances/c1/files", { path: "/x" }), /with 404: no such file$/);
+    });
+  });
+
+  describe("shared reading", () => {
+    it("asks once for all who ask at the same time or later, on every client of the endpoint", async () => {
+      const endpoint = server.endpoint();
+      server.next(done([1]));
+      const answers = await Promise.all(
+        Array.from({ length: 20 }, () => server.client(5, endpoint).getShared("/1.0/profiles", anything, { recursion: 1 })),
+      );
+      assert.deepEqual(
+        answers,
+        Array.from({ length: 20 }, () => [1]),
+      );
+      await server.client(5, endpoint).getShared("/1.0/profiles", anything, { recursion: 1 });
+      assert.equal(server.lines.length, 1);
+    });
+
+    it("asks anew for another query, after a change, and after a failure", async () => {
+      server.next(done(1), done(2), done(null), done(3), failed(400, "no"), done(4));
+      assert.equal(await lxd.getShared("/1.0/profiles", anything), 1);
+      assert.equal(await lxd.getShared("/1.0/profiles", anything, { project: "p" }), 2);
+      await lxd.change("PUT", "/1.0/profiles/web", { body: {} });
+      assert.equal(await lxd.getShared("/1.0/profiles", anything), 3);
+      await lxd.change("PUT", "/1.0/profiles/web", { body: {} }).catch(() => undefined);
+      assert.equal(await lxd.getShared("/1.0/profiles", anything), 4);
+    });
+
+    it("does not keep a failure for the next who asks", async () => {
+      server.next(failed(400, "no"), done(1));
+      await assert.rejects(lxd.getShared("/1.0/profiles", anything), /no/);
+      assert.equal(await lxd.getShared("/1.0/profiles", anything), 1);
+    });
+  });
+
+  describe("changing", () => {
+    it("sends JSON, and the ETag that guards the object", async () => {
+      server.next(done(null));
+      await lxd.change("PUT", "/1.0/profiles/web", { body: { description: "ä" }, etag: '"abc"', query: { project: "p" } });
+      const [{ body, headers } = assert.fail()] = server.received;
+      assert.equal(body, '{"description":"ä"}');
+      assert.deepEqual(
+        [headers["if-match"], headers["content-type"], headers["content-length"]],
+        ['"abc"', "application/json", "20"],
+      );
+    });
+
+    it("waits for the operation, as many rounds as it takes", async () => {
+      const running = done(operation());
+      server.next(begun(), running, running, succeeded);
+      assert.equal((await lxd.change("POST", "/1.0/instances", { body: {} }))?.status, "Success");
+      const wait = "GET /1.0/operations/b1946ac9/wait?timeout=5";
+      assert.deepEqual(server.lines, ["POST /1.0/instances", wait, wait, wait]);
+    });
+
+    it("does not wait when LXD did it at once", async () => {
+      server.next(done(null));
+      assert.equal(await lxd.change("POST", "/1.0/profiles", { body: {} }), undefined);
+    });
+
+    it("fails with LXD's words when the operation fails, in each of the ways in which LXD's versions say so", async () => {
+      const expected = /^OperationError: LXD on root@bcn2: "Creating instance" failed: No space left$/;
+      server.next(begun(), failure("No space left"));
+      await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), expected);
+      server.next(begun(), failed(400, "No space left"), failure("No space left"));
+      await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), expected);
+      server.next(begun(), failed(400, "No space left"), failed(404, "Operation not found"));
+      await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), expected);
+    });
+
+    it("goes on waiting when only this round of waiting timed out", async () => {
+      server.next(begun(), failed(408, "Timed out waiting for operation"), done(operation()), succeeded);
+      assert.equal((await lxd.change("POST", "/1.0/instances", { body: {} }))?.status, "Success");
+    });
+
+    it("leaves it to the caller when LXD no longer knows the operation", async () => {
+      server.next(begun(), failed(404, "Operation not found"));
+      await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), { code: "api", status: 404 });
+    });
+
+    it("says what the operation was at when the time is over", async () => {
+      server.next(begun(), (response) => setTimeout(() => response.end(JSON.stringify(done(operation()))), 60));
+      await assert.rejects(
+        server.client(0.05).change("POST", "/1.0/instances", { body: {} }),
+        /^TimeoutError: the test did not finish within 0\.05 s; at the end: LXD on root@bcn2 was still at "Creating instance"$/,
+      );
+    });
+
+    it("reports every round, and forgets shared answers in the end", async () => {
+      const seen: string[] = [];
+      server.next(done(1), done(operation({ metadata: { progress: "50%" } })), succeeded, done(2));
+      await lxd.getShared("/1.0/instances", anything);
+      const started = { id: "b1946ac9", description: "Creating instance", status_code: 103 } as Operation;
+      await lxd.finish(started, ({ status }) => seen.push(status));
+      assert.deepEqual(seen, ["Running", "Success"]);
+      assert.equal(await lxd.getShared("/1.0/instances", anything), 2);
+    });
+
+    it("keeps at most four waits open, so that other requests are not held up", async () => {
+      let open = 0;
+      let most = 0;
+      const held: (() => void)[] = [];
+      const hold = (response: { end(text: string): void }): void => {
+        open++;
+        most = Math.max(most, open);
+        held.push(() => {
+          open--;
+          response.end(JSON.stringify(succeeded));
+        });
+        if (held.length === 4) {
+          for (const release of held.splice(0)) {
+            release();
+          }
+        }
+      };
+      server.next(...Array.from({ length: 12 }, () => hold));
+      const started = { id: "x", description: "", status_code: 103 } as Operation;
+      await Promise.all(Array.from({ length: 12 }, () => lxd.finish(started)));
+      assert.equal(most, 4);
+    });
+
+    it("takes an object that is gone for removed, and nothing else", async () => {
+      server.next(failed(404, "Profile not found"), failed(400, "Profile is in use"));
+      await lxd.remove("/1.0/profiles/web", { project: "p" });
+      await assert.rejects(lxd.remove("/1.0/profiles/web"), /Profile is in use/);
+      assert.equal(server.lines[0], "DELETE /1.0/profiles/web?project=p");
+    });
+
+    it("sends a stream, anew when LXD is not ready for it", async () => {
+      server.next(failed(503, "LXD is starting"), begun(), succeeded);
+      const sent = { method: "POST", path: "/1.0/images", body: () => Readable.from(["ab", "cd"]) };
+      const started = await lxd.beginRaw(sent);
+      assert.ok(started !== undefined);
+      await lxd.finish(started);
+      assert.deepEqual(
+        server.received.slice(0, 2).map(({ body }) => body),
+        ["abcd", "abcd"],
+      );
+    });
+  });
+});

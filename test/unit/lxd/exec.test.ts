@@ -1,0 +1,208 @@
+import assert from "node:assert/strict";
+import type { ServerResponse } from "node:http";
+import type { LxdClient } from "../../../provider/lxd/client";
+import { isAgentMissing, isNotRunning, runInInstance } from "../../../provider/lxd/exec";
+import { createInstanceFile, readInstanceFile, removeInstanceFile, replaceInstanceFile } from "../../../provider/lxd/files";
+import { ApiError, OperationError } from "../../../provider/support/errors";
+import { ApiServer, begun, done, failed, operation } from "./api-server";
+
+const OUTPUT = { "1": "/1.0/instances/c1/logs/exec_1.stdout", "2": "/1.0/instances/c1/logs/exec_1.stderr" };
+const ended = (code: number): object =>
+  operation({ status: "Success", status_code: 200, metadata: { return: code, output: OUTPUT } });
+const broken = (err: string, metadata: object | null): object =>
+  operation({ status: "Failure", status_code: 400, err, metadata });
+const raw =
+  (body: string, headers: Record<string, string> = {}) =>
+  (response: ServerResponse): void =>
+    void response.writeHead(200, { "content-type": "application/octet-stream", ...headers }).end(body);
+const REMOVED = [`DELETE ${OUTPUT["1"]}?project=p`, `DELETE ${OUTPUT["2"]}?project=p`];
+
+describe("runInInstance", () => {
+  let server: ApiServer;
+  let lxd: LxdClient;
+  const request = { project: "p", instance: "c1", argv: ["id", "-u"] };
+
+  beforeEach(async () => {
+    server = await ApiServer.start();
+    lxd = server.client();
+  });
+  afterEach(() => server.stop());
+
+  it("answers what the command wrote, and removes it from the host", async () => {
+    server.next(begun(), done(ended(0)), raw("0\n"), raw("warned"), done({}), done({}));
+    assert.deepEqual(await runInInstance(lxd, request), { exitCode: 0, stdout: "0\n", stderr: "warned" });
+    assert.deepEqual(server.lines, [
+      "POST /1.0/instances/c1/exec?project=p",
+      "GET /1.0/operations/b1946ac9/wait?timeout=5",
+      `GET ${OUTPUT["1"]}?project=p`,
+      `GET ${OUTPUT["2"]}?project=p`,
+      ...REMOVED,
+    ]);
+    assert.deepEqual(JSON.parse(server.received[0]?.body ?? ""), {
+      command: ["id", "-u"],
+      environment: {},
+      interactive: false,
+      "wait-for-websocket": false,
+      "record-output": true,
+    });
+  });
+
+  it("runs as another user, in a directory that every user may enter", async () => {
+    server.next(begun(), done(ended(0)), raw(""), raw(""), done({}), done({}));
+    await runInInstance(lxd, { ...request, as: { uid: 1000, gid: 100 } });
+    const { user, group, cwd } = JSON.parse(server.received[0]?.body ?? "") as Record<string, unknown>;
+    assert.deepEqual([user, group, cwd], [1000, 100, "/"]);
+  });
+
+  it("throws what the command said last when it fails, without its arguments, and leaves no output behind", async () => {
+    server.next(begun(), done(ended(3)), raw("out"), raw("it is so\n"), done({}), done({}));
+    await assert.rejects(runInInstance(lxd, request), {
+      name: "CommandError",
+      exitCode: 3,
+      message: 'id on instance "c1" (LXD on root@bcn2) failed with exit code 3: it is so',
+    });
+    assert.deepEqual(server.lines.slice(-2), REMOVED);
+  });
+
+  it("answers the exit code when failure is allowed", async () => {
+    server.next(begun(), done(ended(3)), raw(""), raw("no"), done({}), done({}));
+    assert.equal((await runInInstance(lxd, { ...request, allowFailure: true })).exitCode, 3);
+  });
+
+  it("does not lose a result because its record cannot be removed", async () => {
+    server.next(begun(), done(ended(0)), raw("0"), raw(""), failed(500, "no"), failed(404, "gone"));
+    assert.equal((await runInInstance(lxd, request)).stdout, "0");
+  });
+
+  it("removes the record also when it cannot be read", async () => {
+    server.next(begun(), done(ended(0)), failed(500, "disk broken"), done({}), done({}));
+    await assert.rejects(runInInstance(lxd, request), /disk broken/);
+    assert.deepEqual(server.lines.slice(-2), REMOVED);
+  });
+
+  for (const [reply, exitCode] of [
+    ["Command not found", 127],
+    ["Command not executable", 126],
+  ] as const) {
+    it(`takes LXD's "${reply}" for exit code ${exitCode}, from each version's way to say it`, async () => {
+      const allowed = { ...request, allowFailure: true };
+      server.next(begun(), done(broken(reply, { return: exitCode, output: OUTPUT })), raw(""), raw(""), done({}), done({}));
+      assert.equal((await runInInstance(lxd, allowed)).exitCode, exitCode);
+      server.next(begun(), failed(400, reply), done(broken(reply, null)));
+      assert.equal((await runInInstance(lxd, allowed)).exitCode, exitCode);
+      server.next(begun(), failed(400, reply), failed(404, "Operation not found"));
+      assert.equal((await runInInstance(lxd, allowed)).exitCode, exitCode);
+    });
+  }
+
+  it("says that it does not know the end when LXD has forgotten the operation", async () => {
+    server.next(begun({ description: "Executing command" }), failed(404, "Operation not found"));
+    await assert.rejects(runInInstance(lxd, request), {
+      name: "OperationError",
+      message: /how the command ended is not known/,
+    });
+  });
+
+  it("tells an instance that does not run and a missing agent from other failures", async () => {
+    server.next(failed(400, "Instance is not running"));
+    await assert.rejects(runInInstance(lxd, request), (error) => isNotRunning(error) && !isAgentMissing(error));
+    server.next(begun(), done(broken("LXD VM agent isn't currently running", null)));
+    await assert.rejects(runInInstance(lxd, request), (error) => isAgentMissing(error) && !isNotRunning(error));
+  });
+});
+
+describe("isAgentMissing", () => {
+  for (const [reply, expected] of [
+    ["LXD VM agent isn't currently running", true],
+    ["LXD VM agent is not currently running", true],
+    ["VM agent isn't currently running", true],
+    ["Failed to connect to lxd-agent", true],
+    ["Failed connecting to lxd-agent", true],
+    ["Instance is not running", false],
+    ["disk quota exceeded", false],
+  ] as const) {
+    it(`is ${expected} of "${reply}"`, () => {
+      assert.equal(isAgentMissing(new ApiError("h", "GET", "/", 500, reply)), expected);
+      assert.equal(isAgentMissing(new OperationError("h", "Executing command", reply)), expected);
+      assert.equal(isAgentMissing(new Error(reply)), false);
+    });
+  }
+});
+
+describe("files of an instance", () => {
+  let server: ApiServer;
+  let lxd: LxdClient;
+  const at = { project: "p", instance: "c1", path: "/etc/a b" };
+  const url = "/1.0/instances/c1/files?project=p&path=%2Fetc%2Fa+b";
+
+  beforeEach(async () => {
+    server = await ApiServer.start();
+    lxd = server.client();
+  });
+  afterEach(() => server.stop());
+
+  for (const product of ["lxd", "incus"]) {
+    it(`are read with owner and mode as ${product} tells them`, async () => {
+      const headers = {
+        [`x-${product}-uid`]: "5",
+        [`x-${product}-gid`]: "6",
+        [`x-${product}-mode`]: "0640",
+        [`x-${product}-type`]: "file",
+      };
+      server.next(raw("text", headers));
+      assert.deepEqual(await readInstanceFile(lxd, at), { content: "text", uid: 5, gid: 6, mode: 0o640, type: "file" });
+      assert.deepEqual(server.lines, [`GET ${url}`]);
+    });
+  }
+
+  it("are undefined when they do not exist", async () => {
+    server.next(failed(404, "file does not exist"));
+    assert.equal(await readInstanceFile(lxd, at), undefined);
+  });
+
+  it("are not guessed at when the answer is of another kind", async () => {
+    server.next(raw("text"));
+    await assert.rejects(readInstanceFile(lxd, at), { code: "response-shape" });
+  });
+
+  it("are written with a mode that LXD reads as octal", async () => {
+    server.next(done({}));
+    await createInstanceFile(lxd, at, { uid: 1, gid: 2, mode: 0o600, content: "é" });
+    const [sent] = server.received;
+    assert.equal(`${sent?.method ?? ""} ${sent?.path ?? ""}`, `POST ${url}`);
+    assert.deepEqual(
+      ["x-lxd-uid", "x-lxd-gid", "x-lxd-mode", "x-lxd-type", "x-lxd-write", "content-length"].map((name) => sent?.headers[name]),
+      ["1", "2", "0600", "file", "overwrite", "2"],
+    );
+    assert.equal(sent?.body, "é");
+  });
+
+  it("are replaced through another name in the same directory, once they are accepted", async () => {
+    server.next(failed(404, "no"), done({}), begun(), done(ended(0)), raw(""), raw(""), done({}), done({}));
+    const accepted: string[] = [];
+    await replaceInstanceFile(lxd, { ...at, path: "/etc/x" }, { uid: 0, gid: 0, mode: 0o440, content: "" }, (path) => {
+      accepted.push(path);
+      return Promise.resolve();
+    });
+    assert.deepEqual(accepted, ["/etc/.x.pulumi-new"]);
+    const { command } = JSON.parse(server.received[2]?.body ?? "") as { command: string[] };
+    assert.deepEqual(command, ["mv", "-f", "-T", "/etc/.x.pulumi-new", "/etc/x"]);
+  });
+
+  it("are left as they were when the new one is not accepted", async () => {
+    server.next(failed(404, "no"), done({}), done({}));
+    const refusal = () => Promise.reject(new Error("syntax error"));
+    await assert.rejects(replaceInstanceFile(lxd, at, { uid: 0, gid: 0, mode: 0o440, content: "" }, refusal), /syntax error/);
+    assert.deepEqual(
+      server.lines.map((line) => line.split(" ")[0]),
+      ["DELETE", "POST", "DELETE"],
+    );
+  });
+
+  it("are removed, also when they are gone", async () => {
+    server.next(done({}), failed(404, "file does not exist"));
+    await removeInstanceFile(lxd, at);
+    await removeInstanceFile(lxd, at);
+    assert.deepEqual(server.lines, [`DELETE ${url}`, `DELETE ${url}`]);
+  });
+});

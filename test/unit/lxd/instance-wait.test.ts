@@ -1,0 +1,23 @@
+import assert from "node:assert/strict";
+import { cloudInitVerdict } from "../../../provider/lxd/instance-wait";
+
+describe("cloudInitVerdict", () => {
+  const answers: [title: string, exitCode: number, stdout: string, end: string][] = [
+    ["is done", 0, "status: done\ntime: now\n", "done"],
+    ["is done when it is switched off", 0, "status: disabled\ndetail: by marker\n", "done"],
+    ["tells recoverable errors of 23.4 and later apart", 2, "status: done\nextended_status: degraded done\n", "degraded"],
+    ["tells degraded apart", 2, "status: degraded done\n", "degraded"],
+    ["has failed", 1, "status: error\ndetail: ('users', KeyError)\n", "failed"],
+    ["has failed where it is not installed", 127, "", "failed"],
+    ["goes on while it runs", 0, "status: running\n", "none"],
+    ["goes on before it has begun", 0, "status: not run\n", "none"],
+    ["goes on before it has begun, in later words", 0, "status: not started\n", "none"],
+    ["goes on while systemd is not up", 129, "", "none"],
+    ["goes on after an answer without a status", 1, "Failed to connect to bus\n", "none"],
+  ];
+  for (const [title, exitCode, stdout, end] of answers) {
+    it(title, () => {
+      assert.equal(cloudInitVerdict({ exitCode, stdout, stderr: "" }).end, end);
+    });
+  }
+});

@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import type { MemberConfigKey } from "../../../provider/lxd/cluster";
+import { workOutMemberConfig } from "../../../provider/lxd/member-config";
+import { ApiServer, done } from "./api-server";
+
+const pool = (name: string, key: string, value = ""): MemberConfigKey => ({ entity: "storage-pool", name, key, value });
+const network = (name: string, key: string, value = ""): MemberConfigKey => ({ entity: "network", name, key, value });
+
+describe("the values that a joining member brings", () => {
+  let server: ApiServer;
+
+  beforeEach(async () => {
+    server = await ApiServer.start();
+  });
+
+  afterEach(() => server.stop());
+
+  const workOut = (keys: readonly MemberConfigKey[], overrides: readonly MemberConfigKey[] = []): Promise<MemberConfigKey[]> =>
+    workOutMemberConfig(server.client(), keys, overrides, "bcn1", "bcn2");
+
+  it("are none when the cluster asks for none", async () => {
+    assert.deepEqual(await workOut([]), []);
+    assert.deepEqual(server.lines, []);
+  });
+
+  it("are what the user says, without a question to LXD", async () => {
+    const wish = pool("fast", "source", "/dev/sdb");
+    assert.deepEqual(await workOut([pool("fast", "source")], [wish]), [wish]);
+    assert.deepEqual(server.lines, []);
+  });
+
+  it("leave it to LXD where LXD chose the place on the member that is there, with the same size", async () => {
+    const loop = done({ driver: "btrfs", config: { source: "/var/lib/lxd/disks/local.img", size: "5GiB" } });
+    server.next(loop, loop);
+    assert.deepEqual(await workOut([pool("local", "source"), pool("local", "size")]), [
+      pool("local", "source"),
+      pool("local", "size", "5GiB"),
+    ]);
+    assert.deepEqual(server.lines, ["GET /1.0/storage-pools/local?target=bcn2", "GET /1.0/storage-pools/local?target=bcn2"]);
+  });
+
+  for (const [what, config] of [
+    ["a directory of LXD's", { source: "/var/snap/lxd/common/lxd/storage-pools/local" }],
+    ["nothing", {}],
+  ] as const) {
+    it(`leave it to LXD where the pool is on ${what}`, async () => {
+      server.next(done({ driver: "dir", config }));
+      assert.deepEqual(await workOut([pool("local", "source")]), [pool("local", "source")]);
+    });
+  }
+
+  it("are asked of a person where the pool is on a disk: only he knows which one the other host has", async () => {
+    server.next(done({ driver: "zfs", config: { source: "/dev/sdb" } }));
+    await assert.rejects(workOut([pool("fast", "source")]), {
+      code: "refused",
+      message:
+        'memberConfig: pool "fast" (zfs) is on /dev/sdb at bcn2; say what it is to use on bcn1: {entity: "storage-pool", name: "fast", key: ' +
+        '"source", value: "/dev/..."}. Left out, LXD would make a file on the root disk',
+    });
+  });
+
+  it("take over the parent of a network, because hosts of a cluster usually name interfaces alike", async () => {
+    server.next(done({ config: { parent: "eno1" } }));
+    assert.deepEqual(await workOut([network("lan", "parent"), network("lan", "bgp.ipv4.nexthop")]), [
+      network("lan", "parent", "eno1"),
+      network("lan", "bgp.ipv4.nexthop"),
+    ]);
+    assert.deepEqual(server.lines, ["GET /1.0/networks/lan?target=bcn2"]);
+  });
+
+  it("are refused for a key that the cluster does not have, which LXD would pass over in silence", async () => {
+    await assert.rejects(workOut([pool("local", "source")], [pool("local", "sauce", "/dev/sdb")]), {
+      code: "refused",
+      message:
+        'memberConfig: the cluster has no member-specific key "sauce" of storage-pool "local"; it has storage-pool local source',
+    });
+    await assert.rejects(workOut([], [network("lan", "parent", "eno1")]), /it has none$/);
+  });
+});

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import type * as z from "zod";
+import {
+  instanceNameSchema,
+  memberAddressSchema,
+  memberNameSchema,
+  objectNameSchema,
+  projectSchema,
+} from "../../../provider/lxd/names";
+
+const accepts = (schema: z.ZodType, text: string): boolean => schema.safeParse(text).success;
+
+describe("names", () => {
+  const table: readonly (readonly [string, z.ZodType, readonly string[], readonly string[]])[] = [
+    [
+      "of profiles, pools, networks and projects",
+      objectNameSchema,
+      ["default", "vm-networks", "a.b_c", "0", "a".repeat(63)],
+      ["", "-a", ".", "..", "a b", "a/b", "a?b", "ä", "a".repeat(64), "a\n"],
+    ],
+    [
+      "of instances",
+      instanceNameSchema,
+      ["web1", "W", "a-b", "a".repeat(63)],
+      ["", "1web", "web-", "web.1", "web_1", "a".repeat(64), "web1\n"],
+    ],
+    [
+      "of members",
+      memberNameSchema,
+      ["bcn1", "1", "bcn1.example.org", "a".repeat(63)],
+      ["", "none", "bcn-", ".bcn", "bcn_1", "a".repeat(64), "bcn1\n"],
+    ],
+  ];
+  for (const [what, schema, good, bad] of table) {
+    it(`${what} are accepted as LXD accepts them`, () => {
+      assert.deepEqual(
+        good.filter((name) => !accepts(schema, name)),
+        [],
+      );
+      assert.deepEqual(
+        bad.filter((name) => accepts(schema, name)),
+        [],
+      );
+    });
+  }
+
+  it("of what becomes a segment of a URL need no encoding and cannot leave their place", () => {
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        for (const schema of [objectNameSchema, instanceNameSchema, memberNameSchema]) {
+          assert.ok(!accepts(schema, text) || (encodeURIComponent(text) === text && text !== "." && text !== ".."));
+        }
+      }),
+    );
+  });
+
+  it("of a project are `default` when none is given", () => {
+    assert.equal(projectSchema.parse(undefined), "default");
+  });
+});
+
+describe("the address of a member", () => {
+  for (const [written, meant] of [
+    ["192.168.1.102", "192.168.1.102:8443"],
+    ["192.168.1.102:8444", "192.168.1.102:8444"],
+    ["bcn2.example.org", "bcn2.example.org:8443"],
+    ["[fd00::2]", "[fd00::2]:8443"],
+    ["[fd00::2]:8444", "[fd00::2]:8444"],
+  ] as const) {
+    it(`${written} is ${meant}`, () => {
+      assert.equal(memberAddressSchema.parse(written), meant);
+      assert.equal(memberAddressSchema.parse(meant), meant);
+    });
+  }
+
+  for (const wildcard of ["0.0.0.0", "0.0.0.0:8443", "[::]", "[::]:8443", "::", "*", ":8443", ""]) {
+    it(`${JSON.stringify(wildcard)} is refused, because the others could not find the member there`, () => {
+      assert.equal(
+        memberAddressSchema.safeParse(wildcard).error?.issues[0]?.message,
+        "must be one address of the host, not a wildcard",
+      );
+    });
+  }
+
+  for (const bad of ["10.0.0.1/24", "https://bcn2:8443", "fd00::2", "bcn 2", "bcn2:port", "bcn2:"]) {
+    it(`${bad} is refused as no address`, () => {
+      assert.equal(
+        memberAddressSchema.safeParse(bad).error?.issues.at(-1)?.message,
+        'is not an address such as "192.168.1.102" or "192.168.1.102:8443"',
+      );
+    });
+  }
+});

@@ -1,0 +1,273 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdtemp, rm, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as z from "zod";
+import { fingerprintOf, uploadOf } from "../../../provider/lxd/image-files";
+import { imageLifecycle } from "../../../provider/resources/lxd-image";
+import { Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
+
+const aliasSchema = z.looseObject({ name: z.string(), target: z.string() });
+const imageSchema = z.looseObject({
+  fingerprint: z.string(),
+  public: z.boolean(),
+  type: z.string(),
+  properties: z.record(z.string(), z.string()),
+});
+
+describe("image files", () => {
+  let directory: string;
+  let metadataPath: string;
+  let rootfsPath: string;
+
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), "image-files-"));
+    metadataPath = join(directory, "metadata.tar");
+    rootfsPath = join(directory, "rootfs.squashfs");
+    await writeFile(metadataPath, "metadata");
+    await writeFile(rootfsPath, "rootfs");
+  });
+  afterEach(() => rm(directory, { recursive: true }));
+
+  it("have the fingerprint that LXD gives: SHA-256 over metadata followed by root file system", async () => {
+    const sum = createHash("sha256").update("metadatarootfs").digest("hex");
+    assert.equal(await fingerprintOf({ metadataPath, rootfsPath }), sum);
+  });
+
+  it("have another fingerprint as soon as a file is another", async () => {
+    const before = await fingerprintOf({ metadataPath, rootfsPath });
+    await writeFile(rootfsPath, "ROOTFS");
+    await utimes(rootfsPath, 1, 1);
+    assert.notEqual(await fingerprintOf({ metadataPath, rootfsPath }), before);
+  });
+
+  it("are named by their property when they cannot be read", async () => {
+    await assert.rejects(fingerprintOf({ metadataPath, rootfsPath: join(directory, "none") }), (error: Error) => {
+      assert.match(error.message, /^rootfsPath: cannot be read: ENOENT: no such file or directory/);
+      return true;
+    });
+  });
+
+  it("travel as a form whose announced length is its length, and report progress", async () => {
+    const sent: number[] = [];
+    const upload = await uploadOf({ metadataPath, rootfsPath }, (bytes) => sent.push(bytes));
+    const body = Buffer.concat((await upload.open().toArray()) as Buffer[]);
+    assert.equal(body.length, upload.headers["content-length"]);
+    assert.equal(sent.at(-1), upload.bytes);
+    assert.match(
+      body.toString(),
+      /name="metadata"; filename="metadata\.tar"\r\n[^]*\r\n\r\nmetadata\r\n--[^]*name="rootfs"; filename="rootfs\.squashfs"/,
+    );
+  });
+
+  it("are told to be a virtual machine's by the disk's own magic", async () => {
+    await writeFile(rootfsPath, Buffer.from("QFI\xfb and more", "latin1"));
+    const upload = await uploadOf({ metadataPath, rootfsPath }, () => undefined);
+    assert.match(Buffer.concat((await upload.open().toArray()) as Buffer[]).toString(), /name="rootfs\.img"/);
+  });
+
+  it("travel alone when there is one", async () => {
+    const upload = await uploadOf({ metadataPath }, () => undefined);
+    assert.equal(upload.headers["content-type"], "application/octet-stream");
+    assert.equal(Buffer.concat((await upload.open().toArray()) as Buffer[]).toString(), "metadata");
+  });
+});
+
+describe("LxdImage", () => {
+  let two: SimulatedCluster;
+  let directory: string;
+  let files: { metadataPath: string; rootfsPath: string };
+  let image: Managed;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "lxd-image-"));
+    files = { metadataPath: join(directory, "metadata.tar"), rootfsPath: join(directory, "rootfs.squashfs") };
+    await writeFile(files.metadataPath, "metadata");
+    await writeFile(files.rootfsPath, "rootfs");
+  });
+  after(() => rm(directory, { recursive: true }));
+
+  beforeEach(async () => {
+    two = await startTwoMembers({
+      remoteImages: [
+        {
+          server: "https://images.test",
+          aliases: ["24.04"],
+          type: "container",
+          fingerprint: "ab".repeat(32),
+          properties: { os: "Ubuntu" },
+        },
+      ],
+    });
+    image = newImage("debian");
+  });
+  afterEach(() => two.stop());
+
+  const newImage = (name: string) => new Managed(imageLifecycle, name);
+  const args = async (more: object = {}) => {
+    const given = { cluster: two.cluster, ...files, aliases: ["debian-12"], ...more };
+    return { ...given, sourceFingerprint: await fingerprintOf(given) };
+  };
+  const remote = (more: object = {}) => ({
+    cluster: two.cluster,
+    remote: { server: "https://images.test", alias: "24.04" },
+    ...more,
+  });
+  const alias = async (name: string) => (await two.byHand()).find(`/1.0/images/aliases/${name}`, aliasSchema);
+  const live = async (fingerprint: string) => (await two.byHand()).find(`/1.0/images/${fingerprint}`, imageSchema);
+
+  it("is uploaded once, under the fingerprint that was known before", async () => {
+    const given = await args({ properties: { release: "bookworm & more" } });
+    assert.equal(await image.up(given), "created");
+    assert.equal(image.inState("fingerprint"), given.sourceFingerprint);
+    assert.equal((await live(given.sourceFingerprint))?.properties["release"], "bookworm & more");
+    assert.equal((await alias("debian-12"))?.target, given.sourceFingerprint);
+    const before = two.lab.requests.length;
+    assert.equal(await image.up(given), "same");
+    assert.deepEqual(two.lab.mutations(before), []);
+  });
+
+  it("is found, not uploaded again, when an interrupted run had brought it, and goes with its resource all the same", async () => {
+    await image.up(await args());
+    const again = newImage("debian");
+    const before = two.lab.requests.length;
+    await again.up(await args());
+    assert.deepEqual(two.lab.mutations(before), []);
+    assert.equal(again.inState("created"), true);
+    await again.destroy();
+    assert.equal(await live(String(image.inState("fingerprint"))), undefined);
+  });
+
+  it("uses an image that others brought, and leaves it when it goes", async () => {
+    await image.up(await args());
+    const other = newImage("other");
+    await other.up(await args({ aliases: ["second"] }));
+    assert.equal(other.inState("created"), false);
+    await other.destroy();
+    assert.equal(await alias("second"), undefined);
+    assert.notEqual(await live(String(image.inState("fingerprint"))), undefined);
+  });
+
+  it("does not change the properties of an image that others brought, unless it may adopt", async () => {
+    await image.up(await args());
+    const other = newImage("other");
+    const given = { aliases: [], properties: { os: "Mine" } };
+    await assert.rejects(
+      other.up(await args(given)),
+      /was already on .* and differs in properties\.os\. Set adopt: true to change it/,
+    );
+    await other.up(await args({ ...given, adopt: true }));
+    assert.equal((await live(String(other.inState("fingerprint"))))?.properties["os"], "Mine");
+  });
+
+  it("is replaced, and its alias moves along, when the files have other content", async () => {
+    await image.up(await args());
+    const first = String(image.inState("fingerprint"));
+    const rootfsPath = join(directory, "rootfs-2.squashfs");
+    await writeFile(rootfsPath, "another");
+    const given = await args({ rootfsPath });
+    assert.equal(await image.preview(given), "replaced");
+    await image.up(given);
+    assert.equal((await alias("debian-12"))?.target, given.sourceFingerprint);
+    assert.equal(await live(first), undefined);
+  });
+
+  it("is the same image in another place", async () => {
+    await image.up(await args());
+    const rootfsPath = join(directory, "moved.squashfs");
+    await writeFile(rootfsPath, "rootfs");
+    assert.equal(await image.preview(await args({ rootfsPath })), "same");
+  });
+
+  it("refuses an alias of another image before it uploads, and takes it with adopt", async () => {
+    two.lab.seedImage("bcn2", { alias: "debian-12" });
+    const before = two.lab.requests.length;
+    await assert.rejects(
+      image.up(await args()),
+      /The alias "debian-12" of project "default" points to another image on .*: [0-9a-f]{12} \(debian-12\)/,
+    );
+    assert.deepEqual(two.lab.mutations(before), []);
+    await image.up(await args({ adopt: true }));
+    assert.equal((await alias("debian-12"))?.target, image.inState("fingerprint"));
+  });
+
+  it("shows an alias that was moved or removed by hand, and repairs it", async () => {
+    await image.up(await args({ aliases: ["debian-12", "stable"] }));
+    const target = two.lab.seedImage("bcn2", { alias: "elsewhere" });
+    const lxd = await two.byHand();
+    await lxd.change("PUT", "/1.0/images/aliases/debian-12", { body: { target, description: "" } });
+    await lxd.change("DELETE", "/1.0/images/aliases/stable");
+    assert.equal(await image.preview(await args({ aliases: ["debian-12", "stable"] })), "updated");
+    await image.up(await args({ aliases: ["debian-12", "stable"] }));
+    assert.equal((await alias("debian-12"))?.target, image.inState("fingerprint"));
+    assert.equal((await alias("stable"))?.target, image.inState("fingerprint"));
+  });
+
+  it("removes an alias that is no longer wanted", async () => {
+    await image.up(await args({ aliases: ["debian-12", "stable"] }));
+    await image.up(await args());
+    assert.equal(await alias("stable"), undefined);
+    assert.notEqual(await alias("debian-12"), undefined);
+  });
+
+  it("is brought again when it was removed by hand", async () => {
+    await image.up(await args());
+    await (await two.byHand()).change("DELETE", `/1.0/images/${String(image.inState("fingerprint"))}`);
+    assert.equal(await image.preview(await args()), "created");
+    assert.equal(await image.up(await args()), "created");
+  });
+
+  it("stays in state when it is uploaded but its alias cannot be made, and is finished by the next up", async () => {
+    const fault = two.lab.faults.add({
+      when: { method: "POST", path: /^\/1\.0\/images\/aliases/ },
+      effect: { status: 500, error: "database is full" },
+    });
+    await assert.rejects(image.up(await args()), /database is full/);
+    fault.remove();
+    assert.equal(await image.up(await args()), "updated");
+    assert.notEqual(await alias("debian-12"), undefined);
+  });
+
+  it("is copied by LXD from an image server, and its alias there is not asked again", async () => {
+    assert.equal(await image.up(remote({ aliases: ["ubuntu"] })), "created");
+    assert.equal(image.inState("fingerprint"), "ab".repeat(32));
+    assert.equal(image.inState("created"), true);
+    const before = two.lab.requests.length;
+    assert.equal(await image.up(remote({ aliases: ["ubuntu"] })), "same");
+    assert.deepEqual(two.lab.mutations(before), []);
+  });
+
+  for (const [title, given, message] of [
+    ["files and a server at once", async () => args(remote()), /^metadataPath must be given, or else remote; not both/],
+    ["neither files nor a server", async () => ({ cluster: two.cluster }), /^metadataPath must be given, or else remote/],
+    ["a root file system alone", async () => remote({ rootfsPath: "/x" }), /^rootfsPath needs metadataPath beside it/],
+    [
+      "a server without an image",
+      async () => remote({ remote: { server: "https://images.test" } }),
+      /^remote\.alias must be given/,
+    ],
+    [
+      "a server that is no address",
+      async () => remote({ remote: { server: "ubuntu", alias: "x" } }),
+      /^remote\.server is not the address/,
+    ],
+    ["an alias with a space", async () => args({ aliases: ["a b"] }), /^aliases\.0 is not a valid alias/],
+    [
+      "a file that cannot be read",
+      async () => ({ ...(await args()), sourceFingerprint: "unreadable rootfsPath: cannot be read: ENOENT: no such file" }),
+      /^rootfsPath cannot be read: ENOENT: no such file$/,
+    ],
+    [
+      "a fingerprint that was not worked out",
+      async () => ({ ...(await args()), sourceFingerprint: "mine" }),
+      /^sourceFingerprint is worked out/,
+    ],
+  ] as const) {
+    it(`refuses ${title} in check`, async () => {
+      const faults = await image.faults(await given());
+      assert.equal(faults.length, 1, faults.join("\n"));
+      assert.match(faults[0] ?? "", message);
+    });
+  }
+});

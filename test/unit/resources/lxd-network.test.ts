@@ -1,0 +1,139 @@
+import assert from "node:assert/strict";
+import * as z from "zod";
+import { networkLifecycle } from "../../../provider/resources/lxd-network";
+import { Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
+
+const shown = z.looseObject({ config: z.record(z.string(), z.string()), description: z.string(), status: z.string() });
+
+describe("LxdNetwork", () => {
+  let two: SimulatedCluster;
+  let network: Managed;
+
+  beforeEach(async () => {
+    two = await startTwoMembers();
+    network = new Managed(networkLifecycle, "bridge");
+  });
+  afterEach(() => two.stop());
+
+  const addresses = { "ipv4.address": "10.10.10.1/24", "ipv4.nat": true, "ipv6.address": "none" };
+  const args = (more: object = {}) => ({ cluster: two.cluster, name: "lxdbr0", config: addresses, ...more });
+  const live = async (target?: string) => (await two.byHand()).get("/1.0/networks/lxdbr0", shown, { target });
+  const put = async (config: Record<string, string>, target?: string) =>
+    (await two.byHand()).change("PUT", "/1.0/networks/lxdbr0", { query: { target }, body: { description: "", config } });
+
+  it("is defined on each member, then created on all, and then changes nothing", async () => {
+    assert.equal(await network.up(args()), "created");
+    assert.deepEqual(network.inState("memberStatus"), { bcn2: "Created", bcn1: "Created" });
+    const before = two.lab.requests.length;
+    assert.equal(await network.up(args()), "same");
+    assert.deepEqual(two.lab.mutations(before), []);
+  });
+
+  it("tells the addresses that LXD chose, and does not take them for drift", async () => {
+    const given = args({ config: { "ipv4.address": "auto" } });
+    await network.up(given);
+    const effective = z.record(z.string(), z.string()).parse(network.inState("effectiveConfig"));
+    assert.match(effective["ipv4.address"] ?? "", /^10\.[\d.]+\/24$/);
+    assert.match(effective["ipv6.address"] ?? "", /^fd42:/);
+    assert.equal(await network.up(given), "same");
+  });
+
+  it("keeps the address that it has when it is to be LXD's choice", async () => {
+    await network.up(args());
+    await network.up(args({ config: { "ipv4.address": "auto", "ipv6.address": "none" } }));
+    assert.equal((await live()).config["ipv4.address"], "10.10.10.1/24");
+  });
+
+  it("repairs a key that was changed by hand, and leaves keys that it was not given", async () => {
+    await network.up(args());
+    await put({ ...(await live()).config, "ipv4.nat": "false", "dns.domain": "hand" });
+    assert.equal(await network.up(args()), "updated");
+    assert.equal((await live()).config["ipv4.nat"], "true");
+    assert.equal((await live()).config["dns.domain"], "hand");
+  });
+
+  it("repairs a key of one member without losing the keys of all", async () => {
+    const given = args({ memberConfig: { bcn1: { "bridge.external_interfaces": "eth1" } } });
+    two.lab.host("bcn1").interfaces.set("eth1", { type: "physical", hwaddr: "00:16:3e:00:00:99", addresses: [] });
+    await network.up(given);
+    await put({ ...(await live("bcn1")).config, "bridge.external_interfaces": "" }, "bcn1");
+    assert.equal(await network.up(given), "updated");
+    assert.equal((await live("bcn1")).config["bridge.external_interfaces"], "eth1");
+    assert.equal((await live()).config["ipv4.address"], "10.10.10.1/24");
+    assert.equal(await network.up(given), "same");
+  });
+
+  it("goes on from members on which it is only defined", async () => {
+    two.lab.faults.add({
+      when: { method: "POST", path: /^\/1\.0\/networks\?project=default$/, nth: 1 },
+      effect: { status: 500, error: "Failed to create it" },
+    });
+    await assert.rejects(
+      network.up(args()),
+      /Network "lxdbr0" could not be created on bcn2, bcn1\. LXD on .* says: Failed to create it/,
+    );
+    assert.equal(network.inState("status"), "Pending");
+    assert.equal(await network.up(args()), "updated");
+    assert.equal((await live()).config["ipv4.address"], "10.10.10.1/24");
+  });
+
+  it("starts anew where an attempt made nothing, because LXD would keep the config of that attempt", async () => {
+    const given = args({ memberConfig: { bcn2: { "bridge.external_interfaces": "eth7" } } });
+    await assert.rejects(network.up(given), /could not be created on bcn2, bcn1\. LXD on .* says: .*eth7/);
+    assert.equal(network.inState("status"), "Errored");
+    assert.equal(await network.up(args({ config: { "ipv4.address": "10.20.20.1/24" } })), "updated");
+    assert.equal((await live()).config["ipv4.address"], "10.20.20.1/24");
+    assert.equal((await live()).status, "Created");
+  });
+
+  it("refuses the name of an interface that a host has by itself, before anything is made", async () => {
+    two.lab.host("bcn2").interfaces.set("wan0", { type: "bridge", hwaddr: "00:16:3e:00:00:98", addresses: [] });
+    const before = two.lab.requests.length;
+    await assert.rejects(network.up(args({ name: "wan0" })), /bcn2 has an interface "wan0" \(bridge\) that LXD does not manage/);
+    assert.deepEqual(two.lab.mutations(before), []);
+  });
+
+  it("refuses a network that others made, and takes it over with adopt", async () => {
+    await network.up(args());
+    const other = new Managed(networkLifecycle, "other");
+    await assert.rejects(other.up(args()), /Network "lxdbr0" already exists .* belongs to the Pulumi resource "bridge"/);
+    assert.equal(await other.up(args({ adopt: true })), "created");
+  });
+
+  it("is removed, and removing it again is done", async () => {
+    await network.up(args());
+    const { state } = network;
+    await network.destroy();
+    network.state = state;
+    await assert.doesNotReject(network.destroy());
+  });
+
+  it("refuses when a member is offline, before it is half-made", async () => {
+    await two.lab.host("bcn1").powerOff();
+    await assert.rejects(network.up(args()), /made on all members at once, and bcn1 is offline/);
+    assert.equal(network.state, undefined);
+  });
+
+  for (const [title, wrong, message] of [
+    [
+      "a name that is too long for an interface",
+      { name: "much-too-long-a-name" },
+      /^name is not a valid name of a network interface/,
+    ],
+    [
+      "an address without its prefix length",
+      { config: { "ipv4.address": "10.0.0.1" } },
+      /^config\.ipv4\.address is not an IPv4 address with its prefix length/,
+    ],
+    ["an IPv4 address for IPv6", { config: { "ipv6.address": "10.0.0.1/24" } }, /^config\.ipv6\.address is not an IPv6 address/],
+    ["a prefix that is too long", { config: { "ipv4.address": "10.0.0.1/33" } }, /^config\.ipv4\.address is not an IPv4 address/],
+    ["what is neither yes nor no", { config: { "ipv4.nat": "perhaps" } }, /^config\.ipv4\.nat must be "true" or "false"/],
+    ["a member's key in config", { config: { parent: "eth0" } }, /^config\.parent is a key that each member has for itself/],
+  ] as const) {
+    it(`refuses ${title} in check`, async () => {
+      const faults = await network.faults(args(wrong));
+      assert.equal(faults.length, 1, faults.join("\n"));
+      assert.match(faults[0] ?? "", message);
+    });
+  }
+});

@@ -1,0 +1,184 @@
+import assert from "node:assert/strict";
+import { SimulatedLab, type SimulatedLabOptions } from "../../../lab/simulated";
+import { dynamicProvider } from "../../../provider/engine/adapter";
+import type { Lifecycle } from "../../../provider/engine/lifecycle";
+import { LxdClient } from "../../../provider/lxd/client";
+import { bootstrapCluster, joinCluster, mintJoinToken } from "../../../provider/lxd/cluster";
+import type { ClusterConnection } from "../../../provider/lxd/cluster-connection";
+import { clusterEndpoint } from "../../../provider/lxd/cluster-endpoint";
+import { getServer, setServerConfig } from "../../../provider/lxd/server";
+import { Deadline } from "../../../provider/support/deadline";
+import { messageOf } from "../../../provider/support/errors";
+import { connectionSchema } from "../../../provider/transport/connection";
+import { disconnectAll } from "../../../provider/transport/pool";
+
+/** LXD on simulated hosts. */
+export interface SimulatedCluster {
+  readonly lab: SimulatedLab;
+  readonly cluster: ClusterConnection;
+  /** LXD as a person would use it, behind the library's back. */
+  byHand(): Promise<LxdClient>;
+  stop(): Promise<void>;
+}
+
+/** A cluster of bcn2 and bcn1, which has joined it. */
+export async function startTwoMembers(options: Omit<SimulatedLabOptions, "hosts"> = {}): Promise<SimulatedCluster> {
+  const lab = await SimulatedLab.start({
+    ...options,
+    hosts: [
+      { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102", disks: ["/dev/sdb"] },
+      { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101", disks: ["/dev/sdb"] },
+    ],
+  });
+  const endpoints = lab.hosts.map(({ connection }) => connectionSchema.parse(connection));
+  const [first, second] = await Promise.all(endpoints.map((endpoint) => clientOf({ endpoints: [endpoint] })));
+  assert(first !== undefined && second !== undefined);
+  await setServerConfig(first, { "core.https_address": "192.168.1.102:8443" });
+  await bootstrapCluster(first, "bcn2");
+  const token = await mintJoinToken(first, "bcn1");
+  const { certificate } = (await getServer(first)).environment;
+  await joinCluster(second, { name: "bcn1", address: "192.168.1.101:8443", token, certificate, memberConfig: [] });
+  await disconnectAll();
+  const cluster = { endpoints };
+  return started(lab, cluster);
+}
+
+/** One server that is in no cluster. */
+export async function startStandalone(): Promise<SimulatedCluster> {
+  const lab = await SimulatedLab.start({ hosts: [{ name: "bcn2", lxd: "deb", disks: ["/dev/sdb"] }] });
+  const cluster = { endpoints: lab.hosts.map(({ connection }) => connectionSchema.parse(connection)) };
+  return started(lab, cluster);
+}
+
+function started(lab: SimulatedLab, cluster: ClusterConnection): SimulatedCluster {
+  return {
+    lab,
+    cluster,
+    byHand: () => clientOf(cluster),
+    stop: async () => {
+      await disconnectAll();
+      await lab.stop();
+    },
+  };
+}
+
+async function clientOf({ endpoints }: ClusterConnection): Promise<LxdClient> {
+  const deadline = new Deadline(30, "the test");
+  return new LxdClient(await clusterEndpoint(endpoints, { deadline, patient: false }), deadline);
+}
+
+/** How an operation of the engine ended. */
+export type Outcome = "created" | "updated" | "replaced" | "same";
+
+type Properties = Record<string, unknown>;
+
+/** One resource as the engine handles it: checked, refreshed, compared, changed. Each operation has connections of its own. */
+export class Managed<Inputs extends object = object, Outputs extends object = object> {
+  /** What is in state; `undefined` when nothing is. */
+  state: Properties | undefined;
+  readonly progress: string[] = [];
+  readonly warnings: string[] = [];
+  private id = "";
+  private readonly provider;
+  private readonly urn: string;
+
+  constructor(lifecycle: Lifecycle<Inputs, Outputs>, name: string) {
+    this.urn = `urn:pulumi:lab::tests::pulumi-nodejs:dynamic/lxd:${lifecycle.kind}::${name}`;
+    this.provider = dynamicProvider(lifecycle, {
+      progress: (_urn, text) => void this.progress.push(text),
+      warn: (_urn, text) => void this.warnings.push(text),
+    });
+  }
+
+  /** A property as state has it. */
+  inState(property: string): unknown {
+    return this.state?.[property];
+  }
+
+  /** What `check` says against the arguments. */
+  async faults(args: object): Promise<string[]> {
+    const { failures = [] } = await this.provider.check({}, { ...args, __urn: this.urn });
+    return failures.map(({ reason }) => reason);
+  }
+
+  /** What `pulumi preview` plans, with its refresh. */
+  async preview(args: object): Promise<Outcome> {
+    return this.operation(async () => {
+      await this.refresh();
+      return this.plan(await this.checked(args));
+    });
+  }
+
+  /** `pulumi up`. A resource that is left unfinished stays in state, and its error is thrown. */
+  async up(args: object): Promise<Outcome> {
+    return this.operation(async () => {
+      const inputs = await this.checked(args);
+      await this.refresh();
+      const plan = await this.plan(inputs);
+      try {
+        if (plan === "replaced") {
+          await this.provider.delete(this.id, this.state ?? {});
+          this.state = undefined;
+        }
+        if (plan === "created" || plan === "replaced") {
+          const created = await this.provider.create(inputs);
+          this.keep(created.id, created.outs as Properties);
+        } else if (plan === "updated") {
+          const updated = await this.provider.update(this.id, this.state ?? {}, inputs);
+          this.keep(this.id, updated.outs as Properties);
+        }
+      } catch (error) {
+        const { id, properties } = error as { id?: string; properties?: Properties };
+        if (id !== undefined && properties !== undefined) {
+          this.keep(id, properties);
+        }
+        throw error;
+      }
+      return plan;
+    });
+  }
+
+  /** `pulumi destroy`, without a refresh before it. */
+  async destroy(): Promise<void> {
+    await this.operation(async () => {
+      await this.provider.delete(this.id, this.state ?? {});
+      this.state = undefined;
+    });
+  }
+
+  private async plan(inputs: Properties): Promise<Outcome> {
+    if (this.state === undefined) {
+      return "created";
+    }
+    const { changes, replaces = [] } = await this.provider.diff(this.id, this.state, inputs);
+    return replaces.length > 0 ? "replaced" : changes === true ? "updated" : "same";
+  }
+
+  private async refresh(): Promise<void> {
+    if (this.state !== undefined) {
+      const seen = await this.provider.read(this.id, this.state);
+      this.keep(seen.id ?? "", seen.props as Properties);
+    }
+  }
+
+  private async checked(args: object): Promise<Properties> {
+    const checked = await this.provider.check({}, { ...args, __urn: this.urn });
+    assert.deepEqual(checked.failures ?? [], []);
+    return checked.inputs as Properties;
+  }
+
+  private keep(id: string, properties: Properties): void {
+    this.id = id;
+    this.state = id === "" ? undefined : properties;
+  }
+
+  private async operation<Result>(work: () => Promise<Result>): Promise<Result> {
+    try {
+      return await work();
+    } catch (error) {
+      throw new Error(messageOf(error), { cause: error }); // the message is all that the engine prints
+    } finally {
+      await disconnectAll(); // a provider process lives for one operation
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import {
+  ApiError,
+  CommandError,
+  hasCode,
+  IncompleteError,
+  isNotFound,
+  messageOf,
+  OperationError,
+  RefusedError,
+  replyOf,
+  TimeoutError,
+  TransportError,
+} from "../../../provider/support/errors";
+
+describe("errors", () => {
+  const notFound = new ApiError("root@bcn2", "GET", "/1.0/profiles/web", 404, "Profile not found");
+  const failed = new OperationError("root@bcn2", "Creating instance", "No storage pool found");
+
+  it("say what failed, where, and in LXD's words", () => {
+    assert.equal(notFound.message, "LXD on root@bcn2 answered GET /1.0/profiles/web with 404: Profile not found");
+    assert.equal(failed.message, 'LXD on root@bcn2: "Creating instance" failed: No storage pool found');
+    assert.equal(
+      new CommandError("root@bcn2", "apt-get", 100, "E: no").message,
+      "apt-get on root@bcn2 failed with exit code 100: E: no",
+    );
+    assert.equal(new CommandError("root@bcn2", "false", 1, "").message, "false on root@bcn2 failed with exit code 1");
+  });
+
+  it("are told apart by their code, also when another copy of the package made them", () => {
+    const foreign = Object.assign(new Error("gone"), { code: "api", name: "ApiError", status: 404 });
+    assert.ok(hasCode(foreign, "api") && isNotFound(foreign));
+    assert.equal(hasCode(Object.assign(new Error("connect"), { code: "ECONNREFUSED" }), "transport"), false);
+    assert.equal(hasCode("api", "api"), false);
+    assert.equal(hasCode(undefined, "api"), false);
+    for (const [error, code] of [
+      [new RefusedError(""), "refused"],
+      [new TransportError("h", ""), "transport"],
+      [new TimeoutError(""), "timeout"],
+      [new IncompleteError("id", {}, ""), "incomplete"],
+    ] as const) {
+      assert.ok(hasCode(error, code) && !hasCode(error, "command"));
+    }
+  });
+
+  it("are not-found by LXD's status, never by its words", () => {
+    assert.equal(isNotFound(notFound), true);
+    assert.equal(isNotFound(new ApiError("h", "GET", "/", 400, "not found")), false);
+    assert.equal(isNotFound(new Error("not found")), false);
+  });
+
+  it("hand on LXD's own words, or their message, whatever was thrown", () => {
+    assert.equal(replyOf(notFound), "Profile not found");
+    assert.equal(replyOf(failed), "No storage pool found");
+    assert.equal(replyOf(new Error("x")), "x");
+    assert.equal(messageOf("text"), "text");
+    assert.equal(messageOf(undefined), "undefined");
+  });
+});

@@ -1,0 +1,177 @@
+import { spawn } from "node:child_process";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import {
+  type AuthContext,
+  type Connection as SshClient,
+  Server as SshServer,
+  type ServerChannel,
+  type Session,
+  utils,
+} from "ssh2";
+import { type Connection, connectionSchema } from "../../../provider/transport/connection";
+
+/** A key pair, as ssh-keygen writes it. */
+export interface KeyPair {
+  readonly private: string;
+  readonly public: string;
+}
+
+/** A new key pair; with a passphrase, its private half is encrypted. */
+export function newKey(passphrase?: string): KeyPair {
+  // 16 rounds are bcrypt's usual ones, and a noticeable time; one is enough to be encrypted.
+  return utils.generateKeyPairSync("ed25519", passphrase === undefined ? {} : { passphrase, cipher: "aes256-cbc", rounds: 1 });
+}
+
+/** How the server behaves; everything may be changed while it runs. */
+export interface Behaviour {
+  /** Whom it lets in. @default user root with {@link TestSshServer.key} */
+  accepts: (login: AuthContext) => boolean;
+  /** What a command does. @default it ends at once, with exit code 0 and its command line as output */
+  command: (line: string, channel: ServerChannel, server: TestSshServer) => void;
+  /** Whether a unix socket may be opened. @default true */
+  forwarding: boolean;
+}
+
+/** An SSH server on the loopback interface, in this process. */
+export class TestSshServer {
+  readonly key = newKey();
+  readonly hostKey: KeyPair;
+  readonly lines: string[] = [];
+  /** Connections that were made. */
+  connections = 0;
+  /** The most channels that were open at the same time on one connection. */
+  mostChannels = 0;
+  behaviour: Behaviour = {
+    accepts: (login) => login.username === "root" && this.knows(login, this.key),
+    command: (line, channel) => finish(channel, 0, line),
+    forwarding: true,
+  };
+  private readonly sockets = new Set<Socket>();
+  private readonly ssh: SshServer;
+  private readonly listener: Server;
+
+  private constructor(hostKey: KeyPair) {
+    this.hostKey = hostKey;
+    this.ssh = new SshServer({ hostKeys: [hostKey.private] }, (client) => this.serve(client));
+    this.listener = createServer((socket) => {
+      this.sockets.add(socket);
+      socket.on("close", () => this.sockets.delete(socket));
+      socket.on("error", () => undefined);
+      this.connections++;
+      this.ssh.injectSocket(socket);
+    });
+  }
+
+  static async start(hostKey = newKey()): Promise<TestSshServer> {
+    const server = new TestSshServer(hostKey);
+    await new Promise<void>((resolve) => server.listener.listen(0, "127.0.0.1", resolve));
+    return server;
+  }
+
+  get port(): number {
+    return (this.listener.address() as AddressInfo).port;
+  }
+
+  /** A connection to this server with key and host key, or with what is given instead. */
+  connection(more: Record<string, unknown> = {}): Connection {
+    return connectionSchema.parse({
+      host: "127.0.0.1",
+      port: this.port,
+      privateKey: this.key.private,
+      hostKey: this.hostKey.public,
+      perDialTimeout: 5,
+      ...more,
+    });
+  }
+
+  /** Whether the login is by this key. */
+  knows(login: AuthContext, key: KeyPair): boolean {
+    const known = utils.parseKey(key.public);
+    if (known instanceof Error || login.method !== "publickey" || !known.getPublicSSH().equals(login.key.data)) {
+      return false;
+    }
+    return (
+      login.blob === undefined ||
+      login.signature === undefined ||
+      known.verify(login.blob, login.signature, login.hashAlgo) === true
+    );
+  }
+
+  /** Cuts all connections, as a power cut would. */
+  cut(): void {
+    for (const socket of this.sockets) {
+      socket.destroy();
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.cut();
+    await new Promise((resolve) => this.listener.close(resolve));
+  }
+
+  private serve(client: SshClient): void {
+    let open = 0;
+    const count = (channel: { once(event: "close", listener: () => void): unknown }): void => {
+      open++;
+      this.mostChannels = Math.max(this.mostChannels, open);
+      channel.once("close", () => {
+        open--;
+      });
+    };
+    client.on("error", () => undefined);
+    client.on("authentication", (login) => (this.behaviour.accepts(login) ? login.accept() : login.reject()));
+    client.on("session", (accept) => {
+      const session: Session = accept();
+      session.on("exec", (start, _refuse, { command }) => {
+        const channel = start();
+        count(channel);
+        channel.on("error", () => undefined);
+        this.lines.push(command);
+        this.behaviour.command(command, channel, this);
+      });
+    });
+    client.on("openssh.streamlocal", (accept, reject, { socketPath }) => this.relay(connect(socketPath), accept, reject, count));
+    client.on("tcpip", (accept, reject, { destIP, destPort }) => this.relay(connect(destPort, destIP), accept, reject, count));
+  }
+
+  private relay(target: Socket, accept: () => ServerChannel, reject: () => void, count: (channel: ServerChannel) => void): void {
+    let channel: ServerChannel | undefined;
+    target.on("error", () => (channel === undefined ? reject() : channel.destroy()));
+    if (!this.behaviour.forwarding) {
+      target.destroy();
+      reject();
+      return;
+    }
+    target.on("connect", () => {
+      channel = accept();
+      count(channel);
+      channel.on("error", () => undefined);
+      channel.pipe(target).pipe(channel);
+    });
+  }
+}
+
+/** Ends a command. */
+export function finish(channel: ServerChannel, exitCode: number, stdout = "", stderr = ""): void {
+  channel.stderr.write(stderr);
+  channel.write(stdout);
+  channel.exit(exitCode);
+  channel.end();
+  channel.resume(); // the client's end of input is read, so that the channel closes
+}
+
+/** Really runs the command line, as sshd does; `sudo -n --` is left out. */
+export function runForReal(line: string, channel: ServerChannel): void {
+  const child = spawn("/bin/sh", ["-c", line.replace(/^sudo -n -- /, "")]);
+  channel.pipe(child.stdin);
+  child.stdin.on("error", () => undefined);
+  child.stdout.pipe(channel, { end: false });
+  child.stderr.pipe(channel.stderr, { end: false });
+  channel.on("close", () => child.kill());
+  child.on("close", (code) => {
+    if (!channel.destroyed) {
+      channel.exit(code ?? 128);
+      channel.end();
+    }
+  });
+}

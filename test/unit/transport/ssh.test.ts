@@ -1,0 +1,622 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer, request, type Server } from "node:http";
+import { type AddressInfo, createServer } from "node:net";
+import { clusterEndpoint } from "../../../provider/lxd/cluster-endpoint";
+import { endpointOf } from "../../../provider/lxd/endpoint";
+import { Deadline } from "../../../provider/support/deadline";
+import { connect, disconnectAll } from "../../../provider/transport/pool";
+import { SshConnection } from "../../../provider/transport/ssh";
+import { finish, newKey, runForReal, TestSshServer } from "./ssh-server";
+import { ownHome } from "./surroundings";
+
+describe("SSH", () => {
+  const home = ownHome();
+  let server: TestSshServer;
+  let name: string;
+  const opened: SshConnection[] = [];
+  const soon = (seconds = 5): Deadline => new Deadline(seconds, "the test");
+
+  beforeEach(async () => {
+    server = await TestSshServer.start();
+    name = `root@127.0.0.1:${server.port}`;
+  });
+
+  afterEach(async () => {
+    for (const ssh of opened.splice(0)) {
+      ssh.close();
+    }
+    await disconnectAll();
+    await server.stop();
+  });
+
+  const dial = async (more: Record<string, unknown> = {}): Promise<SshConnection> => {
+    const ssh = await SshConnection.dial(server.connection(more));
+    opened.push(ssh);
+    return ssh;
+  };
+  const works = async (more: Record<string, unknown> = {}): Promise<void> => {
+    assert.equal((await (await dial(more)).run(["true"], { deadline: soon() })).exitCode, 0);
+  };
+  const refusal = async (more: Record<string, unknown>, code: string): Promise<string> => {
+    const error = await dial(more).then(
+      () => assert.fail("it was let in"),
+      (thrown: unknown) => thrown as Error & { code: string },
+    );
+    assert.equal(error.code, code, error.message);
+    return error.message;
+  };
+
+  describe("trusts a host", () => {
+    it("whose key is the connection's", () => works());
+
+    it("whose key is in known_hosts, plain and hashed", async () => {
+      home.knowHosts(`[127.0.0.1]:${server.port} ${server.hostKey.public}`);
+      await works({ hostKey: undefined });
+      execFileSync("ssh-keygen", ["-q", "-H", "-f", home.path(".ssh/known_hosts")], { stdio: "ignore" });
+      await works({ hostKey: undefined });
+    });
+
+    it("of any key when the user says insecure", () => works({ hostKey: undefined, hostKeyPolicy: "insecure" }));
+
+    it("never when its key is unknown, and shows the key that it presented", async () => {
+      assert.match(
+        await refusal({ hostKey: undefined }, "refused"),
+        /^root@127\.0\.0\.1:\d+ was not trusted: its host key is not known: it presented ssh-ed25519 SHA256:[\w+/]{43}\. Verify that key/,
+      );
+    });
+
+    it("never when its key has changed", async () => {
+      home.knowHosts(`[127.0.0.1]:${server.port} ${newKey().public}`);
+      assert.match(
+        await refusal({ hostKey: undefined }, "refused"),
+        / was not trusted: its host key has changed: it presented ssh-ed25519 SHA256:/,
+      );
+      assert.match(
+        await refusal({ hostKey: newKey().public }, "refused"),
+        /, which is not connection\.hostKey\. If the host was reinstalled/,
+      );
+    });
+
+    it("never before the key is verified: no credential has left", async () => {
+      const methods: string[] = [];
+      server.behaviour.accepts = ({ method }) => {
+        methods.push(method);
+        return true;
+      };
+      await refusal({ hostKey: newKey().public, password: "secret-password" }, "refused");
+      assert.deepEqual(methods, []);
+    });
+  });
+
+  describe("logs in", () => {
+    it("with a private key, given as text or as a path", async () => {
+      await works();
+      writeFileSync(home.path("key"), server.key.private);
+      await works({ privateKey: undefined, privateKeyPath: "~/key" });
+    });
+
+    it("with an encrypted key and its passphrase", async () => {
+      const encrypted = newKey("correct horse");
+      server.behaviour.accepts = (login) => server.knows(login, encrypted);
+      await works({ privateKey: encrypted.private, privateKeyPassword: "correct horse" });
+    });
+
+    it("with a password", async () => {
+      server.behaviour.accepts = (login) => login.method === "password" && login.password === "correct-horse";
+      await works({ privateKey: undefined, password: "correct-horse" });
+    });
+
+    it("with the password as the answer to a prompt", async () => {
+      let asked = "";
+      server.behaviour.accepts = (login) => {
+        if (login.method !== "keyboard-interactive") {
+          return false;
+        }
+        login.prompt([{ prompt: "Password: ", echo: false }], (answers) => {
+          asked = answers.join();
+          login.accept();
+        });
+        return false;
+      };
+      // What `accepts` answers comes too early here: the login is decided by the prompt.
+      const decide = server.behaviour.accepts;
+      server.behaviour.accepts = (login) => {
+        const reject = login.reject.bind(login);
+        login.reject = login.method === "keyboard-interactive" ? () => true : reject;
+        return decide(login);
+      };
+      await works({ privateKey: undefined, password: "correct-horse" });
+      assert.equal(asked, "correct-horse");
+    });
+
+    it("with the password when the host does not take the key", async () => {
+      server.behaviour.accepts = (login) => login.method === "password" && login.password === "correct-horse";
+      await works({ password: "correct-horse" });
+    });
+
+    it("never with a wrong key, and says what was tried, where, and what to check", async () => {
+      assert.equal(
+        await refusal({ privateKey: newKey().private }, "refused"),
+        `${name} did not accept the login (tried: private key). Check connection.user, and that the host has this key in its authorized_keys`,
+      );
+    });
+
+    it("never with a wrong password, which is not told", async () => {
+      assert.equal(
+        await refusal({ privateKey: undefined, password: "wrong-password" }, "refused"),
+        `${name} did not accept the login (tried: password). Check connection.user, and that its sshd accepts passwords and this is the right one`,
+      );
+    });
+
+    for (const [what, key, message] of [
+      [
+        "encrypted and without a passphrase",
+        () => newKey("correct horse").private,
+        "Encrypted private OpenSSH key detected, but no passphrase given",
+      ],
+      ["no key at all", () => "ssh-what", "Unsupported key format"],
+      ["a public key", () => newKey().public, "it is a public key"],
+    ] as const) {
+      it(`never with a key that is ${what}, and says that it is the key, not the host`, async () => {
+        assert.equal(
+          await refusal({ privateKey: key() }, "refused"),
+          `The private key for ${name} cannot be used: ${message}. Give its passphrase as connection.privateKeyPassword, give another key, or ` +
+            "start an SSH agent that holds it",
+        );
+        assert.equal(server.connections, 0);
+      });
+    }
+
+    it("never with an encrypted key and another passphrase, which is not told", async () => {
+      const message = await refusal(
+        { privateKey: newKey("correct horse").private, privateKeyPassword: "battery staple" },
+        "refused",
+      );
+      assert.match(message, /^The private key for root@127\.0\.0\.1:\d+ cannot be used: .*passphrase/);
+      assert.doesNotMatch(message, /battery staple/);
+    });
+
+    it("tells of a key that cannot be used also when something else was tried", async () => {
+      assert.equal(
+        await refusal({ privateKey: "ssh-what", password: "wrong-password" }, "refused"),
+        `${name} did not accept the login (tried: private key, which cannot be used: Unsupported key format; password). Check connection.user, ` +
+          "and that the host has this key in its authorized_keys",
+      );
+    });
+
+    it("tells of an agent that does not answer", async () => {
+      process.env["SSH_AUTH_SOCK"] = home.path("no-agent");
+      assert.match(
+        await refusal({ privateKey: undefined }, "refused"),
+        /^root@127\.0\.0\.1:\d+ did not accept the login \(tried: SSH agent; the agent failed: .+\)\. Check connection\.user/,
+      );
+    });
+  });
+
+  describe("logs in with an SSH agent", () => {
+    let agent: ChildProcess;
+    let socket: string;
+
+    beforeEach(async () => {
+      socket = home.path("agent.sock");
+      agent = spawn("ssh-agent", ["-D", "-a", socket], { stdio: ["ignore", "pipe", "inherit"] });
+      await new Promise((resolve) => agent.stdout?.once("data", resolve));
+      writeFileSync(home.path("key"), server.key.private, { mode: 0o600 });
+      chmodSync(home.path("key"), 0o600);
+      execFileSync("ssh-add", ["-q", home.path("key")], { env: { ...process.env, SSH_AUTH_SOCK: socket } });
+    });
+
+    afterEach(async () => {
+      const ended = new Promise((resolve) => agent.once("close", resolve));
+      agent.kill();
+      await ended;
+    });
+
+    it("of the connection", () => works({ privateKey: undefined, agentSocketPath: socket }));
+
+    it("of the environment", async () => {
+      process.env["SSH_AUTH_SOCK"] = socket;
+      await works({ privateKey: undefined });
+    });
+
+    it("also when the key file of the connection is encrypted, as ssh does", () =>
+      works({ privateKey: newKey("correct horse").private, agentSocketPath: socket }));
+
+    it("never when it holds only other keys", async () => {
+      execFileSync("ssh-add", ["-q", "-D"], { env: { ...process.env, SSH_AUTH_SOCK: socket }, stdio: "ignore" });
+      assert.match(
+        await refusal({ privateKey: undefined, agentSocketPath: socket }, "refused"),
+        /did not accept the login \(tried: SSH agent\)/,
+      );
+    });
+  });
+
+  describe("through a jump host", () => {
+    let jump: TestSshServer;
+    const proxy = (more: object = {}): Record<string, unknown> => ({ ...jump.connection(), ...more });
+
+    beforeEach(async () => {
+      jump = await TestSshServer.start();
+    });
+
+    afterEach(() => jump.stop());
+
+    it("reaches the host, with one connection to each", async () => {
+      await works({ proxy: proxy() });
+      assert.deepEqual([jump.connections, server.connections], [1, 1]);
+    });
+
+    it("trusts the jump host no more than another, and names it", async () => {
+      const message = await refusal({ proxy: proxy({ hostKey: newKey().public }) }, "refused");
+      assert.ok(message.startsWith(`root@127.0.0.1:${jump.port} was not trusted: `), message);
+      assert.equal(server.connections, 0);
+    });
+
+    it("says which of the two does not let it in", async () => {
+      const atJump = await refusal({ proxy: proxy({ privateKey: newKey().private }) }, "refused");
+      assert.ok(atJump.startsWith(`root@127.0.0.1:${jump.port} did not accept the login`), atJump);
+      const atHost = await refusal({ proxy: proxy(), privateKey: newKey().private }, "refused");
+      assert.ok(atHost.startsWith(`${name} did not accept the login`), atHost);
+    });
+
+    it("names the host when the jump host cannot reach it", async () => {
+      jump.behaviour.forwarding = false;
+      assert.match(
+        await refusal({ proxy: proxy() }, "transport"),
+        /^root@127\.0\.0\.1:\d+ cannot be reached through the proxy: /,
+      );
+    });
+
+    it("ends the connection to the jump host with the other one", async () => {
+      const ssh = await dial({ proxy: proxy() });
+      const ended = new Promise<void>((resolve) => {
+        jump.behaviour.command = () => resolve();
+        ssh.close();
+        const wait = (): void => (ssh.open ? void setImmediate(wait) : resolve());
+        wait();
+      });
+      await ended;
+      await assert.rejects(ssh.run(["true"], { deadline: soon() }), { code: "transport" });
+    });
+  });
+
+  describe("to a host that does not answer", () => {
+    it("gives up after perDialTimeout, naming host and time", async () => {
+      const silent = createServer();
+      await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+      const { port } = silent.address() as AddressInfo;
+      const started = performance.now();
+      assert.equal(
+        await refusal({ port, perDialTimeout: 0.1 }, "transport"),
+        `root@127.0.0.1:${port} cannot be reached by SSH: no answer within 0.1 s`,
+      );
+      assert.ok(performance.now() - started < 2000);
+      await new Promise((resolve) => silent.close(resolve));
+    });
+
+    it("gives up at the deadline when there is no limit for a dial", async () => {
+      const silent = createServer();
+      await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+      const { port } = silent.address() as AddressInfo;
+      await assert.rejects(connect(server.connection({ port, perDialTimeout: 0 }), { deadline: soon(0.1) }), {
+        code: "timeout",
+        message: `the test did not finish within 0.1 s; at the end: dialling root@127.0.0.1:${port}`,
+      });
+      await new Promise((resolve) => silent.close(resolve));
+    });
+
+    it("says why when the host refuses the connection, or speaks something else", async () => {
+      const other = createServer((socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
+      await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+      const { port } = other.address() as AddressInfo;
+      assert.match(await refusal({ port }, "transport"), /^root@127\.0\.0\.1:\d+ cannot be reached by SSH: /);
+      await new Promise((resolve) => other.close(resolve));
+      assert.match(await refusal({ port }, "transport"), /^root@127\.0\.0\.1:\d+ cannot be reached by SSH: connect ECONNREFUSED/);
+    });
+  });
+
+  describe("runs a command", () => {
+    it("with exactly its arguments and its input, and hands back all that it wrote", async () => {
+      server.behaviour.command = runForReal;
+      const ssh = await dial();
+      const script = 'printf "%s|" "$@"; cat; echo "to stderr" >&2; exit 3';
+      const result = await ssh.run(["sh", "-c", script, "sh", "it's", "$HOME", ""], {
+        deadline: soon(),
+        stdin: "ä\n",
+        allowFailure: true,
+      });
+      assert.deepEqual(result, { exitCode: 3, stdout: "it's|$HOME||ä\n", stderr: "to stderr\n" });
+    });
+
+    it("with input and output of any size", async () => {
+      server.behaviour.command = runForReal;
+      const ssh = await dial();
+      const input = Buffer.alloc(3_000_000, "0123456789");
+      assert.equal((await ssh.run(["cat"], { deadline: soon(), stdin: input })).stdout, input.toString());
+    });
+
+    it("and fails when it does, with the program, the host and its last words, but not its arguments", async () => {
+      server.behaviour.command = (_line, channel) =>
+        finish(channel, 100, "", "line 1\nline 2\nline 3\nline 4\nline 5\nE: Unable to locate package\n");
+      const ssh = await dial();
+      await assert.rejects(ssh.run(["apt-get", "install", "secret-argument"], { deadline: soon() }), {
+        code: "command",
+        message: `apt-get on ${name} failed with exit code 100: line 2\nline 3\nline 4\nline 5\nE: Unable to locate package`,
+      });
+    });
+
+    it("and fails when a signal has ended it", async () => {
+      server.behaviour.command = (_line, channel) => {
+        channel.exit("KILL");
+        channel.end();
+        channel.resume();
+      };
+      const ssh = await dial();
+      await assert.rejects(ssh.run(["lxd", "init"], { deadline: soon() }), {
+        code: "command",
+        message: `lxd on ${name} failed with exit code 128`,
+      });
+    });
+
+    it("and gives it up at the deadline, also when the host never starts it", async () => {
+      server.behaviour.command = () => undefined;
+      const ssh = await dial();
+      await assert.rejects(ssh.run(["sleep", "1000"], { deadline: soon(0.05) }), {
+        code: "timeout",
+        message: `the test did not finish within 0.05 s; at the end: running sleep on ${name}`,
+      });
+      server.behaviour.command = (line, channel) => finish(channel, 0, line);
+      assert.equal((await ssh.run(["true"], { deadline: soon() })).stdout, "true");
+    });
+
+    it("and names host and program when the connection breaks in the middle", async () => {
+      server.behaviour.command = (_line, channel) => {
+        channel.write("half", () => server.cut());
+      };
+      const ssh = await dial();
+      await assert.rejects(ssh.run(["apt-get", "install"], { deadline: soon() }), {
+        code: "transport",
+        host: name,
+        message: `The connection to ${name} broke while apt-get was running`,
+      });
+      assert.equal(ssh.open, false);
+      await assert.rejects(ssh.run(["true"], { deadline: soon() }), {
+        code: "transport",
+        message: new RegExp(`^starting true on ${name.replaceAll(".", "\\.")} failed: `),
+      });
+    });
+
+    it("with at most eight channels at a time, so that a person can still log in beside it", async () => {
+      const held: (() => void)[] = [];
+      server.behaviour.command = (line, channel) => {
+        held.push(() => finish(channel, 0, line));
+        if (held.length === 8) {
+          for (const release of held.splice(0)) {
+            release();
+          }
+        }
+      };
+      const ssh = await dial();
+      const results = await Promise.all(
+        Array.from({ length: 24 }, (_, index) => ssh.run(["echo", String(index)], { deadline: soon() })),
+      );
+      assert.deepEqual(
+        results.map(({ stdout }) => stdout),
+        Array.from({ length: 24 }, (_, index) => `echo ${index}`),
+      );
+      assert.equal(server.mostChannels, 8);
+      assert.equal(server.connections, 1);
+    });
+  });
+
+  describe("as a user who is not root", () => {
+    const user = "operator";
+    let operator: string;
+
+    beforeEach(() => {
+      operator = `operator@127.0.0.1:${server.port}`;
+      server.behaviour.accepts = (login) => login.username === user && server.knows(login, server.key);
+    });
+
+    it("becomes root by sudo, without a prompt", async () => {
+      const ssh = await dial({ user });
+      await ssh.run(["systemctl", "start", "lxd.socket"], { deadline: soon() });
+      assert.deepEqual(server.lines, ["sudo -n -- systemctl start lxd.socket"]);
+    });
+
+    for (const [what, exitCode, said] of [
+      ["asks for a password", 1, "sudo: a password is required"],
+      ["is not there", 127, "sh: 1: sudo: command not found"],
+      ["does not know the user", 1, "sudo: operator is not in the sudoers file"],
+    ] as const) {
+      it(`is refused, also where a failure is allowed, when sudo ${what}`, async () => {
+        server.behaviour.command = (_line, channel) => finish(channel, exitCode, "", `${said}\n`);
+        const ssh = await dial({ user });
+        await assert.rejects(ssh.run(["true"], { deadline: soon(), allowFailure: true }), {
+          code: "refused",
+          message:
+            `${operator} may not become root: ${said}. Log in as root (connection.user), or let this user run sudo without a password: echo ` +
+            "'operator ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/operator",
+        });
+      });
+    }
+
+    it("does not take the failure of a command for one of sudo", async () => {
+      server.behaviour.command = (_line, channel) => finish(channel, 1, "", "E: not sudo's fault\n");
+      const ssh = await dial({ user });
+      assert.equal((await ssh.run(["true"], { deadline: soon(), allowFailure: true })).exitCode, 1);
+    });
+  });
+
+  describe("to a unix socket of the host", () => {
+    let http: Server;
+    let path: string;
+
+    beforeEach(async () => {
+      mkdirSync(home.path("run"));
+      path = home.path("run/unix.socket");
+      http = createHttpServer((incoming, response) => {
+        incoming.pipe(response.setHeader("x-path", incoming.url ?? ""));
+      });
+      await new Promise<void>((resolve) => http.listen(path, resolve));
+    });
+
+    afterEach(() => {
+      http.closeAllConnections();
+      http.close();
+    });
+
+    const exchange = (ssh: SshConnection, agent: ReturnType<SshConnection["unixSocketAgent"]>, body: Buffer): Promise<Buffer> =>
+      new Promise((resolve, reject) => {
+        const outgoing = request(
+          { agent, method: "POST", path: "/1.0", headers: { host: ssh.name, "content-length": body.length } },
+          (incoming) => {
+            const chunks: Buffer[] = [];
+            incoming.on("data", (chunk: Buffer) => chunks.push(chunk));
+            incoming.on("end", () => resolve(Buffer.concat(chunks)));
+            incoming.on("error", reject);
+          },
+        );
+        outgoing.on("error", reject);
+        outgoing.end(body);
+      });
+
+    for (const user of ["root", "operator"]) {
+      describe(`as ${user}`, () => {
+        let ssh: SshConnection;
+
+        beforeEach(async () => {
+          server.behaviour.accepts = (login) => login.username === user && server.knows(login, server.key);
+          server.behaviour.command = runForReal;
+          ssh = await dial({ user });
+        });
+
+        it("carries requests and answers of any size, one after the other on the same channel", async () => {
+          const agent = ssh.unixSocketAgent(path);
+          for (const size of [0, 10, 1_000_000, 10]) {
+            const body = Buffer.alloc(size, "x");
+            assert.ok((await exchange(ssh, agent, body)).equals(body));
+          }
+          assert.equal(server.mostChannels, 1);
+          agent.destroy();
+        });
+
+        it("carries many at once, and leaves a channel for a command", async () => {
+          const agent = ssh.unixSocketAgent(path);
+          const bodies = Array.from({ length: 30 }, (_, index) => Buffer.from(`body ${index}`));
+          const [answers] = await Promise.all([
+            Promise.all(bodies.map((body) => exchange(ssh, agent, body))),
+            ssh.run(["true"], { deadline: soon() }),
+          ]);
+          assert.deepEqual(answers.map(String), bodies.map(String));
+          assert.ok(server.mostChannels <= 8, String(server.mostChannels));
+          assert.equal((await ssh.run(["true"], { deadline: soon() })).exitCode, 0);
+          agent.destroy();
+        });
+
+        it("tells whether anything listens there", async () => {
+          assert.equal(await ssh.listens(path, soon()), true);
+          assert.equal(await ssh.listens(home.path("run/other.socket"), soon()), false);
+        });
+
+        it("fails when nothing listens there", async () => {
+          const agent = ssh.unixSocketAgent(home.path("run/other.socket"));
+          await assert.rejects(exchange(ssh, agent, Buffer.from("x")));
+          agent.destroy();
+        });
+
+        it("fails when the connection breaks, instead of waiting for ever", async () => {
+          http.removeAllListeners("request");
+          http.on("request", () => server.cut());
+          const agent = ssh.unixSocketAgent(path);
+          await assert.rejects(exchange(ssh, agent, Buffer.from("x")));
+          await assert.rejects(exchange(ssh, agent, Buffer.from("x")), { code: "transport" });
+          await assert.rejects(ssh.listens(path, soon()), { code: "transport" });
+          agent.destroy();
+        });
+      });
+    }
+  });
+
+  describe("in one process", () => {
+    it("makes one connection to a host, for all who want it and in whatever order its members are", async () => {
+      const connection = server.connection();
+      const shuffled = Object.fromEntries(Object.entries(connection).reverse()) as typeof connection;
+      const made = await Promise.all(
+        Array.from({ length: 10 }, (_, index) => connect(index % 2 === 0 ? connection : shuffled, { deadline: soon() })),
+      );
+      assert.equal(new Set(made).size, 1);
+      assert.equal(server.connections, 1);
+    });
+
+    it("makes another one for other credentials, and a new one when the old one has ended", async () => {
+      const first = await connect(server.connection(), { deadline: soon() });
+      await connect(server.connection({ password: "p" }), { deadline: soon() });
+      assert.equal(server.connections, 2);
+      first.close();
+      const again = await connect(server.connection(), { deadline: soon() });
+      assert.notEqual(again, first);
+      assert.equal((await again.run(["true"], { deadline: soon() })).exitCode, 0);
+    });
+
+    it("dials again up to dialErrorLimit times for one who is patient, and once for one who is not", async () => {
+      const { port } = server;
+      await server.stop();
+      const connection = server.connection.bind({ ...server, port, key: server.key, hostKey: server.hostKey } as TestSshServer);
+      await assert.rejects(connect(connection({ dialErrorLimit: 3 }), { deadline: soon(), patient: true }), {
+        code: "transport",
+      });
+      await assert.rejects(connect(connection({ dialErrorLimit: -1 }), { deadline: soon(0.2), patient: true }), {
+        code: "timeout",
+        message: new RegExp(`at the end: root@127.0.0.1:${port} cannot be reached by SSH: connect ECONNREFUSED`),
+      });
+      server = await TestSshServer.start();
+    });
+
+    it("does not dial again for each object of a host that was silent a moment ago", async () => {
+      server.behaviour.accepts = () => false;
+      for (let object = 0; object < 5; object++) {
+        await assert.rejects(connect(server.connection(), { deadline: soon() }), /did not accept the login/);
+      }
+      assert.equal(server.connections, 1);
+    });
+
+    it("does not dial again what was refused, however patient", async () => {
+      server.behaviour.accepts = () => false;
+      await assert.rejects(connect(server.connection(), { deadline: soon(), patient: true }), { code: "refused" });
+      assert.equal(server.connections, 1);
+    });
+  });
+
+  describe("to a cluster", () => {
+    const noLxd =
+      /^RefusedError: LXD does not run on .*: none of its API sockets answers \(\/var\/snap\/lxd\/common\/lxd\/unix\.socket, .*\)\. Install it \(LxdNode with install\), or start it$/;
+
+    it("says of a host without LXD what was looked for and what to do", async () => {
+      server.behaviour.forwarding = false;
+      const ssh = await dial();
+      await assert.rejects(endpointOf(ssh, soon()), noLxd);
+    });
+
+    it("names every host and why it did not answer, when none does", async () => {
+      server.behaviour.forwarding = false;
+      const wrongKey = server.connection({ hostKey: newKey().public });
+      const error = await clusterEndpoint([wrongKey, server.connection()], { deadline: soon(), patient: false }).then(
+        () => assert.fail(),
+        (thrown: unknown) => thrown as Error & { code: string },
+      );
+      assert.equal(error.code, "transport");
+      assert.match(
+        error.message,
+        /^No host of the cluster answers:\n {2}- root@127\.0\.0\.1:\d+ was not trusted: .*\n {2}- LXD does not run on root@127\.0\.0\.1:\d+: /,
+      );
+    });
+
+    it("says only the one reason when there is only one host", async () => {
+      server.behaviour.forwarding = false;
+      await assert.rejects(clusterEndpoint([server.connection()], { deadline: soon(), patient: true }), noLxd);
+    });
+  });
+});

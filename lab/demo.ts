@@ -87,15 +87,15 @@ async function demo(hosts: DemoHosts): Promise<number> {
   return 0;
 }
 
-function hints({ mischief }: DemoHosts): string {
+function hints({ mischief, canLogIn }: DemoHosts): string {
   return [
     "Go on with:",
     "  npm run demo                      again: no change",
-    `  npm run demo -- host bcn2 -- ${mischief.join(" ")}`,
+    `  npm run demo -- host bcn2 -- ${mischief}`,
     "                                    change something behind Pulumi's back ...",
     "  npm run demo -- preview           ... see it ...",
     "  npm run demo -- up                ... and have it repaired",
-    "  npm run demo -- ssh dns1          log in to a VM",
+    ...(canLogIn ? ["  npm run demo -- ssh dns1          log in to a VM"] : []),
     "  npm run demo -- down              remove all of it",
   ].join("\n");
 }

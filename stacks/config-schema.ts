@@ -35,13 +35,19 @@ const connection = z.strictObject({
 
 const install = z.union([
   z.literal(false),
-  z.strictObject({ method: z.literal("deb") }),
-  z.strictObject({
-    method: z.literal("snap"),
-    channel: z.string().exactOptional(),
-    cohort: z.boolean().exactOptional(),
-    hold: z.boolean().exactOptional(),
-  }),
+  z.discriminatedUnion(
+    "method",
+    [
+      z.strictObject({ method: z.literal("deb") }),
+      z.strictObject({
+        method: z.literal("snap"),
+        channel: z.string().exactOptional(),
+        cohort: z.boolean().exactOptional(),
+        hold: z.boolean().exactOptional(),
+      }),
+    ],
+    'must be "deb" or "snap"; or install is false',
+  ),
 ]);
 
 const memberConfig = z.strictObject({
@@ -171,11 +177,15 @@ const vmImage = z.strictObject({
   protocol: z.enum(["simplestreams", "lxd"]).exactOptional(),
 });
 
-const waitFor = z.union([
-  z.strictObject({ for: z.enum(["running", "agent", "cloud-init"]) }),
-  z.strictObject({ for: z.enum(["ipv4", "ipv6"]), nic: name }),
-  z.strictObject({ for: z.literal("command"), command: z.array(z.string()).min(1) }),
-]);
+const waitFor = z.discriminatedUnion(
+  "for",
+  [
+    z.strictObject({ for: z.enum(["running", "agent", "cloud-init"]) }),
+    z.strictObject({ for: z.enum(["ipv4", "ipv6"]), nic: name }),
+    z.strictObject({ for: z.literal("command"), command: z.array(z.string()).min(1) }),
+  ],
+  'must be "running", "agent", "cloud-init", "ipv4", "ipv6" or "command"',
+);
 
 const vmSettings = z.strictObject({
   instanceType: z.enum(["virtual-machine", "container"]).exactOptional(),

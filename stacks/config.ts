@@ -64,6 +64,8 @@ function describe(issue: z.core.$ZodIssue, given: unknown): Fault[] {
     }
     case "invalid_type":
       return [{ path, reason: valueAt(given, path) === undefined ? "is missing" : `must be of type ${issue.expected}` }];
+    case "invalid_value":
+      return [{ path, reason: `must be ${issue.values.map((value) => JSON.stringify(value)).join(" or ")}` }];
     default:
       return [{ path, reason: lowerFirst(issue.message) }];
   }

@@ -18,8 +18,10 @@ export interface DemoHosts {
   runOnHost(host: string, argv: readonly string[]): Promise<number>;
   /** Logs in to a VM on this terminal. */
   logIn(user: string, address: string, argv: readonly string[]): Promise<number>;
-  /** A change behind Pulumi's back, to be typed after `host NAME --`. */
-  readonly mischief: readonly string[];
+  /** A command that changes something behind Pulumi's back, to be typed after `host NAME --`. */
+  readonly mischief: string;
+  /** Whether something runs in the VMs that one can log in to. */
+  readonly canLogIn: boolean;
   /** Removes the hosts and everything of the demo. */
   clear(): Promise<void>;
 }

@@ -9,7 +9,8 @@ const SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 export class RealHosts implements DemoHosts {
   readonly description =
     "real hosts: Debian systems with systemd, each in namespaces of this machine (LXD runs containers there)";
-  readonly mischief = ["lxc", "profile", "set", "vm-resources", "limits.cpu", "1"];
+  readonly mischief = "lxc profile set vm-resources limits.cpu 1";
+  readonly canLogIn = true;
   private lab: RealLab | undefined;
 
   constructor(private readonly instance: string) {}

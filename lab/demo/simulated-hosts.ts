@@ -2,6 +2,12 @@ import { spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { endpointOf } from "../../provider/lxd/endpoint";
+import { exchange } from "../../provider/lxd/http";
+import { Deadline } from "../../provider/support/deadline";
+import { type Connection, connectionSchema } from "../../provider/transport/connection";
+import { connect as connectHost } from "../../provider/transport/pool";
 import { cacheDir, checkoutId } from "../../tools/paths";
 import { runInForeground, waitFor } from "../real/process";
 import { SimulatedLab } from "../simulated";
@@ -17,14 +23,14 @@ const TIMINGS = { operationMs: 300, daemonStartMs: 300, addressMs: 1000, agentMs
 
 const START_TIMEOUT_SECONDS = 30;
 
+const QUERY_TIMEOUT_SECONDS = 30;
+
 /** Simulated hosts. They live in a process of their own in the background, until they are removed. */
 export class SimulatedHosts implements DemoHosts {
   readonly description =
     "simulated hosts: SSH servers on 127.0.0.1 with the answers of an LXD behind them; nothing runs in the VMs that they show";
-  readonly mischief = [
-    ...["lxc", "query", "--request", "PATCH", "--data"],
-    ...[`'{"config":{"limits.cpu":"1"}}'`, "/1.0/profiles/vm-resources"],
-  ];
+  readonly mischief = `lxc query --request PATCH --data '{"config":{"limits.cpu":"1"}}' /1.0/profiles/vm-resources`;
+  readonly canLogIn = false;
   readonly stateDir: string;
   private ports: ReadonlyMap<string, number> | undefined;
 
@@ -71,14 +77,19 @@ export class SimulatedHosts implements DemoHosts {
     return [...argv];
   }
 
-  runOnHost(host: string, argv: readonly string[]): Promise<number> {
-    const home = join(this.stateDir, "home/.ssh");
-    const trust = ["-i", join(home, "id_ed25519"), "-o", `UserKnownHostsFile=${join(home, "known_hosts")}`];
-    return runInForeground(["ssh", "-F", "none", ...trust, "-p", String(this.portOf(host)), "root@127.0.0.1", argv.join(" ")]);
+  /** Simulated hosts know few commands, and of LXD's client only `lxc query`, which is done here. */
+  async runOnHost(host: string, argv: readonly string[]): Promise<number> {
+    const ssh = join(this.stateDir, "home/.ssh");
+    if (argv[0] === "lxc" && argv[1] === "query") {
+      const connection = { ...this.connectionOf(host), privateKeyPath: join(ssh, "id_ed25519"), hostKeyPolicy: "insecure" };
+      return query(connectionSchema.parse(connection), argv.slice(2));
+    }
+    const options = ["-F", "none", "-i", join(ssh, "id_ed25519"), "-o", `UserKnownHostsFile=${join(ssh, "known_hosts")}`];
+    return runInForeground(["ssh", ...options, "-p", String(this.portOf(host)), "root@127.0.0.1", argv.join(" ")]);
   }
 
   logIn(): Promise<number> {
-    return Promise.reject(new Error("Nothing runs in a simulated VM, so that there is nothing to log in to."));
+    return Promise.reject(new Error("Nothing runs in a simulated VM, so there is nothing to log in to."));
   }
 
   async clear(): Promise<void> {
@@ -118,6 +129,25 @@ export async function keepSimulatedHosts(instance: string): Promise<number> {
     server.listen(socketOf(stateDir));
   });
   return 0;
+}
+
+/** What `lxc query` does: one request to LXD's API, and its answer on the screen. */
+async function query(connection: Connection, args: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: { request: { type: "string", short: "X", default: "GET" }, data: { type: "string", short: "d" } },
+    allowPositionals: true,
+  });
+  const deadline = new Deadline(QUERY_TIMEOUT_SECONDS, "lxc query");
+  const endpoint = await endpointOf(await connectHost(connection, { deadline }), deadline);
+  const sent = {
+    method: values.request,
+    path: positionals[0] ?? "/1.0",
+    ...(values.data !== undefined && { body: values.data }),
+  };
+  const { status, body } = await exchange(endpoint, sent, deadline);
+  process.stdout.write(`${JSON.stringify(JSON.parse(body.toString()), undefined, 2)}\n`);
+  return status < 300 ? 0 : 1;
 }
 
 function writeHome(home: string, lab: SimulatedLab): void {

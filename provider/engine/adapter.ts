@@ -1,6 +1,6 @@
 import type { dynamic } from "@pulumi/pulumi";
-import { clusterEndpoint } from "../lxd/cluster-endpoint";
 import { LxdClient } from "../lxd/client";
+import { clusterEndpoint } from "../lxd/cluster-endpoint";
 import { Deadline } from "../support/deadline";
 import { withoutUndefined } from "../support/equality";
 import { hasCode, type IncompleteError, messageOf } from "../support/errors";
@@ -43,7 +43,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     work: (context: Context) => Promise<Result>,
   ): Promise<Result> => {
     const { timeouts } = properties as Bookkeeping;
-    const urn = String(properties["__urn"] ?? "");
+    const urn = urnOf(properties);
     const deadline = new Deadline(timeouts?.[name] ?? lifecycle.timeouts[name], `${lifecycle.kind} ${name}`);
     const patient = name !== "read";
     let doing = "nothing was reported";
@@ -108,10 +108,10 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const changed: string[] = [...new Set([...lifecycle.diff(state, assumed), ...unknown])];
       const replaces = changed.filter((name) => (lifecycle.immutable as readonly string[]).includes(name));
       for (const warning of changed.length > 0 ? (lifecycle.forewarn?.(state, assumed) ?? []) : []) {
-        log.warn(String(news["__urn"] ?? ""), redact(warning, news));
+        log.warn(urnOf(news), redact(warning, news));
       }
       const changes =
-        changed.length > 0 || state.unfinished !== undefined || bookkeepingChanged(state as Bookkeeping, assumed as Bookkeeping);
+        changed.length > 0 || state.unfinished !== undefined || bookkeepingChanged(state as Bookkeeping, assumed);
       return { changes, replaces, deleteBeforeReplace: replaces.length > 0 };
     },
 
@@ -167,6 +167,11 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
 /** Properties of ours begin with a letter; `__provider` and `__urn` are between the class, this adapter and the engine. */
 function external(properties: Properties): Properties {
   return Object.fromEntries(Object.entries(properties).filter(([name]) => !name.startsWith("__")));
+}
+
+/** The URN that the class handed on; empty while it is not known. */
+function urnOf({ __urn }: Properties): string {
+  return typeof __urn === "string" && !containsUnknown(__urn) ? __urn : "";
 }
 
 function internal(properties: Properties): Properties {

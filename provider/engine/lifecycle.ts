@@ -1,9 +1,11 @@
 import type * as z from "zod";
 import type { LxdClient } from "../lxd/client";
-import type { Deadline } from "../support/deadline";
 import type { ClusterConnection } from "../lxd/cluster-connection";
+import type { Deadline } from "../support/deadline";
 import type { Connection } from "../transport/connection";
 import type { SshConnection } from "../transport/ssh";
+
+export type { SshConnection };
 
 /** What a lifecycle is given besides its data. */
 export interface Context {

@@ -29,9 +29,10 @@ export function engineLog(argv: readonly string[] = process.argv): EngineLog {
   const send = (severity: "INFO" | "WARNING", urn: string, text: string, ephemeral: boolean): void => {
     try {
       // Loaded only inside a provider process, which has the SDK loaded already. gRPC is the SDK's dependency, not ours.
-      const messages = require("@pulumi/pulumi/proto/engine_pb") as EngineMessages;
-      const { EngineClient } = require("@pulumi/pulumi/proto/engine_grpc_pb") as EngineServices;
-      const { credentials } = createRequire(require.resolve("@pulumi/pulumi"))("@grpc/grpc-js") as Grpc;
+      const sdk = createRequire(require.resolve("@pulumi/pulumi"));
+      const messages = sdk("@pulumi/pulumi/proto/engine_pb") as EngineMessages;
+      const { EngineClient } = sdk("@pulumi/pulumi/proto/engine_grpc_pb") as EngineServices;
+      const { credentials } = sdk("@grpc/grpc-js") as Grpc;
       client ??= new EngineClient(address, credentials.createInsecure());
       const request = new messages.LogRequest();
       request.setSeverity(messages.LogSeverity[severity]);

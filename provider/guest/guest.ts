@@ -1,3 +1,4 @@
+import type { LxdClient } from "../lxd/client";
 import { type CommandResult, type ExecRequest, runInInstance } from "../lxd/exec";
 import {
   createInstanceFile,
@@ -7,7 +8,6 @@ import {
   removeInstanceFile,
   replaceInstanceFile,
 } from "../lxd/files";
-import type { LxdClient } from "../lxd/client";
 
 /** A file to be made: its owner, its permissions and its text. */
 export type NewFile = FileOwnership & { readonly content: string };

@@ -1,5 +1,5 @@
-import { RefusedError } from "../support/errors";
 import type { InstanceFile } from "../lxd/files";
+import { RefusedError } from "../support/errors";
 import type { Guest } from "./guest";
 
 /** What a user may do by sudo: nothing, everything with the own password, or everything without one. */

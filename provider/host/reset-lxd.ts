@@ -16,7 +16,7 @@ const DEB_DATA = "/var/lib/lxd";
 const CLUSTER_FILES = ["cluster.crt", "cluster.key", "cluster.ca"];
 
 /** Where LXD keeps its data. */
-export function dataDirectory(packaging: Packaging): string {
+function dataDirectory(packaging: Packaging): string {
   return { deb: DEB_DATA, snap: "/var/snap/lxd/common/lxd", incus: "/var/lib/incus" }[packaging];
 }
 

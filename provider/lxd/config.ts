@@ -1,5 +1,5 @@
-import { parseSize, sameSize } from "../support/units";
 import * as z from "zod";
+import { parseSize, sameSize } from "../support/units";
 
 /** LXD's config maps hold strings; numbers and booleans are accepted and turned into them. An empty string means "not set". */
 export const configValueSchema = z

@@ -1,8 +1,8 @@
 import type { Agent } from "node:http";
 import pLimit from "p-limit";
-import type { SshConnection } from "../transport/ssh";
 import type { Deadline } from "../support/deadline";
 import { RefusedError } from "../support/errors";
+import type { SshConnection } from "../transport/ssh";
 
 /** How LXD, or its fork Incus, was put on a host. */
 export type Packaging = "snap" | "deb" | "incus";
@@ -17,7 +17,7 @@ export interface ApiSocket {
  * Where the daemon listens, in the order of LXD's own client.
  * @see https://github.com/canonical/lxd/blob/main/client/connection.go
  */
-export const API_SOCKETS: readonly ApiSocket[] = [
+const API_SOCKETS: readonly ApiSocket[] = [
   { path: "/var/snap/lxd/common/lxd/unix.socket", packaging: "snap" },
   { path: "/var/lib/lxd/unix.socket", packaging: "deb" },
   { path: "/run/incus/unix.socket", packaging: "incus" },

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { CommandError, hasCode, isNotFound, OperationError, replyOf, ResponseShapeError } from "../support/errors";
+import { CommandError, hasCode, isNotFound, OperationError, ResponseShapeError, replyOf } from "../support/errors";
 import type { CommandResult } from "../transport/ssh";
 import { api, type LxdClient, type Operation } from "./client";
 

@@ -34,11 +34,11 @@ import { workOutMemberConfig } from "../lxd/member-config";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { getServer, type Server, serverConfig, setServerConfig } from "../lxd/server";
 import { until } from "../support/deadline";
-import { hasCode, IncompleteError, isNotFound, messageOf, RefusedError } from "../support/errors";
+import { IncompleteError, isNotFound, messageOf, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
 
 /** Inputs of {@link LxdClusterMember}. */
-export const clusterMemberSchema = z.strictObject({
+const clusterMemberSchema = z.strictObject({
   ...onHost,
   name: memberNameSchema,
   address: memberAddressSchema,
@@ -50,6 +50,7 @@ export const clusterMemberSchema = z.strictObject({
 
 /** The value that this member brings for one member-specific key of a pool or network that the cluster has. */
 export interface MemberConfigArgs {
+  /** What has the key. */
   entity: Input<"storage-pool" | "network">;
   /** Name of the pool or network. */
   name: Input<string>;
@@ -370,7 +371,7 @@ function throughCluster({ cluster, connection }: Inputs): ClusterConnection {
 }
 
 /** What the cluster tells of a member, as inputs. */
-export function fromApi(member: Member, state: State): Inputs {
+function fromApi(member: Member, state: State): Inputs {
   const { connection, cluster, name, memberConfig, timeouts } = state;
   return {
     connection,
@@ -406,9 +407,11 @@ async function outputsOf(lxd: LxdClient, member: Member): Promise<Outputs> {
 export class LxdClusterMember extends LxdResource {
   /** How the member's host is reached. Depends on the membership, so that what uses it waits until the host is a member. */
   declare readonly connection: Output<ConnectionArgs>;
+  /** Name of the member. */
   declare readonly name: Output<string>;
   /** With its port, such as "192.168.1.102:8443". */
   declare readonly address: Output<string>;
+  /** Members of one failure domain are expected to fail together. */
   declare readonly failureDomain: Output<string>;
   /** As of the last refresh: "Online", "Offline", "Evacuated" or "Blocked". */
   declare readonly status: Output<string>;

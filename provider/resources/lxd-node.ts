@@ -5,19 +5,18 @@
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { onHost } from "../engine/bookkeeping";
-import type { Context, Lifecycle } from "../engine/lifecycle";
+import type { Context, Lifecycle, SshConnection } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { findSnap, hasDebPackage, installDebPackage, installSnap, sameChannel } from "../host/packages";
 import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
 import { LxdClient } from "../lxd/client";
 import { isNotClustered, listMembers } from "../lxd/cluster";
-import { type Config, configSchema, sameConfigValue } from "../lxd/config";
+import { configSchema, sameConfigValue } from "../lxd/config";
 import { type ApiSocket, endpointOf, findSocket } from "../lxd/endpoint";
 import { describeInventory, INVENTORY_KINDS, type Inventory, type InventoryKind, takeInventory } from "../lxd/inventory";
 import { getHardware, getServer, serverConfig, setServerConfig } from "../lxd/server";
 import { sameJson } from "../support/equality";
 import { RefusedError } from "../support/errors";
-import type { SshConnection } from "../transport/ssh";
 import type { ConfigArgs, ConnectionArgs } from "./common-args";
 
 /** Keys of the server's config that each member of a cluster has for itself. */
@@ -39,7 +38,7 @@ const installSchema = z.union([
 ]);
 
 /** Inputs of {@link LxdNode}. */
-export const nodeSchema = z.strictObject({
+const nodeSchema = z.strictObject({
   ...onHost,
   install: installSchema.default({ method: "snap", channel: "5.21/stable", cohort: true, hold: true }),
   config: configSchema.default({}),
@@ -262,7 +261,7 @@ async function inventoryOf(lxd: LxdClient, ssh: SshConnection, context: Context)
  * Whether the host is to be wiped.
  * @throws RefusedError when it holds something that must not be lost and that the policy does not name.
  */
-export function mustReset(inventory: Inventory, policy: readonly InventoryKind[], host: string): boolean {
+function mustReset(inventory: Inventory, policy: readonly InventoryKind[], host: string): boolean {
   const found = Object.keys(inventory) as InventoryKind[];
   const unnamed = found.filter((kind) => !policy.includes(kind));
   if (found.some((kind) => policy.includes(kind))) {
@@ -316,18 +315,21 @@ async function facts(lxd: LxdClient): Promise<Outputs> {
 export class LxdNode extends LxdResource {
   /** How the host is reached. Depends on the node, so that what uses it waits until LXD is ready. */
   declare readonly connection: Output<ConnectionArgs>;
-  declare readonly config: Output<Config>;
+  /** The host's own keys of the server config that are managed. */
+  declare readonly config: Output<Record<string, string>>;
   /** Version of the daemon, such as "5.21.4". */
   declare readonly lxdVersion: Output<string>;
   /** What the daemon can do; decide by these, not by the version. */
   declare readonly apiExtensions: Output<string[]>;
   /** Path of the API socket on the host. */
   declare readonly socket: Output<string>;
+  /** Such as "6.1.0-18-amd64". */
   declare readonly kernelVersion: Output<string>;
   /** Such as "x86_64". */
   declare readonly architecture: Output<string>;
   /** Logical CPUs. */
   declare readonly cpus: Output<number>;
+  /** Memory of the host. */
   declare readonly memoryBytes: Output<number>;
   /** Where the API listens on the network, such as "192.168.1.102:8443". */
   declare readonly addresses: Output<string[]>;

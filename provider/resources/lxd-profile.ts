@@ -8,7 +8,8 @@ import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client";
-import { configSchema, devicesInWordsOf, devicesSchema, inWordsOf, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
+import { configSchema, devicesInWordsOf, inWordsOf, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
+import { checkedDevicesSchema } from "../lxd/device-values";
 import { objectNameSchema, projectSchema } from "../lxd/names";
 import { claim } from "../lxd/ownership";
 import {
@@ -25,13 +26,13 @@ import { IncompleteError, RefusedError, replyOf } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, DevicesArgs } from "./common-args";
 
 /** Inputs of {@link LxdProfile}. */
-export const profileSchema = z.strictObject({
+const profileSchema = z.strictObject({
   ...inCluster,
   name: objectNameSchema,
   project: projectSchema,
   description: z.string().default(""),
   config: configSchema.default({}),
-  devices: devicesSchema.default({}),
+  devices: checkedDevicesSchema.default({}),
   adopt: z.boolean().default(false),
 });
 
@@ -145,13 +146,13 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
 const EMPTY: ProfilePut = { description: "", config: {}, devices: {} };
 
 /** What LXD is told. */
-export function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, urn: string): ProfilePut {
+function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, urn: string): ProfilePut {
   const owner = urn === "" ? {} : { [OWNER_KEY]: urn };
   return { description: inputs.description, config: { ...inputs.config, ...owner }, devices: inputs.devices };
 }
 
 /** What LXD tells, in the words of the state where they mean the same. */
-export function fromApi(profile: Profile, state: State): Inputs {
+function fromApi(profile: Profile, state: State): Inputs {
   const { cluster, name, project, adopt, timeouts } = state;
   return {
     cluster,
@@ -218,10 +219,15 @@ async function save(
  * ```
  */
 export class LxdProfile extends LxdResource {
+  /** Name of the profile. */
   declare readonly name: Output<string>;
+  /** Project of the profile. */
   declare readonly project: Output<string>;
+  /** What the profile is for. */
   declare readonly description: Output<string>;
+  /** Config, without what LXD or this package adds. */
   declare readonly config: Output<Record<string, string>>;
+  /** Devices by name. */
   declare readonly devices: Output<Record<string, Record<string, string>>>;
 
   constructor(name: string, args: LxdProfileArgs, opts?: CustomResourceOptions) {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { type Deadline, until } from "../support/deadline";
 import { canonicalJson } from "../support/equality";
 import { hasCode, messageOf } from "../support/errors";
-import { type Connection, describeConnection } from "./connection";
+import type { Connection } from "./connection";
 import { SshConnection } from "./ssh";
 
 /** The connections of this process: one per host and credentials. The process lives for one engine operation. */
@@ -67,13 +67,7 @@ async function dial(connection: Connection, options: { deadline: Deadline; patie
   let failures = 0;
   return until(options.deadline, async (report) => {
     try {
-      const dialling = SshConnection.dial(connection);
-      return await options.deadline.race(dialling, `dialling ${describeConnection(connection)}`, () => {
-        dialling.then(
-          (late) => late.close(),
-          () => undefined,
-        );
-      });
+      return await SshConnection.dial(connection, options.deadline);
     } catch (error) {
       failures += 1;
       report(messageOf(error));

@@ -45,24 +45,17 @@ export class SshConnection {
   }
 
   /**
-   * Dials once.
+   * Dials once, for at most `perDialTimeout` seconds for each host on the way.
    * @throws RefusedError for a host key or credentials that are not accepted; TransportError for everything else.
    */
-  static async dial(connection: Connection): Promise<SshConnection> {
+  static async dial(connection: Connection, deadline: Deadline): Promise<SshConnection> {
     const name = describeConnection(connection);
     if (connection.proxy === undefined) {
-      return new SshConnection(await dialClient(connection), name, connection.user);
+      return new SshConnection(await dialClient(connection, deadline), name, connection.user);
     }
-    const jump = await dialClient(connection.proxy);
+    const jump = await dialClient(connection.proxy, deadline);
     try {
-      const tunnel = await new Promise<Duplex>((resolve, reject) => {
-        jump.forwardOut("127.0.0.1", 0, connection.host, connection.port, (error, channel) =>
-          error
-            ? reject(new TransportError(name, `${name} cannot be reached through the proxy: ${error.message}`))
-            : resolve(channel),
-        );
-      });
-      const client = await dialClient(connection, tunnel);
+      const client = await dialClient(connection, deadline, await openTunnel(jump, connection, deadline));
       client.on("close", () => jump.end());
       return new SshConnection(client, name, connection.user);
     } catch (error) {
@@ -149,9 +142,9 @@ export class SshConnection {
           const attach = (channel: ClientChannel): { socket: Duplex; done: Promise<void> } => {
             channel.on("error", () => undefined); // "close" follows, which the HTTP client turns into a request error
             const destroy = channel.destroy.bind(channel);
-            channel.destroy = (error) => {
+            channel.destroy = () => {
               channel.resume(); // ssh2 emits "close" only when everything has been read, and until then the slot is not free again
-              return destroy(error);
+              return destroy();
             };
             return { socket: socketLike(channel), done: new Promise((release) => channel.once("close", release)) };
           };
@@ -186,17 +179,25 @@ export class SshConnection {
     attach: (channel: ClientChannel) => T,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      const fail = (error: Error): void =>
+      const fail = (error: Error): void => {
         reject(new TransportError(this.name, `${doing} on ${this.name} failed: ${error.message}`, { cause: error }));
+      };
       if (this.closed !== undefined) {
-        return fail(this.closed);
+        fail(this.closed);
+        return;
       }
-      const onClose = (): void => fail(this.closed ?? new Error("the connection was closed"));
+      const onClose = (): void => {
+        fail(this.closed ?? new Error("the connection was closed"));
+      };
       this.client.once("close", onClose);
       try {
         open((error, channel) => {
           this.client.off("close", onClose);
-          return error ? fail(error) : resolve(attach(channel));
+          if (error) {
+            fail(error);
+          } else {
+            resolve(attach(channel));
+          }
         });
       } catch (error) {
         this.client.off("close", onClose);
@@ -225,7 +226,33 @@ my $child = fork; if ($child == 0) { copy(\\*STDIN, $socket); shutdown($socket, 
 copy($socket, \\*STDOUT); kill "TERM", $child;
 `.trim();
 
-function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
+/** Has the jump host connect to the host. Its own patience may be minutes. */
+async function openTunnel(jump: Client, connection: Connection, deadline: Deadline): Promise<Duplex> {
+  const name = describeConnection(connection);
+  const unreachable = (why: string): TransportError =>
+    new TransportError(name, `${name} cannot be reached through the proxy: ${why}`);
+  const seconds = dialSeconds(connection, deadline);
+  const tunnel = new Promise<Duplex>((resolve, reject) => {
+    jump.forwardOut("127.0.0.1", 0, connection.host, connection.port, (error, channel) =>
+      error ? reject(unreachable(error.message)) : resolve(channel),
+    );
+    jump.once("close", () => reject(unreachable("the proxy closed the connection")));
+  });
+  return deadline
+    .atMost(seconds, `dialling ${name}`)
+    .race(tunnel, "")
+    .catch((error: unknown) => {
+      throw hasCode(error, "timeout") ? unreachable(`no answer within ${seconds} s`) : error;
+    });
+}
+
+/** How long one dial may take: `perDialTimeout`, where 0 is no limit, but not past the deadline. */
+function dialSeconds({ perDialTimeout }: Proxy, deadline: Deadline): number {
+  const left = Number((deadline.remainingMs / 1000).toPrecision(3));
+  return perDialTimeout === 0 ? left : Math.min(perDialTimeout, left);
+}
+
+function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex): Promise<Client> {
   const name = describeConnection(connection);
   const credentials = resolveCredentials(connection);
   const expectation = expectedHostKey(connection);
@@ -241,7 +268,7 @@ function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
       username: connection.user,
       key: credentials.privateKey,
       ...(credentials.privateKeyPassword === undefined ? {} : { passphrase: credentials.privateKeyPassword }),
-    } as AnyAuthMethod);
+    });
   }
   if (credentials.password !== undefined) {
     const { password } = credentials;
@@ -264,12 +291,12 @@ function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
     );
   }
 
-  const timeoutMs = connection.perDialTimeout * 1000;
+  const seconds = dialSeconds(connection, deadline);
   const config: ConnectConfig = {
     host: connection.host,
     port: connection.port,
     username: connection.user,
-    readyTimeout: timeoutMs,
+    readyTimeout: Math.max(1, seconds * 1000), // 0 would be no limit
     keepaliveInterval: KEEPALIVE_INTERVAL_MS,
     keepaliveCountMax: 3,
     ...(sock === undefined ? {} : { sock }),
@@ -298,12 +325,13 @@ function dialClient(connection: Proxy, sock?: Duplex): Promise<Client> {
           ),
         );
       } else {
-        const why = error.level === "client-timeout" ? `no answer within ${connection.perDialTimeout} s` : error.message;
+        const why = error.level === "client-timeout" ? `no answer within ${seconds} s` : error.message;
         reject(new TransportError(name, `${name} cannot be reached by SSH: ${why}`, { cause: error }));
       }
     };
     client.once("ready", () => {
       client.removeListener("error", fail);
+      client.on("error", () => undefined); // without a listener, it would end the process; "close" follows
       client.removeListener("close", onEarlyClose);
       resolve(client);
     });

@@ -48,8 +48,12 @@ describe("The lab's stack on real LXD", () => {
 
   it("is not changed by a second up, as LXD itself tells", async () => {
     const watch = await ChangeWatch.start(lab, "bcn2");
-    await assertNoChange();
-    assert.deepEqual(await watch.stop(lab, "bcn2"), []);
+    try {
+      await assertNoChange();
+      assert.deepEqual(await watch.stop(lab, "bcn2"), []);
+    } finally {
+      watch.end();
+    }
   });
 
   for (const [vm, address] of [

@@ -15,7 +15,7 @@ export class ChangeWatch {
   /** Starts watching; returns when it is proved that a change is seen. */
   static async start(lab: RealLab, host: string): Promise<ChangeWatch> {
     const [program = "", ...argv] = lab.hostArgv(host, ["lxc", "monitor", "--type=lifecycle", "--format=json", "--all-projects"]);
-    const watch = new ChangeWatch(spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"] }));
+    const watch = new ChangeWatch(spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"], detached: true }));
     let partial = "";
     watch.monitor.stdout?.on("data", (chunk: Buffer) => {
       const lines = (partial + chunk.toString()).split("\n");
@@ -35,12 +35,19 @@ export class ChangeWatch {
     return this.events.filter(({ action }) => !action.endsWith("-retrieved"));
   }
 
+  /** Ends the monitor, which is a child of the program that enters the host. */
+  end(): void {
+    if (this.monitor.pid !== undefined && this.monitor.exitCode === null && this.monitor.signalCode === null) {
+      process.kill(-this.monitor.pid);
+    }
+  }
+
   /** Stops watching, when it is proved that a last change is still seen: nothing before it can have been missed. */
   async stop(lab: RealLab, host: string): Promise<LifecycleEvent["metadata"][]> {
     const before = this.changes;
     await lab.hostExec(host, ["lxc", "config", "set", "user.watch", "end"]);
     await eventually("the last change is seen", async () => this.changes.some(({ action }) => action === "config-updated"));
-    this.monitor.kill();
+    this.end();
     return before.concat(this.changes.slice(before.length).filter(({ action }) => action !== "config-updated"));
   }
 }

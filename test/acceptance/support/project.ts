@@ -116,7 +116,8 @@ function collectSteps(): { steps: Step[]; onEvent: (event: EngineEvent) => void 
   return {
     steps,
     onEvent: ({ resourcePreEvent }) => {
-      if (resourcePreEvent !== undefined) {
+      // The default provider is given the whole config by the engine, and is updated whenever that changes; nobody is shown it.
+      if (resourcePreEvent !== undefined && !resourcePreEvent.metadata.type.startsWith("pulumi:providers:")) {
         const { op, type, urn } = resourcePreEvent.metadata;
         steps.push({ op, type: type.split(":").at(-1) ?? type, name: urn.split("::").at(-1) ?? urn });
       }

@@ -1,5 +1,6 @@
 import { Agent, createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type AddressInfo, connect } from "node:net";
+import pLimit from "p-limit";
 import { LxdClient } from "../../../provider/lxd/client";
 import type { Endpoint } from "../../../provider/lxd/endpoint";
 import { Deadline } from "../../../provider/support/deadline";
@@ -48,7 +49,12 @@ export class ApiServer {
     const { port } = this.server.address() as AddressInfo;
     const agent = Object.assign(new Agent({ keepAlive: true }), { createConnection: () => connect(port, "127.0.0.1") });
     this.agents.push(agent);
-    return { host: "root@bcn2", socket: { path: "/var/lib/lxd/unix.socket", packaging: "deb" }, agent };
+    return {
+      host: "root@bcn2",
+      socket: { path: "/var/lib/lxd/unix.socket", packaging: "deb" },
+      agent,
+      requests: pLimit(agent.maxSockets),
+    };
   }
 
   /** "GET /1.0", one line for each request. */

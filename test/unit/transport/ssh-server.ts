@@ -24,12 +24,12 @@ export function newKey(passphrase?: string): KeyPair {
 
 /** How the server behaves; everything may be changed while it runs. */
 export interface Behaviour {
-  /** Whom it lets in. @default user root with {@link TestSshServer.key} */
-  accepts: (login: AuthContext) => boolean;
+  /** Whom it lets in; `undefined` when it decides later. @default user root with {@link TestSshServer.key} */
+  accepts: (login: AuthContext) => boolean | undefined;
   /** What a command does. @default it ends at once, with exit code 0 and its command line as output */
   command: (line: string, channel: ServerChannel, server: TestSshServer) => void;
-  /** Whether a unix socket may be opened. @default true */
-  forwarding: boolean;
+  /** Whether it connects to unix sockets and other hosts, or never answers that question. @default true */
+  forwarding: boolean | "never";
 }
 
 /** An SSH server on the loopback interface, in this process. */
@@ -104,6 +104,11 @@ export class TestSshServer {
     }
   }
 
+  /** Resolves when the last connection has ended. */
+  async disconnected(): Promise<void> {
+    await Promise.all([...this.sockets].map((socket) => new Promise((resolve) => socket.once("close", resolve))));
+  }
+
   async stop(): Promise<void> {
     this.cut();
     await new Promise((resolve) => this.listener.close(resolve));
@@ -119,7 +124,12 @@ export class TestSshServer {
       });
     };
     client.on("error", () => undefined);
-    client.on("authentication", (login) => (this.behaviour.accepts(login) ? login.accept() : login.reject()));
+    client.on("authentication", (login) => {
+      const accepted = this.behaviour.accepts(login);
+      if (accepted !== undefined) {
+        (accepted ? login.accept : login.reject).call(login);
+      }
+    });
     client.on("session", (accept) => {
       const session: Session = accept();
       session.on("exec", (start, _refuse, { command }) => {
@@ -136,6 +146,10 @@ export class TestSshServer {
 
   private relay(target: Socket, accept: () => ServerChannel, reject: () => void, count: (channel: ServerChannel) => void): void {
     let channel: ServerChannel | undefined;
+    if (this.behaviour.forwarding === "never") {
+      target.on("error", () => undefined).destroy();
+      return;
+    }
     target.on("error", () => (channel === undefined ? reject() : channel.destroy()));
     if (!this.behaviour.forwarding) {
       target.destroy();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, request, type Server } from "node:http";
-import { type AddressInfo, createServer } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { clusterEndpoint } from "../../../provider/lxd/cluster-endpoint";
 import { endpointOf } from "../../../provider/lxd/endpoint";
 import { Deadline } from "../../../provider/support/deadline";
@@ -32,7 +32,7 @@ describe("SSH", () => {
   });
 
   const dial = async (more: Record<string, unknown> = {}): Promise<SshConnection> => {
-    const ssh = await SshConnection.dial(server.connection(more));
+    const ssh = await SshConnection.dial(server.connection(more), soon());
     opened.push(ssh);
     return ssh;
   };
@@ -118,14 +118,7 @@ describe("SSH", () => {
           asked = answers.join();
           login.accept();
         });
-        return false;
-      };
-      // What `accepts` answers comes too early here: the login is decided by the prompt.
-      const decide = server.behaviour.accepts;
-      server.behaviour.accepts = (login) => {
-        const reject = login.reject.bind(login);
-        login.reject = login.method === "keyboard-interactive" ? () => true : reject;
-        return decide(login);
+        return undefined;
       };
       await works({ privateKey: undefined, password: "correct-horse" });
       assert.equal(asked, "correct-horse");
@@ -269,51 +262,90 @@ describe("SSH", () => {
       );
     });
 
+    it("notices when the jump host goes away, and is not ended by it", async () => {
+      const ssh = await dial({ proxy: proxy() });
+      server.behaviour.command = () => jump.cut();
+      await assert.rejects(ssh.run(["sleep", "1000"], { deadline: soon() }), { code: "transport", host: name });
+      assert.equal(ssh.open, false);
+    });
+
     it("ends the connection to the jump host with the other one", async () => {
       const ssh = await dial({ proxy: proxy() });
-      const ended = new Promise<void>((resolve) => {
-        jump.behaviour.command = () => resolve();
-        ssh.close();
-        const wait = (): void => (ssh.open ? void setImmediate(wait) : resolve());
-        wait();
-      });
-      await ended;
+      const left = jump.disconnected();
+      ssh.close();
+      await left;
       await assert.rejects(ssh.run(["true"], { deadline: soon() }), { code: "transport" });
     });
   });
 
   describe("to a host that does not answer", () => {
-    it("gives up after perDialTimeout, naming host and time", async () => {
-      const silent = createServer();
-      await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
-      const { port } = silent.address() as AddressInfo;
-      const started = performance.now();
-      assert.equal(
-        await refusal({ port, perDialTimeout: 0.1 }, "transport"),
-        `root@127.0.0.1:${port} cannot be reached by SSH: no answer within 0.1 s`,
-      );
-      assert.ok(performance.now() - started < 2000);
-      await new Promise((resolve) => silent.close(resolve));
-    });
-
-    it("gives up at the deadline when there is no limit for a dial", async () => {
-      const silent = createServer();
-      await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
-      const { port } = silent.address() as AddressInfo;
-      await assert.rejects(connect(server.connection({ port, perDialTimeout: 0 }), { deadline: soon(0.1) }), {
-        code: "timeout",
-        message: `the test did not finish within 0.1 s; at the end: dialling root@127.0.0.1:${port}`,
+    /** Something that takes connections and is no SSH server. */
+    const listening = async (answer: (socket: Socket) => void, test: (port: number) => Promise<void>): Promise<void> => {
+      const sockets: Socket[] = [];
+      const listener = createServer((socket) => {
+        sockets.push(socket.on("error", () => undefined));
+        answer(socket);
       });
-      await new Promise((resolve) => silent.close(resolve));
+      await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+      try {
+        await test((listener.address() as AddressInfo).port);
+      } finally {
+        for (const socket of sockets) {
+          socket.destroy();
+        }
+        await new Promise((resolve) => listener.close(resolve));
+      }
+    };
+
+    it("gives up after perDialTimeout, naming host and time", () =>
+      listening(
+        () => undefined,
+        async (port) => {
+          const started = performance.now();
+          assert.equal(
+            await refusal({ port, perDialTimeout: 0.1 }, "transport"),
+            `root@127.0.0.1:${port} cannot be reached by SSH: no answer within 0.1 s`,
+          );
+          assert.ok(performance.now() - started < 2000);
+        },
+      ));
+
+    it("gives up after perDialTimeout also behind a jump host that answers", async () => {
+      const jump = await TestSshServer.start();
+      jump.behaviour.forwarding = "never";
+      assert.equal(
+        await refusal({ proxy: { ...jump.connection() }, perDialTimeout: 0.1 }, "transport"),
+        `${name} cannot be reached through the proxy: no answer within 0.1 s`,
+      );
+      await jump.stop();
     });
 
-    it("says why when the host refuses the connection, or speaks something else", async () => {
-      const other = createServer((socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
-      await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
-      const { port } = other.address() as AddressInfo;
-      assert.match(await refusal({ port }, "transport"), /^root@127\.0\.0\.1:\d+ cannot be reached by SSH: /);
-      await new Promise((resolve) => other.close(resolve));
-      assert.match(await refusal({ port }, "transport"), /^root@127\.0\.0\.1:\d+ cannot be reached by SSH: connect ECONNREFUSED/);
+    it("gives up at the deadline when there is no limit for a dial", () =>
+      listening(
+        () => undefined,
+        async (port) => {
+          await assert.rejects(connect(server.connection({ port, perDialTimeout: 0 }), { deadline: soon(0.1), patient: true }), {
+            code: "timeout",
+            message: new RegExp(
+              `^the test did not finish within 0\\.1 s; at the end: root@127\\.0\\.0\\.1:${port} cannot be reached by SSH: no answer within [\\d.]+ s$`,
+            ),
+          });
+        },
+      ));
+
+    it("says why when the host speaks something else, or refuses the connection", async () => {
+      let closed = 0;
+      await listening(
+        (socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"),
+        async (port) => {
+          closed = port;
+          assert.match(await refusal({ port }, "transport"), /^root@127\.0\.0\.1:\d+ cannot be reached by SSH: ./);
+        },
+      );
+      assert.equal(
+        await refusal({ port: closed }, "transport"),
+        `root@127.0.0.1:${closed} cannot be reached by SSH: connect ECONNREFUSED 127.0.0.1:${closed}`,
+      );
     });
   });
 

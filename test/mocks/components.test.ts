@@ -1,0 +1,210 @@
+import assert from "node:assert/strict";
+import type { Output } from "@pulumi/pulumi";
+import { type ClusterHostArgs, LxdCluster, VmGroup, VmProfiles } from "../../components/index";
+import { known, record } from "./program";
+
+const host = (name: string, number: number): ClusterHostArgs => ({
+  name,
+  address: `192.168.1.${number}`,
+  connection: { host: `192.168.1.${number}`, privateKeyPath: "~/.ssh/id_ed25519" },
+});
+const bcn2 = host("bcn2", 102);
+const bcn1 = host("bcn1", 101);
+const bcn3 = host("bcn3", 103);
+const cluster = { endpoints: [bcn2.connection] };
+
+const pools = { default: { driver: "dir" as const } };
+const networks = { lxdbr0: { config: { "ipv4.address": "192.168.100.1/24" } } };
+
+describe("LxdCluster", () => {
+  it("hands each host's arguments to its node and its member", async () => {
+    const full: ClusterHostArgs = {
+      ...bcn1,
+      install: false,
+      config: { "core.https_address": "192.168.1.101:8443" },
+      resetPolicy: ["cluster"],
+      adopt: false,
+      memberConfig: [{ entity: "storage-pool", name: "default", key: "source", value: "/dev/sdb" }],
+      failureDomain: "desk",
+      memberOptions: { "scheduler.instance": "manual" },
+    };
+    const { find } = await record("test", () => new LxdCluster("lab", { hosts: [bcn2, full] }));
+    assert.deepEqual(find("LxdNode lab-bcn1").inputs, {
+      connection: bcn1.connection,
+      install: false,
+      config: { "core.https_address": "192.168.1.101:8443" },
+      resetPolicy: ["cluster"],
+      adopt: false,
+    });
+    assert.deepEqual(find("LxdClusterMember lab-bcn1").inputs, {
+      connection: bcn1.connection,
+      name: "bcn1",
+      address: "192.168.1.101",
+      cluster: { endpoints: [bcn2.connection] },
+      memberConfig: [{ entity: "storage-pool", name: "default", key: "source", value: "/dev/sdb" }],
+      failureDomain: "desk",
+      config: { "scheduler.instance": "manual" },
+    });
+  });
+
+  it("lets a third host join through the primary, and changes nothing of pools and networks but the ways to reach them", async () => {
+    const two = await record("test", () => new LxdCluster("lab", { hosts: [bcn2, bcn1], pools, networks }));
+    const three = await record("test", () => new LxdCluster("lab", { hosts: [bcn2, bcn1, bcn3], pools, networks }));
+    assert.deepEqual(three.find("LxdClusterMember lab-bcn3").dependsOn, ["LxdClusterMember lab-bcn2", "LxdNode lab-bcn3"]);
+    for (const id of ["LxdClusterMember lab-bcn2", "LxdClusterMember lab-bcn1", "LxdNode lab-bcn2", "LxdNode lab-bcn1"]) {
+      assert.deepEqual(three.find(id), two.find(id));
+    }
+    for (const id of ["LxdStoragePool lab-default", "LxdNetwork lab-lxdbr0"]) {
+      const { cluster: before, ...contents } = two.find(id).inputs;
+      const { cluster: after, ...sameContents } = three.find(id).inputs;
+      assert.deepEqual(sameContents, contents);
+      assert.deepEqual(before, { endpoints: [bcn2.connection, bcn1.connection] });
+      assert.deepEqual(after, { endpoints: [bcn2.connection, bcn1.connection, bcn3.connection] });
+    }
+  });
+
+  it("knows the way to the cluster in a preview already", async () => {
+    const seen: Output<unknown>[] = [];
+    const program = (): void => {
+      seen.push(new LxdCluster("lab", { hosts: [bcn2, bcn1], pools, networks, images: { "debian-12": {} } }).connection);
+    };
+    await record("test", program, { preview: true });
+    const [connection] = seen;
+    assert.ok(connection);
+    assert.deepEqual(await known(connection), { endpoints: [bcn2.connection, bcn1.connection] });
+  });
+
+  it("makes images when the pools that LXD unpacks them into are there, under the alias that is their key", async () => {
+    const images = { "24.04": { remote: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" } } };
+    const { find } = await record("test", () => new LxdCluster("lab", { hosts: [bcn2], pools, images }));
+    const image = find("LxdImage lab-24.04");
+    assert.deepEqual(image.inputs["aliases"], ["24.04"]);
+    assert.deepEqual(image.dependsOn, ["LxdClusterMember lab-bcn2", "LxdStoragePool lab-default"]);
+  });
+
+  it("refuses to be without hosts, and hosts with the same name or address", () => {
+    assert.throws(() => new LxdCluster("none", { hosts: [] }), { message: "hosts: a cluster needs at least one host" });
+    const twins = [bcn2, { ...bcn1, name: "bcn2" }];
+    assert.throws(() => new LxdCluster("names", { hosts: twins }), { message: 'hosts: two of them have the name "bcn2"' });
+    const neighbours = [bcn2, { ...bcn1, address: "192.168.1.102" }];
+    assert.throws(() => new LxdCluster("addresses", { hosts: neighbours }), {
+      message: 'hosts: two of them have the address "192.168.1.102"',
+    });
+  });
+});
+
+describe("VmProfiles", () => {
+  it("has the NICs, the resources and no GPU by default", async () => {
+    const { resources, find } = await record("test", () => new VmProfiles("profiles", { cluster }));
+    assert.deepEqual(
+      resources.map(({ id }) => id),
+      ["VmProfiles profiles", "LxdProfile profiles-vm-networks", "LxdProfile profiles-vm-resources"],
+    );
+    assert.deepEqual(find("LxdProfile profiles-vm-networks").inputs, {
+      cluster,
+      name: "vm-networks",
+      description: "eth0 on a network of the cluster, eth1 on the LAN",
+      config: {},
+      devices: {
+        eth0: { type: "nic", name: "eth0", network: "lxdbr0" },
+        eth1: { type: "nic", name: "eth1", nictype: "bridged", parent: "br0" },
+      },
+    });
+    assert.deepEqual(find("LxdProfile profiles-vm-resources").inputs, {
+      cluster,
+      name: "vm-resources",
+      description: "CPU, memory and root disk",
+      config: { "limits.cpu": 4, "limits.memory": "4GiB" },
+      devices: { root: { type: "disk", path: "/", pool: "default" } },
+    });
+  });
+
+  it("takes what is given in place of its defaults", async () => {
+    const args = {
+      cluster,
+      project: "web",
+      networks: { network: "ovn0", bridge: "br1" },
+      resources: { cpu: "0-3", memory: "1GiB", pool: "fast", diskSize: "20GiB", config: { "boot.autostart": true } },
+      gpu: { pci: "0000:01:00.0" },
+    };
+    const { find } = await record("test", () => new VmProfiles("profiles", args));
+    const { eth0, eth1 } = find("LxdProfile profiles-vm-networks").inputs["devices"] as Record<string, Record<string, string>>;
+    assert.deepEqual([eth0?.["network"], eth1?.["parent"]], ["ovn0", "br1"]);
+    const { config, devices, project } = find("LxdProfile profiles-vm-resources").inputs;
+    assert.deepEqual(config, { "limits.cpu": "0-3", "limits.memory": "1GiB", "boot.autostart": true });
+    assert.deepEqual(devices, { root: { type: "disk", path: "/", pool: "fast", size: "20GiB" } });
+    assert.equal(project, "web");
+    assert.deepEqual(find("LxdProfile profiles-vm-gpu").inputs["devices"], {
+      gpu: { type: "gpu", gputype: "physical", pci: "0000:01:00.0" },
+    });
+  });
+});
+
+describe("VmGroup", () => {
+  const defaults = { image: { alias: "debian-12" }, memory: "1GiB", profiles: ["default"], users: [{ name: "thinkube" }] };
+
+  it("lets a value of a VM take the place of the whole default", async () => {
+    const vms = [
+      { name: "a" },
+      { name: "b", memory: "2GiB", profiles: ["b"], users: [{ name: "other", sudo: "password" as const }] },
+    ];
+    const { resources, find } = await record("test", () => new VmGroup("vms", { cluster, defaults, vms }));
+    assert.deepEqual(find("LxdVm vms-a").inputs, {
+      cluster,
+      name: "a",
+      image: { alias: "debian-12" },
+      memory: "1GiB",
+      profiles: ["default"],
+    });
+    assert.deepEqual(find("LxdVm vms-b").inputs["profiles"], ["b"]);
+    assert.deepEqual(
+      resources.filter(({ id }) => id.startsWith("VmUser ")).map(({ inputs }) => [inputs["instance"], inputs["name"]]),
+      [
+        ["a", "thinkube"],
+        ["b", "other"],
+      ],
+    );
+  });
+
+  it("puts VMs and users into its project", async () => {
+    const { find } = await record("test", () => new VmGroup("vms", { cluster, project: "web", defaults, vms: [{ name: "a" }] }));
+    assert.equal(find("LxdVm vms-a").inputs["project"], "web");
+    assert.equal(find("VmUser vms-a-thinkube").inputs["project"], "web");
+  });
+
+  it("joins the network's description with what else cloud-init is told", async () => {
+    const network = { eth0: { addresses: ["fd00::2/64"], nameservers: ["fd00::1"], searchDomains: ["lan"], optional: true } };
+    const vms = [{ name: "a", cloudInit: { userData: "#cloud-config\n" }, network }];
+    const { find } = await record("test", () => new VmGroup("vms", { cluster, defaults, vms }));
+    const { userData, networkConfig } = find("LxdVm vms-a").inputs["cloudInit"] as Record<string, string>;
+    assert.equal(userData, "#cloud-config\n");
+    assert.equal(
+      networkConfig,
+      [
+        "version: 2",
+        "ethernets:",
+        "  eth0:",
+        "    dhcp4: false",
+        "    dhcp6: false",
+        "    addresses:",
+        "      - fd00::2/64",
+        "    nameservers:",
+        "      addresses:",
+        "        - fd00::1",
+        "      search:",
+        "        - lan",
+        "    optional: true",
+        "",
+      ].join("\n"),
+    );
+  });
+
+  it("refuses VMs with the same name, and one without an image", () => {
+    assert.throws(() => new VmGroup("twins", { cluster, defaults, vms: [{ name: "a" }, { name: "a" }] }), {
+      message: "vms: two of them have the same name",
+    });
+    assert.throws(() => new VmGroup("bare", { cluster, vms: [{ name: "a" }] }), {
+      message: "vms: a has no image, and defaults have none",
+    });
+  });
+});

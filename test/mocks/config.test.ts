@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import { RunError } from "@pulumi/pulumi";
+import { parseConfig } from "../../stacks/config";
+
+const HOSTS = [
+  { name: "bcn2", address: "192.168.1.102" },
+  { name: "bcn1", address: "192.168.1.101" },
+];
+
+/** Parses what a stack's file would hold, on top of two good hosts. */
+function parse(config: Record<string, unknown>) {
+  const entries = Object.entries({ hosts: HOSTS, ...config });
+  return parseConfig(
+    "lxd-cluster",
+    Object.fromEntries(
+      entries.map(([key, value]) => [`lxd-cluster:${key}`, typeof value === "string" ? value : JSON.stringify(value)]),
+    ),
+  );
+}
+
+describe("the config of a stack", () => {
+  it("needs no more than hosts, and reaches each by its address", () => {
+    const { hosts, vms, pools } = parse({});
+    assert.deepEqual(
+      hosts.map(({ connection }) => connection),
+      [{ host: "192.168.1.102" }, { host: "192.168.1.101" }],
+    );
+    assert.deepEqual([vms, pools], [[], {}]);
+  });
+
+  it("leaves keys of other projects and of providers alone", () => {
+    assert.equal(parseConfig("lxd-cluster", { "lxd-cluster:hosts": JSON.stringify(HOSTS), "aws:region": "x" }).hosts.length, 2);
+  });
+
+  const image = { alias: "debian-12" };
+  const prepared = { ...HOSTS[0], prepare: ["true"] };
+  const refusals: [string, Record<string, unknown>, string][] = [
+    ["no hosts", { hosts: [] }, "hosts must name at least one host"],
+    ["text in place of hosts", { hosts: "bcn2" }, "hosts must be of type array"],
+    ["an unknown key", { hots: [] }, "hots is not a known key; see the comments in Pulumi.lab.yaml"],
+    [
+      "an unknown key of a host",
+      { hosts: [{ ...HOSTS[0], adress: "x" }] },
+      "hosts[0].adress is not a known key; see the comments in Pulumi.lab.yaml",
+    ],
+    ["a host without an address", { hosts: [{ name: "bcn2" }] }, "hosts[0].address is missing"],
+    [
+      "hosts with one name",
+      { hosts: [HOSTS[0], { ...HOSTS[1], name: "bcn2" }] },
+      'hosts[1].name "bcn2" is the name of another host too',
+    ],
+    [
+      "hosts with one address",
+      { hosts: [HOSTS[0], { ...HOSTS[1], address: "192.168.1.102" }] },
+      'hosts[1].address "192.168.1.102" is the address of another host too',
+    ],
+    [
+      "a way to install that does not exist",
+      { hosts: [{ ...HOSTS[0], install: { method: "flatpak" } }] },
+      'hosts[0].install.method must be "deb" or "snap"; or install is false',
+    ],
+    [
+      "a driver that this package does not make",
+      { pools: { default: { driver: "ceph" } } },
+      'pools.default.driver must be "dir" or "btrfs" or "zfs" or "lvm"',
+    ],
+    [
+      "to wait for an address without saying where",
+      { vmDefaults: { waitFor: [{ for: "ipv4" }] } },
+      "vmDefaults.waitFor[0].nic is missing",
+    ],
+    [
+      "commands for a host whose key is not known",
+      { hosts: [prepared] },
+      "hosts[0].connection.hostKey is missing: the commands of prepare are run by @pulumi/command, which does not look into known_hosts. " +
+        "Give what ssh-keyscan -t ed25519 192.168.1.102 says and you have verified, or hostKeyPolicy: insecure",
+    ],
+    [
+      "a pool on a member that is not a host",
+      { pools: { default: { driver: "zfs", memberConfig: { bcn9: { size: "1GiB" } } } } },
+      'pools.default.memberConfig.bcn9 "bcn9" is not one of the hosts (bcn2, bcn1)',
+    ],
+    [
+      "a VM on a member that is not a host",
+      { vms: [{ name: "dns1", image, target: "bcn9" }] },
+      'vms[0].target "bcn9" is not one of the hosts (bcn2, bcn1)',
+    ],
+    ["a VM without an image", { vms: [{ name: "dns1" }] }, "vms[0].image is missing, here and in vmDefaults"],
+    [
+      "VMs with one name",
+      { vmDefaults: { image }, vms: [{ name: "a" }, { name: "a" }] },
+      'vms[1].name "a" is the name of another VM too',
+    ],
+    [
+      "an address without its prefix",
+      { vms: [{ name: "dns1", image, network: { eth1: { addresses: ["192.168.1.100"] } } }] },
+      'vms[0].network.eth1.addresses[0] is not an address with its prefix, such as "192.168.1.100/24"',
+    ],
+    [
+      "a key file that is not there",
+      { vmDefaults: { users: [{ name: "thinkube", authorizedKeyFiles: ["/nowhere/id.pub"] }] } },
+      "vmDefaults.users[0].authorizedKeyFiles[0] /nowhere/id.pub cannot be read (ENOENT). Make a key with ssh-keygen -t ed25519, or name another file",
+    ],
+  ];
+  for (const [what, config, message] of refusals) {
+    it(`refuses ${what}, and says where and what to do`, () => {
+      assert.throws(
+        () => parse(config),
+        (error) => {
+          assert.ok(RunError.isInstance(error));
+          assert.equal(
+            error.message,
+            `The config of this stack (Pulumi.<stack>.yaml) is not usable:\n  - lxd-cluster:${message}`,
+          );
+          return true;
+        },
+      );
+    });
+  }
+
+  it("tells all that is wrong at once", () => {
+    assert.throws(() => parse({ hots: [], vms: [{ name: "a", image: 5 }] }), {
+      message: /lxd-cluster:vms\[0\]\.image must be of type object\n {2}- lxd-cluster:hots is not a known key/,
+    });
+  });
+});

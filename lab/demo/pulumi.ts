@@ -57,10 +57,10 @@ export class DemoStack {
     for (const folder of ["project", "state", "home"]) {
       mkdirSync(join(this.hosts.stateDir, "pulumi", folder), { recursive: true });
     }
-    const project = parse(readFileSync(join(checkoutRoot, "Pulumi.yaml"), "utf8")) as Record<string, unknown>;
+    const project = readYaml(join(checkoutRoot, "Pulumi.yaml")) as Record<string, unknown>;
     writeFileSync(join(this.folder, "Pulumi.yaml"), stringify({ ...project, main: join(checkoutRoot, String(project["main"])) }));
     const stackFile = join(this.folder, `Pulumi.${STACK}.yaml`);
-    const before = existsSync(stackFile) ? (parse(readFileSync(stackFile, "utf8")) as StackFile) : undefined;
+    const before = existsSync(stackFile) ? (readYaml(stackFile) as StackFile) : undefined;
     const salt = before?.encryptionsalt;
     writeFileSync(stackFile, stringify({ ...this.config(), ...(salt !== undefined && { encryptionsalt: salt }) }));
     if (salt === undefined) {
@@ -69,7 +69,7 @@ export class DemoStack {
   }
 
   private config(): StackFile {
-    const file = parse(readFileSync(join(checkoutRoot, `Pulumi.${STACK}.yaml`), "utf8")) as StackFile;
+    const file = readYaml(join(checkoutRoot, `Pulumi.${STACK}.yaml`)) as StackFile;
     for (const host of file.config["lxd-cluster:hosts"]) {
       host.connection = { ...host.connection, ...this.hosts.connectionOf(host.name) };
     }
@@ -85,4 +85,12 @@ export class DemoStack {
 export interface StateResource {
   readonly type: string;
   readonly outputs?: Readonly<Record<string, unknown>>;
+}
+
+function readYaml(file: string): unknown {
+  try {
+    return parse(readFileSync(file, "utf8"));
+  } catch (error) {
+    throw new Error(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
 }

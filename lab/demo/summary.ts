@@ -60,8 +60,9 @@ export function loginOf(resources: readonly StateResource[], vm: string): { user
   return { user: user.name, address };
 }
 
-function outputsOf<Outputs>(resources: readonly StateResource[], kind: string): Outputs[] {
-  return resources.filter(({ type }) => type.endsWith(`/lxd:${kind}`)).map(({ outputs }) => outputs as Outputs);
+function outputsOf<Outputs extends { name: string }>(resources: readonly StateResource[], kind: string): Outputs[] {
+  const ofKind = resources.filter(({ type }) => type.endsWith(`/lxd:${kind}`)).map(({ outputs }) => outputs as Outputs);
+  return ofKind.sort((a, b) => a.name.localeCompare(b.name));
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {

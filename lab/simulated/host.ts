@@ -85,6 +85,7 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   private readonly ssh: SimulatedSshServer;
   private readonly http: HttpServer;
   private readonly drops = new WeakMap<object, () => void>();
+  private readonly apiConnections = new Set<Duplex>();
   private socketUnitActive = false;
 
   constructor(
@@ -197,6 +198,12 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     this.daemon?.stop();
     await this.ssh.close();
     this.http.closeAllConnections();
+  }
+
+  closeApiConnections(): void {
+    for (const channel of this.apiConnections) {
+      channel.destroy();
+    }
   }
 
   isSocket(path: string): boolean {
@@ -333,6 +340,8 @@ export class SimulatedHost implements DaemonHost, HostMachine {
 
   private attach(channel: Duplex, drop: () => void): void {
     this.drops.set(channel, drop);
+    this.apiConnections.add(channel);
+    channel.once("close", () => this.apiConnections.delete(channel));
     this.http.emit("connection", channel);
   }
 

@@ -110,8 +110,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       for (const warning of changed.length > 0 ? (lifecycle.forewarn?.(state, assumed) ?? []) : []) {
         log.warn(urnOf(news), redact(warning, news));
       }
-      const changes =
-        changed.length > 0 || state.unfinished !== undefined || bookkeepingChanged(state as Bookkeeping, assumed);
+      const changes = changed.length > 0 || state.unfinished !== undefined || bookkeepingChanged(state as Bookkeeping, assumed);
       return { changes, replaces, deleteBeforeReplace: replaces.length > 0 };
     },
 

@@ -30,9 +30,10 @@ import { type Config, configSchema, inWordsOf, isServerMade, OWNER_KEY, sameConf
 import { exclusively } from "../lxd/exclusive";
 import { describeInventory, takeInventory } from "../lxd/inventory";
 import { explainJoinFailure } from "../lxd/join-failures";
+import { findStaleMember, isMemberAlready, type Meeting, refuseOtherName, refuseToJoin } from "../lxd/join-preflight";
 import { workOutMemberConfig } from "../lxd/member-config";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
-import { getServer, type Server, serverConfig, setServerConfig } from "../lxd/server";
+import { getServer, setServerConfig } from "../lxd/server";
 import { until } from "../support/deadline";
 import { IncompleteError, isNotFound, messageOf, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
@@ -206,122 +207,38 @@ async function bootstrap(context: Context, lxd: LxdClient, inputs: Inputs): Prom
 
 /** Makes the host a further member. Already being one is done. */
 async function join(context: Context, host: LxdClient, cluster: LxdClient, inputs: Inputs): Promise<void> {
-  const target = await getServer(cluster);
-  if (!target.environment.server_clustered) {
-    throw new RefusedError(
-      `${cluster.host} is not in a cluster, so ${inputs.name} cannot join it there. Bootstrap it first (LxdClusterMember without cluster)`,
-    );
-  }
+  const { name, address } = inputs;
   // A daemon that was interrupted in the middle of a join may answer nothing for ever.
-  const joining = await getServer(host.within(context.deadline.atMost(30, `asking LXD on ${host.host} for its state`)));
-  if (joining.environment.server_clustered) {
-    if (joining.environment.certificate_fingerprint !== target.environment.certificate_fingerprint) {
-      throw new RefusedError(
-        `LXD on ${host.host} is a member of another cluster, as "${joining.environment.server_name}". Remove it there, or give its ` +
-          'LxdNode resetPolicy: ["cluster", ...] to wipe it',
-      );
-    }
-    refuseOtherName(host, joining, inputs.name);
+  const patient = host.within(context.deadline.atMost(30, `asking LXD on ${host.host} for its state`));
+  const meeting: Meeting = { host, joining: await getServer(patient), cluster, target: await getServer(cluster) };
+  if (isMemberAlready(meeting, name)) {
     return;
   }
-  refuseDifferentVersions(host, joining, cluster, target);
-  refuseWildcard(host, joining, inputs.address);
-  const holds = await takeInventory(host);
-  if (Object.keys(holds).length > 0) {
-    throw new RefusedError(
-      `LXD on ${host.host} holds ${describeInventory(holds)}, which would be lost by joining. Give its LxdNode ` +
-        `resetPolicy: [${Object.keys(holds)
-          .map((kind) => `"${kind}"`)
-          .join(", ")}], or remove them`,
-    );
-  }
+  await refuseToJoin(meeting, name, address);
+  const { certificate, certificate_fingerprint, server_name: inviting } = meeting.target.environment;
   await exclusively(cluster, async () => {
-    await refuseTaken(context, cluster, inputs);
-    const memberConfig = await workOutMemberConfig(
-      cluster,
-      await memberConfigKeys(cluster),
-      inputs.memberConfig,
-      inputs.name,
-      target.environment.server_name,
-    );
-    context.progress(`joining ${inputs.name} to the cluster of ${target.environment.server_name}`);
-    const token = await mintJoinToken(cluster, inputs.name);
+    const stale = await findStaleMember(cluster, name, address);
+    if (stale !== undefined) {
+      context.warn(`Removing the empty member "${stale}" that an earlier attempt left; its host joins anew`);
+      await forgetMember(cluster, stale);
+    }
+    const keys = await memberConfigKeys(cluster);
+    const memberConfig = await workOutMemberConfig(cluster, keys, inputs.memberConfig, name, inviting);
+    context.progress(`joining ${name} to the cluster of ${inviting}`);
+    const token = await mintJoinToken(cluster, name);
     try {
-      if (token.fingerprint !== target.environment.certificate_fingerprint) {
-        throw new RefusedError(
-          `The join token is for another certificate than the one that ${cluster.host} presents; nothing was joined`,
-        );
+      if (token.fingerprint !== certificate_fingerprint) {
+        throw new RefusedError(`the join token is for another certificate than the one that ${cluster.host} presents`);
       }
-      await joinCluster(host, {
-        name: inputs.name,
-        address: inputs.address,
-        token,
-        certificate: target.environment.certificate,
-        memberConfig,
-      });
+      await joinCluster(host, { name, address, token, certificate, memberConfig });
     } catch (error) {
       if (isNotFound(error)) {
         return; // LXD has forgotten the finished operation; whether the member is there is seen next
       }
       await cluster.cancel({ id: token.operationId });
-      throw explainJoinFailure(error, inputs.name, host.host);
+      throw explainJoinFailure(error, name, host.host);
     }
   });
-}
-
-function refuseOtherName(lxd: LxdClient, { environment }: Server, name: string): void {
-  if (environment.server_name !== name) {
-    throw new RefusedError(
-      `LXD on ${lxd.host} is already in a cluster, as "${environment.server_name}". Use that name, or rename it there (lxc cluster rename ` +
-        `${environment.server_name} ${name})`,
-    );
-  }
-}
-
-function refuseDifferentVersions(host: LxdClient, joining: Server, cluster: LxdClient, target: Server): void {
-  const [a, b] = [joining.api_extensions.length, target.api_extensions.length];
-  if (joining.environment.server_version !== target.environment.server_version || a !== b) {
-    throw new RefusedError(
-      `${host.host} has LXD ${joining.environment.server_version} (${a} API extensions), and the cluster at ${cluster.host} has ` +
-        `${target.environment.server_version} (${b}). All members need the same one. With the snap: the same channel on all hosts, cohort: true ` +
-        "and hold: true; with Debian's package: the same release",
-    );
-  }
-}
-
-/** LXD up to 5.0.3 would announce the wildcard to the cluster. */
-function refuseWildcard(host: LxdClient, joining: Server, address: string): void {
-  const listening = serverConfig(joining)["core.https_address"] ?? "";
-  if (/^(:\d+|\[::\].*|0\.0\.0\.0.*)$/.test(listening)) {
-    throw new RefusedError(
-      `LXD on ${host.host} listens on every address (core.https_address is "${listening}"), which a joining member must not. Set it to "${address}"`,
-    );
-  }
-}
-
-/** Looks for a member that has the name or address already. An empty row that an earlier attempt left for this very host is removed. */
-async function refuseTaken(context: Context, cluster: LxdClient, inputs: Inputs): Promise<void> {
-  const taken = (await listMembers(cluster)).find(
-    ({ server_name, url }) => server_name === inputs.name || url === `https://${inputs.address}`,
-  );
-  if (taken === undefined) {
-    return;
-  }
-  const is = `The cluster at ${cluster.host} already has the member "${taken.server_name}" with the address ${taken.url}`;
-  if (taken.server_name !== inputs.name || taken.url !== `https://${inputs.address}`) {
-    throw new RefusedError(
-      `${is}, and this one would be "${inputs.name}" with https://${inputs.address}. Choose another name or address`,
-    );
-  }
-  const { instances, "custom-volumes": volumes } = await takeInventory(cluster, taken.server_name);
-  if (taken.status === "Online" || instances !== undefined || volumes !== undefined) {
-    throw new RefusedError(
-      `${is}, but the host itself knows nothing of it. If it was reinstalled, remove the old member, with what it held: ` +
-        `lxc cluster remove --force ${taken.server_name}`,
-    );
-  }
-  context.warn(`Removing the empty member "${taken.server_name}" that an earlier attempt left; its host joins anew`);
-  await forgetMember(cluster, taken.server_name);
 }
 
 /** Writes the member's failure domain and config, when they are not so already. */

@@ -1,17 +1,15 @@
 import { Agent } from "node:http";
 import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
-import { type AnyAuthMethod, Client, type ClientChannel, type ConnectConfig, utils } from "ssh2";
+import type { Client, ClientChannel } from "ssh2";
 import type { Deadline } from "../support/deadline";
 import { CommandError, hasCode, RefusedError, TransportError } from "../support/errors";
-import { type Connection, type Credentials, describeConnection, type Proxy, resolveCredentials } from "./connection";
-import { expectedHostKey } from "./host-key";
+import { type Connection, describeConnection } from "./connection";
+import { dialClient, openTunnel } from "./dial";
 import { commandLine } from "./quote";
 
 /** sshd's default MaxSessions is 10; two are left to the person who is logged in at the same time. */
 const CHANNELS_PER_CONNECTION = 8;
-
-const KEEPALIVE_INTERVAL_MS = 10_000;
 
 /** What a command left behind. */
 export interface CommandResult {
@@ -225,147 +223,6 @@ sub copy { my ($in, $out) = @_; my $buffer;
 my $child = fork; if ($child == 0) { copy(\\*STDIN, $socket); shutdown($socket, 1); exit }
 copy($socket, \\*STDOUT); kill "TERM", $child;
 `.trim();
-
-/** Has the jump host connect to the host. Its own patience may be minutes. */
-async function openTunnel(jump: Client, connection: Connection, deadline: Deadline): Promise<Duplex> {
-  const name = describeConnection(connection);
-  const unreachable = (why: string): TransportError =>
-    new TransportError(name, `${name} cannot be reached through the proxy: ${why}`);
-  const seconds = dialSeconds(connection, deadline);
-  const tunnel = new Promise<Duplex>((resolve, reject) => {
-    jump.forwardOut("127.0.0.1", 0, connection.host, connection.port, (error, channel) =>
-      error ? reject(unreachable(error.message)) : resolve(channel),
-    );
-    jump.once("close", () => reject(unreachable("the proxy closed the connection")));
-  });
-  return deadline
-    .atMost(seconds, `dialling ${name}`)
-    .race(tunnel, "")
-    .catch((error: unknown) => {
-      throw hasCode(error, "timeout") ? unreachable(`no answer within ${seconds} s`) : error;
-    });
-}
-
-/** How long one dial may take: `perDialTimeout`, where 0 is no limit, but not past the deadline. */
-function dialSeconds({ perDialTimeout }: Proxy, deadline: Deadline): number {
-  const left = Number((deadline.remainingMs / 1000).toPrecision(3));
-  return perDialTimeout === 0 ? left : Math.min(perDialTimeout, left);
-}
-
-function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex): Promise<Client> {
-  const name = describeConnection(connection);
-  const credentials = resolveCredentials(connection);
-  const expectation = expectedHostKey(connection);
-  const methods: AnyAuthMethod[] = [];
-  const tried: string[] = [];
-  const unusable = unusableKey(credentials);
-  if (unusable !== undefined) {
-    tried.push(`private key, which cannot be used: ${unusable}`);
-  } else if (credentials.privateKey !== undefined) {
-    tried.push("private key");
-    methods.push({
-      type: "publickey",
-      username: connection.user,
-      key: credentials.privateKey,
-      ...(credentials.privateKeyPassword === undefined ? {} : { passphrase: credentials.privateKeyPassword }),
-    });
-  }
-  if (credentials.password !== undefined) {
-    const { password } = credentials;
-    tried.push("password");
-    methods.push({ type: "password", username: connection.user, password });
-    methods.push({
-      type: "keyboard-interactive",
-      username: connection.user,
-      prompt: (_name, _instructions, _language, prompts, finish) => finish(prompts.map(() => password)),
-    });
-  }
-  if (credentials.agentSocketPath !== undefined) {
-    tried.push("SSH agent");
-    methods.push({ type: "agent", username: connection.user, agent: credentials.agentSocketPath });
-  }
-  if (methods.length === 0) {
-    throw new RefusedError(
-      `The private key for ${name} cannot be used: ${unusable ?? "it is empty"}. Give its passphrase as connection.privateKeyPassword, ` +
-        "give another key, or start an SSH agent that holds it",
-    );
-  }
-
-  const seconds = dialSeconds(connection, deadline);
-  const config: ConnectConfig = {
-    host: connection.host,
-    port: connection.port,
-    username: connection.user,
-    readyTimeout: Math.max(1, seconds * 1000), // 0 would be no limit
-    keepaliveInterval: KEEPALIVE_INTERVAL_MS,
-    keepaliveCountMax: 3,
-    ...(sock === undefined ? {} : { sock }),
-  };
-
-  return new Promise((resolve, reject) => {
-    const client = new Client();
-    let refusal: string | undefined;
-    const fail = (error: Error & { level?: string }): void => {
-      if (error.level === "agent") {
-        tried.push(`the agent failed: ${error.message}`);
-        return; // ssh2 goes on with the next method, or says that there is none
-      }
-      client.removeAllListeners();
-      client.on("error", () => undefined);
-      client.destroy();
-      if (refusal !== undefined) {
-        reject(new RefusedError(`${name} was not trusted: ${refusal}`));
-      } else if (error.level === "client-authentication") {
-        reject(
-          new RefusedError(
-            `${name} did not accept the login (tried: ${tried.join("; ")}). Check connection.user, and ` +
-              (credentials.password === undefined || credentials.privateKey !== undefined
-                ? "that the host has this key in its authorized_keys"
-                : "that its sshd accepts passwords and this is the right one"),
-          ),
-        );
-      } else {
-        const why = error.level === "client-timeout" ? `no answer within ${seconds} s` : error.message;
-        reject(new TransportError(name, `${name} cannot be reached by SSH: ${why}`, { cause: error }));
-      }
-    };
-    client.once("ready", () => {
-      client.removeListener("error", fail);
-      client.on("error", () => undefined); // without a listener, it would end the process; "close" follows
-      client.removeListener("close", onEarlyClose);
-      resolve(client);
-    });
-    const onEarlyClose = (): void => fail(new Error("the host closed the connection"));
-    client.on("error", fail);
-    client.once("close", onEarlyClose);
-    try {
-      client.connect({
-        ...config,
-        authHandler: methods,
-        hostVerifier: (key: Buffer) => {
-          const accepted = expectation.accepts(key);
-          refusal = accepted ? undefined : expectation.refusal(key);
-          return accepted;
-        },
-        ...(expectation.types === undefined ? {} : { algorithms: { serverHostKey: expectation.types as never } }),
-      });
-    } catch (error) {
-      fail(error instanceof Error ? error : new Error(String(error)));
-    }
-  });
-}
-
-/** Why a private key cannot be used. ssh2 would pass over it in silence, and the host would seem to have refused it. */
-function unusableKey({ privateKey, privateKeyPassword }: Credentials): string | undefined {
-  if (privateKey === undefined) {
-    return undefined;
-  }
-  const key = utils.parseKey(privateKey, privateKeyPassword);
-  if (key instanceof Error) {
-    return key.message;
-  }
-  return key.isPrivateKey() ? undefined : "it is a public key";
-}
 
 function collect(channel: ClientChannel, stdin?: string | Buffer): Promise<CommandResult> {
   return new Promise((resolve) => {

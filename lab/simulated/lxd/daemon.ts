@@ -77,6 +77,7 @@ export class Daemon implements LxdServer {
   stop(): void {
     this.running = false;
     this.operations.clear();
+    this.host.closeApiConnections();
   }
 
   /** Makes it a pristine standalone server, as leaving a cluster does too. Its own addresses are the caller's business. */
@@ -117,7 +118,11 @@ export class Daemon implements LxdServer {
       if (failure !== undefined) {
         throw new LxdError(500, failure);
       }
-      await work(operation);
+      try {
+        await work(operation);
+      } catch (error) {
+        throw error instanceof LxdError ? new LxdError(error.code, inWordsOf(this.behaviour.version, error.message)) : error;
+      }
     });
   }
 
@@ -144,7 +149,6 @@ export class Daemon implements LxdServer {
     if (effect === "daemon-restart") {
       this.stop();
       this.start();
-      response.destroy();
       return;
     }
     const request = { method, path: url.pathname, query: url.searchParams, headers: incoming.headers, body };

@@ -8,8 +8,6 @@ import { type ApiRequest, decode, param, type Router } from "./router";
 import { reach } from "./server";
 import { removeFromMember } from "./storage-and-networks";
 
-const automaticRoles = ["database", "database-leader", "database-standby", "database-voter"];
-
 const memberPost = z.object({ server_name: z.string().default("") });
 const memberPut = z.object({
   roles: z.array(z.string()).nullish(),
@@ -146,12 +144,10 @@ function changeMember(request: ApiRequest, replace: boolean): Reply {
   if ((body.groups ?? []).length === 0) {
     throw new LxdError(400, "Cluster members need to belong to at least one group");
   }
-  const wantedRoles = body.roles ?? [];
-  for (const role of automaticRoles) {
-    const has = rolesOf(database, member).includes(role);
-    if (has !== wantedRoles.includes(role)) {
-      throw new LxdError(400, `The "${role}" role cannot be ${has ? "dropped" : "added"} at this time`);
-    }
+  // LXD gives this role out itself; it does not look at the other automatic ones.
+  const isVoter = database.voters.includes(member);
+  if (isVoter !== (body.roles ?? []).includes("database")) {
+    throw new LxdError(400, `The "database" role cannot be ${isVoter ? "dropped" : "added"} at this time`);
   }
   member.config = config;
   member.description = body.description;

@@ -105,21 +105,24 @@ function createNetwork(request: ApiRequest): Reply {
     status: "Pending",
     nodes: new Map(),
   };
-  requireValid(network.name, network.config);
+  requireValid(network.name, network.config, 500);
   const target = request.query.get("target") ?? "";
   if (target !== "" && type === "ovn") {
     throw new LxdError(400, 'Network type "ovn" does not support member specific config');
   }
+  if (target === "" && request.daemon.database.members.length > 1) {
+    network.description = ""; // LXD loses it when it makes a network that was defined before
+  }
   return target === "" ? create(request, kind, network) : define(request, kind, network, target);
 }
 
-function requireValid(name: string, values: Config): void {
+function requireValid(name: string, values: Config, status: number): void {
   for (const [key, value] of Object.entries(values)) {
     if (!networkKeys.test(key)) {
-      throw new LxdError(500, `Invalid option for network "${name}" option "${key}"`);
+      throw new LxdError(status, `Invalid option for network "${name}" option "${key}"`);
     }
     if (key === "ipv4.address" && !["auto", "none"].includes(value) && !isCidr(value)) {
-      throw new LxdError(500, `Invalid value for network "${name}" option "ipv4.address": invalid CIDR address: ${value}`);
+      throw new LxdError(status, `Invalid value for network "${name}" option "ipv4.address": invalid CIDR address: ${value}`);
     }
   }
 }
@@ -133,7 +136,7 @@ function changeNetwork(request: ApiRequest, replace: boolean): Reply {
   const network = managed(request);
   requireEtag(request.headers["if-match"], etagFields(request, network));
   const body = decode(request, networkPut);
-  requireValid(network.name, body.config ?? {});
+  requireValid(network.name, body.config ?? {}, 400);
   request.daemon.database.requireAllOnline();
   const change = changedConfig(request, network, body.config ?? {}, replace);
   return inBackground(request, kind, network, "Updating network", () => {

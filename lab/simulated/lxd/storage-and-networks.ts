@@ -34,7 +34,7 @@ export function define<Item extends ClusterObject>(request: ApiRequest, kind: Ki
   const member = database.member(target);
   const foreign = Object.keys(item.config).find((key) => !memberKeysOf(item).includes(key));
   if (foreign !== undefined) {
-    throw new LxdError(500, `Config key "${foreign}" may not be used as member-specific key`);
+    throw new LxdError(kind.noun === "network" ? 400 : 500, `Config key "${foreign}" may not be used as member-specific key`);
   }
   const existing = kind.collection(database).get(item.name);
   if (existing !== undefined && existing.status !== "Pending") {

@@ -55,4 +55,6 @@ export interface DaemonHost {
   readonly virtualMachines: boolean;
   readonly cpus: number;
   readonly memoryBytes: number;
+  /** Closes what is connected to the API socket, as the end of the daemon does. */
+  closeApiConnections(): void;
 }

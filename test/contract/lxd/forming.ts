@@ -222,13 +222,14 @@ export function formingContract(lab: () => ContractLab): void {
     });
 
     it("lets a member's config and failure domain be changed, as long as its roles stay", async () => {
-      const { secondary } = lab().harness;
+      const { primary, secondary } = lab().harness;
       const lxd = await lab().lxd();
       const { value, etag } = await getMember(lxd, secondary.name);
       await putMember(lxd, { ...value, failure_domain: "rack1", config: { "scheduler.instance": "manual" } }, etag);
       const { value: changed } = await getMember(lxd, secondary.name);
       assert.deepEqual([changed.failure_domain, changed.config], ["rack1", { "scheduler.instance": "manual" }]);
-      await refused(putMember(lxd, { ...changed, roles: [] }, undefined), 400, /role cannot be dropped at this time/);
+      const { value: leader } = await getMember(lxd, primary.name);
+      await refused(putMember(lxd, { ...leader, roles: [] }, undefined), 400, /"database" role cannot be dropped at this time/);
       await refused(putMember(lxd, { ...changed, groups: [] }, undefined), 400, /need to belong to at least one group/);
       await refused(
         putMember(lxd, { ...changed, config: { nope: "1" } }, undefined),

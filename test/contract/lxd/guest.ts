@@ -6,7 +6,7 @@ import { ensureAccess, ensureAccount, readUser, removeUser, requirePossible, typ
 import { isNotRunning, runInInstance } from "../../../provider/lxd/exec";
 import { readInstanceFile, removeInstanceFile } from "../../../provider/lxd/files";
 import { waitFor } from "../../../provider/lxd/instance-wait";
-import { findInstance, startInstance, stopInstance } from "../../../provider/lxd/instances";
+import { findInstance, startInstance } from "../../../provider/lxd/instances";
 import { isNotFound } from "../../../provider/support/errors";
 import { type ContractLab, refused } from "./harness";
 
@@ -200,12 +200,5 @@ export function guestContract(lab: () => ContractLab): void {
       const found = (await findInstance(await lab().work()))?.value;
       assert.deepEqual([found?.description, found?.config["user.contract"]], ["kept", "marked"]);
     });
-  });
-
-  after(async () => {
-    const found = await findInstance(await lab().work());
-    if (found !== undefined) {
-      await stopInstance(await lab().work(), found.value, 60);
-    }
   });
 }

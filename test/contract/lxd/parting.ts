@@ -10,7 +10,7 @@ import {
   untilOnline,
 } from "../../../provider/lxd/cluster";
 import { getServers } from "../../../provider/lxd/cluster-members";
-import { deleteInstance, findInstance, findInstanceShared } from "../../../provider/lxd/instances";
+import { deleteInstance, findInstance, findInstanceShared, stopInstance } from "../../../provider/lxd/instances";
 import { takeInventory } from "../../../provider/lxd/inventory";
 import { viewsOf } from "../../../provider/lxd/member-objects";
 import { findProfile, replaceProfile } from "../../../provider/lxd/profiles";
@@ -27,6 +27,7 @@ export function partingContract(lab: () => ContractLab): void {
       const { secondary } = lab().harness;
       assert.deepEqual((await takeInventory(await lab().lxd(), secondary.name)).instances, [lab().instance]);
       await refused(removeMember(await lab().lxd(), secondary.name), 500, /still has the following containers: c1/);
+      await stopInstance(await lab().work(), { status: "Running" }, 60);
       await deleteInstance(await lab().work());
       assert.equal(await findInstance(await lab().work()), undefined);
     });

@@ -118,7 +118,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       const [a, b] = names();
       await refused(post("/1.0/networks", body), 500, /Network not pending on any node/);
       const odd = { ...body, config: { "ipv4.address": "10.9.9.1/24" } };
-      await refused(post("/1.0/networks", odd, b), 500, /"ipv4\.address" may not be used as member-specific key/);
+      await refused(post("/1.0/networks", odd, b), 400, /"ipv4\.address" may not be used as member-specific key/);
       await post("/1.0/networks", body, a);
       await refused(post("/1.0/networks", body, a), 400, /already defined on member/);
       await refused(post("/1.0/networks", body), 500, new RegExp(`Network not defined on nodes: ${b}`));
@@ -148,7 +148,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       const changed = await findObject(lxd, second);
       assert.deepEqual([changed?.value.config, changed?.value.description], [config, "x"]);
       await refused(lxd.change("PUT", "/1.0/networks/br2", { body: { config }, etag: found.etag }), 412, /ETag doesn't match/);
-      await refused(lxd.change("PUT", "/1.0/networks/br2", { body: { config: { "nope.x": "1" } } }), 500, /Invalid option/);
+      await refused(lxd.change("PUT", "/1.0/networks/br2", { body: { config: { "nope.x": "1" } } }), 400, /Invalid option/);
     });
 
     it("is refused for a name or address that cannot be", async () => {

@@ -19,7 +19,14 @@ export interface KeyPair {
 /** A new key pair; with a passphrase, its private half is encrypted. */
 export function newKey(passphrase?: string): KeyPair {
   // 16 rounds are bcrypt's usual ones, and a noticeable time; one is enough to be encrypted.
-  return utils.generateKeyPairSync("ed25519", passphrase === undefined ? {} : { passphrase, cipher: "aes256-cbc", rounds: 1 });
+  const options = passphrase === undefined ? {} : { passphrase, cipher: "aes256-cbc", rounds: 1 };
+  for (;;) {
+    const pair = utils.generateKeyPairSync("ed25519", options);
+    // One in about 400 of the keys that ssh2 makes is malformed: it drops a leading zero.
+    if (!(utils.parseKey(pair.private, passphrase) instanceof Error)) {
+      return pair;
+    }
+  }
 }
 
 /** How the server behaves; everything may be changed while it runs. */

@@ -1,0 +1,89 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { SimulatedLab } from "../../lab/simulated";
+import { LxdClient } from "../../provider/lxd/client";
+import { endpointOf } from "../../provider/lxd/endpoint";
+import {
+  LxdClusterMember,
+  LxdImage,
+  LxdNode,
+  LxdProfile,
+  LxdStoragePool,
+  LxdVm,
+  type LxdProfileArgs,
+  type LxdVmArgs,
+  VmUser,
+  type VmUserArgs,
+} from "../../provider/index";
+import { Deadline } from "../../provider/support/deadline";
+import { connectionSchema } from "../../provider/transport/connection";
+import { connect, disconnectAll } from "../../provider/transport/pool";
+
+/** What a test may have otherwise. */
+export interface ClusterProgram {
+  /** What every connection has besides host, port, user, key and host key. */
+  connection?: Record<string, unknown>;
+  profile?: Partial<LxdProfileArgs>;
+  /** The VMs by name; each with what differs from a small container. */
+  vms?: Record<string, Partial<LxdVmArgs>>;
+  /** A user in each VM. */
+  user?: Partial<VmUserArgs>;
+}
+
+/** The program of most tests: two bare hosts become a cluster with a pool, an image, a profile and VMs on it. */
+export function clusterProgram(lab: SimulatedLab, { connection, profile, vms = {}, user }: ClusterProgram = {}): () => void {
+  const directory = join(lab.knownHostsPath, "..");
+  const [metadataPath, rootfsPath] = [join(directory, "metadata.tar"), join(directory, "rootfs.squashfs")];
+  writeFileSync(metadataPath, "metadata");
+  writeFileSync(rootfsPath, "rootfs");
+  return () => {
+    const members: LxdClusterMember[] = [];
+    for (const { name, lanAddress: address, connection: own } of lab.hosts) {
+      const node = new LxdNode(name, {
+        connection: { ...own, ...connection },
+        install: { method: "deb" },
+        config: { "core.https_address": `${address}:8443` },
+      });
+      const [first] = members;
+      members.push(
+        new LxdClusterMember(name, {
+          connection: node.connection,
+          name,
+          address,
+          ...(first !== undefined && { cluster: { endpoints: [first.connection] } }),
+        }),
+      );
+    }
+    const cluster = { endpoints: members.map((member) => member.connection) };
+    const pool = new LxdStoragePool("default", { cluster, name: "default", driver: "dir" });
+    const image = new LxdImage("debian", { cluster, metadataPath, rootfsPath });
+    const web = new LxdProfile("web", {
+      cluster,
+      name: "web",
+      config: { "limits.memory": "1GiB" },
+      ...profile,
+      devices: { root: { type: "disk", path: "/", pool: pool.name } },
+    });
+    for (const [name, args] of Object.entries(vms)) {
+      const vm = new LxdVm(name, {
+        cluster,
+        name,
+        instanceType: "container",
+        image: { fingerprint: image.fingerprint },
+        profiles: [web.name],
+        ...args,
+      });
+      if (user !== undefined) {
+        new VmUser(`${name}-ops`, { cluster, instance: vm.name, name: "ops", ...user });
+      }
+    }
+  };
+}
+
+/** Changes something on LXD of a simulated host, as a person would, behind the library's back. */
+export async function byHand(lab: SimulatedLab, host: string, work: (lxd: LxdClient) => Promise<unknown>): Promise<void> {
+  const deadline = new Deadline(10, "a change by hand");
+  const ssh = await connect(connectionSchema.parse(lab.host(host).connection), { deadline });
+  await work(new LxdClient(await endpointOf(ssh, deadline), deadline));
+  await disconnectAll();
+}

@@ -1,0 +1,153 @@
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { type EngineEvent, LocalWorkspace, PulumiCommand, type PulumiFn, type Stack } from "@pulumi/pulumi/automation";
+import { pulumiRoot } from "../../tools/paths";
+
+const REPOSITORY = resolve(__dirname, "../..");
+const PROJECT = "engine-tests";
+
+/** What the engine did, or would do, to one resource. */
+export interface Step {
+  /** `create`, `update`, `replace`, `delete`, `refresh` and so on; never `same`. */
+  readonly op: string;
+  readonly type: string;
+  readonly name: string;
+  /** Properties that differ, as a preview shows them. */
+  readonly properties: readonly string[];
+}
+
+/** How one run of the CLI ended. */
+export interface Run {
+  /** Whether it ended well. */
+  readonly ok: boolean;
+  /** What a person reads. */
+  readonly text: string;
+  /** All that was done to resources, without refreshes that found nothing. */
+  readonly steps: readonly Step[];
+}
+
+/** A resource as it is in state. */
+export interface StateResource {
+  readonly urn: string;
+  readonly type: string;
+  readonly id?: string;
+  readonly inputs: Readonly<Record<string, unknown>>;
+  readonly outputs: Readonly<Record<string, unknown>>;
+}
+
+/** A stack with a program of the test, run by the real CLI, with the package as compiled. Its backend is a folder of its own. */
+export class EngineStack {
+  private constructor(
+    private readonly folder: string,
+    private readonly stack: Stack,
+    private program: PulumiFn,
+  ) {}
+
+  static async open(name = "test"): Promise<EngineStack> {
+    const folder = mkdtempSync(join(tmpdir(), "lxd-cluster-engine-"));
+    // The engine's provider process finds the package from here, as in a user's program.
+    mkdirSync(join(folder, "node_modules"));
+    symlinkSync(join(REPOSITORY, "node_modules/@pulumi"), join(folder, "node_modules/@pulumi"));
+    symlinkSync(REPOSITORY, join(folder, "node_modules/pulumi-lxd-cluster"));
+    mkdirSync(join(folder, "state"));
+    let opened: EngineStack | undefined;
+    const stack = await LocalWorkspace.createOrSelectStack(
+      { stackName: name, projectName: PROJECT, program: async () => opened?.program() },
+      {
+        workDir: folder,
+        pulumiCommand: await PulumiCommand.get({ root: pulumiRoot() }),
+        projectSettings: { name: PROJECT, runtime: "nodejs", options: { refresh: "always" } },
+        envVars: {
+          PULUMI_BACKEND_URL: `file://${join(folder, "state")}`,
+          PULUMI_HOME: join(folder, "home"),
+          PULUMI_CONFIG_PASSPHRASE: "engine-tests",
+          PULUMI_SKIP_UPDATE_CHECK: "true",
+          PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
+          // Nothing of the person who runs the tests: no agent, no known hosts.
+          HOME: folder,
+          SSH_AUTH_SOCK: "",
+        },
+      },
+    );
+    opened = new EngineStack(folder, stack, async () => undefined);
+    return opened;
+  }
+
+  /** Sets the program of the next runs. */
+  define(program: () => void): void {
+    this.program = async () => program();
+  }
+
+  /** `pulumi up` without the preview before it. */
+  up(): Promise<Run> {
+    return this.run((onEvent, onOutput) => this.stack.up({ onEvent, onOutput, color: "never" }));
+  }
+
+  /** `pulumi preview --diff`. */
+  preview(): Promise<Run> {
+    return this.run((onEvent, onOutput) => this.stack.preview({ onEvent, onOutput, color: "never", diff: true }));
+  }
+
+  /** `pulumi refresh`. */
+  refresh(): Promise<Run> {
+    return this.run((onEvent, onOutput) => this.stack.refresh({ onEvent, onOutput, color: "never" }));
+  }
+
+  /** `pulumi destroy`. */
+  destroy(): Promise<Run> {
+    return this.run((onEvent, onOutput) => this.stack.destroy({ onEvent, onOutput, color: "never" }));
+  }
+
+  /** `pulumi stack export`, without the stack itself and the default provider. */
+  async resources(): Promise<StateResource[]> {
+    const { deployment } = await this.stack.exportStack();
+    const { resources = [] } = deployment as { resources?: StateResource[] };
+    return resources.filter(({ type }) => !type.startsWith("pulumi:"));
+  }
+
+  /** All that the backend keeps of the stack, as text. */
+  async stateText(): Promise<string> {
+    return JSON.stringify(await this.stack.exportStack());
+  }
+
+  close(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  private async run(
+    command: (onEvent: (event: EngineEvent) => void, onOutput: (text: string) => void) => Promise<unknown>,
+  ): Promise<Run> {
+    const steps: Step[] = [];
+    let text = "";
+    const onEvent = ({ resourcePreEvent, resOutputsEvent }: EngineEvent): void => {
+      const metadata = (resourcePreEvent ?? resOutputsEvent)?.metadata;
+      if (metadata === undefined || metadata.op === "same" || metadata.type.startsWith("pulumi:")) {
+        return;
+      }
+      // A refresh announces itself; only one that found a difference is told again with it.
+      const properties = [...new Set([...Object.keys(metadata.detailedDiff ?? {}), ...(metadata.diffs ?? [])])];
+      const isRefresh = metadata.op === "refresh";
+      if (resourcePreEvent !== undefined ? !isRefresh : isRefresh && properties.length > 0) {
+        steps.push({
+          op: metadata.op,
+          type: metadata.type.split(":").at(-1) ?? "",
+          name: metadata.urn.split("::").at(-1) ?? "",
+          properties,
+        });
+      }
+    };
+    const onOutput = (more: string): void => {
+      text += more;
+    };
+    try {
+      await command(onEvent, onOutput);
+      return { ok: true, text, steps };
+    } catch (error) {
+      if (text === "") {
+        throw error; // the CLI did not run at all
+      }
+      return { ok: false, text, steps };
+    }
+  }
+}

@@ -88,7 +88,7 @@ export class LxdCluster extends pulumi.ComponentResource {
     this.refuseTwins(args.hosts);
     const [primary, ...others] = args.hosts.map((host) => ({ host, node: this.makeNode(name, host) }));
     if (primary === undefined) {
-      throw new pulumi.ResourceError("hosts: a cluster needs at least one host", this);
+      throw new pulumi.ResourceError("hosts: a cluster needs at least one host", this, true);
     }
     this.nodes = Object.fromEntries([primary, ...others].map(({ host, node }) => [host.name, node]));
     const first = this.makeMember(name, primary);
@@ -125,7 +125,7 @@ export class LxdCluster extends pulumi.ComponentResource {
       const values = hosts.map((host) => host[key]);
       const twice = values.find((value, index) => typeof value === "string" && values.indexOf(value) !== index);
       if (typeof twice === "string") {
-        throw new pulumi.ResourceError(`hosts: two of them have the ${key} "${twice}"`, this);
+        throw new pulumi.ResourceError(`hosts: two of them have the ${key} "${twice}"; give each its own`, this, true);
       }
     }
   }

@@ -1,10 +1,11 @@
 /** `npm run demo`: the main job on hosts of this machine, with everything a person needs to play on with it. */
-import { RealLab } from "./real";
+
 import type { DemoHosts } from "./demo/hosts";
 import { DemoStack } from "./demo/pulumi";
 import { RealHosts } from "./demo/real-hosts";
 import { keepSimulatedHosts, SimulatedHosts } from "./demo/simulated-hosts";
 import { loginOf, summary } from "./demo/summary";
+import { RealLab } from "./real";
 
 const USAGE = `usage: npm run demo [-- [--simulated] [--instance NAME] [COMMAND]]
   (none)                 start the hosts, and make them a cluster with VMs and users: pulumi up

@@ -38,7 +38,7 @@ const install = z.union([
   z.discriminatedUnion(
     "method",
     [
-      z.strictObject({ method: z.literal("deb") }),
+      z.strictObject({ method: z.literal("deb"), packages: z.array(name).exactOptional() }),
       z.strictObject({
         method: z.literal("snap"),
         channel: z.string().exactOptional(),

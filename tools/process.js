@@ -11,6 +11,8 @@ const SAME_SIGNAL_SECONDS = 2;
 
 /** @type {Set<import("node:child_process").ChildProcess>} */
 const children = new Set();
+/** Those that share the terminal, and with it our process group. @type {Set<import("node:child_process").ChildProcess>} */
+const interactive = new Set();
 /** @type {{ signal: NodeJS.Signals, at: number } | undefined} */
 let interruption;
 
@@ -31,6 +33,7 @@ class Interrupted extends Error {
  * @property {number} [timeoutSeconds] - End it after this time.
  * @property {boolean} [cleansUp] - When its time is over, let it clean up before it is killed.
  * @property {boolean} [sweep] - When it has ended, kill what it left in its process group.
+ * @property {boolean} [interactive] - A person works with it: it gets the terminal, and shares our process group so that it may read from it.
  *
  * @typedef {object} RunResult
  * @property {number} exitCode - 128 plus the signal's number when a signal ended it, 127 when it could not be started.
@@ -51,10 +54,10 @@ async function run(argv, options = {}) {
   const child = spawn(program, args, {
     cwd: options.cwd ?? checkoutRoot,
     env: options.env ?? process.env,
-    stdio: options.capture ? ["ignore", "pipe", "pipe"] : ["ignore", "inherit", "inherit"],
-    detached: true,
+    stdio: options.interactive ? "inherit" : options.capture ? ["ignore", "pipe", "pipe"] : ["ignore", "inherit", "inherit"],
+    detached: !options.interactive,
   });
-  children.add(child);
+  (options.interactive ? interactive : children).add(child);
   /** @type {Buffer[]} */
   const output = [];
   for (const stream of [child.stdout, child.stderr]) {
@@ -83,7 +86,8 @@ async function run(argv, options = {}) {
   });
   timers.forEach((timer) => clearTimeout(timer));
   children.delete(child);
-  if (options.sweep || timedOut || interruption) {
+  interactive.delete(child);
+  if (!options.interactive && (options.sweep || timedOut || interruption)) {
     signalGroup(child, "SIGKILL");
   }
   throwIfInterrupted();
@@ -123,6 +127,10 @@ function forwardInterrupts() {
       }
       for (const child of children) {
         signalGroup(child, signal);
+      }
+      if (signal !== "SIGINT" || !process.stdin.isTTY) {
+        // The terminal has sent a Ctrl-C to the whole group; a second one would mean "at once" to Pulumi.
+        interactive.forEach((child) => child.kill(signal));
       }
       if (first) {
         setTimeout(() => children.forEach((child) => signalGroup(child, "SIGKILL")), CLEANUP_SECONDS * 1000).unref();

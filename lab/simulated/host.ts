@@ -4,9 +4,9 @@
  */
 import { Server as HttpServer } from "node:http";
 import type { Duplex } from "node:stream";
-import { utils } from "ssh2";
 import { CommandLineError, parseCommandLine } from "./command-line";
 import type { FaultEffect } from "./faults";
+import { type KeyPair, makeKeyPair } from "./keys";
 import { Daemon } from "./lxd/daemon";
 import type { Instance, Surroundings } from "./lxd/database";
 import { bootInstance, haltInstance } from "./lxd/instance-state";
@@ -34,8 +34,10 @@ export interface SimulatedHostOptions {
   sudo?: boolean;
   /** Whether snapd is there. @default true when `lxd` is "snap" */
   snapd?: boolean;
-  /** Debian packages that can be installed, with their version. @default lxd 5.0.2 */
+  /** Debian packages that can be installed, with their version. @default lxd 5.0.2, and the tools of its storage drivers */
   archive?: Record<string, string>;
+  /** Debian packages that are there from the beginning, besides LXD. @default the tools of its storage drivers */
+  packages?: string[];
   /** Whether `/dev/kvm` is there. @default true */
   virtualMachines?: boolean;
   /** @default 4 */
@@ -54,6 +56,11 @@ export interface SimulatedConnection {
   privateKey: string;
   hostKey: string;
 }
+
+/** The program of each storage driver, and the package that brings it. */
+const storageTools = { btrfs: "btrfs-progs", zpool: "zfsutils-linux", lvs: "lvm2" };
+
+const defaultArchive = { lxd: "5.0.2-5+deb12u6", ...Object.fromEntries(Object.values(storageTools).map((name) => [name, "1"])) };
 
 const debDirectory = "/var/lib/lxd";
 const snapDirectory = "/var/snap/lxd/common/lxd";
@@ -92,21 +99,24 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     private readonly options: SimulatedHostOptions & { lanAddress: string },
     private readonly surroundings: Surroundings,
     private readonly router: Router,
-    private readonly key: { publicKey: string; privateKey: string },
+    private readonly key: KeyPair,
   ) {
     this.lanAddress = options.lanAddress;
     this.snapd = options.snapd ?? options.lxd === "snap";
     this.virtualMachines = options.virtualMachines ?? true;
     this.cpus = options.cpus ?? 4;
     this.memoryBytes = options.memoryBytes ?? 16 * 2 ** 30;
-    this.archive = new Map(Object.entries(options.archive ?? { lxd: "5.0.2-5+deb12u6" }));
+    this.archive = new Map(Object.entries(options.archive ?? defaultArchive));
+    for (const name of options.packages ?? Object.values(storageTools)) {
+      this.packages.set(name, this.archive.get(name) ?? "1");
+    }
     this.login = {
       users: [options.user ?? "root"],
       publicKeys: [key.publicKey],
       ...(options.password === undefined ? {} : { password: options.password }),
     };
-    const hostKey = utils.generateKeyPairSync("ed25519");
-    this.hostKey = hostKey.public.trim();
+    const hostKey = makeKeyPair();
+    this.hostKey = hostKey.publicKey;
     this.makeFiles();
     this.http = new HttpServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 });
     this.http.on("request", (incoming, response) => {
@@ -123,7 +133,7 @@ export class SimulatedHost implements DaemonHost, HostMachine {
       });
     });
     this.http.on("clientError", (_error, socket) => socket.destroy());
-    this.ssh = new SimulatedSshServer(hostKey.private, {
+    this.ssh = new SimulatedSshServer(hostKey.privateKey, {
       login: () => this.login,
       run: (line, user, channel) => this.run(line, user, channel),
       connect: (path, user, open, connection) => this.connect(path, user, open, connection.drop),
@@ -213,6 +223,10 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   }
 
   hasProgram(name: string): boolean {
+    const needed = Object.entries(storageTools).find(([tool]) => tool === name)?.[1];
+    if (needed !== undefined) {
+      return this.packages.has(needed);
+    }
     return name in filePrograms || (name === "snap" ? this.snapd : name in hostPrograms);
   }
 

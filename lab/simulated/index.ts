@@ -9,10 +9,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { utils } from "ssh2";
 import { Faults } from "./faults";
 import { makeGuestFiles } from "./guest";
 import { SimulatedHost, type SimulatedHostOptions } from "./host";
+import { makeKeyPair } from "./keys";
 import { addCluster } from "./lxd/cluster";
 import { type Config, type Devices, type InstanceType, keyOf, type Surroundings } from "./lxd/database";
 import { addGuestApi } from "./lxd/guest-api";
@@ -82,9 +82,9 @@ export class SimulatedLab {
   private readonly directory = mkdtempSync(join(tmpdir(), "simulated-lab-"));
 
   private constructor(options: SimulatedLabOptions) {
-    const key = utils.generateKeyPairSync("ed25519");
-    this.privateKey = key.private;
-    this.publicKey = key.public.trim();
+    const key = makeKeyPair();
+    this.privateKey = key.privateKey;
+    this.publicKey = key.publicKey;
     this.privateKeyPath = join(this.directory, "id_ed25519");
     writeFileSync(this.privateKeyPath, this.privateKey, { mode: 0o600 });
     this.knownHostsPath = join(this.directory, "known_hosts");
@@ -105,7 +105,7 @@ export class SimulatedLab {
       const lanAddress = host.lanAddress ?? `192.168.1.${101 + index}`;
       const lxdVersion = host.lxdVersion ?? options.lxdVersion;
       const own = { ...host, lanAddress, ...(lxdVersion === undefined ? {} : { lxdVersion }) };
-      this.hosts.push(new SimulatedHost(own, surroundings, router, { publicKey: this.publicKey, privateKey: this.privateKey }));
+      this.hosts.push(new SimulatedHost(own, surroundings, router, key));
     }
   }
 

@@ -215,23 +215,16 @@ export class SimulatedSshServer {
         drop,
         closed: new Promise<void>((resolve) => channel.once("close", () => resolve())),
       };
-      void forkTime()
-        .then(() => this.services.run(info.command, user, command))
-        .then((exitCode) => {
-          if (channel.destroyed) {
-            return;
-          }
-          channel.exit(exitCode);
-          channel.end();
-          channel.resume();
-        });
+      void this.services.run(info.command, user, command).then((exitCode) => {
+        if (channel.destroyed) {
+          return;
+        }
+        channel.exit(exitCode);
+        channel.end();
+        channel.resume();
+      });
     });
   }
-}
-
-/** sshd starts a process for each command, so its answer never comes in one packet with the permission to start. */
-function forkTime(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 2));
 }
 
 async function readToEnd(stream: Duplex): Promise<Buffer> {

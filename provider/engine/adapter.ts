@@ -110,6 +110,9 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       for (const warning of changed.length > 0 ? (lifecycle.forewarn?.(state, assumed) ?? []) : []) {
         log.warn(urnOf(news), redact(warning, news));
       }
+      if (state.unfinished !== undefined) {
+        log.warn(urnOf(news), redact(state.unfinished, news)); // or nobody would know why there is an update
+      }
       const changes = changed.length > 0 || state.unfinished !== undefined || bookkeepingChanged(state as Bookkeeping, assumed);
       return { changes, replaces, deleteBeforeReplace: replaces.length > 0 };
     },

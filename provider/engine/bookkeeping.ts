@@ -3,7 +3,7 @@ import { type ClusterConnection, clusterConnectionSchema } from "../lxd/cluster-
 import { sameJson } from "../support/equality";
 import { type Connection, connectionSchema } from "../transport/connection";
 
-const secondsSchema = z.number().positive().optional();
+const secondsSchema = z.number("must be a number of seconds, such as 600").positive("must be more than 0 seconds").optional();
 
 const timeoutsSchema = z.strictObject({
   create: secondsSchema,

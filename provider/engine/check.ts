@@ -1,5 +1,5 @@
 import type * as z from "zod";
-import { locate, wording } from "./issues";
+import { locate, unknownKeyReason, wording } from "./issues";
 import type { CheckFailure } from "./lifecycle";
 import { containsUnknown, isUnknownAt } from "./unknowns";
 
@@ -17,7 +17,7 @@ export function checkProperties(
   const checked: Properties = {};
   for (const name of Object.keys(inputs)) {
     if (!Object.hasOwn(schema.shape, name)) {
-      failures.push({ property: name, reason: `is not a known property${suggestion(name, Object.keys(schema.shape))}` });
+      failures.push({ property: name, reason: unknownKeyReason(name, Object.keys(schema.shape)) });
     }
   }
   let complete = failures.length === 0;
@@ -54,23 +54,4 @@ function withoutNulls(value: unknown): unknown {
     );
   }
   return value;
-}
-
-function suggestion(name: string, known: readonly string[]): string {
-  const near = known.find((candidate) => distance(name.toLowerCase(), candidate.toLowerCase()) <= 2);
-  return near === undefined ? `; known are ${known.join(", ")}` : `; did you mean ${near}?`;
-}
-
-/** Levenshtein distance. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, substitution));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

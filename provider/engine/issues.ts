@@ -28,17 +28,32 @@ export const wording: z.core.$ZodErrorMap = (issue) => {
       return `must be ${issue.inclusive ? "at most" : "less than"} ${issue.maximum}${unit(issue.origin)}`;
     case "invalid_union":
       return NO_WORDS;
+    case "unrecognized_keys":
+      return issue.keys.map((key) => unknownKeyReason(key, keysOf(issue.inst))).join("\n"); // for `locate` to take apart again
     default:
       return undefined;
   }
 };
 
+/** What to say of a key that is none of the known ones. */
+export function unknownKeyReason(key: string, known: readonly string[]): string {
+  const near = known.find((candidate) => distance(key.toLowerCase(), candidate.toLowerCase()) <= 2);
+  const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean ${near}?`;
+  return `is not a known property${known.length === 0 ? "" : `; ${hint}`}`;
+}
+
 /** The issues that a person can act on: of a union, those of the alternative that was meant. */
 export function locate(issue: Issue, path: readonly PropertyKey[] = []): LocatedIssue[] {
   const at = [...path, ...issue.path];
   switch (issue.code) {
-    case "unrecognized_keys":
-      return issue.keys.map((key) => ({ path: [...at, key], unknownKey: key, reason: "is not a known property" }));
+    case "unrecognized_keys": {
+      const reasons = issue.message.split("\n");
+      return issue.keys.map((key, index) => ({
+        path: [...at, key],
+        unknownKey: key,
+        reason: reasons[index] ?? "is not a known property",
+      }));
+    }
     case "invalid_key":
       return [{ path: at, reason: issue.issues[0]?.message ?? issue.message }];
     case "invalid_union":
@@ -81,4 +96,23 @@ function unit(origin: string): string {
 
 function orList(words: readonly string[]): string {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1) ?? ""}`;
+}
+
+/** The keys that an object schema knows. */
+function keysOf(schema: unknown): string[] {
+  return Object.keys((schema as Partial<z.ZodObject> | undefined)?.shape ?? {});
+}
+
+/** Levenshtein distance. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, substitution));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
 }

@@ -18,24 +18,24 @@ export interface InstalledSnap {
   readonly held: boolean;
 }
 
-/** Installs a Debian package with its dependencies, waiting for another package manager that is at work. */
-export async function installDebPackage(ssh: SshConnection, name: string, deadline: Deadline): Promise<void> {
-  const apt = [
-    "env",
-    "DEBIAN_FRONTEND=noninteractive",
-    "apt-get",
-    "--quiet",
-    "--option",
-    `DPkg::Lock::Timeout=${lockSeconds(deadline)}`,
-  ];
+/**
+ * Installs Debian packages with their dependencies, waiting for another package manager that is at work.
+ * @throws RefusedError when the host's package sources lack one of them; nothing is installed then.
+ */
+export async function installDebPackages(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<void> {
+  const lock = `DPkg::Lock::Timeout=${lockSeconds(deadline)}`;
+  const apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--option", lock];
   await ssh.run([...apt, "update"], { deadline });
-  const candidate = await ssh.run(["apt-cache", "policy", name], { deadline });
-  if (!/^ {2}Candidate: (?!\(none\))/m.test(candidate.stdout)) {
-    throw new RefusedError(
-      `The package sources of ${ssh.name} have no package "${name}". Debian 12 and 13 have it; on Ubuntu use install: {method: "snap"}`,
-    );
+  for (const name of names) {
+    const candidate = await ssh.run(["apt-cache", "policy", name], { deadline });
+    if (!/^ {2}Candidate: (?!\(none\))/m.test(candidate.stdout)) {
+      throw new RefusedError(
+        `The package sources of ${ssh.name} have no package "${name}"` +
+          (name === "lxd" ? '. Debian 12 and 13 have it; on Ubuntu use install: {method: "snap"}' : " (install.packages)"),
+      );
+    }
   }
-  await ssh.run([...apt, "--yes", "install", name], { deadline });
+  await ssh.run([...apt, "--yes", "install", ...names], { deadline });
 }
 
 /** Whether a Debian package is installed. */

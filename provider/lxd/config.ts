@@ -6,7 +6,7 @@ export const configValueSchema = z
   .union([z.string(), z.number(), z.boolean()], "must be a string, a number or a boolean")
   .transform(String);
 
-const configKeySchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:/-]*$/, "is not a config key");
+const configKeySchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:/-]*$/, "is not a config key such as limits.cpu");
 
 /** A config map, such as `{"limits.cpu": "2"}`. */
 export const configSchema = z.record(configKeySchema, configValueSchema).superRefine((config, issues) => {

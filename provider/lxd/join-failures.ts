@@ -1,4 +1,5 @@
 import { RefusedError, replyOf } from "../support/errors";
+import { howToWipe } from "./join-preflight";
 
 /**
  * What LXD says when a join fails, and what helps. Wording differs a little between versions ("Failed to", "Failed ...ing").
@@ -22,7 +23,7 @@ const CURES: readonly (readonly [RegExp, string])[] = [
   [/joining server version (doesn't|does not) match/i, "all members need the same LXD version and API extensions"],
   [
     /member specific|Pool source cannot be changed|directory ".*" already exists/i,
-    'an earlier attempt left a storage pool on the host. Give its LxdNode resetPolicy: ["storage-pools", "networks"] to start from an empty LXD',
+    `an earlier attempt left a storage pool on the host. Wipe it: ${howToWipe(["storage-pools", "networks"])}`,
   ],
   [
     /(Missing|Mismatching) .*(storage pool|network|driver)/i,
@@ -31,7 +32,7 @@ const CURES: readonly (readonly [RegExp, string])[] = [
   [
     /context deadline exceeded|connect to cluster leader|i\/o timeout|no route to host|connection refused/i,
     "the hosts must reach each other on their cluster addresses (TCP 8443). LXD on the host may be half joined now: if it does not answer, " +
-      'give its LxdNode resetPolicy: ["cluster"]',
+      howToWipe(["cluster"]),
   ],
 ];
 

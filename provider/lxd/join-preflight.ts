@@ -31,12 +31,18 @@ export function isMemberAlready({ host, joining, cluster, target }: Meeting, nam
   // All members present the cluster's certificate.
   if (joining.environment.certificate_fingerprint !== target.environment.certificate_fingerprint) {
     throw new RefusedError(
-      `LXD on ${host.host} is a member of another cluster, as "${joining.environment.server_name}". Remove it there, or give its ` +
-        'LxdNode resetPolicy: ["cluster", ...] to wipe it',
+      `LXD on ${host.host} is a member of another cluster, as "${joining.environment.server_name}". Remove it there, or wipe it: ` +
+        howToWipe(["cluster"]),
     );
   }
   refuseOtherName(host, joining, name);
   return true;
+}
+
+/** How to start from an empty LXD, as the end of a sentence. A node that is in state already is wiped only by making it anew. */
+export function howToWipe(kinds: readonly string[]): string {
+  const named = kinds.map((kind) => `"${kind}"`).join(", ");
+  return `give its LxdNode resetPolicy: [${named}], and replace that if it is made already (pulumi up --replace URN)`;
 }
 
 /** @throws RefusedError when a clustered server has another name in its cluster than it is to have. */
@@ -56,10 +62,9 @@ export async function refuseToJoin(meeting: Meeting, name: string, address: stri
   const { host } = meeting;
   const holds = await takeInventory(host);
   if (Object.keys(holds).length > 0) {
-    const kinds = Object.keys(holds).map((kind) => `"${kind}"`);
     throw new RefusedError(
-      `LXD on ${host.host} holds ${describeInventory(holds)}, which would be lost by joining as ${name}. Give its LxdNode ` +
-        `resetPolicy: [${kinds.join(", ")}], or remove them`,
+      `LXD on ${host.host} holds ${describeInventory(holds)}, and only an empty LXD can join a cluster, here as ${name}. Remove that, ` +
+        `or wipe it: ${howToWipe(Object.keys(holds))}`,
     );
   }
 }

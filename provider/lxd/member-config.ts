@@ -33,13 +33,18 @@ export async function workOutMemberConfig(
   return values;
 }
 
-/** LXD only logs keys that it does not know, so a typo would silently mean the default. */
+/**
+ * LXD only logs keys that it does not know, so a typo would silently mean the default. What is said of a pool or network that the
+ * cluster does not have yet is for a later join.
+ */
 function refuseUnknown(keys: readonly MemberConfigKey[], overrides: readonly MemberConfigKey[]): void {
   for (const { entity, name, key } of overrides) {
-    if (!keys.some((known) => known.entity === entity && known.name === name && known.key === key)) {
-      const known = keys.map((k) => `${k.entity} ${k.name} ${k.key}`).join(", ");
+    const known = keys
+      .filter((candidate) => candidate.entity === entity && candidate.name === name)
+      .map((candidate) => candidate.key);
+    if (known.length > 0 && !known.includes(key)) {
       throw new RefusedError(
-        `memberConfig: the cluster has no member-specific key "${key}" of ${entity} "${name}"; it has ${known || "none"}`,
+        `memberConfig: ${entity} "${name}" has no member-specific key "${key}"; it has ${known.sort().join(", ")}`,
       );
     }
   }

@@ -7,6 +7,7 @@ import { RefusedError, replyOf } from "../support/errors";
 import type { LxdClient } from "./client";
 import type { Servers } from "./cluster-members";
 import { type Config, isServerMade, OWNER_KEY, sameConfigValue } from "./config";
+import { explainInUse } from "./in-use";
 
 const memberObjectSchema = z.looseObject({
   name: z.string(),
@@ -242,27 +243,8 @@ export async function deleteObject(lxd: LxdClient, subject: Subject): Promise<vo
   try {
     await lxd.remove(pathOf(subject), queryOf(subject));
   } catch (error) {
-    const users = (await findObject(lxd, subject))?.value.used_by ?? [];
-    if (users.length === 0 || !/in use/.test(replyOf(error))) {
-      throw error;
-    }
-    throw new RefusedError(
-      `${nameOf(subject)} cannot be removed: LXD on ${lxd.host} says "${replyOf(error)}". It is used by ${users.map(describeUser).join(", ")}`,
-      { cause: error },
-    );
+    throw explainInUse(error, nameOf(subject), lxd.host, (await findObject(lxd, subject))?.value.used_by ?? []);
   }
-}
-
-/** `/1.0/instances/web1?project=shop` as a person says it: `instance web1 (project shop)`. */
-export function describeUser(url: string): string {
-  const [path = "", query = ""] = url.split("?");
-  const [collection = "", ...names] = path
-    .replace(/^\/1\.0\//, "")
-    .split("/")
-    .map(decodeURIComponent);
-  const project = new URLSearchParams(query).get("project");
-  const noun = collection === "storage-pools" ? "volume" : collection.replace(/s$/, "");
-  return `${noun} ${names.at(-1) ?? url}${project === null || project === "default" ? "" : ` (project ${project})`}`;
 }
 
 /** The mark of the owner, when there is one. */

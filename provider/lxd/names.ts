@@ -1,3 +1,4 @@
+import { isIPv4 } from "node:net";
 import * as z from "zod";
 
 /** Name of a profile, pool, network or project: it becomes one segment of a URL and a line of `lxc list`. */
@@ -36,9 +37,17 @@ export const memberNameSchema = z
  */
 export const memberAddressSchema = z
   .string()
-  .refine((text) => !/^(\*|::|\[::\]|0\.0\.0\.0)?(:\d+)?$/.test(text), "must be one address of the host, not a wildcard")
+  .refine((text) => !/^(\*|::|\[::\]|0\.0\.0\.0)?(:\d+)?$/.test(text), {
+    error: 'must be one address of the host, such as "192.168.1.102", not a wildcard',
+    abort: true,
+  })
   .refine(
-    (text) => /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$/.test(text),
+    (text) => /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$/.test(text) && !isMistypedIPv4(text.replace(/:\d+$/, "")),
     'is not an address such as "192.168.1.102" or "192.168.1.102:8443"',
   )
   .transform((text) => (/:\d{1,5}$/.test(text) && !text.endsWith("]") ? text : `${text}:8443`));
+
+/** Digits and dots that are not an address would otherwise pass for a DNS name. */
+function isMistypedIPv4(text: string): boolean {
+  return /^\d+(\.\d+)+$/.test(text) && !isIPv4(text);
+}

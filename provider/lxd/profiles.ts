@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { api, type LxdClient } from "./client";
 import type { Config, Devices } from "./config";
+import { explainInUse } from "./in-use";
 
 /** `/1.0/profiles`: https://documentation.ubuntu.com/lxd/latest/api/#/profiles */
 const profileSchema = z.looseObject({
@@ -52,9 +53,17 @@ export async function replaceProfile(
   await lxd.change("PUT", api`/1.0/profiles/${name}`, { query: { project }, body, etag });
 }
 
-/** Removes a profile; one that is gone is done. */
+/**
+ * Removes a profile; one that is gone is done.
+ * @throws RefusedError naming the instances that use it.
+ */
 export async function deleteProfile(lxd: LxdClient, project: string, name: string): Promise<void> {
-  await lxd.remove(api`/1.0/profiles/${name}`, { project });
+  try {
+    await lxd.remove(api`/1.0/profiles/${name}`, { project });
+  } catch (error) {
+    const users = (await findProfile(lxd, project, name))?.value.used_by ?? [];
+    throw explainInUse(error, `Profile "${name}" of project "${project}"`, lxd.host, users);
+  }
 }
 
 /**

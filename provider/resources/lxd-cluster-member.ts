@@ -30,7 +30,7 @@ import { type Config, configSchema, inWordsOf, isServerMade, OWNER_KEY, sameConf
 import { exclusively } from "../lxd/exclusive";
 import { describeInventory, takeInventory } from "../lxd/inventory";
 import { explainJoinFailure } from "../lxd/join-failures";
-import { findStaleMember, isMemberAlready, type Meeting, refuseOtherName, refuseToJoin } from "../lxd/join-preflight";
+import { findStaleMember, howToWipe, isMemberAlready, type Meeting, refuseOtherName, refuseToJoin } from "../lxd/join-preflight";
 import { workOutMemberConfig } from "../lxd/member-config";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { getServer, setServerConfig } from "../lxd/server";
@@ -192,7 +192,7 @@ async function bootstrap(context: Context, lxd: LxdClient, inputs: Inputs): Prom
   if (await hasLeftoverClusterCertificate(ssh, lxd.endpoint.socket.packaging, context.deadline)) {
     throw new RefusedError(
       `${ssh.name} keeps the certificate of an interrupted join, which makes LXD refuse to bootstrap a cluster. ` +
-        'Give its LxdNode resetPolicy: ["cluster", ...] to start from an empty LXD',
+        `Start from an empty LXD: ${howToWipe(["cluster"])}`,
     );
   }
   context.progress(`bootstrapping the cluster on ${lxd.host}`);

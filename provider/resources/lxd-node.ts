@@ -7,7 +7,7 @@ import * as z from "zod";
 import { onHost } from "../engine/bookkeeping";
 import type { Context, Lifecycle, SshConnection } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { findSnap, hasDebPackage, installDebPackage, installSnap, sameChannel } from "../host/packages";
+import { findSnap, hasDebPackage, installDebPackages, installSnap, sameChannel } from "../host/packages";
 import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
 import { LxdClient } from "../lxd/client";
 import { isNotClustered, listMembers } from "../lxd/cluster";
@@ -25,7 +25,10 @@ const LOCAL_CONFIG =
 
 const installSchema = z.union([
   z.literal(false),
-  z.strictObject({ method: z.literal("deb") }),
+  z.strictObject({
+    method: z.literal("deb"),
+    packages: z.array(z.string().regex(/^[a-z0-9][a-z0-9.+-]+$/, "is not the name of a Debian package")).default([]),
+  }),
   z.strictObject({
     method: z.literal("snap"),
     channel: z
@@ -47,14 +50,17 @@ const nodeSchema = z.strictObject({
 });
 
 /** How LXD gets onto a host. */
-export type InstallArgs = { method: "deb" } | { method: "snap"; channel?: string; cohort?: boolean; hold?: boolean };
+export type InstallArgs =
+  | { method: "deb"; packages?: string[] }
+  | { method: "snap"; channel?: string; cohort?: boolean; hold?: boolean };
 
 /** Arguments of {@link LxdNode}. */
 export interface LxdNodeArgs {
   /** How to reach the host. */
   connection: Input<ConnectionArgs>;
   /**
-   * How LXD gets onto the host when it is not there: Debian's package; the snap with its channel, `cohort` (the same revision on all
+   * How LXD gets onto the host when it is not there: Debian's package, with further `packages` that its
+   * storage drivers need, such as `btrfs-progs`; the snap with its channel, `cohort` (the same revision on all
    * hosts) and `hold` (no upgrade behind your back); or `false` to require that it is there.
    * @default {method: "snap", channel: "5.21/stable", cohort: true, hold: true}
    */
@@ -199,9 +205,22 @@ async function install(context: Context, ssh: SshConnection, wanted: Inputs["ins
   if (wanted.method === "snap") {
     context.progress(`installing the LXD snap from ${wanted.channel} on ${ssh.name}`);
     await installSnap(ssh, "lxd", wanted, deadline);
-  } else if (socket === undefined) {
-    context.progress(`installing the Debian package lxd on ${ssh.name}`);
-    await installDebPackage(ssh, "lxd", deadline);
+    return;
+  }
+  const missing: string[] = [];
+  for (const name of socket === undefined ? ["lxd", ...wanted.packages] : wanted.packages) {
+    if (!(await hasDebPackage(ssh, name, deadline))) {
+      missing.push(name);
+    }
+  }
+  if (missing.length > 0) {
+    context.progress(`installing the Debian packages ${missing.join(", ")} on ${ssh.name}`);
+    await installDebPackages(ssh, missing, deadline);
+  }
+  if (missing.length > 0 && socket !== undefined) {
+    context.warn(
+      `LXD on ${ssh.name} finds what ${missing.join(", ")} brought when it next starts (systemctl restart lxd; instances keep running)`,
+    );
   }
 }
 

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { isIPv4 } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
@@ -21,7 +22,7 @@ const endpointShape = {
   hostKey: z.string().refine(isPublicKey, 'is not a public host key such as "ssh-ed25519 AAAA..."').optional(),
   hostKeyPolicy: z.enum(["known-hosts", "insecure"]).default("known-hosts"),
   dialErrorLimit: z.int().min(-1).default(10),
-  perDialTimeout: z.number().min(0).default(15),
+  perDialTimeout: z.number("must be a number of seconds, such as 15, or 0 for no limit").min(0, "must be at least 0").default(15),
 };
 
 /** A jump host: the same as a connection, without a further proxy. */
@@ -93,6 +94,9 @@ export function expandHome(path: string): string {
 }
 
 function isHost(text: string): boolean {
+  if (/^\d+(\.\d+)+$/.test(text)) {
+    return isIPv4(text); // digits and dots that are not an address would otherwise pass for a DNS name
+  }
   return /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(text) || /^[0-9A-Fa-f:]+(%[\w.-]+)?$/.test(text);
 }
 

@@ -112,7 +112,8 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
         );
       } else {
         const why = error.level === "client-timeout" ? `no answer within ${seconds} s` : error.message;
-        reject(new TransportError(name, `${name} cannot be reached by SSH: ${why}`, { cause: error }));
+        const hint = "Check that it is switched on, and that connection.host and connection.port lead to its sshd";
+        reject(new TransportError(name, `${name} cannot be reached by SSH: ${why}. ${hint}`, { cause: error }));
       }
     };
     client.once("ready", () => {

@@ -6,6 +6,7 @@ import { endpointOf } from "../../provider/lxd/endpoint";
 import {
   LxdClusterMember,
   LxdImage,
+  LxdNetwork,
   LxdNode,
   LxdProfile,
   LxdStoragePool,
@@ -56,13 +57,17 @@ export function clusterProgram(lab: SimulatedLab, { connection, profile, vms = {
     }
     const cluster = { endpoints: members.map((member) => member.connection) };
     const pool = new LxdStoragePool("default", { cluster, name: "default", driver: "dir" });
+    const bridge = new LxdNetwork("lxdbr0", { cluster, name: "lxdbr0" });
     const image = new LxdImage("debian", { cluster, metadataPath, rootfsPath });
     const web = new LxdProfile("web", {
       cluster,
       name: "web",
       config: { "limits.memory": "1GiB" },
       ...profile,
-      devices: { root: { type: "disk", path: "/", pool: pool.name } },
+      devices: {
+        root: { type: "disk", path: "/", pool: pool.name },
+        eth0: { type: "nic", network: bridge.name, name: "eth0" },
+      },
     });
     for (const [name, args] of Object.entries(vms)) {
       const vm = new LxdVm(name, {

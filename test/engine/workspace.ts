@@ -1,7 +1,15 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { type EngineEvent, LocalWorkspace, PulumiCommand, type PulumiFn, type Stack } from "@pulumi/pulumi/automation";
+import {
+  CommandError,
+  ConcurrentUpdateError,
+  type EngineEvent,
+  LocalWorkspace,
+  PulumiCommand,
+  type PulumiFn,
+  type Stack,
+} from "@pulumi/pulumi/automation";
 import { pulumiRoot } from "../../tools/paths";
 
 const REPOSITORY = resolve(__dirname, "../..");
@@ -106,9 +114,13 @@ export class EngineStack {
     return resources.filter(({ type }) => !type.startsWith("pulumi:"));
   }
 
-  /** All that the backend keeps of the stack, as text. */
-  async stateText(): Promise<string> {
-    return JSON.stringify(await this.stack.exportStack());
+  /** All that the backend has written, with every earlier state and log, as text. An export would show secrets in the clear. */
+  backendText(): string {
+    const files = readdirSync(join(this.folder, "state"), { recursive: true, withFileTypes: true });
+    return files
+      .filter((file) => file.isFile())
+      .map((file) => readFileSync(join(file.parentPath, file.name), "latin1"))
+      .join("\n");
   }
 
   close(): void {
@@ -144,10 +156,10 @@ export class EngineStack {
       await command(onEvent, onOutput);
       return { ok: true, text, steps };
     } catch (error) {
-      if (text === "") {
-        throw error; // the CLI did not run at all
+      if (!(error instanceof CommandError) || error instanceof ConcurrentUpdateError) {
+        throw error; // not the end of a run, but none at all
       }
-      return { ok: false, text, steps };
+      return { ok: false, text: `${text}\n${error.message}`, steps };
     }
   }
 }

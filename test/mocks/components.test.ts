@@ -85,10 +85,12 @@ describe("LxdCluster", () => {
   it("refuses to be without hosts, and hosts with the same name or address", () => {
     assert.throws(() => new LxdCluster("none", { hosts: [] }), { message: "hosts: a cluster needs at least one host" });
     const twins = [bcn2, { ...bcn1, name: "bcn2" }];
-    assert.throws(() => new LxdCluster("names", { hosts: twins }), { message: 'hosts: two of them have the name "bcn2"' });
+    assert.throws(() => new LxdCluster("names", { hosts: twins }), {
+      message: 'hosts: two of them have the name "bcn2"; give each its own',
+    });
     const neighbours = [bcn2, { ...bcn1, address: "192.168.1.102" }];
     assert.throws(() => new LxdCluster("addresses", { hosts: neighbours }), {
-      message: 'hosts: two of them have the address "192.168.1.102"',
+      message: 'hosts: two of them have the address "192.168.1.102"; give each its own',
     });
   });
 });

@@ -4,13 +4,13 @@ const { run } = require("../process");
 const { setUp } = require("../setup");
 
 /**
- * Sets up and runs a TypeScript program of this repository, as one Node process.
+ * Sets up and runs a TypeScript program of this repository, as one Node process with the terminal.
  * @param {string} file
  * @param {readonly string[]} args
  */
 async function program(file, args) {
   const env = await setUp();
-  const { exitCode } = await run([process.execPath, "--require", "tsx/cjs", file, ...args], { env });
+  const { exitCode } = await run([process.execPath, "--require", "tsx/cjs", file, ...args], { env, interactive: true });
   return exitCode;
 }
 

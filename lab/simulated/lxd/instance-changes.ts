@@ -92,6 +92,9 @@ function apply(database: Database, instance: Instance, wanted: Wanted): void {
   } catch (error) {
     throw new LxdError(500, `Invalid config: ${messageOf(error)}`);
   }
+  if (Object.keys(instance.config).some((key) => key.startsWith("volatile.idmap.") && next.config[key] === undefined)) {
+    throw new LxdError(500, "Volatile idmap keys can't be deleted by the user");
+  }
   const target = { ...instance, ...next };
   const before = expandedDevices(database, instance);
   const devices = expandedDevices(database, target);
@@ -150,7 +153,7 @@ function rootSize(devices: Devices): string {
 function requireSamePool(before: Devices, after: Devices): void {
   const poolOf = (devices: Devices) =>
     Object.values(devices).find((device) => device["type"] === "disk" && device["path"] === "/")?.["pool"];
-  if (poolOf(before) !== undefined && poolOf(before) !== poolOf(after)) {
+  if (poolOf(before) !== undefined && poolOf(after) !== undefined && poolOf(before) !== poolOf(after)) {
     throw new LxdError(500, `Cannot update root disk device pool name to "${poolOf(after) ?? ""}"`);
   }
 }

@@ -101,14 +101,22 @@ export function requireValidDevices(database: Database, devices: Devices, option
         `Failed loading device "${name}": Failed to load network "${device["network"]}" for project "${options.project}": Network not found`,
       );
     }
-    if (
-      type === "nic" &&
-      device["ipv4.address"] !== undefined &&
-      device["nictype"] !== "routed" &&
-      !isIPv4(device["ipv4.address"])
-    ) {
-      throw invalid(`Invalid value for device option "ipv4.address": Not an IPv4 address "${device["ipv4.address"]}"`);
+    requireValidValues(device, invalid);
+    const address = device["ipv4.address"];
+    const subnet = database.networks.get(device["network"] ?? "")?.config["ipv4.address"];
+    if (type === "nic" && address !== undefined && subnet !== undefined && address !== "none" && !isInside(address, subnet)) {
+      throw invalid(`Device IP address "${address}" not within network "${device["network"] ?? ""}" subnet`);
     }
+  }
+}
+
+function requireValidValues(device: Config, invalid: (reason: string) => LxdError): void {
+  const { size, hwaddr } = device;
+  if (device["type"] === "disk" && size !== undefined && size !== "" && Number.isNaN(bytesOf(size))) {
+    throw invalid(`Invalid value for device option "size": Invalid value: ${size}`);
+  }
+  if (device["type"] === "nic" && hwaddr !== undefined && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(hwaddr)) {
+    throw invalid('Invalid value for device option "hwaddr": Invalid MAC address, must be 6 bytes of hex separated by colons');
   }
 }
 
@@ -236,4 +244,14 @@ export function bytesOf(text: string): number {
   }
   const power = ["", "k", "M", "G", "T", "P", "E"].indexOf(match[2] ?? "");
   return Number(match[1]) * (match[3] === "i" ? 1024 : 1000) ** power;
+}
+
+function isInside(address: string, subnet: string): boolean {
+  const [gateway = "", prefix = ""] = subnet.split("/");
+  if (!isIPv4(address) || !isIPv4(gateway)) {
+    return false;
+  }
+  const number = (text: string) => text.split(".").reduce((value, part) => value * 256 + Number(part), 0);
+  const size = 2 ** (32 - Number(prefix));
+  return Math.floor(number(address) / size) === Math.floor(number(gateway) / size);
 }

@@ -15,6 +15,14 @@ const networkConfig = z.object({
     .optional(),
 });
 
+/** How the numbers of users and groups in containers are mapped to the host's. */
+export const idmap = JSON.stringify(
+  [
+    { Isuid: true, Isgid: false },
+    { Isuid: false, Isgid: true },
+  ].map((kind) => ({ ...kind, Hostid: 231072, Nsid: 0, Maprange: 10000001 })),
+);
+
 /** Starts an instance: addresses and, for a virtual machine, the agent follow after the lab's delays. */
 export function bootInstance(instance: Instance): void {
   const { daemon } = instance.member;
@@ -43,6 +51,9 @@ export function bootInstance(instance: Instance): void {
   }
   if (instance.type === "virtual-machine") {
     instance.config["volatile.vsock_id"] ??= "3";
+  } else {
+    instance.config["volatile.idmap.current"] = idmap;
+    instance.config["volatile.last_state.idmap"] = idmap;
   }
   const { addressMs, agentMs } = surroundings.timings;
   instance.agentReadyAt = Date.now() + agentMs;

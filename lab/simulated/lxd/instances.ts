@@ -17,7 +17,7 @@ import {
   requireValidDevices,
 } from "./instance-model";
 import { instanceOf, onMember } from "./instance-requests";
-import { bootInstance, haltInstance, stateToApi } from "./instance-state";
+import { bootInstance, haltInstance, idmap, stateToApi } from "./instance-state";
 import { LxdError, type Reply, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router, recursionOf } from "./router";
 import { reach } from "./server";
@@ -219,6 +219,7 @@ export function addInstance(database: Database, instance: Instance): void {
   instance.config["volatile.uuid"] = randomUUID();
   if (instance.type === "container") {
     instance.config["volatile.idmap.base"] = "0";
+    instance.config["volatile.idmap.next"] = idmap;
     instance.config["volatile.last_state.idmap"] = "[]";
     instance.config["volatile.cloud-init.instance-id"] = randomUUID();
   }
@@ -254,8 +255,25 @@ function imageOf(
   if (source.server !== "") {
     return () => requireImage(request.daemon, project, type, source);
   }
+  if (source.fingerprint !== "" && (request.query.get("target") ?? "") !== "") {
+    return () => imageOrComplaint(request, project, type, source);
+  }
   const image = requireImage(request.daemon, project, type, source);
   return () => image;
+}
+
+/** Where LXD need not know the image to find a place, it looks for a fingerprint only when the work begins. */
+function imageOrComplaint(
+  request: ApiRequest,
+  project: string,
+  type: Instance["type"],
+  source: z.output<typeof instancesPost>["source"],
+): Image {
+  try {
+    return requireImage(request.daemon, project, type, source);
+  } catch {
+    throw new LxdError(500, "Image not provided for instance creation");
+  }
 }
 
 /** The member that is to have a new instance. */
@@ -376,7 +394,7 @@ function deleteInstance(request: ApiRequest): Reply {
   }
   return onMember(instance, "Deleting instance", () => {
     if (instance.config["security.protection.delete"] === "true") {
-      throw new LxdError(500, "Instance is protected");
+      throw new LxdError(500, `${instance.type === "container" ? "Container" : "Instance"} is protected`);
     }
     instance.status = "Stopped";
     database.instances.delete(keyOf(instance.project, instance.name));

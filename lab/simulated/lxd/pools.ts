@@ -142,6 +142,7 @@ function changePool(request: ApiRequest, replace: boolean): Reply {
       pool.description = body.description;
     } else {
       pool.config = change.common ?? pool.config;
+      pool.description = body.description;
       pool.nodes.set(change.target, { config: change.config, status: pool.nodes.get(change.target)?.status ?? "Pending" });
     }
     request.daemon.event("storage-pool-updated", kind.url(pool));

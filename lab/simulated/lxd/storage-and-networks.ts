@@ -36,6 +36,7 @@ export function define<Item extends ClusterObject>(request: ApiRequest, kind: Ki
   if (foreign !== undefined) {
     throw new LxdError(kind.noun === "network" ? 400 : 500, `Config key "${foreign}" may not be used as member-specific key`);
   }
+  requireTools(item, member.daemon);
   const existing = kind.collection(database).get(item.name);
   if (existing !== undefined && existing.status !== "Pending") {
     throw new LxdError(500, `${kind.noun === "network" ? "Network" : "Storage pool"} is not in pending state`);
@@ -50,7 +51,7 @@ export function define<Item extends ClusterObject>(request: ApiRequest, kind: Ki
     throw new LxdError(400, "Storage pool already exists with a different driver");
   }
   return inBackground(request, kind, item, `Defining ${kind.noun}`, () => {
-    const own = existing ?? { ...item, config: {}, status: "Pending" as const, nodes: new Map() };
+    const own = existing ?? { ...item, config: {}, description: "", status: "Pending" as const, nodes: new Map() };
     own.nodes.set(member, { config: item.config, status: "Pending" });
     kind.collection(database).set(item.name, own);
   });
@@ -117,9 +118,9 @@ function createEverywhere<Item extends ClusterObject>(
   }
   if (existing.status === "Pending") {
     existing.config = { ...item.config };
-    existing.description = item.description;
     kind.complete(existing);
   }
+  existing.description = item.description;
   // From here on a failure leaves it like this; LXD writes it first, and corrects it after the last member.
   existing.status = "Errored";
   daemon.database.requireAllOnline();
@@ -188,6 +189,7 @@ function makePool(pool: StoragePool, daemon: LxdServer, config: Config): Config 
   const mount = daemon.path("storage-pools", pool.name);
   const source = config["source"] === "" ? undefined : config["source"];
   const made = { ...config };
+  requireTools(pool, daemon);
   if (files.exists(mount)) {
     throw new LxdError(500, `Storage pool directory "${mount}" already exists`);
   }
@@ -218,6 +220,16 @@ function makePool(pool: StoragePool, daemon: LxdServer, config: Config): Config 
   }
   files.makeDirectory(mount, { mode: 0o711 });
   return made;
+}
+
+/** The program that LXD works with, by driver. */
+const tools: Record<string, string> = { btrfs: "btrfs", zfs: "zpool", lvm: "lvs" };
+
+function requireTools(object: ClusterObject, daemon: LxdServer): void {
+  const tool = isPool(object) ? tools[object.driver] : undefined;
+  if (tool !== undefined && !daemon.host.hasProgram(tool)) {
+    throw new LxdError(500, `Required tool "${tool}" is missing`);
+  }
 }
 
 function requireEmptyDirectory(daemon: LxdServer, source: string): void {

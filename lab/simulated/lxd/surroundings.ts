@@ -55,6 +55,8 @@ export interface DaemonHost {
   readonly virtualMachines: boolean;
   readonly cpus: number;
   readonly memoryBytes: number;
+  /** Whether a program is installed. */
+  hasProgram(name: string): boolean;
   /** Closes what is connected to the API socket, as the end of the daemon does. */
   closeApiConnections(): void;
 }

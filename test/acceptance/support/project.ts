@@ -70,14 +70,14 @@ export class Project {
   async up(options: { expectNoChanges?: boolean } = {}): Promise<Step[]> {
     const { steps, onEvent } = collectSteps();
     await this.stack.up({ ...options, onEvent });
-    return steps.filter(({ op }) => op !== "same" && op !== "refresh");
+    return steps.filter(changes);
   }
 
   /** `pulumi preview --diff`: the plan, and what a person reads. */
   async preview(): Promise<{ steps: Step[]; text: string; result: PreviewResult }> {
     const { steps, onEvent } = collectSteps();
     const result = await this.stack.preview({ diff: true, color: "never", onEvent });
-    return { steps: steps.filter(({ op }) => op !== "same" && op !== "refresh"), text: result.stdout, result };
+    return { steps: steps.filter(changes), text: result.stdout, result };
   }
 
   /** A preview that has to fail; what a person reads then, and what it would have planned. */
@@ -86,7 +86,7 @@ export class Project {
     try {
       await this.stack.preview({ color: "never", onEvent });
     } catch (error) {
-      return { text: String(error), steps: steps.filter(({ op }) => op !== "same" && op !== "refresh") };
+      return { text: String(error), steps: steps.filter(changes) };
     }
     throw new Error("The preview was expected to fail, and did not");
   }
@@ -109,6 +109,11 @@ export class Project {
 /** A stack's config as the repository has it. */
 export function repositoryConfig(file: string): StackConfigFile {
   return (parse(readFileSync(join(REPOSITORY, file), "utf8")) as { config: StackConfigFile }).config;
+}
+
+/** Whether a step is more than a look. */
+function changes({ op }: Step): boolean {
+  return !["same", "refresh", "read"].includes(op);
 }
 
 function collectSteps(): { steps: Step[]; onEvent: (event: EngineEvent) => void } {

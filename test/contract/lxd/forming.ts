@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { findSnap, hasDebPackage, installDebPackage } from "../../../provider/host/packages";
+import { findSnap, hasDebPackage, installDebPackages } from "../../../provider/host/packages";
 import { hasLeftoverClusterCertificate } from "../../../provider/host/reset-lxd";
 import {
   bootstrapCluster,
@@ -32,7 +32,7 @@ export function formingContract(lab: () => ContractLab): void {
 
     it("refuses a package that its sources do not have, and names the way out", async () => {
       await assert.rejects(
-        installDebPackage(await lab().ssh("primary"), "no-such-package", lab().deadline()),
+        installDebPackages(await lab().ssh("primary"), ["no-such-package"], lab().deadline()),
         /have no package "no-such-package"/,
       );
     });
@@ -50,7 +50,7 @@ export function formingContract(lab: () => ContractLab): void {
     it("has LXD and its socket after the package was installed", async () => {
       for (const which of ["primary", "secondary"] as const) {
         const ssh = await lab().ssh(which);
-        await installDebPackage(ssh, "lxd", lab().deadline());
+        await installDebPackages(ssh, ["lxd"], lab().deadline());
         assert.equal(await hasDebPackage(ssh, "lxd", lab().deadline()), true);
         assert.deepEqual(await findSocket(ssh, lab().deadline()), { path: "/var/lib/lxd/unix.socket", packaging: "deb" });
       }

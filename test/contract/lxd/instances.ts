@@ -67,7 +67,6 @@ export function instancesContract(lab: () => ContractLab): void {
       reply: RegExp,
     ][] = [
       ["with an alias that is not there", { image: { alias: "nope" } }, undefined, 404, /Image alias not found/],
-      ["with a fingerprint that is not there", { image: { fingerprint: "abcdefabcdef" } }, undefined, 404, /Image not found/],
       ["with a profile that is not there", { profiles: ["nope"] }, undefined, 500, /Requested profile "nope" doesn't exist/],
       ["on a member that is not there", {}, "nobody", 404, /Cluster member not found/],
       ["in a group that is not there", {}, "@nope", 400, /Cluster group "nope" doesn't exist/],
@@ -84,6 +83,7 @@ export function instancesContract(lab: () => ContractLab): void {
         { type: "virtual-machine" },
         /type "container" doesn't match instance type "virtual-machine"/,
       ],
+      ["with a fingerprint that is not there", { image: { fingerprint: "abcdefabcdef" } }, /Image not provided/],
       ["with an unknown key", { config: { "limits.nope": "1" } }, /Unknown configuration key: limits\.nope/],
       ["with memory that is no size", { config: { "limits.memory": "lots" } }, /Invalid value: lots/],
       [

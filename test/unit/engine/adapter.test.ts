@@ -163,8 +163,10 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual((await diff(state, { ...inputs, name: UNKNOWN })).replaces, ["name"]);
     });
 
-    it("finds a change when the object is unfinished, though nothing else differs", async () => {
-      assert.equal((await diff({ ...state, unfinished: "no address" }, inputs)).changes, true);
+    it("finds a change when the object is unfinished, though nothing else differs, and says why", async () => {
+      const { provider, said } = thing();
+      assert.equal((await provider.diff("web", { ...state, unfinished: "web has no address" }, inputs)).changes, true);
+      assert.deepEqual(said, ["warning URN: web has no address"]);
     });
 
     it("finds no change when the cluster has grown or its endpoints changed places", async () => {

@@ -83,7 +83,11 @@ describe("checkProperties", () => {
       { name: "a", colour: 3 },
       ["colour is not a known property; known are name, size, nested, list, map, how"],
     ],
-    ["an unknown property further in", { name: "a", nested: { host: "h", hosts: 1 } }, ["nested.hosts is not a known property"]],
+    [
+      "an unknown property further in",
+      { name: "a", nested: { host: "h", hosts: 1 } },
+      ["nested.hosts is not a known property; did you mean host?"],
+    ],
     ["a union, told apart by a property", { name: "a", how: { method: "apt" } }, ['how.method must be "deb" or "snap"']],
     ["a union without that property", { name: "a", how: { channel: "x" } }, ["how.method is required"]],
     ["a union of other things", { name: "a", how: true }, ["how must be false or an object"]],
@@ -95,7 +99,7 @@ describe("checkProperties", () => {
     [
       "an option of another alternative",
       { name: "a", how: { method: "deb", channel: "x" } },
-      ["how.channel is not a known property"],
+      ["how.channel is not a known property; known are method"],
     ],
   ];
   for (const [what, inputs, failures] of bad) {
@@ -128,7 +132,9 @@ describe("checkProperties", () => {
   it("judges what is known beside something unknown", () => {
     assert.deepEqual(failuresOf({ name: UNKNOWN, size: 0 }), ["size must be at least 1"]);
     assert.deepEqual(failuresOf({ name: "a", nested: { host: UNKNOWN, port: "22" } }), ["nested.port must be a number"]);
-    assert.deepEqual(failuresOf({ name: "a", nested: { host: UNKNOWN, prot: 22 } }), ["nested.prot is not a known property"]);
+    assert.deepEqual(failuresOf({ name: "a", nested: { host: UNKNOWN, prot: 22 } }), [
+      "nested.prot is not a known property; did you mean port?",
+    ]);
     assert.deepEqual(failuresOf({ name: "a", list: [UNKNOWN, "c"] }), ['list.1 must be "a" or "b"']);
   });
 

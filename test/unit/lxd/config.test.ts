@@ -159,7 +159,7 @@ describe("config as a person writes it", () => {
   });
 
   for (const [inputs, failure] of [
-    [{ config: { "limits memory": 1 } }, "config.limits memory is not a config key"],
+    [{ config: { "limits memory": 1 } }, "config.limits memory is not a config key such as limits.cpu"],
     [{ config: { "limits.cpu": ["2"] } }, "config.limits.cpu must be a string, a number or a boolean"],
     [
       { config: { "limits.memory": "4 giga" } },

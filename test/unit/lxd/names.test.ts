@@ -78,12 +78,12 @@ describe("the address of a member", () => {
     it(`${JSON.stringify(wildcard)} is refused, because the others could not find the member there`, () => {
       assert.equal(
         memberAddressSchema.safeParse(wildcard).error?.issues[0]?.message,
-        "must be one address of the host, not a wildcard",
+        'must be one address of the host, such as "192.168.1.102", not a wildcard',
       );
     });
   }
 
-  for (const bad of ["10.0.0.1/24", "https://bcn2:8443", "fd00::2", "bcn 2", "bcn2:port", "bcn2:"]) {
+  for (const bad of ["10.0.0.1/24", "https://bcn2:8443", "fd00::2", "bcn 2", "bcn2:port", "bcn2:", "192.168.1.300"]) {
     it(`${bad} is refused as no address`, () => {
       assert.equal(
         memberAddressSchema.safeParse(bad).error?.issues.at(-1)?.message,

@@ -45,9 +45,18 @@ describe("a connection", () => {
     [{ host: "bcn2", hostKeyPolicy: "none" }, 'connection.hostKeyPolicy must be "known-hosts" or "insecure"'],
     [{ host: "bcn2", dialErrorLimit: -2 }, "connection.dialErrorLimit must be at least -1"],
     [{ host: "bcn2", perDialTimeout: -1 }, "connection.perDialTimeout must be at least 0"],
-    [{ host: "bcn2", privatekey: "x" }, "connection.privatekey is not a known property"],
+    [{ host: "bcn2", privatekey: "x" }, "connection.privatekey is not a known property; did you mean privateKey?"],
     [{ host: "bcn2", proxy: {} }, "connection.proxy.host is required"],
-    [{ host: "bcn2", proxy: { host: "jump", proxy: { host: "x" } } }, "connection.proxy.proxy is not a known property"],
+    [
+      { host: "bcn2", proxy: { host: "jump", proxy: { host: "x" } } },
+      "connection.proxy.proxy is not a known property; known are host, port, user, password, privateKey, privateKeyPath, " +
+        "privateKeyPassword, agentSocketPath, hostKey, hostKeyPolicy, dialErrorLimit, perDialTimeout",
+    ],
+    [
+      { host: "bcn2", perDialTimeout: "15s" },
+      "connection.perDialTimeout must be a number of seconds, such as 15, or 0 for no limit",
+    ],
+    [{ host: "192.168.1.300" }, "connection.host is neither a host name nor an IP address"],
   ];
   for (const [connection, failure] of bad) {
     it(`is refused when it is wrong: ${failure}`, () => {

@@ -11,6 +11,8 @@ import { SshConnection } from "../../../provider/transport/ssh";
 import { finish, newKey, runForReal, TestSshServer } from "./ssh-server";
 import { ownHome } from "./surroundings";
 
+const CHECK_IT = "Check that it is switched on, and that connection.host and connection.port lead to its sshd";
+
 describe("SSH", () => {
   const home = ownHome();
   let server: TestSshServer;
@@ -304,7 +306,7 @@ describe("SSH", () => {
           const started = performance.now();
           assert.equal(
             await refusal({ port, perDialTimeout: 0.1 }, "transport"),
-            `root@127.0.0.1:${port} cannot be reached by SSH: no answer within 0.1 s`,
+            `root@127.0.0.1:${port} cannot be reached by SSH: no answer within 0.1 s. ${CHECK_IT}`,
           );
           assert.ok(performance.now() - started < 2000);
         },
@@ -327,7 +329,7 @@ describe("SSH", () => {
           await assert.rejects(connect(server.connection({ port, perDialTimeout: 0 }), { deadline: soon(0.1), patient: true }), {
             code: "timeout",
             message: new RegExp(
-              `^the test did not finish within 0\\.1 s; at the end: root@127\\.0\\.0\\.1:${port} cannot be reached by SSH: no answer within [\\d.]+ s$`,
+              `^the test did not finish within 0\\.1 s; at the end: root@127\\.0\\.0\\.1:${port} cannot be reached by SSH: no answer within [\\d.]+ s\\. ${CHECK_IT}$`,
             ),
           });
         },
@@ -344,7 +346,7 @@ describe("SSH", () => {
       );
       assert.equal(
         await refusal({ port: closed }, "transport"),
-        `root@127.0.0.1:${closed} cannot be reached by SSH: connect ECONNREFUSED 127.0.0.1:${closed}`,
+        `root@127.0.0.1:${closed} cannot be reached by SSH: connect ECONNREFUSED 127.0.0.1:${closed}. ${CHECK_IT}`,
       );
     });
   });

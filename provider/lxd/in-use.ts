@@ -1,0 +1,28 @@
+import { RefusedError, replyOf } from "../support/errors";
+
+/**
+ * The error of a removal: when LXD refused it because the object is in use, one that names the users.
+ * @param users - `used_by` of the object: paths of LXD's API.
+ */
+export function explainInUse(error: unknown, what: string, host: string, users: readonly string[]): unknown {
+  const reply = replyOf(error);
+  if (users.length === 0 || !/in use/.test(reply)) {
+    return error;
+  }
+  return new RefusedError(
+    `${what} cannot be removed: LXD on ${host} says "${reply}". It is used by ${users.map(describeUser).join(", ")}`,
+    { cause: error },
+  );
+}
+
+/** `/1.0/instances/web1?project=shop` as a person says it: `instance web1 (project shop)`. */
+function describeUser(url: string): string {
+  const [path = "", query = ""] = url.split("?");
+  const [collection = "", ...names] = path
+    .replace(/^\/1\.0\//, "")
+    .split("/")
+    .map(decodeURIComponent);
+  const project = new URLSearchParams(query).get("project");
+  const noun = collection === "storage-pools" ? "volume" : collection.replace(/s$/, "");
+  return `${noun} ${names.at(-1) ?? url}${project === null || project === "default" ? "" : ` (project ${project})`}`;
+}

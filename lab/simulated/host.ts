@@ -60,7 +60,12 @@ export interface SimulatedConnection {
 /** The program of each storage driver, and the package that brings it. */
 const storageTools = { btrfs: "btrfs-progs", zpool: "zfsutils-linux", lvs: "lvm2" };
 
-const defaultArchive = { lxd: "5.0.2-5+deb12u6", ...Object.fromEntries(Object.values(storageTools).map((name) => [name, "1"])) };
+const defaultArchive = {
+  lxd: "5.0.2-5+deb12u6",
+  "btrfs-progs": "6.2-1+deb12u1",
+  "zfsutils-linux": "2.1.11-1+deb12u1",
+  lvm2: "2.03.16-2",
+};
 
 const debDirectory = "/var/lib/lxd";
 const snapDirectory = "/var/snap/lxd/common/lxd";

@@ -46,7 +46,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     const urn = urnOf(properties);
     const deadline = new Deadline(timeouts?.[name] ?? lifecycle.timeouts[name], `${lifecycle.kind} ${name}`);
     const patient = name !== "read";
-    let doing = "nothing was reported";
+    let doing: string | undefined;
     const context: Context = {
       deadline,
       urn,
@@ -62,9 +62,13 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       },
     };
     try {
-      return await deadline.enforce(work(context), LAST_WORDS_SECONDS, () => doing);
+      return await deadline.enforce(work(context), LAST_WORDS_SECONDS, () => doing ?? "nothing was reported");
     } catch (error) {
       throw redacted(error, properties);
+    } finally {
+      if (doing !== undefined) {
+        log.progress(urn, ""); // what was shown is over
+      }
     }
   };
 

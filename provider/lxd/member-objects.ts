@@ -3,7 +3,7 @@
  * the same traps; what differs is in {@link Kind}.
  */
 import * as z from "zod";
-import { RefusedError, replyOf } from "../support/errors";
+import { RefusedError } from "../support/errors";
 import type { LxdClient } from "./client";
 import type { Servers } from "./cluster-members";
 import { type Config, isServerMade, OWNER_KEY, sameConfigValue } from "./config";

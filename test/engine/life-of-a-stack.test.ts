@@ -203,8 +203,8 @@ describe("the life of a stack", () => {
       const planned = await succeeds(() => stack.preview());
       assert.deepEqual(named(planned.steps, "update"), ["LxdVm web2"]);
       assert.match(
-        planned.text,
-        /warning: Instance "web2" exists \(Running\), but is not finished: .*waiting for an IPv4 address on eth0/,
+        planned.messages.join("\n"),
+        /^warning web2: Instance "web2" exists \(Running\), but is not finished: .*waiting for an IPv4 address on eth0/m,
       );
       await byHand(lab, "bcn2", (lxd) =>
         lxd.change("PUT", "/1.0/instances/web2/state", { body: { action: "restart", force: true, timeout: 5 } }),

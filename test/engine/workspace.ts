@@ -31,6 +31,8 @@ export interface Run {
   readonly ok: boolean;
   /** What a person reads. */
   readonly text: string;
+  /** Errors and warnings, with their resource. */
+  readonly messages: readonly string[];
   /** All that was done to resources, without refreshes that found nothing. */
   readonly steps: readonly Step[];
 }
@@ -131,8 +133,13 @@ export class EngineStack {
     command: (onEvent: (event: EngineEvent) => void, onOutput: (text: string) => void) => Promise<unknown>,
   ): Promise<Run> {
     const steps: Step[] = [];
+    const messages: string[] = [];
     let text = "";
-    const onEvent = ({ resourcePreEvent, resOutputsEvent }: EngineEvent): void => {
+    const onEvent = ({ resourcePreEvent, resOutputsEvent, diagnosticEvent }: EngineEvent): void => {
+      if (diagnosticEvent !== undefined && diagnosticEvent.ephemeral !== true) {
+        const { severity, message, urn = "" } = diagnosticEvent;
+        messages.push(`${severity} ${urn.split("::").at(-1) ?? ""}: ${message}`);
+      }
       const metadata = (resourcePreEvent ?? resOutputsEvent)?.metadata;
       if (metadata === undefined || metadata.op === "same" || metadata.type.startsWith("pulumi:")) {
         return;
@@ -154,12 +161,12 @@ export class EngineStack {
     };
     try {
       await command(onEvent, onOutput);
-      return { ok: true, text, steps };
+      return { ok: true, text, messages, steps };
     } catch (error) {
       if (!(error instanceof CommandError) || error instanceof ConcurrentUpdateError) {
         throw error; // not the end of a run, but none at all
       }
-      return { ok: false, text: `${text}\n${error.message}`, steps };
+      return { ok: false, text: `${text}\n${error.message}`, messages, steps };
     }
   }
 }

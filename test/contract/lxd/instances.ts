@@ -239,7 +239,7 @@ export function instancesContract(lab: () => ContractLab): void {
       const empty = { description: "", config: {}, devices: {} };
       await createProfile(lxd, lab().project, "p3", empty);
       await contents((live) => ({ ...live, profiles: ["default", "p3"] }));
-      await refused(deleteProfile(lxd, lab().project, "p3"), 500, /Profile is currently in use/);
+      await assert.rejects(deleteProfile(lxd, lab().project, "p3"), /Profile is currently in use/);
       const devices = { eth5: { type: "nic", nictype: "bridged", parent: "nonexistent0", name: "eth5" } };
       const saved = replaceProfile(lxd, lab().project, "p3", { ...empty, devices }, undefined);
       await assert.rejects(saved, (error: unknown) => {

@@ -338,7 +338,7 @@ describe("the adapter between lifecycles and the engine", () => {
   });
 
   describe("every call", () => {
-    it("speaks of its own resource, without secrets", async () => {
+    it("speaks of its own resource, without secrets, and clears what it showed", async () => {
       const secret = "correct-horse-battery";
       const { provider, said } = thing({
         create: async (context) => {
@@ -348,7 +348,7 @@ describe("the adapter between lifecycles and the engine", () => {
         },
       });
       const error = await failureOf(provider.create({ ...inputs, cluster: { endpoints: [host("bcn2", { password: secret })] } }));
-      assert.deepEqual(said, ["progress URN: logging in with [secret]", "warning URN: [secret] is weak"]);
+      assert.deepEqual(said, ["progress URN: logging in with [secret]", "warning URN: [secret] is weak", "progress URN: "]);
       assert.equal(error.message, "the host did not accept [secret]");
       assert.doesNotMatch(`${error.stack ?? ""}${String(error)}`, /correct-horse/);
     });

@@ -202,7 +202,7 @@ const vmSettings = z.strictObject({
   cloudInit: z.strictObject({ userData: z.string().exactOptional(), vendorData: z.string().exactOptional() }).exactOptional(),
   running: z.boolean().exactOptional(),
   waitFor: z.array(waitFor).exactOptional(),
-  allowRestart: z.boolean().exactOptional(),
+  allowRestart: z.union([z.boolean(), z.literal("force")]).exactOptional(),
   adopt: z.boolean().exactOptional(),
   users: z.array(user).exactOptional(),
 });

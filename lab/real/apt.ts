@@ -97,7 +97,7 @@ function readMachineSources(): AptSource[] {
 }
 
 /** Parses the one-line format of sources.list(5). */
-export function parseSourcesList(text: string): AptSource[] {
+function parseSourcesList(text: string): AptSource[] {
   return text.split("\n").flatMap((line) => {
     const match = /^\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+([^#]*)/.exec(line);
     const [, uri, suite, components] = match ?? [];
@@ -107,7 +107,7 @@ export function parseSourcesList(text: string): AptSource[] {
 }
 
 /** Parses the deb822 format of sources.list(5). */
-export function parseDeb822Sources(text: string): AptSource[] {
+function parseDeb822Sources(text: string): AptSource[] {
   return text.split(/\n\s*\n/).flatMap((paragraph) => {
     const fields = new Map<string, string>();
     let field = "";

@@ -14,7 +14,7 @@ import {
 import { mustRun } from "./process";
 
 /** Folder name of the image, and the name its metadata gives it. */
-export const GUEST_IMAGE = "debian-12";
+const GUEST_IMAGE = "debian-12";
 
 /** What is put on the common file system to make a guest of it. */
 const PACKAGES = ["cloud-init"];

@@ -29,8 +29,7 @@ import { addSnapshots } from "./lxd/snapshots";
 import type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/surroundings";
 import type { LxdVersion } from "./lxd/versions";
 
-export type { ActiveFault, FaultEffect, FaultRule, FaultTrigger } from "./faults";
-export { type SimulatedConnection, SimulatedHost, type SimulatedHostOptions } from "./host";
+export { SimulatedHost, type SimulatedHostOptions } from "./host";
 export type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/surroundings";
 
 /** How a lab is started. */

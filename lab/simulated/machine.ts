@@ -86,7 +86,7 @@ export function parseArguments(args: string[], known: { flags?: string[]; valued
 }
 
 /** An option that the simulation does not know. */
-export class UnknownOption extends Error {
+class UnknownOption extends Error {
   constructor(option: string) {
     super(`the simulation does not know the option ${option}`);
   }

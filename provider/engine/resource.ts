@@ -30,7 +30,7 @@ export abstract class LxdResource extends pulumi.CustomResource {
   protected constructor(
     kind: string,
     name: string,
-    args: Args,
+    args: Record<string, unknown>,
     outputs: readonly string[],
     opts: pulumi.CustomResourceOptions | undefined,
   ) {
@@ -54,10 +54,8 @@ function ownUrn(type: string, name: string, parent: pulumi.Resource | undefined)
   return urn.promise();
 }
 
-type Args = Record<string, unknown>;
-
 /** Credentials that are given by value are secrets, whether or not the program says so. */
-function withSecretCredentials(args: Args): Args {
+function withSecretCredentials(args: Record<string, unknown>): Record<string, unknown> {
   const { connection, cluster } = args;
   return {
     ...args,

@@ -5,7 +5,7 @@
 import type { Packaging } from "../lxd/endpoint";
 import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
-import { findSnap } from "./packages";
+import { findSnap, installSnap } from "./packages";
 
 const DEB_UNITS = ["lxd.socket", "lxd.service", "lxd-containers.service"];
 
@@ -41,9 +41,15 @@ export async function hasLeftoverClusterCertificate(
  */
 export async function resetLxd(ssh: SshConnection, packaging: Packaging, deadline: Deadline): Promise<void> {
   if (packaging === "snap") {
-    const channel = (await findSnap(ssh, "lxd", deadline))?.channel ?? "latest/stable";
+    const installed = await findSnap(ssh, "lxd", deadline);
     await ssh.run(["snap", "remove", "--purge", "lxd"], { deadline });
-    await ssh.run(["snap", "install", "lxd", `--channel=${channel}`], { deadline });
+    // The cohort gives the revision that the other hosts have.
+    await installSnap(
+      ssh,
+      "lxd",
+      { channel: installed?.channel ?? "latest/stable", cohort: true, hold: installed?.held ?? false },
+      deadline,
+    );
     return;
   }
   const units = packaging === "deb" ? DEB_UNITS : ["incus.socket", "incus.service"];

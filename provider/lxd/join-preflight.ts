@@ -109,7 +109,8 @@ function refuseWildcard({ host, joining }: Meeting, address: string): void {
   const listening = serverConfig(joining)["core.https_address"] ?? "";
   if (/^(:\d+|\[::\].*|0\.0\.0\.0.*)$/.test(listening)) {
     throw new RefusedError(
-      `LXD on ${host.host} listens on every address (core.https_address is "${listening}"), which a joining member must not. Set it to "${address}"`,
+      `LXD on ${host.host} listens on every address (core.https_address is "${listening}"), which a joining member must not. ` +
+        `Set it to "${address}" (config of its LxdNode)`,
     );
   }
 }

@@ -59,7 +59,7 @@ export interface Found {
 }
 
 /** The path of an object. */
-export function pathOf({ kind, name }: Subject): string {
+function pathOf({ kind, name }: Subject): string {
   return `${kind.collection}/${encodeURIComponent(name)}`;
 }
 
@@ -126,7 +126,7 @@ export function refuseUnknownMembers(lxd: LxdClient, subject: Subject, servers: 
 }
 
 /** Config in which every wanted key has a value that satisfies it. Values that do are left as they are, and so are all other keys. */
-export function merged(kind: Kind, live: Config, wanted: Config): Config {
+function merged(kind: Kind, live: Config, wanted: Config): Config {
   const result: Config = { ...live };
   for (const [key, value] of Object.entries(wanted)) {
     if (value === "") {

@@ -48,7 +48,7 @@ const propertiesSchema = z.record(z.string().min(1), configValueSchema).superRef
 });
 
 /** Inputs of {@link LxdImage}. */
-export const imageInputsSchema = z.strictObject({
+const imageInputsSchema = z.strictObject({
   ...inCluster,
   project: projectSchema,
   metadataPath: z.string().min(1).optional(),
@@ -299,7 +299,7 @@ async function setProperties(
 }
 
 /** What LXD tells, as far as it was given. */
-export function fromApi(image: Image, state: State): Inputs {
+function fromApi(image: Image, state: State): Inputs {
   const { cluster, project, metadataPath, rootfsPath, sourceFingerprint, remote, adopt, timeouts } = state;
   const live = image.properties ?? {};
   const named = Object.keys(state.properties).filter((key) => live[key] !== undefined);

@@ -54,7 +54,7 @@ const networkMemberConfigSchema = configSchema.superRefine((config, context) => 
 });
 
 /** Inputs of {@link LxdNetwork}. */
-export const networkSchema = z.strictObject({
+const networkSchema = z.strictObject({
   ...inCluster,
   name: z
     .string()
@@ -240,7 +240,7 @@ async function ensure(
 }
 
 /** What LXD tells, in the words of the state where they mean the same. */
-export function fromApi(found: MemberObject, views: ReadonlyMap<string, Found>, state: State): Inputs {
+function fromApi(found: MemberObject, views: ReadonlyMap<string, Found>, state: State): Inputs {
   const { cluster, name, project, adopt, timeouts } = state;
   return {
     cluster,

@@ -69,7 +69,8 @@ export interface LxdNodeArgs {
   config?: Input<ConfigArgs>;
   /**
    * What may be destroyed on the host to start from an empty LXD: a host with instances, custom volumes or a cluster on it is
-   * otherwise refused. Everything that is found must be named, and then all of LXD's data there is wiped, once, at creation.
+   * otherwise refused. Everything that is found must be named, and then all of LXD's data there is wiped, once: when the node is made,
+   * or when this list is changed. A host that is a member of a cluster by then is never wiped by a changed list.
    * @default []
    */
   resetPolicy?: Input<Input<InventoryKind>[]>;
@@ -125,19 +126,25 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     if (!keys.every((key) => sameConfigValue(key, state.config[key], inputs.config[key]))) {
       changed.push("config");
     }
+    if (!sameJson([...state.resetPolicy].sort(), [...inputs.resetPolicy].sort())) {
+      changed.push("resetPolicy");
+    }
     return changed;
+  },
+
+  forewarn(state, inputs) {
+    const wipes = !state.clustered && inputs.resetPolicy.length > 0 && nodeLifecycle.diff(state, inputs).includes("resetPolicy");
+    return wipes
+      ? [
+          `pulumi up will destroy what LXD on ${inputs.connection.host} holds, if it is no more than resetPolicy names: ${inputs.resetPolicy.join(", ")}`,
+        ]
+      : [];
   },
 
   async create(context, inputs) {
     const ssh = await context.host(inputs.connection);
     await install(context, ssh, inputs.install);
-    let lxd = await ready(context, ssh);
-    const inventory = await inventoryOf(lxd, ssh, context);
-    if (!inputs.adopt && mustReset(inventory, inputs.resetPolicy, ssh.name)) {
-      context.progress(`wiping LXD on ${ssh.name}: ${describeInventory(inventory)}`);
-      await resetLxd(ssh, lxd.endpoint.socket.packaging, context.deadline);
-      lxd = await ready(context, ssh);
-    }
+    const lxd = inputs.adopt ? await ready(context, ssh) : await emptied(context, ssh, inputs.resetPolicy);
     await setServerConfig(lxd, inputs.config);
     return { id: ssh.name, outputs: await facts(lxd) };
   },
@@ -167,7 +174,11 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   async update(context, _id, state, inputs) {
     const ssh = await context.host(inputs.connection);
     await install(context, ssh, inputs.install);
-    const lxd = await ready(context, ssh);
+    let lxd = await ready(context, ssh);
+    const isMember = (await getServer(lxd)).environment.server_clustered;
+    if (!isMember && nodeLifecycle.diff(state, inputs).includes("resetPolicy")) {
+      lxd = await emptied(context, ssh, inputs.resetPolicy);
+    }
     const dropped = Object.keys(state.config).filter((key) => inputs.config[key] === undefined);
     await setServerConfig(lxd, { ...Object.fromEntries(dropped.map((key) => [key, ""])), ...inputs.config });
     return facts(lxd);
@@ -263,17 +274,33 @@ async function ready(context: Context, ssh: SshConnection): Promise<LxdClient> {
   return lxd;
 }
 
+/**
+ * LXD with nothing on it that must not be lost, wiped when the policy says so.
+ * @throws RefusedError listing what it holds, when the policy does not name all of it.
+ */
+async function emptied(context: Context, ssh: SshConnection, policy: readonly InventoryKind[]): Promise<LxdClient> {
+  const lxd = await ready(context, ssh);
+  const inventory = await inventoryOf(lxd, ssh, context);
+  if (!mustReset(inventory, policy, ssh.name)) {
+    return lxd;
+  }
+  context.progress(`wiping LXD on ${ssh.name}: ${describeInventory(inventory)}`);
+  await resetLxd(ssh, lxd.endpoint.socket.packaging, context.deadline);
+  return ready(context, ssh);
+}
+
 async function inventoryOf(lxd: LxdClient, ssh: SshConnection, context: Context): Promise<Inventory> {
   const inventory = await takeInventory(lxd);
   try {
-    return { ...inventory, cluster: (await listMembers(lxd)).map(({ server_name }) => server_name) };
+    const members = (await listMembers(lxd)).map(({ server_name }) => server_name);
+    return { ...inventory, cluster: [`with the members ${members.join(", ")}`] };
   } catch (error) {
     if (!isNotClustered(error)) {
       throw error;
     }
   }
   const leftover = await hasLeftoverClusterCertificate(ssh, lxd.endpoint.socket.packaging, context.deadline);
-  return leftover ? { ...inventory, cluster: ["(certificate of an interrupted join)"] } : inventory;
+  return leftover ? { ...inventory, cluster: ["certificate of an interrupted join"] } : inventory;
 }
 
 /**

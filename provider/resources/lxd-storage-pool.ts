@@ -56,7 +56,7 @@ const poolMemberConfigSchema = configSchema.superRefine((config, context) => {
 });
 
 /** Inputs of {@link LxdStoragePool}. */
-export const storagePoolSchema = z.strictObject({
+const storagePoolSchema = z.strictObject({
   ...inCluster,
   name: objectNameSchema,
   driver: z.enum(["dir", "btrfs", "zfs", "lvm"], 'must be "dir", "btrfs", "zfs" or "lvm"'),
@@ -242,7 +242,7 @@ async function ensure(
 }
 
 /** What LXD tells, in the words of the state where they mean the same. */
-export function fromApi(found: MemberObject, views: ReadonlyMap<string, Found>, state: State): Inputs {
+function fromApi(found: MemberObject, views: ReadonlyMap<string, Found>, state: State): Inputs {
   const { cluster, name, adopt, timeouts } = state;
   return {
     cluster,

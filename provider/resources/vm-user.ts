@@ -50,7 +50,7 @@ const publicKeySchema = z
   });
 
 /** Inputs of {@link VmUser}. */
-export const vmUserSchema = z.strictObject({
+const vmUserSchema = z.strictObject({
   ...inCluster,
   instance: instanceNameSchema,
   project: projectSchema,
@@ -325,7 +325,7 @@ function inputsOf(state: State): Inputs {
 }
 
 /** What the guest tells, as inputs; what the program does not manage is left out. Exported for tests. */
-export function fromGuest({ account, groups, sudo, authorizedKeys = [], passwordHash }: LiveUser, state: State): Inputs {
+function fromGuest({ account, groups, sudo, authorizedKeys = [], passwordHash }: LiveUser, state: State): Inputs {
   const { requested } = state;
   return {
     ...inputsOf(state),

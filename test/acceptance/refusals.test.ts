@@ -210,7 +210,7 @@ describe("Bad surroundings on real LXD", function () {
       await Promise.all([
         create("LxdNode", node("bcn2")).then(() => create("LxdClusterMember", member("bcn2", { cluster: undefined }))),
         byHand("bcn1", "lxc storage create default dir", "lxc storage volume create default data", "lxc network create lxdbr0"),
-        byHand("bcn3", "lxc config set core.https_address 192.168.1.103:8443", "lxc cluster enable elsewhere"),
+        byHand("bcn3", "lxc config set core.https_address 192.168.1.103:8443", "lxc cluster enable other1"),
       ]);
       await createImage("bcn1");
       await onHost("bcn1", "lxc", "launch", "debian-12", "c1", "--storage", "default", "--network", "lxdbr0");
@@ -218,40 +218,74 @@ describe("Bad surroundings on real LXD", function () {
     });
 
     it("is refused with the list of what it holds", async () => {
-      await refused("LxdNode", node("bcn1"), HOLDS, ALL_THAT);
+      await refused(
+        "LxdNode",
+        node("bcn1"),
+        `LXD on root@192.168.1.101 is in use: ${HOLDS}. Set adopt: true to manage it as it is, or, to destroy all of it, `,
+        `resetPolicy: [${ALL_THAT}]`,
+      );
     });
 
     it("is refused while resetPolicy names only a part of what it holds", async () => {
-      await refused("LxdNode", node("bcn1", { resetPolicy: ["images", "storage-pools", "networks"] }), HOLDS);
+      await refused(
+        "LxdNode",
+        node("bcn1", { resetPolicy: ["images", "storage-pools", "networks"] }),
+        `resetPolicy does not name all that LXD on root@192.168.1.101 holds, and wiping it would destroy that too: ${HOLDS}. `,
+        'Add "instances", "custom-volumes" to resetPolicy, or remove them yourself',
+      );
     });
 
     it("is refused as a member while it holds anything", async () => {
-      await refused("LxdClusterMember", member("bcn1"), HOLDS);
+      await refused(
+        "LxdClusterMember",
+        member("bcn1"),
+        `LXD on root@192.168.1.101 holds ${HOLDS}, and only an empty LXD can join a cluster, here as bcn1. Remove that, or wipe it: `,
+        `give its LxdNode resetPolicy: [${ALL_THAT}], and replace that if it is made already (pulumi up --replace URN)`,
+      );
     });
 
     it("is refused when it is in a cluster", async () => {
-      await refused("LxdNode", node("bcn3"), "");
+      await refused(
+        "LxdNode",
+        node("bcn3"),
+        "LXD on root@192.168.1.103 is in use: cluster with the members other1. Set adopt: true to manage it as it is, or, to destroy ",
+        'all of it, resetPolicy: ["cluster"]',
+      );
     });
 
     it("is refused as a member when it is in another cluster", async () => {
-      await refused("LxdClusterMember", member("bcn3"), "");
+      await refused(
+        "LxdClusterMember",
+        member("bcn3"),
+        'LXD on root@192.168.1.103 is a member of another cluster, as "other1". Remove it there, or wipe it: give its LxdNode ',
+        'resetPolicy: ["cluster"], and replace that if it is made already (pulumi up --replace URN)',
+      );
     });
 
     it("and goes on as if nothing had been asked", async () => {
       assert.equal(await onHost("bcn1", "lxc", "list", "--format=csv", "--columns=ns"), "c1,RUNNING");
-      assert.deepEqual(await membersOf("bcn3"), ["elsewhere"]);
+      assert.deepEqual(await membersOf("bcn3"), ["other1"]);
       assert.deepEqual(await membersOf("bcn2"), ["bcn2"]);
     });
 
-    it("is wiped when resetPolicy names all that it holds, and joins", async () => {
+    it("is wiped when resetPolicy names all that it holds", async () => {
       await create(
         "LxdNode",
         node("bcn1", { resetPolicy: ["instances", "custom-volumes", "images", "storage-pools", "networks"] }),
       );
-      const holds = "lxc list -f csv; lxc image list -f csv; lxc storage list -f csv; lxc network list -f csv | grep -v ,NO,";
-      const left =
-        "pgrep -fa 'c1|lxdbr0'; ip -brief link show lxdbr0 2>&-; findmnt -rn | grep /var/lib/lxd/storage; ls /var/lib/lxd/containers";
-      assert.equal((await lab.hostExec("bcn1", ["bash", "-c", `${holds}; ${left}`])).stdout, "");
+      for (const kind of [[], ["image"], ["storage"]]) {
+        assert.equal(await onHost("bcn1", "lxc", ...kind, "list", "--format=csv"), "");
+      }
+      assert.doesNotMatch(await onHost("bcn1", "ip", "-brief", "link"), /lxdbr0|veth/);
+      assert.doesNotMatch(await onHost("bcn1", "ps", "-eo", "args"), /lxdbr0|lxc monitor/);
+      assert.doesNotMatch(await onHost("bcn1", "findmnt", "--raw", "--noheadings", "--output=TARGET"), /c1|storage-pools/);
+      assert.equal(
+        await onHost("bcn1", "find", "/var/lib/lxd", "-name", "c1*", "-or", "-name", "*data*", "-path", "*custom*"),
+        "",
+      );
+    });
+
+    it("joins once it is wiped", async () => {
       await create("LxdClusterMember", member("bcn1"));
       assert.deepEqual(await membersOf("bcn2"), ["bcn1", "bcn2"]);
     });
@@ -264,20 +298,39 @@ describe("Bad surroundings on real LXD", function () {
 
   describe("a membership that cannot be", () => {
     it("under another name than the host has in this cluster", async () => {
-      await refused("LxdClusterMember", member("bcn1", { name: "web" }), "");
+      await refused(
+        "LxdClusterMember",
+        member("bcn1", { name: "web" }),
+        'LXD on root@192.168.1.101 is already in a cluster, as "bcn1". Use that name, or rename it there (lxc cluster rename bcn1 web)',
+      );
     });
 
     it("with the name of another member", async () => {
-      await refused("LxdClusterMember", member("bcn3", { name: "bcn1" }), "");
+      await refused(
+        "LxdClusterMember",
+        member("bcn3", { name: "bcn1" }),
+        'The cluster at root@192.168.1.102 already has the member "bcn1" with the address https://192.168.1.101:8443, and this one would ',
+        'be "bcn1" with https://192.168.1.103:8443. Choose another name or address',
+      );
     });
 
     it("with the address of another member", async () => {
-      await refused("LxdClusterMember", member("bcn3", { address: ADDRESSES.bcn1 }), "");
+      await refused(
+        "LxdClusterMember",
+        member("bcn3", { address: ADDRESSES.bcn1 }),
+        'The cluster at root@192.168.1.102 already has the member "bcn1" with the address https://192.168.1.101:8443, and this one would ',
+        'be "bcn3" with https://192.168.1.101:8443. Choose another name or address',
+      );
     });
 
     it("of a host that listens on every address", async () => {
       await onHost("bcn3", "lxc", "config", "set", "core.https_address", ":8443");
-      await refused("LxdClusterMember", member("bcn3"), "");
+      await refused(
+        "LxdClusterMember",
+        member("bcn3"),
+        'LXD on root@192.168.1.103 listens on every address (core.https_address is ":8443"), which a joining member must not. Set it to ',
+        '"192.168.1.103:8443" (config of its LxdNode)',
+      );
     });
 
     describe("of a host that was left half joined", () => {
@@ -287,11 +340,21 @@ describe("Bad surroundings on real LXD", function () {
       });
 
       it("as a node", async () => {
-        await refused("LxdNode", node("bcn3"), "");
+        await refused(
+          "LxdNode",
+          node("bcn3"),
+          "LXD on root@192.168.1.103 is in use: cluster certificate of an interrupted join. Set adopt: true to manage it as it is, or, to ",
+          'destroy all of it, resetPolicy: ["cluster"]',
+        );
       });
 
       it("as the first member", async () => {
-        await refused("LxdClusterMember", member("bcn3", { cluster: undefined }), "");
+        await refused(
+          "LxdClusterMember",
+          member("bcn3", { cluster: undefined }),
+          "root@192.168.1.103 keeps the certificate of an interrupted join, which makes LXD refuse to bootstrap a cluster. Start from an ",
+          'empty LXD: give its LxdNode resetPolicy: ["cluster"], and replace that if it is made already (pulumi up --replace URN)',
+        );
       });
 
       it("as a further member", async () => {
@@ -306,7 +369,10 @@ describe("Bad surroundings on real LXD", function () {
     });
 
     it("and leaves neither a join token nor a trusted certificate in the cluster", async () => {
-      assert.doesNotMatch(await onHost("bcn2", "lxc", "query", "/1.0/operations?recursion=1"), /serverName/);
+      const operations = JSON.parse(await onHost("bcn2", "lxc", "query", "/1.0/operations?recursion=1")) as {
+        running?: { class: string }[];
+      };
+      assert.deepEqual(operations.running?.filter((operation) => operation.class === "token") ?? [], []);
       const trusted = await onHost("bcn2", "lxc", "query", "/1.0/certificates?recursion=1");
       assert.deepEqual((JSON.parse(trusted) as { name: string }[]).map(({ name }) => name).sort(), ["bcn1", "bcn2", "bcn3"]);
     });

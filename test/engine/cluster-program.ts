@@ -25,6 +25,8 @@ export interface ClusterProgram {
   /** What every connection has besides host, port, user, key and host key. */
   connection?: Record<string, unknown>;
   profile?: Partial<LxdProfileArgs>;
+  /** Another profile, that nothing uses. */
+  extra?: Omit<LxdProfileArgs, "cluster">;
   /** The VMs by name; each with what differs from a small container. */
   vms?: Record<string, Partial<LxdVmArgs>>;
   /** A user in each VM. */
@@ -32,7 +34,10 @@ export interface ClusterProgram {
 }
 
 /** The program of most tests: two bare hosts become a cluster with a pool, an image, a profile and VMs on it. */
-export function clusterProgram(lab: SimulatedLab, { connection, profile, vms = {}, user }: ClusterProgram = {}): () => void {
+export function clusterProgram(
+  lab: SimulatedLab,
+  { connection, profile, extra, vms = {}, user }: ClusterProgram = {},
+): () => void {
   const directory = join(lab.knownHostsPath, "..");
   const [metadataPath, rootfsPath] = [join(directory, "metadata.tar"), join(directory, "rootfs.squashfs")];
   writeFileSync(metadataPath, "metadata");
@@ -69,6 +74,9 @@ export function clusterProgram(lab: SimulatedLab, { connection, profile, vms = {
         eth0: { type: "nic", network: bridge.name, name: "eth0" },
       },
     });
+    if (extra !== undefined) {
+      new LxdProfile("extra", { cluster, ...extra });
+    }
     for (const [name, args] of Object.entries(vms)) {
       const vm = new LxdVm(name, {
         cluster,

@@ -67,7 +67,10 @@ describe("the programs of the stacks", () => {
 
     it("installs Debian's package on both hosts, bootstraps bcn2 and joins bcn1 to it", () => {
       const connection = { host: "192.168.1.102", user: "root", privateKeyPath: "~/.ssh/id_ed25519" };
-      assert.deepEqual(lab.find("LxdNode cluster-bcn2").inputs, { connection, install: { method: "deb" } });
+      assert.deepEqual(lab.find("LxdNode cluster-bcn2").inputs, {
+        connection,
+        install: { method: "deb", packages: ["btrfs-progs"] },
+      });
       assert.deepEqual(lab.find("LxdClusterMember cluster-bcn2").inputs, { connection, name: "bcn2", address: "192.168.1.102" });
       assert.deepEqual(lab.find("LxdClusterMember cluster-bcn1").inputs, {
         connection: { ...connection, host: "192.168.1.101" },

@@ -152,7 +152,7 @@ function profilesOf(database: Database, instance: Pick<Instance, "project" | "pr
 }
 
 /** A MAC address in LXD's range. */
-export function hardwareAddress(): string {
+function hardwareAddress(): string {
   return `00:16:3e:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`;
 }
 

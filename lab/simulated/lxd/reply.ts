@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { LxdError } from "./errors";
 import type { Operation } from "./operations";
 
-export { LxdError, messageOf } from "./errors";
+export { LxdError } from "./errors";
 
 /** One answer, before it becomes HTTP. */
 export type Reply =

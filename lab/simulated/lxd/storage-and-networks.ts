@@ -269,12 +269,12 @@ function makeNetwork(network: Network, daemon: LxdServer, config: Config): Confi
 }
 
 /** Some keys of a configuration. */
-export function pick(config: Config, wanted: (key: string) => boolean): Config {
+function pick(config: Config, wanted: (key: string) => boolean): Config {
   return Object.fromEntries(Object.entries(config).filter(([key]) => wanted(key)));
 }
 
 /** Tells a pool from a network. */
-export function isPool(object: ClusterObject): object is StoragePool {
+function isPool(object: ClusterObject): object is StoragePool {
   return "driver" in object;
 }
 

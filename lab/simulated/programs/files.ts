@@ -300,7 +300,7 @@ function nameOf(machine: Machine, database: string, id: number): string {
 }
 
 /** The number of a user or group given by name or number. */
-export function idOf(machine: Machine, database: "/etc/passwd" | "/etc/group", name: string, column = 2): number {
+function idOf(machine: Machine, database: "/etc/passwd" | "/etc/group", name: string, column = 2): number {
   if (/^\d+$/.test(name)) {
     return Number(name);
   }

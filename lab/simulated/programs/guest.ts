@@ -20,7 +20,7 @@ export function runInShellOrDirectly(run: ProgramRun<Guest>): Promise<ProgramRes
 }
 
 /** Programs of a guest. */
-export const guestPrograms: Programs<Guest> = {
+const guestPrograms: Programs<Guest> = {
   ...(filePrograms as Programs<Guest>),
   ...accountPrograms,
   env: ({ env }) =>

@@ -1,5 +1,5 @@
 export { LxdResource, type TimeoutArgs } from "./engine/resource";
-export type { NicAddresses } from "./lxd/instances";
+export type { NicAddresses } from "./lxd/instances/instances";
 export type {
   ClusterConnectionArgs,
   ConfigArgs,

@@ -3,8 +3,8 @@ import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } f
 import { connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { endpointOf } from "../../provider/lxd/endpoint";
-import { exchange } from "../../provider/lxd/http";
+import { endpointOf } from "../../provider/lxd/client/endpoint";
+import { exchange } from "../../provider/lxd/client/http";
 import { Deadline } from "../../provider/support/deadline";
 import { type Connection, connectionSchema } from "../../provider/transport/connection";
 import { connect as connectHost } from "../../provider/transport/pool";

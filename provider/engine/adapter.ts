@@ -1,6 +1,6 @@
 import type { dynamic } from "@pulumi/pulumi";
-import { LxdClient } from "../lxd/client";
-import { clusterEndpoint } from "../lxd/cluster-endpoint";
+import { LxdClient } from "../lxd/client/client";
+import { clusterEndpoint } from "../lxd/client/cluster-endpoint";
 import { Deadline } from "../support/deadline";
 import { withoutUndefined } from "../support/equality";
 import { hasCode, type IncompleteError, messageOf } from "../support/errors";

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { type ClusterConnection, clusterConnectionSchema } from "../lxd/cluster-connection";
+import { type ClusterConnection, clusterConnectionSchema } from "../lxd/client/cluster-connection";
 import { sameJson } from "../support/equality";
 import { type Connection, connectionSchema } from "../transport/connection";
 

@@ -1,6 +1,6 @@
 import type * as z from "zod";
-import type { LxdClient } from "../lxd/client";
-import type { ClusterConnection } from "../lxd/cluster-connection";
+import type { LxdClient } from "../lxd/client/client";
+import type { ClusterConnection } from "../lxd/client/cluster-connection";
 import type { Deadline } from "../support/deadline";
 import type { Connection } from "../transport/connection";
 import type { SshConnection } from "../transport/ssh";

@@ -40,7 +40,9 @@ export abstract class LxdResource extends pulumi.CustomResource {
       type,
       name,
       { ...computed, ...withSecretCredentials(args), __provider: providerPointer(kind), __urn: ownUrn(type, name, opts?.parent) },
-      opts,
+      // What replaces an object has its name: made first, it would take over the old one and then be removed with it. `diff` says so for
+      // its own replacements; this is for those that are forced, as by pulumi up --replace.
+      { deleteBeforeReplace: true, ...opts },
     );
   }
 }

@@ -1,5 +1,5 @@
-import type { LxdClient } from "../lxd/client";
-import { type CommandResult, type ExecRequest, runInInstance } from "../lxd/exec";
+import type { LxdClient } from "../lxd/client/client";
+import { type CommandResult, type ExecRequest, runInInstance } from "../lxd/instances/exec";
 import {
   createInstanceFile,
   type FileOwnership,
@@ -7,7 +7,7 @@ import {
   readInstanceFile,
   removeInstanceFile,
   replaceInstanceFile,
-} from "../lxd/files";
+} from "../lxd/instances/files";
 
 /** A file to be made: its owner, its permissions and its text. */
 export type NewFile = FileOwnership & { readonly content: string };

@@ -1,7 +1,7 @@
 import pLimit, { type Limit } from "p-limit";
-import { api, type LxdClient } from "../lxd/client";
-import { isAgentMissing } from "../lxd/exec";
-import { findInstance, findInstanceShared, type Instance, isRunning } from "../lxd/instances";
+import { api, type LxdClient } from "../lxd/client/client";
+import { isAgentMissing } from "../lxd/instances/exec";
+import { findInstance, findInstanceShared, type Instance, isRunning } from "../lxd/instances/instances";
 import { type Deadline, until } from "../support/deadline";
 import { type ApiError, hasCode, isNotFound, RefusedError, replyOf } from "../support/errors";
 import { type Guest, guestOf } from "./guest";

@@ -1,4 +1,4 @@
-import type { InstanceFile } from "../lxd/files";
+import type { InstanceFile } from "../lxd/instances/files";
 import { RefusedError } from "../support/errors";
 import type { Guest } from "./guest";
 

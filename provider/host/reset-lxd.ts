@@ -2,7 +2,7 @@
  * Brings LXD on a host back to the state of a fresh installation. This destroys everything that LXD keeps there; whoever calls it has
  * made sure that nothing is lost, or that the user said so.
  */
-import type { Packaging } from "../lxd/endpoint";
+import type { Packaging } from "../lxd/client/endpoint";
 import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
 import { findSnap, installSnap } from "./packages";

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { LxdClient } from "./client";
+import type { LxdClient } from "./client/client";
 
 /** Kinds of things that make a daemon more than a fresh installation. */
 export const INVENTORY_KINDS = ["instances", "custom-volumes", "images", "storage-pools", "networks", "cluster"] as const;

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { api, type LxdClient } from "./client";
+import { api, type LxdClient } from "./client/client";
 import type { Config, Devices } from "./config";
 import { explainInUse } from "./in-use";
 

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { LxdClient } from "./client";
+import type { LxdClient } from "./client/client";
 import type { Config } from "./config";
 
 /** `/1.0`: https://documentation.ubuntu.com/lxd/latest/api/#/server/server_get */

@@ -8,7 +8,8 @@ import { onHost } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
-import type { LxdClient } from "../lxd/client";
+import type { LxdClient } from "../lxd/client/client";
+import { type ClusterConnection, clusterConnectionSchema } from "../lxd/client/cluster-connection";
 import {
   bootstrapCluster,
   forgetMember,
@@ -24,14 +25,20 @@ import {
   putMember,
   removeMember,
   untilOnline,
-} from "../lxd/cluster";
-import { type ClusterConnection, clusterConnectionSchema } from "../lxd/cluster-connection";
+} from "../lxd/cluster/cluster";
+import { exclusively } from "../lxd/cluster/exclusive";
+import { explainJoinFailure } from "../lxd/cluster/join-failures";
+import {
+  findStaleMember,
+  howToWipe,
+  isMemberAlready,
+  type Meeting,
+  refuseOtherName,
+  refuseToJoin,
+} from "../lxd/cluster/join-preflight";
+import { workOutMemberConfig } from "../lxd/cluster/member-config";
 import { type Config, configSchema, inWordsOf, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
-import { exclusively } from "../lxd/exclusive";
 import { describeInventory, takeInventory } from "../lxd/inventory";
-import { explainJoinFailure } from "../lxd/join-failures";
-import { findStaleMember, howToWipe, isMemberAlready, type Meeting, refuseOtherName, refuseToJoin } from "../lxd/join-preflight";
-import { workOutMemberConfig } from "../lxd/member-config";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { getServer, setServerConfig } from "../lxd/server";
 import { until } from "../support/deadline";

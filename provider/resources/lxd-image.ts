@@ -7,10 +7,10 @@ import * as z from "zod";
 import { inCluster } from "../engine/bookkeeping";
 import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import type { LxdClient } from "../lxd/client";
+import type { LxdClient } from "../lxd/client/client";
 import { type Config, configValueSchema, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
-import { type Claimant, isOwn, pointAlias, refuseTakenAliases, removeAliases } from "../lxd/image-aliases";
-import { fingerprintOf } from "../lxd/image-files";
+import { type Claimant, isOwn, pointAlias, refuseTakenAliases, removeAliases } from "../lxd/images/aliases";
+import { fingerprintOf } from "../lxd/images/files";
 import {
   changeImage,
   copyImage,
@@ -20,7 +20,7 @@ import {
   type Image,
   listFingerprints,
   uploadImage,
-} from "../lxd/images";
+} from "../lxd/images/images";
 import { projectSchema } from "../lxd/names";
 import { sameJson } from "../support/equality";
 import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";

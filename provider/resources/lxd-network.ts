@@ -8,10 +8,12 @@ import * as z from "zod";
 import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import type { LxdClient } from "../lxd/client";
-import { getServers, getServersShared, type Servers } from "../lxd/cluster-members";
+import type { LxdClient } from "../lxd/client/client";
+import { exclusively } from "../lxd/cluster/exclusive";
+import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
 import { type Config, configSchema, isServerMade, sameConfig } from "../lxd/config";
-import { exclusively } from "../lxd/exclusive";
+import { memberNameSchema, projectSchema } from "../lxd/names";
+import { claim } from "../lxd/ownership";
 import {
   changeObject,
   deleteObject,
@@ -27,11 +29,9 @@ import {
   sameMemberConfig,
   statusesOf,
   viewsOf,
-} from "../lxd/member-objects";
-import { memberNameSchema, projectSchema } from "../lxd/names";
-import { NETWORKS, network, networkValueFault, refuseHostInterface } from "../lxd/networks";
-import { claim } from "../lxd/ownership";
-import { createObject, describeUnfinished, isUnfinished } from "../lxd/two-phase";
+} from "../lxd/storage-and-networks/member-objects";
+import { NETWORKS, network, networkValueFault, refuseHostInterface } from "../lxd/storage-and-networks/networks";
+import { createObject, describeUnfinished, isUnfinished } from "../lxd/storage-and-networks/two-phase";
 import { IncompleteError, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";
 

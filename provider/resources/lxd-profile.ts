@@ -7,9 +7,9 @@ import * as z from "zod";
 import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import type { LxdClient } from "../lxd/client";
+import type { LxdClient } from "../lxd/client/client";
 import { configSchema, devicesInWordsOf, inWordsOf, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
-import { checkedDevicesSchema } from "../lxd/device-values";
+import { checkedDevicesSchema } from "../lxd/instances/device-values";
 import { objectNameSchema, projectSchema } from "../lxd/names";
 import { claim } from "../lxd/ownership";
 import {

@@ -7,10 +7,12 @@ import * as z from "zod";
 import { inCluster } from "../engine/bookkeeping";
 import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import type { LxdClient } from "../lxd/client";
-import { getServers, getServersShared, type Servers } from "../lxd/cluster-members";
+import type { LxdClient } from "../lxd/client/client";
+import { exclusively } from "../lxd/cluster/exclusive";
+import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
 import { configSchema, sameConfig } from "../lxd/config";
-import { exclusively } from "../lxd/exclusive";
+import { memberNameSchema, objectNameSchema } from "../lxd/names";
+import { claim } from "../lxd/ownership";
 import {
   changeObject,
   deleteObject,
@@ -26,11 +28,9 @@ import {
   sameMemberConfig,
   statusesOf,
   viewsOf,
-} from "../lxd/member-objects";
-import { memberNameSchema, objectNameSchema } from "../lxd/names";
-import { claim } from "../lxd/ownership";
-import { POOLS, pool, refuseResize, sourcesOf } from "../lxd/storage-pools";
-import { createObject, describeUnfinished, explainFailure, isUnfinished } from "../lxd/two-phase";
+} from "../lxd/storage-and-networks/member-objects";
+import { POOLS, pool, refuseResize, sourcesOf } from "../lxd/storage-and-networks/storage-pools";
+import { createObject, describeUnfinished, explainFailure, isUnfinished } from "../lxd/storage-and-networks/two-phase";
 import { IncompleteError, RefusedError } from "../support/errors";
 import { parseSize } from "../support/units";
 import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";

@@ -8,13 +8,18 @@ import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { type Config, type Devices, isServerMade, OWNER_KEY, sameConfigValue } from "../lxd/config";
-import { checkedDevicesSchema, sizeSchema } from "../lxd/device-values";
-import { imageSourceSchema } from "../lxd/image-source";
-import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instance-args";
-import { changeInstance, EVACUATED_FROM, forewarning, memberToMoveTo, obstacleToMove, stopForGood } from "../lxd/instance-change";
-import { differences, expected, specFromApi, toApi } from "../lxd/instance-contents";
-import { prepare, requireImage, requirePlace } from "../lxd/instance-preflight";
-import { waitConditionSchema, waitFor } from "../lxd/instance-wait";
+import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instances/args";
+import {
+  changeInstance,
+  EVACUATED_FROM,
+  forewarning,
+  memberToMoveTo,
+  obstacleToMove,
+  stopForGood,
+} from "../lxd/instances/change";
+import { differences, expected, specFromApi, toApi } from "../lxd/instances/contents";
+import { checkedDevicesSchema, sizeSchema } from "../lxd/instances/device-values";
+import { imageSourceSchema } from "../lxd/instances/image-source";
 import {
   addressesOf,
   createInstanceOnce,
@@ -32,8 +37,10 @@ import {
   rootDiskOf,
   startInstance,
   untilCreated,
-} from "../lxd/instances";
-import { obstaclesToLiveUpdate } from "../lxd/live-update";
+} from "../lxd/instances/instances";
+import { obstaclesToLiveUpdate } from "../lxd/instances/live-update";
+import { prepare, requireImage, requirePlace } from "../lxd/instances/preflight";
+import { waitConditionSchema, waitFor } from "../lxd/instances/wait";
 import { instanceNameSchema, objectNameSchema, projectSchema } from "../lxd/names";
 import { claim } from "../lxd/ownership";
 import { Deadline } from "../support/deadline";

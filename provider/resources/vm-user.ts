@@ -23,8 +23,8 @@ import {
   sameSet,
 } from "../guest/users";
 import { OWNER_KEY } from "../lxd/config";
-import { isAgentMissing } from "../lxd/exec";
-import { findInstanceShared, isRunning } from "../lxd/instances";
+import { isAgentMissing } from "../lxd/instances/exec";
+import { findInstanceShared, isRunning } from "../lxd/instances/instances";
 import { instanceNameSchema, projectSchema } from "../lxd/names";
 import { claim } from "../lxd/ownership";
 import { IncompleteError, messageOf, RefusedError } from "../support/errors";

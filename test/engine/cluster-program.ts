@@ -1,21 +1,21 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SimulatedLab } from "../../lab/simulated";
-import { LxdClient } from "../../provider/lxd/client";
-import { endpointOf } from "../../provider/lxd/endpoint";
 import {
   LxdClusterMember,
   LxdImage,
   LxdNetwork,
   LxdNode,
   LxdProfile,
+  type LxdProfileArgs,
   LxdStoragePool,
   LxdVm,
-  type LxdProfileArgs,
   type LxdVmArgs,
   VmUser,
   type VmUserArgs,
 } from "../../provider/index";
+import { LxdClient } from "../../provider/lxd/client/client";
+import { endpointOf } from "../../provider/lxd/client/endpoint";
 import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import {
@@ -35,6 +35,8 @@ export interface Run {
   readonly messages: readonly string[];
   /** All that was done to resources, without refreshes that found nothing. */
   readonly steps: readonly Step[];
+  /** How long each resource took, in seconds, by type and name. */
+  readonly seconds: Readonly<Record<string, number>>;
 }
 
 /** A resource as it is in state. */
@@ -61,13 +63,14 @@ export class EngineStack {
     symlinkSync(join(REPOSITORY, "node_modules/@pulumi"), join(folder, "node_modules/@pulumi"));
     symlinkSync(REPOSITORY, join(folder, "node_modules/pulumi-lxd-cluster"));
     mkdirSync(join(folder, "state"));
+    // `refresh` is no option of the Automation API's own project settings.
+    writeFileSync(join(folder, "Pulumi.yaml"), `name: ${PROJECT}\nruntime: nodejs\noptions:\n  refresh: always\n`);
     let opened: EngineStack | undefined;
     const stack = await LocalWorkspace.createOrSelectStack(
       { stackName: name, projectName: PROJECT, program: async () => opened?.program() },
       {
         workDir: folder,
         pulumiCommand: await PulumiCommand.get({ root: pulumiRoot() }),
-        projectSettings: { name: PROJECT, runtime: "nodejs", options: { refresh: "always" } },
         envVars: {
           PULUMI_BACKEND_URL: `file://${join(folder, "state")}`,
           PULUMI_HOME: join(folder, "home"),
@@ -134,6 +137,8 @@ export class EngineStack {
   ): Promise<Run> {
     const steps: Step[] = [];
     const messages: string[] = [];
+    const started = new Map<string, number>();
+    const seconds: Record<string, number> = {};
     let text = "";
     const onEvent = ({ resourcePreEvent, resOutputsEvent, diagnosticEvent }: EngineEvent): void => {
       if (diagnosticEvent !== undefined && diagnosticEvent.ephemeral !== true) {
@@ -144,16 +149,17 @@ export class EngineStack {
       if (metadata === undefined || metadata.op === "same" || metadata.type.startsWith("pulumi:")) {
         return;
       }
+      const [type, name] = [metadata.type.split(":").at(-1) ?? "", metadata.urn.split("::").at(-1) ?? ""];
+      if (resourcePreEvent !== undefined) {
+        started.set(metadata.urn, performance.now());
+      } else {
+        seconds[`${type} ${name}`] = (performance.now() - (started.get(metadata.urn) ?? Number.NaN)) / 1000;
+      }
       // A refresh announces itself; only one that found a difference is told again with it.
       const properties = [...new Set([...Object.keys(metadata.detailedDiff ?? {}), ...(metadata.diffs ?? [])])];
       const isRefresh = metadata.op === "refresh";
       if (resourcePreEvent !== undefined ? !isRefresh : isRefresh && properties.length > 0) {
-        steps.push({
-          op: metadata.op,
-          type: metadata.type.split(":").at(-1) ?? "",
-          name: metadata.urn.split("::").at(-1) ?? "",
-          properties,
-        });
+        steps.push({ op: metadata.op, type, name, properties });
       }
     };
     const onOutput = (more: string): void => {
@@ -161,12 +167,12 @@ export class EngineStack {
     };
     try {
       await command(onEvent, onOutput);
-      return { ok: true, text, messages, steps };
+      return { ok: true, text, messages, steps, seconds };
     } catch (error) {
       if (!(error instanceof CommandError) || error instanceof ConcurrentUpdateError) {
         throw error; // not the end of a run, but none at all
       }
-      return { ok: false, text: `${text}\n${error.message}`, messages, steps };
+      return { ok: false, text: `${text}\n${error.message}`, messages, steps, seconds };
     }
   }
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { findSnap, hasDebPackage, installDebPackages } from "../../../provider/host/packages";
 import { hasLeftoverClusterCertificate } from "../../../provider/host/reset-lxd";
+import { findSocket } from "../../../provider/lxd/client/endpoint";
 import {
   bootstrapCluster,
   getMember,
@@ -12,9 +13,8 @@ import {
   mintJoinToken,
   putMember,
   untilOnline,
-} from "../../../provider/lxd/cluster";
-import { getServers } from "../../../provider/lxd/cluster-members";
-import { findSocket } from "../../../provider/lxd/endpoint";
+} from "../../../provider/lxd/cluster/cluster";
+import { getServers } from "../../../provider/lxd/cluster/servers";
 import { takeInventory } from "../../../provider/lxd/inventory";
 import { getHardware, getServer, serverConfig, setServerConfig } from "../../../provider/lxd/server";
 import { isNotFound } from "../../../provider/support/errors";

@@ -3,10 +3,10 @@ import { readAccounts } from "../../../provider/guest/accounts";
 import { type Guest, guestOf } from "../../../provider/guest/guest";
 import { markInstance } from "../../../provider/guest/instance";
 import { ensureAccess, ensureAccount, readUser, removeUser, requirePossible, type UserSpec } from "../../../provider/guest/users";
-import { isNotRunning, runInInstance } from "../../../provider/lxd/exec";
-import { readInstanceFile, removeInstanceFile } from "../../../provider/lxd/files";
-import { waitFor } from "../../../provider/lxd/instance-wait";
-import { findInstance, startInstance } from "../../../provider/lxd/instances";
+import { isNotRunning, runInInstance } from "../../../provider/lxd/instances/exec";
+import { readInstanceFile, removeInstanceFile } from "../../../provider/lxd/instances/files";
+import { findInstance, startInstance } from "../../../provider/lxd/instances/instances";
+import { waitFor } from "../../../provider/lxd/instances/wait";
 import { isNotFound } from "../../../provider/support/errors";
 import { type ContractLab, refused } from "./harness";
 

@@ -1,9 +1,9 @@
 /** What the contract suite needs of hosts, be they simulated or real, and how its parts reach them. */
 import assert from "node:assert/strict";
-import { LxdClient } from "../../../provider/lxd/client";
-import { endpointOf } from "../../../provider/lxd/endpoint";
-import type { ImageFiles } from "../../../provider/lxd/image-files";
-import type { InstanceWork } from "../../../provider/lxd/instances";
+import { LxdClient } from "../../../provider/lxd/client/client";
+import { endpointOf } from "../../../provider/lxd/client/endpoint";
+import type { ImageFiles } from "../../../provider/lxd/images/files";
+import type { InstanceWork } from "../../../provider/lxd/instances/instances";
 import { Deadline } from "../../../provider/support/deadline";
 import { type ApiError, hasCode, messageOf, type OperationError } from "../../../provider/support/errors";
 import { type Connection, connectionSchema } from "../../../provider/transport/connection";

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { waitFor } from "../../../provider/lxd/instance-wait";
 import {
   addressesOf,
   createInstanceOnce,
@@ -15,9 +14,8 @@ import {
   startInstance,
   stopInstance,
   untilCreated,
-} from "../../../provider/lxd/instances";
-import { deleteObject, findObject } from "../../../provider/lxd/member-objects";
-import { network } from "../../../provider/lxd/networks";
+} from "../../../provider/lxd/instances/instances";
+import { waitFor } from "../../../provider/lxd/instances/wait";
 import {
   createProfile,
   deleteProfile,
@@ -25,7 +23,9 @@ import {
   refusalsOfSavedProfile,
   replaceProfile,
 } from "../../../provider/lxd/profiles";
-import { pool } from "../../../provider/lxd/storage-pools";
+import { deleteObject, findObject } from "../../../provider/lxd/storage-and-networks/member-objects";
+import { network } from "../../../provider/lxd/storage-and-networks/networks";
+import { pool } from "../../../provider/lxd/storage-and-networks/storage-pools";
 import { replyOf } from "../../../provider/support/errors";
 import { type ContractLab, failed, refused } from "./harness";
 

@@ -8,14 +8,14 @@ import {
   mintJoinToken,
   removeMember,
   untilOnline,
-} from "../../../provider/lxd/cluster";
-import { getServers } from "../../../provider/lxd/cluster-members";
-import { deleteInstance, findInstance, findInstanceShared, stopInstance } from "../../../provider/lxd/instances";
+} from "../../../provider/lxd/cluster/cluster";
+import { getServers } from "../../../provider/lxd/cluster/servers";
+import { deleteInstance, findInstance, findInstanceShared, stopInstance } from "../../../provider/lxd/instances/instances";
 import { takeInventory } from "../../../provider/lxd/inventory";
-import { viewsOf } from "../../../provider/lxd/member-objects";
 import { findProfile, replaceProfile } from "../../../provider/lxd/profiles";
 import { getServer } from "../../../provider/lxd/server";
-import { pool } from "../../../provider/lxd/storage-pools";
+import { viewsOf } from "../../../provider/lxd/storage-and-networks/member-objects";
+import { pool } from "../../../provider/lxd/storage-and-networks/storage-pools";
 import { until } from "../../../provider/support/deadline";
 import { isNotFound } from "../../../provider/support/errors";
 import { type ContractLab, refused } from "./harness";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
-import { getServers } from "../../../provider/lxd/cluster-members";
+import { getServers } from "../../../provider/lxd/cluster/servers";
 import {
   changeOnMember,
   deleteObject,
@@ -8,10 +8,10 @@ import {
   findObjectShared,
   statusesOf,
   viewsOf,
-} from "../../../provider/lxd/member-objects";
-import { network } from "../../../provider/lxd/networks";
-import { pool } from "../../../provider/lxd/storage-pools";
-import { createObject } from "../../../provider/lxd/two-phase";
+} from "../../../provider/lxd/storage-and-networks/member-objects";
+import { network } from "../../../provider/lxd/storage-and-networks/networks";
+import { pool } from "../../../provider/lxd/storage-and-networks/storage-pools";
+import { createObject } from "../../../provider/lxd/storage-and-networks/two-phase";
 import { type ContractLab, refused } from "./harness";
 
 /** Storage pools and networks in a cluster of two. */

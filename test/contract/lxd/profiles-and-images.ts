@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { fingerprintOf } from "../../../provider/lxd/image-files";
+import { fingerprintOf } from "../../../provider/lxd/images/files";
 import {
   changeImage,
   copyImage,
@@ -12,7 +12,7 @@ import {
   listFingerprints,
   moveAlias,
   uploadImage,
-} from "../../../provider/lxd/images";
+} from "../../../provider/lxd/images/images";
 import {
   createProfile,
   deleteProfile,

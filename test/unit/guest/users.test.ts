@@ -10,8 +10,8 @@ import {
   requirePossible,
   type UserSpec,
 } from "../../../provider/guest/users";
-import type { CommandResult } from "../../../provider/lxd/exec";
-import type { InstanceFile } from "../../../provider/lxd/files";
+import type { CommandResult } from "../../../provider/lxd/instances/exec";
+import type { InstanceFile } from "../../../provider/lxd/instances/files";
 import { Deadline } from "../../../provider/support/deadline";
 
 const alice: Account = { name: "alice", uid: 1000, gid: 1000, home: "/home/alice", shell: "/bin/bash" };

@@ -1,8 +1,8 @@
 import { Agent, createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import pLimit from "p-limit";
-import { LxdClient } from "../../../provider/lxd/client";
-import type { Endpoint } from "../../../provider/lxd/endpoint";
+import { LxdClient } from "../../../provider/lxd/client/client";
+import type { Endpoint } from "../../../provider/lxd/client/endpoint";
 import { Deadline } from "../../../provider/support/deadline";
 
 /** One request as it arrived. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Readable } from "node:stream";
 import fc from "fast-check";
 import * as z from "zod";
-import { api, type LxdClient, type Operation } from "../../../provider/lxd/client";
+import { api, type LxdClient, type Operation } from "../../../provider/lxd/client/client";
 import { ApiServer, begun, done, failed, operation } from "./api-server";
 
 const anything = z.unknown();

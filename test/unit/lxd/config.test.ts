@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { checkProperties } from "../../../provider/engine/check";
 import * as z from "zod";
+import { checkProperties } from "../../../provider/engine/check";
 import {
   type Config,
   configSchema,

@@ -1,8 +1,13 @@
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
-import type { LxdClient } from "../../../provider/lxd/client";
-import { isAgentMissing, isNotRunning, runInInstance } from "../../../provider/lxd/exec";
-import { createInstanceFile, readInstanceFile, removeInstanceFile, replaceInstanceFile } from "../../../provider/lxd/files";
+import type { LxdClient } from "../../../provider/lxd/client/client";
+import { isAgentMissing, isNotRunning, runInInstance } from "../../../provider/lxd/instances/exec";
+import {
+  createInstanceFile,
+  readInstanceFile,
+  removeInstanceFile,
+  replaceInstanceFile,
+} from "../../../provider/lxd/instances/files";
 import { ApiError, OperationError } from "../../../provider/support/errors";
 import { ApiServer, begun, done, failed, operation } from "./api-server";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cloudInitVerdict } from "../../../provider/lxd/instance-wait";
+import { cloudInitVerdict } from "../../../provider/lxd/instances/wait";
 
 describe("cloudInitVerdict", () => {
   const answers: [title: string, exitCode: number, stdout: string, end: string][] = [

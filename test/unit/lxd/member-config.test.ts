@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { MemberConfigKey } from "../../../provider/lxd/cluster";
-import { workOutMemberConfig } from "../../../provider/lxd/member-config";
+import type { MemberConfigKey } from "../../../provider/lxd/cluster/cluster";
+import { workOutMemberConfig } from "../../../provider/lxd/cluster/member-config";
 import { ApiServer, done } from "./api-server";
 
 const pool = (name: string, key: string, value = ""): MemberConfigKey => ({ entity: "storage-pool", name, key, value });

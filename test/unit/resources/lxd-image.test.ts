@@ -4,7 +4,7 @@ import { mkdtemp, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
-import { fingerprintOf, uploadOf } from "../../../provider/lxd/image-files";
+import { fingerprintOf, uploadOf } from "../../../provider/lxd/images/files";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
 

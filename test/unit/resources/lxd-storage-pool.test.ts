@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
-import { leftoverHint } from "../../../provider/lxd/two-phase";
+import { leftoverHint } from "../../../provider/lxd/storage-and-networks/two-phase";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { Managed, type SimulatedCluster, startStandalone, startTwoMembers } from "./simulated-cluster";
 

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { dynamicProvider } from "../../../provider/engine/adapter";
 import { OWNER_KEY } from "../../../provider/lxd/config";
-import { toApi } from "../../../provider/lxd/instance-contents";
-import { addressesOf, type Instance } from "../../../provider/lxd/instances";
+import { toApi } from "../../../provider/lxd/instances/contents";
+import { addressesOf, type Instance } from "../../../provider/lxd/instances/instances";
 import { fromApi, vmLifecycle, vmSchema } from "../../../provider/resources/lxd-vm";
 
 const cluster = { endpoints: [{ host: "bcn2" }] };

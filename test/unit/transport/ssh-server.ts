@@ -2,10 +2,10 @@ import { spawn } from "node:child_process";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import {
   type AuthContext,
-  type Connection as SshClient,
-  Server as SshServer,
   type ServerChannel,
   type Session,
+  type Connection as SshClient,
+  Server as SshServer,
   utils,
 } from "ssh2";
 import { type Connection, connectionSchema } from "../../../provider/transport/connection";
@@ -19,9 +19,11 @@ export interface KeyPair {
 /** A new key pair; with a passphrase, its private half is encrypted. */
 export function newKey(passphrase?: string): KeyPair {
   // 16 rounds are bcrypt's usual ones, and a noticeable time; one is enough to be encrypted.
-  const options = passphrase === undefined ? {} : { passphrase, cipher: "aes256-cbc", rounds: 1 };
   for (;;) {
-    const pair = utils.generateKeyPairSync("ed25519", options);
+    const pair =
+      passphrase === undefined
+        ? utils.generateKeyPairSync("ed25519")
+        : utils.generateKeyPairSync("ed25519", { passphrase, cipher: "aes256-cbc", rounds: 1 });
     // One in about 400 of the keys that ssh2 makes is malformed: it drops a leading zero.
     if (!(utils.parseKey(pair.private, passphrase) instanceof Error)) {
       return pair;

@@ -1,0 +1,77 @@
+import type { Agent } from "node:http";
+import pLimit from "p-limit";
+import type { Deadline } from "../../support/deadline";
+import { RefusedError } from "../../support/errors";
+import type { SshConnection } from "../../transport/ssh";
+
+/** How LXD, or its fork Incus, was put on a host. */
+export type Packaging = "snap" | "deb" | "incus";
+
+/** An API socket and what its place tells about the installation. */
+export interface ApiSocket {
+  readonly path: string;
+  readonly packaging: Packaging;
+}
+
+/**
+ * Where the daemon listens, in the order of LXD's own client.
+ * @see https://github.com/canonical/lxd/blob/main/client/connection.go
+ */
+const API_SOCKETS: readonly ApiSocket[] = [
+  { path: "/var/snap/lxd/common/lxd/unix.socket", packaging: "snap" },
+  { path: "/var/lib/lxd/unix.socket", packaging: "deb" },
+  { path: "/run/incus/unix.socket", packaging: "incus" },
+  { path: "/var/lib/incus/unix.socket", packaging: "incus" },
+];
+
+/** The API of the daemon on one host. */
+export interface Endpoint {
+  /** `user@host:port`, as messages name the host. */
+  readonly host: string;
+  readonly socket: ApiSocket;
+  readonly agent: Agent;
+  /**
+   * Holds back requests until a socket is free. Node's agent does not count sockets that are still being opened: it would open one for each of
+   * many requests, and those that find no free channel would wait for ever behind sockets that are kept alive.
+   */
+  readonly requests: pLimit.Limit;
+}
+
+/** The socket on which a daemon listens on the host, or `undefined` when there is none. */
+export async function findSocket(ssh: SshConnection, deadline: Deadline): Promise<ApiSocket | undefined> {
+  for (const socket of API_SOCKETS) {
+    if (await ssh.listens(socket.path, deadline)) {
+      return socket;
+    }
+  }
+  return undefined;
+}
+
+/** The endpoints of this process: one HTTP agent per connection, so that its sockets are kept alive between requests. */
+const endpoints = new WeakMap<SshConnection, Promise<Endpoint>>();
+
+/**
+ * The API of the daemon on a host.
+ * @throws RefusedError when no daemon listens there.
+ */
+export async function endpointOf(ssh: SshConnection, deadline: Deadline): Promise<Endpoint> {
+  let endpoint = endpoints.get(ssh);
+  if (endpoint === undefined) {
+    endpoint = openEndpoint(ssh, deadline);
+    endpoints.set(ssh, endpoint);
+    endpoint.catch(() => endpoints.delete(ssh));
+  }
+  return endpoint;
+}
+
+async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<Endpoint> {
+  const socket = await findSocket(ssh, deadline);
+  if (socket === undefined) {
+    throw new RefusedError(
+      `LXD does not run on ${ssh.name}: none of its API sockets answers (${API_SOCKETS.map(({ path }) => path).join(", ")}). ` +
+        "Install it (LxdNode with install), or start it",
+    );
+  }
+  const agent = ssh.unixSocketAgent(socket.path);
+  return { host: ssh.name, socket, agent, requests: pLimit(agent.maxSockets) };
+}

@@ -1,0 +1,163 @@
+import * as z from "zod";
+import type { Deadline } from "../../support/deadline";
+import { until } from "../../support/deadline";
+import { hasCode, ResponseShapeError } from "../../support/errors";
+import { api, type LxdClient } from "../client/client";
+
+/** `/1.0/cluster/members`: https://documentation.ubuntu.com/lxd/latest/api/#/cluster */
+const memberSchema = z.looseObject({
+  server_name: z.string(),
+  url: z.string(),
+  database: z.boolean(),
+  status: z.string(),
+  message: z.string().default(""),
+  architecture: z.string().default(""),
+  roles: z.array(z.string()).nullish(),
+  failure_domain: z.string().default("default"),
+  description: z.string().default(""),
+  config: z.record(z.string(), z.string()).nullish(),
+  groups: z.array(z.string()).nullish(),
+});
+
+/** A member as the cluster sees it. */
+export type Member = z.output<typeof memberSchema>;
+
+/** One member-specific key of a pool or network, which a joining member brings its own value for. */
+export const memberConfigSchema = z.object({
+  entity: z.enum(["storage-pool", "network"]),
+  name: z.string(),
+  key: z.string(),
+  value: z.string().default(""),
+});
+
+/** See {@link memberConfigSchema}. */
+export type MemberConfigKey = z.output<typeof memberConfigSchema>;
+
+const clusterSchema = z.looseObject({
+  server_name: z.string().default(""),
+  enabled: z.boolean().default(false),
+  member_config: z.array(z.looseObject(memberConfigSchema.shape)).nullish(),
+});
+
+/** What a token operation tells; camelCase, unlike the token that is made of it. */
+const tokenSchema = z.looseObject({
+  serverName: z.string(),
+  secret: z.string(),
+  fingerprint: z.string(),
+  addresses: z.array(z.string()),
+  expiresAt: z.string().default("0001-01-01T00:00:00Z"),
+});
+
+/** A join token and the operation that keeps it alive. */
+export interface JoinToken {
+  readonly operationId: string;
+  /** SHA-256 of the cluster's certificate. */
+  readonly fingerprint: string;
+  /** Cluster addresses of the members that are online. */
+  readonly addresses: readonly string[];
+  /** What the joining server presents. A secret. */
+  readonly text: string;
+}
+
+/** All members, with their status as the answering member sees it. */
+export function listMembers(lxd: LxdClient): Promise<Member[]> {
+  return lxd.get("/1.0/cluster/members", z.array(memberSchema), { recursion: 1 });
+}
+
+/** {@link listMembers}, shared by all reads of this process. */
+export function listMembersShared(lxd: LxdClient): Promise<Member[]> {
+  return lxd.getShared("/1.0/cluster/members", z.array(memberSchema), { recursion: 1 });
+}
+
+/** A member together with the ETag that guards its next change. */
+export function getMember(lxd: LxdClient, name: string): Promise<{ value: Member; etag: string | undefined }> {
+  return lxd.getWithEtag(api`/1.0/cluster/members/${name}`, memberSchema);
+}
+
+/** Writes what can be changed of a member. All of it, because LXD resets what is left out, even in a PATCH. */
+export async function putMember(lxd: LxdClient, member: Member, etag: string | undefined): Promise<void> {
+  const { server_name, roles, failure_domain, description, config, groups } = member;
+  await lxd.change("PUT", api`/1.0/cluster/members/${server_name}`, {
+    body: { roles: roles ?? [], failure_domain, description, config: config ?? {}, groups: groups ?? ["default"] },
+    etag,
+  });
+}
+
+/** The member-specific keys that a server joining this cluster has to bring values for. */
+export async function memberConfigKeys(lxd: LxdClient): Promise<MemberConfigKey[]> {
+  return (await lxd.get("/1.0/cluster", clusterSchema)).member_config ?? [];
+}
+
+/** Makes a standalone server the first member of a new cluster. What it holds is kept. */
+export async function bootstrapCluster(lxd: LxdClient, name: string): Promise<void> {
+  await lxd.change("PUT", "/1.0/cluster", {
+    body: {
+      server_name: name,
+      enabled: true,
+      member_config: [],
+      cluster_address: "",
+      cluster_certificate: "",
+      server_address: "",
+      cluster_password: "",
+    },
+  });
+}
+
+/** Mints a token with which one server of that name may join, once. An older token of the name dies. */
+export async function mintJoinToken(lxd: LxdClient, name: string): Promise<JoinToken> {
+  // Never waited for: a token operation runs until the token is used, cancelled or expired.
+  const operation = await lxd.begin("POST", "/1.0/cluster/members", { body: { server_name: name } });
+  const parsed = tokenSchema.safeParse(operation?.metadata);
+  if (operation === undefined || !parsed.success) {
+    throw new ResponseShapeError(`LXD on ${lxd.host} answered the request for a join token with something else`);
+  }
+  const { serverName, secret, fingerprint, addresses, expiresAt } = parsed.data;
+  const token = { server_name: serverName, fingerprint, addresses, secret, expires_at: expiresAt };
+  return { operationId: operation.id, fingerprint, addresses, text: Buffer.from(JSON.stringify(token)).toString("base64") };
+}
+
+/** Makes a fresh server a member. `lxd` is the API of the server that joins. */
+export async function joinCluster(
+  lxd: LxdClient,
+  join: { name: string; address: string; token: JoinToken; certificate: string; memberConfig: readonly MemberConfigKey[] },
+): Promise<void> {
+  const { name, address, token, certificate, memberConfig } = join;
+  await lxd.change("PUT", "/1.0/cluster", {
+    body: {
+      server_name: name,
+      enabled: true,
+      server_address: address,
+      cluster_address: token.addresses[0] ?? "",
+      cluster_certificate: certificate,
+      // LXD up to 5.21.1 reads the token from the first, 6.1 and Incus from the second.
+      cluster_password: token.text,
+      cluster_token: token.text,
+      member_config: memberConfig,
+    },
+  });
+}
+
+/** Waits until the cluster sees a member as online. `lxd` is the API of another member. */
+export async function untilOnline(lxd: LxdClient, name: string, deadline: Deadline): Promise<Member> {
+  return until(deadline, async (report) => {
+    const member = (await listMembers(lxd)).find(({ server_name }) => server_name === name);
+    report(member === undefined ? `the cluster does not list ${name} yet` : `${name} is ${member.status}: ${member.message}`);
+    return member?.status === "Online" ? member : undefined;
+  });
+}
+
+/** Removes an empty member, which then resets itself. */
+export async function removeMember(lxd: LxdClient, name: string): Promise<void> {
+  await lxd.remove(api`/1.0/cluster/members/${name}`);
+}
+
+/** Removes a member's rows without asking it. Only for a member that holds nothing. */
+export async function forgetMember(lxd: LxdClient, name: string): Promise<void> {
+  // Older versions read nothing but "1" as yes.
+  await lxd.remove(api`/1.0/cluster/members/${name}`, { force: 1 });
+}
+
+/** Whether LXD said that the server is no member of a cluster. It has no status of its own for this. */
+export function isNotClustered(error: unknown): boolean {
+  return hasCode(error, "api") && /server is not clustered/i.test((error as unknown as { reply: string }).reply);
+}

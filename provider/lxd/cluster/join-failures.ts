@@ -1,0 +1,47 @@
+import { RefusedError, replyOf } from "../../support/errors";
+import { howToWipe } from "./join-preflight";
+
+/**
+ * What LXD says when a join fails, and what helps. Wording differs a little between versions ("Failed to", "Failed ...ing").
+ * @see https://github.com/canonical/lxd/blob/main/lxd/api_cluster.go clusterPutJoin
+ */
+const CURES: readonly (readonly [RegExp, string])[] = [
+  [
+    /No matching cluster join operation found|not authorized/i,
+    "the join token was no longer valid; the next pulumi up mints a new one",
+  ],
+  [/Token has expired/i, "the join token expired; the next pulumi up mints a new one. Do the clocks of the hosts agree?"],
+  [
+    /certificate (isn't|is not) valid yet/i,
+    "the host's clock was ahead of the cluster's when LXD was installed. Set the clocks right, wait, and run pulumi up again",
+  ],
+  [
+    /different name .* already in trust store/i,
+    "this host tried to join under another name before. Use that name, or remove its certificate from the cluster (lxc config trust list)",
+  ],
+  [/already has a member with (name|address)/i, "an earlier attempt left that member; remove it with lxc cluster remove --force"],
+  [/joining server version (doesn't|does not) match/i, "all members need the same LXD version and API extensions"],
+  [
+    /member specific|Pool source cannot be changed|directory ".*" already exists/i,
+    `an earlier attempt left a storage pool on the host. Wipe it: ${howToWipe(["storage-pools", "networks"])}`,
+  ],
+  [
+    /(Missing|Mismatching) .*(storage pool|network|driver)/i,
+    "the host's pools or networks do not fit the cluster's; see memberConfig",
+  ],
+  [
+    /context deadline exceeded|connect to cluster leader|i\/o timeout|no route to host|connection refused/i,
+    "the hosts must reach each other on their cluster addresses (TCP 8443). LXD on the host may be half joined now: if it does not answer, " +
+      howToWipe(["cluster"]),
+  ],
+];
+
+/** The error of a failed join, with what LXD said and the cure. */
+export function explainJoinFailure(error: unknown, member: string, host: string): Error {
+  const reply = replyOf(error);
+  const cure = CURES.find(([pattern]) => pattern.test(reply))?.[1];
+  return new RefusedError(
+    `${member} (${host}) did not join the cluster: ${reply}${cure === undefined ? "" : ` — ${cure}`}. The join token was revoked`,
+    { cause: error },
+  );
+}

@@ -1,0 +1,92 @@
+import { RefusedError } from "../../support/errors";
+import type { LxdClient } from "../client/client";
+import { OWNER_KEY } from "../config";
+import { createAlias, deleteAlias, findAlias, findImage, type Image, moveAlias } from "./images";
+
+/** Who wants an alias. */
+export interface Claimant {
+  readonly project: string;
+  /** URN of the resource. */
+  readonly urn: string;
+  /** Whether it may take aliases from images that are not its own. */
+  readonly adopt: boolean;
+}
+
+/** Whether an image came to the cluster by the resource with this URN. */
+export function isOwn(image: Image, urn: string): boolean {
+  return urn !== "" && image.properties?.[OWNER_KEY] === urn;
+}
+
+/**
+ * Looks, before anything is uploaded, whether the image can have its aliases.
+ * @throws RefusedError when one points to an image of someone else.
+ */
+export async function refuseTakenAliases(
+  lxd: LxdClient,
+  claimant: Claimant,
+  names: readonly string[],
+  fingerprint: string,
+): Promise<void> {
+  for (const name of names) {
+    const alias = await findAlias(lxd, claimant.project, name);
+    if (alias !== undefined && alias.target !== fingerprint) {
+      await refuseTaken(lxd, claimant, name, alias.target);
+    }
+  }
+}
+
+/**
+ * Lets an alias point to the image.
+ * @param own - Aliases that are the claimant's already, wherever someone has let them point to.
+ * @returns Whether it became the claimant's now.
+ */
+export async function pointAlias(
+  lxd: LxdClient,
+  claimant: Claimant,
+  name: string,
+  fingerprint: string,
+  own: readonly string[],
+): Promise<boolean> {
+  const { project } = claimant;
+  const alias = await findAlias(lxd, project, name);
+  if (alias?.target === fingerprint) {
+    return false;
+  }
+  if (alias === undefined) {
+    await createAlias(lxd, project, name, fingerprint);
+  } else {
+    if (!own.includes(name)) {
+      await refuseTaken(lxd, claimant, name, alias.target);
+    }
+    await moveAlias(lxd, project, alias, fingerprint);
+  }
+  return !own.includes(name);
+}
+
+/** Removes those aliases that still point to the image. */
+export async function removeAliases(
+  lxd: LxdClient,
+  project: string,
+  fingerprint: string,
+  names: readonly string[],
+): Promise<void> {
+  for (const name of names) {
+    const alias = await findAlias(lxd, project, name);
+    if (alias?.target === fingerprint) {
+      await deleteAlias(lxd, project, name);
+    }
+  }
+}
+
+/** An alias of an earlier image of the same resource may be taken, any other only when the user says so. */
+async function refuseTaken(lxd: LxdClient, { project, urn, adopt }: Claimant, name: string, target: string): Promise<void> {
+  const other = await findImage(lxd, project, target);
+  if (adopt || (other !== undefined && isOwn(other.value, urn))) {
+    return;
+  }
+  const description = other?.value.properties?.["description"] ?? "no description";
+  throw new RefusedError(
+    `The alias "${name}" of project "${project}" points to another image on ${lxd.host}: ${target.slice(0, 12)} (${description}). ` +
+      "Set adopt: true to take it, choose another alias, or remove it first",
+  );
+}

@@ -1,0 +1,133 @@
+/** Image files on the machine that runs Pulumi: what LXD will call them, and how they travel. */
+import { createHash, randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { open, stat } from "node:fs/promises";
+import { basename } from "node:path";
+import { Readable } from "node:stream";
+import { messageOf, RefusedError } from "../../support/errors";
+import { expandHome } from "../../transport/connection";
+
+/** A metadata tarball with its root file system, or a unified tarball alone. */
+export interface ImageFiles {
+  readonly metadataPath: string;
+  readonly rootfsPath?: string | undefined;
+}
+
+/** A request body that is read from disk while it is sent. */
+export interface Upload {
+  readonly headers: Record<string, string | number>;
+  readonly bytes: number;
+  open(): Readable;
+}
+
+const fingerprints = new Map<string, Promise<string>>();
+
+/**
+ * The fingerprint that LXD gives to an image: SHA-256 over the metadata followed by the root file system. Within a process each
+ * state of the files is read once.
+ * @throws RefusedError naming the property whose file cannot be read.
+ */
+export async function fingerprintOf(files: ImageFiles): Promise<string> {
+  const facts = await Promise.all(present(files).map(factsOf));
+  const key = JSON.stringify(facts);
+  let fingerprint = fingerprints.get(key);
+  if (fingerprint === undefined) {
+    fingerprint = hash(facts.map(({ path }) => path));
+    fingerprints.set(key, fingerprint);
+    fingerprint.catch(() => fingerprints.delete(key));
+  }
+  return fingerprint;
+}
+
+async function hash(paths: readonly string[]): Promise<string> {
+  const sum = createHash("sha256");
+  for (const path of paths) {
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+      sum.update(chunk as Buffer);
+    }
+  }
+  return sum.digest("hex");
+}
+
+function present({ metadataPath, rootfsPath }: ImageFiles): [string, string][] {
+  return [["metadataPath", metadataPath], ...(rootfsPath === undefined ? [] : [["rootfsPath", rootfsPath] as [string, string]])];
+}
+
+async function factsOf([property, given]: [string, string]): Promise<{ path: string; size: number; mtimeMs: number }> {
+  const path = expandHome(given);
+  try {
+    const { size, mtimeMs } = await stat(path);
+    await (await open(path)).close();
+    return { path, size, mtimeMs };
+  } catch (error) {
+    throw new RefusedError(`${property}: cannot be read: ${messageOf(error)}`);
+  }
+}
+
+/**
+ * The files as LXD takes them: one alone as it is, two as a form.
+ * @param progress - Called with the bytes that have been handed over, as they grow.
+ */
+export async function uploadOf(files: ImageFiles, progress: (sent: number) => void): Promise<Upload> {
+  const facts = await Promise.all(present(files).map(factsOf));
+  const [metadata, rootfs] = facts;
+  if (metadata === undefined || rootfs === undefined) {
+    const [{ path, size } = { path: "", size: 0 }] = facts;
+    return {
+      headers: { "content-type": "application/octet-stream", "content-length": size, "x-lxd-filename": plainName(path) },
+      bytes: size,
+      open: () => streamOf([{ path }], progress),
+    };
+  }
+  const boundary = `lxd-image-${randomUUID()}`;
+  const part = (name: string, path: string): string =>
+    `--${boundary}\r\nContent-Disposition: form-data; name="${name}"; filename="${plainName(path)}"\r\n` +
+    "Content-Type: application/octet-stream\r\n\r\n";
+  // LXD tells the image of a virtual machine from that of a container by the name of this part.
+  const rootfsName = (await isDiskImage(rootfs.path)) ? "rootfs.img" : "rootfs";
+  const pieces = [
+    part("metadata", metadata.path),
+    { path: metadata.path },
+    `\r\n${part(rootfsName, rootfs.path)}`,
+    { path: rootfs.path },
+    `\r\n--${boundary}--\r\n`,
+  ];
+  const framing = pieces.reduce((sum, piece) => sum + (typeof piece === "string" ? Buffer.byteLength(piece) : 0), 0);
+  const bytes = metadata.size + rootfs.size + framing;
+  return {
+    headers: { "content-type": `multipart/form-data; boundary=${boundary}`, "content-length": bytes },
+    bytes,
+    open: () => streamOf(pieces, progress),
+  };
+}
+
+function streamOf(pieces: readonly (string | { path: string })[], progress: (sent: number) => void): Readable {
+  async function* chunks(): AsyncGenerator<Buffer> {
+    let sent = 0;
+    for (const piece of pieces) {
+      const source = typeof piece === "string" ? [Buffer.from(piece)] : createReadStream(piece.path, { highWaterMark: 1 << 18 });
+      for await (const chunk of source) {
+        yield chunk as Buffer;
+        sent += (chunk as Buffer).length;
+        progress(sent);
+      }
+    }
+  }
+  return Readable.from(chunks(), { objectMode: false });
+}
+
+/** Whether a root file system is the disk of a virtual machine: a qcow2 file. */
+async function isDiskImage(path: string): Promise<boolean> {
+  const file = await open(path);
+  try {
+    const { buffer } = await file.read(Buffer.alloc(4), 0, 4, 0);
+    return buffer.equals(Buffer.from("QFI\xfb", "latin1"));
+  } finally {
+    await file.close();
+  }
+}
+
+/** A file's name as a header can hold it. */
+function plainName(path: string): string {
+  return basename(path).replace(/[^A-Za-z0-9 ._+-]/g, "_");
+}

@@ -1,0 +1,177 @@
+import * as z from "zod";
+import { api, type LxdClient } from "../client/client";
+import type { Config } from "../config";
+import { type ImageFiles, uploadOf } from "./files";
+
+/** `/1.0/images`: https://documentation.ubuntu.com/lxd/latest/api/#/images */
+const imageSchema = z.looseObject({
+  fingerprint: z.string(),
+  aliases: z.array(z.looseObject({ name: z.string() })).nullish(),
+  properties: z.record(z.string(), z.string()).nullish(),
+  public: z.boolean(),
+  auto_update: z.boolean().default(false),
+  expires_at: z.string().nullish(),
+  profiles: z.array(z.string()).nullish(),
+  type: z.string().default("container"),
+  architecture: z.string().default(""),
+  size: z.number().default(0),
+});
+
+/** An image as LXD shows it. */
+export type Image = z.output<typeof imageSchema>;
+
+const aliasSchema = z.looseObject({ name: z.string(), description: z.string().default(""), target: z.string() });
+
+/** A name that points to an image. */
+export type Alias = z.output<typeof aliasSchema>;
+
+/** An image on another server, from which LXD itself downloads it. */
+export interface RemoteImage {
+  readonly server: string;
+  readonly protocol: "simplestreams" | "lxd";
+  readonly alias?: string | undefined;
+  readonly fingerprint?: string | undefined;
+  readonly type: "container" | "virtual-machine";
+}
+
+const importedSchema = z.looseObject({ fingerprint: z.string() });
+
+/** The image, by its fingerprint or the beginning of it, or `undefined`. */
+export function findImage(
+  lxd: LxdClient,
+  project: string,
+  fingerprint: string,
+): Promise<{ value: Image; etag: string | undefined } | undefined> {
+  return lxd.findWithEtag(api`/1.0/images/${fingerprint}`, imageSchema, { project });
+}
+
+/** {@link findImage} out of one list that all reads of this process share. */
+export async function findImageShared(lxd: LxdClient, project: string, fingerprint: string): Promise<Image | undefined> {
+  const images = await lxd.getShared("/1.0/images", z.array(imageSchema), { project, recursion: 1 });
+  return images.find((image) => image.fingerprint === fingerprint);
+}
+
+/** Fingerprints of all images of a project. */
+export async function listFingerprints(lxd: LxdClient, project: string): Promise<string[]> {
+  const urls = await lxd.get("/1.0/images", z.array(z.string()), { project });
+  return urls.map((url) => url.split("?")[0]?.split("/").at(-1) ?? "");
+}
+
+/**
+ * Uploads an image, straight from disk. LXD copies it to the other members before it is done.
+ * @param fingerprint - What the files must be; LXD refuses others.
+ */
+export async function uploadImage(
+  lxd: LxdClient,
+  project: string,
+  files: ImageFiles,
+  image: { fingerprint: string; public: boolean; properties: Config },
+  progress: (text: string) => void,
+): Promise<void> {
+  let shown = -1;
+  const upload = await uploadOf(files, (sent) => {
+    const percent = Math.floor((sent / upload.bytes) * 100);
+    if (percent > shown) {
+      shown = percent;
+      progress(`uploading: ${percent} % (${mebibytes(sent)} of ${mebibytes(upload.bytes)} MiB)`);
+    }
+  });
+  const operation = await lxd.beginRaw({
+    method: "POST",
+    path: `/1.0/images?${new URLSearchParams({ project }).toString()}`,
+    headers: {
+      ...upload.headers,
+      "x-lxd-fingerprint": image.fingerprint,
+      "x-lxd-public": String(image.public),
+      "x-lxd-properties": new URLSearchParams(image.properties).toString(),
+    },
+    body: () => upload.open(),
+  });
+  if (operation !== undefined) {
+    progress("LXD unpacks the image and copies it to the other members");
+    await lxd.finish(operation);
+  }
+}
+
+/**
+ * Makes LXD copy an image from another server. One that it already has is not downloaded again.
+ * @returns Its fingerprint.
+ */
+export async function copyImage(
+  lxd: LxdClient,
+  project: string,
+  remote: RemoteImage,
+  progress: (text: string) => void,
+): Promise<string> {
+  const { server, protocol, alias, fingerprint, type } = remote;
+  progress(`LXD asks ${server} for the image`);
+  const operation = await lxd.begin("POST", "/1.0/images", {
+    query: { project },
+    body: {
+      source: { type: "image", mode: "pull", server, protocol, alias, fingerprint, image_type: type },
+      public: false,
+      auto_update: false,
+    },
+  });
+  const finished =
+    operation === undefined
+      ? undefined
+      : await lxd.finish(operation, ({ metadata }) => {
+          const seen = metadata?.["download_progress"];
+          if (typeof seen === "string") {
+            progress(`LXD downloads the image: ${seen}`);
+          }
+        });
+  return importedSchema.parse(finished?.metadata ?? {}).fingerprint;
+}
+
+/** Changes what can be changed of an image; the rest stays as it was read. */
+export async function changeImage(
+  lxd: LxdClient,
+  project: string,
+  image: Image,
+  change: { public: boolean; properties: Config },
+  etag: string | undefined,
+): Promise<void> {
+  const { auto_update, expires_at, profiles } = image;
+  await lxd.change("PUT", api`/1.0/images/${image.fingerprint}`, {
+    query: { project },
+    body: {
+      auto_update,
+      ...(typeof expires_at === "string" ? { expires_at } : {}),
+      ...(profiles ? { profiles } : {}),
+      ...change,
+    },
+    etag,
+  });
+}
+
+/** Removes an image with its aliases; one that is gone is done. Instances that were made from it stay. */
+export async function deleteImage(lxd: LxdClient, project: string, fingerprint: string): Promise<void> {
+  await lxd.remove(api`/1.0/images/${fingerprint}`, { project });
+}
+
+/** The alias, or `undefined`. */
+export async function findAlias(lxd: LxdClient, project: string, name: string): Promise<Alias | undefined> {
+  return lxd.find(api`/1.0/images/aliases/${name}`, aliasSchema, { project });
+}
+
+/** Makes an alias. */
+export async function createAlias(lxd: LxdClient, project: string, name: string, target: string): Promise<void> {
+  await lxd.change("POST", "/1.0/images/aliases", { query: { project }, body: { name, target, description: "" } });
+}
+
+/** Lets an alias point to another image. */
+export async function moveAlias(lxd: LxdClient, project: string, alias: Alias, target: string): Promise<void> {
+  const { name, description } = alias;
+  await lxd.change("PUT", api`/1.0/images/aliases/${name}`, { query: { project }, body: { description, target } });
+}
+
+/** Removes an alias; one that is gone is done. */
+export async function deleteAlias(lxd: LxdClient, project: string, name: string): Promise<void> {
+  await lxd.remove(api`/1.0/images/aliases/${name}`, { project });
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(0);
+}

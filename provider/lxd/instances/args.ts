@@ -1,0 +1,72 @@
+import { LineCounter, parseDocument } from "yaml";
+import * as z from "zod";
+import { parseSize } from "../../support/units";
+import { configSchema } from "../config";
+
+/** Keys that {@link localConfig} of an instance sets from arguments of their own, and those that are LXD's own. */
+const RESERVED_KEYS: readonly [RegExp, string][] = [
+  [/^limits\.cpu$/, "has an argument of its own: use cpu"],
+  [/^limits\.memory$/, "has an argument of its own: use memory"],
+  [/^(cloud-init|user)\.user-data$/, "has an argument of its own: use cloudInit.userData"],
+  [/^(cloud-init|user)\.vendor-data$/, "has an argument of its own: use cloudInit.vendorData"],
+  [/^(cloud-init|user)\.network-config$/, "has an argument of its own: use cloudInit.networkConfig"],
+  [/^volatile\./, "is kept by LXD itself; a MAC address is set with devices.<nic>.hwaddr"],
+  [/^image\./, "is kept by LXD itself; the image is chosen with image"],
+  [/^user\.pulumi\./, "is kept by this package; choose another key"],
+];
+
+/** Config of an instance besides what has an argument of its own. */
+export const instanceConfigSchema = configSchema.superRefine((config, issues) => {
+  for (const key of Object.keys(config)) {
+    const message = RESERVED_KEYS.find(([pattern]) => pattern.test(key))?.[1];
+    if (message !== undefined) {
+      issues.addIssue({ code: "custom", path: [key], message });
+    }
+  }
+});
+
+/** A number of CPUs, or which ones, such as "0-3" or "0,2". */
+export const cpuSchema = z
+  .union([
+    z.int("must be a whole number").min(1, "must be at least 1"),
+    z.string().regex(/^([1-9]\d*|\d+[-,]\d+([-,]\d+)*)$/, 'is neither a number of CPUs nor a set of them such as "0-3"'),
+  ])
+  .transform(String);
+
+/** Memory such as "4GiB", or in percent of the host's. */
+export const memorySchema = z
+  .string()
+  .refine(
+    (text) => /^[1-9]\d?%$|^100%$/.test(text) || (parseSize(text) ?? 0n) > 0n,
+    "is not an amount of memory such as 4GiB or 512MiB",
+  );
+
+/** What cloud-init finds in the guest. */
+export const cloudInitSchema = z.strictObject({
+  userData: z.string().superRefine(requireCloudConfig).optional(),
+  vendorData: z.string().superRefine(requireCloudConfig).optional(),
+  networkConfig: z.string().superRefine(requireYamlMap).optional(),
+});
+
+/** Scripts, and other formats of cloud-init, are left alone. */
+function requireCloudConfig(text: string, issues: z.RefinementCtx): void {
+  if (text.startsWith("#cloud-config")) {
+    requireYamlMap(text, issues);
+  }
+}
+
+/** The message tells the place and never quotes the text, which may hold secrets. */
+function requireYamlMap(text: string, issues: z.RefinementCtx): void {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const [error] = document.errors;
+  if (error !== undefined) {
+    const { line, col } = lines.linePos(error.pos[0]);
+    issues.addIssue({ code: "custom", message: `is not valid YAML at line ${line}, column ${col} (${error.code})` });
+    return;
+  }
+  const value: unknown = document.toJS();
+  if (value !== null && (typeof value !== "object" || Array.isArray(value))) {
+    issues.addIssue({ code: "custom", message: "is not a YAML mapping" });
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * Between the arguments that describe an instance and LXD's config and devices. Pure.
+ */
+import { sameJson } from "../../support/equality";
+import {
+  type Config,
+  type Devices,
+  devicesInWordsOf,
+  inWordsOf,
+  isServerMade,
+  OWNER_KEY,
+  sameConfig,
+  sameConfigValue,
+  sameDevices,
+} from "../config";
+import type { Profile } from "../profiles";
+import { type Expanded, expand, type Instance, type InstancePut, rootDiskOf } from "./instances";
+
+/** What an instance is made of, as its owner writes it. */
+export interface InstanceSpec {
+  readonly description: string;
+  readonly profiles: string[];
+  readonly cpu?: string | undefined;
+  readonly memory?: string | undefined;
+  readonly rootDisk?: RootDisk | undefined;
+  readonly devices: Devices;
+  readonly config: Config;
+  readonly cloudInit?: CloudInit | undefined;
+}
+
+interface RootDisk {
+  size?: string | undefined;
+  pool?: string | undefined;
+}
+
+interface CloudInit {
+  userData?: string | undefined;
+  vendorData?: string | undefined;
+  networkConfig?: string | undefined;
+}
+
+/** What LXD is told. What it made itself, and what means the same, stays as it is in `live`. */
+export function toApi(spec: InstanceSpec, profiles: readonly Profile[], urn: string, live?: Instance): InstancePut {
+  const kept = Object.fromEntries(Object.entries(live?.config ?? {}).filter(([key]) => isServerMade(key)));
+  return {
+    architecture: live?.architecture ?? "",
+    ephemeral: live?.ephemeral ?? false,
+    description: spec.description,
+    profiles: spec.profiles,
+    config: { ...kept, ...inWordsOf(live?.config, localConfig(spec)), ...(urn === "" ? {} : { [OWNER_KEY]: urn }) },
+    devices: devicesInWordsOf(live?.devices, localDevices(spec, profiles)),
+  };
+}
+
+/** What LXD tells, in the words of what is known where they mean the same. */
+export function specFromApi(instance: Instance, known: InstanceSpec): InstanceSpec {
+  const { "limits.cpu": cpu, "limits.memory": memory, ...config } = inWordsOf(localConfig(known), instance.config);
+  const cloudInit = { userData: config[USER_DATA], vendorData: config[VENDOR_DATA], networkConfig: config[NETWORK_CONFIG] };
+  const [root, rootDisk] = rootDiskOf(instance.devices) ?? [];
+  const rootIsOwn = root !== undefined && known.devices[root] === undefined;
+  return {
+    description: instance.description,
+    profiles: [...(instance.profiles ?? [])],
+    cpu,
+    memory,
+    rootDisk: rootDiskInWordsOf(known.rootDisk, rootIsOwn ? rootDisk : undefined, instance.expanded_devices),
+    devices: devicesInWordsOf(known.devices, without(instance.devices, rootIsOwn ? [root] : [])),
+    config: without(config, [USER_DATA, VENDOR_DATA, NETWORK_CONFIG]),
+    cloudInit: Object.values(cloudInit).some((text) => text !== undefined) ? cloudInit : undefined,
+  };
+}
+
+/** The parts of a specification that differ in meaning from what is known to be. Pure: no I/O. */
+export function differences(known: InstanceSpec & { expandedDevices: Devices }, wanted: InstanceSpec): (keyof InstanceSpec)[] {
+  const same: Record<keyof InstanceSpec, boolean> = {
+    description: known.description === wanted.description,
+    profiles: sameJson(known.profiles, wanted.profiles),
+    cpu: (known.cpu ?? "") === (wanted.cpu ?? ""),
+    memory: sameConfigValue("limits.memory", known.memory, wanted.memory),
+    rootDisk: sameRootDisk(known, wanted.rootDisk),
+    devices: sameDevices(known.devices, wanted.devices),
+    config: sameConfig(known.config, wanted.config),
+    cloudInit: sameConfig(cloudInitConfig(known.cloudInit), cloudInitConfig(wanted.cloudInit)),
+  };
+  return (Object.keys(same) as (keyof InstanceSpec)[]).filter((property) => !same[property]);
+}
+
+/**
+ * What an instance would be after a change, as far as is known without asking LXD: what its profiles say in place of something that
+ * is taken away is not.
+ */
+export function expected(known: InstanceSpec, expanded: Expanded, wanted: InstanceSpec): Expanded {
+  const [name, root] = rootDiskOf(expanded.devices) ?? ["root", {}];
+  const { size, pool } = wanted.rootDisk ?? {};
+  return {
+    config: { ...without(expanded.config, Object.keys(localConfig(known))), ...localConfig(wanted) },
+    devices: {
+      ...without(expanded.devices, Object.keys(known.devices)),
+      [name]: { ...root, ...given("size", size), ...given("pool", pool) },
+      ...wanted.devices,
+    },
+  };
+}
+
+const USER_DATA = "cloud-init.user-data";
+const VENDOR_DATA = "cloud-init.vendor-data";
+const NETWORK_CONFIG = "cloud-init.network-config";
+
+/** All arguments that LXD keeps as config of the instance. */
+function localConfig({ config, cpu, memory, cloudInit }: InstanceSpec): Config {
+  return { ...config, ...given("limits.cpu", cpu), ...given("limits.memory", memory), ...cloudInitConfig(cloudInit) };
+}
+
+function cloudInitConfig({ userData, vendorData, networkConfig }: CloudInit = {}): Config {
+  return { ...given(USER_DATA, userData), ...given(VENDOR_DATA, vendorData), ...given(NETWORK_CONFIG, networkConfig) };
+}
+
+/** All arguments that LXD keeps as devices of the instance. To differ from an inherited device it takes a whole copy. */
+function localDevices({ devices, rootDisk }: InstanceSpec, profiles: readonly Profile[]): Devices {
+  const inherited = expand(profiles, { config: {}, devices: {} }).devices;
+  const [name, root] = rootDiskOf(inherited) ?? ["root", { type: "disk", path: "/" }];
+  if (rootDisk === undefined || (rootDisk.size === undefined && rootDisk.pool === root["pool"])) {
+    return devices;
+  }
+  return { ...devices, [name]: { ...root, ...given("pool", rootDisk.pool), ...given("size", rootDisk.size) } };
+}
+
+/** What of a root disk of its own was asked for; all of it when nothing was. */
+function rootDiskInWordsOf(rootDisk: RootDisk | undefined, own: Config | undefined, expanded: Devices): RootDisk | undefined {
+  if (own === undefined) {
+    const inheritedPool = rootDiskOf(expanded)?.[1]["pool"];
+    return rootDisk?.size === undefined && rootDisk?.pool === inheritedPool ? rootDisk : undefined;
+  }
+  const { size, pool } = inWordsOf(given("size", rootDisk?.size), own);
+  return {
+    ...(rootDisk === undefined || rootDisk.size !== undefined ? given("size", size) : {}),
+    ...(rootDisk === undefined || rootDisk.pool !== undefined ? given("pool", pool) : {}),
+  };
+}
+
+function sameRootDisk(known: InstanceSpec & { expandedDevices: Devices }, wanted: RootDisk | undefined): boolean {
+  if (wanted === undefined || known.rootDisk === undefined) {
+    return wanted === known.rootDisk;
+  }
+  const pool = rootDiskOf(known.expandedDevices)?.[1]["pool"];
+  return sameConfigValue("size", known.rootDisk.size, wanted.size) && (wanted.pool === undefined || wanted.pool === pool);
+}
+
+function given(key: string, value: string | undefined): Config {
+  return value === undefined ? {} : { [key]: value };
+}
+
+function without<Value>(map: Record<string, Value>, keys: readonly string[]): Record<string, Value> {
+  return Object.fromEntries(Object.entries(map).filter(([key]) => !keys.includes(key)));
+}

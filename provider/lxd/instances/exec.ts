@@ -1,0 +1,123 @@
+import * as z from "zod";
+import { CommandError, hasCode, isNotFound, OperationError, ResponseShapeError, replyOf } from "../../support/errors";
+import type { CommandResult } from "../../transport/ssh";
+import { api, type LxdClient, type Operation } from "../client/client";
+
+export type { CommandResult };
+
+/** A command to be run in an instance. */
+export interface ExecRequest {
+  readonly project: string;
+  readonly instance: string;
+  /** Program and arguments; no shell looks at them. */
+  readonly argv: readonly string[];
+  /** Variables besides LXD's own PATH, HOME and USER. @default {} */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Numeric user and group to run as. @default root */
+  readonly as?: { readonly uid: number; readonly gid: number };
+  /** Answer a non-zero exit code instead of throwing. @default false */
+  readonly allowFailure?: boolean;
+}
+
+/** What LXD tells of a command that has ended: its exit code, and where its output was recorded. */
+const endSchema = z.looseObject({
+  return: z.number().optional(),
+  output: z.record(z.string(), z.string()).nullish(),
+});
+
+/**
+ * Runs a command in an instance and waits for its end. It has no standard input: what a command reads is put into a file first.
+ * LXD cannot cancel it, so a command that may hang must bring its own limit (`timeout 60 ...`).
+ * @see https://documentation.ubuntu.com/lxd/latest/api/#/instances/instance_exec_post
+ * @throws CommandError when it ends with another exit code than 0 (unless `allowFailure`); 127 means that there is no such program.
+ * ApiError or OperationError when the instance does not exist or does not run, see {@link isNotRunning} and {@link isAgentMissing}.
+ */
+export async function runInInstance(lxd: LxdClient, request: ExecRequest): Promise<CommandResult> {
+  const { project, instance, argv, environment = {}, as } = request;
+  const started = await lxd.begin("POST", api`/1.0/instances/${instance}/exec`, {
+    query: { project },
+    body: {
+      command: argv,
+      environment,
+      interactive: false,
+      "wait-for-websocket": false,
+      "record-output": true,
+      ...(as === undefined ? {} : { user: as.uid, group: as.gid, cwd: "/" }),
+    },
+  });
+  if (started === undefined) {
+    throw new ResponseShapeError(`LXD on ${lxd.host} answered a command in instance "${instance}" without an operation`);
+  }
+  const { exitCode, failure, output } = await waitForEnd(lxd, started);
+  try {
+    if (exitCode === undefined) {
+      throw failure;
+    }
+    const stdout = await readOutput(lxd, output["1"], project);
+    const stderr = await readOutput(lxd, output["2"], project);
+    if (exitCode !== 0 && request.allowFailure !== true) {
+      throw new CommandError(`instance "${instance}" (LXD on ${lxd.host})`, argv[0] ?? "", exitCode, tail(stderr || stdout));
+    }
+    return { exitCode, stdout, stderr };
+  } finally {
+    // LXD keeps what it recorded on the host until it is told otherwise. A file that stays behind is not worth losing the result for.
+    await Promise.allSettled(Object.values(output).map((url) => lxd.remove(url, { project })));
+  }
+}
+
+/** Whether a command or file request failed because nothing answers inside a virtual machine: not booted yet, or without agent. */
+export function isAgentMissing(error: unknown): boolean {
+  return fromLxd(error) && /agent (isn't|is not) currently running|connect(ing)? to (the )?(\w+-)?agent/i.test(replyOf(error));
+}
+
+/** Whether a command failed because the instance is stopped or frozen. */
+export function isNotRunning(error: unknown): boolean {
+  return fromLxd(error) && /(instance|container) (is not|isn't) running|(instance|container) is frozen/i.test(replyOf(error));
+}
+
+function fromLxd(error: unknown): boolean {
+  return hasCode(error, "api") || hasCode(error, "operation");
+}
+
+/** How a command ended; without an exit code, why that is not known. */
+interface End {
+  readonly exitCode?: number | undefined;
+  readonly failure?: unknown;
+  /** URLs of what it wrote, by file descriptor. */
+  readonly output: Readonly<Record<string, string>>;
+}
+
+async function waitForEnd(lxd: LxdClient, started: Operation): Promise<End> {
+  let ended = started;
+  let failure: unknown;
+  try {
+    ended = await lxd.finish(started, (operation) => {
+      ended = operation;
+    });
+  } catch (error) {
+    failure = error;
+  }
+  const { return: code, output } = endSchema.safeParse(ended.metadata ?? {}).data ?? {};
+  const exitCode = failure === undefined ? code : exitCodeOf(failure, code);
+  if (exitCode === undefined && (failure === undefined || isNotFound(failure))) {
+    failure = new OperationError(lxd.host, started.description, "how the command ended is not known (was the daemon restarted?)");
+  }
+  return { exitCode, failure, output: output ?? {} };
+}
+
+/** LXD makes a failed operation of a program that cannot be started, where a shell would answer 126 or 127. */
+function exitCodeOf(failure: unknown, code: number | undefined): number | undefined {
+  if (!hasCode(failure, "operation")) {
+    return undefined;
+  }
+  const reply = replyOf(failure);
+  return /command not found/i.test(reply) ? 127 : /command not executable/i.test(reply) ? 126 : code;
+}
+
+async function readOutput(lxd: LxdClient, url: string | undefined, project: string): Promise<string> {
+  return url === undefined ? "" : (await lxd.getRaw(url, { project })).body.toString("utf8");
+}
+
+function tail(output: string): string {
+  return output.trim().split("\n").slice(-5).join("\n").slice(-2000);
+}

@@ -1,0 +1,246 @@
+/**
+ * What is looked at before an instance is made or changed, so that what cannot work is told by property, host and cure, and nothing
+ * is left behind.
+ */
+import * as z from "zod";
+import { RefusedError } from "../../support/errors";
+import { api, type LxdClient } from "../client/client";
+import { listMembers, type Member } from "../cluster/cluster";
+import type { Devices } from "../config";
+import { findProfile, type Profile } from "../profiles";
+import { getServer } from "../server";
+import { type InstanceSpec, toApi } from "./contents";
+import { describeImage, type ImageSource } from "./image-source";
+import { type Expanded, expand, type InstanceType, type InstanceWork, rootDiskOf } from "./instances";
+import type { WaitCondition } from "./wait";
+
+/** Networks that LXD merely sees on the host are listed, too, but cannot be used by name. */
+const namedSchema = z.looseObject({ name: z.string(), managed: z.boolean().default(true) });
+const serverSchema = z.looseObject({ environment: z.looseObject({ driver: z.string().default("") }) });
+const imageSchema = z.looseObject({ type: z.string().default("container") });
+
+/**
+ * Looks at what an instance is to be made of. Answers with its profiles, and with its config and devices after they are merged in.
+ * @throws RefusedError naming the property, what there is, and what to do.
+ */
+export async function prepare(
+  { lxd, project }: InstanceWork,
+  spec: InstanceSpec & { readonly waitFor: readonly WaitCondition[] },
+): Promise<{ profiles: Profile[]; expanded: Expanded }> {
+  const profiles = await requireProfiles(lxd, project, spec.profiles);
+  const expanded = expand(profiles, toApi(spec, profiles, ""));
+  await requirePoolsAndNetworks(lxd, project, "devices", spec.devices);
+  await requireRootDisk(lxd, project, spec.profiles, expanded.devices, spec.rootDisk !== undefined);
+  requireNics(expanded.devices, spec.waitFor);
+  return { profiles, expanded };
+}
+
+/**
+ * The profiles of an instance, in their order.
+ * @throws RefusedError naming the first that does not exist, and those that do.
+ */
+async function requireProfiles(lxd: LxdClient, project: string, names: readonly string[]): Promise<Profile[]> {
+  const found = await Promise.all(names.map((name) => findProfile(lxd, project, name)));
+  const missing = names.find((_, index) => found[index] === undefined);
+  if (missing !== undefined) {
+    const there = await namesAt(lxd, "/1.0/profiles", project);
+    throw new RefusedError(
+      `profiles: LXD on ${lxd.host} has no profile "${missing}" in project "${project}" (it has ${there}). ` +
+        "Create it first (LxdProfile), or correct the name",
+    );
+  }
+  return found.flatMap((profile) => (profile === undefined ? [] : [profile.value]));
+}
+
+/**
+ * Makes sure that the pools and networks which devices name exist.
+ * @param property - Where the devices stand in the user's program, such as `devices`.
+ * @throws RefusedError
+ */
+async function requirePoolsAndNetworks(lxd: LxdClient, project: string, property: string, devices: Devices): Promise<void> {
+  for (const [name, device] of Object.entries(devices)) {
+    const { type, pool, network } = device;
+    if (type === "disk" && pool !== undefined && pool !== "") {
+      await requireNamed(lxd, project, "/1.0/storage-pools", pool, `${property}.${name}.pool`, "storage pool", "LxdStoragePool");
+    }
+    if (type === "nic" && network !== undefined && network !== "") {
+      await requireNamed(lxd, project, "/1.0/networks", network, `${property}.${name}.network`, "network", "LxdNetwork");
+    }
+  }
+}
+
+/**
+ * Makes sure that an instance has a root disk, and that its pool exists.
+ * @param profiles - Their names, for the message.
+ * @param isOwn - Whether the user's program says something of the root disk.
+ * @throws RefusedError
+ */
+async function requireRootDisk(
+  lxd: LxdClient,
+  project: string,
+  profiles: readonly string[],
+  expanded: Devices,
+  isOwn: boolean,
+): Promise<void> {
+  const pool = rootDiskOf(expanded)?.[1]["pool"];
+  if (pool === undefined) {
+    const which = profiles.length === 0 ? "the instance has no profiles" : `no profile of ${profiles.join(", ")} has a root disk`;
+    throw new RefusedError(
+      `rootDisk.pool: ${which}, so its storage pool must be named here (LXD on ${lxd.host} has ${await namesAt(lxd, "/1.0/storage-pools", project)})`,
+    );
+  }
+  if (isOwn) {
+    await requireNamed(lxd, project, "/1.0/storage-pools", pool, "rootDisk.pool", "storage pool", "LxdStoragePool");
+  }
+}
+
+/**
+ * Makes sure that what is waited for can come at all.
+ * @throws RefusedError
+ */
+function requireNics(expanded: Devices, conditions: readonly WaitCondition[]): void {
+  const nics = Object.keys(expanded).filter((name) => expanded[name]?.["type"] === "nic");
+  for (const [index, condition] of conditions.entries()) {
+    if ("nic" in condition && !nics.includes(condition.nic)) {
+      throw new RefusedError(
+        `waitFor.${index}.nic: the instance will have no network device "${condition.nic}"; with its profiles it has ${nics.join(", ") || "none"}`,
+      );
+    }
+  }
+}
+
+async function requireNamed(
+  lxd: LxdClient,
+  project: string,
+  path: "/1.0/storage-pools" | "/1.0/networks",
+  name: string,
+  property: string,
+  noun: string,
+  resource: string,
+): Promise<void> {
+  const found = await lxd.find(`${path}/${encodeURIComponent(name)}`, namedSchema, { project });
+  if (found?.managed !== true) {
+    const there = await namesAt(lxd, path, project);
+    throw new RefusedError(
+      `${property}: LXD on ${lxd.host} has no ${noun} "${name}" (it has ${there}). Create it first (${resource}), or correct the name`,
+    );
+  }
+}
+
+async function namesAt(lxd: LxdClient, path: string, project: string): Promise<string> {
+  const objects = await lxd.get(path, z.array(namedSchema), { project, recursion: 1 });
+  const names = objects
+    .filter(({ managed }) => managed)
+    .map(({ name }) => name)
+    .sort();
+  return names.length === 0 ? "none" : `${names.slice(0, 20).join(", ")}${names.length > 20 ? ", ..." : ""}`;
+}
+
+/**
+ * Makes sure that an image of the cluster exists and is of the right kind. One of an image server is for LXD to find.
+ * @throws RefusedError
+ */
+export async function requireImage(lxd: LxdClient, project: string, image: ImageSource, type: InstanceType): Promise<void> {
+  if (image.server !== undefined) {
+    return;
+  }
+  const found = await findImage(lxd, project, image);
+  if (found === undefined) {
+    const there = await namesAt(lxd, "/1.0/images/aliases", project);
+    const property = image.alias === undefined ? "image.fingerprint" : "image.alias";
+    throw new RefusedError(
+      `${property}: LXD on ${lxd.host} has no image ${describeImage(image)} in project "${project}" (aliases it has: ${there}). ` +
+        'Import it first (LxdImage), or let LXD download one: image: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" }',
+    );
+  }
+  if (found.type !== type) {
+    throw new RefusedError(
+      `image: ${describeImage(image)} on ${lxd.host} is an image for a ${found.type}, and instanceType is "${type}". ` +
+        "Change instanceType, or take an image of the other kind",
+    );
+  }
+}
+
+async function findImage(
+  lxd: LxdClient,
+  project: string,
+  { alias, fingerprint }: ImageSource,
+): Promise<{ type: string } | undefined> {
+  const path = alias === undefined ? api`/1.0/images/${fingerprint ?? ""}` : api`/1.0/images/aliases/${alias}`;
+  return lxd.find(path, imageSchema, { project });
+}
+
+/**
+ * Makes sure that the place where an instance is to be is there and can have it.
+ * @param target - A member, `@group`, or `undefined` to let LXD choose.
+ * @throws RefusedError
+ */
+export async function requirePlace(lxd: LxdClient, target: string | undefined, type: InstanceType): Promise<void> {
+  const { environment } = await getServer(lxd);
+  if (!environment.server_clustered) {
+    if (target !== undefined) {
+      throw new RefusedError(
+        `target: ${lxd.host} is not in a cluster, so there is no member "${target}". Leave out target, or form the cluster first ` +
+          "(LxdClusterMember)",
+      );
+    }
+    requireDriver(type, [[environment.server_name || lxd.host, environment.driver]], lxd.host);
+    return;
+  }
+  const candidates = candidatesOf(await listMembers(lxd), target, lxd.host);
+  if (type === "virtual-machine") {
+    const drivers = candidates.map(async ({ server_name }): Promise<[string, string]> => {
+      const server = await lxd.get("/1.0", serverSchema, { target: server_name });
+      return [server_name, server.environment.driver];
+    });
+    requireDriver(type, await Promise.all(drivers), lxd.host);
+  }
+}
+
+function candidatesOf(members: readonly Member[], target: string | undefined, host: string): Member[] {
+  const there = members.map(({ server_name, status }) => `${server_name} (${status})`).join(", ");
+  const online = members.filter(({ status }) => status === "Online");
+  if (target === undefined) {
+    return online;
+  }
+  if (target.startsWith("@")) {
+    const inGroup = members.filter(({ groups }) => groups?.includes(target.slice(1)));
+    if (inGroup.length === 0) {
+      const groups = [...new Set(members.flatMap((member) => member.groups ?? []))].sort().join(", ");
+      throw new RefusedError(
+        `target: no member of the cluster at ${host} is in group "${target.slice(1)}"; groups with members: ${groups}`,
+      );
+    }
+    const ready = inGroup.filter((member) => online.includes(member));
+    if (ready.length === 0) {
+      throw new RefusedError(
+        `target: no member of group "${target.slice(1)}" is Online; members of the cluster at ${host}: ${there}`,
+      );
+    }
+    return ready;
+  }
+  const member = members.find(({ server_name }) => server_name === target);
+  if (member === undefined) {
+    throw new RefusedError(`target: "${target}" is not a member of the cluster at ${host}; its members are ${there}`);
+  }
+  if (member.status !== "Online") {
+    throw new RefusedError(
+      `target: cluster member "${target}" is ${member.status} (${member.message}); members of the cluster at ${host}: ${there}. ` +
+        (member.status === "Evacuated"
+          ? `Restore it (lxc cluster restore ${target}), or choose another`
+          : "Bring it back, or choose another"),
+    );
+  }
+  return [member];
+}
+
+/** `driver` is such as "lxc" or "lxc | qemu". */
+function requireDriver(type: InstanceType, drivers: readonly [member: string, driver: string][], host: string): void {
+  if (type === "virtual-machine" && drivers.length > 0 && !drivers.some(([, driver]) => driver.includes("qemu"))) {
+    const members = drivers.map(([member, driver]) => `${member}: ${driver || "none"}`).join(", ");
+    throw new RefusedError(
+      `instanceType: LXD cannot run virtual machines there (instance drivers by member: ${members}; asked: ${host}). It needs /dev/kvm ` +
+        'and /dev/vhost-vsock: turn on virtualisation in the firmware, or set instanceType: "container"',
+    );
+  }
+}

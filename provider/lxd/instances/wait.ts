@@ -1,0 +1,194 @@
+import * as z from "zod";
+import { until } from "../../support/deadline";
+import { CommandError, hasCode } from "../../support/errors";
+import type { CommandResult } from "../../transport/ssh";
+import { isAgentMissing, isNotRunning, runInInstance } from "./exec";
+import {
+  addressesOf,
+  getInstanceState,
+  getInstanceWithState,
+  type Instance,
+  type InstanceWork,
+  isRunning,
+  requireInstance,
+} from "./instances";
+
+/** What a started instance is waited for. */
+export const waitConditionSchema = z.discriminatedUnion(
+  "for",
+  [
+    z.strictObject({ for: z.literal("running") }),
+    z.strictObject({ for: z.literal("agent") }),
+    z.strictObject({ for: z.enum(["ipv4", "ipv6"]), nic: z.string().min(1, "is empty") }),
+    z.strictObject({ for: z.literal("cloud-init") }),
+    z.strictObject({ for: z.literal("command"), command: z.array(z.string()).min(1, "needs a program") }),
+  ],
+  "must be running, agent, ipv4, ipv6, cloud-init or command",
+);
+
+/** See {@link waitConditionSchema}. */
+export type WaitCondition = z.output<typeof waitConditionSchema>;
+
+/** Something to ask again and again: `true` when it holds, or what was seen instead. */
+type Question = () => Promise<true | string>;
+
+/**
+ * Waits until all conditions hold, one after the other.
+ * @throws TimeoutError with what was seen last; CommandError when cloud-init has failed for good.
+ */
+export async function waitFor(work: InstanceWork, conditions: readonly WaitCondition[]): Promise<void> {
+  for (const condition of conditions) {
+    const { what, ask } = questionOf(work, condition);
+    work.progress(`waiting for ${what}`);
+    let seen = `waiting for ${what}`;
+    await until(work.deadline, async (report) => {
+      report(seen); // the time may be over in the middle of a question
+      const answer = await ask();
+      if (answer === true) {
+        return true;
+      }
+      seen = `waiting for ${what}: ${answer}`;
+      report(seen);
+      return undefined;
+    });
+  }
+}
+
+function questionOf(work: InstanceWork, condition: WaitCondition): { what: string; ask: Question } {
+  switch (condition.for) {
+    case "running":
+      return { what: "the instance to run", ask: () => askRunning(work) };
+    case "agent":
+      return { what: "the agent", ask: () => askAgent(work) };
+    case "ipv4":
+    case "ipv6": {
+      const family = condition.for === "ipv4" ? "an IPv4" : "an IPv6";
+      return { what: `${family} address on ${condition.nic}`, ask: () => askAddress(work, condition.nic, condition.for) };
+    }
+    case "cloud-init":
+      return { what: "cloud-init", ask: () => askCloudInit(work) };
+    case "command": {
+      const { command } = condition;
+      return { what: `${command[0]} to succeed`, ask: () => askCommand(work, command) };
+    }
+  }
+}
+
+async function askRunning(work: InstanceWork): Promise<true | string> {
+  const state = await getInstanceState(work);
+  return isRunning(state) || `it is ${state.status}`;
+}
+
+async function askAgent(work: InstanceWork): Promise<true | string> {
+  const { value: instance } = await requireInstance(work);
+  if (!isRunning(instance)) {
+    return `the instance is ${instance.status}`;
+  }
+  if (instance.type === "container" || (await getInstanceState(work)).processes > 0) {
+    return true; // LXD reaches into a container without any agent
+  }
+  if (instance.expanded_config["security.agent.metrics"] !== "false") {
+    return "it does not answer yet (is the LXD agent in the image?)";
+  }
+  // The agent was told not to count processes; whether a command gets through tells as well.
+  const result = await tryCommand(work, ["true"]);
+  return typeof result === "string" ? result : true;
+}
+
+async function askAddress(work: InstanceWork, nic: string, family: "ipv4" | "ipv6"): Promise<true | string> {
+  const instance = await getInstanceWithState(work);
+  return hasAddress(instance, nic, family) || describeAddresses(instance);
+}
+
+function hasAddress(instance: Instance, nic: string, family: "ipv4" | "ipv6"): boolean {
+  return (addressesOf(instance)[nic]?.[family].length ?? 0) > 0;
+}
+
+function describeAddresses(instance: Instance): string {
+  if (!isRunning(instance)) {
+    return `the instance is ${instance.status}`;
+  }
+  const seen = Object.entries(addressesOf(instance)).map(
+    ([nic, { ipv4, ipv6 }]) => `${nic} has ${[...ipv4, ...ipv6].join(", ") || "none"}`,
+  );
+  return seen.length === 0 ? "LXD sees no network device of it" : seen.join("; ");
+}
+
+async function askCommand(work: InstanceWork, command: readonly string[]): Promise<true | string> {
+  const result = await tryCommand(work, command);
+  if (typeof result === "string") {
+    return result;
+  }
+  return result.exitCode === 0 || `exit code ${result.exitCode} ${tail(result)}`.trim();
+}
+
+/** `cloud-init status --wait`, but asked again and again: a command that runs for minutes would hold a channel and be lost with it. */
+async function askCloudInit(work: InstanceWork): Promise<true | string> {
+  const result = await tryCommand(work, ["cloud-init", "status", "--long"]);
+  if (typeof result === "string") {
+    return result;
+  }
+  const verdict = cloudInitVerdict(result);
+  switch (verdict.end) {
+    case "none":
+      return verdict.seen;
+    case "failed":
+      throw new CommandError(`instance "${work.name}"`, "cloud-init", result.exitCode, `${verdict.why}\n${tail(result)}`.trim());
+    case "degraded":
+      work.warn(`cloud-init of instance "${work.name}" is done, but degraded: ${tail(result)}`);
+      return true;
+    case "done":
+      return true;
+  }
+}
+
+/**
+ * What `cloud-init status` says, over its versions.
+ * @see https://docs.cloud-init.io/en/latest/explanation/return_codes.html
+ */
+export function cloudInitVerdict({
+  exitCode,
+  stdout,
+}: CommandResult): { end: "done" | "degraded" } | { end: "none"; seen: string } | { end: "failed"; why: string } {
+  if (exitCode === 127) {
+    return { end: "failed", why: "the image has no cloud-init; take one that has, or do not wait for it" };
+  }
+  const status = /^status:\s*(.+)$/m.exec(stdout)?.[1]?.trim();
+  switch (status) {
+    case "done":
+      return { end: exitCode === 2 ? "degraded" : "done" };
+    case "degraded":
+    case "degraded done":
+      return { end: "degraded" };
+    case "disabled":
+      return { end: "done" };
+    case "error":
+      return { end: "failed", why: "it ended with an error; see /var/log/cloud-init-output.log in the instance" };
+    case undefined: // as long as systemd is not up: no status at all, and exit code 129
+      return { end: "none", seen: `it cannot say yet (exit code ${exitCode})` };
+    default:
+      return { end: "none", seen: `it is ${status}` };
+  }
+}
+
+/** Runs a command in the guest; why it could not even be started, while it is booting, is told as text. */
+async function tryCommand(work: InstanceWork, argv: readonly string[]): Promise<CommandResult | string> {
+  try {
+    return await runInInstance(work.lxd, { project: work.project, instance: work.name, argv, allowFailure: true });
+  } catch (error) {
+    if (isAgentMissing(error)) {
+      return "the agent in the virtual machine does not answer yet";
+    }
+    if (isNotRunning(error)) {
+      return "the instance does not run";
+    }
+    if (hasCode(error, "operation")) {
+      return error.message; // such as a command that was cut off by a reboot
+    }
+    throw error;
+  }
+}
+
+function tail({ stdout, stderr }: CommandResult): string {
+  return (stderr.trim() || stdout.trim()).split("\n").slice(-8).join("\n").slice(-1500);
+}

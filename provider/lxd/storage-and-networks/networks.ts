@@ -1,0 +1,63 @@
+import { isIPv4, isIPv6 } from "node:net";
+import { RefusedError } from "../../support/errors";
+import type { LxdClient } from "../client/client";
+import type { Servers } from "../cluster/servers";
+import { sameConfigValue } from "../config";
+import { type Kind, nameOf, type Subject, viewsOf } from "./member-objects";
+
+/** Keys that take "auto", in whose place LXD writes what it chose. */
+const CHOSEN_BY_LXD = /^(ipv[46]\.address|fan\.underlay_subnet)$/;
+
+/** `/1.0/networks`: https://documentation.ubuntu.com/lxd/latest/reference/network_bridge/ */
+export const NETWORKS: Kind = {
+  noun: "Network",
+  collection: "/1.0/networks",
+  memberKeys: ["bridge.external_interfaces", "parent", "bgp.ipv4.nexthop", "bgp.ipv6.nexthop"],
+  creationKeys: [],
+  satisfies: (key, wanted, live) =>
+    sameConfigValue(key, wanted, live) ||
+    (wanted === "auto" && CHOSEN_BY_LXD.test(key) && live !== undefined && live !== "" && live !== "none"),
+};
+
+/** A network of that name. */
+export function network(project: string, name: string): Subject {
+  return { kind: NETWORKS, name, project };
+}
+
+/** What is wrong with a value of a bridge's config; `undefined` when nothing is, as far as can be told without LXD. */
+export function networkValueFault(key: string, value: string): string | undefined {
+  if (value === "") {
+    return undefined;
+  }
+  if (key === "ipv4.address") {
+    return value === "auto" || value === "none" || isCidr(value, isIPv4, 32)
+      ? undefined
+      : 'is not an IPv4 address with its prefix length, such as "10.10.10.1/24", nor "auto" or "none"';
+  }
+  if (key === "ipv6.address") {
+    return value === "auto" || value === "none" || isCidr(value, isIPv6, 128)
+      ? undefined
+      : 'is not an IPv6 address with its prefix length, such as "fd42:10::1/64", nor "auto" or "none"';
+  }
+  if (/^ipv[46]\.(nat|dhcp|dhcp\.stateful|firewall|routing)$/.test(key)) {
+    return /^(true|false|1|0|yes|no|on|off)$/i.test(value) ? undefined : 'must be "true" or "false"';
+  }
+  return undefined;
+}
+
+function isCidr(text: string, isAddress: (address: string) => boolean, longest: number): boolean {
+  const match = /^([^/]+)\/(\d{1,3})$/.exec(text);
+  return match !== null && isAddress(match[1] ?? "") && Number(match[2]) <= longest;
+}
+
+/** @throws RefusedError when a member has an interface of that name that LXD does not manage. */
+export async function refuseHostInterface(lxd: LxdClient, subject: Subject, servers: Servers): Promise<void> {
+  for (const [member, { value }] of await viewsOf(lxd, subject, servers)) {
+    if (!value.managed) {
+      throw new RefusedError(
+        `${nameOf(subject)} cannot be made: ${member} has an interface "${subject.name}" (${value.type}) that LXD does not manage. ` +
+          `Choose another name, or remove the interface; to use it as it is, give profiles a nic with parent: "${subject.name}"`,
+      );
+    }
+  }
+}

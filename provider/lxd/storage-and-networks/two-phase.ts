@@ -1,0 +1,152 @@
+/**
+ * Creation of a pool or network on every member. In a cluster of several members LXD wants it defined on each member first, with
+ * the keys of that member, and then created everywhere at once.
+ * @see https://documentation.ubuntu.com/lxd/latest/howto/storage_pools/#create-a-storage-pool-in-a-cluster
+ */
+import { RefusedError, replyOf } from "../../support/errors";
+import type { LxdClient } from "../client/client";
+import type { Servers } from "../cluster/servers";
+import type { Config } from "../config";
+import {
+  changeOnMember,
+  deleteObject,
+  type Found,
+  findObject,
+  type MemberConfig,
+  nameOf,
+  ownerKey,
+  queryOf,
+  type Subject,
+  viewsOf,
+} from "./member-objects";
+
+/** What is to be made. */
+export interface Creation {
+  readonly subject: Subject;
+  /** What kind of pool or network it is. */
+  readonly identity: { readonly driver: string } | { readonly type: string };
+  readonly description: string;
+  readonly config: Config;
+  readonly memberConfig: MemberConfig;
+  readonly urn: string;
+}
+
+/** Whether LXD has yet to create it, at least on some member. */
+export function isUnfinished(found: Found | undefined): boolean {
+  return found === undefined || found.value.status === "Pending" || found.value.status === "Errored";
+}
+
+/**
+ * Makes an object on all members, from wherever an earlier attempt has come to.
+ * @param found - The object as it is, if at all.
+ * @throws RefusedError when a member is offline: LXD would leave it half-made.
+ */
+export async function createObject(
+  lxd: LxdClient,
+  servers: Servers,
+  creation: Creation,
+  found: Found | undefined,
+  progress: (text: string) => void,
+): Promise<void> {
+  const { subject, identity, description, memberConfig } = creation;
+  const config = { ...withoutEmpty(creation.config), ...ownerKey(creation.urn) };
+  const names = servers.members.map(({ server_name }) => server_name);
+  const post = async (body: { config: Config; description?: string }, target?: string): Promise<void> => {
+    await lxd.change("POST", subject.kind.collection, {
+      query: queryOf(subject, target),
+      body: { name: subject.name, ...identity, ...body },
+    });
+  };
+  const [first] = names;
+  if (found === undefined && names.length === 1 && first !== undefined) {
+    progress(`creating it on ${first}`);
+    await post({ description, config: { ...config, ...withoutEmpty(memberConfig[first] ?? {}) } });
+    return;
+  }
+  const offline = servers.members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
+  if (offline.length > 0) {
+    throw new RefusedError(
+      `${nameOf(subject)} is made on all members at once, and ${offline.join(", ")} is offline. Bring it back, or remove it from the cluster`,
+    );
+  }
+  const views = [...(await viewsOf(lxd, subject, servers))].map(([member, { value }]) => ({ member, ...value }));
+  // LXD keeps the config of an attempt that failed, and takes no other until one succeeds. Where nothing was made yet, it starts anew.
+  const startAnew = found?.value.status === "Errored" && !views.some(({ status }) => status === "Created");
+  if (startAnew) {
+    await deleteObject(lxd, subject);
+  }
+  const defined = startAnew ? [] : views.filter(({ locations, member }) => locations?.includes(member));
+  for (const member of names.filter((name) => !defined.some((view) => view.member === name))) {
+    progress(`defining it on ${member}`);
+    await unlessAlreadyDefined(() => post({ config: withoutEmpty(memberConfig[member] ?? {}) }, member));
+  }
+  for (const view of defined.filter(({ status }) => status === "Pending")) {
+    await changeOnMember(lxd, subject, view.member, view, memberConfig[view.member] ?? {});
+  }
+  progress(`creating it on ${names.join(", ")}`);
+  // What an attempt that made it on some member has already taken over must not be given again.
+  await post(found?.value.status === "Errored" && !startAnew ? { config: {} } : { description, config });
+}
+
+/** A definition whose answer was lost has been made all the same. */
+async function unlessAlreadyDefined(define: () => Promise<void>): Promise<void> {
+  try {
+    await define();
+  } catch (error) {
+    if (!/already defined on member/.test(replyOf(error))) {
+      throw error;
+    }
+  }
+}
+
+function withoutEmpty(config: Config): Config {
+  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== ""));
+}
+
+/**
+ * What a failed creation has left: `undefined` when there is nothing, else what to tell of it.
+ */
+export async function describeUnfinished(
+  lxd: LxdClient,
+  servers: Servers,
+  subject: Subject,
+  error: unknown,
+): Promise<{ found: Found; views: Map<string, Found>; message: string } | undefined> {
+  const found = await findObject(lxd, subject);
+  if (found === undefined || !found.value.managed) {
+    return undefined;
+  }
+  const views = await viewsOf(lxd, subject, servers);
+  const names = servers.members.map(({ server_name }) => server_name);
+  const done = names.filter((name) => views.get(name)?.value.status === "Created");
+  const missing = names.filter((name) => !done.includes(name));
+  const reply = replyOf(error);
+  const where = done.length === 0 ? "" : `; it is created on ${done.join(", ")}`;
+  return {
+    found,
+    views,
+    message:
+      `${nameOf(subject)} could not be created on ${missing.join(", ")}${where}. LXD on ${lxd.host} says: ${reply}. ` +
+      `${leftoverHint(reply, missing)}The next pulumi up goes on from here`,
+  };
+}
+
+/** The error of a creation that has left nothing in LXD, with what to do where that is known. */
+export function explainFailure(lxd: LxdClient, servers: Servers, subject: Subject, error: unknown): unknown {
+  const names = servers.members.map(({ server_name }) => server_name);
+  const hint = leftoverHint(replyOf(error), names);
+  return hint === ""
+    ? error
+    : new RefusedError(
+        `${nameOf(subject)} could not be created on ${names.join(", ")}. LXD on ${lxd.host} says: ${replyOf(error)}. ${hint.trim()}`,
+        { cause: error },
+      );
+}
+
+/** A loop file of an earlier attempt that blocks the next one. Only a person can know that nothing on it is needed. */
+export function leftoverHint(reply: string, members: readonly string[]): string {
+  const file = /(\/\S+\/disks\/\S+\.img)\b[^/]*\b(?:existing filesystem|already exists|exists)/.exec(reply)?.[1];
+  return file === undefined
+    ? ""
+    : `The file ${file} on ${members.join(" or ")} was left by an earlier attempt and blocks this one: remove it there if nothing on it is needed. `;
+}

@@ -1,0 +1,37 @@
+/**
+ * What the library costs beside LXD's and Pulumi's own time. Ratios, because times are those of one machine; each is taken within
+ * one run. Exits with 1 when a limit is not kept.
+ *
+ * Usage: npm run bench [-- --simulated]
+ */
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { RealLab } from "../../lab/real";
+import { benchSimulated } from "./simulated";
+
+/** On the lab's workstation, which is where hosts can be reached from. */
+function benchRealHosts(): boolean {
+  const node = [process.execPath, "--require", "tsx/cjs"];
+  const lab = [...node, join(__dirname, "../../lab/real/cli.ts"), "run", "--instance", "bench", "--hosts", "bcn2,bcn1", "--"];
+  const [program = "", ...argv] = [...lab, ...node, join(__dirname, "real-hosts.ts")];
+  return spawnSync(program, argv, { stdio: "inherit" }).status === 0;
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const results = [await benchSimulated()];
+  const unable = argv.includes("--simulated") ? "it was not asked for" : RealLab.available();
+  if (unable === undefined) {
+    results.push(benchRealHosts());
+  } else {
+    console.log(`\nNothing is measured on real hosts: ${unable}.`);
+  }
+  return results.every((kept) => kept) ? 0 : 1;
+}
+
+main(process.argv.slice(2)).then(
+  (exitCode) => process.exit(exitCode),
+  (error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  },
+);

@@ -92,9 +92,9 @@ export class EngineStack {
     this.program = async () => program();
   }
 
-  /** `pulumi up` without the preview before it. */
-  up(): Promise<Run> {
-    return this.run((onEvent, onOutput) => this.stack.up({ onEvent, onOutput, color: "never" }));
+  /** `pulumi up` without the preview before it; with `--replace` for the URNs given. */
+  up(options: { replace?: string[] } = {}): Promise<Run> {
+    return this.run((onEvent, onOutput) => this.stack.up({ ...options, onEvent, onOutput, color: "never" }));
   }
 
   /** `pulumi preview --diff`. */

@@ -85,7 +85,8 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
   constructor(lifecycle: Lifecycle<Inputs, Outputs>, name: string) {
     this.urn = `urn:pulumi:lab::tests::pulumi-nodejs:dynamic/lxd:${lifecycle.kind}::${name}`;
     this.provider = dynamicProvider(lifecycle, {
-      progress: (_urn, text) => void this.progress.push(text),
+      // An empty text clears what was shown.
+      progress: (_urn, text) => void (text !== "" && this.progress.push(text)),
       warn: (_urn, text) => void this.warnings.push(text),
     });
   }

@@ -69,6 +69,10 @@ describe("Deadline", () => {
 });
 
 describe("until", () => {
+  afterEach(() => {
+    mock.timers.reset();
+  });
+
   it("asks again until there is an answer, and takes false and null for answers", async () => {
     const answers = [undefined, undefined, "ready"];
     assert.equal(await until(new Deadline(10, "the work"), async () => answers.shift()), "ready");

@@ -9,7 +9,9 @@ describe("a replacement that a person asks for (pulumi up --replace)", () => {
     const stack = await EngineStack.open();
     try {
       const cluster = { endpoints: [lab.host("bcn2").connection] };
-      stack.define(() => void new LxdProfile("web", { cluster, name: "web" }));
+      stack.define(() => {
+        new LxdProfile("web", { cluster, name: "web" });
+      });
       assert.equal((await stack.up()).ok, true);
       const since = lab.requests.length;
       const replace = (await stack.resources()).map(({ urn }) => urn);

@@ -36,16 +36,16 @@ const NOTHING = `exports.handler = () => ({
 `;
 
 class Nothing extends pulumi.CustomResource {
-  constructor(name: string) {
-    super("pulumi-nodejs:dynamic/lxd:Nothing", name, { name, __provider: NOTHING });
+  constructor(name: string, properties: object) {
+    super("pulumi-nodejs:dynamic/lxd:Nothing", name, { ...properties, name, __provider: NOTHING });
   }
 }
 
-/** The same number of resources that do nothing. */
-export function manyNothings(count: number): () => void {
+/** So many resources that do nothing, with these properties each. */
+export function manyNothings(count: number, properties: object): () => void {
   return () => {
     for (let index = 1; index <= count; index++) {
-      new Nothing(`nothing${index}`);
+      new Nothing(`nothing${index}`, properties);
     }
   };
 }

@@ -241,7 +241,9 @@ describe("bad input", () => {
         { name: "bcn2", address: "192.168.1.102", connection: at().connection },
         { name: "bcn1", address: "192.168.1.101", connection: at().connection },
       ] as const;
-      stack.define(() => void new LxdCluster("lab", { hosts: [hosts[0], { ...hosts[1], [key]: hosts[0][key] }] }));
+      stack.define(() => {
+        new LxdCluster("lab", { hosts: [hosts[0], { ...hosts[1], [key]: hosts[0][key] }] });
+      });
       const { ok, messages } = await stack.up();
       assert.equal(ok, false);
       return messages.flatMap((message) => /^error lab: (?:Error: )?([^]*?)\n?$/.exec(message)?.[1] ?? []);

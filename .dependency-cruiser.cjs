@@ -74,7 +74,8 @@ module.exports = {
       name: "everything is found",
       severity: "error",
       from: {},
-      to: { couldNotResolve: true },
+      // The package refers to itself by its own name, which leads to dist/: there only when it is compiled. The type check sees to it.
+      to: { couldNotResolve: true, pathNot: "^pulumi-lxd-cluster" },
     },
   ],
   options: {

@@ -1,8 +1,7 @@
 /**
  * What the pointer in state resolves to (engine/pointer.ts). The path of this module in the package's exports must never change.
  */
-import type { dynamic } from "@pulumi/pulumi";
-import { dynamicProvider, printErrorsOnce } from "./engine/adapter";
+import { type DynamicProvider, dynamicProvider, printErrorsOnce } from "./engine/adapter";
 import type { Lifecycle } from "./engine/lifecycle";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { imageLifecycle } from "./resources/lxd-image";
@@ -14,7 +13,7 @@ import { vmLifecycle } from "./resources/lxd-vm";
 import { vmUserLifecycle } from "./resources/vm-user";
 
 // biome-ignore format: one line for each kind
-const LIFECYCLES: Readonly<Record<string, () => dynamic.ResourceProvider>> = {
+const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdNode: () => provide(nodeLifecycle),
   LxdClusterMember: () => provide(clusterMemberLifecycle),
   LxdStoragePool: () => provide(storagePoolLifecycle),
@@ -28,7 +27,7 @@ const LIFECYCLES: Readonly<Record<string, () => dynamic.ResourceProvider>> = {
 printErrorsOnce();
 
 /** The dynamic provider of a kind of resource. */
-export function provider(kind: string): dynamic.ResourceProvider {
+export function provider(kind: string): DynamicProvider {
   const make = LIFECYCLES[kind];
   if (make === undefined) {
     throw new Error(
@@ -38,6 +37,6 @@ export function provider(kind: string): dynamic.ResourceProvider {
   return make();
 }
 
-function provide<Inputs extends object, Outputs extends object>(lifecycle: Lifecycle<Inputs, Outputs>): dynamic.ResourceProvider {
+function provide<Inputs extends object, Outputs extends object>(lifecycle: Lifecycle<Inputs, Outputs>): DynamicProvider {
   return dynamicProvider(lifecycle);
 }

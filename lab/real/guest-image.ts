@@ -13,9 +13,6 @@ import {
 } from "./base";
 import { mustRun } from "./process";
 
-/** Folder name of the image, and the name its metadata gives it. */
-const GUEST_IMAGE = "debian-12";
-
 /** What is put on the common file system to make a guest of it. */
 const PACKAGES = ["cloud-init"];
 

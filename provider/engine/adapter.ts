@@ -1,4 +1,3 @@
-import type { dynamic } from "@pulumi/pulumi";
 import { LxdClient } from "../lxd/client/client";
 import { clusterEndpoint } from "../lxd/client/cluster-endpoint";
 import { Deadline } from "../support/deadline";
@@ -8,7 +7,7 @@ import { redact } from "../support/redact";
 import { connect } from "../transport/pool";
 import { type Bookkeeping, bookkeepingChanged } from "./bookkeeping";
 import { checkProperties } from "./check";
-import type { Context, Lifecycle } from "./lifecycle";
+import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
 import { type EngineLog, engineLog } from "./progress";
 import { containsUnknown } from "./unknowns";
 
@@ -26,11 +25,25 @@ interface Kept {
   unfinished?: string;
 }
 
+/** What the SDK's dynamic provider calls: its `ResourceProvider`, with nothing left out and no `any`. */
+export interface DynamicProvider {
+  check(olds: Properties, news: Properties): Promise<{ inputs: Properties; failures: CheckFailure[] }>;
+  diff(
+    id: string,
+    olds: Properties,
+    news: Properties,
+  ): Promise<{ changes: boolean; replaces: string[]; deleteBeforeReplace: boolean }>;
+  create(properties: Properties): Promise<{ id: string; outs: Properties }>;
+  read(id: string, properties?: Properties): Promise<{ id: string; props: Properties; inputs?: Properties }>;
+  update(id: string, olds: Properties, news: Properties): Promise<{ outs: Properties }>;
+  delete(id: string, properties: Properties): Promise<void>;
+}
+
 /** Makes a dynamic provider of a lifecycle: everything that has to do with Pulumi's protocol happens here. */
 export function dynamicProvider<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
   log: EngineLog = engineLog(),
-): Required<Omit<dynamic.ResourceProvider, "configure">> {
+): DynamicProvider {
   type State = Inputs & Outputs & Kept;
 
   const stateOf = (inputs: Inputs, outputs: Outputs, unfinished?: string): Properties =>

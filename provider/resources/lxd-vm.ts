@@ -49,6 +49,8 @@ import { IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, DevicesArgs } from "./common-args";
 import type { CloudInitArgs, ImageSourceArgs, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
 
+export type { NicAddresses };
+
 /** Inputs of {@link LxdVm}. */
 export const vmSchema = z.strictObject({
   ...inCluster,

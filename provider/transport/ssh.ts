@@ -2,7 +2,7 @@ import { Agent } from "node:http";
 import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
 import type { Client, ClientChannel } from "ssh2";
-import type { Deadline } from "../support/deadline";
+import { Deadline, until } from "../support/deadline";
 import { CommandError, hasCode, RefusedError, TransportError } from "../support/errors";
 import { type Connection, describeConnection } from "./connection";
 import { dialClient, openTunnel } from "./dial";
@@ -10,6 +10,9 @@ import { commandLine } from "./quote";
 
 /** sshd's default MaxSessions is 10; two are left to the person who is logged in at the same time. */
 const CHANNELS_PER_CONNECTION = 8;
+
+/** How long a host may have no place for one more session. */
+const SESSION_PATIENCE_SECONDS = 5;
 
 /** What a command left behind. */
 export interface CommandResult {
@@ -162,9 +165,21 @@ export class SshConnection {
     return this.channel(`opening ${path}`, (callback) => this.client.openssh_forwardOutStreamLocal(path, callback), attach);
   }
 
-  private session<T>(argv: readonly string[], attach: (channel: ClientChannel) => T): Promise<T> {
+  private session<T extends object>(argv: readonly string[], attach: (channel: ClientChannel) => T): Promise<T> {
     const line = commandLine(this.user === "root" ? argv : ["sudo", "-n", "--", ...argv]);
-    return this.channel(`starting ${argv[0] ?? ""}`, (callback) => this.client.exec(line, callback), attach);
+    const doing = `starting ${argv[0] ?? ""}`;
+    const patience = new Deadline(SESSION_PATIENCE_SECONDS, doing);
+    return until(patience, async () => {
+      try {
+        return await this.channel(doing, (callback) => this.client.exec(line, callback), attach);
+      } catch (error) {
+        // sshd has the place of a session free only a little after the client has seen it end. Nothing was started, so it may be asked again.
+        if (patience.remainingMs > 0 && isRefusedChannel(error)) {
+          return undefined;
+        }
+        throw error;
+      }
+    });
   }
 
   /**
@@ -223,6 +238,11 @@ sub copy { my ($in, $out) = @_; my $buffer;
 my $child = fork; if ($child == 0) { copy(\\*STDIN, $socket); shutdown($socket, 1); exit }
 copy($socket, \\*STDOUT); kill "TERM", $child;
 `.trim();
+
+/** Whether the host has refused to open a channel, while the connection itself is well. */
+function isRefusedChannel(error: unknown): boolean {
+  return error instanceof TransportError && error.cause instanceof Error && "reason" in error.cause && error.cause.reason !== "";
+}
 
 function collect(channel: ClientChannel, stdin?: string | Buffer): Promise<CommandResult> {
   return new Promise((resolve) => {

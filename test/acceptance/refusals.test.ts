@@ -61,9 +61,9 @@ describe("Bad surroundings on real LXD", function () {
   const create = async (kind: string, args: object): Promise<void> => {
     const { check, create: make } = provider(kind);
     const urn = `urn:pulumi:refusals::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
-    const { inputs, failures } = (await check?.({}, { ...args, __urn: urn })) ?? {};
-    assert.deepEqual(failures, []);
-    await make(inputs);
+    const checked = await check({}, { ...args, __urn: urn });
+    assert.deepEqual(checked.failures, []);
+    await make(checked.inputs);
   };
 
   /** Asserts that a create is refused with exactly this message. */

@@ -13,7 +13,7 @@ import { benchSimulated } from "./simulated";
 function benchRealHosts(): boolean {
   const node = [process.execPath, "--require", "tsx/cjs"];
   const lab = [...node, join(__dirname, "../../lab/real/cli.ts"), "run", "--instance", "bench", "--hosts", "bcn2,bcn1", "--"];
-  const [program = "", ...argv] = [...lab, ...node, join(__dirname, "real-hosts.ts")];
+  const [program, ...argv] = [...lab, ...node, join(__dirname, "real-hosts.ts")];
   return spawnSync(program, argv, { stdio: "inherit" }).status === 0;
 }
 

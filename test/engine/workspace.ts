@@ -65,9 +65,9 @@ export class EngineStack {
     mkdirSync(join(folder, "state"));
     // `refresh` is no option of the Automation API's own project settings.
     writeFileSync(join(folder, "Pulumi.yaml"), `name: ${PROJECT}\nruntime: nodejs\noptions:\n  refresh: always\n`);
-    let opened: EngineStack | undefined;
+    const opened: { stack?: EngineStack } = {};
     const stack = await LocalWorkspace.createOrSelectStack(
-      { stackName: name, projectName: PROJECT, program: async () => opened?.program() },
+      { stackName: name, projectName: PROJECT, program: async () => opened.stack?.program() },
       {
         workDir: folder,
         pulumiCommand: await PulumiCommand.get({ root: pulumiRoot() }),
@@ -83,8 +83,8 @@ export class EngineStack {
         },
       },
     );
-    opened = new EngineStack(folder, stack, async () => undefined);
-    return opened;
+    opened.stack = new EngineStack(folder, stack, async () => undefined);
+    return opened.stack;
   }
 
   /** Sets the program of the next runs. */
@@ -114,8 +114,7 @@ export class EngineStack {
 
   /** `pulumi stack export`, without the stack itself and the default provider. */
   async resources(): Promise<StateResource[]> {
-    const { deployment } = await this.stack.exportStack();
-    const { resources = [] } = deployment as { resources?: StateResource[] };
+    const { resources = [] } = (await this.stack.exportStack()).deployment as { resources?: StateResource[] };
     return resources.filter(({ type }) => !type.startsWith("pulumi:"));
   }
 

@@ -6,7 +6,7 @@ import { dynamicProvider, printErrorsOnce } from "../../../provider/engine/adapt
 import { inCluster } from "../../../provider/engine/bookkeeping";
 import type { Context, Lifecycle } from "../../../provider/engine/lifecycle";
 import { providerPointer } from "../../../provider/engine/pointer";
-import { IncompleteError, RefusedError } from "../../../provider/support/errors";
+import { IncompleteError, messageOf, RefusedError } from "../../../provider/support/errors";
 
 const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 const URN = "urn:pulumi:dev::shop::pulumi-nodejs:dynamic/lxd:LxdThing::web";
@@ -30,7 +30,7 @@ function thing(over: Partial<Lifecycle<Inputs, Outputs>> = {}) {
     diff: (state, inputs) => (["name", "colour"] as const).filter((key) => state[key] !== inputs[key]),
     create: async (_context, { name }) => ({ id: name, outputs: { address: "10.0.0.7" } }),
     read: async (_context, _id, { address, cluster, name, colour, note, timeouts }) => ({
-      inputs: { cluster, name, colour, note, timeouts } as Inputs,
+      inputs: { cluster, name, colour, note, timeouts },
       outputs: { address },
     }),
     update: async () => ({ address: "10.0.0.8" }),
@@ -111,7 +111,10 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(together, []);
       const { failures } = await provider.check({}, inputs);
       assert.deepEqual(failures, [{ property: "", reason: "note contradicts name" }]);
-      assert.equal("__urn" in (together[0] ?? {}), false);
+      assert.deepEqual(
+        together.map((seen) => "__urn" in seen),
+        [false],
+      );
     });
 
     it("does not touch an unknown value, wherever it stands", async () => {
@@ -224,7 +227,7 @@ describe("the adapter between lifecycles and the engine", () => {
         Object.values(value).every((member) => (member !== undefined || Array.isArray(value)) && clean(member));
       await fc.assert(
         fc.asyncProperty(messy, async (outputs) => {
-          const { provider } = thing({ create: async () => ({ id: "web", outputs: { ...outputs } as Outputs }) });
+          const { provider } = thing({ create: async () => ({ id: "web", outputs: { ...outputs } }) });
           assert.ok(clean((await provider.create({ ...inputs, note: undefined })).outs));
         }),
       );
@@ -315,7 +318,7 @@ describe("the adapter between lifecycles and the engine", () => {
       const { outs } = await provider.update("web", { ...state, timeouts: { create: 5 } }, inputs);
       assert.deepEqual(calls, []);
       assert.deepEqual(outs, state);
-      assert.equal((await provider.diff("web", outs as Properties, inputs)).changes, false);
+      assert.equal((await provider.diff("web", outs, inputs)).changes, false);
     });
 
     it("comes to rest after any change: a second diff is empty", async () => {
@@ -329,9 +332,9 @@ describe("the adapter between lifecycles and the engine", () => {
       });
       await fc.assert(
         fc.asyncProperty(some, some, async (before, after) => {
-          const first = (await provider.create({ ...before, ...internal })).outs as Properties;
+          const first = (await provider.create({ ...before, ...internal })).outs;
           const { outs } = await provider.update("web", first, { ...after, ...internal });
-          assert.equal((await provider.diff("web", outs as Properties, { ...after, ...internal })).changes, false);
+          assert.equal((await provider.diff("web", outs, { ...after, ...internal })).changes, false);
         }),
       );
     });
@@ -403,8 +406,8 @@ describe("the adapter between lifecycles and the engine", () => {
     it("leaves the lifecycle the last word when its own wait ends by the deadline", async () => {
       const { provider } = thing({
         create: (context) =>
-          context.deadline.race(new Promise<never>(() => undefined), "waiting for an address").catch((error: Error) => {
-            throw new IncompleteError("web", {}, error.message);
+          context.deadline.race(new Promise<never>(() => undefined), "waiting for an address").catch((error: unknown) => {
+            throw new IncompleteError("web", {}, messageOf(error));
           }),
       });
       const error = await failureOf(provider.create({ ...inputs, timeouts: { create: 0.01 } }));

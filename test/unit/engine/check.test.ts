@@ -146,7 +146,7 @@ describe("checkProperties", () => {
     );
     fc.assert(
       fc.property(inputs, (any) => {
-        const { failures, complete } = checkProperties(schema, any as Record<string, unknown>);
+        const { failures, complete } = checkProperties(schema, any);
         assert.ok(failures.length === 0 || !complete);
         for (const { property, reason } of failures) {
           assert.ok(property.length > 0 && reason.length > 0);

@@ -32,8 +32,8 @@ describe("what is written into state for each kind", () => {
 
   before(async () => {
     await pulumi.runtime.setMocks({
-      newResource: ({ name, type, inputs }) => {
-        registered.set(name, { type, pointer: inputs.__provider });
+      newResource: ({ name, type, inputs }: { name: string; type: string; inputs: Record<string, unknown> }) => {
+        registered.set(name, { type, pointer: inputs["__provider"] });
         return { id: name, state: inputs };
       },
       call: () => ({}),

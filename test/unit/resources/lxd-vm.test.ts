@@ -120,7 +120,7 @@ describe("LxdVm check", () => {
   for (const [title, args, message] of refused) {
     it(`refuses ${title}`, async () => {
       const { failures } = await provider.check({}, { cluster, name: "web1", image: { alias: "a" }, ...args });
-      assert.equal(failures?.length, 1, JSON.stringify(failures));
+      assert.equal(failures.length, 1, JSON.stringify(failures));
       const reason = failures[0]?.reason ?? "";
       assert(typeof message === "string" ? reason === message : message.test(reason), reason);
     });
@@ -129,7 +129,7 @@ describe("LxdVm check", () => {
   it("never quotes user data, which may hold secrets", async () => {
     const cloudInit = { userData: "#cloud-config\npassword: 'hunter2" };
     const { failures } = await provider.check({}, { cluster, name: "web1", image: { alias: "a" }, cloudInit });
-    assert.equal(failures?.length, 1);
+    assert.equal(failures.length, 1);
     assert.doesNotMatch(JSON.stringify(failures), /hunter2/);
   });
 

@@ -86,7 +86,11 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     this.urn = `urn:pulumi:lab::tests::pulumi-nodejs:dynamic/lxd:${lifecycle.kind}::${name}`;
     this.provider = dynamicProvider(lifecycle, {
       // An empty text clears what was shown.
-      progress: (_urn, text) => void (text !== "" && this.progress.push(text)),
+      progress: (_urn, text) => {
+        if (text !== "") {
+          this.progress.push(text);
+        }
+      },
       warn: (_urn, text) => void this.warnings.push(text),
     });
   }
@@ -98,7 +102,7 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
 
   /** What `check` says against the arguments. */
   async faults(args: object): Promise<string[]> {
-    const { failures = [] } = await this.provider.check({}, { ...args, __urn: this.urn });
+    const { failures } = await this.provider.check({}, { ...args, __urn: this.urn });
     return failures.map(({ reason }) => reason);
   }
 
@@ -123,10 +127,10 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
         }
         if (plan === "created" || plan === "replaced") {
           const created = await this.provider.create(inputs);
-          this.keep(created.id, created.outs as Properties);
+          this.keep(created.id, created.outs);
         } else if (plan === "updated") {
           const updated = await this.provider.update(this.id, this.state ?? {}, inputs);
-          this.keep(this.id, updated.outs as Properties);
+          this.keep(this.id, updated.outs);
         }
       } catch (error) {
         const { id, properties } = error as { id?: string; properties?: Properties };
@@ -151,21 +155,21 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     if (this.state === undefined) {
       return "created";
     }
-    const { changes, replaces = [] } = await this.provider.diff(this.id, this.state, inputs);
-    return replaces.length > 0 ? "replaced" : changes === true ? "updated" : "same";
+    const { changes, replaces } = await this.provider.diff(this.id, this.state, inputs);
+    return replaces.length > 0 ? "replaced" : changes ? "updated" : "same";
   }
 
   private async refresh(): Promise<void> {
     if (this.state !== undefined) {
       const seen = await this.provider.read(this.id, this.state);
-      this.keep(seen.id ?? "", seen.props as Properties);
+      this.keep(seen.id, seen.props);
     }
   }
 
   private async checked(args: object): Promise<Properties> {
     const checked = await this.provider.check({}, { ...args, __urn: this.urn });
-    assert.deepEqual(checked.failures ?? [], []);
-    return checked.inputs as Properties;
+    assert.deepEqual(checked.failures, []);
+    return checked.inputs;
   }
 
   private keep(id: string, properties: Properties): void {

@@ -39,6 +39,8 @@ export interface Behaviour {
   command: (line: string, channel: ServerChannel, server: TestSshServer) => void;
   /** Whether it connects to unix sockets and other hosts, or never answers that question. @default true */
   forwarding: boolean | "never";
+  /** How many sessions it refuses to open before it opens one. @default 0 */
+  refusedSessions: number;
 }
 
 /** An SSH server on the loopback interface, in this process. */
@@ -54,6 +56,7 @@ export class TestSshServer {
     accepts: (login) => login.username === "root" && this.knows(login, this.key),
     command: (line, channel) => finish(channel, 0, line),
     forwarding: true,
+    refusedSessions: 0,
   };
   private readonly sockets = new Set<Socket>();
   private readonly ssh: SshServer;
@@ -99,11 +102,7 @@ export class TestSshServer {
     if (known instanceof Error || login.method !== "publickey" || !known.getPublicSSH().equals(login.key.data)) {
       return false;
     }
-    return (
-      login.blob === undefined ||
-      login.signature === undefined ||
-      known.verify(login.blob, login.signature, login.hashAlgo) === true
-    );
+    return login.blob === undefined || login.signature === undefined || known.verify(login.blob, login.signature, login.hashAlgo);
   }
 
   /** Cuts all connections, as a power cut would. */
@@ -139,7 +138,12 @@ export class TestSshServer {
         (accepted ? login.accept : login.reject).call(login);
       }
     });
-    client.on("session", (accept) => {
+    client.on("session", (accept, reject) => {
+      if (this.behaviour.refusedSessions > 0) {
+        this.behaviour.refusedSessions--;
+        reject();
+        return;
+      }
       const session: Session = accept();
       session.on("exec", (start, _refuse, { command }) => {
         const channel = start();

@@ -6,6 +6,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { clusterEndpoint } from "../../../provider/lxd/client/cluster-endpoint";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import { Deadline } from "../../../provider/support/deadline";
+import type { Connection } from "../../../provider/transport/connection";
 import { connect, disconnectAll } from "../../../provider/transport/pool";
 import { SshConnection } from "../../../provider/transport/ssh";
 import { finish, newKey, runForReal, TestSshServer } from "./ssh-server";
@@ -422,6 +423,13 @@ describe("SSH", () => {
       });
     });
 
+    it("also when the host has no place for a session yet, which sshd may say just after others have ended", async () => {
+      server.behaviour.refusedSessions = 2;
+      const ssh = await dial();
+      assert.equal((await ssh.run(["true"], { deadline: soon() })).stdout, "true");
+      assert.deepEqual(server.lines, ["true"]);
+    });
+
     it("with at most eight channels at a time, so that a person can still log in beside it", async () => {
       const held: (() => void)[] = [];
       server.behaviour.command = (line, channel) => {
@@ -597,8 +605,9 @@ describe("SSH", () => {
 
     it("dials again up to dialErrorLimit times for one who is patient, and once for one who is not", async () => {
       const { port } = server;
+      const address = server.connection();
       await server.stop();
-      const connection = server.connection.bind({ ...server, port, key: server.key, hostKey: server.hostKey } as TestSshServer);
+      const connection = (more: Partial<Connection>): Connection => ({ ...address, ...more });
       await assert.rejects(connect(connection({ dialErrorLimit: 3 }), { deadline: soon(), patient: true }), {
         code: "transport",
       });

@@ -1,0 +1,236 @@
+import assert from "node:assert/strict";
+import { SimulatedLab } from "../../../lab/simulated";
+import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
+import { byHand } from "../../engine/cluster-program";
+import { Managed } from "./simulated-cluster";
+
+describe("LxdClusterMember", () => {
+  let lab: SimulatedLab;
+  let first: Managed;
+  let second: Managed;
+
+  const at = (host: string) => lab.host(host).connection;
+  const nameOf = (host: string): string => `root@127.0.0.1:${lab.host(host).port}`;
+  const firstArgs = (more: object = {}): object => ({ connection: at("bcn2"), name: "bcn2", address: "192.168.1.102", ...more });
+  const secondArgs = (more: object = {}): object => ({
+    connection: at("bcn1"),
+    name: "bcn1",
+    address: "192.168.1.101",
+    cluster: { endpoints: [at("bcn2")] },
+    ...more,
+  });
+  const changesSince = (since: number): string[] =>
+    lab.mutations(since).map(({ method, path }) => `${method} ${path.split("?")[0] ?? ""}`);
+  const members = (): string[] => lab.host("bcn2").daemon?.database.members.map(({ name }) => name) ?? [];
+  const refusalOf = async (work: Promise<unknown>): Promise<string> => {
+    const error = await work.then(
+      () => assert.fail("it was not refused"),
+      (thrown: unknown) => thrown as Error,
+    );
+    return error.message;
+  };
+  const makeCluster = async (): Promise<void> => {
+    await first.up(firstArgs());
+    await second.up(secondArgs());
+  };
+
+  const makePool = (): Promise<void> =>
+    byHand(lab, "bcn2", async (lxd) => {
+      for (const target of members()) {
+        await lxd.change("POST", "/1.0/storage-pools", { query: { target }, body: { name: "default", driver: "dir" } });
+      }
+      await lxd.change("POST", "/1.0/storage-pools", { body: { name: "default", driver: "dir" } });
+    });
+
+  beforeEach(async () => {
+    lab = await SimulatedLab.start({
+      hosts: [
+        { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102" },
+        { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101" },
+      ],
+    });
+    first = new Managed(clusterMemberLifecycle as never, "bcn2");
+    second = new Managed(clusterMemberLifecycle as never, "bcn1");
+  });
+
+  afterEach(async () => {
+    assert.deepEqual([lab.defects, lab.hosts.flatMap(({ unknownCommands }) => unknownCommands)], [[], []]);
+    await lab.stop();
+  });
+
+  it("bootstraps the first host and joins the other, and has nothing to do afterwards", async () => {
+    assert.equal(await first.up(firstArgs()), "created");
+    assert.equal(await second.up(secondArgs()), "created");
+    assert.deepEqual(members(), ["bcn2", "bcn1"]);
+    assert.deepEqual([first.inState("address"), second.inState("status")], ["192.168.1.102:8443", "Online"]);
+    assert.equal(first.inState("certificateFingerprint"), second.inState("certificateFingerprint"));
+    const since = lab.requests.length;
+    assert.deepEqual([await first.up(firstArgs()), await second.up(secondArgs())], ["same", "same"]);
+    assert.deepEqual(lab.mutations(since), []);
+  });
+
+  it("takes a host for done that is a member already, so that a lost answer costs nothing", async () => {
+    await makeCluster();
+    const since = lab.requests.length;
+    const again = new Managed(clusterMemberLifecycle as never, "bcn1");
+    assert.equal(await again.up(secondArgs()), "created");
+    assert.deepEqual(changesSince(since), []);
+  });
+
+  it("sets config and failure domain, sees them changed by hand, and repairs them", async () => {
+    await makeCluster();
+    const wanted = secondArgs({ failureDomain: "rack2", config: { "scheduler.instance": "manual" } });
+    assert.equal(await second.up(wanted), "updated");
+    assert.equal(await second.up(wanted), "same");
+    await byHand(lab, "bcn2", (lxd) =>
+      lxd.change("PUT", "/1.0/cluster/members/bcn1", {
+        body: { roles: [], failure_domain: "rack3", description: "", config: {}, groups: ["default"] },
+      }),
+    );
+    assert.equal(await second.preview(wanted), "updated");
+    assert.equal(second.inState("failureDomain"), "rack3");
+    assert.equal(await second.up(wanted), "updated");
+    assert.equal(await second.up(wanted), "same");
+  });
+
+  describe("refuses, before anything is touched,", () => {
+    it("to join through a host that is in no cluster", async () => {
+      assert.equal(
+        await refusalOf(second.up(secondArgs())),
+        `${nameOf("bcn2")} is not in a cluster, so bcn1 cannot join it there. Bootstrap it first (LxdClusterMember without cluster)`,
+      );
+      assert.deepEqual(changesSince(0), []);
+    });
+
+    it("a name or an address that a member has already", async () => {
+      await first.up(firstArgs());
+      const since = lab.requests.length;
+      const has = `The cluster at ${nameOf("bcn2")} already has the member "bcn2" with the address https://192.168.1.102:8443`;
+      assert.equal(
+        await refusalOf(second.up(secondArgs({ name: "bcn2" }))),
+        `${has}, and this one would be "bcn2" with https://192.168.1.101:8443. Choose another name or address`,
+      );
+      assert.equal(
+        await refusalOf(second.up(secondArgs({ address: "192.168.1.102" }))),
+        `${has}, and this one would be "bcn1" with https://192.168.1.102:8443. Choose another name or address`,
+      );
+      assert.deepEqual(changesSince(since), []);
+    });
+
+    it("a host that is in the cluster under another name", async () => {
+      await makeCluster();
+      const again = new Managed(clusterMemberLifecycle as never, "other");
+      assert.equal(
+        await refusalOf(again.up(secondArgs({ name: "bcn9" }))),
+        `LXD on ${nameOf("bcn1")} is already in a cluster, as "bcn1". Use that name, or rename it there (lxc cluster rename bcn1 bcn9)`,
+      );
+    });
+
+    it("a host that is in another cluster", async () => {
+      await first.up(firstArgs());
+      await new Managed(clusterMemberLifecycle as never, "alone").up({
+        connection: at("bcn1"),
+        name: "bcn1",
+        address: "192.168.1.101",
+      });
+      assert.match(
+        await refusalOf(second.up(secondArgs())),
+        /^LXD on root@127\.0\.0\.1:\d+ is a member of another cluster, as "bcn1"\. Remove it there, or wipe it: give its LxdNode resetPolicy: \["cluster"\]/,
+      );
+    });
+
+    it("a host that listens on every address", async () => {
+      await first.up(firstArgs());
+      await byHand(lab, "bcn1", (lxd) => lxd.change("PATCH", "/1.0", { body: { config: { "core.https_address": ":8443" } } }));
+      assert.equal(
+        await refusalOf(second.up(secondArgs())),
+        `LXD on ${nameOf("bcn1")} listens on every address (core.https_address is ":8443"), which a joining member must not. Set it to ` +
+          '"192.168.1.101:8443" (config of its LxdNode)',
+      );
+    });
+
+    it("a host that holds something, which would be lost", async () => {
+      await first.up(firstArgs());
+      await byHand(lab, "bcn1", (lxd) => lxd.change("POST", "/1.0/storage-pools", { body: { name: "mine", driver: "dir" } }));
+      assert.equal(
+        await refusalOf(second.up(secondArgs())),
+        `LXD on ${nameOf("bcn1")} holds storage-pools mine, and only an empty LXD can join a cluster, here as bcn1. Remove that, or wipe it: give ` +
+          'its LxdNode resetPolicy: ["storage-pools"]',
+      );
+    });
+
+    it("values for a key that the cluster's pool does not have", async () => {
+      await first.up(firstArgs());
+      await makePool();
+      const memberConfig = [{ entity: "storage-pool", name: "default", key: "sauce", value: "/dev/sdb" }];
+      assert.equal(
+        await refusalOf(second.up(secondArgs({ memberConfig }))),
+        'memberConfig: storage-pool "default" has no member-specific key "sauce"; it has source',
+      );
+      assert.deepEqual(members(), ["bcn2"]);
+    });
+  });
+
+  it("revokes the join token when the join fails, tells LXD's reason, and joins the next time", async () => {
+    await first.up(firstArgs());
+    const fault = lab.faults.add({
+      when: { host: "bcn1", method: "PUT", path: /^\/1\.0\/cluster$/, nth: 1 },
+      effect: { failOperation: "Failed to join cluster: dial tcp 192.168.1.102:8443: i/o timeout" },
+    });
+    const since = lab.requests.length;
+    const message = await refusalOf(second.up(secondArgs()));
+    assert.equal(fault.hits, 1);
+    assert.ok(
+      message.startsWith(
+        `bcn1 (${nameOf("bcn1")}) did not join the cluster: Failed to join cluster: dial tcp 192.168.1.102:8443: i/o timeout — the hosts must reach ` +
+          "each other on their cluster addresses (TCP 8443).",
+      ),
+      message,
+    );
+    assert.ok(message.endsWith(". The join token was revoked"), message);
+    assert.equal(changesSince(since).filter((change) => /^DELETE \/1\.0\/operations\//.test(change)).length, 1);
+    assert.equal(await second.up(secondArgs()), "created");
+  });
+
+  describe("when it goes", () => {
+    it("leaves the cluster and a host that can join again", async () => {
+      await makeCluster();
+      await second.destroy();
+      assert.deepEqual(members(), ["bcn2"]);
+      assert.equal(await second.up(secondArgs()), "created");
+      assert.deepEqual(members(), ["bcn2", "bcn1"]);
+    });
+
+    it("as the last one, ceases to be a cluster", async () => {
+      await first.up(firstArgs());
+      await first.destroy();
+      assert.equal(lab.host("bcn2").daemon?.database.clustered, false);
+      assert.equal(await first.up(firstArgs()), "created");
+    });
+
+    it("is refused while instances are on it, by name", async () => {
+      await makeCluster();
+      const root = { type: "disk", path: "/", pool: "default" };
+      await makePool();
+      lab.seedInstances(2, { host: "bcn2", type: "container", running: false, devices: { root } });
+      const message = await refusalOf(second.destroy());
+      assert.match(
+        message,
+        /^Member bcn1 is not empty: instances vm\d\. Move them away \(lxc cluster evacuate bcn1 moves what can be moved\) or remove them; nothing was changed$/,
+      );
+      assert.deepEqual(members(), ["bcn2", "bcn1"]);
+    });
+  });
+
+  it("tells in check what is wrong, by property", async () => {
+    assert.deepEqual(
+      await second.faults(secondArgs({ name: "bcn_1", address: "0.0.0.0", cluster: { endpoints: [] }, failureDomain: "" })),
+      [
+        "name is not a valid member name: 1 to 63 letters, digits, dots and dashes, beginning and ending with a letter or digit",
+        'address must be one address of the host, such as "192.168.1.102", not a wildcard',
+        "cluster.endpoints needs at least one host",
+        "failureDomain must not be empty",
+      ],
+    );
+  });
+});

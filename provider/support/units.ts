@@ -6,8 +6,8 @@
 const MULTIPLIERS: ReadonlyMap<string, bigint> = new Map([
   ["", 1n],
   ["B", 1n],
+  [" bytes", 1n],
   ["kB", 1000n],
-  ["KB", 1000n],
   ["MB", 1000n ** 2n],
   ["GB", 1000n ** 3n],
   ["TB", 1000n ** 4n],
@@ -21,11 +21,18 @@ const MULTIPLIERS: ReadonlyMap<string, bigint> = new Map([
   ["EiB", 1024n ** 6n],
 ]);
 
+/** LXD counts in an int64. */
+const LARGEST = 2n ** 63n - 1n;
+
 /** Bytes of an LXD size such as "48GB", "48GiB" or "1024"; `undefined` when it is not one. */
 export function parseSize(text: string): bigint | undefined {
-  const match = /^(\d+)\s*([A-Za-z]*)$/.exec(text.trim());
+  const match = /^(\d+)( bytes|[A-Za-z]*)$/.exec(text);
   const multiplier = MULTIPLIERS.get(match?.[2] ?? "");
-  return match === null || multiplier === undefined ? undefined : BigInt(match[1] ?? "0") * multiplier;
+  if (match === null || multiplier === undefined) {
+    return undefined;
+  }
+  const bytes = BigInt(match[1] ?? "0") * multiplier;
+  return bytes > LARGEST ? undefined : bytes;
 }
 
 /** Whether two texts mean the same size. */

@@ -4,7 +4,7 @@ import { parseSize, sameSize } from "../../../provider/support/units";
 
 const UNITS = ["", "B", "kB", "MB", "GB", "TB", "PB", "EB", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
-const size = fc.tuple(fc.nat(1_000_000), fc.constantFrom(...UNITS)).map(([count, unit]) => `${count}${unit}`);
+const size = fc.tuple(fc.nat(7), fc.constantFrom(...UNITS)).map(([count, unit]) => `${count}${unit}`);
 const text = fc.oneof(size, fc.string(), fc.constantFrom("50%", "", "GiB", "1.5GiB", "-1GB"));
 
 describe("sizes in LXD's notation", () => {
@@ -17,9 +17,14 @@ describe("sizes in LXD's notation", () => {
     ["48GB", 48_000_000_000n],
     ["48GiB", 51_539_607_552n],
     ["2TiB", 2_199_023_255_552n],
-    ["8EiB", 9_223_372_036_854_775_808n],
-    ["99999999999999999999", 99_999_999_999_999_999_999n],
-    [" 4GiB\n", 4_294_967_296n],
+    ["10 bytes", 10n],
+    ["7EiB", 8_070_450_532_247_928_832n],
+    ["8EiB", undefined], // more than LXD can count
+    ["99999999999999999999", undefined],
+    [" 4GiB", undefined],
+    ["4GiB\n", undefined],
+    ["4 GiB", undefined],
+    ["4KB", undefined],
     ["", undefined],
     ["GiB", undefined],
     ["50%", undefined],
@@ -42,7 +47,7 @@ describe("sizes in LXD's notation", () => {
 
   it("grows with the count, in every unit", () => {
     fc.assert(
-      fc.property(fc.nat(1_000_000), fc.constantFrom(...UNITS), (count, unit) => {
+      fc.property(fc.nat(6), fc.constantFrom(...UNITS), (count, unit) => {
         assert.ok((parseSize(`${count + 1}${unit}`) ?? 0n) > (parseSize(`${count}${unit}`) ?? 0n));
       }),
     );

@@ -23,7 +23,7 @@ const TIERS = [
   { name: "engine", limitMinutes: 10, testSeconds: 120, stacks: true },
   {
     name: "acceptance",
-    limitMinutes: 20,
+    limitMinutes: 30,
     testSeconds: 600,
     stacks: true,
     // Boots the hosts, runs the command on the lab's workstation, and takes everything down again whatever happens.

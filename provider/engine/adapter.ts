@@ -4,6 +4,7 @@ import { Deadline } from "../support/deadline";
 import { withoutUndefined } from "../support/equality";
 import { hasCode, type IncompleteError, messageOf } from "../support/errors";
 import { redact } from "../support/redact";
+import { type Connection, describeConnection } from "../transport/connection";
 import { connect } from "../transport/pool";
 import { type Bookkeeping, bookkeepingChanged } from "./bookkeeping";
 import { checkProperties } from "./check";
@@ -68,9 +69,13 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
         log.progress(urn, redact(text, properties));
       },
       warn: (text) => log.warn(urn, redact(text, properties)),
-      host: (connection) => connect(connection, { deadline, patient }),
+      host: (connection) => {
+        warnOfUnverifiedHosts([connection], context);
+        return connect(connection, { deadline, patient });
+      },
       lxd: async (at) => {
         const endpoints = "endpoints" in at ? at.endpoints : [at];
+        warnOfUnverifiedHosts(endpoints, context);
         return new LxdClient(await clusterEndpoint(endpoints, { deadline, patient }), deadline);
       },
     };
@@ -181,6 +186,19 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       await call("delete", properties, (context) => lifecycle.delete(context, id, external(properties) as State));
     },
   };
+}
+
+const unverified = new Set<string>();
+
+/** Says once in this process which hosts are taken for who they say they are. */
+function warnOfUnverifiedHosts(connections: readonly Connection[], context: Context): void {
+  for (const connection of connections) {
+    const name = describeConnection(connection);
+    if (connection.hostKeyPolicy === "insecure" && connection.hostKey === undefined && !unverified.has(name)) {
+      unverified.add(name);
+      context.warn(`The host key of ${name} is not verified (hostKeyPolicy: "insecure")`);
+    }
+  }
 }
 
 /** Properties of ours begin with a letter; `__provider` and `__urn` are between the class, this adapter and the engine. */

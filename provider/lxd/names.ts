@@ -42,7 +42,10 @@ export const memberAddressSchema = z
     abort: true,
   })
   .refine(
-    (text) => /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$/.test(text) && !isMistypedIPv4(text.replace(/:\d+$/, "")),
+    (text) =>
+      /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$/.test(text) &&
+      !isMistypedIPv4(text.replace(/:\d+$/, "")) &&
+      Number(/:(\d+)$/.exec(text.replace(/\]$/, ""))?.[1] ?? 0) <= 65535,
     'is not an address such as "192.168.1.102" or "192.168.1.102:8443"',
   )
   .transform((text) => (/:\d{1,5}$/.test(text) && !text.endsWith("]") ? text : `${text}:8443`));

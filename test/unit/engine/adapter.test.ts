@@ -7,6 +7,7 @@ import { inCluster } from "../../../provider/engine/bookkeeping";
 import type { Context, Lifecycle } from "../../../provider/engine/lifecycle";
 import { providerPointer } from "../../../provider/engine/pointer";
 import { IncompleteError, messageOf, RefusedError } from "../../../provider/support/errors";
+import { connectionSchema } from "../../../provider/transport/connection";
 
 const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 const URN = "urn:pulumi:dev::shop::pulumi-nodejs:dynamic/lxd:LxdThing::web";
@@ -354,6 +355,19 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(said, ["progress URN: logging in with [secret]", "warning URN: [secret] is weak", "progress URN: "]);
       assert.equal(error.message, "the host did not accept [secret]");
       assert.doesNotMatch(`${error.stack ?? ""}${String(error)}`, /correct-horse/);
+    });
+
+    it("says once which hosts are taken for who they say they are", async () => {
+      const careless = connectionSchema.parse({ host: "127.0.0.1", port: 1, password: "p", hostKeyPolicy: "insecure" });
+      const { provider, said } = thing({
+        read: async (context) => {
+          await context.host(careless);
+          return undefined;
+        },
+      });
+      await failureOf(provider.read("web", state));
+      await failureOf(provider.read("web", state));
+      assert.deepEqual(said, ['warning URN: The host key of root@127.0.0.1:1 is not verified (hostKeyPolicy: "insecure")']);
     });
 
     it("takes secrets out of the reason that is kept in state", async () => {

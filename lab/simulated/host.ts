@@ -131,6 +131,9 @@ export class SimulatedHost implements DaemonHost, HostMachine {
         return;
       }
       this.daemon.serve(incoming, response, drop).catch((error: unknown) => {
+        if (incoming.destroyed && !incoming.complete) {
+          return; // the client has gone in the middle of its request
+        }
         this.surroundings.defects.push(error);
         const text = `defect of the simulator: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
         response.writeHead(500, { "content-type": "application/json" });

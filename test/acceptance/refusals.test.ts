@@ -334,7 +334,7 @@ describe("Bad surroundings on real LXD", function () {
     });
 
     it("and leaves neither a join token nor a trusted certificate in the cluster", async () => {
-      const operations = JSON.parse(await onHost("bcn2", "lxc", "query", "/1.0/operations?recursion=1")) as {
+      const operations = JSON.parse((await onHost("bcn2", "lxc", "query", "/1.0/operations?recursion=1")) || "{}") as {
         running?: { class: string }[];
       };
       assert.deepEqual(operations.running?.filter((operation) => operation.class === "token") ?? [], []);

@@ -32,8 +32,9 @@ describe("LxdProfile", () => {
   });
 
   afterEach(async () => {
-    assert.deepEqual(server.lab.defects, []);
+    const { defects } = server.lab;
     await server.stop();
+    assert.deepEqual(defects, []);
   });
 
   it("is made, marked as its own, and then left alone", async () => {

@@ -54,8 +54,9 @@ describe("LxdVm on LXD", () => {
     await byHand("PUT", "/1.0/profiles/default", { description: "", config: {}, devices });
   });
   afterEach(async () => {
-    assert.deepEqual(two.lab.defects, []);
+    const { defects } = two.lab;
     await two.stop();
+    assert.deepEqual(defects, []);
   });
 
   it("is made stopped, then started, then waited for, and shows what came of it", async () => {

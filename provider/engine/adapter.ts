@@ -2,7 +2,7 @@ import { LxdClient } from "../lxd/client/client";
 import { clusterEndpoint } from "../lxd/client/cluster-endpoint";
 import { Deadline } from "../support/deadline";
 import { withoutUndefined } from "../support/equality";
-import { hasCode, type IncompleteError, messageOf } from "../support/errors";
+import { hasCode, type IncompleteError, messageOf, RefusedError } from "../support/errors";
 import { redact } from "../support/redact";
 import { type Connection, describeConnection } from "../transport/connection";
 import { connect } from "../transport/pool";
@@ -46,6 +46,20 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   log: EngineLog = engineLog(),
 ): DynamicProvider {
   type State = Inputs & Outputs & Kept;
+
+  /** What an engine's state holds, in today's shape. */
+  const stateIn = (properties: Properties): State => {
+    const state = external(properties);
+    const { schemaVersion: written = 1 } = state as Partial<Kept>;
+    if (written > lifecycle.schemaVersion) {
+      const newer = new RefusedError(
+        `The state of this ${lifecycle.kind} was written by a newer version of pulumi-lxd-cluster (its schema ${written}; this version ` +
+          `knows ${lifecycle.schemaVersion}). Nothing was touched. Install that version again: npm install pulumi-lxd-cluster@latest`,
+      );
+      throw Object.assign(newer, SAID_BY_THE_ENGINE);
+    }
+    return (written < lifecycle.schemaVersion ? (lifecycle.upgrade?.(state, written) ?? state) : state) as State;
+  };
 
   const stateOf = (inputs: Inputs, outputs: Outputs, unfinished?: string): Properties =>
     withoutUndefined({ ...inputs, ...outputs, schemaVersion: lifecycle.schemaVersion, unfinished }) as Properties;
@@ -122,7 +136,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     },
 
     async diff(_id: string, olds: Properties, news: Properties) {
-      const state = external(olds) as State;
+      const state = stateIn(olds);
       const wanted = external(news) as Inputs;
       const unknown = Object.keys(wanted).filter((name) => containsUnknown(wanted[name as keyof Inputs]));
       // What is unknown may change; judge the rest as if it did not.
@@ -154,7 +168,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
 
     async read(id: string, properties?: Properties) {
       const known = properties ?? {};
-      const state = external(known) as State;
+      const state = stateIn(known);
       const seen = await call("read", known, (context) => lifecycle.read(context, id, state));
       if (seen === undefined) {
         return { id: "", props: {} };
@@ -167,7 +181,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     },
 
     async update(id: string, olds: Properties, news: Properties) {
-      const state = external(olds) as State;
+      const state = stateIn(olds);
       const inputs = external(news) as Inputs;
       if (state.unfinished === undefined && lifecycle.diff(state, inputs).length === 0) {
         // Only how it is reached has changed: nothing is done to the object. An input that is no longer given leaves the state.
@@ -183,7 +197,8 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     },
 
     async delete(id: string, properties: Properties) {
-      await call("delete", properties, (context) => lifecycle.delete(context, id, external(properties) as State));
+      const state = stateIn(properties);
+      await call("delete", properties, (context) => lifecycle.delete(context, id, state));
     },
   };
 }

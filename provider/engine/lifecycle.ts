@@ -43,6 +43,8 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   readonly schemaVersion: number;
   /** The only place of defaults and limits. */
   readonly schema: z.ZodObject;
+  /** State as an older schema wrote it, in today's shape. Pure. Present from the first raise of `schemaVersion` on. */
+  upgrade?(state: Readonly<Record<string, unknown>>, schemaVersion: number): Inputs & Outputs;
   /** Inputs that LXD cannot change in place: another value replaces the object, and the preview says so. */
   readonly immutable: readonly (keyof Inputs & string)[];
   /** Default seconds for each call. */

@@ -1,16 +1,23 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { promisify } from "node:util";
 import {
   CommandError,
   ConcurrentUpdateError,
+  type Deployment,
   type EngineEvent,
   LocalWorkspace,
   PulumiCommand,
   type PulumiFn,
   type Stack,
+  type UpOptions,
 } from "@pulumi/pulumi/automation";
 import { pulumiRoot } from "../../tools/paths";
+
+const execute = promisify(execFile);
 
 const REPOSITORY = resolve(__dirname, "../..");
 const PROJECT = "engine-tests";
@@ -31,12 +38,22 @@ export interface Run {
   readonly ok: boolean;
   /** What a person reads. */
   readonly text: string;
+  /** What was written besides that: with `debug`, the logs. */
+  readonly log: string;
   /** Errors and warnings, with their resource. */
   readonly messages: readonly string[];
   /** All that was done to resources, without refreshes that found nothing. */
   readonly steps: readonly Step[];
   /** How long each resource took, in seconds, by type and name. */
   readonly seconds: Readonly<Record<string, number>>;
+}
+
+/** How a run differs from the plain command. */
+export interface RunOptions {
+  /** `--refresh=false`: takes state for what there is. */
+  readonly refresh?: false;
+  /** `--debug --verbose=9 --logtostderr`: all that engine, CLI and providers can log. */
+  readonly debug?: true;
 }
 
 /** A resource as it is in state. */
@@ -47,6 +64,8 @@ export interface StateResource {
   readonly inputs: Readonly<Record<string, unknown>>;
   readonly outputs: Readonly<Record<string, unknown>>;
 }
+
+type CommonOptions = Pick<UpOptions, "color" | "onEvent" | "onOutput" | "onError" | "debug" | "logToStdErr" | "logVerbosity">;
 
 /** A stack with a program of the test, run by the real CLI, with the package as compiled. Its backend is a folder of its own. */
 export class EngineStack {
@@ -93,29 +112,57 @@ export class EngineStack {
   }
 
   /** `pulumi up` without the preview before it; with `--replace` for the URNs given. */
-  up(options: { replace?: string[] } = {}): Promise<Run> {
-    return this.run((onEvent, onOutput) => this.stack.up({ ...options, onEvent, onOutput, color: "never" }));
+  up({ replace, ...options }: RunOptions & { replace?: string[] } = {}): Promise<Run> {
+    return this.run((common) => this.stack.up({ ...common, ...(replace && { replace }) }), options);
   }
 
   /** `pulumi preview --diff`. */
-  preview(): Promise<Run> {
-    return this.run((onEvent, onOutput) => this.stack.preview({ onEvent, onOutput, color: "never", diff: true }));
+  preview(options: RunOptions = {}): Promise<Run> {
+    return this.run((common) => this.stack.preview({ ...common, diff: true }), options);
   }
 
   /** `pulumi refresh`. */
-  refresh(): Promise<Run> {
-    return this.run((onEvent, onOutput) => this.stack.refresh({ onEvent, onOutput, color: "never" }));
+  refresh(options: RunOptions = {}): Promise<Run> {
+    return this.run((common) => this.stack.refresh(common), options);
   }
 
   /** `pulumi destroy`. */
-  destroy(): Promise<Run> {
-    return this.run((onEvent, onOutput) => this.stack.destroy({ onEvent, onOutput, color: "never" }));
+  destroy(options: RunOptions = {}): Promise<Run> {
+    return this.run((common) => this.stack.destroy(common), options);
+  }
+
+  /** Sets variables of the environment of the next runs, and of the provider processes in them. */
+  setEnvironment(variables: Readonly<Record<string, string>>): void {
+    Object.assign(this.environment, variables);
+  }
+
+  /** Home directory of the person who runs Pulumi. */
+  get home(): string {
+    return this.folder;
+  }
+
+  /** `pulumi stack export` as a person runs it: the Automation API's own would show secrets in the clear. */
+  async exportText(): Promise<string> {
+    const { command } = await PulumiCommand.get({ root: pulumiRoot() });
+    const argv = ["stack", "export", "--stack", this.stack.name];
+    const { stdout } = await execute(command, argv, { cwd: this.folder, env: { ...process.env, ...this.environment } });
+    return stdout;
   }
 
   /** `pulumi stack export`, without the stack itself and the default provider. */
   async resources(): Promise<StateResource[]> {
     const { resources = [] } = (await this.stack.exportStack()).deployment as { resources?: StateResource[] };
     return resources.filter(({ type }) => !type.startsWith("pulumi:"));
+  }
+
+  /** `pulumi stack export`: all of it, secrets encrypted. */
+  export(): Promise<Deployment> {
+    return this.stack.exportStack();
+  }
+
+  /** `pulumi stack import`. */
+  import(deployment: Deployment): Promise<void> {
+    return this.stack.importStack(deployment);
   }
 
   /** All that the backend has written, with every earlier state and log, as text. An export would show secrets in the clear. */
@@ -131,14 +178,19 @@ export class EngineStack {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  private async run(
-    command: (onEvent: (event: EngineEvent) => void, onOutput: (text: string) => void) => Promise<unknown>,
-  ): Promise<Run> {
+  private get environment(): Record<string, string> {
+    const { workspace } = this.stack;
+    assert(workspace instanceof LocalWorkspace);
+    return workspace.envVars;
+  }
+
+  private async run(command: (options: CommonOptions) => Promise<unknown>, { refresh, debug }: RunOptions): Promise<Run> {
     const steps: Step[] = [];
     const messages: string[] = [];
     const started = new Map<string, number>();
     const seconds: Record<string, number> = {};
     let text = "";
+    let log = "";
     const onEvent = ({ resourcePreEvent, resOutputsEvent, diagnosticEvent }: EngineEvent): void => {
       if (diagnosticEvent !== undefined && diagnosticEvent.ephemeral !== true) {
         const { severity, message, urn = "" } = diagnosticEvent;
@@ -161,17 +213,30 @@ export class EngineStack {
         steps.push({ op: metadata.op, type, name, properties });
       }
     };
-    const onOutput = (more: string): void => {
-      text += more;
+    const options: CommonOptions = {
+      color: "never",
+      onEvent,
+      onOutput: (more) => {
+        text += more;
+      },
+      onError: (more) => {
+        log += more;
+      },
+      ...(debug && { debug, logToStdErr: true, logVerbosity: 9 }),
     };
+    if (refresh === false) {
+      this.environment["PULUMI_OPTION_REFRESH"] = "false"; // the Automation API has no --refresh=false
+    }
     try {
-      await command(onEvent, onOutput);
-      return { ok: true, text, messages, steps, seconds };
+      await command(options);
+      return { ok: true, text, log, messages, steps, seconds };
     } catch (error) {
       if (!(error instanceof CommandError) || error instanceof ConcurrentUpdateError) {
         throw error; // not the end of a run, but none at all
       }
-      return { ok: false, text: `${text}\n${error.message}`, messages, steps, seconds };
+      return { ok: false, text: `${text}\n${error.message}`, log, messages, steps, seconds };
+    } finally {
+      delete this.environment["PULUMI_OPTION_REFRESH"];
     }
   }
 }

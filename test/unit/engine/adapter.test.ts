@@ -341,6 +341,51 @@ describe("the adapter between lifecycles and the engine", () => {
     });
   });
 
+  describe("a state of another version", () => {
+    const older: Properties = { ...inputs, tint: "red", address: "10.0.0.7", schemaVersion: 6 };
+    delete older["colour"];
+    const upgrade = ({ tint, ...state }: Readonly<Properties>, schemaVersion: number): Inputs & Outputs => {
+      assert.equal(schemaVersion, 6);
+      return { ...state, colour: tint } as unknown as Inputs & Outputs;
+    };
+
+    it("is read, compared, updated and deleted in today's shape when it is older", async () => {
+      const given: unknown[] = [];
+      const { provider } = thing({
+        upgrade,
+        update: async (_context, _id, { colour }) => ({ address: given.push(colour).toString() }),
+        delete: async (_context, _id, { colour }) => void given.push(colour),
+      });
+      assert.deepEqual(await provider.diff("web", older, inputs), { changes: false, replaces: [], deleteBeforeReplace: false });
+      assert.deepEqual((await provider.read("web", older)).props, state);
+      await provider.update("web", older, { ...inputs, colour: "blue" });
+      await provider.delete("web", older);
+      assert.deepEqual(given, ["red", "red"]);
+    });
+
+    it("is given to the lifecycle as it is when that has nothing to upgrade", async () => {
+      const { provider } = thing();
+      assert.equal((await provider.diff("web", { ...state, schemaVersion: 1 }, inputs)).changes, false);
+    });
+
+    it("is left alone when it is newer, and says which version to install", async () => {
+      const { provider, calls } = thing();
+      const newer = { ...state, schemaVersion: 8 };
+      for (const call of [
+        () => provider.diff("web", newer, inputs),
+        () => provider.read("web", newer),
+        () => provider.update("web", newer, inputs),
+        () => provider.delete("web", newer),
+      ]) {
+        assert.match(
+          (await failureOf(call())).message,
+          /^The state of this LxdThing was written by a newer version .*its schema 8; this version knows 7.*npm install/,
+        );
+      }
+      assert.deepEqual(calls, []);
+    });
+  });
+
   describe("every call", () => {
     it("speaks of its own resource, without secrets, and clears what it showed", async () => {
       const secret = "correct-horse-battery";

@@ -1,0 +1,118 @@
+/**
+ * States as earlier versions wrote them, in `states/`: one file for each version whose state differs from the one before. They are never
+ * edited. Before a release that changes what is in state: `RECORD_STATE=1 npx mocha test/engine/state-versions.test.ts`.
+ */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Deployment } from "@pulumi/pulumi/automation";
+import { SimulatedLab } from "../../lab/simulated";
+import { provider } from "../../provider/entry";
+import { clusterProgram } from "./cluster-program";
+import { EngineStack } from "./workspace";
+
+const FOLDER = join(__dirname, "states");
+const PASSWORD_HASH = "$6$saltsalt$qRPK7m23GJusamGpoGLby.Jw2RWzHdMjLgDPvZ8Jc0kNvCbAC7YOK3sXZ3jX2c8O4gDg6IWDRuO2OJ6j8q.M/";
+
+function programOf(lab: SimulatedLab, { cpu }: { cpu: number }): () => void {
+  return clusterProgram(lab, {
+    connection: { privateKey: undefined, privateKeyPath: lab.privateKeyPath }, // by reference: no secret of the lab is in a file
+    vms: { web1: { cpu }, web2: {} },
+    user: { passwordHash: PASSWORD_HASH, uid: 1200 },
+  });
+}
+
+/** What differs from lab to lab, and the words that stand for it in a file. */
+function placeholders(lab: SimulatedLab): [string, string][] {
+  const ofHosts = lab.hosts.flatMap(({ name, address, port, hostKey }): [string, string][] => [
+    [`${address}:${port}`, `{{address of ${name}}}`],
+    [`"port": ${port}`, `"port": "{{port of ${name}}}"`],
+    [hostKey, `{{host key of ${name}}}`],
+  ]);
+  return [...ofHosts, [join(lab.knownHostsPath, ".."), "{{folder}}"]];
+}
+
+/** Where in a program a resource was made is nothing that a later version reads. */
+function withoutSources(key: string, value: unknown): unknown {
+  return key === "sourcePosition" || key === "stackTrace" ? undefined : value;
+}
+
+function record(lab: SimulatedLab, deployment: Deployment): void {
+  const text = placeholders(lab).reduce(
+    (written, [real, placeholder]) => written.replaceAll(real, placeholder),
+    JSON.stringify(deployment, withoutSources, 2),
+  );
+  const { version } = JSON.parse(readFileSync(join(__dirname, "../../package.json"), "utf8")) as { version: string };
+  writeFileSync(join(FOLDER, `${version}.json`), `${text}\n`);
+}
+
+function recorded(lab: SimulatedLab, file: string): Deployment {
+  const text = placeholders(lab).reduce(
+    (written, [real, placeholder]) => written.replaceAll(placeholder, real),
+    readFileSync(join(FOLDER, file), "utf8"),
+  );
+  assert.doesNotMatch(text, /\{\{/);
+  return JSON.parse(text) as Deployment;
+}
+
+describe("a state of an earlier version", () => {
+  let lab: SimulatedLab;
+  let stack: EngineStack;
+
+  beforeEach(async () => {
+    lab = await SimulatedLab.start({
+      hosts: [
+        { name: "bcn2", lanAddress: "192.168.1.102" },
+        { name: "bcn1", lanAddress: "192.168.1.101" },
+      ],
+    });
+    stack = await EngineStack.open();
+    stack.define(programOf(lab, { cpu: 1 }));
+    const { ok, text } = await stack.up();
+    assert.ok(ok, text);
+    if (process.env["RECORD_STATE"] !== undefined) {
+      record(lab, await stack.export());
+    }
+  });
+
+  afterEach(async () => {
+    stack.close();
+    await lab.stop();
+    assert.deepEqual(lab.defects, []);
+  });
+
+  const files = readdirSync(FOLDER).filter((file) => file.endsWith(".json"));
+  assert.ok(files.length > 0);
+
+  for (const file of files) {
+    it(`${file}: is read, refreshed, updated and destroyed without a replacement`, async () => {
+      await stack.import(recorded(lab, file));
+      const kinds = new Set((await stack.resources()).map(({ type }) => type.split(":").at(-1) ?? ""));
+      assert.ok(kinds.size > 0);
+      for (const kind of kinds) {
+        assert.ok(provider(kind));
+      }
+      const since = lab.requests.length;
+      const preview = await stack.preview();
+      assert.ok(preview.ok, preview.text);
+      assert.deepEqual(
+        preview.steps.filter(({ op }) => op !== "refresh"),
+        [],
+        preview.text,
+      );
+      assert.deepEqual(lab.mutations(since), []);
+
+      stack.define(programOf(lab, { cpu: 2 }));
+      const up = await stack.up();
+      assert.ok(up.ok, up.text);
+      assert.deepEqual(
+        up.steps.filter(({ op }) => op !== "refresh").map(({ op, type, name }) => `${op} ${type} ${name}`),
+        ["update LxdVm web1"],
+      );
+
+      const destroy = await stack.destroy();
+      assert.ok(destroy.ok, destroy.text);
+      assert.deepEqual(await stack.resources(), []);
+    });
+  }
+});

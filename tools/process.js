@@ -1,6 +1,7 @@
 // @ts-check
 "use strict";
 const { spawn } = require("node:child_process");
+const fs = require("node:fs");
 const os = require("node:os");
 const { checkoutRoot } = require("./paths");
 
@@ -30,6 +31,7 @@ class Interrupted extends Error {
  * @property {string} [cwd] - Default: the root of the checkout.
  * @property {NodeJS.ProcessEnv} [env]
  * @property {boolean} [capture] - Collect stdout and stderr (interleaved) instead of showing them.
+ * @property {string} [logFile] - Append stdout and stderr to it instead of showing them.
  * @property {number} [timeoutSeconds] - End it after this time.
  * @property {boolean} [cleansUp] - When its time is over, let it clean up before it is killed.
  * @property {boolean} [sweep] - When it has ended, kill what it left in its process group.
@@ -51,12 +53,17 @@ class Interrupted extends Error {
 async function run(argv, options = {}) {
   throwIfInterrupted();
   const [program = "", ...args] = argv;
+  const log = options.logFile === undefined ? undefined : fs.openSync(options.logFile, "a");
+  const sink = options.capture ? "pipe" : (log ?? "inherit");
   const child = spawn(program, args, {
     cwd: options.cwd ?? checkoutRoot,
     env: options.env ?? process.env,
-    stdio: options.interactive ? "inherit" : options.capture ? ["ignore", "pipe", "pipe"] : ["ignore", "inherit", "inherit"],
+    stdio: options.interactive ? "inherit" : ["ignore", sink, sink],
     detached: !options.interactive,
   });
+  if (log !== undefined) {
+    fs.closeSync(log);
+  }
   (options.interactive ? interactive : children).add(child);
   /** @type {Buffer[]} */
   const output = [];

@@ -12,24 +12,19 @@ const { runChecks } = require("./check");
 
 /**
  * A tier is a mocha run over `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` bounds all of it, `testSeconds` each test that does not set a
- * time of its own. Tiers with `stacks` need the compiled package and the Pulumi CLI; the others run from the sources.
- * @typedef {{ name: string, limitMinutes: number, testSeconds: number, stacks?: boolean, prefix?: readonly string[], unable?: () => string | undefined }} Tier
+ * time of its own. Tiers with `stacks` need the compiled package and the Pulumi CLI; the others run from the sources. Tiers with `ownLab` run on
+ * real hosts that are booted for them alone, beside everything else: most of their time they wait for LXD.
+ * @typedef {{ name: string, limitMinutes: number, testSeconds: number, stacks?: boolean, ownLab?: boolean }} Tier
  * @type {readonly Tier[]}
  */
 const TIERS = [
   { name: "unit", limitMinutes: 3, testSeconds: 10 },
   { name: "contract", limitMinutes: 3, testSeconds: 30 },
   { name: "mocks", limitMinutes: 3, testSeconds: 30, stacks: true },
-  { name: "engine", limitMinutes: 10, testSeconds: 120, stacks: true },
-  {
-    name: "acceptance",
-    limitMinutes: 30,
-    testSeconds: 600,
-    stacks: true,
-    // Boots the hosts, runs the command on the lab's workstation, and takes everything down again whatever happens.
-    prefix: [process.execPath, "--require", "tsx/cjs", "lab/real/cli.ts", "run", "--hosts", "bcn2,bcn1,bcn3", "--"],
-    unable: whyNoLab,
-  },
+  { name: "lifecycles", limitMinutes: 15, testSeconds: 300 },
+  { name: "engine", limitMinutes: 15, testSeconds: 120, stacks: true },
+  { name: "acceptance", limitMinutes: 30, testSeconds: 600, stacks: true, ownLab: true },
+  { name: "recovery", limitMinutes: 30, testSeconds: 600, stacks: true, ownLab: true },
 ];
 /** The static checks count as a tier too, with a test for each part. */
 const TIER_NAMES = ["check", ...TIERS.map(({ name }) => name)];
@@ -63,23 +58,53 @@ async function test(argv) {
  */
 async function runTiers(options, results) {
   await installNodeDependencies();
-  if (options.tiers.includes("check")) {
-    const { passed, failed } = await runChecks();
-    results.set("check", { passed: passed.length, failed, skipped: [] });
-  }
-  /** @type {NodeJS.ProcessEnv | undefined} */
-  let stackEnvironment;
-  for (const tier of TIERS.filter(({ name }) => options.tiers.includes(name))) {
-    if (tier.stacks) {
-      stackEnvironment ??= await setUpStacks();
-    }
-    const counts = await runTier(tier, stackEnvironment ?? process.env, options.grep);
+  const tiers = TIERS.filter(({ name }) => options.tiers.includes(name));
+  const stacks = tiers.some((tier) => tier.stacks) ? await setUpStacks() : process.env;
+  /** @type {(tier: Tier, logFile?: string) => Promise<void>} */
+  const runOne = async (tier, logFile) => {
+    const counts = await runTier(tier, tier.stacks ? stacks : process.env, options.grep, logFile);
     if (options.mustRun.includes(tier.name)) {
       counts.failed.push(
         ...counts.skipped.splice(0).map(({ title, reason }) => `${title} (must not be skipped here: ${reason})`),
       );
     }
     results.set(tier.name, counts);
+  };
+  const here = async () => {
+    if (options.tiers.includes("check")) {
+      const { passed, failed } = await runChecks();
+      results.set("check", { passed: passed.length, failed, skipped: [] });
+    }
+    for (const tier of tiers.filter(({ ownLab }) => !ownLab)) {
+      await runOne(tier);
+    }
+  };
+  const onLabs = tiers.filter(({ ownLab }) => ownLab);
+  const watched = options.tiers.length === 1 ? onLabs : [];
+  const lanes = [
+    here(),
+    ...onLabs.map((tier) => (watched.includes(tier) ? runOne(tier) : quietly((logFile) => runOne(tier, logFile)))),
+  ];
+  // An interrupt ends each of them, but each in its own time.
+  for (const lane of await Promise.allSettled(lanes)) {
+    if (lane.status === "rejected") {
+      throw lane.reason;
+    }
+  }
+}
+
+/**
+ * For what runs beside something else: its output is shown in one piece, when it is over.
+ * @param {(logFile: string) => Promise<void>} work
+ */
+async function quietly(work) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "test-log-"));
+  const logFile = path.join(folder, "output");
+  try {
+    await work(logFile);
+  } finally {
+    process.stdout.write(fs.readFileSync(logFile));
+    fs.rmSync(folder, { recursive: true, force: true });
   }
 }
 
@@ -87,15 +112,18 @@ async function runTiers(options, results) {
  * @param {Tier} tier
  * @param {NodeJS.ProcessEnv} env
  * @param {string | undefined} grep
+ * @param {string} [logFile] - Takes the output.
  * @returns {Promise<Counts>}
  */
-async function runTier({ name, limitMinutes, testSeconds, prefix = [], unable }, env, grep) {
-  const obstacle = unable?.();
+async function runTier({ name, limitMinutes, testSeconds, ownLab }, env, grep, logFile) {
+  const say = (/** @type {string} */ text) =>
+    logFile === undefined ? process.stdout.write(text) : fs.appendFileSync(logFile, text);
+  const obstacle = ownLab ? whyNoLab() : undefined;
   if (obstacle !== undefined) {
-    process.stdout.write(`\n[test] ${name}: skipped, because ${obstacle}\n`);
+    say(`\n[test] ${name}: skipped, because ${obstacle}\n`);
     return { passed: 0, failed: [], skipped: [{ title: `all of test/${name}`, reason: obstacle }] };
   }
-  process.stdout.write(`\n[test] ${name}\n`);
+  say(`\n[test] ${name}\n`);
   const started = process.hrtime.bigint();
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "test-counts-"));
   const file = path.join(folder, "counts.json");
@@ -110,19 +138,34 @@ async function runTier({ name, limitMinutes, testSeconds, prefix = [], unable },
       `counts=${file}`,
     ];
     const selection = grep === undefined ? ["--fail-zero"] : ["--grep", grep];
-    const argv = [...prefix, ...mocha, ...settings, ...selection];
-    const { exitCode, timedOut } = await run(argv, { env, timeoutSeconds: limitMinutes * 60, cleansUp: true, sweep: true });
+    const argv = [...(ownLab ? onHostsOf(name) : []), ...mocha, ...settings, ...selection];
+    const { exitCode, timedOut } = await run(argv, {
+      env,
+      timeoutSeconds: limitMinutes * 60,
+      cleansUp: true,
+      sweep: true,
+      ...(logFile !== undefined && { logFile }),
+    });
     const counts = readCounts(file);
     if (timedOut) {
       counts.failed.push(`the tier ends within ${limitMinutes} minutes`);
     } else if (exitCode !== 0 && counts.failed.length === 0) {
       counts.failed.push(`the tier ends with exit code 0 (it was ${exitCode}; see above)`);
     }
-    process.stdout.write(`[test] ${name}: ${secondsSince(started)}\n`);
+    say(`[test] ${name}: ${secondsSince(started)}\n`);
     return counts;
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/**
+ * Boots hosts, runs the command on the lab's workstation, and takes everything down again whatever happens.
+ * @param {string} instance
+ */
+function onHostsOf(instance) {
+  const lab = [process.execPath, "--require", "tsx/cjs", "lab/real/cli.ts"];
+  return [...lab, "run", "--instance", instance, "--hosts", "bcn2,bcn1,bcn3", "--"];
 }
 
 /**

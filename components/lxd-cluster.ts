@@ -17,7 +17,7 @@ import {
 import { mapValues } from "./map-values";
 
 /** A host that becomes a member of the cluster. */
-export interface ClusterHostArgs extends Omit<LxdNodeArgs, "connection" | "timeouts"> {
+export interface ClusterHostArgs extends Omit<LxdNodeArgs, "connection"> {
   /** Name of the member; also part of the resources' names, so it is plain text. */
   name: string;
   /** Where the other members find it: an IP address or DNS name, with a port when it is not 8443. */
@@ -30,6 +30,8 @@ export interface ClusterHostArgs extends Omit<LxdNodeArgs, "connection" | "timeo
   failureDomain?: pulumi.Input<string>;
   /** The member's own config in the cluster, such as `scheduler.instance`. @default {} */
   memberOptions?: pulumi.Input<ConfigArgs>;
+  /** Seconds for each call, of the `LxdNode` as of the `LxdClusterMember`. */
+  timeouts?: LxdNodeArgs["timeouts"];
   /** What must be there before the host is touched, such as commands that prepare it. @default none */
   dependsOn?: pulumi.Input<pulumi.Resource>[];
 }
@@ -122,7 +124,8 @@ export class LxdCluster extends pulumi.ComponentResource {
 
   private refuseTwins(hosts: readonly ClusterHostArgs[]): void {
     for (const key of ["name", "address"] as const) {
-      const values = hosts.map((host) => host[key]);
+      // LXD's port need not be given.
+      const values = hosts.map(({ [key]: value }) => (typeof value === "string" ? value.replace(/:8443$/, "") : value));
       const twice = values.find((value, index) => typeof value === "string" && values.indexOf(value) !== index);
       if (typeof twice === "string") {
         throw new pulumi.ResourceError(`hosts: two of them have the ${key} "${twice}"; give each its own`, this, true);
@@ -142,7 +145,7 @@ export class LxdCluster extends pulumi.ComponentResource {
     { host, node }: { host: ClusterHostArgs; node: LxdNode },
     first?: LxdClusterMember,
   ): LxdClusterMember {
-    const { address, memberConfig, failureDomain, memberOptions } = host;
+    const { address, memberConfig, failureDomain, memberOptions, timeouts } = host;
     return new LxdClusterMember(
       `${name}-${host.name}`,
       {
@@ -153,6 +156,7 @@ export class LxdCluster extends pulumi.ComponentResource {
         ...(memberConfig && { memberConfig }),
         ...(failureDomain && { failureDomain }),
         ...(memberOptions && { config: memberOptions }),
+        ...(timeouts && { timeouts }),
       },
       { parent: this, dependsOn: first ? [node, first] : [node] },
     );

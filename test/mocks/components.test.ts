@@ -82,16 +82,25 @@ describe("LxdCluster", () => {
     assert.deepEqual(image.dependsOn, ["LxdClusterMember lab-bcn2", "LxdStoragePool lab-default"]);
   });
 
+  it("gives a host's timeouts to its node and to its member", async () => {
+    const timeouts = { create: 3600 };
+    const { find } = await record("test", () => new LxdCluster("lab", { hosts: [{ ...bcn2, timeouts }] }));
+    for (const id of ["LxdNode lab-bcn2", "LxdClusterMember lab-bcn2"]) {
+      assert.deepEqual(find(id).inputs["timeouts"], timeouts);
+    }
+  });
+
   it("refuses to be without hosts, and hosts with the same name or address", () => {
     assert.throws(() => new LxdCluster("none", { hosts: [] }), { message: "hosts: a cluster needs at least one host" });
     const twins = [bcn2, { ...bcn1, name: "bcn2" }];
     assert.throws(() => new LxdCluster("names", { hosts: twins }), {
       message: 'hosts: two of them have the name "bcn2"; give each its own',
     });
-    const neighbours = [bcn2, { ...bcn1, address: "192.168.1.102" }];
-    assert.throws(() => new LxdCluster("addresses", { hosts: neighbours }), {
-      message: 'hosts: two of them have the address "192.168.1.102"; give each its own',
-    });
+    for (const address of ["192.168.1.102", "192.168.1.102:8443"]) {
+      assert.throws(() => new LxdCluster("addresses", { hosts: [bcn2, { ...bcn1, address }] }), {
+        message: 'hosts: two of them have the address "192.168.1.102"; give each its own',
+      });
+    }
   });
 });
 

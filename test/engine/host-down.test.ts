@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { SimulatedLab } from "../../lab/simulated";
+import { byHand, type ClusterProgram, clusterProgram } from "./cluster-program";
+import { EngineStack } from "./workspace";
+
+describe("a host that is down", () => {
+  let lab: SimulatedLab;
+  let stack: EngineStack;
+  const vms: ClusterProgram["vms"] = { web1: { target: "bcn2" }, web2: { target: "bcn1" } };
+
+  before(async () => {
+    lab = await SimulatedLab.start({
+      hosts: [
+        { name: "bcn2", lanAddress: "192.168.1.102" },
+        { name: "bcn1", lanAddress: "192.168.1.101" },
+      ],
+    });
+    stack = await EngineStack.open();
+    stack.define(clusterProgram(lab, { vms }));
+    const { ok, text } = await stack.up();
+    assert.ok(ok, text);
+    await lab.host("bcn1").powerOff();
+  });
+
+  after(async () => {
+    stack.close();
+    await lab.stop();
+    assert.deepEqual(lab.defects, []);
+  });
+
+  it("fails the preview with its name and that of each machine on it, and nothing is planned to be made anew or deleted", async () => {
+    const { ok, text, steps } = await stack.preview();
+    assert.equal(ok, false);
+    assert.match(text, /Preview failed: root@127\.0\.0\.1:\d+ cannot be reached by SSH: .*Check that it is switched on/);
+    assert.match(text, /Instance "web2" cannot be read: it is on cluster member "bcn1", which is Offline/);
+    assert.deepEqual(
+      steps.filter(({ op }) => op !== "refresh"),
+      [],
+    );
+  });
+
+  it("can be left out, with what is on it, so that work on the others goes on", async () => {
+    stack.define(clusterProgram(lab, { vms: { ...vms, web3: { target: "bcn2" } } }));
+    const { ok, text, steps } = await stack.up({ exclude: ["**::bcn1", "**::web2"] });
+    assert.ok(ok, text);
+    assert.deepEqual(
+      steps.filter(({ op }) => op !== "refresh").map(({ op, type, name }) => `${op} ${type} ${name}`),
+      ["create LxdVm web3"],
+    );
+  });
+
+  it("is taken up again when it is back, and nothing on it is changed", async () => {
+    await lab.host("bcn1").powerOn();
+    const since = lab.requests.length;
+    const { ok, text, steps } = await stack.up();
+    assert.ok(ok, text);
+    assert.deepEqual(
+      steps.filter(({ op }) => op !== "refresh"),
+      [],
+    );
+    assert.deepEqual(lab.mutations(since), []);
+  });
+
+  it("that never comes back is removed by force, left out once, and then taken out of state", async () => {
+    await lab.host("bcn1").powerOff();
+    await byHand(lab, "bcn2", (lxd) => lxd.remove("/1.0/cluster/members/bcn1", { force: "1" }));
+    stack.define(clusterProgram(lab, { hosts: [lab.host("bcn2")], vms: { web1: { target: "bcn2" }, web3: { target: "bcn2" } } }));
+    const since = lab.requests.length;
+    const leftOut = await stack.up({ exclude: ["**LxdNode::bcn1"] });
+    assert.ok(leftOut.ok, leftOut.text);
+    assert.deepEqual(
+      leftOut.steps.filter(({ op }) => !["refresh", "update"].includes(op)),
+      [],
+    );
+    const dead = (await stack.resources()).filter(({ urn }) => /::(bcn1|web2)$/.test(urn));
+    assert.deepEqual(
+      dead.map(({ type }) => type),
+      ["pulumi-nodejs:dynamic/lxd:LxdNode"],
+    );
+    await stack.deleteFromState(dead[0]?.urn ?? "");
+    const { ok, text, steps } = await stack.up();
+    assert.ok(ok, text);
+    assert.deepEqual(steps, []);
+    assert.deepEqual(lab.mutations(since), []);
+  });
+});

@@ -18,11 +18,13 @@ const MAY_IMPORT = {
   // The two doors of the package: one for programs, one for the engine.
   "provider/(index|entry)[.]ts": ["provider/resources", "provider/engine"],
   components: ["provider/index[.]ts"],
+  // The command reads a cluster as the resources do, beside the two doors.
+  cli: ["provider/resources", "provider/engine", "provider/host", "provider/lxd", "provider/transport", "provider/support"],
   stacks: ["components/index[.]ts", "provider/index[.]ts", "dist/(components|provider)/index[.]"],
   tools: ["package[.]json"],
 };
 
-const OURS = "^(provider|components|stacks|lab|test|tools|dist)/";
+const OURS = "^(provider|components|cli|stacks|lab|test|tools|dist)/";
 
 /** @type {import("dependency-cruiser").IForbiddenRuleType[]} */
 const rooms = Object.entries(MAY_IMPORT).map(([room, allowed]) => ({
@@ -67,7 +69,7 @@ module.exports = {
       name: "published code needs published dependencies",
       comment: "A development dependency is not there in a user's program.",
       severity: "error",
-      from: { path: "^(provider|components)/" },
+      from: { path: "^(provider|components|cli)/" },
       to: { dependencyTypes: ["npm-dev", "npm-no-pkg", "npm-unknown"], pathNot: "node_modules/(@types|@pulumi/pulumi)/" },
     },
     {

@@ -30,8 +30,6 @@ export interface ClusterHostArgs extends Omit<LxdNodeArgs, "connection"> {
   failureDomain?: pulumi.Input<string>;
   /** The member's own config in the cluster, such as `scheduler.instance`. @default {} */
   memberOptions?: pulumi.Input<ConfigArgs>;
-  /** Seconds for each call, of the `LxdNode` as of the `LxdClusterMember`. */
-  timeouts?: LxdNodeArgs["timeouts"];
   /** What must be there before the host is touched, such as commands that prepare it. @default none */
   dependsOn?: pulumi.Input<pulumi.Resource>[];
 }
@@ -145,7 +143,7 @@ export class LxdCluster extends pulumi.ComponentResource {
     { host, node }: { host: ClusterHostArgs; node: LxdNode },
     first?: LxdClusterMember,
   ): LxdClusterMember {
-    const { address, memberConfig, failureDomain, memberOptions, timeouts } = host;
+    const { address, memberConfig, failureDomain, memberOptions, adopt, timeouts } = host;
     return new LxdClusterMember(
       `${name}-${host.name}`,
       {
@@ -156,6 +154,7 @@ export class LxdCluster extends pulumi.ComponentResource {
         ...(memberConfig && { memberConfig }),
         ...(failureDomain && { failureDomain }),
         ...(memberOptions && { config: memberOptions }),
+        ...(adopt !== undefined && { adopt }),
         ...(timeouts && { timeouts }),
       },
       { parent: this, dependsOn: first ? [node, first] : [node] },

@@ -3,6 +3,7 @@
  */
 import { type DynamicProvider, dynamicProvider, printErrorsOnce } from "./engine/adapter";
 import type { Lifecycle } from "./engine/lifecycle";
+import { endWithEngine } from "./engine/parent";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { imageLifecycle } from "./resources/lxd-image";
 import { networkLifecycle } from "./resources/lxd-network";
@@ -25,6 +26,7 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
 };
 
 printErrorsOnce();
+endWithEngine();
 
 /** The dynamic provider of a kind of resource. */
 export function provider(kind: string): DynamicProvider {

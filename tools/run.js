@@ -2,7 +2,7 @@
 "use strict";
 /**
  * The entry of every npm script. It needs nothing but Node: it sets up what the command needs, with one line per step, and runs it.
- * Usage: node tools/run.js <demo|test|check|docs|bench|setup> [arguments of the command]
+ * Usage: node tools/run.js <demo|test|check|docs|bench|kill-rounds|setup> [arguments of the command]
  */
 const { Interrupted, forwardInterrupts } = require("./process");
 const { SetupError } = require("./progress");
@@ -12,6 +12,7 @@ const OLDEST_NODE = 20;
 const COMMANDS = {
   demo: () => require("./commands/program").demo,
   bench: () => require("./commands/program").bench,
+  "kill-rounds": () => require("./commands/program").killRounds,
   test: () => require("./commands/test").test,
   check: () => require("./commands/check").check,
   docs: () => require("./commands/docs").docs,

@@ -16,7 +16,7 @@ import type { LxdVersion } from "./lxd/versions";
 import { type ProgramResult, runProgram } from "./machine";
 import { MemoryFiles } from "./memory-files";
 import { filePrograms } from "./programs/files";
-import { type HostMachine, hostPrograms } from "./programs/host";
+import { type HostMachine, hostPrograms, type InstalledSnap } from "./programs/host";
 import { type AcceptedLogin, type CommandChannel, SimulatedSshServer, type SshCounters } from "./ssh-server";
 
 /** How a host is made. */
@@ -78,14 +78,15 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   readonly interfaces: DaemonHost["interfaces"] = new Map();
   readonly packages = new Map<string, string>();
   readonly archive: Map<string, string>;
-  readonly snaps = new Map<string, { channel: string; held: boolean; version: string }>();
+  readonly snaps = new Map<string, InstalledSnap>();
   readonly mounts: string[] = ["/"];
   readonly snapd: boolean;
   readonly virtualMachines: boolean;
+  kernelVersion = "6.1.0-48-amd64";
   readonly cpus: number;
   readonly memoryBytes: number;
   /** The host's public key, in the form of known_hosts and authorized_keys. */
-  readonly hostKey: string;
+  hostKey: string;
   /** Commands in the order in which they came, with arguments taken apart. */
   readonly commands: string[][] = [];
   /** Lines that no program of the simulation could run. A test expects none. */
@@ -143,6 +144,7 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     this.http.on("clientError", (_error, socket) => socket.destroy());
     this.ssh = new SimulatedSshServer(hostKey.privateKey, {
       login: () => this.login,
+      fault: (step) => this.surroundings.faults.forSsh(this.name, step),
       run: (line, user, channel) => this.run(line, user, channel),
       connect: (path, user, open, connection) => this.connect(path, user, open, connection.drop),
     });
@@ -204,6 +206,13 @@ export class SimulatedHost implements DaemonHost, HostMachine {
       }
     }
     await this.ssh.listen();
+  }
+
+  /** Gives the host another SSH key, as after a reinstallation. */
+  changeHostKey(): void {
+    const { publicKey, privateKey } = makeKeyPair();
+    this.hostKey = publicKey;
+    this.ssh.changeHostKey(privateKey);
   }
 
   /** Cuts every SSH connection to this host; new ones are taken. */

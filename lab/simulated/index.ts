@@ -126,6 +126,11 @@ export class SimulatedLab {
     return host;
   }
 
+  /** A request to the LXD of a host as made on the host itself: past SSH, without faults, and in no record. */
+  async byHand(host: string, method: string, path: string, body?: unknown): Promise<unknown> {
+    return this.daemonOf(host).ask(method, path, body);
+  }
+
   /** Requests that asked for a change since a point in {@link requests}. */
   mutations(since = 0): RequestRecord[] {
     return this.requests.slice(since).filter((request) => request.mutating);

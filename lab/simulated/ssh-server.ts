@@ -1,10 +1,13 @@
 /**
- * The SSH side of a simulated host: public key and password log-in, exec, and forwarding to a unix socket, with sshd's limits.
+ * The SSH side of a simulated host: public key and password log-in, exec, forwarding to a unix socket and to another host of
+ * the lab, with sshd's limits.
  * What a command does and which sockets answer is the host's business.
  */
-import { type AddressInfo, createServer, type Server as NetServer, type Socket } from "node:net";
+import { type AddressInfo, connect as connectTcp, createServer, type Server as NetServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { type AuthContext, type Connection, type ServerChannel, type Session, Server as SshServer, utils } from "ssh2";
+
+import type { FaultEffect, SshStep } from "./faults";
 
 /** sshd's MaxSessions: sessions on one connection; forwarded channels do not count. */
 const maxSessions = 10;
@@ -20,6 +23,8 @@ export interface AcceptedLogin {
 /** What a host does for its SSH server. */
 export interface SshServices {
   login(): AcceptedLogin;
+  /** What is to go wrong at this step. */
+  fault(step: SshStep): FaultEffect | undefined;
   /** Runs one command line; resolves with its exit status. */
   run(line: string, user: string, channel: CommandChannel): Promise<number>;
   /** Takes over a channel to a unix socket, or answers false when nothing listens there. */
@@ -66,7 +71,9 @@ export class SimulatedSshServer {
     mostChannels: 0,
   };
   private readonly sockets = new Set<Socket>();
-  private readonly ssh: SshServer;
+  private ssh: SshServer;
+  /** Connections that are to be cut as soon as they have logged in. */
+  private readonly doomed = new WeakSet<Socket>();
   private listener: NetServer | undefined;
   private listeningPort = 0;
 
@@ -74,7 +81,16 @@ export class SimulatedSshServer {
     hostKey: string,
     private readonly services: SshServices,
   ) {
-    this.ssh = new SshServer({ hostKeys: [hostKey], ident: "OpenSSH_9.2p1 Debian-2+deb12u7" }, (connection, info) =>
+    this.ssh = this.serverWith(hostKey);
+  }
+
+  /** Presents another host key from now on. */
+  changeHostKey(hostKey: string): void {
+    this.ssh = this.serverWith(hostKey);
+  }
+
+  private serverWith(hostKey: string): SshServer {
+    return new SshServer({ hostKeys: [hostKey], ident: "OpenSSH_9.2p1 Debian-2+deb12u7" }, (connection, info) =>
       this.accept(
         connection,
         [...this.sockets].find((socket) => socket.remotePort === info.port),
@@ -94,6 +110,17 @@ export class SimulatedSshServer {
       socket.on("error", () => socket.destroy());
       socket.on("close", () => this.sockets.delete(socket));
       socket.setNoDelay(true);
+      const effect = this.services.fault("connection");
+      if (effect === "hang") {
+        return; // connected, and never a word
+      }
+      if (effect === "drop-before") {
+        socket.destroy();
+        return;
+      }
+      if (effect === "drop-after") {
+        this.doomed.add(socket);
+      }
       this.ssh.injectSocket(socket);
     });
     this.listener = listener;
@@ -144,7 +171,23 @@ export class SimulatedSshServer {
     });
     connection.on("ready", () => {
       this.counters.connections += 1;
+      if (socket !== undefined && this.doomed.has(socket)) {
+        drop();
+        return;
+      }
       connection.on("session", (accept, reject) => {
+        const fault = this.services.fault("channel");
+        if (fault === "hang") {
+          return;
+        }
+        if (fault === "drop-before") {
+          drop();
+          return;
+        }
+        if (isRefusal(fault)) {
+          reject();
+          return;
+        }
         if (sessions >= maxSessions) {
           this.counters.refusedSessions += 1;
           reject();
@@ -156,8 +199,44 @@ export class SimulatedSshServer {
           sessions -= 1;
           channels -= 1;
         });
+        if (fault === "drop-after") {
+          drop();
+        }
+      });
+      connection.on("tcpip", (accept, reject, { destIP, destPort }) => {
+        if (destIP !== "127.0.0.1") {
+          reject(); // nothing of a lab leaves this machine
+          return;
+        }
+        const target = connectTcp(destPort, destIP);
+        target.once("error", () => reject());
+        target.once("connect", () => {
+          target.removeAllListeners("error");
+          const channel: ServerChannel = accept();
+          const end = () => {
+            target.destroy();
+            channel.destroy();
+          };
+          for (const stream of [target, channel]) {
+            stream.on("error", end);
+            stream.on("close", end);
+          }
+          target.pipe(channel).pipe(target);
+        });
       });
       connection.on("openssh.streamlocal", (accept, reject, info) => {
+        const fault = this.services.fault("channel");
+        if (fault === "hang") {
+          return;
+        }
+        if (fault === "drop-before") {
+          drop();
+          return;
+        }
+        if (isRefusal(fault)) {
+          reject();
+          return;
+        }
         const open = () => {
           opened();
           const channel: ServerChannel = accept();
@@ -172,6 +251,9 @@ export class SimulatedSshServer {
           return;
         }
         this.counters.forwards += 1;
+        if (fault === "drop-after") {
+          drop();
+        }
       });
     });
   }
@@ -225,6 +307,10 @@ export class SimulatedSshServer {
       });
     });
   }
+}
+
+function isRefusal(effect: FaultEffect | undefined): boolean {
+  return typeof effect === "object" && "status" in effect;
 }
 
 async function readToEnd(stream: Duplex): Promise<Buffer> {

@@ -1,13 +1,17 @@
 import { LxdClient } from "../lxd/client/client";
 import { clusterEndpoint } from "../lxd/client/cluster-endpoint";
+import { explainTakeover, takenOverBy } from "../lxd/ownership";
 import { Deadline } from "../support/deadline";
 import { withoutUndefined } from "../support/equality";
 import { hasCode, type IncompleteError, messageOf, RefusedError } from "../support/errors";
-import { redact } from "../support/redact";
+import { redact, redactor } from "../support/redact";
 import { type Connection, describeConnection } from "../transport/connection";
 import { connect } from "../transport/pool";
-import { type Bookkeeping, bookkeepingChanged } from "./bookkeeping";
+import { describeAdoption, describeChanges } from "./adoption";
+import { type Bookkeeping, bookkeepingChanged, notReachedAsStored } from "./bookkeeping";
 import { checkProperties } from "./check";
+import { atMost } from "./input-limits";
+import { carriedOver, type LastingOutputs, lastingOutputs } from "./lasting-outputs";
 import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
 import { type EngineLog, engineLog } from "./progress";
 import { containsUnknown } from "./unknowns";
@@ -18,6 +22,9 @@ type Call = "create" | "read" | "update" | "delete";
 
 /** How long a call that has passed its deadline may take to say what it was waiting for, before it is given up. */
 const LAST_WORDS_SECONDS = 5;
+
+/** How long a preview looks at an object that is to be adopted. */
+const SURVEY_SECONDS = 10;
 
 /** What the adapter keeps in state besides a lifecycle's inputs and outputs. */
 interface Kept {
@@ -47,6 +54,12 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
 ): DynamicProvider {
   type State = Inputs & Outputs & Kept;
 
+  const lasting: LastingOutputs = lifecycle.lasting ?? {};
+
+  /** The inputs, without outputs that `check` has carried over. */
+  const inputsIn = (properties: Properties): Inputs =>
+    Object.fromEntries(Object.entries(properties).filter(([name]) => Object.hasOwn(lifecycle.schema.shape, name))) as Inputs;
+
   /** What an engine's state holds, in today's shape. */
   const stateIn = (properties: Properties): State => {
     const state = external(properties);
@@ -64,39 +77,49 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   const stateOf = (inputs: Inputs, outputs: Outputs, unfinished?: string): Properties =>
     withoutUndefined({ ...inputs, ...outputs, schemaVersion: lifecycle.schemaVersion, unfinished }) as Properties;
 
+  /** Whether this process has begun to change objects. Then it is no preview. */
+  let changing = false;
+
   /** Runs one call with its deadline; what goes wrong is told without secrets. */
   const call = async <Result>(
     name: Call,
     properties: Properties,
     work: (context: Context) => Promise<Result>,
+    known = properties,
   ): Promise<Result> => {
+    changing ||= name !== "read";
     const { timeouts } = properties as Bookkeeping;
     const urn = urnOf(properties);
     const deadline = new Deadline(timeouts?.[name] ?? lifecycle.timeouts[name], `${lifecycle.kind} ${name}`);
     const patient = name !== "read";
+    const notReached = (error: unknown): never => {
+      throw "schemaVersion" in properties ? notReachedAsStored(error) : error; // inputs have no version, only state has
+    };
+    const safe = redactor([properties, known]);
     let doing: string | undefined;
     const context: Context = {
       deadline,
       urn,
+      formerUrn: urnOf(known),
       progress: (text) => {
         doing = text;
-        log.progress(urn, redact(text, properties));
+        log.progress(urn, safe(text));
       },
-      warn: (text) => log.warn(urn, redact(text, properties)),
+      warn: (text) => log.warn(urn, safe(text)),
       host: (connection) => {
         warnOfUnverifiedHosts([connection], context);
-        return connect(connection, { deadline, patient });
+        return connect(connection, { deadline, patient }).catch(notReached);
       },
       lxd: async (at) => {
         const endpoints = "endpoints" in at ? at.endpoints : [at];
         warnOfUnverifiedHosts(endpoints, context);
-        return new LxdClient(await clusterEndpoint(endpoints, { deadline, patient }), deadline);
+        return new LxdClient(await clusterEndpoint(endpoints, { deadline, patient }).catch(notReached), deadline);
       },
     };
     try {
       return await deadline.enforce(work(context), LAST_WORDS_SECONDS, () => doing ?? "nothing was reported");
     } catch (error) {
-      throw redacted(error, properties);
+      throw redacted(error, safe);
     } finally {
       if (doing !== undefined) {
         log.progress(urn, ""); // what was shown is over
@@ -122,22 +145,62 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     }
   };
 
+  /**
+   * Tells in a preview what adopting an object would change. The engine calls nothing else than `check` for what it plans to create.
+   * A courtesy: when it cannot be told in time, everything goes on.
+   */
+  const foretellAdoption = async (inputs: Inputs, internals: Properties): Promise<void> => {
+    const sought = lifecycle.sought?.(inputs);
+    const known = { ...inputs, ...internals, timeouts: { read: SURVEY_SECONDS } };
+    const urn = urnOf(known);
+    if (changing || sought === undefined || !("adopt" in inputs && inputs.adopt === true)) {
+      return;
+    }
+    try {
+      const seen = await call("read", known, (context) =>
+        lifecycle.read(context, "", { ...inputs, ...sought } as Inputs & Outputs),
+      );
+      if (seen === undefined) {
+        return;
+      }
+      const state = { ...seen.inputs, ...seen.outputs };
+      const changed = lifecycle.diff(state, inputs);
+      const isOwn = seen.mark !== undefined && seen.mark !== "" && seen.mark === urn;
+      if (changed.length > 0 || !isOwn) {
+        const text = describeAdoption(isOwn ? "" : seen.mark, describeChanges(changed, state, inputs));
+        log.info(urn, redact(text, known));
+      }
+      for (const warning of changed.length > 0 ? (lifecycle.forewarn?.(state, inputs) ?? []) : []) {
+        log.warn(urn, redact(warning, known));
+      }
+    } catch (error) {
+      log.warn(urn, redact(`What adopting it would change is not known: ${messageOf(error)}`, known));
+    }
+  };
+
   return {
-    async check(_olds: Properties, news: Properties) {
+    async check(olds: Properties, news: Properties) {
       const { inputs, failures, complete } = checkProperties(lifecycle.schema, external(news));
       if (complete) {
         failures.push(...(lifecycle.checkTogether?.(inputs as Inputs) ?? []));
       }
+      if (complete && failures.length === 0 && Object.keys(olds).length === 0) {
+        await foretellAdoption(inputs as Inputs, internal(news));
+      }
+      const safe = redactor(news);
       return {
-        inputs: { ...inputs, ...internal(news) },
+        inputs: { ...carriedOver(lasting, olds, inputs), ...inputs, ...internal(news) },
         // With a property the engine would print that property's value too, and for a nested one "<nil>".
-        failures: failures.map(({ property, reason }) => ({ property: "", reason: redact(`${property} ${reason}`, news) })),
+        failures: failures.map(({ property, reason }) => ({
+          property: "",
+          reason: `${atMost(200, safe(property))} ${atMost(1000, safe(reason))}`,
+        })),
       };
     },
 
     async diff(_id: string, olds: Properties, news: Properties) {
       const state = stateIn(olds);
-      const wanted = external(news) as Inputs;
+      const wanted = inputsIn(news);
       const unknown = Object.keys(wanted).filter((name) => containsUnknown(wanted[name as keyof Inputs]));
       // What is unknown may change; judge the rest as if it did not.
       const assumed = { ...wanted, ...Object.fromEntries(unknown.map((name) => [name, state[name as keyof State]])) } as Inputs;
@@ -154,7 +217,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     },
 
     async create(properties: Properties) {
-      const inputs = external(properties) as Inputs;
+      const inputs = inputsIn(properties);
       let id = "";
       const outs = await call("create", properties, (context) =>
         keepUnfinished(properties, inputs, async () => {
@@ -173,25 +236,40 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       if (seen === undefined) {
         return { id: "", props: {} };
       }
+      const urn = urnOf(known);
+      const other = takenOverBy(seen.mark, { urn, formerUrn: urn });
+      if (other !== undefined) {
+        log.warn(urn, `${lifecycle.kind} ${id}: ${explainTakeover(other)}`);
+      }
       return {
         id,
         props: { ...stateOf(seen.inputs, seen.outputs, state.unfinished), ...internal(known) },
-        inputs: { ...(withoutUndefined(seen.inputs) as Properties), ...internal(known) },
+        inputs: {
+          ...(state.unfinished === undefined ? lastingOutputs(lasting, seen.outputs as Properties) : {}),
+          ...(withoutUndefined(seen.inputs) as Properties),
+          ...internal(known),
+        },
       };
     },
 
     async update(id: string, olds: Properties, news: Properties) {
       const state = stateIn(olds);
-      const inputs = external(news) as Inputs;
+      const inputs = inputsIn(news);
       if (state.unfinished === undefined && lifecycle.diff(state, inputs).length === 0) {
         // Only how it is reached has changed: nothing is done to the object. An input that is no longer given leaves the state.
         const outputs = Object.fromEntries(
           Object.entries(state).filter(([name]) => !Object.hasOwn(lifecycle.schema.shape, name)),
         );
-        return { outs: { ...stateOf(inputs, outputs as Outputs), ...internal(news) } };
+        // The mark on the object is as it was, so the URN that state knows is, too.
+        const urn = olds["__urn"] === undefined ? {} : { __urn: olds["__urn"] };
+        return { outs: { ...stateOf(inputs, outputs as Outputs), ...internal(news), ...urn } };
       }
-      const outs = await call("update", news, (context) =>
-        keepUnfinished(news, inputs, async () => stateOf(inputs, await lifecycle.update(context, id, state, inputs))),
+      const outs = await call(
+        "update",
+        news,
+        (context) =>
+          keepUnfinished(news, inputs, async () => stateOf(inputs, await lifecycle.update(context, id, state, inputs))),
+        olds,
       );
       return { outs: { ...outs, ...internal(news) } };
     },
@@ -216,9 +294,11 @@ function warnOfUnverifiedHosts(connections: readonly Connection[], context: Cont
   }
 }
 
-/** Properties of ours begin with a letter; `__provider` and `__urn` are between the class, this adapter and the engine. */
+/** What is between the class, this adapter and the engine. */
+const INTERNAL: ReadonlySet<string> = new Set(["__provider", "__urn"]);
+
 function external(properties: Properties): Properties {
-  return Object.fromEntries(Object.entries(properties).filter(([name]) => !name.startsWith("__")));
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => !INTERNAL.has(name)));
 }
 
 /** The URN that the class handed on; empty while it is not known. */
@@ -227,13 +307,13 @@ function urnOf({ __urn }: Properties): string {
 }
 
 function internal(properties: Properties): Properties {
-  return Object.fromEntries(Object.entries(properties).filter(([name]) => name.startsWith("__")));
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => INTERNAL.has(name)));
 }
 
 /** An error as the engine prints it: the message alone, and no secret in it. */
-function redacted(error: unknown, properties: Properties): unknown {
+function redacted(error: unknown, safe: (text: string) => string): unknown {
   if (error instanceof Error) {
-    error.message = redact(messageOf(error), properties);
+    error.message = safe(messageOf(error));
     if (hasCode(error, "incomplete")) {
       return error;
     }

@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { type ClusterConnection, clusterConnectionSchema } from "../lxd/client/cluster-connection";
 import { sameJson } from "../support/equality";
+import { hasCode, messageOf, RefusedError, TransportError } from "../support/errors";
 import { type Connection, connectionSchema } from "../transport/connection";
 
 const secondsSchema = z.number("must be a number of seconds, such as 600").positive("must be more than 0 seconds").optional();
@@ -35,4 +36,20 @@ export function bookkeepingChanged(state: Bookkeeping, inputs: Bookkeeping): boo
     !sameJson(state.timeouts, inputs.timeouts) ||
     (state.cluster?.endpoints ?? []).some((known) => !inputs.cluster?.endpoints.some((endpoint) => sameJson(endpoint, known)))
   );
+}
+
+/**
+ * Why a host was not reached by the connection in state. That is all that a refresh or a destroy is given, and both come before the
+ * program has told of a new key or address.
+ */
+export function notReachedAsStored(error: unknown): unknown {
+  const message =
+    `${messageOf(error)}. This is the connection that the last pulumi up stored; if the program has another one by now, run ` +
+    "pulumi up --refresh=false once";
+  if (hasCode(error, "refused")) {
+    return new RefusedError(message, { cause: error });
+  }
+  return hasCode(error, "transport")
+    ? new TransportError((error as unknown as TransportError).host, message, { cause: error })
+    : error;
 }

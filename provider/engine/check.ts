@@ -1,4 +1,5 @@
 import type * as z from "zod";
+import { unusableIn } from "./input-limits";
 import { locate, unknownKeyReason, wording } from "./issues";
 import type { CheckFailure } from "./lifecycle";
 import { containsUnknown, isUnknownAt } from "./unknowns";
@@ -23,8 +24,14 @@ export function checkProperties(
   let complete = failures.length === 0;
   for (const [name, propertySchema] of Object.entries(schema.shape)) {
     const given = inputs[name] ?? undefined; // Pulumi hands on null for "not given"
+    const unusable = unusableIn(name, given);
+    if (unusable.length > 0) {
+      failures.push(...unusable);
+      complete = false;
+      continue;
+    }
     const unknown = containsUnknown(given);
-    const result = (propertySchema as z.ZodType).safeParse(withoutNulls(given), { error: wording });
+    const result = (propertySchema as z.ZodType).safeParse(asJson(given), { error: wording });
     if (unknown) {
       checked[name] = given;
       complete = false;
@@ -42,16 +49,17 @@ export function checkProperties(
   return { inputs: checked, failures, complete };
 }
 
-function withoutNulls(value: unknown): unknown {
+/** Without what is not given, which arrives as null, and without the minus of -0: as it comes back from state. */
+function asJson(value: unknown): unknown {
   if (Array.isArray(value)) {
-    return value.map(withoutNulls);
+    return value.map(asJson);
   }
   if (value !== null && typeof value === "object") {
     return Object.fromEntries(
       Object.entries(value)
-        .filter(([, member]) => member !== null)
-        .map(([key, member]) => [key, withoutNulls(member)]),
+        .filter(([, member]) => member !== null && member !== undefined)
+        .map(([key, member]) => [key, asJson(member)]),
     );
   }
-  return value;
+  return value === 0 ? 0 : value;
 }

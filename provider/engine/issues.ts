@@ -37,7 +37,9 @@ export const wording: z.core.$ZodErrorMap = (issue) => {
 
 /** What to say of a key that is none of the known ones. */
 export function unknownKeyReason(key: string, known: readonly string[]): string {
-  const near = known.find((candidate) => distance(key.toLowerCase(), candidate.toLowerCase()) <= 2);
+  const near = known.find(
+    (candidate) => Math.abs(key.length - candidate.length) <= 2 && distance(key.toLowerCase(), candidate.toLowerCase()) <= 2,
+  );
   const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean ${near}?`;
   return `is not a known property${known.length === 0 ? "" : `; ${hint}`}`;
 }

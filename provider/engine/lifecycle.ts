@@ -13,6 +13,8 @@ export interface Context {
   readonly deadline: Deadline;
   /** The resource's URN, which marks what it owns. Empty when it is not known. */
   readonly urn: string;
+  /** The URN that state knows it by: another one when it was renamed or moved since. */
+  readonly formerUrn: string;
   /** Shows what is being waited for, in the resource's row of Pulumi's display. */
   progress(text: string): void;
   /** A warning that stays on the screen. */
@@ -28,6 +30,14 @@ export interface CheckFailure {
   /** Property path, such as `devices.eth0.hwaddr`. */
   readonly property: string;
   readonly reason: string;
+}
+
+/** An object as it is. */
+export interface Seen<Inputs extends object, Outputs extends object> {
+  readonly inputs: Inputs;
+  readonly outputs: Outputs;
+  /** The mark that it bears: the URN of the resource that owns it. */
+  readonly mark?: string | undefined;
 }
 
 /**
@@ -47,6 +57,11 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   upgrade?(state: Readonly<Record<string, unknown>>, schemaVersion: number): Inputs & Outputs;
   /** Inputs that LXD cannot change in place: another value replaces the object, and the preview says so. */
   readonly immutable: readonly (keyof Inputs & string)[];
+  /**
+   * Outputs that others are likely to use, each with the inputs whose change may change it. As long as those stay, a preview knows the
+   * output, and what uses it is not shown as changing (lasting-outputs.ts).
+   */
+  readonly lasting?: Readonly<Partial<Record<keyof Outputs & string, readonly (keyof Inputs & string)[]>>>;
   /** Default seconds for each call. */
   readonly timeouts: { readonly create: number; readonly update: number; readonly delete: number; readonly read: number };
 
@@ -59,7 +74,12 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   /** Makes the object, or adopts what an interrupted create left. */
   create(context: Context, inputs: Inputs): Promise<{ id: string; outputs: Outputs }>;
   /** The object as it is, or `undefined` when it is gone. Unreachable is an error, never "gone". */
-  read(context: Context, id: string, state: Inputs & Outputs): Promise<{ inputs: Inputs; outputs: Outputs } | undefined>;
+  read(context: Context, id: string, state: Inputs & Outputs): Promise<Seen<Inputs, Outputs> | undefined>;
+  /**
+   * What `read` needs besides the inputs to find an object that is not in state, so that the preview of an adoption can tell what it
+   * would change. Pure.
+   */
+  sought?(inputs: Inputs): Partial<Outputs>;
   /** Makes the object as wanted, whatever it is now; also finishes a half-done create. */
   update(context: Context, id: string, state: Inputs & Outputs, inputs: Inputs): Promise<Outputs>;
   /** Removes the object. Already gone is done. */

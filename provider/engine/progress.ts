@@ -5,6 +5,8 @@ export interface EngineLog {
   /** Shown beside the resource while it works; not kept. */
   progress(urn: string, text: string): void;
   /** Kept on the screen. */
+  info(urn: string, text: string): void;
+  /** Kept on the screen. */
   warn(urn: string, text: string): void;
 }
 
@@ -16,14 +18,19 @@ type EngineMessages = typeof import("@pulumi/pulumi/proto/engine_pb");
 type EngineServices = { EngineClient: new (address: string, credentials: unknown) => EngineClient };
 type Grpc = { credentials: { createInsecure(): unknown } };
 
+/** Where the engine listens, as it tells the provider processes that it starts; `undefined` in any other process. */
+export function engineAddress(argv: readonly string[]): string | undefined {
+  return argv.slice(2).find((argument) => /^[\w.-]+:\d+$/.test(argument));
+}
+
 /**
  * The engine's own log service. Its address is the last argument of a provider process. Messages are a courtesy: when they cannot
  * be delivered, nothing else changes.
  */
 export function engineLog(argv: readonly string[] = process.argv): EngineLog {
-  const address = argv.slice(2).find((argument) => /^[\w.-]+:\d+$/.test(argument));
+  const address = engineAddress(argv);
   if (address === undefined) {
-    return { progress: () => undefined, warn: () => undefined };
+    return { progress: () => undefined, info: () => undefined, warn: () => undefined };
   }
   let client: EngineClient | undefined;
   const send = (severity: "INFO" | "WARNING", urn: string, text: string, ephemeral: boolean): void => {
@@ -46,6 +53,7 @@ export function engineLog(argv: readonly string[] = process.argv): EngineLog {
   };
   return {
     progress: (urn, text) => send("INFO", urn, text, true),
+    info: (urn, text) => send("INFO", urn, text, false),
     warn: (urn, text) => send("WARNING", urn, text, false),
   };
 }

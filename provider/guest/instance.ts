@@ -2,7 +2,7 @@ import pLimit, { type Limit } from "p-limit";
 import { api, type LxdClient } from "../lxd/client/client";
 import { isAgentMissing } from "../lxd/instances/exec";
 import { findInstance, findInstanceShared, type Instance, isRunning } from "../lxd/instances/instances";
-import { type Deadline, until } from "../support/deadline";
+import { type Deadline, inTurn, until } from "../support/deadline";
 import { type ApiError, hasCode, isNotFound, RefusedError, replyOf } from "../support/errors";
 import { type Guest, guestOf } from "./guest";
 
@@ -28,7 +28,7 @@ export function exclusivelyIn<Result>(work: InsideWork, run: () => Promise<Resul
     queue = pLimit(1);
     queues.set(key, queue);
   }
-  return queue(run);
+  return inTurn(queue, work.deadline, `waiting for other work in instance "${work.instance}" on ${work.lxd.host} to end`, run);
 }
 
 /**

@@ -50,10 +50,11 @@ export async function readUser(
   }
   const [sudo, authorizedKeys, passwordHash] = await Promise.all([
     readSudo(guest, name),
-    wanted.authorizedKeys ? readAuthorizedKeys(guest, account).then(parseAuthorizedKeys) : undefined,
+    wanted.authorizedKeys ? readAuthorizedKeys(guest, account) : undefined,
     wanted.passwordHash ? readPasswordHash(guest, name) : undefined,
   ]);
-  return { account, groups: groupsOf(accounts, name), sudo, authorizedKeys, passwordHash };
+  const effectiveKeys = authorizedKeys && (authorizedKeys.isHeeded ? parseAuthorizedKeys(authorizedKeys.content) : []);
+  return { account, groups: groupsOf(accounts, name), sudo, authorizedKeys: effectiveKeys, passwordHash };
 }
 
 /**
@@ -166,6 +167,7 @@ async function changeUser(guest: Guest, name: string, changes: readonly string[]
 
 /** Gives a user that exists its password, sudo rights and keys. `formerKeys` are those that were its own until now. */
 export async function ensureAccess(guest: Guest, spec: UserSpec, account: Account, formerKeys: readonly string[]): Promise<void> {
+  await guest.removeFile(stagingPath(spec.name)); // an interrupted run may have left one, with what it was to bring
   if (spec.passwordHash !== undefined && (await readPasswordHash(guest, spec.name)) !== spec.passwordHash) {
     await setPasswordHash(guest, spec.name, spec.passwordHash);
   }
@@ -173,12 +175,12 @@ export async function ensureAccess(guest: Guest, spec: UserSpec, account: Accoun
     await writeSudo(guest, spec.name, spec.sudo);
   }
   if (spec.authorizedKeys !== undefined) {
-    const present = await readAuthorizedKeys(guest, account);
+    const { content: present, isHeeded } = await readAuthorizedKeys(guest, account);
     const wanted =
       spec.authorizedKeysMode === "exclusive"
         ? onlyKeys(spec.authorizedKeys)
         : withKeys(present, spec.authorizedKeys, formerKeys);
-    if (!sameSet(parseAuthorizedKeys(wanted), parseAuthorizedKeys(present))) {
+    if (!isHeeded || !sameSet(parseAuthorizedKeys(wanted), parseAuthorizedKeys(present))) {
       await writeAuthorizedKeys(guest, account, wanted);
     }
   }
@@ -190,6 +192,7 @@ export async function removeUser(
   name: string,
   options: { readonly home: "keep" | "remove"; readonly deadline: Deadline; readonly warn: (text: string) => void },
 ): Promise<void> {
+  await guest.removeFile(stagingPath(name));
   await writeSudo(guest, name, "none");
   const account = findAccount(await readAccounts(guest), name);
   if (account === undefined) {
@@ -236,7 +239,6 @@ async function readPasswordHash(guest: Pick<Guest, "readFile">, name: string): P
 /** chpasswd takes hashes on standard input alone; a file that only root can read stands in for it, in memory and not on a disk. */
 async function setPasswordHash(guest: Guest, name: string, hash: string): Promise<void> {
   const path = stagingPath(name);
-  await guest.removeFile(path);
   try {
     await guest.createFile(path, { uid: 0, gid: 0, mode: 0o600, content: `${name}:${hash}\n` });
     await guest.run(["sh", "-c", 'exec chpasswd --encrypted < "$1"', "sh", path]);
@@ -245,10 +247,20 @@ async function setPasswordHash(guest: Guest, name: string, hash: string): Promis
   }
 }
 
-async function readAuthorizedKeys(guest: Pick<Guest, "readFile">, account: Account): Promise<string> {
+/**
+ * The file of a user's keys, and whether sshd heeds it: not when it belongs to somebody else, or when others can write to it.
+ * @see https://man.openbsd.org/sshd_config#StrictModes
+ */
+async function readAuthorizedKeys(
+  guest: Pick<Guest, "readFile">,
+  account: Account,
+): Promise<{ content: string; isHeeded: boolean }> {
   const file = await guest.readFile(keysPath(account));
-  // Where a link leads is the user's own affair; it is replaced by a file when the keys are not as wanted.
-  return file?.type === "file" ? file.content : "";
+  if (file?.type !== "file") {
+    // Where a link leads is the user's own affair; it is replaced by a file when the keys are not as wanted.
+    return { content: "", isHeeded: true };
+  }
+  return { content: file.content, isHeeded: [0, account.uid].includes(file.uid) && (file.mode & 0o022) === 0 };
 }
 
 /**
@@ -261,7 +273,6 @@ async function writeAuthorizedKeys(guest: Guest, account: Account, content: stri
   const staged = stagingPath(name);
   const temporary = `${path}.pulumi-new`;
   const asUser = { as: { uid, gid } };
-  await guest.removeFile(staged);
   try {
     await guest.createFile(staged, { uid, gid, mode: 0o600, content });
     if ((await guest.readFile(directory)) === undefined) {

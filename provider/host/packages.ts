@@ -1,5 +1,5 @@
-import type { Deadline } from "../support/deadline";
-import { RefusedError } from "../support/errors";
+import { type Deadline, until } from "../support/deadline";
+import { CommandError, hasCode, messageOf, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 
 /** Where LXD's snap comes from and how it is kept. */
@@ -24,8 +24,20 @@ export interface InstalledSnap {
  */
 export async function installDebPackages(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<void> {
   const lock = `DPkg::Lock::Timeout=${lockSeconds(deadline)}`;
-  const apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--option", lock];
-  await ssh.run([...apt, "update"], { deadline });
+  const apt = ["env", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--option", lock];
+  // That option is for the lock of dpkg. For the one of the package lists, which an interrupted `up` may have left at work, apt-get does
+  // not wait.
+  await until(deadline, async (report) => {
+    try {
+      return await ssh.run([...apt, "update"], { deadline });
+    } catch (error) {
+      if (!hasCode(error, "command") || !/Could not get lock .*\/lists\/lock/.test(messageOf(error))) {
+        throw error;
+      }
+      report(`another apt-get is updating the package lists of ${ssh.name}`);
+      return undefined;
+    }
+  });
   for (const name of names) {
     const candidate = await ssh.run(["apt-cache", "policy", name], { deadline });
     if (!/^ {2}Candidate: (?!\(none\))/m.test(candidate.stdout)) {
@@ -49,9 +61,13 @@ export async function hasDebPackage(ssh: SshConnection, name: string, deadline: 
 
 /** The installed snap of a name, or `undefined`. */
 export async function findSnap(ssh: SshConnection, name: string, deadline: Deadline): Promise<InstalledSnap | undefined> {
-  const list = await ssh.run(["snap", "list", name], { deadline, allowFailure: true });
-  if (list.exitCode === 127) {
-    return undefined; // a host without snapd has no snaps
+  const list = await ssh.run(["env", "LC_ALL=C", "snap", "list", name], { deadline, allowFailure: true });
+  // A host without snapd has no snaps; but one whose snapd does not answer may have this one.
+  if (list.exitCode === 127 || (list.exitCode !== 0 && list.stderr.includes("no matching snaps"))) {
+    return undefined;
+  }
+  if (list.exitCode !== 0) {
+    throw new CommandError(ssh.name, "snap", list.exitCode, list.stderr.trim());
   }
   // Name  Version  Rev  Tracking  Publisher  Notes
   const fields = list.stdout
@@ -78,6 +94,11 @@ export async function installSnap(ssh: SshConnection, name: string, choice: Snap
   if ((installed?.held ?? false) !== choice.hold) {
     await ssh.run(["snap", "refresh", choice.hold ? "--hold" : "--unhold", name], { deadline });
   }
+}
+
+/** Starts LXD where it is installed and does not listen. */
+export async function startLxd(ssh: SshConnection, method: "deb" | "snap", deadline: Deadline): Promise<void> {
+  await ssh.run(method === "snap" ? ["snap", "start", "lxd"] : ["systemctl", "start", "lxd.socket", "lxd.service"], { deadline });
 }
 
 /** Whether two channel texts mean the same; "latest" is the track when none is named, "stable" the risk. */

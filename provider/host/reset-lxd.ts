@@ -2,8 +2,11 @@
  * Brings LXD on a host back to the state of a fresh installation. This destroys everything that LXD keeps there; whoever calls it has
  * made sure that nothing is lost, or that the user said so.
  */
-import type { Packaging } from "../lxd/client/endpoint";
+import { LxdClient } from "../lxd/client/client";
+import { endpointOf, findSocket, type Packaging } from "../lxd/client/endpoint";
+import { takeInventory } from "../lxd/inventory";
 import type { Deadline } from "../support/deadline";
+import { CommandError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { findSnap, installSnap } from "./packages";
 
@@ -16,7 +19,7 @@ const DEB_DATA = "/var/lib/lxd";
 const CLUSTER_FILES = ["cluster.crt", "cluster.key", "cluster.ca"];
 
 /** Where LXD keeps its data. */
-function dataDirectory(packaging: Packaging): string {
+export function dataDirectory(packaging: Packaging): string {
   return { deb: DEB_DATA, snap: "/var/snap/lxd/common/lxd", incus: "/var/lib/incus" }[packaging];
 }
 
@@ -36,38 +39,107 @@ export async function hasLeftoverClusterCertificate(
 }
 
 /**
- * Wipes LXD's data on the host and starts it again, empty.
+ * Stands on a host from before its data is wiped until LXD runs again. A symbolic link, because that is made in one step with its text:
+ * the packaging, and for the snap its channel and whether it is held.
+ */
+const NOTE = "/var/lib/pulumi-lxd-wipe";
+
+/**
+ * Wipes LXD's data on the host and starts it again, empty. When that is interrupted, {@link finishReset} goes on.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/ for why there is no gentler way to leave a broken cluster
  */
 export async function resetLxd(ssh: SshConnection, packaging: Packaging, deadline: Deadline): Promise<void> {
+  const snap = packaging === "snap" ? await findSnap(ssh, "lxd", deadline) : undefined;
+  const text = [packaging, ...(snap === undefined ? [] : [snap.channel, ...(snap.held ? ["held"] : [])])].join(" ");
+  await ssh.run(["ln", "-s", "-f", "-n", text, NOTE], { deadline });
+  await wipe(ssh, text, deadline);
+}
+
+/** Whether LXD on the host was being wiped when something came in between; it may not run, or not even be installed. */
+export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
+  return (await readNote(ssh, deadline)) !== undefined;
+}
+
+/**
+ * Finishes a wipe that was interrupted, unless LXD holds something by now that must not be lost: then it was as good as finished.
+ * @returns Whether LXD was wiped.
+ */
+export async function finishReset(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
+  const text = await readNote(ssh, deadline);
+  if (text === undefined) {
+    return false;
+  }
+  if (await holdsSomething(ssh, deadline)) {
+    await ssh.run(["rm", "-f", NOTE], { deadline });
+    return false;
+  }
+  await wipe(ssh, text, deadline);
+  return true;
+}
+
+async function readNote(ssh: SshConnection, deadline: Deadline): Promise<string | undefined> {
+  const { exitCode, stdout } = await ssh.run(["readlink", NOTE], { deadline, allowFailure: true });
+  return exitCode === 0 ? stdout.trim() : undefined;
+}
+
+/** Whether LXD runs and has something on it that was not there to be wiped. */
+async function holdsSomething(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
+  if ((await findSocket(ssh, deadline)) === undefined) {
+    return false;
+  }
+  const patience = deadline.atMost(30, `asking LXD on ${ssh.name} what it holds`);
+  try {
+    const inventory = await takeInventory(new LxdClient(await endpointOf(ssh, patience), patience));
+    return inventory.instances !== undefined || inventory["custom-volumes"] !== undefined;
+  } catch (error) {
+    if (!ssh.open) {
+      throw error;
+    }
+    return false; // what was started on half of its data, after a reboot, holds nothing new
+  }
+}
+
+async function wipe(ssh: SshConnection, note: string, deadline: Deadline): Promise<void> {
+  const [packaging, channel = "latest/stable", held] = note.split(" ");
   if (packaging === "snap") {
-    const installed = await findSnap(ssh, "lxd", deadline);
     await ssh.run(["snap", "remove", "--purge", "lxd"], { deadline });
     // The cohort gives the revision that the other hosts have.
-    await installSnap(
-      ssh,
-      "lxd",
-      { channel: installed?.channel ?? "latest/stable", cohort: true, hold: installed?.held ?? false },
-      deadline,
-    );
-    return;
+    await installSnap(ssh, "lxd", { channel, cohort: true, hold: held !== undefined }, deadline);
+  } else {
+    const units = packaging === "deb" ? DEB_UNITS : ["incus.socket", "incus.service"];
+    const data = dataDirectory(packaging === "deb" ? "deb" : "incus");
+    // The socket first: a connection would start the service again.
+    await runUnless(ssh, ["systemctl", "stop", ...units], UNIT_NOT_LOADED, deadline);
+    await endBridges(ssh, data, deadline);
+    await unmountBelow(ssh, data, deadline);
+    await ssh.run(["find", data, "-xdev", "-mindepth", "1", "-delete"], { deadline });
+    await ssh.run(["systemctl", "start", ...units.slice(0, 2)], { deadline });
   }
-  const units = packaging === "deb" ? DEB_UNITS : ["incus.socket", "incus.service"];
-  const data = dataDirectory(packaging);
-  // The socket first: a connection would start the service again.
-  await ssh.run(["systemctl", "stop", ...units], { deadline, allowFailure: true });
-  await endBridges(ssh, data, deadline);
-  await unmountBelow(ssh, data, deadline);
-  await ssh.run(["find", data, "-xdev", "-mindepth", "1", "-delete"], { deadline });
-  await ssh.run(["systemctl", "start", ...units.slice(0, 2)], { deadline });
+  await ssh.run(["rm", "-f", NOTE], { deadline });
+}
+
+/** Exit status of systemctl(1) for a unit that the package does not have, and of ls(1) for a directory that is not there. */
+const UNIT_NOT_LOADED = 5;
+const NOT_FOUND = 2;
+
+/** Runs a command of which one failure means that there is nothing to do. */
+async function runUnless(ssh: SshConnection, argv: readonly string[], nothingToDo: number, deadline: Deadline): Promise<string> {
+  const { exitCode, stdout, stderr } = await ssh.run(argv, { deadline, allowFailure: true });
+  if (exitCode !== 0 && exitCode !== nothingToDo) {
+    throw new CommandError(ssh.name, argv[0] ?? "", exitCode, stderr.trim());
+  }
+  return stdout;
 }
 
 /** A stopped daemon leaves its bridges and their DHCP servers running. */
 async function endBridges(ssh: SshConnection, data: string, deadline: Deadline): Promise<void> {
-  const networks = await ssh.run(["ls", `${data}/networks`], { deadline, allowFailure: true });
-  for (const network of networks.stdout.split("\n").filter((name) => name !== "")) {
+  const networks = await runUnless(ssh, ["ls", `${data}/networks`], NOT_FOUND, deadline);
+  for (const network of networks.split("\n").filter((name) => name !== "")) {
     await ssh.run(["pkill", "--pidfile", `${data}/networks/${network}/dnsmasq.pid`], { deadline, allowFailure: true });
-    await ssh.run(["ip", "link", "delete", network], { deadline, allowFailure: true });
+    const { exitCode, stderr } = await ssh.run(["ip", "link", "delete", network], { deadline, allowFailure: true });
+    if (exitCode !== 0 && (await ssh.run(["ip", "link", "show", network], { deadline, allowFailure: true })).exitCode === 0) {
+      throw new CommandError(ssh.name, "ip", exitCode, stderr.trim());
+    }
   }
 }
 

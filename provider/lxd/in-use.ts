@@ -21,8 +21,16 @@ function describeUser(url: string): string {
   const [collection = "", ...names] = path
     .replace(/^\/1\.0\//, "")
     .split("/")
-    .map(decodeURIComponent);
+    .map(decoded);
   const project = new URLSearchParams(query).get("project");
   const noun = collection === "storage-pools" ? "volume" : collection.replace(/s$/, "");
   return `${noun} ${names.at(-1) ?? url}${project === null || project === "default" ? "" : ` (project ${project})`}`;
+}
+
+function decoded(segment: string): string {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment; // it is shown all the same
+  }
 }

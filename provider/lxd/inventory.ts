@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { LxdClient } from "./client/client";
+import { api, type LxdClient } from "./client/client";
 
 /** Kinds of things that make a daemon more than a fresh installation. */
 export const INVENTORY_KINDS = ["instances", "custom-volumes", "images", "storage-pools", "networks", "cluster"] as const;
@@ -43,7 +43,7 @@ export async function takeInventory(lxd: LxdClient, location?: string): Promise<
     const images = await lxd.get("/1.0/images", z.array(imageSchema), { recursion: 1, project });
     found.images.push(...images.map(({ aliases, fingerprint }) => prefix + (aliases[0]?.name ?? fingerprint.slice(0, 12))));
     for (const { name: pool } of pools) {
-      const volumes = await lxd.get(`/1.0/storage-pools/${encodeURIComponent(pool)}/volumes`, z.array(volumeSchema), {
+      const volumes = await lxd.get(api`/1.0/storage-pools/${pool}/volumes`, z.array(volumeSchema), {
         recursion: 1,
         project,
       });

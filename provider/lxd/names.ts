@@ -20,6 +20,14 @@ export const instanceNameSchema = z
     "is not a valid instance name: 1 to 63 letters, digits and dashes, beginning with a letter and not ending with a dash",
   );
 
+/** Name of an image's alias: one segment of a URL, in which LXD also allows slashes and other scripts. */
+export const imageAliasSchema = z
+  .string()
+  .regex(
+    /^(?!\.{1,2}$)[^\s?#%\p{Control}\p{Surrogate}]+$/u,
+    'is not a valid alias: it must not be empty, "." or "..", or have spaces, control characters, ?, # or %',
+  );
+
 /** Name of a project; the one that always exists by default. */
 export const projectSchema = objectNameSchema.default("default");
 

@@ -7,12 +7,12 @@ import * as z from "zod";
 import { onHost } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
+import { askLxd, standingOf, startAnew } from "../host/half-joined";
+import { finishReset, hasLeftoverClusterCertificate, isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { type ClusterConnection, clusterConnectionSchema } from "../lxd/client/cluster-connection";
 import {
   bootstrapCluster,
-  forgetMember,
   getMember,
   isNotClustered,
   joinCluster,
@@ -27,23 +27,19 @@ import {
   untilOnline,
 } from "../lxd/cluster/cluster";
 import { exclusively } from "../lxd/cluster/exclusive";
+import { clearTraces, isRevoked } from "../lxd/cluster/half-joins";
 import { explainJoinFailure } from "../lxd/cluster/join-failures";
-import {
-  findStaleMember,
-  howToWipe,
-  isMemberAlready,
-  type Meeting,
-  refuseOtherName,
-  refuseToJoin,
-} from "../lxd/cluster/join-preflight";
+import { howToWipe, type Meeting, refuseOtherName, refuseToJoin } from "../lxd/cluster/join-preflight";
 import { workOutMemberConfig } from "../lxd/cluster/member-config";
 import { type Config, configSchema, inWordsOf, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
 import { describeInventory, takeInventory } from "../lxd/inventory";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
+import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { getServer, setServerConfig } from "../lxd/server";
 import { until } from "../support/deadline";
-import { IncompleteError, isNotFound, messageOf, RefusedError } from "../support/errors";
+import { hasCode, IncompleteError, isNotFound, messageOf, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
+import { clean, isToBeCleaned } from "./lxd-cluster-member-leaving";
 
 /** Inputs of {@link LxdClusterMember}. */
 const clusterMemberSchema = z.strictObject({
@@ -54,6 +50,7 @@ const clusterMemberSchema = z.strictObject({
   memberConfig: z.array(z.strictObject(memberConfigSchema.shape)).default([]),
   failureDomain: z.string().min(1).default("default"),
   config: configSchema.default({}),
+  adopt: z.boolean().default(false),
 });
 
 /** The value that this member brings for one member-specific key of a pool or network that the cluster has. */
@@ -88,6 +85,11 @@ export interface LxdClusterMemberArgs {
   failureDomain?: Input<string>;
   /** The member's own config, such as `scheduler.instance`. @default {} */
   config?: Input<ConfigArgs>;
+  /**
+   * Take over a membership that belongs to another stack. One that nobody has marked as his needs no such leave: whether its host may
+   * be managed is for its LxdNode to say. @default false
+   */
+  adopt?: Input<boolean>;
   /** Seconds for each call. */
   timeouts?: Input<TimeoutArgs>;
 }
@@ -108,6 +110,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: clusterMemberSchema,
   immutable: ["name", "address"],
+  lasting: { certificateFingerprint: [] },
   timeouts: { create: 600, read: 60, update: 120, delete: 600 },
 
   /** `memberConfig` matters at the moment of joining alone. */
@@ -121,18 +124,23 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     if (!sameConfig(state.config, inputs.config)) {
       changed.push("config");
     }
+    if (state.status === LEFT) {
+      changed.push("memberConfig"); // it joins anew
+    }
     return changed;
   },
 
   async create(context, inputs) {
-    const host = await context.lxd(inputs.connection);
-    const cluster = inputs.cluster === undefined ? host : await context.lxd(inputs.cluster);
-    if (inputs.cluster === undefined) {
-      await bootstrap(context, host, inputs);
-    } else {
-      await join(context, host, cluster, inputs);
-    }
-    const member = await untilOnline(cluster, inputs.name, context.deadline);
+    const { cluster, member } = await enter(context, inputs);
+    const config = member.config ?? {};
+    claim({
+      what: nameOf(inputs),
+      host: cluster.host,
+      description: `${member.url}, ${member.status}`,
+      config,
+      urn: context.urn,
+      adopt: inputs.adopt || config[OWNER_KEY] === undefined, // whoever joined it was let in by its node
+    });
     const outputs = await outputsOf(cluster, member);
     try {
       await configure(cluster, inputs, context.urn);
@@ -150,43 +158,82 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   async read(context, _id, state) {
-    const lxd = await context.lxd(throughCluster(state));
-    let members: Member[];
-    try {
-      members = await listMembersShared(lxd);
-    } catch (error) {
-      if (isNotClustered(error)) {
-        return undefined;
-      }
-      throw error;
+    const cluster = await clusterOf(context, state, listMembersShared);
+    const member = cluster?.members.find(({ server_name }) => server_name === state.name);
+    if (cluster !== undefined && member !== undefined) {
+      const outputs = await outputsOf(cluster.lxd, member);
+      return { inputs: fromApi(member, state), outputs, mark: member.config?.[OWNER_KEY] };
     }
-    const member = members.find(({ server_name }) => server_name === state.name);
-    return member === undefined ? undefined : { inputs: fromApi(member, state), outputs: await outputsOf(lxd, member) };
+    return (await isToBeCleaned(context, state))
+      ? { inputs: inputsOf(state), outputs: { ...outputsInState(state), status: LEFT, roles: [] } }
+      : undefined;
   },
 
-  async update(context, _id, _state, inputs) {
+  sought: () => ({}),
+
+  async update(context, _id, state, inputs) {
+    if (state.status === LEFT) {
+      await clean(context, state, false);
+      await enter(context, inputs);
+    }
     const lxd = await context.lxd(throughCluster(inputs));
+    const { value: member } = await getMember(lxd, inputs.name);
+    refuseTakenOver(nameOf(inputs), lxd.host, member.config?.[OWNER_KEY], context);
     await configure(lxd, inputs, context.urn);
     return outputsOf(lxd, (await getMember(lxd, inputs.name)).value);
   },
 
   async delete(context, _id, state) {
-    const lxd = await context.lxd(throughCluster(state));
-    const members = await listMembers(lxd).catch((error: unknown) => {
-      if (isNotClustered(error)) {
-        return [];
+    const cluster = await clusterOf(context, state, listMembers);
+    const member = cluster?.members.find(({ server_name }) => server_name === state.name);
+    if (cluster !== undefined && member !== undefined) {
+      if (isLeftToOthers(nameOf(state), cluster.lxd.host, member.config?.[OWNER_KEY], context)) {
+        return;
       }
-      throw error;
-    });
-    const member = members.find(({ server_name }) => server_name === state.name);
-    if (member !== undefined) {
-      await leave(context, lxd, member, members);
+      await leave(context, cluster.lxd, member, cluster.members);
     }
-    const ssh = await context.host(state.connection);
-    context.progress(`cleaning LXD on ${ssh.name}`);
-    await resetLxd(ssh, (await context.lxd(state.connection)).endpoint.socket.packaging, context.deadline);
+    await clean(context, state, member !== undefined);
   },
 };
+
+/** Status of a host that has left its cluster, and is not cleaned yet because that was interrupted. LXD has no word for it. */
+const LEFT = "Left";
+
+/** The cluster and its members; `undefined` where LXD is in no cluster. */
+async function clusterOf(
+  context: Context,
+  at: Inputs,
+  list: (lxd: LxdClient) => Promise<Member[]>,
+): Promise<{ lxd: LxdClient; members: Member[] } | undefined> {
+  try {
+    const lxd = await context.lxd(throughCluster(at));
+    return { lxd, members: await list(lxd) };
+  } catch (error) {
+    // The first member is asked itself, and cannot answer while it is wiped.
+    const isWiped = async (): Promise<boolean> => isResetUnfinished(await context.host(at.connection), context.deadline);
+    if (isNotClustered(error) || (hasCode(error, "refused") && at.cluster === undefined && (await isWiped()))) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** Makes the host a member. Already being one is done. */
+async function enter(context: Context, inputs: Inputs): Promise<{ cluster: LxdClient; member: Member }> {
+  await finishReset(await context.host(inputs.connection), context.deadline);
+  const host = await context.lxd(inputs.connection);
+  const cluster = inputs.cluster === undefined ? host : await context.lxd(inputs.cluster);
+  if (inputs.cluster === undefined) {
+    await bootstrap(context, host, inputs);
+  } else {
+    await join(context, host, cluster, inputs);
+  }
+  return { cluster, member: await untilOnline(cluster, inputs.name, context.deadline) };
+}
+
+function nameOf({ name }: Pick<Inputs, "name">): string {
+  return `Member "${name}"`;
+}
 
 /** Makes the host the first member. Already being it is done. */
 async function bootstrap(context: Context, lxd: LxdClient, inputs: Inputs): Promise<void> {
@@ -212,22 +259,30 @@ async function bootstrap(context: Context, lxd: LxdClient, inputs: Inputs): Prom
   await bootstrapCluster(lxd, inputs.name);
 }
 
-/** Makes the host a further member. Already being one is done. */
+/** Makes the host a further member. Already being one is done; what an interrupted attempt left is cleared away. */
 async function join(context: Context, host: LxdClient, cluster: LxdClient, inputs: Inputs): Promise<void> {
   const { name, address } = inputs;
-  // A daemon that was interrupted in the middle of a join may answer nothing for ever.
-  const patient = host.within(context.deadline.atMost(30, `asking LXD on ${host.host} for its state`));
-  const meeting: Meeting = { host, joining: await getServer(patient), cluster, target: await getServer(cluster) };
-  if (isMemberAlready(meeting, name)) {
+  const { deadline } = context;
+  const ssh = await context.host(inputs.connection);
+  const [asked, target] = [await askLxd(host, ssh, deadline), await getServer(cluster)];
+  const { standing, holds } = await standingOf({ host, ssh, joining: asked, cluster, target, deadline }, name, address);
+  if (asked !== undefined && standing === "member") {
+    refuseOtherName(host, asked, name);
     return;
   }
-  await refuseToJoin(meeting, name, address);
-  const { certificate, certificate_fingerprint, server_name: inviting } = meeting.target.environment;
+  if (standing === "stranded") {
+    context.warn(
+      `LXD on ${host.host} was left half joined, or its member was removed by force. The cluster does not know it and nothing of value is on ` +
+        `it, so it is wiped and joins anew`,
+    );
+    await startAnew(host, ssh, deadline);
+  }
+  const meeting: Meeting = { host, joining: await getServer(host), cluster, target };
+  refuseToJoin(meeting, holds, name, address);
+  const { certificate, certificate_fingerprint, server_name: inviting } = target.environment;
   await exclusively(cluster, async () => {
-    const stale = await findStaleMember(cluster, name, address);
-    if (stale !== undefined) {
-      context.warn(`Removing the empty member "${stale}" that an earlier attempt left; its host joins anew`);
-      await forgetMember(cluster, stale);
+    for (const cleared of await clearTraces(meeting, name, address, deadline)) {
+      context.warn(cleared);
     }
     const keys = await memberConfigKeys(cluster);
     const memberConfig = await workOutMemberConfig(cluster, keys, inputs.memberConfig, name, inviting);
@@ -242,8 +297,7 @@ async function join(context: Context, host: LxdClient, cluster: LxdClient, input
       if (isNotFound(error)) {
         return; // LXD has forgotten the finished operation; whether the member is there is seen next
       }
-      await cluster.cancel({ id: token.operationId });
-      throw explainJoinFailure(error, name, host.host);
+      throw explainJoinFailure(error, name, host.host, await isRevoked(cluster, token));
     }
   });
 }
@@ -294,15 +348,19 @@ function throughCluster({ cluster, connection }: Inputs): ClusterConnection {
   return cluster ?? { endpoints: [connection] };
 }
 
+function inputsOf(state: State): Inputs {
+  const { connection, name, address, cluster, memberConfig, failureDomain, config, adopt, timeouts } = state;
+  return { connection, name, address, cluster, memberConfig, failureDomain, config, adopt, timeouts };
+}
+
+function outputsInState({ status, roles, certificateFingerprint }: State): Outputs {
+  return { status, roles, certificateFingerprint };
+}
+
 /** What the cluster tells of a member, as inputs. */
 function fromApi(member: Member, state: State): Inputs {
-  const { connection, cluster, name, memberConfig, timeouts } = state;
   return {
-    connection,
-    cluster,
-    name,
-    memberConfig,
-    timeouts,
+    ...inputsOf(state),
     address: member.url.replace(/^https:\/\//, ""),
     failureDomain: member.failure_domain,
     config: inWordsOf(state.config, member.config ?? {}),
@@ -337,7 +395,10 @@ export class LxdClusterMember extends LxdResource {
   declare readonly address: Output<string>;
   /** Members of one failure domain are expected to fail together. */
   declare readonly failureDomain: Output<string>;
-  /** As of the last refresh: "Online", "Offline", "Evacuated" or "Blocked". */
+  /**
+   * As of the last refresh: "Online", "Offline", "Evacuated" or "Blocked"; "Left" when its removal was interrupted, or somebody has
+   * removed it from the cluster, and its host is not cleaned yet.
+   */
   declare readonly status: Output<string>;
   /** Such as "database-leader"; LXD assigns and moves them itself. */
   declare readonly roles: Output<string[]>;

@@ -21,7 +21,8 @@ import {
   listFingerprints,
   uploadImage,
 } from "../lxd/images/images";
-import { projectSchema } from "../lxd/names";
+import { imageAliasSchema, projectSchema } from "../lxd/names";
+import { isLeftToOthers, takenOverBy } from "../lxd/ownership";
 import { sameJson } from "../support/equality";
 import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";
@@ -31,15 +32,13 @@ const remoteSchema = z.strictObject({
     .string()
     .regex(/^https:\/\/\S+$/, 'is not the address of an image server, such as "https://images.lxd.canonical.com"'),
   protocol: z.enum(["simplestreams", "lxd"], 'must be "simplestreams" or "lxd"').default("simplestreams"),
-  alias: z.string().min(1).optional(),
+  alias: imageAliasSchema.optional(),
   fingerprint: z
     .string()
     .regex(/^[0-9a-f]{12,64}$/, "is not a fingerprint: 12 to 64 hexadecimal digits in lower case")
     .optional(),
   type: z.enum(["container", "virtual-machine"], 'must be "container" or "virtual-machine"').default("container"),
 });
-
-const aliasNameSchema = z.string().regex(/^[^\s?#%]+$/, "is not a valid alias: it must not be empty or have spaces, ?, # or %");
 
 const propertiesSchema = z.record(z.string().min(1), configValueSchema).superRefine((properties, context) => {
   for (const key of Object.keys(properties).filter(isServerMade)) {
@@ -55,7 +54,7 @@ const imageInputsSchema = z.strictObject({
   rootfsPath: z.string().min(1).optional(),
   sourceFingerprint: z.string().optional(),
   remote: remoteSchema.optional(),
-  aliases: z.array(aliasNameSchema).default([]),
+  aliases: z.array(imageAliasSchema).default([]),
   public: z.boolean().default(false),
   properties: propertiesSchema.default({}),
   adopt: z.boolean().default(false),
@@ -127,6 +126,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: imageInputsSchema,
   immutable: ["project", "sourceFingerprint", "remote"],
+  lasting: { fingerprint: [], type: [], architecture: [], sizeBytes: [] },
   timeouts: { create: 1800, read: 60, update: 300, delete: 300 },
 
   checkTogether({ metadataPath, rootfsPath, sourceFingerprint, remote }) {
@@ -188,8 +188,19 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   async read(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
     const image = await findImageShared(lxd, state.project, state.fingerprint);
-    return image === undefined ? undefined : { inputs: fromApi(image, state), outputs: outputsOf(image, state) };
+    if (image === undefined) {
+      return undefined;
+    }
+    // One that was removed and that others have brought since is theirs.
+    const created = state.created && takenOverBy(image.properties?.[OWNER_KEY], context) === undefined;
+    return { inputs: fromApi(image, state), outputs: outputsOf(image, { created, ownAliases: state.ownAliases }) };
   },
+
+  sought: ({ sourceFingerprint = "", remote }) => ({
+    fingerprint: remote?.fingerprint ?? sourceFingerprint,
+    created: false,
+    ownAliases: [],
+  }),
 
   async update(context, _id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);
@@ -200,7 +211,9 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
-    if (state.created) {
+    const found = await findImage(lxd, state.project, state.fingerprint);
+    const what = `Image ${short(state.fingerprint)}`;
+    if (state.created && !isLeftToOthers(what, lxd.host, found?.value.properties?.[OWNER_KEY], context)) {
       await deleteImage(lxd, state.project, state.fingerprint); // its aliases go with it
       return;
     }
@@ -380,6 +393,11 @@ export class LxdImage extends LxdResource {
       ["fingerprint", "created", "ownAliases", "type", "architecture", "sizeBytes"],
       opts,
     );
+    if (args.metadataPath !== undefined) {
+      // Of files it is an input, which a preview knows. It knows no computed output of what it changes, be that only the way to the
+      // cluster, and would show everything made from this image as replaced.
+      this.fingerprint = (this as unknown as { sourceFingerprint: Output<string> }).sourceFingerprint;
+    }
   }
 }
 

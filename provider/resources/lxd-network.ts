@@ -11,9 +11,9 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
 import { exclusively } from "../lxd/cluster/exclusive";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
-import { type Config, configSchema, isServerMade, sameConfig } from "../lxd/config";
+import { type Config, configSchema, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
 import { memberNameSchema, projectSchema } from "../lxd/names";
-import { claim } from "../lxd/ownership";
+import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import {
   changeObject,
   deleteObject,
@@ -59,8 +59,8 @@ const networkSchema = z.strictObject({
   name: z
     .string()
     .regex(
-      /^(?!\.{1,2}$)[A-Za-z0-9._-]{2,15}$/,
-      "is not a valid name of a network interface: 2 to 15 letters, digits, dots, dashes and underscores",
+      /^(?!\.{1,2}$)[A-Za-z0-9._][A-Za-z0-9._-]{1,14}$/,
+      "is not a valid name of a network interface: 2 to 15 letters, digits, dots, dashes and underscores, not beginning with a dash",
     ),
   project: projectSchema,
   description: z.string().default(""),
@@ -172,8 +172,10 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     const servers = await getServersShared(lxd);
     const views = await viewsOf(lxd, subject, servers);
-    return { inputs: fromApi(found, views, state), outputs: outputsOf(found, servers, views) };
+    return { inputs: fromApi(found, views, state), outputs: outputsOf(found, servers, views), mark: found.config?.[OWNER_KEY] };
   },
+
+  sought: () => ({}),
 
   async update(context, _id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);
@@ -184,6 +186,7 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
           `${nameOf(network(inputs.project, inputs.name))} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up makes it again`,
         );
       }
+      refuseTakenOver(nameOf(network(inputs.project, inputs.name)), lxd.host, found.value.config?.[OWNER_KEY], context);
       const dropped = Object.keys(state.config).filter((key) => !(key in inputs.config));
       return ensure(context, lxd, inputs, found, dropped);
     });
@@ -192,8 +195,10 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
     await exclusively(lxd, async () => {
-      if ((await findManaged(lxd, state)) !== undefined) {
-        await deleteObject(lxd, network(state.project, state.name));
+      const subject = network(state.project, state.name);
+      const found = await findManaged(lxd, state);
+      if (found !== undefined && !isLeftToOthers(nameOf(subject), lxd.host, found.value.config?.[OWNER_KEY], context)) {
+        await deleteObject(lxd, subject);
       }
     });
   },

@@ -7,20 +7,22 @@ import * as z from "zod";
 import { onHost } from "../engine/bookkeeping";
 import type { Context, Lifecycle, SshConnection } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { findSnap, hasDebPackage, installDebPackages, installSnap, sameChannel } from "../host/packages";
-import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
-import { LxdClient } from "../lxd/client/client";
-import { type ApiSocket, endpointOf, findSocket } from "../lxd/client/endpoint";
-import { isNotClustered, listMembers } from "../lxd/cluster/cluster";
+import { askLxd } from "../host/half-joined";
+import { findSnap, hasDebPackage, installDebPackages, installSnap, sameChannel, startLxd } from "../host/packages";
+import { finishReset, isResetUnfinished } from "../host/reset-lxd";
+import type { LxdClient } from "../lxd/client/client";
+import { type ApiSocket, findSocket } from "../lxd/client/endpoint";
 import { configSchema, sameConfigValue } from "../lxd/config";
-import { describeInventory, INVENTORY_KINDS, type Inventory, type InventoryKind, takeInventory } from "../lxd/inventory";
+import { INVENTORY_KINDS, type InventoryKind } from "../lxd/inventory";
+import { describeOwner, isOfSameStack } from "../lxd/ownership";
 import { getHardware, getServer, serverConfig, setServerConfig } from "../lxd/server";
 import { sameJson } from "../support/equality";
 import { RefusedError } from "../support/errors";
 import type { ConfigArgs, ConnectionArgs } from "./common-args";
+import { emptied, emptiedUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
 
 /** Keys of the server's config that each member of a cluster has for itself. */
-const LOCAL_CONFIG =
+export const LOCAL_CONFIG =
   /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_.+|syslog_socket)|storage\..+_volume|maas\.machine)$/;
 
 const installSchema = z.union([
@@ -102,6 +104,16 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: nodeSchema,
   immutable: [],
+  lasting: {
+    lxdVersion: ["install", "resetPolicy"],
+    socket: ["install", "resetPolicy"],
+    kernelVersion: [],
+    architecture: [],
+    cpus: [],
+    memoryBytes: [],
+    memberName: ["resetPolicy"],
+    certificateFingerprint: ["resetPolicy"],
+  },
   timeouts: { create: 900, read: 60, update: 900, delete: 120 },
 
   checkTogether({ config, resetPolicy, adopt }) {
@@ -134,15 +146,25 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   forewarn(state, inputs) {
     const wipes = !state.clustered && inputs.resetPolicy.length > 0 && nodeLifecycle.diff(state, inputs).includes("resetPolicy");
-    return wipes
-      ? [
-          `pulumi up will destroy what LXD on ${inputs.connection.host} holds, if it is no more than resetPolicy names: ${inputs.resetPolicy.join(", ")}`,
-        ]
-      : [];
+    const [found, wanted] = [state.install, inputs.install];
+    const isOther = found !== false && wanted !== false && found.method !== wanted.method;
+    return [
+      ...(wipes
+        ? [
+            `pulumi up will destroy what LXD on ${inputs.connection.host} holds, if it is no more than resetPolicy names: ${inputs.resetPolicy.join(", ")}`,
+          ]
+        : []),
+      ...(isOther
+        ? [
+            `pulumi up will refuse this. LXD on ${inputs.connection.host} is there from a ${found.method}, and install wants the ${wanted.method}`,
+          ]
+        : []),
+    ];
   },
 
   async create(context, inputs) {
     const ssh = await context.host(inputs.connection);
+    await finishReset(ssh, context.deadline);
     await install(context, ssh, inputs.install);
     const lxd = inputs.adopt ? await ready(context, ssh) : await emptied(context, ssh, inputs.resetPolicy);
     await setServerConfig(lxd, inputs.config);
@@ -151,34 +173,41 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async read(context, _id, state) {
     const ssh = await context.host(state.connection);
-    const socket = await findSocket(ssh, context.deadline);
+    if (await isResetUnfinished(ssh, context.deadline)) {
+      context.warn(`LXD on ${ssh.name} was being wiped when something came in between; the next change of it finishes that`);
+      return { inputs: inputsOf(state), outputs: state };
+    }
+    const socket = await findSocketUnlessGone(context, ssh, state.install);
     if (socket === undefined) {
-      if (!(await isInstalled(context, ssh, state.install))) {
-        return undefined;
-      }
-      throw new RefusedError(`LXD is installed on ${ssh.name} but does not answer on its socket. Look at: journalctl --unit lxd`);
+      return undefined;
     }
     const lxd = await context.lxd(state.connection);
-    const live = serverConfig(await getServer(lxd));
+    const server = await askLxd(lxd, ssh, context.deadline);
+    if (server === undefined) {
+      context.warn(await explainSilence(context, ssh, lxd));
+      return { inputs: inputsOf(state), outputs: state };
+    }
+    const live = serverConfig(server);
     const config = Object.fromEntries(
-      Object.keys(state.config).map((key) => {
-        const [wording, value] = [state.config[key] ?? "", live[key] ?? ""];
-        return [key, sameConfigValue(key, wording, value) ? wording : value];
+      Object.entries(state.config).flatMap(([key, wording]) => {
+        const value = live[key] ?? "";
+        // What is unset by now is not ours any more, unless the program still wants it.
+        return sameConfigValue(key, wording, value) ? [[key, wording]] : value === "" ? [] : [[key, value]];
       }),
     );
-    const { connection, resetPolicy, adopt, timeouts } = state;
     const installed = await readInstall(context, ssh, socket, state.install);
-    return { inputs: { connection, install: installed, config, resetPolicy, adopt, timeouts }, outputs: await facts(lxd) };
+    return { inputs: { ...inputsOf(state), install: installed, config }, outputs: await facts(lxd) };
   },
+
+  sought: () => ({}),
 
   async update(context, _id, state, inputs) {
     const ssh = await context.host(inputs.connection);
+    await finishReset(ssh, context.deadline);
     await install(context, ssh, inputs.install);
-    let lxd = await ready(context, ssh);
-    const isMember = (await getServer(lxd)).environment.server_clustered;
-    if (!isMember && nodeLifecycle.diff(state, inputs).includes("resetPolicy")) {
-      lxd = await emptied(context, ssh, inputs.resetPolicy);
-    }
+    const lxd = nodeLifecycle.diff(state, inputs).includes("resetPolicy")
+      ? await emptiedUnlessMember(context, ssh, state.clustered, inputs.resetPolicy)
+      : await ready(context, ssh);
     const dropped = Object.keys(state.config).filter((key) => inputs.config[key] === undefined);
     await setServerConfig(lxd, { ...Object.fromEntries(dropped.map((key) => [key, ""])), ...inputs.config });
     return facts(lxd);
@@ -187,15 +216,29 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   /** Gives back the config. LXD itself stays: whether it goes is for a person to decide. */
   async delete(context, _id, state) {
     const ssh = await context.host(state.connection);
+    await finishReset(ssh, context.deadline);
     const keys = Object.keys(state.config);
-    if (keys.length > 0 && (await findSocket(ssh, context.deadline)) !== undefined) {
+    if (keys.length > 0 && (await findSocketUnlessGone(context, ssh, state.install)) !== undefined) {
       const lxd = await context.lxd(state.connection);
+      if ((await askLxd(lxd, ssh, context.deadline)) === undefined) {
+        context.warn(`${await explainSilence(context, ssh, lxd)} Its config is left as it is`);
+        return;
+      }
+      const owner = await ownerOf(lxd);
+      if (owner !== "" && !isOfSameStack(owner, context.urn)) {
+        context.warn(`The config of LXD on ${ssh.name} is left as it is: its membership belongs to ${describeOwner(owner)}`);
+        return;
+      }
       await setServerConfig(lxd, Object.fromEntries(keys.map((key) => [key, ""])));
     }
   },
 };
 
-/** Makes sure that LXD is on the host in the way that is wanted. */
+function inputsOf({ connection, install: how, config, resetPolicy, adopt, timeouts }: Inputs): Inputs {
+  return { connection, install: how, config, resetPolicy, adopt, timeouts };
+}
+
+/** Makes sure that LXD is on the host in the way that is wanted, and listens. */
 async function install(context: Context, ssh: SshConnection, wanted: Inputs["install"]): Promise<void> {
   const { deadline } = context;
   const socket = await findSocket(ssh, deadline);
@@ -216,6 +259,7 @@ async function install(context: Context, ssh: SshConnection, wanted: Inputs["ins
   if (wanted.method === "snap") {
     context.progress(`installing the LXD snap from ${wanted.channel} on ${ssh.name}`);
     await installSnap(ssh, "lxd", wanted, deadline);
+    await startUnlessListening(context, ssh, wanted.method);
     return;
   }
   const missing: string[] = [];
@@ -228,10 +272,19 @@ async function install(context: Context, ssh: SshConnection, wanted: Inputs["ins
     context.progress(`installing the Debian packages ${missing.join(", ")} on ${ssh.name}`);
     await installDebPackages(ssh, missing, deadline);
   }
+  await startUnlessListening(context, ssh, wanted.method);
   if (missing.length > 0 && socket !== undefined) {
     context.warn(
       `LXD on ${ssh.name} finds what ${missing.join(", ")} brought when it next starts (systemctl restart lxd; instances keep running)`,
     );
+  }
+}
+
+/** Somebody may have stopped it, or the host forbids packages to start what they bring. */
+async function startUnlessListening(context: Context, ssh: SshConnection, method: "deb" | "snap"): Promise<void> {
+  if ((await findSocket(ssh, context.deadline)) === undefined) {
+    context.progress(`starting LXD on ${ssh.name}`);
+    await startLxd(ssh, method, context.deadline);
   }
 }
 
@@ -243,20 +296,43 @@ async function isInstalled(context: Context, ssh: SshConnection, wanted: Inputs[
   return wanted.method === "deb" ? deb() : (await snap()) !== undefined;
 }
 
-/** How LXD is installed, for the refresh: a channel that was changed by hand, or a hold that was lifted, is drift. */
+/**
+ * The socket on which LXD listens, or `undefined` when LXD is not on the host.
+ * @throws RefusedError when it is, and does not listen: nothing can be said of it then, least of all that it is gone.
+ */
+async function findSocketUnlessGone(
+  context: Context,
+  ssh: SshConnection,
+  install: Inputs["install"],
+): Promise<ApiSocket | undefined> {
+  const socket = await findSocket(ssh, context.deadline);
+  if (socket === undefined && (await isInstalled(context, ssh, install))) {
+    throw new RefusedError(`LXD is installed on ${ssh.name} but does not answer on its socket. Look at: journalctl --unit lxd`);
+  }
+  return socket;
+}
+
+/** How LXD is installed, for the refresh. Drift is another packaging, a channel or hold that was changed, a package that is missing. */
 async function readInstall(
   context: Context,
   ssh: SshConnection,
   socket: ApiSocket,
   known: Inputs["install"],
 ): Promise<Inputs["install"]> {
-  if (known === false || known.method === "deb" || socket.packaging !== "snap") {
+  if (known === false) {
     return known;
   }
+  if (socket.packaging !== "snap") {
+    const packages = known.method === "deb" ? known.packages : [];
+    const there = await Promise.all(packages.map((name) => hasDebPackage(ssh, name, context.deadline)));
+    const found = { method: "deb" as const, packages: packages.filter((_, index) => there[index]) };
+    return socket.packaging === "deb" ? found : false; // what is neither of the two differs from both
+  }
   const snap = await findSnap(ssh, "lxd", context.deadline);
-  return snap === undefined
-    ? known
-    : { ...known, channel: sameChannel(snap.channel, known.channel) ? known.channel : snap.channel, hold: snap.held };
+  const { channel, held } = snap ?? { channel: "", held: false };
+  return known.method === "snap"
+    ? { ...known, channel: sameChannel(channel, known.channel) ? known.channel : channel, hold: held }
+    : { method: "snap", channel, cohort: false, hold: held };
 }
 
 function sameInstall(a: Inputs["install"], b: Inputs["install"]): boolean {
@@ -264,69 +340,6 @@ function sameInstall(a: Inputs["install"], b: Inputs["install"]): boolean {
     return sameChannel(a.channel, b.channel) && a.hold === b.hold;
   }
   return sameJson(a, b);
-}
-
-/** Waits until the daemon has finished starting. */
-async function ready(context: Context, ssh: SshConnection): Promise<LxdClient> {
-  context.progress(`waiting for LXD on ${ssh.name} to be ready`);
-  const lxd = new LxdClient(await endpointOf(ssh, context.deadline), context.deadline);
-  await lxd.get("/internal/ready", z.unknown()); // answers 503, which is asked again, until then
-  return lxd;
-}
-
-/**
- * LXD with nothing on it that must not be lost, wiped when the policy says so.
- * @throws RefusedError listing what it holds, when the policy does not name all of it.
- */
-async function emptied(context: Context, ssh: SshConnection, policy: readonly InventoryKind[]): Promise<LxdClient> {
-  const lxd = await ready(context, ssh);
-  const inventory = await inventoryOf(lxd, ssh, context);
-  if (!mustReset(inventory, policy, ssh.name)) {
-    return lxd;
-  }
-  context.progress(`wiping LXD on ${ssh.name}: ${describeInventory(inventory)}`);
-  await resetLxd(ssh, lxd.endpoint.socket.packaging, context.deadline);
-  return ready(context, ssh);
-}
-
-async function inventoryOf(lxd: LxdClient, ssh: SshConnection, context: Context): Promise<Inventory> {
-  const inventory = await takeInventory(lxd);
-  try {
-    const members = (await listMembers(lxd)).map(({ server_name }) => server_name);
-    return { ...inventory, cluster: [`with the members ${members.join(", ")}`] };
-  } catch (error) {
-    if (!isNotClustered(error)) {
-      throw error;
-    }
-  }
-  const leftover = await hasLeftoverClusterCertificate(ssh, lxd.endpoint.socket.packaging, context.deadline);
-  return leftover ? { ...inventory, cluster: ["certificate of an interrupted join"] } : inventory;
-}
-
-/**
- * Whether the host is to be wiped.
- * @throws RefusedError when it holds something that must not be lost and that the policy does not name.
- */
-function mustReset(inventory: Inventory, policy: readonly InventoryKind[], host: string): boolean {
-  const found = Object.keys(inventory) as InventoryKind[];
-  const unnamed = found.filter((kind) => !policy.includes(kind));
-  if (found.some((kind) => policy.includes(kind))) {
-    if (unnamed.length === 0) {
-      return true;
-    }
-    throw new RefusedError(
-      `resetPolicy does not name all that LXD on ${host} holds, and wiping it would destroy that too: ${describeInventory(inventory)}. ` +
-        `Add ${unnamed.map((kind) => `"${kind}"`).join(", ")} to resetPolicy, or remove them yourself`,
-    );
-  }
-  const precious = (["instances", "custom-volumes", "cluster"] as const).filter((kind) => inventory[kind] !== undefined);
-  if (precious.length > 0) {
-    throw new RefusedError(
-      `LXD on ${host} is in use: ${describeInventory(inventory)}. Set adopt: true to manage it as it is, or, to destroy all of it, ` +
-        `resetPolicy: [${found.map((kind) => `"${kind}"`).join(", ")}]`,
-    );
-  }
-  return false;
 }
 
 async function facts(lxd: LxdClient): Promise<Outputs> {

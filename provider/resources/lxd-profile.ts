@@ -11,7 +11,7 @@ import type { LxdClient } from "../lxd/client/client";
 import { configSchema, devicesInWordsOf, inWordsOf, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
 import { checkedDevicesSchema } from "../lxd/instances/device-values";
 import { objectNameSchema, projectSchema } from "../lxd/names";
-import { claim } from "../lxd/ownership";
+import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import {
   createProfile,
   deleteProfile,
@@ -99,7 +99,7 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     const isDefault = inputs.name === "default";
     claim({
-      what: `Profile "${inputs.name}" of project "${inputs.project}"`,
+      what: nameOf(inputs),
       host: lxd.host,
       description: describe(found.value),
       config: found.value.config,
@@ -114,8 +114,13 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
   async read(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
     const profile = await findProfileShared(lxd, state.project, state.name);
-    return profile === undefined ? undefined : { inputs: fromApi(profile, state), outputs: outputsOf(state) };
+    if (profile === undefined) {
+      return undefined;
+    }
+    return { inputs: fromApi(profile, state), outputs: outputsOf(state), mark: profile.config[OWNER_KEY] };
   },
+
+  sought: () => ({}),
 
   async update(context, id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);
@@ -125,22 +130,28 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
         `Profile "${inputs.name}" no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up makes it again`,
       );
     }
+    refuseTakenOver(nameOf(inputs), lxd.host, found.value.config[OWNER_KEY], context);
     await save(context, lxd, id, inputs, found.etag, outputsOf(state));
     return outputsOf(state);
   },
 
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
-    if (state.name !== "default") {
-      await deleteProfile(lxd, state.project, state.name);
+    const found = await findProfile(lxd, state.project, state.name);
+    if (found === undefined || isLeftToOthers(nameOf(state), lxd.host, found.value.config[OWNER_KEY], context)) {
       return;
     }
-    const found = await findProfile(lxd, state.project, state.name);
-    if (found !== undefined) {
+    if (state.name === "default") {
       await replaceProfile(lxd, state.project, state.name, state.original ?? EMPTY, found.etag);
+    } else {
+      await deleteProfile(lxd, state.project, state.name);
     }
   },
 };
+
+function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
+  return `Profile "${name}" of project "${project}"`;
+}
 
 /** A profile that LXD applies to instances by default, and that cannot be removed, but can be emptied. */
 const EMPTY: ProfilePut = { description: "", config: {}, devices: {} };
@@ -171,7 +182,8 @@ function outputsOf(state: State): Outputs {
 }
 
 function contentsOf({ description, config, devices }: Profile): ProfilePut {
-  return { description, config, devices };
+  const { [OWNER_KEY]: _, ...own } = config;
+  return { description, config: own, devices };
 }
 
 function describe(profile: Profile): string {

@@ -10,9 +10,9 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
 import { exclusively } from "../lxd/cluster/exclusive";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
-import { configSchema, sameConfig } from "../lxd/config";
+import { configSchema, OWNER_KEY, sameConfig } from "../lxd/config";
 import { memberNameSchema, objectNameSchema } from "../lxd/names";
-import { claim } from "../lxd/ownership";
+import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import {
   changeObject,
   deleteObject,
@@ -29,7 +29,7 @@ import {
   statusesOf,
   viewsOf,
 } from "../lxd/storage-and-networks/member-objects";
-import { POOLS, pool, refuseResize, sourcesOf } from "../lxd/storage-and-networks/storage-pools";
+import { isSmaller, POOLS, pool, refuseResize, sourcesOf } from "../lxd/storage-and-networks/storage-pools";
 import { createObject, describeUnfinished, explainFailure, isUnfinished } from "../lxd/storage-and-networks/two-phase";
 import { IncompleteError, RefusedError } from "../support/errors";
 import { parseSize } from "../support/units";
@@ -110,6 +110,7 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: storagePoolSchema,
   immutable: ["name", "driver"],
+  lasting: { sources: ["memberConfig"] },
   timeouts: { create: 600, read: 60, update: 600, delete: 300 },
 
   checkTogether: ({ driver, memberConfig }) =>
@@ -146,11 +147,14 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
-  forewarn: (state, inputs) =>
-    membersWithOtherSource(state, inputs).map(
+  forewarn(state, inputs) {
+    const moved = membersWithOtherSource(state, inputs).map(
       (member) =>
         `Storage pool "${state.name}" is on ${state.sources[member]} at ${member} and cannot be moved: it will be removed, with all volumes in it, and made again`,
-    ),
+    );
+    const isReplaced = moved.length > 0 || state.name !== inputs.name || state.driver !== inputs.driver;
+    return isReplaced ? moved : forewarnOfShrinking(state, inputs);
+  },
 
   async create(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
@@ -184,8 +188,10 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     const servers = await getServersShared(lxd);
     const views = await viewsOf(lxd, subject, servers);
-    return { inputs: fromApi(found, views, state), outputs: outputsOf(found, servers, views) };
+    return { inputs: fromApi(found, views, state), outputs: outputsOf(found, servers, views), mark: found.config?.[OWNER_KEY] };
   },
+
+  sought: () => ({}),
 
   async update(context, id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);
@@ -196,6 +202,7 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
           `Storage pool "${id}" no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up makes it again`,
         );
       }
+      refuseTakenOver(nameOf(pool(inputs.name)), lxd.host, found.value.config?.[OWNER_KEY], context);
       const dropped = Object.keys(state.config).filter((key) => !(key in inputs.config));
       return ensure(context, lxd, inputs, found, dropped);
     });
@@ -203,7 +210,13 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
-    await exclusively(lxd, () => deleteObject(lxd, pool(state.name)));
+    await exclusively(lxd, async () => {
+      const subject = pool(state.name);
+      const found = await findObject(lxd, subject);
+      if (found !== undefined && !isLeftToOthers(nameOf(subject), lxd.host, found.value.config?.[OWNER_KEY], context)) {
+        await deleteObject(lxd, subject);
+      }
+    });
   },
 };
 
@@ -267,6 +280,18 @@ function membersWithOtherSource(state: State, inputs: Inputs): string[] {
     const known = [state.memberConfig[member]?.["source"], state.sources[member]];
     const isMade = state.memberStatus[member] === "Created" && state.sources[member] !== undefined;
     return isMade && source !== undefined && source !== "" && !known.includes(source) ? [member] : [];
+  });
+}
+
+/** Whether LXD can make a pool larger is not known here; that it makes none smaller is. */
+function forewarnOfShrinking(state: State, inputs: Inputs): string[] {
+  return Object.entries(inputs.memberConfig).flatMap(([member, { size = "" }]) => {
+    const live = state.memberConfig[member]?.["size"] ?? "";
+    return isSmaller(size, live)
+      ? [
+          `pulumi up will refuse this. Storage pool "${state.name}" has ${live} on ${member}, and LXD shrinks no pool (memberConfig.${member}.size)`,
+        ]
+      : [];
   });
 }
 

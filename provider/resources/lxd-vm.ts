@@ -42,7 +42,7 @@ import { obstaclesToLiveUpdate } from "../lxd/instances/live-update";
 import { prepare, requireImage, requirePlace } from "../lxd/instances/preflight";
 import { waitConditionSchema, waitFor } from "../lxd/instances/wait";
 import { instanceNameSchema, objectNameSchema, projectSchema } from "../lxd/names";
-import { claim } from "../lxd/ownership";
+import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { IncompleteError, messageOf, RefusedError } from "../support/errors";
@@ -157,6 +157,13 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: vmSchema,
   immutable: ["name", "project", "instanceType", "image"],
+  lasting: {
+    imageFingerprint: [],
+    location: ["target"],
+    macAddresses: ["devices", "profiles"],
+    // A guest may get other addresses when it is started, or told something else by cloud-init or a key of its config.
+    addresses: ["devices", "profiles", "config", "cloudInit", "cpu", "memory", "rootDisk", "target", "running"],
+  },
   timeouts: { create: 900, read: 120, update: 900, delete: 300 },
 
   checkTogether({ rootDisk, devices }) {
@@ -200,7 +207,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
       return { id, outputs: await orUnfinished(work, id, () => startAndWait(work, inputs)) };
     }
     claim({
-      what: `Instance "${inputs.name}" of project "${inputs.project}"`,
+      what: nameOf(inputs),
       host: work.lxd.host,
       description: `a ${found.type} on ${found.location}, ${found.status}`,
       config: found.config,
@@ -228,11 +235,17 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   async read(context, _id, state) {
     const work = workOf(context, await context.lxd(state.cluster), state);
     const instance = await findInstanceShared(work);
-    return instance === undefined ? undefined : { inputs: fromApi(instance, state), outputs: outputsOf(instance) };
+    return instance === undefined
+      ? undefined
+      : { inputs: fromApi(instance, state), outputs: outputsOf(instance), mark: instance.config[OWNER_KEY] };
   },
+
+  sought: () => ({}),
 
   async update(context, id, _state, inputs) {
     const work = workOf(context, await context.lxd(inputs.cluster), inputs);
+    const { value: found } = await requireInstance(work);
+    refuseTakenOver(nameOf(inputs), work.lxd.host, found.config[OWNER_KEY], context);
     await change(context, work, inputs);
     return orUnfinished(work, id, () => startAndWait(work, inputs));
   },
@@ -240,7 +253,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   async delete(context, _id, state) {
     const work = workOf(context, await context.lxd(state.cluster), state);
     const found = (await findInstance(work))?.value;
-    if (found === undefined) {
+    if (found === undefined || isLeftToOthers(nameOf(state), work.lxd.host, found.config[OWNER_KEY], context)) {
       return;
     }
     if (sameConfigValue("", found.expanded_config["security.protection.delete"], "true")) {
@@ -256,6 +269,10 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     await deleteInstance(work);
   },
 };
+
+function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
+  return `Instance "${name}" of project "${project}"`;
+}
 
 function workOf(context: Context, lxd: InstanceWork["lxd"], { project, name }: Pick<Inputs, "project" | "name">): InstanceWork {
   return {

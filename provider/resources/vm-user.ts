@@ -26,7 +26,7 @@ import { OWNER_KEY } from "../lxd/config";
 import { isAgentMissing } from "../lxd/instances/exec";
 import { findInstanceShared, isRunning } from "../lxd/instances/instances";
 import { instanceNameSchema, projectSchema } from "../lxd/names";
-import { claim } from "../lxd/ownership";
+import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs } from "./common-args";
 
@@ -184,7 +184,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
   async create(context, inputs) {
     const work = await insideWork(context, inputs);
     return exclusivelyIn(work, async () => {
-      const outputs = await save(context, work, inputs, []);
+      const outputs = await save(context, work, inputs);
       return { id: idOf(inputs), outputs };
     });
   },
@@ -197,8 +197,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       return undefined;
     }
     // Nobody can look into a virtual machine that is off. Its users are not gone for that, and stopping a machine must not fail
-    // every refresh: what is known stays as it is until the machine runs again.
-    const asKnown = { inputs: { ...inputsOf(state), ...state.requested }, outputs: outputsOf(state) };
+    // every refresh: what is known stays as it is until the machine runs again. Of one that is not in state yet, nothing is known.
+    const isKnown = Object.hasOwn(state, "gid");
+    const asKnown = isKnown ? { inputs: { ...inputsOf(state), ...state.requested }, outputs: outputsOf(state) } : undefined;
     if (instance.type === "virtual-machine" && !isRunning(instance)) {
       return asKnown;
     }
@@ -209,7 +210,11 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       });
       return live === undefined
         ? undefined
-        : { inputs: fromGuest(live, state), outputs: outputsFrom(live.account, state.requested) };
+        : {
+            inputs: fromGuest(live, state),
+            outputs: outputsFrom(live.account, state.requested),
+            mark: instance.config[markerOf(state.name)],
+          };
     } catch (error) {
       if (!isAgentMissing(error)) {
         throw error;
@@ -219,9 +224,11 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     }
   },
 
+  sought: (inputs) => ({ requested: requestOf(inputs) }),
+
   async update(context, _id, state, inputs) {
     const work = await insideWork(context, inputs);
-    return exclusivelyIn(work, () => save(context, work, inputs, state.authorizedKeys ?? []));
+    return exclusivelyIn(work, () => save(context, work, inputs, state));
   },
 
   async delete(context, _id, state) {
@@ -234,6 +241,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
           "the instance",
       );
       if (inside === undefined) {
+        return;
+      }
+      if (isLeftToOthers(nameOf(state), work.lxd.host, inside.instance.config[markerOf(state.name)], context)) {
         return;
       }
       const warn = (text: string): void => context.warn(text);
@@ -249,8 +259,11 @@ async function insideWork(context: Context, at: Pick<Inputs, "cluster" | "projec
   return { lxd: await context.lxd(at.cluster), project, instance, deadline, progress: (text) => context.progress(text) };
 }
 
-/** Makes the user as wanted, whatever there is of it; a user that others made only when it may be adopted. */
-async function save(context: Context, work: InsideWork, inputs: Inputs, formerKeys: readonly string[]): Promise<Outputs> {
+/**
+ * Makes the user as wanted, whatever there is of it; a user that others made only when it may be adopted.
+ * @param state - Of a user that is this resource's already.
+ */
+async function save(context: Context, work: InsideWork, inputs: Inputs, state?: State): Promise<Outputs> {
   const inside = await enterInstance(
     work,
     `Setting up user "${inputs.name}"`,
@@ -267,9 +280,11 @@ async function save(context: Context, work: InsideWork, inputs: Inputs, formerKe
   const existing = findAccount(accounts, inputs.name);
   const marker = markerOf(inputs.name);
   const owner = instance.config[marker];
-  if (existing !== undefined) {
+  if (state !== undefined) {
+    refuseTakenOver(nameOf(inputs), work.lxd.host, owner, context);
+  } else if (existing !== undefined) {
     claim({
-      what: `User "${inputs.name}" of instance "${inputs.instance}"`,
+      what: nameOf(inputs),
       host: work.lxd.host,
       description: `uid ${existing.uid}, home ${existing.home}`,
       config: owner === undefined ? {} : { [OWNER_KEY]: owner },
@@ -284,7 +299,7 @@ async function save(context: Context, work: InsideWork, inputs: Inputs, formerKe
   const account = await ensureAccount(guest, inputs, accounts);
   const outputs = outputsFrom(account, requestOf(inputs));
   try {
-    await ensureAccess(guest, inputs, account, formerKeys);
+    await ensureAccess(guest, inputs, account, state?.authorizedKeys ?? []);
   } catch (error) {
     throw new IncompleteError(
       idOf(inputs),
@@ -295,6 +310,10 @@ async function save(context: Context, work: InsideWork, inputs: Inputs, formerKe
     );
   }
   return outputs;
+}
+
+function nameOf({ instance, name }: Pick<Inputs, "instance" | "name">): string {
+  return `User "${name}" of instance "${instance}"`;
 }
 
 function idOf({ project, instance, name }: Inputs): string {

@@ -64,6 +64,89 @@ export class Deadline {
   }
 }
 
+/**
+ * Waits for a place in a queue, but not past the deadline. The work itself keeps the deadline in its own waits.
+ * @param queue - Such as one of p-limit.
+ * @throws TimeoutError when the turn did not come in time; the work is then not begun.
+ */
+export async function inTurn<T>(
+  queue: (work: () => Promise<T>) => Promise<T>,
+  deadline: Deadline,
+  doing: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  let begin: () => void = () => undefined;
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const result = queue(async () => {
+    deadline.check(doing); // nothing is begun for a caller who has gone
+    begin();
+    return work();
+  });
+  await deadline.race(Promise.race([begun, result]), doing);
+  return result;
+}
+
+/** How long those who wait for the same are told at once that nothing came. */
+const SILENCE_MS = 60_000;
+
+/** What has hardly more time than others who have waited in vain is not worth another try. */
+const HARDLY_MORE = 1.5;
+
+/**
+ * Work that is done once for all who wait for it, each with a deadline of his own. What failed is not kept; but when nothing came in
+ * time, the next hundred need not wait for the same silence, unless they have more time.
+ */
+export class SharedWork<T> {
+  private current: { readonly result: Promise<T>; readonly deadline: Deadline } | undefined;
+  private silence: { readonly error: unknown; readonly since: number; readonly waitedMs: number } | undefined;
+
+  /** What is under way or done. */
+  get result(): Promise<T> | undefined {
+    return this.current?.result;
+  }
+
+  /**
+   * The result of the work that is under way or done, or else begun now. It keeps the deadline of the one who began it; when that has
+   * cut it short, the next who has more time begins again.
+   * @throws TimeoutError when the time of the one who waits is over first.
+   */
+  async join(deadline: Deadline, doing: string, begin: () => Promise<T>): Promise<T> {
+    for (;;) {
+      const { current } = this;
+      if (current === undefined) {
+        return this.begin(deadline, begin);
+      }
+      try {
+        return await deadline.race(current.result, doing);
+      } catch (error) {
+        if (deadline.remainingMs === 0 || current.deadline.remainingMs > 0) {
+          throw error;
+        }
+      }
+    }
+  }
+
+  private begin(deadline: Deadline, begin: () => Promise<T>): Promise<T> {
+    const { silence } = this;
+    const since = performance.now();
+    if (silence !== undefined && since - silence.since < SILENCE_MS && deadline.remainingMs < silence.waitedMs * HARDLY_MORE) {
+      return Promise.reject(silence.error as Error);
+    }
+    const current = { result: begin(), deadline };
+    this.current = current;
+    current.result.catch((error: unknown) => {
+      const now = performance.now();
+      this.silence = deadline.remainingMs === 0 ? { error, since: now, waitedMs: now - since } : undefined;
+      if (this.current === current) {
+        this.current = undefined;
+      }
+    });
+    return current.result;
+  }
+}
+
 async function withTimer<T>(promise: Promise<T>, delayMs: number, onTimeout: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   // A timer may fire up to a millisecond early, and then the deadline would not have passed yet.

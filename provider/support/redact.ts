@@ -1,28 +1,85 @@
 /** Input properties whose value is a secret, wherever they stand. */
 const SECRET_PROPERTIES: ReadonlySet<string> = new Set(["password", "privateKey", "privateKeyPassword", "passwordHash"]);
 
+/**
+ * Properties and config keys whose value may be a secret: free text of the user, and what LXD calls so, such as `loki.auth.password`.
+ * Pulumi does not tell a provider what the program marked as secret. `user.pulumi.*` is ours.
+ */
+const MAY_BE_SECRET =
+  /^(userData|vendorData|networkConfig|(cloud-init|environment)\..*|user\.(?!pulumi\.).*|.*(password|passphrase|secret|token|private_key|api[._]key))$/i;
+
+/** Shorter texts cannot be told from words. */
+const SHORTEST_SECRET = 4;
+const SHORTEST_PERHAPS_SECRET = 8;
+
 /** A join token: base64 of a JSON object that holds a secret. */
 const JOIN_TOKEN = /\beyJ[A-Za-z0-9+/_-]{40,}=*/g;
+/** The secret of a token that is not encoded. */
+const TOKEN_SECRET = /(\\*"secret\\*"\s*:\s*\\*")[^"\\]+/g;
 const PRIVATE_KEY = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)/g;
+/** `user:password@` of a URL, such as a proxy's. */
+const URL_LOGIN = /(:\/\/)[^\s/@:]*:[^\s/@]+@/g;
 
 /** `text` without the secrets that `properties` hold, and without anything that looks like a key or a join token. */
 export function redact(text: string, properties: unknown): string {
-  let safe = text.replace(PRIVATE_KEY, "[private key]").replace(JOIN_TOKEN, "[token]");
-  // The longest first: a shorter one may be its beginning.
-  for (const secret of secretsIn(properties).sort((a, b) => b.length - a.length)) {
-    safe = safe.replaceAll(secret, "[secret]");
-  }
-  return safe;
+  return redactor(properties)(text);
 }
 
-function secretsIn(value: unknown): string[] {
-  if (Array.isArray(value)) {
-    return value.flatMap(secretsIn);
+/** {@link redact} for several texts. */
+export function redactor(properties: unknown): (text: string) => string {
+  const secrets = secretsIn(properties);
+  return (text) => {
+    const safe = text
+      .replace(PRIVATE_KEY, "[private key]")
+      .replace(JOIN_TOKEN, "[token]")
+      .replace(TOKEN_SECRET, "$1[secret]")
+      .replace(URL_LOGIN, "$1[secret]@");
+    const forms = new Set(secrets.filter(({ length }) => length <= text.length).flatMap(formsOf));
+    // The longest first: a shorter one may be its beginning.
+    return [...forms].sort((a, b) => b.length - a.length).reduce((sofar, form) => sofar.replaceAll(form, "[secret]"), safe);
+  };
+}
+
+/** Without recursion: it is also given what no check has looked at. */
+function secretsIn(properties: unknown): string[] {
+  const secrets: string[] = [];
+  const open: unknown[] = [properties];
+  while (open.length > 0) {
+    const value = open.pop();
+    for (const [name, member] of value !== null && typeof value === "object" ? Object.entries(value) : []) {
+      if (typeof member !== "string") {
+        open.push(member);
+      } else if (SECRET_PROPERTIES.has(name)) {
+        secrets.push(...(member.length >= SHORTEST_SECRET ? [member] : []));
+      } else if (MAY_BE_SECRET.test(name)) {
+        secrets.push(...perhapsSecret(member));
+      }
+    }
   }
-  if (value === null || typeof value !== "object") {
-    return [];
-  }
-  return Object.entries(value).flatMap(([name, member]) =>
-    SECRET_PROPERTIES.has(name) && typeof member === "string" && member.length >= 4 ? [member] : secretsIn(member),
-  );
+  return secrets;
+}
+
+/** The whole text, and each of its lines, because a server may quote only one. */
+function perhapsSecret(text: string): string[] {
+  const lines = text.split("\n").map((line) => line.trim());
+  return [text, ...lines].filter(({ length }) => length >= SHORTEST_PERHAPS_SECRET);
+}
+
+/** How a server may quote a text: as it is, as JSON of JavaScript or of Go, which escapes more, also twice, and in a URL. */
+function formsOf(secret: string): string[] {
+  const escaped = [json(secret), goJson(secret)];
+  return [secret, ...escaped, ...escaped.flatMap((form) => [json(form), goJson(form)]), encodeURIComponent(wellFormed(secret))];
+}
+
+function json(text: string): string {
+  return JSON.stringify(text).slice(1, -1);
+}
+
+function goJson(text: string): string {
+  return json(text).replace(/[<>&]/g, (character) => `\\u00${character.charCodeAt(0).toString(16)}`);
+}
+
+/** Without halves of surrogate pairs, which no URL can hold. */
+function wellFormed(text: string): string {
+  return Buffer.from(text).toString();
 }

@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import { type AnyAuthMethod, Client, type ConnectConfig, utils } from "ssh2";
+import { type AnyAuthMethod, Client, type ConnectConfig, type ParsedKey, utils } from "ssh2";
 import type { Deadline } from "../support/deadline";
 import { hasCode, RefusedError, TransportError } from "../support/errors";
 import { type Connection, type Credentials, describeConnection, type Proxy, resolveCredentials } from "./connection";
@@ -44,21 +44,16 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
   const expectation = expectedHostKey(connection);
   const methods: AnyAuthMethod[] = [];
   const tried: string[] = [];
-  const unusable = unusableKey(credentials);
-  if (unusable !== undefined) {
-    tried.push(`private key, which cannot be used: ${unusable}`);
-  } else if (credentials.privateKey !== undefined) {
+  const key = usableKey(credentials);
+  if (key instanceof Error) {
+    tried.push(`private key, which cannot be used: ${key.message}`);
+  } else if (key !== undefined) {
     tried.push("private key");
-    methods.push({
-      type: "publickey",
-      username: connection.user,
-      key: credentials.privateKey,
-      ...(credentials.privateKeyPassword === undefined ? {} : { passphrase: credentials.privateKeyPassword }),
-    });
+    methods.push({ type: "publickey", username: connection.user, key });
   }
   if (credentials.password !== undefined) {
     const { password } = credentials;
-    tried.push("password");
+    tried.push("password", "keyboard-interactive");
     methods.push({ type: "password", username: connection.user, password });
     methods.push({
       type: "keyboard-interactive",
@@ -72,7 +67,7 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
   }
   if (methods.length === 0) {
     throw new RefusedError(
-      `The private key for ${name} cannot be used: ${unusable ?? "it is empty"}. Give its passphrase as connection.privateKeyPassword, ` +
+      `The private key for ${name} cannot be used: ${key instanceof Error ? key.message : "it is empty"}. Give its passphrase as connection.privateKeyPassword, ` +
         "give another key, or start an SSH agent that holds it",
     );
   }
@@ -93,7 +88,7 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
     let refusal: string | undefined;
     const fail = (error: Error & { level?: string }): void => {
       if (error.level === "agent") {
-        tried.push(`the agent failed: ${error.message}`);
+        tried.push(`the agent at ${credentials.agentSocketPath} failed: ${error.message}`);
         return; // ssh2 goes on with the next method, or says that there is none
       }
       client.removeAllListeners();
@@ -108,6 +103,14 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
               (credentials.password === undefined || credentials.privateKey !== undefined
                 ? "that the host has this key in its authorized_keys"
                 : "that its sshd accepts passwords and this is the right one"),
+          ),
+        );
+      } else if (/too many authentication failures/i.test(error.message)) {
+        reject(
+          new RefusedError(
+            `${name} did not accept the login (tried: ${tried.join("; ")}), and wanted no more: ${error.message}. Its sshd takes so many tries ` +
+              "and no more (MaxAuthTries), and each key of an agent is one: give the right key as connection.privateKeyPath, or leave " +
+              "fewer keys in the agent",
           ),
         );
       } else {
@@ -144,14 +147,24 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
   });
 }
 
-/** Why a private key cannot be used. ssh2 would pass over it in silence, and the host would seem to have refused it. */
-function unusableKey({ privateKey, privateKeyPassword }: Credentials): string | undefined {
+const parsedKeys = new Map<string, ParsedKey | Error>();
+
+/**
+ * The private key, or why it cannot be used: ssh2 would pass over such a one in silence, and the host would seem to have refused it.
+ * Kept for the next hosts, because making a key of a passphrase takes seconds.
+ */
+function usableKey({ privateKey, privateKeyPassword }: Credentials): ParsedKey | Error | undefined {
   if (privateKey === undefined) {
     return undefined;
   }
-  const key = utils.parseKey(privateKey, privateKeyPassword);
-  if (key instanceof Error) {
-    return key.message;
+  const text = JSON.stringify([privateKey, privateKeyPassword]);
+  let key = parsedKeys.get(text);
+  if (key === undefined) {
+    key = utils.parseKey(privateKey, privateKeyPassword);
+    if (!(key instanceof Error) && !key.isPrivateKey()) {
+      key = new Error("it is a public key");
+    }
+    parsedKeys.set(text, key);
   }
-  return key.isPrivateKey() ? undefined : "it is a public key";
+  return key;
 }

@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
-import { type Deadline, until } from "../support/deadline";
+import { type Deadline, SharedWork, until } from "../support/deadline";
 import { canonicalJson } from "../support/equality";
 import { hasCode, messageOf } from "../support/errors";
-import type { Connection } from "./connection";
+import { type Connection, describeConnection } from "./connection";
 import { SshConnection } from "./ssh";
 
 /** The connections of this process: one per host and credentials. The process lives for one engine operation. */
-const connections = new Map<string, Promise<SshConnection>>();
+const connections = new Map<string, SharedWork<SshConnection>>();
 
 /** Hosts that did not answer a moment ago: the next hundred objects on them need not wait for the same silence. */
 const unreachable = new Map<string, { error: unknown; at: number }>();
@@ -22,37 +22,45 @@ export async function connect(
   options: { deadline: Deadline; patient?: boolean },
 ): Promise<SshConnection> {
   const key = createHash("sha256").update(canonicalJson(connection)).digest("base64");
-  const known = connections.get(key);
-  if (known !== undefined) {
-    const established = await known;
+  for (;;) {
+    const shared = connections.get(key) ?? new SharedWork<SshConnection>();
+    connections.set(key, shared);
+    const doing = `dialling ${describeConnection(connection)}`;
+    const established = await shared.join(options.deadline, doing, () => dialUnlessSilent(key, connection, options));
     if (established.open) {
       return established;
     }
-    if (connections.get(key) === known) {
+    if (connections.get(key) === shared) {
       connections.delete(key);
     }
-    return connect(connection, options);
   }
+}
+
+async function dialUnlessSilent(
+  key: string,
+  connection: Connection,
+  options: { deadline: Deadline; patient?: boolean },
+): Promise<SshConnection> {
   const silence = unreachable.get(key);
   if (options.patient !== true && silence !== undefined && performance.now() - silence.at < UNREACHABLE_FOR_MS) {
     throw silence.error;
   }
-  const dialling = dial(connection, options);
-  connections.set(key, dialling);
   try {
-    const established = await dialling;
+    const established = await dial(connection, options);
     unreachable.delete(key);
     return established;
   } catch (error) {
-    connections.delete(key);
-    unreachable.set(key, { error, at: performance.now() });
+    // A dial that was cut short by a deadline of its own says nothing to those who have more time.
+    if (options.deadline.remainingMs > 0) {
+      unreachable.set(key, { error, at: performance.now() });
+    }
     throw error;
   }
 }
 
 /** Ends all connections. For programs that go on after they have used the library; a provider process just ends. */
 export async function disconnectAll(): Promise<void> {
-  const open = [...connections.values()];
+  const open = [...connections.values()].flatMap(({ result }) => result ?? []);
   connections.clear();
   unreachable.clear();
   for (const connection of await Promise.allSettled(open)) {

@@ -1,5 +1,10 @@
+import { RefusedError } from "../support/errors";
+
 /** Quotes one argument for a POSIX shell. The only place where a command line is put together. */
 function quote(argument: string): string {
+  if (argument.includes("\0")) {
+    throw new RefusedError("An argument of a command must not hold a NUL character: the shell would end the command line there");
+  }
   return /^[A-Za-z0-9_/:=.,@%+-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`;
 }
 

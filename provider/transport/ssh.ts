@@ -11,6 +11,9 @@ import { commandLine } from "./quote";
 /** sshd's default MaxSessions is 10; two are left to the person who is logged in at the same time. */
 const CHANNELS_PER_CONNECTION = 8;
 
+/** What the programs that are run here write is small; what is more than this is not kept. */
+const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
+
 /** How long a host may have no place for one more session. */
 const SESSION_PATIENCE_SECONDS = 5;
 
@@ -25,6 +28,8 @@ export interface CommandResult {
 export class SshConnection {
   private readonly channels = pLimit(CHANNELS_PER_CONNECTION);
   private closed: Error | undefined;
+  /** Channels to unix sockets that are open. */
+  private readonly sockets = new Set<Duplex>();
 
   private constructor(
     private readonly client: Client,
@@ -37,6 +42,9 @@ export class SshConnection {
     });
     client.on("close", () => {
       this.closed ??= new Error("the connection was closed by the host");
+      for (const socket of this.sockets) {
+        socket.destroy(); // one that is idle would not notice, and be given the next request for ever
+      }
     });
   }
 
@@ -87,7 +95,16 @@ export class SshConnection {
     const slot = this.channels(async () => {
       deadline.check(doing); // nothing is started for a caller who has gone
       const { channel, ended } = await this.session(argv, (opened) => ({ channel: opened, ended: collect(opened, stdin) }));
-      return deadline.race(ended, doing, () => channel.destroy());
+      return deadline
+        .race(ended, doing, () => channel.destroy())
+        .catch((error: unknown) => {
+          throw error instanceof FloodedError
+            ? new TransportError(
+                this.name,
+                `${program} on ${this.name} wrote more than ${MAX_OUTPUT_BYTES} bytes. Run it there to see why`,
+              )
+            : error;
+        });
     });
     const result = await deadline.race(slot, doing);
     if (result.exitCode === -1) {
@@ -124,7 +141,10 @@ export class SshConnection {
       return (await this.run(["test", "-S", path], { deadline, allowFailure: true })).exitCode === 0;
     }
     try {
-      const socket = await deadline.race(this.openUnixSocket(path), `opening ${path} on ${this.name}`);
+      const opening = this.openUnixSocket(path);
+      const socket = await deadline.race(opening, `opening ${path} on ${this.name}`, () => {
+        opening.then((late) => late.destroy()).catch(() => undefined); // or it would hold its place for ever
+      });
       socket.destroy();
       return true;
     } catch (error) {
@@ -147,7 +167,14 @@ export class SshConnection {
               channel.resume(); // ssh2 emits "close" only when everything has been read, and until then the slot is not free again
               return destroy();
             };
-            return { socket: socketLike(channel), done: new Promise((release) => channel.once("close", release)) };
+            this.sockets.add(channel);
+            const done = new Promise<void>((release) => {
+              channel.once("close", () => {
+                this.sockets.delete(channel);
+                release();
+              });
+            });
+            return { socket: socketLike(channel), done };
           };
           const { socket, done } = await (this.user === "root"
             ? this.forward(path, attach)
@@ -245,12 +272,24 @@ function isRefusedChannel(error: unknown): boolean {
 }
 
 function collect(channel: ClientChannel, stdin?: string | Buffer): Promise<CommandResult> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
+    let bytes = 0;
     let exitCode = -1;
-    channel.on("data", (chunk: Buffer) => stdout.push(chunk));
-    channel.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+    const keep =
+      (chunks: Buffer[]) =>
+      (chunk: Buffer): void => {
+        bytes += chunk.length;
+        if (bytes <= MAX_OUTPUT_BYTES) {
+          chunks.push(chunk);
+        } else {
+          reject(new FloodedError());
+          channel.destroy(); // what still comes is read and forgotten, so that the channel can close
+        }
+      };
+    channel.on("data", keep(stdout));
+    channel.stderr.on("data", keep(stderr));
     channel.on("exit", (code: number | null) => {
       exitCode = code ?? 128; // ended by a signal
     });
@@ -261,6 +300,8 @@ function collect(channel: ClientChannel, stdin?: string | Buffer): Promise<Comma
     channel.end(stdin);
   });
 }
+
+class FloodedError extends Error {}
 
 /** Node's HTTP client sets these on the sockets that it is given. */
 function socketLike(channel: Duplex): Duplex {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SimulatedLab } from "../../lab/simulated";
+import { CALLS_PATH, callsInContract, callsOf } from "./lxd/calls";
 import type { HarnessHost } from "./lxd/harness";
 import { lxdContract } from "./lxd/lxd-contract";
 
@@ -21,12 +22,22 @@ lxdContract("simulated hosts", async () => {
     const { connection, lanAddress } = lab.host(name);
     return { name, address: `${lanAddress}:8443`, connection };
   };
+  let cameToTheEnd = false; // a part of the suite makes a part of the calls
   return {
     primary: host("bcn2"),
     secondary: host("bcn1"),
     image,
-    powerOff: (name) => lab.host(name).powerOff(),
+    powerOff: (name) => {
+      cameToTheEnd = true;
+      return lab.host(name).powerOff();
+    },
     stop: async () => {
+      if (cameToTheEnd && process.env["UPDATE_CALLS"] !== undefined) {
+        writeFileSync(CALLS_PATH, `${JSON.stringify(callsOf(lab.requests), null, 2)}\n`);
+      }
+      if (cameToTheEnd) {
+        assert.deepEqual(callsOf(lab.requests), callsInContract(), "run this once with UPDATE_CALLS=1 when the suite makes other calls");
+      }
       await lab.stop();
       rmSync(folder, { recursive: true });
       assert.deepEqual(lab.defects, []);

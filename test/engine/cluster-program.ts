@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { SimulatedLab } from "../../lab/simulated";
+import type { SimulatedHost, SimulatedLab } from "../../lab/simulated";
 import {
   LxdClusterMember,
   LxdImage,
@@ -22,8 +22,10 @@ import { connect, disconnectAll } from "../../provider/transport/pool";
 
 /** What a test may have otherwise. */
 export interface ClusterProgram {
-  /** What every connection has besides host, port, user, key and host key. */
-  connection?: Record<string, unknown>;
+  /** What every connection has besides, or in place of, host, port, user, key and host key. */
+  connection?: Record<string, unknown> | ((host: SimulatedHost) => Record<string, unknown>);
+  /** The hosts of the cluster, the first of which makes it. @default all of the lab */
+  hosts?: readonly SimulatedHost[];
   profile?: Partial<LxdProfileArgs>;
   /** Another profile, that nothing uses. */
   extra?: Omit<LxdProfileArgs, "cluster">;
@@ -36,7 +38,7 @@ export interface ClusterProgram {
 /** The program of most tests: two bare hosts become a cluster with a pool, an image, a profile and VMs on it. */
 export function clusterProgram(
   lab: SimulatedLab,
-  { connection, profile, extra, vms = {}, user }: ClusterProgram = {},
+  { connection, hosts = lab.hosts, profile, extra, vms = {}, user }: ClusterProgram = {},
 ): () => void {
   const directory = join(lab.knownHostsPath, "..");
   const [metadataPath, rootfsPath] = [join(directory, "metadata.tar"), join(directory, "rootfs.squashfs")];
@@ -44,9 +46,10 @@ export function clusterProgram(
   writeFileSync(rootfsPath, "rootfs");
   return () => {
     const members: LxdClusterMember[] = [];
-    for (const { name, lanAddress: address, connection: own } of lab.hosts) {
+    for (const host of hosts) {
+      const { name, lanAddress: address, connection: own } = host;
       const node = new LxdNode(name, {
-        connection: { ...own, ...connection },
+        connection: { ...own, ...(typeof connection === "function" ? connection(host) : connection) },
         install: { method: "deb" },
         config: { "core.https_address": `${address}:8443` },
       });

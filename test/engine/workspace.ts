@@ -111,9 +111,9 @@ export class EngineStack {
     this.program = async () => program();
   }
 
-  /** `pulumi up` without the preview before it; with `--replace` for the URNs given. */
-  up({ replace, ...options }: RunOptions & { replace?: string[] } = {}): Promise<Run> {
-    return this.run((common) => this.stack.up({ ...common, ...(replace && { replace }) }), options);
+  /** `pulumi up` without the preview before it; with `--replace` or `--exclude` for the URNs given. */
+  up({ replace, exclude, ...options }: RunOptions & { replace?: string[]; exclude?: string[] } = {}): Promise<Run> {
+    return this.run((common) => this.stack.up({ ...common, ...(replace && { replace }), ...(exclude && { exclude }) }), options);
   }
 
   /** `pulumi preview --diff`. */
@@ -134,11 +134,6 @@ export class EngineStack {
   /** Sets variables of the environment of the next runs, and of the provider processes in them. */
   setEnvironment(variables: Readonly<Record<string, string>>): void {
     Object.assign(this.environment, variables);
-  }
-
-  /** Home directory of the person who runs Pulumi. */
-  get home(): string {
-    return this.folder;
   }
 
   /** `pulumi stack export` as a person runs it: the Automation API's own would show secrets in the clear. */
@@ -163,6 +158,23 @@ export class EngineStack {
   /** `pulumi stack import`. */
   import(deployment: Deployment): Promise<void> {
     return this.stack.importStack(deployment);
+  }
+
+  /** Home directory of the person who runs the CLI. */
+  get home(): string {
+    return this.folder;
+  }
+
+  /** `pulumi config set --secret`. */
+  setSecret(name: string, value: string): Promise<void> {
+    return this.stack.setConfig(name, { value, secret: true });
+  }
+
+  /** `pulumi state delete`. */
+  async deleteFromState(urn: string): Promise<void> {
+    const { command } = await PulumiCommand.get({ root: pulumiRoot() });
+    const env = { ...process.env, ...this.stack.workspace.envVars };
+    await execute(command, ["state", "delete", urn, "--yes", "--stack", this.stack.name], { cwd: this.folder, env });
   }
 
   /** All that the backend has written, with every earlier state and log, as text. An export would show secrets in the clear. */

@@ -7,7 +7,7 @@ const { installNodeDependencies } = require("../setup/node-dependencies");
 /** The parts, longest first: with two at a time that is done soonest. */
 const PARTS = [
   { name: "lint", command: ["eslint", "."] },
-  { name: "api reference", command: ["node", "tools/commands/docs.js", "--compare"] },
+  { name: "generated pages", command: ["node", "tools/commands/docs.js", "--compare"] },
   { name: "types", command: ["tsc", "--noEmit", "--incremental", "--tsBuildInfoFile", "node_modules/.cache/check.tsbuildinfo"] },
   { name: "types of tools", command: ["tsc", "-p", "tools"] },
   { name: "import rules", command: ["depcruise", "provider", "components", "stacks", "lab", "test", "tools"] },

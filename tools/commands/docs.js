@@ -7,40 +7,54 @@ const { checkoutRoot } = require("../paths");
 const { run } = require("../process");
 const { installNodeDependencies } = require("../setup/node-dependencies");
 
-const TARGET = path.join(checkoutRoot, "docs", "api");
+const DOCS = path.join(checkoutRoot, "docs");
+/** What is generated, relative to `docs`. */
+const API = "api";
+const DRIFT_TABLE = path.join("guide", "drift-table.md");
 
-/** @param {string} folder */
+/**
+ * Writes what is generated into a folder as it is in `docs`: the API reference of the sources, the drift table of the tests.
+ * @param {string} folder
+ */
 async function generate(folder) {
-  const { exitCode, output } = await run(["node_modules/.bin/typedoc", "--out", folder], { capture: true });
-  if (exitCode !== 0) {
-    process.stdout.write(output);
+  const api = await run(["node_modules/.bin/typedoc", "--out", path.join(folder, API)], { capture: true });
+  if (api.exitCode !== 0) {
+    process.stdout.write(api.output);
+    return api.exitCode;
   }
-  return exitCode;
+  const table = await run([process.execPath, "--require", "tsx/cjs", "test/lifecycles/drift/page.ts"], { capture: true });
+  if (table.exitCode !== 0) {
+    process.stdout.write(table.output);
+    return table.exitCode;
+  }
+  fs.mkdirSync(path.dirname(path.join(folder, DRIFT_TABLE)), { recursive: true });
+  fs.writeFileSync(path.join(folder, DRIFT_TABLE), table.output);
+  return 0;
 }
 
-/** `npm run docs`: writes the API reference. */
+/** `npm run docs`: writes the API reference and the drift table. */
 async function docs() {
   await installNodeDependencies();
-  const exitCode = await generate(TARGET);
+  const exitCode = await generate(DOCS);
   if (exitCode === 0) {
-    process.stdout.write(`Written: ${path.relative(checkoutRoot, TARGET)}\n`);
+    process.stdout.write(`Written: docs/${API}, docs/${DRIFT_TABLE}\n`);
   }
   return exitCode;
 }
 
-/** Fails, and names the pages, when the committed API reference is not what the sources give. */
+/** Fails, and names the pages, when the committed ones are not what the sources and tests give. */
 async function compare() {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "api-reference-"));
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "generated-pages-"));
   try {
     const exitCode = await generate(folder);
     if (exitCode !== 0) {
       return exitCode;
     }
-    const [wanted, found] = [readPages(folder), readPages(TARGET)];
+    const [wanted, found] = [readPages(folder), readPages(DOCS)];
     const stale = [...new Set([...wanted.keys(), ...found.keys()])].filter((page) => wanted.get(page) !== found.get(page)).sort();
     if (stale.length > 0) {
       process.stdout.write(
-        `docs/api is not what the sources give. Run "npm run docs". Pages that differ:\n${stale.join("\n")}\n`,
+        `Generated pages in docs are not what they are made of. Run "npm run docs". Pages that differ:\n${stale.join("\n")}\n`,
       );
     }
     return stale.length === 0 ? 0 : 1;
@@ -50,13 +64,18 @@ async function compare() {
 }
 
 /**
+ * The generated pages in a folder that is as `docs`, by their path in it.
  * @param {string} folder
  * @returns {Map<string, string>}
  */
 function readPages(folder) {
-  const pages = fs.existsSync(folder) ? fs.readdirSync(folder, { recursive: true, encoding: "utf8" }) : [];
+  const api = path.join(folder, API);
+  const pages = fs.existsSync(api) ? fs.readdirSync(api, { recursive: true, encoding: "utf8" }) : [];
+  const generated = [...pages.filter((page) => page.endsWith(".md")).map((page) => path.join(API, page)), DRIFT_TABLE];
   return new Map(
-    pages.filter((page) => page.endsWith(".md")).map((page) => [page, fs.readFileSync(path.join(folder, page), "utf8")]),
+    generated
+      .filter((page) => fs.existsSync(path.join(folder, page)))
+      .map((page) => [page, fs.readFileSync(path.join(folder, page), "utf8")]),
   );
 }
 

@@ -19,4 +19,6 @@ module.exports = {
   demo: (args) => program("lab/demo.ts", args),
   /** @param {readonly string[]} args */
   bench: (args) => program("test/bench/main.ts", args),
+  /** @param {readonly string[]} args */
+  killRounds: (args) => program("test/recovery/kill-rounds.ts", args),
 };

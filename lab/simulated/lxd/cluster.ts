@@ -259,6 +259,10 @@ function replicate(
       }
     }
     accept(database, daemon, name, address);
+    if (database.strayReplicas.has(address)) {
+      // dqlite waits for the replica that was there under this address before.
+      throw new LxdError(500, "Failed to join cluster: context deadline exceeded");
+    }
   } catch (error) {
     for (const object of made) {
       removeFromMember(object, joining);

@@ -59,6 +59,9 @@ export interface LxdServer {
   event(action: string, source: string, project?: string): void;
 }
 
+/** File that stands for what LXD has in its local database: the replicas of a cluster that will not have it. */
+export const STUCK = "database/stuck";
+
 /** One server of a cluster. */
 export interface Member {
   name: string;
@@ -193,6 +196,8 @@ export class Database {
   lost = false;
   /** Rows of members that began to join and did not finish. */
   readonly pendingMembers: { id: number; name: string; address: string }[] = [];
+  /** Addresses of replicas that are no members: a join was cut off after it had added its own. */
+  readonly strayReplicas = new Set<string>();
   readonly groups = new Map<string, { description: string }>([["default", { description: "Default cluster group" }]]);
   readonly projects = new Map<string, Project>();
   readonly pools = new Map<string, StoragePool>();

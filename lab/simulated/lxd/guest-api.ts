@@ -80,6 +80,13 @@ function runAsOperation(request: ApiRequest, instance: Instance, body: z.output<
 
 async function runInGuest(instance: Instance, body: z.output<typeof execPost>, request: ApiRequest) {
   const [program = "", ...args] = body.command;
+  const effect = request.daemon.surroundings.faults.forGuestCommand(body.command);
+  if (typeof effect === "object" && "status" in effect) {
+    return { exitCode: effect.status, stdout: "", stderr: `${effect.error}\n`, refusal: undefined };
+  }
+  if (effect === "hang") {
+    await new Promise<never>(() => undefined);
+  }
   const guest = guestOf(instance);
   const env = { ...defaultEnvironment, ...body.environment };
   const user = { uid: body.user, gid: body.group };

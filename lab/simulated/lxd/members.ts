@@ -1,7 +1,7 @@
 /** The members of a cluster: reading, changing, removing, evacuating; and cluster groups. */
 import { z } from "zod";
 import { listed, makeToken, memberOf, requireClustered } from "./cluster";
-import { Database, type Instance, keyOf, type Member } from "./database";
+import { Database, type Instance, keyOf, type Member, STUCK } from "./database";
 import { bootInstance, haltInstance, migratable } from "./instance-state";
 import { async, created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, type Router } from "./router";
@@ -199,6 +199,9 @@ function deleteMember(request: ApiRequest): Reply {
   database.rebalance();
   if (force) {
     // The removed machine is not told: it keeps believing that it is a member of what was its cluster.
+    if (!daemon.answers) {
+      daemon.host.files.writeFile(daemon.path(STUCK), ""); // it will start for ever
+    }
     daemon.database = strandedCopy(database, member);
   } else {
     daemon.stop();

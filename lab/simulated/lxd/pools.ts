@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { listed } from "./cluster";
 import { type Database, keyOf, type StoragePool, urlOf } from "./database";
-import { expandedDevices } from "./instance-model";
+import { bytesOf, expandedDevices } from "./instance-model";
 import { created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 import { targetDaemon } from "./server";
@@ -141,12 +141,24 @@ function changePool(request: ApiRequest, replace: boolean): Reply {
       pool.config = change.config;
       pool.description = body.description;
     } else {
+      requireGrowth(request, pool.nodes.get(change.target)?.config, change.config);
       pool.config = change.common ?? pool.config;
       pool.description = body.description;
       pool.nodes.set(change.target, { config: change.config, status: pool.nodes.get(change.target)?.status ?? "Pending" });
     }
     request.daemon.event("storage-pool-updated", kind.url(pool));
   });
+}
+
+/**
+ * What LXD says to another size, where it heeds the size of a pool at all.
+ * @see https://github.com/canonical/lxd/blob/main/lxd/storage/backend_lxd.go (Update)
+ */
+function requireGrowth(request: ApiRequest, before: Record<string, string> = {}, after: Record<string, string>): void {
+  const [from, to] = [before["size"] ?? "", after["size"] ?? ""];
+  if (request.daemon.behaviour.apiExtensions.includes("storage_pool_loop_resize") && bytesOf(to) < bytesOf(from)) {
+    throw new LxdError(500, "Pool cannot be shrunk");
+  }
 }
 
 function deletePool(request: ApiRequest): Reply {

@@ -6,6 +6,7 @@ import type { ApiRequest, Handler } from "./request";
 export type { ApiRequest, Handler } from "./request";
 
 interface Route {
+  pattern: string;
   segments: string[];
   methods: Record<string, Handler>;
   /** Answered before the daemon is ready, and by a member that has lost its cluster. */
@@ -18,22 +19,36 @@ export class Router {
 
   /** Adds an endpoint, `/1.0/profiles/{name}`, with a handler per method. */
   add(pattern: string, methods: Record<string, Handler>): void {
-    this.routes.push({ segments: pattern.split("/").slice(1), methods, internal: pattern.startsWith("/internal/") });
+    this.routes.push({ pattern, segments: pattern.split("/").slice(1), methods, internal: pattern.startsWith("/internal/") });
   }
 
   /** The handler for a request, or LXD's error: 404 for an unknown path, 501 for a method that the path does not have. */
   find(method: string, path: string): { handler: Handler; params: Record<string, string>; internal: boolean } {
+    const { route, params } = this.match(path);
+    const handler = route.methods[method] ?? (method === "HEAD" ? route.methods["GET"] : undefined);
+    if (handler === undefined) {
+      throw new LxdError(501, "not implemented");
+    }
+    return { handler, params, internal: route.internal };
+  }
+
+  /** The pattern of the endpoint that a path belongs to; the path itself when there is none. */
+  patternOf(path: string): string {
+    try {
+      return this.match(path).route.pattern;
+    } catch {
+      return path;
+    }
+  }
+
+  private match(path: string): { route: Route; params: Record<string, string> } {
     const segments = path.split("/").slice(1);
     for (const route of this.routes) {
       const params = match(route.segments, segments);
       if (params === undefined) {
         continue;
       }
-      const handler = route.methods[method] ?? (method === "HEAD" ? route.methods["GET"] : undefined);
-      if (handler === undefined) {
-        throw new LxdError(501, "not implemented");
-      }
-      return { handler, params, internal: route.internal };
+      return { route, params };
     }
     throw new LxdError(404, "not found");
   }

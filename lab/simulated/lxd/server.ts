@@ -28,6 +28,7 @@ export function addServer(router: Router): void {
   router.add("/internal/ready", { GET: ready });
   router.add("/internal/shutdown", { PUT: shutdown });
   router.add("/internal/sql", { POST: sql });
+  router.add("/internal/cluster/raft-node/{address}", { DELETE: removeReplica });
   router.add("/1.0", {
     GET: getServer,
     PUT: (request) => changeServer(request, true),
@@ -100,6 +101,16 @@ function sql(request: ApiRequest): Reply {
   throw new LxdError(500, `no such table: ${table ?? ""}`);
 }
 
+/** LXD's `RemoveRaftNode`: what a join that was cut off late has left. */
+function removeReplica(request: ApiRequest): Reply {
+  const { strayReplicas } = request.daemon.database;
+  const address = param(request, "address");
+  if (!strayReplicas.delete(address)) {
+    throw new LxdError(500, `No raft node with address "${address}"`);
+  }
+  return sync();
+}
+
 function getServer(request: ApiRequest): Reply {
   const daemon = targetDaemon(request);
   const { behaviour, database, host } = daemon;
@@ -131,7 +142,7 @@ function getServer(request: ApiRequest): Reply {
         seccomp_listener: "true",
         uevent_injection: "true",
       },
-      kernel_version: "6.1.0-48-amd64",
+      kernel_version: host.kernelVersion,
       lxc_features: { cgroup2: "true", devpts_fd: "true", pidfd: "true", seccomp_notify: "true" },
       os_name: "Debian GNU/Linux",
       os_version: "12",

@@ -8,6 +8,10 @@ export interface RequestRecord {
   method: string;
   /** Path and query. */
   path: string;
+  /** The endpoint, such as `/1.0/profiles/{name}`. */
+  route: string;
+  /** The answer that was worked out, whether or not a fault kept it back: HTTP status and, for an error, LXD's text. */
+  answer?: { status: number; error?: string };
   /** Whether it asked for a change: anything but GET and HEAD, and not a command run in an instance. */
   mutating: boolean;
 }
@@ -53,6 +57,7 @@ export interface DaemonHost {
   /** Names of the network interfaces that LXD has not made, and of those it has. */
   readonly interfaces: Map<string, { type: "loopback" | "physical" | "bridge"; hwaddr: string; addresses: string[] }>;
   readonly virtualMachines: boolean;
+  readonly kernelVersion: string;
   readonly cpus: number;
   readonly memoryBytes: number;
   /** Whether a program is installed. */

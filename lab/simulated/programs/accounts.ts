@@ -331,6 +331,23 @@ function usermod({ machine, args }: Run): ProgramResult {
     }
     user[5] = home;
   }
+  const login = option(options, "-l", "--login");
+  if (login !== undefined) {
+    if (accounts.passwd.find(login) !== undefined) {
+      return failure(9, `usermod: user '${login}' already exists`);
+    }
+    user[0] = login; // the groups that it is a member of are told, its own group keeps the name
+    for (const [group = ""] of accounts.group.rows) {
+      setMembers(
+        accounts,
+        group,
+        membersOf(accounts, group).map((member) => (member === name ? login : member)),
+      );
+    }
+    if (shadow !== undefined) {
+      shadow[0] = login;
+    }
+  }
   const password = option(options, "-p", "--password");
   if (shadow !== undefined && password !== undefined) {
     shadow[1] = password;

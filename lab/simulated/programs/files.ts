@@ -178,9 +178,24 @@ async function installProgram({ machine, args, stdin, user }: Run): Promise<Prog
   return ok();
 }
 
-/** Only what clears a directory: `find DIR [-xdev] [-mindepth 1] -delete`, and plain listing. */
+/** Only what clears a directory: `find DIR [-xdev] [-mindepth 1] -delete`, and plain listing, also of several to a depth. */
 function findProgram({ machine, args }: Run): ProgramResult {
   const [directory = "", ...rest] = args;
+  const depth = Number(rest[rest.indexOf("-maxdepth") + 1]);
+  if (rest.includes("-maxdepth")) {
+    return overPaths(
+      "find:",
+      args.filter((word) => word.startsWith("/")),
+      (top) => {
+        requireNode(machine, top, true);
+        const below = machine.files.tree(top).filter((path) => path !== top);
+        return below
+          .filter((path) => path.slice(top.length + 1).split("/").length <= depth)
+          .map((path) => `${path}\n`)
+          .join("");
+      },
+    );
+  }
   const rules = rest.join(" ").replace("-xdev", "").replace("-mindepth 1", "").trim();
   if (!machine.files.exists(directory)) {
     return failure(1, `find: '${directory}': No such file or directory`);

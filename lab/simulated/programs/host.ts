@@ -1,15 +1,25 @@
 /** The programs of a host that are not about files: packages, snaps, units, network links, mounts. */
 import { failure, type Machine, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
 
+/** A snap on a host. */
+export interface InstalledSnap {
+  channel: string;
+  held: boolean;
+  version: string;
+  /** False once it has left its cohort. */
+  cohort?: boolean;
+}
+
 /** What the programs see of a host. */
 export interface HostMachine extends Machine {
+  readonly kernelVersion: string;
   readonly cpus: number;
   /** Installed Debian packages and their versions. */
   readonly packages: ReadonlyMap<string, string>;
   /** Those that can be installed. */
   readonly archive: ReadonlyMap<string, string>;
   readonly snapd: boolean;
-  readonly snaps: ReadonlyMap<string, { channel: string; held: boolean; version: string }>;
+  readonly snaps: ReadonlyMap<string, InstalledSnap>;
   readonly mounts: string[];
   readonly interfaces: Map<string, { hwaddr: string }>;
   hasProgram(name: string): boolean;
@@ -29,7 +39,7 @@ type Run = ProgramRun<HostMachine>;
 /** Programs of a host. */
 export const hostPrograms: Programs<HostMachine> = {
   uname: ({ machine, args }) => {
-    const values: Record<string, string> = { "-n": machine.name, "-r": "6.1.0-48-amd64", "-m": "x86_64", "-s": "Linux" };
+    const values: Record<string, string> = { "-n": machine.name, "-r": machine.kernelVersion, "-m": "x86_64", "-s": "Linux" };
     return ok(`${args.length === 0 ? "Linux" : args.map((option) => values[option] ?? "").join(" ")}\n`);
   },
   hostname: ({ machine }) => ok(`${machine.name}\n`),
@@ -132,7 +142,7 @@ async function snap({ machine, args }: Run): Promise<ProgramResult> {
     return failure(127, "sh: 1: snap: not found");
   }
   const { options, operands } = parseArguments(args, {
-    flags: ["--purge", "--hold", "--unhold"],
+    flags: ["--purge", "--hold", "--unhold", "--leave-cohort"],
     valued: ["--channel", "--cohort"],
   });
   const [command = "", name = "", ...rest] = operands;
@@ -160,6 +170,8 @@ async function snap({ machine, args }: Run): Promise<ProgramResult> {
       }
       if (options.has("--hold") || options.has("--unhold")) {
         installed.held = options.has("--hold");
+      } else if (options.has("--leave-cohort")) {
+        installed.cohort = false;
       } else {
         installed.channel = options.get("--channel") ?? installed.channel;
       }

@@ -1,10 +1,9 @@
 import pLimit from "p-limit";
 import * as z from "zod";
-import type { Deadline } from "../../support/deadline";
-import { until } from "../../support/deadline";
-import { ApiError, hasCode, isNotFound, OperationError, ResponseShapeError } from "../../support/errors";
+import { type Deadline, inTurn, SharedWork, until } from "../../support/deadline";
+import { ApiError, hasCode, isNotFound, OperationError, RefusedError, ResponseShapeError } from "../../support/errors";
 import type { Endpoint } from "./endpoint";
-import { exchange, type HttpRequest, type HttpResponse } from "./http";
+import { exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 
 /** The envelope of every JSON answer. Success is told by `type`, not by the HTTP status. */
 const envelopeSchema = z.looseObject({
@@ -54,7 +53,7 @@ const CONCURRENT_WAITS = 4;
 export class LxdClient {
   constructor(
     readonly endpoint: Endpoint,
-    private readonly deadline: Deadline,
+    readonly deadline: Deadline,
     private readonly shared: SharedRequests = sharedRequestsOf(endpoint),
   ) {}
 
@@ -109,7 +108,11 @@ export class LxdClient {
    * refresh of many objects costs one request.
    */
   getShared<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>> {
-    return this.shared.once(withQuery(path, query), () => this.get(path, schema, query)) as Promise<z.output<Schema>>;
+    const sent = withQuery(path, query);
+    const shared = this.shared.reading(sent);
+    return shared.join(this.deadline, waitingFor({ method: "GET", path: sent }, this.host), () =>
+      this.get(path, schema, query),
+    ) as Promise<z.output<Schema>>;
   }
 
   /**
@@ -175,7 +178,7 @@ export class LxdClient {
   async finish(operation: Operation, onProgress?: (operation: Operation) => void): Promise<Operation> {
     let current = operation;
     while (current.status_code < 200) {
-      current = await this.shared.waits(() => this.waitOnce(current));
+      current = await inTurn(this.shared.waits, this.deadline, stillAt(this.host, current), () => this.waitOnce(current));
       onProgress?.(current);
       if (this.deadline.remainingMs === 0 && current.status_code < 200) {
         throw this.deadline.expired(stillAt(this.host, current));
@@ -208,13 +211,14 @@ export class LxdClient {
     const path = api`/1.0/operations/${operation.id}`;
     const seconds = Math.max(1, Math.min(WAIT_SECONDS, Math.ceil(this.deadline.remainingMs / 1000)));
     try {
-      return await this.within(this.deadline.atMost(seconds + 30, `waiting for "${operation.description}" on ${this.host}`)).get(
-        `${path}/wait`,
-        operationSchema,
-        {
-          timeout: seconds,
-        },
-      );
+      const deadline = this.deadline.atMost(seconds + 30, `waiting for "${operation.description}" on ${this.host}`);
+      const now = await this.within(deadline).get(`${path}/wait`, operationSchema, { timeout: seconds });
+      if (now.id !== operation.id) {
+        throw new ResponseShapeError(
+          `LXD on ${this.host} was asked for the operation ${operation.id} and told of another, ${now.id}`,
+        );
+      }
+      return now;
     } catch (error) {
       if (this.deadline.remainingMs === 0 && hasCode(error, "timeout")) {
         throw this.deadline.expired(stillAt(this.host, operation));
@@ -271,7 +275,8 @@ export class LxdClient {
     const parsed = schema.safeParse(value);
     if (!parsed.success) {
       throw new ResponseShapeError(
-        `The answer of ${this.host} to ${sent.method} ${sent.path} is not what LXD's API describes: ${z.prettifyError(parsed.error)}`,
+        `The answer of ${this.host} to ${sent.method} ${sent.path} is not what LXD's API describes. Look at it there: lxc query '${sent.path}'. ` +
+          z.prettifyError(parsed.error).slice(0, 1000),
       );
     }
     return parsed.data;
@@ -281,9 +286,17 @@ export class LxdClient {
 /**
  * Builds a path; every inserted value becomes exactly one segment, whatever characters it has.
  * @example api`/1.0/instances/${name}/state`
+ * @throws RefusedError for a value that cannot be a segment: the path would lead to another object.
  */
 export function api(strings: TemplateStringsArray, ...values: readonly string[]): string {
-  return strings.reduce((path, text, index) => path + encodeURIComponent(values[index - 1] ?? "") + text);
+  return strings.reduce((path, text, index) => path + segment(values[index - 1] ?? "") + text);
+}
+
+function segment(name: string): string {
+  if (/^\.{0,2}$|\p{Surrogate}/u.test(name)) {
+    throw new RefusedError(`${JSON.stringify(name)} is not a name that an object of LXD can have`);
+  }
+  return encodeURIComponent(name);
 }
 
 function stillAt(host: string, { description }: Operation): string {
@@ -314,25 +327,16 @@ function isPassing(error: unknown, method: string): boolean {
 /** What all clients of one endpoint share within this process. */
 class SharedRequests {
   readonly waits = pLimit(CONCURRENT_WAITS);
-  private readonly answers = new Map<string, Promise<unknown>>();
+  private readonly readings = new Map<string, SharedWork<unknown>>();
 
-  once(key: string, ask: () => Promise<unknown>): Promise<unknown> {
-    let answer = this.answers.get(key);
-    if (answer === undefined) {
-      answer = ask();
-      this.answers.set(key, answer);
-      const asked = answer;
-      asked.catch(() => {
-        if (this.answers.get(key) === asked) {
-          this.answers.delete(key);
-        }
-      });
-    }
-    return answer;
+  reading(path: string): SharedWork<unknown> {
+    const reading = this.readings.get(path) ?? new SharedWork<unknown>();
+    this.readings.set(path, reading);
+    return reading;
   }
 
   forget(): void {
-    this.answers.clear();
+    this.readings.clear();
   }
 }
 

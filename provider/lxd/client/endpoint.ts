@@ -1,6 +1,6 @@
 import type { Agent } from "node:http";
 import pLimit from "p-limit";
-import type { Deadline } from "../../support/deadline";
+import { type Deadline, SharedWork } from "../../support/deadline";
 import { RefusedError } from "../../support/errors";
 import type { SshConnection } from "../../transport/ssh";
 
@@ -48,20 +48,16 @@ export async function findSocket(ssh: SshConnection, deadline: Deadline): Promis
 }
 
 /** The endpoints of this process: one HTTP agent per connection, so that its sockets are kept alive between requests. */
-const endpoints = new WeakMap<SshConnection, Promise<Endpoint>>();
+const endpoints = new WeakMap<SshConnection, SharedWork<Endpoint>>();
 
 /**
  * The API of the daemon on a host.
  * @throws RefusedError when no daemon listens there.
  */
 export async function endpointOf(ssh: SshConnection, deadline: Deadline): Promise<Endpoint> {
-  let endpoint = endpoints.get(ssh);
-  if (endpoint === undefined) {
-    endpoint = openEndpoint(ssh, deadline);
-    endpoints.set(ssh, endpoint);
-    endpoint.catch(() => endpoints.delete(ssh));
-  }
-  return endpoint;
+  const shared = endpoints.get(ssh) ?? new SharedWork<Endpoint>();
+  endpoints.set(ssh, shared);
+  return shared.join(deadline, `looking for LXD's API on ${ssh.name}`, () => openEndpoint(ssh, deadline));
 }
 
 async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<Endpoint> {

@@ -28,7 +28,7 @@ export interface HttpResponse {
  * @throws TransportError when the connection breaks, TimeoutError when the deadline passes.
  */
 export async function exchange(endpoint: Endpoint, sent: HttpRequest, deadline: Deadline): Promise<HttpResponse> {
-  const doing = `waiting for the answer to ${sent.method} ${sent.path} on ${endpoint.host}`;
+  const doing = waitingFor(sent, endpoint.host);
   const answer = endpoint.requests(async () => {
     deadline.check(doing); // nothing is sent for a caller who has gone
     try {
@@ -42,6 +42,11 @@ export async function exchange(endpoint: Endpoint, sent: HttpRequest, deadline: 
     }
   });
   return deadline.race(answer, doing);
+}
+
+/** What is being done while an answer is outstanding, for messages. */
+export function waitingFor({ method, path }: Pick<HttpRequest, "method" | "path">, host: string): string {
+  return `waiting for the answer to ${method} ${path} on ${host}`;
 }
 
 class StaleSocketError extends TransportError {}

@@ -1,4 +1,5 @@
 import pLimit from "p-limit";
+import { inTurn } from "../../support/deadline";
 import type { LxdClient } from "../client/client";
 import { getServer } from "../server";
 
@@ -16,5 +17,5 @@ export async function exclusively<Result>(lxd: LxdClient, work: () => Promise<Re
     queue = pLimit(1);
     queues.set(certificate_fingerprint, queue);
   }
-  return queue(work);
+  return inTurn(queue, lxd.deadline, `waiting for other changes of the cluster of ${lxd.host} to end`, work);
 }

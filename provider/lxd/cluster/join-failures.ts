@@ -37,11 +37,13 @@ const CURES: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** The error of a failed join, with what LXD said and the cure. */
-export function explainJoinFailure(error: unknown, member: string, host: string): Error {
+export function explainJoinFailure(error: unknown, member: string, host: string, revoked: boolean): Error {
   const reply = replyOf(error);
   const cure = CURES.find(([pattern]) => pattern.test(reply))?.[1];
   return new RefusedError(
-    `${member} (${host}) did not join the cluster: ${reply}${cure === undefined ? "" : ` — ${cure}`}. The join token was revoked`,
+    `${member} (${host}) did not join the cluster: ${reply}${cure === undefined ? "" : ` — ${cure}`}. ${
+      revoked ? "The join token was revoked" : `Revoke its token, if it is still there: lxc cluster revoke-token ${member}`
+    }`,
     { cause: error },
   );
 }

@@ -1,9 +1,13 @@
 /** What is looked at before a server joins a cluster, so that nothing is touched when it cannot. */
-import { RefusedError } from "../../support/errors";
+import { type Deadline, until } from "../../support/deadline";
+import { hasCode, RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
-import { describeInventory, takeInventory } from "../inventory";
+import { describeInventory, type Inventory, takeInventory } from "../inventory";
 import { type Server, serverConfig } from "../server";
-import { listMembers } from "./cluster";
+import { listMembers, type Member } from "./cluster";
+
+/** LXD's own threshold, `cluster.offline_threshold`, with time for the clocks of two members to disagree. */
+const OFFLINE_AFTER_SECONDS = 25;
 
 /** A server that is to join, and the cluster that it is to join through one of its members. */
 export interface Meeting {
@@ -13,30 +17,6 @@ export interface Meeting {
   /** API of a member. */
   readonly cluster: LxdClient;
   readonly target: Server;
-}
-
-/**
- * Whether the server is a member of this cluster, under this name, already.
- * @throws RefusedError when it is one under another name, or a member of another cluster, or the cluster is none.
- */
-export function isMemberAlready({ host, joining, cluster, target }: Meeting, name: string): boolean {
-  if (!target.environment.server_clustered) {
-    throw new RefusedError(
-      `${cluster.host} is not in a cluster, so ${name} cannot join it there. Bootstrap it first (LxdClusterMember without cluster)`,
-    );
-  }
-  if (!joining.environment.server_clustered) {
-    return false;
-  }
-  // All members present the cluster's certificate.
-  if (joining.environment.certificate_fingerprint !== target.environment.certificate_fingerprint) {
-    throw new RefusedError(
-      `LXD on ${host.host} is a member of another cluster, as "${joining.environment.server_name}". Remove it there, or wipe it: ` +
-        `${howToWipe(["cluster"])}, and replace that if it is made already (pulumi up --replace URN)`, // a member is wiped by a new node alone
-    );
-  }
-  refuseOtherName(host, joining, name);
-  return true;
 }
 
 /** How to start from an empty LXD, as the end of a sentence. */
@@ -55,11 +35,10 @@ export function refuseOtherName(lxd: LxdClient, { environment }: Server, name: s
 }
 
 /** @throws RefusedError when the server is not one that LXD would take in, or would lose something by joining. */
-export async function refuseToJoin(meeting: Meeting, name: string, address: string): Promise<void> {
+export function refuseToJoin(meeting: Meeting, holds: Inventory, name: string, address: string): void {
   refuseDifferentVersions(meeting);
   refuseWildcard(meeting, address);
   const { host } = meeting;
-  const holds = await takeInventory(host);
   if (Object.keys(holds).length > 0) {
     throw new RefusedError(
       `LXD on ${host.host} holds ${describeInventory(holds)}, and only an empty LXD can join a cluster, here as ${name}. Remove that, ` +
@@ -72,9 +51,19 @@ export async function refuseToJoin(meeting: Meeting, name: string, address: stri
  * An empty member that an earlier attempt left in the cluster for this very server.
  * @throws RefusedError when a member that is not such a one has the name or address.
  */
-export async function findStaleMember(cluster: LxdClient, name: string, address: string): Promise<string | undefined> {
+export async function findStaleMember(
+  cluster: LxdClient,
+  name: string,
+  address: string,
+  deadline: Deadline,
+): Promise<string | undefined> {
   const url = `https://${address}`;
-  const taken = (await listMembers(cluster)).find((member) => member.server_name === name || member.url === url);
+  const find = async (): Promise<Member | undefined> =>
+    (await listMembers(cluster)).find((member) => member.server_name === name || member.url === url);
+  let taken = await find();
+  if (taken?.server_name === name && taken.url === url && taken.status === "Online") {
+    taken = await untilOffline(find, taken, deadline);
+  }
   if (taken === undefined) {
     return undefined;
   }
@@ -90,6 +79,28 @@ export async function findStaleMember(cluster: LxdClient, name: string, address:
     );
   }
   return taken.server_name;
+}
+
+/**
+ * LXD shows a member as online until its last sign of life is 20 s ago. The host of this one is empty, so it will soon be seen as offline, unless
+ * the address leads to another machine.
+ */
+async function untilOffline(
+  find: () => Promise<Member | undefined>,
+  member: Member,
+  deadline: Deadline,
+): Promise<Member | undefined> {
+  let last: Member | undefined = member;
+  const soon = deadline.atMost(OFFLINE_AFTER_SECONDS, `waiting until ${member.server_name} is offline`);
+  await until(soon, async () => {
+    last = await find();
+    return last?.status === "Online" ? undefined : true;
+  }).catch((error: unknown) => {
+    if (!hasCode(error, "timeout") || deadline.remainingMs === 0) {
+      throw error;
+    }
+  });
+  return last;
 }
 
 function refuseDifferentVersions({ host, joining, cluster, target }: Meeting): void {

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { ResponseShapeError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import type { Config } from "../config";
 import { type ImageFiles, uploadOf } from "./files";
@@ -122,7 +123,13 @@ export async function copyImage(
             progress(`LXD downloads the image: ${seen}`);
           }
         });
-  return importedSchema.parse(finished?.metadata ?? {}).fingerprint;
+  const imported = importedSchema.safeParse(finished?.metadata);
+  if (!imported.success) {
+    throw new ResponseShapeError(
+      `LXD on ${lxd.host} copied an image from ${server} and does not tell its fingerprint. Look for it there: lxc image list`,
+    );
+  }
+  return imported.data.fingerprint;
 }
 
 /** Changes what can be changed of an image; the rest stays as it was read. */

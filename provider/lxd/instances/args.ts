@@ -55,18 +55,30 @@ function requireCloudConfig(text: string, issues: z.RefinementCtx): void {
   }
 }
 
+/** Longer text, as with whole files in it, is left to cloud-init to judge: reading it as YAML would take seconds. */
+const LONGEST_CHECKED = 256 * 1024;
+
 /** The message tells the place and never quotes the text, which may hold secrets. */
 function requireYamlMap(text: string, issues: z.RefinementCtx): void {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const [error] = document.errors;
-  if (error !== undefined) {
-    const { line, col } = lines.linePos(error.pos[0]);
-    issues.addIssue({ code: "custom", message: `is not valid YAML at line ${line}, column ${col} (${error.code})` });
+  if (text.length > LONGEST_CHECKED) {
     return;
   }
-  const value: unknown = document.toJS();
-  if (value !== null && (typeof value !== "object" || Array.isArray(value))) {
-    issues.addIssue({ code: "custom", message: "is not a YAML mapping" });
+  const refuse = (message: string): void => void issues.addIssue({ code: "custom", message });
+  const lines = new LineCounter();
+  try {
+    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: "error" });
+    const [error] = document.errors;
+    if (error !== undefined) {
+      const { line, col } = lines.linePos(error.pos[0]);
+      refuse(`is not valid YAML at line ${line}, column ${col} (${error.code})`);
+      return;
+    }
+    const value: unknown = document.toJS();
+    if (value !== null && (typeof value !== "object" || Array.isArray(value))) {
+      refuse("is not a YAML mapping");
+    }
+  } catch {
+    // Thrown rather than listed as errors: an alias without its anchor, aliases that multiply without end, nesting without end.
+    refuse("is not valid YAML: its aliases (*name) or its nesting cannot be resolved");
   }
 }

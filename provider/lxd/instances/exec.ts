@@ -61,7 +61,11 @@ export async function runInInstance(lxd: LxdClient, request: ExecRequest): Promi
     return { exitCode, stdout, stderr };
   } finally {
     // LXD keeps what it recorded on the host until it is told otherwise. A file that stays behind is not worth losing the result for.
-    await Promise.allSettled(Object.values(output).map((url) => lxd.remove(url, { project })));
+    // Nothing but its own records is removed, whatever the answer says.
+    const records = Object.values(output).filter(
+      (url) => url.startsWith(api`/1.0/instances/${instance}/logs/`) && !url.includes(".."),
+    );
+    await Promise.allSettled(records.map((url) => lxd.remove(url, { project })));
   }
 }
 

@@ -1,9 +1,10 @@
 import * as z from "zod";
+import { imageAliasSchema } from "../names";
 
 /** What an instance is made from: an image of the cluster, or of an image server from which LXD downloads it itself. */
 export const imageSourceSchema = z
   .strictObject({
-    alias: z.string().min(1, "is empty").optional(),
+    alias: imageAliasSchema.optional(),
     fingerprint: z
       .string()
       .regex(/^[0-9a-f]{12,64}$/, "is not a fingerprint: 12 to 64 hexadecimal digits")

@@ -118,7 +118,7 @@ async function requireNamed(
   noun: string,
   resource: string,
 ): Promise<void> {
-  const found = await lxd.find(`${path}/${encodeURIComponent(name)}`, namedSchema, { project });
+  const found = await lxd.find(path + api`/${name}`, namedSchema, { project });
   if (found?.managed !== true) {
     const there = await namesAt(lxd, path, project);
     throw new RefusedError(

@@ -42,13 +42,14 @@ export async function waitFor(work: InstanceWork, conditions: readonly WaitCondi
     work.progress(`waiting for ${what}`);
     let seen = `waiting for ${what}`;
     await until(work.deadline, async (report) => {
-      report(seen); // the time may be over in the middle of a question
+      const tell = (): void => report(`${seen} (asked: ${work.lxd.host})`);
+      tell(); // the time may be over in the middle of a question
       const answer = await ask();
       if (answer === true) {
         return true;
       }
       seen = `waiting for ${what}: ${answer}`;
-      report(seen);
+      tell();
       return undefined;
     });
   }

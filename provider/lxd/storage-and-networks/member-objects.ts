@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
-import type { LxdClient } from "../client/client";
+import { api, type LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { type Config, isServerMade, OWNER_KEY, sameConfigValue } from "../config";
 import { explainInUse } from "../in-use";
@@ -60,7 +60,7 @@ export interface Found {
 
 /** The path of an object. */
 function pathOf({ kind, name }: Subject): string {
-  return `${kind.collection}/${encodeURIComponent(name)}`;
+  return kind.collection + api`/${name}`;
 }
 
 /** How messages name an object: `Storage pool "fast"`. */

@@ -1,4 +1,5 @@
 import { RefusedError } from "../../support/errors";
+import { parseSize } from "../../support/units";
 import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
@@ -30,7 +31,7 @@ export function sourcesOf(views: ReadonlyMap<string, Found>): Record<string, str
 }
 
 /**
- * Servers without the extension take another size, show it, and resize nothing.
+ * Servers without the extension take another size, show it, and resize nothing; those with it can only make a pool larger.
  * @throws RefusedError when a pool would have to be resized where LXD cannot.
  */
 export async function refuseResize(
@@ -48,11 +49,25 @@ export async function refuseResize(
     return;
   }
   const { api_extensions, environment } = await getServer(lxd);
-  if (!api_extensions.includes("storage_pool_loop_resize")) {
-    const [member, { value }] = first;
+  const refuse = ([member, { value }]: [string, Found], what: string): never => {
     throw new RefusedError(
-      `${nameOf(subject)} has ${value.config?.["size"] ?? "no size of its own"} on ${member}, and LXD ${environment.server_version} cannot resize a pool ` +
+      `${nameOf(subject)} has ${value.config?.["size"] ?? "no size of its own"} on ${member}, and LXD ${environment.server_version} cannot ${what} a pool ` +
         `(memberConfig.${member}.size). Give the size that it has, or make another pool`,
     );
+  };
+  if (!api_extensions.includes("storage_pool_loop_resize")) {
+    refuse(first, "resize");
   }
+  const larger = others.find(([member, { value }]) =>
+    isSmaller(memberConfig[member]?.["size"] ?? "", value.config?.["size"] ?? ""),
+  );
+  if (larger !== undefined) {
+    refuse(larger, "shrink");
+  }
+}
+
+/** Whether a pool of one size would have to shrink to have the other. */
+export function isSmaller(wanted: string, live: string): boolean {
+  const [to, from] = [parseSize(wanted), parseSize(live)];
+  return to !== undefined && from !== undefined && to < from;
 }

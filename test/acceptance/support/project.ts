@@ -1,9 +1,10 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { delimiter, dirname, join, resolve } from "node:path";
 import { type EngineEvent, LocalWorkspace, type PreviewResult, PulumiCommand, type Stack } from "@pulumi/pulumi/automation";
 import { parse, stringify } from "yaml";
 import { pulumiRoot } from "../../../tools/paths";
+import { PulumiProcess } from "../../support/pulumi-process";
 
 const REPOSITORY = resolve(__dirname, "../../..");
 
@@ -30,7 +31,7 @@ export class Backend {
     const manifest = parse(readFileSync(join(REPOSITORY, program.file), "utf8")) as Record<string, unknown>;
     const folder = mkdtempSync(join(this.folder, "project-"));
     // The program stays where it is; Pulumi writes the stack's salt into the folder of the project.
-    writeFileSync(join(folder, "Pulumi.yaml"), stringify({ ...manifest, main: join(REPOSITORY, program.main) }));
+    writeFileSync(join(folder, "Pulumi.yaml"), stringify({ ...manifest, main: resolve(REPOSITORY, program.main) }));
     const pulumiCommand = await PulumiCommand.get({ root: pulumiRoot() });
     const envVars = {
       PULUMI_BACKEND_URL: `file://${join(this.folder, "state")}`,
@@ -43,7 +44,9 @@ export class Backend {
       { stackName: program.stack, workDir: folder },
       { pulumiCommand, envVars, workDir: folder },
     );
-    const project = new Project(stack, configFile);
+    const bin = dirname(pulumiCommand.command);
+    const environment = { ...process.env, ...envVars, PATH: [bin, process.env["PATH"]].join(delimiter) };
+    const project = new Project(stack, configFile, environment);
     project.configure(program.config);
     return project;
   }
@@ -58,12 +61,18 @@ export class Project {
   constructor(
     private readonly stack: Stack,
     private readonly configFile: string,
+    private readonly environment: NodeJS.ProcessEnv,
   ) {}
 
   /** Replaces the stack's config. */
   configure(config: StackConfigFile): void {
     const { encryptionsalt } = parse(readFileSync(this.configFile, "utf8")) as { encryptionsalt?: string };
     writeFileSync(this.configFile, stringify({ encryptionsalt, config }));
+  }
+
+  /** `pulumi config set --secret`. */
+  setSecret(name: string, value: string): Promise<void> {
+    return this.stack.setConfig(name, { value, secret: true });
   }
 
   /** `pulumi up`; the steps that were taken, without those that left a resource alone. */
@@ -89,6 +98,12 @@ export class Project {
       return { text: String(error), steps: steps.filter(changes) };
     }
     throw new Error("The preview was expected to fail, and did not");
+  }
+
+  /** Starts `pulumi` as a person does, in the folder of the project. */
+  start(argv: readonly string[], options: { terminal?: boolean } = {}): PulumiProcess {
+    const place = { cwd: dirname(this.configFile), env: this.environment };
+    return new PulumiProcess(["pulumi", ...argv, "--color=never"], { ...place, ...options });
   }
 
   async outputs(): Promise<Record<string, unknown>> {

@@ -50,6 +50,7 @@ function thing(over: Partial<Lifecycle<Inputs, Outputs>> = {}) {
   const said: string[] = [];
   const provider = dynamicProvider(lifecycle, {
     progress: (urn, text) => said.push(`progress ${urn === URN ? "URN" : urn}: ${text}`),
+    info: (urn, text) => said.push(`info ${urn === URN ? "URN" : urn}: ${text}`),
     warn: (urn, text) => said.push(`warning ${urn === URN ? "URN" : urn}: ${text}`),
   });
   return { provider, calls, said };

@@ -170,7 +170,7 @@ describe("checkProperties", () => {
   });
 
   it("accepts its own result: checking twice changes nothing", () => {
-    const name = fc.stringMatching(/^[a-z]+$/);
+    const name = fc.stringMatching(/^[a-z]+$/).filter((text) => text !== "constructor");
     const inputs = fc.record(
       {
         name,

@@ -40,6 +40,11 @@ export class ApiServer {
     this.answers.push(...answers);
   }
 
+  /** Takes back answers that nobody has asked for. */
+  forget(): void {
+    this.answers.length = 0;
+  }
+
   /** A client of this server, with its own endpoint unless one is given. */
   client(seconds = 5, endpoint = this.endpoint()): LxdClient {
     return new LxdClient(endpoint, new Deadline(seconds, "the test"));

@@ -12,8 +12,9 @@ const failure = (err: string, more: object = {}): object =>
 
 describe("api paths", () => {
   it("make one segment of every value, whatever its letters", () => {
+    const name = fc.string({ unit: "grapheme", minLength: 1 }).filter((text) => text !== "." && text !== "..");
     fc.assert(
-      fc.property(fc.string({ unit: "grapheme", minLength: 1 }), fc.string({ unit: "grapheme" }), (a, b) => {
+      fc.property(name, name, (a, b) => {
         const segments = api`/1.0/instances/${a}/snapshots/${b}`.split("/");
         assert.equal(segments.length, 6);
         assert.deepEqual(
@@ -22,6 +23,12 @@ describe("api paths", () => {
         );
       }),
     );
+  });
+
+  it("are not built from what would lead elsewhere: no name at all, a directory, half a character", () => {
+    for (const name of ["", ".", "..", "web\ud800"]) {
+      assert.throws(() => api`/1.0/profiles/${name}`, /^RefusedError: ".*" is not a name that an object of LXD can have$/);
+    }
   });
 
   it("keep what would begin a query, a fragment or another path", () => {

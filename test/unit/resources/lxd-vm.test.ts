@@ -6,7 +6,7 @@ import { addressesOf, type Instance } from "../../../provider/lxd/instances/inst
 import { fromApi, vmLifecycle, vmSchema } from "../../../provider/resources/lxd-vm";
 
 const cluster = { endpoints: [{ host: "bcn2" }] };
-const provider = dynamicProvider(vmLifecycle, { progress: () => undefined, warn: () => undefined });
+const provider = dynamicProvider(vmLifecycle, { progress: () => undefined, info: () => undefined, warn: () => undefined });
 
 const inputsOf = (args: object = {}) => vmSchema.parse({ cluster, name: "web1", image: { alias: "debian-12" }, ...args });
 

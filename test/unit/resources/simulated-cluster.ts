@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { SimulatedLab, type SimulatedLabOptions } from "../../../lab/simulated";
-import { dynamicProvider } from "../../../provider/engine/adapter";
+import { type DynamicProvider, dynamicProvider } from "../../../provider/engine/adapter";
 import type { Lifecycle } from "../../../provider/engine/lifecycle";
+import type { EngineLog } from "../../../provider/engine/progress";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import type { ClusterConnection } from "../../../provider/lxd/client/cluster-connection";
 import { clusterEndpoint } from "../../../provider/lxd/client/cluster-endpoint";
@@ -72,32 +73,48 @@ export type Outcome = "created" | "updated" | "replaced" | "same";
 
 type Properties = Record<string, unknown>;
 
+function urnOf(kind: string, name: string, stack: string): string {
+  return `urn:pulumi:${stack}::tests::pulumi-nodejs:dynamic/lxd:${kind}::${name}`;
+}
+
 /** One resource as the engine handles it: checked, refreshed, compared, changed. Each operation has connections of its own. */
 export class Managed<Inputs extends object = object, Outputs extends object = object> {
   /** What is in state; `undefined` when nothing is. */
   state: Properties | undefined;
   readonly progress: string[] = [];
+  readonly notes: string[] = [];
   readonly warnings: string[] = [];
   private id = "";
-  private readonly provider;
-  private readonly urn: string;
+  private readonly kind: string;
+  private readonly startProvider: () => DynamicProvider;
+  private provider: DynamicProvider;
+  private urn: string;
 
-  constructor(lifecycle: Lifecycle<Inputs, Outputs>, name: string) {
-    this.urn = `urn:pulumi:lab::tests::pulumi-nodejs:dynamic/lxd:${lifecycle.kind}::${name}`;
-    this.provider = dynamicProvider(lifecycle, {
+  constructor(lifecycle: Lifecycle<Inputs, Outputs>, name: string, stack = "lab") {
+    this.kind = lifecycle.kind;
+    this.urn = urnOf(lifecycle.kind, name, stack);
+    const log: EngineLog = {
       // An empty text clears what was shown.
       progress: (_urn, text) => {
         if (text !== "") {
           this.progress.push(text);
         }
       },
+      info: (_urn, text) => void this.notes.push(text),
       warn: (_urn, text) => void this.warnings.push(text),
-    });
+    };
+    this.startProvider = () => dynamicProvider(lifecycle, log);
+    this.provider = this.startProvider();
   }
 
   /** A property as state has it. */
   inState(property: string): unknown {
     return this.state?.[property];
+  }
+
+  /** Gives the resource another name or stack, and leaves its state as it is: what an alias or `pulumi state move` does. */
+  rename(name: string, stack = "lab"): void {
+    this.urn = urnOf(this.kind, name, stack);
   }
 
   /** What `check` says against the arguments. */
@@ -115,10 +132,12 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
   }
 
   /** `pulumi up`. A resource that is left unfinished stays in state, and its error is thrown. */
-  async up(args: object): Promise<Outcome> {
+  async up(args: object, { refresh = true }: { refresh?: boolean } = {}): Promise<Outcome> {
     return this.operation(async () => {
       const inputs = await this.checked(args);
-      await this.refresh();
+      if (refresh) {
+        await this.refresh();
+      }
       const plan = await this.plan(inputs);
       try {
         if (plan === "replaced") {
@@ -143,9 +162,15 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     });
   }
 
-  /** `pulumi destroy`, without a refresh before it. */
-  async destroy(): Promise<void> {
+  /** `pulumi destroy`, without a refresh before it unless asked. */
+  async destroy({ refresh = false }: { refresh?: boolean } = {}): Promise<void> {
     await this.operation(async () => {
+      if (refresh) {
+        await this.refresh();
+        if (this.state === undefined) {
+          return; // the engine has nothing left to delete
+        }
+      }
       await this.provider.delete(this.id, this.state ?? {});
       this.state = undefined;
     });
@@ -167,7 +192,7 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
   }
 
   private async checked(args: object): Promise<Properties> {
-    const checked = await this.provider.check({}, { ...args, __urn: this.urn });
+    const checked = await this.provider.check(this.state ?? {}, { ...args, __urn: this.urn });
     assert.deepEqual(checked.failures, []);
     return checked.inputs;
   }
@@ -177,13 +202,15 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     this.state = id === "" ? undefined : properties;
   }
 
+  /** A provider process lives for one operation, and its connections with it. */
   private async operation<Result>(work: () => Promise<Result>): Promise<Result> {
+    this.provider = this.startProvider();
     try {
       return await work();
     } catch (error) {
       throw new Error(messageOf(error), { cause: error }); // the message is all that the engine prints
     } finally {
-      await disconnectAll(); // a provider process lives for one operation
+      await disconnectAll();
     }
   }
 }

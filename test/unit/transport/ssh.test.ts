@@ -142,7 +142,7 @@ describe("SSH", () => {
     it("never with a wrong password, which is not told", async () => {
       assert.equal(
         await refusal({ privateKey: undefined, password: "wrong-password" }, "refused"),
-        `${name} did not accept the login (tried: password). Check connection.user, and that its sshd accepts passwords and this is the right one`,
+        `${name} did not accept the login (tried: password; keyboard-interactive). Check connection.user, and that its sshd accepts passwords and this is the right one`,
       );
     });
 
@@ -177,7 +177,8 @@ describe("SSH", () => {
     it("tells of a key that cannot be used also when something else was tried", async () => {
       assert.equal(
         await refusal({ privateKey: "ssh-what", password: "wrong-password" }, "refused"),
-        `${name} did not accept the login (tried: private key, which cannot be used: Unsupported key format; password). Check connection.user, ` +
+        `${name} did not accept the login (tried: private key, which cannot be used: Unsupported key format; password; ` +
+          `keyboard-interactive). Check connection.user, ` +
           "and that the host has this key in its authorized_keys",
       );
     });
@@ -186,7 +187,7 @@ describe("SSH", () => {
       process.env["SSH_AUTH_SOCK"] = home.path("no-agent");
       assert.match(
         await refusal({ privateKey: undefined }, "refused"),
-        /^root@127\.0\.0\.1:\d+ did not accept the login \(tried: SSH agent; the agent failed: .+\)\. Check connection\.user/,
+        /^root@127\.0\.0\.1:\d+ did not accept the login \(tried: SSH agent; the agent at \S+no-agent failed: .+\)\. Check connection\.user/,
       );
     });
   });

@@ -1,0 +1,104 @@
+import { LxdClient } from "../provider/lxd/client/client";
+import { endpointOf } from "../provider/lxd/client/endpoint";
+import { isNotClustered, listMembers, type Member } from "../provider/lxd/cluster/cluster";
+import { getServer, type Server } from "../provider/lxd/server";
+import { Deadline } from "../provider/support/deadline";
+import { RefusedError } from "../provider/support/errors";
+import { type Connection, connectionSchema } from "../provider/transport/connection";
+import { connect } from "../provider/transport/pool";
+import type { SshConnection } from "../provider/transport/ssh";
+import type { HostArgs } from "./arguments";
+
+/** Seconds for reading all of a cluster. */
+const READ_SECONDS = 600;
+
+/** A host that LXD runs on. */
+export interface Host {
+  readonly args: HostArgs;
+  readonly connection: Connection;
+  readonly ssh: SshConnection;
+  readonly lxd: LxdClient;
+  readonly server: Server;
+  /** Its name in the cluster, or its own where there is none. */
+  readonly name: string;
+}
+
+/** The hosts of one cluster, or one standalone server. */
+export interface Hosts {
+  readonly all: readonly Host[];
+  /** The host that is asked for what all of them share. */
+  readonly first: Host;
+  /** None for a standalone server. */
+  readonly members: readonly Member[];
+  readonly deadline: Deadline;
+}
+
+/**
+ * Connects to the hosts, and makes sure that they are all the members of one cluster.
+ * @throws RefusedError, TransportError
+ */
+export async function openHosts(asked: readonly HostArgs[]): Promise<Hosts> {
+  const deadline = new Deadline(READ_SECONDS, "Reading the cluster");
+  const all = await Promise.all(asked.map((args) => openHost(args, deadline)));
+  const [first] = all;
+  if (first === undefined) {
+    throw new RefusedError("No host was given");
+  }
+  const members = await membersOf(first);
+  refuseStrangers(all, first, members);
+  refuseAbsent(all, members);
+  return { all, first, members, deadline };
+}
+
+async function openHost(args: HostArgs, deadline: Deadline): Promise<Host> {
+  const connection = connectionSchema.parse(args);
+  const ssh = await connect(connection, { deadline });
+  const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
+  const server = await getServer(lxd);
+  return { args, connection, ssh, lxd, server, name: server.environment.server_name };
+}
+
+async function membersOf({ lxd }: Host): Promise<Member[]> {
+  try {
+    return await listMembers(lxd);
+  } catch (error) {
+    if (isNotClustered(error)) {
+      return [];
+    }
+    throw error;
+  }
+}
+
+function refuseStrangers(all: readonly Host[], first: Host, members: readonly Member[]): void {
+  const isOther = ({ server }: Host): boolean =>
+    server.environment.certificate_fingerprint !== first.server.environment.certificate_fingerprint;
+  const other = all.find((host) => host !== first && (members.length === 0 || isOther(host)));
+  if (other !== undefined) {
+    throw new RefusedError(
+      `${first.ssh.name} and ${other.ssh.name} are not members of one cluster. Take them over one after the other, each into a folder of its own`,
+    );
+  }
+  const twice = all.find((host, index) => all.findIndex(({ name }) => name === host.name) !== index);
+  if (twice !== undefined) {
+    throw new RefusedError(`Two of the hosts are the member "${twice.name}". Give each member once`);
+  }
+}
+
+function refuseAbsent(all: readonly Host[], members: readonly Member[]): void {
+  const missing = members.filter(({ server_name }) => !all.some(({ name }) => name === server_name));
+  if (missing.length > 0) {
+    const options = missing.map(({ url }) => `--host root@${new URL(url).hostname.replace(/^\[|\]$/g, "")}`);
+    throw new RefusedError(
+      `The cluster has members that none of the given hosts is: ${missing.map(({ server_name }) => server_name).join(", ")}. Give them, too: ` +
+        `${options.join(" ")} (or as they can be reached from here)`,
+    );
+  }
+  const down = members.filter(({ status }) => status !== "Online");
+  if (down.length > 0) {
+    throw new RefusedError(
+      `Members of the cluster are not Online, so what they hold cannot be read: ${down
+        .map(({ server_name, status, message }) => `${server_name} is ${status} (${message})`)
+        .join(", ")}. Bring them back, or restore them, first`,
+    );
+  }
+}

@@ -1,0 +1,321 @@
+import * as z from "zod";
+import type { Lifecycle } from "../provider/engine/lifecycle";
+import { findSnap } from "../provider/host/packages";
+import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
+import { describeOwner } from "../provider/lxd/ownership";
+import { serverConfig } from "../provider/lxd/server";
+import { findObject, type MemberObject, type Subject, viewsOf } from "../provider/lxd/storage-and-networks/member-objects";
+import { network } from "../provider/lxd/storage-and-networks/networks";
+import { POOLS, pool, sourcesOf } from "../provider/lxd/storage-and-networks/storage-pools";
+import { clusterMemberLifecycle } from "../provider/resources/lxd-cluster-member";
+import { imageLifecycle } from "../provider/resources/lxd-image";
+import { networkLifecycle } from "../provider/resources/lxd-network";
+import { LOCAL_CONFIG, nodeLifecycle } from "../provider/resources/lxd-node";
+import { profileLifecycle } from "../provider/resources/lxd-profile";
+import { storagePoolLifecycle } from "../provider/resources/lxd-storage-pool";
+import { vmLifecycle } from "../provider/resources/lxd-vm";
+import type { Asked, HostArgs } from "./arguments";
+import { type Host, type Hosts, openHosts } from "./hosts";
+import { takeOver } from "./take";
+
+/** Kinds of resources that objects are taken over by, in the order of a program. */
+export const KINDS = ["LxdNode", "LxdClusterMember", "LxdStoragePool", "LxdNetwork", "LxdImage", "LxdProfile", "LxdVm"] as const;
+
+/** See {@link KINDS}. */
+export type Kind = (typeof KINDS)[number];
+
+/** An object with the arguments that describe it as it is. */
+export interface Taken {
+  readonly kind: Kind;
+  /** Its name on LXD; for an image, that of an alias. */
+  readonly name: string;
+  /** Project that it is in; "default" for what is in none. */
+  readonly project: string;
+  /** Without how it is reached. */
+  readonly args: Readonly<Record<string, unknown>>;
+}
+
+/** What a cluster holds. */
+export interface ClusterContents {
+  readonly hosts: readonly { readonly name: string; readonly args: HostArgs }[];
+  readonly taken: readonly Taken[];
+  /** What is not taken over, one sentence each. */
+  readonly leftOut: readonly string[];
+  /** The project whose profiles, networks and images a project uses. */
+  holderOf(project: string, feature: Feature): string;
+}
+
+type Feature = "profiles" | "networks" | "images";
+
+const config = z.record(z.string(), z.string()).nullish();
+const devices = z.record(z.string(), z.record(z.string(), z.string())).nullish();
+const projectSchema = z.looseObject({ name: z.string(), config });
+const namedSchema = z.looseObject({ name: z.string() });
+const networkSchema = z.looseObject({ name: z.string(), managed: z.boolean(), type: z.string() });
+const profileSchema = z.looseObject({ name: z.string(), config });
+const imageSchema = z.looseObject({
+  fingerprint: z.string(),
+  type: z.string().default("container"),
+  cached: z.boolean().default(false),
+  auto_update: z.boolean().default(false),
+  aliases: z.array(namedSchema).nullish(),
+  properties: config,
+  update_source: z.looseObject({ server: z.string(), protocol: z.string() }).nullish(),
+});
+const instanceSchema = z.looseObject({
+  name: z.string(),
+  type: z.string(),
+  status: z.string(),
+  location: z.string().default(""),
+  ephemeral: z.boolean().default(false),
+  config,
+  devices,
+});
+
+/** Reads all that the library manages. */
+export async function readCluster(asked: Pick<Asked, "hosts" | "owned">, tell: (text: string) => void): Promise<ClusterContents> {
+  const hosts = await openHosts(asked.hosts);
+  return new Reading(hosts, asked.owned, tell).all();
+}
+
+/** One pass over a cluster. */
+class Reading {
+  private readonly taken: Taken[] = [];
+  private readonly leftOut: string[] = [];
+  private readonly projects = new Map<string, Config>();
+  private readonly cluster;
+
+  constructor(
+    private readonly hosts: Hosts,
+    private readonly owned: boolean,
+    private readonly tell: (text: string) => void,
+  ) {
+    this.cluster = { endpoints: hosts.all.map(({ connection }) => connection) };
+  }
+
+  async all(): Promise<ClusterContents> {
+    const { lxd } = this.hosts.first;
+    for (const project of await lxd.get("/1.0/projects", z.array(projectSchema), { recursion: 1 })) {
+      this.projects.set(project.name, project.config ?? {});
+    }
+    await this.nodesAndMembers();
+    await this.pools();
+    for (const project of [...this.projects.keys()].sort()) {
+      await this.ofProject(project);
+    }
+    const holderOf = (project: string, feature: Feature): string => this.holderOf(project, feature);
+    const hosts = this.hosts.all.map(({ name, args }) => ({ name, args }));
+    return { hosts, taken: this.taken, leftOut: this.leftOut, holderOf };
+  }
+
+  /** Takes one object, or notes why not. */
+  private async take<Inputs extends object, Outputs extends object>(
+    lifecycle: Lifecycle<Inputs, Outputs>,
+    object: { what: string; name: string; project?: string; mark?: string | undefined },
+    args: Record<string, unknown>,
+  ): Promise<void> {
+    const { what, name, project = "default", mark = "" } = object;
+    this.tell(`reading ${what}`);
+    if (mark !== "" && !this.owned) {
+      this.leaveOut(what, `it belongs to ${describeOwner(mark)}; --owned takes it all the same`);
+      return;
+    }
+    const place = "connection" in args ? {} : { cluster: this.cluster };
+    const answer = await takeOver(lifecycle, { ...place, ...args, adopt: true });
+    if ("why" in answer) {
+      this.leaveOut(what, answer.why);
+      return;
+    }
+    const { cluster: _, connection: _connection, ...own } = answer.args;
+    this.taken.push({ kind: lifecycle.kind as Kind, name, project, args: own });
+  }
+
+  private leaveOut(what: string, why: string): void {
+    this.leftOut.push(`${what}: ${why}`);
+  }
+
+  private async nodesAndMembers(): Promise<void> {
+    const { all, first, members } = this.hosts;
+    const membershipOf = ({ name }: Host) => members.find(({ server_name }) => server_name === name);
+    for (const host of all) {
+      const own = Object.entries(serverConfig(host.server)).filter(([key, value]) => LOCAL_CONFIG.test(key) && value !== "");
+      const object = { what: `host ${host.name}`, name: host.name, mark: membershipOf(host)?.config?.[OWNER_KEY] };
+      const args = { connection: host.connection, install: await this.installOf(host), config: Object.fromEntries(own) };
+      await this.take(nodeLifecycle, object, args);
+    }
+    for (const host of all) {
+      const member = membershipOf(host);
+      if (member !== undefined) {
+        const object = { what: `member ${host.name}`, name: host.name, mark: member.config?.[OWNER_KEY] };
+        const through = host === first ? {} : { cluster: { endpoints: [first.connection] } };
+        const address = member.url.replace(/^https:\/\//, "").replace(/:8443$/, "");
+        await this.take(clusterMemberLifecycle, object, { connection: host.connection, ...through, name: host.name, address });
+      }
+    }
+  }
+
+  private async installOf({ lxd, ssh }: Host): Promise<unknown> {
+    const { packaging } = lxd.endpoint.socket;
+    if (packaging !== "snap") {
+      return packaging === "deb" ? { method: "deb" } : false;
+    }
+    const snap = await findSnap(ssh, "lxd", this.hosts.deadline);
+    return snap === undefined ? false : { method: "snap", channel: snap.channel, ...(snap.held ? {} : { hold: false }) };
+  }
+
+  private async pools(): Promise<void> {
+    const { lxd } = this.hosts.first;
+    for (const { name } of await lxd.get("/1.0/storage-pools", z.array(namedSchema), { recursion: 1 })) {
+      const found = await findObject(lxd, pool(name));
+      if (found !== undefined) {
+        const object = { what: `storage pool ${name}`, name, mark: found.value.config?.[OWNER_KEY] };
+        const args = { name, driver: found.value.driver, ...(await this.configsOf(pool(name), found.value)) };
+        await this.take(storagePoolLifecycle, object, args);
+      }
+    }
+  }
+
+  /** The config of a pool or network, with what each member has for itself where that is not LXD's own choice. */
+  private async configsOf(
+    subject: Subject,
+    { config }: MemberObject,
+  ): Promise<{ config: Config; memberConfig: Record<string, Config> }> {
+    const { all, members, first } = this.hosts;
+    const { kind, name } = subject;
+    const common = Object.entries(config ?? {}).filter(
+      ([key, value]) => value !== "" && !isServerMade(key) && !kind.memberKeys.includes(key),
+    );
+    const servers = {
+      clustered: members.length > 0,
+      members: members.length > 0 ? members : [{ server_name: first.name, status: "Online" }],
+    };
+    const views = await viewsOf(first.lxd, subject, servers);
+    const sources = kind === POOLS ? sourcesOf(views) : {};
+    const ofMembers = all.map(({ name: member }): [string, Config] => {
+      const live: Config = {
+        ...views.get(member)?.value.config,
+        ...(sources[member] === undefined ? {} : { source: sources[member] }),
+      };
+      const own = kind.memberKeys.filter((key) => (live[key] ?? "") !== "" && !isChosenByLxd(name, key, live[key] ?? ""));
+      return [member, Object.fromEntries(own.map((key) => [key, live[key] ?? ""]))];
+    });
+    return {
+      config: Object.fromEntries(common),
+      memberConfig: Object.fromEntries(ofMembers.filter(([, own]) => Object.keys(own).length > 0)),
+    };
+  }
+
+  private async ofProject(project: string): Promise<void> {
+    if (this.holderOf(project, "networks") === project) {
+      await this.networks(project);
+    }
+    if (this.holderOf(project, "images") === project) {
+      await this.images(project);
+    }
+    if (this.holderOf(project, "profiles") === project) {
+      await this.profiles(project);
+    }
+    await this.instances(project);
+  }
+
+  private async networks(project: string): Promise<void> {
+    const { lxd } = this.hosts.first;
+    const networks = await lxd.get("/1.0/networks", z.array(networkSchema), { recursion: 1, project });
+    for (const { name, type } of networks.filter(({ managed }) => managed)) {
+      const what = `network ${named(project, name)}`;
+      const found = await findObject(lxd, network(project, name));
+      if (type !== "bridge" || found === undefined) {
+        this.leaveOut(what, `it is of type ${type}, and LxdNetwork makes bridges`);
+        continue;
+      }
+      const mark = found.value.config?.[OWNER_KEY];
+      await this.take(
+        networkLifecycle,
+        { what, name, project, mark },
+        { name, project, ...(await this.configsOf(network(project, name), found.value)) },
+      );
+    }
+  }
+
+  /** Images that were copied from a server can be copied again. Of others nobody here has the files. */
+  private async images(project: string): Promise<void> {
+    const images = await this.hosts.first.lxd.get("/1.0/images", z.array(imageSchema), { recursion: 1, project });
+    for (const { fingerprint, type, aliases, properties, auto_update, update_source: source } of images.filter(
+      ({ cached }) => !cached,
+    )) {
+      const names = (aliases ?? []).map(({ name }) => name);
+      const name = names[0] ?? fingerprint.slice(0, 12);
+      const what = `image ${named(project, name)}`;
+      if (!source || !/^https:/.test(source.server) || auto_update) {
+        const why = auto_update ? "LXD itself replaces it by newer ones" : "it was uploaded, and its files are not here";
+        this.leaveOut(what, `${why}; it stays as it is, and an LxdImage of it can be added`);
+        continue;
+      }
+      const remote = { server: source.server, protocol: source.protocol, fingerprint, type };
+      await this.take(
+        imageLifecycle,
+        { what, name, project, mark: properties?.[OWNER_KEY] },
+        { project, remote, aliases: names },
+      );
+    }
+  }
+
+  private async profiles(project: string): Promise<void> {
+    const profiles = await this.hosts.first.lxd.get("/1.0/profiles", z.array(profileSchema), { recursion: 1, project });
+    for (const { name, config } of profiles) {
+      const object = { what: `profile ${named(project, name)}`, name, project, mark: config?.[OWNER_KEY] };
+      await this.take(profileLifecycle, object, { name, project });
+    }
+  }
+
+  private async instances(project: string): Promise<void> {
+    const instances = await this.hosts.first.lxd.get("/1.0/instances", z.array(instanceSchema), { recursion: 1, project });
+    for (const { name, type, status, location, ephemeral, config, devices } of instances) {
+      const what = `instance ${named(project, name)}`;
+      if (ephemeral) {
+        this.leaveOut(what, "it is ephemeral, and goes when it stops");
+        continue;
+      }
+      if (!["Running", "Ready", "Stopped"].includes(status)) {
+        this.leaveOut(what, `it is ${status}, neither running nor stopped. Start or stop it, and run this again`);
+        continue;
+      }
+      const fingerprint = config?.["volatile.base_image"] ?? "";
+      const target = config?.["volatile.evacuate.origin"] ?? location;
+      await this.take(
+        vmLifecycle,
+        { what, name, project, mark: config?.[OWNER_KEY] },
+        {
+          name,
+          project,
+          instanceType: type,
+          // Only what makes it anew asks for the image.
+          image: fingerprint === "" ? { alias: "unknown" } : { fingerprint },
+          // Given as a whole, so that the root disk is described by all its keys.
+          devices: devices ?? {},
+          ...(this.hosts.members.length === 0 ? {} : { target }),
+        },
+      );
+    }
+  }
+
+  private holderOf(project: string, feature: Feature): string {
+    return this.projects.get(project)?.[`features.${feature}`] === "true" ? project : "default";
+  }
+}
+
+function named(project: string, name: string): string {
+  return project === "default" ? name : `${name} of project ${project}`;
+}
+
+/** Whether a member's value is what LXD takes when nothing is said. The size of a loop file is worth to be written down. */
+function isChosenByLxd(name: string, key: string, value: string): boolean {
+  return (
+    (key === "source" && (value === name || value.endsWith(`/disks/${name}.img`) || value.endsWith(`/storage-pools/${name}`))) ||
+    (key === "zfs.pool_name" && value === name) ||
+    (key === "lvm.vg_name" && value === name) ||
+    (key === "lvm.thinpool_name" && value === "LXDThinPool") ||
+    key === "source.wipe" ||
+    key === "source.recover"
+  );
+}

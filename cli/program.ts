@@ -1,0 +1,232 @@
+import type { HostArgs } from "./arguments";
+import { Code, isMap, literal } from "./code";
+import { type ClusterContents, KINDS, type Taken } from "./inventory";
+import { type Holder, type Secret, Secrets } from "./secrets";
+
+/** A program that takes over a cluster. */
+export interface Program {
+  readonly text: string;
+  /** What has to be in the stack's config before it runs. */
+  readonly secrets: readonly Secret[];
+}
+
+type Args = Readonly<Record<string, unknown>>;
+
+/** One resource of a program. */
+interface Statement {
+  readonly taken: Taken;
+  /** Name of the resource. */
+  readonly name: string;
+  readonly variable: string;
+  /** Whether others refer to it. */
+  isUsed: boolean;
+}
+
+const HEADINGS: Readonly<Record<Taken["kind"], string>> = {
+  LxdNode: "LXD on the hosts",
+  LxdClusterMember: "Their membership in the cluster",
+  LxdStoragePool: "Storage pools",
+  LxdNetwork: "Networks",
+  LxdImage: "Images",
+  LxdProfile: "Profiles",
+  LxdVm: "Instances",
+};
+
+const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
+  LxdNode: "Node",
+  LxdClusterMember: "Member",
+  LxdStoragePool: "Pool",
+  LxdNetwork: "Network",
+  LxdImage: "Image",
+  LxdProfile: "Profile",
+  LxdVm: "",
+};
+
+/** Writes the program that has a resource for each object, in the order in which they need each other. */
+export function programOf(contents: ClusterContents): Program {
+  return new Writing(contents).program();
+}
+
+class Writing {
+  private readonly statements: Statement[];
+  private readonly secrets: Secrets;
+
+  constructor(private readonly contents: ClusterContents) {
+    this.statements = statementsOf(contents.taken);
+    const [first] = contents.hosts;
+    this.secrets = new Secrets(first?.args ?? { host: "" });
+  }
+
+  program(): Program {
+    // Who is referred to is known only when all others are written.
+    const endpoints = this.contents.hosts.map(({ name, args }) => this.connectionTo(name, args));
+    const arguments_ = new Map(this.statements.map((statement) => [statement, this.argsOf(statement.taken)]));
+    const sections = KINDS.flatMap((kind) => {
+      const ofKind = this.statements.filter(({ taken }) => taken.kind === kind);
+      const texts = ofKind.map((statement) => textOf(statement, arguments_.get(statement) ?? {}));
+      return texts.length === 0 ? [] : [{ kind, text: `// ${HEADINGS[kind]}\n${texts.join("\n")}` }];
+    });
+    const isOfHosts = ({ kind }: { kind: string }): boolean => kind === "LxdNode" || kind === "LxdClusterMember";
+    const cluster = literal({ endpoints }, "const cluster = ", ";");
+    const parts = [
+      ...sections.filter(isOfHosts).map(({ text }) => text),
+      `// For everything that is on the cluster\n${cluster}`,
+      ...sections.filter((section) => !isOfHosts(section)).map(({ text }) => text),
+    ];
+    return { text: `${this.head(sections.map(({ kind }) => kind))}\n${parts.join("\n\n")}\n`, secrets: this.secrets.all };
+  }
+
+  private head(kinds: readonly string[]): string {
+    const names = literal(
+      Object.fromEntries([...kinds].sort().map((kind) => [kind, new Code(kind)])),
+      "import ",
+      ' from "pulumi-lxd-cluster";',
+    );
+    const remarks = [
+      `Takes over the LXD of ${this.contents.hosts.map(({ name }) => name).join(", ")}, as it was found.`,
+      "`adopt: true` lets pulumi up manage what others have made; nothing is made anew.",
+      ...(this.contents.leftOut.length === 0
+        ? []
+        : ["", "Left out:", ...this.contents.leftOut.map((sentence) => `- ${sentence}`)]),
+      ...(this.secrets.all.length === 0
+        ? []
+        : [
+            "",
+            "Not written here, because it may be secret. Bring it into the stack's config:",
+            ...this.secrets.all.map(({ command }) => command),
+          ]),
+    ];
+    const comment = `/*\n${remarks.map((line) => ` *${line === "" ? "" : ` ${line.replaceAll("*/", "* /")}`}\n`).join("")} */\n`;
+    const settings = this.secrets.all.length === 0 ? "" : "\nconst settings = new pulumi.Config();\n";
+    return `${comment}${settings === "" ? "" : 'import * as pulumi from "@pulumi/pulumi";\n'}${names}\n${settings}`;
+  }
+
+  /** The connection to a host, through the resource that has it, so that what uses it waits for that. */
+  private connectionTo(name: string, args: HostArgs, kinds: readonly Taken["kind"][] = ["LxdClusterMember", "LxdNode"]): unknown {
+    for (const kind of kinds) {
+      const statement = this.find(kind, name);
+      if (statement !== undefined) {
+        return refer(statement, "connection");
+      }
+    }
+    return args;
+  }
+
+  private argsOf(taken: Taken): Args {
+    const { kind, name, args } = taken;
+    const [first] = this.contents.hosts;
+    const host = this.contents.hosts.find((each) => each.name === name);
+    if (kind === "LxdNode") {
+      return { connection: host?.args, ...args };
+    }
+    if (kind === "LxdClusterMember") {
+      const through =
+        first === undefined || first.name === name ? {} : { cluster: { endpoints: [this.connectionTo(first.name, first.args)] } };
+      return { connection: this.connectionTo(name, host?.args ?? { host: "" }, ["LxdNode"]), ...through, ...args };
+    }
+    const { name: own, adopt, cluster: _, ...rest } = this.described(taken);
+    return { cluster: new Code("cluster"), ...(own === undefined ? {} : { name: own }), ...rest, adopt };
+  }
+
+  /** What of it names other objects of the program refers to them, so that all of it is removed in the right order. */
+  private described({ kind, name, project, args }: Taken): Args {
+    if (kind !== "LxdProfile" && kind !== "LxdVm") {
+      return args;
+    }
+    const holder: Holder = { project, words: kind === "LxdProfile" ? ["profile", "get", name] : ["config", "get", name] };
+    const { config, devices, cloudInit, profiles = kind === "LxdVm" ? ["default"] : undefined } = args;
+    const names = (profiles as string[] | undefined)?.map((profile) => this.reference("LxdProfile", project, profile) ?? profile);
+    return {
+      ...args,
+      ...(names?.some((each) => each instanceof Code) === true && { profiles: names }),
+      ...(isMap(config) && { config: mapEntries(config, (key, value) => this.secrets.hide(holder, key, String(value))) }),
+      ...(isMap(cloudInit) && {
+        cloudInit: mapEntries(cloudInit, (key, value) => this.secrets.hide(holder, CLOUD_INIT_KEYS[key] ?? key, String(value))),
+      }),
+      ...(isMap(devices) && { devices: mapEntries(devices, (_, device) => this.deviceOf(project, device)) }),
+    };
+  }
+
+  private deviceOf(project: string, device: unknown): unknown {
+    if (!isMap(device)) {
+      return device;
+    }
+    const refersTo = (key: string): Taken["kind"] | undefined => {
+      if (device["type"] === "disk") {
+        return key === "pool" ? "LxdStoragePool" : undefined;
+      }
+      return device["type"] === "nic" && (key === "network" || key === "parent") ? "LxdNetwork" : undefined;
+    };
+    return mapEntries(device, (key, value) => {
+      const kind = refersTo(key);
+      return (kind && this.reference(kind, project, String(value))) ?? value;
+    });
+  }
+
+  private reference(kind: Taken["kind"], project: string, name: string): Code | undefined {
+    const holder =
+      kind === "LxdProfile"
+        ? this.contents.holderOf(project, "profiles")
+        : kind === "LxdNetwork"
+          ? this.contents.holderOf(project, "networks")
+          : "default";
+    const statement = this.find(kind, name, holder);
+    return statement && refer(statement, "name");
+  }
+
+  private find(kind: Taken["kind"], name: string, project = "default"): Statement | undefined {
+    return this.statements.find(({ taken }) => taken.kind === kind && taken.name === name && taken.project === project);
+  }
+}
+
+const CLOUD_INIT_KEYS: Readonly<Record<string, string>> = {
+  userData: "cloud-init.user-data",
+  vendorData: "cloud-init.vendor-data",
+  networkConfig: "cloud-init.network-config",
+};
+
+function refer(statement: Statement, property: string): Code {
+  statement.isUsed = true;
+  return new Code(`${statement.variable}.${property}`);
+}
+
+function textOf({ taken, name, variable, isUsed }: Statement, args: Args): string {
+  return literal(args, `${isUsed ? `const ${variable} = ` : ""}new ${taken.kind}(${JSON.stringify(name)}, `, ");");
+}
+
+/** Gives each resource a name, and a variable that no other one has. */
+function statementsOf(all: readonly Taken[]): Statement[] {
+  const variables = new Set(["cluster", "settings", "pulumi"]);
+  const names = new Set<string>();
+  return all.map((taken) => {
+    const own = taken.project === "default" ? taken.name : `${taken.project}-${taken.name}`;
+    const name = unique(own, (text) => names.has(`${taken.kind} ${text}`));
+    names.add(`${taken.kind} ${name}`);
+    const variable = unique(identifier(own, SUFFIXES[taken.kind]), (text) => variables.has(text));
+    variables.add(variable);
+    return { taken, name, variable, isUsed: false };
+  });
+}
+
+function unique(text: string, isTaken: (text: string) => boolean): string {
+  let result = text;
+  for (let number = 2; isTaken(result); number += 1) {
+    result = `${text}${number}`;
+  }
+  return result;
+}
+
+/** `web-1` with the suffix `Profile` as `web1Profile`. */
+function identifier(name: string, suffix: string): string {
+  const words = name.split(/[^A-Za-z0-9]+/).filter((word) => word !== "");
+  const joined = words.map((word, index) => (index === 0 ? word : word.charAt(0).toUpperCase() + word.slice(1))).join("");
+  const text = `${joined.charAt(0).toLowerCase()}${joined.slice(1)}${suffix}`;
+  return /^[A-Za-z]/.test(text) ? text : `_${text}`;
+}
+
+function mapEntries(
+  map: Readonly<Record<string, unknown>>,
+  change: (key: string, value: unknown) => unknown,
+): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(map).map(([key, value]) => [key, change(key, value)]));
+}

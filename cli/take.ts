@@ -1,0 +1,70 @@
+import { type DynamicProvider, dynamicProvider } from "../provider/engine/adapter";
+import { describeChanges } from "../provider/engine/adoption";
+import { checkProperties } from "../provider/engine/check";
+import type { Lifecycle } from "../provider/engine/lifecycle";
+import { sameJson } from "../provider/support/equality";
+
+type Properties = Record<string, unknown>;
+
+/** The arguments with which an object is taken over as it is, or why it cannot be. */
+export type Answer = { readonly args: Properties } | { readonly why: string };
+
+/** What `check` is told to be there already: nothing that matters, but no preview of an adoption is asked for. */
+const KNOWN: Properties = { name: "" };
+
+const SILENT = { progress: () => undefined, info: () => undefined, warn: () => undefined };
+
+/**
+ * Works out the arguments of a resource by the resource itself: reads the object as `pulumi refresh` would, takes what was read for
+ * arguments, and makes sure that with these there is no difference.
+ * @param args - What says which object it is, what is not to be seen on it, and what is to be said in other words than its own.
+ */
+export async function takeOver<Inputs extends object, Outputs extends object>(
+  lifecycle: Lifecycle<Inputs, Outputs>,
+  args: Properties,
+): Promise<Answer> {
+  const provider = dynamicProvider(lifecycle, SILENT);
+  const first = await look(lifecycle, provider, args);
+  if ("why" in first) {
+    return first;
+  }
+  const seen = Object.entries(first.seen).filter(([name]) => Object.hasOwn(lifecycle.schema.shape, name));
+  const found = { ...Object.fromEntries(seen), ...args };
+  const second = await look(lifecycle, provider, found);
+  if ("why" in second) {
+    return second;
+  }
+  const { inputs, state } = second;
+  const changed = lifecycle.diff(state as Inputs & Outputs, inputs as Inputs);
+  if (changed.length > 0) {
+    return {
+      why: `it cannot be described as it is; managing it would change ${describeChanges(changed, state, inputs).join(", ")}`,
+    };
+  }
+  return { args: withoutDefaults(lifecycle, found) };
+}
+
+/** The object as `check` and `read` see it. */
+async function look<Inputs extends object, Outputs extends object>(
+  lifecycle: Lifecycle<Inputs, Outputs>,
+  provider: DynamicProvider,
+  args: Properties,
+): Promise<{ inputs: Properties; seen: Properties; state: Properties } | { why: string }> {
+  const { inputs, failures } = await provider.check(KNOWN, args);
+  if (failures.length > 0) {
+    return { why: failures.map(({ reason }) => reason).join("; ") };
+  }
+  const { id, props, inputs: seen = {} } = await provider.read("it", { ...inputs, ...lifecycle.sought?.(inputs as Inputs) });
+  return id === "" ? { why: "it is gone" } : { inputs, seen, state: props };
+}
+
+/** The arguments without those that the schema would add by itself. */
+function withoutDefaults<Inputs extends object, Outputs extends object>(
+  { schema }: Lifecycle<Inputs, Outputs>,
+  args: Properties,
+): Properties {
+  const { inputs: byDefault } = checkProperties(schema, {});
+  return Object.fromEntries(
+    Object.entries(args).filter(([name, value]) => value !== undefined && !sameJson(byDefault[name], value)),
+  );
+}

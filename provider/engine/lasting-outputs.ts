@@ -1,0 +1,31 @@
+/**
+ * Outputs that stay known in the preview of an update.
+ *
+ * A dynamic provider is not asked what an update will do: in a preview the engine takes the checked inputs for the outputs, and all
+ * others for unknown, so that everything that uses one of them is shown as changing too, or even as replaced. What does not change is
+ * therefore carried from the old inputs to the new ones by `check`, as providers do it with names that they have chosen themselves.
+ * When the resource is to be replaced the engine checks again without old inputs, and nothing is carried.
+ * @see https://github.com/pulumi/pulumi/blob/master/pkg/resource/deploy/step_generator.go "we need to recompute the default values"
+ */
+import { sameJson } from "../support/equality";
+import { containsUnknown } from "./unknowns";
+
+type Properties = Readonly<Record<string, unknown>>;
+
+/** Outputs by name, each with the inputs whose change may change it. */
+export type LastingOutputs = Readonly<Partial<Record<string, readonly string[]>>>;
+
+/** What `read` adds to the inputs, for the next {@link carriedOver}. */
+export function lastingOutputs(lasting: LastingOutputs, outputs: Properties): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(outputs).filter(([name, value]) => name in lasting && value !== undefined));
+}
+
+/** The lasting outputs that the change from one set of inputs to another leaves as they are. */
+export function carriedOver(lasting: LastingOutputs, olds: Properties, news: Properties): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(lasting).flatMap(([name, causes = []]) => {
+      const stays = causes.every((cause) => !containsUnknown(news[cause]) && sameJson(olds[cause], news[cause]));
+      return stays && olds[name] !== undefined ? [[name, olds[name]]] : [];
+    }),
+  );
+}

@@ -1,0 +1,28 @@
+import { fstatSync } from "node:fs";
+import { engineAddress } from "./progress";
+
+/** The file descriptor of standard input. */
+const STDIN = 0;
+
+/**
+ * Ends this process when the engine that started it is gone. The SDK's provider process does not notice: after a SIGKILL of Pulumi it
+ * would go on changing hosts with nobody to write down what it did, beside the next `pulumi up`, and live for ever after that.
+ *
+ * The engine starts it with a pipe as standard input, writes nothing there, and holds the other end for as long as it lives. Steps that
+ * are running are cut off, as if this process itself had been killed: the next `up` finds on the hosts how far they got.
+ */
+export function endWithEngine(argv: readonly string[] = process.argv): void {
+  if (engineAddress(argv) === undefined || !isPipe(STDIN)) {
+    return; // not a provider process, or one that a person started to look into it
+  }
+  const end = (): void => process.exit(1);
+  process.stdin.on("end", end).on("error", end).resume();
+}
+
+function isPipe(descriptor: number): boolean {
+  try {
+    return fstatSync(descriptor).isFIFO();
+  } catch {
+    return false; // it is closed
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * Hosts whose LXD is neither an empty server nor a member: a join was cut off in the middle, or the cluster removed the member by force while it
+ * was away. LXD up to 5.0.3 rolls nothing back then, and starts for ever.
+ */
+import * as z from "zod";
+import type { LxdClient } from "../lxd/client/client";
+import type { Packaging } from "../lxd/client/endpoint";
+import { listMembers, type Member } from "../lxd/cluster/cluster";
+import { howToWipe, type Meeting } from "../lxd/cluster/join-preflight";
+import { describeInventory, type Inventory, takeInventory } from "../lxd/inventory";
+import { getServer, type Server, serverConfig } from "../lxd/server";
+import { type Deadline, until } from "../support/deadline";
+import { hasCode, RefusedError } from "../support/errors";
+import type { SshConnection } from "../transport/ssh";
+import { lookAtDisk, type OnDisk, together, unknownTo } from "./on-disk";
+import { resetLxd } from "./reset-lxd";
+
+/** A daemon that has told nothing of itself for so long will not. A shorter deadline leaves half of its time to what comes next. */
+const ANSWER_SECONDS = 30;
+
+/** The server, or `undefined` when its socket takes the question and nothing ever comes. */
+export async function askLxd(lxd: LxdClient, ssh: SshConnection, deadline: Deadline): Promise<Server | undefined> {
+  const soon = deadline.atMost(Math.min(ANSWER_SECONDS, deadline.remainingMs / 2000), `asking LXD on ${ssh.name} for its state`);
+  try {
+    return await until(soon, async (report) => {
+      try {
+        return await getServer(lxd.within(soon));
+      } catch (error) {
+        if (hasCode(error, "transport") && ssh.open) {
+          report("it ended, and was started again"); // and again
+          return undefined;
+        }
+        throw error;
+      }
+    });
+  } catch (error) {
+    if (hasCode(error, "timeout") && deadline.remainingMs > 0) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** What of value a host holds whose daemon does not answer, or answers for a cluster that it is not in. */
+export function valuablesOf(disk: OnDisk): Inventory {
+  const { instances, "custom-volumes": volumes } = unknownTo({}, disk);
+  return { ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) };
+}
+
+/** How to see why the daemon does not come up, as the end of a sentence. */
+export function whereToLook(packaging: Packaging): string {
+  return `Look at: journalctl --unit ${{ deb: "lxd", snap: "snap.lxd.daemon", incus: "incus" }[packaging]}`;
+}
+
+/** How a host stands to the cluster that it is to be in. */
+export type Standing =
+  /** It is in it. */
+  | "member"
+  /** It is a server of its own. */
+  | "standalone"
+  /** It takes itself for a member, or is stuck on the way there, and the cluster knows nothing of it. Nothing on it is of value. */
+  | "stranded";
+
+/**
+ * How the host stands to the cluster.
+ * @throws RefusedError when it is of another cluster, does not answer, or holds something that a new beginning would destroy.
+ */
+export async function standingOf(
+  meeting: Omit<Meeting, "joining"> & { joining: Server | undefined; ssh: SshConnection; deadline: Deadline },
+  name: string,
+  address: string,
+): Promise<{ standing: Standing; holds: Inventory }> {
+  const { host, joining, cluster, target, ssh, deadline } = meeting;
+  if (!target.environment.server_clustered) {
+    throw new RefusedError(
+      `${cluster.host} is not in a cluster, so ${name} cannot join it there. Bootstrap it first (LxdClusterMember without cluster)`,
+    );
+  }
+  const disk = await lookAtDisk(ssh, host.endpoint.socket.packaging, deadline);
+  if (joining !== undefined && !joining.environment.server_clustered) {
+    const told = await takeInventory(host);
+    const holds = together(told, unknownTo(told, disk));
+    const began = serverConfig(joining)["cluster.https_address"] === address && Object.keys(holds).length > 0;
+    return began && isCopied(holds, await takeInventory(cluster))
+      ? { standing: "stranded", holds: {} }
+      : { standing: "standalone", holds };
+  }
+  const members = await listMembers(cluster);
+  if (joining === undefined) {
+    refuseSilent({ ...meeting, disk, members }, name, address);
+  } else {
+    const { certificate_fingerprint, server_name } = joining.environment;
+    // All members present the cluster's certificate.
+    if (certificate_fingerprint !== target.environment.certificate_fingerprint) {
+      throw new RefusedError(
+        `LXD on ${host.host} is a member of another cluster, as "${server_name}". Remove it there, or wipe it: ${wipeAgain(["cluster"])}`,
+      );
+    }
+    const own = serverConfig(joining)["cluster.https_address"] ?? "";
+    const isOwn = ({ url }: Member): boolean => url === `https://${own}` || url === `https://${own}:8443`;
+    if (members.some((member) => member.server_name === server_name && isOwn(member))) {
+      return { standing: "member", holds: {} };
+    }
+  }
+  const valuables = valuablesOf(disk);
+  if (Object.keys(valuables).length > 0) {
+    throw new RefusedError(
+      `LXD on ${host.host} takes itself for a member of the cluster at ${cluster.host}, which does not know it: it was removed by force, or ` +
+        `its join was cut off. On its disk are ${describeInventory(valuables)}. Save what you need of them, then wipe it: ` +
+        wipeAgain(["cluster", ...Object.keys(valuables)]),
+    );
+  }
+  return { standing: "stranded", holds: {} };
+}
+
+/** Makes LXD on a host an empty server again. */
+export async function startAnew(host: LxdClient, ssh: SshConnection, deadline: Deadline): Promise<void> {
+  await resetLxd(ssh, host.endpoint.socket.packaging, deadline);
+  await host.get("/internal/ready", z.unknown()); // answers 503, which is asked again, until then
+}
+
+/** Whether a server holds nothing but pools and networks that a join has copied from the cluster, and no volume in them. */
+function isCopied(holds: Inventory, cluster: Inventory): boolean {
+  const { "storage-pools": pools = [], networks = [], ...rest } = holds;
+  return (
+    Object.keys(rest).length === 0 &&
+    pools.every((name) => cluster["storage-pools"]?.includes(name)) &&
+    networks.every((name) => cluster.networks?.includes(name))
+  );
+}
+
+/** @throws RefusedError unless the cluster is the one that a silent daemon was to be in, and says that it is not in it. */
+function refuseSilent(
+  { host, cluster, target, disk, members }: Omit<Meeting, "joining"> & { disk: OnDisk; members: readonly Member[] },
+  name: string,
+  address: string,
+): void {
+  const { packaging } = host.endpoint.socket;
+  const silent = `LXD on ${host.host} does not answer`;
+  if (disk.clusterCertificate === undefined) {
+    throw new RefusedError(`${silent}. ${whereToLook(packaging)}`);
+  }
+  if (disk.clusterCertificate !== target.environment.certificate_fingerprint) {
+    const valuables = valuablesOf(disk);
+    const on = Object.keys(valuables).length === 0 ? "" : `, and on its disk are ${describeInventory(valuables)}`;
+    throw new RefusedError(
+      `${silent}. It has the certificate of another cluster, which is gone, or which it cannot reach${on}. Bring that cluster back, or wipe the ` +
+        `host: ${wipeAgain(["cluster", ...Object.keys(valuables)])}`,
+    );
+  }
+  const listed = members.find((member) => member.server_name === name || member.url === `https://${address}`);
+  if (listed !== undefined) {
+    throw new RefusedError(
+      `${silent}, and the cluster at ${cluster.host} has it as the member "${listed.server_name}", which is ${listed.status}. ` +
+        `${whereToLook(packaging)}. If it cannot be mended, remove the member, with what it held: lxc cluster remove --force ${listed.server_name}`,
+    );
+  }
+}
+
+/** How to wipe a host whose node was made already: a changed policy does not touch what was a member. */
+function wipeAgain(kinds: readonly string[]): string {
+  return `${howToWipe(kinds)}, and replace that if it is made already (pulumi up --replace URN)`;
+}

@@ -1,0 +1,104 @@
+/** What LXD's files on a host tell, where the daemon cannot be asked or does not know. */
+import { X509Certificate } from "node:crypto";
+import type { Packaging } from "../lxd/client/endpoint";
+import type { Inventory } from "../lxd/inventory";
+import type { Deadline } from "../support/deadline";
+import { CommandError } from "../support/errors";
+import type { SshConnection } from "../transport/ssh";
+import { dataDirectory } from "./reset-lxd";
+
+/** See {@link lookAtDisk}. */
+export interface OnDisk {
+  /** SHA-256 of the certificate of the cluster that LXD is in, or was to be in; empty when the file is no certificate. */
+  readonly clusterCertificate: string | undefined;
+  /** Names as {@link takeInventory} gives them. */
+  readonly instances: readonly string[];
+  readonly volumes: readonly string[];
+  readonly pools: readonly string[];
+  /** Pools that are not mounted, so that nobody can say what is in them. */
+  readonly closedPools: readonly string[];
+}
+
+/** Looks into LXD's directories, whether or not the daemon runs. */
+export async function lookAtDisk(ssh: SshConnection, packaging: Packaging, deadline: Deadline): Promise<OnDisk> {
+  const data = dataDirectory(packaging);
+  const certificate = await ssh.run(["cat", `${data}/cluster.crt`], { deadline, allowFailure: true });
+  const directories = ["containers", "virtual-machines", "storage-pools", "disks"].map((name) => `${data}/${name}`);
+  const listing = await ssh.run(["find", ...directories, "-mindepth", "1", "-maxdepth", "3"], { deadline, allowFailure: true });
+  const faults = listing.stderr.split("\n").filter((line) => line !== "" && !line.endsWith("No such file or directory"));
+  if (faults.length > 0 || listing.exitCode > 1) {
+    throw new CommandError(ssh.name, "find", listing.exitCode, faults.join("\n")); // what could not be seen may be of value
+  }
+  return {
+    clusterCertificate: certificate.exitCode === 0 ? fingerprintOf(certificate.stdout) : undefined,
+    ...sortOut(listing.stdout.split("\n").map((path) => path.slice(data.length + 1).split("/"))),
+  };
+}
+
+/**
+ * What is on the disk and not in `known`, in the form of an inventory. A pool that LXD knows, and so has open, needs no look from outside.
+ */
+export function unknownTo(known: Inventory, { instances, volumes, pools, closedPools }: OnDisk): Inventory {
+  const beyond = (names: readonly string[], kind: keyof Inventory): string[] =>
+    names.filter((name) => known[kind]?.includes(name) !== true);
+  const closed = beyond(closedPools, "storage-pools").map((pool) => `${pool}/* (the pool is not mounted)`);
+  const found = {
+    instances: beyond(instances, "instances"),
+    "custom-volumes": [...beyond(volumes, "custom-volumes"), ...closed],
+    "storage-pools": beyond(pools, "storage-pools"),
+  };
+  return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
+}
+
+/** Both as one. */
+export function together(a: Inventory, b: Inventory): Inventory {
+  const kinds = [...new Set([...Object.keys(a), ...Object.keys(b)])] as (keyof Inventory)[];
+  return Object.fromEntries(kinds.map((kind) => [kind, [...new Set([...(a[kind] ?? []), ...(b[kind] ?? [])])]]));
+}
+
+/** @param paths - Relative to the data directory, such as `storage-pools/default/custom/default_data`. */
+function sortOut(paths: readonly string[][]): Omit<OnDisk, "clusterCertificate"> {
+  const [instances, volumes, pools, open] = [new Set<string>(), new Set<string>(), new Set<string>(), new Set<string>()];
+  for (const [top = "", first, second, third] of paths) {
+    if (first === undefined || first === "lxc-monitord.log") {
+      continue;
+    }
+    if (top === "containers" || top === "virtual-machines") {
+      instances.add(withProject(first));
+    } else if (top === "disks") {
+      pools.add(first.replace(/\.img$/, ""));
+    } else if (top === "storage-pools") {
+      pools.add(first);
+      if (second !== undefined) {
+        open.add(first); // LXD makes the directories of each kind of volume when it mounts the pool
+      }
+      if (third !== undefined && (second === "containers" || second === "virtual-machines")) {
+        instances.add(withProject(third));
+      } else if (third !== undefined && (second === "custom" || second === "buckets")) {
+        volumes.add(volumeName(first, third));
+      }
+    }
+  }
+  const closedPools = [...pools].filter((pool) => !open.has(pool));
+  return { instances: [...instances].sort(), volumes: [...volumes].sort(), pools: [...pools].sort(), closedPools };
+}
+
+/** `c1` is of the default project, `web_c1` of another one: names of neither can have an underscore. */
+function withProject(file: string): string {
+  return file.replace("_", "/");
+}
+
+/** Files of volumes have the project's name always. */
+function volumeName(pool: string, file: string): string {
+  const [project = "", ...rest] = file.split("_");
+  const name = `${pool}/${rest.join("_")}`;
+  return project === "default" ? name : `${project}/${name}`;
+}
+
+function fingerprintOf(pem: string): string {
+  try {
+    return new X509Certificate(pem).fingerprint256.replaceAll(":", "").toLowerCase();
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * What interrupted joins leave in a cluster. Rows of a server that never finished joining are harmless, because the next attempt replaces
+ * them; these are not.
+ * @see https://github.com/canonical/lxd/blob/main/lxd/cluster/membership.go for the order in which a join leaves its traces
+ */
+import * as z from "zod";
+import type { Deadline } from "../../support/deadline";
+import { hasCode, RefusedError, replyOf } from "../../support/errors";
+import { api, type LxdClient, operationSchema } from "../client/client";
+import type { Server } from "../server";
+import { forgetMember, type JoinToken } from "./cluster";
+import { findStaleMember, type Meeting } from "./join-preflight";
+
+const operationsSchema = z.record(z.string(), z.array(operationSchema).nullish()).nullish();
+
+const trustedSchema = z.looseObject({ name: z.string(), type: z.string(), fingerprint: z.string() });
+
+/**
+ * Clears away what earlier attempts of a server to join have left in the cluster.
+ * @returns What was there, a sentence each.
+ * @throws RefusedError when it is not certain that it is nothing but that.
+ */
+export async function clearTraces(
+  { host, joining, cluster }: Meeting,
+  name: string,
+  address: string,
+  deadline: Deadline,
+): Promise<string[]> {
+  const cleared: string[] = [];
+  const stale = await findStaleMember(cluster, name, address, deadline);
+  if (stale !== undefined) {
+    await forgetMember(cluster, stale);
+    cleared.push(`The empty member "${stale}" that an earlier attempt left is removed; its host joins anew`);
+  }
+  if (await forgetReplica(cluster, address)) {
+    cleared.push(`A replica of the cluster's database at ${address}, from a join of ${name} that was cut off, is removed`);
+  }
+  const other = await forgetOtherName(cluster, joining, host.host, name);
+  if (other !== undefined) {
+    cleared.push(`The cluster no longer trusts ${host.host} as "${other}", the name of an attempt to join that was refused`);
+  }
+  if (await hasJoinToken(cluster, name)) {
+    cleared.push(
+      `A join token for ${name} was there, from an attempt that was cut off, or from "lxc cluster add ${name}". It is void from now on`,
+    );
+  }
+  return cleared;
+}
+
+/** Makes sure that a token is of no more use. Not if LXD cannot say so: the reason why it was to be revoked is worth more. */
+export async function isRevoked(lxd: LxdClient, token: JoinToken): Promise<boolean> {
+  try {
+    await lxd.cancel({ id: token.operationId });
+    return true;
+  } catch (error) {
+    return hasCode(error, "api") && /only running operations/i.test(replyOf(error)); // used up
+  }
+}
+
+/** Whether a token waits with which a server of that name may join: the next token of the name makes it void. */
+async function hasJoinToken(lxd: LxdClient, name: string): Promise<boolean> {
+  const operations = Object.values((await lxd.get("/1.0/operations", operationsSchema, { recursion: 1 })) ?? {}).flat();
+  return operations.some((operation) => operation?.class === "token" && operation.metadata?.["serverName"] === name);
+}
+
+/**
+ * Takes an address that is no member's out of the replicas of the cluster's database, as `lxd cluster remove-raft-node` does. A join that
+ * was interrupted late leaves it there, and every later one from that address would wait for it in vain.
+ * @returns Whether it was there.
+ */
+async function forgetReplica(lxd: LxdClient, address: string): Promise<boolean> {
+  try {
+    await lxd.change("DELETE", api`/internal/cluster/raft-node/${address}`);
+    return true;
+  } catch (error) {
+    if (hasCode(error, "api")) {
+      return false; // `No raft node with address ...`
+    }
+    throw error;
+  }
+}
+
+/**
+ * Takes the joining server's certificate out of the cluster's trust when it is there under another name: a join that was refused for its
+ * name leaves it so, and LXD would refuse every other name.
+ * @returns The other name.
+ * @throws RefusedError when LXD does not let go of it.
+ */
+async function forgetOtherName(lxd: LxdClient, joining: Server, host: string, name: string): Promise<string | undefined> {
+  const { certificate_fingerprint: fingerprint } = joining.environment;
+  const trusted = await lxd.get("/1.0/certificates", z.array(trustedSchema), { recursion: 1 });
+  const other = trusted.find((each) => each.fingerprint === fingerprint && each.type === "server" && each.name !== name);
+  if (other === undefined) {
+    return undefined;
+  }
+  try {
+    await lxd.remove(api`/1.0/certificates/${fingerprint}`);
+  } catch (error) {
+    if (!hasCode(error, "api")) {
+      throw error;
+    }
+    throw new RefusedError(
+      `The cluster at ${lxd.host} trusts the certificate of ${host} as "${other.name}", from an attempt to join under that name, and would refuse ` +
+        `"${name}": ${replyOf(error)}. Use that name, or take LXD off the host (snap remove --purge lxd), so that it comes back with a new certificate`,
+      { cause: error },
+    );
+  }
+  return other.name;
+}

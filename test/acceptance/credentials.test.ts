@@ -1,0 +1,347 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { RealLab } from "../../lab/real";
+import { provider } from "../../provider/entry";
+import { Deadline } from "../../provider/support/deadline";
+import { connectionSchema } from "../../provider/transport/connection";
+import { connect, disconnectAll } from "../../provider/transport/pool";
+import { skip } from "../../tools/test/skip";
+import { figure } from "../support/figure";
+import { SshAgent } from "../support/ssh-agent";
+
+const execute = promisify(execFile);
+
+const TARGET = "192.168.1.102";
+const JUMP = "192.168.1.101";
+const PASSWORD = "correct horse: 'battery' \\ staple";
+const PASSPHRASE = "another long one";
+
+/** Kinds of keys as ssh-keygen makes them. */
+const KEYS = {
+  ed25519: ["-t", "ed25519"],
+  rsa: ["-t", "rsa", "-b", "2048"],
+  ecdsa: ["-t", "ecdsa", "-b", "256"],
+  "rsa in PEM": ["-t", "rsa", "-b", "2048", "-m", "PEM"],
+  "ecdsa in PEM": ["-t", "ecdsa", "-b", "384", "-m", "PEM"],
+} as const;
+type KeyName = keyof typeof KEYS;
+
+/** Each user may log in by one method, as sshd is told, and become root without a password. */
+const SSHD = `
+UseDNS no
+Match User by-password
+  AuthenticationMethods password
+  PasswordAuthentication yes
+Match User by-keyboard
+  AuthenticationMethods keyboard-interactive
+  KbdInteractiveAuthentication yes
+  PasswordAuthentication no
+Match User operator,root
+  AuthenticationMethods publickey
+`;
+
+/** How `connection` can log in, against OpenSSH's own sshd; LXD is read through each way. */
+describe("Ways to log in to real hosts", function () {
+  this.timeout(120_000);
+  const folder = mkdtempSync(join(tmpdir(), "credentials-"));
+  const environment = process.env["SSH_AUTH_SOCK"];
+  let lab: RealLab;
+  let agent: SshAgent;
+  let node: Record<string, unknown>;
+  const tried = { ways: 0, refusals: 0 };
+
+  before(async function () {
+    if (process.env["LAB_STATE_DIR"] === undefined) {
+      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
+    }
+    lab = await RealLab.attach();
+    await Promise.all([
+      lab.resetHosts(["bcn2", "bcn1"]),
+      execute("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file("stranger")]),
+      ...Object.entries(KEYS).flatMap(([name, options]) =>
+        ["", PASSPHRASE].map((passphrase) =>
+          execute("ssh-keygen", ["-q", ...options, "-N", passphrase, "-f", file(name, passphrase)]),
+        ),
+      ),
+    ]);
+    await Promise.all([prepare("bcn2"), prepare("bcn1")]);
+    agent = await SshAgent.start();
+    delete process.env["SSH_AUTH_SOCK"];
+    const { check, create } = provider("LxdNode");
+    const { inputs } = await check({}, { connection: { host: TARGET, privateKeyPath: join(lab.home, ".ssh", "id_ed25519") } });
+    node = (await create({ ...inputs, install: { method: "deb", packages: [] } })).outs;
+  });
+
+  after(async () => {
+    rmSync(folder, { recursive: true });
+    if (process.env["LAB_STATE_DIR"] !== undefined) {
+      await agent.stop();
+      if (environment !== undefined) {
+        process.env["SSH_AUTH_SOCK"] = environment;
+      }
+      await lab.resetHosts(["bcn2", "bcn1"]);
+      figure("ways to log in", tried.ways);
+      figure("refused ways to log in", tried.refusals);
+    }
+  });
+
+  // A provider process lives for one operation of the engine, and its connections with it.
+  afterEach(() => disconnectAll());
+
+  const file = (name: string, passphrase = ""): string =>
+    join(folder, `${name.replaceAll(" ", "-")}${passphrase === "" ? "" : "-encrypted"}`);
+  const key = (name: KeyName, passphrase = ""): string => readFileSync(file(name, passphrase), "utf8");
+
+  /** Gives a host its users, and its sshd the rules above. */
+  async function prepare(host: string): Promise<void> {
+    const authorized = Object.keys(KEYS).flatMap((name) =>
+      ["", PASSPHRASE].map((phrase) => readFileSync(`${file(name, phrase)}.pub`, "utf8")),
+    );
+    const script = [
+      "set -e",
+      "for user in by-password by-keyboard; do",
+      "  useradd --create-home --shell /bin/bash $user",
+      '  echo "$user ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/$user',
+      "  printf '%s:%s\\n' $user \"$1\" | chpasswd",
+      "done",
+      "cat > /etc/ssh/sshd_config.d/ways.conf",
+      'printf "%s" "$2" >> /root/.ssh/authorized_keys',
+      'printf "%s" "$2" >> /home/operator/.ssh/authorized_keys',
+      "systemctl reload ssh",
+    ];
+    const argv = ["sh", "-c", script.join("\n"), "sh", PASSWORD, authorized.join("")];
+    const { exitCode, stderr } = await lab.hostExec(host, argv, { stdin: SSHD });
+    assert.equal(exitCode, 0, stderr);
+  }
+
+  const to = (connection: object): Record<string, unknown> => ({ host: TARGET, ...connection });
+
+  /** Reads the node by another connection than the one that state was written with. */
+  async function read(connection: object): Promise<unknown> {
+    const parsed = connectionSchema.parse(to(connection));
+    const { props } = await provider("LxdNode").read(String(node["id"]), { ...node, connection: parsed });
+    return props["lxdVersion"];
+  }
+
+  async function works(connection: object): Promise<void> {
+    assert.match(String(await read(connection)), /^\d+\.\d+/);
+    tried.ways += 1;
+  }
+
+  /** Runs a command as root by SSH; its output. */
+  async function output(connection: object, ...argv: string[]): Promise<string> {
+    const deadline = new Deadline(20, "the test");
+    const ssh = await connect(connectionSchema.parse(to(connection)), { deadline });
+    return (await ssh.run(argv, { deadline })).stdout.trim();
+  }
+
+  describe("with a private key", () => {
+    for (const name of Object.keys(KEYS) as KeyName[]) {
+      it(`that is ${name}`, () => works({ user: "operator", privateKey: key(name) }));
+
+      it(`that is ${name}, encrypted`, () =>
+        works({ user: "operator", privateKey: key(name, PASSPHRASE), privateKeyPassword: PASSPHRASE }));
+    }
+
+    it("in a file, as root", () => works({ privateKeyPath: file("ed25519") }));
+
+    it("in a file that is encrypted", () => works({ privateKeyPath: file("ecdsa", PASSPHRASE), privateKeyPassword: PASSPHRASE }));
+  });
+
+  describe("with an SSH agent", () => {
+    afterEach(() => {
+      delete process.env["SSH_AUTH_SOCK"];
+      agent.empty();
+    });
+
+    for (const name of ["ed25519", "rsa", "ecdsa"] as const) {
+      it(`that holds an ${name} key`, () => {
+        agent.add(key(name));
+        return works({ user: "operator", agentSocketPath: agent.socket });
+      });
+    }
+
+    it("of the environment, as root", () => {
+      agent.add(key("ed25519"));
+      process.env["SSH_AUTH_SOCK"] = agent.socket;
+      return works({});
+    });
+
+    it("that holds a key which the host takes, when the connection's own key is none of those", async () => {
+      agent.add(key("ed25519"));
+      const privateKeyPath = file("stranger");
+      await works({ privateKeyPath, agentSocketPath: agent.socket });
+    });
+  });
+
+  it("with a password", () => works({ user: "by-password", password: PASSWORD }));
+
+  it("with the answer to a question (keyboard-interactive)", () => works({ user: "by-keyboard", password: PASSWORD }));
+
+  describe("through a jump host", () => {
+    const from = (): Promise<string> => output({ privateKey: key("ed25519"), proxy: proxy() }, "printenv", "SSH_CONNECTION");
+    const proxy = (more: object = {}): object => ({ host: JUMP, privateKey: key("ecdsa"), ...more });
+
+    it("with a key of its own", async () => {
+      await works({ user: "operator", privateKey: key("rsa"), proxy: proxy() });
+      assert.match(await from(), new RegExp(`^${JUMP.replaceAll(".", "\\.")} `));
+    });
+
+    it("with a password there and a key here", () =>
+      works({ privateKey: key("ed25519"), proxy: { host: JUMP, user: "by-password", password: PASSWORD } }));
+
+    it("with a key there and a password here", () => works({ user: "by-password", password: PASSWORD, proxy: proxy() }));
+
+    it("with the agent there and an encrypted key here", async () => {
+      agent.add(key("ed25519"));
+      const proxy = { host: JUMP, user: "operator", agentSocketPath: agent.socket };
+      await works({ privateKey: key("rsa", PASSPHRASE), privateKeyPassword: PASSPHRASE, proxy });
+      agent.empty();
+    });
+  });
+
+  describe("that are refused, with host, user and all that was tried:", () => {
+    const HINT =
+      ". This is the connection that the last pulumi up stored; if the program has another one by now, run pulumi up --refresh=false once";
+    const KEY_HINT = ". Check connection.user, and that the host has this key in its authorized_keys";
+    const PASSWORD_HINT = ". Check connection.user, and that its sshd accepts passwords and this is the right one";
+    const stranger = (): string => readFileSync(file("stranger"), "utf8");
+
+    const refused = async (connection: object, ...sentence: string[]): Promise<void> => {
+      await assert.rejects(read(connection), (error: Error) => {
+        assert.equal(error.message, sentence.join("") + HINT);
+        return true;
+      });
+      tried.refusals += 1;
+    };
+
+    it("a key that the host does not take", () =>
+      refused(
+        { user: "operator", privateKey: stranger() },
+        `operator@${TARGET} did not accept the login (tried: private key)`,
+        KEY_HINT,
+      ));
+
+    it("a user that there is not", () =>
+      refused(
+        { user: "nobody-there", privateKey: key("rsa") },
+        `nobody-there@${TARGET} did not accept the login (tried: private key)`,
+        KEY_HINT,
+      ));
+
+    it("an encrypted key without its passphrase, and with a wrong one", async () => {
+      for (const [given, why] of [
+        [{}, "Encrypted private OpenSSH key detected, but no passphrase given"],
+        [{ privateKeyPassword: "wrong" }, "OpenSSH key integrity check failed -- bad passphrase?"],
+      ] as const) {
+        await refused(
+          { privateKey: key("ed25519", PASSPHRASE), ...given },
+          `The private key for root@${TARGET} cannot be used: ${why}. Give its passphrase as connection.privateKeyPassword, give another `,
+          "key, or start an SSH agent that holds it",
+        );
+      }
+    });
+
+    it("a wrong password", () =>
+      refused(
+        { user: "by-password", password: "wrong" },
+        `by-password@${TARGET} did not accept the login (tried: password; keyboard-interactive)`,
+        PASSWORD_HINT,
+      ));
+
+    it("a wrong answer", () =>
+      refused(
+        { user: "by-keyboard", password: "wrong" },
+        `by-keyboard@${TARGET} did not accept the login (tried: password; keyboard-interactive)`,
+        PASSWORD_HINT,
+      ));
+
+    it("an agent without keys, and one that is not there", async () => {
+      await refused({ agentSocketPath: agent.socket }, `root@${TARGET} did not accept the login (tried: SSH agent)`, KEY_HINT);
+      const none = join(folder, "none");
+      await refused(
+        { agentSocketPath: none },
+        `root@${TARGET} did not accept the login (tried: SSH agent; the agent at ${none} failed: Failed to connect to agent)`,
+        KEY_HINT,
+      );
+    });
+
+    it("an agent with so many keys that sshd loses patience", async () => {
+      await Promise.all(
+        Array.from({ length: 8 }, (_, index) =>
+          execute("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", join(folder, `many${index}`)]),
+        ),
+      );
+      for (let index = 0; index < 8; index++) {
+        agent.add(readFileSync(join(folder, `many${index}`), "utf8"));
+      }
+      await refused(
+        { agentSocketPath: agent.socket },
+        `root@${TARGET} did not accept the login (tried: SSH agent), and wanted no more: Too many authentication failures. Its sshd takes `,
+        "so many tries and no more (MaxAuthTries), and each key of an agent is one: give the right key as connection.privateKeyPath, or ",
+        "leave fewer keys in the agent",
+      );
+    });
+
+    it("the jump host's, which is named", () =>
+      refused(
+        { privateKey: key("rsa"), proxy: { host: JUMP, user: "by-password", password: "wrong" } },
+        `by-password@${JUMP} did not accept the login (tried: password; keyboard-interactive)`,
+        PASSWORD_HINT,
+      ));
+
+    it("the host's behind the jump host", () =>
+      refused(
+        { user: "operator", privateKey: stranger(), proxy: { host: JUMP, privateKey: key("rsa") } },
+        `operator@${TARGET} did not accept the login (tried: private key)`,
+        KEY_HINT,
+      ));
+
+    it("a user who may not become root", async () => {
+      await assert.rejects(read({ user: "nosudo", privateKeyPath: join(lab.home, ".ssh", "id_ed25519") }), (error: Error) => {
+        assert.match(
+          error.message,
+          /^nosudo@192\.168\.1\.102 may not become root: sudo: a password is required\. Log in as root /,
+        );
+        return true;
+      });
+      tried.refusals += 1;
+    });
+  });
+
+  describe("once logged in", () => {
+    it("run many commands at once within sshd's own limit, and tell of one that fails", async () => {
+      const deadline = new Deadline(30, "the test");
+      const ssh = await connect(connectionSchema.parse(to({ privateKey: key("ed25519") })), { deadline });
+      const results = await Promise.all(
+        Array.from({ length: 40 }, (_, index) => ssh.run(["printf", "%s", `it's $HOME ${index}`], { deadline })),
+      );
+      assert.deepEqual(
+        results.map(({ stdout }) => stdout),
+        results.map((_, index) => `it's $HOME ${index}`),
+      );
+      await assert.rejects(
+        ssh.run(["ls", "/nowhere"], { deadline }),
+        /ls on \S+ failed with exit code 2: .*No such file or directory/,
+      );
+    });
+
+    it("tell whether anything listens on a unix socket", async () => {
+      const deadline = new Deadline(30, "the test");
+      const ssh = await connect(connectionSchema.parse(to({ privateKey: key("ed25519") })), { deadline });
+      assert.equal(await ssh.listens("/var/lib/lxd/unix.socket", deadline), true);
+      assert.equal(await ssh.listens("/var/lib/lxd/none.socket", deadline), false);
+    });
+
+    it("know the host by another type of key than the one it prefers", async () => {
+      await lab.hostExec("bcn2", ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", "/etc/ssh/ssh_host_rsa_key"]);
+      await lab.hostExec("bcn2", ["systemctl", "reload", "ssh"]);
+      const { stdout } = await lab.hostExec("bcn2", ["cat", "/etc/ssh/ssh_host_rsa_key.pub"]);
+      await works({ privateKey: key("ed25519"), hostKey: stdout.trim() });
+    });
+  });
+});

@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import type { RealLab } from "../../../lab/real/index";
+
+/** What a cluster consists of, as LXD and the guests tell: all that a program can leave twice, half or too much. */
+export interface Topology {
+  readonly members: readonly string[];
+  readonly pools: readonly string[];
+  readonly networks: readonly string[];
+  readonly images: readonly string[];
+  readonly profiles: readonly string[];
+  readonly instances: readonly string[];
+  readonly users: readonly string[];
+  /** Names of the certificates that the cluster trusts: its members'. */
+  readonly trusted: readonly string[];
+  /** Operations that have not ended, such as join tokens that nobody has used. */
+  readonly operations: readonly string[];
+}
+
+/** What `Pulumi.lab.yaml` describes. */
+export const LAB_TOPOLOGY: Topology = {
+  members: ["bcn1 Online", "bcn2 Online"],
+  pools: ["default btrfs Created on bcn1, bcn2"],
+  networks: ["lxdbr0 Created on bcn1, bcn2"],
+  images: ["debian-12"],
+  profiles: ["default", "vm-networks", "vm-resources"],
+  instances: ["dns1 Running on bcn2", "tkw1 Running on bcn1"],
+  users: ["thinkube of dns1, root by sudo", "thinkube of tkw1, root by sudo"],
+  trusted: ["bcn1", "bcn2"],
+  operations: [],
+};
+
+interface Operation {
+  readonly class: string;
+  readonly description: string;
+  readonly status: string;
+  readonly metadata: Readonly<Record<string, unknown>> | null;
+}
+
+interface Located {
+  readonly status: string;
+  readonly locations?: readonly string[];
+}
+
+/** Reads the topology of the lab's cluster, through its primary. */
+export async function topologyOf(lab: RealLab, host = "bcn2"): Promise<Topology> {
+  const lxc = async (...argv: string[]): Promise<string> => {
+    const { stdout, stderr, exitCode } = await lab.hostExec(host, ["lxc", ...argv]);
+    assert.equal(exitCode, 0, `lxc ${argv.join(" ")}: ${stderr}`);
+    return stdout.trim();
+  };
+  const query = async (path: string): Promise<unknown> => JSON.parse(await lxc("query", `/1.0/${path}?recursion=1`));
+  const madeOn = ({ status, locations = [] }: Located): string => `${status} on ${[...locations].sort().join(", ")}`;
+
+  const members = (await query("cluster/members")) as { server_name: string; status: string }[];
+  const pools = (await query("storage-pools")) as (Located & { name: string; driver: string })[];
+  const networks = (await query("networks")) as (Located & { name: string; managed: boolean })[];
+  const images = (await query("images")) as { aliases: { name: string }[] }[];
+  const instances = (await query("instances")) as { name: string; status: string; location: string }[];
+  const operations = Object.values(((await query("operations")) ?? {}) as Record<string, Operation[]>).flat();
+  const names = (rows: unknown): string[] => (rows as { name: string }[]).map(({ name }) => name).sort();
+  return {
+    members: members.map(({ server_name, status }) => `${server_name} ${status}`).sort(),
+    pools: pools.map((pool) => `${pool.name} ${pool.driver} ${madeOn(pool)}`),
+    networks: networks.filter(({ managed }) => managed).map((network) => `${network.name} ${madeOn(network)}`),
+    images: images.map(({ aliases }) => aliases.map(({ name }) => name).join(", ")),
+    profiles: names(await query("profiles")),
+    instances: instances.map(({ name, status, location }) => `${name} ${status} on ${location}`).sort(),
+    users: await Promise.all(
+      names(instances).map(async (name) => {
+        const id = await lxc("exec", name, "--", "su", "thinkube", "-c", "sudo -n id -un");
+        return `thinkube of ${name}, ${id} by sudo`;
+      }),
+    ),
+    trusted: names(await query("certificates")),
+    operations: operations.filter(isOpen).map(({ description }) => description),
+  };
+}
+
+/** Whether somebody still works, or may still come with a join token. Members give tokens to each other to fetch an image. */
+function isOpen({ class: kind, status, metadata }: Operation): boolean {
+  return status === "Running" && (kind !== "token" || metadata?.["serverName"] !== undefined);
+}

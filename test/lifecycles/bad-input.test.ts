@@ -1,0 +1,201 @@
+import assert from "node:assert/strict";
+import { inspect, isDeepStrictEqual } from "node:util";
+import fc from "fast-check";
+import { SimulatedLab } from "../../lab/simulated";
+import { provider } from "../../provider/entry";
+import { redact } from "../../provider/support/redact";
+import { figure } from "../support/figure";
+import { badKey, badValue, HOSTILE_TEXTS, HUGE_TEXTS, objectOf } from "./support/bad-values";
+import { KINDS, validArgs } from "./support/valid-args";
+
+type Properties = Record<string, unknown>;
+type Path = readonly (string | number)[];
+
+/** Inputs of each kind; `FUZZ=50000` for a long run, `FUZZ_SEED=` to repeat one. */
+const RUNS = Number(process.env["FUZZ"] ?? 500);
+const SEED = Number(process.env["FUZZ_SEED"] ?? Date.now() % 2 ** 31);
+
+/** What a check may take of a processor at most, so that no input can keep the engine waiting. */
+const SLOWEST_MS = 3000;
+
+/** What is new and to be adopted, a preview looks for, to tell what would change. Here it is known already. */
+const KNOWN_ALREADY: Properties = { adopt: true };
+
+/** Properties that say how a host is reached. */
+const REACHING: readonly (string | number)[] = ["connection", "cluster", "timeouts"];
+
+/** Every place in a value: of the value itself, and of all that is inside. */
+function pathsIn(value: unknown, at: Path = []): Path[] {
+  if (value === null || typeof value !== "object") {
+    return [at];
+  }
+  return [
+    at,
+    ...Object.entries(value).flatMap(([key, member]) => pathsIn(member, [...at, Array.isArray(value) ? Number(key) : key])),
+  ];
+}
+
+/** A copy of `value` in which another value stands at a place. */
+function replaced(value: unknown, [key, ...rest]: Path, by: unknown): unknown {
+  if (key === undefined) {
+    return by;
+  }
+  if (Array.isArray(value)) {
+    return value.map((member: unknown, index) => (index === key ? replaced(member, rest, by) : member));
+  }
+  const entries = Object.entries(value as object).map(([name, member]): [string, unknown] => [
+    name,
+    name === key ? replaced(member, rest, by) : member,
+  ]);
+  return objectOf(entries);
+}
+
+/** A copy of `value` in which the object at a place has one more property. */
+function extended(value: unknown, at: Path, key: string, member: unknown): unknown {
+  const target = at.reduce<unknown>((inner, step) => (inner as Record<string | number, unknown>)[step], value);
+  const isObject = target !== null && typeof target === "object" && !Array.isArray(target);
+  return isObject ? replaced(value, at, objectOf([...Object.entries(target), [key, member]])) : value;
+}
+
+/** Tells how to run a failure again. fast-check's own report cannot show a value that is nested without end. */
+function report<Input>({ failed, counterexample, errorInstance, numRuns, seed }: fc.RunDetails<[Input]>): void {
+  if (failed) {
+    const shown = inspect(counterexample, { depth: 6, maxStringLength: 200, maxArrayLength: 20 });
+    const why = errorInstance instanceof Error ? errorInstance.stack : String(errorInstance);
+    throw new Error(`FUZZ_SEED=${seed}, input ${numRuns}: ${shown}\n${why}`);
+  }
+}
+
+describe("bad input to check", () => {
+  let lab: SimulatedLab;
+  let valid: ReturnType<typeof validArgs>;
+  let inputs = 0;
+  let accepted = 0;
+
+  before(async () => {
+    lab = await SimulatedLab.start({ hosts: [{ name: "bcn2", lxd: "deb" }] });
+    const { host, port } = lab.host("bcn2").connection;
+    valid = validArgs({ host, port });
+  });
+
+  after(async () => {
+    figure("inputs fuzzed", inputs);
+    figure("inputs fuzzed that were accepted", accepted);
+    process.stdout.write(`[seed] bad input: ${SEED}\n`);
+    await lab.stop();
+  });
+
+  afterEach("no host is dialled, and no prototype polluted", () => {
+    const { counters } = lab.host("bcn2");
+    assert.deepEqual([lab.requests, counters.attempts], [[], 0]);
+    assert.deepEqual(Object.keys(Object.prototype), []);
+    assert.equal(({} as Properties)["polluted"], undefined);
+  });
+
+  /** What must be true of the answer to any input whatever. */
+  const judge = async (kind: string, given: Properties): Promise<void> => {
+    inputs += 1;
+    const known = new Set([...(valid[kind] ?? []).flatMap((args) => Object.keys(args)), ...Object.keys(given)]);
+    const started = process.cpuUsage();
+    const answer = await provider(kind).check(KNOWN_ALREADY, given);
+    const busyMs = process.cpuUsage(started).user / 1000;
+    assert.ok(busyMs < SLOWEST_MS, `check took ${Math.round(busyMs)} ms of a processor`);
+    for (const { property, reason } of answer.failures) {
+      assert.equal(property, ""); // the engine would print the value along with it
+      const [path = ""] = /^[^]*? /.exec(reason) ?? [];
+      const named = [...known].some((name) => reason.startsWith(redact(name, given).slice(0, 60)));
+      assert.ok(path !== "" && named, `no property is named in: ${reason.slice(0, 200)}`);
+      assert.ok(reason.length < 2000, `a reason of ${reason.length} characters`);
+    }
+    if (answer.failures.length > 0) {
+      return;
+    }
+    accepted += 1;
+    const text = JSON.stringify(answer.inputs);
+    assert.ok(isDeepStrictEqual(JSON.parse(text), answer.inputs), "what was accepted is more than JSON can hold");
+    assert.ok(Buffer.from(text).toString() === text && !/\\ud[89a-f]/.test(text), "what was accepted is not Unicode");
+    const again = await provider(kind).check(KNOWN_ALREADY, answer.inputs);
+    assert.deepEqual(again, { inputs: answer.inputs, failures: [] }); // or the engine would see a change where there is none
+  };
+
+  for (const kind of KINDS) {
+    describe(kind, () => {
+      it("takes the arguments that the others are made from, which have every property of the kind", async () => {
+        const variants = valid[kind];
+        assert.ok(variants !== undefined, `no arguments of ${kind} are known to this test`);
+        for (const args of variants) {
+          assert.deepEqual((await provider(kind).check(KNOWN_ALREADY, args)).failures, []);
+          await judge(kind, args);
+        }
+        const { failures } = await provider(kind).check({}, { "?": true });
+        const known = /known are (.*)/.exec(failures.map(({ reason }) => reason).join("\n"))?.[1]?.split(", ") ?? [];
+        const given = new Set(variants.flatMap((args) => Object.keys(args)));
+        assert.deepEqual(
+          known.filter((name) => !given.has(name)),
+          [],
+        );
+      });
+
+      it("takes or refuses every hostile text in every place", async function () {
+        this.timeout(120_000);
+        for (const args of valid[kind] ?? []) {
+          // How a host is reached is the same for all kinds.
+          const places = pathsIn(args).filter(
+            ([property]) => property !== undefined && (kind === "LxdNode" || !REACHING.includes(property)),
+          );
+          for (const path of places) {
+            for (const text of HOSTILE_TEXTS) {
+              await judge(kind, replaced(args, path, text) as Properties);
+            }
+          }
+        }
+      });
+
+      it("never fails otherwise than by naming the property, whatever stands in its place", async function () {
+        this.timeout(Math.max(60_000, RUNS * 50));
+        const variants = valid[kind] ?? [];
+        const place = fc.constantFrom(
+          ...variants.flatMap((args, variant) =>
+            pathsIn(args)
+              .slice(1)
+              .map((path) => ({ variant, path })),
+          ),
+        );
+        const mutation = fc.tuple(place, badValue, fc.option(badKey, { freq: 3 }));
+        await fc.assert(
+          fc.asyncProperty(mutation, async ([{ variant, path }, value, key]) => {
+            const args = variants[variant];
+            await judge(kind, (key === null ? replaced(args, path, value) : extended(args, path, key, value)) as Properties);
+          }),
+          { numRuns: RUNS, seed: SEED, reporter: report },
+        );
+      });
+
+      it("never fails otherwise when nothing fits at all", async function () {
+        this.timeout(Math.max(60_000, RUNS * 50));
+        const names = fc.constantFrom(...(valid[kind] ?? []).flatMap((args) => Object.keys(args)));
+        const entries = fc.array(
+          fc.tuple(fc.oneof({ arbitrary: names, weight: 3 }, { arbitrary: badKey, weight: 1 }), badValue),
+          { maxLength: 8 },
+        );
+        await fc.assert(
+          fc.asyncProperty(entries, async (given) => {
+            await judge(kind, objectOf(given));
+          }),
+          { numRuns: Math.ceil(RUNS / 4), seed: SEED, reporter: report },
+        );
+      });
+
+      it("answers at once to a megabyte in any place", async function () {
+        this.timeout(120_000);
+        for (const args of valid[kind] ?? []) {
+          for (const [index, path] of pathsIn(args).slice(1).entries()) {
+            const text = HUGE_TEXTS[index % HUGE_TEXTS.length] ?? "";
+            await judge(kind, replaced(args, path, text) as Properties);
+            await judge(kind, extended(args, path, text, "x") as Properties);
+          }
+        }
+      });
+    });
+  }
+});

@@ -1,0 +1,359 @@
+import assert from "node:assert/strict";
+import { SimulatedLab } from "../../lab/simulated";
+import { provider } from "../../provider/entry";
+import { guestOf } from "../../provider/guest/guest";
+import { findSnap, hasDebPackage, installDebPackages, installSnap } from "../../provider/host/packages";
+import type { LxdClient } from "../../provider/lxd/client/client";
+import { forgetMember, getMember, putMember, removeMember } from "../../provider/lxd/cluster/cluster";
+import { createAlias, deleteAlias, deleteImage, findAlias, findImage, moveAlias } from "../../provider/lxd/images/images";
+import {
+  deleteInstance,
+  findInstance,
+  forceStopInstance,
+  getInstanceState,
+  type InstanceWork,
+  moveInstance,
+} from "../../provider/lxd/instances/instances";
+import { requireImage } from "../../provider/lxd/instances/preflight";
+import { deleteProfile, findProfile, replaceProfile } from "../../provider/lxd/profiles";
+import { changeOnMember, deleteObject, findObject } from "../../provider/lxd/storage-and-networks/member-objects";
+import { network } from "../../provider/lxd/storage-and-networks/networks";
+import { pool } from "../../provider/lxd/storage-and-networks/storage-pools";
+import { Deadline } from "../../provider/support/deadline";
+import { hasCode } from "../../provider/support/errors";
+import { connectionSchema } from "../../provider/transport/connection";
+import { connect, disconnectAll } from "../../provider/transport/pool";
+import { figure } from "../support/figure";
+import { ApiServer, done } from "../unit/lxd/api-server";
+import { HOSTILE_TEXTS } from "./support/bad-values";
+import { KINDS, validArgs } from "./support/valid-args";
+
+const NAMES = HOSTILE_TEXTS.filter((text) => text.length < 200);
+
+/** Names that no request may be made for: there is no path that leads to such an object and no other. */
+const IMPOSSIBLE = /^\.{0,2}$|\p{Surrogate}/u;
+
+/** A function that asks LXD for one object, and where that object is: `*` stands for the name. */
+interface Case {
+  readonly what: string;
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string>>;
+  call(lxd: LxdClient, name: string): Promise<unknown>;
+}
+
+const PROJECT = "shop";
+const inProject = { project: PROJECT };
+const put = { description: "", config: {}, devices: {} };
+const alias = (name: string) => ({ name, description: "", target: "f" });
+const member = (name: string) =>
+  ({
+    server_name: name,
+    url: "",
+    database: true,
+    status: "Online",
+    message: "",
+    architecture: "",
+    failure_domain: "default",
+    description: "",
+  }) as const;
+const workOn = (lxd: LxdClient, name: string): InstanceWork => ({
+  lxd,
+  name,
+  project: PROJECT,
+  deadline: new Deadline(5, "the test"),
+  progress: () => undefined,
+  warn: () => undefined,
+});
+const inside = (lxd: LxdClient, instance: string) => guestOf(lxd, { project: PROJECT, instance });
+const file = { uid: 0, gid: 0, mode: 0o600, content: "" };
+const view = { config: {}, description: "" } as never;
+
+const CASES: readonly Case[] = [
+  { what: "findProfile", path: "/1.0/profiles/*", query: inProject, call: (lxd, name) => findProfile(lxd, PROJECT, name) },
+  {
+    what: "replaceProfile",
+    path: "/1.0/profiles/*",
+    query: inProject,
+    call: (lxd, name) => replaceProfile(lxd, PROJECT, name, put, "e"),
+  },
+  { what: "deleteProfile", path: "/1.0/profiles/*", query: inProject, call: (lxd, name) => deleteProfile(lxd, PROJECT, name) },
+  { what: "findObject, pool", path: "/1.0/storage-pools/*", call: (lxd, name) => findObject(lxd, pool(name)) },
+  { what: "deleteObject, pool", path: "/1.0/storage-pools/*", call: (lxd, name) => deleteObject(lxd, pool(name)) },
+  {
+    what: "changeOnMember, pool",
+    path: "/1.0/storage-pools/*",
+    query: { target: "bcn1" },
+    call: (lxd, name) => changeOnMember(lxd, pool(name), "bcn1", view, { source: "x" }),
+  },
+  {
+    what: "findObject, network",
+    path: "/1.0/networks/*",
+    query: inProject,
+    call: (lxd, name) => findObject(lxd, network(PROJECT, name)),
+  },
+  {
+    what: "deleteObject, network",
+    path: "/1.0/networks/*",
+    query: inProject,
+    call: (lxd, name) => deleteObject(lxd, network(PROJECT, name)),
+  },
+  { what: "findImage", path: "/1.0/images/*", query: inProject, call: (lxd, name) => findImage(lxd, PROJECT, name) },
+  { what: "deleteImage", path: "/1.0/images/*", query: inProject, call: (lxd, name) => deleteImage(lxd, PROJECT, name) },
+  { what: "findAlias", path: "/1.0/images/aliases/*", query: inProject, call: (lxd, name) => findAlias(lxd, PROJECT, name) },
+  {
+    what: "moveAlias",
+    path: "/1.0/images/aliases/*",
+    query: inProject,
+    call: (lxd, name) => moveAlias(lxd, PROJECT, alias(name), "f"),
+  },
+  { what: "deleteAlias", path: "/1.0/images/aliases/*", query: inProject, call: (lxd, name) => deleteAlias(lxd, PROJECT, name) },
+  {
+    what: "requireImage",
+    path: "/1.0/images/aliases/*",
+    query: inProject,
+    call: (lxd, name) => requireImage(lxd, PROJECT, { alias: name }, "container"),
+  },
+  {
+    what: "findInstance",
+    path: "/1.0/instances/*",
+    query: inProject,
+    call: (lxd, name) => findInstance({ lxd, project: PROJECT, name }),
+  },
+  {
+    what: "getInstanceState",
+    path: "/1.0/instances/*/state",
+    query: inProject,
+    call: (lxd, name) => getInstanceState({ lxd, project: PROJECT, name }),
+  },
+  {
+    what: "forceStopInstance",
+    path: "/1.0/instances/*/state",
+    query: inProject,
+    call: (lxd, name) => forceStopInstance(workOn(lxd, name)),
+  },
+  {
+    what: "moveInstance",
+    path: "/1.0/instances/*",
+    query: { ...inProject, target: "bcn1" },
+    call: (lxd, name) => moveInstance({ lxd, project: PROJECT, name }, "bcn1"),
+  },
+  {
+    what: "deleteInstance",
+    path: "/1.0/instances/*",
+    query: inProject,
+    call: (lxd, name) => deleteInstance({ lxd, project: PROJECT, name }),
+  },
+  {
+    what: "a command in a guest",
+    path: "/1.0/instances/*/exec",
+    query: inProject,
+    call: (lxd, name) => inside(lxd, name).run(["true"]),
+  },
+  {
+    what: "a file of a guest",
+    path: "/1.0/instances/*/files",
+    query: { ...inProject, path: "/etc/passwd" },
+    call: (lxd, name) => inside(lxd, name).readFile("/etc/passwd"),
+  },
+  { what: "getMember", path: "/1.0/cluster/members/*", call: (lxd, name) => getMember(lxd, name) },
+  { what: "putMember", path: "/1.0/cluster/members/*", call: (lxd, name) => putMember(lxd, member(name), "e") },
+  { what: "removeMember", path: "/1.0/cluster/members/*", call: (lxd, name) => removeMember(lxd, name) },
+  { what: "forgetMember", path: "/1.0/cluster/members/*", query: { force: "1" }, call: (lxd, name) => forgetMember(lxd, name) },
+  { what: "an operation", path: "/1.0/operations/*", call: (lxd, name) => lxd.cancel({ id: name }) },
+];
+
+/** The same with the name in the query: a project, a member, a path in a guest. */
+const QUERIES: readonly Case[] = [
+  {
+    what: "project of a profile",
+    path: "/1.0/profiles/web",
+    query: { project: "*" },
+    call: (lxd, name) => deleteProfile(lxd, name, "web"),
+  },
+  {
+    what: "project of an image",
+    path: "/1.0/images/f",
+    query: { project: "*" },
+    call: (lxd, name) => deleteImage(lxd, name, "f"),
+  },
+  {
+    what: "project of a network",
+    path: "/1.0/networks/br",
+    query: { project: "*" },
+    call: (lxd, name) => deleteObject(lxd, network(name, "br")),
+  },
+  {
+    what: "project of an instance",
+    path: "/1.0/instances/web1",
+    query: { project: "*" },
+    call: (lxd, name) => deleteInstance({ lxd, project: name, name: "web1" }),
+  },
+  {
+    what: "project of a new alias",
+    path: "/1.0/images/aliases",
+    query: { project: "*" },
+    call: (lxd, name) => createAlias(lxd, name, "a", "f"),
+  },
+  {
+    what: "member of a pool",
+    path: "/1.0/storage-pools/p",
+    query: { target: "*" },
+    call: (lxd, name) => findObject(lxd, pool("p"), name),
+  },
+  {
+    what: "member to move to",
+    path: "/1.0/instances/web1",
+    query: { ...inProject, target: "*" },
+    call: (lxd, name) => moveInstance({ lxd, project: PROJECT, name: "web1" }, name),
+  },
+  {
+    what: "file to read",
+    path: "/1.0/instances/web1/files",
+    query: { ...inProject, path: "*" },
+    call: (lxd, name) => inside(lxd, "web1").readFile(name),
+  },
+  {
+    what: "file to make",
+    path: "/1.0/instances/web1/files",
+    query: { ...inProject, path: "*" },
+    call: (lxd, name) => inside(lxd, "web1").createFile(name, file),
+  },
+  {
+    what: "file to remove",
+    path: "/1.0/instances/web1/files",
+    query: { ...inProject, path: "*" },
+    call: (lxd, name) => inside(lxd, "web1").removeFile(name),
+  },
+];
+
+describe("names with characters that mean something to a URL", () => {
+  let server: ApiServer;
+  let tried = 0;
+
+  before(async () => {
+    server = await ApiServer.start();
+  });
+  after(async () => {
+    figure("names tried on the wire", tried);
+    await server.stop();
+  });
+
+  const requestsOf = async (call: Case["call"], name: string): Promise<{ paths: string[]; error: unknown }> => {
+    server.received.length = 0;
+    server.next(...Array.from({ length: 3 }, () => done({})));
+    const error = await (async () => call(server.client(), name))().then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    server.forget();
+    tried += 1;
+    return { paths: server.received.map(({ path }) => path), error };
+  };
+
+  const addresses = (line: string, { path, query = {} }: Case, name: string): void => {
+    const [sentPath = "", sentQuery = "", ...more] = line.split("?");
+    assert.deepEqual(more, []);
+    const segments = sentPath.split("/").map(decodeURIComponent);
+    assert.deepEqual(
+      segments,
+      path.split("/").map((segment) => (segment === "*" ? name : segment)),
+    );
+    const expected = Object.entries(query).map(([key, value]) => [key, value === "*" ? name : value]);
+    assert.deepEqual([...new URLSearchParams(sentQuery)].sort(), expected.sort());
+  };
+
+  for (const each of CASES) {
+    it(`${each.what} asks for exactly that object, or for nothing`, async () => {
+      for (const name of NAMES) {
+        const { paths, error } = await requestsOf(each.call, name);
+        if (IMPOSSIBLE.test(name)) {
+          assert.deepEqual(paths, [], JSON.stringify(name));
+          assert.ok(hasCode(error, "refused"), String(error));
+        } else {
+          assert.notDeepEqual(paths, [], JSON.stringify(name));
+          for (const line of paths) {
+            addresses(line, each, name);
+          }
+        }
+      }
+    });
+  }
+
+  for (const each of QUERIES) {
+    it(`the ${each.what} stays one value of the query`, async () => {
+      for (const name of NAMES.filter((text) => !/\p{Surrogate}/u.test(text))) {
+        const { paths } = await requestsOf(each.call, name);
+        assert.notDeepEqual(paths, [], JSON.stringify(name));
+        for (const line of paths) {
+          addresses(line, each, name);
+        }
+      }
+    });
+  }
+
+  it("names of instances, pools, networks, projects, profiles, members, users and groups are not even taken", async () => {
+    const lab = { host: "192.0.2.1" };
+    const refused = NAMES.filter((name) => !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name) && !/^0?4da6b54/.test(name));
+    for (const kind of KINDS) {
+      const [args = {}] = validArgs(lab)[kind] ?? [];
+      for (const property of ["name", "instance", "project"].filter((key) => key in args)) {
+        for (const name of refused) {
+          const { failures } = await provider(kind).check(args, { ...args, [property]: name });
+          const isNamed = failures.some(({ reason }) => reason.startsWith(`${property} `));
+          assert.ok(isNamed || /^[._]/.test(name), `${kind}.${property} takes ${JSON.stringify(name)}`);
+        }
+      }
+    }
+  });
+});
+
+/** What the library itself says to these programs. */
+const FIXED =
+  /^(--(show|showformat=\$\{db:Status-Status\}|quiet|yes|option|unhold|hold)|DPkg::Lock::Timeout=\d+|install|update|policy|list|refresh|version)$/;
+
+describe("arguments with characters that mean something to a shell", () => {
+  let lab: SimulatedLab;
+  const deadline = new Deadline(60, "the test");
+
+  before(async () => {
+    lab = await SimulatedLab.start({ hosts: [{ name: "bcn2", snapd: true }] });
+  });
+  after(async () => {
+    await disconnectAll();
+    await lab.stop();
+  });
+
+  it("reach a program on a host as they are, and no other program runs", async () => {
+    const host = lab.host("bcn2");
+    const ssh = await connect(connectionSchema.parse(host.connection), { deadline });
+    let arguments_ = 0;
+    for (const text of NAMES.filter((name) => !/\p{Surrogate}/u.test(name))) {
+      for (const call of [
+        () => hasDebPackage(ssh, text, deadline),
+        () => findSnap(ssh, text, deadline),
+        () => installSnap(ssh, text, { channel: text, cohort: false, hold: false }, deadline),
+        () => installDebPackages(ssh, [text], deadline),
+      ]) {
+        host.commands.length = 0;
+        const error = await call().then(
+          () => undefined,
+          (thrown: unknown) => thrown,
+        );
+        if (text.includes("\0")) {
+          assert.ok(hasCode(error, "refused"), String(error));
+        }
+        for (const [program, ...args] of host.commands) {
+          assert.ok(["dpkg-query", "snap", "apt-get", "apt-cache"].includes(program ?? ""), `it ran ${program}`);
+          arguments_ += args.filter((argument) => argument === text || argument === `--channel=${text}`).length;
+          const others = args.filter((argument) => argument !== text && argument !== `--channel=${text}`);
+          assert.deepEqual(
+            others.filter((argument) => !FIXED.test(argument)),
+            [],
+          );
+        }
+      }
+    }
+    assert.ok(arguments_ > NAMES.length * 3);
+    figure("hostile arguments of commands", arguments_);
+  });
+});

@@ -1,0 +1,231 @@
+import assert from "node:assert/strict";
+import { figure } from "../support/figure";
+import { Managed } from "../unit/resources/simulated-cluster";
+import { DRIFT_TABLES } from "./drift";
+import { byHand, wordsOf } from "./drift/by-hand";
+import { type Case, type Cure, casesOf, type DriftTable } from "./drift/table";
+import type { World } from "./drift/world";
+
+type Tried = Exclude<Case, { answer: "cannot drift" }>;
+type Resource = Managed<never, never>;
+
+/** A world in which a program is in force: `pulumi up` has run, and a further preview shows nothing. */
+interface Stage {
+  readonly world: World;
+  readonly program: string;
+  readonly args: Record<string, unknown>;
+  readonly resource: Resource;
+}
+
+const STOPS = /^instance-(stopped|shutdown|restarted)$/;
+const HOST_RESTARTS = /^(systemctl (re)?(start|stop)|snap (re)?(start|stop)|reboot)/;
+
+describe("Drift", () => {
+  let tried = 0;
+  after(() => figure("drifts tried", tried));
+
+  for (const table of DRIFT_TABLES) {
+    describe(`of ${table.lifecycle.kind}`, () => {
+      let stage: Stage | undefined;
+
+      const leave = async (): Promise<void> => {
+        await stage?.world.stop();
+        stage = undefined;
+      };
+      afterEach(async function () {
+        if (this.currentTest?.state === "failed") {
+          await leave(); // what came of it is no place for the next test
+        }
+      });
+      after(leave);
+
+      it("has an entry for each property", () => {
+        assert.deepEqual(Object.keys(table.inputs).sort(), Object.keys(table.lifecycle.schema.shape).sort());
+      });
+
+      for (const { part, name, entry } of casesOf(table)) {
+        if (entry.answer === "cannot drift") {
+          continue;
+        }
+        const { program = "usual" } = entry;
+        const hands = (Array.isArray(entry.byHand) ? entry.byHand : [entry.byHand]).map(wordsOf).join(", ");
+        it(`${name}: after ${hands} it is ${entry.answer}${program === "usual" ? "" : ` (${program})`}`, async () => {
+          if (stage?.program !== program) {
+            await leave();
+            stage = await enter(table, program);
+          }
+          await tryOut(table, stage, part === "object" ? undefined : name, entry);
+          tried += 1;
+          if (!isAsBefore(entry)) {
+            await leave();
+          }
+        });
+      }
+    });
+  }
+});
+
+/** Whether everything is again as it was before the drift, so that the next one can be tried in the same place. */
+function isAsBefore(entry: Tried): boolean {
+  const { cure } = entry as { cure?: Cure };
+  const isUndone = cure !== undefined && !(typeof cure === "object" && "program" in cure);
+  return entry.chosenAnew === undefined && (isUndone || ["repaired", "made again", "replaced"].includes(entry.answer));
+}
+
+async function enter(table: DriftTable, program: string): Promise<Stage> {
+  const world = await table.start(program);
+  const difference = program === "usual" ? {} : table.programs[program];
+  assert(difference !== undefined, `there is no program "${program}"`);
+  const args = { ...world.reach, ...table.given, ...difference };
+  const resource: Resource = new Managed(table.lifecycle, "drift");
+  await resource.up(args);
+  assert.equal(await resource.preview(args), "same");
+  return { world, program, args, resource };
+}
+
+async function tryOut(table: DriftTable, stage: Stage, property: string | undefined, entry: Tried): Promise<void> {
+  const { world, args, resource } = stage;
+  const { lab } = world;
+  const wanted = await world.look();
+  const known = structuredClone(resource.state);
+  await byHand(lab, entry.byHand);
+  const isDown = entry.answer === "error";
+  const drifted = isDown ? undefined : await world.look();
+  assert.notDeepEqual(drifted, wanted, "the change by hand has changed nothing, so it shows nothing");
+  const [requests, events] = [lab.requests.length, lab.lifecycle.length];
+  const commands = lab.hosts.map((host) => host.commands.length);
+  const shows = "shows" in entry ? entry.shows : property === undefined ? undefined : [property];
+  const preview = async (): Promise<string> => resource.preview(args);
+  const differences = (): string[] =>
+    table.lifecycle.diff(resource.state as never, table.lifecycle.schema.parse(args) as never).sort();
+  const planned = async (outcome: string): Promise<void> => {
+    assert.equal(await preview(), outcome);
+    if (outcome === "same") {
+      assert.deepEqual(differences(), []);
+    } else if (shows !== undefined && outcome !== "created") {
+      assert.deepEqual(differences(), [...shows].sort());
+    }
+    keepsWhatCannotDrift(table, stage);
+  };
+  const settled = async (): Promise<void> => {
+    assert.deepEqual(lasting(await world.look(), entry), lasting(wanted, entry));
+    assert.equal(await preview(), "same");
+  };
+
+  switch (entry.answer) {
+    case "repaired":
+      await planned("updated");
+      assert.equal(await resource.up(args), "updated");
+      await settled();
+      break;
+    case "made again":
+      await planned("created");
+      assert.equal(await resource.up(args), "created");
+      await settled();
+      break;
+    case "replaced":
+      await planned("replaced");
+      assert.equal(await resource.up(args), "replaced");
+      await settled();
+      break;
+    case "shown":
+      await planned("same");
+      assert.equal(await resource.up(args), "same");
+      assert(property !== undefined);
+      assert.notDeepEqual(resource.inState(property), known?.[property], `the output ${property} does not follow`);
+      break;
+    case "left alone":
+      await planned("same");
+      assert.equal(await resource.up(args), "same");
+      break;
+    case "refused": {
+      const warned = resource.warnings.length;
+      const outcome = await preview();
+      assert.notEqual(outcome, "same");
+      if (outcome === "updated") {
+        const foretold = /pulumi up will refuse this/.test(resource.warnings.slice(warned).join("\n"));
+        assert.equal(foretold, entry.unforeseen === undefined, "whether the preview foretells it");
+      }
+      if (shows !== undefined && outcome === "updated") {
+        assert.deepEqual(differences(), [...shows].sort());
+      }
+      await assert.rejects(resource.up(args), (error: Error) => {
+        assert.match(error.message, entry.says);
+        return true;
+      });
+      break;
+    }
+    case "deferred":
+      await planned("updated");
+      await assert.rejects(resource.up(args), (error: Error) => {
+        assert.match(error.message, entry.says);
+        return true;
+      });
+      assert.deepEqual(await world.look(), wanted);
+      assert.equal(await preview(), "updated", "what is not yet done was forgotten");
+      break;
+    case "error":
+      await assert.rejects(preview(), (error: Error) => {
+        assert.match(error.message, entry.says);
+        return true;
+      });
+      assert.deepEqual(resource.state, known, "what could not be read was forgotten");
+      break;
+  }
+
+  if (entry.answer === "shown" || entry.answer === "left alone" || entry.answer === "refused") {
+    assert.deepEqual(await world.look(), drifted);
+    assert.deepEqual(
+      lab.mutations(requests).map(({ method, path }) => `${method} ${path}`),
+      [],
+    );
+  }
+  const stops = lab.lifecycle.slice(events).filter(({ action }) => STOPS.test(action));
+  const ran = lab.hosts.flatMap((host, index) => host.commands.slice(commands[index]).map((argv) => argv.join(" ")));
+  const restarts = ran.filter((line) => HOST_RESTARTS.test(line));
+  assert.equal(stops.length > 0, "stops" in entry, `instances that were stopped: ${JSON.stringify(stops)}`);
+  assert.equal(restarts.length > 0, "startsLxdAnew" in entry, `restarted on a host: ${restarts.join(", ")}`);
+  const { cure } = entry as { cure?: Cure };
+  if (cure !== undefined && typeof cure === "object" && "program" in cure) {
+    const cured = { ...args, ...cure.program };
+    await resource.up(cured);
+    assert.equal(await resource.preview(cured), "same");
+  } else if (cure !== undefined) {
+    await byHand(lab, cure);
+    await resource.up(args);
+    await settled();
+  }
+  assert.deepEqual([lab.defects, lab.unknownGuestCommands], [[], []]);
+}
+
+/** Properties that nothing can change are in state as the program gave them, whatever happened to the object. */
+function keepsWhatCannotDrift(table: DriftTable, { args, resource }: Stage): void {
+  if (resource.state === undefined) {
+    return;
+  }
+  const given = table.lifecycle.schema.parse(args);
+  for (const [name, entry] of Object.entries(table.inputs)) {
+    if ("answer" in entry && entry.answer === "cannot drift") {
+      assert.deepEqual(resource.inState(name), given[name], `${name} cannot drift, and is not as it was given`);
+    }
+  }
+}
+
+/** What must be the same again after a repair: all but what LXD gives to each start, and to a new object what it gives to each one. */
+function lasting(seen: unknown, entry: Tried): unknown {
+  const isNew = entry.answer === "made again" || entry.answer === "replaced";
+  const passing = isNew
+    ? /^(volatile\.|((created|uploaded|last_used)_at|addresses)$)/
+    : /^(volatile\.(.+\.host_name|last_state\..+|uuid\.generation|apply_template|vsock_id)|last_used_at)$/;
+  if (Array.isArray(seen)) {
+    return seen.map((each) => lasting(each, entry));
+  }
+  if (seen === null || typeof seen !== "object") {
+    return seen;
+  }
+  return Object.fromEntries(
+    Object.entries(seen)
+      .filter(([key]) => !passing.test(key) && key !== entry.chosenAnew)
+      .map(([key, value]) => [key, lasting(value, entry)]),
+  );
+}

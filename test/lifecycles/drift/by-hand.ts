@@ -1,0 +1,236 @@
+/**
+ * What someone does behind the library's back: command lines of `lxc` and of `ssh HOST`, as they would be typed on the first host. The
+ * page shows them, and here they are carried out on simulated hosts, so that it cannot show what was not tried.
+ */
+import assert from "node:assert/strict";
+import * as z from "zod";
+import type { SimulatedLab } from "../../../lab/simulated";
+import { parseCommandLine } from "../../../lab/simulated/command-line";
+import { LxdClient } from "../../../provider/lxd/client/client";
+import { endpointOf } from "../../../provider/lxd/client/endpoint";
+import { runInInstance } from "../../../provider/lxd/instances/exec";
+import { Deadline } from "../../../provider/support/deadline";
+import { connectionSchema } from "../../../provider/transport/connection";
+import { connect, disconnectAll } from "../../../provider/transport/pool";
+
+/** A command line; or, for what is no single command, words for the page and what they mean on simulated hosts. */
+export type Hand = string | { readonly words: string; act(lab: SimulatedLab): void | Promise<void> };
+
+/** The words of a hand for the page. */
+export function wordsOf(hand: Hand): string {
+  return typeof hand === "string" ? `\`${hand}\`` : hand.words;
+}
+
+/** Does it. */
+export async function byHand(lab: SimulatedLab, hands: Hand | readonly Hand[]): Promise<void> {
+  for (const hand of (Array.isArray(hands) ? hands : [hands]) as readonly Hand[]) {
+    if (typeof hand === "string") {
+      await type(lab, parseCommandLine(hand));
+    } else {
+      await hand.act(lab);
+    }
+  }
+  await disconnectAll();
+}
+
+async function type(lab: SimulatedLab, [program, ...words]: string[]): Promise<void> {
+  const deadline = new Deadline(10, "a change by hand");
+  const hostOf = (name: string) => connect(connectionSchema.parse(lab.host(name).connection), { deadline });
+  if (program === "ssh") {
+    const [host = "", ...argv] = words;
+    await (await hostOf(host)).run(argv, { deadline });
+    return;
+  }
+  assert.equal(program, "lxc");
+  const first = lab.hosts.find(({ daemon }) => daemon?.answers === true);
+  assert(first !== undefined, "no host runs LXD");
+  await lxc(new LxdClient(await endpointOf(await hostOf(first.name), deadline), deadline), words);
+}
+
+const anything = z.looseObject({});
+const COLLECTIONS: Record<string, string> = {
+  profile: "profiles",
+  config: "instances",
+  storage: "storage-pools",
+  network: "networks",
+  cluster: "cluster/members",
+};
+const STATES: Record<string, string> = { start: "start", stop: "stop", pause: "freeze", restart: "restart" };
+
+/** The part of `lxc` that the tables use. What it does not know, it refuses. */
+async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
+  const { words, flags, rest } = takeApart(typed);
+  const [noun = "", verb = "", ...operands] = words;
+  const query = { target: flags.get("target"), project: flags.get("project") };
+  const collection = COLLECTIONS[noun];
+  const action = STATES[noun];
+  if (noun === "exec") {
+    await runInInstance(lxd, { project: "default", instance: verb, argv: rest });
+  } else if (action !== undefined) {
+    await lxd.change("PUT", `/1.0/instances/${verb}/state`, { body: { action, timeout: -1, force: flags.has("force") } });
+  } else if (noun === "rename") {
+    await lxd.change("POST", `/1.0/instances/${verb}`, { body: { name: operands[0] } });
+  } else if (noun === "move") {
+    await lxd.change("POST", `/1.0/instances/${verb}`, { query, body: { name: verb, migration: true, live: false } });
+  } else if (noun === "snapshot") {
+    await lxd.change("POST", `/1.0/instances/${verb}/snapshots`, { body: { name: operands[0] } });
+  } else if (noun === "delete") {
+    if (flags.has("force")) {
+      await lxc(lxd, ["stop", verb, "--force"]);
+    }
+    await lxd.remove(`/1.0/instances/${verb}`);
+  } else if (noun === "image") {
+    await image(lxd, verb, operands);
+  } else if (noun === "config" && verb === "set" && operands[0]?.includes("=") === true) {
+    await lxd.change("PATCH", "/1.0", { body: { config: Object.fromEntries(operands.map(pair)) } });
+  } else if (noun === "config" && verb === "unset" && operands.length === 1) {
+    await lxd.change("PATCH", "/1.0", { body: { config: { [operands[0] ?? ""]: "" } } });
+  } else if (noun === "cluster" && (verb === "evacuate" || verb === "restore")) {
+    await lxd.change("POST", `/1.0/cluster/members/${operands[0] ?? ""}/state`, { body: { action: verb } });
+  } else if (noun === "profile" && ["add", "remove", "assign"].includes(verb)) {
+    await assign(lxd, verb, operands);
+  } else if (noun === "cluster" && verb === "enable") {
+    const body = { server_name: operands[0], enabled: true, member_config: [] };
+    await lxd.change("PUT", "/1.0/cluster", { body });
+  } else if (collection !== undefined) {
+    await object(lxd, `/1.0/${collection}`, verb, operands, query, flags);
+  } else {
+    assert.fail(`lxc ${typed.join(" ")} is not known here`);
+  }
+}
+
+/** The verbs that all collections have. */
+async function object(
+  lxd: LxdClient,
+  collection: string,
+  verb: string,
+  [name = "", ...operands]: readonly string[],
+  query: Record<string, string | undefined>,
+  flags: ReadonlyMap<string, string>,
+): Promise<void> {
+  const path = `${collection}/${name}`;
+  const edit = async (change: (found: Editable) => void): Promise<void> => {
+    const found = (await lxd.get(path, anything, query)) as unknown as Editable;
+    change(found);
+    await lxd.change("PUT", path, { query, body: found });
+  };
+  switch (verb) {
+    case "set":
+      return edit((found) => Object.assign(flags.has("property") ? found : found.config, Object.fromEntries(operands.map(pair))));
+    case "unset":
+      return edit((found) => operands.forEach((key) => delete found.config[key]));
+    case "device": {
+      const [action, ...more] = [name, ...operands];
+      return device(lxd, collection, action, more);
+    }
+    case "create": {
+      const config = Object.fromEntries(operands.filter((word) => word.includes("=")).map(pair));
+      const body = { name, driver: operands.find((word) => !word.includes("=")), config };
+      return lxd.change("POST", collection, { query, body }).then(() => undefined);
+    }
+    case "rename": {
+      const [to] = operands;
+      const body = collection.endsWith("members") ? { server_name: to } : { name: to };
+      return lxd.change("POST", path, { query, body }).then(() => undefined);
+    }
+    case "delete":
+    case "remove":
+      return lxd.remove(path, query);
+    default:
+      return assert.fail(`lxc ... ${verb} is not known here`);
+  }
+}
+
+interface Editable {
+  config: Record<string, string>;
+  devices: Record<string, Record<string, string>>;
+}
+
+async function device(lxd: LxdClient, collection: string, action: string, operands: readonly string[]): Promise<void> {
+  const [name = "", which = "", ...rest] = operands;
+  const path = `${collection}/${name}`;
+  const found = (await lxd.get(path, anything)) as unknown as Editable;
+  if (action === "add") {
+    const [type = "", ...options] = rest;
+    found.devices[which] = { type, ...Object.fromEntries(options.map(pair)) };
+  } else if (action === "set") {
+    Object.assign(found.devices[which] ?? {}, Object.fromEntries(rest.map(pair)));
+  } else if (action === "unset") {
+    rest.forEach((key) => delete found.devices[which]?.[key]);
+  } else if (action === "override") {
+    const expanded = (found as unknown as { expanded_devices: Editable["devices"] }).expanded_devices[which];
+    found.devices[which] = { ...expanded, ...Object.fromEntries(rest.map(pair)) };
+  } else {
+    assert.equal(action, "remove");
+    delete found.devices[which];
+  }
+  await lxd.change("PUT", path, { body: found });
+}
+
+const instanceSchema = z.looseObject({ profiles: z.array(z.string()) });
+
+/** Profiles of an instance. */
+async function assign(lxd: LxdClient, verb: string, [name = "", profiles = ""]: readonly string[]): Promise<void> {
+  const found = await lxd.get(`/1.0/instances/${name}`, instanceSchema);
+  const before = found.profiles;
+  const after = {
+    add: [...before, profiles],
+    remove: before.filter((profile) => profile !== profiles),
+    assign: profiles.split(","),
+  }[verb];
+  await lxd.change("PUT", `/1.0/instances/${name}`, { body: { ...found, profiles: after } });
+}
+
+const aliasSchema = z.looseObject({ target: z.string() });
+const imageSchema = z.looseObject({ properties: z.record(z.string(), z.string()) });
+
+async function image(lxd: LxdClient, verb: string, operands: readonly string[]): Promise<void> {
+  const [first = "", second = "", third = ""] = operands;
+  const fingerprintOf = async (alias: string): Promise<string> =>
+    (await lxd.find(`/1.0/images/aliases/${alias}`, aliasSchema))?.target ?? alias;
+  if (verb === "alias") {
+    if (first === "create") {
+      await lxd.change("POST", "/1.0/images/aliases", { body: { name: second, target: await fingerprintOf(third) } });
+    } else {
+      assert.equal(first, "delete");
+      await lxd.remove(`/1.0/images/aliases/${second}`);
+    }
+    return;
+  }
+  const path = `/1.0/images/${await fingerprintOf(first)}`;
+  if (verb === "delete") {
+    await lxd.remove(path);
+    return;
+  }
+  const found = await lxd.get(path, imageSchema);
+  if (verb === "set-property") {
+    found.properties[second] = third;
+  } else {
+    assert.equal(verb, "unset-property");
+    delete found.properties[second];
+  }
+  await lxd.change("PUT", path, { body: found });
+}
+
+function pair(text: string): [string, string] {
+  const at = text.indexOf("=");
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** `--target bcn1`, `--target=bcn1` and `--force` are flags; what follows `--` is left as it is. */
+function takeApart(typed: readonly string[]): { words: string[]; flags: Map<string, string>; rest: string[] } {
+  const end = typed.indexOf("--");
+  const [before, rest] = end < 0 ? [typed, []] : [typed.slice(0, end), typed.slice(end + 1)];
+  const words: string[] = [];
+  const flags = new Map<string, string>();
+  const queue = [...before];
+  for (let word = queue.shift(); word !== undefined; word = queue.shift()) {
+    if (!word.startsWith("--")) {
+      words.push(word);
+      continue;
+    }
+    const [name, value] = word.includes("=") ? pair(word.slice(2)) : [word.slice(2), undefined];
+    flags.set(name, value ?? (name === "target" || name === "project" ? (queue.shift() ?? "") : ""));
+  }
+  return { words, flags, rest };
+}

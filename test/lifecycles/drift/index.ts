@@ -1,0 +1,21 @@
+import { clusterMemberDrift } from "./lxd-cluster-member";
+import { imageDrift } from "./lxd-image";
+import { networkDrift } from "./lxd-network";
+import { nodeDrift } from "./lxd-node";
+import { profileDrift } from "./lxd-profile";
+import { storagePoolDrift } from "./lxd-storage-pool";
+import { vmDrift } from "./lxd-vm";
+import type { DriftTable } from "./table";
+import { vmUserDrift } from "./vm-user";
+
+/** The tables of all kinds, in the order of the page. */
+export const DRIFT_TABLES: readonly DriftTable[] = [
+  nodeDrift,
+  clusterMemberDrift,
+  storagePoolDrift,
+  networkDrift,
+  imageDrift,
+  profileDrift,
+  vmDrift,
+  vmUserDrift,
+];

@@ -1,0 +1,180 @@
+import { SimulatedLab } from "../../../lab/simulated";
+import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
+import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
+import { connectionSchema } from "../../../provider/transport/connection";
+import { disconnectAll } from "../../../provider/transport/pool";
+import { byHand, type Hand } from "./by-hand";
+import { driftTable, how, TIMEOUTS } from "./table";
+import { POWER_OFF, POWER_ON, powerOff, powerOn, type World } from "./world";
+
+function databaseOf(lab: SimulatedLab) {
+  const { daemon } = lab.host("bcn2");
+  if (daemon === undefined) {
+    throw new Error("bcn2 has no LXD");
+  }
+  return daemon.database;
+}
+
+/** `lxc cluster edit bcn1`, which opens an editor. */
+function edit(words: string, change: (member: ReturnType<typeof databaseOf>["members"][number]) => void): Hand {
+  return { words: `\`lxc cluster edit bcn1\`, ${words}`, act: (lab) => change(databaseOf(lab).member("bcn1")) };
+}
+
+function otherAddress(address: string): Hand {
+  return {
+    words: `\`lxd cluster edit\`, \`address: ${address}\`, while LXD is stopped everywhere`,
+    act: (lab) => {
+      databaseOf(lab).member("bcn1").address = address;
+    },
+  };
+}
+
+async function start(): Promise<World> {
+  const lab = await SimulatedLab.start({
+    hosts: [
+      { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102" },
+      { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101" },
+    ],
+  });
+  await byHand(lab, ["lxc config set core.https_address=192.168.1.102:8443", "lxc cluster enable bcn2"]);
+  const connection = (name: string) => connectionSchema.parse(lab.host(name).connection);
+  return {
+    lab,
+    reach: { connection: connection("bcn1"), cluster: { endpoints: [connection("bcn2")] } },
+    look: async () => {
+      const database = databaseOf(lab);
+      const members = database.members.map(({ daemon, ...member }) => [member, daemon.answers, daemon.localConfig]);
+      return structuredClone([members, database.voters.map(({ name }) => name), database.certificate]);
+    },
+    stop: async () => {
+      await disconnectAll();
+      await lab.stop();
+    },
+  };
+}
+
+export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
+  given: { name: "bcn1", address: "192.168.1.101", failureDomain: "rack1", config: { "scheduler.instance": "group" } },
+  start,
+  programs: {},
+
+  object: {
+    "the membership itself": {
+      byHand: "lxc cluster remove bcn1",
+      answer: "repaired",
+      shows: ["memberConfig"],
+      startsLxdAnew: true,
+      why: "its `status` is `Left`: it holds nothing, is cleaned and joins anew. LXD lets no member go that has instances or volumes",
+    },
+    "the hosts": {
+      byHand: POWER_OFF,
+      answer: "error",
+      says: /cannot be reached by SSH/,
+      cure: POWER_ON,
+      why: "what cannot be seen is not gone",
+    },
+  },
+
+  inputs: {
+    connection: how("how the host is reached"),
+    cluster: how("through which members the cluster is reached"),
+    timeouts: TIMEOUTS,
+    adopt: how("whether a membership that others manage is taken over"),
+    memberConfig: how("what the host brings at the moment of joining; afterwards the pools and networks have it"),
+    name: {
+      byHand: "lxc cluster rename bcn1 old1",
+      answer: "refused",
+      says: /already in a cluster, as "old1"\. Use that name, or rename it there \(lxc cluster rename old1 bcn1\)/,
+      cure: "lxc cluster rename old1 bcn1",
+      why: "a member is found by its name, so the preview shows a new one; but a host can be in a cluster once only",
+    },
+    address: [
+      {
+        byHand: otherAddress("192.168.1.111:8443"),
+        answer: "replaced",
+        startsLxdAnew: true,
+        why: "no LXD that runs can change the address of a member",
+      },
+      {
+        byHand: [
+          {
+            words: "an instance is on it",
+            act: async (lab) => {
+              const pool = "lxc storage create default dir";
+              await byHand(lab, [`${pool} --target bcn1`, `${pool} --target bcn2`, pool]);
+              const devices = { root: { type: "disk", path: "/", pool: "default" } };
+              lab.seedInstances(1, { host: "bcn2", devices, running: false });
+            },
+          },
+          otherAddress("192.168.1.111:8443"),
+        ],
+        answer: "refused",
+        says: /Member bcn1 is not empty: .*vm1.*Move them away.*nothing was changed/,
+        cure: ["lxc delete vm1", otherAddress("192.168.1.101:8443")],
+        why: "a member that holds anything is not taken out of its cluster",
+      },
+    ],
+    failureDomain: {
+      byHand: edit("`failure_domain: rack9`", (member) => {
+        member.failureDomain = "rack9";
+      }),
+      answer: "repaired",
+      why: "it is the program's",
+    },
+    config: [
+      { byHand: "lxc cluster set bcn1 scheduler.instance=manual", answer: "repaired", why: "another value" },
+      { byHand: "lxc cluster unset bcn1 scheduler.instance", answer: "repaired", why: "a key that is missing" },
+      {
+        byHand: "lxc cluster set bcn1 user.note=x",
+        answer: "repaired",
+        why: "all config of the member is the program's: a key that it does not give is removed",
+      },
+      {
+        byHand: "lxc cluster unset bcn1 user.pulumi.urn",
+        answer: "left alone",
+        why: "state knows the member by its name; the mark of its owner is written again with the next change",
+      },
+      {
+        byHand: edit("`description: mine`, `groups: [default, ssd]`", (member) => {
+          member.description = "mine";
+          member.groups = ["default", "ssd"];
+        }),
+        answer: "left alone",
+        why: "description and groups are no properties of this resource, and are kept when it changes something else",
+      },
+    ],
+  },
+
+  outputs: {
+    status: [
+      { byHand: powerOff("bcn1"), cure: powerOn("bcn1"), answer: "shown", why: "`Offline`: the cluster still has it" },
+      {
+        byHand: "lxc cluster evacuate bcn1",
+        cure: "lxc cluster restore bcn1",
+        answer: "shown",
+        why: "`Evacuated`: that is a person's work on the host, and no drift",
+      },
+    ],
+    roles: {
+      byHand: {
+        words: "LXD gives the database roles out anew",
+        act: (lab) => {
+          const database = databaseOf(lab);
+          database.voters.push(database.member("bcn1"));
+        },
+      },
+      answer: "shown",
+      why: "LXD assigns and moves them itself",
+    },
+    certificateFingerprint: {
+      byHand: {
+        words: "`lxc cluster update-certificate`",
+        act: (lab) => {
+          databaseOf(lab).certificate = makeCertificate("cluster");
+        },
+      },
+      answer: "shown",
+      why: "nothing here depends on which one it is",
+    },
+  },
+});

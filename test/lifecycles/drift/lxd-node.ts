@@ -1,0 +1,192 @@
+import { SimulatedLab } from "../../../lab/simulated";
+import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
+import { nodeLifecycle } from "../../../provider/resources/lxd-node";
+import { disconnectAll } from "../../../provider/transport/pool";
+import type { Hand } from "./by-hand";
+import { driftTable, how, TIMEOUTS } from "./table";
+import { POWER_OFF, POWER_ON, type World } from "./world";
+
+async function start(program: string): Promise<World> {
+  const there = program === "with install: false" ? { lxd: "deb" as const } : {};
+  const bare = { name: "bcn2", lanAddress: "192.168.1.102", snapd: true, packages: [] };
+  const lab = await SimulatedLab.start({ hosts: [{ ...bare, ...there }] });
+  const host = lab.host("bcn2");
+  return {
+    lab,
+    reach: { connection: host.connection },
+    look: async () => {
+      const { daemon } = host;
+      return structuredClone({
+        packages: host.packages,
+        snaps: host.snaps,
+        kernelVersion: host.kernelVersion,
+        cpus: host.cpus,
+        memoryBytes: host.memoryBytes,
+        answers: daemon?.answers,
+        config: daemon?.localConfig,
+        common: daemon?.database.config,
+        cluster: daemon?.database.members.map(({ name }) => name),
+        extensions: daemon?.behaviour.apiExtensions.length,
+        certificate: daemon?.database.certificate?.fingerprint,
+      });
+    },
+    stop: async () => {
+      await disconnectAll();
+      await lab.stop();
+    },
+  };
+}
+
+/** Something that happens to the machine itself. */
+function hardware(words: string, change: { cpus?: number; memoryBytes?: number; kernelVersion?: string }): Hand {
+  return { words, act: (lab) => void Object.assign(lab.host("bcn2"), change) };
+}
+
+export const nodeDrift = driftTable(nodeLifecycle, {
+  given: {
+    install: { method: "deb", packages: ["btrfs-progs"] },
+    config: { "core.https_address": "192.168.1.102:8443" },
+  },
+  start,
+  programs: {
+    "of the snap": { install: { method: "snap", channel: "5.21/stable" } },
+    "with install: false": { install: false, config: {} },
+    "without config": { config: {} },
+  },
+
+  object: {
+    "LXD itself": [
+      {
+        byHand: "ssh bcn2 apt-get --yes purge lxd",
+        answer: "made again",
+        why: "it is no longer installed. What it held is lost, or still on the disk, as the package manager was told",
+      },
+      {
+        byHand: "ssh bcn2 systemctl stop lxd.socket lxd.service",
+        answer: "error",
+        says: /LXD is installed on root@.* but does not answer on its socket\. Look at: journalctl --unit lxd/,
+        cure: "ssh bcn2 systemctl start lxd.socket lxd.service",
+        why: "a daemon that does not run is not gone; nobody but a person should start it",
+      },
+    ],
+    "the host": {
+      byHand: POWER_OFF,
+      answer: "error",
+      says: /cannot be reached by SSH/,
+      cure: POWER_ON,
+      why: "what cannot be seen is not gone",
+    },
+  },
+
+  inputs: {
+    connection: how("how the host is reached"),
+    timeouts: TIMEOUTS,
+    resetPolicy: how("what may be destroyed when the node is made"),
+    adopt: how("whether a host that is in use is taken as it is"),
+    install: [
+      {
+        byHand: "ssh bcn2 apt-get --yes remove btrfs-progs",
+        answer: "repaired",
+        why: "`packages`: a package that was given is missing",
+      },
+      {
+        program: "of the snap",
+        byHand: "ssh bcn2 snap refresh lxd --channel=5.0/stable",
+        answer: "repaired",
+        why: "`channel`: LXD goes to no older version; then snapd's refusal is the error",
+      },
+      { program: "of the snap", byHand: "ssh bcn2 snap refresh --unhold lxd", answer: "repaired", why: "`hold`" },
+      {
+        program: "of the snap",
+        byHand: "ssh bcn2 snap refresh lxd --leave-cohort",
+        answer: "left alone",
+        why: "`cohort` matters when a revision is fetched",
+      },
+      {
+        byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
+        answer: "refused",
+        shows: ["config", "install"],
+        says: /already runs LXD from a snap \(.*\), and install wants the deb/,
+        cure: ["ssh bcn2 snap remove lxd", "ssh bcn2 apt-get --yes install lxd"],
+        why: "`method`: LXD is never removed, with what it holds, for another packaging",
+      },
+      {
+        program: "with install: false",
+        byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
+        answer: "left alone",
+        why: "`false` takes what is there",
+      },
+    ],
+    config: [
+      {
+        byHand: "lxc config set core.https_address=192.168.1.102:9443",
+        answer: "repaired",
+        why: "another value of a key that was given",
+      },
+      { byHand: "lxc config unset core.https_address", answer: "repaired", why: "a key that was given is missing" },
+      { byHand: "lxc config set core.debug_address=127.0.0.1:8444", answer: "left alone", why: "a key that was not given" },
+      { byHand: "lxc config set images.auto_update_interval=0", answer: "left alone", why: "a key of the whole cluster" },
+    ],
+  },
+
+  outputs: {
+    lxdVersion: {
+      program: "with install: false",
+      byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
+      answer: "shown",
+      why: "which version a channel or archive has is theirs to say",
+    },
+    apiExtensions: {
+      program: "with install: false",
+      byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
+      answer: "shown",
+      why: "as `lxdVersion`",
+    },
+    socket: {
+      program: "with install: false",
+      byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
+      answer: "shown",
+      why: "it tells the packaging",
+    },
+    kernelVersion: {
+      byHand: hardware("the host boots another kernel", { kernelVersion: "6.1.0-49-amd64" }),
+      answer: "shown",
+      why: "it follows the host",
+    },
+    architecture: { answer: "cannot drift", why: "a host of another architecture is another host" },
+    cpus: { byHand: hardware("the host gets more CPUs", { cpus: 8 }), answer: "shown", why: "it follows the host" },
+    memoryBytes: {
+      byHand: hardware("the host gets more memory", { memoryBytes: 2 ** 36 }),
+      answer: "shown",
+      why: "it follows the host",
+    },
+    addresses: {
+      program: "without config",
+      byHand: "lxc config set core.https_address=192.168.1.102:9443",
+      answer: "shown",
+      why: "where LXD listens, when the program does not say",
+    },
+    clustered: {
+      byHand: "lxc cluster enable bcn2",
+      answer: "shown",
+      why: "membership is the matter of LxdClusterMember: so this follows after each join",
+    },
+    memberName: {
+      program: "without config",
+      byHand: ["lxc config set core.https_address=192.168.1.102:8443", "lxc cluster enable old2"],
+      answer: "shown",
+      why: "as `clustered`",
+    },
+    certificateFingerprint: {
+      byHand: {
+        words: "the host joins a cluster",
+        act: (lab) => {
+          const { daemon } = lab.host("bcn2");
+          Object.assign(daemon?.database ?? {}, { certificate: makeCertificate("cluster") });
+        },
+      },
+      answer: "shown",
+      why: "as `clustered`: a member presents the certificate of its cluster",
+    },
+  },
+});

@@ -1,0 +1,251 @@
+/**
+ * Interrupts one step of a resource's life at every moment at which it can be interrupted, and looks at what the next run makes of it.
+ * Which moments there are is learned from a run without faults, so that a new request is interrupted from the day it is added.
+ */
+import assert from "node:assert/strict";
+import type { SimulatedLab } from "../../lab/simulated";
+import type { FaultEffect, FaultTrigger } from "../../lab/simulated/faults";
+import type { LxdVersion } from "../../lab/simulated/lxd/versions";
+import { sameJson } from "../../provider/support/equality";
+import { messageOf } from "../../provider/support/errors";
+import type { Managed } from "../unit/resources/simulated-cluster";
+import { inSameWords, liveState } from "./live-state";
+import type { Scenario } from "./scenarios";
+
+/** What is interrupted. A removal is repeated with and without a refresh before it, which change what it knows. */
+export const STEPS = ["create", "update", "delete", "delete, then refresh"] as const;
+
+/** See {@link STEPS}. */
+export type Step = (typeof STEPS)[number];
+
+/** One thing that goes wrong at one moment. */
+interface Fault {
+  readonly title: string;
+  readonly when: FaultTrigger;
+  readonly effect: FaultEffect;
+}
+
+/** How everything is when a step has ended. */
+interface Ending {
+  readonly live: object;
+  readonly state: unknown;
+  /** Commands that a further `up` without a change runs. */
+  readonly idleCommands: readonly string[];
+}
+
+/** What a sweep has found. */
+export interface SweepResult {
+  /** Runs with one fault each. */
+  readonly positions: number;
+  /** One text for each run that did not come out right. */
+  readonly problems: readonly string[];
+  /** The longest that a run with a fault took. */
+  readonly slowestMs: number;
+  readonly slowest: string;
+}
+
+/** Whether a scenario has such a step. */
+export function hasStep(scenario: Scenario, step: Step): boolean {
+  return step !== "update" || scenario.then !== undefined;
+}
+
+/** Runs one step with every fault that there can be, one at a time. */
+export async function sweep(
+  scenario: Scenario,
+  version: LxdVersion,
+  step: Step,
+  sweepOne = (_fault: number) => true,
+): Promise<SweepResult> {
+  const { ending, faults } = await learn(scenario, version, step);
+  const problems: string[] = [];
+  let positions = 0;
+  let slowest = { ms: 0, title: "" };
+  for (const [index, fault] of faults.entries()) {
+    if (!sweepOne(index)) {
+      continue;
+    }
+    positions += 1;
+    const since = performance.now();
+    try {
+      await interrupt(scenario, version, step, fault, ending);
+    } catch (error) {
+      problems.push(`${fault.title}:\n    ${messageOf(error).replaceAll("\n", "\n    ")}`);
+    }
+    const ms = performance.now() - since;
+    if (ms > slowest.ms) {
+      slowest = { ms, title: fault.title };
+    }
+  }
+  return { positions, problems, slowestMs: slowest.ms, slowest: slowest.title };
+}
+
+/** The step without a fault: how it ends, and what could go wrong on the way. */
+async function learn(scenario: Scenario, version: LxdVersion, step: Step): Promise<{ ending: Ending; faults: Fault[] }> {
+  return inLab(scenario, version, async (lab) => {
+    const managed = scenario.manage();
+    const untouched = liveState(lab);
+    await prepare(scenario, lab, managed, step);
+    const since = { moments: lab.faults.moments.length, requests: lab.requests.length };
+    await run(scenario, lab, managed, step);
+    const faults = faultsOf(lab, since);
+    assert.ok(faults.length > 0, "nothing was done that could go wrong");
+    if (isRemoval(step) && scenario.leaves === undefined) {
+      assert.deepEqual(liveState(lab), untouched, "it leaves something when it is removed");
+    }
+    return { ending: await endingOf(scenario, lab, managed, step), faults };
+  });
+}
+
+/** The step with one fault, and then again without. */
+async function interrupt(scenario: Scenario, version: LxdVersion, step: Step, fault: Fault, clean: Ending): Promise<void> {
+  await inLab(scenario, version, async (lab) => {
+    const managed = scenario.manage();
+    await prepare(scenario, lab, managed, step);
+    const rule = lab.faults.add(fault);
+    let thrown = "";
+    try {
+      await run(scenario, lab, managed, step);
+    } catch (error) {
+      thrown = messageOf(error);
+    }
+    assert.equal(rule.hits, 1, "the moment did not come");
+    lab.faults.clear();
+    try {
+      await run(scenario, lab, managed, step);
+      const ending = await endingOf(scenario, lab, managed, step);
+      assert.deepEqual(ending.live, clean.live, "the live state is another than without the fault");
+      assert.deepEqual(ending.state, clean.state, "Pulumi's state is another than without the fault");
+      assert.deepEqual(ending.idleCommands, clean.idleCommands, "a further up does something");
+      assert.deepEqual(madeAnew(lab), [], "what was already good was replaced");
+    } catch (error) {
+      throw new Error(`${messageOf(error)}\n  after: ${thrown === "" ? "(the run with the fault succeeded)" : thrown}`);
+    }
+  });
+}
+
+async function inLab<Result>(
+  scenario: Scenario,
+  version: LxdVersion,
+  work: (lab: SimulatedLab) => Promise<Result>,
+): Promise<Result> {
+  const lab = await scenario.start(version);
+  try {
+    const result = await work(lab);
+    assert.deepEqual(lab.defects, [], "defects of the simulator");
+    assert.deepEqual(
+      lab.hosts.flatMap(({ unknownCommands }) => unknownCommands),
+      [],
+      "commands that no host knows",
+    );
+    assert.deepEqual(lab.unknownGuestCommands, [], "commands that no guest knows");
+    return result;
+  } finally {
+    await lab.stop();
+  }
+}
+
+function isRemoval(step: Step): boolean {
+  return step === "delete" || step === "delete, then refresh";
+}
+
+async function prepare(scenario: Scenario, lab: SimulatedLab, managed: Managed, step: Step): Promise<void> {
+  if (step !== "create") {
+    await managed.up(scenario.first(lab));
+  }
+  if (step === "update") {
+    await scenario.meanwhile?.(lab);
+  }
+}
+
+async function run(scenario: Scenario, lab: SimulatedLab, managed: Managed, step: Step): Promise<void> {
+  if (!isRemoval(step)) {
+    await managed.up(argsOf(scenario, lab, step));
+  } else if (managed.state !== undefined) {
+    await managed.destroy({ refresh: step === "delete, then refresh" });
+  }
+}
+
+function argsOf(scenario: Scenario, lab: SimulatedLab, step: Step): object {
+  return (step === "create" ? undefined : scenario.then?.(lab)) ?? scenario.first(lab);
+}
+
+async function endingOf(scenario: Scenario, lab: SimulatedLab, managed: Managed, step: Step): Promise<Ending> {
+  const live = liveState(lab);
+  const state: unknown = managed.state === undefined ? undefined : JSON.parse(inSameWords(JSON.stringify(managed.state), lab));
+  const idleCommands: string[] = [];
+  if (!isRemoval(step)) {
+    const since = { requests: lab.requests.length, moments: lab.faults.moments.length };
+    assert.equal(await managed.up(argsOf(scenario, lab, step)), "same", "a further up is not the same");
+    assert.deepEqual(lab.mutations(since.requests), [], "a further up asks for changes");
+    for (const moment of lab.faults.moments.slice(since.moments)) {
+      if ("exec" in moment) {
+        idleCommands.push(moment.exec);
+      }
+    }
+    assert.ok(sameJson(liveState(lab), live), "a further up changes something");
+  }
+  return { live, state, idleCommands };
+}
+
+/** Objects that were made, removed, and made again. */
+function madeAnew(lab: SimulatedLab): string[] {
+  const events = lab.lifecycle.filter(({ action }) => /-(created|added|deleted|removed)$/.test(action));
+  return events
+    .filter(({ action, source }, index) => {
+      const earlier = events.slice(0, index).filter((each) => each.source === source);
+      const wasMade = (actions: RegExp): boolean => earlier.some((each) => actions.test(each.action));
+      return /-(created|added)$/.test(action) && wasMade(/-(created|added)$/) && wasMade(/-(deleted|removed)$/);
+    })
+    .map(({ action, source }) => `${action} ${source}`);
+}
+
+const ERROR = { status: 500, error: "simulated error" };
+
+/** Every fault at every moment since a point. */
+function faultsOf(lab: SimulatedLab, since: { moments: number; requests: number }): Fault[] {
+  const requests = lab.requests.slice(since.requests).values();
+  const seen = new Map<string, number>();
+  const count = (key: string): number => {
+    const nth = (seen.get(key) ?? 0) + 1;
+    seen.set(key, nth);
+    return nth;
+  };
+  return lab.faults.moments.slice(since.moments).flatMap((moment): Fault[] => {
+    if ("ssh" in moment) {
+      const nth = count(moment.ssh);
+      const refusal: FaultEffect[] = moment.ssh === "channel" ? [{ status: 1, error: "refused" }] : [];
+      return faultsAt(`SSH ${moment.ssh} ${nth}`, { ssh: moment.ssh, nth }, ["drop-before", "drop-after", ...refusal]);
+    }
+    if ("exec" in moment) {
+      const nth = count("exec");
+      return faultsAt(`command ${nth} (${moment.exec})`, { exec: /./, nth }, [
+        "drop-before",
+        "drop-after",
+        { status: 1, error: "simulated" },
+      ]);
+    }
+    if ("guest" in moment) {
+      const nth = count("guest");
+      return faultsAt(`guest's command ${nth} (${moment.guest})`, { guest: /./, nth }, [{ status: 1, error: "simulated" }]);
+    }
+    const { method, route, answer } = requests.next().value ?? assert.fail("a request without a record");
+    const nth = count(`${method} ${route}`);
+    const path = new RegExp(`^${route.replaceAll(".", "\\.").replace(/\{\w+\}/g, "[^/?]+")}(\\?|$)`);
+    const effects: FaultEffect[] = ["drop-before", "drop-after", "daemon-restart", ERROR];
+    if (answer?.status === 202) {
+      effects.push("fail-operation");
+    }
+    if (route.endsWith("/wait")) {
+      effects.push({ status: 404, error: "Operation not found" }); // LXD forgets operations five seconds after they ended
+    }
+    return faultsAt(`${method} ${route} ${nth}`, { method, path, nth }, effects);
+  });
+}
+
+function faultsAt(moment: string, when: FaultTrigger, effects: readonly FaultEffect[]): Fault[] {
+  return effects.map((effect) => ({
+    title: `${moment}, ${typeof effect === "string" ? effect : `answered with ${"status" in effect ? effect.status : "?"}`}`,
+    when,
+    effect,
+  }));
+}

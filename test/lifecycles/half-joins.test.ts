@@ -1,0 +1,182 @@
+import assert from "node:assert/strict";
+import { SimulatedLab } from "../../lab/simulated";
+import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
+import { nodeLifecycle } from "../../provider/resources/lxd-node";
+import { figure } from "../support/figure";
+import { Managed } from "../unit/resources/simulated-cluster";
+
+/** What is on a host, and what the cluster knows of it, after joins that were cut off at each step. */
+describe("A host that is half in a cluster", () => {
+  let lab: SimulatedLab;
+  let second: Managed;
+  let recognised = 0;
+  const DATA = "/var/lib/lxd";
+
+  const at = (host: string) => lab.host(host).connection;
+  const nameOf = (host: string): string => `root@127.0.0.1:${lab.host(host).port}`;
+  const args = (more: object = {}): object => ({
+    connection: at("bcn1"),
+    name: "bcn1",
+    address: "192.168.1.101",
+    cluster: { endpoints: [at("bcn2")] },
+    timeouts: { create: 3, read: 2 }, // half of which a daemon is given to answer
+    ...more,
+  });
+  const nodeArgs = (more: object = {}): object => ({ connection: at("bcn1"), install: { method: "deb" }, ...more });
+  const cluster = () => {
+    const database = lab.host("bcn2").daemon?.database;
+    assert.ok(database);
+    return database;
+  };
+  const daemon = () => {
+    const found = lab.host("bcn1").daemon;
+    assert.ok(found);
+    return found;
+  };
+  const members = (): string[] => cluster().members.map(({ name }) => name);
+  const put = (path: string): void => lab.host("bcn1").files.makeDirectory(`${DATA}/${path}`, { parents: true });
+  const refusal = (work: Promise<unknown>): Promise<string> =>
+    work.then(
+      () => assert.fail("it was not refused"),
+      (error: unknown) => (error as Error).message,
+    );
+  const removeByForce = async (): Promise<void> => {
+    await second.up(args());
+    await lab.host("bcn1").powerOff();
+    await lab.byHand("bcn2", "DELETE", "/1.0/cluster/members/bcn1?force=1");
+    await lab.host("bcn1").powerOn();
+  };
+
+  beforeEach(async () => {
+    lab = await SimulatedLab.start({
+      hosts: [
+        { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102" },
+        { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101" },
+      ],
+    });
+    const first = new Managed(clusterMemberLifecycle as never, "bcn2");
+    await first.up({ connection: at("bcn2"), name: "bcn2", address: "192.168.1.102" });
+    second = new Managed(clusterMemberLifecycle as never, "bcn1");
+  });
+
+  afterEach(async function () {
+    const unknown = lab.hosts.flatMap(({ unknownCommands }) => unknownCommands);
+    await lab.stop();
+    assert.deepEqual([lab.defects, unknown], [[], []]);
+    recognised += this.currentTest?.state === "passed" ? 1 : 0;
+  });
+
+  after(() => figure("half-joined states recognised on simulated hosts", recognised));
+
+  describe("is joined,", () => {
+    afterEach(() => assert.deepEqual(members(), ["bcn2", "bcn1"]));
+
+    it("after a token was issued and not used, which is said", async () => {
+      await lab.byHand("bcn2", "POST", "/1.0/cluster/members", { server_name: "bcn1" });
+      await second.up(args());
+      assert.deepEqual(second.warnings, [
+        'A join token for bcn1 was there, from an attempt that was cut off, or from "lxc cluster add bcn1". It is void from now on',
+      ]);
+    });
+
+    it("with a pending row", async () => {
+      cluster().pendingMembers.push({ id: 2, name: "bcn1", address: "192.168.1.101:8443" });
+      await second.up(args());
+      assert.deepEqual(cluster().pendingMembers, []);
+    });
+
+    it("with a replica of the database that nobody serves, which every join would wait for", async () => {
+      cluster().strayReplicas.add("192.168.1.101:8443");
+      await second.up(args());
+      assert.deepEqual(second.warnings, [
+        "A replica of the cluster's database at 192.168.1.101:8443, from a join of bcn1 that was cut off, is removed",
+      ]);
+    });
+
+    it("with its certificate trusted under a name that was refused", async () => {
+      const { certificate } = daemon();
+      const trusted = { ...certificate, name: "bcn2", type: "server" as const, restricted: false, projects: [] };
+      cluster().certificates.set(certificate.fingerprint, trusted);
+      await second.up(args());
+      assert.equal(cluster().certificates.get(certificate.fingerprint)?.name, "bcn1");
+    });
+
+    it("whose LXD does not answer, and has this cluster's certificate", async () => {
+      daemon().cutOffJoin(cluster().certificate?.pem ?? "");
+      await second.up(args());
+      assert.deepEqual(second.warnings, [
+        `LXD on ${nameOf("bcn1")} was left half joined, or its member was removed by force. The cluster does not know it and nothing of value is ` +
+          "on it, so it is wiped and joins anew",
+      ]);
+    });
+
+    it("that was removed by force while it was off", async () => {
+      await removeByForce();
+      assert.equal(await second.up(args()), "created");
+    });
+  });
+
+  describe("is refused, and keeps its data,", () => {
+    it("when it was removed by force and has instances and volumes on its disk", async () => {
+      await removeByForce();
+      put("storage-pools/old/containers/c1");
+      put("storage-pools/old/custom/default_data");
+      assert.equal(
+        await refusal(second.up(args())),
+        `LXD on ${nameOf("bcn1")} takes itself for a member of the cluster at ${nameOf("bcn2")}, which does not know it: it was removed by force, or its ` +
+          "join was cut off. On its disk are instances c1; custom-volumes old/data. Save what you need of them, then wipe it: give its LxdNode " +
+          'resetPolicy: ["cluster", "instances", "custom-volumes"], and replace that if it is made already (pulumi up --replace URN)',
+      );
+      assert.ok(lab.host("bcn1").files.exists(`${DATA}/storage-pools/old/containers/c1`));
+    });
+
+    it("when it has a pool that nobody can look into", async () => {
+      daemon().cutOffJoin(cluster().certificate?.pem ?? "");
+      lab.host("bcn1").files.writeFile(`${DATA}/disks/fast.img`, "");
+      assert.match(await refusal(second.up(args())), /On its disk are custom-volumes fast\/\* \(the pool is not mounted\)/);
+      assert.ok(lab.host("bcn1").files.exists(`${DATA}/disks/fast.img`));
+    });
+
+    it("when its LXD is silent with the certificate of another cluster", async () => {
+      daemon().cutOffJoin(daemon().certificate.pem);
+      assert.equal(
+        await refusal(second.up(args())),
+        `LXD on ${nameOf("bcn1")} does not answer. It has the certificate of another cluster, which is gone, or which it cannot reach. Bring that cluster ` +
+          'back, or wipe the host: give its LxdNode resetPolicy: ["cluster"], and replace that if it is made already (pulumi up --replace URN)',
+      );
+    });
+
+    it("when its LXD is silent and the cluster has it as a member", async () => {
+      await second.up(args());
+      lab.faults.add({ when: { host: "bcn1" }, effect: "hang" });
+      const again = new Managed(clusterMemberLifecycle as never, "bcn1");
+      assert.equal(
+        await refusal(again.up(args())),
+        `LXD on ${nameOf("bcn1")} does not answer, and the cluster at ${nameOf("bcn2")} has it as the member "bcn1", which is Online. Look at: journalctl ` +
+          "--unit lxd. If it cannot be mended, remove the member, with what it held: lxc cluster remove --force bcn1",
+      );
+    });
+  });
+
+  describe("as a node whose LXD does not answer", () => {
+    beforeEach(() => daemon().cutOffJoin(cluster().certificate?.pem ?? ""));
+
+    it("is wiped when resetPolicy names the cluster, and nothing else is on its disk", async () => {
+      const node = new Managed(nodeLifecycle as never, "bcn1");
+      await node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 3 } }));
+      assert.ok(node.progress.includes(`wiping LXD on ${nameOf("bcn1")}: cluster that it does not answer for`));
+    });
+
+    it("is not wiped when there are instances on its disk that resetPolicy does not name", async () => {
+      put("storage-pools/old/containers/web_c1");
+      const node = new Managed(nodeLifecycle as never, "bcn1");
+      assert.equal(
+        await refusal(node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 3 } }))),
+        `LXD on ${nameOf("bcn1")} does not answer. It has the certificate of a cluster, and on its disk are instances web/c1. If it is a member: Look ` +
+          "at: journalctl --unit lxd. If it was left half joined, or was removed by force, wipe it: " +
+          'resetPolicy: ["cluster", "instances"]',
+      );
+      assert.ok(lab.host("bcn1").files.exists(`${DATA}/storage-pools/old/containers/web_c1`));
+    });
+  });
+});

@@ -1,0 +1,212 @@
+/** What people and other programs do to the hosts behind the library's back. What LXD refuses them is their affair. */
+
+import * as z from "zod";
+import type { SimulatedLab } from "../../../lab/simulated";
+import { api, type LxdClient } from "../../../provider/lxd/client/client";
+import { HOSTS } from "./program";
+
+/** What a person has at hand. */
+export interface Desk {
+  readonly lab: SimulatedLab;
+  readonly lxd: LxdClient;
+  /** A client of one host. */
+  readonly on: (host: string) => LxdClient;
+  /** Notes that something is not the program's, by its path. */
+  readonly foreign: (path: string) => void;
+}
+
+/** One change by hand. */
+export type Hand = (desk: Desk) => Promise<void>;
+
+const contents = z.looseObject({
+  description: z.string().default(""),
+  config: z.record(z.string(), z.string()).nullish(),
+  devices: z.record(z.string(), z.record(z.string(), z.string())).nullish(),
+});
+type Contents = z.output<typeof contents>;
+
+const imageSchema = z.looseObject({ fingerprint: z.string(), properties: z.record(z.string(), z.string()), public: z.boolean() });
+
+/** Reads an object, changes it, and writes it back, as `lxc ... edit` does. */
+function edited(path: string, change: (found: Contents) => Partial<Contents>): Hand {
+  return async ({ lxd }) => {
+    const found = await lxd.get(path, contents);
+    await lxd.change("PUT", path, { body: { ...found, ...change(found) } });
+  };
+}
+
+const withKey = (path: string, key: string, value: string): Hand =>
+  edited(path, ({ config }) => ({ config: { ...config, [key]: value } }));
+const described = (path: string): Hand => edited(path, () => ({ description: "by hand" }));
+const removed =
+  (path: string): Hand =>
+  async ({ lxd }) =>
+    void (await lxd.change("DELETE", path));
+const state =
+  (name: string, action: string): Hand =>
+  async ({ lxd }) =>
+    void (await lxd.change("PUT", api`/1.0/instances/${name}/state`, {
+      body: { action, timeout: 0, force: action !== "start" },
+    }));
+const destroyed =
+  (name: string): Hand =>
+  async (desk) => {
+    await state(name, "stop")(desk).catch(() => undefined);
+    await removed(api`/1.0/instances/${name}`)(desk);
+  };
+
+const ofInstance = (name: string): Readonly<Record<string, Hand>> => {
+  const path = api`/1.0/instances/${name}`;
+  return {
+    [`${name}: set a key`]: withKey(path, "user.hand", "1"),
+    [`${name}: autostart`]: withKey(path, "boot.autostart", "yes"),
+    [`${name}: less memory`]: withKey(path, "limits.memory", "256MiB"),
+    [`${name}: cpus`]: withKey(path, "limits.cpu", "3"),
+    [`${name}: pinned`]: withKey(path, "limits.cpu", "0-2"),
+    [`${name}: description`]: described(path),
+    [`${name}: cloud-init`]: withKey(path, "cloud-init.user-data", "#cloud-config\nhand: 1\n"),
+    [`${name}: device`]: edited(path, ({ devices }) => ({ devices: { ...devices, hand0: { type: "none" } } })),
+    [`${name}: nic off`]: edited(path, ({ devices }) => ({ devices: { ...devices, eth0: { type: "none" } } })),
+    [`${name}: profiles`]: async ({ lxd }) => {
+      const found = await lxd.get(path, contents);
+      await lxd.change("PUT", path, { body: { ...found, profiles: ["web", "default"] } });
+    },
+    [`${name}: stop`]: state(name, "stop"),
+    [`${name}: start`]: state(name, "start"),
+    [`${name}: restart`]: state(name, "restart"),
+    [`${name}: freeze`]: state(name, "freeze"),
+    [`${name}: delete`]: destroyed(name),
+    [`${name}: move`]: async (desk) => {
+      const { location } = await desk.lxd.get(path, z.looseObject({ location: z.string() }));
+      await state(name, "stop")(desk).catch(() => undefined);
+      const target = HOSTS.find((host) => host !== location);
+      await desk.lxd.change("POST", path, { query: { target }, body: { name, migration: true, live: false } });
+      await state(name, "start")(desk);
+    },
+  };
+};
+
+const inGuest = (name: string, user: string): Readonly<Record<string, Hand>> => {
+  const edit =
+    (path: string, change: (text: string) => string): Hand =>
+    async ({ lab }) => {
+      const files = lab.guestFiles(HOSTS[0], name);
+      if (files.exists(path)) {
+        files.writeFile(path, change(files.readText(path)), { mode: files.get(path)?.mode ?? 0o644 });
+      }
+    };
+  const dropLine = (text: string): string =>
+    text
+      .split("\n")
+      .filter((line) => !line.startsWith(`${user}:`))
+      .join("\n");
+  return {
+    [`${name}: ${user} gets another shell`]: edit("/etc/passwd", (text) =>
+      text.replace(new RegExp(`^(${user}:.*):[^:]*$`, "m"), "$1:/usr/bin/bash"),
+    ),
+    [`${name}: ${user} joins staff`]: edit("/etc/group", (text) => text.replace(/^staff:x:50:.*$/m, `staff:x:50:${user}`)),
+    [`${name}: ${user} leaves adm`]: edit("/etc/group", (text) => text.replace(/^adm:x:4:.*$/m, "adm:x:4:")),
+    [`${name}: ${user} gets other sudo`]: edit(`/etc/sudoers.d/${user}`, () => `${user} ALL=(ALL) NOPASSWD: /bin/ls\n`),
+    [`${name}: ${user} gets a key`]: edit(
+      `/home/${user}/.ssh/authorized_keys`,
+      (text) => `${text}ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGho hand\n`,
+    ),
+    [`${name}: ${user} gets another password`]: edit("/etc/shadow", (text) =>
+      text.replace(new RegExp(`^${user}:[^:]*:`, "m"), `${user}:$6$hand$hand:`),
+    ),
+    [`${name}: ${user} is removed`]: async (desk) => {
+      for (const path of ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"]) {
+        await edit(path, dropLine)(desk);
+      }
+    },
+    [`${name}: a user of someone else`]: async ({ lab, foreign }) => {
+      const files = lab.guestFiles(HOSTS[0], name);
+      files.writeFile("/etc/passwd", `${files.readText("/etc/passwd")}guest:x:4242:100::/home/guest:/bin/sh\n`);
+      foreign(`user ${name}/guest`);
+    },
+  };
+};
+
+const ofAlias = (alias: string, other: string): Readonly<Record<string, Hand>> => ({
+  [`alias ${alias}: removed`]: removed(`/1.0/images/aliases/${alias}`),
+  [`alias ${alias}: points elsewhere`]: async ({ lxd }) => {
+    const found = z.looseObject({ target: z.string() });
+    const { target } = await lxd.get(`/1.0/images/aliases/${other}`, found);
+    await lxd.change("PUT", `/1.0/images/aliases/${alias}`, { body: { target, description: "" } });
+  },
+  [`image ${alias}: properties`]: changedImage(alias, (found) => ({ ...found, properties: { ...found.properties, os: "hand" } })),
+  [`image ${alias}: public`]: changedImage(alias, (found) => ({ ...found, public: !found.public })),
+  [`image ${alias}: removed`]: async (desk) => {
+    const { target } = await desk.lxd.get(`/1.0/images/aliases/${alias}`, z.looseObject({ target: z.string() }));
+    await removed(`/1.0/images/${target}`)(desk);
+  },
+});
+
+function changedImage(alias: string, change: (found: z.output<typeof imageSchema>) => object): Hand {
+  return async ({ lxd }) => {
+    const { target } = await lxd.get(`/1.0/images/aliases/${alias}`, z.looseObject({ target: z.string() }));
+    const found = await lxd.get(`/1.0/images/${target}`, imageSchema);
+    await lxd.change("PUT", `/1.0/images/${target}`, { body: change(found) });
+  };
+}
+
+/** Makes something that is not the program's, and notes it. */
+const made =
+  (collection: string, body: { name: string } & Record<string, unknown>, targets: readonly string[] = []): Hand =>
+  async ({ lxd, foreign }) => {
+    for (const target of [...targets, undefined]) {
+      const { description, config, ...identity } = body;
+      await lxd.change("POST", collection, {
+        query: { target },
+        body: target === undefined ? { ...identity, description, config } : identity,
+      });
+    }
+    foreign(`${collection}/${body.name}`);
+  };
+
+/** All of them by what a person would say of it. */
+export const HANDS: Readonly<Record<string, Hand>> = {
+  ...ofInstance("web1"),
+  ...ofInstance("web2"),
+  ...ofInstance("box1"),
+  ...inGuest("web1", "ops"),
+  ...inGuest("box1", "dev"),
+  ...ofAlias("vm", "box"),
+  ...ofAlias("box", "debian"),
+  "web: key": withKey("/1.0/profiles/web", "user.hand", "1"),
+  "web: memory": withKey("/1.0/profiles/web", "limits.memory", "512MiB"),
+  "web: description": described("/1.0/profiles/web"),
+  "web: device": edited("/1.0/profiles/web", ({ devices }) => ({ devices: { ...devices, hand0: { type: "none" } } })),
+  "web: removed": removed("/1.0/profiles/web"),
+  "spare: key": withKey("/1.0/profiles/spare", "user.hand", "1"),
+  "spare: removed": removed("/1.0/profiles/spare"),
+  "spare: made again by someone else": made("/1.0/profiles", { name: "spare", description: "mine" }),
+  "pool: description": described("/1.0/storage-pools/local"),
+  "pool: key": withKey("/1.0/storage-pools/local", "rsync.bwlimit", "7MB"),
+  "pool: removed": removed("/1.0/storage-pools/local"),
+  "bridge: description": described("/1.0/networks/lxdbr0"),
+  "bridge: nat": withKey("/1.0/networks/lxdbr0", "ipv4.nat", "false"),
+  "bridge: key of LXD": withKey("/1.0/networks/lxdbr0", "ipv4.dhcp.expiry", "2h"),
+  "spare-bridge: removed": removed("/1.0/networks/spare0"),
+  "spare-bridge: nat": withKey("/1.0/networks/spare0", "ipv4.nat", "false"),
+  "member: failure domain": async ({ lxd }) => {
+    const found = await lxd.get("/1.0/cluster/members/bcn1", contents);
+    await lxd.change("PUT", "/1.0/cluster/members/bcn1", { body: { ...found, failure_domain: "by-hand" } });
+  },
+  "member: key": withKey("/1.0/cluster/members/bcn2", "user.hand", "1"),
+  "node: debug address": async ({ on }) => {
+    await on("bcn1").change("PATCH", "/1.0", { body: { config: { "core.debug_address": "127.0.0.1:9999" } } });
+  },
+  "server: key of the cluster": async ({ lxd }) => {
+    await lxd.change("PATCH", "/1.0", { body: { config: { "user.hand": "1" } } });
+  },
+  "foreign: profile": made("/1.0/profiles", { name: "theirs", description: "theirs", config: { "user.theirs": "1" } }),
+  "foreign: network": made("/1.0/networks", { name: "theirbr0", type: "bridge", description: "theirs" }, HOSTS),
+  "foreign: pool": made("/1.0/storage-pools", { name: "theirs", driver: "dir", description: "theirs" }, HOSTS),
+  "foreign: instance": async ({ lxd, foreign }) => {
+    await lxd.change("POST", "/1.0/instances", {
+      body: { name: "theirs", type: "container", source: { type: "image", alias: "box" }, profiles: ["web"] },
+    });
+    foreign("/1.0/instances/theirs");
+  },
+};

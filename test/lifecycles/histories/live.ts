@@ -1,0 +1,406 @@
+/**
+ * What is there, as a person would look it up in LXD's API and in the guests, and whether it is what a program says. Nothing of the
+ * library's own comparison is used here.
+ */
+import { isDeepStrictEqual } from "node:util";
+import * as z from "zod";
+import type { SimulatedLab } from "../../../lab/simulated";
+import type { LxdClient } from "../../../provider/lxd/client/client";
+import { type Properties, Ref } from "../engine-model";
+import { givenKeys, HOSTS, kindOf, type Program } from "./program";
+
+type Texts = Record<string, string>;
+
+const texts = z.record(z.string(), z.string());
+const object = z.looseObject({
+  name: z.string().default(""),
+  description: z.string().default(""),
+  config: texts.nullish(),
+  devices: z.record(z.string(), texts).nullish(),
+});
+const instance = z.looseObject({
+  ...object.shape,
+  type: z.string(),
+  status: z.string(),
+  location: z.string(),
+  profiles: z.array(z.string()).nullish(),
+  created_at: z.string(),
+  expanded_devices: z.record(z.string(), texts).nullish(),
+});
+const image = z.looseObject({
+  fingerprint: z.string(),
+  public: z.boolean(),
+  properties: texts,
+  aliases: z.array(z.looseObject({ name: z.string() })),
+});
+const member = z.looseObject({
+  server_name: z.string(),
+  failure_domain: z.string(),
+  config: texts.nullish(),
+  status: z.string(),
+});
+const pool = z.looseObject({ ...object.shape, driver: z.string(), status: z.string() });
+const server = z.looseObject({ config: z.record(z.string(), z.unknown()) });
+
+/** A look at everything. */
+export interface Live {
+  readonly profiles: Map<string, z.output<typeof object>>;
+  readonly networks: Map<string, z.output<typeof pool>>;
+  readonly pools: Map<string, z.output<typeof pool>>;
+  readonly images: Map<string, z.output<typeof image>>;
+  readonly instances: Map<string, z.output<typeof instance>>;
+  readonly members: Map<string, z.output<typeof member>>;
+  /** Config of the server on each host. */
+  readonly servers: Map<string, Texts>;
+  /** Config of pools and networks as each member has it, by `member/name`. */
+  readonly views: Map<string, Texts>;
+  readonly user: (instance: string, name: string) => LiveUser | undefined;
+}
+
+/** A user as the files of its guest tell. */
+export interface LiveUser {
+  readonly uid: number;
+  readonly home: string;
+  readonly shell: string;
+  readonly groups: string[];
+  readonly sudo: string;
+  readonly keys: string[];
+  readonly passwordHash: string;
+}
+
+/** Looks at everything: through one member, and for what each host has for itself through its own client. */
+export async function look(lab: SimulatedLab, first: LxdClient, clients: ReadonlyMap<string, LxdClient>): Promise<Live> {
+  const list = <Item>(path: string, schema: z.ZodType<Item>, recursion = 1): Promise<Item[]> =>
+    first.get(path, z.array(schema), { recursion });
+  const networkSchema = z.looseObject({ ...pool.shape, driver: z.string().default(""), managed: z.boolean() });
+  const [profiles, networks, pools, images, instances, members] = await Promise.all([
+    list("/1.0/profiles", object),
+    list("/1.0/networks", networkSchema),
+    list("/1.0/storage-pools", pool),
+    list("/1.0/images", image),
+    list("/1.0/instances", instance, 2),
+    list("/1.0/cluster/members", member).catch(() => []),
+  ]);
+  const views = new Map<string, Texts>();
+  for (const { server_name: target } of members) {
+    for (const path of [
+      ...pools.map(({ name }) => `storage-pools/${name}`),
+      ...networks.filter(({ managed }) => managed).map(({ name }) => `networks/${name}`),
+    ]) {
+      const view = await first.get(`/1.0/${path}`, object, { target }).catch(() => undefined);
+      views.set(`${target}/${path}`, view?.config ?? {});
+    }
+  }
+  const servers = new Map<string, Texts>();
+  for (const [host, client] of clients) {
+    const { config } = await client.get("/1.0", server);
+    servers.set(host, Object.fromEntries(Object.entries(config).map(([key, value]) => [key, String(value)])));
+  }
+  const byName = <Item extends { name: string }>(items: Item[]): Map<string, Item> =>
+    new Map(items.map((item) => [item.name, item]));
+  return {
+    profiles: byName(profiles),
+    networks: byName(networks.filter(({ managed }) => managed)),
+    pools: byName(pools),
+    images: new Map(images.map((each) => [each.fingerprint, each])),
+    instances: byName(instances),
+    members: new Map(members.map((each) => [each.server_name, each])),
+    servers,
+    views,
+    user: (name, user) => (instances.some((each) => each.name === name) ? userIn(lab, name, user) : undefined),
+  };
+}
+
+function userIn(lab: SimulatedLab, instanceName: string, name: string): LiveUser | undefined {
+  const files = lab.guestFiles(HOSTS[0], instanceName);
+  const fields = (path: string): string[] | undefined =>
+    files
+      .readText(path)
+      .split("\n")
+      .map((line) => line.split(":"))
+      .find(([each]) => each === name);
+  const [, , uid, , , home = "", shell = ""] = fields("/etc/passwd") ?? [];
+  if (uid === undefined) {
+    return undefined;
+  }
+  const read = (path: string): string[] =>
+    files.exists(path)
+      ? files
+          .readText(path)
+          .split("\n")
+          .filter((line) => line !== "" && !line.startsWith("#"))
+      : [];
+  const groups = read("/etc/group").flatMap((line) => {
+    const [group = "", , , members = ""] = line.split(":");
+    return members.split(",").includes(name) ? [group] : [];
+  });
+  return {
+    uid: Number(uid),
+    home,
+    shell,
+    groups: groups.sort(),
+    sudo: read(`/etc/sudoers.d/${name}`).join("\n"),
+    keys: read(`${home}/.ssh/authorized_keys`),
+    passwordHash: fields("/etc/shadow")?.[1] ?? "",
+  };
+}
+
+const BOOLEAN = /^(boot\.autostart|ipv[46]\.nat|rsync\.compression|security\.(mac_filtering|secureboot))$/;
+const UNITS: Readonly<Record<string, number>> = { "": 1, kB: 1e3, MB: 1e6, GB: 1e9, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
+
+/** What a value means, in one wording. */
+function meaning(key: string, value: unknown): string {
+  const text = String(value);
+  if (BOOLEAN.test(key)) {
+    return ["1", "true", "yes", "on"].includes(text.toLowerCase()) ? "true" : "false";
+  }
+  if (key === "size" || key === "limits.memory") {
+    const [, amount, unit = ""] = /^(\d+)\s*([A-Za-z]*)$/.exec(text) ?? [];
+    return amount === undefined ? text : String(Number(amount) * (UNITS[unit] ?? Number.NaN));
+  }
+  return key.startsWith("cloud-init.") ? text.trimEnd() : text;
+}
+
+function meanings(config: Properties): Texts {
+  return Object.fromEntries(
+    Object.entries(config)
+      .filter(([key]) => !/^(volatile|image|user\.pulumi)\./.test(key))
+      .map(([key, value]): [string, string] => [key, meaning(key, value)])
+      .filter(([, value]) => value !== "")
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  );
+}
+
+function deviceMeanings(devices: Properties): Properties {
+  return Object.fromEntries(
+    Object.entries(devices)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, device]) => [name, meanings(device as Properties)]),
+  );
+}
+
+/**
+ * The parts of a resource's object as they are, by the property that says what they are to be; `undefined` when there is none. Values
+ * are in one wording, so that the same meaning is the same text.
+ */
+export function facets(live: Live, name: string, args: Properties): Properties | undefined {
+  const own = String(args["name"]);
+  switch (kindOf(name)) {
+    case "LxdNode": {
+      const host = name.slice(5);
+      const config = live.servers.get(host);
+      return config && { config: named(config, ["core.https_address", "core.debug_address"]) };
+    }
+    case "LxdClusterMember": {
+      const found = live.members.get(own);
+      return found && { failureDomain: found.failure_domain, config: meanings(found.config ?? {}) };
+    }
+    case "LxdStoragePool": {
+      const found = live.pools.get(own);
+      const member = ([key, config]: [string, Texts]): [string, string] => [key, meaning("size", config["size"] ?? "")];
+      const sizes = [...live.views].filter(([key]) => key.endsWith(`/storage-pools/${own}`)).map(member);
+      return (
+        found && {
+          description: found.description,
+          driver: found.driver,
+          config: meanings(found.config ?? {}),
+          memberConfig: Object.fromEntries(sizes),
+        }
+      );
+    }
+    case "LxdNetwork": {
+      const found = live.networks.get(own);
+      const hop = ([key, config]: [string, Texts]): [string, string] => [key, config["bgp.ipv4.nexthop"] ?? ""];
+      const hops = [...live.views].filter(([key]) => key.endsWith(`/networks/${own}`)).map(hop);
+      return (
+        found && { description: found.description, config: meanings(found.config ?? {}), memberConfig: Object.fromEntries(hops) }
+      );
+    }
+    case "LxdImage": {
+      const found = live.images.get(String(args["sourceFingerprint"]));
+      return (
+        found && {
+          // Others may come to point here when they are put right.
+          aliases: found.aliases
+            .map((alias) => alias.name)
+            .filter((alias) => (name === "vm-image") === alias.startsWith("vm"))
+            .sort(),
+          properties: meanings(found.properties),
+          public: found.public,
+        }
+      );
+    }
+    case "LxdProfile": {
+      const found = live.profiles.get(own);
+      return (
+        found && {
+          description: found.description,
+          config: meanings(found.config ?? {}),
+          devices: deviceMeanings(found.devices ?? {}),
+        }
+      );
+    }
+    case "LxdVm":
+      return vmFacets(live, own);
+    default: {
+      const guest = args["instance"];
+      return live.user(String(guest), own) as Properties | undefined;
+    }
+  }
+}
+
+function vmFacets(live: Live, name: string): Properties | undefined {
+  const found = live.instances.get(name);
+  if (found === undefined) {
+    return undefined;
+  }
+  const { "limits.cpu": cpu, "limits.memory": memory, ...others } = meanings(found.config ?? {});
+  const isText = ([key]: [string, unknown]): boolean => key.startsWith("cloud-init.");
+  const { root, ...devices } = deviceMeanings(found.devices ?? {});
+  return {
+    description: found.description,
+    instanceType: found.type,
+    profiles: found.profiles ?? [],
+    cpu,
+    memory,
+    config: Object.fromEntries(Object.entries(others).filter((entry) => !isText(entry))),
+    cloudInit: Object.fromEntries(Object.entries(others).filter(isText)),
+    devices,
+    rootDisk: (root as Texts | undefined)?.["size"],
+    target: found.location,
+    running: found.status === "Running",
+  };
+}
+
+function named(config: Texts, keys: readonly string[]): Texts {
+  return Object.fromEntries(keys.flatMap((key) => (config[key] === undefined ? [] : [[key, config[key]]])));
+}
+
+/** The inputs of a resource with what its references stand for, worked out from the program alone. */
+export function resolved(program: Program, name: string): Properties {
+  const resolve = (value: unknown): unknown => {
+    if (value instanceof Ref) {
+      const args = program[value.resource] ?? {};
+      const [property = ""] = value.path;
+      return resolve(args[property]);
+    }
+    if (Array.isArray(value)) {
+      return value.map(resolve);
+    }
+    return value !== null && typeof value === "object"
+      ? Object.fromEntries(Object.entries(value).map(([key, member]) => [key, resolve(member)]))
+      : value;
+  };
+  const { cluster: _, ...args } = program[name] ?? {};
+  return resolve(args) as Properties;
+}
+
+/** Where the live objects are not what the program says; empty when all is well. */
+export function faults(live: Live, program: Program): string[] {
+  return Object.keys(program).flatMap((name) => {
+    const args = resolved(program, name);
+    const found = facets(live, name, args);
+    if (found === undefined) {
+      return [`${name} is not there`];
+    }
+    return Object.entries(wanted(name, args, found)).flatMap(([property, value]) => {
+      return isDeepStrictEqual(found[property], value)
+        ? []
+        : [`${name}: ${property} is ${JSON.stringify(found[property])} and not ${JSON.stringify(value)}`];
+    });
+  });
+}
+
+/** Keys that a program gave and no longer gives, and that are still there. LXD may choose addresses anew. */
+export function notDropped(live: Live, program: Program, given: ReadonlyMap<string, readonly string[]>): string[] {
+  const now = givenKeys(program);
+  return [...now].flatMap(([name, keys]) => {
+    const found = facets(live, name, resolved(program, name)) ?? {};
+    const texts = (found["properties"] ?? found["config"] ?? {}) as Texts;
+    return (given.get(name) ?? [])
+      .filter((key) => !keys.includes(key) && texts[key] !== undefined && !/^ipv[46]\.address$/.test(key))
+      .map((key) => `${name}: ${key} is no longer given, and still ${texts[key]}`);
+  });
+}
+
+/** The facets that a program asks for; those that it leaves to LXD are left out. */
+function wanted(name: string, args: Properties, found: Properties): Properties {
+  const config = meanings((args["config"] ?? {}) as Properties);
+  const description = args["description"] ?? "";
+  const live = found["config"] as Texts;
+  switch (kindOf(name)) {
+    case "LxdNode":
+      return { config: { ...live, ...config } };
+    case "LxdClusterMember":
+      return { failureDomain: args["failureDomain"] ?? "default", config };
+    case "LxdStoragePool":
+    case "LxdNetwork": {
+      const chosen = Object.keys(config).filter(
+        (key) => config[key] === "auto" && live[key] !== undefined && live[key] !== "none",
+      );
+      const said = Object.fromEntries(
+        Object.keys(config).map((key) => [key, chosen.includes(key) ? (live[key] ?? "") : config[key]]),
+      );
+      return { description, config: { ...sortedTexts({ ...live, ...said }) } };
+    }
+    case "LxdImage": {
+      const aliases = [...new Set([...(found["aliases"] as string[]), ...((args["aliases"] ?? []) as string[])])].sort();
+      const properties = sortedTexts({
+        ...(found["properties"] as Texts),
+        ...meanings((args["properties"] ?? {}) as Properties),
+      });
+      return { aliases, properties, public: args["public"] ?? false };
+    }
+    case "LxdProfile":
+      return { description, config, devices: deviceMeanings((args["devices"] ?? {}) as Properties) };
+    case "LxdVm": {
+      const { userData, vendorData } = (args["cloudInit"] ?? {}) as Properties;
+      const size = (args["rootDisk"] as Properties | undefined)?.["size"];
+      return {
+        description,
+        instanceType: args["instanceType"],
+        profiles: args["profiles"],
+        cpu: args["cpu"] === undefined ? undefined : String(args["cpu"]),
+        memory: args["memory"] === undefined ? undefined : meaning("limits.memory", args["memory"]),
+        config,
+        cloudInit: meanings({
+          ...(userData === undefined ? {} : { "cloud-init.user-data": userData }),
+          ...(vendorData === undefined ? {} : { "cloud-init.vendor-data": vendorData }),
+        }),
+        devices: deviceMeanings((args["devices"] ?? {}) as Properties),
+        rootDisk: size === undefined ? undefined : meaning("size", size),
+        ...(args["target"] === undefined ? {} : { target: args["target"] }),
+        running: args["running"] ?? true,
+      };
+    }
+    default:
+      return wantedOfUser(args, found as unknown as LiveUser);
+  }
+}
+
+function wantedOfUser(args: Properties, found: LiveUser): Properties {
+  const { uid, home, groups, authorizedKeys, passwordHash } = args;
+  const rights: Readonly<Record<string, string>> = {
+    none: "",
+    password: `${String(args["name"])} ALL=(ALL:ALL) ALL`,
+    passwordless: `${String(args["name"])} ALL=(ALL:ALL) NOPASSWD: ALL`,
+  };
+  const keys = (authorizedKeys ?? []) as string[];
+  const missing = keys.filter((key) => !found.keys.includes(key));
+  const exclusive = (args["authorizedKeysMode"] ?? "exclusive") === "exclusive";
+  return {
+    ...(uid === undefined ? {} : { uid }),
+    ...(home === undefined ? {} : { home }),
+    shell: args["shell"] ?? "/bin/bash",
+    ...(groups === undefined ? {} : { groups: [...(groups as string[])].sort() }),
+    sudo: rights[String(args["sudo"] ?? "none")],
+    ...(authorizedKeys === undefined || (missing.length === 0 && (!exclusive || found.keys.length === keys.length))
+      ? {}
+      : { keys }),
+    ...(passwordHash === undefined ? {} : { passwordHash }),
+  };
+}
+
+function sortedTexts(map: Properties): Properties {
+  return Object.fromEntries(Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1)));
+}

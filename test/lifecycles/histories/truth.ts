@@ -1,0 +1,142 @@
+/** Whether a preview told the truth: what it showed against what `up` then did to the live objects. */
+import { isDeepStrictEqual } from "node:util";
+import type { LifecycleEvent } from "../../../lab/simulated";
+import type { Planned, Properties, Run, Stored } from "../engine-model";
+import { facets, type Live, resolved } from "./live";
+import { kindOf, type Program } from "./program";
+import { IMMUTABLE } from "./world";
+
+/** A preview, the `up` after it, and what was seen before and after. */
+export interface Seen {
+  readonly program: Program;
+  readonly stateBefore: readonly Stored[];
+  readonly preview: Run;
+  readonly run: Run;
+  readonly before: Live;
+  readonly after: Live;
+  /** Events of instances that were stopped. */
+  readonly stops: readonly LifecycleEvent[];
+  /** Paths of all DELETE requests. */
+  readonly deletions: readonly string[];
+}
+
+/** What was not as the preview said, and how many properties were compared. */
+export function untruths(seen: Seen): { wrong: string[]; compared: number } {
+  const { preview, run } = seen;
+  const wrong: string[] = [];
+  let compared = 0;
+  if (preview.failures.length > 0 || run.failures.some(({ resource }) => !run.steps.has(resource))) {
+    return { wrong, compared }; // what cannot be read or checked is shown as an error
+  }
+  for (const [name, done] of run.steps) {
+    const shown = preview.steps.get(name);
+    if (shown === undefined || !sameOutcome(shown, done)) {
+      wrong.push(
+        `${name}: the preview says ${shown?.op ?? "nothing"} ${shown?.changed ?? ""}, up does ${done.op} ${done.changed}`,
+      );
+      continue;
+    }
+    compared += comparedFacets(seen, name, done, shown, wrong);
+    wrong.push(...restarts(seen, name, done), ...replacements(name, shown));
+  }
+  if (run.failures.length === 0) {
+    wrong.push(...[...preview.steps.keys()].filter((name) => !run.steps.has(name)).map((name) => `${name}: shown, but not done`));
+  }
+  return { wrong: [...wrong, ...wrongDeletions(seen)], compared };
+}
+
+/** An input that is not known may turn out to be what it was. */
+function sameOutcome(shown: Planned, done: Planned): boolean {
+  return shown.op === done.op || (shown.op === "update" && done.op === "same" && shown.unknown.length > 0);
+}
+
+/** The input that says what a part of an object is to be. */
+const INPUT: Readonly<Record<string, string>> = { keys: "authorizedKeys" };
+
+/** What a preview does not name stays as it was. */
+function comparedFacets(
+  { program, before, after, stateBefore }: Seen,
+  name: string,
+  done: Planned,
+  shown: Planned,
+  wrong: string[],
+): number {
+  const old = stateBefore.find((stored) => stored.name === name);
+  if ((done.op !== "same" && done.op !== "update") || old?.outputs["unfinished"] !== undefined) {
+    return 0; // an unfinished one is shown as such, with the reason
+  }
+  if (before.members.size === 0) {
+    return 0; // there was no cluster yet in which a person could look
+  }
+  const args = resolved(program, name);
+  const [then, now] = [facets(before, name, args), facets(after, name, args)];
+  for (const [facet, seen] of Object.entries(now ?? {})) {
+    const input = INPUT[facet] ?? facet;
+    // A member that joins brings its own part of a pool or network.
+    const value = facet === "memberConfig" ? common(seen as Properties, then?.[facet] as Properties) : seen;
+    if (!isDeepStrictEqual(value, then?.[facet]) && !(done.op === "update" && shown.changed.includes(input))) {
+      wrong.push(
+        `${name}: ${facet} changed from ${JSON.stringify(then?.[facet])} to ${JSON.stringify(value)}, which the preview did not show`,
+      );
+    }
+  }
+  return Object.keys(now ?? {}).length;
+}
+
+function common(now: Properties, then: Properties): Properties {
+  return Object.fromEntries(Object.entries(now).filter(([key]) => key in then));
+}
+
+/** An instance is stopped only when it may be, and when the preview said so; and it stays the same instance. */
+function restarts({ program, preview, run, before, after, stops }: Seen, name: string, done: Planned): string[] {
+  if (kindOf(name) !== "LxdVm" || (done.op !== "same" && done.op !== "update")) {
+    return [];
+  }
+  const wrong: string[] = [];
+  const args: Properties = resolved(program, name);
+  const live = String(args["name"]);
+  const failed = run.failures.some(({ resource }) => resource === name);
+  const said = preview.warnings.filter(([resource]) => resource === name).map(([, text]) => text);
+  const stopped = stops.some(({ source }) => source === `/1.0/instances/${live}`);
+  const keepsRunning = args["running"] !== false && before.instances.get(live)?.status === "Running";
+  if (stopped && keepsRunning && (args["allowRestart"] ?? false) === false) {
+    wrong.push(`${name} was stopped without allowRestart`);
+  }
+  if (stopped && keepsRunning && !said.some((text) => /will be stopped and started/.test(text))) {
+    wrong.push(`${name} was stopped and started, which the preview did not say`);
+  }
+  if (!stopped && !failed && said.some((text) => /will be stopped and started/.test(text))) {
+    wrong.push(`${name} was to be stopped and started, and was not`);
+  }
+  if (!failed && said.some((text) => /will refuse this/.test(text))) {
+    wrong.push(`${name} was to be refused, and was not: ${said.join("; ")}`);
+  }
+  const identity = ({ instances }: Live): unknown => instances.get(live)?.config?.["volatile.uuid"];
+  if (identity(before) !== identity(after)) {
+    wrong.push(`${name} is another instance after a step of "${done.op}"`);
+  }
+  return wrong;
+}
+
+/** Nothing is replaced for a property that can change in place. */
+function replacements(name: string, { op, replaces }: Planned): string[] {
+  const immutable = IMMUTABLE[kindOf(name)] ?? [];
+  const others = replaces.filter((property) => !immutable.includes(property));
+  return op === "replace" && (replaces.length === 0 || others.length > 0) ? [`${name} is replaced for ${replaces}`] : [];
+}
+
+/** Nothing is removed but what was shown as removed or replaced. */
+function wrongDeletions({ stateBefore, preview, deletions }: Seen): string[] {
+  const going = stateBefore.filter(({ name, outputs }) => {
+    const op = preview.steps.get(name)?.op;
+    return op === "delete" || op === "replace" || outputs["unfinished"] !== undefined;
+  });
+  const names = going.flatMap(({ outputs }) => [String(outputs["name"]), String(outputs["fingerprint"])]);
+  return deletions
+    .map(
+      (path) =>
+        /^\/1\.0\/(?:profiles|networks|storage-pools|instances|images|cluster\/members)\/([^/?]+)(?:\?.*)?$/.exec(path)?.[1],
+    )
+    .filter((name) => name !== undefined && name !== "aliases" && !names.includes(name))
+    .map((name) => `${name} was removed, which the preview did not show`);
+}

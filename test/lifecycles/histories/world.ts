@@ -1,0 +1,129 @@
+/** Simulated hosts with the files and keys that a program needs, and a person who looks at them. */
+import { writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { utils } from "ssh2";
+import { SimulatedLab } from "../../../lab/simulated";
+import { type DynamicProvider, dynamicProvider } from "../../../provider/engine/adapter";
+import type { EngineLog } from "../../../provider/engine/progress";
+import { LxdClient } from "../../../provider/lxd/client/client";
+import { endpointOf } from "../../../provider/lxd/client/endpoint";
+import { fingerprintOf } from "../../../provider/lxd/images/files";
+import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
+import { imageLifecycle } from "../../../provider/resources/lxd-image";
+import { networkLifecycle } from "../../../provider/resources/lxd-network";
+import { nodeLifecycle } from "../../../provider/resources/lxd-node";
+import { profileLifecycle } from "../../../provider/resources/lxd-profile";
+import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
+import { vmLifecycle } from "../../../provider/resources/lxd-vm";
+import { vmUserLifecycle } from "../../../provider/resources/vm-user";
+import { Deadline } from "../../../provider/support/deadline";
+import { connectionSchema } from "../../../provider/transport/connection";
+import { SshConnection } from "../../../provider/transport/ssh";
+import type { Properties } from "../engine-model";
+import { HOSTS, type Surroundings } from "./program";
+
+const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> = {
+  LxdNode: (log) => dynamicProvider(nodeLifecycle, log),
+  LxdClusterMember: (log) => dynamicProvider(clusterMemberLifecycle, log),
+  LxdStoragePool: (log) => dynamicProvider(storagePoolLifecycle, log),
+  LxdNetwork: (log) => dynamicProvider(networkLifecycle, log),
+  LxdImage: (log) => dynamicProvider(imageLifecycle, log),
+  LxdProfile: (log) => dynamicProvider(profileLifecycle, log),
+  LxdVm: (log) => dynamicProvider(vmLifecycle, log),
+  VmUser: (log) => dynamicProvider(vmUserLifecycle, log),
+};
+
+/** The provider of a kind, as the engine loads it. */
+export function providerOf(kind: string, log: EngineLog): DynamicProvider {
+  const make = PROVIDERS[kind];
+  if (make === undefined) {
+    throw new Error(`no such kind: ${kind}`);
+  }
+  return make(log);
+}
+
+/** Which properties of a kind cannot change in place. */
+export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
+  LxdNode: nodeLifecycle.immutable,
+  LxdClusterMember: clusterMemberLifecycle.immutable,
+  LxdStoragePool: storagePoolLifecycle.immutable,
+  LxdNetwork: networkLifecycle.immutable,
+  LxdImage: imageLifecycle.immutable,
+  LxdProfile: profileLifecycle.immutable,
+  LxdVm: vmLifecycle.immutable,
+  VmUser: vmUserLifecycle.immutable,
+};
+
+const KEYS = ["laptop", "desktop"].map((comment) => utils.generateKeyPairSync("ed25519", { comment }).public.trim());
+
+/** Hosts without LXD, and what a program for them needs. */
+export class World {
+  private readonly connections = new Map<string, SshConnection>();
+
+  private constructor(
+    readonly lab: SimulatedLab,
+    readonly surroundings: Surroundings,
+  ) {}
+
+  static async start(): Promise<World> {
+    const lab = await SimulatedLab.start({
+      hosts: [
+        { name: "bcn2", lanAddress: "192.168.1.102" },
+        { name: "bcn1", lanAddress: "192.168.1.101" },
+      ],
+    });
+    const folder = dirname(lab.knownHostsPath);
+    const file = (name: string, content: string): string => {
+      writeFileSync(join(folder, name), content, "latin1");
+      return join(folder, name);
+    };
+    const image = async (kind: string, version: number, magic: string): Promise<Properties> => {
+      const metadataPath = file(`${kind}-${version}.tar`, `${kind} ${version}`);
+      const rootfsPath = file(`${kind}-${version}.root`, `${magic}${kind} ${version}`);
+      return { metadataPath, rootfsPath, sourceFingerprint: await fingerprintOf({ metadataPath, rootfsPath }) };
+    };
+    const ofKind = async (kind: string, magic: string): Promise<[Properties, Properties]> => [
+      await image(kind, 1, magic),
+      await image(kind, 2, magic),
+    ];
+    const [laptop = "", desktop = ""] = KEYS;
+    return new World(lab, {
+      // One dial is enough: a host that is off stays off until the person switches it on again.
+      connections: Object.fromEntries(lab.hosts.map(({ name, connection }) => [name, { ...connection, dialErrorLimit: 1 }])),
+      images: { vm: await ofKind("vm", "QFI\xfb"), container: await ofKind("container", "hsqs") },
+      keys: [laptop, desktop],
+    });
+  }
+
+  /** LXD on a host, as a person would use it. */
+  async client(host: string): Promise<LxdClient> {
+    const deadline = new Deadline(60, "the person");
+    let connection = this.connections.get(host);
+    if (connection?.open !== true) {
+      connection = await SshConnection.dial(connectionSchema.parse(this.lab.host(host).connection), deadline);
+      this.connections.set(host, connection);
+    }
+    return new LxdClient(await endpointOf(connection, deadline), deadline);
+  }
+
+  /** Clients of all hosts that have LXD. */
+  async clients(): Promise<Map<string, LxdClient>> {
+    const clients = new Map<string, LxdClient>();
+    for (const host of HOSTS.filter((name) => this.lab.host(name).powered && this.lab.host(name).daemon !== undefined)) {
+      clients.set(host, await this.client(host));
+    }
+    return clients;
+  }
+
+  /** A host whose LXD is in the cluster; none before there is one. */
+  member(): string | undefined {
+    return HOSTS.find((name) => this.lab.host(name).powered && this.lab.host(name).daemon?.database.clustered === true);
+  }
+
+  async stop(): Promise<void> {
+    for (const connection of this.connections.values()) {
+      connection.close();
+    }
+    await this.lab.stop();
+  }
+}

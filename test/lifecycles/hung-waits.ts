@@ -1,0 +1,217 @@
+/**
+ * Lets a server fall silent at every moment of a step at which it can, and looks at how the step ends: in its own time, and with what
+ * it was waiting for. Which moments there are is learned from a run without faults.
+ */
+import assert from "node:assert/strict";
+import type { SimulatedLab } from "../../lab/simulated";
+import type { FaultTrigger } from "../../lab/simulated/faults";
+import type { LxdVersion } from "../../lab/simulated/lxd/versions";
+import { messageOf } from "../../provider/support/errors";
+import type { Managed } from "../unit/resources/simulated-cluster";
+import type { Scenario } from "./scenarios";
+import type { Clock } from "./support/clock";
+
+/** What falls silent in the middle. */
+export const STEPS = ["create", "read", "update", "delete"] as const;
+
+/** See {@link STEPS}. */
+export type Step = (typeof STEPS)[number];
+
+/** Seconds that every call is given. */
+const TIMEOUT = 10;
+
+/** What a call may take of real time when its own is over, on a machine that has other things to do. Below the adapter's last resort. */
+const GRACE_MS = 4000;
+
+/** A moment at which a server can fall silent. */
+interface Moment {
+  readonly title: string;
+  readonly when: FaultTrigger;
+}
+
+/** What came of a step during which a server fell silent. */
+export interface HungStep {
+  readonly title: string;
+  /** What the call said; `undefined` when it did without the answer. */
+  readonly error: string | undefined;
+  /** What is wrong with how it ended. */
+  readonly problem: string | undefined;
+}
+
+/** Whether a scenario has such a step. */
+export function hasStep(scenario: Scenario, step: Step): boolean {
+  return step !== "update" || scenario.then !== undefined;
+}
+
+/** Runs one step once for each moment of it, with a server that is silent from then on in that one matter. */
+export async function hangEverywhere(
+  scenario: Scenario,
+  version: LxdVersion,
+  step: Step,
+  clock: Clock,
+  chosen = (_moment: number) => true,
+): Promise<HungStep[]> {
+  const moments = await inLab(scenario, version, async (lab) => {
+    const managed = scenario.manage();
+    await prepare(scenario, lab, managed, step);
+    const since = lab.faults.moments.length;
+    await run(scenario, lab, managed, step);
+    return momentsSince(lab, since);
+  });
+  assert.ok(moments.length > 0, "nobody was asked for anything");
+  const steps: HungStep[] = [];
+  for (const [index, moment] of moments.entries()) {
+    if (chosen(index)) {
+      steps.push(await hang(scenario, version, step, moment, clock));
+    }
+  }
+  return steps;
+}
+
+async function hang(
+  scenario: Scenario,
+  version: LxdVersion,
+  step: Step,
+  { title, when }: Moment,
+  clock: Clock,
+): Promise<HungStep> {
+  let error: string | undefined;
+  try {
+    await inLab(scenario, version, async (lab) => {
+      const managed = scenario.manage();
+      await prepare(scenario, lab, managed, step);
+      const rule = lab.faults.add({ when, effect: "hang" });
+      error = await outcomeInTime(run(scenario, lab, managed, step), () => rule.hits > 0, clock);
+      if (error !== undefined) {
+        assert.match(
+          error,
+          /did not finish within 10 s; at the end: .{10}|no answer within [\d.]+ s/,
+          "it does not tell that time is over",
+        );
+        const names = lab.hosts.map(({ port }) => `root@127.0.0.1:${port}`);
+        assert.ok(
+          names.some((name) => error?.includes(name)),
+          "it does not name a host",
+        );
+      }
+      lab.faults.clear();
+      await run(scenario, lab, managed, step);
+      if (step !== "delete") {
+        assert.equal(await managed.up(argsOf(scenario, lab, step)), "same", "a further up is not the same");
+      }
+      assert.deepEqual(openTokens(lab), [], "join tokens that are still good");
+    });
+    return { title, error, problem: undefined };
+  } catch (problem) {
+    return { title, error, problem: messageOf(problem) };
+  }
+}
+
+/** Puts the clock forward by the call's time once it waits in vain, and tells what it then says. */
+async function outcomeInTime(call: Promise<unknown>, hung: () => boolean, clock: Clock): Promise<string | undefined> {
+  let outcome: { error: string | undefined } | undefined;
+  const settled = call.then(
+    () => {
+      outcome = { error: undefined };
+    },
+    (error: unknown) => {
+      outcome = { error: messageOf(error) };
+    },
+  );
+  const ended = (): typeof outcome => outcome;
+  const started = clock.realMs;
+  while (!hung() && ended() === undefined) {
+    assert.ok(clock.realMs - started < 20_000, "the moment did not come");
+    await clock.breathe();
+  }
+  for (let seconds = 0; seconds < TIMEOUT && ended() === undefined; seconds += 2) {
+    clock.forward(2000);
+    await clock.breathe(2);
+  }
+  const over = clock.realMs;
+  while (ended() === undefined && clock.realMs - over < GRACE_MS) {
+    await clock.breathe(5);
+  }
+  if (ended() === undefined) {
+    clock.forward(60_000);
+    await settled;
+    throw new Error(`it did not end when its time was over, but only when it was given up: ${ended()?.error}`);
+  }
+  return ended()?.error;
+}
+
+async function inLab<Result>(
+  scenario: Scenario,
+  version: LxdVersion,
+  work: (lab: SimulatedLab) => Promise<Result>,
+): Promise<Result> {
+  const lab = await scenario.start(version);
+  try {
+    const result = await work(lab);
+    assert.deepEqual(lab.defects, [], "defects of the simulator");
+    return result;
+  } finally {
+    await lab.stop();
+  }
+}
+
+async function prepare(scenario: Scenario, lab: SimulatedLab, managed: Managed, step: Step): Promise<void> {
+  if (step !== "create") {
+    await managed.up({ ...scenario.first(lab), timeouts: TIMEOUTS });
+  }
+  if (step === "update") {
+    await scenario.meanwhile?.(lab);
+  }
+}
+
+const TIMEOUTS = { create: TIMEOUT, read: TIMEOUT, update: TIMEOUT, delete: TIMEOUT };
+
+async function run(scenario: Scenario, lab: SimulatedLab, managed: Managed, step: Step): Promise<void> {
+  switch (step) {
+    case "delete":
+      return managed.destroy();
+    case "read":
+      assert.equal(await managed.preview(argsOf(scenario, lab, step)), "same");
+      return;
+    default:
+      // What was done by hand meanwhile is seen by a refresh alone.
+      await managed.up(argsOf(scenario, lab, step), { refresh: step === "update" && scenario.meanwhile !== undefined });
+  }
+}
+
+function argsOf(scenario: Scenario, lab: SimulatedLab, step: Step): object {
+  const args = (step === "update" ? scenario.then?.(lab) : undefined) ?? scenario.first(lab);
+  return { ...args, timeouts: TIMEOUTS };
+}
+
+function openTokens(lab: SimulatedLab): string[] {
+  const operations = lab.hosts.flatMap(({ daemon }) => daemon?.operations.list() ?? []);
+  return operations.filter((operation) => operation.class === "token" && operation.running).map(({ id }) => id);
+}
+
+/** Every moment since a point; a request is told from others by its number among those of the same host. */
+function momentsSince(lab: SimulatedLab, since: number): Moment[] {
+  const seen = new Map<string, number>();
+  const count = (key: string): number => {
+    const nth = (seen.get(key) ?? 0) + 1;
+    seen.set(key, nth);
+    return nth;
+  };
+  return lab.faults.moments.slice(since).map((moment): Moment => {
+    if ("ssh" in moment) {
+      const nth = count(`${moment.ssh} ${moment.host}`);
+      return { title: `SSH ${moment.ssh} ${nth} of ${moment.host}`, when: { host: moment.host, ssh: moment.ssh, nth } };
+    }
+    if ("exec" in moment) {
+      const nth = count(`exec ${moment.host}`);
+      return { title: `command ${nth} of ${moment.host} (${moment.exec})`, when: { host: moment.host, exec: /./, nth } };
+    }
+    if ("guest" in moment) {
+      const nth = count("guest");
+      return { title: `guest's command ${nth} (${moment.guest})`, when: { guest: /./, nth } };
+    }
+    const { host, method, path } = moment;
+    const nth = count(`request ${host}`);
+    return { title: `request ${nth} of ${host} (${method} ${path})`, when: { host, nth } };
+  });
+}

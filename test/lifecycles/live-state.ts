@@ -1,0 +1,132 @@
+import { dirname } from "node:path";
+import type { SimulatedHost, SimulatedLab } from "../../lab/simulated";
+import { guestOf } from "../../lab/simulated/guest";
+import type { Daemon } from "../../lab/simulated/lxd/daemon";
+import type { Database, Instance, Member } from "../../lab/simulated/lxd/database";
+import type { MemoryFiles } from "../../lab/simulated/memory-files";
+
+type Plain = Record<string, unknown>;
+
+/**
+ * Everything that there is in a lab, as plain data: hosts with their files and packages, daemons with their settings and open join
+ * tokens, and every object of their databases down to the files of the guests. What is different in each run (random names, dates,
+ * key pairs) is written in the same words, so that the states of two labs in which the same was done are equal. A leftover of any
+ * kind is a difference, whether or not anybody thought of it.
+ */
+export function liveState(lab: SimulatedLab): Plain {
+  const databases = [...new Set(lab.hosts.flatMap(({ daemon }) => (daemon === undefined ? [] : [daemon.database])))];
+  const state = {
+    hosts: Object.fromEntries(lab.hosts.map((host) => [host.name, stateOfHost(host, databases)])),
+    databases: databases.map(stateOfDatabase),
+  };
+  return JSON.parse(inSameWords(JSON.stringify(state), lab)) as Plain;
+}
+
+function stateOfHost(host: SimulatedHost, databases: readonly Database[]): Plain {
+  const { daemon } = host;
+  return {
+    packages: [...host.packages.keys()].sort(),
+    snaps: Object.fromEntries(host.snaps),
+    mounts: host.mounts,
+    interfaces: sorted(Object.fromEntries(host.interfaces)),
+    files: stateOfFiles(host.files),
+    ...(daemon === undefined ? {} : { lxd: { ...stateOfDaemon(daemon), database: databases.indexOf(daemon.database) } }),
+  };
+}
+
+function stateOfDaemon(daemon: Daemon): Plain {
+  return {
+    version: daemon.behaviour.version,
+    answers: daemon.answers,
+    config: sorted(daemon.localConfig),
+    // What has ended is forgotten after seconds. What runs when nobody works any more runs until it expires: a token.
+    openOperations: daemon.operations
+      .list()
+      .filter(({ running }) => running)
+      .map(({ class: kind, metadata }) => ({ kind, for: metadata?.["serverName"] })),
+  };
+}
+
+function stateOfDatabase(database: Database): Plain {
+  const { config, clustered, members, pendingMembers, lost } = database;
+  const byMember = <Value>(nodes: ReadonlyMap<Member, Value>): Plain =>
+    sorted(Object.fromEntries([...nodes].map(([member, value]) => [member.name, value])));
+  return {
+    config: sorted(config),
+    clustered,
+    lost,
+    members: members.map(({ daemon, ...member }) => ({ ...member, host: daemon.host.name })),
+    pendingMembers,
+    groups: Object.fromEntries(database.groups),
+    projects: Object.fromEntries(database.projects),
+    pools: each(database.pools, ({ nodes, customVolumes, ...pool }) => ({
+      ...pool,
+      nodes: byMember(nodes),
+      customVolumes: customVolumes.map(({ member, ...volume }) => ({ ...volume, on: member.name })),
+    })),
+    networks: each(database.networks, ({ nodes, ...network }) => ({ ...network, nodes: byMember(nodes) })),
+    profiles: each(database.profiles, (profile) => profile),
+    images: each(database.images, ({ createdAt: _, uploadedAt: __, ...image }) => image),
+    instances: each(database.instances, stateOfInstance),
+    certificates: [...database.certificates.values()].map(({ name, type }) => `${type} ${name}`).sort(),
+  };
+}
+
+/** Without recorded output of commands: LXD itself removes what an interrupted reader left there, once it is two days old. */
+function stateOfInstance(instance: Instance): Plain {
+  const { name, type, architecture, description, ephemeral, profiles, config, devices, status, member, snapshots } = instance;
+  return {
+    ...{ name, type, architecture, description, ephemeral, profiles, status, snapshots },
+    config: sorted(config),
+    devices,
+    on: member.name,
+    ...(instance.files === undefined ? {} : { files: stateOfFiles(guestOf(instance).files) }),
+  };
+}
+
+function stateOfFiles(files: MemoryFiles): Plain {
+  const paths = files.tree("/").sort();
+  return Object.fromEntries(
+    paths.map((path) => {
+      const node = files.get(path, false);
+      return [path, node && [node.type, node.mode.toString(8), node.uid, node.gid, node.content.toString("base64")].join(" ")];
+    }),
+  );
+}
+
+function each<Value>(items: ReadonlyMap<string, Value>, show: (item: Value) => unknown): Plain {
+  return sorted(Object.fromEntries([...items].map(([key, item]) => [key, show(item)])));
+}
+
+function sorted(record: Plain): Plain {
+  return Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+const RANDOM: readonly (readonly [RegExp, string])[] = [
+  [/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, "<uuid>"],
+  [/00:16:3e(:[0-9a-f]{2}){3}/g, "<mac>"],
+  [/\b(veth|tap)[0-9a-f]+/g, "<interface>"],
+  [/\b10\.10\.10\.\d+(?!\d*\/)/g, "<address>"],
+  [/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "<date>"],
+];
+
+/** A text of one lab in which nothing is random any more. */
+export function inSameWords(text: string, lab: SimulatedLab): string {
+  let result = text;
+  for (const { name, daemon, hostKey, port } of lab.hosts) {
+    const { pem = "", fingerprint = "" } = daemon?.certificate ?? {};
+    for (const [own, word] of [
+      [JSON.stringify(pem).slice(1, -1), `<certificate of ${name}>`],
+      [Buffer.from(pem).toString("base64"), `<certificate of ${name}>`],
+      [fingerprint, `<fingerprint of ${name}>`],
+      [hostKey, `<host key of ${name}>`],
+      [`"port":${port}`, `"port":"<port of ${name}>"`],
+      [`:${port}`, `:<port of ${name}>`],
+    ] as const) {
+      result = own === "" ? result : result.replaceAll(own, word);
+    }
+  }
+  result = result.replaceAll(JSON.stringify(lab.privateKey).slice(1, -1), "<private key>");
+  result = result.replaceAll(dirname(lab.knownHostsPath), "<directory>");
+  return RANDOM.reduce((known, [pattern, word]) => known.replace(pattern, word), result);
+}

@@ -1,0 +1,177 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { provider } from "../../provider/entry";
+import { messageOf } from "../../provider/support/errors";
+import { disconnectAll } from "../../provider/transport/pool";
+import { figure } from "../support/figure";
+import { type SimulatedCluster, startStandalone } from "../unit/resources/simulated-cluster";
+import { KINDS, validArgs } from "./support/valid-args";
+
+type Properties = Record<string, unknown>;
+
+/** How a call ended: its message, or that it succeeded, and after how many seconds. */
+async function timed(call: Promise<unknown>): Promise<{ said: string; seconds: number }> {
+  const since = performance.now();
+  const said = await call.then(() => "done", messageOf);
+  return { said, seconds: (performance.now() - since) / 1000 };
+}
+
+const OPERATIONS = ["create", "read", "update", "delete"] as const;
+const SECONDS = 0.3;
+const timeouts = Object.fromEntries(OPERATIONS.map((operation) => [operation, SECONDS]));
+
+describe("a host that takes connections and never speaks", () => {
+  let silent: Server;
+  const sockets = new Set<Socket>();
+
+  before(async () => {
+    silent = createServer((socket) => {
+      sockets.add(socket);
+      socket.on("error", () => undefined).resume();
+    });
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  });
+  after(async () => {
+    await disconnectAll();
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+    await new Promise((resolve) => silent.close(resolve));
+  });
+
+  it("keeps no call of any kind past its own timeout, and is named", async () => {
+    const { port } = silent.address() as AddressInfo;
+    const name = `root@127.0.0.1:${port}`;
+    const at = {
+      host: "127.0.0.1",
+      port,
+      user: "root",
+      password: "x",
+      hostKeyPolicy: "insecure",
+      dialErrorLimit: -1,
+      proxy: undefined,
+      hostKey: undefined,
+    };
+    const calls = KINDS.flatMap((kind) => {
+      const [args = {}] = validArgs(at)[kind] ?? [];
+      const reached = "connection" in args ? { connection: at } : {};
+      const clustered = "cluster" in args ? { cluster: { endpoints: [at] } } : {};
+      return OPERATIONS.map((operation) => ({
+        kind,
+        operation,
+        news: { ...args, ...reached, ...clustered, adopt: false, timeouts } as Properties,
+      }));
+    });
+    const endings = await Promise.all(
+      calls.map(async ({ kind, operation, news }) => {
+        const { inputs, failures } = await provider(kind).check({ adopt: true }, news);
+        assert.deepEqual(failures, []);
+        const state = { ...inputs, schemaVersion: 1, unfinished: "so that there is something to do" };
+        const call = {
+          create: () => provider(kind).create(inputs),
+          read: () => provider(kind).read("id", state),
+          update: () => provider(kind).update("id", state, inputs),
+          delete: () => provider(kind).delete("id", state),
+        }[operation];
+        return { what: `${kind} ${operation}`, ...(await timed(call())) };
+      }),
+    );
+    for (const { what, said, seconds } of endings) {
+      assert.ok(said.includes(name) && /did not finish within 0\.3 s|no answer within/.test(said), `${what}: ${said}`);
+      assert.ok(seconds < SECONDS + 2, `${what} took ${seconds} s`);
+    }
+    figure("calls to a silent host", endings.length);
+  });
+});
+
+describe("resources that share a host, each with a timeout of its own", () => {
+  let one: SimulatedCluster;
+
+  beforeEach(async () => {
+    one = await startStandalone();
+  });
+  afterEach(() => one.stop());
+
+  const profile = (name: string, seconds: number): Properties => ({
+    cluster: one.cluster,
+    project: "default",
+    name,
+    description: "",
+    config: {},
+    devices: {},
+    adopt: false,
+    timeouts: { create: seconds, read: seconds },
+    schemaVersion: 1,
+  });
+  const network = (name: string, seconds: number): Properties => ({
+    cluster: one.cluster,
+    project: "default",
+    name,
+    description: "",
+    config: { "ipv4.address": "none", "ipv6.address": "none" },
+    memberConfig: {},
+    adopt: false,
+    timeouts: { create: seconds },
+  });
+  const read = (name: string, seconds: number) => timed(provider("LxdProfile").read(`default/${name}`, profile(name, seconds)));
+  const create = (name: string, seconds: number) => timed(provider("LxdNetwork").create(network(name, seconds)));
+
+  it("the short one does not cut a dial short for the long one", async () => {
+    one.lab.faults.add({ when: { ssh: "connection", nth: 1 }, effect: "hang" });
+    const [short, long] = await Promise.all([read("default", 0.3), read("default", 20)]);
+    assert.match(short.said, /root@127\.0\.0\.1:\d+ cannot be reached by SSH: no answer within 0\.\d+ s/);
+    assert.equal(long.said, "done");
+    assert.ok(long.seconds < 10);
+  });
+
+  it("the short one does not cut a list short that both wait for, and the long one does not keep the short one", async () => {
+    for (const order of ["short first", "long first"]) {
+      const hung = one.lab.faults.add({ when: { path: /^\/1\.0\/profiles\?/, nth: 1 }, effect: { delayMs: 1500 } });
+      const calls = [() => read("default", 0.4), () => read("default", 20)];
+      const [first, second] = await Promise.all((order === "short first" ? calls : calls.reverse()).map((call) => call()));
+      const [short, long] = order === "short first" ? [first, second] : [second, first];
+      assert.match(
+        short?.said ?? "",
+        /^LxdProfile read did not finish within 0\.4 s; at the end: waiting for the answer to GET \/1\.0\/profiles\?.* on root@127/,
+      );
+      assert.ok((short?.seconds ?? 9) < 1.4, order);
+      assert.equal(long?.said, "done", order);
+      hung.remove();
+      await disconnectAll();
+    }
+  });
+
+  it("one that waits for its turn tells so when its time is over, and does nothing later", async () => {
+    one.lab.faults.add({ when: { method: "POST", path: /^\/1\.0\/networks/, nth: 1 }, effect: { delayMs: 1500 } });
+    const slow = create("br1", 20);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const waiting = await create("br2", 0.5);
+    assert.match(
+      waiting.said,
+      /did not finish within 0\.5 s; at the end: waiting for other changes of the cluster of root@127\.0\.0\.1:\d+ to end/,
+    );
+    assert.ok(waiting.seconds < 1.4);
+    assert.equal((await slow).said, "done");
+    assert.deepEqual(
+      one.lab.mutations().map(({ method, path }) => `${method} ${path}`),
+      ["POST /1.0/networks?project=default"],
+    );
+  });
+});
+
+describe("a program whose host hangs", () => {
+  it("ends by itself when the calls have ended: nothing that was given up keeps it alive", async function () {
+    this.timeout(60_000);
+    const script = join(__dirname, "support", "hung-program.ts");
+    const { stdout } = await promisify(execFile)(process.execPath, ["--require", "tsx/cjs", script], { timeout: 40_000 });
+    const { endings, aliveMs } = JSON.parse(stdout) as { endings: string[]; aliveMs: number };
+    assert.equal(endings.length, 4);
+    for (const said of endings) {
+      assert.match(said, /did not finish within 0\.5 s|no answer within/);
+    }
+    assert.ok(aliveMs < 3000, `it was kept alive for ${aliveMs} ms`);
+  });
+});

@@ -1,0 +1,473 @@
+import assert from "node:assert/strict";
+import * as z from "zod";
+import type { Lifecycle } from "../../provider/engine/lifecycle";
+import type { LxdClient } from "../../provider/lxd/client/client";
+import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
+import { imageLifecycle } from "../../provider/resources/lxd-image";
+import { networkLifecycle } from "../../provider/resources/lxd-network";
+import { nodeLifecycle } from "../../provider/resources/lxd-node";
+import { profileLifecycle } from "../../provider/resources/lxd-profile";
+import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
+import { vmLifecycle } from "../../provider/resources/lxd-vm";
+import { vmUserLifecycle } from "../../provider/resources/vm-user";
+import { figure } from "../support/figure";
+import { Managed, type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
+
+const OWNER = "user.pulumi.urn";
+const DEVICES = { root: { type: "disk", path: "/", pool: "local" } };
+const profileSchema = z.looseObject({ config: z.record(z.string(), z.string()), description: z.string() });
+const objectSchema = z.looseObject({ config: z.record(z.string(), z.string()).nullish() });
+
+/** One kind of object that can belong to somebody. */
+interface Kind {
+  readonly lifecycle: unknown;
+  /** Where LXD has it. */
+  readonly path: string;
+  /** Key of its config that holds the mark. */
+  readonly mark?: string;
+  /** What a program says of it, and what it says otherwise than others have made it. */
+  readonly args: object;
+  readonly other: object;
+  /** What the preview of an adoption says of that. */
+  readonly change: string;
+  /** Makes it as a person does; without, the library makes it, and the mark is taken away. */
+  byHand?(lxd: LxdClient): Promise<unknown>;
+  /** How the refusal describes what a person has made. Absent where an object without a mark may be anybody's. */
+  readonly described?: RegExp;
+}
+
+/** Defined on each member first, as LXD wants it. */
+const onAllMembers = async (lxd: LxdClient, collection: string, identity: object, contents: object = {}): Promise<void> => {
+  for (const target of ["bcn2", "bcn1"]) {
+    await lxd.change("POST", collection, { query: { target }, body: identity });
+  }
+  await lxd.change("POST", collection, { body: { ...identity, ...contents } });
+};
+
+const KINDS: Readonly<Record<string, Kind>> = {
+  LxdProfile: {
+    lifecycle: profileLifecycle,
+    path: "/1.0/profiles/web",
+    args: { name: "web", config: { "limits.cpu": "4" }, description: "by hand" },
+    other: { config: { "limits.cpu": "2" } },
+    change: 'config.limits.cpu "4" -> "2"',
+    byHand: (lxd) =>
+      lxd.change("POST", "/1.0/profiles", {
+        body: { name: "web", config: { "limits.cpu": "4" }, devices: {}, description: "by hand" },
+      }),
+    described: /it holds limits\.cpu; used by 0 instances/,
+  },
+  LxdStoragePool: {
+    lifecycle: storagePoolLifecycle,
+    path: "/1.0/storage-pools/fast",
+    args: { name: "fast", driver: "dir", description: "by hand" },
+    other: { description: "by program" },
+    change: 'description "by hand" -> "by program"',
+    byHand: (lxd) => onAllMembers(lxd, "/1.0/storage-pools", { name: "fast", driver: "dir" }, { description: "by hand" }),
+    described: /driver dir, status Created, used by 0 objects/,
+  },
+  LxdNetwork: {
+    lifecycle: networkLifecycle,
+    path: "/1.0/networks/br7",
+    args: { name: "br7", config: { "ipv4.address": "10.7.0.1/24" } },
+    other: { config: { "ipv4.address": "10.7.0.1/24", "ipv4.nat": "false" } },
+    change: 'config.ipv4.nat "true" -> "false"',
+    byHand: (lxd) =>
+      onAllMembers(
+        lxd,
+        "/1.0/networks",
+        { name: "br7" },
+        { config: { "ipv4.address": "10.7.0.1/24", "ipv4.nat": "true", "ipv6.address": "none" } },
+      ),
+    described: /ipv4\.address 10\.7\.0\.1\/24, ipv6\.address none; used by 0 objects/,
+  },
+  LxdVm: {
+    lifecycle: vmLifecycle,
+    path: "/1.0/instances/db1",
+    args: {
+      name: "db1",
+      instanceType: "container",
+      image: { alias: "debian" },
+      profiles: [],
+      devices: DEVICES,
+      description: "by hand",
+    },
+    other: { cpu: 2 },
+    change: 'cpu unset -> "2"',
+    byHand: async (lxd) => {
+      const source = { type: "image", alias: "debian" };
+      await lxd.change("POST", "/1.0/instances", {
+        query: { target: "bcn1" },
+        body: { name: "db1", type: "container", profiles: [], devices: DEVICES, source, description: "by hand" },
+      });
+      await lxd.change("PUT", "/1.0/instances/db1/state", { body: { action: "start" } });
+    },
+    described: /a container on bcn1, Running/,
+  },
+  LxdClusterMember: {
+    lifecycle: clusterMemberLifecycle,
+    path: "/1.0/cluster/members/bcn1",
+    args: { name: "bcn1", address: "192.168.1.101" },
+    other: { failureDomain: "rack1" },
+    change: 'failureDomain "default" -> "rack1"',
+  },
+  VmUser: {
+    lifecycle: vmUserLifecycle,
+    path: "/1.0/instances/web1",
+    mark: "user.pulumi.user.ops",
+    args: { instance: "web1", name: "ops" },
+    other: { shell: "/bin/sh" },
+    change: 'shell "/bin/bash" -> "/bin/sh"',
+    described: /uid \d+, home \/home\/ops/,
+  },
+};
+
+const SERVER = "https://images.example.org";
+const REMOTE_IMAGES = [
+  { server: SERVER, aliases: ["12"], type: "container" as const, fingerprint: "ab".repeat(32), properties: { os: "Debian" } },
+];
+
+const urnOf = (kind: string, stack: string, resource = "it"): string =>
+  `urn:pulumi:${stack}::tests::pulumi-nodejs:dynamic/lxd:${kind}::${resource}`;
+
+/** A resource "it" of a stack. */
+function manageAs(lifecycle: unknown, stack = "lab", resource = "it"): Managed {
+  return new Managed(lifecycle as Lifecycle<never, never>, resource, stack);
+}
+
+let adoptions = 0;
+let takeovers = 0;
+
+describe("Ownership", () => {
+  let two: SimulatedCluster;
+
+  beforeEach(async () => {
+    two = await startTwoMembers({ remoteImages: REMOTE_IMAGES });
+    two.lab.seedImage("bcn2", { alias: "debian" });
+    await onAllMembers(await two.byHand(), "/1.0/storage-pools", { name: "local", driver: "dir" });
+  });
+
+  afterEach(async () => {
+    assert.deepEqual(two.lab.defects, []);
+    await two.stop();
+  });
+
+  after(() => {
+    figure("objects adopted, each without being made anew", adoptions);
+    figure("objects that another stack took over", takeovers);
+  });
+
+  for (const [name, kind] of Object.entries(KINDS)) {
+    const { lifecycle, path, mark = OWNER, other, change, described } = kind;
+    const manage = (resource = "it", stack = "lab"): Managed => manageAs(lifecycle, stack, resource);
+    const urn = (resource: string, stack: string): string => urnOf(name, stack, resource);
+
+    describe(`of a ${name}`, () => {
+      beforeEach(() => {
+        if (name === "VmUser") {
+          two.lab.seedInstances(1, { host: "bcn2", prefix: "web", type: "container", profiles: [], devices: DEVICES });
+        }
+      });
+
+      const args = (more: object = {}): object => {
+        const [first, second] = two.cluster.endpoints;
+        const where =
+          name === "LxdClusterMember" ? { connection: second, cluster: { endpoints: [first] } } : { cluster: two.cluster };
+        return { ...where, ...kind.args, ...more };
+      };
+      const markOf = async (): Promise<string | undefined> => (await (await two.byHand()).get(path, objectSchema)).config?.[mark];
+
+      /** Takes the mark away, as a person can, with all else left as it is. */
+      const unmark = async (): Promise<void> => {
+        const lxd = await two.byHand();
+        const { config, ...rest } = await lxd.get(path, objectSchema);
+        const { [mark]: _, ...others } = config ?? {};
+        await lxd.change("PUT", path, { body: { ...rest, config: others } });
+      };
+      const makeByHand = async (): Promise<void> => {
+        if (kind.byHand !== undefined) {
+          await kind.byHand(await two.byHand());
+        } else {
+          await manage("hand").up(args());
+          await unmark();
+        }
+      };
+      const exists = async (): Promise<boolean> =>
+        name === "VmUser"
+          ? two.lab.guestFiles("bcn2", "web1").readText("/etc/passwd").includes("\nops:")
+          : (await (await two.byHand()).find(path, objectSchema)) !== undefined;
+
+      /** What of the object would be another if it had been made anew. */
+      const identity = async (): Promise<unknown> => {
+        const { created_at, config } = await (await two.byHand()).get(path, objectSchema);
+        const uuid = Object.entries(config ?? {}).find(([key]) => key === "volatile.uuid")?.[1];
+        const account =
+          name === "VmUser"
+            ? two.lab
+                .guestFiles("bcn2", "web1")
+                .readText("/etc/passwd")
+                .match(/^ops:x:\d+/m)?.[0]
+            : "";
+        return { created_at, uuid, account };
+      };
+      /** Runs work, and tells what it asked LXD to change. */
+      const changesOf = async (work: () => Promise<unknown>): Promise<string[]> => {
+        const since = two.lab.requests.length;
+        await work();
+        return two.lab.mutations(since).map((request) => `${request.method} ${request.path.split("?")[0] ?? ""}`);
+      };
+      const isMaking = (request: string): boolean =>
+        /^(DELETE|POST) \/1\.0\/[a-z/-]+(?<!exec|files)$|state$|useradd/.test(request);
+
+      it("is marked on the object", async () => {
+        await manage().up(args());
+        assert.equal(await markOf(), urn("it", "lab"));
+      });
+
+      if (described !== undefined) {
+        it("is not taken from a person: the object is described, and left as it is", async () => {
+          await makeByHand();
+          const changes = await changesOf(() =>
+            assert.rejects(manage().up(args(other)), (error: Error) => {
+              assert.match(error.message, / already exists on root@127\.0\.0\.1:\d+ and it was not made by Pulumi \(/);
+              assert.match(error.message, described);
+              assert.match(error.message, /Set adopt: true to manage it from here without recreating it/);
+              return true;
+            }),
+          );
+          assert.deepEqual(changes, []);
+        });
+      }
+
+      it("is taken with adopt, which a preview shows with all that changes, without making anything anew", async () => {
+        await makeByHand();
+        const [before, it] = [await identity(), manage()];
+        const planned = await changesOf(async () => assert.equal(await it.preview(args({ ...other, adopt: true })), "created"));
+        assert.deepEqual(planned, []);
+        assert.deepEqual([it.notes.length, it.warnings], [1, []]);
+        assert.match(it.notes[0] ?? "", /^Adopts what is there: would change /);
+        assert.ok(it.notes[0]?.includes(change), it.notes[0]);
+        const made = await changesOf(async () => assert.equal(await it.up(args({ ...other, adopt: true })), "created"));
+        assert.deepEqual(made.filter(isMaking), []);
+        assert.deepEqual(await identity(), before);
+        assert.equal(await markOf(), urn("it", "lab"));
+        assert.deepEqual(await changesOf(async () => assert.equal(await it.up(args({ ...other, adopt: true })), "same")), []);
+        adoptions += 1;
+      });
+
+      it("changes nothing but the mark where the program says what is there", async () => {
+        await makeByHand();
+        const it = manage();
+        await it.preview(args({ adopt: true }));
+        assert.deepEqual(it.notes, ["Adopts what is there: nothing in it changes"]);
+        const changes = await changesOf(() => it.up(args({ adopt: true })));
+        assert.deepEqual(
+          changes.filter((request) => !request.endsWith("/exec")).map((request) => request.split(" ")[1]),
+          [path],
+        );
+        adoptions += 1;
+      });
+
+      it("is not taken from another stack, which is named", async () => {
+        await manage("theirs", "prod").up(args());
+        const changes = await changesOf(() =>
+          assert.rejects(manage().up(args(other)), /it belongs to the Pulumi resource "theirs" of stack "prod", project "tests"/),
+        );
+        assert.deepEqual(changes, []);
+        assert.equal(await markOf(), urn("theirs", "prod"));
+      });
+
+      it("passes to another stack with adopt; the first one is told, changes nothing any more and removes nothing", async () => {
+        const [theirs, ours] = [manage("theirs", "prod"), manage()];
+        await theirs.up(args());
+        const before = await identity();
+        await ours.preview(args({ adopt: true }));
+        assert.deepEqual(ours.notes, [
+          'Adopts what is there, which belongs to the Pulumi resource "theirs" of stack "prod", project "tests" until then: nothing in it changes',
+        ]);
+        await ours.up(args({ adopt: true }));
+        assert.equal(await markOf(), urn("it", "lab"));
+
+        assert.equal(await theirs.preview(args()), "same");
+        assert.match(
+          theirs.warnings.join(),
+          /it now belongs to the Pulumi resource "it" of stack "lab".*take it back: pulumi state delete/,
+        );
+        for (const more of [{}, { adopt: true }]) {
+          const changes = await changesOf(() =>
+            assert.rejects(
+              theirs.up(args({ ...other, ...more })),
+              /was not changed: it now belongs to the Pulumi resource "it" of stack "lab"/,
+            ),
+          );
+          assert.deepEqual(changes, []);
+        }
+        const left = await changesOf(() => theirs.destroy());
+        assert.deepEqual(left, []);
+        assert.match(theirs.warnings.at(-1) ?? "", /is left as it is: it now belongs to the Pulumi resource "it" of stack "lab"/);
+        assert.equal(await exists(), true);
+        assert.deepEqual(await identity(), before);
+        assert.equal(await ours.up(args({ adopt: true })), "same");
+        takeovers += 1;
+      });
+
+      for (const [what, resource, stack] of [
+        ["renamed", "other", "lab"],
+        ["moved to another stack", "it", "prod"],
+      ] as const) {
+        it(`stays with a resource that is ${what}, and is marked anew by its next change`, async () => {
+          const it = manage();
+          await it.up(args());
+          it.rename(resource, stack);
+          assert.equal(await it.up(args()), "same");
+          assert.equal(await it.up(args({ timeouts: { read: 50 } })), "updated"); // how long it is waited for, and not it
+          assert.equal(await it.up(args(other)), "updated");
+          assert.equal(await markOf(), urn(resource, stack));
+          assert.deepEqual(it.warnings, []);
+        });
+      }
+
+      it("goes with a resource that was renamed, and then removed before anything marked it anew", async () => {
+        const it = manage();
+        await it.up(args());
+        it.rename("renamed");
+        assert.equal(await it.up(args({ timeouts: { read: 50 } })), "updated");
+        await it.destroy();
+        assert.deepEqual([await exists(), it.warnings], [false, []]);
+      });
+
+      it("is its own again when state was lost, without adopt and without being made anew", async () => {
+        await manage().up(args());
+        const [before, again] = [await identity(), manage()];
+        const changes = await changesOf(async () => assert.equal(await again.up(args()), "created"));
+        assert.deepEqual(changes.filter(isMaking), []);
+        assert.deepEqual(await identity(), before);
+        assert.equal(await again.up(args()), "same");
+      });
+
+      it("is not lost with the mark, which the next change writes again", async () => {
+        const it = manage();
+        await it.up(args());
+        await unmark();
+        assert.equal(await it.up(args()), "same");
+        assert.equal(await it.up(args(other)), "updated");
+        assert.equal(await markOf(), urn("it", "lab"));
+        assert.deepEqual(it.warnings, []);
+      });
+    });
+  }
+
+  describe("of a profile that every project has", () => {
+    const args = () => ({ cluster: two.cluster, name: "default", description: "of the program" });
+
+    it("is taken without adopt, and given back without a mark", async () => {
+      const it = manageAs(profileLifecycle);
+      await it.up(args());
+      await it.destroy();
+      const { config, description } = await (await two.byHand()).get("/1.0/profiles/default", profileSchema);
+      assert.deepEqual([config, description], [{}, "Default LXD profile"]);
+    });
+
+    it("is not taken from another stack, nor given back once it is another's", async () => {
+      const [theirs, ours] = [manageAs(profileLifecycle, "prod"), manageAs(profileLifecycle)];
+      await theirs.up(args());
+      await assert.rejects(ours.up(args()), /belongs to the Pulumi resource "it" of stack "prod"/);
+      await ours.up({ ...args(), adopt: true });
+      await theirs.destroy();
+      assert.equal(await ours.up({ ...args(), adopt: true }), "same");
+    });
+  });
+
+  describe("of an image, which whoever needs it may use", () => {
+    const args = (more: object = {}) => ({
+      cluster: two.cluster,
+      remote: { server: SERVER, alias: "12" },
+      ...more,
+    });
+    const images = async (): Promise<{ properties: Record<string, string> }[]> =>
+      (await two.byHand()).get("/1.0/images", z.array(z.looseObject({ properties: z.record(z.string(), z.string()) })), {
+        recursion: 1,
+      });
+
+    it("is with the stack that has brought it: another one uses it, and leaves it", async () => {
+      const [theirs, ours] = [manageAs(imageLifecycle, "prod"), manageAs(imageLifecycle)];
+      await theirs.up(args());
+      await ours.up(args());
+      assert.deepEqual([theirs.inState("created"), ours.inState("created")], [true, false]);
+      await ours.destroy();
+      assert.equal((await images()).length, 2);
+      await theirs.destroy();
+      assert.equal((await images()).length, 1);
+    });
+
+    it("is no longer with a stack whose image was removed, and brought again by another one", async () => {
+      const [theirs, ours] = [manageAs(imageLifecycle, "prod"), manageAs(imageLifecycle)];
+      await theirs.up(args());
+      await (await two.byHand()).change("DELETE", `/1.0/images/${String(theirs.inState("fingerprint"))}`);
+      await ours.up(args());
+      assert.equal(await theirs.up(args()), "same");
+      assert.equal(theirs.inState("created"), false);
+      await theirs.destroy();
+      assert.equal((await images()).length, 2);
+      assert.deepEqual((await images()).map(({ properties }) => properties[OWNER]).filter(Boolean), [urnOf("LxdImage", "lab")]);
+    });
+
+    it("shows in a preview what adopting an image that is there would change", async () => {
+      const aliasSchema = z.looseObject({ target: z.string() });
+      const { target: fingerprint } = await (await two.byHand()).get("/1.0/images/aliases/debian", aliasSchema);
+      const it = manageAs(imageLifecycle);
+      const remote = { server: SERVER, fingerprint };
+      await it.preview(args({ remote, properties: { os: "Devuan" }, aliases: ["debian"], adopt: true }));
+      assert.deepEqual(it.notes, ['Adopts what is there: would change properties.os "Debian" -> "Devuan"']);
+    });
+  });
+
+  describe("of a host, which bears the mark of its membership", () => {
+    const connection = () => two.cluster.endpoints[1];
+    const node = (more: object = {}) => ({ connection: connection(), install: { method: "deb" }, ...more });
+    const join = (stack: string, more: object = {}) =>
+      manageAs(clusterMemberLifecycle, stack).up({
+        connection: connection(),
+        cluster: { endpoints: two.cluster.endpoints.slice(0, 1) },
+        name: "bcn1",
+        address: "192.168.1.101",
+        ...more,
+      });
+
+    it("is not taken from another stack, which is named, and is taken with adopt", async () => {
+      await join("prod");
+      const it = manageAs(nodeLifecycle);
+      await assert.rejects(
+        it.up(node()),
+        /is in use: .*cluster with the members bcn2, bcn1, as a member that belongs to the Pulumi resource "it" of stack "prod".*Set adopt: true/,
+      );
+      const config = { "core.debug_address": "127.0.0.1:8444" };
+      await it.preview(node({ config, adopt: true }));
+      assert.deepEqual(it.notes, ['Adopts what is there: would change config.core.debug_address "" -> "127.0.0.1:8444"']);
+      assert.equal(await it.up(node({ config, adopt: true })), "created");
+    });
+
+    it("is its own again when state was lost, and then never wiped", async () => {
+      await join("lab");
+      await assert.rejects(manageAs(nodeLifecycle).up(node({ resetPolicy: ["cluster", "storage-pools", "images"] })), {
+        message:
+          /^LXD on root@127\.0\.0\.1:\d+ is a member of the cluster that this very stack has made, so resetPolicy does not wipe it/,
+      });
+      assert.equal(await manageAs(nodeLifecycle).up(node()), "created");
+    });
+
+    it("keeps its config when the stack that is destroyed is no longer the one that has it", async () => {
+      await join("prod");
+      const theirs = manageAs(nodeLifecycle, "prod");
+      const config = { "core.debug_address": "127.0.0.1:8444" };
+      await theirs.up(node({ config }));
+      await join("lab", { adopt: true });
+      await theirs.destroy();
+      assert.match(
+        theirs.warnings.at(-1) ?? "",
+        /The config of LXD on .* is left as it is: its membership belongs to .* of stack "lab"/,
+      );
+      assert.equal(await manageAs(nodeLifecycle).up(node({ config })), "created");
+    });
+  });
+});

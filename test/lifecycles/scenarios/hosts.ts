@@ -1,0 +1,128 @@
+import type { SimulatedLab } from "../../../lab/simulated";
+import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
+import { nodeLifecycle } from "../../../provider/resources/lxd-node";
+import { Managed } from "../../unit/resources/simulated-cluster";
+import { giveForeignObjects, giveStorageAndNetwork, packagingOf, startCluster, startHosts, startServer } from "../worlds";
+import type { Scenario } from "./scenario";
+
+const at = (lab: SimulatedLab, name: string): object => lab.host(name).connection;
+const LXD_STAYS = "LXD itself stays: whether it goes is for a person to decide";
+
+const node = { kind: "LxdNode", manage: () => new Managed(nodeLifecycle as never, "bcn2") };
+const member = (name: string) => ({
+  kind: "LxdClusterMember",
+  manage: () => new Managed(clusterMemberLifecycle as never, name),
+});
+
+/** Scenarios of hosts and their membership. */
+export const HOST_SCENARIOS: readonly Scenario[] = [
+  {
+    ...node,
+    title: "on a bare host, from Debian's package",
+    versions: ["5.0.2"],
+    leaves: LXD_STAYS,
+    start: (version) => startHosts(version, [{ packages: [] }, { lxd: "deb" }]),
+    first: (lab) => ({
+      connection: at(lab, "bcn2"),
+      install: { method: "deb" },
+      config: { "core.https_address": "192.168.1.102:8443", "core.debug_address": "127.0.0.1:8888" },
+    }),
+    then: (lab) => ({
+      connection: at(lab, "bcn2"),
+      install: { method: "deb", packages: ["btrfs-progs", "lvm2"] },
+      config: { "core.https_address": "192.168.1.102:9443" },
+    }),
+  },
+  {
+    ...node,
+    title: "on a bare host, from the snap",
+    versions: ["6.9"],
+    leaves: LXD_STAYS,
+    start: (version) => startHosts(version, [{ snapd: true }, { lxd: "snap" }]),
+    first: (lab) => ({ connection: at(lab, "bcn2"), config: { "core.https_address": "192.168.1.102:8443" } }),
+    then: (lab) => ({ connection: at(lab, "bcn2"), install: { method: "snap", channel: "6/stable", hold: false } }),
+  },
+  {
+    ...node,
+    title: "on a host in use, taken over as it is",
+    leaves: LXD_STAYS,
+    start: startServerInUse,
+    first: (lab) => ({
+      connection: at(lab, "bcn2"),
+      install: false,
+      adopt: true,
+      config: { "core.debug_address": "127.0.0.1:1" },
+    }),
+    then: (lab) => ({
+      connection: at(lab, "bcn2"),
+      install: false,
+      adopt: true,
+      config: { "core.debug_address": "127.0.0.1:2" },
+    }),
+  },
+  {
+    ...node,
+    title: "on a host in use, wiped when it is made",
+    leaves: "what was wiped",
+    start: startServerInUse,
+    first: (lab) => ({ ...asInstalled(lab), resetPolicy: EVERYTHING }),
+  },
+  {
+    ...node,
+    title: "on a host in use, wiped by a changed policy",
+    leaves: "what was wiped",
+    start: startServerInUse,
+    first: (lab) => ({ ...asInstalled(lab), adopt: true }),
+    then: (lab) => ({ ...asInstalled(lab), resetPolicy: EVERYTHING }),
+  },
+  {
+    ...member("bcn2"),
+    title: "that is the first",
+    leaves: "a fresh LXD without the config that the host had",
+    start: (version) => startHosts(version, [{ lxd: packagingOf(version) }, { lxd: packagingOf(version) }]),
+    first: (lab) => ({ connection: at(lab, "bcn2"), name: "bcn2", address: "192.168.1.102" }),
+    then: (lab) => ({
+      connection: at(lab, "bcn2"),
+      name: "bcn2",
+      address: "192.168.1.102",
+      failureDomain: "rack1",
+      config: { "scheduler.instance": "manual" },
+    }),
+  },
+  {
+    ...member("bcn1"),
+    title: "that joins",
+    start: async (version) => {
+      const lab = await startCluster(version, { joined: false });
+      await giveStorageAndNetwork(lab);
+      await giveForeignObjects(lab);
+      return lab;
+    },
+    first: (lab) => joining(lab),
+    then: (lab) => ({ ...joining(lab), failureDomain: "rack1", config: { "scheduler.instance": "group" } }),
+  },
+];
+
+const EVERYTHING = ["instances", "images", "storage-pools", "networks"];
+
+/** In the way in which LXD was there from the beginning. */
+function asInstalled(lab: SimulatedLab): object {
+  const { connection, snapd } = lab.host("bcn2");
+  return { connection, install: snapd ? { method: "snap", hold: false } : { method: "deb" } };
+}
+
+function joining(lab: SimulatedLab): object {
+  return {
+    connection: at(lab, "bcn1"),
+    name: "bcn1",
+    address: "192.168.1.101",
+    cluster: { endpoints: [at(lab, "bcn2")] },
+  };
+}
+
+async function startServerInUse(version: Parameters<Scenario["start"]>[0]): Promise<SimulatedLab> {
+  const lab = await startServer(version);
+  await giveStorageAndNetwork(lab);
+  await giveForeignObjects(lab);
+  return lab;
+}

@@ -1,0 +1,125 @@
+/** Scenarios of instances and of the users in them. */
+import type { SimulatedLab } from "../../../lab/simulated";
+import type { LxdVersion } from "../../../lab/simulated/lxd/versions";
+import { vmLifecycle } from "../../../provider/resources/lxd-vm";
+import { vmUserLifecycle } from "../../../provider/resources/vm-user";
+import { Managed } from "../../unit/resources/simulated-cluster";
+import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
+import type { Scenario } from "./scenario";
+
+const vm = { kind: "LxdVm", manage: () => new Managed(vmLifecycle as never, "web1") };
+const user = { kind: "VmUser", manage: () => new Managed(vmUserLifecycle as never, "alice") };
+
+const HASH = `$6$salt$${"h".repeat(40)}`;
+const KEY = publicKey("laptop");
+const OTHER_KEY = publicKey("desktop");
+
+/** See above. */
+export const INSTANCE_SCENARIOS: readonly Scenario[] = [
+  {
+    ...vm,
+    title: "that is changed while it runs",
+    start: withImages(startFurnishedCluster),
+    first: (lab) => machine(lab, { cpu: 1, waitFor: [{ for: "agent" }, { for: "ipv4", nic: "eth0" }, { for: "cloud-init" }] }),
+    then: (lab) => machine(lab, { cpu: 2, description: "changed", config: { "user.role": "web" } }),
+  },
+  {
+    ...vm,
+    title: "that is restarted for a change",
+    start: withImages(startFurnishedCluster),
+    first: (lab) => machine(lab, { memory: "1GiB" }),
+    then: (lab) => machine(lab, { memory: "2GiB", allowRestart: true, waitFor: [{ for: "ipv4", nic: "eth0" }] }),
+  },
+  {
+    ...vm,
+    title: "that is moved",
+    start: withImages(startFurnishedCluster),
+    first: (lab) => container(lab, { target: "bcn1" }),
+    then: (lab) => container(lab, { target: "bcn2", allowRestart: true }),
+  },
+  {
+    ...vm,
+    title: "that is stopped",
+    start: withImages(startFurnishedServer),
+    first: (lab) => container(lab, { rootDisk: { size: "20GiB" }, cloudInit: { userData: "#cloud-config\n{}" } }),
+    then: (lab) => container(lab, { running: false }),
+  },
+  {
+    ...vm,
+    title: "that others have stopped and changed",
+    start: withImages(startFurnishedServer),
+    first: (lab) => container(lab, { config: { "user.role": "web" } }),
+    meanwhile: async (lab) => {
+      await lab.byHand("bcn2", "PUT", "/1.0/instances/web1/state", { action: "stop", timeout: 30 });
+      await lab.byHand("bcn2", "PATCH", "/1.0/instances/web1", { config: { "user.role": "db" } });
+    },
+    then: (lab) => container(lab, { config: { "user.role": "web" } }),
+  },
+  {
+    ...user,
+    title: "in a container of a cluster",
+    start: withInstance(startFurnishedCluster, "container"),
+    first: (lab) =>
+      alice(lab, { groups: ["adm"], sudo: "passwordless", authorizedKeys: [KEY], passwordHash: HASH, homeOnDelete: "remove" }),
+    then: (lab) =>
+      alice(lab, {
+        groups: ["staff"],
+        sudo: "password",
+        shell: "/bin/sh",
+        authorizedKeys: [OTHER_KEY],
+        passwordHash: `${HASH}2`,
+        homeOnDelete: "remove",
+      }),
+  },
+  {
+    ...user,
+    title: "in a virtual machine, who moves",
+    start: withInstance(startFurnishedServer, "virtual-machine"),
+    leaves: "the home, which homeOnDelete keeps by default",
+    first: (lab) => alice(lab, { uid: 2000, authorizedKeys: [KEY], authorizedKeysMode: "additive" }),
+    then: (lab) =>
+      alice(lab, {
+        uid: 2001,
+        home: "/srv/alice",
+        authorizedKeys: [KEY, OTHER_KEY],
+        authorizedKeysMode: "additive",
+        sudo: "password",
+      }),
+  },
+];
+
+function publicKey(comment: string): string {
+  const field = (bytes: Buffer): Buffer => Buffer.concat([Buffer.from([0, 0, 0, bytes.length]), bytes]);
+  const blob = Buffer.concat([field(Buffer.from("ssh-ed25519")), field(Buffer.alloc(32, comment))]);
+  return `ssh-ed25519 ${blob.toString("base64")} ${comment}`;
+}
+
+function machine(lab: SimulatedLab, more: object): object {
+  return { cluster: clusterOf(lab), name: "web1", image: { alias: "vm-image" }, target: "bcn1", ...more };
+}
+
+function container(lab: SimulatedLab, more: object): object {
+  return { cluster: clusterOf(lab), name: "web1", instanceType: "container", image: { alias: "container-image" }, ...more };
+}
+
+function alice(lab: SimulatedLab, more: object): object {
+  return { cluster: clusterOf(lab), instance: "web1", name: "alice", ...more };
+}
+
+function withImages(start: Scenario["start"]): Scenario["start"] {
+  return async (version) => {
+    const lab = await start(version);
+    lab.seedImage("bcn2", { alias: "vm-image", type: "virtual-machine" });
+    lab.seedImage("bcn2", { alias: "container-image" });
+    return lab;
+  };
+}
+
+function withInstance(start: Scenario["start"], type: "container" | "virtual-machine"): Scenario["start"] {
+  return async (version: LxdVersion) => {
+    const lab = await start(version);
+    lab.seedInstances(1, { host: "bcn2", prefix: "web", type });
+    lab.guestFiles("bcn2", "web1").makeDirectory("/srv", { parents: true });
+    return lab;
+  };
+}

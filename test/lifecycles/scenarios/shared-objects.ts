@@ -1,0 +1,133 @@
+/** Scenarios of what a cluster has once: pools, networks, images, profiles. */
+import { createHash } from "node:crypto";
+import { existsSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { SimulatedLab } from "../../../lab/simulated";
+import { imageLifecycle } from "../../../provider/resources/lxd-image";
+import { networkLifecycle } from "../../../provider/resources/lxd-network";
+import { profileLifecycle } from "../../../provider/resources/lxd-profile";
+import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
+import { Managed } from "../../unit/resources/simulated-cluster";
+import { clusterOf, IMAGE_SERVER, startFurnishedCluster, startFurnishedServer } from "../worlds";
+import type { Scenario } from "./scenario";
+
+const pool = { kind: "LxdStoragePool", manage: () => new Managed(storagePoolLifecycle as never, "fast") };
+const network = { kind: "LxdNetwork", manage: () => new Managed(networkLifecycle as never, "br2") };
+const image = { kind: "LxdImage", manage: () => new Managed(imageLifecycle as never, "debian") };
+const profile = (name: string) => ({ kind: "LxdProfile", manage: () => new Managed(profileLifecycle as never, name) });
+
+/** See above. */
+export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
+  {
+    ...pool,
+    title: "of a cluster",
+    start: startFurnishedCluster,
+    first: (lab) => ({
+      cluster: clusterOf(lab),
+      name: "fast",
+      driver: "btrfs",
+      description: "first",
+      config: { "user.a": "b" },
+      memberConfig: { bcn1: { size: "20GiB" }, bcn2: { size: "10GiB" } },
+    }),
+    then: (lab) => ({
+      cluster: clusterOf(lab),
+      name: "fast",
+      driver: "btrfs",
+      description: "second",
+      config: { "user.c": "d" },
+      memberConfig: { bcn1: { size: "20GiB" }, bcn2: { size: "10GiB" } },
+    }),
+  },
+  {
+    ...pool,
+    title: "of one server",
+    start: startFurnishedServer,
+    first: (lab) => ({ cluster: clusterOf(lab), name: "fast", driver: "dir", config: { "user.a": "b" } }),
+    then: (lab) => ({ cluster: clusterOf(lab), name: "fast", driver: "dir", description: "changed" }),
+  },
+  {
+    ...network,
+    title: "of a cluster",
+    start: startFurnishedCluster,
+    first: (lab) => ({
+      cluster: clusterOf(lab),
+      name: "br2",
+      description: "first",
+      config: { "ipv4.address": "10.9.9.1/24", "ipv4.nat": "true", "ipv6.address": "none" },
+    }),
+    then: (lab) => ({
+      cluster: clusterOf(lab),
+      name: "br2",
+      description: "second",
+      config: { "ipv4.address": "10.9.8.1/24", "ipv6.address": "none" },
+    }),
+  },
+  {
+    ...network,
+    title: "of one server",
+    start: startFurnishedServer,
+    first: (lab) => ({ cluster: clusterOf(lab), name: "br2", config: { "ipv4.address": "10.9.9.1/24", "ipv6.address": "none" } }),
+    then: (lab) => ({ cluster: clusterOf(lab), name: "br2", config: { "ipv4.address": "10.9.8.1/24", "ipv6.address": "none" } }),
+  },
+  {
+    ...image,
+    title: "from files",
+    start: startFurnishedCluster,
+    first: (lab) => ({ ...fromFiles(lab), aliases: ["debian", "debian-12"], properties: { role: "base" } }),
+    then: (lab) => ({ ...fromFiles(lab), aliases: ["debian", "stable"], properties: { role: "web" }, public: true }),
+  },
+  {
+    ...image,
+    title: "of an image server",
+    gaps: {
+      step: "create",
+      moments: /^(POST \/1\.0\/images|GET \/1\.0\/operations|GET \/1\.0\/images\/\{fingerprint\}|PUT \/1\.0\/images|SSH )/,
+      reason:
+        "a copy can be marked as ours only once it is there; one whose answer was lost is later taken for one that was there before, and stays",
+    },
+    start: startFurnishedServer,
+    first: (lab) => ({ ...fromServer(lab), aliases: ["noble"] }),
+    then: (lab) => ({ ...fromServer(lab), aliases: ["ubuntu"], properties: { role: "web" } }),
+  },
+  {
+    ...profile("web"),
+    title: "of a cluster",
+    start: startFurnishedCluster,
+    first: (lab) => ({
+      cluster: clusterOf(lab),
+      name: "web",
+      description: "first",
+      config: { "limits.memory": "1GiB" },
+      devices: { root: { type: "disk", path: "/", pool: "default" } },
+    }),
+    then: (lab) => ({ cluster: clusterOf(lab), name: "web", config: { "limits.memory": "2GiB", "limits.cpu": "2" } }),
+  },
+  {
+    ...profile("default"),
+    title: "default, which is given back as it was",
+    start: startFurnishedServer,
+    first: (lab) => ({ cluster: clusterOf(lab), name: "default", ...DEFAULT_PROFILE }),
+    then: (lab) => ({ cluster: clusterOf(lab), name: "default", ...DEFAULT_PROFILE, config: { "limits.cpu": "4" } }),
+  },
+];
+
+const DEFAULT_PROFILE = {
+  config: { "limits.cpu": "2" },
+  devices: { root: { type: "disk", path: "/", pool: "default" }, eth0: { type: "nic", network: "lxdbr0", name: "eth0" } },
+};
+
+function fromFiles(lab: SimulatedLab): object {
+  const directory = dirname(lab.knownHostsPath);
+  const [metadataPath, rootfsPath] = [join(directory, "metadata.tar"), join(directory, "rootfs.squashfs")];
+  if (!existsSync(rootfsPath)) {
+    writeFileSync(metadataPath, "metadata");
+    writeFileSync(rootfsPath, "rootfs");
+  }
+  const sourceFingerprint = createHash("sha256").update("metadatarootfs").digest("hex");
+  return { cluster: clusterOf(lab), metadataPath, rootfsPath, sourceFingerprint };
+}
+
+function fromServer(lab: SimulatedLab): object {
+  return { cluster: clusterOf(lab), remote: { server: IMAGE_SERVER, alias: "24.04" } };
+}

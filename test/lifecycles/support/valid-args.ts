@@ -1,0 +1,156 @@
+import { LxdResource } from "../../../provider/engine/resource";
+import * as library from "../../../provider/index";
+
+/** Names of all kinds of resources, as the package exports them. */
+export const KINDS: readonly string[] = Object.entries(library)
+  .filter(([, value]) => typeof value === "function" && value.prototype instanceof LxdResource)
+  .map(([name]) => name);
+
+const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHN0cmFuZ2Vyc3RyYW5nZXJzdHJhbmdlcnN0cmFuZ2Vy";
+
+/**
+ * Arguments that `check` takes, by kind; together the variants of a kind give every property that it has, at every depth.
+ * @param connection - How to reach the host that they are for.
+ */
+export function validArgs(connection: object): Record<string, readonly Record<string, unknown>[]> {
+  const full = {
+    port: 22,
+    user: "admin",
+    password: "hunter22",
+    privateKeyPath: "~/.ssh/id_ed25519",
+    privateKeyPassword: "open sesame",
+    agentSocketPath: "/run/agent",
+    hostKey: KEY,
+    hostKeyPolicy: "known-hosts",
+    dialErrorLimit: 3,
+    perDialTimeout: 5,
+    ...connection,
+  };
+  const reached = { ...full, proxy: full };
+  const timeouts = { create: 60, read: 10, update: 60, delete: 60 };
+  const inCluster = { cluster: { endpoints: [reached, full] }, timeouts };
+  const config = { "limits.cpu": 2, "user.note": "yes", "security.nesting": true };
+  const devices = {
+    root: { type: "disk", path: "/", pool: "default", size: "10GiB" },
+    eth0: { type: "nic", network: "lxdbr0", hwaddr: "00:16:3e:12:34:56", "ipv4.address": "10.10.10.10" },
+  };
+  return {
+    LxdNode: [
+      {
+        connection: reached,
+        timeouts,
+        install: { method: "deb", packages: ["btrfs-progs"] },
+        config: { "core.https_address": "192.168.1.102:8443" },
+        resetPolicy: ["instances", "cluster"],
+        adopt: false,
+      },
+      { connection: full, install: { method: "snap", channel: "5.21/stable", cohort: true, hold: false } },
+    ],
+    LxdClusterMember: [
+      {
+        connection: reached,
+        timeouts,
+        name: "bcn1",
+        address: "192.168.1.101",
+        cluster: { endpoints: [full] },
+        memberConfig: [{ entity: "storage-pool", name: "fast", key: "source", value: "/dev/sdb" }],
+        failureDomain: "rack1",
+        config: { "scheduler.instance": "all" },
+        adopt: true,
+      },
+    ],
+    LxdStoragePool: [
+      {
+        ...inCluster,
+        name: "fast",
+        driver: "zfs",
+        description: "Fast disks",
+        config: { "volume.size": "10GiB" },
+        memberConfig: { bcn1: { source: "/dev/sdb", size: "100GiB" } },
+        adopt: true,
+      },
+    ],
+    LxdNetwork: [
+      {
+        ...inCluster,
+        name: "lxdbr0",
+        project: "shop",
+        description: "Inside",
+        config: { "ipv4.address": "10.10.10.1/24", "ipv4.nat": true, "ipv6.address": "none" },
+        memberConfig: { bcn1: { "bridge.external_interfaces": "eth1" } },
+        adopt: true,
+      },
+    ],
+    LxdImage: [
+      {
+        ...inCluster,
+        project: "shop",
+        metadataPath: "~/images/metadata.tar.gz",
+        rootfsPath: "~/images/rootfs.squashfs",
+        sourceFingerprint: "a".repeat(64),
+        aliases: ["debian/12", "stable"],
+        public: true,
+        properties: { os: "Debian", release: 12 },
+        adopt: true,
+      },
+      {
+        ...inCluster,
+        remote: {
+          server: "https://cloud-images.ubuntu.com/releases/",
+          protocol: "simplestreams",
+          alias: "24.04",
+          type: "virtual-machine",
+        },
+      },
+      { ...inCluster, remote: { server: "https://images.lxd.canonical.com", fingerprint: "0123456789ab" } },
+    ],
+    LxdProfile: [{ ...inCluster, name: "web", project: "shop", description: "Web servers", config, devices, adopt: true }],
+    LxdVm: [
+      {
+        ...inCluster,
+        name: "web1",
+        project: "shop",
+        description: "First",
+        instanceType: "container",
+        image: { alias: "24.04", server: "https://cloud-images.ubuntu.com/releases/", protocol: "simplestreams" },
+        profiles: ["default", "web"],
+        cpu: "0-3",
+        memory: "4GiB",
+        rootDisk: { size: "20GiB", pool: "fast" },
+        devices: { eth0: devices.eth0 },
+        config: { "boot.autostart": true },
+        cloudInit: { userData: "#cloud-config\npackages: [git]\n", vendorData: "#!/bin/sh\n", networkConfig: "version: 2\n" },
+        target: "bcn1",
+        running: true,
+        waitFor: [{ for: "running" }, { for: "ipv4", nic: "eth0" }, { for: "command", command: ["true"] }],
+        allowRestart: "force",
+        adopt: true,
+      },
+      {
+        ...inCluster,
+        name: "web2",
+        image: { fingerprint: "0123456789ab" },
+        cpu: 2,
+        waitFor: [{ for: "cloud-init" }, { for: "agent" }],
+      },
+    ],
+    VmUser: [
+      {
+        ...inCluster,
+        instance: "web1",
+        project: "shop",
+        name: "alice",
+        uid: 1500,
+        home: "/srv/alice",
+        shell: "/bin/bash",
+        groups: ["adm", "sudo"],
+        sudo: "password",
+        authorizedKeys: [`${KEY} alice@laptop`, `no-pty,command="echo hi" ${KEY}`],
+        authorizedKeysMode: "additive",
+        passwordHash: `$6$salt$${"h".repeat(40)}`,
+        homeOnDelete: "remove",
+        adopt: true,
+      },
+    ],
+  };
+}

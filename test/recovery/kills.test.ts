@@ -1,0 +1,170 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { RealLab } from "../../lab/real/index";
+import { skip } from "../../tools/test/skip";
+import { eventually } from "../acceptance/support/eventually";
+import { Backend, type Project, repositoryConfig } from "../acceptance/support/project";
+import { LAB_TOPOLOGY, topologyOf } from "../acceptance/support/topology";
+import { figure } from "../support/figure";
+import { isAlive, type PulumiProcess } from "../support/pulumi-process";
+
+/** More with `npm run kill-rounds`. */
+const ROUNDS = Number(process.env["KILL_ROUNDS"] ?? 3);
+/** Another one each time; `npm run kill-rounds -- --seed` repeats one. */
+const SEED = Number(process.env["KILL_SEED"] ?? Date.now() % 1_000_000);
+
+/** The course of an `up` from bare hosts: what the screen shows when a phase begins, and for how long a kill can fall into it. */
+const PHASES = [
+  { name: "installing LXD", begins: /LxdNode cluster-bcn2 creating/, seconds: 10 },
+  { name: "bootstrapping the cluster", begins: /LxdClusterMember cluster-bcn2 creating/, seconds: 1.5 },
+  { name: "joining the second member", begins: /LxdClusterMember cluster-bcn1 creating/, seconds: 2.5 },
+  { name: "making the pool and the network", begins: /LxdStoragePool cluster-default creating/, seconds: 2 },
+  { name: "importing the image", begins: /LxdImage cluster-debian-12 creating/, seconds: 2 },
+  { name: "making the VMs", begins: /LxdVm vms-dns1 creating/, seconds: 7 },
+  { name: "making the users", begins: /VmUser vms-\w+-thinkube creating/, seconds: 0.5 },
+] as const;
+
+/** Those that the stack is for. */
+const HOSTS = ["bcn2", "bcn1"];
+
+const UP = ["up", "--yes", "--skip-preview"];
+
+interface Kill {
+  readonly phase: (typeof PHASES)[number];
+  readonly delayMs: number;
+  /** The CLI, the process in which our provider runs, or the whole tree, as when the workstation loses its power. */
+  readonly victim: "Pulumi" | "the provider" | "both";
+}
+
+/** Kills at random moments, spread evenly over the phases. */
+function randomKills(rounds: number, seed: number): Kill[] {
+  const share = fc.noBias(fc.integer({ min: 0, max: 999 })).map((thousandths) => thousandths / 1000);
+  const victim = fc.noBias(fc.constantFrom<Kill["victim"][]>("Pulumi", "the provider", "both"));
+  return fc.sample(fc.tuple(share, share, victim), { numRuns: rounds, seed }).map(([place, moment, killed], round) => {
+    const phase = PHASES[Math.floor(((round + place) / rounds) * PHASES.length)] ?? PHASES[0];
+    return { phase, delayMs: Math.round(moment * phase.seconds * 1000), victim: killed };
+  });
+}
+
+describe("An up that is cut off, on real LXD", function () {
+  this.timeout(400_000);
+  let lab: RealLab;
+  let backend: Backend;
+  let stack: Project;
+  const left: number[] = [];
+
+  before(async function () {
+    if (process.env["LAB_STATE_DIR"] === undefined) {
+      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
+    }
+    lab = await RealLab.attach();
+    process.stdout.write(`kills: seed ${SEED}; again: npm run kill-rounds -- --rounds ${ROUNDS} --seed ${SEED}\n`);
+  });
+
+  beforeEach(async () => {
+    await lab.resetHosts(HOSTS);
+    backend = new Backend();
+    stack = await backend.project({
+      file: "Pulumi.yaml",
+      main: "stacks/index.ts",
+      stack: "lab",
+      config: repositoryConfig("Pulumi.lab.yaml"),
+    });
+  });
+
+  afterEach(() => {
+    // Pulumi's own host of the program outlives a killed Pulumi for some minutes.
+    left
+      .splice(0)
+      .filter(isAlive)
+      .forEach((pid) => process.kill(pid, "SIGKILL"));
+    backend.remove();
+  });
+
+  after(async () => {
+    if (process.env["LAB_STATE_DIR"] !== undefined) {
+      await lab.resetHosts(HOSTS);
+    }
+  });
+
+  /** Runs a command to its end; what was on the screen. */
+  const type = async (...argv: string[]): Promise<string> => {
+    const pulumi = stack.start(argv);
+    const status = await pulumi.ended;
+    assert.equal(status, 0, `pulumi ${argv.join(" ")}:\n${pulumi.screen}`);
+    return pulumi.screen;
+  };
+
+  const kill = async (up: PulumiProcess, victim: Kill["victim"]): Promise<void> => {
+    const tree = up.tree().map(({ pid }) => pid);
+    left.push(...tree);
+    const { engine, provider } = up;
+    const victims = { Pulumi: [engine], "the provider": [provider], both: [engine, provider] }[victim];
+    victims.forEach((pid) => process.kill(pid, "SIGKILL"));
+    await up.ended;
+    await eventually("nothing works on the hosts any more for the killed run", async () => !isAlive(provider), 5);
+  };
+
+  /** What the guide says to do after a run that was cut off. */
+  const goOn = async (): Promise<void> => {
+    const again = stack.start(UP);
+    if ((await again.ended) !== 0) {
+      assert.match(again.screen, /the stack is currently locked by 1 lock\(s\)/);
+      await type("cancel", "--yes");
+      await type(...UP);
+    }
+    await type("refresh", "--clear-pending-creates", "--yes", "--skip-preview");
+  };
+
+  const assertWhole = async (): Promise<void> => {
+    assert.deepEqual(await topologyOf(lab), LAB_TOPOLOGY);
+    assert.doesNotMatch(await stack.exportState(), /"pending_operations"/);
+    await type(...UP, "--expect-no-changes");
+  };
+
+  describe("by SIGKILL", () => {
+    let survived = 0;
+    const phasesHit = new Set<string>();
+
+    after(() => {
+      figure("kill rounds survived", survived);
+      figure("phases of an up into which a kill fell", phasesHit.size);
+    });
+
+    for (const [index, { phase, delayMs, victim }] of randomKills(ROUNDS, SEED).entries()) {
+      it(`of ${victim} ${delayMs} ms after the begin of ${phase.name} goes on to the whole (round ${index + 1} of ${ROUNDS})`, async () => {
+        const up = stack.start(UP);
+        await up.shows(phase.begins);
+        await new Promise((resolve) => setTimeout(resolve, delayMs));
+        await kill(up, victim);
+        await goOn();
+        await assertWhole();
+        survived++;
+        phasesHit.add(phase.name);
+      });
+    }
+  });
+
+  it("by a restart of LXD on a host goes on to the whole", async () => {
+    const up = stack.start(UP);
+    await up.shows(/LxdVm vms-dns1 creating .* starting/);
+    assert.equal((await lab.hostExec("bcn2", ["systemctl", "restart", "lxd"])).exitCode, 0);
+    await up.ended; // well, or with an error that names what was cut off
+    await goOn();
+    await assertWhole();
+  });
+
+  it("by a power cut of the host that joins goes on to the whole when the host is back", async () => {
+    const up = stack.start(UP);
+    await up.shows(/LxdClusterMember cluster-bcn1 creating .* joining bcn1/);
+    await lab.powerOff("bcn1");
+    assert.notEqual(await up.ended, 0);
+    assert.match(
+      up.screen,
+      /bcn1 \(root@192\.168\.1\.101\) did not join the cluster: .*broke|The connection to .*192\.168\.1\.101.* broke/,
+    );
+    await lab.boot("bcn1");
+    await goOn();
+    await assertWhole();
+  });
+});

@@ -119,7 +119,9 @@ export class ModelEngine {
 
   /** `pulumi refresh`. */
   refresh(): Promise<Run> {
-    return this.operation(async (deployment) => void (await deployment.refresh()));
+    return this.operation(async (deployment) => {
+      await deployment.refresh();
+    });
   }
 
   /** `pulumi destroy`. */
@@ -180,8 +182,8 @@ class Deployment {
     const done = new Map<string, Promise<boolean>>();
     for (const declared of program) {
       const work = async (): Promise<boolean> => {
-        const ready = await Promise.all(dependenciesOf(declared).map((name) => done.get(name)));
-        return ready.every((well) => well === true) && this.outcome.failures.length === 0 && this.register(declared, dry);
+        const ready = await Promise.all(dependenciesOf(declared).map((name) => done.get(name) ?? Promise.resolve(false)));
+        return ready.every((well) => well) && this.outcome.failures.length === 0 && this.register(declared, dry);
       };
       const working = work();
       done.set(declared.name, working);

@@ -1,40 +1,66 @@
 import assert from "node:assert/strict";
+import { LxdResource } from "../../provider/engine/resource";
 import * as library from "../../provider/index";
+import { callsInContract } from "../contract/lxd/calls";
 import { figure } from "../support/figure";
 import { hasStep, STEPS, sweep } from "./fault-sweep";
 import { SCENARIOS } from "./scenarios";
 
+/** One fault in so many is tried, another one in each step; `SWEEP=full` tries all, `SWEEP=3` one in three. */
+const STRIDE = process.env["SWEEP"] === "full" ? 1 : Number(process.env["SWEEP"] ?? 12);
+
+/** With a fault, a step and its repetition take no longer than this: nothing of it waits for a deadline. */
+const LONGEST_MS = 20_000;
+
 describe("interrupted anywhere, the next run is right", () => {
   const swept = new Map<string, number>();
+  const calls = new Set<string>();
+  let steps = 0;
 
-  after(() => {
-    for (const [kind, positions] of swept) {
-      figure(`fault positions swept, ${kind}`, positions);
-    }
-    figure(
-      "fault positions swept",
-      [...swept.values()].reduce((sum, positions) => sum + positions, 0),
+  it("has a scenario for every kind", () => {
+    const kinds = Object.values(library).flatMap((each) =>
+      typeof each === "function" && each.prototype instanceof LxdResource ? [each.name] : [],
     );
+    assert.deepEqual([...new Set(SCENARIOS.map(({ kind }) => kind))].sort(), kinds.sort());
   });
 
   for (const scenario of SCENARIOS) {
     for (const version of scenario.versions ?? (["5.0.2", "6.9"] as const)) {
       describe(`${scenario.kind} ${scenario.title}, LXD ${version}`, () => {
         for (const step of STEPS.filter((each) => hasStep(scenario, each))) {
-          it(`${step}`, async () => {
-            const since = performance.now();
-            const { positions, problems, slowest, slowestMs } = await sweep(scenario, version, step);
+          it(step, async function () {
+            this.timeout(600_000);
+            const turn = steps % STRIDE;
+            steps += 1;
+            const result = await sweep(scenario, version, step, (fault) => fault % STRIDE === turn);
+            const { positions, problems, slowest, slowestMs } = result;
             swept.set(scenario.kind, (swept.get(scenario.kind) ?? 0) + positions);
-            if (process.env["SWEEP_TIMES"]) {
-              console.log(
-                `      ${positions} in ${(performance.now() - since).toFixed()} ms; slowest ${slowestMs.toFixed()} ms: ${slowest}`,
-              );
+            for (const call of version === "5.0.2" ? result.calls : []) {
+              calls.add(call);
             }
             assert.equal(problems.length, 0, `${problems.length} of ${positions}:\n  ${problems.join("\n  ")}`);
+            assert.ok(slowestMs < LONGEST_MS, `${slowest} took ${Math.round(slowestMs)} ms`);
           });
         }
       });
     }
   }
+
+  it("makes no call of LXD's API that the contract does not make too", () => {
+    const known = callsInContract();
+    assert.deepEqual(
+      [...calls].filter((call) => !known.includes(call)),
+      [],
+      "add a case to test/contract/lxd, which real LXD must pass too",
+    );
+    figure("calls of LXD's API, all in the contract", calls.size);
+  });
+
+  after(() => {
+    for (const [kind, positions] of swept) {
+      figure(`fault positions swept, ${kind}`, positions);
+    }
+    const total = [...swept.values()].reduce((sum, positions) => sum + positions, 0);
+    figure("fault positions swept", total);
+  });
 });
-void library;

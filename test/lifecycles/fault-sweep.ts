@@ -8,6 +8,7 @@ import type { FaultEffect, FaultTrigger } from "../../lab/simulated/faults";
 import type { LxdVersion } from "../../lab/simulated/lxd/versions";
 import { sameJson } from "../../provider/support/equality";
 import { messageOf } from "../../provider/support/errors";
+import { callsOf } from "../contract/lxd/calls";
 import type { Managed } from "../unit/resources/simulated-cluster";
 import { inSameWords, liveState } from "./live-state";
 import type { Scenario } from "./scenarios";
@@ -35,6 +36,8 @@ interface Ending {
 
 /** What a sweep has found. */
 export interface SweepResult {
+  /** Calls of LXD's API that the step makes when nothing goes wrong. */
+  readonly calls: readonly string[];
   /** Runs with one fault each. */
   readonly positions: number;
   /** One text for each run that did not come out right. */
@@ -54,14 +57,16 @@ export async function sweep(
   scenario: Scenario,
   version: LxdVersion,
   step: Step,
-  sweepOne = (_fault: number) => true,
+  isDue: (fault: number) => boolean,
 ): Promise<SweepResult> {
-  const { ending, faults } = await learn(scenario, version, step);
+  const { ending, faults: all, calls } = await learn(scenario, version, step);
+  const { gaps } = scenario;
+  const faults = all.filter(({ title }) => gaps === undefined || gaps.step !== step || !gaps.moments.test(title));
   const problems: string[] = [];
   let positions = 0;
   let slowest = { ms: 0, title: "" };
   for (const [index, fault] of faults.entries()) {
-    if (!sweepOne(index)) {
+    if (!isDue(index)) {
       continue;
     }
     positions += 1;
@@ -76,11 +81,17 @@ export async function sweep(
       slowest = { ms, title: fault.title };
     }
   }
-  return { positions, problems, slowestMs: slowest.ms, slowest: slowest.title };
+  return { calls, positions, problems, slowestMs: slowest.ms, slowest: slowest.title };
 }
 
-/** The step without a fault: how it ends, and what could go wrong on the way. */
-async function learn(scenario: Scenario, version: LxdVersion, step: Step): Promise<{ ending: Ending; faults: Fault[] }> {
+/** A step without a fault: how it ends, what could go wrong on the way, and the calls it makes from an untouched world on. */
+interface Learned {
+  readonly ending: Ending;
+  readonly faults: readonly Fault[];
+  readonly calls: readonly string[];
+}
+
+async function learn(scenario: Scenario, version: LxdVersion, step: Step): Promise<Learned> {
   return inLab(scenario, version, async (lab) => {
     const managed = scenario.manage();
     const untouched = liveState(lab);
@@ -92,7 +103,8 @@ async function learn(scenario: Scenario, version: LxdVersion, step: Step): Promi
     if (isRemoval(step) && scenario.leaves === undefined) {
       assert.deepEqual(liveState(lab), untouched, "it leaves something when it is removed");
     }
-    return { ending: await endingOf(scenario, lab, managed, step), faults };
+    const ending = await endingOf(scenario, lab, managed, step);
+    return { ending, faults, calls: callsOf(lab.requests) };
   });
 }
 

@@ -275,8 +275,8 @@ export class LxdClient {
     const parsed = schema.safeParse(value);
     if (!parsed.success) {
       throw new ResponseShapeError(
-        `The answer of ${this.host} to ${sent.method} ${sent.path} is not what LXD's API describes. Look at it there: lxc query '${sent.path}'. ` +
-          z.prettifyError(parsed.error).slice(0, 1000),
+        `The answer of ${this.host} to ${sent.method} ${sent.path} is not what LXD's API describes: ` +
+          `${z.prettifyError(parsed.error).slice(0, 1000)}\nLook at it there: lxc query '${sent.path}'`,
       );
     }
     return parsed.data;

@@ -30,6 +30,10 @@ const CURES: readonly (readonly [RegExp, string])[] = [
     "the host's pools or networks do not fit the cluster's; see memberConfig",
   ],
   [
+    /^The connection to .* broke/,
+    "LXD on the host, or the host itself, went away in the middle; the next pulumi up clears up and goes on",
+  ],
+  [
     /context deadline exceeded|connect to cluster leader|i\/o timeout|no route to host|connection refused/i,
     "the hosts must reach each other on their cluster addresses (TCP 8443). LXD on the host may be half joined now: if it does not answer, " +
       howToWipe(["cluster"]),

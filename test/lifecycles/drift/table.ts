@@ -22,9 +22,6 @@ export const ANSWERS = {
   "cannot drift": "nothing outside of the program can change it",
 } as const;
 
-/** See {@link ANSWERS}. */
-export type Answer = keyof typeof ANSWERS;
-
 /** What the error, or the reason, tells to do: by hand, or in the program. After it `pulumi up` is fine. */
 export type Cure = Hand | readonly Hand[] | { readonly program: object };
 

@@ -40,14 +40,14 @@ const withKey = (path: string, key: string, value: string): Hand =>
 const described = (path: string): Hand => edited(path, () => ({ description: "by hand" }));
 const removed =
   (path: string): Hand =>
-  async ({ lxd }) =>
-    void (await lxd.change("DELETE", path));
+  async ({ lxd }) => {
+    await lxd.change("DELETE", path);
+  };
 const state =
   (name: string, action: string): Hand =>
-  async ({ lxd }) =>
-    void (await lxd.change("PUT", api`/1.0/instances/${name}/state`, {
-      body: { action, timeout: 0, force: action !== "start" },
-    }));
+  async ({ lxd }) => {
+    await lxd.change("PUT", api`/1.0/instances/${name}/state`, { body: { action, timeout: 0, force: action !== "start" } });
+  };
 const destroyed =
   (name: string): Hand =>
   async (desk) => {

@@ -360,7 +360,7 @@ function wanted(name: string, args: Properties, found: Properties): Properties {
         description,
         instanceType: args["instanceType"],
         profiles: args["profiles"],
-        cpu: args["cpu"] === undefined ? undefined : String(args["cpu"]),
+        cpu: args["cpu"] === undefined ? undefined : String(args["cpu"] as string | number),
         memory: args["memory"] === undefined ? undefined : meaning("limits.memory", args["memory"]),
         config,
         cloudInit: meanings({
@@ -393,7 +393,7 @@ function wantedOfUser(args: Properties, found: LiveUser): Properties {
     ...(home === undefined ? {} : { home }),
     shell: args["shell"] ?? "/bin/bash",
     ...(groups === undefined ? {} : { groups: [...(groups as string[])].sort() }),
-    sudo: rights[String(args["sudo"] ?? "none")],
+    sudo: rights[(args["sudo"] ?? "none") as string],
     ...(authorizedKeys === undefined || (missing.length === 0 && (!exclusive || found.keys.length === keys.length))
       ? {}
       : { keys }),

@@ -145,7 +145,7 @@ export function givenKeys(program: Program): Map<string, readonly string[]> {
     Object.entries(program).flatMap(([name, args]) => {
       const property = kindOf(name) === "LxdImage" ? "properties" : "config";
       const managed = ["LxdNode", "LxdStoragePool", "LxdNetwork", "LxdImage"].includes(kindOf(name));
-      return managed ? [[name, Object.keys((args[property] ?? {}) as object)] as const] : [];
+      return managed ? [[name, Object.keys(args[property] ?? {})] as const] : [];
     }),
   );
 }

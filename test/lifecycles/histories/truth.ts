@@ -32,7 +32,7 @@ export function untruths(seen: Seen): { wrong: string[]; compared: number } {
     const shown = preview.steps.get(name);
     if (shown === undefined || !sameOutcome(shown, done)) {
       wrong.push(
-        `${name}: the preview says ${shown?.op ?? "nothing"} ${shown?.changed ?? ""}, up does ${done.op} ${done.changed}`,
+        `${name}: the preview says ${shown?.op ?? "nothing"} ${shown?.changed.join() ?? ""}, up does ${done.op} ${done.changed.join()}`,
       );
       continue;
     }
@@ -122,7 +122,7 @@ function restarts({ program, preview, run, before, after, stops }: Seen, name: s
 function replacements(name: string, { op, replaces }: Planned): string[] {
   const immutable = IMMUTABLE[kindOf(name)] ?? [];
   const others = replaces.filter((property) => !immutable.includes(property));
-  return op === "replace" && (replaces.length === 0 || others.length > 0) ? [`${name} is replaced for ${replaces}`] : [];
+  return op === "replace" && (replaces.length === 0 || others.length > 0) ? [`${name} is replaced for ${replaces.join()}`] : [];
 }
 
 /** Nothing is removed but what was shown as removed or replaced. */

@@ -45,10 +45,9 @@ async function main({ histories, seed, path, endOnFailure = false }: Order): Pro
 }
 
 void main(JSON.parse(process.argv[2] ?? "{}") as Order).then((report) => {
-  process.send?.(report);
-  process.disconnect?.();
   if (process.send === undefined) {
-    console.log(report.failure ?? "all well", report.counts);
+    console.log(report.failure ?? "all well", report.counts); // started by hand
     process.exit(0);
   }
+  process.send(report, () => process.exit(0));
 });

@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import { RealLab } from "../../lab/real";
+import { LxdClusterMember, LxdImage, LxdNode, LxdProfile, LxdStoragePool, LxdVm, VmUser } from "../../provider/index";
+import { skip } from "../../tools/test/skip";
+import { EngineStack } from "../engine/workspace";
+import { figure } from "../support/figure";
+import { ProcessWatch, SecretSearch } from "../support/secret-search";
+import { eventually } from "./support/eventually";
+
+const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
+
+const unique = (name: string): string => `${name}-${randomBytes(9).toString("hex")}`;
+
+/** Where something could have been left. LXD's own database and a guest's /etc/shadow are where these secrets belong. */
+const FOLDERS = "/root /home /tmp /var/tmp /dev/shm /run /var/log";
+
+/** One `up` from bare hosts with every kind of secret, as a user who is not root, and then a look everywhere. */
+describe("The secrets of a run on real LXD", function () {
+  this.timeout(180_000);
+  const folder = mkdtempSync(join(tmpdir(), "secrets-"));
+  const canary = unique("canary");
+  const secrets = {
+    passphrase: unique("passphrase"),
+    password: unique("password"),
+    "cloud-init": unique("cloud"),
+    "a value of a profile": unique("profile"),
+    "a password hash": `$6$saltsalt$${randomBytes(40).toString("hex")}`,
+  };
+  const operations: string[] = [];
+  let lab: RealLab;
+  let stack: EngineStack;
+  let search: SecretSearch;
+  let processes: ProcessWatch;
+  let shown: string;
+  let places = 0;
+
+  before(async function () {
+    if (process.env["LAB_STATE_DIR"] === undefined) {
+      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
+    }
+    lab = await RealLab.attach();
+    await lab.resetHosts(["bcn2", "bcn1"]);
+    const keyPath = join(folder, "key");
+    execFileSync("ssh-keygen", ["-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", secrets.passphrase, "-f", keyPath]);
+    const authorized = readFileSync(`${keyPath}.pub`, "utf8");
+    for (const host of ["bcn2", "bcn1"]) {
+      await lab.hostExec(host, ["sh", "-c", "cat >> /home/operator/.ssh/authorized_keys"], { stdin: authorized });
+    }
+    const privateKey = readFileSync(keyPath, "utf8");
+    stack = await EngineStack.open();
+    const node = (name: keyof typeof ADDRESSES): LxdNode =>
+      new LxdNode(name, {
+        connection: {
+          ...{
+            host: ADDRESSES[name],
+            user: "operator",
+            privateKey,
+            privateKeyPassword: secrets.passphrase,
+            password: secrets.password,
+          },
+          hostKey: lab.hosts.find((host) => host.name === name)?.hostKey ?? "",
+        },
+        install: { method: "deb" },
+        config: { "core.https_address": `${ADDRESSES[name]}:8443` },
+      });
+    const first = (): LxdClusterMember =>
+      new LxdClusterMember("bcn2", { connection: node("bcn2").connection, name: "bcn2", address: ADDRESSES.bcn2 });
+    const everything = (): void => {
+      pulumi.log.info(canary);
+      const bcn2 = first();
+      const cluster = { endpoints: [bcn2.connection] };
+      const bcn1 = new LxdClusterMember("bcn1", {
+        connection: node("bcn1").connection,
+        name: "bcn1",
+        address: ADDRESSES.bcn1,
+        cluster,
+      });
+      const pool = new LxdStoragePool("default", { cluster, name: "default", driver: "dir" }, { dependsOn: bcn1 });
+      const images = join(lab.home, "lxd-images", "debian-12");
+      const [metadataPath, rootfsPath] = [join(images, "metadata.tar.xz"), join(images, "rootfs.squashfs")];
+      const image = new LxdImage("debian", { cluster, metadataPath, rootfsPath });
+      const profile = new LxdProfile("web", {
+        ...{ cluster, name: "web", description: canary, config: { "user.key": pulumi.secret(secrets["a value of a profile"]) } },
+        devices: { root: { type: "disk", path: "/", pool: pool.name } },
+      });
+      const vm = new LxdVm("web1", {
+        ...{
+          cluster,
+          name: "web1",
+          instanceType: "container",
+          image: { fingerprint: image.fingerprint },
+          profiles: [profile.name],
+        },
+        cloudInit: { userData: pulumi.secret(`#cloud-config\npassword: ${secrets["cloud-init"]}\n`) },
+        target: "bcn2",
+      });
+      new VmUser("ops", { cluster, instance: vm.name, name: "ops", sudo: "none", passwordHash: secrets["a password hash"] });
+    };
+    const planted = spawn("sleep", ["600"], { argv0: canary, stdio: "ignore" });
+    processes = new ProcessWatch();
+    stack.define(() => {
+      first();
+    });
+    const made = await stack.up();
+    assert.ok(made.ok, made.text);
+    const [program = "", ...argv] = lab.hostArgv("bcn2", ["lxc", "monitor", "--type=operation", "--format=json"]);
+    const monitor = spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"], detached: true });
+    monitor.stdout.on("data", (chunk: Buffer) => operations.push(chunk.toString()));
+    stack.define(everything);
+    const all = await stack.up();
+    assert.ok(all.ok, all.text);
+    shown = [made.text, all.text, made.log, all.log].join("\n");
+    const secretOfToken = (): string | undefined => /"secret":"([0-9a-f]{32,})"/.exec(operations.join(""))?.[1];
+    await eventually("LXD's events tell of a join token", async () => secretOfToken() !== undefined, 10);
+    processes.stop();
+    planted.kill();
+    if (monitor.pid !== undefined) {
+      process.kill(-monitor.pid);
+    }
+    search = new SecretSearch({ ...secrets, "the private key": privateKey, "a join token": secretOfToken() ?? "" });
+  });
+
+  after(async () => {
+    rmSync(folder, { recursive: true });
+    if (process.env["LAB_STATE_DIR"] !== undefined) {
+      stack.close();
+      await lab.resetHosts(["bcn2", "bcn1"]);
+      figure("places searched for secrets on real hosts", places);
+    }
+  });
+
+  /** Asserts that a place holds no secret, and that one would have been found. */
+  function assertClean(text: string): void {
+    assert.ok(text.includes(canary), "what was planted is not found");
+    assert.deepEqual(search.in(text), []);
+    places += 1;
+  }
+
+  /** Asserts that no file of a host or guest holds a secret, and that one would have been found. */
+  async function assertNoFile(host: string, ...inside: string[]): Promise<void> {
+    const script =
+      `f=$(mktemp /run/patterns.XXXXXX); cat > $f; for d in ${FOLDERS}; do [ ! -d $d ] || echo "$1" > $d/planted; done; ` +
+      `grep -rlaF -D skip -f $f --exclude=patterns.* ${FOLDERS} 2>/dev/null; for d in ${FOLDERS}; do rm -f $d/planted; done; rm $f`;
+    const { stdout, stderr } = await lab.hostExec(host, [...inside, "sh", "-c", script, "sh", canary], {
+      stdin: `${search.patterns}\n${canary}\n`,
+    });
+    const found = stdout.trim().split("\n").sort();
+    assert.deepEqual(
+      found,
+      FOLDERS.split(" ")
+        .map((path) => `${path}/planted`)
+        .sort(),
+      stderr,
+    );
+    places += found.length;
+  }
+
+  it("are not on the screen", () => assertClean(shown));
+
+  it("are not in exported state, nor in `__provider`", async () => assertClean(await stack.exportText()));
+
+  it("are not in what the backend keeps", () => assertClean(stack.backendText()));
+
+  it("are not in a command line or environment of the workstation, the hosts or the guest", () => {
+    assert.ok(processes.samples > 10, `${processes.samples} samples`);
+    assert.match(processes.text, /lxd\0--group|\/usr\/(s?bin|lib)\/[^\n]*lxd/, "no process of a host was seen");
+    assertClean(processes.text);
+  });
+
+  for (const host of ["bcn2", "bcn1"] as const) {
+    it(`are not in the logs of ${host} and of LXD on it, nor in any file left there`, async () => {
+      await lab.hostExec(host, ["systemd-cat", "echo", canary]);
+      await lab.hostExec(host, ["journalctl", "--sync"]);
+      assertClean((await lab.hostExec(host, ["journalctl", "--no-pager", "--all"])).stdout);
+      await assertNoFile(host);
+    });
+  }
+
+  it("are not in files left in the guest", () => assertNoFile("bcn2", "lxc", "exec", "web1", "--"));
+});

@@ -118,7 +118,8 @@ describe("Taking over a cluster on real LXD", function () {
       // What the pipe does, but for the stack of this test being elsewhere.
       await stack.setSecret(name, (await onWorkstation("sh", "-c", command)).replace(/\n$/, ""));
     }
-    const { steps, text } = await stack.preview();
+    const { steps: all, text } = await stack.preview();
+    const steps = all.filter(({ type }) => type !== "Stack");
     assert.equal(steps.length, 10, text);
     assert.equal(text.split("Adopts what is there: nothing in it changes").length - 1, steps.length, text);
     await stack.up();

@@ -54,7 +54,7 @@ describe("the secrets of a run", () => {
     });
     await stack.setSecret("note", secrets["a value of the stack's config"]);
     stack.define(() => {
-      pulumi.log.info(CANARY);
+      void pulumi.log.info(CANARY);
       clusterProgram(lab, {
         connection: { password },
         profile: { description: CANARY, config: { "user.key": pulumi.secret(secrets["a value of a profile"]) } },

@@ -60,7 +60,7 @@ describe("a server that quotes what it was sent in its error", () => {
           const fault = lab.faults.add({ when: { method: /^(POST|PUT|PATCH)$/, nth }, effect: { quote: remember } });
           const error = await managed.up(args).then(
             () => undefined,
-            (thrown: Error) => thrown,
+            (thrown: unknown) => thrown as Error,
           );
           fault.remove();
           hits += fault.hits;

@@ -2,11 +2,12 @@
 import type { Context, SshConnection } from "../engine/lifecycle";
 import { askLxd, valuablesOf } from "../host/half-joined";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
+import { findSnap, hasDebPackage } from "../host/packages";
 import { finishReset, isResetUnfinished, resetLxd } from "../host/reset-lxd";
 import { findSocket } from "../lxd/client/endpoint";
 import { describeInventory, type Inventory, takeInventory } from "../lxd/inventory";
 import { serverConfig } from "../lxd/server";
-import { hasCode } from "../support/errors";
+import { hasCode, RefusedError } from "../support/errors";
 import type { Connection } from "../transport/connection";
 
 /** A host that is, or was, the member with this address. */
@@ -53,6 +54,13 @@ export async function clean(context: Context, { connection }: Host, wasMember: b
   }
   const socket = await findSocket(ssh, context.deadline);
   if (socket === undefined) {
+    const isInstalled =
+      (await hasDebPackage(ssh, "lxd", context.deadline)) || (await findSnap(ssh, "lxd", context.deadline)) !== undefined;
+    if (isInstalled) {
+      throw new RefusedError(
+        `LXD is installed on ${ssh.name} but does not answer on its socket, so it is not cleaned. Start it and try again`,
+      );
+    }
     return; // LXD is gone, and took everything with it
   }
   const disk = await lookAtDisk(ssh, socket.packaging, context.deadline);

@@ -132,7 +132,7 @@ export class SharedWork<T> {
     const { silence } = this;
     const since = performance.now();
     if (silence !== undefined && since - silence.since < SILENCE_MS && deadline.remainingMs < silence.waitedMs * HARDLY_MORE) {
-      return Promise.reject(silence.error);
+      throw silence.error;
     }
     const current = { result: begin(), deadline };
     this.current = current;

@@ -111,7 +111,7 @@ describe("Taking over a cluster on real LXD", function () {
     assert.equal(secrets.length, 1, said);
   });
 
-  it("is told by a preview that nothing changes but the marks, and then has it so", async () => {
+  it("changes nothing with `up` but for the marks: every instance runs on as the same process", async () => {
     stack = await backend.project({ file: "Pulumi.yaml", main: join(folder, "index.ts"), stack: "takeover", config: {} });
     for (const line of secrets) {
       const [command = "", name = ""] = line.split(" | pulumi config set --secret ");
@@ -121,7 +121,6 @@ describe("Taking over a cluster on real LXD", function () {
     const { steps: all, text } = await stack.preview();
     const steps = all.filter(({ type }) => type !== "Stack");
     assert.equal(steps.length, 10, text);
-    assert.equal(text.split("Adopts what is there: nothing in it changes").length - 1, steps.length, text);
     await stack.up();
     assert.equal(await instances(), pids);
     assert.match(await lxc("config", "get", "c1", "user.pulumi.urn"), /LxdVm::c1$/);

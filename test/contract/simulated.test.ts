@@ -36,7 +36,11 @@ lxdContract("simulated hosts", async () => {
         writeFileSync(CALLS_PATH, `${JSON.stringify(callsOf(lab.requests), null, 2)}\n`);
       }
       if (cameToTheEnd) {
-        assert.deepEqual(callsOf(lab.requests), callsInContract(), "run this once with UPDATE_CALLS=1 when the suite makes other calls");
+        assert.deepEqual(
+          callsOf(lab.requests),
+          callsInContract(),
+          "run this once with UPDATE_CALLS=1 when the suite makes other calls",
+        );
       }
       await lab.stop();
       rmSync(folder, { recursive: true });

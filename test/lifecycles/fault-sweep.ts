@@ -183,7 +183,9 @@ function argsOf(scenario: Scenario, lab: SimulatedLab, step: Step): object {
 
 async function endingOf(scenario: Scenario, lab: SimulatedLab, managed: Managed, step: Step): Promise<Ending> {
   const live = liveState(lab);
-  const state: unknown = managed.state === undefined ? undefined : JSON.parse(inSameWords(JSON.stringify(managed.state), lab));
+  // How a change may be made is no part of the object: the engine keeps what it was told when there was one.
+  const { allowRestart: _, ...known } = managed.state ?? {};
+  const state: unknown = JSON.parse(inSameWords(JSON.stringify(known), lab));
   const idleCommands: string[] = [];
   if (!isRemoval(step)) {
     const since = { requests: lab.requests.length, moments: lab.faults.moments.length };

@@ -34,10 +34,7 @@ describe("a server that falls silent", () => {
     describe(`beneath ${scenario.kind} ${scenario.title}, LXD ${version}`, () => {
       for (const step of STEPS.filter((each) => hasStep(scenario, each))) {
         it(`lets ${step} end in its time, telling what it waited for, and the next run is right`, async () => {
-          const since = clock.realMs;
           const steps = await hangEverywhere(scenario, version, step, clock, () => turn++ % ONE_OF === 0);
-          if (process.env["SWEEP_TIMES"])
-            console.log(steps.length, Math.round(clock.realMs - since), steps.map((s) => s.title + " => " + s.error).join("\n"));
           tried += steps.length;
           withoutAnswer += steps.filter(({ error }) => error === undefined).length;
           const problems = steps.filter(({ problem }) => problem !== undefined);

@@ -62,7 +62,7 @@ describe("a host that takes connections and never speaks", () => {
       return OPERATIONS.map((operation) => ({
         kind,
         operation,
-        news: { ...args, ...reached, ...clustered, adopt: false, timeouts } as Properties,
+        news: { ...args, ...reached, ...clustered, adopt: false, timeouts },
       }));
     });
     const endings = await Promise.all(

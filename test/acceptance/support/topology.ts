@@ -48,7 +48,8 @@ export async function topologyOf(lab: RealLab, host = "bcn2"): Promise<Topology>
     assert.equal(exitCode, 0, `lxc ${argv.join(" ")}: ${stderr}`);
     return stdout.trim();
   };
-  const query = async (path: string): Promise<unknown> => JSON.parse(await lxc("query", `/1.0/${path}?recursion=1`));
+  // lxc prints nothing for null: an LXD that has just started has had no operation.
+  const query = async (path: string): Promise<unknown> => JSON.parse((await lxc("query", `/1.0/${path}?recursion=1`)) || "null");
   const madeOn = ({ status, locations = [] }: Located): string => `${status} on ${[...locations].sort().join(", ")}`;
 
   const members = (await query("cluster/members")) as { server_name: string; status: string }[];

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import * as z from "zod";
 import { findSnap, hasDebPackage, installDebPackages } from "../../../provider/host/packages";
 import { hasLeftoverClusterCertificate } from "../../../provider/host/reset-lxd";
 import { findSocket } from "../../../provider/lxd/client/endpoint";
@@ -58,6 +59,12 @@ export function formingContract(lab: () => ContractLab): void {
   });
 
   describe("a standalone server", () => {
+    it("says when it is ready, and whom it trusts", async () => {
+      const lxd = await lab().lxd();
+      await lxd.get("/internal/ready", z.unknown());
+      assert.deepEqual(await lxd.get("/1.0/certificates", z.array(z.unknown()), { recursion: 1 }), []);
+    });
+
     it("tells what it is", async () => {
       const server = await getServer(await lab().lxd());
       assert.equal(server.environment.server, "lxd");

@@ -269,6 +269,16 @@ export function instancesContract(lab: () => ContractLab): void {
       await moveInstance(await lab().work(), secondary.name);
     });
 
+    it("is made on a member that LXD chooses when none is named", async () => {
+      const { primary, secondary } = lab().harness;
+      await (await lab().lxd()).change("POST", "/1.0/instances", {
+        body: { name: "c5", source: { type: "image", alias: lab().alias } },
+      });
+      const work = await lab().work("c5");
+      assert.ok([primary.name, secondary.name].includes((await findInstance(work))?.value.location ?? ""));
+      await deleteInstance(work);
+    });
+
     it("is stopped by force and removed", async () => {
       await make({ name: "c2" }, lab().harness.primary.name);
       const work = await lab().work("c2");

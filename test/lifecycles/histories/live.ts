@@ -360,7 +360,7 @@ function wanted(name: string, args: Properties, found: Properties): Properties {
         description,
         instanceType: args["instanceType"],
         profiles: args["profiles"],
-        cpu: args["cpu"] === undefined ? undefined : String(args["cpu"] as string | number),
+        cpu: args["cpu"] === undefined ? undefined : `${args["cpu"] as string | number}`,
         memory: args["memory"] === undefined ? undefined : meaning("limits.memory", args["memory"]),
         config,
         cloudInit: meanings({

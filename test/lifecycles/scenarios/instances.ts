@@ -8,7 +8,16 @@ import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../world
 import type { Scenario } from "./scenario";
 
 const vm = { kind: "LxdVm", manage: () => new Managed(vmLifecycle as never, "web1") };
-const user = { kind: "VmUser", manage: () => new Managed(vmUserLifecycle as never, "alice") };
+const user = {
+  kind: "VmUser",
+  manage: () => new Managed(vmUserLifecycle as never, "alice"),
+  gaps: {
+    step: "delete, then refresh",
+    moments: /./,
+    reason:
+      "the user is gone before its mark on the instance; a refresh then sees no user, and the mark stays until the user is made again",
+  },
+};
 
 const HASH = `$6$salt$${"h".repeat(40)}`;
 const KEY = publicKey("laptop");

@@ -259,7 +259,7 @@ describe("LxdClient", () => {
         }
       };
       server.next(...Array.from({ length: 12 }, () => hold));
-      const started = { id: "x", description: "", status_code: 103 } as Operation;
+      const started = { id: "b1946ac9", description: "", status_code: 103 } as Operation;
       await Promise.all(Array.from({ length: 12 }, () => lxd.finish(started)));
       assert.equal(most, 4);
     });

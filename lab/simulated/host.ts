@@ -132,7 +132,7 @@ export class SimulatedHost implements DaemonHost, HostMachine {
         return;
       }
       this.daemon.serve(incoming, response, drop).catch((error: unknown) => {
-        if (incoming.destroyed && !incoming.complete) {
+        if (error === incoming.errored) {
           return; // the client has gone in the middle of its request
         }
         this.surroundings.defects.push(error);

@@ -19,14 +19,14 @@ import { resetLxd } from "./reset-lxd";
 const ANSWER_SECONDS = 30;
 
 /** The server, or `undefined` when its socket takes the question and nothing ever comes. */
-export async function askLxd(lxd: LxdClient, ssh: SshConnection, deadline: Deadline): Promise<Server | undefined> {
-  const soon = deadline.atMost(Math.min(ANSWER_SECONDS, deadline.remainingMs / 2000), `asking LXD on ${ssh.name} for its state`);
+export async function askLxd(lxd: LxdClient, deadline: Deadline): Promise<Server | undefined> {
+  const soon = deadline.atMost(Math.min(ANSWER_SECONDS, deadline.remainingMs / 2000), `asking LXD on ${lxd.host} for its state`);
   try {
     return await until(soon, async (report) => {
       try {
         return await getServer(lxd.within(soon));
       } catch (error) {
-        if (hasCode(error, "transport") && ssh.open) {
+        if (hasCode(error, "transport") && lxd.endpoint.isOpen()) {
           report("it ended, and was started again"); // and again
           return undefined;
         }

@@ -36,7 +36,7 @@ export async function isToBeCleaned(context: Context, { connection, address }: H
   if ((await findSocket(ssh, context.deadline)) === undefined) {
     return false;
   }
-  const server = await askLxd(await context.lxd(connection), ssh, context.deadline);
+  const server = await askLxd(await context.lxd(connection), context.deadline);
   return (
     server !== undefined && !server.environment.server_clustered && serverConfig(server)["cluster.https_address"] === address
   );
@@ -76,7 +76,7 @@ export async function clean(context: Context, { connection }: Host, wasMember: b
 /** What of value is on a host that its cluster does not know. One that takes itself for a member tells what its former cluster holds. */
 async function holdingsOf(context: Context, connection: Connection, ssh: SshConnection, disk: OnDisk): Promise<Inventory> {
   const lxd = await context.lxd(connection);
-  const server = await askLxd(lxd, ssh, context.deadline);
+  const server = await askLxd(lxd, context.deadline);
   const told = server === undefined || server.environment.server_clustered ? {} : await takeInventory(lxd);
   const { instances, "custom-volumes": volumes } = together(told, unknownTo(told, disk));
   return { ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) };

@@ -264,7 +264,7 @@ async function join(context: Context, host: LxdClient, cluster: LxdClient, input
   const { name, address } = inputs;
   const { deadline } = context;
   const ssh = await context.host(inputs.connection);
-  const [asked, target] = [await askLxd(host, ssh, deadline), await getServer(cluster)];
+  const [asked, target] = [await askLxd(host, deadline), await getServer(cluster)];
   const { standing, holds } = await standingOf({ host, ssh, joining: asked, cluster, target, deadline }, name, address);
   if (asked !== undefined && standing === "member") {
     refuseOtherName(host, asked, name);

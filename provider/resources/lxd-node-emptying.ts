@@ -101,7 +101,7 @@ export async function explainSilence(context: Context, ssh: SshConnection, lxd: 
 
 /** Whether the daemon is stuck in its start, as it is when it has no way to or from its cluster. Any other one is waited for. */
 async function isSilent(context: Context, ssh: SshConnection, lxd: LxdClient, disk: OnDisk): Promise<boolean> {
-  return disk.clusterCertificate !== undefined && (await askLxd(lxd, ssh, context.deadline)) === undefined;
+  return disk.clusterCertificate !== undefined && (await askLxd(lxd, context.deadline)) === undefined;
 }
 
 async function emptiedSilent(

@@ -182,7 +182,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       return undefined;
     }
     const lxd = await context.lxd(state.connection);
-    const server = await askLxd(lxd, ssh, context.deadline);
+    const server = await askLxd(lxd, context.deadline);
     if (server === undefined) {
       context.warn(await explainSilence(context, ssh, lxd));
       return { inputs: inputsOf(state), outputs: state };
@@ -220,7 +220,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     const keys = Object.keys(state.config);
     if (keys.length > 0 && (await findSocketUnlessGone(context, ssh, state.install)) !== undefined) {
       const lxd = await context.lxd(state.connection);
-      if ((await askLxd(lxd, ssh, context.deadline)) === undefined) {
+      if ((await askLxd(lxd, context.deadline)) === undefined) {
         context.warn(`${await explainSilence(context, ssh, lxd)} Its config is left as it is`);
         return;
       }

@@ -22,7 +22,7 @@ import {
   refusalsOfSavedProfile,
   replaceProfile,
 } from "../lxd/profiles";
-import { IncompleteError, RefusedError, replyOf } from "../support/errors";
+import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, DevicesArgs } from "./common-args";
 
 /** Inputs of {@link LxdProfile}. */
@@ -107,7 +107,15 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
       adopt: inputs.adopt || (isDefault && found.value.config[OWNER_KEY] === undefined),
     });
     const outputs: Outputs = isDefault ? { original: contentsOf(found.value) } : {};
-    await save(context, lxd, id, inputs, found.etag, outputs);
+    try {
+      await save(context, lxd, id, inputs, found.etag, outputs);
+    } catch (error) {
+      if (outputs.original === undefined || hasCode(error, "incomplete")) {
+        throw error;
+      }
+      // The change may have arrived all the same, and then nothing but state would know what was there before.
+      throw new IncompleteError(id, outputs, messageOf(error), { cause: error });
+    }
     return { id, outputs };
   },
 

@@ -246,9 +246,10 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       if (isLeftToOthers(nameOf(state), work.lxd.host, inside.instance.config[markerOf(state.name)], context)) {
         return;
       }
+      // The mark goes first: what is left when this is interrupted is then the user, which state knows, and not a mark that nobody does.
+      await markInstance(work, { [markerOf(state.name)]: "" });
       const warn = (text: string): void => context.warn(text);
       await removeUser(inside.guest, state.name, { home: state.homeOnDelete, deadline: work.deadline, warn });
-      await markInstance(work, { [markerOf(state.name)]: "" });
     });
   },
 };

@@ -185,6 +185,11 @@ export async function until<T>(
     if (deadline.remainingMs === 0) {
       throw deadline.expired(lastSeen);
     }
-    await new Promise((resolve) => setTimeout(resolve, Math.min(pauseMs, deadline.remainingMs)));
+    await pause(pauseMs, deadline);
   }
+}
+
+/** Lets some time pass, and never more than there is. */
+export async function pause(ms: number, deadline: Deadline): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, Math.max(0, Math.min(ms, deadline.remainingMs))));
 }

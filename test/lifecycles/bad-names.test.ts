@@ -192,7 +192,7 @@ const QUERIES: readonly Case[] = [
     what: "project of a new alias",
     path: "/1.0/images/aliases",
     query: { project: "*" },
-    call: (lxd, name) => createAlias(lxd, name, "a", "f"),
+    call: (lxd, name) => createAlias(lxd, name, { name: "a", description: "", target: "f" }),
   },
   {
     what: "member of a pool",

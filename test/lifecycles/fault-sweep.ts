@@ -130,7 +130,9 @@ async function interrupt(scenario: Scenario, version: LxdVersion, step: Step, fa
       assert.deepEqual(ending.idleCommands, clean.idleCommands, "a further up does something");
       assert.deepEqual(madeAnew(lab), [], "what was already good was replaced");
     } catch (error) {
-      throw new Error(`${messageOf(error)}\n  after: ${thrown === "" ? "(the run with the fault succeeded)" : thrown}`);
+      throw new Error(`${messageOf(error)}\n  after: ${thrown === "" ? "(the run with the fault succeeded)" : thrown}`, {
+        cause: error,
+      });
     }
   });
 }
@@ -183,8 +185,8 @@ function argsOf(scenario: Scenario, lab: SimulatedLab, step: Step): object {
 
 async function endingOf(scenario: Scenario, lab: SimulatedLab, managed: Managed, step: Step): Promise<Ending> {
   const live = liveState(lab);
-  // How a change may be made is no part of the object: the engine keeps what it was told when there was one.
-  const { allowRestart: _, ...known } = managed.state ?? {};
+  // How a change is made is no part of the object: the engine keeps what it was told when there was one.
+  const { allowRestart: _a, waitFor: _w, ...known } = managed.state ?? {};
   const state: unknown = JSON.parse(inSameWords(JSON.stringify(known), lab));
   const idleCommands: string[] = [];
   if (!isRemoval(step)) {

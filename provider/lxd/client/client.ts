@@ -1,6 +1,6 @@
 import pLimit from "p-limit";
 import * as z from "zod";
-import { type Deadline, inTurn, SharedWork, until } from "../../support/deadline";
+import { type Deadline, inTurn, pause, SharedWork, until } from "../../support/deadline";
 import { ApiError, hasCode, isNotFound, OperationError, RefusedError, ResponseShapeError } from "../../support/errors";
 import type { Endpoint } from "./endpoint";
 import { exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
@@ -42,6 +42,9 @@ export interface RequestOptions {
 
 /** One wait must not keep a channel for ever while other requests queue behind it. */
 const WAIT_SECONDS = 5;
+
+/** A server that does not wait at all, and answers each round at once, is not asked in a tight loop. */
+const LEAST_ROUND_MS = 250;
 
 /** Waits hold a channel each; the rest of the connection's channels stays free for requests that are answered at once. */
 const CONCURRENT_WAITS = 4;
@@ -178,10 +181,14 @@ export class LxdClient {
   async finish(operation: Operation, onProgress?: (operation: Operation) => void): Promise<Operation> {
     let current = operation;
     while (current.status_code < 200) {
+      const asked = performance.now();
       current = await inTurn(this.shared.waits, this.deadline, stillAt(this.host, current), () => this.waitOnce(current));
       onProgress?.(current);
       if (this.deadline.remainingMs === 0 && current.status_code < 200) {
         throw this.deadline.expired(stillAt(this.host, current));
+      }
+      if (current.status_code < 200) {
+        await pause(LEAST_ROUND_MS - (performance.now() - asked), this.deadline);
       }
     }
     this.shared.forget();

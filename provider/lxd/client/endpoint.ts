@@ -30,6 +30,8 @@ export interface Endpoint {
   readonly host: string;
   readonly socket: ApiSocket;
   readonly agent: Agent;
+  /** Whether the connection to the host still stands: what breaks on one that does is the daemon's doing. */
+  isOpen(): boolean;
   /**
    * Holds back requests until a socket is free. Node's agent does not count sockets that are still being opened: it would open one for each of
    * many requests, and those that find no free channel would wait for ever behind sockets that are kept alive.
@@ -69,5 +71,5 @@ async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<End
     );
   }
   const agent = ssh.unixSocketAgent(socket.path);
-  return { host: ssh.name, socket, agent, requests: pLimit(agent.maxSockets) };
+  return { host: ssh.name, socket, agent, isOpen: () => ssh.open, requests: pLimit(agent.maxSockets) };
 }

@@ -49,11 +49,12 @@ export async function pointAlias(
 ): Promise<boolean> {
   const { project } = claimant;
   const alias = await findAlias(lxd, project, name);
+  const mark = markOf(claimant);
   if (alias?.target === fingerprint) {
-    return false;
+    return mark !== "" && alias.description === mark && !own.includes(name); // made by a run that did not live to hear of it
   }
   if (alias === undefined) {
-    await createAlias(lxd, project, name, fingerprint);
+    await createAlias(lxd, project, { name, description: mark, target: fingerprint });
   } else {
     if (!own.includes(name)) {
       await refuseTaken(lxd, claimant, name, alias.target);
@@ -89,4 +90,9 @@ async function refuseTaken(lxd: LxdClient, { project, urn, adopt }: Claimant, na
     `The alias "${name}" of project "${project}" points to another image on ${lxd.host}: ${target.slice(0, 12)} (${description}). ` +
       "Set adopt: true to take it, choose another alias, or remove it first",
   );
+}
+
+/** The description of an alias is the only place for a mark. */
+function markOf({ urn }: Claimant): string {
+  return urn === "" ? "" : `${OWNER_KEY}: ${urn}`;
 }

@@ -164,8 +164,12 @@ export async function findAlias(lxd: LxdClient, project: string, name: string): 
 }
 
 /** Makes an alias. */
-export async function createAlias(lxd: LxdClient, project: string, name: string, target: string): Promise<void> {
-  await lxd.change("POST", "/1.0/images/aliases", { query: { project }, body: { name, target, description: "" } });
+export async function createAlias(
+  lxd: LxdClient,
+  project: string,
+  { name, description, target }: { readonly name: string; readonly description: string; readonly target: string },
+): Promise<void> {
+  await lxd.change("POST", "/1.0/images/aliases", { query: { project }, body: { name, target, description } });
 }
 
 /** Lets an alias point to another image. */

@@ -63,7 +63,9 @@ function requireYamlMap(text: string, issues: z.RefinementCtx): void {
   if (text.length > LONGEST_CHECKED) {
     return;
   }
-  const refuse = (message: string): void => void issues.addIssue({ code: "custom", message });
+  const refuse = (message: string): void => {
+    issues.addIssue({ code: "custom", message });
+  };
   const lines = new LineCounter();
   try {
     const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: "error" });

@@ -132,14 +132,22 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
       const lxd = await lab().lxd();
       const fingerprint = await fingerprintOf(lab().harness.image);
       assert.equal(await findAlias(lxd, lab().project, lab().alias), undefined);
-      await refused(createAlias(lxd, lab().project, lab().alias, "0".repeat(64)), 404, /Image not found/);
-      await createAlias(lxd, lab().project, lab().alias, fingerprint);
-      await refused(createAlias(lxd, lab().project, lab().alias, fingerprint), 409, /already exists/);
+      await refused(
+        createAlias(lxd, lab().project, { name: lab().alias, description: "", target: "0".repeat(64) }),
+        404,
+        /Image not found/,
+      );
+      await createAlias(lxd, lab().project, { name: lab().alias, description: "", target: fingerprint });
+      await refused(
+        createAlias(lxd, lab().project, { name: lab().alias, description: "", target: fingerprint }),
+        409,
+        /already exists/,
+      );
       const alias = await findAlias(lxd, lab().project, lab().alias);
       assert.ok(alias);
       assert.equal(alias.target, fingerprint);
       await moveAlias(lxd, lab().project, alias, fingerprint);
-      await createAlias(lxd, lab().project, "extra", fingerprint);
+      await createAlias(lxd, lab().project, { name: "extra", description: "", target: fingerprint });
       await deleteAlias(lxd, lab().project, "extra");
       await deleteAlias(lxd, lab().project, "extra");
       const aliases = (await findImage(lxd, lab().project, fingerprint))?.value.aliases ?? [];

@@ -11,12 +11,6 @@ const vm = { kind: "LxdVm", manage: () => new Managed(vmLifecycle as never, "web
 const user = {
   kind: "VmUser",
   manage: () => new Managed(vmUserLifecycle as never, "alice"),
-  gaps: {
-    step: "delete, then refresh",
-    moments: /./,
-    reason:
-      "the user is gone before its mark on the instance; a refresh then sees no user, and the mark stays until the user is made again",
-  },
 };
 
 const HASH = `$6$salt$${"h".repeat(40)}`;

@@ -29,7 +29,9 @@ export class Clock {
       return handle;
     };
     performance.now = () => this.now();
-    globalThis.setTimeout = Object.assign(later, { [promisify.custom]: Reflect.get(this.real.setTimeout, promisify.custom) as unknown }) as never;
+    globalThis.setTimeout = Object.assign(later, {
+      [promisify.custom]: Reflect.get(this.real.setTimeout, promisify.custom) as unknown,
+    }) as never;
     globalThis.clearTimeout = (handle) => {
       if (typeof handle === "object") {
         this.timers.delete(handle);

@@ -58,6 +58,7 @@ export class ApiServer {
       host: "root@bcn2",
       socket: { path: "/var/lib/lxd/unix.socket", packaging: "deb" },
       agent,
+      isOpen: () => true,
       requests: pLimit(agent.maxSockets),
     };
   }

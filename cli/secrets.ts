@@ -24,7 +24,7 @@ const SECRET_KEYS =
 const SECRET_VALUES = /\$(1|2[abxy]?|5|6|7|y|gy|argon2\w*)\$[^\s"']{8,}|PRIVATE KEY-----|(passw(or)?d|secret|token)["']?\s*[:=]/i;
 
 /** Whether a value of LXD's config is not for everybody's eyes. When in doubt, it is one. */
-export function isSecret(key: string, value: string): boolean {
+function isSecret(key: string, value: string): boolean {
   return SECRET_KEYS.test(key) || SECRET_VALUES.test(value);
 }
 

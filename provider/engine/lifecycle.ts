@@ -5,7 +5,7 @@ import type { Deadline } from "../support/deadline";
 import type { Connection } from "../transport/connection";
 import type { SshConnection } from "../transport/ssh";
 
-export type { SshConnection };
+export type { Connection, SshConnection };
 
 /** What a lifecycle is given besides its data. */
 export interface Context {

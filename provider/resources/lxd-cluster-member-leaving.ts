@@ -1,5 +1,5 @@
 /** What becomes of a host that leaves its cluster, also when that is interrupted between leaving and cleaning. */
-import type { Context, SshConnection } from "../engine/lifecycle";
+import type { Connection, Context, SshConnection } from "../engine/lifecycle";
 import { askLxd, valuablesOf } from "../host/half-joined";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
 import { findSnap, hasDebPackage } from "../host/packages";
@@ -8,7 +8,6 @@ import { findSocket } from "../lxd/client/endpoint";
 import { describeInventory, type Inventory, takeInventory } from "../lxd/inventory";
 import { serverConfig } from "../lxd/server";
 import { hasCode, RefusedError } from "../support/errors";
-import type { Connection } from "../transport/connection";
 
 /** A host that is, or was, the member with this address. */
 interface Host {

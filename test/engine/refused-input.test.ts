@@ -156,7 +156,10 @@ describe("bad input", () => {
           config: { "ipv4.address": "10.10.10.1", "ipv6.address": "fd42::1/129", "ipv4.nat": "maybe" },
         }),
       [
-        ["a bad name", "name is not a valid name of a network interface: 2 to 15 letters, digits, dots, dashes and underscores"],
+        [
+          "a bad name",
+          "name is not a valid name of a network interface: 2 to 15 letters, digits, dots, dashes and underscores, not beginning with a dash",
+        ],
         [
           "a bad CIDR",
           'config.ipv4.address is not an IPv4 address with its prefix length, such as "10.10.10.1/24", nor "auto" or "none"',
@@ -286,7 +289,7 @@ describe("hosts with different versions of LXD", () => {
         messages.filter((message) => message.startsWith("error bcn1: ")).map((message) => message.trim()),
         [
           `error bcn1: root@127.0.0.1:${bcn1.port} has LXD 5.0.2 (318 API extensions), and the cluster at root@127.0.0.1:${bcn2.port} ` +
-            "has 6.9 (349). All members need the same one. With the snap: the same channel on all hosts, cohort: true and hold: true; " +
+            "has 6.9 (350). All members need the same one. With the snap: the same channel on all hosts, cohort: true and hold: true; " +
             "with Debian's package: the same release",
         ],
       );

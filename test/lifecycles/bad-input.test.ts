@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { SimulatedLab } from "../../lab/simulated";
 import { provider } from "../../provider/entry";
 import { redact } from "../../provider/support/redact";
+import { isThorough } from "../support/breadth";
 import { figure } from "../support/figure";
 import { badKey, badValue, HOSTILE_TEXTS, HUGE_TEXTS, objectOf } from "./support/bad-values";
 import { KINDS, validArgs } from "./support/valid-args";
@@ -12,7 +13,7 @@ type Properties = Record<string, unknown>;
 type Path = readonly (string | number)[];
 
 /** Inputs of each kind; `FUZZ=50000` for a long run, `FUZZ_SEED=` to repeat one. */
-const RUNS = Number(process.env["FUZZ"] ?? 500);
+const RUNS = Number(process.env["FUZZ"] ?? (isThorough ? 500 : 50));
 const SEED = Number(process.env["FUZZ_SEED"] ?? Date.now() % 2 ** 31);
 
 /** What a check may take of a processor at most, so that no input can keep the engine waiting. */

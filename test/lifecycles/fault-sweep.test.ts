@@ -2,17 +2,18 @@ import assert from "node:assert/strict";
 import { LxdResource } from "../../provider/engine/resource";
 import * as library from "../../provider/index";
 import { callsInContract } from "../contract/lxd/calls";
+import { isThorough } from "../support/breadth";
 import { figure } from "../support/figure";
 import { hasStep, STEPS, sweep } from "./fault-sweep";
 import { SCENARIOS } from "./scenarios";
 
-/** One fault in so many is tried, another one in each step; `SWEEP=full` tries all, `SWEEP=3` one in three. */
-const STRIDE = process.env["SWEEP"] === "full" ? 1 : Number(process.env["SWEEP"] ?? 12);
+/** One fault in so many is tried, another one in each step; `SWEEP=1` tries all. */
+const STRIDE = Number(process.env["SWEEP"] ?? (isThorough ? 1 : 24));
 
 /** With a fault, a step and its repetition take no longer than this: nothing of it waits for a deadline. */
 const LONGEST_MS = 20_000;
 
-/** Only a half-made join calls this, which the contract's hosts never come to: test/acceptance/half-joins.test.ts makes them on real LXD. */
+/** Only a half-made join calls this, which the contract's hosts never come to: test/recovery/half-joins.test.ts makes them on real LXD. */
 const OF_HALF_JOINS = ["DELETE /internal/cluster/raft-node/{address}"];
 
 describe("interrupted anywhere, the next run is right", () => {

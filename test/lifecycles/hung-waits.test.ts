@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
+import { isThorough } from "../support/breadth";
 import { figure } from "../support/figure";
 import { hangEverywhere, hasStep, STEPS } from "./hung-waits";
 import { SCENARIOS } from "./scenarios";
 import { Clock } from "./support/clock";
 
 /** Of how many moments one is tried; `HANGS=1` for all of them. */
-const ONE_OF = Number(process.env["HANGS"] ?? 4);
+const ONE_OF = Number(process.env["HANGS"] ?? (isThorough ? 1 : 8));
 
 describe("a server that falls silent", () => {
   let clock: Clock;

@@ -40,6 +40,7 @@ describe("LxdCluster", () => {
       connection: bcn1.connection,
       name: "bcn1",
       address: "192.168.1.101",
+      adopt: false,
       cluster: { endpoints: [bcn2.connection] },
       memberConfig: [{ entity: "storage-pool", name: "default", key: "source", value: "/dev/sdb" }],
       failureDomain: "desk",

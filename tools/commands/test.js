@@ -13,18 +13,19 @@ const { runChecks } = require("./check");
 /**
  * A tier is a mocha run over `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` bounds all of it, `testSeconds` each test that does not set a
  * time of its own. Tiers with `stacks` need the compiled package and the Pulumi CLI; the others run from the sources. Tiers with `ownLab` run on
- * real hosts that are booted for them alone, beside everything else: most of their time they wait for LXD.
- * @typedef {{ name: string, limitMinutes: number, testSeconds: number, stacks?: boolean, ownLab?: boolean }} Tier
+ * real hosts that are booted for them alone, beside everything else: most of their time they wait for LXD. A tier with `thoroughMinutes` takes
+ * so long, or is run at all, with --thorough.
+ * @typedef {{ name: string, limitMinutes?: number, thoroughMinutes?: number, testSeconds: number, stacks?: boolean, ownLab?: boolean }} Tier
  * @type {readonly Tier[]}
  */
 const TIERS = [
   { name: "unit", limitMinutes: 3, testSeconds: 10 },
   { name: "contract", limitMinutes: 3, testSeconds: 30 },
   { name: "mocks", limitMinutes: 3, testSeconds: 30, stacks: true },
-  { name: "lifecycles", limitMinutes: 15, testSeconds: 300 },
+  { name: "lifecycles", limitMinutes: 15, thoroughMinutes: 60, testSeconds: 300 },
   { name: "engine", limitMinutes: 15, testSeconds: 120, stacks: true },
   { name: "acceptance", limitMinutes: 30, testSeconds: 600, stacks: true, ownLab: true },
-  { name: "recovery", limitMinutes: 30, testSeconds: 600, stacks: true, ownLab: true },
+  { name: "recovery", thoroughMinutes: 60, testSeconds: 600, stacks: true, ownLab: true },
 ];
 /** The static checks count as a tier too, with a test for each part. */
 const TIER_NAMES = ["check", ...TIERS.map(({ name }) => name)];
@@ -32,7 +33,8 @@ const TIER_NAMES = ["check", ...TIERS.map(({ name }) => name)];
 /** @typedef {import("../test/count-reporter").Counts} Counts */
 
 /**
- * `npm test -- [--tier unit,engine] [--grep text] [--must-run acceptance]`
+ * `npm test -- [--tier unit,engine] [--grep text] [--thorough] [--must-run acceptance]`
+ * Thorough is what a change must stand before it is taken: every position of the fault sweep, more of all that is random, and recovery.
  * @param {readonly string[]} argv
  */
 async function test(argv) {
@@ -59,10 +61,11 @@ async function test(argv) {
 async function runTiers(options, results) {
   await installNodeDependencies();
   const tiers = TIERS.filter(({ name }) => options.tiers.includes(name));
+  const breadth = options.thorough ? { THOROUGH: "1" } : {};
   const stacks = tiers.some((tier) => tier.stacks) ? await setUpStacks() : process.env;
   /** @type {(tier: Tier, logFile?: string) => Promise<void>} */
   const runOne = async (tier, logFile) => {
-    const counts = await runTier(tier, tier.stacks ? stacks : process.env, options.grep, logFile);
+    const counts = await runTier(tier, { ...(tier.stacks ? stacks : process.env), ...breadth }, options.grep, logFile);
     if (options.mustRun.includes(tier.name)) {
       counts.failed.push(
         ...counts.skipped.splice(0).map(({ title, reason }) => `${title} (must not be skipped here: ${reason})`),
@@ -115,7 +118,9 @@ async function quietly(work) {
  * @param {string} [logFile] - Takes the output.
  * @returns {Promise<Counts>}
  */
-async function runTier({ name, limitMinutes, testSeconds, ownLab }, env, grep, logFile) {
+async function runTier({ name, testSeconds, ownLab, ...tier }, env, grep, logFile) {
+  const limitMinutes =
+    (env["THOROUGH"] === undefined ? undefined : tier.thoroughMinutes) ?? tier.limitMinutes ?? tier.thoroughMinutes ?? 0;
   const say = (/** @type {string} */ text) =>
     logFile === undefined ? process.stdout.write(text) : fs.appendFileSync(logFile, text);
   const obstacle = ownLab ? whyNoLab() : undefined;
@@ -192,8 +197,13 @@ function whyNoLab() {
 
 /** @param {readonly string[]} argv */
 function parseOptions(argv) {
-  const options = { tier: { type: "string" }, grep: { type: "string" }, "must-run": { type: "string" } };
-  /** @type {{ tier?: string, grep?: string, "must-run"?: string }} */
+  const options = {
+    tier: { type: "string" },
+    grep: { type: "string" },
+    "must-run": { type: "string" },
+    thorough: { type: "boolean" },
+  };
+  /** @type {{ tier?: string, grep?: string, "must-run"?: string, thorough?: boolean }} */
   let values;
   try {
     values = parseArgs({
@@ -204,13 +214,16 @@ function parseOptions(argv) {
     throw new SetupError(error instanceof Error ? error.message : String(error));
   }
   // The static checks have no titles to search, so a search alone leaves them out.
-  const tiers = values.tier?.split(",") ?? TIER_NAMES.filter((name) => name !== "check" || values.grep === undefined);
+  const usual = TIERS.filter(({ limitMinutes }) => limitMinutes !== undefined || values.thorough === true).map(
+    ({ name }) => name,
+  );
+  const tiers = values.tier?.split(",") ?? [...(values.grep === undefined ? ["check"] : []), ...usual];
   const mustRun = values["must-run"]?.split(",") ?? [];
   const unknown = [...tiers, ...mustRun].filter((name) => !TIER_NAMES.includes(name));
   if (unknown.length > 0) {
     throw new SetupError(`There is no tier ${unknown.join(", ")}. The tiers are ${TIER_NAMES.join(", ")}.`);
   }
-  return { tiers, mustRun, grep: values.grep };
+  return { tiers, mustRun, grep: values.grep, thorough: values.thorough === true };
 }
 
 /**

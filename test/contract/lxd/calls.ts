@@ -13,7 +13,7 @@ export function callsInContract(): string[] {
 /**
  * A call of LXD's API as the contract and the library are compared by: method, endpoint, and what of the query makes it another call.
  */
-export function callOf({ method, path, route }: Pick<RequestRecord, "method" | "path" | "route">): string {
+function callOf({ method, path, route }: Pick<RequestRecord, "method" | "path" | "route">): string {
   const query = new URL(path, "http://lxd").searchParams;
   const telling = ["recursion", "target", "force"].filter((name) => query.has(name));
   const shown = telling.map((name) => (name === "target" ? name : `${name}=${query.get(name) ?? ""}`));

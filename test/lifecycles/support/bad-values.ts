@@ -151,7 +151,7 @@ export function objectOf(entries: readonly (readonly [string, unknown])[]): Reco
 }
 
 /** Lists or objects, one in the other. */
-export function nested(levels: number, kind: "list" | "object"): unknown {
+function nested(levels: number, kind: "list" | "object"): unknown {
   let value: unknown = "core";
   for (let level = 0; level < levels; level += 1) {
     value = kind === "list" ? [value] : { a: value };
@@ -159,7 +159,7 @@ export function nested(levels: number, kind: "list" | "object"): unknown {
   return value;
 }
 
-export const badText: fc.Arbitrary<string> = fc.oneof(
+const badText: fc.Arbitrary<string> = fc.oneof(
   { arbitrary: fc.constantFrom(...HOSTILE_TEXTS), weight: 4 },
   { arbitrary: fc.string({ unit: "grapheme" }), weight: 1 },
   { arbitrary: fc.string({ unit: "binary" }), weight: 1 },

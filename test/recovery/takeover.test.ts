@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { RealLab } from "../../lab/real/index";
 import { skip } from "../../tools/test/skip";
+import { ChangeWatch } from "../acceptance/support/changes";
+import { Backend, type Project } from "../acceptance/support/project";
 import { figure } from "../support/figure";
-import { ChangeWatch } from "./support/changes";
-import { Backend, type Project } from "./support/project";
 
 const REPOSITORY = resolve(__dirname, "../..");
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;

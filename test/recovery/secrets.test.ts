@@ -8,10 +8,10 @@ import * as pulumi from "@pulumi/pulumi";
 import { RealLab } from "../../lab/real";
 import { LxdClusterMember, LxdImage, LxdNode, LxdProfile, LxdStoragePool, LxdVm, VmUser } from "../../provider/index";
 import { skip } from "../../tools/test/skip";
+import { eventually } from "../acceptance/support/eventually";
 import { EngineStack } from "../engine/workspace";
 import { figure } from "../support/figure";
 import { ProcessWatch, SecretSearch } from "../support/secret-search";
-import { eventually } from "./support/eventually";
 
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
 

@@ -21,6 +21,9 @@ import { connectHost, disconnectHost, NAMESPACE_FOLDER } from "./switch";
 /** How long a host may take to boot. */
 const BOOT_TIMEOUT_SECONDS = 60;
 
+/** How long its services may take to start. One that takes longer has to be LXD, which may be waiting for its cluster. */
+const SERVICES_TIMEOUT_SECONDS = 30;
+
 /** Environment of commands inside a host. */
 const HOST_ENVIRONMENT = [
   "HOME=/root",
@@ -91,8 +94,9 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
     });
     recordDevice(folder, pid);
     await waitFor("its SSH server", BOOT_TIMEOUT_SECONDS, () => (listensForSsh(place, host.name) ? true : undefined));
-    const state = await execInHost(place, host.name, ["systemctl", "is-system-running", "--wait"]);
-    if (state.stdout.trim() !== "running") {
+    const patience = ["timeout", String(SERVICES_TIMEOUT_SECONDS)];
+    const state = await execInHost(place, host.name, [...patience, "systemctl", "is-system-running", "--wait"]);
+    if (state.stdout.trim() !== "running" && !(await waitsForLxdAlone(place, host.name))) {
       const failed = await execInHost(place, host.name, ["systemctl", "--failed", "--no-legend", "--plain"]);
       throw new Error(`systemd says "${state.stdout.trim()}". Failed units:\n${failed.stdout}`);
     }
@@ -100,6 +104,13 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
     const said = lastLines(readFileSync(join(folder, "boot.log"), "utf8"), 15);
     throw new Error(`Lab host ${host.name} did not boot: ${(error as Error).message}\n${said}`, { cause: error });
   }
+}
+
+/** Whether a host has booted but for LXD, which starts for ever on a host that its cluster has removed. */
+async function waitsForLxdAlone(place: LabPlace, name: string): Promise<boolean> {
+  const { stdout } = await execInHost(place, name, ["systemctl", "list-jobs", "--no-legend", "--plain"]);
+  const running = stdout.split("\n").filter((job) => job.trim().endsWith(" running"));
+  return running.length > 0 && running.every((job) => /\slxd\./.test(job));
 }
 
 /** Cuts a host's power: SIGKILL to its first process, which takes all others with it, and its network away. Its file system stays. */

@@ -96,9 +96,10 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
     await waitFor("its SSH server", BOOT_TIMEOUT_SECONDS, () => (listensForSsh(place, host.name) ? true : undefined));
     const patience = ["timeout", String(SERVICES_TIMEOUT_SECONDS)];
     const state = await execInHost(place, host.name, [...patience, "systemctl", "is-system-running", "--wait"]);
-    if (state.stdout.trim() !== "running" && !(await waitsForLxdAlone(place, host.name))) {
+    const jobs = await execInHost(place, host.name, ["systemctl", "list-jobs", "--no-legend", "--plain"]);
+    if (state.stdout.trim() !== "running" && !waitForLxdAlone(jobs.stdout)) {
       const failed = await execInHost(place, host.name, ["systemctl", "--failed", "--no-legend", "--plain"]);
-      throw new Error(`systemd says "${state.stdout.trim()}". Failed units:\n${failed.stdout}`);
+      throw new Error(`systemd says "${state.stdout.trim()}". Failed units:\n${failed.stdout}\nJobs:\n${jobs.stdout}`);
     }
   } catch (error) {
     const said = lastLines(readFileSync(join(folder, "boot.log"), "utf8"), 15);
@@ -106,11 +107,10 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
   }
 }
 
-/** Whether a host has booted but for LXD, which starts for ever on a host that its cluster has removed. */
-async function waitsForLxdAlone(place: LabPlace, name: string): Promise<boolean> {
-  const { stdout } = await execInHost(place, name, ["systemctl", "list-jobs", "--no-legend", "--plain"]);
-  const running = stdout.split("\n").filter((job) => job.trim().endsWith(" running"));
-  return running.length > 0 && running.every((job) => /\slxd\./.test(job));
+/** Whether all that a host still has to do waits for LXD, which starts for ever where its cluster has removed it. */
+function waitForLxdAlone(jobs: string): boolean {
+  const running = jobs.split("\n").filter((job) => job.trim().endsWith(" running"));
+  return running.length > 0 && running.every((job) => / lxd[.-]/.test(` ${job}`));
 }
 
 /** Cuts a host's power: SIGKILL to its first process, which takes all others with it, and its network away. Its file system stays. */

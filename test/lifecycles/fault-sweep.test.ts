@@ -4,8 +4,9 @@ import * as library from "../../provider/index";
 import { callsInContract } from "../contract/lxd/calls";
 import { isThorough } from "../support/breadth";
 import { figure } from "../support/figure";
-import { hasStep, STEPS, sweep } from "./fault-sweep";
+import { STEPS, sweep } from "./fault-sweep";
 import { SCENARIOS } from "./scenarios";
+import { hasStep } from "./scenarios/in-lab";
 
 /** One fault in so many is tried, another one in each step; `SWEEP=1` tries all. */
 const STRIDE = Number(process.env["SWEEP"] ?? (isThorough ? 1 : 24));

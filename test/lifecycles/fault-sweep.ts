@@ -12,6 +12,7 @@ import { callsOf } from "../contract/lxd/calls";
 import type { Managed } from "../unit/resources/simulated-cluster";
 import { inSameWords, liveState } from "./live-state";
 import type { Scenario } from "./scenarios";
+import { inLab } from "./scenarios/in-lab";
 
 /** What is interrupted. A removal is repeated with and without a refresh before it, which change what it knows. */
 export const STEPS = ["create", "update", "delete", "delete, then refresh"] as const;
@@ -45,11 +46,6 @@ export interface SweepResult {
   /** The longest that a run with a fault took. */
   readonly slowestMs: number;
   readonly slowest: string;
-}
-
-/** Whether a scenario has such a step. */
-export function hasStep(scenario: Scenario, step: Step): boolean {
-  return step !== "update" || scenario.then !== undefined;
 }
 
 /** Runs one step with every fault that there can be, one at a time. */
@@ -135,27 +131,6 @@ async function interrupt(scenario: Scenario, version: LxdVersion, step: Step, fa
       });
     }
   });
-}
-
-async function inLab<Result>(
-  scenario: Scenario,
-  version: LxdVersion,
-  work: (lab: SimulatedLab) => Promise<Result>,
-): Promise<Result> {
-  const lab = await scenario.start(version);
-  try {
-    const result = await work(lab);
-    assert.deepEqual(lab.defects, [], "defects of the simulator");
-    assert.deepEqual(
-      lab.hosts.flatMap(({ unknownCommands }) => unknownCommands),
-      [],
-      "commands that no host knows",
-    );
-    assert.deepEqual(lab.unknownGuestCommands, [], "commands that no guest knows");
-    return result;
-  } finally {
-    await lab.stop();
-  }
 }
 
 function isRemoval(step: Step): boolean {

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { isThorough } from "../support/breadth";
 import { figure } from "../support/figure";
-import { hangEverywhere, hasStep, STEPS } from "./hung-waits";
+import { hangEverywhere, STEPS } from "./hung-waits";
 import { SCENARIOS } from "./scenarios";
+import { hasStep } from "./scenarios/in-lab";
 import { Clock } from "./support/clock";
 
 /** Of how many moments one is tried; `HANGS=1` for all of them. */

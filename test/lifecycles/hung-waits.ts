@@ -9,6 +9,7 @@ import type { LxdVersion } from "../../lab/simulated/lxd/versions";
 import { messageOf } from "../../provider/support/errors";
 import type { Managed } from "../unit/resources/simulated-cluster";
 import type { Scenario } from "./scenarios";
+import { inLab } from "./scenarios/in-lab";
 import type { Clock } from "./support/clock";
 
 /** What falls silent in the middle. */
@@ -36,11 +37,6 @@ export interface HungStep {
   readonly error: string | undefined;
   /** What is wrong with how it ended. */
   readonly problem: string | undefined;
-}
-
-/** Whether a scenario has such a step. */
-export function hasStep(scenario: Scenario, step: Step): boolean {
-  return step !== "update" || scenario.then !== undefined;
 }
 
 /** Runs one step once for each moment of it, with a server that is silent from then on in that one matter. */
@@ -140,21 +136,6 @@ async function outcomeInTime(call: Promise<unknown>, hung: () => boolean, clock:
     throw new Error(`it did not end when its time was over, but only when it was given up: ${ended()?.error}`);
   }
   return ended()?.error;
-}
-
-async function inLab<Result>(
-  scenario: Scenario,
-  version: LxdVersion,
-  work: (lab: SimulatedLab) => Promise<Result>,
-): Promise<Result> {
-  const lab = await scenario.start(version);
-  try {
-    const result = await work(lab);
-    assert.deepEqual(lab.defects, [], "defects of the simulator");
-    return result;
-  } finally {
-    await lab.stop();
-  }
 }
 
 async function prepare(scenario: Scenario, lab: SimulatedLab, managed: Managed, step: Step): Promise<void> {

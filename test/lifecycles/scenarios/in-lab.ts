@@ -1,0 +1,31 @@
+import assert from "node:assert/strict";
+import type { SimulatedLab } from "../../../lab/simulated";
+import type { LxdVersion } from "../../../lab/simulated/lxd/versions";
+import type { Scenario } from "./scenario";
+
+/** Whether a scenario has such a step. */
+export function hasStep(scenario: Scenario, step: string): boolean {
+  return step !== "update" || scenario.then !== undefined;
+}
+
+/** Does something on the hosts of a scenario, which have to know all that they are told to run. */
+export async function inLab<Result>(
+  scenario: Scenario,
+  version: LxdVersion,
+  work: (lab: SimulatedLab) => Promise<Result>,
+): Promise<Result> {
+  const lab = await scenario.start(version);
+  try {
+    const result = await work(lab);
+    assert.deepEqual(lab.defects, [], "defects of the simulator");
+    assert.deepEqual(
+      lab.hosts.flatMap(({ unknownCommands }) => unknownCommands),
+      [],
+      "commands that no host knows",
+    );
+    assert.deepEqual(lab.unknownGuestCommands, [], "commands that no guest knows");
+    return result;
+  } finally {
+    await lab.stop();
+  }
+}

@@ -1,11 +1,11 @@
 #!/usr/bin/env node
+/** The command of the package: `pulumi-lxd-cluster adopt` writes a program that takes over a cluster which runs already. */
 import { messageOf } from "../provider/support/errors";
 import { disconnectAll } from "../provider/transport/pool";
 import { parseArguments, USAGE, UsageError } from "./arguments";
 import { readCluster } from "./inventory";
 import { programOf } from "./program";
 import { refuseToOverwrite, writeProject } from "./project";
-/** The command of the package: `pulumi-lxd-cluster adopt` writes a program that takes over a cluster which runs already. */
 import { describe } from "./report";
 
 async function main(argv: readonly string[]): Promise<number> {

@@ -2,7 +2,6 @@
  * What the pointer in state resolves to (engine/pointer.ts). The path of this module in the package's exports must never change.
  */
 import { type DynamicProvider, dynamicProvider, printErrorsOnce } from "./engine/adapter";
-import type { Lifecycle } from "./engine/lifecycle";
 import { endWithEngine } from "./engine/parent";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { imageLifecycle } from "./resources/lxd-image";
@@ -13,16 +12,15 @@ import { storagePoolLifecycle } from "./resources/lxd-storage-pool";
 import { vmLifecycle } from "./resources/lxd-vm";
 import { vmUserLifecycle } from "./resources/vm-user";
 
-// biome-ignore format: one line for each kind
 const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
-  LxdNode: () => provide(nodeLifecycle),
-  LxdClusterMember: () => provide(clusterMemberLifecycle),
-  LxdStoragePool: () => provide(storagePoolLifecycle),
-  LxdNetwork: () => provide(networkLifecycle),
-  LxdImage: () => provide(imageLifecycle),
-  LxdProfile: () => provide(profileLifecycle),
-  LxdVm: () => provide(vmLifecycle),
-  VmUser: () => provide(vmUserLifecycle),
+  LxdNode: () => dynamicProvider(nodeLifecycle),
+  LxdClusterMember: () => dynamicProvider(clusterMemberLifecycle),
+  LxdStoragePool: () => dynamicProvider(storagePoolLifecycle),
+  LxdNetwork: () => dynamicProvider(networkLifecycle),
+  LxdImage: () => dynamicProvider(imageLifecycle),
+  LxdProfile: () => dynamicProvider(profileLifecycle),
+  LxdVm: () => dynamicProvider(vmLifecycle),
+  VmUser: () => dynamicProvider(vmUserLifecycle),
 };
 
 printErrorsOnce();
@@ -37,8 +35,4 @@ export function provider(kind: string): DynamicProvider {
     );
   }
   return make();
-}
-
-function provide<Inputs extends object, Outputs extends object>(lifecycle: Lifecycle<Inputs, Outputs>): DynamicProvider {
-  return dynamicProvider(lifecycle);
 }

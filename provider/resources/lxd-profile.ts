@@ -2,7 +2,7 @@
  * A profile: config and devices that instances share.
  * @see https://documentation.ubuntu.com/lxd/latest/profiles/ (LXD 5.0 to 6)
  */
-import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
+import { type CustomResourceOptions, type Input, mergeOptions, type Output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
@@ -251,6 +251,7 @@ export class LxdProfile extends LxdResource {
   declare readonly devices: Output<Record<string, Record<string, string>>>;
 
   constructor(name: string, args: LxdProfileArgs, opts?: CustomResourceOptions) {
-    super("LxdProfile", name, { ...args }, ["original"], opts);
+    // What others kept in the profile "default", such as cloud-init, may well be secret.
+    super("LxdProfile", name, { ...args }, ["original"], mergeOptions(opts, { additionalSecretOutputs: ["original"] }));
   }
 }

@@ -145,6 +145,17 @@ describe("An up that is cut off, on real LXD", function () {
     }
   });
 
+  it("by Ctrl-C, twice, goes on to the whole", async () => {
+    const up = stack.start(UP, { terminal: true });
+    await up.shows(/LxdClusterMember cluster-bcn1 creating .* joining bcn1/);
+    up.pressCtrlC();
+    await up.shows(/press \^C again/);
+    up.pressCtrlC();
+    assert.notEqual(await up.ended, 0);
+    await goOn();
+    await assertWhole();
+  });
+
   it("by a restart of LXD on a host goes on to the whole", async () => {
     const up = stack.start(UP);
     await up.shows(/LxdVm vms-dns1 creating .* starting/);

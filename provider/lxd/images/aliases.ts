@@ -59,7 +59,7 @@ export async function pointAlias(
     if (!own.includes(name)) {
       await refuseTaken(lxd, claimant, name, alias.target);
     }
-    await moveAlias(lxd, project, alias, fingerprint);
+    await moveAlias(lxd, project, { name, description: alias.description || mark, target: fingerprint });
   }
   return !own.includes(name);
 }

@@ -167,14 +167,19 @@ export async function findAlias(lxd: LxdClient, project: string, name: string): 
 export async function createAlias(
   lxd: LxdClient,
   project: string,
-  { name, description, target }: { readonly name: string; readonly description: string; readonly target: string },
+  alias: Pick<Alias, "name" | "description" | "target">,
 ): Promise<void> {
-  await lxd.change("POST", "/1.0/images/aliases", { query: { project }, body: { name, target, description } });
+  const { name, description, target } = alias;
+  await lxd.change("POST", "/1.0/images/aliases", { query: { project }, body: { name, description, target } });
 }
 
 /** Lets an alias point to another image. */
-export async function moveAlias(lxd: LxdClient, project: string, alias: Alias, target: string): Promise<void> {
-  const { name, description } = alias;
+export async function moveAlias(
+  lxd: LxdClient,
+  project: string,
+  alias: Pick<Alias, "name" | "description" | "target">,
+): Promise<void> {
+  const { name, description, target } = alias;
   await lxd.change("PUT", api`/1.0/images/aliases/${name}`, { query: { project }, body: { description, target } });
 }
 

@@ -146,7 +146,7 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
       const alias = await findAlias(lxd, lab().project, lab().alias);
       assert.ok(alias);
       assert.equal(alias.target, fingerprint);
-      await moveAlias(lxd, lab().project, alias, fingerprint);
+      await moveAlias(lxd, lab().project, { ...alias, target: fingerprint });
       await createAlias(lxd, lab().project, { name: "extra", description: "", target: fingerprint });
       await deleteAlias(lxd, lab().project, "extra");
       await deleteAlias(lxd, lab().project, "extra");

@@ -104,7 +104,7 @@ const CASES: readonly Case[] = [
     what: "moveAlias",
     path: "/1.0/images/aliases/*",
     query: inProject,
-    call: (lxd, name) => moveAlias(lxd, PROJECT, { ...alias(name), target: "f" }),
+    call: (lxd, name) => moveAlias(lxd, PROJECT, alias(name)),
   },
   { what: "deleteAlias", path: "/1.0/images/aliases/*", query: inProject, call: (lxd, name) => deleteAlias(lxd, PROJECT, name) },
   {

@@ -278,7 +278,16 @@ describe("The lab's stack on real LXD", () => {
     assert.match(state, /createRequire\(process\.cwd\(\)/);
   });
 
+  /** What LXD has on a host outside of itself. Loop devices belong to the machine: only those of the host's own file system count. */
+  const tracesOn = async (host: string): Promise<string> => {
+    const script =
+      'ip -brief link show lxdbr0 2>/dev/null; losetup --list --noheadings --raw --output BACK-MAJ:MIN,BACK-FILE | grep "^$(mountpoint -d /) .*lxd"; ' +
+      "findmnt -rn | grep /var/lib/lxd/storage-pools/";
+    return (await lab.hostExec(host, ["sh", "-c", script])).stdout;
+  };
+
   it("leaves clean hosts when it is destroyed, and can be made again", async () => {
+    assert.match(await tracesOn("bcn2"), /^lxdbr0 .*default\.img.*storage-pools/s);
     await stack.destroy();
     for (const host of ["bcn2", "bcn1"]) {
       const holds = await lab.hostExec(host, [
@@ -287,12 +296,7 @@ describe("The lab's stack on real LXD", () => {
         "lxc list -f csv; lxc storage list -f csv; lxc image list -f csv; lxc cluster list 2>&1",
       ]);
       assert.match(holds.stdout, /^Error: LXD server isn't part of a cluster\s*$/);
-      const left = await lab.hostExec(host, [
-        "sh",
-        "-c",
-        "ip -brief link show lxdbr0 2>/dev/null; losetup --list --noheadings | grep lxd; findmnt -rn | grep /var/lib/lxd/storage-pools/",
-      ]);
-      assert.equal(left.stdout, "");
+      assert.equal(await tracesOn(host), "");
     }
     await stack.up();
     await assertNoChange();

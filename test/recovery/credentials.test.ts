@@ -111,7 +111,7 @@ describe("Ways to log in to real hosts", function () {
       "cat > /etc/ssh/sshd_config.d/ways.conf",
       'printf "%s" "$2" >> /root/.ssh/authorized_keys',
       'printf "%s" "$2" >> /home/operator/.ssh/authorized_keys',
-      "systemctl reload ssh",
+      "systemctl restart ssh", // which ends when sshd listens again; a reload does not
     ];
     const argv = ["sh", "-c", script.join("\n"), "sh", PASSWORD, authorized.join("")];
     const { exitCode, stderr } = await lab.hostExec(host, argv, { stdin: SSHD });
@@ -339,7 +339,7 @@ describe("Ways to log in to real hosts", function () {
 
     it("know the host by another type of key than the one it prefers", async () => {
       await lab.hostExec("bcn2", ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", "/etc/ssh/ssh_host_rsa_key"]);
-      await lab.hostExec("bcn2", ["systemctl", "reload", "ssh"]);
+      await lab.hostExec("bcn2", ["systemctl", "restart", "ssh"]);
       const { stdout } = await lab.hostExec("bcn2", ["cat", "/etc/ssh/ssh_host_rsa_key.pub"]);
       await works({ privateKey: key("ed25519"), hostKey: stdout.trim() });
     });

@@ -281,7 +281,7 @@ describe("The lab's stack on real LXD", () => {
   /** What LXD has on a host outside of itself. Loop devices belong to the machine: only those of the host's own file system count. */
   const tracesOn = async (host: string): Promise<string> => {
     const script =
-      'ip -brief link show lxdbr0 2>/dev/null; losetup --list --noheadings --raw --output BACK-MAJ:MIN,BACK-FILE | grep "^$(mountpoint -d /) .*lxd"; ' +
+      'ip -brief link show lxdbr0 2>/dev/null; losetup --list --noheadings --output BACK-MAJ:MIN,BACK-FILE | grep "^ *$(mountpoint -d /) .*lxd"; ' +
       "findmnt -rn | grep /var/lib/lxd/storage-pools/";
     return (await lab.hostExec(host, ["sh", "-c", script])).stdout;
   };

@@ -62,20 +62,28 @@ function managed(request: ApiRequest): Network {
   return network;
 }
 
+/** What LXD makes of the config of a new network (`FillConfig` of its drivers). */
 function completeNetwork(network: Network): void {
   const { config: values } = network;
   if (network.type !== "bridge") {
     return;
   }
   for (const family of ["ipv4", "ipv6"]) {
-    const key = `${family}.address`;
-    if ((values[key] ?? "auto") === "auto") {
+    values[`${family}.address`] ??= "auto";
+    if (values[`${family}.address`] === "auto") {
       values[`${family}.nat`] ??= "true";
-      values[key] =
-        family === "ipv4"
-          ? `10.${randomInt(1, 255)}.${randomInt(0, 255)}.1/24`
-          : `fd42:${[1, 2, 3].map(() => randomInt(1, 0xffff).toString(16)).join(":")}::1/64`;
     }
+  }
+  chooseAddresses(network);
+}
+
+/** LXD writes what it has chosen in place of "auto", also when a network is changed (`populateAutoConfig`). */
+function chooseAddresses({ type, config: values }: Network): void {
+  if (type === "bridge" && values["ipv4.address"] === "auto") {
+    values["ipv4.address"] = `10.${randomInt(1, 255)}.${randomInt(0, 255)}.1/24`;
+  }
+  if (type === "bridge" && values["ipv6.address"] === "auto") {
+    values["ipv6.address"] = `fd42:${[1, 2, 3].map(() => randomInt(1, 0xffff).toString(16)).join(":")}::1/64`;
   }
 }
 
@@ -143,7 +151,7 @@ function changeNetwork(request: ApiRequest, replace: boolean): Reply {
     if (change.target === undefined) {
       network.config = change.config;
       network.description = body.description;
-      completeNetwork(network);
+      chooseAddresses(network);
     } else {
       network.nodes.set(change.target, { config: change.config, status: network.nodes.get(change.target)?.status ?? "Pending" });
     }

@@ -151,6 +151,18 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await refused(lxd.change("PUT", "/1.0/networks/br2", { body: { config: { "nope.x": "1" } } }), 400, /Invalid option/);
     });
 
+    it("gets an address chosen for auto, and is left without one when none is given any more", async () => {
+      const lxd = await lab().lxd();
+      const configAfter = async (config: object): Promise<unknown> => {
+        await lxd.change("PUT", "/1.0/networks/br2", { body: { config } });
+        return (await findObject(lxd, second))?.value.config;
+      };
+      const chosen = await configAfter({ "ipv4.address": "auto", "ipv6.address": "none" });
+      assert.deepEqual(Object.keys(chosen as object).sort(), ["ipv4.address", "ipv6.address"]);
+      assert.match((chosen as Record<string, string>)["ipv4.address"] ?? "", /^10\.\d+\.\d+\.1\/24$/);
+      assert.deepEqual(await configAfter({}), {});
+    });
+
     it("is refused for a name or address that cannot be", async () => {
       const [a] = names();
       await refused(post("/1.0/networks", { name: "averyveryverylongname", type: "bridge" }, a), 400, /too long/);

@@ -8,7 +8,7 @@ import { figure } from "../support/figure";
 import type { Order, Report } from "./histories/worker";
 
 /** How many histories are played; `HISTORIES=5000` for a night. */
-const HISTORIES = Number(process.env["HISTORIES"] ?? (isThorough ? 500 : 60));
+const HISTORIES = Number(process.env["HISTORIES"] ?? (isThorough ? 500 : 25));
 /** With the seed and the path of a failure the same history is played again. */
 const SEED = Number(process.env["HISTORIES_SEED"] ?? randomInt(2 ** 31));
 const PATH = process.env["HISTORIES_PATH"];

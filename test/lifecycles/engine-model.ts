@@ -306,6 +306,9 @@ class Deployment {
     for (const resource of [root, ...dependents]) {
       this.deleted.add(resource.name);
     }
+    for (const { name } of dependents) {
+      this.outcome.steps.set(name, { ...NOTHING, op: "delete" }); // unless the program still has it, and it is made again
+    }
     for (const resource of [root, ...dependents].reverse()) {
       if (!(await this.remove(resource, dry))) {
         throw new AlreadyTold();

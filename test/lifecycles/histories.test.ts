@@ -9,8 +9,11 @@ import type { Order, Report } from "./histories/worker";
 
 /** How many histories are played; `HISTORIES=5000` for a night. */
 const HISTORIES = Number(process.env["HISTORIES"] ?? (isThorough ? 500 : 25));
-/** With the seed and the path of a failure the same history is played again. */
-const SEED = Number(process.env["HISTORIES_SEED"] ?? randomInt(2 ** 31));
+/**
+ * With the seed and the path of a failure the same history is played again. Unless a number of histories is asked for, they are the same
+ * every time, so that a change is judged by itself.
+ */
+const SEED = Number(process.env["HISTORIES_SEED"] ?? (process.env["HISTORIES"] === undefined ? 1 : randomInt(2 ** 31)));
 const PATH = process.env["HISTORIES_PATH"];
 /** Connections and cached answers belong to a process, so that histories side by side need one each. */
 const WORKERS = PATH === undefined ? Math.min(HISTORIES, Math.max(2, availableParallelism())) : 1;

@@ -96,8 +96,9 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
     await waitFor("its SSH server", BOOT_TIMEOUT_SECONDS, () => (listensForSsh(place, host.name) ? true : undefined));
     const patience = ["timeout", String(SERVICES_TIMEOUT_SECONDS)];
     const state = await execInHost(place, host.name, [...patience, "systemctl", "is-system-running", "--wait"]);
+    if (state.stdout.trim() === "running") return;
     const jobs = await execInHost(place, host.name, ["systemctl", "list-jobs", "--no-legend", "--plain"]);
-    if (state.stdout.trim() !== "running" && !waitForLxdAlone(jobs.stdout)) {
+    if (!waitForLxdAlone(jobs.stdout)) {
       const failed = await execInHost(place, host.name, ["systemctl", "--failed", "--no-legend", "--plain"]);
       throw new Error(`systemd says "${state.stdout.trim()}". Failed units:\n${failed.stdout}\nJobs:\n${jobs.stdout}`);
     }

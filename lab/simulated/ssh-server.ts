@@ -175,17 +175,18 @@ export class SimulatedSshServer {
         drop();
         return;
       }
-      connection.on("session", (accept, reject) => {
-        const fault = this.services.fault("channel");
-        if (fault === "hang") {
-          return;
-        }
+      /** Lets a channel not come about, when the fault is one of those. */
+      const fails = (fault: FaultEffect | undefined, reject: () => void): boolean => {
         if (fault === "drop-before") {
           drop();
-          return;
-        }
-        if (isRefusal(fault)) {
+        } else if (isRefusal(fault)) {
           reject();
+        }
+        return fault === "hang" || fault === "drop-before" || isRefusal(fault);
+      };
+      connection.on("session", (accept, reject) => {
+        const fault = this.services.fault("channel");
+        if (fails(fault, reject)) {
           return;
         }
         if (sessions >= maxSessions) {
@@ -226,15 +227,7 @@ export class SimulatedSshServer {
       });
       connection.on("openssh.streamlocal", (accept, reject, info) => {
         const fault = this.services.fault("channel");
-        if (fault === "hang") {
-          return;
-        }
-        if (fault === "drop-before") {
-          drop();
-          return;
-        }
-        if (isRefusal(fault)) {
-          reject();
+        if (fails(fault, reject)) {
           return;
         }
         const open = () => {

@@ -92,23 +92,27 @@ export async function requirePossible(guest: Guest, spec: UserSpec, accounts: Ac
 
 /** Makes the user, or changes it to have the wanted uid, home, shell and groups. */
 export async function ensureAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<Account> {
+  let known = accounts;
+  if (findAccount(known, spec.name) === undefined) {
+    await addUser(guest, spec, known);
+    known = await readAccounts(guest); // a group may have listed the name when it was nobody's
+  }
+  const changes = accountChanges(spec, madeAccount(guest, spec, known), groupsOf(known, spec.name));
+  if (changes.length > 0) {
+    await changeUser(guest, spec.name, changes);
+    known = await readAccounts(guest);
+  }
+  return madeAccount(guest, spec, known);
+}
+
+function madeAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Account {
   const account = findAccount(accounts, spec.name);
   if (account === undefined) {
-    await addUser(guest, spec, accounts);
-  } else {
-    const changes = accountChanges(spec, account, groupsOf(accounts, spec.name));
-    if (changes.length === 0) {
-      return account;
-    }
-    await changeUser(guest, spec.name, changes);
-  }
-  const made = findAccount(await readAccounts(guest), spec.name);
-  if (made === undefined) {
     throw new RefusedError(
       `User "${spec.name}" is not in /etc/passwd of ${guest.name} after it was made; users that are kept elsewhere cannot be managed`,
     );
   }
-  return made;
+  return account;
 }
 
 /** The arguments for usermod that make the account as wanted; none when it is. Exported for tests. */

@@ -2,13 +2,12 @@
  * Hosts whose LXD is neither an empty server nor a member: a join was cut off in the middle, or the cluster removed the member by force while it
  * was away. LXD up to 5.0.3 rolls nothing back then, and starts for ever.
  */
-import * as z from "zod";
 import type { LxdClient } from "../lxd/client/client";
 import type { Packaging } from "../lxd/client/endpoint";
 import { listMembers, type Member } from "../lxd/cluster/cluster";
 import { howToWipe, type Meeting } from "../lxd/cluster/join-preflight";
 import { describeInventory, type Inventory, takeInventory } from "../lxd/inventory";
-import { getServer, type Server, serverConfig } from "../lxd/server";
+import { getServer, type Server, serverConfig, untilReady } from "../lxd/server";
 import { type Deadline, until } from "../support/deadline";
 import { hasCode, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
@@ -113,10 +112,18 @@ export async function standingOf(
   return { standing: "stranded", holds: {} };
 }
 
-/** Makes LXD on a host an empty server again. */
-export async function startAnew(host: LxdClient, ssh: SshConnection, deadline: Deadline): Promise<void> {
-  await resetLxd(ssh, host.endpoint.socket.packaging, deadline);
-  await host.get("/internal/ready", z.unknown()); // answers 503, which is asked again, until then
+/**
+ * Makes LXD on a host an empty server again.
+ * @param asked - What it told of itself, when it did: its own config stays.
+ */
+export async function startAnew(
+  host: LxdClient,
+  ssh: SshConnection,
+  asked: Server | undefined,
+  deadline: Deadline,
+): Promise<void> {
+  await resetLxd(ssh, host.endpoint.socket.packaging, deadline, asked);
+  await untilReady(host);
 }
 
 /** Whether a server holds nothing but pools and networks that a join has copied from the cluster, and no volume in them. */

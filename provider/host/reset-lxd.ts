@@ -2,12 +2,17 @@
  * Brings LXD on a host back to the state of a fresh installation. This destroys everything that LXD keeps there; whoever calls it has
  * made sure that nothing is lost, or that the user said so.
  */
+import * as z from "zod";
 import { LxdClient } from "../lxd/client/client";
 import { endpointOf, findSocket, type Packaging } from "../lxd/client/endpoint";
+import type { Config } from "../lxd/config";
 import { takeInventory } from "../lxd/inventory";
+import { type Server, setServerConfig, untilReady } from "../lxd/server";
 import type { Deadline } from "../support/deadline";
-import { CommandError } from "../support/errors";
+import { CommandError, hasCode } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
+import { configOfHost } from "./https-address";
+import { readNote, removeNotes, writeNote } from "./notes";
 import { findSnap, installSnap } from "./packages";
 
 const DEB_UNITS = ["lxd.socket", "lxd.service", "lxd-containers.service"];
@@ -38,26 +43,31 @@ export async function hasLeftoverClusterCertificate(
   return false;
 }
 
-/**
- * Stands on a host from before its data is wiped until LXD runs again. A symbolic link, because that is made in one step with its text:
- * the packaging, and for the snap its channel and whether it is held.
- */
-const NOTE = "/var/lib/pulumi-lxd-wipe";
+/** Text of the note of a wipe, as JSON: how LXD is installed, and the config it gets back. */
+const wipeSchema = z.object({
+  packaging: z.enum(["deb", "snap", "incus"]),
+  snap: z.object({ channel: z.string(), held: z.boolean() }).optional(),
+  config: z.record(z.string(), z.string()),
+});
+
+type Wipe = z.output<typeof wipeSchema>;
 
 /**
  * Wipes LXD's data on the host and starts it again, empty. When that is interrupted, {@link finishReset} goes on.
+ * @param before - What LXD told of itself, when the config of the host itself is to stay.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/ for why there is no gentler way to leave a broken cluster
  */
-export async function resetLxd(ssh: SshConnection, packaging: Packaging, deadline: Deadline): Promise<void> {
+export async function resetLxd(ssh: SshConnection, packaging: Packaging, deadline: Deadline, before?: Server): Promise<void> {
   const snap = packaging === "snap" ? await findSnap(ssh, "lxd", deadline) : undefined;
-  const text = [packaging, ...(snap === undefined ? [] : [snap.channel, ...(snap.held ? ["held"] : [])])].join(" ");
-  await ssh.run(["ln", "-s", "-f", "-n", text, NOTE], { deadline });
-  await wipe(ssh, text, deadline);
+  const config = before === undefined ? {} : await configOfHost(ssh, before, deadline);
+  const wanted: Wipe = { packaging, ...(snap && { snap: { channel: snap.channel, held: snap.held } }), config };
+  await writeNote(ssh, "pulumi-lxd-wipe", JSON.stringify(wanted), deadline);
+  await wipe(ssh, wanted, deadline);
 }
 
 /** Whether LXD on the host was being wiped when something came in between; it may not run, or not even be installed. */
 export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
-  return (await readNote(ssh, deadline)) !== undefined;
+  return (await readNote(ssh, "pulumi-lxd-wipe", deadline)) !== undefined;
 }
 
 /**
@@ -65,21 +75,16 @@ export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline):
  * @returns Whether LXD was wiped.
  */
 export async function finishReset(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
-  const text = await readNote(ssh, deadline);
+  const text = await readNote(ssh, "pulumi-lxd-wipe", deadline);
   if (text === undefined) {
     return false;
   }
   if (await holdsSomething(ssh, deadline)) {
-    await ssh.run(["rm", "-f", NOTE], { deadline });
+    await removeNotes(ssh, ["pulumi-lxd-wipe"], deadline);
     return false;
   }
-  await wipe(ssh, text, deadline);
+  await wipe(ssh, wipeSchema.parse(JSON.parse(text)), deadline);
   return true;
-}
-
-async function readNote(ssh: SshConnection, deadline: Deadline): Promise<string | undefined> {
-  const { exitCode, stdout } = await ssh.run(["readlink", NOTE], { deadline, allowFailure: true });
-  return exitCode === 0 ? stdout.trim() : undefined;
 }
 
 /** Whether LXD runs and has something on it that was not there to be wiped. */
@@ -99,15 +104,15 @@ async function holdsSomething(ssh: SshConnection, deadline: Deadline): Promise<b
   }
 }
 
-async function wipe(ssh: SshConnection, note: string, deadline: Deadline): Promise<void> {
-  const [packaging, channel = "latest/stable", held] = note.split(" ");
+async function wipe(ssh: SshConnection, { packaging, snap, config }: Wipe, deadline: Deadline): Promise<void> {
   if (packaging === "snap") {
+    const { channel, held } = snap ?? { channel: "latest/stable", held: false };
     await ssh.run(["snap", "remove", "--purge", "lxd"], { deadline });
     // The cohort gives the revision that the other hosts have.
-    await installSnap(ssh, "lxd", { channel, cohort: true, hold: held !== undefined }, deadline);
+    await installSnap(ssh, "lxd", { channel, cohort: true, hold: held }, deadline);
   } else {
     const units = packaging === "deb" ? DEB_UNITS : ["incus.socket", "incus.service"];
-    const data = dataDirectory(packaging === "deb" ? "deb" : "incus");
+    const data = dataDirectory(packaging);
     // The socket first: a connection would start the service again.
     await runUnless(ssh, ["systemctl", "stop", ...units], UNIT_NOT_LOADED, deadline);
     await endBridges(ssh, data, deadline);
@@ -115,7 +120,24 @@ async function wipe(ssh: SshConnection, note: string, deadline: Deadline): Promi
     await ssh.run(["find", data, "-xdev", "-mindepth", "1", "-delete"], { deadline });
     await ssh.run(["systemctl", "start", ...units.slice(0, 2)], { deadline });
   }
-  await ssh.run(["rm", "-f", NOTE], { deadline });
+  if (Object.keys(config).length > 0) {
+    await giveBack(ssh, config, deadline);
+  }
+  // In this order: as long as the second is there, an interrupted wipe is finished.
+  await removeNotes(ssh, ["pulumi-lxd-https-address", "pulumi-lxd-wipe"], deadline);
+}
+
+/** Sets the config that LXD had. What it refuses now is for the resource that wants it to say: its next refresh shows what is missing. */
+async function giveBack(ssh: SshConnection, config: Config, deadline: Deadline): Promise<void> {
+  const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
+  await untilReady(lxd);
+  try {
+    await setServerConfig(lxd, config);
+  } catch (error) {
+    if (!hasCode(error, "api")) {
+      throw error;
+    }
+  }
 }
 
 /** Exit status of systemctl(1) for a unit that the package does not have, and of ls(1) for a directory that is not there. */

@@ -30,6 +30,10 @@ const resourcesSchema = z.looseObject({
   memory: z.looseObject({ total: z.number() }),
 });
 
+/** Keys of the server's config that each member of a cluster has for itself. */
+export const LOCAL_CONFIG =
+  /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_.+|syslog_socket)|storage\..+_volume|maas\.machine)$/;
+
 /** Reads the server; of a cluster, the member that answers. */
 export function getServer(lxd: LxdClient): Promise<Server> {
   return lxd.get("/1.0", serverSchema);
@@ -44,6 +48,11 @@ export async function getHardware(lxd: LxdClient): Promise<{ cpus: number; memor
 /** Sets the given keys of the server's config and leaves the others; an empty string unsets one. */
 export async function setServerConfig(lxd: LxdClient, config: Config): Promise<void> {
   await lxd.change("PATCH", "/1.0", { body: { config } });
+}
+
+/** Waits until the daemon has finished starting. */
+export async function untilReady(lxd: LxdClient): Promise<void> {
+  await lxd.get("/internal/ready", z.unknown()); // answers 503, which is asked again, until then
 }
 
 /** The server's config as the strings that LXD keeps. */

@@ -42,7 +42,8 @@ export async function isToBeCleaned(context: Context, { connection, address }: H
 }
 
 /**
- * Makes LXD on a host that is no member any more, or the last one, as fresh as after its installation.
+ * Makes LXD on a host that is no member any more, or the last one, as fresh as after its installation. The config that is the host's own stays:
+ * its LxdNode has set it.
  * @param wasMember - Whether it was one until now, and empty. Otherwise somebody may have found another use for it.
  */
 export async function clean(context: Context, { connection }: Host, wasMember: boolean): Promise<void> {
@@ -69,7 +70,7 @@ export async function clean(context: Context, { connection }: Host, wasMember: b
     context.warn(`LXD on ${ssh.name} is no member any more and holds ${describeInventory(precious)}: it is left as it is`);
     return;
   }
-  await resetLxd(ssh, socket.packaging, context.deadline);
+  await resetLxd(ssh, socket.packaging, context.deadline, await askLxd(await context.lxd(connection), context.deadline));
 }
 
 /** What of value is on a host that its cluster does not know. One that takes itself for a member tells what its former cluster holds. */

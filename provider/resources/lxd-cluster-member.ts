@@ -8,6 +8,7 @@ import { onHost } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { askLxd, standingOf, startAnew } from "../host/half-joined";
+import { noteHttpsAddress } from "../host/https-address";
 import { finishReset, hasLeftoverClusterCertificate, isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { type ClusterConnection, clusterConnectionSchema } from "../lxd/client/cluster-connection";
@@ -35,7 +36,7 @@ import { type Config, configSchema, inWordsOf, isServerMade, OWNER_KEY, sameConf
 import { describeInventory, takeInventory } from "../lxd/inventory";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
-import { getServer, setServerConfig } from "../lxd/server";
+import { getServer, serverConfig, setServerConfig } from "../lxd/server";
 import { until } from "../support/deadline";
 import { hasCode, IncompleteError, isNotFound, messageOf, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
@@ -250,12 +251,9 @@ async function bootstrap(context: Context, lxd: LxdClient, inputs: Inputs): Prom
     );
   }
   context.progress(`bootstrapping the cluster on ${lxd.host}`);
-  const { config: live } = server;
-  const https = live["core.https_address"] ?? "";
-  await setServerConfig(lxd, {
-    ...(https === "" ? { "core.https_address": inputs.address } : {}),
-    "cluster.https_address": inputs.address,
-  });
+  await noteHttpsAddress(ssh, server, inputs.address, context.deadline);
+  const own = serverConfig(server)["core.https_address"] ?? "";
+  await setServerConfig(lxd, { "core.https_address": own || inputs.address, "cluster.https_address": inputs.address });
   await bootstrapCluster(lxd, inputs.name);
 }
 
@@ -275,10 +273,11 @@ async function join(context: Context, host: LxdClient, cluster: LxdClient, input
       `LXD on ${host.host} was left half joined, or its member was removed by force. The cluster does not know it and nothing of value is on ` +
         `it, so it is wiped and joins anew`,
     );
-    await startAnew(host, ssh, deadline);
+    await startAnew(host, ssh, asked, deadline);
   }
   const meeting: Meeting = { host, joining: await getServer(host), cluster, target };
   refuseToJoin(meeting, holds, name, address);
+  await noteHttpsAddress(ssh, meeting.joining, address, deadline);
   const { certificate, certificate_fingerprint, server_name: inviting } = target.environment;
   await exclusively(cluster, async () => {
     for (const cleared of await clearTraces(meeting, name, address, deadline)) {

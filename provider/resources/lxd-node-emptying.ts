@@ -1,5 +1,4 @@
 /** What a host must not hold before it is a node, and how it is wiped when the user says so. */
-import * as z from "zod";
 import type { Context, SshConnection } from "../engine/lifecycle";
 import { askLxd, valuablesOf, whereToLook } from "../host/half-joined";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
@@ -10,14 +9,14 @@ import { isNotClustered, listMembers, type Member } from "../lxd/cluster/cluster
 import { OWNER_KEY } from "../lxd/config";
 import { describeInventory, type Inventory, type InventoryKind, takeInventory } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
-import { getServer } from "../lxd/server";
+import { getServer, untilReady } from "../lxd/server";
 import { hasCode, RefusedError } from "../support/errors";
 
 /** Waits until the daemon has finished starting. */
 export async function ready(context: Context, ssh: SshConnection): Promise<LxdClient> {
   context.progress(`waiting for LXD on ${ssh.name} to be ready`);
   const lxd = await clientOf(context, ssh);
-  await lxd.get("/internal/ready", z.unknown()); // answers 503, which is asked again, until then
+  await untilReady(lxd);
   return lxd;
 }
 

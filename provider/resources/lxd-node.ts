@@ -15,15 +15,11 @@ import { type ApiSocket, findSocket } from "../lxd/client/endpoint";
 import { configSchema, sameConfigValue } from "../lxd/config";
 import { INVENTORY_KINDS, type InventoryKind } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
-import { getHardware, getServer, serverConfig, setServerConfig } from "../lxd/server";
+import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
 import { sameJson } from "../support/equality";
 import { RefusedError } from "../support/errors";
 import type { ConfigArgs, ConnectionArgs } from "./common-args";
 import { emptied, emptiedUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
-
-/** Keys of the server's config that each member of a cluster has for itself. */
-export const LOCAL_CONFIG =
-  /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_.+|syslog_socket)|storage\..+_volume|maas\.machine)$/;
 
 const installSchema = z.union([
   z.literal(false),

@@ -139,11 +139,6 @@ export const filePrograms: Programs<Machine> = {
           .update(requireNode(machine, path, true).content)
           .digest("hex")}  ${path}\n`,
     ),
-  readlink: ({ machine, args }) => {
-    const { operands } = parseArguments(args, { flags: ["-f"] });
-    const node = machine.files.get(operands[0] ?? "", false);
-    return node?.type === "symlink" ? ok(`${node.content.toString()}\n`) : failure(1, "");
-  },
   find: findProgram,
 };
 
@@ -191,7 +186,8 @@ function findProgram({ machine, args }: Run): ProgramResult {
         const below = machine.files.tree(top).filter((path) => path !== top);
         return below
           .filter((path) => path.slice(top.length + 1).split("/").length <= depth)
-          .map((path) => `${path}\n`)
+          .filter((path) => !rest.includes("-name") || posix.basename(path) === rest[rest.indexOf("-name") + 1])
+          .map((path) => (rest.includes("%l") ? (machine.files.get(path, false)?.content.toString() ?? "") : `${path}\n`))
           .join("");
       },
     );

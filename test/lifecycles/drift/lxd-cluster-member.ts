@@ -5,7 +5,7 @@ import { connectionSchema } from "../../../provider/transport/connection";
 import { disconnectAll } from "../../../provider/transport/pool";
 import { byHand, type Hand } from "./by-hand";
 import { driftTable, how, TIMEOUTS } from "./table";
-import { POWER_OFF, POWER_ON, powerOff, powerOn, type World } from "./world";
+import { ALL_POWER_CUT, powerOff, powerOn, type World } from "./world";
 
 function databaseOf(lab: SimulatedLab) {
   const { daemon } = lab.host("bcn2");
@@ -66,13 +66,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
       startsLxdAnew: true,
       why: "its `status` is `Left`: it holds nothing, is cleaned and joins anew. LXD lets no member go that has instances or volumes",
     },
-    "the hosts": {
-      byHand: POWER_OFF,
-      answer: "error",
-      says: /cannot be reached by SSH/,
-      cure: POWER_ON,
-      why: "what cannot be seen is not gone",
-    },
+    "the hosts": ALL_POWER_CUT,
   },
 
   inputs: {

@@ -5,7 +5,7 @@ import { fingerprintOf } from "../../../provider/lxd/images/files";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import type { Hand } from "./by-hand";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { cluster, POWER_OFF, POWER_ON, see, type World } from "./world";
+import { ALL_POWER_CUT, cluster, see, type World } from "./world";
 
 const OTHER: Hand = {
   words: "there is another image",
@@ -61,13 +61,7 @@ export const imageDrift = driftTable(imageLifecycle, {
       answer: "made again",
       why: "LXD says that there is none of that fingerprint; its aliases went with it",
     },
-    "the hosts": {
-      byHand: POWER_OFF,
-      answer: "error",
-      says: /cannot be reached by SSH/,
-      cure: POWER_ON,
-      why: "what cannot be seen is not gone",
-    },
+    "the hosts": ALL_POWER_CUT,
   },
 
   inputs: {

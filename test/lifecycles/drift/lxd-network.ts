@@ -1,7 +1,7 @@
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
 import type { Hand } from "./by-hand";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { cluster, POWER_OFF, POWER_ON, powerOff, powerOn, see } from "./world";
+import { ALL_POWER_CUT, cluster, powerOff, powerOn, see } from "./world";
 
 const PORTS: Hand = {
   words: "each host has two more network ports",
@@ -39,13 +39,7 @@ export const networkDrift = driftTable(networkLifecycle, {
       chosenAnew: "ipv6.address",
       why: "LXD says that there is none of that name. It deletes none that is in use",
     },
-    "the hosts": {
-      byHand: POWER_OFF,
-      answer: "error",
-      says: /cannot be reached by SSH/,
-      cure: POWER_ON,
-      why: "what cannot be seen is not gone",
-    },
+    "the hosts": ALL_POWER_CUT,
   },
 
   inputs: {

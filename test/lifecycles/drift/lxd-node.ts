@@ -4,7 +4,7 @@ import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { disconnectAll } from "../../../provider/transport/pool";
 import type { Hand } from "./by-hand";
 import { driftTable, how, TIMEOUTS } from "./table";
-import { POWER_OFF, POWER_ON, type World } from "./world";
+import { ALL_POWER_CUT, type World } from "./world";
 
 async function start(program: string): Promise<World> {
   const there = program === "with install: false" ? { lxd: "deb" as const } : {};
@@ -69,13 +69,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
         why: "a daemon that does not run is not gone; nobody but a person should start it",
       },
     ],
-    "the host": {
-      byHand: POWER_OFF,
-      answer: "error",
-      says: /cannot be reached by SSH/,
-      cure: POWER_ON,
-      why: "what cannot be seen is not gone",
-    },
+    "the host": ALL_POWER_CUT,
   },
 
   inputs: {

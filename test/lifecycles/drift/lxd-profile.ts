@@ -1,7 +1,7 @@
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import type { Hand } from "./by-hand";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { cluster, POOL_AND_BRIDGE, POWER_OFF, POWER_ON, see } from "./world";
+import { ALL_POWER_CUT, cluster, POOL_AND_BRIDGE, see } from "./world";
 
 const MACHINE: Hand = {
   words: "a virtual machine has the profile",
@@ -37,13 +37,7 @@ export const profileDrift = driftTable(profileLifecycle, {
         why: "a profile is known by its name",
       },
     ],
-    "the hosts": {
-      byHand: POWER_OFF,
-      answer: "error",
-      says: /cannot be reached by SSH/,
-      cure: POWER_ON,
-      why: "what cannot be seen is not gone",
-    },
+    "the hosts": ALL_POWER_CUT,
   },
 
   inputs: {

@@ -1,7 +1,7 @@
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import type { Hand } from "./by-hand";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { cluster, POWER_OFF, POWER_ON, powerOff, powerOn, see } from "./world";
+import { ALL_POWER_CUT, cluster, powerOff, powerOn, see } from "./world";
 
 const MADE_ELSEWHERE: Hand = {
   words: "the pool is removed, and made by hand on another disk of bcn2",
@@ -37,13 +37,7 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
       answer: "made again",
       why: "LXD says that there is none of that name. It deletes none that holds volumes",
     },
-    "the hosts": {
-      byHand: POWER_OFF,
-      answer: "error",
-      says: /cannot be reached by SSH/,
-      cure: POWER_ON,
-      why: "what cannot be seen is not gone",
-    },
+    "the hosts": ALL_POWER_CUT,
   },
 
   inputs: {

@@ -2,7 +2,7 @@ import type { SimulatedLab } from "../../../lab/simulated";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import type { Hand } from "./by-hand";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { cluster, POOL_AND_BRIDGE, POWER_OFF, POWER_ON, powerOff, powerOn, see } from "./world";
+import { ALL_POWER_CUT, cluster, POOL_AND_BRIDGE, powerOff, powerOn, see } from "./world";
 
 const IMAGES: Hand = {
   words: "there are images",
@@ -95,13 +95,7 @@ export const vmDrift = driftTable(vmLifecycle, {
       cure: [powerOn("bcn1")],
       why: "the cluster knows that there is such an instance, and nothing of it",
     },
-    "the hosts": {
-      byHand: POWER_OFF,
-      answer: "error",
-      says: /cannot be reached by SSH/,
-      cure: POWER_ON,
-      why: "what cannot be seen is not gone",
-    },
+    "the hosts": ALL_POWER_CUT,
     "its snapshots": {
       byHand: "lxc snapshot web1 before-upgrade",
       answer: "left alone",

@@ -2,7 +2,7 @@ import type { SimulatedLab } from "../../../lab/simulated";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
 import type { Hand } from "./by-hand";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { POWER_OFF, POWER_ON, see, standalone } from "./world";
+import { ALL_POWER_CUT, see, standalone } from "./world";
 
 const LAPTOP = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGxhcHRvcGxhcHRvcGxhcHRvcGxhcHRvcGxhcHRvcDEy laptop";
 const DESKTOP = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGRlc2t0b3BkZXNrdG9wZGVza3RvcGRlc2t0b3BkZXNr desktop";
@@ -102,13 +102,7 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
         why: "nobody can look into a virtual machine that is off: its users are taken to be as they were",
       },
     ],
-    "the hosts": {
-      byHand: POWER_OFF,
-      answer: "error",
-      says: /cannot be reached by SSH/,
-      cure: POWER_ON,
-      why: "what cannot be seen is not gone",
-    },
+    "the hosts": ALL_POWER_CUT,
   },
 
   inputs: {

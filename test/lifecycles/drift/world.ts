@@ -65,19 +65,28 @@ export const POOL_AND_BRIDGE: readonly Hand[] = [
 ];
 
 /** Both hosts are off. */
-export const POWER_OFF: Hand = {
+const POWER_OFF: Hand = {
   words: "the power of all hosts is cut",
   act: async (lab) => {
     await Promise.all(lab.hosts.map((host) => host.powerOff()));
   },
 };
 
-export const POWER_ON: Hand = {
+const POWER_ON: Hand = {
   words: "the power is back",
   act: async (lab) => {
     await Promise.all(lab.hosts.map((host) => host.powerOn()));
   },
 };
+
+/** The row of a resource whose hosts are all away. */
+export const ALL_POWER_CUT = {
+  byHand: POWER_OFF,
+  answer: "error",
+  says: /cannot be reached by SSH/,
+  cure: POWER_ON,
+  why: "what cannot be seen is not gone",
+} as const;
 
 /** Only one of them is. */
 export function powerOff(name: string): Hand {

@@ -57,7 +57,7 @@ const INPUT: Readonly<Record<string, string>> = { keys: "authorizedKeys" };
 
 /** What a preview does not name stays as it was. */
 function comparedFacets(
-  { program, before, after, stateBefore, run }: Seen,
+  { program, before, after, stateBefore }: Seen,
   name: string,
   done: Planned,
   shown: Planned,
@@ -74,9 +74,6 @@ function comparedFacets(
   const [then, now] = [facets(before, name, args), facets(after, name, args)];
   for (const [facet, seen] of Object.entries(now ?? {})) {
     const input = INPUT[facet] ?? facet;
-    if (facet === "config" && run.steps.get(name.replace(/^node-/, "member-"))?.op === "delete") {
-      continue; // the LXD of a host whose member leaves is wiped
-    }
     // A member that joins brings its own part of a pool or network, and takes it away when it leaves.
     const isShared = facet === "memberConfig";
     const value = isShared ? common(seen as Properties, then?.[facet] as Properties) : seen;

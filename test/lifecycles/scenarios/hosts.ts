@@ -78,7 +78,6 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
   {
     ...member("bcn2"),
     title: "that is the first",
-    leaves: "a fresh LXD without the config that the host had",
     start: (version) => startHosts(version, [{ lxd: packagingOf(version) }, { lxd: packagingOf(version) }]),
     first: (lab) => ({ connection: at(lab, "bcn2"), name: "bcn2", address: "192.168.1.102" }),
     then: (lab) => ({

@@ -40,6 +40,8 @@ class RecordingGuest implements Guest {
     this.commands.push(`${options.as === undefined ? "" : `[${options.as.uid}:${options.as.gid}] `}${argv.join(" ")}`);
     if (argv[0] === "useradd") {
       this.files.set("/etc/passwd", { type: "file", uid: 0, gid: 0, mode: 0o644, content: passwd + aliceLine });
+      const group = (this.files.get("/etc/group")?.content ?? "").replace(/^adm:x:4:$/m, argv.includes("adm") ? "$&alice" : "$&");
+      this.files.set("/etc/group", { type: "file", uid: 0, gid: 0, mode: 0o644, content: group });
     }
     const exitCode = this.exits[argv[0] ?? ""]?.shift() ?? 0;
     return Promise.resolve({ exitCode, stdout: "", stderr: exitCode === 0 ? "" : `${argv[0] ?? ""} says no` });

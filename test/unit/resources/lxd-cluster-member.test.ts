@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../../lab/simulated";
+import { setServerConfig } from "../../../provider/lxd/server";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { byHand } from "../../engine/cluster-program";
 import { Managed } from "./simulated-cluster";
@@ -200,6 +201,24 @@ describe("LxdClusterMember", () => {
       assert.equal(await second.up(secondArgs()), "created");
       assert.deepEqual(members(), ["bcn2", "bcn1"]);
     });
+
+    for (const [what, config, address] of [
+      ["and does not listen on the network when it did not before", {}, "192.168.1.101"],
+      ["and listens where it did before", { "core.https_address": "192.168.1.101:8443" }, "192.168.1.101"],
+      [
+        "and listens where it did before, which was elsewhere",
+        { "core.https_address": "192.168.1.101:9443" },
+        "192.168.1.101:8443",
+      ],
+    ] as const) {
+      it(`leaves what the host has for itself in its config, ${what}`, async () => {
+        await first.up(firstArgs());
+        await byHand(lab, "bcn1", (lxd) => setServerConfig(lxd, { ...config, "core.debug_address": "127.0.0.1:8444" }));
+        await second.up(secondArgs({ address }));
+        await second.destroy();
+        assert.deepEqual(lab.host("bcn1").daemon?.localConfig, { ...config, "core.debug_address": "127.0.0.1:8444" });
+      });
+    }
 
     it("as the last one, ceases to be a cluster", async () => {
       await first.up(firstArgs());

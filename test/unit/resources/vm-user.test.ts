@@ -115,6 +115,14 @@ describe("VmUser", () => {
     assert.equal(alice.state?.["passwordHash"], "(changed in the instance)");
   });
 
+  it("is made without what groups say of a former user of its name", async () => {
+    const text = files().readText("/etc/group");
+    files().writeFile("/etc/group", text.replace(/^(sudo:x:27:).*$/m, "$1alice"));
+    assert.equal(members("sudo"), "alice");
+    await alice.up(all());
+    assert.deepEqual([members("sudo"), members("adm")], ["", "alice"]);
+  });
+
   it("is made again when it was removed by hand, and gets its home back", async () => {
     await alice.up(args({ uid: 1500 }));
     for (const path of ["/etc/passwd", "/etc/shadow", "/etc/group"]) {

@@ -1,0 +1,28 @@
+/** Notes that this package leaves on a host, of what LXD has no place for. Each is a symbolic link, because that is made in one step with its text. */
+import type { Deadline } from "../support/deadline";
+import type { SshConnection } from "../transport/ssh";
+
+const DIRECTORY = "/var/lib";
+
+/** By the name of the link. */
+export type Note =
+  /** Stands from before LXD's data is wiped until LXD runs again. */
+  | "pulumi-lxd-wipe"
+  /** The address at which LXD listens on the network for its membership alone. */
+  | "pulumi-lxd-https-address";
+
+export async function writeNote(ssh: SshConnection, note: Note, text: string, deadline: Deadline): Promise<void> {
+  await ssh.run(["ln", "-s", "-f", "-n", text, `${DIRECTORY}/${note}`], { deadline });
+}
+
+/** The text of a note; `undefined` when there is none. */
+export async function readNote(ssh: SshConnection, note: Note, deadline: Deadline): Promise<string | undefined> {
+  // readlink(1) ends alike when there is none and when it fails.
+  const { stdout } = await ssh.run(["find", DIRECTORY, "-maxdepth", "1", "-name", note, "-printf", "%l"], { deadline });
+  return stdout === "" ? undefined : stdout;
+}
+
+/** One after the other. */
+export async function removeNotes(ssh: SshConnection, notes: readonly Note[], deadline: Deadline): Promise<void> {
+  await ssh.run(["rm", "-f", ...notes.map((note) => `${DIRECTORY}/${note}`)], { deadline });
+}

@@ -245,6 +245,9 @@ describe("The lab's stack on real LXD", () => {
     assert.match(await lxc("storage", "show", "default"), /- bcn3/);
     await assertNoChange();
 
+    const onThird = async (...argv: string[]): Promise<string> => (await lab.hostExec("bcn3", ["lxc", ...argv])).stdout.trim();
+    assert.equal(await onThird("config", "get", "core.https_address"), "192.168.1.103:8443");
+    await onThird("config", "set", "core.debug_address", "127.0.0.1:8444");
     stack.configure(config);
     const removed = await stack.up();
     assert.deepEqual(removed.map(({ op, type, name }) => [op, type, name]).sort(), [
@@ -252,7 +255,17 @@ describe("The lab's stack on real LXD", () => {
       ["delete", "LxdNode", "cluster-bcn3"],
     ]);
     assert.doesNotMatch(await lxc("cluster", "list", "--format=csv"), /bcn3/);
-    assert.equal((await lab.hostExec("bcn3", ["lxc", "storage", "list", "--format=csv"])).stdout, "");
+    assert.equal(await onThird("storage", "list", "--format=csv"), "");
+    assert.equal(
+      await onThird("config", "get", "core.debug_address"),
+      "127.0.0.1:8444",
+      "its own config went with the membership",
+    );
+    assert.equal(
+      await onThird("config", "get", "core.https_address"),
+      "",
+      "it listens for the membership that it has not any more",
+    );
     assert.equal(await pids(), before, "a VM was restarted");
     await assertNoChange();
   });

@@ -7,7 +7,7 @@ import { containsUnknown, isUnknownAt } from "./unknowns";
 type Properties = Record<string, unknown>;
 
 /**
- * Validates inputs against a schema and fills in its defaults. A property that holds anything unknown is passed on untouched, and
+ * Validates inputs against a schema and fills in its defaults. A property that holds anything unknown is passed on as it is, and
  * only what is known of it is judged: the update checks it again with its value.
  */
 export function checkProperties(
@@ -23,15 +23,15 @@ export function checkProperties(
   }
   let complete = failures.length === 0;
   for (const [name, propertySchema] of Object.entries(schema.shape)) {
-    const given = inputs[name] ?? undefined; // Pulumi hands on null for "not given"
-    const unusable = unusableIn(name, given);
+    const unusable = unusableIn(name, inputs[name]);
     if (unusable.length > 0) {
       failures.push(...unusable);
       complete = false;
       continue;
     }
+    const given = asJson(inputs[name] ?? undefined); // Pulumi hands on null for "not given"
     const unknown = containsUnknown(given);
-    const result = (propertySchema as z.ZodType).safeParse(asJson(given), { error: wording });
+    const result = (propertySchema as z.ZodType).safeParse(given, { error: wording });
     if (unknown) {
       checked[name] = given;
       complete = false;
@@ -52,7 +52,7 @@ export function checkProperties(
 /** Without what is not given, which arrives as null, and without the minus of -0: as it comes back from state. */
 function asJson(value: unknown): unknown {
   if (Array.isArray(value)) {
-    return value.map(asJson);
+    return value.map((member: unknown) => asJson(member) ?? null);
   }
   if (value !== null && typeof value === "object") {
     return Object.fromEntries(

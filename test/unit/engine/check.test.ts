@@ -129,6 +129,11 @@ describe("checkProperties", () => {
     }
   });
 
+  it("passes on what stands beside something unknown as it comes back from state", () => {
+    const { inputs } = checkProperties(schema, { name: "a", map: { x: UNKNOWN, y: -0, z: null } });
+    assert.deepStrictEqual(inputs["map"], { x: UNKNOWN, y: 0 });
+  });
+
   it("judges what is known beside something unknown", () => {
     assert.deepEqual(failuresOf({ name: UNKNOWN, size: 0 }), ["size must be at least 1"]);
     assert.deepEqual(failuresOf({ name: "a", nested: { host: UNKNOWN, port: "22" } }), ["nested.port must be a number"]);

@@ -182,6 +182,7 @@ export class SimulatedLab {
         agent: true,
         agentReadyAt: 0,
         bootMemory: "",
+        foundByCloudInit: false,
         leases: new Map(),
         execOutput: new Map(),
       });

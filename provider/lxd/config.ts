@@ -42,13 +42,16 @@ export function isServerMade(key: string): boolean {
   return key.startsWith("volatile.") || key.startsWith("image.") || key.startsWith("user.pulumi.");
 }
 
+/** Keys whose value is a text for cloud-init. */
+export const CLOUD_INIT_TEXT = /^(cloud-init|user)\.(user-data|vendor-data|network-config)$/;
+
 /** Whether two values of a config or device key mean the same to LXD. */
 export function sameConfigValue(key: string, a: string | undefined, b: string | undefined): boolean {
   const [left, right] = [a ?? "", b ?? ""];
   if (left === right) {
     return true;
   }
-  if (/^(cloud-init|user)\.(user-data|vendor-data|network-config)$/.test(key)) {
+  if (CLOUD_INIT_TEXT.test(key)) {
     return left.trimEnd() === right.trimEnd();
   }
   if (isFreeText(key)) {

@@ -442,4 +442,32 @@ describe("Bad surroundings on real LXD", function () {
       assert.deepEqual(await watch?.stop(lab, "bcn2"), []);
     });
   });
+
+  describe("an instance whose cloud-init has not found LXD", () => {
+    const web = (config: object): object => ({
+      cluster: { endpoints: [to("bcn2")] },
+      name: "web2",
+      target: "bcn2",
+      instanceType: "container",
+      image: { alias: "debian-12" },
+      rootDisk: { pool: "default" },
+      config,
+      cloudInit: { userData: "#cloud-config\nwrite_files: [{ path: /etc/heard, content: heard }]\n" },
+      waitFor: [{ for: "cloud-init" }],
+    });
+    const unheard =
+      /^Instance "web2" exists \(Running\), but is not finished: cloud-init of instance "web2" did not find LXD when it booted \(DataSourceNone\), so nothing of cloud-init\.user-data is in effect\. .*\(lxc restart web2\), then run pulumi up/;
+
+    it("is not finished until it has booted anew", async () => {
+      for (const config of [{ "security.devlxd": "false" }, {}]) {
+        await assert.rejects(create("LxdVm", web(config)), ({ reasons }: { reasons: string[] }) => {
+          assert.match(reasons.join(), unheard);
+          return true;
+        });
+      }
+      await onHost("bcn2", "lxc", "restart", "web2");
+      await create("LxdVm", web({}));
+      assert.equal(await onHost("bcn2", "lxc", "exec", "web2", "--", "cat", "/etc/heard"), "heard");
+    });
+  });
 });

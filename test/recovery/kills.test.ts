@@ -161,6 +161,11 @@ describe("An up that is cut off, on real LXD", function () {
     await up.shows(/LxdVm vms-dns1 creating .* starting/);
     assert.equal((await lab.hostExec("bcn2", ["systemctl", "restart", "lxd"])).exitCode, 0);
     await up.ended; // well, or with an error that names what was cut off
+    const again = stack.start(UP);
+    if ((await again.ended) !== 0) {
+      assert.match(again.screen, /cloud-init of instance "dns1" did not find LXD when it booted.*\(lxc restart dns1\)/);
+      assert.equal((await lab.hostExec("bcn2", ["lxc", "restart", "dns1"])).exitCode, 0);
+    }
     await goOn();
     await assertWhole();
   });

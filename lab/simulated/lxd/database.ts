@@ -167,6 +167,8 @@ export interface Instance {
   agentReadyAt: number;
   /** Memory that a running virtual machine was booted with. */
   bootMemory: string;
+  /** Whether cloud-init found LXD when the instance booted. */
+  foundByCloudInit: boolean;
   /** Addresses that NICs have got, by device name. */
   leases: Map<string, { ipv4?: string; ipv6?: string }>;
   /** Recorded output of commands, by file name. */

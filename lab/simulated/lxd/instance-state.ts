@@ -38,6 +38,7 @@ export function bootInstance(instance: Instance): void {
   instance.status = "Running";
   instance.lastUsedAt = new Date();
   instance.bootMemory = config["limits.memory"] ?? "1GiB";
+  instance.foundByCloudInit = config["security.devlxd"] !== "false";
   fillHardwareAddresses(database, instance);
   instance.config["volatile.last_state.power"] = "RUNNING";
   instance.config["volatile.uuid"] ??= randomUUID();
@@ -134,7 +135,7 @@ function nicsOf(database: Database, instance: Instance): { device: string; confi
 }
 
 function giveAddresses(database: Database, instance: Instance): void {
-  const fixed = cloudInitAddresses(expandedConfig(database, instance));
+  const fixed = instance.foundByCloudInit ? cloudInitAddresses(expandedConfig(database, instance)) : [];
   for (const { device, config, name } of nicsOf(database, instance)) {
     const mac = addressOf(instance, device, config);
     const stated = fixed.find((each) => each.name === name || each.mac === mac.toLowerCase())?.addresses ?? [];

@@ -174,6 +174,7 @@ function createInstance(request: ApiRequest): Reply {
       agent: image?.agent ?? false,
       agentReadyAt: 0,
       bootMemory: "",
+      foundByCloudInit: false,
       leases: new Map(),
       execOutput: new Map(),
     };

@@ -53,13 +53,9 @@ const guestPrograms: Programs<Guest> = {
       );
     return bad < 0 ? ok(`${path}: parsed OK\n`) : failure(1, `${path}:${bad + 1}:1: syntax error`);
   },
-  "cloud-init": ({ args }) => {
-    const json = args.includes("json");
-    return ok(
-      json
-        ? '{"status": "done", "extended_status": "done", "errors": [], "boot_status_code": "enabled-by-generator"}\n'
-        : "status: done\n",
-    );
+  "cloud-init": ({ machine }) => {
+    const source = machine.instance.foundByCloudInit ? "DataSourceLXD" : "DataSourceNone";
+    return ok(`status: done\nboot_status_code: enabled-by-generator\ndetail:\n${source}\n`);
   },
   systemctl: ({ args }) => (args.includes("is-system-running") ? ok("running\n") : ok()),
   loginctl: () => ok(),

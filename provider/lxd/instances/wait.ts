@@ -1,7 +1,8 @@
 import * as z from "zod";
 import { until } from "../../support/deadline";
-import { CommandError, hasCode } from "../../support/errors";
+import { CommandError, hasCode, RefusedError } from "../../support/errors";
 import type { CommandResult } from "../../transport/ssh";
+import { CLOUD_INIT_TEXT } from "../config";
 import { isAgentMissing, isNotRunning, runInInstance } from "./exec";
 import {
   addressesOf,
@@ -135,11 +136,28 @@ async function askCloudInit(work: InstanceWork): Promise<true | string> {
       return verdict.seen;
     case "failed":
       throw new CommandError(`instance "${work.name}"`, "cloud-init", result.exitCode, `${verdict.why}\n${tail(result)}`.trim());
+    case "unheard":
+      await refuseUnheard(work);
+      return true;
     case "degraded":
       work.warn(`cloud-init of instance "${work.name}" is done, but degraded: ${tail(result)}`);
       return true;
     case "done":
       return true;
+  }
+}
+
+/** cloud-init looks for LXD once, early in the boot. It ends well without, and the instance has nothing of what was meant for it. */
+async function refuseUnheard({ lxd, project, name }: InstanceWork): Promise<void> {
+  const { value: instance } = await requireInstance({ lxd, project, name });
+  const unheard = Object.keys(instance.expanded_config).filter((key) => CLOUD_INIT_TEXT.test(key));
+  if (unheard.length > 0) {
+    const inProject = project === "default" ? "" : ` --project ${project}`;
+    throw new RefusedError(
+      `cloud-init of instance "${name}" did not find LXD when it booted (DataSourceNone), so nothing of ${unheard.join(", ")} is in effect. ` +
+        `When LXD was down at that moment, start the instance anew (lxc restart ${name}${inProject}), then run pulumi up. Otherwise see that ` +
+        "security.devlxd is not false, and that the image's cloud-init knows LXD",
+    );
   }
 }
 
@@ -150,17 +168,18 @@ async function askCloudInit(work: InstanceWork): Promise<true | string> {
 export function cloudInitVerdict({
   exitCode,
   stdout,
-}: CommandResult): { end: "done" | "degraded" } | { end: "none"; seen: string } | { end: "failed"; why: string } {
+}: CommandResult): { end: "done" | "degraded" | "unheard" } | { end: "none"; seen: string } | { end: "failed"; why: string } {
   if (exitCode === 127) {
     return { end: "failed", why: "the image has no cloud-init; take one that has, or do not wait for it" };
   }
+  const ended = /\bDataSourceNone\b/.test(stdout) ? "unheard" : undefined;
   const status = /^status:\s*(.+)$/m.exec(stdout)?.[1]?.trim();
   switch (status) {
     case "done":
-      return { end: exitCode === 2 ? "degraded" : "done" };
+      return { end: ended ?? (exitCode === 2 ? "degraded" : "done") };
     case "degraded":
     case "degraded done":
-      return { end: "degraded" };
+      return { end: ended ?? "degraded" };
     case "disabled":
       return { end: "done" };
     case "error":

@@ -7,6 +7,13 @@ describe("cloudInitVerdict", () => {
     ["is done when it is switched off", 0, "status: disabled\ndetail: by marker\n", "done"],
     ["tells recoverable errors of 23.4 and later apart", 2, "status: done\nextended_status: degraded done\n", "degraded"],
     ["tells degraded apart", 2, "status: degraded done\n", "degraded"],
+    ["ends unheard by LXD", 0, "status: done\ndetail:\nDataSourceNone\n", "unheard"],
+    [
+      "ends unheard by LXD, in later words",
+      2,
+      "status: done\nextended_status: degraded done\ndetail: DataSourceNone\n",
+      "unheard",
+    ],
     ["has failed", 1, "status: error\ndetail: ('users', KeyError)\n", "failed"],
     ["has failed where it is not installed", 127, "", "failed"],
     ["goes on while it runs", 0, "status: running\n", "none"],

@@ -185,6 +185,22 @@ describe("LxdVm on LXD", () => {
     assert.equal(state()["unfinished"], undefined);
   });
 
+  it("does not take cloud-init for done that never found LXD, while there is something for it to find", async () => {
+    const waiting = { waitFor: [{ for: "cloud-init" }], cloudInit: { networkConfig: "version: 2\n" } };
+    const deaf = { config: { "security.devlxd": "false" } };
+    await assert.rejects(
+      vm.up(args({ ...waiting, ...deaf })),
+      /is not finished: cloud-init of instance "web1" did not find LXD .*nothing of cloud-init\.network-config is in effect.*lxc restart web1\)/,
+    );
+    await assert.rejects(vm.up(args(waiting)), /did not find LXD/); // as long as it is not booted again
+    for (const action of ["stop", "start"]) {
+      await (await two.byHand()).change("PUT", "/1.0/instances/web1/state", { body: { action, force: true, timeout: 5 } });
+    }
+    assert.equal(await vm.up(args(waiting)), "updated");
+    assert.equal(state()["unfinished"], undefined);
+    assert.equal(await vm.up(args({ ...waiting, cloudInit: undefined })), "updated");
+  });
+
   it("goes on with its own instance when the answer to the creation is lost", async () => {
     two.lab.faults.add({ when: { method: "POST", path: /^\/1\.0\/instances\?/, nth: 1 }, effect: "drop-after" });
     const before = two.lab.requests.length;

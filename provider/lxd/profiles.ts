@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { api, type LxdClient } from "./client/client";
+import { exclusively } from "./cluster/exclusive";
 import type { Config, Devices } from "./config";
 import { explainInUse } from "./in-use";
 
@@ -42,7 +43,10 @@ export async function createProfile(lxd: LxdClient, project: string, name: strin
   await lxd.change("POST", "/1.0/profiles", { query: { project }, body: { name, ...body } });
 }
 
-/** Replaces a profile's contents. PUT, because a PATCH is not passed on to the other members of a cluster. */
+/**
+ * Replaces a profile's contents. PUT, because a PATCH is not passed on to the other members of a cluster. One after the other: an instance
+ * that has two profiles takes one change at a time, and LXD would not try again.
+ */
 export async function replaceProfile(
   lxd: LxdClient,
   project: string,
@@ -50,7 +54,7 @@ export async function replaceProfile(
   body: ProfilePut,
   etag: string | undefined,
 ): Promise<void> {
-  await lxd.change("PUT", api`/1.0/profiles/${name}`, { query: { project }, body, etag });
+  await exclusively(lxd, () => lxd.change("PUT", api`/1.0/profiles/${name}`, { query: { project }, body, etag }));
 }
 
 /**

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../lab/simulated";
+import { makeCertificate } from "../../lab/simulated/lxd/certificate";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { figure } from "../support/figure";
@@ -91,6 +92,16 @@ describe("A host that is half in a cluster", () => {
       assert.deepEqual(second.warnings, [
         "A replica of the cluster's database at 192.168.1.101:8443, from a join of bcn1 that was cut off, is removed",
       ]);
+    });
+
+    it("with a former certificate of its own that is trusted, which is said", async () => {
+      const former = { ...makeCertificate("bcn1"), name: "bcn1", type: "server" as const, restricted: false, projects: [] };
+      cluster().certificates.set(former.fingerprint, former);
+      await second.up(args());
+      assert.deepEqual(second.warnings, [
+        "The cluster no longer trusts a former certificate of bcn1, from a join that was cut off",
+      ]);
+      assert.equal(cluster().certificates.has(former.fingerprint), false);
     });
 
     it("with its certificate trusted under a name that was refused", async () => {

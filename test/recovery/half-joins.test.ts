@@ -53,6 +53,11 @@ describe("Half joins on real LXD", function () {
   };
   const members = async (): Promise<string[]> =>
     (await onHost("bcn2", "lxc cluster list --format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
+  /** Whose certificates the cluster trusts. */
+  const trusted = async (): Promise<string[]> =>
+    (JSON.parse(await onHost("bcn2", "lxc query '/1.0/certificates?recursion=1'")) as { name: string }[])
+      .map(({ name }) => name)
+      .sort();
   const rows = (): Promise<string> => onHost("bcn2", "lxd sql global 'SELECT name, state FROM nodes'");
 
   const clientOf = async (host: HostName): Promise<LxdClient> => {
@@ -160,12 +165,13 @@ describe("Half joins on real LXD", function () {
       recognised += 1;
     });
 
-    it("is made up for, and leaves no token, no row and no replica in the way of the next member", async () => {
+    it("is made up for, and leaves no token, no row, no certificate and no replica in the way of the next member", async () => {
       await create("LxdClusterMember", member("bcn1"));
       await create("LxdClusterMember", member("bcn3"));
       assert.deepEqual(await members(), ["bcn1", "bcn2", "bcn3"]);
       assert.doesNotMatch(await rows(), /\|\s*1\s*\|/);
       assert.equal(await onHost("bcn2", "lxc cluster list-tokens --format=csv"), "");
+      assert.deepEqual(await trusted(), ["bcn1", "bcn2", "bcn3"]);
       recognised += 3;
     });
   });
@@ -179,6 +185,7 @@ describe("Half joins on real LXD", function () {
       );
       await create("LxdClusterMember", member("bcn1"));
       assert.deepEqual(await members(), ["bcn1", "bcn2", "bcn3"]);
+      assert.deepEqual(await trusted(), ["bcn1", "bcn2", "bcn3"]);
       recognised += 1;
     });
   });

@@ -6,7 +6,8 @@ import { getServer } from "../server";
 const queues = new Map<string, pLimit.Limit>();
 
 /**
- * Runs work that LXD cannot run side by side in one cluster: joins, removals, making pools and networks. One after the other within
+ * Runs work that LXD cannot run side by side in one cluster: joins, removals, making pools and networks, changes of
+ * profiles. One after the other within
  * this process, whichever member is spoken to.
  */
 export async function exclusively<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result> {

@@ -7,13 +7,14 @@ import * as z from "zod";
 import type { Deadline } from "../../support/deadline";
 import { hasCode, RefusedError, replyOf } from "../../support/errors";
 import { api, type LxdClient, operationSchema } from "../client/client";
-import type { Server } from "../server";
 import { forgetMember, type JoinToken } from "./cluster";
 import { findStaleMember, type Meeting } from "./join-preflight";
 
 const operationsSchema = z.record(z.string(), z.array(operationSchema).nullish()).nullish();
 
 const trustedSchema = z.looseObject({ name: z.string(), type: z.string(), fingerprint: z.string() });
+
+type Trusted = z.output<typeof trustedSchema>;
 
 /**
  * Clears away what earlier attempts of a server to join have left in the cluster.
@@ -35,7 +36,14 @@ export async function clearTraces(
   if (await forgetReplica(cluster, address)) {
     cleared.push(`A replica of the cluster's database at ${address}, from a join of ${name} that was cut off, is removed`);
   }
-  const other = await forgetOtherName(cluster, joining, host.host, name);
+  const trusted = await cluster.get("/1.0/certificates", z.array(trustedSchema), { recursion: 1 });
+  const { certificate_fingerprint: own } = joining.environment;
+  const former = trusted.filter((each) => each.type === "server" && each.name === name && each.fingerprint !== own);
+  if (await forgetFormerCertificates(cluster, former)) {
+    cleared.push(`The cluster no longer trusts a former certificate of ${name}, from a join that was cut off`);
+  }
+  const renamed = trusted.find((each) => each.type === "server" && each.name !== name && each.fingerprint === own);
+  const other = renamed && (await forgetOtherName(cluster, renamed, host.host, name));
   if (other !== undefined) {
     cleared.push(`The cluster no longer trusts ${host.host} as "${other}", the name of an attempt to join that was refused`);
   }
@@ -81,20 +89,33 @@ async function forgetReplica(lxd: LxdClient, address: string): Promise<boolean> 
 }
 
 /**
+ * Takes former certificates of a server that is no member out of the cluster's trust: a join that was cut off leaves its own there, and a host
+ * that was wiped since joins with another.
+ * @returns Whether there were any, and LXD has let go of them; some versions do not.
+ */
+async function forgetFormerCertificates(lxd: LxdClient, former: readonly Trusted[]): Promise<boolean> {
+  try {
+    for (const { fingerprint } of former) {
+      await lxd.remove(api`/1.0/certificates/${fingerprint}`);
+    }
+  } catch (error) {
+    if (hasCode(error, "api")) {
+      return false;
+    }
+    throw error;
+  }
+  return former.length > 0;
+}
+
+/**
  * Takes the joining server's certificate out of the cluster's trust when it is there under another name: a join that was refused for its
  * name leaves it so, and LXD would refuse every other name.
  * @returns The other name.
  * @throws RefusedError when LXD does not let go of it.
  */
-async function forgetOtherName(lxd: LxdClient, joining: Server, host: string, name: string): Promise<string | undefined> {
-  const { certificate_fingerprint: fingerprint } = joining.environment;
-  const trusted = await lxd.get("/1.0/certificates", z.array(trustedSchema), { recursion: 1 });
-  const other = trusted.find((each) => each.fingerprint === fingerprint && each.type === "server" && each.name !== name);
-  if (other === undefined) {
-    return undefined;
-  }
+async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, name: string): Promise<string> {
   try {
-    await lxd.remove(api`/1.0/certificates/${fingerprint}`);
+    await lxd.remove(api`/1.0/certificates/${other.fingerprint}`);
   } catch (error) {
     if (!hasCode(error, "api")) {
       throw error;

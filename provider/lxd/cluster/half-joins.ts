@@ -43,9 +43,11 @@ export async function clearTraces(
     cleared.push(`The cluster no longer trusts a former certificate of ${name}, from a join that was cut off`);
   }
   const renamed = trusted.find((each) => each.type === "server" && each.name !== name && each.fingerprint === own);
-  const other = renamed && (await forgetOtherName(cluster, renamed, host.host, name));
-  if (other !== undefined) {
-    cleared.push(`The cluster no longer trusts ${host.host} as "${other}", the name of an attempt to join that was refused`);
+  if (renamed !== undefined) {
+    await forgetOtherName(cluster, renamed, host.host, name);
+    cleared.push(
+      `The cluster no longer trusts ${host.host} as "${renamed.name}", the name of an attempt to join that was refused`,
+    );
   }
   if (await hasJoinToken(cluster, name)) {
     cleared.push(
@@ -110,10 +112,9 @@ async function forgetFormerCertificates(lxd: LxdClient, former: readonly Trusted
 /**
  * Takes the joining server's certificate out of the cluster's trust when it is there under another name: a join that was refused for its
  * name leaves it so, and LXD would refuse every other name.
- * @returns The other name.
  * @throws RefusedError when LXD does not let go of it.
  */
-async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, name: string): Promise<string> {
+async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, name: string): Promise<void> {
   try {
     await lxd.remove(api`/1.0/certificates/${other.fingerprint}`);
   } catch (error) {
@@ -126,5 +127,4 @@ async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, nam
       { cause: error },
     );
   }
-  return other.name;
 }

@@ -1,6 +1,5 @@
 import * as z from "zod";
 import { api, type LxdClient } from "./client/client";
-import { exclusively } from "./cluster/exclusive";
 import type { Config, Devices } from "./config";
 import { explainInUse } from "./in-use";
 
@@ -43,10 +42,7 @@ export async function createProfile(lxd: LxdClient, project: string, name: strin
   await lxd.change("POST", "/1.0/profiles", { query: { project }, body: { name, ...body } });
 }
 
-/**
- * Replaces a profile's contents. PUT, because a PATCH is not passed on to the other members of a cluster. One after the other: an instance
- * that has two profiles takes one change at a time, and LXD would not try again.
- */
+/** Replaces a profile's contents. PUT, because a PATCH is not passed on to the other members of a cluster. */
 export async function replaceProfile(
   lxd: LxdClient,
   project: string,
@@ -54,7 +50,7 @@ export async function replaceProfile(
   body: ProfilePut,
   etag: string | undefined,
 ): Promise<void> {
-  await exclusively(lxd, () => lxd.change("PUT", api`/1.0/profiles/${name}`, { query: { project }, body, etag }));
+  await lxd.change("PUT", api`/1.0/profiles/${name}`, { query: { project }, body, etag });
 }
 
 /**

@@ -8,6 +8,7 @@ import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
+import { exclusively } from "../lxd/cluster/exclusive";
 import { configSchema, devicesInWordsOf, inWordsOf, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
 import { checkedDevicesSchema } from "../lxd/instances/device-values";
 import { objectNameSchema, projectSchema } from "../lxd/names";
@@ -150,7 +151,7 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
       return;
     }
     if (state.name === "default") {
-      await replaceProfile(lxd, state.project, state.name, state.original ?? EMPTY, found.etag);
+      await exclusively(lxd, () => replaceProfile(lxd, state.project, state.name, state.original ?? EMPTY, found.etag));
     } else {
       await deleteProfile(lxd, state.project, state.name);
     }
@@ -209,7 +210,7 @@ async function save(
   outputs: Outputs,
 ): Promise<void> {
   try {
-    await replaceProfile(lxd, inputs.project, inputs.name, toApi(inputs, context.urn), etag);
+    await exclusively(lxd, () => replaceProfile(lxd, inputs.project, inputs.name, toApi(inputs, context.urn), etag));
   } catch (error) {
     const refusals = refusalsOfSavedProfile(replyOf(error));
     if (refusals === undefined) {

@@ -236,7 +236,7 @@ function summarize(results) {
   for (const [tier, { passed, failed, skipped }] of results) {
     process.stdout.write(`[test] ${tier}: ${totals(passed, failed.length, skipped.length)}\n`);
     skipped.forEach(({ title, reason }) => process.stdout.write(`         skipped: ${title}: ${reason}\n`));
-    failed.forEach((title) => process.stdout.write(`         FAILED: ${title}\n`));
+    failed.forEach((title) => process.stdout.write(`         FAILED: ${title.replaceAll("\n", "\n           ")}\n`));
   }
   const all = [...results.values()];
   const failed = sum(all.map((counts) => counts.failed.length));

@@ -6,11 +6,13 @@ const { reporters, Runner } = require("mocha");
 const { EVENT_RUN_END, EVENT_TEST_FAIL, EVENT_TEST_PASS, EVENT_TEST_PENDING } = Runner.constants;
 /** How long the process may live on after the last test. */
 const GRACE_SECONDS = 10;
+const LINES_OF_ERROR = 30;
+const LETTERS_OF_ERROR = 3000;
 
 /**
  * @typedef {object} Counts
  * @property {number} passed
- * @property {string[]} failed - Full titles.
+ * @property {string[]} failed - Full titles, and from the second line on what the test said.
  * @property {{ title: string, reason: string }[]} skipped
  */
 
@@ -32,7 +34,7 @@ class CountReporter extends reporters.Spec {
     runner.on(EVENT_TEST_PASS, () => {
       counts.passed += 1;
     });
-    runner.on(EVENT_TEST_FAIL, (test) => counts.failed.push(test.fullTitle()));
+    runner.on(EVENT_TEST_FAIL, (test, error) => counts.failed.push(`${test.fullTitle()}\n${beginningOf(error)}`));
     runner.on(EVENT_TEST_PENDING, (test) => counts.skipped.push({ title: test.fullTitle(), reason: reasonOf(test) }));
     runner.once(EVENT_RUN_END, () => {
       write();
@@ -49,6 +51,15 @@ class CountReporter extends reporters.Spec {
       process.on(signal, () => runner.abort());
     }
   }
+}
+
+/**
+ * As much of an error as the last page of a long log has room for.
+ * @param {Error} error
+ * @returns {string}
+ */
+function beginningOf(error) {
+  return (error.stack ?? String(error)).split("\n").slice(0, LINES_OF_ERROR).join("\n").slice(0, LETTERS_OF_ERROR);
 }
 
 /**

@@ -22,7 +22,8 @@ export async function readNote(ssh: SshConnection, note: Note, deadline: Deadlin
   return stdout === "" ? undefined : stdout;
 }
 
-/** One after the other. */
-export async function removeNotes(ssh: SshConnection, notes: readonly Note[], deadline: Deadline): Promise<void> {
+/** All of them, that of the wipe as the last: as long as it stands, an interrupted wipe is finished. */
+export async function removeNotes(ssh: SshConnection, deadline: Deadline): Promise<void> {
+  const notes: readonly Note[] = ["pulumi-lxd-https-address", "pulumi-lxd-wipe"];
   await ssh.run(["rm", "-f", ...notes.map((note) => `${DIRECTORY}/${note}`)], { deadline });
 }

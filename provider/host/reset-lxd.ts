@@ -71,7 +71,8 @@ export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline):
 }
 
 /**
- * Finishes a wipe that was interrupted, unless LXD holds something by now that must not be lost: then it was as good as finished.
+ * Finishes a wipe that was interrupted, unless LXD holds something by now that must not be lost: then it was as good as finished, and what
+ * LXD's config is now is the host's own.
  * @returns Whether LXD was wiped.
  */
 export async function finishReset(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
@@ -80,7 +81,7 @@ export async function finishReset(ssh: SshConnection, deadline: Deadline): Promi
     return false;
   }
   if (await holdsSomething(ssh, deadline)) {
-    await removeNotes(ssh, ["pulumi-lxd-wipe"], deadline);
+    await removeNotes(ssh, deadline);
     return false;
   }
   await wipe(ssh, wipeSchema.parse(JSON.parse(text)), deadline);
@@ -123,8 +124,7 @@ async function wipe(ssh: SshConnection, { packaging, snap, config }: Wipe, deadl
   if (Object.keys(config).length > 0) {
     await giveBack(ssh, config, deadline);
   }
-  // In this order: as long as the second is there, an interrupted wipe is finished.
-  await removeNotes(ssh, ["pulumi-lxd-https-address", "pulumi-lxd-wipe"], deadline);
+  await removeNotes(ssh, deadline);
 }
 
 /** Sets the config that LXD had. What it refuses now is for the resource that wants it to say: its next refresh shows what is missing. */

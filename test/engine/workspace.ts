@@ -15,9 +15,15 @@ import {
   type Stack,
   type UpOptions,
 } from "@pulumi/pulumi/automation";
+import * as settings from "@pulumi/pulumi/runtime/settings";
 import { pulumiRoot } from "../../tools/paths";
 
 const execute = promisify(execFile);
+
+// The programs run in this process, where Pulumi's SDK leaves the connections of a program that failed open: gRPC goes on knocking at the
+// port of the engine that has ended. If it shared that state, a later engine that is given this port would be taken for the one that ended.
+const { grpcClientOptions } = settings as unknown as { grpcClientOptions: object };
+Object.assign(grpcClientOptions, { "grpc.use_local_subchannel_pool": 1 });
 
 const REPOSITORY = resolve(__dirname, "../..");
 const PROJECT = "engine-tests";

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../../lab/simulated";
-import { hasLeftoverClusterCertificate, resetLxd } from "../../../provider/host/reset-lxd";
+import { readNote, writeNote } from "../../../provider/host/notes";
+import { finishReset, hasLeftoverClusterCertificate, isResetUnfinished, resetLxd } from "../../../provider/host/reset-lxd";
 import { Deadline } from "../../../provider/support/deadline";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { connect, disconnectAll } from "../../../provider/transport/pool";
@@ -50,5 +51,32 @@ describe("wiping LXD on a host", () => {
     assert.equal(await hasLeftoverClusterCertificate(ssh, "deb", deadline), true);
     await resetLxd(ssh, "deb", deadline);
     assert.equal(await hasLeftoverClusterCertificate(ssh, "deb", deadline), false);
+  });
+
+  describe("that was interrupted", () => {
+    const interrupt = async (): Promise<void> => {
+      await start("deb");
+      await writeNote(ssh, "pulumi-lxd-https-address", "192.168.1.102:8443", deadline);
+      await writeNote(ssh, "pulumi-lxd-wipe", JSON.stringify({ packaging: "deb", config: {} }), deadline);
+    };
+    const areNotesGone = async (): Promise<boolean> =>
+      !(await isResetUnfinished(ssh, deadline)) && (await readNote(ssh, "pulumi-lxd-https-address", deadline)) === undefined;
+
+    it("is finished", async () => {
+      await interrupt();
+      lab.seedImage("bcn2", { alias: "debian" });
+      assert.equal(await finishReset(ssh, deadline), true);
+      assert.equal(lab.host("bcn2").daemon?.database.images.size, 0);
+      assert.ok(await areNotesGone());
+    });
+
+    it("is as good as finished when LXD is used again, and then its config is the host's own", async () => {
+      await interrupt();
+      await lab.byHand("bcn2", "POST", "/1.0/storage-pools", { name: "default", driver: "dir" });
+      lab.seedInstances(1, { host: "bcn2", devices: { root: { type: "disk", path: "/", pool: "default" } } });
+      assert.equal(await finishReset(ssh, deadline), false);
+      assert.equal(lab.host("bcn2").daemon?.database.instances.size, 1);
+      assert.ok(await areNotesGone());
+    });
   });
 });

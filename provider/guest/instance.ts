@@ -2,6 +2,7 @@ import pLimit, { type Limit } from "p-limit";
 import { api, type LxdClient } from "../lxd/client/client";
 import { isAgentMissing } from "../lxd/instances/exec";
 import { findInstance, findInstanceShared, type Instance, isRunning } from "../lxd/instances/instances";
+import { untilFree } from "../lxd/instances/turns";
 import { type Deadline, inTurn, until } from "../support/deadline";
 import { type ApiError, hasCode, isNotFound, RefusedError, replyOf } from "../support/errors";
 import { type Guest, guestOf } from "./guest";
@@ -78,11 +79,13 @@ export async function markInstance(work: InsideWork, config: Readonly<Record<str
     }
     const { description } = found.value; // LXD empties it when a PATCH does not repeat it
     try {
-      await lxd.change("PATCH", api`/1.0/instances/${instance}`, {
-        query: { project },
-        body: { description, config },
-        etag: found.etag,
-      });
+      await untilFree({ lxd, project, name: instance }, () =>
+        lxd.change("PATCH", api`/1.0/instances/${instance}`, {
+          query: { project },
+          body: { description, config },
+          etag: found.etag,
+        }),
+      );
       return true;
     } catch (error) {
       if (hasCode(error, "api") && (error as unknown as ApiError).status === 412) {

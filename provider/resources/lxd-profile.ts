@@ -8,9 +8,9 @@ import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
-import { exclusively } from "../lxd/cluster/exclusive";
 import { configSchema, devicesInWordsOf, inWordsOf, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
 import { checkedDevicesSchema } from "../lxd/instances/device-values";
+import { inTurnOnAll } from "../lxd/instances/turns";
 import { objectNameSchema, projectSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import {
@@ -109,7 +109,7 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
     });
     const outputs: Outputs = isDefault ? { original: contentsOf(found.value) } : {};
     try {
-      await save(context, lxd, id, inputs, found.etag, outputs);
+      await save(context, lxd, id, inputs, found, outputs);
     } catch (error) {
       if (outputs.original === undefined || hasCode(error, "incomplete")) {
         throw error;
@@ -140,7 +140,7 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
       );
     }
     refuseTakenOver(nameOf(inputs), lxd.host, found.value.config[OWNER_KEY], context);
-    await save(context, lxd, id, inputs, found.etag, outputsOf(state));
+    await save(context, lxd, id, inputs, found, outputsOf(state));
     return outputsOf(state);
   },
 
@@ -151,7 +151,8 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
       return;
     }
     if (state.name === "default") {
-      await exclusively(lxd, () => replaceProfile(lxd, state.project, state.name, state.original ?? EMPTY, found.etag));
+      const before = state.original ?? EMPTY;
+      await inTurnOnAll(lxd, found.value.used_by, () => replaceProfile(lxd, state.project, state.name, before, found.etag));
     } else {
       await deleteProfile(lxd, state.project, state.name);
     }
@@ -200,17 +201,22 @@ function describe(profile: Profile): string {
   return `it holds ${keys.length === 0 ? "nothing" : keys.join(", ")}; used by ${profile.used_by.length} instances`;
 }
 
-/** Saves the profile. LXD saves it even when instances that use it refuse the change: then they are told one by one. */
+/**
+ * Saves the profile, when this process does nothing else with the instances that use it. LXD saves it even when some of them do not take the
+ * change: then they are told one by one. The same contents once more would be no change, and LXD would offer them nothing.
+ */
 async function save(
   context: Context,
   lxd: LxdClient,
   id: string,
   inputs: Inputs,
-  etag: string | undefined,
+  { value, etag }: NonNullable<Awaited<ReturnType<typeof findProfile>>>,
   outputs: Outputs,
 ): Promise<void> {
   try {
-    await exclusively(lxd, () => replaceProfile(lxd, inputs.project, inputs.name, toApi(inputs, context.urn), etag));
+    await inTurnOnAll(lxd, value.used_by, () =>
+      replaceProfile(lxd, inputs.project, inputs.name, toApi(inputs, context.urn), etag),
+    );
   } catch (error) {
     const refusals = refusalsOfSavedProfile(replyOf(error));
     if (refusals === undefined) {
@@ -220,7 +226,7 @@ async function save(
       id,
       outputs,
       `Profile "${inputs.name}" is saved, but ${refusals.length} instances that use it did not take the change:\n` +
-        `${refusals.map((refusal) => `  - ${refusal}`).join("\n")}\nStop them, or undo the change; the next pulumi up tries again`,
+        `${refusals.map((refusal) => `  - ${refusal}`).join("\n")}\nThey take it when they are next started. Stop and start them, or undo the change`,
       { cause: error },
     );
   }

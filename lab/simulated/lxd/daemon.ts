@@ -18,6 +18,8 @@ export class Daemon implements LxdServer {
   localConfig: Config = {};
   certificate: Certificate = { pem: "", fingerprint: "" };
   database = new Database();
+  /** Of its process: another one each time it starts. */
+  pid = 511;
   private readyAt = 0;
   private running = false;
 
@@ -87,6 +89,7 @@ export class Daemon implements LxdServer {
       this.reset();
     }
     this.running = true;
+    this.pid += 1;
     this.readyAt = Date.now() + this.surroundings.timings.daemonStartMs;
   }
 

@@ -38,6 +38,7 @@ export interface LxdServer {
   readonly behaviour: Behaviour;
   readonly operations: Operations;
   readonly dataDirectory: string;
+  readonly pid: number;
   localConfig: Config;
   certificate: Certificate;
   database: Database;

@@ -151,7 +151,7 @@ function getServer(request: ApiRequest): Reply {
       server_clustered: database.clustered,
       server_event_mode: "full-mesh",
       server_name: database.clustered ? daemon.member.name : host.name,
-      server_pid: 512,
+      server_pid: daemon.pid,
       server_version: behaviour.version,
       storage: [...new Set([...database.pools.values()].map((pool) => pool.driver))].join(" | "),
       storage_version: "",

@@ -6,9 +6,8 @@ import { getServer } from "../server";
 const queues = new Map<string, pLimit.Limit>();
 
 /**
- * Runs work that LXD cannot run side by side in one cluster: joins, removals, making pools and networks, changes of profiles (an
- * instance takes one change at a time, and may have two profiles). One after the other within this process, whichever member is
- * spoken to.
+ * Runs work that LXD cannot run side by side in one cluster: joins, removals, making pools and networks. One after the other within
+ * this process, whichever member is spoken to.
  */
 export async function exclusively<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result> {
   // All members of a cluster present the cluster's certificate.

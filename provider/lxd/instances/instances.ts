@@ -6,6 +6,7 @@ import { listMembersShared } from "../cluster/cluster";
 import { type Config, type Devices, OWNER_KEY } from "../config";
 import type { Profile } from "../profiles";
 import type { ImageSource } from "./image-source";
+import { inTurnOn, untilFree } from "./turns";
 
 /** Maps are `null` in the list entry of an instance whose member does not answer. */
 const configSchema = z.record(z.string(), z.string()).nullish();
@@ -130,16 +131,19 @@ export async function findInstanceShared({ lxd, project, name }: Which): Promise
 
 /** Makes an instance, stopped. */
 async function createInstance(
-  { lxd, project, name }: Which,
+  which: Which,
   body: Omit<InstancePut, "architecture"> & { type: InstanceType; image: ImageSource },
   target: string | undefined,
 ): Promise<void> {
+  const { lxd, project, name } = which;
   const { image, ...rest } = body;
-  await lxd.change("POST", "/1.0/instances", {
-    query: { project, target },
-    // Never `start: true`: versions that do not know it ignore it in silence, and a failed start would take the instance away.
-    body: { name, ...rest, source: { type: "image", ...image, ...(image.server === undefined ? {} : { mode: "pull" }) } },
-  });
+  await inTurnOn(which, () =>
+    lxd.change("POST", "/1.0/instances", {
+      query: { project, target },
+      // Never `start: true`: versions that do not know it ignore it in silence, and a failed start would take the instance away.
+      body: { name, ...rest, source: { type: "image", ...image, ...(image.server === undefined ? {} : { mode: "pull" }) } },
+    }),
+  );
 }
 
 /**
@@ -179,21 +183,24 @@ const ATTEMPTS = 5;
  * @param change - Makes the new contents of those that LXD has at the moment.
  */
 export async function replaceInstance(which: Which, change: (live: Instance) => InstancePut): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    const { value, etag } = await requireInstance(which);
-    try {
-      await which.lxd.change("PUT", api`/1.0/instances/${which.name}`, {
-        query: { project: which.project },
-        body: change(value),
-        etag,
-      });
-      return;
-    } catch (error) {
-      if (!hasCode(error, "api") || (error as unknown as ApiError).status !== 412 || attempt === ATTEMPTS) {
-        throw error;
+  const replace = async (): Promise<void> => {
+    for (let attempt = 1; ; attempt += 1) {
+      const { value, etag } = await requireInstance(which);
+      try {
+        await which.lxd.change("PUT", api`/1.0/instances/${which.name}`, {
+          query: { project: which.project },
+          body: change(value),
+          etag,
+        });
+        return;
+      } catch (error) {
+        if (!hasCode(error, "api") || (error as unknown as ApiError).status !== 412 || attempt === ATTEMPTS) {
+          throw error;
+        }
       }
     }
-  }
+  };
+  await untilFree(which, replace);
 }
 
 /** Starts an instance, or lets a frozen one go on; one that runs already is left alone. */
@@ -230,27 +237,33 @@ async function changeState(
   reached: (instance: Pick<Instance, "status">) => boolean,
 ): Promise<void> {
   const { lxd, project, name } = which;
-  try {
-    await lxd.change("PUT", api`/1.0/instances/${name}/state`, { query: { project }, body });
-  } catch (error) {
-    const answered = hasCode(error, "operation") || hasCode(error, "api");
-    if (!answered || !reached(await getInstanceState(which))) {
-      throw error;
+  await untilFree(which, async () => {
+    try {
+      await lxd.change("PUT", api`/1.0/instances/${name}/state`, { query: { project }, body });
+    } catch (error) {
+      const answered = hasCode(error, "operation") || hasCode(error, "api");
+      if (!answered || !reached(await getInstanceState(which))) {
+        throw error;
+      }
     }
-  }
-}
-
-/** Moves a stopped instance to another member. */
-export async function moveInstance({ lxd, project, name }: Which, target: string): Promise<void> {
-  await lxd.change("POST", api`/1.0/instances/${name}`, {
-    query: { project, target },
-    body: { name, migration: true, live: false }, // without "live: false" LXD tries a live migration
   });
 }
 
+/** Moves a stopped instance to another member. */
+export async function moveInstance(which: Which, target: string): Promise<void> {
+  const { lxd, project, name } = which;
+  const move = (): Promise<unknown> =>
+    lxd.change("POST", api`/1.0/instances/${name}`, {
+      query: { project, target },
+      body: { name, migration: true, live: false }, // without "live: false" LXD tries a live migration
+    });
+  await untilFree(which, move);
+}
+
 /** Removes a stopped instance; one that is gone is done. */
-export async function deleteInstance({ lxd, project, name }: Which): Promise<void> {
-  await lxd.remove(api`/1.0/instances/${name}`, { project });
+export async function deleteInstance(which: Which): Promise<void> {
+  const { lxd, project, name } = which;
+  await untilFree(which, () => lxd.remove(api`/1.0/instances/${name}`, { project }));
 }
 
 const operationsSchema = z.record(

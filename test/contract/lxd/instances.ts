@@ -15,6 +15,7 @@ import {
   stopInstance,
   untilCreated,
 } from "../../../provider/lxd/instances/instances";
+import { inTurnOnAll } from "../../../provider/lxd/instances/turns";
 import { waitFor } from "../../../provider/lxd/instances/wait";
 import {
   createProfile,
@@ -249,9 +250,31 @@ export function instancesContract(lab: () => ContractLab): void {
       });
       const profile = await findProfile(lxd, lab().project, "p3");
       assert.deepEqual([profile?.value.devices, profile?.value.used_by], [devices, ["/1.0/instances/c1"]]);
+      // The same once more is no change, and offered to nobody.
+      await replaceProfile(lxd, lab().project, "p3", { ...empty, devices }, undefined);
       await replaceProfile(lxd, lab().project, "p3", empty, undefined);
       await contents((live) => ({ ...live, profiles: ["default"] }));
       await deleteProfile(lxd, lab().project, "p3");
+    });
+
+    it("takes changes of its own and of its profiles at once, one after the other", async () => {
+      const lxd = await lab().lxd();
+      const names = ["p4", "p5"];
+      const put = (name: string, value: string) =>
+        inTurnOnAll(lxd, ["/1.0/instances/c1"], () =>
+          replaceProfile(lxd, lab().project, name, { description: "", config: { "user.x": value }, devices: {} }, undefined),
+        );
+      for (const name of names) {
+        await createProfile(lxd, lab().project, name, { description: "", config: {}, devices: {} });
+      }
+      await contents((live) => ({ ...live, profiles: ["default", ...names] }));
+      for (const value of ["1", "2", "3"]) {
+        const own = contents((live) => ({ ...live, config: { ...live.config, "user.y": value } }));
+        await Promise.all([own, ...names.map((name) => put(name, value))]);
+      }
+      assert.equal((await findInstance(await lab().work()))?.value.config["user.y"], "3");
+      await contents((live) => ({ ...live, profiles: ["default"] }));
+      await Promise.all(names.map((name) => deleteProfile(lxd, lab().project, name)));
     });
 
     it("is moved while it is stopped, and only to a member that is there and another", async () => {

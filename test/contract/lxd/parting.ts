@@ -17,7 +17,7 @@ import { getServer, setServerConfig } from "../../../provider/lxd/server";
 import { viewsOf } from "../../../provider/lxd/storage-and-networks/member-objects";
 import { pool } from "../../../provider/lxd/storage-and-networks/storage-pools";
 import { until } from "../../../provider/support/deadline";
-import { isNotFound } from "../../../provider/support/errors";
+import { hasCode, isNotFound, messageOf } from "../../../provider/support/errors";
 import { type ContractLab, refused } from "./harness";
 
 /** Members that leave, are lost, and are wiped. */
@@ -34,22 +34,28 @@ export function partingContract(lab: () => ContractLab): void {
 
     it("is a standalone server afterwards, which keeps its addresses and joins again when they are wiped", async () => {
       const { primary, secondary } = lab().harness;
+      const pid = async () => (await getServer(await lab().lxd("secondary"))).environment["server_pid"];
+      const before = await pid();
       await removeMember(await lab().lxd(), secondary.name);
       assert.deepEqual(
         (await listMembers(await lab().lxd())).map(({ server_name }) => server_name),
         [primary.name],
       );
       await removeMember(await lab().lxd(), secondary.name);
+      // It answers for a moment before it ends and is started again.
       await until(lab().deadline(), async () => {
-        const { environment } = await getServer(await lab().lxd("secondary"));
-        return environment.server_clustered ? undefined : true;
+        const now = await pid().catch((error: unknown) => {
+          assert.ok(hasCode(error, "transport"), messageOf(error));
+          return before;
+        });
+        return now === before ? undefined : true;
       });
-      const { config } = await getServer(await lab().lxd("secondary"));
-      assert.equal(config["cluster.https_address"], secondary.address);
+      const left = await getServer(await lab().lxd("secondary"));
+      assert.equal(left.environment.server_clustered, false);
+      assert.equal(left.config["cluster.https_address"], secondary.address);
       const kept = { "core.https_address": secondary.address, "core.debug_address": "127.0.0.1:8444" };
       await setServerConfig(await lab().lxd("secondary"), kept);
-      const before = await getServer(await lab().lxd("secondary"));
-      await resetLxd(await lab().ssh("secondary"), "deb", lab().deadline(), before);
+      await resetLxd(await lab().ssh("secondary"), "deb", lab().deadline(), await getServer(await lab().lxd("secondary")));
       assert.deepEqual((await getServer(await lab().lxd("secondary"))).config, kept);
       assert.deepEqual(await takeInventory(await lab().lxd("secondary")), {});
       await assert.rejects(listMembers(await lab().lxd("secondary")), isNotClustered);

@@ -84,7 +84,7 @@ export const profileDrift = driftTable(profileLifecycle, {
         program: "in use by a virtual machine",
         byHand: ["lxc stop db1", "lxc profile set web limits.memory=2GiB", "lxc start db1"],
         answer: "deferred",
-        says: /Profile "web" is saved, but 1 instances that use it did not take the change:[^]*db1[^]*Stop them, or undo the change/,
+        says: /Profile "web" is saved, but 1 instances that use it did not take the change:[^]*db1[^]*Stop and start them, or undo the change/,
         cure: ["lxc stop db1", "lxc start db1"],
         why: "no instance is stopped for its profile",
       },

@@ -152,6 +152,39 @@ describe("LxdVm on LXD", () => {
     assert.equal(await vm.up(args({ description: "new" })), "same");
   });
 
+  describe("while LXD is busy with it,", () => {
+    const STOPPING = 'Failed to create instance update operation: Instance is busy running a "stop" operation';
+    const CHANGED = "A matching non-reusable operation has now succeeded";
+    const onInstance = /\/instances\/web1(\?|$)/;
+    const onState = /\/instances\/web1\/state/;
+
+    const off = { running: false, waitFor: [] };
+    for (const [what, method, path, reply, before, after] of [
+      ["is changed as soon as it is free", "PUT", onInstance, STOPPING, {}, { description: "new" }],
+      ["is changed as soon as another change is made", "PUT", onInstance, CHANGED, {}, { description: "new" }],
+      ["is started as soon as it is free", "PUT", onState, STOPPING, off, {}],
+      ["is stopped as soon as it is free", "PUT", onState, STOPPING, {}, off],
+      ["is moved as soon as it is free", "POST", onInstance, STOPPING, off, { ...off, target: "bcn2" }],
+      ["is removed as soon as it is free", "DELETE", onInstance, STOPPING, {}, undefined],
+    ] as const) {
+      it(what, async () => {
+        await vm.up(args(before));
+        const fault = two.lab.faults.add({ when: { method, path, nth: 1 }, effect: { failOperation: reply } });
+        await (after === undefined ? vm.destroy() : vm.up(args(after)));
+        assert.deepEqual([fault.hits, fault.matches], [1, 2]);
+      });
+    }
+
+    it("tells with what when the time is over", async () => {
+      await vm.up(args());
+      two.lab.faults.add({ when: { method: "PUT", path: onInstance }, effect: { failOperation: STOPPING } });
+      await assert.rejects(
+        vm.up(args({ description: "new", timeouts: { update: 1 } })),
+        /did not finish within 1 s; at the end: instance "web1" is not free for it: LXD on \S+ says: .*busy running a "stop" operation/,
+      );
+    });
+  });
+
   it("moves to another member when it may be stopped, and keeps its addresses' MAC", async () => {
     await vm.up(args());
     const mac = (await live()).config["volatile.eth0.hwaddr"];

@@ -1,0 +1,75 @@
+/**
+ * LXD does one thing at a time with an instance, and refuses what comes in between instead of letting it wait. What this process asks for is
+ * asked for in turn; what others have begun is waited for.
+ * @see https://github.com/canonical/lxd/blob/stable-5.0/lxd/instance/operationlock/operationlock.go
+ */
+import pLimit from "p-limit";
+import { inTurn, until } from "../../support/deadline";
+import { hasCode, replyOf } from "../../support/errors";
+import type { LxdClient } from "../client/client";
+
+const queues = new Map<string, pLimit.Limit>();
+
+/** One instance. */
+interface Which {
+  readonly lxd: LxdClient;
+  readonly project: string;
+  readonly name: string;
+}
+
+/** Runs a request that LXD locks an instance for, when no other request of this process works on it. */
+export function inTurnOn<Result>({ lxd, project, name }: Which, request: () => Promise<Result>): Promise<Result> {
+  return inTurnOnAll(lxd, [`/1.0/instances/${name}${project === "default" ? "" : `?project=${project}`}`], request);
+}
+
+/**
+ * {@link inTurnOn} all instances that use something.
+ * @param users - Its `used_by`: paths of LXD's API. What is no instance counts for nothing.
+ */
+export async function inTurnOnAll<Result>(
+  lxd: LxdClient,
+  users: readonly string[],
+  request: () => Promise<Result>,
+): Promise<Result> {
+  // In one order for all, or two requests could each wait for what the other has.
+  const paths = users.filter((path) => path.startsWith("/1.0/instances/")).sort();
+  const inTurns = paths.reduceRight<() => Promise<Result>>(
+    (next, path) => () => inTurn(queueOf(lxd, path), lxd.deadline, describe(lxd, path), next),
+    request,
+  );
+  return inTurns();
+}
+
+function queueOf(lxd: LxdClient, path: string): pLimit.Limit {
+  const key = `${lxd.host} ${path}`;
+  const queue = queues.get(key) ?? pLimit(1);
+  queues.set(key, queue);
+  return queue;
+}
+
+function describe(lxd: LxdClient, path: string): string {
+  return `waiting for other work on ${path.replace("/1.0/instances/", "instance ")} on ${lxd.host} to end`;
+}
+
+/** Asks LXD for work on an instance, in turn, as soon as it has finished what others have begun. */
+export async function untilFree(which: Which, request: () => Promise<unknown>): Promise<void> {
+  const { lxd, name } = which;
+  await until(lxd.deadline, async (report) => {
+    try {
+      await inTurnOn(which, request);
+      return true;
+    } catch (error) {
+      if (!isBusy(error)) {
+        throw error;
+      }
+      report(`instance "${name}" is not free for it: LXD on ${lxd.host} says: ${replyOf(error)}`);
+      return undefined;
+    }
+  });
+}
+
+/** Of two changes at once, the second waits for the first, and is dropped then. */
+function isBusy(error: unknown): boolean {
+  const isReply = hasCode(error, "api") || hasCode(error, "operation");
+  return isReply && /Instance is busy running a|A matching non-reusable operation has now succeeded/.test(replyOf(error));
+}

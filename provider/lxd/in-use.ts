@@ -16,7 +16,7 @@ export function explainInUse(error: unknown, what: string, host: string, users: 
 }
 
 /** `/1.0/instances/web1?project=shop` as a person says it: `instance web1 (project shop)`. */
-function describeUser(url: string): string {
+export function describeUser(url: string): string {
   const [path = "", query = ""] = url.split("?");
   const [collection = "", ...names] = path
     .replace(/^\/1\.0\//, "")

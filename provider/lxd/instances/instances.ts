@@ -6,7 +6,7 @@ import { listMembersShared } from "../cluster/cluster";
 import { type Config, type Devices, OWNER_KEY } from "../config";
 import type { Profile } from "../profiles";
 import type { ImageSource } from "./image-source";
-import { inTurnOn, untilFree } from "./turns";
+import { inTurnOn, untilFree, type Which } from "./turns";
 
 /** Maps are `null` in the list entry of an instance whose member does not answer. */
 const configSchema = z.record(z.string(), z.string()).nullish();
@@ -70,16 +70,11 @@ export interface Expanded {
 }
 
 /** One instance, and what work on it needs. */
-export interface InstanceWork {
-  readonly lxd: LxdClient;
-  readonly project: string;
-  readonly name: string;
+export interface InstanceWork extends Which {
   readonly deadline: Deadline;
   progress(text: string): void;
   warn(text: string): void;
 }
-
-type Which = Pick<InstanceWork, "lxd" | "project" | "name">;
 
 /** The instance, or `undefined` when there is none of that name. */
 export function findInstance({ lxd, project, name }: Which): Promise<{ value: Instance; etag: string | undefined } | undefined> {

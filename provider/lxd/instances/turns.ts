@@ -7,11 +7,12 @@ import pLimit from "p-limit";
 import { inTurn, until } from "../../support/deadline";
 import { hasCode, replyOf } from "../../support/errors";
 import type { LxdClient } from "../client/client";
+import { describeUser } from "../in-use";
 
 const queues = new Map<string, pLimit.Limit>();
 
-/** One instance. */
-interface Which {
+/** One instance, and the API that it is worked on through. */
+export interface Which {
   readonly lxd: LxdClient;
   readonly project: string;
   readonly name: string;
@@ -34,7 +35,8 @@ export async function inTurnOnAll<Result>(
   // In one order for all, or two requests could each wait for what the other has.
   const paths = users.filter((path) => path.startsWith("/1.0/instances/")).sort();
   const inTurns = paths.reduceRight<() => Promise<Result>>(
-    (next, path) => () => inTurn(queueOf(lxd, path), lxd.deadline, describe(lxd, path), next),
+    (next, path) => () =>
+      inTurn(queueOf(lxd, path), lxd.deadline, `waiting for other work on ${describeUser(path)} on ${lxd.host} to end`, next),
     request,
   );
   return inTurns();
@@ -45,10 +47,6 @@ function queueOf(lxd: LxdClient, path: string): pLimit.Limit {
   const queue = queues.get(key) ?? pLimit(1);
   queues.set(key, queue);
   return queue;
-}
-
-function describe(lxd: LxdClient, path: string): string {
-  return `waiting for other work on ${path.replace("/1.0/instances/", "instance ")} on ${lxd.host} to end`;
 }
 
 /** Asks LXD for work on an instance, in turn, as soon as it has finished what others have begun. */

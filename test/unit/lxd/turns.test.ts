@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { inTurnOn, inTurnOnAll } from "../../../provider/lxd/instances/turns";
+import { ApiServer } from "./api-server";
+
+describe("requests that LXD locks instances for", () => {
+  let server: ApiServer;
+  let running: number;
+  let most: number;
+
+  before(async () => {
+    server = await ApiServer.start();
+  });
+  after(() => server.stop());
+  beforeEach(() => {
+    running = 0;
+    most = 0;
+  });
+
+  const work = async (): Promise<void> => {
+    running += 1;
+    most = Math.max(most, running);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    running -= 1;
+  };
+
+  it("are made one after the other, in whatever order the instances are named", async () => {
+    const lxd = server.client();
+    const [a, b] = ["/1.0/instances/a", "/1.0/instances/b?project=shop"] as const;
+    await Promise.all([
+      inTurnOnAll(lxd, [a, b], work),
+      inTurnOnAll(lxd, [b, a], work),
+      inTurnOn({ lxd, project: "shop", name: "b" }, work),
+      inTurnOnAll(lxd, [b], work),
+    ]);
+    assert.equal(most, 1);
+  });
+
+  it("are made side by side when they are for different instances", async () => {
+    const lxd = server.client();
+    await Promise.all([
+      inTurnOn({ lxd, project: "default", name: "a" }, work),
+      inTurnOn({ lxd, project: "shop", name: "a" }, work),
+      inTurnOnAll(lxd, ["/1.0/profiles/a"], work),
+    ]);
+    assert.equal(most, 3);
+  });
+
+  it("are not made when the turn does not come in time", async () => {
+    let release: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const first = inTurnOn({ lxd: server.client(), project: "shop", name: "a" }, () => held);
+    await assert.rejects(
+      inTurnOnAll(server.client(0.1), ["/1.0/instances/a?project=shop"], work),
+      /waiting for other work on instance a \(project shop\) on root@bcn2 to end/,
+    );
+    release();
+    await first;
+    assert.equal(most, 0);
+  });
+
+  it("do not keep others waiting when they fail", async () => {
+    const lxd = server.client();
+    const which = { lxd, project: "default", name: "a" };
+    await assert.rejects(
+      inTurnOn(which, () => Promise.reject(new Error("refused"))),
+      /refused/,
+    );
+    await inTurnOn(which, work);
+    assert.equal(most, 1);
+  });
+});

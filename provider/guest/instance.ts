@@ -1,10 +1,10 @@
-import pLimit, { type Limit } from "p-limit";
 import { api, type LxdClient } from "../lxd/client/client";
 import { isAgentMissing } from "../lxd/instances/exec";
 import { findInstance, findInstanceShared, type Instance, isRunning } from "../lxd/instances/instances";
 import { untilFree } from "../lxd/instances/turns";
 import { type Deadline, inTurn, until } from "../support/deadline";
 import { type ApiError, hasCode, isNotFound, RefusedError, replyOf } from "../support/errors";
+import { Queues } from "../support/queues";
 import { type Guest, guestOf } from "./guest";
 
 /** An instance whose inside is worked on. */
@@ -16,7 +16,7 @@ export interface InsideWork {
   progress(text: string): void;
 }
 
-const queues = new Map<string, Limit>();
+const queues = new Queues();
 
 /**
  * Runs work inside an instance, one after the other within this process: the programs that change users lock each other out, and
@@ -24,12 +24,12 @@ const queues = new Map<string, Limit>();
  */
 export function exclusivelyIn<Result>(work: InsideWork, run: () => Promise<Result>): Promise<Result> {
   const key = JSON.stringify([work.lxd.host, work.project, work.instance]);
-  let queue = queues.get(key);
-  if (queue === undefined) {
-    queue = pLimit(1);
-    queues.set(key, queue);
-  }
-  return inTurn(queue, work.deadline, `waiting for other work in instance "${work.instance}" on ${work.lxd.host} to end`, run);
+  return inTurn(
+    queues.of(key),
+    work.deadline,
+    `waiting for other work in instance "${work.instance}" on ${work.lxd.host} to end`,
+    run,
+  );
 }
 
 /**

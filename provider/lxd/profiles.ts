@@ -2,6 +2,7 @@ import * as z from "zod";
 import { api, type LxdClient } from "./client/client";
 import type { Config, Devices } from "./config";
 import { explainInUse } from "./in-use";
+import { inTurnOnAll } from "./instances/turns";
 
 /** `/1.0/profiles`: https://documentation.ubuntu.com/lxd/latest/api/#/profiles */
 const profileSchema = z.looseObject({
@@ -22,12 +23,14 @@ export interface ProfilePut {
   readonly devices: Devices;
 }
 
+/** A profile as it was read. */
+export interface FoundProfile {
+  readonly value: Profile;
+  readonly etag: string | undefined;
+}
+
 /** The profile, or `undefined` when there is none of that name. */
-export function findProfile(
-  lxd: LxdClient,
-  project: string,
-  name: string,
-): Promise<{ value: Profile; etag: string | undefined } | undefined> {
+export function findProfile(lxd: LxdClient, project: string, name: string): Promise<FoundProfile | undefined> {
   return lxd.findWithEtag(api`/1.0/profiles/${name}`, profileSchema, { project });
 }
 
@@ -42,15 +45,20 @@ export async function createProfile(lxd: LxdClient, project: string, name: strin
   await lxd.change("POST", "/1.0/profiles", { query: { project }, body: { name, ...body } });
 }
 
-/** Replaces a profile's contents. PUT, because a PATCH is not passed on to the other members of a cluster. */
+/**
+ * Replaces a profile's contents, when this process does nothing else with the instances that use it. PUT, because a PATCH is not passed on to
+ * the other members of a cluster.
+ * @param found - The profile as it was read; when it is another by now, it is left as it is.
+ */
 export async function replaceProfile(
   lxd: LxdClient,
   project: string,
   name: string,
   body: ProfilePut,
-  etag: string | undefined,
+  found: FoundProfile | undefined,
 ): Promise<void> {
-  await lxd.change("PUT", api`/1.0/profiles/${name}`, { query: { project }, body, etag });
+  const replace = () => lxd.change("PUT", api`/1.0/profiles/${name}`, { query: { project }, body, etag: found?.etag });
+  await inTurnOnAll(lxd, found?.value.used_by ?? [], replace);
 }
 
 /**

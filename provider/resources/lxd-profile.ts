@@ -10,12 +10,12 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
 import { configSchema, devicesInWordsOf, inWordsOf, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
 import { checkedDevicesSchema } from "../lxd/instances/device-values";
-import { inTurnOnAll } from "../lxd/instances/turns";
 import { objectNameSchema, projectSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import {
   createProfile,
   deleteProfile,
+  type FoundProfile,
   findProfile,
   findProfileShared,
   type Profile,
@@ -151,8 +151,7 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
       return;
     }
     if (state.name === "default") {
-      const before = state.original ?? EMPTY;
-      await inTurnOnAll(lxd, found.value.used_by, () => replaceProfile(lxd, state.project, state.name, before, found.etag));
+      await replaceProfile(lxd, state.project, state.name, state.original ?? EMPTY, found);
     } else {
       await deleteProfile(lxd, state.project, state.name);
     }
@@ -202,21 +201,19 @@ function describe(profile: Profile): string {
 }
 
 /**
- * Saves the profile, when this process does nothing else with the instances that use it. LXD saves it even when some of them do not take the
- * change: then they are told one by one. The same contents once more would be no change, and LXD would offer them nothing.
+ * Saves the profile. LXD saves it even when instances that use it do not take the change: then they are told one by one. The same contents
+ * once more would be no change, and LXD would offer them nothing.
  */
 async function save(
   context: Context,
   lxd: LxdClient,
   id: string,
   inputs: Inputs,
-  { value, etag }: NonNullable<Awaited<ReturnType<typeof findProfile>>>,
+  found: FoundProfile,
   outputs: Outputs,
 ): Promise<void> {
   try {
-    await inTurnOnAll(lxd, value.used_by, () =>
-      replaceProfile(lxd, inputs.project, inputs.name, toApi(inputs, context.urn), etag),
-    );
+    await replaceProfile(lxd, inputs.project, inputs.name, toApi(inputs, context.urn), found);
   } catch (error) {
     const refusals = refusalsOfSavedProfile(replyOf(error));
     if (refusals === undefined) {

@@ -74,7 +74,7 @@ const CASES: readonly Case[] = [
     what: "replaceProfile",
     path: "/1.0/profiles/*",
     query: inProject,
-    call: (lxd, name) => replaceProfile(lxd, PROJECT, name, put, "e"),
+    call: (lxd, name) => replaceProfile(lxd, PROJECT, name, put, { value: { name, ...put, used_by: [] }, etag: "e" }),
   },
   { what: "deleteProfile", path: "/1.0/profiles/*", query: inProject, call: (lxd, name) => deleteProfile(lxd, PROJECT, name) },
   { what: "findObject, pool", path: "/1.0/storage-pools/*", call: (lxd, name) => findObject(lxd, pool(name)) },

@@ -3,13 +3,13 @@
  * asked for in turn; what others have begun is waited for.
  * @see https://github.com/canonical/lxd/blob/stable-5.0/lxd/instance/operationlock/operationlock.go
  */
-import pLimit from "p-limit";
 import { inTurn, until } from "../../support/deadline";
 import { hasCode, replyOf } from "../../support/errors";
+import { Queues } from "../../support/queues";
 import type { LxdClient } from "../client/client";
 import { describeUser } from "../in-use";
 
-const queues = new Map<string, pLimit.Limit>();
+const queues = new Queues();
 
 /** One instance, and the API that it is worked on through. */
 export interface Which {
@@ -36,17 +36,15 @@ export async function inTurnOnAll<Result>(
   const paths = users.filter((path) => path.startsWith("/1.0/instances/")).sort();
   const inTurns = paths.reduceRight<() => Promise<Result>>(
     (next, path) => () =>
-      inTurn(queueOf(lxd, path), lxd.deadline, `waiting for other work on ${describeUser(path)} on ${lxd.host} to end`, next),
+      inTurn(
+        queues.of(`${lxd.host} ${path}`),
+        lxd.deadline,
+        `waiting for other work on ${describeUser(path)} on ${lxd.host} to end`,
+        next,
+      ),
     request,
   );
   return inTurns();
-}
-
-function queueOf(lxd: LxdClient, path: string): pLimit.Limit {
-  const key = `${lxd.host} ${path}`;
-  const queue = queues.get(key) ?? pLimit(1);
-  queues.set(key, queue);
-  return queue;
 }
 
 /** Asks LXD for work on an instance, in turn, as soon as it has finished what others have begun. */

@@ -15,7 +15,6 @@ import {
   stopInstance,
   untilCreated,
 } from "../../../provider/lxd/instances/instances";
-import { inTurnOnAll } from "../../../provider/lxd/instances/turns";
 import { waitFor } from "../../../provider/lxd/instances/wait";
 import {
   createProfile,
@@ -260,10 +259,10 @@ export function instancesContract(lab: () => ContractLab): void {
     it("takes changes of its own and of its profiles at once, one after the other", async () => {
       const lxd = await lab().lxd();
       const names = ["p4", "p5"];
-      const put = (name: string, value: string) =>
-        inTurnOnAll(lxd, ["/1.0/instances/c1"], () =>
-          replaceProfile(lxd, lab().project, name, { description: "", config: { "user.x": value }, devices: {} }, undefined),
-        );
+      const put = async (name: string, value: string) => {
+        const body = { description: "", config: { "user.x": value }, devices: {} };
+        await replaceProfile(lxd, lab().project, name, body, await findProfile(lxd, lab().project, name));
+      };
       for (const name of names) {
         await createProfile(lxd, lab().project, name, { description: "", config: {}, devices: {} });
       }

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { Lifecycle } from "../provider/engine/lifecycle";
-import { findSnap } from "../provider/host/packages";
+import { findSnap } from "../provider/host/snapd";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
 import { describeOwner } from "../provider/lxd/ownership";
 import { LOCAL_CONFIG, serverConfig } from "../provider/lxd/server";

@@ -1,7 +1,7 @@
 import type { HostArgs } from "./arguments";
 import { Code, isMap, literal } from "./code";
 import { type ClusterContents, KINDS, type Taken } from "./inventory";
-import { type Holder, type Secret, Secrets } from "./secrets";
+import { type Secret, Secrets } from "./secrets";
 
 /** A program that takes over a cluster. */
 export interface Program {
@@ -113,7 +113,8 @@ class Writing {
   }
 
   private argsOf(taken: Taken): Args {
-    const { kind, name, args } = taken;
+    const { kind, name, project } = taken;
+    const args = this.withoutSecrets(taken);
     const [first] = this.contents.hosts;
     const host = this.contents.hosts.find((each) => each.name === name);
     if (kind === "LxdNode") {
@@ -124,26 +125,50 @@ class Writing {
         first === undefined || first.name === name ? {} : { cluster: { endpoints: [this.connectionTo(first.name, first.args)] } };
       return { connection: this.connectionTo(name, host?.args ?? { host: "" }, ["LxdNode"]), ...through, ...args };
     }
-    const { name: own, adopt, cluster: _, ...rest } = this.described(taken);
+    const { name: own, adopt, cluster: _, ...rest } = this.withReferences(kind, project, args);
     return { cluster: new Code("cluster"), ...(own === undefined ? {} : { name: own }), ...rest, adopt };
   }
 
-  /** What of it names other objects of the program refers to them, so that all of it is removed in the right order. */
-  private described({ kind, name, project, args }: Taken): Args {
+  /** What of an instance or profile names other objects of the program refers to them, so that all of it is removed in the right order. */
+  private withReferences(kind: Taken["kind"], project: string, args: Args): Args {
     if (kind !== "LxdProfile" && kind !== "LxdVm") {
       return args;
     }
-    const holder: Holder = { project, words: kind === "LxdProfile" ? ["profile", "get", name] : ["config", "get", name] };
-    const { config, devices, cloudInit, profiles = kind === "LxdVm" ? ["default"] : undefined } = args;
+    const { devices, profiles = kind === "LxdVm" ? ["default"] : undefined } = args;
     const names = (profiles as string[] | undefined)?.map((profile) => this.reference("LxdProfile", project, profile) ?? profile);
     return {
       ...args,
       ...(names?.some((each) => each instanceof Code) === true && { profiles: names }),
-      ...(isMap(config) && { config: mapEntries(config, (key, value) => this.secrets.hide(holder, key, String(value))) }),
-      ...(isMap(cloudInit) && {
-        cloudInit: mapEntries(cloudInit, (key, value) => this.secrets.hide(holder, CLOUD_INIT_KEYS[key] ?? key, String(value))),
-      }),
       ...(isMap(devices) && { devices: mapEntries(devices, (_, device) => this.deviceOf(project, device)) }),
+    };
+  }
+
+  /** What may be a secret is asked for on the host. */
+  private withoutSecrets({ kind, name, project, args }: Taken): Args {
+    const words = WORDS[kind];
+    if (words === undefined) {
+      return args;
+    }
+    const scope = `${words === INSTANCE ? "" : `${words[0] ?? ""}-`}${project === "default" ? "" : `${project}-`}${name}`;
+    const hide = (key: string, value: unknown, of: readonly string[] = [...words, "get", name], within = scope): unknown =>
+      this.secrets.hide({ project, words: of, name: within }, key, value);
+    const { config, cloudInit, devices, memberConfig } = args;
+    return {
+      ...args,
+      ...(isMap(config) && { config: mapEntries(config, (key, value) => hide(key, value)) }),
+      ...(isMap(cloudInit) && {
+        cloudInit: mapEntries(cloudInit, (key, value) => hide(CLOUD_INIT_KEYS[key] ?? key, value)),
+      }),
+      ...(isMap(devices) && {
+        devices: mapMaps(devices, (device, key, value) =>
+          hide(key, value, [...words, "device", "get", name, device], `${scope}-${device}`),
+        ),
+      }),
+      ...(isMap(memberConfig) && {
+        memberConfig: mapMaps(memberConfig, (member, key, value) =>
+          hide(key, value, [...words, "get", `--target=${member}`, name], `${scope}-${member}`),
+        ),
+      }),
     };
   }
 
@@ -178,6 +203,17 @@ class Writing {
     return this.statements.find(({ taken }) => taken.kind === kind && taken.name === name && taken.project === project);
   }
 }
+
+const INSTANCE = ["config"];
+
+/** The words of `lxc` for objects whose values it tells. */
+const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
+  LxdClusterMember: ["cluster"],
+  LxdStoragePool: ["storage"],
+  LxdNetwork: ["network"],
+  LxdProfile: ["profile"],
+  LxdVm: INSTANCE,
+};
 
 const CLOUD_INIT_KEYS: Readonly<Record<string, string>> = {
   userData: "cloud-init.user-data",
@@ -229,4 +265,11 @@ function mapEntries(
   change: (key: string, value: unknown) => unknown,
 ): Record<string, unknown> {
   return Object.fromEntries(Object.entries(map).map(([key, value]) => [key, change(key, value)]));
+}
+
+function mapMaps(
+  maps: Readonly<Record<string, unknown>>,
+  change: (name: string, key: string, value: unknown) => unknown,
+): Record<string, unknown> {
+  return mapEntries(maps, (name, map) => (isMap(map) ? mapEntries(map, (key, value) => change(name, key, value)) : map));
 }

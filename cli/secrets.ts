@@ -1,3 +1,4 @@
+import { mayBeSecret } from "../provider/support/secrets";
 import { expandHome } from "../provider/transport/connection";
 import { commandLine } from "../provider/transport/quote";
 import type { HostArgs } from "./arguments";
@@ -11,21 +12,12 @@ export interface Secret {
   readonly command: string;
 }
 
-/** Where on LXD a config stands: the words of `lxc` before the key. */
+/** Where on LXD a value stands: the words of `lxc` before its key. */
 export interface Holder {
   readonly project: string;
-  readonly words: readonly ["config", "get", string] | ["profile", "get", string];
-}
-
-/** cloud-init's texts hold password hashes and tokens as a rule, environments those of programs. */
-const SECRET_KEYS =
-  /^environment\.|^(cloud-init|user)\.(user|vendor)-data$|passw(or)?d|passphrase|secret|token|credential|private|api[._-]?key/i;
-/** Hashes of crypt(3), private keys, and what a text calls so itself. */
-const SECRET_VALUES = /\$(1|2[abxy]?|5|6|7|y|gy|argon2\w*)\$[^\s"']{8,}|PRIVATE KEY-----|(passw(or)?d|secret|token)["']?\s*[:=]/i;
-
-/** Whether a value of LXD's config is not for everybody's eyes. When in doubt, it is one. */
-function isSecret(key: string, value: string): boolean {
-  return SECRET_KEYS.test(key) || SECRET_VALUES.test(value);
+  readonly words: readonly string[];
+  /** Of the object, for the name in the stack's config. */
+  readonly name: string;
 }
 
 /** Gathers the secrets of a program, and puts code in their place. */
@@ -36,13 +28,11 @@ export class Secrets {
   constructor(private readonly host: HostArgs) {}
 
   /** A value for the program: itself, or where it is found when it is a secret. */
-  hide(holder: Holder, key: string, value: string): unknown {
-    if (!isSecret(key, value)) {
+  hide(holder: Holder, key: string, value: unknown): unknown {
+    if (!mayBeSecret(key, value)) {
       return value;
     }
-    const [noun, , object] = holder.words;
-    const scope = holder.project === "default" ? "" : `${holder.project}-`;
-    const name = `${noun === "profile" ? "profile-" : ""}${scope}${object}-${key}`.replace(/[^A-Za-z0-9-]/g, "-");
+    const name = `${holder.name}-${key}`.replace(/[^A-Za-z0-9-]/g, "-");
     const project = holder.project === "default" ? [] : ["--project", holder.project];
     const { user = "root" } = this.host;
     const asRoot = user === "root" ? [] : ["sudo", "-n"];

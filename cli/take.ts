@@ -28,7 +28,10 @@ export async function takeOver<Inputs extends object, Outputs extends object>(
   if ("why" in first) {
     return first;
   }
-  const seen = Object.entries(first.seen).filter(([name]) => Object.hasOwn(lifecycle.schema.shape, name));
+  // What is read may also be told as an output that stays, by the name of an input that is for other cases.
+  const isArgument = (name: string) =>
+    Object.hasOwn(lifecycle.schema.shape, name) && !Object.hasOwn(lifecycle.lasting ?? {}, name);
+  const seen = Object.entries(first.seen).filter(([name]) => isArgument(name));
   const found = { ...Object.fromEntries(seen), ...args };
   const second = await look(lifecycle, provider, found);
   if ("why" in second) {

@@ -1,6 +1,7 @@
 export { type ClusterHostArgs, LxdCluster, type LxdClusterArgs } from "./lxd-cluster";
 export type { GuestInterfaceArgs, GuestRouteArgs } from "./network-config";
 export {
+  type GpuArgs,
   VmGroup,
   type VmGroupArgs,
   type VmGroupMemberArgs,

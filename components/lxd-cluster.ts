@@ -3,6 +3,7 @@ import {
   type ClusterConnectionArgs,
   type ConfigArgs,
   type ConnectionArgs,
+  type InstallArgs,
   LxdClusterMember,
   type LxdClusterMemberArgs,
   LxdImage,
@@ -15,6 +16,7 @@ import {
   type LxdStoragePoolArgs,
 } from "../provider/index";
 import { mapValues } from "./map-values";
+import { whenKnown } from "./when-known";
 
 /** A host that becomes a member of the cluster. */
 export interface ClusterHostArgs extends Omit<LxdNodeArgs, "connection"> {
@@ -38,6 +40,11 @@ export interface ClusterHostArgs extends Omit<LxdNodeArgs, "connection"> {
 export interface LxdClusterArgs {
   /** The hosts. The first one is the primary: it bootstraps the cluster, and the others join through it. */
   hosts: ClusterHostArgs[];
+  /**
+   * Which cluster it is: the SHA-256 of its certificate. Found when the cluster is made, and kept in state; to be given to confirm a renewed
+   * certificate. @default what state knows
+   */
+  certificateFingerprint?: pulumi.Input<string>;
   /** Storage pools by name. @default none */
   pools?: Record<string, Omit<LxdStoragePoolArgs, "cluster" | "name">>;
   /** Networks by name. @default none */
@@ -86,13 +93,27 @@ export class LxdCluster extends pulumi.ComponentResource {
   constructor(name: string, args: LxdClusterArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:LxdCluster", name, {}, opts);
     this.refuseTwins(args.hosts);
-    const [primary, ...others] = args.hosts.map((host) => ({ host, node: this.makeNode(name, host) }));
-    if (primary === undefined) {
+    const [primaryHost, ...otherHosts] = args.hosts;
+    if (primaryHost === undefined) {
       throw new pulumi.ResourceError("hosts: a cluster needs at least one host", this, true);
     }
+    const primary = { host: primaryHost, node: this.makeNode(name, primaryHost) };
+    const others = otherHosts.map((host) => ({ host, node: this.makeNode(name, host, primary.node) }));
     this.nodes = Object.fromEntries([primary, ...others].map(({ host, node }) => [host.name, node]));
-    const first = this.makeMember(name, primary);
-    const joined = Object.fromEntries(others.map((other) => [other.host.name, this.makeMember(name, other, first)]));
+    const way = {
+      ...(others.length > 0 && { peers: others.map(({ host }) => host.connection) }),
+      ...(args.certificateFingerprint !== undefined && { certificateFingerprint: args.certificateFingerprint }),
+    };
+    const first = this.makeMember(
+      name,
+      primary,
+      way,
+      otherHosts.flatMap(({ dependsOn = [] }) => dependsOn),
+    ); // it asks its peers
+    const cluster = { endpoints: [first.connection], certificateFingerprint: whenKnown(first.certificateFingerprint) };
+    const joined = Object.fromEntries(
+      others.map((other) => [other.host.name, this.makeMember(name, other, { cluster }, [first])]),
+    );
     this.members = { [primary.host.name]: first, ...joined };
     const members = Object.values(this.members);
     this.pools = mapValues(args.pools ?? {}, (pool, poolName) => {
@@ -131,17 +152,30 @@ export class LxdCluster extends pulumi.ComponentResource {
     }
   }
 
-  private makeNode(name: string, host: ClusterHostArgs): LxdNode {
+  /**
+   * The node of a host.
+   * @param primary - Whose revision of the snap the host gets, so that a cluster that is held can grow.
+   */
+  private makeNode(name: string, host: ClusterHostArgs, primary?: LxdNode): LxdNode {
     const { name: _name, address: _address, memberConfig: _, failureDomain: _domain, memberOptions: _options, ...rest } = host;
     const { dependsOn = [], ...args } = rest;
-    return new LxdNode(`${name}-${host.name}`, args, { parent: this, dependsOn });
+    const install = primary === undefined ? args.install : installLike(primary, args.install);
+    return new LxdNode(
+      `${name}-${host.name}`,
+      { ...args, ...(install !== undefined && { install }) },
+      { parent: this, dependsOn },
+    );
   }
 
-  /** Joins are queued where they are done, so each further member depends on the first one alone. */
+  /**
+   * Joins are queued where they are done, so each further member depends on the first one alone.
+   * @param before - What is there before it is made, besides LXD on its host.
+   */
   private makeMember(
     name: string,
     { host, node }: { host: ClusterHostArgs; node: LxdNode },
-    first?: LxdClusterMember,
+    way: Pick<LxdClusterMemberArgs, "cluster" | "peers" | "certificateFingerprint">,
+    before: pulumi.Input<pulumi.Resource>[] = [],
   ): LxdClusterMember {
     const { address, memberConfig, failureDomain, memberOptions, adopt, timeouts } = host;
     return new LxdClusterMember(
@@ -150,14 +184,14 @@ export class LxdCluster extends pulumi.ComponentResource {
         connection: node.connection,
         name: host.name,
         address,
-        ...(first && { cluster: { endpoints: [first.connection] } }),
+        ...way,
         ...(memberConfig && { memberConfig }),
         ...(failureDomain && { failureDomain }),
         ...(memberOptions && { config: memberOptions }),
         ...(adopt !== undefined && { adopt }),
         ...(timeouts && { timeouts }),
       },
-      { parent: this, dependsOn: first ? [node, first] : [node] },
+      { parent: this, dependsOn: [node, ...before] },
     );
   }
 
@@ -167,7 +201,32 @@ export class LxdCluster extends pulumi.ComponentResource {
    */
   private connectionOnce(resources: readonly pulumi.Resource[]): pulumi.Output<ClusterConnectionArgs> {
     const endpoints = pulumi.all(Object.values(this.members).map((member) => member.connection));
+    const [first] = Object.values(this.members);
     const there = pulumi.all(resources.map((resource) => resource.urn));
-    return pulumi.all([endpoints, there]).apply(([known]) => ({ endpoints: known }));
+    return pulumi
+      .all([endpoints, first && whenKnown(first.certificateFingerprint), there])
+      .apply(([known, certificateFingerprint]) => ({
+        endpoints: known,
+        ...(certificateFingerprint !== undefined && { certificateFingerprint }),
+      }));
   }
+}
+
+/**
+ * The snap in the revision of another host, unless the program says which, or does not want the same one on all hosts (cohort, hold): hosts of
+ * different architectures have different revisions.
+ */
+function installLike(node: LxdNode, wanted: LxdNodeArgs["install"]): LxdNodeArgs["install"] {
+  if (wanted === false || (typeof wanted === "object" && "method" in wanted && wanted.method === "deb")) {
+    return wanted; // nothing to wait for
+  }
+  return pulumi.all([wanted, node.revision]).apply(([install = { method: "snap" as const }, revision]): InstallArgs | false => {
+    const isAlike =
+      install !== false &&
+      install.method === "snap" &&
+      install.cohort !== false &&
+      install.hold !== false &&
+      install.revision === undefined;
+    return isAlike && revision !== undefined ? { ...install, revision } : install;
+  });
 }

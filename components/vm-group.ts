@@ -9,6 +9,18 @@ export interface VmGroupUserArgs extends Omit<VmUserArgs, "cluster" | "instance"
   name: string;
 }
 
+/** One GPU of the member that a virtual machine runs on. What is given must be true of one GPU there, and of no other. */
+export interface GpuArgs {
+  /** PCI address, such as "0000:01:00.0"; `lxc info --resources --target MEMBER` tells. */
+  pci?: pulumi.Input<string>;
+  /** Number of the card in the host's `/dev/dri`. */
+  id?: pulumi.Input<string>;
+  /** Number of the vendor, such as "10de". */
+  vendorid?: pulumi.Input<string>;
+  /** Number of the product, such as "1b06". */
+  productid?: pulumi.Input<string>;
+}
+
 /** What virtual machines can have in common. */
 export interface VmSettingsArgs extends Omit<LxdVmArgs, "cluster" | "project" | "name"> {
   /**
@@ -16,6 +28,8 @@ export interface VmSettingsArgs extends Omit<LxdVmArgs, "cluster" | "project" | 
    * or `eth0` in a container. It becomes cloud-init's network config, in netplan's form. @default the image's own: DHCP on the first one
    */
   network?: pulumi.Input<Record<string, pulumi.Input<GuestInterfaceArgs>>>;
+  /** GPUs that are passed through: devices `gpu0`, `gpu1` and so on, beside `devices`. @default none */
+  gpus?: GpuArgs[];
   /** Users that are made once the guest is ready. @default none */
   users?: VmGroupUserArgs[];
 }
@@ -89,16 +103,19 @@ export class VmGroup extends pulumi.ComponentResource {
   }
 
   private vmArgs(args: VmGroupArgs, vm: VmGroupMemberArgs): LxdVmArgs {
-    const { users: _, network, image, cloudInit, ...rest } = vm;
+    const { users: _, network, image, cloudInit, gpus = [], devices, ...rest } = vm;
     if (image === undefined) {
       throw new pulumi.ResourceError(`vms: ${vm.name} has no image, and defaults have none`, this);
     }
     const withNetwork = network
       ? pulumi.all([cloudInit, network]).apply(([known, interfaces]) => ({ ...known, networkConfig: networkConfig(interfaces) }))
       : cloudInit;
+    const cards = Object.fromEntries(gpus.map((gpu, index) => [`gpu${index}`, { type: "gpu", gputype: "physical", ...gpu }]));
+    const allDevices = gpus.length === 0 ? devices : pulumi.output(devices).apply((given) => ({ ...given, ...cards }));
     return {
       ...rest,
       image,
+      ...(allDevices && { devices: allDevices }),
       cluster: args.cluster,
       ...(args.project && { project: args.project }),
       ...(withNetwork && { cloudInit: withNetwork }),

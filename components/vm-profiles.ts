@@ -23,11 +23,12 @@ export interface ResourcesProfileArgs {
   config?: ConfigArgs;
 }
 
-/** What instances with the profile `vm-gpu` get. */
+/**
+ * What instances with the profile `vm-gpu` get. The GPUs themselves are devices of each virtual machine (`gpus` of {@link VmGroup}): LXD
+ * gives a virtual machine one GPU for each device, and no device stands for all of a host.
+ */
 export interface GpuProfileArgs {
-  /** PCI address of the GPU, such as "0000:01:00.0". @default all GPUs of the host */
-  pci?: pulumi.Input<string>;
-  /** Further config, such as `security.secureboot`. @default {} */
+  /** What every virtual machine with a GPU needs, such as `security.secureboot: false`. @default {} */
   config?: ConfigArgs;
 }
 
@@ -41,7 +42,7 @@ export interface VmProfilesArgs {
   networks?: NetworksProfileArgs;
   /** `vm-resources`: CPU, memory and root disk. @default {} */
   resources?: ResourcesProfileArgs;
-  /** `vm-gpu`: a GPU that is passed through. @default none: there is no such profile */
+  /** `vm-gpu`: what goes with GPUs that are passed through. @default none: there is no such profile */
   gpu?: GpuProfileArgs;
 }
 
@@ -108,10 +109,6 @@ function resourcesProfile(args: ResourcesProfileArgs): Contents {
   };
 }
 
-function gpuProfile({ pci, config }: GpuProfileArgs): Contents {
-  return {
-    description: "A GPU of the host, passed through",
-    config: { ...config },
-    devices: { gpu: { type: "gpu", gputype: "physical", ...(pci && { pci }) } },
-  };
+function gpuProfile({ config }: GpuProfileArgs): Contents {
+  return { description: "What goes with GPUs that are passed through", config: { ...config }, devices: {} };
 }

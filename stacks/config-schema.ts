@@ -44,6 +44,7 @@ const install = z.union([
         channel: z.string().exactOptional(),
         cohort: z.boolean().exactOptional(),
         hold: z.boolean().exactOptional(),
+        revision: z.number().exactOptional(),
       }),
     ],
     'must be "deb" or "snap"; or install is false',
@@ -117,7 +118,7 @@ const profiles = z.strictObject({
       config: configMap.exactOptional(),
     })
     .exactOptional(),
-  gpu: z.strictObject({ pci: z.string().exactOptional(), config: configMap.exactOptional() }).exactOptional(),
+  gpu: z.strictObject({ config: configMap.exactOptional() }).exactOptional(),
 });
 
 const guestInterface = z.strictObject({
@@ -187,6 +188,16 @@ const waitFor = z.discriminatedUnion(
   'must be "running", "agent", "cloud-init", "ipv4", "ipv6" or "command"',
 );
 
+/** One GPU: by its PCI address, its number, or what it is. */
+const gpu = z
+  .strictObject({
+    pci: z.string().exactOptional(),
+    id: z.string().exactOptional(),
+    vendorid: z.string().exactOptional(),
+    productid: z.string().exactOptional(),
+  })
+  .refine((given) => Object.keys(given).length > 0, "needs pci, id, vendorid or productid: a device is one GPU");
+
 const vmSettings = z.strictObject({
   instanceType: z.enum(["virtual-machine", "container"]).exactOptional(),
   description: z.string().exactOptional(),
@@ -198,6 +209,7 @@ const vmSettings = z.strictObject({
   rootDisk: z.strictObject({ size: z.string().exactOptional(), pool: name.exactOptional() }).exactOptional(),
   network: z.record(name, guestInterface).exactOptional(),
   devices: z.record(name, configMap).exactOptional(),
+  gpus: z.array(gpu).exactOptional(),
   config: configMap.exactOptional(),
   cloudInit: z.strictObject({ userData: z.string().exactOptional(), vendorData: z.string().exactOptional() }).exactOptional(),
   running: z.boolean().exactOptional(),

@@ -1,21 +1,30 @@
 import * as pulumi from "@pulumi/pulumi";
+import * as runtimeConfig from "@pulumi/pulumi/runtime/config";
 import type * as z from "zod";
 import { type StackConfig, stackSchema } from "./config-schema";
+
+/** Part of the SDK, and left out of its declarations. */
+const { isConfigSecret } = runtimeConfig as unknown as { isConfigSecret: (key: string) => boolean };
 
 /**
  * The config of this stack.
  * @throws RunError naming every config key that is wrong, and what to write instead.
  */
 export function readConfig(): StackConfig {
-  return parseConfig(pulumi.getProject(), pulumi.runtime.allConfig());
+  return parseConfig(pulumi.getProject(), pulumi.runtime.allConfig(), isConfigSecret);
 }
 
 /**
  * The config of a stack, parsed and with the key files that it names read.
  * @param project - Prefix of the keys that are ours.
  * @param entries - Texts by their full keys, as Pulumi hands them on: structured values are JSON.
+ * @param isSecret - Whether a full key holds anything that is a secret; Pulumi does not tell where in it.
  */
-export function parseConfig(project: string, entries: Readonly<Record<string, string>>): StackConfig {
+export function parseConfig(
+  project: string,
+  entries: Readonly<Record<string, string>>,
+  isSecret: (key: string) => boolean = () => false,
+): StackConfig {
   const given = Object.fromEntries(
     Object.entries(entries)
       .filter(([key]) => key.startsWith(`${project}:`))
@@ -27,7 +36,25 @@ export function parseConfig(project: string, entries: Readonly<Record<string, st
     const lines = faults.map(({ path, reason }) => `  - ${project}:${pathText(path)} ${reason}`);
     throw new pulumi.RunError(`The config of this stack (Pulumi.<stack>.yaml) is not usable:\n${lines.join("\n")}`);
   }
-  return result.data;
+  const kept = Object.entries(result.data).map(([key, value]) => [
+    key,
+    isSecret(`${project}:${key}`) ? keptSecret(value) : value,
+  ]);
+  return Object.fromEntries(kept) as StackConfig;
+}
+
+/** Properties whose values are texts of the user, where a secret can stand. Credentials are secrets by their names (LxdResource). */
+const TEXTS: ReadonlySet<string> = new Set(["config", "cloudInit", "properties", "prepare", "command"]);
+
+/** The value with each text of the user marked as a secret, in place of a copy that nobody knows to be one. */
+function keptSecret(value: unknown, isText = false): unknown {
+  if (Array.isArray(value)) {
+    return value.map((member: unknown) => keptSecret(member, isText));
+  }
+  if (value !== null && typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, keptSecret(member, isText || TEXTS.has(key))]));
+  }
+  return isText && value !== undefined ? pulumi.secret(value) : value;
 }
 
 type Path = readonly PropertyKey[];

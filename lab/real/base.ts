@@ -13,6 +13,7 @@ import {
 import { dirname, join } from "node:path";
 import { type AptSettings, RELEASE, readAptSettings, sourcesList } from "./apt";
 import { mustRun, withFileLock } from "./process";
+import { removeFolder } from "./remove-folder";
 import { labCacheDir } from "./state";
 
 /** What every lab file system, host or guest, is made of. A change here makes a new one. */
@@ -40,7 +41,7 @@ export const TREE_RECIPE = {
 const HOST_RECIPE = {
   tree: TREE_RECIPE,
   /** Packages a host can install from its local repository, with everything they need beyond the common file system. */
-  repository: ["lxd", "lxd-agent", "dnsmasq-base", "btrfs-progs", "iptables", "curl", "jq"],
+  repository: ["lxd", "lxd-agent", "dnsmasq-base", "btrfs-progs", "iptables", "curl", "jq", "snapd", "squashfuse", "fuse3"],
   /** User name, id, and what sudo allows. */
   users: [
     { name: "operator", id: 1000, sudo: true },
@@ -85,12 +86,12 @@ export async function cachedFolder(name: string, build: (partial: string) => Pro
   return withFileLock(join(labCacheDir(), "locks", `${name}.lock`), "wait", async () => {
     if (existsSync(folder)) return folder;
     const partial = `${folder}.partial`;
-    rmSync(partial, { recursive: true, force: true });
+    removeFolder(partial);
     mkdirSync(partial, { recursive: true });
     try {
       await build(partial);
     } catch (error) {
-      rmSync(partial, { recursive: true, force: true });
+      removeFolder(partial);
       throw new Error(`Unable to make the lab's ${name}: ${(error as Error).message}`, { cause: error });
     }
     renameSync(partial, folder);
@@ -111,7 +112,7 @@ export function commonTree(log: (line: string) => void): Promise<string> {
     for (const name of readdirSync(join(partial, "var/cache/apt/archives"))) {
       if (name.endsWith(".deb")) rmSync(join(partial, "var/cache/apt/archives", name));
     }
-    rmSync(join(partial, "var/lib/apt/lists"), { recursive: true, force: true });
+    removeFolder(join(partial, "var/lib/apt/lists"));
     rmSync(`${partial}.log`);
     for (const name of readdirSync(join(partial, "etc/ssh"))) {
       if (name.startsWith("ssh_host_")) rmSync(join(partial, "etc/ssh", name));
@@ -219,8 +220,8 @@ exec chroot . /bin/sh "/$5"`;
   for (const path of [scriptName, "usr/sbin/policy-rc.d", "etc/apt/apt.conf.d/90lab", "etc/resolv.conf"])
     rmSync(join(layerDir, path));
   rmSync(`${scratch}.log`);
-  rmSync(root, { recursive: true });
-  rmSync(work, { recursive: true });
+  removeFolder(root);
+  removeFolder(work);
 }
 
 /** Runs a build command where its mounts and processes cannot outlive it, nor it this process, even when that is killed: the lock would be free then. */

@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { mustRun, runCommand, waitFor } from "./process";
+import { removeFolder } from "./remove-folder";
 import { isInCgroup, type LabPlace } from "./state";
 import { NAMESPACE_FOLDER, removeNamespace } from "./switch";
 
@@ -19,7 +20,7 @@ export async function clearLab(place: LabPlace): Promise<void> {
   const namespaces = existsSync(NAMESPACE_FOLDER) ? readdirSync(NAMESPACE_FOLDER) : [];
   for (const name of namespaces.filter((candidate) => candidate.startsWith(place.namespacePrefix))) await removeNamespace(name);
   for (const hostDir of hostDirs(place)) await releaseLoopDevices(hostDir);
-  rmSync(place.stateDir, { recursive: true, force: true });
+  removeFolder(place.stateDir);
 }
 
 /** What a lab has left behind, in words; empty when nothing. */

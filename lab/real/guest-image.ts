@@ -12,6 +12,7 @@ import {
   writeRepositoryIndex,
 } from "./base";
 import { mustRun } from "./process";
+import { removeFolder } from "./remove-folder";
 
 /** What is put on the common file system to make a guest of it. */
 const PACKAGES = ["cloud-init"];
@@ -115,7 +116,7 @@ export async function guestImage(log: (line: string) => void): Promise<string> {
       { env: process.env, logFile: `${partial}.log` },
     );
     rmSync(`${partial}.log`);
-    rmSync(layer, { recursive: true });
+    removeFolder(layer);
     await writeMetadata(partial);
   });
 }
@@ -148,5 +149,5 @@ async function writeMetadata(folder: string): Promise<void> {
     "metadata.yaml",
     "templates",
   ]);
-  rmSync(content, { recursive: true });
+  removeFolder(content);
 }

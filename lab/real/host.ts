@@ -15,6 +15,7 @@ import {
 import { dirname, join } from "node:path";
 import { killCgroup, makeCgroup, recordDevice, releaseLoopDevices, removeCgroup } from "./cleanup";
 import { type CommandResult, lastLines, mustRun, runCommand, waitFor } from "./process";
+import { removeFolder } from "./remove-folder";
 import { type HostAddress, isInCgroup, KNOWN_HOSTS, type LabPlace, type LabRecord, WORKSTATION_ADDRESS } from "./state";
 import { connectHost, disconnectHost, NAMESPACE_FOLDER } from "./switch";
 
@@ -125,7 +126,7 @@ export async function powerOffHost(place: LabPlace, name: string): Promise<void>
 
 /** Removes the file system a powered-off host has written; the next boot starts from a bare one. */
 export function wipeHost(place: LabPlace, name: string): void {
-  for (const part of ["upper", "work"]) rmSync(join(place.hostDir(name), part), { recursive: true, force: true });
+  for (const part of ["upper", "work"]) removeFolder(join(place.hostDir(name), part));
 }
 
 /** The machine's id of a host's first process, or undefined when the host is off. */

@@ -8,7 +8,7 @@ import type { ServerResponse } from "node:http";
 /** A step of SSH itself: the way from the first packet to the login, or the opening of a channel for a command or socket. */
 export type SshStep = "connection" | "channel";
 
-/** What a rule waits for: one LXD request, one command run over SSH, one step of SSH itself, or one command in a guest. */
+/** What a rule waits for: one LXD request, one command run over SSH, one step of SSH itself, or one command or file in a guest. */
 export type FaultTrigger =
   | {
       /** Name of the host whose daemon receives the request; any host when absent. */
@@ -21,14 +21,16 @@ export type FaultTrigger =
     }
   | { host?: string /** Tested against the command line as it was sent. */; exec: RegExp; nth?: number }
   | { host?: string; ssh: SshStep; nth?: number }
-  | { /** Tested against program and arguments, parted by blanks. */ guest: RegExp; nth?: number };
+  | { /** Tested against program and arguments, parted by blanks. */ guest: RegExp; nth?: number }
+  | { /** Tested against what is done over SFTP and the path, `remove /run/x`. */ file: RegExp; nth?: number };
 
 /** A moment at which something could have gone wrong. */
 export type FaultMoment =
   | { host: string; method: string; path: string }
   | { host: string; exec: string }
   | { host: string; ssh: SshStep }
-  | { guest: string };
+  | { guest: string }
+  | { file: string };
 
 /** What then happens. */
 export type FaultEffect =
@@ -38,6 +40,10 @@ export type FaultEffect =
   | "drop-after"
   /** The operation that the request starts fails without doing anything. */
   | "fail-operation"
+  /** The operation that the request starts does nothing and is gone, as when the daemon is killed right after its answer. */
+  | "lose-operation"
+  /** The operation that the request asks for is carried out, and forgotten before it is asked for. */
+  | "forget-operation"
   | { failOperation: string }
   /** LXD's error envelope; for a command, exit status and error text; for a channel, its refusal. */
   | { status: number; error: string }
@@ -132,6 +138,13 @@ export class Faults {
     return this.due((when) => "guest" in when && when.guest.test(line));
   }
 
+  /** The effect due for one request over SFTP, if any: an error of the server, no answer, or the end of that connection alone. */
+  forGuestFile(act: string, path: string): FaultEffect | undefined {
+    const line = `${act} ${path}`;
+    this.moments.push({ file: line });
+    return this.due((when) => "file" in when && when.file.test(line));
+  }
+
   private due(matches: (when: FaultTrigger) => boolean): FaultEffect | undefined {
     let effect: FaultEffect | undefined;
     for (const entry of this.entries) {
@@ -149,5 +162,5 @@ export class Faults {
 }
 
 function isOfRequest(when: FaultTrigger): when is Extract<FaultTrigger, { method?: string | RegExp }> {
-  return !("exec" in when || "ssh" in when || "guest" in when);
+  return !("exec" in when || "ssh" in when || "guest" in when || "file" in when);
 }

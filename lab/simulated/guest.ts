@@ -26,6 +26,7 @@ const files: [path: string, content: string, mode: number, group?: number][] = [
   ["/etc/sudoers", "root ALL=(ALL:ALL) ALL\n%sudo ALL=(ALL:ALL) ALL\n@includedir /etc/sudoers.d\n", 0o440],
   ["/bin/sh", "", 0o755],
   ["/bin/bash", "", 0o755],
+  ["/usr/sbin/visudo", "", 0o755],
 ];
 
 /** The files of a new guest. */
@@ -36,21 +37,28 @@ export function makeGuestFiles(instance: Instance): MemoryFiles {
     "/etc/sudoers.d",
     "/etc/skel",
     "/home",
+    "/srv",
     "/usr/bin",
+    "/usr/sbin",
     "/usr/local/bin",
     "/var/lib",
-    "/var/tmp",
     "/run",
-    "/tmp",
+    "/proc/self",
   ]) {
     made.makeDirectory(directory, { parents: true });
   }
   made.makeDirectory("/root", { mode: 0o700 });
+  made.makeDirectory("/tmp", { mode: 0o1777 });
+  made.makeDirectory("/var/tmp", { mode: 0o1777 });
   for (const [path, content, mode, gid = 0] of files) {
     made.writeFile(path, content, { mode, gid });
   }
   made.writeFile("/etc/sudoers.d/README", "# Files here are read by sudo.\n", { mode: 0o440 });
   made.writeFile("/etc/skel/.profile", "");
+  made.writeFile(
+    "/proc/self/mountinfo",
+    "36 35 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n37 36 0:21 / /run rw,nosuid - tmpfs tmpfs rw\n",
+  );
   made.writeFile("/etc/hostname", `${instance.name}\n`);
   return made;
 }

@@ -2,22 +2,26 @@
  * One simulated host: what is installed on it, its files and interfaces, its power, and the LXD daemon that runs when all of that
  * allows it. Commands arrive by SSH as one line and are looked up in a table of programs.
  */
-import { Server as HttpServer } from "node:http";
+import { Server as HttpServer, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
+import { CONNECTED, FIND_LISTENER, RELAY } from "../../provider/transport/relay";
 import { CommandLineError, parseCommandLine } from "./command-line";
 import type { FaultEffect } from "./faults";
 import { type KeyPair, makeKeyPair } from "./keys";
+import { type LoginShell, runInLoginShell, sudoWarning } from "./login-shell";
 import { Daemon } from "./lxd/daemon";
 import type { Instance, Surroundings } from "./lxd/database";
 import { bootInstance, haltInstance } from "./lxd/instance-state";
 import type { Router } from "./lxd/router";
 import type { DaemonHost } from "./lxd/surroundings";
 import type { LxdVersion } from "./lxd/versions";
-import { type ProgramResult, runProgram } from "./machine";
+import { type ProgramResult, runProgram, type SimulatedMount } from "./machine";
 import { MemoryFiles } from "./memory-files";
 import { filePrograms } from "./programs/files";
-import { type HostMachine, hostPrograms, type InstalledSnap } from "./programs/host";
-import { type AcceptedLogin, type CommandChannel, SimulatedSshServer, type SshCounters } from "./ssh-server";
+import { type HostMachine, hostPrograms, type PackageTrouble } from "./programs/host";
+import { SnapStore, type StoredSnap } from "./snap-store";
+import { type InstalledSnap, SimulatedSnapd, SNAPD_SOCKET } from "./snapd";
+import { type AcceptedLogin, type CommandChannel, SimulatedSshServer, type SshCounters, type SshdSettings } from "./ssh-server";
 
 /** How a host is made. */
 export interface SimulatedHostOptions {
@@ -34,6 +38,8 @@ export interface SimulatedHostOptions {
   sudo?: boolean;
   /** Whether snapd is there. @default true when `lxd` is "snap" */
   snapd?: boolean;
+  /** @default "2.63" */
+  snapdVersion?: string;
   /** Debian packages that can be installed, with their version. @default lxd 5.0.2, and the tools of its storage drivers */
   archive?: Record<string, string>;
   /** Debian packages that are there from the beginning, besides LXD. @default the tools of its storage drivers */
@@ -79,8 +85,13 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   readonly packages = new Map<string, string>();
   readonly archive: Map<string, string>;
   readonly snaps = new Map<string, InstalledSnap>();
-  readonly mounts: string[] = ["/"];
+  readonly mounts: SimulatedMount[] = [{ target: "/" }];
+  readonly packageTrouble: PackageTrouble = { listsLocked: 0, interrupted: false, deadSources: [] };
   readonly snapd: boolean;
+  /** The daemon of that name; nothing reaches it where there is none. */
+  readonly snapDaemon: SimulatedSnapd;
+  /** What the store has for this host. */
+  readonly store: SnapStore;
   readonly virtualMachines: boolean;
   kernelVersion = "6.1.0-48-amd64";
   readonly cpus: number;
@@ -95,11 +106,14 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   powered = true;
   /** Who may log in; a test may change it. */
   login: AcceptedLogin;
+  readonly sshd: SshdSettings = { maxSessions: 10, forwarding: true };
+  readonly shell: LoginShell = { sudoWarns: false };
   private readonly ssh: SimulatedSshServer;
   private readonly http: HttpServer;
   private readonly drops = new WeakMap<object, () => void>();
   private readonly apiConnections = new Set<Duplex>();
   private socketUnitActive = false;
+  private containersUnitActive = false;
 
   constructor(
     private readonly options: SimulatedHostOptions & { lanAddress: string },
@@ -109,6 +123,8 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   ) {
     this.lanAddress = options.lanAddress;
     this.snapd = options.snapd ?? options.lxd === "snap";
+    this.store = new SnapStore(options.lxdVersion);
+    this.snapDaemon = new SimulatedSnapd(this, surroundings, options.snapdVersion ?? "2.63");
     this.virtualMachines = options.virtualMachines ?? true;
     this.cpus = options.cpus ?? 4;
     this.memoryBytes = options.memoryBytes ?? 16 * 2 ** 30;
@@ -125,25 +141,45 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     this.hostKey = hostKey.publicKey;
     this.makeFiles();
     this.http = new HttpServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 });
-    this.http.on("request", (incoming, response) => {
+    const take = (
+      incoming: IncomingMessage,
+      serve: (daemon: Daemon, drop: () => void) => Promise<void>,
+      fail: (text: string) => void,
+    ): void => {
       const drop = this.drops.get(incoming.socket) ?? (() => incoming.socket.destroy());
       if (this.daemon === undefined) {
         drop();
         return;
       }
-      this.daemon.serve(incoming, response, drop).catch((error: unknown) => {
+      serve(this.daemon, drop).catch((error: unknown) => {
         if (error === incoming.errored) {
           return; // the client has gone in the middle of its request
         }
         this.surroundings.defects.push(error);
-        const text = `defect of the simulator: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
-        response.writeHead(500, { "content-type": "application/json" });
-        response.end(JSON.stringify({ type: "error", error_code: 500, error: text, metadata: null }));
+        fail(`defect of the simulator: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
       });
-    });
+    };
+    this.http.on("request", (incoming, response) =>
+      take(
+        incoming,
+        (daemon, drop) => daemon.serve(incoming, response, drop),
+        (text) => {
+          response.writeHead(500, { "content-type": "application/json" });
+          response.end(JSON.stringify({ type: "error", error_code: 500, error: text, metadata: null }));
+        },
+      ),
+    );
+    this.http.on("upgrade", (incoming, connection) =>
+      take(
+        incoming,
+        (daemon, drop) => daemon.serveUpgrade(incoming, incoming.socket, drop),
+        () => connection.destroy(),
+      ),
+    );
     this.http.on("clientError", (_error, socket) => socket.destroy());
     this.ssh = new SimulatedSshServer(hostKey.privateKey, {
       login: () => this.login,
+      settings: () => this.sshd,
       fault: (step) => this.surroundings.faults.forSsh(this.name, step),
       run: (line, user, channel) => this.run(line, user, channel),
       connect: (path, user, open, connection) => this.connect(path, user, open, connection.drop),
@@ -198,6 +234,7 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     this.powered = true;
     if (this.daemon !== undefined) {
       this.socketUnitActive = this.packages.has("lxd");
+      this.containersUnitActive = this.packages.has("lxd");
       this.daemon.start();
       for (const instance of this.instances()) {
         if (instance.config["volatile.last_state.power"] === "RUNNING") {
@@ -206,6 +243,17 @@ export class SimulatedHost implements DaemonHost, HostMachine {
       }
     }
     await this.ssh.listen();
+  }
+
+  /** Installs the operating system anew, with the same SSH key, and LXD from Debian's package: nothing on it knows of a cluster. */
+  reinstall(): void {
+    this.removePackage("lxd", true);
+    this.interfaces.clear(); // a bridge of the former LXD went with the former kernel
+    for (const entry of this.files.list("/")) {
+      this.files.remove(`/${entry}`, true);
+    }
+    this.makeFiles();
+    this.installPackage("lxd");
   }
 
   /** Gives the host another SSH key, as after a reinstallation. */
@@ -225,6 +273,7 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     this.daemon?.stop();
     await this.ssh.close();
     this.http.closeAllConnections();
+    this.snapDaemon.close();
   }
 
   closeApiConnections(): void {
@@ -234,6 +283,9 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   }
 
   isSocket(path: string): boolean {
+    if (path === SNAPD_SOCKET) {
+      return this.snapd;
+    }
     return (
       this.daemon !== undefined && path === this.daemon.path("unix.socket") && (this.daemon.answers || this.socketUnitActive)
     );
@@ -260,6 +312,7 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     this.packages.set(name, this.archive.get(name) ?? "1");
     if (name === "lxd" && this.daemon === undefined) {
       this.socketUnitActive = true;
+      this.containersUnitActive = true;
       this.startNewDaemon(debDirectory, this.options.lxdVersion ?? "5.0.2");
     }
   }
@@ -270,12 +323,22 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     }
   }
 
-  /** Installs LXD's snap at once. */
+  /** Installs LXD's snap at once, or brings it to a channel. */
   installSnap(channel: string): void {
-    const version = this.options.lxdVersion ?? "6.9";
-    this.snaps.set("lxd", { channel, held: false, version });
+    const found = this.store.in(channel);
+    if (found === undefined) {
+      throw new Error(`the store has no channel ${channel}`);
+    }
+    this.putSnap("lxd", channel, found);
+  }
+
+  putSnap(name: string, channel: string, { version, revision, lxd }: StoredSnap): void {
+    const held = this.snaps.get(name)?.held ?? false;
+    this.snaps.set(name, { channel, held, version, revision: String(revision) });
     if (this.daemon === undefined) {
-      this.startNewDaemon(snapDirectory, version);
+      this.startNewDaemon(snapDirectory, lxd);
+    } else if (this.daemon.behaviour.version !== lxd) {
+      this.daemon.becomeVersion(lxd);
     }
   }
 
@@ -300,11 +363,34 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     if (unit.endsWith("socket")) {
       return this.socketUnitActive || (this.daemon?.answers ?? false);
     }
-    return unit === "ssh.service" || unit === "lxd-containers.service" || (this.daemon?.answers ?? false);
+    return (
+      unit === "ssh.service" || (unit === "lxd-containers.service" ? this.containersUnitActive : (this.daemon?.answers ?? false))
+    );
+  }
+
+  /** As the units of Debian's package have it. */
+  requiredBy(unit: string): string[] {
+    return unit === "lxd.socket" && this.packages.has("lxd") ? ["lxd.service", "lxd-containers.service"] : [];
+  }
+
+  endContainers(dataDirectory: string): number {
+    const running =
+      this.daemon?.dataDirectory === dataDirectory ? this.instances().filter(({ status }) => status !== "Stopped") : [];
+    running.forEach(haltInstance);
+    return running.length;
   }
 
   controlUnit(action: "start" | "stop" | "restart", unit: string): void {
-    if (unit.endsWith(".socket")) {
+    const isLast = action === "stop" && ["lxd.socket", "lxd-containers.service"].includes(unit);
+    if (isLast && this.containersUnitActive) {
+      this.containersUnitActive = false;
+      if (this.daemon?.answers === true) {
+        this.endContainers(this.daemon.dataDirectory); // its stop is `lxd shutdown`
+      }
+    }
+    if (unit === "lxd-containers.service") {
+      this.containersUnitActive = action !== "stop";
+    } else if (unit.endsWith(".socket")) {
       this.socketUnitActive = action !== "stop";
     } else if (unit === "lxd.service" || unit === "snap.lxd.daemon.service") {
       if (action !== "start") {
@@ -330,6 +416,7 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     }
     this.daemon = undefined;
     this.socketUnitActive = false;
+    this.containersUnitActive = false;
   }
 
   private instances(): Instance[] {
@@ -343,6 +430,10 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     }
     this.files.writeFile("/etc/hostname", `${this.name}\n`);
     this.files.writeFile("/etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n');
+    if (this.snapd) {
+      this.files.makeDirectory("/usr/lib/snapd", { parents: true });
+      this.files.writeFile("/usr/lib/snapd/snapd", "");
+    }
     this.files.writeFile("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n");
     this.files.writeFile("/etc/group", "root:x:0:\n");
     for (const disk of this.options.disks ?? []) {
@@ -359,6 +450,10 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   /** Connects a channel to a unix socket. A connection to the package's socket starts the service. */
   private connect(path: string, user: string, open: () => Duplex, drop: () => void): boolean {
     const { daemon } = this;
+    if (user === "root" && path === SNAPD_SOCKET && this.snapd) {
+      this.snapDaemon.attach(open(), drop);
+      return true;
+    }
     if (daemon === undefined || !this.isSocket(path) || user !== "root") {
       return false;
     }
@@ -376,7 +471,18 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     this.http.emit("connection", channel);
   }
 
-  private async run(line: string, user: string, channel: CommandChannel): Promise<number> {
+  private run(line: string, user: string, channel: CommandChannel): Promise<number> {
+    const { name, shell } = this;
+    return runInLoginShell(line, channel, {
+      host: name,
+      shell,
+      maySudo: this.options.sudo !== false,
+      run: (command) => this.runInFrame(command, user, channel),
+      unknown: () => void this.unknownCommands.push(line),
+    });
+  }
+
+  private async runInFrame(line: string, user: string, channel: CommandChannel): Promise<number> {
     const effect = this.surroundings.faults.forCommand(this.name, line);
     const failed = await this.applyFault(effect, channel);
     if (failed !== undefined) {
@@ -436,6 +542,9 @@ export class SimulatedHost implements DaemonHost, HostMachine {
       if (this.options.sudo === false) {
         return { exitCode: 1, stdout: "", stderr: "sudo: a password is required\n" };
       }
+      if (words[2] === "true") {
+        return { exitCode: 0, stdout: "", stderr: sudoWarning(this.name, this.shell) };
+      }
       words = words.slice(1).filter((word, index) => !(index < 2 && (word === "-n" || word === "--")));
       root = true;
     }
@@ -448,8 +557,8 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     }
     this.commands.push(words);
     const [program = "", ...args] = words;
-    if (program === "perl") {
-      return this.relay(args, root, channel);
+    if (program === "perl" && args[1]?.startsWith("rename(") !== true) {
+      return this.perl(args, root, channel);
     }
     const run = { program, args, stdin: () => channel.stdin(), env };
     return (
@@ -457,19 +566,36 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     );
   }
 
-  /** The relay that a user other than root reaches a unix socket through: its streams are the socket's. */
-  private async relay(args: string[], root: boolean, channel: CommandChannel): Promise<ProgramResult | undefined> {
-    const [flag, script = "", path = ""] = args;
-    if (flag !== "-e" || !script.includes("IO::Socket::UNIX")) {
+  /** The library's own programs in Perl. */
+  private async perl(
+    [flag, script, ...paths]: string[],
+    root: boolean,
+    channel: CommandChannel,
+  ): Promise<ProgramResult | undefined> {
+    if (flag !== "-e") {
       return undefined;
     }
+    if (script === FIND_LISTENER) {
+      const found = paths.findIndex((path) => this.isSocket(path));
+      return { exitCode: 0, stdout: found < 0 ? "" : String(found), stderr: "" };
+    }
+    return script === RELAY ? this.relay(paths[0] ?? "", root, channel) : undefined;
+  }
+
+  /** The relay that a unix socket is reached through where sshd does not: its streams are the socket's. */
+  private async relay(path: string, root: boolean, channel: CommandChannel): Promise<ProgramResult> {
     if (!root || !this.isSocket(path)) {
-      return { exitCode: 111, stdout: "", stderr: `cannot open ${path}: ${root ? "Connection refused" : "Permission denied"}\n` };
+      return { exitCode: 111, stdout: "", stderr: `${root ? "Connection refused" : "Permission denied"}\n` };
     }
-    if (this.daemon?.answers === false) {
-      this.daemon.start();
+    channel.stdout(CONNECTED);
+    if (path === SNAPD_SOCKET) {
+      this.snapDaemon.attach(channel.stream(), () => channel.drop());
+    } else {
+      if (this.daemon?.answers === false) {
+        this.daemon.start();
+      }
+      this.attach(channel.stream(), () => channel.drop());
     }
-    this.attach(channel.stream(), () => channel.drop());
     await channel.closed;
     return { exitCode: 0, stdout: "", stderr: "" };
   }

@@ -97,6 +97,7 @@ export class SimulatedLab {
       defects: this.defects,
       unknownGuestCommands: this.unknownGuestCommands,
       operationFailure: undefined,
+      operationLost: false,
       daemonAt: (address) => this.daemonAt(address),
     };
     const router = makeRouter();
@@ -202,6 +203,15 @@ export class SimulatedLab {
     }
     found.files ??= makeGuestFiles(found);
     return found.files;
+  }
+
+  /** Ends the agent in a virtual machine, or starts it again. */
+  setAgent(host: string, instance: string, answers: boolean, project = "default"): void {
+    const found = this.daemonOf(host).database.instances.get(keyOf(project, instance));
+    if (found === undefined) {
+      throw new Error(`${host} has no instance "${instance}"`);
+    }
+    found.agent = answers;
   }
 
   /** Stops everything and removes the key files. */

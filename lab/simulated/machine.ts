@@ -1,10 +1,19 @@
 /** A simulated machine that commands run on: a host, or the guest inside an instance. */
 import { FileSystemError, type MemoryFiles } from "./memory-files";
 
+/** One mount. */
+export interface SimulatedMount {
+  target: string;
+  /** The directory that a bind mount shows. */
+  source?: string;
+}
+
 /** What every program can see. */
 export interface Machine {
   readonly name: string;
   readonly files: MemoryFiles;
+  /** What is mounted, in the order in which it was. */
+  readonly mounts?: SimulatedMount[];
   /** Whether something listens at a path. */
   isSocket?(path: string): boolean;
 }

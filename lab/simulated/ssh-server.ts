@@ -9,8 +9,13 @@ import { type AuthContext, type Connection, type ServerChannel, type Session, Se
 
 import type { FaultEffect, SshStep } from "./faults";
 
-/** sshd's MaxSessions: sessions on one connection; forwarded channels do not count. */
-const maxSessions = 10;
+/** How sshd is set up; a test may change it while it runs. */
+export interface SshdSettings {
+  /** Sessions on one connection; forwarded channels do not count. @default 10 */
+  maxSessions: number;
+  /** Whether it connects to unix sockets (AllowStreamLocalForwarding). @default true */
+  forwarding: boolean;
+}
 
 /** Which log-ins are accepted. Empty or absent means that method is refused. */
 export interface AcceptedLogin {
@@ -23,6 +28,7 @@ export interface AcceptedLogin {
 /** What a host does for its SSH server. */
 export interface SshServices {
   login(): AcceptedLogin;
+  settings(): SshdSettings;
   /** What is to go wrong at this step. */
   fault(step: SshStep): FaultEffect | undefined;
   /** Runs one command line; resolves with its exit status. */
@@ -189,7 +195,7 @@ export class SimulatedSshServer {
         if (fails(fault, reject)) {
           return;
         }
-        if (sessions >= maxSessions) {
+        if (sessions >= this.services.settings().maxSessions) {
           this.counters.refusedSessions += 1;
           reject();
           return;
@@ -239,7 +245,7 @@ export class SimulatedSshServer {
           });
           return channel;
         };
-        if (!this.services.connect(info.socketPath, user, open, { drop })) {
+        if (!this.services.settings().forwarding || !this.services.connect(info.socketPath, user, open, { drop })) {
           reject();
           return;
         }

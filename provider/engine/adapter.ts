@@ -1,14 +1,15 @@
 import { LxdClient } from "../lxd/client/client";
 import { clusterEndpoint } from "../lxd/client/cluster-endpoint";
-import { explainTakeover, takenOverBy } from "../lxd/ownership";
+import { endpointOf } from "../lxd/client/endpoint";
+import { describeOwner, explainTakeover, isUnfinishedWork, newClaim, takenOverBy, writeMark } from "../lxd/ownership";
 import { Deadline } from "../support/deadline";
-import { withoutUndefined } from "../support/equality";
-import { hasCode, type IncompleteError, messageOf, RefusedError } from "../support/errors";
+import { sameJson, withoutUndefined } from "../support/equality";
+import { hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
 import { redact, redactor } from "../support/redact";
 import { type Connection, describeConnection } from "../transport/connection";
 import { connect } from "../transport/pool";
 import { describeAdoption, describeChanges } from "./adoption";
-import { type Bookkeeping, bookkeepingChanged, notReachedAsStored } from "./bookkeeping";
+import { type Bookkeeping, bookkeepingChanged, clusterFingerprintIn, notReachedAsStored } from "./bookkeeping";
 import { checkProperties } from "./check";
 import { atMost } from "./input-limits";
 import { carriedOver, type LastingOutputs, lastingOutputs } from "./lasting-outputs";
@@ -31,6 +32,8 @@ interface Kept {
   schemaVersion: number;
   /** Why the object is not yet as wanted; absent when it is. The engine's own mark for this is cleared by a refresh. */
   unfinished?: string;
+  /** See {@link Bookkeeping}. */
+  clusterFingerprint?: string;
 }
 
 /** What the SDK's dynamic provider calls: its `ResourceProvider`, with nothing left out and no `any`. */
@@ -74,8 +77,16 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     return (written < lifecycle.schemaVersion ? (lifecycle.upgrade?.(state, written) ?? state) : state) as State;
   };
 
-  const stateOf = (inputs: Inputs, outputs: Outputs, unfinished?: string): Properties =>
-    withoutUndefined({ ...inputs, ...outputs, schemaVersion: lifecycle.schemaVersion, unfinished }) as Properties;
+  /** @param cluster - Which cluster it is, where the inputs do not say it. */
+  const stateOf = (inputs: Inputs, outputs: Outputs, cluster: string | undefined, unfinished?: string): Properties => {
+    const clusterFingerprint = (inputs as Bookkeeping).cluster?.certificateFingerprint === undefined ? cluster : undefined;
+    const kept = { schemaVersion: lifecycle.schemaVersion, unfinished, clusterFingerprint };
+    return withoutUndefined({ ...inputs, ...outputs, ...kept }) as Properties;
+  };
+
+  /** Whether the object bears the mark of another URN than the resource has now: it was renamed, or moved to another stack or project. */
+  const hasOtherUrn = (olds: Properties, news: Properties): boolean =>
+    lifecycle.mark !== undefined && ![urnOf(olds), urnOf(news)].includes("") && urnOf(olds) !== urnOf(news);
 
   /** Whether this process has begun to change objects. Then it is no preview. */
   let changing = false;
@@ -84,7 +95,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   const call = async <Result>(
     name: Call,
     properties: Properties,
-    work: (context: Context) => Promise<Result>,
+    work: (context: Context, found: Found) => Promise<Result>,
     known = properties,
   ): Promise<Result> => {
     changing ||= name !== "read";
@@ -95,12 +106,19 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     const notReached = (error: unknown): never => {
       throw "schemaVersion" in properties ? notReachedAsStored(error) : error; // inputs have no version, only state has
     };
-    const safe = redactor([properties, known]);
     let doing: string | undefined;
+    const found: Found = { cluster: clusterFingerprintIn(known), sent: [] };
+    const told = {
+      sending: (body: unknown): void => void found.sent.push(body),
+      waiting: (text: string): void => context.progress(text),
+    };
+    const safe = (text: string): string => redact(text, [properties, known, found.sent]);
     const context: Context = {
       deadline,
       urn,
       formerUrn: urnOf(known),
+      claim: claimOf(known),
+      mark: writeMark({ urn, claim: claimOf(known), isCreating: name === "create" && !isToAdopt(properties) }),
       progress: (text) => {
         doing = text;
         log.progress(urn, safe(text));
@@ -110,14 +128,24 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
         warnOfUnverifiedHosts([connection], context);
         return connect(connection, { deadline, patient }).catch(notReached);
       },
-      lxd: async (at) => {
-        const endpoints = "endpoints" in at ? at.endpoints : [at];
-        warnOfUnverifiedHosts(endpoints, context);
-        return new LxdClient(await clusterEndpoint(endpoints, { deadline, patient }).catch(notReached), deadline);
+      lxd: async (at, within = deadline) => {
+        if (!("endpoints" in at)) {
+          warnOfUnverifiedHosts([at], context);
+          const ssh = await connect(at, { deadline: within, patient }).catch(notReached);
+          return new LxdClient(await endpointOf(ssh, within).catch(notReached), within, told);
+        }
+        warnOfUnverifiedHosts(at.endpoints, context);
+        const options = { deadline: within, patient, warn: (text: string) => warnOnce(text, context) };
+        const meant = { ...at, certificateFingerprint: at.certificateFingerprint ?? found.cluster };
+        const { endpoint, fingerprint } = await clusterEndpoint(meant, options).catch(notReached);
+        if (at.certificateFingerprint === undefined) {
+          found.cluster ??= fingerprint;
+        }
+        return new LxdClient(endpoint, within, told);
       },
     };
     try {
-      return await deadline.enforce(work(context), LAST_WORDS_SECONDS, () => doing ?? "nothing was reported");
+      return await deadline.enforce(work(context, found), LAST_WORDS_SECONDS, () => doing ?? "nothing was reported");
     } catch (error) {
       throw redacted(error, safe);
     } finally {
@@ -128,7 +156,14 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   };
 
   /** For `create` and `update`: an object that exists but is unfinished is kept in state, with the reason. */
-  const keepUnfinished = async (properties: Properties, inputs: Inputs, work: () => Promise<Properties>): Promise<Properties> => {
+  const keepUnfinished = async (
+    properties: Properties,
+    known: Properties,
+    claimed: Properties,
+    inputs: Inputs,
+    found: Found,
+    work: () => Promise<Properties>,
+  ): Promise<Properties> => {
     try {
       return await work();
     } catch (error) {
@@ -136,10 +171,10 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
         throw error;
       }
       const incomplete = error as unknown as IncompleteError<Outputs>;
-      const reason = redact(incomplete.message, properties);
+      const reason = redact(incomplete.message, [properties, known, found.sent]); // LXD may quote what was there before
       throw Object.assign(new Error(reason), {
         id: incomplete.id,
-        properties: { ...stateOf(inputs, incomplete.outputs, reason), ...internal(properties) },
+        properties: { ...stateOf(inputs, incomplete.outputs, found.cluster, reason), ...internal(properties), ...claimed },
         reasons: [reason],
       });
     }
@@ -153,7 +188,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     const sought = lifecycle.sought?.(inputs);
     const known = { ...inputs, ...internals, timeouts: { read: SURVEY_SECONDS } };
     const urn = urnOf(known);
-    if (changing || sought === undefined || !("adopt" in inputs && inputs.adopt === true)) {
+    if (changing || sought === undefined || !isToAdopt(known)) {
       return;
     }
     try {
@@ -165,16 +200,40 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       }
       const state = { ...seen.inputs, ...seen.outputs };
       const changed = lifecycle.diff(state, inputs);
-      const isOwn = seen.mark !== undefined && seen.mark !== "" && seen.mark === urn;
-      if (changed.length > 0 || !isOwn) {
-        const text = describeAdoption(isOwn ? "" : seen.mark, describeChanges(changed, state, inputs));
-        log.info(urn, redact(text, known));
+      if (changed.length > 0 || !isUnfinishedWork(seen.mark, urn)) {
+        const text = describeAdoption(seen.mark, urn, describeChanges(changed, state, inputs));
+        log.info(urn, redact(text, [known, state]));
       }
-      for (const warning of changed.length > 0 ? (lifecycle.forewarn?.(state, inputs) ?? []) : []) {
-        log.warn(urn, redact(warning, known));
+      if (changed.length === 0) {
+        return;
+      }
+      const foreseen = await call("read", known, async (context) => (await lifecycle.foresee?.(context, inputs)) ?? []);
+      for (const warning of [...(lifecycle.forewarn?.(state, inputs) ?? []), ...foreseen]) {
+        log.warn(urn, redact(warning, [known, state]));
       }
     } catch (error) {
       log.warn(urn, redact(`What adopting it would change is not known: ${messageOf(error)}`, known));
+    }
+  };
+
+  /** Tells in a preview what the change of an object would do to others. A courtesy, too. */
+  const foretellEffects = async (old: Inputs, inputs: Inputs, internals: Properties): Promise<void> => {
+    // Another way to the object, which a rotated key gives to all of them, does nothing to it: no host is asked.
+    // Which it is, only its inputs tell: the engine hands on no outputs to `check`.
+    const isChanged = (name: keyof Inputs & string): boolean => !WAYS.has(name) && !sameJson(old[name], inputs[name]);
+    const names = Object.keys({ ...old, ...inputs }) as (keyof Inputs & string)[];
+    if (changing || lifecycle.foresee === undefined || !names.some(isChanged)) {
+      return;
+    }
+    const known = { ...inputs, ...internals, timeouts: { read: SURVEY_SECONDS } };
+    const urn = urnOf(known);
+    try {
+      const warnings = await call("read", known, async (context) => (await lifecycle.foresee?.(context, inputs)) ?? []);
+      for (const warning of warnings) {
+        log.warn(urn, redact(warning, [known, old]));
+      }
+    } catch (error) {
+      log.warn(urn, redact(`What the change does to others is not known: ${messageOf(error)}`, [known, old]));
     }
   };
 
@@ -184,12 +243,14 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       if (complete) {
         failures.push(...(lifecycle.checkTogether?.(inputs as Inputs) ?? []));
       }
-      if (complete && failures.length === 0 && Object.keys(olds).length === 0) {
-        await foretellAdoption(inputs as Inputs, internal(news));
+      if (complete && failures.length === 0) {
+        await (Object.keys(olds).length === 0
+          ? foretellAdoption(inputs as Inputs, internal(news))
+          : foretellEffects(inputsIn(olds), inputs as Inputs, internal(news)));
       }
-      const safe = redactor(news);
+      const safe = redactor([olds, news]);
       return {
-        inputs: { ...carriedOver(lasting, olds, inputs), ...inputs, ...internal(news) },
+        inputs: { ...(failures.length > 0 ? {} : carriedOver(lasting, olds, inputs)), ...inputs, ...internal(news) },
         // With a property the engine would print that property's value too, and for a nested one "<nil>".
         failures: failures.map(({ property, reason }) => ({
           property: "",
@@ -207,43 +268,73 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const changed: string[] = [...new Set([...lifecycle.diff(state, assumed), ...unknown])];
       const replaces = changed.filter((name) => (lifecycle.immutable as readonly string[]).includes(name));
       for (const warning of changed.length > 0 ? (lifecycle.forewarn?.(state, assumed) ?? []) : []) {
-        log.warn(urnOf(news), redact(warning, news));
+        log.warn(urnOf(news), redact(warning, [olds, news]));
+      }
+      if (replaces.length > 0 && lifecycle.loss !== undefined) {
+        const why = `${replaces.join(", ")} ${replaces.every((name) => unknown.includes(name)) ? "may change" : "changes"}`;
+        log.warn(urnOf(news), redact(`This is a replacement, because ${why}. ${lifecycle.loss(state)}`, news));
       }
       if (state.unfinished !== undefined) {
-        log.warn(urnOf(news), redact(state.unfinished, news)); // or nobody would know why there is an update
+        log.warn(urnOf(news), redact(state.unfinished, [olds, news])); // or nobody would know why there is an update
       }
-      const changes = changed.length > 0 || state.unfinished !== undefined || bookkeepingChanged(state as Bookkeeping, assumed);
+      for (const reminder of lifecycle.remind?.(state, assumed) ?? []) {
+        log.warn(urnOf(news), redact(reminder, [olds, news]));
+      }
+      const isRenamed = hasOtherUrn(olds, news);
+      if (isRenamed && changed.length === 0 && state.unfinished === undefined) {
+        log.info(urnOf(news), `Only its mark on LXD changes: it was that of ${describeOwner(urnOf(olds))}`);
+      }
+      const changes = changed.length > 0 || state.unfinished !== undefined || isRenamed || bookkeepingChanged(state, assumed);
       return { changes, replaces, deleteBeforeReplace: replaces.length > 0 };
     },
 
     async create(properties: Properties) {
       const inputs = inputsIn(properties);
+      const claimed = lifecycle.mark === undefined ? {} : { __claim: newClaim() };
       let id = "";
-      const outs = await call("create", properties, (context) =>
-        keepUnfinished(properties, inputs, async () => {
-          const created = await lifecycle.create(context, inputs);
-          id = created.id;
-          return stateOf(inputs, created.outputs);
-        }),
+      const work = async (context: Context, found: Found): Promise<Properties> => {
+        const created = await lifecycle.create(context, inputs);
+        id = created.id;
+        const mark = writeMark({ urn: context.urn, claim: context.claim, isCreating: false });
+        try {
+          await (context.mark === mark
+            ? undefined
+            : lifecycle.mark?.({ ...context, mark }, id, { ...inputs, ...created.outputs }));
+        } catch (error) {
+          throw hasCode(error, "incomplete")
+            ? error
+            : new IncompleteError(id, created.outputs, messageOf(error), { cause: error });
+        }
+        return stateOf(inputs, created.outputs, found.cluster);
+      };
+      const outs = await call(
+        "create",
+        properties,
+        (context, found) => keepUnfinished(properties, {}, claimed, inputs, found, () => work(context, found)),
+        { ...properties, ...claimed },
       );
-      return { id, outs: { ...outs, ...internal(properties) } };
+      return { id, outs: { ...outs, ...internal(properties), ...claimed } };
     },
 
     async read(id: string, properties?: Properties) {
       const known = properties ?? {};
       const state = stateIn(known);
-      const seen = await call("read", known, (context) => lifecycle.read(context, id, state));
+      const { seen, cluster } = await call("read", known, async (context, found) => ({
+        seen: await lifecycle.read(context, id, state),
+        cluster: found.cluster,
+      }));
       if (seen === undefined) {
         return { id: "", props: {} };
       }
       const urn = urnOf(known);
-      const other = takenOverBy(seen.mark, { urn, formerUrn: urn });
+      const claimed = claimIn(known);
+      const other = takenOverBy(seen.mark, { urn, formerUrn: urn, claim: claimOf(known) });
       if (other !== undefined) {
         log.warn(urn, `${lifecycle.kind} ${id}: ${explainTakeover(other)}`);
       }
       return {
         id,
-        props: { ...stateOf(seen.inputs, seen.outputs, state.unfinished), ...internal(known) },
+        props: { ...stateOf(seen.inputs, seen.outputs, cluster, state.unfinished), ...internal(known), ...claimed },
         inputs: {
           ...(state.unfinished === undefined ? lastingOutputs(lasting, seen.outputs as Properties) : {}),
           ...(withoutUndefined(seen.inputs) as Properties),
@@ -255,23 +346,26 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     async update(id: string, olds: Properties, news: Properties) {
       const state = stateIn(olds);
       const inputs = inputsIn(news);
-      if (state.unfinished === undefined && lifecycle.diff(state, inputs).length === 0) {
-        // Only how it is reached has changed: nothing is done to the object. An input that is no longer given leaves the state.
-        const outputs = Object.fromEntries(
-          Object.entries(state).filter(([name]) => !Object.hasOwn(lifecycle.schema.shape, name)),
-        );
-        // The mark on the object is as it was, so the URN that state knows is, too.
-        const urn = olds["__urn"] === undefined ? {} : { __urn: olds["__urn"] };
-        return { outs: { ...stateOf(inputs, outputs as Outputs), ...internal(news), ...urn } };
-      }
+      const claimed = claimIn(olds);
+      const work = async (context: Context, found: Found): Promise<Properties> => {
+        if (state.unfinished !== undefined || lifecycle.diff(state, inputs).length > 0) {
+          return stateOf(inputs, await lifecycle.update(context, id, state, inputs), found.cluster);
+        }
+        // Nothing is done to the object but for its mark. What says how it is reached leaves the state when it is no longer given; all else
+        // means the same, and an output may have the name of an input that was never given.
+        const outputs = Object.fromEntries(Object.entries(state).filter(([name]) => !WAYS.has(name))) as Outputs;
+        if (hasOtherUrn(olds, news)) {
+          await lifecycle.mark?.(context, id, { ...inputs, ...outputs });
+        }
+        return stateOf(inputs, outputs, found.cluster ?? clusterFingerprintIn(state));
+      };
       const outs = await call(
         "update",
         news,
-        (context) =>
-          keepUnfinished(news, inputs, async () => stateOf(inputs, await lifecycle.update(context, id, state, inputs))),
+        (context, found) => keepUnfinished(news, olds, claimed, inputs, found, () => work(context, found)),
         olds,
       );
-      return { outs: { ...outs, ...internal(news) } };
+      return { outs: { ...outs, ...internal(news), ...claimed } };
     },
 
     async delete(id: string, properties: Properties) {
@@ -279,6 +373,27 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       await call("delete", properties, (context) => lifecycle.delete(context, id, state));
     },
   };
+}
+
+/** Inputs that say how an object is reached, not what it is. */
+const WAYS: ReadonlySet<string> = new Set(["connection", "cluster", "peers", "timeouts"] satisfies (keyof Bookkeeping)[]);
+
+/** What a call has found out. */
+interface Found {
+  /** Which cluster the object is on. */
+  cluster: string | undefined;
+  /** The bodies that were sent to LXD. They also hold what others have set on the object, and no state knows. */
+  readonly sent: unknown[];
+}
+
+const warned = new Set<string>();
+
+/** Says something once in this process, however many objects come upon it. */
+function warnOnce(text: string, context: Context): void {
+  if (!warned.has(text)) {
+    warned.add(text);
+    context.warn(text);
+  }
 }
 
 const unverified = new Set<string>();
@@ -298,7 +413,23 @@ function warnOfUnverifiedHosts(connections: readonly Connection[], context: Cont
 const INTERNAL: ReadonlySet<string> = new Set(["__provider", "__urn"]);
 
 function external(properties: Properties): Properties {
-  return Object.fromEntries(Object.entries(properties).filter(([name]) => !INTERNAL.has(name)));
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => !INTERNAL.has(name) && name !== "__claim"));
+}
+
+/** Whether what is there is taken in any case: then it need not be told whether an earlier create has ended. */
+function isToAdopt({ adopt }: Properties): boolean {
+  return adopt === true;
+}
+
+/** The claim that state keeps, under a name that the engine does not show. */
+function claimOf({ __claim }: Properties): string | undefined {
+  return typeof __claim === "string" ? __claim : undefined;
+}
+
+/** {@link claimOf}, as a part of state. */
+function claimIn(properties: Properties): Properties {
+  const claim = claimOf(properties);
+  return claim === undefined ? {} : { __claim: claim };
 }
 
 /** The URN that the class handed on; empty while it is not known. */

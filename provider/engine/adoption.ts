@@ -1,13 +1,23 @@
 import { isServerMade, sameConfigValue } from "../lxd/config";
-import { describeOwner } from "../lxd/ownership";
+import { describeOwner, isOwnMark, isUnfinishedWork } from "../lxd/ownership";
 import { sameJson } from "../support/equality";
+import { mayBeSecret } from "../support/secrets";
 
-/** Free text of the user, and credentials: a live value of these has no business on a screen. */
-const PRIVATE = /(^|\.)(cloudInit|cloud-init|environment|user|raw|authorizedKeys|passwordHash)(\.|$)/;
+/** No secrets, and yet nothing for a screen. */
+const LONG = /^(authorizedKeys$|raw\.)/;
 
-/** What a preview says of an object that is to be adopted. */
-export function describeAdoption(mark: string | undefined, changes: readonly string[]): string {
-  const from = mark === undefined || mark === "" ? "" : `, which belongs to ${describeOwner(mark)} until then`;
+/**
+ * What a preview says of an object that is to be adopted.
+ * @param mark - That it bears.
+ * @param urn - Of the resource that adopts it.
+ */
+export function describeAdoption(mark: string | undefined, urn: string, changes: readonly string[]): string {
+  const from =
+    mark === undefined || mark === "" || isUnfinishedWork(mark, urn)
+      ? ""
+      : isOwnMark(mark, urn)
+        ? ", which bears the mark of this very resource: its state was lost, or another stack has it, and then loses the object"
+        : `, which belongs to ${describeOwner(mark)} until then`;
   const effect = changes.length === 0 ? "nothing in it changes" : `would change ${changes.join(", ")}`;
   return `Adopts what is there${from}: ${effect}`;
 }
@@ -26,7 +36,15 @@ function changesAt(path: string, key: string, live: unknown, wanted: unknown): s
     return keys.flatMap((each) => changesAt(`${path}.${each}`, each, live[each], wanted[each]));
   }
   const same = isText(live) && isText(wanted) ? sameConfigValue(key, live, wanted) : sameJson(live, wanted);
-  return same ? [] : [PRIVATE.test(path) ? path : `${path} ${shown(live)} -> ${shown(wanted)}`];
+  return same
+    ? []
+    : [isNotToBeShown(key, live) || isNotToBeShown(key, wanted) ? path : `${path} ${shown(live)} -> ${shown(wanted)}`];
+}
+
+function isNotToBeShown(key: string, value: unknown): boolean {
+  const isHeld =
+    value !== null && typeof value === "object" && Object.entries(value).some(([each, member]) => isNotToBeShown(each, member));
+  return isHeld || mayBeSecret(key, value) || LONG.test(key);
 }
 
 function shown(value: unknown): string {

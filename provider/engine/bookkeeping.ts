@@ -13,6 +13,9 @@ const timeoutsSchema = z.strictObject({
   delete: secondsSchema,
 });
 
+/** Several hosts. */
+export const connectionsSchema = z.array(connectionSchema);
+
 /** Properties of a kind that is found on one host, whatever else it has. */
 export const onHost = { connection: connectionSchema, timeouts: timeoutsSchema.optional() };
 
@@ -24,18 +27,37 @@ export interface Bookkeeping {
   readonly connection?: Connection;
   readonly cluster?: ClusterConnection;
   readonly timeouts?: z.output<typeof timeoutsSchema>;
+  /** Other hosts through which it can be reached, when it has any. */
+  readonly peers?: readonly Connection[] | undefined;
+  /** Which cluster the object is on, where the program does not say it: as it was found when the object was first reached. In state alone. */
+  readonly clusterFingerprint?: string | undefined;
+}
+
+/** Which cluster an object is on, as far as it is known: SHA-256 of its certificate. */
+export function clusterFingerprintIn({ cluster, clusterFingerprint }: Bookkeeping): string | undefined {
+  return cluster?.certificateFingerprint ?? clusterFingerprint;
 }
 
 /**
  * Whether the way to the object has changed such that what is in state would no longer do for a later read or delete. A cluster
- * that has grown is still reached through the endpoints that state knows; one that lost an endpoint is not to be asked there.
+ * that has grown is still reached through the endpoints that state knows; one that lost an endpoint is not to be asked there. Which cluster
+ * it is was found by the refresh, where the program says it for the first time.
  */
 export function bookkeepingChanged(state: Bookkeeping, inputs: Bookkeeping): boolean {
+  const meant = inputs.cluster?.certificateFingerprint;
+  const known = clusterFingerprintIn(state);
   return (
     !sameJson(state.connection, inputs.connection) ||
     !sameJson(state.timeouts, inputs.timeouts) ||
-    (state.cluster?.endpoints ?? []).some((known) => !inputs.cluster?.endpoints.some((endpoint) => sameJson(endpoint, known)))
+    hasLostOne(state.cluster?.endpoints ?? [], inputs.cluster?.endpoints ?? []) ||
+    hasLostOne(state.peers ?? [], inputs.peers ?? []) ||
+    ((state.peers ?? []).length === 0 && (inputs.peers ?? []).length > 0) ||
+    (meant !== undefined && known !== undefined && meant !== known)
   );
+}
+
+function hasLostOne(before: readonly Connection[], after: readonly Connection[]): boolean {
+  return before.some((known) => !after.some((connection) => sameJson(connection, known)));
 }
 
 /**

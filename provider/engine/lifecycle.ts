@@ -15,14 +15,18 @@ export interface Context {
   readonly urn: string;
   /** The URN that state knows it by: another one when it was renamed or moved since. */
   readonly formerUrn: string;
+  /** The claim in state, which the object's mark has too (lxd/ownership.ts); in a create, the new one. */
+  readonly claim: string | undefined;
+  /** The mark to write on what is made or changed: `claim` with the URN, and in a create that it has not ended. Empty without a URN. */
+  readonly mark: string;
   /** Shows what is being waited for, in the resource's row of Pulumi's display. */
   progress(text: string): void;
   /** A warning that stays on the screen. */
   warn(text: string): void;
   /** The SSH connection to a host. */
   host(connection: Connection): Promise<SshConnection>;
-  /** LXD's API on a host, or on the first host of a cluster that answers. */
-  lxd(at: Connection | ClusterConnection): Promise<LxdClient>;
+  /** LXD's API on a host, or on the first host of a cluster that answers; `within` the call's own time, unless another is given. */
+  lxd(at: Connection | ClusterConnection, within?: Deadline): Promise<LxdClient>;
 }
 
 /** What is wrong with one input. */
@@ -36,7 +40,7 @@ export interface CheckFailure {
 export interface Seen<Inputs extends object, Outputs extends object> {
   readonly inputs: Inputs;
   readonly outputs: Outputs;
-  /** The mark that it bears: the URN of the resource that owns it. */
+  /** The mark that it bears (lxd/ownership.ts). */
   readonly mark?: string | undefined;
 }
 
@@ -71,6 +75,18 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   diff(state: Inputs & Outputs, inputs: Inputs): (keyof Inputs & string)[];
   /** What a person should know before the difference is applied, such as a refusal to restart. Pure. */
   forewarn?(state: Inputs & Outputs, inputs: Inputs): string[];
+  /**
+   * What goes for good when the object is replaced, as a sentence for the preview. Present in every kind that holds data, or on which
+   * others depend. Pure.
+   */
+  loss?(state: Inputs & Outputs): string;
+  /** What a person is told at every preview for as long as it is so, whether or not anything is to be changed. Pure. */
+  remind?(state: Inputs & Outputs, inputs: Inputs): string[];
+  /**
+   * What a change would do that only LXD can tell, such as to others. Asked in previews, of an object in state whose inputs change, and of
+   * one that is to be adopted.
+   */
+  foresee?(context: Context, inputs: Inputs): Promise<string[]>;
   /** Makes the object, or adopts what an interrupted create left. */
   create(context: Context, inputs: Inputs): Promise<{ id: string; outputs: Outputs }>;
   /** The object as it is, or `undefined` when it is gone. Unreachable is an error, never "gone". */
@@ -82,6 +98,11 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   sought?(inputs: Inputs): Partial<Outputs>;
   /** Makes the object as wanted, whatever it is now; also finishes a half-done create. */
   update(context: Context, id: string, state: Inputs & Outputs, inputs: Inputs): Promise<Outputs>;
+  /**
+   * Writes the context's mark on the object, in place of the one that it bears, and changes nothing else. Called when a create has ended,
+   * and when the resource has another URN than the one it is marked with. Absent where a kind has no place for a mark.
+   */
+  mark?(context: Context, id: string, state: Inputs & Outputs): Promise<void>;
   /** Removes the object. Already gone is done. */
   delete(context: Context, id: string, state: Inputs & Outputs): Promise<void>;
 }

@@ -10,6 +10,60 @@ export interface EngineLog {
   warn(urn: string, text: string): void;
 }
 
+/** How often a resource's progress is shown at most. */
+const PACE_MS = 1000;
+
+/** What is shown of one resource. */
+interface Shown {
+  text: string;
+  at: number;
+  /** What came too soon after it, and the timer that will show it. */
+  next?: { text: string; readonly timer: NodeJS.Timeout };
+}
+
+/**
+ * Shows progress in order, for each resource at most once a second, and only what is new. The last one is always shown, at the latest
+ * when the resource has ended, which an empty text tells.
+ * @param deliver - Resolves when the message has arrived: each one waits for the one before it.
+ */
+export function paced(
+  deliver: (urn: string, text: string) => Promise<void>,
+  now: () => number = Date.now,
+): (urn: string, text: string) => void {
+  const resources = new Map<string, Shown>();
+  let delivered = Promise.resolve();
+  const show = (urn: string, text: string): void => {
+    resources.set(urn, { text, at: now() });
+    delivered = delivered.then(() => deliver(urn, text));
+  };
+  const flush = (urn: string): void => {
+    const next = resources.get(urn)?.next;
+    if (next !== undefined) {
+      clearTimeout(next.timer);
+      show(urn, next.text);
+    }
+  };
+  return (urn, text) => {
+    const shown = resources.get(urn);
+    if (text === "") {
+      flush(urn);
+      show(urn, "");
+      resources.delete(urn);
+    } else if (shown === undefined) {
+      show(urn, text);
+    } else if (shown.next !== undefined) {
+      shown.next.text = text;
+    } else if (shown.text !== text) {
+      const wait = shown.at + PACE_MS - now();
+      if (wait <= 0) {
+        show(urn, text);
+      } else {
+        shown.next = { text, timer: setTimeout(() => flush(urn), wait).unref() };
+      }
+    }
+  };
+}
+
 interface EngineClient {
   log(request: unknown, callback: (error: unknown) => void): void;
 }
@@ -33,7 +87,13 @@ export function engineLog(argv: readonly string[] = process.argv): EngineLog {
     return { progress: () => undefined, info: () => undefined, warn: () => undefined };
   }
   let client: EngineClient | undefined;
-  const send = (severity: "INFO" | "WARNING", urn: string, text: string, ephemeral: boolean): void => {
+  const send = (
+    severity: "INFO" | "WARNING",
+    urn: string,
+    text: string,
+    ephemeral: boolean,
+    arrived: () => void = () => undefined,
+  ): void => {
     try {
       // Loaded only inside a provider process, which has the SDK loaded already. gRPC is the SDK's dependency, not ours.
       const sdk = createRequire(require.resolve("@pulumi/pulumi"));
@@ -46,13 +106,13 @@ export function engineLog(argv: readonly string[] = process.argv): EngineLog {
       request.setMessage(text);
       request.setUrn(urn);
       request.setEphemeral(ephemeral);
-      client.log(request, () => undefined);
+      client.log(request, arrived);
     } catch {
-      // See above: a message that is lost is not a failure.
+      arrived(); // See above: a message that is lost is not a failure.
     }
   };
   return {
-    progress: (urn, text) => send("INFO", urn, text, true),
+    progress: paced((urn, text) => new Promise<void>((arrived) => send("INFO", urn, text, true, arrived))),
     info: (urn, text) => send("INFO", urn, text, false),
     warn: (urn, text) => send("WARNING", urn, text, false),
   };

@@ -1,7 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
+import { mayBeSecret } from "../support/secrets";
 import { providerPointer } from "./pointer";
-
-const CREDENTIALS: ReadonlySet<string> = new Set(["password", "privateKey", "privateKeyPassword"]);
 
 /** Seconds that each call may take. Pulumi's own `customTimeouts` option does not reach dynamic resources. */
 export interface TimeoutArgs {
@@ -39,7 +38,7 @@ export abstract class LxdResource extends pulumi.CustomResource {
     super(
       type,
       name,
-      { ...computed, ...withSecretCredentials(args), __provider: providerPointer(kind), __urn: ownUrn(type, name, opts?.parent) },
+      { ...computed, ...withSecrets(args), __provider: providerPointer(kind), __urn: ownUrn(type, name, opts?.parent) },
       // What replaces an object has its name: made first, it would take over the old one and then be removed with it. `diff` says so for
       // its own replacements; this is for those that are forced, as by pulumi up --replace.
       { deleteBeforeReplace: true, ...opts },
@@ -56,38 +55,40 @@ function ownUrn(type: string, name: string, parent: pulumi.Resource | undefined)
   return urn.promise();
 }
 
-/** Credentials that are given by value are secrets, whether or not the program says so. */
-function withSecretCredentials(args: Record<string, unknown>): Record<string, unknown> {
-  const { connection, cluster } = args;
-  return {
-    ...args,
-    ...(connection === undefined ? {} : { connection: secretCredentials(connection) }),
-    ...(cluster === undefined ? {} : { cluster: secretCredentials(cluster) }),
-  };
+/**
+ * What may be a secret is kept as one, whether or not the program says so. Only that is marked where the structure is plain, so that a
+ * preview can show the rest; all of it where it is an output.
+ */
+export function withSecrets(args: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(args).map(([name, value]) => [
+      name,
+      value !== undefined && mayBeSecret(name, value) ? pulumi.secret(value) : marked(name, value),
+    ]),
+  );
 }
 
-/** Marks only the credentials where the structure is plain, so that a preview can show the rest; all of it where it is an output. */
-function secretCredentials(value: unknown): unknown {
+function marked(name: string, value: unknown): unknown {
   if (pulumi.Output.isInstance(value) || value instanceof Promise) {
-    return pulumi.output(value).apply((known: unknown) => (holdsCredential(known) ? pulumi.secret(known) : known));
+    return pulumi.output(value).apply((known: unknown) => (holdsSecret(name, known) ? pulumi.secret(known) : known));
   }
   if (Array.isArray(value)) {
-    return value.map(secretCredentials);
+    return value.map((member: unknown) => (mayBeSecret(name, member) ? pulumi.secret(member) : marked(name, member)));
   }
-  if (value !== null && typeof value === "object") {
-    return Object.fromEntries(
-      Object.entries(value).map(([key, member]: [string, unknown]) => [
-        key,
-        CREDENTIALS.has(key) && member !== undefined ? pulumi.secret(member) : secretCredentials(member),
-      ]),
-    );
-  }
-  return value;
+  return isMap(value) ? withSecrets(value) : value;
 }
 
-function holdsCredential(value: unknown): boolean {
-  if (value === null || typeof value !== "object") {
+function holdsSecret(name: string, value: unknown): boolean {
+  if (value === undefined || value === null) {
     return false;
   }
-  return Object.entries(value).some(([key, member]) => (CREDENTIALS.has(key) && member !== undefined) || holdsCredential(member));
+  if (Array.isArray(value)) {
+    return value.some((member) => holdsSecret(name, member));
+  }
+  return mayBeSecret(name, value) || (isMap(value) && Object.entries(value).some(([key, member]) => holdsSecret(key, member)));
+}
+
+/** A map as a program writes it, rather than something that it was handed, such as an asset. */
+function isMap(value: unknown): value is Record<string, unknown> {
+  return value !== null && typeof value === "object";
 }

@@ -61,6 +61,12 @@ export function groupsOf({ groups }: Accounts, user: string): string[] {
   return groups.filter(({ members }) => members.includes(user)).map(({ name }) => name);
 }
 
+/** Whose a number is, in words. */
+export function describeOwner({ users }: Accounts, uid: number): string {
+  const owner = users.find((user) => user.uid === uid);
+  return owner === undefined ? `the uid ${uid}, which no user has` : `user "${owner.name}"`;
+}
+
 function records(text: string): string[][] {
   return text
     .split("\n")

@@ -1,41 +1,51 @@
 import type { LxdClient } from "../lxd/client/client";
 import { type CommandResult, type ExecRequest, runInInstance } from "../lxd/instances/exec";
-import {
-  createInstanceFile,
-  type FileOwnership,
-  type InstanceFile,
-  readInstanceFile,
-  removeInstanceFile,
-  replaceInstanceFile,
-} from "../lxd/instances/files";
+import { type InstanceFile, InstanceFiles, type NewFile } from "../lxd/instances/files";
+import { runSteps, type Step } from "../lxd/instances/steps";
 
-/** A file to be made: its owner, its permissions and its text. */
-export type NewFile = FileOwnership & { readonly content: string };
+export type { NewFile, Step };
 
 /** The inside of an instance, as far as the code in this room needs it. */
 export interface Guest {
   /** As messages name it: `instance "web1" (LXD on root@host)`. */
   readonly name: string;
   /** Runs a program with arguments; see {@link runInInstance}. */
-  run(argv: readonly string[], options?: Pick<ExecRequest, "allowFailure" | "as">): Promise<CommandResult>;
+  run(argv: readonly string[], options?: Pick<ExecRequest, "allowFailure" | "as" | "output">): Promise<CommandResult>;
+  /** Runs programs, each when the one before it has ended well; see {@link runSteps}. */
+  runSteps(
+    steps: readonly Step[],
+    options: { readonly scratch: string; readonly as?: { uid: number; gid: number } },
+  ): Promise<void>;
   /** The file at a path, or `undefined` when there is none. */
   readFile(path: string): Promise<InstanceFile | undefined>;
-  /** Makes a file that does not exist yet. */
+  /** Makes a file; one that is there is removed first. */
   createFile(path: string, file: NewFile): Promise<void>;
-  /** Puts a file in place in one step; see {@link replaceInstanceFile}. */
-  replaceFile(path: string, file: NewFile, accept?: (temporaryPath: string) => Promise<void>): Promise<void>;
+  /** Whether a path is a program that root can run, links followed. */
+  isProgram(path: string): Promise<boolean>;
+  /** Where a program is, if it is where programs usually are. */
+  findProgram(name: string): Promise<string | undefined>;
   /** Removes a file; one that is gone is done. */
   removeFile(path: string): Promise<void>;
 }
 
+/** Where LXD looks for the programs that it runs. */
+const PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/snap/bin"];
+
 /** The inside of an instance, reached through LXD. */
 export function guestOf(lxd: LxdClient, at: { readonly project: string; readonly instance: string }): Guest {
+  const files = new InstanceFiles(lxd, at);
   return {
     name: `instance "${at.instance}" (LXD on ${lxd.host})`,
     run: (argv, options) => runInInstance(lxd, { ...at, ...options, argv }),
-    readFile: (path) => readInstanceFile(lxd, { ...at, path }),
-    createFile: (path, file) => createInstanceFile(lxd, { ...at, path }, file),
-    replaceFile: (path, file, accept) => replaceInstanceFile(lxd, { ...at, path }, file, accept),
-    removeFile: (path) => removeInstanceFile(lxd, { ...at, path }),
+    runSteps: (steps, options) => runSteps(lxd, files, { ...at, ...options, steps }),
+    readFile: (path) => files.read(path),
+    createFile: (path, file) => files.create(path, file),
+    isProgram: (path) => files.isProgram(path),
+    findProgram: async (name) => {
+      const paths = PATH.map((directory) => `${directory}/${name}`);
+      const found = await Promise.all(paths.map((path) => files.isProgram(path)));
+      return paths[found.indexOf(true)];
+    },
+    removeFile: (path) => files.remove(path),
   };
 }

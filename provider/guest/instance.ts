@@ -1,39 +1,34 @@
-import { api, type LxdClient } from "../lxd/client/client";
-import { isAgentMissing } from "../lxd/instances/exec";
-import { findInstance, findInstanceShared, type Instance, isRunning } from "../lxd/instances/instances";
+import { api } from "../lxd/client/client";
+import { clusterKey } from "../lxd/client/presented";
+import { type FoundInstance, findInstance, type Instance, isRunning } from "../lxd/instances/instances";
+import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { untilFree } from "../lxd/instances/turns";
-import { type Deadline, inTurn, until } from "../support/deadline";
-import { type ApiError, hasCode, isNotFound, RefusedError, replyOf } from "../support/errors";
+import { inTurn, until } from "../support/deadline";
+import { type ApiError, hasCode, isNotFound, RefusedError } from "../support/errors";
 import { Queues } from "../support/queues";
 import { type Guest, guestOf } from "./guest";
+import { type InsideWork, steadily } from "./steady";
 
-/** An instance whose inside is worked on. */
-export interface InsideWork {
-  readonly lxd: LxdClient;
-  readonly project: string;
-  readonly instance: string;
-  readonly deadline: Deadline;
-  progress(text: string): void;
-}
+export type { InsideWork };
 
 const queues = new Queues();
 
 /**
- * Runs work inside an instance, one after the other within this process: the programs that change users lock each other out, and
+ * Runs work inside an instance {@link steadily}, one after the other within this process: the programs that change users lock each other out, and
  * LXD loses one of two changes of an instance's config that are made at the same time.
  */
 export function exclusivelyIn<Result>(work: InsideWork, run: () => Promise<Result>): Promise<Result> {
-  const key = JSON.stringify([work.lxd.host, work.project, work.instance]);
+  const key = JSON.stringify([clusterKey(work.lxd.endpoint), work.project, work.instance]);
   return inTurn(
     queues.of(key),
     work.deadline,
     `waiting for other work in instance "${work.instance}" on ${work.lxd.host} to end`,
-    run,
+    () => steadily(work, run),
   );
 }
 
 /**
- * The inside of a running instance; `undefined` when there is no such instance. Waits for the agent of a virtual machine that boots.
+ * The inside of a running instance; `undefined` when there is no such instance.
  * @param what - What is to be done, for the message: `Setting up user "alice"`.
  * @param cure - What to do when the instance does not run.
  * @throws RefusedError when the instance does not run; TransportError when its cluster member does not answer.
@@ -42,41 +37,40 @@ export async function enterInstance(
   work: InsideWork,
   what: string,
   cure: string,
-): Promise<{ guest: Guest; instance: Instance } | undefined> {
-  const instance = await lookUp(work);
-  if (instance === undefined) {
+): Promise<{ guest: Guest; found: FoundInstance } | undefined> {
+  const found = await lookUp(work);
+  if (found === undefined) {
     return undefined;
   }
+  const { value: instance } = found;
   if (!isRunning(instance)) {
     throw new RefusedError(
       `${what} needs instance "${work.instance}" to run, but LXD on ${work.lxd.host} says that it is ${instance.status}. ${cure}`,
     );
   }
-  const guest = guestOf(work.lxd, work);
-  await until(work.deadline, async (report) => {
-    try {
-      await guest.readFile("/etc/passwd");
-      return true;
-    } catch (error) {
-      if (!isAgentMissing(error)) {
-        throw error;
-      }
-      report(`the agent in instance "${work.instance}" does not answer (${replyOf(error)}); does its image have one?`);
-      work.progress("waiting for the agent in the virtual machine");
-      return undefined;
-    }
-  });
-  return { guest, instance };
+  return { guest: guestOf(work.lxd, work), found };
 }
 
-/** Sets keys of an instance's config and leaves the others as they are; an empty value removes one. An instance that is gone is done. */
-export async function markInstance(work: InsideWork, config: Readonly<Record<string, string>>): Promise<void> {
+/**
+ * Sets keys of an instance's config and leaves the others as they are; an empty value removes one. An instance that is gone is done.
+ * @param look - May refuse, when it sees the instance.
+ * @param known - The instance as it was just read.
+ */
+export async function markInstance(
+  work: Pick<InsideWork, "lxd" | "project" | "instance" | "deadline">,
+  config: Readonly<Record<string, string>>,
+  look: (found: Instance) => void = () => undefined,
+  known?: FoundInstance,
+): Promise<void> {
   const { lxd, project, instance } = work;
+  let last = known;
   await until(work.deadline, async (report) => {
-    const found = await findInstance({ lxd, project, name: instance });
+    const found = last ?? (await findInstance({ lxd, project, name: instance }));
+    last = undefined;
     if (found === undefined) {
       return true;
     }
+    look(found.value);
     const { description } = found.value; // LXD empties it when a PATCH does not repeat it
     try {
       await untilFree({ lxd, project, name: instance }, () =>
@@ -88,8 +82,8 @@ export async function markInstance(work: InsideWork, config: Readonly<Record<str
       );
       return true;
     } catch (error) {
-      if (hasCode(error, "api") && (error as unknown as ApiError).status === 412) {
-        report(`the config of instance "${instance}" changed at the same time`);
+      if (hasCode(error, "lost") || (hasCode(error, "api") && (error as unknown as ApiError).status === 412)) {
+        report(`the config of instance "${instance}" on ${lxd.host} changed at the same time, or LXD lost sight of the change`);
         return undefined;
       }
       throw error;
@@ -97,9 +91,9 @@ export async function markInstance(work: InsideWork, config: Readonly<Record<str
   });
 }
 
-async function lookUp({ lxd, project, instance }: InsideWork): Promise<Instance | undefined> {
+async function lookUp({ lxd, project, instance }: InsideWork): Promise<FoundInstance | undefined> {
   try {
-    return (await findInstance({ lxd, project, name: instance }))?.value;
+    return await findInstance({ lxd, project, name: instance });
   } catch (error) {
     if (hasCode(error, "api") && !isNotFound(error)) {
       await findInstanceShared({ lxd, project, name: instance }); // tells which cluster member does not answer, when that is why

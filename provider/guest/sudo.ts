@@ -1,5 +1,6 @@
 import type { InstanceFile } from "../lxd/instances/files";
 import { RefusedError } from "../support/errors";
+import type { Change } from "./changes";
 import type { Guest } from "./guest";
 
 /** What a user may do by sudo: nothing, everything with the own password, or everything without one. */
@@ -13,6 +14,11 @@ const MODE = 0o440;
 /** The file of a user in sudoers.d. A user name has no dot in it, so sudo does not pass over the file. */
 function rulesPath(user: string): string {
   return `/etc/sudoers.d/${user}`;
+}
+
+/** Where rules are until they are judged. A name with a dot in it is passed over by sudo. */
+export function stagedRulesPath(user: string): string {
+  return `/etc/sudoers.d/.${user}.pulumi-new`;
 }
 
 /** The file that grants the rights; empty for none. */
@@ -51,9 +57,11 @@ export async function readSudo(guest: Pick<Guest, "readFile">, user: string): Pr
  * Makes sure that sudo is there to grant rights with.
  * @throws RefusedError
  */
-export async function requireSudo(guest: Pick<Guest, "name" | "run">, user: string): Promise<void> {
-  const { exitCode } = await guest.run(["visudo", "--version"], { allowFailure: true });
-  if (exitCode !== 0) {
+export async function requireSudo(guest: Pick<Guest, "name" | "findProgram" | "run">, user: string): Promise<void> {
+  const isThere =
+    (await guest.findProgram("visudo")) !== undefined ||
+    (await guest.run(["visudo", "--version"], { allowFailure: true, output: "none" })).exitCode === 0; // it may be elsewhere
+  if (!isThere) {
     throw new RefusedError(
       `User "${user}" is to have sudo, but ${guest.name} has no sudo. Install it there (apt-get install sudo, or packages: [sudo] in ` +
         'cloud-init), or set sudo: "none"',
@@ -61,14 +69,17 @@ export async function requireSudo(guest: Pick<Guest, "name" | "run">, user: stri
   }
 }
 
-/** Grants the rights, and no others by this file. A file that sudo would not read is never put in place. */
-export async function writeSudo(guest: Guest, user: string, rights: SudoRights): Promise<void> {
-  if (rights === "none") {
-    await guest.removeFile(rulesPath(user));
-    return;
-  }
-  const file = { uid: 0, gid: 0, mode: MODE, content: sudoRules(user, rights) };
-  await guest.replaceFile(rulesPath(user), file, async (path) => {
-    await guest.run(["visudo", "-c", "-f", path]);
-  });
+/** What grants rights, and no others by this file. A file that sudo would not read is never put in place. */
+export function sudoChange(user: string, rights: Exclude<SudoRights, "none">): Change {
+  const path = rulesPath(user);
+  const temporary = stagedRulesPath(user);
+  return {
+    staged: [{ path: temporary, file: { uid: 0, gid: 0, mode: MODE, content: sudoRules(user, rights) } }],
+    steps: [{ argv: ["visudo", "-c", "-f", temporary] }, { argv: ["mv", "-f", "-T", temporary, path] }],
+  };
+}
+
+/** Takes away what a user's own file in sudoers.d grants. */
+export function removeSudo(guest: Pick<Guest, "removeFile">, user: string): Promise<void> {
+  return guest.removeFile(rulesPath(user));
 }

@@ -1,9 +1,13 @@
 import { type Deadline, until } from "../support/deadline";
 import { CommandError, hasCode, messageOf, RefusedError } from "../support/errors";
+import { mountPoints } from "../support/mountinfo";
 import { type Account, type Accounts, groupsOf, parseShadow, readAccounts } from "./accounts";
 import { onlyKeys, parseAuthorizedKeys, withKeys } from "./authorized-keys";
-import type { Guest } from "./guest";
-import { readSudo, requireSudo, type SudoRights, writeSudo } from "./sudo";
+import { type Change, make } from "./changes";
+import type { Guest, Step } from "./guest";
+import { giveFiles, journalOf, newHome, planHome, refusalOfBusy, settleFiles, uidForNewUser, willSettle } from "./home";
+import { describeObstacle, type FoundKeys, findKeys, keysDirectory, keysPath } from "./strict-modes";
+import { readSudo, removeSudo, requireSudo, type SudoRights, stagedRulesPath, sudoChange } from "./sudo";
 
 /** A user as it is wanted. What is `undefined` is left as it is. */
 export interface UserSpec {
@@ -24,9 +28,11 @@ export interface UserSpec {
 /** A user as it is. */
 export interface LiveUser {
   readonly account: Account;
+  /** The home as passwd has it, when it is there. `undefined` when it was not asked for. */
+  readonly home: string | undefined;
   readonly groups: readonly string[];
   readonly sudo: SudoRights | "custom";
-  /** `undefined` when it was not asked for. */
+  /** Those that sshd heeds. `undefined` when it was not asked for. */
   readonly authorizedKeys: readonly string[] | undefined;
   /** `undefined` when it was not asked for, or there is none. */
   readonly passwordHash: string | undefined;
@@ -41,20 +47,21 @@ export function findAccount(accounts: Accounts, name: string): Account | undefin
 export async function readUser(
   guest: Pick<Guest, "name" | "readFile">,
   name: string,
-  wanted: { readonly authorizedKeys: boolean; readonly passwordHash: boolean },
+  wanted: { readonly home: boolean; readonly authorizedKeys: boolean; readonly passwordHash: boolean },
 ): Promise<LiveUser | undefined> {
   const accounts = await readAccounts(guest);
   const account = findAccount(accounts, name);
   if (account === undefined) {
     return undefined;
   }
-  const [sudo, authorizedKeys, passwordHash] = await Promise.all([
+  const [home, sudo, keys, passwordHash] = await Promise.all([
+    wanted.home ? guest.readFile(account.home) : undefined,
     readSudo(guest, name),
-    wanted.authorizedKeys ? readAuthorizedKeys(guest, account) : undefined,
+    wanted.authorizedKeys ? findKeys(guest, account, accounts) : undefined,
     wanted.passwordHash ? readPasswordHash(guest, name) : undefined,
   ]);
-  const effectiveKeys = authorizedKeys && (authorizedKeys.isHeeded ? parseAuthorizedKeys(authorizedKeys.content) : []);
-  return { account, groups: groupsOf(accounts, name), sudo, authorizedKeys: effectiveKeys, passwordHash };
+  const authorizedKeys = keys && (keys.obstacle === undefined ? parseAuthorizedKeys(keys.content) : []);
+  return { account, home: home && account.home, groups: groupsOf(accounts, name), sudo, authorizedKeys, passwordHash };
 }
 
 /**
@@ -82,7 +89,8 @@ export async function requirePossible(guest: Guest, spec: UserSpec, accounts: Ac
       `there is a group of that name already, which would be the user's own. Remove it (groupdel ${spec.name}), or choose another name`,
     );
   }
-  if (account?.shell !== spec.shell && (await guest.run(["test", "-x", spec.shell], { allowFailure: true })).exitCode !== 0) {
+  await (account === undefined ? uidForNewUser(guest, spec, accounts) : planHome(guest, spec, account, accounts));
+  if (account?.shell !== spec.shell && !(await guest.isProgram(spec.shell))) {
     refuse(`it has no shell ${spec.shell}. Install it there, or set shell to one that it has, such as /bin/sh`);
   }
   if (spec.sudo !== "none" && (await readSudo(guest, spec.name)) !== spec.sudo) {
@@ -93,15 +101,25 @@ export async function requirePossible(guest: Guest, spec: UserSpec, accounts: Ac
 /** Makes the user, or changes it to have the wanted uid, home, shell and groups. */
 export async function ensureAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<Account> {
   let known = accounts;
-  if (findAccount(known, spec.name) === undefined) {
-    await addUser(guest, spec, known);
+  const existing = findAccount(accounts, spec.name);
+  if (existing === undefined) {
+    await addUser(guest, spec, accounts);
     known = await readAccounts(guest); // a group may have listed the name when it was nobody's
   }
+  const endMove = existing && (await settleFiles(guest, spec, existing, accounts));
   const changes = accountChanges(spec, madeAccount(guest, spec, known), groupsOf(known, spec.name));
   if (changes.length > 0) {
-    await changeUser(guest, spec.name, changes);
+    try {
+      await changeUser(guest, spec.name, changes);
+    } catch (error) {
+      if (hasCode(error, "command") || hasCode(error, "refused")) {
+        await endMove?.("take back").catch(() => undefined); // where it fails, the next run finds the files where passwd is to point
+      }
+      throw error;
+    }
     known = await readAccounts(guest);
   }
+  await endMove?.("keep");
   return madeAccount(guest, spec, known);
 }
 
@@ -115,19 +133,22 @@ function madeAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Account 
   return account;
 }
 
-/** The arguments for usermod that make the account as wanted; none when it is. Exported for tests. */
+/** The arguments for usermod that make the account as wanted, its files apart; none when it is. Exported for tests. */
 export function accountChanges(spec: UserSpec, account: Account, groups: readonly string[]): string[] {
   return [
     ...(spec.uid === undefined || spec.uid === account.uid ? [] : ["--uid", String(spec.uid)]),
-    ...(spec.home === undefined || spec.home === account.home ? [] : ["--home", spec.home, "--move-home"]),
+    ...(spec.home === undefined || spec.home === account.home ? [] : ["--home", spec.home]),
     ...(spec.shell === account.shell ? [] : ["--shell", spec.shell]),
     ...(spec.groups === undefined || sameSet(spec.groups, groups) ? [] : ["--groups", [...new Set(spec.groups)].join(",")]),
   ];
 }
 
 async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
-  const home = spec.home ?? `/home/${spec.name}`;
-  const uid = spec.uid ?? (await ownerOfKeptHome(guest, home, spec, accounts));
+  const home = newHome(spec);
+  const { uid, keptBy } = await uidForNewUser(guest, spec, accounts);
+  if (uid !== undefined && keptBy !== undefined && keptBy !== uid) {
+    await giveFiles(guest, home, keptBy, uid);
+  }
   const argv = ["useradd", "--create-home", "--home-dir", home, "--shell", spec.shell, "--user-group"];
   if (uid !== undefined) {
     argv.push("--uid", String(uid));
@@ -135,57 +156,82 @@ async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promis
   if (spec.groups !== undefined && spec.groups.length > 0) {
     argv.push("--groups", [...new Set(spec.groups)].join(","));
   }
-  const { exitCode } = await run(guest, [...argv, spec.name], [0, NOT_FOUND]);
-  if (exitCode === NOT_FOUND) {
-    throw new RefusedError(
-      `${guest.name} has no useradd, so no users can be made there. Install it (package passwd on Debian and Ubuntu, shadow on Alpine)`,
+  const account: Change = { staged: [], steps: [{ argv: [...argv, spec.name] }] };
+  const { passwordHash, sudo } = spec;
+  try {
+    await make(
+      guest,
+      [
+        account,
+        ...(passwordHash === undefined ? [] : [passwordChange(spec.name, passwordHash)]),
+        ...(sudo === "none" ? [] : [sudoChange(spec.name, sudo)]),
+      ],
+      { scratch: scratchPath(spec.name) },
     );
+  } catch (error) {
+    if (!hasCode(error, "command")) {
+      throw error;
+    }
+    const { program, exitCode } = error as unknown as CommandError;
+    if (program === "useradd" && exitCode === NOT_FOUND) {
+      throw new RefusedError(
+        `${guest.name} has no useradd, so no users can be made there. Install it (package passwd on Debian and Ubuntu, shadow on Alpine)`,
+      );
+    }
+    if (program === "useradd" || program === "sh") {
+      throw error;
+    }
+    // The user is there; what it may do is seen to next, by ensureAccess, which tells why it cannot be.
   }
-}
-
-/**
- * The uid to give to a user whose home was kept when it was removed: that of the home, so that its files are its own again.
- * @throws RefusedError when the directory is somebody else's.
- */
-async function ownerOfKeptHome(guest: Guest, home: string, spec: UserSpec, accounts: Accounts): Promise<number | undefined> {
-  const kept = await guest.readFile(home);
-  const owner = accounts.users.find(({ uid }) => uid === kept?.uid);
-  if (owner !== undefined) {
-    throw new RefusedError(
-      `User "${spec.name}" cannot be made in ${guest.name}: ${home} exists and belongs to the user "${owner.name}". Give another home, or ` +
-        "the uid that the user is to have, and the directory to that uid (chown)",
-    );
-  }
-  return kept?.uid;
 }
 
 async function changeUser(guest: Guest, name: string, changes: readonly string[]): Promise<void> {
   const { exitCode, stderr } = await run(guest, ["usermod", ...changes, name], [0, IN_USE]);
   if (exitCode === IN_USE) {
-    throw new RefusedError(
-      `User "${name}" in ${guest.name} runs processes, so its uid or home cannot change now (${stderr.trim()}). Log it out and stop its ` +
-        "services; the next pulumi up tries again",
-    );
+    throw refusalOfBusy(guest, name, stderr.trim());
+  }
+}
+
+/**
+ * Makes sure that the keys of a user that exists will let it in.
+ * @throws RefusedError when its home is such that sshd heeds none: the home is the user's own.
+ */
+export async function requireLogin(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
+  const account = findAccount(accounts, spec.name);
+  if (account === undefined || spec.authorizedKeys === undefined || (await willSettle(guest, spec, account, accounts))) {
+    return; // what is yet to be put right is looked at then
+  }
+  requireHeeded(guest, spec, await findKeys(guest, account, accounts));
+}
+
+function requireHeeded(guest: Guest, { name, authorizedKeys = [] }: UserSpec, { obstacle }: FoundKeys): void {
+  if (obstacle !== undefined && !obstacle.isOurs && authorizedKeys.length > 0) {
+    throw new RefusedError(describeObstacle(guest, name, obstacle));
   }
 }
 
 /** Gives a user that exists its password, sudo rights and keys. `formerKeys` are those that were its own until now. */
 export async function ensureAccess(guest: Guest, spec: UserSpec, account: Account, formerKeys: readonly string[]): Promise<void> {
-  await guest.removeFile(stagingPath(spec.name)); // an interrupted run may have left one, with what it was to bring
-  if (spec.passwordHash !== undefined && (await readPasswordHash(guest, spec.name)) !== spec.passwordHash) {
-    await setPasswordHash(guest, spec.name, spec.passwordHash);
+  await removeStaged(guest, spec.name);
+  const { name, passwordHash, sudo } = spec;
+  const changes: Change[] = [];
+  if (passwordHash !== undefined && (await readPasswordHash(guest, name)) !== passwordHash) {
+    changes.push(passwordChange(name, passwordHash));
   }
-  if ((await readSudo(guest, spec.name)) !== spec.sudo) {
-    await writeSudo(guest, spec.name, spec.sudo);
+  if ((await readSudo(guest, name)) !== sudo) {
+    await (sudo === "none" ? removeSudo(guest, name) : changes.push(sudoChange(name, sudo)));
   }
+  await make(guest, changes, { scratch: scratchPath(name) });
   if (spec.authorizedKeys !== undefined) {
-    const { content: present, isHeeded } = await readAuthorizedKeys(guest, account);
+    const found = await findKeys(guest, account, await readAccounts(guest));
+    const { content: present, obstacle } = found;
     const wanted =
       spec.authorizedKeysMode === "exclusive"
         ? onlyKeys(spec.authorizedKeys)
         : withKeys(present, spec.authorizedKeys, formerKeys);
-    if (!isHeeded || !sameSet(parseAuthorizedKeys(wanted), parseAuthorizedKeys(present))) {
-      await writeAuthorizedKeys(guest, account, wanted);
+    requireHeeded(guest, spec, found);
+    if (obstacle !== undefined || !sameSet(parseAuthorizedKeys(wanted), parseAuthorizedKeys(present))) {
+      await writeAuthorizedKeys(guest, account, wanted, found);
     }
   }
 }
@@ -196,11 +242,14 @@ export async function removeUser(
   name: string,
   options: { readonly home: "keep" | "remove"; readonly deadline: Deadline; readonly warn: (text: string) => void },
 ): Promise<void> {
-  await guest.removeFile(stagingPath(name));
-  await writeSudo(guest, name, "none");
+  await removeStaged(guest, name);
+  await removeSudo(guest, name);
   const account = findAccount(await readAccounts(guest), name);
   if (account === undefined) {
     return;
+  }
+  if (options.home === "remove") {
+    await refuseMountsIn(guest, name, account.home);
   }
   const argv = ["userdel", ...(options.home === "remove" ? ["--remove"] : []), name];
   await until(options.deadline, async (report) => {
@@ -218,6 +267,21 @@ export async function removeUser(
     }
     return true;
   });
+}
+
+/**
+ * userdel(8) deletes a home with all that is mounted in it, such as a directory of the host that is a disk device of the instance.
+ * @throws RefusedError naming what is mounted.
+ */
+async function refuseMountsIn(guest: Guest, name: string, home: string): Promise<void> {
+  const { stdout } = await run(guest, ["cat", "/proc/self/mountinfo"], [0]);
+  const mounted = mountPoints(stdout).filter((target) => target === home || target.startsWith(`${home}/`));
+  if (mounted.length > 0) {
+    throw new RefusedError(
+      `The home of user "${name}" in ${guest.name} has ${mounted.map((target) => JSON.stringify(target)).join(", ")} mounted, and removing the home ` +
+        'would delete what is in there. Unmount that, or take out the disk device, or set homeOnDelete: "keep"',
+    );
+  }
 }
 
 /** Exit codes of useradd(8), usermod(8) and userdel(8), of pkill(1), and of LXD for a program that is not there. */
@@ -241,49 +305,37 @@ async function readPasswordHash(guest: Pick<Guest, "readFile">, name: string): P
 }
 
 /** chpasswd takes hashes on standard input alone; a file that only root can read stands in for it, in memory and not on a disk. */
-async function setPasswordHash(guest: Guest, name: string, hash: string): Promise<void> {
+function passwordChange(name: string, hash: string): Change {
   const path = stagingPath(name);
-  try {
-    await guest.createFile(path, { uid: 0, gid: 0, mode: 0o600, content: `${name}:${hash}\n` });
-    await guest.run(["sh", "-c", 'exec chpasswd --encrypted < "$1"', "sh", path]);
-  } finally {
-    await guest.removeFile(path);
-  }
+  return {
+    staged: [{ path, file: { uid: 0, gid: 0, mode: 0o600, content: `${name}:${hash}\n` } }],
+    steps: [{ argv: ["chpasswd", "--encrypted"], stdin: path }],
+  };
 }
 
 /**
- * The file of a user's keys, and whether sshd heeds it: not when it belongs to somebody else, or when others can write to it.
- * @see https://man.openbsd.org/sshd_config#StrictModes
+ * Puts the keys in place as the user itself: in a directory that the user can write to, root could be led astray by a link. Only a `.ssh`
+ * that is not the user's is given to it by root, and never what a link in its place leads to.
  */
-async function readAuthorizedKeys(
-  guest: Pick<Guest, "readFile">,
-  account: Account,
-): Promise<{ content: string; isHeeded: boolean }> {
-  const file = await guest.readFile(keysPath(account));
-  if (file?.type !== "file") {
-    // Where a link leads is the user's own affair; it is replaced by a file when the keys are not as wanted.
-    return { content: "", isHeeded: true };
-  }
-  return { content: file.content, isHeeded: [0, account.uid].includes(file.uid) && (file.mode & 0o022) === 0 };
-}
-
-/**
- * Puts the keys in place as the user itself: in a directory that the user can write to, root could be led astray by a link.
- */
-async function writeAuthorizedKeys(guest: Guest, account: Account, content: string): Promise<void> {
+async function writeAuthorizedKeys(guest: Guest, account: Account, content: string, { directory }: FoundKeys): Promise<void> {
   const { name, uid, gid } = account;
   const path = keysPath(account);
-  const directory = path.slice(0, path.lastIndexOf("/"));
+  const folder = keysDirectory(account);
   const staged = stagingPath(name);
   const temporary = `${path}.pulumi-new`;
-  const asUser = { as: { uid, gid } };
+  const steps: Step[] = [];
+  if (directory === undefined) {
+    steps.push({ argv: ["mkdir", "-m", "700", folder] });
+  } else if (directory.type === "directory" && (directory.mode & 0o722) !== 0o700) {
+    steps.push({ argv: ["chmod", "700", folder] });
+  }
+  steps.push({ argv: ["install", "-m", "600", "-T", staged, temporary] }, { argv: ["mv", "-f", "-T", temporary, path] });
   try {
-    await guest.createFile(staged, { uid, gid, mode: 0o600, content });
-    if ((await guest.readFile(directory)) === undefined) {
-      await guest.run(["mkdir", "-m", "700", directory], asUser);
+    if (directory?.type === "directory" && directory.uid !== uid) {
+      await guest.run(["chown", "-h", `${uid}:${gid}`, folder]);
     }
-    await guest.run(["install", "-m", "600", "-T", staged, temporary], asUser);
-    await guest.run(["mv", "-f", "-T", temporary, path], asUser);
+    const keys: Change = { staged: [{ path: staged, file: { uid, gid, mode: 0o600, content } }], steps };
+    await make(guest, [keys], { scratch: scratchPath(name), as: { uid, gid } });
   } catch (error) {
     if (hasCode(error, "command")) {
       throw new RefusedError(
@@ -292,18 +344,23 @@ async function writeAuthorizedKeys(guest: Guest, account: Account, content: stri
       );
     }
     throw error;
-  } finally {
-    await guest.removeFile(staged);
   }
 }
 
-function keysPath({ home }: Account): string {
-  return `${home.replace(/\/$/, "")}/.ssh/authorized_keys`;
-}
-
-/** Everything about one user is done one after the other, so one name will do; what an interrupted run left there is removed. */
+/** Everything about one user is done one after the other, so one name will do. */
 function stagingPath(user: string): string {
   return `/run/.pulumi-user-${user}`;
+}
+
+/** Takes what steps write. A user's name has no dot in it. */
+function scratchPath(user: string): string {
+  return `${stagingPath(user)}.out`;
+}
+
+/** What an interrupted run has left: keys or a hash that it was to bring, and the journal of a move that has ended. */
+async function removeStaged(guest: Pick<Guest, "removeFile">, user: string): Promise<void> {
+  const left = [stagingPath(user), scratchPath(user), stagedRulesPath(user), journalOf(user)];
+  await Promise.all(left.map((path) => guest.removeFile(path)));
 }
 
 /** Whether two lists have the same members. */

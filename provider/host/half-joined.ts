@@ -4,15 +4,17 @@
  */
 import type { LxdClient } from "../lxd/client/client";
 import type { Packaging } from "../lxd/client/endpoint";
-import { listMembers, type Member } from "../lxd/cluster/cluster";
+import { isAt, listMembers, type Member } from "../lxd/cluster/cluster";
 import { howToWipe, type Meeting } from "../lxd/cluster/join-preflight";
+import { OWNER_KEY } from "../lxd/config";
 import { describeInventory, type Inventory, takeInventory } from "../lxd/inventory";
-import { getServer, type Server, serverConfig, untilReady } from "../lxd/server";
+import { sameListener } from "../lxd/meaning";
+import { isOfSameStack } from "../lxd/ownership";
+import { getServer, type Server, serverConfig } from "../lxd/server";
 import { type Deadline, until } from "../support/deadline";
 import { hasCode, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "./on-disk";
-import { resetLxd } from "./reset-lxd";
 
 /** A daemon that has told nothing of itself for so long will not. A shorter deadline leaves half of its time to what comes next. */
 const ANSWER_SECONDS = 30;
@@ -65,7 +67,7 @@ export type Standing =
  * @throws RefusedError when it is of another cluster, does not answer, or holds something that a new beginning would destroy.
  */
 export async function standingOf(
-  meeting: Omit<Meeting, "joining"> & { joining: Server | undefined; ssh: SshConnection; deadline: Deadline },
+  meeting: Omit<Meeting, "joining"> & { joining: Server | undefined; ssh: SshConnection; deadline: Deadline; urn: string },
   name: string,
   address: string,
 ): Promise<{ standing: Standing; holds: Inventory }> {
@@ -79,7 +81,7 @@ export async function standingOf(
   if (joining !== undefined && !joining.environment.server_clustered) {
     const told = await takeInventory(host);
     const holds = together(told, unknownTo(told, disk));
-    const began = serverConfig(joining)["cluster.https_address"] === address && Object.keys(holds).length > 0;
+    const began = sameListener(serverConfig(joining)["cluster.https_address"] ?? "", address) && Object.keys(holds).length > 0;
     return began && isCopied(holds, await takeInventory(cluster))
       ? { standing: "stranded", holds: {} }
       : { standing: "standalone", holds };
@@ -91,13 +93,13 @@ export async function standingOf(
     const { certificate_fingerprint, server_name } = joining.environment;
     // All members present the cluster's certificate.
     if (certificate_fingerprint !== target.environment.certificate_fingerprint) {
+      await refuseRival(host, cluster, meeting.urn);
       throw new RefusedError(
         `LXD on ${host.host} is a member of another cluster, as "${server_name}". Remove it there, or wipe it: ${wipeAgain(["cluster"])}`,
       );
     }
     const own = serverConfig(joining)["cluster.https_address"] ?? "";
-    const isOwn = ({ url }: Member): boolean => url === `https://${own}` || url === `https://${own}:8443`;
-    if (members.some((member) => member.server_name === server_name && isOwn(member))) {
+    if (members.some((member) => member.server_name === server_name && isAt(member, own))) {
       return { standing: "member", holds: {} };
     }
   }
@@ -113,21 +115,22 @@ export async function standingOf(
 }
 
 /**
- * Makes LXD on a host an empty server again.
- * @param asked - What it told of itself, when it did: its own config stays.
+ * @throws RefusedError when the cluster that the host is in was made by the same stack. Then the other one is its rival, and wiping the host would
+ * destroy the real one.
  */
-export async function startAnew(
-  host: LxdClient,
-  ssh: SshConnection,
-  asked: Server | undefined,
-  deadline: Deadline,
-): Promise<void> {
-  await resetLxd(ssh, host.endpoint.socket.packaging, deadline, asked);
-  await untilReady(host);
+async function refuseRival(host: LxdClient, cluster: LxdClient, urn: string): Promise<void> {
+  const members = await listMembers(host);
+  if (members.some(({ config }) => isOfSameStack(config?.[OWNER_KEY] ?? "", urn))) {
+    throw new RefusedError(
+      `LXD on ${host.host} is in the cluster that this stack has made (its members: ${members.map(({ server_name }) => server_name).join(", ")}), and ` +
+        `${cluster.host} is in another one. Nothing was done, and nothing must be wiped here: find out how ${cluster.host} came into its cluster, and ` +
+        "take it out of that",
+    );
+  }
 }
 
 /** Whether a server holds nothing but pools and networks that a join has copied from the cluster, and no volume in them. */
-function isCopied(holds: Inventory, cluster: Inventory): boolean {
+export function isCopied(holds: Inventory, cluster: Inventory): boolean {
   const { "storage-pools": pools = [], networks = [], ...rest } = holds;
   return (
     Object.keys(rest).length === 0 &&
@@ -155,7 +158,7 @@ function refuseSilent(
         `host: ${wipeAgain(["cluster", ...Object.keys(valuables)])}`,
     );
   }
-  const listed = members.find((member) => member.server_name === name || member.url === `https://${address}`);
+  const listed = members.find((member) => member.server_name === name || isAt(member, address));
   if (listed !== undefined) {
     throw new RefusedError(
       `${silent}, and the cluster at ${cluster.host} has it as the member "${listed.server_name}", which is ${listed.status}. ` +

@@ -11,8 +11,13 @@ export type Note =
   /** The address at which LXD listens on the network for its membership alone. */
   | "pulumi-lxd-https-address";
 
+/** Where a note is. */
+export function pathOfNote(note: Note): string {
+  return `${DIRECTORY}/${note}`;
+}
+
 export async function writeNote(ssh: SshConnection, note: Note, text: string, deadline: Deadline): Promise<void> {
-  await ssh.run(["ln", "-s", "-f", "-n", text, `${DIRECTORY}/${note}`], { deadline });
+  await ssh.run(["ln", "-s", "-f", "-n", text, pathOfNote(note)], { deadline });
 }
 
 /** The text of a note; `undefined` when there is none. */
@@ -25,5 +30,5 @@ export async function readNote(ssh: SshConnection, note: Note, deadline: Deadlin
 /** All of them, that of the wipe as the last: as long as it stands, an interrupted wipe is finished. */
 export async function removeNotes(ssh: SshConnection, deadline: Deadline): Promise<void> {
   const notes: readonly Note[] = ["pulumi-lxd-https-address", "pulumi-lxd-wipe"];
-  await ssh.run(["rm", "-f", ...notes.map((note) => `${DIRECTORY}/${note}`)], { deadline });
+  await ssh.run(["rm", "-f", ...notes.map(pathOfNote)], { deadline });
 }

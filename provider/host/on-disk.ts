@@ -3,9 +3,8 @@ import { X509Certificate } from "node:crypto";
 import type { Packaging } from "../lxd/client/endpoint";
 import type { Inventory } from "../lxd/inventory";
 import type { Deadline } from "../support/deadline";
-import { CommandError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
-import { dataDirectory } from "./reset-lxd";
+import { dataDirectory, isThere } from "./paths";
 
 /** See {@link lookAtDisk}. */
 export interface OnDisk {
@@ -19,20 +18,30 @@ export interface OnDisk {
   readonly closedPools: readonly string[];
 }
 
+/** Where LXD keeps what is of value, in its data directory. */
+const OF_VALUE = ["containers", "virtual-machines", "storage-pools", "disks"];
+
 /** Looks into LXD's directories, whether or not the daemon runs. */
 export async function lookAtDisk(ssh: SshConnection, packaging: Packaging, deadline: Deadline): Promise<OnDisk> {
   const data = dataDirectory(packaging);
-  const certificate = await ssh.run(["cat", `${data}/cluster.crt`], { deadline, allowFailure: true });
-  const directories = ["containers", "virtual-machines", "storage-pools", "disks"].map((name) => `${data}/${name}`);
-  const listing = await ssh.run(["find", ...directories, "-mindepth", "1", "-maxdepth", "3"], { deadline, allowFailure: true });
-  const faults = listing.stderr.split("\n").filter((line) => line !== "" && !line.endsWith("No such file or directory"));
-  if (faults.length > 0 || listing.exitCode > 1) {
-    throw new CommandError(ssh.name, "find", listing.exitCode, faults.join("\n")); // what could not be seen may be of value
-  }
+  const top = (await isThere(ssh, "-d", data, deadline)) ? await list(ssh, [data], 1, deadline) : [];
+  const certificate = `${data}/cluster.crt`;
+  const directories = OF_VALUE.map((name) => `${data}/${name}`).filter((path) => top.includes(path));
+  const paths = directories.length === 0 ? [] : await list(ssh, directories, 3, deadline);
+  const pem = top.includes(certificate) ? (await ssh.run(["cat", certificate], { deadline })).stdout : undefined;
   return {
-    clusterCertificate: certificate.exitCode === 0 ? fingerprintOf(certificate.stdout) : undefined,
-    ...sortOut(listing.stdout.split("\n").map((path) => path.slice(data.length + 1).split("/"))),
+    clusterCertificate: pem === undefined ? undefined : fingerprintOf(pem),
+    ...sortOut(paths.map((path) => path.slice(data.length + 1).split("/"))),
   };
+}
+
+/**
+ * Paths below directories, which may be links to where somebody has put them.
+ * @throws CommandError when it does not see all: what it did not see may be of value.
+ */
+async function list(ssh: SshConnection, directories: readonly string[], depth: number, deadline: Deadline): Promise<string[]> {
+  const { stdout } = await ssh.run(["find", "-H", ...directories, "-mindepth", "1", "-maxdepth", String(depth)], { deadline });
+  return stdout.split("\n").filter((path) => path !== "");
 }
 
 /**

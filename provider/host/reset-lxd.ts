@@ -5,28 +5,36 @@
 import * as z from "zod";
 import { LxdClient } from "../lxd/client/client";
 import { endpointOf, findSocket, type Packaging } from "../lxd/client/endpoint";
+import { forgetPresented } from "../lxd/client/presented";
+import { throughRestart } from "../lxd/cluster/restarts";
 import type { Config } from "../lxd/config";
-import { takeInventory } from "../lxd/inventory";
+import { describeInventory, takeInventory } from "../lxd/inventory";
 import { type Server, setServerConfig, untilReady } from "../lxd/server";
 import type { Deadline } from "../support/deadline";
-import { CommandError, hasCode } from "../support/errors";
+import { hasCode, messageOf, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
+import { bridgesOf, endBridges } from "./bridges";
+import { clearDirectory } from "./clear-directory";
+import { valuablesOf } from "./half-joined";
 import { configOfHost } from "./https-address";
-import { readNote, removeNotes, writeNote } from "./notes";
-import { findSnap, installSnap } from "./packages";
+import { pathOfNote, readNote, removeNotes, writeNote } from "./notes";
+import { lookAtDisk } from "./on-disk";
+import { dataDirectory, isThere } from "./paths";
+import { installAgain, purgeSnap, snapToKeep } from "./snapd";
+import type { Patience } from "./snapd-api";
+import { startUnits, stopUnits, unitsToStart } from "./units";
 
-const DEB_UNITS = ["lxd.socket", "lxd.service", "lxd-containers.service"];
+/** How long LXD is given to say what it holds. A shorter deadline leaves half of its time to what comes next. */
+const ANSWER_SECONDS = 30;
 
-/** Where the Debian package keeps what it knows and holds. */
-const DEB_DATA = "/var/lib/lxd";
+const STOP = {
+  deb: "systemctl stop lxd.socket lxd.service",
+  snap: "snap stop lxd",
+  incus: "systemctl stop incus.socket incus.service",
+};
 
 /** Files that LXD leaves behind when joining or leaving a cluster was interrupted, relative to its data directory. */
 const CLUSTER_FILES = ["cluster.crt", "cluster.key", "cluster.ca"];
-
-/** Where LXD keeps its data. */
-export function dataDirectory(packaging: Packaging): string {
-  return { deb: DEB_DATA, snap: "/var/snap/lxd/common/lxd", incus: "/var/lib/incus" }[packaging];
-}
 
 /** Whether an interrupted join or bootstrap left a cluster certificate on the host. It blocks a bootstrap. */
 export async function hasLeftoverClusterCertificate(
@@ -35,34 +43,41 @@ export async function hasLeftoverClusterCertificate(
   deadline: Deadline,
 ): Promise<boolean> {
   for (const file of CLUSTER_FILES) {
-    const found = await ssh.run(["test", "-e", `${dataDirectory(packaging)}/${file}`], { deadline, allowFailure: true });
-    if (found.exitCode === 0) {
+    if (await isThere(ssh, "-e", `${dataDirectory(packaging)}/${file}`, deadline)) {
       return true;
     }
   }
   return false;
 }
 
-/** Text of the note of a wipe, as JSON: how LXD is installed, and the config it gets back. */
+/** Text of the note of a wipe, as JSON: how LXD is installed, what is to go with its data, and what it gets back. */
 const wipeSchema = z.object({
   packaging: z.enum(["deb", "snap", "incus"]),
-  snap: z.object({ channel: z.string(), held: z.boolean() }).optional(),
+  snap: z.object({ channel: z.string(), held: z.boolean(), revision: z.number().optional() }).optional(),
   config: z.record(z.string(), z.string()),
+  /** Bridges that LXD has made. Version 0.1.0 did not note them. */
+  bridges: z.array(z.string()).default([]),
+  /** What is started again. Version 0.1.0 did not note it, and did not start all. */
+  units: z.array(z.string()).default([]),
+  /** Whether the data is gone, so that what is there by now came later. Version 0.1.0 did not note it. */
+  cleared: z.boolean().default(false),
 });
 
 type Wipe = z.output<typeof wipeSchema>;
 
 /**
- * Wipes LXD's data on the host and starts it again, empty. When that is interrupted, {@link finishReset} goes on.
+ * Wipes LXD's data on the host and starts it again, empty, with a certificate of its own. When that is interrupted, {@link finishReset} goes on.
  * @param before - What LXD told of itself, when the config of the host itself is to stay.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/ for why there is no gentler way to leave a broken cluster
  */
-export async function resetLxd(ssh: SshConnection, packaging: Packaging, deadline: Deadline, before?: Server): Promise<void> {
-  const snap = packaging === "snap" ? await findSnap(ssh, "lxd", deadline) : undefined;
+export async function resetLxd(ssh: SshConnection, packaging: Packaging, patience: Patience, before?: Server): Promise<void> {
+  const { deadline } = patience;
+  const snap = packaging === "snap" ? await snapToKeep(ssh, "lxd", patience) : undefined;
   const config = before === undefined ? {} : await configOfHost(ssh, before, deadline);
-  const wanted: Wipe = { packaging, ...(snap && { snap: { channel: snap.channel, held: snap.held } }), config };
-  await writeNote(ssh, "pulumi-lxd-wipe", JSON.stringify(wanted), deadline);
-  await wipe(ssh, wanted, deadline);
+  const bridges = await bridgesOf(ssh, dataDirectory(packaging), deadline);
+  const units = packaging === "snap" ? [] : await unitsToStart(ssh, packaging, deadline);
+  const wanted = await noted(ssh, { packaging, ...(snap && { snap }), config, bridges, units, cleared: false }, deadline);
+  await end(ssh, await start(ssh, await clear(ssh, wanted, patience), patience), wanted);
 }
 
 /** Whether LXD on the host was being wiped when something came in between; it may not run, or not even be installed. */
@@ -74,101 +89,113 @@ export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline):
  * Finishes a wipe that was interrupted, unless LXD holds something by now that must not be lost: then it was as good as finished, and what
  * LXD's config is now is the host's own.
  * @returns Whether LXD was wiped.
+ * @throws RefusedError when it cannot be told whether LXD holds such a thing.
  */
-export async function finishReset(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
+export async function finishReset(ssh: SshConnection, patience: Patience): Promise<boolean> {
+  const { deadline } = patience;
   const text = await readNote(ssh, "pulumi-lxd-wipe", deadline);
   if (text === undefined) {
     return false;
   }
-  if (await holdsSomething(ssh, deadline)) {
+  const wanted = wipeSchema.parse(JSON.parse(text));
+  const started = wanted.cleared ? await start(ssh, wanted, patience) : undefined; // which deletes nothing
+  if (await holdsSomething(ssh, wanted, deadline)) {
     await removeNotes(ssh, deadline);
     return false;
   }
-  await wipe(ssh, wipeSchema.parse(JSON.parse(text)), deadline);
+  await end(ssh, started ?? (await start(ssh, await clear(ssh, wanted, patience), patience)), wanted);
   return true;
 }
 
-/** Whether LXD runs and has something on it that was not there to be wiped. */
-async function holdsSomething(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
+/**
+ * Whether LXD runs and has something on it that was not there to be wiped. Where it does not run, nobody uses it.
+ * @throws RefusedError when it does not say, and something of value is on the disk: that may be what was to go, or what was made since.
+ */
+async function holdsSomething(ssh: SshConnection, { packaging, cleared }: Wipe, deadline: Deadline): Promise<boolean> {
   if ((await findSocket(ssh, deadline)) === undefined) {
     return false;
   }
-  const patience = deadline.atMost(30, `asking LXD on ${ssh.name} what it holds`);
+  const patience = deadline.atMost(
+    Math.min(ANSWER_SECONDS, deadline.remainingMs / 2000),
+    `asking LXD on ${ssh.name} what it holds`,
+  );
   try {
-    const inventory = await takeInventory(new LxdClient(await endpointOf(ssh, patience), patience));
-    return inventory.instances !== undefined || inventory["custom-volumes"] !== undefined;
+    const lxd = new LxdClient(await endpointOf(ssh, patience), patience);
+    const { instances, "custom-volumes": volumes } = await throughRestart(lxd, () => takeInventory(lxd));
+    return instances !== undefined || volumes !== undefined;
   } catch (error) {
-    if (!ssh.open) {
+    if (!ssh.open || cleared) {
       throw error;
     }
-    return false; // what was started on half of its data, after a reboot, holds nothing new
+    const valuables = valuablesOf(await lookAtDisk(ssh, packaging, deadline));
+    if (Object.keys(valuables).length === 0) {
+      return false; // what was started on half of its data, after a reboot, holds nothing new
+    }
+    throw new RefusedError(
+      `LXD on ${ssh.name} was being wiped when something came in between. It runs again, and does not say what it holds by now ` +
+        `(${messageOf(error)}). On its disk are ${describeInventory(valuables)}, which may have been made since, so nothing is deleted. Find out ` +
+        `what ails LXD, and run pulumi up again. To go on with the wipe all the same, stop LXD there first: ${STOP[packaging]}. To keep what is there: rm ${pathOfNote("pulumi-lxd-wipe")}`,
+      { cause: error },
+    );
   }
 }
 
-async function wipe(ssh: SshConnection, { packaging, snap, config }: Wipe, deadline: Deadline): Promise<void> {
+/**
+ * Deletes LXD's data, and notes that: what is there from then on came later.
+ * @returns The wipe as it is noted.
+ */
+async function clear(ssh: SshConnection, wanted: Wipe, patience: Patience): Promise<Wipe> {
+  const { deadline } = patience;
+  const { packaging, bridges } = wanted;
   if (packaging === "snap") {
-    const { channel, held } = snap ?? { channel: "latest/stable", held: false };
-    await ssh.run(["snap", "remove", "--purge", "lxd"], { deadline });
-    // The cohort gives the revision that the other hosts have.
-    await installSnap(ssh, "lxd", { channel, cohort: true, hold: held }, deadline);
+    const snap = wanted.snap ?? (await snapToKeep(ssh, "lxd", patience));
+    await purgeSnap(ssh, "lxd", patience);
+    await endBridges(ssh, bridges, deadline);
+    return noted(ssh, { ...wanted, snap, cleared: true }, deadline);
+  }
+  const data = dataDirectory(packaging);
+  const units = [...new Set([...wanted.units, ...(await unitsToStart(ssh, packaging, deadline))])];
+  const toEnd = [...new Set([...bridges, ...(await bridgesOf(ssh, data, deadline))])];
+  await stopUnits(ssh, packaging, data, deadline);
+  await endBridges(ssh, toEnd, deadline);
+  await clearDirectory(ssh, data, deadline);
+  return noted(ssh, { ...wanted, units, cleared: true }, deadline);
+}
+
+/** Starts LXD on data that was cleared. */
+async function start(ssh: SshConnection, { packaging, snap, units }: Wipe, patience: Patience): Promise<LxdClient> {
+  const { deadline } = patience;
+  if (packaging === "snap") {
+    await installAgain(ssh, "lxd", snap ?? (await snapToKeep(ssh, "lxd", patience)), patience);
   } else {
-    const units = packaging === "deb" ? DEB_UNITS : ["incus.socket", "incus.service"];
-    const data = dataDirectory(packaging);
-    // The socket first: a connection would start the service again.
-    await runUnless(ssh, ["systemctl", "stop", ...units], UNIT_NOT_LOADED, deadline);
-    await endBridges(ssh, data, deadline);
-    await unmountBelow(ssh, data, deadline);
-    await ssh.run(["find", data, "-xdev", "-mindepth", "1", "-delete"], { deadline });
-    await ssh.run(["systemctl", "start", ...units.slice(0, 2)], { deadline });
+    await startUnits(ssh, units, deadline);
   }
+  const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
+  forgetPresented(lxd.endpoint);
+  await throughRestart(lxd, () => untilReady(lxd)); // what stood open to the daemon that has ended breaks when it is used
+  return lxd;
+}
+
+/** Gives LXD the config that it is to have. The wipe is done then. */
+async function end(ssh: SshConnection, lxd: LxdClient, { config }: Wipe): Promise<void> {
   if (Object.keys(config).length > 0) {
-    await giveBack(ssh, config, deadline);
+    await giveBack(lxd, config);
   }
-  await removeNotes(ssh, deadline);
+  await removeNotes(ssh, lxd.deadline);
+}
+
+async function noted(ssh: SshConnection, wanted: Wipe, deadline: Deadline): Promise<Wipe> {
+  await writeNote(ssh, "pulumi-lxd-wipe", JSON.stringify(wanted), deadline);
+  return wanted;
 }
 
 /** Sets the config that LXD had. What it refuses now is for the resource that wants it to say: its next refresh shows what is missing. */
-async function giveBack(ssh: SshConnection, config: Config, deadline: Deadline): Promise<void> {
-  const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
-  await untilReady(lxd);
+async function giveBack(lxd: LxdClient, config: Config): Promise<void> {
   try {
     await setServerConfig(lxd, config);
   } catch (error) {
     if (!hasCode(error, "api")) {
       throw error;
     }
-  }
-}
-
-/** Exit status of systemctl(1) for a unit that the package does not have, and of ls(1) for a directory that is not there. */
-const UNIT_NOT_LOADED = 5;
-const NOT_FOUND = 2;
-
-/** Runs a command of which one failure means that there is nothing to do. */
-async function runUnless(ssh: SshConnection, argv: readonly string[], nothingToDo: number, deadline: Deadline): Promise<string> {
-  const { exitCode, stdout, stderr } = await ssh.run(argv, { deadline, allowFailure: true });
-  if (exitCode !== 0 && exitCode !== nothingToDo) {
-    throw new CommandError(ssh.name, argv[0] ?? "", exitCode, stderr.trim());
-  }
-  return stdout;
-}
-
-/** A stopped daemon leaves its bridges and their DHCP servers running. */
-async function endBridges(ssh: SshConnection, data: string, deadline: Deadline): Promise<void> {
-  const networks = await runUnless(ssh, ["ls", `${data}/networks`], NOT_FOUND, deadline);
-  for (const network of networks.split("\n").filter((name) => name !== "")) {
-    await ssh.run(["pkill", "--pidfile", `${data}/networks/${network}/dnsmasq.pid`], { deadline, allowFailure: true });
-    const { exitCode, stderr } = await ssh.run(["ip", "link", "delete", network], { deadline, allowFailure: true });
-    if (exitCode !== 0 && (await ssh.run(["ip", "link", "show", network], { deadline, allowFailure: true })).exitCode === 0) {
-      throw new CommandError(ssh.name, "ip", exitCode, stderr.trim());
-    }
-  }
-}
-
-async function unmountBelow(ssh: SshConnection, directory: string, deadline: Deadline): Promise<void> {
-  const mounts = await ssh.run(["findmnt", "--raw", "--noheadings", "--output", "TARGET"], { deadline });
-  const below = mounts.stdout.split("\n").filter((target) => target.startsWith(`${directory}/`));
-  for (const target of below.reverse()) {
-    await ssh.run(["umount", "--lazy", target], { deadline, allowFailure: true });
   }
 }

@@ -1,12 +1,13 @@
 import * as z from "zod";
+import { mayBeSecret } from "../support/secrets";
 import { parseSize, sameSize } from "../support/units";
+import { sameAddresses, sameListener, sameMac, samePath, samePci, sameTruth } from "./meaning";
+import { configKeySchema, deviceNameSchema } from "./names";
 
 /** LXD's config maps hold strings; numbers and booleans are accepted and turned into them. An empty string means "not set". */
 export const configValueSchema = z
   .union([z.string(), z.number(), z.boolean()], "must be a string, a number or a boolean")
   .transform(String);
-
-const configKeySchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.:/-]*$/, "is not a config key such as limits.cpu");
 
 /** A config map, such as `{"limits.cpu": "2"}`. */
 export const configSchema = z.record(configKeySchema, configValueSchema).superRefine((config, issues) => {
@@ -22,7 +23,7 @@ export const configSchema = z.record(configKeySchema, configValueSchema).superRe
 
 /** Devices by name, each a map of its options. */
 export const devicesSchema = z.record(
-  z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, "is not a device name"),
+  deviceNameSchema,
   z
     .record(configKeySchema, configValueSchema)
     .refine((device) => device["type"] !== undefined, "needs a type, such as nic or disk"),
@@ -57,12 +58,22 @@ export function sameConfigValue(key: string, a: string | undefined, b: string | 
   if (isFreeText(key)) {
     return false;
   }
-  if (key === "limits.memory" || /(^|\.)size(\.|$)/.test(key)) {
-    return sameSize(left, right);
-  }
-  const truth = [left, right].map(booleanOf);
-  return truth[0] !== undefined && truth[0] === truth[1];
+  const same = MEANINGS.find(([pattern]) => pattern.test(key))?.[1] ?? sameTruth;
+  return same(left, right);
 }
+
+/** What the values of keys are, of config and of devices. All others are texts, or booleans in any of LXD's words. */
+const MEANINGS: readonly [RegExp, (a: string, b: string) => boolean][] = [
+  [/^limits\.(memory|read|write|max|hugepages\..+)$|(^|\.)size(\.|$)/, sameSize],
+  [/(^|\.)hwaddr$/, sameMac],
+  [/^(core|cluster)\.[a-z_]*address$/, sameListener],
+  [/^(pci|address)$/, samePci],
+  [
+    /^(ipv[46]\.(address|gateway|routes(\.external|\.anycast)?|nat\.address|dhcp\.(gateway|ranges)|ovn\.ranges)|dns\.nameservers|bgp\.ipv[46]\.nexthop|fan\.(under|over)lay_subnet)$/,
+    sameAddresses,
+  ],
+  [/^(path|source)$/, samePath],
+];
 
 /** Whether two config maps mean the same; what the server made is left out. */
 export function sameConfig(a: Config = {}, b: Config = {}): boolean {
@@ -90,6 +101,27 @@ export function inWordsOf(known: Config | undefined, live: Config): Config {
   );
 }
 
+/**
+ * What stands in state for a value that others have set and that may be a secret: a foreign one has no business there. A comment, so
+ * that it also is YAML, as a network config has to be.
+ */
+const FOREIGN_SECRET = "# set in LXD, not shown";
+
+/** The live config for state, which does not know yet that what others have added may be a secret: {@link inWordsOf} without that. */
+export function forState(known: Config | undefined, live: Config): Config {
+  return Object.fromEntries(
+    Object.entries(inWordsOf(known, live)).map(([key, value]) => [
+      key,
+      value !== known?.[key] && mayBeSecret(key, value) ? FOREIGN_SECRET : value,
+    ]),
+  );
+}
+
+/** {@link forState} for devices. */
+export function devicesForState(known: Devices | undefined, live: Devices): Devices {
+  return Object.fromEntries(Object.entries(live).map(([name, device]) => [name, forState(known?.[name], device)]));
+}
+
 /** {@link inWordsOf} for devices. */
 export function devicesInWordsOf(known: Devices | undefined, live: Devices): Devices {
   return Object.fromEntries(Object.entries(live).map(([name, device]) => [name, inWordsOf(known?.[name], device)]));
@@ -98,10 +130,4 @@ export function devicesInWordsOf(known: Devices | undefined, live: Devices): Dev
 /** Keys whose value LXD hands on as it is, so that every letter counts: `environment.DEBUG` may be "1" or "true". */
 function isFreeText(key: string): boolean {
   return /^(user|environment|raw)\./.test(key);
-}
-
-/** LXD's reading of a boolean (`shared.IsTrue`, `shared.IsFalse`). */
-function booleanOf(value: string): boolean | undefined {
-  const word = value.toLowerCase();
-  return ["true", "1", "yes", "on"].includes(word) ? true : ["false", "0", "no", "off"].includes(word) ? false : undefined;
 }

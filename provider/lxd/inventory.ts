@@ -54,6 +54,25 @@ export async function takeInventory(lxd: LxdClient, location?: string): Promise<
   return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
 }
 
+const profileSchema = z.looseObject({
+  name: z.string(),
+  config: z.looseObject({}).default({}),
+  devices: z.looseObject({}).default({}),
+});
+
+/** Projects and profiles beyond what a fresh daemon has: no data, but signs that somebody uses it. */
+export async function takeNames(lxd: LxdClient): Promise<{ projects?: string[]; profiles?: string[] }> {
+  const projects = (await lxd.get("/1.0/projects", z.array(namedSchema), { recursion: 1 })).map(({ name }) => name);
+  const profiles = await lxd.get("/1.0/profiles", z.array(profileSchema), { recursion: 1 });
+  const found = {
+    projects: projects.filter((name) => name !== "default"),
+    profiles: profiles
+      .filter(({ name, config, devices }) => name !== "default" || Object.keys({ ...config, ...devices }).length > 0)
+      .map(({ name }) => name),
+  };
+  return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
+}
+
 /** One line for a person: `instances c1, c2; storage-pools default`. */
 export function describeInventory(inventory: Inventory): string {
   return Object.entries(inventory)

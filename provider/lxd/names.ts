@@ -1,12 +1,32 @@
 import { isIPv4 } from "node:net";
 import * as z from "zod";
 
-/** Name of a profile, pool, network or project: it becomes one segment of a URL and a line of `lxc list`. */
-export const objectNameSchema = z
+/**
+ * What LXD takes as a name is the rule: something that is there must be possible to name, or a program that takes it over would remove
+ * it. test/contract/lxd/names.ts holds each rule here against LXD. Control characters alone are refused besides, for the sake of
+ * terminals.
+ */
+const named = (what: string, forbidden: RegExp, rule: string) =>
+  z
+    .string()
+    .refine(
+      (text) =>
+        text !== "" && text !== "." && text !== ".." && !/[\p{Control}\p{Surrogate}]/u.test(text) && !forbidden.test(text),
+      `is not a valid ${what}: it must not be empty, "." or "..", or have control characters or ${rule}`,
+    );
+
+/** Name of a profile. */
+export const profileNameSchema = named("name of a profile", /\//, "slashes");
+
+/** Name of a storage pool. */
+export const poolNameSchema = named("name of a storage pool", /[/\s]/, "slashes or spaces");
+
+/** Name of a bridge: an interface of each host. */
+export const networkNameSchema = z
   .string()
   .regex(
-    /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
-    "is not a valid name: 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit",
+    /^(?!\.{1,2}$)[A-Za-z0-9._-]{2,15}$/,
+    "is not a valid name of a network interface: 2 to 15 letters, digits, dots, dashes and underscores",
   );
 
 /**
@@ -21,24 +41,43 @@ export const instanceNameSchema = z
   );
 
 /** Name of an image's alias: one segment of a URL, in which LXD also allows slashes and other scripts. */
-export const imageAliasSchema = z
-  .string()
-  .regex(
-    /^(?!\.{1,2}$)[^\s?#%\p{Control}\p{Surrogate}]+$/u,
-    'is not a valid alias: it must not be empty, "." or "..", or have spaces, control characters, ?, # or %',
-  );
+export const imageAliasSchema = named("alias", /^$/, "lone surrogates");
 
 /** Name of a project; the one that always exists by default. */
-export const projectSchema = objectNameSchema.default("default");
+export const projectSchema = named("name of a project", /[/\s_'"]/, "slashes, spaces, underscores or quotes").default("default");
 
-/** Name of a cluster member: a host name, as a rule its own. */
+/**
+ * Name of a cluster member: a host name, as a rule its own. LXD takes any and then does not find those that a URL spells otherwise; `@`
+ * begins the name of a group.
+ */
 export const memberNameSchema = z
   .string()
   .regex(
-    /^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/,
-    "is not a valid member name: 1 to 63 letters, digits, dots and dashes, beginning and ending with a letter or digit",
+    /^(?!\.{1,2}$)(?!@)[A-Za-z0-9._~@:+-]+$/,
+    "is not a valid name of a member: letters, digits, and . _ ~ @ : + - in them, not beginning with @",
   )
   .refine((name) => name !== "none", 'must not be "none", which LXD keeps for instances without a member');
+
+/** Where an instance is to be: a member, or `@` and the name of a group. */
+export const targetSchema = z.union([memberNameSchema, named("group", /[/\s_'"]/, "spaces").regex(/^@./)], {
+  error: "is neither the name of a member nor @group",
+});
+
+/** Name of a device of an instance. */
+export const deviceNameSchema = z
+  .string()
+  .regex(
+    /^(?!\.)[A-Za-z0-9/:_.-]{1,64}$/,
+    "is not a device name: 1 to 64 letters, digits, and / : _ . - in them, not beginning with a dot",
+  );
+
+/** Key of a config or device: LXD's or Incus's own, or one in which it leaves the rest of the name to its users. */
+export const configKeySchema = z
+  .string()
+  .regex(
+    /^([A-Za-z0-9][A-Za-z0-9_.:/-]*|(user|environment|cloud-init\.ssh-keys|bgp\.peers|tunnel|linux\.sysctl|systemd\.credential(-binary)?)\.[^\p{Control}\p{Surrogate}]*)$/u,
+    "is not a config key such as limits.cpu",
+  );
 
 /**
  * Where a member is found by the others: an IP address or DNS name, with the port. 8443 is LXD's own default.

@@ -1,5 +1,7 @@
 import * as z from "zod";
+import { sameJson } from "../support/equality";
 import { api, type LxdClient } from "./client/client";
+import { untilKnown } from "./client/operations";
 import type { Config, Devices } from "./config";
 import { explainInUse } from "./in-use";
 import { inTurnOnAll } from "./instances/turns";
@@ -36,8 +38,12 @@ export function findProfile(lxd: LxdClient, project: string, name: string): Prom
 
 /** {@link findProfile} out of one list that all reads of this process share. */
 export async function findProfileShared(lxd: LxdClient, project: string, name: string): Promise<Profile | undefined> {
-  const profiles = await lxd.getShared("/1.0/profiles", z.array(profileSchema), { project, recursion: 1 });
-  return profiles.find((profile) => profile.name === name);
+  return (await listProfilesShared(lxd, project)).find((profile) => profile.name === name);
+}
+
+/** All profiles, out of one list that all reads of this process share. */
+export function listProfilesShared(lxd: LxdClient, project: string): Promise<Profile[]> {
+  return lxd.getShared("/1.0/profiles", z.array(profileSchema), { project, recursion: 1 });
 }
 
 /** Makes a profile. */
@@ -58,7 +64,11 @@ export async function replaceProfile(
   found: FoundProfile | undefined,
 ): Promise<void> {
   const replace = () => lxd.change("PUT", api`/1.0/profiles/${name}`, { query: { project }, body, etag: found?.etag });
-  await inTurnOnAll(lxd, found?.value.used_by ?? [], replace);
+  const isReplaced = async (): Promise<boolean> => {
+    const { description, config, devices } = (await findProfile(lxd, project, name))?.value ?? {};
+    return sameJson({ description, config, devices }, body);
+  };
+  await inTurnOnAll(lxd, found?.value.used_by ?? [], () => untilKnown(replace, isReplaced));
 }
 
 /**
@@ -72,18 +82,4 @@ export async function deleteProfile(lxd: LxdClient, project: string, name: strin
     const users = (await findProfile(lxd, project, name))?.value.used_by ?? [];
     throw explainInUse(error, `Profile "${name}" of project "${project}"`, lxd.host, users);
   }
-}
-
-/**
- * The instances that refused a profile which LXD saved all the same, from LXD's answer, one text each. `undefined` when the answer
- * is about something else, and the profile is unchanged.
- */
-export function refusalsOfSavedProfile(reply: string): string[] | undefined {
-  if (!reply.includes("profile change still saved")) {
-    return undefined;
-  }
-  return reply
-    .split("\n")
-    .filter((line) => line.trimStart().startsWith("- "))
-    .map((line) => line.trim().slice(2));
 }

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import type { LxdClient } from "./client/client";
+import { throughRestart } from "./cluster/restarts";
 import type { Config } from "./config";
 
 /** `/1.0`: https://documentation.ubuntu.com/lxd/latest/api/#/server/server_get */
@@ -39,6 +40,14 @@ export function getServer(lxd: LxdClient): Promise<Server> {
   return lxd.get("/1.0", serverSchema);
 }
 
+/**
+ * {@link getServer}, shared by all who ask in this process.
+ * @param target - A member of the cluster, instead of the one that answers.
+ */
+export function getServerShared(lxd: LxdClient, target?: string): Promise<Server> {
+  return lxd.getShared("/1.0", serverSchema, { target });
+}
+
 /** What the host has: logical CPUs, and bytes of memory. */
 export async function getHardware(lxd: LxdClient): Promise<{ cpus: number; memoryBytes: number }> {
   const { cpu, memory } = await lxd.get("/1.0/resources", resourcesSchema);
@@ -52,7 +61,7 @@ export async function setServerConfig(lxd: LxdClient, config: Config): Promise<v
 
 /** Waits until the daemon has finished starting. */
 export async function untilReady(lxd: LxdClient): Promise<void> {
-  await lxd.get("/internal/ready", z.unknown()); // answers 503, which is asked again, until then
+  await throughRestart(lxd, () => lxd.get("/internal/ready", z.unknown())); // answers 503, which is asked again, until then
 }
 
 /** The server's config as the strings that LXD keeps. */

@@ -43,6 +43,11 @@ export interface ProxyConnectionArgs {
 export interface ClusterConnectionArgs {
   /** Hosts of the cluster, in the order in which they are tried: when one is down, the next is used. */
   endpoints: Input<Input<ConnectionArgs>[]>;
+  /**
+   * Which cluster it is: the SHA-256 of its certificate, `certificate_fingerprint` in `lxc info`. A host that does not present it is passed over with a
+   * warning. `LxdCluster.connection` has it, and each `LxdClusterMember` tells it. @default what was found when the resource was made, kept in state
+   */
+  certificateFingerprint?: Input<string | undefined>;
 }
 
 /** A value of LXD's config; numbers and booleans become the strings that LXD keeps. */

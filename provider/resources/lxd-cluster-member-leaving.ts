@@ -1,13 +1,21 @@
 /** What becomes of a host that leaves its cluster, also when that is interrupted between leaving and cleaning. */
 import type { Connection, Context, SshConnection } from "../engine/lifecycle";
-import { askLxd, valuablesOf } from "../host/half-joined";
+import { hasDebPackage } from "../host/apt";
+import { askLxd, isCopied, valuablesOf, whereToLook } from "../host/half-joined";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
-import { findSnap, hasDebPackage } from "../host/packages";
 import { finishReset, isResetUnfinished, resetLxd } from "../host/reset-lxd";
+import { findSnap } from "../host/snapd";
+import type { LxdClient } from "../lxd/client/client";
 import { findSocket } from "../lxd/client/endpoint";
-import { describeInventory, type Inventory, takeInventory } from "../lxd/inventory";
-import { serverConfig } from "../lxd/server";
-import { hasCode, RefusedError } from "../support/errors";
+import { forgetPresented, presentedBy } from "../lxd/client/presented";
+import { forgetMember, isAt, isNotClustered, listMembers, type Member, removeMember } from "../lxd/cluster/cluster";
+import { exclusively } from "../lxd/cluster/exclusive";
+import { throughRestart } from "../lxd/cluster/restarts";
+import { describeInventory, type Inventory, takeInventory, takeNames } from "../lxd/inventory";
+import { sameListener } from "../lxd/meaning";
+import { type Server, serverConfig } from "../lxd/server";
+import { until } from "../support/deadline";
+import { hasCode, messageOf, RefusedError } from "../support/errors";
 
 /** A host that is, or was, the member with this address. */
 interface Host {
@@ -15,17 +23,19 @@ interface Host {
   readonly address: string;
 }
 
+/** A host that was a member. */
+interface Former extends Host {
+  readonly name: string;
+  /** Of which cluster: SHA-256 of its certificate. Absent where an older state has it not. */
+  readonly certificateFingerprint: string | undefined;
+}
+
 /**
  * Whether a host that its cluster does not list has left it and was not cleaned since: LXD keeps the address of its membership, or its
  * wiping was interrupted. One that cannot be reached, or whose LXD cannot say, is none: the cluster has said that it is no member.
  */
 export async function isToBeCleaned(context: Context, { connection, address }: Host): Promise<boolean> {
-  const ssh = await context.host(connection).catch((error: unknown) => {
-    if (hasCode(error, "transport")) {
-      return undefined;
-    }
-    throw error;
-  });
+  const ssh = await reached(context, connection);
   if (ssh === undefined) {
     return false;
   }
@@ -37,47 +47,248 @@ export async function isToBeCleaned(context: Context, { connection, address }: H
   }
   const server = await askLxd(await context.lxd(connection), context.deadline);
   return (
-    server !== undefined && !server.environment.server_clustered && serverConfig(server)["cluster.https_address"] === address
+    server !== undefined &&
+    !server.environment.server_clustered &&
+    sameListener(serverConfig(server)["cluster.https_address"] ?? "", address)
   );
+}
+
+/** Whether the host answers by SSH. */
+export async function isReachable(context: Context, { connection }: Pick<Host, "connection">): Promise<boolean> {
+  return (await reached(context, connection)) !== undefined;
+}
+
+/** The connection to a host; `undefined` when it cannot be reached. */
+function reached(context: Context, connection: Connection): Promise<SshConnection | undefined> {
+  return context.host(connection).catch((error: unknown) => {
+    if (hasCode(error, "transport")) {
+      return undefined;
+    }
+    throw error;
+  });
+}
+
+/**
+ * Whether a member that its cluster takes for offline is one whose host is there and knows nothing of it: it was reinstalled, or LXD was wiped there.
+ * It may be in another cluster since, which is said. One that cannot be asked is none.
+ * @param fingerprint - The certificate of the cluster that has the member.
+ */
+export async function isReinstalled(
+  context: Context,
+  { status, server_name: name }: Member,
+  { connection }: Pick<Host, "connection">,
+  fingerprint: string,
+): Promise<boolean> {
+  if (status !== "Offline") {
+    return false;
+  }
+  try {
+    const ssh = await context.host(connection);
+    if (await isResetUnfinished(ssh, context.deadline)) {
+      return false;
+    }
+    if ((await findSocket(ssh, context.deadline)) === undefined) {
+      return !(await isInstalled(ssh, context));
+    }
+    const server = await askLxd(await context.lxd(connection), context.deadline);
+    if (server?.environment.server_clustered !== true) {
+      return server !== undefined;
+    }
+    const { certificate_fingerprint: other, server_name: there } = server.environment;
+    if (other === fingerprint) {
+      return false;
+    }
+    context.warn(
+      `LXD on ${ssh.name} does not answer as the member ${name}: it is in another cluster, as "${there}", with the certificate ${other}. It does not ` +
+        "join again unless it is removed there",
+    );
+    return true;
+  } catch (error) {
+    if (hasCode(error, "transport")) {
+      return false;
+    }
+    if (hasCode(error, "refused")) {
+      context.warn(`Whether the host of an offline member was reinstalled could not be asked: ${messageOf(error)}`);
+      return false;
+    }
+    throw error;
+  }
+}
+
+async function isInstalled(ssh: SshConnection, { deadline }: Context): Promise<boolean> {
+  return (await hasDebPackage(ssh, "lxd", deadline)) || (await findSnap(ssh, "lxd", deadline)) !== undefined;
+}
+
+/**
+ * Takes an empty member out of its cluster. The last one is only checked: it ceases to be one when its host is cleaned.
+ * @returns Whether its host knew that it was one.
+ */
+export async function leave(
+  context: Context,
+  lxd: LxdClient,
+  member: Member,
+  members: readonly Member[],
+  host: Pick<Host, "connection">,
+): Promise<boolean> {
+  const name = member.server_name;
+  const { instances, "custom-volumes": volumes } = await takeInventory(lxd, name);
+  if (instances !== undefined || volumes !== undefined) {
+    throw new RefusedError(
+      `Member ${name} is not empty: ${describeInventory({ ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) })}. ` +
+        `Move them away (lxc cluster evacuate ${name} moves what can be moved) or remove them; nothing was changed`,
+    );
+  }
+  if (members.length === 1) {
+    return true;
+  }
+  const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
+  const reinstalled = await isReinstalled(context, member, host, fingerprint);
+  if (member.status === "Offline" && !reinstalled) {
+    throw new RefusedError(
+      `Member ${name} is offline (${member.message}), so it cannot leave its cluster. Bring it back, or, if it will never return: ` +
+        `lxc cluster remove --force ${name}, then pulumi refresh`,
+    );
+  }
+  await exclusively(lxd, async () => {
+    context.progress(`removing ${name} from the cluster`);
+    if (reinstalled) {
+      await forgetMember(lxd, name);
+    } else {
+      await removeThrough(lxd, name);
+    }
+    await until(context.deadline, async (report) => {
+      if (!(await isListed(lxd, name))) {
+        return true;
+      }
+      report(`LXD on ${lxd.host} still lists ${name} as a member`);
+      return undefined;
+    });
+  });
+  return !reinstalled;
+}
+
+/** Removes a member; when it is asked itself, because no other one is known, its daemon goes away in the midst of it. */
+async function removeThrough(lxd: LxdClient, name: string): Promise<void> {
+  try {
+    await removeMember(lxd, name);
+  } catch (error) {
+    const wentAway = hasCode(error, "transport") ? lxd.endpoint.isOpen() : hasCode(error, "lost") || isNotClustered(error);
+    const isItself = wentAway && (await presentedBy(lxd.endpoint, lxd.deadline)).name === name;
+    if (!isItself || (await isListed(lxd, name))) {
+      throw error;
+    }
+  }
+}
+
+async function isListed(lxd: LxdClient, name: string): Promise<boolean> {
+  try {
+    const members = await throughRestart(lxd, () => listMembers(lxd));
+    return members.some(({ server_name }) => server_name === name);
+  } catch (error) {
+    if (isNotClustered(error)) {
+      return false; // it was asked itself, and is in no cluster by now
+    }
+    throw error;
+  }
 }
 
 /**
  * Makes LXD on a host that is no member any more, or the last one, as fresh as after its installation. The config that is the host's own stays:
- * its LxdNode has set it.
- * @param wasMember - Whether it was one until now, and empty. Otherwise somebody may have found another use for it.
+ * its LxdNode has set it. A host for which somebody has found another use is left as it is, with a warning.
+ * @param wasMember - Whether its cluster had it as a member until now, and empty.
+ * @param cluster - The cluster that it was a member of, when that answers.
  */
-export async function clean(context: Context, { connection }: Host, wasMember: boolean): Promise<void> {
-  const ssh = await context.host(connection);
+export async function clean(context: Context, former: Former, wasMember: boolean, cluster: LxdClient | undefined): Promise<void> {
+  const ssh = await context.host(former.connection);
   context.progress(`cleaning LXD on ${ssh.name}`);
-  if (await finishReset(ssh, context.deadline)) {
+  if (await finishReset(ssh, context)) {
     return;
   }
   const socket = await findSocket(ssh, context.deadline);
   if (socket === undefined) {
-    const isInstalled =
-      (await hasDebPackage(ssh, "lxd", context.deadline)) || (await findSnap(ssh, "lxd", context.deadline)) !== undefined;
-    if (isInstalled) {
+    if (await isInstalled(ssh, context)) {
       throw new RefusedError(
         `LXD is installed on ${ssh.name} but does not answer on its socket, so it is not cleaned. Start it and try again`,
       );
     }
     return; // LXD is gone, and took everything with it
   }
+  const lxd = await context.lxd(former.connection);
+  forgetPresented(lxd.endpoint);
+  const server = await askLxd(lxd, context.deadline);
   const disk = await lookAtDisk(ssh, socket.packaging, context.deadline);
-  // LXD has said of a member what it holds. What it does not know of counts too.
-  const precious = wasMember ? valuablesOf({ ...disk, closedPools: [] }) : await holdingsOf(context, connection, ssh, disk);
-  if (Object.keys(precious).length > 0) {
-    context.warn(`LXD on ${ssh.name} is no member any more and holds ${describeInventory(precious)}: it is left as it is`);
+  const use = await otherUse({ former, lxd, server, disk, cluster }, wasMember);
+  if (use !== undefined) {
+    context.warn(`LXD on ${ssh.name} is no member ${former.name} any more and ${use}: it is left as it is`);
     return;
   }
-  await resetLxd(ssh, socket.packaging, context.deadline, await askLxd(await context.lxd(connection), context.deadline));
+  await resetLxd(ssh, socket.packaging, context, server);
 }
 
-/** What of value is on a host that its cluster does not know. One that takes itself for a member tells what its former cluster holds. */
-async function holdingsOf(context: Context, connection: Connection, ssh: SshConnection, disk: OnDisk): Promise<Inventory> {
-  const lxd = await context.lxd(connection);
-  const server = await askLxd(lxd, context.deadline);
-  const told = server === undefined || server.environment.server_clustered ? {} : await takeInventory(lxd);
+/** A former member, and what its host tells by now. */
+interface Found {
+  readonly former: Former;
+  readonly lxd: LxdClient;
+  /** Absent where LXD does not answer. */
+  readonly server: Server | undefined;
+  readonly disk: OnDisk;
+  readonly cluster: LxdClient | undefined;
+}
+
+/**
+ * What else the host of a former member is used for, as the end of a sentence.
+ * @throws RefusedError when LXD does not answer, so that nobody knows.
+ */
+async function otherUse(found: Found, wasMember: boolean): Promise<string | undefined> {
+  const { former, lxd, server, disk } = found;
+  const isOurs = (fingerprint: string | undefined): boolean => fingerprint === former.certificateFingerprint;
+  if (server === undefined && !wasMember && !isOurs(disk.clusterCertificate)) {
+    throw new RefusedError(
+      `LXD on ${lxd.host} does not answer, so what it is used for by now is not known, and it is not cleaned. ${whereToLook(lxd.endpoint.socket.packaging)}`,
+    );
+  }
+  if (server?.environment.server_clustered === true) {
+    const { certificate_fingerprint: fingerprint, server_name: name } = server.environment;
+    if (!isOurs(fingerprint)) {
+      return `is in another cluster, as "${name}", with the certificate ${fingerprint}`;
+    }
+    if (!wasMember && (await isListedOtherwise(found, server))) {
+      return `is in its cluster as "${name}"`;
+    }
+  }
+  const isStandalone = server?.environment.server_clustered === false;
+  const keepsAddress = server !== undefined && sameListener(serverConfig(server)["cluster.https_address"] ?? "", former.address);
+  // LXD has said of a member what it holds. What it does not know of counts too.
+  const precious =
+    isStandalone && !(wasMember && keepsAddress)
+      ? await holdingsOf(found, keepsAddress)
+      : valuablesOf(wasMember ? { ...disk, closedPools: [] } : disk);
+  return Object.keys(precious).length > 0 ? `holds ${describeInventory(precious)}` : undefined;
+}
+
+/** Whether the cluster lists a server that takes itself for a member, under another name. Where it cannot be asked, that is not excluded. */
+async function isListedOtherwise({ cluster }: Found, server: Server): Promise<boolean> {
+  if (cluster === undefined) {
+    return true;
+  }
+  const own = serverConfig(server)["cluster.https_address"] ?? "";
+  const members = await throughRestart(cluster, () => listMembers(cluster));
+  return members.some((each) => each.server_name === server.environment.server_name || isAt(each, own));
+}
+
+/**
+ * What is on a server that may have been anybody's since it was a member. LXD that leaves a cluster forgets all but its addresses; where it keeps
+ * that of its membership, pools and networks may be what a join has copied.
+ */
+async function holdingsOf({ lxd, disk, cluster }: Found, keepsAddress: boolean): Promise<Inventory> {
+  const told = await takeInventory(lxd);
   const { instances, "custom-volumes": volumes } = together(told, unknownTo(told, disk));
-  return { ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) };
+  const used = {
+    ...(await takeNames(lxd)),
+    ...told,
+    ...(instances && { instances }),
+    ...(volumes && { "custom-volumes": volumes }),
+  };
+  const mayBeCopied = keepsAddress && cluster !== undefined && Object.keys(used).length > 0;
+  return mayBeCopied && isCopied(used, await takeInventory(cluster)) ? {} : used;
 }

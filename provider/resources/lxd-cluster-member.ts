@@ -4,43 +4,34 @@
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { onHost } from "../engine/bookkeeping";
+import { connectionsSchema, onHost } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { askLxd, standingOf, startAnew } from "../host/half-joined";
-import { noteHttpsAddress } from "../host/https-address";
-import { finishReset, hasLeftoverClusterCertificate, isResetUnfinished } from "../host/reset-lxd";
+import { isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
-import { type ClusterConnection, clusterConnectionSchema } from "../lxd/client/cluster-connection";
+import { clusterConnectionSchema, fingerprintSchema } from "../lxd/client/cluster-connection";
+import { presentedBy } from "../lxd/client/presented";
 import {
-  bootstrapCluster,
+  findMember,
   getMember,
   isNotClustered,
-  joinCluster,
   listMembers,
   listMembersShared,
   type Member,
-  memberConfigKeys,
   memberConfigSchema,
-  mintJoinToken,
   putMember,
-  removeMember,
-  untilOnline,
 } from "../lxd/cluster/cluster";
-import { exclusively } from "../lxd/cluster/exclusive";
-import { clearTraces, isRevoked } from "../lxd/cluster/half-joins";
-import { explainJoinFailure } from "../lxd/cluster/join-failures";
-import { howToWipe, type Meeting, refuseOtherName, refuseToJoin } from "../lxd/cluster/join-preflight";
-import { workOutMemberConfig } from "../lxd/cluster/member-config";
-import { type Config, configSchema, inWordsOf, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
-import { describeInventory, takeInventory } from "../lxd/inventory";
+import { throughRestart } from "../lxd/cluster/restarts";
+import { type Config, configSchema, forState, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
+import { sameListener } from "../lxd/meaning";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
-import { getServer, serverConfig, setServerConfig } from "../lxd/server";
-import { until } from "../support/deadline";
-import { hasCode, IncompleteError, isNotFound, messageOf, RefusedError } from "../support/errors";
+import { getServer } from "../lxd/server";
+import { sameJson } from "../support/equality";
+import { hasCode, IncompleteError, messageOf } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
-import { clean, isToBeCleaned } from "./lxd-cluster-member-leaving";
+import { areInNoCluster, clusterOfPeers, enter, throughCluster } from "./lxd-cluster-member-entering";
+import { clean, isReachable, isReinstalled, isToBeCleaned, leave } from "./lxd-cluster-member-leaving";
 
 /** Inputs of {@link LxdClusterMember}. */
 const clusterMemberSchema = z.strictObject({
@@ -48,6 +39,8 @@ const clusterMemberSchema = z.strictObject({
   name: memberNameSchema,
   address: memberAddressSchema,
   cluster: clusterConnectionSchema.optional(),
+  peers: connectionsSchema.default([]),
+  certificateFingerprint: fingerprintSchema.optional(),
   memberConfig: z.array(z.strictObject(memberConfigSchema.shape)).default([]),
   failureDomain: z.string().min(1).default("default"),
   config: configSchema.default({}),
@@ -76,6 +69,17 @@ export interface LxdClusterMemberArgs {
   address: Input<string>;
   /** The cluster to join, through members that are in it already. @default none: the host becomes the first member of a new cluster */
   cluster?: Input<ClusterConnectionArgs>;
+  /**
+   * For the first member: the hosts of the others. When it is no member any more, its cluster is found through them, and it joins that instead of
+   * bootstrapping a rival; without state, it bootstraps only when all of them can be asked and none is in a cluster of this stack. They need no LXD for
+   * that. When it is to go, it leaves through one of them. @default []
+   */
+  peers?: Input<Input<ConnectionArgs>[]>;
+  /**
+   * For the first member: which cluster it belongs to, the SHA-256 of its certificate. Found when the cluster is made, and kept in state; to be given
+   * to confirm a renewed certificate. For the others it is in `cluster`. @default what state knows
+   */
+  certificateFingerprint?: Input<string>;
   /**
    * This member's values for member-specific keys of the cluster's pools and networks. What is not given is worked out from a member
    * that is there already; where only a person can know, such as which disk to use, the join is refused until it is given.
@@ -114,25 +118,53 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   lasting: { certificateFingerprint: [] },
   timeouts: { create: 600, read: 60, update: 120, delete: 600 },
 
+  checkTogether({ cluster, peers, certificateFingerprint }) {
+    const reason = "is for the first member; one that joins has it in cluster";
+    return [
+      ...(cluster !== undefined && peers.length > 0 ? [{ property: "peers", reason }] : []),
+      ...(cluster !== undefined && certificateFingerprint !== undefined ? [{ property: "certificateFingerprint", reason }] : []),
+    ];
+  },
+
   /** `memberConfig` matters at the moment of joining alone. */
   diff(state, inputs) {
     const changed: (keyof Inputs)[] = [];
-    for (const key of ["name", "address", "failureDomain"] as const) {
+    for (const key of ["name", "failureDomain"] as const) {
       if (state[key] !== inputs[key]) {
         changed.push(key);
       }
     }
+    if (!sameListener(state.address, inputs.address)) {
+      changed.push("address");
+    }
     if (!sameConfig(state.config, inputs.config)) {
       changed.push("config");
     }
-    if (state.status === LEFT) {
+    const { certificateFingerprint: meant } = throughCluster(inputs);
+    if (meant !== undefined && meant !== state.certificateFingerprint) {
+      changed.push(inputs.cluster === undefined ? "certificateFingerprint" : "cluster");
+    }
+    if (state.status === LEFT || state.status === REINSTALLED) {
       changed.push("memberConfig"); // it joins anew
     }
     return changed;
   },
 
+  loss: (state) =>
+    `${nameOf(state)} will leave its cluster, and LXD on its host is emptied: its part of the storage pools and what is cached there is lost; ` +
+    "then it joins again. That is refused as long as it has instances or custom volumes",
+
+  forewarn({ status, name }, { connection }) {
+    return status === REINSTALLED
+      ? [
+          `${connection.host} knows nothing of its membership as ${name}: it was reinstalled, or LXD was wiped there. pulumi up removes the old member, ` +
+            "when that holds nothing, and the host joins anew, unless it is in another cluster by now",
+        ]
+      : [];
+  },
+
   async create(context, inputs) {
-    const { cluster, member } = await enter(context, inputs);
+    const { cluster, member } = await enter(context, inputs, inputs.certificateFingerprint);
     const config = member.config ?? {};
     claim({
       what: nameOf(inputs),
@@ -144,7 +176,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     });
     const outputs = await outputsOf(cluster, member);
     try {
-      await configure(cluster, inputs, context.urn);
+      await configure(cluster, inputs, context.mark);
     } catch (error) {
       throw new IncompleteError(
         inputs.name,
@@ -163,25 +195,49 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     const member = cluster?.members.find(({ server_name }) => server_name === state.name);
     if (cluster !== undefined && member !== undefined) {
       const outputs = await outputsOf(cluster.lxd, member);
-      return { inputs: fromApi(member, state), outputs, mark: member.config?.[OWNER_KEY] };
+      const status = (await isReinstalled(context, member, state, outputs.certificateFingerprint)) ? REINSTALLED : outputs.status;
+      return { inputs: fromApi(member, state), outputs: { ...outputs, status }, mark: member.config?.[OWNER_KEY] };
     }
-    return (await isToBeCleaned(context, state))
+    // A first member that is forgotten would be made anew, and might then bootstrap a rival.
+    const isFirst = state.cluster === undefined && cluster !== undefined;
+    return (await isToBeCleaned(context, state)) || (isFirst && (await isReachable(context, state)))
       ? { inputs: inputsOf(state), outputs: { ...outputsInState(state), status: LEFT, roles: [] } }
       : undefined;
   },
 
   sought: () => ({}),
 
-  async update(context, _id, state, inputs) {
+  async update(context, id, state, wanted) {
+    const inputs = { ...wanted, certificateFingerprint: wanted.certificateFingerprint ?? state.certificateFingerprint };
     if (state.status === LEFT) {
-      await clean(context, state, false);
-      await enter(context, inputs);
+      const ours = await isResetUnfinished(await context.host(inputs.connection), context.deadline);
+      const known = ours ? undefined : inputs.certificateFingerprint;
+      const cluster = ours ? undefined : await clusterToReenter(context, inputs); // or nothing is wiped
+      await clean(context, formerly(state), false, cluster);
+      await enter(context, inputs, known);
+    } else if (state.status === REINSTALLED) {
+      await enter(context, inputs, inputs.certificateFingerprint);
     }
     const lxd = await context.lxd(throughCluster(inputs));
-    const { value: member } = await getMember(lxd, inputs.name);
+    const member = await findMember(lxd, inputs.name);
+    if (member === undefined) {
+      // It was removed, which no refresh has seen: pulumi up --refresh=false.
+      const status = (await isToBeCleaned(context, state)) ? LEFT : REINSTALLED;
+      return this.update(context, id, { ...state, status }, wanted);
+    }
     refuseTakenOver(nameOf(inputs), lxd.host, member.config?.[OWNER_KEY], context);
-    await configure(lxd, inputs, context.urn);
+    await configure(lxd, inputs, context.mark);
     return outputsOf(lxd, (await getMember(lxd, inputs.name)).value);
+  },
+
+  async mark(context, _id, state) {
+    if (state.status === LEFT) {
+      return;
+    }
+    const lxd = await context.lxd(throughCluster(state));
+    const { value: member, etag } = await getMember(lxd, state.name);
+    refuseTakenOver(nameOf(state), lxd.host, member.config?.[OWNER_KEY], context);
+    await putMember(lxd, { ...member, config: { ...member.config, ...(context.mark && { [OWNER_KEY]: context.mark }) } }, etag);
   },
 
   async delete(context, _id, state) {
@@ -191,165 +247,95 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       if (isLeftToOthers(nameOf(state), cluster.lxd.host, member.config?.[OWNER_KEY], context)) {
         return;
       }
-      await leave(context, cluster.lxd, member, cluster.members);
+      const through = cluster.members.length > 1 ? await besides(context, cluster.lxd, state) : cluster.lxd;
+      const { fingerprint } = await presentedBy(cluster.lxd.endpoint, context.deadline);
+      const wasMember = await leave(context, through, member, cluster.members, state);
+      await clean(context, formerly(state, fingerprint), wasMember, through);
+      return;
     }
-    await clean(context, state, member !== undefined);
+    await clean(context, formerly(state), false, cluster?.lxd);
   },
 };
 
 /** Status of a host that has left its cluster, and is not cleaned yet because that was interrupted. LXD has no word for it. */
 const LEFT = "Left";
 
-/** The cluster and its members; `undefined` where LXD is in no cluster. */
+/** Status of a member that the cluster takes for offline, while its host answers and knows nothing of it. */
+const REINSTALLED = "Reinstalled";
+
+/** The cluster and its members; `undefined` where there is none any more. */
 async function clusterOf(
   context: Context,
-  at: Inputs,
+  at: State,
   list: (lxd: LxdClient) => Promise<Member[]>,
 ): Promise<{ lxd: LxdClient; members: Member[] } | undefined> {
+  const way = throughCluster(at);
   try {
-    const lxd = await context.lxd(throughCluster(at));
-    return { lxd, members: await list(lxd) };
+    const lxd = await context.lxd(way);
+    return { lxd, members: await throughRestart(lxd, () => list(lxd)) };
   } catch (error) {
-    // The first member is asked itself, and cannot answer while it is wiped.
-    const isWiped = async (): Promise<boolean> => isResetUnfinished(await context.host(at.connection), context.deadline);
-    if (isNotClustered(error) || (hasCode(error, "refused") && at.cluster === undefined && (await isWiped()))) {
+    const isRefused = hasCode(error, "refused") && at.cluster === undefined;
+    if (isNotClustered(error) || (isRefused && (await areInNoCluster(context, way.endpoints)))) {
       return undefined;
     }
     throw error;
   }
 }
 
-/** Makes the host a member. Already being one is done. */
-async function enter(context: Context, inputs: Inputs): Promise<{ cluster: LxdClient; member: Member }> {
-  await finishReset(await context.host(inputs.connection), context.deadline);
-  const host = await context.lxd(inputs.connection);
-  const cluster = inputs.cluster === undefined ? host : await context.lxd(inputs.cluster);
-  if (inputs.cluster === undefined) {
-    await bootstrap(context, host, inputs);
-  } else {
-    await join(context, host, cluster, inputs);
+/** The cluster that a host is to join again; `undefined` where state is too old to tell which one it was. */
+async function clusterToReenter(context: Context, inputs: Inputs): Promise<LxdClient | undefined> {
+  if (inputs.cluster !== undefined) {
+    return context.lxd(throughCluster(inputs));
   }
-  return { cluster, member: await untilOnline(cluster, inputs.name, context.deadline) };
+  const known = inputs.certificateFingerprint;
+  const way = known === undefined ? undefined : await clusterOfPeers(context, inputs, known);
+  return way === undefined ? undefined : context.lxd(way);
+}
+
+/** The cluster's API through a member that stays, when another one than the given is known and answers. */
+async function besides(context: Context, lxd: LxdClient, at: State): Promise<LxdClient> {
+  const { endpoints, certificateFingerprint } = throughCluster(at);
+  const others = endpoints.filter((connection) => !sameJson(connection, at.connection));
+  const { name } = await presentedBy(lxd.endpoint, context.deadline);
+  if (name !== at.name || others.length === 0) {
+    return lxd;
+  }
+  return context.lxd({ endpoints: others, certificateFingerprint }).catch((error: unknown) => {
+    if (hasCode(error, "transport") || hasCode(error, "refused")) {
+      return lxd;
+    }
+    throw error;
+  });
 }
 
 function nameOf({ name }: Pick<Inputs, "name">): string {
   return `Member "${name}"`;
 }
 
-/** Makes the host the first member. Already being it is done. */
-async function bootstrap(context: Context, lxd: LxdClient, inputs: Inputs): Promise<void> {
-  const server = await getServer(lxd);
-  if (server.environment.server_clustered) {
-    refuseOtherName(lxd, server, inputs.name);
-    return;
-  }
-  const ssh = await context.host(inputs.connection);
-  if (await hasLeftoverClusterCertificate(ssh, lxd.endpoint.socket.packaging, context.deadline)) {
-    throw new RefusedError(
-      `${ssh.name} keeps the certificate of an interrupted join, which makes LXD refuse to bootstrap a cluster. ` +
-        `Start from an empty LXD: ${howToWipe(["cluster"])}`,
-    );
-  }
-  context.progress(`bootstrapping the cluster on ${lxd.host}`);
-  await noteHttpsAddress(ssh, server, inputs.address, context.deadline);
-  const own = serverConfig(server)["core.https_address"] ?? "";
-  await setServerConfig(lxd, { "core.https_address": own || inputs.address, "cluster.https_address": inputs.address });
-  await bootstrapCluster(lxd, inputs.name);
-}
-
-/** Makes the host a further member. Already being one is done; what an interrupted attempt left is cleared away. */
-async function join(context: Context, host: LxdClient, cluster: LxdClient, inputs: Inputs): Promise<void> {
-  const { name, address } = inputs;
-  const { deadline } = context;
-  const ssh = await context.host(inputs.connection);
-  const [asked, target] = [await askLxd(host, deadline), await getServer(cluster)];
-  const { standing, holds } = await standingOf({ host, ssh, joining: asked, cluster, target, deadline }, name, address);
-  if (asked !== undefined && standing === "member") {
-    refuseOtherName(host, asked, name);
-    return;
-  }
-  if (standing === "stranded") {
-    context.warn(
-      `LXD on ${host.host} was left half joined, or its member was removed by force. The cluster does not know it and nothing of value is on ` +
-        `it, so it is wiped and joins anew`,
-    );
-    await startAnew(host, ssh, asked, deadline);
-  }
-  const meeting: Meeting = { host, joining: await getServer(host), cluster, target };
-  refuseToJoin(meeting, holds, name, address);
-  await noteHttpsAddress(ssh, meeting.joining, address, deadline);
-  const { certificate, certificate_fingerprint, server_name: inviting } = target.environment;
-  await exclusively(cluster, async () => {
-    for (const cleared of await clearTraces(meeting, name, address, deadline)) {
-      context.warn(cleared);
-    }
-    const keys = await memberConfigKeys(cluster);
-    const memberConfig = await workOutMemberConfig(cluster, keys, inputs.memberConfig, name, inviting);
-    context.progress(`joining ${name} to the cluster of ${inviting}`);
-    const token = await mintJoinToken(cluster, name);
-    try {
-      if (token.fingerprint !== certificate_fingerprint) {
-        throw new RefusedError(`the join token is for another certificate than the one that ${cluster.host} presents`);
-      }
-      await joinCluster(host, { name, address, token, certificate, memberConfig });
-    } catch (error) {
-      if (isNotFound(error)) {
-        return; // LXD has forgotten the finished operation; whether the member is there is seen next
-      }
-      throw explainJoinFailure(error, name, host.host, await isRevoked(cluster, token));
-    }
-  });
-}
-
 /** Writes the member's failure domain and config, when they are not so already. */
-async function configure(lxd: LxdClient, inputs: Inputs, urn: string): Promise<void> {
+async function configure(lxd: LxdClient, inputs: Inputs, mark: string): Promise<void> {
   const { value: member, etag } = await getMember(lxd, inputs.name);
   const live = member.config ?? {};
   const kept = Object.fromEntries(Object.entries(live).filter(([key]) => isServerMade(key)));
-  const config: Config = { ...kept, ...inputs.config, ...(urn === "" ? {} : { [OWNER_KEY]: urn }) };
+  const config: Config = { ...kept, ...inputs.config, ...(mark === "" ? {} : { [OWNER_KEY]: mark }) };
   if (member.failure_domain !== inputs.failureDomain || !sameConfig(live, config) || live[OWNER_KEY] !== config[OWNER_KEY]) {
     await putMember(lxd, { ...member, failure_domain: inputs.failureDomain, config }, etag);
   }
 }
 
-/** Takes an empty member out of its cluster. The last one is only checked: it ceases to be one when its host is cleaned. */
-async function leave(context: Context, lxd: LxdClient, member: Member, members: readonly Member[]): Promise<void> {
-  const name = member.server_name;
-  const { instances, "custom-volumes": volumes } = await takeInventory(lxd, name);
-  if (instances !== undefined || volumes !== undefined) {
-    throw new RefusedError(
-      `Member ${name} is not empty: ${describeInventory({ ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) })}. ` +
-        `Move them away (lxc cluster evacuate ${name} moves what can be moved) or remove them; nothing was changed`,
-    );
-  }
-  if (members.length === 1) {
-    return;
-  }
-  if (member.status === "Offline") {
-    throw new RefusedError(
-      `Member ${name} is offline (${member.message}), so it cannot leave its cluster. Bring it back, or, if it will never return: ` +
-        `lxc cluster remove --force ${name}, then pulumi refresh`,
-    );
-  }
-  await exclusively(lxd, async () => {
-    context.progress(`removing ${name} from the cluster`);
-    await removeMember(lxd, name);
-    await until(context.deadline, async (report) => {
-      const left = (await listMembers(lxd)).every(({ server_name }) => server_name !== name);
-      report(`the cluster still lists ${name}`);
-      return left ? true : undefined;
-    });
-  });
-}
-
-/** The cluster's API: through the members it was joined by, or, for the first member, its own. */
-function throughCluster({ cluster, connection }: Inputs): ClusterConnection {
-  return cluster ?? { endpoints: [connection] };
+/**
+ * The member as it was.
+ * @param found - The certificate that its cluster presents, where state does not know it.
+ */
+function formerly(state: State, found?: string): Parameters<typeof clean>[1] {
+  const { connection, name, address } = state;
+  return { connection, name, address, certificateFingerprint: throughCluster(state).certificateFingerprint ?? found };
 }
 
 function inputsOf(state: State): Inputs {
   const { connection, name, address, cluster, memberConfig, failureDomain, config, adopt, timeouts } = state;
-  return { connection, name, address, cluster, memberConfig, failureDomain, config, adopt, timeouts };
+  const peers = (state as Partial<State>).peers ?? []; // absent in older states
+  return { connection, name, address, cluster, peers, memberConfig, failureDomain, config, adopt, timeouts };
 }
 
 function outputsInState({ status, roles, certificateFingerprint }: State): Outputs {
@@ -358,11 +344,12 @@ function outputsInState({ status, roles, certificateFingerprint }: State): Outpu
 
 /** What the cluster tells of a member, as inputs. */
 function fromApi(member: Member, state: State): Inputs {
+  const address = member.url.replace(/^https:\/\//, "");
   return {
     ...inputsOf(state),
-    address: member.url.replace(/^https:\/\//, ""),
+    address: sameListener(address, state.address) ? state.address : address,
     failureDomain: member.failure_domain,
-    config: inWordsOf(state.config, member.config ?? {}),
+    config: forState(state.config, member.config ?? {}),
   };
 }
 
@@ -381,7 +368,7 @@ async function outputsOf(lxd: LxdClient, member: Member): Promise<Outputs> {
  *   connection: bcn1.connection,
  *   name: "bcn1",
  *   address: "192.168.1.101",
- *   cluster: { endpoints: [first.connection] },
+ *   cluster: { endpoints: [first.connection], certificateFingerprint: first.certificateFingerprint },
  * });
  * ```
  */
@@ -396,12 +383,13 @@ export class LxdClusterMember extends LxdResource {
   declare readonly failureDomain: Output<string>;
   /**
    * As of the last refresh: "Online", "Offline", "Evacuated" or "Blocked"; "Left" when its removal was interrupted, or somebody has
-   * removed it from the cluster, and its host is not cleaned yet.
+   * removed it from the cluster, and its host is not cleaned yet (of the first member, also when its host was installed anew); "Reinstalled" when the cluster takes it for offline, while its host answers and
+   * knows nothing of it.
    */
   declare readonly status: Output<string>;
   /** Such as "database-leader"; LXD assigns and moves them itself. */
   declare readonly roles: Output<string[]>;
-  /** SHA-256 of the cluster's certificate. */
+  /** Which cluster it is a member of: SHA-256 of the cluster's certificate. To be handed on with its endpoints. */
   declare readonly certificateFingerprint: Output<string>;
 
   constructor(name: string, args: LxdClusterMemberArgs, opts?: CustomResourceOptions) {

@@ -9,7 +9,7 @@ import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
 import { type Config, configValueSchema, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
-import { type Claimant, isOwn, pointAlias, refuseTakenAliases, removeAliases } from "../lxd/images/aliases";
+import { type Claimant, pointAlias, refuseTakenAliases, removeAliases } from "../lxd/images/aliases";
 import { fingerprintOf } from "../lxd/images/files";
 import {
   changeImage,
@@ -21,8 +21,9 @@ import {
   listFingerprints,
   uploadImage,
 } from "../lxd/images/images";
+import { sameImage } from "../lxd/meaning";
 import { imageAliasSchema, projectSchema } from "../lxd/names";
-import { isLeftToOthers, takenOverBy } from "../lxd/ownership";
+import { explainOwnMark, isLeftToOthers, isOwnMark, isUnfinishedWork, refuseTakenOver, takenOverBy } from "../lxd/ownership";
 import { sameJson } from "../support/equality";
 import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";
@@ -157,7 +158,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
         changed.push(key);
       }
     }
-    if (!sameJson(state.remote, inputs.remote)) {
+    if (!sameRemote(state, inputs.remote)) {
       changed.push("remote");
     }
     if (!sameJson([...new Set(state.aliases)].sort(), [...new Set(inputs.aliases)].sort())) {
@@ -169,18 +170,23 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
+  loss: ({ fingerprint, created }) =>
+    created
+      ? `Image ${short(fingerprint)} will be removed with its aliases. Instances that were made from it stay as they are`
+      : `Image ${short(fingerprint)} was not brought by this resource, and stays`,
+
   async create(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
     const { project, sourceFingerprint, remote } = inputs;
     const known = sourceFingerprint ?? remote?.fingerprint;
     const found = known === undefined ? undefined : await findImage(lxd, project, known);
     if (known !== undefined) {
-      await refuseTakenAliases(lxd, claimantOf(context, inputs), inputs.aliases, found?.value.fingerprint ?? known);
+      await refuseTakenAliases(lxd, claimantOf(context, inputs, false), inputs.aliases, found?.value.fingerprint ?? known);
     }
     const { fingerprint, created } =
       found === undefined
         ? await bring(context, lxd, inputs)
-        : { fingerprint: found.value.fingerprint, created: isOwn(found.value, context.urn) };
+        : { fingerprint: found.value.fingerprint, created: isToBeOwned(context, inputs, found.value) };
     const outputs = await settle(context, lxd, inputs, { fingerprint, created, ownAliases: [], dropped: [] });
     return { id: `${project}/${fingerprint}`, outputs };
   },
@@ -209,6 +215,25 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     return settle(context, lxd, inputs, { fingerprint, created, ownAliases, dropped });
   },
 
+  async mark(context, _id, state) {
+    if (!state.created) {
+      return;
+    }
+    const lxd = await context.lxd(state.cluster);
+    const found = await findImage(lxd, state.project, state.fingerprint);
+    if (found !== undefined) {
+      const { public: isPublic, properties } = found.value;
+      refuseTakenOver(`Image ${short(state.fingerprint)}`, lxd.host, properties?.[OWNER_KEY], context);
+      await changeImage(
+        lxd,
+        state.project,
+        found.value,
+        { public: isPublic, properties: withOwner(properties ?? {}, context) },
+        found.etag,
+      );
+    }
+  },
+
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
     const found = await findImage(lxd, state.project, state.fingerprint);
@@ -221,6 +246,29 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 };
 
+/** Whether a program still means the image that was copied. */
+function sameRemote({ remote: made, fingerprint }: State, wanted: Inputs["remote"]): boolean {
+  if (made === undefined || wanted === undefined) {
+    return made === wanted;
+  }
+  return made.type === wanted.type && sameImage({ image: made, fingerprint }, wanted);
+}
+
+/** Whether an image that is there already is what this resource brought before, and is to go with it again. */
+function isToBeOwned(context: Context, { adopt }: Inputs, { fingerprint, properties }: Image): boolean {
+  const mark = properties?.[OWNER_KEY];
+  if (!isOwnMark(mark, context.urn)) {
+    return false;
+  }
+  const isOwned = adopt || isUnfinishedWork(mark, context.urn);
+  if (!isOwned) {
+    context.warn(
+      `Image ${short(fingerprint)} is there, and is used as it is; it stays when this resource goes, because ${explainOwnMark()}`,
+    );
+  }
+  return isOwned;
+}
+
 /** Uploads the image, or lets LXD copy it. */
 async function bring(context: Context, lxd: LxdClient, inputs: Inputs): Promise<{ fingerprint: string; created: boolean }> {
   const { project, metadataPath, rootfsPath, sourceFingerprint, remote } = inputs;
@@ -229,7 +277,10 @@ async function bring(context: Context, lxd: LxdClient, inputs: Inputs): Promise<
     const before = await listFingerprints(lxd, project);
     const fingerprint = await copyImage(lxd, project, remote, progress);
     const image = await findImage(lxd, project, fingerprint);
-    return { fingerprint, created: !before.includes(fingerprint) || (image !== undefined && isOwn(image.value, context.urn)) };
+    return {
+      fingerprint,
+      created: !before.includes(fingerprint) || (image !== undefined && isToBeOwned(context, inputs, image.value)),
+    };
   }
   if (metadataPath === undefined || sourceFingerprint === undefined) {
     throw new RefusedError("An image needs metadataPath or remote");
@@ -246,7 +297,7 @@ async function bring(context: Context, lxd: LxdClient, inputs: Inputs): Promise<
         ? new RefusedError(`LXD on ${lxd.host} does not take ${paths} as an image: ${replyOf(error)}`, { cause: error })
         : error;
     }
-    return { fingerprint: sourceFingerprint, created: isOwn(there.value, context.urn) };
+    return { fingerprint: sourceFingerprint, created: isToBeOwned(context, inputs, there.value) };
   }
   return { fingerprint: sourceFingerprint, created: true };
 }
@@ -270,7 +321,7 @@ async function settle(
   try {
     await setProperties(context, lxd, inputs, found, known);
     for (const name of new Set(inputs.aliases)) {
-      if (await pointAlias(lxd, claimantOf(context, inputs), name, fingerprint, ownAliases)) {
+      if (await pointAlias(lxd, claimantOf(context, inputs, created), name, fingerprint, ownAliases)) {
         ownAliases.push(name);
       }
     }
@@ -337,16 +388,16 @@ function outputsOf(image: Image, known: Pick<Outputs, "created" | "ownAliases">)
   return { fingerprint, created: known.created, ownAliases: known.ownAliases, type, architecture, sizeBytes: size };
 }
 
-function withOwner(properties: Config, { urn }: Context): Config {
-  return urn === "" ? properties : { ...properties, [OWNER_KEY]: urn };
+function withOwner(properties: Config, { mark }: Context): Config {
+  return mark === "" ? properties : { ...properties, [OWNER_KEY]: mark };
 }
 
 function short(fingerprint: string): string {
   return fingerprint.slice(0, 12);
 }
 
-function claimantOf({ urn }: Context, { project, adopt }: Inputs): Claimant {
-  return { urn, project, adopt };
+function claimantOf({ urn }: Context, { project, adopt }: Inputs, created: boolean): Claimant {
+  return { urn, project, adopt, created };
 }
 
 /**

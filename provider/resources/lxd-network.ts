@@ -12,7 +12,7 @@ import type { LxdClient } from "../lxd/client/client";
 import { exclusively } from "../lxd/cluster/exclusive";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
 import { type Config, configSchema, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
-import { memberNameSchema, projectSchema } from "../lxd/names";
+import { memberNameSchema, networkNameSchema, projectSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import {
   changeObject,
@@ -21,6 +21,7 @@ import {
   findObject,
   findObjectShared,
   type MemberObject,
+  markObject,
   misplaced,
   namedKeys,
   namedMemberKeys,
@@ -33,6 +34,7 @@ import {
 import { NETWORKS, network, networkValueFault, refuseHostInterface } from "../lxd/storage-and-networks/networks";
 import { createObject, describeUnfinished, isUnfinished } from "../lxd/storage-and-networks/two-phase";
 import { IncompleteError, RefusedError } from "../support/errors";
+import { mayBeSecret } from "../support/secrets";
 import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";
 
 const networkConfigSchema = configSchema.superRefine((config, context) => {
@@ -56,12 +58,7 @@ const networkMemberConfigSchema = configSchema.superRefine((config, context) => 
 /** Inputs of {@link LxdNetwork}. */
 const networkSchema = z.strictObject({
   ...inCluster,
-  name: z
-    .string()
-    .regex(
-      /^(?!\.{1,2}$)[A-Za-z0-9._][A-Za-z0-9._-]{1,14}$/,
-      "is not a valid name of a network interface: 2 to 15 letters, digits, dots, dashes and underscores, not beginning with a dash",
-    ),
+  name: networkNameSchema,
   project: projectSchema,
   description: z.string().default(""),
   config: networkConfigSchema.default({}),
@@ -134,6 +131,10 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
+  loss: ({ project, name }) =>
+    `${nameOf(network(project, name))} will be removed, with its leases and the addresses that LXD chose for it; then it is made again. LXD ` +
+    "refuses that as long as an instance or a profile uses it",
+
   async create(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
     return exclusively(lxd, async () => {
@@ -192,6 +193,18 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
     });
   },
 
+  async mark(context, _id, state) {
+    const lxd = await context.lxd(state.cluster);
+    await exclusively(lxd, async () => {
+      const subject = network(state.project, state.name);
+      const found = await findManaged(lxd, state);
+      if (found !== undefined) {
+        refuseTakenOver(nameOf(subject), lxd.host, found.value.config?.[OWNER_KEY], context);
+        await markObject(lxd, subject, found, context.mark);
+      }
+    });
+  },
+
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
     await exclusively(lxd, async () => {
@@ -224,7 +237,7 @@ async function ensure(
   refuseUnknownMembers(lxd, subject, servers, memberConfig);
   if (isUnfinished(before)) {
     try {
-      const creation = { subject, identity: { type: "bridge" }, description, config, memberConfig, urn: context.urn };
+      const creation = { subject, identity: { type: "bridge" }, description, config, memberConfig, mark: context.mark };
       await createObject(lxd, servers, creation, before, (text) => context.progress(text));
     } catch (error) {
       const left = await describeUnfinished(lxd, servers, subject, error);
@@ -239,7 +252,7 @@ async function ensure(
   if (made === undefined) {
     throw new RefusedError(`${nameOf(subject)} was removed from ${lxd.host} by someone else while it was worked on`);
   }
-  await changeObject(lxd, subject, servers, made, { description, config, dropped, memberConfig, urn: context.urn });
+  await changeObject(lxd, subject, servers, made, { description, config, dropped, memberConfig, mark: context.mark });
   const after = (await findManaged(lxd, inputs)) ?? made;
   return outputsOf(after.value, servers, await viewsOf(lxd, subject, servers));
 }
@@ -260,7 +273,7 @@ function fromApi(found: MemberObject, views: ReadonlyMap<string, Found>, state: 
 }
 
 function outputsOf(found: MemberObject, servers: Servers, views: ReadonlyMap<string, Found>): Outputs {
-  const shown = Object.entries(found.config ?? {}).filter(([key]) => !isServerMade(key));
+  const shown = Object.entries(found.config ?? {}).filter(([key, value]) => !isServerMade(key) && !mayBeSecret(key, value));
   return { status: found.status, memberStatus: statusesOf(servers, views), effectiveConfig: Object.fromEntries(shown) };
 }
 
@@ -296,7 +309,7 @@ export class LxdNetwork extends LxdResource {
   declare readonly status: Output<string>;
   /** Status on each member; that of the member itself when it cannot be asked. */
   declare readonly memberStatus: Output<Record<string, string>>;
-  /** All config that is in effect, with what LXD chose. */
+  /** All config that is in effect, with what LXD chose, without what may be a secret, such as passwords and `user.` keys. */
   declare readonly effectiveConfig: Output<Record<string, string>>;
 
   constructor(name: string, args: LxdNetworkArgs, opts?: CustomResourceOptions) {

@@ -5,12 +5,13 @@ import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
 import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
 import { LxdClient } from "../lxd/client/client";
 import { endpointOf } from "../lxd/client/endpoint";
-import { isNotClustered, listMembers, type Member } from "../lxd/cluster/cluster";
+import { listMembers, type Member } from "../lxd/cluster/cluster";
+import { throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
 import { describeInventory, type Inventory, type InventoryKind, takeInventory } from "../lxd/inventory";
-import { describeOwner, isOfSameStack } from "../lxd/ownership";
+import { describeOwner, isOfSameStack, readMark } from "../lxd/ownership";
 import { getServer, untilReady } from "../lxd/server";
-import { hasCode, RefusedError } from "../support/errors";
+import { hasCode, messageOf, RefusedError } from "../support/errors";
 
 /** Waits until the daemon has finished starting. */
 export async function ready(context: Context, ssh: SshConnection): Promise<LxdClient> {
@@ -20,13 +21,12 @@ export async function ready(context: Context, ssh: SshConnection): Promise<LxdCl
   return lxd;
 }
 
-/** The mark of the host's membership: a host itself has no place for one. Empty when there is none. */
+/**
+ * The mark of the host's membership: a host itself has no place for one. Empty when there is none.
+ * @throws RefusedError when the host is a member, and its cluster does not say of whom.
+ */
 export async function ownerOf(lxd: LxdClient): Promise<string> {
-  const { server_name } = (await getServer(lxd)).environment;
-  const members = await membersOf(lxd);
-  return typeof members === "string"
-    ? ""
-    : (members.find((member) => member.server_name === server_name)?.config?.[OWNER_KEY] ?? "");
+  return (await membershipOf(lxd))?.owner ?? "";
 }
 
 /**
@@ -40,46 +40,48 @@ export async function emptied(context: Context, ssh: SshConnection, policy: read
     return emptiedSilent(context, ssh, lxd, disk, policy);
   }
   await ready(context, ssh);
-  if (isOfSameStack(await ownerOf(lxd), context.urn)) {
+  const membership = await membershipOf(lxd);
+  const owner = membership?.owner ?? "";
+  if (isOfSameStack(owner, context.urn)) {
+    if (policy.length === 0 && readMark(owner)?.isCreating === true) {
+      return lxd; // its membership is this stack's own unfinished work
+    }
     if (policy.length === 0) {
-      return lxd; // what it holds is this stack's own, whose state was lost
+      throw new RefusedError(
+        `LXD on ${ssh.name} is a member of a cluster already, and its membership bears the mark of this very stack, whose state does not know ` +
+          "this host. Either that state was lost: then set adopt: true, which manages it as it is. Or the state of another stack has it, after " +
+          "pulumi state move, a stack that was renamed or a project that was: then run pulumi up there, which marks it as that stack's, and " +
+          "take it out of this program",
+      );
     }
     throw new RefusedError(
       `LXD on ${ssh.name} is a member of the cluster that this very stack has made, so resetPolicy does not wipe it. Take resetPolicy out, ` +
-        "and it is managed again as it is",
+        "and set adopt: true: it is then managed again as it is",
     );
   }
-  const inventory = await inventoryOf(context, ssh, lxd, disk);
+  const inventory = await inventoryOf(context, ssh, lxd, disk, membership);
   if (!mustReset(inventory, policy, ssh.name)) {
     return lxd;
   }
   return wiped(context, ssh, lxd, inventory);
 }
 
-/**
- * {@link emptied} for a node that is made already, unless its host is a member of a cluster by now.
- * @param wasMember - Whether it was one when it last answered.
- */
+/** {@link emptied} for a node that is made already, unless its host is a member of a cluster by now, or may be one and does not say. */
 export async function emptiedUnlessMember(
   context: Context,
   ssh: SshConnection,
-  wasMember: boolean,
   policy: readonly InventoryKind[],
 ): Promise<LxdClient> {
   const lxd = await clientOf(context, ssh);
   const { packaging } = lxd.endpoint.socket;
-  const disk = await lookAtDisk(ssh, packaging, context.deadline);
-  if (!(await isSilent(context, ssh, lxd, disk))) {
-    await ready(context, ssh);
-    return typeof (await membersOf(lxd)) === "string" ? emptied(context, ssh, policy) : lxd;
-  }
-  if (wasMember) {
+  if (await isSilent(context, ssh, lxd, await lookAtDisk(ssh, packaging, context.deadline))) {
     throw new RefusedError(
-      `LXD on ${ssh.name} does not answer, and was a member of a cluster when it last did. A changed resetPolicy does not wipe a member. ` +
+      `LXD on ${ssh.name} does not answer. It has the certificate of a cluster, so it may be a member, which a changed resetPolicy does not wipe. ` +
         `${whereToLook(packaging)}. To wipe it all the same: pulumi up --replace URN`,
     );
   }
-  return emptiedSilent(context, ssh, lxd, disk, policy);
+  await ready(context, ssh);
+  return (await membershipOf(lxd)) === undefined ? emptied(context, ssh, policy) : lxd;
 }
 
 /**
@@ -125,20 +127,21 @@ async function emptiedSilent(
 
 async function wiped(context: Context, ssh: SshConnection, lxd: LxdClient, inventory: Inventory): Promise<LxdClient> {
   context.progress(`wiping LXD on ${ssh.name}: ${describeInventory(inventory)}`);
-  await resetLxd(ssh, lxd.endpoint.socket.packaging, context.deadline);
+  await resetLxd(ssh, lxd.endpoint.socket.packaging, context);
   return ready(context, ssh);
 }
 
-async function inventoryOf(context: Context, ssh: SshConnection, lxd: LxdClient, disk: OnDisk): Promise<Inventory> {
-  const members = await membersOf(lxd);
-  if (members === "lost") {
-    // It still tells what its former cluster holds, and nothing of what is on itself.
-    return { ...valuablesOf(disk), cluster: ["that does not know it any more"] };
-  }
+async function inventoryOf(
+  context: Context,
+  ssh: SshConnection,
+  lxd: LxdClient,
+  disk: OnDisk,
+  membership: Membership | undefined,
+): Promise<Inventory> {
   const told = await takeInventory(lxd);
   const inventory = together(told, unknownTo(told, disk));
-  if (members !== "none") {
-    const owner = await ownerOf(lxd);
+  if (membership !== undefined) {
+    const { owner, members } = membership;
     const whose = owner === "" ? "" : `, as a member that belongs to ${describeOwner(owner)}`;
     return { ...inventory, cluster: [`with the members ${members.map(({ server_name }) => server_name).join(", ")}${whose}`] };
   }
@@ -146,19 +149,37 @@ async function inventoryOf(context: Context, ssh: SshConnection, lxd: LxdClient,
   return leftover ? { ...inventory, cluster: ["certificate of an interrupted join"] } : inventory;
 }
 
-/** The members of the server's cluster; "none" when it is in none, "lost" when it takes itself for a member, and its cluster will not talk to it. */
-async function membersOf(lxd: LxdClient): Promise<readonly Member[] | "none" | "lost"> {
-  try {
-    return await listMembers(lxd);
-  } catch (error) {
-    if (isNotClustered(error)) {
-      return "none";
-    }
-    if (hasCode(error, "api")) {
-      return "lost";
-    }
-    throw error;
+/** A host's place in its cluster. */
+interface Membership {
+  readonly members: readonly Member[];
+  /** The mark of the host's own row; empty when it has none, or the cluster has no row of it. */
+  readonly owner: string;
+}
+
+/**
+ * The host's place in its cluster; `undefined` when it is in none.
+ * @throws RefusedError when it takes itself for a member, and its cluster does not answer it. Whether it was removed by force or the cluster is down,
+ * it cannot tell, so nobody may wipe it for that.
+ */
+async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
+  const { server_clustered, server_name } = (await throughRestart(lxd, () => getServer(lxd))).environment;
+  if (!server_clustered) {
+    return undefined;
   }
+  const members = await throughRestart(lxd, () => listMembers(lxd)).catch((error: unknown) => {
+    if (!hasCode(error, "api")) {
+      throw error;
+    }
+    const { packaging } = lxd.endpoint.socket;
+    throw new RefusedError(
+      `LXD on ${lxd.host} is in a cluster, and its cluster does not tell it of which members (${messageOf(error)}): it is down, or the host was removed ` +
+        "from it by force. Nothing was done. If it is down, bring it back. If another member does not list this host (lxc cluster list there), restart " +
+        `LXD here (${{ deb: "systemctl restart lxd", snap: "snap restart lxd", incus: "systemctl restart incus" }[packaging]}): then it does not answer ` +
+        "at all, and a node that is made with resetPolicy wipes it",
+      { cause: error },
+    );
+  });
+  return { members, owner: members.find((member) => member.server_name === server_name)?.config?.[OWNER_KEY] ?? "" };
 }
 
 /**

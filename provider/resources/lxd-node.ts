@@ -8,35 +8,29 @@ import { onHost } from "../engine/bookkeeping";
 import type { Context, Lifecycle, SshConnection } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { askLxd } from "../host/half-joined";
-import { findSnap, hasDebPackage, installDebPackages, installSnap, sameChannel, startLxd } from "../host/packages";
 import { finishReset, isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
-import { type ApiSocket, findSocket } from "../lxd/client/endpoint";
 import { configSchema, sameConfigValue } from "../lxd/config";
 import { INVENTORY_KINDS, type InventoryKind } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
 import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
 import { sameJson } from "../support/equality";
-import { RefusedError } from "../support/errors";
 import type { ConfigArgs, ConnectionArgs } from "./common-args";
 import { emptied, emptiedUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
+import {
+  bring,
+  describeInstall,
+  findSocketUnlessGone,
+  forewarnOfInstall,
+  type Install,
+  type InstallArgs,
+  installSchema,
+  present,
+  readInstall,
+  sameInstall,
+} from "./lxd-node-install";
 
-const installSchema = z.union([
-  z.literal(false),
-  z.strictObject({
-    method: z.literal("deb"),
-    packages: z.array(z.string().regex(/^[a-z0-9][a-z0-9.+-]+$/, "is not the name of a Debian package")).default([]),
-  }),
-  z.strictObject({
-    method: z.literal("snap"),
-    channel: z
-      .string()
-      .regex(/^[a-z0-9.-]+(\/[a-z]+)?(\/[\w.-]+)?$/, 'is not a snap channel such as "5.21/stable"')
-      .default("5.21/stable"),
-    cohort: z.boolean().default(true),
-    hold: z.boolean().default(true),
-  }),
-]);
+export type { InstallArgs } from "./lxd-node-install";
 
 /** Inputs of {@link LxdNode}. */
 const nodeSchema = z.strictObject({
@@ -47,11 +41,6 @@ const nodeSchema = z.strictObject({
   adopt: z.boolean().default(false),
 });
 
-/** How LXD gets onto a host. */
-export type InstallArgs =
-  | { method: "deb"; packages?: string[] }
-  | { method: "snap"; channel?: string; cohort?: boolean; hold?: boolean };
-
 /** Arguments of {@link LxdNode}. */
 export interface LxdNodeArgs {
   /** How to reach the host. */
@@ -59,7 +48,8 @@ export interface LxdNodeArgs {
   /**
    * How LXD gets onto the host when it is not there: Debian's package, with further `packages` that its
    * storage drivers need, such as `btrfs-progs`; the snap with its channel, `cohort` (the same revision on all
-   * hosts) and `hold` (no upgrade behind your back); or `false` to require that it is there.
+   * hosts), `hold` (no upgrade behind your back) and `revision`; or `false` to require that it is there. A snap that is there is brought to the
+   * channel and revision, unless they are older: LXD does not start on the data of a newer one.
    * @default {method: "snap", channel: "5.21/stable", cohort: true, hold: true}
    */
   install?: Input<InstallArgs | false>;
@@ -72,7 +62,10 @@ export interface LxdNodeArgs {
    * @default []
    */
   resetPolicy?: Input<Input<InventoryKind>[]>;
-  /** Manage a host that is in use already as it is, without touching what it holds. @default false */
+  /**
+   * Manage a host that is in use already, without touching what it holds or how LXD is installed there. Where that is not what `install`
+   * wants, the next preview shows it. @default false
+   */
   adopt?: Input<boolean>;
   /** Seconds for each call. */
   timeouts?: Input<TimeoutArgs>;
@@ -92,6 +85,7 @@ interface Outputs {
   clustered: boolean;
   memberName: string;
   certificateFingerprint: string;
+  revision: number | undefined;
 }
 
 /** See {@link LxdNode}. */
@@ -109,6 +103,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     memoryBytes: [],
     memberName: ["resetPolicy"],
     certificateFingerprint: ["resetPolicy"],
+    revision: ["install", "resetPolicy"],
   },
   timeouts: { create: 900, read: 60, update: 900, delete: 120 },
 
@@ -127,7 +122,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   diff(state, inputs) {
     const changed: (keyof Inputs)[] = [];
-    if (!sameInstall(state.install, inputs.install)) {
+    if (!sameInstall(state, inputs.install)) {
       changed.push("install");
     }
     const keys = [...new Set([...Object.keys(state.config), ...Object.keys(inputs.config)])];
@@ -142,29 +137,29 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   forewarn(state, inputs) {
     const wipes = !state.clustered && inputs.resetPolicy.length > 0 && nodeLifecycle.diff(state, inputs).includes("resetPolicy");
-    const [found, wanted] = [state.install, inputs.install];
-    const isOther = found !== false && wanted !== false && found.method !== wanted.method;
     return [
       ...(wipes
         ? [
             `pulumi up will destroy what LXD on ${inputs.connection.host} holds, if it is no more than resetPolicy names: ${inputs.resetPolicy.join(", ")}`,
           ]
         : []),
-      ...(isOther
-        ? [
-            `pulumi up will refuse this. LXD on ${inputs.connection.host} is there from a ${found.method}, and install wants the ${wanted.method}`,
-          ]
-        : []),
+      ...forewarnOfInstall(state, inputs.install, inputs.connection.host),
     ];
   },
 
   async create(context, inputs) {
     const ssh = await context.host(inputs.connection);
-    await finishReset(ssh, context.deadline);
-    await install(context, ssh, inputs.install);
-    const lxd = inputs.adopt ? await ready(context, ssh) : await emptied(context, ssh, inputs.resetPolicy);
+    await finishReset(ssh, context);
+    if (inputs.adopt && (await findSocketUnlessGone(context, ssh, inputs.install)) !== undefined) {
+      return adopted(context, ssh, inputs);
+    }
+    await present(context, ssh, inputs.install);
+    let lxd = await emptied(context, ssh, inputs.resetPolicy);
+    if (await bring(context, ssh, inputs.install)) {
+      lxd = await ready(context, ssh);
+    }
     await setServerConfig(lxd, inputs.config);
-    return { id: ssh.name, outputs: await facts(lxd) };
+    return { id: ssh.name, outputs: await factsOf(context, ssh, lxd, inputs.install) };
   },
 
   async read(context, _id, state) {
@@ -179,7 +174,16 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     const lxd = await context.lxd(state.connection);
     const server = await askLxd(lxd, context.deadline);
+    const installed = await readInstall(context, ssh, socket, state.install);
     if (server === undefined) {
+      if (!sameInstall({ ...installed, revision: installed.revision ?? state.revision }, state.install)) {
+        const found = describeInstall(installed.install);
+        context.warn(`LXD on ${ssh.name} does not answer, and is ${found} by now. Shown of the rest is what was known before`);
+        return {
+          inputs: { ...inputsOf(state), install: installed.install },
+          outputs: { ...state, revision: installed.revision },
+        };
+      }
       context.warn(await explainSilence(context, ssh, lxd));
       return { inputs: inputsOf(state), outputs: state };
     }
@@ -191,28 +195,30 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
         return sameConfigValue(key, wording, value) ? [[key, wording]] : value === "" ? [] : [[key, value]];
       }),
     );
-    const installed = await readInstall(context, ssh, socket, state.install);
-    return { inputs: { ...inputsOf(state), install: installed, config }, outputs: await facts(lxd) };
+    const outputs = { ...(await facts(lxd)), revision: installed.revision };
+    return { inputs: { ...inputsOf(state), install: installed.install, config }, outputs };
   },
 
   sought: () => ({}),
 
   async update(context, _id, state, inputs) {
     const ssh = await context.host(inputs.connection);
-    await finishReset(ssh, context.deadline);
-    await install(context, ssh, inputs.install);
-    const lxd = nodeLifecycle.diff(state, inputs).includes("resetPolicy")
-      ? await emptiedUnlessMember(context, ssh, state.clustered, inputs.resetPolicy)
-      : await ready(context, ssh);
+    await finishReset(ssh, context);
+    await present(context, ssh, inputs.install);
+    if (nodeLifecycle.diff(state, inputs).includes("resetPolicy")) {
+      await emptiedUnlessMember(context, ssh, inputs.resetPolicy);
+    }
+    await bring(context, ssh, inputs.install);
+    const lxd = await ready(context, ssh);
     const dropped = Object.keys(state.config).filter((key) => inputs.config[key] === undefined);
     await setServerConfig(lxd, { ...Object.fromEntries(dropped.map((key) => [key, ""])), ...inputs.config });
-    return facts(lxd);
+    return factsOf(context, ssh, lxd, inputs.install);
   },
 
   /** Gives back the config. LXD itself stays: whether it goes is for a person to decide. */
   async delete(context, _id, state) {
     const ssh = await context.host(state.connection);
-    await finishReset(ssh, context.deadline);
+    await finishReset(ssh, context);
     const keys = Object.keys(state.config);
     if (keys.length > 0 && (await findSocketUnlessGone(context, ssh, state.install)) !== undefined) {
       const lxd = await context.lxd(state.connection);
@@ -234,111 +240,31 @@ function inputsOf({ connection, install: how, config, resetPolicy, adopt, timeou
   return { connection, install: how, config, resetPolicy, adopt, timeouts };
 }
 
-/** Makes sure that LXD is on the host in the way that is wanted, and listens. */
-async function install(context: Context, ssh: SshConnection, wanted: Inputs["install"]): Promise<void> {
-  const { deadline } = context;
-  const socket = await findSocket(ssh, deadline);
-  if (wanted === false) {
-    if (socket === undefined) {
-      throw new RefusedError(
-        `LXD is not on ${ssh.name}, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}`,
-      );
-    }
-    return;
+/** Takes a host over. How LXD is installed stays as it is, and is kept in state as it is. */
+async function adopted(context: Context, ssh: SshConnection, inputs: Inputs): Promise<{ id: string; outputs: Outputs }> {
+  await present(context, ssh, inputs.install);
+  const lxd = await ready(context, ssh);
+  const live = serverConfig(await getServer(lxd));
+  const other = Object.entries(inputs.config).filter(([key, value]) => !sameConfigValue(key, live[key], value));
+  if (other.length > 0) {
+    await setServerConfig(lxd, Object.fromEntries(other));
   }
-  if (socket !== undefined && socket.packaging !== wanted.method) {
-    throw new RefusedError(
-      `${ssh.name} already runs ${socket.packaging === "incus" ? "Incus" : `LXD from a ${socket.packaging}`} (${socket.path}), and ` +
-        `install wants the ${wanted.method}. Set install: false to use what is there, or remove it`,
-    );
-  }
-  if (wanted.method === "snap") {
-    context.progress(`installing the LXD snap from ${wanted.channel} on ${ssh.name}`);
-    await installSnap(ssh, "lxd", wanted, deadline);
-    await startUnlessListening(context, ssh, wanted.method);
-    return;
-  }
-  const missing: string[] = [];
-  for (const name of socket === undefined ? ["lxd", ...wanted.packages] : wanted.packages) {
-    if (!(await hasDebPackage(ssh, name, deadline))) {
-      missing.push(name);
-    }
-  }
-  if (missing.length > 0) {
-    context.progress(`installing the Debian packages ${missing.join(", ")} on ${ssh.name}`);
-    await installDebPackages(ssh, missing, deadline);
-  }
-  await startUnlessListening(context, ssh, wanted.method);
-  if (missing.length > 0 && socket !== undefined) {
+  const { install, revision } = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
+  if (!sameInstall({ install, revision }, inputs.install)) {
     context.warn(
-      `LXD on ${ssh.name} finds what ${missing.join(", ")} brought when it next starts (systemctl restart lxd; instances keep running)`,
+      `LXD on ${ssh.name} is ${describeInstall(install)}, and install wants ${describeInstall(inputs.install)}. Adopting a host changes nothing ` +
+        "of that: it is kept as it is, and the next pulumi up brings it there",
     );
   }
+  return { id: ssh.name, outputs: { ...(await facts(lxd)), revision, ...{ install } } };
 }
 
-/** Somebody may have stopped it, or the host forbids packages to start what they bring. */
-async function startUnlessListening(context: Context, ssh: SshConnection, method: "deb" | "snap"): Promise<void> {
-  if ((await findSocket(ssh, context.deadline)) === undefined) {
-    context.progress(`starting LXD on ${ssh.name}`);
-    await startLxd(ssh, method, context.deadline);
-  }
+async function factsOf(context: Context, ssh: SshConnection, lxd: LxdClient, install: Install): Promise<Outputs> {
+  const { revision } = await readInstall(context, ssh, lxd.endpoint.socket, install);
+  return { ...(await facts(lxd)), revision };
 }
 
-async function isInstalled(context: Context, ssh: SshConnection, wanted: Inputs["install"]): Promise<boolean> {
-  const [deb, snap] = [() => hasDebPackage(ssh, "lxd", context.deadline), () => findSnap(ssh, "lxd", context.deadline)];
-  if (wanted === false) {
-    return (await deb()) || (await snap()) !== undefined;
-  }
-  return wanted.method === "deb" ? deb() : (await snap()) !== undefined;
-}
-
-/**
- * The socket on which LXD listens, or `undefined` when LXD is not on the host.
- * @throws RefusedError when it is, and does not listen: nothing can be said of it then, least of all that it is gone.
- */
-async function findSocketUnlessGone(
-  context: Context,
-  ssh: SshConnection,
-  install: Inputs["install"],
-): Promise<ApiSocket | undefined> {
-  const socket = await findSocket(ssh, context.deadline);
-  if (socket === undefined && (await isInstalled(context, ssh, install))) {
-    throw new RefusedError(`LXD is installed on ${ssh.name} but does not answer on its socket. Look at: journalctl --unit lxd`);
-  }
-  return socket;
-}
-
-/** How LXD is installed, for the refresh. Drift is another packaging, a channel or hold that was changed, a package that is missing. */
-async function readInstall(
-  context: Context,
-  ssh: SshConnection,
-  socket: ApiSocket,
-  known: Inputs["install"],
-): Promise<Inputs["install"]> {
-  if (known === false) {
-    return known;
-  }
-  if (socket.packaging !== "snap") {
-    const packages = known.method === "deb" ? known.packages : [];
-    const there = await Promise.all(packages.map((name) => hasDebPackage(ssh, name, context.deadline)));
-    const found = { method: "deb" as const, packages: packages.filter((_, index) => there[index]) };
-    return socket.packaging === "deb" ? found : false; // what is neither of the two differs from both
-  }
-  const snap = await findSnap(ssh, "lxd", context.deadline);
-  const { channel, held } = snap ?? { channel: "", held: false };
-  return known.method === "snap"
-    ? { ...known, channel: sameChannel(channel, known.channel) ? known.channel : channel, hold: held }
-    : { method: "snap", channel, cohort: false, hold: held };
-}
-
-function sameInstall(a: Inputs["install"], b: Inputs["install"]): boolean {
-  if (a !== false && b !== false && a.method === "snap" && b.method === "snap") {
-    return sameChannel(a.channel, b.channel) && a.hold === b.hold;
-  }
-  return sameJson(a, b);
-}
-
-async function facts(lxd: LxdClient): Promise<Outputs> {
+async function facts(lxd: LxdClient): Promise<Omit<Outputs, "revision">> {
   const server = await getServer(lxd);
   const { environment } = server;
   return {
@@ -394,6 +320,11 @@ export class LxdNode extends LxdResource {
   declare readonly memberName: Output<string>;
   /** SHA-256 of the certificate that the API presents: the cluster's, for a member. */
   declare readonly certificateFingerprint: Output<string>;
+  /**
+   * Revision of the snap, for `install.revision` of hosts that are to join the same cluster. Without one when LXD is Debian's package, a snap
+   * from a file, or when `install` is false.
+   */
+  declare readonly revision: Output<number | undefined>;
 
   constructor(name: string, args: LxdNodeArgs, opts?: CustomResourceOptions) {
     super(
@@ -412,6 +343,7 @@ export class LxdNode extends LxdResource {
         "clustered",
         "memberName",
         "certificateFingerprint",
+        "revision",
       ],
       opts,
     );

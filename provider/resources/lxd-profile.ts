@@ -8,10 +8,19 @@ import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
-import { configSchema, devicesInWordsOf, inWordsOf, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
+import { configSchema, devicesForState, forState, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
+import { inProgramsKeys, inServersKeys } from "../lxd/instances/boot-keys";
 import { checkedDevicesSchema } from "../lxd/instances/device-values";
-import { objectNameSchema, projectSchema } from "../lxd/names";
+import { profileNameSchema, projectSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
+import {
+  changeProfile,
+  describeForeseen,
+  describeWaiting,
+  foreseeChange,
+  stillWaiting,
+  type Waiting,
+} from "../lxd/profile-changes";
 import {
   createProfile,
   deleteProfile,
@@ -20,16 +29,15 @@ import {
   findProfileShared,
   type Profile,
   type ProfilePut,
-  refusalsOfSavedProfile,
   replaceProfile,
 } from "../lxd/profiles";
-import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
+import { hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, DevicesArgs } from "./common-args";
 
 /** Inputs of {@link LxdProfile}. */
 const profileSchema = z.strictObject({
   ...inCluster,
-  name: objectNameSchema,
+  name: profileNameSchema,
   project: projectSchema,
   description: z.string().default(""),
   config: configSchema.default({}),
@@ -62,6 +70,8 @@ type Inputs = z.output<typeof profileSchema>;
 interface Outputs {
   /** Contents that an adopted `default` profile had before, restored on delete. */
   original?: ProfilePut;
+  /** Instances that run on without a change of it, until they are next started. */
+  waiting?: readonly Waiting[];
 }
 
 type State = Inputs & Outputs;
@@ -90,12 +100,24 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
+  loss: ({ name }) => `Profile "${name}" will be removed, then made again. LXD refuses that as long as an instance uses it`,
+
+  remind: ({ waiting = [] }, { name }) => (waiting.length === 0 ? [] : [describeWaiting(name, waiting)]),
+
+  async foresee(context, inputs) {
+    const lxd = await context.lxd(inputs.cluster);
+    const profile = await findProfileShared(lxd, inputs.project, inputs.name);
+    return profile === undefined
+      ? []
+      : describeForeseen(inputs.name, await foreseeChange(lxd, profile, await toServer(lxd, inputs, context.mark)));
+  },
+
   async create(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
     const found = await findProfile(lxd, inputs.project, inputs.name);
     const id = `${inputs.project}/${inputs.name}`;
     if (found === undefined) {
-      await createProfile(lxd, inputs.project, inputs.name, toApi(inputs, context.urn));
+      await createProfile(lxd, inputs.project, inputs.name, await toServer(lxd, inputs, context.mark));
       return { id, outputs: {} };
     }
     const isDefault = inputs.name === "default";
@@ -109,7 +131,7 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
     });
     const outputs: Outputs = isDefault ? { original: contentsOf(found.value) } : {};
     try {
-      await save(context, lxd, id, inputs, found, outputs);
+      return { id, outputs: await save(context, lxd, id, inputs, found, outputs) };
     } catch (error) {
       if (outputs.original === undefined || hasCode(error, "incomplete")) {
         throw error;
@@ -117,7 +139,6 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
       // The change may have arrived all the same, and then nothing but state would know what was there before.
       throw new IncompleteError(id, outputs, messageOf(error), { cause: error });
     }
-    return { id, outputs };
   },
 
   async read(context, _id, state) {
@@ -126,7 +147,8 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
     if (profile === undefined) {
       return undefined;
     }
-    return { inputs: fromApi(profile, state), outputs: outputsOf(state), mark: profile.config[OWNER_KEY] };
+    const waiting = await stillWaiting(lxd, profile, state.waiting ?? []);
+    return { inputs: fromApi(profile, state), outputs: outputsOf(state, waiting), mark: profile.config[OWNER_KEY] };
   },
 
   sought: () => ({}),
@@ -140,8 +162,16 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
       );
     }
     refuseTakenOver(nameOf(inputs), lxd.host, found.value.config[OWNER_KEY], context);
-    await save(context, lxd, id, inputs, found, outputsOf(state));
-    return outputsOf(state);
+    return save(context, lxd, id, inputs, found, outputsOf(state, state.waiting ?? []));
+  },
+
+  async mark(context, _id, state) {
+    const lxd = await context.lxd(state.cluster);
+    const found = await findProfile(lxd, state.project, state.name);
+    if (found !== undefined) {
+      refuseTakenOver(nameOf(state), lxd.host, found.value.config[OWNER_KEY], context);
+      await replaceProfile(lxd, state.project, state.name, toApi(found.value, context.mark), found);
+    }
   },
 
   async delete(context, _id, state) {
@@ -151,7 +181,13 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
       return;
     }
     if (state.name === "default") {
-      await replaceProfile(lxd, state.project, state.name, state.original ?? EMPTY, found);
+      const { waiting, lost } = await changeProfile(lxd, state.project, state.name, state.original ?? EMPTY, found);
+      if (lost !== undefined) {
+        throw lost;
+      }
+      if (waiting.length > 0) {
+        context.warn(describeWaiting(state.name, waiting));
+      }
     } else {
       await deleteProfile(lxd, state.project, state.name);
     }
@@ -166,9 +202,14 @@ function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
 const EMPTY: ProfilePut = { description: "", config: {}, devices: {} };
 
 /** What LXD is told. */
-function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, urn: string): ProfilePut {
-  const owner = urn === "" ? {} : { [OWNER_KEY]: urn };
+function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, mark: string): ProfilePut {
+  const owner = mark === "" ? {} : { [OWNER_KEY]: mark };
   return { description: inputs.description, config: { ...inputs.config, ...owner }, devices: inputs.devices };
+}
+
+/** {@link toApi} in the keys that the server has. */
+async function toServer(lxd: LxdClient, inputs: Inputs, mark: string): Promise<ProfilePut> {
+  return toApi({ ...inputs, config: await inServersKeys(lxd, inputs.config) }, mark);
 }
 
 /** What LXD tells, in the words of the state where they mean the same. */
@@ -181,13 +222,13 @@ function fromApi(profile: Profile, state: State): Inputs {
     adopt,
     timeouts,
     description: profile.description,
-    config: inWordsOf(state.config, profile.config),
-    devices: devicesInWordsOf(state.devices, profile.devices),
+    config: forState(state.config, inProgramsKeys(state.config, profile.config)),
+    devices: devicesForState(state.devices, profile.devices),
   };
 }
 
-function outputsOf(state: State): Outputs {
-  return state.original === undefined ? {} : { original: state.original };
+function outputsOf({ original }: Outputs, waiting: readonly Waiting[]): Outputs {
+  return { ...(original === undefined ? {} : { original }), ...(waiting.length === 0 ? {} : { waiting }) };
 }
 
 function contentsOf({ description, config, devices }: Profile): ProfilePut {
@@ -201,8 +242,9 @@ function describe(profile: Profile): string {
 }
 
 /**
- * Saves the profile. LXD saves it even when instances that use it do not take the change: then they are told one by one. The same contents
- * once more would be no change, and LXD would offer them nothing.
+ * Saves the profile. LXD saves it even when instances that use it do not take the change. The same contents once more would be no change,
+ * and LXD would offer them nothing: until they are started again, they are kept in state as waiting.
+ * @param known - What is known until now.
  */
 async function save(
   context: Context,
@@ -210,23 +252,27 @@ async function save(
   id: string,
   inputs: Inputs,
   found: FoundProfile,
-  outputs: Outputs,
-): Promise<void> {
-  try {
-    await replaceProfile(lxd, inputs.project, inputs.name, toApi(inputs, context.urn), found);
-  } catch (error) {
-    const refusals = refusalsOfSavedProfile(replyOf(error));
-    if (refusals === undefined) {
-      throw error;
-    }
-    throw new IncompleteError(
-      id,
-      outputs,
-      `Profile "${inputs.name}" is saved, but ${refusals.length} instances that use it did not take the change:\n` +
-        `${refusals.map((refusal) => `  - ${refusal}`).join("\n")}\nThey take it when they are next started. Stop and start them, or undo the change`,
-      { cause: error },
-    );
+  known: Outputs,
+): Promise<Outputs> {
+  const { project, name } = inputs;
+  const body = await toServer(lxd, inputs, context.mark);
+  const { waiting, refusals, lost } = await changeProfile(lxd, project, name, body, found);
+  if (lost !== undefined) {
+    throw new IncompleteError(id, outputsOf(known, waiting), messageOf(lost), { cause: lost });
   }
+  const earlier = await stillWaiting(lxd, { name, ...body }, known.waiting ?? []);
+  const isEarlier = (each: Waiting): boolean =>
+    earlier.some((other) => other.name === each.name && other.project === each.project);
+  const outputs = outputsOf(known, [...earlier, ...waiting.filter((each) => !isEarlier(each))]);
+  if (waiting.length === 0) {
+    return outputs;
+  }
+  if (refusals.length > 0) {
+    const said = refusals.map((refusal) => `  - ${refusal}`).join("\n");
+    throw new IncompleteError(id, outputs, `${describeWaiting(name, waiting)}. LXD said:\n${said}`);
+  }
+  context.warn(describeWaiting(name, waiting));
+  return outputs;
 }
 
 /**
@@ -253,9 +299,17 @@ export class LxdProfile extends LxdResource {
   declare readonly config: Output<Record<string, string>>;
   /** Devices by name. */
   declare readonly devices: Output<Record<string, Record<string, string>>>;
+  /** Instances that did not take a change of the profile, and run on without it until they are next started; absent when there are none. */
+  declare readonly waiting: Output<{ project: string; name: string }[] | undefined>;
 
   constructor(name: string, args: LxdProfileArgs, opts?: CustomResourceOptions) {
     // What others kept in the profile "default", such as cloud-init, may well be secret.
-    super("LxdProfile", name, { ...args }, ["original"], mergeOptions(opts, { additionalSecretOutputs: ["original"] }));
+    super(
+      "LxdProfile",
+      name,
+      { ...args },
+      ["original", "waiting"],
+      mergeOptions(opts, { additionalSecretOutputs: ["original"] }),
+    );
   }
 }

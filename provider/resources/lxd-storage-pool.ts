@@ -10,8 +10,8 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
 import { exclusively } from "../lxd/cluster/exclusive";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
-import { configSchema, OWNER_KEY, sameConfig } from "../lxd/config";
-import { memberNameSchema, objectNameSchema } from "../lxd/names";
+import { configSchema, OWNER_KEY, sameConfig, sameConfigValue } from "../lxd/config";
+import { memberNameSchema, poolNameSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import {
   changeObject,
@@ -20,6 +20,7 @@ import {
   findObject,
   findObjectShared,
   type MemberObject,
+  markObject,
   misplaced,
   namedKeys,
   namedMemberKeys,
@@ -58,7 +59,7 @@ const poolMemberConfigSchema = configSchema.superRefine((config, context) => {
 /** Inputs of {@link LxdStoragePool}. */
 const storagePoolSchema = z.strictObject({
   ...inCluster,
-  name: objectNameSchema,
+  name: poolNameSchema,
   driver: z.enum(["dir", "btrfs", "zfs", "lvm"], 'must be "dir", "btrfs", "zfs" or "lvm"'),
   description: z.string().default(""),
   config: poolConfigSchema.default({}),
@@ -149,12 +150,15 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
 
   forewarn(state, inputs) {
     const moved = membersWithOtherSource(state, inputs).map(
-      (member) =>
-        `Storage pool "${state.name}" is on ${state.sources[member]} at ${member} and cannot be moved: it will be removed, with all volumes in it, and made again`,
+      (member) => `Storage pool "${state.name}" is on ${state.sources[member]} at ${member} and cannot be moved`,
     );
     const isReplaced = moved.length > 0 || state.name !== inputs.name || state.driver !== inputs.driver;
     return isReplaced ? moved : forewarnOfShrinking(state, inputs);
   },
+
+  loss: ({ name }) =>
+    `${nameOf(pool(name))} will be removed with all volumes in it, and their data is lost; then it is made again. LXD refuses that as long ` +
+    "as an instance, a volume, an image or a profile uses it",
 
   async create(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
@@ -208,6 +212,18 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
     });
   },
 
+  async mark(context, _id, state) {
+    const lxd = await context.lxd(state.cluster);
+    await exclusively(lxd, async () => {
+      const subject = pool(state.name);
+      const found = await findObject(lxd, subject);
+      if (found !== undefined) {
+        refuseTakenOver(nameOf(subject), lxd.host, found.value.config?.[OWNER_KEY], context);
+        await markObject(lxd, subject, found, context.mark);
+      }
+    });
+  },
+
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
     await exclusively(lxd, async () => {
@@ -234,7 +250,7 @@ async function ensure(
   refuseUnknownMembers(lxd, subject, servers, memberConfig);
   if (isUnfinished(before)) {
     try {
-      const creation = { subject, identity: { driver }, description, config, memberConfig, urn: context.urn };
+      const creation = { subject, identity: { driver }, description, config, memberConfig, mark: context.mark };
       await createObject(lxd, servers, creation, before, (text) => context.progress(text));
     } catch (error) {
       const left = await describeUnfinished(lxd, servers, subject, error);
@@ -250,7 +266,7 @@ async function ensure(
     throw new RefusedError(`${nameOf(subject)} was removed from ${lxd.host} by someone else while it was worked on`);
   }
   await refuseResize(lxd, subject, servers, memberConfig);
-  await changeObject(lxd, subject, servers, made, { description, config, dropped, memberConfig, urn: context.urn });
+  await changeObject(lxd, subject, servers, made, { description, config, dropped, memberConfig, mark: context.mark });
   return outputsOf(made.value, servers, await viewsOf(lxd, subject, servers));
 }
 
@@ -279,7 +295,9 @@ function membersWithOtherSource(state: State, inputs: Inputs): string[] {
   return Object.entries(inputs.memberConfig).flatMap(([member, { source }]) => {
     const known = [state.memberConfig[member]?.["source"], state.sources[member]];
     const isMade = state.memberStatus[member] === "Created" && state.sources[member] !== undefined;
-    return isMade && source !== undefined && source !== "" && !known.includes(source) ? [member] : [];
+    return isMade && source !== undefined && source !== "" && !known.some((each) => sameConfigValue("source", each, source))
+      ? [member]
+      : [];
   });
 }
 

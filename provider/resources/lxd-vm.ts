@@ -7,25 +7,32 @@ import * as z from "zod";
 import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { type Config, type Devices, isServerMade, OWNER_KEY, sameConfigValue } from "../lxd/config";
+import { markInstance } from "../guest/instance";
+import { listMembersShared } from "../lxd/cluster/cluster";
+import { onceFound } from "../lxd/cluster/restarts";
+import { type Config, type Devices, OWNER_KEY, sameConfigValue } from "../lxd/config";
 import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instances/args";
+import { inServersKeys } from "../lxd/instances/boot-keys";
 import {
   changeInstance,
   EVACUATED_FROM,
-  forewarning,
+  isHeldByEvacuation,
   memberToMoveTo,
-  obstacleToMove,
+  reminder,
+  startUnlessEvacuated,
   stopForGood,
 } from "../lxd/instances/change";
-import { differences, expected, specFromApi, toApi } from "../lxd/instances/contents";
+import { differences, specFromApi, toApi } from "../lxd/instances/contents";
 import { checkedDevicesSchema, sizeSchema } from "../lxd/instances/device-values";
+import { foreseeChange, forewarnOfChange } from "../lxd/instances/foresight";
 import { imageSourceSchema } from "../lxd/instances/image-source";
 import {
   addressesOf,
-  createInstanceOnce,
+  createInstance,
   deleteInstance,
+  type Expanded,
+  type FoundInstance,
   findInstance,
-  findInstanceShared,
   getInstanceWithState,
   type Instance,
   type InstanceWork,
@@ -38,11 +45,14 @@ import {
   startInstance,
   untilCreated,
 } from "../lxd/instances/instances";
-import { obstaclesToLiveUpdate } from "../lxd/instances/live-update";
+import type { Obstacle } from "../lxd/instances/live-update";
 import { prepare, requireImage, requirePlace } from "../lxd/instances/preflight";
+import { lackingOf, type Started, startedOf, tellable } from "../lxd/instances/running-with";
+import { findInstanceWithStateShared } from "../lxd/instances/shared-reads";
 import { waitConditionSchema, waitFor } from "../lxd/instances/wait";
-import { instanceNameSchema, objectNameSchema, projectSchema } from "../lxd/names";
-import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
+import { sameImage } from "../lxd/meaning";
+import { instanceNameSchema, poolNameSchema, profileNameSchema, projectSchema, targetSchema } from "../lxd/names";
+import { claim, isLeftToOthers, isUnfinishedWork, refuseTakenOver } from "../lxd/ownership";
 import { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { IncompleteError, messageOf, RefusedError } from "../support/errors";
@@ -59,20 +69,18 @@ export const vmSchema = z.strictObject({
   description: z.string().default(""),
   instanceType: z.enum(["virtual-machine", "container"], 'must be "virtual-machine" or "container"').default("virtual-machine"),
   image: imageSourceSchema,
-  profiles: z.array(objectNameSchema).default(["default"]),
+  profiles: z.array(profileNameSchema).default(["default"]),
   cpu: cpuSchema.optional(),
   memory: memorySchema.optional(),
   rootDisk: z
-    .strictObject({ size: sizeSchema.optional(), pool: objectNameSchema.optional() })
+    .strictObject({ size: sizeSchema.optional(), pool: poolNameSchema.optional() })
     .refine(({ size, pool }) => size !== undefined || pool !== undefined, "needs size or pool")
     .optional(),
   devices: checkedDevicesSchema.default({}),
   config: instanceConfigSchema.default({}),
   cloudInit: cloudInitSchema.optional(),
   target: z
-    .string()
-    .regex(/^(@?[A-Za-z0-9][A-Za-z0-9._-]*)?$/, "is neither the name of a member nor @group")
-    .transform((target) => (target === "" ? undefined : target))
+    .union([z.literal("").transform(() => undefined), targetSchema], "is neither the name of a member nor @group")
     .optional(),
   running: z.boolean().default(true),
   waitFor: z.array(waitConditionSchema).default([{ for: "running" }]),
@@ -138,9 +146,11 @@ export interface LxdVmArgs {
 
 type Inputs = z.output<typeof vmSchema>;
 
-interface Outputs {
+interface Outputs extends Started {
   status: string;
   location: string;
+  /** Absent in states of earlier versions. */
+  ephemeral?: boolean;
   addresses: Record<string, NicAddresses>;
   macAddresses: Record<string, string>;
   expandedConfig: Config;
@@ -173,38 +183,50 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   diff(state, inputs) {
-    const immutable = vmLifecycle.immutable.filter((property) => !sameJson(state[property], inputs[property]));
+    const immutable = immutableChanges(state, inputs);
     const moved = memberToMoveTo(inputs.target, state.location, state.evacuatedFrom) !== undefined;
     return [
       ...immutable,
       ...differences(state, inputs),
       ...(moved ? (["target"] as const) : []),
       ...(state.running === inputs.running ? [] : (["running"] as const)),
-    ];
+      // The profiles have what it lacks, and it may be restarted for that.
+      ...(lacking(state).length > 0 && inputs.running && inputs.allowRestart !== false ? (["profiles"] as const) : []),
+    ].filter((name, index, names) => names.indexOf(name) === index);
+  },
+
+  remind(state, inputs) {
+    const lacks = inputs.running ? lacking(state) : [];
+    return lacks.length === 0 ? [] : [reminder(inputs.name, lacks, inputs.allowRestart)];
   },
 
   forewarn(state, inputs) {
-    if (
-      state.status === "Stopped" ||
-      !inputs.running ||
-      vmLifecycle.immutable.some((key) => !sameJson(state[key], inputs[key]))
-    ) {
-      return [];
+    if (immutableChanges(state, inputs).length > 0) {
+      return isProtected(state.expandedConfig) ? [`pulumi up will refuse this. ${refusalToDelete(state.name)}`] : [];
     }
-    const live = { config: state.expandedConfig, devices: state.expandedDevices };
-    const obstacles = obstaclesToLiveUpdate(inputs.instanceType, live, expected(state, live, inputs), { cpuHotplug: true });
-    const member = memberToMoveTo(inputs.target, state.location, state.evacuatedFrom);
-    const all = member === undefined ? obstacles : [...obstacles, obstacleToMove(state.location, member)];
-    return all.length === 0 ? [] : [forewarning(inputs.name, all, inputs.allowRestart)];
+    return forewarnOfChange(state, inputs, lacking(state));
   },
 
-  async create(context, inputs) {
+  async foresee(context, given) {
+    const work = workOf(context, await context.lxd(given.cluster), given);
+    return foreseeChange(work, await inServersWords(work, given));
+  },
+
+  loss: (state) =>
+    `${nameOf(state)} will be removed with its disk and its snapshots, and all data on them is lost; then it is made again. To keep it, ` +
+    "go back to the former value, or set the resource option protect or retainOnDelete",
+
+  async create(context, given) {
+    let work = workOf(context, await context.lxd(given.cluster), given);
+    const inputs = await inServersWords(work, given);
     const id = `${inputs.project}/${inputs.name}`;
-    let work = workOf(context, await context.lxd(inputs.cluster), inputs);
     const found = (await findInstance(work))?.value;
     if (found === undefined) {
       work = await make(context, work, inputs);
-      return { id, outputs: await orUnfinished(work, id, () => startAndWait(work, inputs)) };
+      return {
+        id,
+        outputs: await orUnfinished(context, work, inputs, undefined, () => startAndWait(work, inputs, { status: "Stopped" })),
+      };
     }
     claim({
       what: nameOf(inputs),
@@ -220,34 +242,48 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
           "the other. Set instanceType to what it is, or remove it first",
       );
     }
-    const finish = async (): Promise<void> => {
+    const finish = async (): Promise<Instance | undefined> => {
       await untilCreated(work);
-      await change(context, work, inputs);
-      await startAndWait(work, inputs);
+      await change(context, work, inputs, undefined, await requireInstance(work));
+      return startAndWait(work, inputs);
     };
-    if (found.config[OWNER_KEY] === context.urn && context.urn !== "") {
-      return { id, outputs: await orUnfinished(work, id, finish) };
+    if (isUnfinishedWork(found.config[OWNER_KEY], context.urn)) {
+      return { id, outputs: await orUnfinished(context, work, inputs, undefined, finish) };
     }
     await finish();
-    return { id, outputs: outputsOf(await getInstanceWithState(work)) };
+    return { id, outputs: outputsOf(await getInstanceWithState(work), undefined) };
   },
 
   async read(context, _id, state) {
     const work = workOf(context, await context.lxd(state.cluster), state);
-    const instance = await findInstanceShared(work);
-    return instance === undefined
-      ? undefined
-      : { inputs: fromApi(instance, state), outputs: outputsOf(instance), mark: instance.config[OWNER_KEY] };
+    const instance = await findInstanceWithStateShared(work);
+    if (instance === undefined) {
+      return undefined;
+    }
+    const isHeld = await isHeldByEvacuation(instance, () => listMembersShared(work.lxd));
+    return {
+      inputs: { ...fromApi(instance, state), ...(isHeld && { running: state.running }) },
+      outputs: { ...outputsOf(instance, state), ...(isHeld && { evacuatedFrom: instance.location }) },
+      mark: instance.config[OWNER_KEY],
+    };
   },
 
   sought: () => ({}),
 
-  async update(context, id, _state, inputs) {
-    const work = workOf(context, await context.lxd(inputs.cluster), inputs);
-    const { value: found } = await requireInstance(work);
-    refuseTakenOver(nameOf(inputs), work.lxd.host, found.config[OWNER_KEY], context);
-    await change(context, work, inputs);
-    return orUnfinished(work, id, () => startAndWait(work, inputs));
+  async update(context, _id, state, given) {
+    const work = workOf(context, await context.lxd(given.cluster), given);
+    const inputs = await inServersWords(work, given);
+    const found = await requireInstance(work);
+    refuseTakenOver(nameOf(inputs), work.lxd.host, found.value.config[OWNER_KEY], context);
+    await change(context, work, inputs, state, found);
+    return orUnfinished(context, work, inputs, state, () => startAndWait(work, inputs));
+  },
+
+  async mark(context, _id, state) {
+    const work = workOf(context, await context.lxd(state.cluster), state);
+    await markInstance({ ...work, instance: state.name }, { [OWNER_KEY]: context.mark }, ({ config }) =>
+      refuseTakenOver(nameOf(state), work.lxd.host, config[OWNER_KEY], context),
+    );
   },
 
   async delete(context, _id, state) {
@@ -256,11 +292,8 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     if (found === undefined || isLeftToOthers(nameOf(state), work.lxd.host, found.config[OWNER_KEY], context)) {
       return;
     }
-    if (sameConfigValue("", found.expanded_config["security.protection.delete"], "true")) {
-      throw new RefusedError(
-        `Instance "${state.name}" on ${work.lxd.host} is protected from being deleted (security.protection.delete), and nothing was ` +
-          "touched. Take that key out of config, or out of the profile, run pulumi up, then remove it",
-      );
+    if (isProtected(found.expanded_config)) {
+      throw new RefusedError(refusalToDelete(state.name, work.lxd.host));
     }
     if (!isStopped(found)) {
       await stopForGood(work, found);
@@ -269,6 +302,25 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     await deleteInstance(work);
   },
 };
+
+/** Of what LXD cannot change, that which means something else by now. */
+function immutableChanges(state: State, inputs: Inputs): (keyof Inputs)[] {
+  const made = { image: state.image, fingerprint: state.imageFingerprint };
+  return vmLifecycle.immutable.filter((property) =>
+    property === "image" ? !sameImage(made, inputs.image) : !sameJson(state[property], inputs[property]),
+  );
+}
+
+function isProtected(expandedConfig: Config): boolean {
+  return sameConfigValue("", expandedConfig["security.protection.delete"], "true");
+}
+
+function refusalToDelete(name: string, host?: string): string {
+  return (
+    `Instance "${name}"${host === undefined ? "" : ` on ${host}`} is protected from being deleted (security.protection.delete), and nothing was ` +
+    "touched. Take that key out of config, or out of the profile, run pulumi up, then remove it"
+  );
+}
 
 function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
   return `Instance "${name}" of project "${project}"`;
@@ -282,6 +334,11 @@ function workOf(context: Context, lxd: InstanceWork["lxd"], { project, name }: P
   };
 }
 
+/** Inputs with their config in the keys that the server has. */
+async function inServersWords({ lxd }: Pick<InstanceWork, "lxd">, inputs: Inputs): Promise<Inputs> {
+  return { ...inputs, config: await inServersKeys(lxd, inputs.config) };
+}
+
 /** Makes the instance, stopped, after a look at all that it needs. Answers with the API to go on with. */
 async function make(context: Context, work: InstanceWork, inputs: Inputs): Promise<InstanceWork> {
   const { image, instanceType: type, target } = inputs;
@@ -289,51 +346,88 @@ async function make(context: Context, work: InstanceWork, inputs: Inputs): Promi
   await requirePlace(work.lxd, target, type);
   await requireImage(work.lxd, work.project, image, type);
   work.progress(image.server === undefined ? "creating" : `creating; LXD gets the image from ${image.server}`);
-  const { architecture: _, ...contents } = toApi(inputs, profiles, context.urn);
-  return createInstanceOnce(work, { ...contents, type, image }, target, () => context.lxd(inputs.cluster));
+  const { architecture: _, ...contents } = toApi(inputs, profiles, context.mark);
+  const body = { ...contents, type, image };
+  return onceFound(work.lxd, () => createInstance(work, body, target, () => context.lxd(inputs.cluster)));
 }
 
-async function change(context: Context, work: InstanceWork, inputs: Inputs): Promise<void> {
+async function change(
+  context: Context,
+  work: InstanceWork,
+  inputs: Inputs,
+  known: Outputs | undefined,
+  found: FoundInstance,
+): Promise<void> {
   const { profiles, expanded } = await prepare(work, inputs);
-  const { value: live } = await requireInstance(work);
-  await changeInstance(work, {
-    contents: (current) => toApi(inputs, profiles, context.urn, current),
+  const { value: live } = found;
+  await changeInstance(work, found, {
+    contents: (current) => toApi(inputs, profiles, context.mark, current),
     expanded,
     running: inputs.running,
     member: memberToMoveTo(inputs.target, live.location, live.config[EVACUATED_FROM]),
     allowRestart: inputs.allowRestart,
+    started: known === undefined ? undefined : startedOf(live, known, expandedOf(live)),
   });
 }
 
-async function startAndWait(work: InstanceWork, inputs: Inputs): Promise<void> {
+/**
+ * Starts it when it is to run, and waits for what is to be waited for.
+ * @param known - What it does, when it was just made.
+ * @returns The instance with its state, when nothing has happened since it was read.
+ */
+async function startAndWait(work: InstanceWork, inputs: Inputs, known?: Pick<Instance, "status">): Promise<Instance | undefined> {
   if (!inputs.running) {
-    return;
+    return undefined;
   }
-  const { value: live } = await requireInstance(work);
-  if (!isRunning(live)) {
-    await startInstance(work, live);
+  if (known !== undefined) {
+    await startInstance(work, known);
+    return waitFor(work, inputs.waitFor, await getInstanceWithState(work));
   }
-  await waitFor(work, inputs.waitFor);
+  const live = await getInstanceWithState(work);
+  if (isRunning(live)) {
+    return waitFor(work, inputs.waitFor, live);
+  }
+  if (!(await startUnlessEvacuated(work, live))) {
+    return undefined;
+  }
+  return waitFor(work, inputs.waitFor, await getInstanceWithState(work));
 }
 
-/** Seconds for looking at what there is after the time for the work is over. */
-const LAST_LOOK_SECONDS = 15;
+/** Seconds for looking at what there is after a failure: at most, and when the time for the work is over. */
+const LAST_LOOK_SECONDS = { atMost: 15, late: 3 };
 
-/** Does what is left to do for an instance that exists. When that fails, the instance is kept in state as unfinished. */
-async function orUnfinished(work: InstanceWork, id: string, finish: () => Promise<void>): Promise<Outputs> {
+/**
+ * Does what is left to do for an instance that exists. When that fails, the instance is kept in state as unfinished.
+ * @param known - What was known before, in case nothing can be seen.
+ */
+async function orUnfinished(
+  context: Context,
+  work: InstanceWork,
+  inputs: Inputs,
+  known: Outputs | undefined,
+  finish: () => Promise<Instance | undefined>,
+): Promise<Outputs> {
+  let seen: Instance | undefined;
   try {
-    await finish();
+    seen = await finish();
   } catch (error) {
-    const late = work.lxd.within(new Deadline(LAST_LOOK_SECONDS, `Reading instance "${work.name}"`));
-    const outputs = await getInstanceWithState({ ...work, lxd: late }).then(outputsOf, () => NOT_SEEN);
+    const outputs = await lastLook(context, work, inputs, known).catch(() => outputsIn(known ?? NOT_SEEN));
     throw new IncompleteError(
-      id,
+      `${inputs.project}/${inputs.name}`,
       outputs,
       `Instance "${work.name}" exists (${outputs.status}), but is not finished: ${messageOf(error)}. The next pulumi up goes on from here`,
       { cause: error },
     );
   }
-  return outputsOf(await getInstanceWithState(work));
+  return outputsOf(seen ?? (await getInstanceWithState(work)), known);
+}
+
+/** The connection of the work may be what has failed: it is looked through another one. */
+async function lastLook(context: Context, work: InstanceWork, inputs: Inputs, known: Outputs | undefined): Promise<Outputs> {
+  const { atMost, late } = LAST_LOOK_SECONDS;
+  const seconds = Math.max(late, Math.min(atMost, context.deadline.remainingMs / 1000));
+  const deadline = new Deadline(seconds, `Reading instance "${work.name}"`);
+  return outputsOf(await getInstanceWithState({ ...work, lxd: await context.lxd(inputs.cluster, deadline) }), known);
 }
 
 const NOT_SEEN: Outputs = {
@@ -344,7 +438,17 @@ const NOT_SEEN: Outputs = {
   expandedConfig: {},
   expandedDevices: {},
   imageFingerprint: "",
+  startedAt: "",
+  bootMemory: "",
 };
+
+/** The outputs among all that a state holds. */
+function outputsIn(state: Outputs): Outputs {
+  const names: readonly string[] = Object.keys(NOT_SEEN);
+  return Object.fromEntries(
+    Object.entries(state).filter(([name]) => names.includes(name) || name === "evacuatedFrom"),
+  ) as unknown as Outputs;
+}
 
 /** What LXD tells, in the words of the state where they mean the same. */
 export function fromApi(instance: Instance, state: State): Inputs {
@@ -359,24 +463,32 @@ export function fromApi(instance: Instance, state: State): Inputs {
   };
 }
 
-function outputsOf(instance: Instance): Outputs {
+function outputsOf(instance: Instance, known: Outputs | undefined): Outputs {
   const evacuatedFrom = instance.config[EVACUATED_FROM];
+  const expanded = expandedOf(instance);
   return {
     status: instance.status,
     location: instance.location,
+    ephemeral: instance.ephemeral,
     addresses: addressesOf(instance),
     macAddresses: macAddressesOf(instance),
-    expandedConfig: Object.fromEntries(
-      Object.entries(instance.expanded_config).filter(([key]) => !isServerMade(key) && !MAY_BE_SECRET.test(key)),
-    ),
-    expandedDevices: instance.expanded_devices,
+    expandedConfig: expanded.config,
+    expandedDevices: expanded.devices,
     imageFingerprint: instance.config["volatile.base_image"] ?? "",
+    ...startedOf(instance, known, expanded),
     ...(evacuatedFrom === undefined || evacuatedFrom === "" ? {} : { evacuatedFrom }),
   };
 }
 
-/** Free text of the user; it is a secret when he says so where he gives it, which nobody would know of a copy. */
-const MAY_BE_SECRET = /^(cloud-init|environment|user)\./;
+function expandedOf({ expanded_config: config, expanded_devices: devices }: Instance): Expanded {
+  return tellable({ config, devices });
+}
+
+/** What it lacks of what its profiles say by now, until it is started again. */
+function lacking({ instanceType, runsWith, expandedConfig, expandedDevices, bootMemory }: State): Obstacle[] {
+  const expanded = { config: expandedConfig, devices: expandedDevices };
+  return runsWith === undefined ? [] : lackingOf({ type: instanceType }, runsWith, expanded, bootMemory);
+}
 
 /**
  * A virtual machine, or a container, of a cluster.
@@ -413,17 +525,33 @@ export class LxdVm extends LxdResource {
   declare readonly status: Output<string>;
   /** Member on which it is; `"none"` on a standalone server. */
   declare readonly location: Output<string>;
+  /** Whether LXD deletes it with its disk as soon as it stops. Such an instance is never stopped by this resource. */
+  declare readonly ephemeral: Output<boolean>;
   /** Addresses by name of the network device, without link-local ones; those there were when it was last looked at. */
   declare readonly addresses: Output<Record<string, NicAddresses>>;
   /** MAC addresses by name of the network device. */
   declare readonly macAddresses: Output<Record<string, string>>;
-  /** Its config together with that of its profiles, without LXD's own keys, and without `cloud-init.`, `environment.` and `user.` keys. */
+  /** Its config together with that of its profiles, without LXD's own keys, and without what may be a secret. */
   declare readonly expandedConfig: Output<Record<string, string>>;
   /** Its devices together with those of its profiles. */
   declare readonly expandedDevices: Output<Record<string, Record<string, string>>>;
+  /** When LXD last started it, as LXD tells the time. */
+  declare readonly startedAt: Output<string>;
+  /** `limits.memory` that it was started with; empty for LXD's default. */
+  declare readonly bootMemory: Output<string>;
+  /**
+   * What it runs with as long as that is not what `expandedConfig` and `expandedDevices` say: its profiles were changed, and it takes that
+   * only when it is next started.
+   */
+  declare readonly runsWith: Output<
+    { config: Record<string, string>; devices: Record<string, Record<string, string>> } | undefined
+  >;
   /** SHA-256 fingerprint of the image that it was made from. */
   declare readonly imageFingerprint: Output<string>;
-  /** Member from which an evacuation has moved it; LXD moves it back when that member is restored. */
+  /**
+   * Member from which an evacuation has moved it, or on which it has stopped it; LXD moves it back, or starts it, when that member is
+   * restored.
+   */
   declare readonly evacuatedFrom: Output<string | undefined>;
 
   constructor(name: string, args: LxdVmArgs, opts?: CustomResourceOptions) {
@@ -434,10 +562,14 @@ export class LxdVm extends LxdResource {
 const OUTPUTS = [
   "status",
   "location",
+  "ephemeral",
   "addresses",
   "macAddresses",
   "expandedConfig",
   "expandedDevices",
   "imageFingerprint",
+  "startedAt",
+  "bootMemory",
+  "runsWith",
   "evacuatedFrom",
 ];

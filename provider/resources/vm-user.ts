@@ -1,8 +1,8 @@
 /**
- * A user inside an instance, managed through LXD's exec and files API: the instance needs neither sshd nor an address.
+ * A user inside an instance, managed through LXD's exec and SFTP: the instance needs neither sshd nor an address.
  * @see https://documentation.ubuntu.com/lxd/latest/instance-exec/ (LXD 5.0 to 6)
  */
-import { type CustomResourceOptions, type Input, mergeOptions, type Output, secret } from "@pulumi/pulumi";
+import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/bookkeeping";
 import type { Context, Lifecycle } from "../engine/lifecycle";
@@ -10,7 +10,9 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { type Account, readAccounts } from "../guest/accounts";
 import { faultOfPublicKey } from "../guest/authorized-keys";
 import { guestOf } from "../guest/guest";
+import { requireIdle } from "../guest/home";
 import { enterInstance, exclusivelyIn, type InsideWork, markInstance } from "../guest/instance";
+import { isReached, steadily } from "../guest/steady";
 import { SUDO_RIGHTS } from "../guest/sudo";
 import {
   ensureAccess,
@@ -19,15 +21,16 @@ import {
   type LiveUser,
   readUser,
   removeUser,
+  requireLogin,
   requirePossible,
   sameSet,
 } from "../guest/users";
 import { OWNER_KEY } from "../lxd/config";
-import { isAgentMissing } from "../lxd/instances/exec";
-import { findInstanceShared, isRunning } from "../lxd/instances/instances";
+import { isRunning } from "../lxd/instances/instances";
+import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { instanceNameSchema, projectSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
-import { IncompleteError, messageOf, RefusedError } from "../support/errors";
+import { hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterConnectionArgs } from "./common-args";
 
 /** What useradd(8) takes for a user or group. */
@@ -167,8 +170,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
         changed.push(key);
       }
     }
+    const requested = (state.requested as Outputs["requested"] | undefined) ?? {}; // what is foreseen is asked without outputs
     for (const key of ["uid", "home"] as const) {
-      if (inputs[key] === undefined ? state.requested[key] !== undefined : state[key] !== inputs[key]) {
+      if (inputs[key] === undefined ? requested[key] !== undefined : state[key] !== inputs[key]) {
         changed.push(key);
       }
     }
@@ -181,6 +185,37 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
+  loss: ({ name, instance, home, homeOnDelete }) =>
+    `User "${name}" of instance "${instance}" will be removed, and ${
+      homeOnDelete === "remove" ? `all that is in ${home} is lost` : `${home} stays`
+    }; then it is made again`,
+
+  async foresee(context, inputs) {
+    const { project, instance: name } = inputs;
+    const lxd = await context.lxd(inputs.cluster);
+    const instance = await findInstanceShared({ lxd, project, name });
+    if (instance === undefined || !isRunning(instance)) {
+      return []; // nobody knows how it will be when it runs
+    }
+    const { deadline } = context;
+    const work = { lxd, project, instance: name, deadline, progress: () => undefined };
+    const look = async (): Promise<void> => {
+      const guest = guestOf(lxd, work);
+      const accounts = await readAccounts(guest);
+      await requirePossible(guest, inputs, accounts);
+      await requireLogin(guest, inputs, accounts);
+    };
+    try {
+      await steadily(work, look, { waitForAgent: false });
+      return [];
+    } catch (error) {
+      if (!hasCode(error, "refused")) {
+        throw error;
+      }
+      return [`pulumi up will refuse this. ${messageOf(error)}`];
+    }
+  },
+
   async create(context, inputs) {
     const work = await insideWork(context, inputs);
     return exclusivelyIn(work, async () => {
@@ -190,8 +225,8 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   async read(context, _id, state) {
-    const lxd = await context.lxd(state.cluster);
-    const { project, instance: name } = state;
+    const work = await insideWork(context, state);
+    const { lxd, project, instance: name } = work;
     const instance = await findInstanceShared({ lxd, project, name });
     if (instance === undefined) {
       return undefined;
@@ -203,11 +238,13 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     if (instance.type === "virtual-machine" && !isRunning(instance)) {
       return asKnown;
     }
+    const wanted = {
+      home: state.requested.home !== undefined,
+      authorizedKeys: state.authorizedKeys !== undefined,
+      passwordHash: state.passwordHash !== undefined,
+    };
     try {
-      const live = await readUser(guestOf(lxd, { project, instance: name }), state.name, {
-        authorizedKeys: state.authorizedKeys !== undefined,
-        passwordHash: state.passwordHash !== undefined,
-      });
+      const live = await steadily(work, () => readUser(guestOf(lxd, work), state.name, wanted), { waitForAgent: false });
       return live === undefined
         ? undefined
         : {
@@ -216,7 +253,8 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
             mark: instance.config[markerOf(state.name)],
           };
     } catch (error) {
-      if (!isAgentMissing(error)) {
+      const isOther = hasCode(error, "refused") || hasCode(error, "timeout");
+      if (isOther || instance.type !== "virtual-machine" || (await isReached(work))) {
         throw error;
       }
       context.warn(`The agent in instance "${name}" does not answer, so user "${state.name}" is shown as it was known last`);
@@ -231,6 +269,16 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     return exclusivelyIn(work, () => save(context, work, inputs, state));
   },
 
+  async mark(context, _id, state) {
+    const work = await insideWork(context, state);
+    const marker = markerOf(state.name);
+    await exclusivelyIn(work, () =>
+      markInstance(work, { [marker]: context.mark }, ({ config }) =>
+        refuseTakenOver(nameOf(state), work.lxd.host, config[marker], context),
+      ),
+    );
+  },
+
   async delete(context, _id, state) {
     const work = await insideWork(context, state);
     await exclusivelyIn(work, async () => {
@@ -243,11 +291,11 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       if (inside === undefined) {
         return;
       }
-      if (isLeftToOthers(nameOf(state), work.lxd.host, inside.instance.config[markerOf(state.name)], context)) {
+      if (isLeftToOthers(nameOf(state), work.lxd.host, inside.found.value.config[markerOf(state.name)], context)) {
         return;
       }
       // The mark goes first: what is left when this is interrupted is then the user, which state knows, and not a mark that nobody does.
-      await markInstance(work, { [markerOf(state.name)]: "" });
+      await markInstance(work, { [markerOf(state.name)]: "" }, undefined, inside.found);
       const warn = (text: string): void => context.warn(text);
       await removeUser(inside.guest, state.name, { home: state.homeOnDelete, deadline: work.deadline, warn });
     });
@@ -276,11 +324,11 @@ async function save(context: Context, work: InsideWork, inputs: Inputs, state?: 
         `${work.lxd.host}. Make it first, and make the user depend on it (instance: vm.name)`,
     );
   }
-  const { guest, instance } = inside;
+  const { guest, found } = inside;
   const accounts = await readAccounts(guest);
   const existing = findAccount(accounts, inputs.name);
   const marker = markerOf(inputs.name);
-  const owner = instance.config[marker];
+  const owner = found.value.config[marker];
   if (state !== undefined) {
     refuseTakenOver(nameOf(inputs), work.lxd.host, owner, context);
   } else if (existing !== undefined) {
@@ -294,23 +342,28 @@ async function save(context: Context, work: InsideWork, inputs: Inputs, state?: 
     });
   }
   await requirePossible(guest, inputs, accounts);
-  if (context.urn !== "" && owner !== context.urn) {
-    await markInstance(work, { [marker]: context.urn }); // before the user, so that one that is half made is known again
+  await requireLogin(guest, inputs, accounts);
+  await (existing && requireIdle(guest, inputs, existing));
+  if (context.mark !== "" && owner !== context.mark) {
+    await markInstance(work, { [marker]: context.mark }, undefined, found); // before the user, so that one that is half made is known again
   }
-  const account = await ensureAccount(guest, inputs, accounts);
-  const outputs = outputsFrom(account, requestOf(inputs));
+  let account = existing;
   try {
+    account = await ensureAccount(guest, inputs, accounts);
     await ensureAccess(guest, inputs, account, state?.authorizedKeys ?? []);
   } catch (error) {
+    if (account === undefined) {
+      throw error;
+    }
     throw new IncompleteError(
       idOf(inputs),
-      outputs,
+      outputsFrom(account, requestOf(inputs)),
       `User "${inputs.name}" of instance "${inputs.instance}" exists, but is not yet as wanted: ${messageOf(error)}. The next pulumi up ` +
         "goes on from there",
       { cause: error },
     );
   }
-  return outputs;
+  return outputsFrom(account, requestOf(inputs));
 }
 
 function nameOf({ instance, name }: Pick<Inputs, "instance" | "name">): string {
@@ -345,12 +398,12 @@ function inputsOf(state: State): Inputs {
 }
 
 /** What the guest tells, as inputs; what the program does not manage is left out. Exported for tests. */
-function fromGuest({ account, groups, sudo, authorizedKeys = [], passwordHash }: LiveUser, state: State): Inputs {
+function fromGuest({ account, home, groups, sudo, authorizedKeys = [], passwordHash }: LiveUser, state: State): Inputs {
   const { requested } = state;
   return {
     ...inputsOf(state),
     uid: requested.uid === undefined ? undefined : account.uid,
-    home: requested.home === undefined ? undefined : account.home,
+    home, // absent also when a move of it was interrupted, which is a difference, too
     shell: account.shell,
     groups: state.groups && inOrderOf(state.groups, groups),
     sudo: sudo as Inputs["sudo"], // also "custom", which no program can ask for: it shows as a difference
@@ -411,12 +464,6 @@ export class VmUser extends LxdResource {
    * @param opts - Pulumi's options.
    */
   constructor(name: string, args: VmUserArgs, opts?: CustomResourceOptions) {
-    super(
-      "VmUser",
-      name,
-      { ...args, ...(args.passwordHash === undefined ? {} : { passwordHash: secret(args.passwordHash) }) },
-      ["uid", "gid", "home", "requested"],
-      mergeOptions(opts, { additionalSecretOutputs: ["passwordHash"] }),
-    );
+    super("VmUser", name, { ...args }, ["uid", "gid", "home", "requested"], opts);
   }
 }

@@ -11,6 +11,8 @@ export type LxdErrorCode =
   | "command"
   | "api"
   | "operation"
+  | "lost"
+  | "snapd"
   | "response-shape"
   | "timeout"
   | "incomplete";
@@ -26,7 +28,10 @@ export class RefusedError extends LxdError {
   readonly code = "refused";
 }
 
-/** A host could not be reached, or the connection to it broke. */
+/**
+ * A host was silent: it could not be reached, or the connection to it broke. One that answers and refuses, or that is not to be trusted, is a
+ * {@link RefusedError}: whoever goes on with another host passes over the first in silence, and never over the second.
+ */
 export class TransportError extends LxdError {
   override readonly name = "TransportError";
   readonly code = "transport";
@@ -72,8 +77,17 @@ export class ApiError extends LxdError {
     readonly status: number,
     /** What LXD said, word for word. */
     readonly reply: string,
+    note = "",
   ) {
-    super(`LXD on ${host} answered ${method} ${path} with ${status}: ${reply}`);
+    super(`LXD on ${host} answered ${method} ${path} with ${status}: ${reply}${note}`);
+  }
+
+  /** The same answer, about an object that was found at its address afterwards. */
+  butIsThere(): ApiError {
+    const { host, method, path, status, reply } = this;
+    const note =
+      ". The object is there all the same, and was not removed: LXD misses something of it. Look at LXD's log on that host";
+    return new ApiError(host, method, path, status, reply, note);
   }
 }
 
@@ -95,7 +109,49 @@ export class OperationError extends LxdError {
   }
 }
 
-/** The other side answered with something that is not LXD's API. */
+/**
+ * LXD no longer knows an operation that it was asked to carry out: it was restarted, or nobody could ask in time. Whether the work is done
+ * is to be seen from the object alone.
+ */
+export class LostOperationError extends LxdError {
+  override readonly name = "LostOperationError";
+  readonly code = "lost";
+
+  constructor(
+    readonly host: string,
+    /** LXD's own description, such as "Creating instance". */
+    readonly description: string,
+    options?: ErrorOptions,
+  ) {
+    super(
+      `LXD on ${host} no longer knows its operation "${description}" (was it restarted?), so how that ended is not known`,
+      options,
+    );
+  }
+}
+
+/** snapd refused a request, or a change that it had begun ended in failure. */
+export class SnapdError extends LxdError {
+  override readonly name = "SnapdError";
+  readonly code = "snapd";
+
+  constructor(
+    /** The host that answered. */
+    readonly host: string,
+    /** What was asked for, such as `GET /v2/snaps/lxd`. */
+    readonly request: string,
+    /** HTTP status of the answer; 202 when the change failed later. */
+    readonly status: number,
+    /** snapd's name for the failure, such as "snap-not-found". Empty when it gives none. */
+    readonly kind: string,
+    /** What snapd said, word for word. */
+    readonly reply: string,
+  ) {
+    super(`snapd on ${host}: ${request} failed${status === 202 ? "" : ` with ${status}`}: ${reply}`);
+  }
+}
+
+/** The other side answered with something that is not the API that was expected. */
 export class ResponseShapeError extends LxdError {
   override readonly name = "ResponseShapeError";
   readonly code = "response-shape";
@@ -127,6 +183,11 @@ export class IncompleteError<Outputs extends object = object> extends LxdError {
   }
 }
 
+/** The end of what a program wrote, as much as a message has room for. */
+export function tail(output: string): string {
+  return output.trim().split("\n").slice(-5).join("\n").slice(-2000);
+}
+
 /** Whether `error` is an error of this library with the given code. */
 export function hasCode<Code extends LxdErrorCode>(error: unknown, code: Code): error is LxdError & { code: Code } {
   return error instanceof Error && "code" in error && error.code === code && "name" in error;
@@ -137,10 +198,10 @@ export function isNotFound(error: unknown): boolean {
   return hasCode(error, "api") && (error as unknown as ApiError).status === 404;
 }
 
-/** LXD's own words in `error`, or its message. */
+/** The other side's own words in `error`, or its message. */
 export function replyOf(error: unknown): string {
-  if (hasCode(error, "api") || hasCode(error, "operation")) {
-    return (error as unknown as ApiError | OperationError).reply;
+  if (hasCode(error, "api") || hasCode(error, "operation") || hasCode(error, "snapd")) {
+    return (error as unknown as ApiError | OperationError | SnapdError).reply;
   }
   return messageOf(error);
 }

@@ -1,12 +1,4 @@
-/** Input properties whose value is a secret, wherever they stand. */
-const SECRET_PROPERTIES: ReadonlySet<string> = new Set(["password", "privateKey", "privateKeyPassword", "passwordHash"]);
-
-/**
- * Properties and config keys whose value may be a secret: free text of the user, and what LXD calls so, such as `loki.auth.password`.
- * Pulumi does not tell a provider what the program marked as secret. `user.pulumi.*` is ours.
- */
-const MAY_BE_SECRET =
-  /^(userData|vendorData|networkConfig|(cloud-init|environment)\..*|user\.(?!pulumi\.).*|.*(password|passphrase|secret|token|private_key|api[._]key))$/i;
+import { isCredential, mayBeSecret } from "./secrets";
 
 /** Shorter texts cannot be told from words. */
 const SHORTEST_SECRET = 4;
@@ -19,6 +11,11 @@ const TOKEN_SECRET = /(\\*"secret\\*"\s*:\s*\\*")[^"\\]+/g;
 const PRIVATE_KEY = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)/g;
 /** `user:password@` of a URL, such as a proxy's. */
 const URL_LOGIN = /(:\/\/)[^\s/@:]*:[^\s/@]+@/g;
+
+/** A hash of crypt(3). */
+const PASSWORD_HASH = /\$(?:1|2[abxy]?|5|6|7|y|gy)\$[A-Za-z0-9./=,$]{16,}/g;
+/** A line of YAML, of an environment or of a program's settings. */
+const ASSIGNMENT = /^(?:- )?["']?([\w.-]+)["']?\s*[:=]\s*(\S.*)$/;
 
 /** `text` without the secrets that `properties` hold, and without anything that looks like a key or a join token. */
 export function redact(text: string, properties: unknown): string {
@@ -33,6 +30,7 @@ export function redactor(properties: unknown): (text: string) => string {
       .replace(PRIVATE_KEY, "[private key]")
       .replace(JOIN_TOKEN, "[token]")
       .replace(TOKEN_SECRET, "$1[secret]")
+      .replace(PASSWORD_HASH, "[secret]")
       .replace(URL_LOGIN, "$1[secret]@");
     const forms = new Set(secrets.filter(({ length }) => length <= text.length).flatMap(formsOf));
     // The longest first: a shorter one may be its beginning.
@@ -49,9 +47,9 @@ function secretsIn(properties: unknown): string[] {
     for (const [name, member] of value !== null && typeof value === "object" ? Object.entries(value) : []) {
       if (typeof member !== "string") {
         open.push(member);
-      } else if (SECRET_PROPERTIES.has(name)) {
+      } else if (isCredential(name)) {
         secrets.push(...(member.length >= SHORTEST_SECRET ? [member] : []));
-      } else if (MAY_BE_SECRET.test(name)) {
+      } else if (mayBeSecret(name, member)) {
         secrets.push(...perhapsSecret(member));
       }
     }
@@ -59,10 +57,14 @@ function secretsIn(properties: unknown): string[] {
   return secrets;
 }
 
-/** The whole text, and each of its lines, because a server may quote only one. */
+/** The whole text, each of its lines, because a server may quote only one, and in them what is called a secret. */
 function perhapsSecret(text: string): string[] {
   const lines = text.split("\n").map((line) => line.trim());
-  return [text, ...lines].filter(({ length }) => length >= SHORTEST_PERHAPS_SECRET);
+  const values = lines.flatMap((line) => {
+    const [, name = "", value = ""] = ASSIGNMENT.exec(line) ?? [];
+    return mayBeSecret(name) ? [value, value.replace(/^(["'])(.*)\1$/, "$2")] : [];
+  });
+  return [text, ...lines, ...values].filter(({ length }) => length >= SHORTEST_PERHAPS_SECRET);
 }
 
 /** How a server may quote a text: as it is, as JSON of JavaScript or of Go, which escapes more, also twice, and in a URL. */

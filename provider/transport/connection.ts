@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { isIPv4 } from "node:net";
+import { isIPv4, isIPv6 } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
@@ -11,7 +11,10 @@ import { messageOf, RefusedError } from "../support/errors";
  * @see https://www.pulumi.com/registry/packages/command/api-docs/remote/command/#connection
  */
 const endpointShape = {
-  host: z.string().min(1).refine(isHost, "is neither a host name nor an IP address"),
+  host: z
+    .string()
+    .min(1)
+    .refine((text) => hostProblem(text) === undefined, { error: ({ input }) => hostProblem(String(input)) }),
   port: z.int().min(1).max(65535).default(22),
   user: z.string().min(1).default("root"),
   password: z.string().optional(),
@@ -93,11 +96,27 @@ export function expandHome(path: string): string {
   return path === "~" || path.startsWith("~/") ? join(homedir(), path.slice(1)) : path;
 }
 
+/** Why a text is no host, as the end of a sentence that begins with the property. */
+function hostProblem(text: string): string | undefined {
+  const [, bracketed, port] = /^\[([0-9A-Fa-f:.%\w-]+)\](?::(\d+))?$/.exec(text) ?? [];
+  if (bracketed !== undefined && isIPv6(bracketed)) {
+    return `is an IPv6 address in brackets: give ${bracketed}${port === undefined ? "" : ` here, and ${port} as port`}`;
+  }
+  const [, name, after] = /^([\w.-]+):(\d{1,5})$/.exec(text) ?? [];
+  if (name !== undefined) {
+    return `has a port in it: give ${name} here, and ${after} as port`;
+  }
+  if (/^fe[89ab][0-9a-f]:/i.test(text) && isIPv6(text) && !text.includes("%")) {
+    return `is a link-local address, which says nothing without the interface that it is reached by: give that too, as in ${text}%eth0`;
+  }
+  return isHost(text) ? undefined : "is neither a host name nor an IP address";
+}
+
 function isHost(text: string): boolean {
   if (/^\d+(\.\d+)+$/.test(text)) {
     return isIPv4(text); // digits and dots that are not an address would otherwise pass for a DNS name
   }
-  return /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(text) || /^[0-9A-Fa-f:]+(%[\w.-]+)?$/.test(text);
+  return /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(text) || (isIPv6(text) && !/%[^\w]/.test(text));
 }
 
 function isPublicKey(text: string): boolean {

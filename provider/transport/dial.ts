@@ -1,9 +1,10 @@
 import type { Duplex } from "node:stream";
-import { type AnyAuthMethod, Client, type ConnectConfig, type ParsedKey, utils } from "ssh2";
+import { type AnyAuthMethod, Client, type ConnectConfig, type ParsedKey } from "ssh2";
 import type { Deadline } from "../support/deadline";
 import { hasCode, RefusedError, TransportError } from "../support/errors";
 import { type Connection, type Credentials, describeConnection, type Proxy, resolveCredentials } from "./connection";
 import { expectedHostKey } from "./host-key";
+import { KeyProblem, readPrivateKey } from "./private-key";
 
 const KEEPALIVE_INTERVAL_MS = 10_000;
 
@@ -45,8 +46,8 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
   const methods: AnyAuthMethod[] = [];
   const tried: string[] = [];
   const key = usableKey(credentials);
-  if (key instanceof Error) {
-    tried.push(`private key, which cannot be used: ${key.message}`);
+  if (key instanceof KeyProblem) {
+    tried.push(`private key, which cannot be used: ${key.why}`);
   } else if (key !== undefined) {
     tried.push("private key");
     methods.push({ type: "publickey", username: connection.user, key });
@@ -66,9 +67,10 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
     methods.push({ type: "agent", username: connection.user, agent: credentials.agentSocketPath });
   }
   if (methods.length === 0) {
+    const { why, encrypted } = key instanceof KeyProblem ? key : new KeyProblem("it is empty");
     throw new RefusedError(
-      `The private key for ${name} cannot be used: ${key instanceof Error ? key.message : "it is empty"}. Give its passphrase as connection.privateKeyPassword, ` +
-        "give another key, or start an SSH agent that holds it",
+      `The private key for ${name} cannot be used: ${why}. Give ${encrypted ? "its passphrase as connection.privateKeyPassword, give " : ""}` +
+        "another key, or start an SSH agent that holds it",
     );
   }
 
@@ -86,6 +88,7 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
   return new Promise((resolve, reject) => {
     const client = new Client();
     let refusal: string | undefined;
+    const algorithms = new Algorithms();
     const fail = (error: Error & { level?: string }): void => {
       if (error.level === "agent") {
         tried.push(`the agent at ${credentials.agentSocketPath} failed: ${error.message}`);
@@ -113,6 +116,8 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
               "fewer keys in the agent",
           ),
         );
+      } else if (error.level === "handshake") {
+        reject(new RefusedError(`${name} cannot be spoken to: ${error.message}${algorithms.difference()}`));
       } else {
         const why = error.level === "client-timeout" ? `no answer within ${seconds} s` : error.message;
         const hint = "Check that it is switched on, and that connection.host and connection.port lead to its sshd";
@@ -132,6 +137,7 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
       client.connect({
         ...config,
         authHandler: methods,
+        debug: (line) => algorithms.note(line),
         hostVerifier: (key: Buffer) => {
           const accepted = expectation.accepts(key);
           refusal = accepted ? undefined : expectation.refusal(key);
@@ -147,24 +153,41 @@ export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex)
   });
 }
 
-const parsedKeys = new Map<string, ParsedKey | Error>();
+/** The algorithms that both sides offer, one kind after the other, up to the one of which they have none in common. ssh2 tells them in its log alone. */
+class Algorithms {
+  private readonly offers = new Map<string, string>();
+  private kind = "";
+
+  note(line: string): void {
+    const [, side, kind, offer] = /^Handshake: \((local|remote)\) ([^:]+): (.*)$/.exec(line) ?? [];
+    if (side !== undefined && kind !== undefined && offer !== undefined) {
+      this.kind = kind;
+      this.offers.set(side, offer.replaceAll(",", ", "));
+    }
+  }
+
+  /** For the end of a sentence; empty when it did not come to offers. */
+  difference(): string {
+    const { kind, offers } = this;
+    return kind === ""
+      ? ""
+      : `. It offers as ${kind}: ${offers.get("remote")}. Known here are: ${offers.get("local")}. Let its sshd offer one of these ` +
+          "(KexAlgorithms, HostKeyAlgorithms, Ciphers, MACs in sshd_config)";
+  }
+}
+
+const parsedKeys = new Map<string, ParsedKey | KeyProblem>();
 
 /**
  * The private key, or why it cannot be used: ssh2 would pass over such a one in silence, and the host would seem to have refused it.
  * Kept for the next hosts, because making a key of a passphrase takes seconds.
  */
-function usableKey({ privateKey, privateKeyPassword }: Credentials): ParsedKey | Error | undefined {
+function usableKey({ privateKey, privateKeyPassword }: Credentials): ParsedKey | KeyProblem | undefined {
   if (privateKey === undefined) {
     return undefined;
   }
   const text = JSON.stringify([privateKey, privateKeyPassword]);
-  let key = parsedKeys.get(text);
-  if (key === undefined) {
-    key = utils.parseKey(privateKey, privateKeyPassword);
-    if (!(key instanceof Error) && !key.isPrivateKey()) {
-      key = new Error("it is a public key");
-    }
-    parsedKeys.set(text, key);
-  }
+  const key = parsedKeys.get(text) ?? readPrivateKey(privateKey, privateKeyPassword);
+  parsedKeys.set(text, key);
   return key;
 }

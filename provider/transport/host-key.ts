@@ -8,7 +8,7 @@ import type { Proxy } from "./connection";
 export interface HostKeyExpectation {
   /** Whether the key that the host presented (SSH wire form) is accepted. */
   accepts(presented: Buffer): boolean;
-  /** Key types to ask the host for, so that it presents one that is known; `undefined` for no preference. */
+  /** Key types to ask the host for: first those that are known, then all others, so that a changed key can be shown. `undefined` for no preference. */
   readonly types: string[] | undefined;
   /** Why a key was refused, and the cure. */
   refusal(presented: Buffer): string;
@@ -32,12 +32,13 @@ export function expectedHostKey(connection: Proxy): HostKeyExpectation {
   const isRevoked = (presented: Buffer): boolean => known.some(({ key, revoked }) => revoked && equal(key, presented));
   return {
     accepts: (presented) => trusted.some(({ key }) => equal(key, presented)) && !isRevoked(presented),
-    types: trusted.length === 0 ? undefined : [...new Set(trusted.flatMap(({ type }) => signatureTypes(type)))],
+    types: trusted.length === 0 ? undefined : [...new Set([...trusted.flatMap(({ type }) => signatureTypes(type)), ...ANY_TYPE])],
     refusal: (presented) => {
-      const shown = `${keyType(presented)} ${fingerprint(presented)}`;
+      const shown = describeKey(presented);
+      const expected = trusted.map(({ key }) => describeKey(key)).join(" or ");
       if (pinned !== undefined) {
         return (
-          `the host presented the key ${shown}, which is not connection.hostKey. If the host was reinstalled, set hostKey to its new ` +
+          `the host presented the key ${shown}, which is not connection.hostKey (${expected}). If the host was reinstalled, set hostKey to its new ` +
           "key; if not, somebody may be between you and the host"
         );
       }
@@ -52,11 +53,21 @@ export function expectedHostKey(connection: Proxy): HostKeyExpectation {
         );
       }
       return (
-        `its host key has changed: it presented ${shown}, and known_hosts has another one. If the host was reinstalled, remove the ` +
+        `its host key has changed: it presented ${shown}, and known_hosts has another one (${expected}). If the host was reinstalled, remove the ` +
         `old key (ssh-keygen -R '${place}') and add the new one; if not, somebody may be between you and the host`
       );
     },
   };
+}
+
+/** What a host may present when none of its keys is of a known type any more. */
+const ANY_TYPE = [
+  ...["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"],
+  ...["rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"],
+];
+
+function describeKey(key: Buffer): string {
+  return `${keyType(key)} ${fingerprint(key)}`;
 }
 
 /** SHA-256 fingerprint of a key in SSH wire form, as `ssh-keygen -l` prints it. */

@@ -13,7 +13,7 @@ const unreachable = new Map<string, { error: unknown; at: number }>();
 const UNREACHABLE_FOR_MS = 60_000;
 
 /**
- * The connection to a host; dials when there is none.
+ * The connection to a host; dials when there is none. What is shared is one dial: how often it is repeated is up to each caller.
  * @param options.patient - Dial again up to `dialErrorLimit` times, for a host that may still be booting. Otherwise once.
  * @throws TransportError, RefusedError
  */
@@ -21,40 +21,52 @@ export async function connect(
   connection: Connection,
   options: { deadline: Deadline; patient?: boolean },
 ): Promise<SshConnection> {
+  const { deadline, patient = false } = options;
   const key = createHash("sha256").update(canonicalJson(connection)).digest("base64");
+  const silence = unreachable.get(key);
+  if (!patient && silence !== undefined && performance.now() - silence.at < UNREACHABLE_FOR_MS) {
+    throw silence.error;
+  }
+  const limit = patient ? connection.dialErrorLimit : 1;
+  let failures = 0;
+  return until(deadline, async (report) => {
+    try {
+      return await dial(key, connection, deadline);
+    } catch (error) {
+      failures += 1;
+      report(messageOf(error));
+      if (!hasCode(error, "transport") || (limit !== -1 && failures >= limit)) {
+        throw error;
+      }
+      return undefined;
+    }
+  });
+}
+
+/** The connection that is there, or one dial that is shared by all who want it now. */
+async function dial(key: string, connection: Connection, deadline: Deadline): Promise<SshConnection> {
   for (;;) {
     const shared = connections.get(key) ?? new SharedWork<SshConnection>();
     connections.set(key, shared);
-    const doing = `dialling ${describeConnection(connection)}`;
-    const established = await shared.join(options.deadline, doing, () => dialUnlessSilent(key, connection, options));
+    const established = await shared.join(deadline, `dialling ${describeConnection(connection)}`, async () => {
+      try {
+        const made = await SshConnection.dial(connection, deadline);
+        unreachable.delete(key);
+        return made;
+      } catch (error) {
+        // A dial that was cut short by a deadline of its own says nothing to those who have more time.
+        if (deadline.remainingMs > 0) {
+          unreachable.set(key, { error, at: performance.now() });
+        }
+        throw error;
+      }
+    });
     if (established.open) {
       return established;
     }
     if (connections.get(key) === shared) {
       connections.delete(key);
     }
-  }
-}
-
-async function dialUnlessSilent(
-  key: string,
-  connection: Connection,
-  options: { deadline: Deadline; patient?: boolean },
-): Promise<SshConnection> {
-  const silence = unreachable.get(key);
-  if (options.patient !== true && silence !== undefined && performance.now() - silence.at < UNREACHABLE_FOR_MS) {
-    throw silence.error;
-  }
-  try {
-    const established = await dial(connection, options);
-    unreachable.delete(key);
-    return established;
-  } catch (error) {
-    // A dial that was cut short by a deadline of its own says nothing to those who have more time.
-    if (options.deadline.remainingMs > 0) {
-      unreachable.set(key, { error, at: performance.now() });
-    }
-    throw error;
   }
 }
 
@@ -68,21 +80,4 @@ export async function disconnectAll(): Promise<void> {
       connection.value.close();
     }
   }
-}
-
-async function dial(connection: Connection, options: { deadline: Deadline; patient?: boolean }): Promise<SshConnection> {
-  const limit = options.patient === true ? connection.dialErrorLimit : 1;
-  let failures = 0;
-  return until(options.deadline, async (report) => {
-    try {
-      return await SshConnection.dial(connection, options.deadline);
-    } catch (error) {
-      failures += 1;
-      report(messageOf(error));
-      if (!hasCode(error, "transport") || (limit !== -1 && failures >= limit)) {
-        throw error;
-      }
-      return undefined;
-    }
-  });
 }

@@ -2,11 +2,14 @@ import { Agent } from "node:http";
 import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
 import type { Client, ClientChannel } from "ssh2";
-import { Deadline, until } from "../support/deadline";
-import { CommandError, hasCode, RefusedError, TransportError } from "../support/errors";
+import { Deadline, SharedWork } from "../support/deadline";
+import { CommandError, RefusedError, TransportError, tail } from "../support/errors";
 import { type Connection, describeConnection } from "./connection";
 import { dialClient, openTunnel } from "./dial";
-import { commandLine } from "./quote";
+import { type FramedCommand, framed, skipToMark, unframe } from "./frame";
+import { isRefusedChannel, Link } from "./link";
+import { CONNECTED, FIND_LISTENER, RELAY } from "./relay";
+import { Sessions } from "./sessions";
 
 /** sshd's default MaxSessions is 10; two are left to the person who is logged in at the same time. */
 const CHANNELS_PER_CONNECTION = 8;
@@ -14,8 +17,11 @@ const CHANNELS_PER_CONNECTION = 8;
 /** What the programs that are run here write is small; what is more than this is not kept. */
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
-/** How long a host may have no place for one more session. */
-const SESSION_PATIENCE_SECONDS = 5;
+/** A shell that writes more than this before it does what it was asked for will not do it. */
+const MAX_GREETING_BYTES = 1024 * 1024;
+
+/** How long a further connection, or becoming root for a socket, may take. */
+const FURTHER_SECONDS = 60;
 
 /** What a command left behind. */
 export interface CommandResult {
@@ -27,99 +33,69 @@ export interface CommandResult {
 /** One SSH connection to a host, shared by all that is done there within this process. */
 export class SshConnection {
   private readonly channels = pLimit(CHANNELS_PER_CONNECTION);
-  private closed: Error | undefined;
-  /** Channels to unix sockets that are open. */
-  private readonly sockets = new Set<Duplex>();
+  private readonly sessions: Sessions;
+  private readonly root = new SharedWork<true>();
+  /** Whether sshd has connected to a socket, so that it is allowed to. */
+  private forwards = false;
+  /** Whether sockets are reached through a relay, because the user may not open them, or sshd may not forward to them. */
+  private relayed: boolean;
 
   private constructor(
-    private readonly client: Client,
+    private readonly link: Link,
     /** `user@host:port`, as messages name the host. */
     readonly name: string,
     private readonly user: string,
+    further: () => Promise<Link>,
   ) {
-    client.on("error", (error) => {
-      this.closed ??= error;
-    });
-    client.on("close", () => {
-      this.closed ??= new Error("the connection was closed by the host");
-      for (const socket of this.sockets) {
-        socket.destroy(); // one that is idle would not notice, and be given the next request for ever
-      }
-    });
+    this.relayed = user !== "root";
+    this.sessions = new Sessions(link, name, further);
+    link.onClose(() => this.sessions.close());
   }
 
   /** Whether the connection can still be used. */
   get open(): boolean {
-    return this.closed === undefined;
+    return this.link.open;
   }
 
   /**
    * Dials once, for at most `perDialTimeout` seconds for each host on the way.
-   * @throws RefusedError for a host key or credentials that are not accepted; TransportError for everything else.
+   * @throws RefusedError for a host key or credentials that are not accepted, or a server that is none of SSH; TransportError when nothing answers.
    */
   static async dial(connection: Connection, deadline: Deadline): Promise<SshConnection> {
     const name = describeConnection(connection);
-    if (connection.proxy === undefined) {
-      return new SshConnection(await dialClient(connection, deadline), name, connection.user);
-    }
-    const jump = await dialClient(connection.proxy, deadline);
-    try {
-      const client = await dialClient(connection, deadline, await openTunnel(jump, connection, deadline));
-      client.on("close", () => jump.end());
-      return new SshConnection(client, name, connection.user);
-    } catch (error) {
-      jump.end();
-      throw error;
-    }
+    const link = async (within: Deadline): Promise<Link> => new Link(await login(connection, within), name);
+    return new SshConnection(await link(deadline), name, connection.user, () =>
+      link(new Deadline(FURTHER_SECONDS, `a further connection to ${name}`)),
+    );
   }
 
   /** Ends the connection; what still runs on it fails. */
   close(): void {
-    this.closed ??= new Error("the connection was closed");
-    this.client.end();
+    this.sessions.close();
   }
 
   /**
-   * Runs a command as root, through `sudo -n` when the connection's user is another one.
+   * Runs a command as root, through `sudo -n` when the connection's user is another one, and in the language C. What the user's shell writes by
+   * itself is no part of the result.
    * @param argv - Program and arguments; no shell looks at them.
    * @param options.stdin - What the command reads.
-   * @throws CommandError when it ends with another exit code than 0 (unless `allowFailure`).
+   * @throws CommandError when it ends with another exit code than 0 (unless `allowFailure`); RefusedError when the host does not let it run.
    */
   async run(
     argv: readonly string[],
     options: { deadline: Deadline; stdin?: string | Buffer; allowFailure?: boolean },
   ): Promise<CommandResult> {
-    const program = argv[0] ?? "";
-    const { deadline, stdin } = options;
-    const doing = `running ${program} on ${this.name}`;
-    const slot = this.channels(async () => {
-      deadline.check(doing); // nothing is started for a caller who has gone
-      const { channel, ended } = await this.session(argv, (opened) => ({ channel: opened, ended: collect(opened, stdin) }));
-      return deadline
-        .race(ended, doing, () => channel.destroy())
-        .catch((error: unknown) => {
-          throw error instanceof FloodedError
-            ? new TransportError(
-                this.name,
-                `${program} on ${this.name} wrote more than ${MAX_OUTPUT_BYTES} bytes. Run it there to see why`,
-              )
-            : error;
-        });
-    });
-    const result = await deadline.race(slot, doing);
-    if (result.exitCode === -1) {
-      throw new TransportError(this.name, `The connection to ${this.name} broke while ${program} was running`);
-    }
-    this.refuseWithoutSudo(result);
+    await this.becomeRoot(options.deadline);
+    const result = await this.execute(argv, { ...options, sudo: this.user !== "root" });
     if (result.exitCode !== 0 && options.allowFailure !== true) {
-      throw new CommandError(this.name, program, result.exitCode, tail(result.stderr || result.stdout));
+      throw new CommandError(this.name, argv[0] ?? "", result.exitCode, tail(result.stderr || result.stdout));
     }
     return result;
   }
 
   /**
-   * An HTTP agent whose sockets end at a unix socket on the host. Root opens it by SSH's own forwarding; another user through a
-   * relay under `sudo -n`, because the socket is open to root (and its group) alone.
+   * An HTTP agent whose sockets end at a unix socket on the host. Root opens it by SSH's own forwarding; where sshd does not allow that, and for
+   * another user, because the socket is open to root (and its group) alone, it is reached through a relay.
    */
   unixSocketAgent(path: string): Agent {
     const agent = new Agent({ keepAlive: true, maxSockets: CHANNELS_PER_CONNECTION - 1 });
@@ -134,51 +110,75 @@ export class SshConnection {
 
   /**
    * Whether something listens on a unix socket of the host.
-   * @throws TransportError when the host cannot say.
+   * @throws TransportError or RefusedError when the host cannot be asked.
    */
   async listens(path: string, deadline: Deadline): Promise<boolean> {
-    if (this.user !== "root") {
-      return (await this.run(["test", "-S", path], { deadline, allowFailure: true })).exitCode === 0;
+    return (await this.listener([path], deadline)) !== undefined;
+  }
+
+  /**
+   * The first of these unix sockets on which something listens.
+   * @throws TransportError or RefusedError when the host cannot be asked.
+   */
+  async listener(paths: readonly string[], deadline: Deadline): Promise<string | undefined> {
+    if (!this.relayed) {
+      for (const path of paths) {
+        if (await this.forwardOpens(path, deadline)) {
+          return path;
+        }
+      }
+      if (this.forwards) {
+        return undefined;
+      }
     }
+    return this.askForListener(paths, deadline);
+  }
+
+  /** Asks the host itself: sshd says the same of a socket on which nothing listens, and of one to which it may not connect. */
+  private async askForListener(paths: readonly string[], deadline: Deadline): Promise<string | undefined> {
+    const { stdout } = await this.run(["perl", "-e", FIND_LISTENER, ...paths], { deadline });
+    const found = stdout === "" ? undefined : paths[Number(stdout)];
+    this.relayed ||= found !== undefined;
+    return found;
+  }
+
+  private async forwardOpens(path: string, deadline: Deadline): Promise<boolean> {
+    const opening = this.inSlot(() => this.forward(path));
     try {
-      const opening = this.openUnixSocket(path);
       const socket = await deadline.race(opening, `opening ${path} on ${this.name}`, () => {
         opening.then((late) => late.destroy()).catch(() => undefined); // or it would hold its place for ever
       });
       socket.destroy();
       return true;
     } catch (error) {
-      if (this.open && hasCode(error, "transport")) {
+      if (this.open && isRefusedChannel(error)) {
         return false;
       }
       throw error;
     }
   }
 
-  private openUnixSocket(path: string): Promise<Duplex> {
+  private async openUnixSocket(path: string): Promise<Duplex> {
+    if (!this.relayed) {
+      try {
+        return await this.inSlot(() => this.forward(path));
+      } catch (error) {
+        const deadline = new Deadline(FURTHER_SECONDS, `opening ${path} on ${this.name}`);
+        if (this.forwards || !isRefusedChannel(error) || (await this.askForListener([path], deadline)) === undefined) {
+          throw error;
+        }
+      }
+    }
+    await this.becomeRoot(new Deadline(FURTHER_SECONDS, `opening ${path} on ${this.name}`));
+    return this.inSlot(() => this.relay(path));
+  }
+
+  /** Holds a place for as long as the socket lives. */
+  private inSlot(open: () => Promise<{ socket: Duplex; done: Promise<void> }>): Promise<Duplex> {
     return new Promise((resolve, reject) => {
-      // The slot is held for as long as the socket lives.
       void this.channels(async () => {
         try {
-          const attach = (channel: ClientChannel): { socket: Duplex; done: Promise<void> } => {
-            channel.on("error", () => undefined); // "close" follows, which the HTTP client turns into a request error
-            const destroy = channel.destroy.bind(channel);
-            channel.destroy = () => {
-              channel.resume(); // ssh2 emits "close" only when everything has been read, and until then the slot is not free again
-              return destroy();
-            };
-            this.sockets.add(channel);
-            const done = new Promise<void>((release) => {
-              channel.once("close", () => {
-                this.sockets.delete(channel);
-                release();
-              });
-            });
-            return { socket: socketLike(channel), done };
-          };
-          const { socket, done } = await (this.user === "root"
-            ? this.forward(path, attach)
-            : this.session(["perl", "-e", RELAY, path], attach));
+          const { socket, done } = await open();
           resolve(socket);
           await done;
         } catch (error) {
@@ -188,95 +188,141 @@ export class SshConnection {
     });
   }
 
-  private forward<T>(path: string, attach: (channel: ClientChannel) => T): Promise<T> {
-    return this.channel(`opening ${path}`, (callback) => this.client.openssh_forwardOutStreamLocal(path, callback), attach);
+  private async forward(path: string): Promise<{ socket: Duplex; done: Promise<void> }> {
+    const opened = await this.link.forward(path, (channel) => this.link.socket(channel));
+    this.forwards = true;
+    return opened;
   }
 
-  private session<T extends object>(argv: readonly string[], attach: (channel: ClientChannel) => T): Promise<T> {
-    const line = commandLine(this.user === "root" ? argv : ["sudo", "-n", "--", ...argv]);
-    const doing = `starting ${argv[0] ?? ""}`;
-    const patience = new Deadline(SESSION_PATIENCE_SECONDS, doing);
-    return until(patience, async () => {
-      try {
-        return await this.channel(doing, (callback) => this.client.exec(line, callback), attach);
-      } catch (error) {
-        // sshd has the place of a session free only a little after the client has seen it end. Nothing was started, so it may be asked again.
-        if (patience.remainingMs > 0 && isRefusedChannel(error)) {
-          return undefined;
-        }
-        throw error;
-      }
+  private async relay(path: string): Promise<{ socket: Duplex; done: Promise<void> }> {
+    const command = framed(["perl", "-e", RELAY, path], { sudo: this.user !== "root", untilClosed: true });
+    const opened = await this.sessions.open(`opening ${path}`, command.line, (channel, link) => {
+      const errors: Buffer[] = [];
+      channel.stderr.on("data", (chunk: Buffer) => errors.push(chunk));
+      const begun = Buffer.concat([command.mark, Buffer.from(CONNECTED)]);
+      return { ...link.socket(channel), begun: skipToMark(channel, begun, MAX_GREETING_BYTES), errors, ended: endOf(channel) };
     });
-  }
-
-  /**
-   * Opens a channel.
-   * @param attach - Called at once: the exit status of a quick command may already stand behind the channel in the same packet.
-   */
-  private channel<T>(
-    doing: string,
-    open: (callback: (error: Error | undefined, channel: ClientChannel) => void) => void,
-    attach: (channel: ClientChannel) => T,
-  ): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const fail = (error: Error): void => {
-        reject(new TransportError(this.name, `${doing} on ${this.name} failed: ${error.message}`, { cause: error }));
-      };
-      if (this.closed !== undefined) {
-        fail(this.closed);
-        return;
-      }
-      const onClose = (): void => {
-        fail(this.closed ?? new Error("the connection was closed"));
-      };
-      this.client.once("close", onClose);
-      try {
-        open((error, channel) => {
-          this.client.off("close", onClose);
-          if (error) {
-            fail(error);
-          } else {
-            resolve(attach(channel));
-          }
-        });
-      } catch (error) {
-        this.client.off("close", onClose);
-        fail(error instanceof Error ? error : new Error(String(error)));
-      }
-    });
-  }
-
-  private refuseWithoutSudo(result: CommandResult): void {
-    if (this.user !== "root" && result.exitCode !== 0 && /^sudo: |sudo: command not found/m.test(result.stderr)) {
-      throw new RefusedError(
-        `${this.name} may not become root: ${tail(result.stderr)}. Log in as root (connection.user), or let this user run sudo ` +
-          `without a password: echo '${this.user} ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/${this.user}`,
-      );
+    const { found, skipped } = await opened.begun;
+    if (found) {
+      return opened;
     }
+    opened.socket.destroy();
+    const stderr = Buffer.concat(opened.errors);
+    if (!skipped.includes(command.mark)) {
+      throw this.notOurs(await opened.ended, skipped, stderr);
+    }
+    const why = tail(stderr.subarray(stderr.indexOf(command.mark) + command.mark.length).toString("utf8"));
+    throw new TransportError(this.name, `${path} on ${this.name} cannot be opened: ${why === "" ? "the relay has ended" : why}`);
+  }
+
+  /** Asks once whether this user may become root, in so many words; by exit status, since sudo also warns of what hinders nothing. */
+  private async becomeRoot(deadline: Deadline): Promise<void> {
+    if (this.user === "root") {
+      return;
+    }
+    await this.root.join(deadline, `becoming root on ${this.name}`, async () => {
+      const { exitCode, stderr } = await this.execute(["sudo", "-n", "true"], { deadline, sudo: false });
+      if (exitCode !== 0) {
+        throw new RefusedError(
+          `${this.name} may not become root: ${tail(stderr) || `sudo -n true ended with exit code ${exitCode}`}. Log in as root (connection.user), ` +
+            `or let this user run sudo without a password: echo '${this.user} ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/${this.user}`,
+        );
+      }
+      return true;
+    });
+  }
+
+  /** Runs a command as the user who is logged in, or as root by sudo, and hands back what it wrote itself. */
+  private async execute(
+    argv: readonly string[],
+    { deadline, stdin, sudo }: { deadline: Deadline; stdin?: string | Buffer; sudo: boolean },
+  ): Promise<CommandResult> {
+    const program = argv[0] ?? "";
+    const doing = `running ${program} on ${this.name}`;
+    const command = framed(argv, { sudo });
+    const slot = this.channels(async () => {
+      deadline.check(doing); // nothing is started for a caller who has gone
+      const { channel, ended } = await this.sessions.open(`starting ${program}`, command.line, (opened) => ({
+        channel: opened,
+        ended: collect(opened, command, stdin),
+      }));
+      return deadline
+        .race(ended, doing, () => channel.destroy())
+        .catch((error: unknown) => {
+          throw error instanceof FloodedError
+            ? new TransportError(
+                this.name,
+                `${program} on ${this.name} wrote more than ${MAX_OUTPUT_BYTES} bytes. Run it there to see why`,
+              )
+            : error;
+        });
+    });
+    const { end, stdout, stderr } = await deadline.race(slot, doing);
+    const result = unframe(command, stdout, stderr);
+    if (result !== undefined) {
+      return result;
+    }
+    if (end === "broken") {
+      throw new TransportError(this.name, `The connection to ${this.name} broke while ${program} was running`);
+    }
+    if (end === "signal") {
+      return { exitCode: 128, stdout: "", stderr: "" };
+    }
+    throw this.notOurs(end, stdout, stderr);
+  }
+
+  /** The login shell, sudo or what sshd is told to run instead (ForceCommand, `command=` in authorized_keys) has not run our command. */
+  private notOurs(end: End, stdout: Buffer, stderr: Buffer): RefusedError | TransportError {
+    if (typeof end !== "number") {
+      return new TransportError(this.name, `The connection to ${this.name} broke before a command was begun`);
+    }
+    const said = tail(Buffer.concat([stderr, Buffer.from("\n"), stdout]).toString("utf8"));
+    return new RefusedError(
+      `${this.name} does not run the commands that it is given. Instead, the user's login shell, or a command that sshd was told to run, answered ` +
+        `with exit code ${end}: ${said === "" ? "(no words)" : said}\nLog in as another user (connection.user), or give this one a login shell such ` +
+        "as /bin/bash, and its key no command= in authorized_keys",
+    );
   }
 }
 
-/** Copies bytes between its own standard streams and a unix socket. Perl's base package is on every Debian and Ubuntu host. */
-const RELAY = `
-use strict; use IO::Socket::UNIX;
-my $socket = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "cannot open $ARGV[0]: $!\\n";
-sub copy { my ($in, $out) = @_; my $buffer;
-  while (sysread($in, $buffer, 65536)) { my $sent = 0; while ($sent < length $buffer) { $sent += syswrite($out, $buffer, length($buffer) - $sent, $sent) // exit } } }
-my $child = fork; if ($child == 0) { copy(\\*STDIN, $socket); shutdown($socket, 1); exit }
-copy($socket, \\*STDOUT); kill "TERM", $child;
-`.trim();
-
-/** Whether the host has refused to open a channel, while the connection itself is well. */
-function isRefusedChannel(error: unknown): boolean {
-  return error instanceof TransportError && error.cause instanceof Error && "reason" in error.cause && error.cause.reason !== "";
+/** Logs in, through the proxy where there is one. */
+async function login(connection: Connection, deadline: Deadline): Promise<Client> {
+  if (connection.proxy === undefined) {
+    return dialClient(connection, deadline);
+  }
+  const jump = await dialClient(connection.proxy, deadline);
+  try {
+    const client = await dialClient(connection, deadline, await openTunnel(jump, connection, deadline));
+    client.on("close", () => jump.end());
+    return client;
+  } catch (error) {
+    jump.end();
+    throw error;
+  }
 }
 
-function collect(channel: ClientChannel, stdin?: string | Buffer): Promise<CommandResult> {
+/** How the program of a session ended: its exit code, or by a signal, or nobody knows. */
+type End = number | "signal" | "broken";
+
+function endOf(channel: ClientChannel): Promise<End> {
+  return new Promise((resolve) => {
+    let end: End = "broken";
+    channel.on("exit", (code: number | null) => {
+      end = code ?? "signal";
+    });
+    channel.on("close", () => resolve(end));
+  });
+}
+
+function collect(
+  channel: ClientChannel,
+  { mark }: FramedCommand,
+  stdin: string | Buffer | undefined,
+): Promise<{ end: End; stdout: Buffer; stderr: Buffer }> {
   return new Promise((resolve, reject) => {
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     let bytes = 0;
-    let exitCode = -1;
     const keep =
       (chunks: Buffer[]) =>
       (chunk: Buffer): void => {
@@ -290,32 +336,21 @@ function collect(channel: ClientChannel, stdin?: string | Buffer): Promise<Comma
       };
     channel.on("data", keep(stdout));
     channel.stderr.on("data", keep(stderr));
-    channel.on("exit", (code: number | null) => {
-      exitCode = code ?? 128; // ended by a signal
-    });
     channel.on("error", () => undefined); // "close" follows
-    channel.on("close", () =>
-      resolve({ exitCode, stdout: Buffer.concat(stdout).toString("utf8"), stderr: Buffer.concat(stderr).toString("utf8") }),
-    );
-    channel.end(stdin);
+    void endOf(channel).then((end) => resolve({ end, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) }));
+    if (stdin === undefined) {
+      channel.end();
+      return;
+    }
+    // A start-up file of the shell that reads its input must not get what is the command's.
+    const begin = (): void => {
+      if (Buffer.concat(stdout).includes(mark)) {
+        channel.off("data", begin);
+        channel.end(stdin);
+      }
+    };
+    channel.on("data", begin);
   });
 }
 
 class FloodedError extends Error {}
-
-/** Node's HTTP client sets these on the sockets that it is given. */
-function socketLike(channel: Duplex): Duplex {
-  const ignored = (): Duplex => channel;
-  return Object.assign(channel, {
-    setKeepAlive: ignored,
-    setNoDelay: ignored,
-    setTimeout: ignored,
-    ref: ignored,
-    unref: ignored,
-    destroySoon: () => channel.destroy(),
-  });
-}
-
-function tail(output: string): string {
-  return output.trim().split("\n").slice(-5).join("\n").slice(-2000);
-}

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real";
 import { skip } from "../../tools/test/skip";
@@ -24,6 +25,15 @@ lxdContract("real hosts", async (context) => {
     primary: host("bcn2"),
     secondary: host("bcn1"),
     image: { metadataPath: join(image, "metadata.tar.xz"), rootfsPath: join(image, "rootfs.squashfs") },
+    hurtPackages: async (name) => {
+      const hurt =
+        "dpkg-query --status base-files > /var/lib/dpkg/updates/0001; echo 'deb cdrom:[Debian 12]/ bookworm main' > /etc/apt/sources.list.d/dead.list";
+      assert.equal((await lab.hostExec(name, ["sh", "-c", hurt])).exitCode, 0);
+    },
+    killLxd: async (name) => {
+      const kill = "systemctl kill --kill-who=main --signal=KILL lxd.service; systemctl start lxd.service";
+      assert.equal((await lab.hostExec(name, ["sh", "-c", kill])).exitCode, 0);
+    },
     powerOff: (name) => lab.powerOff(name),
     stop: () => lab.resetHosts(),
   };

@@ -6,6 +6,7 @@ import { utils } from "ssh2";
 import { RealLab } from "../../lab/real";
 import { provider } from "../../provider/entry";
 import { fingerprintOf } from "../../provider/lxd/images/files";
+import { fingerprint } from "../../provider/transport/host-key";
 import { disconnectAll } from "../../provider/transport/pool";
 import { skip } from "../../tools/test/skip";
 import { ChangeWatch } from "./support/changes";
@@ -101,6 +102,12 @@ describe("Bad surroundings on real LXD", function () {
       return `ssh-ed25519 ${line.split(" ")[1] ?? ""}`;
     };
 
+    /** As messages show the key of a host. */
+    const shownKeyOf = (host: HostName): string => {
+      const [type = "", base64 = ""] = hostKeyOf(host).split(" ");
+      return `${type} ${fingerprint(Buffer.from(base64, "base64"))}`;
+    };
+
     /** Does some work as a person who has a known_hosts file of that content. */
     const knowing = async (knownHosts: string, work: () => Promise<void>): Promise<void> => {
       const home = process.env["HOME"];
@@ -135,7 +142,8 @@ describe("Bad surroundings on real LXD", function () {
         refused(
           "LxdNode",
           node("bcn2"),
-          `root@192.168.1.102 was not trusted: its host key has changed: it presented ${key}, and known_hosts has another one. If the `,
+          `root@192.168.1.102 was not trusted: its host key has changed: it presented ${key}, and known_hosts has another one `,
+          `(${shownKeyOf("bcn1")}). If the `,
           "host was reinstalled, remove the old key (ssh-keygen -R '192.168.1.102') and add the new one; if not, somebody may be between ",
           "you and the host",
         ),
@@ -147,7 +155,8 @@ describe("Bad surroundings on real LXD", function () {
       await refused(
         "LxdNode",
         node("bcn2", { connection }),
-        `root@192.168.1.102 was not trusted: the host presented the key ${await keyOnConsole()}, which is not connection.hostKey. If `,
+        `root@192.168.1.102 was not trusted: the host presented the key ${await keyOnConsole()}, which is not connection.hostKey `,
+        `(${shownKeyOf("bcn1")}). If `,
         "the host was reinstalled, set hostKey to its new key; if not, somebody may be between you and the host",
       );
     });
@@ -328,8 +337,8 @@ describe("Bad surroundings on real LXD", function () {
       await refused(
         "LxdClusterMember",
         member("bcn3"),
-        'LXD on root@192.168.1.103 listens on every address (core.https_address is ":8443"), which a joining member must not. Set it to ',
-        '"192.168.1.103:8443" (config of its LxdNode)',
+        'LXD on root@192.168.1.103 listens on every address (core.https_address is ":8443"), and this version of LXD cannot join a cluster then. ',
+        'Set it to "192.168.1.103:8443" (config of its LxdNode)',
       );
     });
 

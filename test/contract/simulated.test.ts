@@ -27,6 +27,14 @@ lxdContract("simulated hosts", async () => {
     primary: host("bcn2"),
     secondary: host("bcn1"),
     image,
+    hurtPackages: (name) => {
+      Object.assign(lab.host(name).packageTrouble, { interrupted: true, deadSources: ["cdrom://[Debian 12] bookworm"] });
+      return Promise.resolve();
+    },
+    killLxd: (name) => {
+      lab.host(name).controlUnit("restart", "lxd.service");
+      return Promise.resolve();
+    },
     powerOff: (name) => {
       cameToTheEnd = true;
       return lab.host(name).powerOff();

@@ -14,12 +14,10 @@ describe("An object that is there already", () => {
   let prod: EngineStack;
   let test: EngineStack;
 
-  const program =
-    (args: Partial<LxdProfileArgs>, name = "web", alias?: string) =>
-    (): void => {
-      const cluster = { endpoints: lab.hosts.map(({ connection }) => connection) };
-      new LxdProfile(name, { cluster, name: "web", ...args }, alias === undefined ? {} : { aliases: [{ name: alias }] });
-    };
+  const program = (args: Partial<LxdProfileArgs>) => (): void => {
+    const cluster = { endpoints: lab.hosts.map(({ connection }) => connection) };
+    new LxdProfile("web", { cluster, name: "web", ...args });
+  };
   const live = async (): Promise<Record<string, string>> =>
     (await (await one.byHand()).get("/1.0/profiles/web", profileSchema)).config;
   /** A run that must end well, and what it changed on LXD. */
@@ -83,15 +81,5 @@ describe("An object that is there already", () => {
     assert.equal(changes, 0);
     assert.match(last.join("\n"), /is left as it is: it now belongs to the Pulumi resource "web" of stack "test"/);
     assert.deepEqual((await succeeds(() => test.preview())).steps, []);
-  });
-
-  it("stays with a resource that is renamed by an alias, and bears the new name after its next change", async () => {
-    test.define(program({ config: { "limits.cpu": "2" } }, "site", "web"));
-    assert.deepEqual((await succeeds(() => test.up())).changes, 0);
-    test.define(program({ config: { "limits.cpu": "3" } }, "site", "web"));
-    const { changes, messages } = await succeeds(() => test.up());
-    assert.equal(changes, 1);
-    assert.doesNotMatch(messages.join("\n"), /^warning/m);
-    assert.match((await live())["user.pulumi.urn"] ?? "", /::site$/);
   });
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../lab/simulated";
 import { LxdProfile } from "../../provider";
+import { clusterProgram } from "./cluster-program";
 import { EngineStack } from "./workspace";
 
 describe("a replacement that a person asks for (pulumi up --replace)", () => {
@@ -18,9 +19,40 @@ describe("a replacement that a person asks for (pulumi up --replace)", () => {
       assert.equal((await stack.up({ replace })).ok, true);
       assert.deepEqual(
         lab.mutations(since).map(({ method, path }) => `${method} ${path.split("?")[0] ?? ""}`),
-        ["DELETE /1.0/profiles/web", "POST /1.0/profiles"],
+        ["DELETE /1.0/profiles/web", "POST /1.0/profiles", "PUT /1.0/profiles/web"], // the last one ends its mark
       );
       assert.deepEqual((await stack.up()).steps, []);
+    } finally {
+      stack.close();
+      await lab.stop();
+    }
+  });
+
+  it("of the node of a member is refused, and replaces or removes nothing that is on the cluster", async () => {
+    const lab = await SimulatedLab.start({
+      hosts: [
+        { name: "bcn2", lanAddress: "192.168.1.102" },
+        { name: "bcn1", lanAddress: "192.168.1.101" },
+      ],
+    });
+    const stack = await EngineStack.open();
+    try {
+      stack.define(clusterProgram(lab, { vms: { web1: {} }, user: {} }));
+      assert.equal((await stack.up()).ok, true);
+      const nodes = (await stack.resources()).map(({ urn }) => urn).filter((urn) => /:LxdNode::/.test(urn));
+      assert.equal(nodes.length, 2);
+      const since = lab.requests.length;
+      const run = await stack.up({ replace: nodes });
+      assert.equal(run.ok, false);
+      assert.match(run.text, /is a member of a cluster already, .* set adopt: true, which manages it as it is/);
+      const replaced = run.steps.filter(({ op }) => /replace|delete/.test(op)).map(({ type }) => type);
+      assert.deepEqual([...new Set(replaced)], ["LxdNode"]);
+      assert.deepEqual(
+        lab.mutations(since).filter(({ method }) => method === "DELETE"),
+        [],
+      );
+      const kept = (await stack.resources()).filter(({ type }) => /:(LxdClusterMember|LxdVm|VmUser)$/.test(type));
+      assert.equal(kept.length, 4);
     } finally {
       stack.close();
       await lab.stop();

@@ -115,7 +115,8 @@ describe("the life of a stack", () => {
     it("shows in each resource's row what is being done", () => {
       assert.match(shown, /LxdNode bcn2 creating .*installing the Debian packages lxd on root@127\.0\.0\.1/);
       assert.match(shown, /LxdClusterMember bcn1 creating .*joining bcn1 to the cluster of bcn2/);
-      assert.match(shown, /LxdVm web1 creating .*starting/);
+      // What follows within a second is shown only as long as nothing else follows that.
+      assert.match(shown, /LxdVm web1 creating \(\d+s\) .*creating/);
     });
 
     it("has no change in a second `up`: not one request for a change, and one connection to each host", async () => {
@@ -190,7 +191,7 @@ describe("the life of a stack", () => {
   describe("when something fails on the way", () => {
     it("keeps a VM that exists but is not as wanted, with the reason, and finishes it the next time without making it anew", async () => {
       lab.timings.addressMs = 3_600_000;
-      const web2 = { waitFor: [{ for: "ipv4" as const, nic: "eth0" }], timeouts: { create: 1 } };
+      const web2 = { waitFor: [{ for: "ipv4" as const, nic: "eth0" }], timeouts: { create: 5 } };
       everything = { ...everything, vms: { web1: {}, web2 } };
       stack.define(clusterProgram(lab, everything));
       const failed = await watched(() => stack.up());

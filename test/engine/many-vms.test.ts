@@ -4,7 +4,10 @@ import { byHand } from "./cluster-program";
 import { manyVms } from "./many-vms";
 import { EngineStack } from "./workspace";
 
-describe("a stack of 200 VMs", () => {
+/** Enough to tell a list from requests for each; how it goes on with more is for the bench. */
+const COUNT = 64;
+
+describe("a stack of many VMs", () => {
   let lab: SimulatedLab;
   let stack: EngineStack;
 
@@ -20,26 +23,18 @@ describe("a stack of 200 VMs", () => {
     await lab.stop();
   });
 
-  async function requestsOfRefresh(): Promise<string[]> {
+  it("is refreshed by a list, after some have been asked for one by one, over one connection", async () => {
+    stack.define(manyVms(lab, COUNT));
+    const up = await stack.up();
+    assert.ok(up.ok, up.text);
     const since = lab.requests.length;
-    const run = await stack.refresh();
-    assert.ok(run.ok, run.text);
-    return lab.requests.slice(since).map(({ method, path }) => `${method} ${path}`);
-  }
-
-  it("is refreshed with as many requests as a stack of 10, over one connection", async () => {
-    const requests: string[][] = [];
-    for (const count of [10, 200]) {
-      stack.define(manyVms(lab, count));
-      const run = await stack.up();
-      assert.ok(run.ok, run.text);
-      requests.push(await requestsOfRefresh());
-    }
     const { connections } = lab.host("bcn2").counters;
-    const [few, many] = requests;
-    assert.deepEqual(many, few);
-    assert.ok((few?.length ?? 0) < 10, few?.join("\n"));
-    await requestsOfRefresh();
+    const refresh = await stack.refresh();
+    assert.ok(refresh.ok, refresh.text);
+    const requests = lab.requests.slice(since).map(({ method, path }) => `${method} ${path}`);
+    const lists = requests.filter((request) => !/instances\/vm/.test(request));
+    assert.ok(requests.length < 20 + COUNT / 8, requests.join("\n"));
+    assert.ok(lists.length < 10, requests.join("\n"));
     assert.equal(lab.host("bcn2").counters.connections - connections, 1);
   });
 });

@@ -57,10 +57,10 @@ describe("the secrets of a run", () => {
       void pulumi.log.info(CANARY);
       clusterProgram(lab, {
         connection: { password },
-        profile: { description: CANARY, config: { "user.key": pulumi.secret(secrets["a value of a profile"]) } },
+        profile: { description: CANARY, config: { "user.key": secrets["a value of a profile"] } },
         vms: {
           web1: {
-            cloudInit: { userData: pulumi.secret(`#cloud-config\npassword: ${secrets["cloud-init"]}\n`) },
+            cloudInit: { userData: `#cloud-config\npassword: ${secrets["cloud-init"]}\n` },
             config: { "user.note": new pulumi.Config().requireSecret("note") },
           },
         },

@@ -81,18 +81,27 @@ export class EngineStack {
     private program: PulumiFn,
   ) {}
 
-  static async open(name = "test"): Promise<EngineStack> {
-    const folder = mkdtempSync(join(tmpdir(), "lxd-cluster-engine-"));
-    // The engine's provider process finds the package from here, as in a user's program.
-    mkdirSync(join(folder, "node_modules"));
-    symlinkSync(join(REPOSITORY, "node_modules/@pulumi"), join(folder, "node_modules/@pulumi"));
-    symlinkSync(REPOSITORY, join(folder, "node_modules/pulumi-lxd-cluster"));
-    mkdirSync(join(folder, "state"));
+  /**
+   * Makes a stack, or selects the one that is there.
+   * @param beside - A stack with whose folder and backend it shares its own.
+   */
+  static async open(
+    name = "test",
+    { beside, project = PROJECT }: { beside?: EngineStack; project?: string } = {},
+  ): Promise<EngineStack> {
+    const folder = beside?.folder ?? mkdtempSync(join(tmpdir(), "lxd-cluster-engine-"));
+    if (beside === undefined) {
+      // The engine's provider process finds the package from here, as in a user's program.
+      mkdirSync(join(folder, "node_modules"));
+      symlinkSync(join(REPOSITORY, "node_modules/@pulumi"), join(folder, "node_modules/@pulumi"));
+      symlinkSync(REPOSITORY, join(folder, "node_modules/pulumi-lxd-cluster"));
+      mkdirSync(join(folder, "state"));
+    }
     // `refresh` is no option of the Automation API's own project settings.
-    writeFileSync(join(folder, "Pulumi.yaml"), `name: ${PROJECT}\nruntime: nodejs\noptions:\n  refresh: always\n`);
+    writeFileSync(join(folder, "Pulumi.yaml"), `name: ${project}\nruntime: nodejs\noptions:\n  refresh: always\n`);
     const opened: { stack?: EngineStack } = {};
     const stack = await LocalWorkspace.createOrSelectStack(
-      { stackName: name, projectName: PROJECT, program: async () => opened.stack?.program() },
+      { stackName: name, projectName: project, program: async () => opened.stack?.program() },
       {
         workDir: folder,
         pulumiCommand: await PulumiCommand.get({ root: pulumiRoot() }),
@@ -144,10 +153,7 @@ export class EngineStack {
 
   /** `pulumi stack export` as a person runs it: the Automation API's own would show secrets in the clear. */
   async exportText(): Promise<string> {
-    const { command } = await PulumiCommand.get({ root: pulumiRoot() });
-    const argv = ["stack", "export", "--stack", this.stack.name];
-    const { stdout } = await execute(command, argv, { cwd: this.folder, env: { ...process.env, ...this.environment } });
-    return stdout;
+    return this.pulumi("stack", "export", "--stack", this.stack.name);
   }
 
   /** `pulumi stack export`, without the stack itself and the default provider. */
@@ -178,9 +184,17 @@ export class EngineStack {
 
   /** `pulumi state delete`. */
   async deleteFromState(urn: string): Promise<void> {
-    const { command } = await PulumiCommand.get({ root: pulumiRoot() });
-    const env = { ...process.env, ...this.stack.workspace.envVars };
-    await execute(command, ["state", "delete", urn, "--yes", "--stack", this.stack.name], { cwd: this.folder, env });
+    await this.pulumi("state", "delete", urn, "--yes", "--stack", this.stack.name);
+  }
+
+  /** `pulumi state move`. */
+  async moveInState(urn: string, to: EngineStack): Promise<void> {
+    await this.pulumi("state", "move", urn, "--yes", "--source", this.stack.name, "--dest", to.stack.name);
+  }
+
+  /** `pulumi stack rename`; the stack is then to be opened under its new name. */
+  async rename(name: string): Promise<void> {
+    await this.pulumi("stack", "rename", name, "--stack", this.stack.name);
   }
 
   /** All that the backend has written, with every earlier state and log, as text. An export would show secrets in the clear. */
@@ -194,6 +208,12 @@ export class EngineStack {
 
   close(): void {
     rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  private async pulumi(...argv: string[]): Promise<string> {
+    const { command } = await PulumiCommand.get({ root: pulumiRoot() });
+    const { stdout } = await execute(command, argv, { cwd: this.folder, env: { ...process.env, ...this.environment } });
+    return stdout;
   }
 
   private get environment(): Record<string, string> {

@@ -108,10 +108,10 @@ export class ModelEngine {
     }
   }
 
-  /** `pulumi up`, without the preview before it. */
-  up(program: readonly Declared[]): Promise<Run> {
+  /** `pulumi up`, without the preview before it; also with `--refresh=false`. */
+  up(program: readonly Declared[], { refresh = true } = {}): Promise<Run> {
     return this.operation(async (deployment) => {
-      if (await deployment.refresh()) {
+      if (!refresh || (await deployment.refresh())) {
         await deployment.run(program, false);
       }
     });

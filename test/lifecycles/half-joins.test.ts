@@ -3,6 +3,7 @@ import { SimulatedLab } from "../../lab/simulated";
 import { makeCertificate } from "../../lab/simulated/lxd/certificate";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
+import { FAILED_QUESTIONS } from "../support/failed-questions";
 import { figure } from "../support/figure";
 import { Managed } from "../unit/resources/simulated-cluster";
 
@@ -20,7 +21,7 @@ describe("A host that is half in a cluster", () => {
     name: "bcn1",
     address: "192.168.1.101",
     cluster: { endpoints: [at("bcn2")] },
-    timeouts: { create: 3, read: 2 }, // half of which a daemon is given to answer
+    timeouts: { create: 8, read: 4 }, // half of which a daemon is given to answer
     ...more,
   });
   const nodeArgs = (more: object = {}): object => ({ connection: at("bcn1"), install: { method: "deb" }, ...more });
@@ -141,6 +142,16 @@ describe("A host that is half in a cluster", () => {
       assert.ok(lab.host("bcn1").files.exists(`${DATA}/storage-pools/old/containers/c1`));
     });
 
+    it("when its volumes are on another disk, to which a link leads", async () => {
+      await removeByForce();
+      const { files } = lab.host("bcn1");
+      files.makeDirectory("/srv/pools/old/custom/default_data", { parents: true });
+      files.remove(`${DATA}/storage-pools`, true);
+      files.makeSymlink(`${DATA}/storage-pools`, "/srv/pools");
+      assert.match(await refusal(second.up(args())), /On its disk are custom-volumes old\/data\. Save what you need/);
+      assert.ok(files.exists("/srv/pools/old/custom/default_data"));
+    });
+
     it("when it has a pool that nobody can look into", async () => {
       daemon().cutOffJoin(cluster().certificate?.pem ?? "");
       lab.host("bcn1").files.writeFile(`${DATA}/disks/fast.img`, "");
@@ -174,7 +185,7 @@ describe("A host that is half in a cluster", () => {
 
     it("is wiped when resetPolicy names the cluster, and nothing else is on its disk", async () => {
       const node = new Managed(nodeLifecycle as never, "bcn1");
-      await node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 3 } }));
+      await node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 8 } }));
       assert.ok(node.progress.includes(`wiping LXD on ${nameOf("bcn1")}: cluster that it does not answer for`));
     });
 
@@ -182,12 +193,90 @@ describe("A host that is half in a cluster", () => {
       put("storage-pools/old/containers/web_c1");
       const node = new Managed(nodeLifecycle as never, "bcn1");
       assert.equal(
-        await refusal(node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 3 } }))),
+        await refusal(node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 8 } }))),
         `LXD on ${nameOf("bcn1")} does not answer. It has the certificate of a cluster, and on its disk are instances web/c1. If it is a member: Look ` +
           "at: journalctl --unit lxd. If it was left half joined, or was removed by force, wipe it: " +
           'resetPolicy: ["cluster", "instances"]',
       );
       assert.ok(lab.host("bcn1").files.exists(`${DATA}/storage-pools/old/containers/web_c1`));
+    });
+  });
+
+  describe("as a node whose cluster cannot be asked, which may be this stack's own,", () => {
+    let node: Managed;
+    const wipes = (): object => nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 4, update: 4 } });
+    const isUntouched = (): void => {
+      const stops = lab.host("bcn1").commands.filter((argv) => /^(systemctl stop|perl|unshare)/.test(argv.join(" ")));
+      assert.deepEqual([stops, members(), daemon().database.clustered], [[], ["bcn2", "bcn1"], true]);
+    };
+    const WAYS = { "is made without its state": false, "has another resetPolicy": true };
+
+    beforeEach(async () => {
+      await second.up(args());
+      node = new Managed(nodeLifecycle as never, "bcn1");
+    });
+
+    for (const [way, isInState] of Object.entries(WAYS)) {
+      for (const [what, { effect, lasts }] of Object.entries(FAILED_QUESTIONS)) {
+        it(`keeps its data when it ${way} and the question for the members ${what}`, async () => {
+          if (isInState) {
+            await node.up(nodeArgs({ adopt: true }));
+            assert.equal(node.inState("clustered"), true);
+          }
+          const question = { host: "bcn1", method: "GET", path: /^\/1\.0\/cluster\/members/, ...(lasts ? {} : { nth: 1 }) };
+          const fault = lab.faults.add({ when: question, effect });
+          const outcome = await node.up(wipes()).catch((error: unknown) => error as Error);
+          assert.ok(fault.hits > 0);
+          fault.remove();
+          isUntouched();
+          if (lasts) {
+            assert.ok(outcome instanceof Error);
+          } else if (isInState) {
+            assert.equal(outcome, "updated");
+          } else {
+            assert.match(
+              String(outcome),
+              /is a member of the cluster that this very stack has made, so resetPolicy does not wipe it/,
+            );
+          }
+        });
+      }
+    }
+
+    for (const [what, { effect }] of Object.entries(FAILED_QUESTIONS).filter(([, failure]) => failure.lasts)) {
+      it(`keeps its data when its state is from before it joined, it has another resetPolicy, and every question ${what}`, async () => {
+        await node.up(nodeArgs({ adopt: true }));
+        node.state = { ...node.state, clustered: false };
+        lab.faults.add({ when: { host: "bcn1", method: "GET" }, effect });
+        assert.ok((await node.up(wipes(), { refresh: false }).catch((error: unknown) => error)) instanceof Error);
+        isUntouched();
+      });
+    }
+
+    it("says so, and what to do", async () => {
+      lab.faults.add({
+        when: { host: "bcn1", path: /^\/1\.0\/cluster\/members/ },
+        effect: { status: 403, error: "not authorized" },
+      });
+      assert.equal(
+        await refusal(node.up(wipes())),
+        `LXD on ${nameOf("bcn1")} is in a cluster, and its cluster does not tell it of which members (LXD on ${nameOf("bcn1")} answered GET ` +
+          "/1.0/cluster/members?recursion=1 with 403: not authorized): it is down, or the host was removed from it by force. Nothing was done. If it is " +
+          "down, bring it back. If another member does not list this host (lxc cluster list there), restart LXD here (systemctl restart lxd): then it " +
+          "does not answer at all, and a node that is made with resetPolicy wipes it",
+      );
+      isUntouched();
+    });
+
+    it("is wiped when it was removed by force while it ran, and LXD was restarted since", async () => {
+      await lab.byHand("bcn2", "DELETE", "/1.0/cluster/members/bcn1?force=1");
+      await assert.rejects(
+        node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 4 } })),
+        /Failed to begin transaction/,
+      );
+      daemon().cutOffJoin(cluster().certificate?.pem ?? ""); // which is what a restart makes of it
+      assert.equal(await node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 8 } })), "created");
+      assert.equal(daemon().database.clustered, false);
     });
   });
 });

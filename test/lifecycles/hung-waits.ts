@@ -193,6 +193,10 @@ function momentsSince(lab: SimulatedLab, since: number): Moment[] {
       const nth = count("guest");
       return { title: `guest's command ${nth} (${moment.guest})`, when: { guest: /./, nth } };
     }
+    if ("file" in moment) {
+      const nth = count("file");
+      return { title: `guest's file ${nth} (${moment.file})`, when: { file: /./, nth } };
+    }
     const { host, method, path } = moment;
     const nth = count(`request ${host}`);
     return { title: `request ${nth} of ${host} (${method} ${path})`, when: { host, nth } };

@@ -107,6 +107,8 @@ const RANDOM: readonly (readonly [RegExp, string])[] = [
   [/00:16:3e(:[0-9a-f]{2}){3}/g, "<mac>"],
   [/\b(veth|tap)[0-9a-f]+/g, "<interface>"],
   [/\b10\.10\.10\.\d+(?!\d*\/)/g, "<address>"],
+  [/ \[[0-9a-f]{16}(?=( creating)?\])/g, " [<claim>"],
+  [/"__claim":"[0-9a-f]{16}"/g, '"__claim":"<claim>"'],
   [/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "<date>"],
 ];
 
@@ -115,10 +117,13 @@ export function inSameWords(text: string, lab: SimulatedLab): string {
   let result = text;
   for (const { name, daemon, hostKey, port } of lab.hosts) {
     const { pem = "", fingerprint = "" } = daemon?.certificate ?? {};
+    const cluster = daemon?.database.certificate ?? { pem: "", fingerprint: "" };
     for (const [own, word] of [
       [JSON.stringify(pem).slice(1, -1), `<certificate of ${name}>`],
       [Buffer.from(pem).toString("base64"), `<certificate of ${name}>`],
       [fingerprint, `<fingerprint of ${name}>`],
+      [Buffer.from(cluster.pem).toString("base64"), "<certificate of the cluster>"],
+      [cluster.fingerprint, "<fingerprint of the cluster>"],
       [hostKey, `<host key of ${name}>`],
       [`"port":${port}`, `"port":"<port of ${name}>"`],
       [`:${port}`, `:<port of ${name}>`],

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import * as z from "zod";
 import type { Lifecycle } from "../../provider/engine/lifecycle";
 import type { LxdClient } from "../../provider/lxd/client/client";
+import { readMark } from "../../provider/lxd/ownership";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../provider/resources/lxd-network";
@@ -11,7 +12,7 @@ import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool"
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../provider/resources/vm-user";
 import { figure } from "../support/figure";
-import { Managed, type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
+import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
 
 const OWNER = "user.pulumi.urn";
 const DEVICES = { root: { type: "disk", path: "/", pool: "local" } };
@@ -158,7 +159,7 @@ describe("Ownership", () => {
   });
 
   for (const [name, kind] of Object.entries(KINDS)) {
-    const { lifecycle, path, mark = OWNER, other, change, described } = kind;
+    const { lifecycle, path, mark: key = OWNER, other, change, described } = kind;
     const manage = (resource = "it", stack = "lab"): Managed => manageAs(lifecycle, stack, resource);
     const urn = (resource: string, stack: string): string => urnOf(name, stack, resource);
 
@@ -175,13 +176,14 @@ describe("Ownership", () => {
           name === "LxdClusterMember" ? { connection: second, cluster: { endpoints: [first] } } : { cluster: two.cluster };
         return { ...where, ...kind.args, ...more };
       };
-      const markOf = async (): Promise<string | undefined> => (await (await two.byHand()).get(path, objectSchema)).config?.[mark];
+      const markOf = async (): Promise<string | undefined> =>
+        readMark((await (await two.byHand()).get(path, objectSchema)).config?.[key])?.urn;
 
       /** Takes the mark away, as a person can, with all else left as it is. */
       const unmark = async (): Promise<void> => {
         const lxd = await two.byHand();
         const { config, ...rest } = await lxd.get(path, objectSchema);
-        const { [mark]: _, ...others } = config ?? {};
+        const { [key]: _, ...others } = config ?? {};
         await lxd.change("PUT", path, { body: { ...rest, config: others } });
       };
       const makeByHand = async (): Promise<void> => {
@@ -315,14 +317,22 @@ describe("Ownership", () => {
         ["renamed", "other", "lab"],
         ["moved to another stack", "it", "prod"],
       ] as const) {
-        it(`stays with a resource that is ${what}, and is marked anew by its next change`, async () => {
+        it(`stays with a resource that is ${what}: the first up writes the new mark, which the preview tells, and nothing else`, async () => {
           const it = manage();
           await it.up(args());
           it.rename(resource, stack);
-          assert.equal(await it.up(args()), "same");
-          assert.equal(await it.up(args({ timeouts: { read: 50 } })), "updated"); // how long it is waited for, and not it
-          assert.equal(await it.up(args(other)), "updated");
+          assert.equal(await it.preview(args()), "updated");
+          assert.deepEqual(it.notes, [
+            'Only its mark on LXD changes: it was that of the Pulumi resource "it" of stack "lab", project "tests"',
+          ]);
+          const changes = await changesOf(async () => assert.equal(await it.up(args()), "updated"));
+          assert.deepEqual(
+            changes.map((request) => request.split(" ")[1]),
+            [path],
+          );
           assert.equal(await markOf(), urn(resource, stack));
+          assert.equal(await it.up(args()), "same");
+          assert.equal(await it.up(args(other)), "updated");
           assert.deepEqual(it.warnings, []);
         });
       }
@@ -331,19 +341,72 @@ describe("Ownership", () => {
         const it = manage();
         await it.up(args());
         it.rename("renamed");
-        assert.equal(await it.up(args({ timeouts: { read: 50 } })), "updated");
         await it.destroy();
         assert.deepEqual([await exists(), it.warnings], [false, []]);
       });
 
-      it("is its own again when state was lost, without adopt and without being made anew", async () => {
+      it("is refused to a resource that finds its own mark on a finished object, and taken with adopt when its state was lost", async () => {
         await manage().up(args());
+        const [before, again] = [await identity(), manage()];
+        const refused = await changesOf(() =>
+          assert.rejects(again.up(args()), (error: Error) => {
+            assert.match(
+              error.message,
+              / already exists on root@127\.0\.0\.1:\d+, complete \(.+\), and it bears the mark of this very resource/,
+            );
+            assert.match(error.message, /that state was lost: then set adopt: true.* another stack has it.* run pulumi up there/);
+            return true;
+          }),
+        );
+        assert.deepEqual(refused, []);
+        await again.preview(args({ adopt: true }));
+        assert.match(
+          again.notes.join(),
+          /^Adopts what is there, which bears the mark of this very resource: its state was lost, or another/,
+        );
+        const changes = await changesOf(async () => assert.equal(await again.up(args({ adopt: true })), "created"));
+        assert.deepEqual(changes.filter(isMaking), []);
+        assert.deepEqual(await identity(), before);
+        assert.equal(await again.up(args()), "same");
+      });
+
+      it("is gone on with, without adopt, when the create that made it did not live to end", async () => {
+        await assert.rejects(manageAs(killedAtTheEnd(lifecycle as Lifecycle<object, object>)).up(args()), /killed/);
         const [before, again] = [await identity(), manage()];
         const changes = await changesOf(async () => assert.equal(await again.up(args()), "created"));
         assert.deepEqual(changes.filter(isMaking), []);
         assert.deepEqual(await identity(), before);
         assert.equal(await again.up(args()), "same");
       });
+
+      it("is kept in state when the create cannot write that it has ended, and finished by the next up", async () => {
+        const it = manage();
+        const cut = manageAs(killedAtTheEnd(lifecycle as Lifecycle<object, object>));
+        await assert.rejects(cut.up(args()), /killed/);
+        it.take(cut);
+        assert.equal(await it.up(args()), "updated");
+        assert.equal(await it.up(args()), "same");
+        await assert.rejects(manage().up(args()), / complete /);
+      });
+
+      for (const [what, rename] of [
+        ["by pulumi state move", () => undefined],
+        ["with pulumi stack rename", (it: Managed) => it.rename("it", "prod")],
+      ] as const) {
+        it(`is not removed by the stack it was moved to ${what} once the one it left has adopted it again`, async () => {
+          const [moved, left] = [manage(), manage()];
+          await moved.up(args());
+          rename(moved);
+          await left.up(args({ adopt: true }));
+          assert.equal(await markOf(), urn("it", "lab"));
+          moved.rename("it", "prod");
+          await assert.rejects(moved.up(args()), /was not changed: it now belongs to the Pulumi resource "it" of stack "lab"/);
+          const changes = await changesOf(() => moved.destroy());
+          assert.deepEqual([changes, await exists()], [[], true]);
+          assert.match(moved.warnings.at(-1) ?? "", /is left as it is: it now belongs to/);
+          assert.equal(await left.up(args({ adopt: true })), "same");
+        });
+      }
 
       it("is not lost with the mark, which the next change writes again", async () => {
         const it = manage();
@@ -409,7 +472,10 @@ describe("Ownership", () => {
       assert.equal(theirs.inState("created"), false);
       await theirs.destroy();
       assert.equal((await images()).length, 2);
-      assert.deepEqual((await images()).map(({ properties }) => properties[OWNER]).filter(Boolean), [urnOf("LxdImage", "lab")]);
+      assert.deepEqual(
+        (await images()).flatMap(({ properties }) => readMark(properties[OWNER])?.urn ?? []),
+        [urnOf("LxdImage", "lab")],
+      );
     });
 
     it("shows in a preview what adopting an image that is there would change", async () => {
@@ -447,27 +513,31 @@ describe("Ownership", () => {
       assert.equal(await it.up(node({ config, adopt: true })), "created");
     });
 
-    it("is its own again when state was lost, and then never wiped", async () => {
+    it("is taken up with adopt when state was lost, which a refusal tells, and then never wiped", async () => {
       await join("lab");
       await assert.rejects(manageAs(nodeLifecycle).up(node({ resetPolicy: ["cluster", "storage-pools", "images"] })), {
         message:
           /^LXD on root@127\.0\.0\.1:\d+ is a member of the cluster that this very stack has made, so resetPolicy does not wipe it/,
       });
-      assert.equal(await manageAs(nodeLifecycle).up(node()), "created");
+      await assert.rejects(manageAs(nodeLifecycle).up(node()), {
+        message:
+          /is a member of a cluster already, and its membership bears the mark of this very stack, .* was lost: then set adopt: true/,
+      });
+      assert.equal(await manageAs(nodeLifecycle).up(node({ adopt: true })), "created");
     });
 
     it("keeps its config when the stack that is destroyed is no longer the one that has it", async () => {
       await join("prod");
       const theirs = manageAs(nodeLifecycle, "prod");
       const config = { "core.debug_address": "127.0.0.1:8444" };
-      await theirs.up(node({ config }));
+      await theirs.up(node({ config, adopt: true }));
       await join("lab", { adopt: true });
       await theirs.destroy();
       assert.match(
         theirs.warnings.at(-1) ?? "",
         /The config of LXD on .* is left as it is: its membership belongs to .* of stack "lab"/,
       );
-      assert.equal(await manageAs(nodeLifecycle).up(node({ config })), "created");
+      assert.equal(await manageAs(nodeLifecycle).up(node({ config, adopt: true })), "created");
     });
   });
 });

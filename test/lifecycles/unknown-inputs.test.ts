@@ -18,12 +18,22 @@ const UNKNOWNS = [
   "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
 ];
 
-/** Outputs that `diff` looks at, as they are of an object in good order. */
+/** What LXD knows an image by whose fingerprint the arguments give shortened. */
+const FINGERPRINT = `0123456789ab${"0".repeat(52)}`;
+
+/** Outputs that `diff` looks at, or tells of, as they are of an object in good order. */
 const OUTPUTS: Readonly<Record<string, Properties>> = {
   LxdNode: { clustered: false },
   LxdStoragePool: { status: "Created", memberStatus: { bcn1: "Created" }, sources: { bcn1: "/dev/sdb" } },
   LxdNetwork: { status: "Created", memberStatus: { bcn1: "Created" } },
-  LxdVm: { status: "Running", location: "bcn1", expandedConfig: {}, expandedDevices: {} },
+  LxdImage: { fingerprint: FINGERPRINT, created: true },
+  LxdVm: {
+    status: "Running",
+    location: "bcn1",
+    imageFingerprint: FINGERPRINT,
+    expandedConfig: {},
+    expandedDevices: {},
+  },
   VmUser: { uid: 1500, gid: 1500, home: "/srv/alice", requested: { uid: 1500, home: "/srv/alice" } },
 };
 

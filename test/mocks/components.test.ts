@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import type { Output } from "@pulumi/pulumi";
 import { type ClusterHostArgs, LxdCluster, VmGroup, VmProfiles } from "../../components/index";
-import { known, record } from "./program";
+import { LxdNode } from "../../provider/index";
+import { known, record, SNAP_REVISION, unwrapped } from "./program";
 
 const host = (name: string, number: number): ClusterHostArgs => ({
   name,
@@ -48,11 +49,23 @@ describe("LxdCluster", () => {
     });
   });
 
+  it("prepares all hosts before the first member is made, which asks the others", async () => {
+    const { find } = await record("test", () => {
+      const prepared = new LxdNode("prepared", { connection: bcn1.connection });
+      return new LxdCluster("lab", { hosts: [bcn2, { ...bcn1, dependsOn: [prepared] }] });
+    });
+    assert.deepEqual(find("LxdClusterMember lab-bcn2").dependsOn, ["LxdNode lab-bcn2", "LxdNode prepared"]);
+  });
+
   it("lets a third host join through the primary, and changes nothing of pools and networks but the ways to reach them", async () => {
     const two = await record("test", () => new LxdCluster("lab", { hosts: [bcn2, bcn1], pools, networks }));
     const three = await record("test", () => new LxdCluster("lab", { hosts: [bcn2, bcn1, bcn3], pools, networks }));
     assert.deepEqual(three.find("LxdClusterMember lab-bcn3").dependsOn, ["LxdClusterMember lab-bcn2", "LxdNode lab-bcn3"]);
-    for (const id of ["LxdClusterMember lab-bcn2", "LxdClusterMember lab-bcn1", "LxdNode lab-bcn2", "LxdNode lab-bcn1"]) {
+    const { inputs: first, ...rest } = two.find("LxdClusterMember lab-bcn2");
+    const { inputs: firstOfThree, ...same } = three.find("LxdClusterMember lab-bcn2");
+    assert.deepEqual([{ ...firstOfThree, peers: first["peers"] }, same], [first, rest]);
+    assert.deepEqual(firstOfThree["peers"], [bcn1.connection, bcn3.connection]);
+    for (const id of ["LxdClusterMember lab-bcn1", "LxdNode lab-bcn2", "LxdNode lab-bcn1"]) {
       assert.deepEqual(three.find(id), two.find(id));
     }
     for (const id of ["LxdStoragePool lab-default", "LxdNetwork lab-lxdbr0"]) {
@@ -61,6 +74,38 @@ describe("LxdCluster", () => {
       assert.deepEqual(sameContents, contents);
       assert.deepEqual(before, { endpoints: [bcn2.connection, bcn1.connection] });
       assert.deepEqual(after, { endpoints: [bcn2.connection, bcn1.connection, bcn3.connection] });
+    }
+  });
+
+  describe("gives a further host", () => {
+    const snap = { method: "snap" as const, channel: "5.21/stable" };
+    const deb = { method: "deb" as const };
+    type Install = ClusterHostArgs["install"];
+    const cases: { title: string; first?: Install; wanted?: Install; expected: unknown }[] = [
+      {
+        title: "the revision of the first one's snap",
+        first: snap,
+        wanted: snap,
+        expected: { ...snap, revision: SNAP_REVISION },
+      },
+      { title: "that without an install of its own", expected: { method: "snap", revision: SNAP_REVISION } },
+      { title: "the revision that the program names", wanted: { ...snap, revision: 5 }, expected: { ...snap, revision: 5 } },
+      ...[deb, false as const, { ...snap, cohort: false }, { ...snap, hold: false }].map((wanted) => {
+        return { title: `nothing besides ${JSON.stringify(wanted)}`, wanted, expected: wanted };
+      }),
+      { title: "no revision when the first one has no snap", first: deb, wanted: snap, expected: snap },
+    ];
+    for (const { title, first, wanted, expected } of cases) {
+      it(title, async () => {
+        const install = (value: Install) => (value === undefined ? {} : { install: value });
+        const hosts = [
+          { ...bcn2, ...install(first) },
+          { ...bcn1, ...install(wanted) },
+        ];
+        const { find } = await record("test", () => new LxdCluster("lab", { hosts }));
+        assert.deepEqual(find("LxdNode lab-bcn2").inputs["install"], first);
+        assert.deepEqual(find("LxdNode lab-bcn1").inputs["install"], expected);
+      });
     }
   });
 
@@ -137,7 +182,7 @@ describe("VmProfiles", () => {
       project: "web",
       networks: { network: "ovn0", bridge: "br1" },
       resources: { cpu: "0-3", memory: "1GiB", pool: "fast", diskSize: "20GiB", config: { "boot.autostart": true } },
-      gpu: { pci: "0000:01:00.0" },
+      gpu: { config: { "security.secureboot": "false" } },
     };
     const { find } = await record("test", () => new VmProfiles("profiles", args));
     const { eth0, eth1 } = find("LxdProfile profiles-vm-networks").inputs["devices"] as Record<string, Record<string, string>>;
@@ -146,9 +191,8 @@ describe("VmProfiles", () => {
     assert.deepEqual(config, { "limits.cpu": "0-3", "limits.memory": "1GiB", "boot.autostart": true });
     assert.deepEqual(devices, { root: { type: "disk", path: "/", pool: "fast", size: "20GiB" } });
     assert.equal(project, "web");
-    assert.deepEqual(find("LxdProfile profiles-vm-gpu").inputs["devices"], {
-      gpu: { type: "gpu", gputype: "physical", pci: "0000:01:00.0" },
-    });
+    const gpu = find("LxdProfile profiles-vm-gpu").inputs;
+    assert.deepEqual([gpu["config"], gpu["devices"]], [{ "security.secureboot": "false" }, {}]);
   });
 });
 
@@ -188,7 +232,7 @@ describe("VmGroup", () => {
     const network = { eth0: { addresses: ["fd00::2/64"], nameservers: ["fd00::1"], searchDomains: ["lan"], optional: true } };
     const vms = [{ name: "a", cloudInit: { userData: "#cloud-config\n" }, network }];
     const { find } = await record("test", () => new VmGroup("vms", { cluster, defaults, vms }));
-    const { userData, networkConfig } = find("LxdVm vms-a").inputs["cloudInit"] as Record<string, string>;
+    const { userData, networkConfig } = unwrapped(find("LxdVm vms-a").inputs["cloudInit"]) as Record<string, string>;
     assert.equal(userData, "#cloud-config\n");
     assert.equal(
       networkConfig,

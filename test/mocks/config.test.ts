@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { RunError } from "@pulumi/pulumi";
+import { isSecret, output, RunError } from "@pulumi/pulumi";
 import { parseConfig } from "../../stacks/config";
 
 const HOSTS = [
@@ -122,5 +122,42 @@ describe("the config of a stack", () => {
     assert.throws(() => parse({ hots: [], vms: [{ name: "a", image: 5 }] }), {
       message: /lxd-cluster:vms\[0\]\.image must be of type object\n {2}- lxd-cluster:hots is not a known key/,
     });
+  });
+
+  it("keeps a secret a secret, in each text of the user that stands below a key with one", async () => {
+    const waitFor = [{ for: "command", command: ["login", "x"] }];
+    const vms = [
+      {
+        name: "a",
+        cloudInit: { userData: "#cloud-config" },
+        config: { "environment.TOKEN": "x" },
+        image: { alias: "b" },
+        waitFor,
+      },
+    ];
+    const connection = { host: "192.168.1.102", hostKey: "ssh-ed25519 AAAA" };
+    const hosts = [
+      { name: "bcn2", address: "192.168.1.102", connection, prepare: ["register --token x"], config: { "a.b": "x" } },
+    ];
+    const entries = { "p:vms": JSON.stringify(vms), "p:hosts": JSON.stringify(hosts) };
+    const config = parseConfig("p", entries, (key) => key.startsWith("p:"));
+    const [[vm], [host]] = [config.vms, config.hosts];
+    const [wait] = vm?.waitFor ?? [];
+    const commands = wait?.for === "command" ? wait.command : [];
+    const texts = [
+      vm?.cloudInit?.userData,
+      vm?.config?.["environment.TOKEN"],
+      ...commands,
+      ...(host?.prepare ?? []),
+      host?.config?.["a.b"],
+    ];
+    assert.equal(texts.length, 6);
+    for (const text of texts) {
+      assert.equal(await isSecret(output(text)), true);
+    }
+    assert.equal(vm?.name, "a");
+    assert.equal(host?.name, "bcn2");
+    const [plain] = parseConfig("p", entries).vms;
+    assert.equal(plain?.cloudInit?.userData, "#cloud-config");
   });
 });

@@ -24,8 +24,9 @@ const DOCUMENTS = [
 const TAKEN_FOR_GRANTED = [
   'import * as pulumi from "@pulumi/pulumi";',
   'import { type ClusterConnectionArgs, LxdNode, LxdVm, VmUser } from "pulumi-lxd-cluster";',
-  'import { LxdCluster, VmGroup } from "pulumi-lxd-cluster/components";',
+  'import { type ClusterHostArgs, LxdCluster, VmGroup } from "pulumi-lxd-cluster/components";',
   "declare const cluster: pulumi.Output<ClusterConnectionArgs>;",
+  "declare const hosts: ClusterHostArgs[];",
 ].join(" ");
 
 function pages(folder: string): string[] {

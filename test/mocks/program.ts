@@ -7,6 +7,9 @@ import { parse } from "yaml";
 const ROOT = join(__dirname, "../..");
 const load = createRequire(__filename);
 
+/** Revision of LXD's snap on every host that has it. */
+export const SNAP_REVISION = 33110;
+
 /** A resource as the program registered it. */
 export interface Registered {
   /** Kind or component, and logical name, such as "LxdNode cluster-bcn2". */
@@ -51,7 +54,7 @@ interface Monitor {
 
 /**
  * Runs a piece of a program under mocks that give every resource its inputs back, as a preview does, and records what it registers.
- * What the engine would give besides is made up: addresses of a VM.
+ * What the engine would give besides is made up: addresses of a VM, the revision of a snap.
  */
 export async function record(project: string, program: () => unknown, settings: Settings = {}): Promise<Recording> {
   const inputsOf = new Map<string, Record<string, unknown>>();
@@ -63,8 +66,7 @@ export async function record(project: string, program: () => unknown, settings: 
         if (type === "pulumi:pulumi:StackReference") {
           return { id: name, state: { ...given, outputs: settings.stackOutputs ?? {}, secretOutputNames: [] } };
         }
-        const computed = type.endsWith("/lxd:LxdVm") && settings.preview !== true ? { addresses: {} } : {};
-        return { id: `${name}-id`, state: { ...given, ...computed } };
+        return { id: `${name}-id`, state: { ...given, ...(settings.preview !== true && computedOf(type, given)) } };
       },
       call: () => ({}),
     },
@@ -94,6 +96,19 @@ export async function record(project: string, program: () => unknown, settings: 
       return found;
     },
   };
+}
+
+function computedOf(type: string, { install }: Record<string, unknown>): Record<string, unknown> {
+  switch (kindOf(type)) {
+    case "LxdVm":
+      return { addresses: {} };
+    case "LxdNode": {
+      const isSnap = install !== false && (install as { method?: string } | undefined)?.method !== "deb";
+      return isSnap ? { revision: SNAP_REVISION } : {};
+    }
+    default:
+      return {};
+  }
 }
 
 /** Runs a stack's program with the config of one of its files. */
@@ -161,4 +176,15 @@ function plain(value: unknown): unknown {
       .filter(([, member]) => member !== undefined)
       .map(([key, member]) => [key, plain(member)]),
   );
+}
+
+/** The value without the marks of secrets in it. */
+export function unwrapped(value: unknown): unknown {
+  if (value === null || typeof value !== "object") {
+    return value;
+  }
+  const { secret } = value as { secret?: unknown };
+  return secret !== undefined
+    ? unwrapped(secret)
+    : Object.fromEntries(Object.entries(value).map(([key, member]) => [key, unwrapped(member)]));
 }

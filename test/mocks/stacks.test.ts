@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Recording, record, recordStack, runProgram } from "./program";
+import { type Recording, record, recordStack, runProgram, SNAP_REVISION, unwrapped } from "./program";
 
 const PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVrzBKBtzdiMxHDHVXUQAFmnwAFTpLHHpvIxBmcmXAX somebody";
 const PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot a real one\n";
@@ -71,7 +71,12 @@ describe("the programs of the stacks", () => {
         connection,
         install: { method: "deb", packages: ["btrfs-progs"] },
       });
-      assert.deepEqual(lab.find("LxdClusterMember cluster-bcn2").inputs, { connection, name: "bcn2", address: "192.168.1.102" });
+      assert.deepEqual(lab.find("LxdClusterMember cluster-bcn2").inputs, {
+        connection,
+        name: "bcn2",
+        address: "192.168.1.102",
+        peers: [{ ...connection, host: "192.168.1.101" }],
+      });
       assert.deepEqual(lab.find("LxdClusterMember cluster-bcn1").inputs, {
         connection: { ...connection, host: "192.168.1.101" },
         name: "bcn1",
@@ -110,31 +115,34 @@ describe("the programs of the stacks", () => {
     });
 
     it("describes VMs with their own values over the defaults of all", () => {
-      const { cluster: _, ...dns1 } = lab.find("LxdVm vms-dns1").inputs;
-      assert.deepEqual(dns1, {
-        name: "dns1",
-        target: "bcn2",
-        memory: "256MiB",
-        instanceType: "container",
-        image: { alias: "debian-12" },
-        profiles: ["vm-networks", "vm-resources"],
-        waitFor: [{ for: "cloud-init" }, { for: "ipv4", nic: "eth0" }, { for: "ipv4", nic: "eth1" }],
-        cloudInit: {
-          networkConfig: [
-            "version: 2",
-            "ethernets:",
-            "  eth0:",
-            "    dhcp4: true",
-            "    dhcp6: false",
-            "  eth1:",
-            "    dhcp4: false",
-            "    dhcp6: false",
-            "    addresses:",
-            "      - 192.168.1.100/24",
-            "",
-          ].join("\n"),
+      const { cluster: _, cloudInit, ...dns1 } = lab.find("LxdVm vms-dns1").inputs;
+      assert.deepEqual(
+        { ...dns1, cloudInit: unwrapped(cloudInit) },
+        {
+          name: "dns1",
+          target: "bcn2",
+          memory: "256MiB",
+          instanceType: "container",
+          image: { alias: "debian-12" },
+          profiles: ["vm-networks", "vm-resources"],
+          waitFor: [{ for: "cloud-init" }, { for: "ipv4", nic: "eth0" }, { for: "ipv4", nic: "eth1" }],
+          cloudInit: {
+            networkConfig: [
+              "version: 2",
+              "ethernets:",
+              "  eth0:",
+              "    dhcp4: true",
+              "    dhcp6: false",
+              "  eth1:",
+              "    dhcp4: false",
+              "    dhcp6: false",
+              "    addresses:",
+              "      - 192.168.1.100/24",
+              "",
+            ].join("\n"),
+          },
         },
-      });
+      );
       assert.equal(lab.find("LxdVm vms-tkw1").inputs["memory"], undefined);
     });
 
@@ -150,11 +158,10 @@ describe("the programs of the stacks", () => {
       thinkube = await recordStack("stacks/index.ts", "Pulumi.thinkube.yaml");
     });
 
-    it("installs the same snap on both hosts and keeps it", () => {
-      for (const id of ["LxdNode cluster-bcn2", "LxdNode cluster-bcn1"]) {
-        const install = { method: "snap", channel: "5.21/stable", cohort: true, hold: true };
-        assert.deepEqual(thinkube.find(id).inputs["install"], install);
-      }
+    it("installs the same snap on both hosts, in the revision that the first one got, and keeps it", () => {
+      const install = { method: "snap", channel: "5.21/stable", cohort: true, hold: true };
+      assert.deepEqual(thinkube.find("LxdNode cluster-bcn2").inputs["install"], install);
+      assert.deepEqual(thinkube.find("LxdNode cluster-bcn1").inputs["install"], { ...install, revision: SNAP_REVISION });
     });
 
     it("has the three virtual machines where the seed has them, those for computing with a GPU", () => {
@@ -168,13 +175,21 @@ describe("the programs of the stacks", () => {
         ],
       );
       assert.deepEqual(thinkube.find("LxdVm vms-tkc").inputs["profiles"], ["vm-networks", "vm-resources", "vm-gpu"]);
-      assert.deepEqual(thinkube.find("LxdProfile profiles-vm-gpu").inputs["devices"], {
-        gpu: { type: "gpu", gputype: "physical" },
+      // LXD gives a virtual machine one GPU for each device: one that two GPUs fit does not start.
+      const card = { type: "gpu", gputype: "physical" };
+      assert.deepEqual(thinkube.find("LxdProfile profiles-vm-gpu").inputs["devices"], {});
+      assert.deepEqual(thinkube.find("LxdVm vms-dns1").inputs["devices"], undefined);
+      assert.deepEqual(thinkube.find("LxdVm vms-tkc").inputs["devices"], {
+        gpu0: { ...card, vendorid: "10de", productid: "1b06" },
+      });
+      assert.deepEqual(thinkube.find("LxdVm vms-tkw1").inputs["devices"], {
+        gpu0: { ...card, pci: "0000:01:00.0" },
+        gpu1: { ...card, pci: "0000:02:00.0" },
       });
     });
 
     it("gives static addresses with a default route that every version of cloud-init understands", () => {
-      const { networkConfig } = thinkube.find("LxdVm vms-tkw1").inputs["cloudInit"] as { networkConfig: string };
+      const { networkConfig } = unwrapped(thinkube.find("LxdVm vms-tkw1").inputs["cloudInit"]) as { networkConfig: string };
       assert.match(networkConfig, /enp6s0:\n(.*\n)*? {4}addresses:\n {6}- 192\.168\.1\.111\/24\n/);
       assert.match(networkConfig, /routes:\n {6}- to: 0\.0\.0\.0\/0\n {8}via: 192\.168\.1\.1\n/);
     });
@@ -252,14 +267,3 @@ describe("the programs of the stacks", () => {
     });
   });
 });
-
-/** The value without the marks of secrets in it. */
-function unwrapped(value: unknown): unknown {
-  if (value === null || typeof value !== "object") {
-    return value;
-  }
-  const { secret } = value as { secret?: unknown };
-  return secret !== undefined
-    ? unwrapped(secret)
-    : Object.fromEntries(Object.entries(value).map(([key, member]) => [key, unwrapped(member)]));
-}

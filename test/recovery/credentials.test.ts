@@ -27,6 +27,9 @@ const KEYS = {
   ecdsa: ["-t", "ecdsa", "-b", "256"],
   "rsa in PEM": ["-t", "rsa", "-b", "2048", "-m", "PEM"],
   "ecdsa in PEM": ["-t", "ecdsa", "-b", "384", "-m", "PEM"],
+  "rsa in PKCS#8": ["-t", "rsa", "-b", "2048", "-m", "PKCS8"],
+  "ecdsa in PKCS#8": ["-t", "ecdsa", "-b", "256", "-m", "PKCS8"],
+  "ed25519 by another cipher": ["-t", "ed25519", "-Z", "chacha20-poly1305@openssh.com"],
 } as const;
 type KeyName = keyof typeof KEYS;
 
@@ -42,7 +45,18 @@ Match User by-keyboard
   PasswordAuthentication no
 Match User operator,root
   AuthenticationMethods publickey
+Match User few
+  MaxSessions 1
 `;
+
+/** What a shell's start-up file writes. */
+const GREETING = `printf '{"type":"sync"} HTTP/1.1 500 Welcome'; printf Welcome >&2\n`;
+
+/** Options of keys of root's, in authorized_keys. */
+const RESTRICTED = {
+  "no-forwarding": "no-port-forwarding",
+  forced: `no-port-forwarding,command="echo 'Please login as the user \\"ubuntu\\".'; exit 142"`,
+};
 
 /** How `connection` can log in, against OpenSSH's own sshd; LXD is read through each way. */
 describe("Ways to log in to real hosts", function () {
@@ -61,7 +75,9 @@ describe("Ways to log in to real hosts", function () {
     lab = await RealLab.attach();
     await Promise.all([
       lab.resetHosts(["bcn2", "bcn1"]),
-      execute("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file("stranger")]),
+      ...["stranger", ...Object.keys(RESTRICTED)].map((name) =>
+        execute("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file(name)]),
+      ),
       ...Object.entries(KEYS).flatMap(([name, options]) =>
         ["", PASSPHRASE].map((passphrase) =>
           execute("ssh-keygen", ["-q", ...options, "-N", passphrase, "-f", file(name, passphrase)]),
@@ -101,6 +117,9 @@ describe("Ways to log in to real hosts", function () {
     const authorized = Object.keys(KEYS).flatMap((name) =>
       ["", PASSPHRASE].map((phrase) => readFileSync(`${file(name, phrase)}.pub`, "utf8")),
     );
+    const restricted = Object.entries(RESTRICTED).map(
+      ([name, options]) => `${options} ${readFileSync(`${file(name)}.pub`, "utf8")}`,
+    );
     const script = [
       "set -e",
       "for user in by-password by-keyboard; do",
@@ -109,11 +128,19 @@ describe("Ways to log in to real hosts", function () {
       "  printf '%s:%s\\n' $user \"$1\" | chpasswd",
       "done",
       "cat > /etc/ssh/sshd_config.d/ways.conf",
-      'printf "%s" "$2" >> /root/.ssh/authorized_keys',
+      'printf "%s" "$2$3" >> /root/.ssh/authorized_keys',
+      "useradd --create-home --shell /bin/bash few",
+      "echo 'few ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/few",
+      "useradd --create-home --shell /usr/sbin/nologin closed",
+      "for user in few closed; do",
+      "  install -d -o $user -g $user -m 700 /home/$user/.ssh",
+      '  printf "%s" "$2" > /home/$user/.ssh/authorized_keys',
+      "done",
+      'printf "%s" "$4" > /home/few/.bashrc',
       'printf "%s" "$2" >> /home/operator/.ssh/authorized_keys',
       "systemctl restart ssh", // which ends when sshd listens again; a reload does not
     ];
-    const argv = ["sh", "-c", script.join("\n"), "sh", PASSWORD, authorized.join("")];
+    const argv = ["sh", "-c", script.join("\n"), "sh", PASSWORD, authorized.join(""), restricted.join(""), GREETING];
     const { exitCode, stderr } = await lab.hostExec(host, argv, { stdin: SSHD });
     assert.equal(exitCode, 0, stderr);
   }
@@ -235,8 +262,11 @@ describe("Ways to log in to real hosts", function () {
 
     it("an encrypted key without its passphrase, and with a wrong one", async () => {
       for (const [given, why] of [
-        [{}, "Encrypted private OpenSSH key detected, but no passphrase given"],
-        [{ privateKeyPassword: "wrong" }, "OpenSSH key integrity check failed -- bad passphrase?"],
+        [{}, "it is encrypted, and its passphrase is not given"],
+        [
+          { privateKeyPassword: "wrong" },
+          "it is encrypted, and its passphrase does not open it (OpenSSH key integrity check failed -- bad passphrase?)",
+        ],
       ] as const) {
         await refused(
           { privateKey: key("ed25519", PASSPHRASE), ...given },
@@ -313,6 +343,35 @@ describe("Ways to log in to real hosts", function () {
     });
   });
 
+  describe("at a host with an sshd and a shell of their own", () => {
+    it("as a user whose shell greets, with one session for each connection", async () => {
+      const connection = { user: "few", privateKey: key("ed25519") };
+      await works(connection);
+      assert.equal(await output(connection, "id", "-u"), "0");
+    });
+
+    it("as root, where sshd forwards to no socket", () => works({ privateKeyPath: file("no-forwarding") }));
+
+    for (const [what, connection, code, said] of [
+      ["a forced command", () => ({ privateKeyPath: file("forced") }), 142, /Please login as the user "ubuntu"\./],
+      [
+        "an account that is closed",
+        () => ({ user: "closed", privateKey: key("ed25519") }),
+        1,
+        /This account is currently not available\./,
+      ],
+    ] as const) {
+      it(`and say what has answered instead of LXD: ${what}`, async () => {
+        await assert.rejects(read(connection()), (error: Error) => {
+          assert.match(error.message, /^\w+@192\.168\.1\.102 does not run the commands that it is given\. /);
+          assert.match(error.message, new RegExp(`answered with exit code ${code}: .*${said.source}`));
+          return true;
+        });
+        tried.refusals += 1;
+      });
+    }
+  });
+
   describe("once logged in", () => {
     it("run many commands at once within sshd's own limit, and tell of one that fails", async () => {
       const deadline = new Deadline(30, "the test");
@@ -335,6 +394,18 @@ describe("Ways to log in to real hosts", function () {
       const ssh = await connect(connectionSchema.parse(to({ privateKey: key("ed25519") })), { deadline });
       assert.equal(await ssh.listens("/var/lib/lxd/unix.socket", deadline), true);
       assert.equal(await ssh.listens("/var/lib/lxd/none.socket", deadline), false);
+    });
+
+    it("see by either way that nothing listens on the socket of a daemon that has died", async () => {
+      const stale = "/run/stale.socket";
+      const script = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die";
+      const { exitCode, stderr } = await lab.hostExec("bcn2", ["perl", "-e", script, stale]);
+      assert.equal(exitCode, 0, stderr);
+      const deadline = new Deadline(30, "the test");
+      for (const user of ["root", "operator"]) {
+        const ssh = await connect(connectionSchema.parse(to({ user, privateKey: key("ed25519") })), { deadline });
+        assert.equal(await ssh.listener([stale, "/var/lib/lxd/unix.socket"], deadline), "/var/lib/lxd/unix.socket");
+      }
     });
 
     it("know the host by another type of key than the one it prefers", async () => {

@@ -3,14 +3,17 @@ import { join } from "node:path";
 import { RealLab } from "../../lab/real";
 import { provider } from "../../provider/entry";
 import { LxdClient } from "../../provider/lxd/client/client";
-import { clusterEndpoint } from "../../provider/lxd/client/cluster-endpoint";
+import { endpointOf } from "../../provider/lxd/client/endpoint";
 import { joinCluster, mintJoinToken } from "../../provider/lxd/cluster/cluster";
 import { getServer } from "../../provider/lxd/server";
+import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
+import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
-import { disconnectAll } from "../../provider/transport/pool";
+import { connect, disconnectAll } from "../../provider/transport/pool";
 import { skip } from "../../tools/test/skip";
 import { figure } from "../support/figure";
+import { Managed } from "../unit/resources/simulated-cluster";
 
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
 type HostName = keyof typeof ADDRESSES;
@@ -62,7 +65,7 @@ describe("Half joins on real LXD", function () {
 
   const clientOf = async (host: HostName): Promise<LxdClient> => {
     const deadline = new Deadline(60, "the test");
-    return new LxdClient(await clusterEndpoint([connectionSchema.parse(to(host))], { deadline, patient: false }), deadline);
+    return new LxdClient(await endpointOf(await connect(connectionSchema.parse(to(host)), { deadline }), deadline), deadline);
   };
 
   /** Leaves bcn1 half joined: the join that comes third would be another one, as a voter. */
@@ -104,7 +107,7 @@ describe("Half joins on real LXD", function () {
   });
 
   it("adopts a cluster whose state was lost", async () => {
-    await create("LxdClusterMember", member("bcn2"));
+    await create("LxdClusterMember", { ...member("bcn2"), adopt: true });
     assert.deepEqual(await members(), ["bcn2"]);
     recognised += 1;
   });
@@ -186,6 +189,80 @@ describe("Half joins on real LXD", function () {
       await create("LxdClusterMember", member("bcn1"));
       assert.deepEqual(await members(), ["bcn1", "bcn2", "bcn3"]);
       assert.deepEqual(await trusted(), ["bcn1", "bcn2", "bcn3"]);
+      recognised += 1;
+    });
+  });
+
+  describe("hosts and a cluster that disagree", () => {
+    const first = new Managed(clusterMemberLifecycle as never, "bcn2");
+    const third = new Managed(clusterMemberLifecycle as never, "bcn3");
+    const profile = new Managed(profileLifecycle as never, "web");
+    const firstArgs = (): object => ({ ...member("bcn2"), peers: [to("bcn1"), to("bcn3")], adopt: true });
+    const thirdArgs = (): object => ({ ...member("bcn3"), cluster: { endpoints: [to("bcn1"), to("bcn2")] }, adopt: true });
+    const profileArgs = (): object => ({ cluster: { endpoints: [to("bcn2"), to("bcn1")] }, name: "web", description: "ours" });
+    const removeFirst = (): Promise<string> => onHost("bcn1", "lxc cluster remove bcn2");
+    const left = (): Promise<string> =>
+      onHost("bcn2", "until lxc query /1.0 | grep -q '\"server_clustered\": false'; do sleep 0.2; done");
+    const listed = async (): Promise<string[]> =>
+      (await onHost("bcn1", "lxc cluster list --format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
+
+    it("a first member that was removed joins again, with the certificate of before", async () => {
+      await first.up(firstArgs());
+      await profile.up(profileArgs());
+      const { certificateFingerprint } = first.state ?? {};
+      assert.equal(profile.inState("clusterFingerprint"), certificateFingerprint);
+      await removeFirst();
+      await left();
+      assert.equal(await first.preview(firstArgs()), "updated");
+      assert.equal(first.inState("status"), "Left");
+      assert.equal(await first.up(firstArgs()), "updated");
+      assert.equal(first.inState("certificateFingerprint"), certificateFingerprint);
+      assert.deepEqual(await listed(), ["bcn1", "bcn2", "bcn3"]);
+      recognised += 1;
+    });
+
+    it("a member that was reinstalled is shown when the cluster misses it, and joins again", async () => {
+      await third.up(thirdArgs());
+      await onHost(
+        "bcn3",
+        "systemctl stop lxd.socket lxd.service; umount -l /var/lib/lxd/shmounts /var/lib/lxd/devlxd; find /var/lib/lxd -xdev -mindepth 1 -delete; " +
+          "systemctl start lxd.socket lxd.service; lxd waitready",
+      );
+      await onHost("bcn1", "until lxc cluster list --format=csv | grep bcn3 | grep -q OFFLINE; do sleep 0.5; done");
+      assert.equal(await third.preview(thirdArgs()), "updated");
+      assert.equal(third.inState("status"), "Reinstalled");
+      assert.equal(await third.up(thirdArgs()), "updated");
+      assert.deepEqual(await listed(), ["bcn1", "bcn2", "bcn3"]);
+      recognised += 1;
+    });
+
+    it("a member that was removed by force while it ran is gone, and is made again", async () => {
+      await onHost("bcn1", "echo yes | lxc cluster remove --force bcn3");
+      assert.equal(await third.preview(thirdArgs()), "created");
+      assert.equal(await third.up(thirdArgs()), "created");
+      assert.deepEqual(await listed(), ["bcn1", "bcn2", "bcn3"]);
+      recognised += 1;
+    });
+
+    it("a first member leaves through one that stays", async () => {
+      await first.destroy();
+      assert.deepEqual(await listed(), ["bcn1", "bcn3"]);
+      await onHost(
+        "bcn2",
+        `lxc config set core.https_address=${ADDRESSES.bcn2}:8443; lxc cluster enable bcn2; lxc profile create web`,
+      );
+      recognised += 1;
+    });
+
+    it("a rival at the first endpoint is passed over with its reason, and neither read nor taken", async () => {
+      assert.equal(await profile.preview(profileArgs()), "same");
+      assert.match(
+        profile.warnings.join(),
+        /root@192\.168\.1\.102 is not the cluster that is meant, .* it answers as the member "bcn2" of the cluster/,
+      );
+      await profile.destroy();
+      assert.match(await onHost("bcn2", "lxc profile list --format=csv"), /^web,/m);
+      assert.doesNotMatch(await onHost("bcn1", "lxc profile list --format=csv"), /^web,/m);
       recognised += 1;
     });
   });

@@ -123,8 +123,8 @@ describe("Taking over a cluster on real LXD", function () {
     assert.equal(steps.length, 10, text);
     await stack.up();
     assert.equal(await instances(), pids);
-    assert.match(await lxc("config", "get", "c1", "user.pulumi.urn"), /LxdVm::c1$/);
-    assert.match(await lxc("storage", "get", "local", "user.pulumi.urn"), /LxdStoragePool::local$/);
+    assert.match(await lxc("config", "get", "c1", "user.pulumi.urn"), /LxdVm::c1 \[/);
+    assert.match(await lxc("storage", "get", "local", "user.pulumi.urn"), /LxdStoragePool::local \[/);
     figure("objects taken over on real LXD", steps.length);
   });
 

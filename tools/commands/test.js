@@ -19,22 +19,35 @@ const { runChecks } = require("./check");
  * @type {readonly Tier[]}
  */
 const TIERS = [
-  { name: "unit", limitMinutes: 3, testSeconds: 10 },
+  { name: "unit", limitMinutes: 10, testSeconds: 10 },
   { name: "contract", limitMinutes: 3, testSeconds: 30 },
   { name: "mocks", limitMinutes: 3, testSeconds: 30, stacks: true },
-  { name: "lifecycles", limitMinutes: 15, thoroughMinutes: 60, testSeconds: 300 },
-  { name: "engine", limitMinutes: 15, testSeconds: 120, stacks: true },
-  { name: "acceptance", limitMinutes: 30, testSeconds: 600, stacks: true, ownLab: true },
+  { name: "lifecycles", limitMinutes: 20, thoroughMinutes: 60, testSeconds: 300 },
+  { name: "engine", limitMinutes: 25, testSeconds: 120, stacks: true },
+  { name: "acceptance", limitMinutes: 45, testSeconds: 600, stacks: true, ownLab: true },
   { name: "recovery", thoroughMinutes: 60, testSeconds: 600, stacks: true, ownLab: true },
 ];
+/** What a night has the time for, besides all that is thorough: everything instead of a part. What the environment says goes before. */
+const NIGHTLY = {
+  HISTORIES: "5000",
+  FUZZ: "5000",
+  SWEEP: "1",
+  HANGS: "1",
+  KILL_ROUNDS: "20",
+  OPERATION_SECONDS: "60",
+};
+/** So many times as long as usual a tier may take by night. */
+const NIGHT_FACTOR = 12;
+
 /** The static checks count as a tier too, with a test for each part. */
 const TIER_NAMES = ["check", ...TIERS.map(({ name }) => name)];
 
 /** @typedef {import("../test/count-reporter").Counts} Counts */
 
 /**
- * `npm test -- [--tier unit,engine] [--grep text] [--thorough] [--must-run acceptance]`
- * Thorough is what a change must stand before it is taken: every position of the fault sweep, more of all that is random, and recovery.
+ * `npm test -- [--tier unit,engine] [--grep text] [--thorough|--nightly] [--must-run acceptance]`
+ * Thorough is what a change must stand before it is taken: more positions of the fault sweep, more of all that is random, and recovery.
+ * Nightly is all of that: every position, every effect.
  * @param {readonly string[]} argv
  */
 async function test(argv) {
@@ -61,11 +74,12 @@ async function test(argv) {
 async function runTiers(options, results) {
   await installNodeDependencies();
   const tiers = TIERS.filter(({ name }) => options.tiers.includes(name));
-  const breadth = options.thorough ? { THOROUGH: "1" } : {};
+  const breadth = { ...(options.nightly ? NIGHTLY : {}), ...(options.thorough ? { THOROUGH: "1" } : {}) };
   const stacks = tiers.some((tier) => tier.stacks) ? await setUpStacks() : process.env;
   /** @type {(tier: Tier, logFile?: string) => Promise<void>} */
   const runOne = async (tier, logFile) => {
-    const counts = await runTier(tier, { ...(tier.stacks ? stacks : process.env), ...breadth }, options.grep, logFile);
+    const env = { ...breadth, ...(tier.stacks ? stacks : process.env) };
+    const counts = await runTier(tier, env, options, logFile);
     if (options.mustRun.includes(tier.name)) {
       counts.failed.push(
         ...counts.skipped.splice(0).map(({ title, reason }) => `${title} (must not be skipped here: ${reason})`),
@@ -73,21 +87,31 @@ async function runTiers(options, results) {
     }
     results.set(tier.name, counts);
   };
+  const waiting = tiers.filter(({ ownLab }) => !ownLab);
   const here = async () => {
     if (options.tiers.includes("check")) {
       const { passed, failed } = await runChecks();
       results.set("check", { passed: passed.length, failed, skipped: [] });
     }
-    for (const tier of tiers.filter(({ ownLab }) => !ownLab)) {
+    for (let tier = waiting.shift(); tier; tier = waiting.shift()) {
       await runOne(tier);
     }
   };
-  const onLabs = tiers.filter(({ ownLab }) => ownLab);
-  const watched = options.tiers.length === 1 ? onLabs : [];
-  const lanes = [
-    here(),
-    ...onLabs.map((tier) => (watched.includes(tier) ? runOne(tier) : quietly((logFile) => runOne(tier, logFile)))),
-  ];
+  /** @type {(tier: Tier) => Promise<void>} */
+  const onLab = async (tier) => {
+    if (options.tiers.length === 1) {
+      return runOne(tier);
+    }
+    await quietly((logFile) => runOne(tier, logFile));
+    if (whyNoLab() === undefined) {
+      // The processor that it leaves takes over what would be run last.
+      for (let next = waiting.pop(); next; next = waiting.pop()) {
+        const taken = next;
+        await quietly((logFile) => runOne(taken, logFile));
+      }
+    }
+  };
+  const lanes = [here(), ...tiers.filter(({ ownLab }) => ownLab).map(onLab)];
   // An interrupt ends each of them, but each in its own time.
   for (const lane of await Promise.allSettled(lanes)) {
     if (lane.status === "rejected") {
@@ -114,13 +138,14 @@ async function quietly(work) {
 /**
  * @param {Tier} tier
  * @param {NodeJS.ProcessEnv} env
- * @param {string | undefined} grep
+ * @param {Pick<ReturnType<typeof parseOptions>, "grep" | "nightly">} options
  * @param {string} [logFile] - Takes the output.
  * @returns {Promise<Counts>}
  */
-async function runTier({ name, testSeconds, ownLab, ...tier }, env, grep, logFile) {
-  const limitMinutes =
+async function runTier({ name, testSeconds, ownLab, ...tier }, env, { grep, nightly }, logFile) {
+  const usualMinutes =
     (env["THOROUGH"] === undefined ? undefined : tier.thoroughMinutes) ?? tier.limitMinutes ?? tier.thoroughMinutes ?? 0;
+  const limitMinutes = usualMinutes * (nightly ? NIGHT_FACTOR : 1);
   const say = (/** @type {string} */ text) =>
     logFile === undefined ? process.stdout.write(text) : fs.appendFileSync(logFile, text);
   const obstacle = ownLab ? whyNoLab() : undefined;
@@ -202,8 +227,9 @@ function parseOptions(argv) {
     grep: { type: "string" },
     "must-run": { type: "string" },
     thorough: { type: "boolean" },
+    nightly: { type: "boolean" },
   };
-  /** @type {{ tier?: string, grep?: string, "must-run"?: string, thorough?: boolean }} */
+  /** @type {{ tier?: string, grep?: string, "must-run"?: string, thorough?: boolean, nightly?: boolean }} */
   let values;
   try {
     values = parseArgs({
@@ -214,16 +240,16 @@ function parseOptions(argv) {
     throw new SetupError(error instanceof Error ? error.message : String(error));
   }
   // The static checks have no titles to search, so a search alone leaves them out.
-  const usual = TIERS.filter(({ limitMinutes }) => limitMinutes !== undefined || values.thorough === true).map(
-    ({ name }) => name,
-  );
+  const nightly = values.nightly === true;
+  const thorough = nightly || values.thorough === true;
+  const usual = TIERS.filter(({ limitMinutes }) => limitMinutes !== undefined || thorough).map(({ name }) => name);
   const tiers = values.tier?.split(",") ?? [...(values.grep === undefined ? ["check"] : []), ...usual];
   const mustRun = values["must-run"]?.split(",") ?? [];
   const unknown = [...tiers, ...mustRun].filter((name) => !TIER_NAMES.includes(name));
   if (unknown.length > 0) {
     throw new SetupError(`There is no tier ${unknown.join(", ")}. The tiers are ${TIER_NAMES.join(", ")}.`);
   }
-  return { tiers, mustRun, grep: values.grep, thorough: values.thorough === true };
+  return { tiers, mustRun, grep: values.grep, thorough, nightly };
 }
 
 /**

@@ -24,10 +24,13 @@ export function makeCertificate(commonName: string): Certificate {
   const signature = der(0x03, Buffer.concat([Buffer.from([0]), sign(null, toBeSigned, privateKey)]));
   const certificate = sequence(toBeSigned, ed25519, signature);
   const lines = certificate.toString("base64").match(/.{1,64}/g) ?? [];
-  return {
-    pem: `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`,
-    fingerprint: createHash("sha256").update(certificate).digest("hex"),
-  };
+  return certificateOf(`-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`);
+}
+
+/** A certificate that was made elsewhere. */
+export function certificateOf(pem: string): Certificate {
+  const der = Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ""), "base64");
+  return { pem, fingerprint: createHash("sha256").update(der).digest("hex") };
 }
 
 function sequence(...parts: Buffer[]): Buffer {

@@ -1,9 +1,10 @@
 /** Forming, joining and leaving a cluster. */
 import { randomBytes } from "node:crypto";
 import { z } from "zod";
-import type { ClusterObject, Config, Database, LxdServer, Member } from "./database";
+import { certificateOf, makeCertificate } from "./certificate";
+import type { ClusterObject, Config, Database, LxdServer, Member, Network } from "./database";
 import { Operation } from "./operations";
-import { async, etag, LxdError, type Reply, requireEtag, sync } from "./reply";
+import { async, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, type Router, recursionOf } from "./router";
 import { makeOnMember, memberKeysOf, removeFromMember } from "./storage-and-networks";
 
@@ -110,9 +111,9 @@ function bootstrap(daemon: LxdServer, name: string): Reply {
     member.name = name;
     member.address = address;
     database.clustered = true;
-    database.certificate = daemon.certificate;
+    database.certificate = makeCertificate(name);
     trust(database, daemon, name);
-    host.files.writeFile(daemon.path("cluster.crt"), daemon.certificate.pem);
+    host.files.writeFile(daemon.path("cluster.crt"), database.certificate.pem);
     host.files.writeFile(daemon.path("cluster.key"), "");
     daemon.event("cluster-enabled", "/1.0/cluster");
   });
@@ -133,7 +134,7 @@ function join(daemon: LxdServer, body: z.output<typeof clusterPut>): Reply {
   const operation = daemon.operate({ description: "Joining cluster", resources: { cluster: [""] } }, () => {
     // Kept on failure, as in LXD: a later attempt finds them.
     daemon.localConfig["core.https_address"] ??= body.server_address;
-    if (isWildcard(daemon.localConfig["core.https_address"])) {
+    if (daemon.behaviour.version === "5.0.2" && isWildcard(daemon.localConfig["core.https_address"])) {
       throw new LxdError(500, "Failed to join cluster: Wildcard addresses aren't allowed");
     }
     daemon.localConfig["cluster.https_address"] = body.server_address;
@@ -232,6 +233,12 @@ function replicate(
       for (const object of objects.values()) {
         if (object.status !== "Created") {
           continue;
+        }
+        if (entity === "network" && (object as Network).type === "bridge" && daemon.host.interfaces.has(object.name)) {
+          throw new LxdError(
+            500,
+            `Failed to initialize member: Failed to initialize storage pools and networks: Failed to update local member network "${object.name}" in project "${(object as Network).project}": Failed loading network: Network not found`,
+          );
         }
         if (leftovers.has(object.name)) {
           const reason =
@@ -348,9 +355,11 @@ function putCertificate(request: ApiRequest): Reply {
   const database = requireClustered(request.daemon);
   database.requireAllOnline();
   const { cluster_certificate: pem } = decode(request, certificatePut);
-  const der = Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ""), "base64");
   requireEtag(request.headers["if-match"], database.certificate?.pem);
-  database.certificate = { pem, fingerprint: etag(der.toString("base64")) };
+  database.certificate = certificateOf(pem);
+  for (const { daemon } of database.members) {
+    daemon.host.files.writeFile(daemon.path("cluster.crt"), pem);
+  }
   return sync();
 }
 

@@ -1,10 +1,11 @@
 /** One LXD daemon on one simulated host: its life, its own settings, and the way of a request through it. */
-import type { IncomingMessage, ServerResponse } from "node:http";
+import { type IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { FaultEffect } from "../faults";
 import { type Certificate, makeCertificate } from "./certificate";
 import { type Config, Database, type LxdServer, type Member, STUCK, type Surroundings } from "./database";
 import { messageOf } from "./errors";
-import { type Operation, type OperationOptions, Operations } from "./operations";
+import { Operation, type OperationOptions, Operations } from "./operations";
 import { envelope, LxdError, type Reply } from "./reply";
 import type { ApiRequest } from "./request";
 import type { Router } from "./router";
@@ -14,7 +15,7 @@ import { type Behaviour, behaviourOf, inWordsOf, type LxdVersion } from "./versi
 /** An LXD daemon. */
 export class Daemon implements LxdServer {
   readonly operations = new Operations();
-  readonly behaviour: Behaviour;
+  behaviour: Behaviour;
   localConfig: Config = {};
   certificate: Certificate = { pem: "", fingerprint: "" };
   database = new Database();
@@ -93,6 +94,13 @@ export class Daemon implements LxdServer {
     this.readyAt = Date.now() + this.surroundings.timings.daemonStartMs;
   }
 
+  /** Starts anew with another version of the program. */
+  becomeVersion(version: LxdVersion): void {
+    this.stop();
+    this.behaviour = behaviourOf(version);
+    this.start();
+  }
+
   stop(): void {
     this.running = false;
     this.operations.clear();
@@ -128,11 +136,18 @@ export class Daemon implements LxdServer {
 
   /** Starts an operation on this daemon. */
   operate(options: OperationOptions, work: (operation: Operation) => Promise<void> | void): Operation {
-    const failure = this.surroundings.operationFailure;
+    const { operationFailure: failure, operationLost } = this.surroundings;
     const { operationMs } = this.surroundings.timings;
+    if (operationLost) {
+      return new Operation(options, this.member.name);
+    }
+    const { pid } = this;
     return this.operations.start(options, this.member.name, async (operation) => {
       if (operationMs > 0) {
         await new Promise((resolve) => setTimeout(resolve, operationMs));
+      }
+      if (this.pid !== pid) {
+        return; // it died with the process that was to do it
       }
       if (failure !== undefined) {
         throw new LxdError(500, failure);
@@ -180,10 +195,19 @@ export class Daemon implements LxdServer {
       return;
     }
     if (typeof effect === "object" && "answer" in effect) {
-      effect.answer(response, reply.kind === "raw" ? reply.body.toString("latin1") : envelope(reply).body);
+      effect.answer(response, reply.kind === "raw" ? reply.body.toString("latin1") : envelopeOf(reply));
       return;
     }
     send(reply, method, response);
+  }
+
+  /** Takes a request to speak another protocol on the same connection. */
+  async serveUpgrade(incoming: IncomingMessage, connection: Socket, drop: () => void): Promise<void> {
+    const response = new ServerResponse(incoming);
+    response.assignSocket(connection);
+    response.shouldKeepAlive = false;
+    response.on("finish", () => connection.end());
+    await this.serve(incoming, response, drop);
   }
 
   /**
@@ -204,7 +228,7 @@ export class Daemon implements LxdServer {
       throw new LxdError(reply.code, reply.error);
     }
     if (reply.kind !== "async") {
-      return reply.kind === "sync" ? reply.metadata : reply.body;
+      return reply.kind === "sync" ? reply.metadata : reply.kind === "raw" ? reply.body : undefined;
     }
     const { operation } = reply;
     if (operation.class !== "token") {
@@ -232,20 +256,32 @@ export class Daemon implements LxdServer {
         : typeof effect === "object" && "failOperation" in effect
           ? effect.failOperation
           : undefined;
+    if (effect === "forget-operation") {
+      await this.forgetOperation(request.path);
+    }
     try {
       const { handler, params, internal } = this.router.find(request.method, request.path);
       this.requireUsable(internal);
       this.surroundings.operationFailure = failure;
+      this.surroundings.operationLost = effect === "lose-operation";
       // Handlers that start operations do so before they first wait, so the failure reaches no other request.
       const pending = handler({ ...request, daemon: this, params });
-      this.surroundings.operationFailure = undefined;
+      Object.assign(this.surroundings, { operationFailure: undefined, operationLost: false });
       return await pending;
     } catch (error) {
-      this.surroundings.operationFailure = undefined;
+      Object.assign(this.surroundings, { operationFailure: undefined, operationLost: false });
       if (!(error instanceof LxdError)) {
         throw error;
       }
       return { kind: "error", code: error.code, error: inWordsOf(this.behaviour.version, messageOf(error)) };
+    }
+  }
+
+  private async forgetOperation(path: string): Promise<void> {
+    const id = path.split("/")[3] ?? "";
+    for (const { daemon } of this.database.members) {
+      await daemon.operations.get(id)?.ended;
+      daemon.operations.forget(id);
     }
   }
 
@@ -287,11 +323,26 @@ function answerOf(reply: Reply): NonNullable<RequestRecord["answer"]> {
       return { status: reply.status ?? 200 };
     case "sync":
       return { status: reply.location === undefined ? 200 : 201 };
+    case "upgrade":
+      return { status: 101 };
   }
+}
+
+function envelopeOf(reply: Reply): string {
+  return reply.kind === "raw" || reply.kind === "upgrade" ? "" : envelope(reply).body;
 }
 
 function send(reply: Reply, method: string, response: ServerResponse): void {
   if (response.destroyed) {
+    return;
+  }
+  if (reply.kind === "upgrade") {
+    const { socket: connection } = response;
+    if (connection !== null) {
+      response.detachSocket(connection);
+      connection.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: ${reply.protocol}\r\nConnection: Upgrade\r\n\r\n`);
+      reply.attach(connection);
+    }
     return;
   }
   if (reply.kind === "raw") {

@@ -27,6 +27,8 @@ export interface Surroundings {
   unknownGuestCommands: string[][];
   /** Set while a request is handled whose operation must fail. */
   operationFailure: string | undefined;
+  /** Set while a request is handled whose operation is never carried out. */
+  operationLost: boolean;
   /** The daemon that listens at an address of the lab's network. */
   daemonAt(address: string): LxdServer | undefined;
 }
@@ -241,7 +243,12 @@ export class Database {
 
   /** Members that answer. */
   online(): Member[] {
-    return this.members.filter((member) => member.daemon.answers);
+    return this.members.filter((member) => this.isUp(member));
+  }
+
+  /** Whether a member's daemon runs, and still is that member: a host that was wiped or reinstalled has another database. */
+  isUp({ daemon }: Member): boolean {
+    return daemon.answers && daemon.database === this;
   }
 
   /** The member that leads; none when the voters that answer are not a majority. */
@@ -249,7 +256,7 @@ export class Database {
     if (this.lost) {
       return undefined;
     }
-    const online = this.voters.filter((member) => member.daemon.answers);
+    const online = this.voters.filter((member) => this.isUp(member));
     return online.length * 2 > this.voters.length ? online[0] : undefined;
   }
 
@@ -264,7 +271,7 @@ export class Database {
 
   /** Refuses when a member does not answer, as LXD does before it changes something on all of them. */
   requireAllOnline(): void {
-    const down = this.members.find((member) => !member.daemon.answers);
+    const down = this.members.find((member) => !this.isUp(member));
     if (down !== undefined) {
       throw new LxdError(500, `peer node ${down.address} is down`);
     }

@@ -1,7 +1,10 @@
 /** What reaches into an instance: commands with recorded output, their logs, and the files API. */
 import { posix } from "node:path";
+import type { Duplex } from "node:stream";
 import { z } from "zod";
+import { FAILED_AT, RUN_STEPS } from "../../../provider/lxd/instances/steps";
 import { guestOf } from "../guest";
+import type { ProgramResult } from "../machine";
 import { type FileNode, FileSystemError } from "../memory-files";
 import { runInShellOrDirectly } from "../programs/guest";
 import type { Instance } from "./database";
@@ -10,6 +13,7 @@ import { instanceOf } from "./instance-requests";
 import { requireReachable } from "./instance-state";
 import { LxdError, type Reply, sync } from "./reply";
 import { type ApiRequest, decode, param, type Router } from "./router";
+import { serveSftp } from "./sftp";
 
 const execPost = z.object({
   command: z.array(z.string()).default([]),
@@ -28,6 +32,7 @@ export function addGuestApi(router: Router): void {
   router.add("/1.0/instances/{name}/logs", { GET: listLogs });
   router.add("/1.0/instances/{name}/logs/{file}", { GET: getLog, DELETE: deleteLog });
   router.add("/1.0/instances/{name}/logs/exec-output/{file}", { GET: getLog, DELETE: deleteLog });
+  router.add("/1.0/instances/{name}/sftp", { GET: openSftp });
   router.add("/1.0/instances/{name}/files", { GET: getFile, POST: postFile, DELETE: deleteFile });
 }
 
@@ -78,11 +83,47 @@ function runAsOperation(request: ApiRequest, instance: Instance, body: z.output<
   return { kind: "async", operation, ...(daemon === request.daemon ? {} : { forwardedProject: instance.project }) };
 }
 
-async function runInGuest(instance: Instance, body: z.output<typeof execPost>, request: ApiRequest) {
-  const [program = "", ...args] = body.command;
-  const effect = request.daemon.surroundings.faults.forGuestCommand(body.command);
+/** How a command in a guest ended; `refusal` when LXD could not even start it. */
+type Ending = ProgramResult & { refusal?: string };
+
+async function runInGuest(instance: Instance, body: z.output<typeof execPost>, request: ApiRequest): Promise<Ending> {
+  const [program, flag, script, , ...operands] = body.command;
+  if (program === "sh" && flag === "-c" && script === RUN_STEPS) {
+    return runStepsIn(instance, body, request, operands);
+  }
+  return runOne(instance, body, request, body.command);
+}
+
+/** What {@link RUN_STEPS} does in a shell. */
+async function runStepsIn(
+  instance: Instance,
+  body: z.output<typeof execPost>,
+  request: ApiRequest,
+  [scratch = "", ...words]: string[],
+): Promise<Ending> {
+  const { files } = guestOf(instance);
+  for (let step = 1; words.length > 0; step += 1) {
+    const [count = "0", stdin = ""] = words.splice(0, 2);
+    const { exitCode, stdout, stderr } = await runOne(instance, body, request, words.splice(0, Number(count)), stdin);
+    files.writeFile(scratch, `${stdout}${stderr}${exitCode === 0 ? "" : `\n${exitCode}\n`}`);
+    if (exitCode !== 0) {
+      return { exitCode: FAILED_AT + step, stdout: "", stderr: "" };
+    }
+  }
+  return { exitCode: 0, stdout: "", stderr: "" };
+}
+
+async function runOne(
+  instance: Instance,
+  body: z.output<typeof execPost>,
+  request: ApiRequest,
+  command: string[],
+  stdin = "/dev/null",
+): Promise<Ending> {
+  const [program = "", ...args] = command;
+  const effect = request.daemon.surroundings.faults.forGuestCommand(command);
   if (typeof effect === "object" && "status" in effect) {
-    return { exitCode: effect.status, stdout: "", stderr: `${effect.error}\n`, refusal: undefined };
+    return { exitCode: effect.status, stdout: "", stderr: `${effect.error}\n` };
   }
   if (effect === "hang") {
     await new Promise<never>(() => undefined);
@@ -90,23 +131,26 @@ async function runInGuest(instance: Instance, body: z.output<typeof execPost>, r
   const guest = guestOf(instance);
   const env = { ...defaultEnvironment, ...body.environment };
   const user = { uid: body.user, gid: body.group };
-  const result = await runInShellOrDirectly({
-    machine: guest,
-    program,
-    args,
-    env,
-    user,
-    stdin: () => Promise.resolve(Buffer.alloc(0)),
+  const input = async (): Promise<Buffer> => Buffer.from(stdin === "/dev/null" ? "" : guest.files.readText(stdin));
+  const process = `/proc/${nextProcess++}`;
+  guest.files.makeDirectory(process, { ...user, parents: true, mode: 0o555 });
+  const result = await runInShellOrDirectly({ machine: guest, program, args, env, user, stdin: input }).finally(() => {
+    if (guest.files.exists(process)) {
+      guest.files.remove(process, true);
+    }
   });
   if (result !== undefined) {
-    return { ...result, refusal: undefined };
+    return result;
   }
   if (guest.files.get(program)?.type === "file") {
     return { exitCode: 126, stdout: "", stderr: "", refusal: "Command not executable" };
   }
-  request.daemon.surroundings.unknownGuestCommands.push(body.command);
+  request.daemon.surroundings.unknownGuestCommands.push(command);
   return { exitCode: 127, stdout: "", stderr: "", refusal: "Command not found" };
 }
+
+/** Id of the next process in a guest: each is a directory in its /proc while it runs. */
+let nextProcess = 300;
 
 /** What LXD gives every command. */
 const defaultEnvironment = {
@@ -140,6 +184,18 @@ function deleteLog(request: ApiRequest): Reply {
     throw new LxdError(404, `remove /var/log/lxd/${instance.name}/${param(request, "file")}: no such file or directory`);
   }
   return sync();
+}
+
+function openSftp(request: ApiRequest): Reply {
+  if (request.headers.upgrade !== "sftp") {
+    throw new LxdError(400, "Missing or invalid upgrade header");
+  }
+  const instance = instanceOf(request);
+  requireReachable(instance);
+  const { faults } = request.daemon.surroundings;
+  const attach = (connection: Duplex): void =>
+    serveSftp(connection, guestOf(instance).files, (act, path) => faults.forGuestFile(act, path));
+  return { kind: "upgrade", protocol: "sftp", attach };
 }
 
 /** Files of a container can be reached while it is stopped; those of a virtual machine only through its agent. */

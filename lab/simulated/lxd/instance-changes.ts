@@ -88,7 +88,7 @@ function apply(database: Database, instance: Instance, wanted: Wanted): void {
     config: Object.fromEntries(Object.entries(wanted.config).filter(([, value]) => value !== "")),
   };
   try {
-    requireValidConfig(next.config, instance.type);
+    requireValidConfig(instance.member.daemon.behaviour, next.config, instance.type);
   } catch (error) {
     throw new LxdError(500, `Invalid config: ${messageOf(error)}`);
   }

@@ -4,25 +4,28 @@ import { isIPv4 } from "node:net";
 import { parse } from "yaml";
 import type { Config, Database, Devices, Instance, InstanceType } from "./database";
 import { LxdError } from "./reply";
+import type { Behaviour } from "./versions";
 
 const keysOfBoth =
   /^(boot\.(autostart|autostart\.delay|autostart\.priority|stop\.priority|host_shutdown_timeout)|cloud-init\.(network-config|user-data|vendor-data)|cluster\.evacuate|environment\..+|image\..+|user\..+|volatile\..+|limits\.(cpu|disk\.priority|memory|network\.priority)|migration\.stateful|raw\.apparmor|security\.(devlxd|protection\.delete)|snapshots\.(schedule|schedule\.stopped|pattern|expiry))$/;
 const keysOfContainers =
   /^(limits\.(cpu\.(allowance|priority)|memory\.(enforce|swap|swap\.priority)|processes|hugepages\..+|kernel\..+)|linux\.(kernel_modules|sysctl\..+)|migration\.incremental\.memory(\..+)?|nvidia\..+|raw\.(idmap|lxc|seccomp)|security\.(devlxd\.images|idmap\..+|nesting|privileged|protection\.shift|syscalls\..+))$/;
 const keysOfVirtualMachines =
-  /^(limits\.memory\.hugepages|raw\.qemu|raw\.qemu\.conf|security\.(agent\.metrics|secureboot|csm|sev|sev\..+)|agent\.nic_config|boot\.mode)$/;
+  /^(limits\.memory\.hugepages|raw\.qemu|raw\.qemu\.conf|security\.(agent\.metrics|sev|sev\..+)|agent\.nic_config)$/;
+const bootKeys = { true: /^boot\.mode$/, false: /^security\.(secureboot|csm)$/ };
 const booleanKeys =
   /^(boot\.autostart|security\.(nesting|privileged|secureboot|devlxd|protection\..+|agent\.metrics)|migration\.stateful|limits\.memory\.swap|limits\.memory\.hugepages)$/;
 
 /** Refuses configuration that LXD refuses, with its words. Without a type, as in a profile, the keys of both are taken. */
-export function requireValidConfig(config: Config, type?: InstanceType): void {
+export function requireValidConfig({ bootMode }: Behaviour, config: Config, type?: InstanceType): void {
+  const ofBoot = bootKeys[`${bootMode}`];
   for (const [key, value] of Object.entries(config)) {
     const known =
       keysOfBoth.test(key) ||
       (type !== "virtual-machine" && keysOfContainers.test(key)) ||
-      (type !== "container" && keysOfVirtualMachines.test(key));
+      (type !== "container" && (keysOfVirtualMachines.test(key) || ofBoot.test(key)));
     if (!known) {
-      throw new LxdError(400, `Unknown configuration key: ${key}`);
+      throw new LxdError(400, `Unknown configuration key: ${bootMode ? JSON.stringify(key) : key}`);
     }
     if (
       value !== "" &&
@@ -75,7 +78,16 @@ const deviceOptions: Record<string, RegExp> = {
 /** Refuses devices that LXD refuses. In a profile only their form is looked at. */
 export function requireValidDevices(database: Database, devices: Devices, options: { instance: boolean; project: string }): void {
   for (const [name, device] of Object.entries(devices)) {
+    if (Buffer.byteLength(name) >= 64) {
+      throw new LxdError(400, "The maximum device name length is 64 characters");
+    }
     const invalid = (reason: string) => new LxdError(400, `Device validation failed for "${name}": ${reason}`);
+    if (name.startsWith(".")) {
+      throw invalid('Name must not start with "." character');
+    }
+    if (!/^[A-Za-z0-9/:_.-]+$/.test(name)) {
+      throw invalid("Name can only contain alphanumeric, forward slash, hyphen, colon, underscore and full stop characters");
+    }
     const type = device["type"] ?? "";
     if (!deviceTypes.includes(type)) {
       throw invalid(`Failed loading device "${name}": Unsupported device type`);
@@ -163,7 +175,7 @@ export function fillHardwareAddresses(database: Database, instance: Instance): v
     if (device["type"] !== "nic") {
       continue;
     }
-    if (device["hwaddr"] === undefined) {
+    if (device["hwaddr"] === undefined && !hasMacOfHost(device)) {
       instance.config[`volatile.${name}.hwaddr`] ??= hardwareAddress();
     }
     if (device["name"] === undefined && instance.type === "container") {
@@ -173,7 +185,12 @@ export function fillHardwareAddresses(database: Database, instance: Instance): v
   }
 }
 
-/** The MAC address of a NIC. */
+/** Whether a NIC has the MAC address of an interface of the host, which LXD does not tell. */
+export function hasMacOfHost({ nictype }: Config): boolean {
+  return nictype === "physical" || nictype === "ipvlan";
+}
+
+/** The MAC address of a NIC, as far as LXD tells it. */
 export function addressOf(instance: Instance, device: string, config: Config): string {
   return config["hwaddr"] ?? instance.config[`volatile.${device}.hwaddr`] ?? "";
 }

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { parse } from "yaml";
 import { z } from "zod";
 import type { Config, Database, Instance } from "./database";
-import { addressOf, expandedConfig, expandedDevices, fillHardwareAddresses, statusCodeOf } from "./instance-model";
+import { addressOf, expandedConfig, expandedDevices, fillHardwareAddresses, hasMacOfHost, statusCodeOf } from "./instance-model";
 import { LxdError } from "./reply";
 
 const networkConfig = z.object({
@@ -214,6 +214,9 @@ const noCounters = {
   packets_dropped_inbound: 0,
 };
 
+/** Of the host's interface, for NICs that have no address of their own. */
+const MAC_OF_HOST = "52:54:00:12:34:56";
+
 /** LXD's JSON for the state of an instance. */
 export function stateToApi(database: Database, instance: Instance): Record<string, unknown> {
   const running = instance.status === "Running";
@@ -233,7 +236,7 @@ export function stateToApi(database: Database, instance: Instance): Record<strin
 function networkState(database: Database, instance: Instance, inside: boolean): Record<string, unknown> {
   const shown: Record<string, unknown> = {};
   for (const { device, config, name } of nicsOf(database, instance)) {
-    const mac = addressOf(instance, device, config);
+    const mac = hasMacOfHost(config) ? MAC_OF_HOST : addressOf(instance, device, config);
     const lease = instance.leases.get(device);
     // Without the agent LXD knows only what the host has seen: leases on bridges, by the name of the device.
     if (!inside && config["nictype"] !== undefined && config["nictype"] !== "bridged") {

@@ -8,6 +8,7 @@ import { requireImage } from "./images";
 import { changeInstance, mergeInstance } from "./instance-changes";
 import {
   etagFields,
+  expandedConfig,
   expandedDevices,
   fillHardwareAddresses,
   instanceToApi,
@@ -197,7 +198,7 @@ export function addInstance(database: Database, instance: Instance): void {
       throw new LxdError(500, `Failed creating instance record: ${messageOf(error)}`);
     }
   };
-  within(() => requireValidConfig(instance.config, instance.type));
+  within(() => requireValidConfig(instance.member.daemon.behaviour, instance.config, instance.type));
   within(() => {
     if (database.instances.has(keyOf(instance.project, instance.name))) {
       throw new LxdError(409, 'Add instance info to the database: This "instances" entry already exists');
@@ -374,16 +375,49 @@ function move(request: ApiRequest, instance: Instance, target: Member): Reply {
     if (instance.member === target) {
       throw new LxdError(400, "Target must be different than instance's current location");
     }
+    requireVolumesOn(request.daemon.database, instance, target);
     const running = instance.status === "Running";
     if (running) {
       haltInstance(instance);
     }
+    // LXD copies it under another name, removes the original, and renames the copy. One that cannot be removed leaves both.
+    const name = `lxd-move-of-${randomUUID()}`;
+    const { database } = request.daemon;
+    database.instances.set(keyOf(instance.project, name), {
+      ...{ ...instance, name, member: target, config: { ...instance.config } },
+      ...{ leases: new Map(), execOutput: new Map(), snapshots: [...instance.snapshots] },
+    });
+    requireUnprotected(database, instance);
+    database.instances.delete(keyOf(instance.project, name));
     instance.member = target;
     if (running) {
       bootInstance(instance);
     }
     target.daemon.event("instance-migrated", urlOf(`/1.0/instances/${instance.name}`, instance.project), instance.project);
   });
+}
+
+function requireUnprotected(database: Database, instance: Instance): void {
+  if (expandedConfig(database, instance)["security.protection.delete"] === "true") {
+    throw new LxdError(500, `${instance.type === "container" ? "Container" : "Instance"} is protected`);
+  }
+}
+
+/** Volumes of a pool that each member has for itself do not go along. */
+function requireVolumesOn(database: Database, instance: Instance, target: Member): void {
+  for (const [name, device] of Object.entries(expandedDevices(database, instance))) {
+    const pool = database.pools.get(device["pool"] ?? "");
+    if (device["type"] !== "disk" || device["path"] === "/" || pool === undefined || device["source"] === undefined) {
+      continue;
+    }
+    if (!pool.customVolumes.some((volume) => volume.name === device["source"] && volume.member === target)) {
+      throw new LxdError(
+        400,
+        `Failed instance creation: Failed creating instance record: Failed initialising instance: Failed add validation for device "${name}": ` +
+          "Failed loading custom volume: Storage volume not found",
+      );
+    }
+  }
 }
 
 function deleteInstance(request: ApiRequest): Reply {
@@ -394,9 +428,7 @@ function deleteInstance(request: ApiRequest): Reply {
     throw new LxdError(400, "Instance is running");
   }
   return onMember(instance, "Deleting instance", () => {
-    if (instance.config["security.protection.delete"] === "true") {
-      throw new LxdError(500, `${instance.type === "container" ? "Container" : "Instance"} is protected`);
-    }
+    requireUnprotected(database, instance);
     instance.status = "Stopped";
     database.instances.delete(keyOf(instance.project, instance.name));
     instance.member.daemon.event(

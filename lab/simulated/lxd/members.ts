@@ -100,7 +100,7 @@ function rolesOf(database: Database, member: Member): string[] {
 }
 
 function toApi(database: Database, member: Member): Record<string, unknown> {
-  const status = member.evacuated ? "Evacuated" : member.daemon.answers ? "Online" : "Offline";
+  const status = member.evacuated ? "Evacuated" : database.isUp(member) ? "Online" : "Offline";
   const message = {
     Online: "Fully operational",
     Evacuated: "Unavailable due to maintenance",
@@ -199,8 +199,11 @@ function deleteMember(request: ApiRequest): Reply {
   database.rebalance();
   if (force) {
     // The removed machine is not told: it keeps believing that it is a member of what was its cluster.
-    if (!daemon.answers) {
-      daemon.host.files.writeFile(daemon.path(STUCK), ""); // it will start for ever
+    // A host that was reinstalled since has nothing of it, or the certificate of another cluster.
+    const [{ files }, certificate] = [daemon.host, daemon.path("cluster.crt")];
+    const isThere = files.exists(certificate) && files.readText(certificate) === database.certificate?.pem;
+    if (!daemon.answers && isThere) {
+      files.writeFile(daemon.path(STUCK), ""); // it will start for ever
     }
     daemon.database = strandedCopy(database, member);
   } else {

@@ -96,13 +96,14 @@ function createNetwork(request: ApiRequest): Reply {
   if (!types.includes(type)) {
     throw new LxdError(400, "Unknown driver");
   }
-  if (body.name.length > 15 || /[/\s]/.test(body.name)) {
-    throw new LxdError(
-      400,
-      body.name.length > 15
-        ? "Network interface is too long (maximum 15 characters)"
-        : "Network interface contains invalid characters",
-    );
+  if (body.name.length < 2) {
+    throw new LxdError(400, "Network interface is too short (minimum 2 characters)");
+  }
+  if (Buffer.byteLength(body.name) > 15) {
+    throw new LxdError(400, "Network interface is too long (maximum 15 characters)");
+  }
+  if (!/^[-_a-zA-Z0-9.]+$/.test(body.name)) {
+    throw new LxdError(400, "Network interface contains invalid characters");
   }
   const network: Network = {
     name: body.name,

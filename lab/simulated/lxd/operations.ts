@@ -91,6 +91,10 @@ export class Operations {
     return this.byId.get(id);
   }
 
+  forget(id: string): void {
+    this.byId.delete(id);
+  }
+
   list(): Operation[] {
     return [...this.byId.values()];
   }

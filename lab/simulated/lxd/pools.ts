@@ -91,6 +91,9 @@ function createPool(request: ApiRequest): Reply {
   if (body.name.includes("/")) {
     throw new LxdError(400, "Storage pool names may not contain slashes");
   }
+  if (/\s/.test(body.name)) {
+    throw new LxdError(400, "Storage name cannot contain white space");
+  }
   if (body.driver === "") {
     throw new LxdError(400, "No driver provided");
   }

@@ -92,9 +92,10 @@ function toApi(database: Database, profile: Profile): Record<string, unknown> {
   };
 }
 
-function requireValid(database: Database, project: string, body: z.output<typeof profilePut>): void {
-  requireValidConfig(body.config ?? {});
-  requireValidDevices(database, body.devices ?? {}, { instance: false, project });
+function requireValid(request: ApiRequest, body: z.output<typeof profilePut>): void {
+  const { behaviour, database } = request.daemon;
+  requireValidConfig(behaviour, body.config ?? {});
+  requireValidDevices(database, body.devices ?? {}, { instance: false, project: projectOf(request) });
 }
 
 function createProfile(request: ApiRequest): Reply {
@@ -110,7 +111,7 @@ function createProfile(request: ApiRequest): Reply {
   if ([".", ".."].includes(body.name)) {
     throw new LxdError(400, `Invalid profile name "${body.name}"`);
   }
-  requireValid(database, projectOf(request), body);
+  requireValid(request, body);
   if (database.profiles.has(keyOf(project, body.name))) {
     throw new LxdError(500, `Error inserting "${body.name}" into database: The profile already exists`);
   }
@@ -131,7 +132,7 @@ function changeProfile(request: ApiRequest, replace: boolean): Reply {
   const profile = profileOf(request, `Failed to retrieve profile "${param(request, "name")}": `);
   requireEtag(request.headers["if-match"], etagFields(profile));
   const body = decode(request, profilePut);
-  requireValid(database, projectOf(request), body);
+  requireValid(request, body);
   const change = () => {
     const users = usersOf(database, profile);
     const before = users.map((instance) => ({
@@ -231,6 +232,20 @@ function createProject(request: ApiRequest): Reply {
   const body = decode(request, projectPost);
   if (body.name === "") {
     throw new LxdError(400, "No name provided");
+  }
+  const forbidden = (
+    [
+      [/\//, "slashes"],
+      [/\s/, "spaces"],
+      [/_/, "underscores"],
+      [/['"]/, "quotes"],
+    ] as const
+  ).find(([pattern]) => pattern.test(body.name));
+  if (forbidden !== undefined) {
+    throw new LxdError(400, `Project names may not contain ${forbidden[1]}`);
+  }
+  if ([".", ".."].includes(body.name)) {
+    throw new LxdError(400, `Invalid project name "${body.name}"`);
   }
   if (database.projects.has(body.name)) {
     throw new LxdError(409, `Project "${body.name}" already exists`);

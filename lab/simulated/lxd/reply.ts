@@ -1,5 +1,6 @@
 /** LXD's answers: its envelopes, its error texts, its ETags. */
 import { createHash } from "node:crypto";
+import type { Duplex } from "node:stream";
 import { LxdError } from "./errors";
 import type { Operation } from "./operations";
 
@@ -10,7 +11,8 @@ export type Reply =
   | { kind: "sync"; metadata: unknown; etag?: string; location?: string }
   | { kind: "async"; operation: Operation; forwardedProject?: string }
   | { kind: "error"; code: number; error: string /** HTTP status where it differs from the code. */; httpStatus?: number }
-  | { kind: "raw"; body: Buffer; headers: Record<string, string>; status?: number };
+  | { kind: "raw"; body: Buffer; headers: Record<string, string>; status?: number }
+  | { kind: "upgrade"; protocol: string /** Speaks the protocol from here on. */; attach: (connection: Duplex) => void };
 
 /** A plain success. `etagOf` is hashed into the ETag header. */
 export function sync(metadata: unknown = {}, etagOf?: unknown): Reply {
@@ -28,7 +30,7 @@ export function async(operation: Operation): Reply {
 }
 
 /** The ETag of a value: any text that changes when the value does. */
-export function etag(value: unknown): string {
+function etag(value: unknown): string {
   return createHash("sha256").update(JSON.stringify(value)).digest("hex");
 }
 
@@ -45,7 +47,7 @@ export function requireEtag(ifMatch: string | undefined, value: unknown): void {
 }
 
 /** LXD's JSON for a reply. */
-export function envelope(reply: Exclude<Reply, { kind: "raw" }>): {
+export function envelope(reply: Exclude<Reply, { kind: "raw" | "upgrade" }>): {
   status: number;
   headers: Record<string, string>;
   body: string;

@@ -34,6 +34,7 @@ export function addServer(router: Router): void {
     PUT: (request) => changeServer(request, true),
     PATCH: (request) => changeServer(request, false),
   });
+  router.add("/1.0/metadata/configuration", { GET: getMetadata });
   router.add("/1.0/resources", { GET: (request) => sync(resourcesOf(targetDaemon(request))) });
   router.add("/1.0/operations", { GET: listOperations });
   router.add("/1.0/operations/{id}", { GET: getOperation, DELETE: cancelOperation });
@@ -41,6 +42,28 @@ export function addServer(router: Router): void {
   router.add("/1.0/certificates", { GET: listCertificates });
   router.add("/1.0/certificates/{fingerprint}", { GET: getCertificate, DELETE: deleteCertificate });
   router.add("/1.0/warnings", { GET: () => sync([]) });
+}
+
+/** What LXD tells of its config, as far as clients ask for it: the keys that differ between versions. */
+function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
+  if (!behaviour.apiExtensions.includes("metadata_configuration")) {
+    throw new LxdError(404, "not found");
+  }
+  const key = (name: string, type: string, defaultdesc: string) => ({
+    [name]: { condition: "virtual machine", defaultdesc, liveupdate: "no", shortdesc: "How it boots", type },
+  });
+  const boot = behaviour.bootMode ? [key("boot.mode", "string", "`uefi-secureboot`")] : [];
+  const security = behaviour.bootMode
+    ? []
+    : [key("security.secureboot", "bool", "`true`"), key("security.csm", "bool", "`false`")];
+  return sync({
+    configs: {
+      instance: {
+        boot: { keys: [key("boot.autostart", "bool", ""), ...boot] },
+        security: { keys: [key("security.nesting", "bool", "`false`"), ...security] },
+      },
+    },
+  });
 }
 
 /** The daemon that `?target` names, or the one that was asked. */

@@ -180,6 +180,10 @@ export function removeFromMember(object: ClusterObject, member: Member): void {
     }
   } else if (object.nodes.get(member)?.status === "Created" && (object as Network).type === "bridge") {
     interfaces.delete(object.name);
+    const directory = daemon.path("networks", object.name);
+    if (files.exists(directory)) {
+      files.remove(directory, true);
+    }
   }
   object.nodes.delete(member);
 }
@@ -246,14 +250,18 @@ function requireEmptyDirectory(daemon: LxdServer, source: string): void {
 }
 
 function makeNetwork(network: Network, daemon: LxdServer, config: Config): Config {
-  const { interfaces } = daemon.host;
+  const { files, interfaces } = daemon.host;
   if (network.type === "bridge") {
+    if (interfaces.has(network.name)) {
+      throw new LxdError(500, `Network interface "${network.name}" already exists`);
+    }
     for (const external of (config["bridge.external_interfaces"] ?? "").split(",").filter((name) => name !== "")) {
       if (!interfaces.has(external.trim())) {
         throw new LxdError(500, `Failed to attach external interface "${external.trim()}": not found`);
       }
     }
     const addresses = [network.config["ipv4.address"], network.config["ipv6.address"]];
+    files.makeDirectory(daemon.path("networks", network.name), { parents: true, mode: 0o711 });
     interfaces.set(network.name, {
       type: "bridge",
       hwaddr: network.config["volatile.bridge.hwaddr"] ?? "00:16:3e:00:00:01",

@@ -82,7 +82,7 @@ const laterExtensions = `
   .split(/\s+/);
 
 /** Versions that a simulated host can run. */
-export type LxdVersion = "5.0.2" | "6.9";
+export type LxdVersion = "5.0.2" | "5.21.4" | "6.9";
 
 /** How one version behaves where versions differ. */
 export interface Behaviour {
@@ -100,9 +100,26 @@ export interface Behaviour {
   poolEtags: boolean;
   /** `start: true` is obeyed when an instance is created. */
   createStarts: boolean;
+  /** How a virtual machine boots is `boot.mode`, in place of `security.secureboot` and `security.csm`. */
+  bootMode: boolean;
 }
 
+/** Extensions that came with 6.0 or later. */
+const sinceSix =
+  /^(clustering_control_plane|cluster_member_state|storage_and_\w+_operations|project_delete_operation|bulk_operations|instance_boot_mode|device_patch_removal|instances_state_selective_recursion|instance_ready_state|instances_files_modify_permissions|event_security|storage_remote_drop_source|gpu_cdi|network_get_target|operation_metadata_entity_url|storage_pool_loop_resize)$/;
+
 const behaviours: Record<LxdVersion, Behaviour> = {
+  "5.21.4": {
+    version: "5.21.4",
+    apiExtensions: [...debianExtensions, ...laterExtensions.filter((name) => !sinceSix.test(name))],
+    waitReportsFailureAsError: true,
+    asyncPoolsAndNetworks: false,
+    asyncProfiles: false,
+    execOutputPath: "logs/exec-output",
+    poolEtags: false,
+    createStarts: true,
+    bootMode: false,
+  },
   "5.0.2": {
     version: "5.0.2",
     apiExtensions: debianExtensions,
@@ -112,6 +129,7 @@ const behaviours: Record<LxdVersion, Behaviour> = {
     execOutputPath: "logs",
     poolEtags: false,
     createStarts: false,
+    bootMode: false,
   },
   "6.9": {
     version: "6.9",
@@ -122,6 +140,7 @@ const behaviours: Record<LxdVersion, Behaviour> = {
     execOutputPath: "logs/exec-output",
     poolEtags: true,
     createStarts: true,
+    bootMode: true,
   },
 };
 
@@ -132,7 +151,7 @@ export function behaviourOf(version: LxdVersion): Behaviour {
 
 /** An error text in a version's own words: 6.x writes contractions out. */
 export function inWordsOf(version: LxdVersion, message: string): string {
-  if (version === "5.0.2") {
+  if (version !== "6.9") {
     return message;
   }
   return message.replace(/\b(is|does|was|are|do)n't\b/g, "$1 not").replace(/\bcan't\b/g, "cannot");

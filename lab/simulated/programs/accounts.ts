@@ -313,6 +313,11 @@ function usermod({ machine, args }: Run): ProgramResult {
   }
   const primary = option(options, "-g", "--gid");
   const home = option(options, "-d", "--home", "--home-dir");
+  const changesFiles = (uid !== undefined && uid !== user[2]) || (home !== undefined && home !== user[5]);
+  const [busy] = changesFiles ? processesOf(machine, Number(user[2])) : [];
+  if (busy !== undefined) {
+    return failure(8, `usermod: user ${name} is currently used by process ${busy}`);
+  }
   user[3] = primary === undefined ? (user[3] ?? "") : (gidOf(accounts, primary) ?? "");
   user[4] = option(options, "-c", "--comment") ?? user[4] ?? "";
   user[6] = option(options, "-s", "--shell") ?? user[6] ?? "";
@@ -326,10 +331,15 @@ function usermod({ machine, args }: Run): ProgramResult {
     user[2] = uid;
   }
   if (home !== undefined && home !== user[5]) {
-    if ((options.has("-m") || options.has("--move-home")) && machine.files.exists(user[5] ?? "")) {
-      machine.files.rename(user[5] ?? "", home);
-    }
+    const former = user[5] ?? "";
     user[5] = home;
+    if ((options.has("-m") || options.has("--move-home")) && machine.files.exists(former)) {
+      if (machine.files.exists(home)) {
+        save(accounts); // passwd is changed already
+        return failure(12, `usermod: directory ${home} exists`);
+      }
+      machine.files.rename(former, home);
+    }
   }
   const login = option(options, "-l", "--login");
   if (login !== undefined) {
@@ -373,6 +383,10 @@ function userdel({ machine, args }: Run): ProgramResult {
   const [name = ""] = operands;
   const accounts = open(machine);
   const user = accounts.passwd.find(name);
+  const [busy] = user === undefined || options.has("-f") || options.has("--force") ? [] : processesOf(machine, Number(user[2]));
+  if (busy !== undefined) {
+    return failure(8, `userdel: user ${name} is currently used by process ${busy}`);
+  }
   if (user === undefined) {
     return failure(6, `userdel: user '${name}' does not exist`);
   }
@@ -424,6 +438,11 @@ function idProgram({ machine, args, user: caller }: Run): ProgramResult {
   }
   const shown = groups.map((row) => `${row?.[2] ?? ""}(${row?.[0] ?? ""})`).join(",");
   return ok(`uid=${user[2] ?? ""}(${user[0] ?? ""}) gid=${user[3] ?? ""}(${primary?.[0] ?? ""}) groups=${shown}\n`);
+}
+
+/** Ids of the processes that a user runs: a test gives it directories in /proc. */
+export function processesOf(guest: Guest, uid: number): string[] {
+  return guest.files.list("/proc").filter((name) => /^\d+$/.test(name) && guest.files.get(`/proc/${name}`)?.uid === uid);
 }
 
 function gidOf(accounts: Accounts, group: string): string | undefined {

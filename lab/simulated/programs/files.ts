@@ -1,8 +1,10 @@
 /** The programs that work on files, the same on hosts and in guests. */
 import { createHash } from "node:crypto";
 import { posix } from "node:path";
+import { mountPoints } from "../../../provider/support/mountinfo";
 import { failure, type Machine, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
 import { type FileNode, FileSystemError } from "../memory-files";
+import { removeThroughMounts } from "./mounts";
 
 type Run = ProgramRun<Machine>;
 
@@ -64,9 +66,20 @@ export const filePrograms: Programs<Machine> = {
       if (machine.files.get(path, false)?.type === "directory" && !recursive) {
         throw new FileSystemError("Is a directory");
       }
-      machine.files.remove(path, recursive);
+      if (recursive) {
+        removeThroughMounts(machine, path);
+      } else {
+        machine.files.remove(path);
+      }
       return "";
     });
+  },
+  realpath: ({ machine, args }) => {
+    const { options, operands } = parseArguments(args, { flags: ["--canonicalize-missing", "--zero"] });
+    const [path = ""] = operands;
+    const node = machine.files.get(path, false);
+    const real = node?.type === "symlink" ? posix.resolve(posix.dirname(path), node.content.toString()) : posix.resolve(path);
+    return ok(`${real}${options.has("--zero") ? "\0" : "\n"}`);
   },
   rmdir: ({ machine, args }) =>
     overPaths("rmdir: failed to remove", args, (path) => {
@@ -74,10 +87,23 @@ export const filePrograms: Programs<Machine> = {
       return "";
     }),
   mv: ({ machine, args, user }) => {
-    const { operands } = parseArguments(args, { flags: ["-f", "-n", "-T", "--no-target-directory"] });
+    const { options, operands } = parseArguments(args, { flags: ["-f", "-n", "-T", "--no-target-directory"] });
     const [from = "", to = ""] = operands;
     requireWritable(machine, posix.dirname(from), user);
     requireWritable(machine, posix.dirname(to), user);
+    const target = machine.files.get(to, false);
+    if (options.has("-T") && target?.type === "directory") {
+      if (machine.files.get(from, false)?.type !== "directory") {
+        return failure(1, `mv: cannot overwrite directory '${to}' with non-directory '${from}'`);
+      }
+      if (machine.files.list(to).length > 0) {
+        return failure(1, `mv: cannot move '${from}' to '${to}': Directory not empty`);
+      }
+      machine.files.remove(to);
+    }
+    if (posix.normalize(to).startsWith(`${posix.normalize(from)}/`)) {
+      return failure(1, `mv: cannot move '${from}' to a subdirectory of itself, '${to}'`);
+    }
     machine.files.rename(from, to);
     return ok();
   },
@@ -94,10 +120,10 @@ export const filePrograms: Programs<Machine> = {
     machine.files.makeSymlink(path, target);
     return ok();
   },
-  touch: ({ machine, args }) =>
+  touch: ({ machine, args, user }) =>
     overPaths("touch: cannot touch", args, (path) => {
       if (!machine.files.exists(path)) {
-        machine.files.writeFile(path, "");
+        machine.files.writeFile(path, "", user);
       }
       return "";
     }),
@@ -109,22 +135,34 @@ export const filePrograms: Programs<Machine> = {
     }
     return ok(text);
   },
-  chmod: ({ machine, args }) => {
-    const { operands } = parseArguments(args, { flags: ["-R"] });
-    const [mode = "", ...paths] = operands;
+  chmod: ({ machine, args, user }) => {
+    const { options, operands } = parseArguments(args, { flags: ["-R"], valued: ["--reference"] });
+    const model = options.get("--reference");
+    const [mode = "", ...paths] =
+      model === undefined ? operands : [requireNode(machine, model, true).mode.toString(8), ...operands];
     return overPaths("chmod: cannot access", paths, (path) => {
-      requireNode(machine, path, true).mode = Number.parseInt(mode, 8);
+      const node = requireNode(machine, path, true);
+      if (user !== undefined && user.uid !== 0 && node.uid !== user.uid) {
+        throw new FileSystemError("Operation not permitted");
+      }
+      node.mode = Number.parseInt(mode, 8);
       return "";
     });
   },
   chown: ({ machine, args }) => {
-    const { options, operands } = parseArguments(args, { flags: ["-R", "--recursive", "-h", "--no-dereference"] });
-    const [owner = "", ...paths] = operands;
+    const { options, operands } = parseArguments(args, {
+      flags: ["-R", "--recursive", "-h", "--no-dereference"],
+      valued: ["--reference"],
+    });
+    const model = options.get("--reference");
+    const like = model === undefined ? undefined : requireNode(machine, model, true);
+    const [owner = "", ...paths] = like === undefined ? operands : [`${like.uid}:${like.gid}`, ...operands];
     return overPaths("chown: cannot access", paths, (path) => {
-      requireNode(machine, path, true);
+      const follow = !options.has("-h") && !options.has("--no-dereference");
+      requireNode(machine, path, follow);
       const recursive = options.has("-R") || options.has("--recursive");
       for (const each of recursive ? machine.files.tree(path) : [path]) {
-        setOwner(machine, requireNode(machine, each, true), owner);
+        setOwner(machine, requireNode(machine, each, follow), owner);
       }
       return "";
     });
@@ -176,6 +214,21 @@ async function installProgram({ machine, args, stdin, user }: Run): Promise<Prog
 /** Only what clears a directory: `find DIR [-xdev] [-mindepth 1] -delete`, and plain listing, also of several to a depth. */
 function findProgram({ machine, args }: Run): ProgramResult {
   const [directory = "", ...rest] = args;
+  const owner = rest.includes("-user") ? Number(rest[rest.indexOf("-user") + 1]) : undefined;
+  const isOwners = (path: string): boolean => owner === undefined || machine.files.get(path, false)?.uid === owner;
+  const [action, ...actionArgs] = rest.includes("-exec") ? rest.slice(rest.indexOf("-exec") + 1) : [];
+  if (action === "chown") {
+    const [noDereference, to = "", ...end] = actionArgs;
+    if (noDereference !== "-h" || end.join(" ") !== "{} +" || !rest.includes("-xdev")) {
+      return failure(127, `find: not simulated: ${rest.join(" ")}`);
+    }
+    return overPaths("find:", [directory], (top) => {
+      requireNode(machine, top, false);
+      const found = machine.files.tree(top).filter(isOwners);
+      found.forEach((path) => setOwner(machine, requireNode(machine, path, false), to));
+      return "";
+    });
+  }
   const depth = Number(rest[rest.indexOf("-maxdepth") + 1]);
   if (rest.includes("-maxdepth")) {
     return overPaths(
@@ -183,11 +236,25 @@ function findProgram({ machine, args }: Run): ProgramResult {
       args.filter((word) => word.startsWith("/")),
       (top) => {
         requireNode(machine, top, true);
-        const below = machine.files.tree(top).filter((path) => path !== top);
-        return below
-          .filter((path) => path.slice(top.length + 1).split("/").length <= depth)
+        const start = machine.files.get(top, false);
+        // A link is not followed, unless it is where to start and -H says so.
+        const real =
+          start?.type === "symlink" && args[0] === "-H" ? posix.resolve(posix.dirname(top), start.content.toString()) : top;
+        return machine.files
+          .tree(real)
+          .slice(1)
+          .filter((path) => path.slice(real.length + 1).split("/").length <= depth)
           .filter((path) => !rest.includes("-name") || posix.basename(path) === rest[rest.indexOf("-name") + 1])
-          .map((path) => (rest.includes("%l") ? (machine.files.get(path, false)?.content.toString() ?? "") : `${path}\n`))
+          .filter(isOwners)
+          .filter((path) => !rest.includes("-type") || machine.files.get(path, false)?.type === "directory")
+          .map((path) => {
+            const format = rest.includes("-printf") ? rest[rest.indexOf("-printf") + 1] : "%p\\n";
+            const values: Readonly<Record<string, string>> = {
+              "%l": machine.files.get(path, false)?.content.toString() ?? "",
+              "%f\\n": `${posix.basename(path)}\n`,
+            };
+            return values[format ?? ""] ?? `${top}${path.slice(real.length)}\n`;
+          })
           .join("");
       },
     );
@@ -198,10 +265,10 @@ function findProgram({ machine, args }: Run): ProgramResult {
   }
   const below = machine.files.list(directory).map((name) => posix.join(directory, name));
   if (rules === "-delete") {
-    for (const path of below) {
-      machine.files.remove(path, true);
-    }
-    return ok();
+    return overPaths("find: cannot delete", below, (path) => {
+      removeThroughMounts(machine, path);
+      return "";
+    });
   }
   if (rules === "") {
     return ok(
@@ -299,10 +366,21 @@ function formatStat(format: string, path: string, node: FileNode, machine: Machi
     G: nameOf(machine, "/etc/group", node.gid),
     s: String(node.content.length),
     F: kinds[node.type],
+    d: String(deviceOf(machine, path)),
     n: path,
     Y: String(Math.floor(node.modified.getTime() / 1000)),
   };
   return format.replace(/%([a-zA-Z])/g, (whole, letter: string) => values[letter] ?? whole);
+}
+
+/** Each mount that the kernel's list tells is a device of its own. */
+function deviceOf(machine: Machine, path: string): number {
+  const list = "/proc/self/mountinfo";
+  const targets = machine.files.exists(list) ? mountPoints(machine.files.readText(list)) : [];
+  const longest = targets
+    .filter((target) => target === "/" || target === path || path.startsWith(`${target}/`))
+    .sort((one, other) => other.length - one.length)[0];
+  return 40 + targets.indexOf(longest ?? "/");
 }
 
 function nameOf(machine: Machine, database: string, id: number): string {

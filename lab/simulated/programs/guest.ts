@@ -1,22 +1,18 @@
 /** The programs of a guest that are neither about files nor about accounts. */
+import { IS_PROGRAM } from "../../../provider/lxd/instances/files-api";
 import type { Guest } from "../guest";
 import { failure, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments, runProgram } from "../machine";
-import { accountPrograms } from "./accounts";
+import { accountPrograms, processesOf } from "./accounts";
 import { filePrograms } from "./files";
 
-/**
- * Runs a command in a guest; `undefined` when there is no such program. Of a shell only what replaces it by a program that reads
- * a file is known: `sh -c 'exec PROGRAM OPTIONS < "$1"' sh FILE`.
- */
+/** Runs a command in a guest; `undefined` when there is no such program. Of a shell only what tells whether a path is a program is known. */
 export function runInShellOrDirectly(run: ProgramRun<Guest>): Promise<ProgramResult | undefined> {
   const [flag, script = "", , path = ""] = run.args;
-  const redirected = /^exec ([\w-]+)((?: [\w-]+)*) < "\$1"$/.exec(script);
-  if (!["sh", "/bin/sh"].includes(run.program) || flag !== "-c" || redirected === null) {
+  if (run.program !== "sh" || flag !== "-c" || script !== IS_PROGRAM) {
     return runProgram(guestPrograms, run);
   }
-  const [, program = "", options = ""] = redirected;
-  const stdin = async () => Buffer.from(run.machine.files.readText(path));
-  return runProgram(guestPrograms, { ...run, program, args: options.split(" ").filter((word) => word !== ""), stdin });
+  const node = run.machine.files.get(path, true);
+  return Promise.resolve(node?.type === "file" && (node.mode & 0o111) !== 0 ? ok() : failure(1, ""));
 }
 
 /** Programs of a guest. */
@@ -29,6 +25,10 @@ const guestPrograms: Programs<Guest> = {
         .map(([key, value]) => `${key}=${value}\n`)
         .join(""),
     ),
+  sleep: async ({ args }) => {
+    await new Promise((resolve) => setTimeout(resolve, Number(args[0]) * 1000));
+    return ok();
+  },
   hostname: ({ machine }) => ok(`${machine.name}\n`),
   uname: () => ok("Linux\n"),
   which: ({ args }) => {
@@ -59,5 +59,10 @@ const guestPrograms: Programs<Guest> = {
   },
   systemctl: ({ args }) => (args.includes("is-system-running") ? ok("running\n") : ok()),
   loginctl: () => ok(),
-  pkill: () => failure(1, ""),
+  pkill: ({ machine, args }) => {
+    const { options } = parseArguments(args, { flags: ["-KILL"], valued: ["-U"] });
+    const found = processesOf(machine, Number(options.get("-U")));
+    found.forEach((process) => machine.files.remove(`/proc/${process}`, true));
+    return found.length > 0 ? ok() : failure(1, "");
+  },
 };

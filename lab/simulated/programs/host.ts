@@ -1,14 +1,19 @@
 /** The programs of a host that are not about files: packages, snaps, units, network links, mounts. */
-import { failure, type Machine, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
 
-/** A snap on a host. */
-export interface InstalledSnap {
-  channel: string;
-  held: boolean;
-  version: string;
-  /** False once it has left its cohort. */
-  cohort?: boolean;
-}
+import { ASK } from "../../../provider/host/paths";
+import {
+  failure,
+  type Machine,
+  ok,
+  type ProgramResult,
+  type ProgramRun,
+  type Programs,
+  parseArguments,
+  type SimulatedMount,
+} from "../machine";
+import type { InstalledSnap } from "../snapd";
+import { filePrograms } from "./files";
+import { mount, mountinfo, rename, umount, unshare } from "./mounts";
 
 /** What the programs see of a host. */
 export interface HostMachine extends Machine {
@@ -18,10 +23,11 @@ export interface HostMachine extends Machine {
   readonly packages: ReadonlyMap<string, string>;
   /** Those that can be installed. */
   readonly archive: ReadonlyMap<string, string>;
+  readonly packageTrouble: PackageTrouble;
   readonly snapd: boolean;
   readonly snaps: ReadonlyMap<string, InstalledSnap>;
-  readonly mounts: string[];
-  readonly interfaces: Map<string, { hwaddr: string }>;
+  readonly mounts: SimulatedMount[];
+  readonly interfaces: Map<string, { hwaddr: string; type: string }>;
   hasProgram(name: string): boolean;
   /** Waits as long as installing something takes in this lab. */
   takeInstallTime(): Promise<void>;
@@ -32,9 +38,18 @@ export interface HostMachine extends Machine {
   unitNames(): string[];
   unitActive(unit: string): boolean;
   controlUnit(action: "start" | "stop" | "restart", unit: string): void;
+  /** Units that are stopped with a unit, because they require it. */
+  requiredBy(unit: string): string[];
+  /** Kills the containers that LXD runs from a data directory. */
+  endContainers(dataDirectory: string): number;
 }
 
 type Run = ProgramRun<HostMachine>;
+
+/** What a program does that is about files. */
+function onFiles(program: string, run: Run): ProgramResult | Promise<ProgramResult> {
+  return filePrograms[program]?.(run) ?? failure(127, `${program}: not simulated`);
+}
 
 /** Programs of a host. */
 export const hostPrograms: Programs<HostMachine> = {
@@ -48,24 +63,43 @@ export const hostPrograms: Programs<HostMachine> = {
     ok(args.includes("-u") ? "0\n" : args.includes("-un") ? "root\n" : "uid=0(root) gid=0(root) groups=0(root)\n"),
   "dpkg-query": dpkgQuery,
   "apt-get": aptGet,
+  dpkg,
   "apt-cache": aptCache,
+  stat: (run) => (run.args.at(-1) === LISTS_LOCK.path ? ok(`${LISTS_LOCK.inode}\n`) : onFiles("stat", run)),
+  find: (run) =>
+    run.args[0] === "/var/lib/dpkg/updates"
+      ? ok(run.machine.packageTrouble.interrupted ? "/var/lib/dpkg/updates/0001\n" : "")
+      : onFiles("find", run),
   snap,
   systemctl,
   ip,
-  findmnt: ({ machine }) => ok(machine.mounts.map((mount) => `${mount}\n`).join("")),
-  umount: ({ machine, args }) => {
-    const { operands } = parseArguments(args, { flags: ["-l", "--lazy", "-R", "--recursive"] });
-    for (const path of operands) {
-      const at = machine.mounts.indexOf(path);
-      if (at < 0) {
-        return failure(32, `umount: ${path}: not mounted.`);
-      }
-      machine.mounts.splice(at, 1);
+  mount,
+  umount,
+  unshare,
+  cat: (run) => {
+    const [path = ""] = run.args;
+    if (path === "/proc/locks") {
+      const text = locks(run.machine);
+      run.machine.packageTrouble.listsLocked = Math.max(0, run.machine.packageTrouble.listsLocked - 1);
+      return ok(text);
     }
-    return ok();
+    return path === "/proc/self/mountinfo" ? ok(mountinfo(run.machine)) : onFiles("cat", run);
   },
+  sh: async (run) => {
+    const [flag, script, _name, ...args] = run.args;
+    if (flag !== "-c" || script !== ASK) {
+      return failure(127, "sh: this script is not simulated");
+    }
+    const { exitCode } = await test({ ...run, program: "test", args });
+    return ok(exitCode === 0 ? "yes\n" : "no\n");
+  },
+  test,
+  perl: (run) => (run.args[1]?.startsWith("rename(") === true ? rename(run) : failure(127, "perl: not simulated")),
   losetup: () => ok(),
-  pkill: () => failure(1, ""),
+  pkill: ({ machine, args }) => {
+    const monitors = /^\^\\\[lxc monitor\\\] (.*)\/containers $/.exec(args.at(-1) ?? "");
+    return monitors !== null && machine.endContainers(monitors[1] ?? "") > 0 ? ok() : failure(1, "");
+  },
   which: ({ machine, args }) => {
     const found = args.filter((program) => machine.hasProgram(program));
     return {
@@ -76,6 +110,15 @@ export const hostPrograms: Programs<HostMachine> = {
   },
   journalctl: () => ok("-- No entries --\n"),
 };
+
+/** Bridges are seen in /sys. */
+function test(run: Run): ProgramResult | Promise<ProgramResult> {
+  const bridge = /^\/sys\/class\/net\/([^/]+)\/bridge$/.exec(run.args[1] ?? "")?.[1];
+  if (bridge === undefined) {
+    return onFiles("test", run);
+  }
+  return { exitCode: run.machine.interfaces.get(bridge)?.type === "bridge" ? 0 : 1, stdout: "", stderr: "" };
+}
 
 function dpkgQuery({ machine, args }: Run): ProgramResult {
   const { options, operands } = parseArguments(args, { flags: ["-W", "--show"], valued: ["-f", "--showformat"] });
@@ -94,17 +137,50 @@ function dpkgQuery({ machine, args }: Run): ProgramResult {
   return ok(format.replace(/\$\{([^}]+)\}/g, (whole, key: string) => values[key] ?? whole).replaceAll("\\n", "\n"));
 }
 
-function aptOptions(args: string[]) {
-  return parseArguments(args, {
-    flags: ["--quiet", "-q", "-qq", "--yes", "-y", "--no-install-recommends", "--purge", "--assume-yes"],
-    valued: ["--option", "-o"],
-  });
+/** What is wrong with the packages of a host. */
+export interface PackageTrouble {
+  /** So often the next `apt-get update` finds the lists locked by another one. */
+  listsLocked: number;
+  /** Whether dpkg was killed in the middle of its work. */
+  interrupted: boolean;
+  /** Sources that cannot be read. */
+  deadSources: string[];
+}
+
+const LISTS_LOCK = { path: "/var/lib/apt/lists/lock", inode: 4711 };
+
+function locks({ packageTrouble }: HostMachine): string {
+  return packageTrouble.listsLocked > 0 ? `1: POSIX  ADVISORY  WRITE 512 08:01:${LISTS_LOCK.inode} 0 EOF\n` : "";
+}
+
+function dpkg({ machine, args }: Run): ProgramResult {
+  if (args.slice(-2).join(" ") !== "--configure -a") {
+    return failure(127, `dpkg: not simulated: ${args.join(" ")}`);
+  }
+  machine.packageTrouble.interrupted = false;
+  return ok();
 }
 
 async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
-  const [command = "", ...names] = aptOptions(args).operands;
+  const { operands } = parseArguments(args, {
+    flags: ["--quiet", "-q", "-qq", "--yes", "-y", "--no-install-recommends", "--purge", "--assume-yes"],
+    valued: ["--option", "-o"],
+  });
+  const [command = "", ...names] = operands;
+  const { packageTrouble: trouble } = machine;
   if (command === "update") {
-    return ok("Reading package lists...\n");
+    if (trouble.listsLocked > 0) {
+      const { path } = LISTS_LOCK;
+      return failure(
+        100,
+        `E: Could not get lock ${path}. It is held by process 512 (apt-get)\nE: Unable to lock directory /var/lib/apt/lists/`,
+      );
+    }
+    const dead = trouble.deadSources.map((source) => `E: The repository '${source} Release' does not have a Release file.\n`);
+    return dead.length > 0 ? failure(100, dead.join("")) : ok("Reading package lists...\n");
+  }
+  if (trouble.interrupted) {
+    return failure(100, "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.");
   }
   if (command === "install") {
     for (const name of names) {
@@ -126,15 +202,15 @@ async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
 }
 
 function aptCache({ machine, args }: Run): ProgramResult {
-  const [command = "", name = ""] = args;
-  if (command !== "policy") {
+  const { operands } = parseArguments(args, {});
+  const [command = "", name = ""] = operands;
+  if (command !== "madison") {
     return failure(127, `apt-cache: not simulated: ${command}`);
   }
   const candidate = machine.archive.get(name);
-  if (candidate === undefined) {
-    return ok();
-  }
-  return ok(`${name}:\n  Installed: ${machine.packages.get(name) ?? "(none)"}\n  Candidate: ${candidate}\n  Version table:\n`);
+  return ok(
+    candidate === undefined ? "" : `       ${name} | ${candidate} | http://deb.debian.org/debian bookworm/main amd64 Packages\n`,
+  );
 }
 
 async function snap({ machine, args }: Run): Promise<ProgramResult> {
@@ -148,15 +224,6 @@ async function snap({ machine, args }: Run): Promise<ProgramResult> {
   const [command = "", name = "", ...rest] = operands;
   const installed = machine.snaps.get(name);
   switch (command) {
-    case "version":
-      return ok("snap    2.63\nsnapd   2.63\nseries  16\n");
-    case "list":
-      if (installed === undefined) {
-        return failure(1, `error: no matching snaps installed`);
-      }
-      return ok(
-        `Name  Version       Rev    Tracking     Publisher   Notes\n${name}   ${installed.version}  29351  ${installed.channel}  canonical✓  ${installed.held ? "held" : "-"}\n`,
-      );
     case "install":
       if (name !== "lxd") {
         return failure(1, `error: snap "${name}" not found`);
@@ -173,7 +240,7 @@ async function snap({ machine, args }: Run): Promise<ProgramResult> {
       } else if (options.has("--leave-cohort")) {
         installed.cohort = false;
       } else {
-        installed.channel = options.get("--channel") ?? installed.channel;
+        machine.installSnap(options.get("--channel") ?? installed.channel);
       }
       return ok();
     case "remove":
@@ -194,7 +261,7 @@ async function snap({ machine, args }: Run): Promise<ProgramResult> {
 function systemctl({ machine, args }: Run): ProgramResult {
   const { options, operands } = parseArguments(args, {
     flags: ["--no-pager", "--plain", "--no-legend", "--now", "--quiet", "-q", "--value"],
-    valued: ["-p", "--property", "--type"],
+    valued: ["-p", "--property", "--type", "--signal"],
   });
   const [command = "", ...units] = operands;
   if (command === "is-system-running") {
@@ -216,17 +283,26 @@ function systemctl({ machine, args }: Run): ProgramResult {
     const all = names.every((unit) => machine.unitNames().includes(unit));
     return all ? ok("enabled\n") : failure(1, "Failed to get unit file state: No such file or directory");
   }
+  if (command === "kill") {
+    return machine.unitNames().includes(names[0] ?? "")
+      ? ok()
+      : failure(1, `Failed to kill unit ${names[0] ?? ""}: Unit not loaded.`);
+  }
   if (command === "show") {
-    const property = options.get("-p") ?? options.get("--property") ?? "ActiveState";
-    const values: Record<string, string> = {
-      ActiveState: machine.unitActive(names[0] ?? "") ? "active" : "inactive",
-      LoadState: machine.unitNames().includes(names[0] ?? "") ? "loaded" : "not-found",
-      SubState: machine.unitActive(names[0] ?? "") ? "running" : "dead",
-    };
-    const lines = property
-      .split(",")
-      .map((name) => (options.has("--value") ? (values[name] ?? "") : `${name}=${values[name] ?? ""}`));
-    return ok(`${lines.join("\n")}\n`);
+    const wanted = (options.get("-p") ?? options.get("--property") ?? "ActiveState").split(",");
+    const shown = names.map((unit) => {
+      const [loaded, active] = [machine.unitNames().includes(unit), machine.unitActive(unit)];
+      const values: Record<string, string> = {
+        Id: unit,
+        ActiveState: active ? "active" : "inactive",
+        LoadState: loaded ? "loaded" : "not-found",
+        SubState: active ? "running" : "dead",
+        UnitFileState: loaded ? (unit === "lxd.service" ? "indirect" : "enabled") : "",
+        RequiredBy: machine.requiredBy(unit).join(" "),
+      };
+      return wanted.map((name) => (options.has("--value") ? (values[name] ?? "") : `${name}=${values[name] ?? ""}`));
+    });
+    return ok(`${shown.map((lines) => lines.join("\n")).join("\n\n")}\n`);
   }
   if (command === "start" || command === "stop" || command === "restart" || command === "enable" || command === "disable") {
     const unknown = names.find((unit) => !machine.unitNames().includes(unit));

@@ -1,9 +1,16 @@
+import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
 import * as z from "zod";
-import { type Deadline, inTurn, pause, SharedWork, until } from "../../support/deadline";
-import { ApiError, hasCode, isNotFound, OperationError, RefusedError, ResponseShapeError } from "../../support/errors";
+import { type Deadline, SharedWork, until } from "../../support/deadline";
+import { ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import type { Endpoint } from "./endpoint";
 import { exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
+import { type Operation, OperationWatcher, operationSchema, untilKnown } from "./operations";
+import { isNotClustered, isOfServer, statusesSchema, Trouble } from "./passing";
+import { api } from "./path";
+
+export type { Operation };
+export { api };
 
 /** The envelope of every JSON answer. Success is told by `type`, not by the HTTP status. */
 const envelopeSchema = z.looseObject({
@@ -12,22 +19,6 @@ const envelopeSchema = z.looseObject({
   error_code: z.number().optional(),
   metadata: z.unknown(),
 });
-
-/** A background operation. */
-export const operationSchema = z.looseObject({
-  id: z.string(),
-  class: z.string(),
-  description: z.string().default(""),
-  status: z.string(),
-  status_code: z.number(),
-  err: z.string().default(""),
-  err_code: z.number().optional(),
-  resources: z.record(z.string(), z.array(z.string()).nullish()).nullish(),
-  metadata: z.record(z.string(), z.unknown()).nullish(),
-});
-
-/** See {@link operationSchema}. */
-export type Operation = z.output<typeof operationSchema>;
 
 type Query = Readonly<Record<string, string | number | undefined>>;
 
@@ -40,29 +31,40 @@ export interface RequestOptions {
   readonly etag?: string | undefined;
 }
 
-/** One wait must not keep a channel for ever while other requests queue behind it. */
-const WAIT_SECONDS = 5;
+/** Who is told of what a client does. */
+interface Told {
+  /** Each body of JSON before it is sent, because LXD may quote it in an error. */
+  readonly sending?: (body: unknown) => void;
+  /** What is waited for, when a read is made again. */
+  readonly waiting?: (text: string) => void;
+}
 
-/** A server that does not wait at all, and answers each round at once, is not asked in a tight loop. */
-const LEAST_ROUND_MS = 250;
-
-/** Waits hold a channel each; the rest of the connection's channels stays free for requests that are answered at once. */
-const CONCURRENT_WAITS = 4;
+/** How long LXD may take to tell which members are down, when it has failed with something else. */
+const MEMBERS_SECONDS = 5;
 
 /**
- * LXD's REST API on one host, within one deadline. Members of a cluster forward to each other, so any member's API will do.
+ * LXD's REST API on one host, within one deadline. Members of a cluster forward to each other, so any member's API will do. A read with which LXD
+ * fails, or during which its daemon goes away, is made again for as long as a restart takes; a change never.
+ * @param patient - Whether reads are made again; see {@link impatient}.
  * @see https://documentation.ubuntu.com/lxd/latest/rest-api/
  */
 export class LxdClient {
   constructor(
     readonly endpoint: Endpoint,
     readonly deadline: Deadline,
+    private readonly told: Told = {},
     private readonly shared: SharedRequests = sharedRequestsOf(endpoint),
+    private readonly patient = true,
   ) {}
+
+  /** The same API for who has something else to do when LXD fails: reads are made once. */
+  get impatient(): LxdClient {
+    return new LxdClient(this.endpoint, this.deadline, this.told, this.shared, false);
+  }
 
   /** The same API under another deadline. */
   within(deadline: Deadline): LxdClient {
-    return new LxdClient(this.endpoint, deadline, this.shared);
+    return new LxdClient(this.endpoint, deadline, this.told, this.shared, this.patient);
   }
 
   /** `user@host:port` of the host that answers. */
@@ -118,6 +120,40 @@ export class LxdClient {
     ) as Promise<z.output<Schema>>;
   }
 
+  /** {@link getShared}, with `undefined` for what does not exist. */
+  async findShared<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema> | undefined> {
+    try {
+      return await this.getShared(path, schema, query);
+    } catch (error) {
+      if (isNotFound(error)) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * {@link getShared} of a list that may be long: its elements are taken one by one while they arrive, and never all in memory as text.
+   * @param keep - What is kept of an element.
+   */
+  getListShared<Schema extends z.ZodType, Kept>(
+    path: string,
+    element: Schema,
+    keep: (value: z.output<Schema>) => Kept,
+    query?: Query,
+  ): Promise<Kept[]> {
+    const sent = { method: "GET", path: withQuery(path, query) };
+    const list = async (): Promise<Kept[]> => {
+      let kept: Kept[] = [];
+      await this.send(sent, () => {
+        kept = [];
+        return (json) => void kept.push(keep(this.parse(element, jsonOf(json), sent)));
+      });
+      return kept;
+    };
+    return this.shared.reading(`list ${sent.path}`).join(this.deadline, waitingFor(sent, this.host), list) as Promise<Kept[]>;
+  }
+
   /**
    * Changes something, and waits for the operation when LXD does it in the background. Which calls are asynchronous depends on
    * LXD's version, so every caller treats both alike.
@@ -133,15 +169,33 @@ export class LxdClient {
     return operation === undefined ? undefined : this.finish(operation);
   }
 
-  /** {@link change}, treating "does not exist" as done. */
+  /**
+   * Removes an object; one that does not exist is done. Only LXD's answers to a read at the object's own address tell that: it also answers
+   * 404 when something that the removal needs is missing.
+   * @throws ApiError when LXD refuses, or answers 404 for an object that is there; OperationError when the operation fails.
+   */
   async remove(path: string, query?: Query): Promise<void> {
-    try {
-      await this.change("DELETE", path, query === undefined ? {} : { query });
-    } catch (error) {
-      if (!isNotFound(error)) {
-        throw error;
+    const { force: _how, ...where } = query ?? {};
+    const isGone = (): Promise<boolean> =>
+      this.getRaw(path, where).then(
+        () => false, // of any kind: a file is no JSON
+        (error: unknown) => {
+          if (isNotFound(error)) {
+            return true;
+          }
+          throw error;
+        },
+      );
+    const remove = async (): Promise<void> => {
+      try {
+        await this.change("DELETE", path, query === undefined ? {} : { query });
+      } catch (error) {
+        if (!(isNotFound(error) || hasCode(error, "operation")) || !(await isGone())) {
+          throw isNotFound(error) ? (error as ApiError).butIsThere() : error;
+        }
       }
-    }
+    };
+    await untilKnown(remove, isGone);
   }
 
   /** Changes something without waiting for the operation, which is returned. */
@@ -151,6 +205,7 @@ export class LxdClient {
     options: RequestOptions = {},
   ): Promise<Operation | undefined> {
     const json = options.body === undefined ? undefined : JSON.stringify(options.body);
+    this.told.sending?.(options.body);
     return this.beginRaw({
       method,
       path: withQuery(path, options.query),
@@ -175,27 +230,16 @@ export class LxdClient {
   }
 
   /**
-   * Waits until an operation has ended. LXD forgets an operation five seconds after it ended, so the wait must begin at once.
-   * @throws OperationError when it failed; ApiError 404 when LXD no longer knows it: then the object itself tells.
+   * Waits until an operation has ended, beginning at once: LXD forgets it five seconds after its end.
+   * @param onProgress - Told of it each time that it is seen.
+   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself tells.
    */
   async finish(operation: Operation, onProgress?: (operation: Operation) => void): Promise<Operation> {
-    let current = operation;
-    while (current.status_code < 200) {
-      const asked = performance.now();
-      current = await inTurn(this.shared.waits, this.deadline, stillAt(this.host, current), () => this.waitOnce(current));
-      onProgress?.(current);
-      if (this.deadline.remainingMs === 0 && current.status_code < 200) {
-        throw this.deadline.expired(stillAt(this.host, current));
-      }
-      if (current.status_code < 200) {
-        await pause(LEAST_ROUND_MS - (performance.now() - asked), this.deadline);
-      }
+    try {
+      return await this.shared.operations.finish(operation, this.deadline, onProgress);
+    } finally {
+      this.shared.forget();
     }
-    this.shared.forget();
-    if (current.status_code !== 200) {
-      throw new OperationError(this.host, current.description, current.err, current.err_code);
-    }
-    return current;
   }
 
   /** Cancels an operation, such as a join token; one that is gone is done. */
@@ -206,67 +250,84 @@ export class LxdClient {
   /** Reads a body that is not JSON. */
   async getRaw(path: string, query?: Query): Promise<HttpResponse> {
     const sent = { method: "GET", path: withQuery(path, query) };
-    const response = await exchange(this.endpoint, sent, this.deadline);
-    if (response.status >= 400) {
-      this.envelope(response, sent);
-    }
-    return response;
-  }
-
-  /** One round of waiting: the operation as it is after at most a few seconds. LXD's versions answer failure in three ways. */
-  private async waitOnce(operation: Operation): Promise<Operation> {
-    const path = api`/1.0/operations/${operation.id}`;
-    const seconds = Math.max(1, Math.min(WAIT_SECONDS, Math.ceil(this.deadline.remainingMs / 1000)));
-    try {
-      const deadline = this.deadline.atMost(seconds + 30, `waiting for "${operation.description}" on ${this.host}`);
-      const now = await this.within(deadline).get(`${path}/wait`, operationSchema, { timeout: seconds });
-      if (now.id !== operation.id) {
-        throw new ResponseShapeError(
-          `LXD on ${this.host} was asked for the operation ${operation.id} and told of another, ${now.id}`,
-        );
-      }
-      return now;
-    } catch (error) {
-      if (this.deadline.remainingMs === 0 && hasCode(error, "timeout")) {
-        throw this.deadline.expired(stillAt(this.host, operation));
-      }
-      if (!hasCode(error, "api") || isNotFound(error)) {
-        throw error;
-      }
-      // Newer versions answer an error when the operation failed, and also when only this wait timed out.
-      const now = await this.find(path, operationSchema);
-      if (now !== undefined) {
-        return now;
-      }
-      const { reply, status } = error as unknown as ApiError;
-      throw new OperationError(this.host, operation.description, reply, status);
-    }
-  }
-
-  private async send(
-    sent: HttpRequest,
-  ): Promise<{ type: "sync" | "async"; metadata: unknown; response: HttpResponse; sent: HttpRequest }> {
-    return until(this.deadline, async (report) => {
+    return this.persistently(sent, async () => {
       const response = await exchange(this.endpoint, sent, this.deadline);
-      try {
-        return { ...this.envelope(response, sent), response, sent };
-      } catch (error) {
-        if (isPassing(error, sent.method)) {
-          report((error as ApiError).message);
-          return undefined;
-        }
-        throw error;
+      if (response.status >= 400) {
+        this.envelope(response, sent);
       }
+      return response;
     });
   }
 
-  private envelope(response: HttpResponse, sent: HttpRequest): { type: "sync" | "async"; metadata: unknown } {
-    let json: unknown;
-    try {
-      json = JSON.parse(response.body.toString("utf8"));
-    } catch {
-      json = undefined;
+  /**
+   * Opens a connection that speaks another protocol than HTTP, such as `sftp`. It holds one of the few places for requests until it is closed:
+   * whoever has it must ask LXD for nothing else meanwhile.
+   */
+  async connect(path: string, protocol: string, query?: Query): Promise<Duplex> {
+    const headers = { connection: "Upgrade", upgrade: protocol };
+    const { response, sent } = await this.send({ method: "GET", path: withQuery(path, query), headers });
+    if (response.connection === undefined) {
+      throw new ResponseShapeError(
+        `${this.host} answered ${sent.method} ${sent.path} without opening a connection for ${protocol}`,
+      );
     }
+    return response.connection;
+  }
+
+  /** @param elements - When the answer is a list: makes, for each attempt, what is given each of its elements instead. */
+  private async send(
+    sent: HttpRequest,
+    elements?: () => (json: string) => void,
+  ): Promise<{ type: "sync" | "async"; metadata: unknown; response: HttpResponse; sent: HttpRequest }> {
+    return this.persistently(sent, async () => {
+      const response = await exchange(this.endpoint, sent, this.deadline, elements);
+      return { ...this.envelope(response, sent), response, sent };
+    });
+  }
+
+  private persistently<Answer>(sent: HttpRequest, attempt: () => Promise<Answer>): Promise<Answer> {
+    let failure: unknown;
+    return until(this.deadline, async (report) => {
+      try {
+        const answer = await attempt();
+        if (failure !== undefined) {
+          this.shared.trouble.isOver();
+        }
+        return answer;
+      } catch (error) {
+        if (!(saysLater(error) || (isRead(sent) && (await this.mayPass(error))))) {
+          throw error;
+        }
+        failure = error;
+        report(messageOf(error));
+        this.told.waiting?.(`asking again: ${messageOf(error)}`);
+        return undefined;
+      }
+    }).catch((error: unknown) => {
+      // What LXD said, and not that time is over: who asks whether it is silent must not hear so of one that fails.
+      throw hasCode(error, "timeout") && failure !== undefined && !saysLater(failure) ? failure : error;
+    });
+  }
+
+  private async mayPass(error: unknown): Promise<boolean> {
+    const isOfDaemon = hasCode(error, "transport") && this.endpoint.isOpen();
+    if (!this.patient || !(isOfDaemon || (isOfServer(error) && !isNotClustered(error))) || !this.shared.trouble.lasts()) {
+      return false;
+    }
+    return isOfDaemon || !(await this.isMemberDown());
+  }
+
+  private async isMemberDown(): Promise<boolean> {
+    const soon = this.within(this.deadline.atMost(MEMBERS_SECONDS, "asking which members are down")).impatient;
+    const members = await soon.get("/1.0/cluster/members", statusesSchema, { recursion: 1 }).catch(() => []);
+    return members.some(({ status }) => status === "Offline");
+  }
+
+  private envelope(response: HttpResponse, sent: HttpRequest): { type: "sync" | "async"; metadata: unknown } {
+    if (response.connection !== undefined) {
+      return { type: "sync", metadata: undefined };
+    }
+    const json = jsonOf(response.body.toString("utf8"));
     const { type, error, error_code, metadata } = this.parse(envelopeSchema, json, sent);
     if (type === "error") {
       throw new ApiError(this.host, sent.method, sent.path, error_code ?? response.status, (error ?? "no reason given").trim());
@@ -290,24 +351,12 @@ export class LxdClient {
   }
 }
 
-/**
- * Builds a path; every inserted value becomes exactly one segment, whatever characters it has.
- * @example api`/1.0/instances/${name}/state`
- * @throws RefusedError for a value that cannot be a segment: the path would lead to another object.
- */
-export function api(strings: TemplateStringsArray, ...values: readonly string[]): string {
-  return strings.reduce((path, text, index) => path + segment(values[index - 1] ?? "") + text);
-}
-
-function segment(name: string): string {
-  if (/^\.{0,2}$|\p{Surrogate}/u.test(name)) {
-    throw new RefusedError(`${JSON.stringify(name)} is not a name that an object of LXD can have`);
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // the schema tells what is wrong with that
   }
-  return encodeURIComponent(name);
-}
-
-function stillAt(host: string, { description }: Operation): string {
-  return `LXD on ${host} was still at "${description}"`;
 }
 
 function withQuery(path: string, query: Query = {}): string {
@@ -320,21 +369,31 @@ function withQuery(path: string, query: Query = {}): string {
   return given.size === 0 ? path : `${path}?${given.toString()}`;
 }
 
-/** Answers that say "later": nothing was done, and the same request will soon be taken. */
-function isPassing(error: unknown, method: string): boolean {
-  if (!hasCode(error, "api")) {
-    return false;
-  }
-  const { status, reply } = error as unknown as ApiError;
-  return (
-    status === 503 || (method === "GET" && /database is locked|no available dqlite leader|driver: bad connection/.test(reply))
-  );
+/** Whether nothing was done, and the same request will soon be taken. */
+function saysLater(error: unknown): boolean {
+  return hasCode(error, "api") && (error as unknown as ApiError).status === 503;
+}
+
+/** Whether a request may be made twice. What opens a connection reaches into a guest, which fails for reasons of its own. */
+function isRead({ method, headers = {} }: HttpRequest): boolean {
+  return method === "GET" && headers["upgrade"] === undefined;
 }
 
 /** What all clients of one endpoint share within this process. */
 class SharedRequests {
-  readonly waits = pLimit(CONCURRENT_WAITS);
+  readonly operations: OperationWatcher;
+  readonly trouble = new Trouble();
   private readonly readings = new Map<string, SharedWork<unknown>>();
+
+  constructor(endpoint: Endpoint) {
+    const apart = { ...endpoint, requests: pLimit(1) }; // the endpoint keeps a socket free for it
+    this.operations = new OperationWatcher({
+      host: endpoint.host,
+      isOpen: () => endpoint.isOpen(),
+      now: (deadline) => new LxdClient(apart, deadline, {}, this, false),
+      eventually: (deadline) => new LxdClient(endpoint, deadline, {}, this, false),
+    });
+  }
 
   reading(path: string): SharedWork<unknown> {
     const reading = this.readings.get(path) ?? new SharedWork<unknown>();
@@ -352,7 +411,7 @@ const sharedRequests = new WeakMap<Endpoint, SharedRequests>();
 function sharedRequestsOf(endpoint: Endpoint): SharedRequests {
   let shared = sharedRequests.get(endpoint);
   if (shared === undefined) {
-    shared = new SharedRequests();
+    shared = new SharedRequests(endpoint);
     sharedRequests.set(endpoint, shared);
   }
   return shared;

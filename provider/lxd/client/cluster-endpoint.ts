@@ -1,38 +1,179 @@
 import type { Deadline } from "../../support/deadline";
-import { hasCode, messageOf, TransportError } from "../../support/errors";
+import { hasCode, messageOf, RefusedError, TransportError } from "../../support/errors";
 import { type Connection, describeConnection } from "../../transport/connection";
 import { connect } from "../../transport/pool";
+import type { ClusterConnection } from "./cluster-connection";
 import { type Endpoint, endpointOf } from "./endpoint";
+import { type Presented, presentedBy } from "./presented";
+
+/** How long a daemon is waited for before the next host is asked: it may hang, or be starting. */
+const ANSWER_SECONDS = 15;
+
+interface Options {
+  readonly deadline: Deadline;
+  /** When none answers, keep dialling the first one, which may still be booting (`dialErrorLimit`). */
+  readonly patient: boolean;
+  /** Is told of a host that was passed over for anything but silence. */
+  readonly warn: (text: string) => void;
+}
+
+/** A host of the cluster, and the cluster's identity: as it was given, or else as it was found. */
+export interface ClusterEndpoint {
+  readonly endpoint: Endpoint;
+  /** SHA-256 of the cluster's certificate; `undefined` for a server that is in no cluster: it has another one when it becomes one. */
+  readonly fingerprint: string | undefined;
+}
+
+interface Candidate {
+  readonly endpoint: Endpoint;
+  readonly presented: Presented;
+}
 
 /**
- * The API of the first host that answers, in the order given.
- * @param options.patient - When none answers, keep dialling the first one, which may still be booting (`dialErrorLimit`).
- * @throws TransportError naming every host and why it did not answer; RefusedError when no daemon runs on those that do.
+ * The API of the first host that answers as the cluster that is meant, in the order given. Without a fingerprint the hosts must agree on which
+ * one that is.
+ * @throws TransportError naming every host and why it did not answer; RefusedError when no daemon runs on those that do, or it is another one.
  */
 export async function clusterEndpoint(
-  endpoints: readonly Connection[],
-  options: { deadline: Deadline; patient: boolean },
-): Promise<Endpoint> {
-  const { deadline, patient } = options;
+  { endpoints, certificateFingerprint: wanted }: ClusterConnection,
+  options: Options,
+): Promise<ClusterEndpoint> {
+  if (wanted === undefined && endpoints.length > 1) {
+    return agreedOn(endpoints, options);
+  }
   const failures: unknown[] = [];
   for (const connection of endpoints) {
     try {
-      return await endpointOf(await connect(connection, { deadline }), deadline);
+      const { endpoint, presented } = await askAt(connection, endpoints.length > 1, options.deadline, false);
+      const found = asMeant(endpoint, presented, wanted);
+      tell(failures, options.warn);
+      return found;
     } catch (error) {
       failures.push(error);
     }
   }
+  return lastResort(endpoints, wanted, failures, options);
+}
+
+/** Which cluster it is when nobody has said so: that of all hosts that answer and are in one. A former member beside it is passed over. */
+async function agreedOn(endpoints: readonly Connection[], options: Options): Promise<ClusterEndpoint> {
+  const outcomes = await Promise.allSettled(endpoints.map((connection) => askAt(connection, true, options.deadline, false)));
+  const failures = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as unknown] : []));
+  const answering = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
+  const clustered = answering.filter(({ presented }) => presented.clustered);
+  const candidates = clustered.length > 0 ? clustered : answering;
+  const [first] = candidates;
+  if (first === undefined) {
+    return lastResort(endpoints, undefined, failures, options);
+  }
+  const { fingerprint } = first.presented;
+  if (candidates.some(({ presented }) => presented.fingerprint !== fingerprint)) {
+    const seen = candidates.map(({ endpoint, presented }) => `\n  - ${endpoint.host}: ${describe(presented)}`).join("");
+    throw new RefusedError(
+      `The endpoints do not belong to one cluster, and which one is meant was not said:${seen}\nNothing was done. Take those out that are no ` +
+        "members, or say which cluster it is: certificateFingerprint, beside endpoints",
+    );
+  }
+  for (const { endpoint, presented } of answering) {
+    if (presented.fingerprint !== fingerprint) {
+      failures.push(new RefusedError(isOther(endpoint, presented, fingerprint)));
+    }
+  }
+  tell(failures, options.warn);
+  return { endpoint: first.endpoint, fingerprint: first.presented.clustered ? fingerprint : undefined };
+}
+
+/** Who answers on a host. Where there are others to ask, not for longer than a daemon takes that is well. */
+async function askAt(connection: Connection, thereAreOthers: boolean, deadline: Deadline, patient: boolean): Promise<Candidate> {
+  const endpoint = await endpointOf(await connect(connection, { deadline, patient }), deadline);
+  const patience = thereAreOthers
+    ? deadline.atMost(Math.min(ANSWER_SECONDS, deadline.remainingMs / 2000), `asking LXD on ${endpoint.host} who it is`)
+    : deadline;
+  return { endpoint, presented: await presentedBy(endpoint, patience, !thereAreOthers) };
+}
+
+/** When nobody has answered, the first host may still be booting. */
+async function lastResort(
+  endpoints: readonly Connection[],
+  wanted: string | undefined,
+  failures: readonly unknown[],
+  { deadline, patient }: Options,
+): Promise<ClusterEndpoint> {
   const [first] = endpoints;
   if (patient && first !== undefined && failures.every((error) => hasCode(error, "transport"))) {
-    return endpointOf(await connect(first, { deadline, patient }), deadline);
+    const { endpoint, presented } = await askAt(first, false, deadline, true);
+    return asMeant(endpoint, presented, wanted);
   }
   throw failures.length === 1 ? failures[0] : noneAnswers(endpoints, failures);
 }
 
-function noneAnswers(endpoints: readonly Connection[], failures: readonly unknown[]): TransportError {
+/** @throws OtherClusterError when what answers is not the cluster that is meant. */
+function asMeant(endpoint: Endpoint, presented: Presented, wanted: string | undefined): ClusterEndpoint {
+  if (wanted !== undefined && presented.fingerprint !== wanted) {
+    throw new OtherClusterError(isOther(endpoint, presented, wanted), presented);
+  }
+  return { endpoint, fingerprint: presented.clustered ? presented.fingerprint : undefined };
+}
+
+class OtherClusterError extends RefusedError {
+  constructor(
+    private readonly what: string,
+    private readonly presented: Presented,
+  ) {
+    super(`${what}. Nothing was done there. ${whatToDo([presented])}`);
+  }
+
+  /** What it is, without what to do, which is said once for all hosts. */
+  get fact(): { what: string; presented: Presented } {
+    return { what: this.what, presented: this.presented };
+  }
+}
+
+function isOther({ host }: Endpoint, presented: Presented, wanted: string): string {
+  return `${host} is not the cluster that is meant, whose certificate is ${wanted}: it answers as ${describe(presented)}`;
+}
+
+function describe({ fingerprint, clustered, name }: Presented): string {
+  return `${clustered ? `the member "${name}" of the cluster` : `the server "${name}", which is in no cluster,`} with the certificate ${fingerprint}`;
+}
+
+function whatToDo(presented: readonly Presented[]): string {
+  const certificates = new Set(presented.filter(({ clustered }) => clustered).map(({ fingerprint }) => fingerprint));
+  const [one] = certificates;
+  if (one === undefined) {
+    return (
+      "It was removed from its cluster, or LXD was installed anew there. Give a host that is a member, in endpoints, or let this one join again: " +
+      "pulumi up does, where the program has its LxdClusterMember and another member is reached"
+    );
+  }
+  return (
+    "If the cluster's certificate was renewed (lxc cluster update-certificate), compare this one with certificate_fingerprint in `lxc info` on a " +
+    `member, and confirm it in the program: certificateFingerprint${certificates.size === 1 ? `: "${one}"` : ""}, beside endpoints, or of ` +
+    "LxdCluster or the first LxdClusterMember"
+  );
+}
+
+function tell(failures: readonly unknown[], warn: (text: string) => void): void {
+  for (const error of failures) {
+    if (!hasCode(error, "transport") && !hasCode(error, "timeout")) {
+      warn(
+        `Passed over, and another host of the cluster is used: ${error instanceof OtherClusterError ? error.fact.what : messageOf(error)}`,
+      );
+    }
+  }
+}
+
+function noneAnswers(endpoints: readonly Connection[], failures: readonly unknown[]): Error {
   const names = endpoints.map(describeConnection).join(", ");
-  return new TransportError(
-    names,
-    `No host of the cluster answers:\n${failures.map((error) => `  - ${messageOf(error)}`).join("\n")}`,
+  const others = failures.filter((error) => error instanceof OtherClusterError);
+  const reasons = failures
+    .map((error) => `  - ${error instanceof OtherClusterError ? error.fact.what : messageOf(error)}`)
+    .join("\n");
+  if (others.length === 0) {
+    return new TransportError(names, `No host of the cluster answers:\n${reasons}`);
+  }
+  const presented = others.map(({ fact }) => fact.presented);
+  return new RefusedError(
+    `No host answers as the cluster that is meant:\n${reasons}\nNothing was done there. ${whatToDo(presented)}`,
   );
 }

@@ -41,12 +41,11 @@ export interface Endpoint {
 
 /** The socket on which a daemon listens on the host, or `undefined` when there is none. */
 export async function findSocket(ssh: SshConnection, deadline: Deadline): Promise<ApiSocket | undefined> {
-  for (const socket of API_SOCKETS) {
-    if (await ssh.listens(socket.path, deadline)) {
-      return socket;
-    }
-  }
-  return undefined;
+  const found = await ssh.listener(
+    API_SOCKETS.map(({ path }) => path),
+    deadline,
+  );
+  return API_SOCKETS.find(({ path }) => path === found);
 }
 
 /** The endpoints of this process: one HTTP agent per connection, so that its sockets are kept alive between requests. */
@@ -71,5 +70,6 @@ async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<End
     );
   }
   const agent = ssh.unixSocketAgent(socket.path);
-  return { host: ssh.name, socket, agent, isOpen: () => ssh.open, requests: pLimit(agent.maxSockets) };
+  // One socket is kept for looking at operations, which LXD forgets while a look stands behind other requests.
+  return { host: ssh.name, socket, agent, isOpen: () => ssh.open, requests: pLimit(Math.max(1, agent.maxSockets - 1)) };
 }

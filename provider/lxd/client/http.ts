@@ -1,11 +1,18 @@
 import { type IncomingHttpHeaders, request } from "node:http";
-import type { Readable } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import type { Deadline } from "../../support/deadline";
 import { ResponseShapeError, TransportError } from "../../support/errors";
 import type { Endpoint } from "./endpoint";
+import { ListSplitter } from "./list-splitter";
 
-/** LXD's answers are small; what is larger than this is not one. */
+/** LXD's answers are small, but for lists, whose elements are; what is larger than this is none of them. */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
+
+/** Where requests go: an API that is spoken over a unix socket of a host. */
+export interface HttpEndpoint extends Pick<Endpoint, "host" | "agent" | "requests"> {
+  /** What answers there, as messages name it. @default "LXD" */
+  readonly daemon?: string;
+}
 
 /** A request to LXD's API, before any meaning is given to the answer. */
 export interface HttpRequest {
@@ -21,27 +28,50 @@ export interface HttpResponse {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
+  /** The connection, when it was asked to speak another protocol (`Upgrade`) and now does (101). */
+  readonly connection?: Duplex;
 }
 
+/** Makes, for each attempt, what is given each element of a list that is answered, which is then not part of the body. */
+export type Elements = () => (json: string) => void;
+
 /**
- * Sends one request through a host's API socket, when one of its sockets is free.
+ * Sends one request through a host's API socket, when one of its sockets is free. A connection that now speaks another protocol holds its
+ * place among the requests until it is closed.
  * @throws TransportError when the connection breaks, TimeoutError when the deadline passes.
  */
-export async function exchange(endpoint: Endpoint, sent: HttpRequest, deadline: Deadline): Promise<HttpResponse> {
+export async function exchange(
+  endpoint: HttpEndpoint,
+  sent: HttpRequest,
+  deadline: Deadline,
+  elements?: Elements,
+): Promise<HttpResponse> {
   const doing = waitingFor(sent, endpoint.host);
-  const answer = endpoint.requests(async () => {
+  const exchangeFreshly = async (): Promise<HttpResponse> => {
     deadline.check(doing); // nothing is sent for a caller who has gone
     try {
-      return await exchangeOnce(endpoint, sent, deadline, doing);
+      return await exchangeOnce(endpoint, sent, deadline, doing, elements);
     } catch (error) {
       // A socket that was kept alive may have been closed by the daemon, which restarts when it leaves a cluster. A read may be sent again.
       if (sent.method === "GET" && error instanceof StaleSocketError) {
-        return exchangeOnce(endpoint, sent, deadline, doing);
+        return exchangeOnce(endpoint, sent, deadline, doing, elements);
       }
       throw error;
     }
+  };
+  const answer = new Promise<HttpResponse>((resolve, reject) => {
+    const inPlace = endpoint.requests(async () => {
+      const response = await exchangeFreshly();
+      const { connection } = response;
+      const closed = connection === undefined ? undefined : new Promise((close) => connection.once("close", close));
+      resolve(response);
+      await closed;
+    });
+    inPlace.catch(reject);
   });
-  return deadline.race(answer, doing);
+  return deadline.race(answer, doing, () => {
+    answer.then(({ connection }) => connection?.destroy()).catch(() => undefined); // or it would hold its place for ever
+  });
 }
 
 /** What is being done while an answer is outstanding, for messages. */
@@ -51,13 +81,19 @@ export function waitingFor({ method, path }: Pick<HttpRequest, "method" | "path"
 
 class StaleSocketError extends TransportError {}
 
-async function exchangeOnce(endpoint: Endpoint, sent: HttpRequest, deadline: Deadline, doing: string): Promise<HttpResponse> {
+async function exchangeOnce(
+  endpoint: HttpEndpoint,
+  sent: HttpRequest,
+  deadline: Deadline,
+  doing: string,
+  elements: Elements | undefined,
+): Promise<HttpResponse> {
   const abort = new AbortController();
   const answer = new Promise<HttpResponse>((resolve, reject) => {
     const broken = (error: Error): void => {
       const Broken = outgoing.reusedSocket ? StaleSocketError : TransportError;
-      const message = `The connection to LXD on ${endpoint.host} broke during ${sent.method} ${sent.path}: ${error.message}`;
-      reject(error instanceof ResponseShapeError ? error : new Broken(endpoint.host, message, { cause: error }));
+      const message = `The connection to ${endpoint.daemon ?? "LXD"} on ${endpoint.host} broke during ${sent.method} ${sent.path}: ${error.message}`;
+      reject(new Broken(endpoint.host, message, { cause: error }));
     };
     const outgoing = request(
       {
@@ -68,26 +104,26 @@ async function exchangeOnce(endpoint: Endpoint, sent: HttpRequest, deadline: Dea
         signal: abort.signal,
       },
       (incoming) => {
-        const chunks: Buffer[] = [];
-        let size = 0;
+        const body = new Body(elements?.());
         incoming.on("data", (chunk: Buffer) => {
-          size += chunk.length;
-          chunks.push(chunk);
-          if (size > MAX_BODY_BYTES) {
-            incoming.destroy(
-              new ResponseShapeError(
-                `The answer of ${endpoint.host} to ${sent.method} ${sent.path} is larger than ${MAX_BODY_BYTES} bytes`,
-              ),
-            );
+          try {
+            body.take(chunk);
+          } catch (error) {
+            // Told at once: that the channel below is closed may never be heard of.
+            reject(error instanceof TooLarge ? tooLarge(endpoint.host, sent) : (error as Error));
+            incoming.destroy();
           }
         });
         incoming.on("error", broken);
-        incoming.on("end", () =>
-          resolve({ status: incoming.statusCode ?? 0, headers: incoming.headers, body: Buffer.concat(chunks) }),
-        );
+        incoming.on("end", () => resolve({ status: incoming.statusCode ?? 0, headers: incoming.headers, body: body.bytes() }));
       },
     );
     outgoing.on("error", broken);
+    outgoing.on("upgrade", ({ headers }, connection, head) => {
+      connection.on("error", () => undefined); // "close" follows
+      connection.unshift(head);
+      resolve({ status: 101, headers, body: Buffer.alloc(0), connection });
+    });
     if (typeof sent.body === "function") {
       sent
         .body()
@@ -98,4 +134,43 @@ async function exchangeOnce(endpoint: Endpoint, sent: HttpRequest, deadline: Dea
     }
   });
   return deadline.race(answer, doing, () => abort.abort());
+}
+
+class TooLarge extends Error {}
+
+function tooLarge(host: string, { method, path }: HttpRequest): ResponseShapeError {
+  return new ResponseShapeError(`The answer of ${host} to ${method} ${path} is larger than ${MAX_BODY_BYTES} bytes`);
+}
+
+/** What has arrived of an answer. */
+class Body {
+  private readonly chunks: Buffer[] = [];
+  private readonly splitter: ListSplitter | undefined;
+  /** Bytes since the last element of a list. */
+  private size = 0;
+
+  constructor(onElement: ((json: string) => void) | undefined) {
+    this.splitter =
+      onElement === undefined
+        ? undefined
+        : new ListSplitter((json) => {
+            this.size = 0;
+            onElement(json);
+          });
+  }
+
+  take(chunk: Buffer): void {
+    this.size += chunk.length;
+    this.splitter?.take(chunk);
+    if (this.splitter === undefined) {
+      this.chunks.push(chunk);
+    }
+    if (this.size > MAX_BODY_BYTES) {
+      throw new TooLarge();
+    }
+  }
+
+  bytes(): Buffer {
+    return this.splitter === undefined ? Buffer.concat(this.chunks) : Buffer.from(this.splitter.envelope);
+  }
 }

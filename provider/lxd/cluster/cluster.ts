@@ -1,8 +1,12 @@
 import * as z from "zod";
 import type { Deadline } from "../../support/deadline";
 import { until } from "../../support/deadline";
-import { hasCode, ResponseShapeError } from "../../support/errors";
+import { ResponseShapeError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
+import { untilKnown } from "../client/operations";
+import { sameListener } from "../meaning";
+
+export { isNotClustered } from "../client/passing";
 
 /** `/1.0/cluster/members`: https://documentation.ubuntu.com/lxd/latest/api/#/cluster */
 const memberSchema = z.looseObject({
@@ -74,6 +78,11 @@ export function getMember(lxd: LxdClient, name: string): Promise<{ value: Member
   return lxd.getWithEtag(api`/1.0/cluster/members/${name}`, memberSchema);
 }
 
+/** A member, or `undefined` when the cluster has none of that name. */
+export function findMember(lxd: LxdClient, name: string): Promise<Member | undefined> {
+  return lxd.find(api`/1.0/cluster/members/${name}`, memberSchema);
+}
+
 /** Writes what can be changed of a member. All of it, because LXD resets what is left out, even in a PATCH. */
 export async function putMember(lxd: LxdClient, member: Member, etag: string | undefined): Promise<void> {
   const { server_name, roles, failure_domain, description, config, groups } = member;
@@ -83,6 +92,11 @@ export async function putMember(lxd: LxdClient, member: Member, etag: string | u
   });
 }
 
+/** Whether a member is found at an address, however either is spelled. */
+export function isAt({ url }: Pick<Member, "url">, address: string): boolean {
+  return sameListener(url.replace(/^https:\/\//, ""), address);
+}
+
 /** The member-specific keys that a server joining this cluster has to bring values for. */
 export async function memberConfigKeys(lxd: LxdClient): Promise<MemberConfigKey[]> {
   return (await lxd.get("/1.0/cluster", clusterSchema)).member_config ?? [];
@@ -90,17 +104,19 @@ export async function memberConfigKeys(lxd: LxdClient): Promise<MemberConfigKey[
 
 /** Makes a standalone server the first member of a new cluster. What it holds is kept. */
 export async function bootstrapCluster(lxd: LxdClient, name: string): Promise<void> {
-  await lxd.change("PUT", "/1.0/cluster", {
-    body: {
-      server_name: name,
-      enabled: true,
-      member_config: [],
-      cluster_address: "",
-      cluster_certificate: "",
-      server_address: "",
-      cluster_password: "",
-    },
-  });
+  const bootstrap = (): Promise<unknown> =>
+    lxd.change("PUT", "/1.0/cluster", {
+      body: {
+        server_name: name,
+        enabled: true,
+        member_config: [],
+        cluster_address: "",
+        cluster_certificate: "",
+        server_address: "",
+        cluster_password: "",
+      },
+    });
+  await untilKnown(bootstrap, async () => (await lxd.get("/1.0/cluster", clusterSchema)).enabled);
 }
 
 /** Mints a token with which one server of that name may join, once. An older token of the name dies. */
@@ -155,9 +171,4 @@ export async function removeMember(lxd: LxdClient, name: string): Promise<void> 
 export async function forgetMember(lxd: LxdClient, name: string): Promise<void> {
   // Older versions read nothing but "1" as yes.
   await lxd.remove(api`/1.0/cluster/members/${name}`, { force: 1 });
-}
-
-/** Whether LXD said that the server is no member of a cluster. It has no status of its own for this. */
-export function isNotClustered(error: unknown): boolean {
-  return hasCode(error, "api") && /server is not clustered/i.test((error as unknown as { reply: string }).reply);
 }

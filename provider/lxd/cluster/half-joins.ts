@@ -6,11 +6,10 @@
 import * as z from "zod";
 import type { Deadline } from "../../support/deadline";
 import { hasCode, RefusedError, replyOf } from "../../support/errors";
-import { api, type LxdClient, operationSchema } from "../client/client";
+import { api, type LxdClient } from "../client/client";
+import { operationsSchema } from "../client/operations";
 import { forgetMember, type JoinToken } from "./cluster";
 import { findStaleMember, type Meeting } from "./join-preflight";
-
-const operationsSchema = z.record(z.string(), z.array(operationSchema).nullish()).nullish();
 
 const trustedSchema = z.looseObject({ name: z.string(), type: z.string(), fingerprint: z.string() });
 
@@ -67,10 +66,12 @@ export async function isRevoked(lxd: LxdClient, token: JoinToken): Promise<boole
   }
 }
 
-/** Whether a token waits with which a server of that name may join: the next token of the name makes it void. */
+/** Whether a token waits with which a server of that name may join: the next token of the name makes it void. LXD still lists those that were revoked. */
 async function hasJoinToken(lxd: LxdClient, name: string): Promise<boolean> {
   const operations = Object.values((await lxd.get("/1.0/operations", operationsSchema, { recursion: 1 })) ?? {}).flat();
-  return operations.some((operation) => operation?.class === "token" && operation.metadata?.["serverName"] === name);
+  return operations.some(
+    (operation) => operation?.class === "token" && operation.status_code < 200 && operation.metadata?.["serverName"] === name,
+  );
 }
 
 /**

@@ -1,10 +1,11 @@
 /** What is looked at before a server joins a cluster, so that nothing is touched when it cannot. */
+import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
 import { hasCode, RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { describeInventory, type Inventory, takeInventory } from "../inventory";
 import { type Server, serverConfig } from "../server";
-import { listMembers, type Member } from "./cluster";
+import { isAt, listMembers, type Member } from "./cluster";
 
 /** LXD's own threshold, `cluster.offline_threshold`, with time for the clocks of two members to disagree. */
 const OFFLINE_AFTER_SECONDS = 25;
@@ -57,19 +58,18 @@ export async function findStaleMember(
   address: string,
   deadline: Deadline,
 ): Promise<string | undefined> {
-  const url = `https://${address}`;
   const find = async (): Promise<Member | undefined> =>
-    (await listMembers(cluster)).find((member) => member.server_name === name || member.url === url);
+    (await listMembers(cluster)).find((member) => member.server_name === name || isAt(member, address));
   let taken = await find();
-  if (taken?.server_name === name && taken.url === url && taken.status === "Online") {
+  if (taken?.server_name === name && isAt(taken, address) && taken.status === "Online") {
     taken = await untilOffline(find, taken, deadline);
   }
   if (taken === undefined) {
     return undefined;
   }
   const is = `The cluster at ${cluster.host} already has the member "${taken.server_name}" with the address ${taken.url}`;
-  if (taken.server_name !== name || taken.url !== url) {
-    throw new RefusedError(`${is}, and this one would be "${name}" with ${url}. Choose another name or address`);
+  if (taken.server_name !== name || !isAt(taken, address)) {
+    throw new RefusedError(`${is}, and this one would be "${name}" with https://${address}. Choose another name or address`);
   }
   const { instances, "custom-volumes": volumes } = await takeInventory(cluster, taken.server_name);
   if (taken.status === "Online" || instances !== undefined || volumes !== undefined) {
@@ -108,19 +108,53 @@ function refuseDifferentVersions({ host, joining, cluster, target }: Meeting): v
   if (joining.environment.server_version !== target.environment.server_version || a !== b) {
     throw new RefusedError(
       `${host.host} has LXD ${joining.environment.server_version} (${a} API extensions), and the cluster at ${cluster.host} has ` +
-        `${target.environment.server_version} (${b}). All members need the same one. With the snap: the same channel on all hosts, cohort: true ` +
-        "and hold: true; with Debian's package: the same release",
+        `${target.environment.server_version} (${b}). All members need the same one. With the snap: give its LxdNode the revision of a member, ` +
+        'install: {method: "snap", channel, revision: member.revision}, where member is that one\'s LxdNode; a host that has a newer one goes back ' +
+        "after snap remove --purge lxd there. With Debian's package: the same release",
     );
   }
 }
 
-/** LXD up to 5.0.3 would announce the wildcard to the cluster. */
+/**
+ * LXD 5.0.4 and 5.21.0 are the first that join with the address they are given, though they listen on every one. Up to 5.0.3 it is the
+ * wildcard that is announced to the cluster. Of these extensions no older LXD has one; 5.0.4 brought the first, 5.21.0 the second.
+ */
+const JOINS_FROM_WILDCARD = ["instances_files_modify_permissions", "vm_disk_io_limits"];
+
 function refuseWildcard({ host, joining }: Meeting, address: string): void {
   const listening = serverConfig(joining)["core.https_address"] ?? "";
-  if (/^(:\d+|\[::\].*|0\.0\.0\.0.*)$/.test(listening)) {
+  if (
+    /^(:\d+|\[::\].*|0\.0\.0\.0.*)$/.test(listening) &&
+    !JOINS_FROM_WILDCARD.some((extension) => joining.api_extensions.includes(extension))
+  ) {
     throw new RefusedError(
-      `LXD on ${host.host} listens on every address (core.https_address is "${listening}"), which a joining member must not. ` +
+      `LXD on ${host.host} listens on every address (core.https_address is "${listening}"), and this version of LXD cannot join a cluster then. ` +
         `Set it to "${address}" (config of its LxdNode)`,
+    );
+  }
+}
+
+const networkSchema = z.looseObject({ name: z.string(), type: z.string(), managed: z.boolean() });
+
+/**
+ * A server that joins makes the cluster's bridges. Where the kernel has an interface of that name already, LXD fails with "Network not
+ * found", before it has changed anything on the cluster.
+ * @throws RefusedError naming the interfaces. LXD does not say who made them, so that is for a person to know.
+ */
+export async function refuseTakenBridges({ host, cluster }: Pick<Meeting, "host" | "cluster">): Promise<void> {
+  const list = (lxd: LxdClient): Promise<z.output<typeof networkSchema>[]> =>
+    lxd.get("/1.0/networks", z.array(networkSchema), { recursion: 1 });
+  const [wanted, there] = await Promise.all([list(cluster), list(host)]);
+  const taken = there
+    .filter(
+      ({ name, managed }) => !managed && wanted.some((each) => each.managed && each.type === "bridge" && each.name === name),
+    )
+    .map(({ name }) => name);
+  if (taken.length > 0) {
+    const remove = taken.map((name) => `ip link delete ${name}`).join("; ");
+    throw new RefusedError(
+      `${host.host} has the network interface ${taken.join(", ")}, which its LXD knows nothing of, and the cluster at ${cluster.host} has a ` +
+        `bridge of that name, which LXD would make there. Most likely a former LXD has left it. If nothing uses it: ${remove}`,
     );
   }
 }

@@ -1,4 +1,5 @@
 import type { LxdClient } from "../client/client";
+import { presentedBy } from "../client/presented";
 import { getServer } from "../server";
 import { isNotClustered, listMembers, listMembersShared, type Member } from "./cluster";
 
@@ -21,7 +22,7 @@ export function getServersShared(lxd: LxdClient): Promise<Servers> {
 
 async function serversOf(lxd: LxdClient, list: typeof listMembers): Promise<Servers> {
   try {
-    return { clustered: true, members: await list(lxd) };
+    return { clustered: true, members: await withoutDoubtOf(lxd, await list(lxd)) };
   } catch (error) {
     if (!isNotClustered(error)) {
       throw error;
@@ -29,4 +30,17 @@ async function serversOf(lxd: LxdClient, list: typeof listMembers): Promise<Serv
     const { server_name } = (await getServer(lxd)).environment;
     return { clustered: false, members: [{ server_name, status: "Online" }] };
   }
+}
+
+/**
+ * Whoever answers is not offline: LXD judges by heartbeats, also of itself, and those are late while they wait for a member that is gone.
+ */
+async function withoutDoubtOf(lxd: LxdClient, members: Member[]): Promise<Member[]> {
+  if (members.every(({ status }) => status !== "Offline")) {
+    return members;
+  }
+  const { name } = await presentedBy(lxd.endpoint, lxd.deadline);
+  return members.map((member) =>
+    member.server_name === name && member.status === "Offline" ? { ...member, status: "Online" } : member,
+  );
 }

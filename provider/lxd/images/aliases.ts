@@ -1,6 +1,7 @@
 import { RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { OWNER_KEY } from "../config";
+import { isOwnMark } from "../ownership";
 import { createAlias, deleteAlias, findAlias, findImage, type Image, moveAlias } from "./images";
 
 /** Who wants an alias. */
@@ -10,11 +11,13 @@ export interface Claimant {
   readonly urn: string;
   /** Whether it may take aliases from images that are not its own. */
   readonly adopt: boolean;
+  /** Whether the image is its own. */
+  readonly created: boolean;
 }
 
 /** Whether an image came to the cluster by the resource with this URN. */
-export function isOwn(image: Image, urn: string): boolean {
-  return urn !== "" && image.properties?.[OWNER_KEY] === urn;
+function isOwn(image: Image, urn: string): boolean {
+  return isOwnMark(image.properties?.[OWNER_KEY], urn);
 }
 
 /**
@@ -51,7 +54,8 @@ export async function pointAlias(
   const alias = await findAlias(lxd, project, name);
   const mark = markOf(claimant);
   if (alias?.target === fingerprint) {
-    return mark !== "" && alias.description === mark && !own.includes(name); // made by a run that did not live to hear of it
+    // Made by a run that did not live to hear of it. Of an image that is not its own, another stack may have made it under this URN.
+    return (claimant.created || claimant.adopt) && mark !== "" && alias.description === mark && !own.includes(name);
   }
   if (alias === undefined) {
     await createAlias(lxd, project, { name, description: mark, target: fingerprint });

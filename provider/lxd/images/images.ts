@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { ResponseShapeError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
+import { type Operation, untilKnown } from "../client/operations";
 import type { Config } from "../config";
 import { type ImageFiles, uploadOf } from "./files";
 
@@ -77,21 +78,26 @@ export async function uploadImage(
       progress(`uploading: ${percent} % (${mebibytes(sent)} of ${mebibytes(upload.bytes)} MiB)`);
     }
   });
-  const operation = await lxd.beginRaw({
-    method: "POST",
-    path: `/1.0/images?${new URLSearchParams({ project }).toString()}`,
-    headers: {
-      ...upload.headers,
-      "x-lxd-fingerprint": image.fingerprint,
-      "x-lxd-public": String(image.public),
-      "x-lxd-properties": new URLSearchParams(image.properties).toString(),
-    },
-    body: () => upload.open(),
-  });
-  if (operation !== undefined) {
-    progress("LXD unpacks the image and copies it to the other members");
-    await lxd.finish(operation);
-  }
+  const send = (): Promise<Operation | undefined> =>
+    lxd.beginRaw({
+      method: "POST",
+      path: `/1.0/images?${new URLSearchParams({ project }).toString()}`,
+      headers: {
+        ...upload.headers,
+        "x-lxd-fingerprint": image.fingerprint,
+        "x-lxd-public": String(image.public),
+        "x-lxd-properties": new URLSearchParams(image.properties).toString(),
+      },
+      body: () => upload.open(),
+    });
+  const isThere = async (): Promise<boolean> => (await findImage(lxd, project, image.fingerprint)) !== undefined;
+  await untilKnown(async () => {
+    const operation = await send();
+    if (operation !== undefined) {
+      progress("LXD unpacks the image and copies it to the other members");
+      await lxd.finish(operation);
+    }
+  }, isThere);
 }
 
 /**
@@ -106,23 +112,26 @@ export async function copyImage(
 ): Promise<string> {
   const { server, protocol, alias, fingerprint, type } = remote;
   progress(`LXD asks ${server} for the image`);
-  const operation = await lxd.begin("POST", "/1.0/images", {
-    query: { project },
-    body: {
-      source: { type: "image", mode: "pull", server, protocol, alias, fingerprint, image_type: type },
-      public: false,
-      auto_update: false,
-    },
-  });
-  const finished =
-    operation === undefined
-      ? undefined
-      : await lxd.finish(operation, ({ metadata }) => {
-          const seen = metadata?.["download_progress"];
-          if (typeof seen === "string") {
-            progress(`LXD downloads the image: ${seen}`);
-          }
-        });
+  let finished: Operation | undefined;
+  const copy = async (): Promise<void> => {
+    const operation = await lxd.begin("POST", "/1.0/images", {
+      query: { project },
+      body: {
+        source: { type: "image", mode: "pull", server, protocol, alias, fingerprint, image_type: type },
+        public: false,
+        auto_update: false,
+      },
+    });
+    finished =
+      operation &&
+      (await lxd.finish(operation, ({ metadata }) => {
+        const seen = metadata?.["download_progress"];
+        if (typeof seen === "string") {
+          progress(`LXD downloads the image: ${seen}`);
+        }
+      }));
+  };
+  await untilKnown(copy, async () => false); // what it has already, it does not download again, and tells its fingerprint
   const imported = importedSchema.safeParse(finished?.metadata);
   if (!imported.success) {
     throw new ResponseShapeError(

@@ -48,9 +48,9 @@ export const cloudInitSchema = z.strictObject({
   networkConfig: z.string().superRefine(requireYamlMap).optional(),
 });
 
-/** Scripts, and other formats of cloud-init, are left alone. */
+/** The first line says what it is. Of cloud-init's many formats this one alone is read; all others are passed on as they are. */
 function requireCloudConfig(text: string, issues: z.RefinementCtx): void {
-  if (text.startsWith("#cloud-config")) {
+  if (text.split("\n", 1)[0]?.trimEnd() === "#cloud-config") {
     requireYamlMap(text, issues);
   }
 }
@@ -68,7 +68,7 @@ function requireYamlMap(text: string, issues: z.RefinementCtx): void {
   };
   const lines = new LineCounter();
   try {
-    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: "error" });
+    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: "error" });
     const [error] = document.errors;
     if (error !== undefined) {
       const { line, col } = lines.linePos(error.pos[0]);

@@ -1,8 +1,15 @@
 import { sameJson } from "../../support/equality";
 import { hasCode, messageOf, RefusedError } from "../../support/errors";
-import { getServer } from "../server";
+import type { LxdClient } from "../client/client";
+import { listMembers, type Member } from "../cluster/cluster";
+import type { Devices } from "../config";
+import { getServerShared } from "../server";
+import { findObject } from "../storage-and-networks/member-objects";
+import { network } from "../storage-and-networks/networks";
+import { pool } from "../storage-and-networks/storage-pools";
 import {
   type Expanded,
+  type FoundInstance,
   forceStopInstance,
   type Instance,
   type InstancePut,
@@ -18,6 +25,8 @@ import {
 } from "./instances";
 import { describeObstacles, type Obstacle, obstaclesToLiveUpdate } from "./live-update";
 import { requirePlace } from "./preflight";
+import { changedFrom, lackingOf, type Started, tellable } from "./running-with";
+import { obstaclesToUndoing } from "./undo";
 
 /** Whether an instance may be stopped and started for a change; `"force"` also pulls the plug when it does not stop cleanly. */
 export type AllowRestart = boolean | "force";
@@ -32,28 +41,33 @@ export interface Wanted {
   /** Member on which it must be; `undefined` leaves it where it is. */
   readonly member: string | undefined;
   readonly allowRestart: AllowRestart;
+  /** How it was started, as far as that is known. */
+  readonly started: Started | undefined;
 }
 
 /**
- * Changes an instance: stops it when the change needs that and may do so, writes its contents, moves it, starts it.
+ * Changes an instance: stops it when the change needs that and may do so, writes its contents, moves it, starts it. One that waits for a
+ * restart gets it, too, when it may be stopped.
+ * @param found - The instance as it was just read.
  * @throws RefusedError, before anything is touched, when it would have to be stopped and may not be.
  */
-export async function changeInstance(work: InstanceWork, wanted: Wanted): Promise<void> {
-  const { value: live } = await requireInstance(work);
+export async function changeInstance(work: InstanceWork, found: FoundInstance, wanted: Wanted): Promise<void> {
+  const { value: live } = found;
   const moves = wanted.member !== undefined && wanted.member !== live.location;
   const obstacles = await obstaclesOf(work, live, wanted, moves);
-  refuse(work.name, live, wanted, obstacles);
+  const lacking = lackingNow(live, wanted);
+  await refuse(work, live, wanted, obstacles, lacking);
   if (moves) {
-    await requirePlace(work.lxd, wanted.member, live.type as InstanceType);
+    await requireMember(work, live, wanted.member, wanted.expanded.devices);
   }
-  const stops = !isStopped(live) && (obstacles.length > 0 || !wanted.running);
+  const stops = !isStopped(live) && (obstacles.length > 0 || lacking.length > 0 || !wanted.running);
   if (stops) {
     await stopForChange(work, live, wanted.allowRestart);
   }
   try {
     if (!sameJson(contentsOf(live), wanted.contents(live))) {
       work.progress("changing config and devices");
-      await replaceInstance(work, wanted.contents);
+      await replaceInstance(work, wanted.contents, stops ? undefined : found);
     }
     if (moves) {
       work.progress(`moving from ${live.location} to ${wanted.member}`);
@@ -65,18 +79,92 @@ export async function changeInstance(work: InstanceWork, wanted: Wanted): Promis
     }
     throw error;
   }
-  const { value: changed } = await requireInstance(work);
-  if (wanted.running && !isRunning(changed)) {
-    await startInstance(work, changed);
+  if (wanted.running && (stops || moves || !isRunning(live))) {
+    const { value: changed } = await requireInstance(work);
+    if (!isRunning(changed)) {
+      await startUnlessEvacuated(work, changed);
+    }
+  }
+}
+
+/**
+ * Starts an instance, unless its member is evacuated: LXD starts nothing there, and starts what it stopped when the member is restored.
+ * @returns Whether it was started.
+ */
+export async function startUnlessEvacuated(work: InstanceWork, live: Instance): Promise<boolean> {
+  if (await isHeldByEvacuation(live, () => listMembers(work.lxd))) {
+    work.warn(
+      `Instance "${work.name}" is on cluster member "${live.location}", which is evacuated, so it stays stopped until that is restored ` +
+        `(lxc cluster restore ${live.location})`,
+    );
+    return false;
+  }
+  await startInstance(work, live);
+  return true;
+}
+
+/** Whether an instance is off because its member is evacuated. */
+export async function isHeldByEvacuation(
+  instance: Pick<Instance, "status" | "location">,
+  members: () => Promise<readonly Pick<Member, "server_name" | "status">[]>,
+): Promise<boolean> {
+  const { location } = instance;
+  if (!isStopped(instance) || location === "" || location === "none") {
+    return false;
+  }
+  return (await members()).some(({ server_name, status }) => server_name === location && status === "Evacuated");
+}
+
+/**
+ * Makes sure that an instance can be moved to a member, as far as that depends on the member.
+ * @throws RefusedError
+ */
+export async function requireMember(work: InstanceWork, live: Instance, member: string, devices: Devices): Promise<void> {
+  await requirePlace(work.lxd, member, live.type as InstanceType);
+  await requireSurroundings(work, member, devices);
+}
+
+/** Makes sure that another member has what the devices need: LXD would move the instance, and then not start it. */
+async function requireSurroundings({ lxd, name, project }: InstanceWork, member: string, devices: Devices): Promise<void> {
+  for (const [device, { type, network: managed, parent, pool: from }] of Object.entries(devices)) {
+    const what = type === "nic" ? managed || parent : type === "disk" ? from : undefined;
+    if (what === undefined || what === "") {
+      continue;
+    }
+    const subject = type === "nic" ? network(managed === undefined ? "default" : project, what) : pool(what);
+    const there = (await findObject(lxd, subject, member))?.value;
+    if (there === undefined || (there.managed && there.status !== "Created")) {
+      const status = there === undefined ? "is not there" : `is ${there.status}`;
+      throw new RefusedError(
+        `target: instance "${name}" cannot be moved to ${member}, and nothing was touched: its device ${device} needs "${what}", ` +
+          `which ${status} on ${member}. Make it there first, or choose another member`,
+      );
+    }
   }
 }
 
 async function obstaclesOf(work: InstanceWork, live: Instance, wanted: Wanted, moves: boolean): Promise<Obstacle[]> {
-  const { api_extensions } = await getServer(work.lxd);
+  const { api_extensions } = await getServerShared(work.lxd);
   const cpuHotplug = live.architecture === "x86_64" && api_extensions.includes("cpu_hotplug");
-  const before = { config: live.expanded_config, devices: live.expanded_devices };
-  const obstacles = obstaclesToLiveUpdate(live.type as InstanceType, before, wanted.expanded, { cpuHotplug });
+  const now = { config: live.expanded_config, devices: live.expanded_devices };
+  const { runsWith, bootMemory } = wanted.started ?? {};
+  const obstacles = obstaclesToLiveUpdate(
+    live.type as InstanceType,
+    changedFrom(runsWith, now, wanted.expanded),
+    wanted.expanded,
+    {
+      cpuHotplug,
+      ...(bootMemory === undefined ? {} : { bootMemory }),
+    },
+  );
   return moves ? [...obstacles, obstacleToMove(live.location, wanted.member ?? "")] : obstacles;
+}
+
+/** What it has not taken of earlier changes, when it may be stopped for that. */
+function lackingNow(live: Instance, { started, expanded, allowRestart }: Wanted): Obstacle[] {
+  return started?.runsWith === undefined || allowRestart === false
+    ? []
+    : lackingOf(live, started.runsWith, tellable(expanded), started.bootMemory);
 }
 
 /** Key in which LXD keeps from where an evacuation has moved an instance. */
@@ -100,14 +188,41 @@ export function obstacleToMove(from: string, to: string): Obstacle {
   return { what: "target", why: `${from} to ${to}; a running instance is not moved to another member`, cure: "stop" };
 }
 
-function refuse(name: string, live: Instance, wanted: Wanted, obstacles: readonly Obstacle[]): void {
-  const impossible = obstacles.filter(({ cure }) => cure === "never");
+/** @throws RefusedError for what is not made at all, or not without a stop that is not allowed. */
+async function refuse(
+  { lxd, name }: InstanceWork,
+  live: Instance,
+  wanted: Wanted,
+  obstacles: readonly Obstacle[],
+  lacking: readonly Obstacle[],
+): Promise<void> {
+  const stoppers = obstacles.filter(({ cure }) => cure === "stop");
+  const final = obstaclesToUndoing(
+    { ephemeral: live.ephemeral, location: live.location, config: wanted.expanded.config, devices: wanted.expanded.devices },
+    {
+      stops: !isStopped(live) && (stoppers.length > 0 || lacking.length > 0 || !wanted.running),
+      starts: wanted.running,
+      movesTo: wanted.member === live.location ? undefined : wanted.member,
+    },
+  );
+  const impossible: Obstacle[] = [];
+  for (const obstacle of [...obstacles, ...final].filter(({ cure }) => cure === "never")) {
+    if (obstacle.unless === undefined || !(await isShared(lxd, obstacle.unless))) {
+      impossible.push(obstacle);
+    }
+  }
   if (impossible.length > 0) {
     throw new RefusedError(`Instance "${name}" on ${live.location} cannot be changed so. ${describeObstacles(impossible)}`);
   }
-  if (obstacles.length > 0 && !isStopped(live) && wanted.running && wanted.allowRestart === false) {
-    throw new RefusedError(refusalToRestart(name, obstacles));
+  if (stoppers.length > 0 && !isStopped(live) && wanted.running && wanted.allowRestart === false) {
+    throw new RefusedError(refusalToRestart(name, stoppers));
   }
+}
+
+/** Whether all members see the same volumes of a pool. */
+async function isShared(lxd: LxdClient, name: string): Promise<boolean> {
+  const driver = (await findObject(lxd, pool(name)))?.value.driver ?? "";
+  return !["dir", "btrfs", "zfs", "lvm"].includes(driver);
 }
 
 /** Why a change is not made, and what lets it be made. */
@@ -118,15 +233,29 @@ function refusalToRestart(name: string, obstacles: readonly Obstacle[]): string 
   );
 }
 
-/** What a preview says of a change that a running instance does not take. */
-export function forewarning(name: string, obstacles: readonly Obstacle[], allowRestart: AllowRestart): string {
+/**
+ * What a preview says of a change that a running instance does not take.
+ * @param isSure - Whether it is known that it does not.
+ */
+export function forewarning(name: string, obstacles: readonly Obstacle[], allowRestart: AllowRestart, isSure = true): string {
+  const refuse = isSure ? "will refuse" : "may refuse";
   const impossible = obstacles.filter(({ cure }) => cure === "never");
   if (impossible.length > 0) {
-    return `pulumi up will refuse this. Instance "${name}" cannot be changed so. ${describeObstacles(impossible)}`;
+    const shared = impossible.flatMap(({ unless }) => unless ?? []);
+    const unless = shared.length < impossible.length ? "" : `, unless all members share the storage pool ${shared.join(", ")}`;
+    return `pulumi up ${refuse} this${unless}. Instance "${name}" cannot be changed so. ${describeObstacles(impossible)}`;
   }
   return allowRestart === false
-    ? `pulumi up will refuse this. ${refusalToRestart(name, obstacles)}`
-    : `Instance "${name}" will be stopped and started. ${describeObstacles(obstacles)}`;
+    ? `pulumi up ${refuse} this. ${refusalToRestart(name, obstacles)}`
+    : `Instance "${name}" ${isSure ? "will" : "may"} be stopped and started. ${describeObstacles(obstacles)}`;
+}
+
+/** What is said of a running instance that waits for its next start. */
+export function reminder(name: string, lacking: readonly Obstacle[], allowRestart: AllowRestart): string {
+  const what = `Instance "${name}" runs without a change of its profiles. ${describeObstacles(lacking)}`;
+  return allowRestart === false
+    ? `${what}. It takes that when it is next started: restart it, or set allowRestart: true`
+    : `${what}. It will be stopped and started`;
 }
 
 /** The guest gets half of the time that is left; the other half is for the change and the start. */
@@ -148,10 +277,14 @@ async function stopForChange(work: InstanceWork, live: Instance, allowRestart: A
   }
 }
 
-/** Stops an instance that is to be removed: cleanly for as long as LXD gives a guest when its host shuts down, then by force. */
+/**
+ * Stops an instance that is to be removed: cleanly for as long as LXD gives a guest when its host shuts down, then by force. Half of the time
+ * that is left stays for that, and for the removal.
+ */
 export async function stopForGood(work: InstanceWork, live: Instance): Promise<void> {
+  const given = Number(live.expanded_config["boot.host_shutdown_timeout"] ?? 30);
   try {
-    await stopInstance(work, live, Number(live.expanded_config["boot.host_shutdown_timeout"] ?? 30));
+    await stopInstance(work, live, Math.min(given, work.deadline.remainingMs / 2000));
   } catch (error) {
     if (!hasCode(error, "operation")) {
       throw error;

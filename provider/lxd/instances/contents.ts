@@ -5,7 +5,9 @@ import { sameJson } from "../../support/equality";
 import {
   type Config,
   type Devices,
+  devicesForState,
   devicesInWordsOf,
+  forState,
   inWordsOf,
   isServerMade,
   OWNER_KEY,
@@ -14,6 +16,7 @@ import {
   sameDevices,
 } from "../config";
 import type { Profile } from "../profiles";
+import { inProgramsKeys } from "./boot-keys";
 import { type Expanded, expand, type Instance, type InstancePut, rootDiskOf } from "./instances";
 
 /** What an instance is made of, as its owner writes it. */
@@ -40,21 +43,25 @@ interface CloudInit {
 }
 
 /** What LXD is told. What it made itself, and what means the same, stays as it is in `live`. */
-export function toApi(spec: InstanceSpec, profiles: readonly Profile[], urn: string, live?: Instance): InstancePut {
+export function toApi(spec: InstanceSpec, profiles: readonly Profile[], mark: string, live?: Instance): InstancePut {
   const kept = Object.fromEntries(Object.entries(live?.config ?? {}).filter(([key]) => isServerMade(key)));
   return {
     architecture: live?.architecture ?? "",
     ephemeral: live?.ephemeral ?? false,
     description: spec.description,
     profiles: spec.profiles,
-    config: { ...kept, ...inWordsOf(live?.config, localConfig(spec)), ...(urn === "" ? {} : { [OWNER_KEY]: urn }) },
+    config: { ...kept, ...inWordsOf(live?.config, localConfig(spec)), ...(mark === "" ? {} : { [OWNER_KEY]: mark }) },
     devices: devicesInWordsOf(live?.devices, localDevices(spec, profiles)),
   };
 }
 
 /** What LXD tells, in the words of what is known where they mean the same. */
 export function specFromApi(instance: Instance, known: InstanceSpec): InstanceSpec {
-  const { "limits.cpu": cpu, "limits.memory": memory, ...config } = inWordsOf(localConfig(known), instance.config);
+  const {
+    "limits.cpu": cpu,
+    "limits.memory": memory,
+    ...config
+  } = forState(localConfig(known), inProgramsKeys(known.config, instance.config));
   const cloudInit = { userData: config[USER_DATA], vendorData: config[VENDOR_DATA], networkConfig: config[NETWORK_CONFIG] };
   const [root, rootDisk] = rootDiskOf(instance.devices) ?? [];
   const rootIsOwn = root !== undefined && known.devices[root] === undefined;
@@ -64,7 +71,7 @@ export function specFromApi(instance: Instance, known: InstanceSpec): InstanceSp
     cpu,
     memory,
     rootDisk: rootDiskInWordsOf(known.rootDisk, rootIsOwn ? rootDisk : undefined, instance.expanded_devices),
-    devices: devicesInWordsOf(known.devices, without(instance.devices, rootIsOwn ? [root] : [])),
+    devices: devicesForState(known.devices, without(instance.devices, rootIsOwn ? [root] : [])),
     config: without(config, [USER_DATA, VENDOR_DATA, NETWORK_CONFIG]),
     cloudInit: Object.values(cloudInit).some((text) => text !== undefined) ? cloudInit : undefined,
   };
@@ -86,16 +93,16 @@ export function differences(known: InstanceSpec & { expandedDevices: Devices }, 
 }
 
 /**
- * What an instance would be after a change, as far as is known without asking LXD: what its profiles say in place of something that
- * is taken away is not.
+ * What an instance would be after a change, as far as that is the program's to say. What its profiles say in place of something that is given
+ * up, and what other profiles say, only LXD knows: it is taken for unchanged.
  */
-export function expected(known: InstanceSpec, expanded: Expanded, wanted: InstanceSpec): Expanded {
+export function expected(expanded: Expanded, wanted: InstanceSpec): Expanded {
   const [name, root] = rootDiskOf(expanded.devices) ?? ["root", {}];
   const { size, pool } = wanted.rootDisk ?? {};
   return {
-    config: { ...without(expanded.config, Object.keys(localConfig(known))), ...localConfig(wanted) },
+    config: { ...expanded.config, ...localConfig(wanted) },
     devices: {
-      ...without(expanded.devices, Object.keys(known.devices)),
+      ...expanded.devices,
       [name]: { ...root, ...given("size", size), ...given("pool", pool) },
       ...wanted.devices,
     },

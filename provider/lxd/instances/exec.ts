@@ -1,5 +1,13 @@
 import * as z from "zod";
-import { CommandError, hasCode, isNotFound, OperationError, ResponseShapeError, replyOf } from "../../support/errors";
+import {
+  CommandError,
+  hasCode,
+  LostOperationError,
+  OperationError,
+  ResponseShapeError,
+  replyOf,
+  tail,
+} from "../../support/errors";
 import type { CommandResult } from "../../transport/ssh";
 import { api, type LxdClient, type Operation } from "../client/client";
 
@@ -17,6 +25,8 @@ export interface ExecRequest {
   readonly as?: { readonly uid: number; readonly gid: number };
   /** Answer a non-zero exit code instead of throwing. @default false */
   readonly allowFailure?: boolean;
+  /** Whether what it writes is wanted: it costs four requests more. @default "text" */
+  readonly output?: "text" | "none";
 }
 
 /** What LXD tells of a command that has ended: its exit code, and where its output was recorded. */
@@ -30,6 +40,7 @@ const endSchema = z.looseObject({
  * LXD cannot cancel it, so a command that may hang must bring its own limit (`timeout 60 ...`).
  * @see https://documentation.ubuntu.com/lxd/latest/api/#/instances/instance_exec_post
  * @throws CommandError when it ends with another exit code than 0 (unless `allowFailure`); 127 means that there is no such program.
+ * LostOperationError when LXD no longer knows how it ended, which nobody can ask again.
  * ApiError or OperationError when the instance does not exist or does not run, see {@link isNotRunning} and {@link isAgentMissing}.
  */
 export async function runInInstance(lxd: LxdClient, request: ExecRequest): Promise<CommandResult> {
@@ -41,14 +52,14 @@ export async function runInInstance(lxd: LxdClient, request: ExecRequest): Promi
       environment,
       interactive: false,
       "wait-for-websocket": false,
-      "record-output": true,
+      "record-output": request.output !== "none",
       ...(as === undefined ? {} : { user: as.uid, group: as.gid, cwd: "/" }),
     },
   });
   if (started === undefined) {
     throw new ResponseShapeError(`LXD on ${lxd.host} answered a command in instance "${instance}" without an operation`);
   }
-  const { exitCode, failure, output } = await waitForEnd(lxd, started);
+  const { exitCode, failure, output } = await waitForEnd(lxd, started, `running ${argv[0]} in instance "${instance}"`);
   try {
     if (exitCode === undefined) {
       throw failure;
@@ -91,7 +102,7 @@ interface End {
   readonly output: Readonly<Record<string, string>>;
 }
 
-async function waitForEnd(lxd: LxdClient, started: Operation): Promise<End> {
+async function waitForEnd(lxd: LxdClient, started: Operation, what: string): Promise<End> {
   let ended = started;
   let failure: unknown;
   try {
@@ -99,12 +110,12 @@ async function waitForEnd(lxd: LxdClient, started: Operation): Promise<End> {
       ended = operation;
     });
   } catch (error) {
-    failure = error;
+    failure = hasCode(error, "lost") ? new LostOperationError(lxd.host, what, { cause: error }) : error;
   }
   const { return: code, output } = endSchema.safeParse(ended.metadata ?? {}).data ?? {};
   const exitCode = failure === undefined ? code : exitCodeOf(failure, code);
-  if (exitCode === undefined && (failure === undefined || isNotFound(failure))) {
-    failure = new OperationError(lxd.host, started.description, "how the command ended is not known (was the daemon restarted?)");
+  if (exitCode === undefined && failure === undefined) {
+    failure = new OperationError(lxd.host, started.description, "LXD does not tell with which exit code the command ended");
   }
   return { exitCode, failure, output: output ?? {} };
 }
@@ -120,8 +131,4 @@ function exitCodeOf(failure: unknown, code: number | undefined): number | undefi
 
 async function readOutput(lxd: LxdClient, url: string | undefined, project: string): Promise<string> {
   return url === undefined ? "" : (await lxd.getRaw(url, { project })).body.toString("utf8");
-}
-
-function tail(output: string): string {
-  return output.trim().split("\n").slice(-5).join("\n").slice(-2000);
 }

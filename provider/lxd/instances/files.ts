@@ -1,131 +1,200 @@
-import * as z from "zod";
-import { isNotFound, ResponseShapeError } from "../../support/errors";
+/** Files inside an instance: as many as one likes over one connection, which LXD opens with `Upgrade: sftp`. */
+import { posix } from "node:path";
+import { ApiError, isNotFound, RefusedError, ResponseShapeError, TransportError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
-import { runInInstance } from "./exec";
+import type { Endpoint } from "../client/endpoint";
+import type { InstanceFile, NewFile } from "./file";
+import { createInstanceFile, isProgramInInstance, readInstanceFile, removeInstanceFile } from "./files-api";
+import { findInstance } from "./instances";
+import { type SftpAttributes, SftpBrokenError, SftpConnection, SftpProtocolError, SftpStatusError } from "./sftp";
 
-/** Where a file is. */
-export interface FileLocation {
-  readonly project: string;
-  readonly instance: string;
-  /** Absolute path inside the instance. */
-  readonly path: string;
-}
+export type { InstanceFile, NewFile };
 
-/** Who may do what with a file. */
-export interface FileOwnership {
-  readonly uid: number;
-  readonly gid: number;
-  /** Permission bits, such as 0o644. */
-  readonly mode: number;
-}
+/** No file that is read here is larger. */
+const MAX_FILE_BYTES = 64 * 1024 * 1024;
 
-/** A file as LXD shows it. */
-export interface InstanceFile extends FileOwnership {
-  readonly type: "file" | "directory" | "symlink";
-  /** Text of a file, target of a symlink, LXD's answer with the list of names for a directory. */
-  readonly content: string;
-}
-
-/** `X-LXD-*` of a file's answer; Incus says `X-Incus-*`. */
-const headersSchema = z.object({
-  type: z.enum(["file", "directory", "symlink"]).default("file"),
-  uid: z.coerce.number().int(),
-  gid: z.coerce.number().int(),
-  mode: z
-    .string()
-    .regex(/^[0-7]+$/)
-    .transform((octal) => Number.parseInt(octal, 8) & 0o7777),
-});
+/** Servers without SFTP, known by having been asked. */
+const withoutSftp = new WeakSet<Endpoint>();
 
 /**
- * Reads a file of an instance. Containers may be stopped; a virtual machine needs its agent (`isAgentMissing`).
- * @see https://documentation.ubuntu.com/lxd/latest/api/#/instances/instance_files_get
- * @returns `undefined` when there is no such file. LXD says the same of an instance that does not exist: look for it first.
+ * The files of one instance. Containers may be stopped; a virtual machine needs its agent (`isAgentMissing`). There is a connection as long as
+ * something is asked of it: one that was idle would keep other requests waiting, which may be those that its owner waits for.
  */
-export async function readInstanceFile(lxd: LxdClient, at: FileLocation): Promise<InstanceFile | undefined> {
-  try {
-    const { headers, body } = await lxd.getRaw(filesPath(at), { project: at.project, path: at.path });
-    const said = Object.fromEntries(
-      ["type", "uid", "gid", "mode"].map((name) => [name, headers[`x-lxd-${name}`] ?? headers[`x-incus-${name}`]]),
-    );
-    const parsed = headersSchema.safeParse(said);
-    if (!parsed.success) {
-      throw new ResponseShapeError(
-        `The answer of ${lxd.host} for ${at.path} in instance "${at.instance}" is not what LXD's API describes: ${z.prettifyError(parsed.error)}`,
-      );
+export class InstanceFiles {
+  private connection: Promise<SftpConnection> | undefined;
+  private uses = 0;
+
+  constructor(
+    private readonly lxd: LxdClient,
+    private readonly at: { readonly project: string; readonly instance: string },
+  ) {}
+
+  /**
+   * The file at a path; a symbolic link itself. `undefined` when there is none.
+   * @throws ApiError when the instance does not exist, TransportError when the connection breaks.
+   */
+  read(path: string): Promise<InstanceFile | undefined> {
+    return this.use(`reading ${path}`, async (sftp) => {
+      if (sftp === undefined) {
+        return readInstanceFile(this.lxd, { ...this.at, path });
+      }
+      const found = await attributesOf(sftp, path);
+      return found === undefined ? undefined : this.contentOf(sftp, path, found);
+    });
+  }
+
+  /** Makes a file with that owner, permissions and content; one that is there, and is no directory, is removed first. */
+  create(path: string, file: NewFile): Promise<void> {
+    return this.use(`writing ${path}`, async (sftp) => {
+      if (sftp === undefined) {
+        await createInstanceFile(this.lxd, { ...this.at, path }, file);
+      } else {
+        await removeFile(sftp, path);
+        await sftp.create(path, { ...file, content: Buffer.from(file.content) });
+      }
+    });
+  }
+
+  /** Whether a path is a program that root can run, links followed. */
+  isProgram(path: string): Promise<boolean> {
+    return this.use(`looking for ${path}`, async (sftp) => {
+      if (sftp === undefined) {
+        return isProgramInInstance(this.lxd, { ...this.at, path });
+      }
+      const found = await attributesOf(sftp, path, true);
+      return found?.type === "file" && (found.mode & 0o111) !== 0;
+    });
+  }
+
+  /** Removes a file or an empty directory; one that is gone is done. */
+  remove(path: string): Promise<void> {
+    return this.use(`removing ${path}`, async (sftp) => {
+      if (sftp === undefined) {
+        await removeInstanceFile(this.lxd, { ...this.at, path });
+      } else if ((await attributesOf(sftp, path))?.type === "directory") {
+        await sftp.removeDirectory(path);
+      } else {
+        await removeFile(sftp, path);
+      }
+    });
+  }
+
+  private async contentOf(sftp: SftpConnection, path: string, found: SftpAttributes): Promise<InstanceFile> {
+    const { type, size, ...ownership } = found;
+    switch (type) {
+      case "file":
+        return { type, ...ownership, content: (await sftp.read(path, size, MAX_FILE_BYTES)).toString("utf8") };
+      case "symlink":
+        return { type, ...ownership, content: posix.resolve(posix.dirname(path), await sftp.readLink(path)) };
+      case "directory":
+        return { type, ...ownership, content: JSON.stringify({ metadata: await sftp.list(path) }) };
+      case "other":
+        throw new RefusedError(
+          `${path} in ${this.name} is neither a file nor a directory nor a link, so it is not read. Remove it there`,
+        );
     }
-    return { ...parsed.data, content: body.toString("utf8") };
+  }
+
+  /** Does something over the connection, or without one where the server has none to offer. */
+  private async use<Result>(doing: string, work: (sftp: SftpConnection | undefined) => Promise<Result>): Promise<Result> {
+    const { lxd } = this;
+    if (withoutSftp.has(lxd.endpoint)) {
+      return work(undefined);
+    }
+    this.uses += 1;
+    this.connection ??= this.connect();
+    const { connection } = this;
+    try {
+      const sftp = await connection.catch(async (error: unknown) => {
+        if (await this.isUnknown(error)) {
+          return undefined;
+        }
+        throw error;
+      });
+      return await lxd.deadline.race(work(sftp), `${doing} in ${this.name}`, () => sftp?.close());
+    } catch (error) {
+      throw this.inWords(error, doing);
+    } finally {
+      this.uses -= 1;
+      // What is asked for next, now that this is known, is asked before that.
+      setImmediate(() => {
+        if (this.uses === 0 && this.connection === connection) {
+          this.connection = undefined;
+          connection.then((sftp) => sftp.close()).catch(() => undefined);
+        }
+      });
+    }
+  }
+
+  private async connect(): Promise<SftpConnection> {
+    const { lxd, at } = this;
+    const socket = await lxd.connect(this.path, "sftp", { project: at.project });
+    return lxd.deadline.race(SftpConnection.open(socket), `opening the files of ${this.name}`, () => socket.destroy());
+  }
+
+  /** Whether the server does not know SFTP. Of an instance that does not exist it says the same. */
+  private async isUnknown(error: unknown): Promise<boolean> {
+    const { lxd, at } = this;
+    if (!isNotFound(error) || (await findInstance({ lxd, project: at.project, name: at.instance })) === undefined) {
+      return false;
+    }
+    withoutSftp.add(lxd.endpoint);
+    return true;
+  }
+
+  private inWords(error: unknown, doing: string): unknown {
+    const { host } = this.lxd;
+    if (error instanceof SftpStatusError) {
+      return new ApiError(host, `SFTP (${doing})`, this.path, error.isNoSuchFile ? 404 : 500, error.reply);
+    }
+    if (error instanceof SftpProtocolError) {
+      return new ResponseShapeError(`LXD on ${host} failed at ${doing} in instance "${this.at.instance}": ${error.message}`);
+    }
+    if (error instanceof SftpBrokenError) {
+      const message = `The connection to the files of ${this.name} broke while ${doing}: ${error.message}`;
+      return new TransportError(host, message, { cause: error });
+    }
+    return error;
+  }
+
+  private get path(): string {
+    return api`/1.0/instances/${this.at.instance}/sftp`;
+  }
+
+  private get name(): string {
+    return `instance "${this.at.instance}" (LXD on ${this.lxd.host})`;
+  }
+}
+
+/**
+ * `undefined` when there is no such file. Of a path that leads through a file, servers say no more than that it failed: then that is looked for.
+ */
+async function attributesOf(sftp: SftpConnection, path: string, follow = false): Promise<SftpAttributes | undefined> {
+  try {
+    return await sftp.attributes(path, follow);
   } catch (error) {
-    if (isNotFound(error)) {
+    if (!(error instanceof SftpStatusError)) {
+      throw error;
+    }
+    if (error.isNoSuchFile) {
+      return undefined;
+    }
+    const above = posix.dirname(path);
+    const parent = above === path ? undefined : await attributesOf(sftp, above);
+    if (above !== path && (parent === undefined || parent.type === "file")) {
       return undefined;
     }
     throw error;
   }
 }
 
-/**
- * Makes a file in a directory that exists. When there is a file of that name already, LXD writes into it and leaves its owner and
- * permissions as they are: to be sure of them use {@link replaceInstanceFile}.
- */
-export async function createInstanceFile(
-  lxd: LxdClient,
-  at: FileLocation,
-  file: FileOwnership & { readonly content: string },
-): Promise<void> {
-  const query = new URLSearchParams({ project: at.project, path: at.path });
-  const operation = await lxd.beginRaw({
-    method: "POST",
-    path: `${filesPath(at)}?${query.toString()}`,
-    headers: {
-      "content-type": "application/octet-stream",
-      "content-length": Buffer.byteLength(file.content),
-      "x-lxd-type": "file",
-      "x-lxd-write": "overwrite",
-      "x-lxd-uid": file.uid,
-      "x-lxd-gid": file.gid,
-      "x-lxd-mode": octal(file.mode),
-    },
-    body: file.content,
-  });
-  if (operation !== undefined) {
-    await lxd.finish(operation);
-  }
-}
-
-/**
- * Puts a file in the place of another, or of none, in one step: whoever opens it sees the old content or the new, and owner and
- * permissions are those given. The directory must be one that only root can write to.
- * @param accept - Judges the new file, by its temporary path, before it is put in place; throws to leave the old one.
- */
-export async function replaceInstanceFile(
-  lxd: LxdClient,
-  at: FileLocation,
-  file: FileOwnership & { readonly content: string },
-  accept?: (temporaryPath: string) => Promise<void>,
-): Promise<void> {
-  const slash = at.path.lastIndexOf("/");
-  const temporary = { ...at, path: `${at.path.slice(0, slash)}/.${at.path.slice(slash + 1)}.pulumi-new` };
-  await removeInstanceFile(lxd, temporary); // an interrupted write may have left one with other permissions
+/** One that is gone is done. */
+async function removeFile(sftp: SftpConnection, path: string): Promise<void> {
   try {
-    await createInstanceFile(lxd, temporary, file);
-    await accept?.(temporary.path);
-    await runInInstance(lxd, { ...at, argv: ["mv", "-f", "-T", temporary.path, at.path] });
+    await sftp.remove(path);
   } catch (error) {
-    await removeInstanceFile(lxd, temporary).catch(() => undefined); // the first error is the one to tell
-    throw error;
+    if (!(error instanceof SftpStatusError) || (await attributesOf(sftp, path)) !== undefined) {
+      throw error;
+    }
   }
-}
-
-/** Removes a file or an empty directory; one that is gone is done. */
-export async function removeInstanceFile(lxd: LxdClient, at: FileLocation): Promise<void> {
-  await lxd.remove(filesPath(at), { project: at.project, path: at.path });
-}
-
-function filesPath(at: FileLocation): string {
-  return api`/1.0/instances/${at.instance}/files`;
-}
-
-/** With a leading zero: without it LXD takes the digits for decimal ones. */
-function octal(mode: number): string {
-  return `0${mode.toString(8)}`;
 }

@@ -1,8 +1,10 @@
 import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
-import { type ApiError, hasCode, isNotFound, RefusedError, TransportError } from "../../support/errors";
+import { type ApiError, hasCode, LostOperationError, RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
-import { listMembersShared } from "../cluster/cluster";
+import { type Operation, operationsSchema, untilKnown } from "../client/operations";
+import { isOfServer } from "../client/passing";
+import { onceFound } from "../cluster/restarts";
 import { type Config, type Devices, OWNER_KEY } from "../config";
 import type { Profile } from "../profiles";
 import type { ImageSource } from "./image-source";
@@ -12,7 +14,8 @@ import { inTurnOn, untilFree, type Which } from "./turns";
 const configSchema = z.record(z.string(), z.string()).nullish();
 const devicesSchema = z.record(z.string(), z.record(z.string(), z.string())).nullish();
 
-const stateSchema = z.looseObject({
+/** `/1.0/instances/NAME/state`. */
+export const stateSchema = z.looseObject({
   status: z.string(),
   /** -1 when LXD does not reach the agent of a virtual machine. */
   processes: z.number().default(-1),
@@ -28,7 +31,7 @@ const stateSchema = z.looseObject({
 });
 
 /** `/1.0/instances`: https://documentation.ubuntu.com/lxd/latest/api/#/instances */
-const instanceSchema = z.looseObject({
+export const instanceSchema = z.looseObject({
   name: z.string(),
   type: z.string().default(""),
   architecture: z.string().default(""),
@@ -36,6 +39,8 @@ const instanceSchema = z.looseObject({
   ephemeral: z.boolean().default(false),
   status: z.string(),
   location: z.string().default(""),
+  /** When it was last started. */
+  last_used_at: z.string().default(""),
   profiles: z.array(z.string()).nullish(),
   config: configSchema.transform((config) => config ?? {}),
   devices: devicesSchema.transform((devices) => devices ?? {}),
@@ -76,8 +81,14 @@ export interface InstanceWork extends Which {
   warn(text: string): void;
 }
 
+/** An instance as it was read. */
+export interface FoundInstance {
+  readonly value: Instance;
+  readonly etag: string | undefined;
+}
+
 /** The instance, or `undefined` when there is none of that name. */
-export function findInstance({ lxd, project, name }: Which): Promise<{ value: Instance; etag: string | undefined } | undefined> {
+export function findInstance({ lxd, project, name }: Which): Promise<FoundInstance | undefined> {
   return lxd.findWithEtag(api`/1.0/instances/${name}`, instanceSchema, { project });
 }
 
@@ -85,7 +96,7 @@ export function findInstance({ lxd, project, name }: Which): Promise<{ value: In
  * The instance.
  * @throws RefusedError when it is gone.
  */
-export async function requireInstance(which: Which): Promise<{ value: Instance; etag: string | undefined }> {
+export async function requireInstance(which: Which): Promise<FoundInstance> {
   const found = await findInstance(which);
   if (found === undefined) {
     throw new RefusedError(
@@ -105,82 +116,106 @@ export function getInstanceState({ lxd, project, name }: Which): Promise<Instanc
   return lxd.get(api`/1.0/instances/${name}/state`, stateSchema, { project });
 }
 
-/**
- * The instance with its state, out of one list that all reads of this process share.
- * @throws TransportError when its member does not answer: LXD then lists it without any contents.
- */
-export async function findInstanceShared({ lxd, project, name }: Which): Promise<Instance | undefined> {
-  const instances = await lxd.getShared("/1.0/instances", z.array(instanceSchema), { project, recursion: 2 });
-  const instance = instances.find((candidate) => candidate.name === name);
-  if (instance?.status !== "Error" || Object.keys(instance.config).length > 0) {
-    return instance;
-  }
-  const members = await listMembersShared(lxd).catch(() => []);
-  const status = members.find(({ server_name }) => server_name === instance.location)?.status ?? "not answering";
-  throw new TransportError(
-    instance.location,
-    `Instance "${name}" cannot be read: it is on cluster member "${instance.location}", which is ${status} (asked: ${lxd.host}). ` +
-      "Nothing is known of its present state; bring the member back, then try again",
-  );
-}
+/** What an instance is made of. */
+type InstancePost = Omit<InstancePut, "architecture"> & { type: InstanceType; image: ImageSource };
 
-/** Makes an instance, stopped. */
-async function createInstance(
-  which: Which,
-  body: Omit<InstancePut, "architecture"> & { type: InstanceType; image: ImageSource },
+/** Asks LXD to make an instance, stopped. */
+function beginCreation(
+  { lxd, project, name }: Which,
+  { image, ...rest }: InstancePost,
   target: string | undefined,
-): Promise<void> {
-  const { lxd, project, name } = which;
-  const { image, ...rest } = body;
-  await inTurnOn(which, () =>
-    lxd.change("POST", "/1.0/instances", {
-      query: { project, target },
-      // Never `start: true`: versions that do not know it ignore it in silence, and a failed start would take the instance away.
-      body: { name, ...rest, source: { type: "image", ...image, ...(image.server === undefined ? {} : { mode: "pull" }) } },
-    }),
-  );
+): Promise<Operation | undefined> {
+  return lxd.begin("POST", "/1.0/instances", {
+    query: { project, target },
+    // Never `start: true`: versions that do not know it ignore it in silence, and a failed start would take the instance away.
+    body: { name, ...rest, source: { type: "image", ...image, ...(image.server === undefined ? {} : { mode: "pull" }) } },
+  });
 }
 
 /**
- * {@link createInstance}, when the answer may get lost while LXD goes on: then what is there decides.
+ * Makes an instance, stopped. When the connection breaks, or LXD fails to answer, it may go on all the same; how it ends is then asked, through
+ * another connection where need be. An instance of which nobody can tell whether it was finished, because LXD was restarted meanwhile, is made
+ * anew: there may be half a file system in it.
  * @param reconnect - A new way to the API.
  * @returns The work, with the API to go on with.
  */
-export async function createInstanceOnce(
+export async function createInstance(
   work: InstanceWork,
-  body: Parameters<typeof createInstance>[1],
+  body: InstancePost,
   target: string | undefined,
   reconnect: () => Promise<LxdClient>,
 ): Promise<InstanceWork> {
-  try {
-    await createInstance(work, body, target);
-    return work;
-  } catch (error) {
-    if (!hasCode(error, "transport") && !isNotFound(error)) {
-      throw error;
+  let current = work;
+  const create = async (): Promise<void> => {
+    let operation: Operation | undefined;
+    try {
+      await inTurnOn(current, async () => {
+        operation = await beginCreation(current, body, target);
+        await (operation && current.lxd.finish(operation));
+      });
+    } catch (error) {
+      if (hasCode(error, "transport")) {
+        current = { ...current, lxd: await reconnect() };
+      } else if (!isOfServer(error)) {
+        throw error;
+      }
+      await finishElsewhere(current, operation, error);
     }
-    const again = { ...work, lxd: await reconnect() };
-    await untilCreated(again);
-    const made = await findInstance(again);
-    if (made === undefined || made.value.config[OWNER_KEY] !== body.config[OWNER_KEY]) {
-      throw error;
-    }
-    return again;
+  };
+  await untilKnown(create, async () => {
+    await removeUnknown(current, body.config[OWNER_KEY]);
+    return false;
+  });
+  return current;
+}
+
+/** Waits for the end of a creation that another connection has begun, as far as it is known to have been. */
+async function finishElsewhere(work: InstanceWork, begun: Operation | undefined, error: unknown): Promise<void> {
+  const operation = begun ?? (await creationsOf(work)).at(-1);
+  if (operation !== undefined) {
+    await work.lxd.finish(operation);
+  } else if ((await findInstance(work)) === undefined) {
+    throw error;
+  } else {
+    throw new LostOperationError(work.lxd.host, "Creating instance", { cause: error });
   }
 }
 
-/** How often a change is tried again when LXD itself wrote to the instance in between. */
+/** Removes what a creation of our own has left of which nobody can tell whether it is whole. It has never run. */
+async function removeUnknown(work: InstanceWork, mark: string | undefined): Promise<void> {
+  const left = (await findInstance(work))?.value;
+  if (left === undefined) {
+    return;
+  }
+  if (mark === undefined || left.config[OWNER_KEY] !== mark || !isStopped(left)) {
+    throw new RefusedError(
+      `LXD on ${work.lxd.host} lost sight of the creation of instance "${work.name}", and there is one of that name (${left.status}) of which ` +
+        "nobody can tell whether it is whole. Look at it; remove it if nothing in it is needed (lxc delete), then run pulumi up again",
+    );
+  }
+  work.progress("removing what an interrupted creation has left");
+  await deleteInstance(work);
+}
+
+/** How often a change is tried again when LXD itself wrote to the instance in between, or lost sight of what it did. */
 const ATTEMPTS = 5;
 
 /**
  * Replaces what can be written of an instance. PUT, because a PATCH cannot remove a device; with all `volatile.*` keys, because LXD
  * drops those that are left out.
  * @param change - Makes the new contents of those that LXD has at the moment.
+ * @param found - The instance as it was just read.
  */
-export async function replaceInstance(which: Which, change: (live: Instance) => InstancePut): Promise<void> {
+export async function replaceInstance(
+  which: Which,
+  change: (live: Instance) => InstancePut,
+  found?: FoundInstance,
+): Promise<void> {
+  let known = found;
   const replace = async (): Promise<void> => {
     for (let attempt = 1; ; attempt += 1) {
-      const { value, etag } = await requireInstance(which);
+      const { value, etag } = known ?? (await requireInstance(which));
+      known = undefined;
       try {
         await which.lxd.change("PUT", api`/1.0/instances/${which.name}`, {
           query: { project: which.project },
@@ -189,7 +224,8 @@ export async function replaceInstance(which: Which, change: (live: Instance) => 
         });
         return;
       } catch (error) {
-        if (!hasCode(error, "api") || (error as unknown as ApiError).status !== 412 || attempt === ATTEMPTS) {
+        const changed = hasCode(error, "api") && (error as unknown as ApiError).status === 412;
+        if (attempt === ATTEMPTS || !(changed || hasCode(error, "lost"))) {
           throw error;
         }
       }
@@ -232,16 +268,21 @@ async function changeState(
   reached: (instance: Pick<Instance, "status">) => boolean,
 ): Promise<void> {
   const { lxd, project, name } = which;
-  await untilFree(which, async () => {
+  const isReached = async (): Promise<boolean> => reached(await getInstanceState(which));
+  const change = async (): Promise<void> => {
     try {
       await lxd.change("PUT", api`/1.0/instances/${name}/state`, { query: { project }, body });
     } catch (error) {
+      if (hasCode(error, "transport") && lxd.endpoint.isOpen()) {
+        throw new LostOperationError(lxd.host, `Instance ${body.action}`, { cause: error }); // the daemon went away over it
+      }
       const answered = hasCode(error, "operation") || hasCode(error, "api");
-      if (!answered || !reached(await getInstanceState(which))) {
+      if (!answered || !(await isReached())) {
         throw error;
       }
     }
-  });
+  };
+  await untilFree(which, () => untilKnown(change, isReached));
 }
 
 /** Moves a stopped instance to another member. */
@@ -252,7 +293,15 @@ export async function moveInstance(which: Which, target: string): Promise<void> 
       query: { project, target },
       body: { name, migration: true, live: false }, // without "live: false" LXD tries a live migration
     });
-  await untilFree(which, move);
+  const isThere = async (): Promise<boolean> => (await requireInstance(which)).value.location === target;
+  let asked = false;
+  await onceFound(lxd, async () => {
+    if (asked && (await isThere())) {
+      return;
+    }
+    asked = true;
+    await untilFree(which, () => untilKnown(move, isThere));
+  });
 }
 
 /** Removes a stopped instance; one that is gone is done. */
@@ -261,22 +310,25 @@ export async function deleteInstance(which: Which): Promise<void> {
   await untilFree(which, () => lxd.remove(api`/1.0/instances/${name}`, { project }));
 }
 
-const operationsSchema = z.record(
-  z.string(),
-  z.array(z.looseObject({ description: z.string().default(""), resources: z.record(z.string(), z.array(z.string())).nullish() })),
-);
-
 /** Waits until LXD is no longer at making an instance for a client that has gone away. */
-export async function untilCreated({ lxd, project, name, deadline }: InstanceWork): Promise<void> {
-  await until(deadline, async (report) => {
-    const { running = [] } = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
-    const urls = running
-      .filter(({ description }) => description.startsWith("Creating"))
-      .flatMap(({ resources }) => Object.values(resources ?? {}).flat());
-    const isBusy = urls.some((url) => url.split("?")[0]?.endsWith(api`/${name}`));
-    report(`LXD on ${lxd.host} is still creating instance "${name}"`);
+export async function untilCreated(work: InstanceWork): Promise<void> {
+  await until(work.deadline, async (report) => {
+    const isBusy = (await creationsOf(work)).some(({ status_code }) => status_code < 200);
+    report(`LXD on ${work.lxd.host} is still creating instance "${work.name}"`);
     return isBusy ? undefined : true;
   });
+}
+
+/** The creations of an instance that LXD knows, the last one last: those that are under way, and those of the last seconds. */
+async function creationsOf({ lxd, project, name }: Which): Promise<Operation[]> {
+  const byStatus = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
+  return Object.values(byStatus ?? {})
+    .flatMap((operations) => operations ?? [])
+    .filter(({ description, resources }) => {
+      const urls = Object.values(resources ?? {}).flatMap((each) => each ?? []);
+      return description.startsWith("Creating") && urls.some((url) => url.split("?")[0]?.endsWith(api`/${name}`));
+    })
+    .sort((a, b) => a.created_at.localeCompare(b.created_at));
 }
 
 /** Whether it runs. "Ready" is a guest that has told LXD so. */
@@ -318,14 +370,19 @@ export function macAddressesOf(instance: Pick<Instance, "config" | "expanded_dev
 
 /**
  * Addresses by name of the network device, without loopback and link-local ones. The guest may call its interfaces as it likes, and
- * have others than LXD gave it: the MAC address tells which is which.
+ * have others than LXD gave it: the MAC address tells which is which. Where LXD knows none (physical, ipvlan), it is the name that LXD gave.
  */
 export function addressesOf(instance: Pick<Instance, "config" | "expanded_devices" | "state">): Record<string, NicAddresses> {
-  const interfaces = Object.values(instance.state?.network ?? {});
+  const interfaces = Object.entries(instance.state?.network ?? {});
+  const macs = macAddressesOf(instance);
+  const nics = Object.entries(instance.expanded_devices).filter(([, device]) => device["type"] === "nic");
   return Object.fromEntries(
-    Object.entries(macAddressesOf(instance)).map(([nic, mac]) => {
+    nics.map(([nic, device]) => {
+      const mac = macs[nic];
+      const given = device["name"] ?? instance.config[`volatile.${nic}.name`] ?? nic;
       const addresses = interfaces
-        .filter(({ hwaddr }) => hwaddr.toLowerCase() === mac)
+        .filter(([name, { hwaddr }]) => (mac === undefined ? name === given : hwaddr.toLowerCase() === mac))
+        .map(([, shown]) => shown)
         .flatMap((entry) => entry.addresses ?? [])
         .filter(({ scope }) => scope !== "link" && scope !== "local");
       const ofFamily = (family: string): string[] => [

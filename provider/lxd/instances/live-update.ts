@@ -10,6 +10,8 @@ export interface Obstacle {
   readonly why: string;
   /** `stop`: the change is made while it is stopped. `never`: LXD does not make it at all. */
   readonly cure: "stop" | "never";
+  /** A storage pool on which it hangs: when all members share that pool, nothing is in the way. */
+  readonly unless?: string;
 }
 
 /**
@@ -29,6 +31,12 @@ const CONTAINER_KEYS =
 /** Devices that can be plugged and unplugged while a virtual machine runs. */
 const HOTPLUG_TYPES = new Set(["disk", "nic", "none", "pci", "proxy", "usb"]);
 
+/** What is known of the server and the instance besides their config. */
+interface LiveOptions {
+  readonly cpuHotplug: boolean;
+  readonly bootMemory?: string;
+}
+
 /** What LXD gives a virtual machine that does not say. */
 const DEFAULT_CPU = "1";
 const DEFAULT_MEMORY = "1GiB";
@@ -37,13 +45,9 @@ const DEFAULT_MEMORY = "1GiB";
  * What stands in the way of changing an instance while it runs. Judged on config and devices after the profiles are merged in,
  * as LXD does it.
  * @param options.cpuHotplug - Whether the server can change the number of CPUs of a running virtual machine.
+ * @param options.bootMemory - `limits.memory` that it was started with, when that is known; empty for LXD's default.
  */
-export function obstaclesToLiveUpdate(
-  type: InstanceType,
-  live: Expanded,
-  wanted: Expanded,
-  options: { cpuHotplug: boolean },
-): Obstacle[] {
+export function obstaclesToLiveUpdate(type: InstanceType, live: Expanded, wanted: Expanded, options: LiveOptions): Obstacle[] {
   const isVm = type === "virtual-machine";
   // A container takes every change of its config; what it cannot heed at once comes with its next start.
   const config = isVm ? keysOf(live.config, wanted.config).flatMap((key) => ofKey(key, live.config, wanted.config, options)) : [];
@@ -56,7 +60,7 @@ export function describeObstacles(obstacles: readonly Obstacle[]): string {
   return obstacles.map(({ what, why }) => `${what}: ${why}`).join("; ");
 }
 
-function ofKey(key: string, live: Config, wanted: Config, options: { cpuHotplug: boolean }): Obstacle[] {
+function ofKey(key: string, live: Config, wanted: Config, options: LiveOptions): Obstacle[] {
   const [from, to] = [live[key] ?? "", wanted[key] ?? ""];
   if (isServerMade(key) || sameConfigValue(key, from, to)) {
     return [];
@@ -70,7 +74,7 @@ function ofKey(key: string, live: Config, wanted: Config, options: { cpuHotplug:
     return options.cpuHotplug ? [] : stop("this server does not change CPUs while a virtual machine runs");
   }
   if (key === "limits.memory") {
-    return ofMemory(from, to, live).flatMap(stop);
+    return ofMemory(from, to, live, options.bootMemory).flatMap(stop);
   }
   if (NEXT_START_KEYS.has(key)) {
     return stop("it takes effect only when the virtual machine starts");
@@ -80,7 +84,7 @@ function ofKey(key: string, live: Config, wanted: Config, options: { cpuHotplug:
 }
 
 /** Memory is taken from and given back to a running virtual machine, but never more than it started with. */
-function ofMemory(from: string, to: string, live: Config): string[] {
+function ofMemory(from: string, to: string, live: Config, bootMemory: string | undefined): string[] {
   if (sameConfigValue("", live["limits.memory.hugepages"], "true")) {
     return ["memory in huge pages is not changed while a virtual machine runs"];
   }
@@ -88,8 +92,9 @@ function ofMemory(from: string, to: string, live: Config): string[] {
     return ["the default takes effect only when the virtual machine starts"];
   }
   const [before, after] = [parseSize(from || DEFAULT_MEMORY), parseSize(to)];
-  const shrinks = before !== undefined && after !== undefined && after <= before;
-  return shrinks ? [] : ["the memory of a running virtual machine can only shrink"];
+  const booted = bootMemory === undefined ? undefined : parseSize(bootMemory || DEFAULT_MEMORY);
+  const isBelow = (most: bigint | undefined): boolean => most !== undefined && after !== undefined && after <= most;
+  return isBelow(before) || isBelow(booted) ? [] : ["the memory of a running virtual machine can only shrink"];
 }
 
 function ofDevice(name: string, live: Devices, wanted: Devices, isVm: boolean): Obstacle[] {

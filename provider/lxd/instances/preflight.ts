@@ -1,14 +1,14 @@
 /**
  * What is looked at before an instance is made or changed, so that what cannot work is told by property, host and cure, and nothing
- * is left behind.
+ * is left behind. What many look at is read once for all of them.
  */
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
-import { listMembers, type Member } from "../cluster/cluster";
+import { listMembersShared, type Member } from "../cluster/cluster";
 import type { Devices } from "../config";
-import { findProfile, type Profile } from "../profiles";
-import { getServer } from "../server";
+import { findProfileShared, type Profile } from "../profiles";
+import { getServerShared } from "../server";
 import { type InstanceSpec, toApi } from "./contents";
 import { describeImage, type ImageSource } from "./image-source";
 import { type Expanded, expand, type InstanceType, type InstanceWork, rootDiskOf } from "./instances";
@@ -16,7 +16,6 @@ import type { WaitCondition } from "./wait";
 
 /** Networks that LXD merely sees on the host are listed, too, but cannot be used by name. */
 const namedSchema = z.looseObject({ name: z.string(), managed: z.boolean().default(true) });
-const serverSchema = z.looseObject({ environment: z.looseObject({ driver: z.string().default("") }) });
 const imageSchema = z.looseObject({ type: z.string().default("container") });
 
 /**
@@ -40,7 +39,7 @@ export async function prepare(
  * @throws RefusedError naming the first that does not exist, and those that do.
  */
 async function requireProfiles(lxd: LxdClient, project: string, names: readonly string[]): Promise<Profile[]> {
-  const found = await Promise.all(names.map((name) => findProfile(lxd, project, name)));
+  const found = await Promise.all(names.map((name) => findProfileShared(lxd, project, name)));
   const missing = names.find((_, index) => found[index] === undefined);
   if (missing !== undefined) {
     const there = await namesAt(lxd, "/1.0/profiles", project);
@@ -49,7 +48,7 @@ async function requireProfiles(lxd: LxdClient, project: string, names: readonly 
         "Create it first (LxdProfile), or correct the name",
     );
   }
-  return found.flatMap((profile) => (profile === undefined ? [] : [profile.value]));
+  return found.flatMap((profile) => (profile === undefined ? [] : [profile]));
 }
 
 /**
@@ -118,7 +117,7 @@ async function requireNamed(
   noun: string,
   resource: string,
 ): Promise<void> {
-  const found = await lxd.find(path + api`/${name}`, namedSchema, { project });
+  const found = await lxd.findShared(path + api`/${name}`, namedSchema, { project });
   if (found?.managed !== true) {
     const there = await namesAt(lxd, path, project);
     throw new RefusedError(
@@ -167,7 +166,7 @@ async function findImage(
   { alias, fingerprint }: ImageSource,
 ): Promise<{ type: string } | undefined> {
   const path = alias === undefined ? api`/1.0/images/${fingerprint ?? ""}` : api`/1.0/images/aliases/${alias}`;
-  return lxd.find(path, imageSchema, { project });
+  return lxd.findShared(path, imageSchema, { project });
 }
 
 /**
@@ -176,7 +175,7 @@ async function findImage(
  * @throws RefusedError
  */
 export async function requirePlace(lxd: LxdClient, target: string | undefined, type: InstanceType): Promise<void> {
-  const { environment } = await getServer(lxd);
+  const { environment } = await getServerShared(lxd);
   if (!environment.server_clustered) {
     if (target !== undefined) {
       throw new RefusedError(
@@ -187,10 +186,10 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
     requireDriver(type, [[environment.server_name || lxd.host, environment.driver]], lxd.host);
     return;
   }
-  const candidates = candidatesOf(await listMembers(lxd), target, lxd.host);
+  const candidates = candidatesOf(await listMembersShared(lxd), target, lxd.host);
   if (type === "virtual-machine") {
     const drivers = candidates.map(async ({ server_name }): Promise<[string, string]> => {
-      const server = await lxd.get("/1.0", serverSchema, { target: server_name });
+      const server = await getServerShared(lxd, server_name);
       return [server_name, server.environment.driver];
     });
     requireDriver(type, await Promise.all(drivers), lxd.host);

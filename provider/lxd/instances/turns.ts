@@ -5,11 +5,12 @@
  */
 import { inTurn, until } from "../../support/deadline";
 import { hasCode, replyOf } from "../../support/errors";
-import { Queues } from "../../support/queues";
+import { Turns } from "../../support/turns";
 import type { LxdClient } from "../client/client";
+import { clusterKey } from "../client/presented";
 import { describeUser } from "../in-use";
 
-const queues = new Queues();
+const turns = new Turns();
 
 /** One instance, and the API that it is worked on through. */
 export interface Which {
@@ -24,7 +25,7 @@ export function inTurnOn<Result>({ lxd, project, name }: Which, request: () => P
 }
 
 /**
- * {@link inTurnOn} all instances that use something.
+ * {@link inTurnOn} all instances that use something. As long as one of them is busy, the others are free for other work.
  * @param users - Its `used_by`: paths of LXD's API. What is no instance counts for nothing.
  */
 export async function inTurnOnAll<Result>(
@@ -32,19 +33,19 @@ export async function inTurnOnAll<Result>(
   users: readonly string[],
   request: () => Promise<Result>,
 ): Promise<Result> {
-  // In one order for all, or two requests could each wait for what the other has.
-  const paths = users.filter((path) => path.startsWith("/1.0/instances/")).sort();
-  const inTurns = paths.reduceRight<() => Promise<Result>>(
-    (next, path) => () =>
-      inTurn(
-        queues.of(`${lxd.host} ${path}`),
-        lxd.deadline,
-        `waiting for other work on ${describeUser(path)} on ${lxd.host} to end`,
-        next,
-      ),
+  const paths = users.filter((path) => path.startsWith("/1.0/instances/"));
+  const byKey = new Map(paths.map((path) => [`${clusterKey(lxd.endpoint)} ${path}`, path]));
+  const busy = turns.busy(byKey.keys()).map((key) => describeUser(byKey.get(key) ?? ""));
+  return inTurn(
+    (work) => turns.on(byKey.keys(), work),
+    lxd.deadline,
+    `waiting for other work on ${listed(busy)} on ${lxd.host} to end`,
     request,
   );
-  return inTurns();
+}
+
+function listed(names: readonly string[]): string {
+  return `${names.slice(0, 5).join(", ")}${names.length > 5 ? ` and ${names.length - 5} more` : ""}`;
 }
 
 /** Asks LXD for work on an instance, in turn, as soon as it has finished what others have begun. */
@@ -55,7 +56,7 @@ export async function untilFree(which: Which, request: () => Promise<unknown>): 
       await inTurnOn(which, request);
       return true;
     } catch (error) {
-      if (!isBusy(error)) {
+      if (!(hasCode(error, "api") || hasCode(error, "operation")) || !isBusy(replyOf(error))) {
         throw error;
       }
       report(`instance "${name}" is not free for it: LXD on ${lxd.host} says: ${replyOf(error)}`);
@@ -64,8 +65,7 @@ export async function untilFree(which: Which, request: () => Promise<unknown>): 
   });
 }
 
-/** Of two changes at once, the second waits for the first, and is dropped then. */
-function isBusy(error: unknown): boolean {
-  const isReply = hasCode(error, "api") || hasCode(error, "operation");
-  return isReply && /Instance is busy running a|A matching non-reusable operation has now succeeded/.test(replyOf(error));
+/** Whether LXD says that it works on the instance. Of two changes at once, the second waits for the first, and is dropped then. */
+export function isBusy(reply: string): boolean {
+  return /Instance is busy running a|A matching non-reusable operation has now succeeded/.test(reply);
 }

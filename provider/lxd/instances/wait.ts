@@ -1,7 +1,8 @@
 import * as z from "zod";
 import { until } from "../../support/deadline";
-import { CommandError, hasCode, RefusedError } from "../../support/errors";
+import { CommandError, hasCode, messageOf, RefusedError } from "../../support/errors";
 import type { CommandResult } from "../../transport/ssh";
+import { isOfServer } from "../client/passing";
 import { CLOUD_INIT_TEXT } from "../config";
 import { isAgentMissing, isNotRunning, runInInstance } from "./exec";
 import {
@@ -35,24 +36,49 @@ type Question = () => Promise<true | string>;
 
 /**
  * Waits until all conditions hold, one after the other.
+ * @param seen - The instance, with its state, as it was just read.
+ * @returns `seen`, when nothing had to be waited for.
  * @throws TimeoutError with what was seen last; CommandError when cloud-init has failed for good.
  */
-export async function waitFor(work: InstanceWork, conditions: readonly WaitCondition[]): Promise<void> {
+export async function waitFor(
+  work: InstanceWork,
+  conditions: readonly WaitCondition[],
+  seen?: Instance,
+): Promise<Instance | undefined> {
+  let last = seen;
   for (const condition of conditions) {
     const { what, ask } = questionOf(work, condition);
     work.progress(`waiting for ${what}`);
-    let seen = `waiting for ${what}`;
+    if (last !== undefined && isMet(condition, last)) {
+      continue;
+    }
+    last = undefined;
+    let answered = `waiting for ${what}`;
     await until(work.deadline, async (report) => {
-      const tell = (): void => report(`${seen} (asked: ${work.lxd.host})`);
+      const tell = (): void => report(`${answered} (asked: ${work.lxd.host})`);
       tell(); // the time may be over in the middle of a question
       const answer = await ask();
       if (answer === true) {
         return true;
       }
-      seen = `waiting for ${what}: ${answer}`;
+      answered = `waiting for ${what}: ${answer}`;
       tell();
       return undefined;
     });
+  }
+  return last;
+}
+
+/** Whether an instance as it was seen, with its state, leaves nothing to wait for. */
+function isMet(condition: WaitCondition, seen: Instance): boolean {
+  switch (condition.for) {
+    case "running":
+      return isRunning(seen);
+    case "ipv4":
+    case "ipv6":
+      return hasAddress(seen, condition.nic, condition.for);
+    default:
+      return false;
   }
 }
 
@@ -93,7 +119,7 @@ async function askAgent(work: InstanceWork): Promise<true | string> {
     return "it does not answer yet (is the LXD agent in the image?)";
   }
   // The agent was told not to count processes; whether a command gets through tells as well.
-  const result = await tryCommand(work, ["true"]);
+  const result = await tryCommand(work, ["true"], "none");
   return typeof result === "string" ? result : true;
 }
 
@@ -192,9 +218,13 @@ export function cloudInitVerdict({
 }
 
 /** Runs a command in the guest; why it could not even be started, while it is booting, is told as text. */
-async function tryCommand(work: InstanceWork, argv: readonly string[]): Promise<CommandResult | string> {
+async function tryCommand(
+  { lxd, project, name }: InstanceWork,
+  argv: readonly string[],
+  output: "text" | "none" = "text",
+): Promise<CommandResult | string> {
   try {
-    return await runInInstance(work.lxd, { project: work.project, instance: work.name, argv, allowFailure: true });
+    return await runInInstance(lxd, { project, instance: name, argv, output, allowFailure: true });
   } catch (error) {
     if (isAgentMissing(error)) {
       return "the agent in the virtual machine does not answer yet";
@@ -202,8 +232,9 @@ async function tryCommand(work: InstanceWork, argv: readonly string[]): Promise<
     if (isNotRunning(error)) {
       return "the instance does not run";
     }
-    if (hasCode(error, "operation")) {
-      return error.message; // such as a command that was cut off by a reboot
+    const isPassing = isOfServer(error) || (hasCode(error, "transport") && lxd.endpoint.isOpen());
+    if (hasCode(error, "operation") || hasCode(error, "lost") || isPassing) {
+      return messageOf(error); // such as a command that was cut off by a reboot, of the guest or of LXD
     }
     throw error;
   }

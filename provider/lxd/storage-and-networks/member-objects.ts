@@ -5,6 +5,7 @@
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
+import { untilKnown } from "../client/operations";
 import type { Servers } from "../cluster/servers";
 import { type Config, isServerMade, OWNER_KEY, sameConfigValue } from "../config";
 import { explainInUse } from "../in-use";
@@ -176,8 +177,8 @@ export interface Wanted {
   /** Keys that were the user's once, and are to be unset. */
   readonly dropped: readonly string[];
   readonly memberConfig: MemberConfig;
-  /** URN of the owner. */
-  readonly urn: string;
+  /** The owner's mark. */
+  readonly mark: string;
 }
 
 /**
@@ -196,7 +197,7 @@ export async function changeObject(
   const own = servers.clustered || only === undefined ? {} : afterCreation(kind, wanted.memberConfig[only.server_name] ?? {});
   const live = found.value.config ?? {};
   const kept = Object.fromEntries(Object.entries(live).filter(([key]) => !wanted.dropped.includes(key)));
-  const config = merged(kind, kept, { ...wanted.config, ...own, ...ownerKey(wanted.urn) });
+  const config = merged(kind, kept, { ...wanted.config, ...own, ...ownerKey(wanted.mark) });
   if (wanted.description !== found.value.description || !identical(config, live)) {
     await putObject(lxd, subject, { description: wanted.description, config }, found.etag);
   }
@@ -207,6 +208,12 @@ export async function changeObject(
   for (const [member, { value }] of await viewsOf(lxd, subject, servers, changing)) {
     await changeOnMember(lxd, subject, member, value, afterCreation(kind, wanted.memberConfig[member] ?? {}));
   }
+}
+
+/** Writes the owner's mark, and nothing else. */
+export async function markObject(lxd: LxdClient, subject: Subject, { value, etag }: Found, mark: string): Promise<void> {
+  const config = { ...value.config, ...ownerKey(mark) };
+  await putObject(lxd, subject, { description: value.description, config }, etag);
 }
 
 /** Sets keys of one member. */
@@ -232,7 +239,11 @@ async function putObject(
   etag: string | undefined,
   target?: string,
 ): Promise<void> {
-  await lxd.change("PUT", pathOf(subject), { query: queryOf(subject, target), body, etag });
+  const put = (): Promise<unknown> => lxd.change("PUT", pathOf(subject), { query: queryOf(subject, target), body, etag });
+  await untilKnown(put, async () => {
+    const { description, config } = (await findObject(lxd, subject, target))?.value ?? {};
+    return description === body.description && identical(config ?? {}, body.config);
+  });
 }
 
 /**
@@ -248,8 +259,8 @@ export async function deleteObject(lxd: LxdClient, subject: Subject): Promise<vo
 }
 
 /** The mark of the owner, when there is one. */
-export function ownerKey(urn: string): Config {
-  return urn === "" ? {} : { [OWNER_KEY]: urn };
+export function ownerKey(mark: string): Config {
+  return mark === "" ? {} : { [OWNER_KEY]: mark };
 }
 
 function afterCreation(kind: Kind, config: Config): Config {

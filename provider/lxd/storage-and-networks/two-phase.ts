@@ -3,8 +3,9 @@
  * the keys of that member, and then created everywhere at once.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/storage_pools/#create-a-storage-pool-in-a-cluster
  */
-import { RefusedError, replyOf } from "../../support/errors";
+import { hasCode, RefusedError, replyOf } from "../../support/errors";
 import type { LxdClient } from "../client/client";
+import { untilKnown } from "../client/operations";
 import type { Servers } from "../cluster/servers";
 import type { Config } from "../config";
 import {
@@ -28,7 +29,8 @@ export interface Creation {
   readonly description: string;
   readonly config: Config;
   readonly memberConfig: MemberConfig;
-  readonly urn: string;
+  /** The owner's mark. */
+  readonly mark: string;
 }
 
 /** Whether LXD has yet to create it, at least on some member. */
@@ -49,7 +51,7 @@ export async function createObject(
   progress: (text: string) => void,
 ): Promise<void> {
   const { subject, identity, description, memberConfig } = creation;
-  const config = { ...withoutEmpty(creation.config), ...ownerKey(creation.urn) };
+  const config = { ...withoutEmpty(creation.config), ...ownerKey(creation.mark) };
   const names = servers.members.map(({ server_name }) => server_name);
   const post = async (body: { config: Config; description?: string }, target?: string): Promise<void> => {
     await lxd.change("POST", subject.kind.collection, {
@@ -57,10 +59,20 @@ export async function createObject(
       body: { name: subject.name, ...identity, ...body },
     });
   };
+  /** Never asked for again: LXD keeps the config of an attempt, and takes no other. */
+  const create = async (body: { config: Config; description?: string }): Promise<void> => {
+    try {
+      await post(body);
+    } catch (error) {
+      if (!hasCode(error, "lost") || (await findObject(lxd, subject))?.value.status !== "Created") {
+        throw error;
+      }
+    }
+  };
   const [first] = names;
   if (found === undefined && names.length === 1 && first !== undefined) {
     progress(`creating it on ${first}`);
-    await post({ description, config: { ...config, ...withoutEmpty(memberConfig[first] ?? {}) } });
+    await create({ description, config: { ...config, ...withoutEmpty(memberConfig[first] ?? {}) } });
     return;
   }
   const offline = servers.members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
@@ -78,14 +90,15 @@ export async function createObject(
   const defined = startAnew ? [] : views.filter(({ locations, member }) => locations?.includes(member));
   for (const member of names.filter((name) => !defined.some((view) => view.member === name))) {
     progress(`defining it on ${member}`);
-    await unlessAlreadyDefined(() => post({ config: withoutEmpty(memberConfig[member] ?? {}) }, member));
+    const define = (): Promise<void> => post({ config: withoutEmpty(memberConfig[member] ?? {}) }, member);
+    await unlessAlreadyDefined(() => untilKnown(define, async () => false));
   }
   for (const view of defined.filter(({ status }) => status === "Pending")) {
     await changeOnMember(lxd, subject, view.member, view, memberConfig[view.member] ?? {});
   }
   progress(`creating it on ${names.join(", ")}`);
   // What an attempt that made it on some member has already taken over must not be given again.
-  await post(found?.value.status === "Errored" && !startAnew ? { config: {} } : { description, config });
+  await create(found?.value.status === "Errored" && !startAnew ? { config: {} } : { description, config });
 }
 
 /** A definition whose answer was lost has been made all the same. */

@@ -101,9 +101,10 @@ export class Project {
   }
 
   /** Starts `pulumi` as a person does, in the folder of the project. */
-  start(argv: readonly string[], options: { terminal?: boolean } = {}): PulumiProcess {
-    const place = { cwd: dirname(this.configFile), env: this.environment };
-    return new PulumiProcess(["pulumi", ...argv, "--color=never"], { ...place, ...options });
+  start(argv: readonly string[], options: { terminal?: boolean; env?: NodeJS.ProcessEnv } = {}): PulumiProcess {
+    const { env, ...others } = options;
+    const place = { cwd: dirname(this.configFile), env: { ...this.environment, ...env } };
+    return new PulumiProcess(["pulumi", ...argv, "--color=never"], { ...place, ...others });
   }
 
   async outputs(): Promise<Record<string, unknown>> {

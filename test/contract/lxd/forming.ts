@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
-import { findSnap, hasDebPackage, installDebPackages } from "../../../provider/host/packages";
+import { hasDebPackage, installDebPackages } from "../../../provider/host/apt";
 import { hasLeftoverClusterCertificate } from "../../../provider/host/reset-lxd";
+import { findSnap } from "../../../provider/host/snapd";
 import { findSocket } from "../../../provider/lxd/client/endpoint";
 import {
   bootstrapCluster,
@@ -48,10 +49,13 @@ export function formingContract(lab: () => ContractLab): void {
       }
     });
 
-    it("has LXD and its socket after the package was installed", async () => {
+    it("has LXD and its socket after the package was installed, be dpkg interrupted before and a source dead", async () => {
+      const { harness } = lab();
+      await harness.hurtPackages(harness.secondary.name);
       for (const which of ["primary", "secondary"] as const) {
         const ssh = await lab().ssh(which);
-        await installDebPackages(ssh, ["lxd"], lab().deadline());
+        const unread = await installDebPackages(ssh, ["lxd"], lab().deadline());
+        assert.match(unread ?? "", which === "primary" ? /^$/ : /cdrom:/);
         assert.equal(await hasDebPackage(ssh, "lxd", lab().deadline()), true);
         assert.deepEqual(await findSocket(ssh, lab().deadline()), { path: "/var/lib/lxd/unix.socket", packaging: "deb" });
       }
@@ -148,9 +152,11 @@ export function formingContract(lab: () => ContractLab): void {
       const { name, address } = lab().harness.primary;
       const lxd = await lab().lxd();
       await setServerConfig(lxd, { "core.https_address": address, "cluster.https_address": address });
+      const { certificate_fingerprint: before } = (await getServer(lxd)).environment;
       await bootstrapCluster(lxd, name);
       const { environment } = await getServer(lxd);
       assert.deepEqual([environment.server_clustered, environment.server_name], [true, name]);
+      assert.notEqual(environment.certificate_fingerprint, before, "a cluster has a certificate of its own");
       const [member] = await listMembers(lxd);
       assert.deepEqual(
         { name: member?.server_name, url: member?.url, status: member?.status, roles: member?.roles, groups: member?.groups },

@@ -1,12 +1,22 @@
 import assert from "node:assert/strict";
 import { readAccounts } from "../../../provider/guest/accounts";
 import { type Guest, guestOf } from "../../../provider/guest/guest";
+import { journalOf, requireIdle } from "../../../provider/guest/home";
 import { markInstance } from "../../../provider/guest/instance";
-import { ensureAccess, ensureAccount, readUser, removeUser, requirePossible, type UserSpec } from "../../../provider/guest/users";
+import {
+  ensureAccess,
+  ensureAccount,
+  findAccount,
+  readUser,
+  removeUser,
+  requirePossible,
+  type UserSpec,
+} from "../../../provider/guest/users";
 import { isNotRunning, runInInstance } from "../../../provider/lxd/instances/exec";
-import { readInstanceFile, removeInstanceFile } from "../../../provider/lxd/instances/files";
+import { createInstanceFile, readInstanceFile, removeInstanceFile } from "../../../provider/lxd/instances/files-api";
 import { findInstance, startInstance } from "../../../provider/lxd/instances/instances";
 import { waitFor } from "../../../provider/lxd/instances/wait";
+import { until } from "../../../provider/support/deadline";
 import { isNotFound } from "../../../provider/support/errors";
 import { type ContractLab, refused } from "./harness";
 
@@ -23,8 +33,12 @@ export function guestContract(lab: () => ContractLab): void {
   describe("a stopped container", () => {
     it("shows its files and runs no commands", async () => {
       const work = await lab().work();
-      const file = await readInstanceFile(work.lxd, { project: lab().project, instance: lab().instance, path: "/etc/passwd" });
-      assert.match(file?.content ?? "", /^root:x:0:0:/);
+      const inside = await guest();
+      assert.match((await inside.readFile("/etc/passwd"))?.content ?? "", /^root:x:0:0:/);
+      assert.equal(await inside.readFile("/root/nope"), undefined);
+      await inside.createFile("/root/made while it was off", { content: "x", uid: 0, gid: 0, mode: 0o600 });
+      await inside.removeFile("/root/made while it was off");
+      assert.equal(await inside.readFile("/root/made while it was off"), undefined);
       await assert.rejects(
         runInInstance(work.lxd, { project: lab().project, instance: lab().instance, argv: ["true"] }),
         isNotRunning,
@@ -65,6 +79,14 @@ export function guestContract(lab: () => ContractLab): void {
       await assert.rejects(lxd.change("DELETE", url), isNotFound);
     });
 
+    it("whose output nobody wants leaves none to be fetched or removed", async () => {
+      const { lxd } = await lab().work();
+      const silent = { project: lab().project, instance: lab().instance, output: "none", allowFailure: true } as const;
+      assert.deepEqual(await runInInstance(lxd, { ...silent, argv: ["true"] }), { exitCode: 0, stdout: "", stderr: "" });
+      assert.equal((await runInInstance(lxd, { ...silent, argv: ["false"] })).exitCode, 1);
+      assert.equal((await runInInstance(lxd, { ...silent, argv: ["no-such-program"] })).exitCode, 127);
+    });
+
     it("is refused in an instance that is not there", async () => {
       const { lxd } = await lab().work();
       await refused(runInInstance(lxd, { project: lab().project, instance: "nope", argv: ["true"] }), 404, /Instance not found/);
@@ -74,49 +96,202 @@ export function guestContract(lab: () => ContractLab): void {
   describe("a file in an instance", () => {
     const at = (path: string) => ({ project: lab().project, instance: lab().instance, path });
 
-    it("has its owner and mode from the request that makes it, and keeps them when it is written again", async () => {
+    it("has its owner and mode from the request that makes it, whatever was there before", async () => {
       const inside = await guest();
-      await inside.createFile("/root/f1", { content: "one", uid: 5, gid: 6, mode: 0o640 });
-      assert.deepEqual(await inside.readFile("/root/f1"), { type: "file", content: "one", uid: 5, gid: 6, mode: 0o640 });
-      await inside.createFile("/root/f1", { content: "two", uid: 0, gid: 0, mode: 0o600 });
-      assert.deepEqual(await inside.readFile("/root/f1"), { type: "file", content: "two", uid: 5, gid: 6, mode: 0o640 });
+      for (const file of [
+        { content: "one", uid: 5, gid: 6, mode: 0o640 },
+        { content: "", uid: 0, gid: 0, mode: 0o600 },
+        { content: "ä€", uid: 7, gid: 0, mode: 0o755 },
+      ]) {
+        await inside.createFile("/root/f1", file);
+        assert.deepEqual(await inside.readFile("/root/f1"), { type: "file", ...file });
+      }
     });
 
-    it("is replaced with new owner and mode, unless the new one is not accepted", async () => {
+    it("does not lead astray who makes it, when a link is there", async () => {
       const inside = await guest();
-      const file = { content: "three", uid: 0, gid: 0, mode: 0o600 };
-      await inside.replaceFile("/root/f1", file);
-      assert.deepEqual(await inside.readFile("/root/f1"), { type: "file", ...file });
-      const judge = inside.replaceFile("/root/f1", { ...file, content: "four" }, async (path) => {
-        assert.equal((await inside.readFile(path))?.content, "four");
-        throw new Error("not accepted");
-      });
-      await assert.rejects(judge, /not accepted/);
-      assert.equal((await inside.readFile("/root/f1"))?.content, "three");
-      assert.equal(await inside.readFile("/root/.f1.pulumi-new"), undefined);
+      await run(["ln", "-s", "/root/f1", "/root/link"]);
+      const before = await inside.readFile("/root/f1");
+      await inside.createFile("/root/link", { content: "own", uid: 0, gid: 0, mode: 0o600 });
+      assert.equal((await inside.readFile("/root/link"))?.type, "file");
+      assert.deepEqual(await inside.readFile("/root/f1"), before);
+      await inside.removeFile("/root/link");
+    });
+
+    it("may be a link, which shows where it leads and not what is there", async () => {
+      const inside = await guest();
+      for (const [target, absolute] of [
+        ["f1", "/root/f1"],
+        ["/nowhere/at all", "/nowhere/at all"],
+      ] as const) {
+        await run(["ln", "-s", target, "/root/link"]);
+        const { type, content } = (await inside.readFile("/root/link")) ?? {};
+        assert.deepEqual([type, content], ["symlink", absolute]);
+        await inside.removeFile("/root/link");
+        assert.equal(await inside.readFile("/root/link"), undefined);
+      }
+      assert.equal((await inside.readFile("/root/f1"))?.type, "file");
+    });
+
+    it("may have any name", async () => {
+      const inside = await guest();
+      for (const name of [
+        "a b",
+        "-rf",
+        "it's",
+        '"$HOME"',
+        "*",
+        "a\\b",
+        "line\nbreak",
+        "ä€😀",
+        "x".repeat(255),
+        "%2F",
+        "?a=b&c",
+      ]) {
+        const file = { content: name, uid: 0, gid: 0, mode: 0o600 };
+        await inside.createFile(`/root/${name}`, file);
+        assert.deepEqual(await inside.readFile(`/root/${name}`), { type: "file", ...file }, JSON.stringify(name));
+        await inside.removeFile(`/root/${name}`);
+        assert.equal(await inside.readFile(`/root/${name}`), undefined, JSON.stringify(name));
+      }
+    });
+
+    it("may be larger than a packet, and be one of many that are asked for at once", async () => {
+      const inside = await guest();
+      const sizes = [1, 32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1, 1_000_000];
+      const texts = sizes.map((size) => "0123456789abcdef\n".repeat(size / 17 + 1).slice(0, size));
+      await Promise.all(
+        texts.map((content, index) => inside.createFile(`/root/big${index}`, { content, uid: 0, gid: 0, mode: 0o600 })),
+      );
+      const read = await Promise.all(texts.map((_, index) => inside.readFile(`/root/big${index}`)));
+      assert.ok(read.every((file, index) => file?.content === texts[index]));
+      await Promise.all(texts.map((_, index) => inside.removeFile(`/root/big${index}`)));
+    });
+
+    it("is not there below what is no directory", async () => {
+      const inside = await guest();
+      assert.equal(await inside.readFile("/root/f1/x"), undefined);
+      assert.equal(await inside.readFile("/root/f1/x/y"), undefined);
+      assert.equal(await inside.readFile("/root/nope/x/y"), undefined);
+      await inside.removeFile("/root/f1/x");
+      await refused(inside.createFile("/root/f1/x", { content: "", uid: 0, gid: 0, mode: 0o600 }), 500, /./);
+    });
+
+    it("of an instance that is not there is an error, and not a file that is missing", async () => {
+      const nowhere = guestOf(await lab().lxd(), { project: lab().project, instance: "nope" });
+      await refused(nowhere.readFile("/etc/passwd"), 404, /Instance not found/);
+      await refused(nowhere.removeFile("/etc/passwd"), 404, /Instance not found/);
+    });
+
+    it("can be reached through another member of the cluster", async () => {
+      const there = guestOf(await lab().lxd("secondary"), { project: lab().project, instance: lab().instance });
+      await there.createFile("/root/f3", { content: "three", uid: 5, gid: 6, mode: 0o640 });
+      assert.deepEqual(await there.readFile("/root/f3"), await (await guest()).readFile("/root/f3"));
+      await there.removeFile("/root/f3");
+    });
+
+    it("can be reached one by one, too, as on servers without SFTP", async () => {
+      const { lxd } = await lab().work();
+      const file = { content: "four", uid: 5, gid: 6, mode: 0o640 };
+      await createInstanceFile(lxd, at("/root/f3"), file);
+      await createInstanceFile(lxd, at("/root/f3"), { ...file, mode: 0o600 });
+      assert.deepEqual(await readInstanceFile(lxd, at("/root/f3")), { type: "file", ...file, mode: 0o600 });
+      assert.deepEqual(await (await guest()).readFile("/root/f3"), { type: "file", ...file, mode: 0o600 });
+      assert.equal(await readInstanceFile(lxd, at("/root/nope")), undefined);
+      await removeInstanceFile(lxd, at("/root/f3"));
+      await removeInstanceFile(lxd, at("/root/f3"));
+      assert.equal(await readInstanceFile(lxd, at("/root/f3")), undefined);
+    });
+
+    it("is a program when it may be run, or leads to one", async () => {
+      const inside = await guest();
+      await run(["ln", "-s", "/bin/sh", "/root/link"]);
+      await run(["ln", "-s", "/nowhere", "/root/dead"]);
+      for (const [path, expected] of [
+        ["/bin/sh", true],
+        ["/root/link", true],
+        ["/root/dead", false],
+        ["/etc/passwd", false],
+        ["/etc", false],
+        ["/root/nope", false],
+        ["/etc/passwd/x", false],
+      ] as const) {
+        assert.equal(await inside.isProgram(path), expected, path);
+      }
+      assert.match((await inside.findProgram("visudo")) ?? "", /^\/.*\/visudo$/);
+      assert.equal(await inside.findProgram("no-such-program"), undefined);
+      await Promise.all(["link", "dead"].map((name) => inside.removeFile(`/root/${name}`)));
     });
 
     it("that is not there is told so, and removed without complaint", async () => {
-      const { lxd } = await lab().work();
-      assert.equal(await readInstanceFile(lxd, at("/root/nope")), undefined);
-      await removeInstanceFile(lxd, at("/root/f1"));
-      await removeInstanceFile(lxd, at("/root/f1"));
-      await refused(
-        (await guest()).createFile("/root/no/f", { content: "", uid: 0, gid: 0, mode: 0o600 }),
-        404,
-        /Not Found|not found/i,
-      );
+      const inside = await guest();
+      assert.equal(await inside.readFile("/root/nope"), undefined);
+      await inside.removeFile("/root/f1");
+      await inside.removeFile("/root/f1");
+      await refused(inside.createFile("/root/no/f", { content: "", uid: 0, gid: 0, mode: 0o600 }), 404, /not exist|no such/i);
     });
 
     it("may be a directory, which shows its owner and mode and goes only when it is empty", async () => {
       const inside = await guest();
       await run(["mkdir", "-m", "700", "/root/d"]);
-      const { type, mode, uid } = (await inside.readFile("/root/d")) ?? {};
-      assert.deepEqual({ type, mode, uid }, { type: "directory", mode: 0o700, uid: 0 });
+      const { type, mode, uid, content } = (await inside.readFile("/root/d")) ?? {};
+      assert.deepEqual({ type, mode, uid, content }, { type: "directory", mode: 0o700, uid: 0, content: '{"metadata":[]}' });
       await inside.createFile("/root/d/x", { content: "", uid: 0, gid: 0, mode: 0o600 });
-      await refused(inside.removeFile("/root/d"), 500, /directory not empty/);
-      await inside.removeFile("/root/d/x");
+      await refused(inside.removeFile("/root/d"), 500, /./);
+      for (let index = 0; index < 250; index += 1) {
+        await inside.createFile(`/root/d/ä ${index}`, { content: "", uid: 0, gid: 0, mode: 0o600 });
+      }
+      const { metadata: names } = JSON.parse((await inside.readFile("/root/d"))?.content ?? "") as { metadata: string[] };
+      assert.deepEqual(names, [...names].sort());
+      assert.deepEqual([names.length, names.includes("x"), names.includes("ä 249")], [251, true, true]);
+      await Promise.all(names.map((name) => inside.removeFile(`/root/d/${name}`)));
       await inside.removeFile("/root/d");
+    });
+  });
+
+  describe("steps in an instance", () => {
+    const scratch = "/run/.contract";
+    const words = ["a b", "it's", '"$HOME"', "`id`", "*", "", "-n", "line\nbreak", "ä;|&<>()#~!", "${1}", "\\\\"];
+
+    it("get their words and their input as they are, and end when one of them fails", async () => {
+      const inside = await guest();
+      const text = { content: "one\ntwo\n", uid: 0, gid: 0, mode: 0o600 };
+      await inside.createFile("/root/in", text);
+      await inside.runSteps(
+        [
+          { argv: ["mkdir", "-p", ...words.slice(0, 3).map((word) => `/root/steps/${word}`)] },
+          { argv: ["test", "-e", "/root/steps/it's"] },
+          { argv: ["mv", "-f", "-T", "/root/in", "/root/steps/in"] },
+        ],
+        { scratch },
+      );
+      assert.equal((await inside.readFile("/root/steps/in"))?.content, text.content);
+      assert.equal((await inside.readFile('/root/steps/"$HOME"'))?.type, "directory");
+      const failing = inside.runSteps(
+        [
+          { argv: ["rm", "-f", "/root/steps/in"] },
+          { argv: ["cat", ...words.map((word) => `/nonexistent/${word}`)] },
+          { argv: ["rm", "-rf", "/root/steps"] },
+        ],
+        { scratch },
+      );
+      await assert.rejects(failing, { code: "command", program: "cat", exitCode: 1, outputTail: /No such file or directory/ });
+      assert.equal(await inside.readFile("/root/steps/in"), undefined);
+      assert.equal((await inside.readFile("/root/steps"))?.type, "directory");
+      await assert.rejects(inside.runSteps([{ argv: ["no-such-program"] }], { scratch }), { code: "command", exitCode: 127 });
+      await run(["rm", "-rf", "/root/steps"]);
+    });
+
+    it("run as another user, and leave nothing behind", async () => {
+      const inside = await guest();
+      await assert.rejects(inside.runSteps([{ argv: ["mkdir", "/root/denied"] }], { scratch, as: { uid: 1, gid: 1 } }), {
+        code: "command",
+        program: "mkdir",
+      });
+      await inside.runSteps([{ argv: ["mkdir", "/tmp/of-daemon"] }], { scratch, as: { uid: 1, gid: 1 } });
+      assert.equal((await inside.readFile("/tmp/of-daemon"))?.uid, 1);
+      await inside.removeFile("/tmp/of-daemon");
+      assert.equal(await inside.readFile(scratch), undefined);
     });
   });
 
@@ -130,7 +305,7 @@ export function guestContract(lab: () => ContractLab): void {
       authorizedKeysMode: "exclusive",
       passwordHash: HASH,
     };
-    const everything = { authorizedKeys: true, passwordHash: true };
+    const everything = { home: false, authorizedKeys: true, passwordHash: true };
     const ensure = async (spec: UserSpec): Promise<void> => {
       const inside = await guest();
       const accounts = await readAccounts(inside);
@@ -146,6 +321,7 @@ export function guestContract(lab: () => ContractLab): void {
         { ...user, account: { home: user?.account.home, shell: user?.account.shell } },
         {
           account: { home: "/home/ada", shell: "/bin/bash" },
+          home: undefined,
           groups: ["sudo"],
           sudo: "passwordless",
           authorizedKeys: [KEY],
@@ -155,6 +331,33 @@ export function guestContract(lab: () => ContractLab): void {
       const owner = String(user?.account.uid);
       const { stdout } = await run(["stat", "-c", "%a %u", "/home/ada/.ssh", "/home/ada/.ssh/authorized_keys"]);
       assert.equal(stdout, `700 ${owner}\n600 ${owner}\n`);
+    });
+
+    for (const path of ["/home/ada/.ssh/authorized_keys", "/home/ada/.ssh"]) {
+      for (const spoil of [
+        ["chmod", "777"],
+        ["chmod", "770"],
+        ["chown", "daemon"],
+        ["chown", "4711"],
+      ]) {
+        it(`has no keys after ${spoil.join(" ")} ${path}, and has them again when it is made as wanted`, async () => {
+          assert.equal((await run([...spoil, path])).exitCode, 0);
+          assert.deepEqual((await readUser(await guest(), "ada", everything))?.authorizedKeys, []);
+          await ensure(ada);
+          assert.deepEqual((await readUser(await guest(), "ada", everything))?.authorizedKeys, [KEY]);
+          const { stdout } = await run(["stat", "-c", "%a %U", "/home/ada/.ssh", "/home/ada/.ssh/authorized_keys"]);
+          assert.equal(stdout, "700 ada\n600 ada\n");
+        });
+      }
+    }
+
+    it("whose home others can write to has no keys, and is told so", async () => {
+      const mode = (await run(["stat", "-c", "%a", "/home/ada"])).stdout.trim();
+      await run(["chmod", "777", "/home/ada"]);
+      assert.deepEqual((await readUser(await guest(), "ada", everything))?.authorizedKeys, []);
+      await assert.rejects(ensure(ada), /\/home\/ada belongs to user "ada", mode 777: others can write to it.*chmod go-w/);
+      await run(["chmod", mode, "/home/ada"]);
+      assert.deepEqual((await readUser(await guest(), "ada", everything))?.authorizedKeys, [KEY]);
     });
 
     it("is changed in place", async () => {
@@ -172,6 +375,61 @@ export function guestContract(lab: () => ContractLab): void {
         [user?.account.uid, user?.account.shell, user?.groups, user?.sudo, user?.authorizedKeys, user?.passwordHash],
         [1500, "/bin/sh", ["adm"], "none", [OTHER_KEY], HASH],
       );
+    });
+
+    it("moves with its home and to another number, and back again", async () => {
+      await run(["touch", "/home/ada/letter"], { uid: 1500, gid: 1500 });
+      for (const [home, uid] of [
+        ["/srv/ada", 1500],
+        ["/srv/ada", 1501],
+        ["/home/ada", 1500],
+      ] as const) {
+        await ensure({ ...ada, home, uid });
+        const account = (await readUser(await guest(), "ada", everything))?.account;
+        assert.deepEqual([account?.home, account?.uid], [home, uid]);
+        const { stdout } = await run(["stat", "-c", "%u", home, `${home}/letter`, `${home}/.ssh/authorized_keys`]);
+        assert.equal(stdout, `${uid}\n${uid}\n${uid}\n`);
+      }
+      assert.equal(await (await guest()).readFile("/srv/ada"), undefined);
+    });
+
+    it("goes on, or back, when a move has ended between the files and passwd", async () => {
+      const inside = await guest();
+      await run(["mv", "-T", "/home/ada", "/srv/ada"]);
+      await ensure({ ...ada, home: "/srv/ada" });
+      assert.equal((await readUser(inside, "ada", everything))?.account.home, "/srv/ada");
+      await inside.createFile(journalOf("ada"), { uid: 0, gid: 0, mode: 0o600, content: "/home/ada\n/srv/ada\n" });
+      await run(["mv", "-T", "/srv/ada", "/home/ada"]);
+      await ensure({ ...ada, home: "/srv/ada" });
+      assert.equal((await inside.readFile("/srv/ada/letter"))?.uid, 1500);
+      await ensure({ ...ada, home: "/home/ada" });
+      assert.equal((await inside.readFile("/home/ada/letter"))?.uid, 1500);
+      assert.equal(await inside.readFile(journalOf("ada")), undefined);
+    });
+
+    it("keeps its home when it cannot be moved in one step", async () => {
+      await run(["mkdir", "-p", "/srv/full/x"]);
+      await assert.rejects(ensure({ ...ada, home: "/srv/full" }), /\/srv\/full exists and is not empty/);
+      await assert.rejects(ensure({ ...ada, home: "/srv/no/ada" }), /there is no directory \/srv\/no/);
+      await assert.rejects(ensure({ ...ada, home: "/run/ada" }), /that is on another file system \(\/run\)/);
+      await assert.rejects(ensure({ ...ada, home: "/home/ada/x" }), /that is inside of it/);
+      assert.equal((await (await guest()).readFile("/home/ada/letter"))?.uid, 1500);
+      await run(["rm", "-r", "/srv/full"]);
+    });
+
+    it("that runs a process cannot have another home or number", async () => {
+      const spec = { ...ada, home: "/srv/ada" };
+      const sleep = run(["sleep", "4"], { uid: 1500, gid: 1500 });
+      await until(lab().deadline(), async () =>
+        (await run(["find", "/proc", "-maxdepth", "1", "-user", "1500"])).stdout === "" ? undefined : true,
+      );
+      const account = findAccount(await readAccounts(await guest()), "ada");
+      assert.ok(account);
+      await assert.rejects(requireIdle(await guest(), spec, account), /"ada" .* runs processes.*\(process \d+\)/);
+      await assert.rejects(ensure(spec), /"ada" .* runs processes/); // by usermod; what was moved is moved back
+      assert.equal((await (await guest()).readFile("/home/ada/letter"))?.uid, 1500);
+      await sleep;
+      await requireIdle(await guest(), spec, account);
     });
 
     it("is refused with a group, a shell or a number that cannot be", async () => {

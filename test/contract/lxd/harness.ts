@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
-import type { ImageFiles } from "../../../provider/lxd/images/files";
+import { fingerprintOf, type ImageFiles } from "../../../provider/lxd/images/files";
 import type { InstanceWork } from "../../../provider/lxd/instances/instances";
 import { Deadline } from "../../../provider/support/deadline";
 import { type ApiError, hasCode, messageOf, type OperationError } from "../../../provider/support/errors";
@@ -25,6 +25,10 @@ export interface LxdHarness {
   /** An image of a small Debian, as metadata and root file system. */
   readonly image: ImageFiles;
   powerOff(name: string): Promise<void>;
+  /** Ends the daemon at once, as a fault in it does, and has it started again. */
+  killLxd(name: string): Promise<void>;
+  /** Leaves dpkg interrupted on a host, and gives it a package source `cdrom:[Debian 12]/` besides those that work. */
+  hurtPackages(name: string): Promise<void>;
   /** Gives back what the suite used. */
   stop(): Promise<void>;
 }
@@ -45,6 +49,11 @@ export class ContractLab {
   readonly bridge = "lxdbr0";
   readonly instance = "c1";
   readonly project = "default";
+
+  /** Of the image that the suite imports. */
+  async fingerprint(): Promise<string> {
+    return fingerprintOf(this.harness.image);
+  }
 
   deadline(what = "the step"): Deadline {
     return new Deadline(STEP_SECONDS, what);

@@ -1,35 +1,32 @@
 import assert from "node:assert/strict";
+import * as z from "zod";
 import {
   addressesOf,
-  createInstanceOnce,
+  createInstance,
   deleteInstance,
   findInstance,
-  findInstanceShared,
   forceStopInstance,
   getInstanceState,
   getInstanceWithState,
   type InstancePut,
+  instanceSchema,
   moveInstance,
   replaceInstance,
   startInstance,
   stopInstance,
   untilCreated,
 } from "../../../provider/lxd/instances/instances";
+import { findInstanceWithStateShared } from "../../../provider/lxd/instances/shared-reads";
 import { waitFor } from "../../../provider/lxd/instances/wait";
-import {
-  createProfile,
-  deleteProfile,
-  findProfile,
-  refusalsOfSavedProfile,
-  replaceProfile,
-} from "../../../provider/lxd/profiles";
+import { refusalsOfSavedProfile } from "../../../provider/lxd/profile-changes";
+import { createProfile, deleteProfile, findProfile, replaceProfile } from "../../../provider/lxd/profiles";
 import { deleteObject, findObject } from "../../../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../../../provider/lxd/storage-and-networks/networks";
 import { pool } from "../../../provider/lxd/storage-and-networks/storage-pools";
 import { replyOf } from "../../../provider/support/errors";
 import { type ContractLab, failed, refused } from "./harness";
 
-type Body = Parameters<typeof createInstanceOnce>[1];
+type Body = Parameters<typeof createInstance>[1];
 
 /** Instances: what is made, changed, moved and removed. Leaves a running one on the second member behind. */
 export function instancesContract(lab: () => ContractLab): void {
@@ -50,7 +47,7 @@ export function instancesContract(lab: () => ContractLab): void {
       ...rest,
     };
     const work = await lab().work(name);
-    await createInstanceOnce(work, body, target, () => lab().lxd());
+    await createInstance(work, body, target, () => lab().lxd());
   };
   const contents = async (change: (live: InstancePut) => InstancePut): Promise<void> =>
     replaceInstance(await lab().work(), ({ architecture, config, devices, ephemeral, profiles, description }) =>
@@ -100,7 +97,7 @@ export function instancesContract(lab: () => ContractLab): void {
 
     it("and nothing is left of it", async () => {
       assert.equal(await findInstance(await lab().work()), undefined);
-      assert.equal(await findInstanceShared(await lab().work()), undefined);
+      assert.equal(await findInstanceWithStateShared(await lab().work()), undefined);
       await deleteInstance(await lab().work());
     });
   });
@@ -148,7 +145,7 @@ export function instancesContract(lab: () => ContractLab): void {
       assert.ok(nic);
       assert.equal(nic.hwaddr, value?.config["volatile.eth0.hwaddr"]);
       assert.ok(nic.addresses?.some(({ family, scope }) => family === "inet6" && scope === "link"));
-      const listed = await findInstanceShared(await lab().work());
+      const listed = await findInstanceWithStateShared(await lab().work());
       assert.ok(listed);
       assert.deepEqual([listed.status, listed.location], ["Running", lab().harness.secondary.name]);
       assert.ok(listed.state?.network?.["eth0"]);
@@ -243,8 +240,9 @@ export function instancesContract(lab: () => ContractLab): void {
       const devices = { eth5: { type: "nic", nictype: "bridged", parent: "nonexistent0", name: "eth5" } };
       const saved = replaceProfile(lxd, lab().project, "p3", { ...empty, devices }, undefined);
       await assert.rejects(saved, (error: unknown) => {
-        const [refusal = ""] = refusalsOfSavedProfile(replyOf(error)) ?? [];
-        assert.match(refusal, /Instance: c1: .*Parent device "nonexistent0" doesn't exist/);
+        const [refusal] = refusalsOfSavedProfile(replyOf(error));
+        assert.deepEqual([refusal?.project, refusal?.name], [lab().project, "c1"]);
+        assert.match(refusal?.text ?? "", /Instance: c1: .*Parent device "nonexistent0" doesn't exist/);
         return true;
       });
       const profile = await findProfile(lxd, lab().project, "p3");
@@ -254,6 +252,29 @@ export function instancesContract(lab: () => ContractLab): void {
       await replaceProfile(lxd, lab().project, "p3", empty, undefined);
       await contents((live) => ({ ...live, profiles: ["default"] }));
       await deleteProfile(lxd, lab().project, "p3");
+    });
+
+    it("is listed by its address, or with its contents and without its state", async () => {
+      const lxd = await lab().lxd();
+      const names = await lxd.get("/1.0/instances", z.array(z.string()), { project: lab().project });
+      assert.ok(names.includes("/1.0/instances/c1"), names.join());
+      const shown = await lxd.getListShared("/1.0/instances", instanceSchema, (each) => each, {
+        project: lab().project,
+        recursion: 1,
+      });
+      const instance = shown.find(({ name }) => name === "c1");
+      assert.equal(instance?.state, undefined);
+      assert.deepEqual(instance?.config, (await findInstance(await lab().work()))?.value.config);
+    });
+
+    it("tells another time for each start, and the same until then", async () => {
+      const startedAt = async (): Promise<string> => (await findInstance(await lab().work()))?.value.last_used_at ?? "";
+      const first = await startedAt();
+      await contents((live) => ({ ...live, config: { ...live.config, "user.x": "changed" } }));
+      assert.equal(await startedAt(), first);
+      await stopInstance(await lab().work(), { status: "Running" }, 60);
+      await startInstance(await lab().work(), { status: "Stopped" });
+      assert.notEqual(await startedAt(), first);
     });
 
     it("takes changes of its own and of its profiles at once, one after the other", async () => {

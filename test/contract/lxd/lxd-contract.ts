@@ -8,9 +8,13 @@ import { formingContract } from "./forming";
 import { guestContract } from "./guest";
 import { ContractLab, type LxdHarness } from "./harness";
 import { instancesContract } from "./instances";
+import { movesContract } from "./moves";
+import { namesContract } from "./names";
+import { operationsContract } from "./operations";
 import { partingContract } from "./parting";
 import { poolsAndNetworksContract } from "./pools-and-networks";
 import { profilesAndImagesContract } from "./profiles-and-images";
+import { wipingContract } from "./wiping";
 
 /** Adds the suite for one kind of hosts. */
 export function lxdContract(name: string, makeHarness: (context: Mocha.Context) => Promise<LxdHarness>): void {
@@ -36,8 +40,12 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
     formingContract(current);
     poolsAndNetworksContract(current);
     profilesAndImagesContract(current);
+    namesContract(current);
     instancesContract(current);
     guestContract(current);
+    movesContract(current);
+    operationsContract(current);
     partingContract(current);
+    wipingContract(current);
   });
 }

@@ -10,7 +10,8 @@ import {
   untilOnline,
 } from "../../../provider/lxd/cluster/cluster";
 import { getServers } from "../../../provider/lxd/cluster/servers";
-import { deleteInstance, findInstance, findInstanceShared, stopInstance } from "../../../provider/lxd/instances/instances";
+import { deleteInstance, findInstance, stopInstance } from "../../../provider/lxd/instances/instances";
+import { findInstanceWithStateShared } from "../../../provider/lxd/instances/shared-reads";
 import { takeInventory } from "../../../provider/lxd/inventory";
 import { findProfile, replaceProfile } from "../../../provider/lxd/profiles";
 import { getServer, setServerConfig } from "../../../provider/lxd/server";
@@ -55,7 +56,12 @@ export function partingContract(lab: () => ContractLab): void {
       assert.equal(left.config["cluster.https_address"], secondary.address);
       const kept = { "core.https_address": secondary.address, "core.debug_address": "127.0.0.1:8444" };
       await setServerConfig(await lab().lxd("secondary"), kept);
-      await resetLxd(await lab().ssh("secondary"), "deb", lab().deadline(), await getServer(await lab().lxd("secondary")));
+      await resetLxd(
+        await lab().ssh("secondary"),
+        "deb",
+        { deadline: lab().deadline(), progress: () => undefined },
+        await getServer(await lab().lxd("secondary")),
+      );
       assert.deepEqual((await getServer(await lab().lxd("secondary"))).config, kept);
       assert.deepEqual(await takeInventory(await lab().lxd("secondary")), {});
       await assert.rejects(listMembers(await lab().lxd("secondary")), isNotClustered);
@@ -82,7 +88,7 @@ export function partingContract(lab: () => ContractLab): void {
     it("is Offline, and its instances are listed without their contents", async () => {
       const { secondary } = lab().harness;
       await assert.rejects(
-        findInstanceShared(await lab().work()),
+        findInstanceWithStateShared(await lab().work()),
         new RegExp(`on cluster member "${secondary.name}", which is Offline`),
       );
       await assert.rejects(findInstance(await lab().work()), (error: unknown) => !isNotFound(error));

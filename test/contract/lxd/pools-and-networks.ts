@@ -67,7 +67,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
         description: "kept",
         config: { "user.k": "v" },
         memberConfig: {},
-        urn: "",
+        mark: "",
       };
       await createObject(lxd, await getServers(lxd), creation, await findObject(lxd, data), () => undefined);
       const found = await findObject(lxd, data);
@@ -129,7 +129,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       const [a, b] = names();
       const lxd = await lab().lxd();
       const config = { "ipv4.address": "10.9.9.1/24", "ipv6.address": "none" };
-      const creation = { subject: second, identity: { type: "bridge" }, description: "two", config, memberConfig: {}, urn: "" };
+      const creation = { subject: second, identity: { type: "bridge" }, description: "two", config, memberConfig: {}, mark: "" };
       await createObject(lxd, await getServers(lxd), creation, undefined, () => undefined);
       const found = await findObject(lxd, second);
       assert.ok(found);

@@ -29,6 +29,16 @@ function otherAddress(address: string): Hand {
   };
 }
 
+let former: ReturnType<typeof databaseOf>["certificate"];
+
+const RENEWED: Hand = {
+  words: "`lxc cluster update-certificate`",
+  act: (lab) => {
+    former = databaseOf(lab).certificate;
+    databaseOf(lab).certificate = makeCertificate("cluster");
+  },
+};
+
 async function start(): Promise<World> {
   const lab = await SimulatedLab.start({
     hosts: [
@@ -71,7 +81,22 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
 
   inputs: {
     connection: how("how the host is reached"),
-    cluster: how("through which members the cluster is reached"),
+    cluster: how("through which members the cluster is reached, and which one it is"),
+    peers: how("through which other hosts the first member finds its cluster"),
+    certificateFingerprint: [
+      {
+        byHand: RENEWED,
+        answer: "error",
+        says: /is not the cluster that is meant, whose certificate is [0-9a-f]{64}: it answers as the member "bcn2" of the cluster with the certificate [0-9a-f]{64}\n.* it answers as the member "bcn1" of .*\nNothing was done there\. If the cluster's certificate was renewed .* confirm it in the program: certificateFingerprint: "[0-9a-f]{64}"/,
+        cure: {
+          words: "the former certificate is put back",
+          act: (lab) => {
+            databaseOf(lab).certificate = former;
+          },
+        },
+        why: "a cluster is known by its certificate. The program confirms a renewed one, with `pulumi up --refresh=false` once",
+      },
+    ],
     timeouts: TIMEOUTS,
     adopt: how("whether a membership that others manage is taken over"),
     memberConfig: how("what the host brings at the moment of joining; afterwards the pools and networks have it"),
@@ -80,7 +105,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
       answer: "refused",
       says: /already in a cluster, as "old1"\. Use that name, or rename it there \(lxc cluster rename old1 bcn1\)/,
       cure: "lxc cluster rename old1 bcn1",
-      why: "a member is found by its name, so the preview shows a new one; but a host can be in a cluster once only",
+      why: "a member is found by its name, so the preview shows a new one; but a host can be in a cluster once only. Renamed back, it is taken up with `adopt: true`",
     },
     address: [
       {
@@ -161,14 +186,8 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
       why: "LXD assigns and moves them itself",
     },
     certificateFingerprint: {
-      byHand: {
-        words: "`lxc cluster update-certificate`",
-        act: (lab) => {
-          databaseOf(lab).certificate = makeCertificate("cluster");
-        },
-      },
-      answer: "shown",
-      why: "nothing here depends on which one it is",
+      answer: "cannot drift",
+      why: "it says which cluster this is; another certificate is another cluster until the program confirms it",
     },
   },
 });

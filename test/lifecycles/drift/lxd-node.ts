@@ -42,6 +42,15 @@ function hardware(words: string, change: { cpus?: number; memoryBytes?: number; 
   return { words, act: (lab) => void Object.assign(lab.host("bcn2"), change) };
 }
 
+const NEWER_REVISION: Hand = {
+  words: "`ssh bcn2 snap refresh lxd`, which brings a newer one",
+  act: (lab) => {
+    const host = lab.host("bcn2");
+    host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "5.21.4" });
+    host.installSnap("5.21/stable");
+  },
+};
+
 export const nodeDrift = driftTable(nodeLifecycle, {
   given: {
     install: { method: "deb", packages: ["btrfs-progs"] },
@@ -51,6 +60,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
   programs: {
     "of the snap": { install: { method: "snap", channel: "5.21/stable" } },
     "with install: false": { install: false, config: {} },
+    "of a revision of the snap": { install: { method: "snap", channel: "5.21/stable", revision: 33110 } },
     "without config": { config: {} },
   },
 
@@ -87,7 +97,28 @@ export const nodeDrift = driftTable(nodeLifecycle, {
         program: "of the snap",
         byHand: "ssh bcn2 snap refresh lxd --channel=5.0/stable",
         answer: "repaired",
-        why: "`channel`: LXD goes to no older version; then snapd's refusal is the error",
+        why: "`channel`: an older one",
+      },
+      {
+        program: "of the snap",
+        byHand: "ssh bcn2 snap refresh lxd --channel=6/stable",
+        answer: "refused",
+        says: /has the snap "lxd" 6\.9-\S+ \(revision 34850\) from 6\/stable, and install wants 5\.21\/stable, which is older/,
+        cure: "ssh bcn2 snap refresh lxd --channel=5.21/stable",
+        why: "`channel`: a newer one; LXD does not start on the data of a newer LXD",
+      },
+      {
+        program: "of a revision of the snap",
+        byHand: NEWER_REVISION,
+        answer: "refused",
+        says: /has the snap "lxd" 5\.21\.4-9b1e0d2 \(revision 33999\) from 5\.21\/stable, and install wants the older revision 33110/,
+        cure: {
+          words: "`ssh bcn2 snap revert lxd`",
+          act: (lab) => {
+            lab.host("bcn2").putSnap("lxd", "5.21/stable", { revision: 33110, version: "5.21.4-8a3cf61", lxd: "5.21.4" });
+          },
+        },
+        why: "`revision`: a newer one",
       },
       { program: "of the snap", byHand: "ssh bcn2 snap refresh --unhold lxd", answer: "repaired", why: "`hold`" },
       {
@@ -181,6 +212,12 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       },
       answer: "shown",
       why: "as `clustered`: a member presents the certificate of its cluster",
+    },
+    revision: {
+      program: "of the snap",
+      byHand: NEWER_REVISION,
+      answer: "shown",
+      why: "which revision a channel has is the store's to say, unless the program gives one",
     },
   },
 });

@@ -84,7 +84,7 @@ export const profileDrift = driftTable(profileLifecycle, {
         program: "in use by a virtual machine",
         byHand: ["lxc stop db1", "lxc profile set web limits.memory=2GiB", "lxc start db1"],
         answer: "deferred",
-        says: /Profile "web" is saved, but 1 instances that use it did not take the change:[^]*db1[^]*Stop and start them, or undo the change/,
+        says: /Profile "web" was changed, and 1 instance \(db1\) did not take the change[^]*Stop and start the others yourself, or undo the change/,
         cure: ["lxc stop db1", "lxc start db1"],
         why: "no instance is stopped for its profile",
       },
@@ -102,6 +102,10 @@ export const profileDrift = driftTable(profileLifecycle, {
   },
 
   outputs: {
+    waiting: {
+      answer: "cannot drift",
+      why: "instances that have not taken what this program has written; one that is started again is no longer among them",
+    },
     original: { answer: "cannot drift", why: "what the profile `default` held before; it is kept in state alone" },
   },
 });

@@ -34,8 +34,6 @@ const CLOUD_CONFIG = "#cloud-config\npackages: [vim]\n";
 const CONTAINER = { instanceType: "container", image: { alias: "debian-container" }, config: { "user.role": "web" } };
 const RESTART = "with allowRestart";
 
-const PROFILES_ARE_OTHERS = "what is in profiles is not known to it";
-
 export const vmDrift = driftTable(vmLifecycle, {
   given: {
     name: "web1",
@@ -141,7 +139,6 @@ export const vmDrift = driftTable(vmLifecycle, {
         byHand: whileOff("lxc profile add web1 big"),
         answer: "refused",
         says: /Instance "web1" runs, and would have to be stopped.*limits\.memory\.hugepages.*allowRestart: true/,
-        unforeseen: PROFILES_ARE_OTHERS,
         cure: "lxc stop web1",
         why: "what a profile brings or takes may need a stop",
       },
@@ -182,10 +179,15 @@ export const vmDrift = driftTable(vmLifecycle, {
       },
       {
         byHand: "lxc config set web1 limits.memory=2GiB",
+        answer: "repaired",
+        why: "a running virtual machine is given back what it was started with",
+      },
+      {
+        byHand: whileOff("lxc config set web1 limits.memory=2GiB"),
         answer: "refused",
         says: /Instance "web1" runs, and would have to be stopped.*limits\.memory: 2GiB to 4GiB.*allowRestart: true/,
         cure: "lxc stop web1",
-        why: "LXD gives a running virtual machine no more memory than it started with, and does not tell how much that was",
+        why: "LXD gives a running virtual machine no more memory than it was started with",
       },
       { byHand: "lxc config set web1 limits.memory=4096MiB", answer: "left alone", why: "it means the same" },
       {
@@ -225,13 +227,17 @@ export const vmDrift = driftTable(vmLifecycle, {
       },
       {
         program: "with rootDisk.pool",
-        byHand: {
-          words: "`lxc move web1 --storage other`, while it is off",
-          act: (lab) => {
-            const root = instanceIn(lab).devices["root"];
-            Object.assign(root ?? {}, { pool: "other" });
+        byHand: [
+          "lxc stop web1",
+          {
+            words: "`lxc move web1 --storage other`",
+            act: (lab) => {
+              const root = instanceIn(lab).devices["root"];
+              Object.assign(root ?? {}, { pool: "other" });
+            },
           },
-        },
+          "lxc start web1",
+        ],
         answer: "refused",
         says: /Instance "web1" on bcn1 cannot be changed so\. devices\.root\.pool: the root disk is in pool "other".*lxc move does/,
         cure: { program: { rootDisk: { size: "20GiB", pool: "other" } } },
@@ -242,7 +248,6 @@ export const vmDrift = driftTable(vmLifecycle, {
         byHand: whileOff("lxc config device override web1 root size=30GiB"),
         answer: "refused",
         says: /Instance "web1" on bcn1|Instance "web1" runs/,
-        unforeseen: PROFILES_ARE_OTHERS,
         cure: { program: { rootDisk: { size: "30GiB" } } },
         why: "what was not given is the profiles' to say, and it would shrink",
       },
@@ -383,6 +388,22 @@ export const vmDrift = driftTable(vmLifecycle, {
       answer: "shown",
       why: "it is there as long as the evacuation lasts",
     },
+    ephemeral: {
+      byHand: {
+        words: "`lxc config edit web1`, ephemeral: true",
+        act: (lab) => {
+          instanceIn(lab).ephemeral = true;
+        },
+      },
+      cure: {
+        words: "`lxc config edit web1`, ephemeral: false",
+        act: (lab) => {
+          instanceIn(lab).ephemeral = false;
+        },
+      },
+      answer: "shown",
+      why: "as long as it is so, the instance is never stopped: LXD would delete it",
+    },
     addresses: {
       byHand: {
         words: "DHCP gives another address",
@@ -412,6 +433,20 @@ export const vmDrift = driftTable(vmLifecycle, {
       byHand: "lxc profile device set default eth0 mtu=1400",
       answer: "shown",
       why: "its devices together with those of its profiles",
+    },
+    startedAt: { byHand: "lxc restart web1", answer: "shown", why: "LXD notes each start" },
+    bootMemory: {
+      program: "without memory and rootDisk",
+      byHand: ["lxc stop web1", "lxc profile set default limits.memory=2GiB", "lxc start web1"],
+      answer: "shown",
+      cure: ["lxc stop web1", "lxc profile unset default limits.memory", "lxc start web1"],
+      why: "what its config and profiles said when it was last started",
+    },
+    runsWith: {
+      byHand: "lxc profile set extra security.csm=true",
+      answer: "shown",
+      cure: "lxc profile unset extra security.csm",
+      why: "as long as it runs without what its profiles say, which every preview tells. With `allowRestart` that is an update: it is stopped and started",
     },
     imageFingerprint: {
       byHand: {

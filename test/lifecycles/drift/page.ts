@@ -47,10 +47,8 @@ function row(name: string, entry: Case): string {
     return cells(name, "", entry.answer, entry.why);
   }
   const hands = (Array.isArray(entry.byHand) ? entry.byHand : [entry.byHand]).map(wordsOf).join(", ");
-  const unforeseen =
-    entry.answer === "refused" && entry.unforeseen !== undefined ? `. The preview does not foretell it: ${entry.unforeseen}` : "";
   const which = entry.program === undefined ? name : `${name}, ${entry.program}`;
-  return cells(which, hands, `**${entry.answer}**`, entry.why + unforeseen);
+  return cells(which, hands, `**${entry.answer}**`, entry.why);
 }
 
 function cells(...texts: string[]): string {

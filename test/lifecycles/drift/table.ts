@@ -53,8 +53,6 @@ export type Case =
       readonly shows?: readonly string[];
       /** What the error of `pulumi up` says. */
       readonly says: RegExp;
-      /** Why the preview cannot foretell that it will be refused. */
-      readonly unforeseen?: string;
       readonly cure: Cure;
     })
   | (Drift & { readonly answer: "error" | "deferred"; readonly says: RegExp; readonly cure: Cure })

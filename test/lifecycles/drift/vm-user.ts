@@ -12,7 +12,17 @@ const HOME = "/home/al";
 const KEYS = `${HOME}/.ssh/authorized_keys`;
 const RULES = "/etc/sudoers.d/alice";
 const DEFAULT_KEYS = "/home/alice/.ssh/authorized_keys";
-const LOOKED_AT = ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/sudoers.d/docker", RULES, HOME, KEYS, DEFAULT_KEYS];
+const LOOKED_AT = [
+  "/etc/passwd",
+  "/etc/shadow",
+  "/etc/group",
+  "/etc/sudoers.d/docker",
+  RULES,
+  HOME,
+  `${HOME}/.ssh`,
+  KEYS,
+  DEFAULT_KEYS,
+];
 
 /** An edit of a file in the guest. */
 function edit(words: string, path: string, change: (text: string) => string): Hand {
@@ -121,7 +131,7 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
       answer: "refused",
       says: /cannot be as wanted in instance "web1".*the uid 1500 belongs to the user "alicia"/,
       cure: "lxc exec web1 -- usermod --login alice alicia",
-      why: "a user is found by its name, so the preview shows a new one; but uid and home are those of the renamed user",
+      why: "a user is found by its name, so the preview shows a new one; but uid and home are those of the renamed user. Renamed back, it is taken up with `adopt: true`",
     },
     uid: [
       { byHand: "lxc exec web1 -- usermod --uid 1600 alice", answer: "repaired", why: "a uid that was given" },
@@ -209,6 +219,23 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
         byHand: `lxc exec web1 -- chown nobody ${KEYS}`,
         answer: "repaired",
         why: "sshd does not heed a file that belongs to somebody else",
+      },
+      {
+        byHand: `lxc exec web1 -- chmod 777 ${HOME}/.ssh`,
+        answer: "repaired",
+        why: "sshd does not heed what is in a directory that others can write to",
+      },
+      {
+        byHand: `lxc exec web1 -- chown nobody ${HOME}/.ssh`,
+        answer: "repaired",
+        why: "nor in one that belongs to somebody else",
+      },
+      {
+        byHand: `lxc exec web1 -- chmod 777 ${HOME}`,
+        answer: "refused",
+        says: /sshd lets nobody in with the keys of user "alice".*Type there: chmod go-w \/home\/al/,
+        cure: `lxc exec web1 -- chmod 755 ${HOME}`,
+        why: "sshd heeds no keys in a home that others can write to. The home is the user's: preview and `up` say what to type",
       },
       {
         byHand: edit("their order is changed", KEYS, () => `${DESKTOP}\n\n# mine\n${LAPTOP}\n`),

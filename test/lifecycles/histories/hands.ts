@@ -9,6 +9,8 @@ import { HOSTS } from "./program";
 export interface Desk {
   readonly lab: SimulatedLab;
   readonly lxd: LxdClient;
+  /** The host of it. */
+  readonly through: string;
   /** A client of one host. */
   readonly on: (host: string) => LxdClient;
   /** Notes that something is not the program's, by its path. */
@@ -48,11 +50,20 @@ const state =
   async ({ lxd }) => {
     await lxd.change("PUT", api`/1.0/instances/${name}/state`, { body: { action, timeout: 0, force: action !== "start" } });
   };
-const destroyed =
+/** Removes an instance, whether it runs or not. */
+export const destroyed =
   (name: string): Hand =>
   async (desk) => {
     await state(name, "stop")(desk).catch(() => undefined);
     await removed(api`/1.0/instances/${name}`)(desk);
+  };
+
+/** Sets whether LXD deletes an instance as soon as it stops. */
+export const ephemeral =
+  (name: string, value: boolean): Hand =>
+  async ({ lxd }) => {
+    const path = api`/1.0/instances/${name}`;
+    await lxd.change("PUT", path, { body: { ...(await lxd.get(path, contents)), ephemeral: value } });
   };
 
 const ofInstance = (name: string): Readonly<Record<string, Hand>> => {
@@ -89,8 +100,8 @@ const ofInstance = (name: string): Readonly<Record<string, Hand>> => {
 const inGuest = (name: string, user: string): Readonly<Record<string, Hand>> => {
   const edit =
     (path: string, change: (text: string) => string): Hand =>
-    async ({ lab }) => {
-      const files = lab.guestFiles(HOSTS[0], name);
+    async ({ lab, through }) => {
+      const files = lab.guestFiles(through, name);
       if (files.exists(path)) {
         files.writeFile(path, change(files.readText(path)), { mode: files.get(path)?.mode ?? 0o644 });
       }
@@ -119,8 +130,8 @@ const inGuest = (name: string, user: string): Readonly<Record<string, Hand>> => 
         await edit(path, dropLine)(desk);
       }
     },
-    [`${name}: a user of someone else`]: async ({ lab, foreign }) => {
-      const files = lab.guestFiles(HOSTS[0], name);
+    [`${name}: a user of someone else`]: async ({ lab, through, foreign }) => {
+      const files = lab.guestFiles(through, name);
       files.writeFile("/etc/passwd", `${files.readText("/etc/passwd")}guest:x:4242:100::/home/guest:/bin/sh\n`);
       foreign(`user ${name}/guest`);
     },
@@ -152,16 +163,19 @@ function changedImage(alias: string, change: (found: z.output<typeof imageSchema
 
 /** Makes something that is not the program's, and notes it. */
 const made =
-  (collection: string, body: { name: string } & Record<string, unknown>, targets: readonly string[] = []): Hand =>
+  (collection: string, body: { name: string } & Record<string, unknown>, onEach = false): Hand =>
   async ({ lxd, foreign }) => {
-    for (const target of [...targets, undefined]) {
+    const members = onEach
+      ? await lxd.get("/1.0/cluster/members", z.array(z.looseObject({ server_name: z.string() })), { recursion: 1 })
+      : [];
+    for (const target of [...members.map(({ server_name }) => server_name), undefined]) {
       const { description, config, ...identity } = body;
       await lxd.change("POST", collection, {
         query: { target },
         body: target === undefined ? { ...identity, description, config } : identity,
       });
+      foreign(`${collection}/${body.name}`); // also when another member does not take it
     }
-    foreign(`${collection}/${body.name}`);
   };
 
 /** All of them by what a person would say of it. */
@@ -201,8 +215,8 @@ export const HANDS: Readonly<Record<string, Hand>> = {
     await lxd.change("PATCH", "/1.0", { body: { config: { "user.hand": "1" } } });
   },
   "foreign: profile": made("/1.0/profiles", { name: "theirs", description: "theirs", config: { "user.theirs": "1" } }),
-  "foreign: network": made("/1.0/networks", { name: "theirbr0", type: "bridge", description: "theirs" }, HOSTS),
-  "foreign: pool": made("/1.0/storage-pools", { name: "theirs", driver: "dir", description: "theirs" }, HOSTS),
+  "foreign: network": made("/1.0/networks", { name: "theirbr0", type: "bridge", description: "theirs" }, true),
+  "foreign: pool": made("/1.0/storage-pools", { name: "theirs", driver: "dir", description: "theirs" }, true),
   "foreign: instance": async ({ lxd, foreign }) => {
     await lxd.change("POST", "/1.0/instances", {
       body: { name: "theirs", type: "container", source: { type: "image", alias: "box" }, profiles: ["web"] },

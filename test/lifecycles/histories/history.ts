@@ -4,120 +4,21 @@
  */
 import assert from "node:assert/strict";
 import { inspect } from "node:util";
-import fc from "fast-check";
-import type { FaultEffect } from "../../../lab/simulated/faults";
+import { GREETING } from "../../../lab/simulated/login-shell";
 import { hasCode, messageOf } from "../../../provider/support/errors";
-import { ModelEngine, type Run } from "../engine-model";
+import { type Declared, ModelEngine, type Run } from "../engine-model";
 import { type Foreign, foreignObjects } from "./foreign";
-import { HANDS } from "./hands";
+import { ephemeral, HANDS, type Hand } from "./hands";
 import { faults, type Live, look, notDropped } from "./live";
-import { baseProgram, declare, edits, givenKeys, HOSTS, NAMES, type Program, without, withResource } from "./program";
+import { certificateRenewed, fingerprintOf, memberReinstalled, memberRemoved } from "./members";
+import { bringsAMember, describe, messages, REFUSALS, startsAnInstance } from "./outcomes";
+import { baseProgram, declare, edits, givenKeys, NAMES, type Program, without, withResource } from "./program";
+import { type EngineCall, type History, lostOperation, type Step } from "./steps";
 import { untruths } from "./truth";
 import { providerOf, World } from "./world";
 
-type EngineCall = "up" | "refresh" | "preview";
-
-/** One step, as data: what does not fit the moment does nothing. */
-export type Step =
-  | { readonly do: "edit"; readonly resource: string; readonly property: number; readonly value: number }
-  | { readonly do: "remove" | "add"; readonly resource: string }
-  | { readonly do: "hand"; readonly what: string }
-  | { readonly do: EngineCall }
-  | {
-      readonly do: "fault";
-      readonly during: EngineCall;
-      readonly method: string;
-      readonly nth: number;
-      readonly effect: FaultEffect;
-    }
-  | { readonly do: "power cut"; readonly host: string; readonly during: EngineCall }
-  | { readonly do: "destroy" };
-
-export interface History {
-  /** Whether the engine runs steps side by side. */
-  readonly parallel: boolean;
-  /** Whether it begins with bare hosts; otherwise with the base program in place. */
-  readonly bare: boolean;
-  readonly steps: readonly Step[];
-}
-
 /** What was done in all histories of this process. */
 export const counts = { histories: 0, steps: 0, ups: 0, refusals: 0, properties: 0 };
-
-const index = fc.nat(99);
-/** What may be taken out of the program: anything but the host that forms the cluster. */
-const removable = fc.constantFrom(...NAMES.filter((name) => !name.endsWith("bcn2")));
-const engineCall = fc.constantFrom<EngineCall>("up", "up", "up", "refresh", "preview");
-const effect = fc.constantFrom<FaultEffect>("drop-before", "drop-after", "fail-operation", "daemon-restart", {
-  status: 500,
-  error: "simulated fault",
-});
-const method = fc.constantFrom("", "", "GET", "POST", "PUT", "PATCH", "DELETE");
-
-const plain = { noNullPrototype: true } as const;
-
-const step: fc.Arbitrary<Step> = fc.oneof(
-  {
-    weight: 36,
-    arbitrary: fc.record(
-      { do: fc.constant("edit" as const), resource: fc.constantFrom(...NAMES), property: index, value: index },
-      plain,
-    ),
-  },
-  { weight: 18, arbitrary: fc.record({ do: fc.constant("hand" as const), what: fc.constantFrom(...Object.keys(HANDS)) }, plain) },
-  { weight: 21, arbitrary: fc.record({ do: fc.constant("up" as const) }, plain) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant("refresh" as const) }, plain) },
-  {
-    weight: 12,
-    arbitrary: fc.record(
-      { do: fc.constant("fault" as const), during: engineCall, method, nth: fc.integer({ min: 1, max: 12 }), effect },
-      plain,
-    ),
-  },
-  {
-    weight: 3,
-    arbitrary: fc.record({ do: fc.constant("power cut" as const), host: fc.constantFrom(...HOSTS), during: engineCall }, plain),
-  },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant("remove" as const), resource: removable }, plain) },
-  { weight: 6, arbitrary: fc.record({ do: fc.constant("add" as const), resource: fc.constantFrom(...NAMES) }, plain) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant("destroy" as const) }, plain) },
-);
-
-/** Any history. */
-export const history: fc.Arbitrary<History> = fc.record(
-  {
-    parallel: fc.boolean(),
-    bare: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
-    steps: fc.array(step, { minLength: 3, maxLength: 9, size: "max" }),
-  },
-  plain,
-);
-
-/**
- * Refusals that are right when nothing has gone wrong: what the program or a person asks for cannot be had. Each says what to do.
- */
-const REFUSALS: readonly RegExp[] = [
-  /is still used by|in use/,
-  /would have to be stopped for this change/,
-  /cannot be changed so\./,
-  /did not take the change/,
-  /needs instance ".*" to run/,
-  /there is no instance ".*"/,
-  /already exists on .* and (it was not made by Pulumi|it belongs to)/,
-  /points to another image/,
-  /cannot resize a pool/,
-  /is not empty: /,
-  /has no (image|profile|storage pool|network|member) /,
-  /no cluster member|is not a member of the cluster/,
-  /the uid \d+ belongs to/,
-];
-
-/** Whether a machine was started, in whose inside the refresh before could not look: the next one does. */
-function startsAnInstance(before: Live, after: Live): boolean {
-  return [...before.instances].some(
-    ([name, { status }]) => status !== "Running" && after.instances.get(name)?.status === "Running",
-  );
-}
 
 /** Plays a history; throws with all that was wrong. */
 export async function play({ parallel, bare, steps }: History): Promise<void> {
@@ -154,6 +55,10 @@ class Player {
   private readonly base: Program;
   private program: Program;
   private readonly engine: ModelEngine;
+  /** What the program said of each resource when it was last brought about. */
+  private applied: Program = {};
+  /** The renewed certificate that the program names. */
+  private confirmed: string | undefined;
   private readonly foreign = new Set<string>();
   private known: Foreign = new Map();
   /** Keys that the program of the last `up` gave, when nothing has failed since. */
@@ -183,7 +88,7 @@ class Player {
         this.program = withResource(this.program, this.base, step.resource);
         break;
       case "hand":
-        await this.byHand(step.what);
+        await this.byHand(HANDS[step.what]);
         break;
       case "up":
         await this.checkedUp();
@@ -195,10 +100,34 @@ class Player {
         this.world.lab.faults.clear();
         break;
       }
+      case "operations lost":
+        this.world.lab.timings.operationMs = 2; // so that they run when their daemon ends
+        this.world.lab.faults.add(lostOperation(step.how, step.nth));
+        await this.call(step.during);
+        this.world.lab.faults.clear();
+        this.world.lab.timings.operationMs = 0;
+        break;
+      case "made ephemeral":
+        await this.byHand(ephemeral(step.instance, true));
+        break;
+      case "member removed":
+        await this.byHand(memberRemoved(step.host, "emptied"));
+        await this.forgetGone();
+        break;
+      case "certificate renewed":
+        await this.byHand(certificateRenewed);
+        break;
+      case "member reinstalled":
+        await this.byHand(memberReinstalled(step.host));
+        await this.forgetGone();
+        break;
       case "power cut":
         await this.world.lab.host(step.host).powerOff();
         await this.call(step.during);
         await this.world.lab.host(step.host).powerOn();
+        break;
+      case "greeting":
+        this.world.lab.host(step.host).shell.greeting = step.on ? GREETING : "";
         break;
       case "destroy":
         await this.destroy();
@@ -214,10 +143,16 @@ class Player {
     await this.removeObstacles();
     this.program = this.possible();
     let run = await this.checkedUp();
+    if (messages(run).some((message) => message.includes("cannot resize a pool"))) {
+      // A host that became a member anew has brought the default. The message says what to do: "Give the size that it has".
+      await this.call("refresh");
+      this.program = this.possible();
+      run = await this.checkedUp();
+    }
     if (messages(run).some((message) => message.includes("did not take the change"))) {
       // A profile stops nobody for a change of it. The message says what to do: "Stop them".
-      await this.byHand("web1: stop");
-      await this.byHand("web2: stop");
+      await this.byHand(HANDS["web1: stop"]);
+      await this.byHand(HANDS["web2: stop"]);
       run = await this.checkedUp();
     }
     assert.deepEqual(messages(run), [], "an up that nothing stands in the way of");
@@ -255,7 +190,7 @@ class Player {
     }
   }
 
-  private async byHand(what: string): Promise<void> {
+  private async byHand(hand: Hand | undefined): Promise<void> {
     const member = this.world.member();
     if (member === undefined) {
       return; // nothing is there yet
@@ -264,7 +199,7 @@ class Player {
     const on = (host: string) => clients.get(host) ?? lxd;
     const foreign = (path: string): void => void this.foreign.add(path);
     try {
-      await HANDS[what]?.({ lab: this.world.lab, lxd, on, foreign });
+      await hand?.({ lab: this.world.lab, lxd, through: member, on, foreign });
     } catch (error) {
       if (!["api", "operation"].some((code) => hasCode(error, code as "api")) && !/has no instance/.test(messageOf(error))) {
         throw error; // LXD may refuse a person, too; anything else is a fault of the test
@@ -272,10 +207,26 @@ class Player {
     }
   }
 
+  private noteApplied({ steps, failures }: Run): void {
+    const done = Object.entries(this.program).filter(
+      ([name]) => steps.has(name) && !failures.some(({ resource }) => resource === name),
+    );
+    this.applied = { ...this.applied, ...Object.fromEntries(done) };
+  }
+
+  /** The program as it stands. A cluster that is to be made has no certificate yet. */
+  private declared(): Declared[] {
+    if (this.engine.find("member-bcn2") === undefined) {
+      this.confirmed = undefined;
+    }
+    return declare(this.program, this.confirmed);
+  }
+
   private async call(what: EngineCall): Promise<Run> {
-    const run = await (what === "refresh" ? this.engine.refresh() : this.engine[what](declare(this.program)));
+    const run = await (what === "refresh" ? this.engine.refresh() : this.engine[what](this.declared()));
     this.story.push(`  ${what}: ${describe(run)}`);
     if (what === "up") {
+      this.noteApplied(run);
       this.given = new Map();
     }
     return run;
@@ -284,12 +235,13 @@ class Player {
   /** `pulumi up` with its preview, in which nothing is made to go wrong, and all that must be true of it. */
   private async checkedUp(): Promise<Run> {
     const { lab } = this.world;
-    const declared = declare(this.program);
+    const declared = this.declared();
     const preview = await this.engine.preview(declared);
     const stateBefore = this.engine.resources;
     const before = await this.look();
     const [since, events] = [lab.requests.length, lab.lifecycle.length];
     const run = await this.engine.up(declared);
+    this.noteApplied(run);
     this.story.push(`  up: ${describe(run)}`);
     const deletions = lab.mutations(since).filter((request) => request.method === "DELETE");
     const stops = lab.lifecycle.slice(events).filter(({ action }) => /^instance-(stopped|shutdown|restarted)$/.test(action));
@@ -317,9 +269,12 @@ class Player {
         [],
         "without a fault, up fails only when it refuses",
       );
-      return run;
+      return (await this.doWhatIsSaid(run, preview, before)) ? this.checkedUp() : run;
     }
-    const settled = startsAnInstance(before, after) ? await this.afterAnotherUp() : after;
+    if (bringsAMember(before, after)) {
+      return this.checkedUp(); // what it brings to pools and networks is seen by the next refresh
+    }
+    const settled = startsAnInstance(before, after) || this.isWaitedFor() ? await this.afterAnotherUp() : after;
     const wrong = [...faults(settled, this.program), ...notDropped(settled, this.program, this.given)];
     assert.deepEqual(wrong, [], "what is live is what the program says");
     this.given = givenKeys(this.program);
@@ -333,19 +288,78 @@ class Player {
     return run;
   }
 
+  /** Does by hand what a refusal asks for, when nothing but a person can. */
+  private async doWhatIsSaid(run: Run, preview: Run, before: Live): Promise<boolean> {
+    const [, renewed] = /confirm it in the program: certificateFingerprint: "(\w+)"/.exec(messages(run).join("\n")) ?? [];
+    if (renewed !== undefined) {
+      const live = await fingerprintOf(await this.world.client(this.world.member() ?? assert.fail("a member answers")));
+      assert.equal(renewed, live, "the fingerprint to confirm is the cluster's");
+      assert.notEqual(renewed, this.confirmed, "it is confirmed once");
+      this.confirmed = renewed;
+      // Without a refresh nothing is known of what else has changed, so nothing else is asked for.
+      // What is refused for another reason is put right first.
+      for (const program of [this.applied, this.possible()]) {
+        const inState = Object.entries(program).filter(([name]) => this.engine.find(name) !== undefined);
+        const confirming = await this.engine.up(declare(Object.fromEntries(inState), renewed), { refresh: false });
+        this.story.push(`  up --refresh=false, with the new certificate: ${describe(confirming)}`);
+        if (confirming.failures.length === 0) {
+          break;
+        }
+      }
+      return true;
+    }
+    const [, lost] = /lxc cluster remove --force (\w+)/.exec(messages(run).join("\n")) ?? [];
+    if (lost !== undefined) {
+      this.story.push(`  ${lost} is removed by force`);
+      await this.byHand(memberRemoved(lost, "lost"));
+      await this.forgetGone();
+      return true;
+    }
+    const [, deleted] =
+      /Instance "(\w+)" on .*ephemeral: it is ephemeral, so LXD deletes it/.exec(messages(run).join("\n")) ?? [];
+    if (deleted === undefined) {
+      return false;
+    }
+    assert.equal(before.instances.get(deleted)?.["ephemeral"], true, `${deleted} is ephemeral, as the refusal says`);
+    assert.match(
+      preview.warnings.map(([, text]) => text).join("\n"),
+      /will refuse this\..*it is ephemeral/,
+      "the preview says it",
+    );
+    this.story.push(`  ${deleted} is no longer ephemeral`);
+    await this.byHand(ephemeral(deleted, false));
+    return true;
+  }
+
+  /** Whether a machine runs without a change of its profile: the next up restarts it, where it may. */
+  private isWaitedFor(): boolean {
+    return this.engine.resources.some(({ outputs }) => Object.keys(outputs["waiting"] ?? {}).length > 0);
+  }
+
   private async afterAnotherUp(): Promise<Live> {
-    assert.deepEqual(messages(await this.engine.up(declare(this.program))), [], "the up after a machine was started");
+    assert.deepEqual(messages(await this.engine.up(this.declared())), [], "the up after a machine was started, or waits for it");
     return this.look();
   }
 
   private async look(): Promise<Live> {
     const member = this.world.member();
-    return member === undefined ? NOTHING : look(this.world.lab, await this.world.client(member), await this.world.clients());
+    return member === undefined ? NOTHING : look(this.world.lab, member, await this.world.clients());
   }
 
   private async noteForeign(): Promise<void> {
     if (this.foreign.size > this.known.size) {
       this.known = foreignObjects(await this.look(), this.foreign);
+    }
+  }
+
+  /** What others had on a member goes with it. */
+  private async forgetGone(): Promise<void> {
+    this.known = foreignObjects(await this.look(), this.foreign);
+    for (const [path, { of, text }] of this.known) {
+      if (of === "gone" || text === '"gone"') {
+        this.foreign.delete(path);
+        this.known.delete(path);
+      }
     }
   }
 
@@ -441,17 +455,4 @@ async function removeByHand(path: string, lxd: Awaited<ReturnType<World["client"
     await lxd.change("PUT", `${path}/state`, { body: { action: "stop", timeout: 0, force: true } }).catch(() => undefined);
   }
   await lxd.remove(path);
-}
-
-function describe(run: Run): string {
-  const steps = [...run.steps]
-    .filter(([, { op }]) => op !== "same")
-    .map(([name, { op, changed }]) => (op === "update" ? `update ${name} (${changed.join()})` : `${op} ${name}`));
-  return (
-    [...steps, ...messages(run), ...run.warnings.map(([name, text]) => `warning ${name}: ${text}`)].join("; ") || "no change"
-  );
-}
-
-function messages(run: Run): string[] {
-  return run.failures.map(({ resource, error }) => `${resource}: ${messageOf(error)}`);
 }

@@ -2,12 +2,13 @@
  * What is there, as a person would look it up in LXD's API and in the guests, and whether it is what a program says. Nothing of the
  * library's own comparison is used here.
  */
+import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
 import * as z from "zod";
 import type { SimulatedLab } from "../../../lab/simulated";
 import type { LxdClient } from "../../../provider/lxd/client/client";
 import { type Properties, Ref } from "../engine-model";
-import { givenKeys, HOSTS, kindOf, type Program } from "./program";
+import { givenKeys, kindOf, type Program } from "./program";
 
 type Texts = Record<string, string>;
 
@@ -69,7 +70,8 @@ export interface LiveUser {
 }
 
 /** Looks at everything: through one member, and for what each host has for itself through its own client. */
-export async function look(lab: SimulatedLab, first: LxdClient, clients: ReadonlyMap<string, LxdClient>): Promise<Live> {
+export async function look(lab: SimulatedLab, through: string, clients: ReadonlyMap<string, LxdClient>): Promise<Live> {
+  const first = clients.get(through) ?? assert.fail(`${through} does not answer`);
   const list = <Item>(path: string, schema: z.ZodType<Item>, recursion = 1): Promise<Item[]> =>
     first.get(path, z.array(schema), { recursion });
   const networkSchema = z.looseObject({ ...pool.shape, driver: z.string().default(""), managed: z.boolean() });
@@ -88,7 +90,9 @@ export async function look(lab: SimulatedLab, first: LxdClient, clients: Readonl
       ...networks.filter(({ managed }) => managed).map(({ name }) => `networks/${name}`),
     ]) {
       const view = await first.get(`/1.0/${path}`, object, { target }).catch(() => undefined);
-      views.set(`${target}/${path}`, view?.config ?? {});
+      if (view !== undefined) {
+        views.set(`${target}/${path}`, view.config ?? {}); // one that is offline cannot be asked
+      }
     }
   }
   const servers = new Map<string, Texts>();
@@ -107,12 +111,12 @@ export async function look(lab: SimulatedLab, first: LxdClient, clients: Readonl
     members: new Map(members.map((each) => [each.server_name, each])),
     servers,
     views,
-    user: (name, user) => (instances.some((each) => each.name === name) ? userIn(lab, name, user) : undefined),
+    user: (name, user) => (instances.some((each) => each.name === name) ? userIn(lab, through, name, user) : undefined),
   };
 }
 
-function userIn(lab: SimulatedLab, instanceName: string, name: string): LiveUser | undefined {
-  const files = lab.guestFiles(HOSTS[0], instanceName);
+function userIn(lab: SimulatedLab, through: string, instanceName: string, name: string): LiveUser | undefined {
+  const files = lab.guestFiles(through, instanceName);
   const fields = (path: string): string[] | undefined =>
     files
       .readText(path)

@@ -93,8 +93,11 @@ function clusterOf(hosts: readonly string[]): Properties {
   return { endpoints: hosts.map((host) => ref(`member-${host}`, "connection")) };
 }
 
-/** The program as the engine gets it. */
-export function declare(program: Program): Declared[] {
+/**
+ * The program as the engine gets it.
+ * @param confirmed - Which cluster it says it is, where it says so: the fingerprint of a renewed certificate.
+ */
+export function declare(program: Program, confirmed?: string): Declared[] {
   const hosts = HOSTS.filter((host) => program[`member-${host}`] !== undefined);
   return NAMES.flatMap((name): Declared[] => {
     const args = program[name];
@@ -103,9 +106,26 @@ export function declare(program: Program): Declared[] {
     }
     const kind = kindOf(name);
     const inCluster = args["cluster"] !== undefined && kind !== "LxdClusterMember";
+    const said = confirmed === undefined ? {} : { certificateFingerprint: confirmed };
+    const first = name === "member-bcn2" ? { peers: peersOf(program), ...said } : {};
+    const joined = name === "member-bcn1" ? { cluster: { ...(args["cluster"] as Properties), ...said } } : {};
     const inside = kind === "VmUser" ? { deletedWith: name.split("-")[0] ?? "" } : {};
-    return [{ name, kind, args: inCluster ? { ...args, cluster: clusterOf(hosts) } : args, ...inside }];
+    return [
+      {
+        name,
+        kind,
+        args: inCluster ? { ...args, cluster: { ...clusterOf(hosts), ...said } } : { ...args, ...first, ...joined },
+        ...inside,
+      },
+    ];
   });
+}
+
+/** Through which hosts the first member finds its cluster when it is in it no more. */
+function peersOf(program: Program): unknown[] {
+  return HOSTS.slice(1)
+    .filter((host) => program[`member-${host}`] !== undefined)
+    .map((host) => program[`node-${host}`]?.["connection"]);
 }
 
 /** The program without a resource and all that cannot be without it. */

@@ -72,6 +72,9 @@ function comparedFacets(
   }
   const args = resolved(program, name);
   const [then, now] = [facets(before, name, args), facets(after, name, args)];
+  if (then === undefined && kindOf(name) === "LxdClusterMember" && shown.op === "update") {
+    return 0; // it was removed, and is shown to become a member anew
+  }
   for (const [facet, seen] of Object.entries(now ?? {})) {
     const input = INPUT[facet] ?? facet;
     // A member that joins brings its own part of a pool or network, and takes it away when it leaves.
@@ -107,7 +110,7 @@ function restarts({ program, preview, run, before, after, stops }: Seen, name: s
   if (stopped && keepsRunning && (args["allowRestart"] ?? false) === false) {
     wrong.push(`${name} was stopped without allowRestart`);
   }
-  if (stopped && keepsRunning && !said.some((text) => /will be stopped and started/.test(text))) {
+  if (stopped && keepsRunning && !said.some((text) => /(will|may) be stopped and started/.test(text))) {
     wrong.push(`${name} was stopped and started, which the preview did not say`);
   }
   if (!stopped && !failed && said.some((text) => /will be stopped and started/.test(text))) {
@@ -134,7 +137,8 @@ function replacements(name: string, { op, replaces }: Planned): string[] {
 function wrongDeletions({ stateBefore, preview, deletions }: Seen): string[] {
   const going = stateBefore.filter(({ name, outputs }) => {
     const op = preview.steps.get(name)?.op;
-    return op === "delete" || op === "replace" || outputs["unfinished"] !== undefined;
+    const isAnew = preview.warnings.some(([resource, text]) => resource === name && /removes the old member/.test(text));
+    return op === "delete" || op === "replace" || outputs["unfinished"] !== undefined || isAnew;
   });
   const names = going.flatMap(({ outputs }) => [String(outputs["name"]), String(outputs["fingerprint"])]);
   return deletions

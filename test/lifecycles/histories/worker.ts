@@ -1,6 +1,7 @@
 /** Plays histories in a process of its own, and tells its parent how that went. */
 import fc from "fast-check";
-import { counts, history, play } from "./history";
+import { counts, play } from "./history";
+import { history } from "./steps";
 
 /** What a worker is told, as its only argument. */
 export interface Order {
@@ -12,9 +13,11 @@ export interface Order {
   readonly endOnFailure?: boolean;
 }
 
-/** What it answers. */
+/** What it tells: how far it is, after each history, and in the end how that went. */
 export interface Report {
   readonly counts: typeof counts;
+  /** Whether this is the last that it tells. */
+  readonly done: boolean;
   /** What failed, with seed and path; absent when all is well. */
   readonly failure?: string;
 }
@@ -30,6 +33,7 @@ async function main({ histories, seed, path, endOnFailure = false }: Order): Pro
     }
     try {
       await play(each);
+      process.send?.({ counts, done: false } satisfies Report);
     } catch (error) {
       failedAt ??= performance.now();
       throw error;
@@ -37,11 +41,11 @@ async function main({ histories, seed, path, endOnFailure = false }: Order): Pro
   });
   const result = await fc.check(property, { seed, numRuns: histories, endOnFailure, ...(path === undefined ? {} : { path }) });
   if (!result.failed) {
-    return { counts };
+    return { counts, done: true };
   }
   const { errorInstance } = result;
   const why = errorInstance instanceof Error ? (errorInstance.stack ?? errorInstance.message) : String(errorInstance);
-  return { counts, failure: `${fc.defaultReportMessage(result) ?? "it failed"}\n${why}` };
+  return { counts, done: true, failure: `${fc.defaultReportMessage(result) ?? "it failed"}\n${why}` };
 }
 
 void main(JSON.parse(process.argv[2] ?? "{}") as Order).then((report) => {

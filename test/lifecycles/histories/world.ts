@@ -106,10 +106,16 @@ export class World {
     return new LxdClient(await endpointOf(connection, deadline), deadline);
   }
 
-  /** Clients of all hosts that have LXD. */
+  /** Whether LXD on a host answers. One that was removed from its cluster by force waits for a majority, and does not. */
+  private answers(host: string): boolean {
+    const { powered, daemon } = this.lab.host(host);
+    return powered && daemon?.database.leader() !== undefined;
+  }
+
+  /** Clients of all hosts whose LXD answers. */
   async clients(): Promise<Map<string, LxdClient>> {
     const clients = new Map<string, LxdClient>();
-    for (const host of HOSTS.filter((name) => this.lab.host(name).powered && this.lab.host(name).daemon !== undefined)) {
+    for (const host of HOSTS.filter((name) => this.answers(name))) {
       clients.set(host, await this.client(host));
     }
     return clients;
@@ -117,7 +123,7 @@ export class World {
 
   /** A host whose LXD is in the cluster; none before there is one. */
   member(): string | undefined {
-    return HOSTS.find((name) => this.lab.host(name).powered && this.lab.host(name).daemon?.database.clustered === true);
+    return HOSTS.find((name) => this.answers(name) && this.lab.host(name).daemon?.database.clustered === true);
   }
 
   async stop(): Promise<void> {

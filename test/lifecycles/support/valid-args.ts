@@ -28,7 +28,8 @@ export function validArgs(connection: object): Record<string, readonly Record<st
   };
   const reached = { ...full, proxy: full };
   const timeouts = { create: 60, read: 10, update: 60, delete: 60 };
-  const inCluster = { cluster: { endpoints: [reached, full] }, timeouts };
+  const certificateFingerprint = "0123456789abcdef".repeat(4);
+  const inCluster = { cluster: { endpoints: [reached, full], certificateFingerprint }, timeouts };
   const config = { "limits.cpu": 2, "user.note": "yes", "security.nesting": true };
   const devices = {
     root: { type: "disk", path: "/", pool: "default", size: "10GiB" },
@@ -52,12 +53,13 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         timeouts,
         name: "bcn1",
         address: "192.168.1.101",
-        cluster: { endpoints: [full] },
+        cluster: { endpoints: [full], certificateFingerprint },
         memberConfig: [{ entity: "storage-pool", name: "fast", key: "source", value: "/dev/sdb" }],
         failureDomain: "rack1",
         config: { "scheduler.instance": "all" },
         adopt: true,
       },
+      { connection: full, name: "bcn2", address: "192.168.1.102", peers: [reached, full], certificateFingerprint },
     ],
     LxdStoragePool: [
       {

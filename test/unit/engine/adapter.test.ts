@@ -388,6 +388,31 @@ describe("the adapter between lifecycles and the engine", () => {
   });
 
   describe("every call", () => {
+    it("does not tell a secret that LXD quotes of what was there before: neither in state, nor on the screen", async () => {
+      const [old, fresh] = ["the-old-password", "the-new-password"];
+      const at = (password: string) => ({ ...inputs, cluster: { endpoints: [host("bcn2", { password })] } });
+      const { provider, said } = thing({
+        update: async (context) => {
+          context.progress(`LXD has ${old}, not ${fresh}`);
+          throw new IncompleteError("web", { address: "10.0.0.8" }, `LXD had ${old} and was given ${fresh}`);
+        },
+        forewarn: () => [`${old} becomes ${fresh}`],
+      });
+      const { outs } = await provider.create(at(old));
+      const news = { ...at(fresh), colour: "blue" };
+      const error = (await failureOf(provider.update("web", outs, news))) as Error & { properties?: Record<string, unknown> };
+      await provider.diff("web", { ...outs, unfinished: `LXD had ${old}` }, news);
+      const { failures } = await provider.check(outs, { ...news, [old]: 1 });
+      const told = [
+        error.message,
+        String(error.properties?.["unfinished"]),
+        ...said,
+        ...failures.map(({ reason }) => reason),
+      ].join("\n");
+      assert.doesNotMatch(told, /the-(old|new)-password/);
+      assert.match(told, /LXD had \[secret\] and was given \[secret\]/);
+    });
+
     it("speaks of its own resource, without secrets, and clears what it showed", async () => {
       const secret = "correct-horse-battery";
       const { provider, said } = thing({

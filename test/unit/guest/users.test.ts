@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type Account, readAccounts } from "../../../provider/guest/accounts";
-import type { Guest, NewFile } from "../../../provider/guest/guest";
+import type { Guest, NewFile, Step } from "../../../provider/guest/guest";
 import {
   accountChanges,
   ensureAccess,
@@ -13,6 +13,7 @@ import {
 import type { CommandResult } from "../../../provider/lxd/instances/exec";
 import type { InstanceFile } from "../../../provider/lxd/instances/files";
 import { Deadline } from "../../../provider/support/deadline";
+import { CommandError } from "../../../provider/support/errors";
 
 const alice: Account = { name: "alice", uid: 1000, gid: 1000, home: "/home/alice", shell: "/bin/bash" };
 const spec: UserSpec = { name: "alice", shell: "/bin/bash", sudo: "none", authorizedKeysMode: "exclusive" };
@@ -27,6 +28,10 @@ class RecordingGuest implements Guest {
   readonly written: string[] = [];
   /** Exit codes by program, one per run; then 0. */
   readonly exits: Record<string, number[]> = {};
+  /** What every program writes. */
+  output = "";
+  /** Programs that it does not have. */
+  readonly lacks: string[] = [];
 
   constructor(files: Record<string, string | Partial<InstanceFile>> = {}) {
     const all: typeof files = { "/etc/passwd": passwd, "/etc/group": "root:x:0:\nadm:x:4:\n", ...files };
@@ -44,7 +49,15 @@ class RecordingGuest implements Guest {
       this.files.set("/etc/group", { type: "file", uid: 0, gid: 0, mode: 0o644, content: group });
     }
     const exitCode = this.exits[argv[0] ?? ""]?.shift() ?? 0;
-    return Promise.resolve({ exitCode, stdout: "", stderr: exitCode === 0 ? "" : `${argv[0] ?? ""} says no` });
+    return Promise.resolve({ exitCode, stdout: this.output, stderr: exitCode === 0 ? "" : `${argv[0] ?? ""} says no` });
+  }
+  async runSteps(steps: readonly Step[], options: { as?: { uid: number; gid: number } }): Promise<void> {
+    for (const { argv } of steps) {
+      const { exitCode, stderr } = await this.run(argv, options);
+      if (exitCode !== 0) {
+        throw new CommandError(this.name, argv[0] ?? "", exitCode, stderr);
+      }
+    }
   }
   readFile(path: string): Promise<InstanceFile | undefined> {
     return Promise.resolve(this.files.get(path));
@@ -54,9 +67,11 @@ class RecordingGuest implements Guest {
     this.files.set(path, { type: "file", ...file });
     return Promise.resolve();
   }
-  async replaceFile(path: string, file: NewFile, accept?: (temporaryPath: string) => Promise<void>): Promise<void> {
-    await accept?.(`${path}.new`);
-    await this.createFile(path, file);
+  isProgram(path: string): Promise<boolean> {
+    return Promise.resolve(!this.lacks.includes(path));
+  }
+  findProgram(name: string): Promise<string | undefined> {
+    return Promise.resolve(this.lacks.includes(name) ? undefined : `/usr/bin/${name}`);
   }
   removeFile(path: string): Promise<void> {
     this.files.delete(path);
@@ -74,7 +89,7 @@ describe("accountChanges", () => {
     ["groups as a whole", { groups: ["a", "c"] }, ["--groups", "a,c"]],
     ["no groups", { groups: [] }, ["--groups", ""]],
     ["a number", { uid: 2000 }, ["--uid", "2000"]],
-    ["a home with what is in it", { home: "/srv/alice" }, ["--home", "/srv/alice", "--move-home"]],
+    ["a home, whose files are moved before", { home: "/srv/alice" }, ["--home", "/srv/alice"]],
   ] as const) {
     it(`changes ${what}`, () => assert.deepEqual(accountChanges({ ...spec, ...wanted }, alice, ["a", "b"]), argv));
   }
@@ -90,7 +105,7 @@ describe("requirePossible", () => {
     }
     assert.deepEqual(guest.written, []);
     assert.deepEqual(
-      guest.commands.filter((command) => !/^(test|visudo --version)/.test(command)),
+      guest.commands.filter((command) => command !== "visudo --version"),
       [],
     );
     return changed.join();
@@ -116,12 +131,14 @@ describe("requirePossible", () => {
 
   it("names a shell that is not there", async () => {
     const guest = new RecordingGuest();
-    guest.exits["test"] = [1];
+    guest.lacks.push("/bin/zsh");
     assert.match(await refusal({ shell: "/bin/zsh" }, guest), /it has no shell \/bin\/zsh\. Install it/);
   });
 
   it("asks for sudo to be installed when it is wanted", async () => {
     const guest = new RecordingGuest();
+    guest.lacks.push("visudo");
+    assert.equal(await refusal({ sudo: "password" }, guest), ""); // it may be where nobody looks
     guest.exits["visudo"] = [127];
     assert.match(
       await refusal({ sudo: "password" }, guest),
@@ -155,7 +172,8 @@ describe("ensureAccount", () => {
   });
 
   it("changes nothing about a user that is as wanted", async () => {
-    const guest = new RecordingGuest({ "/etc/passwd": passwd + aliceLine });
+    const home = { type: "directory", uid: 1000 } as const;
+    const guest = new RecordingGuest({ "/etc/passwd": passwd + aliceLine, "/home/alice": home });
     await ensure(guest);
     assert.deepEqual(guest.commands, []);
   });
@@ -164,6 +182,22 @@ describe("ensureAccount", () => {
     const guest = new RecordingGuest({ "/etc/passwd": passwd + aliceLine });
     guest.exits["usermod"] = [8];
     await assert.rejects(ensure(guest, { uid: 5 }), /runs processes, so its uid or home cannot change now \(usermod says no\)/);
+  });
+
+  it("gives a new user its password and sudo rights with the same command", async () => {
+    const guest = new RecordingGuest();
+    await ensure(guest, { passwordHash: "$6$salt$hash", sudo: "passwordless" });
+    assert.deepEqual(
+      guest.commands.map((command) => command.split(" ")[0]),
+      ["useradd", "chpasswd", "visudo", "mv"],
+    );
+    assert.deepEqual([...guest.files.keys()].sort(), ["/etc/group", "/etc/passwd"]);
+  });
+
+  it("leaves it to what comes next to tell why a new user did not get them", async () => {
+    const guest = new RecordingGuest();
+    guest.exits["chpasswd"] = [1];
+    assert.deepEqual(await ensure(guest, { passwordHash: "$6$salt$hash" }), alice);
   });
 
   it("tells what an instance without useradd needs", async () => {
@@ -175,12 +209,13 @@ describe("ensureAccount", () => {
 
 describe("ensureAccess", () => {
   const HASH = "$6$salt$hash";
+  const home = { "/home/alice": { type: "directory", uid: 1000, mode: 0o700 } } as const;
 
   it("hands a password hash on in a file of root, never in a command, and removes the file", async () => {
     const guest = new RecordingGuest({ "/etc/shadow": "alice:!:1::::::\n" });
     await ensureAccess(guest, { ...spec, passwordHash: HASH }, alice, []);
     assert.deepEqual(guest.written, [`/run/.pulumi-user-alice 0:0 600 alice:${HASH}\n`]);
-    assert.deepEqual(guest.commands, ['sh -c exec chpasswd --encrypted < "$1" sh /run/.pulumi-user-alice']);
+    assert.deepEqual(guest.commands, ["chpasswd --encrypted"]);
     assert.equal(guest.files.has("/run/.pulumi-user-alice"), false);
   });
 
@@ -191,8 +226,20 @@ describe("ensureAccess", () => {
     assert.equal(guest.files.has("/run/.pulumi-user-alice"), false);
   });
 
+  it("gives a .ssh of somebody else to the user, and never what a link leads to", async () => {
+    const guest = new RecordingGuest({ ...home, "/home/alice/.ssh": { type: "directory", uid: 0, mode: 0o755 } });
+    await ensureAccess(guest, { ...spec, authorizedKeys: ["k1"] }, alice, []);
+    assert.deepEqual(guest.commands.slice(0, -2), ["chown -h 1000:1000 /home/alice/.ssh"]);
+    const loose = new RecordingGuest({ ...home, "/home/alice/.ssh": { type: "directory", uid: 1, mode: 0o775 } });
+    await ensureAccess(loose, { ...spec, authorizedKeys: ["k1"] }, alice, []);
+    assert.deepEqual(loose.commands.slice(0, -2), [
+      "chown -h 1000:1000 /home/alice/.ssh",
+      "[1000:1000] chmod 700 /home/alice/.ssh",
+    ]);
+  });
+
   it("writes keys as the user, so that a link in its home leads nowhere", async () => {
-    const guest = new RecordingGuest();
+    const guest = new RecordingGuest(home);
     await ensureAccess(guest, { ...spec, authorizedKeys: ["k1"] }, alice, []);
     assert.deepEqual(guest.commands, [
       "[1000:1000] mkdir -m 700 /home/alice/.ssh",
@@ -201,8 +248,17 @@ describe("ensureAccess", () => {
     ]);
   });
 
+  it("removes what an interrupted run has left, be it of keys, of rules or of a move of the home", async () => {
+    const left = ["/run/.pulumi-user-alice", "/run/.pulumi-user-alice.out", "/etc/sudoers.d/.alice.pulumi-new"];
+    const guest = new RecordingGuest(Object.fromEntries([...left, "/var/lib/pulumi-user-alice.home"].map((path) => [path, "x"])));
+    await ensureAccess(guest, spec, alice, []);
+    assert.deepEqual([...guest.files.keys()].sort(), ["/etc/group", "/etc/passwd"]);
+  });
+
   it("leaves keys, password and sudo alone that are as wanted, or not managed", async () => {
     const guest = new RecordingGuest({
+      ...home,
+      "/home/alice/.ssh": { type: "directory", uid: 1000, mode: 0o700 },
       "/home/alice/.ssh/authorized_keys": "# mine\nk2\nk1\n",
       "/etc/shadow": `alice:${HASH}:1::::::\n`,
     });
@@ -213,25 +269,39 @@ describe("ensureAccess", () => {
 
   it("puts sudo rules in place only after visudo has taken them", async () => {
     const guest = new RecordingGuest();
-    guest.run = () => Promise.reject(new Error("syntax error"));
-    await assert.rejects(ensureAccess(guest, { ...spec, sudo: "password" }, alice, []), /syntax error/);
-    assert.equal(guest.files.has("/etc/sudoers.d/alice"), false);
+    guest.exits["visudo"] = [1];
+    await assert.rejects(ensureAccess(guest, { ...spec, sudo: "password" }, alice, []), /visudo on .* failed with exit code 1/);
+    assert.deepEqual(guest.commands, ["visudo -c -f /etc/sudoers.d/.alice.pulumi-new"]);
+    assert.deepEqual([...guest.files.keys()].sort(), ["/etc/group", "/etc/passwd"]);
   });
 });
 
 describe("readUser", () => {
   it("reads shadow and authorized_keys only when they are managed", async () => {
     const read: string[] = [];
-    const guest = new RecordingGuest({ "/etc/passwd": passwd + aliceLine });
+    const directory = { type: "directory", mode: 0o755 } as const;
+    const guest = new RecordingGuest({
+      "/etc/passwd": passwd + aliceLine,
+      "/home/alice": directory,
+      "/home/alice/.ssh": directory,
+    });
     const readFile = guest.readFile.bind(guest);
     guest.readFile = (path) => {
       read.push(path);
       return readFile(path);
     };
-    assert.equal((await readUser(guest, "alice", { authorizedKeys: false, passwordHash: false }))?.account.uid, 1000);
+    assert.equal(
+      (await readUser(guest, "alice", { home: false, authorizedKeys: false, passwordHash: false }))?.account.uid,
+      1000,
+    );
     assert.deepEqual(read, ["/etc/passwd", "/etc/group", "/etc/sudoers.d/alice"]);
-    await readUser(guest, "alice", { authorizedKeys: true, passwordHash: true });
-    assert.deepEqual(read.slice(-2).sort(), ["/etc/shadow", "/home/alice/.ssh/authorized_keys"]);
+    await readUser(guest, "alice", { home: false, authorizedKeys: true, passwordHash: true });
+    assert.deepEqual(read.slice(-4).sort(), [
+      "/etc/shadow",
+      "/home/alice",
+      "/home/alice/.ssh",
+      "/home/alice/.ssh/authorized_keys",
+    ]);
   });
 });
 
@@ -243,7 +313,19 @@ describe("removeUser", () => {
     await removeUser(guest, "alice", removal("keep"));
     assert.equal(guest.files.has("/etc/sudoers.d/alice"), false);
     await removeUser(guest, "alice", removal("remove"));
-    assert.deepEqual(guest.commands, ["userdel alice", "userdel --remove alice"]);
+    assert.deepEqual(guest.commands, ["userdel alice", "cat /proc/self/mountinfo", "userdel --remove alice"]);
+  });
+
+  it("removes no home in which something is mounted, such as a directory of the host", async () => {
+    const guest = present();
+    guest.output = "36 35 98:0 /srv/precious /home/alice/my\\040data rw,noatime - ext4 /dev/sda1 rw\n";
+    await assert.rejects(removeUser(guest, "alice", removal("remove")), {
+      code: "refused",
+      message:
+        `The home of user "alice" in ${guest.name} has "/home/alice/my data" mounted, and removing the home would delete what is in there. Unmount ` +
+        'that, or take out the disk device, or set homeOnDelete: "keep"',
+    });
+    assert.deepEqual(guest.commands, ["cat /proc/self/mountinfo"]);
   });
 
   it("ends the user's processes when there are any", async () => {

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { Readable } from "node:stream";
 import fc from "fast-check";
 import * as z from "zod";
@@ -88,15 +90,52 @@ describe("LxdClient", () => {
       await assert.rejects(lxd.get("/1.0", z.object({ name: z.string() })), /name/);
     });
 
-    it("asks again while the daemon is starting or its database is locked", async () => {
+    it("asks again while the daemon is starting, fails with a read, or goes away in the midst of an answer", async () => {
+      const breakOff = (response: ServerResponse): void => {
+        response.writeHead(200, { "content-length": 100 });
+        response.write("{", () => response.destroy());
+      };
       server.next(
         failed(503, "LXD is starting"),
-        failed(500, "database is locked"),
-        failed(500, "no available dqlite leader server found"),
+        failed(500, "Failed to get dqlite client"),
+        failed(404, "no members, for it is in no cluster"),
+        breakOff,
+        failed(500, "a text that no version has had so far"),
+        done([{ status: "Online" }]),
         done(1),
       );
       assert.equal(await lxd.get("/1.0", z.number()), 1);
-      assert.equal(server.lines.length, 4);
+      assert.deepEqual(
+        server.lines.filter((line) => line === "GET /1.0"),
+        Array.from({ length: 5 }, () => "GET /1.0"),
+      );
+    });
+
+    it("does not ask again for what stays: a refusal, a server in no cluster, a member that is down, a silent guest", async () => {
+      const members = "GET /1.0/cluster/members?recursion=1";
+      server.next(failed(403, "not authorized"));
+      await assert.rejects(lxd.get("/1.0", anything), /not authorized$/);
+      server.next(failed(500, "This server is not clustered"));
+      await assert.rejects(lxd.get("/1.0/cluster/members", anything), /not clustered$/);
+      server.next(failed(500, "no route to host"), done([{ status: "Online" }, { status: "Offline" }]));
+      await assert.rejects(lxd.get("/1.0", anything), /no route to host$/);
+      server.next(failed(500, "agent is silent"));
+      await assert.rejects(lxd.connect("/1.0/instances/web/sftp", "sftp"), /agent is silent$/);
+      server.next(failed(500, "no"));
+      await assert.rejects(lxd.impatient.get("/1.0", anything), /with 500: no$/);
+      assert.deepEqual(server.lines, [
+        "GET /1.0",
+        "GET /1.0/cluster/members",
+        "GET /1.0",
+        members,
+        "GET /1.0/instances/web/sftp",
+        "GET /1.0",
+      ]);
+    });
+
+    it("does not make a change again with which LXD fails", async () => {
+      server.next(failed(500, "Failed to get dqlite client"));
+      await assert.rejects(lxd.change("POST", "/1.0/profiles", { body: {} }), /dqlite/);
     });
 
     it("says what LXD last answered when that does not end", async () => {
@@ -105,6 +144,11 @@ describe("LxdClient", () => {
         server.client(0.1).get("/1.0", anything),
         /^TimeoutError: the test did not finish within 0\.1 s; at the end: .*503: LXD is starting$/,
       );
+    });
+
+    it("says what LXD answered when the time is over, and is not silent about one that fails", async () => {
+      server.next(...Array.from({ length: 9 }, () => failed(500, "broken")));
+      await assert.rejects(server.client(0.1).get("/1.0", anything), /^ApiError: .* with 500: broken$/);
     });
 
     it("gives up a request that is never answered, naming request and host", async () => {
@@ -121,7 +165,7 @@ describe("LxdClient", () => {
         response.write("{", () => response.destroy());
       });
       await assert.rejects(
-        lxd.get("/1.0", anything),
+        lxd.impatient.get("/1.0", anything),
         /^TransportError: The connection to LXD on root@bcn2 broke during GET \/1\.0: /,
       );
     });
@@ -144,6 +188,22 @@ describe("LxdClient", () => {
       assert.deepEqual([body.toString(), headers["x-lxd-type"]], ["text", "file"]);
       await assert.rejects(lxd.getRaw("/1.0/instances/c1/files", { path: "/x" }), /with 404: no such file$/);
     });
+  });
+
+  it("says at once that an answer is too large, also when nothing is heard of the closing of the channel below", async () => {
+    const endpoint = server.endpoint();
+    const { createConnection } = endpoint.agent as unknown as { createConnection: () => Socket };
+    let end: () => void = () => undefined;
+    const deaf = (): Socket => {
+      const socket = createConnection();
+      const destroy = socket.destroy.bind(socket);
+      end = () => void destroy();
+      return Object.assign(socket, { destroy: () => socket });
+    };
+    Object.assign(endpoint.agent, { createConnection: deaf });
+    server.next((response) => response.end(Buffer.alloc(65 * 1024 * 1024, " ")));
+    await assert.rejects(server.client(60, endpoint).get("/1.0/x", anything), /x is larger than \d+ bytes/);
+    end();
   });
 
   describe("shared reading", () => {
@@ -219,8 +279,11 @@ describe("LxdClient", () => {
     });
 
     it("leaves it to the caller when LXD no longer knows the operation", async () => {
-      server.next(begun(), failed(404, "Operation not found"));
-      await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), { code: "api", status: 404 });
+      server.next(begun(), failed(404, "Operation not found"), failed(404, "Operation not found"));
+      await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), {
+        code: "lost",
+        message: /^LXD on root@bcn2 no longer knows its operation "Creating instance"/,
+      });
     });
 
     it("says what the operation was at when the time is over", async () => {
@@ -241,34 +304,53 @@ describe("LxdClient", () => {
       assert.equal(await lxd.getShared("/1.0/instances", anything), 2);
     });
 
-    it("keeps at most four waits open, so that other requests are not held up", async () => {
-      let open = 0;
-      let most = 0;
-      const held: (() => void)[] = [];
-      const hold = (response: { end(text: string): void }): void => {
-        open++;
-        most = Math.max(most, open);
-        held.push(() => {
-          open--;
-          response.end(JSON.stringify(succeeded));
-        });
-        if (held.length === 4) {
-          for (const release of held.splice(0)) {
-            release();
-          }
-        }
-      };
-      server.next(...Array.from({ length: 12 }, () => hold));
-      const started = { id: "b1946ac9", description: "", status_code: 103 } as Operation;
-      await Promise.all(Array.from({ length: 12 }, () => lxd.finish(started)));
-      assert.equal(most, 4);
-    });
-
     it("takes an object that is gone for removed, and nothing else", async () => {
-      server.next(failed(404, "Profile not found"), failed(400, "Profile is in use"));
+      server.next(failed(404, "Profile not found"), failed(404, "Profile not found"), failed(400, "Profile is in use"));
       await lxd.remove("/1.0/profiles/web", { project: "p" });
       await assert.rejects(lxd.remove("/1.0/profiles/web"), /Profile is in use/);
-      assert.equal(server.lines[0], "DELETE /1.0/profiles/web?project=p");
+      assert.deepEqual(server.lines.slice(0, 2), ["DELETE /1.0/profiles/web?project=p", "GET /1.0/profiles/web?project=p"]);
+    });
+
+    it("does not take an error 404 of a removal for an object that is gone, be it JSON or a file", async () => {
+      const missing = failed(404, "no such file or directory");
+      for (const there of [done({ name: "web" }), (response: ServerResponse) => void response.writeHead(200).end("text")]) {
+        server.next(missing, there);
+        await assert.rejects(
+          lxd.remove("/1.0/profiles/web"),
+          /with 404: no such file or directory\. The object is there all the same/,
+        );
+      }
+      server.next(missing, failed(403, "not authorized"));
+      await assert.rejects(lxd.remove("/1.0/profiles/web"), /GET .* with 403: not authorized$/);
+    });
+
+    it("does not take an object for removed because LXD no longer knows the operation: it asks, and removes it again", async () => {
+      const forgotten = failed(404, "Operation not found");
+      server.next(begun(), forgotten, forgotten, done({ name: "c1" }), begun(), succeeded);
+      await lxd.remove("/1.0/instances/c1", { project: "p" });
+      assert.deepEqual(
+        server.lines.filter((line) => line.includes("instances")),
+        ["DELETE", "GET", "DELETE"].map((method) => `${method} /1.0/instances/c1?project=p`),
+      );
+      server.next(begun(), forgotten, forgotten, failed(404, "Instance not found"));
+      await lxd.remove("/1.0/instances/c1");
+      const still = [begun(), forgotten, forgotten, done({ name: "c1" })];
+      server.next(...still, ...still, ...still);
+      await assert.rejects(lxd.remove("/1.0/instances/c1"), { code: "lost" });
+    });
+
+    it("asks for an object whose removal failed, whatever LXD says of it", async () => {
+      const gone = failure("Instance not found", { err_code: 404 });
+      server.next(begun(), gone, done({ name: "c1" }));
+      await assert.rejects(lxd.remove("/1.0/instances/c1"), /failed: Instance not found$/);
+      server.next(begun(), failed(404, "No such object"), gone, failed(404, "Instance not found"));
+      await lxd.remove("/1.0/instances/c1");
+    });
+
+    it("takes an error 404 of a wait for a failure when the operation has failed so", async () => {
+      const failed404 = failure("Storage volume not found", { err_code: 404 });
+      server.next(begun(), failed(404, "Storage volume not found"), failed404);
+      await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), { code: "operation", status: 404 });
     });
 
     it("sends a stream, anew when LXD is not ready for it", async () => {

@@ -165,7 +165,10 @@ describe("config as a person writes it", () => {
       { config: { "limits.memory": "4 giga" } },
       'config.limits.memory is neither a size such as "4GiB" nor a share such as "50%"',
     ],
-    [{ devices: { "eth 0": { type: "nic" } } }, "devices.eth 0 is not a device name"],
+    [
+      { devices: { "eth 0": { type: "nic" } } },
+      "devices.eth 0 is not a device name: 1 to 64 letters, digits, and / : _ . - in them, not beginning with a dot",
+    ],
     [{ devices: { eth0: { network: "lxdbr0" } } }, "devices.eth0 needs a type, such as nic or disk"],
     [{ devices: { eth0: "lxdbr0" } }, "devices.eth0 must be an object"],
   ] as const) {

@@ -2,12 +2,7 @@ import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import type { LxdClient } from "../../../provider/lxd/client/client";
 import { isAgentMissing, isNotRunning, runInInstance } from "../../../provider/lxd/instances/exec";
-import {
-  createInstanceFile,
-  readInstanceFile,
-  removeInstanceFile,
-  replaceInstanceFile,
-} from "../../../provider/lxd/instances/files";
+import { createInstanceFile, readInstanceFile, removeInstanceFile } from "../../../provider/lxd/instances/files-api";
 import { ApiError, OperationError } from "../../../provider/support/errors";
 import { ApiServer, begun, done, failed, operation } from "./api-server";
 
@@ -80,7 +75,7 @@ describe("runInInstance", () => {
   });
 
   it("removes the record also when it cannot be read", async () => {
-    server.next(begun(), done(ended(0)), failed(500, "disk broken"), done({}), done({}));
+    server.next(begun(), done(ended(0)), failed(400, "disk broken"), done({}), done({}));
     await assert.rejects(runInInstance(lxd, request), /disk broken/);
     assert.deepEqual(server.lines.slice(-2), REMOVED);
   });
@@ -101,10 +96,11 @@ describe("runInInstance", () => {
   }
 
   it("says that it does not know the end when LXD has forgotten the operation", async () => {
-    server.next(begun({ description: "Executing command" }), failed(404, "Operation not found"));
+    const forgotten = failed(404, "Operation not found");
+    server.next(begun({ description: "Executing command" }), forgotten, forgotten);
     await assert.rejects(runInInstance(lxd, request), {
-      name: "OperationError",
-      message: /how the command ended is not known/,
+      name: "LostOperationError",
+      message: /no longer knows its operation "running id in instance "c1"" .*how that ended is not known/,
     });
   });
 
@@ -134,7 +130,7 @@ describe("isAgentMissing", () => {
   }
 });
 
-describe("files of an instance", () => {
+describe("files of an instance on a server without SFTP", () => {
   let server: ApiServer;
   let lxd: LxdClient;
   const at = { project: "p", instance: "c1", path: "/etc/a b" };
@@ -171,9 +167,9 @@ describe("files of an instance", () => {
   });
 
   it("are written with a mode that LXD reads as octal", async () => {
-    server.next(done({}));
+    server.next(failed(404, "file does not exist"), failed(404, "file does not exist"), done({}));
     await createInstanceFile(lxd, at, { uid: 1, gid: 2, mode: 0o600, content: "é" });
-    const [sent] = server.received;
+    const sent = server.received.at(-1);
     assert.equal(`${sent?.method ?? ""} ${sent?.path ?? ""}`, `POST ${url}`);
     assert.deepEqual(
       ["x-lxd-uid", "x-lxd-gid", "x-lxd-mode", "x-lxd-type", "x-lxd-write", "content-length"].map((name) => sent?.headers[name]),
@@ -182,32 +178,10 @@ describe("files of an instance", () => {
     assert.equal(sent?.body, "é");
   });
 
-  it("are replaced through another name in the same directory, once they are accepted", async () => {
-    server.next(failed(404, "no"), done({}), begun(), done(ended(0)), raw(""), raw(""), done({}), done({}));
-    const accepted: string[] = [];
-    await replaceInstanceFile(lxd, { ...at, path: "/etc/x" }, { uid: 0, gid: 0, mode: 0o440, content: "" }, (path) => {
-      accepted.push(path);
-      return Promise.resolve();
-    });
-    assert.deepEqual(accepted, ["/etc/.x.pulumi-new"]);
-    const { command } = JSON.parse(server.received[2]?.body ?? "") as { command: string[] };
-    assert.deepEqual(command, ["mv", "-f", "-T", "/etc/.x.pulumi-new", "/etc/x"]);
-  });
-
-  it("are left as they were when the new one is not accepted", async () => {
-    server.next(failed(404, "no"), done({}), done({}));
-    const refusal = () => Promise.reject(new Error("syntax error"));
-    await assert.rejects(replaceInstanceFile(lxd, at, { uid: 0, gid: 0, mode: 0o440, content: "" }, refusal), /syntax error/);
-    assert.deepEqual(
-      server.lines.map((line) => line.split(" ")[0]),
-      ["DELETE", "POST", "DELETE"],
-    );
-  });
-
   it("are removed, also when they are gone", async () => {
-    server.next(done({}), failed(404, "file does not exist"));
+    server.next(done({}), failed(404, "file does not exist"), failed(404, "file does not exist"));
     await removeInstanceFile(lxd, at);
     await removeInstanceFile(lxd, at);
-    assert.deepEqual(server.lines, [`DELETE ${url}`, `DELETE ${url}`]);
+    assert.deepEqual(server.lines, [`DELETE ${url}`, `DELETE ${url}`, `GET ${url}`]);
   });
 });

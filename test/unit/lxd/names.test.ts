@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type * as z from "zod";
+import { api } from "../../../provider/lxd/client/client";
 import {
   instanceNameSchema,
   memberAddressSchema,
   memberNameSchema,
-  objectNameSchema,
+  poolNameSchema,
+  profileNameSchema,
   projectSchema,
 } from "../../../provider/lxd/names";
 
@@ -13,12 +15,9 @@ const accepts = (schema: z.ZodType, text: string): boolean => schema.safeParse(t
 
 describe("names", () => {
   const table: readonly (readonly [string, z.ZodType, readonly string[], readonly string[]])[] = [
-    [
-      "of profiles, pools, networks and projects",
-      objectNameSchema,
-      ["default", "vm-networks", "a.b_c", "0", "a".repeat(63)],
-      ["", "-a", ".", "..", "a b", "a/b", "a?b", "ä", "a".repeat(64), "a\n"],
-    ],
+    ["of profiles", profileNameSchema, ["default", "a b", "user.team@corp", "ä", "-a"], ["", ".", "..", "a/b", "a\n", "\ud800"]],
+    ["of pools", poolNameSchema, ["default", "a?b", "ä", "a".repeat(64)], ["", ".", "..", "a b", "a/b", "a\n", "\ud800"]],
+    ["of projects", projectSchema, ["default", "a:b", "ä"], ["", ".", "..", "a b", "a/b", "a_b", "a'b", "\ud800"]],
     [
       "of instances",
       instanceNameSchema,
@@ -28,8 +27,8 @@ describe("names", () => {
     [
       "of members",
       memberNameSchema,
-      ["bcn1", "1", "bcn1.example.org", "a".repeat(63)],
-      ["", "none", "bcn-", ".bcn", "bcn_1", "a".repeat(64), "bcn1\n"],
+      ["bcn1", "1", "bcn1.example.org", "bcn_1", "-bcn", "a".repeat(64)],
+      ["", "none", ".", "..", "@bcn", "bcn 1", "bcn/1", "bcn1\n"],
     ],
   ];
   for (const [what, schema, good, bad] of table) {
@@ -45,11 +44,11 @@ describe("names", () => {
     });
   }
 
-  it("of what becomes a segment of a URL need no encoding and cannot leave their place", () => {
+  it("of what becomes a segment of a URL cannot leave their place", () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
-        for (const schema of [objectNameSchema, instanceNameSchema, memberNameSchema]) {
-          assert.ok(!accepts(schema, text) || (encodeURIComponent(text) === text && text !== "." && text !== ".."));
+        for (const schema of [profileNameSchema, poolNameSchema, projectSchema, instanceNameSchema, memberNameSchema]) {
+          assert.ok(!accepts(schema, text) || api`/1.0/x/${text}`.split("/").length === 4);
         }
       }),
     );

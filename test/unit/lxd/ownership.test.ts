@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { OWNER_KEY } from "../../../provider/lxd/config";
-import { type Claim, claim } from "../../../provider/lxd/ownership";
+import {
+  type Claim,
+  claim,
+  type Mark,
+  newClaim,
+  type Owner,
+  readMark,
+  takenOverBy,
+  writeMark,
+} from "../../../provider/lxd/ownership";
 
 const URN = "urn:pulumi:dev::shop::pulumi-nodejs:dynamic/lxd:LxdProfile::web";
 
@@ -15,7 +25,22 @@ const found: Claim = {
 
 describe("an object that is already there", () => {
   it("is gone on with when an interrupted create of the same resource made it", () => {
-    claim({ ...found, config: { [OWNER_KEY]: URN } });
+    const mark = writeMark({ urn: URN, claim: newClaim(), isCreating: true });
+    claim({ ...found, config: { [OWNER_KEY]: mark } });
+  });
+
+  it("is refused when a create of the same resource has finished it: state elsewhere may know it", () => {
+    for (const own of [newClaim(), undefined]) {
+      const mark = writeMark({ urn: URN, claim: own, isCreating: false });
+      assert.throws(() => claim({ ...found, config: { [OWNER_KEY]: mark } }), {
+        code: "refused",
+        message:
+          'Profile "web" of project "default" already exists on root@bcn2, complete (it holds limits.cpu; used by 3 instances), and it bears ' +
+          "the mark of this very resource, whose state does not know it. Either that state was lost: then set adopt: true, which takes it up " +
+          "as it is. Or the state of another stack has it, after pulumi state move, a stack that was renamed or a project that was: then run " +
+          "pulumi up there, which marks it as that stack's, and take it out of this program",
+      });
+    }
   });
 
   it("is taken over when the user says so, whoever made it", () => {
@@ -44,5 +69,50 @@ describe("an object that is already there", () => {
 
   it("is not taken for one's own when neither the object nor the resource says whose it is", () => {
     assert.throws(() => claim({ ...found, urn: "" }), /was not made by Pulumi/);
+  });
+});
+
+describe("a mark", () => {
+  const moved = URN.replace("dev", "prod");
+  const at = (urn: string, own?: string): Mark => ({ urn, claim: own, isCreating: false });
+  const [mine, theirs] = [newClaim(), newClaim()];
+  const cases: [title: string, mark: Mark, owner: Owner, isTaken: boolean][] = [
+    ["its own", at(URN, mine), { urn: URN, formerUrn: URN, claim: mine }, false],
+    ["its own from before it was renamed", at(URN, mine), { urn: moved, formerUrn: URN, claim: mine }, false],
+    ["its own from two renames ago", at(URN, mine), { urn: moved, formerUrn: `${URN}2`, claim: mine }, false],
+    ["its own, by an older version", at(URN), { urn: URN, formerUrn: URN, claim: undefined }, false],
+    ["its URN, claimed by another state", at(URN, theirs), { urn: URN, formerUrn: URN, claim: mine }, true],
+    [
+      "its URN, claimed since an older version wrote its state",
+      at(URN, theirs),
+      { urn: URN, formerUrn: URN, claim: undefined },
+      true,
+    ],
+    ["its former URN, claimed by the stack that it left", at(URN, theirs), { urn: moved, formerUrn: URN, claim: mine }, true],
+    ["another resource's", at(moved, theirs), { urn: URN, formerUrn: URN, claim: mine }, true],
+  ];
+  for (const [title, mark, owner, isTaken] of cases) {
+    it(`is told from others: ${title}`, () => {
+      assert.equal(takenOverBy(writeMark(mark), owner) !== undefined, isTaken);
+    });
+  }
+
+  it("is read as it was written, whatever the name of the resource", () => {
+    const name = fc.oneof(
+      fc.string(),
+      fc.constantFrom("a [0123456789abcdef]", "a [0123456789abcdef creating]", "a\nb", "a::b [x]"),
+    );
+    const claims = fc.constant(undefined).map(newClaim);
+    fc.assert(
+      fc.property(name, claims, fc.boolean(), (resource, own, isCreating) => {
+        const mark = { urn: `urn:pulumi:dev::shop::t::${resource}`, claim: own, isCreating };
+        assert.deepEqual(readMark(writeMark(mark)), mark);
+      }),
+    );
+  });
+
+  it("is none without a URN, which nobody could be told by", () => {
+    assert.equal(writeMark({ urn: "", claim: mine, isCreating: true }), "");
+    assert.equal(readMark(""), undefined);
   });
 });

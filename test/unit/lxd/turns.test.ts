@@ -70,4 +70,24 @@ describe("requests that LXD locks instances for", () => {
     await inTurnOn(which, work);
     assert.equal(most, 1);
   });
+
+  it("leave idle instances to others while they wait for a busy one", async () => {
+    const lxd = server.client();
+    let release: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const order: string[] = [];
+    const busy = inTurnOn({ lxd, project: "default", name: "busy" }, () => held);
+    const profile = inTurnOnAll(lxd, ["/1.0/instances/idle", "/1.0/instances/busy"], async () => void order.push("profile"));
+    await inTurnOn({ lxd, project: "default", name: "idle" }, async () => void order.push("idle"));
+    release();
+    await Promise.all([busy, profile]);
+    assert.deepEqual(order, ["idle", "profile"]);
+  });
+
+  it("do not wait for themselves when an instance is named twice", async () => {
+    await inTurnOnAll(server.client(5), ["/1.0/instances/twice", "/1.0/instances/twice"], work);
+    assert.equal(most, 1);
+  });
 });

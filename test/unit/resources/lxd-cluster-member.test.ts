@@ -3,7 +3,12 @@ import { SimulatedLab } from "../../../lab/simulated";
 import { setServerConfig } from "../../../provider/lxd/server";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { byHand } from "../../engine/cluster-program";
-import { Managed } from "./simulated-cluster";
+import { killedAtTheEnd, Managed } from "./simulated-cluster";
+
+const hosts = [
+  { name: "bcn2", lxd: "deb" as const, lanAddress: "192.168.1.102" },
+  { name: "bcn1", lxd: "deb" as const, lanAddress: "192.168.1.101" },
+];
 
 describe("LxdClusterMember", () => {
   let lab: SimulatedLab;
@@ -44,12 +49,7 @@ describe("LxdClusterMember", () => {
     });
 
   beforeEach(async () => {
-    lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101" },
-      ],
-    });
+    lab = await SimulatedLab.start({ hosts });
     first = new Managed(clusterMemberLifecycle as never, "bcn2");
     second = new Managed(clusterMemberLifecycle as never, "bcn1");
   });
@@ -71,11 +71,11 @@ describe("LxdClusterMember", () => {
   });
 
   it("takes a host for done that is a member already, so that a lost answer costs nothing", async () => {
-    await makeCluster();
+    await first.up(firstArgs());
+    await assert.rejects(new Managed(killedAtTheEnd(clusterMemberLifecycle) as never, "bcn1").up(secondArgs()), /killed/);
     const since = lab.requests.length;
-    const again = new Managed(clusterMemberLifecycle as never, "bcn1");
-    assert.equal(await again.up(secondArgs()), "created");
-    assert.deepEqual(changesSince(since), []);
+    assert.equal(await second.up(secondArgs()), "created");
+    assert.deepEqual(changesSince(since), ["PUT /1.0/cluster/members/bcn1", "PUT /1.0/cluster/members/bcn1"]); // its mark
   });
 
   it("sets config and failure domain, sees them changed by hand, and repairs them", async () => {
@@ -129,7 +129,7 @@ describe("LxdClusterMember", () => {
 
     it("a host that is in another cluster", async () => {
       await first.up(firstArgs());
-      await new Managed(clusterMemberLifecycle as never, "alone").up({
+      await new Managed(clusterMemberLifecycle as never, "alone", "prod").up({
         connection: at("bcn1"),
         name: "bcn1",
         address: "192.168.1.101",
@@ -140,14 +140,42 @@ describe("LxdClusterMember", () => {
       );
     });
 
+    it("a host that is in the cluster of this very stack, when what it is to join is a rival: nothing tells to wipe it", async () => {
+      await first.up(firstArgs());
+      await new Managed(clusterMemberLifecycle as never, "alone").up({ ...secondArgs(), cluster: undefined });
+      const since = lab.requests.length;
+      const message = await refusalOf(second.up(secondArgs()));
+      assert.match(
+        message,
+        /^LXD on .* is in the cluster that this stack has made \(its members: bcn1\), and .* is in another one\. Nothing was done/,
+      );
+      assert.doesNotMatch(message, /resetPolicy/);
+      assert.deepEqual(changesSince(since), []);
+    });
+
     it("a host that listens on every address", async () => {
       await first.up(firstArgs());
       await byHand(lab, "bcn1", (lxd) => lxd.change("PATCH", "/1.0", { body: { config: { "core.https_address": ":8443" } } }));
       assert.equal(
         await refusalOf(second.up(secondArgs())),
-        `LXD on ${nameOf("bcn1")} listens on every address (core.https_address is ":8443"), which a joining member must not. Set it to ` +
-          '"192.168.1.101:8443" (config of its LxdNode)',
+        `LXD on ${nameOf("bcn1")} listens on every address (core.https_address is ":8443"), and this version of LXD cannot join a cluster then. Set ` +
+          'it to "192.168.1.101:8443" (config of its LxdNode)',
       );
+    });
+
+    it("a host in whose kernel a former LXD has left the cluster's bridge, and says how to take it away", async () => {
+      await first.up(firstArgs());
+      await byHand(lab, "bcn2", (lxd) => lxd.change("POST", "/1.0/networks", { body: { name: "lxdbr0", type: "bridge" } }));
+      lab.host("bcn1").interfaces.set("lxdbr0", { type: "bridge", hwaddr: "00:16:3e:00:00:02", addresses: [] });
+      const since = lab.requests.length;
+      assert.equal(
+        await refusalOf(second.up(secondArgs())),
+        `${nameOf("bcn1")} has the network interface lxdbr0, which its LXD knows nothing of, and the cluster at ${nameOf("bcn2")} has a bridge of ` +
+          "that name, which LXD would make there. Most likely a former LXD has left it. If nothing uses it: ip link delete lxdbr0",
+      );
+      assert.deepEqual(changesSince(since), []);
+      lab.host("bcn1").interfaces.delete("lxdbr0");
+      assert.equal(await second.up(secondArgs()), "created");
     });
 
     it("a host that holds something, which would be lost", async () => {
@@ -170,6 +198,15 @@ describe("LxdClusterMember", () => {
       );
       assert.deepEqual(members(), ["bcn2"]);
     });
+  });
+
+  it("joins from a host that listens on every address, where LXD can", async () => {
+    await lab.stop();
+    lab = await SimulatedLab.start({ hosts, lxdVersion: "6.9" });
+    await first.up(firstArgs());
+    await byHand(lab, "bcn1", (lxd) => lxd.change("PATCH", "/1.0", { body: { config: { "core.https_address": ":8443" } } }));
+    assert.equal(await second.up(secondArgs()), "created");
+    assert.equal(lab.host("bcn1").daemon?.localConfig["core.https_address"], ":8443");
   });
 
   it("revokes the join token when the join fails, tells LXD's reason, and joins the next time", async () => {
@@ -243,9 +280,9 @@ describe("LxdClusterMember", () => {
 
   it("tells in check what is wrong, by property", async () => {
     assert.deepEqual(
-      await second.faults(secondArgs({ name: "bcn_1", address: "0.0.0.0", cluster: { endpoints: [] }, failureDomain: "" })),
+      await second.faults(secondArgs({ name: "bcn/1", address: "0.0.0.0", cluster: { endpoints: [] }, failureDomain: "" })),
       [
-        "name is not a valid member name: 1 to 63 letters, digits, dots and dashes, beginning and ending with a letter or digit",
+        "name is not a valid name of a member: letters, digits, and . _ ~ @ : + - in them, not beginning with @",
         'address must be one address of the host, such as "192.168.1.102", not a wildcard',
         "cluster.endpoints needs at least one host",
         "failureDomain must not be empty",

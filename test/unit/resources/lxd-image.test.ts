@@ -6,7 +6,7 @@ import { join } from "node:path";
 import * as z from "zod";
 import { fingerprintOf, uploadOf } from "../../../provider/lxd/images/files";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
-import { Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
+import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
 
 const aliasSchema = z.looseObject({ name: z.string(), target: z.string() });
 const imageSchema = z.looseObject({
@@ -129,14 +129,26 @@ describe("LxdImage", () => {
   });
 
   it("is found, not uploaded again, when an interrupted run had brought it, and goes with its resource all the same", async () => {
+    await assert.rejects(new Managed(killedAtTheEnd(imageLifecycle) as never, "debian").up(await args()), /killed/);
+    const before = two.lab.requests.length;
+    await image.up(await args());
+    assert.ok(two.lab.mutations(before).every(({ method }) => method === "PUT"));
+    assert.equal(image.inState("created"), true);
+    await image.destroy();
+    assert.equal(await live((await args()).sourceFingerprint), undefined);
+  });
+
+  it("is used, and left when its resource goes, when it bears the mark of a state that is elsewhere; with adopt it is its own", async () => {
     await image.up(await args());
     const again = newImage("debian");
-    const before = two.lab.requests.length;
-    await again.up(await args());
-    assert.deepEqual(two.lab.mutations(before), []);
-    assert.equal(again.inState("created"), true);
-    await again.destroy();
-    assert.equal(await live(String(image.inState("fingerprint"))), undefined);
+    assert.equal(await again.up(await args()), "created");
+    assert.equal(again.inState("created"), false);
+    assert.match(again.warnings.join(), /it stays when this resource goes, because it bears the mark of this very resource/);
+    const adopting = newImage("debian");
+    assert.equal(await adopting.up(await args({ adopt: true })), "created");
+    assert.equal(adopting.inState("created"), true);
+    await image.destroy();
+    assert.notEqual(await live((await args()).sourceFingerprint), undefined);
   });
 
   it("uses an image that others brought, and leaves it when it goes", async () => {
@@ -252,7 +264,7 @@ describe("LxdImage", () => {
       async () => remote({ remote: { server: "ubuntu", alias: "x" } }),
       /^remote\.server is not the address/,
     ],
-    ["an alias with a space", async () => args({ aliases: ["a b"] }), /^aliases\.0 is not a valid alias/],
+    ["an alias with a line break", async () => args({ aliases: ["a\nb"] }), /^aliases\.0 is not a valid alias/],
     [
       "a file that cannot be read",
       async () => ({ ...(await args()), sourceFingerprint: "unreadable rootfsPath: cannot be read: ENOENT: no such file" }),

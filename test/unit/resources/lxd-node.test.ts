@@ -58,9 +58,19 @@ describe("LxdNode", () => {
     it("installs the snap of the channel, with the same revision on all hosts, and holds it", async () => {
       await start({ snapd: true });
       await node.up({ connection: host.connection });
-      assert.deepEqual(host.snaps.get("lxd"), { channel: "5.21/stable", held: true, version: "6.9" });
-      assert.ok(ran("snap").some((line) => line === "snap install lxd --channel=5.21/stable --cohort=+"));
+      const snap = { channel: "5.21/stable", held: true, version: "5.21.4-8a3cf61", revision: "33110" };
+      assert.deepEqual(host.snaps.get("lxd"), snap);
+      assert.equal(node.inState("revision"), 33110);
       assert.equal(await node.up({ connection: host.connection }), "same");
+    });
+
+    it("installs the revision that the members of a cluster have, although the channel has a newer one", async () => {
+      await start({ snapd: true });
+      host.store.release("5.21/stable", { revision: 33999, version: "5.21.5-9b1e0d2", lxd: "5.21.4" });
+      const wanted = { connection: host.connection, install: { method: "snap", revision: 33110 } };
+      assert.equal(await node.up(wanted), "created");
+      assert.deepEqual([host.snaps.get("lxd")?.revision, node.inState("revision")], ["33110", 33110]);
+      assert.equal(await node.up(wanted), "same");
     });
 
     it("logs in as another user, and becomes root by sudo", async () => {
@@ -180,7 +190,7 @@ describe("LxdNode", () => {
       await start({ snapd: true });
       const wanted = { connection: host.connection };
       await node.up(wanted);
-      host.snaps.set("lxd", { channel: "6/stable", held: false, version: "6.9" });
+      host.snaps.set("lxd", { channel: "5.0/stable", held: false, version: "5.0.2-838e1b2", revision: "31333" });
       assert.equal(await node.up(wanted), "updated");
       assert.deepEqual([host.snaps.get("lxd")?.channel, host.snaps.get("lxd")?.held], ["5.21/stable", true]);
     });

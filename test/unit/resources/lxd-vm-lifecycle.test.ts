@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
+import type { FaultEffect } from "../../../lab/simulated/faults";
+import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
-import { Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
+import { messageOf } from "../../../provider/support/errors";
+import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
 
 const shown = z.looseObject({
   status: z.string(),
@@ -101,15 +104,72 @@ describe("LxdVm on LXD", () => {
   });
 
   it("refuses, before anything is touched, a change that needs a stop", async () => {
-    await vm.up(args({ memory: "1GiB" }));
+    await vm.up(args());
     const before = two.lab.requests.length;
-    await assert.rejects(
-      vm.up(args({ memory: "2GiB" })),
-      /would have to be stopped.*limits\.memory: 1GiB to 2GiB.*allowRestart: true/,
-    );
+    const change = args({ config: { "security.secureboot": false } });
+    await assert.rejects(vm.up(change), /would have to be stopped.*security\.secureboot: unset to false.*allowRestart: true/);
     assert.deepEqual(two.lab.mutations(before), []);
     assert.match(vm.warnings.join(), /^pulumi up will refuse this/);
-    assert.equal((await live()).config["limits.memory"], "1GiB");
+    assert.equal((await live()).config["security.secureboot"], undefined);
+  });
+
+  it("grows back to the memory that it started with while it runs", async () => {
+    await vm.up(args({ memory: "2GiB" }));
+    await vm.up(args({ memory: "1GiB" }));
+    const before = two.lab.lifecycle.length;
+    await vm.up(args({ memory: "2GiB", description: "grown" }));
+    assert.ok(two.lab.lifecycle.slice(before).every(({ action }) => action === "instance-updated"));
+    assert.equal((await live()).config["limits.memory"], "2GiB");
+  });
+
+  it("is evacuated, not drifted, where an evacuation has stopped it: nothing is planned, and nothing fails", async () => {
+    const stays = args({ config: { "cluster.evacuate": "stop" } });
+    await vm.up(stays);
+    await byHand("POST", "/1.0/cluster/members/bcn1/state", { action: "evacuate" });
+    assert.equal((await live()).status, "Stopped");
+    const before = two.lab.requests.length;
+    assert.equal(await vm.up(stays), "same");
+    assert.deepEqual(two.lab.mutations(before), []);
+    assert.equal(state()["evacuatedFrom"], "bcn1");
+    assert.equal(await vm.up({ ...stays, description: "changed meanwhile" }), "updated");
+    assert.match(
+      vm.warnings.join(),
+      /"bcn1", which is evacuated, so it stays stopped until that is restored \(lxc cluster restore bcn1\)/,
+    );
+    await byHand("POST", "/1.0/cluster/members/bcn1/state", { action: "restore" });
+    assert.equal(await vm.up({ ...stays, description: "changed meanwhile" }), "same");
+    assert.equal((await live()).status, "Running");
+    assert.equal(state()["evacuatedFrom"], undefined);
+  });
+
+  it("is not moved to a member that lacks a bridge of the host that it needs", async () => {
+    two.lab.host("bcn1").interfaces.set("br9", { type: "bridge", hwaddr: "00:16:3e:00:00:09", addresses: [] });
+    const devices = { eth1: { type: "nic", nictype: "bridged", parent: "br9" } };
+    await vm.up(args({ devices }));
+    const before = two.lab.requests.length;
+    await vm.preview(args({ devices, target: "bcn2", allowRestart: true }));
+    assert.match(vm.warnings.join("\n"), /^pulumi up will refuse this\. target: instance "web1" cannot be moved to bcn2.*"br9"/m);
+    await assert.rejects(
+      vm.up(args({ devices, target: "bcn2", allowRestart: true })),
+      /target: instance "web1" cannot be moved to bcn2, and nothing was touched: its device eth1 needs "br9", which is not there on bcn2/,
+    );
+    assert.deepEqual(two.lab.mutations(before), []);
+    assert.equal((await live()).status, "Running");
+  });
+
+  it("is not moved to a member on which its pool is not there, and the preview says so", async () => {
+    await vm.up(args());
+    const { database } = two.lab.host("bcn2").daemon ?? assert.fail();
+    Object.assign(database.pool("default").nodes.get(database.member("bcn2")) ?? {}, { status: "Errored" });
+    const before = two.lab.requests.length;
+    const moved = args({ target: "bcn2", allowRestart: true });
+    await vm.preview(moved);
+    assert.match(
+      vm.warnings.join("\n"),
+      /^pulumi up will refuse this\. target: .* its device root needs "default", which is Errored on bcn2/m,
+    );
+    await assert.rejects(vm.up(moved), /its device root needs "default", which is Errored on bcn2/);
+    assert.deepEqual(two.lab.mutations(before), []);
   });
 
   it("stops cleanly, changes and starts when it may", async () => {
@@ -150,6 +210,224 @@ describe("LxdVm on LXD", () => {
     await vm.up(args({ description: "new" }));
     assert.equal(fault.matches, 2);
     assert.equal(await vm.up(args({ description: "new" })), "same");
+  });
+
+  describe("that gives a key of its own up to a profile,", () => {
+    beforeEach(async () => {
+      const profile = new Managed<never, never>(profileLifecycle as never, "web");
+      await profile.up({ cluster: two.cluster, name: "web", config: { "raw.qemu": "-s", "limits.memory": "1GiB" } });
+    });
+    const withWeb = (config: object, more: object = {}) => args({ profiles: ["default", "web"], config, ...more });
+
+    it("is not said to be stopped when the profile has the same", async () => {
+      await vm.up(withWeb({ "raw.qemu": "-s" }));
+      assert.equal(await vm.preview(withWeb({})), "updated");
+      assert.deepEqual(vm.warnings, []);
+      assert.equal(await vm.up(withWeb({})), "updated");
+    });
+
+    it("is said to be refused when the profile has another one", async () => {
+      await vm.up(withWeb({ "raw.qemu": "-S" }));
+      await vm.preview(withWeb({}));
+      assert.match(vm.warnings.join("\n"), /^pulumi up will refuse this\..*raw\.qemu: -S to -s; LXD does not change it while/);
+      await assert.rejects(vm.up(withWeb({})), /would have to be stopped.*raw\.qemu: -S to -s/);
+    });
+
+    it("is said to be refused perhaps when it may have been started with the memory that it gets back", async () => {
+      const own = { "raw.qemu": "-s" };
+      await vm.up(withWeb(own, { memory: "2GiB" }));
+      await vm.up(withWeb(own, { memory: "512MiB" }));
+      await vm.preview(withWeb(own));
+      assert.match(vm.warnings.join("\n"), /^pulumi up may refuse this\..*limits\.memory: 512MiB to 1GiB/);
+      assert.equal(await vm.up(withWeb(own)), "updated");
+    });
+
+    it("is not refused in the preview for a profile that the same pulumi up may make", async () => {
+      await vm.up(args());
+      await vm.preview(args({ profiles: ["default", "later"], target: "bcn2", allowRestart: true }));
+      assert.doesNotMatch(vm.warnings.join("\n"), /refuse/);
+    });
+  });
+
+  describe("under a profile that changes,", () => {
+    let profile: Managed<never, never>;
+    const web = (config: object, more: object = {}) => ({ cluster: two.cluster, name: "web", config, ...more });
+    const withWeb = (more: object = {}) => args({ profiles: ["default", "web"], ...more });
+    const starts = (since: number) => two.lab.lifecycle.slice(since).filter(({ action }) => action === "instance-started").length;
+    const bootMemory = () => two.lab.host("bcn2").daemon?.database.instance("default", "web1").bootMemory;
+    const upOfProfile = async (config: object) => profile.up(web(config)).catch((error: unknown) => messageOf(error));
+
+    beforeEach(async () => {
+      profile = new Managed<never, never>(profileLifecycle as never, "web");
+      await profile.up(web({ "limits.memory": "1GiB" }));
+    });
+
+    it("is stopped and started by the next up when it may be, and then nobody speaks of it any more", async () => {
+      await vm.up(withWeb({ allowRestart: true }));
+      const before = two.lab.lifecycle.length;
+      assert.match(await upOfProfile({ "limits.memory": "2GiB" }), /1 instance \(web1\) did not take the change/);
+      assert.equal(bootMemory(), "1GiB");
+      assert.equal(await vm.preview(withWeb({ allowRestart: true })), "updated");
+      assert.match(
+        vm.warnings.join(),
+        /runs without a change of its profiles. limits.memory: 1GiB to 2GiB.*will be stopped and started/,
+      );
+      assert.equal(await profile.up(web({ "limits.memory": "2GiB" })), "updated");
+      assert.equal(await vm.up(withWeb({ allowRestart: true })), "updated");
+      assert.equal(bootMemory(), "2GiB");
+      assert.equal(starts(before), 1);
+      const said = [profile.warnings.length, vm.warnings.length];
+      assert.equal(await profile.up(web({ "limits.memory": "2GiB" })), "same");
+      assert.equal(await vm.up(withWeb({ allowRestart: true })), "same");
+      assert.deepEqual([profile.warnings.length, vm.warnings.length], said);
+    });
+
+    it("is spoken of at every preview until a person has restarted it, when it may not be restarted", async () => {
+      await vm.up(withWeb());
+      await upOfProfile({ "limits.memory": "2GiB" });
+      await profile.up(web({ "limits.memory": "2GiB" }));
+      for (let preview = 1; preview <= 2; preview += 1) {
+        const said = [profile.warnings.length, vm.warnings.length] as const;
+        assert.equal(await profile.preview(web({ "limits.memory": "2GiB" })), "same");
+        assert.equal(await vm.preview(withWeb()), "same");
+        assert.match(profile.warnings.slice(said[0]).join(), /1 instance \(web1\) did not take the change/);
+        assert.match(vm.warnings.slice(said[1]).join(), /limits.memory: 1GiB to 2GiB.*restart it, or set allowRestart: true/);
+      }
+      const before = two.lab.lifecycle.length;
+      assert.equal(await vm.up(withWeb({ description: "another change is still made" })), "updated");
+      assert.equal(starts(before), 0);
+      assert.deepEqual((state()["runsWith"] as { config: object }).config, { "limits.memory": "1GiB" });
+      await byHand("PUT", "/1.0/instances/web1/state", { action: "restart", timeout: 30 });
+      const said = [profile.warnings.length, vm.warnings.length];
+      assert.equal(await profile.up(web({ "limits.memory": "2GiB" })), "same");
+      await vm.up(withWeb());
+      assert.deepEqual([profile.warnings.length, vm.warnings.length], said);
+      assert.equal(state()["runsWith"], undefined);
+    });
+
+    it("is not restarted when the change is undone before its turn comes", async () => {
+      await vm.up(withWeb({ allowRestart: true }));
+      const before = two.lab.lifecycle.length;
+      await upOfProfile({ "limits.memory": "2GiB" });
+      await vm.preview(withWeb({ allowRestart: true }));
+      await profile.up(web({ "limits.memory": "1GiB" }));
+      assert.equal(profile.inState("waiting"), undefined);
+      await vm.up(withWeb({ allowRestart: true }), { refresh: false });
+      assert.equal(starts(before), 0);
+      assert.equal(await vm.preview(withWeb({ allowRestart: true })), "same");
+    });
+
+    it("is named, with what stands in the way, before the profile is changed", async () => {
+      await vm.up(withWeb());
+      const before = two.lab.requests.length;
+      assert.equal(await profile.preview(web({ "limits.memory": "2GiB", "user.x": "taken by all" })), "updated");
+      assert.match(
+        profile.warnings.join(),
+        /Profile "web" will be changed under 1 instance \(web1\).*limits.memory: 1GiB to 2GiB/,
+      );
+      assert.deepEqual(two.lab.mutations(before), []);
+    });
+
+    it("is told of when LXD takes the change in silence, and heeds it only at the next start", async () => {
+      await vm.up(withWeb());
+      assert.equal(await profile.up(web({ "limits.memory": "1GiB", "security.secureboot": false })), "updated");
+      assert.match(profile.warnings.at(-1) ?? "", /1 instance \(web1\) did not take the change/);
+      assert.equal(await profile.preview(web({ "limits.memory": "1GiB", "security.secureboot": false })), "same");
+      assert.equal(await vm.preview(withWeb()), "same");
+      assert.match(vm.warnings.at(-1) ?? "", /security.secureboot: unset to false/);
+    });
+
+    it("is still spoken of when the answer to the change was lost", async () => {
+      await vm.up(withWeb());
+      two.lab.faults.add({ when: { method: "PUT", path: /profiles\/web/, nth: 1 }, effect: "drop-after" });
+      assert.match(await upOfProfile({ "limits.memory": "2GiB" }), /broke during PUT/);
+      assert.equal(await profile.up(web({ "limits.memory": "2GiB" })), "updated");
+      await profile.preview(web({ "limits.memory": "2GiB" }));
+      assert.match(profile.warnings.at(-1) ?? "", /1 instance \(web1\) did not take the change/);
+    });
+
+    it("has the change when others were only at making or removing it meanwhile", async () => {
+      await vm.up(withWeb());
+      const answer =
+        'The following instances failed to update (profile change still saved):\n - Project: default, Instance: web1: Instance is busy running a "delete" operation\n';
+      two.lab.faults.add({
+        when: { method: "PUT", path: /profiles\/web/, nth: 1 },
+        effect: {
+          answer: (response) => {
+            two.lab.host("bcn2").daemon?.database.instances.clear();
+            response.writeHead(500, { "content-type": "application/json" });
+            response.end(JSON.stringify({ type: "error", error: answer, error_code: 500, metadata: null }));
+          },
+        },
+      });
+      assert.equal(await upOfProfile({ "limits.memory": "1GiB", "user.x": "1" }), "updated");
+      assert.equal(profile.inState("waiting"), undefined);
+    });
+
+    it("waits for work that others have begun on it before the profile is changed", async () => {
+      await vm.up(withWeb());
+      const daemon = two.lab.host("bcn1").daemon;
+      let finish: () => void = () => undefined;
+      daemon?.operate(
+        { description: "Restarting instance", resources: { instances: ["/1.0/instances/web1"] } },
+        () => new Promise<void>((resolve) => (finish = resolve)),
+      );
+      let puts = -1; // not looked yet
+      two.lab.faults.add({
+        when: { method: "GET", path: /operations\?/, nth: 2 },
+        effect: {
+          answer: (response, real) => {
+            puts = two.lab.requests.filter(({ method, path }) => method === "PUT" && path.includes("profiles/web")).length;
+            finish();
+            response.end(real);
+          },
+        },
+      });
+      const before = two.lab.requests.filter(({ method, path }) => method === "PUT" && path.includes("profiles/web")).length;
+      assert.equal(await upOfProfile({ "limits.memory": "1GiB", "user.x": "1" }), "updated");
+      assert.equal(puts, before);
+    });
+
+    it("names those of other members, too, which LXD has not told of a change that one refused", async () => {
+      await vm.up(withWeb({ instanceType: "container", image: { alias: "container-image" } }));
+      const other = manage("web2");
+      await other.up(withWeb({ name: "web2", target: "bcn2", instanceType: "container", image: { alias: "container-image" } }));
+      const nic = { type: "nic", nictype: "bridged", parent: "nope" };
+      await assert.rejects(
+        profile.up(web({ "limits.memory": "1GiB" }, { devices: { eth7: nic } })),
+        /2 instances \(web1, web2\) did not take/,
+      );
+    });
+  });
+
+  describe("while LXD fails for a moment, is made in the same up", () => {
+    const FAILURES: FaultEffect[] = ["daemon-restart", { status: 500, error: "websocket: bad handshake" }];
+    const conditions = [
+      ["a command", { for: "command", command: ["true"] }],
+      ["cloud-init", { for: "cloud-init" }],
+      ["its agent", { for: "agent" }],
+      ["an address", { for: "ipv4", nic: "eth0" }],
+    ] as const;
+    for (const effect of FAILURES) {
+      const what = typeof effect === "string" ? effect : JSON.stringify(effect);
+      for (const [title, condition] of conditions) {
+        it(`when ${title} is waited for: ${what}`, async () => {
+          const path =
+            condition.for === "command" || condition.for === "cloud-init" ? /web1\/exec/ : /instances\/web1(\/state)?\?.*/;
+          const fault = two.lab.faults.add({ when: { path, nth: 1 }, effect });
+          assert.equal(await vm.up(args({ waitFor: [condition] })), "created");
+          assert.equal(fault.hits, 1);
+        });
+      }
+    }
+
+    it("when its daemon goes away over the start, and over the stop for a change", async () => {
+      two.lab.faults.add({ when: { method: "PUT", path: /web1\/state/, nth: 1 }, effect: "daemon-restart" });
+      assert.equal(await vm.up(args({ memory: "1GiB" })), "created");
+      two.lab.faults.add({ when: { method: "PUT", path: /web1\/state/, nth: 1 }, effect: "daemon-restart" });
+      assert.equal(await vm.up(args({ memory: "2GiB", allowRestart: true })), "updated");
+      assert.equal((await live()).status, "Running");
+    });
   });
 
   describe("while LXD is busy with it,", () => {
@@ -194,6 +472,39 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).config["volatile.eth0.hwaddr"], mac);
     assert.equal(await vm.up(args({ target: "bcn2", allowRestart: true })), "same");
     assert.equal(await vm.up(args({ target: "@default" })), "same");
+  });
+
+  describe("waits for a member that its peers do not find yet", () => {
+    const notFound = { status: 500, error: "Missing event connection with target cluster member" };
+
+    it("when it is made there", async () => {
+      const fault = two.lab.faults.add({ when: { method: "POST", path: /^\/1\.0\/instances\?/, nth: 1 }, effect: notFound });
+      assert.equal(await vm.up(args()), "created");
+      assert.deepEqual([fault.hits, (await live()).location], [1, "bcn1"]);
+    });
+
+    it("when it is made there and was begun all the same", async () => {
+      const unclear = JSON.stringify({ type: "error", error_code: 500, error: "EOF", metadata: null });
+      const answer: FaultEffect = {
+        answer: (response) => {
+          response.writeHead(500).end(unclear);
+        },
+      };
+      const fault = two.lab.faults.add({ when: { method: "POST", path: /^\/1\.0\/instances\?/, nth: 1 }, effect: answer });
+      const before = two.lab.requests.length;
+      assert.equal(await vm.up(args()), "created");
+      assert.deepEqual([fault.hits, requestsOf(before, /^POST /)], [1, ["POST /1.0/instances"]]);
+    });
+
+    it("when it is moved there", async () => {
+      await vm.up(args());
+      const fault = two.lab.faults.add({
+        when: { method: "POST", path: /^\/1\.0\/instances\/web1\?/, nth: 1 },
+        effect: notFound,
+      });
+      assert.equal(await vm.up(args({ target: "bcn2", allowRestart: true })), "updated");
+      assert.deepEqual([fault.hits, (await live()).location], [1, "bcn2"]);
+    });
   });
 
   it("overrides the inherited root disk, and gives the override up again", async () => {
@@ -243,7 +554,7 @@ describe("LxdVm on LXD", () => {
   });
 
   it("goes on with its own instance when an earlier create was killed", async () => {
-    await vm.up(args());
+    await assert.rejects(new Managed(killedAtTheEnd(vmLifecycle) as never, "web1").up(args()), /killed/);
     const again = manage("web1");
     assert.equal(await again.up(args()), "created");
     assert.equal(again.progress.at(-1), "waiting for an IPv4 address on eth0");
@@ -253,7 +564,7 @@ describe("LxdVm on LXD", () => {
     await manage("other").up(args());
     await assert.rejects(vm.up(args()), /already exists.*belongs to the Pulumi resource "other".*adopt: true/);
     assert.equal(await vm.up(args({ adopt: true, description: "mine" })), "created");
-    assert.match((await live()).config["user.pulumi.urn"] ?? "", /::web1$/);
+    assert.match((await live()).config["user.pulumi.urn"] ?? "", /::web1 \[/);
     await assert.rejects(
       manage("third").up(args({ adopt: true, instanceType: "container", image: { alias: "container-image" } })),
       /is a virtual-machine, not a container/,
@@ -287,11 +598,11 @@ describe("LxdVm on LXD", () => {
     );
   });
 
-  it("reads any number of instances with one list, and finds one that is gone", async () => {
+  it("reads an instance with one request, and finds one that is gone", async () => {
     await vm.up(args());
     const before = two.lab.requests.length;
     await vm.preview(args());
-    assert.deepEqual(requestsOf(before, /instances/), ["GET /1.0/instances"]);
+    assert.deepEqual(requestsOf(before, /instances/), ["GET /1.0/instances/web1"]);
     await stopByHand();
     await (await two.byHand()).change("DELETE", "/1.0/instances/web1");
     assert.equal(await vm.preview(args()), "created");
@@ -333,6 +644,70 @@ describe("LxdVm on LXD", () => {
     });
     await vm.destroy();
     assert.deepEqual(vm.progress.slice(-3), ["stopping (it is given 30 s)", "stopping by force", "deleting"]);
+  });
+
+  it("is stopped by force in time when its guest may take longer to shut down than its removal has", async () => {
+    await vm.up(args({ config: { "boot.host_shutdown_timeout": "600" }, timeouts: { delete: 20 } }));
+    two.lab.faults.add({
+      when: { method: "PUT", path: /\/web1\/state/, nth: 1 },
+      effect: { failOperation: 'Failed shutting down instance, status is "Running": context deadline exceeded' },
+    });
+    await vm.destroy();
+    assert.deepEqual(vm.progress.slice(-3), ["stopping (it is given 10 s)", "stopping by force", "deleting"]);
+  });
+
+  it("is not taken for removed when LXD is restarted between its answer and the end of the removal", async () => {
+    await vm.up(args());
+    two.lab.faults.add({ when: { method: "DELETE", path: /\/1\.0\/instances\/web1/, nth: 1 }, effect: "lose-operation" });
+    await vm.destroy();
+    assert.deepEqual(two.lab.lifecycle.at(-1)?.action, "instance-deleted");
+    assert.equal(vm.state, undefined);
+  });
+
+  it("stays in state when LXD loses sight of each attempt to remove it", async () => {
+    await vm.up(args());
+    two.lab.faults.add({ when: { method: "DELETE", path: /\/1\.0\/instances\/web1/ }, effect: "lose-operation" });
+    await assert.rejects(vm.destroy(), /no longer knows its operation "Deleting instance"/);
+    assert.notEqual(vm.state, undefined);
+    assert.equal((await live()).status, "Stopped");
+  });
+
+  it("is made anew when nobody can tell whether its creation was finished, and never one that others made", async () => {
+    two.lab.faults.add({ when: { path: /^\/1\.0\/operations\/.*\/wait/, nth: 1 }, effect: "forget-operation" });
+    assert.equal(await vm.up(args()), "created");
+    const made = two.lab.lifecycle.map(({ action }) => action).filter((action) => /^instance-(created|deleted)$/.test(action));
+    assert.deepEqual(made, ["instance-created", "instance-deleted", "instance-created"]);
+    assert.ok(vm.progress.includes("removing what an interrupted creation has left"));
+    assert.equal((await live()).status, "Running");
+  });
+
+  it("waits for its creation through another connection when its own breaks, and does not take its failure for success", async () => {
+    two.lab.faults.add({ when: { path: /^\/1\.0\/operations\/.*\/wait/, nth: 1 }, effect: "drop-before" });
+    two.lab.faults.add({
+      when: { method: "POST", path: /^\/1\.0\/instances\?/, nth: 1 },
+      effect: { failOperation: "No space left" },
+    });
+    await assert.rejects(vm.up(args()), /"Creating instance" failed: No space left/);
+  });
+
+  it("keeps what is known of it in state when the connection breaks in the middle of its creation", async () => {
+    two.lab.faults.add({ when: { method: "PUT", path: /\/web1\/state/, nth: 1 }, effect: "drop-before" });
+    await assert.rejects(vm.up(args()), /Instance "web1" exists \(Stopped\), but is not finished: .* broke during PUT/);
+    assert.equal(state()["location"], "bcn1");
+    assert.match(JSON.stringify(state()["macAddresses"]), /eth0.*(\w\w:){5}/);
+  });
+
+  it("keeps what was known of it in state when nothing can be seen after a change that failed", async () => {
+    await vm.up(args());
+    const known = state()["macAddresses"];
+    await stopByHand();
+    two.lab.faults.add({ when: { method: "PUT", path: /\/web1\/state/, nth: 1 }, effect: { status: 500, error: "no" } });
+    two.lab.faults.add({
+      when: { method: "GET", path: /\/web1\?project=default&recursion=1/ },
+      effect: { status: 403, error: "no" },
+    });
+    await assert.rejects(vm.up(args({ description: "new" })));
+    assert.deepEqual(state()["macAddresses"], known);
   });
 
   it("does not force a stop for a change, unless allowRestart says so", async () => {

@@ -23,6 +23,7 @@ function instanceOf(more: Partial<Instance> = {}): Instance {
     ephemeral: false,
     status: "Running",
     location: "bcn1",
+    last_used_at: "2026-01-01T00:00:00Z",
     profiles: ["default"],
     config: { "volatile.eth0.hwaddr": "00:16:3e:00:00:01", "image.os": "Debian", [OWNER_KEY]: "urn" },
     devices: {},
@@ -41,6 +42,8 @@ const stateOf = (args: object = {}, outputs: object = {}) => ({
   expandedConfig: {},
   expandedDevices: { root, eth0: nic },
   imageFingerprint: "",
+  startedAt: "2026-01-01T00:00:00Z",
+  bootMemory: "",
   ...outputs,
 });
 
@@ -103,7 +106,11 @@ describe("LxdVm check", () => {
       { cloudInit: { userData: "#cloud-config\nusers: [" } },
       /^cloudInit.userData is not valid YAML at line 2, column \d+/,
     ],
-    ["user data that is a list", { cloudInit: { userData: "#cloud-config\n- a" } }, "cloudInit.userData is not a YAML mapping"],
+    [
+      "user data that is a list, with blanks after its header",
+      { cloudInit: { userData: "#cloud-config \r\n- a" } },
+      "cloudInit.userData is not a YAML mapping",
+    ],
     ["a target that is no name", { target: "bcn 1" }, "target is neither the name of a member nor @group"],
     [
       "an unknown thing to wait for",
@@ -153,7 +160,33 @@ describe("LxdVm check", () => {
   });
 });
 
+describe("user data that is not cloud-config is passed on as it is:", () => {
+  const gzip = Buffer.from("1f8b0800", "hex").toString("base64");
+  for (const userData of [
+    "#cloud-config-archive\n- type: text/cloud-config\n  content: [\n",
+    "#cloud-config-jsonp\n[{",
+    "#!/bin/sh\nfor [",
+    "## template: jinja\n#cloud-config\n{% if a %}\n",
+    "#include\nhttps://example.org/a",
+    "#include-once\nhttps://example.org/a",
+    "#part-handler\ndef list_types(:",
+    "#cloud-boothook\n- [",
+    "#upstart-job\n[",
+    'Content-Type: multipart/mixed; boundary="=="\nMIME-Version: 1.0\n\n--==\n',
+    gzip,
+    "#cloud-config\na: 1\na: 2\n",
+    "",
+  ]) {
+    it(JSON.stringify(userData.split("\n", 1)[0]), () => {
+      const cloudInit = { userData, vendorData: userData };
+      assert.deepEqual(inputsOf({ cloudInit }).cloudInit, cloudInit);
+    });
+  }
+});
+
 describe("LxdVm diff", () => {
+  const MADE = { imageFingerprint: "0123456789ab".padEnd(64, "0") };
+  const CAPITALS = { devices: { eth1: { ...nic, hwaddr: "00:16:3E:AA:BB:CC" } } };
   const same: [title: string, state: object, inputs: object, outputs?: object][] = [
     ["memory in other units", { memory: "4GiB" }, { memory: "4096MiB" }],
     ["a boolean in other words", { config: { "boot.autostart": "true" } }, { config: { "boot.autostart": 1 } }],
@@ -169,6 +202,13 @@ describe("LxdVm diff", () => {
     ["a group that chose", {}, { target: "@fast" }],
     ["a target where it is", {}, { target: "bcn1" }],
     ["a target from which it was evacuated", {}, { target: "bcn2" }, { evacuatedFrom: "bcn2" }],
+    ["an image pinned by the fingerprint that it was made from", {}, { image: { fingerprint: "0123456789ab" } }, MADE],
+    [
+      "the address of the image's server without its slash",
+      { image: { alias: "24.04", server: "https://cloud-images.ubuntu.com/releases/" } },
+      { image: { alias: "24.04", server: "https://cloud-images.ubuntu.com/releases" } },
+    ],
+    ["a MAC address in capitals", { devices: { eth1: { ...nic, hwaddr: "00:16:3e:aa:bb:cc" } } }, CAPITALS],
     ["how it is waited for", {}, { waitFor: [{ for: "agent" }], allowRestart: true, adopt: true }],
   ];
   for (const [title, state, inputs, outputs] of same) {
@@ -205,15 +245,29 @@ describe("LxdVm forewarn", () => {
     vmLifecycle.forewarn?.(stateOf({}, { expandedConfig: { "limits.memory": "4GiB" }, ...outputs }), inputsOf(inputs));
 
   it("says in the preview that up will refuse, with the key, the instance and the cure", () => {
-    assert.deepEqual(warnings({ memory: "8GiB" }), [
+    assert.deepEqual(warnings({ config: { "raw.qemu": "-s" }, memory: "4GiB" }), [
       'pulumi up will refuse this. Instance "web1" runs, and would have to be stopped for this change, which is therefore not made. ' +
-        "limits.memory: 4GiB to 8GiB; the memory of a running virtual machine can only shrink. " +
+        "raw.qemu: unset to -s; LXD does not change it while a virtual machine runs. " +
         "Set allowRestart: true to let it be stopped and started, or stop it yourself first",
     ]);
   });
 
   it("announces a restart that is allowed", () => {
-    assert.match(warnings({ memory: "8GiB", allowRestart: true })?.[0] ?? "", /^Instance "web1" will be stopped and started\./);
+    const change = { config: { "raw.qemu": "-s" }, memory: "4GiB", allowRestart: true };
+    assert.match(warnings(change)?.[0] ?? "", /^Instance "web1" will be stopped and started\./);
+  });
+
+  it("says that cloud-init finds a change only when the instance next starts, unless it is started anew", () => {
+    const cloudInit = { userData: "#cloud-config\n{}\n" };
+    const same = { memory: "4GiB", cloudInit };
+    assert.match(
+      warnings(same)?.join() ?? "",
+      /^cloud-init of instance "web1" finds the change of cloudInit when the instance next starts/,
+    );
+    assert.deepEqual(warnings(same, { status: "Stopped" }), []);
+    assert.deepEqual(warnings({ ...same, running: false }), []);
+    const restarts = warnings({ ...same, config: { "raw.qemu": "-s" }, allowRestart: true }) ?? [];
+    assert.doesNotMatch(restarts.join(), /next starts/);
   });
 
   it("announces that a move needs a stop", () => {

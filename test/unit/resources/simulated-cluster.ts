@@ -51,6 +51,15 @@ export async function startStandalone(): Promise<SimulatedCluster> {
   return started(lab, cluster);
 }
 
+/** {@link startStandalone} with a pool, and an instance "web1" that runs. */
+export async function startWithInstance(type: "container" | "virtual-machine"): Promise<SimulatedCluster> {
+  const one = await startStandalone();
+  await one.lab.byHand("bcn2", "POST", "/1.0/storage-pools", { name: "default", driver: "dir" });
+  const devices = { root: { type: "disk", path: "/", pool: "default" } };
+  one.lab.seedInstances(1, { host: "bcn2", prefix: "web", type, devices });
+  return one;
+}
+
 function started(lab: SimulatedLab, cluster: ClusterConnection): SimulatedCluster {
   return {
     lab,
@@ -65,7 +74,15 @@ function started(lab: SimulatedLab, cluster: ClusterConnection): SimulatedCluste
 
 async function clientOf({ endpoints }: ClusterConnection): Promise<LxdClient> {
   const deadline = new Deadline(30, "the test");
-  return new LxdClient(await clusterEndpoint(endpoints, { deadline, patient: false }), deadline);
+  const { endpoint } = await clusterEndpoint({ endpoints }, { deadline, patient: false, warn: () => undefined });
+  return new LxdClient(endpoint, deadline);
+}
+
+/** A lifecycle whose create is killed when all is done but to write that it has ended: no state comes of it. */
+export function killedAtTheEnd<Inputs extends object, Outputs extends object>(
+  lifecycle: Lifecycle<Inputs, Outputs>,
+): Lifecycle<Inputs, Outputs> {
+  return { ...lifecycle, mark: () => Promise.reject(new Error("killed")) };
 }
 
 /** How an operation of the engine ended. */
@@ -85,6 +102,8 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
   readonly notes: string[] = [];
   readonly warnings: string[] = [];
   private id = "";
+  /** What the engine hands to `check` as what was there before: inputs, without outputs. */
+  private inputs: Properties = {};
   private readonly kind: string;
   private readonly startProvider: () => DynamicProvider;
   private provider: DynamicProvider;
@@ -117,6 +136,13 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     this.urn = urnOf(this.kind, name, stack);
   }
 
+  /** Goes on with the state of another. */
+  take({ state, id, inputs }: Managed<Inputs, Outputs>): void {
+    this.state = state;
+    this.id = id;
+    this.inputs = inputs;
+  }
+
   /** What `check` says against the arguments. */
   async faults(args: object): Promise<string[]> {
     const { failures } = await this.provider.check({}, { ...args, __urn: this.urn });
@@ -146,15 +172,15 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
         }
         if (plan === "created" || plan === "replaced") {
           const created = await this.provider.create(inputs);
-          this.keep(created.id, created.outs);
+          this.keep(created.id, created.outs, inputs);
         } else if (plan === "updated") {
           const updated = await this.provider.update(this.id, this.state ?? {}, inputs);
-          this.keep(this.id, updated.outs);
+          this.keep(this.id, updated.outs, inputs);
         }
       } catch (error) {
         const { id, properties } = error as { id?: string; properties?: Properties };
         if (id !== undefined && properties !== undefined) {
-          this.keep(id, properties);
+          this.keep(id, properties, inputs);
         }
         throw error;
       }
@@ -187,18 +213,19 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
   private async refresh(): Promise<void> {
     if (this.state !== undefined) {
       const seen = await this.provider.read(this.id, this.state);
-      this.keep(seen.id, seen.props);
+      this.keep(seen.id, seen.props, seen.inputs);
     }
   }
 
   private async checked(args: object): Promise<Properties> {
-    const checked = await this.provider.check(this.state ?? {}, { ...args, __urn: this.urn });
+    const checked = await this.provider.check(this.state === undefined ? {} : this.inputs, { ...args, __urn: this.urn });
     assert.deepEqual(checked.failures, []);
     return checked.inputs;
   }
 
-  private keep(id: string, properties: Properties): void {
+  private keep(id: string, properties: Properties, inputs: Properties = {}): void {
     this.id = id;
+    this.inputs = inputs;
     this.state = id === "" ? undefined : properties;
   }
 

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { utils } from "ssh2";
 import * as z from "zod";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
-import { Managed, type SimulatedCluster, startStandalone, startTwoMembers } from "./simulated-cluster";
+import { Deadline, until } from "../../../provider/support/deadline";
+import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers, startWithInstance } from "./simulated-cluster";
 
 const key = (comment: string): string => utils.generateKeyPairSync("ecdsa", { bits: 256, comment }).public.trim();
 const [laptop, desktop, stranger] = [key("laptop"), key("desktop"), key("stranger")];
@@ -17,9 +18,7 @@ describe("VmUser", () => {
   let alice: Managed<never, never> & { state: Record<string, unknown> | undefined };
 
   const start = async (type: "container" | "virtual-machine" = "container"): Promise<void> => {
-    one = await startStandalone();
-    await makePool();
-    one.lab.seedInstances(1, { host: "bcn2", prefix: "web", type, devices });
+    one = await startWithInstance(type);
     alice = managed("alice");
   };
   const devices = { root: { type: "disk", path: "/", pool: "default" } };
@@ -106,6 +105,59 @@ describe("VmUser", () => {
     });
   }
 
+  const inDirectory = { file: KEYS, ssh: "/home/alice/.ssh" };
+  for (const [where, path] of Object.entries(inDirectory)) {
+    for (const [what, spoil] of [
+      ["belongs to somebody else", { uid: 1 }],
+      ["belongs to a number that is no user's", { uid: 4711 }],
+      ["can be written by its group", { mode: 0o770 }],
+      ["can be written by all", { mode: 0o707 }],
+      ["cannot be read by the user", { uid: 0, gid: 0, mode: 0o600 }],
+    ] as const) {
+      it(`nobody can log in because ${where === "ssh" ? "~/.ssh" : "authorized_keys"} ${what}: the preview says so, and up repairs it`, async () => {
+        await alice.up(all());
+        Object.assign(files().get(path) ?? {}, spoil);
+        assert.equal(await alice.preview(all()), "updated");
+        assert.deepEqual(vmUserLifecycle.diff(alice.state as never, (await checked(all())) as never), ["authorizedKeys"]);
+        assert.deepEqual(alice.warnings, []);
+        assert.equal(await alice.up(all()), "updated");
+        const uid = alice.state?.["uid"];
+        const seen = Object.values(inDirectory).map((each) => [files().get(each)?.uid, files().get(each)?.mode]);
+        assert.deepEqual(seen, [
+          [uid, 0o600],
+          [uid, 0o700],
+        ]);
+        assert.equal(await alice.preview(all()), "same");
+      });
+    }
+  }
+
+  for (const [spoil, fact, cure] of [
+    [{ uid: 0, mode: 0o775 }, 'belongs to user "root", mode 775: others can write to it', "chmod go-w /home/alice"],
+    [{ mode: 0o777 }, 'belongs to user "alice", mode 777: others can write to it', "chmod go-w /home/alice"],
+    [{ uid: 1 }, 'belongs to user "daemon", mode 755', "chown alice /home/alice"],
+  ] as const) {
+    it(`nobody can log in because the home ${fact}: preview and up name it, and leave it alone`, async () => {
+      await alice.up(all());
+      const home = files().get("/home/alice");
+      const before = { ...home };
+      Object.assign(home ?? {}, spoil);
+      const told = `sshd lets nobody in with the keys of user "alice" in instance "web1" (LXD on ${one.lab.host("bcn2").connection.user}@`;
+      assert.equal(await alice.preview(all()), "updated");
+      assert.equal(alice.warnings.length, 1);
+      assert.ok(alice.warnings[0]?.startsWith(`pulumi up will refuse this. ${told}`), alice.warnings[0]);
+      assert.ok(alice.warnings[0]?.includes(`: /home/alice ${fact}. It must belong`), alice.warnings[0]);
+      assert.ok(alice.warnings[0]?.endsWith(`Type there: ${cure}`), alice.warnings[0]);
+      const asked = one.lab.requests.length;
+      await assert.rejects(alice.up(all()), (error: Error) => error.message.startsWith(told) && error.message.endsWith(cure));
+      assert.deepEqual(one.lab.mutations(asked), []);
+      assert.deepEqual({ ...files().get("/home/alice") }, { ...before, ...spoil });
+      assert.equal(await alice.preview(all()), "updated");
+      Object.assign(home ?? {}, { uid: before.uid, mode: before.mode });
+      assert.equal(await alice.preview(all()), "same");
+    });
+  }
+
   const checked = (given: object) => Promise.resolve(vmUserLifecycle.schema.parse(given));
 
   it("does not carry a password that was set by hand into state", async () => {
@@ -180,7 +232,7 @@ describe("VmUser", () => {
     await (await one.byHand()).change("PATCH", "/1.0/instances/web1", { body: { description: "front" } });
     await alice.up(args());
     const marked = await instance();
-    assert.match(marked.config["user.pulumi.user.alice"] ?? "", /VmUser::alice$/);
+    assert.match(marked.config["user.pulumi.user.alice"] ?? "", /VmUser::alice \[[0-9a-f]{16}\]$/);
     assert.equal(marked.description, "front");
     await alice.destroy();
     assert.equal((await instance()).config["user.pulumi.user.alice"], undefined);
@@ -200,8 +252,8 @@ describe("VmUser", () => {
 
   it("goes on with a user that an interrupted create left", async () => {
     const fault = one.lab.faults.add({
-      when: { path: /files\?.*sudoers/, method: "POST" },
-      effect: { status: 500, error: "disk full" },
+      when: { guest: /^mv .*sudoers/ },
+      effect: { status: 1, error: "disk full" },
     });
     await assert.rejects(
       alice.up(all()),
@@ -212,8 +264,9 @@ describe("VmUser", () => {
     assert.equal(await alice.preview(all()), "updated");
     assert.equal(await alice.up(all()), "updated");
     assert.equal(await alice.up(all()), "same");
-    const lost = managed("alice"); // the process died before it could tell the engine
-    assert.equal(await lost.up(all()), "created");
+    await alice.destroy();
+    await assert.rejects(new Managed(killedAtTheEnd(vmUserLifecycle) as never, "alice").up(all()), /killed/);
+    assert.equal(await managed("alice").up(all()), "created");
   });
 
   it("can be read while a container is stopped, but not made, changed or removed", async () => {
@@ -241,7 +294,7 @@ describe("VmUser", () => {
     await one.stop();
     await start("virtual-machine");
     await alice.up(all());
-    one.lab.faults.add({ when: { path: /\/files/ }, effect: { status: 500, error: "LXD VM agent isn't currently running" } });
+    one.lab.setAgent("bcn2", "web1", false);
     assert.equal(await alice.preview(all()), "same");
     assert.deepEqual(alice.warnings, [
       'The agent in instance "web1" does not answer, so user "alice" is shown as it was known last',
@@ -251,10 +304,12 @@ describe("VmUser", () => {
   it("waits for the agent of a virtual machine that boots", async () => {
     await one.stop();
     await start("virtual-machine");
-    const missing = { status: 500, error: "LXD VM agent isn't currently running" };
-    one.lab.faults.add({ when: { path: /\/files/, nth: 1 }, effect: missing });
-    assert.equal(await alice.up(all()), "created");
-    assert.deepEqual(alice.progress, ["waiting for the agent in the virtual machine"]);
+    one.lab.setAgent("bcn2", "web1", false);
+    const up = alice.up(all());
+    await until(new Deadline(30, "the wait"), () => Promise.resolve(alice.progress.length > 0 ? true : undefined));
+    one.lab.setAgent("bcn2", "web1", true);
+    assert.equal(await up, "created");
+    assert.match(alice.progress[0] ?? "", /waiting for the agent in instance "web1", which does not answer/);
   });
 
   it("is gone with its instance", async () => {

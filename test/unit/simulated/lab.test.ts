@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
 import { SimulatedLab } from "../../../lab/simulated";
-import { installSnap } from "../../../provider/host/packages";
+import { bringSnap } from "../../../provider/host/snapd";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import { isAgentMissing, runInInstance } from "../../../provider/lxd/instances/exec";
@@ -111,7 +111,8 @@ describe("The simulated lab", () => {
 
   it("is a newer LXD when it is told so, with its waits and its background work", async () => {
     await start({ hosts: [{ name: "bcn2", snapd: true }], lxdVersion: "6.9" });
-    await installSnap(await ssh(), "lxd", { channel: "6/stable", cohort: true, hold: true }, deadline());
+    const patience = { deadline: deadline(), progress: () => undefined };
+    await bringSnap(await ssh(), "lxd", { channel: "6/stable", cohort: true, hold: true }, patience);
     const lxd = await api();
     assert.equal((await getServer(lxd)).environment.server_version, "6.9");
     const operation = await lxd.begin("POST", "/1.0/storage-pools", {
@@ -186,7 +187,7 @@ describe("The simulated lab", () => {
     it("answers the n-th request with an error, and no other", async () => {
       const fault = lab.faults.add({
         when: { path: /^\/1\.0\/profiles/, nth: 2 },
-        effect: { status: 500, error: "out of luck" },
+        effect: { status: 400, error: "out of luck" },
       });
       const lxd = await api();
       const read = (): Promise<unknown> => lxd.get("/1.0/profiles", z.unknown());

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import {
+  type Algorithms,
   type AuthContext,
   type ServerChannel,
   type Session,
@@ -8,6 +9,7 @@ import {
   Server as SshServer,
   utils,
 } from "ssh2";
+import { type FramedCommandLine, takeOutOfFrame } from "../../../lab/simulated/framed-command";
 import { type Connection, connectionSchema } from "../../../provider/transport/connection";
 
 /** A key pair, as ssh-keygen writes it. */
@@ -35,12 +37,14 @@ export function newKey(passphrase?: string): KeyPair {
 export interface Behaviour {
   /** Whom it lets in; `undefined` when it decides later. @default user root with {@link TestSshServer.key} */
   accepts: (login: AuthContext) => boolean | undefined;
-  /** What a command does. @default it ends at once, with exit code 0 and its command line as output */
+  /** What a command does, given without its frame. @default it ends at once, with exit code 0 and its command line as output */
   command: (line: string, channel: ServerChannel, server: TestSshServer) => void;
   /** Whether it connects to unix sockets and other hosts, or never answers that question. @default true */
   forwarding: boolean | "never";
   /** How many sessions it refuses to open before it opens one. @default 0 */
   refusedSessions: number;
+  /** How many sessions one connection may have, as sshd's MaxSessions. @default 10 */
+  maxSessions: number;
 }
 
 /** An SSH server on the loopback interface, in this process. */
@@ -57,14 +61,15 @@ export class TestSshServer {
     command: (line, channel) => finish(channel, 0, line),
     forwarding: true,
     refusedSessions: 0,
+    maxSessions: 10,
   };
   private readonly sockets = new Set<Socket>();
   private readonly ssh: SshServer;
   private readonly listener: Server;
 
-  private constructor(hostKey: KeyPair) {
+  private constructor(hostKey: KeyPair, algorithms: Algorithms) {
     this.hostKey = hostKey;
-    this.ssh = new SshServer({ hostKeys: [hostKey.private] }, (client) => this.serve(client));
+    this.ssh = new SshServer({ hostKeys: [hostKey.private], algorithms }, (client) => this.serve(client));
     this.listener = createServer((socket) => {
       this.sockets.add(socket);
       socket.on("close", () => this.sockets.delete(socket));
@@ -74,8 +79,8 @@ export class TestSshServer {
     });
   }
 
-  static async start(hostKey = newKey()): Promise<TestSshServer> {
-    const server = new TestSshServer(hostKey);
+  static async start(hostKey = newKey(), algorithms: Algorithms = {}): Promise<TestSshServer> {
+    const server = new TestSshServer(hostKey, algorithms);
     await new Promise<void>((resolve) => server.listener.listen(0, "127.0.0.1", resolve));
     return server;
   }
@@ -124,6 +129,7 @@ export class TestSshServer {
 
   private serve(client: SshClient): void {
     let open = 0;
+    let sessions = 0;
     const count = (channel: { once(event: "close", listener: () => void): unknown }): void => {
       open++;
       this.mostChannels = Math.max(this.mostChannels, open);
@@ -144,13 +150,23 @@ export class TestSshServer {
         reject();
         return;
       }
+      if (sessions >= this.behaviour.maxSessions) {
+        reject();
+        return;
+      }
+      sessions++;
       const session: Session = accept();
+      session.once("close", () => {
+        sessions--;
+      });
       session.on("exec", (start, _refuse, { command }) => {
         const channel = start();
         count(channel);
         channel.on("error", () => undefined);
-        this.lines.push(command);
-        this.behaviour.command(command, channel, this);
+        const framed = takeOutOfFrame(command);
+        started.set(channel, { line: command, framed });
+        this.lines.push(framed?.command ?? command);
+        this.behaviour.command(framed?.command ?? command, channel, this);
       });
     });
     client.on("openssh.streamlocal", (accept, reject, { socketPath }) => this.relay(connect(socketPath), accept, reject, count));
@@ -178,8 +194,17 @@ export class TestSshServer {
   }
 }
 
-/** Ends a command. */
+/** What was asked for on a channel. */
+const started = new WeakMap<ServerChannel, { line: string; framed: FramedCommandLine | undefined }>();
+
+/** Ends a command that has run in its frame. */
 export function finish(channel: ServerChannel, exitCode: number, stdout = "", stderr = ""): void {
+  const mark = started.get(channel)?.framed?.mark ?? "";
+  answer(channel, exitCode, `${mark}${stdout}${mark}:${exitCode}.`, `${mark}${stderr}${mark}`);
+}
+
+/** Answers as something that has not run the command. */
+export function answer(channel: ServerChannel, exitCode: number, stdout = "", stderr = ""): void {
   channel.stderr.write(stderr);
   channel.write(stdout);
   channel.exit(exitCode);
@@ -187,18 +212,26 @@ export function finish(channel: ServerChannel, exitCode: number, stdout = "", st
   channel.resume(); // the client's end of input is read, so that the channel closes
 }
 
-/** Really runs the command line, as sshd does; `sudo -n --` is left out. */
-export function runForReal(line: string, channel: ServerChannel): void {
-  const child = spawn("/bin/sh", ["-c", line.replace(/^sudo -n -- /, "")]);
+/** Really runs the command line, as sshd does; `sudo -n` is left out. */
+export function runForReal(_line: string, channel: ServerChannel): void {
+  runInShell("/bin/sh", "", channel);
+}
+
+/** Really runs the command line with a login shell, which reads its start-up files first. */
+export function runInShell(shell: string, startUp: string, channel: ServerChannel): void {
+  const line = started.get(channel)?.line ?? "";
+  const child = spawn(shell, ["-c", `${startUp}\n${line.replace("sudo -n -- ", "").replace("'sudo -n true'", "true")}`]);
   channel.pipe(child.stdin);
   child.stdin.on("error", () => undefined);
   child.stdout.pipe(channel, { end: false });
   child.stderr.pipe(channel.stderr, { end: false });
   channel.on("close", () => child.kill());
   child.on("close", (code) => {
+    channel.unpipe();
     if (!channel.destroyed) {
       channel.exit(code ?? 128);
       channel.end();
     }
+    channel.resume();
   });
 }

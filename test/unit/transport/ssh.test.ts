@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { generateKeyPairSync, type KeyObject } from "node:crypto";
+import { chmodSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, request, type Server } from "node:http";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { clusterEndpoint } from "../../../provider/lxd/client/cluster-endpoint";
@@ -9,8 +10,17 @@ import { Deadline } from "../../../provider/support/deadline";
 import type { Connection } from "../../../provider/transport/connection";
 import { connect, disconnectAll } from "../../../provider/transport/pool";
 import { SshConnection } from "../../../provider/transport/ssh";
-import { finish, newKey, runForReal, TestSshServer } from "./ssh-server";
+import { answer, finish, newKey, runForReal, runInShell, TestSshServer } from "./ssh-server";
 import { ownHome } from "./surroundings";
+
+/** A public key in the form of known_hosts. */
+function sshForm(key: KeyObject): string {
+  const { x = "", y = "" } = key.export({ format: "jwk" });
+  const point = Buffer.concat([Buffer.from([4]), Buffer.from(x, "base64url"), Buffer.from(y, "base64url")]);
+  const parts = [Buffer.from("ecdsa-sha2-nistp256"), Buffer.from("nistp256"), point];
+  const wire = Buffer.concat(parts.flatMap((part) => [Buffer.from([0, 0, 0, part.length]), part]));
+  return `ecdsa-sha2-nistp256 ${wire.toString("base64")}`;
+}
 
 const CHECK_IT = "Check that it is switched on, and that connection.host and connection.port lead to its sshd";
 
@@ -74,12 +84,27 @@ describe("SSH", () => {
       home.knowHosts(`[127.0.0.1]:${server.port} ${newKey().public}`);
       assert.match(
         await refusal({ hostKey: undefined }, "refused"),
-        / was not trusted: its host key has changed: it presented ssh-ed25519 SHA256:/,
+        / was not trusted: its host key has changed: it presented ssh-ed25519 SHA256:\S+, and known_hosts has another one \(ssh-ed25519 SHA256:\S+\)\. /,
       );
       assert.match(
         await refusal({ hostKey: newKey().public }, "refused"),
-        /, which is not connection\.hostKey\. If the host was reinstalled/,
+        /, which is not connection\.hostKey \(ssh-ed25519 SHA256:\S+\)\. If the host was reinstalled/,
       );
+    });
+
+    it("never when its key is of another kind than the one that is known, and shows both", async () => {
+      const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "prime256v1" });
+      const text = privateKey.export({ format: "pem", type: "sec1" }).toString();
+      const hostKey = { private: text, public: sshForm(publicKey) };
+      const other = await TestSshServer.start(hostKey);
+      try {
+        assert.match(
+          await refusal({ port: other.port }, "refused"),
+          /presented the key ecdsa-sha2-nistp256 SHA256:\S+, which is not connection\.hostKey \(ssh-ed25519 SHA256:\S+\)\. /,
+        );
+      } finally {
+        await other.stop();
+      }
     });
 
     it("never before the key is verified: no credential has left", async () => {
@@ -150,16 +175,15 @@ describe("SSH", () => {
       [
         "encrypted and without a passphrase",
         () => newKey("correct horse").private,
-        "Encrypted private OpenSSH key detected, but no passphrase given",
+        "it is encrypted, and its passphrase is not given. Give its passphrase as connection.privateKeyPassword, give another key",
       ],
-      ["no key at all", () => "ssh-what", "Unsupported key format"],
-      ["a public key", () => newKey().public, "it is a public key"],
+      ["no key at all", () => "ssh-what", "Unsupported key format. Give another key"],
+      ["a public key", () => newKey().public, "it is a public key. Give another key"],
     ] as const) {
       it(`never with a key that is ${what}, and says that it is the key, not the host`, async () => {
         assert.equal(
           await refusal({ privateKey: key() }, "refused"),
-          `The private key for ${name} cannot be used: ${message}. Give its passphrase as connection.privateKeyPassword, give another key, or ` +
-            "start an SSH agent that holds it",
+          `The private key for ${name} cannot be used: ${message}, or start an SSH agent that holds it`,
         );
         assert.equal(server.connections, 0);
       });
@@ -337,6 +361,15 @@ describe("SSH", () => {
         },
       ));
 
+    it("says which algorithms a host offers of which none is known here", async () => {
+      const old = await TestSshServer.start(newKey(), { kex: ["diffie-hellman-group1-sha1"] });
+      assert.match(
+        await refusal({ port: old.port }, "refused"),
+        /^root@127\.0\.0\.1:\d+ cannot be spoken to: .*no matching key exchange algorithm\. It offers as KEX method: diffie-hellman-group1-sha1\b.*\. Known here are: curve25519-sha256/,
+      );
+      await old.stop();
+    });
+
     it("says why when the host speaks something else, or refuses the connection", async () => {
       let closed = 0;
       await listening(
@@ -454,6 +487,19 @@ describe("SSH", () => {
     });
   });
 
+  describe("to a host whose sshd opens no session at all", () => {
+    it("says so, and where to look", async () => {
+      Object.assign(server.behaviour, { maxSessions: 0 });
+      const ssh = await dial();
+      await assert.rejects(ssh.run(["true"], { deadline: soon(20) }), {
+        code: "transport",
+        message: new RegExp(
+          `^starting true on ${name.replaceAll(".", "\\.")} failed: .*opens no session: see MaxSessions in its sshd_config`,
+        ),
+      });
+    });
+  });
+
   describe("as a user who is not root", () => {
     const user = "operator";
     let operator: string;
@@ -466,7 +512,8 @@ describe("SSH", () => {
     it("becomes root by sudo, without a prompt", async () => {
       const ssh = await dial({ user });
       await ssh.run(["systemctl", "start", "lxd.socket"], { deadline: soon() });
-      assert.deepEqual(server.lines, ["sudo -n -- systemctl start lxd.socket"]);
+      await ssh.run(["true"], { deadline: soon() });
+      assert.deepEqual(server.lines, ["sudo -n true", "sudo -n -- systemctl start lxd.socket", "sudo -n -- true"]);
     });
 
     for (const [what, exitCode, said] of [
@@ -486,11 +533,79 @@ describe("SSH", () => {
       });
     }
 
+    it("is not refused when sudo only warns, and asks no more than once for a connection", async () => {
+      server.behaviour.command = (line, channel) =>
+        finish(channel, 0, line, "sudo: unable to resolve host bcn1: Name or service not known\n");
+      const ssh = await dial({ user });
+      await Promise.all([1, 2, 3].map(() => ssh.run(["true"], { deadline: soon() })));
+      assert.deepEqual(server.lines, ["sudo -n true", ...Array.from({ length: 3 }, () => "sudo -n -- true")]);
+    });
+
     it("does not take the failure of a command for one of sudo", async () => {
-      server.behaviour.command = (_line, channel) => finish(channel, 1, "", "E: not sudo's fault\n");
+      server.behaviour.command = (line, channel) =>
+        line === "sudo -n true" ? finish(channel, 0) : finish(channel, 1, "", "sudo: unable to do what was asked\n");
       const ssh = await dial({ user });
       assert.equal((await ssh.run(["true"], { deadline: soon(), allowFailure: true })).exitCode, 1);
     });
+  });
+
+  describe("at a host with a shell of its own mind", () => {
+    const GREETING = 'Welcome to bcn1!\n{"type": "sync"}\nHTTP/1.1 200 OK';
+    const greets = `printf '%s' '${GREETING}'; printf '%s' '${GREETING}' >&2`;
+
+    for (const [what, startUp] of [
+      ["that is silent", ""],
+      ["that greets on both streams, without a line break at the end", greets],
+      ["that shows each line that it runs", "set -x"],
+      ["that says goodbye", `${greets}; trap 'echo Goodbye; echo Goodbye >&2; exit 9' EXIT`],
+      ["that reads its input", `${greets}; IFS= read -r line < /dev/null`],
+    ] as const) {
+      for (const shell of ["/bin/sh", "/bin/bash"]) {
+        it(`${what} (${shell}), reads the command's own output, whatever bytes these are, and its exit code`, async () => {
+          server.behaviour.command = (_line, channel) => runInShell(shell, startUp, channel);
+          const ssh = await dial();
+          const argv = ["it's", "$HOME", "a\\b\\\\", "!x", "a\nb\n", "", "\t*?[~ %s %%", "\r", "\\0101", "ä☃", "`id`"];
+          const script = 'printf "%s|" "$@"; cat; printf "said" >&2; exit 3';
+          assert.deepEqual(
+            await ssh.run(["sh", "-c", script, "sh", ...argv], { deadline: soon(), stdin: "in\n\0put", allowFailure: true }),
+            { exitCode: 3, stdout: `${argv.map((each) => `${each}|`).join("")}in\n\0put`, stderr: "said" },
+          );
+        });
+      }
+    }
+
+    it("runs all commands in the language C", async () => {
+      server.behaviour.command = (_line, channel) => runInShell("/bin/sh", "LC_ALL=de_DE.UTF-8; export LC_ALL", channel);
+      const ssh = await dial();
+      assert.equal((await ssh.run(["printenv", "LC_ALL"], { deadline: soon() })).stdout, "C\n");
+    });
+
+    it("gives the input to the command, and not to a start-up file", async () => {
+      server.behaviour.command = (_line, channel) => runInShell("/bin/sh", "IFS= read -r line", channel);
+      const ssh = await dial();
+      await assert.rejects(ssh.run(["cat"], { deadline: soon(0.3), stdin: "precious" }), { code: "timeout" });
+      assert.equal((await ssh.run(["cat"], { deadline: soon() })).stdout, "");
+    });
+
+    for (const [what, user, exitCode, said] of [
+      ["an account that is closed", "root", 1, "This account is currently not available."],
+      ["a forced command", "root", 142, 'Please login as the user "ubuntu" rather than the user "root".'],
+      ["a shell that fails", "operator", 127, "/bin/nosuch: not found"],
+    ] as const) {
+      it(`says what answered instead, and never that LXD is not there: ${what}`, async () => {
+        server.behaviour.accepts = (login) => login.username === user && server.knows(login, server.key);
+        server.behaviour.command = (_line, channel) => answer(channel, exitCode, `${said}\n`);
+        server.behaviour.forwarding = false;
+        const ssh = await dial({ user });
+        const at = `${user}@127.0.0.1:${server.port}`;
+        const message =
+          `${at} does not run the commands that it is given. Instead, the user's login shell, or a command that sshd was told to run, answered ` +
+          `with exit code ${exitCode}: ${said}\nLog in as another user (connection.user), or give this one a login shell such as /bin/bash, and ` +
+          "its key no command= in authorized_keys";
+        await assert.rejects(ssh.run(["true"], { deadline: soon(), allowFailure: true }), { code: "refused", message });
+        await assert.rejects(endpointOf(ssh, soon()), { code: "refused", message });
+      });
+    }
   });
 
   describe("to a unix socket of the host", () => {
@@ -537,6 +652,8 @@ describe("SSH", () => {
         });
 
         it("carries requests and answers of any size, one after the other on the same channel", async () => {
+          await ssh.run(["true"], { deadline: soon() });
+          server.mostChannels = 0;
           const agent = ssh.unixSocketAgent(path);
           for (const size of [0, 10, 1_000_000, 10]) {
             const body = Buffer.alloc(size, "x");
@@ -548,7 +665,9 @@ describe("SSH", () => {
 
         it("carries many at once, and leaves a channel for a command", async () => {
           const agent = ssh.unixSocketAgent(path);
-          const bodies = Array.from({ length: 30 }, (_, index) => Buffer.from(`body ${index}`));
+          const bodies = Array.from({ length: 12 }, (_, index) => Buffer.from(`body ${index}`));
+          await ssh.run(["true"], { deadline: soon() });
+          server.mostChannels = 0;
           const [answers] = await Promise.all([
             Promise.all(bodies.map((body) => exchange(ssh, agent, body))),
             ssh.run(["true"], { deadline: soon() }),
@@ -563,6 +682,50 @@ describe("SSH", () => {
           assert.equal(await ssh.listens(path, soon()), true);
           assert.equal(await ssh.listens(home.path("run/other.socket"), soon()), false);
         });
+
+        it("takes the file of a daemon that has died for what it is", async () => {
+          const stale = home.path("run/stale.socket");
+          const script = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die";
+          execFileSync("perl", ["-e", script, stale]);
+          assert.ok(statSync(stale).isSocket());
+          assert.equal(await ssh.listens(stale, soon()), false);
+          assert.equal(await ssh.listener([stale, home.path("run/none"), path], soon()), path);
+          const agent = ssh.unixSocketAgent(stale);
+          await assert.rejects(exchange(ssh, agent, Buffer.from("x")), { code: "transport", message: /stale\.socket/ });
+          agent.destroy();
+        });
+
+        it("works where the shell greets", async () => {
+          const greets = "echo HTTP/1.1 500 Greetings; printf Welcome; printf Welcome >&2";
+          server.behaviour.command = (_line, channel) => runInShell("/bin/bash", greets, channel);
+          const agent = ssh.unixSocketAgent(path);
+          for (const size of [10, 1_000_000]) {
+            const body = Buffer.alloc(size, "x");
+            assert.ok((await exchange(ssh, agent, body)).equals(body));
+          }
+          assert.equal(await ssh.listens(path, soon()), true);
+          agent.destroy();
+        });
+
+        for (const [maxSessions, connections] of [
+          [1, 4],
+          [2, 2],
+          [3, 2],
+        ] as const) {
+          it(`works where sshd forwards to no socket, and lets a connection have ${maxSessions} sessions`, async () => {
+            Object.assign(server.behaviour, { forwarding: false, maxSessions });
+            const agent = ssh.unixSocketAgent(path);
+            assert.equal(await ssh.listens(path, soon()), true);
+            const bodies = Array.from({ length: 3 }, (_, index) => Buffer.from(`body ${index}`));
+            for (let round = 0; round < 2; round++) {
+              const answers = await Promise.all(bodies.map((body) => exchange(ssh, agent, body)));
+              assert.deepEqual(answers.map(String), bodies.map(String));
+              assert.equal((await ssh.run(["echo", "beside idle relays"], { deadline: soon() })).stdout, "beside idle relays\n");
+            }
+            assert.equal(server.connections, connections);
+            agent.destroy();
+          });
+        }
 
         it("fails when nothing listens there", async () => {
           const agent = ssh.unixSocketAgent(home.path("run/other.socket"));
@@ -627,6 +790,25 @@ describe("SSH", () => {
       assert.equal(server.connections, 1);
     });
 
+    it("does not let one who is impatient wait as long as one who is patient, when both dial the same host", async () => {
+      const { port } = server;
+      const connection = server.connection({ dialErrorLimit: -1 });
+      await server.stop();
+      const ended: string[] = [];
+      const dialled = (patient: boolean): Promise<void> =>
+        assert.rejects(connect(connection, { deadline: soon(0.5), patient })).then(() => {
+          ended.push(patient ? "patient" : "impatient");
+        });
+      const began = performance.now();
+      const patient = dialled(true);
+      await dialled(false);
+      assert.ok(performance.now() - began < 400, "it waited for the other's further dials");
+      await patient;
+      assert.deepEqual(ended, ["impatient", "patient"]);
+      assert.equal(connection.port, port);
+      server = await TestSshServer.start();
+    });
+
     it("does not dial again what was refused, however patient", async () => {
       server.behaviour.accepts = () => false;
       await assert.rejects(connect(server.connection(), { deadline: soon(), patient: true }), { code: "refused" });
@@ -635,19 +817,20 @@ describe("SSH", () => {
   });
 
   describe("to a cluster", () => {
+    const within = (patient: boolean) => ({ deadline: soon(), patient, warn: () => undefined });
     const noLxd =
       /^RefusedError: LXD does not run on .*: none of its API sockets answers \(\/var\/snap\/lxd\/common\/lxd\/unix\.socket, .*\)\. Install it \(LxdNode with install\), or start it$/;
 
     it("says of a host without LXD what was looked for and what to do", async () => {
-      server.behaviour.forwarding = false;
+      server.behaviour.command = (_line, channel) => finish(channel, 0);
       const ssh = await dial();
       await assert.rejects(endpointOf(ssh, soon()), noLxd);
     });
 
     it("names every host and why it did not answer, when none does", async () => {
-      server.behaviour.forwarding = false;
+      server.behaviour.command = (_line, channel) => finish(channel, 0);
       const wrongKey = server.connection({ hostKey: newKey().public });
-      const error = await clusterEndpoint([wrongKey, server.connection()], { deadline: soon(), patient: false }).then(
+      const error = await clusterEndpoint({ endpoints: [wrongKey, server.connection()] }, within(false)).then(
         () => assert.fail(),
         (thrown: unknown) => thrown as Error & { code: string },
       );
@@ -659,8 +842,8 @@ describe("SSH", () => {
     });
 
     it("says only the one reason when there is only one host", async () => {
-      server.behaviour.forwarding = false;
-      await assert.rejects(clusterEndpoint([server.connection()], { deadline: soon(), patient: true }), noLxd);
+      server.behaviour.command = (_line, channel) => finish(channel, 0);
+      await assert.rejects(clusterEndpoint({ endpoints: [server.connection()] }, within(true)), noLxd);
     });
   });
 });

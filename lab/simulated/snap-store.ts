@@ -1,0 +1,55 @@
+/** What the snap store has of LXD, for one host. */
+import type { LxdVersion } from "./lxd/versions";
+
+/** One upload. */
+export interface StoredSnap {
+  revision: number;
+  /** As the snap names it. */
+  version: string;
+  /** How the LXD in it behaves. */
+  lxd: LxdVersion;
+}
+
+const RELEASES: Readonly<Record<string, StoredSnap>> = {
+  "5.0/stable": { revision: 31333, version: "5.0.2-838e1b2", lxd: "5.0.2" },
+  "5.21/stable": { revision: 33110, version: "5.21.4-8a3cf61", lxd: "5.21.4" },
+  "6/stable": { revision: 34850, version: "6.9-4d2a5f1", lxd: "6.9" },
+  "latest/stable": { revision: 34851, version: "6.9-4d2a5f1", lxd: "6.9" },
+};
+
+/** A store. */
+export class SnapStore {
+  /** Whether the host reaches it. */
+  reachable = true;
+  readonly channels = new Map<string, StoredSnap>();
+  private readonly revisions = new Map<number, StoredSnap>();
+
+  /** @param only - A version that every channel has, for hosts of one version. */
+  constructor(only?: LxdVersion) {
+    for (const [channel, snap] of Object.entries(RELEASES)) {
+      this.release(channel, only === undefined ? snap : { ...snap, version: only, lxd: only });
+    }
+  }
+
+  /** Puts an upload into a channel; what was there before can still be had by its revision. */
+  release(channel: string, snap: StoredSnap): void {
+    this.channels.set(channel, snap);
+    this.revisions.set(snap.revision, snap);
+  }
+
+  /** Takes an upload back. */
+  withdraw(revision: number): void {
+    this.revisions.delete(revision);
+  }
+
+  /** What a channel has. A risk or branch without a release of its own has that of its track. */
+  in(channel: string): StoredSnap | undefined {
+    const [track = ""] = channel.split("/");
+    const named = ["stable", "candidate", "beta", "edge"].includes(track) ? "latest" : track;
+    return this.channels.get(channel) ?? this.channels.get(`${named}/stable`);
+  }
+
+  upload(revision: number): StoredSnap | undefined {
+    return this.revisions.get(revision);
+  }
+}

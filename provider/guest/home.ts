@@ -1,0 +1,324 @@
+/**
+ * Another home, or another number, for a user that exists. `usermod --move-home` and `usermod --uid` change passwd first and then the files,
+ * and when that fails, or the machine loses power, nothing tells that it was not done. Here the files come first and passwd is the last
+ * step, so that as long as passwd is not as wanted there is something left to do; each step finds what an earlier run has done.
+ */
+import { posix } from "node:path";
+import type { InstanceFile } from "../lxd/instances/files";
+import { CommandError, RefusedError } from "../support/errors";
+import { mountPoints } from "../support/mountinfo";
+import { type Account, type Accounts, describeOwner } from "./accounts";
+import type { Guest } from "./guest";
+
+/** What a user's home is to be. */
+export interface HomeSpec {
+  readonly name: string;
+  readonly uid?: number | undefined;
+  readonly home?: string | undefined;
+}
+
+/** How the user comes to the wanted home: it has it, its files are there already, or they are moved. */
+export interface HomePlan {
+  readonly how: "stay" | "enter" | "move";
+  /** Where its files are. */
+  readonly from: string;
+}
+
+/** The home that a new user gets. */
+export function newHome({ name, home }: HomeSpec): string {
+  return home ?? `/home/${name}`;
+}
+
+/**
+ * How a user that exists comes to the wanted home. Reads only.
+ * @throws RefusedError when the files cannot be moved in one step, or what is there is not the user's.
+ */
+export async function planHome(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
+  const wanted = spec.home ?? account.home;
+  const isOwn = (node: InstanceFile): boolean => [account.uid, spec.uid].includes(node.uid) || isNobodys(accounts, node);
+  const from = (await interruptedMove(guest, account, isOwn)) ?? account.home;
+  if (wanted === from) {
+    return { how: wanted === account.home ? "stay" : "enter", from };
+  }
+  const refuse = (reason: string): never => {
+    throw new RefusedError(`The home of user "${spec.name}" in ${guest.name} cannot become ${wanted} (it is ${from}): ${reason}`);
+  };
+  const others = accounts.users.filter(({ name }) => name !== account.name);
+  const owner = others.find(({ home }) => home === wanted);
+  if (owner !== undefined) {
+    refuse(`that is the home of user "${owner.name}". Give another home`);
+  }
+  const [present, to] = await Promise.all([placeOf(guest, from), placeOf(guest, wanted)]);
+  const hasOwnThere = to.node?.type === "directory" && isOwn(to.node);
+  if (hasOwnThere && (present.path === to.path || present.node?.type !== "directory" || !isOwn(present.node))) {
+    return { how: "enter", from: wanted }; // where passwd points now is nothing of the user's
+  }
+  if (present.node === undefined) {
+    return refuse(`there is no ${from} to move. ${cureOfMissing(account, wanted)}`);
+  }
+  if (present.node.type !== "directory") {
+    return refuse(`${from} is no directory. ${cureOfMissing(account, wanted)}`);
+  }
+  if (!isOwn(present.node)) {
+    refuse(
+      `${from} belongs to ${describeOwner(accounts, present.node.uid)}. If it is the user's, type there: chown ${spec.name} ${from}. ` +
+        cureOfMissing(account, wanted),
+    );
+  }
+  const sharer = others.find(({ home }) => isAtOrBelow(from, home) || isAtOrBelow(present.path, home));
+  if (sharer !== undefined) {
+    refuse(`user "${sharer.name}" has its home at ${sharer.home}, which would move, too. ${cureOfMissing(account, wanted)}`);
+  }
+  if (isAtOrBelow(present.path, to.path)) {
+    refuse("that is inside of it. Give another home");
+  }
+  if (to.parent?.type !== "directory") {
+    refuse(`there is no directory ${posix.dirname(wanted)}. Type there: mkdir -p ${posix.dirname(wanted)}`);
+  }
+  const fault = to.node && faultOfTarget(accounts, to.node, isOwn);
+  if (fault !== undefined) {
+    refuse(`${wanted} exists and ${fault}. Nothing is put into it, or in its place: move it away, or give another home`);
+  }
+  await requireOneMount(guest, present.path, to.path, refuse);
+  return { how: "move", from };
+}
+
+/**
+ * Where the files of a user are whose home is away because a move was interrupted between the files and passwd. What was to become of
+ * them then may no longer be wanted, so it is written down before they are moved.
+ */
+async function interruptedMove(
+  guest: Guest,
+  account: Account,
+  isOwn: (node: InstanceFile) => boolean,
+): Promise<string | undefined> {
+  if ((await guest.readFile(account.home)) !== undefined) {
+    return undefined;
+  }
+  for (const path of ((await guest.readFile(journalOf(account.name)))?.content ?? "").split("\n")) {
+    const node = path.startsWith("/") && path !== account.home ? await guest.readFile(path) : undefined;
+    if (node?.type === "directory" && isOwn(node)) {
+      return path;
+    }
+  }
+  return undefined;
+}
+
+/** Holds the paths that a home may be at while it is moved. Only root can write there, and it outlasts a power cut. */
+export function journalOf(user: string): string {
+  return `/var/lib/pulumi-user-${user}.home`;
+}
+
+/**
+ * Brings a user's files where they are to be and gives them to the number that it is to have, all but passwd. The user must not run
+ * processes (see {@link requireIdle}).
+ * @returns What ends a move: keeps it when passwd has been changed, or takes it back when passwd cannot be.
+ */
+export async function settleFiles(
+  guest: Guest,
+  spec: HomeSpec,
+  account: Account,
+  accounts: Accounts,
+): Promise<(outcome: "keep" | "take back") => Promise<void>> {
+  const { how, from } = await planHome(guest, spec, account, accounts);
+  const home = spec.home ?? account.home;
+  const uid = spec.uid ?? account.uid;
+  const node = await guest.readFile(from);
+  if (isForgotten(spec, from, node)) {
+    await guest.run(["install", "-d", "-m", "700", "-o", String(uid), "-g", String(account.gid), from]);
+  }
+  if (node?.type === "directory") {
+    for (const former of new Set([account.uid, ...(isNobodys(accounts, node) ? [node.uid] : [])])) {
+      await (former === uid ? undefined : giveFiles(guest, from, former, uid));
+    }
+  }
+  if (how === "move") {
+    await guest.createFile(journalOf(spec.name), { uid: 0, gid: 0, mode: 0o600, content: `${home}\n${from}\n` });
+    await guest.run(["mv", "-f", "-T", from, home]);
+  }
+  return async (outcome) => {
+    if (how === "move" && outcome === "take back") {
+      await guest.run(["mv", "-f", "-T", home, from]);
+    }
+    if (how !== "stay") {
+      await guest.removeFile(journalOf(spec.name));
+    }
+  };
+}
+
+/** Whether {@link settleFiles} has something to do about the home of a user. */
+export async function willSettle(
+  guest: Pick<Guest, "readFile">,
+  spec: HomeSpec,
+  account: Account,
+  accounts: Accounts,
+): Promise<boolean> {
+  if (!isAsItIs(spec, account)) {
+    return true;
+  }
+  const node = await guest.readFile(account.home);
+  return node === undefined || (node.type === "directory" && isNobodys(accounts, node));
+}
+
+function isAsItIs({ uid, home }: HomeSpec, account: Account): boolean {
+  return (uid ?? account.uid) === account.uid && (home ?? account.home) === account.home;
+}
+
+/** A home that useradd was to make, and did not come to. */
+function isForgotten(spec: HomeSpec, home: string, node: InstanceFile | undefined): boolean {
+  return node === undefined && home === newHome(spec);
+}
+
+/** What belongs to a number that no user has: what a change of the number has left, or a user that is gone. */
+function isNobodys({ users }: Accounts, node: InstanceFile): boolean {
+  return users.every(({ uid }) => uid !== node.uid);
+}
+
+/** Gives what belongs to one number in a directory to another, and leaves all else. What is mounted below it is left to usermod. */
+export async function giveFiles(guest: Guest, directory: string, from: number, to: number): Promise<void> {
+  await guest.run(
+    ["find", directory, "-xdev", "-user", String(from), "-exec", "chown", "-h", String(to), "{}", "+"], // no link is followed
+  );
+}
+
+/**
+ * Makes sure that a user whose uid or home is to change runs no processes, before anything is touched: usermod would refuse it.
+ * @throws RefusedError
+ */
+export async function requireIdle(guest: Guest, spec: HomeSpec, account: Account): Promise<void> {
+  if (isAsItIs(spec, account)) {
+    return;
+  }
+  const argv = ["find", "/proc", "-maxdepth", "1", "-user", String(account.uid)];
+  const { stdout } = await guest.run(argv, { allowFailure: true }); // processes that end meanwhile make it fail
+  const processes = stdout.match(/\d+$/gm);
+  if (processes !== null) {
+    throw refusalOfBusy(guest, spec.name, `process ${processes.slice(0, 3).join(", ")}`);
+  }
+}
+
+/** That a user runs processes. */
+export function refusalOfBusy(guest: Pick<Guest, "name">, name: string, seen: string): RefusedError {
+  return new RefusedError(
+    `User "${name}" in ${guest.name} runs processes, so its uid or home cannot change now (${seen}). Log it out and stop its services; ` +
+      "the next pulumi up tries again",
+  );
+}
+
+/**
+ * The number that a new user gets when its home exists already: that of the home, so that the files of one that was kept are its own again;
+ * with `keptBy`, the number that they belong to now.
+ * @throws RefusedError when what is there is somebody else's, or no directory.
+ */
+export async function uidForNewUser(
+  guest: Pick<Guest, "name" | "readFile">,
+  spec: HomeSpec,
+  accounts: Accounts,
+): Promise<{ uid: number | undefined; keptBy?: number }> {
+  const home = newHome(spec);
+  const kept = await guest.readFile(home);
+  if (kept === undefined) {
+    return { uid: spec.uid };
+  }
+  const refuse = (reason: string): never => {
+    throw new RefusedError(`User "${spec.name}" cannot be made in ${guest.name}: ${reason}`);
+  };
+  if (kept.type !== "directory") {
+    refuse(`${home} exists and is no directory. Move it away, or give another home`);
+  }
+  const owner = accounts.users.find(({ uid }) => uid === kept.uid);
+  if (owner !== undefined) {
+    refuse(
+      `${home} exists and belongs to the user "${owner.name}". Give another home, or the uid that the user is to have, and the directory ` +
+        "to that uid (chown)",
+    );
+  }
+  return { uid: spec.uid ?? kept.uid, keptBy: kept.uid };
+}
+
+/** A path with the links on the way to it followed, what is there, and what it is in. */
+interface Place {
+  readonly path: string;
+  readonly node: InstanceFile | undefined;
+  readonly parent: InstanceFile | undefined;
+}
+
+const MOST_LINKS = 40;
+
+async function placeOf(guest: Pick<Guest, "readFile">, path: string): Promise<Place> {
+  let at = "/";
+  let links = 0;
+  let parent: InstanceFile | undefined;
+  let node = await guest.readFile(at);
+  const rest = partsOf(path);
+  for (let name = rest.shift(); name !== undefined; name = rest.shift()) {
+    parent = node;
+    if (parent?.type !== "directory") {
+      return { path: posix.join(at, name, ...rest), node: undefined, parent: undefined };
+    }
+    const next = posix.join(at, name);
+    node = await guest.readFile(next);
+    if (node?.type === "symlink" && rest.length > 0 && links < MOST_LINKS) {
+      links += 1;
+      rest.unshift(...partsOf(posix.resolve(at, node.content)));
+      at = "/";
+      node = await guest.readFile(at);
+    } else {
+      at = next;
+    }
+  }
+  return { path: at, node, parent };
+}
+
+function partsOf(path: string): string[] {
+  return posix
+    .resolve(path)
+    .split("/")
+    .filter((part) => part !== "");
+}
+
+function isAtOrBelow(directory: string, path: string): boolean {
+  return path === directory || path.startsWith(directory === "/" ? "/" : `${directory}/`);
+}
+
+/** Why a home cannot take the place of what is there; `undefined` for an empty directory of the user's own. */
+function faultOfTarget(accounts: Accounts, node: InstanceFile, isOwn: (node: InstanceFile) => boolean): string | undefined {
+  if (node.type !== "directory") {
+    return "is no directory";
+  }
+  const { metadata: names } = JSON.parse(node.content) as { metadata?: unknown };
+  if (!Array.isArray(names) || names.length > 0) {
+    return "is not empty";
+  }
+  return isOwn(node) ? undefined : `belongs to ${describeOwner(accounts, node.uid)}`;
+}
+
+function cureOfMissing({ uid, gid }: Account, wanted: string): string {
+  return `For a home without its files, type there: install -d -m 700 -o ${uid} -g ${gid} ${wanted}`;
+}
+
+/** A directory moves in one step only within one mount; else mv(1) copies it file by file, and what is mounted below it stays behind. */
+async function requireOneMount(guest: Guest, from: string, to: string, refuse: (reason: string) => never): Promise<void> {
+  const mounts = mountPoints((await guest.run(["cat", "/proc/self/mountinfo"])).stdout);
+  const below = mounts.filter((target) => isAtOrBelow(from, target) || isAtOrBelow(to, target));
+  if (below.length > 0) {
+    refuse(
+      `${below.map((target) => JSON.stringify(target)).join(", ")} is mounted there, and what is mounted does not move. Unmount it, or ` +
+        "take out the disk device",
+    );
+  }
+  const mountOf = (path: string): string | undefined =>
+    mounts.filter((target) => isAtOrBelow(target, path)).sort((one, other) => other.length - one.length)[0];
+  const argv = ["stat", "-c", "%d", from, posix.dirname(to)];
+  const { exitCode, stdout, stderr } = await guest.run(argv, { allowFailure: true });
+  if (exitCode !== 0) {
+    throw new CommandError(guest.name, "stat", exitCode, stderr.trim());
+  }
+  const [here, there] = stdout.trim().split("\n");
+  if (mountOf(from) !== mountOf(to) || here !== there) {
+    refuse(
+      `that is on another file system (${mountOf(to) ?? "/"}), where it would have to be copied. Give a home beside the present one, or ` +
+        "copy it by hand, remove the former one, and change it with usermod --home",
+    );
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * Work inside an instance that comes to its end although the daemon restarts in its midst, or the agent of a virtual machine comes and
+ * goes. What LXD says then differs from version to version, so nothing hangs on its words: what is asked is whether the instance runs, and
+ * whether its agent answers.
+ */
+import type { LxdClient } from "../lxd/client/client";
+import { isOfServer, RESTART_SECONDS } from "../lxd/client/passing";
+import { findInstance, getInstanceState, isRunning } from "../lxd/instances/instances";
+import { type Deadline, pause } from "../support/deadline";
+import { hasCode, IncompleteError, messageOf, replyOf, type TransportError } from "../support/errors";
+
+/** An instance whose inside is worked on. */
+export interface InsideWork {
+  readonly lxd: LxdClient;
+  readonly project: string;
+  readonly instance: string;
+  readonly deadline: Deadline;
+  progress(text: string): void;
+}
+
+/** How often what LXD reaches may fail for a reason of its own before it is told. */
+const MOST_FAILURES = 10;
+
+/** What can be told of an instance in which something has failed. */
+type Reach = "reached" | "not running" | "no agent" | "no answer";
+
+/**
+ * Does work in an instance, and does it again from its beginning when it fails for want of daemon or agent. The work looks at what is
+ * there before it acts, so that it goes on from there.
+ * @param options.waitForAgent - Whether a virtual machine without an agent that answers is waited for. @default true
+ */
+export async function steadily<Result>(
+  work: InsideWork,
+  run: () => Promise<Result>,
+  { waitForAgent = true }: { readonly waitForAgent?: boolean } = {},
+): Promise<Result> {
+  const { deadline } = work;
+  let unfinished: Error | undefined;
+  let silentSince: number | undefined;
+  let failures = 0;
+  let wasNotRunning = false;
+  for (let pauseMs = 50; ; pauseMs = Math.min(1000, pauseMs * 1.5)) {
+    let failure: unknown;
+    try {
+      return await run();
+    } catch (error) {
+      failure = error;
+    }
+    unfinished = hasCode(failure, "incomplete") ? failure : unfinished; // it knows what there is of the object
+    const cause = hasCode(failure, "incomplete") ? failure.cause : failure;
+    if (hasCode(cause, "timeout")) {
+      throw unfinished ?? failure;
+    }
+    if (!mayPass(work, cause)) {
+      throw failure;
+    }
+    if (deadline.remainingMs === 0) {
+      throw overdue(deadline, failure);
+    }
+    const reach = await reachOf(work);
+    failures += reach === "reached" ? 1 : 0;
+    silentSince = reach === "no answer" ? (silentSince ?? performance.now()) : undefined;
+    const isOver =
+      failures === MOST_FAILURES ||
+      (reach === "not running" && wasNotRunning) || // else the work itself tells what that means for it
+      (reach === "no agent" && !waitForAgent) ||
+      (silentSince !== undefined && performance.now() - silentSince > RESTART_SECONDS * 1000);
+    if (isOver) {
+      throw failure;
+    }
+    wasNotRunning = reach === "not running";
+    const seen = describe(work, reach, cause);
+    work.progress(seen);
+    await pause(pauseMs, deadline);
+    if (deadline.remainingMs === 0) {
+      throw unfinished ?? deadline.expired(seen);
+    }
+  }
+}
+
+/** A failure that would have been waited for, if there had been time. */
+function overdue(deadline: Deadline, failure: unknown): Error {
+  const expired = deadline.expired(messageOf(failure));
+  if (!hasCode(failure, "incomplete")) {
+    return expired;
+  }
+  const { id, outputs } = failure as unknown as IncompleteError;
+  return new IncompleteError(id, outputs, expired.message, { cause: failure });
+}
+
+/** Whether LXD reaches into the instance: always into a container, and into a virtual machine by its agent. */
+export async function isReached(work: InsideWork): Promise<boolean> {
+  return (await reachOf(work)) === "reached";
+}
+
+/** Whether it may be different soon: LXD failed at it, forgot it, or did not answer. What it refuses stays refused. */
+function mayPass({ lxd }: InsideWork, error: unknown): boolean {
+  if (hasCode(error, "transport")) {
+    return lxd.endpoint.isOpen() && (error as unknown as TransportError).host === lxd.host; // not of a member that is down
+  }
+  return hasCode(error, "api") || hasCode(error, "operation") || hasCode(error, "lost");
+}
+
+async function reachOf({ lxd: { impatient: lxd }, project, instance: name }: InsideWork): Promise<Reach> {
+  try {
+    const found = await findInstance({ lxd, project, name });
+    if (found === undefined || !isRunning(found.value)) {
+      return "not running";
+    }
+    if (found.value.type !== "virtual-machine") {
+      return "reached";
+    }
+    return (await getInstanceState({ lxd, project, name })).processes > 0 ? "reached" : "no agent";
+  } catch (error) {
+    if ((hasCode(error, "api") && !isOfServer(error)) || hasCode(error, "response-shape")) {
+      throw error;
+    }
+    return "no answer";
+  }
+}
+
+function describe({ lxd, instance }: InsideWork, reach: Reach, error: unknown): string {
+  switch (reach) {
+    case "no agent":
+      return `waiting for the agent in instance "${instance}", which does not answer (does its image have one?)`;
+    case "no answer":
+      return `waiting for LXD on ${lxd.host} to answer again`;
+    case "not running":
+    case "reached":
+      return `trying again, for LXD on ${lxd.host} failed in instance "${instance}": ${replyOf(error)}`;
+  }
+}

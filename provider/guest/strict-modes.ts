@@ -1,0 +1,145 @@
+import { posix } from "node:path";
+import type { InstanceFile } from "../lxd/instances/files";
+import { type Account, type Accounts, describeOwner } from "./accounts";
+import type { Guest } from "./guest";
+
+/** Why sshd does not heed the keys of a user. */
+export interface Obstacle {
+  readonly path: string;
+  /** What is wrong there: `belongs to user "bob", mode 755`. */
+  readonly fact: string;
+  /** What to type in the instance. */
+  readonly cure: string;
+  /** Whether it is the user's own `.ssh`, or the file in it, which is put right when keys are written. */
+  readonly isOurs: boolean;
+}
+
+/** The keys of a user, and whether they let anybody in. */
+export interface FoundKeys {
+  /** Text of the file; empty when there is none. */
+  readonly content: string;
+  /** `undefined` when sshd heeds the file, or would if there were one. */
+  readonly obstacle: Obstacle | undefined;
+  /** The directory `.ssh`; `undefined` when there is none. */
+  readonly directory: InstanceFile | undefined;
+}
+
+type Read = Pick<Guest, "readFile">;
+
+/** Who looks: a user with its groups. */
+interface Viewer {
+  readonly account: Account;
+  readonly gids: ReadonlySet<number>;
+  readonly accounts: Accounts;
+}
+
+/** Directory of a user's keys. */
+export function keysDirectory({ home }: Account): string {
+  return posix.join(home, ".ssh");
+}
+
+/** File of a user's keys. */
+export function keysPath(account: Account): string {
+  return posix.join(keysDirectory(account), "authorized_keys");
+}
+
+/**
+ * Reads a user's keys as sshd does, which opens the file as the user. The file, and each directory from there up to the home, must
+ * belong to root or the user, and nobody else may write to it. What is above the home counts only where a link leads out of it.
+ * @see https://man.openbsd.org/sshd_config#StrictModes, and `safe_path` in OpenSSH's misc.c
+ */
+export async function findKeys(guest: Read, account: Account, accounts: Accounts): Promise<FoundKeys> {
+  const groups = accounts.groups.filter(({ members }) => members.includes(account.name));
+  const viewer = { account, gids: new Set([account.gid, ...groups.map(({ gid }) => gid)]), accounts };
+  const home = await follow(guest, account.home);
+  const fault = faultOf(viewer, home.path, home.node, "directory");
+  if (fault !== undefined) {
+    return { content: "", obstacle: { ...fault, isOurs: false }, directory: undefined };
+  }
+  const directory = await guest.readFile(keysDirectory(account));
+  if (directory === undefined) {
+    return { content: "", obstacle: undefined, directory };
+  }
+  const way = await onTheWay(guest, viewer, directory, home.path);
+  if (way?.isOurs === false) {
+    return { content: "", obstacle: way, directory };
+  }
+  const path = keysPath(account);
+  const file = await guest.readFile(path);
+  if (file?.type === "directory") {
+    return { content: "", obstacle: { path, fact: "is a directory", cure: `rmdir ${path}`, isOurs: false }, directory };
+  }
+  if (file?.type !== "file") {
+    // Where a link leads is the user's own affair; it is replaced by a file when the keys are not as wanted.
+    return { content: "", obstacle: way, directory };
+  }
+  const ofFile = faultOf(viewer, path, file, "file");
+  return { content: file.content, obstacle: way ?? (ofFile && { ...ofFile, isOurs: true }), directory };
+}
+
+/** What is wrong with `.ssh`, or with a directory that it leads through when it is a link. */
+async function onTheWay(guest: Read, viewer: Viewer, directory: InstanceFile, home: string): Promise<Obstacle | undefined> {
+  const path = keysDirectory(viewer.account);
+  if (directory.type !== "symlink") {
+    const fault = faultOf(viewer, path, directory, "directory");
+    return fault && { ...fault, isOurs: directory.type === "directory" };
+  }
+  for (let at = await follow(guest, path); ; at = await follow(guest, posix.dirname(at.path))) {
+    const fault = faultOf(viewer, at.path, at.node, "directory");
+    if (fault !== undefined) {
+      return { ...fault, isOurs: false };
+    }
+    if (at.path === home || at.path === "/") {
+      return undefined;
+    }
+  }
+}
+
+const MOST_LINKS = 40;
+
+/** What a path is when its links are followed. Links above the last component do not matter for owners and permissions. */
+async function follow(guest: Read, path: string): Promise<{ path: string; node: InstanceFile | undefined }> {
+  let at = posix.resolve(path);
+  for (let links = 0; ; links += 1) {
+    const node = await guest.readFile(at);
+    if (node?.type !== "symlink" || links === MOST_LINKS) {
+      return { path: at, node };
+    }
+    at = posix.resolve(posix.dirname(at), node.content);
+  }
+}
+
+function faultOf(
+  { account, gids, accounts }: Viewer,
+  path: string,
+  node: InstanceFile | undefined,
+  kind: "file" | "directory",
+): Omit<Obstacle, "isOurs"> | undefined {
+  if (node === undefined) {
+    return { path, fact: "does not exist", cure: `install -d -m 700 -o ${account.uid} -g ${account.gid} ${path}` };
+  }
+  if (node.type !== kind) {
+    return { path, fact: `is no ${kind}`, cure: `mv ${path} ${path}.old` };
+  }
+  const shown = `belongs to ${describeOwner(accounts, node.uid)}, mode ${node.mode.toString(8)}`;
+  if (![0, account.uid].includes(node.uid)) {
+    return { path, fact: shown, cure: `chown ${account.name} ${path}` };
+  }
+  if ((node.mode & 0o022) !== 0) {
+    return { path, fact: `${shown}: others can write to it`, cure: `chmod go-w ${path}` };
+  }
+  const needed = kind === "file" ? 0o4 : 0o1; // to read it, or to go through it
+  const shift = node.uid === account.uid ? 6 : gids.has(node.gid) ? 3 : 0;
+  if (((node.mode >> shift) & needed) === 0) {
+    return { path, fact: `${shown}: the user has no access to it`, cure: `chown ${account.name} ${path}; chmod u+rwx ${path}` };
+  }
+  return undefined;
+}
+
+/** The obstacle as a sentence. */
+export function describeObstacle(guest: Pick<Guest, "name">, user: string, { path, fact, cure }: Obstacle): string {
+  return (
+    `sshd lets nobody in with the keys of user "${user}" in ${guest.name}: ${path} ${fact}. It must belong to the user or root, and ` +
+    `others must not be able to write to it. Type there: ${cure}`
+  );
+}

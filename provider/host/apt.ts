@@ -1,0 +1,134 @@
+/**
+ * Debian packages on a host. What is decided is decided by exit statuses, by files of dpkg and by the kernel's list of locks; what apt
+ * writes is shown, and not read.
+ * @see apt-get(8), dpkg(1)
+ */
+import { type Deadline, until } from "../support/deadline";
+import { CommandError, RefusedError } from "../support/errors";
+import type { CommandResult, SshConnection } from "../transport/ssh";
+
+/** Locks that another package manager holds while it is at work. */
+const [LISTS_LOCK, DPKG_LOCKS] = ["/var/lib/apt/lists/lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"]];
+
+/** What dpkg has begun and not finished is in files here, named by numbers. apt refuses to work as long as there is one. */
+const DPKG_JOURNAL = "/var/lib/dpkg/updates";
+
+/** Exit status of dpkg-query(1) for a package that dpkg does not know. */
+const NOT_KNOWN = 1;
+
+/** So much is shown of what apt says. */
+const SHOWN_LINES = 5;
+
+/**
+ * Installs Debian packages with their dependencies, waiting for another package manager that is at work, and finishing first what one
+ * has left half done.
+ * @returns What apt said of package sources that it could not read, when the packages came from others.
+ * @throws RefusedError when a package cannot be installed from the host's sources; nothing is installed then.
+ */
+export async function installDebPackages(
+  ssh: SshConnection,
+  names: readonly string[],
+  deadline: Deadline,
+): Promise<string | undefined> {
+  await finishInterrupted(ssh, deadline);
+  const unread = await updateLists(ssh, deadline);
+  const sources = unread === undefined ? "" : `. It cannot read all of its package sources: ${unread}`;
+  for (const name of names) {
+    if (!(await isAvailable(ssh, name, deadline))) {
+      const hint = name === "lxd" ? '. Debian 12 and 13 have it; on Ubuntu use install: {method: "snap"}' : " (install.packages)";
+      throw new RefusedError(`The package sources of ${ssh.name} have no package "${name}"${hint}${sources}`);
+    }
+  }
+  const { exitCode, stdout, stderr } = await aptGet(ssh, ["install", "--", ...names], deadline);
+  if (exitCode !== 0) {
+    throw new CommandError(ssh.name, "apt-get install", exitCode, `${shown(stderr || stdout)}${sources}`);
+  }
+  return unread;
+}
+
+/** Whether a Debian package is installed. */
+export async function hasDebPackage(ssh: SshConnection, name: string, deadline: Deadline): Promise<boolean> {
+  const query = await ssh.run(["dpkg-query", "--show", "--showformat=${db:Status-Status}", name], {
+    deadline,
+    allowFailure: true,
+  });
+  if (query.exitCode !== 0 && query.exitCode !== NOT_KNOWN) {
+    throw new CommandError(ssh.name, "dpkg-query", query.exitCode, query.stderr.trim());
+  }
+  return query.exitCode === 0 && query.stdout.trim() === "installed";
+}
+
+/** Whether there is a package of just this name: apt-get takes "x-" for the removal of x, and "x.y" for a pattern. */
+async function isAvailable(ssh: SshConnection, name: string, deadline: Deadline): Promise<boolean> {
+  const { stdout } = await ssh.run(["apt-cache", "madison", "--", name], { deadline }); // lines such as "lxd | 5.0.2-5 | http://…"
+  return stdout.split("\n").some((line) => line.split("|")[0]?.trim() === name);
+}
+
+/** Finishes what dpkg was doing when it was killed, or when the power was cut. */
+async function finishInterrupted(ssh: SshConnection, deadline: Deadline): Promise<void> {
+  await until(deadline, async (report) => {
+    const journal = await ssh.run(["find", DPKG_JOURNAL, "-mindepth", "1", "-maxdepth", "1"], { deadline });
+    if (!journal.stdout.split("\n").some((path) => /\/\d+$/.test(path))) {
+      return true;
+    }
+    const configure = [
+      "env",
+      "DEBIAN_FRONTEND=noninteractive",
+      "dpkg",
+      "--force-confdef",
+      "--force-confold",
+      "--configure",
+      "-a",
+    ];
+    const { exitCode, stdout, stderr } = await ssh.run(configure, { deadline, allowFailure: true });
+    if (exitCode === 0) {
+      return true;
+    }
+    if (!(await isLocked(ssh, DPKG_LOCKS, deadline))) {
+      throw new CommandError(ssh.name, "dpkg --configure -a", exitCode, shown(stderr || stdout));
+    }
+    report(`another package manager is at work on ${ssh.name}`);
+    return undefined;
+  });
+}
+
+/**
+ * Fetches the package lists.
+ * @returns What apt said when it could not read all sources. Those that it could read are up to date all the same.
+ */
+async function updateLists(ssh: SshConnection, deadline: Deadline): Promise<string | undefined> {
+  let failures = 0;
+  const { stderr, exitCode } = await until(deadline, async (report) => {
+    // apt-get does not wait for this lock. Error-Mode: a source that cannot be reached counts as a failure, too.
+    const result = await aptGet(ssh, ["--option", "APT::Update::Error-Mode=any", "update"], deadline);
+    if (result.exitCode === 0) {
+      return result;
+    }
+    if (await isLocked(ssh, [LISTS_LOCK], deadline)) {
+      report(`another apt-get is updating the package lists of ${ssh.name}`);
+      return undefined;
+    }
+    failures += 1;
+    return failures > 1 ? result : undefined; // the other one may have ended between the two questions
+  });
+  return exitCode === 0 ? undefined : shown(stderr);
+}
+
+async function aptGet(ssh: SshConnection, args: readonly string[], deadline: Deadline): Promise<CommandResult> {
+  const lock = `DPkg::Lock::Timeout=${Math.max(1, Math.floor(deadline.remainingMs / 1000))}`;
+  const apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--yes", "--option", lock];
+  return ssh.run([...apt, ...args], { deadline, allowFailure: true });
+}
+
+/** Whether a process holds a lock on one of some files, by the kernel's list of them. */
+async function isLocked(ssh: SshConnection, paths: readonly string[], deadline: Deadline): Promise<boolean> {
+  const files = await ssh.run(["stat", "--format=%i", ...paths], { deadline, allowFailure: true });
+  const inodes = files.stdout.split("\n").filter((line) => line !== "");
+  const { stdout } = await ssh.run(["cat", "/proc/locks"], { deadline });
+  // number, kind, mode, type, process, device and inode such as 08:01:1234, from, to
+  return stdout.split("\n").some((line) => inodes.includes(line.trim().split(/\s+/)[5]?.split(":")[2] ?? ""));
+}
+
+function shown(text: string): string {
+  return text.trim().split("\n").slice(0, SHOWN_LINES).join("; ");
+}

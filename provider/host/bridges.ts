@@ -1,0 +1,28 @@
+/** Bridges that LXD has made on a host. A daemon that is stopped, or removed, leaves them in the kernel. */
+import type { Deadline } from "../support/deadline";
+import { CommandError } from "../support/errors";
+import type { SshConnection } from "../transport/ssh";
+import { isThere } from "./paths";
+
+/** Names of what LXD keeps files of as its own bridges. It makes none whose name an interface of the host has already. */
+export async function bridgesOf(ssh: SshConnection, data: string, deadline: Deadline): Promise<string[]> {
+  const networks = `${data}/networks`;
+  if (!(await isThere(ssh, "-d", networks, deadline))) {
+    return [];
+  }
+  const list = ["find", "-H", networks, "-mindepth", "1", "-maxdepth", "1", "-type", "d", "-printf", "%f\\n"];
+  return (await ssh.run(list, { deadline })).stdout.split("\n").filter((name) => name !== "");
+}
+
+/** Takes bridges out of the kernel; what has the name and is none stays. */
+export async function endBridges(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<void> {
+  const isBridge = (name: string): Promise<boolean> => isThere(ssh, "-d", `/sys/class/net/${name}/bridge`, deadline);
+  for (const name of names) {
+    if (await isBridge(name)) {
+      const { exitCode, stderr } = await ssh.run(["ip", "link", "delete", name], { deadline, allowFailure: true });
+      if (exitCode !== 0 && (await isBridge(name))) {
+        throw new CommandError(ssh.name, "ip", exitCode, stderr.trim());
+      }
+    }
+  }
+}

@@ -1,0 +1,54 @@
+/** What is mounted on a host, and taking it away without touching what is seen through it. */
+import type { Deadline } from "../support/deadline";
+import { CommandError, RefusedError } from "../support/errors";
+import { mountPoints } from "../support/mountinfo";
+import type { SshConnection } from "../transport/ssh";
+
+/** So many mounts are named in a message. */
+const NAMED = 5;
+
+/** What is mounted below a directory, and not at it. */
+export async function mountsBelow(ssh: SshConnection, directory: string, deadline: Deadline): Promise<string[]> {
+  const { stdout } = await ssh.run(["cat", "/proc/self/mountinfo"], { deadline });
+  try {
+    return mountPoints(stdout).filter((target) => target.startsWith(`${directory}/`));
+  } catch (error) {
+    throw new CommandError(ssh.name, "cat", 0, error instanceof Error ? error.message : String(error));
+  }
+}
+
+/**
+ * Unmounts all that is mounted below a directory. It goes on elsewhere what is mounted elsewhere, too: a bind mount that shares its
+ * events with its origin would take along what is mounted in that, so each is made private first.
+ * @throws RefusedError naming what could not be unmounted.
+ */
+export async function unmountBelow(ssh: SshConnection, directory: string, deadline: Deadline): Promise<void> {
+  const attempt = { deadline, allowFailure: true };
+  let below = await mountsBelow(ssh, directory, deadline);
+  while (below.length > 0) {
+    // What another mount hides has its turn when that is gone; a path leads to the one on top.
+    const reached: string[] = [];
+    for (const target of below) {
+      if ((await ssh.run(["mount", "--make-private", "--", target], attempt)).exitCode === 0) {
+        reached.push(target);
+      }
+    }
+    let said = "";
+    for (const target of reached.reverse()) {
+      const { exitCode, stderr } = await ssh.run(["umount", "--lazy", "--no-canonicalize", "--", target], attempt);
+      said = exitCode === 0 ? said : stderr.trim();
+    }
+    const left = await mountsBelow(ssh, directory, deadline);
+    if (left.length >= below.length) {
+      const more = left.length > NAMED ? ` and ${left.length - NAMED} more` : "";
+      throw new RefusedError(
+        `${ssh.name} still has mounted, below ${directory}: ${left
+          .slice(0, NAMED)
+          .map((target) => JSON.stringify(target))
+          .join(", ")}${more}` +
+          `${said === "" ? "" : ` (${said})`}. Nothing is deleted as long as that is so. Unmount it there, and run pulumi up again`,
+      );
+    }
+    below = left;
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * snapd's REST API on one host, as far as it is needed to keep one snap. Decisions hang on status and `kind` of an answer, never on its wording.
+ * @see https://snapcraft.io/docs/snapd-api (read and tried with snapd 2.57.6, 2.68.3 and 2.77.1)
+ */
+import pLimit from "p-limit";
+import * as z from "zod";
+import { exchange, type HttpEndpoint } from "../lxd/client/http";
+import { type Deadline, until } from "../support/deadline";
+import { hasCode, RefusedError, ResponseShapeError, SnapdError } from "../support/errors";
+import type { SshConnection } from "../transport/ssh";
+import { isThere } from "./paths";
+
+/** Where snapd listens. systemd holds the socket, and starts snapd when it is asked. */
+const SOCKET = "/run/snapd.socket";
+
+/** What Debian's and Ubuntu's package of snapd brings. */
+const PROGRAM = "/usr/lib/snapd/snapd";
+
+const envelopeSchema = z.looseObject({
+  type: z.enum(["sync", "async", "error"]),
+  "status-code": z.number(),
+  result: z.unknown(),
+  change: z.string().exactOptional(),
+});
+
+const errorSchema = z.looseObject({ message: z.string().default(""), kind: z.string().default("") });
+
+const taskSchema = z.looseObject({
+  summary: z.string(),
+  status: z.string(),
+  progress: z.looseObject({ done: z.number(), total: z.number() }),
+  log: z.array(z.string()).nullish(),
+});
+
+const changeSchema = z.looseObject({
+  id: z.string(),
+  summary: z.string(),
+  status: z.string(),
+  ready: z.boolean(),
+  err: z.string().default(""),
+  tasks: z.array(taskSchema).nullish(),
+});
+
+/** Work that snapd does in the background. */
+export type Change = z.output<typeof changeSchema>;
+
+/** For how long a call may ask, and where it tells what it waits for. */
+export interface Patience {
+  readonly deadline: Deadline;
+  /** Shows what is being waited for. */
+  progress(text: string): void;
+}
+
+/** snapd on a host. */
+export class Snapd {
+  private constructor(
+    private readonly ssh: SshConnection,
+    private readonly endpoint: HttpEndpoint,
+    private readonly patience: Patience,
+  ) {}
+
+  /**
+   * The snapd of a host, or `undefined` when it has none.
+   * @throws RefusedError when it is there and does not listen: nothing can be said of its snaps then.
+   */
+  static async on(ssh: SshConnection, patience: Patience): Promise<Snapd | undefined> {
+    const { deadline } = patience;
+    if (!(await ssh.listens(SOCKET, deadline))) {
+      if (await isThere(ssh, "-e", PROGRAM, deadline)) {
+        throw new RefusedError(
+          `snapd is installed on ${ssh.name} but does not listen on ${SOCKET}. Start it: systemctl start snapd.socket`,
+        );
+      }
+      return undefined;
+    }
+    // One request at a time, and no socket is kept: the places of a connection are LXD's.
+    const endpoint = { host: ssh.name, agent: ssh.unixSocketAgent(SOCKET), requests: pLimit(1), daemon: "snapd" };
+    return new Snapd(ssh, endpoint, patience);
+  }
+
+  /** `user@host:port`. */
+  get host(): string {
+    return this.ssh.name;
+  }
+
+  /** Reads something. */
+  async get<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.output<Schema>> {
+    const { result } = await this.send("GET", path);
+    const parsed = schema.safeParse(result);
+    if (!parsed.success) {
+      throw this.strange(`GET ${path}`, z.prettifyError(parsed.error));
+    }
+    return parsed.data;
+  }
+
+  /**
+   * {@link get}, with `undefined` for what snapd says is not there.
+   * @param kind - snapd's word for that; status 404 alone is also an unknown path.
+   */
+  async find<Schema extends z.ZodType>(path: string, schema: Schema, kind: string): Promise<z.output<Schema> | undefined> {
+    try {
+      return await this.get(path, schema);
+    } catch (error) {
+      if (isKind(error, kind)) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * Has snapd do something with a snap, when nothing else is being done with it, and waits until it is done.
+   * @throws SnapdError when snapd refuses or fails.
+   */
+  async change(path: string, snap: string, body: Readonly<Record<string, unknown>>): Promise<void> {
+    const { deadline } = this.patience;
+    const id = await until(deadline, async () => {
+      await this.settled(snap);
+      try {
+        return (await this.send("POST", path, body)).change ?? "";
+      } catch (error) {
+        // Somebody else, or snapd itself, began something in between.
+        if (isKind(error, "snap-change-conflict")) {
+          return undefined;
+        }
+        throw error;
+      }
+    });
+    if (id !== "") {
+      await this.finish(id, `POST ${path} (${String(body["action"])})`);
+    }
+  }
+
+  /** Waits until snapd has set itself up, and until all that it does with a snap has ended, such as an automatic refresh. */
+  private async settled(snap: string): Promise<void> {
+    const { patience } = this;
+    const { deadline } = patience;
+    await until(deadline, async (report) => {
+      const conf = z.looseObject({ "seed.loaded": z.boolean().exactOptional() });
+      const seeded = await this.whileUp(() => this.find("/v2/snaps/system/conf?keys=seed.loaded", conf, "option-not-found"));
+      if (seeded?.["seed.loaded"] === true) {
+        return true;
+      }
+      const text = `waiting until snapd on ${this.host} has installed the snaps that it came with`;
+      report(text);
+      patience.progress(text);
+      return undefined;
+    });
+    await until(deadline, async (report) => {
+      const path = `/v2/changes?select=in-progress&for=${encodeURIComponent(snap)}`;
+      const changes = await this.whileUp(() => this.get(path, z.array(changeSchema)));
+      const [busy] = changes ?? [];
+      if (changes !== undefined && busy === undefined) {
+        return true;
+      }
+      const text = `waiting for snapd on ${this.host}${busy === undefined ? "" : `, which is at work already: ${describe(busy)}`}`;
+      report(text);
+      patience.progress(text);
+      return undefined;
+    });
+  }
+
+  private async finish(id: string, request: string): Promise<void> {
+    const { patience } = this;
+    const { deadline } = patience;
+    const change = await until(deadline, async (report) => {
+      const current = await this.whileUp(() => this.get(`/v2/changes/${id}`, changeSchema));
+      if (current?.ready === true) {
+        return current;
+      }
+      const text =
+        current === undefined ? `snapd on ${this.host} is starting again` : `snapd on ${this.host}: ${describe(current)}`;
+      report(text);
+      patience.progress(text);
+      return undefined;
+    });
+    if (change.status !== "Done") {
+      throw new SnapdError(this.host, request, 202, "", change.err === "" ? `${change.summary}: ${change.status}` : change.err);
+    }
+  }
+
+  /** A read; `undefined` while snapd restarts, as it does for a new snapd. */
+  private async whileUp<T>(read: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await read();
+    } catch (error) {
+      if (hasCode(error, "transport") && this.ssh.open) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  private async send(method: string, path: string, body?: object): Promise<z.output<typeof envelopeSchema>> {
+    const json = body === undefined ? undefined : JSON.stringify(body);
+    const headers = {
+      connection: "close",
+      ...(json === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(json) }),
+    };
+    const sent = { method, path, headers, ...(json === undefined ? {} : { body: json }) };
+    const response = await exchange(this.endpoint, sent, this.patience.deadline);
+    const envelope = envelopeSchema.safeParse(jsonOf(response.body));
+    if (!envelope.success) {
+      throw this.strange(`${method} ${path}`, `status ${response.status}`);
+    }
+    if (envelope.data.type === "error") {
+      const { message, kind } = errorSchema.safeParse(envelope.data.result).data ?? { message: "", kind: "" };
+      throw new SnapdError(this.host, `${method} ${path}`, envelope.data["status-code"], kind, message);
+    }
+    return envelope.data;
+  }
+
+  private strange(request: string, what: string): ResponseShapeError {
+    return new ResponseShapeError(`${SOCKET} on ${this.host} answered ${request} with something that is not snapd's: ${what}`);
+  }
+}
+
+/** Whether snapd named a failure so. */
+export function isKind(error: unknown, kind: string): boolean {
+  return hasCode(error, "snapd") && (error as unknown as SnapdError).kind === kind;
+}
+
+/** What a change is at: `Download snap "lxd" (33110) from channel "5.21/stable": 42 %`. */
+function describe({ summary, tasks }: Change): string {
+  const task = tasks?.find(({ status }) => status === "Doing" || status === "Undoing");
+  if (task === undefined) {
+    return summary;
+  }
+  const { done, total } = task.progress;
+  const last = task.log?.at(-1);
+  return task.summary + (total > 1 ? `: ${Math.floor((100 * done) / total)} %` : last === undefined ? "" : ` (${last})`);
+}
+
+function jsonOf(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch {
+    return undefined;
+  }
+}

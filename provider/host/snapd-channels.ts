@@ -1,0 +1,112 @@
+/** Channels of snaps, and which of two is older. @see https://snapcraft.io/docs/channels */
+
+/** By stability; what stands later is published earlier. */
+const RISKS = ["stable", "candidate", "beta", "edge"];
+
+interface Channel {
+  readonly track: string;
+  readonly risk: string;
+  /** Of a fix for a few, such as "ubuntu-22.04". Empty for a channel itself. */
+  readonly branch: string;
+}
+
+/** What a channel text means: "latest" is the track when none is named, "stable" the risk. */
+function parse(text: string): Channel {
+  const [first = "", second = "", third = ""] = text.split("/");
+  return RISKS.includes(first)
+    ? { track: "latest", risk: first, branch: second }
+    : { track: first, risk: second === "" ? "stable" : second, branch: third };
+}
+
+/** A channel with all that is left out written down, as the store names it. */
+export function fullChannel(text: string): string {
+  const { track, risk, branch } = parse(text);
+  return [track, risk, ...(branch === "" ? [] : [branch])].join("/");
+}
+
+/** Whether two channel texts mean the same. */
+export function sameChannel(a: string, b: string): boolean {
+  return fullChannel(a) === fullChannel(b);
+}
+
+/** What a host has, or would get. */
+export interface Offer {
+  /** Empty for a snap that was installed from a file. */
+  readonly channel: string;
+  /** Such as "5.21.4-8a3cf61", when it is known. */
+  readonly version?: string | undefined;
+}
+
+/**
+ * Which way a change of channel leads. LXD does not start on data of a newer LXD, so what cannot be told counts as "unknown", not as
+ * forwards. Versions decide where both are numbers, otherwise tracks, and within one track the risk.
+ */
+export function direction(from: Offer, to: Offer): "same" | "forwards" | "backwards" | "unknown" {
+  const [source, target] = [parse(from.channel), parse(to.channel)];
+  const [has, gets] = [numbersOf(from.version), numbersOf(to.version)];
+  const onTrack = numbersOf(target.track);
+  if (has !== undefined && onTrack !== undefined) {
+    // A track "5.21" has the versions 5.21.*, and "6" all of 6.*.
+    const way = compare(onTrack, has.slice(0, onTrack.length));
+    if (way !== 0) {
+      return way < 0 ? "backwards" : "forwards";
+    }
+  }
+  if (has !== undefined && gets !== undefined) {
+    const way = compare(gets, has);
+    return way === 0 ? "same" : way < 0 ? "backwards" : "forwards";
+  }
+  return byName(source, target);
+}
+
+function byName(source: Channel, target: Channel): "same" | "forwards" | "backwards" | "unknown" {
+  if (source.track === target.track) {
+    const way = RISKS.indexOf(target.risk) - RISKS.indexOf(source.risk);
+    return way === 0 && source.branch === target.branch ? "same" : way > 0 ? "forwards" : "unknown";
+  }
+  if (target.track === "latest" && numbersOf(source.track) !== undefined) {
+    return "forwards";
+  }
+  const [before, after] = [numbersOf(source.track), numbersOf(target.track)];
+  if (before === undefined || after === undefined) {
+    return "unknown";
+  }
+  return compare(after, before) < 0 ? "backwards" : "forwards";
+}
+
+/** `5.21.4-8a3cf61` as 5, 21, 4; `undefined` for a version that is a name, such as "git-8a3cf61". */
+function numbersOf(version: string | undefined): number[] | undefined {
+  const found = /^\d+(\.\d+)*/.exec(version ?? "");
+  return found === null ? undefined : found[0].split(".").map(Number);
+}
+
+/** An upload to the store. What is not known of one is `undefined`. */
+export interface Upload {
+  readonly revision: number | undefined;
+  readonly version?: string | undefined;
+}
+
+/**
+ * Whether an upload is of an older LXD than another one. Their versions tell, and else their revisions, which are counted over all tracks: a fix for
+ * an old track has a higher one than what newer tracks have.
+ */
+export function isOlderUpload(upload: Upload, other: Upload): boolean {
+  const [version, otherVersion] = [numbersOf(upload.version), numbersOf(other.version)];
+  const way = version === undefined || otherVersion === undefined ? 0 : compare(version, otherVersion);
+  return way === 0 ? (upload.revision ?? 0) < (other.revision ?? 0) : way < 0;
+}
+
+/** Whether a version is older than another one. Both are numbers, with anything behind. */
+export function isOlder(version: string, other: string): boolean {
+  return compare(numbersOf(version) ?? [], numbersOf(other) ?? []) < 0;
+}
+
+function compare(a: readonly number[], b: readonly number[]): number {
+  for (let index = 0; index < Math.max(a.length, b.length); index += 1) {
+    const difference = (a[index] ?? 0) - (b[index] ?? 0);
+    if (difference !== 0) {
+      return difference;
+    }
+  }
+  return 0;
+}

@@ -1,0 +1,45 @@
+/** Who answers on an endpoint. It is asked once in this process, and again after it has joined or left a cluster. */
+import { type Deadline, SharedWork } from "../../support/deadline";
+import { getServer } from "../server";
+import { LxdClient } from "./client";
+import type { Endpoint } from "./endpoint";
+
+/** What a server tells of itself. */
+export interface Presented {
+  /** SHA-256 of its certificate. All members of a cluster present the cluster's. */
+  readonly fingerprint: string;
+  readonly clustered: boolean;
+  /** Its name in its cluster, or its host name. */
+  readonly name: string;
+}
+
+const asked = new WeakMap<Endpoint, SharedWork<Presented>>();
+const answers = new WeakMap<Endpoint, Presented>();
+
+/**
+ * Who answers on an endpoint.
+ * @param isOnly - Whether nobody else can be asked instead, so that a failure that may pass is waited for.
+ */
+export function presentedBy(endpoint: Endpoint, deadline: Deadline, isOnly = true): Promise<Presented> {
+  const shared = asked.get(endpoint) ?? new SharedWork<Presented>();
+  asked.set(endpoint, shared);
+  return shared.join(deadline, `asking LXD on ${endpoint.host} who it is`, async () => {
+    const lxd = new LxdClient(endpoint, deadline);
+    const { environment } = await getServer(isOnly ? lxd : lxd.impatient);
+    const { certificate_fingerprint: fingerprint, server_clustered: clustered, server_name: name } = environment;
+    const presented = { fingerprint, clustered, name };
+    answers.set(endpoint, presented);
+    return presented;
+  });
+}
+
+/** To be called when the server behind an endpoint has joined or left a cluster, or was wiped: it is another one now. */
+export function forgetPresented(endpoint: Endpoint): void {
+  asked.delete(endpoint);
+  answers.delete(endpoint);
+}
+
+/** What is one and the same for all members of the cluster behind an endpoint, as far as it was asked: the key of what protects a cluster. */
+export function clusterKey(endpoint: Endpoint): string {
+  return answers.get(endpoint)?.fingerprint ?? endpoint.host;
+}

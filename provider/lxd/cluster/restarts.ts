@@ -1,0 +1,101 @@
+/**
+ * A daemon that joins or leaves a cluster starts anew, and its peers have to find it again. Meanwhile it answers with errors, or not at all. Which
+ * error it is differs by version and moment; that it passes is seen by asking again.
+ */
+import { until } from "../../support/deadline";
+import { hasCode, messageOf, TransportError } from "../../support/errors";
+import type { LxdClient } from "../client/client";
+import { isNotClustered, isOfServer, RESTART_SECONDS } from "../client/passing";
+import { listMembers } from "./cluster";
+
+/** Members that are online have found each other when this has passed: they look for each other every ten seconds. */
+const HEARTBEAT_SECONDS = 12;
+
+/**
+ * The answer to a question that may be asked more than once, also when a daemon restarts in the midst of it.
+ * @throws What was thrown last, when it does not pass.
+ */
+export function throughRestart<Answer>(lxd: LxdClient, ask: () => Promise<Answer>): Promise<Answer> {
+  return untilPassed(lxd, ask, RESTART_SECONDS, (error) => mayPass(error, lxd));
+}
+
+/**
+ * Asks for a change that LXD passes on to another member, again as long as its peers do not find that one although it is online.
+ * @param ask - Asks again only for what was not begun.
+ * @throws What was thrown last, when it does not pass.
+ */
+export function onceFound<Answer>(lxd: LxdClient, ask: () => Promise<Answer>): Promise<Answer> {
+  return untilPassed(lxd, ask, HEARTBEAT_SECONDS, async (error) => isOfServer(error) && (await areAllOnline(lxd)));
+}
+
+async function areAllOnline(lxd: LxdClient): Promise<boolean> {
+  try {
+    return (await listMembers(lxd.impatient)).every(({ status }) => status === "Online");
+  } catch {
+    return false; // what was said first is what there is to tell
+  }
+}
+
+async function untilPassed<Answer>(
+  lxd: LxdClient,
+  ask: () => Promise<Answer>,
+  seconds: number,
+  passes: (error: unknown) => boolean | Promise<boolean>,
+): Promise<Answer> {
+  const patience = lxd.deadline.atMost(seconds, `waiting for LXD on ${lxd.host} to be ready`);
+  let last: unknown;
+  const answer = await until(patience, async (report) => {
+    try {
+      return { value: await ask() };
+    } catch (error) {
+      if (!(await passes(error))) {
+        throw error;
+      }
+      last = error;
+      report(messageOf(error));
+      return undefined;
+    }
+  }).catch((error: unknown) => {
+    throw hasCode(error, "timeout") && last !== undefined && lxd.deadline.remainingMs > 0 ? lasting(last, lxd) : error;
+  });
+  return answer.value;
+}
+
+/** Waits until all members that are online answer to each other, so that work on all of them does not meet one that just starts. */
+export async function settled(lxd: LxdClient): Promise<void> {
+  const members = await throughRestart(lxd, () => listMembers(lxd)).catch((error: unknown) => {
+    if (isNotClustered(error)) {
+      return [];
+    }
+    throw error;
+  });
+  const others = members.length < 2 ? [] : members.filter(({ status }) => status === "Online");
+  await Promise.all(
+    others.map(({ server_name: target }) =>
+      throughRestart(lxd, () => lxd.getRaw("/1.0", { target })).catch((error: unknown) => {
+        if (!hasCode(error, "api")) {
+          throw error;
+        }
+        return undefined; // LXD says in its own words what it cannot do without that member
+      }),
+    ),
+  );
+}
+
+function mayPass(error: unknown, lxd: LxdClient): boolean {
+  if (hasCode(error, "transport")) {
+    return lxd.endpoint.isOpen(); // the host is there, and its daemon went away
+  }
+  return isOfServer(error) && !isNotClustered(error);
+}
+
+function lasting(error: unknown, { host }: LxdClient): unknown {
+  return hasCode(error, "transport")
+    ? new TransportError(
+        host,
+        `LXD on ${host} did not come back within ${RESTART_SECONDS} s: ${messageOf(error)}. See there why: journalctl --unit lxd, with the snap: ` +
+          "snap logs lxd",
+        { cause: error },
+      )
+    : error;
+}

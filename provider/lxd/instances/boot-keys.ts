@@ -1,0 +1,69 @@
+/**
+ * How a virtual machine boots: `security.secureboot` and `security.csm` until LXD 6.6, one key `boot.mode` from 6.7 on, which does not know
+ * the others any more. A program may have either; which ones a server has, it tells itself.
+ */
+import * as z from "zod";
+import type { LxdClient } from "../client/client";
+import { type Config, sameConfigValue } from "../config";
+import { getServerShared } from "../server";
+
+const MODE = "boot.mode";
+const SECURE = "security.secureboot";
+const CSM = "security.csm";
+
+const groupSchema = z.looseObject({ keys: z.array(z.record(z.string(), z.unknown())).default([]) });
+const metadataSchema = z.looseObject({ configs: z.looseObject({ instance: z.record(z.string(), groupSchema) }) });
+
+/** Config as it is sent: a key of how it boots that the server does not have, in the keys that it has. All else is left as it is. */
+export async function inServersKeys(lxd: LxdClient, config: Config): Promise<Config> {
+  if (![MODE, SECURE, CSM].some((key) => key in config)) {
+    return config;
+  }
+  const known = await keysOf(lxd);
+  return known.has(MODE) ? (known.has(SECURE) ? config : inModes(config)) : inBooleans(config);
+}
+
+/** Config of LXD in the keys that a program has. Without a program, it stays as it is. Pure. */
+export function inProgramsKeys(program: Config | undefined, live: Config): Config {
+  const has = (key: string): boolean => program !== undefined && key in program;
+  if (MODE in live && (has(SECURE) || has(CSM)) && !has(MODE)) {
+    const { [MODE]: _, ...rest } = live;
+    const told = Object.entries(booleansOf(live[MODE] ?? "")).filter(([key, value]) => has(key) || value !== LXDS_CHOICE[key]);
+    return { ...rest, ...Object.fromEntries(told) };
+  }
+  return (SECURE in live || CSM in live) && has(MODE) && !(MODE in live) ? inModes(live) : live;
+}
+
+/** What it is when nothing is said. */
+const LXDS_CHOICE: Config = { [SECURE]: "true", [CSM]: "false" };
+
+function inModes({ [SECURE]: secure, [CSM]: csm, ...rest }: Config): Config {
+  const isOn = (value: string | undefined): boolean => sameConfigValue("", value, "true");
+  if (secure === undefined && csm === undefined) {
+    return rest;
+  }
+  const mode = isOn(csm) ? "bios" : isOn(secure ?? "true") ? "uefi-secureboot" : "uefi-nosecureboot";
+  return { [MODE]: mode, ...rest };
+}
+
+function inBooleans({ [MODE]: mode, ...rest }: Config): Config {
+  if (mode === undefined || mode === "") {
+    return rest;
+  }
+  const told = Object.entries(booleansOf(mode)).filter(([key, value]) => value !== LXDS_CHOICE[key] || key === SECURE);
+  return { ...Object.fromEntries(told), ...rest };
+}
+
+function booleansOf(mode: string): Config {
+  return { [SECURE]: String(mode === "uefi-secureboot"), [CSM]: String(mode === "bios") };
+}
+
+/** The keys of how it boots that a server has. One that has no metadata is older than `boot.mode`. */
+async function keysOf(lxd: LxdClient): Promise<ReadonlySet<string>> {
+  const { api_extensions: extensions } = await getServerShared(lxd);
+  if (!extensions.includes("metadata_configuration")) {
+    return new Set([SECURE, CSM]);
+  }
+  const { configs } = await lxd.getShared("/1.0/metadata/configuration", metadataSchema);
+  return new Set(Object.values(configs.instance).flatMap(({ keys }) => keys.flatMap((key) => Object.keys(key))));
+}

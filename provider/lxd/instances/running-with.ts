@@ -1,0 +1,115 @@
+/**
+ * What a running instance runs with. LXD does not tell: it shows what config, devices and profiles say by now, also when the instance
+ * did not take a change of them and waits for its next start. Pure.
+ */
+import { mayBeSecret } from "../../support/secrets";
+import { type Config, isServerMade, sameConfig, sameConfigValue } from "../config";
+import { type Expanded, type Instance, type InstanceType, isStopped } from "./instances";
+import { type Obstacle, obstaclesToLiveUpdate } from "./live-update";
+
+/** What state keeps of an instance, to tell later what it runs with. */
+export interface Started {
+  /** When LXD last started it, by LXD's own clock; only whether it is another time counts. */
+  readonly startedAt: string;
+  /** `limits.memory` that it was started with, which it can be given back while it runs; empty when it was LXD's default. */
+  readonly bootMemory: string;
+  /** What it runs with, when that is not what it would be started with. */
+  readonly runsWith?: Expanded;
+}
+
+/** What state knew of an instance when it was last looked at. */
+interface Known extends Partial<Started> {
+  readonly expandedConfig: Expanded["config"];
+  readonly expandedDevices: Expanded["devices"];
+}
+
+/**
+ * How an instance was started, by what is known of it and what LXD tells.
+ * @param known - `undefined` when it was never looked at.
+ * @param expanded - Its config and devices as LXD tells them, in the same selection as in `known`.
+ */
+export function startedOf(
+  instance: Pick<Instance, "type" | "status" | "last_used_at">,
+  known: Known | undefined,
+  expanded: Expanded,
+): Started {
+  const { last_used_at: startedAt } = instance;
+  const memory = expanded.config["limits.memory"] ?? "";
+  if (known?.startedAt !== startedAt || isStopped(instance)) {
+    return { startedAt, bootMemory: memory };
+  }
+  const bootMemory = known.bootMemory ?? memory;
+  const before = known.runsWith ?? { config: known.expandedConfig, devices: known.expandedDevices };
+  const isBehind =
+    known.runsWith === undefined
+      ? obstacles(instance, before, expanded, bootMemory).length > 0
+      : lackingOf(instance, before, expanded, bootMemory).length > 0;
+  return { startedAt, bootMemory, ...(isBehind ? { runsWith: before } : {}) };
+}
+
+function obstacles({ type }: Pick<Instance, "type">, before: Expanded, after: Expanded, bootMemory: string): Obstacle[] {
+  return obstaclesToLiveUpdate(type as InstanceType, before, after, { cpuHotplug: true, bootMemory });
+}
+
+/**
+ * What an instance that did not take a change lacks of it. LXD refuses a change as a whole, so that also lacks what it could have taken
+ * by itself.
+ */
+export function lackingOf(
+  instance: Pick<Instance, "type">,
+  runsWith: Expanded,
+  expanded: Expanded,
+  bootMemory: string,
+): Obstacle[] {
+  const judged = obstacles(instance, runsWith, expanded, bootMemory);
+  const isJudged = (what: string): boolean => judged.some((each) => each.what === what || each.what.startsWith(`${what}.`));
+  const keys = keysOf(runsWith.config, expanded.config).filter(
+    (key) => !sameConfigValue(key, runsWith.config[key], expanded.config[key]),
+  );
+  const devices = keysOf(runsWith.devices, expanded.devices).filter(
+    (name) => !sameDevice(runsWith.devices[name], expanded.devices[name]),
+  );
+  const also = [...keys, ...devices.map((name) => `devices.${name}`)].filter((what) => !isJudged(what));
+  return [...judged, ...also.map((what): Obstacle => ({ what, why: "changed along with what it does not take", cure: "stop" }))];
+}
+
+/** Where a change starts from: what an instance runs with, in all that the change concerns. */
+export function changedFrom(runsWith: Expanded | undefined, live: Expanded, wanted: Expanded): Expanded {
+  if (runsWith === undefined) {
+    return live;
+  }
+  const config = keysOf(runsWith.config, live.config, wanted.config).map((key) => {
+    const isLeft = sameConfigValue(key, live.config[key], wanted.config[key]);
+    return [key, (isLeft ? live : runsWith).config[key]] as const;
+  });
+  const devices = keysOf(runsWith.devices, live.devices, wanted.devices).map((name) => {
+    const isLeft = sameDevice(live.devices[name], wanted.devices[name]);
+    return [name, (isLeft ? live : runsWith).devices[name]] as const;
+  });
+  return { config: present(config), devices: present(devices) };
+}
+
+/** Config and devices, such as of an instance with its profiles, as they may be kept and shown: without LXD's own keys and without secrets. */
+export function tellable({ config, devices }: Expanded): Expanded {
+  return {
+    config: tellableConfig(config),
+    devices: Object.fromEntries(Object.entries(devices).map(([name, device]) => [name, tellableConfig(device)])),
+  };
+}
+
+/** A copy of a secret would be one that nobody knows to be one. */
+function tellableConfig(config: Config): Config {
+  return Object.fromEntries(Object.entries(config).filter(([key, value]) => !isServerMade(key) && !mayBeSecret(key, value)));
+}
+
+function sameDevice(a: Config | undefined, b: Config | undefined): boolean {
+  return a === undefined || b === undefined ? a === b : sameConfig(a, b);
+}
+
+function keysOf(...maps: readonly object[]): string[] {
+  return [...new Set(maps.flatMap((map) => Object.keys(map)))].sort();
+}
+
+function present<Value>(entries: readonly (readonly [string, Value | undefined])[]): Record<string, Value> {
+  return Object.fromEntries(entries.flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])));
+}

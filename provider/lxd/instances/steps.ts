@@ -1,0 +1,80 @@
+/** Several programs in an instance, one after the other, at the price of one command. */
+import { CommandError, ResponseShapeError, tail } from "../../support/errors";
+import type { LxdClient } from "../client/client";
+import { type ExecRequest, runInInstance } from "./exec";
+import type { InstanceFiles } from "./files";
+
+/** One program. No shell looks at its arguments. */
+export interface Step {
+  readonly argv: readonly string[];
+  /** Absolute path of the file that is its standard input. @default "/dev/null" */
+  readonly stdin?: string;
+}
+
+/**
+ * Runs steps until one fails, in any POSIX shell. The first argument is a file that takes what a step writes; then come, for each step, how many
+ * words it has, its standard input, and its words. When a step fails, the last line of the file is its exit code, and the exit code is
+ * {@link FAILED_AT} and the number of the step.
+ */
+export const RUN_STEPS = `
+out=$1; shift; step=0
+while [ $# -gt 0 ]; do
+  step=$((step + 1)); count=$1; input=$2; shift 2
+  line=; word=1
+  while [ "$word" -le "$count" ]; do line="$line \\"\\\${$word}\\""; word=$((word + 1)); done
+  : >"$out"
+  (eval "$line") <"$input" >>"$out" 2>&1
+  code=$?
+  if [ "$code" -ne 0 ]; then printf '\\n%s\\n' "$code" >>"$out"; exit $((64 + step)); fi
+  shift "$count"
+done
+`.trim();
+
+/** See {@link RUN_STEPS}. A shell has exit codes of its own for what it cannot do, which are others. */
+export const FAILED_AT = 64;
+const MOST_STEPS = 60;
+
+/**
+ * Runs programs in an instance, each when the one before it has ended well.
+ * @param scratch - Path of a file that can be made meanwhile, in a directory that only root can write to.
+ * @throws CommandError of the first step that fails, with what that wrote; the errors of {@link runInInstance}.
+ */
+export async function runSteps(
+  lxd: LxdClient,
+  files: InstanceFiles,
+  request: Pick<ExecRequest, "project" | "instance" | "as"> & { readonly steps: readonly Step[]; readonly scratch: string },
+): Promise<void> {
+  const { steps, scratch, ...at } = request;
+  if (steps.length > MOST_STEPS) {
+    throw new Error(`${steps.length} steps are too many`);
+  }
+  const words = steps.flatMap(({ argv, stdin = "/dev/null" }) => [String(argv.length), stdin, ...argv]);
+  const { uid, gid } = at.as ?? { uid: 0, gid: 0 };
+  await files.create(scratch, { uid, gid, mode: 0o600, content: "" });
+  try {
+    const argv = ["sh", "-c", RUN_STEPS, "sh", scratch, ...words];
+    const { exitCode } = await runInInstance(lxd, { ...at, argv, output: "none", allowFailure: true });
+    if (exitCode !== 0) {
+      const where = `instance "${at.instance}" (LXD on ${lxd.host})`;
+      throw failureOf(where, steps[exitCode - FAILED_AT - 1], exitCode, (await files.read(scratch))?.content ?? "");
+    }
+  } catch (error) {
+    await files.remove(scratch).catch(() => undefined); // the first error is the one to tell
+    throw error;
+  }
+  await files.remove(scratch);
+}
+
+/** @param step - That failed; without one, it was the shell itself. */
+function failureOf(where: string, step: Step | undefined, exitCode: number, written: string): Error {
+  if (step === undefined) {
+    return new CommandError(where, "sh", exitCode, tail(written));
+  }
+  const [, output, code] = /^([^]*)\n(\d+)\n$/.exec(written) ?? [];
+  const [program = ""] = step.argv;
+  return output === undefined || code === undefined
+    ? new ResponseShapeError(
+        `With which exit code ${program} ended in ${where} is not known: the file that tells was changed meanwhile`,
+      )
+    : new CommandError(where, program, Number(code), tail(output));
+}

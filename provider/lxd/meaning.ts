@@ -1,0 +1,111 @@
+/**
+ * Equality by meaning: whether two texts are the same server, image, address or path, however they are spelled. What differs here makes
+ * a change, and of something that LXD cannot change it makes another object in its place, so no decision hangs on spelling.
+ */
+import { isIPv4, isIPv6 } from "node:net";
+
+/** Where a server or member listens when no port is given. */
+const LXD_PORT = "8443";
+
+/** Whether two texts are the same by what `canonical` makes of them. */
+function sameBy(canonical: (text: string) => string): (a: string, b: string) => boolean {
+  return (a, b) => a === b || canonical(a) === canonical(b);
+}
+
+/** Whether two texts are the same MAC address. */
+export const sameMac = sameBy((text) => text.trim().toLowerCase());
+
+/** Whether two texts are the same PCI address; the domain of most is 0000, and may be left out. */
+export const samePci = sameBy((text) => {
+  const address = text.trim().toLowerCase();
+  return /^[0-9a-f]{2}:/.test(address) ? `0000:${address}` : address;
+});
+
+/** Whether two texts are the same path. `..` is left as it is: what it means hangs on symbolic links. */
+export const samePath = sameBy((text) => {
+  const path = text.replace(/\/(\.?\/)+/g, "/").replace(/\/\.$/, "/");
+  return path.length > 1 ? path.replace(/\/$/, "") : path;
+});
+
+/** Whether two texts are the same list of addresses, networks or ranges, with commas between. */
+export const sameAddresses = sameBy((text) =>
+  text
+    .split(",")
+    .map((item) => item.trim().split("-").map(canonicalAddress).join("-"))
+    .join(),
+);
+
+/** Whether two texts are the same place to listen or be found at. Where no port is given it is LXD's own. */
+export const sameListener = sameBy((text) => {
+  const { host, port } = splitPort(text.trim());
+  return text === "" ? "" : `${canonicalAddress(host)} ${port ?? LXD_PORT}`;
+});
+
+/** Whether two texts are the address of the same server of images. */
+export const sameServer = sameBy((text) => {
+  try {
+    const { protocol, host, pathname, search } = new URL(text.trim());
+    return `${protocol}//${host}${pathname.replace(/\/+/g, "/").replace(/\/$/, "")}${search}`;
+  } catch {
+    return text;
+  }
+});
+
+/** Shortest beginning of a fingerprint that LXD takes for the whole. */
+const SHORTEST_FINGERPRINT = 12;
+
+/** Whether two fingerprints are of the same image or certificate; either may be shortened. */
+export function sameFingerprint(a: string, b: string): boolean {
+  const [short = "", long = ""] = [a.trim().toLowerCase(), b.trim().toLowerCase()].sort((x, y) => x.length - y.length);
+  return short === long || (short.length >= SHORTEST_FINGERPRINT && long.startsWith(short));
+}
+
+/** What an image is found by, as a program writes it. */
+export interface ImageReference {
+  readonly alias?: string | undefined;
+  readonly fingerprint?: string | undefined;
+  readonly server?: string | undefined;
+  readonly protocol?: string | undefined;
+}
+
+/**
+ * Whether a program still means the image that something was made from.
+ * @param made - What the program said when it was made, and the fingerprint of what came of it; empty when it is not known.
+ */
+export function sameImage(made: { image: ImageReference; fingerprint: string }, wanted: ImageReference): boolean {
+  const { image, fingerprint } = made;
+  if (wanted.fingerprint !== undefined) {
+    // The content decides, wherever it is from.
+    return sameFingerprint(wanted.fingerprint, fingerprint !== "" ? fingerprint : (image.fingerprint ?? ""));
+  }
+  return (
+    image.alias === wanted.alias &&
+    sameServer(image.server ?? "", wanted.server ?? "") &&
+    (image.protocol ?? "") === (wanted.protocol ?? "")
+  );
+}
+
+/** LXD's reading of a boolean (`shared.IsTrue`, `shared.IsFalse`). */
+function truthOf(value: string): boolean | undefined {
+  const word = value.toLowerCase();
+  return ["true", "1", "yes", "on"].includes(word) ? true : ["false", "0", "no", "off"].includes(word) ? false : undefined;
+}
+
+/** Whether two texts mean the same boolean. */
+export const sameTruth = sameBy((text) => truthOf(text)?.toString() ?? text);
+
+/** An IPv4 or IPv6 address or network, or the name of a host. */
+function canonicalAddress(text: string): string {
+  const [address = "", ...prefix] = text.trim().split("/");
+  const bare = address.replace(/^\[(.*)\]$/, "$1");
+  const canonical = isIPv6(bare) && !bare.includes("%") ? new URL(`http://[${bare}]`).hostname : bare.toLowerCase();
+  return [canonical, ...prefix.map((each) => (/^\d+$/.test(each) ? String(Number(each)) : each))].join("/");
+}
+
+function splitPort(text: string): { host: string; port?: string } {
+  if (isIPv4(text) || isIPv6(text)) {
+    return { host: text };
+  }
+  const [, host = text, port] = /^(.*?)(?::(\d+))?$/.exec(text) ?? [];
+  return port === undefined ? { host } : { host, port: String(Number(port)) };
+}

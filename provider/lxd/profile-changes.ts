@@ -1,0 +1,293 @@
+/**
+ * What becomes of a change of a profile in the instances that use it. LXD saves the profile first, then offers the change to each running
+ * instance, once. One that does not take it runs on as it was until it is next started, while LXD shows it with the new contents.
+ */
+import { createHash } from "node:crypto";
+import * as z from "zod";
+import { until } from "../support/deadline";
+import { canonicalJson } from "../support/equality";
+import { hasCode, replyOf } from "../support/errors";
+import type { LxdClient } from "./client/client";
+import { sameConfig, sameDevices } from "./config";
+import { type Expanded, expand, type Instance, type InstanceType, isStopped } from "./instances/instances";
+import { describeObstacles, type Obstacle, obstaclesToLiveUpdate } from "./instances/live-update";
+import { tellable } from "./instances/running-with";
+import { findInstanceShared } from "./instances/shared-reads";
+import { isBusy } from "./instances/turns";
+import { type FoundProfile, findProfile, listProfilesShared, type Profile, type ProfilePut, replaceProfile } from "./profiles";
+import { getServer } from "./server";
+
+/** A running instance that has not taken a change of its profile. */
+export interface Waiting {
+  readonly project: string;
+  readonly name: string;
+  /** When LXD started it, by LXD's own clock: another time means that it was started again, and has it. */
+  readonly startedAt: string;
+  /** Digest of the contents that it runs with. */
+  readonly runsWith: string;
+}
+
+/** What came of a change. */
+export interface Changed {
+  /** All that run on without it. */
+  readonly waiting: readonly Waiting[];
+  /** What LXD said of those that refused it, one text each; empty when none did. */
+  readonly refusals: readonly string[];
+  /** Why it is not known whether the change was made at all; those that wait are the ones that could not take it. */
+  readonly lost?: Error;
+}
+
+/** An instance that uses a profile, and how it is found. */
+interface User {
+  readonly project: string;
+  readonly name: string;
+  readonly instance: Instance;
+}
+
+/**
+ * Replaces the contents of a profile, and looks at what the instances that use it have made of it.
+ * @param found - The profile as it was read.
+ */
+export async function changeProfile(
+  lxd: LxdClient,
+  project: string,
+  name: string,
+  body: ProfilePut,
+  found: FoundProfile,
+): Promise<Changed> {
+  const before = found.value;
+  const changes = !sameContents(before, body);
+  const foreseen = changes ? (await foreseeChange(lxd, before, body)).map(({ user }) => user) : [];
+  if (changes) {
+    await untilIdle(lxd, before.used_by);
+  }
+  try {
+    await replaceProfile(lxd, project, name, body, found);
+  } catch (error) {
+    const isAnswer = hasCode(error, "api") || hasCode(error, "operation");
+    if (!isAnswer && foreseen.length > 0 && error instanceof Error) {
+      return { waiting: foreseen.map((user) => waitingOf(user, before)), refusals: [], lost: error };
+    }
+    if (!changes || !isAnswer || !(await isSaved(lxd, project, name, body))) {
+      throw error;
+    }
+    const refusals = refusalsOfSavedProfile(replyOf(error));
+    const waiting = await refusing(lxd, before, refusals, foreseen);
+    return { waiting, refusals: refusals.map(({ text }) => text) };
+  }
+  return { waiting: foreseen.map((user) => waitingOf(user, before)), refusals: [] };
+}
+
+/** Those of the instances that still run as they did when they did not take a change. */
+export async function stillWaiting(
+  lxd: LxdClient,
+  profile: Pick<Profile, "name" | "config" | "devices">,
+  waiting: readonly Waiting[],
+): Promise<Waiting[]> {
+  const now = digestOf(profile);
+  const open = waiting.filter(({ runsWith }) => runsWith !== now);
+  const found = await Promise.all(open.map(({ project, name }) => lookAt(lxd, project, name)));
+  return open.filter(({ startedAt }, index) => {
+    const instance = found[index];
+    if (instance === "not to be read") {
+      return true; // as far as is known
+    }
+    const isUser = instance?.profiles?.includes(profile.name) === true;
+    return isUser && !isStopped(instance) && startedAt === instance.last_used_at;
+  });
+}
+
+/** Running instances that will not take a change of a profile, each with what stands in the way. */
+export async function foreseeChange(
+  lxd: LxdClient,
+  before: Profile,
+  body: ProfilePut,
+): Promise<{ user: User; obstacles: Obstacle[] }[]> {
+  const isTaken = obstacles("virtual-machine", before, body).length === 0 && obstacles("container", before, body).length === 0;
+  if (isTaken || before.used_by.length === 0) {
+    return [];
+  }
+  const users = await runningUsers(lxd, before.used_by);
+  const projects = [...new Set(users.map(({ project }) => project))];
+  const profiles = new Map(await Promise.all(projects.map(async (each) => [each, await listProfilesShared(lxd, each)] as const)));
+  return users.flatMap((user) => {
+    const { type, config, devices, profiles: names } = user.instance;
+    const known = profiles.get(user.project) ?? [];
+    const expandedWith = (changed: Pick<Profile, "config" | "devices">): Expanded =>
+      expand(
+        (names ?? []).flatMap((each) => {
+          const profile = known.find((candidate) => candidate.name === each);
+          return profile === undefined ? [] : [each === before.name ? { ...profile, ...changed } : profile];
+        }),
+        { config, devices },
+      );
+    const found = obstaclesToLiveUpdate(type as InstanceType, expandedWith(before), expandedWith(body), { cpuHotplug: true });
+    return found.length === 0 ? [] : [{ user, obstacles: found }];
+  });
+}
+
+/** What a preview says of {@link foreseeChange}. */
+export function describeForeseen(profile: string, foreseen: Awaited<ReturnType<typeof foreseeChange>>): string[] {
+  if (foreseen.length === 0) {
+    return [];
+  }
+  const reasons = [...new Set(foreseen.flatMap(({ obstacles: each }) => each.map((obstacle) => describeObstacles([obstacle]))))];
+  const names = namesOf(foreseen.map(({ user }) => user));
+  return [
+    `Profile "${profile}" will be changed under ${names}, which run, and will take it only when they are next started. ` +
+      `${reasons.join("; ")}. ${HOW_THEY_GET_IT}`,
+  ];
+}
+
+/** What is said of instances that wait, as long as they do. */
+export function describeWaiting(profile: string, waiting: readonly Pick<Waiting, "project" | "name">[]): string {
+  return (
+    `Profile "${profile}" was changed, and ${namesOf(waiting)} did not take the change: they run with what it said before until they ` +
+    `are next started. ${HOW_THEY_GET_IT}`
+  );
+}
+
+const HOW_THEY_GET_IT =
+  "An LxdVm with allowRestart is stopped and started by the pulumi up after that. Stop and start the others yourself, or undo the change";
+
+function namesOf(instances: readonly Pick<Waiting, "project" | "name">[]): string {
+  const names = instances.map(({ project, name }) => (project === "default" ? name : `${name} (project ${project})`)).sort();
+  const some = names.slice(0, 20).join(", ");
+  return `${names.length} instance${names.length === 1 ? "" : "s"} (${some}${names.length > 20 ? ", ..." : ""})`;
+}
+
+function sameContents(a: Pick<ProfilePut, "config" | "devices">, b: Pick<ProfilePut, "config" | "devices">): boolean {
+  return sameConfig(a.config, b.config) && sameDevices(a.devices, b.devices);
+}
+
+/** An error says too little: LXD saves a profile also when instances refuse it. */
+async function isSaved(lxd: LxdClient, project: string, name: string, body: ProfilePut): Promise<boolean> {
+  const now = await findProfile(lxd, project, name);
+  return now !== undefined && sameContents(now.value, body);
+}
+
+/** Contents without what may be a secret, which no instance needs a start for. */
+function digestOf(contents: Pick<Profile, "config" | "devices">): string {
+  const { config, devices } = tellable(contents);
+  return createHash("sha256")
+    .update(canonicalJson([config, devices]))
+    .digest("hex");
+}
+
+function waitingOf({ project, name, instance }: User, before: Profile): Waiting {
+  return { project, name, startedAt: instance.last_used_at, runsWith: digestOf(before) };
+}
+
+function obstacles(type: InstanceType, before: ProfilePut, after: ProfilePut): Obstacle[] {
+  return obstaclesToLiveUpdate(type, before, after, { cpuHotplug: true });
+}
+
+/** Names in `used_by`, which are paths of LXD's API. */
+function instancesIn(usedBy: readonly string[]): { project: string; name: string }[] {
+  return [...new Set(usedBy)].flatMap((path) => {
+    const url = new URL(path, "http://lxd");
+    const [, name] = /^\/1\.0\/instances\/([^/]+)$/.exec(url.pathname) ?? [];
+    return name === undefined ? [] : [{ project: url.searchParams.get("project") ?? "default", name: decodeURIComponent(name) }];
+  });
+}
+
+async function runningUsers(lxd: LxdClient, usedBy: readonly string[]): Promise<User[]> {
+  const users = await Promise.all(
+    instancesIn(usedBy).map(async ({ project, name }) => ({ project, name, instance: await lookAt(lxd, project, name) })),
+  );
+  return users.flatMap(({ project, name, instance }) =>
+    instance === undefined || instance === "not to be read" || isStopped(instance) ? [] : [{ project, name, instance }],
+  );
+}
+
+/** An instance whose member does not answer keeps no profile from being changed: it is started anew when the member comes back. */
+async function lookAt(lxd: LxdClient, project: string, name: string): Promise<Instance | "not to be read" | undefined> {
+  try {
+    return await findInstanceShared({ lxd, project, name });
+  } catch (error) {
+    if (!hasCode(error, "transport") && !hasCode(error, "api")) {
+      throw error;
+    }
+    return "not to be read";
+  }
+}
+
+/**
+ * Those that run without a change that some have refused. LXD names the ones of one member alone: when that is the member that was asked,
+ * it has not told the others at all.
+ */
+async function refusing(
+  lxd: LxdClient,
+  before: Profile,
+  refusals: readonly Refusal[],
+  foreseen: readonly User[],
+): Promise<Waiting[]> {
+  await untilIdle(
+    lxd,
+    before.used_by,
+    refusals.filter(({ text }) => isBusy(text)),
+  );
+  const { server_name, server_clustered } = (await getServer(lxd)).environment;
+  const users = await runningUsers(lxd, before.used_by);
+  const isNamed = ({ project, name }: User): boolean => refusals.some((each) => each.project === project && each.name === name);
+  const refusedOn = new Set(users.filter(isNamed).map(({ instance }) => instance.location));
+  // Where LXD's words are not understood, nobody is known to have taken it.
+  const isUnderstood = refusals.length > 0;
+  const wasOffered = ({ instance }: User): boolean =>
+    !server_clustered || instance.location === server_name || (refusedOn.has(instance.location) && !refusedOn.has(server_name));
+  const took = (user: User): boolean =>
+    isUnderstood &&
+    !isNamed(user) &&
+    wasOffered(user) &&
+    !foreseen.some(({ project, name }) => project === user.project && name === user.name);
+  return users.filter((user) => !took(user)).map((user) => waitingOf(user, before));
+}
+
+interface Refusal {
+  readonly project: string;
+  readonly name: string;
+  readonly text: string;
+}
+
+/** The instances that refused a profile which LXD saved all the same, from LXD's answer. */
+export function refusalsOfSavedProfile(reply: string): Refusal[] {
+  return reply.split("\n").flatMap((line) => {
+    const [, text = "", project = "", name = ""] = /^\s*- (Project: ([^,]+), Instance: ([^:\s]+):.*)$/.exec(line) ?? [];
+    return text === "" ? [] : [{ project, name, text }];
+  });
+}
+
+/** How long others are waited for who work on instances that a change is for. */
+const IDLE_SECONDS = 60;
+
+const operationsSchema = z.record(
+  z.string(),
+  z.array(z.looseObject({ description: z.string().default(""), resources: z.record(z.string(), z.array(z.string())).nullish() })),
+);
+
+/**
+ * Waits until nobody makes, starts, stops, changes or removes one of the instances: LXD would not let them have the change. Commands that
+ * run in them do not count. Those who take very long are not waited for.
+ */
+async function untilIdle(
+  lxd: LxdClient,
+  usedBy: readonly string[],
+  only?: readonly Pick<Waiting, "project" | "name">[],
+): Promise<void> {
+  const users = (only ?? instancesIn(usedBy)).map(({ project, name }) => ({ project, name }));
+  const deadline = lxd.deadline.atMost(IDLE_SECONDS, "waiting for other work on the profile's instances");
+  for (const project of new Set(users.map((user) => user.project))) {
+    const paths = new Set(users.flatMap((user) => (user.project === project ? [`/1.0/instances/${user.name}`] : [])));
+    const isIdle = async (): Promise<true | undefined> => {
+      const operations = await lxd.within(deadline).get("/1.0/operations", operationsSchema, { project, recursion: 1 });
+      const working = (operations["running"] ?? []).filter(({ description }) => !/^(Executing|Showing)/.test(description));
+      const urls = working.flatMap(({ resources }) => Object.values(resources ?? {}).flat());
+      return urls.some((url) => paths.has((url.split("?")[0] ?? "").replace("/containers/", "/instances/"))) ? undefined : true;
+    };
+    await until(deadline, isIdle).catch((error: unknown) => {
+      if (!hasCode(error, "timeout") || lxd.deadline.remainingMs === 0) {
+        throw error;
+      }
+    });
+  }
+}

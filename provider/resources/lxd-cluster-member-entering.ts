@@ -1,0 +1,324 @@
+/** How a host becomes a member: it bootstraps a cluster where there is none yet, and joins the one that is there otherwise. */
+import type { Connection, Context, SshConnection } from "../engine/lifecycle";
+import { askLxd, standingOf, whereToLook } from "../host/half-joined";
+import { noteHttpsAddress } from "../host/https-address";
+import { finishReset, hasLeftoverClusterCertificate, isResetUnfinished, resetLxd } from "../host/reset-lxd";
+import type { LxdClient } from "../lxd/client/client";
+import type { ClusterConnection } from "../lxd/client/cluster-connection";
+import { findSocket } from "../lxd/client/endpoint";
+import { forgetPresented, presentedBy } from "../lxd/client/presented";
+import {
+  bootstrapCluster,
+  joinCluster,
+  listMembers,
+  type Member,
+  type MemberConfigKey,
+  memberConfigKeys,
+  mintJoinToken,
+  untilOnline,
+} from "../lxd/cluster/cluster";
+import { exclusively } from "../lxd/cluster/exclusive";
+import { clearTraces, isRevoked } from "../lxd/cluster/half-joins";
+import { explainJoinFailure } from "../lxd/cluster/join-failures";
+import { howToWipe, type Meeting, refuseOtherName, refuseTakenBridges, refuseToJoin } from "../lxd/cluster/join-preflight";
+import { workOutMemberConfig } from "../lxd/cluster/member-config";
+import { settled, throughRestart } from "../lxd/cluster/restarts";
+import { OWNER_KEY } from "../lxd/config";
+import { isOfSameStack } from "../lxd/ownership";
+import { getServer, serverConfig, setServerConfig } from "../lxd/server";
+import { sameJson } from "../support/equality";
+import { hasCode, messageOf, RefusedError } from "../support/errors";
+
+/** A host and its place in a cluster. */
+export interface Membership {
+  /** How the host is reached. */
+  readonly connection: Connection;
+  /** Name of the member. */
+  readonly name: string;
+  /** Where the other members find it. */
+  readonly address: string;
+  /** Members through which it joins; absent for the first one. */
+  readonly cluster?: ClusterConnection | undefined;
+  /** Hosts of further members, for the first one. Absent in older states. */
+  readonly peers?: readonly Connection[];
+  /** SHA-256 of the cluster's certificate, for the first one, where the program says it. */
+  readonly certificateFingerprint?: string | undefined;
+  /** What it brings for pools and networks. */
+  readonly memberConfig: readonly MemberConfigKey[];
+}
+
+/**
+ * The cluster's API: through the members it was joined by, or else through itself, which may be what is left of the cluster; for the first member,
+ * through itself or its peers. While it is not known which cluster it is, the host itself would not be told from a rival.
+ */
+export function throughCluster(member: Omit<Membership, "memberConfig">): ClusterConnection {
+  const { cluster, connection, peers = [] } = member;
+  const certificateFingerprint = cluster?.certificateFingerprint ?? member.certificateFingerprint;
+  const others = cluster?.endpoints.filter((endpoint) => !sameJson(endpoint, connection));
+  if (others === undefined) {
+    return { endpoints: [connection, ...peers], certificateFingerprint };
+  }
+  const othersAlone = certificateFingerprint === undefined && others.length > 0;
+  return { endpoints: othersAlone ? others : [...others, connection], certificateFingerprint };
+}
+
+/**
+ * The cluster that a first member belongs to without being in it at the moment, through its peers: it was a member before, or this stack has made
+ * that cluster. `undefined` when there is none, so that it may bootstrap one.
+ * @param known - The cluster that it was a member of, if any.
+ * @throws RefusedError when whether its cluster is there cannot be told, or it was a member and its cluster is not found: another one would be its
+ * rival.
+ */
+export async function clusterOfPeers(
+  context: Context,
+  membership: Membership,
+  known: string | undefined,
+): Promise<ClusterConnection | undefined> {
+  const { connection, name, peers = [] } = membership;
+  const { way, silent } = await askPeers(context, membership, known);
+  if (way === undefined && known !== undefined) {
+    throw new RefusedError(
+      `${name} (${connection.host}) was a member of the cluster ${known}, and is in it no more. It does not bootstrap another one, which would be ` +
+        `its rival. ${whyNotFound(silent, peers.length)}. If that cluster is gone for good: pulumi up --replace URN`,
+    );
+  }
+  if (way === undefined && silent.length > 0) {
+    throw new RefusedError(
+      `${name} (${connection.host}) does not bootstrap a cluster: one of its peers may be in one that this stack has made, and another one would be its ` +
+        `rival. Could not be asked: ${silent.join("; ")}. Bring it back, or, if it never comes back, take it out of peers (with LxdCluster out of hosts)`,
+    );
+  }
+  return way;
+}
+
+/** The way to the cluster that is ours, through the peers that are in it; and why others could not be asked. */
+async function askPeers(
+  context: Context,
+  { peers = [] }: Membership,
+  known: string | undefined,
+): Promise<{ way: ClusterConnection | undefined; silent: string[] }> {
+  const silent: string[] = [];
+  for (const peer of peers) {
+    try {
+      const certificateFingerprint = await clusterOfPeer(context, peer, known);
+      if (certificateFingerprint !== undefined) {
+        return { way: { endpoints: [peer, ...peers.filter((other) => other !== peer)], certificateFingerprint }, silent };
+      }
+    } catch (error) {
+      silent.push(messageOf(error));
+    }
+  }
+  return { way: undefined, silent };
+}
+
+function whyNotFound(silent: readonly string[], peers: number): string {
+  if (silent.length > 0) {
+    return `Whether that cluster is still there could not be asked: ${silent.join("; ")}. Bring one of its members back`;
+  }
+  return peers === 0
+    ? "Tell it the hosts of the other members (peers; LxdCluster does so), or let it join through one of them (cluster)"
+    : "None of its peers is in that cluster. Let it join through a host that is (cluster)";
+}
+
+/** LXD on a host; `undefined` when none listens there. */
+async function lxdOn(context: Context, connection: Connection): Promise<LxdClient | undefined> {
+  const ssh = await context.host(connection);
+  return (await findSocket(ssh, context.deadline)) === undefined ? undefined : context.lxd(connection);
+}
+
+/**
+ * The fingerprint of the cluster that a peer is in, when it is ours. A host without LXD is in none, and so is one that has no certificate of a
+ * cluster, whether or not its LXD can answer: it may be just being installed, or wiped.
+ */
+async function clusterOfPeer(context: Context, peer: Connection, known: string | undefined): Promise<string | undefined> {
+  const ssh = await context.host(peer);
+  try {
+    return await clusterThatIsOurs(context, peer, known);
+  } catch (error) {
+    if (await isOutsideByItsDisk(ssh, context)) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+async function isOutsideByItsDisk(ssh: SshConnection, { deadline }: Context): Promise<boolean> {
+  if (await isResetUnfinished(ssh, deadline)) {
+    return true;
+  }
+  for (const packaging of ["deb", "snap", "incus"] as const) {
+    if (await hasLeftoverClusterCertificate(ssh, packaging, deadline)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/** The fingerprint of the cluster that a host is in, when it is the known one, or else one in which this stack has members. */
+async function clusterThatIsOurs(context: Context, host: Connection, known: string | undefined): Promise<string | undefined> {
+  const lxd = await context.lxd(host);
+  const server = await throughRestart(lxd, () => askLxd(lxd, context.deadline));
+  if (server === undefined) {
+    throw new RefusedError(`LXD on ${lxd.host} does not answer. ${whereToLook(lxd.endpoint.socket.packaging)}`);
+  }
+  const { server_clustered: isClustered, certificate_fingerprint: fingerprint } = server.environment;
+  if (!isClustered || (known !== undefined && fingerprint !== known)) {
+    return undefined;
+  }
+  if (known !== undefined) {
+    return known;
+  }
+  const members = await throughRestart(lxd, () => listMembers(lxd));
+  return members.some(({ config }) => isOfSameStack(config?.[OWNER_KEY] ?? "", context.urn)) ? fingerprint : undefined;
+}
+
+/**
+ * Makes the host a member. Already being one is done.
+ * @param known - The cluster that it was a member of, if any.
+ */
+export async function enter(
+  context: Context,
+  membership: Membership,
+  known?: string,
+): Promise<{ cluster: LxdClient; member: Member }> {
+  const ssh = await context.host(membership.connection);
+  await finishReset(ssh, context);
+  const host = await context.lxd(membership.connection);
+  forgetPresented(host.endpoint);
+  const way = membership.cluster ?? (await wayIn(context, host, membership, known));
+  if (way === undefined) {
+    await bootstrap(context, host, membership);
+    return { cluster: host, member: await untilOnline(host, membership.name, context.deadline) };
+  }
+  const cluster = await context.lxd(way);
+  await join(context, host, cluster, membership);
+  return { cluster, member: await untilOnline(cluster, membership.name, context.deadline) };
+}
+
+/** How the first member finds its cluster, unless it is in it, or there is none yet. */
+async function wayIn(
+  context: Context,
+  host: LxdClient,
+  membership: Membership,
+  known: string | undefined,
+): Promise<ClusterConnection | undefined> {
+  if ((membership.peers ?? []).length === 0 && known === undefined) {
+    return undefined;
+  }
+  const own = (await askLxd(host, context.deadline))?.environment;
+  if (own?.server_clustered !== true) {
+    return clusterOfPeers(context, membership, known);
+  }
+  const ours = known === undefined ? await clusterBesides(context, membership) : { certificateFingerprint: known };
+  if (ours !== undefined && ours.certificateFingerprint !== own.certificate_fingerprint) {
+    throw new RefusedError(
+      `LXD on ${host.host} is a member of the cluster ${own.certificate_fingerprint}, and ${ours.certificateFingerprint} is meant. Nothing was done. Find out ` +
+        "which of the two is the real one (lxc cluster list on their hosts), and take the host out of the other",
+    );
+  }
+  return undefined;
+}
+
+/** The cluster of the peers of a host that is in one itself. Where they cannot be asked, it is taken for theirs: none is made by that. */
+async function clusterBesides(context: Context, membership: Membership): Promise<ClusterConnection | undefined> {
+  const { way, silent } = await askPeers(context, membership, undefined);
+  for (const reason of way === undefined ? silent : []) {
+    context.warn(`Whether its peers are in the cluster of ${membership.name} could not be asked: ${reason}`);
+  }
+  return way;
+}
+
+/** Makes the host the first member. Already being it is done. */
+async function bootstrap(context: Context, lxd: LxdClient, member: Membership): Promise<void> {
+  const server = await getServer(lxd);
+  if (server.environment.server_clustered) {
+    refuseOtherName(lxd, server, member.name);
+    return;
+  }
+  const ssh = await context.host(member.connection);
+  if (await hasLeftoverClusterCertificate(ssh, lxd.endpoint.socket.packaging, context.deadline)) {
+    throw new RefusedError(
+      `${ssh.name} keeps the certificate of an interrupted join, which makes LXD refuse to bootstrap a cluster. ` +
+        `Start from an empty LXD: ${howToWipe(["cluster"])}`,
+    );
+  }
+  context.progress(`bootstrapping the cluster on ${lxd.host}`);
+  await noteHttpsAddress(ssh, server, member.address, context.deadline);
+  const own = serverConfig(server)["core.https_address"] ?? "";
+  await setServerConfig(lxd, { "core.https_address": own || member.address, "cluster.https_address": member.address });
+  await bootstrapCluster(lxd, member.name);
+  forgetPresented(lxd.endpoint);
+}
+
+/** Makes the host a further member. Already being one is done; what an interrupted attempt left is cleared away. */
+async function join(context: Context, host: LxdClient, cluster: LxdClient, member: Membership): Promise<void> {
+  const { name, address } = member;
+  const { deadline } = context;
+  await settled(cluster);
+  const ssh = await context.host(member.connection);
+  const [asked, target] = [await askLxd(host, deadline), await getServer(cluster)];
+  const whose = { ssh, joining: asked, cluster, target, deadline, urn: context.urn };
+  const { standing, holds } = await standingOf({ host, ...whose }, name, address);
+  if (asked !== undefined && standing === "member") {
+    refuseOtherName(host, asked, name);
+    return;
+  }
+  if (standing === "stranded") {
+    context.warn(
+      `LXD on ${host.host} was left half joined, or its member was removed by force. The cluster does not know it and nothing of value is on ` +
+        `it, so it is wiped and joins anew`,
+    );
+    await resetLxd(ssh, host.endpoint.socket.packaging, context, asked);
+  }
+  const meeting: Meeting = { host, joining: await getServer(host), cluster, target };
+  refuseToJoin(meeting, holds, name, address);
+  await refuseTakenBridges(meeting);
+  await noteHttpsAddress(ssh, meeting.joining, address, deadline);
+  const { certificate, certificate_fingerprint, server_name: inviting } = target.environment;
+  await exclusively(cluster, async () => {
+    for (const cleared of await clearTraces(meeting, name, address, deadline)) {
+      context.warn(cleared);
+    }
+    const keys = await memberConfigKeys(cluster);
+    const memberConfig = await workOutMemberConfig(cluster, keys, member.memberConfig, name, inviting);
+    context.progress(`joining ${name} to the cluster of ${inviting}`);
+    const token = await mintJoinToken(cluster, name);
+    try {
+      if (token.fingerprint !== certificate_fingerprint) {
+        throw new RefusedError(`the join token is for another certificate than the one that ${cluster.host} presents`);
+      }
+      await joinCluster(host, { name, address, token, certificate, memberConfig });
+    } catch (error) {
+      if (hasCode(error, "lost") && (await askLxd(host, deadline))?.environment.server_clustered !== false) {
+        return; // whether the member is there is seen next
+      }
+      throw explainJoinFailure(error, name, host.host, await isRevoked(cluster, token));
+    } finally {
+      forgetPresented(host.endpoint);
+    }
+  });
+}
+
+/** Whether each of the hosts says for itself that it is in no cluster. One that cannot be asked has not said so. */
+export async function areInNoCluster(context: Context, hosts: readonly Connection[]): Promise<boolean> {
+  for (const connection of hosts) {
+    const isAlone = await isInNoCluster(context, connection).catch((error: unknown) => {
+      if (hasCode(error, "transport") || hasCode(error, "refused") || hasCode(error, "api")) {
+        return false;
+      }
+      throw error;
+    });
+    if (!isAlone) {
+      return false;
+    }
+  }
+  return true;
+}
+
+async function isInNoCluster(context: Context, connection: Connection): Promise<boolean> {
+  if (await isResetUnfinished(await context.host(connection), context.deadline)) {
+    return true; // it cannot answer while it is wiped
+  }
+  const lxd = await lxdOn(context, connection);
+  return lxd !== undefined && !(await presentedBy(lxd.endpoint, context.deadline)).clustered;
+}

@@ -1,0 +1,248 @@
+/** How LXD gets onto a host and is kept there. Whether it may be is known before anything on the host is touched. */
+import type { Input } from "@pulumi/pulumi";
+import * as z from "zod";
+import type { Context, SshConnection } from "../engine/lifecycle";
+import { hasDebPackage, installDebPackages } from "../host/apt";
+import { bringSnap, findSnap, isElsewhere, judgeSnap, startSnap } from "../host/snapd";
+import { direction, sameChannel } from "../host/snapd-channels";
+import { type ApiSocket, findSocket } from "../lxd/client/endpoint";
+import { sameJson } from "../support/equality";
+import { RefusedError } from "../support/errors";
+
+/** See {@link InstallArgs}. */
+export const installSchema = z.union([
+  z.literal(false),
+  z.strictObject({
+    method: z.literal("deb"),
+    packages: z.array(z.string().regex(/^[a-z0-9][a-z0-9.+-]+$/, "is not the name of a Debian package")).default([]),
+  }),
+  z.strictObject({
+    method: z.literal("snap"),
+    channel: z
+      .string()
+      .regex(/^[a-z0-9.-]+(\/[a-z]+)?(\/[\w.-]+)?$/, 'is not a snap channel such as "5.21/stable"')
+      .default("5.21/stable"),
+    cohort: z.boolean().default(true),
+    hold: z.boolean().default(true),
+    revision: z.number().int().positive().exactOptional(),
+  }),
+]);
+
+/** See {@link InstallArgs}. */
+export type Install = z.output<typeof installSchema>;
+
+/** How LXD gets onto a host. */
+export type InstallArgs =
+  | { method: "deb"; packages?: string[] }
+  | {
+      method: "snap";
+      /** Track, risk and branch, as the store names them. @default "5.21/stable" */
+      channel?: string;
+      /** Get the revision that all hosts get, also while a release is being rolled out. @default true */
+      cohort?: boolean;
+      /** snapd does not upgrade it by itself. @default true */
+      hold?: boolean;
+      /**
+       * This revision and no other, such as the `revision` of the LxdNode of a member: a host that joins needs the one that the cluster has. It is
+       * one that the store has released to a channel, for the architecture of the host.
+       * @default the channel's
+       */
+      revision?: Input<number | undefined>;
+    };
+
+/**
+ * Makes sure that LXD is on the host and listens: installs it where it is not, and starts it where it does not run. What is there is
+ * judged, and left as it is.
+ * @throws RefusedError when it is there in another way than is wanted, or newer.
+ */
+export async function present(context: Context, ssh: SshConnection, wanted: Install): Promise<void> {
+  const socket = await findSocket(ssh, context.deadline);
+  if (wanted === false) {
+    if (socket === undefined) {
+      throw new RefusedError(
+        `LXD is not on ${ssh.name}, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}`,
+      );
+    }
+    return;
+  }
+  if (socket !== undefined && socket.packaging !== wanted.method) {
+    throw new RefusedError(
+      `${ssh.name} already runs ${socket.packaging === "incus" ? "Incus" : `LXD from a ${socket.packaging}`} (${socket.path}), and ` +
+        `install wants the ${wanted.method}. Set install: false to use what is there, or remove it`,
+    );
+  }
+  if (socket === undefined && !(await isInstalled(context, ssh, wanted))) {
+    await bring(context, ssh, wanted);
+  } else if (wanted.method === "snap") {
+    await judgeSnap(ssh, "lxd", wanted, context);
+  }
+  if (socket === undefined) {
+    await startUnlessListening(context, ssh, wanted.method);
+  }
+}
+
+/**
+ * Brings what is installed to what is wanted, or installs it.
+ * @returns Whether LXD was started anew by that.
+ */
+export async function bring(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
+  if (wanted === false) {
+    return false;
+  }
+  const { deadline } = context;
+  if (wanted.method === "snap") {
+    const installed = await findSnap(ssh, "lxd", deadline);
+    if (installed === undefined || isElsewhere(installed, wanted)) {
+      const what = wanted.revision === undefined ? "" : `revision ${wanted.revision} `;
+      context.progress(`installing the LXD snap ${what}from ${wanted.channel} on ${ssh.name}`);
+    }
+    return bringSnap(ssh, "lxd", wanted, context);
+  }
+  const isThere = await hasDebPackage(ssh, "lxd", deadline);
+  const missing: string[] = isThere ? [] : ["lxd"];
+  for (const name of wanted.packages) {
+    if (!(await hasDebPackage(ssh, name, deadline))) {
+      missing.push(name);
+    }
+  }
+  if (missing.length > 0) {
+    context.progress(`installing the Debian packages ${missing.join(", ")} on ${ssh.name}`);
+    const unread = await installDebPackages(ssh, missing, deadline);
+    if (unread !== undefined) {
+      context.warn(`apt on ${ssh.name} cannot read all of its package sources: ${unread}. What was wanted came from the others`);
+    }
+    if (isThere) {
+      context.warn(
+        `LXD on ${ssh.name} finds what ${missing.join(", ")} brought when it next starts (systemctl restart lxd; instances keep running)`,
+      );
+    }
+  }
+  return false;
+}
+
+/** Somebody may have stopped it, or the host forbids packages to start what they bring. */
+async function startUnlessListening(context: Context, ssh: SshConnection, method: "deb" | "snap"): Promise<void> {
+  const { deadline } = context;
+  if ((await findSocket(ssh, deadline)) === undefined) {
+    context.progress(`starting LXD on ${ssh.name}`);
+    if (method === "snap") {
+      await startSnap(ssh, "lxd", context);
+    } else {
+      await ssh.run(["systemctl", "start", "lxd.socket", "lxd.service"], { deadline });
+    }
+  }
+}
+
+async function isInstalled(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
+  const [deb, snap] = [() => hasDebPackage(ssh, "lxd", context.deadline), () => findSnap(ssh, "lxd", context.deadline)];
+  if (wanted === false) {
+    return (await deb()) || (await snap()) !== undefined;
+  }
+  return wanted.method === "deb" ? deb() : (await snap()) !== undefined;
+}
+
+/**
+ * The socket on which LXD listens, or `undefined` when LXD is not on the host.
+ * @throws RefusedError when it is, and does not listen: nothing can be said of it then, least of all that it is gone.
+ */
+export async function findSocketUnlessGone(
+  context: Context,
+  ssh: SshConnection,
+  install: Install,
+): Promise<ApiSocket | undefined> {
+  const socket = await findSocket(ssh, context.deadline);
+  if (socket === undefined && (await isInstalled(context, ssh, install))) {
+    throw new RefusedError(`LXD is installed on ${ssh.name} but does not answer on its socket. Look at: journalctl --unit lxd`);
+  }
+  return socket;
+}
+
+/** How LXD is installed on a host. */
+export interface Installed {
+  /** In the words of what is known, where they mean the same. */
+  readonly install: Install;
+  /** Of the snap. */
+  readonly revision?: number | undefined;
+}
+
+/**
+ * How LXD is installed, for the refresh. Drift is another packaging, a channel, revision or hold that was changed, a package that is missing.
+ */
+export async function readInstall(context: Context, ssh: SshConnection, socket: ApiSocket, known: Install): Promise<Installed> {
+  if (known === false) {
+    return { install: known };
+  }
+  if (socket.packaging !== "snap") {
+    const packages = known.method === "deb" ? known.packages : [];
+    const there = await Promise.all(packages.map((name) => hasDebPackage(ssh, name, context.deadline)));
+    const found = { method: "deb" as const, packages: packages.filter((_, index) => there[index]) };
+    return { install: socket.packaging === "deb" ? found : false }; // what is neither of the two differs from both
+  }
+  const snap = await findSnap(ssh, "lxd", context.deadline);
+  const { channel, held, revision } = snap ?? { channel: "", held: false, revision: undefined };
+  if (known.method !== "snap") {
+    return { install: { method: "snap", channel, cohort: false, hold: held ?? false }, revision };
+  }
+  const { revision: pinned, ...rest } = known;
+  return {
+    install: {
+      ...rest,
+      channel: sameChannel(channel, known.channel) ? known.channel : channel,
+      hold: held ?? known.hold,
+      ...(pinned === undefined || revision === undefined ? {} : { revision }),
+    },
+    revision,
+  };
+}
+
+/** Whether what is installed is what is wanted. */
+export function sameInstall({ install: found, revision }: Installed, wanted: Install): boolean {
+  if (found !== false && wanted !== false && found.method === "snap" && wanted.method === "snap") {
+    return (
+      sameChannel(found.channel, wanted.channel) &&
+      found.hold === wanted.hold &&
+      (wanted.revision === undefined || wanted.revision === (revision ?? found.revision))
+    );
+  }
+  return sameJson(found, wanted);
+}
+
+/** What of a change of `install` will be refused, as far as it can be told without asking. Pure. */
+export function forewarnOfInstall(
+  { install: found, revision, lxdVersion }: Installed & { readonly lxdVersion: string },
+  wanted: Install,
+  host: string,
+): string[] {
+  if (found === false || wanted === false) {
+    return [];
+  }
+  const refused = `pulumi up will refuse this. LXD on ${host} is there from`;
+  if (found.method !== "snap" || wanted.method !== "snap") {
+    return found.method === wanted.method ? [] : [`${refused} a ${found.method}, and install wants the ${wanted.method}`];
+  }
+  const isSame = sameChannel(found.channel, wanted.channel);
+  if (!isSame && direction({ channel: found.channel, version: lxdVersion }, wanted) === "backwards") {
+    return [`${refused} ${found.channel}, and install wants ${wanted.channel}, which is older`];
+  }
+  const has = revision ?? found.revision;
+  if (wanted.revision === undefined || has === undefined || wanted.revision >= has) {
+    return [];
+  }
+  return isSame
+    ? [`${refused} the snap's revision ${has}, and install wants the older ${wanted.revision}`]
+    : [
+        `${refused} the snap's revision ${has}, and install wants ${wanted.revision}, which is older unless the store knows a newer version of it`,
+      ];
+}
+
+/** An installation in a few words: `the snap from 5.21/stable, held`. */
+export function describeInstall(install: Install): string {
+  if (install === false) {
+    return "neither the snap nor Debian's package";
+  }
+  if (install.method === "deb") {
+    return `Debian's package${install.packages.length === 0 ? "" : ` with ${install.packages.join(", ")}`}`;
+  }
+  const { channel, hold, revision } = install;
+  return `the snap from ${channel || "a file"}${revision === undefined ? "" : ` in revision ${revision}`}${hold ? ", held" : ", not held"}`;
+}

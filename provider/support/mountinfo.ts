@@ -1,0 +1,26 @@
+/**
+ * The mount points in the text of `/proc/PID/mountinfo`, in its order: what is mounted on another mount stands after it. The kernel
+ * writes spaces, tabs, newlines and backslashes of a path as octal numbers, and all other bytes as they are.
+ * @throws Error for a line that is not of that form. What is mounted there cannot be told then.
+ * @see proc(5), and `show_mountinfo` in fs/proc_namespace.c of Linux
+ */
+export function mountPoints(mountinfo: string): string[] {
+  return mountinfo
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => {
+      // id, parent, device, root, mount point, options, any number of tags, "-", type, source, options of the file system
+      const fields = line.split(" ");
+      const [id = "", , device = "", root = "", target = ""] = fields;
+      if (
+        !/^\d+$/.test(id) ||
+        !/^\d+:\d+$/.test(device) ||
+        root === "" ||
+        !target.startsWith("/") ||
+        fields.indexOf("-", 6) < 0
+      ) {
+        throw new Error(`this line of /proc/self/mountinfo cannot be read: ${line}`);
+      }
+      return target.replace(/\\([0-3][0-7]{2})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+    });
+}

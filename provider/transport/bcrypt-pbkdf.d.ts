@@ -1,0 +1,12 @@
+declare module "bcrypt-pbkdf" {
+  /** Fills `key`; answers 0 when it could. */
+  export function pbkdf(
+    passphrase: Uint8Array,
+    passphraseLength: number,
+    salt: Uint8Array,
+    saltLength: number,
+    key: Uint8Array,
+    keyLength: number,
+    rounds: number,
+  ): number;
+}

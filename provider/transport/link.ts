@@ -1,0 +1,126 @@
+import type { Duplex } from "node:stream";
+import type { Client, ClientChannel } from "ssh2";
+import { TransportError } from "../support/errors";
+
+/** One login at a host, and the channels that are open on it. */
+export class Link {
+  /** Sessions that are open, or asked for. */
+  sessions = 0;
+  private ended: Error | undefined;
+  private readonly sockets = new Set<Duplex>();
+
+  constructor(
+    private readonly client: Client,
+    /** `user@host:port`, as messages name the host. */
+    private readonly name: string,
+  ) {
+    client.on("error", (error) => {
+      this.ended ??= error;
+    });
+    client.on("close", () => {
+      this.ended ??= new Error("the connection was closed by the host");
+      for (const socket of this.sockets) {
+        socket.destroy(); // one that is idle would not notice, and be given the next request for ever
+      }
+    });
+  }
+
+  get open(): boolean {
+    return this.ended === undefined;
+  }
+
+  onClose(listener: () => void): void {
+    this.client.once("close", listener);
+  }
+
+  close(): void {
+    this.ended ??= new Error("the connection was closed");
+    this.client.end();
+  }
+
+  /** Runs a command line. */
+  exec<T>(doing: string, line: string, attach: (channel: ClientChannel) => T): Promise<T> {
+    return this.channel(doing, (callback) => this.client.exec(line, callback), attach);
+  }
+
+  /** Has sshd connect to a unix socket of the host. */
+  forward<T>(path: string, attach: (channel: ClientChannel) => T): Promise<T> {
+    return this.channel(`opening ${path}`, (callback) => this.client.openssh_forwardOutStreamLocal(path, callback), attach);
+  }
+
+  /**
+   * Makes a channel into the socket of an HTTP client. It ends with the link.
+   * @returns Also when it has ended.
+   */
+  socket(channel: ClientChannel): { socket: Duplex; done: Promise<void> } {
+    channel.on("error", () => undefined); // "close" follows, which the HTTP client turns into a request error
+    const destroy = channel.destroy.bind(channel);
+    channel.destroy = () => {
+      channel.resume(); // ssh2 emits "close" only when everything has been read, and until then the place is not free again
+      return destroy();
+    };
+    this.sockets.add(channel);
+    const done = new Promise<void>((release) => {
+      channel.once("close", () => {
+        this.sockets.delete(channel);
+        release();
+      });
+    });
+    return { socket: socketLike(channel), done };
+  }
+
+  /**
+   * Opens a channel.
+   * @param attach - Called at once: the exit status of a quick command may already stand behind the channel in the same packet.
+   */
+  private channel<T>(
+    doing: string,
+    open: (callback: (error: Error | undefined, channel: ClientChannel) => void) => void,
+    attach: (channel: ClientChannel) => T,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const fail = (error: Error): void => {
+        reject(new TransportError(this.name, `${doing} on ${this.name} failed: ${error.message}`, { cause: error }));
+      };
+      if (this.ended !== undefined) {
+        fail(this.ended);
+        return;
+      }
+      const onClose = (): void => {
+        fail(this.ended ?? new Error("the connection was closed"));
+      };
+      this.client.once("close", onClose);
+      try {
+        open((error, channel) => {
+          this.client.off("close", onClose);
+          if (error) {
+            fail(error);
+          } else {
+            resolve(attach(channel));
+          }
+        });
+      } catch (error) {
+        this.client.off("close", onClose);
+        fail(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+  }
+}
+
+/** Whether the host has refused to open a channel, while the connection itself is well. */
+export function isRefusedChannel(error: unknown): boolean {
+  return error instanceof TransportError && error.cause instanceof Error && "reason" in error.cause && error.cause.reason !== "";
+}
+
+/** Node's HTTP client sets these on the sockets that it is given. */
+function socketLike(channel: Duplex): Duplex {
+  const ignored = (): Duplex => channel;
+  return Object.assign(channel, {
+    setKeepAlive: ignored,
+    setNoDelay: ignored,
+    setTimeout: ignored,
+    ref: ignored,
+    unref: ignored,
+    destroySoon: () => channel.destroy(),
+  });
+}

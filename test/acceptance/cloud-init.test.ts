@@ -1,0 +1,114 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { RealLab } from "../../lab/real";
+import { provider } from "../../provider/entry";
+import { fingerprintOf } from "../../provider/lxd/images/files";
+import { disconnectAll } from "../../provider/transport/pool";
+import { skip } from "../../tools/test/skip";
+import { figure } from "../support/figure";
+
+/** Where each document leaves the name of its kind. */
+const TOOK = "/run/took";
+
+const config = (kind: string): string => `write_files:\n  - path: ${TOOK}\n    content: ${kind}\n`;
+const script = (kind: string): string => `#!/bin/sh\nprintf %s ${kind} > ${TOOK}\n`;
+const indented = (text: string): string => text.replace(/^/gm, "    ");
+
+/** A document of each kind that cloud-init tells by its first line. */
+const KINDS: Readonly<Record<string, (kind: string) => string>> = {
+  "cloud-config": (kind) => `#cloud-config\n${config(kind)}`,
+  "cloud-config-archive": (kind) =>
+    `#cloud-config-archive\n- type: text/cloud-config\n  content: |\n${indented(config("other"))}\n- |\n${indented(script(kind))}\n`,
+  "cloud-config-jsonp": (kind) =>
+    `#cloud-config-jsonp\n${JSON.stringify([{ op: "add", path: "/write_files", value: [{ path: TOOK, content: kind }] }])}\n`,
+  script,
+  "cloud-boothook": (kind) => `#cloud-boothook\n${script(kind)}`,
+  include: (kind) => `#include\nfile:///root/${kind}\n`,
+  "include-once": (kind) => `#include-once\nfile:///root/${kind}\n`,
+  "part-handler": (kind) =>
+    `#part-handler\ndef list_types():\n    return ["text/x-took"]\ndef handle_part(data, ctype, filename, payload):\n` +
+    `    if ctype == "__begin__":\n        open("${TOOK}", "w").write("${kind}")\n`,
+  jinja: (kind) => `## template: jinja\n#cloud-config\n${config(`{{ "${kind}" }}`)}`,
+  multipart: (kind) =>
+    'Content-Type: multipart/mixed; boundary="part"\nMIME-Version: 1.0\n\n' +
+    `--part\nContent-Type: text/x-shellscript; charset="us-ascii"\n\n${script(kind)}\n--part--\n`,
+};
+
+/** All stages of a boot, in a guest that is up: what cloud-init does with the user data that LXD has by now. */
+const BOOT_AGAIN =
+  "cloud-init clean --logs && cloud-init init --local && cloud-init init && cloud-init modules --mode=config && cloud-init modules --mode=final";
+
+describe("cloud-init in a guest takes user data of every kind, which the library passes on as it is:", function () {
+  this.timeout(180_000);
+  let lab: RealLab;
+  let state: Record<string, unknown>;
+  let id: string;
+
+  const connection = (): object => ({ host: "192.168.1.102", privateKeyPath: join(lab.home, ".ssh", "id_ed25519") });
+  const onHost = async (...argv: string[]): Promise<string> => {
+    const { stdout, stderr, exitCode } = await lab.hostExec("bcn2", argv);
+    assert.equal(exitCode, 0, `${argv.join(" ")}: ${stdout}${stderr}`);
+    return stdout;
+  };
+  const inGuest = (line: string): Promise<string> => onHost("lxc", "exec", "docs", "--", "sh", "-c", line);
+  const checked = async (kind: string, args: object): Promise<Record<string, unknown>> => {
+    const urn = `urn:pulumi:cloud-init::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
+    const { inputs, failures } = await provider(kind).check({}, { ...args, __urn: urn });
+    assert.deepEqual(failures, []);
+    return inputs;
+  };
+  const create = async (kind: string, args: object): Promise<{ id: string; outs: Record<string, unknown> }> =>
+    provider(kind).create(await checked(kind, args));
+  const vm = (userData: string): object => ({
+    ...{ cluster: { endpoints: [connection()] }, name: "docs", instanceType: "container", image: { alias: "debian-12" } },
+    ...{ rootDisk: { pool: "default" }, cloudInit: { userData }, waitFor: [{ for: "cloud-init" }] },
+  });
+
+  before(async function () {
+    if (process.env["LAB_STATE_DIR"] === undefined) {
+      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
+    }
+    lab = await RealLab.attach();
+    await lab.resetHosts(["bcn2"]);
+    await create("LxdNode", { connection: connection(), install: { method: "deb" } });
+    const cluster = { endpoints: [connection()] };
+    await create("LxdStoragePool", { cluster, name: "default", driver: "dir" });
+    const images = join(lab.home, "lxd-images", "debian-12");
+    const files = { metadataPath: join(images, "metadata.tar.xz"), rootfsPath: join(images, "rootfs.squashfs") };
+    await create("LxdImage", { cluster, ...files, sourceFingerprint: await fingerprintOf(files), aliases: ["debian-12"] });
+    const made = await create("LxdVm", vm("#cloud-config\n{}\n"));
+    id = made.id;
+    state = made.outs;
+    for (const kind of ["include", "include-once"]) {
+      await inGuest(`printf %s ${JSON.stringify(`#cloud-config\n${config(kind)}`).replaceAll("\\n", "\n")} > /root/${kind}`);
+    }
+  });
+
+  afterEach(() => disconnectAll());
+
+  after(async () => {
+    if (process.env["LAB_STATE_DIR"] !== undefined) {
+      await lab.resetHosts(["bcn2"]);
+      figure("kinds of user data that cloud-init took", Object.keys(KINDS).length);
+    }
+  });
+
+  for (const [kind, document] of Object.entries(KINDS)) {
+    it(kind, async () => {
+      const text = document(kind);
+      const inputs = await checked("LxdVm", vm(text));
+      state = (await provider("LxdVm").update(id, state, inputs)).outs;
+      assert.equal(await onHost("lxc", "config", "get", "docs", "cloud-init.user-data"), `${text}\n`);
+      await inGuest(`rm -f ${TOOK}; ${BOOT_AGAIN}`);
+      assert.equal(await inGuest("cloud-init query userdata"), `${text}\n`);
+      assert.equal(await inGuest(`cat ${TOOK} 2>/dev/null || tail -40 /var/log/cloud-init.log`), kind);
+      const { v1 } = JSON.parse(await inGuest("cat /run/cloud-init/result.json")) as {
+        v1: { datasource: string; errors: string[] };
+      };
+      assert.deepEqual(v1.errors, []);
+      assert.match(v1.datasource, /LXD/);
+      const { inputs: seen } = await provider("LxdVm").read(id, state);
+      assert.deepEqual(seen?.["cloudInit"], { userData: text });
+    });
+  }
+});

@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import type { Server } from "node:http";
+import { join } from "node:path";
+import { RealLab } from "../../lab/real";
+import { mountsBelow } from "../../provider/host/mounts";
+import { bringSnap, findSnap, installAgain, judgeSnap, purgeSnap, snapToKeep, startSnap } from "../../provider/host/snapd";
+import { Deadline } from "../../provider/support/deadline";
+import { hasCode, messageOf } from "../../provider/support/errors";
+import { connectionSchema } from "../../provider/transport/connection";
+import { connect, disconnectAll } from "../../provider/transport/pool";
+import type { SshConnection } from "../../provider/transport/ssh";
+import { skip } from "../../tools/test/skip";
+import { bringSnapd, INSTALL_FROM_FILE, openStore } from "./support/snapd-host";
+
+const HOST = "bcn3";
+const CHOICE = { channel: "5.21/stable", cohort: true, hold: false };
+const DATA = "/var/snap/lxd/common";
+
+/** What the library reads and does by snapd's API, held against the daemon itself as far as that goes without a store. */
+describe("the real snapd", function () {
+  this.timeout(180_000);
+  let lab: RealLab;
+  let store: Server;
+  let deadline: Deadline;
+  let seen: string[] = [];
+  let patience: { deadline: Deadline; progress(text: string): void };
+
+  const ssh = (user = "root"): Promise<SshConnection> => {
+    const found = lab.hosts.find(({ name }) => name === HOST);
+    const key = { host: found?.address, hostKey: found?.hostKey, privateKeyPath: join(lab.home, ".ssh", "id_ed25519") };
+    return connect(connectionSchema.parse({ ...key, user }), { deadline });
+  };
+  const onHost = async (...argv: string[]): Promise<string> => {
+    const { exitCode, stdout, stderr } = await lab.hostExec(HOST, argv);
+    assert.equal(exitCode, 0, `${argv.join(" ")}: ${stderr}`);
+    return stdout.trim();
+  };
+  const isFromFile = { channel: "", version: "5.21.1-abcdef0", revision: undefined, held: false };
+
+  before(async function () {
+    if (process.env["LAB_STATE_DIR"] === undefined) {
+      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run --hosts bcn3 -- npx mocha ...");
+    }
+    lab = await RealLab.attach();
+    await lab.resetHosts([HOST]);
+    store = await openStore();
+    await bringSnapd(lab, HOST);
+  });
+
+  beforeEach(() => {
+    seen = [];
+    deadline = new Deadline(120, "the test");
+    patience = { deadline, progress: (text) => void seen.push(text) };
+  });
+
+  after(async () => {
+    if (process.env["LAB_STATE_DIR"] !== undefined) {
+      await disconnectAll();
+      store.closeAllConnections();
+      store.close();
+      await lab.resetHosts([HOST]);
+    }
+  });
+
+  it("has no LXD, which is no failure", async () => {
+    assert.equal(await findSnap(await ssh(), "lxd", deadline), undefined);
+  });
+
+  it("shows how far a download is, and says in its own words why it does not end", async () => {
+    const error = await bringSnap(await ssh(), "lxd", CHOICE, patience).then(
+      () => assert.fail("nobody has signed it"),
+      (thrown: unknown) => thrown,
+    );
+    assert.ok(hasCode(error, "snapd"), messageOf(error));
+    assert.match(messageOf(error), /POST \/v2\/snaps\/lxd \(install\) failed: cannot perform the following tasks:/);
+    assert.ok(
+      seen.some((text) => /Download snap "lxd" \(40000\) from channel "5\.21\/stable": \d+ %$/.test(text)),
+      seen.join("\n"),
+    );
+    assert.equal(await findSnap(await ssh(), "lxd", deadline), undefined);
+  });
+
+  it("names a channel that there is not by a kind", async () => {
+    const wanted = { ...CHOICE, channel: "7/stable" };
+    await assert.rejects(bringSnap(await ssh(), "lxd", wanted, patience), { code: "snapd", kind: "snap-channel-not-available" });
+  });
+
+  it("tells of a snap from a file, to root and to others, and that it would not come back", async () => {
+    await onHost(...INSTALL_FROM_FILE);
+    for (const user of ["root", "operator"]) {
+      assert.deepEqual(await findSnap(await ssh(user), "lxd", deadline), isFromFile);
+    }
+    await assert.rejects(snapToKeep(await ssh(), "lxd", patience), { code: "refused", message: /was installed from a file/ });
+    await assert.rejects(bringSnap(await ssh(), "lxd", CHOICE, patience), {
+      code: "refused",
+      message: /snap refresh --amend lxd/,
+    });
+  });
+
+  it("tells the channel that a snap follows, and an older one is refused", async () => {
+    await onHost("snap", "switch", "--channel=5.21/stable", "lxd");
+    assert.deepEqual(await findSnap(await ssh(), "lxd", deadline), { ...isFromFile, channel: "5.21/stable" });
+    await judgeSnap(await ssh(), "lxd", { ...CHOICE, channel: "5.21/candidate" }, patience);
+    await assert.rejects(judgeSnap(await ssh(), "lxd", { ...CHOICE, channel: "5.0/stable" }, patience), {
+      code: "refused",
+      message: /has the snap "lxd" 5\.21\.1-abcdef0 .* and install wants 5\.0\/stable, which is older/,
+    });
+  });
+
+  it("does not hold snaps yet in this version, which is said", async () => {
+    await assert.rejects(bringSnap(await ssh(), "lxd", { ...CHOICE, hold: true }, patience), {
+      code: "refused",
+      message: /is older than 2\.58 and cannot hold a snap/,
+    });
+  });
+
+  it("starts the services of a snap", async () => {
+    await onHost("snap", "stop", "lxd");
+    await startSnap(await ssh(), "lxd", patience);
+    assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
+  });
+
+  it("is waited for while it is at work for somebody else", async () => {
+    const begun = onHost("snap", "restart", "lxd");
+    await startSnap(await ssh(), "lxd", patience);
+    await begun;
+    assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
+  });
+
+  it("removes a snap with its data, and nothing that is mounted there", async () => {
+    const target = `${DATA}/lxd/devices/c1/disk.my data`;
+    await onHost("mkdir", "-p", "/srv/precious", target);
+    await onHost("sh", "-c", "printf alive > /srv/precious/canary");
+    await onHost("mount", "--bind", "/srv/precious", target);
+    await purgeSnap(await ssh(), "lxd", patience);
+    await assert.rejects(installAgain(await ssh(), "lxd", { channel: "5.21/stable", held: false }, patience), { code: "snapd" });
+    assert.equal(await findSnap(await ssh(), "lxd", deadline), undefined);
+    assert.equal(await onHost("cat", "/srv/precious/canary"), "alive");
+    assert.deepEqual(await mountsBelow(await ssh(), "/var/snap/lxd", deadline), []);
+    assert.equal((await lab.hostExec(HOST, ["test", "-e", DATA])).exitCode, 1);
+  });
+
+  it("is not taken for absent when it does not listen", async () => {
+    await onHost("systemctl", "stop", "snapd.socket", "snapd.service");
+    await assert.rejects(findSnap(await ssh(), "lxd", deadline), {
+      code: "refused",
+      message: /snapd is installed on .* but does not listen on \/run\/snapd\.socket/,
+    });
+  });
+});

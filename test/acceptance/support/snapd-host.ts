@@ -1,0 +1,149 @@
+/**
+ * A host of the lab with the real snapd of Debian 12 (2.57.6), which no store of Canonical's can be reached from. Snaps from files stand in for
+ * snapd's own, a base, and LXD; this process stands in for the store. What the store signs is missing, so no installation from it comes to
+ * its end.
+ */
+import { createHash } from "node:crypto";
+import { createServer, type Server } from "node:http";
+import type { RealLab } from "../../../lab/real";
+
+const STORE = { address: "192.168.1.10", port: 11028 };
+
+/** Of LXD in the real store. */
+const SNAP_ID = "J60k4JY0HppjwOjW8dZdYc8obXKxujRu";
+
+/** Seconds that a download takes, in as many pieces. */
+const DOWNLOAD_SECONDS = 3;
+
+/** snapd wants udev to set itself up, which is masked in the lab, and its own mounts to be shared. */
+const INSTALL = `
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+mount --make-rshared /
+mkdir -p /opt/lab/bin /etc/systemd/system/snapd.service.d
+printf '#!/bin/sh\\nexit 0\\n' > /opt/lab/bin/udevadm
+chmod +x /opt/lab/bin/udevadm
+cat > /etc/systemd/system/snapd.service.d/lab.conf <<'END'
+[Service]
+Environment=SNAP_REEXEC=0
+Environment=PATH=/opt/lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+Environment=SNAPPY_FORCE_API_URL=http://${STORE.address}:${STORE.port}/
+END
+apt-get update -q
+apt-get install -y -q --no-install-recommends snapd squashfuse fuse3
+`;
+
+/** The least that snapd takes for itself, a base, and LXD. */
+const SNAPS = `
+set -eu
+mkdir -p /root/snaps
+cd /root/snaps
+head() { printf 'name: %s\\nversion: "%s"\\nsummary: of the lab\\ndescription: of the lab\\nconfinement: strict\\narchitectures: [all]\\n' "$1" "$2"; }
+mkdir -p snapd/meta snapd/usr/lib/snapd core22/meta lxd/meta lxd/bin
+{ head snapd 2.57.6; echo 'type: snapd'; } > snapd/meta/snap.yaml
+echo 'VERSION=2.57.6' > snapd/usr/lib/snapd/info
+{ head core22 1; echo 'type: base'; } > core22/meta/snap.yaml
+(cd core22; mkdir -p bin sbin lib lib64 dev etc home root proc snap sys tmp run media mnt opt srv boot writable usr/bin usr/sbin \\
+  usr/lib/snapd usr/lib/x86_64-linux-gnu usr/src usr/share usr/local lib/modules lib/firmware lib/x86_64-linux-gnu var/lib/snapd var/log \\
+  var/snap var/tmp var/cache etc/alternatives etc/ssl etc/nsswitch.conf.d var/lib/extrausers var/lib/systemd usr/share/fonts)
+for program in sh sleep mkdir touch; do
+  file=$(readlink -f "$(command -v $program)")
+  cp -L "$file" core22/bin/$program
+  for library in $(ldd "$file" | grep -o '/[^ ]*'); do mkdir -p "core22$(dirname "$library")"; cp -L "$library" "core22$library"; done
+done
+{ head lxd 5.21.1-abcdef0; printf 'base: core22\\napps:\\n  daemon:\\n    command: bin/daemon\\n    daemon: simple\\n'; } > lxd/meta/snap.yaml
+printf '#!/bin/sh\\nmkdir -p $SNAP_COMMON/lxd\\ntouch $SNAP_COMMON/lxd/started\\nwhile :; do sleep 1; done\\n' > lxd/bin/daemon
+chmod +x lxd/bin/daemon
+for snap in snapd core22 lxd; do snap pack $snap /root/snaps; done
+for file in snapd_2.57.6_all core22_1_all; do snap install --dangerous $file.snap; done
+`;
+
+/** Installs LXD's stand-in. */
+export const INSTALL_FROM_FILE = ["snap", "install", "--dangerous", "/root/snaps/lxd_5.21.1-abcdef0_all.snap"];
+
+/** Puts snapd on a bare host. The store must be open. */
+export async function bringSnapd(lab: RealLab, host: string): Promise<void> {
+  for (const script of [INSTALL, SNAPS]) {
+    const { exitCode, stdout, stderr } = await lab.hostExec(host, ["sh", "-s"], { stdin: script });
+    if (exitCode !== 0) {
+      throw new Error(`snapd did not come to ${host}: ${stderr}${stdout}`);
+    }
+  }
+}
+
+/** Opens what stands in for the store: it knows LXD in two channels of 5.21, and offers a file that nobody has signed. */
+export async function openStore(): Promise<Server> {
+  const file = Buffer.alloc(3 * 2 ** 20, "x");
+  const snap = {
+    "snap-id": SNAP_ID,
+    name: "lxd",
+    title: "LXD",
+    summary: "LXD",
+    description: "LXD",
+    version: "5.21.9-fake",
+    revision: 40000,
+    type: "app",
+    base: "core22",
+    confinement: "strict",
+    architectures: ["amd64"],
+    epoch: { read: [0], write: [0] },
+    publisher: { id: "canonical", username: "canonical", "display-name": "Canonical", validation: "verified" },
+    download: {
+      url: `http://${STORE.address}:${STORE.port}/download/lxd`,
+      size: file.length,
+      "sha3-384": createHash("sha3-384").update(file).digest("hex"),
+      deltas: [],
+    },
+  };
+  const channels = ["stable", "candidate"];
+  const map = channels.map((risk) => ({
+    ...snap,
+    channel: { architecture: "amd64", name: `5.21/${risk}`, risk, track: "5.21", "released-at": "2026-01-01T00:00:00Z" },
+  }));
+  const answers: Record<string, (body: string) => object | undefined> = {
+    "/api/v1/snaps/sections": () => ({ _embedded: { "clickindex:sections": [] } }),
+    "/api/v1/snaps/names": () => ({ _embedded: { "clickindex:package": [] } }),
+    "/v2/snaps/info/lxd": () => ({ name: "lxd", "snap-id": SNAP_ID, snap, "default-track": "5.21", "channel-map": map }),
+    "/v2/snaps/refresh": (body) => {
+      const actions =
+        (JSON.parse(body) as { actions?: { action: string; channel?: string; "instance-key": string }[] }).actions ?? [];
+      const results = actions.map(({ action, channel = "5.21/stable", "instance-key": key }) => {
+        const releases = channels.map((risk) => ({ architecture: "amd64", channel: `5.21/${risk}` }));
+        const error = { code: "revision-not-found", message: "No revision was found in the Store.", extra: { releases } };
+        const common = { "instance-key": key, "snap-id": SNAP_ID, name: "lxd" };
+        return channels.includes(channel.replace("5.21/", "")) && channel.startsWith("5.21/")
+          ? { ...common, result: action, "effective-channel": channel, snap }
+          : { ...common, result: "error", error };
+      });
+      return { results, "error-list": [] };
+    },
+  };
+  const server = createServer((request, response) => {
+    let body = "";
+    request.on("data", (chunk: Buffer) => {
+      body += chunk.toString();
+    });
+    request.on("end", () => {
+      const { pathname } = new URL(request.url ?? "/", "http://store");
+      if (pathname === "/download/lxd") {
+        response.writeHead(200, { "content-length": file.length, "content-type": "application/octet-stream" });
+        const piece = Math.ceil(file.length / DOWNLOAD_SECONDS);
+        const send = (from: number): void => {
+          response.write(file.subarray(from, from + piece));
+          if (from + piece >= file.length) {
+            response.end();
+          } else {
+            setTimeout(() => send(from + piece), 1000);
+          }
+        };
+        send(0);
+        return;
+      }
+      const answer = answers[pathname]?.(body);
+      response.writeHead(answer === undefined ? 404 : 200, { "content-type": "application/json" });
+      response.end(JSON.stringify(answer ?? { "error-list": [{ code: "not-found", message: "not found" }] }));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(STORE.port, STORE.address, resolve));
+  return server;
+}

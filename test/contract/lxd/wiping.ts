@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { clearDirectory, deleteAlone } from "../../../provider/host/clear-directory";
+import { mountsBelow } from "../../../provider/host/mounts";
+import { resetLxd } from "../../../provider/host/reset-lxd";
+import { isNotClustered, listMembers } from "../../../provider/lxd/cluster/cluster";
+import { throughRestart } from "../../../provider/lxd/cluster/restarts";
+import { fingerprintOf } from "../../../provider/lxd/images/files";
+import { uploadImage } from "../../../provider/lxd/images/images";
+import { takeInventory } from "../../../provider/lxd/inventory";
+import { untilReady } from "../../../provider/lxd/server";
+import type { SshConnection } from "../../../provider/transport/ssh";
+import type { ContractLab } from "./harness";
+
+const DATA = "/var/lib/lxd";
+const CANARIES = "/srv/canaries";
+const UNITS = ["lxd.socket", "lxd.service", "lxd-containers.service"];
+
+/** Names that somebody has typed or that a program might trip over; LXD writes the path of a device into the name of its folder. */
+const TYPED = [
+  "my data",
+  "dätä",
+  "back\\slash",
+  "\\040",
+  "tab\there",
+  "line\nbreak",
+  "...",
+  "..x",
+  "-rf",
+  "*",
+  "$(id)",
+  "`id`",
+  "it's",
+  '"',
+  "#1",
+];
+const DELETED = ["x (deleted)", "x//deleted".replaceAll("/", "-"), " ", "trailing ", "🐄", "e\u0301", "\\", "a;b", "~", "[a]"];
+
+/** Further ones by chance: any letters but those that no name can have. */
+const letter = fc.oneof(
+  fc.constantFrom(" ", "\n", "\t", "\\", ".", "'", '"', "$", "0", "1", "4"),
+  fc.string({ unit: "grapheme", minLength: 1, maxLength: 1 }),
+);
+const name = fc
+  .array(letter, { minLength: 1, maxLength: 12 })
+  .map((letters) => letters.join("").replace(/[/\0\p{Surrogate}]/gu, "_"))
+  .filter((text) => text !== "." && text !== ".." && text !== "sub");
+
+/** Wiping a host: what is deleted, what is started again, and what is out of reach. */
+export function wipingContract(lab: () => ContractLab): void {
+  describe("a directory that is cleared", () => {
+    const directory = "/srv/cleared";
+    let ssh: SshConnection;
+    const run = async (...argv: string[]): Promise<string> => (await ssh.run(argv, { deadline: lab().deadline() })).stdout;
+
+    before(async () => {
+      ssh = await lab().ssh("primary");
+      await run("mkdir", "--parents", `${directory}/a/b`, "/srv/elsewhere");
+      await ssh.run(["tee", "/srv/elsewhere/canary"], { deadline: lab().deadline(), stdin: "alive" });
+    });
+
+    it("takes along nothing that is mounted in it meanwhile: that fails, and the next attempt goes on", async () => {
+      await run("mount", "--bind", "/srv/elsewhere", `${directory}/a/b`);
+      await assert.rejects(deleteAlone(ssh, directory, lab().deadline()), /Device or resource busy/);
+      assert.equal(await run("cat", "/srv/elsewhere/canary"), "alive");
+      await clearDirectory(ssh, directory, lab().deadline());
+      assert.equal(await run("ls", directory), "");
+      assert.equal(await run("cat", "/srv/elsewhere/canary"), "alive");
+      assert.deepEqual(await mountsBelow(ssh, directory, lab().deadline()), []);
+    });
+
+    it("may be a mount point, or a symbolic link, and keeps its owner and mode", async () => {
+      await run("mkdir", "--parents", `${directory}/place/x`);
+      await run("chmod", "711", `${directory}/place`);
+      await run("chown", "65534:65534", `${directory}/place`);
+      await run("ln", "-s", `${directory}/place`, "/srv/link");
+      await clearDirectory(ssh, "/srv/link", lab().deadline());
+      assert.deepEqual([await run("ls", `${directory}/place`), await run("ls", directory)], ["", "place\n"]);
+      assert.equal(await run("stat", "--format=%a %u %g", `${directory}/place`), "711 65534 65534\n");
+      await run("mkdir", "--parents", `${directory}/place/x`);
+      await run("mount", "--bind", `${directory}/place`, `${directory}/place`);
+      await clearDirectory(ssh, `${directory}/place`, lab().deadline());
+      assert.equal(await run("ls", `${directory}/place`), "");
+      await run("umount", `${directory}/place`);
+    });
+  });
+
+  describe("a host that is wiped", () => {
+    const names = [...TYPED, ...DELETED, ...fc.sample(name, { numRuns: 15, seed: 9 })];
+    const sources = names.map((_, index) => `${CANARIES}/${index}`);
+    const canaries = [...sources.map((source) => `${source}/canary`), `${CANARIES}/usb/canary`];
+    let ssh: SshConnection;
+    const run = async (...argv: string[]): Promise<string> => (await ssh.run(argv, { deadline: lab().deadline() })).stdout;
+    const exitOf = async (...argv: string[]): Promise<number> =>
+      (await ssh.run(argv, { deadline: lab().deadline(), allowFailure: true })).exitCode;
+    const states = async (): Promise<string> => run("systemctl", "show", "--property=Id,ActiveState", ...UNITS);
+
+    before(async () => {
+      ssh = await lab().ssh("primary");
+      const targets = names.map((each, index) => `${DATA}/devices/c9/${index}.${each}`);
+      const tree = `${DATA}/devices/c9/tree`;
+      await run("mkdir", "--parents", ...sources, ...targets, `${CANARIES}/tree/sub`, `${CANARIES}/usb`, tree);
+      await ssh.run(["tee", `${CANARIES}/usb/canary`, ...sources.map((source) => `${source}/canary`)], {
+        deadline: lab().deadline(),
+        stdin: "alive",
+      });
+      for (const [index, target] of targets.entries()) {
+        await run("mount", "--bind", sources[index] ?? "", target);
+      }
+      // One in another one, which shares its events with its origin: what is unmounted in it must not be unmounted there.
+      await run("mount", "--bind", `${CANARIES}/tree`, `${CANARIES}/tree`);
+      await run("mount", "--make-shared", `${CANARIES}/tree`);
+      await run("mount", "--bind", `${CANARIES}/usb`, `${CANARIES}/tree/sub`);
+      await run("mount", "--rbind", `${CANARIES}/tree`, tree);
+    });
+
+    it("loses what LXD keeps, and nothing that is mounted there under whatever name", async () => {
+      assert.equal((await mountsBelow(ssh, `${DATA}/devices`, lab().deadline())).length >= names.length + 1, true);
+      const before = await states();
+      await resetLxd(ssh, "deb", { deadline: lab().deadline(), progress: () => undefined });
+      assert.equal(await run("cat", ...canaries), "alive".repeat(canaries.length));
+      assert.deepEqual(await mountsBelow(ssh, `${CANARIES}/tree`, lab().deadline()), [`${CANARIES}/tree/sub`]);
+      assert.deepEqual(await mountsBelow(ssh, `${DATA}/devices`, lab().deadline()), []);
+      assert.deepEqual(await takeInventory(await lab().lxd()), {});
+      await assert.rejects(listMembers(await lab().lxd()), isNotClustered);
+      assert.equal(await exitOf("test", "-e", `${DATA}.pulumi-lxd-wiped`), 1);
+      assert.equal(await exitOf("test", "-d", `/sys/class/net/${lab().bridge}/bridge`), 1);
+      assert.equal(await states(), before);
+      assert.match(before, /^Id=lxd-containers\.service\nActiveState=active$/m);
+    });
+
+    const startContainer = async (): Promise<void> => {
+      const lxd = await lab().lxd();
+      const fingerprint = await fingerprintOf(lab().harness.image);
+      const image = { fingerprint, public: false, properties: {} };
+      await uploadImage(lxd, lab().project, lab().harness.image, image, () => undefined);
+      await lxd.change("POST", "/1.0/storage-pools", { body: { name: lab().pool, driver: "dir", config: {} } });
+      const devices = { root: { type: "disk", path: "/", pool: lab().pool } };
+      await lxd.change("POST", "/1.0/instances", { body: { name: "c9", devices, source: { type: "image", fingerprint } } });
+      await lxd.change("PUT", "/1.0/instances/c9/state", { body: { action: "start" } });
+    };
+
+    it("ends a container that is not stopped with LXD, and gets back the unit that an older wipe has left off", async () => {
+      await run("systemctl", "stop", "lxd-containers.service"); // which shuts LXD down, too
+      const lxd = await lab().lxd();
+      await throughRestart(lxd, () => untilReady(lxd));
+      await startContainer();
+      await resetLxd(ssh, "deb", { deadline: lab().deadline(), progress: () => undefined });
+      assert.equal(await exitOf("pkill", "--signal", "0", "--full", `^\\[lxc monitor\\] ${DATA}/containers `), 1);
+      assert.match(await states(), /^Id=lxd-containers\.service\nActiveState=active$/m);
+    });
+  });
+}

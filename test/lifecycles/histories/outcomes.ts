@@ -1,0 +1,55 @@
+/** What may come of an `up`, and how it is told. */
+import { messageOf } from "../../../provider/support/errors";
+import type { Run } from "../engine-model";
+import type { Live } from "./live";
+
+/**
+ * Refusals that are right when nothing has gone wrong: what the program or a person asks for cannot be had. Each says what to do.
+ */
+export const REFUSALS: readonly RegExp[] = [
+  /is still used by|in use/,
+  /would have to be stopped for this change/,
+  /cannot be changed so\./,
+  /did not take the change/,
+  /needs instance ".*" to run/,
+  /there is no instance ".*"/,
+  /already exists on .* and (it was not made by Pulumi|it belongs to)/,
+  /points to another image/,
+  /cannot resize a pool/,
+  /is not empty: /,
+  /has no (image|profile|storage pool|network|member) /,
+  /no cluster member|is not a member of the cluster/,
+  /the uid \d+ belongs to/,
+  /it is on cluster member "\w+", which is Offline/,
+  /remove the old member, with what it held/,
+  /confirm it in the program: certificateFingerprint: "/,
+];
+
+/** Whether a machine was started, in whose inside the refresh before could not look: the next one does. */
+export function startsAnInstance(before: Live, after: Live): boolean {
+  return [...before.instances].some(
+    ([name, { status }]) => status !== "Running" && after.instances.get(name)?.status === "Running",
+  );
+}
+
+/** Whether a host became a member, or one anew, of a cluster that was there. */
+export function bringsAMember(before: Live, after: Live): boolean {
+  const online = ({ members }: Live): string[] =>
+    [...members.values()].filter(({ status }) => status === "Online").map((each) => each.server_name);
+  return before.members.size > 0 && online(after).some((name) => !online(before).includes(name));
+}
+
+/** In one line, for the story. */
+export function describe(run: Run): string {
+  const steps = [...run.steps]
+    .filter(([, { op }]) => op !== "same")
+    .map(([name, { op, changed }]) => (op === "update" ? `update ${name} (${changed.join()})` : `${op} ${name}`));
+  return (
+    [...steps, ...messages(run), ...run.warnings.map(([name, text]) => `warning ${name}: ${text}`)].join("; ") || "no change"
+  );
+}
+
+/** Why it failed, by resource. */
+export function messages(run: Run): string[] {
+  return run.failures.map(({ resource, error }) => `${resource}: ${messageOf(error)}`);
+}

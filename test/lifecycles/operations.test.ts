@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { LxdClient } from "../../provider/lxd/client/client";
+import { endpointOf } from "../../provider/lxd/client/endpoint";
+import { Deadline } from "../../provider/support/deadline";
+import { hasCode, messageOf } from "../../provider/support/errors";
+import { connectionSchema } from "../../provider/transport/connection";
+import { connect } from "../../provider/transport/pool";
+import { type SimulatedCluster, startWithInstance } from "../unit/resources/simulated-cluster";
+import { Clock } from "./support/clock";
+
+const SECONDS = 900;
+
+/** How far the clock goes in a step, after which what goes over sockets is let happen. */
+const STEP_MS = 100;
+
+/** Operations at once, of 1 to 60 seconds. */
+const DURATIONS = Array.from({ length: 64 }, (_, index) => 1 + Math.round((index * 59) / 63));
+
+describe("operations of LXD", () => {
+  let standalone: SimulatedCluster;
+  let clock: Clock;
+  let lxd: LxdClient;
+
+  beforeEach(async () => {
+    standalone = await startWithInstance("container");
+    const [host] = standalone.lab.hosts;
+    const deadline = new Deadline(SECONDS, "the work");
+    const ssh = await connect(connectionSchema.parse(host?.connection), { deadline });
+    lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
+    clock = new Clock();
+  });
+  afterEach(async () => {
+    clock.restore();
+    const { defects } = standalone.lab;
+    await standalone.stop();
+    assert.deepEqual(defects, []);
+  });
+
+  /** Puts the clock forward, a step at a time, until what is waited for has come, or the seconds have passed. */
+  const pass = async (seconds: number, until: () => boolean = () => false): Promise<void> => {
+    for (let ms = 0; ms < seconds * 1000 && !until(); ms += STEP_MS) {
+      clock.forward(STEP_MS);
+      for (let turn = 0; turn < 40; turn += 1) {
+        await new Promise((resolve) => setImmediate(resolve)); // a turn of the event loop: what has come over sockets is read
+      }
+    }
+  };
+
+  /** Sleeps in a guest, and tells how that ended: when, from now, and with what. */
+  const sleep = (seconds: number): { second: number; outcome: string } => {
+    const ended = { second: Number.NaN, outcome: "" };
+    const since = performance.now();
+    const tell = (outcome: string): void => {
+      Object.assign(ended, { outcome, second: (performance.now() - since) / 1000 });
+    };
+    lxd
+      .change("POST", "/1.0/instances/web1/exec", {
+        body: { command: ["sleep", String(seconds)], interactive: false, "wait-for-websocket": false },
+      })
+      .then(
+        (operation) => tell(`exit code ${String(operation?.metadata?.["return"])}`),
+        (error: unknown) => tell(hasCode(error, "lost") ? "lost" : messageOf(error)),
+      );
+    return ended;
+  };
+
+  it("of 1 to 60 s, 64 at once, are all seen to end, while short ones come and go", async () => {
+    const long = DURATIONS.map(sleep);
+    const short: ReturnType<typeof sleep>[] = [];
+    while (long.some(({ outcome }) => outcome === "") && short.length < 70) {
+      short.push(sleep(0.1));
+      await pass(1);
+    }
+    await pass(2);
+    assert.deepEqual(
+      [...long, ...short].map(({ outcome }) => outcome).filter((outcome) => outcome !== "exit code 0"),
+      [],
+    );
+    const late = long.map(({ second }, index) => second - (DURATIONS[index] ?? 0));
+    assert.ok(Math.max(...late) < 3, `the latest was seen ${Math.max(...late)} s after its end`);
+    assert.ok(Math.max(...short.map(({ second }) => second)) < 3);
+  });
+
+  it("that a restart of the daemon ends are told as lost, at once, and no other", async () => {
+    standalone.lab.timings.daemonStartMs = 20; // of the real clock, which goes on while the test puts its own forward
+    const since = performance.now();
+    const sleeps = DURATIONS.map(sleep);
+    await pass(30);
+    const restarted = (performance.now() - since) / 1000;
+    standalone.lab.hosts[0]?.controlUnit("restart", "lxd.service");
+    await pass(20, () => sleeps.every(({ outcome }) => outcome !== ""));
+    for (const [index, { outcome, second }] of sleeps.entries()) {
+      const duration = DURATIONS[index] ?? 0;
+      if (Math.abs(duration - restarted) > 1) {
+        assert.equal(outcome, duration < restarted ? "exit code 0" : "lost", `the one of ${duration} s`);
+      }
+      assert.ok(second < restarted + 10, `the one of ${duration} s was told after ${second} s`);
+    }
+    assert.ok(sleeps.some(({ outcome }) => outcome === "lost") && sleeps.some(({ outcome }) => outcome === "exit code 0"));
+  });
+
+  it("are seen to end although an answer is late by more than anybody waits for it", async () => {
+    const { faults } = standalone.lab;
+    faults.add({ when: { path: /^\/1\.0\/operations\/.*\/wait/, nth: 1 }, effect: { delayMs: 35_000 } });
+    faults.add({ when: { path: /^\/1\.0\/operations\/[^/]+$/, nth: 1 }, effect: { delayMs: 35_000 } });
+    const one = sleep(3);
+    await pass(60, () => one.outcome !== "");
+    assert.equal(one.outcome, "exit code 0");
+    assert.ok(one.second < 12, `it took ${one.second} s`);
+  });
+
+  it("are waited for while LXD cannot be asked for a while", async () => {
+    const rule = standalone.lab.faults.add({
+      when: { path: /^\/1\.0\/operations/ },
+      effect: { status: 500, error: "no dqlite" },
+    });
+    const one = sleep(12);
+    await pass(10);
+    assert.equal(one.outcome, "");
+    rule.remove();
+    await pass(10, () => one.outcome !== "");
+    assert.equal(one.outcome, "exit code 0");
+  });
+});

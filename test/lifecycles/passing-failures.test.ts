@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import * as z from "zod";
+import type { FaultEffect } from "../../lab/simulated/faults";
+import { api } from "../../provider/lxd/client/client";
+import { Deadline } from "../../provider/support/deadline";
+import { messageOf } from "../../provider/support/errors";
+import { isThorough } from "../support/breadth";
+import { figure } from "../support/figure";
+import { type SimulatedCluster, startStandalone } from "../unit/resources/simulated-cluster";
+import { SCENARIOS, type Scenario } from "./scenarios";
+import { inLab } from "./scenarios/in-lab";
+import { Clock } from "./support/clock";
+
+/** What LXD does for a moment while its database has no leader, or while it is updated. */
+const FAILURES: readonly FaultEffect[] = [
+  { status: 500, error: "Failed to get dqlite client" },
+  { status: 500, error: "Missing event connection with target cluster member" },
+  { status: 500, error: "a text that no version of LXD has had so far" },
+  "daemon-restart",
+];
+
+/** Of how many positions one is tried. */
+const STRIDE = isThorough ? 1 : 6;
+
+/** What opens a way into a guest fails for reasons of the guest; a wait for an operation tells of the operation. */
+const READ = /^(?!.*\/(sftp|wait)(\?|$))\/(1\.0|internal)/;
+
+/** Reads of LXD in a step, each by its place among those of its host. */
+async function readsOf(
+  scenario: Scenario,
+  version: "5.0.2" | "6.9",
+  step: "up" | "preview",
+): Promise<{ host: string; nth: number }[]> {
+  return inLab(scenario, version, async (lab) => {
+    const managed = scenario.manage();
+    if (step === "preview") {
+      await managed.up(scenario.first(lab));
+    }
+    const since = lab.faults.moments.length;
+    await managed[step](scenario.first(lab));
+    const seen = new Map<string, number>();
+    return lab.faults.moments.slice(since).flatMap((moment) => {
+      if (!("path" in moment) || moment.method !== "GET" || !READ.test(moment.path)) {
+        return [];
+      }
+      const nth = (seen.get(moment.host) ?? 0) + 1;
+      seen.set(moment.host, nth);
+      return [{ host: moment.host, nth }];
+    });
+  });
+}
+
+describe("a read with which LXD fails for a moment", () => {
+  let tried = 0;
+
+  after(() => {
+    assert.ok(tried > 50, String(tried));
+    figure("reads that failed for a moment", tried);
+  });
+
+  const ofCluster = SCENARIOS.filter(({ kind }) => !["LxdNode", "LxdClusterMember"].includes(kind));
+  for (const [index, scenario] of ofCluster.entries()) {
+    const versions = scenario.versions ?? (["5.0.2", "6.9"] as const);
+    const version = versions[index % versions.length] as "5.0.2" | "6.9";
+    for (const step of ["preview", "up"] as const) {
+      it(`is made again by the same ${step}: ${scenario.kind} ${scenario.title}, LXD ${version}`, async () => {
+        const reads = await readsOf(scenario, version, step);
+        assert.ok(reads.length > 0);
+        const failures = FAILURES.filter((effect) => step === "preview" || effect !== "daemon-restart");
+        const positions = reads.flatMap((read) => failures.map((effect) => ({ ...read, effect })));
+        for (const { host, nth, effect } of positions.filter((_, at) => at % STRIDE === index % STRIDE)) {
+          await inLab(scenario, version, async (lab) => {
+            const managed = scenario.manage();
+            if (step === "preview") {
+              await managed.up(scenario.first(lab));
+            }
+            const fault = lab.faults.add({ when: { host, method: "GET", path: READ, nth }, effect });
+            const outcome = await managed[step](scenario.first(lab)).catch((error: unknown) => {
+              throw new Error(`${JSON.stringify({ host, nth, effect })}: ${messageOf(error)}`, { cause: error });
+            });
+            assert.equal(outcome, step === "preview" ? "same" : "created");
+            tried += fault.hits;
+          });
+        }
+      }).timeout(120_000);
+    }
+  }
+});
+
+describe("a server that fails with every read for ever", () => {
+  let clock: Clock;
+  let one: SimulatedCluster;
+
+  beforeEach(async () => {
+    one = await startStandalone();
+    clock = new Clock();
+  });
+  afterEach(async () => {
+    clock.restore();
+    await one.stop();
+  });
+
+  it("is waited for once, for as long as a restart takes, and not once for each of 200 objects", async () => {
+    const lxd = (await one.byHand()).within(new Deadline(600, "the test"));
+    one.lab.faults.add({ when: { path: /^\/1\.0\/profiles/ }, effect: { status: 500, error: "it stays broken" } });
+    const ended = { count: 0 };
+    const read = async (index: number): Promise<void> => {
+      await assert.rejects(lxd.getShared(api`/1.0/profiles/${`p${index}`}`, z.unknown()), /it stays broken/);
+      ended.count += 1;
+    };
+    const reads = [read(0)];
+    await clock.breathe(10);
+    for (let seconds = 0; seconds < 20; seconds += 1) {
+      clock.forward(1000);
+      await clock.breathe(2);
+    }
+    assert.equal(ended.count, 0, "it did not wait");
+    reads.push(...Array.from({ length: 199 }, (_, index) => read(index + 1)));
+    for (let seconds = 0; seconds < 12; seconds += 1) {
+      clock.forward(1000);
+      await clock.breathe(2);
+    }
+    await Promise.all(reads);
+  });
+});

@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { messageOf } from "../../provider/support/errors";
+import { callsOf } from "../contract/lxd/calls";
+import { figure } from "../support/figure";
+import { liveState } from "./live-state";
+import { SCENARIOS } from "./scenarios";
+import { inLab } from "./scenarios/in-lab";
+
+/** LXD makes this of any error that wraps a missing file or row, whatever it was about. */
+const MISSING = { status: 404, error: "no such file or directory" };
+
+describe("a removal that LXD answers with 404 although the object is there", () => {
+  const tried = new Set<string>();
+  let answered = 0;
+
+  after(() => {
+    for (const removed of ["members", "storage-pools", "networks", "images", "profiles", "instances"]) {
+      assert.ok(
+        [...tried].some((call) => call.includes(`/${removed}/`)),
+        removed,
+      );
+    }
+    figure("removals answered with 404", answered);
+  });
+
+  for (const [index, scenario] of SCENARIOS.entries()) {
+    const versions = scenario.versions ?? (["5.0.2", "6.9"] as const);
+    const version = versions[index % versions.length] ?? "6.9";
+
+    it(`is no removal: ${scenario.kind} ${scenario.title}, LXD ${version}`, async () => {
+      const removals = await inLab(scenario, version, async (lab) => {
+        const managed = scenario.manage();
+        await managed.up(scenario.first(lab));
+        const since = lab.requests.length;
+        await managed.destroy();
+        return { calls: callsOf(lab.requests.slice(since)).filter((call) => call.startsWith("DELETE ")), left: liveState(lab) };
+      });
+      for (const call of removals.calls) {
+        await inLab(scenario, version, async (lab) => {
+          const managed = scenario.manage();
+          await managed.up(scenario.first(lab));
+          const [route = ""] = call.slice("DELETE ".length).split("?");
+          const path = new RegExp(`^${route.replace(/\{\w+\}/g, "[^/?]+")}(\\?|$)`);
+          const fault = lab.faults.add({ when: { method: "DELETE", path }, effect: MISSING });
+          const said = await managed.destroy().then(() => undefined, messageOf);
+          answered += fault.hits;
+          tried.add(call);
+          lab.faults.clear();
+          if (said === undefined) {
+            assert.deepEqual(liveState(lab), removals.left, `${call}: "destroyed", and this was left`);
+            return;
+          }
+          assert.ok(managed.state !== undefined, call);
+          assert.match(said, /with 404: no such file or directory/, call);
+          await managed.destroy();
+          assert.deepEqual(liveState(lab), removals.left, call);
+        });
+      }
+    }).timeout(60_000);
+  }
+});

@@ -1,0 +1,352 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import { withSecrets } from "../../provider/engine/resource";
+import { fingerprintOf } from "../../provider/lxd/images/files";
+import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
+import { imageLifecycle } from "../../provider/resources/lxd-image";
+import { networkLifecycle } from "../../provider/resources/lxd-network";
+import { nodeLifecycle } from "../../provider/resources/lxd-node";
+import { profileLifecycle } from "../../provider/resources/lxd-profile";
+import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
+import { vmLifecycle } from "../../provider/resources/lxd-vm";
+import { vmUserLifecycle } from "../../provider/resources/vm-user";
+import { figure } from "../support/figure";
+import { SecretSearch } from "../support/secret-search";
+import { Managed, type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
+import { type Place, placesOf, planted, secretPaths, without } from "./support/secret-places";
+import { KINDS } from "./support/valid-args";
+
+type Properties = Record<string, unknown>;
+
+const LIFECYCLES = [
+  nodeLifecycle,
+  clusterMemberLifecycle,
+  storagePoolLifecycle,
+  networkLifecycle,
+  imageLifecycle,
+  profileLifecycle,
+  vmLifecycle,
+  vmUserLifecycle,
+];
+
+/** Keys of LXD's config, one of each kind of secret that there is. */
+const KEYS = [
+  "environment.TOKEN",
+  "user.note",
+  "cloud-init.user-data",
+  "bgp.peers.upstream.password",
+  "powerflex.user.password",
+  "pure.api.token",
+  "maas.api.key",
+  "secret-key",
+  "systemd.credential.db",
+  "systemd.credential-binary.db",
+  "acme.provider.environment",
+  "rbac.agent.private_key",
+  "oidc.client.secret",
+];
+
+/** A text that says itself that it is a secret, whatever the name of its key is. */
+const TELLING = ["lxc.environment = PASSWORD=", "https://someone:", "-----BEGIN PRIVATE KEY-----\n"];
+
+describe("every place of every kind that may hold a secret", () => {
+  const kinds = LIFECYCLES.map(({ kind, schema }) => ({ kind, places: placesOf(schema, KEYS) }));
+  let marked = 0;
+
+  after(() => figure("places that are kept as secrets", marked));
+
+  it("is looked for in all kinds", () => assert.deepEqual(LIFECYCLES.map(({ kind }) => kind).sort(), [...KINDS].sort()));
+
+  for (const { kind, places } of kinds) {
+    it(`is kept as a secret by ${kind}, though the program does not say so`, async () => {
+      assert.ok(places.length > 0, "none was found");
+      for (const place of places) {
+        const [first = "", ...rest] = place;
+        for (const given of [
+          planted({}, [place], () => "canary"),
+          { [first]: pulumi.output(planted({}, [[first, ...rest]], () => "canary")[first]) },
+        ]) {
+          assert.deepEqual(await plainTexts(withSecrets(given)), [], place.join("."));
+          marked += 1;
+        }
+      }
+    });
+  }
+
+  it("is kept as a secret because of its text", async () => {
+    for (const text of TELLING) {
+      const value = `${text}canary@x`;
+      assert.deepEqual(
+        await plainTexts(withSecrets({ config: { "raw.lxc": value }, list: [value], image: { server: value } })),
+        [],
+      );
+    }
+  });
+
+  it("is not kept as a secret where there is none, so that a preview shows it", async () => {
+    const plain = {
+      name: "web",
+      cpu: "canary",
+      privateKeyPath: "canary",
+      config: { "limits.cpu": "canary", "user.pulumi.urn": "canary" },
+    };
+    assert.equal((await plainTexts(withSecrets(plain))).length, 4);
+  });
+});
+
+/** Paths at which `canary` stands without being a secret. */
+async function plainTexts(value: unknown, path = ""): Promise<string[]> {
+  if (pulumi.Output.isInstance(value)) {
+    const known = await new Promise((resolve) => value.apply(resolve));
+    return (await pulumi.isSecret(value)) ? [] : plainTexts(known, path);
+  }
+  if (typeof value === "string") {
+    return value.includes("canary") ? [path] : [];
+  }
+  const members = value !== null && typeof value === "object" ? Object.entries(value) : [];
+  return (await Promise.all(members.map(([name, member]) => plainTexts(member, `${path}.${name}`)))).flat();
+}
+
+/** How a secret is made for a place: a text that is valid there. */
+function secretFor(round: string, place: Place): string {
+  const name = place.at(-1) ?? "";
+  const canary = `c4nary-${round}-${place.join("-").replace(/[^A-Za-z]+/g, "-")}`;
+  switch (name) {
+    case "userData":
+    case "vendorData":
+    case "cloud-init.user-data":
+      return `#cloud-config\npassword: ${canary}\n`;
+    case "networkConfig":
+      return `version: 2\nwifis:\n  wlan0: { access-points: { home: {} } }\n  password: "${canary}"\n`;
+    case "passwordHash":
+      return `$6$saltsalt$${canary
+        .replace(/[^A-Za-z0-9]/g, "")
+        .padEnd(86, "x")
+        .slice(0, 86)}`;
+    default:
+      return canary;
+  }
+}
+
+/** The canary itself, as it is found when only a part of the text is quoted. */
+function canariesIn(text: string): string[] {
+  return [text.split(/[\n"]|: /).find((part) => part.includes("nary")) ?? text];
+}
+
+/** One object of a kind on the simulated cluster. */
+interface Subject {
+  readonly kind: string;
+  start(): Managed;
+  args(): Promise<Properties>;
+  /** Which of the kind's places it takes, and LXD with it. */
+  takes(place: Place): boolean;
+  /** Path of the object on LXD, when it has a config that others may add to. */
+  readonly path?: string;
+}
+
+describe("secrets of every kind, made, changed, refused and adopted", () => {
+  let simulated: SimulatedCluster;
+  let looked = 0;
+
+  before(async () => {
+    simulated = await startTwoMembers();
+    simulated.lab.seedImage("bcn2", { alias: "debian" });
+    const { lab } = simulated;
+    for (const target of ["?target=bcn2", "?target=bcn1", ""]) {
+      await lab.byHand("bcn2", "POST", `/1.0/storage-pools${target}`, { name: "base", driver: "dir" });
+    }
+    const source = { type: "image", alias: "debian" };
+    const devices = { root: { type: "disk", path: "/", pool: "base" } };
+    await lab.byHand("bcn2", "POST", "/1.0/instances", { name: "vm0", type: "container", source, devices });
+    await lab.byHand("bcn2", "PUT", "/1.0/instances/vm0/state", { action: "start" });
+  });
+
+  after(async () => {
+    await simulated.stop();
+    figure("places looked at for secrets of kinds", looked);
+  });
+
+  const config =
+    (...keys: string[]) =>
+    (place: Place): boolean =>
+      place[0] === "config" && keys.includes(place[1] ?? "");
+  const subjects: readonly Subject[] = [
+    {
+      kind: "LxdProfile",
+      start: () => new Managed(profileLifecycle, "web"),
+      args: async () => ({
+        cluster: simulated.cluster,
+        name: "web",
+        devices: { eth0: { type: "nic", nictype: "bridged", parent: "br0" } },
+      }),
+      takes: (place) =>
+        config("environment.TOKEN", "user.note", "cloud-init.user-data")(place) ||
+        (place[0] === "devices" && place[2] === "user.note"),
+      path: "/1.0/profiles/web",
+    },
+    {
+      kind: "LxdVm",
+      start: () => new Managed(vmLifecycle, "web1"),
+      args: async () => ({
+        cluster: simulated.cluster,
+        ...{ name: "web1", instanceType: "container", image: { alias: "debian" }, rootDisk: { pool: "base" } },
+        devices: { eth0: { type: "nic", nictype: "bridged", parent: "br0" } },
+      }),
+      takes: (place) =>
+        config("environment.TOKEN", "user.note")(place) ||
+        place[0] === "cloudInit" ||
+        (place[0] === "devices" && place[2] === "user.note"),
+      path: "/1.0/instances/web1",
+    },
+    {
+      kind: "LxdNetwork",
+      start: () => new Managed(networkLifecycle, "lxdbr0"),
+      args: async () => ({ cluster: simulated.cluster, name: "lxdbr0" }),
+      takes: config("bgp.peers.upstream.password", "user.note"),
+      path: "/1.0/networks/lxdbr0",
+    },
+    {
+      kind: "LxdStoragePool",
+      start: () => new Managed(storagePoolLifecycle, "fast"),
+      args: async () => ({ cluster: simulated.cluster, name: "fast", driver: "dir" }),
+      takes: config("user.note"),
+      path: "/1.0/storage-pools/fast",
+    },
+    {
+      kind: "LxdImage",
+      start: () => new Managed(imageLifecycle, "own"),
+      args: async () => {
+        const paths = ["metadata.tar", "rootfs.squashfs"].map((name) => join(simulated.lab.knownHostsPath, "..", name));
+        paths.forEach((path) => {
+          writeFileSync(path, path);
+        });
+        const [metadataPath = "", rootfsPath = ""] = paths;
+        const sourceFingerprint = await fingerprintOf({ metadataPath, rootfsPath });
+        return { cluster: simulated.cluster, metadataPath, rootfsPath, sourceFingerprint };
+      },
+      takes: (place) => place[0] === "properties",
+    },
+    {
+      kind: "LxdClusterMember",
+      start: () => new Managed(clusterMemberLifecycle, "bcn1"),
+      args: async () => ({
+        connection: simulated.cluster.endpoints[1],
+        ...{ name: "bcn1", address: "192.168.1.101", cluster: { endpoints: [simulated.cluster.endpoints[0]] }, adopt: true },
+      }),
+      takes: config("user.note"),
+      path: "/1.0/cluster/members/bcn1",
+    },
+    {
+      kind: "VmUser",
+      start: () => new Managed(vmUserLifecycle, "ops"),
+      args: async () => ({ cluster: simulated.cluster, instance: "vm0", name: "ops" }),
+      takes: (place) => place[0] === "passwordHash",
+    },
+  ];
+
+  it("are tried for every kind, and for every place but credentials", () => {
+    for (const { kind, schema } of LIFECYCLES) {
+      const subject = subjects.find((each) => each.kind === kind);
+      const open = placesOf(schema, KEYS)
+        .filter((place) => !place.some((name) => /^(connection|endpoints|peers)$/.test(name)))
+        .map(([first = ""]) => first);
+      // The config of a host itself has no secret key; what members have for themselves is where a pool or network is found.
+      const tried = new Set(
+        placesOf(schema, KEYS)
+          .filter((place) => subject?.takes(place) === true)
+          .map(([first = ""]) => first),
+      );
+      const left = [...new Set(open)].filter((name) => !tried.has(name) && name !== "memberConfig" && kind !== "LxdNode");
+      assert.deepEqual(left, [], kind);
+    }
+  });
+
+  for (const subject of subjects) {
+    it(`${subject.kind}: none is in a message, a command line, a path, or in plain text in state`, async () => {
+      const { lab } = simulated;
+      const { schema } = LIFECYCLES.find(({ kind }) => kind === subject.kind) ?? nodeLifecycle;
+      const places = placesOf(schema, KEYS, await subject.args()).filter((place) => subject.takes(place));
+      assert.ok(places.length > 0);
+      const withSecretsOf = async (round: string): Promise<Properties> =>
+        planted(await subject.args(), places, (place) => secretFor(round, place));
+      const FOREIGN = "c4nary-foreign-secret";
+      const rounds = ["first", "second"] as const;
+      const secrets = [FOREIGN, ...rounds.flatMap((round) => places.flatMap((place) => canariesIn(secretFor(round, place))))];
+      const search = new SecretSearch(Object.fromEntries(secrets.map((secret) => [secret, secret])));
+      const managed = subject.start();
+      let since = lab.requests.length;
+
+      const look = (args: Properties, error?: string): void => {
+        const told = [
+          ...managed.notes,
+          ...managed.warnings,
+          ...managed.progress,
+          error ?? "",
+          JSON.stringify(managed.inState("unfinished") ?? ""),
+        ];
+        assert.deepEqual(search.in(told.join("\n")), [], told.join("\n"));
+        const kept = JSON.stringify(without(managed.state ?? {}, secretPaths(withSecrets(args))));
+        assert.deepEqual(search.in(kept), [], kept);
+        assert.deepEqual(search.in(JSON.stringify(managed.state ?? {})).includes(FOREIGN), false, "a foreign secret is in state");
+        const seen = [
+          ...lab.requests.slice(since).map(({ path }) => path),
+          ...lab.hosts.flatMap(({ commands }) => commands.map((argv) => argv.join(" "))),
+        ];
+        assert.deepEqual(search.in(seen.join("\n")), []);
+        since = lab.requests.length;
+        looked += 4;
+      };
+      const upQuoted = async (args: Properties): Promise<void> => {
+        for (let nth = 1; ; nth++) {
+          const fault = lab.faults.add({
+            when: { method: /^(POST|PUT|PATCH)$/, nth },
+            effect: {
+              quote: (body) => `cannot take ${body} in place of ${JSON.stringify(secrets.filter((each) => each !== FOREIGN))}`,
+            },
+          });
+          const error = await managed.up(args).then(
+            () => undefined,
+            (thrown: unknown) => (thrown as Error).message,
+          );
+          fault.remove();
+          looked += fault.hits;
+          // Before the first change of state is known, the former secrets are nobody's.
+          look(args, managed.state === undefined ? undefined : error);
+          if (fault.hits === 0) {
+            break;
+          }
+        }
+        assert.equal(await managed.up(args), "same");
+        look(args);
+      };
+      const addForeign = async (): Promise<void> => {
+        if (subject.path !== undefined) {
+          const object = (await lab.byHand("bcn2", "GET", subject.path)) as Properties;
+          const config = { ...(object["config"] as Properties), "user.foreign": FOREIGN };
+          await lab.byHand("bcn2", "PUT", subject.path, { ...object, config });
+        }
+      };
+
+      const first = await withSecretsOf("first");
+      const second = await withSecretsOf("second");
+      assert.equal(await managed.up(first), "created");
+      look(first);
+      await addForeign();
+      await managed.preview(first);
+      look(first);
+      await managed.up(first);
+      look(first);
+      await addForeign();
+      await upQuoted(second);
+      const adopting = { ...second, adopt: true };
+      await addForeign();
+      managed.state = undefined; // lost
+      await managed.preview({ ...first, adopt: true });
+      look(adopting);
+      await managed.up({ ...first, adopt: true });
+      look({ ...first, adopt: true });
+    });
+  }
+});

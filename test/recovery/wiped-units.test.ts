@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { RealLab } from "../../lab/real";
+import { nodeLifecycle } from "../../provider/resources/lxd-node";
+import { disconnectAll } from "../../provider/transport/pool";
+import { skip } from "../../tools/test/skip";
+import { Managed } from "../unit/resources/simulated-cluster";
+
+/** A unit of somebody else: systemd stops it along with LXD, and starts it with nothing. */
+const UNIT = "[Unit]\nRequires=lxd.service\nAfter=lxd.service\n[Service]\nExecStart=/bin/sleep infinity\n";
+
+describe("A wipe of LXD's Debian package", function () {
+  this.timeout(150_000);
+  let lab: RealLab;
+
+  /** Runs a script inside the host, which has to succeed. */
+  const onHost = async (script: string): Promise<string> => {
+    const { stdout, stderr, exitCode } = await lab.hostExec("bcn2", ["sh", "-c", script]);
+    assert.equal(exitCode, 0, `${script}: ${stderr}`);
+    return stdout.trim();
+  };
+  /** Names of all units that do something. A mount or a scope is LXD's own affair. */
+  const active = async (): Promise<string[]> =>
+    (await onHost("systemctl list-units --state=active --plain --no-legend --type=service,socket,timer,path,target"))
+      .split("\n")
+      .map((line) => line.split(" ", 1)[0] ?? "");
+
+  before(async function () {
+    if (process.env["LAB_STATE_DIR"] === undefined) {
+      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
+    }
+    lab = await RealLab.attach();
+    await lab.resetHosts();
+  });
+
+  after(async () => {
+    if (process.env["LAB_STATE_DIR"] !== undefined) {
+      await disconnectAll();
+      await lab.resetHosts();
+    }
+  });
+
+  it("leaves every unit active that was, also one of others that needs LXD", async () => {
+    const connection = { host: "192.168.1.102", privateKeyPath: join(lab.home, ".ssh", "id_ed25519") };
+    const args = { connection, install: { method: "deb" } };
+    await new Managed(nodeLifecycle as never, "bcn2").up(args);
+    await onHost(
+      `printf '${UNIT.replaceAll("\n", "\\n")}' >/etc/systemd/system/web.service; systemctl daemon-reload; systemctl start web.service; ` +
+        "lxc config set core.https_address=192.168.1.102:8443; lxc cluster enable bcn2",
+    );
+    const before = await active();
+    assert.ok(["lxd.socket", "lxd.service", "lxd-containers.service", "web.service"].every((unit) => before.includes(unit)));
+    await new Managed(nodeLifecycle as never, "anew").up({ ...args, resetPolicy: ["cluster"] });
+    assert.match(await onHost("lxc query /1.0"), /"server_clustered": false/);
+    const after = await active();
+    assert.deepEqual(
+      before.filter((unit) => !after.includes(unit)),
+      [],
+    );
+  });
+});

@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { SimulatedLab } from "../../../lab/simulated";
+import { hasDebPackage, installDebPackages } from "../../../provider/host/apt";
+import { Deadline } from "../../../provider/support/deadline";
+import { hasCode, messageOf } from "../../../provider/support/errors";
+import { connectionSchema } from "../../../provider/transport/connection";
+import { connect, disconnectAll } from "../../../provider/transport/pool";
+import type { SshConnection } from "../../../provider/transport/ssh";
+
+describe("Debian packages", () => {
+  let lab: SimulatedLab;
+  let ssh: SshConnection;
+  let deadline: Deadline;
+
+  beforeEach(async () => {
+    deadline = new Deadline(20, "installing");
+    lab = await SimulatedLab.start({ hosts: [{ name: "bcn2" }] });
+    ssh = await connect(connectionSchema.parse(lab.host("bcn2").connection), { deadline });
+  });
+
+  afterEach(async () => {
+    await disconnectAll();
+    assert.deepEqual([lab.defects, lab.host("bcn2").unknownCommands], [[], []]);
+    await lab.stop();
+  });
+
+  it("wait for an apt-get that is at the package lists, as one that an interrupted up has left", async () => {
+    lab.host("bcn2").packageTrouble.listsLocked = 3;
+    assert.equal(await installDebPackages(ssh, ["lxd"], deadline), undefined);
+    assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
+  });
+
+  it("are installed after a power cut in the middle of dpkg, which is finished first", async () => {
+    lab.host("bcn2").packageTrouble.interrupted = true;
+    await installDebPackages(ssh, ["lxd"], deadline);
+    assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
+  });
+
+  it("come from the sources that work, and the one that does not is named", async () => {
+    lab.host("bcn2").packageTrouble.deadSources = ["cdrom://[Debian 12]/ bookworm"];
+    assert.match((await installDebPackages(ssh, ["lxd"], deadline)) ?? "", /repository 'cdrom:\/\/\[Debian 12\]\/ bookworm/);
+    assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
+  });
+
+  it("that no source has are refused, with the sources that could not be read, and nothing is installed", async () => {
+    lab.host("bcn2").packageTrouble.deadSources = ["http://dead.example bookworm"];
+    await assert.rejects(installDebPackages(ssh, ["lxd", "nope"], deadline), (error: unknown) => {
+      assert.ok(hasCode(error, "refused"));
+      assert.match(
+        messageOf(error),
+        /have no package "nope" \(install\.packages\)\. It cannot read all of its package sources: .*dead\.example/,
+      );
+      return true;
+    });
+    assert.equal(await hasDebPackage(ssh, "lxd", deadline), false);
+  });
+
+  it("are never removed, as apt-get would for a name that ends with a dash", async () => {
+    await assert.rejects(installDebPackages(ssh, ["lvm2-"], deadline), /have no package "lvm2-"/);
+    assert.deepEqual(
+      lab.host("bcn2").commands.filter((argv) => argv.includes("install")),
+      [],
+    );
+  });
+
+  it("that apt fails to install are told in the words of apt-get, not of env", async () => {
+    lab.faults.add({ when: { exec: /apt-get.* install -- lxd$/, nth: 1 }, effect: { status: 100, error: "E: No space left" } });
+    await assert.rejects(
+      installDebPackages(ssh, ["lxd"], deadline),
+      /CommandError: apt-get install on .* exit code 100: E: No space left/,
+    );
+  });
+});

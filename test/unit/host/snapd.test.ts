@@ -1,0 +1,330 @@
+import assert from "node:assert/strict";
+import { type SimulatedHost, type SimulatedHostOptions, SimulatedLab } from "../../../lab/simulated";
+import { finishReset, isResetUnfinished, resetLxd } from "../../../provider/host/reset-lxd";
+import { bringSnap, findSnap, startSnap } from "../../../provider/host/snapd";
+import { Deadline } from "../../../provider/support/deadline";
+import { hasCode, messageOf } from "../../../provider/support/errors";
+import { connectionSchema } from "../../../provider/transport/connection";
+import { connect, disconnectAll } from "../../../provider/transport/pool";
+import type { SshConnection } from "../../../provider/transport/ssh";
+
+const CHOICE = { channel: "5.21/stable", cohort: true, hold: true };
+
+describe("snapd on a host", () => {
+  let lab: SimulatedLab;
+  let host: SimulatedHost;
+  let ssh: SshConnection;
+  let seen: string[];
+  let deadline: Deadline;
+  let patience: { deadline: Deadline; progress(text: string): void };
+
+  const start = async (options: Partial<SimulatedHostOptions> = {}, installMs = 0): Promise<void> => {
+    lab = await SimulatedLab.start({ hosts: [{ name: "bcn2", lxd: "snap", ...options }], timings: { installMs } });
+    host = lab.host("bcn2");
+    seen = [];
+    deadline = new Deadline(60, "the test");
+    patience = { deadline, progress: (text) => void seen.push(text) };
+    ssh = await again();
+  };
+  const again = async (): Promise<SshConnection> => {
+    await disconnectAll();
+    return connect(connectionSchema.parse(host.connection), { deadline });
+  };
+  const failure = (doing: Promise<unknown>): Promise<unknown> =>
+    doing.then(
+      () => assert.fail("it did not fail"),
+      (error: unknown) => error,
+    );
+  const posts = (): string[] => lab.mutations().map(({ method, path }) => `${method} ${path}`);
+  /** What snapd says of a failure in another language, with its `kind` as it is. */
+  const inOtherWords = (real: string): string => real.replace(/"message":"[^"]*"/, '"message":"nie znaleziono"');
+
+  afterEach(async () => {
+    await disconnectAll();
+    assert.deepEqual([lab.defects, host.unknownCommands], [[], []]);
+    await lab.stop();
+  });
+
+  describe("tells of a snap", () => {
+    it("its whole channel, however long, its version and revision", async () => {
+      await start();
+      const channel = "5.21/stable/ubuntu-24.04-with-a-fix-for-a-few";
+      host.installSnap(channel);
+      const { held: _, ...found } = (await findSnap(ssh, "lxd", deadline)) ?? {};
+      assert.deepEqual(found, { channel, version: "5.21.4-8a3cf61", revision: 33110 });
+    });
+
+    it("the same to a user who is not root", async () => {
+      await start({ user: "operator" });
+      assert.equal((await findSnap(ssh, "lxd", deadline))?.channel, "5.21/stable");
+    });
+
+    it("that it follows no channel and has no revision of the store when it is from a file", async () => {
+      await start();
+      host.snaps.set("lxd", { channel: "", held: false, version: "5.21.1-abcdef0", revision: "x1" });
+      assert.deepEqual(await findSnap(ssh, "lxd", deadline), {
+        channel: "",
+        version: "5.21.1-abcdef0",
+        revision: undefined,
+        held: false,
+      });
+    });
+
+    it("that it is not there, in whatever words", async () => {
+      await start({ lxd: "deb", snapd: true });
+      lab.faults.add({
+        when: { path: /snaps\/lxd/ },
+        effect: { answer: (response, real) => void response.writeHead(404).end(inOtherWords(real)) },
+      });
+      assert.equal(await findSnap(ssh, "lxd", deadline), undefined);
+    });
+
+    for (const [version, held, told] of [
+      ["2.57.6", false, false],
+      ["2.58", true, undefined],
+      ["2.58", false, undefined],
+      ["2.58.1", true, true],
+      ["2.58.1", false, false],
+      ["2.77.1", true, true],
+      ["2.77.1", false, false],
+    ] as const) {
+      it(`whether it is ${held ? "" : "not "}held: snapd ${version} says ${told ?? "nothing"}`, async () => {
+        await start({ snapdVersion: version });
+        Object.assign(host.snaps.get("lxd") ?? {}, { held });
+        assert.equal((await findSnap(ssh, "lxd", deadline))?.held, told);
+      });
+    }
+
+    it("nothing when there is no snapd, which is no failure", async () => {
+      await start({ lxd: "deb" });
+      assert.equal(await findSnap(ssh, "lxd", deadline), undefined);
+    });
+
+    it("nothing when snapd is there and does not listen, which is one", async () => {
+      await start({ lxd: "deb" });
+      host.files.makeDirectory("/usr/lib/snapd", { parents: true });
+      host.files.writeFile("/usr/lib/snapd/snapd", "");
+      const message = `snapd is installed on ${ssh.name} but does not listen on /run/snapd.socket. Start it: systemctl start snapd.socket`;
+      await assert.rejects(findSnap(ssh, "lxd", deadline), { code: "refused", message });
+    });
+
+    it("nothing when something else answers on its socket", async () => {
+      await start();
+      lab.faults.add({
+        when: { path: /snaps\/lxd/ },
+        effect: { answer: (response) => void response.writeHead(200).end("<html>") },
+      });
+      await assert.rejects(findSnap(ssh, "lxd", deadline), { code: "response-shape", message: /GET \/v2\/snaps\/lxd/ });
+    });
+  });
+
+  describe("installs a snap", () => {
+    it("and shows how far it is", async () => {
+      await start({ lxd: "deb", snapd: true }, 800);
+      host.removePackage("lxd", true);
+      await bringSnap(ssh, "lxd", CHOICE, patience);
+      const shown = [...new Set(seen)].filter((text) => text.includes("Download"));
+      assert.equal(shown[0], `snapd on ${ssh.name}: Download snap "lxd" (33110) from channel "5.21/stable": 0 %`);
+      assert.ok(shown.length >= 3, shown.join("\n"));
+    });
+
+    it("when it has set itself up", async () => {
+      await start({ lxd: "deb", snapd: true });
+      host.removePackage("lxd", true);
+      host.snapDaemon.seeded = false;
+      const pending = bringSnap(ssh, "lxd", CHOICE, {
+        deadline,
+        progress: (text) => {
+          seen.push(text);
+          host.snapDaemon.seeded = true;
+        },
+      });
+      await pending;
+      assert.equal(seen[0], `waiting until snapd on ${ssh.name} has installed the snaps that it came with`);
+      assert.equal(host.snaps.get("lxd")?.channel, "5.21/stable");
+    });
+
+    it("when an automatic refresh of it has ended, which is told", async () => {
+      await start();
+      const end = host.snapDaemon.refreshByItself("lxd");
+      const more = {
+        deadline,
+        progress: (text: string) => {
+          seen.push(text);
+          end();
+        },
+      };
+      await bringSnap(ssh, "lxd", { ...CHOICE, channel: "6/stable" }, more);
+      const waiting = `waiting for snapd on ${ssh.name}, which is at work already: Download snap "lxd" from channel "stable": 25 %`;
+      assert.equal(seen[0], waiting);
+      assert.equal(host.snaps.get("lxd")?.channel, "6/stable");
+    });
+
+    it("also when somebody began something between its look and its act", async () => {
+      await start();
+      const end = host.snapDaemon.refreshByItself("lxd");
+      const look = { method: "GET", path: /in-progress/, nth: 1 };
+      const nothing = JSON.stringify({ type: "sync", "status-code": 200, status: "OK", result: [] });
+      lab.faults.add({ when: look, effect: { answer: (response) => void response.writeHead(200).end(nothing) } });
+      const more = { deadline, progress: () => end() };
+      await bringSnap(ssh, "lxd", { ...CHOICE, channel: "6/stable", hold: false }, more);
+      assert.deepEqual(posts(), ["POST /v2/snaps/lxd", "POST /v2/snaps/lxd"]);
+      assert.equal(host.snaps.get("lxd")?.channel, "6/stable");
+    });
+
+    it("while snapd starts again in between, as it does for a new snapd", async () => {
+      await start();
+      for (const nth of [1, 2]) {
+        lab.faults.add({ when: { path: /changes\/\d+$/, nth }, effect: "daemon-restart" });
+      }
+      await bringSnap(ssh, "lxd", { ...CHOICE, channel: "6/stable", hold: false }, patience);
+      assert.ok(seen.includes(`snapd on ${ssh.name} is starting again`));
+    });
+
+    it("in the revision that is wanted, although the channel has another by now", async () => {
+      await start({ lxd: "deb", snapd: true });
+      host.removePackage("lxd", true);
+      host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "5.21.4" });
+      await bringSnap(ssh, "lxd", { ...CHOICE, revision: 33110 }, patience);
+      assert.equal(host.snaps.get("lxd")?.revision, "33110");
+    });
+
+    it("and says what snapd said when that fails", async () => {
+      await start();
+      lab.faults.add({ when: { method: "POST", path: /snaps\/lxd/ }, effect: "fail-operation" });
+      const error = await failure(bringSnap(ssh, "lxd", { ...CHOICE, channel: "6/stable" }, patience));
+      assert.ok(hasCode(error, "snapd"));
+      assert.match(
+        messageOf(error),
+        /^snapd on root@.*: POST \/v2\/snaps\/lxd \(refresh\) failed: cannot perform.*simulated failure/s,
+      );
+    });
+
+    it("from a channel that there is not: snapd's own words", async () => {
+      await start();
+      await assert.rejects(bringSnap(ssh, "lxd", { ...CHOICE, channel: "7/stable" }, patience), {
+        code: "snapd",
+        kind: "snap-channel-not-available",
+        message: /POST \/v2\/snaps\/lxd failed with 404/,
+      });
+      assert.equal(host.snaps.get("lxd")?.channel, "5.21/stable");
+    });
+
+    it("and refuses a hold that this snapd does not know, with the cure", async () => {
+      await start({ snapdVersion: "2.57.6" });
+      const message =
+        `snapd on ${ssh.name} is older than 2.58 and cannot hold a snap. Upgrade it (snap install snapd), or set hold: false in install, and LXD ` +
+        "is upgraded when its channel is";
+      await assert.rejects(bringSnap(ssh, "lxd", CHOICE, patience), { code: "refused", message });
+      await bringSnap(ssh, "lxd", { ...CHOICE, hold: false }, patience);
+    });
+
+    it("and does not bring one from a file to a channel: that is for a person to do", async () => {
+      await start();
+      host.snaps.set("lxd", { channel: "", held: true, version: "5.21.1-abcdef0", revision: "x1" });
+      await assert.rejects(bringSnap(ssh, "lxd", CHOICE, patience), { code: "refused", message: /snap refresh --amend lxd/ });
+    });
+  });
+
+  it("starts the services of a snap", async () => {
+    await start();
+    host.daemon?.stop();
+    await startSnap(ssh, "lxd", patience);
+    assert.equal(host.daemon?.answers, true);
+  });
+
+  describe("wipes a snap", () => {
+    const LONG = "5.21/stable/ubuntu-24.04-with-a-fix-for-a-few";
+    const held = async (): Promise<void> => {
+      await start();
+      host.installSnap(LONG);
+      Object.assign(host.snaps.get("lxd") ?? {}, { held: true });
+      lab.seedImage("bcn2", { alias: "debian" });
+      host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "5.21.4" });
+    };
+    const isBack = async (): Promise<void> => {
+      const { channel, revision, held: isHeld } = host.snaps.get("lxd") ?? {};
+      assert.deepEqual([channel, revision, isHeld], [LONG, "33110", true]);
+      assert.equal(host.daemon?.database.images.size, 0);
+      assert.equal(await isResetUnfinished(ssh, deadline), false);
+    };
+
+    it("and the same channel and revision come back, held as they were", async () => {
+      await held();
+      await resetLxd(ssh, "snap", patience);
+      await isBack();
+    });
+
+    for (const [nth, what] of [
+      [1, "removal"],
+      [2, "installation"],
+      [3, "hold"],
+    ] as const) {
+      it(`and goes on where it was interrupted, at its ${what}`, async () => {
+        for (const effect of ["drop-before", "drop-after", "fail-operation"] as const) {
+          await held();
+          lab.faults.add({ when: { method: "POST", path: /^\/v2\//, nth }, effect });
+          await assert.rejects(resetLxd(ssh, "snap", patience));
+          lab.faults.clear();
+          ssh = await again();
+          assert.equal(await isResetUnfinished(ssh, deadline), true);
+          await finishReset(ssh, patience);
+          await isBack();
+          await (effect === "fail-operation" ? undefined : lab.stop());
+        }
+      });
+    }
+
+    it("and what is mounted below its data stays whole", async () => {
+      await held();
+      const { files, mounts } = host;
+      const target = "/var/snap/lxd/common/lxd/devices/c1/disk.my data";
+      files.makeDirectory("/srv/precious");
+      files.writeFile("/srv/precious/canary", "alive");
+      files.makeDirectory(target, { parents: true });
+      mounts.push({ target, source: "/srv/precious" });
+      const busy = lab.faults.add({ when: { exec: /^umount/ }, effect: { status: 32, error: "umount: target is busy." } });
+      await assert.rejects(resetLxd(ssh, "snap", patience), { code: "refused", message: /disk\.my data.*Nothing is deleted/ });
+      assert.deepEqual(posts(), ["POST /v2/apps"]);
+      busy.remove();
+      assert.equal(await finishReset(ssh, patience), true);
+      assert.equal(files.readText("/srv/precious/canary"), "alive");
+      assert.deepEqual(mounts, [{ target: "/" }]);
+      await isBack();
+    });
+
+    it("and tells on the way what it waits for", async () => {
+      await start({}, 1500);
+      seen = [];
+      await resetLxd(ssh, "snap", patience);
+      assert.ok(
+        seen.some((text) => text.startsWith("snapd on ")),
+        seen.join("\n"),
+      );
+    });
+
+    it("not when the store does not answer: LXD would not come back", async () => {
+      await held();
+      host.store.reachable = false;
+      await assert.rejects(resetLxd(ssh, "snap", patience), {
+        code: "refused",
+        message: /is not removed, because it would not come back/,
+      });
+      assert.deepEqual([posts(), await isResetUnfinished(ssh, deadline), host.daemon?.database.images.size], [[], false, 1]);
+    });
+
+    it("not when it is from a file: it would not come back", async () => {
+      await held();
+      host.snaps.set("lxd", { channel: "", held: false, version: "5.21.1-abcdef0", revision: "x1" });
+      await assert.rejects(resetLxd(ssh, "snap", patience), { code: "refused", message: /was installed from a file/ });
+      assert.deepEqual([posts(), await isResetUnfinished(ssh, deadline)], [[], false]);
+    });
+
+    it("and takes what the channel has when the store has withdrawn the revision", async () => {
+      await held();
+      host.store.withdraw(33110);
+      await resetLxd(ssh, "snap", patience);
+      assert.deepEqual([host.snaps.get("lxd")?.channel, host.snaps.get("lxd")?.revision], [LONG, "33999"]);
+    });
+  });
+});

@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import * as z from "zod";
+import type { LxdVersion } from "../../../lab/simulated/lxd/versions";
+import { profileLifecycle } from "../../../provider/resources/lxd-profile";
+import { vmLifecycle } from "../../../provider/resources/lxd-vm";
+import { clusterOf, giveStorageAndNetwork, startServer } from "../../lifecycles/worlds";
+import { Managed } from "./simulated-cluster";
+
+const configOf = z.looseObject({ config: z.record(z.string(), z.string()) });
+
+/** What programs say, and what each server is then told. */
+const WORDS: readonly [program: Record<string, string | boolean>, booleans: object, mode: string][] = [
+  [{ "security.secureboot": false }, { "security.secureboot": "false" }, "uefi-nosecureboot"],
+  [{ "security.secureboot": true }, { "security.secureboot": "true" }, "uefi-secureboot"],
+  [{ "security.csm": true, "security.secureboot": false }, { "security.csm": "true", "security.secureboot": "false" }, "bios"],
+  [{ "boot.mode": "uefi-nosecureboot" }, { "security.secureboot": "false" }, "uefi-nosecureboot"],
+  [{ "boot.mode": "uefi-secureboot" }, { "security.secureboot": "true" }, "uefi-secureboot"],
+  [{ "boot.mode": "bios" }, { "security.secureboot": "false", "security.csm": "true" }, "bios"],
+];
+
+const VERSIONS: readonly [version: LxdVersion, hasModes: boolean, why: string][] = [
+  ["5.0.2", false, "which has no metadata"],
+  ["5.21.4", false, "whose metadata has security.secureboot"],
+  ["6.9", true, "whose metadata has boot.mode"],
+];
+
+for (const [version, hasModes, why] of VERSIONS) {
+  describe(`how a machine boots, on LXD ${version}, ${why},`, () => {
+    let lab: Awaited<ReturnType<typeof startServer>>;
+
+    before(async () => {
+      lab = await startServer(version);
+      await giveStorageAndNetwork(lab);
+      lab.seedImage("bcn2", { alias: "debian", type: "virtual-machine" });
+    });
+
+    after(async () => {
+      const { defects } = lab;
+      await lab.stop();
+      assert.deepEqual(defects, []);
+    });
+
+    const bootKeysOf = async (path: string): Promise<object> => {
+      const { config } = configOf.parse(await lab.byHand("bcn2", "GET", path));
+      return Object.fromEntries(Object.entries(config).filter(([key]) => /^(boot\.mode|security\.(secureboot|csm))$/.test(key)));
+    };
+    const askedForMetadata = (): boolean => lab.requests.some(({ path }) => path === "/1.0/metadata/configuration");
+
+    WORDS.forEach(([program, booleans, mode], index) => {
+      const expected = hasModes ? { "boot.mode": mode } : booleans;
+      const args = (more: object = {}): object => ({
+        ...{ cluster: clusterOf(lab), name: `vm${index}`, image: { alias: "debian" }, config: { ...program, ...more } },
+      });
+
+      it(`a machine with ${JSON.stringify(program)} has ${JSON.stringify(expected)}`, async () => {
+        const vm = new Managed(vmLifecycle, `vm${index}`);
+        assert.equal(await vm.up(args()), "created");
+        assert.deepEqual(await bootKeysOf(`/1.0/instances/vm${index}`), expected);
+        assert.deepEqual((vm.inState("config") as Record<string, string>)["boot.mode"], program["boot.mode"]);
+        assert.equal(await vm.preview(args()), "same");
+        // It runs: were its keys taken for other ones, any change would need a stop.
+        assert.equal(await vm.preview(args({ "user.note": "changed" })), "updated");
+        assert.equal(await vm.up(args({ "user.note": "changed" })), "updated");
+        assert.deepEqual(vm.warnings, []);
+        assert.deepEqual(await bootKeysOf(`/1.0/instances/vm${index}`), expected);
+        assert.equal(await vm.up(args({ "user.note": "changed" })), "same");
+      });
+
+      it(`a profile with ${JSON.stringify(program)} has ${JSON.stringify(expected)}`, async () => {
+        const profile = new Managed(profileLifecycle, `p${index}`);
+        const { image: _, ...rest } = args() as Record<string, unknown>;
+        assert.equal(await profile.up(rest), "created");
+        assert.deepEqual(await bootKeysOf(`/1.0/profiles/vm${index}`), expected);
+        assert.equal(await profile.preview(rest), "same");
+        assert.equal(await profile.up({ ...rest, description: "changed" }), "updated");
+        assert.deepEqual(await bootKeysOf(`/1.0/profiles/vm${index}`), expected);
+      });
+    });
+
+    it("another mode that was set by hand is drift, and is put right", async () => {
+      const profile = new Managed(profileLifecycle, "drifting");
+      const args = { cluster: clusterOf(lab), name: "drifting", config: { "security.secureboot": false } };
+      await profile.up(args);
+      const config = hasModes ? { "boot.mode": "uefi-secureboot" } : { "security.secureboot": "true" };
+      await lab.byHand("bcn2", "PATCH", "/1.0/profiles/drifting", { config });
+      assert.equal(await profile.preview(args), "updated");
+      assert.equal(await profile.up(args), "updated");
+      assert.deepEqual(
+        await bootKeysOf("/1.0/profiles/drifting"),
+        hasModes ? { "boot.mode": "uefi-nosecureboot" } : { "security.secureboot": "false" },
+      );
+    });
+
+    it("the server itself is asked, where it can be", () => assert.equal(askedForMetadata(), version !== "5.0.2"));
+  });
+}

@@ -16,12 +16,12 @@ import { hasCode, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "./on-disk";
 
-/** A daemon that has told nothing of itself for so long will not. A shorter deadline leaves half of its time to what comes next. */
+/** A daemon that has told nothing of itself for so long will not. */
 const ANSWER_SECONDS = 30;
 
 /** The server, or `undefined` when its socket takes the question and nothing ever comes. */
 export async function askLxd(lxd: LxdClient, deadline: Deadline): Promise<Server | undefined> {
-  const soon = deadline.atMost(Math.min(ANSWER_SECONDS, deadline.remainingMs / 2000), `asking LXD on ${lxd.host} for its state`);
+  const soon = deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${lxd.host} for its state`);
   try {
     return await until(soon, async (report) => {
       try {

@@ -24,7 +24,7 @@ import { installAgain, purgeSnap, snapToKeep } from "./snapd";
 import type { Patience } from "./snapd-api";
 import { startUnits, stopUnits, unitsToStart } from "./units";
 
-/** How long LXD is given to say what it holds. A shorter deadline leaves half of its time to what comes next. */
+/** How long LXD is given to say what it holds. */
 const ANSWER_SECONDS = 30;
 
 const STOP = {
@@ -115,10 +115,7 @@ async function holdsSomething(ssh: SshConnection, { packaging, cleared }: Wipe, 
   if ((await findSocket(ssh, deadline)) === undefined) {
     return false;
   }
-  const patience = deadline.atMost(
-    Math.min(ANSWER_SECONDS, deadline.remainingMs / 2000),
-    `asking LXD on ${ssh.name} what it holds`,
-  );
+  const patience = deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${ssh.name} what it holds`);
   try {
     const lxd = new LxdClient(await endpointOf(ssh, patience), patience);
     const { instances, "custom-volumes": volumes } = await throughRestart(lxd, () => takeInventory(lxd));

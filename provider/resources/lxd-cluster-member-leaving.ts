@@ -241,7 +241,8 @@ interface Found {
  */
 async function otherUse(found: Found, wasMember: boolean): Promise<string | undefined> {
   const { former, lxd, server, disk } = found;
-  const isOurs = (fingerprint: string | undefined): boolean => fingerprint === former.certificateFingerprint;
+  const { certificateFingerprint: known } = former;
+  const isOurs = (fingerprint: string | undefined): boolean => known !== undefined && fingerprint === known;
   if (server === undefined && !wasMember && !isOurs(disk.clusterCertificate)) {
     throw new RefusedError(
       `LXD on ${lxd.host} does not answer, so what it is used for by now is not known, and it is not cleaned. ${whereToLook(lxd.endpoint.socket.packaging)}`,

@@ -86,9 +86,7 @@ async function agreedOn(endpoints: readonly Connection[], options: Options): Pro
 /** Who answers on a host. Where there are others to ask, not for longer than a daemon takes that is well. */
 async function askAt(connection: Connection, thereAreOthers: boolean, deadline: Deadline, patient: boolean): Promise<Candidate> {
   const endpoint = await endpointOf(await connect(connection, { deadline, patient }), deadline);
-  const patience = thereAreOthers
-    ? deadline.atMost(Math.min(ANSWER_SECONDS, deadline.remainingMs / 2000), `asking LXD on ${endpoint.host} who it is`)
-    : deadline;
+  const patience = thereAreOthers ? deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${endpoint.host} who it is`) : deadline;
   return { endpoint, presented: await presentedBy(endpoint, patience, !thereAreOthers) };
 }
 

@@ -49,6 +49,15 @@ describe("Deadline", () => {
     assert.ok(whole.atMost(1, "a part").remainingMs <= 1000);
   });
 
+  it("keeps half of what is left for what comes after a part, and has no more patience than was asked for", () => {
+    const whole = new Deadline(10, "the whole");
+    assert.equal(whole.atMostHalf(3, "a part").seconds, 3);
+    const half = whole.atMostHalf(60, "a part");
+    assert.ok(half.seconds <= 5 && half.remainingMs <= 5000);
+    assert.equal(half.what, "a part");
+    assert.equal(new Deadline(0, "the whole").atMostHalf(60, "a part").remainingMs, 0);
+  });
+
   it("never has negative time left", async () => {
     const deadline = new Deadline(0, "the work");
     await new Promise(setImmediate);

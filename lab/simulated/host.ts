@@ -86,7 +86,13 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   readonly archive: Map<string, string>;
   readonly snaps = new Map<string, InstalledSnap>();
   readonly mounts: SimulatedMount[] = [{ target: "/" }];
-  readonly packageTrouble: PackageTrouble = { listsLocked: 0, interrupted: false, deadSources: [] };
+  readonly packageTrouble: PackageTrouble = {
+    listsLocked: 0,
+    interrupted: false,
+    deadSources: [],
+    conflicts: {},
+    unneeded: [],
+  };
   readonly snapd: boolean;
   /** The daemon of that name; nothing reaches it where there is none. */
   readonly snapDaemon: SimulatedSnapd;

@@ -1,6 +1,6 @@
 /**
  * Debian packages on a host. What is decided is decided by exit statuses, by files of dpkg and by the kernel's list of locks; what apt
- * writes is shown, and not read.
+ * writes is shown, and only what it would remove is read of it.
  * @see apt-get(8), dpkg(1)
  */
 import { type Deadline, until } from "../support/deadline";
@@ -16,6 +16,9 @@ const DPKG_JOURNAL = "/var/lib/dpkg/updates";
 /** Exit status of dpkg-query(1) for a package that dpkg does not know. */
 const NOT_KNOWN = 1;
 
+/** A host may be set to remove, with every installation, what no package needs any more (APT::Get::AutomaticRemove). */
+const KEEP_UNNEEDED = "--no-auto-remove";
+
 /** So much is shown of what apt says. */
 const SHOWN_LINES = 5;
 
@@ -23,7 +26,8 @@ const SHOWN_LINES = 5;
  * Installs Debian packages with their dependencies, waiting for another package manager that is at work, and finishing first what one
  * has left half done.
  * @returns What apt said of package sources that it could not read, when the packages came from others.
- * @throws RefusedError when a package cannot be installed from the host's sources; nothing is installed then.
+ * @throws RefusedError when a package cannot be installed from the host's sources, or another one would be removed for it; nothing is
+ *   touched then.
  */
 export async function installDebPackages(
   ssh: SshConnection,
@@ -39,11 +43,27 @@ export async function installDebPackages(
       throw new RefusedError(`The package sources of ${ssh.name} have no package "${name}"${hint}${sources}`);
     }
   }
-  const { exitCode, stdout, stderr } = await aptGet(ssh, ["install", "--", ...names], deadline);
+  const { exitCode, stdout, stderr } = await aptGet(ssh, [KEEP_UNNEEDED, "--no-remove", "install", "--", ...names], deadline);
   if (exitCode !== 0) {
+    const removed = await removedFor(ssh, names, deadline);
+    if (removed.length > 0) {
+      throw new RefusedError(
+        `To install ${names.join(", ")} on ${ssh.name}, apt would remove ${removed.join(", ")} (${shown(stderr || stdout)}). Nothing was ` +
+          `installed or removed. If the host can do without that, type there: apt-get install ${names.join(" ")}`,
+      );
+    }
     throw new CommandError(ssh.name, "apt-get install", exitCode, `${shown(stderr || stdout)}${sources}`);
   }
   return unread;
+}
+
+/**
+ * Packages that apt would remove to install others, by a run that does nothing.
+ * @see apt-get(8), `--simulate`: a line such as "Remv ifupdown [0.8.41]" for each
+ */
+async function removedFor(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<string[]> {
+  const { stdout } = await aptGet(ssh, [KEEP_UNNEEDED, "--simulate", "install", "--", ...names], deadline);
+  return [...stdout.matchAll(/^Remv (\S+)/gm)].flatMap(([, name]) => name ?? []);
 }
 
 /** Whether a Debian package is installed. */

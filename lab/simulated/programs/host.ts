@@ -145,6 +145,10 @@ export interface PackageTrouble {
   interrupted: boolean;
   /** Sources that cannot be read. */
   deadSources: string[];
+  /** By a package's name, those that have to be removed for it, as for a conflict. */
+  conflicts: Record<string, string[]>;
+  /** Packages that no other one needs, on a host whose apt.conf has `APT::Get::AutomaticRemove "true";`. */
+  unneeded: string[];
 }
 
 const LISTS_LOCK = { path: "/var/lib/apt/lists/lock", inode: 4711 };
@@ -162,8 +166,11 @@ function dpkg({ machine, args }: Run): ProgramResult {
 }
 
 async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
-  const { operands } = parseArguments(args, {
-    flags: ["--quiet", "-q", "-qq", "--yes", "-y", "--no-install-recommends", "--purge", "--assume-yes"],
+  const { options, operands } = parseArguments(args, {
+    flags: [
+      ...["--quiet", "-q", "-qq", "--yes", "-y", "--no-install-recommends", "--purge", "--assume-yes"],
+      ...["--no-remove", "--no-auto-remove", "--simulate"],
+    ],
     valued: ["--option", "-o"],
   });
   const [command = "", ...names] = operands;
@@ -188,17 +195,37 @@ async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
         return failure(100, `E: Unable to locate package ${name}`);
       }
     }
-    await machine.takeInstallTime();
-    for (const name of names) {
-      machine.installPackage(name);
-    }
-    return ok();
+    return install(machine, names, options);
   }
   if (command === "remove" || command === "purge") {
     names.forEach((name) => machine.removePackage(name, command === "purge"));
     return ok();
   }
   return failure(100, `E: Invalid operation ${command}`);
+}
+
+/** As apt 2.6.1 of Debian 12 does it, tried with sysvinit-core in the place of systemd-sysv. */
+async function install(machine: HostMachine, names: string[], options: { has(option: string): boolean }): Promise<ProgramResult> {
+  const { conflicts, unneeded } = machine.packageTrouble;
+  const cleans = !options.has("--no-auto-remove") && unneeded.length > 0;
+  const removed = [...names.flatMap((name) => conflicts[name] ?? []), ...(cleans ? unneeded : [])];
+  const list = removed.length === 0 ? "" : `The following packages will be REMOVED:\n  ${removed.join(" ")}\n`;
+  if (cleans && options.has("--no-remove")) {
+    return {
+      ...failure(100, "E: Handler silently failed"),
+      stdout: "We are not supposed to delete stuff, can't start AutoRemover\n",
+    };
+  }
+  if (removed.length > 0 && options.has("--no-remove")) {
+    return { ...failure(100, "E: Packages need to be removed but remove is disabled."), stdout: list };
+  }
+  if (options.has("--simulate")) {
+    return ok(list + [...removed.map((name) => `Remv ${name} [1]\n`), ...names.map((name) => `Inst ${name} (2)\n`)].join(""));
+  }
+  await machine.takeInstallTime();
+  removed.forEach((name) => machine.removePackage(name, false));
+  names.forEach((name) => machine.installPackage(name));
+  return ok(list);
 }
 
 function aptCache({ machine, args }: Run): ProgramResult {

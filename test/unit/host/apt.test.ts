@@ -63,6 +63,29 @@ describe("Debian packages", () => {
     );
   });
 
+  it("are not installed when apt would remove others for them, which are named with what to do", async () => {
+    const host = lab.host("bcn2");
+    host.installPackage("ifupdown");
+    host.packageTrouble.conflicts = { lxd: ["ifupdown"] };
+    await assert.rejects(installDebPackages(ssh, ["lxd"], deadline), (error: unknown) => {
+      assert.ok(hasCode(error, "refused"));
+      assert.match(
+        messageOf(error),
+        /^To install lxd on .*, apt would remove ifupdown.* \(E: Packages need to be removed but remove is disabled\.\).*type there: apt-get install lxd$/,
+      );
+      return true;
+    });
+    assert.deepEqual([host.packages.has("ifupdown"), host.packages.has("lxd")], [true, false]);
+  });
+
+  it("are installed on a host whose apt removes what nothing needs, and that stays", async () => {
+    const host = lab.host("bcn2");
+    host.installPackage("ifupdown");
+    host.packageTrouble.unneeded = ["ifupdown"];
+    await installDebPackages(ssh, ["lxd"], deadline);
+    assert.deepEqual([host.packages.has("ifupdown"), host.packages.has("lxd")], [true, true]);
+  });
+
   it("that apt fails to install are told in the words of apt-get, not of env", async () => {
     lab.faults.add({ when: { exec: /apt-get.* install -- lxd$/, nth: 1 }, effect: { status: 100, error: "E: No space left" } });
     await assert.rejects(

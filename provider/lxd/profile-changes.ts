@@ -148,7 +148,8 @@ export function describeWaiting(profile: string, waiting: readonly Pick<Waiting,
 }
 
 const HOW_THEY_GET_IT =
-  "An LxdVm with allowRestart is stopped and started by the pulumi up after that. Stop and start the others yourself, or undo the change";
+  "An LxdVm with allowRestart is stopped and started for it: in the same pulumi up if that changes it too, otherwise in the next one. " +
+  "Stop and start the others yourself, or undo the change";
 
 function namesOf(instances: readonly Pick<Waiting, "project" | "name">[]): string {
   const names = instances.map(({ project, name }) => (project === "default" ? name : `${name} (project ${project})`)).sort();

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real";
 import { skip } from "../../tools/test/skip";
+import { statesOnceHeard } from "./support/member-states";
 
 const GUEST_ADDRESS = "192.168.1.111";
 
@@ -102,7 +103,7 @@ describe("the lab's real hosts", function () {
       },
     };
     await host("bcn1", ["lxd", "init", "--preseed"], JSON.stringify(preseed));
-    assert.deepEqual((await memberStates()).sort(), ["bcn1 Online", "bcn2 Online"]);
+    await bothOnline();
     assert.match(await host("bcn1", ["cat", "/proc/mounts"]), /^\/dev\/loop\d+ \/var\/lib\/lxd\/storage-pools\/default btrfs /m);
   });
 
@@ -144,7 +145,7 @@ describe("the lab's real hosts", function () {
     assert.equal(login.exitCode, 255);
     await lab.boot("bcn1");
     await host("bcn1", ["lxd", "waitready"]);
-    assert.deepEqual((await memberStates()).sort(), ["bcn1 Online", "bcn2 Online"]);
+    await bothOnline();
     // LXD starts the guest again, because it was running when the power went.
     await host("bcn1", [
       "timeout",
@@ -183,12 +184,8 @@ describe("the lab's real hosts", function () {
     assert.deepEqual(await RealLab.leftovers("lab-test"), []);
   });
 
-  async function memberStates(): Promise<string[]> {
-    const members = JSON.parse(await host("bcn2", ["lxc", "cluster", "list", "--format", "json"])) as {
-      server_name: string;
-      status: string;
-    }[];
-    return members.map((member) => `${member.server_name} ${member.status}`);
+  async function bothOnline(): Promise<void> {
+    assert.deepEqual(await statesOnceHeard(lab, "bcn2"), { bcn1: "Online", bcn2: "Online" });
   }
 
   function guest(command: string): Promise<string> {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { RealLab } from "../../../lab/real/index";
+import { statesOnceHeard } from "./member-states";
 
 /** What a cluster consists of, as LXD and the guests tell: all that a program can leave twice, half or too much. */
 export interface Topology {
@@ -52,7 +53,8 @@ export async function topologyOf(lab: RealLab, host = "bcn2"): Promise<Topology>
   const query = async (path: string): Promise<unknown> => JSON.parse((await lxc("query", `/1.0/${path}?recursion=1`)) || "null");
   const madeOn = ({ status, locations = [] }: Located): string => `${status} on ${[...locations].sort().join(", ")}`;
 
-  const members = (await query("cluster/members")) as { server_name: string; status: string }[];
+  // First of all: LXD shows the instances of a member that it has not heard of as failed.
+  const members = Object.entries(await statesOnceHeard(lab, host));
   const pools = (await query("storage-pools")) as (Located & { name: string; driver: string })[];
   const networks = (await query("networks")) as (Located & { name: string; managed: boolean })[];
   const images = (await query("images")) as { aliases: { name: string }[] }[];
@@ -60,7 +62,7 @@ export async function topologyOf(lab: RealLab, host = "bcn2"): Promise<Topology>
   const operations = Object.values(((await query("operations")) ?? {}) as Record<string, Operation[]>).flat();
   const names = (rows: unknown): string[] => (rows as { name: string }[]).map(({ name }) => name).sort();
   return {
-    members: members.map(({ server_name, status }) => `${server_name} ${status}`).sort(),
+    members: members.map(([name, status]) => `${name} ${status}`).sort(),
     pools: pools.map((pool) => `${pool.name} ${pool.driver} ${madeOn(pool)}`),
     networks: networks.filter(({ managed }) => managed).map((network) => `${network.name} ${madeOn(network)}`),
     images: images.map(({ aliases }) => aliases.map(({ name }) => name).join(", ")),

@@ -110,7 +110,10 @@ function restarts({ program, preview, run, before, after, stops }: Seen, name: s
   if (stopped && keepsRunning && (args["allowRestart"] ?? false) === false) {
     wrong.push(`${name} was stopped without allowRestart`);
   }
-  if (stopped && keepsRunning && !said.some((text) => /(will|may) be stopped and started/.test(text))) {
+  const isSaid =
+    said.some((text) => /(will|may) be stopped and started/.test(text)) ||
+    (done.op === "update" && preview.warnings.some(([, text]) => saysOfProfile(text, live)));
+  if (stopped && keepsRunning && !isSaid) {
     wrong.push(`${name} was stopped and started, which the preview did not say`);
   }
   if (!stopped && !failed && said.some((text) => /will be stopped and started/.test(text))) {
@@ -124,6 +127,12 @@ function restarts({ program, preview, run, before, after, stops }: Seen, name: s
     wrong.push(`${name} is another instance after a step of "${done.op}"`);
   }
   return wrong;
+}
+
+/** Whether a profile's preview names the instance as one that does not take its change, and that an `up` that changes both restarts it. */
+function saysOfProfile(text: string, instance: string): boolean {
+  const [, names = ""] = /^Profile ".*" (?:will be|was) changed.* \d+ instances? \((.*?)\)/.exec(text) ?? [];
+  return names.split(", ").includes(instance) && text.includes("in the same pulumi up if that changes it too");
 }
 
 /** Nothing is replaced for a property that can change in place. */

@@ -120,6 +120,31 @@ describe("LxdCluster", () => {
     assert.deepEqual(await known(connection), { endpoints: [bcn2.connection, bcn1.connection] });
   });
 
+  it("hands on which cluster it is, to all that is on it and to whoever has its connection", async () => {
+    const certificateFingerprint = "c1".repeat(32);
+    const endpoints = [bcn2.connection, bcn1.connection];
+    const seen: Output<unknown>[] = [];
+    const program = (): void => {
+      seen.push(new LxdCluster("lab", { hosts: [bcn2, bcn1], pools, networks, images: { "debian-12": {} } }).connection);
+    };
+    const { resources, find } = await record("test", program, { certificateFingerprint });
+    const [connection] = seen;
+    assert.ok(connection);
+    assert.deepEqual(await known(connection), { endpoints, certificateFingerprint });
+    assert.deepEqual(find("LxdClusterMember lab-bcn1").inputs["cluster"], {
+      endpoints: [bcn2.connection],
+      certificateFingerprint,
+    });
+    const others = resources.filter(({ id, inputs }) => "cluster" in inputs && !id.startsWith("LxdClusterMember"));
+    assert.deepEqual(
+      others.map(({ id, inputs }) => [id, inputs["cluster"]]),
+      ["LxdStoragePool lab-default", "LxdNetwork lab-lxdbr0", "LxdImage lab-debian-12"].map((id) => [
+        id,
+        { endpoints, certificateFingerprint },
+      ]),
+    );
+  });
+
   it("makes images when the pools that LXD unpacks them into are there, under the alias that is their key", async () => {
     const images = { "24.04": { remote: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" } } };
     const { find } = await record("test", () => new LxdCluster("lab", { hosts: [bcn2], pools, images }));

@@ -35,6 +35,8 @@ export interface Recording {
 
 interface Settings {
   readonly preview?: boolean;
+  /** Which cluster the members tell that they are of. */
+  readonly certificateFingerprint?: string;
   /** Outputs of the stacks that the program refers to. */
   readonly stackOutputs?: Record<string, unknown>;
 }
@@ -66,7 +68,7 @@ export async function record(project: string, program: () => unknown, settings: 
         if (type === "pulumi:pulumi:StackReference") {
           return { id: name, state: { ...given, outputs: settings.stackOutputs ?? {}, secretOutputNames: [] } };
         }
-        return { id: `${name}-id`, state: { ...given, ...(settings.preview !== true && computedOf(type, given)) } };
+        return { id: `${name}-id`, state: { ...given, ...(settings.preview !== true && computedOf(type, given, settings)) } };
       },
       call: () => ({}),
     },
@@ -98,8 +100,14 @@ export async function record(project: string, program: () => unknown, settings: 
   };
 }
 
-function computedOf(type: string, { install }: Record<string, unknown>): Record<string, unknown> {
+function computedOf(
+  type: string,
+  { install }: Record<string, unknown>,
+  { certificateFingerprint }: Settings,
+): Record<string, unknown> {
   switch (kindOf(type)) {
+    case "LxdClusterMember":
+      return certificateFingerprint === undefined ? {} : { certificateFingerprint };
     case "LxdVm":
       return { addresses: {} };
     case "LxdNode": {

@@ -255,6 +255,22 @@ describe("snapd on a host", () => {
       await isBack();
     });
 
+    it("and every unit is active that was, also when it is finished by another run", async () => {
+      const active = (): string[] => host.unitNames().filter((unit) => host.unitActive(unit));
+      await held();
+      const before = active();
+      assert.ok(before.includes("snap.lxd.daemon.service"));
+      await resetLxd(ssh, "snap", patience);
+      assert.deepEqual(active(), before);
+      lab.faults.add({ when: { method: "POST", path: /^\/v2\/snaps/, nth: 2 }, effect: "drop-before" });
+      await assert.rejects(resetLxd(ssh, "snap", patience));
+      assert.deepEqual(active(), ["ssh.service"]);
+      lab.faults.clear();
+      ssh = await again();
+      await finishReset(ssh, patience);
+      assert.deepEqual(active(), before);
+    });
+
     for (const [nth, what] of [
       [1, "removal"],
       [2, "installation"],

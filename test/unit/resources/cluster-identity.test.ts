@@ -185,6 +185,24 @@ describe("The identity of a cluster", () => {
     );
   });
 
+  for (const user of ["root", "operator"]) {
+    it(`is found through another member by ${user}, too, when LXD has ended on the first, which is said`, async () => {
+      const endpoints = two.cluster.endpoints.map((endpoint) => ({ ...endpoint, user })).reverse(); // bcn2 has the database
+      for (const host of two.lab.hosts) {
+        host.login = { ...host.login, users: [user] };
+      }
+      const there = profile({ cluster: { endpoints } });
+      await it_.up(there);
+      for (const unit of ["lxd.socket", "lxd.service"]) {
+        two.lab.host("bcn1").controlUnit("stop", unit);
+      }
+      const since = two.lab.requests.length;
+      assert.equal(await it_.preview(there), "same");
+      assert.deepEqual([...new Set(two.lab.requests.slice(since).map(({ host }) => host))], ["bcn2"]);
+      assert.match(it_.warnings.join(), new RegExp(`^Passed over, .*: LXD does not run on ${user}@`));
+    });
+  }
+
   it("is to be confirmed when the cluster's certificate was renewed: the error names both and what to set, and nothing is done before", async () => {
     await it_.up(profile());
     const old = fingerprint("bcn2");

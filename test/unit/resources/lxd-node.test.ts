@@ -147,8 +147,11 @@ describe("LxdNode", () => {
 
     it("takes it over as it is when the user says so", async () => {
       await holds();
-      assert.equal(await node.up(args({ adopt: true })), "created");
+      const [since, packages] = [lab.requests.length, [...host.packages]];
+      const wanted = args({ adopt: true, install: { method: "deb", packages: ["no-such-package"] } });
+      assert.equal(await node.up(wanted), "created");
       assert.equal(host.daemon?.database.instances.size, 2);
+      assert.deepEqual([lab.mutations(since), [...host.packages], ran("env"), ran("systemctl")], [[], packages, [], []]);
     });
 
     it("does not wipe more than the policy names", async () => {

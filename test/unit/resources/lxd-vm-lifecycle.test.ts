@@ -305,6 +305,19 @@ describe("LxdVm on LXD", () => {
       assert.equal(state()["runsWith"], undefined);
     });
 
+    it("is not stopped for the change when it is ephemeral: LXD would delete it, which the preview says", async () => {
+      await vm.up(withWeb({ allowRestart: true }));
+      await upOfProfile({ "limits.memory": "2GiB" });
+      await profile.up(web({ "limits.memory": "2GiB" }));
+      const instance = () => two.lab.host("bcn2").daemon?.database.instance("default", "web1");
+      Object.assign(instance() ?? {}, { ephemeral: true });
+      const before = two.lab.requests.length;
+      await vm.preview(withWeb({ allowRestart: true }));
+      assert.match(vm.warnings.join(), /pulumi up will refuse this\..*ephemeral: it is ephemeral, so LXD deletes it/);
+      await assert.rejects(vm.up(withWeb({ allowRestart: true })), /ephemeral: it is ephemeral, so LXD deletes it with its disk/);
+      assert.deepEqual([two.lab.mutations(before), instance()?.status], [[], "Running"]);
+    });
+
     it("is not restarted when the change is undone before its turn comes", async () => {
       await vm.up(withWeb({ allowRestart: true }));
       const before = two.lab.lifecycle.length;

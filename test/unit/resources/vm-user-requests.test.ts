@@ -55,6 +55,18 @@ describe("requests of a user in an instance", () => {
     assert.ok(refreshed.length <= 2, `${refreshed.length} requests to refresh one:\n${refreshed.join("\n")}`);
   });
 
+  it("are no more beside 200 instances of others, which are not even listed", async () => {
+    const devices = { root: { type: "disk", path: "/", pool: "default" } };
+    two.lab.seedInstances(200, { host: "bcn2", prefix: "theirs", running: false, devices });
+    await alice.up(args());
+    const refreshed = await counted(async () => assert.equal(await alice.preview(args()), "same"));
+    assert.ok(refreshed.length <= 2, refreshed.join("\n"));
+    assert.ok(
+      refreshed.every((line) => line.includes("/1.0/instances/web1")),
+      refreshed.join("\n"),
+    );
+  });
+
   it("are as many for each of 30 users at once, in as many instances on two members", async () => {
     const devices = { root: { type: "disk", path: "/", pool: "default" } };
     const users = two.lab.seedInstances(30, { host: "bcn2", prefix: "a", devices });

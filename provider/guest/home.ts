@@ -31,9 +31,19 @@ export function newHome({ name, home }: HomeSpec): string {
 
 /**
  * How a user that exists comes to the wanted home. Reads only.
- * @throws RefusedError when the files cannot be moved in one step, or what is there is not the user's.
+ * @throws RefusedError when the files cannot be moved in one step, what is there is not the user's, or more than that would be given to
+ *   another number.
  */
 export async function planHome(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
+  const plan = await planPlace(guest, spec, account, accounts);
+  const node = await guest.readFile(plan.from);
+  if (node !== undefined && formerOwners(spec, account, accounts, node).length > 0) {
+    await requireGivable(guest, plan.from, node, spec.uid ?? account.uid);
+  }
+  return plan;
+}
+
+async function planPlace(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
   const wanted = spec.home ?? account.home;
   const isOwn = (node: InstanceFile): boolean => [account.uid, spec.uid].includes(node.uid) || isNobodys(accounts, node);
   const from = (await interruptedMove(guest, account, isOwn)) ?? account.home;
@@ -128,8 +138,8 @@ export async function settleFiles(
     await guest.run(["install", "-d", "-m", "700", "-o", String(uid), "-g", String(account.gid), from]);
   }
   if (node?.type === "directory") {
-    for (const former of new Set([account.uid, ...(isNobodys(accounts, node) ? [node.uid] : [])])) {
-      await (former === uid ? undefined : giveFiles(guest, from, former, uid));
+    for (const former of formerOwners(spec, account, accounts, node)) {
+      await giveFiles(guest, from, former, uid);
     }
   }
   if (how === "move") {
@@ -174,7 +184,54 @@ function isNobodys({ users }: Accounts, node: InstanceFile): boolean {
   return users.every(({ uid }) => uid !== node.uid);
 }
 
-/** Gives what belongs to one number in a directory to another, and leaves all else. What is mounted below it is left to usermod. */
+/** The numbers whose files in the home are to belong to the user's number. */
+function formerOwners(spec: HomeSpec, account: Account, accounts: Accounts, home: InstanceFile | undefined): number[] {
+  const left = home?.type === "directory" && isNobodys(accounts, home) ? [home.uid] : [];
+  return [...new Set([account.uid, ...left])].filter((former) => former !== (spec.uid ?? account.uid));
+}
+
+/**
+ * What is mounted in a home may be somebody else's, such as a directory of the host. Neither usermod nor `find -xdev` stops there, when it is
+ * the same file system, and all that has the former number in there would be given away. Through a link in a home's place, usermod gives
+ * nothing, and fails when it has changed passwd already (tried with shadow 4.13).
+ * @throws RefusedError naming what is in the way.
+ */
+async function requireGivable(guest: Guest, home: string, node: InstanceFile, uid: number): Promise<void> {
+  const refuse = (reason: string): never => {
+    throw new RefusedError(`The files in ${home} in ${guest.name} cannot be given to the uid ${uid}: ${reason}`);
+  };
+  if (node.type === "symlink") {
+    refuse("that is a link. Give the directory that it leads to as the home");
+  }
+  const { path, mounts } = await mountsIn(guest, home);
+  const below = mounts.filter((target) => target !== path);
+  if (below.length > 0) {
+    refuse(
+      `${quoted(below)} is mounted there, and what belongs to the user in there would be given away, too. Unmount it, or take out the disk ` +
+        "device, for the time being",
+    );
+  }
+}
+
+/** The path that a directory of a guest has without links, and what is mounted at it and below it. */
+export async function mountsIn(
+  guest: Pick<Guest, "run" | "readFile">,
+  directory: string,
+): Promise<{ path: string; mounts: string[] }> {
+  const { path } = await placeOf(guest, directory, "follow");
+  return { path, mounts: (await mountsOf(guest)).filter((target) => isAtOrBelow(path, target)) };
+}
+
+async function mountsOf(guest: Pick<Guest, "run">): Promise<string[]> {
+  return mountPoints((await guest.run(["cat", "/proc/self/mountinfo"])).stdout);
+}
+
+/** Paths as a message names them. */
+export function quoted(paths: readonly string[]): string {
+  return paths.map((path) => JSON.stringify(path)).join(", ");
+}
+
+/** Gives what belongs to one number in a directory to another, and leaves all else. */
 export async function giveFiles(guest: Guest, directory: string, from: number, to: number): Promise<void> {
   await guest.run(
     ["find", directory, "-xdev", "-user", String(from), "-exec", "chown", "-h", String(to), "{}", "+"], // no link is followed
@@ -211,7 +268,7 @@ export function refusalOfBusy(guest: Pick<Guest, "name">, name: string, seen: st
  * @throws RefusedError when what is there is somebody else's, or no directory.
  */
 export async function uidForNewUser(
-  guest: Pick<Guest, "name" | "readFile">,
+  guest: Guest,
   spec: HomeSpec,
   accounts: Accounts,
 ): Promise<{ uid: number | undefined; keptBy?: number }> {
@@ -233,10 +290,13 @@ export async function uidForNewUser(
         "to that uid (chown)",
     );
   }
+  if (spec.uid !== undefined && spec.uid !== kept.uid) {
+    await requireGivable(guest, home, kept, spec.uid);
+  }
   return { uid: spec.uid ?? kept.uid, keptBy: kept.uid };
 }
 
-/** A path with the links on the way to it followed, what is there, and what it is in. */
+/** A path with the links on the way to it followed, and with "follow" also the one that it may be itself, what is there, and what it is in. */
 interface Place {
   readonly path: string;
   readonly node: InstanceFile | undefined;
@@ -245,7 +305,7 @@ interface Place {
 
 const MOST_LINKS = 40;
 
-async function placeOf(guest: Pick<Guest, "readFile">, path: string): Promise<Place> {
+async function placeOf(guest: Pick<Guest, "readFile">, path: string, link?: "follow"): Promise<Place> {
   let at = "/";
   let links = 0;
   let parent: InstanceFile | undefined;
@@ -258,7 +318,7 @@ async function placeOf(guest: Pick<Guest, "readFile">, path: string): Promise<Pl
     }
     const next = posix.join(at, name);
     node = await guest.readFile(next);
-    if (node?.type === "symlink" && rest.length > 0 && links < MOST_LINKS) {
+    if (node?.type === "symlink" && (rest.length > 0 || link === "follow") && links < MOST_LINKS) {
       links += 1;
       rest.unshift(...partsOf(posix.resolve(at, node.content)));
       at = "/";
@@ -299,13 +359,10 @@ function cureOfMissing({ uid, gid }: Account, wanted: string): string {
 
 /** A directory moves in one step only within one mount; else mv(1) copies it file by file, and what is mounted below it stays behind. */
 async function requireOneMount(guest: Guest, from: string, to: string, refuse: (reason: string) => never): Promise<void> {
-  const mounts = mountPoints((await guest.run(["cat", "/proc/self/mountinfo"])).stdout);
+  const mounts = await mountsOf(guest);
   const below = mounts.filter((target) => isAtOrBelow(from, target) || isAtOrBelow(to, target));
   if (below.length > 0) {
-    refuse(
-      `${below.map((target) => JSON.stringify(target)).join(", ")} is mounted there, and what is mounted does not move. Unmount it, or ` +
-        "take out the disk device",
-    );
+    refuse(`${quoted(below)} is mounted there, and what is mounted does not move. Unmount it, or take out the disk device`);
   }
   const mountOf = (path: string): string | undefined =>
     mounts.filter((target) => isAtOrBelow(target, path)).sort((one, other) => other.length - one.length)[0];

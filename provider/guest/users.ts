@@ -1,11 +1,21 @@
 import { type Deadline, until } from "../support/deadline";
 import { CommandError, hasCode, messageOf, RefusedError } from "../support/errors";
-import { mountPoints } from "../support/mountinfo";
 import { type Account, type Accounts, groupsOf, parseShadow, readAccounts } from "./accounts";
 import { onlyKeys, parseAuthorizedKeys, withKeys } from "./authorized-keys";
 import { type Change, make } from "./changes";
 import type { Guest, Step } from "./guest";
-import { giveFiles, journalOf, newHome, planHome, refusalOfBusy, settleFiles, uidForNewUser, willSettle } from "./home";
+import {
+  giveFiles,
+  journalOf,
+  mountsIn,
+  newHome,
+  planHome,
+  quoted,
+  refusalOfBusy,
+  settleFiles,
+  uidForNewUser,
+  willSettle,
+} from "./home";
 import { describeObstacle, type FoundKeys, findKeys, keysDirectory, keysPath } from "./strict-modes";
 import { readSudo, removeSudo, requireSudo, type SudoRights, stagedRulesPath, sudoChange } from "./sudo";
 
@@ -274,12 +284,11 @@ export async function removeUser(
  * @throws RefusedError naming what is mounted.
  */
 async function refuseMountsIn(guest: Guest, name: string, home: string): Promise<void> {
-  const { stdout } = await run(guest, ["cat", "/proc/self/mountinfo"], [0]);
-  const mounted = mountPoints(stdout).filter((target) => target === home || target.startsWith(`${home}/`));
-  if (mounted.length > 0) {
+  const { mounts } = await mountsIn(guest, home);
+  if (mounts.length > 0) {
     throw new RefusedError(
-      `The home of user "${name}" in ${guest.name} has ${mounted.map((target) => JSON.stringify(target)).join(", ")} mounted, and removing the home ` +
-        'would delete what is in there. Unmount that, or take out the disk device, or set homeOnDelete: "keep"',
+      `The home of user "${name}" in ${guest.name} has ${quoted(mounts)} mounted, and removing the home would delete what is in there. Unmount ` +
+        'that, or take out the disk device, or set homeOnDelete: "keep"',
     );
   }
 }

@@ -266,6 +266,65 @@ describe("VmUser's home", () => {
     livesAt("/home/alice", 1700);
   });
 
+  const unmount = () => files().writeFile(MOUNTINFO, "36 35 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n");
+  it("with a directory of the host mounted in it gets no other number, which would be given what is in there, too", async () => {
+    mount("/home/alice/my\\040data");
+    const before = everything();
+    const reason = /cannot be given to the uid 1600: "\/home\/alice\/my data" is mounted there/;
+    assert.equal(await alice.preview(args({ uid: 1600 })), "updated");
+    assert.match(alice.warnings.join("\n"), reason);
+    await assert.rejects(alice.up(args({ uid: 1600, groups: ["adm"] })), reason);
+    assert.deepEqual(everything(), before);
+    assert.equal(await alice.up(args({ shell: "/bin/sh" })), "updated");
+    unmount();
+    assert.equal(await alice.up(args({ uid: 1600 })), "updated");
+    livesAt("/home/alice", 1600);
+  });
+
+  it("is no link when it gets another number: usermod would change passwd, and leave the files", async () => {
+    files().rename("/home/alice", "/srv/al");
+    files().makeSymlink("/home/alice", "/srv/al");
+    await assert.rejects(alice.up(args({ uid: 1600 })), /cannot be given to the uid 1600: that is a link\. Give the directory/);
+    assert.equal(passwd("alice")?.[2], "1500");
+    assert.equal(await alice.up(args({ uid: 1600, home: "/srv/al" })), "updated");
+    assert.deepEqual(
+      files()
+        .tree("/srv/al")
+        .map((path) => files().get(path, false)?.uid)
+        .filter((uid) => uid !== 1600),
+      [],
+    );
+  });
+
+  it("that is a mount itself, as a volume of its own is, gets another number", async () => {
+    mount("/home/alice");
+    assert.equal(await alice.up(args({ uid: 1600 })), "updated");
+    livesAt("/home/alice", 1600);
+  });
+
+  it("that a user of another number has left is not given to the new one while something is mounted in it", async () => {
+    await alice.destroy();
+    mount("/home/alice/data");
+    const before = everything();
+    await assert.rejects(
+      alice.up(args({ uid: 1700 })),
+      /cannot be given to the uid 1700: "\/home\/alice\/data" is mounted there/,
+    );
+    assert.deepEqual(everything(), before);
+    assert.equal(await alice.up(args()), "created");
+  });
+
+  it("is not removed while something is mounted in it, through whatever links", async () => {
+    files().rename("/home", "/srv/home");
+    files().makeSymlink("/home", "/srv/home");
+    mount("/srv/home/alice/data");
+    assert.equal(await alice.up(args({ homeOnDelete: "remove" })), "updated");
+    await assert.rejects(alice.destroy(), /has "\/srv\/home\/alice\/data" mounted/);
+    assert.equal(files().readText("/srv/home/alice/letter"), "dear bob");
+    unmount();
+    await alice.destroy();
+  });
+
   for (const [what, spoil, reason] of [
     [
       "belongs to another user",

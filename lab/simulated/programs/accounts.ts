@@ -322,13 +322,18 @@ function usermod({ machine, args }: Run): ProgramResult {
   user[4] = option(options, "-c", "--comment") ?? user[4] ?? "";
   user[6] = option(options, "-s", "--shell") ?? user[6] ?? "";
   if (uid !== undefined && uid !== user[2]) {
-    for (const path of machine.files.tree(user[5] ?? "")) {
+    const tree = home ?? user[5] ?? "";
+    for (const path of machine.files.tree(tree)) {
       const node = machine.files.get(path, false);
       if (node?.uid === Number(user[2])) {
         node.uid = Number(uid);
       }
     }
     user[2] = uid;
+    if (machine.files.get(tree, false)?.type === "symlink") {
+      save(accounts); // passwd is changed already; tried with 4.13 of Debian 12
+      return failure(12, "usermod: Failed to change ownership of the home directory");
+    }
   }
   if (home !== undefined && home !== user[5]) {
     const former = user[5] ?? "";

@@ -9,7 +9,7 @@ import { redact, redactor } from "../support/redact";
 import { type Connection, describeConnection } from "../transport/connection";
 import { connect } from "../transport/pool";
 import { describeAdoption, describeChanges } from "./adoption";
-import { type Bookkeeping, bookkeepingChanged, clusterFingerprintIn, notReachedAsStored } from "./bookkeeping";
+import { type Bookkeeping, bookkeepingChanged, clusterFingerprintIn, hasFewerPeers, notReachedAsStored } from "./bookkeeping";
 import { checkProperties } from "./check";
 import { atMost } from "./input-limits";
 import { carriedOver, type LastingOutputs, lastingOutputs } from "./lasting-outputs";
@@ -222,13 +222,13 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     // Which it is, only its inputs tell: the engine hands on no outputs to `check`.
     const isChanged = (name: keyof Inputs & string): boolean => !WAYS.has(name) && !sameJson(old[name], inputs[name]);
     const names = Object.keys({ ...old, ...inputs }) as (keyof Inputs & string)[];
-    if (changing || lifecycle.foresee === undefined || !names.some(isChanged)) {
+    if (changing || lifecycle.foresee === undefined || !(names.some(isChanged) || hasFewerPeers(old, inputs))) {
       return;
     }
     const known = { ...inputs, ...internals, timeouts: { read: SURVEY_SECONDS } };
     const urn = urnOf(known);
     try {
-      const warnings = await call("read", known, async (context) => (await lifecycle.foresee?.(context, inputs)) ?? []);
+      const warnings = await call("read", known, async (context) => (await lifecycle.foresee?.(context, inputs, old)) ?? []);
       for (const warning of warnings) {
         log.warn(urn, redact(warning, [known, old]));
       }

@@ -56,6 +56,11 @@ export function bookkeepingChanged(state: Bookkeeping, inputs: Bookkeeping): boo
   );
 }
 
+/** Whether a host is named no more: it may be about to leave, which is more than another way to the object. */
+export function hasFewerPeers(before: Bookkeeping, after: Bookkeeping): boolean {
+  return (after.peers ?? []).length < (before.peers ?? []).length;
+}
+
 function hasLostOne(before: readonly Connection[], after: readonly Connection[]): boolean {
   return before.some((known) => !after.some((connection) => sameJson(connection, known)));
 }

@@ -85,8 +85,9 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   /**
    * What a change would do that only LXD can tell, such as to others. Asked in previews, of an object in state whose inputs change, and of
    * one that is to be adopted.
+   * @param former - The inputs before, of one in state.
    */
-  foresee?(context: Context, inputs: Inputs): Promise<string[]>;
+  foresee?(context: Context, inputs: Inputs, former?: Inputs): Promise<string[]>;
   /** Makes the object, or adopts what an interrupted create left. */
   create(context: Context, inputs: Inputs): Promise<{ id: string; outputs: Outputs }>;
   /** The object as it is, or `undefined` when it is gone. Unreachable is an error, never "gone". */

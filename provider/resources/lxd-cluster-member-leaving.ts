@@ -119,6 +119,39 @@ async function isInstalled(ssh: SshConnection, { deadline }: Context): Promise<b
   return (await hasDebPackage(ssh, "lxd", deadline)) || (await findSnap(ssh, "lxd", deadline)) !== undefined;
 }
 
+/** What keeps a member in its cluster, in words; `undefined` of one that may leave. */
+async function heldBy(lxd: LxdClient, name: string): Promise<string | undefined> {
+  const { instances, "custom-volumes": volumes } = await takeInventory(lxd, name);
+  const held = { ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) };
+  return Object.keys(held).length === 0 ? undefined : `Member ${name} is not empty: ${describeInventory(held)}`;
+}
+
+/** What a preview says of members that may be about to leave, by their names. */
+export async function foreseeLeaving(lxd: LxdClient, names: readonly string[]): Promise<string[]> {
+  const held = await Promise.all(names.map((name) => heldBy(lxd, name)));
+  return held.flatMap((what) =>
+    what === undefined
+      ? []
+      : [`${what}. If it is to leave the cluster, pulumi up refuses that, unless all of it is removed or moved away before`],
+  );
+}
+
+/** The names that hosts have as members of a cluster; none of a host that does not answer, or is in another one. */
+export async function namesOf(context: Context, lxd: LxdClient, hosts: readonly Connection[]): Promise<string[]> {
+  const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
+  const names = await Promise.all(
+    hosts.map(async (connection) => {
+      const ssh = await reached(context, connection);
+      if (ssh === undefined || (await findSocket(ssh, context.deadline)) === undefined) {
+        return [];
+      }
+      const presented = await presentedBy((await context.lxd(connection)).endpoint, context.deadline);
+      return presented.fingerprint === fingerprint ? [presented.name] : [];
+    }),
+  );
+  return names.flat();
+}
+
 /**
  * Takes an empty member out of its cluster. The last one is only checked: it ceases to be one when its host is cleaned.
  * @returns Whether its host knew that it was one.
@@ -131,11 +164,10 @@ export async function leave(
   host: Pick<Host, "connection">,
 ): Promise<boolean> {
   const name = member.server_name;
-  const { instances, "custom-volumes": volumes } = await takeInventory(lxd, name);
-  if (instances !== undefined || volumes !== undefined) {
+  const held = await heldBy(lxd, name);
+  if (held !== undefined) {
     throw new RefusedError(
-      `Member ${name} is not empty: ${describeInventory({ ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) })}. ` +
-        `Move them away (lxc cluster evacuate ${name} moves what can be moved) or remove them; nothing was changed`,
+      `${held}. Move them away (lxc cluster evacuate ${name} moves what can be moved) or remove them; nothing was changed`,
     );
   }
   if (members.length === 1) {

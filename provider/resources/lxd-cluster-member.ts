@@ -31,7 +31,7 @@ import { sameJson } from "../support/equality";
 import { hasCode, IncompleteError, messageOf } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
 import { areInNoCluster, clusterOfPeers, enter, throughCluster } from "./lxd-cluster-member-entering";
-import { clean, isReachable, isReinstalled, isToBeCleaned, leave } from "./lxd-cluster-member-leaving";
+import { clean, foreseeLeaving, isReachable, isReinstalled, isToBeCleaned, leave, namesOf } from "./lxd-cluster-member-leaving";
 
 /** Inputs of {@link LxdClusterMember}. */
 const clusterMemberSchema = z.strictObject({
@@ -161,6 +161,17 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
             "when that holds nothing, and the host joins anew, unless it is in another cluster by now",
         ]
       : [];
+  },
+
+  async foresee(context, inputs, former) {
+    const { name, address, peers } = former ?? inputs;
+    const isReplaced = name !== inputs.name || !sameListener(address, inputs.address);
+    const gone = peers.filter(({ host, port }) => !inputs.peers.some((each) => each.host === host && each.port === port));
+    if (!isReplaced && gone.length === 0) {
+      return [];
+    }
+    const lxd = await context.lxd(throughCluster(inputs));
+    return foreseeLeaving(lxd, [...(isReplaced ? [name] : []), ...(await namesOf(context, lxd, gone))]);
   },
 
   async create(context, inputs) {

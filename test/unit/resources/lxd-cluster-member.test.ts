@@ -278,6 +278,42 @@ describe("LxdClusterMember", () => {
     });
   });
 
+  describe("that still has instances", () => {
+    const told =
+      "Member bcn1 is not empty: instances vm1, vm3; custom-volumes default/data. If it is to leave the cluster, pulumi up refuses that, " +
+      "unless all of it is removed or moved away before";
+    const saidBy = async (it: Managed, given: object): Promise<string[]> => {
+      const [before, since] = [it.warnings.length, lab.requests.length];
+      await it.preview(given);
+      assert.deepEqual(changesSince(since), []);
+      return it.warnings.slice(before);
+    };
+    beforeEach(async () => {
+      await first.up(firstArgs({ peers: [at("bcn1")] }));
+      await second.up(secondArgs());
+    });
+    const fill = async (): Promise<void> => {
+      await makePool();
+      const devices = { root: { type: "disk", path: "/", pool: "default" } };
+      lab.seedInstances(4, { host: "bcn2", type: "container", running: false, devices });
+      await lab.byHand("bcn1", "POST", "/1.0/storage-pools/default/volumes/custom?target=bcn1", { name: "data" });
+    };
+
+    it("is told by the preview, with what it has, when its host is taken out of the program", async () => {
+      assert.deepEqual(await saidBy(first, firstArgs()), []);
+      await fill();
+      assert.deepEqual(await saidBy(first, firstArgs({ peers: [at("bcn1")], failureDomain: "rack2" })), []);
+      assert.deepEqual(await saidBy(first, firstArgs()), [told]);
+      await lab.host("bcn1").powerOff();
+      assert.deepEqual(await saidBy(first, firstArgs()), []); // of a host that is silent its LxdNode tells
+    });
+
+    it("is told by the preview, with what it has, when it is to be replaced", async () => {
+      await fill();
+      assert.ok((await saidBy(second, secondArgs({ address: "192.168.1.111" }))).includes(told));
+    });
+  });
+
   it("tells in check what is wrong, by property", async () => {
     assert.deepEqual(
       await second.faults(secondArgs({ name: "bcn/1", address: "0.0.0.0", cluster: { endpoints: [] }, failureDomain: "" })),

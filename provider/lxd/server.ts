@@ -36,14 +36,11 @@ export const LOCAL_CONFIG =
   /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_.+|syslog_socket)|storage\..+_volume|maas\.machine)$/;
 
 /** Reads the server; of a cluster, the member that answers. */
-export function getServer(lxd: LxdClient): Promise<Server> {
-  return lxd.get("/1.0", serverSchema);
+export function getServer(lxd: LxdClient, target?: string): Promise<Server> {
+  return lxd.get("/1.0", serverSchema, { target });
 }
 
-/**
- * {@link getServer}, shared by all who ask in this process.
- * @param target - A member of the cluster, instead of the one that answers.
- */
+/** {@link getServer}, shared by all who ask in this process. */
 export function getServerShared(lxd: LxdClient, target?: string): Promise<Server> {
   return lxd.getShared("/1.0", serverSchema, { target });
 }

@@ -10,6 +10,7 @@ import { findSocket } from "../lxd/client/endpoint";
 import { forgetPresented, presentedBy } from "../lxd/client/presented";
 import { forgetMember, isAt, isNotClustered, listMembers, type Member, removeMember } from "../lxd/cluster/cluster";
 import { exclusively } from "../lxd/cluster/exclusive";
+import { offlineOf } from "../lxd/cluster/heartbeats";
 import { throughRestart } from "../lxd/cluster/restarts";
 import { describeInventory, type Inventory, takeInventory, takeNames } from "../lxd/inventory";
 import { sameListener } from "../lxd/meaning";
@@ -175,7 +176,7 @@ export async function leave(
   }
   const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
   const reinstalled = await isReinstalled(context, member, host, fingerprint);
-  if (member.status === "Offline" && !reinstalled) {
+  if (!reinstalled && (await offlineOf(lxd, [member])).length > 0) {
     throw new RefusedError(
       `Member ${name} is offline (${member.message}), so it cannot leave its cluster. Bring it back, or, if it will never return: ` +
         `lxc cluster remove --force ${name}, then pulumi refresh`,

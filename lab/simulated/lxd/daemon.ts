@@ -22,6 +22,7 @@ export class Daemon implements LxdServer {
   /** Of its process: another one each time it starts. */
   pid = 511;
   private readyAt = 0;
+  private heardAt = 0;
   private running = false;
 
   constructor(
@@ -38,6 +39,15 @@ export class Daemon implements LxdServer {
   /** Whether it takes requests from other members. */
   get answers(): boolean {
     return this.host.powered && this.running;
+  }
+
+  get heard(): boolean {
+    return this.answers && Date.now() >= this.heardAt;
+  }
+
+  /** Lets its next heartbeat reach the other members only after some time. */
+  delayHeartbeat(ms: number): void {
+    this.heardAt = Date.now() + ms;
   }
 
   get ready(): boolean {

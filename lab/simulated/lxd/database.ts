@@ -46,6 +46,8 @@ export interface LxdServer {
   database: Database;
   /** Whether it takes requests from other members. */
   readonly answers: boolean;
+  /** Whether the other members have heard of it of late. */
+  readonly heard: boolean;
   readonly ready: boolean;
   /** Its own row among the members. */
   readonly member: Member;
@@ -241,9 +243,17 @@ export class Database {
     return member;
   }
 
-  /** Members that answer. */
+  /** Members that LXD takes for online. */
   online(): Member[] {
-    return this.members.filter((member) => this.isUp(member));
+    return this.members.filter((member) => this.isOnline(member));
+  }
+
+  /**
+   * Whether LXD takes a member for online: it judges by heartbeats, which come every 10 s and count as late after 20 s, also those of a member that has
+   * just booted and answers (`NodeInfo.IsOffline`, lxd/db/node.go).
+   */
+  isOnline(member: Member): boolean {
+    return this.isUp(member) && member.daemon.heard;
   }
 
   /** Whether a member's daemon runs, and still is that member: a host that was wiped or reinstalled has another database. */
@@ -269,9 +279,9 @@ export class Database {
     this.voters = [...new Set(ordered)].slice(0, wanted);
   }
 
-  /** Refuses when a member does not answer, as LXD does before it changes something on all of them. */
+  /** Refuses when a member is offline, as LXD does before it changes something on all of them (`NotifyAll`, lxd/cluster/notify.go). */
   requireAllOnline(): void {
-    const down = this.members.find((member) => !this.isUp(member));
+    const down = this.members.find((member) => !this.isOnline(member));
     if (down !== undefined) {
       throw new LxdError(500, `peer node ${down.address} is down`);
     }

@@ -208,9 +208,8 @@ export function statusCodeOf(status: keyof typeof statusCodes): number {
   return statusCodes[status];
 }
 
-/** LXD's JSON for an instance. One whose member does not answer is listed without its configuration, as in LXD 5.0. */
-export function instanceToApi(database: Database, instance: Instance): Record<string, unknown> {
-  const offline = !instance.member.daemon.answers;
+/** LXD's JSON for an instance. One whose member is offline is listed without its configuration, as in LXD 5.0. */
+export function instanceToApi(database: Database, instance: Instance, offline: boolean): Record<string, unknown> {
   const status = offline ? "Error" : instance.status;
   return {
     name: instance.name,

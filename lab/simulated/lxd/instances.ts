@@ -95,11 +95,11 @@ function listInstances(request: ApiRequest): Reply {
 
 function toApi(request: ApiRequest, instance: Instance): Record<string, unknown> {
   const { database } = request.daemon;
-  const shown = instanceToApi(database, instance);
+  const offline = !instance.member.daemon.heard;
+  const shown = instanceToApi(database, instance, offline);
   if (recursionOf(request) < 2) {
     return shown;
   }
-  const offline = !instance.member.daemon.answers;
   return {
     ...shown,
     backups: null,
@@ -111,7 +111,7 @@ function toApi(request: ApiRequest, instance: Instance): Record<string, unknown>
 function getInstance(request: ApiRequest): Reply {
   const { database } = request.daemon;
   const instance = instanceOf(request);
-  const shown = instanceToApi(database, instance);
+  const shown = instanceToApi(database, instance, false); // its own member tells
   if (recursionOf(request) === 0) {
     return sync(shown, etagFields(database, instance));
   }
@@ -360,7 +360,7 @@ function renameOrMove(request: ApiRequest): Reply {
 }
 
 function move(request: ApiRequest, instance: Instance, target: Member): Reply {
-  if (!target.daemon.answers) {
+  if (!target.daemon.heard) {
     throw new LxdError(400, "Target node is offline");
   }
   // A member that is away cannot work on its instance; the one that was asked tries in its place.

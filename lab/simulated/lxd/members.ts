@@ -100,7 +100,7 @@ function rolesOf(database: Database, member: Member): string[] {
 }
 
 function toApi(database: Database, member: Member): Record<string, unknown> {
-  const status = member.evacuated ? "Evacuated" : database.isUp(member) ? "Online" : "Offline";
+  const status = member.evacuated ? "Evacuated" : database.isOnline(member) ? "Online" : "Offline";
   const message = {
     Online: "Fully operational",
     Evacuated: "Unavailable due to maintenance",

@@ -1,6 +1,6 @@
 /** The server object, readiness, resources, the database behind `/internal/sql`, operations, and the trust store. */
 import { z } from "zod";
-import type { Config, LxdServer, Member } from "./database";
+import type { Config, Database, LxdServer, Member } from "./database";
 import type { Operation } from "./operations";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router, recursionOf } from "./router";
@@ -72,12 +72,17 @@ export function targetDaemon(request: ApiRequest): LxdServer {
   if (target === null || target === "") {
     return request.daemon;
   }
-  return reach(request.daemon.database.member(target).daemon);
+  const { database } = request.daemon;
+  const { daemon } = database.member(target);
+  return daemon === request.daemon ? daemon : reach(daemon, database);
 }
 
-/** A member's daemon, or the error of passing a request on to it. */
-export function reach(daemon: LxdServer): LxdServer {
-  if (!daemon.answers) {
+/**
+ * A member's daemon, or the error of passing a request on to it. LXD holds a connection to each member for its events, and passes nothing on without
+ * it (`EventListenerWait` in `Connect`, lxd/cluster/connect.go). A server that is in another cluster by now, or in none, has not its certificate.
+ */
+export function reach(daemon: LxdServer, database: Database = daemon.database): LxdServer {
+  if (!daemon.answers || daemon.database !== database) {
     throw new LxdError(500, "Missing event connection with target cluster member");
   }
   return daemon;

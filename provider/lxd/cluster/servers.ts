@@ -2,6 +2,7 @@ import type { LxdClient } from "../client/client";
 import { presentedBy } from "../client/presented";
 import { getServer } from "../server";
 import { isNotClustered, listMembers, listMembersShared, type Member } from "./cluster";
+import { offlineOf } from "./heartbeats";
 
 /** The servers that answer as one: the members of a cluster, or a single standalone server. */
 export interface Servers {
@@ -10,12 +11,16 @@ export interface Servers {
   readonly members: readonly Pick<Member, "server_name" | "status">[];
 }
 
-/** Who answers. A standalone server is a list of one, by its own name. */
+/** Who is there for a change, which LXD makes on those that it takes for online. A standalone server is a list of one, by its own name. */
 export function getServers(lxd: LxdClient): Promise<Servers> {
-  return serversOf(lxd, listMembers);
+  return serversOf(lxd, async () => {
+    const members = await withoutDoubtOf(lxd, await listMembers(lxd));
+    const isLate = members.some(({ status }) => status === "Offline") && (await offlineOf(lxd, members)).length === 0;
+    return isLate ? listMembers(lxd) : members;
+  });
 }
 
-/** {@link getServers}, with a list of members that all reads of this process share. */
+/** {@link getServers} for a read, which takes them as they are, with a list of members that all reads of this process share. */
 export function getServersShared(lxd: LxdClient): Promise<Servers> {
   return serversOf(lxd, listMembersShared);
 }

@@ -5,7 +5,8 @@
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
-import { listMembersShared, type Member } from "../cluster/cluster";
+import { listMembers, listMembersShared, type Member } from "../cluster/cluster";
+import { offlineOf } from "../cluster/heartbeats";
 import type { Devices } from "../config";
 import { findProfileShared, type Profile } from "../profiles";
 import { getServerShared } from "../server";
@@ -186,7 +187,7 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
     requireDriver(type, [[environment.server_name || lxd.host, environment.driver]], lxd.host);
     return;
   }
-  const candidates = candidatesOf(await listMembersShared(lxd), target, lxd.host);
+  const candidates = candidatesOf(await membersFor(lxd, target), target, lxd.host);
   if (type === "virtual-machine") {
     const drivers = candidates.map(async ({ server_name }): Promise<[string, string]> => {
       const server = await getServerShared(lxd, server_name);
@@ -194,6 +195,16 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
     });
     requireDriver(type, await Promise.all(drivers), lxd.host);
   }
+}
+
+/** The members. One that is needed, and that LXD has not heard of of late although it answers, is waited for. */
+async function membersFor(lxd: LxdClient, target: string | undefined): Promise<Member[]> {
+  const members = await listMembersShared(lxd);
+  const needed = members.filter(({ server_name, groups }) =>
+    target?.startsWith("@") === true ? groups?.includes(target.slice(1)) : server_name === target,
+  );
+  const isLate = needed.length > 0 && needed.every(({ status }) => status === "Offline");
+  return isLate && (await offlineOf(lxd, needed)).length === 0 ? listMembers(lxd) : members;
 }
 
 function candidatesOf(members: readonly Member[], target: string | undefined, host: string): Member[] {

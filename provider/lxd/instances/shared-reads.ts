@@ -8,6 +8,8 @@ import { hasCode, isNotFound, TransportError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import type { Endpoint } from "../client/endpoint";
 import { listMembersShared } from "../cluster/cluster";
+import { answers } from "../cluster/heartbeats";
+import { getServerShared } from "../server";
 import { type Instance, instanceSchema, isStopped, stateSchema } from "./instances";
 import type { Which } from "./turns";
 
@@ -36,6 +38,9 @@ async function find(which: Which, withState: boolean): Promise<Instance | undefi
   const instance = (await listOnce(which)).get(which.name);
   if (instance === undefined) {
     return readOne(which); // that it is not there is told only at its own address
+  }
+  if (isWithoutContents(instance) && (await answers(which.lxd, instance.location, getServerShared))) {
+    return readOne(which); // LXD has not heard of its member of late, and does not ask it for a list
   }
   await requireContents(which.lxd, instance);
   if (!withState || isStopped(instance)) {
@@ -118,8 +123,13 @@ function slim(instance: Instance, texts: Map<string, string>): Instance {
   return { ...instance, config: kept(instance.config), expanded_config: kept(instance.expanded_config) };
 }
 
+/** LXD lists an instance so whose member it takes for offline. */
+function isWithoutContents({ status, config }: Instance): boolean {
+  return status === "Error" && Object.keys(config).length === 0;
+}
+
 async function requireContents(lxd: LxdClient, instance: Instance): Promise<void> {
-  if (instance.status !== "Error" || Object.keys(instance.config).length > 0) {
+  if (!isWithoutContents(instance)) {
     return;
   }
   const members = await listMembersShared(lxd).catch(() => []);

@@ -1,31 +1,30 @@
 import assert from "node:assert/strict";
 import { getServers } from "../../../provider/lxd/cluster/servers";
-import { ApiServer } from "./api-server";
+import { ApiServer, failed } from "./api-server";
 
 const sync = (metadata: object) => ({ type: "sync", status_code: 200, metadata });
-const member = (server_name: string) => ({
+const member = (server_name: string, status = "Offline") => ({
   server_name,
   url: `https://${server_name}:8443`,
-  status: "Offline",
+  status,
   message: "No heartbeat",
   database: true,
 });
+const server = (server_name: string) => {
+  const environment = { server_name, server_clustered: true, certificate_fingerprint: "f".repeat(64), server_version: "5.0.2" };
+  return sync({ environment, config: {}, api_extensions: [] });
+};
 
 describe("the servers of a cluster", () => {
   let api: ApiServer;
-  before(async () => {
+  beforeEach(async () => {
     api = await ApiServer.start();
   });
-  after(() => api.stop());
+  afterEach(() => api.stop());
 
   it("count the one that answers as online, though its own heartbeat is late, and no other", async () => {
-    const environment = {
-      server_name: "bcn2",
-      server_clustered: true,
-      certificate_fingerprint: "f".repeat(64),
-      server_version: "5.0.2",
-    };
-    api.next(sync([member("bcn2"), member("bcn1")]), sync({ environment, config: {}, api_extensions: [] }));
+    const noWay = failed(500, "Missing event connection with target cluster member");
+    api.next(sync([member("bcn2"), member("bcn1")]), server("bcn2"), noWay);
     const { members } = await getServers(api.client());
     assert.deepEqual(
       members.map(({ server_name, status }) => [server_name, status]),
@@ -33,6 +32,28 @@ describe("the servers of a cluster", () => {
         ["bcn2", "Online"],
         ["bcn1", "Offline"],
       ],
+    );
+    assert.equal(api.lines.at(-1), "GET /1.0?target=bcn1");
+  });
+
+  it("are waited for when their heartbeats are late, and they answer", async () => {
+    const heard = [member("bcn2", "Online"), member("bcn1", "Online")];
+    const late = [member("bcn2", "Online"), member("bcn1")];
+    api.next(sync(late), server("bcn2"), server("bcn1"), sync(late), sync(heard), sync(heard));
+    const { members } = await getServers(api.client());
+    assert.deepEqual(
+      members.map(({ status }) => status),
+      ["Online", "Online"],
+    );
+  });
+
+  it("are taken as they are when LXD does not hear of one in half of the time", async () => {
+    const late = sync([member("bcn2", "Online"), member("bcn1")]);
+    api.next(late, server("bcn2"), server("bcn1"), ...Array.from({ length: 100 }, () => late));
+    const { members } = await getServers(api.client(4));
+    assert.deepEqual(
+      members.map(({ status }) => status),
+      ["Online", "Offline"],
     );
   });
 });

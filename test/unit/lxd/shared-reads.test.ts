@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { findInstanceShared, findInstanceWithStateShared } from "../../../provider/lxd/instances/shared-reads";
-import { type SimulatedCluster, startStandalone } from "../resources/simulated-cluster";
+import { type SimulatedCluster, startStandalone, startTwoMembers } from "../resources/simulated-cluster";
 import { ApiServer, type Received } from "./api-server";
 
 const PROJECT = "default";
@@ -132,4 +132,41 @@ describe("a list that is longer than any single answer may be, of instances with
     }
     assert.ok(most - before < MOST_BYTES, `${Math.round((most - before) / 1024 / 1024)} MiB more`);
   }).timeout(120_000);
+});
+
+describe("reads of many instances on a member that LXD has not heard of of late", () => {
+  let two: SimulatedCluster;
+
+  beforeEach(async () => {
+    two = await startTwoMembers();
+    const lxd = await two.byHand();
+    for (const target of ["bcn2", "bcn1", undefined]) {
+      await lxd.change("POST", "/1.0/storage-pools", { query: { target }, body: { name: "default", driver: "dir" } });
+    }
+  });
+  afterEach(() => two.stop());
+
+  const devices = { root: { type: "disk", path: "/", pool: "default" } };
+  const readAll = async (names: readonly string[]): Promise<(string | undefined)[]> => {
+    const lxd = await two.byHand();
+    const found = await Promise.all(names.map((name) => findInstanceWithStateShared({ lxd, project: PROJECT, name })));
+    return found.map((instance) => instance?.state?.status);
+  };
+
+  it("ask for each of them by itself, when the member answers", async () => {
+    const names = two.lab.seedInstances(40, { host: "bcn2", devices });
+    two.lab.host("bcn1").daemon?.delayHeartbeat(600_000);
+    const since = two.lab.requests.length;
+    assert.deepEqual(
+      await readAll(names),
+      names.map(() => "Running"),
+    );
+    assert.equal(two.lab.requests.slice(since).filter(({ path }) => path === "/1.0?target=bcn1").length, 1);
+  });
+
+  it("tell that it is off when it does not", async () => {
+    const names = two.lab.seedInstances(40, { host: "bcn2", devices });
+    await two.lab.host("bcn1").powerOff();
+    await assert.rejects(readAll(names), /cannot be read: it is on cluster member "bcn1", which is Offline/);
+  });
 });

@@ -239,6 +239,13 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     });
   });
 
+  it("leaves its cluster although that has not heard of it of late", async () => {
+    lab.host("bcn1").daemon?.delayHeartbeat(700);
+    await second.destroy();
+    assert.deepEqual(members("bcn2"), ["bcn2"]);
+    assert.deepEqual(members("bcn1"), ["none"]);
+  });
+
   it("is told of no join token that was revoked a moment ago", async () => {
     await second.destroy();
     const joining = lab.faults.add({

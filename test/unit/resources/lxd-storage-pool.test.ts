@@ -126,6 +126,16 @@ describe("LxdStoragePool", () => {
     assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Offline" });
   });
 
+  it("is made on a member that LXD has not heard of of late, though it answers, and not on one that is off", async () => {
+    const bcn1 = two.lab.host("bcn1");
+    bcn1.daemon?.delayHeartbeat(700);
+    await pool.up(args());
+    assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Created" });
+    await pool.destroy();
+    await bcn1.powerOff();
+    await assert.rejects(pool.up(args()), /is made on all members at once, and bcn1 is offline\. Bring it back/);
+  });
+
   it("says who uses it when LXD does not remove it", async () => {
     await pool.up(args());
     const devices = { root: { type: "disk", path: "/", pool: "fast" } };

@@ -628,6 +628,12 @@ describe("LxdVm on LXD", () => {
     await assert.rejects(manage("web2").up(args({ name: "web2" })), /^Error: target: cluster member "bcn1" is Offline/);
   });
 
+  it("is made on a member that LXD has not heard of of late, though it answers", async () => {
+    two.lab.host("bcn1").daemon?.delayHeartbeat(700);
+    assert.equal(await vm.up(args()), "created");
+    assert.equal((await live()).location, "bcn1");
+  });
+
   it("leaves an evacuated instance where it is, and says from where it came", async () => {
     await vm.up(args());
     await byHand("POST", "/1.0/cluster/members/bcn1/state", { action: "evacuate" });

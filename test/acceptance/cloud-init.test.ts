@@ -38,8 +38,7 @@ const KINDS: Readonly<Record<string, (kind: string) => string>> = {
 const BOOT_AGAIN =
   "cloud-init clean --logs && cloud-init init --local && cloud-init init && cloud-init modules --mode=config && cloud-init modules --mode=final";
 
-describe("cloud-init in a guest takes user data of every kind, which the library passes on as it is:", function () {
-  this.timeout(180_000);
+describe("cloud-init in a guest takes user data of every kind, which the library passes on as it is:", () => {
   let lab: RealLab;
   let state: Record<string, unknown>;
   let id: string;

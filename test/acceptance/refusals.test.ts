@@ -10,13 +10,13 @@ import { fingerprint } from "../../provider/transport/host-key";
 import { disconnectAll } from "../../provider/transport/pool";
 import { skip } from "../../tools/test/skip";
 import { ChangeWatch } from "./support/changes";
+import { eventually } from "./support/eventually";
 
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
 type HostName = keyof typeof ADDRESSES;
 
 /** Surroundings that are refused before anything is touched. Each message is the whole of what a person is told. */
-describe("Bad surroundings on real LXD", function () {
-  this.timeout(120_000);
+describe("Bad surroundings on real LXD", () => {
   let lab: RealLab;
 
   before(async function () {
@@ -45,7 +45,7 @@ describe("Bad surroundings on real LXD", function () {
   const node = (host: HostName, more: object = {}): object => ({
     connection: to(host),
     install: { method: "deb" },
-    timeouts: { create: 60 },
+    timeouts: { create: 300 },
     ...more,
   });
 
@@ -54,7 +54,7 @@ describe("Bad surroundings on real LXD", function () {
     name: host,
     address: ADDRESSES[host],
     cluster: { endpoints: [to("bcn2")] },
-    timeouts: { create: 60 },
+    timeouts: { create: 300 },
     ...more,
   });
 
@@ -92,6 +92,13 @@ describe("Bad surroundings on real LXD", function () {
 
   const membersOf = async (host: HostName): Promise<string[]> =>
     (await onHost(host, "lxc", "cluster", "list", "--format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
+
+  /** Waits until the members have heard of each other: on busy hosts heartbeats are late, and LXD then shows a member as offline. */
+  const allOnline = (): Promise<void> =>
+    eventually("all members are online", async () => {
+      const members = JSON.parse(await onHost("bcn2", "lxc", "query", "/1.0/cluster/members?recursion=1")) as { status: string }[];
+      return members.every(({ status }) => status === "Online");
+    });
 
   describe("a host that cannot be logged in to, or not be worked on", () => {
     const hostKeyOf = (host: HostName): string => lab.hosts.find(({ name }) => name === host)?.hostKey ?? "";
@@ -190,7 +197,7 @@ describe("Bad surroundings on real LXD", function () {
           "root@192.168.1.103 cannot be reached by SSH: no answer within 2 s. Check that it is switched on, and that connection.host ",
           "and connection.port lead to its sshd",
         );
-        assert.ok(performance.now() - started < 3000);
+        assert.ok(performance.now() - started < 12_000, "another limit than 2 s held: a dial has 15 s where none is given");
       } finally {
         await lab.boot("bcn3");
       }
@@ -285,7 +292,8 @@ describe("Bad surroundings on real LXD", function () {
       for (const kind of [[], ["image"], ["storage"]]) {
         assert.equal(await onHost("bcn1", "lxc", ...kind, "list", "--format=csv"), "");
       }
-      assert.doesNotMatch(await onHost("bcn1", "ip", "-brief", "link"), /lxdbr0|veth/);
+      // The kernel clears away the network of a container that has ended in its own time.
+      await eventually("the links are gone", async () => !/lxdbr0|veth/.test(await onHost("bcn1", "ip", "-brief", "link")));
       assert.doesNotMatch(await onHost("bcn1", "ps", "-eo", "args"), /lxdbr0|lxc monitor/);
       assert.doesNotMatch(await onHost("bcn1", "findmnt", "--raw", "--noheadings", "--output=TARGET"), /c1|storage-pools/);
       assert.equal(
@@ -404,6 +412,7 @@ describe("Bad surroundings on real LXD", function () {
     after(() => watch?.end());
 
     it("its target, which is not a member", async () => {
+      await allOnline();
       await refused(
         "LxdVm",
         vm({ target: "bcn4" }),

@@ -10,6 +10,7 @@ import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";
 import type { SshConnection } from "../../provider/transport/ssh";
 import { skip } from "../../tools/test/skip";
+import { eventually } from "./support/eventually";
 import { bringSnapd, INSTALL_FROM_FILE, openStore } from "./support/snapd-host";
 
 const HOST = "bcn3";
@@ -17,8 +18,7 @@ const CHOICE = { channel: "5.21/stable", cohort: true, hold: false };
 const DATA = "/var/snap/lxd/common";
 
 /** What the library reads and does by snapd's API, held against the daemon itself as far as that goes without a store. */
-describe("the real snapd", function () {
-  this.timeout(180_000);
+describe("the real snapd", () => {
   let lab: RealLab;
   let store: Server;
   let deadline: Deadline;
@@ -35,6 +35,7 @@ describe("the real snapd", function () {
     assert.equal(exitCode, 0, `${argv.join(" ")}: ${stderr}`);
     return stdout.trim();
   };
+  const isHowFar = (text: string): boolean => /Download snap "lxd" \(40000\) from channel "5\.21\/stable": \d+ %$/.test(text);
   const isFromFile = { channel: "", version: "5.21.1-abcdef0", revision: undefined, held: false };
 
   before(async function () {
@@ -43,13 +44,13 @@ describe("the real snapd", function () {
     }
     lab = await RealLab.attach();
     await lab.resetHosts([HOST]);
-    store = await openStore();
+    store = await openStore(() => seen.some(isHowFar));
     await bringSnapd(lab, HOST);
   });
 
   beforeEach(() => {
     seen = [];
-    deadline = new Deadline(120, "the test");
+    deadline = new Deadline(400, "the test");
     patience = { deadline, progress: (text) => void seen.push(text) };
   });
 
@@ -73,10 +74,7 @@ describe("the real snapd", function () {
     );
     assert.ok(hasCode(error, "snapd"), messageOf(error));
     assert.match(messageOf(error), /POST \/v2\/snaps\/lxd \(install\) failed: cannot perform the following tasks:/);
-    assert.ok(
-      seen.some((text) => /Download snap "lxd" \(40000\) from channel "5\.21\/stable": \d+ %$/.test(text)),
-      seen.join("\n"),
-    );
+    assert.ok(seen.some(isHowFar), seen.join("\n"));
     assert.equal(await findSnap(await ssh(), "lxd", deadline), undefined);
   });
 
@@ -121,7 +119,10 @@ describe("the real snapd", function () {
   });
 
   it("is waited for while it is at work for somebody else", async () => {
+    const changes = async (): Promise<number> => (await onHost("snap", "changes")).split("\n").length;
+    const before = await changes();
     const begun = onHost("snap", "restart", "lxd");
+    await eventually("snapd has begun to restart it", async () => (await changes()) > before);
     await startSnap(await ssh(), "lxd", patience);
     await begun;
     assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");

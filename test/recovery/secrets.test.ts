@@ -24,8 +24,7 @@ const unique = (name: string): string => `${name}-${randomBytes(9).toString("hex
 const FOLDERS = "/root /home /tmp /var/tmp /dev/shm /run /var/log";
 
 /** One `up` from bare hosts with every kind of secret, as a user who is not root, and then a look everywhere. */
-describe("The secrets of a run on real LXD", function () {
-  this.timeout(180_000);
+describe("The secrets of a run on real LXD", () => {
   const folder = mkdtempSync(join(tmpdir(), "secrets-"));
   const canary = unique("canary");
   const secrets = {
@@ -120,7 +119,7 @@ describe("The secrets of a run on real LXD", function () {
     assert.ok(all.ok, all.text);
     shown = [made.text, all.text, made.log, all.log].join("\n");
     const secretOfToken = (): string | undefined => /"secret":"([0-9a-f]{32,})"/.exec(operations.join(""))?.[1];
-    await eventually("LXD's events tell of a join token", async () => secretOfToken() !== undefined, 10);
+    await eventually("LXD's events tell of a join token", async () => secretOfToken() !== undefined);
     processes.stop();
     planted.kill();
     if (monitor.pid !== undefined) {

@@ -13,8 +13,7 @@ const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
 type HostName = keyof typeof ADDRESSES;
 
 /** A cluster that was made with lxc, told as one story: each part begins where the one before it ended. */
-describe("Taking over a cluster on real LXD", function () {
-  this.timeout(120_000);
+describe("Taking over a cluster on real LXD", () => {
   const backend = new Backend();
   let lab: RealLab;
   let folder: string;

@@ -22,17 +22,24 @@ export class ChangeWatch {
       partial = lines.pop() ?? "";
       watch.events.push(...lines.filter((line) => line !== "").map((line) => (JSON.parse(line) as LifecycleEvent).metadata));
     });
-    await eventually("a change made on purpose is seen", async () => {
-      await lab.hostExec(host, ["lxc", "config", "set", "user.watch", String(Math.random())]);
-      return watch.changes.some(({ action }) => action === "config-updated");
-    });
-    watch.events.length = 0;
+    await watch.see(lab, host, "watch-begins");
     return watch;
   }
 
-  /** Events that are not mere reads. */
+  /** Events that are neither mere reads nor of the watch itself. */
   get changes(): LifecycleEvent["metadata"][] {
-    return this.events.filter(({ action }) => !action.endsWith("-retrieved"));
+    return this.events.filter(({ action, source }) => !action.endsWith("-retrieved") && !source.includes("/profiles/watch-"));
+  }
+
+  /**
+   * Makes and removes a profile of that name until an event tells of it. By its name it is told from all else, however late an event of it comes.
+   */
+  private async see(lab: RealLab, host: string, name: string): Promise<void> {
+    await eventually(`the change "${name}" is seen`, async () => {
+      await lab.hostExec(host, ["lxc", "profile", "create", name]);
+      await lab.hostExec(host, ["lxc", "profile", "delete", name]);
+      return this.events.some(({ action, source }) => action === "profile-deleted" && source.endsWith(`/${name}`));
+    });
   }
 
   /** Ends the monitor, which is a child of the program that enters the host. */
@@ -44,10 +51,8 @@ export class ChangeWatch {
 
   /** Stops watching, when it is proved that a last change is still seen: nothing before it can have been missed. */
   async stop(lab: RealLab, host: string): Promise<LifecycleEvent["metadata"][]> {
-    const before = this.changes;
-    await lab.hostExec(host, ["lxc", "config", "set", "user.watch", "end"]);
-    await eventually("the last change is seen", async () => this.changes.some(({ action }) => action === "config-updated"));
+    await this.see(lab, host, "watch-ends");
     this.end();
-    return before.concat(this.changes.slice(before.length).filter(({ action }) => action !== "config-updated"));
+    return this.changes;
   }
 }

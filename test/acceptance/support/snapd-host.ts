@@ -12,8 +12,11 @@ const STORE = { address: "192.168.1.10", port: 11028 };
 /** Of LXD in the real store. */
 const SNAP_ID = "J60k4JY0HppjwOjW8dZdYc8obXKxujRu";
 
-/** Seconds that a download takes, in as many pieces. */
-const DOWNLOAD_SECONDS = 3;
+/** A download comes in so many pieces, one a second. */
+const PIECES = 3;
+
+/** The last piece is held back until somebody has said how far the download is, and so many seconds at most. */
+const LONGEST_SECONDS = 60;
 
 /** snapd wants udev to set itself up, which is masked in the lab, and its own mounts to be shared. */
 const INSTALL = `
@@ -71,8 +74,11 @@ export async function bringSnapd(lab: RealLab, host: string): Promise<void> {
   }
 }
 
-/** Opens what stands in for the store: it knows LXD in two channels of 5.21, and offers a file that nobody has signed. */
-export async function openStore(): Promise<Server> {
+/**
+ * Opens what stands in for the store: it knows LXD in two channels of 5.21, and offers a file that nobody has signed.
+ * @param isSeen - Whether somebody has said by now how far a download is.
+ */
+export async function openStore(isSeen: () => boolean): Promise<Server> {
   const file = Buffer.alloc(3 * 2 ** 20, "x");
   const snap = {
     "snap-id": SNAP_ID,
@@ -127,16 +133,21 @@ export async function openStore(): Promise<Server> {
       const { pathname } = new URL(request.url ?? "/", "http://store");
       if (pathname === "/download/lxd") {
         response.writeHead(200, { "content-length": file.length, "content-type": "application/octet-stream" });
-        const piece = Math.ceil(file.length / DOWNLOAD_SECONDS);
-        const send = (from: number): void => {
+        const piece = Math.ceil(file.length / PIECES);
+        const send = (from: number, second: number): void => {
+          const isLast = from + piece >= file.length;
+          if (isLast && !isSeen() && second < LONGEST_SECONDS) {
+            setTimeout(() => send(from, second + 1), 1000);
+            return;
+          }
           response.write(file.subarray(from, from + piece));
-          if (from + piece >= file.length) {
+          if (isLast) {
             response.end();
           } else {
-            setTimeout(() => send(from + piece), 1000);
+            setTimeout(() => send(from + piece, second + 1), 1000);
           }
         };
-        send(0);
+        send(0, 0);
         return;
       }
       const answer = answers[pathname]?.(body);

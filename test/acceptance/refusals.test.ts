@@ -11,6 +11,7 @@ import { disconnectAll } from "../../provider/transport/pool";
 import { skip } from "../../tools/test/skip";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
+import { statesOnceHeard } from "./support/member-states";
 
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
 type HostName = keyof typeof ADDRESSES;
@@ -92,13 +93,6 @@ describe("Bad surroundings on real LXD", () => {
 
   const membersOf = async (host: HostName): Promise<string[]> =>
     (await onHost(host, "lxc", "cluster", "list", "--format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
-
-  /** Waits until the members have heard of each other: on busy hosts heartbeats are late, and LXD then shows a member as offline. */
-  const allOnline = (): Promise<void> =>
-    eventually("all members are online", async () => {
-      const members = JSON.parse(await onHost("bcn2", "lxc", "query", "/1.0/cluster/members?recursion=1")) as { status: string }[];
-      return members.every(({ status }) => status === "Online");
-    });
 
   describe("a host that cannot be logged in to, or not be worked on", () => {
     const hostKeyOf = (host: HostName): string => lab.hosts.find(({ name }) => name === host)?.hostKey ?? "";
@@ -412,7 +406,7 @@ describe("Bad surroundings on real LXD", () => {
     after(() => watch?.end());
 
     it("its target, which is not a member", async () => {
-      await allOnline();
+      await statesOnceHeard(lab, "bcn2");
       await refused(
         "LxdVm",
         vm({ target: "bcn4" }),

@@ -27,6 +27,8 @@ export interface ProgramRun<On extends Machine> {
   env: Record<string, string>;
   /** Who runs it. @default root */
   user?: { uid: number; gid: number };
+  /** Its directory in /proc, which goes when it is killed. */
+  process?: string;
 }
 
 /** How a run ended. */

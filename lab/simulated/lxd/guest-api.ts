@@ -134,7 +134,7 @@ async function runOne(
   const input = async (): Promise<Buffer> => Buffer.from(stdin === "/dev/null" ? "" : guest.files.readText(stdin));
   const process = `/proc/${nextProcess++}`;
   guest.files.makeDirectory(process, { ...user, parents: true, mode: 0o555 });
-  const result = await runInShellOrDirectly({ machine: guest, program, args, env, user, stdin: input }).finally(() => {
+  const result = await runInShellOrDirectly({ machine: guest, program, args, env, user, stdin: input, process }).finally(() => {
     if (guest.files.exists(process)) {
       guest.files.remove(process, true);
     }

@@ -15,6 +15,12 @@ export function runInShellOrDirectly(run: ProgramRun<Guest>): Promise<ProgramRes
   return Promise.resolve(node?.type === "file" && (node.mode & 0o111) !== 0 ? ok() : failure(1, ""));
 }
 
+/** How often a program that waits sees whether it was killed. */
+const LOOK_MS = 100;
+
+/** Exit code of what SIGKILL has ended: 128 and the signal's number, as LXD tells it. */
+const KILLED = 137;
+
 /** Programs of a guest. */
 const guestPrograms: Programs<Guest> = {
   ...(filePrograms as Programs<Guest>),
@@ -25,8 +31,15 @@ const guestPrograms: Programs<Guest> = {
         .map(([key, value]) => `${key}=${value}\n`)
         .join(""),
     ),
-  sleep: async ({ args }) => {
-    await new Promise((resolve) => setTimeout(resolve, Number(args[0]) * 1000));
+  sleep: async ({ machine, args, process = "/proc/self" }) => {
+    const end = performance.now() + Number(args[0]) * 1000;
+    for (let left = end; left > 0; left = end - performance.now()) {
+      // One that a test has forgotten keeps no process of the tests alive.
+      await new Promise((resolve) => setTimeout(resolve, Math.min(left, LOOK_MS)).unref());
+      if (!machine.files.exists(process)) {
+        return failure(KILLED, "");
+      }
+    }
     return ok();
   },
   hostname: ({ machine }) => ok(`${machine.name}\n`),

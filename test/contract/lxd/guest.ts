@@ -419,7 +419,7 @@ export function guestContract(lab: () => ContractLab): void {
 
     it("that runs a process cannot have another home or number", async () => {
       const spec = { ...ada, home: "/srv/ada" };
-      const sleep = run(["sleep", "4"], { uid: 1500, gid: 1500 });
+      const sleep = run(["sleep", "600"], { uid: 1500, gid: 1500 });
       await until(lab().deadline(), async () =>
         (await run(["find", "/proc", "-maxdepth", "1", "-user", "1500"])).stdout === "" ? undefined : true,
       );
@@ -428,7 +428,8 @@ export function guestContract(lab: () => ContractLab): void {
       await assert.rejects(requireIdle(await guest(), spec, account), /"ada" .* runs processes.*\(process \d+\)/);
       await assert.rejects(ensure(spec), /"ada" .* runs processes/); // by usermod; what was moved is moved back
       assert.equal((await (await guest()).readFile("/home/ada/letter"))?.uid, 1500);
-      await sleep;
+      assert.equal((await run(["pkill", "-KILL", "-U", "1500"])).exitCode, 0);
+      assert.equal((await sleep).exitCode, 137);
       await requireIdle(await guest(), spec, account);
     });
 

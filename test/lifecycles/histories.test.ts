@@ -18,7 +18,7 @@ const PATH = process.env["HISTORIES_PATH"];
 /** Connections and cached answers belong to a process, so that histories side by side need one each. */
 const WORKERS = PATH === undefined ? Math.min(HISTORIES, Math.max(2, availableParallelism())) : 1;
 
-/** A history takes two seconds of one core; three lanes on two cores make eight of them, and a slow machine may take twice as long. */
+/** A history takes two seconds of one core; four lanes on two cores make eight of them, and a slow machine may take twice as long. */
 const SECONDS_FOR_ONE = 16;
 const DEADLINE_SECONDS = 300 + (HISTORIES * SECONDS_FOR_ONE) / WORKERS;
 

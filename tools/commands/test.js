@@ -12,20 +12,22 @@ const { runChecks } = require("./check");
 
 /**
  * A tier is a mocha run over `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` bounds all of it, `testSeconds` each test that does not set a
- * time of its own: both are for what hangs, and far from what the work takes on a machine that is busy. Tiers with `stacks` need the compiled package and the Pulumi CLI; the others run from the sources. Tiers with `ownLab` run on
- * real hosts that are booted for them alone, beside everything else: most of their time they wait for LXD. A tier with `thoroughMinutes` takes
- * so long, or is run at all, with --thorough.
- * @typedef {{ name: string, limitMinutes?: number, thoroughMinutes?: number, testSeconds: number, stacks?: boolean, ownLab?: boolean }} Tier
+ * time of its own: both are for what hangs, and far from what the work takes on a machine that is busy. Tiers with `stacks` need the compiled
+ * package and the Pulumi CLI; the others run from the sources. Tiers with `beside` run beside everything else from the start, the others one
+ * after the other: what takes longest must not come last. Those with `ownLab` do so on real hosts that are booted for them alone; most of
+ * their time they wait for LXD. A tier with `thoroughMinutes` takes so long, or is run at all, with --thorough.
+ * @typedef {{ name: string, limitMinutes?: number, thoroughMinutes?: number, testSeconds: number, stacks?: boolean, beside?: boolean,
+ *   ownLab?: boolean }} Tier
  * @type {readonly Tier[]}
  */
 const TIERS = [
   { name: "unit", limitMinutes: 20, testSeconds: 60 },
   { name: "contract", limitMinutes: 10, testSeconds: 120 },
   { name: "mocks", limitMinutes: 10, testSeconds: 120, stacks: true },
-  { name: "lifecycles", limitMinutes: 20, thoroughMinutes: 60, testSeconds: 300 },
-  { name: "engine", limitMinutes: 25, testSeconds: 300, stacks: true },
-  { name: "acceptance", limitMinutes: 45, testSeconds: 600, stacks: true, ownLab: true },
-  { name: "recovery", thoroughMinutes: 60, testSeconds: 600, stacks: true, ownLab: true },
+  { name: "lifecycles", limitMinutes: 30, thoroughMinutes: 60, testSeconds: 300, beside: true },
+  { name: "engine", limitMinutes: 40, testSeconds: 300, stacks: true },
+  { name: "acceptance", limitMinutes: 60, testSeconds: 600, stacks: true, beside: true, ownLab: true },
+  { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, beside: true, ownLab: true },
 ];
 /** What a night has the time for, besides all that is thorough: everything instead of a part. What the environment says goes before. */
 const NIGHTLY = {
@@ -87,31 +89,18 @@ async function runTiers(options, results) {
     }
     results.set(tier.name, counts);
   };
-  const waiting = tiers.filter(({ ownLab }) => !ownLab);
   const here = async () => {
     if (options.tiers.includes("check")) {
       const { passed, failed } = await runChecks();
       results.set("check", { passed: passed.length, failed, skipped: [] });
     }
-    for (let tier = waiting.shift(); tier; tier = waiting.shift()) {
+    for (const tier of tiers.filter(({ beside }) => !beside)) {
       await runOne(tier);
     }
   };
   /** @type {(tier: Tier) => Promise<void>} */
-  const onLab = async (tier) => {
-    if (options.tiers.length === 1) {
-      return runOne(tier);
-    }
-    await quietly((logFile) => runOne(tier, logFile));
-    if (whyNoLab() === undefined) {
-      // The processor that it leaves takes over what would be run last.
-      for (let next = waiting.pop(); next; next = waiting.pop()) {
-        const taken = next;
-        await quietly((logFile) => runOne(taken, logFile));
-      }
-    }
-  };
-  const lanes = [here(), ...tiers.filter(({ ownLab }) => ownLab).map(onLab)];
+  const alongside = (tier) => (options.tiers.length === 1 ? runOne(tier) : quietly((logFile) => runOne(tier, logFile)));
+  const lanes = [here(), ...tiers.filter(({ beside }) => beside).map(alongside)];
   // An interrupt ends each of them, but each in its own time.
   for (const lane of await Promise.allSettled(lanes)) {
     if (lane.status === "rejected") {

@@ -313,7 +313,7 @@ describe("names with characters that mean something to a URL", () => {
 
 /** What the library itself says to these programs. */
 const FIXED =
-  /^(--(show|showformat=\$\{db:Status-Status\}|quiet|yes|option|no-remove|no-auto-remove)|DPkg::Lock::Timeout=\d+|APT::Update::Error-Mode=any|\/var\/lib\/dpkg\/updates|-(min|max)depth|1|--|install|update|madison)$/;
+  /^(--(show|showformat=\$\{db:Status-Status\}|quiet|yes|option|no-remove|no-auto-remove|simulate)|DPkg::Lock::Timeout=\d+|APT::Update::Error-Mode=any|\/var\/lib\/dpkg\/updates|-(min|max)depth|1|--|install|update|madison)$/;
 
 describe("arguments with characters that mean something to a shell", () => {
   let lab: SimulatedLab;

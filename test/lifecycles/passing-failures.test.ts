@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
+import type { SimulatedLab } from "../../lab/simulated";
 import type { FaultEffect } from "../../lab/simulated/faults";
 import { api } from "../../provider/lxd/client/client";
 import { Deadline } from "../../provider/support/deadline";
 import { messageOf } from "../../provider/support/errors";
 import { isThorough } from "../support/breadth";
 import { figure } from "../support/figure";
-import { type SimulatedCluster, startStandalone } from "../unit/resources/simulated-cluster";
+import { type Managed, type SimulatedCluster, startStandalone } from "../unit/resources/simulated-cluster";
 import { SCENARIOS, type Scenario } from "./scenarios";
 import { inLab } from "./scenarios/in-lab";
 import { Clock } from "./support/clock";
@@ -25,17 +26,23 @@ const STRIDE = isThorough ? 1 : 6;
 /** What opens a way into a guest fails for reasons of the guest; a wait for an operation tells of the operation. */
 const READ = /^(?!.*\/(sftp|wait)(\?|$))\/(1\.0|internal)/;
 
+type Step = "preview" | "up" | "destroy";
+
+const OUTCOMES = { preview: "same", up: "created", destroy: undefined } as const;
+
+/** The resource before a step. */
+async function prepared(scenario: Scenario, lab: SimulatedLab, step: Step): Promise<Managed> {
+  const managed = scenario.manage();
+  if (step !== "up") {
+    await managed.up(scenario.first(lab));
+  }
+  return managed;
+}
+
 /** Reads of LXD in a step, each by its place among those of its host. */
-async function readsOf(
-  scenario: Scenario,
-  version: "5.0.2" | "6.9",
-  step: "up" | "preview",
-): Promise<{ host: string; nth: number }[]> {
+async function readsOf(scenario: Scenario, version: "5.0.2" | "6.9", step: Step): Promise<{ host: string; nth: number }[]> {
   return inLab(scenario, version, async (lab) => {
-    const managed = scenario.manage();
-    if (step === "preview") {
-      await managed.up(scenario.first(lab));
-    }
+    const managed = await prepared(scenario, lab, step);
     const since = lab.faults.moments.length;
     await managed[step](scenario.first(lab));
     const seen = new Map<string, number>();
@@ -58,27 +65,25 @@ describe("a read with which LXD fails for a moment", () => {
     figure("reads that failed for a moment", tried);
   });
 
-  const ofCluster = SCENARIOS.filter(({ kind }) => !["LxdNode", "LxdClusterMember"].includes(kind));
-  for (const [index, scenario] of ofCluster.entries()) {
+  const isMember = ({ kind }: Scenario): boolean => kind === "LxdClusterMember";
+  for (const [index, scenario] of SCENARIOS.filter(({ kind }) => kind !== "LxdNode").entries()) {
     const versions = scenario.versions ?? (["5.0.2", "6.9"] as const);
     const version = versions[index % versions.length] as "5.0.2" | "6.9";
-    for (const step of ["preview", "up"] as const) {
+    for (const step of ["preview", "up", ...(isMember(scenario) ? (["destroy"] as const) : [])] as const) {
       it(`is made again by the same ${step}: ${scenario.kind} ${scenario.title}, LXD ${version}`, async () => {
         const reads = await readsOf(scenario, version, step);
         assert.ok(reads.length > 0);
-        const failures = FAILURES.filter((effect) => step === "preview" || effect !== "daemon-restart");
+        // What is begun on an instance or image when its daemon ends is the matter of the fault sweep.
+        const failures = FAILURES.filter((effect) => step === "preview" || isMember(scenario) || effect !== "daemon-restart");
         const positions = reads.flatMap((read) => failures.map((effect) => ({ ...read, effect })));
         for (const { host, nth, effect } of positions.filter((_, at) => at % STRIDE === index % STRIDE)) {
           await inLab(scenario, version, async (lab) => {
-            const managed = scenario.manage();
-            if (step === "preview") {
-              await managed.up(scenario.first(lab));
-            }
+            const managed = await prepared(scenario, lab, step);
             const fault = lab.faults.add({ when: { host, method: "GET", path: READ, nth }, effect });
-            const outcome = await managed[step](scenario.first(lab)).catch((error: unknown) => {
+            const outcome: unknown = await managed[step](scenario.first(lab)).catch((error: unknown) => {
               throw new Error(`${JSON.stringify({ host, nth, effect })}: ${messageOf(error)}`, { cause: error });
             });
-            assert.equal(outcome, step === "preview" ? "same" : "created");
+            assert.equal(outcome, OUTCOMES[step]);
             tried += fault.hits;
           });
         }

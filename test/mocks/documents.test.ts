@@ -126,6 +126,49 @@ describe("The guide's page of recipes", () => {
   });
 });
 
+/** What the texts of a program say; what stands in for a value in them is left out. */
+function textsIn(path: string): string {
+  const texts = (node: ts.Node): string => {
+    if (ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || ts.isTemplateMiddleOrTemplateTail(node)) {
+      return node.text;
+    }
+    let all = "";
+    ts.forEachChild(node, (child) => {
+      all += texts(child);
+    });
+    return all;
+  };
+  return texts(ts.createSourceFile(path, readFileSync(path, "utf8"), ts.ScriptTarget.ES2022));
+}
+
+describe("The messages in the guide's tables", () => {
+  /** Of Pulumi itself, or of sshd. */
+  const OTHERS = [
+    "error: update canceled",
+    "the stack is currently locked",
+    "pending operations",
+    "Too many authentication failures",
+  ];
+
+  it("are those that a person sees", () => {
+    const files = readdirSync(join(ROOT, "provider"), { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+    const said = files.map((file) => textsIn(join(ROOT, "provider", file))).join("\n");
+    const cells = [...textOf("docs/guide/when-things-go-wrong.md").matchAll(/^\| (.*?) \| /gm)].map(([, cell = ""]) => cell);
+    const quoted = cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, message = ""]) => message));
+    assert.ok(quoted.length > 30, `only ${quoted.length} messages were found`);
+    // What is between names and values of the example, and between its sentences and clauses, is ours.
+    const clauses = quoted
+      .filter((message) => !OTHERS.includes(message))
+      .flatMap((message) => message.split(/…|[.,:;] |[.,:;]$|"|\b(?:bcn[12]|lxdbr0|instances c1|Offline)\b|\/var\/lib\/lxd/))
+      .map((clause) => clause.trim())
+      .filter((clause) => clause.includes(" "));
+    assert.deepEqual(
+      clauses.filter((clause) => !said.includes(clause)),
+      [],
+    );
+  });
+});
+
 describe("The README", () => {
   const placeholder = "ssh-ed25519 AAAA... alice";
 

@@ -168,7 +168,9 @@ describe("Ctrl-C during pulumi up", () => {
       assert.notEqual(await again.ended, 0);
       assert.match(again.screen, LOCKED);
       await type("cancel", "--yes");
-      await type(...UP);
+      const screen = await type(...UP, "--refresh=false"); // as where Pulumi.yaml does not say `refresh: always`
+      assert.match(screen, /with 2 pending operations from previous deployment/);
+      assert.match(screen, /These resources are in an unknown state/);
       assert.deepEqual(await pendingOperations(), ["creating LxdNode cluster-bcn1", "creating LxdNode cluster-bcn2"]);
       await type("refresh", "--clear-pending-creates", "--yes", "--skip-preview");
       await assertWhole();

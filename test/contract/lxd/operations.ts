@@ -101,6 +101,7 @@ export function operationsContract(lab: () => ContractLab): void {
       assert.ok(took < RESTART_SECONDS, `the last was told ${took} s after the daemon had ended`);
       const lxd = await lab().lxd(await home());
       await throughRestart(lxd, () => untilReady(lxd));
+      assert.equal((await requireInstance(await lab().work())).value.status, "Running", "an instance runs on without its daemon");
     });
   });
 }

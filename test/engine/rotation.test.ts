@@ -51,9 +51,9 @@ describe("a connection that changes on purpose", () => {
   /** The road to a host that is open now. */
   const byRoad: Connect = (host) => ({ port: (roads.find((road) => road.host === host) ?? assert.fail()).port });
 
-  /** Sets how the program reaches the hosts. */
-  function program(connection: Connect): void {
-    const rest: ClusterProgram = { vms: { web1: {} }, user: {} };
+  /** Sets how the program reaches the hosts, and what it has besides. */
+  function program(connection: Connect, more: ClusterProgram = {}): void {
+    const rest: ClusterProgram = { vms: { web1: {} }, user: {}, ...more };
     stack.define(clusterProgram(lab, { ...rest, hosts, connection }));
   }
 
@@ -186,6 +186,27 @@ describe("a connection that changes on purpose", () => {
         await changesStateAlone({ refresh: false });
       });
     }
+
+    it("of what is no longer in the program is stored when that is put back once, and then it is removed", async () => {
+      const withExtra = (): void => program((host) => ({ ...login, ...way(host) }), { extra: { name: "spare" } });
+      withExtra();
+      await succeeds(stack.up());
+      useNewKey();
+      programAsItIs();
+      const { ok, text } = await stack.up({ refresh: false });
+      assert.equal(ok, false);
+      assert.match(text, /did not accept the login/);
+      assert.match(text, HINT);
+      withExtra();
+      await succeeds(stack.up({ refresh: false }));
+      programAsItIs();
+      const { steps } = await succeeds(stack.up());
+      assert.deepEqual(
+        steps.map(({ op, name }) => `${op} ${name}`),
+        ["delete extra"],
+      );
+      await comesToRest();
+    });
 
     it("is stored by a plain `up` when the agent holds the new key, whatever the old one is worth", async () => {
       const { privateKey, publicKey } = makeKeyPair();

@@ -151,7 +151,9 @@ describe("The messages in the guide's tables", () => {
   ];
 
   it("are those that a person sees", () => {
-    const files = readdirSync(join(ROOT, "provider"), { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
+    const files = readdirSync(join(ROOT, "provider"), { recursive: true, encoding: "utf8" }).filter((file) =>
+      file.endsWith(".ts"),
+    );
     const said = files.map((file) => textsIn(join(ROOT, "provider", file))).join("\n");
     const cells = [...textOf("docs/guide/when-things-go-wrong.md").matchAll(/^\| (.*?) \| /gm)].map(([, cell = ""]) => cell);
     const quoted = cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, message = ""]) => message));

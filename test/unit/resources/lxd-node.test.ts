@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { type SimulatedHost, type SimulatedHostOptions, SimulatedLab } from "../../../lab/simulated";
-import { GREETING } from "../../../lab/simulated/login-shell";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { byHand } from "../../engine/cluster-program";
 import { Managed } from "./simulated-cluster";
@@ -187,20 +186,6 @@ describe("LxdNode", () => {
       assert.equal(await node.up(wanted), "updated");
       assert.equal(host.daemon.localConfig["core.https_address"], "192.168.1.102:8443");
       assert.equal(host.daemon.localConfig["core.debug_address"], "127.0.0.1:8888");
-      assert.equal(await node.up(wanted), "same");
-    });
-
-    it("of its config, also where the login shell greets", async () => {
-      await start({ lxd: "deb" });
-      host.shell.greeting = GREETING;
-      const wanted = args({ config: { "core.https_address": "192.168.1.102:8443" } });
-      await node.up(wanted);
-      await byHand(lab, "bcn2", (lxd) =>
-        lxd.change("PATCH", "/1.0", { body: { config: { "core.https_address": "192.168.1.102:9443" } } }),
-      );
-      assert.equal(await node.preview(wanted), "updated");
-      assert.deepEqual([node.inState("config"), node.warnings], [{ "core.https_address": "192.168.1.102:9443" }, []]);
-      assert.equal(await node.up(wanted), "updated");
       assert.equal(await node.up(wanted), "same");
     });
 

@@ -1,5 +1,12 @@
 import { promisify } from "node:util";
 
+/** Turns of the event loop within which a question over SSH in this process is answered. */
+const TURNS = 40;
+
+/** When nothing has happened for so many rounds of turns, nothing will until time passes. */
+const QUIET_ROUNDS = 3;
+const MOST_ROUNDS = 300;
+
 interface Timer {
   readonly at: number;
   readonly fire: () => void;
@@ -55,6 +62,27 @@ export class Clock {
   /** Waits for real milliseconds, for what comes over a socket. */
   async breathe(ms = 1): Promise<void> {
     await new Promise((resolve) => this.real.setTimeout(resolve, ms));
+  }
+
+  /**
+   * Lets happen what needs no time to pass but that of the machine, however busy that is: what is on its way over sockets, and what comes of it.
+   * @param count - Of something that grows while something happens, such as requests.
+   */
+  async settle(count: () => number): Promise<void> {
+    let seen = count();
+    for (let round = 0, quiet = 0; quiet < QUIET_ROUNDS && round < MOST_ROUNDS; round += 1) {
+      await this.breathe();
+      await this.turn();
+      quiet = count() === seen ? quiet + 1 : 0;
+      seen = count();
+    }
+  }
+
+  /** Some turns of the event loop, in which what has come over sockets is read. */
+  async turn(): Promise<void> {
+    for (let turn = 0; turn < TURNS; turn += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   /** Real milliseconds since some moment. */

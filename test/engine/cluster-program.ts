@@ -98,7 +98,7 @@ export function clusterProgram(
 
 /** Changes something on LXD of a simulated host, as a person would, behind the library's back. */
 export async function byHand(lab: SimulatedLab, host: string, work: (lxd: LxdClient) => Promise<unknown>): Promise<void> {
-  const deadline = new Deadline(10, "a change by hand");
+  const deadline = new Deadline(60, "a change by hand");
   const ssh = await connect(connectionSchema.parse(lab.host(host).connection), { deadline });
   await work(new LxdClient(await endpointOf(ssh, deadline), deadline));
   await disconnectAll();

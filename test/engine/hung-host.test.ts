@@ -5,7 +5,8 @@ import { LxdProfile } from "../../provider/index";
 import { figure } from "../support/figure";
 import { EngineStack, type Run } from "./workspace";
 
-const READ_SECONDS = 4;
+/** Of which others need a small part, also while the machine is busy: their work is to begin and end within it. */
+const READ_SECONDS = 12;
 const PROFILES = 10;
 
 /** Two servers that have nothing to do with each other, and one of them hangs. */
@@ -53,12 +54,12 @@ describe("a host that hangs", () => {
     [
       "its LXD takes requests and does not answer",
       { when: { host: "ill", path: /./ }, effect: "hang" },
-      /LxdProfile read did not finish within 4 s; at the end: waiting for the answer to GET \/1\.0\S* on root@127\.0\.0\.1:PORT/,
+      /LxdProfile read did not finish within 12 s; at the end: waiting for the answer to GET \/1\.0\S* on root@127\.0\.0\.1:PORT/,
     ],
     [
       "its sshd takes connections and does not speak",
       { when: { host: "ill", ssh: "connection" }, effect: "hang" },
-      /root@127\.0\.0\.1:PORT cannot be reached by SSH: no answer within (4|3\.\d+) s\. Check that it is switched on/,
+      /root@127\.0\.0\.1:PORT cannot be reached by SSH: no answer within (12|1[01]\.\d+|\d(\.\d+)?) s\. Check that it is switched on/,
     ],
   ];
 
@@ -88,7 +89,8 @@ describe("a host that hangs", () => {
         const took = run.seconds[`LxdProfile well${index}`] ?? Number.NaN;
         assert.ok(took < READ_SECONDS - 1, `well${index} took ${took} s`);
       }
-      assert.ok(seconds - clean < READ_SECONDS + 4, `the preview took ${seconds} s, and ${clean} s when nothing hung`);
+      // One after the other they would take ten times as long.
+      assert.ok(seconds - clean < 3 * READ_SECONDS, `the preview took ${seconds} s, and ${clean} s when nothing hung`);
     });
   }
 

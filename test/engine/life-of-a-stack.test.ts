@@ -191,7 +191,7 @@ describe("the life of a stack", () => {
   describe("when something fails on the way", () => {
     it("keeps a VM that exists but is not as wanted, with the reason, and finishes it the next time without making it anew", async () => {
       lab.timings.addressMs = 3_600_000;
-      const web2 = { waitFor: [{ for: "ipv4" as const, nic: "eth0" }], timeouts: { create: 5 } };
+      const web2 = { waitFor: [{ for: "ipv4" as const, nic: "eth0" }], timeouts: { create: 15 } };
       everything = { ...everything, vms: { web1: {}, web2 } };
       stack.define(clusterProgram(lab, everything));
       const failed = await watched(() => stack.up());

@@ -62,7 +62,7 @@ const workOn = (lxd: LxdClient, name: string): InstanceWork => ({
   lxd,
   name,
   project: PROJECT,
-  deadline: new Deadline(5, "the test"),
+  deadline: new Deadline(60, "the test"),
   progress: () => undefined,
   warn: () => undefined,
 });

@@ -34,7 +34,7 @@ export async function byHand(lab: SimulatedLab, hands: Hand | readonly Hand[]): 
 }
 
 async function type(lab: SimulatedLab, [program, ...words]: string[]): Promise<void> {
-  const deadline = new Deadline(10, "a change by hand");
+  const deadline = new Deadline(60, "a change by hand");
   const hostOf = (name: string) => connect(connectionSchema.parse(lab.host(name).connection), { deadline });
   if (program === "ssh") {
     const [host = "", ...argv] = words;

@@ -79,7 +79,7 @@ class RecordingGuest implements Guest {
   }
 }
 
-const removal = (home: "keep" | "remove") => ({ home, deadline: new Deadline(5, "removing"), warn: () => undefined });
+const removal = (home: "keep" | "remove") => ({ home, deadline: new Deadline(60, "removing"), warn: () => undefined });
 
 describe("accountChanges", () => {
   for (const [what, wanted, argv] of [

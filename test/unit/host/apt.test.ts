@@ -13,7 +13,7 @@ describe("Debian packages", () => {
   let deadline: Deadline;
 
   beforeEach(async () => {
-    deadline = new Deadline(20, "installing");
+    deadline = new Deadline(60, "installing");
     lab = await SimulatedLab.start({ hosts: [{ name: "bcn2" }] });
     ssh = await connect(connectionSchema.parse(lab.host("bcn2").connection), { deadline });
   });

@@ -169,7 +169,7 @@ describe("wiping LXD on a host", () => {
               when: { method: "GET", path: new RegExp(`^${path.replace(/[.?]/g, "\\$&")}$`), ...(lasts ? {} : { nth: 1 }) },
               effect,
             });
-            const patient = { ...patience, deadline: new Deadline(2, "the test") };
+            const patient = { ...patience, deadline: new Deadline(lasts ? 2 : 60, "the test") };
             const outcome = await finishReset(ssh, patient).catch((error: unknown) => error as Error);
             assert.ok(fault.hits > 0, path);
             fault.remove();
@@ -202,7 +202,7 @@ describe("wiping LXD on a host", () => {
       await start("deb");
       await interrupted({});
       lab.faults.add({ when: { path: /^\/1\.0\/projects/ }, effect: { status: 500, error: "no such table: projects" } });
-      assert.equal(await finishReset(ssh, { ...patience, deadline: new Deadline(6, "the test") }), true);
+      assert.equal(await finishReset(ssh, { ...patience, deadline: new Deadline(12, "the test") }), true);
     });
 
     for (const lxd of ["deb", "snap"] as const) {

@@ -46,7 +46,7 @@ export class ApiServer {
   }
 
   /** A client of this server, with its own endpoint unless one is given. */
-  client(seconds = 5, endpoint = this.endpoint()): LxdClient {
+  client(seconds = 60, endpoint = this.endpoint()): LxdClient {
     return new LxdClient(endpoint, new Deadline(seconds, "the test"));
   }
 

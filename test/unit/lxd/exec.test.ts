@@ -70,6 +70,7 @@ describe("runInInstance", () => {
   });
 
   it("does not lose a result because its record cannot be removed", async () => {
+    lxd = server.client(3); // for so long it is tried
     server.next(begun(), done(ended(0)), raw("0"), raw(""), failed(500, "no"), failed(404, "gone"));
     assert.equal((await runInInstance(lxd, request)).stdout, "0");
   });

@@ -8,7 +8,7 @@ import { guestOf } from "../../../provider/guest/guest";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import { InstanceFiles } from "../../../provider/lxd/instances/files";
-import { Deadline } from "../../../provider/support/deadline";
+import { Deadline, until } from "../../../provider/support/deadline";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { connect, disconnectAll } from "../../../provider/transport/pool";
 import { ApiServer, done, failed } from "./api-server";
@@ -37,7 +37,7 @@ describe("files of an instance", () => {
       return undefined;
     }),
   );
-  const filesOf = (seconds = 5, endpoint = server.endpoint()): InstanceFiles =>
+  const filesOf = (seconds = 60, endpoint = server.endpoint()): InstanceFiles =>
     new InstanceFiles(server.client(seconds, endpoint), { project: "p", instance: "c1" });
 
   beforeEach(async () => {
@@ -62,12 +62,11 @@ describe("files of an instance", () => {
 
   it("keep no request waiting when nothing is asked of them any more", async () => {
     const endpoint = { ...server.endpoint() };
-    const lxd = server.client(5, endpoint);
+    const lxd = server.client(60, endpoint);
     for (let round = 0; round < 3; round += 1) {
       server.next(serve);
       await new InstanceFiles(lxd, { project: "p", instance: "c1" }).read("/a");
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      assert.equal(endpoint.requests.activeCount, 0);
+      await until(lxd.deadline, async () => (endpoint.requests.activeCount === 0 ? true : undefined));
     }
     server.next(done({}));
     await lxd.change("PUT", "/1.0/x");

@@ -267,7 +267,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     });
     const since = performance.now();
     await assert.rejects(second.up(secondArgs()), /bcn1 .*did not join the cluster: .*The join token was revoked$/);
-    assert.ok(performance.now() - since < 10_000);
+    assert.ok(performance.now() - since < 25_000, "it was waited for as for a restart, which has 30 s");
     assert.equal(fault.hits, 1);
     assert.equal(await second.up(secondArgs()), "created");
     assert.deepEqual(members("bcn2"), ["bcn2", "bcn1"]);

@@ -470,8 +470,8 @@ describe("LxdVm on LXD", () => {
       await vm.up(args());
       two.lab.faults.add({ when: { method: "PUT", path: onInstance }, effect: { failOperation: STOPPING } });
       await assert.rejects(
-        vm.up(args({ description: "new", timeouts: { update: 1 } })),
-        /did not finish within 1 s; at the end: instance "web1" is not free for it: LXD on \S+ says: .*busy running a "stop" operation/,
+        vm.up(args({ description: "new", timeouts: { update: 4 } })),
+        /did not finish within 4 s; at the end: instance "web1" is not free for it: LXD on \S+ says: .*busy running a "stop" operation/,
       );
     });
   });
@@ -530,14 +530,14 @@ describe("LxdVm on LXD", () => {
   });
 
   it("keeps an instance in state whose wait fails, says what it was waiting for, and finishes it with the next up", async () => {
-    const failing = args({ waitFor: [{ for: "command", command: ["false"] }], timeouts: { create: 2, update: 30 } });
+    const failing = args({ waitFor: [{ for: "command", command: ["false"] }], timeouts: { create: 5, update: 60 } });
     await assert.rejects(
       vm.up(failing),
       /Instance "web1" exists \(Running\), but is not finished: .* waiting for false to succeed.*goes on from here/,
     );
     assert.match(String(state()["unfinished"]), /not finished/);
     const before = two.lab.requests.length;
-    assert.equal(await vm.up(args({ timeouts: { update: 30 } })), "updated");
+    assert.equal(await vm.up(args({ timeouts: { update: 60 } })), "updated");
     assert.deepEqual(requestsOf(before, /^(POST|DELETE) /), []);
     assert.equal(state()["unfinished"], undefined);
   });

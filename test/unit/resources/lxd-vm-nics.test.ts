@@ -50,7 +50,7 @@ describe("an address on a NIC of which LXD tells no MAC address", () => {
     const given = args({ type: "nic", nictype: "physical", parent: "eth0", name: "lan0" }, { version: 2 });
     const vm = new Managed(vmLifecycle, String(given["name"]));
     await assert.rejects(
-      vm.up({ ...given, timeouts: { create: 3 } }),
+      vm.up({ ...given, timeouts: { create: 6 } }),
       /an IPv4 address on lan.*eth0 has 10\.10\.10\.\d+.*lan has none/s,
     );
   });

@@ -16,7 +16,7 @@ import type { SshConnection } from "../../../provider/transport/ssh";
 describe("The simulated lab", () => {
   let lab: SimulatedLab;
 
-  const deadline = (): Deadline => new Deadline(5, "the test");
+  const deadline = (): Deadline => new Deadline(60, "the test");
   const ssh = (host = "bcn2"): Promise<SshConnection> =>
     connect(connectionSchema.parse(lab.host(host).connection), { deadline: deadline() });
   const api = async (host = "bcn2"): Promise<LxdClient> =>

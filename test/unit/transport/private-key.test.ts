@@ -88,7 +88,7 @@ describe("A private key", () => {
     const published = existsSync(`${file}.pub`) ? readFileSync(`${file}.pub`, "utf8") : publicHalf(file, passphrase);
     server.behaviour.accepts = (login) => server.knows(login, { private: "", public: published });
     const given = { privateKey, ...(passphrase === "" ? {} : { privateKeyPassword: passphrase }) };
-    const ssh = await SshConnection.dial(server.connection(given), new Deadline(5, "the test"));
+    const ssh = await SshConnection.dial(server.connection(given), new Deadline(60, "the test"));
     ssh.close();
   };
   const publicHalf = (file: string, passphrase: string): string => {

@@ -45,14 +45,15 @@ describe("operations of LXD", () => {
   };
 
   /** Sleeps in a guest, and tells how that ended: when, from now, and with what. */
-  const sleep = (seconds: number): { second: number; outcome: string } => {
+  const sleep = (seconds: number, instance = "web1", project = "default"): { second: number; outcome: string } => {
     const ended = { second: Number.NaN, outcome: "" };
     const since = performance.now();
     const tell = (outcome: string): void => {
       Object.assign(ended, { outcome, second: (performance.now() - since) / 1000 });
     };
     lxd
-      .change("POST", "/1.0/instances/web1/exec", {
+      .change("POST", `/1.0/instances/${instance}/exec`, {
+        query: { project },
         body: { command: ["sleep", String(seconds)], interactive: false, "wait-for-websocket": false },
       })
       .then(
@@ -63,7 +64,7 @@ describe("operations of LXD", () => {
   };
 
   it("of 1 to 60 s, 64 at once, are all seen to end, while short ones come and go", async () => {
-    const long = DURATIONS.map(sleep);
+    const long = DURATIONS.map((seconds) => sleep(seconds));
     const short: ReturnType<typeof sleep>[] = [];
     while (long.some(({ outcome }) => outcome === "") && short.length < 70) {
       short.push(sleep(0.1));
@@ -80,10 +81,28 @@ describe("operations of LXD", () => {
     assert.ok(Math.max(...short.map(({ second }) => second)) < 8);
   });
 
+  it("of all projects are looked at in one request, and none has to be asked for by itself", async () => {
+    const { lab } = standalone;
+    await lab.byHand("bcn2", "POST", "/1.0/projects", { name: "shop", config: { "features.profiles": "false" } });
+    const devices = { root: { type: "disk", path: "/", pool: "default" } };
+    lab.seedInstances(1, { host: "bcn2", prefix: "till", project: "shop", type: "container", devices });
+    const since = lab.requests.length;
+    const all = Array.from({ length: 8 }, () => [sleep(6), sleep(6, "till1", "shop")]).flat();
+    await pass(5);
+    const looks = lab.requests.slice(since).filter(({ path }) => path.startsWith("/1.0/operations") && !path.includes("/wait"));
+    await pass(5, () => all.every(({ outcome }) => outcome !== ""));
+    assert.deepEqual([...new Set(all.map(({ outcome }) => outcome))], ["exit code 0"]);
+    assert.ok(looks.length >= 2, String(looks.length));
+    assert.deepEqual(
+      looks.filter(({ path }) => !path.startsWith("/1.0/operations?")),
+      [],
+    );
+  });
+
   it("that a restart of the daemon ends are told as lost, at once, and no other", async () => {
     standalone.lab.timings.daemonStartMs = 20; // of the real clock, which goes on while the test puts its own forward
     const since = performance.now();
-    const sleeps = DURATIONS.map(sleep);
+    const sleeps = DURATIONS.map((seconds) => sleep(seconds));
     await pass(30);
     const restarted = (performance.now() - since) / 1000;
     standalone.lab.hosts[0]?.controlUnit("restart", "lxd.service");

@@ -198,6 +198,32 @@ describe("wiping LXD on a host", () => {
       });
     });
 
+    for (const [title, doIt, isWiped] of [
+      [
+        "is kept when the note is removed, as the message says",
+        () => lab.host("bcn2").files.remove("/var/lib/pulumi-lxd-wipe"),
+        false,
+      ],
+      [
+        "is deleted when LXD is stopped, as the message says",
+        () => ["lxd.socket", "lxd.service"].forEach((unit) => lab.host("bcn2").controlUnit("stop", unit)),
+        true,
+      ],
+    ] as const) {
+      it(`what may have been made since ${title}`, async () => {
+        await use();
+        await interrupted({});
+        lab.faults.add({ when: { path: /^\/1\.0\/projects/ }, effect: { status: 403, error: "not authorized" } });
+        await assert.rejects(finishReset(ssh, patience), { code: "refused" });
+        doIt();
+        await again();
+        lab.faults.clear();
+        assert.equal(await finishReset(ssh, patience), isWiped);
+        assert.equal(lab.host("bcn2").daemon?.database.instances.size, isWiped ? 0 : 1);
+        assert.equal(lab.host("bcn2").files.exists(HOLDINGS), !isWiped);
+      });
+    }
+
     it("goes on when LXD does not say what it holds, and nothing of value is on the disk", async () => {
       await start("deb");
       await interrupted({});

@@ -339,8 +339,9 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   }
 
   putSnap(name: string, channel: string, { version, revision, lxd }: StoredSnap): void {
-    const held = this.snaps.get(name)?.held ?? false;
-    this.snaps.set(name, { channel, held, version, revision: String(revision) });
+    const { held = false, config, connections } = this.snaps.get(name) ?? {};
+    const isSet = { ...(config && { config }), ...(connections && { connections }) };
+    this.snaps.set(name, { channel, held, version, revision: String(revision), ...isSet });
     if (this.daemon === undefined) {
       this.startNewDaemon(snapDirectory, lxd);
     } else if (this.daemon.behaviour.version !== lxd) {

@@ -23,6 +23,26 @@ export interface InstalledSnap {
   revision: string;
   /** False once it has left its cohort. */
   cohort?: boolean;
+  /** What `snap set` has set. */
+  config?: Record<string, unknown>;
+  /** When it is not given, those that snapd makes by itself. */
+  connections?: SnapConnection[];
+}
+
+/** Of a plug, such as "lxd:ceph-conf", to a slot. */
+export interface SnapConnection {
+  plug: { snap: string; plug: string };
+  slot: { snap: string; slot: string };
+  /** Made by a person, not by snapd when the snap was installed. */
+  manual?: boolean;
+}
+
+/** What snapd connects when it installs LXD. */
+function automaticConnections(): SnapConnection[] {
+  return ["lxd-support", "network-bind"].map((name) => ({
+    plug: { snap: "lxd", plug: name },
+    slot: { snap: "snapd", slot: name },
+  }));
 }
 
 /** What snapd does to the host. */
@@ -128,7 +148,7 @@ export class SimulatedSnapd {
     }
     const path = url.pathname + url.search;
     const route = url.pathname
-      .replace(/^(\/v2\/snaps)\/(?!system\/)[^/]+$/, "$1/{name}")
+      .replace(/^(\/v2\/snaps)\/(?!system\/)[^/]+(\/conf)?$/, "$1/{name}$2")
       .replace(/^(\/v2\/changes)\/.+/, "$1/{id}");
     const record: RequestRecord = { host: this.host.name, method, path, route, mutating: method !== "GET" };
     this.surroundings.requests.push(record);
@@ -174,7 +194,8 @@ export class SimulatedSnapd {
         return [200, { type: "sync", "status-code": 200, status: "OK", result: this.read(url) }];
       }
       const fails = effect === "fail-operation" || (typeof effect === "object" && "failOperation" in effect);
-      const change = this.act(url.pathname, JSON.parse(body) as Record<string, unknown>, fails);
+      const sent = JSON.parse(body) as Record<string, unknown>;
+      const change = method === "PUT" ? this.configure(url.pathname, sent, fails) : this.act(url.pathname, sent, fails);
       return [202, { type: "async", "status-code": 202, status: "Accepted", result: null, change: change.id }];
     } catch (error) {
       if (!(error instanceof SnapdFault)) {
@@ -199,6 +220,12 @@ export class SimulatedSnapd {
         });
       }
       return { "seed.loaded": true };
+    }
+    if (noun === "snaps" && what === "conf") {
+      return this.host.snaps.get(name)?.config ?? {}; // of a snap that is not there, too
+    }
+    if (noun === "connections") {
+      return this.connectionsOf(url.searchParams.get("snap") ?? "");
     }
     if (noun === "snaps" && what === undefined) {
       return this.describe(name);
@@ -250,8 +277,52 @@ export class SimulatedSnapd {
     };
   }
 
+  /** As 2.57.6 gives them, but for the lists of plugs and slots. */
+  private connectionsOf(name: string): object {
+    const connections = this.requireSnap(name).connections ?? automaticConnections();
+    const established = connections.map(({ plug, slot, manual }) => ({
+      ...{ slot, plug, interface: plug.plug },
+      ...(manual === true ? { manual } : {}),
+    }));
+    return { established, plugs: [], slots: [] };
+  }
+
+  /** The configuration is patched: null takes an option away. The hook of LXD's snap takes every option. */
+  private configure(path: string, values: Record<string, unknown>, fails: boolean): Change {
+    const name = decodeURIComponent(path.replace("/v2/snaps/", "").replace(/\/conf$/, ""));
+    const snap = this.host.snaps.get(name);
+    if (snap === undefined) {
+      throw new SnapdFault(404, `snap "${name}" is not installed`, "snap-not-found", name);
+    }
+    this.requireIdle(name);
+    const change = this.newChange("configure-snap", `Change configuration of "${name}" snap`, name, [
+      { kind: "run-hook", summary: `Run configure hook of "${name}" snap` },
+    ]);
+    return this.run(change, fails, () => {
+      snap.config = patched(snap.config ?? {}, values);
+    });
+  }
+
+  /** What is connected already is done. */
+  private connect(body: Record<string, unknown>, fails: boolean): Change {
+    const { plugs, slots } = body as { plugs: [SnapConnection["plug"]]; slots: [SnapConnection["slot"]] };
+    const [[plug], [slot]] = [plugs, slots];
+    const snap = this.requireSnap("lxd");
+    this.requireIdle("lxd");
+    const connections = (snap.connections ??= automaticConnections());
+    const summary = `Connect ${plug.snap}:${plug.plug} to ${slot.snap}:${slot.slot}`;
+    return this.run(this.newChange("connect-snap", summary, "lxd", [{ kind: "connect", summary }]), fails, () => {
+      if (!connections.some((each) => each.plug.plug === plug.plug && each.slot.slot === slot.slot)) {
+        connections.push({ plug, slot, manual: true });
+      }
+    });
+  }
+
   private act(path: string, body: Record<string, unknown>, fails: boolean): Change {
     const action = String(body["action"]);
+    if (path === "/v2/interfaces" && action === "connect") {
+      return this.connect(body, fails);
+    }
     if (path === "/v2/apps") {
       const [name = ""] = body["names"] as string[];
       this.requireSnap(name);
@@ -268,11 +339,7 @@ export class SimulatedSnapd {
     if (body["cohort-key"] !== undefined && body["revision"] !== undefined) {
       throw new SnapdFault(400, "cannot specify both cohort-key and revision");
     }
-    const busy = this.changes.find(({ ready, data }) => !ready && data["snap-names"].includes(name));
-    if (busy !== undefined) {
-      const value = { "change-kind": busy.kind, "snap-name": name };
-      throw new SnapdFault(409, `snap "${name}" has "${busy.kind}" change in progress`, "snap-change-conflict", value);
-    }
+    this.requireIdle(name);
     if (action === "install") {
       return this.install(name, body, fails);
     }
@@ -435,6 +502,14 @@ export class SimulatedSnapd {
     }
   }
 
+  private requireIdle(name: string): void {
+    const busy = this.changes.find(({ ready, data }) => !ready && data["snap-names"].includes(name));
+    if (busy !== undefined) {
+      const value = { "change-kind": busy.kind, "snap-name": name };
+      throw new SnapdFault(409, `snap "${name}" has "${busy.kind}" change in progress`, "snap-change-conflict", value);
+    }
+  }
+
   private requireSnap(name: string): InstalledSnap {
     const snap = this.host.snaps.get(name);
     if (snap === undefined) {
@@ -457,6 +532,19 @@ export class SimulatedSnapd {
     const at = [0, 1, 2].find((index) => (a[index] ?? 0) !== (b[index] ?? 0));
     return at === undefined || (a[at] ?? 0) > (b[at] ?? 0);
   }
+}
+
+function patched(values: Record<string, unknown>, patch: Record<string, unknown>): Record<string, unknown> {
+  const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null;
+  const merged = { ...values };
+  for (const [key, value] of Object.entries(patch)) {
+    const former = merged[key];
+    merged[key] = isObject(value) && !Array.isArray(value) ? patched(isObject(former) ? former : {}, value) : value;
+    if (value === null) {
+      delete merged[key];
+    }
+  }
+  return merged;
 }
 
 function textOf(value: unknown): string {

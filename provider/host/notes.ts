@@ -1,6 +1,10 @@
-/** Notes that this package leaves on a host, of what LXD has no place for. Each is a symbolic link, because that is made in one step with its text. */
+/**
+ * Notes that this package leaves on a host, of what LXD has no place for. Each is a symbolic link, because that is made in one step with its text;
+ * what may be secret is a file that root alone can read, and is in no command line.
+ */
 import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
+import { isThere } from "./paths";
 
 const DIRECTORY = "/var/lib";
 
@@ -27,8 +31,29 @@ export async function readNote(ssh: SshConnection, note: Note, deadline: Deadlin
   return stdout === "" ? undefined : stdout;
 }
 
+/** Where it is kept what was set on LXD's snap while that is wiped. It may be secret. */
+export const SNAP_SETTINGS = `${DIRECTORY}/pulumi-lxd-wipe-snap`;
+
+/** Stands while {@link SNAP_SETTINGS} is written. */
+const PARTIAL = `${SNAP_SETTINGS}.new`;
+
+/** Writes {@link SNAP_SETTINGS}, which is there as a whole, on the disk, or not at all. */
+export async function writeSnapSettings(ssh: SshConnection, text: string, deadline: Deadline): Promise<void> {
+  await ssh.run(["install", "-m", "600", "/dev/null", PARTIAL], { deadline });
+  await ssh.run(["dd", `of=${PARTIAL}`, "conv=fsync", "status=none"], { deadline, stdin: text });
+  await ssh.run(["mv", "-f", "-T", PARTIAL, SNAP_SETTINGS], { deadline });
+}
+
+/** The text of {@link SNAP_SETTINGS}; `undefined` when there is none. */
+export async function readSnapSettings(ssh: SshConnection, deadline: Deadline): Promise<string | undefined> {
+  if (!(await isThere(ssh, "-e", SNAP_SETTINGS, deadline))) {
+    return undefined;
+  }
+  return (await ssh.run(["cat", SNAP_SETTINGS], { deadline })).stdout;
+}
+
 /** All of them, that of the wipe as the last: as long as it stands, an interrupted wipe is finished. */
 export async function removeNotes(ssh: SshConnection, deadline: Deadline): Promise<void> {
   const notes: readonly Note[] = ["pulumi-lxd-https-address", "pulumi-lxd-wipe"];
-  await ssh.run(["rm", "-f", ...notes.map(pathOfNote)], { deadline });
+  await ssh.run(["rm", "-f", PARTIAL, SNAP_SETTINGS, ...notes.map(pathOfNote)], { deadline });
 }

@@ -17,10 +17,11 @@ import { bridgesOf, endBridges } from "./bridges";
 import { clearDirectory } from "./clear-directory";
 import { valuablesOf } from "./half-joined";
 import { configOfHost } from "./https-address";
-import { pathOfNote, readNote, removeNotes, writeNote } from "./notes";
+import { pathOfNote, readNote, readSnapSettings, removeNotes, SNAP_SETTINGS, writeNote, writeSnapSettings } from "./notes";
 import { lookAtDisk } from "./on-disk";
 import { dataDirectory, isThere } from "./paths";
-import { installAgain, purgeSnap, snapToKeep } from "./snapd";
+import { applySnapSettings, findSnapSettings, type SnapSettings, snapSettingsSchema } from "./snap-settings";
+import { installAgain, type KeptSnap, purgeSnap, snapToKeep } from "./snapd";
 import type { Patience } from "./snapd-api";
 import { startUnits, stopUnits, unitsToStart } from "./units";
 
@@ -53,7 +54,15 @@ export async function hasLeftoverClusterCertificate(
 /** Text of the note of a wipe, as JSON: how LXD is installed, what is to go with its data, and what it gets back. */
 const wipeSchema = z.object({
   packaging: z.enum(["deb", "snap", "incus"]),
-  snap: z.object({ channel: z.string(), held: z.boolean(), revision: z.number().optional() }).optional(),
+  snap: z
+    .object({
+      channel: z.string(),
+      held: z.boolean(),
+      revision: z.number().optional(),
+      /** Whether something was set on it, which is kept beside the note. Version 0.1.0 did not keep it. */
+      settings: z.boolean().default(false),
+    })
+    .optional(),
   config: z.record(z.string(), z.string()),
   /** Bridges that LXD has made. Version 0.1.0 did not note them. */
   bridges: z.array(z.string()).default([]),
@@ -72,12 +81,22 @@ type Wipe = z.output<typeof wipeSchema>;
  */
 export async function resetLxd(ssh: SshConnection, packaging: Packaging, patience: Patience, before?: Server): Promise<void> {
   const { deadline } = patience;
-  const snap = packaging === "snap" ? await snapToKeep(ssh, "lxd", patience) : undefined;
+  const snap = packaging === "snap" ? await keepSnap(ssh, patience) : undefined;
   const config = before === undefined ? {} : await configOfHost(ssh, before, deadline);
   const bridges = await bridgesOf(ssh, dataDirectory(packaging), deadline);
   const units = packaging === "snap" ? [] : await unitsToStart(ssh, packaging, deadline);
   const wanted = await noted(ssh, { packaging, ...(snap && { snap }), config, bridges, units, cleared: false }, deadline);
-  await end(ssh, await start(ssh, await clear(ssh, wanted, patience), patience), wanted);
+  await end(ssh, await start(ssh, await clear(ssh, wanted, patience), patience), wanted, patience);
+}
+
+/** What has to come back of the snap. What was set on it is put on the host's disk. */
+async function keepSnap(ssh: SshConnection, patience: Patience): Promise<KeptSnap & { settings: boolean }> {
+  const kept = await snapToKeep(ssh, "lxd", patience);
+  const settings = await findSnapSettings(ssh, "lxd", patience);
+  if (settings !== undefined) {
+    await writeSnapSettings(ssh, JSON.stringify(settings), patience.deadline);
+  }
+  return { ...kept, settings: settings !== undefined };
 }
 
 /** Whether LXD on the host was being wiped when something came in between; it may not run, or not even be installed. */
@@ -103,7 +122,8 @@ export async function finishReset(ssh: SshConnection, patience: Patience): Promi
     await removeNotes(ssh, deadline);
     return false;
   }
-  await end(ssh, started ?? (await start(ssh, await clear(ssh, wanted, patience), patience)), wanted);
+  const cleared = started === undefined ? await clear(ssh, wanted, patience) : wanted;
+  await end(ssh, started ?? (await start(ssh, cleared, patience)), cleared, patience);
   return true;
 }
 
@@ -145,7 +165,7 @@ async function clear(ssh: SshConnection, wanted: Wipe, patience: Patience): Prom
   const { deadline } = patience;
   const { packaging, bridges } = wanted;
   if (packaging === "snap") {
-    const snap = wanted.snap ?? (await snapToKeep(ssh, "lxd", patience));
+    const snap = wanted.snap ?? (await keepSnap(ssh, patience));
     await purgeSnap(ssh, "lxd", patience);
     await endBridges(ssh, bridges, deadline);
     return noted(ssh, { ...wanted, snap, cleared: true }, deadline);
@@ -167,18 +187,44 @@ async function start(ssh: SshConnection, { packaging, snap, units }: Wipe, patie
   } else {
     await startUnits(ssh, units, deadline);
   }
+  return untilAnswers(ssh, deadline);
+}
+
+async function untilAnswers(ssh: SshConnection, deadline: Deadline): Promise<LxdClient> {
   const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
   forgetPresented(lxd.endpoint);
   await throughRestart(lxd, () => untilReady(lxd)); // what stood open to the daemon that has ended breaks when it is used
   return lxd;
 }
 
-/** Gives LXD the config that it is to have. The wipe is done then. */
-async function end(ssh: SshConnection, lxd: LxdClient, { config }: Wipe): Promise<void> {
-  if (Object.keys(config).length > 0) {
-    await giveBack(lxd, config);
+/** Gives LXD, which is empty, and its snap what they are to have. The wipe is done then. */
+async function end(ssh: SshConnection, lxd: LxdClient, { config, snap }: Wipe, patience: Patience): Promise<void> {
+  const { deadline } = patience;
+  const settings = snap?.settings === true ? await keptSettings(ssh, deadline) : undefined;
+  let answering = lxd;
+  if (settings !== undefined) {
+    const cure = `To go on without it and all else that was set on the snap, type there: rm ${SNAP_SETTINGS}`;
+    await applySnapSettings(ssh, "lxd", settings, cure, patience);
+    answering = await untilAnswers(ssh, deadline);
   }
-  await removeNotes(ssh, lxd.deadline);
+  if (Object.keys(config).length > 0) {
+    await giveBack(answering, config);
+  }
+  await removeNotes(ssh, deadline);
+}
+
+/** What was set on the snap; `undefined` when somebody has removed it to go on without it. */
+async function keptSettings(ssh: SshConnection, deadline: Deadline): Promise<SnapSettings | undefined> {
+  const text = await readSnapSettings(ssh, deadline);
+  try {
+    return text === undefined ? undefined : snapSettingsSchema.parse(JSON.parse(text));
+  } catch {
+    // without a cause, which would quote it
+    throw new RefusedError(
+      `${SNAP_SETTINGS} on ${ssh.name}, which keeps what was set on LXD's snap, cannot be read. Put it right, or go on without it: ` +
+        `rm ${SNAP_SETTINGS}`,
+    );
+  }
 }
 
 async function noted(ssh: SshConnection, wanted: Wipe, deadline: Deadline): Promise<Wipe> {

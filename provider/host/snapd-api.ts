@@ -112,12 +112,17 @@ export class Snapd {
    * Has snapd do something with a snap, when nothing else is being done with it, and waits until it is done.
    * @throws SnapdError when snapd refuses or fails.
    */
-  async change(path: string, snap: string, body: Readonly<Record<string, unknown>>): Promise<void> {
+  async change(
+    path: string,
+    snap: string,
+    body: Readonly<Record<string, unknown>>,
+    method: "POST" | "PUT" = "POST",
+  ): Promise<void> {
     const { deadline } = this.patience;
     const id = await until(deadline, async () => {
       await this.settled(snap);
       try {
-        return (await this.send("POST", path, body)).change ?? "";
+        return (await this.send(method, path, body)).change ?? "";
       } catch (error) {
         // Somebody else, or snapd itself, began something in between.
         if (isKind(error, "snap-change-conflict")) {
@@ -127,7 +132,7 @@ export class Snapd {
       }
     });
     if (id !== "") {
-      await this.finish(id, `POST ${path} (${String(body["action"])})`);
+      await this.finish(id, method === "POST" ? `POST ${path} (${String(body["action"])})` : `${method} ${path}`);
     }
   }
 

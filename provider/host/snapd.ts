@@ -190,7 +190,8 @@ async function installKept(snapd: Snapd, name: string, { channel, revision }: Ke
   }
 }
 
-async function requireSnapd(ssh: SshConnection, patience: Patience): Promise<Snapd> {
+/** @throws RefusedError when the host has none. */
+export async function requireSnapd(ssh: SshConnection, patience: Patience): Promise<Snapd> {
   const snapd = await Snapd.on(ssh, patience);
   if (snapd === undefined) {
     throw new RefusedError(

@@ -3,6 +3,7 @@ import type { Server } from "node:http";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real";
 import { mountsBelow } from "../../provider/host/mounts";
+import { applySnapSettings, findSnapSettings } from "../../provider/host/snap-settings";
 import { bringSnap, findSnap, installAgain, judgeSnap, purgeSnap, snapToKeep, startSnap } from "../../provider/host/snapd";
 import { Deadline } from "../../provider/support/deadline";
 import { hasCode, messageOf } from "../../provider/support/errors";
@@ -126,6 +127,36 @@ describe("the real snapd", () => {
     await startSnap(await ssh(), "lxd", patience);
     await begun;
     assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
+  });
+
+  it("forgets with a snap what was connected by hand, and takes it again", async () => {
+    const linkTo = (name: string) => ({ plug: { snap: "lxd", plug: name }, slot: { snap: "snapd", slot: name } });
+    const isSet = { config: {}, links: [linkTo("mount-observe")] };
+    assert.equal(await findSnapSettings(await ssh(), "lxd", patience), undefined);
+    await onHost("snap", "connect", "lxd:mount-observe");
+    assert.deepEqual(await findSnapSettings(await ssh(), "lxd", patience), isSet);
+    await onHost("snap", "remove", "--purge", "lxd");
+    await onHost(...INSTALL_FROM_FILE);
+    assert.equal(await findSnapSettings(await ssh(), "lxd", patience), undefined);
+    for (const _twice of [1, 2]) {
+      await applySnapSettings(await ssh(), "lxd", isSet, "", patience);
+      assert.deepEqual(await findSnapSettings(await ssh(), "lxd", patience), isSet);
+    }
+    assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
+  });
+
+  it("says which of it cannot be, and nothing of a configuration that the snap does not take", async () => {
+    const wanted = { plug: { snap: "lxd", plug: "gone" }, slot: { snap: "snapd", slot: "gone" } };
+    await assert.rejects(applySnapSettings(await ssh(), "lxd", { config: {}, links: [wanted] }, "Do this.", patience), {
+      code: "snapd",
+      message: /no plug named "gone"\. It was to do again what "snap connect lxd:gone snapd:gone" did by hand\. Do this\.$/,
+    });
+    const config = { daemon: { preseed: "hunter2" } };
+    await assert.rejects(applySnapSettings(await ssh(), "lxd", { config, links: [] }, "Do this.", patience), {
+      code: "snapd",
+      message:
+        /PUT \/v2\/snaps\/lxd\/conf failed: what it says is not shown here, .*what "snap set lxd" did by hand\. Do this\.$/,
+    });
   });
 
   it("removes a snap with its data, and nothing that is mounted there", async () => {

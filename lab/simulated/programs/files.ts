@@ -127,6 +127,11 @@ export const filePrograms: Programs<Machine> = {
       }
       return "";
     }),
+  dd: async ({ machine, args, stdin }) => {
+    const [path = ""] = args.filter((word) => word.startsWith("of=")).map((word) => word.slice(3));
+    machine.files.writeFile(path, await stdin());
+    return ok();
+  },
   tee: async ({ machine, args, stdin }) => {
     const { options, operands } = parseArguments(args, { flags: ["-a"] });
     const text = (await stdin()).toString();
@@ -196,7 +201,8 @@ async function installProgram({ machine, args, stdin, user }: Run): Promise<Prog
       machine.files.makeDirectory(path, { parents: true });
     } else {
       const from = operands[0] ?? "";
-      const content = from === "/dev/stdin" ? await stdin() : requireNode(machine, from, true).content;
+      const content =
+        from === "/dev/stdin" ? await stdin() : from === "/dev/null" ? "" : requireNode(machine, from, true).content;
       if (machine.files.exists(path)) {
         machine.files.remove(path);
       }

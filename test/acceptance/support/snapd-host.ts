@@ -54,7 +54,7 @@ for program in sh sleep mkdir touch; do
   cp -L "$file" core22/bin/$program
   for library in $(ldd "$file" | grep -o '/[^ ]*'); do mkdir -p "core22$(dirname "$library")"; cp -L "$library" "core22$library"; done
 done
-{ head lxd 5.21.1-abcdef0; printf 'base: core22\\napps:\\n  daemon:\\n    command: bin/daemon\\n    daemon: simple\\n'; } > lxd/meta/snap.yaml
+{ head lxd 5.21.1-abcdef0; printf 'base: core22\\napps:\\n  daemon:\\n    command: bin/daemon\\n    daemon: simple\\n    plugs: [network-bind, mount-observe]\\n'; } > lxd/meta/snap.yaml
 printf '#!/bin/sh\\nmkdir -p $SNAP_COMMON/lxd\\ntouch $SNAP_COMMON/lxd/started\\nwhile :; do sleep 1; done\\n' > lxd/bin/daemon
 chmod +x lxd/bin/daemon
 for snap in snapd core22 lxd; do snap pack $snap /root/snaps; done

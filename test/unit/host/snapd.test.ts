@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { inspect } from "node:util";
 import { type SimulatedHost, type SimulatedHostOptions, SimulatedLab } from "../../../lab/simulated";
 import { finishReset, isResetUnfinished, resetLxd } from "../../../provider/host/reset-lxd";
 import { bringSnap, findSnap, startSnap } from "../../../provider/host/snapd";
@@ -290,6 +291,104 @@ describe("snapd on a host", () => {
         }
       });
     }
+
+    describe("on which somebody has set something", () => {
+      const SECRET = "hunter2-of-the-preseed";
+      const KEPT = "/var/lib/pulumi-lxd-wipe-snap";
+      const config = () => ({ ceph: { external: true }, daemon: { group: "lxd", preseed: `core.trust_password: ${SECRET}` } });
+      const connections = () =>
+        [
+          { plug: { snap: "lxd", plug: "ceph-conf" }, slot: { snap: "microceph", slot: "ceph-conf" }, manual: true },
+          { plug: { snap: "lxd", plug: "lxd-support" }, slot: { snap: "snapd", slot: "lxd-support" } },
+          { plug: { snap: "lxd", plug: "network-bind" }, slot: { snap: "snapd", slot: "network-bind" } },
+        ].sort(byPlug);
+      const byPlug = (a: { plug: { plug: string } }, b: { plug: { plug: string } }): number =>
+        a.plug.plug.localeCompare(b.plug.plug);
+      const set = async (): Promise<void> => {
+        await held();
+        Object.assign(host.snaps.get("lxd") ?? {}, { config: config(), connections: connections() });
+        seen = [];
+      };
+      const isSetAgain = async (): Promise<void> => {
+        await isBack();
+        const snap = host.snaps.get("lxd");
+        assert.deepEqual([snap?.config, [...(snap?.connections ?? [])].sort(byPlug)], [config(), connections()]);
+        assert.deepEqual([host.files.exists(KEPT), host.files.exists(`${KEPT}.new`)], [false, false]);
+        for (const text of [...host.commands.flat(), ...seen]) {
+          assert.ok(!text.includes(SECRET), text);
+        }
+      };
+      const works = () =>
+        lab
+          .mutations()
+          .map(({ method, path }) => `${method} ${path}`)
+          .slice(-3);
+
+      it("and it is set again, before LXD is used, with a restart that makes it count", async () => {
+        await set();
+        await resetLxd(ssh, "snap", patience);
+        await isSetAgain();
+        assert.deepEqual(works(), [...["POST /v2/interfaces", "PUT /v2/snaps/lxd/conf", "POST /v2/apps"]]);
+      });
+
+      for (const [what, when] of [
+        ["removal", { method: "POST", path: /^\/v2\/snaps/, nth: 1 }],
+        ["installation", { method: "POST", path: /^\/v2\/snaps/, nth: 2 }],
+        ["connection", { method: "POST", path: /^\/v2\/interfaces/, nth: 1 }],
+        ["configuration", { method: "PUT", path: /^\/v2\//, nth: 1 }],
+        ["restart", { method: "POST", path: /^\/v2\/apps/, nth: 1 }],
+      ] as const) {
+        it(`and it is set again by the next run when this one was interrupted at its ${what}`, async () => {
+          for (const effect of ["drop-before", "drop-after", "fail-operation"] as const) {
+            await set();
+            const cut = lab.faults.add({ when, effect });
+            await assert.rejects(resetLxd(ssh, "snap", patience));
+            assert.equal(cut.hits, 1);
+            lab.faults.clear();
+            assert.deepEqual([host.files.get(KEPT)?.mode, host.files.get(KEPT)?.uid], [0o600, 0]);
+            ssh = await again();
+            assert.equal(await finishReset(ssh, patience), true);
+            await isSetAgain();
+            await (effect === "fail-operation" ? undefined : lab.stop());
+          }
+        });
+      }
+
+      it("and what the snap refuses by now is told without its values, with a way to go on", async () => {
+        await set();
+        lab.faults.add({ when: { method: "PUT", path: /conf$/ }, effect: { quote: (body) => `cannot use ${body}` } });
+        const error = await failure(resetLxd(ssh, "snap", patience));
+        assert.ok(hasCode(error, "snapd") && !inspect(error, { depth: 9 }).includes(SECRET), inspect(error));
+        assert.match(
+          messageOf(error),
+          /PUT \/v2\/snaps\/lxd\/conf failed with 400: .*what "snap set lxd" did by hand\. .*type there: rm \/var\/lib\/pulumi-lxd-wipe-snap$/,
+        );
+        host.files.remove(KEPT);
+        assert.equal(await finishReset(ssh, patience), true);
+        assert.deepEqual([host.snaps.get("lxd")?.config, await isResetUnfinished(ssh, deadline)], [undefined, false]);
+      });
+
+      it("and a snap that it was connected to, and that is gone, is named with snapd's words", async () => {
+        await set();
+        const error = 'snap "microceph" is not installed';
+        lab.faults.add({ when: { method: "POST", path: /interfaces$/ }, effect: { status: 400, error } });
+        await assert.rejects(resetLxd(ssh, "snap", patience), {
+          code: "snapd",
+          message: /snap "microceph" is not installed\. .*"snap connect lxd:ceph-conf microceph:ceph-conf"/,
+        });
+      });
+
+      it("and a file of it that cannot be read is not quoted", async () => {
+        await set();
+        lab.faults.add({ when: { method: "PUT", path: /conf$/ }, effect: "fail-operation" });
+        await assert.rejects(resetLxd(ssh, "snap", patience));
+        host.files.writeFile(KEPT, `${SECRET}}`);
+        await assert.rejects(finishReset(ssh, patience), (error: unknown) => {
+          assert.ok(hasCode(error, "refused") && !inspect(error, { depth: 9 }).includes(SECRET), inspect(error));
+          return true;
+        });
+      });
+    });
 
     it("and what is mounted below its data stays whole", async () => {
       await held();

@@ -6,7 +6,7 @@ import * as z from "zod";
 import { hasCode, SnapdError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { requireSnapd } from "./snapd";
-import type { Patience } from "./snapd-api";
+import { type Patience, SERVICES } from "./snapd-api";
 
 const configSchema = z.record(z.string(), z.unknown());
 
@@ -54,7 +54,7 @@ export async function applySnapSettings(
   if (Object.keys(config).length > 0) {
     await telling(`snap set ${name}`, cure, () => snapd.change(configPath(name), name, config, "PUT"), "hide");
   }
-  await snapd.change("/v2/apps", name, { action: "restart", names: [name] });
+  await snapd.change(SERVICES, name, { action: "restart", names: [name] });
 }
 
 /**

@@ -13,6 +13,9 @@ import { isThere } from "./paths";
 /** Where snapd listens. systemd holds the socket, and starts snapd when it is asked. */
 const SOCKET = "/run/snapd.socket";
 
+/** Where services are started and stopped. */
+export const SERVICES = "/v2/apps";
+
 /** What Debian's and Ubuntu's package of snapd brings. */
 const PROGRAM = "/usr/lib/snapd/snapd";
 
@@ -119,13 +122,15 @@ export class Snapd {
     method: "POST" | "PUT" = "POST",
   ): Promise<void> {
     const { deadline } = this.patience;
+    let asked = 0;
     const id = await until(deadline, async () => {
       await this.settled(snap);
       try {
+        asked += 1;
         return (await this.send(method, path, body)).change ?? "";
       } catch (error) {
-        // Somebody else, or snapd itself, began something in between.
-        if (isKind(error, "snap-change-conflict")) {
+        // Somebody else, or snapd itself, began something in between. Of services snapd says that without a kind, so it is asked a second time.
+        if (isKind(error, "snap-change-conflict") || (path === SERVICES && isKind(error, "") && asked === 1)) {
           return undefined;
         }
         throw error;

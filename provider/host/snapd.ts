@@ -5,7 +5,7 @@ import { hasCode, RefusedError, replyOf } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { mountsBelow, unmountBelow } from "./mounts";
 import { realPath } from "./paths";
-import { isKind, type Patience, Snapd } from "./snapd-api";
+import { isKind, type Patience, SERVICES, Snapd } from "./snapd-api";
 import { direction, fullChannel, isOlder, isOlderUpload, sameChannel } from "./snapd-channels";
 
 /** Where LXD's snap comes from and how it is kept. */
@@ -113,7 +113,7 @@ export function isElsewhere(installed: Pick<InstalledSnap, "channel" | "revision
 
 /** Starts the services of a snap. */
 export async function startSnap(ssh: SshConnection, name: string, patience: Patience): Promise<void> {
-  await (await requireSnapd(ssh, patience)).change("/v2/apps", name, { action: "start", names: [name] });
+  await (await requireSnapd(ssh, patience)).change(SERVICES, name, { action: "start", names: [name] });
 }
 
 /**
@@ -161,7 +161,7 @@ export async function purgeSnap(ssh: SshConnection, name: string, patience: Pati
   }
   const data = await realPath(ssh, `/var/snap/${name}`, deadline);
   if ((await mountsBelow(ssh, data, deadline)).length > 0) {
-    await snapd.change("/v2/apps", name, { action: "stop", names: [name] }); // what runs would mount it again
+    await snapd.change(SERVICES, name, { action: "stop", names: [name] }); // what runs would mount it again
     await unmountBelow(ssh, data, deadline);
   }
   await snapd.change(pathOf(name), name, { action: "remove", purge: true });
@@ -173,7 +173,7 @@ export async function installAgain(ssh: SshConnection, name: string, kept: KeptS
   if ((await installedSnap(snapd, name)) === undefined) {
     await installKept(snapd, name, kept);
   } else {
-    await snapd.change("/v2/apps", name, { action: "start", names: [name] });
+    await snapd.change(SERVICES, name, { action: "start", names: [name] });
   }
   await keep(snapd, name, kept.held);
 }

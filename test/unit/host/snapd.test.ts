@@ -234,6 +234,28 @@ describe("snapd on a host", () => {
     assert.equal(host.daemon?.answers, true);
   });
 
+  it("starts them when something else began at the same moment, which snapd refuses without a kind", async () => {
+    await start();
+    host.daemon?.stop();
+    const error = 'snap "lxd" has "service-control" change in progress';
+    lab.faults.add({ when: { method: "POST", path: /^\/v2\/apps/, nth: 1 }, effect: { status: 400, error } });
+    await startSnap(ssh, "lxd", patience);
+    assert.equal(host.daemon?.answers, true);
+  });
+
+  it("says what snapd refuses to start, when nothing else is being done", async () => {
+    await start();
+    const refusal = lab.faults.add({
+      when: { method: "POST", path: /^\/v2\/apps/ },
+      effect: { status: 400, error: "no such service" },
+    });
+    await assert.rejects(startSnap(ssh, "lxd", patience), {
+      code: "snapd",
+      message: /\/v2\/apps failed with 400: no such service/,
+    });
+    assert.equal(refusal.hits, 2);
+  });
+
   describe("wipes a snap", () => {
     const LONG = "5.21/stable/ubuntu-24.04-with-a-fix-for-a-few";
     const held = async (): Promise<void> => {

@@ -13,6 +13,7 @@ import { Faults } from "./faults";
 import { makeGuestFiles } from "./guest";
 import { SimulatedHost, type SimulatedHostOptions } from "./host";
 import { makeKeyPair } from "./keys";
+import { addBackups } from "./lxd/backups";
 import { addCluster } from "./lxd/cluster";
 import { type Config, type Devices, type InstanceType, keyOf, type Surroundings } from "./lxd/database";
 import { addGuestApi } from "./lxd/guest-api";
@@ -248,6 +249,7 @@ function makeRouter(): Router {
     addProfiles,
     addImages,
     addInstances,
+    addBackups,
     addSnapshots,
     addGuestApi,
   ]) {

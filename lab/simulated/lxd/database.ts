@@ -166,6 +166,8 @@ export interface Instance {
   createdAt: Date;
   lastUsedAt: Date;
   snapshots: Snapshot[];
+  /** Names of its backups. */
+  backups?: string[];
   /** Whether the image has the agent; only virtual machines ask. */
   agent: boolean;
   /** When the agent of a started virtual machine answers. */

@@ -1,6 +1,7 @@
 /** `/1.0/instances`: listing, creating, state, moving and removing. */
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
+import { backupToApi } from "./backups";
 import { listed } from "./cluster";
 import { type Database, type Image, type Instance, keyOf, type Member, urlOf } from "./database";
 import { messageOf } from "./errors";
@@ -102,7 +103,7 @@ function toApi(request: ApiRequest, instance: Instance): Record<string, unknown>
   }
   return {
     ...shown,
-    backups: null,
+    backups: offline ? null : orNull((instance.backups ?? []).map(backupToApi)),
     state: offline ? null : stateToApi(database, instance),
     snapshots: offline ? null : orNull(instance.snapshots.map((snapshot) => snapshotToApi(instance, snapshot))),
   };
@@ -116,7 +117,8 @@ function getInstance(request: ApiRequest): Reply {
     return sync(shown, etagFields(database, instance));
   }
   const snapshots = orNull(instance.snapshots.map((snapshot) => snapshotToApi(instance, snapshot)));
-  return sync({ ...shown, backups: null, state: stateToApi(database, instance), snapshots }, etagFields(database, instance));
+  const backups = orNull((instance.backups ?? []).map(backupToApi));
+  return sync({ ...shown, backups, state: stateToApi(database, instance), snapshots }, etagFields(database, instance));
 }
 
 function createInstance(request: ApiRequest): Reply {
@@ -362,6 +364,9 @@ function renameOrMove(request: ApiRequest): Reply {
 function move(request: ApiRequest, instance: Instance, target: Member): Reply {
   if (!target.daemon.heard) {
     throw new LxdError(400, "Target node is offline");
+  }
+  if ((instance.backups ?? []).length > 0) {
+    throw new LxdError(400, "Instance has backups");
   }
   // A member that is away cannot work on its instance; the one that was asked tries in its place.
   const worker = instance.member.daemon.answers ? instance.member : request.daemon.member;

@@ -17,6 +17,7 @@ import {
   type InstanceWork,
   isRunning,
   isStopped,
+  listBackups,
   moveInstance,
   replaceInstance,
   requireInstance,
@@ -122,6 +123,19 @@ export async function isHeldByEvacuation(
 export async function requireMember(work: InstanceWork, live: Instance, member: string, devices: Devices): Promise<void> {
   await requirePlace(work.lxd, member, live.type as InstanceType);
   await requireSurroundings(work, member, devices);
+  await requireNoBackups(work, member);
+}
+
+/** Makes sure that an instance has no backups: LXD refuses to move one that has, and it would have been stopped in vain. */
+async function requireNoBackups(work: InstanceWork, member: string): Promise<void> {
+  const backups = await listBackups(work);
+  if (backups.length > 0) {
+    throw new RefusedError(
+      `target: instance "${work.name}" cannot be moved to ${member}, and nothing was touched: it has backups (${backups.join(", ")}), ` +
+        `and LXD moves none that has. Save what you need of them (lxc export), then remove each: lxc query -X DELETE ` +
+        `"/1.0/instances/${work.name}/backups/NAME?project=${work.project}"`,
+    );
+  }
 }
 
 /** Makes sure that another member has what the devices need: LXD would move the instance, and then not start it. */

@@ -285,6 +285,12 @@ async function changeState(
   await untilFree(which, () => untilKnown(change, isReached));
 }
 
+/** Names of an instance's backups. */
+export async function listBackups({ lxd, project, name }: Which): Promise<string[]> {
+  const urls = await lxd.get(api`/1.0/instances/${name}/backups`, z.array(z.string()), { project });
+  return urls.map((url) => decodeURIComponent(new URL(url, "http://lxd").pathname.split("/").at(-1) ?? ""));
+}
+
 /** Moves a stopped instance to another member. */
 export async function moveInstance(which: Which, target: string): Promise<void> {
   const { lxd, project, name } = which;

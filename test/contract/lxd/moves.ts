@@ -76,6 +76,22 @@ export function movesContract(lab: () => ContractLab): void {
       await (await lab().lxd()).change("DELETE", `${volumes}/v1`, { query });
     });
 
+    it("and has backups stays", async () => {
+      const { primary, secondary } = lab().harness;
+      await make("m4", {}, secondary.name);
+      const lxd = await lab().lxd();
+      const path = "/1.0/instances/m4/backups";
+      const query = { project: lab().project };
+      await lxd.change("POST", path, { query, body: { name: "b1" } });
+      await assert.rejects(moveInstance(await lab().work("m4"), primary.name), (error: unknown) =>
+        /^Instance has backups$/.test(replyOf(error)),
+      );
+      assert.equal(await locationOf("m4"), secondary.name);
+      assert.deepEqual(await lxd.get(path, z.array(z.string()), query), [`${path}/b1`]);
+      await lxd.change("DELETE", `${path}/b1`, { query });
+      await deleteInstance(await lab().work("m4"));
+    });
+
     it("does not need its image any more", async () => {
       const { primary, secondary } = lab().harness;
       await make("m3", {}, secondary.name);

@@ -172,6 +172,21 @@ describe("LxdVm on LXD", () => {
     assert.deepEqual(two.lab.mutations(before), []);
   });
 
+  it("is not stopped for a move that LXD refuses because it has backups, and the preview says so", async () => {
+    await vm.up(args());
+    await byHand("POST", "/1.0/instances/web1/backups", { name: "nightly" });
+    const before = two.lab.requests.length;
+    const moved = args({ target: "bcn2", allowRestart: true });
+    const refusal = /target: instance "web1" cannot be moved to bcn2, and nothing was touched: it has backups \(nightly\)/;
+    await vm.preview(moved);
+    assert.match(vm.warnings.join("\n"), new RegExp(`^pulumi up will refuse this\\. ${refusal.source}`, "m"));
+    await assert.rejects(vm.up(moved), refusal);
+    assert.deepEqual([two.lab.mutations(before), (await live()).status], [[], "Running"]);
+    await byHand("DELETE", "/1.0/instances/web1/backups/nightly", {});
+    assert.equal(await vm.up(moved), "updated");
+    assert.equal((await live()).location, "bcn2");
+  });
+
   it("stops cleanly, changes and starts when it may", async () => {
     await vm.up(args({ memory: "1GiB" }));
     const before = two.lab.lifecycle.length;

@@ -85,8 +85,9 @@ async function agreedOn(endpoints: readonly Connection[], options: Options): Pro
 
 /** Who answers on a host. Where there are others to ask, not for longer than a daemon takes that is well. */
 async function askAt(connection: Connection, thereAreOthers: boolean, deadline: Deadline, patient: boolean): Promise<Candidate> {
-  const endpoint = await endpointOf(await connect(connection, { deadline, patient }), deadline);
-  const patience = thereAreOthers ? deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${endpoint.host} who it is`) : deadline;
+  const ssh = await connect(connection, { deadline, patient });
+  const patience = thereAreOthers ? deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${ssh.name} who it is`) : deadline;
+  const endpoint = await endpointOf(ssh, patience);
   return { endpoint, presented: await presentedBy(endpoint, patience, !thereAreOthers) };
 }
 

@@ -185,6 +185,13 @@ describe("The identity of a cluster", () => {
     );
   });
 
+  it("is found through another member when the first one's sshd lets in and then opens nothing", async () => {
+    await it_.up(profile());
+    it_.state = { ...it_.state, timeouts: { read: 8 } };
+    two.lab.faults.add({ when: { host: "bcn2", ssh: "channel" }, effect: "hang" });
+    assert.equal(await it_.preview(profile({ timeouts: { read: 8 } })), "same");
+  });
+
   for (const user of ["root", "operator"]) {
     it(`is found through another member by ${user}, too, when LXD has ended on the first, which is said`, async () => {
       const endpoints = two.cluster.endpoints.map((endpoint) => ({ ...endpoint, user })).reverse(); // bcn2 has the database

@@ -45,8 +45,9 @@ describe("run", () => {
   });
 
   it("kills a program, and what it has started, when its time is over", async () => {
-    const { timedOut, output } = await run(["sh", "-c", "sleep 60 & echo $!; wait"], { capture: true, timeoutSeconds: 0.2 });
+    const { timedOut, output } = await run(["sh", "-c", "sleep 60 & echo $!; wait"], { capture: true, timeoutSeconds: 2 });
     assert.equal(timedOut, true);
+    assert.match(output, /^\d+$/m);
     await gone(Number(output.trim()));
   });
 

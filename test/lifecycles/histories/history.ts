@@ -143,16 +143,29 @@ class Player {
     await this.removeObstacles();
     this.program = this.possible();
     let run = await this.checkedUp();
-    if (messages(run).some((message) => message.includes("cannot resize a pool"))) {
-      // A host that became a member anew has brought the default. The message says what to do: "Give the size that it has".
-      await this.call("refresh");
-      this.program = this.possible();
-      run = await this.checkedUp();
-    }
-    if (messages(run).some((message) => message.includes("did not take the change"))) {
-      // A profile stops nobody for a change of it. The message says what to do: "Stop them".
-      await this.byHand(HANDS["web1: stop"]);
-      await this.byHand(HANDS["web2: stop"]);
+    // Each message says what to do, and that is done once. One may come to light only when the other's cause is out of the way.
+    const cures = new Map([
+      [
+        "cannot resize a pool", // a host that became a member anew has brought the default: "Give the size that it has"
+        async () => {
+          await this.call("refresh");
+          this.program = this.possible();
+        },
+      ],
+      [
+        "did not take the change", // a profile stops nobody for a change of it: "Stop them"
+        async () => {
+          await this.byHand(HANDS["web1: stop"]);
+          await this.byHand(HANDS["web2: stop"]);
+        },
+      ],
+    ]);
+    const due = (): string[] => [...cures.keys()].filter((words) => messages(run).some((message) => message.includes(words)));
+    for (let found = due(); found.length > 0; found = due()) {
+      for (const words of found) {
+        await cures.get(words)?.();
+        cures.delete(words);
+      }
       run = await this.checkedUp();
     }
     assert.deepEqual(messages(run), [], "an up that nothing stands in the way of");

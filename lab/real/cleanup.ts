@@ -6,7 +6,7 @@ import { isInCgroup, type LabPlace } from "./state";
 import { NAMESPACE_FOLDER, removeNamespace } from "./switch";
 
 /** How long killed processes may take to be gone. Unmounting what they held is part of it. */
-const KILL_TIMEOUT_SECONDS = 30;
+const KILL_TIMEOUT_SECONDS = 120;
 
 /**
  * Removes whatever a lab has left, running or killed: processes, network namespaces, loop devices, control groups and its folder.

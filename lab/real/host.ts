@@ -20,10 +20,13 @@ import { type HostAddress, isInCgroup, KNOWN_HOSTS, type LabPlace, type LabRecor
 import { connectHost, disconnectHost, NAMESPACE_FOLDER } from "./switch";
 
 /** How long a host may take to boot. */
-const BOOT_TIMEOUT_SECONDS = 60;
+const BOOT_TIMEOUT_SECONDS = 180;
 
-/** How long its services may take to start. One that takes longer has to be LXD, which may be waiting for its cluster. */
-const SERVICES_TIMEOUT_SECONDS = 30;
+/** How long its services may take to start, on a machine that is busy. */
+const SERVICES_TIMEOUT_SECONDS = 180;
+
+/** After so long it is looked what still starts. When that is LXD alone, twice, it may be waiting for its cluster, and is not waited for. */
+const LOOK_SECONDS = 15;
 
 /** Environment of commands inside a host. */
 const HOST_ENVIRONMENT = [
@@ -95,18 +98,37 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
     });
     recordDevice(folder, pid);
     await waitFor("its SSH server", BOOT_TIMEOUT_SECONDS, () => (listensForSsh(place, host.name) ? true : undefined));
-    const patience = ["timeout", String(SERVICES_TIMEOUT_SECONDS)];
-    const state = await execInHost(place, host.name, [...patience, "systemctl", "is-system-running", "--wait"]);
-    if (state.stdout.trim() === "running") return;
-    const jobs = await execInHost(place, host.name, ["systemctl", "list-jobs", "--no-legend", "--plain"]);
-    if (!waitForLxdAlone(jobs.stdout)) {
-      const failed = await execInHost(place, host.name, ["systemctl", "--failed", "--no-legend", "--plain"]);
-      throw new Error(`systemd says "${state.stdout.trim()}". Failed units:\n${failed.stdout}\nJobs:\n${jobs.stdout}`);
-    }
+    await untilServicesRun(place, host.name);
   } catch (error) {
     const said = lastLines(readFileSync(join(folder, "boot.log"), "utf8"), 15);
     throw new Error(`Lab host ${host.name} did not boot: ${(error as Error).message}\n${said}`, { cause: error });
   }
+}
+
+/**
+ * Waits until systemd has started everything but LXD that may start for ever.
+ * @throws Error when something has failed, or is not up in time.
+ */
+async function untilServicesRun(place: LabPlace, name: string): Promise<void> {
+  const systemctl = async (...argv: string[]): Promise<string> =>
+    (await execInHost(place, name, ["timeout", String(LOOK_SECONDS), "systemctl", ...argv])).stdout.trim();
+  let looksAtLxdAlone = 0;
+  let seen = "";
+  await waitFor("its services", SERVICES_TIMEOUT_SECONDS, async () => {
+    const state = await systemctl("is-system-running", "--wait"); // which says nothing when its time is over
+    if (state === "running") return true;
+    const jobs = await systemctl("list-jobs", "--no-legend", "--plain");
+    if (/^(degraded|maintenance)$/.test(state)) {
+      throw new Error(
+        `systemd says "${state}". Failed units:\n${await systemctl("--failed", "--no-legend", "--plain")}\nJobs:\n${jobs}`,
+      );
+    }
+    looksAtLxdAlone = waitForLxdAlone(jobs) ? looksAtLxdAlone + 1 : 0;
+    seen = jobs;
+    return looksAtLxdAlone > 1 ? true : undefined;
+  }).catch((error: unknown) => {
+    throw new Error(`${(error as Error).message} Jobs when it was looked last:\n${seen}`, { cause: error });
+  });
 }
 
 /** Whether all that a host still has to do waits for LXD, which starts for ever where its cluster has removed it. */

@@ -107,10 +107,11 @@ export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline):
 /**
  * Finishes a wipe that was interrupted, unless LXD holds something by now that must not be lost: then it was as good as finished, and what
  * LXD's config is now is the host's own.
+ * @param keeps - Whether what is on the host is to be kept: then nothing of value is deleted where LXD does not run, either.
  * @returns Whether LXD was wiped.
  * @throws RefusedError when it cannot be told whether LXD holds such a thing.
  */
-export async function finishReset(ssh: SshConnection, patience: Patience): Promise<boolean> {
+export async function finishReset(ssh: SshConnection, patience: Patience, { keeps = false } = {}): Promise<boolean> {
   const { deadline } = patience;
   const text = await readNote(ssh, "pulumi-lxd-wipe", deadline);
   if (text === undefined) {
@@ -118,6 +119,9 @@ export async function finishReset(ssh: SshConnection, patience: Patience): Promi
   }
   const wanted = wipeSchema.parse(JSON.parse(text));
   const started = wanted.cleared ? await start(ssh, wanted, patience) : undefined; // which deletes nothing
+  if (keeps && !wanted.cleared) {
+    await refuseToDelete(ssh, wanted, deadline);
+  }
   if (await holdsSomething(ssh, wanted, deadline)) {
     await removeNotes(ssh, deadline);
     return false;
@@ -125,6 +129,21 @@ export async function finishReset(ssh: SshConnection, patience: Patience): Promi
   const cleared = started === undefined ? await clear(ssh, wanted, patience) : wanted;
   await end(ssh, started ?? (await start(ssh, cleared, patience)), cleared, patience);
   return true;
+}
+
+/** @throws RefusedError when LXD does not run, and something of value is on the disk. */
+async function refuseToDelete(ssh: SshConnection, { packaging }: Wipe, deadline: Deadline): Promise<void> {
+  if ((await findSocket(ssh, deadline)) !== undefined) {
+    return; // it is asked
+  }
+  const valuables = valuablesOf(await lookAtDisk(ssh, packaging, deadline));
+  if (Object.keys(valuables).length > 0) {
+    throw new RefusedError(
+      `LXD on ${ssh.name} was being wiped when something came in between, and does not run. On its disk are ${describeInventory(valuables)}, and ` +
+        `adopt is to keep what is there, so nothing is deleted. To keep it: rm ${pathOfNote("pulumi-lxd-wipe")}, start LXD there, and run pulumi up ` +
+        "again. To go on with the wipe: take adopt away",
+    );
+  }
 }
 
 /**

@@ -149,7 +149,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async create(context, inputs) {
     const ssh = await context.host(inputs.connection);
-    await finishReset(ssh, context);
+    await finishReset(ssh, context, { keeps: inputs.adopt });
     if (inputs.adopt && (await findSocketUnlessGone(context, ssh, inputs.install)) !== undefined) {
       return adopted(context, ssh, inputs);
     }
@@ -203,7 +203,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async update(context, _id, state, inputs) {
     const ssh = await context.host(inputs.connection);
-    await finishReset(ssh, context);
+    await finishReset(ssh, context, { keeps: inputs.adopt });
     await present(context, ssh, inputs.install);
     if (nodeLifecycle.diff(state, inputs).includes("resetPolicy")) {
       await emptiedUnlessMember(context, ssh, inputs.resetPolicy);

@@ -198,6 +198,26 @@ describe("wiping LXD on a host", () => {
       });
     });
 
+    it("is kept when LXD does not run and what is there is to be kept, and both ways on are told", async () => {
+      await use();
+      await interrupted({});
+      for (const unit of ["lxd.socket", "lxd.service"]) {
+        lab.host("bcn2").controlUnit("stop", unit);
+      }
+      await assert.rejects(finishReset(ssh, patience, { keeps: true }), {
+        code: "refused",
+        message:
+          `LXD on ${ssh.name} was being wiped when something came in between, and does not run. On its disk are instances vm1, and adopt is to keep ` +
+          "what is there, so nothing is deleted. To keep it: rm /var/lib/pulumi-lxd-wipe, start LXD there, and run pulumi up again. To go on with " +
+          "the wipe: take adopt away",
+      });
+      assert.ok(lab.host("bcn2").files.exists(HOLDINGS));
+      lab.host("bcn2").files.remove("/var/lib/pulumi-lxd-wipe");
+      assert.equal(await finishReset(ssh, patience, { keeps: true }), false);
+      lab.host("bcn2").controlUnit("start", "lxd.service");
+      assert.equal(lab.host("bcn2").daemon?.database.instances.size, 1);
+    });
+
     for (const [title, doIt, isWiped] of [
       [
         "is kept when the note is removed, as the message says",

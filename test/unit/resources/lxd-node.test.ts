@@ -154,6 +154,21 @@ describe("LxdNode", () => {
       assert.deepEqual([lab.mutations(since), [...host.packages], ran("env"), ran("systemctl")], [[], packages, [], []]);
     });
 
+    it("does not go on with a wipe that was interrupted when it is to take over what is there", async () => {
+      await holds();
+      host.files.makeDirectory("/var/lib/lxd/storage-pools/default/containers/vm1", { parents: true });
+      host.files.makeSymlink("/var/lib/pulumi-lxd-wipe", JSON.stringify({ packaging: "deb", config: {} }));
+      for (const unit of ["lxd.socket", "lxd.service"]) {
+        host.controlUnit("stop", unit);
+      }
+      assert.match(
+        await refusal({ adopt: true }),
+        /was being wiped .* On its disk are instances vm1, and adopt is to keep what is there/,
+      );
+      assert.ok(host.files.exists("/var/lib/lxd/storage-pools/default/containers/vm1"));
+      assert.equal(host.daemon?.database.instances.size, 2);
+    });
+
     it("does not wipe more than the policy names", async () => {
       await holds();
       lab.seedImage("bcn2", { alias: "debian" });

@@ -6,9 +6,10 @@ import * as z from "zod";
 import { LxdClient } from "../lxd/client/client";
 import { endpointOf, findSocket, type Packaging } from "../lxd/client/endpoint";
 import { forgetPresented } from "../lxd/client/presented";
+import { howToWipe } from "../lxd/cluster/join-preflight";
 import { throughRestart } from "../lxd/cluster/restarts";
 import type { Config } from "../lxd/config";
-import { describeInventory, takeInventory } from "../lxd/inventory";
+import { describeInventory, type Inventory, type InventoryKind, takeInventory } from "../lxd/inventory";
 import { type Server, setServerConfig, untilReady } from "../lxd/server";
 import type { Deadline } from "../support/deadline";
 import { hasCode, messageOf, RefusedError } from "../support/errors";
@@ -66,6 +67,8 @@ const wipeSchema = z.object({
   config: z.record(z.string(), z.string()),
   /** Bridges that LXD has made. Version 0.1.0 did not note them. */
   bridges: z.array(z.string()).default([]),
+  /** Pools that were there. As soon as LXD is stopped, nobody can say what is in them. Version 0.1.0 did not note them. */
+  pools: z.array(z.string()).default([]),
   /** What is started again. Version 0.1.0 did not note it, and did not start all. */
   units: z.array(z.string()).default([]),
   /** Whether the data is gone, so that what is there by now came later. Version 0.1.0 did not note it. */
@@ -84,8 +87,13 @@ export async function resetLxd(ssh: SshConnection, packaging: Packaging, patienc
   const snap = packaging === "snap" ? await keepSnap(ssh, patience) : undefined;
   const config = before === undefined ? {} : await configOfHost(ssh, before, deadline);
   const bridges = await bridgesOf(ssh, dataDirectory(packaging), deadline);
+  const { pools } = await lookAtDisk(ssh, packaging, deadline);
   const units = packaging === "snap" ? [] : await unitsToStart(ssh, packaging, deadline);
-  const wanted = await noted(ssh, { packaging, ...(snap && { snap }), config, bridges, units, cleared: false }, deadline);
+  const wanted = await noted(
+    ssh,
+    { packaging, ...(snap && { snap }), config, bridges, pools: [...pools], units, cleared: false },
+    deadline,
+  );
   await end(ssh, await start(ssh, await clear(ssh, wanted, patience), patience), wanted, patience);
 }
 
@@ -107,11 +115,11 @@ export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline):
 /**
  * Finishes a wipe that was interrupted, unless LXD holds something by now that must not be lost: then it was as good as finished, and what
  * LXD's config is now is the host's own.
- * @param keeps - Whether what is on the host is to be kept: then nothing of value is deleted where LXD does not run, either.
+ * @param mayGo - What of value may be deleted where LXD does not run, and so cannot be asked: it may have been made since.
  * @returns Whether LXD was wiped.
- * @throws RefusedError when it cannot be told whether LXD holds such a thing.
+ * @throws RefusedError when it cannot be told whether LXD holds such a thing, or something is on the disk that must stay.
  */
-export async function finishReset(ssh: SshConnection, patience: Patience, { keeps = false } = {}): Promise<boolean> {
+export async function finishReset(ssh: SshConnection, patience: Patience, mayGo: readonly InventoryKind[]): Promise<boolean> {
   const { deadline } = patience;
   const text = await readNote(ssh, "pulumi-lxd-wipe", deadline);
   if (text === undefined) {
@@ -119,10 +127,9 @@ export async function finishReset(ssh: SshConnection, patience: Patience, { keep
   }
   const wanted = wipeSchema.parse(JSON.parse(text));
   const started = wanted.cleared ? await start(ssh, wanted, patience) : undefined; // which deletes nothing
-  if (keeps && !wanted.cleared) {
-    await refuseToDelete(ssh, wanted, deadline);
-  }
-  if (await holdsSomething(ssh, wanted, deadline)) {
+  if ((await findSocket(ssh, deadline)) === undefined) {
+    await requireConsent(ssh, wanted, mayGo, deadline);
+  } else if (await holdsSomething(ssh, wanted, deadline)) {
     await removeNotes(ssh, deadline);
     return false;
   }
@@ -131,46 +138,49 @@ export async function finishReset(ssh: SshConnection, patience: Patience, { keep
   return true;
 }
 
-/** @throws RefusedError when LXD does not run, and something of value is on the disk. */
-async function refuseToDelete(ssh: SshConnection, { packaging }: Wipe, deadline: Deadline): Promise<void> {
-  if ((await findSocket(ssh, deadline)) !== undefined) {
-    return; // it is asked
-  }
-  const valuables = valuablesOf(await lookAtDisk(ssh, packaging, deadline));
-  if (Object.keys(valuables).length > 0) {
+/** @throws RefusedError when something of value is on the disk that is not to go. */
+async function requireConsent(
+  ssh: SshConnection,
+  { packaging, pools }: Wipe,
+  mayGo: readonly InventoryKind[],
+  deadline: Deadline,
+): Promise<void> {
+  const disk = await lookAtDisk(ssh, packaging, deadline);
+  // The wipe itself closes pools. An instance in one of them is seen all the same: LXD has a link to each in its own directory.
+  const valuables = valuablesOf({ ...disk, closedPools: disk.closedPools.filter((pool) => !pools.includes(pool)) });
+  const kinds = Object.keys(valuables) as InventoryKind[];
+  if (kinds.some((kind) => !mayGo.includes(kind))) {
     throw new RefusedError(
-      `LXD on ${ssh.name} was being wiped when something came in between, and does not run. On its disk are ${describeInventory(valuables)}, and ` +
-        `adopt is to keep what is there, so nothing is deleted. To keep it: rm ${pathOfNote("pulumi-lxd-wipe")}, start LXD there, and run pulumi up ` +
-        "again. To go on with the wipe: take adopt away",
+      `LXD on ${ssh.name} was being wiped when something came in between, and does not run. On its disk are ${describeInventory(valuables)}, ` +
+        `which may have been made since, so nothing is deleted. To keep it: rm ${pathOfNote("pulumi-lxd-wipe")}, start LXD there, and run pulumi up ` +
+        `again. To go on with the wipe: ${howToWipe(kinds)}, and run pulumi up again`,
     );
   }
 }
 
 /**
- * Whether LXD runs and has something on it that was not there to be wiped. Where it does not run, nobody uses it.
+ * Whether LXD, which runs, has something on it that was not there to be wiped.
  * @throws RefusedError when it does not say, and something of value is on the disk: that may be what was to go, or what was made since.
  */
-async function holdsSomething(ssh: SshConnection, { packaging, cleared }: Wipe, deadline: Deadline): Promise<boolean> {
-  if ((await findSocket(ssh, deadline)) === undefined) {
-    return false;
-  }
+async function holdsSomething(ssh: SshConnection, wanted: Wipe, deadline: Deadline): Promise<boolean> {
   const patience = deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${ssh.name} what it holds`);
   try {
     const lxd = new LxdClient(await endpointOf(ssh, patience), patience);
     const { instances, "custom-volumes": volumes } = await throughRestart(lxd, () => takeInventory(lxd));
     return instances !== undefined || volumes !== undefined;
   } catch (error) {
-    if (!ssh.open || cleared) {
+    if (!ssh.open || wanted.cleared) {
       throw error;
     }
-    const valuables = valuablesOf(await lookAtDisk(ssh, packaging, deadline));
+    const valuables = valuablesOf(await lookAtDisk(ssh, wanted.packaging, deadline));
     if (Object.keys(valuables).length === 0) {
       return false; // what was started on half of its data, after a reboot, holds nothing new
     }
     throw new RefusedError(
       `LXD on ${ssh.name} was being wiped when something came in between. It runs again, and does not say what it holds by now ` +
         `(${messageOf(error)}). On its disk are ${describeInventory(valuables)}, which may have been made since, so nothing is deleted. Find out ` +
-        `what ails LXD, and run pulumi up again. To go on with the wipe all the same, stop LXD there first: ${STOP[packaging]}. To keep what is there: rm ${pathOfNote("pulumi-lxd-wipe")}`,
+        `what ails LXD, and run pulumi up again. To go on with the wipe all the same, stop LXD there first (${STOP[wanted.packaging]}), and ` +
+        `${howToWipe(Object.keys(valuables))}. To keep what is there: rm ${pathOfNote("pulumi-lxd-wipe")}`,
       { cause: error },
     );
   }

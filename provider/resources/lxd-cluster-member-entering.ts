@@ -182,7 +182,7 @@ export async function enter(
   known?: string,
 ): Promise<{ cluster: LxdClient; member: Member }> {
   const ssh = await context.host(membership.connection);
-  await finishReset(ssh, context);
+  await finishReset(ssh, context, []);
   const host = await context.lxd(membership.connection);
   forgetPresented(host.endpoint);
   const way = membership.cluster ?? (await wayIn(context, host, membership, known));

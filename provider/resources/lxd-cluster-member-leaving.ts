@@ -234,7 +234,7 @@ async function isListed(lxd: LxdClient, name: string): Promise<boolean> {
 export async function clean(context: Context, former: Former, wasMember: boolean, cluster: LxdClient | undefined): Promise<void> {
   const ssh = await context.host(former.connection);
   context.progress(`cleaning LXD on ${ssh.name}`);
-  if (await finishReset(ssh, context)) {
+  if (await finishReset(ssh, context, [])) {
     return;
   }
   const socket = await findSocket(ssh, context.deadline);

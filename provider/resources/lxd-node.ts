@@ -149,7 +149,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async create(context, inputs) {
     const ssh = await context.host(inputs.connection);
-    await finishReset(ssh, context, { keeps: inputs.adopt });
+    await finishReset(ssh, context, inputs.resetPolicy);
     if (inputs.adopt && (await findSocketUnlessGone(context, ssh, inputs.install)) !== undefined) {
       return adopted(context, ssh, inputs);
     }
@@ -203,7 +203,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async update(context, _id, state, inputs) {
     const ssh = await context.host(inputs.connection);
-    await finishReset(ssh, context, { keeps: inputs.adopt });
+    await finishReset(ssh, context, inputs.resetPolicy);
     await present(context, ssh, inputs.install);
     if (nodeLifecycle.diff(state, inputs).includes("resetPolicy")) {
       await emptiedUnlessMember(context, ssh, inputs.resetPolicy);
@@ -218,7 +218,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   /** Gives back the config. LXD itself stays: whether it goes is for a person to decide. */
   async delete(context, _id, state) {
     const ssh = await context.host(state.connection);
-    await finishReset(ssh, context);
+    await finishReset(ssh, context, state.resetPolicy);
     const keys = Object.keys(state.config);
     if (keys.length > 0 && (await findSocketUnlessGone(context, ssh, state.install)) !== undefined) {
       const lxd = await context.lxd(state.connection);

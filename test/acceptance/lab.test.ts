@@ -29,7 +29,6 @@ profiles:
 `;
 
 describe("the lab's real hosts", function () {
-  this.timeout(180_000);
   let lab: RealLab;
 
   /** Runs a command in the workstation that has to succeed. */

@@ -80,7 +80,7 @@ describe("wiping LXD on a host", () => {
     assert.ok(files.exists("/var/lib/lxd/server.crt"));
     assert.ok(await isResetUnfinished(ssh, deadline));
     busy.remove();
-    assert.equal(await finishReset(ssh, patience), true);
+    assert.equal(await finishReset(ssh, patience, []), true);
     assert.equal(files.readText("/srv/precious/canary"), "alive");
     assert.deepEqual(mounts, [{ target: "/" }]);
   });
@@ -104,7 +104,7 @@ describe("wiping LXD on a host", () => {
     assert.deepEqual([cut.hits, active()], [1, []]);
     await disconnectAll();
     ssh = await connect(connectionSchema.parse(lab.host("bcn2").connection), { deadline });
-    assert.equal(await finishReset(ssh, patience), true);
+    assert.equal(await finishReset(ssh, patience, []), true);
     assert.deepEqual(active(), units);
     assert.equal(lab.host("bcn2").files.exists("/var/lib/lxd.pulumi-lxd-wiped"), false);
   });
@@ -121,7 +121,7 @@ describe("wiping LXD on a host", () => {
     it("is finished", async () => {
       await interrupt();
       lab.seedImage("bcn2", { alias: "debian" });
-      assert.equal(await finishReset(ssh, patience), true);
+      assert.equal(await finishReset(ssh, patience, []), true);
       assert.equal(lab.host("bcn2").daemon?.database.images.size, 0);
       assert.ok(await areNotesGone());
     });
@@ -130,7 +130,7 @@ describe("wiping LXD on a host", () => {
       await interrupt();
       await lab.byHand("bcn2", "POST", "/1.0/storage-pools", { name: "default", driver: "dir" });
       lab.seedInstances(1, { host: "bcn2", devices: { root: { type: "disk", path: "/", pool: "default" } } });
-      assert.equal(await finishReset(ssh, patience), false);
+      assert.equal(await finishReset(ssh, patience, []), false);
       assert.equal(lab.host("bcn2").daemon?.database.instances.size, 1);
       assert.ok(await areNotesGone());
     });
@@ -170,7 +170,7 @@ describe("wiping LXD on a host", () => {
               effect,
             });
             const patient = { ...patience, deadline: new Deadline(lasts ? 2 : 60, "the test") };
-            const outcome = await finishReset(ssh, patient).catch((error: unknown) => error as Error);
+            const outcome = await finishReset(ssh, patient, []).catch((error: unknown) => error as Error);
             assert.ok(fault.hits > 0, path);
             fault.remove();
             assert.equal(lab.host("bcn2").daemon?.database.instances.size, 1, path);
@@ -178,7 +178,7 @@ describe("wiping LXD on a host", () => {
             assert.ok(lasts ? outcome instanceof Error : outcome === false, `${path}: ${String(outcome)}`);
             await again();
             assert.equal(await isResetUnfinished(ssh, deadline), lasts, path);
-            assert.equal(await finishReset(ssh, patience), false, path);
+            assert.equal(await finishReset(ssh, patience, []), false, path);
           }
         });
       }
@@ -188,34 +188,49 @@ describe("wiping LXD on a host", () => {
       await use();
       await interrupted({});
       lab.faults.add({ when: { path: /^\/1\.0\/projects/ }, effect: { status: 403, error: "not authorized" } });
-      await assert.rejects(finishReset(ssh, patience), {
+      await assert.rejects(finishReset(ssh, patience, []), {
         code: "refused",
         message:
           `LXD on ${ssh.name} was being wiped when something came in between. It runs again, and does not say what it holds by now (LXD on ` +
           `${ssh.name} answered GET /1.0/projects?recursion=1 with 403: not authorized). On its disk are instances vm1, which may have been made since, ` +
-          "so nothing is deleted. Find out what ails LXD, and run pulumi up again. To go on with the wipe all the same, stop LXD there first: " +
-          "systemctl stop lxd.socket lxd.service. To keep what is there: rm /var/lib/pulumi-lxd-wipe",
+          "so nothing is deleted. Find out what ails LXD, and run pulumi up again. To go on with the wipe all the same, stop LXD there first " +
+          '(systemctl stop lxd.socket lxd.service), and give its LxdNode resetPolicy: ["instances"]. To keep what is there: ' +
+          "rm /var/lib/pulumi-lxd-wipe",
       });
     });
 
-    it("is kept when LXD does not run and what is there is to be kept, and both ways on are told", async () => {
+    const stop = (): void => ["lxd.socket", "lxd.service"].forEach((unit) => lab.host("bcn2").controlUnit("stop", unit));
+
+    it("is kept when LXD does not run, unless it is said that it may go, and both ways on are told", async () => {
       await use();
       await interrupted({});
-      for (const unit of ["lxd.socket", "lxd.service"]) {
-        lab.host("bcn2").controlUnit("stop", unit);
-      }
-      await assert.rejects(finishReset(ssh, patience, { keeps: true }), {
+      stop();
+      await assert.rejects(finishReset(ssh, patience, ["custom-volumes"]), {
         code: "refused",
         message:
-          `LXD on ${ssh.name} was being wiped when something came in between, and does not run. On its disk are instances vm1, and adopt is to keep ` +
-          "what is there, so nothing is deleted. To keep it: rm /var/lib/pulumi-lxd-wipe, start LXD there, and run pulumi up again. To go on with " +
-          "the wipe: take adopt away",
+          `LXD on ${ssh.name} was being wiped when something came in between, and does not run. On its disk are instances vm1, which may have been ` +
+          "made since, so nothing is deleted. To keep it: rm /var/lib/pulumi-lxd-wipe, start LXD there, and run pulumi up again. To go on with " +
+          'the wipe: give its LxdNode resetPolicy: ["instances"], and run pulumi up again',
       });
       assert.ok(lab.host("bcn2").files.exists(HOLDINGS));
-      lab.host("bcn2").files.remove("/var/lib/pulumi-lxd-wipe");
-      assert.equal(await finishReset(ssh, patience, { keeps: true }), false);
-      lab.host("bcn2").controlUnit("start", "lxd.service");
-      assert.equal(lab.host("bcn2").daemon?.database.instances.size, 1);
+      assert.equal(await finishReset(ssh, patience, ["instances"]), true);
+      assert.equal(lab.host("bcn2").files.exists(HOLDINGS), false);
+    });
+
+    it("is looked for in pools that were not there when the wipe began, and that nobody can look into", async () => {
+      await start("deb");
+      const { files } = lab.host("bcn2");
+      stop();
+      for (const pool of ["default", "since"]) {
+        files.makeDirectory(`/var/lib/lxd/storage-pools/${pool}`, { parents: true });
+      }
+      await interrupted({ pools: ["default"] });
+      await assert.rejects(
+        finishReset(ssh, patience, ["instances"]),
+        /On its disk are custom-volumes since\/\* \(the pool is not mounted\), which may/,
+      );
+      await interrupted({ pools: ["default", "since"] });
+      assert.equal(await finishReset(ssh, patience, []), true);
     });
 
     for (const [title, doIt, isWiped] of [
@@ -224,21 +239,17 @@ describe("wiping LXD on a host", () => {
         () => lab.host("bcn2").files.remove("/var/lib/pulumi-lxd-wipe"),
         false,
       ],
-      [
-        "is deleted when LXD is stopped, as the message says",
-        () => ["lxd.socket", "lxd.service"].forEach((unit) => lab.host("bcn2").controlUnit("stop", unit)),
-        true,
-      ],
+      ["is deleted when LXD is stopped and the policy names it, as the message says", stop, true],
     ] as const) {
       it(`what may have been made since ${title}`, async () => {
         await use();
         await interrupted({});
         lab.faults.add({ when: { path: /^\/1\.0\/projects/ }, effect: { status: 403, error: "not authorized" } });
-        await assert.rejects(finishReset(ssh, patience), { code: "refused" });
+        await assert.rejects(finishReset(ssh, patience, []), { code: "refused" });
         doIt();
         await again();
         lab.faults.clear();
-        assert.equal(await finishReset(ssh, patience), isWiped);
+        assert.equal(await finishReset(ssh, patience, ["instances"]), isWiped);
         assert.equal(lab.host("bcn2").daemon?.database.instances.size, isWiped ? 0 : 1);
         assert.equal(lab.host("bcn2").files.exists(HOLDINGS), !isWiped);
       });
@@ -248,7 +259,7 @@ describe("wiping LXD on a host", () => {
       await start("deb");
       await interrupted({});
       lab.faults.add({ when: { path: /^\/1\.0\/projects/ }, effect: { status: 500, error: "no such table: projects" } });
-      assert.equal(await finishReset(ssh, { ...patience, deadline: new Deadline(12, "the test") }), true);
+      assert.equal(await finishReset(ssh, { ...patience, deadline: new Deadline(12, "the test") }, []), true);
     });
 
     for (const lxd of ["deb", "snap"] as const) {
@@ -266,7 +277,7 @@ describe("wiping LXD on a host", () => {
         );
         lab.seedImage("bcn2", { alias: "debian" });
         const since = [lab.host("bcn2").commands.length, lab.requests.length] as const;
-        assert.equal(await finishReset(ssh, patience), true);
+        assert.equal(await finishReset(ssh, patience, []), true);
         const run = lab
           .host("bcn2")
           .commands.slice(since[0])

@@ -290,7 +290,7 @@ describe("snapd on a host", () => {
       assert.deepEqual(active(), ["ssh.service"]);
       lab.faults.clear();
       ssh = await again();
-      await finishReset(ssh, patience);
+      await finishReset(ssh, patience, []);
       assert.deepEqual(active(), before);
     });
 
@@ -307,7 +307,7 @@ describe("snapd on a host", () => {
           lab.faults.clear();
           ssh = await again();
           assert.equal(await isResetUnfinished(ssh, deadline), true);
-          await finishReset(ssh, patience);
+          await finishReset(ssh, patience, []);
           await isBack();
           await (effect === "fail-operation" ? undefined : lab.stop());
         }
@@ -369,7 +369,7 @@ describe("snapd on a host", () => {
             lab.faults.clear();
             assert.deepEqual([host.files.get(KEPT)?.mode, host.files.get(KEPT)?.uid], [0o600, 0]);
             ssh = await again();
-            assert.equal(await finishReset(ssh, patience), true);
+            assert.equal(await finishReset(ssh, patience, []), true);
             await isSetAgain();
             await (effect === "fail-operation" ? undefined : lab.stop());
           }
@@ -386,7 +386,7 @@ describe("snapd on a host", () => {
           /PUT \/v2\/snaps\/lxd\/conf failed with 400: .*what "snap set lxd" did by hand\. .*type there: rm \/var\/lib\/pulumi-lxd-wipe-snap$/,
         );
         host.files.remove(KEPT);
-        assert.equal(await finishReset(ssh, patience), true);
+        assert.equal(await finishReset(ssh, patience, []), true);
         assert.deepEqual([host.snaps.get("lxd")?.config, await isResetUnfinished(ssh, deadline)], [undefined, false]);
       });
 
@@ -405,7 +405,7 @@ describe("snapd on a host", () => {
         lab.faults.add({ when: { method: "PUT", path: /conf$/ }, effect: "fail-operation" });
         await assert.rejects(resetLxd(ssh, "snap", patience));
         host.files.writeFile(KEPT, `${SECRET}}`);
-        await assert.rejects(finishReset(ssh, patience), (error: unknown) => {
+        await assert.rejects(finishReset(ssh, patience, []), (error: unknown) => {
           assert.ok(hasCode(error, "refused") && !inspect(error, { depth: 9 }).includes(SECRET), inspect(error));
           return true;
         });
@@ -424,7 +424,7 @@ describe("snapd on a host", () => {
       await assert.rejects(resetLxd(ssh, "snap", patience), { code: "refused", message: /disk\.my data.*Nothing is deleted/ });
       assert.deepEqual(posts(), ["POST /v2/apps"]);
       busy.remove();
-      assert.equal(await finishReset(ssh, patience), true);
+      assert.equal(await finishReset(ssh, patience, []), true);
       assert.equal(files.readText("/srv/precious/canary"), "alive");
       assert.deepEqual(mounts, [{ target: "/" }]);
       await isBack();

@@ -9,7 +9,7 @@ import { forgetPresented } from "../lxd/client/presented";
 import { howToWipe } from "../lxd/cluster/join-preflight";
 import { throughRestart } from "../lxd/cluster/restarts";
 import type { Config } from "../lxd/config";
-import { describeInventory, type Inventory, type InventoryKind, takeInventory } from "../lxd/inventory";
+import { describeInventory, type InventoryKind, takeInventory } from "../lxd/inventory";
 import { type Server, setServerConfig, untilReady } from "../lxd/server";
 import type { Deadline } from "../support/deadline";
 import { hasCode, messageOf, RefusedError } from "../support/errors";

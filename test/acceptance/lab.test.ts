@@ -28,7 +28,7 @@ profiles:
     eth0: {type: nic, network: lxdbr0, name: eth0}
 `;
 
-describe("the lab's real hosts", function () {
+describe("the lab's real hosts", () => {
   let lab: RealLab;
 
   /** Runs a command in the workstation that has to succeed. */

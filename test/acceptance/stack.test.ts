@@ -26,6 +26,8 @@ describe("The lab's stack on real LXD", () => {
     return lxc("list", "--format=csv", "--columns=np");
   };
   const guest = async (vm: string, ...argv: string[]): Promise<string> => lxc("exec", vm, "--", ...argv);
+  const login = (address: string, command = "true"): ReturnType<RealLab["workstationExec"]> =>
+    lab.workstationExec(["ssh", "-o", "StrictHostKeyChecking=accept-new", `thinkube@${address}`, command]);
   const assertNoChange = async (): Promise<void> => assert.deepEqual(await stack.up({ expectNoChanges: true }), []);
 
   before(async () => {
@@ -62,8 +64,7 @@ describe("The lab's stack on real LXD", () => {
     ["tkw1", "192.168.1.111"],
   ] as const) {
     it(`lets the managed user log in to ${vm} on its LAN address, and become root`, async () => {
-      const argv = ["ssh", "-o", "StrictHostKeyChecking=accept-new", `thinkube@${address}`, "hostname; id -un; sudo -n id -un"];
-      const { stdout, stderr, exitCode } = await lab.workstationExec(argv);
+      const { stdout, stderr, exitCode } = await login(address, "hostname; id -un; sudo -n id -un");
       assert.deepEqual({ stdout, exitCode }, { stdout: `${vm}\nthinkube\nroot\n`, exitCode: 0 }, stderr);
     });
   }
@@ -102,6 +103,14 @@ describe("The lab's stack on real LXD", () => {
         change: () => guest("tkw1", "sh", "-c", `echo '${STRANGER}' >> ${KEYS}`),
         shown: /~ authorizedKeys[\s\S]*- \[1\][\s\S]*stranger/,
         repaired: async () => !(await guest("tkw1", "cat", KEYS)).includes("stranger"),
+      },
+      {
+        what: "a folder of keys that others may write to, so that sshd lets nobody in",
+        name: "vms-tkw1-thinkube",
+        op: "update",
+        change: () => guest("tkw1", "chmod", "777", "/home/thinkube/.ssh"),
+        shown: /~ authorizedKeys/,
+        repaired: async () => (await login("192.168.1.111")).exitCode === 0,
       },
       {
         what: "a user that was deleted",
@@ -219,6 +228,9 @@ describe("The lab's stack on real LXD", () => {
       },
     });
     await tenant.up();
+    const { environment } = JSON.parse(await lxc("query", "/1.0")) as { environment: { certificate_fingerprint: string } };
+    const { cluster } = (await stack.outputs()) as { cluster: { certificateFingerprint: string } };
+    assert.equal(cluster.certificateFingerprint, environment.certificate_fingerprint);
     assert.equal(await lxc("list", "guest1", "--format=csv", "--columns=nsL"), "guest1,RUNNING,bcn1");
     assert.equal(await guest("guest1", "sudo", "-u", "tenant", "sudo", "-n", "id", "-un"), "root");
     const { addresses } = (await tenant.outputs()) as { addresses: { guest1: { eth0: { ipv4: string[] } } } };

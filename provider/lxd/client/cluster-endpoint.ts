@@ -83,9 +83,12 @@ async function agreedOn(endpoints: readonly Connection[], options: Options): Pro
   return { endpoint: first.endpoint, fingerprint: first.presented.clustered ? fingerprint : undefined };
 }
 
-/** Who answers on a host. Where there are others to ask, not for longer than a daemon takes that is well. */
+/** Who answers on a host. Where there are others to ask, it has half of the time for the way there, and then as long as a daemon takes that is well. */
 async function askAt(connection: Connection, thereAreOthers: boolean, deadline: Deadline, patient: boolean): Promise<Candidate> {
-  const ssh = await connect(connection, { deadline, patient });
+  const way = thereAreOthers
+    ? deadline.atMostHalf(Number.POSITIVE_INFINITY, `reaching ${describeConnection(connection)} by SSH`)
+    : deadline;
+  const ssh = await connect(connection, { deadline: way, patient });
   const patience = thereAreOthers ? deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${ssh.name} who it is`) : deadline;
   const endpoint = await endpointOf(ssh, patience);
   return { endpoint, presented: await presentedBy(endpoint, patience, !thereAreOthers) };

@@ -38,7 +38,7 @@ const KINDS: Readonly<Record<string, (kind: string) => string>> = {
 const BOOT_AGAIN =
   "cloud-init clean --logs && cloud-init init --local && cloud-init init && cloud-init modules --mode=config && cloud-init modules --mode=final";
 
-describe("cloud-init in a guest takes user data of every kind, which the library passes on as it is:", () => {
+describe("a guest on real LXD", () => {
   let lab: RealLab;
   let state: Record<string, unknown>;
   let id: string;
@@ -92,22 +92,39 @@ describe("cloud-init in a guest takes user data of every kind, which the library
     }
   });
 
-  for (const [kind, document] of Object.entries(KINDS)) {
-    it(kind, async () => {
-      const text = document(kind);
-      const inputs = await checked("LxdVm", vm(text));
-      state = (await provider("LxdVm").update(id, state, inputs)).outs;
-      assert.equal(await onHost("lxc", "config", "get", "docs", "cloud-init.user-data"), `${text}\n`);
-      await inGuest(`rm -f ${TOOK}; ${BOOT_AGAIN}`);
-      assert.equal(await inGuest("cloud-init query userdata"), `${text}\n`);
-      assert.equal(await inGuest(`cat ${TOOK} 2>/dev/null || tail -40 /var/log/cloud-init.log`), kind);
-      const { v1 } = JSON.parse(await inGuest("cat /run/cloud-init/result.json")) as {
-        v1: { datasource: string; errors: string[] };
-      };
-      assert.deepEqual(v1.errors, []);
-      assert.match(v1.datasource, /LXD/);
-      const { inputs: seen } = await provider("LxdVm").read(id, state);
-      assert.deepEqual(seen?.["cloudInit"], { userData: text });
+  describe("takes by cloud-init user data of every kind, which the library passes on as it is:", () => {
+    for (const [kind, document] of Object.entries(KINDS)) {
+      it(kind, async () => {
+        const text = document(kind);
+        const inputs = await checked("LxdVm", vm(text));
+        state = (await provider("LxdVm").update(id, state, inputs)).outs;
+        assert.equal(await onHost("lxc", "config", "get", "docs", "cloud-init.user-data"), `${text}\n`);
+        await inGuest(`rm -f ${TOOK}; ${BOOT_AGAIN}`);
+        assert.equal(await inGuest("cloud-init query userdata"), `${text}\n`);
+        assert.equal(await inGuest(`cat ${TOOK} 2>/dev/null || tail -40 /var/log/cloud-init.log`), kind);
+        const { v1 } = JSON.parse(await inGuest("cat /run/cloud-init/result.json")) as {
+          v1: { datasource: string; errors: string[] };
+        };
+        assert.deepEqual(v1.errors, []);
+        assert.match(v1.datasource, /LXD/);
+        const { inputs: seen } = await provider("LxdVm").read(id, state);
+        assert.deepEqual(seen?.["cloudInit"], { userData: text });
+      });
+    }
+  });
+
+  it("has its address on a physical NIC, of which LXD tells no MAC address, waited for and found", async () => {
+    await onHost("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1");
+    await onHost("ip", "link", "set", "lan1", "up"); // without a carrier the guest gives it no address
+    const networkConfig = JSON.stringify({ version: 2, ethernets: { inside: { addresses: ["192.0.2.50/24"] } } });
+    const { outs } = await create("LxdVm", {
+      ...{ cluster: { endpoints: [connection()] }, name: "nic", instanceType: "container", image: { alias: "debian-12" } },
+      rootDisk: { pool: "default" },
+      devices: { lan: { type: "nic", nictype: "physical", parent: "lan0", name: "inside" } },
+      cloudInit: { networkConfig },
+      waitFor: [{ for: "ipv4", nic: "lan" }],
     });
-  }
+    assert.equal(await onHost("lxc", "config", "get", "nic", "volatile.lan.hwaddr"), "\n");
+    assert.deepEqual((outs["addresses"] as Record<string, { ipv4: string[] }>)["lan"]?.ipv4, ["192.0.2.50"]);
+  });
 });

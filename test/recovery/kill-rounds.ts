@@ -18,7 +18,15 @@ const lab = [
   "bcn2,bcn1",
   "--",
 ];
-const mocha = [process.execPath, join(repository, "node_modules/mocha/bin/mocha.js"), "--exit", "--grep", "by SIGKILL"];
+const mocha = [
+  process.execPath,
+  join(repository, "node_modules/mocha/bin/mocha.js"),
+  "--exit",
+  "--timeout",
+  "600s",
+  "--grep",
+  "by SIGKILL",
+];
 const { status } = spawnSync(process.execPath, [...lab, ...mocha, join(__dirname, "kills.test.ts")], {
   stdio: "inherit",
   cwd: repository,

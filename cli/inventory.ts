@@ -4,7 +4,7 @@ import { findSnap } from "../provider/host/snapd";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
 import { describeOwner } from "../provider/lxd/ownership";
 import { LOCAL_CONFIG, serverConfig } from "../provider/lxd/server";
-import { findObject, type MemberObject, type Subject, viewsOf } from "../provider/lxd/storage-and-networks/member-objects";
+import { findObject, type MemberObject, type ObjectRef, viewsOf } from "../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../provider/lxd/storage-and-networks/networks";
 import { POOLS, pool, sourcesOf } from "../provider/lxd/storage-and-networks/storage-pools";
 import { clusterMemberLifecycle } from "../provider/resources/lxd-cluster-member";
@@ -177,7 +177,7 @@ class Reading {
 
   /** The config of a pool or network, with what each member has for itself where that is not LXD's own choice. */
   private async configsOf(
-    subject: Subject,
+    subject: ObjectRef,
     { config }: MemberObject,
   ): Promise<{ config: Config; memberConfig: Record<string, Config> }> {
     const { all, members, first } = this.hosts;

@@ -30,7 +30,7 @@ export async function takeOver<Inputs extends object, Outputs extends object>(
   }
   // What is read may also be told as an output that stays, by the name of an input that is for other cases.
   const isArgument = (name: string) =>
-    Object.hasOwn(lifecycle.schema.shape, name) && !Object.hasOwn(lifecycle.lasting ?? {}, name);
+    Object.hasOwn(lifecycle.schema.shape, name) && !Object.hasOwn(lifecycle.stableOutputs ?? {}, name);
   const seen = Object.entries(first.seen).filter(([name]) => isArgument(name));
   const found = { ...Object.fromEntries(seen), ...args };
   const second = await look(lifecycle, provider, found);
@@ -57,7 +57,7 @@ async function look<Inputs extends object, Outputs extends object>(
   if (failures.length > 0) {
     return { why: failures.map(({ reason }) => reason).join("; ") };
   }
-  const { id, props, inputs: seen = {} } = await provider.read("it", { ...inputs, ...lifecycle.sought?.(inputs as Inputs) });
+  const { id, props, inputs: seen = {} } = await provider.read("it", { ...inputs, ...lifecycle.lookupKeys?.(inputs as Inputs) });
   return id === "" ? { why: "it is gone" } : { inputs, seen, state: props };
 }
 

@@ -9,12 +9,18 @@ import { redact, redactor } from "../support/redact";
 import { type Connection, describeConnection } from "../transport/connection";
 import { connect } from "../transport/pool";
 import { describeAdoption, describeChanges } from "./adoption";
-import { type Bookkeeping, bookkeepingChanged, clusterFingerprintIn, hasFewerPeers, notReachedAsStored } from "./bookkeeping";
 import { checkProperties } from "./check";
+import {
+  type ConnectionInputs,
+  clusterFingerprintIn,
+  connectionInputsChanged,
+  hasFewerPeers,
+  notReachedAsStored,
+} from "./connection-inputs";
 import { atMost } from "./input-limits";
-import { carriedOver, type LastingOutputs, lastingOutputs } from "./lasting-outputs";
 import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
 import { type EngineLog, engineLog } from "./progress";
+import { carryStableOutputs, type StableOutputs, stableOutputsIn } from "./stable-outputs";
 import { containsUnknown } from "./unknowns";
 
 type Properties = Record<string, unknown>;
@@ -22,17 +28,17 @@ type Properties = Record<string, unknown>;
 type Call = "create" | "read" | "update" | "delete";
 
 /** How long a call that has passed its deadline may take to say what it was waiting for, before it is given up. */
-const LAST_WORDS_SECONDS = 5;
+const GRACE_SECONDS = 5;
 
 /** How long a preview looks at an object that is to be adopted. */
-const SURVEY_SECONDS = 10;
+const PREVIEW_LOOK_SECONDS = 10;
 
 /** What the adapter keeps in state besides a lifecycle's inputs and outputs. */
 interface Kept {
   schemaVersion: number;
   /** Why the object is not yet as wanted; absent when it is. The engine's own mark for this is cleared by a refresh. */
   unfinished?: string;
-  /** See {@link Bookkeeping}. */
+  /** See {@link ConnectionInputs}. */
   clusterFingerprint?: string;
 }
 
@@ -57,7 +63,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
 ): DynamicProvider {
   type State = Inputs & Outputs & Kept;
 
-  const lasting: LastingOutputs = lifecycle.lasting ?? {};
+  const lasting: StableOutputs = lifecycle.stableOutputs ?? {};
 
   /** The inputs, without outputs that `check` has carried over. */
   const inputsIn = (properties: Properties): Inputs =>
@@ -79,7 +85,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
 
   /** @param cluster - Which cluster it is, where the inputs do not say it. */
   const stateOf = (inputs: Inputs, outputs: Outputs, cluster: string | undefined, unfinished?: string): Properties => {
-    const clusterFingerprint = (inputs as Bookkeeping).cluster?.certificateFingerprint === undefined ? cluster : undefined;
+    const clusterFingerprint = (inputs as ConnectionInputs).cluster?.certificateFingerprint === undefined ? cluster : undefined;
     const kept = { schemaVersion: lifecycle.schemaVersion, unfinished, clusterFingerprint };
     return withoutUndefined({ ...inputs, ...outputs, ...kept }) as Properties;
   };
@@ -99,7 +105,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     known = properties,
   ): Promise<Result> => {
     changing ||= name !== "read";
-    const { timeouts } = properties as Bookkeeping;
+    const { timeouts } = properties as ConnectionInputs;
     const urn = urnOf(properties);
     const deadline = new Deadline(timeouts?.[name] ?? lifecycle.timeouts[name], `${lifecycle.kind} ${name}`);
     const patient = name !== "read";
@@ -145,7 +151,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       },
     };
     try {
-      return await deadline.enforce(work(context, found), LAST_WORDS_SECONDS, () => doing ?? "nothing was reported");
+      return await deadline.enforce(work(context, found), GRACE_SECONDS, () => doing ?? "nothing was reported");
     } catch (error) {
       throw redacted(error, safe);
     } finally {
@@ -184,9 +190,9 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
    * Tells in a preview what adopting an object would change. The engine calls nothing else than `check` for what it plans to create.
    * A courtesy: when it cannot be told in time, everything goes on.
    */
-  const foretellAdoption = async (inputs: Inputs, internals: Properties): Promise<void> => {
-    const sought = lifecycle.sought?.(inputs);
-    const known = { ...inputs, ...internals, timeouts: { read: SURVEY_SECONDS } };
+  const previewAdoption = async (inputs: Inputs, internals: Properties): Promise<void> => {
+    const sought = lifecycle.lookupKeys?.(inputs);
+    const known = { ...inputs, ...internals, timeouts: { read: PREVIEW_LOOK_SECONDS } };
     const urn = urnOf(known);
     if (changing || sought === undefined || !isToAdopt(known)) {
       return;
@@ -207,8 +213,8 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       if (changed.length === 0) {
         return;
       }
-      const foreseen = await call("read", known, async (context) => (await lifecycle.foresee?.(context, inputs)) ?? []);
-      for (const warning of [...(lifecycle.forewarn?.(state, inputs) ?? []), ...foreseen]) {
+      const foreseen = await call("read", known, async (context) => (await lifecycle.previewEffects?.(context, inputs)) ?? []);
+      for (const warning of [...(lifecycle.previewWarnings?.(state, inputs) ?? []), ...foreseen]) {
         log.warn(urn, redact(warning, [known, state]));
       }
     } catch (error) {
@@ -217,18 +223,23 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   };
 
   /** Tells in a preview what the change of an object would do to others. A courtesy, too. */
-  const foretellEffects = async (old: Inputs, inputs: Inputs, internals: Properties): Promise<void> => {
+  const previewChangeEffects = async (old: Inputs, inputs: Inputs, internals: Properties): Promise<void> => {
     // Another way to the object, which a rotated key gives to all of them, does nothing to it: no host is asked.
     // Which it is, only its inputs tell: the engine hands on no outputs to `check`.
-    const isChanged = (name: keyof Inputs & string): boolean => !WAYS.has(name) && !sameJson(old[name], inputs[name]);
+    const isChanged = (name: keyof Inputs & string): boolean =>
+      !CONNECTION_INPUTS.has(name) && !sameJson(old[name], inputs[name]);
     const names = Object.keys({ ...old, ...inputs }) as (keyof Inputs & string)[];
-    if (changing || lifecycle.foresee === undefined || !(names.some(isChanged) || hasFewerPeers(old, inputs))) {
+    if (changing || lifecycle.previewEffects === undefined || !(names.some(isChanged) || hasFewerPeers(old, inputs))) {
       return;
     }
-    const known = { ...inputs, ...internals, timeouts: { read: SURVEY_SECONDS } };
+    const known = { ...inputs, ...internals, timeouts: { read: PREVIEW_LOOK_SECONDS } };
     const urn = urnOf(known);
     try {
-      const warnings = await call("read", known, async (context) => (await lifecycle.foresee?.(context, inputs, old)) ?? []);
+      const warnings = await call(
+        "read",
+        known,
+        async (context) => (await lifecycle.previewEffects?.(context, inputs, old)) ?? [],
+      );
       for (const warning of warnings) {
         log.warn(urn, redact(warning, [known, old]));
       }
@@ -245,12 +256,12 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       }
       if (complete && failures.length === 0) {
         await (Object.keys(olds).length === 0
-          ? foretellAdoption(inputs as Inputs, internal(news))
-          : foretellEffects(inputsIn(olds), inputs as Inputs, internal(news)));
+          ? previewAdoption(inputs as Inputs, internal(news))
+          : previewChangeEffects(inputsIn(olds), inputs as Inputs, internal(news)));
       }
       const safe = redactor([olds, news]);
       return {
-        inputs: { ...(failures.length > 0 ? {} : carriedOver(lasting, olds, inputs)), ...inputs, ...internal(news) },
+        inputs: { ...(failures.length > 0 ? {} : carryStableOutputs(lasting, olds, inputs)), ...inputs, ...internal(news) },
         // With a property the engine would print that property's value too, and for a nested one "<nil>".
         failures: failures.map(({ property, reason }) => ({
           property: "",
@@ -267,24 +278,25 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const assumed = { ...wanted, ...Object.fromEntries(unknown.map((name) => [name, state[name as keyof State]])) } as Inputs;
       const changed: string[] = [...new Set([...lifecycle.diff(state, assumed), ...unknown])];
       const replaces = changed.filter((name) => (lifecycle.immutable as readonly string[]).includes(name));
-      for (const warning of changed.length > 0 ? (lifecycle.forewarn?.(state, assumed) ?? []) : []) {
+      for (const warning of changed.length > 0 ? (lifecycle.previewWarnings?.(state, assumed) ?? []) : []) {
         log.warn(urnOf(news), redact(warning, [olds, news]));
       }
-      if (replaces.length > 0 && lifecycle.loss !== undefined) {
+      if (replaces.length > 0 && lifecycle.replacementLoss !== undefined) {
         const why = `${replaces.join(", ")} ${replaces.every((name) => unknown.includes(name)) ? "may change" : "changes"}`;
-        log.warn(urnOf(news), redact(`This is a replacement, because ${why}. ${lifecycle.loss(state)}`, news));
+        log.warn(urnOf(news), redact(`This is a replacement, because ${why}. ${lifecycle.replacementLoss(state)}`, news));
       }
       if (state.unfinished !== undefined) {
         log.warn(urnOf(news), redact(state.unfinished, [olds, news])); // or nobody would know why there is an update
       }
-      for (const reminder of lifecycle.remind?.(state, assumed) ?? []) {
+      for (const reminder of lifecycle.standingWarnings?.(state, assumed) ?? []) {
         log.warn(urnOf(news), redact(reminder, [olds, news]));
       }
       const isRenamed = hasOtherUrn(olds, news);
       if (isRenamed && changed.length === 0 && state.unfinished === undefined) {
         log.info(urnOf(news), `Only its mark on LXD changes: it was that of ${describeOwner(urnOf(olds))}`);
       }
-      const changes = changed.length > 0 || state.unfinished !== undefined || isRenamed || bookkeepingChanged(state, assumed);
+      const changes =
+        changed.length > 0 || state.unfinished !== undefined || isRenamed || connectionInputsChanged(state, assumed);
       return { changes, replaces, deleteBeforeReplace: replaces.length > 0 };
     },
 
@@ -336,7 +348,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
         id,
         props: { ...stateOf(seen.inputs, seen.outputs, cluster, state.unfinished), ...internal(known), ...claimed },
         inputs: {
-          ...(state.unfinished === undefined ? lastingOutputs(lasting, seen.outputs as Properties) : {}),
+          ...(state.unfinished === undefined ? stableOutputsIn(lasting, seen.outputs as Properties) : {}),
           ...(withoutUndefined(seen.inputs) as Properties),
           ...internal(known),
         },
@@ -353,7 +365,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
         }
         // Nothing is done to the object but for its mark. What says how it is reached leaves the state when it is no longer given; all else
         // means the same, and an output may have the name of an input that was never given.
-        const outputs = Object.fromEntries(Object.entries(state).filter(([name]) => !WAYS.has(name))) as Outputs;
+        const outputs = Object.fromEntries(Object.entries(state).filter(([name]) => !CONNECTION_INPUTS.has(name))) as Outputs;
         if (hasOtherUrn(olds, news)) {
           await lifecycle.mark?.(context, id, { ...inputs, ...outputs });
         }
@@ -376,7 +388,12 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
 }
 
 /** Inputs that say how an object is reached, not what it is. */
-const WAYS: ReadonlySet<string> = new Set(["connection", "cluster", "peers", "timeouts"] satisfies (keyof Bookkeeping)[]);
+const CONNECTION_INPUTS: ReadonlySet<string> = new Set([
+  "connection",
+  "cluster",
+  "peers",
+  "timeouts",
+] satisfies (keyof ConnectionInputs)[]);
 
 /** What a call has found out. */
 interface Found {

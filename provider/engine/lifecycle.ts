@@ -37,7 +37,7 @@ export interface CheckFailure {
 }
 
 /** An object as it is. */
-export interface Seen<Inputs extends object, Outputs extends object> {
+export interface Observed<Inputs extends object, Outputs extends object> {
   readonly inputs: Inputs;
   readonly outputs: Outputs;
   /** The mark that it bears (lxd/ownership.ts). */
@@ -63,9 +63,9 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   readonly immutable: readonly (keyof Inputs & string)[];
   /**
    * Outputs that others are likely to use, each with the inputs whose change may change it. As long as those stay, a preview knows the
-   * output, and what uses it is not shown as changing (lasting-outputs.ts).
+   * output, and what uses it is not shown as changing (stable-outputs.ts).
    */
-  readonly lasting?: Readonly<Partial<Record<keyof Outputs & string, readonly (keyof Inputs & string)[]>>>;
+  readonly stableOutputs?: Readonly<Partial<Record<keyof Outputs & string, readonly (keyof Inputs & string)[]>>>;
   /** Default seconds for each call. */
   readonly timeouts: { readonly create: number; readonly update: number; readonly delete: number; readonly read: number };
 
@@ -74,29 +74,29 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   /** The inputs whose live value differs in meaning from what is wanted. Pure: no I/O. */
   diff(state: Inputs & Outputs, inputs: Inputs): (keyof Inputs & string)[];
   /** What a person should know before the difference is applied, such as a refusal to restart. Pure. */
-  forewarn?(state: Inputs & Outputs, inputs: Inputs): string[];
+  previewWarnings?(state: Inputs & Outputs, inputs: Inputs): string[];
   /**
    * What goes for good when the object is replaced, as a sentence for the preview. Present in every kind that holds data, or on which
    * others depend. Pure.
    */
-  loss?(state: Inputs & Outputs): string;
+  replacementLoss?(state: Inputs & Outputs): string;
   /** What a person is told at every preview for as long as it is so, whether or not anything is to be changed. Pure. */
-  remind?(state: Inputs & Outputs, inputs: Inputs): string[];
+  standingWarnings?(state: Inputs & Outputs, inputs: Inputs): string[];
   /**
    * What a change would do that only LXD can tell, such as to others. Asked in previews, of an object in state whose inputs change, and of
    * one that is to be adopted.
    * @param former - The inputs before, of one in state.
    */
-  foresee?(context: Context, inputs: Inputs, former?: Inputs): Promise<string[]>;
+  previewEffects?(context: Context, inputs: Inputs, former?: Inputs): Promise<string[]>;
   /** Makes the object, or adopts what an interrupted create left. */
   create(context: Context, inputs: Inputs): Promise<{ id: string; outputs: Outputs }>;
   /** The object as it is, or `undefined` when it is gone. Unreachable is an error, never "gone". */
-  read(context: Context, id: string, state: Inputs & Outputs): Promise<Seen<Inputs, Outputs> | undefined>;
+  read(context: Context, id: string, state: Inputs & Outputs): Promise<Observed<Inputs, Outputs> | undefined>;
   /**
    * What `read` needs besides the inputs to find an object that is not in state, so that the preview of an adoption can tell what it
    * would change. Pure.
    */
-  sought?(inputs: Inputs): Partial<Outputs>;
+  lookupKeys?(inputs: Inputs): Partial<Outputs>;
   /** Makes the object as wanted, whatever it is now; also finishes a half-done create. */
   update(context: Context, id: string, state: Inputs & Outputs, inputs: Inputs): Promise<Outputs>;
   /**

@@ -1,29 +1,29 @@
 import { api } from "../lxd/client/client";
 import { clusterKey } from "../lxd/client/presented";
+import { retryWhileBusy } from "../lxd/instances/instance-lock";
 import { type FoundInstance, findInstance, type Instance, isRunning } from "../lxd/instances/instances";
 import { findInstanceShared } from "../lxd/instances/shared-reads";
-import { untilFree } from "../lxd/instances/turns";
-import { inTurn, until } from "../support/deadline";
+import { until, withLock } from "../support/deadline";
 import { type ApiError, hasCode, isNotFound, RefusedError } from "../support/errors";
 import { Queues } from "../support/queues";
+import { type InsideWork, retryThroughAgentRestart } from "./agent-restarts";
 import { type Guest, guestOf } from "./guest";
-import { type InsideWork, steadily } from "./steady";
 
 export type { InsideWork };
 
 const queues = new Queues();
 
 /**
- * Runs work inside an instance {@link steadily}, one after the other within this process: the programs that change users lock each other out, and
+ * Runs work inside an instance {@link retryThroughAgentRestart}, one after the other within this process: the programs that change users lock each other out, and
  * LXD loses one of two changes of an instance's config that are made at the same time.
  */
-export function exclusivelyIn<Result>(work: InsideWork, run: () => Promise<Result>): Promise<Result> {
+export function withGuestLock<Result>(work: InsideWork, run: () => Promise<Result>): Promise<Result> {
   const key = JSON.stringify([clusterKey(work.lxd.endpoint), work.project, work.instance]);
-  return inTurn(
+  return withLock(
     queues.of(key),
     work.deadline,
     `waiting for other work in instance "${work.instance}" on ${work.lxd.host} to end`,
-    () => steadily(work, run),
+    () => retryThroughAgentRestart(work, run),
   );
 }
 
@@ -73,7 +73,7 @@ export async function markInstance(
     look(found.value);
     const { description } = found.value; // LXD empties it when a PATCH does not repeat it
     try {
-      await untilFree({ lxd, project, name: instance }, () =>
+      await retryWhileBusy({ lxd, project, name: instance }, () =>
         lxd.change("PATCH", api`/1.0/instances/${instance}`, {
           query: { project },
           body: { description, config },

@@ -5,7 +5,7 @@
 import type { LxdClient } from "../lxd/client/client";
 import type { Packaging } from "../lxd/client/endpoint";
 import { isAt, listMembers, type Member } from "../lxd/cluster/cluster";
-import { howToWipe, type Meeting } from "../lxd/cluster/join-preflight";
+import { howToWipe, type JoinContext } from "../lxd/cluster/join-preflight";
 import { OWNER_KEY } from "../lxd/config";
 import { describeInventory, type Inventory, takeInventory } from "../lxd/inventory";
 import { sameListener } from "../lxd/meaning";
@@ -67,7 +67,7 @@ export type Standing =
  * @throws RefusedError when it is of another cluster, does not answer, or holds something that a new beginning would destroy.
  */
 export async function standingOf(
-  meeting: Omit<Meeting, "joining"> & { joining: Server | undefined; ssh: SshConnection; deadline: Deadline; urn: string },
+  meeting: Omit<JoinContext, "joining"> & { joining: Server | undefined; ssh: SshConnection; deadline: Deadline; urn: string },
   name: string,
   address: string,
 ): Promise<{ standing: Standing; holds: Inventory }> {
@@ -141,7 +141,7 @@ export function isCopied(holds: Inventory, cluster: Inventory): boolean {
 
 /** @throws RefusedError unless the cluster is the one that a silent daemon was to be in, and says that it is not in it. */
 function refuseSilent(
-  { host, cluster, target, disk, members }: Omit<Meeting, "joining"> & { disk: OnDisk; members: readonly Member[] },
+  { host, cluster, target, disk, members }: Omit<JoinContext, "joining"> & { disk: OnDisk; members: readonly Member[] },
   name: string,
   address: string,
 ): void {

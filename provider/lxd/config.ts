@@ -90,7 +90,7 @@ export function sameDevices(a: Devices = {}, b: Devices = {}): boolean {
 }
 
 /** The live config as its owner wrote it: his wording where it means the same, without what the server made. */
-export function inWordsOf(known: Config | undefined, live: Config): Config {
+export function keepSpelling(known: Config | undefined, live: Config): Config {
   return Object.fromEntries(
     Object.entries(live)
       .filter(([key, value]) => !isServerMade(key) && value !== "")
@@ -107,10 +107,10 @@ export function inWordsOf(known: Config | undefined, live: Config): Config {
  */
 const FOREIGN_SECRET = "# set in LXD, not shown";
 
-/** The live config for state, which does not know yet that what others have added may be a secret: {@link inWordsOf} without that. */
+/** The live config for state, which does not know yet that what others have added may be a secret: {@link keepSpelling} without that. */
 export function forState(known: Config | undefined, live: Config): Config {
   return Object.fromEntries(
-    Object.entries(inWordsOf(known, live)).map(([key, value]) => [
+    Object.entries(keepSpelling(known, live)).map(([key, value]) => [
       key,
       value !== known?.[key] && mayBeSecret(key, value) ? FOREIGN_SECRET : value,
     ]),
@@ -122,9 +122,9 @@ export function devicesForState(known: Devices | undefined, live: Devices): Devi
   return Object.fromEntries(Object.entries(live).map(([name, device]) => [name, forState(known?.[name], device)]));
 }
 
-/** {@link inWordsOf} for devices. */
+/** {@link keepSpelling} for devices. */
 export function devicesInWordsOf(known: Devices | undefined, live: Devices): Devices {
-  return Object.fromEntries(Object.entries(live).map(([name, device]) => [name, inWordsOf(known?.[name], device)]));
+  return Object.fromEntries(Object.entries(live).map(([name, device]) => [name, keepSpelling(known?.[name], device)]));
 }
 
 /** Keys whose value LXD hands on as it is, so that every letter counts: `environment.DEBUG` may be "1" or "true". */

@@ -9,11 +9,11 @@ import { canonicalJson } from "../support/equality";
 import { hasCode, replyOf } from "../support/errors";
 import type { LxdClient } from "./client/client";
 import { sameConfig, sameDevices } from "./config";
+import { isBusy } from "./instances/instance-lock";
 import { type Expanded, expand, type Instance, type InstanceType, isStopped } from "./instances/instances";
 import { describeObstacles, type Obstacle, obstaclesToLiveUpdate } from "./instances/live-update";
 import { tellable } from "./instances/running-with";
 import { findInstanceShared } from "./instances/shared-reads";
-import { isBusy } from "./instances/turns";
 import { type FoundProfile, findProfile, listProfilesShared, type Profile, type ProfilePut, replaceProfile } from "./profiles";
 import { getServer } from "./server";
 

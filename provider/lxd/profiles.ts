@@ -4,7 +4,7 @@ import { api, type LxdClient } from "./client/client";
 import { untilKnown } from "./client/operations";
 import type { Config, Devices } from "./config";
 import { explainInUse } from "./in-use";
-import { inTurnOnAll } from "./instances/turns";
+import { withInstanceLocks } from "./instances/instance-lock";
 
 /** `/1.0/profiles`: https://documentation.ubuntu.com/lxd/latest/api/#/profiles */
 const profileSchema = z.looseObject({
@@ -68,7 +68,7 @@ export async function replaceProfile(
     const { description, config, devices } = (await findProfile(lxd, project, name))?.value ?? {};
     return sameJson({ description, config, devices }, body);
   };
-  await inTurnOnAll(lxd, found?.value.used_by ?? [], () => untilKnown(replace, isReplaced));
+  await withInstanceLocks(lxd, found?.value.used_by ?? [], () => untilKnown(replace, isReplaced));
 }
 
 /**

@@ -17,10 +17,10 @@ import {
   mintJoinToken,
   untilOnline,
 } from "../lxd/cluster/cluster";
-import { exclusively } from "../lxd/cluster/exclusive";
+import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { clearTraces, isRevoked } from "../lxd/cluster/half-joins";
 import { explainJoinFailure } from "../lxd/cluster/join-failures";
-import { howToWipe, type Meeting, refuseOtherName, refuseTakenBridges, refuseToJoin } from "../lxd/cluster/join-preflight";
+import { howToWipe, type JoinContext, refuseOtherName, refuseTakenBridges, refuseToJoin } from "../lxd/cluster/join-preflight";
 import { workOutMemberConfig } from "../lxd/cluster/member-config";
 import { settled, throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
@@ -270,12 +270,12 @@ async function join(context: Context, host: LxdClient, cluster: LxdClient, membe
     );
     await resetLxd(ssh, host.endpoint.socket.packaging, context, asked);
   }
-  const meeting: Meeting = { host, joining: await getServer(host), cluster, target };
+  const meeting: JoinContext = { host, joining: await getServer(host), cluster, target };
   refuseToJoin(meeting, holds, name, address);
   await refuseTakenBridges(meeting);
   await noteHttpsAddress(ssh, meeting.joining, address, deadline);
   const { certificate, certificate_fingerprint, server_name: inviting } = target.environment;
-  await exclusively(cluster, async () => {
+  await withClusterLock(cluster, async () => {
     for (const cleared of await clearTraces(meeting, name, address, deadline)) {
       context.warn(cleared);
     }

@@ -9,7 +9,7 @@ import type { LxdClient } from "../lxd/client/client";
 import { findSocket } from "../lxd/client/endpoint";
 import { forgetPresented, presentedBy } from "../lxd/client/presented";
 import { forgetMember, isAt, isNotClustered, listMembers, type Member, removeMember } from "../lxd/cluster/cluster";
-import { exclusively } from "../lxd/cluster/exclusive";
+import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { offlineOf } from "../lxd/cluster/heartbeats";
 import { throughRestart } from "../lxd/cluster/restarts";
 import { describeInventory, type Inventory, takeInventory, takeNames } from "../lxd/inventory";
@@ -182,7 +182,7 @@ export async function leave(
         `lxc cluster remove --force ${name}, then pulumi refresh`,
     );
   }
-  await exclusively(lxd, async () => {
+  await withClusterLock(lxd, async () => {
     context.progress(`removing ${name} from the cluster`);
     if (reinstalled) {
       await forgetMember(lxd, name);

@@ -4,7 +4,7 @@
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { connectionsSchema, onHost } from "../engine/bookkeeping";
+import { connectionsSchema, onHost } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { isResetUnfinished } from "../host/reset-lxd";
@@ -115,7 +115,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: clusterMemberSchema,
   immutable: ["name", "address"],
-  lasting: { certificateFingerprint: [] },
+  stableOutputs: { certificateFingerprint: [] },
   timeouts: { create: 600, read: 60, update: 120, delete: 600 },
 
   checkTogether({ cluster, peers, certificateFingerprint }) {
@@ -150,11 +150,11 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
-  loss: (state) =>
+  replacementLoss: (state) =>
     `${nameOf(state)} will leave its cluster, and LXD on its host is emptied: its part of the storage pools and what is cached there is lost; ` +
     "then it joins again. That is refused as long as it has instances or custom volumes",
 
-  forewarn({ status, name }, { connection }) {
+  previewWarnings({ status, name }, { connection }) {
     return status === REINSTALLED
       ? [
           `${connection.host} knows nothing of its membership as ${name}: it was reinstalled, or LXD was wiped there. pulumi up removes the old member, ` +
@@ -163,7 +163,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       : [];
   },
 
-  async foresee(context, inputs, former) {
+  async previewEffects(context, inputs, former) {
     const { name, address, peers } = former ?? inputs;
     const isReplaced = name !== inputs.name || !sameListener(address, inputs.address);
     const gone = peers.filter(({ host, port }) => !inputs.peers.some((each) => each.host === host && each.port === port));
@@ -216,7 +216,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       : undefined;
   },
 
-  sought: () => ({}),
+  lookupKeys: () => ({}),
 
   async update(context, id, state, wanted) {
     const inputs = { ...wanted, certificateFingerprint: wanted.certificateFingerprint ?? state.certificateFingerprint };

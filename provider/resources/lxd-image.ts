@@ -4,7 +4,7 @@
  */
 import { all, type CustomResourceOptions, type Input, type Output, output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { inCluster } from "../engine/bookkeeping";
+import { inCluster } from "../engine/connection-inputs";
 import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
@@ -127,7 +127,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: imageInputsSchema,
   immutable: ["project", "sourceFingerprint", "remote"],
-  lasting: { fingerprint: [], type: [], architecture: [], sizeBytes: [] },
+  stableOutputs: { fingerprint: [], type: [], architecture: [], sizeBytes: [] },
   timeouts: { create: 1800, read: 60, update: 300, delete: 300 },
 
   checkTogether({ metadataPath, rootfsPath, sourceFingerprint, remote }) {
@@ -170,7 +170,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
-  loss: ({ fingerprint, created }) =>
+  replacementLoss: ({ fingerprint, created }) =>
     created
       ? `Image ${short(fingerprint)} will be removed with its aliases. Instances that were made from it stay as they are`
       : `Image ${short(fingerprint)} was not brought by this resource, and stays`,
@@ -202,7 +202,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: fromApi(image, state), outputs: outputsOf(image, { created, ownAliases: state.ownAliases }) };
   },
 
-  sought: ({ sourceFingerprint = "", remote }) => ({
+  lookupKeys: ({ sourceFingerprint = "", remote }) => ({
     fingerprint: remote?.fingerprint ?? sourceFingerprint,
     created: false,
     ownAliases: [],

@@ -5,11 +5,11 @@
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { inCluster } from "../engine/bookkeeping";
+import { inCluster } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
-import { exclusively } from "../lxd/cluster/exclusive";
+import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
 import { type Config, configSchema, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
 import { memberNameSchema, networkNameSchema, projectSchema } from "../lxd/names";
@@ -131,13 +131,13 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
-  loss: ({ project, name }) =>
+  replacementLoss: ({ project, name }) =>
     `${nameOf(network(project, name))} will be removed, with its leases and the addresses that LXD chose for it; then it is made again. LXD ` +
     "refuses that as long as an instance or a profile uses it",
 
   async create(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
-    return exclusively(lxd, async () => {
+    return withClusterLock(lxd, async () => {
       const subject = network(inputs.project, inputs.name);
       const found = await findManaged(lxd, inputs);
       if (found === undefined) {
@@ -176,11 +176,11 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: fromApi(found, views, state), outputs: outputsOf(found, servers, views), mark: found.config?.[OWNER_KEY] };
   },
 
-  sought: () => ({}),
+  lookupKeys: () => ({}),
 
   async update(context, _id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);
-    return exclusively(lxd, async () => {
+    return withClusterLock(lxd, async () => {
       const found = await findManaged(lxd, inputs);
       if (found === undefined) {
         throw new RefusedError(
@@ -195,7 +195,7 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async mark(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
-    await exclusively(lxd, async () => {
+    await withClusterLock(lxd, async () => {
       const subject = network(state.project, state.name);
       const found = await findManaged(lxd, state);
       if (found !== undefined) {
@@ -207,7 +207,7 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
-    await exclusively(lxd, async () => {
+    await withClusterLock(lxd, async () => {
       const subject = network(state.project, state.name);
       const found = await findManaged(lxd, state);
       if (found !== undefined && !isLeftToOthers(nameOf(subject), lxd.host, found.value.config?.[OWNER_KEY], context)) {

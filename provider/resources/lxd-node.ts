@@ -4,7 +4,7 @@
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { onHost } from "../engine/bookkeeping";
+import { onHost } from "../engine/connection-inputs";
 import type { Context, Lifecycle, SshConnection } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { askLxd } from "../host/half-joined";
@@ -94,7 +94,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: nodeSchema,
   immutable: [],
-  lasting: {
+  stableOutputs: {
     lxdVersion: ["install", "resetPolicy"],
     socket: ["install", "resetPolicy"],
     kernelVersion: [],
@@ -135,7 +135,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
-  forewarn(state, inputs) {
+  previewWarnings(state, inputs) {
     const wipes = !state.clustered && inputs.resetPolicy.length > 0 && nodeLifecycle.diff(state, inputs).includes("resetPolicy");
     return [
       ...(wipes
@@ -199,7 +199,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: { ...inputsOf(state), install: installed.install, config }, outputs };
   },
 
-  sought: () => ({}),
+  lookupKeys: () => ({}),
 
   async update(context, _id, state, inputs) {
     const ssh = await context.host(inputs.connection);

@@ -4,7 +4,7 @@
  */
 import { type CustomResourceOptions, type Input, mergeOptions, type Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { inCluster } from "../engine/bookkeeping";
+import { inCluster } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
@@ -100,11 +100,12 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
-  loss: ({ name }) => `Profile "${name}" will be removed, then made again. LXD refuses that as long as an instance uses it`,
+  replacementLoss: ({ name }) =>
+    `Profile "${name}" will be removed, then made again. LXD refuses that as long as an instance uses it`,
 
-  remind: ({ waiting = [] }, { name }) => (waiting.length === 0 ? [] : [describeWaiting(name, waiting)]),
+  standingWarnings: ({ waiting = [] }, { name }) => (waiting.length === 0 ? [] : [describeWaiting(name, waiting)]),
 
-  async foresee(context, inputs) {
+  async previewEffects(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
     const profile = await findProfileShared(lxd, inputs.project, inputs.name);
     return profile === undefined
@@ -151,7 +152,7 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: fromApi(profile, state), outputs: outputsOf(state, waiting), mark: profile.config[OWNER_KEY] };
   },
 
-  sought: () => ({}),
+  lookupKeys: () => ({}),
 
   async update(context, id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);

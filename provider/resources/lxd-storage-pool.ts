@@ -4,11 +4,11 @@
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { inCluster } from "../engine/bookkeeping";
+import { inCluster } from "../engine/connection-inputs";
 import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
-import { exclusively } from "../lxd/cluster/exclusive";
+import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
 import { configSchema, OWNER_KEY, sameConfig, sameConfigValue } from "../lxd/config";
 import { memberNameSchema, poolNameSchema } from "../lxd/names";
@@ -111,7 +111,7 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: storagePoolSchema,
   immutable: ["name", "driver"],
-  lasting: { sources: ["memberConfig"] },
+  stableOutputs: { sources: ["memberConfig"] },
   timeouts: { create: 600, read: 60, update: 600, delete: 300 },
 
   checkTogether: ({ driver, memberConfig }) =>
@@ -148,7 +148,7 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
-  forewarn(state, inputs) {
+  previewWarnings(state, inputs) {
     const moved = membersWithOtherSource(state, inputs).map(
       (member) => `Storage pool "${state.name}" is on ${state.sources[member]} at ${member} and cannot be moved`,
     );
@@ -156,13 +156,13 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
     return isReplaced ? moved : forewarnOfShrinking(state, inputs);
   },
 
-  loss: ({ name }) =>
+  replacementLoss: ({ name }) =>
     `${nameOf(pool(name))} will be removed with all volumes in it, and their data is lost; then it is made again. LXD refuses that as long ` +
     "as an instance, a volume, an image or a profile uses it",
 
   async create(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
-    return exclusively(lxd, async () => {
+    return withClusterLock(lxd, async () => {
       const subject = pool(inputs.name);
       const found = await findObject(lxd, subject);
       if (found !== undefined) {
@@ -195,11 +195,11 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: fromApi(found, views, state), outputs: outputsOf(found, servers, views), mark: found.config?.[OWNER_KEY] };
   },
 
-  sought: () => ({}),
+  lookupKeys: () => ({}),
 
   async update(context, id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);
-    return exclusively(lxd, async () => {
+    return withClusterLock(lxd, async () => {
       const found = await findObject(lxd, pool(inputs.name));
       if (found === undefined) {
         throw new RefusedError(
@@ -214,7 +214,7 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async mark(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
-    await exclusively(lxd, async () => {
+    await withClusterLock(lxd, async () => {
       const subject = pool(state.name);
       const found = await findObject(lxd, subject);
       if (found !== undefined) {
@@ -226,7 +226,7 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
-    await exclusively(lxd, async () => {
+    await withClusterLock(lxd, async () => {
       const subject = pool(state.name);
       const found = await findObject(lxd, subject);
       if (found !== undefined && !isLeftToOthers(nameOf(subject), lxd.host, found.value.config?.[OWNER_KEY], context)) {

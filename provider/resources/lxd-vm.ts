@@ -4,7 +4,7 @@
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { inCluster } from "../engine/bookkeeping";
+import { inCluster } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { markInstance } from "../guest/instance";
@@ -167,7 +167,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 1,
   schema: vmSchema,
   immutable: ["name", "project", "instanceType", "image"],
-  lasting: {
+  stableOutputs: {
     imageFingerprint: [],
     location: ["target"],
     macAddresses: ["devices", "profiles"],
@@ -195,24 +195,24 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     ].filter((name, index, names) => names.indexOf(name) === index);
   },
 
-  remind(state, inputs) {
+  standingWarnings(state, inputs) {
     const lacks = inputs.running ? lacking(state) : [];
     return lacks.length === 0 ? [] : [reminder(inputs.name, lacks, inputs.allowRestart)];
   },
 
-  forewarn(state, inputs) {
+  previewWarnings(state, inputs) {
     if (immutableChanges(state, inputs).length > 0) {
       return isProtected(state.expandedConfig) ? [`pulumi up will refuse this. ${refusalToDelete(state.name)}`] : [];
     }
     return forewarnOfChange(state, inputs, lacking(state));
   },
 
-  async foresee(context, given) {
+  async previewEffects(context, given) {
     const work = workOf(context, await context.lxd(given.cluster), given);
     return foreseeChange(work, await inServersWords(work, given));
   },
 
-  loss: (state) =>
+  replacementLoss: (state) =>
     `${nameOf(state)} will be removed with its disk and its snapshots, and all data on them is lost; then it is made again. To keep it, ` +
     "go back to the former value, or set the resource option protect or retainOnDelete",
 
@@ -268,7 +268,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     };
   },
 
-  sought: () => ({}),
+  lookupKeys: () => ({}),
 
   async update(context, _id, state, given) {
     const work = workOf(context, await context.lxd(given.cluster), given);

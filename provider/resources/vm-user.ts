@@ -4,15 +4,15 @@
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { inCluster } from "../engine/bookkeeping";
+import { inCluster } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { type Account, readAccounts } from "../guest/accounts";
+import { isReached, retryThroughAgentRestart } from "../guest/agent-restarts";
 import { faultOfPublicKey } from "../guest/authorized-keys";
 import { guestOf } from "../guest/guest";
 import { requireIdle } from "../guest/home";
-import { enterInstance, exclusivelyIn, type InsideWork, markInstance } from "../guest/instance";
-import { isReached, steadily } from "../guest/steady";
+import { enterInstance, type InsideWork, markInstance, withGuestLock } from "../guest/instance";
 import { SUDO_RIGHTS } from "../guest/sudo";
 import {
   ensureAccess,
@@ -185,12 +185,12 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     return changed;
   },
 
-  loss: ({ name, instance, home, homeOnDelete }) =>
+  replacementLoss: ({ name, instance, home, homeOnDelete }) =>
     `User "${name}" of instance "${instance}" will be removed, and ${
       homeOnDelete === "remove" ? `all that is in ${home} is lost` : `${home} stays`
     }; then it is made again`,
 
-  async foresee(context, inputs) {
+  async previewEffects(context, inputs) {
     const { project, instance: name } = inputs;
     const lxd = await context.lxd(inputs.cluster);
     const instance = await findInstanceShared({ lxd, project, name });
@@ -206,7 +206,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       await requireLogin(guest, inputs, accounts);
     };
     try {
-      await steadily(work, look, { waitForAgent: false });
+      await retryThroughAgentRestart(work, look, { waitForAgent: false });
       return [];
     } catch (error) {
       if (!hasCode(error, "refused")) {
@@ -218,7 +218,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async create(context, inputs) {
     const work = await insideWork(context, inputs);
-    return exclusivelyIn(work, async () => {
+    return withGuestLock(work, async () => {
       const outputs = await save(context, work, inputs);
       return { id: idOf(inputs), outputs };
     });
@@ -244,7 +244,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       passwordHash: state.passwordHash !== undefined,
     };
     try {
-      const live = await steadily(work, () => readUser(guestOf(lxd, work), state.name, wanted), { waitForAgent: false });
+      const live = await retryThroughAgentRestart(work, () => readUser(guestOf(lxd, work), state.name, wanted), {
+        waitForAgent: false,
+      });
       return live === undefined
         ? undefined
         : {
@@ -262,17 +264,17 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     }
   },
 
-  sought: (inputs) => ({ requested: requestOf(inputs) }),
+  lookupKeys: (inputs) => ({ requested: requestOf(inputs) }),
 
   async update(context, _id, state, inputs) {
     const work = await insideWork(context, inputs);
-    return exclusivelyIn(work, () => save(context, work, inputs, state));
+    return withGuestLock(work, () => save(context, work, inputs, state));
   },
 
   async mark(context, _id, state) {
     const work = await insideWork(context, state);
     const marker = markerOf(state.name);
-    await exclusivelyIn(work, () =>
+    await withGuestLock(work, () =>
       markInstance(work, { [marker]: context.mark }, ({ config }) =>
         refuseTakenOver(nameOf(state), work.lxd.host, config[marker], context),
       ),
@@ -281,7 +283,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async delete(context, _id, state) {
     const work = await insideWork(context, state);
-    await exclusivelyIn(work, async () => {
+    await withGuestLock(work, async () => {
       const inside = await enterInstance(
         work,
         `Removing user "${state.name}"`,

@@ -74,7 +74,7 @@ export class Deadline {
  * @param queue - Such as one of p-limit.
  * @throws TimeoutError when the turn did not come in time; the work is then not begun.
  */
-export async function inTurn<T>(
+export async function withLock<T>(
   queue: (work: () => Promise<T>) => Promise<T>,
   deadline: Deadline,
   doing: string,
@@ -103,7 +103,7 @@ const HARDLY_MORE = 1.5;
  * Work that is done once for all who wait for it, each with a deadline of his own. What failed is not kept; but when nothing came in
  * time, the next hundred need not wait for the same silence, unless they have more time.
  */
-export class SharedWork<T> {
+export class SingleFlight<T> {
   private current: { readonly result: Promise<T>; readonly deadline: Deadline } | undefined;
   private silence: { readonly error: unknown; readonly since: number; readonly waitedMs: number } | undefined;
 

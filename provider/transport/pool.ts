@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
-import { type Deadline, SharedWork, until } from "../support/deadline";
+import { type Deadline, SingleFlight, until } from "../support/deadline";
 import { canonicalJson } from "../support/equality";
 import { hasCode, messageOf } from "../support/errors";
 import { type Connection, describeConnection } from "./connection";
 import { SshConnection } from "./ssh";
 
 /** The connections of this process: one per host and credentials. The process lives for one engine operation. */
-const connections = new Map<string, SharedWork<SshConnection>>();
+const connections = new Map<string, SingleFlight<SshConnection>>();
 
 /** Hosts that did not answer a moment ago: the next hundred objects on them need not wait for the same silence. */
 const unreachable = new Map<string, { error: unknown; at: number }>();
@@ -46,7 +46,7 @@ export async function connect(
 /** The connection that is there, or one dial that is shared by all who want it now. */
 async function dial(key: string, connection: Connection, deadline: Deadline): Promise<SshConnection> {
   for (;;) {
-    const shared = connections.get(key) ?? new SharedWork<SshConnection>();
+    const shared = connections.get(key) ?? new SingleFlight<SshConnection>();
     connections.set(key, shared);
     const established = await shared.join(deadline, `dialling ${describeConnection(connection)}`, async () => {
       try {

@@ -2,7 +2,7 @@ import { Agent } from "node:http";
 import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
 import type { Client, ClientChannel } from "ssh2";
-import { Deadline, SharedWork } from "../support/deadline";
+import { Deadline, SingleFlight } from "../support/deadline";
 import { CommandError, RefusedError, TransportError, tail } from "../support/errors";
 import { type Connection, describeConnection } from "./connection";
 import { dialClient, openTunnel } from "./dial";
@@ -34,7 +34,7 @@ export interface CommandResult {
 export class SshConnection {
   private readonly channels = pLimit(CHANNELS_PER_CONNECTION);
   private readonly sessions: Sessions;
-  private readonly root = new SharedWork<true>();
+  private readonly root = new SingleFlight<true>();
   /** Whether sshd has connected to a socket, so that it is allowed to. */
   private forwards = false;
   /** Whether sockets are reached through a relay, because the user may not open them, or sshd may not forward to them. */

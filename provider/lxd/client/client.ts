@@ -1,13 +1,13 @@
 import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
 import * as z from "zod";
-import { type Deadline, SharedWork, until } from "../../support/deadline";
+import { type Deadline, SingleFlight, until } from "../../support/deadline";
 import { ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import type { Endpoint } from "./endpoint";
 import { exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 import { type Operation, OperationWatcher, operationSchema, untilKnown } from "./operations";
-import { isNotClustered, isOfServer, statusesSchema, Trouble } from "./passing";
 import { api } from "./path";
+import { isNotClustered, isServerFailure, statusesSchema, TransientFailures } from "./transient-failures";
 
 export type { Operation };
 export { api };
@@ -311,7 +311,7 @@ export class LxdClient {
 
   private async mayPass(error: unknown): Promise<boolean> {
     const isOfDaemon = hasCode(error, "transport") && this.endpoint.isOpen();
-    if (!this.patient || !(isOfDaemon || (isOfServer(error) && !isNotClustered(error))) || !this.shared.trouble.lasts()) {
+    if (!this.patient || !(isOfDaemon || (isServerFailure(error) && !isNotClustered(error))) || !this.shared.trouble.lasts()) {
       return false;
     }
     return isOfDaemon || !(await this.isMemberDown());
@@ -382,8 +382,8 @@ function isRead({ method, headers = {} }: HttpRequest): boolean {
 /** What all clients of one endpoint share within this process. */
 class SharedRequests {
   readonly operations: OperationWatcher;
-  readonly trouble = new Trouble();
-  private readonly readings = new Map<string, SharedWork<unknown>>();
+  readonly trouble = new TransientFailures();
+  private readonly readings = new Map<string, SingleFlight<unknown>>();
 
   constructor(endpoint: Endpoint) {
     const apart = { ...endpoint, requests: pLimit(1) }; // the endpoint keeps a socket free for it
@@ -395,8 +395,8 @@ class SharedRequests {
     });
   }
 
-  reading(path: string): SharedWork<unknown> {
-    const reading = this.readings.get(path) ?? new SharedWork<unknown>();
+  reading(path: string): SingleFlight<unknown> {
+    const reading = this.readings.get(path) ?? new SingleFlight<unknown>();
     this.readings.set(path, reading);
     return reading;
   }

@@ -1,6 +1,6 @@
 import type { Agent } from "node:http";
 import pLimit from "p-limit";
-import { type Deadline, SharedWork } from "../../support/deadline";
+import { type Deadline, SingleFlight } from "../../support/deadline";
 import { RefusedError } from "../../support/errors";
 import type { SshConnection } from "../../transport/ssh";
 
@@ -49,14 +49,14 @@ export async function findSocket(ssh: SshConnection, deadline: Deadline): Promis
 }
 
 /** The endpoints of this process: one HTTP agent per connection, so that its sockets are kept alive between requests. */
-const endpoints = new WeakMap<SshConnection, SharedWork<Endpoint>>();
+const endpoints = new WeakMap<SshConnection, SingleFlight<Endpoint>>();
 
 /**
  * The API of the daemon on a host.
  * @throws RefusedError when no daemon listens there.
  */
 export async function endpointOf(ssh: SshConnection, deadline: Deadline): Promise<Endpoint> {
-  const shared = endpoints.get(ssh) ?? new SharedWork<Endpoint>();
+  const shared = endpoints.get(ssh) ?? new SingleFlight<Endpoint>();
   endpoints.set(ssh, shared);
   return shared.join(deadline, `looking for LXD's API on ${ssh.name}`, () => openEndpoint(ssh, deadline));
 }

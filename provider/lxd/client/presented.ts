@@ -1,5 +1,5 @@
 /** Who answers on an endpoint. It is asked once in this process, and again after it has joined or left a cluster. */
-import { type Deadline, SharedWork } from "../../support/deadline";
+import { type Deadline, SingleFlight } from "../../support/deadline";
 import { getServer } from "../server";
 import { LxdClient } from "./client";
 import type { Endpoint } from "./endpoint";
@@ -13,7 +13,7 @@ export interface Presented {
   readonly name: string;
 }
 
-const asked = new WeakMap<Endpoint, SharedWork<Presented>>();
+const asked = new WeakMap<Endpoint, SingleFlight<Presented>>();
 const answers = new WeakMap<Endpoint, Presented>();
 
 /**
@@ -21,7 +21,7 @@ const answers = new WeakMap<Endpoint, Presented>();
  * @param isOnly - Whether nobody else can be asked instead, so that a failure that may pass is waited for.
  */
 export function presentedBy(endpoint: Endpoint, deadline: Deadline, isOnly = true): Promise<Presented> {
-  const shared = asked.get(endpoint) ?? new SharedWork<Presented>();
+  const shared = asked.get(endpoint) ?? new SingleFlight<Presented>();
   asked.set(endpoint, shared);
   return shared.join(deadline, `asking LXD on ${endpoint.host} who it is`, async () => {
     const lxd = new LxdClient(endpoint, deadline);

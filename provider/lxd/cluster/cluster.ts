@@ -6,7 +6,7 @@ import { api, type LxdClient } from "../client/client";
 import { untilKnown } from "../client/operations";
 import { sameListener } from "../meaning";
 
-export { isNotClustered } from "../client/passing";
+export { isNotClustered } from "../client/transient-failures";
 
 /** `/1.0/cluster/members`: https://documentation.ubuntu.com/lxd/latest/api/#/cluster */
 const memberSchema = z.looseObject({

@@ -9,7 +9,7 @@ import { hasCode, RefusedError, replyOf } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import { operationsSchema } from "../client/operations";
 import { forgetMember, type JoinToken } from "./cluster";
-import { findStaleMember, type Meeting } from "./join-preflight";
+import { findStaleMember, type JoinContext } from "./join-preflight";
 
 const trustedSchema = z.looseObject({ name: z.string(), type: z.string(), fingerprint: z.string() });
 
@@ -21,7 +21,7 @@ type Trusted = z.output<typeof trustedSchema>;
  * @throws RefusedError when it is not certain that it is nothing but that.
  */
 export async function clearTraces(
-  { host, joining, cluster }: Meeting,
+  { host, joining, cluster }: JoinContext,
   name: string,
   address: string,
   deadline: Deadline,

@@ -11,7 +11,7 @@ import { isAt, listMembers, type Member } from "./cluster";
 const OFFLINE_AFTER_SECONDS = 25;
 
 /** A server that is to join, and the cluster that it is to join through one of its members. */
-export interface Meeting {
+export interface JoinContext {
   /** API of the server that joins. */
   readonly host: LxdClient;
   readonly joining: Server;
@@ -36,7 +36,7 @@ export function refuseOtherName(lxd: LxdClient, { environment }: Server, name: s
 }
 
 /** @throws RefusedError when the server is not one that LXD would take in, or would lose something by joining. */
-export function refuseToJoin(meeting: Meeting, holds: Inventory, name: string, address: string): void {
+export function refuseToJoin(meeting: JoinContext, holds: Inventory, name: string, address: string): void {
   refuseDifferentVersions(meeting);
   refuseWildcard(meeting, address);
   const { host } = meeting;
@@ -103,7 +103,7 @@ async function untilOffline(
   return last;
 }
 
-function refuseDifferentVersions({ host, joining, cluster, target }: Meeting): void {
+function refuseDifferentVersions({ host, joining, cluster, target }: JoinContext): void {
   const [a, b] = [joining.api_extensions.length, target.api_extensions.length];
   if (joining.environment.server_version !== target.environment.server_version || a !== b) {
     throw new RefusedError(
@@ -121,7 +121,7 @@ function refuseDifferentVersions({ host, joining, cluster, target }: Meeting): v
  */
 const JOINS_FROM_WILDCARD = ["instances_files_modify_permissions", "vm_disk_io_limits"];
 
-function refuseWildcard({ host, joining }: Meeting, address: string): void {
+function refuseWildcard({ host, joining }: JoinContext, address: string): void {
   const listening = serverConfig(joining)["core.https_address"] ?? "";
   if (
     /^(:\d+|\[::\].*|0\.0\.0\.0.*)$/.test(listening) &&
@@ -141,7 +141,7 @@ const networkSchema = z.looseObject({ name: z.string(), type: z.string(), manage
  * found", before it has changed anything on the cluster.
  * @throws RefusedError naming the interfaces. LXD does not say who made them, so that is for a person to know.
  */
-export async function refuseTakenBridges({ host, cluster }: Pick<Meeting, "host" | "cluster">): Promise<void> {
+export async function refuseTakenBridges({ host, cluster }: Pick<JoinContext, "host" | "cluster">): Promise<void> {
   const list = (lxd: LxdClient): Promise<z.output<typeof networkSchema>[]> =>
     lxd.get("/1.0/networks", z.array(networkSchema), { recursion: 1 });
   const [wanted, there] = await Promise.all([list(cluster), list(host)]);

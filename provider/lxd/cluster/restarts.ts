@@ -5,7 +5,7 @@
 import { until } from "../../support/deadline";
 import { hasCode, messageOf, TransportError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
-import { isNotClustered, isOfServer, RESTART_SECONDS } from "../client/passing";
+import { isNotClustered, isServerFailure, RESTART_SECONDS } from "../client/transient-failures";
 import { listMembers } from "./cluster";
 
 /** Members that are online have found each other when this has passed: they look for each other every ten seconds. */
@@ -25,7 +25,7 @@ export function throughRestart<Answer>(lxd: LxdClient, ask: () => Promise<Answer
  * @throws What was thrown last, when it does not pass.
  */
 export function onceFound<Answer>(lxd: LxdClient, ask: () => Promise<Answer>): Promise<Answer> {
-  return untilPassed(lxd, ask, HEARTBEAT_SECONDS, async (error) => isOfServer(error) && (await areAllOnline(lxd)));
+  return untilPassed(lxd, ask, HEARTBEAT_SECONDS, async (error) => isServerFailure(error) && (await areAllOnline(lxd)));
 }
 
 async function areAllOnline(lxd: LxdClient): Promise<boolean> {
@@ -86,7 +86,7 @@ function mayPass(error: unknown, lxd: LxdClient): boolean {
   if (hasCode(error, "transport")) {
     return lxd.endpoint.isOpen(); // the host is there, and its daemon went away
   }
-  return isOfServer(error) && !isNotClustered(error);
+  return isServerFailure(error) && !isNotClustered(error);
 }
 
 function lasting(error: unknown, { host }: LxdClient): unknown {

@@ -8,8 +8,8 @@ import {
   devicesForState,
   devicesInWordsOf,
   forState,
-  inWordsOf,
   isServerMade,
+  keepSpelling,
   OWNER_KEY,
   sameConfig,
   sameConfigValue,
@@ -50,7 +50,7 @@ export function toApi(spec: InstanceSpec, profiles: readonly Profile[], mark: st
     ephemeral: live?.ephemeral ?? false,
     description: spec.description,
     profiles: spec.profiles,
-    config: { ...kept, ...inWordsOf(live?.config, localConfig(spec)), ...(mark === "" ? {} : { [OWNER_KEY]: mark }) },
+    config: { ...kept, ...keepSpelling(live?.config, localConfig(spec)), ...(mark === "" ? {} : { [OWNER_KEY]: mark }) },
     devices: devicesInWordsOf(live?.devices, localDevices(spec, profiles)),
   };
 }
@@ -138,7 +138,7 @@ function rootDiskInWordsOf(rootDisk: RootDisk | undefined, own: Config | undefin
     const inheritedPool = rootDiskOf(expanded)?.[1]["pool"];
     return rootDisk?.size === undefined && rootDisk?.pool === inheritedPool ? rootDisk : undefined;
   }
-  const { size, pool } = inWordsOf(given("size", rootDisk?.size), own);
+  const { size, pool } = keepSpelling(given("size", rootDisk?.size), own);
   return {
     ...(rootDisk === undefined || rootDisk.size !== undefined ? given("size", size) : {}),
     ...(rootDisk === undefined || rootDisk.pool !== undefined ? given("pool", pool) : {}),

@@ -3,12 +3,12 @@ import { type Deadline, until } from "../../support/deadline";
 import { type ApiError, hasCode, LostOperationError, RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import { type Operation, operationsSchema, untilKnown } from "../client/operations";
-import { isOfServer } from "../client/passing";
+import { isServerFailure } from "../client/transient-failures";
 import { onceFound } from "../cluster/restarts";
 import { type Config, type Devices, OWNER_KEY } from "../config";
 import type { Profile } from "../profiles";
 import type { ImageSource } from "./image-source";
-import { inTurnOn, untilFree, type Which } from "./turns";
+import { type InstanceRef, retryWhileBusy, withInstanceLock } from "./instance-lock";
 
 /** Maps are `null` in the list entry of an instance whose member does not answer. */
 const configSchema = z.record(z.string(), z.string()).nullish();
@@ -75,7 +75,7 @@ export interface Expanded {
 }
 
 /** One instance, and what work on it needs. */
-export interface InstanceWork extends Which {
+export interface InstanceWork extends InstanceRef {
   readonly deadline: Deadline;
   progress(text: string): void;
   warn(text: string): void;
@@ -88,7 +88,7 @@ export interface FoundInstance {
 }
 
 /** The instance, or `undefined` when there is none of that name. */
-export function findInstance({ lxd, project, name }: Which): Promise<FoundInstance | undefined> {
+export function findInstance({ lxd, project, name }: InstanceRef): Promise<FoundInstance | undefined> {
   return lxd.findWithEtag(api`/1.0/instances/${name}`, instanceSchema, { project });
 }
 
@@ -96,7 +96,7 @@ export function findInstance({ lxd, project, name }: Which): Promise<FoundInstan
  * The instance.
  * @throws RefusedError when it is gone.
  */
-export async function requireInstance(which: Which): Promise<FoundInstance> {
+export async function requireInstance(which: InstanceRef): Promise<FoundInstance> {
   const found = await findInstance(which);
   if (found === undefined) {
     throw new RefusedError(
@@ -107,12 +107,12 @@ export async function requireInstance(which: Which): Promise<FoundInstance> {
 }
 
 /** The instance with its state: addresses and processes. */
-export async function getInstanceWithState({ lxd, project, name }: Which): Promise<Instance> {
+export async function getInstanceWithState({ lxd, project, name }: InstanceRef): Promise<Instance> {
   return lxd.get(api`/1.0/instances/${name}`, instanceSchema, { project, recursion: 1 });
 }
 
 /** What the instance does at the moment. */
-export function getInstanceState({ lxd, project, name }: Which): Promise<InstanceState> {
+export function getInstanceState({ lxd, project, name }: InstanceRef): Promise<InstanceState> {
   return lxd.get(api`/1.0/instances/${name}/state`, stateSchema, { project });
 }
 
@@ -121,7 +121,7 @@ type InstancePost = Omit<InstancePut, "architecture"> & { type: InstanceType; im
 
 /** Asks LXD to make an instance, stopped. */
 function beginCreation(
-  { lxd, project, name }: Which,
+  { lxd, project, name }: InstanceRef,
   { image, ...rest }: InstancePost,
   target: string | undefined,
 ): Promise<Operation | undefined> {
@@ -149,14 +149,14 @@ export async function createInstance(
   const create = async (): Promise<void> => {
     let operation: Operation | undefined;
     try {
-      await inTurnOn(current, async () => {
+      await withInstanceLock(current, async () => {
         operation = await beginCreation(current, body, target);
         await (operation && current.lxd.finish(operation));
       });
     } catch (error) {
       if (hasCode(error, "transport")) {
         current = { ...current, lxd: await reconnect() };
-      } else if (!isOfServer(error)) {
+      } else if (!isServerFailure(error)) {
         throw error;
       }
       await finishElsewhere(current, operation, error);
@@ -207,7 +207,7 @@ const ATTEMPTS = 5;
  * @param found - The instance as it was just read.
  */
 export async function replaceInstance(
-  which: Which,
+  which: InstanceRef,
   change: (live: Instance) => InstancePut,
   found?: FoundInstance,
 ): Promise<void> {
@@ -231,7 +231,7 @@ export async function replaceInstance(
       }
     }
   };
-  await untilFree(which, replace);
+  await retryWhileBusy(which, replace);
 }
 
 /** Starts an instance, or lets a frozen one go on; one that runs already is left alone. */
@@ -263,7 +263,7 @@ export async function forceStopInstance(work: InstanceWork): Promise<void> {
 
 /** Asks for a state. What counts is the state afterwards: LXD fails when it is reached already, and forgets operations. */
 async function changeState(
-  which: Which,
+  which: InstanceRef,
   body: { action: "start" | "stop" | "unfreeze"; timeout?: number; force?: boolean },
   reached: (instance: Pick<Instance, "status">) => boolean,
 ): Promise<void> {
@@ -282,17 +282,17 @@ async function changeState(
       }
     }
   };
-  await untilFree(which, () => untilKnown(change, isReached));
+  await retryWhileBusy(which, () => untilKnown(change, isReached));
 }
 
 /** Names of an instance's backups. */
-export async function listBackups({ lxd, project, name }: Which): Promise<string[]> {
+export async function listBackups({ lxd, project, name }: InstanceRef): Promise<string[]> {
   const urls = await lxd.get(api`/1.0/instances/${name}/backups`, z.array(z.string()), { project });
   return urls.map((url) => decodeURIComponent(new URL(url, "http://lxd").pathname.split("/").at(-1) ?? ""));
 }
 
 /** Moves a stopped instance to another member. */
-export async function moveInstance(which: Which, target: string): Promise<void> {
+export async function moveInstance(which: InstanceRef, target: string): Promise<void> {
   const { lxd, project, name } = which;
   const move = (): Promise<unknown> =>
     lxd.change("POST", api`/1.0/instances/${name}`, {
@@ -306,14 +306,14 @@ export async function moveInstance(which: Which, target: string): Promise<void> 
       return;
     }
     asked = true;
-    await untilFree(which, () => untilKnown(move, isThere));
+    await retryWhileBusy(which, () => untilKnown(move, isThere));
   });
 }
 
 /** Removes a stopped instance; one that is gone is done. */
-export async function deleteInstance(which: Which): Promise<void> {
+export async function deleteInstance(which: InstanceRef): Promise<void> {
   const { lxd, project, name } = which;
-  await untilFree(which, () => lxd.remove(api`/1.0/instances/${name}`, { project }));
+  await retryWhileBusy(which, () => lxd.remove(api`/1.0/instances/${name}`, { project }));
 }
 
 /** Waits until LXD is no longer at making an instance for a client that has gone away. */
@@ -326,7 +326,7 @@ export async function untilCreated(work: InstanceWork): Promise<void> {
 }
 
 /** The creations of an instance that LXD knows, the last one last: those that are under way, and those of the last seconds. */
-async function creationsOf({ lxd, project, name }: Which): Promise<Operation[]> {
+async function creationsOf({ lxd, project, name }: InstanceRef): Promise<Operation[]> {
   const byStatus = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
   return Object.values(byStatus ?? {})
     .flatMap((operations) => operations ?? [])

@@ -10,8 +10,8 @@ import type { Endpoint } from "../client/endpoint";
 import { listMembersShared } from "../cluster/cluster";
 import { answers } from "../cluster/heartbeats";
 import { getServerShared } from "../server";
+import type { InstanceRef } from "./instance-lock";
 import { type Instance, instanceSchema, isStopped, stateSchema } from "./instances";
-import type { Which } from "./turns";
 
 /** So many are read one by one, whatever else there is. */
 const FEW = 8;
@@ -19,19 +19,19 @@ const FEW = 8;
 const PART_OF_ALL = 1 / 8;
 
 /** The instance, read once for all who ask for it in this process until something is changed. */
-export function findInstanceShared(which: Which): Promise<Instance | undefined> {
+export function findInstanceShared(which: InstanceRef): Promise<Instance | undefined> {
   return find(which, false);
 }
 
 /** {@link findInstanceShared} with its state when it is not off: addresses and processes. */
-export function findInstanceWithStateShared(which: Which): Promise<Instance | undefined> {
+export function findInstanceWithStateShared(which: InstanceRef): Promise<Instance | undefined> {
   return find(which, true);
 }
 
 /**
  * @throws TransportError when its member does not answer: LXD then lists it without any contents.
  */
-async function find(which: Which, withState: boolean): Promise<Instance | undefined> {
+async function find(which: InstanceRef, withState: boolean): Promise<Instance | undefined> {
   if (!(await isListWorthIt(which))) {
     return readOne(which);
   }
@@ -68,7 +68,7 @@ function askedOf({ endpoint }: LxdClient, project: string): Set<string> {
 }
 
 /** Judged by how many have been asked for by now, among all that there are. */
-async function isListWorthIt({ lxd, project, name }: Which): Promise<boolean> {
+async function isListWorthIt({ lxd, project, name }: InstanceRef): Promise<boolean> {
   const names = askedOf(lxd, project);
   names.add(name);
   if (names.size <= FEW) {
@@ -78,7 +78,7 @@ async function isListWorthIt({ lxd, project, name }: Which): Promise<boolean> {
   return names.size >= all.length * PART_OF_ALL;
 }
 
-async function readOne(which: Which): Promise<Instance | undefined> {
+async function readOne(which: InstanceRef): Promise<Instance | undefined> {
   const { lxd, project, name } = which;
   try {
     return await lxd.getShared(api`/1.0/instances/${name}`, instanceSchema, { project, recursion: 1 });
@@ -95,7 +95,7 @@ async function readOne(which: Which): Promise<Instance | undefined> {
 }
 
 /** All instances of a project, without their state. */
-async function listOnce({ lxd, project }: Which): Promise<ReadonlyMap<string, Instance>> {
+async function listOnce({ lxd, project }: InstanceRef): Promise<ReadonlyMap<string, Instance>> {
   const texts = new Map<string, string>();
   const instances = await lxd.getListShared("/1.0/instances", instanceSchema, (instance) => slim(instance, texts), {
     project,

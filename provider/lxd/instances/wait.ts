@@ -2,7 +2,7 @@ import * as z from "zod";
 import { until } from "../../support/deadline";
 import { CommandError, hasCode, messageOf, RefusedError } from "../../support/errors";
 import type { CommandResult } from "../../transport/ssh";
-import { isOfServer } from "../client/passing";
+import { isServerFailure } from "../client/transient-failures";
 import { CLOUD_INIT_TEXT } from "../config";
 import { isAgentMissing, isNotRunning, runInInstance } from "./exec";
 import {
@@ -232,7 +232,7 @@ async function tryCommand(
     if (isNotRunning(error)) {
       return "the instance does not run";
     }
-    const isPassing = isOfServer(error) || (hasCode(error, "transport") && lxd.endpoint.isOpen());
+    const isPassing = isServerFailure(error) || (hasCode(error, "transport") && lxd.endpoint.isOpen());
     if (hasCode(error, "operation") || hasCode(error, "lost") || isPassing) {
       return messageOf(error); // such as a command that was cut off by a reboot, of the guest or of LXD
     }

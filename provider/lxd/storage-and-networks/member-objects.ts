@@ -1,6 +1,6 @@
 /**
  * Storage pools and networks: objects of the whole cluster, some of whose keys belong to each member. Both have the same calls and
- * the same traps; what differs is in {@link Kind}.
+ * the same traps; what differs is in {@link ObjectType}.
  */
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
@@ -30,7 +30,7 @@ const memberObjectSchema = z.looseObject({
 export type MemberObject = z.output<typeof memberObjectSchema>;
 
 /** What pools and networks do not have in common. */
-export interface Kind {
+export interface ObjectType {
   /** As messages begin: "Storage pool". */
   readonly noun: string;
   readonly collection: "/1.0/storage-pools" | "/1.0/networks";
@@ -43,8 +43,8 @@ export interface Kind {
 }
 
 /** One pool or network. */
-export interface Subject {
-  readonly kind: Kind;
+export interface ObjectRef {
+  readonly kind: ObjectType;
   readonly name: string;
   /** Only networks belong to a project. */
   readonly project?: string;
@@ -60,27 +60,27 @@ export interface Found {
 }
 
 /** The path of an object. */
-function pathOf({ kind, name }: Subject): string {
+function pathOf({ kind, name }: ObjectRef): string {
   return kind.collection + api`/${name}`;
 }
 
 /** How messages name an object: `Storage pool "fast"`. */
-export function nameOf({ kind, name, project }: Subject): string {
+export function nameOf({ kind, name, project }: ObjectRef): string {
   return `${kind.noun} "${name}"${project === undefined || project === "default" ? "" : ` of project "${project}"`}`;
 }
 
 /** The query that finds an object, as it is on one member or in general. */
-export function queryOf({ project }: Subject, target?: string): Record<string, string | undefined> {
+export function queryOf({ project }: ObjectRef, target?: string): Record<string, string | undefined> {
   return { project, target };
 }
 
 /** The object, or `undefined`. Without target, LXD leaves out the keys that members have for themselves. */
-export function findObject(lxd: LxdClient, subject: Subject, target?: string): Promise<Found | undefined> {
+export function findObject(lxd: LxdClient, subject: ObjectRef, target?: string): Promise<Found | undefined> {
   return lxd.findWithEtag(pathOf(subject), memberObjectSchema, queryOf(subject, target));
 }
 
 /** {@link findObject} out of one list that all reads of this process share. */
-export async function findObjectShared(lxd: LxdClient, subject: Subject): Promise<MemberObject | undefined> {
+export async function findObjectShared(lxd: LxdClient, subject: ObjectRef): Promise<MemberObject | undefined> {
   const all = await lxd.getShared(subject.kind.collection, z.array(memberObjectSchema), { ...queryOf(subject), recursion: 1 });
   return all.find(({ name }) => name === subject.name);
 }
@@ -91,7 +91,7 @@ export async function findObjectShared(lxd: LxdClient, subject: Subject): Promis
  */
 export async function viewsOf(
   lxd: LxdClient,
-  subject: Subject,
+  subject: ObjectRef,
   servers: Servers,
   members = servers.members.map(({ server_name }) => server_name),
 ): Promise<Map<string, Found>> {
@@ -115,7 +115,7 @@ export function statusesOf(servers: Servers, views: ReadonlyMap<string, Found>):
 }
 
 /** @throws RefusedError when config is given for a server that is not a member. */
-export function refuseUnknownMembers(lxd: LxdClient, subject: Subject, servers: Servers, memberConfig: MemberConfig): void {
+export function refuseUnknownMembers(lxd: LxdClient, subject: ObjectRef, servers: Servers, memberConfig: MemberConfig): void {
   const names = servers.members.map(({ server_name }) => server_name);
   for (const member of Object.keys(memberConfig)) {
     if (!names.includes(member)) {
@@ -127,7 +127,7 @@ export function refuseUnknownMembers(lxd: LxdClient, subject: Subject, servers: 
 }
 
 /** Config in which every wanted key has a value that satisfies it. Values that do are left as they are, and so are all other keys. */
-function merged(kind: Kind, live: Config, wanted: Config): Config {
+function merged(kind: ObjectType, live: Config, wanted: Config): Config {
   const result: Config = { ...live };
   for (const [key, value] of Object.entries(wanted)) {
     if (value === "") {
@@ -140,7 +140,7 @@ function merged(kind: Kind, live: Config, wanted: Config): Config {
 }
 
 /** The live values of the keys that the user named, in his words where they satisfy them. Keys that he did not name are LXD's. */
-export function namedKeys(kind: Kind, known: Config, live: Config): Config {
+export function namedKeys(kind: ObjectType, known: Config, live: Config): Config {
   return Object.fromEntries(
     Object.entries(known).flatMap(([key, wording]) => {
       const value = live[key] ?? "";
@@ -154,7 +154,7 @@ export function namedKeys(kind: Kind, known: Config, live: Config): Config {
 }
 
 /** {@link namedKeys} for each member; those that could not be asked are taken to be as they were. */
-export function namedMemberKeys(kind: Kind, known: MemberConfig, views: ReadonlyMap<string, Found>): MemberConfig {
+export function namedMemberKeys(kind: ObjectType, known: MemberConfig, views: ReadonlyMap<string, Found>): MemberConfig {
   return Object.fromEntries(
     Object.entries(known).map(([member, config]) => {
       const live = views.get(member)?.value.config;
@@ -187,7 +187,7 @@ export interface Wanted {
  */
 export async function changeObject(
   lxd: LxdClient,
-  subject: Subject,
+  subject: ObjectRef,
   servers: Servers,
   found: Found,
   wanted: Wanted,
@@ -211,7 +211,7 @@ export async function changeObject(
 }
 
 /** Writes the owner's mark, and nothing else. */
-export async function markObject(lxd: LxdClient, subject: Subject, { value, etag }: Found, mark: string): Promise<void> {
+export async function markObject(lxd: LxdClient, subject: ObjectRef, { value, etag }: Found, mark: string): Promise<void> {
   const config = { ...value.config, ...ownerKey(mark) };
   await putObject(lxd, subject, { description: value.description, config }, etag);
 }
@@ -219,7 +219,7 @@ export async function markObject(lxd: LxdClient, subject: Subject, { value, etag
 /** Sets keys of one member. */
 export async function changeOnMember(
   lxd: LxdClient,
-  subject: Subject,
+  subject: ObjectRef,
   member: string,
   view: MemberObject,
   wanted: Config,
@@ -234,7 +234,7 @@ export async function changeOnMember(
 
 async function putObject(
   lxd: LxdClient,
-  subject: Subject,
+  subject: ObjectRef,
   body: { description: string; config: Config },
   etag: string | undefined,
   target?: string,
@@ -250,7 +250,7 @@ async function putObject(
  * Removes an object; one that is gone is done.
  * @throws RefusedError telling who uses it.
  */
-export async function deleteObject(lxd: LxdClient, subject: Subject): Promise<void> {
+export async function deleteObject(lxd: LxdClient, subject: ObjectRef): Promise<void> {
   try {
     await lxd.remove(pathOf(subject), queryOf(subject));
   } catch (error) {
@@ -263,7 +263,7 @@ export function ownerKey(mark: string): Config {
   return mark === "" ? {} : { [OWNER_KEY]: mark };
 }
 
-function afterCreation(kind: Kind, config: Config): Config {
+function afterCreation(kind: ObjectType, config: Config): Config {
   return Object.fromEntries(Object.entries(config).filter(([key]) => !kind.creationKeys.includes(key)));
 }
 
@@ -275,7 +275,7 @@ function identical(a: Config, b: Config): boolean {
  * Refuses, as an input is checked, keys that do not belong where they stand.
  * @returns The reason, or `undefined` for a key that is in its place.
  */
-export function misplaced(kind: Kind, key: string, place: "config" | "memberConfig"): string | undefined {
+export function misplaced(kind: ObjectType, key: string, place: "config" | "memberConfig"): string | undefined {
   const ofMember = kind.memberKeys.includes(key);
   if (isServerMade(key)) {
     return "is written by LXD or by this package, and cannot be set";

@@ -3,13 +3,13 @@ import { RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
-import { type Kind, nameOf, type Subject, viewsOf } from "./member-objects";
+import { nameOf, type ObjectRef, type ObjectType, viewsOf } from "./member-objects";
 
 /** Keys that take "auto", in whose place LXD writes what it chose. */
 const CHOSEN_BY_LXD = /^(ipv[46]\.address|fan\.underlay_subnet)$/;
 
 /** `/1.0/networks`: https://documentation.ubuntu.com/lxd/latest/reference/network_bridge/ */
-export const NETWORKS: Kind = {
+export const NETWORKS: ObjectType = {
   noun: "Network",
   collection: "/1.0/networks",
   memberKeys: ["bridge.external_interfaces", "parent", "bgp.ipv4.nexthop", "bgp.ipv6.nexthop"],
@@ -20,7 +20,7 @@ export const NETWORKS: Kind = {
 };
 
 /** A network of that name. */
-export function network(project: string, name: string): Subject {
+export function network(project: string, name: string): ObjectRef {
   return { kind: NETWORKS, name, project };
 }
 
@@ -51,7 +51,7 @@ function isCidr(text: string, isAddress: (address: string) => boolean, longest: 
 }
 
 /** @throws RefusedError when a member has an interface of that name that LXD does not manage. */
-export async function refuseHostInterface(lxd: LxdClient, subject: Subject, servers: Servers): Promise<void> {
+export async function refuseHostInterface(lxd: LxdClient, subject: ObjectRef, servers: Servers): Promise<void> {
   for (const [member, { value }] of await viewsOf(lxd, subject, servers)) {
     if (!value.managed) {
       throw new RefusedError(

@@ -4,10 +4,10 @@ import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
 import { getServer } from "../server";
-import { type Found, type Kind, type MemberConfig, nameOf, type Subject, viewsOf } from "./member-objects";
+import { type Found, type MemberConfig, nameOf, type ObjectRef, type ObjectType, viewsOf } from "./member-objects";
 
 /** `/1.0/storage-pools`: https://documentation.ubuntu.com/lxd/latest/reference/storage_drivers/ */
-export const POOLS: Kind = {
+export const POOLS: ObjectType = {
   noun: "Storage pool",
   collection: "/1.0/storage-pools",
   memberKeys: ["source", "size", "source.wipe", "source.recover", "zfs.pool_name", "lvm.vg_name", "lvm.thinpool_name"],
@@ -16,7 +16,7 @@ export const POOLS: Kind = {
 };
 
 /** A pool of that name. */
-export function pool(name: string): Subject {
+export function pool(name: string): ObjectRef {
   return { kind: POOLS, name };
 }
 
@@ -36,7 +36,7 @@ export function sourcesOf(views: ReadonlyMap<string, Found>): Record<string, str
  */
 export async function refuseResize(
   lxd: LxdClient,
-  subject: Subject,
+  subject: ObjectRef,
   servers: Servers,
   memberConfig: MemberConfig,
 ): Promise<void> {

@@ -15,15 +15,15 @@ import {
   findObject,
   type MemberConfig,
   nameOf,
+  type ObjectRef,
   ownerKey,
   queryOf,
-  type Subject,
   viewsOf,
 } from "./member-objects";
 
 /** What is to be made. */
 export interface Creation {
-  readonly subject: Subject;
+  readonly subject: ObjectRef;
   /** What kind of pool or network it is. */
   readonly identity: { readonly driver: string } | { readonly type: string };
   readonly description: string;
@@ -122,7 +122,7 @@ function withoutEmpty(config: Config): Config {
 export async function describeUnfinished(
   lxd: LxdClient,
   servers: Servers,
-  subject: Subject,
+  subject: ObjectRef,
   error: unknown,
 ): Promise<{ found: Found; views: Map<string, Found>; message: string } | undefined> {
   const found = await findObject(lxd, subject);
@@ -145,7 +145,7 @@ export async function describeUnfinished(
 }
 
 /** The error of a creation that has left nothing in LXD, with what to do where that is known. */
-export function explainFailure(lxd: LxdClient, servers: Servers, subject: Subject, error: unknown): unknown {
+export function explainFailure(lxd: LxdClient, servers: Servers, subject: ObjectRef, error: unknown): unknown {
   const names = servers.members.map(({ server_name }) => server_name);
   const hint = leftoverHint(replyOf(error), names);
   return hint === ""

@@ -3,7 +3,7 @@ import { mock } from "node:test";
 import fc from "fast-check";
 import * as z from "zod";
 import { dynamicProvider, printErrorsOnce } from "../../../provider/engine/adapter";
-import { inCluster } from "../../../provider/engine/bookkeeping";
+import { inCluster } from "../../../provider/engine/connection-inputs";
 import type { Context, Lifecycle } from "../../../provider/engine/lifecycle";
 import { providerPointer } from "../../../provider/engine/pointer";
 import { IncompleteError, messageOf, RefusedError } from "../../../provider/support/errors";
@@ -192,7 +192,7 @@ describe("the adapter between lifecycles and the engine", () => {
     });
 
     it("sends warnings of what is to come, and none when nothing is to come", async () => {
-      const { provider, said } = thing({ forewarn: ({ name }) => [`${name} will restart`] });
+      const { provider, said } = thing({ previewWarnings: ({ name }) => [`${name} will restart`] });
       await provider.diff("web", state, inputs);
       assert.deepEqual(said, []);
       await provider.diff("web", state, { ...inputs, colour: "blue" });
@@ -396,7 +396,7 @@ describe("the adapter between lifecycles and the engine", () => {
           context.progress(`LXD has ${old}, not ${fresh}`);
           throw new IncompleteError("web", { address: "10.0.0.8" }, `LXD had ${old} and was given ${fresh}`);
         },
-        forewarn: () => [`${old} becomes ${fresh}`],
+        previewWarnings: () => [`${old} becomes ${fresh}`],
       });
       const { outs } = await provider.create(at(old));
       const news = { ...at(fresh), colour: "blue" };

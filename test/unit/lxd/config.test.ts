@@ -7,8 +7,8 @@ import {
   configSchema,
   devicesInWordsOf,
   devicesSchema,
-  inWordsOf,
   isServerMade,
+  keepSpelling,
   OWNER_KEY,
   sameConfig,
   sameConfigValue,
@@ -111,7 +111,7 @@ describe("config in the words of its owner", () => {
   it("means the same as what is there, and is written as the owner wrote it where that means the same", () => {
     fc.assert(
       fc.property(config, config, (known, live) => {
-        const words = inWordsOf(known, live);
+        const words = keepSpelling(known, live);
         assert.ok(sameConfig(words, live));
         for (const [name, said] of Object.entries(words)) {
           assert.ok(said === live[name] || said === known[name]);
@@ -133,8 +133,8 @@ describe("config in the words of its owner", () => {
       [OWNER_KEY]: "urn:x",
       "limits.cpu": "",
     };
-    assert.deepEqual(inWordsOf({ "limits.memory": "1GiB" }, live), { "limits.memory": "1GiB" });
-    assert.deepEqual(inWordsOf(undefined, live), { "limits.memory": "1024MiB" });
+    assert.deepEqual(keepSpelling({ "limits.memory": "1GiB" }, live), { "limits.memory": "1GiB" });
+    assert.deepEqual(keepSpelling(undefined, live), { "limits.memory": "1024MiB" });
     assert.deepEqual(devicesInWordsOf({ root: { size: "1GiB" } }, { root: { size: "1024MiB" }, eth0: { type: "nic" } }), {
       root: { size: "1GiB" },
       eth0: { type: "nic" },

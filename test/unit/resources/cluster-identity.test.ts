@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { clusterEndpoint } from "../../../provider/lxd/client/cluster-endpoint";
-import { exclusively } from "../../../provider/lxd/cluster/exclusive";
-import { inTurnOn } from "../../../provider/lxd/instances/turns";
+import { withClusterLock } from "../../../provider/lxd/cluster/cluster-lock";
+import { withInstanceLock } from "../../../provider/lxd/instances/instance-lock";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { Deadline } from "../../../provider/support/deadline";
@@ -264,11 +264,11 @@ describe("The identity of a cluster", () => {
     };
 
     it("what LXD cannot do side by side in a cluster is not begun through two members at once", async () => {
-      assert.equal(await mostAtOnce((lxd, work) => exclusively(lxd, work)), 1);
+      assert.equal(await mostAtOnce((lxd, work) => withClusterLock(lxd, work)), 1);
     });
 
     it("work on an instance is not begun through two members at once", async () => {
-      assert.equal(await mostAtOnce((lxd, work) => inTurnOn({ lxd, project: "default", name: "web1" }, work)), 1);
+      assert.equal(await mostAtOnce((lxd, work) => withInstanceLock({ lxd, project: "default", name: "web1" }, work)), 1);
     });
   });
 });

@@ -242,7 +242,7 @@ describe("LxdVm diff", () => {
 
 describe("LxdVm forewarn", () => {
   const warnings = (inputs: object, outputs: object = {}) =>
-    vmLifecycle.forewarn?.(stateOf({}, { expandedConfig: { "limits.memory": "4GiB" }, ...outputs }), inputsOf(inputs));
+    vmLifecycle.previewWarnings?.(stateOf({}, { expandedConfig: { "limits.memory": "4GiB" }, ...outputs }), inputsOf(inputs));
 
   it("says in the preview that up will refuse, with the key, the instance and the cure", () => {
     assert.deepEqual(warnings({ config: { "raw.qemu": "-s" }, memory: "4GiB" }), [

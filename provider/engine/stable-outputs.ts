@@ -13,15 +13,15 @@ import { containsUnknown } from "./unknowns";
 type Properties = Readonly<Record<string, unknown>>;
 
 /** Outputs by name, each with the inputs whose change may change it. */
-export type LastingOutputs = Readonly<Partial<Record<string, readonly string[]>>>;
+export type StableOutputs = Readonly<Partial<Record<string, readonly string[]>>>;
 
-/** What `read` adds to the inputs, for the next {@link carriedOver}. */
-export function lastingOutputs(lasting: LastingOutputs, outputs: Properties): Record<string, unknown> {
+/** What `read` adds to the inputs, for the next {@link carryStableOutputs}. */
+export function stableOutputsIn(lasting: StableOutputs, outputs: Properties): Record<string, unknown> {
   return Object.fromEntries(Object.entries(outputs).filter(([name, value]) => name in lasting && value !== undefined));
 }
 
 /** The lasting outputs that the change from one set of inputs to another leaves as they are. */
-export function carriedOver(lasting: LastingOutputs, olds: Properties, news: Properties): Record<string, unknown> {
+export function carryStableOutputs(lasting: StableOutputs, olds: Properties, news: Properties): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(lasting).flatMap(([name, causes = []]) => {
       const stays = causes.every((cause) => !containsUnknown(news[cause]) && sameJson(olds[cause], news[cause]));

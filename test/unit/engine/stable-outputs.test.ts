@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
-import { carriedOver, lastingOutputs } from "../../../provider/engine/lasting-outputs";
+import { carryStableOutputs, stableOutputsIn } from "../../../provider/engine/stable-outputs";
 
 const UNKNOWN = pulumi.runtime.unknownValue;
 const LASTING = { location: ["target"], fingerprint: [], addresses: ["cpu", "devices"] };
@@ -16,7 +16,7 @@ const OLDS = {
 describe("carriedOver", () => {
   it("keeps outputs whose causes do not change, whatever else does", () => {
     const news = { target: "bcn1", cpu: 1, devices: { eth0: { type: "nic" } }, description: "changed" };
-    assert.deepEqual(carriedOver(LASTING, OLDS, news), { location: "bcn1", fingerprint: "ab", addresses: ["10.0.0.2"] });
+    assert.deepEqual(carryStableOutputs(LASTING, OLDS, news), { location: "bcn1", fingerprint: "ab", addresses: ["10.0.0.2"] });
   });
 
   it("drops each output of which a cause changes, is taken away, or is not yet known", () => {
@@ -27,18 +27,18 @@ describe("carriedOver", () => {
       { ...OLDS, cpu: UNKNOWN },
       { ...OLDS, devices: { eth0: { type: UNKNOWN } } },
     ]) {
-      assert.deepEqual(carriedOver(LASTING, OLDS, news), { location: "bcn1", fingerprint: "ab" });
+      assert.deepEqual(carryStableOutputs(LASTING, OLDS, news), { location: "bcn1", fingerprint: "ab" });
     }
   });
 
   it("has nothing to carry when there was none before, as when the engine checks a replacement", () => {
-    assert.deepEqual(carriedOver(LASTING, {}, { cpu: 1 }), {});
+    assert.deepEqual(carryStableOutputs(LASTING, {}, { cpu: 1 }), {});
   });
 });
 
 describe("lastingOutputs", () => {
   it("picks from the outputs those that last and are there", () => {
     const outputs = { location: "bcn2", fingerprint: undefined, addresses: [], status: "Running" };
-    assert.deepEqual(lastingOutputs(LASTING, outputs), { location: "bcn2", addresses: [] });
+    assert.deepEqual(stableOutputsIn(LASTING, outputs), { location: "bcn2", addresses: [] });
   });
 });

@@ -4,7 +4,7 @@
  * whether its agent answers.
  */
 import type { LxdClient } from "../lxd/client/client";
-import { isOfServer, RESTART_SECONDS } from "../lxd/client/passing";
+import { isServerFailure, RESTART_SECONDS } from "../lxd/client/transient-failures";
 import { findInstance, getInstanceState, isRunning } from "../lxd/instances/instances";
 import { type Deadline, pause } from "../support/deadline";
 import { hasCode, IncompleteError, messageOf, replyOf, type TransportError } from "../support/errors";
@@ -29,7 +29,7 @@ type Reach = "reached" | "not running" | "no agent" | "no answer";
  * there before it acts, so that it goes on from there.
  * @param options.waitForAgent - Whether a virtual machine without an agent that answers is waited for. @default true
  */
-export async function steadily<Result>(
+export async function retryThroughAgentRestart<Result>(
   work: InsideWork,
   run: () => Promise<Result>,
   { waitForAgent = true }: { readonly waitForAgent?: boolean } = {},
@@ -112,7 +112,7 @@ async function reachOf({ lxd: { impatient: lxd }, project, instance: name }: Ins
     }
     return (await getInstanceState({ lxd, project, name })).processes > 0 ? "reached" : "no agent";
   } catch (error) {
-    if ((hasCode(error, "api") && !isOfServer(error)) || hasCode(error, "response-shape")) {
+    if ((hasCode(error, "api") && !isServerFailure(error)) || hasCode(error, "response-shape")) {
       throw error;
     }
     return "no answer";

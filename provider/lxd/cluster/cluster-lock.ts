@@ -1,4 +1,4 @@
-import { inTurn } from "../../support/deadline";
+import { withLock } from "../../support/deadline";
 import { Queues } from "../../support/queues";
 import type { LxdClient } from "../client/client";
 import { presentedBy } from "../client/presented";
@@ -11,9 +11,9 @@ const queues = new Queues();
  * this process, whichever member is spoken to, and not before
  * members that just start can be worked with.
  */
-export async function exclusively<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result> {
+export async function withClusterLock<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result> {
   const { fingerprint } = await presentedBy(lxd.endpoint, lxd.deadline);
-  return inTurn(
+  return withLock(
     queues.of(fingerprint),
     lxd.deadline,
     `waiting for other changes of the cluster of ${lxd.host} to end`,

@@ -23,7 +23,7 @@ export const onHost = { connection: connectionSchema, timeouts: timeoutsSchema.o
 export const inCluster = { cluster: clusterConnectionSchema, timeouts: timeoutsSchema.optional() };
 
 /** How an object is reached and waited for, rather than what it is. */
-export interface Bookkeeping {
+export interface ConnectionInputs {
   readonly connection?: Connection;
   readonly cluster?: ClusterConnection;
   readonly timeouts?: z.output<typeof timeoutsSchema>;
@@ -34,7 +34,7 @@ export interface Bookkeeping {
 }
 
 /** Which cluster an object is on, as far as it is known: SHA-256 of its certificate. */
-export function clusterFingerprintIn({ cluster, clusterFingerprint }: Bookkeeping): string | undefined {
+export function clusterFingerprintIn({ cluster, clusterFingerprint }: ConnectionInputs): string | undefined {
   return cluster?.certificateFingerprint ?? clusterFingerprint;
 }
 
@@ -43,7 +43,7 @@ export function clusterFingerprintIn({ cluster, clusterFingerprint }: Bookkeepin
  * that has grown is still reached through the endpoints that state knows; one that lost an endpoint is not to be asked there. Which cluster
  * it is was found by the refresh, where the program says it for the first time.
  */
-export function bookkeepingChanged(state: Bookkeeping, inputs: Bookkeeping): boolean {
+export function connectionInputsChanged(state: ConnectionInputs, inputs: ConnectionInputs): boolean {
   const meant = inputs.cluster?.certificateFingerprint;
   const known = clusterFingerprintIn(state);
   return (
@@ -57,7 +57,7 @@ export function bookkeepingChanged(state: Bookkeeping, inputs: Bookkeeping): boo
 }
 
 /** Whether a host is named no more: it may be about to leave, which is more than another way to the object. */
-export function hasFewerPeers(before: Bookkeeping, after: Bookkeeping): boolean {
+export function hasFewerPeers(before: ConnectionInputs, after: ConnectionInputs): boolean {
   return (after.peers ?? []).length < (before.peers ?? []).length;
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { inTurnOn, inTurnOnAll } from "../../../provider/lxd/instances/turns";
+import { withInstanceLock, withInstanceLocks } from "../../../provider/lxd/instances/instance-lock";
 import { ApiServer } from "./api-server";
 
 describe("requests that LXD locks instances for", () => {
@@ -27,10 +27,10 @@ describe("requests that LXD locks instances for", () => {
     const lxd = server.client();
     const [a, b] = ["/1.0/instances/a", "/1.0/instances/b?project=shop"] as const;
     await Promise.all([
-      inTurnOnAll(lxd, [a, b], work),
-      inTurnOnAll(lxd, [b, a], work),
-      inTurnOn({ lxd, project: "shop", name: "b" }, work),
-      inTurnOnAll(lxd, [b], work),
+      withInstanceLocks(lxd, [a, b], work),
+      withInstanceLocks(lxd, [b, a], work),
+      withInstanceLock({ lxd, project: "shop", name: "b" }, work),
+      withInstanceLocks(lxd, [b], work),
     ]);
     assert.equal(most, 1);
   });
@@ -38,9 +38,9 @@ describe("requests that LXD locks instances for", () => {
   it("are made side by side when they are for different instances", async () => {
     const lxd = server.client();
     await Promise.all([
-      inTurnOn({ lxd, project: "default", name: "a" }, work),
-      inTurnOn({ lxd, project: "shop", name: "a" }, work),
-      inTurnOnAll(lxd, ["/1.0/profiles/a"], work),
+      withInstanceLock({ lxd, project: "default", name: "a" }, work),
+      withInstanceLock({ lxd, project: "shop", name: "a" }, work),
+      withInstanceLocks(lxd, ["/1.0/profiles/a"], work),
     ]);
     assert.equal(most, 3);
   });
@@ -50,9 +50,9 @@ describe("requests that LXD locks instances for", () => {
     const held = new Promise<void>((resolve) => {
       release = resolve;
     });
-    const first = inTurnOn({ lxd: server.client(), project: "shop", name: "a" }, () => held);
+    const first = withInstanceLock({ lxd: server.client(), project: "shop", name: "a" }, () => held);
     await assert.rejects(
-      inTurnOnAll(server.client(0.1), ["/1.0/instances/a?project=shop"], work),
+      withInstanceLocks(server.client(0.1), ["/1.0/instances/a?project=shop"], work),
       /waiting for other work on instance a \(project shop\) on root@bcn2 to end/,
     );
     release();
@@ -64,10 +64,10 @@ describe("requests that LXD locks instances for", () => {
     const lxd = server.client();
     const which = { lxd, project: "default", name: "a" };
     await assert.rejects(
-      inTurnOn(which, () => Promise.reject(new Error("refused"))),
+      withInstanceLock(which, () => Promise.reject(new Error("refused"))),
       /refused/,
     );
-    await inTurnOn(which, work);
+    await withInstanceLock(which, work);
     assert.equal(most, 1);
   });
 
@@ -78,16 +78,20 @@ describe("requests that LXD locks instances for", () => {
       release = resolve;
     });
     const order: string[] = [];
-    const busy = inTurnOn({ lxd, project: "default", name: "busy" }, () => held);
-    const profile = inTurnOnAll(lxd, ["/1.0/instances/idle", "/1.0/instances/busy"], async () => void order.push("profile"));
-    await inTurnOn({ lxd, project: "default", name: "idle" }, async () => void order.push("idle"));
+    const busy = withInstanceLock({ lxd, project: "default", name: "busy" }, () => held);
+    const profile = withInstanceLocks(
+      lxd,
+      ["/1.0/instances/idle", "/1.0/instances/busy"],
+      async () => void order.push("profile"),
+    );
+    await withInstanceLock({ lxd, project: "default", name: "idle" }, async () => void order.push("idle"));
     release();
     await Promise.all([busy, profile]);
     assert.deepEqual(order, ["idle", "profile"]);
   });
 
   it("do not wait for themselves when an instance is named twice", async () => {
-    await inTurnOnAll(server.client(5), ["/1.0/instances/twice", "/1.0/instances/twice"], work);
+    await withInstanceLocks(server.client(5), ["/1.0/instances/twice", "/1.0/instances/twice"], work);
     assert.equal(most, 1);
   });
 });

@@ -12,7 +12,7 @@ export const RESTART_SECONDS = 30;
 const QUIET_MS = 60_000;
 
 /** The trouble that an endpoint is in. All who ask there wait for its end together: who comes later does not wait once more. */
-export class Trouble {
+export class TransientFailures {
   private since = 0;
   private seenAt = Number.NEGATIVE_INFINITY;
 
@@ -36,7 +36,7 @@ export class Trouble {
 export const statusesSchema = z.array(z.looseObject({ status: z.string() }));
 
 /** Whether LXD failed with a request, and did not refuse it. */
-export function isOfServer(error: unknown): boolean {
+export function isServerFailure(error: unknown): boolean {
   return hasCode(error, "api") && (error as unknown as ApiError).status >= 500;
 }
 

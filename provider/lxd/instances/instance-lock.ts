@@ -3,7 +3,7 @@
  * asked for in turn; what others have begun is waited for.
  * @see https://github.com/canonical/lxd/blob/stable-5.0/lxd/instance/operationlock/operationlock.go
  */
-import { inTurn, until } from "../../support/deadline";
+import { until, withLock } from "../../support/deadline";
 import { hasCode, replyOf } from "../../support/errors";
 import { Turns } from "../../support/turns";
 import type { LxdClient } from "../client/client";
@@ -13,22 +13,22 @@ import { describeUser } from "../in-use";
 const turns = new Turns();
 
 /** One instance, and the API that it is worked on through. */
-export interface Which {
+export interface InstanceRef {
   readonly lxd: LxdClient;
   readonly project: string;
   readonly name: string;
 }
 
 /** Runs a request that LXD locks an instance for, when no other request of this process works on it. */
-export function inTurnOn<Result>({ lxd, project, name }: Which, request: () => Promise<Result>): Promise<Result> {
-  return inTurnOnAll(lxd, [`/1.0/instances/${name}${project === "default" ? "" : `?project=${project}`}`], request);
+export function withInstanceLock<Result>({ lxd, project, name }: InstanceRef, request: () => Promise<Result>): Promise<Result> {
+  return withInstanceLocks(lxd, [`/1.0/instances/${name}${project === "default" ? "" : `?project=${project}`}`], request);
 }
 
 /**
- * {@link inTurnOn} all instances that use something. As long as one of them is busy, the others are free for other work.
+ * {@link withInstanceLock} all instances that use something. As long as one of them is busy, the others are free for other work.
  * @param users - Its `used_by`: paths of LXD's API. What is no instance counts for nothing.
  */
-export async function inTurnOnAll<Result>(
+export async function withInstanceLocks<Result>(
   lxd: LxdClient,
   users: readonly string[],
   request: () => Promise<Result>,
@@ -36,7 +36,7 @@ export async function inTurnOnAll<Result>(
   const paths = users.filter((path) => path.startsWith("/1.0/instances/"));
   const byKey = new Map(paths.map((path) => [`${clusterKey(lxd.endpoint)} ${path}`, path]));
   const busy = turns.busy(byKey.keys()).map((key) => describeUser(byKey.get(key) ?? ""));
-  return inTurn(
+  return withLock(
     (work) => turns.on(byKey.keys(), work),
     lxd.deadline,
     `waiting for other work on ${listed(busy)} on ${lxd.host} to end`,
@@ -49,11 +49,11 @@ function listed(names: readonly string[]): string {
 }
 
 /** Asks LXD for work on an instance, in turn, as soon as it has finished what others have begun. */
-export async function untilFree(which: Which, request: () => Promise<unknown>): Promise<void> {
+export async function retryWhileBusy(which: InstanceRef, request: () => Promise<unknown>): Promise<void> {
   const { lxd, name } = which;
   await until(lxd.deadline, async (report) => {
     try {
-      await inTurnOn(which, request);
+      await withInstanceLock(which, request);
       return true;
     } catch (error) {
       if (!(hasCode(error, "api") || hasCode(error, "operation")) || !isBusy(replyOf(error))) {

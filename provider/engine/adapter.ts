@@ -176,11 +176,10 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       if (!hasCode(error, "incomplete")) {
         throw error;
       }
-      const incomplete = error as unknown as IncompleteError<Outputs>;
-      const reason = redact(incomplete.message, [properties, known, found.sent]); // LXD may quote what was there before
+      const reason = redact(error.message, [properties, known, found.sent]); // LXD may quote what was there before
       throw Object.assign(new Error(reason), {
-        id: incomplete.id,
-        properties: { ...stateOf(inputs, incomplete.outputs, found.cluster, reason), ...internal(properties), ...claimed },
+        id: error.id,
+        properties: { ...stateOf(inputs, error.outputs as Outputs, found.cluster, reason), ...internal(properties), ...claimed },
         reasons: [reason],
       });
     }

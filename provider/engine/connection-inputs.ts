@@ -76,7 +76,5 @@ export function notReachedAsStored(error: unknown): unknown {
   if (hasCode(error, "refused")) {
     return new RefusedError(message, { cause: error });
   }
-  return hasCode(error, "transport")
-    ? new TransportError((error as unknown as TransportError).host, message, { cause: error })
-    : error;
+  return hasCode(error, "transport") ? new TransportError(error.host, message, { cause: error }) : error;
 }

@@ -7,7 +7,7 @@ import type { LxdClient } from "../lxd/client/client";
 import { isServerFailure, RESTART_SECONDS } from "../lxd/client/transient-failures";
 import { findInstance, getInstanceState, isRunning } from "../lxd/instances/instances";
 import { type Deadline, pause } from "../support/deadline";
-import { hasCode, IncompleteError, messageOf, replyOf, type TransportError } from "../support/errors";
+import { hasCode, IncompleteError, messageOf, replyOf } from "../support/errors";
 
 /** An instance whose inside is worked on. */
 export interface InsideWork {
@@ -84,7 +84,7 @@ function overdue(deadline: Deadline, failure: unknown): Error {
   if (!hasCode(failure, "incomplete")) {
     return expired;
   }
-  const { id, outputs } = failure as unknown as IncompleteError;
+  const { id, outputs } = failure;
   return new IncompleteError(id, outputs, expired.message, { cause: failure });
 }
 
@@ -96,7 +96,7 @@ export async function isReached(work: InsideWork): Promise<boolean> {
 /** Whether it may be different soon: LXD failed at it, forgot it, or did not answer. What it refuses stays refused. */
 function mayPass({ lxd }: InsideWork, error: unknown): boolean {
   if (hasCode(error, "transport")) {
-    return lxd.endpoint.isOpen() && (error as unknown as TransportError).host === lxd.host; // not of a member that is down
+    return lxd.endpoint.isOpen() && error.host === lxd.host; // not of a member that is down
   }
   return hasCode(error, "api") || hasCode(error, "operation") || hasCode(error, "lost");
 }

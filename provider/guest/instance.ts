@@ -4,7 +4,7 @@ import { retryWhileBusy } from "../lxd/instances/instance-lock";
 import { type FoundInstance, findInstance, type Instance, isRunning } from "../lxd/instances/instances";
 import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { until, withLock } from "../support/deadline";
-import { type ApiError, hasCode, isNotFound, RefusedError } from "../support/errors";
+import { hasCode, isNotFound, RefusedError } from "../support/errors";
 import { Queues } from "../support/queues";
 import { type InsideWork, retryThroughAgentRestart } from "./agent-restarts";
 import { type Guest, guestOf } from "./guest";
@@ -82,7 +82,7 @@ export async function markInstance(
       );
       return true;
     } catch (error) {
-      if (hasCode(error, "lost") || (hasCode(error, "api") && (error as unknown as ApiError).status === 412)) {
+      if (hasCode(error, "lost") || (hasCode(error, "api") && error.status === 412)) {
         report(`the config of instance "${instance}" on ${lxd.host} changed at the same time, or LXD lost sight of the change`);
         return undefined;
       }

@@ -182,7 +182,7 @@ async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promis
     if (!hasCode(error, "command")) {
       throw error;
     }
-    const { program, exitCode } = error as unknown as CommandError;
+    const { program, exitCode } = error;
     if (program === "useradd" && exitCode === NOT_FOUND) {
       throw new RefusedError(
         `${guest.name} has no useradd, so no users can be made there. Install it (package passwd on Debian and Ubuntu, shadow on Alpine)`,

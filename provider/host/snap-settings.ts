@@ -68,7 +68,7 @@ async function telling(command: string, cure: string, work: () => Promise<void>,
     if (!hasCode(error, "snapd")) {
       throw error;
     }
-    const { host, request, status, kind, reply } = error as unknown as SnapdError;
+    const { host, request, status, kind, reply } = error;
     const said = words === "hide" ? "what it says is not shown here, it may quote values (snap changes; snap tasks ID)" : reply;
     throw new SnapdError(host, request, status, kind, `${said}. It was to do again what "${command}" did by hand. ${cure}`);
   }

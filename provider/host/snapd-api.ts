@@ -227,7 +227,7 @@ export class Snapd {
 
 /** Whether snapd named a failure so. */
 export function isKind(error: unknown, kind: string): boolean {
-  return hasCode(error, "snapd") && (error as unknown as SnapdError).kind === kind;
+  return hasCode(error, "snapd") && error.kind === kind;
 }
 
 /** What a change is at: `Download snap "lxd" (33110) from channel "5.21/stable": 42 %`. */

@@ -4,18 +4,22 @@
  * what the other side said, what to do. They never hold request bodies, keys or environments.
  */
 
+/** The classes of errors by their code. */
+interface ErrorsByCode {
+  refused: RefusedError;
+  transport: TransportError;
+  command: CommandError;
+  api: ApiError;
+  operation: OperationError;
+  lost: LostOperationError;
+  snapd: SnapdError;
+  "response-shape": ResponseShapeError;
+  timeout: TimeoutError;
+  incomplete: IncompleteError;
+}
+
 /** Discriminates the errors of this library. */
-export type LxdErrorCode =
-  | "refused"
-  | "transport"
-  | "command"
-  | "api"
-  | "operation"
-  | "lost"
-  | "snapd"
-  | "response-shape"
-  | "timeout"
-  | "incomplete";
+export type LxdErrorCode = keyof ErrorsByCode;
 
 /** Base of all errors of this library. */
 export abstract class LxdError extends Error {
@@ -167,7 +171,7 @@ export class TimeoutError extends LxdError {
  * The object exists, but is not yet as wanted. The engine keeps what is there in state and the next `pulumi up` goes on
  * from it instead of starting again.
  */
-export class IncompleteError<Outputs extends object = object> extends LxdError {
+export class IncompleteError extends LxdError {
   override readonly name = "IncompleteError";
   readonly code = "incomplete";
 
@@ -175,7 +179,7 @@ export class IncompleteError<Outputs extends object = object> extends LxdError {
     /** Id of the object that exists. */
     readonly id: string,
     /** What is known of it. */
-    readonly outputs: Outputs,
+    readonly outputs: object,
     message: string,
     options?: ErrorOptions,
   ) {
@@ -189,19 +193,19 @@ export function tail(output: string): string {
 }
 
 /** Whether `error` is an error of this library with the given code. */
-export function hasCode<Code extends LxdErrorCode>(error: unknown, code: Code): error is LxdError & { code: Code } {
+export function hasCode<Code extends LxdErrorCode>(error: unknown, code: Code): error is ErrorsByCode[Code] {
   return error instanceof Error && "code" in error && error.code === code && "name" in error;
 }
 
 /** Whether LXD said that the object does not exist. Decided by status, never by the wording. */
 export function isNotFound(error: unknown): boolean {
-  return hasCode(error, "api") && (error as unknown as ApiError).status === 404;
+  return hasCode(error, "api") && error.status === 404;
 }
 
 /** The other side's own words in `error`, or its message. */
 export function replyOf(error: unknown): string {
   if (hasCode(error, "api") || hasCode(error, "operation") || hasCode(error, "snapd")) {
-    return (error as unknown as ApiError | OperationError | SnapdError).reply;
+    return error.reply;
   }
   return messageOf(error);
 }

@@ -371,7 +371,7 @@ function withQuery(path: string, query: Query = {}): string {
 
 /** Whether nothing was done, and the same request will soon be taken. */
 function saysLater(error: unknown): boolean {
-  return hasCode(error, "api") && (error as unknown as ApiError).status === 503;
+  return hasCode(error, "api") && error.status === 503;
 }
 
 /** Whether a request may be made twice. What opens a connection reaches into a guest, which fails for reasons of its own. */

@@ -181,7 +181,7 @@ export class OperationWatcher {
       }
       // Versions tell by an error that the operation failed, or that it takes longer than this wait. One of these can only be the first.
       const isFailure = hasCode(error, "api") && !isNotFound(error) && performance.now() - since < seconds * 1000;
-      await this.askFor(watched, error, isFailure ? (error as unknown as ApiError) : undefined);
+      await this.askFor(watched, error, isFailure ? error : undefined);
     } finally {
       this.openWaits -= 1;
       watched.isWaitedFor = false;

@@ -3,7 +3,7 @@
  * error it is differs by version and moment; that it passes is seen by asking again.
  */
 import * as z from "zod";
-import { type ApiError, hasCode } from "../../support/errors";
+import { hasCode } from "../../support/errors";
 
 /** How long what a daemon says may be for its restart. What it says then, it will say for ever. */
 export const RESTART_SECONDS = 30;
@@ -37,10 +37,10 @@ export const statusesSchema = z.array(z.looseObject({ status: z.string() }));
 
 /** Whether LXD failed with a request, and did not refuse it. */
 export function isServerFailure(error: unknown): boolean {
-  return hasCode(error, "api") && (error as unknown as ApiError).status >= 500;
+  return hasCode(error, "api") && error.status >= 500;
 }
 
 /** Whether LXD said that the server is no member of a cluster. It has no status of its own for this. */
 export function isNotClustered(error: unknown): boolean {
-  return hasCode(error, "api") && /server is not clustered/i.test((error as unknown as ApiError).reply);
+  return hasCode(error, "api") && /server is not clustered/i.test(error.reply);
 }

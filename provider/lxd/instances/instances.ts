@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
-import { type ApiError, hasCode, LostOperationError, RefusedError } from "../../support/errors";
+import { hasCode, LostOperationError, RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import { type Operation, operationsSchema, untilKnown } from "../client/operations";
 import { isServerFailure } from "../client/transient-failures";
@@ -224,7 +224,7 @@ export async function replaceInstance(
         });
         return;
       } catch (error) {
-        const changed = hasCode(error, "api") && (error as unknown as ApiError).status === 412;
+        const changed = hasCode(error, "api") && error.status === 412;
         if (attempt === ATTEMPTS || !(changed || hasCode(error, "lost"))) {
           throw error;
         }

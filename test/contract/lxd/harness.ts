@@ -5,7 +5,7 @@ import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import { fingerprintOf, type ImageFiles } from "../../../provider/lxd/images/files";
 import type { InstanceWork } from "../../../provider/lxd/instances/instances";
 import { Deadline } from "../../../provider/support/deadline";
-import { type ApiError, hasCode, messageOf, type OperationError } from "../../../provider/support/errors";
+import { hasCode, messageOf } from "../../../provider/support/errors";
 import { type Connection, connectionSchema } from "../../../provider/transport/connection";
 import { connect } from "../../../provider/transport/pool";
 import type { SshConnection } from "../../../provider/transport/ssh";
@@ -84,9 +84,8 @@ export class ContractLab {
 export async function refused(request: Promise<unknown>, status: number, reply: RegExp): Promise<void> {
   await assert.rejects(request, (error: unknown) => {
     assert.ok(hasCode(error, "api"), messageOf(error));
-    const answer = error as unknown as ApiError;
-    assert.match(answer.reply, reply);
-    assert.equal(answer.status, status, answer.reply);
+    assert.match(error.reply, reply);
+    assert.equal(error.status, status, error.reply);
     return true;
   });
 }
@@ -95,7 +94,7 @@ export async function refused(request: Promise<unknown>, status: number, reply: 
 export async function failed(request: Promise<unknown>, reply: RegExp): Promise<void> {
   await assert.rejects(request, (error: unknown) => {
     assert.ok(hasCode(error, "operation"), messageOf(error));
-    assert.match((error as unknown as OperationError).reply, reply);
+    assert.match(error.reply, reply);
     return true;
   });
 }

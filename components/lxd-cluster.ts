@@ -16,7 +16,6 @@ import {
   type LxdStoragePoolArgs,
 } from "../provider/index";
 import { mapValues } from "./map-values";
-import { whenKnown } from "./when-known";
 
 /** A host that becomes a member of the cluster. */
 export interface ClusterHostArgs extends Omit<LxdNodeArgs, "connection"> {
@@ -67,12 +66,14 @@ export interface LxdClusterArgs {
  *   pools: { default: { driver: "zfs", config: { size: "100GiB" } } },
  *   networks: { lxdbr0: { config: { "ipv4.address": "192.168.100.1/24", "ipv4.nat": true } } },
  * });
- * new LxdProfile("web", { cluster: cluster.connection, name: "web" });
+ * new LxdProfile("web", { cluster, name: "web" });
  * ```
  */
 export class LxdCluster extends pulumi.ComponentResource {
-  /** The cluster, for everything that is put on it. What uses it waits until members, pools, networks and images are there. */
+  /** How to reach the cluster, to be exported for other stacks. What uses it waits until members, pools, networks and images exist. */
   readonly connection: pulumi.Output<ClusterConnectionArgs>;
+  /** The same as `connection`: `cluster` of other resources takes the component itself. */
+  readonly asCluster: pulumi.Output<ClusterConnectionArgs>;
   /** LXD on each host, by the member's name. */
   readonly nodes: Readonly<Record<string, LxdNode>>;
   /** The members by name. */
@@ -110,9 +111,8 @@ export class LxdCluster extends pulumi.ComponentResource {
       way,
       otherHosts.flatMap(({ dependsOn = [] }) => dependsOn),
     ); // it asks its peers
-    const cluster = { endpoints: [first.connection], certificateFingerprint: whenKnown(first.certificateFingerprint) };
     const joined = Object.fromEntries(
-      others.map((other) => [other.host.name, this.makeMember(name, other, { cluster }, [first])]),
+      others.map((other) => [other.host.name, this.makeMember(name, other, { cluster: first }, [first])]),
     );
     this.members = { [primary.host.name]: first, ...joined };
     const members = Object.values(this.members);
@@ -138,6 +138,7 @@ export class LxdCluster extends pulumi.ComponentResource {
       return new LxdImage(`${name}-${alias}`, { ...image, cluster, aliases: [alias] }, { parent: this, dependsOn: furnished });
     });
     this.connection = this.connectionOnce([...furnished, ...Object.values(this.images)]);
+    this.asCluster = this.connection;
     this.registerOutputs({ connection: this.connection, members: Object.keys(this.members) });
   }
 
@@ -196,19 +197,14 @@ export class LxdCluster extends pulumi.ComponentResource {
   }
 
   /**
-   * The way to the cluster, through all members in their order, for what needs some resources to be there. It is known in a preview
-   * already, because members give back the connections that they were given, and a URN is known from the start.
+   * The connection to the cluster through all members in their order, for what needs some resources to exist. A preview knows it already,
+   * because the connections are inputs of the members, and a URN is known from the start.
    */
   private connectionOnce(resources: readonly pulumi.Resource[]): pulumi.Output<ClusterConnectionArgs> {
     const endpoints = pulumi.all(Object.values(this.members).map((member) => member.connection));
     const [first] = Object.values(this.members);
     const there = pulumi.all(resources.map((resource) => resource.urn));
-    return pulumi
-      .all([endpoints, first && whenKnown(first.certificateFingerprint), there])
-      .apply(([known, certificateFingerprint]) => ({
-        endpoints: known,
-        ...(certificateFingerprint !== undefined && { certificateFingerprint }),
-      }));
+    return pulumi.all([first?.asCluster, endpoints, there]).apply(([cluster, known]) => ({ ...cluster, endpoints: known }));
   }
 }
 

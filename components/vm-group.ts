@@ -1,5 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-import { type ClusterConnectionArgs, LxdVm, type LxdVmArgs, VmUser, type VmUserArgs } from "../provider/index";
+import { type ClusterInput, LxdVm, type LxdVmArgs, VmUser, type VmUserArgs } from "../provider/index";
 import { mapValues } from "./map-values";
 import { type GuestInterfaceArgs, networkConfig } from "./network-config";
 
@@ -43,7 +43,7 @@ export interface VmGroupMemberArgs extends Partial<VmSettingsArgs> {
 /** Arguments of {@link VmGroup}. */
 export interface VmGroupArgs {
   /** The cluster, or standalone server, that the virtual machines run on. */
-  cluster: pulumi.Input<ClusterConnectionArgs>;
+  cluster: ClusterInput;
   /** Project of the virtual machines. @default "default" */
   project?: pulumi.Input<string>;
   /** What all of them have, unless they say otherwise themselves: a value of a virtual machine takes the place of the whole value here. @default {} */
@@ -61,7 +61,7 @@ export interface VmGroupArgs {
  * @example
  * ```typescript
  * new VmGroup("vms", {
- *   cluster: cluster.connection,
+ *   cluster,
  *   defaults: {
  *     image: { alias: "debian-12" },
  *     profiles: profiles.names,

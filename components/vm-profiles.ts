@@ -1,5 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-import { type ClusterConnectionArgs, type ConfigArgs, LxdProfile, type LxdProfileArgs } from "../provider/index";
+import { type ClusterInput, type ConfigArgs, LxdProfile, type LxdProfileArgs } from "../provider/index";
 
 /** What instances with the profile `vm-networks` are connected to. */
 export interface NetworksProfileArgs {
@@ -35,7 +35,7 @@ export interface GpuProfileArgs {
 /** Arguments of {@link VmProfiles}. */
 export interface VmProfilesArgs {
   /** The cluster, or standalone server, that the profiles belong to. */
-  cluster: pulumi.Input<ClusterConnectionArgs>;
+  cluster: ClusterInput;
   /** Project of the profiles. @default "default" */
   project?: pulumi.Input<string>;
   /** `vm-networks`: a NIC on a managed network and one on the LAN. @default {} */
@@ -51,8 +51,8 @@ export interface VmProfilesArgs {
  *
  * @example
  * ```typescript
- * const profiles = new VmProfiles("profiles", { cluster: cluster.connection, resources: { cpu: 2, memory: "2GiB" } });
- * new LxdVm("web", { cluster: cluster.connection, name: "web", profiles: profiles.names, image: { alias: "debian-12" } });
+ * const profiles = new VmProfiles("profiles", { cluster, resources: { cpu: 2, memory: "2GiB" } });
+ * new LxdVm("web", { cluster, name: "web", profiles: profiles.names, image: { alias: "debian-12" } });
  * ```
  */
 export class VmProfiles extends pulumi.ComponentResource {

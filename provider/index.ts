@@ -1,6 +1,7 @@
 export { LxdResource, type TimeoutArgs } from "./engine/resource";
 export type {
   ClusterConnectionArgs,
+  ClusterInput,
   ConfigArgs,
   ConfigValue,
   ConnectionArgs,

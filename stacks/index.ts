@@ -12,13 +12,9 @@ const lxd = new LxdCluster("cluster", {
   images: config.images,
 });
 
-const profiles = new VmProfiles("profiles", { cluster: lxd.connection, ...config.profiles });
+const profiles = new VmProfiles("profiles", { cluster: lxd, ...config.profiles });
 
-const group = new VmGroup(
-  "vms",
-  { cluster: lxd.connection, defaults: config.vmDefaults, vms: config.vms },
-  { dependsOn: [profiles] },
-);
+const group = new VmGroup("vms", { cluster: lxd, defaults: config.vmDefaults, vms: config.vms }, { dependsOn: [profiles] });
 
 /** The way to the cluster, for stacks that put something on it. */
 export const cluster = lxd.connection;

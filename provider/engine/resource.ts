@@ -38,7 +38,12 @@ export abstract class LxdResource extends pulumi.CustomResource {
     super(
       type,
       name,
-      { ...computed, ...withSecrets(args), __provider: providerPointer(kind), __urn: ownUrn(type, name, opts?.parent) },
+      {
+        ...computed,
+        ...withSecrets(withConnection(args)),
+        __provider: providerPointer(kind),
+        __urn: ownUrn(type, name, opts?.parent),
+      },
       // What replaces an object has its name: made first, it would take over the old one and then be removed with it. `diff` says so for
       // its own replacements; this is for those that are forced, as by pulumi up --replace.
       { deleteBeforeReplace: true, ...opts },
@@ -53,6 +58,15 @@ export abstract class LxdResource extends pulumi.CustomResource {
 function ownUrn(type: string, name: string, parent: pulumi.Resource | undefined): Promise<string> {
   const urn = pulumi.createUrn(name, type, parent) as pulumi.Output<string> & { promise(): Promise<string> };
   return urn.promise();
+}
+
+/** The arguments with connection data in the place of a cluster, member or node that `cluster` is given as. */
+function withConnection(args: Record<string, unknown>): Record<string, unknown> {
+  const { cluster } = args;
+  // An output has every property.
+  return isMap(cluster) && !pulumi.Output.isInstance(cluster) && "asCluster" in cluster
+    ? { ...args, cluster: cluster["asCluster"] }
+    : args;
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { Input } from "@pulumi/pulumi";
+import type { Input, Output } from "@pulumi/pulumi";
 
 /** How to reach a host by SSH; the same object feeds `@pulumi/command`'s remote commands. */
 export interface ConnectionArgs extends ProxyConnectionArgs {
@@ -49,6 +49,12 @@ export interface ClusterConnectionArgs {
    */
   certificateFingerprint?: Input<string | undefined>;
 }
+
+/**
+ * A cluster, or one standalone server: an `LxdCluster`, an `LxdClusterMember` or an `LxdNode` as it is, or plain connection data, such as the
+ * output of another stack. What is given a resource waits for it.
+ */
+export type ClusterInput = Input<ClusterConnectionArgs> | { readonly asCluster: Output<ClusterConnectionArgs> };
 
 /** A value of LXD's config; numbers and booleans become the strings that LXD keeps. */
 export type ConfigValue = string | number | boolean;

@@ -2,11 +2,12 @@
  * A host's membership in a cluster: the first one bootstraps it, the others join.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_form/ (LXD 5.0 to 6)
  */
-import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
+import { all, type CustomResourceOptions, type Input, type Output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { connectionsSchema, onHost } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import { whenKnown } from "../engine/when-known";
 import { isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { clusterConnectionSchema, fingerprintSchema } from "../lxd/client/cluster-connection";
@@ -29,7 +30,7 @@ import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { getServer } from "../lxd/server";
 import { sameJson } from "../support/equality";
 import { hasCode, IncompleteError, messageOf } from "../support/errors";
-import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
+import type { ClusterConnectionArgs, ClusterInput, ConfigArgs, ConnectionArgs } from "./common-args";
 import { areInNoCluster, clusterOfPeers, enter, throughCluster } from "./lxd-cluster-member-entering";
 import { clean, foreseeLeaving, isReachable, isReinstalled, isToBeCleaned, leave, namesOf } from "./lxd-cluster-member-leaving";
 
@@ -68,7 +69,7 @@ export interface LxdClusterMemberArgs {
   /** Where the other members find it: an IP address or DNS name, with a port when it is not 8443. No wildcard. */
   address: Input<string>;
   /** The cluster to join, through members that are in it already. @default none: the host becomes the first member of a new cluster */
-  cluster?: Input<ClusterConnectionArgs>;
+  cluster?: ClusterInput;
   /**
    * For the first member: the hosts of the others. When it is no member any more, its cluster is found through them, and it joins that instead of
    * bootstrapping a rival; without state, it bootstraps only when all of them can be asked and none is in a cluster of this stack. They need no LXD for
@@ -379,7 +380,7 @@ async function outputsOf(lxd: LxdClient, member: Member): Promise<Outputs> {
  *   connection: bcn1.connection,
  *   name: "bcn1",
  *   address: "192.168.1.101",
- *   cluster: { endpoints: [first.connection], certificateFingerprint: first.certificateFingerprint },
+ *   cluster: first,
  * });
  * ```
  */
@@ -405,5 +406,13 @@ export class LxdClusterMember extends LxdResource {
 
   constructor(name: string, args: LxdClusterMemberArgs, opts?: CustomResourceOptions) {
     super("LxdClusterMember", name, { ...args }, ["status", "roles", "certificateFingerprint"], opts);
+  }
+
+  /** The cluster, reached through this member: what `cluster` of other resources takes. A preview knows it before the member exists. */
+  get asCluster(): Output<ClusterConnectionArgs> {
+    return all([this.connection, whenKnown(this.certificateFingerprint)]).apply(([connection, certificateFingerprint]) => ({
+      endpoints: [connection],
+      ...(certificateFingerprint !== undefined && { certificateFingerprint }),
+    }));
   }
 }

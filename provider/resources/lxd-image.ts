@@ -26,7 +26,7 @@ import { imageAliasSchema, projectSchema } from "../lxd/names";
 import { explainOwnMark, isLeftToOthers, isOwnMark, isUnfinishedWork, refuseTakenOver, takenOverBy } from "../lxd/ownership";
 import { sameJson } from "../support/equality";
 import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
-import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";
+import type { ClusterInput, ConfigArgs } from "./common-args";
 
 const remoteSchema = z.strictObject({
   server: z
@@ -78,7 +78,7 @@ export interface RemoteImageArgs {
 /** Arguments of {@link LxdImage}: either `metadataPath`, with `rootfsPath` unless it is a unified tarball, or `remote`. */
 export interface LxdImageArgs {
   /** The cluster, or standalone server, that gets the image. */
-  cluster: Input<ClusterConnectionArgs>;
+  cluster: ClusterInput;
   /** Project of the image. @default "default" */
   project?: Input<string>;
   /** Path of the metadata tarball, or of a unified tarball, on the machine that runs Pulumi; `~` is the home directory. */

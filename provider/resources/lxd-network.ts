@@ -35,7 +35,7 @@ import { NETWORKS, network, networkValueFault, refuseHostInterface } from "../lx
 import { createObject, describeUnfinished, isUnfinished } from "../lxd/storage-and-networks/two-phase";
 import { IncompleteError, RefusedError } from "../support/errors";
 import { mayBeSecret } from "../support/secrets";
-import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";
+import type { ClusterInput, ConfigArgs } from "./common-args";
 
 const networkConfigSchema = configSchema.superRefine((config, context) => {
   for (const [key, value] of Object.entries(config)) {
@@ -69,7 +69,7 @@ const networkSchema = z.strictObject({
 /** Arguments of {@link LxdNetwork}. */
 export interface LxdNetworkArgs {
   /** The cluster, or standalone server, that the network belongs to. */
-  cluster: Input<ClusterConnectionArgs>;
+  cluster: ClusterInput;
   /** Name of the bridge, as each host has it: 2 to 15 characters. */
   name: Input<string>;
   /** Project of the network. @default "default" */

@@ -15,7 +15,7 @@ import { INVENTORY_KINDS, type InventoryKind } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
 import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
 import { sameJson } from "../support/equality";
-import type { ConfigArgs, ConnectionArgs } from "./common-args";
+import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
 import { emptied, emptiedUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
 import {
   bring,
@@ -347,5 +347,10 @@ export class LxdNode extends LxdResource {
       ],
       opts,
     );
+  }
+
+  /** The host as a standalone server: what `cluster` of other resources takes. */
+  get asCluster(): Output<ClusterConnectionArgs> {
+    return this.connection.apply((connection) => ({ endpoints: [connection] }));
   }
 }

@@ -32,7 +32,7 @@ import {
   replaceProfile,
 } from "../lxd/profiles";
 import { hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
-import type { ClusterConnectionArgs, ConfigArgs, DevicesArgs } from "./common-args";
+import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
 
 /** Inputs of {@link LxdProfile}. */
 const profileSchema = z.strictObject({
@@ -48,7 +48,7 @@ const profileSchema = z.strictObject({
 /** Arguments of {@link LxdProfile}. */
 export interface LxdProfileArgs {
   /** The cluster, or standalone server, that the profile belongs to. */
-  cluster: Input<ClusterConnectionArgs>;
+  cluster: ClusterInput;
   /** Name of the profile. `default` is taken over as it is and restored on delete. */
   name: Input<string>;
   /** Project of the profile. @default "default" */

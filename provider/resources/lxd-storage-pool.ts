@@ -34,7 +34,7 @@ import { isSmaller, POOLS, pool, refuseResize, sourcesOf } from "../lxd/storage-
 import { createObject, describeUnfinished, explainFailure, isUnfinished } from "../lxd/storage-and-networks/two-phase";
 import { IncompleteError, RefusedError } from "../support/errors";
 import { parseSize } from "../support/units";
-import type { ClusterConnectionArgs, ConfigArgs } from "./common-args";
+import type { ClusterInput, ConfigArgs } from "./common-args";
 
 const poolConfigSchema = configSchema.superRefine((config, context) => {
   for (const key of Object.keys(config)) {
@@ -70,7 +70,7 @@ const storagePoolSchema = z.strictObject({
 /** Arguments of {@link LxdStoragePool}. */
 export interface LxdStoragePoolArgs {
   /** The cluster, or standalone server, that the pool belongs to. */
-  cluster: Input<ClusterConnectionArgs>;
+  cluster: ClusterInput;
   /** Name of the pool. */
   name: Input<string>;
   /** How volumes are stored: `dir`, `btrfs`, `zfs` or `lvm`. */

@@ -56,7 +56,7 @@ import { claim, isLeftToOthers, isUnfinishedWork, refuseTakenOver } from "../lxd
 import { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { IncompleteError, messageOf, RefusedError } from "../support/errors";
-import type { ClusterConnectionArgs, ConfigArgs, DevicesArgs } from "./common-args";
+import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
 import type { CloudInitArgs, ImageSourceArgs, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
 
 export type { NicAddresses };
@@ -91,7 +91,7 @@ export const vmSchema = z.strictObject({
 /** Arguments of {@link LxdVm}. */
 export interface LxdVmArgs {
   /** The cluster, or standalone server, on which it runs. */
-  cluster: Input<ClusterConnectionArgs>;
+  cluster: ClusterInput;
   /** Name of the instance, and host name of the guest. */
   name: Input<string>;
   /** Project of the instance. @default "default" */

@@ -31,7 +31,7 @@ import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { instanceNameSchema, projectSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
-import type { ClusterConnectionArgs } from "./common-args";
+import type { ClusterInput } from "./common-args";
 
 /** What useradd(8) takes for a user or group. */
 const NAME = /^[a-z_][a-z0-9_-]{0,31}$/;
@@ -85,7 +85,7 @@ const vmUserSchema = z.strictObject({
 /** Arguments of {@link VmUser}. */
 export interface VmUserArgs {
   /** The cluster, or standalone server, that the instance belongs to. */
-  cluster: Input<ClusterConnectionArgs>;
+  cluster: ClusterInput;
   /** Name of the instance, a virtual machine with LXD's agent or a container. It must run while the user is made or changed. */
   instance: Input<string>;
   /** Project of the instance. @default "default" */

@@ -14,6 +14,6 @@ export { LxdNetwork, type LxdNetworkArgs } from "./resources/lxd-network";
 export { type InstallArgs, LxdNode, type LxdNodeArgs } from "./resources/lxd-node";
 export { LxdProfile, type LxdProfileArgs } from "./resources/lxd-profile";
 export { LxdStoragePool, type LxdStoragePoolArgs } from "./resources/lxd-storage-pool";
-export { LxdVm, type LxdVmArgs, type NicAddresses } from "./resources/lxd-vm";
-export type { CloudInitArgs, ImageSourceArgs, RootDiskArgs, WaitConditionArgs } from "./resources/lxd-vm-args";
+export { LxdVm, type LxdVmArgs } from "./resources/lxd-vm";
+export type { CloudInitArgs, ImageSourceArgs, NicAddresses, RootDiskArgs, WaitConditionArgs } from "./resources/lxd-vm-args";
 export { VmUser, type VmUserArgs } from "./resources/vm-user";

@@ -110,7 +110,10 @@ interface Outputs {
 
 type State = Inputs & Outputs;
 
-/** See {@link LxdClusterMember}. */
+/**
+ * See {@link LxdClusterMember}.
+ * @internal
+ */
 export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdClusterMember",
   schemaVersion: 1,

@@ -121,7 +121,10 @@ type State = Inputs & Outputs;
 /** How the program hands on to `check` that a file cannot be read. */
 const UNREADABLE = "unreadable ";
 
-/** See {@link LxdImage}. */
+/**
+ * See {@link LxdImage}.
+ * @internal
+ */
 export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdImage",
   schemaVersion: 1,

@@ -106,6 +106,7 @@ type State = Inputs & Outputs;
 
 /**
  * See {@link LxdNetwork}. Whether the bridge is up is not looked at: one that no instance uses is down, and that is no fault.
+ * @internal
  */
 export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdNetwork",

@@ -9,7 +9,10 @@ import { type ApiSocket, findSocket } from "../lxd/client/endpoint";
 import { sameJson } from "../support/equality";
 import { RefusedError } from "../support/errors";
 
-/** See {@link InstallArgs}. */
+/**
+ * See {@link InstallArgs}.
+ * @internal
+ */
 export const installSchema = z.union([
   z.literal(false),
   z.strictObject({
@@ -28,7 +31,10 @@ export const installSchema = z.union([
   }),
 ]);
 
-/** See {@link InstallArgs}. */
+/**
+ * See {@link InstallArgs}.
+ * @internal
+ */
 export type Install = z.output<typeof installSchema>;
 
 /** How LXD gets onto a host. */
@@ -54,6 +60,7 @@ export type InstallArgs =
  * Makes sure that LXD is on the host and listens: installs it where it is not, and starts it where it does not run. What is there is
  * judged, and left as it is.
  * @throws RefusedError when it is there in another way than is wanted, or newer.
+ * @internal
  */
 export async function present(context: Context, ssh: SshConnection, wanted: Install): Promise<void> {
   const socket = await findSocket(ssh, context.deadline);
@@ -84,6 +91,7 @@ export async function present(context: Context, ssh: SshConnection, wanted: Inst
 /**
  * Brings what is installed to what is wanted, or installs it.
  * @returns Whether LXD was started anew by that.
+ * @internal
  */
 export async function bring(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
   if (wanted === false) {
@@ -144,6 +152,7 @@ async function isInstalled(context: Context, ssh: SshConnection, wanted: Install
 /**
  * The socket on which LXD listens, or `undefined` when LXD is not on the host.
  * @throws RefusedError when it is, and does not listen: nothing can be said of it then, least of all that it is gone.
+ * @internal
  */
 export async function findSocketUnlessGone(
   context: Context,
@@ -157,7 +166,10 @@ export async function findSocketUnlessGone(
   return socket;
 }
 
-/** How LXD is installed on a host. */
+/**
+ * How LXD is installed on a host.
+ * @internal
+ */
 export interface Installed {
   /** In the words of what is known, where they mean the same. */
   readonly install: Install;
@@ -167,6 +179,7 @@ export interface Installed {
 
 /**
  * How LXD is installed, for the refresh. Drift is another packaging, a channel, revision or hold that was changed, a package that is missing.
+ * @internal
  */
 export async function readInstall(context: Context, ssh: SshConnection, socket: ApiSocket, known: Install): Promise<Installed> {
   if (known === false) {
@@ -195,7 +208,10 @@ export async function readInstall(context: Context, ssh: SshConnection, socket: 
   };
 }
 
-/** Whether what is installed is what is wanted. */
+/**
+ * Whether what is installed is what is wanted.
+ * @internal
+ */
 export function sameInstall({ install: found, revision }: Installed, wanted: Install): boolean {
   if (found !== false && wanted !== false && found.method === "snap" && wanted.method === "snap") {
     return (
@@ -207,7 +223,10 @@ export function sameInstall({ install: found, revision }: Installed, wanted: Ins
   return sameJson(found, wanted);
 }
 
-/** What of a change of `install` will be refused, as far as it can be told without asking. Pure. */
+/**
+ * What of a change of `install` will be refused, as far as it can be told without asking. Pure.
+ * @internal
+ */
 export function forewarnOfInstall(
   { install: found, revision, lxdVersion }: Installed & { readonly lxdVersion: string },
   wanted: Install,
@@ -235,7 +254,10 @@ export function forewarnOfInstall(
       ];
 }
 
-/** An installation in a few words: `the snap from 5.21/stable, held`. */
+/**
+ * An installation in a few words: `the snap from 5.21/stable, held`.
+ * @internal
+ */
 export function describeInstall(install: Install): string {
   if (install === false) {
     return "neither the snap nor Debian's package";

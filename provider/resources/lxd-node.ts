@@ -11,7 +11,7 @@ import { askLxd } from "../host/half-joined";
 import { finishReset, isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { configSchema, sameConfigValue } from "../lxd/config";
-import { INVENTORY_KINDS, type InventoryKind } from "../lxd/inventory";
+import { INVENTORY_KINDS } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
 import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
 import { sameJson } from "../support/equality";
@@ -61,7 +61,7 @@ export interface LxdNodeArgs {
    * or when this list is changed. A host that is a member of a cluster by then is never wiped by a changed list.
    * @default []
    */
-  resetPolicy?: Input<Input<InventoryKind>[]>;
+  resetPolicy?: Input<Input<"instances" | "custom-volumes" | "images" | "storage-pools" | "networks" | "cluster">[]>;
   /**
    * Manage a host that is in use already, without touching what it holds or how LXD is installed there. Where that is not what `install`
    * wants, the next preview shows it. @default false
@@ -88,7 +88,10 @@ interface Outputs {
   revision: number | undefined;
 }
 
-/** See {@link LxdNode}. */
+/**
+ * See {@link LxdNode}.
+ * @internal
+ */
 export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdNode",
   schemaVersion: 1,

@@ -76,7 +76,10 @@ interface Outputs {
 
 type State = Inputs & Outputs;
 
-/** See {@link LxdProfile}. */
+/**
+ * See {@link LxdProfile}.
+ * @internal
+ */
 export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdProfile",
   schemaVersion: 1,

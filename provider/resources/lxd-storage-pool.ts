@@ -105,7 +105,10 @@ interface Outputs {
 
 type State = Inputs & Outputs;
 
-/** See {@link LxdStoragePool}. */
+/**
+ * See {@link LxdStoragePool}.
+ * @internal
+ */
 export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdStoragePool",
   schemaVersion: 1,

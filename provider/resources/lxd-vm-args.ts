@@ -38,3 +38,11 @@ export type WaitConditionArgs =
   | { for: "running" | "agent" | "cloud-init" }
   | { for: "ipv4" | "ipv6"; nic: Input<string> }
   | { for: "command"; command: Input<Input<string>[]> };
+
+/** Addresses of one network device. */
+export interface NicAddresses {
+  /** Global IPv4 addresses. */
+  readonly ipv4: string[];
+  /** Global IPv6 addresses. */
+  readonly ipv6: string[];
+}

@@ -39,7 +39,6 @@ import {
   isRunning,
   isStopped,
   macAddressesOf,
-  type NicAddresses,
   requireInstance,
   rootDiskOf,
   startInstance,
@@ -57,11 +56,12 @@ import { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
-import type { CloudInitArgs, ImageSourceArgs, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
+import type { CloudInitArgs, ImageSourceArgs, NicAddresses, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
 
-export type { NicAddresses };
-
-/** Inputs of {@link LxdVm}. */
+/**
+ * Inputs of {@link LxdVm}.
+ * @internal
+ */
 export const vmSchema = z.strictObject({
   ...inCluster,
   name: instanceNameSchema,
@@ -161,7 +161,10 @@ interface Outputs extends Started {
 
 type State = Inputs & Outputs;
 
-/** See {@link LxdVm}. */
+/**
+ * See {@link LxdVm}.
+ * @internal
+ */
 export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdVm",
   schemaVersion: 1,
@@ -450,7 +453,10 @@ function outputsIn(state: Outputs): Outputs {
   ) as unknown as Outputs;
 }
 
-/** What LXD tells, in the words of the state where they mean the same. */
+/**
+ * What LXD tells, in the words of the state where they mean the same.
+ * @internal
+ */
 export function fromApi(instance: Instance, state: State): Inputs {
   const { cluster, name, project, image, waitFor: conditions, allowRestart, adopt, timeouts } = state;
   const member = memberToMoveTo(state.target, instance.location, instance.config[EVACUATED_FROM]);

@@ -146,7 +146,10 @@ type State = Inputs & Outputs;
 /** What stands in state for a password that was changed in the instance: the foreign hash has no business there. */
 const FOREIGN_PASSWORD = "(changed in the instance)";
 
-/** See {@link VmUser}. */
+/**
+ * See {@link VmUser}.
+ * @internal
+ */
 export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "VmUser",
   schemaVersion: 1,

@@ -7,7 +7,7 @@ const { checkoutId, checkoutRoot } = require("../paths");
 const { run } = require("../process");
 const { SetupError, step } = require("../progress");
 
-const SOURCES = ["provider", "components"];
+const SOURCES = ["provider", "components", "cli"];
 const SETTINGS = ["tsconfig.json", "tsconfig.build.json", "package-lock.json"];
 
 /**

@@ -360,12 +360,6 @@ export function rootDiskOf(devices: Devices): [name: string, device: Config] | u
   return Object.entries(devices).find(([, device]) => device["type"] === "disk" && device["path"] === "/");
 }
 
-/** Addresses of one network device. */
-export interface NicAddresses {
-  readonly ipv4: string[];
-  readonly ipv6: string[];
-}
-
 /** MAC addresses by name of the network device. */
 export function macAddressesOf(instance: Pick<Instance, "config" | "expanded_devices">): Record<string, string> {
   const macs: [string, string][] = Object.entries(instance.expanded_devices)
@@ -378,7 +372,9 @@ export function macAddressesOf(instance: Pick<Instance, "config" | "expanded_dev
  * Addresses by name of the network device, without loopback and link-local ones. The guest may call its interfaces as it likes, and
  * have others than LXD gave it: the MAC address tells which is which. Where LXD knows none (physical, ipvlan), it is the name that LXD gave.
  */
-export function addressesOf(instance: Pick<Instance, "config" | "expanded_devices" | "state">): Record<string, NicAddresses> {
+export function addressesOf(
+  instance: Pick<Instance, "config" | "expanded_devices" | "state">,
+): Record<string, { ipv4: string[]; ipv6: string[] }> {
   const interfaces = Object.entries(instance.state?.network ?? {});
   const macs = macAddressesOf(instance);
   const nics = Object.entries(instance.expanded_devices).filter(([, device]) => device["type"] === "nic");

@@ -1,7 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import {
   type ClusterConnectionArgs,
-  type ConfigArgs,
   type ConnectionArgs,
   type InstallArgs,
   LxdClusterMember,
@@ -18,20 +17,18 @@ import {
 import { mapValues } from "./map-values";
 
 /** A host that becomes a member of the cluster. */
-export interface ClusterHostArgs extends Omit<LxdNodeArgs, "connection"> {
+export interface ClusterHostArgs {
   /** Name of the member; also part of the resources' names, so it is plain text. */
   name: string;
   /** Where the other members find it: an IP address or DNS name, with a port when it is not 8443. */
   address: pulumi.Input<string>;
   /** How to reach the host by SSH. */
   connection: pulumi.Input<ConnectionArgs>;
-  /** See {@link LxdClusterMemberArgs.memberConfig}. Used at the moment of joining alone. @default [] */
-  memberConfig?: LxdClusterMemberArgs["memberConfig"];
-  /** Members of one failure domain are expected to fail together. @default "default" */
-  failureDomain?: pulumi.Input<string>;
-  /** The member's own config in the cluster, such as `scheduler.instance`. @default {} */
-  memberOptions?: pulumi.Input<ConfigArgs>;
-  /** What must be there before the host is touched, such as commands that prepare it. @default none */
+  /** LXD on the host: how it is installed, its config. @default {} */
+  node?: Omit<LxdNodeArgs, "connection">;
+  /** The host's membership: what it brings when it joins, its config in the cluster. @default {} */
+  member?: Omit<LxdClusterMemberArgs, "connection" | "name" | "address" | "cluster" | "peers" | "certificateFingerprint">;
+  /** What must exist before the host is touched, such as commands that prepare it. @default none */
   dependsOn?: pulumi.Input<pulumi.Resource>[];
 }
 
@@ -158,12 +155,11 @@ export class LxdCluster extends pulumi.ComponentResource {
    * @param primary - Whose revision of the snap the host gets, so that a cluster that is held can grow.
    */
   private makeNode(name: string, host: ClusterHostArgs, primary?: LxdNode): LxdNode {
-    const { name: _name, address: _address, memberConfig: _, failureDomain: _domain, memberOptions: _options, ...rest } = host;
-    const { dependsOn = [], ...args } = rest;
+    const { connection, node: args = {}, dependsOn = [] } = host;
     const install = primary === undefined ? args.install : installLike(primary, args.install);
     return new LxdNode(
       `${name}-${host.name}`,
-      { ...args, ...(install !== undefined && { install }) },
+      { ...args, connection, ...(install !== undefined && { install }) },
       { parent: this, dependsOn },
     );
   }
@@ -178,20 +174,9 @@ export class LxdCluster extends pulumi.ComponentResource {
     way: Pick<LxdClusterMemberArgs, "cluster" | "peers" | "certificateFingerprint">,
     before: pulumi.Input<pulumi.Resource>[] = [],
   ): LxdClusterMember {
-    const { address, memberConfig, failureDomain, memberOptions, adopt, timeouts } = host;
     return new LxdClusterMember(
       `${name}-${host.name}`,
-      {
-        connection: node.connection,
-        name: host.name,
-        address,
-        ...way,
-        ...(memberConfig && { memberConfig }),
-        ...(failureDomain && { failureDomain }),
-        ...(memberOptions && { config: memberOptions }),
-        ...(adopt !== undefined && { adopt }),
-        ...(timeouts && { timeouts }),
-      },
+      { ...host.member, connection: node.connection, name: host.name, address: host.address, ...way },
       { parent: this, dependsOn: [node, ...before] },
     );
   }

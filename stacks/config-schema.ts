@@ -51,11 +51,20 @@ const install = z.union([
   ),
 ]);
 
-const memberConfig = z.strictObject({
-  entity: z.enum(["storage-pool", "network"]),
-  name,
-  key: z.string(),
-  value: z.string(),
+const node = z.strictObject({
+  install: install.exactOptional(),
+  config: configMap.exactOptional(),
+  resetPolicy: z.array(z.enum(["instances", "custom-volumes", "images", "storage-pools", "networks", "cluster"])).exactOptional(),
+  adopt: z.boolean().exactOptional(),
+});
+
+const member = z.strictObject({
+  memberConfig: z
+    .strictObject({ pools: z.record(name, configMap).exactOptional(), networks: z.record(name, configMap).exactOptional() })
+    .exactOptional(),
+  failureDomain: z.string().exactOptional(),
+  config: configMap.exactOptional(),
+  adopt: z.boolean().exactOptional(),
 });
 
 const host = z
@@ -64,15 +73,8 @@ const host = z
     address: z.string().min(1),
     connection: connection.default({}),
     prepare: z.array(z.string().min(1)).default([]),
-    install: install.exactOptional(),
-    config: configMap.exactOptional(),
-    memberConfig: z.array(memberConfig).exactOptional(),
-    failureDomain: z.string().exactOptional(),
-    memberOptions: configMap.exactOptional(),
-    resetPolicy: z
-      .array(z.enum(["instances", "custom-volumes", "images", "storage-pools", "networks", "cluster"]))
-      .exactOptional(),
-    adopt: z.boolean().exactOptional(),
+    node: node.exactOptional(),
+    member: member.exactOptional(),
   })
   .transform((given) => ({ ...given, connection: { ...given.connection, host: given.connection.host ?? given.address } }));
 

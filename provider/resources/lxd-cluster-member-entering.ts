@@ -12,7 +12,6 @@ import {
   joinCluster,
   listMembers,
   type Member,
-  type MemberConfigKey,
   memberConfigKeys,
   mintJoinToken,
   untilOnline,
@@ -21,7 +20,7 @@ import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { clearTraces, isRevoked } from "../lxd/cluster/half-joins";
 import { explainJoinFailure } from "../lxd/cluster/join-failures";
 import { howToWipe, type JoinContext, refuseOtherName, refuseTakenBridges, refuseToJoin } from "../lxd/cluster/join-preflight";
-import { workOutMemberConfig } from "../lxd/cluster/member-config";
+import { type MemberConfig, workOutMemberConfig } from "../lxd/cluster/member-config";
 import { settled, throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
 import { isOfSameStack } from "../lxd/ownership";
@@ -44,7 +43,7 @@ export interface Membership {
   /** SHA-256 of the cluster's certificate, for the first one, where the program says it. */
   readonly certificateFingerprint?: string | undefined;
   /** What it brings for pools and networks. */
-  readonly memberConfig: readonly MemberConfigKey[];
+  readonly memberConfig: MemberConfig;
 }
 
 /**

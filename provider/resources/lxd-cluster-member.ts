@@ -19,9 +19,10 @@ import {
   listMembers,
   listMembersShared,
   type Member,
-  memberConfigSchema,
+  type MemberConfigKey,
   putMember,
 } from "../lxd/cluster/cluster";
+import { memberConfigFromKeys, memberConfigSchema } from "../lxd/cluster/member-config";
 import { throughRestart } from "../lxd/cluster/restarts";
 import { type Config, configSchema, forState, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
 import { sameListener } from "../lxd/meaning";
@@ -42,22 +43,18 @@ const clusterMemberSchema = z.strictObject({
   cluster: clusterConnectionSchema.optional(),
   peers: connectionsSchema.default([]),
   certificateFingerprint: fingerprintSchema.optional(),
-  memberConfig: z.array(z.strictObject(memberConfigSchema.shape)).default([]),
+  memberConfig: memberConfigSchema.default({}),
   failureDomain: z.string().min(1).default("default"),
   config: configSchema.default({}),
   adopt: z.boolean().default(false),
 });
 
-/** The value that this member brings for one member-specific key of a pool or network that the cluster has. */
+/** A member's own values for the member-specific keys of the cluster's pools and networks; an empty value is the driver's default. */
 export interface MemberConfigArgs {
-  /** What has the key. */
-  entity: Input<"storage-pool" | "network">;
-  /** Name of the pool or network. */
-  name: Input<string>;
-  /** Such as `source`, `size` or `parent`. */
-  key: Input<string>;
-  /** The value; empty for the driver's default. */
-  value: Input<string>;
+  /** By name of the pool, such as `{ default: { source: "/dev/nvme1n1" } }`. */
+  pools?: Input<Record<string, Input<ConfigArgs>>>;
+  /** By name of the network, such as `{ uplink: { parent: "eth1" } }`. */
+  networks?: Input<Record<string, Input<ConfigArgs>>>;
 }
 
 /** Arguments of {@link LxdClusterMember}. */
@@ -82,11 +79,11 @@ export interface LxdClusterMemberArgs {
    */
   certificateFingerprint?: Input<string>;
   /**
-   * This member's values for member-specific keys of the cluster's pools and networks. What is not given is worked out from a member
-   * that is there already; where only a person can know, such as which disk to use, the join is refused until it is given.
-   * @default []
+   * This member's values for member-specific keys of the cluster's pools and networks, used when it joins. A value that is not given follows
+   * from a member that exists; where only a person can know it, such as the disk to use, the join is refused until it is given.
+   * @default {}
    */
-  memberConfig?: Input<Input<MemberConfigArgs>[]>;
+  memberConfig?: Input<MemberConfigArgs>;
   /** Members of one failure domain are expected to fail together. @default "default" */
   failureDomain?: Input<string>;
   /** The member's own config, such as `scheduler.instance`. @default {} */
@@ -116,11 +113,17 @@ type State = Inputs & Outputs;
  */
 export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdClusterMember",
-  schemaVersion: 1,
+  schemaVersion: 2,
   schema: clusterMemberSchema,
   immutable: ["name", "address"],
   stableOutputs: { certificateFingerprint: [] },
   timeouts: { create: 600, read: 60, update: 120, delete: 600 },
+
+  /** Version 1 kept `memberConfig` as LXD's list of keys. */
+  upgrade(state) {
+    const { memberConfig, ...rest } = state as unknown as Omit<State, "memberConfig"> & { memberConfig: MemberConfigKey[] };
+    return { ...rest, memberConfig: memberConfigFromKeys(memberConfig) };
+  },
 
   checkTogether({ cluster, peers, certificateFingerprint }) {
     const reason = "is for the first member; one that joins has it in cluster";

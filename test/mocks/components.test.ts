@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Output } from "@pulumi/pulumi";
 import { type ClusterHostArgs, LxdCluster, VmGroup, VmProfiles } from "../../components/index";
-import { LxdNode } from "../../provider/index";
+import { LxdNode, type LxdNodeArgs } from "../../provider/index";
 import { known, record, SNAP_REVISION, unwrapped } from "./program";
 
 const host = (name: string, number: number): ClusterHostArgs => ({
@@ -21,13 +21,20 @@ describe("LxdCluster", () => {
   it("hands each host's arguments to its node and its member", async () => {
     const full: ClusterHostArgs = {
       ...bcn1,
-      install: false,
-      config: { "core.https_address": "192.168.1.101:8443" },
-      resetPolicy: ["cluster"],
-      adopt: false,
-      memberConfig: [{ entity: "storage-pool", name: "default", key: "source", value: "/dev/sdb" }],
-      failureDomain: "desk",
-      memberOptions: { "scheduler.instance": "manual" },
+      node: {
+        install: false,
+        config: { "core.https_address": "192.168.1.101:8443" },
+        resetPolicy: ["cluster"],
+        adopt: false,
+        timeouts: { create: 3600 },
+      },
+      member: {
+        memberConfig: { pools: { default: { source: "/dev/sdb" } } },
+        failureDomain: "desk",
+        config: { "scheduler.instance": "manual" },
+        adopt: true,
+        timeouts: { create: 600 },
+      },
     };
     const { find } = await record("test", () => new LxdCluster("lab", { hosts: [bcn2, full] }));
     assert.deepEqual(find("LxdNode lab-bcn1").inputs, {
@@ -36,14 +43,16 @@ describe("LxdCluster", () => {
       config: { "core.https_address": "192.168.1.101:8443" },
       resetPolicy: ["cluster"],
       adopt: false,
+      timeouts: { create: 3600 },
     });
     assert.deepEqual(find("LxdClusterMember lab-bcn1").inputs, {
       connection: bcn1.connection,
       name: "bcn1",
       address: "192.168.1.101",
-      adopt: false,
+      adopt: true,
+      timeouts: { create: 600 },
       cluster: { endpoints: [bcn2.connection] },
-      memberConfig: [{ entity: "storage-pool", name: "default", key: "source", value: "/dev/sdb" }],
+      memberConfig: { pools: { default: { source: "/dev/sdb" } } },
       failureDomain: "desk",
       config: { "scheduler.instance": "manual" },
     });
@@ -80,7 +89,7 @@ describe("LxdCluster", () => {
   describe("gives a further host", () => {
     const snap = { method: "snap" as const, channel: "5.21/stable" };
     const deb = { method: "deb" as const };
-    type Install = ClusterHostArgs["install"];
+    type Install = LxdNodeArgs["install"];
     const cases: { title: string; first?: Install; wanted?: Install; expected: unknown }[] = [
       {
         title: "the revision of the first one's snap",
@@ -97,7 +106,7 @@ describe("LxdCluster", () => {
     ];
     for (const { title, first, wanted, expected } of cases) {
       it(title, async () => {
-        const install = (value: Install) => (value === undefined ? {} : { install: value });
+        const install = (value: Install) => (value === undefined ? {} : { node: { install: value } });
         const hosts = [
           { ...bcn2, ...install(first) },
           { ...bcn1, ...install(wanted) },
@@ -151,14 +160,6 @@ describe("LxdCluster", () => {
     const image = find("LxdImage lab-24.04");
     assert.deepEqual(image.inputs["aliases"], ["24.04"]);
     assert.deepEqual(image.dependsOn, ["LxdClusterMember lab-bcn2", "LxdStoragePool lab-default"]);
-  });
-
-  it("gives a host's timeouts to its node and to its member", async () => {
-    const timeouts = { create: 3600 };
-    const { find } = await record("test", () => new LxdCluster("lab", { hosts: [{ ...bcn2, timeouts }] }));
-    for (const id of ["LxdNode lab-bcn2", "LxdClusterMember lab-bcn2"]) {
-      assert.deepEqual(find(id).inputs["timeouts"], timeouts);
-    }
   });
 
   it("refuses to be without hosts, and hosts with the same name or address", () => {

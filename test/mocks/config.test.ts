@@ -56,8 +56,8 @@ describe("the config of a stack", () => {
     ],
     [
       "a way to install that does not exist",
-      { hosts: [{ ...HOSTS[0], install: { method: "flatpak" } }] },
-      'hosts[0].install.method must be "deb" or "snap"; or install is false',
+      { hosts: [{ ...HOSTS[0], node: { install: { method: "flatpak" } } }] },
+      'hosts[0].node.install.method must be "deb" or "snap"; or install is false',
     ],
     [
       "a driver that this package does not make",
@@ -137,7 +137,7 @@ describe("the config of a stack", () => {
     ];
     const connection = { host: "192.168.1.102", hostKey: "ssh-ed25519 AAAA" };
     const hosts = [
-      { name: "bcn2", address: "192.168.1.102", connection, prepare: ["register --token x"], config: { "a.b": "x" } },
+      { name: "bcn2", address: "192.168.1.102", connection, prepare: ["register --token x"], node: { config: { "a.b": "x" } } },
     ];
     const entries = { "p:vms": JSON.stringify(vms), "p:hosts": JSON.stringify(hosts) };
     const config = parseConfig("p", entries, (key) => key.startsWith("p:"));
@@ -149,7 +149,7 @@ describe("the config of a stack", () => {
       vm?.config?.["environment.TOKEN"],
       ...commands,
       ...(host?.prepare ?? []),
-      host?.config?.["a.b"],
+      host?.node?.config?.["a.b"],
     ];
     assert.equal(texts.length, 6);
     for (const text of texts) {

@@ -27,20 +27,20 @@ const memberSchema = z.looseObject({
 export type Member = z.output<typeof memberSchema>;
 
 /** One member-specific key of a pool or network, which a joining member brings its own value for. */
-export const memberConfigSchema = z.object({
+const memberConfigKeySchema = z.object({
   entity: z.enum(["storage-pool", "network"]),
   name: z.string(),
   key: z.string(),
   value: z.string().default(""),
 });
 
-/** See {@link memberConfigSchema}. */
-export type MemberConfigKey = z.output<typeof memberConfigSchema>;
+/** See {@link memberConfigKeySchema}. */
+export type MemberConfigKey = z.output<typeof memberConfigKeySchema>;
 
 const clusterSchema = z.looseObject({
   server_name: z.string().default(""),
   enabled: z.boolean().default(false),
-  member_config: z.array(z.looseObject(memberConfigSchema.shape)).nullish(),
+  member_config: z.array(z.looseObject(memberConfigKeySchema.shape)).nullish(),
 });
 
 /** What a token operation tells; camelCase, unlike the token that is made of it. */

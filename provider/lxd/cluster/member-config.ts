@@ -1,51 +1,73 @@
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
-import type { Config } from "../config";
+import { type Config, configValueSchema } from "../config";
+import { configKeySchema, networkNameSchema, poolNameSchema } from "../names";
 import type { MemberConfigKey } from "./cluster";
 
 const entitySchema = z.looseObject({ driver: z.string().default(""), config: z.record(z.string(), z.string()).default({}) });
 
+const valuesSchema = z.record(configKeySchema, configValueSchema);
+
+/** A server's own values for member-specific keys, by pool and by network. */
+export const memberConfigSchema = z.strictObject({
+  pools: z.record(poolNameSchema, valuesSchema).optional(),
+  networks: z.record(networkNameSchema, valuesSchema).optional(),
+});
+
+/** See {@link memberConfigSchema}. */
+export type MemberConfig = z.output<typeof memberConfigSchema>;
+
+/** Where an entity of LXD's list stands in {@link MemberConfig}. */
+const GROUPS = { "storage-pool": "pools", network: "networks" } as const;
+
+/** LXD's list of keys and values as {@link MemberConfig}. */
+export function memberConfigFromKeys(keys: readonly MemberConfigKey[]): MemberConfig {
+  const result: Partial<Record<keyof MemberConfig, Record<string, Config>>> = {};
+  for (const { entity, name, key, value } of keys) {
+    const group = (result[GROUPS[entity]] ??= {});
+    group[name] = { ...group[name], [key]: value };
+  }
+  return result;
+}
+
 /**
- * The values that a joining server brings for each member-specific key: what the user says for it, else what a member that is
- * already there shows to be the natural choice.
+ * The value that a joining server brings for each member-specific key: the given one, else the one that follows from a member that
+ * exists.
  * @param member - The member that `lxd` speaks to.
- * @throws RefusedError where only a person can know, such as which disk to use.
+ * @throws RefusedError where only a person can know the value, such as the disk to use, and for a key that a pool or network does not have.
  */
 export async function workOutMemberConfig(
   lxd: LxdClient,
   keys: readonly MemberConfigKey[],
-  overrides: readonly MemberConfigKey[],
+  given: MemberConfig,
   joining: string,
   member: string,
 ): Promise<MemberConfigKey[]> {
-  refuseUnknown(keys, overrides);
+  refuseUnknown(keys, given);
   const values: MemberConfigKey[] = [];
   for (const { entity, name, key } of keys) {
-    const override = overrides.find((wish) => wish.entity === entity && wish.name === name && wish.key === key);
-    values.push({
-      entity,
-      name,
-      key,
-      value: override?.value ?? (await naturalValue(lxd, { entity, name, key }, joining, member)),
-    });
+    const value = given[GROUPS[entity]]?.[name]?.[key] ?? (await naturalValue(lxd, { entity, name, key }, joining, member));
+    values.push({ entity, name, key, value });
   }
   return values;
 }
 
 /**
- * LXD only logs keys that it does not know, so a typo would silently mean the default. What is said of a pool or network that the
- * cluster does not have yet is for a later join.
+ * LXD only logs keys that it does not know, so a misspelt key would mean the default. Pools and networks that the cluster does not have
+ * may be named, for a later join.
  */
-function refuseUnknown(keys: readonly MemberConfigKey[], overrides: readonly MemberConfigKey[]): void {
-  for (const { entity, name, key } of overrides) {
-    const known = keys
-      .filter((candidate) => candidate.entity === entity && candidate.name === name)
-      .map((candidate) => candidate.key);
-    if (known.length > 0 && !known.includes(key)) {
-      throw new RefusedError(
-        `memberConfig: ${entity} "${name}" has no member-specific key "${key}"; it has ${known.sort().join(", ")}`,
-      );
+function refuseUnknown(keys: readonly MemberConfigKey[], given: MemberConfig): void {
+  const known = memberConfigFromKeys(keys);
+  for (const group of ["pools", "networks"] as const) {
+    for (const [name, values] of Object.entries(given[group] ?? {})) {
+      const allowed = Object.keys(known[group]?.[name] ?? {});
+      const unknown = Object.keys(values).find((key) => !allowed.includes(key));
+      if (allowed.length > 0 && unknown !== undefined) {
+        throw new RefusedError(
+          `memberConfig.${group}.${name}.${unknown} is not a member-specific key of "${name}", which has ${allowed.sort().join(", ")}`,
+        );
+      }
     }
   }
 }
@@ -69,14 +91,14 @@ async function naturalValue(
   const pool = await lxd.get(api`/1.0/storage-pools/${name}`, entitySchema, { target: member });
   if (!isDefaultSource(name, pool.driver, pool.config)) {
     throw new RefusedError(
-      `memberConfig: pool "${name}" (${pool.driver}) is on ${pool.config["source"] ?? "?"} at ${member}; say what it is to use on ${joining}: ` +
-        `{entity: "storage-pool", name: "${name}", key: "source", value: "/dev/..."}. Left out, LXD would make a file on the root disk`,
+      `Pool "${name}" (${pool.driver}) uses ${pool.config["source"] ?? "?"} on ${member}. Give what it uses on ${joining}: ` +
+        `memberConfig: { pools: { ${JSON.stringify(name)}: { source: "/dev/..." } } }. Without it, LXD would make a file on the root disk`,
     );
   }
   return key === "size" ? (pool.config["size"] ?? "") : "";
 }
 
-/** Whether LXD chose the place of the pool itself: a directory or a loop file of its own. */
+/** Whether LXD chose the source of the pool itself: a directory or a loop file of its own. */
 function isDefaultSource(name: string, driver: string, config: Config): boolean {
   const source = config["source"] ?? "";
   return source === "" || driver === "ceph" || source.endsWith(`/disks/${name}.img`) || source.endsWith(`/storage-pools/${name}`);

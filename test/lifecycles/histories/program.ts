@@ -193,7 +193,7 @@ export function edits({ connections, images, keys }: Surroundings, base: Program
   const member: Values[] = [
     of("failureDomain", undefined, "default", "rack1", "rack2"),
     of("config", undefined, { "user.place": "cellar" }, { "user.place": "attic", "scheduler.instance": "all" }),
-    of("memberConfig", undefined, [{ entity: "storage-pool", name: "local", key: "size", value: "10GiB" }]),
+    of("memberConfig", undefined, { pools: { local: { size: "10GiB" } } }),
     timeouts,
   ];
   const bridge: Values[] = [

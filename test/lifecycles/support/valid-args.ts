@@ -54,7 +54,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         name: "bcn1",
         address: "192.168.1.101",
         cluster: { endpoints: [full], certificateFingerprint },
-        memberConfig: [{ entity: "storage-pool", name: "fast", key: "source", value: "/dev/sdb" }],
+        memberConfig: { pools: { fast: { source: "/dev/sdb" } } },
         failureDomain: "rack1",
         config: { "scheduler.instance": "all" },
         adopt: true,

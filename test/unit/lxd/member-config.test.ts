@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { MemberConfigKey } from "../../../provider/lxd/cluster/cluster";
-import { workOutMemberConfig } from "../../../provider/lxd/cluster/member-config";
+import { type MemberConfig, memberConfigFromKeys, workOutMemberConfig } from "../../../provider/lxd/cluster/member-config";
 import { ApiServer, done } from "./api-server";
 
 const pool = (name: string, key: string, value = ""): MemberConfigKey => ({ entity: "storage-pool", name, key, value });
@@ -15,8 +15,8 @@ describe("the values that a joining member brings", () => {
 
   afterEach(() => server.stop());
 
-  const workOut = (keys: readonly MemberConfigKey[], overrides: readonly MemberConfigKey[] = []): Promise<MemberConfigKey[]> =>
-    workOutMemberConfig(server.client(), keys, overrides, "bcn1", "bcn2");
+  const workOut = (keys: readonly MemberConfigKey[], given: MemberConfig = {}): Promise<MemberConfigKey[]> =>
+    workOutMemberConfig(server.client(), keys, given, "bcn1", "bcn2");
 
   it("are none when the cluster asks for none", async () => {
     assert.deepEqual(await workOut([]), []);
@@ -24,8 +24,8 @@ describe("the values that a joining member brings", () => {
   });
 
   it("are what the user says, without a question to LXD", async () => {
-    const wish = pool("fast", "source", "/dev/sdb");
-    assert.deepEqual(await workOut([pool("fast", "source")], [wish]), [wish]);
+    const given = { pools: { fast: { source: "/dev/sdb" } } };
+    assert.deepEqual(await workOut([pool("fast", "source")], given), [pool("fast", "source", "/dev/sdb")]);
     assert.deepEqual(server.lines, []);
   });
 
@@ -49,13 +49,13 @@ describe("the values that a joining member brings", () => {
     });
   }
 
-  it("are asked of a person where the pool is on a disk: only he knows which one the other host has", async () => {
+  it("are asked of a person where the pool is on a disk: LXD cannot tell which one the other host has", async () => {
     server.next(done({ driver: "zfs", config: { source: "/dev/sdb" } }));
     await assert.rejects(workOut([pool("fast", "source")]), {
       code: "refused",
       message:
-        'memberConfig: pool "fast" (zfs) is on /dev/sdb at bcn2; say what it is to use on bcn1: {entity: "storage-pool", name: "fast", key: ' +
-        '"source", value: "/dev/..."}. Left out, LXD would make a file on the root disk',
+        'Pool "fast" (zfs) uses /dev/sdb on bcn2. Give what it uses on bcn1: memberConfig: { pools: { "fast": { source: "/dev/..." } } }. ' +
+        "Without it, LXD would make a file on the root disk",
     });
   });
 
@@ -69,13 +69,24 @@ describe("the values that a joining member brings", () => {
   });
 
   it("are refused for a key that the cluster does not have, which LXD would pass over in silence", async () => {
-    await assert.rejects(workOut([pool("local", "source")], [pool("local", "sauce", "/dev/sdb")]), {
+    await assert.rejects(workOut([pool("local", "source")], { pools: { local: { sauce: "/dev/sdb" } } }), {
       code: "refused",
-      message: 'memberConfig: storage-pool "local" has no member-specific key "sauce"; it has source',
+      message: 'memberConfig.pools.local.sauce is not a member-specific key of "local", which has source',
     });
   });
 
   it("may be said of a network that the cluster does not have yet, for a later join", async () => {
-    assert.deepEqual(await workOut([], [network("lan", "parent", "eno1")]), []);
+    assert.deepEqual(await workOut([], { networks: { lan: { parent: "eno1" } } }), []);
+  });
+});
+
+describe("the list of keys that LXD has, and that states of version 1 kept", () => {
+  it("becomes the values by pool and network", () => {
+    const keys = [pool("fast", "source", "/dev/sdb"), pool("fast", "size"), network("lan", "parent", "eno1")];
+    assert.deepEqual(memberConfigFromKeys(keys), {
+      pools: { fast: { source: "/dev/sdb", size: "" } },
+      networks: { lan: { parent: "eno1" } },
+    });
+    assert.deepEqual(memberConfigFromKeys([]), {});
   });
 });

@@ -191,10 +191,10 @@ describe("LxdClusterMember", () => {
     it("values for a key that the cluster's pool does not have", async () => {
       await first.up(firstArgs());
       await makePool();
-      const memberConfig = [{ entity: "storage-pool", name: "default", key: "sauce", value: "/dev/sdb" }];
+      const memberConfig = { pools: { default: { sauce: "/dev/sdb" } } };
       assert.equal(
         await refusalOf(second.up(secondArgs({ memberConfig }))),
-        'memberConfig: storage-pool "default" has no member-specific key "sauce"; it has source',
+        'memberConfig.pools.default.sauce is not a member-specific key of "default", which has source',
       );
       assert.deepEqual(members(), ["bcn2"]);
     });

@@ -1,6 +1,7 @@
 import { type DynamicProvider, dynamicProvider } from "../provider/engine/adapter";
 import { describeChanges } from "../provider/engine/adoption";
 import { checkProperties } from "../provider/engine/check";
+import { differences } from "../provider/engine/differences";
 import type { Lifecycle } from "../provider/engine/lifecycle";
 import { sameJson } from "../provider/support/equality";
 
@@ -38,7 +39,7 @@ export async function takeOver<Inputs extends object, Outputs extends object>(
     return second;
   }
   const { inputs, state } = second;
-  const changed = lifecycle.diff(state as Inputs & Outputs, inputs as Inputs);
+  const changed = differences(lifecycle, state as Inputs & Outputs, inputs as Inputs);
   if (changed.length > 0) {
     return {
       why: `it cannot be described as it is; managing it would change ${describeChanges(changed, state, inputs).join(", ")}`,

@@ -11,12 +11,14 @@ import { connect } from "../transport/pool";
 import { describeAdoption, describeChanges } from "./adoption";
 import { checkProperties } from "./check";
 import {
+  CONNECTION_INPUTS,
   type ConnectionInputs,
   clusterFingerprintIn,
   connectionInputsChanged,
   hasFewerPeers,
   notReachedAsStored,
 } from "./connection-inputs";
+import { differences } from "./differences";
 import { atMost } from "./input-limits";
 import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
 import { type EngineLog, engineLog } from "./progress";
@@ -68,6 +70,13 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   /** The inputs, without outputs that `check` has carried over. */
   const inputsIn = (properties: Properties): Inputs =>
     Object.fromEntries(Object.entries(properties).filter(([name]) => Object.hasOwn(lifecycle.schema.shape, name))) as Inputs;
+
+  /** Inputs as they are: what was observed, over what is known. */
+  const observedInputs = (known: Properties, observed: Partial<Inputs>): Inputs => {
+    const isLeft = (name: string): boolean =>
+      known[name] === undefined && ((lifecycle.leftAsIs ?? []) as readonly string[]).includes(name);
+    return { ...inputsIn(known), ...Object.fromEntries(Object.entries(observed).filter(([name]) => !isLeft(name))) };
+  };
 
   /** What an engine's state holds, in today's shape. */
   const stateIn = (properties: Properties): State => {
@@ -203,8 +212,8 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       if (seen === undefined) {
         return;
       }
-      const state = { ...seen.inputs, ...seen.outputs };
-      const changed = lifecycle.diff(state, inputs);
+      const state = { ...observedInputs({ ...inputs } as Properties, seen.inputs), ...seen.outputs };
+      const changed = differences(lifecycle, state, inputs);
       if (changed.length > 0 || !isUnfinishedWork(seen.mark, urn)) {
         const text = describeAdoption(seen.mark, urn, describeChanges(changed, state, inputs));
         log.info(urn, redact(text, [known, state]));
@@ -275,7 +284,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const unknown = Object.keys(wanted).filter((name) => containsUnknown(wanted[name as keyof Inputs]));
       // What is unknown may change; judge the rest as if it did not.
       const assumed = { ...wanted, ...Object.fromEntries(unknown.map((name) => [name, state[name as keyof State]])) } as Inputs;
-      const changed: string[] = [...new Set([...lifecycle.diff(state, assumed), ...unknown])];
+      const changed: string[] = [...new Set([...differences(lifecycle, state, assumed), ...unknown])];
       const replaces = changed.filter((name) => (lifecycle.immutable as readonly string[]).includes(name));
       for (const warning of changed.length > 0 ? (lifecycle.previewWarnings?.(state, assumed) ?? []) : []) {
         log.warn(urnOf(news), redact(warning, [olds, news]));
@@ -337,6 +346,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       if (seen === undefined) {
         return { id: "", props: {} };
       }
+      const inputs = observedInputs(state as Properties, seen.inputs);
       const urn = urnOf(known);
       const claimed = claimIn(known);
       const other = takenOverBy(seen.mark, { urn, formerUrn: urn, claim: claimOf(known) });
@@ -345,10 +355,10 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       }
       return {
         id,
-        props: { ...stateOf(seen.inputs, seen.outputs, cluster, state.unfinished), ...internal(known), ...claimed },
+        props: { ...stateOf(inputs, seen.outputs, cluster, state.unfinished), ...internal(known), ...claimed },
         inputs: {
           ...(state.unfinished === undefined ? stableOutputsIn(lasting, seen.outputs as Properties) : {}),
-          ...(withoutUndefined(seen.inputs) as Properties),
+          ...(withoutUndefined(inputs) as Properties),
           ...internal(known),
         },
       };
@@ -359,7 +369,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const inputs = inputsIn(news);
       const claimed = claimIn(olds);
       const work = async (context: Context, found: Found): Promise<Properties> => {
-        if (state.unfinished !== undefined || lifecycle.diff(state, inputs).length > 0) {
+        if (state.unfinished !== undefined || differences(lifecycle, state, inputs).length > 0) {
           return stateOf(inputs, await lifecycle.update(context, id, state, inputs), found.cluster);
         }
         // Nothing is done to the object but for its mark. What says how it is reached leaves the state when it is no longer given; all else
@@ -385,14 +395,6 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
     },
   };
 }
-
-/** Inputs that say how an object is reached, not what it is. */
-const CONNECTION_INPUTS: ReadonlySet<string> = new Set([
-  "connection",
-  "cluster",
-  "peers",
-  "timeouts",
-] satisfies (keyof ConnectionInputs)[]);
 
 /** What a call has found out. */
 interface Found {

@@ -22,6 +22,14 @@ export const onHost = { connection: connectionSchema, timeouts: timeoutsSchema.o
 /** Properties of a kind that is found through the API of a cluster, whatever else it has. */
 export const inCluster = { cluster: clusterConnectionSchema, timeouts: timeoutsSchema.optional() };
 
+/** Inputs that say how an object is reached and waited for, not what it is. */
+export const CONNECTION_INPUTS: ReadonlySet<string> = new Set([
+  "connection",
+  "cluster",
+  "peers",
+  "timeouts",
+] satisfies (keyof ConnectionInputs)[]);
+
 /** How an object is reached and waited for, rather than what it is. */
 export interface ConnectionInputs {
   readonly connection?: Connection;

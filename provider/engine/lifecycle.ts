@@ -38,7 +38,8 @@ export interface CheckFailure {
 
 /** An object as it is. */
 export interface Observed<Inputs extends object, Outputs extends object> {
-  readonly inputs: Inputs;
+  /** What the server tells of the inputs. All others are as state has them. */
+  readonly inputs: Partial<Inputs>;
   readonly outputs: Outputs;
   /** The mark that it bears (lxd/ownership.ts). */
   readonly mark?: string | undefined;
@@ -71,8 +72,20 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
 
   /** Rules that concern several inputs at once. Pure. Called when all inputs are known and valid by themselves. */
   checkTogether?(inputs: Inputs): CheckFailure[];
-  /** The inputs whose live value differs in meaning from what is wanted. Pure: no I/O. */
-  diff(state: Inputs & Outputs, inputs: Inputs): (keyof Inputs & string)[];
+  /** Equality of the inputs that are not compared as plain JSON (differences.ts). Pure. The whole state is for what hangs on outputs. */
+  readonly sameBy?: {
+    readonly [Name in keyof Inputs]?: (
+      observed: Inputs[Name],
+      wanted: Inputs[Name],
+      state: Inputs & Outputs,
+      inputs: Inputs,
+    ) => boolean;
+  };
+  /**
+   * Optional inputs of which the object keeps what it has while the program does not give them. `read` may answer them in any case: state
+   * takes only those that were given.
+   */
+  readonly leftAsIs?: readonly (keyof Inputs & string)[];
   /** What a person should know before the difference is applied, such as a refusal to restart. Pure. */
   previewWarnings?(state: Inputs & Outputs, inputs: Inputs): string[];
   /**

@@ -1,4 +1,5 @@
 import { type Deadline, until } from "../support/deadline";
+import { sameSet } from "../support/equality";
 import { CommandError, hasCode, messageOf, RefusedError } from "../support/errors";
 import { type Account, type Accounts, groupsOf, parseShadow, readAccounts } from "./accounts";
 import { onlyKeys, parseAuthorizedKeys, withKeys } from "./authorized-keys";
@@ -370,9 +371,4 @@ function scratchPath(user: string): string {
 async function removeStaged(guest: Pick<Guest, "removeFile">, user: string): Promise<void> {
   const left = [stagingPath(user), scratchPath(user), stagedRulesPath(user), journalOf(user)];
   await Promise.all(left.map((path) => guest.removeFile(path)));
-}
-
-/** Whether two lists have the same members. */
-export function sameSet(a: readonly string[], b: readonly string[]): boolean {
-  return a.every((member) => b.includes(member)) && b.every((member) => a.includes(member));
 }

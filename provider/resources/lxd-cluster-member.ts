@@ -133,28 +133,13 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     ];
   },
 
-  /** `memberConfig` matters at the moment of joining alone. */
-  diff(state, inputs) {
-    const changed: (keyof Inputs)[] = [];
-    for (const key of ["name", "failureDomain"] as const) {
-      if (state[key] !== inputs[key]) {
-        changed.push(key);
-      }
-    }
-    if (!sameListener(state.address, inputs.address)) {
-      changed.push("address");
-    }
-    if (!sameConfig(state.config, inputs.config)) {
-      changed.push("config");
-    }
-    const { certificateFingerprint: meant } = throughCluster(inputs);
-    if (meant !== undefined && meant !== state.certificateFingerprint) {
-      changed.push(inputs.cluster === undefined ? "certificateFingerprint" : "cluster");
-    }
-    if (state.status === LEFT || state.status === REINSTALLED) {
-      changed.push("memberConfig"); // it joins anew
-    }
-    return changed;
+  sameBy: {
+    address: sameListener,
+    config: sameConfig,
+    cluster: (_observed, wanted, state) => isSameCluster(state, wanted?.certificateFingerprint),
+    certificateFingerprint: (_observed, wanted, state) => isSameCluster(state, wanted),
+    // It matters only when the host joins, which one that has left does again.
+    memberConfig: (_observed, _wanted, { status }) => status !== LEFT && status !== REINSTALLED,
   },
 
   replacementLoss: (state) =>
@@ -219,7 +204,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     // A first member that is forgotten would be made anew, and might then bootstrap a rival.
     const isFirst = state.cluster === undefined && cluster !== undefined;
     return (await isToBeCleaned(context, state)) || (isFirst && (await isReachable(context, state)))
-      ? { inputs: inputsOf(state), outputs: { ...outputsInState(state), status: LEFT, roles: [] } }
+      ? { inputs: {}, outputs: { status: LEFT, roles: [], certificateFingerprint: state.certificateFingerprint } }
       : undefined;
   },
 
@@ -326,6 +311,10 @@ async function besides(context: Context, lxd: LxdClient, at: State): Promise<Lxd
   });
 }
 
+function isSameCluster({ certificateFingerprint }: State, wanted: string | undefined): boolean {
+  return wanted === undefined || wanted === certificateFingerprint;
+}
+
 function nameOf({ name }: Pick<Inputs, "name">): string {
   return `Member "${name}"`;
 }
@@ -350,21 +339,10 @@ function formerly(state: State, found?: string): Parameters<typeof clean>[1] {
   return { connection, name, address, certificateFingerprint: throughCluster(state).certificateFingerprint ?? found };
 }
 
-function inputsOf(state: State): Inputs {
-  const { connection, name, address, cluster, memberConfig, failureDomain, config, adopt, timeouts } = state;
-  const peers = (state as Partial<State>).peers ?? []; // absent in older states
-  return { connection, name, address, cluster, peers, memberConfig, failureDomain, config, adopt, timeouts };
-}
-
-function outputsInState({ status, roles, certificateFingerprint }: State): Outputs {
-  return { status, roles, certificateFingerprint };
-}
-
 /** What the cluster tells of a member, as inputs. */
-function fromApi(member: Member, state: State): Inputs {
+function fromApi(member: Member, state: State): Partial<Inputs> {
   const address = member.url.replace(/^https:\/\//, "");
   return {
-    ...inputsOf(state),
     address: sameListener(address, state.address) ? state.address : address,
     failureDomain: member.failure_domain,
     config: forState(state.config, member.config ?? {}),

@@ -5,6 +5,7 @@
 import { all, type CustomResourceOptions, type Input, type Output, output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
+import { notCompared } from "../engine/differences";
 import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
@@ -24,7 +25,7 @@ import {
 import { sameImage } from "../lxd/meaning";
 import { imageAliasSchema, projectSchema } from "../lxd/names";
 import { explainOwnMark, isLeftToOthers, isOwnMark, isUnfinishedWork, refuseTakenOver, takenOverBy } from "../lxd/ownership";
-import { sameJson } from "../support/equality";
+import { sameJson, sameSet } from "../support/equality";
 import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 
@@ -153,24 +154,13 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     return failures;
   },
 
-  diff(state, inputs) {
-    const changed: (keyof Inputs)[] = [];
-    // The paths are not compared: it is the same image as long as the content is.
-    for (const key of ["project", "sourceFingerprint", "public"] as const) {
-      if (state[key] !== inputs[key]) {
-        changed.push(key);
-      }
-    }
-    if (!sameRemote(state, inputs.remote)) {
-      changed.push("remote");
-    }
-    if (!sameJson([...new Set(state.aliases)].sort(), [...new Set(inputs.aliases)].sort())) {
-      changed.push("aliases");
-    }
-    if (!sameConfig(state.properties, inputs.properties)) {
-      changed.push("properties");
-    }
-    return changed;
+  sameBy: {
+    // The paths are not compared: it is the same image as long as its content is.
+    metadataPath: notCompared,
+    rootfsPath: notCompared,
+    remote: (_observed, wanted, state) => sameRemote(state, wanted),
+    aliases: sameSet,
+    properties: sameConfig,
   },
 
   replacementLoss: ({ fingerprint, created }) =>
@@ -366,23 +356,13 @@ async function setProperties(
 }
 
 /** What LXD tells, as far as it was given. */
-function fromApi(image: Image, state: State): Inputs {
-  const { cluster, project, metadataPath, rootfsPath, sourceFingerprint, remote, adopt, timeouts } = state;
+function fromApi(image: Image, state: State): Partial<Inputs> {
   const live = image.properties ?? {};
-  const named = Object.keys(state.properties).filter((key) => live[key] !== undefined);
   const names = (image.aliases ?? []).map(({ name }) => name);
   return {
-    cluster,
-    project,
-    metadataPath,
-    rootfsPath,
-    sourceFingerprint,
-    remote,
-    adopt,
-    timeouts,
     aliases: state.aliases.filter((name) => names.includes(name)),
     public: image.public,
-    properties: Object.fromEntries(named.map((key) => [key, live[key] ?? ""])),
+    properties: Object.fromEntries(Object.entries(live).filter(([key]) => key in state.properties)),
   };
 }
 

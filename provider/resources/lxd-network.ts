@@ -115,21 +115,10 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
   immutable: ["name", "project"],
   timeouts: { create: 300, read: 60, update: 300, delete: 120 },
 
-  diff(state, inputs) {
-    const changed: (keyof Inputs)[] = [];
-    for (const key of ["name", "project", "description"] as const) {
-      if (state[key] !== inputs[key]) {
-        changed.push(key);
-      }
-    }
+  sameBy: {
     // A network that is not finished has none of its config in effect.
-    if (!sameConfig(state.config, inputs.config) || state.status === "Pending" || state.status === "Errored") {
-      changed.push("config");
-    }
-    if (!sameMemberConfig(state.memberConfig, inputs.memberConfig)) {
-      changed.push("memberConfig");
-    }
-    return changed;
+    config: (observed, wanted, { status }) => sameConfig(observed, wanted) && status !== "Pending" && status !== "Errored",
+    memberConfig: sameMemberConfig,
   },
 
   replacementLoss: ({ project, name }) =>
@@ -259,14 +248,8 @@ async function ensure(
 }
 
 /** What LXD tells, in the words of the state where they mean the same. */
-function fromApi(found: MemberObject, views: ReadonlyMap<string, Found>, state: State): Inputs {
-  const { cluster, name, project, adopt, timeouts } = state;
+function fromApi(found: MemberObject, views: ReadonlyMap<string, Found>, state: State): Partial<Inputs> {
   return {
-    cluster,
-    name,
-    project,
-    adopt,
-    timeouts,
     description: found.description,
     config: namedKeys(NETWORKS, state.config, found.config ?? {}),
     memberConfig: namedMemberKeys(NETWORKS, state.memberConfig, views),

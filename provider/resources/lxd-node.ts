@@ -14,7 +14,7 @@ import { configSchema, sameConfigValue } from "../lxd/config";
 import { INVENTORY_KINDS } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
 import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
-import { sameJson } from "../support/equality";
+import { sameSet } from "../support/equality";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
 import { emptied, emptiedUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
 import {
@@ -123,23 +123,15 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     return failures;
   },
 
-  diff(state, inputs) {
-    const changed: (keyof Inputs)[] = [];
-    if (!sameInstall(state, inputs.install)) {
-      changed.push("install");
-    }
-    const keys = [...new Set([...Object.keys(state.config), ...Object.keys(inputs.config)])];
-    if (!keys.every((key) => sameConfigValue(key, state.config[key], inputs.config[key]))) {
-      changed.push("config");
-    }
-    if (!sameJson([...state.resetPolicy].sort(), [...inputs.resetPolicy].sort())) {
-      changed.push("resetPolicy");
-    }
-    return changed;
+  sameBy: {
+    install: (_observed, wanted, state) => sameInstall(state, wanted),
+    config: (observed, wanted) =>
+      Object.keys({ ...observed, ...wanted }).every((key) => sameConfigValue(key, observed[key], wanted[key])),
+    resetPolicy: sameSet,
   },
 
   previewWarnings(state, inputs) {
-    const wipes = !state.clustered && inputs.resetPolicy.length > 0 && nodeLifecycle.diff(state, inputs).includes("resetPolicy");
+    const wipes = !state.clustered && inputs.resetPolicy.length > 0 && !sameSet(state.resetPolicy, inputs.resetPolicy);
     return [
       ...(wipes
         ? [
@@ -169,7 +161,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     const ssh = await context.host(state.connection);
     if (await isResetUnfinished(ssh, context.deadline)) {
       context.warn(`LXD on ${ssh.name} was being wiped when something came in between; the next change of it finishes that`);
-      return { inputs: inputsOf(state), outputs: state };
+      return { inputs: {}, outputs: state };
     }
     const socket = await findSocketUnlessGone(context, ssh, state.install);
     if (socket === undefined) {
@@ -183,12 +175,12 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
         const found = describeInstall(installed.install);
         context.warn(`LXD on ${ssh.name} does not answer, and is ${found} by now. Shown of the rest is what was known before`);
         return {
-          inputs: { ...inputsOf(state), install: installed.install },
+          inputs: { install: installed.install },
           outputs: { ...state, revision: installed.revision },
         };
       }
       context.warn(await explainSilence(context, ssh, lxd));
-      return { inputs: inputsOf(state), outputs: state };
+      return { inputs: {}, outputs: state };
     }
     const live = serverConfig(server);
     const config = Object.fromEntries(
@@ -199,7 +191,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       }),
     );
     const outputs = { ...(await facts(lxd)), revision: installed.revision };
-    return { inputs: { ...inputsOf(state), install: installed.install, config }, outputs };
+    return { inputs: { install: installed.install, config }, outputs };
   },
 
   lookupKeys: () => ({}),
@@ -208,7 +200,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     const ssh = await context.host(inputs.connection);
     await finishReset(ssh, context, inputs.resetPolicy);
     await present(context, ssh, inputs.install);
-    if (nodeLifecycle.diff(state, inputs).includes("resetPolicy")) {
+    if (!sameSet(state.resetPolicy, inputs.resetPolicy)) {
       await emptiedUnlessMember(context, ssh, inputs.resetPolicy);
     }
     await bring(context, ssh, inputs.install);
@@ -238,10 +230,6 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     }
   },
 };
-
-function inputsOf({ connection, install: how, config, resetPolicy, adopt, timeouts }: Inputs): Inputs {
-  return { connection, install: how, config, resetPolicy, adopt, timeouts };
-}
 
 /** Takes a host over. How LXD is installed stays as it is, and is kept in state as it is. */
 async function adopted(context: Context, ssh: SshConnection, inputs: Inputs): Promise<{ id: string; outputs: Outputs }> {

@@ -87,21 +87,7 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
   immutable: ["name", "project"],
   timeouts: { create: 120, read: 60, update: 300, delete: 120 },
 
-  diff(state, inputs) {
-    const changed: (keyof Inputs)[] = [];
-    for (const key of ["name", "project", "description"] as const) {
-      if (state[key] !== inputs[key]) {
-        changed.push(key);
-      }
-    }
-    if (!sameConfig(state.config, inputs.config)) {
-      changed.push("config");
-    }
-    if (!sameDevices(state.devices, inputs.devices)) {
-      changed.push("devices");
-    }
-    return changed;
-  },
+  sameBy: { config: sameConfig, devices: sameDevices },
 
   replacementLoss: ({ name }) =>
     `Profile "${name}" will be removed, then made again. LXD refuses that as long as an instance uses it`,
@@ -216,15 +202,9 @@ async function toServer(lxd: LxdClient, inputs: Inputs, mark: string): Promise<P
   return toApi({ ...inputs, config: await inServersKeys(lxd, inputs.config) }, mark);
 }
 
-/** What LXD tells, in the words of the state where they mean the same. */
-function fromApi(profile: Profile, state: State): Inputs {
-  const { cluster, name, project, adopt, timeouts } = state;
+/** What LXD tells, spelled as in state where it means the same. */
+function fromApi(profile: Profile, state: State): Partial<Inputs> {
   return {
-    cluster,
-    name,
-    project,
-    adopt,
-    timeouts,
     description: profile.description,
     config: forState(state.config, inProgramsKeys(state.config, profile.config)),
     devices: devicesForState(state.devices, profile.devices),

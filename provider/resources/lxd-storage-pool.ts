@@ -131,24 +131,12 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
       }),
     ),
 
-  diff(state, inputs) {
-    const changed: (keyof Inputs)[] = [];
-    for (const key of ["name", "driver", "description"] as const) {
-      if (state[key] !== inputs[key]) {
-        changed.push(key);
-      }
-    }
+  sameBy: {
+    // A pool stays where it was made: what is made elsewhere is another pool that takes over the name.
+    name: (observed, wanted, state, inputs) => observed === wanted && membersWithOtherSource(state, inputs).length === 0,
     // A pool that is not finished has none of its config in effect.
-    if (!sameConfig(state.config, inputs.config) || state.status === "Pending" || state.status === "Errored") {
-      changed.push("config");
-    }
-    if (!sameMemberConfig(state.memberConfig, inputs.memberConfig)) {
-      changed.push("memberConfig");
-    }
-    if (membersWithOtherSource(state, inputs).length > 0 && !changed.includes("name")) {
-      changed.push("name"); // a pool stays where it was made: what is made elsewhere is another pool that takes over the name
-    }
-    return changed;
+    config: (observed, wanted, { status }) => sameConfig(observed, wanted) && status !== "Pending" && status !== "Errored",
+    memberConfig: sameMemberConfig,
   },
 
   previewWarnings(state, inputs) {
@@ -274,13 +262,8 @@ async function ensure(
 }
 
 /** What LXD tells, in the words of the state where they mean the same. */
-function fromApi(found: MemberObject, views: ReadonlyMap<string, Found>, state: State): Inputs {
-  const { cluster, name, adopt, timeouts } = state;
+function fromApi(found: MemberObject, views: ReadonlyMap<string, Found>, state: State): Partial<Inputs> {
   return {
-    cluster,
-    name,
-    adopt,
-    timeouts,
     // LXD's drivers are more than those that this resource makes; another one is told as it is, and then differs.
     driver: found.driver as Inputs["driver"],
     description: found.description,

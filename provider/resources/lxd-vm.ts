@@ -5,6 +5,7 @@
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
+import { differences, notCompared } from "../engine/differences";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { markInstance } from "../guest/instance";
@@ -22,7 +23,7 @@ import {
   startUnlessEvacuated,
   stopForGood,
 } from "../lxd/instances/change";
-import { differences, specFromApi, toApi } from "../lxd/instances/contents";
+import { sameSpec, specFromApi, toApi } from "../lxd/instances/contents";
 import { checkedDevicesSchema, sizeSchema } from "../lxd/instances/device-values";
 import { foreseeChange, forewarnOfChange } from "../lxd/instances/foresight";
 import { imageSourceSchema } from "../lxd/instances/image-source";
@@ -185,17 +186,15 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     return rootDisk !== undefined && root !== undefined ? [{ property: "rootDisk", reason }] : [];
   },
 
-  diff(state, inputs) {
-    const immutable = immutableChanges(state, inputs);
-    const moved = memberToMoveTo(inputs.target, state.location, state.evacuatedFrom) !== undefined;
-    return [
-      ...immutable,
-      ...differences(state, inputs),
-      ...(moved ? (["target"] as const) : []),
-      ...(state.running === inputs.running ? [] : (["running"] as const)),
-      // The profiles have what it lacks, and it may be restarted for that.
-      ...(lacking(state).length > 0 && inputs.running && inputs.allowRestart !== false ? (["profiles"] as const) : []),
-    ].filter((name, index, names) => names.indexOf(name) === index);
+  sameBy: {
+    ...sameSpec,
+    image: (_observed, wanted, state) => sameImage({ image: state.image, fingerprint: state.imageFingerprint }, wanted),
+    // The profiles have what it lacks, and it may be restarted for that.
+    profiles: (observed, wanted, state, { running, allowRestart }) =>
+      sameJson(observed, wanted) && !(running && allowRestart !== false && lacking(state).length > 0),
+    target: (_observed, wanted, state) => memberToMoveTo(wanted, state.location, state.evacuatedFrom) === undefined,
+    waitFor: notCompared,
+    allowRestart: notCompared,
   },
 
   standingWarnings(state, inputs) {
@@ -204,7 +203,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   previewWarnings(state, inputs) {
-    if (immutableChanges(state, inputs).length > 0) {
+    if (differences(vmLifecycle, state, inputs).some((name) => vmLifecycle.immutable.includes(name))) {
       return isProtected(state.expandedConfig) ? [`pulumi up will refuse this. ${refusalToDelete(state.name)}`] : [];
     }
     return forewarnOfChange(state, inputs, lacking(state));
@@ -305,14 +304,6 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     await deleteInstance(work);
   },
 };
-
-/** Of what LXD cannot change, that which means something else by now. */
-function immutableChanges(state: State, inputs: Inputs): (keyof Inputs)[] {
-  const made = { image: state.image, fingerprint: state.imageFingerprint };
-  return vmLifecycle.immutable.filter((property) =>
-    property === "image" ? !sameImage(made, inputs.image) : !sameJson(state[property], inputs[property]),
-  );
-}
 
 function isProtected(expandedConfig: Config): boolean {
   return sameConfigValue("", expandedConfig["security.protection.delete"], "true");
@@ -454,14 +445,12 @@ function outputsIn(state: Outputs): Outputs {
 }
 
 /**
- * What LXD tells, in the words of the state where they mean the same.
+ * What LXD tells, spelled as in state where it means the same.
  * @internal
  */
-export function fromApi(instance: Instance, state: State): Inputs {
-  const { cluster, name, project, image, waitFor: conditions, allowRestart, adopt, timeouts } = state;
+export function fromApi(instance: Instance, state: State): Partial<Inputs> {
   const member = memberToMoveTo(state.target, instance.location, instance.config[EVACUATED_FROM]);
   return {
-    ...{ cluster, name, project, image, waitFor: conditions, allowRestart, adopt, timeouts },
     ...specFromApi(instance, state),
     instanceType: instance.type === "container" ? "container" : "virtual-machine",
     target: member === undefined ? state.target : instance.location,

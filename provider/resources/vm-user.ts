@@ -23,13 +23,13 @@ import {
   removeUser,
   requireLogin,
   requirePossible,
-  sameSet,
 } from "../guest/users";
 import { OWNER_KEY } from "../lxd/config";
 import { isRunning } from "../lxd/instances/instances";
 import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { instanceNameSchema, projectSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
+import { sameSet } from "../support/equality";
 import { hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterInput } from "./common-args";
 
@@ -157,35 +157,13 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
   immutable: ["instance", "project", "name"],
   timeouts: { create: 300, read: 60, update: 300, delete: 120 },
 
-  diff(state, inputs) {
-    const changed: (keyof Inputs)[] = [];
-    for (const key of [
-      "instance",
-      "project",
-      "name",
-      "shell",
-      "sudo",
-      "authorizedKeysMode",
-      "passwordHash",
-      "homeOnDelete",
-    ] as const) {
-      if (state[key] !== inputs[key]) {
-        changed.push(key);
-      }
-    }
-    const requested = (state.requested as Outputs["requested"] | undefined) ?? {}; // what is foreseen is asked without outputs
-    for (const key of ["uid", "home"] as const) {
-      if (inputs[key] === undefined ? requested[key] !== undefined : state[key] !== inputs[key]) {
-        changed.push(key);
-      }
-    }
-    for (const key of ["groups", "authorizedKeys"] as const) {
-      const [live, wanted] = [state[key], inputs[key]];
-      if (live === undefined || wanted === undefined ? live !== wanted : !sameSet(live, wanted)) {
-        changed.push(key);
-      }
-    }
-    return changed;
+  leftAsIs: ["groups", "authorizedKeys", "passwordHash"],
+  sameBy: {
+    groups: (observed = [], wanted = []) => sameSet(observed, wanted),
+    authorizedKeys: (observed = [], wanted = []) => sameSet(observed, wanted),
+    // Left as they are, too. State has those of the user under these names.
+    uid: (observed, wanted, { requested }) => (wanted === undefined ? requested.uid === undefined : observed === wanted),
+    home: (observed, wanted, { requested }) => (wanted === undefined ? requested.home === undefined : observed === wanted),
   },
 
   replacementLoss: ({ name, instance, home, homeOnDelete }) =>
@@ -237,7 +215,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     // Nobody can look into a virtual machine that is off. Its users are not gone for that, and stopping a machine must not fail
     // every refresh: what is known stays as it is until the machine runs again. Of one that is not in state yet, nothing is known.
     const isKnown = Object.hasOwn(state, "gid");
-    const asKnown = isKnown ? { inputs: { ...inputsOf(state), ...state.requested }, outputs: outputsOf(state) } : undefined;
+    const asKnown = isKnown
+      ? { inputs: { uid: undefined, home: undefined, ...state.requested }, outputs: outputsOf(state) }
+      : undefined;
     if (instance.type === "virtual-machine" && !isRunning(instance)) {
       return asKnown;
     }
@@ -396,24 +376,17 @@ function outputsOf({ uid, gid, home, requested }: State): Outputs {
   return { uid, gid, home, requested };
 }
 
-/** The inputs in state without uid and home, which may or may not have been given. */
-function inputsOf(state: State): Inputs {
-  const { uid: _uid, home: _home, ...rest } = state;
-  return Object.fromEntries(Object.entries(rest).filter(([name]) => Object.hasOwn(vmUserSchema.shape, name))) as Inputs;
-}
-
-/** What the guest tells, as inputs; what the program does not manage is left out. Exported for tests. */
-function fromGuest({ account, home, groups, sudo, authorizedKeys = [], passwordHash }: LiveUser, state: State): Inputs {
-  const { requested } = state;
+/** What the guest tells. Exported for tests. */
+function fromGuest({ account, home, groups, sudo, authorizedKeys = [], passwordHash }: LiveUser, state: State): Partial<Inputs> {
+  const { requested, authorizedKeys: known = [] } = state;
   return {
-    ...inputsOf(state),
     uid: requested.uid === undefined ? undefined : account.uid,
     home, // absent also when a move of it was interrupted, which is a difference, too
     shell: account.shell,
-    groups: state.groups && inOrderOf(state.groups, groups),
+    groups: inOrderOf(state.groups ?? [], groups),
     sudo: sudo as Inputs["sudo"], // also "custom", which no program can ask for: it shows as a difference
-    authorizedKeys: state.authorizedKeys && keysFrom(authorizedKeys, state.authorizedKeys, state.authorizedKeysMode),
-    passwordHash: state.passwordHash && (passwordHash === state.passwordHash ? state.passwordHash : FOREIGN_PASSWORD),
+    authorizedKeys: keysFrom(authorizedKeys, known, state.authorizedKeysMode),
+    passwordHash: passwordHash === state.passwordHash ? passwordHash : FOREIGN_PASSWORD,
   };
 }
 

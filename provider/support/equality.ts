@@ -5,6 +5,11 @@ export function sameJson(a: unknown, b: unknown): boolean {
   return isDeepStrictEqual(withoutUndefined(a), withoutUndefined(b));
 }
 
+/** Whether two lists hold the same, whatever the order and however often. */
+export function sameSet(a: readonly string[], b: readonly string[]): boolean {
+  return a.every((member) => b.includes(member)) && b.every((member) => a.includes(member));
+}
+
 /** A deep copy of plain data without `undefined` members. */
 export function withoutUndefined(value: unknown): unknown {
   if (Array.isArray(value)) {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { GREETING } from "../../lab/simulated/login-shell";
+import { differences } from "../../provider/engine/differences";
 import { readMark } from "../../provider/lxd/ownership";
 import { figure } from "../support/figure";
 import { Managed } from "../unit/resources/simulated-cluster";
@@ -107,14 +108,14 @@ async function tryOut(table: DriftTable, stage: Stage, property: string | undefi
   const commands = lab.hosts.map((host) => host.commands.length);
   const shows = "shows" in entry ? entry.shows : property === undefined ? undefined : [property];
   const preview = async (): Promise<string> => resource.preview(args);
-  const differences = (): string[] =>
-    table.lifecycle.diff(resource.state as never, table.lifecycle.schema.parse(args) as never).sort();
+  const differing = (): string[] =>
+    differences(table.lifecycle, resource.state as never, table.lifecycle.schema.parse(args) as never).sort();
   const planned = async (outcome: string): Promise<void> => {
     assert.equal(await preview(), outcome);
     if (outcome === "same") {
-      assert.deepEqual(differences(), []);
+      assert.deepEqual(differing(), []);
     } else if (shows !== undefined && outcome !== "created") {
-      assert.deepEqual(differences(), [...shows].sort());
+      assert.deepEqual(differing(), [...shows].sort());
     }
     keepsWhatCannotDrift(table, stage);
   };
@@ -157,7 +158,7 @@ async function tryOut(table: DriftTable, stage: Stage, property: string | undefi
         assert.match(resource.warnings.slice(warned).join("\n"), /pulumi up (will|may) refuse this/);
       }
       if (shows !== undefined && outcome === "updated") {
-        assert.deepEqual(differences(), [...shows].sort());
+        assert.deepEqual(differing(), [...shows].sort());
       }
       await assert.rejects(resource.up(args), (error: Error) => {
         assert.match(error.message, entry.says);

@@ -1,7 +1,6 @@
 /**
  * Between the arguments that describe an instance and LXD's config and devices. Pure.
  */
-import { sameJson } from "../../support/equality";
 import {
   type Config,
   type Devices,
@@ -77,20 +76,15 @@ export function specFromApi(instance: Instance, known: InstanceSpec): InstanceSp
   };
 }
 
-/** The parts of a specification that differ in meaning from what is known to be. Pure: no I/O. */
-export function differences(known: InstanceSpec & { expandedDevices: Devices }, wanted: InstanceSpec): (keyof InstanceSpec)[] {
-  const same: Record<keyof InstanceSpec, boolean> = {
-    description: known.description === wanted.description,
-    profiles: sameJson(known.profiles, wanted.profiles),
-    cpu: (known.cpu ?? "") === (wanted.cpu ?? ""),
-    memory: sameConfigValue("limits.memory", known.memory, wanted.memory),
-    rootDisk: sameRootDisk(known, wanted.rootDisk),
-    devices: sameDevices(known.devices, wanted.devices),
-    config: sameConfig(known.config, wanted.config),
-    cloudInit: sameConfig(cloudInitConfig(known.cloudInit), cloudInitConfig(wanted.cloudInit)),
-  };
-  return (Object.keys(same) as (keyof InstanceSpec)[]).filter((property) => !same[property]);
-}
+/** Equality of what is not compared as plain JSON. */
+export const sameSpec = {
+  memory: (observed?: string, wanted?: string): boolean => sameConfigValue("limits.memory", observed, wanted),
+  rootDisk: sameRootDisk,
+  devices: sameDevices,
+  config: sameConfig,
+  cloudInit: (observed?: CloudInit, wanted?: CloudInit): boolean =>
+    sameConfig(cloudInitConfig(observed), cloudInitConfig(wanted)),
+};
 
 /**
  * What an instance would be after a change, as far as that is the program's to say. What its profiles say in place of something that is given
@@ -145,12 +139,16 @@ function rootDiskInWordsOf(rootDisk: RootDisk | undefined, own: Config | undefin
   };
 }
 
-function sameRootDisk(known: InstanceSpec & { expandedDevices: Devices }, wanted: RootDisk | undefined): boolean {
-  if (wanted === undefined || known.rootDisk === undefined) {
-    return wanted === known.rootDisk;
+function sameRootDisk(
+  observed: RootDisk | undefined,
+  wanted: RootDisk | undefined,
+  { expandedDevices }: { expandedDevices: Devices },
+): boolean {
+  if (wanted === undefined || observed === undefined) {
+    return wanted === observed;
   }
-  const pool = rootDiskOf(known.expandedDevices)?.[1]["pool"];
-  return sameConfigValue("size", known.rootDisk.size, wanted.size) && (wanted.pool === undefined || wanted.pool === pool);
+  const pool = rootDiskOf(expandedDevices)?.[1]["pool"];
+  return sameConfigValue("size", observed.size, wanted.size) && (wanted.pool === undefined || wanted.pool === pool);
 }
 
 function given(key: string, value: string | undefined): Config {

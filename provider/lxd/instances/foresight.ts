@@ -4,7 +4,7 @@ import { listMembersShared } from "../cluster/cluster";
 import type { Config } from "../config";
 import { inProgramsKeys } from "./boot-keys";
 import { type AllowRestart, EVACUATED_FROM, forewarning, memberToMoveTo, obstacleToMove, requireMember } from "./change";
-import { differences, expected, type InstanceSpec } from "./contents";
+import { expected, type InstanceSpec, sameSpec } from "./contents";
 import { type Expanded, type Instance, type InstanceType, type InstanceWork, isStopped } from "./instances";
 import { type Obstacle, obstaclesToLiveUpdate } from "./live-update";
 import { prepare } from "./preflight";
@@ -57,7 +57,7 @@ export function forewarnOfChange(state: Known, wanted: Wanted, lacking: readonly
     { stops, starts: wanted.running, movesTo: member },
   );
   const all = [...obstacles, ...final];
-  const unseen = !isOff && !stops && wanted.running && differences(state, wanted).includes("cloudInit");
+  const unseen = !isOff && !stops && wanted.running && !sameSpec.cloudInit(state.cloudInit, wanted.cloudInit);
   return [
     ...(all.length === 0 ? [] : [forewarning(wanted.name, all, wanted.allowRestart)]),
     ...(unseen

@@ -28,12 +28,9 @@ function thing(over: Partial<Lifecycle<Inputs, Outputs>> = {}) {
     schema,
     immutable: ["name"],
     timeouts: { create: 60, read: 60, update: 60, delete: 60 },
-    diff: (state, inputs) => (["name", "colour"] as const).filter((key) => state[key] !== inputs[key]),
+    sameBy: { note: () => true },
     create: async (_context, { name }) => ({ id: name, outputs: { address: "10.0.0.7" } }),
-    read: async (_context, _id, { address, cluster, name, colour, note, timeouts }) => ({
-      inputs: { cluster, name, colour, note, timeouts },
-      outputs: { address },
-    }),
+    read: async (_context, _id, { address, name, colour }) => ({ inputs: { name, colour }, outputs: { address } }),
     update: async () => ({ address: "10.0.0.8" }),
     delete: async () => undefined,
     ...over,
@@ -156,9 +153,11 @@ describe("the adapter between lifecycles and the engine", () => {
         state,
         { ...inputs, colour: UNKNOWN },
         {
-          diff: (old, wanted) => {
-            seen.push(old.colour, wanted.colour);
-            return [];
+          sameBy: {
+            colour: (old, wanted) => {
+              seen.push(old, wanted);
+              return true;
+            },
           },
         },
       );

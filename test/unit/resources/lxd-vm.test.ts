@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { dynamicProvider } from "../../../provider/engine/adapter";
+import { differences } from "../../../provider/engine/differences";
 import { OWNER_KEY } from "../../../provider/lxd/config";
 import { toApi } from "../../../provider/lxd/instances/contents";
 import { addressesOf, type Instance } from "../../../provider/lxd/instances/instances";
@@ -213,7 +214,7 @@ describe("LxdVm diff", () => {
   ];
   for (const [title, state, inputs, outputs] of same) {
     it(`sees no difference in ${title}`, () => {
-      assert.deepEqual(vmLifecycle.diff(stateOf(state, outputs), inputsOf(inputs)), []);
+      assert.deepEqual(differences(vmLifecycle, stateOf(state, outputs), inputsOf(inputs)), []);
     });
   }
 
@@ -235,7 +236,7 @@ describe("LxdVm diff", () => {
   ];
   for (const [property, state, inputs] of different) {
     it(`sees ${property} change: ${JSON.stringify(state)} to ${JSON.stringify(inputs)}`, () => {
-      assert.deepEqual(vmLifecycle.diff(stateOf(state), inputsOf(inputs)), [property]);
+      assert.deepEqual(differences(vmLifecycle, stateOf(state), inputsOf(inputs)), [property]);
     });
   }
 });
@@ -353,7 +354,7 @@ describe("LxdVm fromApi", () => {
     const expanded_devices = { root: { ...root, size: "20GiB" }, ...written.devices };
     const live = instanceOf({ ...written, profiles: ["default"], expanded_devices });
     const seen = fromApi(live, stateOf(args));
-    assert.deepEqual(vmLifecycle.diff({ ...stateOf(), ...seen }, inputsOf(args)), []);
+    assert.deepEqual(differences(vmLifecycle, { ...stateOf(), ...seen }, inputsOf(args)), []);
     assert.deepEqual(seen.config, { "boot.autostart": "true" });
   });
 
@@ -375,7 +376,7 @@ describe("LxdVm fromApi", () => {
       const args = { target: "bcn1" };
       const instance = instanceOf(live);
       const seen = { ...stateOf(args, { location: instance.location }), ...fromApi(instance, stateOf(args)) };
-      assert.deepEqual(vmLifecycle.diff(seen, inputsOf(args)), [property]);
+      assert.deepEqual(differences(vmLifecycle, seen, inputsOf(args)), [property]);
     });
   }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { utils } from "ssh2";
 import * as z from "zod";
+import { differences } from "../../../provider/engine/differences";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
 import { Deadline, until } from "../../../provider/support/deadline";
 import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers, startWithInstance } from "./simulated-cluster";
@@ -95,7 +96,7 @@ describe("VmUser", () => {
       await alice.up(all());
       change();
       assert.equal(await alice.preview(all()), "updated");
-      assert.deepEqual(vmUserLifecycle.diff(alice.state as never, (await checked(all())) as never), [property]);
+      assert.deepEqual(differences(vmUserLifecycle, alice.state as never, (await checked(all())) as never), [property]);
       assert.equal(await alice.up(all()), "updated");
       assert.equal(await alice.preview(all()), "same");
       assert.deepEqual(
@@ -118,7 +119,7 @@ describe("VmUser", () => {
         await alice.up(all());
         Object.assign(files().get(path) ?? {}, spoil);
         assert.equal(await alice.preview(all()), "updated");
-        assert.deepEqual(vmUserLifecycle.diff(alice.state as never, (await checked(all())) as never), ["authorizedKeys"]);
+        assert.deepEqual(differences(vmUserLifecycle, alice.state as never, (await checked(all())) as never), ["authorizedKeys"]);
         assert.deepEqual(alice.warnings, []);
         assert.equal(await alice.up(all()), "updated");
         const uid = alice.state?.["uid"];

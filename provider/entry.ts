@@ -1,8 +1,9 @@
 /**
  * What the pointer in state resolves to (engine/pointer.ts). The path of this module in the package's exports must never change.
  */
-import { type DynamicProvider, dynamicProvider, printErrorsOnce } from "./engine/adapter";
+import { type DynamicProvider, dynamicProvider } from "./engine/adapter";
 import { endWithEngine } from "./engine/parent";
+import { printErrorsOnce } from "./engine/printed-errors";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { imageLifecycle } from "./resources/lxd-image";
 import { networkLifecycle } from "./resources/lxd-network";

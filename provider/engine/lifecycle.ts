@@ -105,10 +105,7 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   create(context: Context, inputs: Inputs): Promise<{ id: string; outputs: Outputs }>;
   /** The object as it is, or `undefined` when it is gone. Unreachable is an error, never "gone". */
   read(context: Context, id: string, state: Inputs & Outputs): Promise<Observed<Inputs, Outputs> | undefined>;
-  /**
-   * What `read` needs besides the inputs to find an object that is not in state, so that the preview of an adoption can tell what it
-   * would change. Pure.
-   */
+  /** Outputs by which `read` finds an object that is not in state, for the preview of an adoption. Pure. Absent where the inputs are enough. */
   lookupKeys?(inputs: Inputs): Partial<Outputs>;
   /** Makes the object as wanted, whatever it is now; also finishes a half-done create. */
   update(context: Context, id: string, state: Inputs & Outputs, inputs: Inputs): Promise<Outputs>;

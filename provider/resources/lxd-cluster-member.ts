@@ -208,8 +208,6 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       : undefined;
   },
 
-  lookupKeys: () => ({}),
-
   async update(context, id, state, wanted) {
     const inputs = { ...wanted, certificateFingerprint: wanted.certificateFingerprint ?? state.certificateFingerprint };
     if (state.status === LEFT) {

@@ -166,8 +166,6 @@ export const networkLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: fromApi(found, views, state), outputs: outputsOf(found, servers, views), mark: found.config?.[OWNER_KEY] };
   },
 
-  lookupKeys: () => ({}),
-
   async update(context, _id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);
     return withClusterLock(lxd, async () => {

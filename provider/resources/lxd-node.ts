@@ -194,8 +194,6 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: { install: installed.install, config }, outputs };
   },
 
-  lookupKeys: () => ({}),
-
   async update(context, _id, state, inputs) {
     const ssh = await context.host(inputs.connection);
     await finishReset(ssh, context, inputs.resetPolicy);

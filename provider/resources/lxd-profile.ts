@@ -141,8 +141,6 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: fromApi(profile, state), outputs: outputsOf(state, waiting), mark: profile.config[OWNER_KEY] };
   },
 
-  lookupKeys: () => ({}),
-
   async update(context, id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);
     const found = await findProfile(lxd, inputs.project, inputs.name);

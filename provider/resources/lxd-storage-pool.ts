@@ -186,8 +186,6 @@ export const storagePoolLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: fromApi(found, views, state), outputs: outputsOf(found, servers, views), mark: found.config?.[OWNER_KEY] };
   },
 
-  lookupKeys: () => ({}),
-
   async update(context, id, state, inputs) {
     const lxd = await context.lxd(inputs.cluster);
     return withClusterLock(lxd, async () => {

@@ -270,8 +270,6 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     };
   },
 
-  lookupKeys: () => ({}),
-
   async update(context, _id, state, given) {
     const work = workOf(context, await context.lxd(given.cluster), given);
     const inputs = await inServersWords(work, given);

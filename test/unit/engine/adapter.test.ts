@@ -2,10 +2,11 @@ import assert from "node:assert/strict";
 import { mock } from "node:test";
 import fc from "fast-check";
 import * as z from "zod";
-import { dynamicProvider, printErrorsOnce } from "../../../provider/engine/adapter";
+import { dynamicProvider } from "../../../provider/engine/adapter";
 import { inCluster } from "../../../provider/engine/connection-inputs";
 import type { Context, Lifecycle } from "../../../provider/engine/lifecycle";
 import { providerPointer } from "../../../provider/engine/pointer";
+import { printErrorsOnce } from "../../../provider/engine/printed-errors";
 import { IncompleteError, messageOf, RefusedError } from "../../../provider/support/errors";
 import { connectionSchema } from "../../../provider/transport/connection";
 

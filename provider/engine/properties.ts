@@ -1,0 +1,38 @@
+import { containsUnknown } from "./unknowns";
+
+/** Properties of a resource, as the engine hands them on. */
+export type Properties = Record<string, unknown>;
+
+/** What the class hands on to this room, through the engine. */
+const INTERNAL: ReadonlySet<string> = new Set(["__provider", "__urn"]);
+
+/** What a lifecycle knows of: all but what is between the class, this room and the engine. */
+export function external(properties: Properties): Properties {
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => !INTERNAL.has(name) && name !== "__claim"));
+}
+
+/** What the class handed on, to be kept with inputs and state. */
+export function internal(properties: Properties): Properties {
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => INTERNAL.has(name)));
+}
+
+/** The URN that the class handed on; empty while it is not known. */
+export function urnOf({ __urn }: Properties): string {
+  return typeof __urn === "string" && !containsUnknown(__urn) ? __urn : "";
+}
+
+/** The claim that state keeps (lxd/ownership.ts), under a name that the engine does not show. */
+export function claimOf({ __claim }: Properties): string | undefined {
+  return typeof __claim === "string" ? __claim : undefined;
+}
+
+/** {@link claimOf}, as a part of state. */
+export function claimIn(properties: Properties): Properties {
+  const claim = claimOf(properties);
+  return claim === undefined ? {} : { __claim: claim };
+}
+
+/** Whether an object that exists is taken over in any case. Then its mark need not tell whether an earlier create has ended. */
+export function isToAdopt({ adopt }: Properties): boolean {
+  return adopt === true;
+}

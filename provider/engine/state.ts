@@ -1,0 +1,80 @@
+import { withoutUndefined } from "../support/equality";
+import { RefusedError } from "../support/errors";
+import type { ConnectionInputs } from "./connection-inputs";
+import type { Lifecycle } from "./lifecycle";
+import { printedByTheEngine } from "./printed-errors";
+import { external, type Properties, urnOf } from "./properties";
+
+/** What state holds: a lifecycle's inputs and outputs, and what the adapter keeps. */
+export type State<Inputs, Outputs> = Inputs & Outputs & Kept;
+
+interface Kept {
+  schemaVersion: number;
+  /** Why the object is not yet as wanted; absent when it is. The engine's own mark for this is cleared by a refresh. */
+  unfinished?: string;
+  /** See {@link ConnectionInputs}. */
+  clusterFingerprint?: string;
+}
+
+/** The inputs among the properties, without stable outputs that `check` has added. */
+export function inputsIn<Inputs extends object, Outputs extends object>(
+  { schema }: Lifecycle<Inputs, Outputs>,
+  properties: object,
+): Inputs {
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => Object.hasOwn(schema.shape, name))) as Inputs;
+}
+
+/**
+ * What an engine's state holds, in the shape that this version writes.
+ * @throws RefusedError when a newer version wrote it.
+ */
+export function stateIn<Inputs extends object, Outputs extends object>(
+  lifecycle: Lifecycle<Inputs, Outputs>,
+  properties: Properties,
+): State<Inputs, Outputs> {
+  const { kind, schemaVersion } = lifecycle;
+  const state = external(properties);
+  const { schemaVersion: written = 1 } = state as Partial<Kept>;
+  if (written > schemaVersion) {
+    throw printedByTheEngine(
+      new RefusedError(
+        `The state of this ${kind} was written by a newer version of pulumi-lxd-cluster (its schema ${written}; this version ` +
+          `knows ${schemaVersion}). Nothing was touched. Install that version again: npm install pulumi-lxd-cluster@latest`,
+      ),
+    );
+  }
+  return (written < schemaVersion ? (lifecycle.upgrade?.(state, written) ?? state) : state) as State<Inputs, Outputs>;
+}
+
+/**
+ * State to write.
+ * @param cluster - Which cluster it is, where the inputs do not say it.
+ * @param unfinished - Why the object is not yet as wanted.
+ */
+export function stateOf<Inputs extends object, Outputs extends object>(
+  { schemaVersion }: Lifecycle<Inputs, Outputs>,
+  inputs: Inputs,
+  outputs: Outputs,
+  cluster: string | undefined,
+  unfinished?: string,
+): Properties {
+  const clusterFingerprint = (inputs as ConnectionInputs).cluster?.certificateFingerprint === undefined ? cluster : undefined;
+  return withoutUndefined({ ...inputs, ...outputs, schemaVersion, unfinished, clusterFingerprint }) as Properties;
+}
+
+/** The inputs as they are: what the server tells, over what is known. */
+export function observedInputs<Inputs extends object, Outputs extends object>(
+  lifecycle: Lifecycle<Inputs, Outputs>,
+  known: Inputs,
+  observed: Partial<Inputs>,
+): Inputs {
+  const leftAsIs: readonly string[] = (lifecycle.leftAsIs ?? []).filter((name) => known[name] === undefined);
+  const told = Object.entries(observed).filter(([name]) => !leftAsIs.includes(name));
+  return { ...inputsIn(lifecycle, known), ...Object.fromEntries(told) };
+}
+
+/** Whether the object bears the mark of another URN than the resource has now: it was renamed, or moved to another stack or project. */
+export function hasOtherUrn({ mark }: Pick<Lifecycle<never, never>, "mark">, olds: Properties, news: Properties): boolean {
+  const [before, now] = [urnOf(olds), urnOf(news)];
+  return mark !== undefined && before !== "" && now !== "" && before !== now;
+}

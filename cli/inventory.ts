@@ -177,26 +177,26 @@ class Reading {
 
   /** The config of a pool or network, with what each member has for itself where that is not LXD's own choice. */
   private async configsOf(
-    subject: ObjectRef,
+    ref: ObjectRef,
     { config }: MemberObject,
   ): Promise<{ config: Config; memberConfig: Record<string, Config> }> {
     const { all, members, first } = this.hosts;
-    const { kind, name } = subject;
+    const { type, name } = ref;
     const common = Object.entries(config ?? {}).filter(
-      ([key, value]) => value !== "" && !isServerMade(key) && !kind.memberKeys.includes(key),
+      ([key, value]) => value !== "" && !isServerMade(key) && !type.memberKeys.includes(key),
     );
     const servers = {
       clustered: members.length > 0,
       members: members.length > 0 ? members : [{ server_name: first.name, status: "Online" }],
     };
-    const views = await viewsOf(first.lxd, subject, servers);
-    const sources = kind === POOLS ? sourcesOf(views) : {};
+    const views = await viewsOf(first.lxd, ref, servers);
+    const sources = type === POOLS ? sourcesOf(views) : {};
     const ofMembers = all.map(({ name: member }): [string, Config] => {
       const live: Config = {
         ...views.get(member)?.value.config,
         ...(sources[member] === undefined ? {} : { source: sources[member] }),
       };
-      const own = kind.memberKeys.filter((key) => (live[key] ?? "") !== "" && !isChosenByLxd(name, key, live[key] ?? ""));
+      const own = type.memberKeys.filter((key) => (live[key] ?? "") !== "" && !isChosenByLxd(name, key, live[key] ?? ""));
       return [member, Object.fromEntries(own.map((key) => [key, live[key] ?? ""]))];
     });
     return {

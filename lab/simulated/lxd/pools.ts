@@ -141,6 +141,11 @@ function changePool(request: ApiRequest, replace: boolean): Reply {
   }
   return inBackground(request, kind, pool, "Updating storage pool", () => {
     if (change.target === undefined) {
+      const node = pool.nodes.get(request.daemon.member);
+      if (change.own !== undefined && node !== undefined) {
+        requireGrowth(request, node.config, change.own);
+        node.config = change.own;
+      }
       pool.config = change.config;
       pool.description = body.description;
     } else {

@@ -288,14 +288,14 @@ function isPool(object: ClusterObject): object is StoragePool {
 
 /**
  * Changes an object: without target its common keys, with target those of one member.
- * @returns What it is to be, ready to be applied.
+ * @returns What it is to be, ready to be applied; `own` is what a standalone server has of the keys of members.
  */
 export function changedConfig(
   request: ApiRequest,
   object: ClusterObject,
   wanted: Config,
   replace: boolean,
-): { target: Member | undefined; config: Config; common?: Config } {
+): { target: Member | undefined; config: Config; common?: Config; own?: Config } {
   const { database } = request.daemon;
   const targetName = request.query.get("target") ?? "";
   const own = memberKeysOf(object);
@@ -325,7 +325,12 @@ export function changedConfig(
     }
   }
   const config = { ...(replace ? {} : object.config), ...wanted };
-  return { target: undefined, config: pick(config, (key) => config[key] !== "" && !own.includes(key)) };
+  const node = object.nodes.get(request.daemon.member);
+  return {
+    target: undefined,
+    config: pick(config, (key) => config[key] !== "" && !own.includes(key)),
+    ...(!database.clustered && node !== undefined && { own: pick({ ...node.config, ...wanted }, (key) => own.includes(key)) }),
+  };
 }
 
 /** An object's configuration as one request sees it. */

@@ -7,7 +7,7 @@ import { RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import { untilKnown } from "../client/operations";
 import type { Servers } from "../cluster/servers";
-import { type Config, isServerMade, OWNER_KEY, sameConfigValue } from "../config";
+import { type Config, isServerMade, OWNER_KEY, sameConfig, sameConfigValue } from "../config";
 import { explainInUse } from "../in-use";
 
 const memberObjectSchema = z.looseObject({
@@ -40,11 +40,13 @@ export interface ObjectType {
   readonly creationKeys: readonly string[];
   /** Whether a live value is what is wanted, where that is more than being the same value. */
   satisfies(key: string, wanted: string, live: string | undefined): boolean;
+  /** What is wrong with a value, as far as that can be told without LXD. */
+  valueFault(key: string, value: string): string | undefined;
 }
 
 /** One pool or network. */
 export interface ObjectRef {
-  readonly kind: ObjectType;
+  readonly type: ObjectType;
   readonly name: string;
   /** Only networks belong to a project. */
   readonly project?: string;
@@ -53,6 +55,21 @@ export interface ObjectRef {
 /** Config of a member by its name. */
 export type MemberConfig = Record<string, Config>;
 
+/** Config as a program gives it. */
+export interface WantedConfig {
+  /** What holds for the whole object, and, of the keys that each member has for itself, what holds for every member. */
+  readonly config: Config;
+  /** What differs on a member. */
+  readonly memberConfig: MemberConfig;
+}
+
+/** What an object is to be. */
+export interface Wanted extends WantedConfig {
+  readonly description: string;
+  /** The owner's mark. */
+  readonly mark: string;
+}
+
 /** An object and the ETag that guards its next change. */
 export interface Found {
   readonly value: MemberObject;
@@ -60,13 +77,13 @@ export interface Found {
 }
 
 /** The path of an object. */
-function pathOf({ kind, name }: ObjectRef): string {
-  return kind.collection + api`/${name}`;
+function pathOf({ type, name }: ObjectRef): string {
+  return type.collection + api`/${name}`;
 }
 
 /** How messages name an object: `Storage pool "fast"`. */
-export function nameOf({ kind, name, project }: ObjectRef): string {
-  return `${kind.noun} "${name}"${project === undefined || project === "default" ? "" : ` of project "${project}"`}`;
+export function nameOf({ type, name, project }: ObjectRef): string {
+  return `${type.noun} "${name}"${project === undefined || project === "default" ? "" : ` of project "${project}"`}`;
 }
 
 /** The query that finds an object, as it is on one member or in general. */
@@ -75,14 +92,20 @@ export function queryOf({ project }: ObjectRef, target?: string): Record<string,
 }
 
 /** The object, or `undefined`. Without target, LXD leaves out the keys that members have for themselves. */
-export function findObject(lxd: LxdClient, subject: ObjectRef, target?: string): Promise<Found | undefined> {
-  return lxd.findWithEtag(pathOf(subject), memberObjectSchema, queryOf(subject, target));
+export function findObject(lxd: LxdClient, ref: ObjectRef, target?: string): Promise<Found | undefined> {
+  return lxd.findWithEtag(pathOf(ref), memberObjectSchema, queryOf(ref, target));
 }
 
-/** {@link findObject} out of one list that all reads of this process share. */
-export async function findObjectShared(lxd: LxdClient, subject: ObjectRef): Promise<MemberObject | undefined> {
-  const all = await lxd.getShared(subject.kind.collection, z.array(memberObjectSchema), { ...queryOf(subject), recursion: 1 });
-  return all.find(({ name }) => name === subject.name);
+/** The object as LXD manages it; an interface of the host that has the name of a network is none. */
+export async function findManaged(lxd: LxdClient, ref: ObjectRef): Promise<Found | undefined> {
+  const found = await findObject(lxd, ref);
+  return found?.value.managed === true ? found : undefined;
+}
+
+/** {@link findManaged} from one list that all reads of this process share. */
+export async function findManagedShared(lxd: LxdClient, ref: ObjectRef): Promise<MemberObject | undefined> {
+  const all = await lxd.getShared(ref.type.collection, z.array(memberObjectSchema), { ...queryOf(ref), recursion: 1 });
+  return all.find(({ name, managed }) => managed && name === ref.name);
 }
 
 /**
@@ -91,20 +114,25 @@ export async function findObjectShared(lxd: LxdClient, subject: ObjectRef): Prom
  */
 export async function viewsOf(
   lxd: LxdClient,
-  subject: ObjectRef,
+  ref: ObjectRef,
   servers: Servers,
-  members = servers.members.map(({ server_name }) => server_name),
+  members: readonly string[] = namesOf(servers),
 ): Promise<Map<string, Found>> {
   const asked = servers.members.filter(({ server_name, status }) => status !== "Offline" && members.includes(server_name));
   const views = await Promise.all(
     asked.map(
       async ({ server_name }): Promise<[string, Found | undefined]> => [
         server_name,
-        await findObject(lxd, subject, servers.clustered ? server_name : undefined),
+        await findObject(lxd, ref, servers.clustered ? server_name : undefined),
       ],
     ),
   );
   return new Map(views.flatMap(([name, found]) => (found === undefined ? [] : [[name, found]])));
+}
+
+/** Names of the members, or of the only server. */
+export function namesOf({ members }: Servers): string[] {
+  return members.map(({ server_name }) => server_name);
 }
 
 /** The status of the object on each member, `Offline` for one that cannot be asked. */
@@ -115,133 +143,176 @@ export function statusesOf(servers: Servers, views: ReadonlyMap<string, Found>):
 }
 
 /** @throws RefusedError when config is given for a server that is not a member. */
-export function refuseUnknownMembers(lxd: LxdClient, subject: ObjectRef, servers: Servers, memberConfig: MemberConfig): void {
-  const names = servers.members.map(({ server_name }) => server_name);
-  for (const member of Object.keys(memberConfig)) {
-    if (!names.includes(member)) {
-      throw new RefusedError(
-        `${nameOf(subject)}: memberConfig names "${member}", which is not a member of the cluster of ${lxd.host} (${names.join(", ")})`,
-      );
-    }
+export function refuseUnknownMembers(lxd: LxdClient, ref: ObjectRef, servers: Servers, memberConfig: MemberConfig): void {
+  const names = namesOf(servers);
+  const unknown = Object.keys(memberConfig).find((member) => !names.includes(member));
+  if (unknown !== undefined) {
+    throw new RefusedError(
+      `${nameOf(ref)}: memberConfig names "${unknown}", which is not a member of the cluster of ${lxd.host} (${names.join(", ")})`,
+    );
   }
 }
 
+/** The keys of `config` that are one and the same for the whole object. */
+export function commonConfig({ memberKeys }: ObjectType, config: Config): Config {
+  return filtered(config, (key) => !memberKeys.includes(key));
+}
+
+/** What is wanted of the keys that a member has for itself. A `source` of its own has its own size. */
+export function configOfMember({ memberKeys }: ObjectType, { config, memberConfig }: WantedConfig, member: string): Config {
+  const own = memberConfig[member] ?? {};
+  const shared = filtered(config, (key) => memberKeys.includes(key) && !(key === "size" && (own["source"] ?? "") !== ""));
+  return { ...shared, ...own };
+}
+
 /** Config in which every wanted key has a value that satisfies it. Values that do are left as they are, and so are all other keys. */
-function merged(kind: ObjectType, live: Config, wanted: Config): Config {
+function merged(type: ObjectType, live: Config, wanted: Config): Config {
   const result: Config = { ...live };
   for (const [key, value] of Object.entries(wanted)) {
     if (value === "") {
       delete result[key];
-    } else if (!kind.satisfies(key, value, live[key])) {
+    } else if (!type.satisfies(key, value, live[key])) {
       result[key] = value;
     }
   }
   return result;
 }
 
-/** The live values of the keys that the user named, in his words where they satisfy them. Keys that he did not name are LXD's. */
-export function namedKeys(kind: ObjectType, known: Config, live: Config): Config {
+/** The live values of the known keys, as they were written where that is satisfied. All other keys are LXD's. */
+function keepSpelling(type: ObjectType, known: Config, live: Config): Config {
   return Object.fromEntries(
-    Object.entries(known).flatMap(([key, wording]) => {
+    Object.entries(known).map(([key, text]) => {
       const value = live[key] ?? "";
-      return kind.creationKeys.includes(key) || kind.satisfies(key, wording, value)
-        ? [[key, wording]]
-        : value === ""
-          ? []
-          : [[key, value]];
+      return [key, type.creationKeys.includes(key) || type.satisfies(key, text, value) ? text : value];
     }),
   );
 }
 
-/** {@link namedKeys} for each member; those that could not be asked are taken to be as they were. */
-export function namedMemberKeys(kind: ObjectType, known: MemberConfig, views: ReadonlyMap<string, Found>): MemberConfig {
-  return Object.fromEntries(
-    Object.entries(known).map(([member, config]) => {
-      const live = views.get(member)?.value.config;
-      return [member, live ? namedKeys(kind, config, live) : config];
-    }),
-  );
+/**
+ * The live config in the shape of the program: `memberConfig` tells where a member has another value than `config`. Members that could not
+ * be asked are taken to be as they were.
+ */
+export function observedConfig(
+  type: ObjectType,
+  known: WantedConfig,
+  live: Config,
+  views: ReadonlyMap<string, Found>,
+): WantedConfig {
+  const memberConfig = { ...known.memberConfig };
+  for (const [member, { value }] of views) {
+    const own = known.memberConfig[member];
+    if (value.config) {
+      const seen = keepSpelling(type, configOfMember(type, known, member), value.config);
+      const differing = filtered(seen, (key) => own?.[key] !== undefined || seen[key] !== known.config[key]);
+      if (own !== undefined || Object.keys(differing).length > 0) {
+        memberConfig[member] = differing;
+      }
+    }
+  }
+  const common = keepSpelling(type, commonConfig(type, known.config), live);
+  return { config: { ...known.config, ...common }, memberConfig };
 }
 
-/** Members with a key whose wanted value is not the known one. A key that is no longer wanted is LXD's from then on. */
-export function sameMemberConfig(known: MemberConfig, wanted: MemberConfig): boolean {
-  return Object.entries(wanted).every(([member, config]) =>
-    Object.entries(config).every(([key, value]) => sameConfigValue(key, known[member]?.[key], value)),
-  );
-}
-
-/** What an object is to be. */
-export interface Wanted {
-  readonly description: string;
-  readonly config: Config;
-  /** Keys that were the user's once, and are to be unset. */
-  readonly dropped: readonly string[];
-  readonly memberConfig: MemberConfig;
-  /** The owner's mark. */
-  readonly mark: string;
+/**
+ * Where the known config differs in meaning from the wanted one. A member's key that is no longer wanted is LXD's from then on.
+ * @param members - Those that are known to have the object.
+ */
+export function changedConfig(
+  type: ObjectType,
+  known: WantedConfig,
+  wanted: WantedConfig,
+  members: readonly string[],
+): ("config" | "memberConfig")[] {
+  const changed = new Set<"config" | "memberConfig">();
+  if (!sameConfig(commonConfig(type, known.config), commonConfig(type, wanted.config))) {
+    changed.add("config");
+  }
+  for (const member of new Set([...members, ...Object.keys(wanted.memberConfig)])) {
+    const live = configOfMember(type, known, member);
+    for (const [key, value] of Object.entries(configOfMember(type, wanted, member))) {
+      if (!sameConfigValue(key, live[key], value)) {
+        const isOwn = [known, wanted].some(({ memberConfig }) => memberConfig[member]?.[key] !== undefined);
+        changed.add(isOwn ? "memberConfig" : "config");
+      }
+    }
+  }
+  return [...changed];
 }
 
 /**
  * Brings a created object to what is wanted. What already is so, and what LXD made, is left alone: without a difference nothing is
  * written.
+ * @param former - The config as it was given before: what is no longer given is unset.
  */
 export async function changeObject(
   lxd: LxdClient,
-  subject: ObjectRef,
+  ref: ObjectRef,
   servers: Servers,
   found: Found,
   wanted: Wanted,
+  former: Config,
 ): Promise<void> {
-  const { kind } = subject;
-  const [only] = servers.members;
-  const own = servers.clustered || only === undefined ? {} : afterCreation(kind, wanted.memberConfig[only.server_name] ?? {});
+  const { type } = ref;
+  const own = (member: string): Config =>
+    filtered(configOfMember(type, wanted, member), (key) => !type.creationKeys.includes(key));
+  const [only] = namesOf(servers);
   const live = found.value.config ?? {};
-  const kept = Object.fromEntries(Object.entries(live).filter(([key]) => !wanted.dropped.includes(key)));
-  const config = merged(kind, kept, { ...wanted.config, ...own, ...ownerKey(wanted.mark) });
+  const dropped = commonConfig(
+    type,
+    filtered(former, (key) => !(key in wanted.config)),
+  );
+  const config = merged(
+    type,
+    filtered(live, (key) => !(key in dropped)),
+    {
+      ...commonConfig(type, wanted.config),
+      ...(servers.clustered || only === undefined ? {} : own(only)),
+      ...ownerKey(wanted.mark),
+    },
+  );
   if (wanted.description !== found.value.description || !identical(config, live)) {
-    await putObject(lxd, subject, { description: wanted.description, config }, found.etag);
+    await putObject(lxd, ref, { description: wanted.description, config }, found.etag);
   }
-  if (!servers.clustered) {
-    return;
-  }
-  const changing = Object.keys(wanted.memberConfig);
-  for (const [member, { value }] of await viewsOf(lxd, subject, servers, changing)) {
-    await changeOnMember(lxd, subject, member, value, afterCreation(kind, wanted.memberConfig[member] ?? {}));
+  if (servers.clustered) {
+    const changing = namesOf(servers).filter((member) => Object.keys(own(member)).length > 0);
+    for (const [member, { value }] of await viewsOf(lxd, ref, servers, changing)) {
+      await changeOnMember(lxd, ref, member, value, own(member));
+    }
   }
 }
 
 /** Writes the owner's mark, and nothing else. */
-export async function markObject(lxd: LxdClient, subject: ObjectRef, { value, etag }: Found, mark: string): Promise<void> {
+export async function markObject(lxd: LxdClient, ref: ObjectRef, { value, etag }: Found, mark: string): Promise<void> {
   const config = { ...value.config, ...ownerKey(mark) };
-  await putObject(lxd, subject, { description: value.description, config }, etag);
+  await putObject(lxd, ref, { description: value.description, config }, etag);
 }
 
 /** Sets keys of one member. */
 export async function changeOnMember(
   lxd: LxdClient,
-  subject: ObjectRef,
+  ref: ObjectRef,
   member: string,
   view: MemberObject,
   wanted: Config,
 ): Promise<void> {
   const live = view.config ?? {};
-  const config = merged(subject.kind, live, wanted);
+  const config = merged(ref.type, live, wanted);
   if (!identical(config, live)) {
     // With everything that LXD showed for this member: what is left out, it removes, even from the keys of the whole cluster.
-    await putObject(lxd, subject, { description: view.description, config }, undefined, member);
+    await putObject(lxd, ref, { description: view.description, config }, undefined, member);
   }
 }
 
 async function putObject(
   lxd: LxdClient,
-  subject: ObjectRef,
+  ref: ObjectRef,
   body: { description: string; config: Config },
   etag: string | undefined,
   target?: string,
 ): Promise<void> {
-  const put = (): Promise<unknown> => lxd.change("PUT", pathOf(subject), { query: queryOf(subject, target), body, etag });
+  const put = (): Promise<unknown> => lxd.change("PUT", pathOf(ref), { query: queryOf(ref, target), body, etag });
   await untilKnown(put, async () => {
-    const { description, config } = (await findObject(lxd, subject, target))?.value ?? {};
+    const { description, config } = (await findObject(lxd, ref, target))?.value ?? {};
     return description === body.description && identical(config ?? {}, body.config);
   });
 }
@@ -250,11 +321,11 @@ async function putObject(
  * Removes an object; one that is gone is done.
  * @throws RefusedError telling who uses it.
  */
-export async function deleteObject(lxd: LxdClient, subject: ObjectRef): Promise<void> {
+export async function deleteObject(lxd: LxdClient, ref: ObjectRef): Promise<void> {
   try {
-    await lxd.remove(pathOf(subject), queryOf(subject));
+    await lxd.remove(pathOf(ref), queryOf(ref));
   } catch (error) {
-    throw explainInUse(error, nameOf(subject), lxd.host, (await findObject(lxd, subject))?.value.used_by ?? []);
+    throw explainInUse(error, nameOf(ref), lxd.host, (await findObject(lxd, ref))?.value.used_by ?? []);
   }
 }
 
@@ -263,28 +334,20 @@ export function ownerKey(mark: string): Config {
   return mark === "" ? {} : { [OWNER_KEY]: mark };
 }
 
-function afterCreation(kind: ObjectType, config: Config): Config {
-  return Object.fromEntries(Object.entries(config).filter(([key]) => !kind.creationKeys.includes(key)));
+function filtered(config: Config, keep: (key: string) => boolean): Config {
+  return Object.fromEntries(Object.entries(config).filter(([key]) => keep(key)));
 }
 
 function identical(a: Config, b: Config): boolean {
   return Object.keys(a).length === Object.keys(b).length && Object.entries(a).every(([key, value]) => b[key] === value);
 }
 
-/**
- * Refuses, as an input is checked, keys that do not belong where they stand.
- * @returns The reason, or `undefined` for a key that is in its place.
- */
-export function misplaced(kind: ObjectType, key: string, place: "config" | "memberConfig"): string | undefined {
-  const ofMember = kind.memberKeys.includes(key);
+/** What is wrong with a key where it stands, or with its value; `undefined` when nothing is. */
+export function faultOf(type: ObjectType, place: "config" | "memberConfig", key: string, value: string): string | undefined {
   if (isServerMade(key)) {
     return "is written by LXD or by this package, and cannot be set";
   }
-  if (place === "config" && ofMember) {
-    return `is a key that each member has for itself: give it as memberConfig: {<member>: {"${key}": ...}}`;
-  }
-  if (place === "memberConfig" && !ofMember) {
-    return `is the same for all members: give it in config. Members have ${kind.memberKeys.join(", ")} for themselves`;
-  }
-  return undefined;
+  return place === "memberConfig" && !type.memberKeys.includes(key)
+    ? `is the same for all members: give it in config. Members have ${type.memberKeys.join(", ")} for themselves`
+    : type.valueFault(key, value);
 }

@@ -17,15 +17,15 @@ export const NETWORKS: ObjectType = {
   satisfies: (key, wanted, live) =>
     sameConfigValue(key, wanted, live) ||
     (wanted === "auto" && CHOSEN_BY_LXD.test(key) && live !== undefined && live !== "" && live !== "none"),
+  valueFault,
 };
 
 /** A network of that name. */
 export function network(project: string, name: string): ObjectRef {
-  return { kind: NETWORKS, name, project };
+  return { type: NETWORKS, name, project };
 }
 
-/** What is wrong with a value of a bridge's config; `undefined` when nothing is, as far as can be told without LXD. */
-export function networkValueFault(key: string, value: string): string | undefined {
+function valueFault(key: string, value: string): string | undefined {
   if (value === "") {
     return undefined;
   }
@@ -51,12 +51,12 @@ function isCidr(text: string, isAddress: (address: string) => boolean, longest: 
 }
 
 /** @throws RefusedError when a member has an interface of that name that LXD does not manage. */
-export async function refuseHostInterface(lxd: LxdClient, subject: ObjectRef, servers: Servers): Promise<void> {
-  for (const [member, { value }] of await viewsOf(lxd, subject, servers)) {
+export async function refuseHostInterface(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void> {
+  for (const [member, { value }] of await viewsOf(lxd, ref, servers)) {
     if (!value.managed) {
       throw new RefusedError(
-        `${nameOf(subject)} cannot be made: ${member} has an interface "${subject.name}" (${value.type}) that LXD does not manage. ` +
-          `Choose another name, or remove the interface; to use it as it is, give profiles a nic with parent: "${subject.name}"`,
+        `${nameOf(ref)} cannot be made: ${member} has an interface "${ref.name}" (${value.type}) that LXD does not manage. ` +
+          `Choose another name, or remove the interface; to use it as it is, give profiles a nic with parent: "${ref.name}"`,
       );
     }
   }

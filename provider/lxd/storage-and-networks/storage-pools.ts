@@ -4,7 +4,16 @@ import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
 import { getServer } from "../server";
-import { type Found, type MemberConfig, nameOf, type ObjectRef, type ObjectType, viewsOf } from "./member-objects";
+import {
+  configOfMember,
+  type Found,
+  nameOf,
+  namesOf,
+  type ObjectRef,
+  type ObjectType,
+  viewsOf,
+  type WantedConfig,
+} from "./member-objects";
 
 /** `/1.0/storage-pools`: https://documentation.ubuntu.com/lxd/latest/reference/storage_drivers/ */
 export const POOLS: ObjectType = {
@@ -13,11 +22,13 @@ export const POOLS: ObjectType = {
   memberKeys: ["source", "size", "source.wipe", "source.recover", "zfs.pool_name", "lvm.vg_name", "lvm.thinpool_name"],
   creationKeys: ["source", "source.wipe", "source.recover"],
   satisfies: (key, wanted, live) => sameConfigValue(key, wanted, live),
+  valueFault: (key, value) =>
+    key === "size" && value !== "" && parseSize(value) === undefined ? 'is not a size such as "20GiB"' : undefined,
 };
 
 /** A pool of that name. */
 export function pool(name: string): ObjectRef {
-  return { kind: POOLS, name };
+  return { type: POOLS, name };
 }
 
 /** What each member was given as source: LXD writes what it made of it (a UUID, a loop file) over the key itself. */
@@ -34,15 +45,11 @@ export function sourcesOf(views: ReadonlyMap<string, Found>): Record<string, str
  * Servers without the extension take another size, show it, and resize nothing; those with it can only make a pool larger.
  * @throws RefusedError when a pool would have to be resized where LXD cannot.
  */
-export async function refuseResize(
-  lxd: LxdClient,
-  subject: ObjectRef,
-  servers: Servers,
-  memberConfig: MemberConfig,
-): Promise<void> {
-  const sized = Object.keys(memberConfig).filter((member) => (memberConfig[member]?.["size"] ?? "") !== "");
-  const others = [...(await viewsOf(lxd, subject, servers, sized))].filter(
-    ([member, { value }]) => !sameConfigValue("size", memberConfig[member]?.["size"], value.config?.["size"]),
+export async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void> {
+  const sizeOn = (member: string): string => configOfMember(POOLS, wanted, member)["size"] ?? "";
+  const sized = namesOf(servers).filter((member) => sizeOn(member) !== "");
+  const others = [...(await viewsOf(lxd, ref, servers, sized))].filter(
+    ([member, { value }]) => !sameConfigValue("size", sizeOn(member), value.config?.["size"]),
   );
   const [first] = others;
   if (first === undefined) {
@@ -51,19 +58,22 @@ export async function refuseResize(
   const { api_extensions, environment } = await getServer(lxd);
   const refuse = ([member, { value }]: [string, Found], what: string): never => {
     throw new RefusedError(
-      `${nameOf(subject)} has ${value.config?.["size"] ?? "no size of its own"} on ${member}, and LXD ${environment.server_version} cannot ${what} a pool ` +
-        `(memberConfig.${member}.size). Give the size that it has, or make another pool`,
+      `${nameOf(ref)} has ${value.config?.["size"] ?? "no size of its own"} on ${member}, and LXD ${environment.server_version} cannot ${what} a pool ` +
+        `(${placeOfSize(wanted, member)}). Give the size that it has, or make another pool`,
     );
   };
   if (!api_extensions.includes("storage_pool_loop_resize")) {
     refuse(first, "resize");
   }
-  const larger = others.find(([member, { value }]) =>
-    isSmaller(memberConfig[member]?.["size"] ?? "", value.config?.["size"] ?? ""),
-  );
+  const larger = others.find(([member, { value }]) => isSmaller(sizeOn(member), value.config?.["size"] ?? ""));
   if (larger !== undefined) {
     refuse(larger, "shrink");
   }
+}
+
+/** The property that gives a member's size. */
+export function placeOfSize({ memberConfig }: WantedConfig, member: string): string {
+  return memberConfig[member]?.["size"] === undefined ? "config.size" : `memberConfig.${member}.size`;
 }
 
 /** Whether a pool of one size would have to shrink to have the other. */

@@ -10,27 +10,26 @@ import type { Servers } from "../cluster/servers";
 import type { Config } from "../config";
 import {
   changeOnMember,
+  commonConfig,
+  configOfMember,
   deleteObject,
   type Found,
+  findManaged,
   findObject,
-  type MemberConfig,
   nameOf,
+  namesOf,
   type ObjectRef,
   ownerKey,
   queryOf,
   viewsOf,
+  type Wanted,
 } from "./member-objects";
 
 /** What is to be made. */
-export interface Creation {
-  readonly subject: ObjectRef;
-  /** What kind of pool or network it is. */
+export interface Creation extends Wanted {
+  readonly ref: ObjectRef;
+  /** Which type of pool or network it is. */
   readonly identity: { readonly driver: string } | { readonly type: string };
-  readonly description: string;
-  readonly config: Config;
-  readonly memberConfig: MemberConfig;
-  /** The owner's mark. */
-  readonly mark: string;
 }
 
 /** Whether LXD has yet to create it, at least on some member. */
@@ -50,13 +49,14 @@ export async function createObject(
   found: Found | undefined,
   progress: (text: string) => void,
 ): Promise<void> {
-  const { subject, identity, description, memberConfig } = creation;
-  const config = { ...withoutEmpty(creation.config), ...ownerKey(creation.mark) };
-  const names = servers.members.map(({ server_name }) => server_name);
+  const { ref, identity, description } = creation;
+  const config = { ...withoutEmpty(commonConfig(ref.type, creation.config)), ...ownerKey(creation.mark) };
+  const own = (member: string): Config => configOfMember(ref.type, creation, member);
+  const names = namesOf(servers);
   const post = async (body: { config: Config; description?: string }, target?: string): Promise<void> => {
-    await lxd.change("POST", subject.kind.collection, {
-      query: queryOf(subject, target),
-      body: { name: subject.name, ...identity, ...body },
+    await lxd.change("POST", ref.type.collection, {
+      query: queryOf(ref, target),
+      body: { name: ref.name, ...identity, ...body },
     });
   };
   /** Never asked for again: LXD keeps the config of an attempt, and takes no other. */
@@ -64,7 +64,7 @@ export async function createObject(
     try {
       await post(body);
     } catch (error) {
-      if (!hasCode(error, "lost") || (await findObject(lxd, subject))?.value.status !== "Created") {
+      if (!hasCode(error, "lost") || (await findObject(lxd, ref))?.value.status !== "Created") {
         throw error;
       }
     }
@@ -72,29 +72,29 @@ export async function createObject(
   const [first] = names;
   if (found === undefined && names.length === 1 && first !== undefined) {
     progress(`creating it on ${first}`);
-    await create({ description, config: { ...config, ...withoutEmpty(memberConfig[first] ?? {}) } });
+    await create({ description, config: { ...config, ...withoutEmpty(own(first)) } });
     return;
   }
   const offline = servers.members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
   if (offline.length > 0) {
     throw new RefusedError(
-      `${nameOf(subject)} is made on all members at once, and ${offline.join(", ")} is offline. Bring it back, or remove it from the cluster`,
+      `${nameOf(ref)} is made on all members at once, and ${offline.join(", ")} is offline. Bring it back, or remove it from the cluster`,
     );
   }
-  const views = [...(await viewsOf(lxd, subject, servers))].map(([member, { value }]) => ({ member, ...value }));
+  const views = [...(await viewsOf(lxd, ref, servers))].map(([member, { value }]) => ({ member, ...value }));
   // LXD keeps the config of an attempt that failed, and takes no other until one succeeds. Where nothing was made yet, it starts anew.
   const startAnew = found?.value.status === "Errored" && !views.some(({ status }) => status === "Created");
   if (startAnew) {
-    await deleteObject(lxd, subject);
+    await deleteObject(lxd, ref);
   }
   const defined = startAnew ? [] : views.filter(({ locations, member }) => locations?.includes(member));
   for (const member of names.filter((name) => !defined.some((view) => view.member === name))) {
     progress(`defining it on ${member}`);
-    const define = (): Promise<void> => post({ config: withoutEmpty(memberConfig[member] ?? {}) }, member);
+    const define = (): Promise<void> => post({ config: withoutEmpty(own(member)) }, member);
     await unlessAlreadyDefined(() => untilKnown(define, async () => false));
   }
   for (const view of defined.filter(({ status }) => status === "Pending")) {
-    await changeOnMember(lxd, subject, view.member, view, memberConfig[view.member] ?? {});
+    await changeOnMember(lxd, ref, view.member, view, own(view.member));
   }
   progress(`creating it on ${names.join(", ")}`);
   // What an attempt that made it on some member has already taken over must not be given again.
@@ -122,15 +122,15 @@ function withoutEmpty(config: Config): Config {
 export async function describeUnfinished(
   lxd: LxdClient,
   servers: Servers,
-  subject: ObjectRef,
+  ref: ObjectRef,
   error: unknown,
 ): Promise<{ found: Found; views: Map<string, Found>; message: string } | undefined> {
-  const found = await findObject(lxd, subject);
-  if (found === undefined || !found.value.managed) {
+  const found = await findManaged(lxd, ref);
+  if (found === undefined) {
     return undefined;
   }
-  const views = await viewsOf(lxd, subject, servers);
-  const names = servers.members.map(({ server_name }) => server_name);
+  const views = await viewsOf(lxd, ref, servers);
+  const names = namesOf(servers);
   const done = names.filter((name) => views.get(name)?.value.status === "Created");
   const missing = names.filter((name) => !done.includes(name));
   const reply = replyOf(error);
@@ -139,19 +139,19 @@ export async function describeUnfinished(
     found,
     views,
     message:
-      `${nameOf(subject)} could not be created on ${missing.join(", ")}${where}. LXD on ${lxd.host} says: ${reply}. ` +
+      `${nameOf(ref)} could not be created on ${missing.join(", ")}${where}. LXD on ${lxd.host} says: ${reply}. ` +
       `${leftoverHint(reply, missing)}The next pulumi up goes on from here`,
   };
 }
 
 /** The error of a creation that has left nothing in LXD, with what to do where that is known. */
-export function explainFailure(lxd: LxdClient, servers: Servers, subject: ObjectRef, error: unknown): unknown {
-  const names = servers.members.map(({ server_name }) => server_name);
+export function explainFailure(lxd: LxdClient, servers: Servers, ref: ObjectRef, error: unknown): unknown {
+  const names = namesOf(servers);
   const hint = leftoverHint(replyOf(error), names);
   return hint === ""
     ? error
     : new RefusedError(
-        `${nameOf(subject)} could not be created on ${names.join(", ")}. LXD on ${lxd.host} says: ${replyOf(error)}. ${hint.trim()}`,
+        `${nameOf(ref)} could not be created on ${names.join(", ")}. LXD on ${lxd.host} says: ${replyOf(error)}. ${hint.trim()}`,
         { cause: error },
       );
 }

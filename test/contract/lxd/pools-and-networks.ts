@@ -4,8 +4,8 @@ import { getServers } from "../../../provider/lxd/cluster/servers";
 import {
   changeOnMember,
   deleteObject,
+  findManagedShared,
   findObject,
-  findObjectShared,
   statusesOf,
   viewsOf,
 } from "../../../provider/lxd/storage-and-networks/member-objects";
@@ -62,7 +62,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       assert.ok(view);
       await changeOnMember(lxd, data, b, view.value, { source: "" });
       const creation = {
-        subject: data,
+        ref: data,
         identity: { driver: "dir" },
         description: "kept",
         config: { "user.k": "v" },
@@ -85,7 +85,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       assert.ok(own);
       assert.equal(own.value.config?.["source"], "/var/lib/lxd/storage-pools/data");
       assert.equal(own.etag, undefined);
-      assert.equal((await findObjectShared(lxd, data))?.status, "Created");
+      assert.equal((await findManagedShared(lxd, data))?.status, "Created");
     });
 
     it("keeps its members' keys when the common ones change, and a source for ever", async () => {
@@ -129,7 +129,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       const [a, b] = names();
       const lxd = await lab().lxd();
       const config = { "ipv4.address": "10.9.9.1/24", "ipv6.address": "none" };
-      const creation = { subject: second, identity: { type: "bridge" }, description: "two", config, memberConfig: {}, mark: "" };
+      const creation = { ref: second, identity: { type: "bridge" }, description: "two", config, memberConfig: {}, mark: "" };
       await createObject(lxd, await getServers(lxd), creation, undefined, () => undefined);
       const found = await findObject(lxd, second);
       assert.ok(found);

@@ -30,7 +30,7 @@ export const networkDrift = driftTable(networkLifecycle, {
         return [await see(two, "/1.0/networks/lxdbr1"), ...(await Promise.all(views))];
       },
     }),
-  programs: {},
+  programs: { "with a port for all members": { config: { "bridge.external_interfaces": "eth1" }, memberConfig: {} } },
 
   object: {
     "the network itself": {
@@ -74,6 +74,13 @@ export const networkDrift = driftTable(networkLifecycle, {
         byHand: "lxc network unset lxdbr1 user.pulumi.urn",
         answer: "left alone",
         why: "state knows the network by its name; the mark of its owner is written again with the next change",
+      },
+      {
+        program: "with a port for all members",
+        byHand: "lxc network set lxdbr1 bridge.external_interfaces=eth2 --target bcn1",
+        answer: "repaired",
+        shows: ["memberConfig"],
+        why: "a key of members holds for each of them; where one has another value, it shows as `memberConfig`",
       },
     ],
     memberConfig: [

@@ -29,7 +29,7 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
         return [await see(two, "/1.0/storage-pools/fast"), ...(await Promise.all(views))];
       },
     }),
-  programs: { "on LXD 6": {} },
+  programs: { "on LXD 6": {}, "with a size for all members": { config: { size: "4GiB" }, memberConfig: {} } },
 
   object: {
     "the pool itself": {
@@ -69,6 +69,21 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
         byHand: "lxc storage unset fast user.pulumi.urn",
         answer: "left alone",
         why: "state knows the pool by its name; the mark of its owner is written again with the next change",
+      },
+      {
+        program: "with a size for all members",
+        byHand: "lxc storage set fast size=8GiB --target bcn1",
+        answer: "refused",
+        shows: ["memberConfig"],
+        says: /Storage pool "fast" has 8GiB on bcn1, and LXD 5\.0\.2 cannot resize a pool \(config\.size\)/,
+        cure: "lxc storage set fast size=4GiB --target bcn1",
+        why: "a key of members holds for each of them; where one has another value, it shows as `memberConfig`",
+      },
+      {
+        program: "with a size for all members",
+        byHand: "lxc storage set fast size=4096MiB --target bcn1",
+        answer: "left alone",
+        why: "it means the same",
       },
     ],
     memberConfig: [

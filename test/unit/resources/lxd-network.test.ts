@@ -63,6 +63,22 @@ describe("LxdNetwork", () => {
     assert.equal(await network.up(given), "same");
   });
 
+  it("gives a member's key in config to every member, and repairs it on one", async () => {
+    const given = args({ config: { "ipv4.address": "10.10.10.1/24", "bridge.external_interfaces": "eth1" } });
+    for (const { interfaces } of two.lab.hosts) {
+      interfaces.set("eth1", { type: "physical", hwaddr: "00:16:3e:00:00:99", addresses: [] });
+    }
+    await network.up(given);
+    assert.equal((await live("bcn2")).config["bridge.external_interfaces"], "eth1");
+    await put({ ...(await live("bcn1")).config, "bridge.external_interfaces": "" }, "bcn1");
+    assert.equal(await network.preview(given), "updated");
+    assert.deepEqual(network.inState("memberConfig"), { bcn1: { "bridge.external_interfaces": "" } });
+    assert.equal(await network.up(given), "updated");
+    assert.equal((await live("bcn1")).config["bridge.external_interfaces"], "eth1");
+    assert.equal((await live()).config["ipv4.address"], "10.10.10.1/24");
+    assert.equal(await network.up(given), "same");
+  });
+
   it("goes on from members on which it is only defined", async () => {
     two.lab.faults.add({
       when: { method: "POST", path: /^\/1\.0\/networks\?project=default$/, nth: 1 },
@@ -128,7 +144,11 @@ describe("LxdNetwork", () => {
     ["an IPv4 address for IPv6", { config: { "ipv6.address": "10.0.0.1/24" } }, /^config\.ipv6\.address is not an IPv6 address/],
     ["a prefix that is too long", { config: { "ipv4.address": "10.0.0.1/33" } }, /^config\.ipv4\.address is not an IPv4 address/],
     ["what is neither yes nor no", { config: { "ipv4.nat": "perhaps" } }, /^config\.ipv4\.nat must be "true" or "false"/],
-    ["a member's key in config", { config: { parent: "eth0" } }, /^config\.parent is a key that each member has for itself/],
+    [
+      "a common key in memberConfig",
+      { memberConfig: { bcn1: { "ipv4.nat": true } } },
+      /^memberConfig\.bcn1\.ipv4\.nat is the same for all members/,
+    ],
   ] as const) {
     it(`refuses ${title} in check`, async () => {
       const faults = await network.faults(args(wrong));

@@ -143,11 +143,86 @@ describe("LxdStoragePool", () => {
     await assert.rejects(pool.destroy(), /says "The storage pool is currently in use"\. It is used by profile web$/);
   });
 
+  describe("with a member's key in config", () => {
+    const putSize = async (size: string, target: string): Promise<void> => {
+      const { config, description } = await live(target);
+      const body = { description, config: { ...config, size } };
+      await (await two.byHand()).change("PUT", "/1.0/storage-pools/fast", { query: { target }, body });
+    };
+
+    it("gives it to every member", async () => {
+      const given = args({ driver: "zfs", config: { size: "1GiB", "user.team": "a" } });
+      assert.equal(await pool.up(given), "created");
+      for (const member of ["bcn1", "bcn2"]) {
+        assert.equal((await live(member)).config["size"], "1GiB");
+      }
+      assert.equal((await live()).config["user.team"], "a");
+      const before = two.lab.requests.length;
+      assert.equal(await pool.up(given), "same");
+      assert.deepEqual(two.lab.mutations(before), []);
+    });
+
+    it("gives a member that differs its own, and none to one with a source of its own", async () => {
+      const given = args({ config: { size: "1GiB" }, memberConfig: { bcn1: { size: "2GiB" } } });
+      await pool.up(given);
+      assert.deepEqual([(await live("bcn2")).config["size"], (await live("bcn1")).config["size"]], ["1GiB", "2GiB"]);
+      assert.equal(await pool.up(given), "same");
+      await pool.destroy();
+      const onDisk = args({ config: { size: "1GiB" }, memberConfig: { bcn1: { source: "/dev/sdb" } } });
+      await pool.up(onDisk);
+      assert.deepEqual([(await live("bcn2")).config["size"], (await live("bcn1")).config["size"]], ["1GiB", undefined]);
+      assert.equal(await pool.up(onDisk), "same");
+    });
+
+    it("tells drift on one member in the shape of the program, and repairs it", async () => {
+      const given = args({ config: { size: "1GiB" } });
+      await pool.up(given);
+      await putSize("1024MiB", "bcn2");
+      await putSize("2GiB", "bcn1");
+      assert.equal(await pool.preview(given), "updated");
+      assert.deepEqual(pool.inState("config"), { size: "1GiB" });
+      assert.deepEqual(pool.inState("memberConfig"), { bcn1: { size: "2GiB" } });
+      await assert.rejects(pool.up(given), /has 2GiB on bcn1, and LXD 5\.0\.2 cannot resize a pool \(config\.size\)/);
+    });
+
+    it("is the same pool when the key moves between config and memberConfig", async () => {
+      await pool.up(args({ memberConfig: { bcn1: { size: "1GiB" }, bcn2: { size: "1GiB" } } }));
+      const before = two.lab.requests.length;
+      assert.equal(await pool.up(args({ config: { size: "1GiB" } })), "same");
+      assert.deepEqual(two.lab.mutations(before), []);
+    });
+
+    it("leaves the key to LXD when it is taken out", async () => {
+      await pool.up(args({ config: { size: "1GiB" } }));
+      assert.equal(await pool.up(args()), "same");
+      assert.equal((await live("bcn1")).config["size"], "1GiB");
+    });
+
+    it("is replaced when the source of all members is to be another", async () => {
+      await pool.up(args({ config: { source: "/dev/sdb" } }));
+      assert.deepEqual(pool.inState("sources"), { bcn2: "/dev/sdb", bcn1: "/dev/sdb" });
+      assert.equal(await pool.preview(args({ config: { source: "/dev/sdc" } })), "replaced");
+    });
+  });
+
+  it("is made larger on every member where LXD can do that, and shrunk on none", async () => {
+    await two.stop();
+    two = await startTwoMembers({ lxdVersion: "6.9" });
+    await pool.up(args({ config: { size: "1GiB" } }));
+    assert.equal(await pool.up(args({ config: { size: "2GiB" } })), "updated");
+    assert.deepEqual([(await live("bcn2")).config["size"], (await live("bcn1")).config["size"]], ["2GiB", "2GiB"]);
+    const smaller = args({ config: { size: "2GiB" }, memberConfig: { bcn1: { size: "1GiB" } } });
+    assert.equal(await pool.preview(smaller), "updated");
+    assert.match(pool.warnings.at(-1) ?? "", /has 2GiB on bcn1, and LXD shrinks no pool \(memberConfig\.bcn1\.size\)/);
+    await assert.rejects(pool.up(smaller), /cannot shrink a pool/);
+  });
+
   for (const [title, wrong, message] of [
+    ["a size that is none, for all members", { config: { size: "1 elephant" } }, /^config\.size is not a size such as "20GiB"/],
     [
-      "a member's key in config",
-      { config: { source: "/dev/sdb" } },
-      /^config\.source is a key that each member has for itself: give it as memberConfig/,
+      "a key of another driver, for all members",
+      { config: { "lvm.vg_name": "x" } },
+      /^config\.lvm\.vg_name is a key of driver lvm/,
     ],
     [
       "a common key in memberConfig",
@@ -196,6 +271,22 @@ describe("LxdStoragePool on a standalone server", () => {
     const before = one.lab.requests.length;
     assert.equal(await pool.up(args), "same");
     assert.deepEqual(one.lab.mutations(before), []);
+  });
+
+  it("takes its keys from config, too", async () => {
+    const pool = new Managed(storagePoolLifecycle, "fast");
+    const args = { cluster: one.cluster, name: "fast", driver: "btrfs", config: { size: "1GiB", "user.team": "a" } };
+    assert.equal(await pool.up(args), "created");
+    const before = one.lab.requests.length;
+    assert.equal(await pool.up(args), "same");
+    assert.deepEqual(one.lab.mutations(before), []);
+    const { config, description } = await (await one.byHand()).get("/1.0/storage-pools/fast", shown);
+    assert.deepEqual([config["size"], config["user.team"]], ["1GiB", "a"]);
+    const body = { description, config: { ...config, size: "2GiB", "user.team": "b" } };
+    await (await one.byHand()).change("PUT", "/1.0/storage-pools/fast", { body });
+    assert.equal(await pool.preview(args), "updated");
+    assert.deepEqual(pool.inState("config"), { size: "1GiB", "user.team": "b" });
+    assert.deepEqual(pool.inState("memberConfig"), { bcn2: { size: "2GiB" } });
   });
 
   it("leaves nothing in state when LXD makes nothing", async () => {

@@ -1,0 +1,240 @@
+/**
+ * The lifecycle of an object that every member of a cluster has a part of: a storage pool or a network. What a kind adds to it is in
+ * {@link Differences}.
+ */
+import * as z from "zod";
+import { inCluster } from "../engine/connection-inputs";
+import type { Context, Lifecycle } from "../engine/lifecycle";
+import type { LxdClient } from "../lxd/client/client";
+import { withClusterLock } from "../lxd/cluster/cluster-lock";
+import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
+import { configSchema, OWNER_KEY } from "../lxd/config";
+import { memberNameSchema } from "../lxd/names";
+import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
+import {
+  changedConfig,
+  changeObject,
+  deleteObject,
+  type Found,
+  faultOf,
+  findManaged,
+  findManagedShared,
+  type MemberObject,
+  markObject,
+  nameOf,
+  type ObjectRef,
+  type ObjectType,
+  observedConfig,
+  refuseUnknownMembers,
+  statusesOf,
+  viewsOf,
+  type WantedConfig,
+} from "../lxd/storage-and-networks/member-objects";
+import { createObject, describeUnfinished, explainFailure, isUnfinished } from "../lxd/storage-and-networks/two-phase";
+import { IncompleteError, RefusedError } from "../support/errors";
+
+/** The inputs that these kinds have in common. */
+export function memberObjectInputs(type: ObjectType) {
+  const configIn = (place: "config" | "memberConfig") =>
+    configSchema.superRefine((config, context) => {
+      for (const [key, value] of Object.entries(config)) {
+        const message = faultOf(type, place, key, value);
+        if (message !== undefined) {
+          context.addIssue({ code: "custom", path: [key], message });
+        }
+      }
+    });
+  return {
+    ...inCluster,
+    description: z.string().default(""),
+    config: configIn("config").default({}),
+    memberConfig: z.record(memberNameSchema, configIn("memberConfig")).default({}),
+    adopt: z.boolean().default(false),
+  };
+}
+
+type CommonInputs = z.output<z.ZodObject<ReturnType<typeof memberObjectInputs>>> & { name: string };
+
+/** The outputs that these kinds have in common. */
+export interface MemberObjectOutputs {
+  /** LXD's status of the object: `Created`, or `Pending` or `Errored` when it is not finished. */
+  status: string;
+  /** Status on each member; that of the member itself when it cannot be asked. */
+  memberStatus: Record<string, string>;
+}
+
+/** What a kind adds to the common lifecycle. */
+export interface Differences<Inputs extends CommonInputs, Outputs extends MemberObjectOutputs>
+  extends Pick<
+    Lifecycle<Inputs, Outputs>,
+    | "kind"
+    | "schema"
+    | "immutable"
+    | "stableOutputs"
+    | "timeouts"
+    | "sameBy"
+    | "checkTogether"
+    | "previewWarnings"
+    | "replacementLoss"
+  > {
+  refOf(inputs: Inputs): ObjectRef;
+  /** What LXD shows as the type of such an object. */
+  identity(inputs: Inputs): { readonly driver: string } | { readonly type: string };
+  /** The object in a few words, for the refusal to take it over. */
+  describe(found: MemberObject): string;
+  /** Inputs that this kind alone has, as LXD tells them. */
+  observedInputs?(found: MemberObject): Partial<Inputs>;
+  /** Outputs that this kind alone has. */
+  outputsOf(found: MemberObject, views: ReadonlyMap<string, Found>): Omit<Outputs, keyof MemberObjectOutputs>;
+  /** Looks at the place of a new object. @throws RefusedError when something else is there. */
+  refuseCreate?(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void>;
+  /** Looks at what is to change. @throws RefusedError for what LXD would not do. */
+  refuseChange?(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void>;
+}
+
+/** The lifecycle of a kind. */
+export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs extends MemberObjectOutputs>(
+  own: Differences<Inputs, Outputs>,
+): Lifecycle<Inputs, Outputs> {
+  type State = Inputs & Outputs;
+
+  /** Runs work on the object, alone in its cluster. */
+  const onObject = async <Result>(
+    context: Context,
+    inputs: Inputs,
+    work: (lxd: LxdClient, ref: ObjectRef, found: Found | undefined) => Promise<Result>,
+  ): Promise<Result> => {
+    const lxd = await context.lxd(inputs.cluster);
+    const ref = own.refOf(inputs);
+    return withClusterLock(lxd, async () => work(lxd, ref, await findManaged(lxd, ref)));
+  };
+
+  const changedIn = (state: State, inputs: Inputs): string[] =>
+    changedConfig(own.refOf(inputs).type, state, inputs, Object.keys(state.memberStatus));
+
+  const outputsOf = (found: MemberObject, servers: Servers, views: ReadonlyMap<string, Found>): Outputs => {
+    const common: MemberObjectOutputs = { status: found.status, memberStatus: statusesOf(servers, views) };
+    return { ...common, ...own.outputsOf(found, views) } as Outputs;
+  };
+
+  /** Makes the object what it is to be, from whatever it is. */
+  const ensure = async (
+    context: Context,
+    lxd: LxdClient,
+    inputs: Inputs,
+    before: Found | undefined,
+    former: WantedConfig["config"],
+  ): Promise<Outputs> => {
+    const ref = own.refOf(inputs);
+    const { description, config, memberConfig } = inputs;
+    const wanted = { description, config, memberConfig, mark: context.mark };
+    const servers = await getServers(lxd);
+    refuseUnknownMembers(lxd, ref, servers, memberConfig);
+    if (before === undefined) {
+      await own.refuseCreate?.(lxd, ref, servers);
+    }
+    if (isUnfinished(before)) {
+      try {
+        const creation = { ...wanted, ref, identity: own.identity(inputs) };
+        await createObject(lxd, servers, creation, before, (text) => context.progress(text));
+      } catch (error) {
+        const left = await describeUnfinished(lxd, servers, ref, error);
+        if (left === undefined) {
+          throw explainFailure(lxd, servers, ref, error);
+        }
+        const outputs = outputsOf(left.found.value, servers, left.views);
+        throw new IncompleteError(idOf(ref), outputs, left.message, { cause: error });
+      }
+    }
+    const made = await findManaged(lxd, ref);
+    if (made === undefined) {
+      throw new RefusedError(`${nameOf(ref)} was removed from ${lxd.host} by someone else while it was worked on`);
+    }
+    await own.refuseChange?.(lxd, ref, servers, wanted);
+    await changeObject(lxd, ref, servers, made, wanted, former);
+    const after = (await findManaged(lxd, ref)) ?? made;
+    return outputsOf(after.value, servers, await viewsOf(lxd, ref, servers));
+  };
+
+  return {
+    ...own,
+    schemaVersion: 1,
+
+    sameBy: {
+      ...own.sameBy,
+      // One that is not finished has none of its config in effect.
+      config: (_observed, _wanted, state, inputs) =>
+        !changedIn(state, inputs).includes("config") && state.status !== "Pending" && state.status !== "Errored",
+      memberConfig: (_observed, _wanted, state, inputs) => !changedIn(state, inputs).includes("memberConfig"),
+    } as NonNullable<Lifecycle<Inputs, Outputs>["sameBy"]>,
+
+    create: (context, inputs) =>
+      onObject(context, inputs, async (lxd, ref, found) => {
+        if (found !== undefined) {
+          refuseOther(lxd, ref, found.value, own.identity(inputs));
+          // One that is only defined bears no owner's mark yet, and nothing is lost by finishing it.
+          if (found.value.status !== "Pending") {
+            const [description, config] = [own.describe(found.value), found.value.config ?? {}];
+            claim({ what: nameOf(ref), host: lxd.host, description, config, urn: context.urn, adopt: inputs.adopt });
+          }
+        }
+        return { id: idOf(ref), outputs: await ensure(context, lxd, inputs, found, {}) };
+      }),
+
+    async read(context, _id, state) {
+      const lxd = await context.lxd(state.cluster);
+      const ref = own.refOf(state);
+      const found = await findManagedShared(lxd, ref);
+      if (found === undefined) {
+        return undefined;
+      }
+      const servers = await getServersShared(lxd);
+      const views = await viewsOf(lxd, ref, servers);
+      const config = observedConfig(ref.type, state, found.config ?? {}, views);
+      const inputs = { description: found.description, ...config, ...own.observedInputs?.(found) } as Partial<Inputs>;
+      return { inputs, outputs: outputsOf(found, servers, views), mark: found.config?.[OWNER_KEY] };
+    },
+
+    update: (context, _id, state, inputs) =>
+      onObject(context, inputs, async (lxd, ref, found) => {
+        if (found === undefined) {
+          throw new RefusedError(
+            `${nameOf(ref)} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up makes it again`,
+          );
+        }
+        refuseTakenOver(nameOf(ref), lxd.host, found.value.config?.[OWNER_KEY], context);
+        return ensure(context, lxd, inputs, found, state.config);
+      }),
+
+    mark: (context, _id, state) =>
+      onObject(context, state, async (lxd, ref, found) => {
+        if (found !== undefined) {
+          refuseTakenOver(nameOf(ref), lxd.host, found.value.config?.[OWNER_KEY], context);
+          await markObject(lxd, ref, found, context.mark);
+        }
+      }),
+
+    delete: (context, _id, state) =>
+      onObject(context, state, async (lxd, ref, found) => {
+        if (found !== undefined && !isLeftToOthers(nameOf(ref), lxd.host, found.value.config?.[OWNER_KEY], context)) {
+          await deleteObject(lxd, ref);
+        }
+      }),
+  };
+}
+
+function idOf({ project, name }: ObjectRef): string {
+  return project === undefined ? name : `${project}/${name}`;
+}
+
+/** Looks at the type of an object that is there. @throws RefusedError when it is another than wanted. */
+function refuseOther(lxd: LxdClient, ref: ObjectRef, found: MemberObject, identity: Readonly<Record<string, string>>): void {
+  for (const [property, wanted] of Object.entries(identity)) {
+    if (found[property] !== wanted) {
+      throw new RefusedError(
+        `${nameOf(ref)} already exists on ${lxd.host}, with ${property} ${String(found[property])} instead of ${wanted}. ` +
+          "Choose another name, or remove it first",
+      );
+    }
+  }
+}

@@ -1,10 +1,55 @@
+import { createRequire } from "node:module";
+import { sep } from "node:path";
+import { RunError } from "@pulumi/pulumi";
+
 /**
  * What the engine stores as a dynamic resource's `__provider`: not the provider's code, but where to find it. State therefore never
- * holds stale code, and a new version of this package makes no difference in a preview. It is resolved from the directory of the
- * program, so that it works in a program that has the package in node_modules and in this repository itself.
+ * holds stale code, and a new version of this package makes no difference in a preview.
  *
- * These bytes are in the state of every stack. Changing them updates every resource of every user (docs/adr/0001).
+ * Resolves the package from the program's folder, then from where Pulumi's script for dynamic providers was loaded: a wrapper package under
+ * pnpm or in a workspace has it there. The text of the error is in place of a stack trace that the SDK prints.
+ *
+ * These bytes are in the state of every stack. Changing them is a decision (docs/adr/0001).
  */
 export function providerPointer(kind: string): string {
-  return `exports.handler = () => require("node:module").createRequire(process.cwd() + "/")("pulumi-lxd-cluster/provider").provider(${JSON.stringify(kind)});\n`;
+  return `exports.handler = () => {
+  const { createRequire } = require("node:module");
+  for (const from of [process.cwd() + "/", require.main.filename]) {
+    const load = createRequire(from);
+    let path;
+    try {
+      path = load.resolve("pulumi-lxd-cluster/provider");
+    } catch {
+      continue;
+    }
+    return load(path).provider(${JSON.stringify(kind)});
+  }
+  const message = "Pulumi does not find pulumi-lxd-cluster: run npm install pulumi-lxd-cluster in " + process.cwd();
+  throw Object.assign(new Error(message), { stack: "not found", toString: () => "pulumi-lxd-cluster" });
+};
+`;
+}
+
+/** Where Pulumi's language host starts programs: in this process, {@link providerPointer} can be tried before anything is registered. */
+const PROGRAM_SCRIPT = ["", "@pulumi", "pulumi", "cmd", "run", "index.js"].join(sep);
+
+/**
+ * Resolves what {@link providerPointer} will resolve in the provider's process, which has the same folder and the same SDK.
+ * Does nothing in a test with mocks or an inline program, where that process has another folder, or there is none.
+ * @throws RunError, of which the SDK prints the message alone.
+ */
+export function requireProvider(main = require.main?.filename, folder = process.cwd()): void {
+  if (main?.endsWith(PROGRAM_SCRIPT) !== true || [`${folder}${sep}`, main].some(resolves)) {
+    return;
+  }
+  throw new RunError(`Pulumi does not find pulumi-lxd-cluster: run npm install pulumi-lxd-cluster in ${folder}`);
+}
+
+function resolves(from: string): boolean {
+  try {
+    createRequire(from).resolve("pulumi-lxd-cluster/provider");
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { mayBeSecret } from "../support/secrets";
-import { providerPointer } from "./pointer";
+import { providerPointer, requireProvider } from "./pointer";
 
 /** Seconds that each call may take. Pulumi's own `customTimeouts` option does not reach dynamic resources. */
 export interface TimeoutArgs {
@@ -33,6 +33,7 @@ export abstract class LxdResource extends pulumi.CustomResource {
     outputs: readonly string[],
     opts: pulumi.CustomResourceOptions | undefined,
   ) {
+    requireProvider();
     const type = `pulumi-nodejs:dynamic/lxd:${kind}`;
     const computed = Object.fromEntries([...outputs, "schemaVersion", "unfinished"].map((output) => [output, undefined]));
     super(

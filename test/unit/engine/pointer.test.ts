@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
+import { requireProvider } from "../../../provider/engine/pointer";
 import { provider } from "../../../provider/entry";
 import * as library from "../../../provider/index";
 
@@ -14,7 +16,22 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     kind,
     [
       `pulumi-nodejs:dynamic/lxd:${kind}`,
-      `exports.handler = () => require("node:module").createRequire(process.cwd() + "/")("pulumi-lxd-cluster/provider").provider("${kind}");\n`,
+      `exports.handler = () => {
+  const { createRequire } = require("node:module");
+  for (const from of [process.cwd() + "/", require.main.filename]) {
+    const load = createRequire(from);
+    let path;
+    try {
+      path = load.resolve("pulumi-lxd-cluster/provider");
+    } catch {
+      continue;
+    }
+    return load(path).provider("${kind}");
+  }
+  const message = "Pulumi does not find pulumi-lxd-cluster: run npm install pulumi-lxd-cluster in " + process.cwd();
+  throw Object.assign(new Error(message), { stack: "not found", toString: () => "pulumi-lxd-cluster" });
+};
+`,
     ],
   ]),
 );
@@ -70,4 +87,36 @@ describe("what is written into state for each kind", () => {
       /^Error: pulumi-lxd-cluster has no resource kind "LxdCluster2". Was state written by a newer version\? Update the package$/,
     );
   });
+});
+
+describe("requireProvider", () => {
+  const folder = mkdtempSync(join(tmpdir(), "program-"));
+  const main = join(folder, "node_modules/@pulumi/pulumi/cmd/run/index.js");
+
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  it("names what to install, and where, when Pulumi runs a program that does not have the package", () => {
+    const message = `Pulumi does not find pulumi-lxd-cluster: run npm install pulumi-lxd-cluster in ${folder}`;
+    assert.throws(
+      () => requireProvider(main, folder),
+      (error: unknown) => pulumi.RunError.isInstance(error) && error.message === message,
+    );
+  });
+
+  it("does nothing in tests with mocks and in inline programs", () => {
+    requireProvider(join(folder, "node_modules/mocha/bin/mocha.js"), folder);
+    requireProvider(undefined, folder);
+  });
+
+  for (const [place, at] of [
+    ["the program's folder", "node_modules/pulumi-lxd-cluster"],
+    ["the SDK's node_modules", "node_modules/@pulumi/pulumi/node_modules/pulumi-lxd-cluster"],
+  ] as const) {
+    it(`accepts the package in ${place}`, () => {
+      mkdirSync(join(folder, at), { recursive: true });
+      writeFileSync(join(folder, at, "provider.js"), "");
+      requireProvider(main, folder);
+      rmSync(join(folder, at), { recursive: true });
+    });
+  }
 });

@@ -3,15 +3,15 @@ import { clusterKey } from "../lxd/client/presented";
 import { retryWhileBusy } from "../lxd/instances/instance-lock";
 import { type FoundInstance, findInstance, type Instance, isRunning } from "../lxd/instances/instances";
 import { findInstanceShared } from "../lxd/instances/shared-reads";
-import { until, withLock } from "../support/deadline";
+import { until } from "../support/deadline";
 import { hasCode, isNotFound, RefusedError } from "../support/errors";
-import { Queues } from "../support/queues";
+import { KeyedLock, withLock } from "../support/keyed-lock";
 import { type InsideWork, retryThroughAgentRestart } from "./agent-restarts";
 import { type Guest, guestOf } from "./guest";
 
 export type { InsideWork };
 
-const queues = new Queues();
+const lock = new KeyedLock();
 
 /**
  * Runs work inside an instance {@link retryThroughAgentRestart}, one after the other within this process: the programs that change users lock each other out, and
@@ -20,7 +20,8 @@ const queues = new Queues();
 export function withGuestLock<Result>(work: InsideWork, run: () => Promise<Result>): Promise<Result> {
   const key = JSON.stringify([clusterKey(work.lxd.endpoint), work.project, work.instance]);
   return withLock(
-    queues.of(key),
+    lock,
+    [key],
     work.deadline,
     `waiting for other work in instance "${work.instance}" on ${work.lxd.host} to end`,
     () => retryThroughAgentRestart(work, run),

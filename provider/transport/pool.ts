@@ -1,16 +1,13 @@
 import { createHash } from "node:crypto";
-import { type Deadline, SingleFlight, until } from "../support/deadline";
+import { type Deadline, until } from "../support/deadline";
 import { canonicalJson } from "../support/equality";
 import { hasCode, messageOf } from "../support/errors";
+import { SingleFlight } from "../support/single-flight";
 import { type Connection, describeConnection } from "./connection";
 import { SshConnection } from "./ssh";
 
 /** The connections of this process: one per host and credentials. The process lives for one engine operation. */
 const connections = new Map<string, SingleFlight<SshConnection>>();
-
-/** Hosts that did not answer a moment ago: the next hundred objects on them need not wait for the same silence. */
-const unreachable = new Map<string, { error: unknown; at: number }>();
-const UNREACHABLE_FOR_MS = 60_000;
 
 /**
  * The connection to a host; dials when there is none. What is shared is one dial: how often it is repeated is up to each caller.
@@ -23,15 +20,11 @@ export async function connect(
 ): Promise<SshConnection> {
   const { deadline, patient = false } = options;
   const key = createHash("sha256").update(canonicalJson(connection)).digest("base64");
-  const silence = unreachable.get(key);
-  if (!patient && silence !== undefined && performance.now() - silence.at < UNREACHABLE_FOR_MS) {
-    throw silence.error;
-  }
   const limit = patient ? connection.dialErrorLimit : 1;
   let failures = 0;
   return until(deadline, async (report) => {
     try {
-      return await dial(key, connection, deadline);
+      return await dial(key, connection, deadline, patient);
     } catch (error) {
       failures += 1;
       report(messageOf(error));
@@ -43,24 +36,16 @@ export async function connect(
   });
 }
 
-/** The connection that is there, or one dial that is shared by all who want it now. */
-async function dial(key: string, connection: Connection, deadline: Deadline): Promise<SshConnection> {
+/**
+ * The connection that is there, or one dial that is shared by all who want it now.
+ * @param patient - Whether to dial a host that did not answer a moment ago.
+ */
+async function dial(key: string, connection: Connection, deadline: Deadline, patient: boolean): Promise<SshConnection> {
   for (;;) {
     const shared = connections.get(key) ?? new SingleFlight<SshConnection>();
     connections.set(key, shared);
-    const established = await shared.join(deadline, `dialling ${describeConnection(connection)}`, async () => {
-      try {
-        const made = await SshConnection.dial(connection, deadline);
-        unreachable.delete(key);
-        return made;
-      } catch (error) {
-        // A dial that was cut short by a deadline of its own says nothing to those who have more time.
-        if (deadline.remainingMs > 0) {
-          unreachable.set(key, { error, at: performance.now() });
-        }
-        throw error;
-      }
-    });
+    const begin = (): Promise<SshConnection> => SshConnection.dial(connection, deadline);
+    const established = await shared.join(deadline, `dialling ${describeConnection(connection)}`, begin, patient);
     if (established.open) {
       return established;
     }
@@ -74,7 +59,6 @@ async function dial(key: string, connection: Connection, deadline: Deadline): Pr
 export async function disconnectAll(): Promise<void> {
   const open = [...connections.values()].flatMap(({ result }) => result ?? []);
   connections.clear();
-  unreachable.clear();
   for (const connection of await Promise.allSettled(open)) {
     if (connection.status === "fulfilled") {
       connection.value.close();

@@ -1,8 +1,9 @@
 import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
 import * as z from "zod";
-import { type Deadline, SingleFlight, until } from "../../support/deadline";
+import { type Deadline, until } from "../../support/deadline";
 import { ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
+import { SingleFlight } from "../../support/single-flight";
 import type { Endpoint } from "./endpoint";
 import { exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 import { type Operation, OperationWatcher, operationSchema, untilKnown } from "./operations";

@@ -1,7 +1,8 @@
 import type { Agent } from "node:http";
 import pLimit from "p-limit";
-import { type Deadline, SingleFlight } from "../../support/deadline";
+import type { Deadline } from "../../support/deadline";
 import { RefusedError } from "../../support/errors";
+import { SingleFlight } from "../../support/single-flight";
 import type { SshConnection } from "../../transport/ssh";
 
 /** How LXD, or its fork Incus, was put on a host. */

@@ -1,5 +1,6 @@
 /** Who answers on an endpoint. It is asked once in this process, and again after it has joined or left a cluster. */
-import { type Deadline, SingleFlight } from "../../support/deadline";
+import type { Deadline } from "../../support/deadline";
+import { SingleFlight } from "../../support/single-flight";
 import { getServer } from "../server";
 import { LxdClient } from "./client";
 import type { Endpoint } from "./endpoint";

@@ -3,14 +3,14 @@
  * asked for in turn; what others have begun is waited for.
  * @see https://github.com/canonical/lxd/blob/stable-5.0/lxd/instance/operationlock/operationlock.go
  */
-import { until, withLock } from "../../support/deadline";
+import { until } from "../../support/deadline";
 import { hasCode, replyOf } from "../../support/errors";
-import { Turns } from "../../support/turns";
+import { KeyedLock, withLock } from "../../support/keyed-lock";
 import type { LxdClient } from "../client/client";
 import { clusterKey } from "../client/presented";
 import { describeUser } from "../in-use";
 
-const turns = new Turns();
+const lock = new KeyedLock();
 
 /** One instance, and the API that it is worked on through. */
 export interface InstanceRef {
@@ -35,13 +35,8 @@ export async function withInstanceLocks<Result>(
 ): Promise<Result> {
   const paths = users.filter((path) => path.startsWith("/1.0/instances/"));
   const byKey = new Map(paths.map((path) => [`${clusterKey(lxd.endpoint)} ${path}`, path]));
-  const busy = turns.busy(byKey.keys()).map((key) => describeUser(byKey.get(key) ?? ""));
-  return withLock(
-    (work) => turns.on(byKey.keys(), work),
-    lxd.deadline,
-    `waiting for other work on ${listed(busy)} on ${lxd.host} to end`,
-    request,
-  );
+  const busy = lock.heldOf(byKey.keys()).map((key) => describeUser(byKey.get(key) ?? ""));
+  return withLock(lock, byKey.keys(), lxd.deadline, `waiting for other work on ${listed(busy)} on ${lxd.host} to end`, request);
 }
 
 function listed(names: readonly string[]): string {

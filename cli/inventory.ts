@@ -251,11 +251,11 @@ class Reading {
         this.leaveOut(what, `${why}; it stays as it is, and an LxdImage of it can be added`);
         continue;
       }
-      const remote = { server: source.server, protocol: source.protocol, fingerprint, type };
+      const from = { server: source.server, protocol: source.protocol, fingerprint };
       await this.take(
         imageLifecycle,
         { what, name, project, mark: properties?.[OWNER_KEY] },
-        { project, remote, aliases: names },
+        { project, source: from, instanceType: type, aliases: names },
       );
     }
   }

@@ -9,7 +9,7 @@ export type {
   ProxyConnectionArgs,
 } from "./resources/common-args";
 export { LxdClusterMember, type LxdClusterMemberArgs, type MemberConfigArgs } from "./resources/lxd-cluster-member";
-export { LxdImage, type LxdImageArgs, type RemoteImageArgs } from "./resources/lxd-image";
+export { LxdImage, type LxdImageArgs } from "./resources/lxd-image";
 export { LxdNetwork, type LxdNetworkArgs } from "./resources/lxd-network";
 export { type InstallArgs, LxdNode, type LxdNodeArgs } from "./resources/lxd-node";
 export { LxdProfile, type LxdProfileArgs } from "./resources/lxd-profile";

@@ -93,18 +93,18 @@ const network = z.strictObject({
   adopt: z.boolean().exactOptional(),
 });
 
+const imageSource = z.strictObject({
+  alias: name.exactOptional(),
+  fingerprint: name.exactOptional(),
+  server: z.string().exactOptional(),
+  protocol: z.enum(["simplestreams", "lxd"]).exactOptional(),
+});
+
 const image = z.strictObject({
   metadataPath: z.string().exactOptional(),
   rootfsPath: z.string().exactOptional(),
-  remote: z
-    .strictObject({
-      server: z.string(),
-      protocol: z.enum(["simplestreams", "lxd"]).exactOptional(),
-      alias: name.exactOptional(),
-      fingerprint: name.exactOptional(),
-      type: z.enum(["container", "virtual-machine"]).exactOptional(),
-    })
-    .exactOptional(),
+  source: imageSource.exactOptional(),
+  instanceType: z.enum(["container", "virtual-machine"]).exactOptional(),
   properties: configMap.exactOptional(),
   adopt: z.boolean().exactOptional(),
 });
@@ -173,13 +173,6 @@ const user = z
       : { ...given, authorizedKeys: [...(given.authorizedKeys ?? []), ...authorizedKeyFiles.flat()] },
   );
 
-const vmImage = z.strictObject({
-  alias: name.exactOptional(),
-  fingerprint: name.exactOptional(),
-  server: z.string().exactOptional(),
-  protocol: z.enum(["simplestreams", "lxd"]).exactOptional(),
-});
-
 const waitFor = z.discriminatedUnion(
   "for",
   [
@@ -203,7 +196,7 @@ const gpu = z
 const vmSettings = z.strictObject({
   instanceType: z.enum(["virtual-machine", "container"]).exactOptional(),
   description: z.string().exactOptional(),
-  image: vmImage.exactOptional(),
+  image: imageSource.exactOptional(),
   target: name.exactOptional(),
   profiles: z.array(name).exactOptional(),
   cpu: z.union([z.number(), z.string()]).exactOptional(),

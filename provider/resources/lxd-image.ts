@@ -22,25 +22,15 @@ import {
   listFingerprints,
   uploadImage,
 } from "../lxd/images/images";
+import { DEFAULT_INSTANCE_TYPE, instanceTypeSchema, serverImageSchema } from "../lxd/instances/image-source";
+import type { InstanceType } from "../lxd/instances/instances";
 import { sameImage } from "../lxd/meaning";
 import { imageAliasSchema, projectSchema } from "../lxd/names";
 import { explainOwnMark, isLeftToOthers, isOwnMark, isUnfinishedWork, refuseTakenOver, takenOverBy } from "../lxd/ownership";
 import { sameJson, sameSet } from "../support/equality";
 import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
 import type { ClusterInput, ConfigArgs } from "./common-args";
-
-const remoteSchema = z.strictObject({
-  server: z
-    .string()
-    .regex(/^https:\/\/\S+$/, 'is not the address of an image server, such as "https://images.lxd.canonical.com"'),
-  protocol: z.enum(["simplestreams", "lxd"], 'must be "simplestreams" or "lxd"').default("simplestreams"),
-  alias: imageAliasSchema.optional(),
-  fingerprint: z
-    .string()
-    .regex(/^[0-9a-f]{12,64}$/, "is not a fingerprint: 12 to 64 hexadecimal digits in lower case")
-    .optional(),
-  type: z.enum(["container", "virtual-machine"], 'must be "container" or "virtual-machine"').default("container"),
-});
+import type { ImageSourceArgs } from "./lxd-vm-args";
 
 const propertiesSchema = z.record(z.string().min(1), configValueSchema).superRefine((properties, context) => {
   for (const key of Object.keys(properties).filter(isServerMade)) {
@@ -55,28 +45,15 @@ const imageInputsSchema = z.strictObject({
   metadataPath: z.string().min(1).optional(),
   rootfsPath: z.string().min(1).optional(),
   sourceFingerprint: z.string().optional(),
-  remote: remoteSchema.optional(),
+  source: serverImageSchema.optional(),
+  instanceType: instanceTypeSchema.optional(),
   aliases: z.array(imageAliasSchema).default([]),
   public: z.boolean().default(false),
   properties: propertiesSchema.default({}),
   adopt: z.boolean().default(false),
 });
 
-/** An image on another server. */
-export interface RemoteImageArgs {
-  /** Address of the server, such as `https://cloud-images.ubuntu.com/releases/`. The cluster's hosts must reach it. */
-  server: Input<string>;
-  /** How the server speaks. @default "simplestreams" */
-  protocol?: Input<"simplestreams" | "lxd">;
-  /** Alias on that server, such as `24.04`. What it means is looked up once, when the image is copied. */
-  alias?: Input<string>;
-  /** Fingerprint, instead of an alias: at least 12 digits. */
-  fingerprint?: Input<string>;
-  /** What kind of instance it is for. @default "container" */
-  type?: Input<"container" | "virtual-machine">;
-}
-
-/** Arguments of {@link LxdImage}: either `metadataPath`, with `rootfsPath` unless it is a unified tarball, or `remote`. */
+/** Arguments of {@link LxdImage}: either `metadataPath`, with `rootfsPath` unless it is a unified tarball, or `source`. */
 export interface LxdImageArgs {
   /** The cluster, or standalone server, that gets the image. */
   cluster: ClusterInput;
@@ -86,8 +63,13 @@ export interface LxdImageArgs {
   metadataPath?: Input<string>;
   /** Path of the root file system: squashfs or tarball for containers, qcow2 for virtual machines. */
   rootfsPath?: Input<string>;
-  /** An image of another server, instead of local files. */
-  remote?: Input<RemoteImageArgs>;
+  /**
+   * An image of an image server, instead of local files: with `server`, which the cluster's hosts must reach. The alias is looked up once,
+   * when the image is copied.
+   */
+  source?: Input<ImageSourceArgs>;
+  /** What the image of `source` is for; files say it themselves. @default "virtual-machine", as of {@link LxdVm} */
+  instanceType?: Input<"virtual-machine" | "container">;
   /** Names that point to the image. Others that point to it are left alone. @default [] */
   aliases?: Input<Input<string>[]>;
   /** Whether the image is offered to clients that are not trusted. @default false */
@@ -128,22 +110,28 @@ const UNREADABLE = "unreadable ";
  */
 export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdImage",
-  schemaVersion: 1,
+  schemaVersion: 2,
   schema: imageInputsSchema,
-  immutable: ["project", "sourceFingerprint", "remote"],
+  immutable: ["project", "sourceFingerprint", "source", "instanceType"],
   stableOutputs: { fingerprint: [], type: [], architecture: [], sizeBytes: [] },
   timeouts: { create: 1800, read: 60, update: 300, delete: 300 },
 
-  checkTogether({ metadataPath, rootfsPath, sourceFingerprint, remote }) {
+  /** Version 1 called `source` `remote`, with the instance type in it. */
+  upgrade({ remote, ...state }) {
+    const { type, ...source } = (remote ?? {}) as { type?: string };
+    return { ...state, ...(type !== undefined && { source, instanceType: type }) } as unknown as State;
+  },
+
+  checkTogether({ metadataPath, rootfsPath, sourceFingerprint, source, instanceType }) {
     const failures: CheckFailure[] = [];
-    if ((metadataPath === undefined) === (remote === undefined)) {
-      failures.push({ property: "metadataPath", reason: "must be given, or else remote; not both" });
+    if ((metadataPath === undefined) === (source === undefined)) {
+      failures.push({ property: "metadataPath", reason: "must be given, or else source; not both" });
     }
     if (rootfsPath !== undefined && metadataPath === undefined) {
       failures.push({ property: "rootfsPath", reason: "needs metadataPath beside it" });
     }
-    if (remote !== undefined && (remote.alias === undefined) === (remote.fingerprint === undefined)) {
-      failures.push({ property: "remote.alias", reason: "must be given, or else remote.fingerprint; not both" });
+    if (instanceType !== undefined && metadataPath !== undefined) {
+      failures.push({ property: "instanceType", reason: "is only for an image of source: files say it themselves" });
     }
     if (sourceFingerprint?.startsWith(UNREADABLE) === true) {
       const [property = "", ...reason] = sourceFingerprint.slice(UNREADABLE.length).split(": ");
@@ -158,7 +146,8 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     // The paths are not compared: it is the same image as long as its content is.
     metadataPath: notCompared,
     rootfsPath: notCompared,
-    remote: (_observed, wanted, state) => sameRemote(state, wanted),
+    source: (_observed, wanted, state) => sameSource(state, wanted),
+    instanceType: (_observed, _wanted, state, inputs): boolean => typeWanted(state) === typeWanted(inputs),
     aliases: sameSet,
     properties: sameConfig,
   },
@@ -170,8 +159,8 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async create(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
-    const { project, sourceFingerprint, remote } = inputs;
-    const known = sourceFingerprint ?? remote?.fingerprint;
+    const { project, sourceFingerprint, source } = inputs;
+    const known = sourceFingerprint ?? source?.fingerprint;
     const found = known === undefined ? undefined : await findImage(lxd, project, known);
     if (known !== undefined) {
       await refuseTakenAliases(lxd, claimantOf(context, inputs, false), inputs.aliases, found?.value.fingerprint ?? known);
@@ -195,8 +184,8 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     return { inputs: fromApi(image, state), outputs: outputsOf(image, { created, ownAliases: state.ownAliases }) };
   },
 
-  lookupKeys: ({ sourceFingerprint = "", remote }) => ({
-    fingerprint: remote?.fingerprint ?? sourceFingerprint,
+  lookupKeys: ({ sourceFingerprint = "", source }) => ({
+    fingerprint: source?.fingerprint ?? sourceFingerprint,
     created: false,
     ownAliases: [],
   }),
@@ -240,11 +229,12 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
 };
 
 /** Whether a program still means the image that was copied. */
-function sameRemote({ remote: made, fingerprint }: State, wanted: Inputs["remote"]): boolean {
-  if (made === undefined || wanted === undefined) {
-    return made === wanted;
-  }
-  return made.type === wanted.type && sameImage({ image: made, fingerprint }, wanted);
+function sameSource({ source: made, fingerprint }: State, wanted: Inputs["source"]): boolean {
+  return made === undefined || wanted === undefined ? made === wanted : sameImage({ image: made, fingerprint }, wanted);
+}
+
+function typeWanted({ source, instanceType }: Inputs): InstanceType | undefined {
+  return source && (instanceType ?? DEFAULT_INSTANCE_TYPE);
 }
 
 /** Whether an image that is there already is what this resource brought before, and is to go with it again. */
@@ -264,11 +254,11 @@ function isToBeOwned(context: Context, { adopt }: Inputs, { fingerprint, propert
 
 /** Uploads the image, or lets LXD copy it. */
 async function bring(context: Context, lxd: LxdClient, inputs: Inputs): Promise<{ fingerprint: string; created: boolean }> {
-  const { project, metadataPath, rootfsPath, sourceFingerprint, remote } = inputs;
+  const { project, metadataPath, rootfsPath, sourceFingerprint, source } = inputs;
   const progress = (text: string): void => context.progress(text);
-  if (remote !== undefined) {
+  if (source !== undefined) {
     const before = await listFingerprints(lxd, project);
-    const fingerprint = await copyImage(lxd, project, remote, progress);
+    const fingerprint = await copyImage(lxd, project, source, inputs.instanceType ?? DEFAULT_INSTANCE_TYPE, progress);
     const image = await findImage(lxd, project, fingerprint);
     return {
       fingerprint,
@@ -276,7 +266,7 @@ async function bring(context: Context, lxd: LxdClient, inputs: Inputs): Promise<
     };
   }
   if (metadataPath === undefined || sourceFingerprint === undefined) {
-    throw new RefusedError("An image needs metadataPath or remote");
+    throw new RefusedError("An image needs metadataPath or source");
   }
   const image = { fingerprint: sourceFingerprint, public: inputs.public, properties: withOwner(inputs.properties, context) };
   try {
@@ -395,6 +385,12 @@ function claimantOf({ urn }: Context, { project, adopt }: Inputs, created: boole
  *   rootfsPath: "~/images/debian-12/rootfs.squashfs",
  *   aliases: ["debian-12"],
  * });
+ * const ubuntu = new LxdImage("ubuntu", {
+ *   cluster,
+ *   source: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" },
+ *   aliases: ["ubuntu"],
+ * });
+ * new LxdVm("web", { cluster, name: "web", image: ubuntu });
  * ```
  */
 export class LxdImage extends LxdResource {

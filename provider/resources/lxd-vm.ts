@@ -2,7 +2,7 @@
  * An instance: a virtual machine or a container.
  * @see https://documentation.ubuntu.com/lxd/latest/explanation/instances/ (LXD 5.0 to 6)
  */
-import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
+import { type CustomResourceOptions, type Input, type Output, Resource } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
 import { differences, notCompared } from "../engine/differences";
@@ -26,7 +26,7 @@ import {
 import { sameSpec, specFromApi, toApi } from "../lxd/instances/contents";
 import { checkedDevicesSchema, sizeSchema } from "../lxd/instances/device-values";
 import { foreseeChange, forewarnOfChange } from "../lxd/instances/foresight";
-import { imageSourceSchema } from "../lxd/instances/image-source";
+import { DEFAULT_INSTANCE_TYPE, imageSourceSchema, instanceTypeSchema } from "../lxd/instances/image-source";
 import {
   addressesOf,
   createInstance,
@@ -57,6 +57,7 @@ import { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
+import type { LxdImage } from "./lxd-image";
 import type { CloudInitArgs, ImageSourceArgs, NicAddresses, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
 
 /**
@@ -68,7 +69,7 @@ export const vmSchema = z.strictObject({
   name: instanceNameSchema,
   project: projectSchema,
   description: z.string().default(""),
-  instanceType: z.enum(["virtual-machine", "container"], 'must be "virtual-machine" or "container"').default("virtual-machine"),
+  instanceType: instanceTypeSchema.default(DEFAULT_INSTANCE_TYPE),
   image: imageSourceSchema,
   profiles: z.array(profileNameSchema).default(["default"]),
   cpu: cpuSchema.optional(),
@@ -102,9 +103,10 @@ export interface LxdVmArgs {
   /** Another kind replaces the instance. @default "virtual-machine" */
   instanceType?: Input<"virtual-machine" | "container">;
   /**
-   * What it is made from. Another image replaces the instance; an alias that has come to stand for a newer image does not.
+   * What it is made from: an image by alias or fingerprint, or an {@link LxdImage}, for which it waits and whose content it names. Another image
+   * replaces the instance; an alias that has come to stand for a newer image does not.
    */
-  image: Input<ImageSourceArgs>;
+  image: Input<ImageSourceArgs> | LxdImage;
   /** Profiles in their order, a later one winning; `[]` for none. @default ["default"] */
   profiles?: Input<Input<string>[]>;
   /** Number of CPUs, or which of the host's, such as `"0-3"`. @default what the profiles say, else LXD's 1 for a virtual machine */
@@ -548,7 +550,8 @@ export class LxdVm extends LxdResource {
   declare readonly evacuatedFrom: Output<string | undefined>;
 
   constructor(name: string, args: LxdVmArgs, opts?: CustomResourceOptions) {
-    super("LxdVm", name, { ...args }, OUTPUTS, opts);
+    const image = Resource.isInstance(args.image) ? { fingerprint: args.image.fingerprint } : args.image;
+    super("LxdVm", name, { ...args, image }, OUTPUTS, opts);
   }
 }
 

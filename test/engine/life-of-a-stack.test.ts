@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import * as z from "zod";
 import { SimulatedLab } from "../../lab/simulated";
 import { providerPointer } from "../../provider/engine/pointer";
+import { SCHEMA_VERSIONS } from "../lifecycles/histories/world";
 import { byHand, type ClusterProgram, clusterProgram } from "./cluster-program";
 import { EngineStack, type Run, type StateResource, type Step } from "./workspace";
 
@@ -131,7 +132,7 @@ describe("the life of a stack", () => {
         const kind = type.replace("pulumi-nodejs:dynamic/lxd:", "");
         assert.equal(inputs["__provider"], providerPointer(kind));
         assert.equal(outputs["__provider"], providerPointer(kind));
-        assert.equal(outputs["schemaVersion"], 1);
+        assert.equal(outputs["schemaVersion"], SCHEMA_VERSIONS[kind]);
         assert.equal("unfinished" in outputs, false);
       }
     });

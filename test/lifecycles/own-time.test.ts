@@ -9,6 +9,7 @@ import { messageOf } from "../../provider/support/errors";
 import { disconnectAll } from "../../provider/transport/pool";
 import { figure } from "../support/figure";
 import { type SimulatedCluster, startStandalone } from "../unit/resources/simulated-cluster";
+import { SCHEMA_VERSIONS } from "./histories/world";
 import { Clock } from "./support/clock";
 import { KINDS, validArgs } from "./support/valid-args";
 
@@ -74,7 +75,7 @@ describe("a host that takes connections and never speaks", () => {
       calls.map(async ({ kind, operation, news }) => {
         const { inputs, failures } = await provider(kind).check({ adopt: true }, news);
         assert.deepEqual(failures, []);
-        const state = { ...inputs, schemaVersion: 1, unfinished: "so that there is something to do" };
+        const state = { ...inputs, schemaVersion: SCHEMA_VERSIONS[kind], unfinished: "so that there is something to do" };
         const call = {
           create: () => provider(kind).create(inputs),
           read: () => provider(kind).read("id", state),

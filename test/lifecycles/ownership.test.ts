@@ -444,7 +444,8 @@ describe("Ownership", () => {
   describe("of an image, which whoever needs it may use", () => {
     const args = (more: object = {}) => ({
       cluster: two.cluster,
-      remote: { server: SERVER, alias: "12" },
+      source: { server: SERVER, alias: "12" },
+      instanceType: "container",
       ...more,
     });
     const images = async (): Promise<{ properties: Record<string, string> }[]> =>
@@ -482,8 +483,8 @@ describe("Ownership", () => {
       const aliasSchema = z.looseObject({ target: z.string() });
       const { target: fingerprint } = await (await two.byHand()).get("/1.0/images/aliases/debian", aliasSchema);
       const it = manageAs(imageLifecycle);
-      const remote = { server: SERVER, fingerprint };
-      await it.preview(args({ remote, properties: { os: "Devuan" }, aliases: ["debian"], adopt: true }));
+      const source = { server: SERVER, fingerprint };
+      await it.preview(args({ source, properties: { os: "Devuan" }, aliases: ["debian"], adopt: true }));
       assert.deepEqual(it.notes, ['Adopts what is there: would change properties.os "Debian" -> "Devuan"']);
     });
   });

@@ -4,7 +4,7 @@ import { SimulatedLab } from "../../lab/simulated";
 import type { DynamicProvider } from "../../provider/engine/adapter";
 import { figure } from "../support/figure";
 import type { Properties } from "./engine-model";
-import { IMMUTABLE, providerOf } from "./histories/world";
+import { IMMUTABLE, providerOf, SCHEMA_VERSIONS } from "./histories/world";
 import { KINDS, validArgs } from "./support/valid-args";
 
 /** What stands for a value that is not known yet, one for each type. */
@@ -88,7 +88,8 @@ describe("an input that is not known yet", () => {
       for (const top of tops) {
         assert.deepEqual(inputs[top], given[top], "what is not known is handed on untouched");
       }
-      const { changes, replaces, deleteBeforeReplace } = await provider().diff("id", { ...state, ...OUTPUTS[kind] }, inputs);
+      const kept = { ...state, ...OUTPUTS[kind], schemaVersion: SCHEMA_VERSIONS[kind] };
+      const { changes, replaces, deleteBeforeReplace } = await provider().diff("id", kept, inputs);
       const replacing = tops.filter((top) => IMMUTABLE[kind]?.includes(top));
       assert.equal(changes, true, "it may change");
       assert.deepEqual(

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import type { Output } from "@pulumi/pulumi";
 import { type ClusterHostArgs, LxdCluster, VmGroup, VmProfiles } from "../../components/index";
-import { LxdNode, type LxdNodeArgs } from "../../provider/index";
-import { known, record, SNAP_REVISION, unwrapped } from "./program";
+import { LxdImage, LxdNode, type LxdNodeArgs } from "../../provider/index";
+import { IMAGE_FINGERPRINT, known, record, SNAP_REVISION, unwrapped } from "./program";
 
 const host = (name: string, number: number): ClusterHostArgs => ({
   name,
@@ -155,7 +155,7 @@ describe("LxdCluster", () => {
   });
 
   it("makes images when the pools that LXD unpacks them into are there, under the alias that is their key", async () => {
-    const images = { "24.04": { remote: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" } } };
+    const images = { "24.04": { source: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" } } };
     const { find } = await record("test", () => new LxdCluster("lab", { hosts: [bcn2], pools, images }));
     const image = find("LxdImage lab-24.04");
     assert.deepEqual(image.inputs["aliases"], ["24.04"]);
@@ -246,6 +246,17 @@ describe("VmGroup", () => {
         ["b", "other"],
       ],
     );
+  });
+
+  it("takes an LxdImage as the image, by its fingerprint, and waits for it", async () => {
+    const source = { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" };
+    const program = (): void => {
+      const image = new LxdImage("ubuntu", { cluster, source });
+      new VmGroup("vms", { cluster, defaults: { image }, vms: [{ name: "a" }] });
+    };
+    const { find } = await record("test", program);
+    assert.deepEqual(find("LxdVm vms-a").inputs["image"], { fingerprint: IMAGE_FINGERPRINT });
+    assert.deepEqual(find("LxdVm vms-a").dependsOn, ["LxdImage ubuntu"]);
   });
 
   it("puts VMs and users into its project", async () => {

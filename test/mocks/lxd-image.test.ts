@@ -38,7 +38,7 @@ describe("the class LxdImage", () => {
   });
 
   it("reads no file for an image of a server", async () => {
-    await settled(new LxdImage("remote", { cluster, remote: { server: "https://images.test", alias: "24.04" } }));
-    assert.equal(Object.hasOwn(registered.get("remote") ?? {}, "sourceFingerprint"), false);
+    await settled(new LxdImage("ofServer", { cluster, source: { server: "https://images.test", alias: "24.04" } }));
+    assert.equal(Object.hasOwn(registered.get("ofServer") ?? {}, "sourceFingerprint"), false);
   });
 });

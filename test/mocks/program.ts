@@ -10,6 +10,9 @@ const load = createRequire(__filename);
 /** Revision of LXD's snap on every host that has it. */
 export const SNAP_REVISION = 33110;
 
+/** Fingerprint of every image. */
+export const IMAGE_FINGERPRINT = "1a".repeat(32);
+
 /** A resource as the program registered it. */
 export interface Registered {
   /** Kind or component, and logical name, such as "LxdNode cluster-bcn2". */
@@ -108,6 +111,8 @@ function computedOf(
   switch (kindOf(type)) {
     case "LxdClusterMember":
       return certificateFingerprint === undefined ? {} : { certificateFingerprint };
+    case "LxdImage":
+      return { fingerprint: IMAGE_FINGERPRINT };
     case "LxdVm":
       return { addresses: {} };
     case "LxdNode": {

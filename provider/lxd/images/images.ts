@@ -3,6 +3,8 @@ import { ResponseShapeError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import { type Operation, untilKnown } from "../client/operations";
 import type { Config } from "../config";
+import type { serverImageSchema } from "../instances/image-source";
+import type { InstanceType } from "../instances/instances";
 import { type ImageFiles, uploadOf } from "./files";
 
 /** `/1.0/images`: https://documentation.ubuntu.com/lxd/latest/api/#/images */
@@ -26,15 +28,6 @@ const aliasSchema = z.looseObject({ name: z.string(), description: z.string().de
 
 /** A name that points to an image. */
 export type Alias = z.output<typeof aliasSchema>;
-
-/** An image on another server, from which LXD itself downloads it. */
-export interface RemoteImage {
-  readonly server: string;
-  readonly protocol: "simplestreams" | "lxd";
-  readonly alias?: string | undefined;
-  readonly fingerprint?: string | undefined;
-  readonly type: "container" | "virtual-machine";
-}
 
 const importedSchema = z.looseObject({ fingerprint: z.string() });
 
@@ -107,17 +100,18 @@ export async function uploadImage(
 export async function copyImage(
   lxd: LxdClient,
   project: string,
-  remote: RemoteImage,
+  source: z.output<typeof serverImageSchema>,
+  instanceType: InstanceType,
   progress: (text: string) => void,
 ): Promise<string> {
-  const { server, protocol, alias, fingerprint, type } = remote;
+  const { server, protocol, alias, fingerprint } = source;
   progress(`LXD asks ${server} for the image`);
   let finished: Operation | undefined;
   const copy = async (): Promise<void> => {
     const operation = await lxd.begin("POST", "/1.0/images", {
       query: { project },
       body: {
-        source: { type: "image", mode: "pull", server, protocol, alias, fingerprint, image_type: type },
+        source: { type: "image", mode: "pull", server, protocol, alias, fingerprint, image_type: instanceType },
         public: false,
         auto_update: false,
       },

@@ -1,18 +1,35 @@
 import * as z from "zod";
 import { imageAliasSchema } from "../names";
 
-/** What an instance is made from: an image of the cluster, or of an image server from which LXD downloads it itself. */
+/** What an instance is when the program does not say it, and what an image of a server is then for. */
+export const DEFAULT_INSTANCE_TYPE = "virtual-machine";
+
+/** What an instance is. */
+export const instanceTypeSchema = z.enum(["virtual-machine", "container"], 'must be "virtual-machine" or "container"');
+
+const serverSchema = z.url({ protocol: /^https$/, error: "must be the https:// address of an image server" });
+const protocolSchema = z.enum(["simplestreams", "lxd"], "must be simplestreams or lxd");
+const nameFields = {
+  alias: imageAliasSchema.optional(),
+  fingerprint: z
+    .string()
+    .regex(/^[0-9a-f]{12,64}$/, "is not a fingerprint: 12 to 64 hexadecimal digits in lower case")
+    .optional(),
+};
+
+function hasOneName({ alias, fingerprint }: { alias?: string | undefined; fingerprint?: string | undefined }): boolean {
+  return (alias === undefined) !== (fingerprint === undefined);
+}
+
+/** An image of an image server, from which LXD downloads it. */
+export const serverImageSchema = z
+  .strictObject({ ...nameFields, server: serverSchema, protocol: protocolSchema.default("simplestreams") })
+  .refine(hasOneName, "needs either alias or fingerprint");
+
+/** What an instance is made from: an image of the cluster, or of an image server from which LXD downloads it. */
 export const imageSourceSchema = z
-  .strictObject({
-    alias: imageAliasSchema.optional(),
-    fingerprint: z
-      .string()
-      .regex(/^[0-9a-f]{12,64}$/, "is not a fingerprint: 12 to 64 hexadecimal digits")
-      .optional(),
-    server: z.url({ protocol: /^https$/, error: "is not an https:// address of an image server" }).optional(),
-    protocol: z.enum(["simplestreams", "lxd"], "must be simplestreams or lxd").optional(),
-  })
-  .refine(({ alias, fingerprint }) => (alias === undefined) !== (fingerprint === undefined), "needs either alias or fingerprint")
+  .strictObject({ ...nameFields, server: serverSchema.optional(), protocol: protocolSchema.optional() })
+  .refine(hasOneName, "needs either alias or fingerprint")
   .refine(({ server, protocol }) => protocol === undefined || server !== undefined, {
     path: ["protocol"],
     message: "is only for an image of a server; give image.server, too",

@@ -162,8 +162,8 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
     });
 
     it("of a server that cannot be reached is a failed operation", async () => {
-      const remote = { server: "https://images.invalid", protocol: "simplestreams", alias: "x", type: "container" } as const;
-      const copy = copyImage(await lab().lxd(), lab().project, remote, () => undefined);
+      const remote = { server: "https://images.invalid", protocol: "simplestreams", alias: "x" } as const;
+      const copy = copyImage(await lab().lxd(), lab().project, remote, "container", () => undefined);
       await failed(copy, /Failed getting remote image info: Failed getting image: .*images\.invalid/);
     });
   });

@@ -51,7 +51,8 @@ export const imageDrift = driftTable(imageLifecycle, {
       metadataPath: undefined,
       rootfsPath: undefined,
       sourceFingerprint: undefined,
-      remote: { server: "https://images.test", alias: "24.04" },
+      source: { server: "https://images.test", alias: "24.04" },
+      instanceType: "container",
     },
   },
 
@@ -72,7 +73,8 @@ export const imageDrift = driftTable(imageLifecycle, {
     metadataPath: how("where the content is read; the same content from elsewhere is the same image"),
     rootfsPath: how("as `metadataPath`"),
     sourceFingerprint: { answer: "cannot drift", why: "an image is found by its content; other content is another image" },
-    remote: [
+    instanceType: { answer: "cannot drift", why: "an image is of one type for good" },
+    source: [
       {
         program: "of an image server",
         byHand: {

@@ -54,6 +54,18 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   VmUser: vmUserLifecycle.immutable,
 };
 
+/** In which shape a kind is kept in state. */
+export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
+  LxdNode: nodeLifecycle.schemaVersion,
+  LxdClusterMember: clusterMemberLifecycle.schemaVersion,
+  LxdStoragePool: storagePoolLifecycle.schemaVersion,
+  LxdNetwork: networkLifecycle.schemaVersion,
+  LxdImage: imageLifecycle.schemaVersion,
+  LxdProfile: profileLifecycle.schemaVersion,
+  LxdVm: vmLifecycle.schemaVersion,
+  VmUser: vmUserLifecycle.schemaVersion,
+};
+
 const KEYS = ["laptop", "desktop"].map((comment) => utils.generateKeyPairSync("ed25519", { comment }).public.trim());
 
 /** Hosts without LXD, and what a program for them needs. */

@@ -129,5 +129,5 @@ function fromFiles(lab: SimulatedLab): object {
 }
 
 function fromServer(lab: SimulatedLab): object {
-  return { cluster: clusterOf(lab), remote: { server: IMAGE_SERVER, alias: "24.04" } };
+  return { cluster: clusterOf(lab), source: { server: IMAGE_SERVER, alias: "24.04" }, instanceType: "container" };
 }

@@ -97,14 +97,10 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       },
       {
         ...inCluster,
-        remote: {
-          server: "https://cloud-images.ubuntu.com/releases/",
-          protocol: "simplestreams",
-          alias: "24.04",
-          type: "virtual-machine",
-        },
+        source: { server: "https://cloud-images.ubuntu.com/releases/", protocol: "simplestreams", alias: "24.04" },
+        instanceType: "virtual-machine",
       },
-      { ...inCluster, remote: { server: "https://images.lxd.canonical.com", fingerprint: "0123456789ab" } },
+      { ...inCluster, source: { server: "https://images.lxd.canonical.com", fingerprint: "0123456789ab" } },
     ],
     LxdProfile: [{ ...inCluster, name: "web", project: "shop", description: "Web servers", config, devices, adopt: true }],
     LxdVm: [

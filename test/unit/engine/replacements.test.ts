@@ -27,7 +27,7 @@ function otherThan(property: string, value: unknown): unknown {
   switch (property) {
     case "image":
       return { alias: "another" };
-    case "remote":
+    case "source":
       return { server: "https://other.example", alias: "another" };
     case "address":
       return "192.168.1.199";

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import * as z from "zod";
 import { fingerprintOf, uploadOf } from "../../../provider/lxd/images/files";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
+import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
 
 const aliasSchema = z.looseObject({ name: z.string(), target: z.string() });
@@ -98,6 +99,13 @@ describe("LxdImage", () => {
           fingerprint: "ab".repeat(32),
           properties: { os: "Ubuntu" },
         },
+        {
+          server: "https://images.test",
+          aliases: ["24.04"],
+          type: "virtual-machine",
+          fingerprint: "cd".repeat(32),
+          properties: { os: "Ubuntu" },
+        },
       ],
     });
     image = newImage("debian");
@@ -109,9 +117,10 @@ describe("LxdImage", () => {
     const given = { cluster: two.cluster, ...files, aliases: ["debian-12"], ...more };
     return { ...given, sourceFingerprint: await fingerprintOf(given) };
   };
-  const remote = (more: object = {}) => ({
+  const ofServer = (more: object = {}) => ({
     cluster: two.cluster,
-    remote: { server: "https://images.test", alias: "24.04" },
+    source: { server: "https://images.test", alias: "24.04" },
+    instanceType: "container",
     ...more,
   });
   const alias = async (name: string) => (await two.byHand()).find(`/1.0/images/aliases/${name}`, aliasSchema);
@@ -242,27 +251,65 @@ describe("LxdImage", () => {
   });
 
   it("is copied by LXD from an image server, and its alias there is not asked again", async () => {
-    assert.equal(await image.up(remote({ aliases: ["ubuntu"] })), "created");
+    assert.equal(await image.up(ofServer({ aliases: ["ubuntu"] })), "created");
     assert.equal(image.inState("fingerprint"), "ab".repeat(32));
     assert.equal(image.inState("created"), true);
     const before = two.lab.requests.length;
-    assert.equal(await image.up(remote({ aliases: ["ubuntu"] })), "same");
+    assert.equal(await image.up(ofServer({ aliases: ["ubuntu"] })), "same");
     assert.deepEqual(two.lab.mutations(before), []);
   });
 
+  it("of a server is for what an LxdVm is that says nothing of it", async () => {
+    const { source } = ofServer();
+    assert.equal(await image.up({ cluster: two.cluster, source, aliases: ["ubuntu"] }), "created");
+    assert.equal(image.inState("type"), "virtual-machine");
+    const vm = new Managed(vmLifecycle, "web");
+    const devices = { root: { type: "disk", path: "/", pool: "local" } };
+    await (await two.byHand()).change("POST", "/1.0/storage-pools?target=bcn1", { body: { name: "local", driver: "dir" } });
+    await (await two.byHand()).change("POST", "/1.0/storage-pools?target=bcn2", { body: { name: "local", driver: "dir" } });
+    await (await two.byHand()).change("POST", "/1.0/storage-pools", { body: { name: "local", driver: "dir" } });
+    assert.equal(await vm.up({ cluster: two.cluster, name: "web", image: { alias: "ubuntu" }, devices }), "created");
+    assert.equal(vm.inState("imageFingerprint"), "cd".repeat(32));
+  });
+
+  it("is read from a state of version 1, which had remote with the instance type in it", () => {
+    const { server } = ofServer().source;
+    const remote = { server, protocol: "simplestreams", alias: "24.04", type: "container" };
+    assert.deepEqual(imageLifecycle.upgrade?.({ project: "default", remote }, 1), {
+      project: "default",
+      source: { server, protocol: "simplestreams", alias: "24.04" },
+      instanceType: "container",
+    });
+    assert.deepEqual(imageLifecycle.upgrade?.({ ...files }, 1), files);
+  });
+
   for (const [title, given, message] of [
-    ["files and a server at once", async () => args(remote()), /^metadataPath must be given, or else remote; not both/],
-    ["neither files nor a server", async () => ({ cluster: two.cluster }), /^metadataPath must be given, or else remote/],
-    ["a root file system alone", async () => remote({ rootfsPath: "/x" }), /^rootfsPath needs metadataPath beside it/],
+    [
+      "files and a server at once",
+      async () => args({ source: ofServer().source }),
+      /^metadataPath must be given, or else source; not both/,
+    ],
+    ["neither files nor a server", async () => ({ cluster: two.cluster }), /^metadataPath must be given, or else source/],
+    ["a root file system alone", async () => ofServer({ rootfsPath: "/x" }), /^rootfsPath needs metadataPath beside it/],
     [
       "a server without an image",
-      async () => remote({ remote: { server: "https://images.test" } }),
-      /^remote\.alias must be given/,
+      async () => ofServer({ source: { server: "https://images.test" } }),
+      /^source needs either alias or fingerprint/,
     ],
     [
       "a server that is no address",
-      async () => remote({ remote: { server: "ubuntu", alias: "x" } }),
-      /^remote\.server is not the address/,
+      async () => ofServer({ source: { server: "ubuntu", alias: "x" } }),
+      /^source\.server must be the https/,
+    ],
+    [
+      "an image of the cluster as a source",
+      async () => ofServer({ source: { alias: "24.04" } }),
+      /^source\.server must be the https/,
+    ],
+    [
+      "an instance type for files",
+      async () => args({ instanceType: "container" }),
+      /^instanceType is only for an image of source: files say it themselves$/,
     ],
     ["an alias with a line break", async () => args({ aliases: ["a\nb"] }), /^aliases\.0 is not a valid alias/],
     [

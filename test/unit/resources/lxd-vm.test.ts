@@ -67,7 +67,7 @@ describe("LxdVm check", () => {
     [
       "a server that is no address",
       { image: { alias: "a", server: "ubuntu" } },
-      "image.server is not an https:// address of an image server",
+      "image.server must be the https:// address of an image server",
     ],
     [
       "a bad MAC address",

@@ -110,10 +110,14 @@ export class SimulatedLab {
     }
   }
 
+  /** Labs of this process. */
+  static readonly running = new Set<SimulatedLab>();
+
   /** Starts the hosts; resolves when all of them take connections. */
   static async start(options: SimulatedLabOptions): Promise<SimulatedLab> {
     const lab = new SimulatedLab(options);
     await Promise.all(lab.hosts.map((host) => host.listen()));
+    SimulatedLab.running.add(lab);
     const lines = lab.hosts.map((host) => `[${host.address}]:${host.port} ${host.hostKey}\n`);
     writeFileSync(lab.knownHostsPath, lines.join(""));
     return lab;
@@ -217,6 +221,7 @@ export class SimulatedLab {
 
   /** Stops everything and removes the key files. */
   async stop(): Promise<void> {
+    SimulatedLab.running.delete(this);
     await Promise.all(this.hosts.map((host) => host.close()));
     rmSync(this.directory, { recursive: true, force: true });
   }

@@ -4,7 +4,7 @@ import { hasCode, IncompleteError, messageOf } from "../support/errors";
 import { redact, redactor } from "../support/redact";
 import { type Call, callRunner, type Found } from "./calls";
 import { checkProperties } from "./check";
-import { CONNECTION_INPUTS, clusterFingerprintIn, connectionInputsChanged } from "./connection-inputs";
+import { CONNECTION_INPUTS, changedConnectionInputs, clusterFingerprintIn } from "./connection-inputs";
 import { differences } from "./differences";
 import { atMost } from "./input-limits";
 import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
@@ -39,6 +39,8 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   const preview = { lifecycle, log, run };
   /** Whether this process has begun to change objects. Then it is no preview. */
   let changing = false;
+  /** URNs of objects that this process has read, by what state knows of the way to them. */
+  const reached = new Set<string>();
 
   return {
     async check(olds, news) {
@@ -75,12 +77,12 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const inputs: Inputs = { ...wanted, ...Object.fromEntries(unknown.map((name) => [name, state[name]])) };
       const changed = [...new Set([...differences(lifecycle, state, inputs), ...unknown])];
       const replaces = changed.filter((name) => lifecycle.immutable.includes(name));
-      announce(preview, { changed, replaces, unknown }, { state, inputs, olds, news });
+      // How patiently a host is dialled need not be kept with each object on it, as long as what is kept does.
+      const patience = lifecycle.isHost === true || !reached.has(urnOf(olds));
+      const way = changedConnectionInputs(state, inputs, { patience });
+      announce(preview, { changed, replaces, unknown, way }, { state, inputs, olds, news });
       const changes =
-        changed.length > 0 ||
-        state.unfinished !== undefined ||
-        hasOtherUrn(lifecycle, olds, news) ||
-        connectionInputsChanged(state, inputs);
+        changed.length > 0 || state.unfinished !== undefined || hasOtherUrn(lifecycle, olds, news) || way.length > 0;
       return { changes, replaces, deleteBeforeReplace: replaces.length > 0 };
     },
 
@@ -112,6 +114,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
         return { id: "", props: {} };
       }
       const urn = urnOf(properties);
+      reached.add(urn);
       const other = takenOverBy(seen.mark, { urn, formerUrn: urn, claim: claimOf(properties) });
       if (other !== undefined) {
         log.warn(urn, `${lifecycle.kind} ${id}: ${explainTakeover(other)}`);

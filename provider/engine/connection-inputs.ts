@@ -2,7 +2,7 @@ import * as z from "zod";
 import { type ClusterConnection, clusterConnectionSchema } from "../lxd/client/cluster-connection";
 import { sameJson } from "../support/equality";
 import { hasCode, messageOf, RefusedError, TransportError } from "../support/errors";
-import { type Connection, connectionSchema } from "../transport/connection";
+import { type Connection, connectionSchema, isSameHost, withDefaults, withoutPatience } from "../transport/connection";
 
 const secondsSchema = z.number("must be a number of seconds, such as 600").positive("must be more than 0 seconds").optional();
 
@@ -47,30 +47,58 @@ export function clusterFingerprintIn({ cluster, clusterFingerprint }: Connection
 }
 
 /**
- * Whether the way to the object has changed such that what is in state would no longer do for a later read or delete. A cluster
- * that has grown is still reached through the endpoints that state knows; one that lost an endpoint is not to be asked there. Which cluster
- * it is was found by the refresh, where the program says it for the first time.
+ * Paths of what differs in how the object is reached and waited for, such that what is in state would not do for a later read or delete. A
+ * cluster that has grown is still reached through the endpoints that state knows; one that lost an endpoint must not be asked there. Which
+ * cluster it is was found by the refresh, where the program says it for the first time.
+ * @param patience - Whether the limits of dialling count, too.
  */
-export function connectionInputsChanged(state: ConnectionInputs, inputs: ConnectionInputs): boolean {
-  const meant = inputs.cluster?.certificateFingerprint;
-  const known = clusterFingerprintIn(state);
-  return (
-    !sameJson(state.connection, inputs.connection) ||
-    !sameJson(state.timeouts, inputs.timeouts) ||
-    hasLostOne(state.cluster?.endpoints ?? [], inputs.cluster?.endpoints ?? []) ||
-    hasLostOne(state.peers ?? [], inputs.peers ?? []) ||
-    ((state.peers ?? []).length === 0 && (inputs.peers ?? []).length > 0) ||
-    (meant !== undefined && known !== undefined && meant !== known)
-  );
+export function changedConnectionInputs(
+  state: ConnectionInputs,
+  inputs: ConnectionInputs,
+  { patience }: { patience: boolean },
+): string[] {
+  const [before, after] = [clusterFingerprintIn(state), inputs.cluster?.certificateFingerprint];
+  const peers = [state.peers ?? [], inputs.peers ?? []] as const;
+  const complete = patience ? withDefaults : withoutPatience;
+  return [
+    ...changedKeys(
+      "connection",
+      state.connection && complete(state.connection),
+      inputs.connection && complete(inputs.connection),
+    ),
+    ...changedKeys("timeouts", state.timeouts, inputs.timeouts),
+    ...changedHosts("cluster.endpoints", state.cluster?.endpoints ?? [], inputs.cluster?.endpoints ?? [], complete),
+    ...(peers[0].length === 0 && peers[1].length > 0 ? ["peers"] : changedHosts("peers", ...peers, complete)),
+    ...(before !== undefined && after !== undefined && before !== after ? ["cluster.certificateFingerprint"] : []),
+  ];
+}
+
+/** Paths of what differs for hosts that were known. One that is named no more is the list itself. */
+function changedHosts(
+  path: string,
+  before: readonly Connection[],
+  after: readonly Connection[],
+  complete: (connection: Connection) => object,
+): string[] {
+  const paths = before.flatMap((known) => {
+    if (after.some((connection) => sameJson(complete(connection), complete(known)))) {
+      return [];
+    }
+    const index = after.findIndex((connection) => isSameHost(connection, known));
+    const twin = after[index];
+    return twin === undefined ? [path] : changedKeys(`${path}[${index}]`, complete(known), complete(twin));
+  });
+  return [...new Set(paths)];
+}
+
+function changedKeys(path: string, before: object = {}, after: object = {}): string[] {
+  const [a, b] = [before, after] as Record<string, unknown>[];
+  return Object.keys({ ...a, ...b }).flatMap((key) => (sameJson(a?.[key], b?.[key]) ? [] : [`${path}.${key}`]));
 }
 
 /** Whether a host is named no more: it may be about to leave, which is more than another way to the object. */
 export function hasFewerPeers(before: ConnectionInputs, after: ConnectionInputs): boolean {
   return (after.peers ?? []).length < (before.peers ?? []).length;
-}
-
-function hasLostOne(before: readonly Connection[], after: readonly Connection[]): boolean {
-  return before.some((known) => !after.some((connection) => sameJson(connection, known)));
 }
 
 /**

@@ -56,6 +56,8 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   readonly kind: string;
   /** Version of the shape of state; raised when its meaning changes. */
   readonly schemaVersion: number;
+  /** Whether the object is the host that `connection` leads to. It alone keeps a change of how patiently that is dialled. */
+  readonly isHost?: true;
   /** The only place of defaults and limits. */
   readonly schema: z.ZodObject;
   /** State as an older schema wrote it, in today's shape. Pure. Present from the first raise of `schemaVersion` on. */

@@ -90,12 +90,14 @@ export interface Difference {
   readonly replaces: readonly string[];
   /** Those that are not known yet. */
   readonly unknown: readonly string[];
+  /** Paths of what differs in how the object is reached and waited for. */
+  readonly way: readonly string[];
 }
 
 /** Tells what comes with a difference, and what is to be known whether or not there is one. */
 export function announce<Inputs extends object, Outputs extends object>(
   { lifecycle, log }: Pick<Preview<Inputs, Outputs>, "lifecycle" | "log">,
-  { changed, replaces, unknown }: Difference,
+  { changed, replaces, unknown, way }: Difference,
   { state, inputs, olds, news }: { state: State<Inputs, Outputs>; inputs: Inputs; olds: Properties; news: Properties },
 ): void {
   const urn = urnOf(news);
@@ -113,8 +115,13 @@ export function announce<Inputs extends object, Outputs extends object>(
   for (const warning of lifecycle.standingWarnings?.(state, inputs) ?? []) {
     warn(warning);
   }
-  if (changed.length === 0 && state.unfinished === undefined && hasOtherUrn(lifecycle, olds, news)) {
+  if (changed.length > 0 || state.unfinished !== undefined) {
+    return;
+  }
+  if (hasOtherUrn(lifecycle, olds, news)) {
     log.info(urn, `Only its mark on LXD changes: it was that of ${describeOwner(urnOf(olds))}`);
+  } else if (way.length > 0) {
+    log.info(urn, `Only how it is reached or waited for changes: ${way.join(", ")}`);
   }
 }
 

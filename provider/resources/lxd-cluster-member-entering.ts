@@ -25,8 +25,8 @@ import { settled, throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
 import { isOfSameStack } from "../lxd/ownership";
 import { getServer, serverConfig, setServerConfig } from "../lxd/server";
-import { sameJson } from "../support/equality";
 import { hasCode, messageOf, RefusedError } from "../support/errors";
+import { isSameHost } from "../transport/connection";
 
 /** A host and its place in a cluster. */
 export interface Membership {
@@ -53,7 +53,7 @@ export interface Membership {
 export function throughCluster(member: Omit<Membership, "memberConfig">): ClusterConnection {
   const { cluster, connection, peers = [] } = member;
   const certificateFingerprint = cluster?.certificateFingerprint ?? member.certificateFingerprint;
-  const others = cluster?.endpoints.filter((endpoint) => !sameJson(endpoint, connection));
+  const others = cluster?.endpoints.filter((endpoint) => !isSameHost(endpoint, connection));
   if (others === undefined) {
     return { endpoints: [connection, ...peers], certificateFingerprint };
   }

@@ -29,8 +29,8 @@ import { sameListener } from "../lxd/meaning";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { getServer } from "../lxd/server";
-import { sameJson } from "../support/equality";
 import { hasCode, IncompleteError, messageOf } from "../support/errors";
+import { isSameHost } from "../transport/connection";
 import type { ClusterConnectionArgs, ClusterInput, ConfigArgs, ConnectionArgs } from "./common-args";
 import { areInNoCluster, clusterOfPeers, enter, throughCluster } from "./lxd-cluster-member-entering";
 import { clean, foreseeLeaving, isReachable, isReinstalled, isToBeCleaned, leave, namesOf } from "./lxd-cluster-member-leaving";
@@ -158,7 +158,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   async previewEffects(context, inputs, former) {
     const { name, address, peers } = former ?? inputs;
     const isReplaced = name !== inputs.name || !sameListener(address, inputs.address);
-    const gone = peers.filter(({ host, port }) => !inputs.peers.some((each) => each.host === host && each.port === port));
+    const gone = peers.filter((peer) => !inputs.peers.some((each) => isSameHost(each, peer)));
     if (!isReplaced && gone.length === 0) {
       return [];
     }
@@ -296,7 +296,7 @@ async function clusterToReenter(context: Context, inputs: Inputs): Promise<LxdCl
 /** The cluster's API through a member that stays, when another one than the given is known and answers. */
 async function besides(context: Context, lxd: LxdClient, at: State): Promise<LxdClient> {
   const { endpoints, certificateFingerprint } = throughCluster(at);
-  const others = endpoints.filter((connection) => !sameJson(connection, at.connection));
+  const others = endpoints.filter((connection) => !isSameHost(connection, at.connection));
   const { name } = await presentedBy(lxd.endpoint, context.deadline);
   if (name !== at.name || others.length === 0) {
     return lxd;

@@ -94,6 +94,7 @@ interface Outputs {
  */
 export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdNode",
+  isHost: true,
   schemaVersion: 1,
   schema: nodeSchema,
   immutable: [],

@@ -3,11 +3,12 @@ import { isIPv4, isIPv6 } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
+import { withoutUndefined } from "../support/equality";
 import { messageOf, RefusedError } from "../support/errors";
 
 /**
  * How to reach a host by SSH. Names, meaning and defaults are those of `@pulumi/command`'s remote connection, so that one
- * object feeds both; `privateKeyPath` and `hostKeyPolicy` are ours.
+ * object feeds both; `privateKeyPath` and `hostKeyPolicy` are ours. Defaults are in {@link withDefaults}: state and outputs hold what was given.
  * @see https://www.pulumi.com/registry/packages/command/api-docs/remote/command/#connection
  */
 const endpointShape = {
@@ -15,35 +16,58 @@ const endpointShape = {
     .string()
     .min(1)
     .refine((text) => hostProblem(text) === undefined, { error: ({ input }) => hostProblem(String(input)) }),
-  port: z.int().min(1).max(65535).default(22),
-  user: z.string().min(1).default("root"),
+  port: z.int().min(1).max(65535).optional(),
+  user: z.string().min(1).optional(),
   password: z.string().optional(),
   privateKey: z.string().optional(),
   privateKeyPath: z.string().min(1).optional(),
   privateKeyPassword: z.string().optional(),
   agentSocketPath: z.string().min(1).optional(),
   hostKey: z.string().refine(isPublicKey, 'is not a public host key such as "ssh-ed25519 AAAA..."').optional(),
-  hostKeyPolicy: z.enum(["known-hosts", "insecure"]).default("known-hosts"),
-  dialErrorLimit: z.int().min(-1).default(10),
-  perDialTimeout: z.number("must be a number of seconds, such as 15, or 0 for no limit").min(0, "must be at least 0").default(15),
+  hostKeyPolicy: z.enum(["known-hosts", "insecure"]).optional(),
+  dialErrorLimit: z.int().min(-1).optional(),
+  perDialTimeout: z.number("must be a number of seconds, such as 15, or 0 for no limit").min(0, "must be at least 0").optional(),
 };
 
 /** A jump host: the same as a connection, without a further proxy. */
-export const proxySchema = z.strictObject(endpointShape);
+const proxySchema = z.strictObject(endpointShape);
 
 /** See {@link endpointShape}. */
 export const connectionSchema = z.strictObject({ ...endpointShape, proxy: proxySchema.optional() });
 
-/** A connection to a host, with all defaults in place. */
+/** A connection to a host, as it was given. */
 export type Connection = z.output<typeof connectionSchema>;
 
-/** A jump host, with all defaults in place. */
-export type Proxy = z.output<typeof proxySchema>;
+const DEFAULTS = { port: 22, user: "root", hostKeyPolicy: "known-hosts", dialErrorLimit: 10, perDialTimeout: 15 } as const;
+
+/** A connection, or a jump host, with all defaults in place. */
+export type ResolvedConnection = z.output<typeof proxySchema> & {
+  [Name in keyof typeof DEFAULTS]-?: NonNullable<Connection[Name]>;
+};
+
+/** What is used for a connection: all that was given, and the defaults for what was not. */
+export function withDefaults(connection: Connection): ResolvedConnection & { proxy?: ResolvedConnection } {
+  const { proxy, ...endpoint } = withoutUndefined(connection) as Connection;
+  return { ...DEFAULTS, ...endpoint, ...(proxy && { proxy: { ...DEFAULTS, ...proxy } }) } as ResolvedConnection & {
+    proxy?: ResolvedConnection;
+  };
+}
+
+/** Whether two connections lead to the same host, whatever else they say. */
+export function isSameHost(a: Connection, b: Connection): boolean {
+  return a.host === b.host && withDefaults(a).port === withDefaults(b).port;
+}
+
+/** A connection without what only says how patiently it is dialled. */
+export function withoutPatience(connection: Connection): object {
+  const { dialErrorLimit: _limit, perDialTimeout: _timeout, proxy, ...way } = withDefaults(connection);
+  return { ...way, ...(proxy && { proxy: withoutPatience(proxy) }) };
+}
 
 /** `user@host:port`, as messages name a host. */
 export function describeConnection(connection: Pick<Connection, "user" | "host" | "port">): string {
-  const host = connection.host.includes(":") ? `[${connection.host}]` : connection.host;
-  return `${connection.user}@${host}${connection.port === 22 ? "" : `:${connection.port}`}`;
+  const { user, host, port } = withDefaults(connection);
+  return `${user}@${host.includes(":") ? `[${host}]` : host}${port === DEFAULTS.port ? "" : `:${port}`}`;
 }
 
 /** What is offered to sshd, resolved at the moment of use so that rotated credentials are seen without a plan. */
@@ -58,7 +82,7 @@ export interface Credentials {
  * Reads the credentials that a connection refers to.
  * @throws RefusedError when a key file cannot be read, or no way to authenticate is given.
  */
-export function resolveCredentials(connection: Proxy): Credentials {
+export function resolveCredentials(connection: Connection): Credentials {
   const credentials: Credentials = {};
   if (connection.privateKey !== undefined) {
     credentials.privateKey = connection.privateKey;

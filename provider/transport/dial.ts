@@ -2,14 +2,14 @@ import type { Duplex } from "node:stream";
 import { type AnyAuthMethod, Client, type ConnectConfig, type ParsedKey } from "ssh2";
 import type { Deadline } from "../support/deadline";
 import { hasCode, RefusedError, TransportError } from "../support/errors";
-import { type Connection, type Credentials, describeConnection, type Proxy, resolveCredentials } from "./connection";
+import { type Credentials, describeConnection, type ResolvedConnection, resolveCredentials } from "./connection";
 import { expectedHostKey } from "./host-key";
 import { KeyProblem, readPrivateKey } from "./private-key";
 
 const KEEPALIVE_INTERVAL_MS = 10_000;
 
 /** Has the jump host connect to the host. Its own patience may be minutes. */
-export async function openTunnel(jump: Client, connection: Connection, deadline: Deadline): Promise<Duplex> {
+export async function openTunnel(jump: Client, connection: ResolvedConnection, deadline: Deadline): Promise<Duplex> {
   const name = describeConnection(connection);
   const unreachable = (why: string): TransportError =>
     new TransportError(name, `${name} cannot be reached through the proxy: ${why}`);
@@ -29,7 +29,7 @@ export async function openTunnel(jump: Client, connection: Connection, deadline:
 }
 
 /** How long one dial may take: `perDialTimeout`, where 0 is no limit, but not past the deadline. */
-function dialSeconds({ perDialTimeout }: Proxy, deadline: Deadline): number {
+function dialSeconds({ perDialTimeout }: ResolvedConnection, deadline: Deadline): number {
   const left = Number((deadline.remainingMs / 1000).toPrecision(3));
   return perDialTimeout === 0 ? left : Math.min(perDialTimeout, left);
 }
@@ -39,7 +39,7 @@ function dialSeconds({ perDialTimeout }: Proxy, deadline: Deadline): number {
  * @param sock - A tunnel to the host, in place of a TCP connection of its own.
  * @throws RefusedError for a host key or credentials that are not accepted; TransportError for everything else.
  */
-export function dialClient(connection: Proxy, deadline: Deadline, sock?: Duplex): Promise<Client> {
+export function dialClient(connection: ResolvedConnection, deadline: Deadline, sock?: Duplex): Promise<Client> {
   const name = describeConnection(connection);
   const credentials = resolveCredentials(connection);
   const expectation = expectedHostKey(connection);

@@ -2,7 +2,7 @@ import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import type { Proxy } from "./connection";
+import type { ResolvedConnection } from "./connection";
 
 /** What is known of a host's key before it is dialled. */
 export interface HostKeyExpectation {
@@ -21,7 +21,7 @@ interface KnownKey {
 }
 
 /** What the connection, or failing that the person's known_hosts files, say about the key of a host. */
-export function expectedHostKey(connection: Proxy): HostKeyExpectation {
+export function expectedHostKey(connection: ResolvedConnection): HostKeyExpectation {
   if (connection.hostKeyPolicy === "insecure" && connection.hostKey === undefined) {
     return { accepts: () => true, types: undefined, refusal: () => "" };
   }

@@ -3,7 +3,7 @@ import { type Deadline, until } from "../support/deadline";
 import { canonicalJson } from "../support/equality";
 import { hasCode, messageOf } from "../support/errors";
 import { SingleFlight } from "../support/single-flight";
-import { type Connection, describeConnection } from "./connection";
+import { type Connection, describeConnection, withDefaults, withoutPatience } from "./connection";
 import { SshConnection } from "./ssh";
 
 /** The connections of this process: one per host and credentials. The process lives for one engine operation. */
@@ -19,8 +19,10 @@ export async function connect(
   options: { deadline: Deadline; patient?: boolean },
 ): Promise<SshConnection> {
   const { deadline, patient = false } = options;
-  const key = createHash("sha256").update(canonicalJson(connection)).digest("base64");
-  const limit = patient ? connection.dialErrorLimit : 1;
+  const key = createHash("sha256")
+    .update(canonicalJson(withoutPatience(connection)))
+    .digest("base64");
+  const limit = patient ? withDefaults(connection).dialErrorLimit : 1;
   let failures = 0;
   return until(deadline, async (report) => {
     try {

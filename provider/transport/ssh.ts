@@ -5,7 +5,7 @@ import type { Client, ClientChannel } from "ssh2";
 import { Deadline } from "../support/deadline";
 import { CommandError, RefusedError, TransportError, tail } from "../support/errors";
 import { SingleFlight } from "../support/single-flight";
-import { type Connection, describeConnection } from "./connection";
+import { type Connection, describeConnection, withDefaults } from "./connection";
 import { dialClient, openTunnel } from "./dial";
 import { type FramedCommand, framed, skipToMark, unframe } from "./frame";
 import { isRefusedChannel, Link } from "./link";
@@ -65,7 +65,7 @@ export class SshConnection {
   static async dial(connection: Connection, deadline: Deadline): Promise<SshConnection> {
     const name = describeConnection(connection);
     const link = async (within: Deadline): Promise<Link> => new Link(await login(connection, within), name);
-    return new SshConnection(await link(deadline), name, connection.user, () =>
+    return new SshConnection(await link(deadline), name, withDefaults(connection).user, () =>
       link(new Deadline(FURTHER_SECONDS, `a further connection to ${name}`)),
     );
   }
@@ -288,12 +288,13 @@ export class SshConnection {
 
 /** Logs in, through the proxy where there is one. */
 async function login(connection: Connection, deadline: Deadline): Promise<Client> {
-  if (connection.proxy === undefined) {
-    return dialClient(connection, deadline);
+  const { proxy, ...host } = withDefaults(connection);
+  if (proxy === undefined) {
+    return dialClient(host, deadline);
   }
-  const jump = await dialClient(connection.proxy, deadline);
+  const jump = await dialClient(proxy, deadline);
   try {
-    const client = await dialClient(connection, deadline, await openTunnel(jump, connection, deadline));
+    const client = await dialClient(host, deadline, await openTunnel(jump, host, deadline));
     client.on("close", () => jump.end());
     return client;
   } catch (error) {

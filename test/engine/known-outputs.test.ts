@@ -107,9 +107,11 @@ describe("outputs that an update does not change", () => {
     assert.deepEqual(await planned({ web: { description: "web servers" } }), ["update LxdProfile web"]);
   });
 
-  it("stay known when only the way to the host changes, which updates everything", async () => {
+  it("stay known when only the way to the host changes: how patiently it is dialled is kept with the host alone", async () => {
     const [host] = lab.hosts;
-    const plan = await planned({ node: { connection: { ...host?.connection, host: host?.address ?? "", perDialTimeout: 14 } } });
+    const connection = { ...host?.connection, host: host?.address ?? "" };
+    assert.deepEqual(await planned({ node: { connection: { ...connection, perDialTimeout: 14 } } }), ["update LxdNode bcn2"]);
+    const plan = await planned({ node: { connection: { ...connection, agentSocketPath: "/run/agent" } } });
     assert.deepEqual(plan, [
       "update LxdImage debian",
       "update LxdNode bcn2",

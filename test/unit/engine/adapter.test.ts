@@ -54,15 +54,11 @@ function thing(over: Partial<Lifecycle<Inputs, Outputs>> = {}) {
   return { provider, calls, said };
 }
 
-const host = (name: string, more: object = {}) => ({
-  host: name,
-  port: 22,
-  user: "root",
-  hostKeyPolicy: "known-hosts",
-  dialErrorLimit: 10,
-  perDialTimeout: 15,
-  ...more,
-});
+const host = (name: string, more: object = {}) => ({ host: name, ...more });
+
+/** A connection as 0.1.0 kept it: with defaults that nobody wrote. */
+const withAllDefaults = (name: string) =>
+  host(name, { port: 22, user: "root", hostKeyPolicy: "known-hosts", dialErrorLimit: 10, perDialTimeout: 15 });
 const cluster = { endpoints: [host("bcn2")] };
 const internal = { __provider: providerPointer("LxdThing"), __urn: URN };
 const inputs: Properties = { cluster, name: "web", colour: "red", ...internal };
@@ -185,6 +181,37 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.equal((await diff(state, { ...inputs, cluster: { endpoints: [host("bcn2", { port: 2222 })] } })).changes, true);
       assert.equal((await diff(state, { ...inputs, timeouts: { create: 5 } })).changes, true);
       assert.deepEqual((await diff(two, inputs)).replaces, []);
+    });
+
+    it("finds no change in defaults of a connection that nobody wrote, which earlier versions kept", async () => {
+      const older = { ...state, cluster: { endpoints: [withAllDefaults("bcn2")] } };
+      assert.equal((await diff(older, inputs)).changes, false);
+      assert.equal((await diff(state, { ...inputs, cluster: older.cluster })).changes, false);
+    });
+
+    it("says when only the way to the object changes, and how", async () => {
+      const { provider, said } = thing();
+      const endpoint = host("bcn2", { privateKeyPath: "~/.ssh/other", perDialTimeout: 60 });
+      await provider.diff("web", state, { ...inputs, cluster: { endpoints: [endpoint] }, timeouts: { create: 5 } });
+      assert.deepEqual(said, [
+        "info URN: Only how it is reached or waited for changes: timeouts.create, cluster.endpoints[0].perDialTimeout, " +
+          "cluster.endpoints[0].privateKeyPath",
+      ]);
+    });
+
+    it("finds no change in how patiently a host is dialled, once the object was read by what state has; the host itself keeps it", async () => {
+      const patient = { ...inputs, cluster: { endpoints: [host("bcn2", { perDialTimeout: 60, dialErrorLimit: -1 })] } };
+      for (const [lifecycle, changes] of [
+        [{}, false],
+        [{ isHost: true }, true],
+      ] as const) {
+        const { provider } = thing(lifecycle);
+        assert.equal((await provider.diff("web", state, patient)).changes, true);
+        await provider.read("web", state);
+        assert.equal((await provider.diff("web", state, patient)).changes, changes);
+        const moved = { ...inputs, cluster: { endpoints: [host("bcn2", { perDialTimeout: 60, user: "ops" })] } };
+        assert.equal((await provider.diff("web", state, moved)).changes, true);
+      }
     });
 
     it("does not look at the pointer or the URN", async () => {

@@ -9,9 +9,10 @@ import { clusterEndpoint } from "../../../provider/lxd/client/cluster-endpoint";
 import { bootstrapCluster, joinCluster, mintJoinToken } from "../../../provider/lxd/cluster/cluster";
 import { getServer, setServerConfig } from "../../../provider/lxd/server";
 import { Deadline } from "../../../provider/support/deadline";
-import { messageOf } from "../../../provider/support/errors";
+import { hasCode, messageOf } from "../../../provider/support/errors";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { disconnectAll } from "../../../provider/transport/pool";
+import { liveState } from "../../lifecycles/live-state";
 
 /** LXD on simulated hosts. */
 export interface SimulatedCluster {
@@ -94,6 +95,20 @@ function urnOf(kind: string, name: string, stack: string): string {
   return `urn:pulumi:${stack}::tests::pulumi-nodejs:dynamic/lxd:${kind}::${name}`;
 }
 
+/** Makes sure of what a RefusedError says: that nothing was touched on any host. */
+async function untouchedWhenRefused<Result>(call: () => Promise<Result>): Promise<Result> {
+  const labs = [...SimulatedLab.running];
+  const before = labs.map(liveState);
+  try {
+    return await call();
+  } catch (error) {
+    if (hasCode(error, "refused")) {
+      assert.deepEqual(labs.map(liveState), before, `it was refused, and yet something was touched: ${error.message}`);
+    }
+    throw error;
+  }
+}
+
 /** One resource as the engine handles it: checked, refreshed, compared, changed. Each operation has connections of its own. */
 export class Managed<Inputs extends object = object, Outputs extends object = object> {
   /** What is in state; `undefined` when nothing is. */
@@ -167,14 +182,14 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
       const plan = await this.plan(inputs);
       try {
         if (plan === "replaced") {
-          await this.provider.delete(this.id, this.state ?? {});
+          await untouchedWhenRefused(() => this.provider.delete(this.id, this.state ?? {}));
           this.state = undefined;
         }
         if (plan === "created" || plan === "replaced") {
-          const created = await this.provider.create(inputs);
+          const created = await untouchedWhenRefused(() => this.provider.create(inputs));
           this.keep(created.id, created.outs, inputs);
         } else if (plan === "updated") {
-          const updated = await this.provider.update(this.id, this.state ?? {}, inputs);
+          const updated = await untouchedWhenRefused(() => this.provider.update(this.id, this.state ?? {}, inputs));
           this.keep(this.id, updated.outs, inputs);
         }
       } catch (error) {
@@ -197,7 +212,7 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
           return; // the engine has nothing left to delete
         }
       }
-      await this.provider.delete(this.id, this.state ?? {});
+      await untouchedWhenRefused(() => this.provider.delete(this.id, this.state ?? {}));
       this.state = undefined;
     });
   }

@@ -3,7 +3,13 @@ import { writeFileSync } from "node:fs";
 import fc from "fast-check";
 import * as z from "zod";
 import { checkProperties } from "../../../provider/engine/check";
-import { connectionSchema, describeConnection, expandHome, resolveCredentials } from "../../../provider/transport/connection";
+import {
+  connectionSchema,
+  describeConnection,
+  expandHome,
+  resolveCredentials,
+  withDefaults,
+} from "../../../provider/transport/connection";
 import { ownHome } from "./surroundings";
 
 const schema = z.strictObject({ connection: connectionSchema });
@@ -12,7 +18,8 @@ const failuresOf = (connection: unknown): string[] =>
 
 describe("a connection", () => {
   it("has the defaults of @pulumi/command's remote connection", () => {
-    assert.deepEqual(connectionSchema.parse({ host: "bcn2" }), {
+    assert.deepEqual(connectionSchema.parse({ host: "bcn2" }), { host: "bcn2" }, "what nobody wrote is not kept");
+    assert.deepEqual(withDefaults({ host: "bcn2", user: undefined }), {
       host: "bcn2",
       port: 22,
       user: "root",

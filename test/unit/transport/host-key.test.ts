@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { connectionSchema } from "../../../provider/transport/connection";
+import { connectionSchema, withDefaults } from "../../../provider/transport/connection";
 import { expectedHostKey, fingerprint, knownKeys } from "../../../provider/transport/host-key";
 import { type KeyPair, newKey } from "./ssh-server";
 import { ownHome } from "./surroundings";
@@ -67,7 +67,7 @@ describe("known_hosts", () => {
 
 describe("the key that a host is expected to present", () => {
   const home = ownHome();
-  const expectation = (more: object = {}) => expectedHostKey(connectionSchema.parse({ host: "bcn2", ...more }));
+  const expectation = (more: object = {}) => expectedHostKey(withDefaults(connectionSchema.parse({ host: "bcn2", ...more })));
   const shown = `ssh-ed25519 ${fingerprint(wire(key))}`;
   const expectedOne = `ssh-ed25519 ${fingerprint(wire(other))}`;
 

@@ -81,10 +81,6 @@ interface Outputs {
   architecture: string;
   cpus: number;
   memoryBytes: number;
-  addresses: string[];
-  clustered: boolean;
-  memberName: string;
-  certificateFingerprint: string;
   revision: number | undefined;
 }
 
@@ -95,8 +91,13 @@ interface Outputs {
 export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdNode",
   isHost: true,
-  schemaVersion: 1,
+  schemaVersion: 2,
   schema: nodeSchema,
+  upgrade: (state) => {
+    // What membership changes was an output in schema 1, and then seemed to have drifted.
+    const { clustered: _, memberName: _name, certificateFingerprint: _fingerprint, addresses: _addresses, ...rest } = state;
+    return rest as unknown as Inputs & Outputs;
+  },
   immutable: [],
   stableOutputs: {
     lxdVersion: ["install", "resetPolicy"],
@@ -105,8 +106,6 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     architecture: [],
     cpus: [],
     memoryBytes: [],
-    memberName: ["resetPolicy"],
-    certificateFingerprint: ["resetPolicy"],
     revision: ["install", "resetPolicy"],
   },
   timeouts: { create: 900, read: 60, update: 900, delete: 120 },
@@ -131,16 +130,18 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     resetPolicy: sameSet,
   },
 
-  previewWarnings(state, inputs) {
-    const wipes = !state.clustered && inputs.resetPolicy.length > 0 && !sameSet(state.resetPolicy, inputs.resetPolicy);
-    return [
-      ...(wipes
-        ? [
-            `pulumi up will destroy what LXD on ${inputs.connection.host} holds, if it is no more than resetPolicy names: ${inputs.resetPolicy.join(", ")}`,
-          ]
-        : []),
-      ...forewarnOfInstall(state, inputs.install, inputs.connection.host),
-    ];
+  previewWarnings: (state, { install, connection }) => forewarnOfInstall(state, install, connection.host),
+
+  async previewEffects(context, { connection, resetPolicy }, former) {
+    if (former === undefined || resetPolicy.length === 0 || sameSet(former.resetPolicy, resetPolicy)) {
+      return [];
+    }
+    const server = await askLxd(await context.lxd(connection), context.deadline);
+    return server?.environment.server_clustered === true
+      ? []
+      : [
+          `pulumi up will destroy what LXD on ${connection.host} holds, if it is no more than resetPolicy names: ${resetPolicy.join(", ")}`,
+        ];
   },
 
   async create(context, inputs) {
@@ -264,10 +265,6 @@ async function facts(lxd: LxdClient): Promise<Omit<Outputs, "revision">> {
     kernelVersion: environment.kernel_version,
     architecture: environment.architectures[0] ?? "",
     ...(await getHardware(lxd)),
-    addresses: environment.addresses ?? [],
-    clustered: environment.server_clustered,
-    memberName: environment.server_name,
-    certificateFingerprint: environment.certificate_fingerprint,
   };
 }
 
@@ -302,14 +299,6 @@ export class LxdNode extends LxdResource {
   declare readonly cpus: Output<number>;
   /** Memory of the host. */
   declare readonly memoryBytes: Output<number>;
-  /** Where the API listens on the network, such as "192.168.1.102:8443". */
-  declare readonly addresses: Output<string[]>;
-  /** Whether the host is a member of a cluster, as of the last refresh. */
-  declare readonly clustered: Output<boolean>;
-  /** The host's name in its cluster, or its host name. */
-  declare readonly memberName: Output<string>;
-  /** SHA-256 of the certificate that the API presents: the cluster's, for a member. */
-  declare readonly certificateFingerprint: Output<string>;
   /**
    * Revision of the snap, for `install.revision` of hosts that are to join the same cluster. Without one when LXD is Debian's package, a snap
    * from a file, or when `install` is false.
@@ -321,20 +310,7 @@ export class LxdNode extends LxdResource {
       "LxdNode",
       name,
       { ...args },
-      [
-        "lxdVersion",
-        "apiExtensions",
-        "socket",
-        "kernelVersion",
-        "architecture",
-        "cpus",
-        "memoryBytes",
-        "addresses",
-        "clustered",
-        "memberName",
-        "certificateFingerprint",
-        "revision",
-      ],
+      ["lxdVersion", "apiExtensions", "socket", "kernelVersion", "architecture", "cpus", "memoryBytes", "revision"],
       opts,
     );
   }

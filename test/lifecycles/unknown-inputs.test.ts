@@ -23,7 +23,6 @@ const FINGERPRINT = `0123456789ab${"0".repeat(52)}`;
 
 /** Outputs that `diff` looks at, or tells of, as they are of an object in good order. */
 const OUTPUTS: Readonly<Record<string, Properties>> = {
-  LxdNode: { clustered: false },
   LxdStoragePool: { status: "Created", memberStatus: { bcn1: "Created" }, sources: { bcn1: "/dev/sdb" } },
   LxdNetwork: { status: "Created", memberStatus: { bcn1: "Created" } },
   LxdImage: { fingerprint: FINGERPRINT, created: true },

@@ -1,5 +1,4 @@
 import { SimulatedLab } from "../../../lab/simulated";
-import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { disconnectAll } from "../../../provider/transport/pool";
 import type { Hand } from "./by-hand";
@@ -184,34 +183,6 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       byHand: hardware("the host gets more memory", { memoryBytes: 2 ** 36 }),
       answer: "shown",
       why: "it follows the host",
-    },
-    addresses: {
-      program: "without config",
-      byHand: "lxc config set core.https_address=192.168.1.102:9443",
-      answer: "shown",
-      why: "where LXD listens, when the program does not say",
-    },
-    clustered: {
-      byHand: "lxc cluster enable bcn2",
-      answer: "shown",
-      why: "membership is the matter of LxdClusterMember: so this follows after each join",
-    },
-    memberName: {
-      program: "without config",
-      byHand: ["lxc config set core.https_address=192.168.1.102:8443", "lxc cluster enable old2"],
-      answer: "shown",
-      why: "as `clustered`",
-    },
-    certificateFingerprint: {
-      byHand: {
-        words: "the host joins a cluster",
-        act: (lab) => {
-          const { daemon } = lab.host("bcn2");
-          Object.assign(daemon?.database ?? {}, { certificate: makeCertificate("cluster") });
-        },
-      },
-      answer: "shown",
-      why: "as `clustered`: a member presents the certificate of its cluster",
     },
     revision: {
       program: "of the snap",

@@ -42,8 +42,7 @@ describe("LxdNode", () => {
       ]);
       assert.equal(node.inState("lxdVersion"), "5.0.2");
       assert.equal(node.inState("socket"), "/var/lib/lxd/unix.socket");
-      assert.deepEqual(node.inState("addresses"), ["192.168.1.102:8443"]);
-      assert.deepEqual([node.inState("cpus"), node.inState("memoryBytes"), node.inState("clustered")], [4, 16 * 2 ** 30, false]);
+      assert.deepEqual([node.inState("cpus"), node.inState("memoryBytes")], [4, 16 * 2 ** 30]);
     });
 
     it("has nothing to do afterwards", async () => {
@@ -185,6 +184,23 @@ describe("LxdNode", () => {
       assert.equal(await node.up(args({ resetPolicy: ["instances", "storage-pools"] })), "created");
       assert.ok(node.progress.includes(`wiping LXD on ${name}: instances vm1, vm2; storage-pools default`));
       assert.equal(host.daemon?.database.instances.size, 0);
+    });
+
+    it("says in the preview of another policy that it will be wiped, unless it is a member of a cluster by then", async () => {
+      await start({ lxd: "deb" });
+      await node.up(args());
+      const warnings = async (): Promise<string[]> => {
+        const since = node.warnings.length;
+        assert.equal(await node.preview(args({ resetPolicy: ["images"] })), "updated");
+        return node.warnings.slice(since);
+      };
+      const { host: address } = host.connection;
+      assert.deepEqual(await warnings(), [
+        `pulumi up will destroy what LXD on ${address} holds, if it is no more than resetPolicy names: images`,
+      ]);
+      await lab.byHand("bcn2", "PATCH", "/1.0", { config: { "core.https_address": "192.168.1.102:8443" } });
+      await lab.byHand("bcn2", "PUT", "/1.0/cluster", { server_name: "bcn2", enabled: true });
+      assert.deepEqual(await warnings(), []);
     });
   });
 

@@ -24,6 +24,7 @@ import { addMembers } from "./lxd/members";
 import { addNetworks } from "./lxd/networks";
 import { addPools } from "./lxd/pools";
 import { addProfiles } from "./lxd/profiles";
+import { addProjects } from "./lxd/projects";
 import { Router } from "./lxd/router";
 import { addServer } from "./lxd/server";
 import { addSnapshots } from "./lxd/snapshots";
@@ -252,6 +253,7 @@ function makeRouter(): Router {
     addPools,
     addNetworks,
     addProfiles,
+    addProjects,
     addImages,
     addInstances,
     addBackups,

@@ -289,10 +289,11 @@ export class Database {
     }
   }
 
-  project(name: string): Project {
+  /** @param prefix - How the error begins for a project that does not exist. */
+  project(name: string, prefix: (name: string) => string = () => ""): Project {
     const project = this.projects.get(name);
     if (project === undefined) {
-      throw new LxdError(404, "Project not found");
+      throw new LxdError(404, `${prefix(name)}Project not found`);
     }
     return project;
   }

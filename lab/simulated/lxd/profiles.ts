@@ -1,7 +1,7 @@
-/** `/1.0/profiles` and `/1.0/projects`. */
+/** `/1.0/profiles`. */
 import { z } from "zod";
 import { listed } from "./cluster";
-import { type Config, type Database, type Devices, type Instance, keyOf, type Profile, type Project, urlOf } from "./database";
+import { type Config, type Database, type Devices, type Instance, keyOf, type Profile, urlOf } from "./database";
 import { messageOf } from "./errors";
 import { applyProfile } from "./instance-changes";
 import { expandedConfig, expandedDevices, requireValidConfig, requireValidDevices } from "./instance-model";
@@ -17,9 +17,8 @@ const profileFields = {
 const profilePut = z.object(profileFields).describe("ProfilePut");
 const profilePost = z.object({ ...profileFields, name: z.string().default("") }).describe("ProfilesPost");
 const nameOnly = z.object({ name: z.string().default("") });
-const projectPost = z.object({ name: z.string().default(""), description: z.string().default(""), config: strings.nullish() });
 
-/** Adds the endpoints of profiles and projects. */
+/** Adds the endpoints of profiles. */
 export function addProfiles(router: Router): void {
   router.add("/1.0/profiles", {
     GET: (request) => {
@@ -40,23 +39,6 @@ export function addProfiles(router: Router): void {
     POST: renameProfile,
     DELETE: deleteProfile,
   });
-  router.add("/1.0/projects", {
-    GET: ({ daemon, ...request }) =>
-      listed(
-        { daemon, ...request },
-        [...daemon.database.projects.values()],
-        (project) => `/1.0/projects/${project.name}`,
-        (project) => projectToApi(daemon.database, project),
-      ),
-    POST: createProject,
-  });
-  router.add("/1.0/projects/{name}", {
-    GET: (request) => {
-      const project = request.daemon.database.project(param(request, "name"));
-      return sync(projectToApi(request.daemon.database, project), [project.description, project.config]);
-    },
-    DELETE: deleteProject,
-  });
 }
 
 function profileOf(request: ApiRequest, prefix = "Fetch profile: "): Profile {
@@ -68,7 +50,8 @@ function profileOf(request: ApiRequest, prefix = "Fetch profile: "): Profile {
   return profile;
 }
 
-function urlOfProfile(profile: Profile): string {
+/** Where a profile is found. */
+export function urlOfProfile(profile: Profile): string {
   return urlOf(`/1.0/profiles/${profile.name}`, profile.project);
 }
 
@@ -225,78 +208,4 @@ function deleteProfile(request: ApiRequest): Reply {
   database.profiles.delete(keyOf(profile.project, profile.name));
   request.daemon.event("profile-deleted", urlOfProfile(profile), profile.project);
   return sync();
-}
-
-function createProject(request: ApiRequest): Reply {
-  const { database } = request.daemon;
-  const body = decode(request, projectPost);
-  if (body.name === "") {
-    throw new LxdError(400, "No name provided");
-  }
-  const forbidden = (
-    [
-      [/\//, "slashes"],
-      [/\s/, "spaces"],
-      [/_/, "underscores"],
-      [/['"]/, "quotes"],
-    ] as const
-  ).find(([pattern]) => pattern.test(body.name));
-  if (forbidden !== undefined) {
-    throw new LxdError(400, `Project names may not contain ${forbidden[1]}`);
-  }
-  if ([".", ".."].includes(body.name)) {
-    throw new LxdError(400, `Invalid project name "${body.name}"`);
-  }
-  if (database.projects.has(body.name)) {
-    throw new LxdError(409, `Project "${body.name}" already exists`);
-  }
-  const features = {
-    "features.images": "true",
-    "features.profiles": "true",
-    "features.storage.volumes": "true",
-    "features.storage.buckets": "true",
-  };
-  database.projects.set(body.name, { name: body.name, description: body.description, config: { ...features, ...body.config } });
-  if (database.holder(body.name, "profiles") === body.name) {
-    const description = `Default LXD profile for project ${body.name}`;
-    database.profiles.set(keyOf(body.name, "default"), {
-      name: "default",
-      project: body.name,
-      description,
-      config: {},
-      devices: {},
-    });
-  }
-  request.daemon.event("project-created", `/1.0/projects/${body.name}`, body.name);
-  return created(`/1.0/projects/${body.name}`);
-}
-
-function deleteProject(request: ApiRequest): Reply {
-  const { database } = request.daemon;
-  const { name } = database.project(param(request, "name"));
-  if (name === "default") {
-    throw new LxdError(403, "The 'default' project cannot be deleted");
-  }
-  const inProject = (item: { project: string; name?: string }) => item.project === name && item.name !== "default";
-  if ([...database.instances.values(), ...database.images.values(), ...database.profiles.values()].some(inProject)) {
-    throw new LxdError(400, "Only empty projects can be removed");
-  }
-  database.projects.delete(name);
-  database.profiles.delete(keyOf(name, "default"));
-  request.daemon.event("project-deleted", `/1.0/projects/${name}`, name);
-  return sync();
-}
-
-function projectToApi(database: Database, project: Project): Record<string, unknown> {
-  const own = <Item extends { project: string }>(items: Iterable<Item>) =>
-    [...items].filter((item) => item.project === project.name);
-  return {
-    ...project,
-    used_by: [
-      ...own(database.instances.values()).map(({ name }) => urlOf(`/1.0/instances/${name}`, project.name)),
-      ...own(database.profiles.values()).map(urlOfProfile),
-      ...own(database.images.values()).map(({ fingerprint }) => urlOf(`/1.0/images/${fingerprint}`, project.name)),
-      ...own(database.networks.values()).map(({ name }) => urlOf(`/1.0/networks/${name}`, project.name)),
-    ],
-  };
 }

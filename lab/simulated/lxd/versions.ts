@@ -76,7 +76,7 @@ const laterExtensions = `
   instance_boot_mode device_patch_removal instances_rebuild instances_state_selective_recursion cloud_init_ssh_keys
   instance_ready_state instances_files_modify_permissions metadata_configuration event_lifecycle_name_and_project
   event_security storage_pool_source_wipe storage_source_recover storage_remote_drop_source gpu_cdi vm_disk_io_limits
-  network_get_target operation_metadata_entity_url storage_pool_loop_resize
+  network_get_target operation_metadata_entity_url storage_pool_loop_resize storage_buckets
   `
   .trim()
   .split(/\s+/);

@@ -14,6 +14,7 @@ import { operationsContract } from "./operations";
 import { partingContract } from "./parting";
 import { poolsAndNetworksContract } from "./pools-and-networks";
 import { profilesAndImagesContract } from "./profiles-and-images";
+import { projectsContract } from "./projects";
 import { wipingContract } from "./wiping";
 
 /** Adds the suite for one kind of hosts. */
@@ -39,6 +40,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
 
     formingContract(current);
     poolsAndNetworksContract(current);
+    projectsContract(current);
     profilesAndImagesContract(current);
     namesContract(current);
     instancesContract(current);

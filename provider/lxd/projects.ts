@@ -1,0 +1,58 @@
+import * as z from "zod";
+import { sameJson } from "../support/equality";
+import { api, type LxdClient } from "./client/client";
+import { untilKnown } from "./client/operations";
+import type { Config } from "./config";
+import { describeUser } from "./in-use";
+
+/** `/1.0/projects`: https://documentation.ubuntu.com/lxd/latest/api/#/projects */
+const projectSchema = z.looseObject({
+  name: z.string(),
+  description: z.string(),
+  config: z.record(z.string(), z.string()),
+  used_by: z.array(z.string()).default([]),
+});
+
+/** A project as LXD shows it. */
+export type Project = z.output<typeof projectSchema>;
+
+/** What can be written of a project. */
+export interface ProjectPut {
+  readonly description: string;
+  readonly config: Config;
+}
+
+/** A project as it was read. */
+export interface FoundProject {
+  readonly value: Project;
+  readonly etag: string | undefined;
+}
+
+/** The project, or `undefined` when there is none of that name. */
+export function findProject(lxd: LxdClient, name: string): Promise<FoundProject | undefined> {
+  return lxd.findWithEtag(api`/1.0/projects/${name}`, projectSchema);
+}
+
+/** Makes a project. LXD gives it a profile `default` of its own, and turns on the features that are not given. */
+export async function createProject(lxd: LxdClient, name: string, body: ProjectPut): Promise<void> {
+  await lxd.change("POST", "/1.0/projects", { body: { name, ...body } });
+}
+
+/** Replaces description and config of a project, if it is still as it was read. */
+export async function replaceProject(lxd: LxdClient, name: string, body: ProjectPut, etag: string | undefined): Promise<void> {
+  const replace = () => lxd.change("PUT", api`/1.0/projects/${name}`, { body, etag });
+  await untilKnown(replace, async () => {
+    const { description, config } = (await findProject(lxd, name))?.value ?? {};
+    return sameJson({ description, config }, body);
+  });
+}
+
+/** Removes a project. One that does not exist is done. */
+export async function deleteProject(lxd: LxdClient, name: string): Promise<void> {
+  await lxd.remove(api`/1.0/projects/${name}`);
+}
+
+/** What is in a project, as messages name it. The profile `default` is not counted: LXD makes and removes it with the project. */
+export function contentsOf({ name, used_by }: Project): string[] {
+  return used_by.filter((path) => path !== api`/1.0/profiles/default?project=${name}`).map(describeUser);
+}

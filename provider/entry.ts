@@ -9,6 +9,7 @@ import { imageLifecycle } from "./resources/lxd-image";
 import { networkLifecycle } from "./resources/lxd-network";
 import { nodeLifecycle } from "./resources/lxd-node";
 import { profileLifecycle } from "./resources/lxd-profile";
+import { projectLifecycle } from "./resources/lxd-project";
 import { storagePoolLifecycle } from "./resources/lxd-storage-pool";
 import { vmLifecycle } from "./resources/lxd-vm";
 import { vmUserLifecycle } from "./resources/vm-user";
@@ -20,6 +21,7 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdNetwork: () => dynamicProvider(networkLifecycle),
   LxdImage: () => dynamicProvider(imageLifecycle),
   LxdProfile: () => dynamicProvider(profileLifecycle),
+  LxdProject: () => dynamicProvider(projectLifecycle),
   LxdVm: () => dynamicProvider(vmLifecycle),
   VmUser: () => dynamicProvider(vmUserLifecycle),
 };

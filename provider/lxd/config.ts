@@ -46,6 +46,13 @@ export function isServerMade(key: string): boolean {
 /** Keys whose value is a text for cloud-init. */
 export const CLOUD_INIT_TEXT = /^(cloud-init|user)\.(user-data|vendor-data|network-config)$/;
 
+/** Config as LXD is given it: without what is not set, and with the mark of its owner. */
+export function marked(config: Config, mark: string): Config {
+  return Object.fromEntries(
+    Object.entries({ ...config, ...(mark !== "" && { [OWNER_KEY]: mark }) }).filter(([, value]) => value !== ""),
+  );
+}
+
 /** Whether two values of a config or device key mean the same to LXD. */
 export function sameConfigValue(key: string, a: string | undefined, b: string | undefined): boolean {
   const [left, right] = [a ?? "", b ?? ""];
@@ -64,7 +71,7 @@ export function sameConfigValue(key: string, a: string | undefined, b: string | 
 
 /** What the values of keys are, of config and of devices. All others are texts, or booleans in any of LXD's words. */
 const MEANINGS: readonly [RegExp, (a: string, b: string) => boolean][] = [
-  [/^limits\.(memory|read|write|max|hugepages\..+)$|(^|\.)size(\.|$)/, sameSize],
+  [/^limits\.(memory|disk(\.pool\..+)?|read|write|max|hugepages\..+)$|(^|\.)size(\.|$)/, sameSize],
   [/(^|\.)hwaddr$/, sameMac],
   [/^(core|cluster)\.[a-z_]*address$/, sameListener],
   [/^(pci|address)$/, samePci],

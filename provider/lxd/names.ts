@@ -43,8 +43,11 @@ export const instanceNameSchema = z
 /** Name of an image's alias: one segment of a URL, in which LXD also allows slashes and other scripts. */
 export const imageAliasSchema = named("alias", /^$/, "lone surrogates");
 
-/** Name of a project; the one that always exists by default. */
-export const projectSchema = named("name of a project", /[/\s_'"]/, "slashes, spaces, underscores or quotes").default("default");
+/** Name of a project. */
+export const projectNameSchema = named("name of a project", /[/\s_'"]/, "slashes, spaces, underscores or quotes");
+
+/** Name of the project that something is in; the one that always exists by default. */
+export const projectSchema = projectNameSchema.default("default");
 
 /**
  * Name of a cluster member: a host name, as a rule its own. LXD takes any and then does not find those that a URL spells otherwise; `@`

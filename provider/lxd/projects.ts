@@ -54,5 +54,7 @@ export async function deleteProject(lxd: LxdClient, name: string): Promise<void>
 
 /** What is in a project, as messages name it. The profile `default` is not counted: LXD makes and removes it with the project. */
 export function contentsOf({ name, used_by }: Project): string[] {
-  return used_by.filter((path) => path !== api`/1.0/profiles/default?project=${name}`).map(describeUser);
+  return used_by
+    .filter((path) => path !== api`/1.0/profiles/default?project=${name}`)
+    .map((path) => describeUser(path.replace(/\?.*$/, "")));
 }

@@ -8,6 +8,7 @@ import { imageLifecycle } from "../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../provider/resources/lxd-network";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
+import { projectLifecycle } from "../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../provider/resources/vm-user";
@@ -57,6 +58,16 @@ const KINDS: Readonly<Record<string, Kind>> = {
         body: { name: "web", config: { "limits.cpu": "4" }, devices: {}, description: "by hand" },
       }),
     described: /it holds limits\.cpu; used by 0 instances/,
+  },
+  LxdProject: {
+    lifecycle: projectLifecycle,
+    path: "/1.0/projects/shop",
+    args: { name: "shop", config: { "limits.cpu": "4" }, description: "by hand" },
+    other: { config: { "limits.cpu": "2" } },
+    change: 'config.limits.cpu "4" -> "2"',
+    byHand: (lxd) =>
+      lxd.change("POST", "/1.0/projects", { body: { name: "shop", config: { "limits.cpu": "4" }, description: "by hand" } }),
+    described: /it holds nothing/,
   },
   LxdStoragePool: {
     lifecycle: storagePoolLifecycle,

@@ -9,6 +9,7 @@ import { imageLifecycle } from "../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../provider/resources/lxd-network";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
+import { projectLifecycle } from "../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../provider/resources/vm-user";
@@ -27,6 +28,7 @@ const LIFECYCLES = [
   networkLifecycle,
   imageLifecycle,
   profileLifecycle,
+  projectLifecycle,
   vmLifecycle,
   vmUserLifecycle,
 ];
@@ -185,6 +187,13 @@ describe("secrets of every kind, made, changed, refused and adopted", () => {
         config("environment.TOKEN", "user.note", "cloud-init.user-data")(place) ||
         (place[0] === "devices" && place[2] === "user.note"),
       path: "/1.0/profiles/web",
+    },
+    {
+      kind: "LxdProject",
+      start: () => new Managed(projectLifecycle, "shop"),
+      args: async () => ({ cluster: simulated.cluster, name: "shop" }),
+      takes: config("user.note"),
+      path: "/1.0/projects/shop",
     },
     {
       kind: "LxdVm",

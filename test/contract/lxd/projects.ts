@@ -60,7 +60,7 @@ export function projectsContract(lab: () => ContractLab): void {
       await createProfile(lxd, "shop", "web", { description: "", config: {}, devices: {} });
       const found = await findProject(lxd, "shop");
       assert.ok(found);
-      assert.deepEqual(contentsOf(found.value), ["profile web (project shop)"]);
+      assert.deepEqual(contentsOf(found.value), ["profile web"]);
       const config = { ...found.value.config, "features.profiles": "false" };
       await refused(
         change("shop", { description: "", config }),

@@ -50,6 +50,7 @@ async function type(lab: SimulatedLab, [program, ...words]: string[]): Promise<v
 const anything = z.looseObject({});
 const COLLECTIONS: Record<string, string> = {
   profile: "profiles",
+  project: "projects",
   config: "instances",
   storage: "storage-pools",
   network: "networks",

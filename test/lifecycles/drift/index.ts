@@ -3,6 +3,7 @@ import { imageDrift } from "./lxd-image";
 import { networkDrift } from "./lxd-network";
 import { nodeDrift } from "./lxd-node";
 import { profileDrift } from "./lxd-profile";
+import { projectDrift } from "./lxd-project";
 import { storagePoolDrift } from "./lxd-storage-pool";
 import { vmDrift } from "./lxd-vm";
 import type { DriftTable } from "./table";
@@ -15,6 +16,7 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   storagePoolDrift,
   networkDrift,
   imageDrift,
+  projectDrift,
   profileDrift,
   vmDrift,
   vmUserDrift,

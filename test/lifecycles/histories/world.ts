@@ -13,6 +13,7 @@ import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
+import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
@@ -29,6 +30,7 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   LxdNetwork: (log) => dynamicProvider(networkLifecycle, log),
   LxdImage: (log) => dynamicProvider(imageLifecycle, log),
   LxdProfile: (log) => dynamicProvider(profileLifecycle, log),
+  LxdProject: (log) => dynamicProvider(projectLifecycle, log),
   LxdVm: (log) => dynamicProvider(vmLifecycle, log),
   VmUser: (log) => dynamicProvider(vmUserLifecycle, log),
 };
@@ -50,6 +52,7 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdNetwork: networkLifecycle.immutable,
   LxdImage: imageLifecycle.immutable,
   LxdProfile: profileLifecycle.immutable,
+  LxdProject: projectLifecycle.immutable,
   LxdVm: vmLifecycle.immutable,
   VmUser: vmUserLifecycle.immutable,
 };
@@ -62,6 +65,7 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdNetwork: networkLifecycle.schemaVersion,
   LxdImage: imageLifecycle.schemaVersion,
   LxdProfile: profileLifecycle.schemaVersion,
+  LxdProject: projectLifecycle.schemaVersion,
   LxdVm: vmLifecycle.schemaVersion,
   VmUser: vmUserLifecycle.schemaVersion,
 };

@@ -6,6 +6,7 @@ import type { SimulatedLab } from "../../../lab/simulated";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
+import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { Managed } from "../../unit/resources/simulated-cluster";
 import { clusterOf, IMAGE_SERVER, startFurnishedCluster, startFurnishedServer } from "../worlds";
@@ -14,6 +15,7 @@ import type { Scenario } from "./scenario";
 const pool = { kind: "LxdStoragePool", manage: () => new Managed(storagePoolLifecycle as never, "fast") };
 const network = { kind: "LxdNetwork", manage: () => new Managed(networkLifecycle as never, "br2") };
 const image = { kind: "LxdImage", manage: () => new Managed(imageLifecycle as never, "debian") };
+const project = { kind: "LxdProject", manage: () => new Managed(projectLifecycle as never, "shop") };
 const profile = (name: string) => ({ kind: "LxdProfile", manage: () => new Managed(profileLifecycle as never, name) });
 
 /** See above. */
@@ -89,6 +91,13 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
     start: startFurnishedServer,
     first: (lab) => ({ ...fromServer(lab), aliases: ["noble"] }),
     then: (lab) => ({ ...fromServer(lab), aliases: ["ubuntu"], properties: { role: "web" } }),
+  },
+  {
+    ...project,
+    title: "of a cluster",
+    start: startFurnishedCluster,
+    first: (lab) => ({ cluster: clusterOf(lab), name: "shop", description: "first", config: { "limits.memory": "1GiB" } }),
+    then: (lab) => ({ cluster: clusterOf(lab), name: "shop", config: { "features.images": "false", "limits.memory": "2GiB" } }),
   },
   {
     ...profile("web"),

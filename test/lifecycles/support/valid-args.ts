@@ -102,6 +102,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       },
       { ...inCluster, source: { server: "https://images.lxd.canonical.com", fingerprint: "0123456789ab" } },
     ],
+    LxdProject: [{ ...inCluster, name: "shop", description: "The shop", config: { "limits.memory": "4GiB" }, adopt: true }],
     LxdProfile: [{ ...inCluster, name: "web", project: "shop", description: "Web servers", config, devices, adopt: true }],
     LxdVm: [
       {

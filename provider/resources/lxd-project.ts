@@ -1,0 +1,158 @@
+/**
+ * A project: a part of a cluster with instances, profiles and images of its own, with limits and restrictions.
+ * @see https://documentation.ubuntu.com/lxd/latest/reference/projects/ (LXD 5.0 to 6)
+ */
+import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
+import * as z from "zod";
+import { inCluster } from "../engine/connection-inputs";
+import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import { type Config, configSchema, forState, isServerMade, marked, sameConfig, sameConfigValue } from "../lxd/config";
+import { projectNameSchema } from "../lxd/names";
+import {
+  contentsOf,
+  createProject,
+  deleteProject,
+  type FoundProject,
+  findProject,
+  type Project,
+  replaceProject,
+} from "../lxd/projects";
+import { RefusedError } from "../support/errors";
+import type { ClusterInput, ConfigArgs } from "./common-args";
+import { markedObjectLifecycle } from "./marked-object";
+
+const projectSchema = z.strictObject({
+  ...inCluster,
+  name: projectNameSchema.refine((name) => name !== "default", "is the project that every LXD has and that cannot be removed"),
+  description: z.string().default(""),
+  config: configSchema.default({}),
+  adopt: z.boolean().default(false),
+});
+
+/** Arguments of {@link LxdProject}. */
+export interface LxdProjectArgs {
+  /** The cluster, or standalone server, that the project belongs to. */
+  cluster: ClusterInput;
+  /** Name of the project. Another name replaces the project. */
+  name: Input<string>;
+  /** What the project is for. @default "" */
+  description?: Input<string>;
+  /**
+   * Features (`features.images`), limits (`limits.memory`, `limits.instances`) and restrictions (`restricted`, `restricted.devices.disk`).
+   * A feature that is not given is LXD's: neither changed nor shown as drift. All other keys that are not given are removed. LXD changes the
+   * features of an empty project only. @default {}
+   */
+  config?: Input<ConfigArgs>;
+  /** Take over a project of that name that others made. It is then removed with this resource. @default false */
+  adopt?: Input<boolean>;
+  /** Seconds for each call. */
+  timeouts?: Input<TimeoutArgs>;
+}
+
+type Inputs = z.output<typeof projectSchema>;
+
+/**
+ * See {@link LxdProject}.
+ * @internal
+ */
+export const projectLifecycle = markedObjectLifecycle<Inputs, object, FoundProject>({
+  kind: "LxdProject",
+  schemaVersion: 1,
+  schema: projectSchema,
+  immutable: ["name"],
+  timeouts: { create: 60, read: 60, update: 60, delete: 60 },
+  sameBy: { config: sameConfig },
+  replacementLoss: ({ name }) =>
+    `${nameOf({ name })} will be removed, then made again. That is refused as long as it holds anything`,
+
+  async previewEffects(context, inputs) {
+    const lxd = await context.lxd(inputs.cluster);
+    const found = await findProject(lxd, inputs.name);
+    const refusal = found && refusalOf(found.value, inputs.config);
+    return refusal === undefined ? [] : [`pulumi up will refuse this. ${refusal}`];
+  },
+
+  nameOf,
+  idOf: ({ name }) => name,
+  find: (lxd, { name }) => findProject(lxd, name),
+  describe: (project) => `it holds ${contentsOf(project).join(", ") || "nothing"}`,
+  observe: (_lxd, { description, config }, state) => {
+    const own = Object.entries(config).filter(([key]) => !isFeature(key) || key in state.config);
+    return Promise.resolve({ inputs: { description, config: forState(state.config, Object.fromEntries(own)) }, outputs: {} });
+  },
+
+  async save(context, lxd, { name, description, config }, found) {
+    if (found === undefined) {
+      await createProject(lxd, name, { description, config: marked(config, context.mark) });
+      return {};
+    }
+    const refusal = refusalOf(found.value, config);
+    if (refusal !== undefined) {
+      throw new RefusedError(`${refusal}. Nothing was changed`);
+    }
+    const body = { description, config: { ...keptOf(found.value), ...marked(config, context.mark) } };
+    await replaceProject(lxd, name, body, found.etag);
+    return {};
+  },
+
+  writeMark: (lxd, { name }, { value: { description, config }, etag }, mark) =>
+    replaceProject(lxd, name, { description, config: marked(config, mark) }, etag),
+
+  async remove(_context, lxd, { name }, { value }) {
+    const contents = contentsOf(value);
+    if (contents.length > 0) {
+      throw new RefusedError(
+        `${nameOf({ name })} on ${lxd.host} was not removed: it holds ${contents.join(", ")}. Remove or move these first, then try again`,
+      );
+    }
+    await deleteProject(lxd, name);
+  },
+});
+
+function nameOf({ name }: Pick<Inputs, "name">): string {
+  return `Project "${name}"`;
+}
+
+function isFeature(key: string): boolean {
+  return key.startsWith("features.");
+}
+
+/** Keys that a change leaves as they are. */
+function keptOf({ config }: Project): Config {
+  return Object.fromEntries(Object.entries(config).filter(([key]) => isFeature(key) || isServerMade(key)));
+}
+
+/** Why LXD does not change the project so, if it does not. */
+function refusalOf(project: Project, wanted: Config): string | undefined {
+  const contents = contentsOf(project);
+  const changed = Object.keys(wanted).find((key) => isFeature(key) && !sameConfigValue(key, project.config[key], wanted[key]));
+  return changed === undefined || contents.length === 0
+    ? undefined
+    : `${nameOf(project)} holds ${contents.join(", ")}, and LXD changes ${changed} of an empty project only`;
+}
+
+/**
+ * A project of a cluster.
+ *
+ * @example
+ * ```typescript
+ * const shop = new LxdProject("shop", {
+ *   cluster,
+ *   name: "shop",
+ *   config: { "features.images": false, "limits.instances": 20, restricted: true },
+ * });
+ * new LxdProfile("web", { cluster, project: shop.name, name: "web" });
+ * ```
+ */
+export class LxdProject extends LxdResource {
+  /** Name of the project. */
+  declare readonly name: Output<string>;
+  /** What the project is for. */
+  declare readonly description: Output<string>;
+  /** Config, without what LXD or this package adds. */
+  declare readonly config: Output<Record<string, string>>;
+
+  constructor(name: string, args: LxdProjectArgs, opts?: CustomResourceOptions) {
+    super("LxdProject", name, { ...args }, [], opts);
+  }
+}

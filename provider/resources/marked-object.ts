@@ -1,0 +1,132 @@
+/**
+ * The lifecycle of an object that LXD has by its name, and that bears its owner's mark in its config: a profile, a project. It adopts,
+ * refuses, marks and removes by that mark. What a kind adds is in {@link MarkedObject}.
+ */
+import type { Context, Lifecycle } from "../engine/lifecycle";
+import type { LxdClient } from "../lxd/client/client";
+import type { ClusterConnection } from "../lxd/client/cluster-connection";
+import { type Config, OWNER_KEY } from "../lxd/config";
+import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
+import { RefusedError } from "../support/errors";
+
+interface CommonInputs {
+  readonly cluster: ClusterConnection;
+  readonly adopt: boolean;
+}
+
+/** An object as it was read, with the ETag that guards its next change. */
+interface Found {
+  readonly value: { readonly config?: Config | null | undefined };
+  readonly etag: string | undefined;
+}
+
+/** Parts of a lifecycle that the mark has nothing to do with. */
+type Rest<Inputs extends object, Outputs extends object> = Omit<
+  Lifecycle<Inputs, Outputs>,
+  "create" | "read" | "update" | "mark" | "delete"
+>;
+
+/** What a kind adds. */
+export interface MarkedObject<Inputs extends CommonInputs, Outputs extends object, Object extends Found>
+  extends Rest<Inputs, Outputs> {
+  /** The object as messages begin: `Profile "web" of project "default"`. */
+  nameOf(inputs: Inputs): string;
+  idOf(inputs: Inputs): string;
+  /** Runs work on the object while no other work of this process gets in its way. @default at once */
+  withLock?<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result>;
+  find(lxd: LxdClient, inputs: Inputs): Promise<Object | undefined>;
+  /** The object for a refresh, for which many are read at once. @default `find` */
+  findShared?(lxd: LxdClient, inputs: Inputs): Promise<Object["value"] | undefined>;
+  /** The object in a few words, for the refusal to take it over. */
+  describe(found: Object["value"]): string;
+  /** Whether the object may be taken over without `adopt`. @default never */
+  isFree?(found: Object["value"], inputs: Inputs): boolean;
+  /** What LXD tells of an object. */
+  observe(
+    lxd: LxdClient,
+    found: Object["value"],
+    state: Inputs & Outputs,
+  ): Promise<{ inputs: Partial<Inputs>; outputs: Outputs }>;
+  /**
+   * Makes the object as wanted, with `context.mark`.
+   * @param found - Absent when there is none.
+   * @param state - Absent when the object is not in state.
+   */
+  save(
+    context: Context,
+    lxd: LxdClient,
+    inputs: Inputs,
+    found: Object | undefined,
+    state: (Inputs & Outputs) | undefined,
+  ): Promise<Outputs>;
+  /** Writes a mark, and nothing else. */
+  writeMark(lxd: LxdClient, state: Inputs & Outputs, found: Object, mark: string): Promise<void>;
+  remove(context: Context, lxd: LxdClient, state: Inputs & Outputs, found: Object): Promise<void>;
+}
+
+/** The lifecycle of a kind. */
+export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs extends object, Object extends Found>(
+  own: MarkedObject<Inputs, Outputs, Object>,
+): Lifecycle<Inputs, Outputs> {
+  const onObject = async <Result>(
+    context: Context,
+    inputs: Inputs,
+    work: (lxd: LxdClient, found: Object | undefined) => Promise<Result>,
+  ): Promise<Result> => {
+    const lxd = await context.lxd(inputs.cluster);
+    const run = async (): Promise<Result> => work(lxd, await own.find(lxd, inputs));
+    return own.withLock === undefined ? run() : own.withLock(lxd, run);
+  };
+  const markOf = ({ config }: Object["value"]): string | undefined => config?.[OWNER_KEY];
+
+  return {
+    ...own,
+
+    create: (context, inputs) =>
+      onObject(context, inputs, async (lxd, found) => {
+        if (found !== undefined) {
+          claim({
+            what: own.nameOf(inputs),
+            host: lxd.host,
+            description: own.describe(found.value),
+            config: found.value.config ?? {},
+            urn: context.urn,
+            adopt: inputs.adopt || (own.isFree?.(found.value, inputs) ?? false),
+          });
+        }
+        return { id: own.idOf(inputs), outputs: await own.save(context, lxd, inputs, found, undefined) };
+      }),
+
+    async read(context, _id, state) {
+      const lxd = await context.lxd(state.cluster);
+      const value = own.findShared ? await own.findShared(lxd, state) : (await own.find(lxd, state))?.value;
+      return value === undefined ? undefined : { ...(await own.observe(lxd, value, state)), mark: markOf(value) };
+    },
+
+    update: (context, _id, state, inputs) =>
+      onObject(context, inputs, (lxd, found) => {
+        if (found === undefined) {
+          throw new RefusedError(
+            `${own.nameOf(inputs)} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up makes it again`,
+          );
+        }
+        refuseTakenOver(own.nameOf(inputs), lxd.host, markOf(found.value), context);
+        return own.save(context, lxd, inputs, found, state);
+      }),
+
+    mark: (context, _id, state) =>
+      onObject(context, state, async (lxd, found) => {
+        if (found !== undefined) {
+          refuseTakenOver(own.nameOf(state), lxd.host, markOf(found.value), context);
+          await own.writeMark(lxd, state, found, context.mark);
+        }
+      }),
+
+    delete: (context, _id, state) =>
+      onObject(context, state, async (lxd, found) => {
+        if (found !== undefined && !isLeftToOthers(own.nameOf(state), lxd.host, markOf(found.value), context)) {
+          await own.remove(context, lxd, state, found);
+        }
+      }),
+  };
+}

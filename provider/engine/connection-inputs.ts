@@ -2,7 +2,7 @@ import * as z from "zod";
 import { type ClusterConnection, clusterConnectionSchema } from "../lxd/client/cluster-connection";
 import { sameJson } from "../support/equality";
 import { hasCode, messageOf, RefusedError, TransportError } from "../support/errors";
-import { type Connection, connectionSchema, isSameHost, withDefaults, withoutPatience } from "../transport/connection";
+import { type Connection, connectionSchema, withDefaults, withoutPatience } from "../transport/connection";
 
 const secondsSchema = z.number("must be a number of seconds, such as 600").positive("must be more than 0 seconds").optional();
 
@@ -71,6 +71,11 @@ export function changedConnectionInputs(
     ...(peers[0].length === 0 && peers[1].length > 0 ? ["peers"] : changedHosts("peers", ...peers, complete)),
     ...(before !== undefined && after !== undefined && before !== after ? ["cluster.certificateFingerprint"] : []),
   ];
+}
+
+/** Whether two connections lead to the same host, whatever else they say. */
+export function isSameHost(a: Connection, b: Connection): boolean {
+  return a.host === b.host && withDefaults(a).port === withDefaults(b).port;
 }
 
 /** Paths of what differs for hosts that were known. One that is named no more is the list itself. */

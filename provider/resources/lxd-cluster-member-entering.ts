@@ -1,4 +1,5 @@
 /** How a host becomes a member: it bootstraps a cluster where there is none yet, and joins the one that is there otherwise. */
+import { isSameHost } from "../engine/connection-inputs";
 import type { Connection, Context, SshConnection } from "../engine/lifecycle";
 import { askLxd, standingOf, whereToLook } from "../host/half-joined";
 import { noteHttpsAddress } from "../host/https-address";
@@ -26,7 +27,6 @@ import { OWNER_KEY } from "../lxd/config";
 import { isOfSameStack } from "../lxd/ownership";
 import { getServer, serverConfig, setServerConfig } from "../lxd/server";
 import { hasCode, messageOf, RefusedError } from "../support/errors";
-import { isSameHost } from "../transport/connection";
 
 /** A host and its place in a cluster. */
 export interface Membership {

@@ -4,7 +4,7 @@
  */
 import { all, type CustomResourceOptions, type Input, type Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import { connectionsSchema, onHost } from "../engine/connection-inputs";
+import { connectionsSchema, isSameHost, onHost } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { whenKnown } from "../engine/when-known";
@@ -30,7 +30,6 @@ import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { getServer } from "../lxd/server";
 import { hasCode, IncompleteError, messageOf } from "../support/errors";
-import { isSameHost } from "../transport/connection";
 import type { ClusterConnectionArgs, ClusterInput, ConfigArgs, ConnectionArgs } from "./common-args";
 import { areInNoCluster, clusterOfPeers, enter, throughCluster } from "./lxd-cluster-member-entering";
 import { clean, foreseeLeaving, isReachable, isReinstalled, isToBeCleaned, leave, namesOf } from "./lxd-cluster-member-leaving";

@@ -53,11 +53,6 @@ export function withDefaults(connection: Connection): ResolvedConnection & { pro
   };
 }
 
-/** Whether two connections lead to the same host, whatever else they say. */
-export function isSameHost(a: Connection, b: Connection): boolean {
-  return a.host === b.host && withDefaults(a).port === withDefaults(b).port;
-}
-
 /** A connection without what only says how patiently it is dialled. */
 export function withoutPatience(connection: Connection): object {
   const { dialErrorLimit: _limit, perDialTimeout: _timeout, proxy, ...way } = withDefaults(connection);

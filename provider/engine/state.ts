@@ -39,7 +39,7 @@ export function stateIn<Inputs extends object, Outputs extends object>(
     throw printedByTheEngine(
       new RefusedError(
         `The state of this ${kind} was written by a newer version of pulumi-lxd-cluster (its schema ${written}; this version ` +
-          `knows ${schemaVersion}). Nothing was touched. Install that version again: npm install pulumi-lxd-cluster@latest`,
+          `knows ${schemaVersion}). Nothing was touched. Install that version of pulumi-lxd-cluster in the program's folder again`,
       ),
     );
   }

@@ -34,8 +34,13 @@ function pages(folder: string): string[] {
   return names.map((name) => `${folder}/${name}`);
 }
 
+/** Links of the README are absolute, because npm shows it too. */
+const HOME =
+  /https:\/\/(?:github\.com\/pulumi-lxd-cluster\/pulumi-lxd-cluster\/blob|raw\.githubusercontent\.com\/pulumi-lxd-cluster\/pulumi-lxd-cluster)\/main\//g;
+
+/** The text of a document, with relative links to the files of this repository. */
 function textOf(document: string): string {
-  return readFileSync(join(ROOT, document), "utf8");
+  return readFileSync(join(ROOT, document), "utf8").replaceAll(HOME, "");
 }
 
 /** The TypeScript in a document. */
@@ -172,6 +177,11 @@ describe("The messages in the guide's tables", () => {
 });
 
 describe("The README", () => {
+  it("has links that work on npm's page, too", () => {
+    const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+    assert.deepEqual(readme.match(/\]\((?!https?:|#)[^)]*\)/g), null);
+  });
+
   const placeholder = "ssh-ed25519 AAAA... alice";
 
   it("has every resource and component in its tables", () => {

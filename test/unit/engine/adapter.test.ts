@@ -407,7 +407,7 @@ describe("the adapter between lifecycles and the engine", () => {
       ]) {
         assert.match(
           (await failureOf(call())).message,
-          /^The state of this LxdThing was written by a newer version .*its schema 8; this version knows 7.*npm install/,
+          /^The state of this LxdThing was written by a newer version .*its schema 8; this version knows 7.*Install that version of pulumi-lxd-cluster/,
         );
       }
       assert.deepEqual(calls, []);

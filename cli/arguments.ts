@@ -3,24 +3,24 @@ import { messageOf } from "../provider/support/errors";
 
 export const USAGE = `Usage: pulumi-lxd-cluster adopt --host [user@]host[:port] [--host ...] [options]
 
-Reads a running LXD cluster, or standalone server, and writes a Pulumi program that takes it over as it is.
-Nothing is changed on the cluster.
+Reads a running LXD cluster, or standalone server, and writes a Pulumi program that adopts it as it is.
+Changes nothing on the cluster.
 
-  --host      How to reach a member by SSH; once for each member. The first one is the last to go on destroy
-  --identity  Path of the private key; without it the SSH agent is asked
+  --host      SSH address of a member; once for each member. pulumi destroy removes the first one last
+  --identity  Path of the private key. Default: the SSH agent
   --jump      Jump host, [user@]host[:port]
-  --out       Folder to write index.ts and, when there is none, Pulumi.yaml into; the current one by default
-  --owned     Also take what belongs to a Pulumi resource already, be it of another stack or of a lost one
+  --out       Folder for index.ts, and for Pulumi.yaml if there is none. Default: the current folder
+  --owned     Also adopt objects that belong to a Pulumi resource already
   --force     Overwrite index.ts
-  --help      Show this
+  --help      Show this text
 `;
 
-/** The command was not called as it must be. */
+/** The command line is wrong. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** A host, as a program writes it: the arguments of `connection`. */
+/** A host as a program writes it: the arguments of `connection`. */
 export interface HostArgs {
   readonly host: string;
   readonly port?: number;
@@ -29,19 +29,19 @@ export interface HostArgs {
   readonly proxy?: Omit<HostArgs, "proxy">;
 }
 
-/** What the command was asked for. */
+/** The command line. */
 export interface Asked {
   readonly hosts: readonly HostArgs[];
   /** Folder of the program. */
   readonly out: string;
-  /** Whether what belongs to other resources is taken, too. */
+  /** Whether to adopt objects that belong to other resources too. */
   readonly owned: boolean;
-  /** Whether a program that is there may be overwritten. */
+  /** Whether to overwrite an existing program. */
   readonly force: boolean;
 }
 
 /**
- * What the command line asks for; `undefined` when it asks for help.
+ * Reads the command line. Answers `undefined` for `--help`.
  * @throws UsageError
  */
 export function parseArguments(argv: readonly string[]): Asked | undefined {
@@ -51,12 +51,12 @@ export function parseArguments(argv: readonly string[]): Asked | undefined {
   }
   if (positionals.length !== 1 || positionals[0] !== "adopt") {
     throw new UsageError(
-      positionals[0] === undefined ? "Say what to do: adopt" : `There is no command "${positionals.join(" ")}"`,
+      positionals[0] === undefined ? "The command is missing: adopt" : `There is no command "${positionals.join(" ")}"`,
     );
   }
   const hosts = values.host ?? [];
   if (hosts.length === 0) {
-    throw new UsageError("--host is required: a host of the cluster, such as --host root@192.168.1.102");
+    throw new UsageError("--host is required, such as --host root@192.168.1.102");
   }
   const key = values.identity === undefined ? {} : { privateKeyPath: values.identity };
   const jump = values.jump === undefined ? {} : { proxy: { ...hostOf("--jump", values.jump), ...key } };
@@ -84,17 +84,17 @@ function parsed(argv: readonly string[]) {
       },
     });
   } catch (error) {
-    throw new UsageError(messageOf(error));
+    throw new UsageError(messageOf(error).split(/[.]\s/)[0]); // without Node's hints about positional arguments
   }
 }
 
-/** `[user@]host[:port]`; an IPv6 address with a port stands in brackets. */
+/** `[user@]host[:port]`; an IPv6 address with a port is in brackets. */
 function hostOf(option: string, text: string): Omit<HostArgs, "proxy"> {
   const match =
     /^(?:([^@\s]+)@)?(?:\[([0-9A-Fa-f:]+)\]|([^@:\s]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:]*))(?::(\d{1,5}))?$/.exec(text);
   const host = match?.[2] ?? match?.[3];
   if (host === undefined) {
-    throw new UsageError(`${option} ${text}: is not of the form [user@]host[:port]`);
+    throw new UsageError(`${option} ${text} is not of the form [user@]host[:port]`);
   }
   const [, user, , , port] = match ?? [];
   return {

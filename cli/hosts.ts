@@ -26,7 +26,7 @@ export interface Host {
 /** The hosts of one cluster, or one standalone server. */
 export interface Hosts {
   readonly all: readonly Host[];
-  /** The host that is asked for what all of them share. */
+  /** The host that answers for what all of them share. */
   readonly first: Host;
   /** None for a standalone server. */
   readonly members: readonly Member[];
@@ -34,7 +34,7 @@ export interface Hosts {
 }
 
 /**
- * Connects to the hosts, and makes sure that they are all the members of one cluster.
+ * Connects to the hosts, and checks that they are all members of one cluster.
  * @throws RefusedError, TransportError
  */
 export async function openHosts(asked: readonly HostArgs[]): Promise<Hosts> {
@@ -51,7 +51,11 @@ export async function openHosts(asked: readonly HostArgs[]): Promise<Hosts> {
 }
 
 async function openHost(args: HostArgs, deadline: Deadline): Promise<Host> {
-  const connection = connectionSchema.parse(args);
+  const { data: connection, error } = connectionSchema.safeParse(args);
+  if (error !== undefined) {
+    const reasons = error.issues.map(({ path, message }) => `${path.join(".")} ${message}`);
+    throw new RefusedError(`--host ${args.host}: ${reasons.join("; ")}`);
+  }
   const ssh = await connect(connection, { deadline });
   const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
   const server = await getServer(lxd);
@@ -75,7 +79,7 @@ function refuseStrangers(all: readonly Host[], first: Host, members: readonly Me
   const other = all.find((host) => host !== first && (members.length === 0 || isOther(host)));
   if (other !== undefined) {
     throw new RefusedError(
-      `${first.ssh.name} and ${other.ssh.name} are not members of one cluster. Take them over one after the other, each into a folder of its own`,
+      `${first.ssh.name} and ${other.ssh.name} are not members of one cluster. Run the command for each of them, with a folder of its own`,
     );
   }
   const twice = all.find((host, index) => all.findIndex(({ name }) => name === host.name) !== index);
@@ -89,16 +93,16 @@ function refuseAbsent(all: readonly Host[], members: readonly Member[]): void {
   if (missing.length > 0) {
     const options = missing.map(({ url }) => `--host root@${new URL(url).hostname.replace(/^\[|\]$/g, "")}`);
     throw new RefusedError(
-      `The cluster has members that none of the given hosts is: ${missing.map(({ server_name }) => server_name).join(", ")}. Give them, too: ` +
-        `${options.join(" ")} (or as they can be reached from here)`,
+      `No --host was given for these members of the cluster: ${missing.map(({ server_name }) => server_name).join(", ")}. Add ` +
+        `${options.join(" ")} (or another address that this machine can reach)`,
     );
   }
   const down = members.filter(({ status }) => status !== "Online");
   if (down.length > 0) {
     throw new RefusedError(
-      `Members of the cluster are not Online, so what they hold cannot be read: ${down
+      `Members of the cluster are not Online, so their objects cannot be read: ${down
         .map(({ server_name, status, message }) => `${server_name} is ${status} (${message})`)
-        .join(", ")}. Bring them back, or restore them, first`,
+        .join(", ")}. Start or restore them first`,
     );
   }
 }

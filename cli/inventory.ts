@@ -18,20 +18,20 @@ import type { Asked, HostArgs } from "./arguments";
 import { type Host, type Hosts, openHosts } from "./hosts";
 import { takeOver } from "./take";
 
-/** Kinds of resources that objects are taken over by, in the order of a program. */
+/** Kinds of resources in the order of a program. */
 export const KINDS = ["LxdNode", "LxdClusterMember", "LxdStoragePool", "LxdNetwork", "LxdImage", "LxdProfile", "LxdVm"] as const;
 
 /** See {@link KINDS}. */
 export type Kind = (typeof KINDS)[number];
 
-/** An object with the arguments that describe it as it is. */
+/** An object, and the arguments that describe it as it is. */
 export interface Taken {
   readonly kind: Kind;
   /** Its name on LXD; for an image, that of an alias. */
   readonly name: string;
-  /** Project that it is in; "default" for what is in none. */
+  /** Its project; "default" for an object without one. */
   readonly project: string;
-  /** Without how it is reached. */
+  /** Without `cluster` and `connection`. */
   readonly args: Readonly<Record<string, unknown>>;
 }
 
@@ -39,7 +39,7 @@ export interface Taken {
 export interface ClusterContents {
   readonly hosts: readonly { readonly name: string; readonly args: HostArgs }[];
   readonly taken: readonly Taken[];
-  /** What is not taken over, one sentence each. */
+  /** Objects that are not adopted, one sentence each. */
   readonly leftOut: readonly string[];
   /** The project whose profiles, networks and images a project uses. */
   holderOf(project: string, feature: Feature): string;
@@ -108,7 +108,7 @@ class Reading {
     return { hosts, taken: this.taken, leftOut: this.leftOut, holderOf };
   }
 
-  /** Takes one object, or notes why not. */
+  /** Adds an object to `taken`, or the reason why not to `leftOut`. */
   private async take<Inputs extends object, Outputs extends object>(
     lifecycle: Lifecycle<Inputs, Outputs>,
     object: { what: string; name: string; project?: string; mark?: string | undefined },
@@ -117,7 +117,7 @@ class Reading {
     const { what, name, project = "default", mark = "" } = object;
     this.tell(`reading ${what}`);
     if (mark !== "" && !this.owned) {
-      this.leaveOut(what, `it belongs to ${describeOwner(mark)}; --owned takes it all the same`);
+      this.leaveOut(what, `it belongs to ${describeOwner(mark)}; --owned adopts it all the same`);
       return;
     }
     const place = "connection" in args ? {} : { cluster: this.cluster };
@@ -237,7 +237,7 @@ class Reading {
     }
   }
 
-  /** Images that were copied from a server can be copied again. Of others nobody here has the files. */
+  /** Only an image that was copied from a server can be copied again: the files of others are not here. */
   private async images(project: string): Promise<void> {
     const images = await this.hosts.first.lxd.get("/1.0/images", z.array(imageSchema), { recursion: 1, project });
     for (const { fingerprint, type, aliases, properties, auto_update, update_source: source } of images.filter(
@@ -247,7 +247,7 @@ class Reading {
       const name = names[0] ?? fingerprint.slice(0, 12);
       const what = `image ${named(project, name)}`;
       if (!source || !/^https:/.test(source.server) || auto_update) {
-        const why = auto_update ? "LXD itself replaces it by newer ones" : "it was uploaded, and its files are not here";
+        const why = auto_update ? "LXD replaces it by newer ones" : "it was uploaded, and its files are not here";
         this.leaveOut(what, `${why}; it stays as it is, and an LxdImage of it can be added`);
         continue;
       }
@@ -273,7 +273,7 @@ class Reading {
     for (const { name, type, status, location, ephemeral, config, devices } of instances) {
       const what = `instance ${named(project, name)}`;
       if (ephemeral) {
-        this.leaveOut(what, "it is ephemeral, and goes when it stops");
+        this.leaveOut(what, "it is ephemeral: LXD deletes it when it stops");
         continue;
       }
       if (!["Running", "Ready", "Stopped"].includes(status)) {
@@ -289,9 +289,9 @@ class Reading {
           name,
           project,
           instanceType: type,
-          // Only what makes it anew asks for the image.
+          // Only a replacement uses the image.
           image: fingerprint === "" ? { alias: "unknown" } : { fingerprint },
-          // Given as a whole, so that the root disk is described by all its keys.
+          // All devices, so that the root disk has all its keys.
           devices: devices ?? {},
           ...(this.hosts.members.length === 0 ? {} : { target }),
         },
@@ -308,7 +308,7 @@ function named(project: string, name: string): string {
   return project === "default" ? name : `${name} of project ${project}`;
 }
 
-/** Whether a member's value is what LXD takes when nothing is said. The size of a loop file is worth to be written down. */
+/** Whether a member's value is LXD's default. The size of a loop file is written even so. */
 function isChosenByLxd(name: string, key: string, value: string): boolean {
   return (
     (key === "source" && (value === name || value.endsWith(`/disks/${name}.img`) || value.endsWith(`/storage-pools/${name}`))) ||

@@ -3,10 +3,10 @@ import { Code, isMap, literal } from "./code";
 import { type ClusterContents, KINDS, type Taken } from "./inventory";
 import { type Secret, Secrets } from "./secrets";
 
-/** A program that takes over a cluster. */
+/** A program that adopts a cluster. */
 export interface Program {
   readonly text: string;
-  /** What has to be in the stack's config before it runs. */
+  /** Values that the stack's config must have before it runs. */
   readonly secrets: readonly Secret[];
 }
 
@@ -18,13 +18,13 @@ interface Statement {
   /** Name of the resource. */
   readonly name: string;
   readonly variable: string;
-  /** Whether others refer to it. */
+  /** Whether another statement refers to it. */
   isUsed: boolean;
 }
 
 const HEADINGS: Readonly<Record<Taken["kind"], string>> = {
   LxdNode: "LXD on the hosts",
-  LxdClusterMember: "Their membership in the cluster",
+  LxdClusterMember: "Cluster members",
   LxdStoragePool: "Storage pools",
   LxdNetwork: "Networks",
   LxdImage: "Images",
@@ -42,7 +42,7 @@ const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
   LxdVm: "",
 };
 
-/** Writes the program that has a resource for each object, in the order in which they need each other. */
+/** Writes a program with a resource for each object, in the order of their dependencies. */
 export function programOf(contents: ClusterContents): Program {
   return new Writing(contents).program();
 }
@@ -58,7 +58,7 @@ class Writing {
   }
 
   program(): Program {
-    // Who is referred to is known only when all others are written.
+    // Which statements need a variable is known when all of them are written.
     const endpoints = this.contents.hosts.map(({ name, args }) => this.connectionTo(name, args));
     const arguments_ = new Map(this.statements.map((statement) => [statement, this.argsOf(statement.taken)]));
     const sections = KINDS.flatMap((kind) => {
@@ -67,24 +67,19 @@ class Writing {
       return texts.length === 0 ? [] : [{ kind, text: `// ${HEADINGS[kind]}\n${texts.join("\n")}` }];
     });
     const isOfHosts = ({ kind }: { kind: string }): boolean => kind === "LxdNode" || kind === "LxdClusterMember";
-    const cluster = literal({ endpoints }, "const cluster = ", ";");
     const parts = [
       ...sections.filter(isOfHosts).map(({ text }) => text),
-      `// For everything that is on the cluster\n${cluster}`,
+      `// The connection of all objects of the cluster\nconst cluster = ${literal({ endpoints })};`,
       ...sections.filter((section) => !isOfHosts(section)).map(({ text }) => text),
     ];
     return { text: `${this.head(sections.map(({ kind }) => kind))}\n${parts.join("\n\n")}\n`, secrets: this.secrets.all };
   }
 
   private head(kinds: readonly string[]): string {
-    const names = literal(
-      Object.fromEntries([...kinds].sort().map((kind) => [kind, new Code(kind)])),
-      "import ",
-      ' from "pulumi-lxd-cluster";',
-    );
+    const names = `import { ${[...kinds].sort().join(", ")} } from "pulumi-lxd-cluster";`;
     const remarks = [
-      `Takes over the LXD of ${this.contents.hosts.map(({ name }) => name).join(", ")}, as it was found.`,
-      "`adopt: true` lets pulumi up manage what others have made; nothing is made anew.",
+      `Adopts the LXD of ${this.contents.hosts.map(({ name }) => name).join(", ")} as it was found.`,
+      "`adopt: true` makes pulumi up manage existing objects; it creates none.",
       ...(this.contents.leftOut.length === 0
         ? []
         : ["", "Left out:", ...this.contents.leftOut.map((sentence) => `- ${sentence}`)]),
@@ -92,7 +87,7 @@ class Writing {
         ? []
         : [
             "",
-            "Not written here, because it may be secret. Bring it into the stack's config:",
+            "These values may be secret. Write them to the stack's config:",
             ...this.secrets.all.map(({ command }) => command),
           ]),
     ];
@@ -101,7 +96,7 @@ class Writing {
     return `${comment}${settings === "" ? "" : 'import * as pulumi from "@pulumi/pulumi";\n'}${names}\n${settings}`;
   }
 
-  /** The connection to a host, through the resource that has it, so that what uses it waits for that. */
+  /** The connection to a host: an output of its resource, so that what uses it waits for the resource. */
   private connectionTo(name: string, args: HostArgs, kinds: readonly Taken["kind"][] = ["LxdClusterMember", "LxdNode"]): unknown {
     for (const kind of kinds) {
       const statement = this.find(kind, name);
@@ -129,7 +124,7 @@ class Writing {
     return { cluster: new Code("cluster"), ...(own === undefined ? {} : { name: own }), ...rest, adopt };
   }
 
-  /** What of an instance or profile names other objects of the program refers to them, so that all of it is removed in the right order. */
+  /** Names of other objects of the program become references to them, so that pulumi destroy has the right order. */
   private withReferences(kind: Taken["kind"], project: string, args: Args): Args {
     if (kind !== "LxdProfile" && kind !== "LxdVm") {
       return args;
@@ -143,7 +138,7 @@ class Writing {
     };
   }
 
-  /** What may be a secret is asked for on the host. */
+  /** Replaces what may be a secret by a reference to the stack's config. */
   private withoutSecrets({ kind, name, project, args }: Taken): Args {
     const words = WORDS[kind];
     if (words === undefined) {
@@ -206,7 +201,7 @@ class Writing {
 
 const INSTANCE = ["config"];
 
-/** The words of `lxc` for objects whose values it tells. */
+/** Subcommands of `lxc` that print values of an object. */
 const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
   LxdClusterMember: ["cluster"],
   LxdStoragePool: ["storage"],
@@ -227,10 +222,10 @@ function refer(statement: Statement, property: string): Code {
 }
 
 function textOf({ taken, name, variable, isUsed }: Statement, args: Args): string {
-  return literal(args, `${isUsed ? `const ${variable} = ` : ""}new ${taken.kind}(${JSON.stringify(name)}, `, ");");
+  return `${isUsed ? `const ${variable} = ` : ""}new ${taken.kind}(${JSON.stringify(name)}, ${literal(args)});`;
 }
 
-/** Gives each resource a name, and a variable that no other one has. */
+/** Gives each resource a unique name and a unique variable. */
 function statementsOf(all: readonly Taken[]): Statement[] {
   const variables = new Set(["cluster", "settings", "pulumi"]);
   const names = new Set<string>();
@@ -252,7 +247,7 @@ function unique(text: string, isTaken: (text: string) => boolean): string {
   return result;
 }
 
-/** `web-1` with the suffix `Profile` as `web1Profile`. */
+/** `web-1` and `Profile` become `web1Profile`. */
 function identifier(name: string, suffix: string): string {
   const words = name.split(/[^A-Za-z0-9]+/).filter((word) => word !== "");
   const joined = words.map((word, index) => (index === 0 ? word : word.charAt(0).toUpperCase() + word.slice(1))).join("");

@@ -6,13 +6,13 @@ import type { Asked } from "./arguments";
 const PROGRAM = "index.ts";
 const MANIFEST = "Pulumi.yaml";
 
-/** What was written, and what of that which was there does not fit. */
+/** The files that were written, and advice about existing ones. */
 export interface Written {
   readonly files: readonly string[];
   readonly advice: readonly string[];
 }
 
-/** @throws RefusedError when there is a program that may not be overwritten. */
+/** @throws RefusedError when a program exists and `--force` is not given. */
 export function refuseToOverwrite({ out, force }: Asked): void {
   if (!force && existsSync(join(out, PROGRAM))) {
     throw new RefusedError(`${join(out, PROGRAM)} exists. Choose another folder with --out, or overwrite it with --force`);
@@ -26,7 +26,7 @@ export function writeProject({ out }: Asked, program: string): Written {
   const manifest = join(out, MANIFEST);
   if (existsSync(manifest)) {
     const refreshes = /^\s*refresh:\s*always\b/m.test(readFileSync(manifest, "utf8"));
-    const advice = `Let every operation look at the hosts first: in ${manifest}, options: { refresh: always }`;
+    const advice = `Add to ${manifest}, so that every operation reads the hosts first: options: { refresh: always }`;
     return { files: [join(out, PROGRAM)], advice: refreshes ? [] : [advice] };
   }
   const name = basename(resolve(out)).replace(/[^\w.-]/g, "-") || "lxd-cluster";

@@ -4,30 +4,30 @@ import { commandLine } from "../provider/transport/quote";
 import type { HostArgs } from "./arguments";
 import { Code } from "./code";
 
-/** A value that is not written into the program, but kept in the stack's encrypted config. */
+/** A value that is kept in the stack's encrypted config, not in the program. */
 export interface Secret {
   /** Name in the stack's config. */
   readonly name: string;
-  /** The command that brings it there, without showing it. */
+  /** The command that writes it there, without showing it. */
   readonly command: string;
 }
 
-/** Where on LXD a value stands: the words of `lxc` before its key. */
+/** Where LXD keeps a value: the words of an `lxc` command before its key. */
 export interface Holder {
   readonly project: string;
   readonly words: readonly string[];
-  /** Of the object, for the name in the stack's config. */
+  /** Name of the object, for the name in the stack's config. */
   readonly name: string;
 }
 
-/** Gathers the secrets of a program, and puts code in their place. */
+/** Collects the secrets of a program, and puts code in their place. */
 export class Secrets {
   readonly all: Secret[] = [];
 
-  /** @param host - A host on which `lxc` can be asked for the values. */
+  /** @param host - A host where `lxc` prints the values. */
   constructor(private readonly host: HostArgs) {}
 
-  /** A value for the program: itself, or where it is found when it is a secret. */
+  /** The value for the program, or code that reads it from the config when it may be a secret. */
   hide(holder: Holder, key: string, value: unknown): unknown {
     if (!mayBeSecret(key, value)) {
       return value;
@@ -36,7 +36,7 @@ export class Secrets {
     const project = holder.project === "default" ? [] : ["--project", holder.project];
     const { user = "root" } = this.host;
     const asRoot = user === "root" ? [] : ["sudo", "-n"];
-    // ssh hands a command line to a shell over there.
+    // ssh gives a command line to a shell on the host.
     const lxc = commandLine([...asRoot, "lxc", ...project, ...holder.words, key]);
     this.all.push({ name, command: `${commandLine([...sshTo(this.host), lxc])} | pulumi config set --secret ${name}` });
     return new Code(`settings.requireSecret(${JSON.stringify(name)})`);

@@ -7,18 +7,18 @@ import { sameJson } from "../provider/support/equality";
 
 type Properties = Record<string, unknown>;
 
-/** The arguments with which an object is taken over as it is, or why it cannot be. */
+/** The arguments that adopt an object as it is, or why there are none. */
 export type Answer = { readonly args: Properties } | { readonly why: string };
 
-/** What `check` is told to be there already: nothing that matters, but no preview of an adoption is asked for. */
+/** Old inputs for `check`, so that it takes the object for a known one and previews no adoption. */
 const KNOWN: Properties = { name: "" };
 
 const SILENT = { progress: () => undefined, info: () => undefined, warn: () => undefined };
 
 /**
- * Works out the arguments of a resource by the resource itself: reads the object as `pulumi refresh` would, takes what was read for
- * arguments, and makes sure that with these there is no difference.
- * @param args - What says which object it is, what is not to be seen on it, and what is to be said in other words than its own.
+ * Finds the arguments of a resource with its own lifecycle: reads the object as `pulumi refresh` does, uses what was read as arguments,
+ * and checks that they make no difference.
+ * @param args - Arguments that identify the object, that LXD does not show, or that are to have another spelling.
  */
 export async function takeOver<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
@@ -29,7 +29,7 @@ export async function takeOver<Inputs extends object, Outputs extends object>(
   if ("why" in first) {
     return first;
   }
-  // What is read may also be told as an output that stays, by the name of an input that is for other cases.
+  // A stable output may have the name of an input that is for other cases.
   const isArgument = (name: string) =>
     Object.hasOwn(lifecycle.schema.shape, name) && !Object.hasOwn(lifecycle.stableOutputs ?? {}, name);
   const seen = Object.entries(first.seen).filter(([name]) => isArgument(name));
@@ -42,7 +42,7 @@ export async function takeOver<Inputs extends object, Outputs extends object>(
   const changed = differences(lifecycle, state as Inputs & Outputs, inputs as Inputs);
   if (changed.length > 0) {
     return {
-      why: `it cannot be described as it is; managing it would change ${describeChanges(changed, state, inputs).join(", ")}`,
+      why: `no arguments describe it as it is; managing it would change ${describeChanges(changed, state, inputs).join(", ")}`,
     };
   }
   return { args: withoutDefaults(lifecycle, found) };

@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { compileFunction } from "node:vm";
+import ts from "typescript";
+import { parseArguments, UsageError } from "../../../cli/arguments";
+import { Code, literal } from "../../../cli/code";
+
+describe("literal", () => {
+  it("writes every value so that the program gives it back", () => {
+    const value = {
+      text: 'a "quote"\n',
+      "dotted.key": [1, true, null],
+      empty: {},
+      list: [],
+      nested: { deep: [{ a: "é" }, { b: -0.5 }] },
+    };
+    const { outputText } = ts.transpileModule(`exports.value = ${literal(value)};`, {});
+    const exported: { value?: unknown } = {};
+    (compileFunction(outputText, ["exports"]) as (exports: object) => void)(exported);
+    assert.deepEqual(exported.value, value);
+  });
+
+  it("writes code as it is, and a variable of the same name once", () => {
+    assert.equal(
+      literal({ cluster: new Code("cluster"), image: new Code("debian.id") }),
+      "{\n  cluster,\n  image: debian.id,\n}",
+    );
+  });
+});
+
+describe("The command line", () => {
+  const messageOf = (argv: string[]): string => {
+    try {
+      parseArguments(argv);
+    } catch (error) {
+      assert.ok(error instanceof UsageError);
+      return error.message;
+    }
+    return "";
+  };
+
+  it("is refused in one line without hints of Node", () => {
+    assert.equal(messageOf(["adopt", "--hots", "a"]), "Unknown option '--hots'");
+    assert.equal(messageOf(["adopt", "--host"]), "Option '--host <value>' argument missing");
+    assert.equal(messageOf(["adopt", "--host", "--out", "x"]), "Option '--host' argument is ambiguous");
+    assert.equal(messageOf([]), "The command is missing: adopt");
+    assert.equal(messageOf(["adopt"]), "--host is required, such as --host root@192.168.1.102");
+  });
+});

@@ -5,14 +5,13 @@
 import { type CustomResourceOptions, type Input, mergeOptions, type Output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
-import type { Context, Lifecycle } from "../engine/lifecycle";
+import type { Context } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
 import { configSchema, devicesForState, forState, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
 import { inProgramsKeys, inServersKeys } from "../lxd/instances/boot-keys";
 import { checkedDevicesSchema } from "../lxd/instances/device-values";
 import { profileNameSchema, projectSchema } from "../lxd/names";
-import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import {
   changeProfile,
   describeForeseen,
@@ -31,8 +30,9 @@ import {
   type ProfilePut,
   replaceProfile,
 } from "../lxd/profiles";
-import { hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
+import { hasCode, IncompleteError, messageOf } from "../support/errors";
 import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
+import { markedObjectLifecycle } from "./marked-object";
 
 /** Inputs of {@link LxdProfile}. */
 const profileSchema = z.strictObject({
@@ -80,7 +80,7 @@ type State = Inputs & Outputs;
  * See {@link LxdProfile}.
  * @internal
  */
-export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
+export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProfile>({
   kind: "LxdProfile",
   schemaVersion: 1,
   schema: profileSchema,
@@ -102,85 +102,52 @@ export const profileLifecycle: Lifecycle<Inputs, Outputs> = {
       : describeForeseen(inputs.name, await foreseeChange(lxd, profile, await toServer(lxd, inputs, context.mark)));
   },
 
-  async create(context, inputs) {
-    const lxd = await context.lxd(inputs.cluster);
-    const found = await findProfile(lxd, inputs.project, inputs.name);
-    const id = `${inputs.project}/${inputs.name}`;
+  nameOf,
+  idOf: ({ project, name }) => `${project}/${name}`,
+  find: (lxd, { project, name }) => findProfile(lxd, project, name),
+  findShared: (lxd, { project, name }) => findProfileShared(lxd, project, name),
+  describe: describeContents,
+  isFree: ({ config }, { name }) => name === "default" && config[OWNER_KEY] === undefined,
+
+  async observe(lxd, profile, state) {
+    const waiting = await stillWaiting(lxd, profile, state.waiting ?? []);
+    return { inputs: fromApi(profile, state), outputs: outputsOf(state, waiting) };
+  },
+
+  async save(context, lxd, inputs, found, state) {
+    const { project, name } = inputs;
     if (found === undefined) {
-      await createProfile(lxd, inputs.project, inputs.name, await toServer(lxd, inputs, context.mark));
-      return { id, outputs: {} };
+      await createProfile(lxd, project, name, await toServer(lxd, inputs, context.mark));
+      return {};
     }
-    const isDefault = inputs.name === "default";
-    claim({
-      what: nameOf(inputs),
-      host: lxd.host,
-      description: describe(found.value),
-      config: found.value.config,
-      urn: context.urn,
-      adopt: inputs.adopt || (isDefault && found.value.config[OWNER_KEY] === undefined),
-    });
-    const outputs: Outputs = isDefault ? { original: contentsOf(found.value) } : {};
+    const known: Outputs = state ?? (name === "default" ? { original: contentsOf(found.value) } : {});
     try {
-      return { id, outputs: await save(context, lxd, id, inputs, found, outputs) };
+      return await change(context, lxd, inputs, found, known);
     } catch (error) {
-      if (outputs.original === undefined || hasCode(error, "incomplete")) {
+      if (state !== undefined || known.original === undefined || hasCode(error, "incomplete")) {
         throw error;
       }
       // The change may have arrived all the same, and then nothing but state would know what was there before.
-      throw new IncompleteError(id, outputs, messageOf(error), { cause: error });
+      throw new IncompleteError(`${project}/${name}`, known, messageOf(error), { cause: error });
     }
   },
 
-  async read(context, _id, state) {
-    const lxd = await context.lxd(state.cluster);
-    const profile = await findProfileShared(lxd, state.project, state.name);
-    if (profile === undefined) {
-      return undefined;
-    }
-    const waiting = await stillWaiting(lxd, profile, state.waiting ?? []);
-    return { inputs: fromApi(profile, state), outputs: outputsOf(state, waiting), mark: profile.config[OWNER_KEY] };
-  },
+  writeMark: (lxd, { project, name }, found, mark) => replaceProfile(lxd, project, name, toApi(found.value, mark), found),
 
-  async update(context, id, state, inputs) {
-    const lxd = await context.lxd(inputs.cluster);
-    const found = await findProfile(lxd, inputs.project, inputs.name);
-    if (found === undefined) {
-      throw new RefusedError(
-        `Profile "${inputs.name}" no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up makes it again`,
-      );
-    }
-    refuseTakenOver(nameOf(inputs), lxd.host, found.value.config[OWNER_KEY], context);
-    return save(context, lxd, id, inputs, found, outputsOf(state, state.waiting ?? []));
-  },
-
-  async mark(context, _id, state) {
-    const lxd = await context.lxd(state.cluster);
-    const found = await findProfile(lxd, state.project, state.name);
-    if (found !== undefined) {
-      refuseTakenOver(nameOf(state), lxd.host, found.value.config[OWNER_KEY], context);
-      await replaceProfile(lxd, state.project, state.name, toApi(found.value, context.mark), found);
-    }
-  },
-
-  async delete(context, _id, state) {
-    const lxd = await context.lxd(state.cluster);
-    const found = await findProfile(lxd, state.project, state.name);
-    if (found === undefined || isLeftToOthers(nameOf(state), lxd.host, found.value.config[OWNER_KEY], context)) {
+  async remove(context, lxd, { project, name, original = EMPTY }, found) {
+    if (name !== "default") {
+      await deleteProfile(lxd, project, name);
       return;
     }
-    if (state.name === "default") {
-      const { waiting, lost } = await changeProfile(lxd, state.project, state.name, state.original ?? EMPTY, found);
-      if (lost !== undefined) {
-        throw lost;
-      }
-      if (waiting.length > 0) {
-        context.warn(describeWaiting(state.name, waiting));
-      }
-    } else {
-      await deleteProfile(lxd, state.project, state.name);
+    const { waiting, lost } = await changeProfile(lxd, project, name, original, found);
+    if (lost !== undefined) {
+      throw lost;
+    }
+    if (waiting.length > 0) {
+      context.warn(describeWaiting(name, waiting));
     }
   },
-};
+});
 
 function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
   return `Profile "${name}" of project "${project}"`;
@@ -191,8 +158,11 @@ const EMPTY: ProfilePut = { description: "", config: {}, devices: {} };
 
 /** What LXD is told. */
 function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, mark: string): ProfilePut {
-  const owner = mark === "" ? {} : { [OWNER_KEY]: mark };
-  return { description: inputs.description, config: { ...inputs.config, ...owner }, devices: inputs.devices };
+  return {
+    description: inputs.description,
+    config: { ...inputs.config, ...(mark !== "" && { [OWNER_KEY]: mark }) },
+    devices: inputs.devices,
+  };
 }
 
 /** {@link toApi} in the keys that the server has. */
@@ -218,7 +188,7 @@ function contentsOf({ description, config, devices }: Profile): ProfilePut {
   return { description, config: own, devices };
 }
 
-function describe(profile: Profile): string {
+function describeContents(profile: Profile): string {
   const keys = [...Object.keys(profile.config), ...Object.keys(profile.devices)];
   return `it holds ${keys.length === 0 ? "nothing" : keys.join(", ")}; used by ${profile.used_by.length} instances`;
 }
@@ -228,15 +198,9 @@ function describe(profile: Profile): string {
  * and LXD would offer them nothing: until they are started again, they are kept in state as waiting.
  * @param known - What is known until now.
  */
-async function save(
-  context: Context,
-  lxd: LxdClient,
-  id: string,
-  inputs: Inputs,
-  found: FoundProfile,
-  known: Outputs,
-): Promise<Outputs> {
+async function change(context: Context, lxd: LxdClient, inputs: Inputs, found: FoundProfile, known: Outputs): Promise<Outputs> {
   const { project, name } = inputs;
+  const id = `${project}/${name}`;
   const body = await toServer(lxd, inputs, context.mark);
   const { waiting, refusals, lost } = await changeProfile(lxd, project, name, body, found);
   if (lost !== undefined) {

@@ -41,6 +41,8 @@ export interface MarkedObject<Inputs extends CommonInputs, Outputs extends objec
   describe(found: Object["value"]): string;
   /** Whether the object may be taken over without `adopt`. @default never */
   isFree?(found: Object["value"], inputs: Inputs): boolean;
+  /** Looks at an object before it is taken over. @throws RefusedError when it cannot become what is wanted. */
+  refuseOther?(lxd: LxdClient, found: Object["value"], inputs: Inputs): void;
   /** What LXD tells of an object. */
   observe(
     lxd: LxdClient,
@@ -85,6 +87,7 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     create: (context, inputs) =>
       onObject(context, inputs, async (lxd, found) => {
         if (found !== undefined) {
+          own.refuseOther?.(lxd, found.value, inputs);
           claim({
             what: own.nameOf(inputs),
             host: lxd.host,

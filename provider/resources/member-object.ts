@@ -4,13 +4,12 @@
  */
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
-import type { Context, Lifecycle } from "../engine/lifecycle";
+import type { Lifecycle } from "../engine/lifecycle";
 import type { LxdClient } from "../lxd/client/client";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
-import { configSchema, OWNER_KEY } from "../lxd/config";
+import { configSchema } from "../lxd/config";
 import { memberNameSchema } from "../lxd/names";
-import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import {
   changedConfig,
   changeObject,
@@ -32,6 +31,7 @@ import {
 } from "../lxd/storage-and-networks/member-objects";
 import { createObject, describeUnfinished, explainFailure, isUnfinished } from "../lxd/storage-and-networks/two-phase";
 import { IncompleteError, RefusedError } from "../support/errors";
+import { markedObjectLifecycle } from "./marked-object";
 
 /** The inputs that these kinds have in common. */
 export function memberObjectInputs(type: ObjectType) {
@@ -98,17 +98,6 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
 ): Lifecycle<Inputs, Outputs> {
   type State = Inputs & Outputs;
 
-  /** Runs work on the object, alone in its cluster. */
-  const onObject = async <Result>(
-    context: Context,
-    inputs: Inputs,
-    work: (lxd: LxdClient, ref: ObjectRef, found: Found | undefined) => Promise<Result>,
-  ): Promise<Result> => {
-    const lxd = await context.lxd(inputs.cluster);
-    const ref = own.refOf(inputs);
-    return withClusterLock(lxd, async () => work(lxd, ref, await findManaged(lxd, ref)));
-  };
-
   const changedIn = (state: State, inputs: Inputs): string[] =>
     changedConfig(own.refOf(inputs).type, state, inputs, Object.keys(state.memberStatus));
 
@@ -117,46 +106,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     return { ...common, ...own.outputsOf(found, views) } as Outputs;
   };
 
-  /** Makes the object what it is to be, from whatever it is. */
-  const ensure = async (
-    context: Context,
-    lxd: LxdClient,
-    inputs: Inputs,
-    before: Found | undefined,
-    former: WantedConfig["config"],
-  ): Promise<Outputs> => {
-    const ref = own.refOf(inputs);
-    const { description, config, memberConfig } = inputs;
-    const wanted = { description, config, memberConfig, mark: context.mark };
-    const servers = await getServers(lxd);
-    refuseUnknownMembers(lxd, ref, servers, memberConfig);
-    if (before === undefined) {
-      await own.refuseCreate?.(lxd, ref, servers);
-    }
-    if (isUnfinished(before)) {
-      try {
-        const creation = { ...wanted, ref, identity: own.identity(inputs) };
-        await createObject(lxd, servers, creation, before, (text) => context.progress(text));
-      } catch (error) {
-        const left = await describeUnfinished(lxd, servers, ref, error);
-        if (left === undefined) {
-          throw explainFailure(lxd, servers, ref, error);
-        }
-        const outputs = outputsOf(left.found.value, servers, left.views);
-        throw new IncompleteError(idOf(ref), outputs, left.message, { cause: error });
-      }
-    }
-    const made = await findManaged(lxd, ref);
-    if (made === undefined) {
-      throw new RefusedError(`${nameOf(ref)} was removed from ${lxd.host} by someone else while it was worked on`);
-    }
-    await own.refuseChange?.(lxd, ref, servers, wanted);
-    await changeObject(lxd, ref, servers, made, wanted, former);
-    const after = (await findManaged(lxd, ref)) ?? made;
-    return outputsOf(after.value, servers, await viewsOf(lxd, ref, servers));
-  };
-
-  return {
+  return markedObjectLifecycle<Inputs, Outputs, Found>({
     ...own,
     schemaVersion: 1,
 
@@ -168,59 +118,59 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       memberConfig: (_observed, _wanted, state, inputs) => !changedIn(state, inputs).includes("memberConfig"),
     } as NonNullable<Lifecycle<Inputs, Outputs>["sameBy"]>,
 
-    create: (context, inputs) =>
-      onObject(context, inputs, async (lxd, ref, found) => {
-        if (found !== undefined) {
-          refuseOther(lxd, ref, found.value, own.identity(inputs));
-          // One that is only defined bears no owner's mark yet, and nothing is lost by finishing it.
-          if (found.value.status !== "Pending") {
-            const [description, config] = [own.describe(found.value), found.value.config ?? {}];
-            claim({ what: nameOf(ref), host: lxd.host, description, config, urn: context.urn, adopt: inputs.adopt });
-          }
-        }
-        return { id: idOf(ref), outputs: await ensure(context, lxd, inputs, found, {}) };
-      }),
+    nameOf: (inputs) => nameOf(own.refOf(inputs)),
+    idOf: (inputs) => idOf(own.refOf(inputs)),
+    withLock: withClusterLock,
+    find: (lxd, inputs) => findManaged(lxd, own.refOf(inputs)),
+    findShared: (lxd, inputs) => findManagedShared(lxd, own.refOf(inputs)),
+    // One that is only defined bears no owner's mark yet, and nothing is lost by finishing it.
+    isFree: ({ status }) => status === "Pending",
+    refuseOther: (lxd, found, inputs) => refuseOther(lxd, own.refOf(inputs), found, own.identity(inputs)),
 
-    async read(context, _id, state) {
-      const lxd = await context.lxd(state.cluster);
-      const ref = own.refOf(state);
-      const found = await findManagedShared(lxd, ref);
-      if (found === undefined) {
-        return undefined;
-      }
+    async observe(lxd, found, state) {
       const servers = await getServersShared(lxd);
+      const ref = own.refOf(state);
       const views = await viewsOf(lxd, ref, servers);
       const config = observedConfig(ref.type, state, found.config ?? {}, views);
       const inputs = { description: found.description, ...config, ...own.observedInputs?.(found) } as Partial<Inputs>;
-      return { inputs, outputs: outputsOf(found, servers, views), mark: found.config?.[OWNER_KEY] };
+      return { inputs, outputs: outputsOf(found, servers, views) };
     },
 
-    update: (context, _id, state, inputs) =>
-      onObject(context, inputs, async (lxd, ref, found) => {
-        if (found === undefined) {
-          throw new RefusedError(
-            `${nameOf(ref)} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up makes it again`,
-          );
+    async save(context, lxd, inputs, before, state) {
+      const ref = own.refOf(inputs);
+      const { description, config, memberConfig } = inputs;
+      const wanted = { description, config, memberConfig, mark: context.mark };
+      const servers = await getServers(lxd);
+      refuseUnknownMembers(lxd, ref, servers, memberConfig);
+      if (before === undefined) {
+        await own.refuseCreate?.(lxd, ref, servers);
+      }
+      if (isUnfinished(before)) {
+        try {
+          const creation = { ...wanted, ref, identity: own.identity(inputs) };
+          await createObject(lxd, servers, creation, before, (text) => context.progress(text));
+        } catch (error) {
+          const left = await describeUnfinished(lxd, servers, ref, error);
+          if (left === undefined) {
+            throw explainFailure(lxd, servers, ref, error);
+          }
+          const outputs = outputsOf(left.found.value, servers, left.views);
+          throw new IncompleteError(idOf(ref), outputs, left.message, { cause: error });
         }
-        refuseTakenOver(nameOf(ref), lxd.host, found.value.config?.[OWNER_KEY], context);
-        return ensure(context, lxd, inputs, found, state.config);
-      }),
+      }
+      const made = await findManaged(lxd, ref);
+      if (made === undefined) {
+        throw new RefusedError(`${nameOf(ref)} was removed from ${lxd.host} by someone else while it was worked on`);
+      }
+      await own.refuseChange?.(lxd, ref, servers, wanted);
+      await changeObject(lxd, ref, servers, made, wanted, state?.config ?? {});
+      const after = (await findManaged(lxd, ref)) ?? made;
+      return outputsOf(after.value, servers, await viewsOf(lxd, ref, servers));
+    },
 
-    mark: (context, _id, state) =>
-      onObject(context, state, async (lxd, ref, found) => {
-        if (found !== undefined) {
-          refuseTakenOver(nameOf(ref), lxd.host, found.value.config?.[OWNER_KEY], context);
-          await markObject(lxd, ref, found, context.mark);
-        }
-      }),
-
-    delete: (context, _id, state) =>
-      onObject(context, state, async (lxd, ref, found) => {
-        if (found !== undefined && !isLeftToOthers(nameOf(ref), lxd.host, found.value.config?.[OWNER_KEY], context)) {
-          await deleteObject(lxd, ref);
-        }
-      }),
-  };
+    writeMark: (lxd, state, found, mark) => markObject(lxd, own.refOf(state), found, mark),
+    remove: (_context, lxd, state) => deleteObject(lxd, own.refOf(state)),
+  });
 }
 
 function idOf({ project, name }: ObjectRef): string {

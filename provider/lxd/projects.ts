@@ -2,7 +2,7 @@ import * as z from "zod";
 import { sameJson } from "../support/equality";
 import { api, type LxdClient } from "./client/client";
 import { untilKnown } from "./client/operations";
-import type { Config } from "./config";
+import { type Config, sameConfigValue } from "./config";
 import { describeUser } from "./in-use";
 
 /** `/1.0/projects`: https://documentation.ubuntu.com/lxd/latest/api/#/projects */
@@ -57,4 +57,18 @@ export function contentsOf({ name, used_by }: Project): string[] {
   return used_by
     .filter((path) => path !== api`/1.0/profiles/default?project=${name}`)
     .map((path) => describeUser(path.replace(/\?.*$/, "")));
+}
+
+/** Whether a key turns something on that a project has for itself. */
+export function isFeature(key: string): boolean {
+  return key.startsWith("features.");
+}
+
+/** Why LXD does not change the config of a project as wanted; `undefined` when it does. */
+export function refusalOfChange(project: Project, wanted: Config): string | undefined {
+  const contents = contentsOf(project);
+  const changed = Object.keys(wanted).find((key) => isFeature(key) && !sameConfigValue(key, project.config[key], wanted[key]));
+  return changed === undefined || contents.length === 0
+    ? undefined
+    : `Project "${project.name}" holds ${contents.join(", ")}, and LXD changes ${changed} of an empty project only`;
 }

@@ -6,7 +6,7 @@ import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { type Config, configSchema, forState, isServerMade, marked, sameConfig, sameConfigValue } from "../lxd/config";
+import { type Config, configSchema, forState, isServerMade, marked, sameConfig } from "../lxd/config";
 import { projectNameSchema } from "../lxd/names";
 import {
   contentsOf,
@@ -14,7 +14,9 @@ import {
   deleteProject,
   type FoundProject,
   findProject,
+  isFeature,
   type Project,
+  refusalOfChange,
   replaceProject,
 } from "../lxd/projects";
 import { RefusedError } from "../support/errors";
@@ -68,7 +70,7 @@ export const projectLifecycle = markedObjectLifecycle<Inputs, object, FoundProje
   async previewEffects(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
     const found = await findProject(lxd, inputs.name);
-    const refusal = found && refusalOf(found.value, inputs.config);
+    const refusal = found && refusalOfChange(found.value, inputs.config);
     return refusal === undefined ? [] : [`pulumi up will refuse this. ${refusal}`];
   },
 
@@ -86,7 +88,7 @@ export const projectLifecycle = markedObjectLifecycle<Inputs, object, FoundProje
       await createProject(lxd, name, { description, config: marked(config, context.mark) });
       return {};
     }
-    const refusal = refusalOf(found.value, config);
+    const refusal = refusalOfChange(found.value, config);
     if (refusal !== undefined) {
       throw new RefusedError(`${refusal}. Nothing was changed`);
     }
@@ -113,22 +115,9 @@ function nameOf({ name }: Pick<Inputs, "name">): string {
   return `Project "${name}"`;
 }
 
-function isFeature(key: string): boolean {
-  return key.startsWith("features.");
-}
-
 /** Keys that a change leaves as they are. */
 function keptOf({ config }: Project): Config {
   return Object.fromEntries(Object.entries(config).filter(([key]) => isFeature(key) || isServerMade(key)));
-}
-
-/** Why LXD does not change the project so, if it does not. */
-function refusalOf(project: Project, wanted: Config): string | undefined {
-  const contents = contentsOf(project);
-  const changed = Object.keys(wanted).find((key) => isFeature(key) && !sameConfigValue(key, project.config[key], wanted[key]));
-  return changed === undefined || contents.length === 0
-    ? undefined
-    : `${nameOf(project)} holds ${contents.join(", ")}, and LXD changes ${changed} of an empty project only`;
 }
 
 /**

@@ -4,6 +4,7 @@ import { hasCode, IncompleteError, messageOf } from "../support/errors";
 import { redact, redactor } from "../support/redact";
 import { type Call, callRunner, type Found } from "./calls";
 import { checkProperties } from "./check";
+import { previewConfigKeys } from "./config-keys";
 import { CONNECTION_INPUTS, changedConnectionInputs, clusterFingerprintIn } from "./connection-inputs";
 import { differences } from "./differences";
 import { atMost } from "./input-limits";
@@ -50,6 +51,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
         failures.push(...(lifecycle.checkTogether?.(inputs) ?? []));
       }
       if (complete && failures.length === 0 && !changing) {
+        await previewConfigKeys(preview, olds, checked, internal(news));
         await (Object.keys(olds).length === 0
           ? previewAdoption(preview, inputs, internal(news))
           : previewEffects(preview, inputsIn(lifecycle, olds), inputs, internal(news)));

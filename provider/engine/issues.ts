@@ -1,4 +1,5 @@
 import type * as z from "zod";
+import { nearest } from "../support/spelling";
 
 type Issue = z.core.$ZodIssue;
 
@@ -37,9 +38,7 @@ export const wording: z.core.$ZodErrorMap = (issue) => {
 
 /** What to say of a key that is none of the known ones. */
 export function unknownKeyReason(key: string, known: readonly string[]): string {
-  const near = known.find(
-    (candidate) => Math.abs(key.length - candidate.length) <= 2 && distance(key.toLowerCase(), candidate.toLowerCase()) <= 2,
-  );
+  const near = nearest(key, known);
   const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean ${near}?`;
   return `is not a known property${known.length === 0 ? "" : `; ${hint}`}`;
 }
@@ -103,18 +102,4 @@ function orList(words: readonly string[]): string {
 /** The keys that an object schema knows. */
 function keysOf(schema: unknown): string[] {
   return Object.keys((schema as Partial<z.ZodObject> | undefined)?.shape ?? {});
-}
-
-/** Levenshtein distance. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, substitution));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

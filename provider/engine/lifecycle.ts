@@ -1,6 +1,7 @@
 import type * as z from "zod";
 import type { LxdClient } from "../lxd/client/client";
 import type { ClusterConnection } from "../lxd/client/cluster-connection";
+import type { ConfigOwner } from "../lxd/config-keys";
 import type { Deadline } from "../support/deadline";
 import type { Connection } from "../transport/connection";
 import type { SshConnection } from "../transport/ssh";
@@ -60,6 +61,8 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   readonly isHost?: true;
   /** The only place of defaults and limits. */
   readonly schema: z.ZodObject;
+  /** Whose keys of LXD's config the input `config` has; a preview warns of misspelt ones. */
+  readonly configOf?: ConfigOwner;
   /** State as an older schema wrote it, in today's shape. Pure. Present from the first raise of `schemaVersion` on. */
   upgrade?(state: Readonly<Record<string, unknown>>, schemaVersion: number): Inputs & Outputs;
   /** Inputs that LXD cannot change in place: another value replaces the object, and the preview says so. */

@@ -19,7 +19,7 @@ import { hasOtherUrn, observedInputs, type State } from "./state";
 const LOOK_SECONDS = 10;
 
 /** What previews of one kind work with. */
-interface Preview<Inputs extends object, Outputs extends object> {
+export interface Preview<Inputs extends object, Outputs extends object> {
   readonly lifecycle: Lifecycle<Inputs, Outputs>;
   readonly log: EngineLog;
   readonly run: ReturnType<typeof callRunner>;
@@ -125,7 +125,8 @@ export function announce<Inputs extends object, Outputs extends object>(
   }
 }
 
-function lookProperties(inputs: object, internals: Properties): Properties {
+/** Properties for a look at an object, which must be over soon. */
+export function lookProperties(inputs: object, internals: Properties): Properties {
   return { ...inputs, ...internals, timeouts: { read: LOOK_SECONDS } };
 }
 

@@ -114,6 +114,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdClusterMember",
   schemaVersion: 2,
   schema: clusterMemberSchema,
+  configOf: "member",
   immutable: ["name", "address"],
   stableOutputs: { certificateFingerprint: [] },
   timeouts: { create: 600, read: 60, update: 120, delete: 600 },

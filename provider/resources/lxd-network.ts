@@ -61,6 +61,7 @@ interface Outputs extends MemberObjectOutputs {
 export const networkLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   kind: "LxdNetwork",
   schema: networkSchema,
+  configOf: "network",
   immutable: ["name", "project"],
   timeouts: { create: 300, read: 60, update: 300, delete: 120 },
   refOf: ({ project, name }) => network(project, name),

@@ -84,6 +84,7 @@ export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProf
   kind: "LxdProfile",
   schemaVersion: 1,
   schema: profileSchema,
+  configOf: "instance",
   immutable: ["name", "project"],
   timeouts: { create: 120, read: 60, update: 300, delete: 120 },
 

@@ -66,6 +66,7 @@ type State = Inputs & Outputs;
 export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   kind: "LxdStoragePool",
   schema: storagePoolSchema,
+  configOf: "pool",
   immutable: ["name", "driver"],
   stableOutputs: { sources: ["config", "memberConfig"] },
   timeouts: { create: 600, read: 60, update: 600, delete: 300 },

@@ -172,6 +172,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdVm",
   schemaVersion: 1,
   schema: vmSchema,
+  configOf: "instance",
   immutable: ["name", "project", "instanceType", "image"],
   stableOutputs: {
     imageFingerprint: [],

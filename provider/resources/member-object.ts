@@ -69,6 +69,7 @@ export interface Differences<Inputs extends CommonInputs, Outputs extends Member
     Lifecycle<Inputs, Outputs>,
     | "kind"
     | "schema"
+    | "configOf"
     | "immutable"
     | "stableOutputs"
     | "timeouts"

@@ -1,5 +1,6 @@
 /** The server object, readiness, resources, the database behind `/internal/sql`, operations, and the trust store. */
 import { z } from "zod";
+import { type ConfigOwner, knownKeys } from "../../../provider/lxd/config-keys";
 import type { Config, Database, LxdServer, Member } from "./database";
 import type { Operation } from "./operations";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
@@ -44,7 +45,7 @@ export function addServer(router: Router): void {
   router.add("/1.0/warnings", { GET: () => sync([]) });
 }
 
-/** What LXD tells of its config, as far as clients ask for it: the keys that differ between versions. */
+/** The keys of LXD's config: names, and of those that differ between versions what they are. */
 function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
   if (!behaviour.apiExtensions.includes("metadata_configuration")) {
     throw new LxdError(404, "not found");
@@ -52,6 +53,10 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
   const key = (name: string, type: string, defaultdesc: string) => ({
     [name]: { condition: "virtual machine", defaultdesc, liveupdate: "no", shortdesc: "How it boots", type },
   });
+  const group = (owner: ConfigOwner, isLeftOut = (_name: string): boolean => false) => {
+    const names = knownKeys(owner).filter((name) => !isLeftOut(name));
+    return { all: { keys: names.map((name) => ({ [name]: { shortdesc: "", type: "string" } })) } };
+  };
   const boot = behaviour.bootMode ? [key("boot.mode", "string", "`uefi-secureboot`")] : [];
   const security = behaviour.bootMode
     ? []
@@ -61,7 +66,12 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
       instance: {
         boot: { keys: [key("boot.autostart", "bool", ""), ...boot] },
         security: { keys: [key("security.nesting", "bool", "`false`"), ...security] },
+        ...group("instance", (name) => /^(boot\.mode|security\.(secureboot|csm))$/.test(name)),
       },
+      "device-disk": group("device"),
+      "network-bridge": group("network"),
+      "storage-dir": group("pool"),
+      cluster: group("member"),
     },
   });
 }

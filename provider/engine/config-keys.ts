@@ -1,0 +1,62 @@
+/** Warnings of a preview about keys of LXD's config and devices that are misspelt. */
+import { type ConfigOwner, isKnownKey, knownKeys, matches, serversKeys } from "../lxd/config-keys";
+import { redact } from "../support/redact";
+import { nearest } from "../support/spelling";
+import type { Context } from "./lifecycle";
+import { lookProperties, type Preview } from "./previews";
+import { type Properties, urnOf } from "./properties";
+
+interface Key {
+  readonly owner: ConfigOwner;
+  readonly path: string;
+  readonly key: string;
+}
+
+/**
+ * Warns of keys that LXD does not have. Asks the server only about a key that is not in the list; one that was in the inputs before was
+ * accepted, and is not looked at again.
+ */
+export async function previewConfigKeys<Inputs extends object, Outputs extends object>(
+  { lifecycle, log, run }: Preview<Inputs, Outputs>,
+  olds: Properties,
+  inputs: Properties,
+  internals: Properties,
+): Promise<void> {
+  const { configOf } = lifecycle;
+  if (configOf === undefined) {
+    return;
+  }
+  const before = new Set(keysIn(configOf, olds).map(({ path }) => path));
+  const strange = keysIn(configOf, inputs).filter(({ owner, path, key }) => !before.has(path) && !isKnownKey(owner, key));
+  if (strange.length === 0) {
+    return;
+  }
+  const properties = lookProperties(inputs, internals);
+  const place = (inputs["cluster"] ?? inputs["connection"]) as Parameters<Context["lxd"]>[0];
+  const keysOf = await run({ name: "read", properties }, async (context) => serversKeys(await context.lxd(place))).catch(
+    // A host without LXD, or one that is down: the list has to do.
+    () => () => undefined,
+  );
+  for (const { owner, path, key } of strange) {
+    const keys = keysOf(owner);
+    const meant = nearest(key, keys ?? knownKeys(owner));
+    if (keys === undefined ? meant !== undefined : !matches(keys, key)) {
+      const fact =
+        keys === undefined ? "is not a key of LXD that is known here" : "is not a key of this LXD; pulumi up will fail";
+      log.warn(urnOf(properties), redact(`${path} ${fact}${meant === undefined ? "" : `. Did you mean ${meant}?`}`, properties));
+    }
+  }
+}
+
+/** All keys of config and devices, with their path in the inputs. */
+function keysIn(owner: ConfigOwner, { config, devices, memberConfig }: Properties): Key[] {
+  const keysOf = (map: unknown, of: ConfigOwner, path: string): Key[] =>
+    Object.keys(map ?? {}).map((key) => ({ owner: of, path: `${path}.${key}`, key }));
+  return [
+    ...keysOf(config, owner, "config"),
+    ...(owner === "pool" || owner === "network"
+      ? Object.entries(memberConfig ?? {}).flatMap(([name, own]) => keysOf(own, owner, `memberConfig.${name}`))
+      : []),
+    ...Object.entries(devices ?? {}).flatMap(([name, device]) => keysOf(device, "device", `devices.${name}`)),
+  ];
+}

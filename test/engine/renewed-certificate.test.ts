@@ -4,7 +4,7 @@ import { LxdProfile } from "../../provider/index";
 import { type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
 import { EngineStack } from "./workspace";
 
-/** What docs/guide/when-things-go-wrong.md says, "Another cluster answers": the recipe for a certificate that was renewed. */
+/** What docs/guide/troubleshooting.md says, "Another cluster answers": the recipe for a certificate that was renewed. */
 describe("a cluster whose certificate was renewed", () => {
   let two: SimulatedCluster;
   let stack: EngineStack;

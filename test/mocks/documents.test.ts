@@ -119,7 +119,7 @@ describe("The documents", () => {
 });
 
 describe("The guide's page of recipes", () => {
-  const recipes = textOf("docs/guide/when-things-go-wrong.md").split(/^## /m).slice(1);
+  const recipes = textOf("docs/guide/troubleshooting.md").split(/^## /m).slice(1);
 
   it("names the tests that prove each recipe", () => {
     assert.ok(recipes.length >= 10, `only ${recipes.length} recipes were found`);
@@ -160,7 +160,7 @@ describe("The messages in the guide's tables", () => {
       file.endsWith(".ts"),
     );
     const said = files.map((file) => textsIn(join(ROOT, "provider", file))).join("\n");
-    const cells = [...textOf("docs/guide/when-things-go-wrong.md").matchAll(/^\| (.*?) \| /gm)].map(([, cell = ""]) => cell);
+    const cells = [...textOf("docs/guide/troubleshooting.md").matchAll(/^\| (.*?) \| /gm)].map(([, cell = ""]) => cell);
     const quoted = cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, message = ""]) => message));
     assert.ok(quoted.length > 30, `only ${quoted.length} messages were found`);
     // What is between names and values of the example, and between its sentences and clauses, is ours.

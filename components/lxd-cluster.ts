@@ -14,6 +14,7 @@ import {
   LxdStoragePool,
   type LxdStoragePoolArgs,
 } from "../provider/index";
+import { childOptions } from "./child-options";
 import { mapValues } from "./map-values";
 
 /** A host that becomes a member of the cluster. */
@@ -81,15 +82,17 @@ export class LxdCluster extends pulumi.ComponentResource {
   readonly networks: Readonly<Record<string, LxdNetwork>>;
   /** The images by alias. */
   readonly images: Readonly<Record<string, LxdImage>>;
+  private readonly childOptions: (dependsOn: pulumi.Input<pulumi.Resource>[]) => pulumi.CustomResourceOptions;
 
   /**
    * @param name - Name of the component; its resources' names begin with it.
    * @param args - The hosts, and what the cluster has besides them.
-   * @param opts - Pulumi's options.
+   * @param opts - Pulumi's options. They hold for all children; what `dependsOn` names exists before the first of them is made.
    * @throws ResourceError when there is no host, or two have the same name or address.
    */
   constructor(name: string, args: LxdClusterArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:LxdCluster", name, {}, opts);
+    this.childOptions = (dependsOn) => childOptions(this, opts, { dependsOn });
     this.refuseTwins(args.hosts);
     const [primaryHost, ...otherHosts] = args.hosts;
     if (primaryHost === undefined) {
@@ -115,24 +118,16 @@ export class LxdCluster extends pulumi.ComponentResource {
     const members = Object.values(this.members);
     this.pools = mapValues(args.pools ?? {}, (pool, poolName) => {
       const cluster = this.connectionOnce(members);
-      return new LxdStoragePool(
-        `${name}-${poolName}`,
-        { ...pool, cluster, name: poolName },
-        { parent: this, dependsOn: members },
-      );
+      return new LxdStoragePool(`${name}-${poolName}`, { ...pool, cluster, name: poolName }, this.childOptions(members));
     });
     this.networks = mapValues(args.networks ?? {}, (network, networkName) => {
       const cluster = this.connectionOnce(members);
-      return new LxdNetwork(
-        `${name}-${networkName}`,
-        { ...network, cluster, name: networkName },
-        { parent: this, dependsOn: members },
-      );
+      return new LxdNetwork(`${name}-${networkName}`, { ...network, cluster, name: networkName }, this.childOptions(members));
     });
     const furnished = [...members, ...Object.values(this.pools), ...Object.values(this.networks)];
     this.images = mapValues(args.images ?? {}, (image, alias) => {
       const cluster = this.connectionOnce(furnished);
-      return new LxdImage(`${name}-${alias}`, { ...image, cluster, aliases: [alias] }, { parent: this, dependsOn: furnished });
+      return new LxdImage(`${name}-${alias}`, { ...image, cluster, aliases: [alias] }, this.childOptions(furnished));
     });
     this.connection = this.connectionOnce([...furnished, ...Object.values(this.images)]);
     this.asCluster = this.connection;
@@ -160,7 +155,7 @@ export class LxdCluster extends pulumi.ComponentResource {
     return new LxdNode(
       `${name}-${host.name}`,
       { ...args, connection, ...(install !== undefined && { install }) },
-      { parent: this, dependsOn },
+      this.childOptions(dependsOn),
     );
   }
 
@@ -177,7 +172,7 @@ export class LxdCluster extends pulumi.ComponentResource {
     return new LxdClusterMember(
       `${name}-${host.name}`,
       { ...host.member, connection: node.connection, name: host.name, address: host.address, ...way },
-      { parent: this, dependsOn: [node, ...before] },
+      this.childOptions([node, ...before]),
     );
   }
 

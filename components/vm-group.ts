@@ -1,6 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
 import { type ClusterInput, LxdVm, type LxdVmArgs, VmUser, type VmUserArgs } from "../provider/index";
+import { childOptions } from "./child-options";
 import { mapValues } from "./map-values";
+import { mergeSettings } from "./merge-settings";
 import { type GuestInterfaceArgs, networkConfig } from "./network-config";
 
 /** A user in a virtual machine. */
@@ -46,7 +48,10 @@ export interface VmGroupArgs {
   cluster: ClusterInput;
   /** Project of the virtual machines. @default "default" */
   project?: pulumi.Input<string>;
-  /** What all of them have, unless they say otherwise themselves: a value of a virtual machine takes the place of the whole value here. @default {} */
+  /**
+   * What all of them have. A value of a virtual machine takes the place of the value here; `config`, `devices` and `cloudInit` are merged key by
+   * key, and a device of another `type` takes the place of the whole device. @default {}
+   */
   defaults?: Partial<VmSettingsArgs>;
   /** The virtual machines. */
   vms: VmGroupMemberArgs[];
@@ -86,18 +91,19 @@ export class VmGroup extends pulumi.ComponentResource {
   /**
    * @param name - Name of the component; its resources' names begin with it.
    * @param args - The virtual machines, and what they have in common.
-   * @param opts - Pulumi's options. What `dependsOn` names is there before the first virtual machine is made.
+   * @param opts - Pulumi's options. They hold for all children; what `dependsOn` names exists before the first of them is made.
    * @throws ResourceError when two virtual machines have the same name, or one has no image.
    */
   constructor(name: string, args: VmGroupArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:VmGroup", name, {}, opts);
-    const settings = Object.fromEntries(args.vms.map((vm) => [vm.name, { ...args.defaults, ...vm }]));
+    const settings = Object.fromEntries(args.vms.map((vm) => [vm.name, mergeSettings(args.defaults ?? {}, vm)]));
     if (Object.keys(settings).length < args.vms.length) {
       throw new pulumi.ResourceError("vms: two of them have the same name", this);
     }
-    const options: pulumi.CustomResourceOptions = { parent: this, ...(opts?.dependsOn && { dependsOn: opts.dependsOn }) };
-    this.vms = mapValues(settings, (vm) => new LxdVm(`${name}-${vm.name}`, this.vmArgs(args, vm), options));
-    this.users = mapValues(this.vms, (vm, vmName) => this.makeUsers(name, args, vmName, vm, settings[vmName]?.users ?? []));
+    this.vms = mapValues(settings, (vm) => new LxdVm(`${name}-${vm.name}`, this.vmArgs(args, vm), childOptions(this, opts)));
+    this.users = mapValues(this.vms, (vm, vmName) =>
+      this.makeUsers(`${name}-${vmName}`, args, vm, settings[vmName]?.users ?? [], opts),
+    );
     this.addresses = pulumi.output(mapValues(this.vms, (vm) => vm.addresses));
     this.registerOutputs({ addresses: this.addresses });
   }
@@ -122,16 +128,21 @@ export class VmGroup extends pulumi.ComponentResource {
     };
   }
 
-  private makeUsers(name: string, args: VmGroupArgs, vmName: string, vm: LxdVm, users: readonly VmGroupUserArgs[]) {
-    const { cluster, project } = args;
+  private makeUsers(
+    prefix: string,
+    { cluster, project }: VmGroupArgs,
+    vm: LxdVm,
+    users: readonly VmGroupUserArgs[],
+    opts: pulumi.ComponentResourceOptions | undefined,
+  ): Record<string, VmUser> {
     return Object.fromEntries(
       users.map((user) => [
         user.name,
         new VmUser(
-          `${name}-${vmName}-${user.name}`,
+          `${prefix}-${user.name}`,
           { ...user, cluster, instance: vm.name, ...(project && { project }) },
           // A user goes with its VM: nothing needs to be done in a guest that is about to be removed.
-          { parent: this, dependsOn: [vm], deletedWith: vm },
+          childOptions(this, opts, { dependsOn: [vm], deletedWith: vm }),
         ),
       ]),
     );

@@ -1,8 +1,11 @@
 import * as pulumi from "@pulumi/pulumi";
 import { type ClusterInput, type ConfigArgs, LxdProfile, type LxdProfileArgs } from "../provider/index";
+import { childOptions } from "./child-options";
 
 /** What instances with the profile `vm-networks` are connected to. */
 export interface NetworksProfileArgs {
+  /** Name of the profile. @default "vm-networks" */
+  name?: pulumi.Input<string>;
   /** The managed network of `eth0`. @default "lxdbr0" */
   network?: pulumi.Input<string>;
   /** The bridge of `eth1`, which every host has over its link to the LAN. @default "br0" */
@@ -11,6 +14,8 @@ export interface NetworksProfileArgs {
 
 /** What instances with the profile `vm-resources` get. */
 export interface ResourcesProfileArgs {
+  /** Name of the profile. @default "vm-resources" */
+  name?: pulumi.Input<string>;
   /** Number of CPUs, or a set of them such as "0-3". @default 4 */
   cpu?: pulumi.Input<number | string>;
   /** Memory, such as "4GiB". @default "4GiB" */
@@ -28,6 +33,8 @@ export interface ResourcesProfileArgs {
  * gives a virtual machine one GPU for each device, and no device stands for all of a host.
  */
 export interface GpuProfileArgs {
+  /** Name of the profile. @default "vm-gpu" */
+  name?: pulumi.Input<string>;
   /** What every virtual machine with a GPU needs, such as `security.secureboot: false`. @default {} */
   config?: ConfigArgs;
 }
@@ -47,7 +54,8 @@ export interface VmProfilesArgs {
 }
 
 /**
- * The profiles that virtual machines are put together from: `vm-networks`, `vm-resources` and, where there are GPUs, `vm-gpu`.
+ * The profiles that virtual machines are made of: `vm-networks`, `vm-resources` and, where there are GPUs, `vm-gpu`. A second component on
+ * the same cluster, in the same project, gives its profiles other names.
  *
  * @example
  * ```typescript
@@ -68,7 +76,7 @@ export class VmProfiles extends pulumi.ComponentResource {
   /**
    * @param name - Name of the component; its resources' names begin with it.
    * @param args - What the profiles hold.
-   * @param opts - Pulumi's options.
+   * @param opts - Pulumi's options. They hold for all children; what `dependsOn` names exists before the first of them is made.
    */
   constructor(name: string, args: VmProfilesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:VmProfiles", name, {}, opts);
@@ -77,7 +85,7 @@ export class VmProfiles extends pulumi.ComponentResource {
       new LxdProfile(
         `${name}-${profileName}`,
         { cluster, name: profileName, ...(project && { project }), ...content },
-        { parent: this },
+        childOptions(this, opts),
       );
     this.networks = profile("vm-networks", networksProfile(args.networks ?? {}));
     this.resources = profile("vm-resources", resourcesProfile(args.resources ?? {}));
@@ -87,10 +95,11 @@ export class VmProfiles extends pulumi.ComponentResource {
   }
 }
 
-type Contents = Required<Pick<LxdProfileArgs, "description" | "config" | "devices">>;
+type Contents = Required<Pick<LxdProfileArgs, "description" | "config" | "devices">> & Partial<Pick<LxdProfileArgs, "name">>;
 
-function networksProfile({ network = "lxdbr0", bridge = "br0" }: NetworksProfileArgs): Contents {
+function networksProfile({ name, network = "lxdbr0", bridge = "br0" }: NetworksProfileArgs): Contents {
   return {
+    ...(name !== undefined && { name }),
     description: "eth0 on a network of the cluster, eth1 on the LAN",
     config: {},
     devices: {
@@ -101,14 +110,20 @@ function networksProfile({ network = "lxdbr0", bridge = "br0" }: NetworksProfile
 }
 
 function resourcesProfile(args: ResourcesProfileArgs): Contents {
-  const { cpu = 4, memory = "4GiB", pool = "default", diskSize, config } = args;
+  const { name, cpu = 4, memory = "4GiB", pool = "default", diskSize, config } = args;
   return {
+    ...(name !== undefined && { name }),
     description: "CPU, memory and root disk",
     config: { ...config, "limits.cpu": cpu, "limits.memory": memory },
     devices: { root: { type: "disk", path: "/", pool, ...(diskSize && { size: diskSize }) } },
   };
 }
 
-function gpuProfile({ config }: GpuProfileArgs): Contents {
-  return { description: "What goes with GPUs that are passed through", config: { ...config }, devices: {} };
+function gpuProfile({ name, config }: GpuProfileArgs): Contents {
+  return {
+    ...(name !== undefined && { name }),
+    description: "What goes with GPUs that are passed through",
+    config: { ...config },
+    devices: {},
+  };
 }

@@ -110,9 +110,12 @@ const image = z.strictObject({
 });
 
 const profiles = z.strictObject({
-  networks: z.strictObject({ network: name.exactOptional(), bridge: name.exactOptional() }).exactOptional(),
+  networks: z
+    .strictObject({ name: name.exactOptional(), network: name.exactOptional(), bridge: name.exactOptional() })
+    .exactOptional(),
   resources: z
     .strictObject({
+      name: name.exactOptional(),
       cpu: z.union([z.number(), z.string()]).exactOptional(),
       memory: z.string().exactOptional(),
       pool: name.exactOptional(),
@@ -120,7 +123,7 @@ const profiles = z.strictObject({
       config: configMap.exactOptional(),
     })
     .exactOptional(),
-  gpu: z.strictObject({ config: configMap.exactOptional() }).exactOptional(),
+  gpu: z.strictObject({ name: name.exactOptional(), config: configMap.exactOptional() }).exactOptional(),
 });
 
 const guestInterface = z.strictObject({

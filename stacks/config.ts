@@ -138,7 +138,8 @@ function crossFaults(config: StackConfig): Fault[] {
     })),
   ];
   const requireMember = (member: string | undefined, path: Path): void => {
-    if (member !== undefined && !members.includes(member)) {
+    // The members of a group (@group) are LXD's to know.
+    if (member !== undefined && !member.startsWith("@") && !members.includes(member)) {
       faults.push({ path, reason: `"${member}" is not one of the hosts (${members.join(", ")})` });
     }
   };

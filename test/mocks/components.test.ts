@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import type { Output } from "@pulumi/pulumi";
+import { type Output, output } from "@pulumi/pulumi";
 import { type ClusterHostArgs, LxdCluster, VmGroup, VmProfiles } from "../../components/index";
+import { mapValues } from "../../components/map-values";
 import { LxdImage, LxdNode, type LxdNodeArgs } from "../../provider/index";
 import { IMAGE_FINGERPRINT, known, record, SNAP_REVISION, unwrapped } from "./program";
 
@@ -222,6 +223,19 @@ describe("VmProfiles", () => {
   });
 });
 
+describe("Two VmProfiles of one stack", () => {
+  it("have profiles of the names that each is given", async () => {
+    const program = (): void => {
+      new VmProfiles("profiles", { cluster, gpu: {} });
+      const names = { networks: { name: "gpu-networks" }, resources: { name: "gpu-resources" }, gpu: { name: "gpu" } };
+      new VmProfiles("large", { cluster, ...names });
+    };
+    const { resources } = await record("test", program);
+    const names = resources.filter(({ id }) => id.startsWith("LxdProfile ")).map(({ inputs }) => inputs["name"]);
+    assert.deepEqual(names, ["vm-networks", "vm-resources", "vm-gpu", "gpu-networks", "gpu-resources", "gpu"]);
+  });
+});
+
 describe("VmGroup", () => {
   const defaults = { image: { alias: "debian-12" }, memory: "1GiB", profiles: ["default"], users: [{ name: "thinkube" }] };
 
@@ -246,6 +260,46 @@ describe("VmGroup", () => {
         ["b", "other"],
       ],
     );
+  });
+
+  it("merges config, devices and cloudInit of a VM into the defaults key by key", async () => {
+    const later = <Value>(value: Value): Output<Value> => output(Promise.resolve(value)) as Output<Value>;
+    const general = {
+      ...defaults,
+      config: { "limits.cpu": 2, "boot.autostart": true },
+      devices: {
+        root: { type: "disk", path: "/", pool: "default", size: "10GiB" },
+        eth0: { type: "nic", network: "lxdbr0" },
+        eth1: { type: "nic", nictype: "bridged", parent: "br0" },
+      },
+      cloudInit: { userData: "#cloud-config\n", vendorData: "#cloud-config\n" },
+    };
+    const own = {
+      config: { "limits.cpu": 4 },
+      devices: { root: { size: "20GiB" }, eth1: { type: "none" }, data: { type: "disk", path: "/srv", pool: "fast" } },
+      cloudInit: { userData: "#cloud-config\npackages: [vim]\n" },
+    };
+    const vms = [
+      { name: "a" },
+      { name: "b", ...own },
+      { name: "c", ...mapValues(own, later), devices: { ...own.devices, root: later(own.devices.root) } },
+    ];
+    for (const shared of [general, { ...general, ...mapValues(own, (_own, key) => later(general[key as keyof typeof own])) }]) {
+      const { find } = await record("test", () => new VmGroup("vms", { cluster, defaults: shared, vms }));
+      const { config, devices, cloudInit } = general;
+      const of = (id: string): unknown[] => {
+        const { inputs } = find(id);
+        return [inputs["config"], inputs["devices"], unwrapped(inputs["cloudInit"])];
+      };
+      assert.deepEqual(of("LxdVm vms-a"), [config, devices, cloudInit]);
+      const merged = [
+        { ...config, "limits.cpu": 4 },
+        { ...devices, root: { ...devices.root, size: "20GiB" }, eth1: { type: "none" }, data: own.devices.data },
+        { ...cloudInit, ...own.cloudInit },
+      ];
+      assert.deepEqual(of("LxdVm vms-b"), merged);
+      assert.deepEqual(of("LxdVm vms-c"), merged);
+    }
   });
 
   it("takes an LxdImage as the image, by its fingerprint, and waits for it", async () => {

@@ -19,6 +19,11 @@ function parse(config: Record<string, unknown>) {
 }
 
 describe("the config of a stack", () => {
+  it("takes a group of members as the target of VMs", () => {
+    const vms = [{ name: "a", target: "@web", image: { alias: "debian-12" } }];
+    assert.equal(parse({ vmDefaults: { target: "@all" }, vms }).vms[0]?.target, "@web");
+  });
+
   it("needs no more than hosts, and reaches each by its address", () => {
     const { hosts, vms, pools } = parse({});
     assert.deepEqual(

@@ -27,6 +27,12 @@ export interface Registered {
   readonly dependsOn: readonly string[];
   /** `id` of the resource with which it goes. */
   readonly deletedWith: string | undefined;
+  /** Undefined where it is left to the engine, which takes the parent's. */
+  readonly protect: boolean | undefined;
+  /** As `protect`. */
+  readonly retainOnDelete: boolean | undefined;
+  /** Names that it had before. */
+  readonly aliases: readonly string[];
 }
 
 /** What a program registers and exports. */
@@ -51,6 +57,11 @@ interface RegisterRequest {
   getParent(): string;
   getDependenciesList(): string[];
   getDeletedwith(): string;
+  hasProtect(): boolean;
+  getProtect(): boolean;
+  hasRetainondelete(): boolean;
+  getRetainondelete(): boolean;
+  getAliasesList(): { getSpec(): { getName(): string } | undefined }[];
 }
 
 interface Monitor {
@@ -156,6 +167,9 @@ function registered(request: RegisterRequest, { __provider: _, __urn: _urn, ...i
     type: request.getType(),
     name: request.getName(),
     inputs: plain(inputs) as Record<string, unknown>,
+    protect: request.hasProtect() ? request.getProtect() : undefined,
+    retainOnDelete: request.hasRetainondelete() ? request.getRetainondelete() : undefined,
+    aliases: request.getAliasesList().map((alias) => alias.getSpec()?.getName() ?? ""),
     parent: parent?.startsWith("Stack ") === true ? undefined : parent,
     dependsOn: [...new Set(request.getDependenciesList().map((urn) => idOf(urn) ?? ""))].sort(),
     deletedWith,

@@ -100,7 +100,10 @@ describe("the programs of the stacks", () => {
       assert.deepEqual(needs(image), [...members, ...furniture].sort());
       assert.deepEqual(needs("LxdProfile profiles-vm-networks"), [...members, ...furniture, image].sort());
       assert.deepEqual(needs("LxdVm vms-dns1"), [...members, ...furniture, image, ...profiles].sort());
-      assert.deepEqual(needs("VmUser vms-dns1-thinkube"), [...members, ...furniture, image, ...profiles, "LxdVm vms-dns1"].sort());
+      assert.deepEqual(
+        needs("VmUser vms-dns1-thinkube"),
+        [...members, ...furniture, image, ...profiles, "LxdVm vms-dns1"].sort(),
+      );
       assert.equal(lab.find("VmUser vms-dns1-thinkube").deletedWith, "LxdVm vms-dns1");
     });
 

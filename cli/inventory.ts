@@ -3,6 +3,8 @@ import type { Lifecycle } from "../provider/engine/lifecycle";
 import { findSnap } from "../provider/host/snapd";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
 import { describeOwner } from "../provider/lxd/ownership";
+import { isFeature } from "../provider/lxd/projects";
+
 import { LOCAL_CONFIG, serverConfig } from "../provider/lxd/server";
 import { findObject, type MemberObject, type ObjectRef, viewsOf } from "../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../provider/lxd/storage-and-networks/networks";
@@ -12,6 +14,7 @@ import { imageLifecycle } from "../provider/resources/lxd-image";
 import { networkLifecycle } from "../provider/resources/lxd-network";
 import { nodeLifecycle } from "../provider/resources/lxd-node";
 import { profileLifecycle } from "../provider/resources/lxd-profile";
+import { projectLifecycle } from "../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../provider/resources/lxd-storage-pool";
 import { vmLifecycle } from "../provider/resources/lxd-vm";
 import type { Asked, HostArgs } from "./arguments";
@@ -19,7 +22,16 @@ import { type Host, type Hosts, openHosts } from "./hosts";
 import { takeOver } from "./take";
 
 /** Kinds of resources in the order of a program. */
-export const KINDS = ["LxdNode", "LxdClusterMember", "LxdStoragePool", "LxdNetwork", "LxdImage", "LxdProfile", "LxdVm"] as const;
+export const KINDS = [
+  "LxdNode",
+  "LxdClusterMember",
+  "LxdStoragePool",
+  "LxdProject",
+  "LxdNetwork",
+  "LxdImage",
+  "LxdProfile",
+  "LxdVm",
+] as const;
 
 /** See {@link KINDS}. */
 export type Kind = (typeof KINDS)[number];
@@ -101,6 +113,7 @@ class Reading {
     await this.nodesAndMembers();
     await this.pools();
     for (const project of [...this.projects.keys()].sort()) {
+      await this.project(project);
       await this.ofProject(project);
     }
     const holderOf = (project: string, feature: Feature): string => this.holderOf(project, feature);
@@ -203,6 +216,15 @@ class Reading {
       config: Object.fromEntries(common),
       memberConfig: Object.fromEntries(ofMembers.filter(([, own]) => Object.keys(own).length > 0)),
     };
+  }
+
+  private async project(name: string): Promise<void> {
+    const config = this.projects.get(name) ?? {};
+    const features = Object.entries(config).filter(([key]) => isFeature(key)); // without them, a new one would have LXD's defaults
+    if (name !== "default") {
+      const object = { what: `project ${name}`, name, mark: config[OWNER_KEY] };
+      await this.take(projectLifecycle, object, { name, config: Object.fromEntries(features) });
+    }
   }
 
   private async ofProject(project: string): Promise<void> {

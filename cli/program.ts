@@ -26,6 +26,7 @@ const HEADINGS: Readonly<Record<Taken["kind"], string>> = {
   LxdNode: "LXD on the hosts",
   LxdClusterMember: "Cluster members",
   LxdStoragePool: "Storage pools",
+  LxdProject: "Projects",
   LxdNetwork: "Networks",
   LxdImage: "Images",
   LxdProfile: "Profiles",
@@ -36,6 +37,7 @@ const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
   LxdNode: "Node",
   LxdClusterMember: "Member",
   LxdStoragePool: "Pool",
+  LxdProject: "Project",
   LxdNetwork: "Network",
   LxdImage: "Image",
   LxdProfile: "Profile",
@@ -126,13 +128,17 @@ class Writing {
 
   /** Names of other objects of the program become references to them, so that pulumi destroy has the right order. */
   private withReferences(kind: Taken["kind"], project: string, args: Args): Args {
+    const inProject = {
+      ...args,
+      ...(project !== "default" && { project: this.reference("LxdProject", "default", project) ?? project }),
+    };
     if (kind !== "LxdProfile" && kind !== "LxdVm") {
-      return args;
+      return inProject;
     }
     const { devices, profiles = kind === "LxdVm" ? ["default"] : undefined } = args;
     const names = (profiles as string[] | undefined)?.map((profile) => this.reference("LxdProfile", project, profile) ?? profile);
     return {
-      ...args,
+      ...inProject,
       ...(names?.some((each) => each instanceof Code) === true && { profiles: names }),
       ...(isMap(devices) && { devices: mapEntries(devices, (_, device) => this.deviceOf(project, device)) }),
     };
@@ -205,6 +211,7 @@ const INSTANCE = ["config"];
 const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
   LxdClusterMember: ["cluster"],
   LxdStoragePool: ["storage"],
+  LxdProject: ["project"],
   LxdNetwork: ["network"],
   LxdProfile: ["profile"],
   LxdVm: INSTANCE,

@@ -34,7 +34,7 @@ export function stateIn<Inputs extends object, Outputs extends object>(
 ): State<Inputs, Outputs> {
   const { kind, schemaVersion } = lifecycle;
   const state = external(properties);
-  const { schemaVersion: written = 1 } = state as Partial<Kept>;
+  const { schemaVersion: written = schemaVersion } = state as Partial<Kept>; // absent where inputs alone are read
   if (written > schemaVersion) {
     throw printedByTheEngine(
       new RefusedError(

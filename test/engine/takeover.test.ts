@@ -169,7 +169,7 @@ describe("Taking over a cluster that runs already", () => {
       text = readFileSync(join(folder, "index.ts"), "utf8");
       assert.equal(
         said.split("\n")[0],
-        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdStoragePool 2, LxdNetwork 1, LxdImage 1, LxdProfile 3, LxdVm 4",
+        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdStoragePool 2, LxdProject 1, LxdNetwork 1, LxdImage 1, LxdProfile 3, LxdVm 4",
       );
     });
 
@@ -226,7 +226,7 @@ describe("Taking over a cluster that runs already", () => {
     it("shows in a preview that adopting changes nothing in any object", async () => {
       const { steps, messages, changes } = await changesOf(() => stack.preview());
       resources = steps.length;
-      assert.deepEqual([resources, changes], [15, []]);
+      assert.deepEqual([resources, changes], [16, []]);
       assert.deepEqual(
         steps.filter(({ op }) => op !== "create"),
         [],

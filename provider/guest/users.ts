@@ -1,6 +1,6 @@
 import { type Deadline, until } from "../support/deadline";
 import { sameSet } from "../support/equality";
-import { CommandError, hasCode, messageOf, RefusedError } from "../support/errors";
+import { CommandError, FailedError, hasCode, messageOf, RefusedError } from "../support/errors";
 import { type Account, type Accounts, groupsOf, parseShadow, readAccounts } from "./accounts";
 import { onlyKeys, parseAuthorizedKeys, withKeys } from "./authorized-keys";
 import { type Change, make } from "./changes";
@@ -137,7 +137,7 @@ export async function ensureAccount(guest: Guest, spec: UserSpec, accounts: Acco
 function madeAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Account {
   const account = findAccount(accounts, spec.name);
   if (account === undefined) {
-    throw new RefusedError(
+    throw new FailedError(
       `User "${spec.name}" is not in /etc/passwd of ${guest.name} after it was made; users that are kept elsewhere cannot be managed`,
     );
   }
@@ -259,9 +259,6 @@ export async function removeUser(
   if (account === undefined) {
     return;
   }
-  if (options.home === "remove") {
-    await refuseMountsIn(guest, name, account.home);
-  }
   const argv = ["userdel", ...(options.home === "remove" ? ["--remove"] : []), name];
   await until(options.deadline, async (report) => {
     const { exitCode, stderr } = await run(guest, argv, [0, IN_USE, GONE, HOME_LEFT]);
@@ -281,11 +278,13 @@ export async function removeUser(
 }
 
 /**
- * userdel(8) deletes a home with all that is mounted in it, such as a directory of the host that is a disk device of the instance.
+ * Makes sure that a user can be removed with its home: userdel(8) deletes that with all that is mounted in it, such as a directory of the host
+ * that is a disk device of the instance.
  * @throws RefusedError naming what is mounted.
  */
-async function refuseMountsIn(guest: Guest, name: string, home: string): Promise<void> {
-  const { mounts } = await mountsIn(guest, home);
+export async function requireRemovable(guest: Guest, name: string): Promise<void> {
+  const account = findAccount(await readAccounts(guest), name);
+  const { mounts } = account === undefined ? { mounts: [] } : await mountsIn(guest, account.home);
   if (mounts.length > 0) {
     throw new RefusedError(
       `The home of user "${name}" in ${guest.name} has ${quoted(mounts)} mounted, and removing the home would delete what is in there. Unmount ` +

@@ -12,7 +12,7 @@ import type { Config } from "../lxd/config";
 import { describeInventory, type InventoryKind, takeInventory } from "../lxd/inventory";
 import { type Server, setServerConfig, untilReady } from "../lxd/server";
 import type { Deadline } from "../support/deadline";
-import { hasCode, messageOf, RefusedError } from "../support/errors";
+import { hasCode, havingChanged, messageOf, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { bridgesOf, endBridges } from "./bridges";
 import { clearDirectory } from "./clear-directory";
@@ -94,7 +94,7 @@ export async function resetLxd(ssh: SshConnection, packaging: Packaging, patienc
     { packaging, ...(snap && { snap }), config, bridges, pools: [...pools], units, cleared: false },
     deadline,
   );
-  await end(ssh, await start(ssh, await clear(ssh, wanted, patience), patience), wanted, patience);
+  await havingChanged(async () => end(ssh, await start(ssh, await clear(ssh, wanted, patience), patience), wanted, patience));
 }
 
 /** What has to come back of the snap. What was set on it is put on the host's disk. */
@@ -133,8 +133,10 @@ export async function finishReset(ssh: SshConnection, patience: Patience, mayGo:
     await removeNotes(ssh, deadline);
     return false;
   }
-  const cleared = started === undefined ? await clear(ssh, wanted, patience) : wanted;
-  await end(ssh, started ?? (await start(ssh, cleared, patience)), cleared, patience);
+  await havingChanged(async () => {
+    const cleared = started === undefined ? await clear(ssh, wanted, patience) : wanted;
+    await end(ssh, started ?? (await start(ssh, cleared, patience)), cleared, patience);
+  });
   return true;
 }
 

@@ -1,7 +1,7 @@
 /** The snap on a host: what is installed, and how it gets there, is kept and comes back, by snapd's API (snapd-api.ts). */
 import * as z from "zod";
 import type { Deadline } from "../support/deadline";
-import { hasCode, RefusedError, replyOf } from "../support/errors";
+import { FailedError, hasCode, RefusedError, replyOf } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { mountsBelow, unmountBelow } from "./mounts";
 import { realPath } from "./paths";
@@ -258,7 +258,7 @@ async function keep(snapd: Snapd, name: string, hold: boolean): Promise<void> {
     return;
   }
   if (!(await knowsHolds(snapd))) {
-    throw new RefusedError(
+    throw new FailedError(
       `snapd on ${snapd.host} is older than 2.58 and cannot hold a snap. Upgrade it (snap install snapd), or set hold: false in install, ` +
         "and LXD is upgraded when its channel is",
     );

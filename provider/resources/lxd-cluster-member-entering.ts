@@ -26,7 +26,7 @@ import { settled, throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
 import { isOfSameStack } from "../lxd/ownership";
 import { getServer, serverConfig, setServerConfig } from "../lxd/server";
-import { hasCode, messageOf, RefusedError } from "../support/errors";
+import { FailedError, hasCode, havingChanged, messageOf, RefusedError } from "../support/errors";
 
 /** A host and its place in a cluster. */
 export interface Membership {
@@ -181,7 +181,15 @@ export async function enter(
   known?: string,
 ): Promise<{ cluster: LxdClient; member: Member }> {
   const ssh = await context.host(membership.connection);
-  await finishReset(ssh, context, []);
+  const isReset = await finishReset(ssh, context, []);
+  return isReset ? havingChanged(() => enterFrom(context, membership, known)) : enterFrom(context, membership, known);
+}
+
+async function enterFrom(
+  context: Context,
+  membership: Membership,
+  known: string | undefined,
+): Promise<{ cluster: LxdClient; member: Member }> {
   const host = await context.lxd(membership.connection);
   forgetPresented(host.endpoint);
   const way = membership.cluster ?? (await wayIn(context, host, membership, known));
@@ -262,40 +270,50 @@ async function join(context: Context, host: LxdClient, cluster: LxdClient, membe
     refuseOtherName(host, asked, name);
     return;
   }
-  if (standing === "stranded") {
-    context.warn(
-      `LXD on ${host.host} was left half joined, or its member was removed by force. The cluster does not know it and nothing of value is on ` +
-        `it, so it is wiped and joins anew`,
-    );
-    await resetLxd(ssh, host.endpoint.socket.packaging, context, asked);
+  const go = async (): Promise<void> => {
+    const meeting: JoinContext = { host, joining: await getServer(host), cluster, target };
+    refuseToJoin(meeting, holds, name, address);
+    await refuseTakenBridges(meeting);
+    await withClusterLock(cluster, () => joinAs(context, ssh, meeting, member));
+  };
+  if (standing !== "stranded") {
+    await go();
+    return;
   }
-  const meeting: JoinContext = { host, joining: await getServer(host), cluster, target };
-  refuseToJoin(meeting, holds, name, address);
-  await refuseTakenBridges(meeting);
-  await noteHttpsAddress(ssh, meeting.joining, address, deadline);
+  context.warn(
+    `LXD on ${host.host} was left half joined, or its member was removed by force. The cluster does not know it and nothing of value is on ` +
+      `it, so it is wiped and joins anew`,
+  );
+  await resetLxd(ssh, host.endpoint.socket.packaging, context, asked);
+  await havingChanged(go);
+}
+
+/** The join itself, once it is known that the host may join. */
+async function joinAs(context: Context, ssh: SshConnection, meeting: JoinContext, member: Membership): Promise<void> {
+  const { name, address } = member;
+  const { deadline } = context;
+  const { host, joining, cluster, target } = meeting;
   const { certificate, certificate_fingerprint, server_name: inviting } = target.environment;
-  await withClusterLock(cluster, async () => {
-    for (const cleared of await clearTraces(meeting, name, address, deadline)) {
-      context.warn(cleared);
+  const memberConfig = await workOutMemberConfig(cluster, await memberConfigKeys(cluster), member.memberConfig, name, inviting);
+  for (const cleared of await clearTraces(meeting, name, address, deadline)) {
+    context.warn(cleared);
+  }
+  await noteHttpsAddress(ssh, joining, address, deadline);
+  context.progress(`joining ${name} to the cluster of ${inviting}`);
+  const token = await mintJoinToken(cluster, name);
+  try {
+    if (token.fingerprint !== certificate_fingerprint) {
+      throw new FailedError(`the join token is for another certificate than the one that ${cluster.host} presents`);
     }
-    const keys = await memberConfigKeys(cluster);
-    const memberConfig = await workOutMemberConfig(cluster, keys, member.memberConfig, name, inviting);
-    context.progress(`joining ${name} to the cluster of ${inviting}`);
-    const token = await mintJoinToken(cluster, name);
-    try {
-      if (token.fingerprint !== certificate_fingerprint) {
-        throw new RefusedError(`the join token is for another certificate than the one that ${cluster.host} presents`);
-      }
-      await joinCluster(host, { name, address, token, certificate, memberConfig });
-    } catch (error) {
-      if (hasCode(error, "lost") && (await askLxd(host, deadline))?.environment.server_clustered !== false) {
-        return; // whether the member is there is seen next
-      }
-      throw explainJoinFailure(error, name, host.host, await isRevoked(cluster, token));
-    } finally {
-      forgetPresented(host.endpoint);
+    await joinCluster(host, { name, address, token, certificate, memberConfig });
+  } catch (error) {
+    if (hasCode(error, "lost") && (await askLxd(host, deadline))?.environment.server_clustered !== false) {
+      return; // whether the member is there is seen next
     }
-  });
+    throw explainJoinFailure(error, name, host.host, await isRevoked(cluster, token));
+  } finally {
+    forgetPresented(host.endpoint);
+  }
 }
 
 /** Whether each of the hosts says for itself that it is in no cluster. One that cannot be asked has not said so. */

@@ -29,7 +29,7 @@ import { sameListener } from "../lxd/meaning";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { getServer } from "../lxd/server";
-import { hasCode, IncompleteError, messageOf } from "../support/errors";
+import { hasCode, havingChanged, IncompleteError, messageOf } from "../support/errors";
 import type { ClusterConnectionArgs, ClusterInput, ConfigArgs, ConnectionArgs } from "./common-args";
 import { areInNoCluster, clusterOfPeers, enter, throughCluster } from "./lxd-cluster-member-entering";
 import { clean, foreseeLeaving, isReachable, isReinstalled, isToBeCleaned, leave, namesOf } from "./lxd-cluster-member-leaving";
@@ -215,7 +215,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       const known = ours ? undefined : inputs.certificateFingerprint;
       const cluster = ours ? undefined : await clusterToReenter(context, inputs); // or nothing is wiped
       await clean(context, formerly(state), false, cluster);
-      await enter(context, inputs, known);
+      await havingChanged(() => enter(context, inputs, known));
     } else if (state.status === REINSTALLED) {
       await enter(context, inputs, inputs.certificateFingerprint);
     }
@@ -251,7 +251,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       const through = cluster.members.length > 1 ? await besides(context, cluster.lxd, state) : cluster.lxd;
       const { fingerprint } = await presentedBy(cluster.lxd.endpoint, context.deadline);
       const wasMember = await leave(context, through, member, cluster.members, state);
-      await clean(context, formerly(state, fingerprint), wasMember, through);
+      await havingChanged(() => clean(context, formerly(state, fingerprint), wasMember, through));
       return;
     }
     await clean(context, formerly(state), false, cluster?.lxd);

@@ -28,7 +28,7 @@ import { sameImage } from "../lxd/meaning";
 import { imageAliasSchema, projectSchema } from "../lxd/names";
 import { explainOwnMark, isLeftToOthers, isOwnMark, isUnfinishedWork, refuseTakenOver, takenOverBy } from "../lxd/ownership";
 import { sameJson, sameSet } from "../support/equality";
-import { hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
+import { afterChange, hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import type { ImageSourceArgs } from "./lxd-vm-args";
 
@@ -301,18 +301,20 @@ async function settle(
     );
   }
   const ownAliases = [...known.ownAliases];
+  let isChanged = false;
   try {
-    await setProperties(context, lxd, inputs, found, known);
+    isChanged = await setProperties(context, lxd, inputs, found, known);
     for (const name of new Set(inputs.aliases)) {
       if (await pointAlias(lxd, claimantOf(context, inputs, created), name, fingerprint, ownAliases)) {
         ownAliases.push(name);
+        isChanged = true;
       }
     }
     const leaving = ownAliases.filter((name) => !inputs.aliases.includes(name));
     await removeAliases(lxd, project, fingerprint, leaving);
   } catch (error) {
     if (!created) {
-      throw error;
+      throw isChanged ? afterChange(error) : error;
     }
     const outputs = outputsOf(found.value, { ...known, ownAliases });
     throw new IncompleteError(`${project}/${fingerprint}`, outputs, messageOf(error), { cause: error });
@@ -320,19 +322,23 @@ async function settle(
   return outputsOf(found.value, { created, ownAliases: ownAliases.filter((name) => inputs.aliases.includes(name)) });
 }
 
+/**
+ * Gives the image its properties.
+ * @returns Whether anything was changed.
+ */
 async function setProperties(
   context: Context,
   lxd: LxdClient,
   inputs: Inputs,
   found: { value: Image; etag: string | undefined },
   { created, dropped }: { created: boolean; dropped: readonly string[] },
-): Promise<void> {
+): Promise<boolean> {
   const live = found.value.properties ?? {};
   const kept = Object.fromEntries(Object.entries(live).filter(([key]) => !dropped.includes(key)));
   const wanted = { ...kept, ...inputs.properties };
   const properties = created ? withOwner(wanted, context) : wanted;
   if (sameJson(properties, live) && inputs.public === found.value.public) {
-    return;
+    return false;
   }
   if (!created && !inputs.adopt) {
     const keys = Object.keys(inputs.properties).filter((key) => inputs.properties[key] !== live[key]);
@@ -343,6 +349,7 @@ async function setProperties(
     );
   }
   await changeImage(lxd, inputs.project, found.value, { public: inputs.public, properties }, found.etag);
+  return true;
 }
 
 /** What LXD tells, as far as it was given. */

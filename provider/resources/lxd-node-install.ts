@@ -7,7 +7,7 @@ import { bringSnap, findSnap, isElsewhere, judgeSnap, startSnap } from "../host/
 import { direction, sameChannel } from "../host/snapd-channels";
 import { type ApiSocket, findSocket } from "../lxd/client/endpoint";
 import { sameJson } from "../support/equality";
-import { RefusedError } from "../support/errors";
+import { havingChanged, RefusedError } from "../support/errors";
 
 /**
  * See {@link InstallArgs}.
@@ -59,10 +59,11 @@ export type InstallArgs =
 /**
  * Makes sure that LXD is on the host and listens: installs it where it is not, and starts it where it does not run. What is there is
  * judged, and left as it is.
+ * @returns Whether anything on the host was changed.
  * @throws RefusedError when it is there in another way than is wanted, or newer.
  * @internal
  */
-export async function present(context: Context, ssh: SshConnection, wanted: Install): Promise<void> {
+export async function present(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
   const socket = await findSocket(ssh, context.deadline);
   if (wanted === false) {
     if (socket === undefined) {
@@ -70,7 +71,7 @@ export async function present(context: Context, ssh: SshConnection, wanted: Inst
         `LXD is not on ${ssh.name}, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}`,
       );
     }
-    return;
+    return false;
   }
   if (socket !== undefined && socket.packaging !== wanted.method) {
     throw new RefusedError(
@@ -83,9 +84,11 @@ export async function present(context: Context, ssh: SshConnection, wanted: Inst
   } else if (wanted.method === "snap") {
     await judgeSnap(ssh, "lxd", wanted, context);
   }
-  if (socket === undefined) {
-    await startUnlessListening(context, ssh, wanted.method);
+  if (socket !== undefined) {
+    return false;
   }
+  await havingChanged(() => startUnlessListening(context, ssh, wanted.method));
+  return true;
 }
 
 /**

@@ -15,6 +15,7 @@ import { INVENTORY_KINDS } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
 import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
 import { sameSet } from "../support/equality";
+import { afterChange } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
 import { emptied, emptiedUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
 import {
@@ -146,12 +147,12 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async create(context, inputs) {
     const ssh = await context.host(inputs.connection);
-    await finishReset(ssh, context, inputs.resetPolicy);
+    const isReset = await finishReset(ssh, context, inputs.resetPolicy);
     if (inputs.adopt && (await findSocketUnlessGone(context, ssh, inputs.install)) !== undefined) {
       return adopted(context, ssh, inputs);
     }
-    await present(context, ssh, inputs.install);
-    let lxd = await emptied(context, ssh, inputs.resetPolicy);
+    const isNew = await present(context, ssh, inputs.install);
+    let lxd = await emptied(context, ssh, inputs.resetPolicy).catch(rethrow(isReset || isNew));
     if (await bring(context, ssh, inputs.install)) {
       lxd = await ready(context, ssh);
     }
@@ -198,10 +199,10 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async update(context, _id, state, inputs) {
     const ssh = await context.host(inputs.connection);
-    await finishReset(ssh, context, inputs.resetPolicy);
-    await present(context, ssh, inputs.install);
+    const isReset = await finishReset(ssh, context, inputs.resetPolicy);
+    const isNew = await present(context, ssh, inputs.install).catch(rethrow(isReset));
     if (!sameSet(state.resetPolicy, inputs.resetPolicy)) {
-      await emptiedUnlessMember(context, ssh, inputs.resetPolicy);
+      await emptiedUnlessMember(context, ssh, inputs.resetPolicy).catch(rethrow(isReset || isNew));
     }
     await bring(context, ssh, inputs.install);
     const lxd = await ready(context, ssh);
@@ -230,6 +231,13 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     }
   },
 };
+
+/** Throws what was thrown; see {@link afterChange}. */
+function rethrow(isChanged: boolean): (error: unknown) => never {
+  return (error) => {
+    throw isChanged ? afterChange(error) : error;
+  };
+}
 
 /** Takes a host over. How LXD is installed stays as it is, and is kept in state as it is. */
 async function adopted(context: Context, ssh: SshConnection, inputs: Inputs): Promise<{ id: string; outputs: Outputs }> {

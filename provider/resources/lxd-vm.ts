@@ -55,7 +55,7 @@ import { instanceNameSchema, poolNameSchema, profileNameSchema, projectSchema, t
 import { claim, isLeftToOthers, isUnfinishedWork, refuseTakenOver } from "../lxd/ownership";
 import { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
-import { IncompleteError, messageOf, RefusedError } from "../support/errors";
+import { havingChanged, IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
 import type { LxdImage } from "./lxd-image";
 import type { CloudInitArgs, ImageSourceArgs, NicAddresses, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
@@ -250,7 +250,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     const finish = async (): Promise<Instance | undefined> => {
       await untilCreated(work);
       await change(context, work, inputs, undefined, await requireInstance(work));
-      return startAndWait(work, inputs);
+      return havingChanged(() => startAndWait(work, inputs));
     };
     if (isUnfinishedWork(found.config[OWNER_KEY], context.urn)) {
       return { id, outputs: await orUnfinished(context, work, inputs, undefined, finish) };

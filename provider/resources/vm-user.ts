@@ -23,6 +23,7 @@ import {
   removeUser,
   requireLogin,
   requirePossible,
+  requireRemovable,
 } from "../guest/users";
 import { OWNER_KEY } from "../lxd/config";
 import { isRunning } from "../lxd/instances/instances";
@@ -30,7 +31,7 @@ import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { instanceNameSchema, projectSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { sameSet } from "../support/equality";
-import { hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
+import { afterChange, hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterInput } from "./common-args";
 
 /** What useradd(8) takes for a user or group. */
@@ -279,6 +280,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       if (isLeftToOthers(nameOf(state), work.lxd.host, inside.found.value.config[markerOf(state.name)], context)) {
         return;
       }
+      if (state.homeOnDelete === "remove") {
+        await requireRemovable(inside.guest, state.name);
+      }
       // The mark goes first: what is left when this is interrupted is then the user, which state knows, and not a mark that nobody does.
       await markInstance(work, { [markerOf(state.name)]: "" }, undefined, inside.found);
       const warn = (text: string): void => context.warn(text);
@@ -338,7 +342,7 @@ async function save(context: Context, work: InsideWork, inputs: Inputs, state?: 
     await ensureAccess(guest, inputs, account, state?.authorizedKeys ?? []);
   } catch (error) {
     if (account === undefined) {
-      throw error;
+      throw afterChange(error); // the mark is there
     }
     throw new IncompleteError(
       idOf(inputs),

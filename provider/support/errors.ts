@@ -7,6 +7,7 @@
 /** The classes of errors by their code. */
 interface ErrorsByCode {
   refused: RefusedError;
+  failed: FailedError;
   transport: TransportError;
   command: CommandError;
   api: ApiError;
@@ -30,6 +31,12 @@ export abstract class LxdError extends Error {
 export class RefusedError extends LxdError {
   override readonly name = "RefusedError";
   readonly code = "refused";
+}
+
+/** Something failed after a host or an object was changed. The message says what is there, and what to do. */
+export class FailedError extends LxdError {
+  override readonly name = "FailedError";
+  readonly code = "failed";
 }
 
 /**
@@ -213,4 +220,18 @@ export function replyOf(error: unknown): string {
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** An error that comes after a change: a refusal is none then, because something was touched. */
+export function afterChange(error: unknown): unknown {
+  return hasCode(error, "refused") ? new FailedError(error.message, { cause: error }) : error;
+}
+
+/** Does work that comes after a change; see {@link afterChange}. */
+export async function havingChanged<Result>(work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    throw afterChange(error);
+  }
 }

@@ -5,7 +5,7 @@
  */
 import * as z from "zod";
 import type { Deadline } from "../../support/deadline";
-import { hasCode, RefusedError, replyOf } from "../../support/errors";
+import { FailedError, hasCode, replyOf } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import { operationsSchema } from "../client/operations";
 import { forgetMember, type JoinToken } from "./cluster";
@@ -18,7 +18,7 @@ type Trusted = z.output<typeof trustedSchema>;
 /**
  * Clears away what earlier attempts of a server to join have left in the cluster.
  * @returns What was there, a sentence each.
- * @throws RefusedError when it is not certain that it is nothing but that.
+ * @throws RefusedError, before anything is cleared away, when it is not certain that it is nothing but that.
  */
 export async function clearTraces(
   { host, joining, cluster }: JoinContext,
@@ -113,7 +113,7 @@ async function forgetFormerCertificates(lxd: LxdClient, former: readonly Trusted
 /**
  * Takes the joining server's certificate out of the cluster's trust when it is there under another name: a join that was refused for its
  * name leaves it so, and LXD would refuse every other name.
- * @throws RefusedError when LXD does not let go of it.
+ * @throws FailedError when LXD does not let go of it.
  */
 async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, name: string): Promise<void> {
   try {
@@ -122,7 +122,7 @@ async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, nam
     if (!hasCode(error, "api")) {
       throw error;
     }
-    throw new RefusedError(
+    throw new FailedError(
       `The cluster at ${lxd.host} trusts the certificate of ${host} as "${other.name}", from an attempt to join under that name, and would refuse ` +
         `"${name}": ${replyOf(error)}. Use that name, or take LXD off the host (snap remove --purge lxd), so that it comes back with a new certificate`,
       { cause: error },

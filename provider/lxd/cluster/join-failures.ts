@@ -1,4 +1,4 @@
-import { RefusedError, replyOf } from "../../support/errors";
+import { FailedError, replyOf } from "../../support/errors";
 import { howToWipe } from "./join-preflight";
 
 /**
@@ -44,7 +44,7 @@ const CURES: readonly (readonly [RegExp, string])[] = [
 export function explainJoinFailure(error: unknown, member: string, host: string, revoked: boolean): Error {
   const reply = replyOf(error);
   const cure = CURES.find(([pattern]) => pattern.test(reply))?.[1];
-  return new RefusedError(
+  return new FailedError(
     `${member} (${host}) did not join the cluster: ${reply}${cure === undefined ? "" : ` — ${cure}`}. ${
       revoked ? "The join token was revoked" : `Revoke its token, if it is still there: lxc cluster revoke-token ${member}`
     }`,

@@ -1,5 +1,5 @@
 import { sameJson } from "../../support/equality";
-import { hasCode, messageOf, RefusedError } from "../../support/errors";
+import { FailedError, hasCode, havingChanged, messageOf, RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { listMembers, type Member } from "../cluster/cluster";
 import type { Devices } from "../config";
@@ -81,7 +81,7 @@ export async function changeInstance(work: InstanceWork, found: FoundInstance, w
     throw error;
   }
   if (wanted.running && (stops || moves || !isRunning(live))) {
-    const { value: changed } = await requireInstance(work);
+    const { value: changed } = await havingChanged(() => requireInstance(work));
     if (!isRunning(changed)) {
       await startUnlessEvacuated(work, changed);
     }
@@ -282,7 +282,7 @@ async function stopForChange(work: InstanceWork, live: Instance, allowRestart: A
       throw error;
     }
     if (allowRestart !== "force") {
-      throw new RefusedError(
+      throw new FailedError(
         `Instance "${work.name}" did not stop cleanly within ${Math.round(seconds)} s, so it was left running and nothing was changed ` +
           `(LXD said: ${messageOf(error)}). Shut it down from inside, raise timeouts.update, or set allowRestart: "force" to pull the plug`,
       );

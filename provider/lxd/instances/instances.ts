@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
-import { hasCode, LostOperationError, RefusedError } from "../../support/errors";
+import { FailedError, hasCode, LostOperationError, RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import { type Operation, operationsSchema, untilKnown } from "../client/operations";
 import { isServerFailure } from "../client/transient-failures";
@@ -188,7 +188,7 @@ async function removeUnknown(work: InstanceWork, mark: string | undefined): Prom
     return;
   }
   if (mark === undefined || left.config[OWNER_KEY] !== mark || !isStopped(left)) {
-    throw new RefusedError(
+    throw new FailedError(
       `LXD on ${work.lxd.host} lost sight of the creation of instance "${work.name}", and there is one of that name (${left.status}) of which ` +
         "nobody can tell whether it is whole. Look at it; remove it if nothing in it is needed (lxc delete), then run pulumi up again",
     );

@@ -12,7 +12,7 @@ import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
 import { announce, previewAdoption, previewEffects } from "./previews";
 import { type EngineLog, engineLog } from "./progress";
 import { claimIn, claimOf, external, internal, type Properties, urnOf } from "./properties";
-import { carryStableOutputs, stableOutputsIn } from "./stable-outputs";
+import { carryStableOutputs, stableOutputsIn, withoutStableOutputs } from "./stable-outputs";
 import { hasOtherUrn, inputsIn, observedInputs, stateIn, stateOf } from "./state";
 import { containsUnknown } from "./unknowns";
 
@@ -40,19 +40,25 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   const preview = { lifecycle, log, run };
   /** Whether this process has begun to change objects. Then it is no preview. */
   let changing = false;
+  /** Old inputs by URN: what is to be replaced is checked again without them. */
+  const replaced = new Map<string, Properties>();
   /** URNs of objects that this process has read, by what state knows of the way to them. */
   const reached = new Set<string>();
 
   return {
     async check(olds, news) {
-      const { inputs: checked, failures, complete } = checkProperties(lifecycle.schema, external(news));
+      const isNew = Object.keys(olds).length === 0;
+      const known = isNew ? (replaced.get(urnOf(news)) ?? {}) : olds;
+      replaced.set(urnOf(news), known);
+      const given = withoutStableOutputs(stableOutputs, known, external(news));
+      const { inputs: checked, failures, complete } = checkProperties(lifecycle.schema, given);
       const inputs = checked as Inputs;
       if (complete) {
         failures.push(...(lifecycle.checkTogether?.(inputs) ?? []));
       }
       if (complete && failures.length === 0 && !changing) {
         await previewConfigKeys(preview, olds, checked, internal(news));
-        await (Object.keys(olds).length === 0
+        await (isNew
           ? previewAdoption(preview, inputs, internal(news))
           : previewEffects(preview, inputsIn(lifecycle, olds), inputs, internal(news)));
       }

@@ -34,6 +34,7 @@ export abstract class LxdResource extends pulumi.CustomResource {
     opts: pulumi.CustomResourceOptions | undefined,
   ) {
     requireProvider();
+    refuseOptions(kind, name, opts ?? {});
     const type = `pulumi-nodejs:dynamic/lxd:${kind}`;
     const computed = Object.fromEntries([...outputs, "schemaVersion", "unfinished"].map((output) => [output, undefined]));
     super(
@@ -48,6 +49,20 @@ export abstract class LxdResource extends pulumi.CustomResource {
       // What replaces an object has its name: made first, it would take over the old one and then be removed with it. `diff` says so for
       // its own replacements; this is for those that are forced, as by pulumi up --replace.
       { deleteBeforeReplace: true, ...opts },
+    );
+  }
+}
+
+/** @throws Error for options that the engine does not carry out for dynamic resources. */
+function refuseOptions(kind: string, name: string, { import: id, replaceOnChanges = [] }: pulumi.CustomResourceOptions): void {
+  if (id !== undefined) {
+    throw new Error(
+      `${kind} "${name}": the resource option import does not work for this resource; give the arguments of the object, with adopt: true`,
+    );
+  }
+  if (replaceOnChanges.length > 0) {
+    throw new Error(
+      `${kind} "${name}": the resource option replaceOnChanges has no effect on this resource; to replace it, run pulumi up --replace with its URN`,
     );
   }
 }

@@ -20,6 +20,15 @@ export function stableOutputsIn(lasting: StableOutputs, outputs: Properties): Re
   return Object.fromEntries(Object.entries(outputs).filter(([name, value]) => name in lasting && value !== undefined));
 }
 
+/**
+ * The inputs without stable outputs that the program did not give: `ignoreChanges: ["*"]` makes the engine hand back all old inputs, with what
+ * `read` and `check` have added to them.
+ */
+export function withoutStableOutputs(stable: StableOutputs, olds: Properties, news: Properties): Record<string, unknown> {
+  const isAdded = (name: string): boolean => name in stable && Object.hasOwn(olds, name) && sameJson(olds[name], news[name]);
+  return Object.fromEntries(Object.entries(news).filter(([name]) => !isAdded(name)));
+}
+
 /** The lasting outputs that the change from one set of inputs to another leaves as they are. */
 export function carryStableOutputs(lasting: StableOutputs, olds: Properties, news: Properties): Record<string, unknown> {
   return Object.fromEntries(

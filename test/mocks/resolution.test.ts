@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { providerPointer } from "../../provider/engine/pointer";
-import { pack, unpack } from "../support/packed";
+import { folderInModules, pack, unpack } from "../support/packed";
 import { checkInProcess } from "../support/provider-process";
 
 const ROOT = resolve(__dirname, "../..");
@@ -11,7 +11,7 @@ const PACKAGE = "pulumi-lxd-cluster";
 
 /**
  * Where package managers put the SDK and this package, written by hand: path of the folder, and what is there. A text is the target of a
- * symbolic link. `test/nightly` has the package managers themselves. What the packages depend on is found in this repository.
+ * symbolic link. `test/engine/package-managers.test.ts` has the package managers themselves. What the packages depend on is found in this repository.
  */
 interface Layout {
   readonly folders: Readonly<Record<string, "sdk" | "package" | "empty" | `-> ${string}`>>;
@@ -65,17 +65,14 @@ const NOT_FOUND: Readonly<Record<string, Layout>> = {
 };
 
 describe("The pointer in state", () => {
-  let folder = "";
+  const { path: folder, remove } = folderInModules();
   let tarball = "";
 
   before(() => {
-    // Inside node_modules, so that what the packages depend on is found further up.
-    mkdirSync(join(ROOT, "node_modules/.cache"), { recursive: true });
-    folder = mkdtempSync(join(ROOT, "node_modules/.cache/layouts-"));
     tarball = pack(folder);
   });
 
-  after(() => rmSync(folder, { recursive: true, force: true }));
+  after(remove);
 
   const inputs = { __provider: providerPointer("LxdVm") };
 

@@ -18,8 +18,15 @@ export function unpack(tarball: string, into: string): void {
   execFileSync("tar", ["-xzf", tarball, "-C", into, "--strip-components=1"]);
 }
 
-/** Runs `work` with a temporary folder that is removed afterwards. */
-export function temporaryFolder(): { path: string; remove: () => void } {
-  const path = mkdtempSync(join(tmpdir(), "lxd-cluster-packed-"));
+/** A folder inside node_modules of this repository, where what packages depend on is found further up. */
+export function folderInModules(): ReturnType<typeof temporaryFolder> {
+  const cache = join(ROOT, "node_modules/.cache");
+  mkdirSync(cache, { recursive: true });
+  return temporaryFolder(cache);
+}
+
+/** A temporary folder. */
+export function temporaryFolder(parent = tmpdir()): { path: string; remove: () => void } {
+  const path = mkdtempSync(join(parent, "lxd-cluster-packed-"));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }

@@ -36,6 +36,7 @@ const NIGHTLY = {
   SWEEP: "1",
   HANGS: "1",
   KILL_ROUNDS: "20",
+  PACKAGE_MANAGERS: "1",
   OPERATION_SECONDS: "60",
 };
 /** So many times as long as usual a tier may take by night. */

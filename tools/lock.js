@@ -6,8 +6,8 @@ const path = require("node:path");
 const { cacheDir } = require("./paths");
 
 /**
- * Does something that two runs on this machine must not do at the same time. The kernel holds the lock (flock), so a killed run
- * cannot leave it behind. Where there is no flock program it is done without.
+ * Runs work that two runs on this machine must not do at the same time. The kernel holds the lock (flock), so a killed run does not leave
+ * it behind. Without a flock program, there is no lock.
  * @template T
  * @param {string} name
  * @param {() => Promise<T>} work
@@ -16,7 +16,7 @@ const { cacheDir } = require("./paths");
 async function withLock(name, work) {
   const file = path.join(cacheDir(), "locks", `${name}.lock`);
   fs.mkdirSync(path.dirname(file), { recursive: true });
-  // The holder ends, and with it the lock, when its standard input is closed: by us, or by the kernel when we are gone.
+  // The holder and its lock end when its standard input is closed: by us, or by the kernel when this process ends.
   const holder = spawn("flock", [file, "sh", "-c", "echo held; exec cat"], { stdio: ["pipe", "pipe", "ignore"], detached: true });
   const waiting = setTimeout(() => process.stdout.write(`[setup] waiting for another run that is doing "${name}"\n`), 1000);
   await new Promise((resolve) => {

@@ -7,7 +7,7 @@ const { checkoutRoot } = require("./paths");
 
 /** How long an interrupted child may take to clean up (a lab with three hosts to stop) before it is killed. */
 const CLEANUP_SECONDS = 120;
-/** npm forwards a Ctrl-C that the terminal has sent as well; what comes within this time is the same key press. */
+/** npm forwards a Ctrl-C that the terminal sends too: signals within this time are the same key press. */
 const SAME_SIGNAL_SECONDS = 2;
 
 /** @type {Set<import("node:child_process").ChildProcess>} */
@@ -17,7 +17,7 @@ const interactive = new Set();
 /** @type {{ signal: NodeJS.Signals, at: number } | undefined} */
 let interruption;
 
-/** An interrupt from outside; nothing is started any more. */
+/** An interrupt from outside. No further process is started. */
 class Interrupted extends Error {
   /** @param {NodeJS.Signals} signal */
   constructor(signal) {
@@ -34,8 +34,8 @@ class Interrupted extends Error {
  * @property {string} [logFile] - Append stdout and stderr to it instead of showing them.
  * @property {number} [timeoutSeconds] - End it after this time.
  * @property {boolean} [cleansUp] - When its time is over, let it clean up before it is killed.
- * @property {boolean} [sweep] - When it has ended, kill what it left in its process group.
- * @property {boolean} [interactive] - A person works with it: it gets the terminal, and shares our process group so that it may read from it.
+ * @property {boolean} [sweep] - Kill what is left of its process group when it has ended.
+ * @property {boolean} [interactive] - It gets the terminal, and shares our process group so that it can read from it.
  *
  * @typedef {object} RunResult
  * @property {number} exitCode - 128 plus the signal's number when a signal ended it, 127 when it could not be started.
@@ -44,8 +44,7 @@ class Interrupted extends Error {
  */
 
 /**
- * Runs a program to its end. It gets a process group of its own, so that an interrupt reaches it, and everything it has started,
- * exactly once and by us alone.
+ * Runs a program to its end, in a process group of its own: so an interrupt reaches it and its children once, from us.
  * @param {readonly string[]} argv
  * @param {RunOptions} [options]
  * @returns {Promise<RunResult>}
@@ -86,7 +85,7 @@ async function run(argv, options = {}) {
       output.push(Buffer.from(`${error.message}\n`));
       resolve(127);
     });
-    // "exit" and not "close": a daemon that inherited the output must not keep us waiting.
+    // "exit", not "close": a daemon may have inherited the output and keep it open.
     child.on(options.capture ? "close" : "exit", (/** @type {number | null} */ code, /** @type {NodeJS.Signals} */ signal) =>
       resolve(code ?? 128 + os.constants.signals[signal]),
     );
@@ -109,7 +108,7 @@ function signalGroup(child, signal) {
   try {
     process.kill(-child.pid, signal);
   } catch {
-    // The group is empty: all of it has ended.
+    // The group is empty.
   }
 }
 
@@ -119,7 +118,7 @@ function throwIfInterrupted() {
   }
 }
 
-/** From now on an interrupt is passed on to the children, and `run` throws `Interrupted` when they have cleaned up and ended. */
+/** Passes interrupts on to the children from now on. `run` throws `Interrupted` when they have cleaned up and ended. */
 function forwardInterrupts() {
   for (const signal of /** @type {NodeJS.Signals[]} */ (["SIGINT", "SIGTERM", "SIGHUP"])) {
     process.on(signal, () => {
@@ -136,7 +135,7 @@ function forwardInterrupts() {
         signalGroup(child, signal);
       }
       if (signal !== "SIGINT" || !process.stdin.isTTY) {
-        // The terminal has sent a Ctrl-C to the whole group; a second one would mean "at once" to Pulumi.
+        // The terminal sends a Ctrl-C to the whole group; Pulumi takes a second one for "stop at once".
         interactive.forEach((child) => child.kill(signal));
       }
       if (first) {

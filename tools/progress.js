@@ -1,11 +1,11 @@
 // @ts-check
 "use strict";
 
-/** A set-up step that cannot be done: the message is for the person at the keyboard, no stack trace is wanted. */
+/** A failed step of the set-up. The user sees the message without a stack trace. */
 class SetupError extends Error {}
 
 /**
- * Does one step of the set-up and prints one line about it: `[setup] <title> ... 12.3 s`.
+ * Runs one step of the set-up and prints a line: `[setup] <title> ... 12.3 s`.
  * @template T
  * @param {string} title
  * @param {() => Promise<{ note?: string, value: T }>} work - `note` replaces the time, e.g. "already there".

@@ -1,14 +1,14 @@
 // @ts-check
 "use strict";
 /**
- * The entry of every npm script. It needs nothing but Node: it sets up what the command needs, with one line per step, and runs it.
+ * The entry of every npm script, which needs nothing but Node. Sets up what the command needs, with one line per step, and runs it.
  * Usage: node tools/run.js <demo|test|check|docs|bench|kill-rounds|setup> [arguments of the command]
  */
 const { Interrupted, forwardInterrupts } = require("./process");
 const { SetupError } = require("./progress");
 
 const OLDEST_NODE = 20;
-/** Loaded when they are needed; each answers the exit code. */
+/** Each is loaded on demand, and answers the exit code. */
 const COMMANDS = {
   demo: () => require("./commands/program").demo,
   bench: () => require("./commands/program").bench,

@@ -4,7 +4,7 @@ const { run } = require("../process");
 const { secondsSince } = require("../progress");
 const { installNodeDependencies } = require("../setup/node-dependencies");
 
-/** The parts, longest first: with two at a time that is done soonest. */
+/** The parts. Longest first: with two at a time, the run is shortest. */
 const PARTS = [
   { name: "lint", command: ["eslint", "."] },
   { name: "generated pages", command: ["node", "tools/commands/docs.js", "--compare"] },
@@ -17,7 +17,7 @@ const PARTS = [
 const AT_ONCE = 2;
 
 /**
- * Runs the static checks: a line for each, and all that a failed one has to say.
+ * Runs the static checks. Prints a line for each, and the output of each that failed.
  * @returns {Promise<{ passed: string[], failed: string[] }>}
  */
 async function runChecks() {
@@ -47,7 +47,7 @@ async function runChecks() {
 async function check() {
   await installNodeDependencies();
   const { failed } = await runChecks();
-  process.stdout.write(failed.length === 0 ? "[check] all parts are fine\n" : `[check] failed: ${failed.join(", ")}\n`);
+  process.stdout.write(failed.length === 0 ? "[check] all parts passed\n" : `[check] failed: ${failed.join(", ")}\n`);
   return failed.length === 0 ? 0 : 1;
 }
 

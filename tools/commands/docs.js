@@ -8,12 +8,12 @@ const { run } = require("../process");
 const { installNodeDependencies } = require("../setup/node-dependencies");
 
 const DOCS = path.join(checkoutRoot, "docs");
-/** What is generated, relative to `docs`. */
+/** Generated pages, relative to `docs`. */
 const API = "api";
 const DRIFT_TABLE = path.join("guide", "drift-table.md");
 
 /**
- * Writes what is generated into a folder as it is in `docs`: the API reference of the sources, the drift table of the tests.
+ * Generates the API reference (from the sources) and the drift table (from the tests) into a folder laid out as `docs`.
  * @param {string} folder
  */
 async function generate(folder) {
@@ -42,7 +42,7 @@ async function docs() {
   return exitCode;
 }
 
-/** Fails, and names the pages, when the committed ones are not what the sources and tests give. */
+/** Fails when committed pages differ from generated ones, and lists them. */
 async function compare() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "generated-pages-"));
   try {
@@ -54,7 +54,7 @@ async function compare() {
     const stale = [...new Set([...wanted.keys(), ...found.keys()])].filter((page) => wanted.get(page) !== found.get(page)).sort();
     if (stale.length > 0) {
       process.stdout.write(
-        `Generated pages in docs are not what they are made of. Run "npm run docs". Pages that differ:\n${stale.join("\n")}\n`,
+        `Generated pages in docs are out of date. Run "npm run docs". Pages that differ:\n${stale.join("\n")}\n`,
       );
     }
     return stale.length === 0 ? 0 : 1;
@@ -64,7 +64,7 @@ async function compare() {
 }
 
 /**
- * The generated pages in a folder that is as `docs`, by their path in it.
+ * Reads the generated pages in a folder laid out as `docs`, by path.
  * @param {string} folder
  * @returns {Map<string, string>}
  */

@@ -11,11 +11,11 @@ const { installNodeDependencies } = require("../setup/node-dependencies");
 const { runChecks } = require("./check");
 
 /**
- * A tier is a mocha run over `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` bounds all of it, `testSeconds` each test that does not set a
- * time of its own: both are for what hangs, and far from what the work takes on a machine that is busy. Tiers with `stacks` need the compiled
- * package and the Pulumi CLI; the others run from the sources. Tiers with `beside` run beside everything else from the start, the others one
- * after the other: what takes longest must not come last. Those with `ownLab` do so on real hosts that are booted for them alone; most of
- * their time they wait for LXD. A tier with `thoroughMinutes` takes so long, or is run at all, with --thorough.
+ * A tier is a mocha run over `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` limits the tier, `testSeconds` each test without a
+ * timeout of its own: both stop what hangs, and are generous for a busy machine. Tiers with `stacks` need the compiled package and the Pulumi
+ * CLI; the others run from the sources. Tiers with `beside` start at once and run in parallel; the others run one after the other, so that
+ * the longest does not run last. Tiers with `ownLab` boot real hosts of their own; most of their time they wait for LXD.
+ * `thoroughMinutes` is the limit with --thorough; a tier that has no other limit runs with --thorough only.
  * @typedef {{ name: string, limitMinutes?: number, thoroughMinutes?: number, testSeconds: number, stacks?: boolean, beside?: boolean,
  *   ownLab?: boolean }} Tier
  * @type {readonly Tier[]}
@@ -29,7 +29,7 @@ const TIERS = [
   { name: "acceptance", limitMinutes: 60, testSeconds: 600, stacks: true, beside: true, ownLab: true },
   { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, beside: true, ownLab: true },
 ];
-/** What a night has the time for, besides all that is thorough: everything instead of a part. What the environment says goes before. */
+/** Environment of --nightly: everything instead of a sample. Variables that are set already win. */
 const NIGHTLY = {
   HISTORIES: "5000",
   FUZZ: "5000",
@@ -39,18 +39,17 @@ const NIGHTLY = {
   PACKAGE_MANAGERS: "1",
   OPERATION_SECONDS: "60",
 };
-/** So many times as long as usual a tier may take by night. */
+/** Factor of the time limits by night. */
 const NIGHT_FACTOR = 12;
 
-/** The static checks count as a tier too, with a test for each part. */
+/** The static checks are a tier too, with a test for each part. */
 const TIER_NAMES = ["check", ...TIERS.map(({ name }) => name)];
 
 /** @typedef {import("../test/count-reporter").Counts} Counts */
 
 /**
  * `npm test -- [--tier unit,engine] [--grep text] [--thorough|--nightly] [--must-run acceptance]`
- * Thorough is what a change must stand before it is taken: more positions of the fault sweep, more of all that is random, and recovery.
- * Nightly is all of that: every position, every effect.
+ * --thorough is what CI runs: more positions of the fault sweep, more random cases, and recovery. --nightly runs every position and effect.
  * @param {readonly string[]} argv
  */
 async function test(argv) {
@@ -102,7 +101,7 @@ async function runTiers(options, results) {
   /** @type {(tier: Tier) => Promise<void>} */
   const alongside = (tier) => (options.tiers.length === 1 ? runOne(tier) : quietly((logFile) => runOne(tier, logFile)));
   const lanes = [here(), ...tiers.filter(({ beside }) => beside).map(alongside)];
-  // An interrupt ends each of them, but each in its own time.
+  // An interrupt ends all of them, at different times.
   for (const lane of await Promise.allSettled(lanes)) {
     if (lane.status === "rejected") {
       throw lane.reason;
@@ -111,7 +110,7 @@ async function runTiers(options, results) {
 }
 
 /**
- * For what runs beside something else: its output is shown in one piece, when it is over.
+ * Runs work in parallel to others: prints its output in one piece at the end.
  * @param {(logFile: string) => Promise<void>} work
  */
 async function quietly(work) {
@@ -180,7 +179,7 @@ async function runTier({ name, testSeconds, ownLab, ...tier }, env, { grep, nigh
 }
 
 /**
- * Boots hosts, runs the command on the lab's workstation, and takes everything down again whatever happens.
+ * Boots hosts, runs the command on the lab's workstation, and always stops the hosts.
  * @param {string} instance
  */
 function onHostsOf(instance) {
@@ -200,7 +199,7 @@ function readCounts(file) {
   }
 }
 
-/** Why the lab of real hosts cannot be made on this machine. */
+/** Why this machine cannot run the lab of real hosts. */
 function whyNoLab() {
   if (process.getuid?.() !== 0) {
     return "the lab of real hosts needs root";
@@ -229,7 +228,7 @@ function parseOptions(argv) {
   } catch (error) {
     throw new SetupError(error instanceof Error ? error.message : String(error));
   }
-  // The static checks have no titles to search, so a search alone leaves them out.
+  // --grep searches titles, and the static checks have none.
   const nightly = values.nightly === true;
   const thorough = nightly || values.thorough === true;
   const usual = TIERS.filter(({ limitMinutes }) => limitMinutes !== undefined || thorough).map(({ name }) => name);
@@ -243,7 +242,7 @@ function parseOptions(argv) {
 }
 
 /**
- * Prints a line for each tier, what was skipped and why, what failed, and the totals.
+ * Prints a line for each tier, skipped tests with reasons, failed tests, and the totals.
  * @param {Map<string, Counts>} results
  * @returns {boolean} Whether nothing failed.
  */

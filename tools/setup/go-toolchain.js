@@ -9,11 +9,11 @@ const { installSystemPackages } = require("./system-packages");
 
 /** Go's own name for what Node calls x64. */
 const ARCHITECTURE = process.arch === "x64" ? "amd64" : process.arch;
-/** The oldest Go that reads our go.mod files and, when it is older than they ask for, fetches the right one by itself. */
+/** The oldest Go that reads our go.mod files and downloads a newer Go by itself. */
 const OLDEST_MINOR = 21;
 
 /**
- * Finds a Go that can build `module`, or gets one.
+ * Finds or downloads a Go that can build `module`.
  * @param {string} module - The folder of a go.mod; its `go` line says which version is needed.
  * @param {string} scratch - A folder for what is downloaded.
  * @param {NodeJS.ProcessEnv} env - With the Go caches to use.
@@ -43,7 +43,7 @@ async function provideGo(module, scratch, env) {
  * @param {NodeJS.ProcessEnv} env
  */
 async function canBuild(go, module, env) {
-  // Run inside the module: there go either has the version asked for, or fetches it, or fails.
+  // Inside the module, go has the required version, downloads it, or fails.
   const { exitCode, output } = await run([go, "env", "GOVERSION"], { capture: true, cwd: module, env, timeoutSeconds: 180 });
   const minor = /go1\.(\d+)/.exec(output.trim().split("\n").at(-1) ?? "")?.[1];
   return exitCode === 0 && Number(minor) >= OLDEST_MINOR;
@@ -59,7 +59,7 @@ function goVersion(module) {
 }
 
 /**
- * The official archive, checked against the checksum that go.dev gives for it.
+ * Downloads the official archive and checks it against the checksum of go.dev.
  * @param {string} version
  * @param {string} scratch
  * @returns {Promise<{ go?: string, reason?: string }>}
@@ -97,7 +97,7 @@ function describeFetchError(error) {
 }
 
 /**
- * The distribution's Go is too old to build anything here, but it can fetch the right one as a Go module, checked against our go.sum.
+ * The distribution's Go is too old to build anything here. It downloads the right one as a Go module, checked against our go.sum.
  * @param {string} version
  * @param {string} scratch
  * @param {NodeJS.ProcessEnv} env
@@ -107,7 +107,7 @@ async function goFromModules(version, scratch, env) {
   await installSystemPackages(["golang-go", "ca-certificates"]);
   const cwd = path.join(checkoutRoot, "tools", "go-toolchain");
   const moduleVersion = `v0.0.1-go${version}.${process.platform}-${ARCHITECTURE}`;
-  // A copy, because go adds to go.sum what it does not find there (another processor than amd64).
+  // A copy, because go adds missing entries to go.sum (processors other than amd64).
   fs.cpSync(cwd, path.join(scratch, "go-toolchain"), { recursive: true });
   const { exitCode } = await run(["go", "mod", "download", `golang.org/toolchain@${moduleVersion}`], {
     capture: true,
@@ -119,7 +119,7 @@ async function goFromModules(version, scratch, env) {
     return undefined;
   }
   const root = path.join(env.GOMODCACHE ?? "", "golang.org", `toolchain@${moduleVersion}`);
-  // Modules carry no execute permission.
+  // Files of Go modules are not executable.
   await run(["chmod", "-R", "+x", path.join(root, "bin"), path.join(root, "pkg", "tool")], { capture: true });
   return path.join(root, "bin", "go");
 }

@@ -5,7 +5,7 @@ const { buildPackage } = require("./package-build");
 const { providePulumi } = require("./pulumi-cli");
 
 /**
- * Everything that programs with a stack in them need.
+ * Sets up everything that programs with a stack need.
  * @returns {Promise<NodeJS.ProcessEnv>} The environment to run them in.
  */
 async function setUp() {
@@ -13,13 +13,13 @@ async function setUp() {
   return await setUpStacks();
 }
 
-/** What they need when the Node dependencies are there already. */
+/** The same, when the Node dependencies are installed. */
 async function setUpStacks() {
   await buildPackage();
   return await providePulumi();
 }
 
-/** The set-up alone: `node tools/run.js setup`. */
+/** `node tools/run.js setup` */
 async function setup() {
   const env = await setUp();
   process.stdout.write(`To use the same Pulumi CLI in this shell: export PATH="${env.PATH?.split(":")[0]}:$PATH"\n`);

@@ -8,7 +8,7 @@ const { run } = require("../process");
 const { SetupError, step } = require("../progress");
 
 /**
- * Whether node_modules holds what the lock file says: npm writes down what it installed when it has finished.
+ * Whether node_modules matches the lock file. npm writes its list of packages when it has finished.
  * @param {string} root - The checkout.
  */
 function dependenciesInstalled(root) {
@@ -16,7 +16,7 @@ function dependenciesInstalled(root) {
   const installed = readPackages(path.join(root, "node_modules", ".package-lock.json"));
   return Object.entries(wanted).every(([name, { version, integrity, optional }]) => {
     const found = installed[name];
-    // Optional packages are left out where they are for another platform.
+    // npm skips optional packages for other platforms.
     return name === "" || (found ? found.version === version && found.integrity === integrity : optional === true);
   });
 }
@@ -33,7 +33,7 @@ function readPackages(file) {
   }
 }
 
-/** Installs exactly the locked Node dependencies. No install script runs: none of them is needed, and some of them download things. */
+/** Installs the locked Node dependencies without install scripts: none is needed, and some download files. */
 async function installNodeDependencies() {
   await withLock(`dependencies-${checkoutId()}`, () =>
     step("installing Node dependencies (locked)", async () => {

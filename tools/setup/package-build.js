@@ -11,7 +11,7 @@ const SOURCES = ["provider", "components", "cli"];
 const SETTINGS = ["tsconfig.json", "tsconfig.build.json", "package-lock.json"];
 
 /**
- * What the build is made from: each file with what shows that it was changed.
+ * The sources of the build, each with its size and time.
  * @param {string} root - The checkout.
  * @returns {Record<string, string>}
  */
@@ -42,7 +42,7 @@ async function buildPackage() {
         return { note: "up to date", value: undefined };
       }
       if (before === undefined || Object.keys(before).some((name) => !(name in now))) {
-        // The compiler does not remove what it made of a source that is gone.
+        // The compiler does not remove the output of a deleted source.
         fs.rmSync(dist, { recursive: true, force: true });
       }
       const { exitCode, output } = await run(["node_modules/.bin/tsc", "-p", "tsconfig.build.json"], { capture: true });

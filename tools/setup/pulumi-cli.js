@@ -9,11 +9,11 @@ const { SetupError, step } = require("../progress");
 const { buildPulumiFromSource } = require("./pulumi-from-source");
 const { downloadPulumi } = require("./pulumi-release");
 
-/** What a stack of TypeScript needs besides the CLI: the language host and the host of dynamic resources. */
+/** What a TypeScript stack needs besides the CLI: the language host and the host of dynamic resources. */
 const COMPANIONS = ["pulumi-language-nodejs", "pulumi-resource-pulumi-nodejs"];
 
 /**
- * Finds or installs the Pulumi CLI and answers the environment that makes programs use it. The user's own PATH is left alone.
+ * Finds or installs the Pulumi CLI. Answers the environment in which programs use it; the user's PATH is unchanged.
  * @returns {Promise<NodeJS.ProcessEnv>}
  */
 async function providePulumi() {
@@ -21,7 +21,7 @@ async function providePulumi() {
   return {
     ...process.env,
     PATH: [bin, process.env.PATH].join(path.delimiter),
-    // The user's logins and plugins are not ours to touch.
+    // Do not touch the user's logins and plugins.
     PULUMI_HOME: path.join(cacheDir(), "pulumi", "home", checkoutId()),
     PULUMI_SKIP_UPDATE_CHECK: "true",
   };
@@ -54,12 +54,12 @@ async function findOrInstall() {
     reasons.push(`${way}: ${failure}`);
   }
   throw new SetupError(
-    `There is no way to get the Pulumi CLI here. Put pulumi ${PULUMI_VERSION} or newer with ${COMPANIONS.join(" and ")} on PATH.\n${reasons.join("\n")}`,
+    `The Pulumi CLI could not be installed. Put pulumi ${PULUMI_VERSION} or newer with ${COMPANIONS.join(" and ")} on PATH.\n${reasons.join("\n")}`,
   );
 }
 
 /**
- * Installs elsewhere and renames, so that nobody ever sees a half-made folder. What a killed run left there is cleared.
+ * Installs into a temporary folder and renames it, so that no run sees half an installation. Removes what a killed run left.
  * @param {string} target
  * @param {(folder: string) => Promise<void>} install - Leaves the programs in `<folder>/bin`.
  * @returns {Promise<string | undefined>} Why it did not work.
@@ -89,7 +89,7 @@ async function installInto(target, install) {
 }
 
 /**
- * The version of a CLI that can serve this SDK: the same major version, not older, with its companions beside it.
+ * The version of a CLI that fits this SDK: the same major version, not older, with its companions beside it.
  * @param {string} bin
  */
 async function usableVersion(bin) {

@@ -22,7 +22,7 @@ async function buildPulumiFromSource(root) {
   if (!fs.existsSync("/etc/ssl/certs/ca-certificates.crt")) {
     await installSystemPackages(["ca-certificates"]); // Unlike npm, go trusts only what the system trusts.
   }
-  // The caches of this build take gigabytes and serve nobody afterwards: they live and go with `root`.
+  // The caches of this build take gigabytes and are not used again: they are removed with `root`.
   const env = {
     ...process.env,
     GOPATH: path.join(root, "go"),

@@ -8,8 +8,8 @@ const { installSystemPackages } = require("./system-packages");
 const DOWNLOAD_SECONDS = 180;
 
 /**
- * Pulumi's own installer, as its Automation API offers it; it takes the release of the SDK's own version. It runs as a program of
- * its own so that its time can be bounded.
+ * The installer of Pulumi's Automation API, which takes the release of the SDK's version. It runs as a process of its own, so that it can be
+ * stopped after a time.
  */
 const INSTALLER = `
   require("@pulumi/pulumi/automation").PulumiCommand.install({ root: process.argv[1] }).catch((error) => {

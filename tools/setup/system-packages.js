@@ -4,8 +4,8 @@ const fs = require("node:fs");
 const { run } = require("../process");
 
 /**
- * Installs Debian packages that the set-up itself needs. Only as root on a system with apt; elsewhere it does nothing and the
- * caller finds out that the program is still missing.
+ * Installs Debian packages that the set-up needs, as root on a system with apt. Elsewhere it does nothing; the caller then finds that the
+ * program is missing.
  * @param {readonly string[]} packages
  */
 async function installSystemPackages(packages) {
@@ -14,7 +14,7 @@ async function installSystemPackages(packages) {
   }
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   const apt = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120"];
-  // A machine fresh from an image has no package lists yet.
+  // A new machine has no package lists yet.
   await run([...apt, "update"], { env, capture: true, timeoutSeconds: 180 });
   await run([...apt, "install", "--no-install-recommends", ...packages], { env, capture: true, timeoutSeconds: 600 });
 }

@@ -4,7 +4,7 @@ const fs = require("node:fs");
 const { reporters, Runner } = require("mocha");
 
 const { EVENT_RUN_END, EVENT_TEST_FAIL, EVENT_TEST_PASS, EVENT_TEST_PENDING } = Runner.constants;
-/** How long the process may live on after the last test. */
+/** How long the process may run after the last test. */
 const GRACE_SECONDS = 10;
 const LINES_OF_ERROR = 30;
 const LETTERS_OF_ERROR = 3000;
@@ -12,13 +12,13 @@ const LETTERS_OF_ERROR = 3000;
 /**
  * @typedef {object} Counts
  * @property {number} passed
- * @property {string[]} failed - Full titles, and from the second line on what the test said.
+ * @property {string[]} failed - Full titles, followed by the error from the second line on.
  * @property {{ title: string, reason: string }[]} skipped
  */
 
 /**
- * Mocha's spec reporter that also writes the counts of the run to a file (`--reporter-option counts=<file>`), ends the run in an
- * orderly way on SIGINT and SIGTERM (hooks still clean up), and fails a run that leaves something open instead of hanging.
+ * Mocha's spec reporter that also writes the counts of the run to a file (`--reporter-option counts=<file>`), ends the run on SIGINT
+ * and SIGTERM after its hooks, and fails a run that leaves something open, which would hang.
  */
 class CountReporter extends reporters.Spec {
   /**
@@ -46,7 +46,7 @@ class CountReporter extends reporters.Spec {
         process.exit(1);
       }, GRACE_SECONDS * 1000).unref();
     });
-    // Each time, for the same interrupt can come from the terminal and from the programs in between.
+    // Each time: the same interrupt can come from the terminal and from parent processes.
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
       process.on(signal, () => runner.abort());
     }
@@ -54,7 +54,7 @@ class CountReporter extends reporters.Spec {
 }
 
 /**
- * As much of an error as the last page of a long log has room for.
+ * The beginning of an error, for the summary.
  * @param {Error} error
  * @returns {string}
  */

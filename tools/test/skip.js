@@ -3,14 +3,14 @@
 const { Hook } = require("mocha");
 
 /**
- * Skips the running test, or with it all tests of a suite when called in its `before`, and says why in the summary of the run.
+ * Skips the running test, or all tests of a suite when called in its `before`. The summary shows the reason.
  * @param {import("mocha").Context} context - `this` of the test or hook.
  * @param {string} reason
  * @returns {never}
  */
 function skip(context, reason) {
   const runnable = context.runnable();
-  // A hook is not what is reported as skipped: the tests of its suite are.
+  // Of a hook, the tests of its suite are reported as skipped.
   Object.assign(runnable instanceof Hook && runnable.parent ? runnable.parent : runnable, { skipReason: reason });
   return context.skip();
 }

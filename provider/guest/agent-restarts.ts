@@ -3,17 +3,14 @@
  * goes. What LXD says then differs from version to version, so nothing hangs on its words: what is asked is whether the instance runs, and
  * whether its agent answers.
  */
-import type { LxdClient } from "../lxd/client/client";
 import { isServerFailure, RESTART_SECONDS } from "../lxd/client/transient-failures";
+import type { InstanceRef } from "../lxd/instances/instance-lock";
 import { findInstance, getInstanceState, isRunning } from "../lxd/instances/instances";
 import { type Deadline, pause } from "../support/deadline";
 import { hasCode, IncompleteError, messageOf, replyOf } from "../support/errors";
 
 /** An instance whose inside is worked on. */
-export interface InsideWork {
-  readonly lxd: LxdClient;
-  readonly project: string;
-  readonly instance: string;
+export interface InsideWork extends InstanceRef {
   readonly deadline: Deadline;
   progress(text: string): void;
 }
@@ -101,7 +98,7 @@ function mayPass({ lxd }: InsideWork, error: unknown): boolean {
   return hasCode(error, "api") || hasCode(error, "operation") || hasCode(error, "lost");
 }
 
-async function reachOf({ lxd: { impatient: lxd }, project, instance: name }: InsideWork): Promise<Reach> {
+async function reachOf({ lxd: { impatient: lxd }, project, name }: InsideWork): Promise<Reach> {
   try {
     const found = await findInstance({ lxd, project, name });
     if (found === undefined || !isRunning(found.value)) {
@@ -119,14 +116,14 @@ async function reachOf({ lxd: { impatient: lxd }, project, instance: name }: Ins
   }
 }
 
-function describe({ lxd, instance }: InsideWork, reach: Reach, error: unknown): string {
+function describe({ lxd, name }: InsideWork, reach: Reach, error: unknown): string {
   switch (reach) {
     case "no agent":
-      return `waiting for the agent in instance "${instance}", which does not answer (does its image have one?)`;
+      return `waiting for the agent in instance "${name}", which does not answer (does its image have one?)`;
     case "no answer":
       return `waiting for LXD on ${lxd.host} to answer again`;
     case "not running":
     case "reached":
-      return `trying again, for LXD on ${lxd.host} failed in instance "${instance}": ${replyOf(error)}`;
+      return `trying again, for LXD on ${lxd.host} failed in instance "${name}": ${replyOf(error)}`;
   }
 }

@@ -1,6 +1,6 @@
-import type { LxdClient } from "../lxd/client/client";
 import { type CommandResult, type ExecRequest, runInInstance } from "../lxd/instances/exec";
 import { type InstanceFile, InstanceFiles, type NewFile } from "../lxd/instances/files";
+import type { InstanceRef } from "../lxd/instances/instance-lock";
 import { runSteps, type Step } from "../lxd/instances/steps";
 
 export type { NewFile, Step };
@@ -32,12 +32,12 @@ export interface Guest {
 const PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/snap/bin"];
 
 /** The inside of an instance, reached through LXD. */
-export function guestOf(lxd: LxdClient, at: { readonly project: string; readonly instance: string }): Guest {
-  const files = new InstanceFiles(lxd, at);
+export function guestOf(ref: InstanceRef): Guest {
+  const files = new InstanceFiles(ref);
   return {
-    name: `instance "${at.instance}" (LXD on ${lxd.host})`,
-    run: (argv, options) => runInInstance(lxd, { ...at, ...options, argv }),
-    runSteps: (steps, options) => runSteps(lxd, files, { ...at, ...options, steps }),
+    name: `instance "${ref.name}" (LXD on ${ref.lxd.host})`,
+    run: (argv, options) => runInInstance(ref, { ...options, argv }),
+    runSteps: (steps, options) => runSteps(ref, files, { ...options, steps }),
     readFile: (path) => files.read(path),
     createFile: (path, file) => files.create(path, file),
     isProgram: (path) => files.isProgram(path),

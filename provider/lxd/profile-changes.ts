@@ -62,7 +62,7 @@ export async function changeProfile(
     await untilIdle(lxd, before.used_by);
   }
   try {
-    await replaceProfile(lxd, project, name, body, found);
+    await replaceProfile(lxd, project, name, () => body, found);
   } catch (error) {
     const isAnswer = hasCode(error, "api") || hasCode(error, "operation");
     if (!isAnswer && foreseen.length > 0 && error instanceof Error) {

@@ -1,7 +1,5 @@
 import * as z from "zod";
-import { sameJson } from "../support/equality";
-import { api, type LxdClient } from "./client/client";
-import { untilKnown } from "./client/operations";
+import { api, type LxdClient, type Tagged } from "./client/client";
 import type { Config, Devices } from "./config";
 import { explainInUse } from "./in-use";
 import { withInstanceLocks } from "./instances/instance-lock";
@@ -26,10 +24,7 @@ export interface ProfilePut {
 }
 
 /** A profile as it was read. */
-export interface FoundProfile {
-  readonly value: Profile;
-  readonly etag: string | undefined;
-}
+export type FoundProfile = Tagged<Profile>;
 
 /** The profile, or `undefined` when there is none of that name. */
 export function findProfile(lxd: LxdClient, project: string, name: string): Promise<FoundProfile | undefined> {
@@ -54,21 +49,19 @@ export async function createProfile(lxd: LxdClient, project: string, name: strin
 /**
  * Replaces a profile's contents, when this process does nothing else with the instances that use it. PUT, because a PATCH is not passed on to
  * the other members of a cluster.
- * @param found - The profile as it was read; when it is another by now, it is left as it is.
+ * @param change - Makes the new contents of those that LXD has at the moment.
+ * @param found - The profile as it was read.
  */
 export async function replaceProfile(
   lxd: LxdClient,
   project: string,
   name: string,
-  body: ProfilePut,
+  change: (live: Profile) => ProfilePut,
   found: FoundProfile | undefined,
 ): Promise<void> {
-  const replace = () => lxd.change("PUT", api`/1.0/profiles/${name}`, { query: { project }, body, etag: found?.etag });
-  const isReplaced = async (): Promise<boolean> => {
-    const { description, config, devices } = (await findProfile(lxd, project, name))?.value ?? {};
-    return sameJson({ description, config, devices }, body);
-  };
-  await withInstanceLocks(lxd, found?.value.used_by ?? [], () => untilKnown(replace, isReplaced));
+  const modify = (): Promise<boolean> =>
+    lxd.modify(api`/1.0/profiles/${name}`, profileSchema, change, { query: { project }, found });
+  await withInstanceLocks(lxd, found?.value.used_by ?? [], modify);
 }
 
 /**

@@ -13,6 +13,7 @@ import type { LxdClient } from "../lxd/client/client";
 import { clusterConnectionSchema, fingerprintSchema } from "../lxd/client/cluster-connection";
 import { presentedBy } from "../lxd/client/presented";
 import {
+  changeMember,
   findMember,
   getMember,
   isNotClustered,
@@ -20,7 +21,6 @@ import {
   listMembersShared,
   type Member,
   type MemberConfigKey,
-  putMember,
 } from "../lxd/cluster/cluster";
 import { memberConfigFromKeys, memberConfigSchema } from "../lxd/cluster/member-config";
 import { throughRestart } from "../lxd/cluster/restarts";
@@ -228,7 +228,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     refuseTakenOver(nameOf(inputs), lxd.host, member.config?.[OWNER_KEY], context);
     await configure(lxd, inputs, context.mark);
-    return outputsOf(lxd, (await getMember(lxd, inputs.name)).value);
+    return outputsOf(lxd, await getMember(lxd, inputs.name));
   },
 
   async mark(context, _id, state) {
@@ -236,9 +236,10 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       return;
     }
     const lxd = await context.lxd(throughCluster(state));
-    const { value: member, etag } = await getMember(lxd, state.name);
-    refuseTakenOver(nameOf(state), lxd.host, member.config?.[OWNER_KEY], context);
-    await putMember(lxd, { ...member, config: { ...member.config, ...(context.mark && { [OWNER_KEY]: context.mark }) } }, etag);
+    await changeMember(lxd, state.name, (member) => {
+      refuseTakenOver(nameOf(state), lxd.host, member.config?.[OWNER_KEY], context);
+      return { ...member, config: { ...member.config, ...(context.mark && { [OWNER_KEY]: context.mark }) } };
+    });
   },
 
   async delete(context, _id, state) {
@@ -319,13 +320,15 @@ function nameOf({ name }: Pick<Inputs, "name">): string {
 
 /** Writes the member's failure domain and config, when they are not so already. */
 async function configure(lxd: LxdClient, inputs: Inputs, mark: string): Promise<void> {
-  const { value: member, etag } = await getMember(lxd, inputs.name);
-  const live = member.config ?? {};
-  const kept = Object.fromEntries(Object.entries(live).filter(([key]) => isServerMade(key)));
-  const config: Config = { ...kept, ...inputs.config, ...(mark === "" ? {} : { [OWNER_KEY]: mark }) };
-  if (member.failure_domain !== inputs.failureDomain || !sameConfig(live, config) || live[OWNER_KEY] !== config[OWNER_KEY]) {
-    await putMember(lxd, { ...member, failure_domain: inputs.failureDomain, config }, etag);
-  }
+  await changeMember(lxd, inputs.name, (member) => {
+    const live = member.config ?? {};
+    const kept = Object.fromEntries(Object.entries(live).filter(([key]) => isServerMade(key)));
+    const config: Config = { ...kept, ...inputs.config, ...(mark === "" ? {} : { [OWNER_KEY]: mark }) };
+    const isSame = member.failure_domain === inputs.failureDomain && sameConfig(live, config);
+    return isSame && live[OWNER_KEY] === config[OWNER_KEY]
+      ? undefined
+      : { ...member, failure_domain: inputs.failureDomain, config };
+  });
 }
 
 /**

@@ -8,7 +8,7 @@ import { inCluster } from "../engine/connection-inputs";
 import { notCompared } from "../engine/differences";
 import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import type { LxdClient } from "../lxd/client/client";
+import type { LxdClient, Tagged } from "../lxd/client/client";
 import { type Config, configValueSchema, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
 import { type Claimant, pointAlias, refuseTakenAliases, removeAliases } from "../lxd/images/aliases";
 import { fingerprintOf } from "../lxd/images/files";
@@ -204,15 +204,11 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     const lxd = await context.lxd(state.cluster);
     const found = await findImage(lxd, state.project, state.fingerprint);
     if (found !== undefined) {
-      const { public: isPublic, properties } = found.value;
-      refuseTakenOver(`Image ${short(state.fingerprint)}`, lxd.host, properties?.[OWNER_KEY], context);
-      await changeImage(
-        lxd,
-        state.project,
-        found.value,
-        { public: isPublic, properties: withOwner(properties ?? {}, context) },
-        found.etag,
-      );
+      refuseTakenOver(`Image ${short(state.fingerprint)}`, lxd.host, found.value.properties?.[OWNER_KEY], context);
+      await changeImage(lxd, state.project, found, ({ public: isPublic, properties }) => ({
+        public: isPublic,
+        properties: withOwner(properties ?? {}, context),
+      }));
     }
   },
 
@@ -330,14 +326,16 @@ async function setProperties(
   context: Context,
   lxd: LxdClient,
   inputs: Inputs,
-  found: { value: Image; etag: string | undefined },
+  found: Tagged<Image>,
   { created, dropped }: { created: boolean; dropped: readonly string[] },
 ): Promise<boolean> {
+  const wantedOf = ({ properties }: Image): Config => {
+    const kept = Object.fromEntries(Object.entries(properties ?? {}).filter(([key]) => !dropped.includes(key)));
+    const wanted = { ...kept, ...inputs.properties };
+    return created ? withOwner(wanted, context) : wanted;
+  };
   const live = found.value.properties ?? {};
-  const kept = Object.fromEntries(Object.entries(live).filter(([key]) => !dropped.includes(key)));
-  const wanted = { ...kept, ...inputs.properties };
-  const properties = created ? withOwner(wanted, context) : wanted;
-  if (sameJson(properties, live) && inputs.public === found.value.public) {
+  if (sameJson(wantedOf(found.value), live) && inputs.public === found.value.public) {
     return false;
   }
   if (!created && !inputs.adopt) {
@@ -348,7 +346,7 @@ async function setProperties(
         "Set adopt: true to change it, or leave these out",
     );
   }
-  await changeImage(lxd, inputs.project, found.value, { public: inputs.public, properties }, found.etag);
+  await changeImage(lxd, inputs.project, found, (image) => ({ public: inputs.public, properties: wantedOf(image) }));
   return true;
 }
 

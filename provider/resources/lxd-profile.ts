@@ -133,7 +133,7 @@ export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProf
     }
   },
 
-  writeMark: (lxd, { project, name }, found, mark) => replaceProfile(lxd, project, name, toApi(found.value, mark), found),
+  writeMark: (lxd, { project, name }, found, mark) => replaceProfile(lxd, project, name, (live) => toApi(live, mark), found),
 
   async remove(context, lxd, { project, name, original = EMPTY }, found) {
     if (name !== "default") {

@@ -8,7 +8,6 @@ import { inCluster } from "../engine/connection-inputs";
 import { differences, notCompared } from "../engine/differences";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { markInstance } from "../guest/instance";
 import { listMembersShared } from "../lxd/cluster/cluster";
 import { onceFound } from "../lxd/cluster/restarts";
 import { type Config, type Devices, OWNER_KEY, sameConfigValue } from "../lxd/config";
@@ -42,6 +41,7 @@ import {
   macAddressesOf,
   requireInstance,
   rootDiskOf,
+  setInstanceConfig,
   startInstance,
   untilCreated,
 } from "../lxd/instances/instances";
@@ -284,7 +284,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async mark(context, _id, state) {
     const work = workOf(context, await context.lxd(state.cluster), state);
-    await markInstance({ ...work, instance: state.name }, { [OWNER_KEY]: context.mark }, ({ config }) =>
+    await setInstanceConfig(work, { [OWNER_KEY]: context.mark }, ({ config }) =>
       refuseTakenOver(nameOf(state), work.lxd.host, config[OWNER_KEY], context),
     );
   },

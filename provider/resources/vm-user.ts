@@ -12,7 +12,7 @@ import { isReached, retryThroughAgentRestart } from "../guest/agent-restarts";
 import { faultOfPublicKey } from "../guest/authorized-keys";
 import { guestOf } from "../guest/guest";
 import { requireIdle } from "../guest/home";
-import { enterInstance, type InsideWork, markInstance, withGuestLock } from "../guest/instance";
+import { enterInstance, type InsideWork, withGuestLock } from "../guest/instance";
 import { SUDO_RIGHTS } from "../guest/sudo";
 import {
   ensureAccess,
@@ -26,7 +26,7 @@ import {
   requireRemovable,
 } from "../guest/users";
 import { OWNER_KEY } from "../lxd/config";
-import { isRunning } from "../lxd/instances/instances";
+import { isRunning, setInstanceConfig } from "../lxd/instances/instances";
 import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { instanceNameSchema, projectSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
@@ -180,9 +180,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       return []; // nobody knows how it will be when it runs
     }
     const { deadline } = context;
-    const work = { lxd, project, instance: name, deadline, progress: () => undefined };
+    const work = { lxd, project, name, deadline, progress: () => undefined };
     const look = async (): Promise<void> => {
-      const guest = guestOf(lxd, work);
+      const guest = guestOf(work);
       const accounts = await readAccounts(guest);
       await requirePossible(guest, inputs, accounts);
       await requireLogin(guest, inputs, accounts);
@@ -208,7 +208,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async read(context, _id, state) {
     const work = await insideWork(context, state);
-    const { lxd, project, instance: name } = work;
+    const { lxd, project, name } = work;
     const instance = await findInstanceShared({ lxd, project, name });
     if (instance === undefined) {
       return undefined;
@@ -228,7 +228,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       passwordHash: state.passwordHash !== undefined,
     };
     try {
-      const live = await retryThroughAgentRestart(work, () => readUser(guestOf(lxd, work), state.name, wanted), {
+      const live = await retryThroughAgentRestart(work, () => readUser(guestOf(work), state.name, wanted), {
         waitForAgent: false,
       });
       return live === undefined
@@ -259,7 +259,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     const work = await insideWork(context, state);
     const marker = markerOf(state.name);
     await withGuestLock(work, () =>
-      markInstance(work, { [marker]: context.mark }, ({ config }) =>
+      setInstanceConfig(work, { [marker]: context.mark }, ({ config }) =>
         refuseTakenOver(nameOf(state), work.lxd.host, config[marker], context),
       ),
     );
@@ -284,7 +284,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
         await requireRemovable(inside.guest, state.name);
       }
       // The mark goes first: what is left when this is interrupted is then the user, which state knows, and not a mark that nobody does.
-      await markInstance(work, { [markerOf(state.name)]: "" }, undefined, inside.found);
+      await setInstanceConfig(work, { [markerOf(state.name)]: "" }, undefined, inside.found);
       const warn = (text: string): void => context.warn(text);
       await removeUser(inside.guest, state.name, { home: state.homeOnDelete, deadline: work.deadline, warn });
     });
@@ -293,8 +293,8 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
 
 async function insideWork(context: Context, at: Pick<Inputs, "cluster" | "project" | "instance">): Promise<InsideWork> {
   const { deadline } = context;
-  const { project, instance } = at;
-  return { lxd: await context.lxd(at.cluster), project, instance, deadline, progress: (text) => context.progress(text) };
+  const { project, instance: name } = at;
+  return { lxd: await context.lxd(at.cluster), project, name, deadline, progress: (text) => context.progress(text) };
 }
 
 /**
@@ -334,7 +334,7 @@ async function save(context: Context, work: InsideWork, inputs: Inputs, state?: 
   await requireLogin(guest, inputs, accounts);
   await (existing && requireIdle(guest, inputs, existing));
   if (context.mark !== "" && owner !== context.mark) {
-    await markInstance(work, { [marker]: context.mark }, undefined, found); // before the user, so that one that is half made is known again
+    await setInstanceConfig(work, { [marker]: context.mark }, undefined, found); // before the user, so that one that is half made is known again
   }
   let account = existing;
   try {

@@ -5,7 +5,7 @@ import { guestOf } from "../../provider/guest/guest";
 import { hasDebPackage, installDebPackages } from "../../provider/host/apt";
 import { bringSnap } from "../../provider/host/snapd";
 import type { LxdClient } from "../../provider/lxd/client/client";
-import { forgetMember, getMember, putMember, removeMember } from "../../provider/lxd/cluster/cluster";
+import { changeMember, forgetMember, getMember, removeMember } from "../../provider/lxd/cluster/cluster";
 import { createAlias, deleteAlias, deleteImage, findAlias, findImage, moveAlias } from "../../provider/lxd/images/images";
 import { createInstanceFile, readInstanceFile, removeInstanceFile } from "../../provider/lxd/instances/files-api";
 import {
@@ -66,7 +66,7 @@ const workOn = (lxd: LxdClient, name: string): InstanceWork => ({
   progress: () => undefined,
   warn: () => undefined,
 });
-const inside = (lxd: LxdClient, instance: string) => guestOf(lxd, { project: PROJECT, instance });
+const inside = (lxd: LxdClient, instance: string) => guestOf({ lxd, project: PROJECT, name: instance });
 const file = { uid: 0, gid: 0, mode: 0o600, content: "" };
 const view = { config: {}, description: "" } as never;
 
@@ -76,7 +76,7 @@ const CASES: readonly Case[] = [
     what: "replaceProfile",
     path: "/1.0/profiles/*",
     query: inProject,
-    call: (lxd, name) => replaceProfile(lxd, PROJECT, name, put, { value: { name, ...put, used_by: [] }, etag: "e" }),
+    call: (lxd, name) => replaceProfile(lxd, PROJECT, name, () => put, { value: { name, ...put, used_by: [] }, etag: "e" }),
   },
   { what: "deleteProfile", path: "/1.0/profiles/*", query: inProject, call: (lxd, name) => deleteProfile(lxd, PROJECT, name) },
   { what: "findObject, pool", path: "/1.0/storage-pools/*", call: (lxd, name) => findObject(lxd, pool(name)) },
@@ -158,13 +158,13 @@ const CASES: readonly Case[] = [
     call: (lxd, name) => inside(lxd, name).readFile("/etc/passwd"),
   },
   { what: "getMember", path: "/1.0/cluster/members/*", call: (lxd, name) => getMember(lxd, name) },
-  { what: "putMember", path: "/1.0/cluster/members/*", call: (lxd, name) => putMember(lxd, member(name), "e") },
+  { what: "changeMember", path: "/1.0/cluster/members/*", call: (lxd, name) => changeMember(lxd, name, (live) => live) },
   { what: "removeMember", path: "/1.0/cluster/members/*", call: (lxd, name) => removeMember(lxd, name) },
   { what: "forgetMember", path: "/1.0/cluster/members/*", query: { force: "1" }, call: (lxd, name) => forgetMember(lxd, name) },
   { what: "an operation", path: "/1.0/operations/*", call: (lxd, name) => lxd.cancel({ id: name }) },
 ];
 
-const at = { project: PROJECT, instance: "web1" };
+const at = { project: PROJECT, name: "web1" };
 
 /** The same with the name in the query: a project, a member, a path in a guest. */
 const QUERIES: readonly Case[] = [
@@ -214,19 +214,19 @@ const QUERIES: readonly Case[] = [
     what: "file to read",
     path: "/1.0/instances/web1/files",
     query: { ...inProject, path: "*" },
-    call: (lxd, name) => readInstanceFile(lxd, { ...at, path: name }),
+    call: (lxd, name) => readInstanceFile({ lxd, ...at }, name),
   },
   {
     what: "file to make",
     path: "/1.0/instances/web1/files",
     query: { ...inProject, path: "*" },
-    call: (lxd, name) => createInstanceFile(lxd, { ...at, path: name }, file),
+    call: (lxd, name) => createInstanceFile({ lxd, ...at }, name, file),
   },
   {
     what: "file to remove",
     path: "/1.0/instances/web1/files",
     query: { ...inProject, path: "*" },
-    call: (lxd, name) => removeInstanceFile(lxd, { ...at, path: name }),
+    call: (lxd, name) => removeInstanceFile({ lxd, ...at }, name),
   },
 ];
 

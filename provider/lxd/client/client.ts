@@ -2,8 +2,10 @@ import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
 import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
+import { sameJson } from "../../support/equality";
 import { ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import { SingleFlight } from "../../support/single-flight";
+import { type Config, OWNER_KEY } from "../config";
 import type { Endpoint } from "./endpoint";
 import { exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 import { type Operation, OperationWatcher, operationSchema, untilKnown } from "./operations";
@@ -39,6 +41,15 @@ interface Told {
   /** What is waited for, when a read is made again. */
   readonly waiting?: (text: string) => void;
 }
+
+/** An object and the ETag that guards its next change. */
+export interface Tagged<Value> {
+  readonly value: Value;
+  readonly etag: string | undefined;
+}
+
+/** How often a change is made when the object changes meanwhile, or LXD loses sight of the operation. */
+const ATTEMPTS = 5;
 
 /** How long LXD may take to tell which members are down, when it has failed with something else. */
 const MEMBERS_SECONDS = 5;
@@ -84,11 +95,7 @@ export class LxdClient {
   }
 
   /** Reads an object together with the ETag that guards its next change. */
-  async getWithEtag<Schema extends z.ZodType>(
-    path: string,
-    schema: Schema,
-    query?: Query,
-  ): Promise<{ value: z.output<Schema>; etag: string | undefined }> {
+  async getWithEtag<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<Tagged<z.output<Schema>>> {
     const { metadata, response, sent } = await this.send({ method: "GET", path: withQuery(path, query) });
     return { value: this.parse(schema, metadata, sent), etag: response.headers.etag };
   }
@@ -98,7 +105,7 @@ export class LxdClient {
     path: string,
     schema: Schema,
     query?: Query,
-  ): Promise<{ value: z.output<Schema>; etag: string | undefined } | undefined> {
+  ): Promise<Tagged<z.output<Schema>> | undefined> {
     try {
       return await this.getWithEtag(path, schema, query);
     } catch (error) {
@@ -168,6 +175,47 @@ export class LxdClient {
   ): Promise<Operation | undefined> {
     const operation = await this.begin(method, path, options);
     return operation === undefined ? undefined : this.finish(operation);
+  }
+
+  /**
+   * Changes an object: puts what `change` makes of what LXD has, in one step by its ETag. Reads it and puts again when it has changed meanwhile
+   * (412), unless its owner is another by then; and when the operation was lost and the object is not as wanted.
+   * @param change - The new contents; `undefined` when nothing is to be changed. May be called several times, and may refuse.
+   * @param options.found - The object as it was just read.
+   * @returns Whether there is such an object.
+   */
+  async modify<Schema extends z.ZodType>(
+    path: string,
+    schema: Schema,
+    change: (live: z.output<Schema>) => object | undefined,
+    options: { query?: Query; found?: Tagged<z.output<Schema>> | undefined; method?: "PUT" | "PATCH" } = {},
+  ): Promise<boolean> {
+    const { query = {}, method = "PUT" } = options;
+    let found = options.found ?? (await this.findWithEtag(path, schema, query));
+    for (let attempt = 1; found !== undefined; attempt += 1) {
+      const { value, etag }: Tagged<z.output<Schema>> = found;
+      const body = change(value);
+      if (body === undefined) {
+        break;
+      }
+      try {
+        await this.change(method, path, { query, body, etag });
+        break;
+      } catch (error) {
+        const isLost = hasCode(error, "lost");
+        if (attempt === ATTEMPTS || !(isLost || (hasCode(error, "api") && error.status === 412))) {
+          throw error;
+        }
+        found = await this.findWithEtag(path, schema, query);
+        if (isLost ? holds(found?.value, body) : ownerOf(found?.value) !== ownerOf(value)) {
+          if (isLost) {
+            break;
+          }
+          throw error;
+        }
+      }
+    }
+    return found !== undefined;
   }
 
   /**
@@ -350,6 +398,17 @@ export class LxdClient {
     }
     return parsed.data;
   }
+}
+
+/** Whether an object has all contents that were put. */
+function holds(value: unknown, body: object): boolean {
+  const live = (value ?? {}) as Readonly<Record<string, unknown>>;
+  return Object.entries(body).every(([key, wanted]) => sameJson(live[key], wanted));
+}
+
+function ownerOf(value: unknown): unknown {
+  const { config, properties } = (value ?? {}) as Partial<Record<"config" | "properties", Config | null>>;
+  return (config ?? properties)?.[OWNER_KEY];
 }
 
 function jsonOf(text: string): unknown {

@@ -73,9 +73,9 @@ export function listMembersShared(lxd: LxdClient): Promise<Member[]> {
   return lxd.getShared("/1.0/cluster/members", z.array(memberSchema), { recursion: 1 });
 }
 
-/** A member together with the ETag that guards its next change. */
-export function getMember(lxd: LxdClient, name: string): Promise<{ value: Member; etag: string | undefined }> {
-  return lxd.getWithEtag(api`/1.0/cluster/members/${name}`, memberSchema);
+/** A member. */
+export function getMember(lxd: LxdClient, name: string): Promise<Member> {
+  return lxd.get(api`/1.0/cluster/members/${name}`, memberSchema);
 }
 
 /** A member, or `undefined` when the cluster has none of that name. */
@@ -83,13 +83,23 @@ export function findMember(lxd: LxdClient, name: string): Promise<Member | undef
   return lxd.find(api`/1.0/cluster/members/${name}`, memberSchema);
 }
 
-/** Writes what can be changed of a member. All of it, because LXD resets what is left out, even in a PATCH. */
-export async function putMember(lxd: LxdClient, member: Member, etag: string | undefined): Promise<void> {
-  const { server_name, roles, failure_domain, description, config, groups } = member;
-  await lxd.change("PUT", api`/1.0/cluster/members/${server_name}`, {
-    body: { roles: roles ?? [], failure_domain, description, config: config ?? {}, groups: groups ?? ["default"] },
-    etag,
-  });
+/**
+ * Writes what can be changed of a member. All of it, because LXD resets what is left out, even in a PATCH.
+ * @param change - The member as it is to be; `undefined` when nothing is to be changed.
+ * @throws ApiError when the cluster has no such member.
+ */
+export async function changeMember(lxd: LxdClient, name: string, change: (live: Member) => Member | undefined): Promise<void> {
+  const contents = (live: Member): object | undefined => {
+    const wanted = change(live);
+    if (wanted === undefined) {
+      return undefined;
+    }
+    const { roles, failure_domain, description, config, groups } = wanted;
+    return { roles: roles ?? [], failure_domain, description, config: config ?? {}, groups: groups ?? ["default"] };
+  };
+  if (!(await lxd.modify(api`/1.0/cluster/members/${name}`, memberSchema, contents))) {
+    await getMember(lxd, name);
+  }
 }
 
 /** Whether a member is found at an address, however either is spelled. */

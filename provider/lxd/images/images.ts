@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { ResponseShapeError } from "../../support/errors";
-import { api, type LxdClient } from "../client/client";
+import { api, type LxdClient, type Tagged } from "../client/client";
 import { type Operation, untilKnown } from "../client/operations";
 import type { Config } from "../config";
 import type { serverImageSchema } from "../instances/image-source";
@@ -32,11 +32,7 @@ export type Alias = z.output<typeof aliasSchema>;
 const importedSchema = z.looseObject({ fingerprint: z.string() });
 
 /** The image, by its fingerprint or the beginning of it, or `undefined`. */
-export function findImage(
-  lxd: LxdClient,
-  project: string,
-  fingerprint: string,
-): Promise<{ value: Image; etag: string | undefined } | undefined> {
+export function findImage(lxd: LxdClient, project: string, fingerprint: string): Promise<Tagged<Image> | undefined> {
   return lxd.findWithEtag(api`/1.0/images/${fingerprint}`, imageSchema, { project });
 }
 
@@ -135,25 +131,23 @@ export async function copyImage(
   return imported.data.fingerprint;
 }
 
-/** Changes what can be changed of an image; the rest stays as it was read. */
+/** Changes what can be changed of an image; the rest stays as LXD has it. */
 export async function changeImage(
   lxd: LxdClient,
   project: string,
-  image: Image,
-  change: { public: boolean; properties: Config },
-  etag: string | undefined,
+  found: Tagged<Image>,
+  change: (live: Image) => { public: boolean; properties: Config },
 ): Promise<void> {
-  const { auto_update, expires_at, profiles } = image;
-  await lxd.change("PUT", api`/1.0/images/${image.fingerprint}`, {
-    query: { project },
-    body: {
+  const contents = (live: Image): object => {
+    const { auto_update, expires_at, profiles } = live;
+    return {
       auto_update,
       ...(typeof expires_at === "string" ? { expires_at } : {}),
       ...(profiles ? { profiles } : {}),
-      ...change,
-    },
-    etag,
-  });
+      ...change(live),
+    };
+  };
+  await lxd.modify(api`/1.0/images/${found.value.fingerprint}`, imageSchema, contents, { query: { project }, found });
 }
 
 /** Removes an image with its aliases; one that is gone is done. Instances that were made from it stay. */

@@ -10,13 +10,12 @@ import {
 } from "../../support/errors";
 import type { CommandResult } from "../../transport/ssh";
 import { api, type LxdClient, type Operation } from "../client/client";
+import type { InstanceRef } from "./instance-lock";
 
 export type { CommandResult };
 
 /** A command to be run in an instance. */
 export interface ExecRequest {
-  readonly project: string;
-  readonly instance: string;
   /** Program and arguments; no shell looks at them. */
   readonly argv: readonly string[];
   /** Variables besides LXD's own PATH, HOME and USER. @default {} */
@@ -43,9 +42,9 @@ const endSchema = z.looseObject({
  * LostOperationError when LXD no longer knows how it ended, which nobody can ask again.
  * ApiError or OperationError when the instance does not exist or does not run, see {@link isNotRunning} and {@link isAgentMissing}.
  */
-export async function runInInstance(lxd: LxdClient, request: ExecRequest): Promise<CommandResult> {
-  const { project, instance, argv, environment = {}, as } = request;
-  const started = await lxd.begin("POST", api`/1.0/instances/${instance}/exec`, {
+export async function runInInstance({ lxd, project, name }: InstanceRef, request: ExecRequest): Promise<CommandResult> {
+  const { argv, environment = {}, as } = request;
+  const started = await lxd.begin("POST", api`/1.0/instances/${name}/exec`, {
     query: { project },
     body: {
       command: argv,
@@ -57,9 +56,9 @@ export async function runInInstance(lxd: LxdClient, request: ExecRequest): Promi
     },
   });
   if (started === undefined) {
-    throw new ResponseShapeError(`LXD on ${lxd.host} answered a command in instance "${instance}" without an operation`);
+    throw new ResponseShapeError(`LXD on ${lxd.host} answered a command in instance "${name}" without an operation`);
   }
-  const { exitCode, failure, output } = await waitForEnd(lxd, started, `running ${argv[0]} in instance "${instance}"`);
+  const { exitCode, failure, output } = await waitForEnd(lxd, started, `running ${argv[0]} in instance "${name}"`);
   try {
     if (exitCode === undefined) {
       throw failure;
@@ -67,14 +66,14 @@ export async function runInInstance(lxd: LxdClient, request: ExecRequest): Promi
     const stdout = await readOutput(lxd, output["1"], project);
     const stderr = await readOutput(lxd, output["2"], project);
     if (exitCode !== 0 && request.allowFailure !== true) {
-      throw new CommandError(`instance "${instance}" (LXD on ${lxd.host})`, argv[0] ?? "", exitCode, tail(stderr || stdout));
+      throw new CommandError(`instance "${name}" (LXD on ${lxd.host})`, argv[0] ?? "", exitCode, tail(stderr || stdout));
     }
     return { exitCode, stdout, stderr };
   } finally {
     // LXD keeps what it recorded on the host until it is told otherwise. A file that stays behind is not worth losing the result for.
     // Nothing but its own records is removed, whatever the answer says.
     const records = Object.values(output).filter(
-      (url) => url.startsWith(api`/1.0/instances/${instance}/logs/`) && !url.includes(".."),
+      (url) => url.startsWith(api`/1.0/instances/${name}/logs/`) && !url.includes(".."),
     );
     await Promise.allSettled(records.map((url) => lxd.remove(url, { project })));
   }

@@ -4,17 +4,10 @@
  */
 import * as z from "zod";
 import { isNotFound, ResponseShapeError } from "../../support/errors";
-import { api, type LxdClient } from "../client/client";
+import { api } from "../client/client";
 import { runInInstance } from "./exec";
 import type { InstanceFile, NewFile } from "./file";
-
-/** Where a file is. */
-interface FileLocation {
-  readonly project: string;
-  readonly instance: string;
-  /** Absolute path inside the instance. */
-  readonly path: string;
-}
+import type { InstanceRef } from "./instance-lock";
 
 /** `X-LXD-*` of a file's answer; Incus says `X-Incus-*`. */
 const headersSchema = z.object({
@@ -28,16 +21,16 @@ const headersSchema = z.object({
 });
 
 /** @returns `undefined` when there is no such file. LXD says the same of an instance that does not exist: look for it first. */
-export async function readInstanceFile(lxd: LxdClient, at: FileLocation): Promise<InstanceFile | undefined> {
+export async function readInstanceFile(ref: InstanceRef, path: string): Promise<InstanceFile | undefined> {
   try {
-    const { headers, body } = await lxd.getRaw(filesPath(at), { project: at.project, path: at.path });
+    const { headers, body } = await ref.lxd.getRaw(filesPath(ref), { project: ref.project, path });
     const said = Object.fromEntries(
       ["type", "uid", "gid", "mode"].map((name) => [name, headers[`x-lxd-${name}`] ?? headers[`x-incus-${name}`]]),
     );
     const parsed = headersSchema.safeParse(said);
     if (!parsed.success) {
       throw new ResponseShapeError(
-        `The answer of ${lxd.host} for ${at.path} in instance "${at.instance}" is not what LXD's API describes: ${z.prettifyError(parsed.error)}`,
+        `The answer of ${ref.lxd.host} for ${path} in instance "${ref.name}" is not what LXD's API describes: ${z.prettifyError(parsed.error)}`,
       );
     }
     return { ...parsed.data, content: body.toString("utf8") };
@@ -50,12 +43,12 @@ export async function readInstanceFile(lxd: LxdClient, at: FileLocation): Promis
 }
 
 /** LXD would write into a file that is there, and leave its owner and permissions as they are. */
-export async function createInstanceFile(lxd: LxdClient, at: FileLocation, file: NewFile): Promise<void> {
-  await removeInstanceFile(lxd, at);
-  const query = new URLSearchParams({ project: at.project, path: at.path });
-  const operation = await lxd.beginRaw({
+export async function createInstanceFile(ref: InstanceRef, path: string, file: NewFile): Promise<void> {
+  await removeInstanceFile(ref, path);
+  const query = new URLSearchParams({ project: ref.project, path });
+  const operation = await ref.lxd.beginRaw({
     method: "POST",
-    path: `${filesPath(at)}?${query.toString()}`,
+    path: `${filesPath(ref)}?${query.toString()}`,
     headers: {
       "content-type": "application/octet-stream",
       "content-length": Buffer.byteLength(file.content),
@@ -68,7 +61,7 @@ export async function createInstanceFile(lxd: LxdClient, at: FileLocation, file:
     body: file.content,
   });
   if (operation !== undefined) {
-    await lxd.finish(operation);
+    await ref.lxd.finish(operation);
   }
 }
 
@@ -76,9 +69,8 @@ export async function createInstanceFile(lxd: LxdClient, at: FileLocation, file:
 export const IS_PROGRAM = '[ -f "$1" ] && [ -x "$1" ]';
 
 /** The API follows no links, so the instance is asked. */
-export async function isProgramInInstance(lxd: LxdClient, { path, ...at }: FileLocation): Promise<boolean> {
-  const { exitCode } = await runInInstance(lxd, {
-    ...at,
+export async function isProgramInInstance(ref: InstanceRef, path: string): Promise<boolean> {
+  const { exitCode } = await runInInstance(ref, {
     argv: ["sh", "-c", IS_PROGRAM, "sh", path],
     output: "none",
     allowFailure: true,
@@ -87,12 +79,12 @@ export async function isProgramInInstance(lxd: LxdClient, { path, ...at }: FileL
 }
 
 /** Removes a file or an empty directory; one that is gone is done. */
-export async function removeInstanceFile(lxd: LxdClient, at: FileLocation): Promise<void> {
-  await lxd.remove(filesPath(at), { project: at.project, path: at.path });
+export async function removeInstanceFile(ref: InstanceRef, path: string): Promise<void> {
+  await ref.lxd.remove(filesPath(ref), { project: ref.project, path });
 }
 
-function filesPath(at: FileLocation): string {
-  return api`/1.0/instances/${at.instance}/files`;
+function filesPath({ name }: InstanceRef): string {
+  return api`/1.0/instances/${name}/files`;
 }
 
 /** With a leading zero: without it LXD takes the digits for decimal ones. */

@@ -1,10 +1,11 @@
 /** Files inside an instance: as many as one likes over one connection, which LXD opens with `Upgrade: sftp`. */
 import { posix } from "node:path";
 import { ApiError, isNotFound, RefusedError, ResponseShapeError, TransportError } from "../../support/errors";
-import { api, type LxdClient } from "../client/client";
+import { api } from "../client/client";
 import type { Endpoint } from "../client/endpoint";
 import type { InstanceFile, NewFile } from "./file";
 import { createInstanceFile, isProgramInInstance, readInstanceFile, removeInstanceFile } from "./files-api";
+import type { InstanceRef } from "./instance-lock";
 import { findInstance } from "./instances";
 import { type SftpAttributes, SftpBrokenError, SftpConnection, SftpProtocolError, SftpStatusError } from "./sftp";
 
@@ -24,10 +25,7 @@ export class InstanceFiles {
   private connection: Promise<SftpConnection> | undefined;
   private uses = 0;
 
-  constructor(
-    private readonly lxd: LxdClient,
-    private readonly at: { readonly project: string; readonly instance: string },
-  ) {}
+  constructor(private readonly ref: InstanceRef) {}
 
   /**
    * The file at a path; a symbolic link itself. `undefined` when there is none.
@@ -36,7 +34,7 @@ export class InstanceFiles {
   read(path: string): Promise<InstanceFile | undefined> {
     return this.use(`reading ${path}`, async (sftp) => {
       if (sftp === undefined) {
-        return readInstanceFile(this.lxd, { ...this.at, path });
+        return readInstanceFile(this.ref, path);
       }
       const found = await attributesOf(sftp, path);
       return found === undefined ? undefined : this.contentOf(sftp, path, found);
@@ -47,7 +45,7 @@ export class InstanceFiles {
   create(path: string, file: NewFile): Promise<void> {
     return this.use(`writing ${path}`, async (sftp) => {
       if (sftp === undefined) {
-        await createInstanceFile(this.lxd, { ...this.at, path }, file);
+        await createInstanceFile(this.ref, path, file);
       } else {
         await removeFile(sftp, path);
         await sftp.create(path, { ...file, content: Buffer.from(file.content) });
@@ -59,7 +57,7 @@ export class InstanceFiles {
   isProgram(path: string): Promise<boolean> {
     return this.use(`looking for ${path}`, async (sftp) => {
       if (sftp === undefined) {
-        return isProgramInInstance(this.lxd, { ...this.at, path });
+        return isProgramInInstance(this.ref, path);
       }
       const found = await attributesOf(sftp, path, true);
       return found?.type === "file" && (found.mode & 0o111) !== 0;
@@ -70,7 +68,7 @@ export class InstanceFiles {
   remove(path: string): Promise<void> {
     return this.use(`removing ${path}`, async (sftp) => {
       if (sftp === undefined) {
-        await removeInstanceFile(this.lxd, { ...this.at, path });
+        await removeInstanceFile(this.ref, path);
       } else if ((await attributesOf(sftp, path))?.type === "directory") {
         await sftp.removeDirectory(path);
       } else {
@@ -97,7 +95,7 @@ export class InstanceFiles {
 
   /** Does something over the connection, or without one where the server has none to offer. */
   private async use<Result>(doing: string, work: (sftp: SftpConnection | undefined) => Promise<Result>): Promise<Result> {
-    const { lxd } = this;
+    const { lxd } = this.ref;
     if (withoutSftp.has(lxd.endpoint)) {
       return work(undefined);
     }
@@ -127,15 +125,15 @@ export class InstanceFiles {
   }
 
   private async connect(): Promise<SftpConnection> {
-    const { lxd, at } = this;
-    const socket = await lxd.connect(this.path, "sftp", { project: at.project });
+    const { lxd, project } = this.ref;
+    const socket = await lxd.connect(this.path, "sftp", { project });
     return lxd.deadline.race(SftpConnection.open(socket), `opening the files of ${this.name}`, () => socket.destroy());
   }
 
   /** Whether the server does not know SFTP. Of an instance that does not exist it says the same. */
   private async isUnknown(error: unknown): Promise<boolean> {
-    const { lxd, at } = this;
-    if (!isNotFound(error) || (await findInstance({ lxd, project: at.project, name: at.instance })) === undefined) {
+    const { lxd } = this.ref;
+    if (!isNotFound(error) || (await findInstance(this.ref)) === undefined) {
       return false;
     }
     withoutSftp.add(lxd.endpoint);
@@ -143,12 +141,12 @@ export class InstanceFiles {
   }
 
   private inWords(error: unknown, doing: string): unknown {
-    const { host } = this.lxd;
+    const { host } = this.ref.lxd;
     if (error instanceof SftpStatusError) {
       return new ApiError(host, `SFTP (${doing})`, this.path, error.isNoSuchFile ? 404 : 500, error.reply);
     }
     if (error instanceof SftpProtocolError) {
-      return new ResponseShapeError(`LXD on ${host} failed at ${doing} in instance "${this.at.instance}": ${error.message}`);
+      return new ResponseShapeError(`LXD on ${host} failed at ${doing} in instance "${this.ref.name}": ${error.message}`);
     }
     if (error instanceof SftpBrokenError) {
       const message = `The connection to the files of ${this.name} broke while ${doing}: ${error.message}`;
@@ -158,11 +156,11 @@ export class InstanceFiles {
   }
 
   private get path(): string {
-    return api`/1.0/instances/${this.at.instance}/sftp`;
+    return api`/1.0/instances/${this.ref.name}/sftp`;
   }
 
   private get name(): string {
-    return `instance "${this.at.instance}" (LXD on ${this.lxd.host})`;
+    return `instance "${this.ref.name}" (LXD on ${this.ref.lxd.host})`;
   }
 }
 

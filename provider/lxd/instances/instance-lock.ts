@@ -44,12 +44,11 @@ function listed(names: readonly string[]): string {
 }
 
 /** Asks LXD for work on an instance, in turn, as soon as it has finished what others have begun. */
-export async function retryWhileBusy(which: InstanceRef, request: () => Promise<unknown>): Promise<void> {
+export async function retryWhileBusy<Result>(which: InstanceRef, request: () => Promise<Result>): Promise<Result> {
   const { lxd, name } = which;
-  await until(lxd.deadline, async (report) => {
+  const { result } = await until(lxd.deadline, async (report) => {
     try {
-      await withInstanceLock(which, request);
-      return true;
+      return { result: await withInstanceLock(which, request) };
     } catch (error) {
       if (!(hasCode(error, "api") || hasCode(error, "operation")) || !isBusy(replyOf(error))) {
         throw error;
@@ -58,6 +57,7 @@ export async function retryWhileBusy(which: InstanceRef, request: () => Promise<
       return undefined;
     }
   });
+  return result;
 }
 
 /** Whether LXD says that it works on the instance. Of two changes at once, the second waits for the first, and is dropped then. */

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
 import { FailedError, hasCode, LostOperationError, RefusedError } from "../../support/errors";
-import { api, type LxdClient } from "../client/client";
+import { api, type LxdClient, type Tagged } from "../client/client";
 import { type Operation, operationsSchema, untilKnown } from "../client/operations";
 import { isServerFailure } from "../client/transient-failures";
 import { onceFound } from "../cluster/restarts";
@@ -82,10 +82,7 @@ export interface InstanceWork extends InstanceRef {
 }
 
 /** An instance as it was read. */
-export interface FoundInstance {
-  readonly value: Instance;
-  readonly etag: string | undefined;
-}
+export type FoundInstance = Tagged<Instance>;
 
 /** The instance, or `undefined` when there is none of that name. */
 export function findInstance({ lxd, project, name }: InstanceRef): Promise<FoundInstance | undefined> {
@@ -197,9 +194,6 @@ async function removeUnknown(work: InstanceWork, mark: string | undefined): Prom
   await deleteInstance(work);
 }
 
-/** How often a change is tried again when LXD itself wrote to the instance in between, or lost sight of what it did. */
-const ATTEMPTS = 5;
-
 /**
  * Replaces what can be written of an instance. PUT, because a PATCH cannot remove a device; with all `volatile.*` keys, because LXD
  * drops those that are left out.
@@ -211,27 +205,39 @@ export async function replaceInstance(
   change: (live: Instance) => InstancePut,
   found?: FoundInstance,
 ): Promise<void> {
-  let known = found;
-  const replace = async (): Promise<void> => {
-    for (let attempt = 1; ; attempt += 1) {
-      const { value, etag } = known ?? (await requireInstance(which));
-      known = undefined;
-      try {
-        await which.lxd.change("PUT", api`/1.0/instances/${which.name}`, {
-          query: { project: which.project },
-          body: change(value),
-          etag,
-        });
-        return;
-      } catch (error) {
-        const changed = hasCode(error, "api") && error.status === 412;
-        if (attempt === ATTEMPTS || !(changed || hasCode(error, "lost"))) {
-          throw error;
-        }
-      }
-    }
+  if (!(await modifyInstance(which, change, found))) {
+    await requireInstance(which);
+  }
+}
+
+/**
+ * Sets keys of an instance's config and leaves the others as they are; an empty value removes one. An instance that is gone is done.
+ * @param look - May refuse, when it sees the instance.
+ * @param found - The instance as it was just read.
+ */
+export async function setInstanceConfig(
+  which: InstanceRef,
+  config: Config,
+  look: (live: Instance) => void = () => undefined,
+  found?: FoundInstance,
+): Promise<void> {
+  const change = (live: Instance): object => {
+    look(live);
+    return { description: live.description, config }; // LXD empties the description when a PATCH does not repeat it
   };
-  await retryWhileBusy(which, replace);
+  await modifyInstance(which, change, found, "PATCH");
+}
+
+async function modifyInstance(
+  which: InstanceRef,
+  change: (live: Instance) => object,
+  found: FoundInstance | undefined,
+  method: "PUT" | "PATCH" = "PUT",
+): Promise<boolean> {
+  const { lxd, project, name } = which;
+  const modify = (): Promise<boolean> =>
+    lxd.modify(api`/1.0/instances/${name}`, instanceSchema, change, { query: { project }, found, method });
+  return retryWhileBusy(which, modify);
 }
 
 /** Starts an instance, or lets a frozen one go on; one that runs already is left alone. */

@@ -1,8 +1,8 @@
 /** Several programs in an instance, one after the other, at the price of one command. */
 import { CommandError, ResponseShapeError, tail } from "../../support/errors";
-import type { LxdClient } from "../client/client";
 import { type ExecRequest, runInInstance } from "./exec";
 import type { InstanceFiles } from "./files";
+import type { InstanceRef } from "./instance-lock";
 
 /** One program. No shell looks at its arguments. */
 export interface Step {
@@ -40,22 +40,22 @@ const MOST_STEPS = 60;
  * @throws CommandError of the first step that fails, with what that wrote; the errors of {@link runInInstance}.
  */
 export async function runSteps(
-  lxd: LxdClient,
+  ref: InstanceRef,
   files: InstanceFiles,
-  request: Pick<ExecRequest, "project" | "instance" | "as"> & { readonly steps: readonly Step[]; readonly scratch: string },
+  request: Pick<ExecRequest, "as"> & { readonly steps: readonly Step[]; readonly scratch: string },
 ): Promise<void> {
-  const { steps, scratch, ...at } = request;
+  const { steps, scratch, ...how } = request;
   if (steps.length > MOST_STEPS) {
     throw new Error(`${steps.length} steps are too many`);
   }
   const words = steps.flatMap(({ argv, stdin = "/dev/null" }) => [String(argv.length), stdin, ...argv]);
-  const { uid, gid } = at.as ?? { uid: 0, gid: 0 };
+  const { uid, gid } = how.as ?? { uid: 0, gid: 0 };
   await files.create(scratch, { uid, gid, mode: 0o600, content: "" });
   try {
     const argv = ["sh", "-c", RUN_STEPS, "sh", scratch, ...words];
-    const { exitCode } = await runInInstance(lxd, { ...at, argv, output: "none", allowFailure: true });
+    const { exitCode } = await runInInstance(ref, { ...how, argv, output: "none", allowFailure: true });
     if (exitCode !== 0) {
-      const where = `instance "${at.instance}" (LXD on ${lxd.host})`;
+      const where = `instance "${ref.name}" (LXD on ${ref.lxd.host})`;
       throw failureOf(where, steps[exitCode - FAILED_AT - 1], exitCode, (await files.read(scratch))?.content ?? "");
     }
   } catch (error) {

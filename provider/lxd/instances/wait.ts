@@ -219,12 +219,12 @@ export function cloudInitVerdict({
 
 /** Runs a command in the guest; why it could not even be started, while it is booting, is told as text. */
 async function tryCommand(
-  { lxd, project, name }: InstanceWork,
+  work: InstanceWork,
   argv: readonly string[],
   output: "text" | "none" = "text",
 ): Promise<CommandResult | string> {
   try {
-    return await runInInstance(lxd, { project, instance: name, argv, output, allowFailure: true });
+    return await runInInstance(work, { argv, output, allowFailure: true });
   } catch (error) {
     if (isAgentMissing(error)) {
       return "the agent in the virtual machine does not answer yet";
@@ -232,7 +232,7 @@ async function tryCommand(
     if (isNotRunning(error)) {
       return "the instance does not run";
     }
-    const isPassing = isServerFailure(error) || (hasCode(error, "transport") && lxd.endpoint.isOpen());
+    const isPassing = isServerFailure(error) || (hasCode(error, "transport") && work.lxd.endpoint.isOpen());
     if (hasCode(error, "operation") || hasCode(error, "lost") || isPassing) {
       return messageOf(error); // such as a command that was cut off by a reboot, of the guest or of LXD
     }

@@ -4,8 +4,7 @@
  */
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
-import { api, type LxdClient } from "../client/client";
-import { untilKnown } from "../client/operations";
+import { api, type LxdClient, type Tagged } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { type Config, isServerMade, OWNER_KEY, sameConfig, sameConfigValue } from "../config";
 import { explainInUse } from "../in-use";
@@ -70,11 +69,8 @@ export interface Wanted extends WantedConfig {
   readonly mark: string;
 }
 
-/** An object and the ETag that guards its next change. */
-export interface Found {
-  readonly value: MemberObject;
-  readonly etag: string | undefined;
-}
+/** An object as it was read. */
+export type Found = Tagged<MemberObject>;
 
 /** The path of an object. */
 function pathOf({ type, name }: ObjectRef): string {
@@ -256,35 +252,33 @@ export async function changeObject(
   const own = (member: string): Config =>
     filtered(configOfMember(type, wanted, member), (key) => !type.creationKeys.includes(key));
   const [only] = namesOf(servers);
-  const live = found.value.config ?? {};
   const dropped = commonConfig(
     type,
     filtered(former, (key) => !(key in wanted.config)),
   );
-  const config = merged(
-    type,
-    filtered(live, (key) => !(key in dropped)),
-    {
-      ...commonConfig(type, wanted.config),
-      ...(servers.clustered || only === undefined ? {} : own(only)),
-      ...ownerKey(wanted.mark),
-    },
-  );
-  if (wanted.description !== found.value.description || !identical(config, live)) {
-    await putObject(lxd, ref, { description: wanted.description, config }, found.etag);
-  }
+  const given = {
+    ...commonConfig(type, wanted.config),
+    ...(servers.clustered || only === undefined ? {} : own(only)),
+    ...ownerKey(wanted.mark),
+  };
+  const change = (live: Config): Config =>
+    merged(
+      type,
+      filtered(live, (key) => !(key in dropped)),
+      given,
+    );
+  await modifyObject(lxd, ref, found, change, { description: wanted.description });
   if (servers.clustered) {
     const changing = namesOf(servers).filter((member) => Object.keys(own(member)).length > 0);
-    for (const [member, { value }] of await viewsOf(lxd, ref, servers, changing)) {
-      await changeOnMember(lxd, ref, member, value, own(member));
+    for (const [member, view] of await viewsOf(lxd, ref, servers, changing)) {
+      await changeOnMember(lxd, ref, member, view.value, own(member));
     }
   }
 }
 
 /** Writes the owner's mark, and nothing else. */
-export async function markObject(lxd: LxdClient, ref: ObjectRef, { value, etag }: Found, mark: string): Promise<void> {
-  const config = { ...value.config, ...ownerKey(mark) };
-  await putObject(lxd, ref, { description: value.description, config }, etag);
+export async function markObject(lxd: LxdClient, ref: ObjectRef, found: Found, mark: string): Promise<void> {
+  await modifyObject(lxd, ref, found, (live) => ({ ...live, ...ownerKey(mark) }));
 }
 
 /** Sets keys of one member. */
@@ -295,26 +289,24 @@ export async function changeOnMember(
   view: MemberObject,
   wanted: Config,
 ): Promise<void> {
-  const live = view.config ?? {};
-  const config = merged(ref.type, live, wanted);
-  if (!identical(config, live)) {
-    // With everything that LXD showed for this member: what is left out, it removes, even from the keys of the whole cluster.
-    await putObject(lxd, ref, { description: view.description, config }, undefined, member);
-  }
+  // With everything that LXD showed for this member: what is left out, it removes, even from the keys of the whole cluster.
+  const change = (live: Config): Config => merged(ref.type, live, wanted);
+  await modifyObject(lxd, ref, { value: view, etag: undefined }, change, { target: member });
 }
 
-async function putObject(
+/** Writes a config, and a description when there is one, if LXD has another. */
+async function modifyObject(
   lxd: LxdClient,
   ref: ObjectRef,
-  body: { description: string; config: Config },
-  etag: string | undefined,
-  target?: string,
+  found: Found,
+  change: (live: Config) => Config,
+  { description, target }: { description?: string; target?: string } = {},
 ): Promise<void> {
-  const put = (): Promise<unknown> => lxd.change("PUT", pathOf(ref), { query: queryOf(ref, target), body, etag });
-  await untilKnown(put, async () => {
-    const { description, config } = (await findObject(lxd, ref, target))?.value ?? {};
-    return description === body.description && identical(config ?? {}, body.config);
-  });
+  const contents = (live: MemberObject): object | undefined => {
+    const wanted = { description: description ?? live.description, config: change(live.config ?? {}) };
+    return wanted.description === live.description && identical(wanted.config, live.config ?? {}) ? undefined : wanted;
+  };
+  await lxd.modify(pathOf(ref), memberObjectSchema, contents, { query: queryOf(ref, target), found });
 }
 
 /**

@@ -6,6 +6,7 @@ import { findSnap } from "../../../provider/host/snapd";
 import { findSocket } from "../../../provider/lxd/client/endpoint";
 import {
   bootstrapCluster,
+  changeMember,
   getMember,
   isNotClustered,
   type JoinToken,
@@ -13,7 +14,6 @@ import {
   listMembers,
   memberConfigKeys,
   mintJoinToken,
-  putMember,
   untilOnline,
 } from "../../../provider/lxd/cluster/cluster";
 import { getServers } from "../../../provider/lxd/cluster/servers";
@@ -237,20 +237,18 @@ export function formingContract(lab: () => ContractLab): void {
     it("lets a member's config and failure domain be changed, as long as its roles stay", async () => {
       const { primary, secondary } = lab().harness;
       const lxd = await lab().lxd();
-      const { value, etag } = await getMember(lxd, secondary.name);
-      await putMember(lxd, { ...value, failure_domain: "rack1", config: { "scheduler.instance": "manual" } }, etag);
-      const { value: changed } = await getMember(lxd, secondary.name);
+      const value = await getMember(lxd, secondary.name);
+      const config = { "scheduler.instance": "manual" };
+      await changeMember(lxd, secondary.name, (live) => ({ ...live, failure_domain: "rack1", config }));
+      const changed = await getMember(lxd, secondary.name);
       assert.deepEqual([changed.failure_domain, changed.config], ["rack1", { "scheduler.instance": "manual" }]);
-      const { value: leader } = await getMember(lxd, primary.name);
-      await refused(putMember(lxd, { ...leader, roles: [] }, undefined), 400, /"database" role cannot be dropped at this time/);
-      await refused(putMember(lxd, { ...changed, groups: [] }, undefined), 400, /need to belong to at least one group/);
-      await refused(
-        putMember(lxd, { ...changed, config: { nope: "1" } }, undefined),
-        500,
-        /Invalid cluster configuration key "nope"/,
-      );
-      await refused(putMember(lxd, value, etag), 412, /ETag doesn't match/);
-      await putMember(lxd, value, undefined);
+      const put = (name: string, change: object): Promise<void> => changeMember(lxd, name, (live) => ({ ...live, ...change }));
+      await refused(put(primary.name, { roles: [] }), 400, /"database" role cannot be dropped at this time/);
+      await refused(put(secondary.name, { groups: [] }), 400, /need to belong to at least one group/);
+      await refused(put(secondary.name, { config: { nope: "1" } }), 500, /Invalid cluster configuration key "nope"/);
+      const stale = lxd.change("PUT", `/1.0/cluster/members/${secondary.name}`, { body: value, etag: "stale" });
+      await refused(stale, 412, /ETag doesn't match/);
+      await put(secondary.name, value);
     });
 
     it("says that a member does not exist", async () => {

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { readAccounts } from "../../../provider/guest/accounts";
 import { type Guest, guestOf } from "../../../provider/guest/guest";
 import { journalOf, requireIdle } from "../../../provider/guest/home";
-import { markInstance } from "../../../provider/guest/instance";
 import {
   ensureAccess,
   ensureAccount,
@@ -14,7 +13,7 @@ import {
 } from "../../../provider/guest/users";
 import { isNotRunning, runInInstance } from "../../../provider/lxd/instances/exec";
 import { createInstanceFile, readInstanceFile, removeInstanceFile } from "../../../provider/lxd/instances/files-api";
-import { findInstance, startInstance } from "../../../provider/lxd/instances/instances";
+import { findInstance, setInstanceConfig, startInstance } from "../../../provider/lxd/instances/instances";
 import { waitFor } from "../../../provider/lxd/instances/wait";
 import { until } from "../../../provider/support/deadline";
 import { isNotFound } from "../../../provider/support/errors";
@@ -26,7 +25,7 @@ const HASH = "$6$contract$Q6nVhZgWb1L6n0b1kQv0aBcDeFgHiJkLmNoPqRsTuVwXyZ01234567
 
 /** The inside of an instance: commands, files, and the users made of both. */
 export function guestContract(lab: () => ContractLab): void {
-  const guest = async (): Promise<Guest> => guestOf(await lab().lxd(), { project: lab().project, instance: lab().instance });
+  const guest = async (): Promise<Guest> => guestOf(await lab().work());
   const run = async (argv: string[], as?: { uid: number; gid: number }) =>
     (await guest()).run(argv, { allowFailure: true, ...(as === undefined ? {} : { as }) });
 
@@ -39,10 +38,7 @@ export function guestContract(lab: () => ContractLab): void {
       await inside.createFile("/root/made while it was off", { content: "x", uid: 0, gid: 0, mode: 0o600 });
       await inside.removeFile("/root/made while it was off");
       assert.equal(await inside.readFile("/root/made while it was off"), undefined);
-      await assert.rejects(
-        runInInstance(work.lxd, { project: lab().project, instance: lab().instance, argv: ["true"] }),
-        isNotRunning,
-      );
+      await assert.rejects(runInInstance(work, { argv: ["true"] }), isNotRunning);
       await startInstance(await lab().work(), { status: "Stopped" });
       await waitFor(await lab().work(), [{ for: "cloud-init" }, { for: "command", command: ["true"] }]);
     });
@@ -80,22 +76,19 @@ export function guestContract(lab: () => ContractLab): void {
     });
 
     it("whose output nobody wants leaves none to be fetched or removed", async () => {
-      const { lxd } = await lab().work();
-      const silent = { project: lab().project, instance: lab().instance, output: "none", allowFailure: true } as const;
-      assert.deepEqual(await runInInstance(lxd, { ...silent, argv: ["true"] }), { exitCode: 0, stdout: "", stderr: "" });
-      assert.equal((await runInInstance(lxd, { ...silent, argv: ["false"] })).exitCode, 1);
-      assert.equal((await runInInstance(lxd, { ...silent, argv: ["no-such-program"] })).exitCode, 127);
+      const work = await lab().work();
+      const silent = { output: "none", allowFailure: true } as const;
+      assert.deepEqual(await runInInstance(work, { ...silent, argv: ["true"] }), { exitCode: 0, stdout: "", stderr: "" });
+      assert.equal((await runInInstance(work, { ...silent, argv: ["false"] })).exitCode, 1);
+      assert.equal((await runInInstance(work, { ...silent, argv: ["no-such-program"] })).exitCode, 127);
     });
 
     it("is refused in an instance that is not there", async () => {
-      const { lxd } = await lab().work();
-      await refused(runInInstance(lxd, { project: lab().project, instance: "nope", argv: ["true"] }), 404, /Instance not found/);
+      await refused(runInInstance(await lab().work("nope"), { argv: ["true"] }), 404, /Instance not found/);
     });
   });
 
   describe("a file in an instance", () => {
-    const at = (path: string) => ({ project: lab().project, instance: lab().instance, path });
-
     it("has its owner and mode from the request that makes it, whatever was there before", async () => {
       const inside = await guest();
       for (const file of [
@@ -178,29 +171,29 @@ export function guestContract(lab: () => ContractLab): void {
     });
 
     it("of an instance that is not there is an error, and not a file that is missing", async () => {
-      const nowhere = guestOf(await lab().lxd(), { project: lab().project, instance: "nope" });
+      const nowhere = guestOf(await lab().work("nope"));
       await refused(nowhere.readFile("/etc/passwd"), 404, /Instance not found/);
       await refused(nowhere.removeFile("/etc/passwd"), 404, /Instance not found/);
     });
 
     it("can be reached through another member of the cluster", async () => {
-      const there = guestOf(await lab().lxd("secondary"), { project: lab().project, instance: lab().instance });
+      const there = guestOf({ ...(await lab().work()), lxd: await lab().lxd("secondary") });
       await there.createFile("/root/f3", { content: "three", uid: 5, gid: 6, mode: 0o640 });
       assert.deepEqual(await there.readFile("/root/f3"), await (await guest()).readFile("/root/f3"));
       await there.removeFile("/root/f3");
     });
 
     it("can be reached one by one, too, as on servers without SFTP", async () => {
-      const { lxd } = await lab().work();
+      const work = await lab().work();
       const file = { content: "four", uid: 5, gid: 6, mode: 0o640 };
-      await createInstanceFile(lxd, at("/root/f3"), file);
-      await createInstanceFile(lxd, at("/root/f3"), { ...file, mode: 0o600 });
-      assert.deepEqual(await readInstanceFile(lxd, at("/root/f3")), { type: "file", ...file, mode: 0o600 });
+      await createInstanceFile(work, "/root/f3", file);
+      await createInstanceFile(work, "/root/f3", { ...file, mode: 0o600 });
+      assert.deepEqual(await readInstanceFile(work, "/root/f3"), { type: "file", ...file, mode: 0o600 });
       assert.deepEqual(await (await guest()).readFile("/root/f3"), { type: "file", ...file, mode: 0o600 });
-      assert.equal(await readInstanceFile(lxd, at("/root/nope")), undefined);
-      await removeInstanceFile(lxd, at("/root/f3"));
-      await removeInstanceFile(lxd, at("/root/f3"));
-      assert.equal(await readInstanceFile(lxd, at("/root/f3")), undefined);
+      assert.equal(await readInstanceFile(work, "/root/nope"), undefined);
+      await removeInstanceFile(work, "/root/f3");
+      await removeInstanceFile(work, "/root/f3");
+      assert.equal(await readInstanceFile(work, "/root/f3"), undefined);
     });
 
     it("is a program when it may be run, or leads to one", async () => {
@@ -453,9 +446,9 @@ export function guestContract(lab: () => ContractLab): void {
     });
 
     it("can be marked in the instance's config, which keeps its description", async () => {
-      const work = { ...(await lab().work()), instance: lab().instance };
+      const work = await lab().work();
       await work.lxd.change("PATCH", "/1.0/instances/c1", { body: { description: "kept", config: {} } });
-      await markInstance(work, { "user.contract": "marked" });
+      await setInstanceConfig(work, { "user.contract": "marked" });
       const found = (await findInstance(await lab().work()))?.value;
       assert.deepEqual([found?.description, found?.config["user.contract"]], ["kept", "marked"]);
     });

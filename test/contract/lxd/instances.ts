@@ -225,7 +225,7 @@ export function instancesContract(lab: () => ContractLab): void {
       assert.ok(used.includes("/1.0/instances/c1"), used.join());
       const withoutRoot = { description: "", config: {}, devices: {} };
       await refused(
-        replaceProfile(lxd, lab().project, "default", withoutRoot, undefined),
+        replaceProfile(lxd, lab().project, "default", () => withoutRoot, undefined),
         500,
         /relies on this profile's root disk device/,
       );
@@ -238,7 +238,7 @@ export function instancesContract(lab: () => ContractLab): void {
       await contents((live) => ({ ...live, profiles: ["default", "p3"] }));
       await assert.rejects(deleteProfile(lxd, lab().project, "p3"), /Profile is currently in use/);
       const devices = { eth5: { type: "nic", nictype: "bridged", parent: "nonexistent0", name: "eth5" } };
-      const saved = replaceProfile(lxd, lab().project, "p3", { ...empty, devices }, undefined);
+      const saved = replaceProfile(lxd, lab().project, "p3", () => ({ ...empty, devices }), undefined);
       await assert.rejects(saved, (error: unknown) => {
         const [refusal] = refusalsOfSavedProfile(replyOf(error));
         assert.deepEqual([refusal?.project, refusal?.name], [lab().project, "c1"]);
@@ -248,8 +248,8 @@ export function instancesContract(lab: () => ContractLab): void {
       const profile = await findProfile(lxd, lab().project, "p3");
       assert.deepEqual([profile?.value.devices, profile?.value.used_by], [devices, ["/1.0/instances/c1"]]);
       // The same once more is no change, and offered to nobody.
-      await replaceProfile(lxd, lab().project, "p3", { ...empty, devices }, undefined);
-      await replaceProfile(lxd, lab().project, "p3", empty, undefined);
+      await replaceProfile(lxd, lab().project, "p3", () => ({ ...empty, devices }), undefined);
+      await replaceProfile(lxd, lab().project, "p3", () => empty, undefined);
       await contents((live) => ({ ...live, profiles: ["default"] }));
       await deleteProfile(lxd, lab().project, "p3");
     });
@@ -282,7 +282,7 @@ export function instancesContract(lab: () => ContractLab): void {
       const names = ["p4", "p5"];
       const put = async (name: string, value: string) => {
         const body = { description: "", config: { "user.x": value }, devices: {} };
-        await replaceProfile(lxd, lab().project, name, body, await findProfile(lxd, lab().project, name));
+        await replaceProfile(lxd, lab().project, name, () => body, await findProfile(lxd, lab().project, name));
       };
       for (const name of names) {
         await createProfile(lxd, lab().project, name, { description: "", config: {}, devices: {} });

@@ -108,7 +108,8 @@ export function partingContract(lab: () => ContractLab): void {
 
     it("does not keep profiles from being changed", async () => {
       const lxd = await lab().lxd();
-      await replaceProfile(lxd, lab().project, "p1", { description: "", config: { "user.x": "y" }, devices: {} }, undefined);
+      const body = { description: "", config: { "user.x": "y" }, devices: {} };
+      await replaceProfile(lxd, lab().project, "p1", () => body, undefined);
       assert.equal((await findProfile(lxd, lab().project, "p1"))?.value.config["user.x"], "y");
     });
 

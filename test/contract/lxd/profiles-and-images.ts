@@ -72,9 +72,20 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
     it("is replaced only as it was read", async () => {
       const lxd = await lab().lxd();
       const found = await findProfile(lxd, lab().project, "p1");
-      await replaceProfile(lxd, lab().project, "p1", { ...empty, description: "second" }, found);
-      await refused(replaceProfile(lxd, lab().project, "p1", empty, found), 412, /ETag doesn't match/);
-      await refused(replaceProfile(lxd, lab().project, "nope", empty, undefined), 404, /Profile not found/);
+      const put = (name: string, etag: string | undefined): Promise<unknown> =>
+        lxd.change("PUT", `/1.0/profiles/${name}`, { query: { project: lab().project }, body: empty, etag });
+      await replaceProfile(lxd, lab().project, "p1", () => ({ ...empty, description: "second" }), found);
+      await refused(put("p1", found?.etag), 412, /ETag doesn't match/);
+      await refused(put("nope", undefined), 404, /Profile not found/);
+      // What is replaced by a function of the contents is read again.
+      await replaceProfile(
+        lxd,
+        lab().project,
+        "p1",
+        ({ description }) => ({ ...empty, description: `${description}, third` }),
+        found,
+      );
+      assert.equal((await findProfile(lxd, lab().project, "p1"))?.value.description, "second, third");
     });
 
     it("default can be changed and not deleted", async () => {
@@ -84,7 +95,7 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
         root: { type: "disk", path: "/", pool: lab().pool },
         eth0: { type: "nic", network: lab().bridge, name: "eth0" },
       };
-      await replaceProfile(lxd, lab().project, "default", { ...empty, devices }, undefined);
+      await replaceProfile(lxd, lab().project, "default", () => ({ ...empty, devices }), undefined);
       assert.deepEqual((await findProfile(lxd, lab().project, "default"))?.value.devices, devices);
     });
   });
@@ -121,10 +132,14 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
       const lxd = await lab().lxd();
       const found = await findImage(lxd, lab().project, await fingerprintOf(lab().harness.image));
       assert.ok(found);
-      await changeImage(lxd, lab().project, found.value, { public: true, properties: { os: "Other" } }, found.etag);
+      await changeImage(lxd, lab().project, found, () => ({ public: true, properties: { os: "Other" } }));
       const changed = await findImage(lxd, lab().project, found.value.fingerprint);
       assert.deepEqual([changed?.value.public, changed?.value.properties], [true, { os: "Other" }]);
-      const stale = changeImage(lxd, lab().project, found.value, { public: false, properties: {} }, found.etag);
+      const stale = lxd.change("PUT", `/1.0/images/${found.value.fingerprint}`, {
+        query: { project: lab().project },
+        body: { public: false, properties: {} },
+        etag: found.etag,
+      });
       await refused(stale, 412, /ETag doesn't match/);
     });
 

@@ -66,7 +66,7 @@ async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
   const collection = COLLECTIONS[noun];
   const action = STATES[noun];
   if (noun === "exec") {
-    await runInInstance(lxd, { project: "default", instance: verb, argv: rest });
+    await runInInstance({ lxd, project: "default", name: verb }, { argv: rest });
   } else if (action !== undefined) {
     await lxd.change("PUT", `/1.0/instances/${verb}/state`, { body: { action, timeout: -1, force: flags.has("force") } });
   } else if (noun === "rename") {

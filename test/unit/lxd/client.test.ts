@@ -238,6 +238,47 @@ describe("LxdClient", () => {
     });
   });
 
+  describe("modifying", () => {
+    const shape = z.looseObject({ config: z.record(z.string(), z.string()) });
+    const profile = (config: object): object => done({ config });
+    const modify = (): Promise<boolean> =>
+      lxd.modify("/1.0/profiles/web", shape, ({ config }) => ({ config: { ...config, own: "1" } }));
+    const bodies = (): unknown[] => server.received.flatMap(({ body }) => (body === "" ? [] : [JSON.parse(body) as unknown]));
+
+    it("puts what comes of what there is, by its ETag, and tells of an object that is not there", async () => {
+      server.next(profile({ a: "b" }), done({}), failed(404, "Profile not found"));
+      assert.equal(await modify(), true);
+      assert.deepEqual(server.lines, ["GET /1.0/profiles/web", "PUT /1.0/profiles/web"]);
+      assert.equal(server.received[1]?.headers["if-match"], '"tag1"');
+      assert.deepEqual(bodies(), [{ config: { a: "b", own: "1" } }]);
+      assert.equal(await modify(), false);
+    });
+
+    it("reads and puts again when it has changed meanwhile", async () => {
+      server.next(profile({ a: "b" }), failed(412, "ETag doesn't match"), profile({ a: "c" }), done({}));
+      assert.equal(await modify(), true);
+      assert.deepEqual(bodies()[1], { config: { a: "c", own: "1" } });
+    });
+
+    it("leaves it when someone else has taken it over meanwhile", async () => {
+      server.next(profile({}), failed(412, "ETag doesn't match"), profile({ "user.pulumi.urn": "urn:other" }));
+      await assert.rejects(modify(), { code: "api", status: 412 });
+      assert.equal(bodies().length, 1);
+    });
+
+    it("puts nothing when there is nothing to change", async () => {
+      server.next(profile({}));
+      assert.equal(await lxd.modify("/1.0/profiles/web", shape, () => undefined), true);
+      assert.deepEqual(bodies(), []);
+    });
+
+    it("asks the object when the operation was lost", async () => {
+      server.next(profile({}), begun(), failed(404, "gone"), failed(404, "gone"), profile({ own: "1" }));
+      assert.equal(await modify(), true);
+      assert.equal(bodies().length, 1);
+    });
+  });
+
   describe("changing", () => {
     it("sends JSON, and the ETag that guards the object", async () => {
       server.next(done(null));

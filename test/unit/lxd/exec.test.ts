@@ -20,7 +20,8 @@ const REMOVED = [`DELETE ${OUTPUT["1"]}?project=p`, `DELETE ${OUTPUT["2"]}?proje
 describe("runInInstance", () => {
   let server: ApiServer;
   let lxd: LxdClient;
-  const request = { project: "p", instance: "c1", argv: ["id", "-u"] };
+  const request = { argv: ["id", "-u"] };
+  const ref = () => ({ lxd, project: "p", name: "c1" });
 
   beforeEach(async () => {
     server = await ApiServer.start();
@@ -30,7 +31,7 @@ describe("runInInstance", () => {
 
   it("answers what the command wrote, and removes it from the host", async () => {
     server.next(begun(), done(ended(0)), raw("0\n"), raw("warned"), done({}), done({}));
-    assert.deepEqual(await runInInstance(lxd, request), { exitCode: 0, stdout: "0\n", stderr: "warned" });
+    assert.deepEqual(await runInInstance(ref(), request), { exitCode: 0, stdout: "0\n", stderr: "warned" });
     assert.deepEqual(server.lines, [
       "POST /1.0/instances/c1/exec?project=p",
       "GET /1.0/operations/b1946ac9/wait?timeout=5",
@@ -49,14 +50,14 @@ describe("runInInstance", () => {
 
   it("runs as another user, in a directory that every user may enter", async () => {
     server.next(begun(), done(ended(0)), raw(""), raw(""), done({}), done({}));
-    await runInInstance(lxd, { ...request, as: { uid: 1000, gid: 100 } });
+    await runInInstance(ref(), { ...request, as: { uid: 1000, gid: 100 } });
     const { user, group, cwd } = JSON.parse(server.received[0]?.body ?? "") as Record<string, unknown>;
     assert.deepEqual([user, group, cwd], [1000, 100, "/"]);
   });
 
   it("throws what the command said last when it fails, without its arguments, and leaves no output behind", async () => {
     server.next(begun(), done(ended(3)), raw("out"), raw("it is so\n"), done({}), done({}));
-    await assert.rejects(runInInstance(lxd, request), {
+    await assert.rejects(runInInstance(ref(), request), {
       name: "CommandError",
       exitCode: 3,
       message: 'id on instance "c1" (LXD on root@bcn2) failed with exit code 3: it is so',
@@ -66,18 +67,18 @@ describe("runInInstance", () => {
 
   it("answers the exit code when failure is allowed", async () => {
     server.next(begun(), done(ended(3)), raw(""), raw("no"), done({}), done({}));
-    assert.equal((await runInInstance(lxd, { ...request, allowFailure: true })).exitCode, 3);
+    assert.equal((await runInInstance(ref(), { ...request, allowFailure: true })).exitCode, 3);
   });
 
   it("does not lose a result because its record cannot be removed", async () => {
     lxd = server.client(3); // for so long it is tried
     server.next(begun(), done(ended(0)), raw("0"), raw(""), failed(500, "no"), failed(404, "gone"));
-    assert.equal((await runInInstance(lxd, request)).stdout, "0");
+    assert.equal((await runInInstance(ref(), request)).stdout, "0");
   });
 
   it("removes the record also when it cannot be read", async () => {
     server.next(begun(), done(ended(0)), failed(400, "disk broken"), done({}), done({}));
-    await assert.rejects(runInInstance(lxd, request), /disk broken/);
+    await assert.rejects(runInInstance(ref(), request), /disk broken/);
     assert.deepEqual(server.lines.slice(-2), REMOVED);
   });
 
@@ -88,18 +89,18 @@ describe("runInInstance", () => {
     it(`takes LXD's "${reply}" for exit code ${exitCode}, from each version's way to say it`, async () => {
       const allowed = { ...request, allowFailure: true };
       server.next(begun(), done(broken(reply, { return: exitCode, output: OUTPUT })), raw(""), raw(""), done({}), done({}));
-      assert.equal((await runInInstance(lxd, allowed)).exitCode, exitCode);
+      assert.equal((await runInInstance(ref(), allowed)).exitCode, exitCode);
       server.next(begun(), failed(400, reply), done(broken(reply, null)));
-      assert.equal((await runInInstance(lxd, allowed)).exitCode, exitCode);
+      assert.equal((await runInInstance(ref(), allowed)).exitCode, exitCode);
       server.next(begun(), failed(400, reply), failed(404, "Operation not found"));
-      assert.equal((await runInInstance(lxd, allowed)).exitCode, exitCode);
+      assert.equal((await runInInstance(ref(), allowed)).exitCode, exitCode);
     });
   }
 
   it("says that it does not know the end when LXD has forgotten the operation", async () => {
     const forgotten = failed(404, "Operation not found");
     server.next(begun({ description: "Executing command" }), forgotten, forgotten);
-    await assert.rejects(runInInstance(lxd, request), {
+    await assert.rejects(runInInstance(ref(), request), {
       name: "LostOperationError",
       message: /no longer knows its operation "running id in instance "c1"" .*how that ended is not known/,
     });
@@ -107,9 +108,9 @@ describe("runInInstance", () => {
 
   it("tells an instance that does not run and a missing agent from other failures", async () => {
     server.next(failed(400, "Instance is not running"));
-    await assert.rejects(runInInstance(lxd, request), (error) => isNotRunning(error) && !isAgentMissing(error));
+    await assert.rejects(runInInstance(ref(), request), (error) => isNotRunning(error) && !isAgentMissing(error));
     server.next(begun(), done(broken("LXD VM agent isn't currently running", null)));
-    await assert.rejects(runInInstance(lxd, request), (error) => isAgentMissing(error) && !isNotRunning(error));
+    await assert.rejects(runInInstance(ref(), request), (error) => isAgentMissing(error) && !isNotRunning(error));
   });
 });
 
@@ -134,7 +135,8 @@ describe("isAgentMissing", () => {
 describe("files of an instance on a server without SFTP", () => {
   let server: ApiServer;
   let lxd: LxdClient;
-  const at = { project: "p", instance: "c1", path: "/etc/a b" };
+  const path = "/etc/a b";
+  const ref = () => ({ lxd, project: "p", name: "c1" });
   const url = "/1.0/instances/c1/files?project=p&path=%2Fetc%2Fa+b";
 
   beforeEach(async () => {
@@ -152,24 +154,24 @@ describe("files of an instance on a server without SFTP", () => {
         [`x-${product}-type`]: "file",
       };
       server.next(raw("text", headers));
-      assert.deepEqual(await readInstanceFile(lxd, at), { content: "text", uid: 5, gid: 6, mode: 0o640, type: "file" });
+      assert.deepEqual(await readInstanceFile(ref(), path), { content: "text", uid: 5, gid: 6, mode: 0o640, type: "file" });
       assert.deepEqual(server.lines, [`GET ${url}`]);
     });
   }
 
   it("are undefined when they do not exist", async () => {
     server.next(failed(404, "file does not exist"));
-    assert.equal(await readInstanceFile(lxd, at), undefined);
+    assert.equal(await readInstanceFile(ref(), path), undefined);
   });
 
   it("are not guessed at when the answer is of another kind", async () => {
     server.next(raw("text"));
-    await assert.rejects(readInstanceFile(lxd, at), { code: "response-shape" });
+    await assert.rejects(readInstanceFile(ref(), path), { code: "response-shape" });
   });
 
   it("are written with a mode that LXD reads as octal", async () => {
     server.next(failed(404, "file does not exist"), failed(404, "file does not exist"), done({}));
-    await createInstanceFile(lxd, at, { uid: 1, gid: 2, mode: 0o600, content: "é" });
+    await createInstanceFile(ref(), path, { uid: 1, gid: 2, mode: 0o600, content: "é" });
     const sent = server.received.at(-1);
     assert.equal(`${sent?.method ?? ""} ${sent?.path ?? ""}`, `POST ${url}`);
     assert.deepEqual(
@@ -181,8 +183,8 @@ describe("files of an instance on a server without SFTP", () => {
 
   it("are removed, also when they are gone", async () => {
     server.next(done({}), failed(404, "file does not exist"), failed(404, "file does not exist"));
-    await removeInstanceFile(lxd, at);
-    await removeInstanceFile(lxd, at);
+    await removeInstanceFile(ref(), path);
+    await removeInstanceFile(ref(), path);
     assert.deepEqual(server.lines, [`DELETE ${url}`, `DELETE ${url}`, `GET ${url}`]);
   });
 });

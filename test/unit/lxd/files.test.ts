@@ -38,7 +38,7 @@ describe("files of an instance", () => {
     }),
   );
   const filesOf = (seconds = 60, endpoint = server.endpoint()): InstanceFiles =>
-    new InstanceFiles(server.client(seconds, endpoint), { project: "p", instance: "c1" });
+    new InstanceFiles({ lxd: server.client(seconds, endpoint), project: "p", name: "c1" });
 
   beforeEach(async () => {
     server = await ApiServer.start();
@@ -65,7 +65,7 @@ describe("files of an instance", () => {
     const lxd = server.client(60, endpoint);
     for (let round = 0; round < 3; round += 1) {
       server.next(serve);
-      await new InstanceFiles(lxd, { project: "p", instance: "c1" }).read("/a");
+      await new InstanceFiles({ lxd, project: "p", name: "c1" }).read("/a");
       await until(lxd.deadline, async () => (endpoint.requests.activeCount === 0 ? true : undefined));
     }
     server.next(done({}));
@@ -174,7 +174,7 @@ describe("files of many instances at once", () => {
         const names = lab.seedInstances(COUNT, { host: "bcn2", devices: { root: { type: "disk", path: "/", pool: "default" } } });
         const content = "x".repeat(100_000);
         const read = names.map(async (instance) => {
-          const guest = guestOf(lxd, { project: "default", instance });
+          const guest = guestOf({ lxd, project: "default", name: instance });
           await guest.createFile("/root/a", { content, uid: 0, gid: 0, mode: 0o600 });
           await guest.runSteps([{ argv: ["mv", "-f", "-T", "/root/a", "/root/b"] }], { scratch: "/run/out" });
           return (await guest.readFile("/root/b"))?.content;

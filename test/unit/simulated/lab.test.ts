@@ -141,7 +141,7 @@ describe("The simulated lab", () => {
     await lxd.change("PUT", "/1.0/instances/v1/state", { body: { action: "start" } });
     const which = { lxd, project: "default", name: "v1" };
     assert.equal((await getInstanceState(which)).processes, -1);
-    await assert.rejects(runInInstance(lxd, { project: "default", instance: "v1", argv: ["true"] }), isAgentMissing);
+    await assert.rejects(runInInstance(which, { argv: ["true"] }), isAgentMissing);
     const change = (more: object): Promise<unknown> =>
       lxd.change("PATCH", "/1.0/instances/v1", { body: { config: more, description: "" } });
     await assert.rejects(change({ "raw.qemu": "-x" }), /Key "raw\.qemu" cannot be updated when VM is running/);

@@ -10,7 +10,7 @@ import type { LxdClient } from "./client/client";
 import { getServerShared } from "./server";
 
 /** What has a config, and devices of an instance. */
-export type ConfigOwner = "instance" | "device" | "pool" | "network" | "member";
+export type ConfigOwner = "instance" | "device" | "pool" | "network" | "project" | "member";
 
 /** Keys by owner. `*` stands for any text; `ipv*` and `ingress|egress` are written out below. */
 const KEYS: Readonly<Record<ConfigOwner, string>> = {
@@ -54,6 +54,19 @@ const KEYS: Readonly<Record<ConfigOwner, string>> = {
     ipv*.dhcp.stateful ipv*.firewall ipv*.gateway ipv*.l3only ipv*.nat ipv*.nat.address ipv*.nat.order ipv*.ovn.ranges
     ipv*.routes ipv*.routes.anycast ipv*.routing maas.subnet.ipv* mtu network ovn.ingress_mode parent raw.dnsmasq
     security.acls security.acls.default.* tunnel.* user.* vlan volatile.*`,
+  project: `
+    backups.compression_algorithm features.images features.networks features.networks.zones features.profiles
+    features.storage.buckets features.storage.volumes images.auto_update_cached images.auto_update_interval
+    images.compression_algorithm images.default_architecture images.remote_cache_expiry limits.containers limits.cpu
+    limits.disk limits.disk.pool.* limits.instances limits.memory limits.networks limits.networks.uplink_ips.*
+    limits.processes limits.virtual-machines restricted restricted.backups restricted.cluster.groups
+    restricted.cluster.target restricted.containers.interception restricted.containers.lowlevel
+    restricted.containers.nesting restricted.containers.privilege restricted.devices.disk restricted.devices.disk.paths
+    restricted.devices.gpu restricted.devices.infiniband restricted.devices.nic restricted.devices.pci
+    restricted.devices.proxy restricted.devices.unix-block restricted.devices.unix-char restricted.devices.unix-hotplug
+    restricted.devices.usb restricted.idmap.gid restricted.idmap.uid restricted.networks.access
+    restricted.networks.subnets restricted.networks.uplinks restricted.networks.zones restricted.snapshots
+    restricted.virtual-machines.lowlevel user.*`,
   member: "scheduler.instance user.*",
 };
 
@@ -63,6 +76,7 @@ const GROUPS: Readonly<Record<ConfigOwner, RegExp>> = {
   device: /^device-/,
   pool: /^storage-/,
   network: /^network-/,
+  project: /^project$/,
   member: /^cluster$/,
 };
 

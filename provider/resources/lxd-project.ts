@@ -62,6 +62,7 @@ export const projectLifecycle = markedObjectLifecycle<Inputs, object, FoundProje
   schemaVersion: 1,
   schema: projectSchema,
   immutable: ["name"],
+  configOf: "project",
   timeouts: { create: 60, read: 60, update: 60, delete: 60 },
   sameBy: { config: sameConfig },
   replacementLoss: ({ name }) =>

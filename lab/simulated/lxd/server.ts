@@ -71,6 +71,7 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
       "device-disk": group("device"),
       "network-bridge": group("network"),
       "storage-dir": group("pool"),
+      project: group("project"),
       cluster: group("member"),
     },
   });

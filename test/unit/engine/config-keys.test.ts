@@ -5,6 +5,7 @@ import type { Lifecycle } from "../../../provider/engine/lifecycle";
 import { isKnownKey, matches } from "../../../provider/lxd/config-keys";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
+import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { disconnectAll } from "../../../provider/transport/pool";
 
@@ -68,14 +69,19 @@ describe("a key of LXD's config in a preview", () => {
     );
   });
 
-  it("is found in pools and networks, too", async () => {
+  it("is found in pools, networks and projects, too", async () => {
     const known = "is not a key of LXD that is known here. Did you mean";
     assert.deepEqual(
       [
         await warningsOf(storagePoolLifecycle, 0, { name: "fast", driver: "zfs", config: { "zfs.poolname": "x" } }),
         await warningsOf(networkLifecycle, 0, { name: "br1", config: { "ipv4.adress": "none" } }),
+        await warningsOf(projectLifecycle, 0, { name: "shop", config: { "feature.images": true } }),
       ].flat(),
-      [`config.zfs.poolname ${known} zfs.pool_name?`, `config.ipv4.adress ${known} ipv4.address?`],
+      [
+        `config.zfs.poolname ${known} zfs.pool_name?`,
+        `config.ipv4.adress ${known} ipv4.address?`,
+        `config.feature.images ${known} features.images?`,
+      ],
     );
   });
 

@@ -1,7 +1,5 @@
 import * as z from "zod";
-import { sameJson } from "../support/equality";
-import { api, type LxdClient } from "./client/client";
-import { untilKnown } from "./client/operations";
+import { api, type LxdClient, type Tagged } from "./client/client";
 import { type Config, sameConfigValue } from "./config";
 import { describeUser } from "./in-use";
 
@@ -23,10 +21,7 @@ export interface ProjectPut {
 }
 
 /** A project as it was read. */
-export interface FoundProject {
-  readonly value: Project;
-  readonly etag: string | undefined;
-}
+export type FoundProject = Tagged<Project>;
 
 /** The project, or `undefined` when there is none of that name. */
 export function findProject(lxd: LxdClient, name: string): Promise<FoundProject | undefined> {
@@ -38,13 +33,9 @@ export async function createProject(lxd: LxdClient, name: string, body: ProjectP
   await lxd.change("POST", "/1.0/projects", { body: { name, ...body } });
 }
 
-/** Replaces description and config of a project, if it is still as it was read. */
-export async function replaceProject(lxd: LxdClient, name: string, body: ProjectPut, etag: string | undefined): Promise<void> {
-  const replace = () => lxd.change("PUT", api`/1.0/projects/${name}`, { body, etag });
-  await untilKnown(replace, async () => {
-    const { description, config } = (await findProject(lxd, name))?.value ?? {};
-    return sameJson({ description, config }, body);
-  });
+/** Replaces description and config of a project by what `change` makes of what LXD has. */
+export async function replaceProject(lxd: LxdClient, found: FoundProject, change: (live: Project) => ProjectPut): Promise<void> {
+  await lxd.modify(api`/1.0/projects/${found.value.name}`, projectSchema, change, { found });
 }
 
 /** Removes a project. One that does not exist is done. */

@@ -93,13 +93,15 @@ export const projectLifecycle = markedObjectLifecycle<Inputs, object, FoundProje
     if (refusal !== undefined) {
       throw new RefusedError(`${refusal}. Nothing was changed`);
     }
-    const body = { description, config: { ...keptOf(found.value), ...marked(config, context.mark) } };
-    await replaceProject(lxd, name, body, found.etag);
+    await replaceProject(lxd, found, (live) => ({
+      description,
+      config: { ...keptOf(live), ...marked(config, context.mark) },
+    }));
     return {};
   },
 
-  writeMark: (lxd, { name }, { value: { description, config }, etag }, mark) =>
-    replaceProject(lxd, name, { description, config: marked(config, mark) }, etag),
+  writeMark: (lxd, _state, found, mark) =>
+    replaceProject(lxd, found, ({ description, config }) => ({ description, config: marked(config, mark) })),
 
   async remove(_context, lxd, { name }, { value }) {
     const contents = contentsOf(value);

@@ -1,29 +1,19 @@
 import type { Duplex } from "node:stream";
-import pLimit from "p-limit";
-import * as z from "zod";
+import type * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
 import { sameJson } from "../../support/equality";
-import { ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
-import { SingleFlight } from "../../support/single-flight";
+import { type ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import { type Config, OWNER_KEY } from "../config";
+import { isRead, jsonOf, metadataOf, parseAnswer, saysLater } from "./answers";
 import type { Endpoint } from "./endpoint";
 import { exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
-import { type Operation, OperationWatcher, operationSchema, untilKnown } from "./operations";
-import { api } from "./path";
-import { isNotClustered, isServerFailure, statusesSchema, TransientFailures } from "./transient-failures";
+import { type Operation, operationSchema, untilKnown } from "./operations";
+import { api, type Query, withQuery } from "./path";
+import { type SharedRequests, sharedRequestsOf } from "./shared-requests";
+import { isNotClustered, isServerFailure, statusesSchema } from "./transient-failures";
 
 export type { Operation };
 export { api };
-
-/** The envelope of every JSON answer. Success is told by `type`, not by the HTTP status. */
-const envelopeSchema = z.looseObject({
-  type: z.enum(["sync", "async", "error"]),
-  error: z.string().optional(),
-  error_code: z.number().optional(),
-  metadata: z.unknown(),
-});
-
-type Query = Readonly<Record<string, string | number | undefined>>;
 
 /** What goes along with a request besides its path. */
 export interface RequestOptions {
@@ -65,7 +55,10 @@ export class LxdClient {
     readonly endpoint: Endpoint,
     readonly deadline: Deadline,
     private readonly told: Told = {},
-    private readonly shared: SharedRequests = sharedRequestsOf(endpoint),
+    private readonly shared: SharedRequests = sharedRequestsOf(
+      endpoint,
+      (at, within, all) => new LxdClient(at, within, {}, all, false),
+    ),
     private readonly patient = true,
   ) {}
 
@@ -97,7 +90,7 @@ export class LxdClient {
   /** Reads an object together with the ETag that guards its next change. */
   async getWithEtag<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<Tagged<z.output<Schema>>> {
     const { metadata, response, sent } = await this.send({ method: "GET", path: withQuery(path, query) });
-    return { value: this.parse(schema, metadata, sent), etag: response.headers.etag };
+    return { value: parseAnswer(this.host, schema, metadata, sent), etag: response.headers.etag };
   }
 
   /** {@link getWithEtag}, with `undefined` for what does not exist. */
@@ -155,7 +148,7 @@ export class LxdClient {
       let kept: Kept[] = [];
       await this.send(sent, () => {
         kept = [];
-        return (json) => void kept.push(keep(this.parse(element, jsonOf(json), sent)));
+        return (json) => void kept.push(keep(parseAnswer(this.host, element, jsonOf(json), sent)));
       });
       return kept;
     };
@@ -272,7 +265,7 @@ export class LxdClient {
     this.shared.forget();
     try {
       const { type, metadata } = await this.send(sent);
-      return type === "async" ? this.parse(operationSchema, metadata, sent) : undefined;
+      return type === "async" ? parseAnswer(this.host, operationSchema, metadata, sent) : undefined;
     } finally {
       this.shared.forget(); // what was read while the change was under way may be either
     }
@@ -302,7 +295,7 @@ export class LxdClient {
     return this.persistently(sent, async () => {
       const response = await exchange(this.endpoint, sent, this.deadline);
       if (response.status >= 400) {
-        this.envelope(response, sent);
+        metadataOf(this.host, response, sent);
       }
       return response;
     });
@@ -330,7 +323,7 @@ export class LxdClient {
   ): Promise<{ type: "sync" | "async"; metadata: unknown; response: HttpResponse; sent: HttpRequest }> {
     return this.persistently(sent, async () => {
       const response = await exchange(this.endpoint, sent, this.deadline, elements);
-      return { ...this.envelope(response, sent), response, sent };
+      return { ...metadataOf(this.host, response, sent), response, sent };
     });
   }
 
@@ -371,33 +364,6 @@ export class LxdClient {
     const members = await soon.get("/1.0/cluster/members", statusesSchema, { recursion: 1 }).catch(() => []);
     return members.some(({ status }) => status === "Offline");
   }
-
-  private envelope(response: HttpResponse, sent: HttpRequest): { type: "sync" | "async"; metadata: unknown } {
-    if (response.connection !== undefined) {
-      return { type: "sync", metadata: undefined };
-    }
-    const json = jsonOf(response.body.toString("utf8"));
-    const { type, error, error_code, metadata } = this.parse(envelopeSchema, json, sent);
-    if (type === "error") {
-      throw new ApiError(this.host, sent.method, sent.path, error_code ?? response.status, (error ?? "no reason given").trim());
-    }
-    return { type, metadata };
-  }
-
-  private parse<Schema extends z.ZodType>(
-    schema: Schema,
-    value: unknown,
-    sent: Pick<HttpRequest, "method" | "path">,
-  ): z.output<Schema> {
-    const parsed = schema.safeParse(value);
-    if (!parsed.success) {
-      throw new ResponseShapeError(
-        `The answer of ${this.host} to ${sent.method} ${sent.path} is not what LXD's API describes: ` +
-          `${z.prettifyError(parsed.error).slice(0, 1000)}\nLook at it there: lxc query '${sent.path}'`,
-      );
-    }
-    return parsed.data;
-  }
 }
 
 /** Whether an object has all contents that were put. */
@@ -409,70 +375,4 @@ function holds(value: unknown, body: object): boolean {
 function ownerOf(value: unknown): unknown {
   const { config, properties } = (value ?? {}) as Partial<Record<"config" | "properties", Config | null>>;
   return (config ?? properties)?.[OWNER_KEY];
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined; // the schema tells what is wrong with that
-  }
-}
-
-function withQuery(path: string, query: Query = {}): string {
-  const given = new URLSearchParams();
-  for (const [key, value] of Object.entries(query)) {
-    if (value !== undefined) {
-      given.set(key, String(value));
-    }
-  }
-  return given.size === 0 ? path : `${path}?${given.toString()}`;
-}
-
-/** Whether nothing was done, and the same request will soon be taken. */
-function saysLater(error: unknown): boolean {
-  return hasCode(error, "api") && error.status === 503;
-}
-
-/** Whether a request may be made twice. What opens a connection reaches into a guest, which fails for reasons of its own. */
-function isRead({ method, headers = {} }: HttpRequest): boolean {
-  return method === "GET" && headers["upgrade"] === undefined;
-}
-
-/** What all clients of one endpoint share within this process. */
-class SharedRequests {
-  readonly operations: OperationWatcher;
-  readonly trouble = new TransientFailures();
-  private readonly readings = new Map<string, SingleFlight<unknown>>();
-
-  constructor(endpoint: Endpoint) {
-    const apart = { ...endpoint, requests: pLimit(1) }; // the endpoint keeps a socket free for it
-    this.operations = new OperationWatcher({
-      host: endpoint.host,
-      isOpen: () => endpoint.isOpen(),
-      now: (deadline) => new LxdClient(apart, deadline, {}, this, false),
-      eventually: (deadline) => new LxdClient(endpoint, deadline, {}, this, false),
-    });
-  }
-
-  reading(path: string): SingleFlight<unknown> {
-    const reading = this.readings.get(path) ?? new SingleFlight<unknown>();
-    this.readings.set(path, reading);
-    return reading;
-  }
-
-  forget(): void {
-    this.readings.clear();
-  }
-}
-
-const sharedRequests = new WeakMap<Endpoint, SharedRequests>();
-
-function sharedRequestsOf(endpoint: Endpoint): SharedRequests {
-  let shared = sharedRequests.get(endpoint);
-  if (shared === undefined) {
-    shared = new SharedRequests(endpoint);
-    sharedRequests.set(endpoint, shared);
-  }
-  return shared;
 }

@@ -36,7 +36,7 @@ export type Operation = z.output<typeof operationSchema>;
 export const operationsSchema = z.record(z.string(), z.array(operationSchema).nullish()).nullish();
 
 /** What a watcher needs of the API. */
-interface Api {
+export interface Api {
   get<Schema extends z.ZodType>(
     path: string,
     schema: Schema,

@@ -15,3 +15,17 @@ function segment(name: string): string {
   }
   return encodeURIComponent(name);
 }
+
+/** What stands behind the path. */
+export type Query = Readonly<Record<string, string | number | undefined>>;
+
+/** A path with its query. What is `undefined` is left out. */
+export function withQuery(path: string, query: Query = {}): string {
+  const given = new URLSearchParams();
+  for (const [key, value] of Object.entries(query)) {
+    if (value !== undefined) {
+      given.set(key, String(value));
+    }
+  }
+  return given.size === 0 ? path : `${path}?${given.toString()}`;
+}

@@ -5,6 +5,7 @@
 import { until } from "../../support/deadline";
 import { hasCode } from "../../support/errors";
 import type { LxdClient } from "../client/client";
+import { presentedBy } from "../client/presented";
 import { getServer } from "../server";
 import { listMembers, type Member } from "./cluster";
 
@@ -13,6 +14,32 @@ const ANSWER_SECONDS = 15;
 
 /** On busy hosts it takes more than one heartbeat. */
 const HEARTBEAT_SECONDS = 60;
+
+/**
+ * The members. Those that are needed, and that LXD has not heard of lately although they answer, are waited for.
+ * @param needed - Which of them. @default all
+ */
+export async function membersOnceHeard(
+  lxd: LxdClient,
+  list = listMembers,
+  needed: (members: Member[]) => Member[] = (members) => members,
+): Promise<Member[]> {
+  const members = await withoutDoubt(lxd, await list(lxd));
+  const awaited = needed(members);
+  const isLate = offlineIn(awaited).length > 0 && (await offlineOf(lxd, awaited)).length === 0;
+  return isLate ? withoutDoubt(lxd, await listMembers(lxd)) : members;
+}
+
+/** The member that answers is not offline: LXD judges by heartbeats, also of itself, and those are late while they wait for a member that is gone. */
+async function withoutDoubt(lxd: LxdClient, members: Member[]): Promise<Member[]> {
+  if (offlineIn(members).length === 0) {
+    return members;
+  }
+  const { name } = await presentedBy(lxd.endpoint, lxd.deadline);
+  return members.map((member) =>
+    member.server_name === name && member.status === "Offline" ? { ...member, status: "Online" } : member,
+  );
+}
 
 /**
  * Names of those of the given members that LXD takes for offline. Where all of them answer, LXD is given the time to hear of them; where one does

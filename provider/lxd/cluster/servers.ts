@@ -1,8 +1,7 @@
 import type { LxdClient } from "../client/client";
-import { presentedBy } from "../client/presented";
 import { getServer } from "../server";
-import { isNotClustered, listMembers, listMembersShared, type Member } from "./cluster";
-import { offlineOf } from "./heartbeats";
+import { isNotClustered, listMembersShared, type Member } from "./cluster";
+import { membersOnceHeard } from "./heartbeats";
 
 /** The servers that answer as one: the members of a cluster, or a single standalone server. */
 export interface Servers {
@@ -13,21 +12,20 @@ export interface Servers {
 
 /** Who is there for a change, which LXD makes on those that it takes for online. A standalone server is a list of one, by its own name. */
 export function getServers(lxd: LxdClient): Promise<Servers> {
-  return serversOf(lxd, async () => {
-    const members = await withoutDoubtOf(lxd, await listMembers(lxd));
-    const isLate = members.some(({ status }) => status === "Offline") && (await offlineOf(lxd, members)).length === 0;
-    return isLate ? listMembers(lxd) : members;
-  });
+  return serversOf(lxd, membersOnceHeard(lxd));
 }
 
 /** {@link getServers} for a read, which takes them as they are, with a list of members that all reads of this process share. */
 export function getServersShared(lxd: LxdClient): Promise<Servers> {
-  return serversOf(lxd, listMembersShared);
+  return serversOf(
+    lxd,
+    membersOnceHeard(lxd, listMembersShared, () => []),
+  );
 }
 
-async function serversOf(lxd: LxdClient, list: typeof listMembers): Promise<Servers> {
+async function serversOf(lxd: LxdClient, members: Promise<Member[]>): Promise<Servers> {
   try {
-    return { clustered: true, members: await withoutDoubtOf(lxd, await list(lxd)) };
+    return { clustered: true, members: await members };
   } catch (error) {
     if (!isNotClustered(error)) {
       throw error;
@@ -35,17 +33,4 @@ async function serversOf(lxd: LxdClient, list: typeof listMembers): Promise<Serv
     const { server_name } = (await getServer(lxd)).environment;
     return { clustered: false, members: [{ server_name, status: "Online" }] };
   }
-}
-
-/**
- * Whoever answers is not offline: LXD judges by heartbeats, also of itself, and those are late while they wait for a member that is gone.
- */
-async function withoutDoubtOf(lxd: LxdClient, members: Member[]): Promise<Member[]> {
-  if (members.every(({ status }) => status !== "Offline")) {
-    return members;
-  }
-  const { name } = await presentedBy(lxd.endpoint, lxd.deadline);
-  return members.map((member) =>
-    member.server_name === name && member.status === "Offline" ? { ...member, status: "Online" } : member,
-  );
 }

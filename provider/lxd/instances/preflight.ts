@@ -5,8 +5,8 @@
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
-import { listMembers, listMembersShared, type Member } from "../cluster/cluster";
-import { offlineOf } from "../cluster/heartbeats";
+import { listMembersShared, type Member } from "../cluster/cluster";
+import { membersOnceHeard } from "../cluster/heartbeats";
 import type { Devices } from "../config";
 import { findProfileShared, type Profile } from "../profiles";
 import { getServerShared } from "../server";
@@ -197,14 +197,14 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
   }
 }
 
-/** The members. One that is needed, and that LXD has not heard of of late although it answers, is waited for. */
-async function membersFor(lxd: LxdClient, target: string | undefined): Promise<Member[]> {
-  const members = await listMembersShared(lxd);
-  const needed = members.filter(({ server_name, groups }) =>
-    target?.startsWith("@") === true ? groups?.includes(target.slice(1)) : server_name === target,
-  );
-  const isLate = needed.length > 0 && needed.every(({ status }) => status === "Offline");
-  return isLate && (await offlineOf(lxd, needed)).length === 0 ? listMembers(lxd) : members;
+/** The members. When none that the target names is online, those that answer are waited for. */
+function membersFor(lxd: LxdClient, target: string | undefined): Promise<Member[]> {
+  return membersOnceHeard(lxd, listMembersShared, (members) => {
+    const named = members.filter(({ server_name, groups }) =>
+      target?.startsWith("@") === true ? groups?.includes(target.slice(1)) : server_name === target,
+    );
+    return named.every(({ status }) => status === "Offline") ? named : [];
+  });
 }
 
 function candidatesOf(members: readonly Member[], target: string | undefined, host: string): Member[] {

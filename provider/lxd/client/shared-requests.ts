@@ -1,0 +1,47 @@
+import pLimit from "p-limit";
+import type { Deadline } from "../../support/deadline";
+import { SingleFlight } from "../../support/single-flight";
+import type { Endpoint } from "./endpoint";
+import { type Api, OperationWatcher } from "./operations";
+import { TransientFailures } from "./transient-failures";
+
+/** Makes a client that asks once, and shares what the others share. */
+type MakeClient = (endpoint: Endpoint, deadline: Deadline, shared: SharedRequests) => Api;
+
+/** What all clients of one endpoint share within this process. */
+export class SharedRequests {
+  readonly operations: OperationWatcher;
+  readonly trouble = new TransientFailures();
+  private readonly readings = new Map<string, SingleFlight<unknown>>();
+
+  constructor(endpoint: Endpoint, client: MakeClient) {
+    const apart = { ...endpoint, requests: pLimit(1) }; // the endpoint keeps a socket free for it
+    this.operations = new OperationWatcher({
+      host: endpoint.host,
+      isOpen: () => endpoint.isOpen(),
+      now: (deadline) => client(apart, deadline, this),
+      eventually: (deadline) => client(endpoint, deadline, this),
+    });
+  }
+
+  /** The read of a path that is shared until something is changed. */
+  reading(path: string): SingleFlight<unknown> {
+    const reading = this.readings.get(path) ?? new SingleFlight<unknown>();
+    this.readings.set(path, reading);
+    return reading;
+  }
+
+  /** To be called when something changes: what was read may be different now. */
+  forget(): void {
+    this.readings.clear();
+  }
+}
+
+const sharedRequests = new WeakMap<Endpoint, SharedRequests>();
+
+/** What the clients of an endpoint share. */
+export function sharedRequestsOf(endpoint: Endpoint, client: MakeClient): SharedRequests {
+  const shared = sharedRequests.get(endpoint) ?? new SharedRequests(endpoint, client);
+  sharedRequests.set(endpoint, shared);
+  return shared;
+}

@@ -8,54 +8,40 @@ import { inCluster } from "../engine/connection-inputs";
 import { differences, notCompared } from "../engine/differences";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import type { LxdClient } from "../lxd/client/client";
 import { listMembersShared } from "../lxd/cluster/cluster";
-import { onceFound } from "../lxd/cluster/restarts";
-import { type Config, type Devices, OWNER_KEY, sameConfigValue } from "../lxd/config";
+import { OWNER_KEY } from "../lxd/config";
 import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instances/args";
 import { inServersKeys } from "../lxd/instances/boot-keys";
-import {
-  changeInstance,
-  EVACUATED_FROM,
-  isHeldByEvacuation,
-  memberToMoveTo,
-  reminder,
-  startUnlessEvacuated,
-  stopForGood,
-} from "../lxd/instances/change";
-import { sameSpec, specFromApi, toApi } from "../lxd/instances/contents";
+import { EVACUATED_FROM, isHeldByEvacuation, memberToMoveTo, reminder, stopForGood } from "../lxd/instances/change";
+import { sameSpec, specFromApi } from "../lxd/instances/contents";
 import { checkedDevicesSchema, sizeSchema } from "../lxd/instances/device-values";
+import { factsOf, type InstanceFacts, lackingIn } from "../lxd/instances/facts";
 import { foreseeChange, forewarnOfChange } from "../lxd/instances/foresight";
 import { DEFAULT_INSTANCE_TYPE, imageSourceSchema, instanceTypeSchema } from "../lxd/instances/image-source";
 import {
-  addressesOf,
-  createInstance,
   deleteInstance,
-  type Expanded,
-  type FoundInstance,
   findInstance,
   getInstanceWithState,
   type Instance,
   type InstanceWork,
   isRunning,
   isStopped,
-  macAddressesOf,
   requireInstance,
   rootDiskOf,
   setInstanceConfig,
-  startInstance,
   untilCreated,
 } from "../lxd/instances/instances";
-import type { Obstacle } from "../lxd/instances/live-update";
-import { prepare, requireImage, requirePlace } from "../lxd/instances/preflight";
-import { lackingOf, type Started, startedOf, tellable } from "../lxd/instances/running-with";
 import { findInstanceWithStateShared } from "../lxd/instances/shared-reads";
-import { waitConditionSchema, waitFor } from "../lxd/instances/wait";
+import { isProtected, refusalToDelete } from "../lxd/instances/undo";
+import { waitConditionSchema } from "../lxd/instances/wait";
+import { changeToWanted, finished, makeInstance, startAndWait } from "../lxd/instances/wanted";
 import { sameImage } from "../lxd/meaning";
 import { instanceNameSchema, poolNameSchema, profileNameSchema, projectSchema, targetSchema } from "../lxd/names";
 import { claim, isLeftToOthers, isUnfinishedWork, refuseTakenOver } from "../lxd/ownership";
-import { Deadline } from "../support/deadline";
+import type { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
-import { havingChanged, IncompleteError, messageOf, RefusedError } from "../support/errors";
+import { havingChanged, RefusedError } from "../support/errors";
 import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
 import type { LxdImage } from "./lxd-image";
 import type { CloudInitArgs, ImageSourceArgs, NicAddresses, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
@@ -149,18 +135,7 @@ export interface LxdVmArgs {
 
 type Inputs = z.output<typeof vmSchema>;
 
-interface Outputs extends Started {
-  status: string;
-  location: string;
-  /** Absent in states of earlier versions. */
-  ephemeral?: boolean;
-  addresses: Record<string, NicAddresses>;
-  macAddresses: Record<string, string>;
-  expandedConfig: Config;
-  expandedDevices: Devices;
-  imageFingerprint: string;
-  evacuatedFrom?: string;
-}
+type Outputs = InstanceFacts;
 
 type State = Inputs & Outputs;
 
@@ -194,14 +169,14 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     image: (_observed, wanted, state) => sameImage({ image: state.image, fingerprint: state.imageFingerprint }, wanted),
     // The profiles have what it lacks, and it may be restarted for that.
     profiles: (observed, wanted, state, { running, allowRestart }) =>
-      sameJson(observed, wanted) && !(running && allowRestart !== false && lacking(state).length > 0),
+      sameJson(observed, wanted) && !(running && allowRestart !== false && lackingIn(state.instanceType, state).length > 0),
     target: (_observed, wanted, state) => memberToMoveTo(wanted, state.location, state.evacuatedFrom) === undefined,
     waitFor: notCompared,
     allowRestart: notCompared,
   },
 
   standingWarnings(state, inputs) {
-    const lacks = inputs.running ? lacking(state) : [];
+    const lacks = inputs.running ? lackingIn(state.instanceType, state) : [];
     return lacks.length === 0 ? [] : [reminder(inputs.name, lacks, inputs.allowRestart)];
   },
 
@@ -209,12 +184,12 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     if (differences(vmLifecycle, state, inputs).some((name) => vmLifecycle.immutable.includes(name))) {
       return isProtected(state.expandedConfig) ? [`pulumi up will refuse this. ${refusalToDelete(state.name)}`] : [];
     }
-    return forewarnOfChange(state, inputs, lacking(state));
+    return forewarnOfChange(state, inputs, lackingIn(state.instanceType, state));
   },
 
   async previewEffects(context, given) {
     const work = workOf(context, await context.lxd(given.cluster), given);
-    return foreseeChange(work, await inServersWords(work, given));
+    return foreseeChange(work, await withServersKeys(work, given));
   },
 
   replacementLoss: (state) =>
@@ -223,15 +198,13 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async create(context, given) {
     let work = workOf(context, await context.lxd(given.cluster), given);
-    const inputs = await inServersWords(work, given);
+    const inputs = await withServersKeys(work, given);
     const id = `${inputs.project}/${inputs.name}`;
+    const reconnect = (within?: Deadline): Promise<LxdClient> => context.lxd(inputs.cluster, within);
     const found = (await findInstance(work))?.value;
     if (found === undefined) {
-      work = await make(context, work, inputs);
-      return {
-        id,
-        outputs: await orUnfinished(context, work, inputs, undefined, () => startAndWait(work, inputs, { status: "Stopped" })),
-      };
+      work = await makeInstance(work, inputs, context.mark, reconnect);
+      return { id, outputs: await finished(work, undefined, reconnect, () => startAndWait(work, inputs, true)) };
     }
     claim({
       what: nameOf(inputs),
@@ -249,14 +222,14 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     const finish = async (): Promise<Instance | undefined> => {
       await untilCreated(work);
-      await change(context, work, inputs, undefined, await requireInstance(work));
+      await changeToWanted(work, inputs, context.mark, await requireInstance(work), undefined);
       return havingChanged(() => startAndWait(work, inputs));
     };
     if (isUnfinishedWork(found.config[OWNER_KEY], context.urn)) {
-      return { id, outputs: await orUnfinished(context, work, inputs, undefined, finish) };
+      return { id, outputs: await finished(work, undefined, reconnect, finish) };
     }
     await finish();
-    return { id, outputs: outputsOf(await getInstanceWithState(work), undefined) };
+    return { id, outputs: factsOf(await getInstanceWithState(work), undefined) };
   },
 
   async read(context, _id, state) {
@@ -268,18 +241,19 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     const isHeld = await isHeldByEvacuation(instance, () => listMembersShared(work.lxd));
     return {
       inputs: { ...fromApi(instance, state), ...(isHeld && { running: state.running }) },
-      outputs: { ...outputsOf(instance, state), ...(isHeld && { evacuatedFrom: instance.location }) },
+      outputs: { ...factsOf(instance, state), ...(isHeld && { evacuatedFrom: instance.location }) },
       mark: instance.config[OWNER_KEY],
     };
   },
 
   async update(context, _id, state, given) {
     const work = workOf(context, await context.lxd(given.cluster), given);
-    const inputs = await inServersWords(work, given);
+    const inputs = await withServersKeys(work, given);
     const found = await requireInstance(work);
     refuseTakenOver(nameOf(inputs), work.lxd.host, found.value.config[OWNER_KEY], context);
-    await change(context, work, inputs, state, found);
-    return orUnfinished(context, work, inputs, state, () => startAndWait(work, inputs));
+    await changeToWanted(work, inputs, context.mark, found, state);
+    const reconnect = (within: Deadline): Promise<LxdClient> => context.lxd(inputs.cluster, within);
+    return finished(work, state, reconnect, () => startAndWait(work, inputs));
   },
 
   async mark(context, _id, state) {
@@ -306,17 +280,6 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 };
 
-function isProtected(expandedConfig: Config): boolean {
-  return sameConfigValue("", expandedConfig["security.protection.delete"], "true");
-}
-
-function refusalToDelete(name: string, host?: string): string {
-  return (
-    `Instance "${name}"${host === undefined ? "" : ` on ${host}`} is protected from being deleted (security.protection.delete), and nothing was ` +
-    "touched. Take that key out of config, or out of the profile, run pulumi up, then remove it"
-  );
-}
-
 function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
   return `Instance "${name}" of project "${project}"`;
 }
@@ -330,119 +293,8 @@ function workOf(context: Context, lxd: InstanceWork["lxd"], { project, name }: P
 }
 
 /** Inputs with their config in the keys that the server has. */
-async function inServersWords({ lxd }: Pick<InstanceWork, "lxd">, inputs: Inputs): Promise<Inputs> {
+async function withServersKeys({ lxd }: Pick<InstanceWork, "lxd">, inputs: Inputs): Promise<Inputs> {
   return { ...inputs, config: await inServersKeys(lxd, inputs.config) };
-}
-
-/** Makes the instance, stopped, after a look at all that it needs. Answers with the API to go on with. */
-async function make(context: Context, work: InstanceWork, inputs: Inputs): Promise<InstanceWork> {
-  const { image, instanceType: type, target } = inputs;
-  const { profiles } = await prepare(work, inputs);
-  await requirePlace(work.lxd, target, type);
-  await requireImage(work.lxd, work.project, image, type);
-  work.progress(image.server === undefined ? "creating" : `creating; LXD gets the image from ${image.server}`);
-  const { architecture: _, ...contents } = toApi(inputs, profiles, context.mark);
-  const body = { ...contents, type, image };
-  return onceFound(work.lxd, () => createInstance(work, body, target, () => context.lxd(inputs.cluster)));
-}
-
-async function change(
-  context: Context,
-  work: InstanceWork,
-  inputs: Inputs,
-  known: Outputs | undefined,
-  found: FoundInstance,
-): Promise<void> {
-  const { profiles, expanded } = await prepare(work, inputs);
-  const { value: live } = found;
-  await changeInstance(work, found, {
-    contents: (current) => toApi(inputs, profiles, context.mark, current),
-    expanded,
-    running: inputs.running,
-    member: memberToMoveTo(inputs.target, live.location, live.config[EVACUATED_FROM]),
-    allowRestart: inputs.allowRestart,
-    started: known === undefined ? undefined : startedOf(live, known, expandedOf(live)),
-  });
-}
-
-/**
- * Starts it when it is to run, and waits for what is to be waited for.
- * @param known - What it does, when it was just made.
- * @returns The instance with its state, when nothing has happened since it was read.
- */
-async function startAndWait(work: InstanceWork, inputs: Inputs, known?: Pick<Instance, "status">): Promise<Instance | undefined> {
-  if (!inputs.running) {
-    return undefined;
-  }
-  if (known !== undefined) {
-    await startInstance(work, known);
-    return waitFor(work, inputs.waitFor, await getInstanceWithState(work));
-  }
-  const live = await getInstanceWithState(work);
-  if (isRunning(live)) {
-    return waitFor(work, inputs.waitFor, live);
-  }
-  if (!(await startUnlessEvacuated(work, live))) {
-    return undefined;
-  }
-  return waitFor(work, inputs.waitFor, await getInstanceWithState(work));
-}
-
-/** Seconds for looking at what there is after a failure: at most, and when the time for the work is over. */
-const LAST_LOOK_SECONDS = { atMost: 15, late: 3 };
-
-/**
- * Does what is left to do for an instance that exists. When that fails, the instance is kept in state as unfinished.
- * @param known - What was known before, in case nothing can be seen.
- */
-async function orUnfinished(
-  context: Context,
-  work: InstanceWork,
-  inputs: Inputs,
-  known: Outputs | undefined,
-  finish: () => Promise<Instance | undefined>,
-): Promise<Outputs> {
-  let seen: Instance | undefined;
-  try {
-    seen = await finish();
-  } catch (error) {
-    const outputs = await lastLook(context, work, inputs, known).catch(() => outputsIn(known ?? NOT_SEEN));
-    throw new IncompleteError(
-      `${inputs.project}/${inputs.name}`,
-      outputs,
-      `Instance "${work.name}" exists (${outputs.status}), but is not finished: ${messageOf(error)}. The next pulumi up goes on from here`,
-      { cause: error },
-    );
-  }
-  return outputsOf(seen ?? (await getInstanceWithState(work)), known);
-}
-
-/** The connection of the work may be what has failed: it is looked through another one. */
-async function lastLook(context: Context, work: InstanceWork, inputs: Inputs, known: Outputs | undefined): Promise<Outputs> {
-  const { atMost, late } = LAST_LOOK_SECONDS;
-  const seconds = Math.max(late, Math.min(atMost, context.deadline.remainingMs / 1000));
-  const deadline = new Deadline(seconds, `Reading instance "${work.name}"`);
-  return outputsOf(await getInstanceWithState({ ...work, lxd: await context.lxd(inputs.cluster, deadline) }), known);
-}
-
-const NOT_SEEN: Outputs = {
-  status: "Unknown",
-  location: "",
-  addresses: {},
-  macAddresses: {},
-  expandedConfig: {},
-  expandedDevices: {},
-  imageFingerprint: "",
-  startedAt: "",
-  bootMemory: "",
-};
-
-/** The outputs among all that a state holds. */
-function outputsIn(state: Outputs): Outputs {
-  const names: readonly string[] = Object.keys(NOT_SEEN);
-  return Object.fromEntries(
-    Object.entries(state).filter(([name]) => names.includes(name) || name === "evacuatedFrom"),
-  ) as unknown as Outputs;
 }
 
 /**
@@ -457,33 +309,6 @@ export function fromApi(instance: Instance, state: State): Partial<Inputs> {
     target: member === undefined ? state.target : instance.location,
     running: isRunning(instance),
   };
-}
-
-function outputsOf(instance: Instance, known: Outputs | undefined): Outputs {
-  const evacuatedFrom = instance.config[EVACUATED_FROM];
-  const expanded = expandedOf(instance);
-  return {
-    status: instance.status,
-    location: instance.location,
-    ephemeral: instance.ephemeral,
-    addresses: addressesOf(instance),
-    macAddresses: macAddressesOf(instance),
-    expandedConfig: expanded.config,
-    expandedDevices: expanded.devices,
-    imageFingerprint: instance.config["volatile.base_image"] ?? "",
-    ...startedOf(instance, known, expanded),
-    ...(evacuatedFrom === undefined || evacuatedFrom === "" ? {} : { evacuatedFrom }),
-  };
-}
-
-function expandedOf({ expanded_config: config, expanded_devices: devices }: Instance): Expanded {
-  return tellable({ config, devices });
-}
-
-/** What it lacks of what its profiles say by now, until it is started again. */
-function lacking({ instanceType, runsWith, expandedConfig, expandedDevices, bootMemory }: State): Obstacle[] {
-  const expanded = { config: expandedConfig, devices: expandedDevices };
-  return runsWith === undefined ? [] : lackingOf({ type: instanceType }, runsWith, expanded, bootMemory);
 }
 
 /**

@@ -9,76 +9,34 @@ import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { type Account, readAccounts } from "../guest/accounts";
 import { isReached, retryThroughAgentRestart } from "../guest/agent-restarts";
-import { faultOfPublicKey } from "../guest/authorized-keys";
 import { guestOf } from "../guest/guest";
-import { requireIdle } from "../guest/home";
 import { enterInstance, type InsideWork, withGuestLock } from "../guest/instance";
+import { idOfUser, markerOf, nameOfUser, saveUser } from "../guest/owned-user";
 import { SUDO_RIGHTS } from "../guest/sudo";
-import {
-  ensureAccess,
-  ensureAccount,
-  findAccount,
-  type LiveUser,
-  readUser,
-  removeUser,
-  requireLogin,
-  requirePossible,
-  requireRemovable,
-} from "../guest/users";
-import { OWNER_KEY } from "../lxd/config";
+import { groupNameSchema, passwordHashSchema, pathSchema, publicKeySchema, userNameSchema } from "../guest/user-args";
+import { type LiveUser, readUser, removeUser, requireLogin, requirePossible, requireRemovable } from "../guest/users";
 import { isRunning, setInstanceConfig } from "../lxd/instances/instances";
 import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { instanceNameSchema, projectSchema } from "../lxd/names";
-import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
+import { isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { sameSet } from "../support/equality";
-import { afterChange, hasCode, IncompleteError, messageOf, RefusedError } from "../support/errors";
+import { hasCode, messageOf } from "../support/errors";
 import type { ClusterInput } from "./common-args";
-
-/** What useradd(8) takes for a user or group. */
-const NAME = /^[a-z_][a-z0-9_-]{0,31}$/;
-const NAME_RULE = "1 to 32 lower-case letters, digits, dashes and underscores, beginning with a letter or underscore";
-
-const pathSchema = z
-  .string()
-  .regex(/^(\/[A-Za-z0-9._+-]+)+$/, "is not an absolute path of letters, digits, dots, dashes and underscores")
-  .refine((path) => !path.split("/").some((part) => part === "." || part === ".."), 'must not go through "." or ".."');
-
-const publicKeySchema = z
-  .string()
-  .transform((line) => line.trim())
-  .superRefine((line, issues) => {
-    const message = faultOfPublicKey(line);
-    if (message !== undefined) {
-      issues.addIssue({ code: "custom", message });
-    }
-  });
 
 /** Inputs of {@link VmUser}. */
 const vmUserSchema = z.strictObject({
   ...inCluster,
   instance: instanceNameSchema,
   project: projectSchema,
-  name: z
-    .string()
-    .regex(NAME, `is not a valid user name: ${NAME_RULE}`)
-    .refine(
-      (name) => name !== "root",
-      "must not be root, which every instance has and needs; make another user and give it sudo",
-    ),
+  name: userNameSchema,
   uid: z.int().min(1).max(4_294_967_294).optional(),
   home: pathSchema.optional(),
   shell: pathSchema.default("/bin/bash"),
-  groups: z.array(z.string().regex(NAME, `is not a valid group name: ${NAME_RULE}`)).optional(),
+  groups: z.array(groupNameSchema).optional(),
   sudo: z.enum(SUDO_RIGHTS, `must be one of ${SUDO_RIGHTS.join(", ")}`).default("none"),
   authorizedKeys: z.array(publicKeySchema).optional(),
   authorizedKeysMode: z.enum(["exclusive", "additive"], "must be exclusive or additive").default("exclusive"),
-  passwordHash: z
-    .string()
-    .regex(
-      /^\$[a-z0-9]+\$[!-9;-~]{8,}$/,
-      "is not a hash of crypt(3) such as mkpasswd and openssl passwd -6 make; the password itself does not belong here",
-    )
-    .optional(),
+  passwordHash: passwordHashSchema.optional(),
   homeOnDelete: z.enum(["keep", "remove"], "must be keep or remove").default("keep"),
   adopt: z.boolean().default(false),
 });
@@ -202,7 +160,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     const work = await insideWork(context, inputs);
     return withGuestLock(work, async () => {
       const outputs = await save(context, work, inputs);
-      return { id: idOf(inputs), outputs };
+      return { id: idOfUser(inputs.project, inputs.instance, inputs.name), outputs };
     });
   },
 
@@ -260,7 +218,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     const marker = markerOf(state.name);
     await withGuestLock(work, () =>
       setInstanceConfig(work, { [marker]: context.mark }, ({ config }) =>
-        refuseTakenOver(nameOf(state), work.lxd.host, config[marker], context),
+        refuseTakenOver(nameOfUser(state), work.lxd.host, config[marker], context),
       ),
     );
   },
@@ -277,7 +235,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       if (inside === undefined) {
         return;
       }
-      if (isLeftToOthers(nameOf(state), work.lxd.host, inside.found.value.config[markerOf(state.name)], context)) {
+      if (isLeftToOthers(nameOfUser(state), work.lxd.host, inside.found.value.config[markerOf(state.name)], context)) {
         return;
       }
       if (state.homeOnDelete === "remove") {
@@ -297,75 +255,11 @@ async function insideWork(context: Context, at: Pick<Inputs, "cluster" | "projec
   return { lxd: await context.lxd(at.cluster), project, name, deadline, progress: (text) => context.progress(text) };
 }
 
-/**
- * Makes the user as wanted, whatever there is of it; a user that others made only when it may be adopted.
- * @param state - Of a user that is this resource's already.
- */
-async function save(context: Context, work: InsideWork, inputs: Inputs, state?: State): Promise<Outputs> {
-  const inside = await enterInstance(
-    work,
-    `Setting up user "${inputs.name}"`,
-    "Start it (running: true of its LxdVm, or lxc start), then run pulumi up again",
-  );
-  if (inside === undefined) {
-    throw new RefusedError(
-      `User "${inputs.name}" cannot be made: there is no instance "${inputs.instance}" in project "${inputs.project}" of LXD on ` +
-        `${work.lxd.host}. Make it first, and make the user depend on it (instance: vm.name)`,
-    );
-  }
-  const { guest, found } = inside;
-  const accounts = await readAccounts(guest);
-  const existing = findAccount(accounts, inputs.name);
-  const marker = markerOf(inputs.name);
-  const owner = found.value.config[marker];
-  if (state !== undefined) {
-    refuseTakenOver(nameOf(inputs), work.lxd.host, owner, context);
-  } else if (existing !== undefined) {
-    claim({
-      what: nameOf(inputs),
-      host: work.lxd.host,
-      description: `uid ${existing.uid}, home ${existing.home}`,
-      config: owner === undefined ? {} : { [OWNER_KEY]: owner },
-      urn: context.urn,
-      adopt: inputs.adopt,
-    });
-  }
-  await requirePossible(guest, inputs, accounts);
-  await requireLogin(guest, inputs, accounts);
-  await (existing && requireIdle(guest, inputs, existing));
-  if (context.mark !== "" && owner !== context.mark) {
-    await setInstanceConfig(work, { [marker]: context.mark }, undefined, found); // before the user, so that one that is half made is known again
-  }
-  let account = existing;
-  try {
-    account = await ensureAccount(guest, inputs, accounts);
-    await ensureAccess(guest, inputs, account, state?.authorizedKeys ?? []);
-  } catch (error) {
-    if (account === undefined) {
-      throw afterChange(error); // the mark is there
-    }
-    throw new IncompleteError(
-      idOf(inputs),
-      outputsFrom(account, requestOf(inputs)),
-      `User "${inputs.name}" of instance "${inputs.instance}" exists, but is not yet as wanted: ${messageOf(error)}. The next pulumi up ` +
-        "goes on from there",
-      { cause: error },
-    );
-  }
-  return outputsFrom(account, requestOf(inputs));
-}
-
-function nameOf({ instance, name }: Pick<Inputs, "instance" | "name">): string {
-  return `User "${name}" of instance "${instance}"`;
-}
-
-function idOf({ project, instance, name }: Inputs): string {
-  return `${project}/${instance}/${name}`;
-}
-
-/** Key of the instance's config that holds the URN of the resource that owns the user. */
-function markerOf(user: string): string {
-  return `user.pulumi.user.${user}`;
+/** Makes the user as wanted, whatever there is of it. */
+function save(context: Context, work: InsideWork, inputs: Inputs, state?: State): Promise<Outputs> {
+  const owner = { ...context, adopt: inputs.adopt, isKnown: state !== undefined };
+  const requested = requestOf(inputs);
+  return saveUser(work, inputs, owner, state?.authorizedKeys ?? [], (account) => outputsFrom(account, requested));
 }
 
 function requestOf({ uid, home }: Inputs): Outputs["requested"] {

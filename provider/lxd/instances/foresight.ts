@@ -3,41 +3,26 @@ import { hasCode, messageOf } from "../../support/errors";
 import { listMembersShared } from "../cluster/cluster";
 import type { Config } from "../config";
 import { inProgramsKeys } from "./boot-keys";
-import { type AllowRestart, EVACUATED_FROM, forewarning, memberToMoveTo, obstacleToMove, requireMember } from "./change";
+import { EVACUATED_FROM, forewarning, memberToMoveTo, obstacleToMove, requireMember } from "./change";
 import { expected, type InstanceSpec, sameSpec } from "./contents";
-import { type Expanded, type Instance, type InstanceType, type InstanceWork, isStopped } from "./instances";
+import type { InstanceFacts } from "./facts";
+import { type Expanded, type Instance, type InstanceWork, isStopped } from "./instances";
 import { type Obstacle, obstaclesToLiveUpdate } from "./live-update";
 import { prepare } from "./preflight";
-import { changedFrom, type Started, tellable } from "./running-with";
+import { changedFrom, tellable } from "./running-with";
 import { findInstanceShared } from "./shared-reads";
 import { obstaclesToUndoing } from "./undo";
-import type { WaitCondition } from "./wait";
-
-/** An instance as a program wants it. */
-interface Wanted extends InstanceSpec {
-  readonly name: string;
-  readonly instanceType: InstanceType;
-  readonly target?: string | undefined;
-  readonly running: boolean;
-  readonly waitFor: readonly WaitCondition[];
-  readonly allowRestart: AllowRestart;
-}
-
-/** What state knows of an instance. */
-interface Known extends InstanceSpec, Started {
-  readonly status: string;
-  readonly location: string;
-  readonly ephemeral?: boolean;
-  readonly expandedConfig: Expanded["config"];
-  readonly expandedDevices: Expanded["devices"];
-  readonly evacuatedFrom?: string;
-}
+import type { WantedInstance } from "./wanted";
 
 /**
  * What is known without asking LXD. Pure.
  * @param lacking - What it lacks of its profiles, and is restarted for when it may be.
  */
-export function forewarnOfChange(state: Known, wanted: Wanted, lacking: readonly Obstacle[]): string[] {
+export function forewarnOfChange(
+  state: InstanceSpec & InstanceFacts,
+  wanted: WantedInstance,
+  lacking: readonly Obstacle[],
+): string[] {
   const live = { config: state.expandedConfig, devices: state.expandedDevices };
   const inLivesKeys = (config: Config): Config => inProgramsKeys(live.config, config);
   const after = tellable(expected(live, { ...wanted, config: inLivesKeys(wanted.config) }));
@@ -69,7 +54,7 @@ export function forewarnOfChange(state: Known, wanted: Wanted, lacking: readonly
 }
 
 /** What only LXD can tell: what profiles say in place of what the program gives up, and whether another member can take the instance. */
-export async function foreseeChange(work: InstanceWork, wanted: Wanted): Promise<string[]> {
+export async function foreseeChange(work: InstanceWork, wanted: WantedInstance): Promise<string[]> {
   const live = await findInstanceShared(work); // a preview has read it already
   if (live === undefined) {
     return [];
@@ -87,7 +72,7 @@ export async function foreseeChange(work: InstanceWork, wanted: Wanted): Promise
 }
 
 /** What a change needs that {@link forewarnOfChange} does not see. */
-function ofProfiles(live: Instance, wanted: Wanted, expanded: Expanded): string[] {
+function ofProfiles(live: Instance, wanted: WantedInstance, expanded: Expanded): string[] {
   if (isStopped(live) || !wanted.running) {
     return [];
   }
@@ -111,7 +96,7 @@ function ofProfiles(live: Instance, wanted: Wanted, expanded: Expanded): string[
   return all.length === 0 ? [] : [forewarning(wanted.name, all, wanted.allowRestart, isSure)];
 }
 
-async function ofMember(work: InstanceWork, live: Instance, wanted: Wanted, expanded: Expanded): Promise<string[]> {
+async function ofMember(work: InstanceWork, live: Instance, wanted: WantedInstance, expanded: Expanded): Promise<string[]> {
   const member = memberToMoveTo(wanted.target, live.location, live.config[EVACUATED_FROM]);
   if (member === undefined || live.location === "none") {
     return [];

@@ -86,3 +86,16 @@ function isHardware({ type = "", required = "" }: Config): boolean {
       return false;
   }
 }
+
+/** Whether LXD refuses to delete the instance. */
+export function isProtected(expandedConfig: Config): boolean {
+  return sameConfigValue("", expandedConfig["security.protection.delete"], "true");
+}
+
+/** Why such an instance is not deleted, and what to do. */
+export function refusalToDelete(name: string, host?: string): string {
+  return (
+    `Instance "${name}"${host === undefined ? "" : ` on ${host}`} is protected from being deleted (security.protection.delete); nothing was ` +
+    "changed. Take that key out of config, or out of the profile, run pulumi up, then remove it"
+  );
+}

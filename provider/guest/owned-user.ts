@@ -1,0 +1,97 @@
+/** A user of an instance that a resource owns. The mark of that is in the config of the instance. */
+import { OWNER_KEY } from "../lxd/config";
+import { setInstanceConfig } from "../lxd/instances/instances";
+import { claim, type Owner, refuseTakenOver } from "../lxd/ownership";
+import { afterChange, IncompleteError, messageOf, RefusedError } from "../support/errors";
+import { type Account, readAccounts } from "./accounts";
+import { requireIdle } from "./home";
+import { enterInstance, type InsideWork } from "./instance";
+import { ensureAccess, ensureAccount, findAccount, requireLogin, requirePossible, type UserSpec } from "./users";
+
+/** Who saves a user. */
+interface Saver extends Owner {
+  /** The mark to write. */
+  readonly mark: string;
+  /** Whether a user that others made may be taken over. */
+  readonly adopt: boolean;
+  /** Whether the user is the resource's already. */
+  readonly isKnown: boolean;
+}
+
+/** A user as messages name it. */
+export function nameOfUser({ instance, name }: { readonly instance: string; readonly name: string }): string {
+  return `User "${name}" of instance "${instance}"`;
+}
+
+/** Id of a user in state. */
+export function idOfUser(project: string, instance: string, name: string): string {
+  return `${project}/${instance}/${name}`;
+}
+
+/** Key of the instance's config that holds the mark of the resource that owns the user. */
+export function markerOf(user: string): string {
+  return `user.pulumi.user.${user}`;
+}
+
+/**
+ * Makes the user as wanted, whatever there is of it; a user that others made only when it may be adopted.
+ * @param formerKeys - Public keys that were managed until now.
+ * @param outputsOf - What state keeps of the user.
+ * @throws IncompleteError when it exists, and is not yet as wanted.
+ */
+export async function saveUser<Outputs extends object>(
+  work: InsideWork,
+  spec: UserSpec,
+  owner: Saver,
+  formerKeys: readonly string[],
+  outputsOf: (account: Account) => Outputs,
+): Promise<Outputs> {
+  const { lxd, project, name: instance } = work;
+  const what = nameOfUser({ instance, name: spec.name });
+  const inside = await enterInstance(
+    work,
+    `Setting up user "${spec.name}"`,
+    "Start it (running: true of its LxdVm, or lxc start), then run pulumi up again",
+  );
+  if (inside === undefined) {
+    throw new RefusedError(
+      `User "${spec.name}" cannot be made: there is no instance "${instance}" in project "${project}" of LXD on ` +
+        `${lxd.host}. Make it first, and make the user depend on it (instance: vm.name)`,
+    );
+  }
+  const { guest, found } = inside;
+  const accounts = await readAccounts(guest);
+  const existing = findAccount(accounts, spec.name);
+  const marker = markerOf(spec.name);
+  const mark = found.value.config[marker];
+  if (owner.isKnown) {
+    refuseTakenOver(what, lxd.host, mark, owner);
+  } else if (existing !== undefined) {
+    claim({
+      what,
+      host: lxd.host,
+      description: `uid ${existing.uid}, home ${existing.home}`,
+      config: mark === undefined ? {} : { [OWNER_KEY]: mark },
+      urn: owner.urn,
+      adopt: owner.adopt,
+    });
+  }
+  await requirePossible(guest, spec, accounts);
+  await requireLogin(guest, spec, accounts);
+  await (existing && requireIdle(guest, spec, existing));
+  if (owner.mark !== "" && mark !== owner.mark) {
+    await setInstanceConfig(work, { [marker]: owner.mark }, undefined, found); // first, so that a user that is half made is known again
+  }
+  let account = existing;
+  try {
+    account = await ensureAccount(guest, spec, accounts);
+    await ensureAccess(guest, spec, account, formerKeys);
+    return outputsOf(account);
+  } catch (error) {
+    if (account === undefined) {
+      throw afterChange(error); // the mark is there
+    }
+    const message = `${what} exists, but is not yet as wanted: ${messageOf(error)}. The next pulumi up goes on from there`;
+    throw new IncompleteError(idOfUser(project, instance, spec.name), outputsOf(account), message, { cause: error });
+  }
+}

@@ -78,7 +78,7 @@ export function isSameHost(a: Connection, b: Connection): boolean {
   return a.host === b.host && withDefaults(a).port === withDefaults(b).port;
 }
 
-/** Paths of what differs for hosts that were known. One that is named no more is the list itself. */
+/** Paths of what differs for hosts that were known. For a host that is no longer named: the path of the list. */
 function changedHosts(
   path: string,
   before: readonly Connection[],
@@ -101,7 +101,7 @@ function changedKeys(path: string, before: object = {}, after: object = {}): str
   return Object.keys({ ...a, ...b }).flatMap((key) => (sameJson(a?.[key], b?.[key]) ? [] : [`${path}.${key}`]));
 }
 
-/** Whether a host is named no more: it may be about to leave, which is more than another way to the object. */
+/** Whether a host is no longer named: it may be about to leave, which is more than another way to the object. */
 export function hasFewerPeers(before: ConnectionInputs, after: ConnectionInputs): boolean {
   return (after.peers ?? []).length < (before.peers ?? []).length;
 }
@@ -112,7 +112,7 @@ export function hasFewerPeers(before: ConnectionInputs, after: ConnectionInputs)
  */
 export function notReachedAsStored(error: unknown): unknown {
   const message =
-    `${messageOf(error)}. This is the connection that the last pulumi up stored; if the program has another one by now, run ` +
+    `${messageOf(error)}. This is the connection that the last pulumi up stored; if the program has another one now, run ` +
     "pulumi up --refresh=false once";
   if (hasCode(error, "refused")) {
     return new RefusedError(message, { cause: error });

@@ -3,7 +3,7 @@ import { nearest } from "../support/spelling";
 
 type Issue = z.core.$ZodIssue;
 
-/** Stands for "zod has no words of its own for this", see {@link wording}. */
+/** Marks issues for which zod has no text, see {@link wording}. */
 const NO_WORDS = "fits none of the alternatives";
 
 /** An issue at the place where a person would look for it. */

@@ -94,7 +94,7 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   /** What a person should know before the difference is applied, such as a refusal to restart. Pure. */
   previewWarnings?(state: Inputs & Outputs, inputs: Inputs): string[];
   /**
-   * What goes for good when the object is replaced, as a sentence for the preview. Present in every kind that holds data, or on which
+   * What is lost when the object is replaced, as a sentence for the preview. Present in every kind that holds data, or on which
    * others depend. Pure.
    */
   replacementLoss?(state: Inputs & Outputs): string;

@@ -6,7 +6,7 @@ const STDIN = 0;
 
 /**
  * Ends this process when the engine that started it is gone. The SDK's provider process does not notice: after a SIGKILL of Pulumi it
- * would go on changing hosts with nobody to write down what it did, beside the next `pulumi up`, and live for ever after that.
+ * would go on changing hosts while nothing records it, beside the next `pulumi up`, and would never end.
  *
  * The engine starts it with a pipe as standard input, writes nothing there, and holds the other end for as long as it lives. Steps that
  * are running are cut off, as if this process itself had been killed: the next `up` finds on the hosts how far they got.

@@ -78,8 +78,8 @@ export function engineAddress(argv: readonly string[]): string | undefined {
 }
 
 /**
- * The engine's own log service. Its address is the last argument of a provider process. Messages are a courtesy: when they cannot
- * be delivered, nothing else changes.
+ * The engine's own log service. Its address is the last argument of a provider process. A message that cannot be delivered
+ * is dropped.
  */
 export function engineLog(argv: readonly string[] = process.argv): EngineLog {
   const address = engineAddress(argv);

@@ -16,8 +16,8 @@ type Properties = Readonly<Record<string, unknown>>;
 export type StableOutputs = Readonly<Partial<Record<string, readonly string[]>>>;
 
 /** What `read` adds to the inputs, for the next {@link carryStableOutputs}. */
-export function stableOutputsIn(lasting: StableOutputs, outputs: Properties): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(outputs).filter(([name, value]) => name in lasting && value !== undefined));
+export function stableOutputsIn(stable: StableOutputs, outputs: Properties): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(outputs).filter(([name, value]) => name in stable && value !== undefined));
 }
 
 /**
@@ -29,10 +29,10 @@ export function withoutStableOutputs(stable: StableOutputs, olds: Properties, ne
   return Object.fromEntries(Object.entries(news).filter(([name]) => !isAdded(name)));
 }
 
-/** The lasting outputs that the change from one set of inputs to another leaves as they are. */
-export function carryStableOutputs(lasting: StableOutputs, olds: Properties, news: Properties): Record<string, unknown> {
+/** The stable outputs that the change from one set of inputs to another leaves as they are. */
+export function carryStableOutputs(stable: StableOutputs, olds: Properties, news: Properties): Record<string, unknown> {
   return Object.fromEntries(
-    Object.entries(lasting).flatMap(([name, causes = []]) => {
+    Object.entries(stable).flatMap(([name, causes = []]) => {
       const stays = causes.every((cause) => !containsUnknown(news[cause]) && sameJson(olds[cause], news[cause]));
       return stays && olds[name] !== undefined ? [[name, olds[name]]] : [];
     }),

@@ -172,7 +172,7 @@ async function clusterThatIsOurs(context: Context, host: Connection, known: stri
 }
 
 /**
- * Makes the host a member. Already being one is done.
+ * Makes the host a member. Does nothing when it is one.
  * @param known - The cluster that it was a member of, if any.
  */
 export async function enter(
@@ -235,7 +235,7 @@ async function clusterBesides(context: Context, membership: Membership): Promise
   return way;
 }
 
-/** Makes the host the first member. Already being it is done. */
+/** Makes the host the first member. Does nothing when it is. */
 async function bootstrap(context: Context, lxd: LxdClient, member: Membership): Promise<void> {
   const server = await getServer(lxd);
   if (server.environment.server_clustered) {
@@ -257,7 +257,7 @@ async function bootstrap(context: Context, lxd: LxdClient, member: Membership): 
   forgetPresented(lxd.endpoint);
 }
 
-/** Makes the host a further member. Already being one is done; what an interrupted attempt left is cleared away. */
+/** Makes the host a further member. Does nothing when it is one; clears away what an interrupted attempt left. */
 async function join(context: Context, host: LxdClient, cluster: LxdClient, member: Membership): Promise<void> {
   const { name, address } = member;
   const { deadline } = context;

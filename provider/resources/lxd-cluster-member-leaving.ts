@@ -200,7 +200,7 @@ export async function leave(
   return !reinstalled;
 }
 
-/** Removes a member; when it is asked itself, because no other one is known, its daemon goes away in the midst of it. */
+/** Removes a member; when it is asked itself, because no other one is known, its daemon ends during the request. */
 async function removeThrough(lxd: LxdClient, name: string): Promise<void> {
   try {
     await removeMember(lxd, name);
@@ -219,7 +219,7 @@ async function isListed(lxd: LxdClient, name: string): Promise<boolean> {
     return members.some(({ server_name }) => server_name === name);
   } catch (error) {
     if (isNotClustered(error)) {
-      return false; // it was asked itself, and is in no cluster by now
+      return false; // the host itself was asked, and is in no cluster any more
     }
     throw error;
   }
@@ -227,7 +227,7 @@ async function isListed(lxd: LxdClient, name: string): Promise<boolean> {
 
 /**
  * Makes LXD on a host that is no member any more, or the last one, as fresh as after its installation. The config that is the host's own stays:
- * its LxdNode has set it. A host for which somebody has found another use is left as it is, with a warning.
+ * its LxdNode has set it. A host that has another use since is left as it is, with a warning.
  * @param wasMember - Whether its cluster had it as a member until now, and empty.
  * @param cluster - The cluster that it was a member of, when that answers.
  */
@@ -258,7 +258,7 @@ export async function clean(context: Context, former: Former, wasMember: boolean
   await resetLxd(ssh, socket.packaging, context, server);
 }
 
-/** A former member, and what its host tells by now. */
+/** A former member, and what its host tells now. */
 interface Found {
   readonly former: Former;
   readonly lxd: LxdClient;
@@ -270,7 +270,7 @@ interface Found {
 
 /**
  * What else the host of a former member is used for, as the end of a sentence.
- * @throws RefusedError when LXD does not answer, so that nobody knows.
+ * @throws RefusedError when LXD does not answer, so that its use is not known.
  */
 async function otherUse(found: Found, wasMember: boolean): Promise<string | undefined> {
   const { former, lxd, server, disk } = found;

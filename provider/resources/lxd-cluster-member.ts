@@ -88,7 +88,7 @@ export interface LxdClusterMemberArgs {
   /** The member's own config, such as `scheduler.instance`. @default {} */
   config?: Input<ConfigArgs>;
   /**
-   * Take over a membership that belongs to another stack. One that nobody has marked as his needs no such leave: whether its host may
+   * Take over a membership that belongs to another stack. One without a mark does not need this: whether its host may
    * be managed is for its LxdNode to say. @default false
    */
   adopt?: Input<boolean>;
@@ -175,7 +175,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       description: `${member.url}, ${member.status}`,
       config,
       urn: context.urn,
-      adopt: inputs.adopt || config[OWNER_KEY] === undefined, // whoever joined it was let in by its node
+      adopt: inputs.adopt || config[OWNER_KEY] === undefined, // its LxdNode has decided that the host may be used
     });
     const outputs = await outputsOf(cluster, member);
     try {
@@ -201,7 +201,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       const status = (await isReinstalled(context, member, state, outputs.certificateFingerprint)) ? REINSTALLED : outputs.status;
       return { inputs: fromApi(member, state), outputs: { ...outputs, status }, mark: member.config?.[OWNER_KEY] };
     }
-    // A first member that is forgotten would be made anew, and might then bootstrap a rival.
+    // A first member that is not in state would be created again, and might bootstrap a second cluster.
     const isFirst = state.cluster === undefined && cluster !== undefined;
     return (await isToBeCleaned(context, state)) || (isFirst && (await isReachable(context, state)))
       ? { inputs: {}, outputs: { status: LEFT, roles: [], certificateFingerprint: state.certificateFingerprint } }

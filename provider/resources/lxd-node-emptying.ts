@@ -66,7 +66,7 @@ export async function emptied(context: Context, ssh: SshConnection, policy: read
   return wiped(context, ssh, lxd, inventory);
 }
 
-/** {@link emptied} for a node that is made already, unless its host is a member of a cluster by now, or may be one and does not say. */
+/** {@link emptied} for a node that exists, unless its host is a member of a cluster, or may be one and does not answer. */
 export async function emptiedUnlessMember(
   context: Context,
   ssh: SshConnection,
@@ -77,7 +77,7 @@ export async function emptiedUnlessMember(
   if (await isSilent(context, ssh, lxd, await lookAtDisk(ssh, packaging, context.deadline))) {
     throw new RefusedError(
       `LXD on ${ssh.name} does not answer. It has the certificate of a cluster, so it may be a member, which a changed resetPolicy does not wipe. ` +
-        `${whereToLook(packaging)}. To wipe it all the same: pulumi up --replace URN`,
+        `${whereToLook(packaging)}. To wipe it anyway: pulumi up --replace URN`,
     );
   }
   await ready(context, ssh);
@@ -159,7 +159,7 @@ interface Membership {
 /**
  * The host's place in its cluster; `undefined` when it is in none.
  * @throws RefusedError when it takes itself for a member, and its cluster does not answer it. Whether it was removed by force or the cluster is down,
- * it cannot tell, so nobody may wipe it for that.
+ * it cannot tell, so it must not be wiped.
  */
 async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
   const { server_clustered, server_name } = (await throughRestart(lxd, () => getServer(lxd))).environment;

@@ -75,8 +75,8 @@ export async function present(context: Context, ssh: SshConnection, wanted: Inst
   }
   if (socket !== undefined && socket.packaging !== wanted.method) {
     throw new RefusedError(
-      `${ssh.name} already runs ${socket.packaging === "incus" ? "Incus" : `LXD from a ${socket.packaging}`} (${socket.path}), and ` +
-        `install wants the ${wanted.method}. Set install: false to use what is there, or remove it`,
+      `${ssh.name} runs ${socket.packaging === "incus" ? "Incus" : `LXD that was installed from a ${socket.packaging}`} (${socket.path}), but ` +
+        `install.method is ${wanted.method}. Set install: false to use what is there, or remove it`,
     );
   }
   if (socket === undefined && !(await isInstalled(context, ssh, wanted))) {
@@ -93,7 +93,7 @@ export async function present(context: Context, ssh: SshConnection, wanted: Inst
 
 /**
  * Brings what is installed to what is wanted, or installs it.
- * @returns Whether LXD was started anew by that.
+ * @returns Whether that restarted LXD.
  * @internal
  */
 export async function bring(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
@@ -120,7 +120,9 @@ export async function bring(context: Context, ssh: SshConnection, wanted: Instal
     context.progress(`installing the Debian packages ${missing.join(", ")} on ${ssh.name}`);
     const unread = await installDebPackages(ssh, missing, deadline);
     if (unread !== undefined) {
-      context.warn(`apt on ${ssh.name} cannot read all of its package sources: ${unread}. What was wanted came from the others`);
+      context.warn(
+        `apt on ${ssh.name} cannot read all of its package sources: ${unread}. The packages were installed from the others`,
+      );
     }
     if (isThere) {
       context.warn(
@@ -174,7 +176,7 @@ export async function findSocketUnlessGone(
  * @internal
  */
 export interface Installed {
-  /** In the words of what is known, where they mean the same. */
+  /** Spelled as it was known, where it means the same. */
   readonly install: Install;
   /** Of the snap. */
   readonly revision?: number | undefined;
@@ -238,22 +240,22 @@ export function forewarnOfInstall(
   if (found === false || wanted === false) {
     return [];
   }
-  const refused = `pulumi up will refuse this. LXD on ${host} is there from`;
+  const refused = `pulumi up will refuse this. LXD on ${host} was installed from`;
   if (found.method !== "snap" || wanted.method !== "snap") {
-    return found.method === wanted.method ? [] : [`${refused} a ${found.method}, and install wants the ${wanted.method}`];
+    return found.method === wanted.method ? [] : [`${refused} a ${found.method}, but install.method is ${wanted.method}`];
   }
   const isSame = sameChannel(found.channel, wanted.channel);
   if (!isSame && direction({ channel: found.channel, version: lxdVersion }, wanted) === "backwards") {
-    return [`${refused} ${found.channel}, and install wants ${wanted.channel}, which is older`];
+    return [`${refused} ${found.channel}, but install.channel is ${wanted.channel}, which is older`];
   }
   const has = revision ?? found.revision;
   if (wanted.revision === undefined || has === undefined || wanted.revision >= has) {
     return [];
   }
   return isSame
-    ? [`${refused} the snap's revision ${has}, and install wants the older ${wanted.revision}`]
+    ? [`${refused} the snap's revision ${has}, but install.revision is the older ${wanted.revision}`]
     : [
-        `${refused} the snap's revision ${has}, and install wants ${wanted.revision}, which is older unless the store knows a newer version of it`,
+        `${refused} the snap's revision ${has}, but install.revision is ${wanted.revision}, which is older unless the store knows a newer version of it`,
       ];
 }
 

@@ -163,7 +163,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   async read(context, _id, state) {
     const ssh = await context.host(state.connection);
     if (await isResetUnfinished(ssh, context.deadline)) {
-      context.warn(`LXD on ${ssh.name} was being wiped when something came in between; the next change of it finishes that`);
+      context.warn(`LXD on ${ssh.name} was being wiped when that was interrupted; the next change of the node finishes it`);
       return { inputs: {}, outputs: state };
     }
     const socket = await findSocketUnlessGone(context, ssh, state.install);
@@ -176,7 +176,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     if (server === undefined) {
       if (!sameInstall({ ...installed, revision: installed.revision ?? state.revision }, state.install)) {
         const found = describeInstall(installed.install);
-        context.warn(`LXD on ${ssh.name} does not answer, and is ${found} by now. Shown of the rest is what was known before`);
+        context.warn(`LXD on ${ssh.name} does not answer, and is now ${found}. All else is shown as it was last known`);
         return {
           inputs: { install: installed.install },
           outputs: { ...state, revision: installed.revision },
@@ -189,7 +189,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     const config = Object.fromEntries(
       Object.entries(state.config).flatMap(([key, wording]) => {
         const value = live[key] ?? "";
-        // What is unset by now is not ours any more, unless the program still wants it.
+        // A key that is unset is no longer managed, unless the program wants it.
         return sameConfigValue(key, wording, value) ? [[key, wording]] : value === "" ? [] : [[key, value]];
       }),
     );
@@ -251,8 +251,8 @@ async function adopted(context: Context, ssh: SshConnection, inputs: Inputs): Pr
   const { install, revision } = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
   if (!sameInstall({ install, revision }, inputs.install)) {
     context.warn(
-      `LXD on ${ssh.name} is ${describeInstall(install)}, and install wants ${describeInstall(inputs.install)}. Adopting a host changes nothing ` +
-        "of that: it is kept as it is, and the next pulumi up brings it there",
+      `LXD on ${ssh.name} is ${describeInstall(install)}, but install asks for ${describeInstall(inputs.install)}. Adopting a host ` +
+        "does not change that; the next pulumi up does",
     );
   }
   return { id: ssh.name, outputs: { ...(await facts(lxd)), revision, ...{ install } } };

@@ -128,7 +128,7 @@ export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProf
       if (state !== undefined || known.original === undefined || hasCode(error, "incomplete")) {
         throw error;
       }
-      // The change may have arrived all the same, and then nothing but state would know what was there before.
+      // LXD may have made the change. Then only state knows what was there before.
       throw new IncompleteError(`${project}/${name}`, known, messageOf(error), { cause: error });
     }
   },

@@ -135,7 +135,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     const lxd = await context.lxd(inputs.cluster);
     const instance = await findInstanceShared({ lxd, project, name });
     if (instance === undefined || !isRunning(instance)) {
-      return []; // nobody knows how it will be when it runs
+      return []; // how it will be when it runs is not known
     }
     const { deadline } = context;
     const work = { lxd, project, name, deadline, progress: () => undefined };

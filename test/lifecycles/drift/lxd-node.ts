@@ -130,7 +130,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
         byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
         answer: "refused",
         shows: ["config", "install"],
-        says: /already runs LXD from a snap \(.*\), and install wants the deb/,
+        says: /runs LXD that was installed from a snap \(.*\), but install.method is deb/,
         cure: ["ssh bcn2 snap remove lxd", "ssh bcn2 apt-get --yes install lxd"],
         why: "`method`: LXD is never removed, with what it holds, for another packaging",
       },

@@ -104,7 +104,7 @@ describe("LxdNode", () => {
       await start({ lxd: "snap" });
       assert.equal(
         await refusal(),
-        `${name} already runs LXD from a snap (/var/snap/lxd/common/lxd/unix.socket), and install wants the deb. Set install: false to use what is ` +
+        `${name} runs LXD that was installed from a snap (/var/snap/lxd/common/lxd/unix.socket), but install.method is deb. Set install: false to use what is ` +
           "there, or remove it",
       );
     });

@@ -1,4 +1,4 @@
-/** `npm run demo`: the main job on hosts of this machine, with everything a person needs to play on with it. */
+/** `npm run demo`: the main scenario on hosts of this machine, with commands to explore the result. */
 
 import type { DemoHosts } from "./demo/hosts";
 import { DemoStack } from "./demo/pulumi";
@@ -25,7 +25,7 @@ interface CommandLine {
   readonly instance: string;
 }
 
-/** Options stand before the command; what follows it is its own. */
+/** Options stand before the command; everything after it belongs to the command. */
 function parse(argv: readonly string[]): CommandLine {
   const words = [...argv];
   let simulated = false;
@@ -54,7 +54,7 @@ function log(line: string): void {
   say(`[demo] ${line}`);
 }
 
-/** The hosts that are up, or else those that this machine can have. */
+/** The hosts that are up, otherwise the best hosts that this machine supports. */
 async function chooseHosts({ simulated, instance }: CommandLine): Promise<DemoHosts> {
   const [real, pretended] = [new RealHosts(instance), new SimulatedHosts(instance)];
   if (simulated || (await pretended.isUp())) {
@@ -80,7 +80,7 @@ async function demo(hosts: DemoHosts): Promise<number> {
   const applied = performance.now();
   const exitCode = await stack.run(["up", "--yes", "--stack", "lab"]);
   if (exitCode !== 0) {
-    log("pulumi up failed; the hosts stay up for a look at them. Remove them: npm run demo -- down");
+    log("pulumi up failed; the hosts stay up for inspection. To remove them: npm run demo -- down");
     return exitCode;
   }
   log(`pulumi up took ${seconds(applied)}`);
@@ -90,12 +90,12 @@ async function demo(hosts: DemoHosts): Promise<number> {
 
 function hints({ mischief, canLogIn }: DemoHosts): string {
   return [
-    "Go on with:",
+    "Next steps:",
     "  npm run demo                      again: no change",
     `  npm run demo -- host bcn2 -- ${mischief}`,
-    "                                    change something behind Pulumi's back ...",
-    "  npm run demo -- preview           ... see it ...",
-    "  npm run demo -- up                ... and have it repaired",
+    "                                    change something outside Pulumi ...",
+    "  npm run demo -- preview           ... see the drift ...",
+    "  npm run demo -- up                ... and repair it",
     ...(canLogIn ? ["  npm run demo -- ssh dns1          log in to a VM"] : []),
     "  npm run demo -- down              remove all of it",
   ].join("\n");
@@ -121,7 +121,7 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   if (command === "down") {
     await hosts.clear();
-    log("everything is removed; what is cached for the next time stays");
+    log("everything is removed; the cache stays");
     return 0;
   }
   if (!(await hosts.isUp())) {

@@ -1,27 +1,27 @@
-/** The hosts that the demo's stack is for. */
+/** The hosts that the demo's stack runs on. */
 export interface DemoHosts {
-  /** What they are, as a sentence for the screen. */
+  /** Description of the hosts, one sentence for the screen. */
   readonly description: string;
-  /** Folder for everything of the demo; it goes with the hosts. */
+  /** Folder for all files of the demo; removed with the hosts. */
   readonly stateDir: string;
-  /** Environment of the programs that are run for the demo; `HOME` has the SSH key, known_hosts and the guest image. */
+  /** Environment of the programs that the demo runs; `HOME` holds the SSH key, known_hosts and the guest image. */
   readonly environment: NodeJS.ProcessEnv;
-  /** Whether they are there. */
+  /** Whether the hosts are up. */
   isUp(): Promise<boolean>;
-  /** Makes them; those that are there already stay as they are, and boot when they are off. */
+  /** Creates the hosts. Existing hosts stay unchanged, and boot if they are off. */
   start(log: (line: string) => void): Promise<void>;
-  /** Where a host is reached from where the programs run, when that is not its own address. */
+  /** Address of a host for the programs that run, if it differs from the host's own address. */
   connectionOf(host: string): Record<string, unknown>;
-  /** The argument array that runs a program where the hosts can be reached. */
+  /** The argument array that runs a program where it can reach the hosts. */
   argv(argv: readonly string[]): string[];
-  /** Runs a command as root on a host, on this terminal, and gives back its exit status. */
+  /** Runs a command as root on a host, on this terminal. Returns its exit status. */
   runOnHost(host: string, argv: readonly string[]): Promise<number>;
   /** Logs in to a VM on this terminal. */
   logIn(user: string, address: string, argv: readonly string[]): Promise<number>;
-  /** A command that changes something behind Pulumi's back, to be typed after `host NAME --`. */
+  /** A command that causes drift, to be typed after `host NAME --`. */
   readonly mischief: string;
-  /** Whether something runs in the VMs that one can log in to. */
+  /** Whether the VMs run an operating system to log in to. */
   readonly canLogIn: boolean;
-  /** Removes the hosts and everything of the demo. */
+  /** Removes the hosts and all files of the demo. */
   clear(): Promise<void>;
 }

@@ -5,7 +5,7 @@ import { checkoutRoot, pulumiRoot } from "../../tools/paths";
 import { mustRun, runInForeground } from "../real/process";
 import type { DemoHosts } from "./hosts";
 
-/** The stack of the demo; its config is Pulumi.lab.yaml. */
+/** The stack of the demo, configured by Pulumi.lab.yaml. */
 const STACK = "lab";
 
 interface StackFile {
@@ -13,7 +13,7 @@ interface StackFile {
   config: Record<string, unknown> & { "lxd-cluster:hosts": { name: string; connection?: Record<string, unknown> }[] };
 }
 
-/** The stack of this checkout, with its state beside the hosts that it is for, so that it goes when they go. */
+/** The stack of this checkout. Its state is stored with its hosts, so that both are removed together. */
 export class DemoStack {
   private readonly folder: string;
   private readonly environment: NodeJS.ProcessEnv;
@@ -28,18 +28,18 @@ export class DemoStack {
       PULUMI_CONFIG_PASSPHRASE: process.env["PULUMI_CONFIG_PASSPHRASE"] ?? "",
       PULUMI_HOME: join(state, "home"),
       PULUMI_SKIP_UPDATE_CHECK: "true",
-      // The stack needs none besides those that come with the CLI, and there is no network to get others from.
+      // The stack needs no other plugins than those of the CLI, and there is no network to install any.
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
     };
   }
 
-  /** Runs `pulumi` with these arguments on this terminal and gives back its exit status. */
+  /** Runs `pulumi` with these arguments on this terminal. Returns its exit status. */
   async run(argv: readonly string[]): Promise<number> {
     await this.prepare();
     return runInForeground(this.hosts.argv(this.command(argv)), this.environment);
   }
 
-  /** What the state has, as of the last `up`, `refresh` or `destroy`. */
+  /** The resources in the state after the last `up`, `refresh` or `destroy`. */
   async resources(): Promise<StateResource[]> {
     if (!existsSync(this.folder)) {
       return [];
@@ -50,8 +50,8 @@ export class DemoStack {
   }
 
   /**
-   * A project of its own, with the checkout's program and config in it: Pulumi keeps things of its own in the files of a project, and
-   * the checkout's are to stay as they are.
+   * A separate project with the checkout's program and config: Pulumi writes to the files of a project, and the
+   * checkout's files must not change.
    */
   private async prepare(): Promise<void> {
     for (const folder of ["project", "state", "home"]) {
@@ -81,7 +81,7 @@ export class DemoStack {
   }
 }
 
-/** A resource in Pulumi's state, as far as the demo looks at it. */
+/** The part of a resource in Pulumi's state that the demo reads. */
 export interface StateResource {
   readonly type: string;
   readonly outputs?: Readonly<Record<string, unknown>>;

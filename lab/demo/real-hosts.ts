@@ -36,7 +36,7 @@ export class RealHosts implements DemoHosts {
       }
       return;
     }
-    // Whatever comes meanwhile, this process does not end before what is half made has been removed again.
+    // This process ends only after everything it began to create is removed.
     const interrupted: NodeJS.Signals[] = [];
     const interrupt = (signal: NodeJS.Signals): void => {
       interrupted.push(signal);
@@ -46,13 +46,13 @@ export class RealHosts implements DemoHosts {
     try {
       this.lab = await RealLab.start({ instance: this.instance, log });
     } catch (error) {
-      throw interrupted.length > 0 ? new Error("interrupted; what was begun has been removed again", { cause: error }) : error;
+      throw interrupted.length > 0 ? new Error("interrupted; everything begun is removed again", { cause: error }) : error;
     } finally {
       SIGNALS.forEach((signal) => process.off(signal, interrupt));
     }
     if (interrupted.length > 0) {
       await this.clear();
-      throw new Error("interrupted; what was begun has been removed again");
+      throw new Error("interrupted; everything begun is removed again");
     }
   }
 
@@ -69,7 +69,7 @@ export class RealHosts implements DemoHosts {
   }
 
   logIn(user: string, address: string, argv: readonly string[]): Promise<number> {
-    // A VM has a new host key each time it is made.
+    // A VM gets a new host key each time it is created.
     const options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
     return runInForeground(this.argv(["ssh", ...options, `${user}@${address}`, ...argv]), this.environment);
   }

@@ -18,17 +18,16 @@ const HOSTS = [
   { name: "bcn1", lanAddress: "192.168.1.101" },
 ];
 
-/** Time that LXD takes for things on real hosts, so that the display of Pulumi can be followed. */
+/** Simulated duration of LXD's work, so that Pulumi's display can be followed. */
 const TIMINGS = { operationMs: 300, daemonStartMs: 300, addressMs: 1000, agentMs: 1000, installMs: 3000 };
 
 const START_TIMEOUT_SECONDS = 30;
 
 const QUERY_TIMEOUT_SECONDS = 30;
 
-/** Simulated hosts. They live in a process of their own in the background, until they are removed. */
+/** Simulated hosts. They run in a background process until they are removed. */
 export class SimulatedHosts implements DemoHosts {
-  readonly description =
-    "simulated hosts: SSH servers on 127.0.0.1 with the answers of an LXD behind them; nothing runs in the VMs that they show";
+  readonly description = "simulated hosts: SSH servers on 127.0.0.1 with a simulated LXD; no operating system runs in their VMs";
   readonly mischief = `lxc query --request PATCH --data '{"config":{"limits.cpu":"1"}}' /1.0/profiles/vm-resources`;
   readonly canLogIn = false;
   readonly stateDir: string;
@@ -77,7 +76,7 @@ export class SimulatedHosts implements DemoHosts {
     return [...argv];
   }
 
-  /** Simulated hosts know few commands, and of LXD's client only `lxc query`, which is done here. */
+  /** Simulated hosts know few commands, and of LXD's client only `lxc query`, which is handled here. */
   async runOnHost(host: string, argv: readonly string[]): Promise<number> {
     const ssh = join(this.stateDir, "home/.ssh");
     if (argv[0] === "lxc" && argv[1] === "query") {
@@ -89,7 +88,7 @@ export class SimulatedHosts implements DemoHosts {
   }
 
   logIn(): Promise<number> {
-    return Promise.reject(new Error("Nothing runs in a simulated VM, so there is nothing to log in to."));
+    return Promise.reject(new Error("No operating system runs in a simulated VM, so it accepts no login."));
   }
 
   async clear(): Promise<void> {
@@ -106,7 +105,7 @@ export class SimulatedHosts implements DemoHosts {
   }
 }
 
-/** What the process in the background does: it is the simulated hosts until it is told to stop. */
+/** Body of the background process: runs the simulated hosts until it is asked to stop. */
 export async function keepSimulatedHosts(instance: string): Promise<number> {
   const stateDir = stateDirOf(instance);
   const lab = await SimulatedLab.start({ hosts: HOSTS, timings: TIMINGS });
@@ -131,7 +130,7 @@ export async function keepSimulatedHosts(instance: string): Promise<number> {
   return 0;
 }
 
-/** What `lxc query` does: one request to LXD's API, and its answer on the screen. */
+/** `lxc query`: sends one request to LXD's API and prints the answer. */
 async function query(connection: Connection, args: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...args],
@@ -170,7 +169,7 @@ function socketOf(stateDir: string): string {
   return join(stateDir, "hosts.sock");
 }
 
-/** What the process of the hosts answers, or undefined when there is none. */
+/** The answer of the process that runs the hosts; undefined if no process answers. */
 function ask(stateDir: string, question: "ports" | "stop"): Promise<string | undefined> {
   return new Promise((answer) => {
     const socket = connect(socketOf(stateDir));

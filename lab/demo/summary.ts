@@ -20,7 +20,7 @@ interface User {
   sudo: string;
 }
 
-/** The cluster as a person wants to see it. */
+/** The cluster as a text for the screen. */
 export function summary(resources: readonly StateResource[]): string {
   const users = outputsOf<User>(resources, "VmUser");
   const members = outputsOf<Member>(resources, "LxdClusterMember").map(({ name, address, status, roles }) => [
@@ -48,7 +48,7 @@ export function summary(resources: readonly StateResource[]): string {
   ].join("\n");
 }
 
-/** The user and the LAN address by which one logs in to a VM. */
+/** The user and the LAN address for a login to a VM. */
 export function loginOf(resources: readonly StateResource[], vm: string): { user: string; address: string } {
   const found = outputsOf<Vm>(resources, "LxdVm").find(({ name }) => name === vm);
   const user = outputsOf<User>(resources, "VmUser").find(({ instance }) => instance === vm);

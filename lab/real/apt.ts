@@ -2,10 +2,10 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { lastLines, mustRun, runCommand } from "./process";
 
-/** The Debian release all lab file systems are made of. */
+/** The Debian release of all lab file systems. */
 export const RELEASE = "bookworm";
 
-/** Where Debian packages come from on this machine. */
+/** The sources of Debian packages on this machine. */
 export interface AptSettings {
   readonly mirror: string;
   readonly securityMirror: string;
@@ -22,7 +22,7 @@ export interface AptSource {
   readonly components: readonly string[];
 }
 
-/** Package that brings a command, for the commands the lab needs on the machine itself. */
+/** Maps each command that the lab needs on the machine to the package that provides it. */
 const MACHINE_COMMANDS: Readonly<Record<string, string>> = {
   debootstrap: "debootstrap",
   mksquashfs: "squashfs-tools",
@@ -35,7 +35,9 @@ const MACHINE_COMMANDS: Readonly<Record<string, string>> = {
   nsenter: "util-linux",
 };
 
-/** Installs those of the machine's packages the lab needs that are missing. Package lists are refreshed only when something is missing. */
+/**
+ * Installs missing packages that the lab needs on this machine. Updates the package lists only if a package is missing.
+ */
 export async function ensureMachinePackages(log: (line: string) => void): Promise<void> {
   const folders = (process.env["PATH"] ?? "").split(":").concat("/usr/sbin", "/sbin");
   const missing = Object.entries(MACHINE_COMMANDS)
@@ -45,7 +47,7 @@ export async function ensureMachinePackages(log: (line: string) => void): Promis
   if (packages.length === 0) return;
   log(`installing on this machine: ${packages.join(" ")}`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  // An unreachable third-party source must not stop us as long as Debian's own lists are there.
+  // Ignores an unreachable third-party source if Debian's own lists are present.
   const update = await runCommand(["apt-get", "update", "-q"], { env });
   const install = await runCommand(["apt-get", "install", "-qq", "--no-install-recommends", ...packages], { env });
   if (install.exitCode !== 0) {
@@ -55,7 +57,10 @@ export async function ensureMachinePackages(log: (line: string) => void): Promis
   }
 }
 
-/** The machine's own Debian mirrors and proxy settings; Debian's public mirrors where it names none (Ubuntu, for example). */
+/**
+ * The machine's Debian mirrors and proxy settings. Debian's public mirrors if the machine names none (for example on
+ * Ubuntu).
+ */
 export async function readAptSettings(): Promise<AptSettings> {
   const sources = readMachineSources();
   const mirror = sources.find((source) =>

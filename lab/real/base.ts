@@ -16,7 +16,7 @@ import { mustRun, withFileLock } from "./process";
 import { removeFolder } from "./remove-folder";
 import { labCacheDir } from "./state";
 
-/** What every lab file system, host or guest, is made of. A change here makes a new one. */
+/** Recipe of the file system that hosts and guests share. A change here rebuilds it. */
 export const TREE_RECIPE = {
   release: RELEASE,
   packages: [
@@ -37,18 +37,21 @@ export const TREE_RECIPE = {
   ],
 };
 
-/** What makes a bare host of the common file system. A change here makes a new one. */
+/** Recipe of a bare host on the common file system. A change here rebuilds it. */
 const HOST_RECIPE = {
   tree: TREE_RECIPE,
-  /** Packages a host can install from its local repository, with everything they need beyond the common file system. */
+  /**
+   * Packages that a host can install from its local repository, with all dependencies beyond the common file system.
+   */
   repository: ["lxd", "lxd-agent", "dnsmasq-base", "btrfs-progs", "iptables", "curl", "jq", "snapd", "squashfuse", "fuse3"],
-  /** User name, id, and what sudo allows. */
+  /** User name, id, and sudo permissions. */
   users: [
     { name: "operator", id: 1000, sudo: true },
     { name: "nosudo", id: 1001, sudo: false },
   ],
   /**
-   * udev and sysctl settings would reach beyond the host's namespaces, to the machine; the others have nothing to do in a lab and cost boot time.
+   * Settings of udev and sysctl would change the machine outside the host's namespaces. The other units are useless in
+   * a lab and slow the boot.
    */
   maskedUnits: [
     "systemd-udevd.service",
@@ -68,7 +71,7 @@ const HOST_RECIPE = {
   ],
 };
 
-/** Where the local apt repository of a host or guest is. */
+/** Folder of the local apt repository in a host or guest. */
 const REPOSITORY = "/srv/packages";
 
 /** A stable short hash of a recipe. */
@@ -77,8 +80,8 @@ export function recipeHash(recipe: unknown): string {
 }
 
 /**
- * Gives back a cached folder, and makes it first where it is missing. Two makers at once are safe: the second waits and finds it done.
- * A maker that is killed leaves only a partial folder, which the next one removes.
+ * Returns a cached folder; creates it if it is missing. Safe for concurrent callers: the second waits for the first. A
+ * killed creator leaves only a partial folder, which the next caller removes.
  */
 export async function cachedFolder(name: string, build: (partial: string) => Promise<void>): Promise<string> {
   const folder = join(labCacheDir(), name);
@@ -99,7 +102,10 @@ export async function cachedFolder(name: string, build: (partial: string) => Pro
   });
 }
 
-/** The file system that hosts and guests are made of: debootstrap's minbase with systemd, sshd and sudo. About a minute where it is not cached. */
+/**
+ * The base file system of hosts and guests: debootstrap's minbase with systemd, sshd and sudo. Takes about a minute if
+ * it is not cached.
+ */
 export function commonTree(log: (line: string) => void): Promise<string> {
   return cachedFolder(`tree-${recipeHash(TREE_RECIPE)}`, async (partial) => {
     log("making the common Debian file system (about a minute, once)");
@@ -117,7 +123,7 @@ export function commonTree(log: (line: string) => void): Promise<string> {
     for (const name of readdirSync(join(partial, "etc/ssh"))) {
       if (name.startsWith("ssh_host_")) rmSync(join(partial, "etc/ssh", name));
     }
-    // Empty, not missing: systemd then makes an id at the first boot without taking it for an installation to be set up.
+    // Empty, not missing: systemd then creates an id at the first boot without a first-boot setup.
     writeFileSync(join(partial, "etc/machine-id"), "");
     rmSync(join(partial, "var/lib/dbus/machine-id"), { force: true });
     writeFileSync(join(partial, "etc/resolv.conf"), "");
@@ -125,8 +131,8 @@ export function commonTree(log: (line: string) => void): Promise<string> {
 }
 
 /**
- * The layers of a bare host's file system, topmost first: no LXD on it, and a local repository that has it.
- * Under a minute where it is not cached and the common tree is.
+ * The layers of a bare host's file system, topmost first: no LXD installed, and a local repository that provides it.
+ * Takes under a minute if only the common tree is cached.
  */
 export async function hostLayers(log: (line: string) => void): Promise<string[]> {
   const tree = await commonTree(log);
@@ -158,7 +164,10 @@ ${users.join("\n")}
 `;
 }
 
-/** Shell lines that fill the local repository with packages and what they need beyond those installed by then, and make it apt's only source. */
+/**
+ * Shell lines that fill the local repository with packages and their dependencies that are not installed yet, and make
+ * it apt's only source.
+ */
 export function repositoryScript(packages: readonly string[]): string {
   return `mkdir -p ${REPOSITORY}/partial
 apt-get install -q -y --no-install-recommends --download-only -o Dir::Cache::archives=${REPOSITORY} ${packages.join(" ")}
@@ -166,7 +175,7 @@ rm -rf ${REPOSITORY}/partial ${REPOSITORY}/lock
 echo 'deb [trusted=yes lang=none] file:${REPOSITORY} ./' >/etc/apt/sources.list`;
 }
 
-/** The index apt wants beside the packages: each one's own control fields with name, size and hash of its file. */
+/** The package index for apt: the control fields of each package with name, size and hash of its file. */
 export async function writeRepositoryIndex(layerDir: string): Promise<void> {
   const folder = join(layerDir, REPOSITORY);
   const entries: string[] = [];
@@ -181,8 +190,8 @@ export async function writeRepositoryIndex(layerDir: string): Promise<void> {
 }
 
 /**
- * Runs a shell script as root of a file system made of `lower` and a new layer on top, with the machine's package sources, and keeps the layer.
- * The script finds /proc and /dev; what it leaves mounted or running ends with it.
+ * Runs a shell script as root in a file system made of `lower` and a new layer on top, with the machine's package
+ * sources. Keeps the layer. The script has /proc and /dev; its mounts and processes end with it.
  */
 export async function buildLayer(
   lower: string,
@@ -198,7 +207,7 @@ export async function buildLayer(
   const files: Record<string, string> = {
     "etc/apt/sources.list": sourcesList(settings),
     "etc/apt/apt.conf.d/90lab": [...settings.acquire, 'Acquire::Languages "none";', 'APT::Sandbox::User "root";', ""].join("\n"),
-    // No service is to start while packages are installed.
+    // Services must not start while packages are installed.
     "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n",
     "etc/resolv.conf": existsSync("/etc/resolv.conf") ? readFileSync("/etc/resolv.conf", "utf8") : "",
     [scriptName]: `set -eu\n${script}\napt-get clean\nrm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log\n`,
@@ -224,7 +233,10 @@ exec chroot . /bin/sh "/$5"`;
   removeFolder(work);
 }
 
-/** Runs a build command where its mounts and processes cannot outlive it, nor it this process, even when that is killed: the lock would be free then. */
+/**
+ * Runs a build command in namespaces that end its mounts and processes with it. Also ends the command if this process
+ * is killed, because the lock is free then.
+ */
 export async function inBuildNamespace(
   argv: readonly string[],
   options: { env: NodeJS.ProcessEnv; logFile: string },

@@ -5,15 +5,16 @@ import { removeFolder } from "./remove-folder";
 import { isInCgroup, type LabPlace } from "./state";
 import { NAMESPACE_FOLDER, removeNamespace } from "./switch";
 
-/** How long killed processes may take to be gone. Unmounting what they held is part of it. */
+/** Timeout for killed processes to end, including the unmounting of what they held. */
 const KILL_TIMEOUT_SECONDS = 120;
 
 /**
- * Removes whatever a lab has left, running or killed: processes, network namespaces, loop devices, control groups and its folder.
- * Processes are found by the lab's control group, so nothing that the lab did not start can be hit. Caches stay.
+ * Removes everything that a lab left, running or killed: processes, network namespaces, loop devices, control groups
+ * and its folder. Finds processes by the lab's control group, so processes that the lab did not start are safe. Caches
+ * stay.
  */
 export async function clearLab(place: LabPlace): Promise<void> {
-  if (isInCgroup(place.cgroup)) throw new Error("A process inside the lab cannot take the lab down; do it from outside.");
+  if (isInCgroup(place.cgroup)) throw new Error("A process inside the lab cannot stop the lab; run the command outside it.");
   await killCgroup(place.cgroup);
   await removeCgroup(place.cgroup);
   removeIfEmpty(dirname(place.cgroup));
@@ -23,7 +24,7 @@ export async function clearLab(place: LabPlace): Promise<void> {
   removeFolder(place.stateDir);
 }
 
-/** What a lab has left behind, in words; empty when nothing. */
+/** Describes everything that a lab left behind; empty if nothing. */
 export async function findLeftovers(place: LabPlace): Promise<string[]> {
   const leftovers: string[] = [];
   for (const pid of cgroupProcesses(place.cgroup)) leftovers.push(`process ${pid}`);
@@ -43,7 +44,7 @@ function hostDirs(place: LabPlace): string[] {
   return existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
 }
 
-/** Removes the folder that the control groups of all labs are in, unless another lab is up. */
+/** Removes the parent folder of all labs' control groups, unless another lab is up. */
 function removeIfEmpty(cgroup: string): void {
   try {
     rmdirSync(cgroup);
@@ -57,7 +58,7 @@ export function makeCgroup(path: string): void {
   mkdirSync(path, { recursive: true });
 }
 
-/** Kills every process in a control group and below it and waits until they are gone. */
+/** Kills every process in a control group and below it. Waits until they are gone. */
 export async function killCgroup(path: string): Promise<void> {
   if (!existsSync(path)) return;
   writeFileSync(join(path, "cgroup.kill"), "1");
@@ -72,7 +73,7 @@ export async function removeCgroup(path: string): Promise<void> {
   for (const entry of readdirSync(path, { withFileTypes: true })) {
     if (entry.isDirectory()) await removeCgroup(join(path, entry.name));
   }
-  // A process that has just ended holds its group for a moment longer.
+  // The kernel keeps a control group busy briefly after its last process ends.
   await waitFor(`control group ${path} to be free`, KILL_TIMEOUT_SECONDS, () => {
     try {
       rmdirSync(path);
@@ -84,24 +85,26 @@ export async function removeCgroup(path: string): Promise<void> {
   });
 }
 
-/** Notes which device a running host's file system is, by which its loop devices are known later. */
+/** Records the device of a running host's file system, which later identifies its loop devices. */
 export function recordDevice(hostDir: string, pid: number): void {
   writeFileSync(join(hostDir, "device"), String(statSync(`/proc/${pid}/root`).dev));
 }
 
-/** Detaches the loop devices a host has left attached to its files. The kernel does so by itself only for those that were mounted. */
+/**
+ * Detaches the loop devices that are still attached to a host's files. The kernel detaches only mounted ones by itself.
+ */
 export async function releaseLoopDevices(hostDir: string): Promise<void> {
   await waitFor(`the loop devices of ${hostDir} to be free`, KILL_TIMEOUT_SECONDS, async () => {
     const devices = await loopDevicesOf(hostDir);
-    // Detaching fails when the kernel, unmounting what the host had mounted, has just done it.
+    // Detaching fails if the kernel has just done it while it unmounted the host's file systems.
     for (const device of devices) await runCommand(["losetup", "--detach", device]);
     return devices.length === 0 ? true : undefined;
   });
 }
 
 /**
- * The loop devices attached to files of a host. They belong to the machine and outlive the host's namespaces, where their paths meant
- * something; what tells them is the file system they are on and the inode, which is the same in the host's upper layer.
+ * The loop devices attached to files of a host. They belong to the machine and outlive the host's namespaces, where
+ * their paths were valid. They are identified by file system and inode, which is the same in the host's upper layer.
  */
 async function loopDevicesOf(hostDir: string): Promise<string[]> {
   const deviceFile = join(hostDir, "device");
@@ -114,7 +117,7 @@ async function loopDevicesOf(hostDir: string): Promise<string[]> {
   const { loopdevices } = JSON.parse(listed) as { loopdevices: { name: string; "back-ino": number; "back-maj:min": string }[] };
   const own: string[] = [];
   for (const loop of loopdevices.filter((each) => each["back-maj:min"].trim() === numbers)) {
-    // The number of an anonymous device is used again once it is free, so it alone would not do.
+    // The number of an anonymous device is reused once it is free, so the number alone does not identify it.
     const found = await mustRun(["find", join(hostDir, "upper"), "-xdev", "-inum", String(loop["back-ino"]), "-print", "-quit"]);
     if (found !== "") own.push(loop.name);
   }

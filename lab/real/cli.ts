@@ -15,7 +15,7 @@ const USAGE = `usage: lab [--instance NAME] COMMAND
 
 const SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
-/** Shows one line of progress. */
+/** Prints one line of progress. */
 function log(line: string): void {
   process.stderr.write(`lab: ${line}\n`);
 }
@@ -24,7 +24,7 @@ interface CommandLine {
   readonly command: string;
   readonly words: readonly string[];
   readonly options: ReadonlyMap<string, string>;
-  /** What stands after `--`. */
+  /** The arguments after `--`. */
   readonly rest: readonly string[];
 }
 
@@ -43,11 +43,11 @@ function parse(argv: readonly string[]): CommandLine {
   return { command, words: others, options, rest: separator < 0 ? [] : argv.slice(separator + 1) };
 }
 
-/** Starts a lab. A signal that comes meanwhile does not end this process before everything begun is removed again. */
+/** Starts a lab. After a signal the process first removes everything begun, then exits. */
 async function up(instance: string, hosts: string[] | undefined): Promise<RealLab> {
   const received: NodeJS.Signals[] = [];
   const interrupt = (signal: NodeJS.Signals) => {
-    log(`${signal}: clearing up`);
+    log(`${signal}: cleaning up`);
     received.push(signal);
     killRunningCommands();
   };
@@ -64,11 +64,14 @@ async function up(instance: string, hosts: string[] | undefined): Promise<RealLa
   }
 }
 
-/** A lab that lives as long as one command. A second such run in the same checkout is refused; it would clear the first one's hosts. */
+/**
+ * A lab that lives as long as one command. Refuses a second such run in the same checkout, because it would remove the
+ * hosts of the first.
+ */
 function run(instance: string, hosts: string[] | undefined, argv: readonly string[]): Promise<number> {
   return withFileLock(LabPlace.ofCheckout(instance).runLockFile, "fail", async () => {
     const lab = await up(instance, hosts);
-    // From here on this process must live until the lab is down.
+    // From here on this process must live until the lab is stopped.
     for (const signal of SIGNALS) process.on(signal, () => undefined);
     try {
       return await runInForeground(lab.workstationArgv(argv), lab.environment);
@@ -128,7 +131,8 @@ async function main(argv: readonly string[]): Promise<number> {
       await (await attach()).resetHosts(words.length === 0 ? undefined : words);
       return 0;
     case "down":
-      if (process.env[STATE_DIR_VARIABLE] !== undefined) throw new Error("A lab cannot be taken down from its own workstation.");
+      if (process.env[STATE_DIR_VARIABLE] !== undefined)
+        throw new Error("A process inside the lab's workstation cannot stop the lab; run the command outside it.");
       await RealLab.clear(instance);
       return 0;
     case "run":
@@ -146,7 +150,7 @@ main(process.argv.slice(2)).then(
   (code) => process.exit(code),
   (error: unknown) => {
     if (error instanceof FileLockedError)
-      log("another run is going on in this checkout; wait for its end, or use --instance NAME for one beside it");
+      log("another run is active in this checkout; wait until it ends, or use --instance NAME for a parallel one");
     else log(error instanceof Error ? error.message : String(error));
     process.exit(1);
   },

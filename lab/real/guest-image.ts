@@ -14,13 +14,13 @@ import {
 import { mustRun } from "./process";
 import { removeFolder } from "./remove-folder";
 
-/** What is put on the common file system to make a guest of it. */
+/** Packages of a guest on top of the common file system. */
 const PACKAGES = ["cloud-init"];
 
-/** What a guest can install from its local repository. */
+/** Packages that a guest can install from its local repository. */
 const REPOSITORY_PACKAGES = ["jq"];
 
-/** Units that have nothing to do in a guest of the lab, cost boot time, or fail in a container. */
+/** Units that are useless in a guest of the lab, slow its boot, or fail in a container. */
 const MASKED_UNITS = [
   "systemd-binfmt.service",
   "proc-sys-fs-binfmt_misc.automount",
@@ -33,7 +33,7 @@ const MASKED_UNITS = [
   "console-getty.service",
 ];
 
-/** cloud-init reads its configuration from LXD and nowhere else; the modules left out need a network, a cloud, or a disk. */
+/** cloud-init reads its configuration from LXD alone; the omitted modules need a network, a cloud, or a disk. */
 const CLOUD_CONFIG = `# The configuration of the lab's guests.
 datasource_list: [LXD, None]
 users: []
@@ -53,13 +53,13 @@ system_info:
   ssh_svcname: ssh
 `;
 
-/** LXD fills these in when it creates a container of the image, copies one, or starts one. */
+/** LXD renders these templates when it creates, copies or starts a container of the image. */
 const TEMPLATES: Readonly<Record<string, string>> = {
   "hostname.tpl": "{{ container.name }}\n",
   "hosts.tpl": "127.0.0.1\tlocalhost\n127.0.1.1\t{{ container.name }}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
 };
 
-/** cloud-init makes SSH host keys, but not in a guest that hides LXD's data source from it. */
+/** cloud-init generates SSH host keys, except in a guest that hides LXD's data source from it. */
 const HOST_KEY_UNIT = `[Unit]
 Description=SSH host keys of this guest
 After=cloud-init.service
@@ -97,8 +97,8 @@ ${repositoryScript(REPOSITORY_PACKAGES)}
 }
 
 /**
- * The guest image: a Debian with systemd, networkd, sshd, sudo and cloud-init, as the two files LXD imports, `metadata.tar.xz` and `rootfs.squashfs`.
- * About half a minute where it is not cached and the common tree is.
+ * The guest image: Debian with systemd, networkd, sshd, sudo and cloud-init, as the two files that LXD imports,
+ * `metadata.tar.xz` and `rootfs.squashfs`. Takes about half a minute if only the common tree is cached.
  */
 export async function guestImage(log: (line: string) => void): Promise<string> {
   const tree = await commonTree(log);

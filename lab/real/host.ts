@@ -19,13 +19,16 @@ import { removeFolder } from "./remove-folder";
 import { type HostAddress, isInCgroup, KNOWN_HOSTS, type LabPlace, type LabRecord, WORKSTATION_ADDRESS } from "./state";
 import { connectHost, disconnectHost, NAMESPACE_FOLDER } from "./switch";
 
-/** How long a host may take to boot. */
+/** Timeout for a host's boot. */
 const BOOT_TIMEOUT_SECONDS = 180;
 
-/** How long its services may take to start, on a machine that is busy. */
+/** Timeout for the start of its services on a busy machine. */
 const SERVICES_TIMEOUT_SECONDS = 180;
 
-/** After so long it is looked what still starts. When that is LXD alone, twice, it may be waiting for its cluster, and is not waited for. */
+/**
+ * Interval after which pending jobs are checked. If LXD alone is pending at two checks, it may wait for its cluster,
+ * and is not waited for.
+ */
 const LOOK_SECONDS = 15;
 
 /** Environment of commands inside a host. */
@@ -36,7 +39,9 @@ const HOST_ENVIRONMENT = [
   "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 ];
 
-/** Makes a host's folder with its SSH host key; the key stays the same for as long as the lab lasts, also over a reset. */
+/**
+ * Creates a host's folder with its SSH host key. The key stays the same for the life of the lab, also after a reset.
+ */
 export async function createHost(place: LabPlace, host: HostAddress): Promise<void> {
   const folder = place.hostDir(host.name);
   mkdirSync(join(folder, "root"), { recursive: true });
@@ -44,16 +49,15 @@ export async function createHost(place: LabPlace, host: HostAddress): Promise<vo
   await mustRun(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host.name, "-f", hostKeyFile(place, host.name)]);
 }
 
-/** A host's public key as known_hosts and authorized_keys write it. */
+/** A host's public key in the format of known_hosts and authorized_keys. */
 export function publicHostKey(place: LabPlace, name: string): string {
   const [type = "", key = ""] = readFileSync(`${hostKeyFile(place, name)}.pub`, "utf8").split(" ");
   return `${type} ${key}`;
 }
 
 /**
- * Boots a host and waits until its SSH server listens. A host without a file system of its own yet gets a bare one.
- *
- * @throws Error with the end of the host's boot log when it does not come up within a minute.
+ * Boots a host and waits until its SSH server listens. A host without a file system gets a bare one.
+ * @throws Error with the end of the host's boot log if it does not come up within a minute.
  */
 export async function bootHost(place: LabPlace, record: LabRecord, host: HostAddress): Promise<void> {
   const folder = place.hostDir(host.name);
@@ -76,7 +80,7 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
       ...["/bin/sh", join(__dirname, "boot-host.sh")],
     ],
     {
-      // A session of its own: the host outlives the command that booted it, and Ctrl-C in that command's terminal.
+      // A new session: the host outlives the command that booted it, and Ctrl-C in that command's terminal.
       detached: true,
       stdio: ["ignore", log, log],
       env: {
@@ -106,8 +110,8 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
 }
 
 /**
- * Waits until systemd has started everything but LXD that may start for ever.
- * @throws Error when something has failed, or is not up in time.
+ * Waits until systemd has started all units except an LXD whose start can hang.
+ * @throws Error if a unit failed or is not up in time.
  */
 async function untilServicesRun(place: LabPlace, name: string): Promise<void> {
   const systemctl = async (...argv: string[]): Promise<string> =>
@@ -115,7 +119,7 @@ async function untilServicesRun(place: LabPlace, name: string): Promise<void> {
   let looksAtLxdAlone = 0;
   let seen = "";
   await waitFor("its services", SERVICES_TIMEOUT_SECONDS, async () => {
-    const state = await systemctl("is-system-running", "--wait"); // which says nothing when its time is over
+    const state = await systemctl("is-system-running", "--wait"); // ends with no output at its deadline
     if (state === "running") return true;
     const jobs = await systemctl("list-jobs", "--no-legend", "--plain");
     if (/^(degraded|maintenance)$/.test(state)) {
@@ -127,17 +131,20 @@ async function untilServicesRun(place: LabPlace, name: string): Promise<void> {
     seen = jobs;
     return looksAtLxdAlone > 1 ? true : undefined;
   }).catch((error: unknown) => {
-    throw new Error(`${(error as Error).message} Jobs when it was looked last:\n${seen}`, { cause: error });
+    throw new Error(`${(error as Error).message} Jobs at the last check:\n${seen}`, { cause: error });
   });
 }
 
-/** Whether all that a host still has to do waits for LXD, which starts for ever where its cluster has removed it. */
+/** Whether all pending jobs of a host wait for LXD. Its start hangs if its cluster has removed it. */
 function waitForLxdAlone(jobs: string): boolean {
   const running = jobs.split("\n").filter((job) => job.trim().endsWith(" running"));
   return running.length > 0 && running.every((job) => / lxd[.-]/.test(` ${job}`));
 }
 
-/** Cuts a host's power: SIGKILL to its first process, which takes all others with it, and its network away. Its file system stays. */
+/**
+ * Cuts a host's power: sends SIGKILL to its first process, which ends all others, and removes its network. Its file
+ * system stays.
+ */
 export async function powerOffHost(place: LabPlace, name: string): Promise<void> {
   await killCgroup(place.hostCgroup(name));
   await removeCgroup(place.hostCgroup(name));
@@ -146,17 +153,17 @@ export async function powerOffHost(place: LabPlace, name: string): Promise<void>
   rmSync(join(place.hostDir(name), "pid"), { force: true });
 }
 
-/** Removes the file system a powered-off host has written; the next boot starts from a bare one. */
+/** Removes the file system that a powered-off host wrote; the next boot starts from a bare one. */
 export function wipeHost(place: LabPlace, name: string): void {
   for (const part of ["upper", "work"]) removeFolder(join(place.hostDir(name), part));
 }
 
-/** The machine's id of a host's first process, or undefined when the host is off. */
+/** The machine's process id of a host's first process; undefined if the host is off. */
 export function hostPid(place: LabPlace, name: string): number | undefined {
   const file = join(place.hostDir(name), "pid");
   if (!existsSync(file)) return undefined;
   const pid = Number(readFileSync(file, "utf8"));
-  // The id may have been given to another process since: only one in the host's control group is the host.
+  // The id may have been reused by another process: the host's process is in the host's control group.
   return isInCgroup(place.hostCgroup(name), pid) ? pid : undefined;
 }
 
@@ -178,7 +185,7 @@ function listensForSsh(place: LabPlace, name: string): boolean {
   return /:0016 00000000:0000 0A /.test(readFileSync(`/proc/${hostPid(place, name)}/net/tcp`, "utf8"));
 }
 
-/** Writes what tells one bare host from another: names, SSH host key, and who may log in. */
+/** Writes the files that differ between bare hosts: names, SSH host key, authorized keys. */
 function writeIdentity(place: LabPlace, record: LabRecord, host: HostAddress, upper: string): void {
   const authorizedKey = readFileSync(join(place.home, ".ssh/id_ed25519.pub"), "utf8");
   const others = new Map([...KNOWN_HOSTS, ...record.hosts, host].map((each) => [each.name, each.address]));
@@ -205,7 +212,10 @@ function writeIdentity(place: LabPlace, record: LabRecord, host: HostAddress, up
   for (const home of ["root", "home/operator", "home/nosudo"]) put(`${home}/.ssh/authorized_keys`, authorizedKey, 0o600);
 }
 
-/** Makes a folder in an upper layer with the owner and mode it has below, for the upper layer's are the ones that count. */
+/**
+ * Creates a folder in an upper layer with the owner and mode of the lower layer, because those of the upper layer
+ * apply.
+ */
 function makeLike(lowerDirs: readonly string[], upper: string, path: string): void {
   if (path === "." || existsSync(join(upper, path))) return;
   makeLike(lowerDirs, upper, dirname(path));

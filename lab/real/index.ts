@@ -27,32 +27,32 @@ export interface LabHost {
   readonly name: string;
   /** IPv4 address on the lab's network. */
   readonly address: string;
-  /** Public SSH host key, as authorized_keys and known_hosts write it: type and key. */
+  /** Public SSH host key, in the format of authorized_keys and known_hosts: type and key. */
   readonly hostKey: string;
 }
 
-/** What {@link RealLab.start} takes. */
+/** Options of {@link RealLab.start}. */
 export interface StartOptions {
   /** Names, or `name=address`. Default: bcn2 and bcn1. */
   readonly hosts?: readonly string[] | undefined;
-  /** Gets one line for each step. Default: silence. */
+  /** Receives one line for each step. Default: no output. */
   readonly log?: ((line: string) => void) | undefined;
   /** Labs of one checkout with different instance names run side by side. Default: "default". */
   readonly instance?: string | undefined;
 }
 
 /**
- * Real hosts to try the library on: Debian systems with systemd in namespaces of this machine, joined by a switch of their own, and a
- * workstation beside them. Nothing in the lab can reach anything outside it.
+ * Real hosts for tests and demos: Debian systems with systemd in namespaces of this machine, joined by their own
+ * switch, and a workstation. The lab has no route to any address outside it.
  */
 export class RealLab {
   private constructor(
-    /** Where the lab is on this machine. */
+    /** The lab's place on this machine. */
     readonly place: LabPlace,
     private record: LabRecord,
   ) {}
 
-  /** Why real hosts cannot run on this machine, or undefined when they can. */
+  /** The reason why real hosts cannot run on this machine; undefined if they can. */
   static available(): string | undefined {
     if (process.platform !== "linux") return "real lab hosts need Linux";
     if (process.getuid?.() !== 0) return "real lab hosts need root";
@@ -71,9 +71,8 @@ export class RealLab {
   }
 
   /**
-   * Starts a lab with bare hosts, after clearing what an earlier one of the same checkout and instance left.
-   *
-   * @throws Error when the machine cannot run it (see {@link RealLab.available}) or a host does not come up.
+   * Starts a lab with bare hosts, after removing leftovers of an earlier lab of the same checkout and instance.
+   * @throws Error if the machine cannot run it (see {@link RealLab.available}) or a host does not come up.
    */
   static async start(options: StartOptions = {}): Promise<RealLab> {
     const reason = RealLab.available();
@@ -86,7 +85,7 @@ export class RealLab {
     const [lowerDirs, image] = await Promise.all([hostLayers(log), guestImage(log)]);
     return withFileLock(place.lockFile, "wait", async () => {
       if ((await findLeftovers(place)).length > 0) {
-        log("clearing what an earlier lab left");
+        log("removing leftovers of an earlier lab");
         await clearLab(place);
       }
       const record: LabRecord = { hosts, lowerDirs };
@@ -98,7 +97,7 @@ export class RealLab {
         await Promise.all(hosts.map((host) => createHost(place, host)));
         lab.writeSshFiles();
         await Promise.all(hosts.map((host) => bootHost(place, record, host)));
-        // Written last: a lab with a record is one that was up.
+        // Written last: a record means that the lab was up.
         place.writeRecord(record);
         return lab;
       } catch (error) {
@@ -109,15 +108,14 @@ export class RealLab {
   }
 
   /**
-   * The lab that is running: the one this process is in, or else this checkout's. Waits while it is being changed.
-   *
-   * @throws Error when none is up.
+   * The running lab: the lab of this process, otherwise this checkout's. Waits while another process changes it.
+   * @throws Error if none is up.
    */
   static attach(instance?: string): Promise<RealLab> {
     const place = instance === undefined ? LabPlace.current() : LabPlace.ofCheckout(instance);
     return withFileLock(place.lockFile, "wait", () => {
       const record = place.readRecord();
-      // After a restart of the machine there is a record and nothing else.
+      // After a restart of the machine the record exists, but nothing runs.
       if (record === undefined || !existsSync(join(NAMESPACE_FOLDER, place.switchNamespace))) {
         throw new Error("No lab is up for this checkout. Start one: npx tsx lab/real/cli.ts up");
       }
@@ -125,13 +123,13 @@ export class RealLab {
     });
   }
 
-  /** Removes a lab of this checkout, running or half gone, and everything it left. Caches stay. */
+  /** Removes a lab of this checkout, running or partly removed, and all its leftovers. Caches stay. */
   static async clear(instance = "default"): Promise<void> {
     const place = LabPlace.ofCheckout(instance);
     await withFileLock(place.lockFile, "wait", () => clearLab(place));
   }
 
-  /** What the lab of this checkout has on this machine, in words; empty after {@link RealLab.stop}. */
+  /** Describes what the lab of this checkout has on this machine; empty after {@link RealLab.stop}. */
   static leftovers(instance = "default"): Promise<string[]> {
     return findLeftovers(LabPlace.ofCheckout(instance));
   }
@@ -146,7 +144,7 @@ export class RealLab {
     return this.place.home;
   }
 
-  /** Folder with everything of this lab. */
+  /** Folder with all files of this lab. */
   get stateDir(): string {
     return this.place.stateDir;
   }
@@ -157,7 +155,7 @@ export class RealLab {
       ...process.env,
       HOME: this.home,
       PATH: `${join(this.home, "bin")}:${process.env["PATH"] ?? ""}`,
-      // The home folder has changed; caches have not.
+      // HOME has changed, but the caches stay where they are.
       XDG_CACHE_HOME: join(labCacheDir(), "../.."),
       [STATE_DIR_VARIABLE]: this.stateDir,
     };
@@ -168,7 +166,7 @@ export class RealLab {
     return hostPid(this.place, this.find(name).name) !== undefined;
   }
 
-  /** Runs a command as root inside a host, not by SSH. A non-zero exit status is not an error. */
+  /** Runs a command as root inside a host, without SSH. A non-zero exit status is not an error. */
   hostExec(name: string, argv: readonly string[], options: { stdin?: string } = {}): Promise<CommandResult> {
     return execInHost(this.place, this.find(name).name, argv, options.stdin);
   }
@@ -185,23 +183,23 @@ export class RealLab {
 
   /** The argument array that runs a command in the workstation; start it with {@link RealLab.environment}. */
   workstationArgv(argv: readonly string[]): string[] {
-    // The control group makes sure that nothing started here outlives the lab.
+    // The control group ends everything started here together with the lab.
     const intoGroup = 'echo 0 >"$1/cgroup.procs"; shift; exec "$@"';
     const namespace = `--net=${join(NAMESPACE_FOLDER, this.place.workstationNamespace)}`;
     return ["sh", "-c", intoGroup, "sh", this.place.workstationCgroup, "nsenter", namespace, ...argv];
   }
 
-  /** Cuts a host's power: all its processes are killed at once. What it has written stays. */
+  /** Cuts a host's power: kills all its processes at once. Its files stay. */
   async powerOff(name: string): Promise<void> {
     await this.change(() => powerOffHost(this.place, this.find(name).name));
   }
 
-  /** Boots a host that is off with the file system it had; does nothing to one that runs. */
+  /** Boots a host that is off with its former file system. Does nothing if it runs. */
   async boot(name: string): Promise<void> {
     await this.change(async () => {
       const host = this.find(name);
       if (this.isRunning(name)) return;
-      // A host that has switched itself off has left its network and perhaps loop devices.
+      // A host that switched itself off leaves its network and perhaps loop devices.
       await powerOffHost(this.place, name);
       await bootHost(this.place, this.record, host);
     });
@@ -224,7 +222,7 @@ export class RealLab {
     return { ...host, hostKey: publicHostKey(this.place, host.name) };
   }
 
-  /** Switches a host off and takes it, with its file system, out of the lab. */
+  /** Switches a host off and removes it from the lab, with its file system. */
   async removeHost(name: string): Promise<void> {
     await this.change(async () => {
       const host = this.find(name);
@@ -236,7 +234,7 @@ export class RealLab {
     });
   }
 
-  /** Gives all hosts, or those named, bare file systems again and boots them. Addresses and SSH host keys stay. */
+  /** Gives all hosts, or the named ones, bare file systems and boots them. Addresses and SSH host keys stay. */
   async resetHosts(names: readonly string[] = this.record.hosts.map((host) => host.name)): Promise<void> {
     await this.change(async () => {
       await Promise.all(
@@ -262,7 +260,7 @@ export class RealLab {
     return host;
   }
 
-  /** Another process may have changed the lab since this object was made, so its record is read anew under the lock. */
+  /** Reads the lab's record again under the lock, because another process may have changed the lab. */
   private change(action: () => Promise<void>): Promise<void> {
     return withFileLock(this.place.lockFile, "wait", async () => {
       const record = this.place.readRecord();
@@ -275,7 +273,7 @@ export class RealLab {
   private writeSshFiles(): void {
     const lines = this.hosts.map((host) => `${host.name},${host.address} ${host.hostKey}\n`);
     writeFileSync(join(this.home, ".ssh/known_hosts"), lines.join(""), { mode: 0o600 });
-    // OpenSSH takes its folder from the password file, not from HOME; the workstation's ssh command is pointed here.
+    // OpenSSH takes its folder from the password file, not from HOME; the workstation's ssh command uses this config.
     const config = [
       ...this.hosts.map((host) => `Host ${host.name}\n  HostName ${host.address}\n  HostKeyAlias ${host.name}`),
       `Host *\n  IdentityFile ${this.home}/.ssh/id_ed25519\n  UserKnownHostsFile ${this.home}/.ssh/known_hosts\n  BatchMode yes\n  LogLevel ERROR`,
@@ -284,7 +282,7 @@ export class RealLab {
   }
 }
 
-/** Makes the workstation's home folder: an SSH key, OpenSSH commands that use it, and the guest image. */
+/** Creates the workstation's home folder: an SSH key, OpenSSH commands that use it, and the guest image. */
 async function createWorkstation(place: LabPlace, image: string): Promise<void> {
   const ssh = join(place.home, ".ssh");
   mkdirSync(ssh, { recursive: true, mode: 0o700 });

@@ -1,11 +1,16 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
-/** Each systemd, dnsmasq and LXD of each host and guest takes some; the kernel's default of 128 for all of root's is soon used up. */
+/**
+ * Each systemd, dnsmasq and LXD of each host and guest uses some; the kernel's default of 128 for all processes of root
+ * is too low.
+ */
 const INOTIFY_INSTANCES = 1024;
 
 const INOTIFY_LIMIT = "/proc/sys/fs/inotify/max_user_instances";
 
-/** Raises what the kernel counts for the whole machine and hosts share, as LXD's own production setup asks; never lowers it. */
+/**
+ * Raises limits that the kernel counts for the whole machine, as LXD's production setup recommends. Never lowers them.
+ */
 export function raiseKernelLimits(log: (line: string) => void): void {
   const present = Number(readFileSync(INOTIFY_LIMIT, "utf8"));
   if (present < INOTIFY_INSTANCES) {

@@ -2,39 +2,38 @@ import { type ChildProcess, type StdioOptions, spawn } from "node:child_process"
 import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 
-/** How a command ended. */
+/** Result of a command. */
 export interface CommandResult {
   readonly stdout: string;
   readonly stderr: string;
-  /** Exit status; 128 + signal number semantics are not used: a command ended by a signal has the code 255. */
+  /** Exit status. A command ended by a signal has 255, not 128 plus the signal's number. */
   readonly exitCode: number;
 }
 
-/** What {@link runCommand} takes beside the argument array. */
+/** Options of {@link runCommand}. */
 export interface RunOptions {
-  /** Text for the command's standard input. Default: no input. */
+  /** Standard input of the command. Default: empty. */
   readonly stdin?: string | undefined;
-  /** The whole environment of the command. Default: that of this process. */
+  /** The whole environment of the command. Default: this process's environment. */
   readonly env?: NodeJS.ProcessEnv | undefined;
   readonly cwd?: string | undefined;
-  /** A file that gets standard output and standard error instead of the result. */
+  /** File that receives standard output and standard error instead of the result. */
   readonly logFile?: string | undefined;
 }
 
 const running = new Set<ChildProcess>();
 
-// A lab command that outlives the process that asked for it would go on building or mounting behind the user's back.
+// A lab command that outlives its caller would continue to build or mount in the background.
 process.on("exit", killRunningCommands);
 
-/** Ends the commands that {@link runCommand} is waiting for, so that what waits for them can fail and tidy up. */
+/** Ends the commands that {@link runCommand} waits for, so that their callers fail and clean up. */
 export function killRunningCommands(): void {
   for (const child of running) child.kill("SIGKILL");
 }
 
 /**
- * Runs a command to its end and gives back what it printed.
- *
- * @throws Error when the command cannot be started. A non-zero exit status is not an error here; see {@link mustRun}.
+ * Runs a command to its end and returns its output.
+ * @throws Error if the command cannot be started. A non-zero exit status is not an error here; see {@link mustRun}.
  */
 export function runCommand(argv: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
   const [command, ...args] = argv;
@@ -49,7 +48,7 @@ export function runCommand(argv: readonly string[], options: RunOptions = {}): P
     const stderr: Buffer[] = [];
     child.stdout?.on("data", (chunk: Buffer) => stdout.push(chunk));
     child.stderr?.on("data", (chunk: Buffer) => stderr.push(chunk));
-    // A command may end without reading its input; that is its own business.
+    // A command may end without reading its input.
     child.stdin?.on("error", () => undefined);
     child.stdin?.end(options.stdin);
     const done = () => {
@@ -68,23 +67,22 @@ export function runCommand(argv: readonly string[], options: RunOptions = {}): P
 }
 
 /**
- * Runs a command that has to succeed and gives back its standard output.
- *
- * @throws Error with the command's name, its exit status and the end of what it printed.
+ * Runs a command that must succeed and returns its standard output.
+ * @throws Error with the command's name, its exit status and the end of its output.
  */
 export async function mustRun(argv: readonly string[], options: RunOptions = {}): Promise<string> {
   const result = await runCommand(argv, options);
   if (result.exitCode !== 0) {
     const printed = options.logFile === undefined ? result.stderr || result.stdout : readFileSync(options.logFile, "utf8");
-    const where = options.logFile === undefined ? "" : ` (all of it: ${options.logFile})`;
+    const where = options.logFile === undefined ? "" : ` (full log: ${options.logFile})`;
     throw new Error(`${argv[0]} failed with status ${result.exitCode}${where}:\n${lastLines(printed, 15)}`);
   }
   return result.stdout;
 }
 
 /**
- * Runs a command on this process's own terminal and gives back its exit status.
- * Signals that reach this process meanwhile are passed on to the command, which decides when to end.
+ * Runs a command on this process's terminal and returns its exit status. Signals to this process are forwarded to the
+ * command, which decides when to end.
  */
 export function runInForeground(argv: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<number> {
   const [command, ...args] = argv;
@@ -93,7 +91,7 @@ export function runInForeground(argv: readonly string[], env: NodeJS.ProcessEnv 
     const child = spawn(command, args, { stdio: "inherit", env });
     running.add(child);
     const pass = (signal: NodeJS.Signals) => {
-      // Ctrl-C reaches the command from the terminal itself; a second one means "at once" to many programs.
+      // The terminal itself sends Ctrl-C to the command; many programs interpret a second one as "at once".
       if (signal === "SIGINT" && process.stdin.isTTY) return;
       child.kill(signal);
     };
@@ -114,7 +112,7 @@ export function runInForeground(argv: readonly string[], env: NodeJS.ProcessEnv 
   });
 }
 
-/** Another process holds a lock that was not to be waited for. */
+/** Another process holds a lock, and the caller asked not to wait. */
 export class FileLockedError extends Error {
   constructor(path: string) {
     super(`Another process holds the lock ${path}.`);
@@ -122,18 +120,18 @@ export class FileLockedError extends Error {
 }
 
 /**
- * Holds an exclusive lock on a file while `action` runs. The kernel holds the lock (flock), so it cannot outlive a killed process.
- *
- * @param onBusy - "wait" waits for the lock; "fail" throws at once when somebody else holds it.
- * @throws FileLockedError when the lock is held and `onBusy` is "fail".
+ * Holds an exclusive lock on a file while `action` runs. The kernel holds the lock (flock), so it cannot outlive a
+ * killed process.
+ * @param onBusy - "wait" waits for the lock; "fail" throws at once if another process holds it.
+ * @throws FileLockedError if the lock is held and `onBusy` is "fail".
  */
 export async function withFileLock<T>(path: string, onBusy: "wait" | "fail", action: () => T | Promise<T>): Promise<T> {
   mkdirSync(dirname(path), { recursive: true });
   const mode = onBusy === "fail" ? ["--nonblock"] : [];
-  // The helper keeps the lock until its standard input closes, which also happens when this process is killed.
+  // The helper keeps the lock until its standard input closes, which also happens if this process is killed.
   const holder = spawn("flock", ["--exclusive", ...mode, path, "sh", "-c", "echo held; exec cat"], {
     stdio: ["pipe", "pipe", "ignore"],
-    // Ctrl-C goes to the whole foreground group; the lock has to stay until this process has tidied up.
+    // Ctrl-C goes to the whole foreground group; the lock must stay until this process has cleaned up.
     detached: true,
   });
   const ended = new Promise<void>((resolve) => holder.on("close", () => resolve()));
@@ -151,10 +149,9 @@ export async function withFileLock<T>(path: string, onBusy: "wait" | "fail", act
 }
 
 /**
- * Waits until `condition` gives a value other than undefined and gives that back.
- *
- * @param what - what is waited for, for the error message.
- * @throws Error when `timeoutSeconds` pass first.
+ * Waits until `condition` returns a value other than undefined. Returns that value.
+ * @param what - name of the condition, for the error message.
+ * @throws Error if `timeoutSeconds` pass first.
  */
 export async function waitFor<T>(
   what: string,
@@ -165,7 +162,7 @@ export async function waitFor<T>(
   for (;;) {
     const value = await condition();
     if (value !== undefined) return value;
-    if (Date.now() > deadline) throw new Error(`Gave up after ${timeoutSeconds} s waiting for ${what}.`);
+    if (Date.now() > deadline) throw new Error(`Timed out after ${timeoutSeconds} s waiting for ${what}.`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -2,9 +2,9 @@ import { existsSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { mountPoints } from "../../provider/support/mountinfo";
 
 /**
- * Removes a folder that the lab has made. What it mounts, it mounts in namespaces of its own; a mount that is seen here is somebody else's.
- *
- * @throws Error when something is mounted at or below it. Nothing is removed then.
+ * Removes a folder that the lab created. The lab mounts only in its own namespaces, so a mount visible here is not the
+ * lab's.
+ * @throws Error if something is mounted at or below the folder. Nothing is removed then.
  */
 export function removeFolder(folder: string): void {
   if (!existsSync(folder)) return;
@@ -13,6 +13,8 @@ export function removeFolder(folder: string): void {
     (target) => target === real || target.startsWith(`${real}/`),
   );
   if (mounted.length > 0)
-    throw new Error(`${folder} is not removed: mounted there is ${mounted.map((target) => JSON.stringify(target)).join(", ")}`);
+    throw new Error(
+      `${folder} is not removed, because it has mounts: ${mounted.map((target) => JSON.stringify(target)).join(", ")}`,
+    );
   rmSync(folder, { recursive: true, force: true });
 }

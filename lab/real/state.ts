@@ -9,40 +9,40 @@ export interface HostAddress {
   readonly address: string;
 }
 
-/** The hosts a lab knows by name alone; others are written as `name=address`. */
+/** Hosts that can be given by name alone; others are written as `name=address`. */
 export const KNOWN_HOSTS: readonly HostAddress[] = [
   { name: "bcn2", address: "192.168.1.102" },
   { name: "bcn1", address: "192.168.1.101" },
   { name: "bcn3", address: "192.168.1.103" },
 ];
 
-/** The hosts of a lab for which none are named. */
+/** Default hosts of a lab. */
 export const DEFAULT_HOSTS: readonly string[] = ["bcn2", "bcn1"];
 
 /** The workstation's own address on the lab's network. */
 export const WORKSTATION_ADDRESS = "192.168.1.10";
 
-/** Length of the lab network's prefix. */
+/** Prefix length of the lab's network. */
 export const PREFIX_LENGTH = 24;
 
-/** The environment variable that tells a process in the workstation which lab it is in. */
+/** The environment variable that holds the lab's folder for processes in the workstation. */
 export const STATE_DIR_VARIABLE = "LAB_STATE_DIR";
 
-/** What is written to a lab's state file. */
+/** Content of a lab's state file. */
 export interface LabRecord {
   readonly hosts: readonly HostAddress[];
-  /** The file systems below each host's own one, topmost first. */
+  /** The file systems below each host's own layer, topmost first. */
   readonly lowerDirs: readonly string[];
 }
 
-/** Where labs keep file systems and state. */
+/** Folder where labs keep file systems and state. */
 export function labCacheDir(): string {
   return join(cacheDir(), "lab");
 }
 
 /**
- * Where everything of one lab is: folders, control group and namespace names. All of them hold the lab's id, so that two
- * checkouts, or two instances in one checkout, never touch each other's.
+ * The place of one lab: folders, names of control groups and namespaces. All contain the lab's id, so labs of two
+ * checkouts, or of two instances in one checkout, stay separate.
  */
 export class LabPlace {
   /** Short hash of the checkout's real path and the instance name. */
@@ -52,14 +52,17 @@ export class LabPlace {
     this.id = stateDir.slice(stateDir.lastIndexOf("/") + 1);
   }
 
-  /** The place of an instance of this checkout. `default` is what `up` starts; `run` has its own, so that tests leave a running demo alone. */
+  /**
+   * The place of an instance of this checkout. `default` is the one of `up`; `run` has another, so that tests do not
+   * touch a running demo.
+   */
   static ofCheckout(instance: string): LabPlace {
     const other = () => createHash("sha256").update(`${checkoutRoot}\0${instance}`).digest("hex").slice(0, 8);
     const id = instance === "default" ? checkoutId() : other();
     return new LabPlace(join(labCacheDir(), "checkouts", id));
   }
 
-  /** The lab this process runs in, or else the default one of this checkout. */
+  /** The lab that this process runs in, otherwise the default lab of this checkout. */
   static current(): LabPlace {
     const stateDir = process.env[STATE_DIR_VARIABLE];
     return stateDir ? new LabPlace(stateDir) : LabPlace.ofCheckout("default");
@@ -70,12 +73,12 @@ export class LabPlace {
     return join(this.stateDir, "home");
   }
 
-  /** Held while something about the lab changes. */
+  /** Lock held while a lab changes. */
   get lockFile(): string {
     return `${this.stateDir}.lock`;
   }
 
-  /** Held for as long as a `run` lasts. */
+  /** Lock held during a `run`. */
   get runLockFile(): string {
     return `${this.stateDir}.run.lock`;
   }
@@ -100,12 +103,12 @@ export class LabPlace {
     return `${this.namespacePrefix}host-${name}`;
   }
 
-  /** What the names of all of the lab's network namespaces begin with. */
+  /** Common prefix of the names of all the lab's network namespaces. */
   get namespacePrefix(): string {
     return `pulumi-lxd-lab-${this.id}-`;
   }
 
-  /** The lab's control group; everything the lab starts lives below it. */
+  /** The lab's control group; all processes that the lab starts are below it. */
   get cgroup(): string {
     return join(cgroup2Mount(), "pulumi-lxd-lab", this.id);
   }
@@ -115,7 +118,7 @@ export class LabPlace {
     return join(this.cgroup, `host-${name}`);
   }
 
-  /** Control group of what runs in the workstation. */
+  /** Control group of the processes in the workstation. */
   get workstationCgroup(): string {
     return join(this.cgroup, "workstation");
   }
@@ -125,7 +128,7 @@ export class LabPlace {
     return join(this.cgroup, "launch");
   }
 
-  /** The lab's record, or undefined when no lab is up. */
+  /** The lab's record; undefined if no lab is up. */
   readRecord(): LabRecord | undefined {
     const path = this.recordFile;
     if (!existsSync(path)) return undefined;
@@ -145,9 +148,8 @@ export class LabPlace {
 }
 
 /**
- * The host meant by a name of {@link KNOWN_HOSTS} or by `name=address`.
- *
- * @throws Error when the name is unknown and no address is given, or either is malformed.
+ * The host for a name of {@link KNOWN_HOSTS} or for `name=address`.
+ * @throws Error if the name is unknown and no address is given, or either is malformed.
  */
 export function parseHost(text: string): HostAddress {
   const [name = "", address] = text.split("=");
@@ -165,9 +167,8 @@ export function parseHost(text: string): HostAddress {
 }
 
 /**
- * Where the machine has the unified control group hierarchy mounted.
- *
- * @throws Error when it is not mounted.
+ * Mount point of the unified control group hierarchy on this machine.
+ * @throws Error if it is not mounted.
  */
 export function cgroup2Mount(): string {
   for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {
@@ -177,7 +178,10 @@ export function cgroup2Mount(): string {
   throw new Error("This machine has no cgroup2 hierarchy mounted: mount -t cgroup2 none /sys/fs/cgroup/unified");
 }
 
-/** Whether the folder, or the nearest one above it that exists, is on an overlay file system, which cannot carry another overlay's upper layer. */
+/**
+ * Whether the folder, or its nearest existing parent, is on an overlay file system, which cannot hold the upper layer
+ * of another overlay.
+ */
 export function isOnOverlay(path: string): boolean {
   let existing = path;
   while (!existsSync(existing)) existing = resolve(existing, "..");
@@ -185,7 +189,10 @@ export function isOnOverlay(path: string): boolean {
   return statfsSync(existing).type === OVERLAYFS_SUPER_MAGIC;
 }
 
-/** Whether a process, this one by default, is in the control group at `path` or below it. A process that has ended is in none. */
+/**
+ * Whether a process, by default this one, is in the control group at `path` or below it. False for a process that has
+ * ended.
+ */
 export function isInCgroup(path: string, pid: number | "self" = "self"): boolean {
   const group = path.slice(cgroup2Mount().length);
   try {

@@ -3,13 +3,15 @@ import { join } from "node:path";
 import { mustRun, runCommand } from "./process";
 import { type HostAddress, type LabPlace, PREFIX_LENGTH, WORKSTATION_ADDRESS } from "./state";
 
-/** Where iproute2 keeps the network namespaces it has named. */
+/** Folder where iproute2 keeps named network namespaces. */
 export const NAMESPACE_FOLDER = "/run/netns";
 
 /** The bridge inside the switch's namespace that joins all hosts and the workstation. */
 const SWITCH_BRIDGE = "lan";
 
-/** Makes the lab's switch and the workstation's network. No namespace of the lab has a route to anything outside it. */
+/**
+ * Creates the lab's switch and the workstation's network. No namespace of the lab has a route to anything outside it.
+ */
 export async function createSwitch(place: LabPlace): Promise<void> {
   await mustRun(["ip", "netns", "add", place.switchNamespace]);
   await mustRun(["ip", "netns", "add", place.workstationNamespace]);
@@ -28,8 +30,8 @@ export async function createSwitch(place: LabPlace): Promise<void> {
 }
 
 /**
- * Makes a host's network namespace and plugs it into the switch. The host's address is on a bridge `br0` over its link, so that
- * guests with a NIC on `br0` are on the lab's network themselves.
+ * Creates a host's network namespace and connects it to the switch. The host's address is on a bridge `br0` over its
+ * link, so that guests with a NIC on `br0` are on the lab's network.
  */
 export async function connectHost(place: LabPlace, host: HostAddress): Promise<void> {
   const namespace = place.hostNamespace(host.name);
@@ -41,7 +43,7 @@ export async function connectHost(place: LabPlace, host: HostAddress): Promise<v
   const address = hardwareAddress(host.address);
   await ipBatch(namespace, [
     "link set lo up",
-    // A bridge without an address of its own takes the lowest of its ports', which changes with every guest.
+    // A bridge without an explicit address takes the lowest of its ports', which changes with every guest.
     `link add br0 address ${address} type bridge stp_state 0 forward_delay 0`,
     `link set eth0 address ${address}`,
     "link set eth0 master br0 up",
@@ -50,14 +52,14 @@ export async function connectHost(place: LabPlace, host: HostAddress): Promise<v
   ]);
 }
 
-/** Unplugs a host and removes its network namespace. */
+/** Disconnects a host and removes its network namespace. */
 export async function disconnectHost(place: LabPlace, name: string): Promise<void> {
   await removeNamespace(place.hostNamespace(name));
-  // The other end of the link lasts until the kernel has torn the namespace down, which takes a moment; a new link needs the name now.
+  // The other end of the link stays until the kernel has removed the namespace; a new link needs the name now.
   await runCommand(["ip", "-n", place.switchNamespace, "link", "delete", name]);
 }
 
-/** Removes a named network namespace if it is there. */
+/** Removes a named network namespace if it exists. */
 export async function removeNamespace(name: string): Promise<void> {
   if (existsSync(join(NAMESPACE_FOLDER, name))) await mustRun(["ip", "netns", "delete", name]);
 }
@@ -66,7 +68,7 @@ async function ipBatch(namespace: string, commands: readonly string[]): Promise<
   await mustRun(["ip", "-n", namespace, "-batch", "-"], { stdin: `${commands.join("\n")}\n` });
 }
 
-/** A locally administered hardware address that tells the IPv4 address. */
+/** A locally administered hardware address that contains the IPv4 address. */
 function hardwareAddress(address: string): string {
   const bytes = address.split(".").map((part) => Number(part).toString(16).padStart(2, "0"));
   return ["02", "00", ...bytes].join(":");

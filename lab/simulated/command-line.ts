@@ -1,9 +1,10 @@
 /**
- * Takes a command line apart again. The library sends argument arrays, quoted by one function in POSIX style, so word splitting
- * with quotes is all there is to undo. Anything a shell would act on is refused: a line that needs a shell is a defect.
+ * Parses a command line into its arguments. The library sends argument arrays, quoted by one function in POSIX style,
+ * so only word splitting with quotes is supported. Anything that a shell would interpret is refused: a line that needs
+ * a shell is a defect.
  */
 
-/** Raised for a line that uses more of the shell than quoting. */
+/** Thrown for a line that uses shell syntax other than quoting. */
 export class CommandLineError extends Error {}
 
 const shellCharacters = new Set(["|", "&", ";", "<", ">", "(", ")", "$", "`", "\n", "*", "?", "[", "~", "#", "!"]);

@@ -1,30 +1,32 @@
 /**
- * Faults on demand: what goes wrong, when, and how often. A test adds a rule; the LXD daemon and the SSH server ask for the
- * rule that matches before they do anything, so that a fault needs no patching of either.
+ * Faults on demand: what fails, when, and how often. A test adds a rule; the LXD daemon and the SSH server ask for the
+ * matching rule before they act, so a fault needs no patching of either.
  */
 
 import type { ServerResponse } from "node:http";
 
-/** A step of SSH itself: the way from the first packet to the login, or the opening of a channel for a command or socket. */
+/** A step of SSH itself: from the first packet to the login, or the opening of a channel for a command or socket. */
 export type SshStep = "connection" | "channel";
 
-/** What a rule waits for: one LXD request, one command run over SSH, one step of SSH itself, or one command or file in a guest. */
+/**
+ * Trigger of a rule: one LXD request, one command over SSH, one step of SSH itself, or one command or file in a guest.
+ */
 export type FaultTrigger =
   | {
-      /** Name of the host whose daemon receives the request; any host when absent. */
+      /** Name of the host whose daemon receives the request; any host if absent. */
       host?: string;
       method?: string | RegExp;
       /** Tested against path and query, for example `/1.0/instances/c1/state`. */
       path?: RegExp;
-      /** Only the n-th matching request since the rule was added, counted from 1. All of them when absent. */
+      /** Only the n-th matching request since the rule was added, counted from 1. All of them if absent. */
       nth?: number;
     }
-  | { host?: string /** Tested against the command line as it was sent. */; exec: RegExp; nth?: number }
+  | { host?: string /** Tested against the command line as sent. */; exec: RegExp; nth?: number }
   | { host?: string; ssh: SshStep; nth?: number }
-  | { /** Tested against program and arguments, parted by blanks. */ guest: RegExp; nth?: number }
-  | { /** Tested against what is done over SFTP and the path, `remove /run/x`. */ file: RegExp; nth?: number };
+  | { /** Tested against program and arguments, separated by spaces. */ guest: RegExp; nth?: number }
+  | { /** Tested against operation and path over SFTP, for example `remove /run/x`. */ file: RegExp; nth?: number };
 
-/** A moment at which something could have gone wrong. */
+/** A moment at which a fault is possible. */
 export type FaultMoment =
   | { host: string; method: string; path: string }
   | { host: string; exec: string }
@@ -32,43 +34,48 @@ export type FaultMoment =
   | { guest: string }
   | { file: string };
 
-/** What then happens. */
+/** Effect of a rule. */
 export type FaultEffect =
-  /** The SSH connection is cut before anything is done. */
+  /** Cuts the SSH connection before anything is done. */
   | "drop-before"
-  /** The request is carried out, the login accepted or the channel opened; then the SSH connection is cut instead of an answer. */
+  /**
+   * Carries out the request, accepts the login or opens the channel; then cuts the SSH connection instead of answering.
+   */
   | "drop-after"
-  /** The operation that the request starts fails without doing anything. */
+  /** The operation of the request fails without any effect. */
   | "fail-operation"
-  /** The operation that the request starts does nothing and is gone, as when the daemon is killed right after its answer. */
+  /** The operation of the request does nothing and disappears, as if the daemon is killed right after its answer. */
   | "lose-operation"
-  /** The operation that the request asks for is carried out, and forgotten before it is asked for. */
+  /** The operation that the request asks for is carried out, and forgotten before the client asks for it. */
   | "forget-operation"
   | { failOperation: string }
   /** LXD's error envelope; for a command, exit status and error text; for a channel, its refusal. */
   | { status: number; error: string }
-  /** LXD's error 400 with a text made of the request's body, as of a server that quotes what it does not take. */
+  /** LXD's error 400 with a text made from the request's body, as from a server that quotes what it rejects. */
   | { quote: (body: string) => string }
   | { delayMs: number }
-  /** The daemon restarts before the request is carried out: its operations and tokens are gone and its connections close. */
+  /**
+   * The daemon restarts before it carries out the request: its operations and tokens are lost and its connections
+   * close.
+   */
   | "daemon-restart"
-  /** Another answer than LXD's: any bytes, instead of the JSON that it would have been. */
+  /** Any bytes instead of LXD's JSON answer. */
   | { answer: (response: ServerResponse, real: string) => void }
-  /** No answer, ever. */
+  /** No answer at all. */
   | "hang";
 
-/** One rule, as a test writes it. */
+/** A rule, as a test writes it. */
 export interface FaultRule {
   when: FaultTrigger;
   effect: FaultEffect;
 }
 
-/** A rule that is in force. */
+/** An active rule. */
 export interface ActiveFault {
   readonly rule: FaultRule;
-  /** How many times the trigger matched, whether or not the effect was due. */
+  /** Number of times the trigger matched, whether or not the effect was due. */
   readonly matches: number;
-  /** How many times the effect was applied. */
+  /** Number of times the effect was applied. */
   readonly hits: number;
   remove(): void;
 }
@@ -79,13 +86,13 @@ interface Entry {
   hits: number;
 }
 
-/** The rules in force in one lab. */
+/** The active rules of one lab. */
 export class Faults {
-  /** Every moment that came, whether or not a rule was in force, in order. */
+  /** Every possible moment in order, whether or not a rule was active. */
   readonly moments: FaultMoment[] = [];
   private readonly entries = new Set<Entry>();
 
-  /** Puts a rule in force until it is removed. */
+  /** Activates a rule until it is removed. */
   add(rule: FaultRule): ActiveFault {
     const entry: Entry = { rule, matches: 0, hits: 0 };
     const entries = this.entries;
@@ -102,12 +109,12 @@ export class Faults {
     };
   }
 
-  /** Removes every rule. */
+  /** Removes all rules. */
   clear(): void {
     this.entries.clear();
   }
 
-  /** The effect due for one LXD request, if any. The first rule added wins. */
+  /** The effect due for one LXD request, if any. The rule added first wins. */
   forRequest(request: { host: string; method: string; path: string }): FaultEffect | undefined {
     this.moments.push(request);
     return this.due(
@@ -119,7 +126,7 @@ export class Faults {
     );
   }
 
-  /** The effect due for one command run over SSH, if any. */
+  /** The effect due for one command over SSH, if any. */
   forCommand(host: string, line: string): FaultEffect | undefined {
     this.moments.push({ host, exec: line });
     return this.due((when) => "exec" in when && (when.host === undefined || when.host === host) && when.exec.test(line));
@@ -138,7 +145,10 @@ export class Faults {
     return this.due((when) => "guest" in when && when.guest.test(line));
   }
 
-  /** The effect due for one request over SFTP, if any: an error of the server, no answer, or the end of that connection alone. */
+  /**
+   * The effect due for one request over SFTP, if any: an error of the server, no answer, or the end of that connection
+   * alone.
+   */
   forGuestFile(act: string, path: string): FaultEffect | undefined {
     const line = `${act} ${path}`;
     this.moments.push({ file: line });

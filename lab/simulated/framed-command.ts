@@ -1,17 +1,20 @@
-/** The line that the library has sshd run, as the shell of a simulated host reads it: see the frame in the library's transport. */
+/**
+ * The command line that the library sends to sshd, parsed as the shell of a simulated host does: see the frame in the
+ * library's transport.
+ */
 import { FRAME } from "../../provider/transport/frame";
 import { parseCommandLine } from "./command-line";
 
-/** A command within its frame. */
+/** A command inside its frame. */
 export interface FramedCommandLine {
-  /** What is run, as a POSIX shell is given it; with `sudo -n --` before it when root is asked for. */
+  /** The command as a POSIX shell gets it; prefixed with `sudo -n --` if root is requested. */
   readonly command: string;
   readonly mark: string;
-  /** Whether the command takes the place of the shell, so that no mark and exit code follow its output. */
+  /** Whether the command replaces the shell, so that no mark and exit code follow its output. */
   readonly untilClosed: boolean;
 }
 
-/** Takes a line out of its frame; `undefined` when it has none. */
+/** Removes the frame from a line; `undefined` if it has none. */
 export function takeOutOfFrame(line: string): FramedCommandLine | undefined {
   const words = parseCommandLine(line);
   const sudo = words[1] === "sudo" ? "sudo -n -- " : "";

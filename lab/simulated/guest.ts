@@ -1,9 +1,9 @@
-/** The machine inside a simulated instance: the files of a small Debian, and its programs. */
+/** The machine inside a simulated instance: the files of a small Debian system, and its programs. */
 import type { Instance } from "./lxd/database";
 import type { Machine } from "./machine";
 import { MemoryFiles } from "./memory-files";
 
-/** A guest. Its files are the ones that LXD's files API shows too. */
+/** A guest. LXD's files API shows the same files. */
 export interface Guest extends Machine {
   readonly instance: Instance;
 }

@@ -2,26 +2,25 @@
  * One simulated host: what is installed on it, its files and interfaces, its power, and the LXD daemon that runs when all of that
  * allows it. Commands arrive by SSH as one line and are looked up in a table of programs.
  */
-import { Server as HttpServer, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { CONNECTED, FIND_LISTENER, RELAY } from "../../provider/transport/relay";
-import { CommandLineError, parseCommandLine } from "./command-line";
-import type { FaultEffect } from "./faults";
+import { ApiServer } from "./api-server";
+import { type CommandHost, HostCommands } from "./host-commands";
 import { type KeyPair, makeKeyPair } from "./keys";
-import { type LoginShell, runInLoginShell, sudoWarning } from "./login-shell";
+import type { LoginShell } from "./login-shell";
 import { Daemon } from "./lxd/daemon";
 import type { Instance, Surroundings } from "./lxd/database";
 import { bootInstance, haltInstance } from "./lxd/instance-state";
 import type { Router } from "./lxd/router";
 import type { DaemonHost } from "./lxd/surroundings";
 import type { LxdVersion } from "./lxd/versions";
-import { type ProgramResult, runProgram, type SimulatedMount } from "./machine";
+import type { SimulatedMount } from "./machine";
 import { MemoryFiles } from "./memory-files";
 import { filePrograms } from "./programs/files";
-import { type HostMachine, hostPrograms, type PackageTrouble } from "./programs/host";
+import { hostPrograms, type PackageTrouble } from "./programs/host";
 import { SnapStore, type StoredSnap } from "./snap-store";
-import { type InstalledSnap, SimulatedSnapd, SNAPD_SOCKET } from "./snapd";
-import { type AcceptedLogin, type CommandChannel, SimulatedSshServer, type SshCounters, type SshdSettings } from "./ssh-server";
+import { SimulatedSnapd, SNAPD_SOCKET } from "./snapd";
+import type { InstalledSnap } from "./snapd-model";
+import { type AcceptedLogin, SimulatedSshServer, type SshCounters, type SshdSettings } from "./ssh-server";
 
 /** How a host is made. */
 export interface SimulatedHostOptions {
@@ -77,7 +76,7 @@ const debDirectory = "/var/lib/lxd";
 const snapDirectory = "/var/snap/lxd/common/lxd";
 
 /** A host of the lab. */
-export class SimulatedHost implements DaemonHost, HostMachine {
+export class SimulatedHost implements DaemonHost, CommandHost {
   readonly address = "127.0.0.1";
   readonly lanAddress: string;
   readonly files = new MemoryFiles();
@@ -104,10 +103,6 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   readonly memoryBytes: number;
   /** The host's public key, in the form of known_hosts and authorized_keys. */
   hostKey: string;
-  /** Commands in the order in which they came, with arguments taken apart. */
-  readonly commands: string[][] = [];
-  /** Lines that no program of the simulation could run. A test expects none. */
-  readonly unknownCommands: string[] = [];
   daemon: Daemon | undefined;
   powered = true;
   /** Who may log in; a test may change it. */
@@ -115,9 +110,8 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   readonly sshd: SshdSettings = { maxSessions: 10, forwarding: true };
   readonly shell: LoginShell = { sudoWarns: false };
   private readonly ssh: SimulatedSshServer;
-  private readonly http: HttpServer;
-  private readonly drops = new WeakMap<object, () => void>();
-  private readonly apiConnections = new Set<Duplex>();
+  private readonly api: ApiServer;
+  private readonly commandRunner: HostCommands;
   private socketUnitActive = false;
   private containersUnitActive = false;
 
@@ -146,48 +140,13 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     const hostKey = makeKeyPair();
     this.hostKey = hostKey.publicKey;
     this.makeFiles();
-    this.http = new HttpServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 });
-    const take = (
-      incoming: IncomingMessage,
-      serve: (daemon: Daemon, drop: () => void) => Promise<void>,
-      fail: (text: string) => void,
-    ): void => {
-      const drop = this.drops.get(incoming.socket) ?? (() => incoming.socket.destroy());
-      if (this.daemon === undefined) {
-        drop();
-        return;
-      }
-      serve(this.daemon, drop).catch((error: unknown) => {
-        if (error === incoming.errored) {
-          return; // the client has gone in the middle of its request
-        }
-        this.surroundings.defects.push(error);
-        fail(`defect of the simulator: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-      });
-    };
-    this.http.on("request", (incoming, response) =>
-      take(
-        incoming,
-        (daemon, drop) => daemon.serve(incoming, response, drop),
-        (text) => {
-          response.writeHead(500, { "content-type": "application/json" });
-          response.end(JSON.stringify({ type: "error", error_code: 500, error: text, metadata: null }));
-        },
-      ),
-    );
-    this.http.on("upgrade", (incoming, connection) =>
-      take(
-        incoming,
-        (daemon, drop) => daemon.serveUpgrade(incoming, incoming.socket, drop),
-        () => connection.destroy(),
-      ),
-    );
-    this.http.on("clientError", (_error, socket) => socket.destroy());
+    this.api = new ApiServer(surroundings, () => this.daemon);
+    this.commandRunner = new HostCommands(this, surroundings);
     this.ssh = new SimulatedSshServer(hostKey.privateKey, {
       login: () => this.login,
       settings: () => this.sshd,
       fault: (step) => this.surroundings.faults.forSsh(this.name, step),
-      run: (line, user, channel) => this.run(line, user, channel),
+      run: (line, user, channel) => this.commandRunner.run(line, user, channel),
       connect: (path, user, open, connection) => this.connect(path, user, open, connection.drop),
     });
     if (options.lxd === "deb") {
@@ -199,6 +158,20 @@ export class SimulatedHost implements DaemonHost, HostMachine {
 
   get name(): string {
     return this.options.name;
+  }
+
+  get maySudo(): boolean {
+    return this.options.sudo !== false;
+  }
+
+  /** Commands in order of arrival, as argument arrays. */
+  get commands(): string[][] {
+    return this.commandRunner.executed;
+  }
+
+  /** Lines that no program of the simulation could run. A test expects none. */
+  get unknownCommands(): string[] {
+    return this.commandRunner.unknown;
   }
 
   get port(): number {
@@ -278,14 +251,12 @@ export class SimulatedHost implements DaemonHost, HostMachine {
   async close(): Promise<void> {
     this.daemon?.stop();
     await this.ssh.close();
-    this.http.closeAllConnections();
+    this.api.close();
     this.snapDaemon.close();
   }
 
   closeApiConnections(): void {
-    for (const channel of this.apiConnections) {
-      channel.destroy();
-    }
+    this.api.closeConnections();
   }
 
   isSocket(path: string): boolean {
@@ -295,6 +266,18 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     return (
       this.daemon !== undefined && path === this.daemon.path("unix.socket") && (this.daemon.answers || this.socketUnitActive)
     );
+  }
+
+  /** A connection to the socket of Debian's package starts the service. */
+  attachSocket(path: string, stream: Duplex, drop: () => void): void {
+    if (path === SNAPD_SOCKET) {
+      this.snapDaemon.attach(stream, drop);
+      return;
+    }
+    if (this.daemon?.answers === false) {
+      this.daemon.start();
+    }
+    this.api.attach(stream, drop);
   }
 
   hasProgram(name: string): boolean {
@@ -454,156 +437,12 @@ export class SimulatedHost implements DaemonHost, HostMachine {
     this.interfaces.set("br0", { type: "bridge", hwaddr: mac, addresses: [`${this.lanAddress}/24`] });
   }
 
-  /** Connects a channel to a unix socket. A connection to the package's socket starts the service. */
+  /** Connects a channel to a unix socket; only root may. */
   private connect(path: string, user: string, open: () => Duplex, drop: () => void): boolean {
-    const { daemon } = this;
-    if (user === "root" && path === SNAPD_SOCKET && this.snapd) {
-      this.snapDaemon.attach(open(), drop);
-      return true;
-    }
-    if (daemon === undefined || !this.isSocket(path) || user !== "root") {
+    if (user !== "root" || !this.isSocket(path)) {
       return false;
     }
-    if (!daemon.answers) {
-      daemon.start();
-    }
-    this.attach(open(), drop);
+    this.attachSocket(path, open(), drop);
     return true;
-  }
-
-  private attach(channel: Duplex, drop: () => void): void {
-    this.drops.set(channel, drop);
-    this.apiConnections.add(channel);
-    channel.once("close", () => this.apiConnections.delete(channel));
-    this.http.emit("connection", channel);
-  }
-
-  private run(line: string, user: string, channel: CommandChannel): Promise<number> {
-    const { name, shell } = this;
-    return runInLoginShell(line, channel, {
-      host: name,
-      shell,
-      maySudo: this.options.sudo !== false,
-      run: (command) => this.runInFrame(command, user, channel),
-      unknown: () => void this.unknownCommands.push(line),
-    });
-  }
-
-  private async runInFrame(line: string, user: string, channel: CommandChannel): Promise<number> {
-    const effect = this.surroundings.faults.forCommand(this.name, line);
-    const failed = await this.applyFault(effect, channel);
-    if (failed !== undefined) {
-      return failed;
-    }
-    let result: ProgramResult | undefined;
-    try {
-      result = await this.execute(parseCommandLine(line), user, channel);
-    } catch (error) {
-      if (!(error instanceof CommandLineError)) {
-        this.surroundings.defects.push(error);
-      }
-      result = undefined;
-    }
-    if (effect === "drop-after") {
-      channel.drop();
-      return 255;
-    }
-    if (result === undefined) {
-      this.unknownCommands.push(line);
-      channel.stderr(`the simulated host ${this.name} does not know: ${line}\n`);
-      return 127;
-    }
-    channel.stdout(result.stdout);
-    channel.stderr(result.stderr);
-    return result.exitCode;
-  }
-
-  private async applyFault(effect: FaultEffect | undefined, channel: CommandChannel): Promise<number | undefined> {
-    if (effect === "hang") {
-      await channel.closed;
-      return 255;
-    }
-    if (effect === "drop-before") {
-      channel.drop();
-      return 255;
-    }
-    if (effect === "daemon-restart") {
-      this.daemon?.stop();
-      this.daemon?.start();
-    }
-    if (typeof effect === "object" && "delayMs" in effect) {
-      await new Promise((resolve) => setTimeout(resolve, effect.delayMs));
-    }
-    if (typeof effect === "object" && "status" in effect) {
-      channel.stderr(`${effect.error}\n`);
-      return effect.status;
-    }
-    return undefined;
-  }
-
-  private async execute(argv: string[], user: string, channel: CommandChannel): Promise<ProgramResult | undefined> {
-    let words = argv;
-    const env: Record<string, string> = {};
-    let root = user === "root";
-    if (words[0] === "sudo") {
-      if (this.options.sudo === false) {
-        return { exitCode: 1, stdout: "", stderr: "sudo: a password is required\n" };
-      }
-      if (words[2] === "true") {
-        return { exitCode: 0, stdout: "", stderr: sudoWarning(this.name, this.shell) };
-      }
-      words = words.slice(1).filter((word, index) => !(index < 2 && (word === "-n" || word === "--")));
-      root = true;
-    }
-    if (words[0] === "env") {
-      words = words.slice(1);
-      for (let [first = ""] = words; /^\w+=/.test(first); [first = ""] = words) {
-        env[first.slice(0, first.indexOf("="))] = first.slice(first.indexOf("=") + 1);
-        words = words.slice(1);
-      }
-    }
-    this.commands.push(words);
-    const [program = "", ...args] = words;
-    if (program === "perl" && args[1]?.startsWith("rename(") !== true) {
-      return this.perl(args, root, channel);
-    }
-    const run = { program, args, stdin: () => channel.stdin(), env };
-    return (
-      (await runProgram(hostPrograms, { ...run, machine: this })) ?? (await runProgram(filePrograms, { ...run, machine: this }))
-    );
-  }
-
-  /** The library's own programs in Perl. */
-  private async perl(
-    [flag, script, ...paths]: string[],
-    root: boolean,
-    channel: CommandChannel,
-  ): Promise<ProgramResult | undefined> {
-    if (flag !== "-e") {
-      return undefined;
-    }
-    if (script === FIND_LISTENER) {
-      const found = paths.findIndex((path) => this.isSocket(path));
-      return { exitCode: 0, stdout: found < 0 ? "" : String(found), stderr: "" };
-    }
-    return script === RELAY ? this.relay(paths[0] ?? "", root, channel) : undefined;
-  }
-
-  /** The relay that a unix socket is reached through where sshd does not: its streams are the socket's. */
-  private async relay(path: string, root: boolean, channel: CommandChannel): Promise<ProgramResult> {
-    if (!root || !this.isSocket(path)) {
-      return { exitCode: 111, stdout: "", stderr: `${root ? "Connection refused" : "Permission denied"}\n` };
-    }
-    channel.stdout(CONNECTED);
-    if (path === SNAPD_SOCKET) {
-      this.snapDaemon.attach(channel.stream(), () => channel.drop());
-    } else {
-      if (this.daemon?.answers === false) {
-        this.daemon.start();
-      }
-      this.attach(channel.stream(), () => channel.drop());
-    }
-    await channel.closed;
-    return { exitCode: 0, stdout: "", stderr: "" };
   }
 }

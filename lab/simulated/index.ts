@@ -1,10 +1,12 @@
 /**
- * Simulated hosts: SSH servers in this process with an LXD behind each, for tests that need neither root nor packages. Their
- * answers and errors are LXD's; the contract suite in test/contract holds them to it.
- *
- * Layout: `ssh-server.ts` takes connections; `host.ts` is one host and runs commands from `programs/`; `lxd/` is the API, with
- * one file per noun of it; `guest.ts` is the machine inside an instance; `faults.ts` is what goes wrong on demand. Nothing here
- * sleeps unless a test asks for a delay in `timings`.
+ * Simulated hosts: SSH servers in this process, each with a simulated LXD, for tests that need neither root nor
+ * packages. Their
+ * answers and errors are LXD's; the contract suite in test/contract verifies that.
+ * Layout: `ssh-server.ts` accepts connections; `host.ts` is one host; `host-commands.ts` runs its commands from
+ * `programs/`;
+ * `lxd/` is the API, one file per noun; `guest.ts` is the machine inside an instance; `faults.ts` injects faults.
+ * Nothing here
+ * sleeps unless a test sets a delay in `timings`.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -34,10 +36,10 @@ import type { LxdVersion } from "./lxd/versions";
 export { SimulatedHost, type SimulatedHostOptions } from "./host";
 export type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/surroundings";
 
-/** How a lab is started. */
+/** Options of a lab. */
 export interface SimulatedLabOptions {
   hosts: (Omit<SimulatedHostOptions, "lanAddress"> & { lanAddress?: string })[];
-  /** Version on hosts that do not say. @default "5.0.2" */
+  /** Version on hosts that do not specify one. @default "5.0.2" */
   lxdVersion?: LxdVersion;
   /** @default all zero */
   timings?: Partial<Timings>;
@@ -45,11 +47,11 @@ export interface SimulatedLabOptions {
   remoteImages?: RemoteImage[];
 }
 
-/** Instances to put into a lab's database directly. */
+/** Instances to insert into a lab's database directly. */
 export interface SeededInstances {
-  /** Host whose database they go into; they are spread over its cluster's members. */
+  /** Host whose database they are inserted into; they are spread over its cluster's members. */
   host: string;
-  /** Names are this and a number from 1 on. @default "vm" */
+  /** Prefix of the names; a number from 1 on follows. @default "vm" */
   prefix?: string;
   type?: InstanceType;
   project?: string;
@@ -75,10 +77,10 @@ export class SimulatedLab {
   readonly timings: Timings;
   /** The user's private key, in OpenSSH's form. */
   readonly privateKey: string;
-  /** The same in a file. */
+  /** The same key in a file. */
   readonly privateKeyPath: string;
   readonly publicKey: string;
-  /** Host keys of all hosts, as `ssh` would have them. */
+  /** Host keys of all hosts, in the format of known_hosts. */
   readonly knownHostsPath: string;
   private readonly directory = mkdtempSync(join(tmpdir(), "simulated-lab-"));
 
@@ -114,7 +116,7 @@ export class SimulatedLab {
   /** Labs of this process. */
   static readonly running = new Set<SimulatedLab>();
 
-  /** Starts the hosts; resolves when all of them take connections. */
+  /** Starts the hosts; resolves when all of them accept connections. */
   static async start(options: SimulatedLabOptions): Promise<SimulatedLab> {
     const lab = new SimulatedLab(options);
     await Promise.all(lab.hosts.map((host) => host.listen()));
@@ -124,7 +126,7 @@ export class SimulatedLab {
     return lab;
   }
 
-  /** The host of a name. Throws when there is none. */
+  /** The host with a name. Throws if there is none. */
   host(name: string): SimulatedHost {
     const host = this.hosts.find((each) => each.name === name);
     if (host === undefined) {
@@ -133,17 +135,17 @@ export class SimulatedLab {
     return host;
   }
 
-  /** A request to the LXD of a host as made on the host itself: past SSH, without faults, and in no record. */
+  /** Sends a request to the LXD of a host as if from the host itself: without SSH, faults and recording. */
   async byHand(host: string, method: string, path: string, body?: unknown): Promise<unknown> {
     return this.daemonOf(host).ask(method, path, body);
   }
 
-  /** Requests that asked for a change since a point in {@link requests}. */
+  /** Requests that changed something since an index in {@link requests}. */
   mutations(since = 0): RequestRecord[] {
     return this.requests.slice(since).filter((request) => request.mutating);
   }
 
-  /** Puts an image into the database of a host's daemon or cluster, without an upload. */
+  /** Inserts an image into the database of a host's daemon or cluster, without an upload. */
   seedImage(host: string, image: { alias: string; type?: InstanceType; agent?: boolean; fingerprint?: string }): string {
     const daemon = this.daemonOf(host);
     const fingerprint = image.fingerprint ?? Buffer.from(image.alias.padEnd(32, ".")).toString("hex").slice(0, 64);
@@ -158,7 +160,7 @@ export class SimulatedLab {
     return fingerprint;
   }
 
-  /** Puts instances into the database of a host's daemon or cluster at once, spread over the members. */
+  /** Inserts instances into the database of a host's daemon or cluster, spread over the members. */
   seedInstances(count: number, options: SeededInstances): string[] {
     const { database } = this.daemonOf(options.host);
     const names: string[] = [];
@@ -201,7 +203,7 @@ export class SimulatedLab {
     return names;
   }
 
-  /** An instance's own files, to look into or to change behind the library's back. */
+  /** The files of an instance, to inspect or to change outside the library. */
   guestFiles(host: string, instance: string, project = "default") {
     const found = this.daemonOf(host).database.instances.get(keyOf(project, instance));
     if (found === undefined) {
@@ -211,7 +213,7 @@ export class SimulatedLab {
     return found.files;
   }
 
-  /** Ends the agent in a virtual machine, or starts it again. */
+  /** Stops the agent in a virtual machine, or starts it again. */
   setAgent(host: string, instance: string, answers: boolean, project = "default"): void {
     const found = this.daemonOf(host).database.instances.get(keyOf(project, instance));
     if (found === undefined) {

@@ -1,13 +1,13 @@
-/** SSH keys for hosts and for the user who logs in to them. */
+/** SSH keys for hosts and for the user that logs in. */
 import { utils } from "ssh2";
 
-/** A key pair in OpenSSH's form. */
+/** A key pair in OpenSSH's format. */
 export interface KeyPair {
   publicKey: string;
   privateKey: string;
 }
 
-/** Makes an ed25519 key pair. ssh2 now and then writes one that it cannot read itself; such a pair is thrown away. */
+/** Creates an ed25519 key pair. ssh2 occasionally writes one that it cannot read itself; such a pair is discarded. */
 export function makeKeyPair(): KeyPair {
   for (;;) {
     const { public: publicKey, private: privateKey } = utils.generateKeyPairSync("ed25519");

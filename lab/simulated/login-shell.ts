@@ -1,22 +1,22 @@
-/** What stands on a simulated host between sshd and a command: the user's login shell, and sudo. */
+/** The layer between sshd and a command on a simulated host: the user's login shell, and sudo. */
 import { CommandLineError } from "./command-line";
 import { type FramedCommandLine, takeOutOfFrame } from "./framed-command";
 import type { CommandChannel } from "./ssh-server";
 
-/** How it behaves; a test may change it while the host runs. */
+/** Its behaviour; a test may change it while the host runs. */
 export interface LoginShell {
-  /** What its start-up files write, to both streams, before every command. */
+  /** Output of its start-up files, on both streams, before every command. */
   greeting?: string;
-  /** What answers every command instead: a closed account, a forced command. */
+  /** Reply to every command instead of running it: a closed account, a forced command. */
   instead?: { says: string; exitCode: number };
-  /** Whether sudo warns that it cannot resolve the host's own name, which hinders nothing. */
+  /** Whether sudo warns that it cannot resolve the host's own name. The warning has no effect. */
   sudoWarns: boolean;
 }
 
-/** A greeting that is hard to tell from answers: of LXD, of a program, of HTTP; without a line break at the end. */
+/** A banner that resembles answers of LXD, a program and HTTP; it ends without a line break. */
 export const GREETING = 'Welcome!\n{"type":"sync","metadata":[]}\n/etc\nactive\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n0';
 
-/** What a host adds to the shell. */
+/** Callbacks of the host for the shell. */
 export interface ShellSurroundings {
   readonly host: string;
   readonly shell: LoginShell;
@@ -24,15 +24,15 @@ export interface ShellSurroundings {
   readonly maySudo: boolean;
   /** Runs a command, given without its frame; resolves with its exit code. */
   run(command: string): Promise<number>;
-  /** Told when a line is none of the library's. */
+  /** Called for a line that the library did not build. */
   unknown(): void;
 }
 
-/** Does what the login shell does with a line that sshd hands to it. */
+/** Does what the login shell does with a line that sshd passes to it. */
 export async function runInLoginShell(line: string, channel: CommandChannel, surroundings: ShellSurroundings): Promise<number> {
   const { host, shell, maySudo, run, unknown } = surroundings;
   const { greeting = "", instead } = shell;
-  channel.stdout(greeting); // start-up files are read first
+  channel.stdout(greeting); // start-up files run first
   channel.stderr(greeting);
   if (instead !== undefined) {
     channel.stdout(`${instead.says}\n`);
@@ -60,7 +60,7 @@ export async function runInLoginShell(line: string, channel: CommandChannel, sur
   return exitCode;
 }
 
-/** What sudo says before it does what it is asked for. */
+/** Output of sudo before it runs the command. */
 export function sudoWarning(host: string, { sudoWarns }: LoginShell): string {
   return sudoWarns ? `sudo: unable to resolve host ${host}: Name or service not known\n` : "";
 }

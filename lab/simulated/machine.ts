@@ -8,13 +8,13 @@ export interface SimulatedMount {
   source?: string;
 }
 
-/** What every program can see. */
+/** What every program can access. */
 export interface Machine {
   readonly name: string;
   readonly files: MemoryFiles;
-  /** What is mounted, in the order in which it was. */
+  /** Mounts in the order in which they were made. */
   readonly mounts?: SimulatedMount[];
-  /** Whether something listens at a path. */
+  /** Whether a socket listens at a path. */
   isSocket?(path: string): boolean;
 }
 
@@ -25,13 +25,13 @@ export interface ProgramRun<On extends Machine> {
   args: string[];
   stdin: () => Promise<Buffer>;
   env: Record<string, string>;
-  /** Who runs it. @default root */
+  /** The user that runs it. @default root */
   user?: { uid: number; gid: number };
-  /** Its directory in /proc, which goes when it is killed. */
+  /** Its directory in /proc, which disappears when it is killed. */
   process?: string;
 }
 
-/** How a run ended. */
+/** Result of a run. */
 export interface ProgramResult {
   exitCode: number;
   stdout: string;
@@ -54,15 +54,15 @@ export function failure(exitCode: number, stderr: string): ProgramResult {
   return { exitCode, stdout: "", stderr: stderr.endsWith("\n") || stderr === "" ? stderr : `${stderr}\n` };
 }
 
-/** Options and operands of a command line, for programs whose options take a value only in the forms given. */
+/** Parses options and operands of a command line, for programs whose options take a value only in the given forms. */
 export interface ParsedArguments {
   options: Map<string, string>;
   operands: string[];
 }
 
 /**
- * Takes arguments apart: `--name=value`, `--name value` and `-x value` for those in `valued`, `-abc` as three flags.
- * Throws for an option that is in neither list: what the simulation does not know it must not pretend to do.
+ * Parses arguments: `--name=value`, `--name value` and `-x value` for those in `valued`, `-abc` as three flags. Throws
+ * for an option in neither list, because the simulator must not pretend to do what it does not implement.
  */
 export function parseArguments(args: string[], known: { flags?: string[]; valued?: string[] }): ParsedArguments {
   const { flags = [], valued = [] } = known;
@@ -96,7 +96,7 @@ export function parseArguments(args: string[], known: { flags?: string[]; valued
   return { options, operands };
 }
 
-/** An option that the simulation does not know. */
+/** An option that the simulator does not implement. */
 class UnknownOption extends Error {
   constructor(option: string) {
     super(`the simulation does not know the option ${option}`);
@@ -113,7 +113,7 @@ function splitLong(argument: string): [string, string | undefined] {
   return argument.startsWith("--") && at > 0 ? [argument.slice(0, at), argument.slice(at + 1)] : [argument, undefined];
 }
 
-/** Runs a program; `undefined` when the machine does not have it, or not with these options. */
+/** Runs a program; `undefined` if the machine does not have it, or not with these options. */
 export async function runProgram<On extends Machine>(
   programs: Programs<On>,
   run: ProgramRun<On>,

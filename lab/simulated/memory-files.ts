@@ -1,6 +1,6 @@
 /**
- * A file system held in memory, for simulated hosts and for the guests inside simulated instances. Paths are absolute and
- * normalised; symbolic links are followed in the last component only, which is all that the lab needs.
+ * A file system in memory, for simulated hosts and for the guests inside simulated instances. Paths are absolute and
+ * normalised; symbolic links are followed in the last component only, which is enough for the lab.
  */
 import { posix } from "node:path";
 
@@ -22,7 +22,7 @@ export interface NodeOwner {
   gid?: number;
 }
 
-/** Raised with the text that coreutils print after the path. */
+/** Thrown with the text that coreutils print after the path. */
 export class FileSystemError extends Error {}
 
 /** Files by absolute path. */
@@ -46,7 +46,7 @@ export class MemoryFiles {
     return this.get(path) !== undefined;
   }
 
-  /** Text of a file. Throws when it is not there. */
+  /** Text of a file. Throws if it does not exist. */
   readText(path: string): string {
     const node = this.get(path);
     if (node === undefined) {
@@ -58,7 +58,9 @@ export class MemoryFiles {
     return node.content.toString();
   }
 
-  /** Creates or overwrites a file; an existing one keeps its owner and mode, as open(2) does. The directory must exist. */
+  /**
+   * Creates or overwrites a file; an existing one keeps its owner and mode, as with open(2). The directory must exist.
+   */
   writeFile(path: string, content: string | Buffer, owner: NodeOwner = {}): FileNode {
     const target = this.resolveLink(path);
     const existing = this.nodes.get(target);
@@ -76,7 +78,7 @@ export class MemoryFiles {
     return node;
   }
 
-  /** Creates a directory; with `parents`, those above it too and no complaint when it is there. */
+  /** Creates a directory; with `parents`, also those above it, without an error if it exists. */
   makeDirectory(path: string, options: NodeOwner & { parents?: boolean } = {}): void {
     const target = normalise(path);
     const existing = this.get(target);
@@ -127,7 +129,7 @@ export class MemoryFiles {
     }
   }
 
-  /** Moves a node and all below it, replacing a file of that name. */
+  /** Moves a node and its whole tree; replaces a file with that name. */
   rename(from: string, to: string): void {
     const source = normalise(from);
     if (!this.nodes.has(source)) {

@@ -1,4 +1,4 @@
-/** What the snap store has of LXD, for one host. */
+/** The snap store's releases of LXD, for one host. */
 import type { LxdVersion } from "./lxd/versions";
 
 /** One upload. */
@@ -6,7 +6,7 @@ export interface StoredSnap {
   revision: number;
   /** As the snap names it. */
   version: string;
-  /** How the LXD in it behaves. */
+  /** The LXD version whose behaviour it has. */
   lxd: LxdVersion;
 }
 
@@ -19,7 +19,7 @@ const RELEASES: Readonly<Record<string, StoredSnap>> = {
 
 /** A store. */
 export class SnapStore {
-  /** Whether the host reaches it. */
+  /** Whether the host can reach it. */
   reachable = true;
   readonly channels = new Map<string, StoredSnap>();
   private readonly revisions = new Map<number, StoredSnap>();
@@ -31,18 +31,18 @@ export class SnapStore {
     }
   }
 
-  /** Puts an upload into a channel; what was there before can still be had by its revision. */
+  /** Releases an upload to a channel; the former one stays available by its revision. */
   release(channel: string, snap: StoredSnap): void {
     this.channels.set(channel, snap);
     this.revisions.set(snap.revision, snap);
   }
 
-  /** Takes an upload back. */
+  /** Withdraws an upload. */
   withdraw(revision: number): void {
     this.revisions.delete(revision);
   }
 
-  /** What a channel has. A risk or branch without a release of its own has that of its track. */
+  /** The release in a channel. A risk or branch without its own release has that of its track. */
   in(channel: string): StoredSnap | undefined {
     const [track = ""] = channel.split("/");
     const named = ["stable", "candidate", "beta", "edge"].includes(track) ? "latest" : track;

@@ -1,7 +1,6 @@
 /**
- * The SSH side of a simulated host: public key and password log-in, exec, forwarding to a unix socket and to another host of
- * the lab, with sshd's limits.
- * What a command does and which sockets answer is the host's business.
+ * The SSH side of a simulated host: login by public key and password, exec, forwarding to a unix socket and to another
+ * host of the lab, with sshd's limits. The host decides what a command does and which sockets answer.
  */
 import { type AddressInfo, connect as connectTcp, createServer, type Server as NetServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -9,7 +8,7 @@ import { type AuthContext, type Connection, type ServerChannel, type Session, Se
 
 import type { FaultEffect, SshStep } from "./faults";
 
-/** How sshd is set up; a test may change it while it runs. */
+/** Settings of sshd; a test may change them while it runs. */
 export interface SshdSettings {
   /** Sessions on one connection; forwarded channels do not count. @default 10 */
   maxSessions: number;
@@ -17,23 +16,23 @@ export interface SshdSettings {
   forwarding: boolean;
 }
 
-/** Which log-ins are accepted. Empty or absent means that method is refused. */
+/** Accepted logins. A method that is empty or absent is refused. */
 export interface AcceptedLogin {
   users: string[];
-  /** In authorized_keys form. */
+  /** In authorized_keys format. */
   publicKeys: string[];
   password?: string;
 }
 
-/** What a host does for its SSH server. */
+/** Callbacks of the host for its SSH server. */
 export interface SshServices {
   login(): AcceptedLogin;
   settings(): SshdSettings;
-  /** What is to go wrong at this step. */
+  /** The fault at this step. */
   fault(step: SshStep): FaultEffect | undefined;
   /** Runs one command line; resolves with its exit status. */
   run(line: string, user: string, channel: CommandChannel): Promise<number>;
-  /** Takes over a channel to a unix socket, or answers false when nothing listens there. */
+  /** Accepts a channel to a unix socket; returns false if nothing listens there. */
   connect(socketPath: string, user: string, channel: () => Duplex, connection: { drop: () => void }): boolean;
 }
 
@@ -43,7 +42,7 @@ export interface CommandChannel {
   stdin(): Promise<Buffer>;
   stdout(text: string | Buffer): void;
   stderr(text: string | Buffer): void;
-  /** Input and output as one stream, for a command that relays it. Takes the place of the three above. */
+  /** Input and output as one stream, for a command that relays it. Replaces the three above. */
   stream(): Duplex;
   /** Cuts the connection that the command runs on. */
   drop(): void;
@@ -51,7 +50,7 @@ export interface CommandChannel {
   closed: Promise<void>;
 }
 
-/** What the server has seen, for tests. */
+/** Counters for tests. */
 export interface SshCounters {
   /** Connections that logged in. */
   connections: number;
@@ -61,7 +60,7 @@ export interface SshCounters {
   commands: number;
   forwards: number;
   refusedSessions: number;
-  /** The most session and forward channels open at once on one connection. */
+  /** Maximum number of session and forward channels open at once on one connection. */
   mostChannels: number;
 }
 
@@ -78,7 +77,7 @@ export class SimulatedSshServer {
   };
   private readonly sockets = new Set<Socket>();
   private ssh: SshServer;
-  /** Connections that are to be cut as soon as they have logged in. */
+  /** Connections to cut as soon as they have logged in. */
   private readonly doomed = new WeakSet<Socket>();
   private listener: NetServer | undefined;
   private listeningPort = 0;
@@ -90,7 +89,7 @@ export class SimulatedSshServer {
     this.ssh = this.serverWith(hostKey);
   }
 
-  /** Presents another host key from now on. */
+  /** Uses another host key from now on. */
   changeHostKey(hostKey: string): void {
     this.ssh = this.serverWith(hostKey);
   }
@@ -104,7 +103,7 @@ export class SimulatedSshServer {
     );
   }
 
-  /** Port on 127.0.0.1; the same one after a power cycle. */
+  /** Port on 127.0.0.1; stays the same after a power cycle. */
   get port(): number {
     return this.listeningPort;
   }
@@ -118,7 +117,7 @@ export class SimulatedSshServer {
       socket.setNoDelay(true);
       const effect = this.services.fault("connection");
       if (effect === "hang") {
-        return; // connected, and never a word
+        return; // connected, but silent
       }
       if (effect === "drop-before") {
         socket.destroy();
@@ -147,7 +146,7 @@ export class SimulatedSshServer {
     }
   }
 
-  /** Cuts every connection; new ones are accepted. */
+  /** Cuts every connection; accepts new ones. */
   dropConnections(): void {
     for (const socket of this.sockets) {
       socket.destroy();
@@ -181,7 +180,7 @@ export class SimulatedSshServer {
         drop();
         return;
       }
-      /** Lets a channel not come about, when the fault is one of those. */
+      /** Refuses or drops a channel if the fault says so. */
       const fails = (fault: FaultEffect | undefined, reject: () => void): boolean => {
         if (fault === "drop-before") {
           drop();
@@ -212,7 +211,7 @@ export class SimulatedSshServer {
       });
       connection.on("tcpip", (accept, reject, { destIP, destPort }) => {
         if (destIP !== "127.0.0.1") {
-          reject(); // nothing of a lab leaves this machine
+          reject(); // connections of a lab stay on this machine
           return;
         }
         const target = connectTcp(destPort, destIP);

@@ -1,4 +1,4 @@
-/** The class that ssh2 speaks SFTP with, which its types do not show. */
+/** ssh2's class for SFTP, which its types do not declare. */
 declare module "ssh2/lib/protocol/SFTP.js" {
   export class SFTP {
     constructor(client: object, channel: object, config: { server: boolean });

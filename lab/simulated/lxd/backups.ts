@@ -1,4 +1,4 @@
-/** `/1.0/instances/X/backups`: files with all that an instance is, which LXD keeps on its member. */
+/** `/1.0/instances/X/backups`: files with the complete instance, which LXD stores on its member. */
 import { z } from "zod";
 import { listed } from "./cluster";
 import { LxdError } from "./errors";

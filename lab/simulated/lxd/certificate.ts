@@ -1,7 +1,7 @@
-/** A self-signed certificate for a simulated daemon. Nothing is ever encrypted with it; clients read and compare it. */
+/** A self-signed certificate for a simulated daemon. Nothing is encrypted with it; clients read and compare it. */
 import { createHash, generateKeyPairSync, randomBytes, sign } from "node:crypto";
 
-/** A certificate as LXD shows it. */
+/** A certificate in LXD's format. */
 export interface Certificate {
   pem: string;
   /** sha256 of the DER form, in hexadecimal. */
@@ -27,7 +27,7 @@ export function makeCertificate(commonName: string): Certificate {
   return certificateOf(`-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`);
 }
 
-/** A certificate that was made elsewhere. */
+/** A certificate that was created elsewhere. */
 export function certificateOf(pem: string): Certificate {
   const der = Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ""), "base64");
   return { pem, fingerprint: createHash("sha256").update(der).digest("hex") };

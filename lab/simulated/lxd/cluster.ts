@@ -26,7 +26,7 @@ const clusterPut = z.object({
 });
 const certificatePut = z.object({ cluster_certificate: z.string(), cluster_certificate_key: z.string() });
 
-/** What a join token says, in the form that is encoded into it. */
+/** Content of a join token before its encoding. */
 const tokenShape = z.object({
   server_name: z.string(),
   fingerprint: z.string(),
@@ -132,7 +132,7 @@ function join(daemon: LxdServer, body: z.output<typeof clusterPut>): Reply {
   }
   const secret = daemon.behaviour.version === "5.0.2" ? body.cluster_password : body.cluster_token;
   const operation = daemon.operate({ description: "Joining cluster", resources: { cluster: [""] } }, () => {
-    // Kept on failure, as in LXD: a later attempt finds them.
+    // Kept after a failure, as in LXD: a later attempt finds them.
     daemon.localConfig["core.https_address"] ??= body.server_address;
     if (daemon.behaviour.version === "5.0.2" && isWildcard(daemon.localConfig["core.https_address"])) {
       throw new LxdError(500, "Failed to join cluster: Wildcard addresses aren't allowed");
@@ -156,7 +156,7 @@ function join(daemon: LxdServer, body: z.output<typeof clusterPut>): Reply {
   return async(operation);
 }
 
-/** Uses a token up, whatever becomes of the join. */
+/** Consumes a token, whether or not the join succeeds. */
 function redeemToken(database: Database, secret: string): void {
   const decoded = tokenShape.safeParse(parseBase64Json(secret));
   const operation = database.members
@@ -267,7 +267,7 @@ function replicate(
     }
     accept(database, daemon, name, address);
     if (database.strayReplicas.has(address)) {
-      // dqlite waits for the replica that was there under this address before.
+      // dqlite waits for the earlier replica under this address.
       throw new LxdError(500, "Failed to join cluster: context deadline exceeded");
     }
   } catch (error) {
@@ -289,7 +289,7 @@ function replicate(
   daemon.event("cluster-member-added", `/1.0/cluster/members/${name}`);
 }
 
-/** What the leader checks before it takes a member in. */
+/** Checks of the leader before it accepts a member. */
 function accept(database: Database, daemon: LxdServer, name: string, address: string): void {
   const refuse = (reason: string) => new LxdError(500, `Failed request to add member: ${reason}`);
   for (const member of database.members) {
@@ -308,7 +308,10 @@ function accept(database: Database, daemon: LxdServer, name: string, address: st
   }
 }
 
-/** `POST /1.0/cluster/members`: a join token, which is an operation that runs until it is used, cancelled or expired. */
+/**
+ * `POST /1.0/cluster/members`: a join token, which is an operation that runs until the token is used, cancelled or
+ * expired.
+ */
 export function makeToken(request: ApiRequest, name: string): Reply {
   const { daemon } = request;
   const { database } = daemon;
@@ -377,7 +380,7 @@ export function listed<Item>(
   return sync(recursionOf(request) > 0 ? items.map(shown) : items.map(url));
 }
 
-/** The member a path names. */
+/** The member that a path names. */
 export function memberOf(request: ApiRequest): Member {
   return requireClustered(request.daemon).member(param(request, "name"));
 }

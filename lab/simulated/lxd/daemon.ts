@@ -1,4 +1,4 @@
-/** One LXD daemon on one simulated host: its life, its own settings, and the way of a request through it. */
+/** One LXD daemon on one simulated host: its life cycle, its own settings, and the handling of a request. */
 import { type IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { FaultEffect } from "../faults";
@@ -19,7 +19,7 @@ export class Daemon implements LxdServer {
   localConfig: Config = {};
   certificate: Certificate = { pem: "", fingerprint: "" };
   database = new Database();
-  /** Of its process: another one each time it starts. */
+  /** Identifies its process: changes at each start. */
   pid = 511;
   private readyAt = 0;
   private heardAt = 0;
@@ -30,13 +30,13 @@ export class Daemon implements LxdServer {
     readonly surroundings: Surroundings,
     private readonly router: Router,
     version: LxdVersion,
-    /** `/var/lib/lxd`, or the snap's. */
+    /** `/var/lib/lxd`, or the directory of the snap. */
     readonly dataDirectory: string,
   ) {
     this.behaviour = behaviourOf(version);
   }
 
-  /** Whether it takes requests from other members. */
+  /** Whether it accepts requests from other members. */
   get answers(): boolean {
     return this.host.powered && this.running;
   }
@@ -45,7 +45,7 @@ export class Daemon implements LxdServer {
     return this.answers && Date.now() >= this.heardAt;
   }
 
-  /** Lets its next heartbeat reach the other members only after some time. */
+  /** Delays the arrival of its next heartbeat at the other members. */
   delayHeartbeat(ms: number): void {
     this.heardAt = Date.now() + ms;
   }
@@ -64,14 +64,17 @@ export class Daemon implements LxdServer {
   }
 
   /**
-   * Whether it starts for ever, as LXD does when it takes itself for a member and finds no way into its cluster: systemd holds the socket, and
-   * nobody answers.
+   * Whether its start hangs, as LXD's does if it believes to be a member but cannot reach its cluster: systemd holds
+   * the socket, and no process answers.
    */
   private get isStuck(): boolean {
     return this.host.files.exists(this.path(STUCK));
   }
 
-  /** Cuts a join off where LXD up to 5.0.3 rolls nothing back: the cluster's certificate is there, the own database gone. */
+  /**
+   * Aborts a join at the point where LXD up to 5.0.3 does not roll back: the cluster's certificate exists, the own
+   * database is gone.
+   */
   cutOffJoin(certificate: string): void {
     this.stop();
     this.host.files.writeFile(this.path("cluster.crt"), certificate);
@@ -83,7 +86,7 @@ export class Daemon implements LxdServer {
     return [this.dataDirectory, ...parts].join("/");
   }
 
-  /** Starts it on what the data directory holds: an emptied directory is a new server. */
+  /** Starts it with the content of the data directory. An empty directory makes a new server. */
   start(): void {
     if (this.running) {
       return;
@@ -104,7 +107,7 @@ export class Daemon implements LxdServer {
     this.readyAt = Date.now() + this.surroundings.timings.daemonStartMs;
   }
 
-  /** Starts anew with another version of the program. */
+  /** Restarts with another version of the program. */
   becomeVersion(version: LxdVersion): void {
     this.stop();
     this.behaviour = behaviourOf(version);
@@ -117,7 +120,7 @@ export class Daemon implements LxdServer {
     this.host.closeApiConnections();
   }
 
-  /** Makes it a pristine standalone server, as leaving a cluster does too. Its own addresses are the caller's business. */
+  /** Resets it to a pristine standalone server, as leaving a cluster does too. The caller handles its addresses. */
   reset(keepLocalConfig = false): void {
     const { files } = this.host;
     if (!keepLocalConfig) {
@@ -157,7 +160,7 @@ export class Daemon implements LxdServer {
         await new Promise((resolve) => setTimeout(resolve, operationMs));
       }
       if (this.pid !== pid) {
-        return; // it died with the process that was to do it
+        return; // it ended with the process that ran it
       }
       if (failure !== undefined) {
         throw new LxdError(500, failure);
@@ -175,7 +178,7 @@ export class Daemon implements LxdServer {
     this.surroundings.lifecycle.push({ action, source, project, location: this.member.name });
   }
 
-  /** Takes one HTTP request from a socket. */
+  /** Handles one HTTP request from a socket. */
   async serve(incoming: IncomingMessage, response: ServerResponse, drop: () => void): Promise<void> {
     const url = new URL(incoming.url ?? "/", "http://unix.socket");
     const method = incoming.method ?? "GET";
@@ -211,7 +214,7 @@ export class Daemon implements LxdServer {
     send(reply, method, response);
   }
 
-  /** Takes a request to speak another protocol on the same connection. */
+  /** Handles a request to switch to another protocol on the same connection. */
   async serveUpgrade(incoming: IncomingMessage, connection: Socket, drop: () => void): Promise<void> {
     const response = new ServerResponse(incoming);
     response.assignSocket(connection);
@@ -221,8 +224,8 @@ export class Daemon implements LxdServer {
   }
 
   /**
-   * What a request gets that is made past SSH, without faults and record: for what tests arrange or change by hand. An operation is
-   * waited for, except a join token's.
+   * The reply to a request without SSH, faults and recording: for changes that tests make directly. Waits for an
+   * operation, except a join token's.
    */
   async ask(method: string, path: string, body?: unknown): Promise<unknown> {
     const url = new URL(path, "http://unix.socket");
@@ -274,7 +277,7 @@ export class Daemon implements LxdServer {
       this.requireUsable(internal);
       this.surroundings.operationFailure = failure;
       this.surroundings.operationLost = effect === "lose-operation";
-      // Handlers that start operations do so before they first wait, so the failure reaches no other request.
+      // Handlers that start operations do so before their first await, so the failure affects no other request.
       const pending = handler({ ...request, daemon: this, params });
       Object.assign(this.surroundings, { operationFailure: undefined, operationLost: false });
       return await pending;
@@ -316,7 +319,7 @@ async function readAll(incoming: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** Commands in an instance and readings of its files change nothing that LXD keeps. */
+/** Commands in an instance and reads of its files change nothing that LXD stores. */
 function isMutating(method: string, path: string): boolean {
   return (
     method !== "GET" && method !== "HEAD" && !/^\/1\.0\/instances\/[^/]+\/(exec|logs\/.*)$/.test(path) && path !== "/internal/sql"

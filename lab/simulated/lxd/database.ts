@@ -1,6 +1,6 @@
 /**
- * What an LXD daemon keeps in its database. A standalone daemon has one of its own; the members of a cluster share one, as they
- * do with dqlite. A standalone daemon is its own only member, called "none".
+ * The database of an LXD daemon. A standalone daemon has its own; the members of a cluster share one, as with dqlite. A
+ * standalone daemon is its own only member, called "none".
  */
 
 import type { Faults } from "../faults";
@@ -14,14 +14,14 @@ import type { Behaviour } from "./versions";
 
 export type { Config, Devices } from "./config";
 
-/** What the daemons of one lab share. */
+/** State that the daemons of one lab share. */
 export interface Surroundings {
   faults: Faults;
   requests: RequestRecord[];
   lifecycle: LifecycleEvent[];
   timings: Timings;
   remoteImages: RemoteImage[];
-  /** Errors that are the simulator's own. A test expects none. */
+  /** Errors of the simulator itself. A test expects none. */
   defects: unknown[];
   /** Commands that no program of a guest could run. A test expects none. */
   unknownGuestCommands: string[][];
@@ -33,7 +33,7 @@ export interface Surroundings {
   daemonAt(address: string): LxdServer | undefined;
 }
 
-/** A daemon, as the endpoints see it: those of others too, because the members of a cluster work for each other. */
+/** A daemon as the endpoints see it, including those of other members, because members work for each other. */
 export interface LxdServer {
   readonly host: DaemonHost;
   readonly surroundings: Surroundings;
@@ -44,19 +44,19 @@ export interface LxdServer {
   localConfig: Config;
   certificate: Certificate;
   database: Database;
-  /** Whether it takes requests from other members. */
+  /** Whether it accepts requests from other members. */
   readonly answers: boolean;
-  /** Whether the other members have heard of it of late. */
+  /** Whether the other members have received a recent heartbeat. */
   readonly heard: boolean;
   readonly ready: boolean;
   /** Its own row among the members. */
   readonly member: Member;
   /** A path in its data directory. */
   path(...parts: string[]): string;
-  /** Starts it on what the data directory holds: an emptied directory is a new server. */
+  /** Starts it with the content of the data directory. An empty directory makes a new server. */
   start(): void;
   stop(): void;
-  /** Makes it a pristine standalone server, as leaving a cluster does too. */
+  /** Resets it to a pristine standalone server, as leaving a cluster does too. */
   reset(keepLocalConfig?: boolean): void;
   /** Starts an operation on this daemon. */
   operate(options: OperationOptions, work: (operation: Operation) => Promise<void> | void): Operation;
@@ -64,7 +64,7 @@ export interface LxdServer {
   event(action: string, source: string, project?: string): void;
 }
 
-/** File that stands for what LXD has in its local database: the replicas of a cluster that will not have it. */
+/** File that stands for LXD's local database: the replicas of a cluster that has removed it. */
 export const STUCK = "database/stuck";
 
 /** One server of a cluster. */
@@ -80,10 +80,10 @@ export interface Member {
   daemon: LxdServer;
 }
 
-/** State of an object that is made member by member. */
+/** State of an object that is created member by member. */
 export type NodeStatus = "Pending" | "Created" | "Errored";
 
-/** A storage pool or a network, with the part of it that each member has. */
+/** A storage pool or a network, with each member's part of it. */
 export interface ClusterObject {
   name: string;
   description: string;
@@ -133,7 +133,7 @@ export interface Image {
   uploadedAt: Date;
   aliases: { name: string; description: string }[];
   updateSource?: { alias: string; certificate: string; image_type: string; protocol: string; server: string };
-  /** What a guest made from it can do. */
+  /** Features of a guest made from it. */
   agent: boolean;
 }
 
@@ -168,21 +168,21 @@ export interface Instance {
   snapshots: Snapshot[];
   /** Names of its backups. */
   backups?: string[];
-  /** Whether the image has the agent; only virtual machines ask. */
+  /** Whether the image has the agent; relevant only for virtual machines. */
   agent: boolean;
   /** When the agent of a started virtual machine answers. */
   agentReadyAt: number;
-  /** Memory that a running virtual machine was booted with. */
+  /** Memory at the last boot of a running virtual machine. */
   bootMemory: string;
-  /** Whether cloud-init found LXD when the instance booted. */
+  /** Whether cloud-init found LXD at the boot of the instance. */
   foundByCloudInit: boolean;
-  /** Addresses that NICs have got, by device name. */
+  /** Addresses assigned to NICs, by device name. */
   leases: Map<string, { ipv4?: string; ipv6?: string }>;
   /** Recorded output of commands, by file name. */
   execOutput: Map<string, Buffer>;
-  /** Made when first looked into. */
+  /** Created at the first access. */
   files?: MemoryFiles;
-  /** The action that holds the instance, if one does. */
+  /** The action that locks the instance, if any. */
   busy?: string;
 }
 
@@ -201,11 +201,11 @@ export class Database {
   certificate: Certificate | undefined;
   members: Member[] = [];
   voters: Member[] = [];
-  /** Set on what a member has left that was removed by force while it was away. */
+  /** Set on the leftovers of a member that was removed by force while it was offline. */
   lost = false;
   /** Rows of members that began to join and did not finish. */
   readonly pendingMembers: { id: number; name: string; address: string }[] = [];
-  /** Addresses of replicas that are no members: a join was cut off after it had added its own. */
+  /** Addresses of replicas that are not members: a join was aborted after it had added its own. */
   readonly strayReplicas = new Set<string>();
   readonly groups = new Map<string, { description: string }>([["default", { description: "Default cluster group" }]]);
   readonly projects = new Map<string, Project>();
@@ -245,25 +245,25 @@ export class Database {
     return member;
   }
 
-  /** Members that LXD takes for online. */
+  /** Members that LXD considers online. */
   online(): Member[] {
     return this.members.filter((member) => this.isOnline(member));
   }
 
   /**
-   * Whether LXD takes a member for online: it judges by heartbeats, which come every 10 s and count as late after 20 s, also those of a member that has
-   * just booted and answers (`NodeInfo.IsOffline`, lxd/db/node.go).
+   * Whether LXD considers a member online. LXD decides by heartbeats, which come every 10 s and count as late after 20
+   * s, also for a member that has just booted and answers (`NodeInfo.IsOffline`, lxd/db/node.go).
    */
   isOnline(member: Member): boolean {
     return this.isUp(member) && member.daemon.heard;
   }
 
-  /** Whether a member's daemon runs, and still is that member: a host that was wiped or reinstalled has another database. */
+  /** Whether a member's daemon runs, and is still that member: a wiped or reinstalled host has another database. */
   isUp({ daemon }: Member): boolean {
     return daemon.answers && daemon.database === this;
   }
 
-  /** The member that leads; none when the voters that answer are not a majority. */
+  /** The leader; undefined if the voters that answer are not a majority. */
   leader(): Member | undefined {
     if (this.lost) {
       return undefined;
@@ -272,7 +272,9 @@ export class Database {
     return online.length * 2 > this.voters.length ? online[0] : undefined;
   }
 
-  /** Gives the database roles out again, as LXD does after a join and a leave: one voter below three members, else three. */
+  /**
+   * Reassigns the database roles, as LXD does after a join and a leave: one voter below three members, otherwise three.
+   */
   rebalance(): void {
     const wanted = this.members.length < 3 ? 1 : 3;
     const leader = this.leader();
@@ -281,7 +283,10 @@ export class Database {
     this.voters = [...new Set(ordered)].slice(0, wanted);
   }
 
-  /** Refuses when a member is offline, as LXD does before it changes something on all of them (`NotifyAll`, lxd/cluster/notify.go). */
+  /**
+   * Refuses if a member is offline, as LXD does before it changes something on all of them (`NotifyAll`,
+   * lxd/cluster/notify.go).
+   */
   requireAllOnline(): void {
     const down = this.members.find((member) => !this.isOnline(member));
     if (down !== undefined) {
@@ -289,7 +294,7 @@ export class Database {
     }
   }
 
-  /** @param prefix - How the error begins for a project that does not exist. */
+  /** @param prefix - Start of the error text for a project that does not exist. */
   project(name: string, prefix: (name: string) => string = () => ""): Project {
     const project = this.projects.get(name);
     if (project === undefined) {
@@ -298,7 +303,7 @@ export class Database {
     return project;
   }
 
-  /** The project that holds a project's own objects of a kind, which is "default" when the feature is off. */
+  /** The project that holds a project's objects of a type: "default" if the feature is off. */
   holder(project: string, feature: "images" | "networks" | "profiles" | "storage.volumes"): string {
     return this.project(project).config[`features.${feature}`] === "true" ? project : "default";
   }
@@ -333,7 +338,7 @@ export function keyOf(project: string, name: string): string {
   return `${project}/${name}`;
 }
 
-/** A URL of the API, with the project where it is not the default one. */
+/** A URL of the API, with the project unless it is the default one. */
 export function urlOf(path: string, project = "default"): string {
   return project === "default" ? path : `${path}?project=${encodeURIComponent(project)}`;
 }

@@ -1,4 +1,4 @@
-/** What reaches into an instance: commands with recorded output, their logs, and the files API. */
+/** Access to the inside of an instance: commands with recorded output, their logs, and the files API. */
 import { posix } from "node:path";
 import type { Duplex } from "node:stream";
 import { z } from "zod";
@@ -83,7 +83,7 @@ function runAsOperation(request: ApiRequest, instance: Instance, body: z.output<
   return { kind: "async", operation, ...(daemon === request.daemon ? {} : { forwardedProject: instance.project }) };
 }
 
-/** How a command in a guest ended; `refusal` when LXD could not even start it. */
+/** Result of a command in a guest; `refusal` if LXD could not start it. */
 type Ending = ProgramResult & { refusal?: string };
 
 async function runInGuest(instance: Instance, body: z.output<typeof execPost>, request: ApiRequest): Promise<Ending> {
@@ -94,7 +94,7 @@ async function runInGuest(instance: Instance, body: z.output<typeof execPost>, r
   return runOne(instance, body, request, body.command);
 }
 
-/** What {@link RUN_STEPS} does in a shell. */
+/** The shell's work in {@link RUN_STEPS}. */
 async function runStepsIn(
   instance: Instance,
   body: z.output<typeof execPost>,
@@ -149,10 +149,10 @@ async function runOne(
   return { exitCode: 127, stdout: "", stderr: "", refusal: "Command not found" };
 }
 
-/** Id of the next process in a guest: each is a directory in its /proc while it runs. */
+/** Id of the next process in a guest: each has a directory in its /proc while it runs. */
 let nextProcess = 300;
 
-/** What LXD gives every command. */
+/** Environment that LXD gives every command. */
 const defaultEnvironment = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   container: "lxc",
@@ -198,7 +198,7 @@ function openSftp(request: ApiRequest): Reply {
   return { kind: "upgrade", protocol: "sftp", attach };
 }
 
-/** Files of a container can be reached while it is stopped; those of a virtual machine only through its agent. */
+/** Files of a container are accessible while it is stopped; those of a virtual machine only through its agent. */
 function openFiles(request: ApiRequest) {
   const instance = instanceOf(request);
   requireReachable(instance);
@@ -280,7 +280,7 @@ function postFile(request: ApiRequest): Reply {
   return sync();
 }
 
-/** Octal with a leading zero; without one LXD reads a decimal number. */
+/** Octal with a leading zero; LXD parses a number without one as decimal. */
 function modeOf(text: string | undefined): number | undefined {
   if (text === undefined || text === "") {
     return undefined;

@@ -200,7 +200,7 @@ function upload(request: ApiRequest): Reply {
   return async(operation);
 }
 
-/** The parts of a form, with the `Content-Disposition` of each. */
+/** The parts of a form, with each part's `Content-Disposition`. */
 function formParts(body: Buffer, boundary: string): { name: string; disposition: string; content: Buffer }[] {
   const delimiter = Buffer.from(`--${boundary}`);
   const parts: { name: string; disposition: string; content: Buffer }[] = [];
@@ -225,7 +225,7 @@ function formParts(body: Buffer, boundary: string): { name: string; disposition:
 
 type NewImage = Pick<Image, "fingerprint" | "project" | "type" | "properties"> & Partial<Image>;
 
-/** Puts an image into the database with what LXD fills in. */
+/** Inserts an image into the database with the values that LXD adds. */
 export function addImage(daemon: LxdServer, image: NewImage): Image {
   const added: Image = {
     filename: "",
@@ -301,7 +301,7 @@ function download(daemon: LxdServer, project: string, type: InstanceType, source
   });
 }
 
-/** The image that a new instance names: a local one, or one to be fetched when the work begins. */
+/** The image for a new instance: a local one, or one to download when the work begins. */
 export function requireImage(
   daemon: LxdServer,
   project: string,

@@ -33,7 +33,7 @@ type Wanted = Pick<Instance, "config" | "devices" | "ephemeral" | "profiles" | "
 const liveKeys =
   /^(limits\.memory|limits\.cpu|cluster\.evacuate|security\.(agent\.metrics|devlxd.*|secureboot|csm)|boot\..+|cloud-init\..+|environment\..+|image\..+|snapshots\..+|user\..+|volatile\..+)$/;
 
-/** `PUT`: everything is replaced, also what the server keeps for itself. */
+/** `PUT`: replaces everything, also the server's own keys. */
 export function changeInstance(request: ApiRequest): Reply {
   const { database } = request.daemon;
   const instance = instanceOf(request);
@@ -54,7 +54,7 @@ export function changeInstance(request: ApiRequest): Reply {
   );
 }
 
-/** `PATCH`: keys and whole devices are merged; a description that is not sent is lost, as in LXD. */
+/** `PATCH`: merges keys and whole devices. A description that is not sent is lost, as in LXD. */
 export function mergeInstance(request: ApiRequest): Reply {
   const { database } = request.daemon;
   const instance = instanceOf(request);
@@ -124,7 +124,7 @@ function apply(database: Database, instance: Instance, wanted: Wanted): void {
   instance.member.daemon.event("instance-updated", urlOf(`/1.0/instances/${instance.name}`, instance.project), instance.project);
 }
 
-/** Carries a change of a profile over to an instance that has it; throws what LXD says when the instance refuses. */
+/** Applies a change of a profile to an instance that uses it. Throws LXD's error if the instance refuses it. */
 export function applyProfile(database: Database, instance: Instance, before: { config: Config; devices: Devices }): void {
   const config = expandedConfig(database, instance);
   const devices = expandedDevices(database, instance);
@@ -137,7 +137,7 @@ export function applyProfile(database: Database, instance: Instance, before: { c
   fillHardwareAddresses(database, instance);
 }
 
-/** What was kept for a device goes with it. */
+/** Removes the volatile keys of a device together with the device. */
 function forgetRemovedDevices(instance: Instance, before: Devices, after: Devices): void {
   for (const name of Object.keys(before).filter((each) => after[each] === undefined)) {
     for (const key of Object.keys(instance.config).filter((each) => each.startsWith(`volatile.${name}.`))) {

@@ -1,4 +1,4 @@
-/** What an instance is made of: its configuration with that of its profiles, what LXD accepts in it, and how LXD shows it. */
+/** The model of an instance: its configuration with that of its profiles, LXD's validation of it, and its JSON. */
 import { randomBytes } from "node:crypto";
 import { isIPv4 } from "node:net";
 import { parse } from "yaml";
@@ -16,7 +16,10 @@ const bootKeys = { true: /^boot\.mode$/, false: /^security\.(secureboot|csm)$/ }
 const booleanKeys =
   /^(boot\.autostart|security\.(nesting|privileged|secureboot|devlxd|protection\..+|agent\.metrics)|migration\.stateful|limits\.memory\.swap|limits\.memory\.hugepages)$/;
 
-/** Refuses configuration that LXD refuses, with its words. Without a type, as in a profile, the keys of both are taken. */
+/**
+ * Refuses configuration that LXD refuses, with LXD's messages. Without a type, as in a profile, accepts the keys of
+ * both types.
+ */
 export function requireValidConfig({ bootMode }: Behaviour, config: Config, type?: InstanceType): void {
   const ofBoot = bootKeys[`${bootMode}`];
   for (const [key, value] of Object.entries(config)) {
@@ -69,13 +72,13 @@ const deviceTypes = [
   "pci",
 ];
 
-/** Options of the devices whose options are looked at. */
+/** Options of the devices whose options are validated. */
 const deviceOptions: Record<string, RegExp> = {
   disk: /^(type|boot\.priority|ceph\..+|limits\.(max|read|write)|path|pool|propagation|raw\.mount\.options|readonly|recursive|required|shift|size|size\.state|source)$/,
   nic: /^(type|name|hwaddr|host_name|mtu|network|nictype|parent|ipv[46]\..+|limits\..+|security\..+|boot\.priority|queue\.tx\.length|vlan|vlan\.tagged|maas\..+|gvrp|mode|acceleration|nested|user\..+)$/,
 };
 
-/** Refuses devices that LXD refuses. In a profile only their form is looked at. */
+/** Refuses devices that LXD refuses. In a profile only their form is validated. */
 export function requireValidDevices(database: Database, devices: Devices, options: { instance: boolean; project: string }): void {
   for (const [name, device] of Object.entries(devices)) {
     if (Buffer.byteLength(name) >= 64) {
@@ -132,7 +135,7 @@ function requireValidValues(device: Config, invalid: (reason: string) => LxdErro
   }
 }
 
-/** Refuses an instance that has no root disk, or two, or one in a pool that does not exist. */
+/** Refuses an instance without a root disk, with two, or with one in a pool that does not exist. */
 export function requireRootDisk(database: Database, devices: Devices): void {
   const roots = Object.values(devices).filter((device) => device["type"] === "disk" && device["path"] === "/");
   if (roots.length === 0) {
@@ -149,7 +152,7 @@ export function requireRootDisk(database: Database, devices: Devices): void {
   }
 }
 
-/** The configuration of the profiles, later ones winning, with an instance's own on top. */
+/** The configuration of the profiles, later ones override earlier ones, with the instance's own on top. */
 export function expandedConfig(database: Database, instance: Pick<Instance, "project" | "profiles" | "config">): Config {
   return Object.assign({}, ...profilesOf(database, instance).map((profile) => profile.config), instance.config) as Config;
 }
@@ -168,7 +171,7 @@ function hardwareAddress(): string {
   return `00:16:3e:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`;
 }
 
-/** Gives every NIC without an address, and without a name, one that stays, as LXD does whenever it stores an instance. */
+/** Gives every NIC without an address or a name a permanent one, as LXD does whenever it stores an instance. */
 export function fillHardwareAddresses(database: Database, instance: Instance): void {
   let nics = 0;
   for (const [name, device] of Object.entries(expandedDevices(database, instance))) {
@@ -185,17 +188,17 @@ export function fillHardwareAddresses(database: Database, instance: Instance): v
   }
 }
 
-/** Whether a NIC has the MAC address of an interface of the host, which LXD does not tell. */
+/** Whether a NIC has the MAC address of a host interface, which LXD does not report. */
 export function hasMacOfHost({ nictype }: Config): boolean {
   return nictype === "physical" || nictype === "ipvlan";
 }
 
-/** The MAC address of a NIC, as far as LXD tells it. */
+/** The MAC address of a NIC, as far as LXD reports it. */
 export function addressOf(instance: Instance, device: string, config: Config): string {
   return config["hwaddr"] ?? instance.config[`volatile.${device}.hwaddr`] ?? "";
 }
 
-/** What an ETag of an instance covers. */
+/** The part of an instance that its ETag covers. */
 export function etagFields(database: Database, instance: Instance) {
   const profiles = profilesOf(database, instance);
   return [instance.architecture, instance.config, instance.devices, instance.ephemeral, profiles];

@@ -1,4 +1,4 @@
-/** What the endpoints of instances share: finding the instance, and working on it where it is. */
+/** Shared by the endpoints of instances: finds the instance, and runs work on its member. */
 import type { Instance } from "./database";
 import { async, type Reply } from "./reply";
 import { type ApiRequest, param, projectOf } from "./router";
@@ -11,7 +11,7 @@ export function instanceOf(request: ApiRequest): Instance {
   return instance;
 }
 
-/** An answer with an operation that runs on the instance's own member. */
+/** A reply with an operation that runs on the instance's own member. */
 export function onMember(
   instance: Pick<Instance, "member" | "project" | "name" | "type">,
   description: string,

@@ -1,4 +1,4 @@
-/** Starting and stopping instances, the addresses they get, and what `/state` says. */
+/** Starts and stops instances, assigns their addresses, and builds the reply of `/state`. */
 import { randomUUID } from "node:crypto";
 import { parse } from "yaml";
 import { z } from "zod";
@@ -15,7 +15,7 @@ const networkConfig = z.object({
     .optional(),
 });
 
-/** How the numbers of users and groups in containers are mapped to the host's. */
+/** The mapping of user and group ids from containers to the host. */
 export const idmap = JSON.stringify(
   [
     { Isuid: true, Isgid: false },
@@ -95,7 +95,7 @@ export function migratable(database: Database, instance: Instance): boolean {
   );
 }
 
-/** Whether commands and files reach the inside of an instance. */
+/** Whether commands and files can access the inside of an instance. */
 export function requireReachable(instance: Instance): void {
   if (instance.type === "virtual-machine" && !agentAnswers(instance)) {
     throw new LxdError(500, "LXD VM agent isn't currently running");
@@ -152,7 +152,7 @@ function giveAddresses(database: Database, instance: Instance): void {
   }
 }
 
-/** The next free address of a bridge; the same one for the same NIC as long as the instance lives. */
+/** The next free address of a bridge; a NIC keeps its address as long as the instance exists. */
 function dhcpAddress(database: Database, subnet: string, instance: Instance, device: string): string | undefined {
   const match = /^(\d+)\.(\d+)\.(\d+)\.(\d+)\/(\d+)$/.exec(subnet);
   if (match === null) {
@@ -214,7 +214,7 @@ const noCounters = {
   packets_dropped_inbound: 0,
 };
 
-/** Of the host's interface, for NICs that have no address of their own. */
+/** MAC address of the host's interface, for NICs without their own. */
 const MAC_OF_HOST = "52:54:00:12:34:56";
 
 /** LXD's JSON for the state of an instance. */
@@ -238,7 +238,7 @@ function networkState(database: Database, instance: Instance, inside: boolean): 
   for (const { device, config, name } of nicsOf(database, instance)) {
     const mac = hasMacOfHost(config) ? MAC_OF_HOST : addressOf(instance, device, config);
     const lease = instance.leases.get(device);
-    // Without the agent LXD knows only what the host has seen: leases on bridges, by the name of the device.
+    // Without the agent LXD knows only what the host sees: leases on bridges, by the name of the device.
     if (!inside && config["nictype"] !== undefined && config["nictype"] !== "bridged") {
       continue;
     }

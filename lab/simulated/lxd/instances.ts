@@ -1,4 +1,4 @@
-/** `/1.0/instances`: listing, creating, state, moving and removing. */
+/** `/1.0/instances`: listing, creating, state, moving and deleting. */
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { backupToApi } from "./backups";
@@ -61,7 +61,7 @@ const statePut = z.object({
   stateful: z.boolean().default(false),
 });
 
-/** Adds the endpoints of instances, without those that reach into the guest. */
+/** Adds the endpoints of instances, except those that access the guest. */
 export function addInstances(router: Router): void {
   router.add("/1.0/instances", { GET: listInstances, POST: createInstance });
   router.add("/1.0/instances/{name}", {
@@ -112,7 +112,7 @@ function toApi(request: ApiRequest, instance: Instance): Record<string, unknown>
 function getInstance(request: ApiRequest): Reply {
   const { database } = request.daemon;
   const instance = instanceOf(request);
-  const shown = instanceToApi(database, instance, false); // its own member tells
+  const shown = instanceToApi(database, instance, false); // its own member answers
   if (recursionOf(request) === 0) {
     return sync(shown, etagFields(database, instance));
   }
@@ -187,11 +187,11 @@ function createInstance(request: ApiRequest): Reply {
       bootInstance(instance);
     }
   });
-  // In a cluster the chosen member is asked like any client would, even when it is the same one.
+  // In a cluster the chosen member gets a client request, even if it is the same member.
   return reply.kind === "async" && database.clustered ? { ...reply, forwardedProject: project } : reply;
 }
 
-/** Puts an instance into the database, as LXD checks and completes it. */
+/** Inserts an instance into the database after LXD's validation and completion. */
 export function addInstance(database: Database, instance: Instance): void {
   const within = (check: () => void) => {
     try {
@@ -243,7 +243,7 @@ function withoutEmpty(values: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== ""));
 }
 
-/** How to get the image that a new instance is made of: a local one is looked for now, one of a server when the work begins. */
+/** How to get the image for a new instance: a local one is looked up now, a remote one when the work begins. */
 function imageOf(
   request: ApiRequest,
   project: string,
@@ -266,7 +266,7 @@ function imageOf(
   return () => image;
 }
 
-/** Where LXD need not know the image to find a place, it looks for a fingerprint only when the work begins. */
+/** If LXD does not need the image to choose a member, it resolves a fingerprint only when the work begins. */
 function imageOrComplaint(
   request: ApiRequest,
   project: string,
@@ -280,7 +280,7 @@ function imageOrComplaint(
   }
 }
 
-/** The member that is to have a new instance. */
+/** The member for a new instance. */
 function place(request: ApiRequest): Member {
   const { database } = request.daemon;
   const target = request.query.get("target") ?? "";
@@ -368,7 +368,7 @@ function move(request: ApiRequest, instance: Instance, target: Member): Reply {
   if ((instance.backups ?? []).length > 0) {
     throw new LxdError(400, "Instance has backups");
   }
-  // A member that is away cannot work on its instance; the one that was asked tries in its place.
+  // An offline member cannot work on its instance; the member that received the request tries instead.
   const worker = instance.member.daemon.answers ? instance.member : request.daemon.member;
   return onMember({ ...instance, member: worker }, "Migrating instance", () => {
     if (worker !== instance.member) {
@@ -385,7 +385,8 @@ function move(request: ApiRequest, instance: Instance, target: Member): Reply {
     if (running) {
       haltInstance(instance);
     }
-    // LXD copies it under another name, removes the original, and renames the copy. One that cannot be removed leaves both.
+    // LXD copies it under another name, deletes the original, and renames the copy. If the original cannot be deleted,
+    // both remain.
     const name = `lxd-move-of-${randomUUID()}`;
     const { database } = request.daemon;
     database.instances.set(keyOf(instance.project, name), {
@@ -408,7 +409,7 @@ function requireUnprotected(database: Database, instance: Instance): void {
   }
 }
 
-/** Volumes of a pool that each member has for itself do not go along. */
+/** Volumes of a pool that is local to each member are not moved. */
 function requireVolumesOn(database: Database, instance: Instance, target: Member): void {
   for (const [name, device] of Object.entries(expandedDevices(database, instance))) {
     const pool = database.pools.get(device["pool"] ?? "");

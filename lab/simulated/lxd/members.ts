@@ -144,7 +144,7 @@ function changeMember(request: ApiRequest, replace: boolean): Reply {
   if ((body.groups ?? []).length === 0) {
     throw new LxdError(400, "Cluster members need to belong to at least one group");
   }
-  // LXD gives this role out itself; it does not look at the other automatic ones.
+  // LXD assigns this role itself; it ignores the other automatic ones.
   const isVoter = database.voters.includes(member);
   if (isVoter !== (body.roles ?? []).includes("database")) {
     throw new LxdError(400, `The "database" role cannot be ${isVoter ? "dropped" : "added"} at this time`);
@@ -169,7 +169,7 @@ function renameMember(request: ApiRequest): Reply {
 
 function deleteMember(request: ApiRequest): Reply {
   const { database } = request.daemon;
-  // Only "1": "true" is not a number, and LXD 5.0 reads this as one.
+  // Only "1": "true" is not a number, and LXD 5.0 parses the value as one.
   const force = request.query.get("force") === "1";
   const member = memberOf(request);
   if (database.members.length === 1) {
@@ -198,12 +198,12 @@ function deleteMember(request: ApiRequest): Reply {
   database.certificates.delete(daemon.certificate.fingerprint);
   database.rebalance();
   if (force) {
-    // The removed machine is not told: it keeps believing that it is a member of what was its cluster.
-    // A host that was reinstalled since has nothing of it, or the certificate of another cluster.
+    // The removed machine is not notified: it continues to believe it is a member of its former cluster. A host that
+    // was reinstalled since has no certificate, or that of another cluster.
     const [{ files }, certificate] = [daemon.host, daemon.path("cluster.crt")];
     const isThere = files.exists(certificate) && files.readText(certificate) === database.certificate?.pem;
     if (!daemon.answers && isThere) {
-      files.writeFile(daemon.path(STUCK), ""); // it will start for ever
+      files.writeFile(daemon.path(STUCK), ""); // its start hangs
     }
     daemon.database = strandedCopy(database, member);
   } else {
@@ -231,7 +231,7 @@ function requireEmpty(database: Database, member: Member, instances: Instance[])
   }
 }
 
-/** What a machine that was removed by force still believes: a cluster, without the majority that it takes to answer. */
+/** The view of a machine that was removed by force: a cluster without the majority that is needed to answer. */
 function strandedCopy(database: Database, member: Member): Database {
   const stranded = new Database();
   stranded.clustered = true;

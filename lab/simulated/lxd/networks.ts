@@ -1,4 +1,4 @@
-/** `/1.0/networks`: managed ones, and the host's own interfaces as LXD lists them. */
+/** `/1.0/networks`: managed networks, and the host's own interfaces as LXD lists them. */
 import { randomInt } from "node:crypto";
 import { isIPv4 } from "node:net";
 import { z } from "zod";
@@ -62,7 +62,7 @@ function managed(request: ApiRequest): Network {
   return network;
 }
 
-/** What LXD makes of the config of a new network (`FillConfig` of its drivers). */
+/** LXD's defaults in the config of a new network (`FillConfig` of its drivers). */
 function completeNetwork(network: Network): void {
   const { config: values } = network;
   if (network.type !== "bridge") {
@@ -77,7 +77,7 @@ function completeNetwork(network: Network): void {
   chooseAddresses(network);
 }
 
-/** LXD writes what it has chosen in place of "auto", also when a network is changed (`populateAutoConfig`). */
+/** LXD replaces "auto" by the value it chose, also at an update (`populateAutoConfig`). */
 function chooseAddresses({ type, config: values }: Network): void {
   if (type === "bridge" && values["ipv4.address"] === "auto") {
     values["ipv4.address"] = `10.${randomInt(1, 255)}.${randomInt(0, 255)}.1/24`;
@@ -120,7 +120,7 @@ function createNetwork(request: ApiRequest): Reply {
     throw new LxdError(400, 'Network type "ovn" does not support member specific config');
   }
   if (target === "" && request.daemon.database.members.length > 1) {
-    network.description = ""; // LXD loses it when it makes a network that was defined before
+    network.description = ""; // LXD loses it when it creates a network that was defined before
   }
   return target === "" ? create(request, kind, network) : define(request, kind, network, target);
 }

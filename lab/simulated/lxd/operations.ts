@@ -1,4 +1,4 @@
-/** LXD's operations: background work that a client waits for. They live in the daemon that does the work. */
+/** LXD's operations: background work that a client waits for. They exist in the daemon that does the work. */
 import { randomUUID } from "node:crypto";
 import { LxdError, messageOf } from "./errors";
 
@@ -10,12 +10,12 @@ const statusNames = { 103: "Running", 105: "Pending", 200: "Success", 400: "Fail
 /** Status codes of LXD that an operation can have here. */
 export type OperationStatus = keyof typeof statusNames;
 
-/** What an operation is made of. */
+/** Fields of a new operation. */
 export interface OperationOptions {
   description: string;
   class?: "task" | "token";
   project?: string;
-  /** URLs of the objects it works on, by kind. */
+  /** URLs of the objects it works on, by type. */
   resources?: Record<string, string[]>;
   metadata?: Record<string, unknown>;
 }
@@ -51,7 +51,7 @@ export class Operation {
     return this.status < 200;
   }
 
-  /** Ends it; later calls change nothing. */
+  /** Ends it; later calls have no effect. */
   end(status: OperationStatus, error = "", errorCode = 0): void {
     if (!this.running) {
       return;
@@ -99,7 +99,7 @@ export class Operations {
     return [...this.byId.values()];
   }
 
-  /** Starts work in the background; an error thrown by it is the operation's failure. */
+  /** Starts work in the background. An error that it throws is the operation's failure. */
   start(options: OperationOptions, location: string, work: (operation: Operation) => Promise<void> | void): Operation {
     const operation = this.register(new Operation(options, location));
     setImmediate(() => {
@@ -113,7 +113,7 @@ export class Operations {
     return operation;
   }
 
-  /** Registers an operation that something else ends, such as a token. */
+  /** Registers an operation that other code ends, such as a token. */
   register(operation: Operation): Operation {
     this.byId.set(operation.id, operation);
     void operation.ended.then(() => {
@@ -127,7 +127,7 @@ export class Operations {
     return operation;
   }
 
-  /** What a daemon restart does: everything is forgotten, and nobody is told how it ended. */
+  /** Effect of a daemon restart: all operations are lost, and no waiter gets a result. */
   clear(): void {
     for (const timer of this.timers) {
       clearTimeout(timer);

@@ -1,4 +1,4 @@
-/** `/1.0/storage-pools`, and the custom volumes in them as far as they are listed. */
+/** `/1.0/storage-pools`, and the list of the custom volumes in them. */
 import { z } from "zod";
 import { listed } from "./cluster";
 import { type Database, keyOf, type StoragePool, urlOf } from "./database";
@@ -159,7 +159,7 @@ function changePool(request: ApiRequest, replace: boolean): Reply {
 }
 
 /**
- * What LXD says to another size, where it heeds the size of a pool at all.
+ * LXD's error for another size, with drivers that apply the size of a pool at all.
  * @see https://github.com/canonical/lxd/blob/main/lxd/storage/backend_lxd.go (Update)
  */
 function requireGrowth(request: ApiRequest, before: Record<string, string> = {}, after: Record<string, string>): void {
@@ -203,7 +203,7 @@ function toApi(request: ApiRequest, pool: StoragePool): Record<string, unknown> 
 
 function usedBy(database: Database, pool: StoragePool): string[] {
   const urls: string[] = [];
-  // A directory keeps no unpacked images.
+  // The dir driver keeps no unpacked images.
   for (const image of pool.driver === "dir" ? [] : database.images.values()) {
     if (
       image.cached ||

@@ -50,7 +50,7 @@ function profileOf(request: ApiRequest, prefix = "Fetch profile: "): Profile {
   return profile;
 }
 
-/** Where a profile is found. */
+/** The project that holds a profile. */
 export function urlOfProfile(profile: Profile): string {
   return urlOf(`/1.0/profiles/${profile.name}`, profile.project);
 }
@@ -133,14 +133,14 @@ function changeProfile(request: ApiRequest, replace: boolean): Reply {
       throw new LxdError(500, "At least one instance relies on this profile's root disk device");
     }
     request.daemon.event("profile-updated", urlOfProfile(profile), profile.project);
-    // PATCH does not tell the other members, and members that are down catch up when they start.
+    // PATCH does not notify the other members, and offline members catch up when they start.
     const told = database.online().filter(({ daemon }) => replace || daemon === request.daemon);
     for (const member of [request.daemon.member, ...told.filter(({ daemon }) => daemon !== request.daemon)]) {
       const failures = users.flatMap((instance, index) =>
         instance.member === member ? refusalOf(database, instance, before[index]) : [],
       );
       if (failures.length > 0) {
-        // What fails on the member that was asked keeps it from telling the others.
+        // A failure on the member that received the request keeps it from notifying the others.
         const prefix = member.daemon === request.daemon ? "" : `failed to notify peer ${member.address}: `;
         throw new LxdError(
           500,

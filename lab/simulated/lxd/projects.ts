@@ -10,7 +10,7 @@ const putFields = { description: z.string().default(""), config: z.record(z.stri
 const projectPut = z.object(putFields).describe("ProjectPut");
 const projectPost = z.object({ ...putFields, name: z.string().default("") }).describe("ProjectsPost");
 
-/** Features that LXD turns on in a project that does not say otherwise, with the extension that brought the later ones. */
+/** Features that LXD enables in a project by default, with the extension that introduced the later ones. */
 const FEATURES = [
   { key: "features.images" },
   { key: "features.profiles" },
@@ -18,7 +18,7 @@ const FEATURES = [
   { key: "features.storage.buckets", extension: "storage_buckets" },
 ];
 
-/** Keys of a project's config. Limits of one pool or network have its name in the key. */
+/** Keys of a project's config. Limits of one pool or network contain its name in the key. */
 const KNOWN_KEY =
   /^(user\..+|features\.(images|profiles|storage\.volumes|storage\.buckets|networks|networks\.zones)|limits\.(instances|containers|virtual-machines|memory|processes|cpu|disk|networks|disk\.pool\..+)|images\.(auto_update_cached|auto_update_interval|compression_algorithm|default_architecture|remote_cache_expiry)|backups\.compression_algorithm|restricted(\.[a-z.-]+)?)$/;
 
@@ -113,7 +113,7 @@ function deleteProject(request: ApiRequest): Reply {
   return sync();
 }
 
-/** A project with profiles of its own has one that is named default. */
+/** A project with its own profiles has one named default. */
 function makeDefaultProfile(database: Database, project: string): void {
   if (database.holder(project, "profiles") === project) {
     const description = `Default LXD profile for project ${project}`;

@@ -1,4 +1,4 @@
-/** LXD's answers: its envelopes, its error texts, its ETags. */
+/** LXD's replies: envelopes, error texts, ETags. */
 import { createHash } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { LxdError } from "./errors";
@@ -6,13 +6,13 @@ import type { Operation } from "./operations";
 
 export { LxdError } from "./errors";
 
-/** One answer, before it becomes HTTP. */
+/** A reply before its conversion to HTTP. */
 export type Reply =
   | { kind: "sync"; metadata: unknown; etag?: string; location?: string }
   | { kind: "async"; operation: Operation; forwardedProject?: string }
-  | { kind: "error"; code: number; error: string /** HTTP status where it differs from the code. */; httpStatus?: number }
+  | { kind: "error"; code: number; error: string /** HTTP status if it differs from the code. */; httpStatus?: number }
   | { kind: "raw"; body: Buffer; headers: Record<string, string>; status?: number }
-  | { kind: "upgrade"; protocol: string /** Speaks the protocol from here on. */; attach: (connection: Duplex) => void };
+  | { kind: "upgrade"; protocol: string /** Handles the new protocol after an upgrade. */; attach: (connection: Duplex) => void };
 
 /** A plain success. `etagOf` is hashed into the ETag header. */
 export function sync(metadata: unknown = {}, etagOf?: unknown): Reply {
@@ -34,7 +34,7 @@ function etag(value: unknown): string {
   return createHash("sha256").update(JSON.stringify(value)).digest("hex");
 }
 
-/** Refuses a write that was based on another state of the object. */
+/** Refuses a write that is based on an outdated state of the object. */
 export function requireEtag(ifMatch: string | undefined, value: unknown): void {
   if (ifMatch === undefined || ifMatch === "") {
     return;

@@ -1,4 +1,4 @@
-/** A request to LXD's API, and what answers it. */
+/** A request to LXD's API, and its handler. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { LxdServer } from "./database";
 import type { Reply } from "./reply";
@@ -16,5 +16,5 @@ export interface ApiRequest {
   body: Buffer;
 }
 
-/** Answers one request. */
+/** Handles one request. */
 export type Handler = (request: ApiRequest) => Reply | Promise<Reply>;

@@ -1,4 +1,4 @@
-/** Finds the handler of a request among LXD's endpoints, and reads what the request carries. */
+/** Finds the handler of a request among LXD's endpoints, and parses the request. */
 import type { z } from "zod";
 import { LxdError } from "./errors";
 import type { ApiRequest, Handler } from "./request";
@@ -9,7 +9,7 @@ interface Route {
   pattern: string;
   segments: string[];
   methods: Record<string, Handler>;
-  /** Answered before the daemon is ready, and by a member that has lost its cluster. */
+  /** Available before the daemon is ready, and on a member that has lost its cluster. */
   internal: boolean;
 }
 
@@ -17,12 +17,14 @@ interface Route {
 export class Router {
   private readonly routes: Route[] = [];
 
-  /** Adds an endpoint, `/1.0/profiles/{name}`, with a handler per method. */
+  /** Adds an endpoint, such as `/1.0/profiles/{name}`, with a handler per method. */
   add(pattern: string, methods: Record<string, Handler>): void {
     this.routes.push({ pattern, segments: pattern.split("/").slice(1), methods, internal: pattern.startsWith("/internal/") });
   }
 
-  /** The handler for a request, or LXD's error: 404 for an unknown path, 501 for a method that the path does not have. */
+  /**
+   * The handler for a request, or LXD's error: 404 for an unknown path, 501 for a method that the path does not have.
+   */
   find(method: string, path: string): { handler: Handler; params: Record<string, string>; internal: boolean } {
     const { route, params } = this.match(path);
     const handler = route.methods[method] ?? (method === "HEAD" ? route.methods["GET"] : undefined);
@@ -32,7 +34,7 @@ export class Router {
     return { handler, params, internal: route.internal };
   }
 
-  /** The pattern of the endpoint that a path belongs to; the path itself when there is none. */
+  /** The pattern of the endpoint that a path belongs to; the path itself if there is none. */
   patternOf(path: string): string {
     try {
       return this.match(path).route.pattern;
@@ -70,7 +72,7 @@ function match(pattern: string[], segments: string[]): Record<string, string> | 
   return params;
 }
 
-/** A segment of the path that the pattern promises. */
+/** A path segment that the pattern contains. */
 export function param(request: ApiRequest, name: string): string {
   const value = request.params[name];
   if (value === undefined) {
@@ -79,18 +81,18 @@ export function param(request: ApiRequest, name: string): string {
   return value;
 }
 
-/** The project that a request is about. */
+/** The project of a request. */
 export function projectOf(request: ApiRequest): string {
   return request.query.get("project") ?? "default";
 }
 
-/** The recursion level that a request asks for; 0 means URLs only. */
+/** The recursion level of a request; 0 means URLs only. */
 export function recursionOf(request: ApiRequest): number {
   return Number.parseInt(request.query.get("recursion") ?? "0", 10) || 0;
 }
 
 /**
- * Decodes a JSON body as Go would: unknown fields are ignored, wrong types are refused with Go's words, in which the schema's
+ * Decodes a JSON body as Go would: ignores unknown fields, refuses wrong types with Go's messages. The schema's
  * description stands for the name of the Go type.
  */
 export function decode<Schema extends z.ZodType>(request: ApiRequest, schema: Schema): z.output<Schema> {

@@ -23,7 +23,7 @@ const globalKeys =
 const configBody = z.object({ config: z.record(z.string(), z.union([z.string(), z.boolean(), z.number()])).nullish() });
 const sqlBody = z.object({ database: z.string(), query: z.string() });
 
-/** Adds the endpoints that are about the server itself. */
+/** Adds the endpoints of the server itself. */
 export function addServer(router: Router): void {
   router.add("/", { GET: () => sync(["/1.0"]) });
   router.add("/internal/ready", { GET: ready });
@@ -45,7 +45,7 @@ export function addServer(router: Router): void {
   router.add("/1.0/warnings", { GET: () => sync([]) });
 }
 
-/** The keys of LXD's config: names, and of those that differ between versions what they are. */
+/** LXD's metadata of its config: the names of the keys, and more for those that differ between versions. */
 function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
   if (!behaviour.apiExtensions.includes("metadata_configuration")) {
     throw new LxdError(404, "not found");
@@ -77,7 +77,7 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
   });
 }
 
-/** The daemon that `?target` names, or the one that was asked. */
+/** The daemon that `?target` names, otherwise the one that received the request. */
 export function targetDaemon(request: ApiRequest): LxdServer {
   const target = request.query.get("target");
   if (target === null || target === "") {
@@ -89,8 +89,9 @@ export function targetDaemon(request: ApiRequest): LxdServer {
 }
 
 /**
- * A member's daemon, or the error of passing a request on to it. LXD holds a connection to each member for its events, and passes nothing on without
- * it (`EventListenerWait` in `Connect`, lxd/cluster/connect.go). A server that is in another cluster by now, or in none, has not its certificate.
+ * A member's daemon, or the error of forwarding a request to it. LXD holds a connection to each member for its events,
+ * and forwards nothing without it (`EventListenerWait` in `Connect`, lxd/cluster/connect.go). A server that is in
+ * another cluster by now, or in none, does not have its certificate.
  */
 export function reach(daemon: LxdServer, database: Database = daemon.database): LxdServer {
   if (!daemon.answers || daemon.database !== database) {
@@ -140,7 +141,7 @@ function sql(request: ApiRequest): Reply {
   throw new LxdError(500, `no such table: ${table ?? ""}`);
 }
 
-/** LXD's `RemoveRaftNode`: what a join that was cut off late has left. */
+/** LXD's `RemoveRaftNode`: removes the leftovers of a join that was aborted late. */
 function removeReplica(request: ApiRequest): Reply {
   const { strayReplicas } = request.daemon.database;
   const address = param(request, "address");
@@ -232,7 +233,7 @@ function changeServer(request: ApiRequest, replace: boolean): Reply {
     if (value === "") {
       delete target[key];
     } else if (value !== true) {
-      // `true` is how the trust password reads back, and means "as it is".
+      // The trust password reads back as `true`, and writing `true` keeps it.
       target[key] = String(value);
     } else if (daemon.database.config[key] !== undefined) {
       target[key] = daemon.database.config[key];

@@ -1,4 +1,7 @@
-/** SFTP over the files of a simulated guest: ssh2's server side of the protocol, on a plain connection instead of an SSH channel. */
+/**
+ * SFTP over the files of a simulated guest: ssh2's server side of the protocol, on a plain connection instead of an SSH
+ * channel.
+ */
 import { posix } from "node:path";
 import type { Duplex } from "node:stream";
 import type { Attributes, SFTPWrapper } from "ssh2";
@@ -10,7 +13,7 @@ const STATUS = { ok: 0, eof: 1, noSuchFile: 2, failure: 4 } as const;
 const OPEN = { write: 2, append: 4, create: 8, truncate: 16, exclusive: 32 } as const;
 const TYPE_BITS = { file: 0o100000, directory: 0o040000, symlink: 0o120000 } as const;
 
-/** What is done to a file, as faults name it. */
+/** Operations on files, as faults name them. */
 type Act = "look" | "read" | "make" | "write" | "own" | "remove";
 
 /** A request that was answered with a status other than success. */
@@ -25,7 +28,7 @@ class Refusal extends Error {
 
 /**
  * Serves the files of a guest until the connection ends.
- * @param faultAt - Asked before each request, by what it does and the path.
+ * @param faultAt - Called before each request with its operation and path.
  */
 export function serveSftp(
   connection: Duplex,
@@ -58,7 +61,7 @@ export function serveSftp(
         throw new Refusal(STATUS.failure, effect.error);
       }
       if (effect === "drop-after") {
-        connection.cork(); // what it answers is lost with the connection
+        connection.cork(); // the answer is lost with the connection
       }
       answer();
     } catch (error) {
@@ -96,7 +99,7 @@ export function serveSftp(
   });
   emitter.on("WRITE", (id: number, handle: Buffer, offset: number, data: Buffer) => {
     const path = pathOf(handle);
-    const bytes = Buffer.from(data); // what is handed over here is used again for the next packet
+    const bytes = Buffer.from(data); // ssh2 reuses this buffer for the next packet
     on(
       id,
       "write",
@@ -141,7 +144,7 @@ export function serveSftp(
     unread.delete(handle.readUInt32BE(0));
     sftp.status(id, STATUS.ok);
   });
-  // LXD's server sets no more than the permissions themselves: setuid and its like are lost.
+  // LXD's server sets only the permission bits: setuid and similar are lost.
   emitter.on("FSETSTAT", (id: number, handle: Buffer, { uid, gid, mode }: Partial<Attributes>) => {
     const path = pathOf(handle);
     on(
@@ -184,7 +187,7 @@ export function serveSftp(
   }
 }
 
-/** ssh2 makes this class the end of an SSH channel; a connection that takes all that is written to it stands in for that. */
+/** ssh2 makes this class the end of an SSH channel; a connection that accepts all writes replaces the channel. */
 function serverOn(connection: Duplex): SFTPWrapper {
   const protocol = {
     channelData: (_id: number, data: Buffer) => void connection.write(data),
@@ -247,7 +250,7 @@ function attributesOf({ type, mode, uid, gid, content, modified }: FileNode): At
   return { mode: TYPE_BITS[type] | mode, uid, gid, size: content.length, atime: seconds, mtime: seconds };
 }
 
-/** As LXD's server does: what is not there has a code of its own, all else is a failure. */
+/** As LXD's server does: a missing file has its own code, everything else is a failure. */
 function statusOf(error: unknown, path: string): [status: number, message: string] {
   if (error instanceof Refusal) {
     return [error.status, error.message];

@@ -1,7 +1,7 @@
 /**
- * What storage pools and networks have in common: in a cluster of several members they are defined on each member first, and
- * then created everywhere at once. Creation really happens per member, in that host's files and interfaces, so leftovers of an
- * earlier life block it as they do in LXD.
+ * Shared by storage pools and networks: in a cluster of several members they are defined on each member first, and then
+ * created on all at once. Creation happens per member, in that host's files and interfaces, so leftovers of an earlier
+ * object block it as they do in LXD.
  */
 import { posix } from "node:path";
 import type { ClusterObject, Config, Database, LxdServer, Member, Network, StoragePool } from "./database";
@@ -12,18 +12,18 @@ import type { ApiRequest } from "./router";
 const poolMemberKeys = ["size", "source", "volatile.initial_source", "zfs.pool_name", "lvm.thinpool_name", "lvm.vg_name"];
 const networkMemberKeys = ["bgp.ipv4.nexthop", "bgp.ipv6.nexthop", "bridge.external_interfaces", "parent"];
 
-/** Keys of an object that each member has for itself. */
+/** Keys of an object that are specific to a member. */
 export function memberKeysOf(object: ClusterObject): string[] {
   return isPool(object) ? poolMemberKeys : networkMemberKeys;
 }
 
-/** LXD's texts for one kind of object. */
+/** LXD's texts for one type of object. */
 export interface Kind<Item extends ClusterObject> {
   noun: "storage pool" | "network";
   short: "Pool" | "Network";
   collection: (database: Database) => Map<string, Item>;
   url: (item: Item) => string;
-  /** Fills in what LXD works out itself when nothing is given. */
+  /** Adds the values that LXD chooses if none are given. */
   complete: (item: Item) => void;
 }
 
@@ -57,7 +57,7 @@ export function define<Item extends ClusterObject>(request: ApiRequest, kind: Ki
   });
 }
 
-/** The create step: `POST` without target. On a single server it is the only one. */
+/** The create step: `POST` without target. On a standalone server it is the only one. */
 export function create<Item extends ClusterObject>(request: ApiRequest, kind: Kind<Item>, item: Item): Reply {
   const { database } = request.daemon;
   const existing = kind.collection(database).get(item.name);
@@ -121,7 +121,7 @@ function createEverywhere<Item extends ClusterObject>(
     kind.complete(existing);
   }
   existing.description = item.description;
-  // From here on a failure leaves it like this; LXD writes it first, and corrects it after the last member.
+  // A failure after this point leaves this state; LXD writes it first, and corrects it after the last member.
   existing.status = "Errored";
   daemon.database.requireAllOnline();
   const ordered = [daemon.member, ...daemon.database.members.filter((member) => member !== daemon.member)];
@@ -135,7 +135,7 @@ function createEverywhere<Item extends ClusterObject>(
   daemon.event(`${kind.noun.replace(" ", "-")}-created`, kind.url(existing));
 }
 
-/** What goes wrong on another member is told with its address. */
+/** An error of another member contains its address. */
 function notifying(daemon: LxdServer, member: Member, change: () => void): void {
   try {
     change();
@@ -147,7 +147,7 @@ function notifying(daemon: LxdServer, member: Member, change: () => void): void 
   }
 }
 
-/** Runs a change at once, or as an operation where this version does so. */
+/** Runs a change at once, or as an operation if this version does so. */
 export function inBackground<Item extends ClusterObject>(
   request: ApiRequest,
   kind: Kind<Item>,
@@ -162,7 +162,7 @@ export function inBackground<Item extends ClusterObject>(
   return request.method === "POST" ? created(kind.url(item)) : sync();
 }
 
-/** Makes an object on one member, or throws what LXD says when that fails. */
+/** Creates an object on one member. Throws LXD's error if that fails. */
 export function makeOnMember(object: ClusterObject, member: Member, config: Config): void {
   const made = isPool(object) ? makePool(object, member.daemon, config) : makeNetwork(object as Network, member.daemon, config);
   object.nodes.set(member, { config: made, status: "Created" });
@@ -226,7 +226,7 @@ function makePool(pool: StoragePool, daemon: LxdServer, config: Config): Config 
   return made;
 }
 
-/** The program that LXD works with, by driver. */
+/** The program that LXD uses, by driver. */
 const tools: Record<string, string> = { btrfs: "btrfs", zfs: "zpool", lvm: "lvs" };
 
 function requireTools(object: ClusterObject, daemon: LxdServer): void {
@@ -281,14 +281,14 @@ function pick(config: Config, wanted: (key: string) => boolean): Config {
   return Object.fromEntries(Object.entries(config).filter(([key]) => wanted(key)));
 }
 
-/** Tells a pool from a network. */
+/** Distinguishes a pool from a network. */
 function isPool(object: ClusterObject): object is StoragePool {
   return "driver" in object;
 }
 
 /**
  * Changes an object: without target its common keys, with target those of one member.
- * @returns What it is to be, ready to be applied; `own` is what a standalone server has of the keys of members.
+ * @returns The new object, ready to be applied; `own` is a standalone server's member-specific keys.
  */
 export function changedConfig(
   request: ApiRequest,
@@ -314,7 +314,7 @@ export function changedConfig(
     ) {
       throw new LxdError(500, "Pool source cannot be changed when not in pending state");
     }
-    // A PUT for one member that leaves out keys of the whole cluster takes these away too.
+    // A PUT for one member that omits keys of the whole cluster removes these too.
     const common = replace ? pick(object.config, (key) => wanted[key] !== undefined) : object.config;
     return { target, common, config: { ...(replace ? {} : node?.config), ...pick(wanted, (key) => own.includes(key)) } };
   }
@@ -348,7 +348,7 @@ export function orNull<Item>(items: Item[]): Item[] | null {
   return items.length === 0 ? null : items;
 }
 
-/** In the order in which LXD's database lists them. */
+/** In the order of LXD's database. */
 export function sortedByName<Item extends { name: string }>(items: Iterable<Item>): Item[] {
   return [...items].sort((a, b) => (a.name < b.name ? -1 : 1));
 }

@@ -1,4 +1,4 @@
-/** What a daemon is told of the lab and of the host around it, and what it tells. */
+/** What a daemon knows of the lab and of its host, and what it records. */
 import type { MemoryFiles } from "../memory-files";
 import type { Config } from "./config";
 
@@ -10,9 +10,9 @@ export interface RequestRecord {
   path: string;
   /** The endpoint, such as `/1.0/profiles/{name}`. */
   route: string;
-  /** The answer that was worked out, whether or not a fault kept it back: HTTP status and, for an error, LXD's text. */
+  /** The computed answer, whether or not a fault suppressed it: HTTP status and, for an error, LXD's text. */
   answer?: { status: number; error?: string };
-  /** Whether it asked for a change: anything but GET and HEAD, and not a command run in an instance. */
+  /** Whether it asked for a change: any method but GET and HEAD, except commands in an instance. */
   mutating: boolean;
 }
 
@@ -21,7 +21,7 @@ export interface LifecycleEvent {
   action: string;
   source: string;
   project: string;
-  /** Member that did it. */
+  /** Member that caused it. */
   location: string;
 }
 
@@ -34,27 +34,27 @@ export interface RemoteImage {
   properties: Config;
 }
 
-/** How long things take. All zero unless a test is about waiting. */
+/** Durations. All zero unless a test is about waiting. */
 export interface Timings {
   /** Added to every operation. */
   operationMs: number;
   /** From the start of the daemon until it is ready. */
   daemonStartMs: number;
-  /** From the start of an instance until its addresses are there. */
+  /** From the start of an instance until it has its addresses. */
   addressMs: number;
   /** From the start of a virtual machine until its agent answers. */
   agentMs: number;
-  /** How long `apt-get install` and `snap install` take. */
+  /** Duration of `apt-get install` and `snap install`. */
   installMs: number;
 }
 
-/** What a daemon needs of the host it runs on. */
+/** What a daemon needs of its host. */
 export interface DaemonHost {
   readonly name: string;
   readonly lanAddress: string;
   readonly powered: boolean;
   readonly files: MemoryFiles;
-  /** Names of the network interfaces that LXD has not made, and of those it has. */
+  /** Names of the network interfaces, those of LXD and others. */
   readonly interfaces: Map<string, { type: "loopback" | "physical" | "bridge"; hwaddr: string; addresses: string[] }>;
   readonly virtualMachines: boolean;
   readonly kernelVersion: string;
@@ -62,6 +62,6 @@ export interface DaemonHost {
   readonly memoryBytes: number;
   /** Whether a program is installed. */
   hasProgram(name: string): boolean;
-  /** Closes what is connected to the API socket, as the end of the daemon does. */
+  /** Closes the connections to the API socket, as the end of the daemon does. */
   closeApiConnections(): void;
 }

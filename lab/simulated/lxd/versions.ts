@@ -1,4 +1,4 @@
-/** What differs between the LXD versions that can be simulated. */
+/** Differences between the LXD versions that can be simulated. */
 
 /** The API extensions of Debian 12's LXD 5.0.2, in the daemon's order. */
 const debianExtensions = `
@@ -68,7 +68,7 @@ const debianExtensions = `
   .trim()
   .split(/\s+/);
 
-/** Extensions that clients branch on and that came after 5.0.2, with 6.9 as the newest. */
+/** Extensions that clients check for and that came after 5.0.2, up to 6.9. */
 const laterExtensions = `
   explicit_trust_token clustering_evacuation_mode clustering_restore_skip_mode clustering_evacuation_force
   clustering_control_plane cluster_member_state cluster_healing operation_wait storage_and_profile_operations
@@ -84,21 +84,23 @@ const laterExtensions = `
 /** Versions that a simulated host can run. */
 export type LxdVersion = "5.0.2" | "5.21.4" | "6.9";
 
-/** How one version behaves where versions differ. */
+/** Behaviour of one version where versions differ. */
 export interface Behaviour {
   version: LxdVersion;
   apiExtensions: string[];
-  /** What `/wait` answers for a failed operation: the operation (5.0.2), or an error body under HTTP 200 (5.0.3 and later). */
+  /**
+   * Answer of `/wait` for a failed operation: the operation (5.0.2), or an error body under HTTP 200 (5.0.3 and later).
+   */
   waitReportsFailureAsError: boolean;
   /** Storage pools and networks change in the background. */
   asyncPoolsAndNetworks: boolean;
   /** Profiles change in the background on PUT and PATCH. */
   asyncProfiles: boolean;
-  /** Where recorded output of commands is served. */
+  /** Path of recorded output of commands. */
   execOutputPath: "logs" | "logs/exec-output";
   /** GET of a storage pool has an ETag. */
   poolEtags: boolean;
-  /** `start: true` is obeyed when an instance is created. */
+  /** `start: true` is applied when an instance is created. */
   createStarts: boolean;
   /** How a virtual machine boots is `boot.mode`, in place of `security.secureboot` and `security.csm`. */
   bootMode: boolean;
@@ -149,7 +151,7 @@ export function behaviourOf(version: LxdVersion): Behaviour {
   return behaviours[version];
 }
 
-/** An error text in a version's own words: 6.x writes contractions out. */
+/** An error text as this version writes it: 6.x expands contractions. */
 export function inWordsOf(version: LxdVersion, message: string): string {
   if (version !== "6.9") {
     return message;

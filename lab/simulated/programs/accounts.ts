@@ -1,13 +1,13 @@
 /**
- * The programs that change users and groups, working on /etc/passwd, /etc/shadow, /etc/group and /etc/gshadow as those of
- * Debian's passwd and adduser packages do.
+ * The programs that change users and groups. They change /etc/passwd, /etc/shadow, /etc/group and /etc/gshadow like
+ * those of Debian's passwd and adduser packages.
  */
 import type { Guest } from "../guest";
 import { failure, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
 
 type Run = ProgramRun<Guest>;
 
-/** A file of lines with fields between colons. */
+/** A file of lines with fields separated by colons. */
 class Table {
   readonly rows: string[][];
 
@@ -331,7 +331,7 @@ function usermod({ machine, args }: Run): ProgramResult {
     }
     user[2] = uid;
     if (machine.files.get(tree, false)?.type === "symlink") {
-      save(accounts); // passwd is changed already; tried with 4.13 of Debian 12
+      save(accounts); // passwd is already changed; verified with 4.13 of Debian 12
       return failure(12, "usermod: Failed to change ownership of the home directory");
     }
   }
@@ -340,7 +340,7 @@ function usermod({ machine, args }: Run): ProgramResult {
     user[5] = home;
     if ((options.has("-m") || options.has("--move-home")) && machine.files.exists(former)) {
       if (machine.files.exists(home)) {
-        save(accounts); // passwd is changed already
+        save(accounts); // passwd is already changed
         return failure(12, `usermod: directory ${home} exists`);
       }
       machine.files.rename(former, home);
@@ -351,7 +351,7 @@ function usermod({ machine, args }: Run): ProgramResult {
     if (accounts.passwd.find(login) !== undefined) {
       return failure(9, `usermod: user '${login}' already exists`);
     }
-    user[0] = login; // the groups that it is a member of are told, its own group keeps the name
+    user[0] = login; // the groups of which it is a member are updated, its own group keeps the name
     for (const [group = ""] of accounts.group.rows) {
       setMembers(
         accounts,
@@ -445,7 +445,7 @@ function idProgram({ machine, args, user: caller }: Run): ProgramResult {
   return ok(`uid=${user[2] ?? ""}(${user[0] ?? ""}) gid=${user[3] ?? ""}(${primary?.[0] ?? ""}) groups=${shown}\n`);
 }
 
-/** Ids of the processes that a user runs: a test gives it directories in /proc. */
+/** Ids of the processes that a user runs: a test gives the user directories in /proc. */
 export function processesOf(guest: Guest, uid: number): string[] {
   return guest.files.list("/proc").filter((name) => /^\d+$/.test(name) && guest.files.get(`/proc/${name}`)?.uid === uid);
 }

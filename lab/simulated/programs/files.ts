@@ -217,7 +217,10 @@ async function installProgram({ machine, args, stdin, user }: Run): Promise<Prog
   return ok();
 }
 
-/** Only what clears a directory: `find DIR [-xdev] [-mindepth 1] -delete`, and plain listing, also of several to a depth. */
+/**
+ * Supports what clears a directory, `find DIR [-xdev] [-mindepth 1] -delete`, and plain listing, also of several
+ * directories and to a depth.
+ */
 function findProgram({ machine, args }: Run): ProgramResult {
   const [directory = "", ...rest] = args;
   const owner = rest.includes("-user") ? Number(rest[rest.indexOf("-user") + 1]) : undefined;
@@ -243,7 +246,7 @@ function findProgram({ machine, args }: Run): ProgramResult {
       (top) => {
         requireNode(machine, top, true);
         const start = machine.files.get(top, false);
-        // A link is not followed, unless it is where to start and -H says so.
+        // A link is not followed, unless it is the start and -H is given.
         const real =
           start?.type === "symlink" && args[0] === "-H" ? posix.resolve(posix.dirname(top), start.content.toString()) : top;
         return machine.files
@@ -288,7 +291,7 @@ function findProgram({ machine, args }: Run): ProgramResult {
   return failure(127, `find: not simulated: ${rules}`);
 }
 
-/** Refuses a user other than root who does not own a directory. That is less than Unix looks at, and enough here. */
+/** Refuses a user other than root that does not own a directory. Unix checks more; this is enough here. */
 function requireWritable(machine: Machine, directory: string, user: Run["user"]): void {
   const node = machine.files.get(directory);
   if (user === undefined || user.uid === 0 || node === undefined) {
@@ -379,7 +382,7 @@ function formatStat(format: string, path: string, node: FileNode, machine: Machi
   return format.replace(/%([a-zA-Z])/g, (whole, letter: string) => values[letter] ?? whole);
 }
 
-/** Each mount that the kernel's list tells is a device of its own. */
+/** Each mount in the kernel's list has its own device. */
 function deviceOf(machine: Machine, path: string): number {
   const list = "/proc/self/mountinfo";
   const targets = machine.files.exists(list) ? mountPoints(machine.files.readText(list)) : [];

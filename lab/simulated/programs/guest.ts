@@ -1,11 +1,14 @@
-/** The programs of a guest that are neither about files nor about accounts. */
+/** The programs of a guest other than those for files and accounts. */
 import { IS_PROGRAM } from "../../../provider/lxd/instances/files-api";
 import type { Guest } from "../guest";
 import { failure, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments, runProgram } from "../machine";
 import { accountPrograms, processesOf } from "./accounts";
 import { filePrograms } from "./files";
 
-/** Runs a command in a guest; `undefined` when there is no such program. Of a shell only what tells whether a path is a program is known. */
+/**
+ * Runs a command in a guest; `undefined` if there is no such program. Of a shell, only the check whether a path is a
+ * program is supported.
+ */
 export function runInShellOrDirectly(run: ProgramRun<Guest>): Promise<ProgramResult | undefined> {
   const [flag, script = "", , path = ""] = run.args;
   if (run.program !== "sh" || flag !== "-c" || script !== IS_PROGRAM) {
@@ -15,10 +18,10 @@ export function runInShellOrDirectly(run: ProgramRun<Guest>): Promise<ProgramRes
   return Promise.resolve(node?.type === "file" && (node.mode & 0o111) !== 0 ? ok() : failure(1, ""));
 }
 
-/** How often a program that waits sees whether it was killed. */
+/** Interval at which a waiting program checks whether it was killed. */
 const LOOK_MS = 100;
 
-/** Exit code of what SIGKILL has ended: 128 and the signal's number, as LXD tells it. */
+/** Exit code after SIGKILL: 128 plus the signal's number, as LXD reports it. */
 const KILLED = 137;
 
 /** Programs of a guest. */
@@ -34,7 +37,7 @@ const guestPrograms: Programs<Guest> = {
   sleep: async ({ machine, args, process = "/proc/self" }) => {
     const end = performance.now() + Number(args[0]) * 1000;
     for (let left = end; left > 0; left = end - performance.now()) {
-      // One that a test has forgotten keeps no process of the tests alive.
+      // A forgotten one must not keep the process of the tests alive.
       await new Promise((resolve) => setTimeout(resolve, Math.min(left, LOOK_MS)).unref());
       if (!machine.files.exists(process)) {
         return failure(KILLED, "");

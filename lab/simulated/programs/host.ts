@@ -1,4 +1,4 @@
-/** The programs of a host that are not about files: packages, snaps, units, network links, mounts. */
+/** The programs of a host other than those for files: packages, snaps, units, network links, mounts. */
 
 import { ASK } from "../../../provider/host/paths";
 import {
@@ -11,17 +11,17 @@ import {
   parseArguments,
   type SimulatedMount,
 } from "../machine";
-import type { InstalledSnap } from "../snapd";
+import type { InstalledSnap } from "../snapd-model";
 import { filePrograms } from "./files";
 import { mount, mountinfo, rename, umount, unshare } from "./mounts";
 
-/** What the programs see of a host. */
+/** What the programs can access on a host. */
 export interface HostMachine extends Machine {
   readonly kernelVersion: string;
   readonly cpus: number;
   /** Installed Debian packages and their versions. */
   readonly packages: ReadonlyMap<string, string>;
-  /** Those that can be installed. */
+  /** Debian packages that can be installed. */
   readonly archive: ReadonlyMap<string, string>;
   readonly packageTrouble: PackageTrouble;
   readonly snapd: boolean;
@@ -29,7 +29,7 @@ export interface HostMachine extends Machine {
   readonly mounts: SimulatedMount[];
   readonly interfaces: Map<string, { hwaddr: string; type: string }>;
   hasProgram(name: string): boolean;
-  /** Waits as long as installing something takes in this lab. */
+  /** Waits for the lab's installation time. */
   takeInstallTime(): Promise<void>;
   installPackage(name: string): void;
   removePackage(name: string, purge: boolean): void;
@@ -38,7 +38,7 @@ export interface HostMachine extends Machine {
   unitNames(): string[];
   unitActive(unit: string): boolean;
   controlUnit(action: "start" | "stop" | "restart", unit: string): void;
-  /** Units that are stopped with a unit, because they require it. */
+  /** Units that stop with a unit, because they require it. */
   requiredBy(unit: string): string[];
   /** Kills the containers that LXD runs from a data directory. */
   endContainers(dataDirectory: string): number;
@@ -46,7 +46,7 @@ export interface HostMachine extends Machine {
 
 type Run = ProgramRun<HostMachine>;
 
-/** What a program does that is about files. */
+/** Runs a program for files. */
 function onFiles(program: string, run: Run): ProgramResult | Promise<ProgramResult> {
   return filePrograms[program]?.(run) ?? failure(127, `${program}: not simulated`);
 }
@@ -111,7 +111,7 @@ export const hostPrograms: Programs<HostMachine> = {
   journalctl: () => ok("-- No entries --\n"),
 };
 
-/** Bridges are seen in /sys. */
+/** Bridges are visible in /sys. */
 function test(run: Run): ProgramResult | Promise<ProgramResult> {
   const bridge = /^\/sys\/class\/net\/([^/]+)\/bridge$/.exec(run.args[1] ?? "")?.[1];
   if (bridge === undefined) {
@@ -137,15 +137,15 @@ function dpkgQuery({ machine, args }: Run): ProgramResult {
   return ok(format.replace(/\$\{([^}]+)\}/g, (whole, key: string) => values[key] ?? whole).replaceAll("\\n", "\n"));
 }
 
-/** What is wrong with the packages of a host. */
+/** Faults of a host's package management. */
 export interface PackageTrouble {
-  /** So often the next `apt-get update` finds the lists locked by another one. */
+  /** Number of next `apt-get update` runs that find the lists locked by another process. */
   listsLocked: number;
-  /** Whether dpkg was killed in the middle of its work. */
+  /** Whether dpkg was killed during its work. */
   interrupted: boolean;
   /** Sources that cannot be read. */
   deadSources: string[];
-  /** By a package's name, those that have to be removed for it, as for a conflict. */
+  /** By package, the packages that must be removed for it, as in a conflict. */
   conflicts: Record<string, string[]>;
   /** Packages that no other one needs, on a host whose apt.conf has `APT::Get::AutomaticRemove "true";`. */
   unneeded: string[];
@@ -204,7 +204,7 @@ async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
   return failure(100, `E: Invalid operation ${command}`);
 }
 
-/** As apt 2.6.1 of Debian 12 does it, tried with sysvinit-core in the place of systemd-sysv. */
+/** As apt 2.6.1 of Debian 12 does it, verified with sysvinit-core replacing systemd-sysv. */
 async function install(machine: HostMachine, names: string[], options: { has(option: string): boolean }): Promise<ProgramResult> {
   const { conflicts, unneeded } = machine.packageTrouble;
   const cleans = !options.has("--no-auto-remove") && unneeded.length > 0;

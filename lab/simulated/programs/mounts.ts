@@ -1,4 +1,4 @@
-/** The programs of a host that show and change what is mounted, and those that delete with and without looking through mounts. */
+/** The programs of a host that show and change mounts, and those that delete with or without crossing mounts. */
 import { posix } from "node:path";
 import { failure, type Machine, ok, type ProgramResult, type ProgramRun, parseArguments } from "../machine";
 import { FileSystemError } from "../memory-files";
@@ -7,7 +7,7 @@ type Run = ProgramRun<Machine>;
 
 const isAtOrBelow = (directory: string) => (path: string) => path === directory || path.startsWith(`${directory}/`);
 
-/** The kernel's list, in its form. */
+/** The kernel's list of mounts, in its format. */
 export function mountinfo(machine: Machine): string {
   const escaped = (path: string): string =>
     path.replace(/[ \t\n\\]/g, (letter) => `\\${letter.charCodeAt(0).toString(8).padStart(3, "0")}`);
@@ -51,9 +51,7 @@ export function umount({ machine, args }: Run): ProgramResult {
   return ok();
 }
 
-/**
- * Removes a tree as rm(1) and find(1) do: what a bind mount shows is gone, too, and its mount point is busy.
- */
+/** Removes a tree as rm(1) and find(1) do: deletes the content of a bind mount too, and its mount point is busy. */
 export function removeThroughMounts(machine: Machine, path: string): void {
   const crossed = (machine.mounts ?? []).filter(({ target }) => isAtOrBelow(path)(target));
   for (const { source } of crossed) {
@@ -67,7 +65,10 @@ export function removeThroughMounts(machine: Machine, path: string): void {
   machine.files.remove(path, true);
 }
 
-/** A mount namespace of its own, for the one thing that is done in such a one: deleting what is in a directory, with nothing mounted below. */
+/**
+ * A private mount namespace, supported for one purpose: deleting the content of a directory without the mounts below
+ * it.
+ */
 export function unshare({ machine, args }: Run): ProgramResult {
   const [mountFlag, propagation, kind, shell, flag, script = "", , directory = ""] = args;
   const known = [mountFlag, propagation, kind, shell, flag].join(" ") === "--mount --propagation private sh -c";
@@ -77,7 +78,7 @@ export function unshare({ machine, args }: Run): ProgramResult {
   if (machine.files.get(directory)?.type !== "directory") {
     return failure(32, `mount: ${directory}: special device ${directory} does not exist.`);
   }
-  // The mounts are in this namespace, too, only out of sight: what they are mounted on cannot go, and all else does.
+  // The mounts exist in this namespace, too, but hidden: their mount points cannot be removed, everything else is.
   const busy = (machine.mounts ?? []).map(({ target }) => target).filter((target) => target.startsWith(`${directory}/`));
   for (const path of machine.files.tree(directory).slice(1).reverse()) {
     if (!busy.some((target) => target === path || target.startsWith(`${path}/`))) {

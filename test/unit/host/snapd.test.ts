@@ -132,12 +132,12 @@ describe("snapd on a host", () => {
     it("when it has set itself up", async () => {
       await start({ lxd: "deb", snapd: true });
       host.removePackage("lxd", true);
-      host.snapDaemon.seeded = false;
+      host.snapDaemon.model.seeded = false;
       const pending = bringSnap(ssh, "lxd", CHOICE, {
         deadline,
         progress: (text) => {
           seen.push(text);
-          host.snapDaemon.seeded = true;
+          host.snapDaemon.model.seeded = true;
         },
       });
       await pending;
@@ -147,7 +147,7 @@ describe("snapd on a host", () => {
 
     it("when an automatic refresh of it has ended, which is told", async () => {
       await start();
-      const end = host.snapDaemon.refreshByItself("lxd");
+      const end = host.snapDaemon.model.startAutoRefresh("lxd");
       const more = {
         deadline,
         progress: (text: string) => {
@@ -163,7 +163,7 @@ describe("snapd on a host", () => {
 
     it("also when somebody began something between its look and its act", async () => {
       await start();
-      const end = host.snapDaemon.refreshByItself("lxd");
+      const end = host.snapDaemon.model.startAutoRefresh("lxd");
       const look = { method: "GET", path: /in-progress/, nth: 1 };
       const nothing = JSON.stringify({ type: "sync", "status-code": 200, status: "OK", result: [] });
       lab.faults.add({ when: look, effect: { answer: (response) => void response.writeHead(200).end(nothing) } });

@@ -7,14 +7,14 @@ import { disconnectAll } from "../../provider/transport/pool";
 import { skip } from "../../tools/test/skip";
 import { figure } from "../support/figure";
 
-/** Where each document leaves the name of its kind. */
+/** File where each document writes the name of its type. */
 const TOOK = "/run/took";
 
 const config = (kind: string): string => `write_files:\n  - path: ${TOOK}\n    content: ${kind}\n`;
 const script = (kind: string): string => `#!/bin/sh\nprintf %s ${kind} > ${TOOK}\n`;
 const indented = (text: string): string => text.replace(/^/gm, "    ");
 
-/** A document of each kind that cloud-init tells by its first line. */
+/** A document of each type that cloud-init identifies by its first line. */
 const KINDS: Readonly<Record<string, (kind: string) => string>> = {
   "cloud-config": (kind) => `#cloud-config\n${config(kind)}`,
   "cloud-config-archive": (kind) =>
@@ -34,7 +34,7 @@ const KINDS: Readonly<Record<string, (kind: string) => string>> = {
     `--part\nContent-Type: text/x-shellscript; charset="us-ascii"\n\n${script(kind)}\n--part--\n`,
 };
 
-/** All stages of a boot, in a guest that is up: what cloud-init does with the user data that LXD has by now. */
+/** All boot stages in a running guest: runs cloud-init with the current user data of LXD. */
 const BOOT_AGAIN =
   "cloud-init clean --logs && cloud-init init --local && cloud-init init && cloud-init modules --mode=config && cloud-init modules --mode=final";
 
@@ -88,11 +88,11 @@ describe("a guest on real LXD", () => {
   after(async () => {
     if (process.env["LAB_STATE_DIR"] !== undefined) {
       await lab.resetHosts(["bcn2"]);
-      figure("kinds of user data that cloud-init took", Object.keys(KINDS).length);
+      figure("types of user data that cloud-init processed", Object.keys(KINDS).length);
     }
   });
 
-  describe("takes by cloud-init user data of every kind, which the library passes on as it is:", () => {
+  describe("passes user data of every type unchanged, and cloud-init processes it:", () => {
     for (const [kind, document] of Object.entries(KINDS)) {
       it(kind, async () => {
         const text = document(kind);
@@ -113,7 +113,7 @@ describe("a guest on real LXD", () => {
     }
   });
 
-  it("has its address on a physical NIC, of which LXD tells no MAC address, waited for and found", async () => {
+  it("waits for and finds its address on a physical NIC, whose MAC address LXD does not report", async () => {
     await onHost("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1");
     await onHost("ip", "link", "set", "lan1", "up"); // without a carrier the guest gives it no address
     const networkConfig = JSON.stringify({ version: 2, ethernets: { inside: { addresses: ["192.0.2.50/24"] } } });

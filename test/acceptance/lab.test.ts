@@ -31,14 +31,14 @@ profiles:
 describe("the lab's real hosts", () => {
   let lab: RealLab;
 
-  /** Runs a command in the workstation that has to succeed. */
+  /** Runs a command in the workstation. It must succeed. */
   async function workstation(...argv: string[]): Promise<string> {
     const result = await lab.workstationExec(argv);
     assert.equal(result.exitCode, 0, `${argv.join(" ")}: ${result.stderr}`);
     return result.stdout.trim();
   }
 
-  /** Runs a command in a host that has to succeed. */
+  /** Runs a command in a host. It must succeed. */
   async function host(name: string, argv: string[], stdin?: string): Promise<string> {
     const result = await lab.hostExec(name, argv, stdin === undefined ? {} : { stdin });
     assert.equal(result.exitCode, 0, `${name}: ${argv.join(" ")}: ${result.stderr}${result.stdout}`);
@@ -53,7 +53,7 @@ describe("the lab's real hosts", () => {
   });
 
   after(async () => {
-    // Also called when the suite was skipped.
+    // Also runs if the suite was skipped.
     if (process.env["LAB_STATE_DIR"] !== undefined) await lab.resetHosts();
   });
 
@@ -65,7 +65,7 @@ describe("the lab's real hosts", () => {
     }
   });
 
-  it("lets root and operator log in by the workstation's key and checks the host key against known_hosts", async () => {
+  it("lets root and operator log in with the workstation's key and checks the host key against known_hosts", async () => {
     assert.equal(await workstation("ssh", "-o", "StrictHostKeyChecking=yes", "root@192.168.1.102", "hostname"), "bcn2");
     assert.equal(
       await workstation("ssh", "-o", "StrictHostKeyChecking=yes", "operator@192.168.1.101", "sudo", "-n", "id", "-u"),
@@ -73,19 +73,19 @@ describe("the lab's real hosts", () => {
     );
   });
 
-  it("gives nosudo no root", async () => {
+  it("refuses root to nosudo", async () => {
     const result = await lab.workstationExec(["ssh", "nosudo@192.168.1.101", "sudo", "-n", "id", "-u"]);
     assert.equal(result.exitCode, 1);
     assert.match(result.stderr, /a password is required/);
   });
 
-  it("has no way out, neither from the workstation nor from a host", async () => {
+  it("has no route out, neither from the workstation nor from a host", async () => {
     assert.equal(await workstation("ip", "-4", "route", "show", "default"), "");
     assert.match((await lab.workstationExec(["ip", "route", "get", "192.0.2.1"])).stderr, /Network is unreachable/);
     assert.equal(await host("bcn2", ["ip", "-4", "route", "show", "default"]), "");
   });
 
-  it("installs LXD from the hosts' own repository and makes a cluster of them", async () => {
+  it("installs LXD from the hosts' own repository and creates a cluster", async () => {
     await Promise.all(
       ["bcn2", "bcn1"].map((name) =>
         host(name, ["sh", "-c", "apt-get update -q && apt-get install -q -y lxd btrfs-progs && lxd waitready"]),
@@ -106,7 +106,7 @@ describe("the lab's real hosts", () => {
     assert.match(await host("bcn1", ["cat", "/proc/mounts"]), /^\/dev\/loop\d+ \/var\/lib\/lxd\/storage-pools\/default btrfs /m);
   });
 
-  it("starts a guest with an address from lxdbr0 and the static LAN address cloud-init was given", async () => {
+  it("starts a guest with an address from lxdbr0 and the static LAN address of its cloud-init", async () => {
     const image = join(lab.home, "lxd-images/debian-12");
     await workstation("scp", join(image, "metadata.tar.xz"), join(image, "rootfs.squashfs"), "root@bcn2:/root/");
     await host("bcn2", ["lxc", "image", "import", "/root/metadata.tar.xz", "/root/rootfs.squashfs", "--alias", "debian-12"]);
@@ -145,7 +145,7 @@ describe("the lab's real hosts", () => {
     await lab.boot("bcn1");
     await host("bcn1", ["lxd", "waitready"]);
     await bothOnline();
-    // LXD starts the guest again, because it was running when the power went.
+    // LXD starts the guest again, because it ran before the power cut.
     await host("bcn1", [
       "timeout",
       "60",
@@ -156,13 +156,13 @@ describe("the lab's real hosts", () => {
     assert.equal(await guest("hostname"), "vm1");
   });
 
-  it("gives hosts their bare file systems again", async () => {
+  it("resets hosts to bare file systems", async () => {
     await lab.resetHosts(["bcn1"]);
     assert.notEqual((await lab.hostExec("bcn1", ["test", "-e", "/var/lib/lxd"])).exitCode, 0);
     assert.equal(await workstation("ssh", "-o", "StrictHostKeyChecking=yes", "root@192.168.1.101", "hostname"), "bcn1");
   });
 
-  it("leaves nothing of a lab that is stopped, whatever its hosts were doing", async () => {
+  it("leaves nothing of a stopped lab, whatever its hosts were doing", async () => {
     const other = await RealLab.start({ hosts: ["bcn3"], instance: "lab-test" });
     await other.hostExec("bcn3", [
       "sh",
@@ -174,7 +174,7 @@ describe("the lab's real hosts", () => {
     assert.deepEqual(await RealLab.leftovers("lab-test"), []);
   });
 
-  it("clears what a lab that was killed has left when the next one starts", async () => {
+  it("removes leftovers of a killed lab when the next one starts", async () => {
     const killed = await RealLab.start({ hosts: ["bcn3"], instance: "lab-test" });
     await killed.hostExec("bcn3", ["touch", "/root/from-the-killed-one"]);
     const next = await RealLab.start({ hosts: ["bcn3"], instance: "lab-test" });

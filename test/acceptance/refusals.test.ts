@@ -16,8 +16,8 @@ import { statesOnceHeard } from "./support/member-states";
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
 type HostName = keyof typeof ADDRESSES;
 
-/** Surroundings that are refused before anything is touched. Each message is the whole of what a person is told. */
-describe("Bad surroundings on real LXD", () => {
+/** Environments that are refused before any change. Each message is the complete text that a user sees. */
+describe("Unsuitable environments on real LXD", () => {
   let lab: RealLab;
 
   before(async function () {
@@ -34,7 +34,7 @@ describe("Bad surroundings on real LXD", () => {
     }
   });
 
-  // A provider process lives for one operation of the engine, and its connections with it.
+  // A provider process and its connections last for one operation of the engine.
   afterEach(() => disconnectAll());
 
   const to = (host: HostName, more: object = {}): object => ({
@@ -76,7 +76,7 @@ describe("Bad surroundings on real LXD", () => {
     });
   };
 
-  /** Brings the lab's guest image to LXD on a host, with what the class of the resource works out. */
+  /** Imports the lab's guest image into LXD on a host, with the values that the class of the resource computes. */
   const createImage = async (host: HostName): Promise<void> => {
     const folder = join(lab.home, "lxd-images", "debian-12");
     const files = { metadataPath: join(folder, "metadata.tar.xz"), rootfsPath: join(folder, "rootfs.squashfs") };
@@ -84,7 +84,7 @@ describe("Bad surroundings on real LXD", () => {
     await create("LxdImage", { cluster: { endpoints: [to(host)] }, ...files, sourceFingerprint, aliases: ["debian-12"] });
   };
 
-  /** Runs a command inside a host, which has to succeed. */
+  /** Runs a command inside a host. It must succeed. */
   const onHost = async (host: HostName, ...argv: string[]): Promise<string> => {
     const { stdout, stderr, exitCode } = await lab.hostExec(host, argv);
     assert.equal(exitCode, 0, `${host}: ${argv.join(" ")}: ${stderr}`);
@@ -94,22 +94,22 @@ describe("Bad surroundings on real LXD", () => {
   const membersOf = async (host: HostName): Promise<string[]> =>
     (await onHost(host, "lxc", "cluster", "list", "--format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
 
-  describe("a host that cannot be logged in to, or not be worked on", () => {
+  describe("a host that rejects the login or the work", () => {
     const hostKeyOf = (host: HostName): string => lab.hosts.find(({ name }) => name === host)?.hostKey ?? "";
 
-    /** The host's own key, as a person reads it on the host's console. */
+    /** The host's key, as shown on its console. */
     const keyOnConsole = async (): Promise<string> => {
       const line = await onHost("bcn2", "ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub");
       return `ssh-ed25519 ${line.split(" ")[1] ?? ""}`;
     };
 
-    /** As messages show the key of a host. */
+    /** The key of a host as messages show it. */
     const shownKeyOf = (host: HostName): string => {
       const [type = "", base64 = ""] = hostKeyOf(host).split(" ");
       return `${type} ${fingerprint(Buffer.from(base64, "base64"))}`;
     };
 
-    /** Does some work as a person who has a known_hosts file of that content. */
+    /** Runs some work with that content of known_hosts. */
     const knowing = async (knownHosts: string, work: () => Promise<void>): Promise<void> => {
       const home = process.env["HOME"];
       const other = mkdtempSync(join(tmpdir(), "refusals-home-"));
@@ -162,7 +162,7 @@ describe("Bad surroundings on real LXD", () => {
       );
     });
 
-    it("that does not accept the key", async () => {
+    it("that rejects the key", async () => {
       const connection = { host: ADDRESSES.bcn2, privateKey: utils.generateKeyPairSync("ed25519").private };
       await refused(
         "LxdNode",
@@ -181,7 +181,7 @@ describe("Bad surroundings on real LXD", () => {
       );
     });
 
-    it("that does not answer, told within the dial timeout", async () => {
+    it("that does not answer, reported within the dial timeout", async () => {
       await lab.powerOff("bcn3");
       try {
         const started = performance.now();
@@ -205,12 +205,12 @@ describe("Bad surroundings on real LXD", () => {
       );
     });
 
-    it("and it is as bare as it was", async () => {
+    it("and the host is still bare", async () => {
       assert.notEqual((await lab.hostExec("bcn2", ["dpkg", "--status", "lxd"])).exitCode, 0);
     });
   });
 
-  describe("a host that others use", () => {
+  describe("a host in use by others", () => {
     const HOLDS = "instances c1; custom-volumes default/data; images debian-12; storage-pools default; networks lxdbr0";
     const ALL_THAT = '"instances", "custom-volumes", "images", "storage-pools", "networks"';
 
@@ -227,7 +227,7 @@ describe("Bad surroundings on real LXD", () => {
       await disconnectAll();
     });
 
-    it("is refused with the list of what it holds", async () => {
+    it("is refused with the list of its content", async () => {
       await refused(
         "LxdNode",
         node("bcn1"),
@@ -236,7 +236,7 @@ describe("Bad surroundings on real LXD", () => {
       );
     });
 
-    it("is refused while resetPolicy names only a part of what it holds", async () => {
+    it("is refused while resetPolicy names only part of its content", async () => {
       await refused(
         "LxdNode",
         node("bcn1", { resetPolicy: ["images", "storage-pools", "networks"] }),
@@ -272,13 +272,13 @@ describe("Bad surroundings on real LXD", () => {
       );
     });
 
-    it("and goes on as if nothing had been asked", async () => {
+    it("and keeps running unchanged", async () => {
       assert.equal(await onHost("bcn1", "lxc", "list", "--format=csv", "--columns=ns"), "c1,RUNNING");
       assert.deepEqual(await membersOf("bcn3"), ["other1"]);
       assert.deepEqual(await membersOf("bcn2"), ["bcn2"]);
     });
 
-    it("is wiped when resetPolicy names all that it holds", async () => {
+    it("is wiped when resetPolicy names all its content", async () => {
       await create(
         "LxdNode",
         node("bcn1", { resetPolicy: ["instances", "custom-volumes", "images", "storage-pools", "networks"] }),
@@ -286,7 +286,7 @@ describe("Bad surroundings on real LXD", () => {
       for (const kind of [[], ["image"], ["storage"]]) {
         assert.equal(await onHost("bcn1", "lxc", ...kind, "list", "--format=csv"), "");
       }
-      // The kernel clears away the network of a container that has ended in its own time.
+      // The kernel removes the network of an ended container asynchronously.
       await eventually("the links are gone", async () => !/lxdbr0|veth/.test(await onHost("bcn1", "ip", "-brief", "link")));
       assert.doesNotMatch(await onHost("bcn1", "ps", "-eo", "args"), /lxdbr0|lxc monitor/);
       assert.doesNotMatch(await onHost("bcn1", "findmnt", "--raw", "--noheadings", "--output=TARGET"), /c1|storage-pools/);
@@ -307,7 +307,7 @@ describe("Bad surroundings on real LXD", () => {
     });
   });
 
-  describe("a membership that cannot be", () => {
+  describe("an impossible membership", () => {
     it("under another name than the host has in this cluster", async () => {
       await refused(
         "LxdClusterMember",
@@ -353,7 +353,7 @@ describe("Bad surroundings on real LXD", () => {
       assert.deepEqual((JSON.parse(trusted) as { name: string }[]).map(({ name }) => name).sort(), ["bcn1", "bcn2"]);
     });
 
-    describe("of a host that was left half joined", () => {
+    describe("of a half-joined host", () => {
       before(async () => {
         await onHost("bcn3", "lxc", "config", "unset", "core.https_address");
         await onHost("bcn3", "touch", "/var/lib/lxd/cluster.crt");
@@ -385,7 +385,7 @@ describe("Bad surroundings on real LXD", () => {
     });
   });
 
-  describe("an instance that lacks", () => {
+  describe("an instance without", () => {
     let watch: ChangeWatch | undefined;
     const vm = (more: object): object => ({
       cluster: { endpoints: [to("bcn2"), to("bcn1")] },
@@ -450,7 +450,7 @@ describe("Bad surroundings on real LXD", () => {
       );
     });
 
-    it("is not begun, as LXD itself tells", async () => {
+    it("is not started, as LXD's events show", async () => {
       assert.deepEqual(await watch?.stop(lab, "bcn2"), []);
     });
   });
@@ -470,7 +470,7 @@ describe("Bad surroundings on real LXD", () => {
     const unheard =
       /^Instance "web2" exists \(Running\), but is not finished: cloud-init of instance "web2" did not find LXD when it booted \(DataSourceNone\), so nothing of cloud-init\.user-data is in effect\. .*\(lxc restart web2\), then run pulumi up/;
 
-    it("is not finished until it has booted anew", async () => {
+    it("is unfinished until it has rebooted", async () => {
       for (const config of [{ "security.devlxd": "false" }, {}]) {
         await assert.rejects(create("LxdVm", web(config)), ({ reasons }: { reasons: string[] }) => {
           assert.match(reasons.join(), unheard);

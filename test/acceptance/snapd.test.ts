@@ -18,7 +18,7 @@ const HOST = "bcn3";
 const CHOICE = { channel: "5.21/stable", cohort: true, hold: false };
 const DATA = "/var/snap/lxd/common";
 
-/** What the library reads and does by snapd's API, held against the daemon itself as far as that goes without a store. */
+/** Verifies the library's use of snapd's API against the real daemon, as far as possible without a store. */
 describe("the real snapd", () => {
   let lab: RealLab;
   let store: Server;
@@ -64,11 +64,11 @@ describe("the real snapd", () => {
     }
   });
 
-  it("has no LXD, which is no failure", async () => {
+  it("reports no LXD, without an error", async () => {
     assert.equal(await findSnap(await ssh(), "lxd", deadline), undefined);
   });
 
-  it("shows how far a download is, and says in its own words why it does not end", async () => {
+  it("shows the progress of a download, and quotes snapd's error when it fails", async () => {
     const error = await bringSnap(await ssh(), "lxd", CHOICE, patience).then(
       () => assert.fail("nobody has signed it"),
       (thrown: unknown) => thrown,
@@ -79,12 +79,12 @@ describe("the real snapd", () => {
     assert.equal(await findSnap(await ssh(), "lxd", deadline), undefined);
   });
 
-  it("names a channel that there is not by a kind", async () => {
+  it("reports a missing channel by its error kind", async () => {
     const wanted = { ...CHOICE, channel: "7/stable" };
     await assert.rejects(bringSnap(await ssh(), "lxd", wanted, patience), { code: "snapd", kind: "snap-channel-not-available" });
   });
 
-  it("tells of a snap from a file, to root and to others, and that it would not come back", async () => {
+  it("describes a snap from a file, as root and as another user, and that it could not be installed again", async () => {
     await onHost(...INSTALL_FROM_FILE);
     for (const user of ["root", "operator"]) {
       assert.deepEqual(await findSnap(await ssh(user), "lxd", deadline), isFromFile);
@@ -96,7 +96,7 @@ describe("the real snapd", () => {
     });
   });
 
-  it("tells the channel that a snap follows, and an older one is refused", async () => {
+  it("reports the channel of a snap, and refuses an older one", async () => {
     await onHost("snap", "switch", "--channel=5.21/stable", "lxd");
     assert.deepEqual(await findSnap(await ssh(), "lxd", deadline), { ...isFromFile, channel: "5.21/stable" });
     await judgeSnap(await ssh(), "lxd", { ...CHOICE, channel: "5.21/candidate" }, patience);
@@ -106,7 +106,7 @@ describe("the real snapd", () => {
     });
   });
 
-  it("does not hold snaps yet in this version, which is said", async () => {
+  it("reports that this version cannot hold snaps", async () => {
     await assert.rejects(bringSnap(await ssh(), "lxd", { ...CHOICE, hold: true }, patience), {
       code: "refused",
       message: /is older than 2\.58 and cannot hold a snap/,
@@ -119,7 +119,7 @@ describe("the real snapd", () => {
     assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
   });
 
-  it("is waited for while it is at work for somebody else", async () => {
+  it("waits while snapd works for another client", async () => {
     const changes = async (): Promise<number> => (await onHost("snap", "changes")).split("\n").length;
     const before = await changes();
     const begun = onHost("snap", "restart", "lxd");
@@ -129,7 +129,7 @@ describe("the real snapd", () => {
     assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
   });
 
-  it("forgets with a snap what was connected by hand, and takes it again", async () => {
+  it("loses manual connections with a snap, and restores them", async () => {
     const linkTo = (name: string) => ({ plug: { snap: "lxd", plug: name }, slot: { snap: "snapd", slot: name } });
     const isSet = { config: {}, links: [linkTo("mount-observe")] };
     assert.equal(await findSnapSettings(await ssh(), "lxd", patience), undefined);
@@ -145,7 +145,7 @@ describe("the real snapd", () => {
     assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
   });
 
-  it("says which of it cannot be, and nothing of a configuration that the snap does not take", async () => {
+  it("reports connections that cannot be made, and no configuration that the snap rejects", async () => {
     const wanted = { plug: { snap: "lxd", plug: "gone" }, slot: { snap: "snapd", slot: "gone" } };
     await assert.rejects(applySnapSettings(await ssh(), "lxd", { config: {}, links: [wanted] }, "Do this.", patience), {
       code: "snapd",
@@ -159,7 +159,7 @@ describe("the real snapd", () => {
     });
   });
 
-  it("removes a snap with its data, and nothing that is mounted there", async () => {
+  it("removes a snap with its data, and nothing that is mounted below it", async () => {
     const target = `${DATA}/lxd/devices/c1/disk.my data`;
     await onHost("mkdir", "-p", "/srv/precious", target);
     await onHost("sh", "-c", "printf alive > /srv/precious/canary");
@@ -172,7 +172,7 @@ describe("the real snapd", () => {
     assert.equal((await lab.hostExec(HOST, ["test", "-e", DATA])).exitCode, 1);
   });
 
-  it("is not taken for absent when it does not listen", async () => {
+  it("is not considered absent when it does not listen", async () => {
     await onHost("systemctl", "stop", "snapd.socket", "snapd.service");
     await assert.rejects(findSnap(await ssh(), "lxd", deadline), {
       code: "refused",

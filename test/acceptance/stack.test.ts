@@ -7,20 +7,23 @@ import { eventually } from "./support/eventually";
 import { statesOnceHeard } from "./support/member-states";
 import { Backend, type Project, repositoryConfig, type StackConfigFile } from "./support/project";
 
-/** The whole story of the lab's stack on real LXD, told in order: each part begins where the one before it ended. */
+/** The lab's stack on real LXD. The tests run in order: each continues from the one before. */
 describe("The lab's stack on real LXD", () => {
   const backend = new Backend();
   const config = repositoryConfig("Pulumi.lab.yaml");
   let lab: RealLab;
   let stack: Project;
 
-  /** Runs lxc on the primary; its output. */
+  /** Runs lxc on the primary. Returns its output. */
   const lxc = async (...argv: string[]): Promise<string> => {
     const { stdout, stderr, exitCode } = await lab.hostExec("bcn2", ["lxc", ...argv]);
     assert.equal(exitCode, 0, `lxc ${argv.join(" ")}: ${stderr}`);
     return stdout.trim();
   };
-  /** The process of each instance: another one means that it was restarted. LXD tells none for a member that it has not heard of. */
+  /**
+   * Process id of each instance; a changed one means a restart. LXD reports none for a member without a recent
+   * heartbeat.
+   */
   const pids = async (): Promise<string> => {
     await statesOnceHeard(lab, "bcn2");
     return lxc("list", "--format=csv", "--columns=np");
@@ -37,7 +40,7 @@ describe("The lab's stack on real LXD", () => {
 
   after(() => backend.remove());
 
-  it("is made from bare hosts by one up", async () => {
+  it("is created from bare hosts by one up", async () => {
     for (const host of ["bcn2", "bcn1"]) {
       assert.notEqual((await lab.hostExec(host, ["which", "lxd"])).exitCode, 0, `${host} has LXD already`);
     }
@@ -49,7 +52,7 @@ describe("The lab's stack on real LXD", () => {
     assert.doesNotMatch(await lxc("query", "/1.0/operations?recursion=1"), /"serverName"/, "a join token is left");
   });
 
-  it("is not changed by a second up, as LXD itself tells", async () => {
+  it("is unchanged by a second up, as LXD's events show", async () => {
     const watch = await ChangeWatch.start(lab, "bcn2");
     try {
       await assertNoChange();
@@ -89,7 +92,7 @@ describe("The lab's stack on real LXD", () => {
         repaired: async () => (await lxc("profile", "get", "vm-resources", "limits.cpu")) === "2",
       },
       {
-        what: "a VM that was stopped",
+        what: "a stopped VM",
         name: "vms-dns1",
         op: "update",
         change: () => lxc("stop", "dns1", "--force"),
@@ -97,7 +100,7 @@ describe("The lab's stack on real LXD", () => {
         repaired: async () => (await lxc("list", "dns1", "--format=csv", "--columns=s")) === "RUNNING",
       },
       {
-        what: "a key that was added to a user",
+        what: "an additional key of a user",
         name: "vms-tkw1-thinkube",
         op: "update",
         change: () => guest("tkw1", "sh", "-c", `echo '${STRANGER}' >> ${KEYS}`),
@@ -105,7 +108,7 @@ describe("The lab's stack on real LXD", () => {
         repaired: async () => !(await guest("tkw1", "cat", KEYS)).includes("stranger"),
       },
       {
-        what: "a folder of keys that others may write to, so that sshd lets nobody in",
+        what: "a key folder that others can write to, so that sshd refuses the keys",
         name: "vms-tkw1-thinkube",
         op: "update",
         change: () => guest("tkw1", "chmod", "777", "/home/thinkube/.ssh"),
@@ -113,7 +116,7 @@ describe("The lab's stack on real LXD", () => {
         repaired: async () => (await login("192.168.1.111")).exitCode === 0,
       },
       {
-        what: "a user that was deleted",
+        what: "a deleted user",
         name: "vms-dns1-thinkube",
         op: "create",
         change: () => guest("dns1", "userdel", "--remove", "--force", "thinkube"),
@@ -131,7 +134,7 @@ describe("The lab's stack on real LXD", () => {
           text,
         );
         assert.match(text, shown);
-        assert.equal(await repaired(), false, "the change made by hand did not last, so the test shows nothing");
+        assert.equal(await repaired(), false, "the manual change did not last, so the test proves nothing");
         await stack.up();
         assert.equal(await repaired(), true);
         await assertNoChange();
@@ -139,7 +142,7 @@ describe("The lab's stack on real LXD", () => {
     }
   }
 
-  it("shows what was changed of all kinds in one preview, repairs it by one up, and leaves alone what is not its own", async () => {
+  it("shows drift of all types in one preview, repairs it by one up, and leaves foreign objects unchanged", async () => {
     const keys = "/home/thinkube/.ssh/authorized_keys";
     const cases: readonly { step: string; change: () => Promise<unknown>; repaired: () => Promise<boolean> }[] = [
       {
@@ -175,7 +178,7 @@ describe("The lab's stack on real LXD", () => {
       {
         step: "update VmUser vms-tkw1-thinkube",
         change: async () => {
-          await guest("tkw1", "chmod", "666", keys); // sshd heeds it no longer
+          await guest("tkw1", "chmod", "666", keys); // sshd no longer accepts it
           await guest("tkw1", "usermod", "--shell", "/bin/sh", "thinkube");
         },
         repaired: async () =>
@@ -212,7 +215,7 @@ describe("The lab's stack on real LXD", () => {
     await assertNoChange();
   });
 
-  it("carries a VM of another project's stack, which finds the cluster by a stack reference", async () => {
+  it("runs a VM of another project's stack, which finds the cluster by a stack reference", async () => {
     const publicKey = readFileSync(join(lab.home, ".ssh/id_ed25519.pub"), "utf8").trim();
     const tenant = await backend.project({
       file: "stacks/tenant/Pulumi.yaml",
@@ -241,7 +244,7 @@ describe("The lab's stack on real LXD", () => {
     assert.equal(await lxc("list", "guest1", "--format=csv"), "");
   });
 
-  it("takes in a third host without touching anything else, and lets it go again", async () => {
+  it("adds a third host without touching anything else, and removes it again", async () => {
     const before = await pids();
     const hosts = config["lxd-cluster:hosts"] as StackConfigFile[];
     const third = { ...hosts[1], name: "bcn3", address: "192.168.1.103" };
@@ -269,18 +272,14 @@ describe("The lab's stack on real LXD", () => {
     assert.equal(
       await onThird("config", "get", "core.debug_address"),
       "127.0.0.1:8444",
-      "its own config went with the membership",
+      "its own config is removed with the membership",
     );
-    assert.equal(
-      await onThird("config", "get", "core.https_address"),
-      "",
-      "it listens for the membership that it has not any more",
-    );
+    assert.equal(await onThird("config", "get", "core.https_address"), "", "it still listens for its former membership");
     assert.equal(await pids(), before, "a VM was restarted");
     await assertNoChange();
   });
 
-  it("says which host is off, and plans nothing for it", async () => {
+  it("names a host that is off, and plans nothing for it", async () => {
     await lab.powerOff("bcn1");
     const { text, steps } = await stack.failingPreview();
     assert.match(text, /root@192\.168\.1\.101 cannot be reached by SSH/);
@@ -301,7 +300,10 @@ describe("The lab's stack on real LXD", () => {
     assert.match(state, /createRequire\(process\.cwd\(\)/);
   });
 
-  /** What LXD has on a host outside of itself. Loop devices belong to the machine: only those of the host's own file system count. */
+  /**
+   * LXD's objects on a host outside LXD itself. Loop devices belong to the machine: only those of the host's own file
+   * system count.
+   */
   const tracesOn = async (host: string): Promise<string> => {
     const script =
       'ip -brief link show lxdbr0 2>/dev/null; losetup --list --noheadings --output BACK-MAJ:MIN,BACK-FILE | grep "^ *$(mountpoint -d /) .*lxd"; ' +
@@ -309,7 +311,7 @@ describe("The lab's stack on real LXD", () => {
     return (await lab.hostExec(host, ["sh", "-c", script])).stdout;
   };
 
-  it("leaves clean hosts when it is destroyed, and can be made again", async () => {
+  it("leaves clean hosts after destroy, and can be created again", async () => {
     assert.match(await tracesOn("bcn2"), /^lxdbr0 .*default\.img.*storage-pools/s);
     await stack.destroy();
     for (const host of ["bcn2", "bcn1"]) {

@@ -1,7 +1,7 @@
 /**
- * What the library costs beside LXD's and Pulumi's own time. Ratios, because times are those of one machine; each is taken within
- * one run. Exits with 1 when a limit is not kept.
- *
+ * Measures the library's overhead on top of LXD's and Pulumi's own time. Uses ratios within one run, because absolute
+ * times
+ * depend on the machine. Exits with 1 if a limit is exceeded.
  * Usage: npm run bench [-- --simulated]
  */
 import { spawnSync } from "node:child_process";
@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { RealLab } from "../../lab/real";
 import { benchSimulated } from "./simulated";
 
-/** On the lab's workstation, which is where hosts can be reached from. */
+/** On the lab's workstation, from where the hosts can be reached. */
 function benchRealHosts(): boolean {
   const node = [process.execPath, "--require", "tsx/cjs"];
   const lab = [...node, join(__dirname, "../../lab/real/cli.ts"), "run", "--instance", "bench", "--hosts", "bcn2,bcn1", "--"];
@@ -19,11 +19,11 @@ function benchRealHosts(): boolean {
 
 async function main(argv: readonly string[]): Promise<number> {
   const results = [await benchSimulated()];
-  const unable = argv.includes("--simulated") ? "it was not asked for" : RealLab.available();
+  const unable = argv.includes("--simulated") ? "not requested" : RealLab.available();
   if (unable === undefined) {
     results.push(benchRealHosts());
   } else {
-    console.log(`\nNothing is measured on real hosts: ${unable}.`);
+    console.log(`\nNo measurements on real hosts: ${unable}.`);
   }
   return results.every((kept) => kept) ? 0 : 1;
 }

@@ -1,16 +1,16 @@
-/** Seconds that some work takes. */
+/** Duration of some work in seconds. */
 export async function secondsOf(work: () => Promise<unknown>): Promise<number> {
   const started = performance.now();
   await work();
   return (performance.now() - started) / 1000;
 }
 
-/** The middle one of an odd number of values. */
+/** The median of an odd number of values. */
 export function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-/** Prints a line with a number that has a limit, and answers whether it is kept. */
+/** Prints a number with its limit. Returns whether it is within the limit. */
 export function judge(what: string, value: number, limit: number): boolean {
   const kept = value <= limit;
   console.log(`${kept ? "ok  " : "MISS"} ${what}: ${value.toFixed(2)} (limit ${limit})`);

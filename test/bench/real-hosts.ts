@@ -1,4 +1,7 @@
-/** Runs on the lab's workstation: what this library adds to LXD's own time when two bare hosts become a cluster. */
+/**
+ * Runs on the lab's workstation: measures the library's overhead on top of LXD's own time when two bare hosts become a
+ * cluster.
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real";
@@ -19,7 +22,7 @@ interface Steps {
   readonly join: number;
 }
 
-/** The same work by LXD's own tools, each command run on the host itself. */
+/** The same work with LXD's own tools; each command runs on the host itself. */
 async function byLxd(lab: RealLab): Promise<Steps> {
   const onHost = async (name: string, argv: readonly string[], stdin = ""): Promise<string> => {
     const result = await lab.hostExec(name, ["sh", "-c", 'input=$1; shift; printf %s "$input" | "$@"', "sh", stdin, ...argv]);

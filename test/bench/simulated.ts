@@ -13,7 +13,10 @@ import { judge, median, say, secondsOf } from "./measure";
 const VMS = 200;
 const ROUNDS = 5;
 const SLOWEST_RATIO = 1.5;
-/** Lists of instances, of profiles and so on, and a few instances by themselves, besides the state of each that runs. */
+/**
+ * Limit for requests besides the state of each running instance: lists of instances, profiles and so on, and a few
+ * single instances.
+ */
 const MOST_LISTS = 20;
 
 async function mustEndWell(run: Promise<Run>): Promise<Run> {
@@ -24,7 +27,7 @@ async function mustEndWell(run: Promise<Run>): Promise<Run> {
   return ended;
 }
 
-/** A refresh's reads of instances alone, on a simulated host: their requests, and their time. */
+/** The instance reads of a refresh on a simulated host: number of requests, and time. */
 async function benchReads(ours: number, all: number, userDataBytes: number): Promise<void> {
   const lab = await SimulatedLab.start({ hosts: [{ name: "bcn2", lxd: "deb" }] });
   try {
@@ -52,7 +55,7 @@ async function benchReads(ours: number, all: number, userDataBytes: number): Pro
   }
 }
 
-/** What 200 VMs on a simulated host cost. Answers whether all limits are kept. */
+/** Measures the cost of 200 VMs on a simulated host. Returns whether all limits are kept. */
 export async function benchSimulated(): Promise<boolean> {
   console.log("\nReads of instances by a refresh");
   for (const [ours, all, userDataBytes] of [
@@ -91,7 +94,7 @@ export async function benchSimulated(): Promise<boolean> {
     }
 
     console.log(`\nAn \`up\` that changes nothing, ${VMS} resources, median of ${ROUNDS}`);
-    // What the engine itself needs grows with the properties that it carries to and fro, so the floor has those of the VMs.
+    // The engine's own time grows with the properties that it transports, so the baseline has those of the VMs.
     const [vm] = await vms.resources();
     const { id: _id, ...properties } = Object.fromEntries(
       Object.entries(vm?.outputs ?? {}).filter(([name]) => !name.startsWith("__")),
@@ -108,10 +111,10 @@ export async function benchSimulated(): Promise<boolean> {
       }
     }
     say(`VMs: ${median(seconds.vms).toFixed(2)} s`);
-    say(`resources that do nothing, with a VM's properties: ${median(seconds.like).toFixed(2)} s`);
-    say(`resources that do nothing, with a name alone: ${median(seconds.bare).toFixed(2)} s`);
+    say(`no-op resources with a VM's properties: ${median(seconds.like).toFixed(2)} s`);
+    say(`no-op resources with only a name: ${median(seconds.bare).toFixed(2)} s`);
     say(`ratio to the latter: ${(median(seconds.vms) / median(seconds.bare)).toFixed(2)}`);
-    const quick = judge("ratio to the engine's own floor", median(seconds.vms) / median(seconds.like), SLOWEST_RATIO);
+    const quick = judge("ratio to the engine's baseline", median(seconds.vms) / median(seconds.like), SLOWEST_RATIO);
     return lists && single && quick;
   } finally {
     vms.close();

@@ -22,7 +22,7 @@ lxdContract("simulated hosts", async () => {
     const { connection, lanAddress } = lab.host(name);
     return { name, address: `${lanAddress}:8443`, connection };
   };
-  let cameToTheEnd = false; // a part of the suite makes a part of the calls
+  let cameToTheEnd = false; // a part of the suite makes only part of the calls
   return {
     primary: host("bcn2"),
     secondary: host("bcn1"),
@@ -47,7 +47,7 @@ lxdContract("simulated hosts", async () => {
         assert.deepEqual(
           callsOf(lab.requests),
           callsInContract(),
-          "run this once with UPDATE_CALLS=1 when the suite makes other calls",
+          "run this once with UPDATE_CALLS=1 if the suite makes other calls",
         );
       }
       await lab.stop();

@@ -20,7 +20,7 @@ const JUMP = "192.168.1.101";
 const PASSWORD = "correct horse: 'battery' \\ staple";
 const PASSPHRASE = "another long one";
 
-/** Kinds of keys as ssh-keygen makes them. */
+/** Key formats, with the arguments of ssh-keygen. */
 const KEYS = {
   ed25519: ["-t", "ed25519"],
   rsa: ["-t", "rsa", "-b", "2048"],
@@ -29,11 +29,11 @@ const KEYS = {
   "ecdsa in PEM": ["-t", "ecdsa", "-b", "384", "-m", "PEM"],
   "rsa in PKCS#8": ["-t", "rsa", "-b", "2048", "-m", "PKCS8"],
   "ecdsa in PKCS#8": ["-t", "ecdsa", "-b", "256", "-m", "PKCS8"],
-  "ed25519 by another cipher": ["-t", "ed25519", "-Z", "chacha20-poly1305@openssh.com"],
+  "ed25519 with another cipher": ["-t", "ed25519", "-Z", "chacha20-poly1305@openssh.com"],
 } as const;
 type KeyName = keyof typeof KEYS;
 
-/** Each user may log in by one method, as sshd is told, and become root without a password. */
+/** Settings of sshd: each user may log in by one method, and become root without a password. */
 const SSHD = `
 UseDNS no
 Match User by-password
@@ -49,16 +49,16 @@ Match User few
   MaxSessions 1
 `;
 
-/** What a shell's start-up file writes. */
+/** Output of a shell's start-up file. */
 const GREETING = `printf '{"type":"sync"} HTTP/1.1 500 Welcome'; printf Welcome >&2\n`;
 
-/** Options of keys of root's, in authorized_keys. */
+/** Options of root's keys in authorized_keys. */
 const RESTRICTED = {
   "no-forwarding": "no-port-forwarding",
   forced: `no-port-forwarding,command="echo 'Please login as the user \\"ubuntu\\".'; exit 142"`,
 };
 
-/** How `connection` can log in, against OpenSSH's own sshd; LXD is read through each way. */
+/** Login methods of `connection` against OpenSSH's own sshd; LXD is read through each. */
 describe("Ways to log in to real hosts", () => {
   const folder = mkdtempSync(join(tmpdir(), "credentials-"));
   const environment = process.env["SSH_AUTH_SOCK"];
@@ -99,19 +99,19 @@ describe("Ways to log in to real hosts", () => {
         process.env["SSH_AUTH_SOCK"] = environment;
       }
       await lab.resetHosts(["bcn2", "bcn1"]);
-      figure("ways to log in", tried.ways);
-      figure("refused ways to log in", tried.refusals);
+      figure("login methods", tried.ways);
+      figure("refused logins", tried.refusals);
     }
   });
 
-  // A provider process lives for one operation of the engine, and its connections with it.
+  // A provider process and its connections last for one operation of the engine.
   afterEach(() => disconnectAll());
 
   const file = (name: string, passphrase = ""): string =>
     join(folder, `${name.replaceAll(" ", "-")}${passphrase === "" ? "" : "-encrypted"}`);
   const key = (name: KeyName, passphrase = ""): string => readFileSync(file(name, passphrase), "utf8");
 
-  /** Gives a host its users, and its sshd the rules above. */
+  /** Creates a host's users, and configures its sshd with the settings above. */
   async function prepare(host: string): Promise<void> {
     const authorized = Object.keys(KEYS).flatMap((name) =>
       ["", PASSPHRASE].map((phrase) => readFileSync(`${file(name, phrase)}.pub`, "utf8")),
@@ -137,7 +137,7 @@ describe("Ways to log in to real hosts", () => {
       "done",
       'printf "%s" "$4" > /home/few/.bashrc',
       'printf "%s" "$2" >> /home/operator/.ssh/authorized_keys',
-      "systemctl restart ssh", // which ends when sshd listens again; a reload does not
+      "systemctl restart ssh", // which ends when sshd listens again; a reload does not wait
     ];
     const argv = ["sh", "-c", script.join("\n"), "sh", PASSWORD, authorized.join(""), restricted.join(""), GREETING];
     const { exitCode, stderr } = await lab.hostExec(host, argv, { stdin: SSHD });
@@ -146,7 +146,7 @@ describe("Ways to log in to real hosts", () => {
 
   const to = (connection: object): Record<string, unknown> => ({ host: TARGET, ...connection });
 
-  /** Reads the node by another connection than the one that state was written with. */
+  /** Reads the node over another connection than the one stored in state. */
   async function read(connection: object): Promise<unknown> {
     const parsed = connectionSchema.parse(to(connection));
     const { props } = await provider("LxdNode").read(String(node["id"]), { ...node, connection: parsed });
@@ -158,7 +158,7 @@ describe("Ways to log in to real hosts", () => {
     tried.ways += 1;
   }
 
-  /** Runs a command as root by SSH; its output. */
+  /** Runs a command as root over SSH. Returns its output. */
   async function output(connection: object, ...argv: string[]): Promise<string> {
     const deadline = new Deadline(60, "the test");
     const ssh = await connect(connectionSchema.parse(to(connection)), { deadline });
@@ -191,13 +191,13 @@ describe("Ways to log in to real hosts", () => {
       });
     }
 
-    it("of the environment, as root", () => {
+    it("from the environment, as root", () => {
       agent.add(key("ed25519"));
       process.env["SSH_AUTH_SOCK"] = agent.socket;
       return works({});
     });
 
-    it("that holds a key which the host takes, when the connection's own key is none of those", async () => {
+    it("that holds a key which the host accepts, if the host rejects the connection's own key", async () => {
       agent.add(key("ed25519"));
       const privateKeyPath = file("stranger");
       await works({ privateKeyPath, agentSocketPath: agent.socket });
@@ -212,7 +212,7 @@ describe("Ways to log in to real hosts", () => {
     const from = (): Promise<string> => output({ privateKey: key("ed25519"), proxy: proxy() }, "printenv", "SSH_CONNECTION");
     const proxy = (more: object = {}): object => ({ host: JUMP, privateKey: key("ecdsa"), ...more });
 
-    it("with a key of its own", async () => {
+    it("with its own key", async () => {
       await works({ user: "operator", privateKey: key("rsa"), proxy: proxy() });
       assert.match(await from(), new RegExp(`^${JUMP.replaceAll(".", "\\.")} `));
     });
@@ -230,7 +230,7 @@ describe("Ways to log in to real hosts", () => {
     });
   });
 
-  describe("that are refused, with host, user and all that was tried:", () => {
+  describe("that are refused, with host, user and all attempts:", () => {
     const HINT =
       ". This is the connection that the last pulumi up stored; if the program has another one now, run pulumi up --refresh=false once";
     const KEY_HINT = ". Check connection.user, and that the host has this key in its authorized_keys";
@@ -245,14 +245,14 @@ describe("Ways to log in to real hosts", () => {
       tried.refusals += 1;
     };
 
-    it("a key that the host does not take", () =>
+    it("a key that the host rejects", () =>
       refused(
         { user: "operator", privateKey: stranger() },
         `operator@${TARGET} did not accept the login (tried: private key)`,
         KEY_HINT,
       ));
 
-    it("a user that there is not", () =>
+    it("a user that does not exist", () =>
       refused(
         { user: "nobody-there", privateKey: key("rsa") },
         `nobody-there@${TARGET} did not accept the login (tried: private key)`,
@@ -289,7 +289,7 @@ describe("Ways to log in to real hosts", () => {
         PASSWORD_HINT,
       ));
 
-    it("an agent without keys, and one that is not there", async () => {
+    it("an agent without keys, and one that does not exist", async () => {
       await refused({ agentSocketPath: agent.socket }, `root@${TARGET} did not accept the login (tried: SSH agent)`, KEY_HINT);
       const none = join(folder, "none");
       await refused(
@@ -299,7 +299,7 @@ describe("Ways to log in to real hosts", () => {
       );
     });
 
-    it("an agent with so many keys that sshd loses patience", async () => {
+    it("an agent with more keys than sshd accepts attempts", async () => {
       await Promise.all(
         Array.from({ length: 8 }, (_, index) =>
           execute("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", join(folder, `many${index}`)]),
@@ -316,21 +316,21 @@ describe("Ways to log in to real hosts", () => {
       );
     });
 
-    it("the jump host's, which is named", () =>
+    it("the jump host's login, which is named", () =>
       refused(
         { privateKey: key("rsa"), proxy: { host: JUMP, user: "by-password", password: "wrong" } },
         `by-password@${JUMP} did not accept the login (tried: password; keyboard-interactive)`,
         PASSWORD_HINT,
       ));
 
-    it("the host's behind the jump host", () =>
+    it("the login of the host behind the jump host", () =>
       refused(
         { user: "operator", privateKey: stranger(), proxy: { host: JUMP, privateKey: key("rsa") } },
         `operator@${TARGET} did not accept the login (tried: private key)`,
         KEY_HINT,
       ));
 
-    it("a user who may not become root", async () => {
+    it("a user that may not become root", async () => {
       await assert.rejects(read({ user: "nosudo", privateKeyPath: join(lab.home, ".ssh", "id_ed25519") }), (error: Error) => {
         assert.match(
           error.message,
@@ -342,25 +342,25 @@ describe("Ways to log in to real hosts", () => {
     });
   });
 
-  describe("at a host with an sshd and a shell of their own", () => {
-    it("as a user whose shell greets, with one session for each connection", async () => {
+  describe("at a host with unusual sshd and shell settings", () => {
+    it("as a user whose shell prints a banner, with one session per connection", async () => {
       const connection = { user: "few", privateKey: key("ed25519") };
       await works(connection);
       assert.equal(await output(connection, "id", "-u"), "0");
     });
 
-    it("as root, where sshd forwards to no socket", () => works({ privateKeyPath: file("no-forwarding") }));
+    it("as root, if sshd does not forward to sockets", () => works({ privateKeyPath: file("no-forwarding") }));
 
     for (const [what, connection, code, said] of [
       ["a forced command", () => ({ privateKeyPath: file("forced") }), 142, /Please login as the user "ubuntu"\./],
       [
-        "an account that is closed",
+        "a closed account",
         () => ({ user: "closed", privateKey: key("ed25519") }),
         1,
         /This account is currently not available\./,
       ],
     ] as const) {
-      it(`and say what has answered instead of LXD: ${what}`, async () => {
+      it(`and report what answered instead of LXD: ${what}`, async () => {
         await assert.rejects(read(connection()), (error: Error) => {
           assert.match(error.message, /^\w+@192\.168\.1\.102 does not run the commands that it is given\. /);
           assert.match(error.message, new RegExp(`answered with exit code ${code}: .*${said.source}`));
@@ -371,8 +371,8 @@ describe("Ways to log in to real hosts", () => {
     }
   });
 
-  describe("once logged in", () => {
-    it("run many commands at once within sshd's own limit, and tell of one that fails", async () => {
+  describe("after the login", () => {
+    it("run many commands at once within sshd's limit, and report one that fails", async () => {
       const deadline = new Deadline(60, "the test");
       const ssh = await connect(connectionSchema.parse(to({ privateKey: key("ed25519") })), { deadline });
       const results = await Promise.all(
@@ -388,14 +388,14 @@ describe("Ways to log in to real hosts", () => {
       );
     });
 
-    it("tell whether anything listens on a unix socket", async () => {
+    it("report whether anything listens on a unix socket", async () => {
       const deadline = new Deadline(60, "the test");
       const ssh = await connect(connectionSchema.parse(to({ privateKey: key("ed25519") })), { deadline });
       assert.equal(await ssh.listens("/var/lib/lxd/unix.socket", deadline), true);
       assert.equal(await ssh.listens("/var/lib/lxd/none.socket", deadline), false);
     });
 
-    it("see by either way that nothing listens on the socket of a daemon that has died", async () => {
+    it("report by both methods that nothing listens on the socket of a daemon that died", async () => {
       const stale = "/run/stale.socket";
       const script = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die";
       const { exitCode, stderr } = await lab.hostExec("bcn2", ["perl", "-e", script, stale]);
@@ -407,7 +407,7 @@ describe("Ways to log in to real hosts", () => {
       }
     });
 
-    it("know the host by another type of key than the one it prefers", async () => {
+    it("accept the host by another type of key than the preferred one", async () => {
       await lab.hostExec("bcn2", ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", "/etc/ssh/ssh_host_rsa_key"]);
       await lab.hostExec("bcn2", ["systemctl", "restart", "ssh"]);
       const { stdout } = await lab.hostExec("bcn2", ["cat", "/etc/ssh/ssh_host_rsa_key.pub"]);

@@ -18,7 +18,9 @@ import { Managed } from "../unit/resources/simulated-cluster";
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
 type HostName = keyof typeof ADDRESSES;
 
-/** States that hosts and a cluster are left in by joins that were cut off, each made on purpose and then given to a plain create. */
+/**
+ * States of hosts and a cluster after interrupted joins. Each is created on purpose and then passed to a plain create.
+ */
 describe("Half joins on real LXD", () => {
   let lab: RealLab;
   let recognised = 0;
@@ -47,7 +49,7 @@ describe("Half joins on real LXD", () => {
       (error: unknown) => (error as Error).message,
     );
 
-  /** Runs a script inside a host, which has to succeed. */
+  /** Runs a script inside a host. It must succeed. */
   const onHost = async (host: HostName, script: string): Promise<string> => {
     const { stdout, stderr, exitCode } = await lab.hostExec(host, ["sh", "-c", script]);
     assert.equal(exitCode, 0, `${host}: ${script}: ${stderr}`);
@@ -55,7 +57,7 @@ describe("Half joins on real LXD", () => {
   };
   const members = async (): Promise<string[]> =>
     (await onHost("bcn2", "lxc cluster list --format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
-  /** Whose certificates the cluster trusts. */
+  /** Names of the certificates that the cluster trusts. */
   const trusted = async (): Promise<string[]> =>
     (JSON.parse(await onHost("bcn2", "lxc query '/1.0/certificates?recursion=1'")) as { name: string }[])
       .map(({ name }) => name)
@@ -67,10 +69,10 @@ describe("Half joins on real LXD", () => {
     return new LxdClient(await endpointOf(await connect(connectionSchema.parse(to(host)), { deadline }), deadline), deadline);
   };
 
-  /** Leaves bcn1 half joined: the join that comes third would be another one, as a voter. */
+  /** Leaves bcn1 half joined. It must be the second member: a third would join differently, as a voter. */
   const cutOffJoin = async (): Promise<void> => {
-    await onHost("bcn2", "lxc cluster add bcn1"); // a token that somebody issued and nobody used
-    // A firewall that lets bcn1 out and nobody in keeps the join in its middle for some seconds.
+    await onHost("bcn2", "lxc cluster add bcn1"); // an issued token that was never used
+    // A firewall that lets bcn1 connect out, and blocks connections to it, holds the join halfway for some seconds.
     await onHost(
       "bcn1",
       "nft add table inet t; nft add chain inet t in '{ type filter hook input priority 0; }'; nft add rule inet t in tcp dport 8443 drop",
@@ -90,7 +92,7 @@ describe("Half joins on real LXD", () => {
     lab = await RealLab.attach();
     await lab.resetHosts();
     await Promise.all((["bcn2", "bcn1", "bcn3"] as const).map((host) => create("LxdNode", node(host))));
-    // Half a bootstrap: the addresses are set, and it goes no further.
+    // Half a bootstrap: the addresses are set, nothing more.
     await onHost("bcn2", `lxc config set core.https_address=${ADDRESSES.bcn2}:8443 cluster.https_address=${ADDRESSES.bcn2}:8443`);
     await create("LxdClusterMember", member("bcn2"));
     recognised += 1;
@@ -101,7 +103,7 @@ describe("Half joins on real LXD", () => {
   after(async () => {
     if (process.env["LAB_STATE_DIR"] !== undefined) {
       await lab.resetHosts();
-      figure("half-joined states recognised on real LXD", recognised);
+      figure("half-joined states recognized on real LXD", recognised);
     }
   });
 
@@ -146,17 +148,17 @@ describe("Half joins on real LXD", () => {
       recognised += 1;
     });
 
-    it("begins anew when its node may wipe what is named", async () => {
+    it("is created again when its node may wipe the named objects", async () => {
       await create("LxdNode", node("bcn3", { resetPolicy: ["cluster", "instances", "custom-volumes"] }));
       assert.equal(await onHost("bcn3", "ls /var/lib/lxd/storage-pools"), "");
       recognised += 1;
     });
   });
 
-  describe("a join that was cut off in the middle", () => {
+  describe("a join that was interrupted halfway", () => {
     before(cutOffJoin);
 
-    it("leaves a pending row that LXD does not list, and a host that is silent, which no node is made on without leave to wipe", async () => {
+    it("leaves a pending row that LXD does not list, and a silent host, which LxdNode refuses without permission to wipe", async () => {
       assert.deepEqual(await members(), ["bcn2"]);
       assert.match(await rows(), /bcn1\s*\|\s*1/);
       assert.equal(
@@ -167,7 +169,7 @@ describe("Half joins on real LXD", () => {
       recognised += 1;
     });
 
-    it("is made up for, and leaves no token, no row, no certificate and no replica in the way of the next member", async () => {
+    it("is repaired, and leaves no token, row, certificate or replica that blocks the next member", async () => {
       await create("LxdClusterMember", member("bcn1"));
       await create("LxdClusterMember", member("bcn3"));
       assert.deepEqual(await members(), ["bcn1", "bcn2", "bcn3"]);
@@ -178,8 +180,8 @@ describe("Half joins on real LXD", () => {
     });
   });
 
-  describe("a host that was built anew under the same name", () => {
-    it("joins in place of its former self", async () => {
+  describe("a host that was reinstalled under the same name", () => {
+    it("joins and replaces its former member", async () => {
       await onHost(
         "bcn1",
         "systemctl stop lxd.socket lxd.service; umount -l /var/lib/lxd/shmounts /var/lib/lxd/devlxd; find /var/lib/lxd -xdev -mindepth 1 -delete; " +
@@ -205,7 +207,7 @@ describe("Half joins on real LXD", () => {
     const listed = async (): Promise<string[]> =>
       (await onHost("bcn1", "lxc cluster list --format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
 
-    it("a first member that was removed joins again, with the certificate of before", async () => {
+    it("a first member that was removed joins again with its old certificate", async () => {
       await first.up(firstArgs());
       await profile.up(profileArgs());
       const { certificateFingerprint } = first.state ?? {};
@@ -220,7 +222,7 @@ describe("Half joins on real LXD", () => {
       recognised += 1;
     });
 
-    it("a member that was reinstalled is shown when the cluster misses it, and joins again", async () => {
+    it("a reinstalled member shows as drift when it is missing in the cluster, and joins again", async () => {
       await third.up(thirdArgs());
       await onHost(
         "bcn3",
@@ -235,7 +237,7 @@ describe("Half joins on real LXD", () => {
       recognised += 1;
     });
 
-    it("a member that was removed by force while it ran is gone, and is made again", async () => {
+    it("a member that was removed by force while it ran is gone, and is created again", async () => {
       await onHost("bcn1", "echo yes | lxc cluster remove --force bcn3");
       assert.equal(await third.preview(thirdArgs()), "created");
       assert.equal(await third.up(thirdArgs()), "created");
@@ -243,7 +245,7 @@ describe("Half joins on real LXD", () => {
       recognised += 1;
     });
 
-    it("a first member leaves through one that stays", async () => {
+    it("a first member leaves through a remaining one", async () => {
       await first.destroy();
       assert.deepEqual(await listed(), ["bcn1", "bcn3"]);
       await onHost(
@@ -253,7 +255,7 @@ describe("Half joins on real LXD", () => {
       recognised += 1;
     });
 
-    it("a rival at the first endpoint is passed over with its reason, and neither read nor taken", async () => {
+    it("another server at the first endpoint is skipped with its reason, and neither read nor changed", async () => {
       assert.equal(await profile.preview(profileArgs()), "same");
       assert.match(
         profile.warnings.join(),

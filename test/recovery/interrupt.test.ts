@@ -10,12 +10,12 @@ const UP = ["up", "--yes", "--skip-preview"];
 
 const TIMINGS = { operationMs: 400, daemonStartMs: 200, addressMs: 400, agentMs: 400 };
 
-/** An installation goes on until the test ends it. */
+/** An installation lasts until the test ends it. */
 const UNTIL_ENDED = 3_600_000;
 
 const LOCKED = /error: the stack is currently locked by 1 lock\(s\)\..*delete the lock file with `pulumi cancel`/;
 
-/** What the stack consists of. */
+/** Resources of the stack. */
 const WHOLE = [
   "LxdClusterMember cluster-bcn1",
   "LxdClusterMember cluster-bcn2",
@@ -44,7 +44,7 @@ interface Deployment {
 
 const nameOf = ({ urn, type }: StateResource): string => `${type.split(":").at(-1) ?? ""} ${urn.split("::").at(-1) ?? ""}`;
 
-/** The repository's own stack, by the real CLI on a terminal, interrupted by the key that a person presses. */
+/** The repository's own stack, run by the real CLI on a terminal and interrupted by Ctrl-C. */
 describe("Ctrl-C during pulumi up", () => {
   let lab: SimulatedLab;
   let backend: Backend;
@@ -68,7 +68,7 @@ describe("Ctrl-C during pulumi up", () => {
     assert.deepEqual(lab.defects, []);
   });
 
-  /** Runs a command to its end; what was on the screen. */
+  /** Runs a command to its end. Returns its screen. */
   const type = async (...argv: string[]): Promise<string> => {
     const pulumi = stack.start(argv);
     const status = await pulumi.ended;
@@ -127,13 +127,13 @@ describe("Ctrl-C during pulumi up", () => {
     await assertWhole();
   });
 
-  it("twice ends at once, and the next up goes on from there", async () => {
-    // bcn1 joins, and what it says of that never comes.
+  it("twice ends at once, and the next up continues", async () => {
+    // bcn1 joins, but its answer never arrives.
     const join = { host: "bcn1", method: "PUT", path: /^\/1\.0\/cluster$/ };
     const fault = lab.faults.add({ when: join, effect: { answer: () => undefined } });
     const up = stack.start(UP, { terminal: true });
     await up.shows(/LxdClusterMember cluster-bcn1 creating .* joining bcn1/);
-    await eventually("bcn1 is told to join", async () => fault.hits > 0);
+    await eventually("bcn1 has the join request", async () => fault.hits > 0);
     const { provider } = up;
     up.pressCtrlC();
     await up.shows(/press \^C again/);
@@ -142,7 +142,7 @@ describe("Ctrl-C during pulumi up", () => {
     assert.notEqual(await up.ended, 0);
     fault.remove();
     const seconds = (performance.now() - pressed) / 1000;
-    assert.ok(seconds < 60, `it took ${seconds} s`); // what it was at has minutes
+    assert.ok(seconds < 60, `it took ${seconds} s`); // the interrupted work would take minutes
     assert.match(up.screen, /\^C received; terminating/);
     assert.match(up.screen, /LxdClusterMember cluster-bcn1 creating \(interrupted\)/);
     assert.equal(isAlive(provider), false);
@@ -153,7 +153,7 @@ describe("Ctrl-C during pulumi up", () => {
     await assertWhole();
   });
 
-  it("is not needed to end the provider process of a Pulumi that was killed", async () => {
+  it("is not needed to end the provider process of a killed Pulumi", async () => {
     lab.timings.installMs = UNTIL_ENDED;
     const up = stack.start(UP);
     await showsInstallation(up);
@@ -168,20 +168,20 @@ describe("Ctrl-C during pulumi up", () => {
       assert.notEqual(await again.ended, 0);
       assert.match(again.screen, LOCKED);
       await type("cancel", "--yes");
-      const screen = await type(...UP, "--refresh=false"); // as where Pulumi.yaml does not say `refresh: always`
+      const screen = await type(...UP, "--refresh=false"); // as if Pulumi.yaml did not say `refresh: always`
       assert.match(screen, /with 2 pending operations from previous deployment/);
       assert.match(screen, /These resources are in an unknown state/);
       assert.deepEqual(await pendingOperations(), ["creating LxdNode cluster-bcn1", "creating LxdNode cluster-bcn2"]);
       await type("refresh", "--clear-pending-creates", "--yes", "--skip-preview");
       await assertWhole();
     } finally {
-      // Pulumi's own host of the program outlives a killed Pulumi for some minutes.
+      // Pulumi's language host outlives a killed Pulumi for some minutes.
       others.filter(({ pid }) => isAlive(pid)).forEach(({ pid }) => process.kill(pid, "SIGKILL"));
     }
   });
 });
 
-/** `Pulumi.lab.yaml`, with the simulated hosts in the place of the lab's. */
+/** `Pulumi.lab.yaml`, with simulated hosts instead of the lab's. */
 function configFor(lab: SimulatedLab): StackConfigFile {
   const folder = join(lab.knownHostsPath, "..");
   const files = { metadataPath: join(folder, "metadata.tar.xz"), rootfsPath: join(folder, "rootfs.squashfs") };

@@ -1,5 +1,6 @@
 /**
- * `npm run kill-rounds -- [--rounds 20] [--seed N]`: kills `pulumi up` at random moments on hosts of its own. A seed repeats the moments.
+ * `npm run kill-rounds -- [--rounds 20] [--seed N]`: kills `pulumi up` at random moments on its own hosts. A seed
+ * repeats the moments.
  */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";

@@ -10,21 +10,24 @@ import { isAlive, type PulumiProcess } from "../support/pulumi-process";
 
 /** More with `npm run kill-rounds`. */
 const ROUNDS = Number(process.env["KILL_ROUNDS"] ?? 3);
-/** Another one each time; `npm run kill-rounds -- --seed` repeats one. */
+/** Changes at each run; `npm run kill-rounds -- --seed` repeats one. */
 const SEED = Number(process.env["KILL_SEED"] ?? Date.now() % 1_000_000);
 
-/** The course of an `up` from bare hosts: what the screen shows when a phase begins, and for how long a kill can fall into it. */
+/**
+ * Phases of an `up` from bare hosts: the text on the screen at the beginning of a phase, and the time span in which a
+ * kill can hit it.
+ */
 const PHASES = [
   { name: "installing LXD", begins: /LxdNode cluster-bcn2 creating/, seconds: 10 },
   { name: "bootstrapping the cluster", begins: /LxdClusterMember cluster-bcn2 creating/, seconds: 1.5 },
   { name: "joining the second member", begins: /LxdClusterMember cluster-bcn1 creating/, seconds: 2.5 },
-  { name: "making the pool and the network", begins: /LxdStoragePool cluster-default creating/, seconds: 2 },
+  { name: "creating the pool and the network", begins: /LxdStoragePool cluster-default creating/, seconds: 2 },
   { name: "importing the image", begins: /LxdImage cluster-debian-12 creating/, seconds: 2 },
-  { name: "making the VMs", begins: /LxdVm vms-dns1 creating/, seconds: 7 },
-  { name: "making the users", begins: /VmUser vms-\w+-thinkube creating/, seconds: 0.5 },
+  { name: "creating the VMs", begins: /LxdVm vms-dns1 creating/, seconds: 7 },
+  { name: "creating the users", begins: /VmUser vms-\w+-thinkube creating/, seconds: 0.5 },
 ] as const;
 
-/** Those that the stack is for. */
+/** The hosts of the stack. */
 const HOSTS = ["bcn2", "bcn1"];
 
 const UP = ["up", "--yes", "--skip-preview"];
@@ -32,7 +35,7 @@ const UP = ["up", "--yes", "--skip-preview"];
 interface Kill {
   readonly phase: (typeof PHASES)[number];
   readonly delayMs: number;
-  /** The CLI, the process in which our provider runs, or the whole tree, as when the workstation loses its power. */
+  /** The CLI, the process that runs our provider, or the whole tree, as when the workstation loses its power. */
   readonly victim: "Pulumi" | "the provider" | "both";
 }
 
@@ -46,7 +49,7 @@ function randomKills(rounds: number, seed: number): Kill[] {
   });
 }
 
-describe("An up that is cut off, on real LXD", () => {
+describe("An interrupted up on real LXD", () => {
   let lab: RealLab;
   let backend: Backend;
   let stack: Project;
@@ -72,7 +75,7 @@ describe("An up that is cut off, on real LXD", () => {
   });
 
   afterEach(() => {
-    // Pulumi's own host of the program outlives a killed Pulumi for some minutes.
+    // Pulumi's language host outlives a killed Pulumi for some minutes.
     left
       .splice(0)
       .filter(isAlive)
@@ -86,7 +89,7 @@ describe("An up that is cut off, on real LXD", () => {
     }
   });
 
-  /** Runs a command to its end; what was on the screen. */
+  /** Runs a command to its end. Returns its screen. */
   const type = async (...argv: string[]): Promise<string> => {
     const pulumi = stack.start(argv);
     const status = await pulumi.ended;
@@ -101,10 +104,10 @@ describe("An up that is cut off, on real LXD", () => {
     const victims = { Pulumi: [engine], "the provider": [provider], both: [engine, provider] }[victim];
     victims.forEach((pid) => process.kill(pid, "SIGKILL"));
     await up.ended;
-    await eventually("nothing works on the hosts any more for the killed run", async () => !isAlive(provider));
+    await eventually("no process on the hosts works for the killed run", async () => !isAlive(provider));
   };
 
-  /** What the guide says to do after a run that was cut off. */
+  /** The guide's steps after an interrupted run. */
   const goOn = async (): Promise<void> => {
     let again = stack.start(UP);
     if ((await again.ended) !== 0 && /the stack is currently locked by 1 lock\(s\)/.test(again.screen)) {
@@ -112,7 +115,7 @@ describe("An up that is cut off, on real LXD", () => {
       again = stack.start(UP);
     }
     if ((await again.ended) !== 0) {
-      // It was finished in the very moment of the kill, and the engine had not written it down.
+      // It finished at the moment of the kill, and the engine had not stored it.
       assert.match(again.screen, /already exists on .*, complete .* whose state does not know it/);
       const adopting = stack.start(UP, { env: { ADOPT: "1" } });
       assert.equal(await adopting.ended, 0, adopting.screen);
@@ -133,11 +136,11 @@ describe("An up that is cut off, on real LXD", () => {
 
     after(() => {
       figure("kill rounds survived", survived);
-      figure("phases of an up into which a kill fell", phasesHit.size);
+      figure("phases of an up hit by a kill", phasesHit.size);
     });
 
     for (const [index, { phase, delayMs, victim }] of randomKills(ROUNDS, SEED).entries()) {
-      it(`of ${victim} ${delayMs} ms after the begin of ${phase.name} goes on to the whole (round ${index + 1} of ${ROUNDS})`, async () => {
+      it(`of ${victim} ${delayMs} ms after the start of ${phase.name} is completed by the next up (round ${index + 1} of ${ROUNDS})`, async () => {
         const up = stack.start(UP);
         await up.shows(phase.begins);
         await new Promise((resolve) => setTimeout(resolve, delayMs));
@@ -150,7 +153,7 @@ describe("An up that is cut off, on real LXD", () => {
     }
   });
 
-  it("by Ctrl-C, twice, goes on to the whole", async () => {
+  it("by Ctrl-C, twice, is completed by the next up", async () => {
     const up = stack.start(UP, { terminal: true });
     await up.shows(/LxdClusterMember cluster-bcn1 creating .* joining bcn1/);
     up.pressCtrlC();
@@ -161,11 +164,11 @@ describe("An up that is cut off, on real LXD", () => {
     await assertWhole();
   });
 
-  it("by a restart of LXD on a host goes on to the whole", async () => {
+  it("by a restart of LXD on a host is completed by the next up", async () => {
     const up = stack.start(UP);
     await up.shows(/LxdVm vms-dns1 creating .* starting/);
     assert.equal((await lab.hostExec("bcn2", ["systemctl", "restart", "lxd"])).exitCode, 0);
-    await up.ended; // well, or with an error that names what was cut off
+    await up.ended; // succeeds, or fails with an error that names the interrupted step
     const again = stack.start(UP);
     if ((await again.ended) !== 0) {
       assert.match(again.screen, /cloud-init of instance "dns1" did not find LXD when it booted.*\(lxc restart dns1\)/);
@@ -175,8 +178,9 @@ describe("An up that is cut off, on real LXD", () => {
     await assertWhole();
   });
 
-  it("by a power cut of the host that joins goes on to the whole when the host is back", async () => {
-    // A firewall that lets bcn1 out and nobody in keeps the join in its middle for some seconds. It goes with the power.
+  it("by a power cut of the joining host is completed when the host is back", async () => {
+    // A firewall that lets bcn1 connect out, and blocks connections to it, holds the join halfway for some seconds. The
+    // power cut removes it.
     const firewall =
       "nft add table inet t; nft add chain inet t in '{ type filter hook input priority 0; }'; nft add rule inet t in tcp dport 8443 drop";
     assert.equal((await lab.hostExec("bcn1", ["sh", "-c", firewall])).exitCode, 0);

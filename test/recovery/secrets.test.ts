@@ -18,12 +18,14 @@ const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
 const unique = (name: string): string => `${name}-${randomBytes(9).toString("hex")}`;
 
 /**
- * Where something could have been left. LXD's own database, a guest's /etc/shadow and what cloud-init keeps of its data are where these
- * secrets belong; the journal is read by its own program.
+ * Searched folders. LXD's own database, a guest's /etc/shadow and cloud-init's stored data may hold these secrets; the
+ * journal is read by its own program.
  */
 const FOLDERS = "/root /home /tmp /var/tmp /dev/shm /run /var/log";
 
-/** One `up` from bare hosts with every kind of secret, as a user who is not root, and then a look everywhere. */
+/**
+ * One `up` from bare hosts with every type of secret, as a user other than root, followed by a search of everything.
+ */
 describe("The secrets of a run on real LXD", () => {
   const folder = mkdtempSync(join(tmpdir(), "secrets-"));
   const canary = unique("canary");
@@ -119,7 +121,7 @@ describe("The secrets of a run on real LXD", () => {
     assert.ok(all.ok, all.text);
     shown = [made.text, all.text, made.log, all.log].join("\n");
     const secretOfToken = (): string | undefined => /"secret":"([0-9a-f]{32,})"/.exec(operations.join(""))?.[1];
-    await eventually("LXD's events tell of a join token", async () => secretOfToken() !== undefined);
+    await eventually("LXD's events include a join token", async () => secretOfToken() !== undefined);
     processes.stop();
     planted.kill();
     if (monitor.pid !== undefined) {
@@ -137,14 +139,14 @@ describe("The secrets of a run on real LXD", () => {
     }
   });
 
-  /** Asserts that a place holds no secret, and that one would have been found. */
+  /** Asserts that a place holds no secret, and that the search finds a planted one. */
   function assertClean(text: string): void {
-    assert.ok(text.includes(canary), "what was planted is not found");
+    assert.ok(text.includes(canary), "the planted text is not found");
     assert.deepEqual(search.in(text), []);
     places += 1;
   }
 
-  /** Asserts that no file of a host or guest holds a secret, and that one would have been found. */
+  /** Asserts that no file of a host or guest holds a secret, and that the search finds a planted one. */
   async function assertNoFile(host: string, ...inside: string[]): Promise<void> {
     const script =
       `f=$(mktemp /run/patterns.XXXXXX); cat > $f; for d in ${FOLDERS}; do [ ! -d $d ] || echo "$1" > $d/planted; done; ` +
@@ -167,7 +169,7 @@ describe("The secrets of a run on real LXD", () => {
 
   it("are not in exported state, nor in `__provider`", async () => assertClean(await stack.exportText()));
 
-  it("are not in what the backend keeps", () => assertClean(stack.backendText()));
+  it("are not in the backend's files", () => assertClean(stack.backendText()));
 
   it("are not in a command line or environment of the workstation, the hosts or the guest", () => {
     assert.ok(processes.samples > 10, `${processes.samples} samples`);

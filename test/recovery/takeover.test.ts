@@ -12,7 +12,7 @@ const REPOSITORY = resolve(__dirname, "../..");
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
 type HostName = keyof typeof ADDRESSES;
 
-/** A cluster that was made with lxc, told as one story: each part begins where the one before it ended. */
+/** A cluster that was created with lxc. The tests run in order: each continues from the one before. */
 describe("Taking over a cluster on real LXD", () => {
   const backend = new Backend();
   let lab: RealLab;
@@ -56,7 +56,7 @@ describe("Taking over a cluster on real LXD", () => {
     }
   });
 
-  /** Two hosts, a pool, a network, profiles and instances, as a person makes them. */
+  /** Two hosts, a pool, a network, profiles and instances, as a user creates them. */
   async function formByHand(): Promise<void> {
     await Promise.all(
       (["bcn2", "bcn1"] as const).map(async (host) => {
@@ -94,7 +94,7 @@ describe("Taking over a cluster on real LXD", () => {
     await lxc("launch", "debian-12", "c2", "--target=bcn1", "--config=limits.cpu=1");
   }
 
-  it("reads all of it and writes a program, without any secret", async () => {
+  it("reads the whole cluster and writes a program, without any secret", async () => {
     const watch = await ChangeWatch.start(lab, "bcn2");
     const hosts = Object.values(ADDRESSES).map((address) => ["--host", `root@${address}`]);
     const argv = ["adopt", ...hosts.flat(), "--identity", "~/.ssh/id_ed25519", "--out", folder];
@@ -110,11 +110,11 @@ describe("Taking over a cluster on real LXD", () => {
     assert.equal(secrets.length, 1, said);
   });
 
-  it("changes nothing with `up` but for the marks: every instance runs on as the same process", async () => {
+  it("changes only the ownership marks with `up`: every instance keeps its process", async () => {
     stack = await backend.project({ file: "Pulumi.yaml", main: join(folder, "index.ts"), stack: "takeover", config: {} });
     for (const line of secrets) {
       const [command = "", name = ""] = line.split(" | pulumi config set --secret ");
-      // What the pipe does, but for the stack of this test being elsewhere.
+      // Same effect as the pipe, for a stack in another folder.
       await stack.setSecret(name, (await onWorkstation("sh", "-c", command)).replace(/\n$/, ""));
     }
     const { steps: all, text } = await stack.preview();
@@ -127,13 +127,13 @@ describe("Taking over a cluster on real LXD", () => {
     figure("objects taken over on real LXD", steps.length);
   });
 
-  it("shows no change from then on", async () => {
+  it("shows no change afterwards", async () => {
     assert.deepEqual((await stack.preview()).steps, []);
     assert.deepEqual(await stack.up({ expectNoChanges: true }), []);
     assert.equal(await instances(), pids);
   });
 
-  it("is managed by the program: an instance that is edited there is changed in place", async () => {
+  it("is managed by the program: an edited instance is changed in place", async () => {
     const path = join(folder, "index.ts");
     writeFileSync(path, readFileSync(path, "utf8").replace('cpu: "1"', 'cpu: "2"'));
     assert.deepEqual(

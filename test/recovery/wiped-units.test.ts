@@ -6,19 +6,22 @@ import { disconnectAll } from "../../provider/transport/pool";
 import { skip } from "../../tools/test/skip";
 import { Managed } from "../unit/resources/simulated-cluster";
 
-/** A unit of somebody else: systemd stops it along with LXD, and starts it with nothing. */
+/** A unit of another package: systemd stops it together with LXD, and nothing starts it again. */
 const UNIT = "[Unit]\nRequires=lxd.service\nAfter=lxd.service\n[Service]\nExecStart=/bin/sleep infinity\n";
 
 describe("A wipe of LXD's Debian package", () => {
   let lab: RealLab;
 
-  /** Runs a script inside the host, which has to succeed. */
+  /** Runs a script inside the host. It must succeed. */
   const onHost = async (script: string): Promise<string> => {
     const { stdout, stderr, exitCode } = await lab.hostExec("bcn2", ["sh", "-c", script]);
     assert.equal(exitCode, 0, `${script}: ${stderr}`);
     return stdout.trim();
   };
-  /** Names of all units that do something. A mount or a scope is LXD's own affair, and those of a user end some time after the last login. */
+  /**
+   * Names of all active units, except mounts and scopes, which LXD manages, and a user's units, which end some time
+   * after the last login.
+   */
   const active = async (): Promise<string[]> =>
     (await onHost("systemctl list-units --state=active --plain --no-legend --type=service,socket,timer,path,target"))
       .split("\n")
@@ -40,7 +43,7 @@ describe("A wipe of LXD's Debian package", () => {
     }
   });
 
-  it("leaves every unit active that was, also one of others that needs LXD", async () => {
+  it("leaves every active unit active, also a foreign one that requires LXD", async () => {
     const connection = { host: "192.168.1.102", privateKeyPath: join(lab.home, ".ssh", "id_ed25519") };
     const args = { connection, install: { method: "deb" } };
     await new Managed(nodeLifecycle as never, "bcn2").up(args);

@@ -1,2 +1,2 @@
-/** Whether all is tried that can be, as `npm test -- --thorough` does, and not a part of it that is soon over. */
+/** Whether to try everything, as `npm test -- --thorough` does, and not only a quick part. */
 export const isThorough = process.env["THOROUGH"] !== undefined;

@@ -1,4 +1,4 @@
-/** Prints a number that a suite stands for, such as how many faults it tried, where a reader of the log finds it. */
+/** Prints a count that describes a suite, such as the number of faults it tried, so that it is visible in the log. */
 export function figure(what: string, count: number): void {
   process.stdout.write(`[figure] ${what}: ${count}\n`);
 }

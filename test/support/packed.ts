@@ -5,14 +5,14 @@ import { join, resolve } from "node:path";
 
 const ROOT = resolve(__dirname, "../..");
 
-/** Packs the compiled package as `npm publish` would, and answers the path of the tarball in `folder`. */
+/** Packs the compiled package as `npm publish` would. Returns the path of the tarball in `folder`. */
 export function pack(folder: string): string {
   const argv = ["pack", "--silent", "--ignore-scripts", "--pack-destination", folder];
   const name = execFileSync("npm", argv, { cwd: ROOT, encoding: "utf8" }).trim();
   return join(folder, name);
 }
 
-/** Unpacks a tarball of npm into a folder, which becomes the package. */
+/** Unpacks an npm tarball into a folder, which becomes the package. */
 export function unpack(tarball: string, into: string): void {
   mkdirSync(into, { recursive: true });
   execFileSync("tar", ["-xzf", tarball, "-C", into, "--strip-components=1"]);

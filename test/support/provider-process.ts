@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createRequire } from "node:module";
 
-/** The SDK's own dependencies, of which it exports no types that would load without them. */
+/** Dependencies of the SDK whose types it does not export. */
 const sdk = createRequire(require.resolve("@pulumi/pulumi"));
 
 interface CheckRequest {
@@ -20,19 +20,19 @@ interface ProviderClient {
   close(): void;
 }
 
-/** What a provider process answers to `check`, and what it prints. */
+/** Answer of a provider process to `check`, and its output. */
 export interface Answer {
-  /** Reasons of the failures, or undefined where the call itself fails. */
+  /** Reasons of the failures; undefined if the call itself fails. */
   readonly failures?: readonly string[];
   /** Message of the error of the call. */
   readonly error?: string;
-  /** All that the process wrote. */
+  /** Complete output of the process. */
   readonly output: string;
 }
 
 /**
- * Starts Pulumi's script for dynamic providers in a program's folder, found as Pulumi's plugin finds it, and asks it to check a resource.
- * Needs neither CLI nor engine.
+ * Starts Pulumi's script for dynamic providers in a program's folder, resolved as Pulumi's plugin resolves it, and asks
+ * it to check a resource. Needs neither CLI nor engine.
  */
 export async function checkInProcess(folder: string, inputs: Readonly<Record<string, unknown>>): Promise<Answer> {
   const script = createRequire(`${folder}/`).resolve("@pulumi/pulumi/cmd/dynamic-provider");

@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { eventually } from "../acceptance/support/eventually";
 
-/** How a person's `pulumi` is started. */
+/** Options for starting `pulumi`. */
 export interface PulumiProcessOptions {
   readonly cwd: string;
   readonly env: NodeJS.ProcessEnv;
-  /** On a terminal of its own, where Ctrl-C can be pressed. */
+  /** On a pseudo-terminal, so that Ctrl-C can be sent. */
   readonly terminal?: boolean;
 }
 
@@ -17,9 +17,11 @@ export interface ProcessRow {
   readonly command: string;
 }
 
-/** `pulumi` as a person runs it: a process whose screen can be read, and that can be interrupted or killed at any moment. */
+/**
+ * `pulumi` as a user runs it: a process whose screen can be read, and that can be interrupted or killed at any time.
+ */
 export class PulumiProcess {
-  /** All that was on the screen. */
+  /** Complete output on the screen. */
   screen = "";
   /** The exit status: 128 and more for a signal. */
   readonly ended: Promise<number>;
@@ -27,7 +29,7 @@ export class PulumiProcess {
   private isOver = false;
 
   constructor(argv: readonly string[], { cwd, env, terminal = false }: PulumiProcessOptions) {
-    // script(1) gives the program a terminal, and types there what comes by its own standard input.
+    // script(1) gives the program a terminal, and writes its own standard input there.
     const [program = "", ...args] = terminal
       ? ["script", "--quiet", "--return", "--flush", "--command", argv.join(" "), "/dev/null"]
       : argv;
@@ -37,10 +39,10 @@ export class PulumiProcess {
         this.screen += text.toString();
       });
     }
-    this.child.stdin?.on("error", () => undefined); // a key that is pressed when the program has just ended
+    this.child.stdin?.on("error", () => undefined); // a key pressed when the program has just ended
     this.ended = new Promise((resolve, reject) => {
       this.child.on("error", reject);
-      // "exit" and not "close": what a killed Pulumi leaves running keeps its screen open.
+      // "exit" and not "close": processes that a killed Pulumi leaves keep its screen open.
       this.child.on("exit", (code) => {
         this.isOver = true;
         resolve(code ?? 128);
@@ -48,7 +50,7 @@ export class PulumiProcess {
     });
   }
 
-  /** Waits until the screen shows something; throws when the program ends without. */
+  /** Waits until the screen shows a text. Throws if the program ends first. */
   async shows(text: RegExp, seconds = 180): Promise<void> {
     await eventually(
       `the screen shows ${String(text)}`,
@@ -65,22 +67,22 @@ export class PulumiProcess {
     );
   }
 
-  /** Presses Ctrl-C on its terminal: the kernel interrupts the whole foreground group. */
+  /** Sends Ctrl-C on its terminal: the kernel interrupts the whole foreground group. */
   pressCtrlC(): void {
     this.child.stdin?.write("\u0003");
   }
 
-  /** The CLI, which is the engine too. */
+  /** The CLI, which is also the engine. */
   get engine(): number {
     return this.find(({ command }) => /^(\S*\/)?pulumi /.test(command));
   }
 
-  /** The process in which our provider runs. */
+  /** The process that runs our provider. */
   get provider(): number {
     return this.find(({ command }) => command.includes("cmd/dynamic-provider"));
   }
 
-  /** All processes of it, from the top. */
+  /** All its processes, parents first. */
   tree(): ProcessRow[] {
     const all = processes();
     const found = all.filter(({ pid }) => pid === this.child.pid);
@@ -99,7 +101,7 @@ export class PulumiProcess {
   }
 }
 
-/** Whether a process is there; one that has ended and waits to be fetched by its parent is not. */
+/** Whether a process runs; a zombie does not count. */
 export function isAlive(pid: number): boolean {
   return processes().some((row) => row.pid === pid);
 }
@@ -109,14 +111,14 @@ function processes(): ProcessRow[] {
     .filter((name) => /^\d+$/.test(name))
     .flatMap((name) => {
       try {
-        // The name in parentheses may have blanks and parentheses itself.
+        // The name in parentheses may contain blanks and parentheses.
         const [state, parent] = readFileSync(`/proc/${name}/stat`, "utf8")
           .replace(/^.*\) /s, "")
           .split(" ");
         const command = readFileSync(`/proc/${name}/cmdline`, "utf8").replaceAll("\0", " ").trim();
         return state === "Z" ? [] : [{ pid: Number(name), parent: Number(parent), command }];
       } catch {
-        return []; // it has ended since
+        return []; // the process has ended
       }
     });
 }

@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from "node:fs";
 
-/** Looks for the secrets of one run in all that it leaves behind. */
+/** Searches for the secrets of one run in everything that it leaves behind. */
 export class SecretSearch {
   private readonly forms: readonly (readonly [name: string, form: string])[];
 
-  /** @param secrets - By a name that may be shown. Of a text with several lines, each longer line is one. */
+  /** @param secrets - By a name that may be shown. Of a text with several lines, each long line is a secret. */
   constructor(secrets: Readonly<Record<string, string>>) {
     this.forms = Object.entries(secrets).flatMap(([name, secret]) =>
       [secret, ...secret.split("\n")]
@@ -19,29 +19,29 @@ export class SecretSearch {
     );
   }
 
-  /** Names of the secrets that a text holds. */
+  /** Names of the secrets that a text contains. */
   in(text: string): string[] {
     return [...new Set(this.forms.filter(([, form]) => text.includes(form)).map(([name]) => name))];
   }
 
-  /** All forms, one a line, as `grep -F -f` takes them. */
+  /** All forms, one per line, as input for `grep -F -f`. */
   get patterns(): string {
     return [...new Set(this.forms.flatMap(([, form]) => form.split("\n")).filter(({ length }) => length >= 8))].join("\n");
   }
 }
 
-/** Command lines and environments of all processes of this machine, and so of the lab's hosts, looked at again and again. */
+/** Polls command lines and environments of all processes of this machine, which include those of the lab's hosts. */
 export class ProcessWatch {
   private readonly seen = new Map<string, string>();
   private timer: NodeJS.Timeout | undefined;
-  /** How often it was looked. */
+  /** Number of polls. */
   samples = 0;
 
   constructor() {
     this.sample();
   }
 
-  /** What was seen until now. */
+  /** Everything seen so far. */
   get text(): string {
     return [...this.seen].flat().join("\n");
   }
@@ -59,7 +59,7 @@ export class ProcessWatch {
         this.seen.set(process, read(pid, "environ"));
       }
     }
-    // Most of the time is left to what is watched, some of which is in this process.
+    // Leaves most of the time to the watched processes, some of which run in this one.
     this.timer = setTimeout(() => this.sample(), Math.max(50, 5 * (performance.now() - started)));
   }
 }
@@ -68,6 +68,6 @@ function read(pid: string, file: string): string {
   try {
     return readFileSync(`/proc/${pid}/${file}`, "latin1");
   } catch {
-    return ""; // it has ended, or is the kernel's
+    return ""; // it has ended, or is a kernel thread
   }
 }

@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** OpenSSH's own agent, with keys of the test in it. */
+/** OpenSSH's own agent, with the test's keys. */
 export class SshAgent {
   private constructor(
     private readonly folder: string,
     private readonly agent: ChildProcess,
-    /** What `SSH_AUTH_SOCK` and `agentSocketPath` take. */
+    /** Value for `SSH_AUTH_SOCK` and `agentSocketPath`. */
     readonly socket: string,
   ) {}
 
@@ -36,7 +36,7 @@ export class SshAgent {
     rmSync(path);
   }
 
-  /** `ssh-add -D`: forgets all keys. */
+  /** `ssh-add -D`: removes all keys. */
   empty(): void {
     execFileSync("ssh-add", ["-q", "-D"], { env: { ...process.env, SSH_AUTH_SOCK: this.socket }, stdio: "ignore" });
   }

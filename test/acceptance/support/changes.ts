@@ -6,13 +6,13 @@ interface LifecycleEvent {
   readonly metadata: { readonly action: string; readonly source: string };
 }
 
-/** Records what changes on LXD, by LXD's own lifecycle events, from all members. */
+/** Records changes of LXD from its lifecycle events, on all members. */
 export class ChangeWatch {
   private readonly events: LifecycleEvent["metadata"][] = [];
 
   private constructor(private readonly monitor: ChildProcess) {}
 
-  /** Starts watching; returns when it is proved that a change is seen. */
+  /** Starts watching. Returns once a test change was seen. */
   static async start(lab: RealLab, host: string): Promise<ChangeWatch> {
     const [program = "", ...argv] = lab.hostArgv(host, ["lxc", "monitor", "--type=lifecycle", "--format=json", "--all-projects"]);
     const watch = new ChangeWatch(spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"], detached: true }));
@@ -26,13 +26,14 @@ export class ChangeWatch {
     return watch;
   }
 
-  /** Events that are neither mere reads nor of the watch itself. */
+  /** Events that are neither reads nor caused by the watch itself. */
   get changes(): LifecycleEvent["metadata"][] {
     return this.events.filter(({ action, source }) => !action.endsWith("-retrieved") && !source.includes("/profiles/watch-"));
   }
 
   /**
-   * Makes and removes a profile of that name until an event tells of it. By its name it is told from all else, however late an event of it comes.
+   * Creates and removes a profile with that name until an event reports it. Its name identifies it, however late the
+   * event arrives.
    */
   private async see(lab: RealLab, host: string, name: string): Promise<void> {
     await eventually(`the change "${name}" is seen`, async () => {
@@ -49,7 +50,7 @@ export class ChangeWatch {
     }
   }
 
-  /** Stops watching, when it is proved that a last change is still seen: nothing before it can have been missed. */
+  /** Stops watching once a last test change was seen: nothing before it was missed. */
   async stop(lab: RealLab, host: string): Promise<LifecycleEvent["metadata"][]> {
     await this.see(lab, host, "watch-ends");
     this.end();

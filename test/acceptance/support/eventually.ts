@@ -1,4 +1,4 @@
-/** Waits for a condition of the world outside, which tells nobody when it becomes true. */
+/** Polls a condition of an external system that sends no notification. */
 export async function eventually(what: string, condition: () => Promise<boolean>, seconds = 60): Promise<void> {
   const end = performance.now() + seconds * 1000;
   while (!(await condition())) {

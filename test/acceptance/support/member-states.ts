@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { setTimeout } from "node:timers/promises";
 import type { RealLab } from "../../../lab/real/index";
 
-/** Within it a member that runs is heard of: LXD's leader asks every 10 s, and a machine with much to do is late with that. */
+/** Maximum time until a running member has a heartbeat: LXD's leader asks every 10 s, and a busy machine is late. */
 const PATIENCE_SECONDS = 90;
 
 /**
- * The status of each member, as `host` sees it. "Offline" is what LXD says of a member that has started, too, until its next heartbeat: it is
- * the answer only when it has not changed within 90 s.
+ * The status of each member, as `host` sees it. LXD reports "Offline" also for a member that has just started, until
+ * its next heartbeat. So "Offline" is returned only if it stays for 90 s.
  */
 export async function statesOnceHeard(lab: RealLab, host: string): Promise<Record<string, string>> {
   const until = Date.now() + PATIENCE_SECONDS * 1000;

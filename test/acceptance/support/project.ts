@@ -8,17 +8,17 @@ import { PulumiProcess } from "../../support/pulumi-process";
 
 const REPOSITORY = resolve(__dirname, "../../..");
 
-/** The config of a stack, as its yaml file has it. */
+/** The config of a stack, as in its yaml file. */
 export type StackConfigFile = Record<string, unknown>;
 
-/** What one resource was planned, or found, to be: `create`, `update`, `same`, `delete` and so on. */
+/** Operation on one resource: `create`, `update`, `same`, `delete` and so on. */
 export interface Step {
   readonly op: string;
   readonly type: string;
   readonly name: string;
 }
 
-/** A backend of its own, in a folder that goes away with the test. Projects in it can refer to each other. */
+/** A separate backend, in a folder that is removed after the test. Its projects can refer to each other. */
 export class Backend {
   readonly folder = mkdtempSync(join(tmpdir(), "lxd-cluster-acceptance-"));
 
@@ -26,11 +26,11 @@ export class Backend {
     mkdirSync(join(this.folder, "state"));
   }
 
-  /** One of the repository's projects under a stack of that name, run by the real CLI. */
+  /** One of the repository's projects with a stack of that name, run by the real CLI. */
   async project(program: { file: string; main: string; stack: string; config: StackConfigFile }): Promise<Project> {
     const manifest = parse(readFileSync(join(REPOSITORY, program.file), "utf8")) as Record<string, unknown>;
     const folder = mkdtempSync(join(this.folder, "project-"));
-    // The program stays where it is; Pulumi writes the stack's salt into the folder of the project.
+    // The program stays in place; Pulumi writes the stack's salt into the folder of the project.
     writeFileSync(join(folder, "Pulumi.yaml"), stringify({ ...manifest, main: resolve(REPOSITORY, program.main) }));
     const pulumiCommand = await PulumiCommand.get({ root: pulumiRoot() });
     const envVars = {
@@ -75,21 +75,21 @@ export class Project {
     return this.stack.setConfig(name, { value, secret: true });
   }
 
-  /** `pulumi up`; the steps that were taken, without those that left a resource alone. */
+  /** `pulumi up`. Returns the steps that changed a resource. */
   async up(options: { expectNoChanges?: boolean } = {}): Promise<Step[]> {
     const { steps, onEvent } = collectSteps();
     await this.stack.up({ ...options, onEvent });
     return steps.filter(changes);
   }
 
-  /** `pulumi preview --diff`: the plan, and what a person reads. */
+  /** `pulumi preview --diff`. Returns the plan and its text. */
   async preview(): Promise<{ steps: Step[]; text: string; result: PreviewResult }> {
     const { steps, onEvent } = collectSteps();
     const result = await this.stack.preview({ diff: true, color: "never", onEvent });
     return { steps: steps.filter(changes), text: result.stdout, result };
   }
 
-  /** A preview that has to fail; what a person reads then, and what it would have planned. */
+  /** A preview that must fail. Returns its text and the steps of its plan. */
   async failingPreview(): Promise<{ text: string; steps: Step[] }> {
     const { steps, onEvent } = collectSteps();
     try {
@@ -100,7 +100,7 @@ export class Project {
     throw new Error("The preview was expected to fail, and did not");
   }
 
-  /** Starts `pulumi` as a person does, in the folder of the project. */
+  /** Starts `pulumi` in the folder of the project, as a user does. */
   start(argv: readonly string[], options: { terminal?: boolean; env?: NodeJS.ProcessEnv } = {}): PulumiProcess {
     const { env, ...others } = options;
     const place = { cwd: dirname(this.configFile), env: { ...this.environment, ...env } };
@@ -122,12 +122,12 @@ export class Project {
   }
 }
 
-/** A stack's config as the repository has it. */
+/** A stack's config in the repository. */
 export function repositoryConfig(file: string): StackConfigFile {
   return (parse(readFileSync(join(REPOSITORY, file), "utf8")) as { config: StackConfigFile }).config;
 }
 
-/** Whether a step is more than a look. */
+/** Whether a step is more than a read. */
 function changes({ op }: Step): boolean {
   return !["same", "refresh", "read"].includes(op);
 }
@@ -137,7 +137,7 @@ function collectSteps(): { steps: Step[]; onEvent: (event: EngineEvent) => void 
   return {
     steps,
     onEvent: ({ resourcePreEvent }) => {
-      // The default provider is given the whole config by the engine, and is updated whenever that changes; nobody is shown it.
+      // The engine gives the default provider the whole config and updates it at every change; users do not see it.
       if (resourcePreEvent !== undefined && !resourcePreEvent.metadata.type.startsWith("pulumi:providers:")) {
         const { op, type, urn } = resourcePreEvent.metadata;
         steps.push({ op, type: type.split(":").at(-1) ?? type, name: urn.split("::").at(-1) ?? urn });

@@ -1,7 +1,7 @@
 /**
- * A host of the lab with the real snapd of Debian 12 (2.57.6), which no store of Canonical's can be reached from. Snaps from files stand in for
- * snapd's own, a base, and LXD; this process stands in for the store. What the store signs is missing, so no installation from it comes to
- * its end.
+ * A host of the lab with the real snapd of Debian 12 (2.57.6), without access to Canonical's store. Snaps from files
+ * replace snapd's own, a base, and LXD; this process replaces the store. Its snaps are not signed, so no installation
+ * from it completes.
  */
 import { createHash } from "node:crypto";
 import { createServer, type Server } from "node:http";
@@ -9,16 +9,16 @@ import type { RealLab } from "../../../lab/real";
 
 const STORE = { address: "192.168.1.10", port: 11028 };
 
-/** Of LXD in the real store. */
+/** LXD's id in the real store. */
 const SNAP_ID = "J60k4JY0HppjwOjW8dZdYc8obXKxujRu";
 
-/** A download comes in so many pieces, one a second. */
+/** Number of pieces of a download, one per second. */
 const PIECES = 3;
 
-/** The last piece is held back until somebody has said how far the download is, and so many seconds at most. */
+/** Maximum seconds to hold back the last piece, until the test has seen the progress. */
 const LONGEST_SECONDS = 60;
 
-/** snapd wants udev to set itself up, which is masked in the lab, and its own mounts to be shared. */
+/** snapd needs udev, which is masked in the lab, and shared mounts for its own setup. */
 const INSTALL = `
 set -eu
 export DEBIAN_FRONTEND=noninteractive
@@ -36,7 +36,7 @@ apt-get update -q
 apt-get install -y -q --no-install-recommends snapd squashfuse fuse3
 `;
 
-/** The least that snapd takes for itself, a base, and LXD. */
+/** The minimum that snapd accepts as itself, a base, and LXD. */
 const SNAPS = `
 set -eu
 mkdir -p /root/snaps
@@ -61,22 +61,22 @@ for snap in snapd core22 lxd; do snap pack $snap /root/snaps; done
 for file in snapd_2.57.6_all core22_1_all; do snap install --dangerous $file.snap; done
 `;
 
-/** Installs LXD's stand-in. */
+/** Installs the replacement of LXD. */
 export const INSTALL_FROM_FILE = ["snap", "install", "--dangerous", "/root/snaps/lxd_5.21.1-abcdef0_all.snap"];
 
-/** Puts snapd on a bare host. The store must be open. */
+/** Installs snapd on a bare host. The store must be open. */
 export async function bringSnapd(lab: RealLab, host: string): Promise<void> {
   for (const script of [INSTALL, SNAPS]) {
     const { exitCode, stdout, stderr } = await lab.hostExec(host, ["sh", "-s"], { stdin: script });
     if (exitCode !== 0) {
-      throw new Error(`snapd did not come to ${host}: ${stderr}${stdout}`);
+      throw new Error(`snapd is not ready on ${host}: ${stderr}${stdout}`);
     }
   }
 }
 
 /**
- * Opens what stands in for the store: it knows LXD in two channels of 5.21, and offers a file that nobody has signed.
- * @param isSeen - Whether somebody has said by now how far a download is.
+ * Starts the replacement of the store: it lists LXD in two channels of 5.21, and serves an unsigned file.
+ * @param isSeen - Whether the test has seen the progress of a download.
  */
 export async function openStore(isSeen: () => boolean): Promise<Server> {
   const file = Buffer.alloc(3 * 2 ** 20, "x");

@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import type { RealLab } from "../../../lab/real/index";
 import { statesOnceHeard } from "./member-states";
 
-/** What a cluster consists of, as LXD and the guests tell: all that a program can leave twice, half or too much. */
+/**
+ * Content of a cluster, as reported by LXD and the guests: everything that a program can create twice, half or in
+ * excess.
+ */
 export interface Topology {
   readonly members: readonly string[];
   readonly pools: readonly string[];
@@ -11,13 +14,13 @@ export interface Topology {
   readonly profiles: readonly string[];
   readonly instances: readonly string[];
   readonly users: readonly string[];
-  /** Names of the certificates that the cluster trusts: its members'. */
+  /** Names of the certificates that the cluster trusts: those of its members. */
   readonly trusted: readonly string[];
-  /** Operations that have not ended, such as join tokens that nobody has used. */
+  /** Operations that have not ended, such as unused join tokens. */
   readonly operations: readonly string[];
 }
 
-/** What `Pulumi.lab.yaml` describes. */
+/** The topology that `Pulumi.lab.yaml` describes. */
 export const LAB_TOPOLOGY: Topology = {
   members: ["bcn1 Online", "bcn2 Online"],
   pools: ["default btrfs Created on bcn1, bcn2"],
@@ -53,7 +56,7 @@ export async function topologyOf(lab: RealLab, host = "bcn2"): Promise<Topology>
   const query = async (path: string): Promise<unknown> => JSON.parse((await lxc("query", `/1.0/${path}?recursion=1`)) || "null");
   const madeOn = ({ status, locations = [] }: Located): string => `${status} on ${[...locations].sort().join(", ")}`;
 
-  // First of all: LXD shows the instances of a member that it has not heard of as failed.
+  // First of all: LXD lists the instances of a member without a heartbeat as failed.
   const members = Object.entries(await statesOnceHeard(lab, host));
   const pools = (await query("storage-pools")) as (Located & { name: string; driver: string })[];
   const networks = (await query("networks")) as (Located & { name: string; managed: boolean })[];
@@ -79,7 +82,7 @@ export async function topologyOf(lab: RealLab, host = "bcn2"): Promise<Topology>
   };
 }
 
-/** Whether somebody still works, or may still come with a join token. Members give tokens to each other to fetch an image. */
+/** Whether an operation runs or a join token is valid. Members give tokens to each other to fetch an image. */
 function isOpen({ class: kind, status, metadata }: Operation): boolean {
   return status === "Running" && (kind !== "token" || metadata?.["serverName"] !== undefined);
 }

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RequestRecord } from "../../../lab/simulated";
 
-/** Where the calls that the contract makes are written down, for those who run without it. */
+/** File with the calls of the contract, for runs without it. */
 export const CALLS_PATH = join(__dirname, "calls.json");
 
 /** The calls that the contract makes. */
@@ -11,7 +11,8 @@ export function callsInContract(): string[] {
 }
 
 /**
- * A call of LXD's API as the contract and the library are compared by: method, endpoint, and what of the query makes it another call.
+ * Identifies a call of LXD's API for the comparison of contract and library: method, endpoint, and the significant part
+ * of the query.
  */
 function callOf({ method, path, route }: Pick<RequestRecord, "method" | "path" | "route">): string {
   const query = new URL(path, "http://lxd").searchParams;
@@ -20,7 +21,7 @@ function callOf({ method, path, route }: Pick<RequestRecord, "method" | "path" |
   return `${method} ${route}${shown.length === 0 ? "" : `?${shown.join("&")}`}`;
 }
 
-/** Those calls among some requests that LXD itself answered, in order. snapd's have a contract of their own. */
+/** The calls among some requests that LXD itself answered, in order. snapd's have their own contract. */
 export function callsOf(requests: readonly RequestRecord[]): string[] {
   return [
     ...new Set(requests.filter(({ answer, route }) => answer !== undefined && !route.startsWith("/v2/")).map(callOf)),

@@ -32,14 +32,14 @@ export function formingContract(lab: () => ContractLab): void {
       assert.equal(await findSnap(ssh, "lxd", lab().deadline()), undefined);
     });
 
-    it("refuses a package that its sources do not have, and names the way out", async () => {
+    it("refuses a package that its sources do not have, and says what to do", async () => {
       await assert.rejects(
         installDebPackages(await lab().ssh("primary"), ["no-such-package"], lab().deadline()),
         /have no package "no-such-package"/,
       );
     });
 
-    it("runs commands as they are given, whatever their letters", async () => {
+    it("runs commands unchanged, whatever their characters", async () => {
       const ssh = await lab().ssh("primary");
       for (const text of ["a b", "it's", '"$HOME"', "`id`", "*", "a\\b", "", "-n", "ä;|&<>()#~!"]) {
         const missing = `/nonexistent/${text}`;
@@ -49,7 +49,7 @@ export function formingContract(lab: () => ContractLab): void {
       }
     });
 
-    it("has LXD and its socket after the package was installed, be dpkg interrupted before and a source dead", async () => {
+    it("has LXD and its socket after the package was installed, even with dpkg interrupted before and a broken source", async () => {
       const { harness } = lab();
       await harness.hurtPackages(harness.secondary.name);
       for (const which of ["primary", "secondary"] as const) {
@@ -63,13 +63,13 @@ export function formingContract(lab: () => ContractLab): void {
   });
 
   describe("a standalone server", () => {
-    it("says when it is ready, and whom it trusts", async () => {
+    it("reports when it is ready, and whom it trusts", async () => {
       const lxd = await lab().lxd();
       await lxd.get("/internal/ready", z.unknown());
       assert.deepEqual(await lxd.get("/1.0/certificates", z.array(z.unknown()), { recursion: 1 }), []);
     });
 
-    it("tells what it is", async () => {
+    it("reports its properties", async () => {
       const server = await getServer(await lab().lxd());
       assert.equal(server.environment.server, "lxd");
       assert.equal(server.environment.server_version, "5.0.2");
@@ -81,7 +81,7 @@ export function formingContract(lab: () => ContractLab): void {
       assert.ok(hardware.cpus > 0 && hardware.memoryBytes > 0);
     });
 
-    it("is in no cluster, holds nothing and mints no token", async () => {
+    it("is in no cluster, holds nothing and issues no token", async () => {
       const lxd = await lab().lxd();
       await assert.rejects(listMembers(lxd), isNotClustered);
       assert.deepEqual((await getServers(lxd)).clustered, false);
@@ -102,7 +102,7 @@ export function formingContract(lab: () => ContractLab): void {
       await refused(setServerConfig(lxd, { "core.nope": "1" }), 400, /cannot set 'core\.nope' to '1': unknown key/);
     });
 
-    it("takes a pool with everything in one request, once", async () => {
+    it("accepts a pool with everything in one request, once", async () => {
       const lxd = await lab().lxd();
       const body = { name: "solo", driver: "dir", description: "", config: {} };
       await lxd.change("POST", "/1.0/storage-pools", { body });
@@ -119,7 +119,7 @@ export function formingContract(lab: () => ContractLab): void {
       await refused(lxd.change("DELETE", "/1.0/storage-pools/solo"), 404, /Storage pool not found/);
     });
 
-    it("answers what it does not know with 404, and a method that it does not have with 501", async () => {
+    it("answers an unknown path with 404, and an unsupported method with 501", async () => {
       const lxd = await lab().lxd();
       await refused(lxd.change("PUT", "/1.0/nope", { body: {} }), 404, /not found/);
       await refused(lxd.change("PUT", "/1.0/profiles", { body: {} }), 501, /not implemented/);
@@ -143,7 +143,7 @@ export function formingContract(lab: () => ContractLab): void {
       });
     };
 
-    it("needs an address first", async () => {
+    it("requires an address first", async () => {
       const { name } = lab().harness.primary;
       await refused(bootstrapCluster(await lab().lxd(), name), 500, /Cannot use wildcard core\.https_address ""/);
     });
@@ -156,7 +156,7 @@ export function formingContract(lab: () => ContractLab): void {
       await bootstrapCluster(lxd, name);
       const { environment } = await getServer(lxd);
       assert.deepEqual([environment.server_clustered, environment.server_name], [true, name]);
-      assert.notEqual(environment.certificate_fingerprint, before, "a cluster has a certificate of its own");
+      assert.notEqual(environment.certificate_fingerprint, before, "a cluster has its own certificate");
       const [member] = await listMembers(lxd);
       assert.deepEqual(
         { name: member?.server_name, url: member?.url, status: member?.status, roles: member?.roles, groups: member?.groups },
@@ -166,7 +166,7 @@ export function formingContract(lab: () => ContractLab): void {
       assert.equal(await hasLeftoverClusterCertificate(await lab().ssh("primary"), "deb", lab().deadline()), true);
     });
 
-    it("makes a pool and a bridge on its only member without defining them first", async () => {
+    it("creates a pool and a bridge on its only member without defining them first", async () => {
       const lxd = await lab().lxd();
       await lxd.change("POST", "/1.0/storage-pools", { body: { name: lab().pool, driver: "dir", config: {} } });
       const config = { "ipv4.address": "10.10.10.1/24", "ipv4.nat": "true", "ipv6.address": "none" };
@@ -182,7 +182,7 @@ export function formingContract(lab: () => ContractLab): void {
       ]);
     });
 
-    it("mints a token that names the cluster's certificate and addresses, and cancels the older one of that name", async () => {
+    it("issues a token with the cluster's certificate and addresses, and cancels the older one of that name", async () => {
       const { primary, secondary } = lab().harness;
       const lxd = await lab().lxd();
       const older = await mintJoinToken(lxd, secondary.name);
@@ -194,24 +194,24 @@ export function formingContract(lab: () => ContractLab): void {
       spent.push(token);
     });
 
-    it("refuses tokens that were superseded or cancelled", async () => {
+    it("refuses replaced and cancelled tokens", async () => {
       for (const token of spent) {
         await failed(join(token), /No matching cluster join operation found/);
       }
       assert.equal((await getServer(await lab().lxd("secondary"))).environment.server_clustered, false);
     });
 
-    it("refuses a name that is taken, and has used up the token", async () => {
+    it("refuses a name in use, and consumes the token", async () => {
       const { primary, secondary } = lab().harness;
       const token = await mintJoinToken(await lab().lxd(), secondary.name);
       await failed(join(token, { name: primary.name }), /already has a member with name/);
       await failed(join(token), /No matching cluster join operation found/);
-      // The server stays trusted under the name that it tried, which would stand in the way of its own.
+      // The server stays trusted under that name, which would block its own name.
       const { certificate_fingerprint } = (await getServer(await lab().lxd("secondary"))).environment;
       await (await lab().lxd()).remove(`/1.0/certificates/${certificate_fingerprint}`);
     });
 
-    it("takes a second member, which sees the same cluster", async () => {
+    it("accepts a second member, which sees the same cluster", async () => {
       const { primary, secondary } = lab().harness;
       await join(await mintJoinToken(await lab().lxd(), secondary.name));
       await untilOnline(await lab().lxd(), secondary.name, lab().deadline());
@@ -227,14 +227,14 @@ export function formingContract(lab: () => ContractLab): void {
       assert.equal(b.environment.server_name, secondary.name);
     });
 
-    it("does not take it twice", async () => {
+    it("does not accept it twice", async () => {
       const token = await mintJoinToken(await lab().lxd(), "third");
       await refused(join(token), 400, /This server is already clustered/);
       await (await lab().lxd()).cancel({ id: token.operationId });
       await assert.rejects((await lab().lxd()).change("DELETE", `/1.0/operations/${token.operationId}`));
     });
 
-    it("lets a member's config and failure domain be changed, as long as its roles stay", async () => {
+    it("allows changes of a member's config and failure domain, if its roles stay", async () => {
       const { primary, secondary } = lab().harness;
       const lxd = await lab().lxd();
       const value = await getMember(lxd, secondary.name);
@@ -251,7 +251,7 @@ export function formingContract(lab: () => ContractLab): void {
       await put(secondary.name, value);
     });
 
-    it("says that a member does not exist", async () => {
+    it("reports a member that does not exist", async () => {
       await assert.rejects(getMember(await lab().lxd(), "nobody"), isNotFound);
       await refused((await lab().lxd()).change("GET" as "POST", "/1.0?target=nobody"), 404, /Cluster member not found/);
     });

@@ -45,7 +45,7 @@ export function guestContract(lab: () => ContractLab): void {
   });
 
   describe("a command in an instance", () => {
-    it("answers its output, its exit code and its errors", async () => {
+    it("returns its output, exit code and errors", async () => {
       assert.deepEqual(await run(["echo", "a b", "it's"]), { exitCode: 0, stdout: "a b it's\n", stderr: "" });
       assert.equal((await run(["false"])).exitCode, 1);
       const missing = await run(["cat", "/nonexistent"]);
@@ -62,7 +62,7 @@ export function guestContract(lab: () => ContractLab): void {
       assert.equal((await run(["mkdir", "/root/denied"], { uid: 1, gid: 1 })).exitCode, 1);
     });
 
-    it("leaves nothing of its output on the host", async () => {
+    it("leaves none of its output on the host", async () => {
       const { lxd } = await lab().work();
       const started = await lxd.begin("POST", "/1.0/instances/c1/exec", {
         body: { command: ["echo", "x"], "record-output": true, interactive: false, "wait-for-websocket": false },
@@ -75,7 +75,7 @@ export function guestContract(lab: () => ContractLab): void {
       await assert.rejects(lxd.change("DELETE", url), isNotFound);
     });
 
-    it("whose output nobody wants leaves none to be fetched or removed", async () => {
+    it("whose output is not wanted leaves none to fetch or remove", async () => {
       const work = await lab().work();
       const silent = { output: "none", allowFailure: true } as const;
       assert.deepEqual(await runInInstance(work, { ...silent, argv: ["true"] }), { exitCode: 0, stdout: "", stderr: "" });
@@ -83,13 +83,13 @@ export function guestContract(lab: () => ContractLab): void {
       assert.equal((await runInInstance(work, { ...silent, argv: ["no-such-program"] })).exitCode, 127);
     });
 
-    it("is refused in an instance that is not there", async () => {
+    it("is refused in an instance that does not exist", async () => {
       await refused(runInInstance(await lab().work("nope"), { argv: ["true"] }), 404, /Instance not found/);
     });
   });
 
   describe("a file in an instance", () => {
-    it("has its owner and mode from the request that makes it, whatever was there before", async () => {
+    it("gets owner and mode from the request that creates it, whatever was there before", async () => {
       const inside = await guest();
       for (const file of [
         { content: "one", uid: 5, gid: 6, mode: 0o640 },
@@ -101,7 +101,7 @@ export function guestContract(lab: () => ContractLab): void {
       }
     });
 
-    it("does not lead astray who makes it, when a link is there", async () => {
+    it("is not written through a link at its path", async () => {
       const inside = await guest();
       await run(["ln", "-s", "/root/f1", "/root/link"]);
       const before = await inside.readFile("/root/f1");
@@ -111,7 +111,7 @@ export function guestContract(lab: () => ContractLab): void {
       await inside.removeFile("/root/link");
     });
 
-    it("may be a link, which shows where it leads and not what is there", async () => {
+    it("may be a link, which shows its target path and not the target", async () => {
       const inside = await guest();
       for (const [target, absolute] of [
         ["f1", "/root/f1"],
@@ -149,7 +149,7 @@ export function guestContract(lab: () => ContractLab): void {
       }
     });
 
-    it("may be larger than a packet, and be one of many that are asked for at once", async () => {
+    it("may be larger than a packet, and one of many requested at once", async () => {
       const inside = await guest();
       const sizes = [1, 32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1, 1_000_000];
       const texts = sizes.map((size) => "0123456789abcdef\n".repeat(size / 17 + 1).slice(0, size));
@@ -161,7 +161,7 @@ export function guestContract(lab: () => ContractLab): void {
       await Promise.all(texts.map((_, index) => inside.removeFile(`/root/big${index}`)));
     });
 
-    it("is not there below what is no directory", async () => {
+    it("does not exist below a path that is not a directory", async () => {
       const inside = await guest();
       assert.equal(await inside.readFile("/root/f1/x"), undefined);
       assert.equal(await inside.readFile("/root/f1/x/y"), undefined);
@@ -170,7 +170,7 @@ export function guestContract(lab: () => ContractLab): void {
       await refused(inside.createFile("/root/f1/x", { content: "", uid: 0, gid: 0, mode: 0o600 }), 500, /./);
     });
 
-    it("of an instance that is not there is an error, and not a file that is missing", async () => {
+    it("of an instance that does not exist is an error, not a missing file", async () => {
       const nowhere = guestOf(await lab().work("nope"));
       await refused(nowhere.readFile("/etc/passwd"), 404, /Instance not found/);
       await refused(nowhere.removeFile("/etc/passwd"), 404, /Instance not found/);
@@ -183,7 +183,7 @@ export function guestContract(lab: () => ContractLab): void {
       await there.removeFile("/root/f3");
     });
 
-    it("can be reached one by one, too, as on servers without SFTP", async () => {
+    it("can also be reached one by one, as on servers without SFTP", async () => {
       const work = await lab().work();
       const file = { content: "four", uid: 5, gid: 6, mode: 0o640 };
       await createInstanceFile(work, "/root/f3", file);
@@ -196,7 +196,7 @@ export function guestContract(lab: () => ContractLab): void {
       assert.equal(await readInstanceFile(work, "/root/f3"), undefined);
     });
 
-    it("is a program when it may be run, or leads to one", async () => {
+    it("is a program when it is executable, or links to one", async () => {
       const inside = await guest();
       await run(["ln", "-s", "/bin/sh", "/root/link"]);
       await run(["ln", "-s", "/nowhere", "/root/dead"]);
@@ -216,7 +216,7 @@ export function guestContract(lab: () => ContractLab): void {
       await Promise.all(["link", "dead"].map((name) => inside.removeFile(`/root/${name}`)));
     });
 
-    it("that is not there is told so, and removed without complaint", async () => {
+    it("that is missing is reported so, and removed without an error", async () => {
       const inside = await guest();
       assert.equal(await inside.readFile("/root/nope"), undefined);
       await inside.removeFile("/root/f1");
@@ -224,7 +224,7 @@ export function guestContract(lab: () => ContractLab): void {
       await refused(inside.createFile("/root/no/f", { content: "", uid: 0, gid: 0, mode: 0o600 }), 404, /not exist|no such/i);
     });
 
-    it("may be a directory, which shows its owner and mode and goes only when it is empty", async () => {
+    it("may be a directory, which shows its owner and mode and is removed only when empty", async () => {
       const inside = await guest();
       await run(["mkdir", "-m", "700", "/root/d"]);
       const { type, mode, uid, content } = (await inside.readFile("/root/d")) ?? {};
@@ -246,7 +246,7 @@ export function guestContract(lab: () => ContractLab): void {
     const scratch = "/run/.contract";
     const words = ["a b", "it's", '"$HOME"', "`id`", "*", "", "-n", "line\nbreak", "ä;|&<>()#~!", "${1}", "\\\\"];
 
-    it("get their words and their input as they are, and end when one of them fails", async () => {
+    it("get their arguments and input unchanged, and end when one of them fails", async () => {
       const inside = await guest();
       const text = { content: "one\ntwo\n", uid: 0, gid: 0, mode: 0o600 };
       await inside.createFile("/root/in", text);
@@ -306,7 +306,7 @@ export function guestContract(lab: () => ContractLab): void {
       await ensureAccess(inside, spec, await ensureAccount(inside, spec, accounts), []);
     };
 
-    it("is made with home, groups, sudo, keys and password", async () => {
+    it("is created with home, groups, sudo, keys and password", async () => {
       assert.equal(await readUser(await guest(), "ada", everything), undefined);
       await ensure(ada);
       const user = await readUser(await guest(), "ada", everything);
@@ -333,7 +333,7 @@ export function guestContract(lab: () => ContractLab): void {
         ["chown", "daemon"],
         ["chown", "4711"],
       ]) {
-        it(`has no keys after ${spoil.join(" ")} ${path}, and has them again when it is made as wanted`, async () => {
+        it(`has no keys after ${spoil.join(" ")} ${path}, and has them again after a repair`, async () => {
           assert.equal((await run([...spoil, path])).exitCode, 0);
           assert.deepEqual((await readUser(await guest(), "ada", everything))?.authorizedKeys, []);
           await ensure(ada);
@@ -344,7 +344,7 @@ export function guestContract(lab: () => ContractLab): void {
       }
     }
 
-    it("whose home others can write to has no keys, and is told so", async () => {
+    it("whose home others can write to has no keys, and the refusal says so", async () => {
       const mode = (await run(["stat", "-c", "%a", "/home/ada"])).stdout.trim();
       await run(["chmod", "777", "/home/ada"]);
       assert.deepEqual((await readUser(await guest(), "ada", everything))?.authorizedKeys, []);
@@ -370,7 +370,7 @@ export function guestContract(lab: () => ContractLab): void {
       );
     });
 
-    it("moves with its home and to another number, and back again", async () => {
+    it("moves with its home and to another uid, and back", async () => {
       await run(["touch", "/home/ada/letter"], { uid: 1500, gid: 1500 });
       for (const [home, uid] of [
         ["/srv/ada", 1500],
@@ -386,7 +386,7 @@ export function guestContract(lab: () => ContractLab): void {
       assert.equal(await (await guest()).readFile("/srv/ada"), undefined);
     });
 
-    it("goes on, or back, when a move has ended between the files and passwd", async () => {
+    it("resumes or reverts a move that ended between the files and passwd", async () => {
       const inside = await guest();
       await run(["mv", "-T", "/home/ada", "/srv/ada"]);
       await ensure({ ...ada, home: "/srv/ada" });
@@ -410,7 +410,7 @@ export function guestContract(lab: () => ContractLab): void {
       await run(["rm", "-r", "/srv/full"]);
     });
 
-    it("that runs a process cannot have another home or number", async () => {
+    it("that runs a process cannot get another home or uid", async () => {
       const spec = { ...ada, home: "/srv/ada" };
       const sleep = run(["sleep", "600"], { uid: 1500, gid: 1500 });
       await until(lab().deadline(), async () =>
@@ -419,21 +419,21 @@ export function guestContract(lab: () => ContractLab): void {
       const account = findAccount(await readAccounts(await guest()), "ada");
       assert.ok(account);
       await assert.rejects(requireIdle(await guest(), spec, account), /"ada" .* runs processes.*\(process \d+\)/);
-      await assert.rejects(ensure(spec), /"ada" .* runs processes/); // by usermod; what was moved is moved back
+      await assert.rejects(ensure(spec), /"ada" .* runs processes/); // by usermod; the files are moved back
       assert.equal((await (await guest()).readFile("/home/ada/letter"))?.uid, 1500);
       assert.equal((await run(["pkill", "-KILL", "-U", "1500"])).exitCode, 0);
       assert.equal((await sleep).exitCode, 137);
       await requireIdle(await guest(), spec, account);
     });
 
-    it("is refused with a group, a shell or a number that cannot be", async () => {
+    it("is refused with an invalid group, shell or uid", async () => {
       await assert.rejects(ensure({ ...ada, name: "bob", groups: ["nope"] }), /it has no group "nope"/);
       await assert.rejects(ensure({ ...ada, name: "bob", shell: "/bin/nope" }), /it has no shell \/bin\/nope/);
       await assert.rejects(ensure({ ...ada, name: "bob", uid: 1500 }), /the uid 1500 belongs to the user "ada"/);
       assert.equal(await readUser(await guest(), "bob", everything), undefined);
     });
 
-    it("gets the owner of a home that was kept, and is removed with it", async () => {
+    it("becomes owner of a home that was kept, and is removed with it", async () => {
       const options = { deadline: lab().deadline(), warn: () => undefined };
       await removeUser(await guest(), "ada", { ...options, home: "keep" });
       assert.equal(await readUser(await guest(), "ada", everything), undefined);

@@ -1,4 +1,4 @@
-/** What the contract suite needs of hosts, be they simulated or real, and how its parts reach them. */
+/** What the contract suite needs of hosts, simulated or real, and how its parts access them. */
 import assert from "node:assert/strict";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
@@ -10,40 +10,40 @@ import { type Connection, connectionSchema } from "../../../provider/transport/c
 import { connect } from "../../../provider/transport/pool";
 import type { SshConnection } from "../../../provider/transport/ssh";
 
-/** One host that begins bare: reachable by SSH as root, with LXD 5.0.2 in its package sources and not installed. */
+/** One host, bare at first: reachable by SSH as root, with LXD 5.0.2 in its package sources and not installed. */
 export interface HarnessHost {
   readonly name: string;
-  /** What its cluster address is to be. */
+  /** Its future cluster address. */
   readonly address: string;
   readonly connection: object;
 }
 
-/** Two hosts, an image, and power over them. */
+/** Two hosts, an image, and control over them. */
 export interface LxdHarness {
   readonly primary: HarnessHost;
   readonly secondary: HarnessHost;
   /** An image of a small Debian, as metadata and root file system. */
   readonly image: ImageFiles;
   powerOff(name: string): Promise<void>;
-  /** Ends the daemon at once, as a fault in it does, and has it started again. */
+  /** Ends the daemon at once, as a crash does, and starts it again. */
   killLxd(name: string): Promise<void>;
-  /** Leaves dpkg interrupted on a host, and gives it a package source `cdrom:[Debian 12]/` besides those that work. */
+  /** Leaves dpkg interrupted on a host, and adds a broken package source `cdrom:[Debian 12]/`. */
   hurtPackages(name: string): Promise<void>;
-  /** Gives back what the suite used. */
+  /** Releases the resources of the suite. */
   stop(): Promise<void>;
 }
 
-/** Which of the two hosts. */
+/** One of the two hosts. */
 export type Which = "primary" | "secondary";
 
-/** How long one step may take on real hosts that are busy: installing LXD is one. */
+/** Timeout of one step on busy real hosts, for example the installation of LXD. */
 const STEP_SECONDS = 300;
 
 /** The hosts as the parts of the suite use them. */
 export class ContractLab {
   constructor(readonly harness: LxdHarness) {}
 
-  /** Name of the image's alias, of the pool, of the bridge, and of the instance that the parts hand on to each other. */
+  /** Name of the image's alias, of the pool, of the bridge, and of the instance that the parts share. */
   readonly alias = "contract";
   readonly pool = "default";
   readonly bridge = "lxdbr0";
@@ -73,7 +73,7 @@ export class ContractLab {
     return new LxdClient(await endpointOf(await this.ssh(which), deadline), deadline);
   }
 
-  /** Work on the suite's instance. */
+  /** Operations on the suite's instance. */
   async work(name = this.instance): Promise<InstanceWork> {
     const deadline = this.deadline(`the step with ${name}`);
     return { lxd: await this.lxd(), project: this.project, name, deadline, progress: () => undefined, warn: () => undefined };
@@ -90,7 +90,7 @@ export async function refused(request: Promise<unknown>, status: number, reply: 
   });
 }
 
-/** Asserts that LXD takes a request and that its operation fails. */
+/** Asserts that LXD accepts a request and that its operation fails. */
 export async function failed(request: Promise<unknown>, reply: RegExp): Promise<void> {
   await assert.rejects(request, (error: unknown) => {
     assert.ok(hasCode(error, "operation"), messageOf(error));

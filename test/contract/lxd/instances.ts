@@ -28,7 +28,7 @@ import { type ContractLab, failed, refused } from "./harness";
 
 type Body = Parameters<typeof createInstance>[1];
 
-/** Instances: what is made, changed, moved and removed. Leaves a running one on the second member behind. */
+/** Instances: creating, changing, moving and deleting. Leaves a running one on the second member. */
 export function instancesContract(lab: () => ContractLab): void {
   const make = async (
     change: Partial<Body> & { name?: string },
@@ -63,12 +63,12 @@ export function instancesContract(lab: () => ContractLab): void {
       status: number,
       reply: RegExp,
     ][] = [
-      ["with an alias that is not there", { image: { alias: "nope" } }, undefined, 404, /Image alias not found/],
-      ["with a profile that is not there", { profiles: ["nope"] }, undefined, 500, /Requested profile "nope" doesn't exist/],
-      ["on a member that is not there", {}, "nobody", 404, /Cluster member not found/],
-      ["in a group that is not there", {}, "@nope", 400, /Cluster group "nope" doesn't exist/],
+      ["with an alias that does not exist", { image: { alias: "nope" } }, undefined, 404, /Image alias not found/],
+      ["with a profile that does not exist", { profiles: ["nope"] }, undefined, 500, /Requested profile "nope" doesn't exist/],
+      ["on a member that does not exist", {}, "nobody", 404, /Cluster member not found/],
+      ["in a group that does not exist", {}, "@nope", 400, /Cluster group "nope" doesn't exist/],
       ["with a name that begins with a digit", { name: "1abc" }, undefined, 400, /Name must not start with a number/],
-      ["with a name of other characters", { name: "a_b" }, undefined, 400, /can only contain alphanumeric and hyphen/],
+      ["with a name of invalid characters", { name: "a_b" }, undefined, 400, /can only contain alphanumeric and hyphen/],
     ];
     for (const [what, change, target, status, reply] of atOnce) {
       it(`${what}, at once`, () => refused(make(change, target ?? lab().harness.primary.name), status, reply));
@@ -80,22 +80,26 @@ export function instancesContract(lab: () => ContractLab): void {
         { type: "virtual-machine" },
         /type "container" doesn't match instance type "virtual-machine"/,
       ],
-      ["with a fingerprint that is not there", { image: { fingerprint: "abcdefabcdef" } }, /Image not provided/],
+      ["with a fingerprint that does not exist", { image: { fingerprint: "abcdefabcdef" } }, /Image not provided/],
       ["with an unknown key", { config: { "limits.nope": "1" } }, /Unknown configuration key: limits\.nope/],
-      ["with memory that is no size", { config: { "limits.memory": "lots" } }, /Invalid value: lots/],
+      ["with memory that is not a size", { config: { "limits.memory": "lots" } }, /Invalid value: lots/],
       [
-        "on a network that is not there",
+        "on a network that does not exist",
         { devices: { eth0: { type: "nic", network: "nope" } } },
         /Failed to load network "nope"/,
       ],
-      ["in a pool that is not there", { devices: { root: { type: "disk", path: "/", pool: "nope" } } }, /Storage pool not found/],
+      [
+        "in a pool that does not exist",
+        { devices: { root: { type: "disk", path: "/", pool: "nope" } } },
+        /Storage pool not found/,
+      ],
       ["without a root disk", { profiles: [] }, /No root device could be found/],
     ];
     for (const [what, change, reply] of later) {
       it(`${what}, by its operation`, () => failed(make(change), reply));
     }
 
-    it("and nothing is left of it", async () => {
+    it("and nothing of it remains", async () => {
       assert.equal(await findInstance(await lab().work()), undefined);
       assert.equal(await findInstanceWithStateShared(await lab().work()), undefined);
       await deleteInstance(await lab().work());
@@ -103,7 +107,7 @@ export function instancesContract(lab: () => ContractLab): void {
   });
 
   describe("an instance", () => {
-    it("is made stopped on the member that was named, with keys of its own and of the server", async () => {
+    it("is created stopped on the named member, with its own keys and the server's", async () => {
       await make({ config: { "user.a": "b" }, description: "desc" });
       await untilCreated(await lab().work());
       const found = await findInstance(await lab().work());
@@ -120,7 +124,7 @@ export function instancesContract(lab: () => ContractLab): void {
       assert.deepEqual(value.expanded_devices["root"], { type: "disk", path: "/", pool: lab().pool });
     });
 
-    it("is not made twice", () => failed(make({}), /entry already exists/));
+    it("is not created twice", () => failed(make({}), /entry already exists/));
 
     it("does not stop while it is stopped, and does not start twice", async () => {
       const work = await lab().work();
@@ -151,7 +155,7 @@ export function instancesContract(lab: () => ContractLab): void {
       assert.ok(listed.state?.network?.["eth0"]);
     });
 
-    it("freezes and goes on", async () => {
+    it("freezes and resumes", async () => {
       const { lxd } = await lab().work();
       await lxd.change("PUT", "/1.0/instances/c1/state", { body: { action: "freeze" } });
       assert.equal(await state(), "Frozen");
@@ -159,11 +163,11 @@ export function instancesContract(lab: () => ContractLab): void {
       assert.equal(await state(), "Running");
     });
 
-    it("is not removed while it runs", async () => {
+    it("is not deleted while it runs", async () => {
       await refused(deleteInstance(await lab().work()), 400, /Instance is running/);
     });
 
-    it("takes new contents as a whole, and keeps what was given back to it", async () => {
+    it("accepts new contents as a whole, and keeps the server's keys that were sent back", async () => {
       const before = await findInstance(await lab().work());
       await contents((live) => ({
         ...live,
@@ -191,12 +195,12 @@ export function instancesContract(lab: () => ContractLab): void {
     const changes: [what: string, change: (live: InstancePut) => InstancePut, reply: RegExp][] = [
       ["an unknown key", (live) => ({ ...live, config: { ...live.config, "limits.nope": "1" } }), /Unknown configuration key/],
       [
-        "a value that is none",
+        "an invalid value",
         (live) => ({ ...live, config: { ...live.config, "limits.memory": "lots" } }),
         /Invalid config: .*lots/,
       ],
       [
-        "a network that is not there",
+        "a network that does not exist",
         (live) => ({ ...live, devices: { eth7: { type: "nic", network: "nope" } } }),
         /Failed to load network/,
       ],
@@ -207,17 +211,17 @@ export function instancesContract(lab: () => ContractLab): void {
       ],
     ];
     for (const [what, change, reply] of changes) {
-      it(`does not take ${what}`, () => failed(contents(change), reply));
+      it(`refuses ${what}`, () => failed(contents(change), reply));
     }
 
-    it("does not take a profile that is not there", () =>
+    it("refuses a profile that does not exist", () =>
       refused(
         contents((live) => ({ ...live, profiles: ["nope"] })),
         404,
         /Profile not found/,
       ));
 
-    it("holds fast what it uses", async () => {
+    it("prevents the removal of what it uses", async () => {
       const lxd = await lab().lxd();
       await assert.rejects(deleteObject(lxd, pool(lab().pool)), /It is used by .*instance c1/);
       await assert.rejects(deleteObject(lxd, network("default", lab().bridge)), /It is used by .*instance c1/);
@@ -247,7 +251,7 @@ export function instancesContract(lab: () => ContractLab): void {
       });
       const profile = await findProfile(lxd, lab().project, "p3");
       assert.deepEqual([profile?.value.devices, profile?.value.used_by], [devices, ["/1.0/instances/c1"]]);
-      // The same once more is no change, and offered to nobody.
+      // The same write again is no change, and reaches no instance.
       await replaceProfile(lxd, lab().project, "p3", () => ({ ...empty, devices }), undefined);
       await replaceProfile(lxd, lab().project, "p3", () => empty, undefined);
       await contents((live) => ({ ...live, profiles: ["default"] }));
@@ -267,7 +271,7 @@ export function instancesContract(lab: () => ContractLab): void {
       assert.deepEqual(instance?.config, (await findInstance(await lab().work()))?.value.config);
     });
 
-    it("tells another time for each start, and the same until then", async () => {
+    it("reports another time for each start, and the same until then", async () => {
       const startedAt = async (): Promise<string> => (await findInstance(await lab().work()))?.value.last_used_at ?? "";
       const first = await startedAt();
       await contents((live) => ({ ...live, config: { ...live.config, "user.x": "changed" } }));
@@ -277,7 +281,7 @@ export function instancesContract(lab: () => ContractLab): void {
       assert.notEqual(await startedAt(), first);
     });
 
-    it("takes changes of its own and of its profiles at once, one after the other", async () => {
+    it("accepts changes of its own and of its profiles at once, one after the other", async () => {
       const lxd = await lab().lxd();
       const names = ["p4", "p5"];
       const put = async (name: string, value: string) => {
@@ -297,7 +301,7 @@ export function instancesContract(lab: () => ContractLab): void {
       await Promise.all(names.map((name) => deleteProfile(lxd, lab().project, name)));
     });
 
-    it("is moved while it is stopped, and only to a member that is there and another", async () => {
+    it("is moved while it is stopped, and only to another existing member", async () => {
       const { primary, secondary } = lab().harness;
       await stopInstance(await lab().work(), { status: "Running" }, 60);
       assert.equal(await state(), "Stopped");
@@ -312,7 +316,7 @@ export function instancesContract(lab: () => ContractLab): void {
       await moveInstance(await lab().work(), secondary.name);
     });
 
-    it("is made on a member that LXD chooses when none is named", async () => {
+    it("is created on a member that LXD chooses if none is named", async () => {
       const { primary, secondary } = lab().harness;
       await (await lab().lxd()).change("POST", "/1.0/instances", {
         body: { name: "c5", source: { type: "image", alias: lab().alias } },
@@ -322,7 +326,7 @@ export function instancesContract(lab: () => ContractLab): void {
       await deleteInstance(work);
     });
 
-    it("is stopped by force and removed", async () => {
+    it("is stopped by force and deleted", async () => {
       await make({ name: "c2" }, lab().harness.primary.name);
       const work = await lab().work("c2");
       await startInstance(work, { status: "Stopped" });
@@ -331,7 +335,7 @@ export function instancesContract(lab: () => ContractLab): void {
       assert.equal(await findInstance(work), undefined);
     });
 
-    it("on a bridge that its member does not have is made, and does not start", async () => {
+    it("on a bridge that its member does not have is created, but does not start", async () => {
       const devices = { eth0: { type: "nic", nictype: "bridged", parent: "nope" } };
       await make({ name: "c3", devices }, lab().harness.primary.name);
       const work = await lab().work("c3");

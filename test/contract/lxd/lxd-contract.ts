@@ -1,7 +1,7 @@
 /**
- * What this library expects of LXD, in one suite that simulated hosts and real ones must both pass: every call that provider/lxd makes,
- * and every error that it relies on. Written for LXD 5.0.2 as Debian 12 has it. One story, told in order: its parts hand on what
- * they made.
+ * The library's requirements of LXD, in one suite that simulated and real hosts must both pass: every call of
+ * provider/lxd, and every error that it relies on. Written for LXD 5.0.2 of Debian 12. The tests run in order: each
+ * part uses the objects of the one before.
  */
 import { disconnectAll } from "../../../provider/transport/pool";
 import { formingContract } from "./forming";
@@ -17,10 +17,10 @@ import { profilesAndImagesContract } from "./profiles-and-images";
 import { projectsContract } from "./projects";
 import { wipingContract } from "./wiping";
 
-/** Adds the suite for one kind of hosts. */
+/** Adds the suite for one type of hosts. */
 export function lxdContract(name: string, makeHarness: (context: Mocha.Context) => Promise<LxdHarness>): void {
   describe(`LXD on ${name}`, function () {
-    this.bail(true); // what follows a failure would fail for its sake
+    this.bail(true); // later tests would fail as a consequence
     let lab: ContractLab | undefined;
     const current = (): ContractLab => {
       if (lab === undefined) {

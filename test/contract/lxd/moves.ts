@@ -17,7 +17,7 @@ import type { ContractLab } from "./harness";
 
 type Body = Parameters<typeof createInstance>[1];
 
-/** What becomes of instances that are moved, and of those whose member is evacuated. Leaves all as it was. */
+/** Effects of moving instances, and of evacuating their member. Leaves everything as before. */
 export function movesContract(lab: () => ContractLab): void {
   const make = async (name: string, change: Partial<Body>, target: string): Promise<void> => {
     const base = {
@@ -38,7 +38,7 @@ export function movesContract(lab: () => ContractLab): void {
     (await findInstance(await lab().work(name)))?.value.location;
 
   describe("an instance that is moved", () => {
-    it("and is protected from being deleted stays, and leaves a copy on the other member", async () => {
+    it("and is protected from deletion stays, and leaves a copy on the other member", async () => {
       const { primary, secondary } = lab().harness;
       const before = await names();
       await make("m1", { config: { "security.protection.delete": "true" } }, secondary.name);
@@ -92,7 +92,7 @@ export function movesContract(lab: () => ContractLab): void {
       await deleteInstance(await lab().work("m4"));
     });
 
-    it("does not need its image any more", async () => {
+    it("no longer needs its image", async () => {
       const { primary, secondary } = lab().harness;
       await make("m3", {}, secondary.name);
       const fingerprint = await lab().fingerprint();
@@ -120,7 +120,7 @@ export function movesContract(lab: () => ContractLab): void {
       await startInstance(await lab().work("m4"), { status: "Stopped" });
     });
 
-    it("is stopped by the evacuation of its member, and stays where it is", async () => {
+    it("is stopped by the evacuation of its member, and is not moved", async () => {
       const { primary } = lab().harness;
       assert.equal(await held("m4"), false);
       await act("evacuate");

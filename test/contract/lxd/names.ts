@@ -15,14 +15,14 @@ import {
 import { hasCode, messageOf } from "../../../provider/support/errors";
 import type { ContractLab } from "./harness";
 
-/** What has a name, how it is made and removed, and names that LXD is known to take and to refuse. */
+/** An object with a name, its creation and removal, and names that LXD is known to accept and to refuse. */
 interface Named {
   readonly what: string;
   readonly schema: z.ZodType;
   readonly collection: string;
   readonly body: (name: string, fingerprint: string) => object;
   readonly target?: boolean;
-  /** What is made, when that is not called by the name itself. */
+  /** What is created, if it is not called by the name itself. */
   readonly madeAs?: string;
   readonly taken: readonly string[];
   readonly refused: readonly string[];
@@ -127,11 +127,11 @@ const KINDS: readonly Named[] = [
   },
 ];
 
-/** What a schema is asked: the name, or the key that it is part of. */
+/** What a schema validates: the name, or the key that contains it. */
 const asked = (what: string, name: string): string =>
   what.startsWith("a user's key") ? `user.${name}` : what.startsWith("a variable") ? `environment.${name}` : name;
 
-/** Names as nobody would think of them: characters that mean something somewhere, and letters of all kinds. */
+/** Unusual names: characters with a special meaning somewhere, and letters of all scripts. */
 const generated = fc.sample(
   fc
     .string({
@@ -146,11 +146,11 @@ const generated = fc.sample(
   { numRuns: 24, seed: 9 },
 );
 
-/** The rules for names: whatever LXD takes, a program can write. */
+/** The rules for names: a program can write every name that LXD accepts. */
 export function namesContract(lab: () => ContractLab): void {
   describe("the name of", () => {
     for (const kind of KINDS) {
-      /** Whether LXD takes the name, and finds by it what was made. It is removed again. */
+      /** Whether LXD accepts the name and finds the object by it. The object is removed again. */
       const takes = async (lxd: LxdClient, name: string): Promise<boolean> => {
         const target = kind.target === true ? lab().harness.primary.name : undefined;
         try {
@@ -163,27 +163,27 @@ export function namesContract(lab: () => ContractLab): void {
         return true;
       };
 
-      it(`${kind.what} is taken and refused as this library knows it`, async () => {
+      it(`${kind.what} is accepted and refused as this library expects`, async () => {
         const lxd = await lab().lxd();
         for (const name of kind.taken) {
           assert.ok(await takes(lxd, name), `LXD refuses ${JSON.stringify(name)}`);
           assert.ok(kind.schema.safeParse(asked(kind.what, name)).success, `the schema refuses ${JSON.stringify(name)}`);
         }
         for (const name of kind.refused) {
-          assert.ok(!(await takes(lxd, name)), `LXD takes ${JSON.stringify(name)}`);
+          assert.ok(!(await takes(lxd, name)), `LXD accepts ${JSON.stringify(name)}`);
         }
       });
 
-      it(`${kind.what} may be anything that LXD takes`, async () => {
+      it(`${kind.what} may be any name that LXD accepts`, async () => {
         const lxd = await lab().lxd();
         for (const name of generated) {
           const ours = kind.schema.safeParse(asked(kind.what, name)).success;
-          assert.ok(ours || !(await takes(lxd, name)), `LXD takes ${JSON.stringify(name)}, and the schema refuses it`);
+          assert.ok(ours || !(await takes(lxd, name)), `LXD accepts ${JSON.stringify(name)}, and the schema refuses it`);
         }
       });
     }
 
-    it("an instance is refused where LXD refuses it, and taken otherwise", async () => {
+    it("an instance is refused where LXD refuses it, and accepted otherwise", async () => {
       const lxd = await lab().lxd();
       for (const name of [...generated, ...ODD, "1abc", "a-", "-a", "a_b", "a.b", LONG]) {
         if (!instanceNameSchema.safeParse(name).success) {

@@ -6,29 +6,29 @@ import { untilReady } from "../../../provider/lxd/server";
 import { hasCode, messageOf } from "../../../provider/support/errors";
 import type { ContractLab, Which } from "./harness";
 
-/** So many at once. */
+/** Number of concurrent operations. */
 const OPERATIONS = 64;
 
-/** How long the longest of them takes; a night has the time for 60. */
+/** Duration of the longest operation; a nightly run uses 60. */
 const LONGEST_SECONDS = Number(process.env["OPERATION_SECONDS"] ?? 6);
 
-/** Longer than any test lasts. */
+/** Longer than any test. */
 const FOR_EVER_SECONDS = 3600;
 
-/** Later than this nobody learns that an operation has ended: LXD forgets it five seconds after. */
+/** Maximum delay to see the end of an operation: LXD forgets it after five seconds. */
 const LATEST_SECONDS = 6;
 
-/** So long the daemon may take to be back and asked, and the hosts may be busy. It is less than a step has. */
+/** Maximum time until the daemon is back and asked, on busy hosts. Less than the timeout of a step. */
 const RESTART_SECONDS = 120;
 
-/** A command that sleeps in the instance; how that ended, and how many seconds after its end that was told. */
+/** A command that sleeps in the instance; its result, and the seconds between its end and its report. */
 interface Sleep {
   ended?: { readonly late: number; readonly outcome: string };
   readonly begun: Promise<unknown>;
   readonly done: Promise<void>;
 }
 
-/** Work in the background: that its end is known, whatever else goes on. */
+/** Background work: its end is seen, whatever else runs. */
 export function operationsContract(lab: () => ContractLab): void {
   const sleep = (lxd: LxdClient, seconds: number): Sleep => {
     const command = { command: ["sleep", String(seconds)], interactive: false, "wait-for-websocket": false };
@@ -45,21 +45,21 @@ export function operationsContract(lab: () => ContractLab): void {
           return lxd.finish(operation);
         })
         .then(
-          // By LXD's own word for it: busy hosts take a while to begin so many.
+          // Judged by LXD's own status: busy hosts take a while to start so many.
           ({ metadata, updated_at }) => tell(`exit code ${String(metadata?.["return"])}`, Date.parse(String(updated_at))),
           (error: unknown) => tell(hasCode(error, "lost") ? "lost" : messageOf(error)),
         ),
     };
     return one;
   };
-  /** The host that the instance is on. */
+  /** The host of the instance. */
   const home = async (): Promise<Which> => {
     const {
       value: { location },
     } = await requireInstance(await lab().work());
     return location === lab().harness.secondary.name ? "secondary" : "primary";
   };
-  /** As many at once, of 1 s to the longest. */
+  /** That many at once, lasting 1 s up to the longest. */
   const atOnce = async (count: number, longest: number): Promise<Sleep[]> => {
     const lxd = await lab().lxd(await home());
     return Array.from({ length: count }, (_, index) => sleep(lxd, 1 + Math.round((index * (longest - 1)) / (count - 1))));
@@ -68,7 +68,7 @@ export function operationsContract(lab: () => ContractLab): void {
   describe(`${OPERATIONS} operations at once`, function () {
     this.timeout((600 + 2 * LONGEST_SECONDS) * 1000);
 
-    it("are all seen to end, while short ones come and go", async () => {
+    it("are all seen to end, while short ones start and end", async () => {
       const long = await atOnce(OPERATIONS, LONGEST_SECONDS);
       const all = Promise.all(long.map(({ done }) => done));
       const short: Sleep[] = [];
@@ -85,7 +85,7 @@ export function operationsContract(lab: () => ContractLab): void {
       assert.ok(late < LATEST_SECONDS, `the latest was seen ${late} s after its end`);
     });
 
-    it("that end with the daemon are told as lost, and those before it as what they were", async () => {
+    it("that end with the daemon are reported as lost, and those before it with their results", async () => {
       const there = await lab().lxd(await home());
       const rest = Array.from({ length: OPERATIONS / 2 }, () => sleep(there, FOR_EVER_SECONDS));
       await Promise.all(rest.map(({ begun }) => begun));
@@ -98,10 +98,14 @@ export function operationsContract(lab: () => ContractLab): void {
       const outcomes = (some: readonly Sleep[]): string[] => [...new Set(some.map(({ ended }) => ended?.outcome ?? ""))].sort();
       assert.deepEqual(outcomes(ending), ["exit code 0"]);
       assert.deepEqual(outcomes(rest), ["lost"]);
-      assert.ok(took < RESTART_SECONDS, `the last was told ${took} s after the daemon had ended`);
+      assert.ok(took < RESTART_SECONDS, `the last was reported ${took} s after the daemon had ended`);
       const lxd = await lab().lxd(await home());
       await throughRestart(lxd, () => untilReady(lxd));
-      assert.equal((await requireInstance(await lab().work())).value.status, "Running", "an instance runs on without its daemon");
+      assert.equal(
+        (await requireInstance(await lab().work())).value.status,
+        "Running",
+        "an instance keeps running without its daemon",
+      );
     });
   });
 }

@@ -33,7 +33,7 @@ export function partingContract(lab: () => ContractLab): void {
       assert.equal(await findInstance(await lab().work()), undefined);
     });
 
-    it("is a standalone server afterwards, which keeps its addresses and joins again when they are wiped", async () => {
+    it("becomes a standalone server, which keeps its addresses and joins again when they are wiped", async () => {
       const { primary, secondary } = lab().harness;
       const pid = async () => (await getServer(await lab().lxd("secondary"))).environment["server_pid"];
       const before = await pid();
@@ -43,7 +43,7 @@ export function partingContract(lab: () => ContractLab): void {
         [primary.name],
       );
       await removeMember(await lab().lxd(), secondary.name);
-      // It answers for a moment before it ends and is started again.
+      // It answers briefly before it ends and is started again.
       await until(lab().deadline(), async () => {
         const now = await pid().catch((error: unknown) => {
           assert.ok(hasCode(error, "transport"), messageOf(error));
@@ -94,7 +94,7 @@ export function partingContract(lab: () => ContractLab): void {
       await assert.rejects(findInstance(await lab().work()), (error: unknown) => !isNotFound(error));
     });
 
-    it("keeps pools and networks from being made or changed on all members", async () => {
+    it("blocks creating and changing pools and networks on all members", async () => {
       const { primary, secondary } = lab().harness;
       const lxd = await lab().lxd();
       assert.deepEqual([...(await viewsOf(lxd, pool(lab().pool), await getServers(lxd))).keys()], [primary.name]);
@@ -106,21 +106,21 @@ export function partingContract(lab: () => ContractLab): void {
       await refused(lxd.change("PUT", `/1.0/networks/${lab().bridge}`, { body: { config } }), 500, /peer node .* is down/);
     });
 
-    it("does not keep profiles from being changed", async () => {
+    it("does not block changes of profiles", async () => {
       const lxd = await lab().lxd();
       const body = { description: "", config: { "user.x": "y" }, devices: {} };
       await replaceProfile(lxd, lab().project, "p1", () => body, undefined);
       assert.equal((await findProfile(lxd, lab().project, "p1"))?.value.config["user.x"], "y");
     });
 
-    it("takes no new instance", async () => {
+    it("accepts no new instance", async () => {
       const { secondary } = lab().harness;
       const body = { name: "c4", source: { type: "image", alias: lab().alias } };
       const making = (await lab().lxd()).change("POST", "/1.0/instances", { query: { target: secondary.name }, body });
       await assert.rejects(making, /Unable to connect|no route|Missing event connection/);
     });
 
-    it("is forgotten with what it held only by the word that LXD knows", async () => {
+    it("is removed with its content only by force", async () => {
       const { primary, secondary } = lab().harness;
       const lxd = await lab().lxd();
       const refusal = lxd.change("DELETE", `/1.0/cluster/members/${secondary.name}`, { query: { force: "true" } });

@@ -24,7 +24,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
     const data = pool("data");
     const body = { name: "data", driver: "dir" };
 
-    it("must be defined on each member, with that member's keys alone", async () => {
+    it("must be defined on each member, with that member's keys only", async () => {
       const [a, b] = names();
       await refused(post("/1.0/storage-pools", body), 500, /Pool not pending on any node/);
       await refused(
@@ -41,7 +41,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       assert.equal((await findObject(await lab().lxd(), data))?.value.status, "Pending");
     });
 
-    it("is Errored when one member fails, and keeps what the others did", async () => {
+    it("is Errored when one member fails, and keeps what the others created", async () => {
       const [a, b] = names();
       const lxd = await lab().lxd();
       await post("/1.0/storage-pools", { ...body, config: { source: "/nonexistent" } }, b);
@@ -55,7 +55,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await refused(again, 500, /already partially created\. Please do not specify any global config/);
     });
 
-    it("is finished after the failing member was put right, from where it stood", async () => {
+    it("is completed from there after the failing member was repaired", async () => {
       const [a, b] = names();
       const lxd = await lab().lxd();
       const view = await findObject(lxd, data, b);
@@ -77,7 +77,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await refused(post("/1.0/storage-pools", body, b), 500, /not in pending state/);
     });
 
-    it("shows a member's own keys for that member alone, and sends no ETag", async () => {
+    it("shows a member's own keys for that member only, and sends no ETag", async () => {
       const [a] = names();
       const lxd = await lab().lxd();
       assert.equal((await findObject(lxd, data))?.value.config?.["source"], undefined);
@@ -88,7 +88,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       assert.equal((await findManagedShared(lxd, data))?.status, "Created");
     });
 
-    it("keeps its members' keys when the common ones change, and a source for ever", async () => {
+    it("keeps its members' keys when the common ones change, and never changes its source", async () => {
       const [a] = names();
       const lxd = await lab().lxd();
       await lxd.change("PUT", "/1.0/storage-pools/data", { body: { description: "new", config: { "user.k": "w" } } });
@@ -114,7 +114,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
     const second = network("default", "br2");
     const body = { name: "br2", type: "bridge" };
 
-    it("must be defined on each member, with that member's keys alone", async () => {
+    it("must be defined on each member, with that member's keys only", async () => {
       const [a, b] = names();
       await refused(post("/1.0/networks", body), 500, /Network not pending on any node/);
       const odd = { ...body, config: { "ipv4.address": "10.9.9.1/24" } };
@@ -125,7 +125,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await deleteObject(await lab().lxd(), second);
     });
 
-    it("is made everywhere with the same address, but loses its description", async () => {
+    it("is created on all members with the same address, but loses its description", async () => {
       const [a, b] = names();
       const lxd = await lab().lxd();
       const config = { "ipv4.address": "10.9.9.1/24", "ipv6.address": "none" };
@@ -139,7 +139,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await refused(post("/1.0/networks", body), 500, /The network is already created/);
     });
 
-    it("replaces its keys by a PUT that was based on what it is", async () => {
+    it("replaces its keys by a PUT based on its current state", async () => {
       const lxd = await lab().lxd();
       const found = await findObject(lxd, second);
       assert.ok(found?.etag);
@@ -151,7 +151,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await refused(lxd.change("PUT", "/1.0/networks/br2", { body: { config: { "nope.x": "1" } } }), 400, /Invalid option/);
     });
 
-    it("gets an address chosen for auto, and is left without one when none is given any more", async () => {
+    it("gets a chosen address for auto, and none if the key is removed", async () => {
       const lxd = await lab().lxd();
       const configAfter = async (config: object): Promise<unknown> => {
         await lxd.change("PUT", "/1.0/networks/br2", { body: { config } });
@@ -163,7 +163,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       assert.deepEqual(await configAfter({}), {});
     });
 
-    it("is refused for a name or address that cannot be", async () => {
+    it("is refused for an invalid name or address", async () => {
       const [a] = names();
       await refused(post("/1.0/networks", { name: "averyveryverylongname", type: "bridge" }, a), 400, /too long/);
       await refused(post("/1.0/networks", { name: "a/b", type: "bridge" }, a), 400, /invalid characters/);

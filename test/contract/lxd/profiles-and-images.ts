@@ -30,7 +30,7 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
     const make = async (name: string, change: Partial<ProfilePut>): Promise<void> =>
       createProfile(await lab().lxd(), lab().project, name, { ...empty, ...change });
 
-    it("is made once, read with an ETag, and seen by all members", async () => {
+    it("is created once, read with an ETag, and seen by all members", async () => {
       const body = { description: "first", config: { "limits.memory": "256MiB" }, devices: {} };
       await make("p1", body);
       const found = await findProfile(await lab().lxd("secondary"), lab().project, "p1");
@@ -43,14 +43,14 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
 
     const refusals: [what: string, change: Partial<ProfilePut>, reply: RegExp][] = [
       ["an unknown key", { config: { "limits.nope": "1" } }, /Unknown configuration key: limits\.nope/],
-      ["memory that is no size", { config: { "limits.memory": "lots" } }, /Invalid value: lots/],
-      ["CPUs that are no number", { config: { "limits.cpu": "many" } }, /Invalid CPU limit syntax/],
-      ["a boolean that is none", { config: { "security.nesting": "maybe" } }, /Invalid value for a boolean "maybe"/],
-      ["cloud-config that is no YAML", { config: { "cloud-init.user-data": "#cloud-config\n a: [" } }, /yaml: /],
+      ["memory that is not a size", { config: { "limits.memory": "lots" } }, /Invalid value: lots/],
+      ["an invalid number of CPUs", { config: { "limits.cpu": "many" } }, /Invalid CPU limit syntax/],
+      ["an invalid boolean", { config: { "security.nesting": "maybe" } }, /Invalid value for a boolean "maybe"/],
+      ["cloud-config that is not YAML", { config: { "cloud-init.user-data": "#cloud-config\n a: [" } }, /yaml: /],
       ["an unknown type of device", { devices: { a: { type: "nope" } } }, /validation failed for "a": .*Unsupported device type/],
       ["a NIC without network or type", { devices: { a: { type: "nic" } } }, /Unsupported device type/],
       [
-        "a network that is not there",
+        "a network that does not exist",
         { devices: { a: { type: "nic", network: "nope" } } },
         /Failed to load network "nope".*not found/,
       ],
@@ -64,12 +64,12 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
       it(`is refused with ${what}`, () => refused(make("p2", change), 400, reply));
     }
 
-    it("is taken with a pool that is not there", async () => {
+    it("is accepted with a pool that does not exist", async () => {
       await make("p2", { devices: { root: { type: "disk", path: "/", pool: "nope" } } });
       await deleteProfile(await lab().lxd(), lab().project, "p2");
     });
 
-    it("is replaced only as it was read", async () => {
+    it("is replaced only if it is unchanged since the read", async () => {
       const lxd = await lab().lxd();
       const found = await findProfile(lxd, lab().project, "p1");
       const put = (name: string, etag: string | undefined): Promise<unknown> =>
@@ -110,13 +110,13 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
         () => undefined,
       );
 
-    it("is refused when its files are not what they are said to be", async () => {
+    it("is refused when its files do not match their fingerprint", async () => {
       const fingerprint = await fingerprintOf(lab().harness.image);
       await failed(upload(`00${fingerprint.slice(2)}`), /fingerprints don't match/);
       assert.deepEqual(await listFingerprints(await lab().lxd(), lab().project), []);
     });
 
-    it("has the fingerprint of its files, and is taken once", async () => {
+    it("has the fingerprint of its files, and is accepted once", async () => {
       const fingerprint = await fingerprintOf(lab().harness.image);
       assert.equal(await findImage(await lab().lxd(), lab().project, fingerprint), undefined);
       await upload(fingerprint);
@@ -128,7 +128,7 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
       await failed(upload(fingerprint), /Image with same fingerprint already exists/);
     });
 
-    it("is changed only as it was read", async () => {
+    it("is changed only if it is unchanged since the read", async () => {
       const lxd = await lab().lxd();
       const found = await findImage(lxd, lab().project, await fingerprintOf(lab().harness.image));
       assert.ok(found);
@@ -172,11 +172,11 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
       );
     });
 
-    it("that is nowhere is deleted without complaint", async () => {
+    it("that does not exist is deleted without an error", async () => {
       await deleteImage(await lab().lxd(), lab().project, "0".repeat(64));
     });
 
-    it("of a server that cannot be reached is a failed operation", async () => {
+    it("of an unreachable server is a failed operation", async () => {
       const remote = { server: "https://images.invalid", protocol: "simplestreams", alias: "x" } as const;
       const copy = copyImage(await lab().lxd(), lab().project, remote, "container", () => undefined);
       await failed(copy, /Failed getting remote image info: Failed getting image: .*images\.invalid/);

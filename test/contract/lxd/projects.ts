@@ -18,7 +18,7 @@ export function projectsContract(lab: () => ContractLab): void {
     const change = async (name: string, body: ProjectPut, etag?: string): Promise<unknown> =>
       (await lab().lxd()).change("PUT", `/1.0/projects/${name}`, { body, etag });
 
-    it("has the features that it is not told to leave out, and a profile of its own", async () => {
+    it("has the default features except those turned off, and its own profile", async () => {
       await make("shop", { "limits.instances": "2", "user.pulumi.urn": "x", "features.images": "false" });
       const found = await findProject(await lab().lxd("secondary"), "shop");
       assert.ok(found?.etag);
@@ -37,14 +37,14 @@ export function projectsContract(lab: () => ContractLab): void {
 
     const refusals: [what: string, config: Record<string, string>, reply: RegExp][] = [
       ["an unknown key", { "limits.nope": "1" }, /Invalid project configuration key "limits\.nope"/],
-      ["memory that is no size", { "limits.memory": "lots" }, /"limits\.memory" value: Invalid value: lots/],
-      ["a boolean that is none", { restricted: "maybe" }, /"restricted" value: Invalid value for a boolean "maybe"/],
+      ["memory that is not a size", { "limits.memory": "lots" }, /"limits\.memory" value: Invalid value: lots/],
+      ["an invalid boolean", { restricted: "maybe" }, /"restricted" value: Invalid value for a boolean "maybe"/],
     ];
     for (const [what, config, reply] of refusals) {
       it(`is refused with ${what}`, () => refused(make("refused", config), 400, reply));
     }
 
-    it("is replaced as a whole, and only as it was read", async () => {
+    it("is replaced as a whole, and only if it is unchanged since the read", async () => {
       const found = await findProject(await lab().lxd(), "shop");
       assert.ok(found);
       const body = { description: "second", config: { ...found.value.config, restricted: "true" } };
@@ -55,7 +55,7 @@ export function projectsContract(lab: () => ContractLab): void {
       await refused(change("nope", body), 404, /Project not found/);
     });
 
-    it("that holds something keeps its features, and cannot be removed", async () => {
+    it("that is not empty keeps its features, and cannot be removed", async () => {
       const lxd = await lab().lxd();
       await createProfile(lxd, "shop", "web", { description: "", config: {}, devices: {} });
       const found = await findProject(lxd, "shop");

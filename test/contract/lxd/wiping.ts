@@ -16,7 +16,10 @@ const DATA = "/var/lib/lxd";
 const CANARIES = "/srv/canaries";
 const UNITS = ["lxd.socket", "lxd.service", "lxd-containers.service"];
 
-/** Names that somebody has typed or that a program might trip over; LXD writes the path of a device into the name of its folder. */
+/**
+ * Names that a user may choose or that a program might handle wrongly; LXD writes the path of a device into the name of
+ * its folder.
+ */
 const TYPED = [
   "my data",
   "dätä",
@@ -36,7 +39,7 @@ const TYPED = [
 ];
 const DELETED = ["x (deleted)", "x//deleted".replaceAll("/", "-"), " ", "trailing ", "🐄", "e\u0301", "\\", "a;b", "~", "[a]"];
 
-/** Further ones by chance: any letters but those that no name can have. */
+/** Further random ones: any characters but those that no name can have. */
 const letter = fc.oneof(
   fc.constantFrom(" ", "\n", "\t", "\\", ".", "'", '"', "$", "0", "1", "4"),
   fc.string({ unit: "grapheme", minLength: 1, maxLength: 1 }),
@@ -46,7 +49,7 @@ const name = fc
   .map((letters) => letters.join("").replace(/[/\0\p{Surrogate}]/gu, "_"))
   .filter((text) => text !== "." && text !== ".." && text !== "sub");
 
-/** Wiping a host: what is deleted, what is started again, and what is out of reach. */
+/** Wiping a host: what is deleted, what is started again, and what stays. */
 export function wipingContract(lab: () => ContractLab): void {
   describe("a directory that is cleared", () => {
     const directory = "/srv/cleared";
@@ -59,7 +62,7 @@ export function wipingContract(lab: () => ContractLab): void {
       await ssh.run(["tee", "/srv/elsewhere/canary"], { deadline: lab().deadline(), stdin: "alive" });
     });
 
-    it("takes along nothing that is mounted in it meanwhile: that fails, and the next attempt goes on", async () => {
+    it("keeps everything mounted in it meanwhile: clearing fails, and the next attempt completes it", async () => {
       await run("mount", "--bind", "/srv/elsewhere", `${directory}/a/b`);
       await assert.rejects(deleteAlone(ssh, directory, lab().deadline()), /Device or resource busy/);
       assert.equal(await run("cat", "/srv/elsewhere/canary"), "alive");
@@ -107,14 +110,14 @@ export function wipingContract(lab: () => ContractLab): void {
       for (const [index, target] of targets.entries()) {
         await run("mount", "--bind", sources[index] ?? "", target);
       }
-      // One in another one, which shares its events with its origin: what is unmounted in it must not be unmounted there.
+      // A mount in another namespace, which shares its events with its origin: unmounting there must not unmount here.
       await run("mount", "--bind", `${CANARIES}/tree`, `${CANARIES}/tree`);
       await run("mount", "--make-shared", `${CANARIES}/tree`);
       await run("mount", "--bind", `${CANARIES}/usb`, `${CANARIES}/tree/sub`);
       await run("mount", "--rbind", `${CANARIES}/tree`, tree);
     });
 
-    it("loses what LXD keeps, and nothing that is mounted there under whatever name", async () => {
+    it("loses LXD's data, and nothing that is mounted there under any name", async () => {
       assert.equal((await mountsBelow(ssh, `${DATA}/devices`, lab().deadline())).length >= names.length + 1, true);
       const before = await states();
       await resetLxd(ssh, "deb", { deadline: lab().deadline(), progress: () => undefined });
@@ -140,8 +143,8 @@ export function wipingContract(lab: () => ContractLab): void {
       await lxd.change("PUT", "/1.0/instances/c9/state", { body: { action: "start" } });
     };
 
-    it("ends a container that is not stopped with LXD, and gets back the unit that an older wipe has left off", async () => {
-      await run("systemctl", "stop", "lxd-containers.service"); // which shuts LXD down, too
+    it("ends a container that LXD did not stop, and restores the unit that an older wipe left stopped", async () => {
+      await run("systemctl", "stop", "lxd-containers.service"); // which also shuts LXD down
       const lxd = await lab().lxd();
       await throughRestart(lxd, () => untilReady(lxd));
       await startContainer();

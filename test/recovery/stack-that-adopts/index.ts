@@ -1,4 +1,4 @@
-/** The stack of this repository. With `ADOPT` set it takes up what is there, as the guide says for state that is lost. */
+/** The stack of this repository. With `ADOPT` set it adopts existing objects, as the guide describes for lost state. */
 import * as pulumi from "@pulumi/pulumi";
 
 if (process.env["ADOPT"] !== undefined) {

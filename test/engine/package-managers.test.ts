@@ -49,6 +49,8 @@ interface Case {
   readonly build?: readonly string[];
   /** The package manager's command; or where the packed package is put by hand, with the SDK of this repository beside it. */
   readonly install?: readonly string[] | string;
+  /** Environment of the preview. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Runs in place of `pulumi preview`. */
   readonly preview?: readonly string[];
   readonly sdk?: string;
@@ -106,7 +108,9 @@ const CASES: Readonly<Record<string, Case>> = {
     files: { "index.ts": `${IMPORT}${RESOURCE}` },
     dependencies: { ...DIRECT, tsx: devDependencies["tsx"] ?? "" },
     manifest: { type: "module", main: "index.ts" },
-    runtime: { typescript: false, nodeargs: "--import=tsx" },
+    runtime: { typescript: false },
+    // In place of the runtime's option nodeargs, which the language host that is built from Go modules does not have.
+    env: { NODE_OPTIONS: "--import=tsx" },
   },
   "a bundle of esbuild that leaves the package out": {
     files: { "main.ts": `${IMPORT}${RESOURCE}` },
@@ -187,7 +191,7 @@ describe("a program with the packed package", () => {
         run(["pulumi", "stack", "init", "test", "--non-interactive"], at, env);
       }
       const [program = "", ...args] = project.preview ?? ["pulumi", "preview", "--non-interactive", "--color", "never"];
-      const text = await execute(program, args, { cwd: at, env }).then(
+      const text = await execute(program, args, { cwd: at, env: { ...env, ...project.env } }).then(
         ({ stdout }) => stdout,
         (error: unknown) => (error as { stdout: string; stderr: string }).stdout + (error as { stderr: string }).stderr,
       );

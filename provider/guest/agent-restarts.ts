@@ -1,6 +1,6 @@
 /**
- * Work inside an instance that comes to its end although the daemon restarts in its midst, or the agent of a virtual machine comes and
- * goes. What LXD says then differs from version to version, so nothing hangs on its words: what is asked is whether the instance runs, and
+ * Work inside an instance that comes to its end although the daemon restarts meanwhile, or the agent of a virtual machine comes and
+ * goes. What LXD says then differs from version to version, so nothing depends on its words: what is asked is whether the instance runs, and
  * whether its agent answers.
  */
 import { isServerFailure, RESTART_SECONDS } from "../lxd/client/transient-failures";
@@ -22,7 +22,7 @@ const MOST_FAILURES = 10;
 type Reach = "reached" | "not running" | "no agent" | "no answer";
 
 /**
- * Does work in an instance, and does it again from its beginning when it fails for want of daemon or agent. The work looks at what is
+ * Does work in an instance, and does it again from its beginning when it fails because daemon or agent is missing. The work looks at what is
  * there before it acts, so that it goes on from there.
  * @param options.waitForAgent - Whether a virtual machine without an agent that answers is waited for. @default true
  */

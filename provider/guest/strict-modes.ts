@@ -3,7 +3,7 @@ import type { InstanceFile } from "../lxd/instances/files";
 import { type Account, type Accounts, describeOwner } from "./accounts";
 import type { Guest } from "./guest";
 
-/** Why sshd does not heed the keys of a user. */
+/** Why sshd ignores the keys of a user. */
 export interface Obstacle {
   readonly path: string;
   /** What is wrong there: `belongs to user "bob", mode 755`. */
@@ -18,7 +18,7 @@ export interface Obstacle {
 export interface FoundKeys {
   /** Text of the file; empty when there is none. */
   readonly content: string;
-  /** `undefined` when sshd heeds the file, or would if there were one. */
+  /** `undefined` when sshd accepts the file, or would if there were one. */
   readonly obstacle: Obstacle | undefined;
   /** The directory `.ssh`; `undefined` when there is none. */
   readonly directory: InstanceFile | undefined;

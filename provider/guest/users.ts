@@ -43,7 +43,7 @@ export interface LiveUser {
   readonly home: string | undefined;
   readonly groups: readonly string[];
   readonly sudo: SudoRights | "custom";
-  /** Those that sshd heeds. `undefined` when it was not asked for. */
+  /** Those that sshd accepts. `undefined` when it was not asked for. */
   readonly authorizedKeys: readonly string[] | undefined;
   /** `undefined` when it was not asked for, or there is none. */
   readonly passwordHash: string | undefined;
@@ -205,7 +205,7 @@ async function changeUser(guest: Guest, name: string, changes: readonly string[]
 
 /**
  * Makes sure that the keys of a user that exists will let it in.
- * @throws RefusedError when its home is such that sshd heeds none: the home is the user's own.
+ * @throws RefusedError when its home makes sshd ignore all keys: the home is the user's own.
  */
 export async function requireLogin(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
   const account = findAccount(accounts, spec.name);

@@ -48,7 +48,7 @@ export async function clearDirectory(ssh: SshConnection, directory: string, dead
   }
 }
 
-/** Makes a directory anew, with the owner and the mode of the one that was moved aside. */
+/** Makes a directory again, with the owner and the mode of the one that was moved aside. */
 async function replaceBy(ssh: SshConnection, aside: string, directory: string, deadline: Deadline): Promise<void> {
   await ssh.run(["mkdir", "--parents", directory], { deadline });
   await ssh.run(["chown", `--reference=${aside}`, directory], { deadline });

@@ -1,6 +1,6 @@
 /**
  * Hosts whose LXD is neither an empty server nor a member: a join was cut off in the middle, or the cluster removed the member by force while it
- * was away. LXD up to 5.0.3 rolls nothing back then, and starts for ever.
+ * was away. LXD up to 5.0.3 rolls nothing back then, and restarts endlessly.
  */
 import type { LxdClient } from "../lxd/client/client";
 import type { Packaging } from "../lxd/client/endpoint";

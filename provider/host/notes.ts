@@ -1,6 +1,7 @@
 /**
- * Notes that this package leaves on a host, of what LXD has no place for. Each is a symbolic link, because that is made in one step with its text;
- * what may be secret is a file that root alone can read, and is in no command line.
+ * Notes on a host. They are neither in state nor in LXD's `user.*` keys: a wipe that is killed has written no state and has removed the LXD
+ * that held the keys, and without a note the next run would take a half-wiped host for a fresh one. A note is a symbolic link, because that is
+ * made in one step with its text. What may be secret is a file that only root can read, and is in no command line.
  */
 import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";

@@ -1,5 +1,5 @@
 /**
- * Brings LXD on a host back to the state of a fresh installation. This destroys everything that LXD keeps there; whoever calls it has
+ * Brings LXD on a host back to the state of a fresh installation. This destroys everything that LXD keeps there; the caller has
  * made sure that nothing is lost, or that the user said so.
  */
 import * as z from "zod";

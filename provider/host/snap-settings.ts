@@ -34,7 +34,7 @@ export async function findSnapSettings(ssh: SshConnection, name: string, patienc
 }
 
 /**
- * Sets it all again, and starts the snap's services anew: they read their configuration when they start. Doing it twice does not matter.
+ * Sets it all again, and restarts the snap's services: they read their configuration when they start. Doing it twice does not matter.
  * @param cure - How to go on without it.
  * @throws SnapdError when snapd refuses something.
  */

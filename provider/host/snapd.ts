@@ -76,7 +76,7 @@ async function installedSnap(snapd: Snapd, name: string): Promise<InstalledSnap 
 
 /**
  * Installs a snap, or brings an installed one to the channel and revision; then holds it or lets it go.
- * @returns Whether another revision runs now, and so its services were started anew.
+ * @returns Whether another revision runs now, and so its services were restarted.
  * @throws RefusedError when the host has no snapd, or would get an older version than it has; nothing is touched then.
  */
 export async function bringSnap(ssh: SshConnection, name: string, choice: SnapChoice, patience: Patience): Promise<boolean> {
@@ -242,13 +242,13 @@ async function refuseOlder(snapd: Snapd, name: string, installed: InstalledSnap,
         ? offers[fullChannel(choice.channel)]
         : Object.values(offers).find((each) => each.revision === String(revision));
     if (revision !== undefined && isOlderUpload({ revision, version: offer?.version }, installed)) {
-      throw new RefusedError(`${snapd.host} has ${has}, and install wants the older revision ${revision}. ${cure}`);
+      throw new RefusedError(`${snapd.host} has ${has}, but install.revision is ${revision}, which is older. ${cure}`);
     }
     way = direction(installed, { ...choice, version: offer?.version });
   }
   if (way === "backwards" || way === "unknown") {
     const what = way === "backwards" ? "which is older" : "of which it cannot be told that it is not older";
-    throw new RefusedError(`${snapd.host} has ${has}, and install wants ${choice.channel}, ${what}. ${cure}`);
+    throw new RefusedError(`${snapd.host} has ${has}, but install.channel is ${choice.channel}, ${what}. ${cure}`);
   }
 }
 

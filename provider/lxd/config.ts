@@ -96,7 +96,7 @@ export function sameDevices(a: Devices = {}, b: Devices = {}): boolean {
   );
 }
 
-/** The live config as its owner wrote it: his wording where it means the same, without what the server made. */
+/** The live config in the spelling of the known one where both mean the same, without what the server made. */
 export function keepSpelling(known: Config | undefined, live: Config): Config {
   return Object.fromEntries(
     Object.entries(live)

@@ -1,6 +1,6 @@
 /**
  * Equality by meaning: whether two texts are the same server, image, address or path, however they are spelled. What differs here makes
- * a change, and of something that LXD cannot change it makes another object in its place, so no decision hangs on spelling.
+ * a change, and of something that LXD cannot change it makes another object in its place, so no decision depends on spelling.
  */
 import { isIPv4, isIPv6 } from "node:net";
 
@@ -21,7 +21,7 @@ export const samePci = sameBy((text) => {
   return /^[0-9a-f]{2}:/.test(address) ? `0000:${address}` : address;
 });
 
-/** Whether two texts are the same path. `..` is left as it is: what it means hangs on symbolic links. */
+/** Whether two texts are the same path. `..` is left as it is: its meaning depends on symbolic links. */
 export const samePath = sameBy((text) => {
   const path = text.replace(/\/(\.?\/)+/g, "/").replace(/\/\.$/, "/");
   return path.length > 1 ? path.replace(/\/$/, "") : path;
@@ -75,7 +75,7 @@ export interface ImageReference {
 export function sameImage(made: { image: ImageReference; fingerprint: string }, wanted: ImageReference): boolean {
   const { image, fingerprint } = made;
   if (wanted.fingerprint !== undefined) {
-    // The content decides, wherever it is from.
+    // The content decides, not its source.
     return sameFingerprint(wanted.fingerprint, fingerprint !== "" ? fingerprint : (image.fingerprint ?? ""));
   }
   return (

@@ -3,7 +3,7 @@ import { sameJson } from "../support/equality";
 import { RefusedError } from "../support/errors";
 import { type Config, OWNER_KEY } from "./config";
 
-/** What an object bears to tell whose it is, at {@link OWNER_KEY}. */
+/** The mark on an object that tells its owner, at {@link OWNER_KEY}. */
 export interface Mark {
   /** URN of the resource that owns it. */
   readonly urn: string;

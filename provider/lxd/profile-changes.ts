@@ -201,7 +201,7 @@ async function runningUsers(lxd: LxdClient, usedBy: readonly string[]): Promise<
   );
 }
 
-/** An instance whose member does not answer keeps no profile from being changed: it is started anew when the member comes back. */
+/** An instance whose member does not answer does not block the change of a profile: it is started again when the member comes back. */
 async function lookAt(lxd: LxdClient, project: string, name: string): Promise<Instance | "not to be read" | undefined> {
   try {
     return await findInstanceShared({ lxd, project, name });

@@ -28,7 +28,7 @@ export class Deadline {
     return this.remainingMs <= seconds * 1000 ? this : new Deadline(seconds, what);
   }
 
-  /** {@link atMost}, and at most half of what is left: what comes next, when the part ends in vain, has the other half. */
+  /** {@link atMost}, and at most half of what is left: what comes next, when the part fails, has the other half. */
   atMostHalf(seconds: number, what: string): Deadline {
     return this.atMost(Math.min(seconds, this.remainingMs / 2000), what);
   }

@@ -41,7 +41,7 @@ export class FailedError extends LxdError {
 
 /**
  * A host was silent: it could not be reached, or the connection to it broke. One that answers and refuses, or that is not to be trusted, is a
- * {@link RefusedError}: whoever goes on with another host passes over the first in silence, and never over the second.
+ * {@link RefusedError}: a caller that tries another host skips the first silently, and never the second.
  */
 export class TransportError extends LxdError {
   override readonly name = "TransportError";

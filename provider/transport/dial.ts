@@ -179,7 +179,7 @@ class Algorithms {
 const parsedKeys = new Map<string, ParsedKey | KeyProblem>();
 
 /**
- * The private key, or why it cannot be used: ssh2 would pass over such a one in silence, and the host would seem to have refused it.
+ * The private key, or why it cannot be used: ssh2 would skip it silently, and the host would seem to have refused it.
  * Kept for the next hosts, because making a key of a passphrase takes seconds.
  */
 function usableKey({ privateKey, privateKeyPassword }: Credentials): ParsedKey | KeyProblem | undefined {

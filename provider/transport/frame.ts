@@ -91,7 +91,7 @@ export function skipToMark(stream: Readable, mark: Buffer, tooMuch: number): Pro
   });
 }
 
-/** A stream that was paused by name does not flow by itself when somebody listens again. */
+/** A stream that was paused explicitly does not flow again when a listener is added. */
 function resumeForNextReader(stream: Readable): void {
   const listened = (event: string | symbol): void => {
     if (event === "data") {

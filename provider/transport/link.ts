@@ -20,7 +20,7 @@ export class Link {
     client.on("close", () => {
       this.ended ??= new Error("the connection was closed by the host");
       for (const socket of this.sockets) {
-        socket.destroy(); // one that is idle would not notice, and be given the next request for ever
+        socket.destroy(); // an idle one would not notice, and would be given each next request
       }
     });
   }

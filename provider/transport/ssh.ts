@@ -147,7 +147,7 @@ export class SshConnection {
     const opening = this.inSlot(() => this.forward(path));
     try {
       const socket = await deadline.race(opening, `opening ${path} on ${this.name}`, () => {
-        opening.then((late) => late.destroy()).catch(() => undefined); // or it would hold its place for ever
+        opening.then((late) => late.destroy()).catch(() => undefined); // or it would never give its place back
       });
       socket.destroy();
       return true;
@@ -216,7 +216,7 @@ export class SshConnection {
     throw new TransportError(this.name, `${path} on ${this.name} cannot be opened: ${why === "" ? "the relay has ended" : why}`);
   }
 
-  /** Asks once whether this user may become root, in so many words; by exit status, since sudo also warns of what hinders nothing. */
+  /** Asks once whether this user may become root. The exit status decides: sudo also writes warnings that do not matter. */
   private async becomeRoot(deadline: Deadline): Promise<void> {
     if (this.user === "root") {
       return;

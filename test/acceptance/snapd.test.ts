@@ -102,7 +102,7 @@ describe("the real snapd", () => {
     await judgeSnap(await ssh(), "lxd", { ...CHOICE, channel: "5.21/candidate" }, patience);
     await assert.rejects(judgeSnap(await ssh(), "lxd", { ...CHOICE, channel: "5.0/stable" }, patience), {
       code: "refused",
-      message: /has the snap "lxd" 5\.21\.1-abcdef0 .* and install wants 5\.0\/stable, which is older/,
+      message: /has the snap "lxd" 5\.21\.1-abcdef0 .* but install\.channel is 5\.0\/stable, which is older/,
     });
   });
 

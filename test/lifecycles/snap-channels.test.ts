@@ -68,7 +68,10 @@ describe("LxdNode on a host with the snap", () => {
           () => assert.fail("it was not refused"),
           (error: unknown) => messageOf(error),
         );
-        assert.match(message, older ? /and install wants \S+, which is older\. LXD does not start/ : /is in use: instances vm1/);
+        assert.match(
+          message,
+          older ? /but install\.channel is \S+, which is older\. LXD does not start/ : /is in use: instances vm1/,
+        );
       } else {
         assert.equal(await node.up(args), "created");
       }
@@ -138,7 +141,7 @@ describe("LxdNode on a host with the snap", () => {
           if (older) {
             assert.match(
               await refusal(node.up(pinned(wanted, revision))),
-              /install wants (\S+, which is older|the older revision \d+)\. LXD does not/,
+              /install\.(channel|revision) is \S+, which is older\. LXD does not/,
             );
             assert.deepEqual([lab.mutations(since), host.snaps.get("lxd")], [[], before]);
           } else {

@@ -303,7 +303,7 @@ export class LxdClient {
 
   /**
    * Opens a connection that speaks another protocol than HTTP, such as `sftp`. It holds one of the few places for requests until it is closed:
-   * whoever has it must ask LXD for nothing else meanwhile.
+   * its owner must ask LXD for nothing else meanwhile.
    */
   async connect(path: string, protocol: string, query?: Query): Promise<Duplex> {
     const headers = { connection: "Upgrade", upgrade: protocol };

@@ -35,7 +35,7 @@ export interface Endpoint {
   isOpen(): boolean;
   /**
    * Holds back requests until a socket is free. Node's agent does not count sockets that are still being opened: it would open one for each of
-   * many requests, and those that find no free channel would wait for ever behind sockets that are kept alive.
+   * many requests, and those that find no free channel would never get past sockets that are kept alive.
    */
   readonly requests: pLimit.Limit;
 }

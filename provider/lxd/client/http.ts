@@ -5,10 +5,14 @@ import { ResponseShapeError, TransportError } from "../../support/errors";
 import type { Endpoint } from "./endpoint";
 import { ListSplitter } from "./list-splitter";
 
-/** LXD's answers are small, but for lists, whose elements are; what is larger than this is none of them. */
+/** LXD's answers are small, but for lists, whose elements are; a larger answer is an error. */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
-/** Where requests go: an API that is spoken over a unix socket of a host. */
+/**
+ * Where requests go: an API that is spoken over a unix socket of a host. The agent is Node's own and not undici's `Pool`: a pool of n connections
+ * opens one more while a connection is upgraded, which the channels of SSH have no place for, and its errors do not tell a reused socket from
+ * a fresh one, on which {@link exchange} decides whether a read may be sent again.
+ */
 export interface HttpEndpoint extends Pick<Endpoint, "host" | "agent" | "requests"> {
   /** What answers there, as messages name it. @default "LXD" */
   readonly daemon?: string;
@@ -70,7 +74,7 @@ export async function exchange(
     inPlace.catch(reject);
   });
   return deadline.race(answer, doing, () => {
-    answer.then(({ connection }) => connection?.destroy()).catch(() => undefined); // or it would hold its place for ever
+    answer.then(({ connection }) => connection?.destroy()).catch(() => undefined); // or it would never give its place back
   });
 }
 

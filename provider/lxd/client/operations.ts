@@ -225,7 +225,7 @@ export class OperationWatcher {
         }
         return undefined;
       }
-      return new Map(); // such as a member that does not answer; each one is asked for by itself
+      return new Map(); // such as a member that does not answer; each one is asked for separately
     }
   }
 
@@ -325,7 +325,7 @@ const ATTEMPTS = 3;
 
 /**
  * Makes a change that may be asked for again. When its operation is lost sight of, the object decides.
- * @param isDone - Whether the object is as wanted, read anew.
+ * @param isDone - Whether the object is as wanted, read again.
  * @throws LostOperationError when it still is not after some attempts.
  */
 export async function untilKnown(change: () => Promise<unknown>, isDone: () => Promise<boolean>): Promise<void> {

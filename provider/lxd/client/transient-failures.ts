@@ -1,11 +1,11 @@
 /**
- * What passes by itself. A daemon that starts anew answers with errors, or not at all; so does one whose cluster has no leader for a moment. Which
+ * Failures that end without a change. A daemon that restarts answers with errors, or not at all; so does one whose cluster has no leader for a moment. Which
  * error it is differs by version and moment; that it passes is seen by asking again.
  */
 import * as z from "zod";
 import { hasCode } from "../../support/errors";
 
-/** How long what a daemon says may be for its restart. What it says then, it will say for ever. */
+/** How long the errors of a daemon may come from its restart. Later ones are permanent. */
 export const RESTART_SECONDS = 30;
 
 /** After so long without trouble, the next one is another. */

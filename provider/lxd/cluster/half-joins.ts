@@ -76,7 +76,7 @@ async function hasJoinToken(lxd: LxdClient, name: string): Promise<boolean> {
 
 /**
  * Takes an address that is no member's out of the replicas of the cluster's database, as `lxd cluster remove-raft-node` does. A join that
- * was interrupted late leaves it there, and every later one from that address would wait for it in vain.
+ * was interrupted late leaves it there, and every later one from that address would wait for nothing.
  * @returns Whether it was there.
  */
 async function forgetReplica(lxd: LxdClient, address: string): Promise<boolean> {

@@ -1,6 +1,6 @@
 /**
  * Members tell of themselves every ten seconds, and LXD takes one for offline when it has not heard of it for twenty: also one that has just booted,
- * or whose heartbeat is late because a host is busy. Such a one answers when it is asked.
+ * or whose heartbeat is late because a host is busy. Such a member answers when it is asked.
  */
 import { until } from "../../support/deadline";
 import { hasCode } from "../../support/errors";

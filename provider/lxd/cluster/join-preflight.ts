@@ -50,7 +50,7 @@ export function refuseToJoin(meeting: JoinContext, holds: Inventory, name: strin
 
 /**
  * An empty member that an earlier attempt left in the cluster for this very server.
- * @throws RefusedError when a member that is not such a one has the name or address.
+ * @throws RefusedError when another member has the name or address.
  */
 export async function findStaleMember(
   cluster: LxdClient,

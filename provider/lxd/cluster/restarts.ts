@@ -1,5 +1,5 @@
 /**
- * A daemon that joins or leaves a cluster starts anew, and its peers have to find it again. Meanwhile it answers with errors, or not at all. Which
+ * A daemon that joins or leaves a cluster restarts, and its peers have to find it again. Meanwhile it answers with errors, or not at all. Which
  * error it is differs by version and moment; that it passes is seen by asking again.
  */
 import { until } from "../../support/deadline";
@@ -12,7 +12,7 @@ import { listMembers } from "./cluster";
 const HEARTBEAT_SECONDS = 12;
 
 /**
- * The answer to a question that may be asked more than once, also when a daemon restarts in the midst of it.
+ * The answer to a question that may be asked more than once, also when a daemon restarts meanwhile.
  * @throws What was thrown last, when it does not pass.
  */
 export function throughRestart<Answer>(lxd: LxdClient, ask: () => Promise<Answer>): Promise<Answer> {

@@ -50,7 +50,7 @@ export interface Wanted {
  * Changes an instance: stops it when the change needs that and may do so, writes its contents, moves it, starts it. One that waits for a
  * restart gets it, too, when it may be stopped.
  * @param found - The instance as it was just read.
- * @throws RefusedError, before anything is touched, when it would have to be stopped and may not be.
+ * @throws RefusedError, before anything is touched, for a change that requires a stop which is not allowed.
  */
 export async function changeInstance(work: InstanceWork, found: FoundInstance, wanted: Wanted): Promise<void> {
   const { value: live } = found;
@@ -126,7 +126,7 @@ export async function requireMember(work: InstanceWork, live: Instance, member: 
   await requireNoBackups(work, member);
 }
 
-/** Makes sure that an instance has no backups: LXD refuses to move one that has, and it would have been stopped in vain. */
+/** Makes sure that an instance has no backups: LXD refuses to move one that has, after it was stopped for the move. */
 async function requireNoBackups(work: InstanceWork, member: string): Promise<void> {
   const backups = await listBackups(work);
   if (backups.length > 0) {
@@ -242,8 +242,8 @@ async function isShared(lxd: LxdClient, name: string): Promise<boolean> {
 /** Why a change is not made, and what lets it be made. */
 function refusalToRestart(name: string, obstacles: readonly Obstacle[]): string {
   return (
-    `Instance "${name}" runs, and would have to be stopped for this change, which is therefore not made. ${describeObstacles(obstacles)}. ` +
-    "Set allowRestart: true to let it be stopped and started, or stop it yourself first"
+    `This change requires stopping the running instance "${name}"; nothing is changed. ${describeObstacles(obstacles)}. ` +
+    "Set allowRestart: true to let pulumi up stop and start it, or stop it first"
   );
 }
 

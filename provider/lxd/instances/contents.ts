@@ -54,7 +54,7 @@ export function toApi(spec: InstanceSpec, profiles: readonly Profile[], mark: st
   };
 }
 
-/** What LXD tells, in the words of what is known where they mean the same. */
+/** What LXD tells, in the spelling of what is known where both mean the same. */
 export function specFromApi(instance: Instance, known: InstanceSpec): InstanceSpec {
   const {
     "limits.cpu": cpu,

@@ -21,7 +21,7 @@ export interface Obstacle {
 const LIVE_KEYS = new Set(["cluster.evacuate", "security.agent.metrics"]);
 const LIVE_PREFIXES = ["boot.", "cloud-init.", "environment.", "image.", "security.devlxd", "snapshots.", "user.", "volatile."];
 
-/** Keys that LXD takes on a running virtual machine, but heeds only when it next starts. */
+/** Keys that LXD takes on a running virtual machine, but applies only at its next start. */
 const NEXT_START_KEYS = new Set(["boot.mode", "security.csm", "security.secureboot"]);
 
 /** Keys for containers that may come from a shared profile; LXD overlooks them on virtual machines. */
@@ -49,7 +49,7 @@ const DEFAULT_MEMORY = "1GiB";
  */
 export function obstaclesToLiveUpdate(type: InstanceType, live: Expanded, wanted: Expanded, options: LiveOptions): Obstacle[] {
   const isVm = type === "virtual-machine";
-  // A container takes every change of its config; what it cannot heed at once comes with its next start.
+  // A container takes every change of its config; what it cannot apply at once takes effect at its next start.
   const config = isVm ? keysOf(live.config, wanted.config).flatMap((key) => ofKey(key, live.config, wanted.config, options)) : [];
   const devices = keysOf(live.devices, wanted.devices).flatMap((name) => ofDevice(name, live.devices, wanted.devices, isVm));
   return [...config, ...ofRootDisk(live.devices, wanted.devices, isVm), ...devices];

@@ -40,7 +40,7 @@ async function find(which: InstanceRef, withState: boolean): Promise<Instance | 
     return readOne(which); // that it is not there is told only at its own address
   }
   if (isWithoutContents(instance) && (await answers(which.lxd, instance.location, getServerShared))) {
-    return readOne(which); // LXD has not heard of its member of late, and does not ask it for a list
+    return readOne(which); // LXD has not heard of its member lately, and does not ask it for a list
   }
   await requireContents(which.lxd, instance);
   if (!withState || isStopped(instance)) {

@@ -82,7 +82,7 @@ export async function createObject(
     );
   }
   const views = [...(await viewsOf(lxd, ref, servers))].map(([member, { value }]) => ({ member, ...value }));
-  // LXD keeps the config of an attempt that failed, and takes no other until one succeeds. Where nothing was made yet, it starts anew.
+  // LXD keeps the config of an attempt that failed, and takes no other until one succeeds. Where nothing was made yet, this begins again.
   const startAnew = found?.value.status === "Errored" && !views.some(({ status }) => status === "Created");
   if (startAnew) {
     await deleteObject(lxd, ref);

@@ -138,7 +138,7 @@ export const vmDrift = driftTable(vmLifecycle, {
       {
         byHand: whileOff("lxc profile add web1 big"),
         answer: "refused",
-        says: /Instance "web1" runs, and would have to be stopped.*limits\.memory\.hugepages.*allowRestart: true/,
+        says: /requires stopping the running instance "web1"; nothing is changed.*limits\.memory\.hugepages.*allowRestart: true/,
         cure: "lxc stop web1",
         why: "what a profile brings or takes may need a stop",
       },
@@ -153,7 +153,7 @@ export const vmDrift = driftTable(vmLifecycle, {
       {
         byHand: whileOff("lxc config set web1 limits.cpu=0-1"),
         answer: "refused",
-        says: /Instance "web1" runs, and would have to be stopped.*limits\.cpu: 0-1 to 2; CPU pinning.*allowRestart: true/,
+        says: /requires stopping the running instance "web1"; nothing is changed.*limits\.cpu: 0-1 to 2; CPU pinning.*allowRestart: true/,
         cure: "lxc stop web1",
         why: "pinning is not",
       },
@@ -185,7 +185,7 @@ export const vmDrift = driftTable(vmLifecycle, {
       {
         byHand: whileOff("lxc config set web1 limits.memory=2GiB"),
         answer: "refused",
-        says: /Instance "web1" runs, and would have to be stopped.*limits\.memory: 2GiB to 4GiB.*allowRestart: true/,
+        says: /requires stopping the running instance "web1"; nothing is changed.*limits\.memory: 2GiB to 4GiB.*allowRestart: true/,
         cure: "lxc stop web1",
         why: "LXD gives a running virtual machine no more memory than it was started with",
       },
@@ -194,7 +194,7 @@ export const vmDrift = driftTable(vmLifecycle, {
         program: "without memory and rootDisk",
         byHand: whileOff("lxc config set web1 limits.memory=512MiB"),
         answer: "refused",
-        says: /Instance "web1" runs, and would have to be stopped.*limits\.memory: 512MiB to unset.*allowRestart: true/,
+        says: /requires stopping the running instance "web1"; nothing is changed.*limits\.memory: 512MiB to unset.*allowRestart: true/,
         cure: "lxc stop web1",
         why: "what was not given is the profiles' to say",
       },
@@ -247,7 +247,7 @@ export const vmDrift = driftTable(vmLifecycle, {
         program: "without memory and rootDisk",
         byHand: whileOff("lxc config device override web1 root size=30GiB"),
         answer: "refused",
-        says: /Instance "web1" on bcn1|Instance "web1" runs/,
+        says: /Instance "web1" on bcn1|running instance "web1"/,
         cure: { program: { rootDisk: { size: "30GiB" } } },
         why: "what was not given is the profiles' to say, and it would shrink",
       },
@@ -268,7 +268,7 @@ export const vmDrift = driftTable(vmLifecycle, {
       {
         byHand: whileOff("lxc config device add web1 tpm0 tpm"),
         answer: "refused",
-        says: /Instance "web1" runs, and would have to be stopped.*devices\.tpm0: a tpm device cannot be removed while the instance runs.*allowRestart: true/,
+        says: /requires stopping the running instance "web1"; nothing is changed.*devices\.tpm0: a tpm device cannot be removed while the instance runs.*allowRestart: true/,
         cure: "lxc stop web1",
         why: "devices such as gpu and tpm are not plugged while a virtual machine runs",
       },
@@ -285,7 +285,7 @@ export const vmDrift = driftTable(vmLifecycle, {
       {
         byHand: whileOff("lxc config set web1 security.secureboot=true"),
         answer: "refused",
-        says: /Instance "web1" runs, and would have to be stopped.*security\.secureboot: true to false.*allowRestart: true/,
+        says: /requires stopping the running instance "web1"; nothing is changed.*security\.secureboot: true to false.*allowRestart: true/,
         cure: "lxc stop web1",
         why: "a key that takes effect only when it starts",
       },
@@ -336,7 +336,7 @@ export const vmDrift = driftTable(vmLifecycle, {
       {
         byHand: ["lxc stop web1", "lxc move web1 --target bcn2", "lxc start web1"],
         answer: "refused",
-        says: /Instance "web1" runs, and would have to be stopped.*target: bcn2 to bcn1; a running instance is not moved.*allowRestart: true/,
+        says: /requires stopping the running instance "web1"; nothing is changed.*target: bcn2 to bcn1; a running instance is not moved.*allowRestart: true/,
         cure: "lxc stop web1",
         why: "a move needs a stop",
       },

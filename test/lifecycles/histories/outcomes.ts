@@ -8,7 +8,7 @@ import type { Live } from "./live";
  */
 export const REFUSALS: readonly RegExp[] = [
   /is still used by|in use/,
-  /would have to be stopped for this change/,
+  /This change requires stopping the running instance/,
   /cannot be changed so\./,
   /did not take the change/,
   /needs instance ".*" to run/,

@@ -107,7 +107,10 @@ describe("LxdVm on LXD", () => {
     await vm.up(args());
     const before = two.lab.requests.length;
     const change = args({ config: { "security.secureboot": false } });
-    await assert.rejects(vm.up(change), /would have to be stopped.*security\.secureboot: unset to false.*allowRestart: true/);
+    await assert.rejects(
+      vm.up(change),
+      /requires stopping the running instance.*security\.secureboot: unset to false.*allowRestart: true/,
+    );
     assert.deepEqual(two.lab.mutations(before), []);
     assert.match(vm.warnings.join(), /^pulumi up will refuse this/);
     assert.equal((await live()).config["security.secureboot"], undefined);
@@ -245,7 +248,7 @@ describe("LxdVm on LXD", () => {
       await vm.up(withWeb({ "raw.qemu": "-S" }));
       await vm.preview(withWeb({}));
       assert.match(vm.warnings.join("\n"), /^pulumi up will refuse this\..*raw\.qemu: -S to -s; LXD does not change it while/);
-      await assert.rejects(vm.up(withWeb({})), /would have to be stopped.*raw\.qemu: -S to -s/);
+      await assert.rejects(vm.up(withWeb({})), /requires stopping the running instance.*raw\.qemu: -S to -s/);
     });
 
     it("is said to be refused perhaps when it may have been started with the memory that it gets back", async () => {

@@ -247,9 +247,9 @@ describe("LxdVm forewarn", () => {
 
   it("says in the preview that up will refuse, with the key, the instance and the cure", () => {
     assert.deepEqual(warnings({ config: { "raw.qemu": "-s" }, memory: "4GiB" }), [
-      'pulumi up will refuse this. Instance "web1" runs, and would have to be stopped for this change, which is therefore not made. ' +
+      'pulumi up will refuse this. This change requires stopping the running instance "web1"; nothing is changed. ' +
         "raw.qemu: unset to -s; LXD does not change it while a virtual machine runs. " +
-        "Set allowRestart: true to let it be stopped and started, or stop it yourself first",
+        "Set allowRestart: true to let pulumi up stop and start it, or stop it first",
     ]);
   });
 

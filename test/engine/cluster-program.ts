@@ -3,7 +3,9 @@ import { join } from "node:path";
 import type { SimulatedHost, SimulatedLab } from "../../lab/simulated";
 import {
   LxdClusterMember,
+  type LxdClusterMemberArgs,
   LxdImage,
+  type LxdImageArgs,
   LxdNetwork,
   LxdNode,
   LxdProfile,
@@ -26,6 +28,10 @@ export interface ClusterProgram {
   connection?: Record<string, unknown> | ((host: SimulatedHost) => Record<string, unknown>);
   /** The hosts of the cluster, the first of which makes it. @default all of the lab */
   hosts?: readonly SimulatedHost[];
+  /** What each member has besides. */
+  member?: Partial<LxdClusterMemberArgs>;
+  /** Another image, that nothing uses. */
+  image?: Omit<LxdImageArgs, "cluster">;
   profile?: Partial<LxdProfileArgs>;
   /** Another profile, that nothing uses. */
   extra?: Omit<LxdProfileArgs, "cluster">;
@@ -38,7 +44,7 @@ export interface ClusterProgram {
 /** The program of most tests: two bare hosts become a cluster with a pool, an image, a profile and VMs on it. */
 export function clusterProgram(
   lab: SimulatedLab,
-  { connection, hosts = lab.hosts, profile, extra, vms = {}, user }: ClusterProgram = {},
+  { connection, hosts = lab.hosts, member, image: another, profile, extra, vms = {}, user }: ClusterProgram = {},
 ): () => void {
   const directory = join(lab.knownHostsPath, "..");
   const [metadataPath, rootfsPath] = [join(directory, "metadata.tar"), join(directory, "rootfs.squashfs")];
@@ -59,6 +65,7 @@ export function clusterProgram(
           connection: node.connection,
           name,
           address,
+          ...member,
           ...(first !== undefined && { cluster: { endpoints: [first.connection] } }),
         }),
       );
@@ -67,6 +74,9 @@ export function clusterProgram(
     const pool = new LxdStoragePool("default", { cluster, name: "default", driver: "dir" });
     const bridge = new LxdNetwork("lxdbr0", { cluster, name: "lxdbr0" });
     const image = new LxdImage("debian", { cluster, metadataPath, rootfsPath });
+    if (another !== undefined) {
+      new LxdImage("another", { cluster, ...another });
+    }
     const web = new LxdProfile("web", {
       cluster,
       name: "web",

@@ -1,6 +1,6 @@
 /**
  * States as earlier versions wrote them, in `states/`: one file for each version whose state differs from the one before. They are never
- * edited. Before a release that changes what is in state: `RECORD_STATE=1 npx mocha test/engine/state-versions.test.ts`.
+ * edited. Before a release that changes what is in state, with its version: `RECORD_STATE=0.2.0.json npx mocha test/engine/state-versions.test.ts`.
  */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -9,14 +9,23 @@ import type { Deployment } from "@pulumi/pulumi/automation";
 import { SimulatedLab } from "../../lab/simulated";
 import { provider } from "../../provider/entry";
 import { readMark } from "../../provider/lxd/ownership";
-import { clusterProgram } from "./cluster-program";
+import { type ClusterProgram, clusterProgram } from "./cluster-program";
 import { EngineStack } from "./workspace";
 
 const FOLDER = join(__dirname, "states");
 const PASSWORD_HASH = "$6$saltsalt$qRPK7m23GJusamGpoGLby.Jw2RWzHdMjLgDPvZ8Jc0kNvCbAC7YOK3sXZ3jX2c8O4gDg6IWDRuO2OJ6j8q.M/";
 
-function programOf(lab: SimulatedLab, { cpu }: { cpu: number }): () => void {
+/** What was recorded beside the usual program, by the name of the file, as a program says it today. */
+const MORE: Readonly<Record<string, ClusterProgram>> = {
+  "0.1.0-member-config-and-remote-image.json": {
+    member: { memberConfig: { pools: { default: { source: "" } }, networks: { lxdbr0: { "bgp.ipv4.nexthop": "10.0.0.1" } } } },
+    image: { source: { server: "https://images.test", alias: "24.04" }, instanceType: "container", aliases: ["ubuntu"] },
+  },
+};
+
+function programOf(lab: SimulatedLab, file: string, { cpu }: { cpu: number }): () => void {
   return clusterProgram(lab, {
+    ...MORE[file],
     connection: { privateKey: undefined, privateKeyPath: lab.privateKeyPath }, // by reference: no secret of the lab is in a file
     vms: { web1: { cpu }, web2: {} },
     user: { passwordHash: PASSWORD_HASH, uid: 1200 },
@@ -38,13 +47,12 @@ function withoutSources(key: string, value: unknown): unknown {
   return key === "sourcePosition" || key === "stackTrace" ? undefined : value;
 }
 
-function record(lab: SimulatedLab, deployment: Deployment): void {
+function record(lab: SimulatedLab, file: string, deployment: Deployment): void {
   const text = placeholders(lab).reduce(
     (written, [real, placeholder]) => written.replaceAll(real, placeholder),
     JSON.stringify(deployment, withoutSources, 2),
   );
-  const { version } = JSON.parse(readFileSync(join(__dirname, "../../package.json"), "utf8")) as { version: string };
-  writeFileSync(join(FOLDER, `${version}.json`), `${text}\n`);
+  writeFileSync(join(FOLDER, file), `${text}\n`);
 }
 
 function recorded(lab: SimulatedLab, file: string): Deployment {
@@ -79,21 +87,28 @@ describe("a state of an earlier version", () => {
   let lab: SimulatedLab;
   let stack: EngineStack;
 
-  beforeEach(async () => {
+  /** Makes what the file has, so that its state is that of something. */
+  async function make(file: string): Promise<void> {
     lab = await SimulatedLab.start({
       hosts: [
         { name: "bcn2", lanAddress: "192.168.1.102" },
         { name: "bcn1", lanAddress: "192.168.1.101" },
       ],
+      remoteImages: [
+        {
+          server: "https://images.test",
+          aliases: ["24.04"],
+          type: "container",
+          fingerprint: "ab".repeat(32),
+          properties: { os: "Ubuntu" },
+        },
+      ],
     });
     stack = await EngineStack.open();
-    stack.define(programOf(lab, { cpu: 1 }));
+    stack.define(programOf(lab, file, { cpu: 1 }));
     const { ok, text } = await stack.up();
     assert.ok(ok, text);
-    if (process.env["RECORD_STATE"] !== undefined) {
-      record(lab, await stack.export());
-    }
-  });
+  }
 
   afterEach(async () => {
     stack.close();
@@ -101,11 +116,21 @@ describe("a state of an earlier version", () => {
     assert.deepEqual(lab.defects, []);
   });
 
+  const recording = process.env["RECORD_STATE"];
+  if (recording !== undefined) {
+    it(`is recorded: ${recording}`, async () => {
+      await make(recording);
+      record(lab, recording, await stack.export());
+      assert.ok(recorded(lab, recording));
+    });
+  }
+
   const files = readdirSync(FOLDER).filter((file) => file.endsWith(".json"));
   assert.ok(files.length > 0);
 
   for (const file of files) {
     it(`${file}: is read, refreshed, updated and destroyed without a replacement`, async () => {
+      await make(file);
       const earlier = recorded(lab, file);
       await stack.import(earlier);
       if (!JSON.stringify(earlier).includes('"__claim"')) {
@@ -126,7 +151,7 @@ describe("a state of an earlier version", () => {
       );
       assert.deepEqual(lab.mutations(since), []);
 
-      stack.define(programOf(lab, { cpu: 2 }));
+      stack.define(programOf(lab, file, { cpu: 2 }));
       const up = await stack.up();
       assert.ok(up.ok, up.text);
       assert.deepEqual(

@@ -15,12 +15,12 @@ const MAY_IMPORT = {
   // The context that every lifecycle gets holds the connections to hosts and clusters.
   "provider/engine": ["provider/lxd", "provider/host", "provider/transport", "provider/support"],
   "provider/resources": ["provider/engine", "provider/lxd", "provider/host", "provider/guest", "provider/support"],
-  // The two doors of the package: one for programs, one for the engine.
-  "provider/(index|entry)[.]ts": ["provider/resources", "provider/engine"],
+  // The two doors of the package, one for programs and one for the engine, and the schemas for the stacks.
+  "provider/(index|entry|schemas)[.]ts": ["provider/resources", "provider/engine"],
   components: ["provider/index[.]ts"],
   // The command reads a cluster as the resources do, beside the two doors.
   cli: ["provider/resources", "provider/engine", "provider/host", "provider/lxd", "provider/transport", "provider/support"],
-  stacks: ["components/index[.]ts", "provider/index[.]ts", "dist/(components|provider)/index[.]"],
+  stacks: ["components/index[.]ts", "provider/(index|schemas)[.]ts", "dist/(components|provider)/index[.]"],
   tools: ["package[.]json"],
 };
 

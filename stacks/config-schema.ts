@@ -1,11 +1,20 @@
 /**
- * What Pulumi.<stack>.yaml may hold. Structure, names and references are judged here, where a message can name the config key; what a
- * single value means to LXD is judged by the resource that gets it, in the same preview.
+ * What Pulumi.<stack>.yaml may hold. The resources' arguments are checked by the library's own schemas, here, where a message can name the config
+ * key, and handed on as they were written.
  */
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
+import {
+  clusterMemberSchema,
+  imageSchema,
+  networkSchema,
+  nodeSchema,
+  storagePoolSchema,
+  vmSchema,
+  vmUserSchema,
+} from "../provider/schemas";
 
 const name = z.string().min(1);
 const configMap = z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]));
@@ -14,58 +23,43 @@ const addressWithPrefix = z.union([z.cidrv4(), z.cidrv6()], {
 });
 const address = z.union([z.ipv4(), z.ipv6()], { error: "is not an IP address" });
 
-const jumpHost = {
-  port: z.number().exactOptional(),
-  user: z.string().exactOptional(),
-  password: z.string().exactOptional(),
-  privateKey: z.string().exactOptional(),
-  privateKeyPath: z.string().exactOptional(),
-  privateKeyPassword: z.string().exactOptional(),
-  agentSocketPath: z.string().exactOptional(),
-  hostKey: z.string().exactOptional(),
-  hostKeyPolicy: z.enum(["known-hosts", "insecure"]).exactOptional(),
-  dialErrorLimit: z.number().exactOptional(),
-  perDialTimeout: z.number().exactOptional(),
+/** What a schema takes, with optional properties that are absent rather than undefined. */
+type Written<Value> = Value extends (infer Member)[]
+  ? Written<Member>[]
+  : Value extends object
+    ? { [Key in keyof Value]: Written<Exclude<Value[Key], undefined>> }
+    : Value;
+
+type WrittenFields<Shape extends z.ZodRawShape> = {
+  [Key in keyof Shape]: undefined extends z.input<Shape[Key]>
+    ? z.ZodExactOptional<z.ZodType<Written<Exclude<z.input<Shape[Key]>, undefined>>>>
+    : z.ZodType<Written<z.input<Shape[Key]>>>;
 };
-const connection = z.strictObject({
-  ...jumpHost,
-  host: z.string().exactOptional(),
-  proxy: z.strictObject({ ...jumpHost, host: z.string() }).exactOptional(),
-});
 
-const install = z.union([
-  z.literal(false),
-  z.discriminatedUnion(
-    "method",
-    [
-      z.strictObject({ method: z.literal("deb"), packages: z.array(name).exactOptional() }),
-      z.strictObject({
-        method: z.literal("snap"),
-        channel: z.string().exactOptional(),
-        cohort: z.boolean().exactOptional(),
-        hold: z.boolean().exactOptional(),
-        revision: z.number().exactOptional(),
-      }),
-    ],
-    'must be "deb" or "snap"; or install is false',
-  ),
-]);
+/** A schema of the library that only checks: defaults and spellings are the resource's. */
+function asWritten<Schema extends z.core.$ZodType>(schema: Schema): z.ZodType<Written<z.input<Schema>>> {
+  return z.custom<Written<z.input<Schema>>>().check(({ value, issues }) => {
+    for (const issue of z.safeParse(schema, value).error?.issues ?? []) {
+      issues.push({ ...issue, path: [...issue.path], input: value } as z.core.$ZodRawIssue);
+    }
+  });
+}
 
-const node = z.strictObject({
-  install: install.exactOptional(),
-  config: configMap.exactOptional(),
-  resetPolicy: z.array(z.enum(["instances", "custom-volumes", "images", "storage-pools", "networks", "cluster"])).exactOptional(),
-  adopt: z.boolean().exactOptional(),
-});
+/** The arguments of a resource, without those that the stack gives itself. */
+function argumentsOf<Shape extends z.ZodRawShape, Own extends keyof Shape>(
+  schema: z.ZodObject<Shape>,
+  ...own: Own[]
+): WrittenFields<Omit<Shape, Own>> {
+  const fields = Object.entries(schema.shape).filter(([key]) => !own.includes(key as Own));
+  return Object.fromEntries(
+    fields.map(([key, field]) => {
+      const written = asWritten(field);
+      return [key, z.safeParse(field, undefined).success ? written.exactOptional() : written];
+    }),
+  ) as WrittenFields<Omit<Shape, Own>>;
+}
 
-const member = z.strictObject({
-  memberConfig: z
-    .strictObject({ pools: z.record(name, configMap).exactOptional(), networks: z.record(name, configMap).exactOptional() })
-    .exactOptional(),
-  failureDomain: z.string().exactOptional(),
-  config: configMap.exactOptional(),
-  adopt: z.boolean().exactOptional(),
-});
+const connection = z.strictObject({ ...argumentsOf(nodeSchema.shape.connection, "host"), host: z.string().exactOptional() });
 
 const host = z
   .strictObject({
@@ -73,41 +67,18 @@ const host = z
     address: z.string().min(1),
     connection: connection.default({}),
     prepare: z.array(z.string().min(1)).default([]),
-    node: node.exactOptional(),
-    member: member.exactOptional(),
+    node: z.strictObject(argumentsOf(nodeSchema, "connection")).exactOptional(),
+    member: z
+      .strictObject(
+        argumentsOf(clusterMemberSchema, "connection", "name", "address", "cluster", "peers", "certificateFingerprint"),
+      )
+      .exactOptional(),
   })
   .transform((given) => ({ ...given, connection: { ...given.connection, host: given.connection.host ?? given.address } }));
 
-const pool = z.strictObject({
-  driver: z.enum(["dir", "btrfs", "zfs", "lvm"]),
-  description: z.string().exactOptional(),
-  config: configMap.exactOptional(),
-  memberConfig: z.record(name, configMap).exactOptional(),
-  adopt: z.boolean().exactOptional(),
-});
-
-const network = z.strictObject({
-  description: z.string().exactOptional(),
-  config: configMap.exactOptional(),
-  memberConfig: z.record(name, configMap).exactOptional(),
-  adopt: z.boolean().exactOptional(),
-});
-
-const imageSource = z.strictObject({
-  alias: name.exactOptional(),
-  fingerprint: name.exactOptional(),
-  server: z.string().exactOptional(),
-  protocol: z.enum(["simplestreams", "lxd"]).exactOptional(),
-});
-
-const image = z.strictObject({
-  metadataPath: z.string().exactOptional(),
-  rootfsPath: z.string().exactOptional(),
-  source: imageSource.exactOptional(),
-  instanceType: z.enum(["container", "virtual-machine"]).exactOptional(),
-  properties: configMap.exactOptional(),
-  adopt: z.boolean().exactOptional(),
-});
+const pool = z.strictObject(argumentsOf(storagePoolSchema, "cluster", "name"));
+const network = z.strictObject(argumentsOf(networkSchema, "cluster", "name"));
+const image = z.strictObject(argumentsOf(imageSchema, "cluster", "aliases", "sourceFingerprint"));
 
 const profiles = z.strictObject({
   networks: z
@@ -157,34 +128,15 @@ const keyFile = z
 
 const user = z
   .strictObject({
+    ...argumentsOf(vmUserSchema, "cluster", "instance", "project", "name"),
     name,
-    uid: z.number().exactOptional(),
-    home: z.string().exactOptional(),
-    shell: z.string().exactOptional(),
-    groups: z.array(name).exactOptional(),
-    sudo: z.enum(["none", "password", "passwordless"]).exactOptional(),
-    authorizedKeys: z.array(z.string()).exactOptional(),
     authorizedKeyFiles: z.array(keyFile).exactOptional(),
-    authorizedKeysMode: z.enum(["exclusive", "additive"]).exactOptional(),
-    passwordHash: z.string().exactOptional(),
-    homeOnDelete: z.enum(["keep", "remove"]).exactOptional(),
-    adopt: z.boolean().exactOptional(),
   })
   .transform(({ authorizedKeyFiles, ...given }) =>
     authorizedKeyFiles === undefined
       ? given
       : { ...given, authorizedKeys: [...(given.authorizedKeys ?? []), ...authorizedKeyFiles.flat()] },
   );
-
-const waitFor = z.discriminatedUnion(
-  "for",
-  [
-    z.strictObject({ for: z.enum(["running", "agent", "cloud-init"]) }),
-    z.strictObject({ for: z.enum(["ipv4", "ipv6"]), nic: name }),
-    z.strictObject({ for: z.literal("command"), command: z.array(z.string()).min(1) }),
-  ],
-  'must be "running", "agent", "cloud-init", "ipv4", "ipv6" or "command"',
-);
 
 /** One GPU: by its PCI address, its number, or what it is. */
 const gpu = z
@@ -197,23 +149,10 @@ const gpu = z
   .refine((given) => Object.keys(given).length > 0, "needs pci, id, vendorid or productid: a device is one GPU");
 
 const vmSettings = z.strictObject({
-  instanceType: z.enum(["virtual-machine", "container"]).exactOptional(),
-  description: z.string().exactOptional(),
-  image: imageSource.exactOptional(),
-  target: name.exactOptional(),
-  profiles: z.array(name).exactOptional(),
-  cpu: z.union([z.number(), z.string()]).exactOptional(),
-  memory: z.string().exactOptional(),
-  rootDisk: z.strictObject({ size: z.string().exactOptional(), pool: name.exactOptional() }).exactOptional(),
+  ...argumentsOf(vmSchema, "cluster", "name", "project"),
+  image: asWritten(vmSchema.shape.image).exactOptional(),
   network: z.record(name, guestInterface).exactOptional(),
-  devices: z.record(name, configMap).exactOptional(),
   gpus: z.array(gpu).exactOptional(),
-  config: configMap.exactOptional(),
-  cloudInit: z.strictObject({ userData: z.string().exactOptional(), vendorData: z.string().exactOptional() }).exactOptional(),
-  running: z.boolean().exactOptional(),
-  waitFor: z.array(waitFor).exactOptional(),
-  allowRestart: z.union([z.boolean(), z.literal("force")]).exactOptional(),
-  adopt: z.boolean().exactOptional(),
   users: z.array(user).exactOptional(),
 });
 

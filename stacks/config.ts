@@ -143,7 +143,8 @@ function crossFaults(config: StackConfig): Fault[] {
       faults.push({ path, reason: `"${member}" is not one of the hosts (${members.join(", ")})` });
     }
   };
-  for (const [kind, objects] of Object.entries({ pools, networks })) {
+  const shared: Record<string, Record<string, { memberConfig?: object }>> = { pools, networks };
+  for (const [kind, objects] of Object.entries(shared)) {
     for (const [object, { memberConfig = {} }] of Object.entries(objects)) {
       Object.keys(memberConfig).forEach((member) => requireMember(member, [kind, object, "memberConfig", member]));
     }

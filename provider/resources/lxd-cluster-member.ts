@@ -34,8 +34,11 @@ import type { ClusterConnectionArgs, ClusterInput, ConfigArgs, ConnectionArgs } 
 import { areInNoCluster, clusterOfPeers, enter, throughCluster } from "./lxd-cluster-member-entering";
 import { clean, foreseeLeaving, isReachable, isReinstalled, isToBeCleaned, leave, namesOf } from "./lxd-cluster-member-leaving";
 
-/** Inputs of {@link LxdClusterMember}. */
-const clusterMemberSchema = z.strictObject({
+/**
+ * Inputs of {@link LxdClusterMember}.
+ * @internal
+ */
+export const clusterMemberSchema = z.strictObject({
   ...onHost,
   name: memberNameSchema,
   address: memberAddressSchema,

@@ -38,8 +38,11 @@ const propertiesSchema = z.record(z.string().min(1), configValueSchema).superRef
   }
 });
 
-/** Inputs of {@link LxdImage}. */
-const imageInputsSchema = z.strictObject({
+/**
+ * Inputs of {@link LxdImage}.
+ * @internal
+ */
+export const imageSchema = z.strictObject({
   ...inCluster,
   project: projectSchema,
   metadataPath: z.string().min(1).optional(),
@@ -85,7 +88,7 @@ export interface LxdImageArgs {
   timeouts?: Input<TimeoutArgs>;
 }
 
-type Inputs = z.output<typeof imageInputsSchema>;
+type Inputs = z.output<typeof imageSchema>;
 
 interface Outputs {
   /** SHA-256 by which LXD knows the image. */
@@ -111,7 +114,7 @@ const UNREADABLE = "unreadable ";
 export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdImage",
   schemaVersion: 2,
-  schema: imageInputsSchema,
+  schema: imageSchema,
   immutable: ["project", "sourceFingerprint", "source", "instanceType"],
   stableOutputs: { fingerprint: [], type: [], architecture: [], sizeBytes: [] },
   timeouts: { create: 1800, read: 60, update: 300, delete: 300 },
@@ -146,8 +149,9 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     // The paths are not compared: it is the same image as long as its content is.
     metadataPath: notCompared,
     rootfsPath: notCompared,
-    source: (_observed, wanted, state) => sameSource(state, wanted),
-    instanceType: (_observed, _wanted, state, inputs): boolean => typeWanted(state) === typeWanted(inputs),
+    source: (_observed, wanted, state, inputs) => isOfVersion1(inputs) || sameSource(state, wanted),
+    instanceType: (_observed, _wanted, state, inputs): boolean =>
+      isOfVersion1(inputs) || typeWanted(state) === typeWanted(inputs),
     aliases: sameSet,
     properties: sameConfig,
   },
@@ -223,6 +227,11 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     await removeAliases(lxd, state.project, state.fingerprint, state.ownAliases);
   },
 };
+
+/** Whether inputs have the image under its name of version 1. A refresh compares the inputs in state, which have no version. */
+function isOfVersion1({ source, metadataPath }: Inputs): boolean {
+  return source === undefined && metadataPath === undefined;
+}
 
 /** Whether a program still means the image that was copied. */
 function sameSource({ source: made, fingerprint }: State, wanted: Inputs["source"]): boolean {

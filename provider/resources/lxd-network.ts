@@ -14,8 +14,11 @@ import { mayBeSecret } from "../support/secrets";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import { type MemberObjectOutputs, memberObjectInputs, memberObjectLifecycle } from "./member-object";
 
-/** Inputs of {@link LxdNetwork}. */
-const networkSchema = z.strictObject({
+/**
+ * Inputs of {@link LxdNetwork}.
+ * @internal
+ */
+export const networkSchema = z.strictObject({
   ...memberObjectInputs(NETWORKS),
   name: networkNameSchema,
   project: projectSchema,

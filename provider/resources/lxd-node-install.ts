@@ -15,20 +15,26 @@ import { havingChanged, RefusedError } from "../support/errors";
  */
 export const installSchema = z.union([
   z.literal(false),
-  z.strictObject({
-    method: z.literal("deb"),
-    packages: z.array(z.string().regex(/^[a-z0-9][a-z0-9.+-]+$/, "is not the name of a Debian package")).default([]),
-  }),
-  z.strictObject({
-    method: z.literal("snap"),
-    channel: z
-      .string()
-      .regex(/^[a-z0-9.-]+(\/[a-z]+)?(\/[\w.-]+)?$/, 'is not a snap channel such as "5.21/stable"')
-      .default("5.21/stable"),
-    cohort: z.boolean().default(true),
-    hold: z.boolean().default(true),
-    revision: z.number().int().positive().exactOptional(),
-  }),
+  z.discriminatedUnion(
+    "method",
+    [
+      z.strictObject({
+        method: z.literal("deb"),
+        packages: z.array(z.string().regex(/^[a-z0-9][a-z0-9.+-]+$/, "is not the name of a Debian package")).default([]),
+      }),
+      z.strictObject({
+        method: z.literal("snap"),
+        channel: z
+          .string()
+          .regex(/^[a-z0-9.-]+(\/[a-z]+)?(\/[\w.-]+)?$/, 'is not a snap channel such as "5.21/stable"')
+          .default("5.21/stable"),
+        cohort: z.boolean().default(true),
+        hold: z.boolean().default(true),
+        revision: z.number().int().positive().exactOptional(),
+      }),
+    ],
+    'must be "deb" or "snap"; or install is false',
+  ),
 ]);
 
 /**

@@ -33,8 +33,11 @@ import {
 
 export type { InstallArgs } from "./lxd-node-install";
 
-/** Inputs of {@link LxdNode}. */
-const nodeSchema = z.strictObject({
+/**
+ * Inputs of {@link LxdNode}.
+ * @internal
+ */
+export const nodeSchema = z.strictObject({
   ...onHost,
   install: installSchema.default({ method: "snap", channel: "5.21/stable", cohort: true, hold: true }),
   config: configSchema.default({}),

@@ -13,8 +13,11 @@ import { isSmaller, POOLS, placeOfSize, pool, refuseResize, sourcesOf } from "..
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import { type MemberObjectOutputs, memberObjectInputs, memberObjectLifecycle } from "./member-object";
 
-/** Inputs of {@link LxdStoragePool}. */
-const storagePoolSchema = z.strictObject({
+/**
+ * Inputs of {@link LxdStoragePool}.
+ * @internal
+ */
+export const storagePoolSchema = z.strictObject({
   ...memberObjectInputs(POOLS),
   name: poolNameSchema,
   driver: z.enum(["dir", "btrfs", "zfs", "lvm"], 'must be "dir", "btrfs", "zfs" or "lvm"'),

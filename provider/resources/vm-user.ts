@@ -23,8 +23,11 @@ import { sameSet } from "../support/equality";
 import { hasCode, messageOf } from "../support/errors";
 import type { ClusterInput } from "./common-args";
 
-/** Inputs of {@link VmUser}. */
-const vmUserSchema = z.strictObject({
+/**
+ * Inputs of {@link VmUser}.
+ * @internal
+ */
+export const vmUserSchema = z.strictObject({
   ...inCluster,
   instance: instanceNameSchema,
   project: projectSchema,

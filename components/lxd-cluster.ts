@@ -38,8 +38,8 @@ export interface LxdClusterArgs {
   /** The hosts. The first one is the primary: it bootstraps the cluster, and the others join through it. */
   hosts: ClusterHostArgs[];
   /**
-   * Which cluster it is: the SHA-256 of its certificate. Found when the cluster is made, and kept in state; to be given to confirm a renewed
-   * certificate. @default what state knows
+   * The identity of the cluster: the SHA-256 of its certificate. State keeps what was found when the cluster was made; give it to confirm a
+   * renewed certificate. @default the one in state
    */
   certificateFingerprint?: pulumi.Input<string>;
   /** Storage pools by name. @default none */
@@ -110,7 +110,7 @@ export class LxdCluster extends pulumi.ComponentResource {
       primary,
       way,
       otherHosts.flatMap(({ dependsOn = [] }) => dependsOn),
-    ); // it asks its peers
+    ); // the first member asks its peers whether there is a cluster
     const joined = Object.fromEntries(
       others.map((other) => [other.host.name, this.makeMember(name, other, { cluster: first }, [first])]),
     );
@@ -136,7 +136,7 @@ export class LxdCluster extends pulumi.ComponentResource {
 
   private refuseTwins(hosts: readonly ClusterHostArgs[]): void {
     for (const key of ["name", "address"] as const) {
-      // LXD's port need not be given.
+      // LXD's port is optional.
       const values = hosts.map(({ [key]: value }) => (typeof value === "string" ? value.replace(/:8443$/, "") : value));
       const twice = values.find((value, index) => typeof value === "string" && values.indexOf(value) !== index);
       if (typeof twice === "string") {
@@ -161,7 +161,7 @@ export class LxdCluster extends pulumi.ComponentResource {
 
   /**
    * Joins are queued where they are done, so each further member depends on the first one alone.
-   * @param before - What is there before it is made, besides LXD on its host.
+   * @param before - What must exist before it, besides LXD on its host.
    */
   private makeMember(
     name: string,
@@ -189,8 +189,8 @@ export class LxdCluster extends pulumi.ComponentResource {
 }
 
 /**
- * The snap in the revision of another host, unless the program says which, or does not want the same one on all hosts (cohort, hold): hosts of
- * different architectures have different revisions.
+ * The snap in the revision of another host, unless the program gives a revision, or turns `cohort` or `hold` off: hosts of different
+ * architectures have different revisions.
  */
 function installLike(node: LxdNode, wanted: LxdNodeArgs["install"]): LxdNodeArgs["install"] {
   if (wanted === false || (typeof wanted === "object" && "method" in wanted && wanted.method === "deb")) {

@@ -11,9 +11,9 @@ export interface VmGroupUserArgs extends Omit<VmUserArgs, "cluster" | "instance"
   name: string;
 }
 
-/** One GPU of the member that a virtual machine runs on. What is given must be true of one GPU there, and of no other. */
+/** One GPU of the member that a virtual machine runs on. The given values must match exactly one GPU there. */
 export interface GpuArgs {
-  /** PCI address, such as "0000:01:00.0"; `lxc info --resources --target MEMBER` tells. */
+  /** PCI address, such as "0000:01:00.0"; see `lxc info --resources --target MEMBER`. */
   pci?: pulumi.Input<string>;
   /** Number of the card in the host's `/dev/dri`. */
   id?: pulumi.Input<string>;
@@ -23,11 +23,11 @@ export interface GpuArgs {
   productid?: pulumi.Input<string>;
 }
 
-/** What virtual machines can have in common. */
+/** Settings of virtual machines, for one or for all of a group. */
 export interface VmSettingsArgs extends Omit<LxdVmArgs, "cluster" | "project" | "name"> {
   /**
-   * What the guest's network interfaces are to be, by the names that they have inside the guest, such as `enp5s0` in a virtual machine
-   * or `eth0` in a container. It becomes cloud-init's network config, in netplan's form. @default the image's own: DHCP on the first one
+   * The guest's network interfaces by their names inside the guest, such as `enp5s0` in a virtual machine or `eth0` in a container. It becomes
+   * cloud-init's network config, version 2. @default the image's own: DHCP on the first one
    */
   network?: pulumi.Input<Record<string, pulumi.Input<GuestInterfaceArgs>>>;
   /** GPUs that are passed through: devices `gpu0`, `gpu1` and so on, beside `devices`. @default none */
@@ -49,7 +49,7 @@ export interface VmGroupArgs {
   /** Project of the virtual machines. @default "default" */
   project?: pulumi.Input<string>;
   /**
-   * What all of them have. A value of a virtual machine takes the place of the value here; `config`, `devices` and `cloudInit` are merged key by
+   * Settings of all of them. A value of a virtual machine takes the place of the value here; `config`, `devices` and `cloudInit` are merged key by
    * key, and a device of another `type` takes the place of the whole device. @default {}
    */
   defaults?: Partial<VmSettingsArgs>;
@@ -141,7 +141,7 @@ export class VmGroup extends pulumi.ComponentResource {
         new VmUser(
           `${prefix}-${user.name}`,
           { ...user, cluster, instance: vm.name, ...(project && { project }) },
-          // A user goes with its VM: nothing needs to be done in a guest that is about to be removed.
+          // A user is removed with its VM: there is no need to change a guest that is about to be removed.
           childOptions(this, opts, { dependsOn: [vm], deletedWith: vm }),
         ),
       ]),

@@ -8,7 +8,7 @@ export interface NetworksProfileArgs {
   name?: pulumi.Input<string>;
   /** The managed network of `eth0`. @default "lxdbr0" */
   network?: pulumi.Input<string>;
-  /** The bridge of `eth1`, which every host has over its link to the LAN. @default "br0" */
+  /** The bridge of `eth1`, which every host has on its link to the LAN. @default "br0" */
   bridge?: pulumi.Input<string>;
 }
 
@@ -49,7 +49,7 @@ export interface VmProfilesArgs {
   networks?: NetworksProfileArgs;
   /** `vm-resources`: CPU, memory and root disk. @default {} */
   resources?: ResourcesProfileArgs;
-  /** `vm-gpu`: what goes with GPUs that are passed through. @default none: there is no such profile */
+  /** `vm-gpu`: config of instances with GPUs that are passed through. @default none: there is no such profile */
   gpu?: GpuProfileArgs;
 }
 

@@ -3,7 +3,7 @@ import * as runtimeConfig from "@pulumi/pulumi/runtime/config";
 import type * as z from "zod";
 import { type StackConfig, stackSchema } from "./config-schema";
 
-/** Part of the SDK, and left out of its declarations. */
+/** The SDK has it, but not its declarations. */
 const { isConfigSecret } = runtimeConfig as unknown as { isConfigSecret: (key: string) => boolean };
 
 /**
@@ -46,7 +46,7 @@ export function parseConfig(
 /** Properties whose values are texts of the user, where a secret can stand. Credentials are secrets by their names (LxdResource). */
 const TEXTS: ReadonlySet<string> = new Set(["config", "cloudInit", "properties", "prepare", "command"]);
 
-/** The value with each text of the user marked as a secret, in place of a copy that nobody knows to be one. */
+/** The value with each text of the user marked as a secret. */
 function keptSecret(value: unknown, isText = false): unknown {
   if (Array.isArray(value)) {
     return value.map((member: unknown) => keptSecret(member, isText));
@@ -61,11 +61,11 @@ type Path = readonly PropertyKey[];
 
 interface Fault {
   readonly path: Path;
-  /** What is wrong with the value at the path, and the cure; reads on from the path. */
+  /** What is wrong with the value, and what to do; continues the sentence that the path begins. */
   readonly reason: string;
 }
 
-/** Plain values are handed on as they are, structured ones as JSON. */
+/** Pulumi passes structured values as JSON, other ones as they are. */
 function fromJson(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -83,7 +83,7 @@ function describe(issue: z.core.$ZodIssue, given: unknown): Fault[] {
         reason: "is not a known key; see the comments in Pulumi.lab.yaml",
       }));
     case "invalid_union": {
-      // The alternative that went furthest is the one that was meant.
+      // The alternative with the deepest issue is the intended one.
       const meant = [...issue.errors].sort((a, b) => depth(b) - depth(a))[0] ?? [];
       return meant.length === 0 || depth(meant) === 0
         ? [{ path, reason: lowerFirst(issue.message) }]
@@ -119,7 +119,7 @@ function lowerFirst(text: string): string {
   return text.charAt(0).toLowerCase() + text.slice(1);
 }
 
-/** What is wrong between values that are each fine by themselves. */
+/** Faults between values that are valid by themselves. */
 function crossFaults(config: StackConfig): Fault[] {
   const { hosts, pools, networks, vmDefaults, vms } = config;
   const members = hosts.map((host) => host.name);
@@ -138,7 +138,7 @@ function crossFaults(config: StackConfig): Fault[] {
     })),
   ];
   const requireMember = (member: string | undefined, path: Path): void => {
-    // The members of a group (@group) are LXD's to know.
+    // Only LXD knows the members of a group (@group).
     if (member !== undefined && !member.startsWith("@") && !members.includes(member)) {
       faults.push({ path, reason: `"${member}" is not one of the hosts (${members.join(", ")})` });
     }
@@ -169,7 +169,7 @@ function crossFaults(config: StackConfig): Fault[] {
   return faults;
 }
 
-/** Indexes of values that stand further ahead already. */
+/** Indexes of values that occur before. */
 function twice(values: readonly string[]): number[] {
   return values.flatMap((value, index) => (values.indexOf(value) < index ? [index] : []));
 }

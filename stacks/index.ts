@@ -1,4 +1,4 @@
-/** A cluster with its profiles, virtual machines and users, wholly from the config: Pulumi.lab.yaml, Pulumi.thinkube.yaml. */
+/** A cluster with its profiles, virtual machines and users, all from the config: Pulumi.lab.yaml, Pulumi.thinkube.yaml. */
 import { LxdCluster, VmGroup, VmProfiles } from "../components/index";
 import { readConfig } from "./config";
 import { prepareHost } from "./prepare-hosts";
@@ -16,7 +16,7 @@ const profiles = new VmProfiles("profiles", { cluster: lxd, ...config.profiles }
 
 const group = new VmGroup("vms", { cluster: lxd, defaults: config.vmDefaults, vms: config.vms }, { dependsOn: [profiles] });
 
-/** The way to the cluster, for stacks that put something on it. */
+/** How to reach the cluster, for other stacks. */
 export const cluster = lxd.connection;
 
 /** The addresses of each VM, by the names of its NICs. */

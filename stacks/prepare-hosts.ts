@@ -8,7 +8,7 @@ type Host = StackConfig["hosts"][number];
 type CommandConnection = command.types.input.remote.ConnectionArgs;
 
 /**
- * The commands that a host needs before LXD is put on it, one after the other, by `@pulumi/command`.
+ * The commands that prepare a host before LXD is installed, run one after the other by `@pulumi/command`.
  * @returns What the host's further resources depend on: nothing when there are no commands. The plugin of `@pulumi/command` is then not needed either.
  */
 export function prepareHost(host: Omit<Host, "prepare">, prepare: readonly string[]): pulumi.Resource[] {
@@ -28,7 +28,7 @@ export function prepareHost(host: Omit<Host, "prepare">, prepare: readonly strin
   return commands.slice(-1);
 }
 
-/** The same connection in the words of `@pulumi/command`, which knows neither key files nor a policy for host keys. */
+/** The same connection for `@pulumi/command`, which has neither key files nor a policy for host keys. */
 function commandConnection({ proxy, ...host }: Host["connection"]): CommandConnection {
   return { ...withKeyContents(host), ...(proxy && { proxy: withKeyContents(proxy) }) };
 }

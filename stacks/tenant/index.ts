@@ -1,4 +1,4 @@
-/** A stack of its own that puts a virtual machine on the cluster of another one. It could as well be in another repository. */
+/** A stack that puts a virtual machine on the cluster of another stack. It could be in another repository. */
 import * as pulumi from "@pulumi/pulumi";
 import type { ClusterConnectionArgs } from "pulumi-lxd-cluster";
 import { VmGroup } from "pulumi-lxd-cluster/components";

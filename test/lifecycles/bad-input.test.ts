@@ -12,17 +12,17 @@ import { KINDS, validArgs } from "./support/valid-args";
 type Properties = Record<string, unknown>;
 type Path = readonly (string | number)[];
 
-/** Inputs of each kind; `FUZZ=50000` for a long run, `FUZZ_SEED=` to repeat one. */
+/** Number of inputs of each kind; `FUZZ=50000` for a long run, `FUZZ_SEED=` to repeat one. */
 const RUNS = Number(process.env["FUZZ"] ?? (isThorough ? 500 : 50));
 const SEED = Number(process.env["FUZZ_SEED"] ?? Date.now() % 2 ** 31);
 
-/** What a check may take of a processor at most, so that no input can keep the engine waiting. */
+/** Maximum processor time of a check, so that no input can block the engine. */
 const SLOWEST_MS = 3000;
 
-/** Properties that say how a host is reached. */
+/** Properties that describe how to reach a host. */
 const REACHING: readonly (string | number)[] = ["connection", "cluster", "timeouts"];
 
-/** Every place in a value: of the value itself, and of all that is inside. */
+/** Every path in a value: of the value itself, and of everything inside. */
 function pathsIn(value: unknown, at: Path = []): Path[] {
   if (value === null || typeof value !== "object") {
     return [at];
@@ -33,7 +33,7 @@ function pathsIn(value: unknown, at: Path = []): Path[] {
   ];
 }
 
-/** A copy of `value` in which another value stands at a place. */
+/** A copy of `value` with another value at a path. */
 function replaced(value: unknown, [key, ...rest]: Path, by: unknown): unknown {
   if (key === undefined) {
     return by;
@@ -48,14 +48,14 @@ function replaced(value: unknown, [key, ...rest]: Path, by: unknown): unknown {
   return objectOf(entries);
 }
 
-/** A copy of `value` in which the object at a place has one more property. */
+/** A copy of `value` with one more property in the object at a path. */
 function extended(value: unknown, at: Path, key: string, member: unknown): unknown {
   const target = at.reduce<unknown>((inner, step) => (inner as Record<string | number, unknown>)[step], value);
   const isObject = target !== null && typeof target === "object" && !Array.isArray(target);
   return isObject ? replaced(value, at, objectOf([...Object.entries(target), [key, member]])) : value;
 }
 
-/** Tells how to run a failure again. fast-check's own report cannot show a value that is nested without end. */
+/** Shows how to repeat a failure. fast-check's own report cannot show a value with endless nesting. */
 function report<Input>({ failed, counterexample, errorInstance, numRuns, seed }: fc.RunDetails<[Input]>): void {
   if (failed) {
     const shown = inspect(counterexample, { depth: 6, maxStringLength: 200, maxArrayLength: 20 });
@@ -72,7 +72,8 @@ describe("bad input to check", () => {
   const { stackTraceLimit } = Error;
 
   before(async () => {
-    // As it is where the engine runs `check`. mocha lifts it, and a parser that runs out of stack then writes thousands of frames.
+    // The limit in the engine's `check` process. mocha raises it, and a parser that runs out of stack then writes
+    // thousands of frames.
     Error.stackTraceLimit = 10;
     lab = await SimulatedLab.start({ hosts: [{ name: "bcn2", lxd: "deb" }] });
     const { host, port } = lab.host("bcn2").connection;
@@ -87,7 +88,7 @@ describe("bad input to check", () => {
     await lab.stop();
   });
 
-  afterEach("no host is dialled, and no prototype polluted", () => {
+  afterEach("no connection is opened, and no prototype polluted", () => {
     const { counters } = lab.host("bcn2");
     assert.deepEqual([lab.requests, counters.attempts], [[], 0]);
     assert.deepEqual(Object.keys(Object.prototype), []);
@@ -95,8 +96,8 @@ describe("bad input to check", () => {
   });
 
   /**
-   * The inputs as they are in state once they were accepted. What is new and to be adopted, or changes, a preview looks for, to tell what would
-   * become of it; what is like this is neither.
+   * The inputs as stored in state after they were accepted. A preview contacts the host for new objects to adopt and
+   * for changes; this state is neither.
    */
   const asKnown = async (kind: string, given: Properties): Promise<Properties> => {
     const isAdoptable = Object.hasOwn(given, "adopt");
@@ -104,7 +105,7 @@ describe("bad input to check", () => {
     return isAdoptable ? { ...checked, adopt: given["adopt"] } : checked;
   };
 
-  /** What must be true of the answer to any input whatever. */
+  /** Invariants of the answer to any input. */
   const judge = async (kind: string, given: Properties): Promise<void> => {
     inputs += 1;
     const names = new Set([...(valid[kind] ?? []).flatMap((args) => Object.keys(args)), ...Object.keys(given)]);
@@ -114,7 +115,7 @@ describe("bad input to check", () => {
     const busyMs = process.cpuUsage(started).user / 1000;
     assert.ok(busyMs < SLOWEST_MS, `check took ${Math.round(busyMs)} ms of a processor`);
     for (const { property, reason } of answer.failures) {
-      assert.equal(property, ""); // the engine would print the value along with it
+      assert.equal(property, ""); // the engine would print the value with it
       const [path = ""] = /^[^]*? /.exec(reason) ?? [];
       const named = [...names].some((name) => reason.startsWith(redact(name, given).slice(0, 60)));
       assert.ok(path !== "" && named, `no property is named in: ${reason.slice(0, 200)}`);
@@ -125,15 +126,15 @@ describe("bad input to check", () => {
     }
     accepted += 1;
     const text = JSON.stringify(answer.inputs);
-    assert.ok(isDeepStrictEqual(JSON.parse(text), answer.inputs), "what was accepted is more than JSON can hold");
-    assert.ok(Buffer.from(text).toString() === text && !/\\ud[89a-f]/.test(text), "what was accepted is not Unicode");
+    assert.ok(isDeepStrictEqual(JSON.parse(text), answer.inputs), "accepted inputs do not survive JSON");
+    assert.ok(Buffer.from(text).toString() === text && !/\\ud[89a-f]/.test(text), "accepted inputs are not Unicode");
     const again = await provider(kind).check(answer.inputs, answer.inputs);
-    assert.deepEqual(again, { inputs: answer.inputs, failures: [] }); // or the engine would see a change where there is none
+    assert.deepEqual(again, { inputs: answer.inputs, failures: [] }); // otherwise the engine would see a change where there is none
   };
 
   for (const kind of KINDS) {
     describe(kind, () => {
-      it("takes the arguments that the others are made from, which have every property of the kind", async () => {
+      it("accepts the base arguments of the variants, which have every property of the kind", async () => {
         const variants = valid[kind];
         assert.ok(variants !== undefined, `no arguments of ${kind} are known to this test`);
         for (const args of variants) {
@@ -149,10 +150,10 @@ describe("bad input to check", () => {
         );
       });
 
-      it("takes or refuses every hostile text in every place", async function () {
+      it("accepts or refuses every hostile text at every path", async function () {
         this.timeout(120_000);
         for (const args of valid[kind] ?? []) {
-          // How a host is reached is the same for all kinds.
+          // The connection properties are the same for all kinds.
           const places = pathsIn(args).filter(
             ([property]) => property !== undefined && (kind === "LxdNode" || !REACHING.includes(property)),
           );
@@ -164,7 +165,7 @@ describe("bad input to check", () => {
         }
       });
 
-      it("never fails otherwise than by naming the property, whatever stands in its place", async function () {
+      it("fails only with a reason that names the property, whatever its value", async function () {
         this.timeout(Math.max(60_000, RUNS * 50));
         const variants = valid[kind] ?? [];
         const place = fc.constantFrom(
@@ -184,7 +185,7 @@ describe("bad input to check", () => {
         );
       });
 
-      it("never fails otherwise when nothing fits at all", async function () {
+      it("fails only in that way when all inputs are invalid", async function () {
         this.timeout(Math.max(60_000, RUNS * 50));
         const names = fc.constantFrom(...(valid[kind] ?? []).flatMap((args) => Object.keys(args)));
         const entries = fc.array(
@@ -199,7 +200,7 @@ describe("bad input to check", () => {
         );
       });
 
-      it("answers at once to a megabyte in any place", async function () {
+      it("answers at once to a megabyte at any path", async function () {
         this.timeout(120_000);
         for (const args of valid[kind] ?? []) {
           for (const [index, path] of pathsIn(args).slice(1).entries()) {

@@ -32,10 +32,10 @@ import { KINDS, validArgs } from "./support/valid-args";
 
 const NAMES = HOSTILE_TEXTS.filter((text) => text.length < 200);
 
-/** Names that no request may be made for: there is no path that leads to such an object and no other. */
+/** Names for which no request may be made: no path identifies exactly that object. */
 const IMPOSSIBLE = /^\.{0,2}$|\p{Surrogate}/u;
 
-/** A function that asks LXD for one object, and where that object is: `*` stands for the name. */
+/** A function that asks LXD for one object, and the path of the object: `*` stands for the name. */
 interface Case {
   readonly what: string;
   readonly path: string;
@@ -205,7 +205,7 @@ const QUERIES: readonly Case[] = [
     call: (lxd, name) => findObject(lxd, pool("p"), name),
   },
   {
-    what: "member to move to",
+    what: "target member of a move",
     path: "/1.0/instances/web1",
     query: { ...inProject, target: "*" },
     call: (lxd, name) => moveInstance({ lxd, project: PROJECT, name: "web1" }, name),
@@ -217,7 +217,7 @@ const QUERIES: readonly Case[] = [
     call: (lxd, name) => readInstanceFile({ lxd, ...at }, name),
   },
   {
-    what: "file to make",
+    what: "file to write",
     path: "/1.0/instances/web1/files",
     query: { ...inProject, path: "*" },
     call: (lxd, name) => createInstanceFile({ lxd, ...at }, name, file),
@@ -230,7 +230,7 @@ const QUERIES: readonly Case[] = [
   },
 ];
 
-describe("names with characters that mean something to a URL", () => {
+describe("names with characters that have a meaning in a URL", () => {
   let server: ApiServer;
   let tried = 0;
 
@@ -238,7 +238,7 @@ describe("names with characters that mean something to a URL", () => {
     server = await ApiServer.start();
   });
   after(async () => {
-    figure("names tried on the wire", tried);
+    figure("names tried in requests", tried);
     await server.stop();
   });
 
@@ -267,7 +267,7 @@ describe("names with characters that mean something to a URL", () => {
   };
 
   for (const each of CASES) {
-    it(`${each.what} asks for exactly that object, or for nothing`, async () => {
+    it(`${each.what} requests exactly that object, or nothing`, async () => {
       for (const name of NAMES) {
         const { paths, error } = await requestsOf(each.call, name);
         if (IMPOSSIBLE.test(name)) {
@@ -295,7 +295,7 @@ describe("names with characters that mean something to a URL", () => {
     });
   }
 
-  it("names that LXD takes nowhere, and those that would leave their place in a path, are not even taken", async () => {
+  it("names that LXD accepts nowhere, and those that would change a path, are refused without a request", async () => {
     const lab = { host: "192.0.2.1" };
     const refused = NAMES.filter((name) => /^\.{0,2}$|\/|[\p{Control}\p{Surrogate}]/u.test(name) && !/^0?4da6b54/.test(name));
     for (const kind of KINDS) {
@@ -311,11 +311,11 @@ describe("names with characters that mean something to a URL", () => {
   });
 });
 
-/** What the library itself says to these programs. */
+/** Messages of the library to these programs. */
 const FIXED =
   /^(--(show|showformat=\$\{db:Status-Status\}|quiet|yes|option|no-remove|no-auto-remove|simulate)|DPkg::Lock::Timeout=\d+|APT::Update::Error-Mode=any|\/var\/lib\/dpkg\/updates|-(min|max)depth|1|--|install|update|madison)$/;
 
-describe("arguments with characters that mean something to a shell", () => {
+describe("arguments with characters that have a meaning in a shell", () => {
   let lab: SimulatedLab;
   let deadline: Deadline;
   beforeEach(() => {
@@ -330,7 +330,7 @@ describe("arguments with characters that mean something to a shell", () => {
     await lab.stop();
   });
 
-  it("reach a program on a host as they are, and no other program runs", async () => {
+  it("reach a program on a host unchanged, and no other program runs", async () => {
     const host = lab.host("bcn2");
     const ssh = await connect(connectionSchema.parse(host.connection), { deadline });
     let arguments_ = 0;
@@ -359,7 +359,7 @@ describe("arguments with characters that mean something to a shell", () => {
     figure("hostile arguments of commands", arguments_);
   });
 
-  it("reach snapd as they are, and no program runs", async () => {
+  it("reach snapd unchanged, and no program runs", async () => {
     const host = lab.host("bcn2");
     const ssh = await connect(connectionSchema.parse(host.connection), { deadline });
     for (const text of NAMES.filter((name) => name !== "" && !/\p{Surrogate}/u.test(name))) {

@@ -5,14 +5,14 @@ import { readMark } from "../../provider/lxd/ownership";
 import { figure } from "../support/figure";
 import { Managed } from "../unit/resources/simulated-cluster";
 import { DRIFT_TABLES } from "./drift";
-import { byHand, wordsOf } from "./drift/by-hand";
+import { byHand, descriptionOf } from "./drift/manual-changes";
 import { type Case, type Cure, casesOf, type DriftTable } from "./drift/table";
 import type { World } from "./drift/world";
 
 type Tried = Exclude<Case, { answer: "cannot drift" }>;
 type Resource = Managed<never, never>;
 
-/** A world in which a program is in force: `pulumi up` has run, and a further preview shows nothing. */
+/** A world with an applied program: `pulumi up` has run, and a further preview shows no change. */
 interface Stage {
   readonly world: World;
   readonly program: string;
@@ -37,7 +37,7 @@ describe("Drift", () => {
       };
       afterEach(async function () {
         if (this.currentTest?.state === "failed") {
-          await leave(); // what came of it is no place for the next test
+          await leave(); // its result would affect the next test
         }
       });
       after(leave);
@@ -51,8 +51,8 @@ describe("Drift", () => {
           continue;
         }
         const { program = "usual" } = entry;
-        const hands = (Array.isArray(entry.byHand) ? entry.byHand : [entry.byHand]).map(wordsOf).join(", ");
-        it(`${name}: after ${hands} it is ${entry.answer}${program === "usual" ? "" : ` (${program})`}`, async () => {
+        const changes = (Array.isArray(entry.byHand) ? entry.byHand : [entry.byHand]).map(descriptionOf).join(", ");
+        it(`${name}: after ${changes} it is ${entry.answer}${program === "usual" ? "" : ` (${program})`}`, async () => {
           if (stage?.program !== program) {
             await leave();
             stage = await enter(table, program);
@@ -68,14 +68,14 @@ describe("Drift", () => {
   }
 });
 
-/** Whether everything is again as it was before the drift, so that the next one can be tried in the same place. */
+/** Whether everything is as it was before the drift, so that the next one can be tried in the same world. */
 function isAsBefore(entry: Tried): boolean {
   const { cure } = entry as { cure?: Cure };
   const isUndone = cure !== undefined && !(typeof cure === "object" && "program" in cure);
-  return entry.chosenAnew === undefined && (isUndone || ["repaired", "made again", "replaced"].includes(entry.answer));
+  return entry.chosenAnew === undefined && (isUndone || ["repaired", "recreated", "replaced"].includes(entry.answer));
 }
 
-/** Whether `adopt` is in state as the program gives it; what was taken up again has another. */
+/** Whether `adopt` in state equals the program's value; an object that was adopted again has another. */
 function isAsGiven({ resource, args }: Stage): boolean {
   return resource.inState("adopt") === (args["adopt"] ?? false);
 }
@@ -83,8 +83,8 @@ function isAsGiven({ resource, args }: Stage): boolean {
 async function enter(table: DriftTable, program: string): Promise<Stage> {
   const world = await table.start(program);
   for (const { shell, sshd } of world.lab.hosts) {
-    shell.greeting = GREETING; // what a login shell writes must hide nothing
-    sshd.forwarding = false; // so that all that is asked goes past that shell
+    shell.greeting = GREETING; // the output of a login shell must not hide a command
+    sshd.forwarding = false; // so all requests use the relay
   }
   const difference = program === "usual" ? {} : table.programs[program];
   assert(difference !== undefined, `there is no program "${program}"`);
@@ -103,7 +103,7 @@ async function tryOut(table: DriftTable, stage: Stage, property: string | undefi
   await byHand(lab, entry.byHand);
   const isDown = entry.answer === "error";
   const drifted = isDown ? undefined : await world.look();
-  assert.notDeepEqual(drifted, wanted, "the change by hand has changed nothing, so it shows nothing");
+  assert.notDeepEqual(drifted, wanted, "the manual change had no effect, so the test proves nothing");
   const [requests, events] = [lab.requests.length, lab.lifecycle.length];
   const commands = lab.hosts.map((host) => host.commands.length);
   const shows = "shows" in entry ? entry.shows : property === undefined ? undefined : [property];
@@ -130,7 +130,7 @@ async function tryOut(table: DriftTable, stage: Stage, property: string | undefi
       assert.equal(await resource.up(args), "updated");
       await settled();
       break;
-    case "made again":
+    case "recreated":
       await planned("created");
       assert.equal(await resource.up(args), "created");
       await settled();
@@ -146,7 +146,7 @@ async function tryOut(table: DriftTable, stage: Stage, property: string | undefi
       assert(property !== undefined);
       assert.notDeepEqual(resource.inState(property), known?.[property], `the output ${property} does not follow`);
       break;
-    case "left alone":
+    case "ignored":
       await planned("same");
       assert.equal(await resource.up(args), "same");
       break;
@@ -173,18 +173,18 @@ async function tryOut(table: DriftTable, stage: Stage, property: string | undefi
         return true;
       });
       assert.deepEqual(await world.look(), wanted);
-      assert.equal(await preview(), "updated", "what is not yet done was forgotten");
+      assert.equal(await preview(), "updated", "unfinished changes were dropped from state");
       break;
     case "error":
       await assert.rejects(preview(), (error: Error) => {
         assert.match(error.message, entry.says);
         return true;
       });
-      assert.deepEqual(resource.state, known, "what could not be read was forgotten");
+      assert.deepEqual(resource.state, known, "unreadable values were dropped from state");
       break;
   }
 
-  if (entry.answer === "shown" || entry.answer === "left alone" || entry.answer === "refused") {
+  if (entry.answer === "shown" || entry.answer === "ignored" || entry.answer === "refused") {
     assert.deepEqual(await world.look(), drifted);
     assert.deepEqual(
       lab.mutations(requests).map(({ method, path }) => `${method} ${path}`),
@@ -203,14 +203,15 @@ async function tryOut(table: DriftTable, stage: Stage, property: string | undefi
     assert.equal(await resource.preview(cured), "same");
   } else if (cure !== undefined) {
     await byHand(lab, cure);
-    // What was not found under its name is no longer in state, and is refused when it is back, as a finished object of a lost state.
+    // An object that was not found under its name is no longer in state. When it is back, it is refused like a finished
+    // object of a lost state.
     await resource.up(resource.state === undefined ? { ...args, adopt: true } : args);
     await settled();
   }
   assert.deepEqual([lab.defects, lab.unknownGuestCommands], [[], []]);
 }
 
-/** Properties that nothing can change are in state as the program gave them, whatever happened to the object. */
+/** Properties that cannot drift stay in state as the program gave them, whatever happened to the object. */
 function keepsWhatCannotDrift(table: DriftTable, { args, resource }: Stage): void {
   if (resource.state === undefined) {
     return;
@@ -218,19 +219,22 @@ function keepsWhatCannotDrift(table: DriftTable, { args, resource }: Stage): voi
   const given = table.lifecycle.schema.parse(args);
   for (const [name, entry] of Object.entries(table.inputs)) {
     if ("answer" in entry && entry.answer === "cannot drift") {
-      assert.deepEqual(resource.inState(name), given[name], `${name} cannot drift, and is not as it was given`);
+      assert.deepEqual(resource.inState(name), given[name], `${name} cannot drift, but differs from the program`);
     }
   }
 }
 
-/** What is made anew, or taken up again, is claimed anew. */
+/** An object that is created or adopted again gets a new mark. */
 function withoutClaim(key: string, value: string): string | undefined {
   return key.startsWith("user.pulumi.") ? readMark(value)?.urn : value;
 }
 
-/** What must be the same again after a repair: all but what LXD gives to each start, and to a new object what it gives to each one. */
+/**
+ * The part of the world that must be the same after a repair: everything except values that LXD assigns at each start,
+ * or to each new object.
+ */
 function lasting(seen: unknown, entry: Tried): unknown {
-  const isNew = entry.answer === "made again" || entry.answer === "replaced";
+  const isNew = entry.answer === "recreated" || entry.answer === "replaced";
   const passing = isNew
     ? /^(volatile\.|((created|uploaded|last_used)_at|addresses)$)/
     : /^(volatile\.(.+\.host_name|last_state\..+|uuid\.generation|apply_template|vsock_id)|last_used_at)$/;

@@ -13,7 +13,7 @@ import { figure } from "../support/figure";
 import { Managed, type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
 import { startCluster } from "./worlds";
 
-/** With characters that JSON, Go and URLs write otherwise. */
+/** With characters that JSON, Go and URLs encode. */
 const SECRET = 'S3cret "quoted" <tag>&\\slash%';
 const CHANGED = "an0ther-s3cret-\u00fc";
 const HASH = "$6$saltsalt$qRPK7m23GJusamGpoGLby.Jw2RWzHdMjLgDPvZ8Jc0kNvCbAC7YOK3sXZ3jX2c8O4gDg6IWDRuO2OJ6j8q.M/";
@@ -21,16 +21,16 @@ const OTHER_HASH = "$6$another1$Zm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFy
 const cloudConfig = (secret: string): string =>
   `#cloud-config\nchpasswd:\n  list: "root:x"\nwrite_files:\n  - content: ${secret}\n`;
 
-/** How a server may quote what it was sent. */
+/** Forms in which a server may quote a request. */
 const QUOTES: Readonly<Record<string, (body: string) => string>> = {
-  "as it is": (body) => `cannot take ${body}`,
+  unchanged: (body) => `cannot take ${body}`,
   "as a string": (body) => `cannot take ${JSON.stringify(body)}`,
   "as Go writes JSON": (body) => `cannot take ${body.replace(/[<>&]/g, (c) => `\\u00${c.charCodeAt(0).toString(16)}`)}`,
   "by its longest value": (body) => `cannot take "${longestValue(body)}"`,
   "in a URL": (body) => `cannot take /1.0?${encodeURIComponent(longestValue(body))}`,
 };
 
-describe("a server that quotes what it was sent in its error", () => {
+describe("a server that quotes the request in its error", () => {
   let simulated: SimulatedCluster;
   let quoted = 0;
 
@@ -41,10 +41,10 @@ describe("a server that quotes what it was sent in its error", () => {
 
   after(async () => {
     await simulated.stop();
-    figure("requests answered with what they sent", quoted);
+    figure("requests answered with their own content", quoted);
   });
 
-  /** Makes and changes an object; every request of it that changes something is once answered with itself. */
+  /** Creates and changes an object; each of its requests for a change is answered once with its own content. */
   async function quotesEachRequest(managed: Managed, secrets: readonly string[], ...steps: readonly object[]): Promise<void> {
     const { lab } = simulated;
     let holding = 0;
@@ -77,7 +77,7 @@ describe("a server that quotes what it was sent in its error", () => {
       }
       assert.equal(await managed.up(args), "same");
     }
-    assert.ok(holding > 0, "no request held a secret, so the test shows nothing");
+    assert.ok(holding > 0, "no request held a secret, so the test proves nothing");
   }
 
   function assertNone(text: string, secrets: readonly string[]): void {
@@ -141,7 +141,7 @@ describe("a server that quotes what it was sent in its error", () => {
     ));
 
   it("shows no password hash of a user", async () => {
-    // Without SFTP, which answers with numbers, the file that holds the hash is the body of a request.
+    // Without SFTP, which answers with numbers, the file with the hash is the body of a request.
     const withoutSftp = simulated.lab.faults.add({ when: { path: /\/sftp\b/ }, effect: { status: 404, error: "not found" } });
     await quotesEachRequest(
       new Managed(vmUserLifecycle, "ops"),

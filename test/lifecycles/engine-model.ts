@@ -1,11 +1,14 @@
 /**
- * A small model of Pulumi's engine: it runs a whole program over the dynamic providers, in the order and with the arguments of the real
+ * A small model of Pulumi's engine: it runs a whole program with the dynamic providers, in the order and with the
+ * arguments of the real
  * one, but in this process, so that a thousand runs take a minute.
- *
- * What is modelled: check with the old inputs (none for a replacement), the refresh before everything (`refresh: always`), diff of the old
- * outputs with the new inputs, create, update, delete before replace with the dependents that must be replaced too, `deletedWith`, removal
- * of what left the program in reverse order, outputs that are unknown in a preview, partial failures, and that nothing is begun after a
- * failure. test/engine has the same with the real engine.
+ * It models: check with the old inputs (none for a replacement), the refresh before everything (`refresh: always`),
+ * diff of the old
+ * outputs with the new inputs, create, update, delete before replace with the dependents that must be replaced too,
+ * `deletedWith`, removal
+ * of deleted resources in reverse order, outputs that are unknown in a preview, partial failures, and that nothing
+ * starts after a
+ * failure. test/engine covers the same with the real engine.
  * @see https://github.com/pulumi/pulumi/tree/master/pkg/resource/deploy step_generator.go and step.go
  */
 import assert from "node:assert/strict";
@@ -28,31 +31,31 @@ export class Ref {
 export interface Declared {
   readonly name: string;
   readonly kind: string;
-  /** Inputs; a {@link Ref} may stand anywhere in them. */
+  /** Inputs; a {@link Ref} may appear anywhere in them. */
   readonly args: Properties;
   readonly dependsOn?: readonly string[];
   readonly deletedWith?: string;
 }
 
-/** What is done to a resource. */
+/** Operation on a resource. */
 export type Op = "create" | "update" | "replace" | "same" | "delete";
 
-/** What a preview shows of a resource, or what was done to it. */
+/** A resource's step in a preview, or its executed step. */
 export interface Planned {
   readonly op: Op;
-  /** Inputs whose value differs from what state has; all of them for a new resource. */
+  /** Inputs whose value differs from state; all of them for a new resource. */
   readonly changed: readonly string[];
-  /** Of those, the ones that only differ because they are not known yet. */
+  /** Those of them that differ only because they are unknown. */
   readonly unknown: readonly string[];
-  /** Inputs that make it a replacement. */
+  /** Inputs that require a replacement. */
   readonly replaces: readonly string[];
 }
 
-/** What an operation of the engine did, or would do. */
+/** Result of an operation of the engine, executed or planned. */
 export interface Run {
-  /** By name of the resource, in the order in which they were begun. */
+  /** By name of the resource, in the order of their start. */
   readonly steps: Map<string, Planned>;
-  /** Messages for the screen by resource. */
+  /** Messages for the screen, by resource. */
   readonly warnings: [resource: string, text: string][];
   /** Why it stopped, with the resource. */
   readonly failures: { readonly resource: string; readonly error: Error }[];
@@ -65,7 +68,7 @@ export interface Stored {
   readonly id: string;
   readonly inputs: Properties;
   readonly outputs: Properties;
-  /** By input, the resources whose outputs are in it. */
+  /** By input, the resources whose outputs it contains. */
   readonly inputDependencies: Readonly<Record<string, readonly string[]>>;
   readonly dependencies: readonly string[];
   readonly deletedWith: string | undefined;
@@ -73,7 +76,7 @@ export interface Stored {
   readonly initError: boolean;
 }
 
-/** Makes the provider of a kind. */
+/** Creates the provider of a kind. */
 export type ProviderOf = (kind: string, log: EngineLog) => DynamicProvider;
 
 const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
@@ -86,7 +89,7 @@ export class ModelEngine {
 
   constructor(
     private readonly providerOf: ProviderOf,
-    /** Whether steps that do not depend on each other run at the same time, as the engine does. */
+    /** Whether independent steps run at the same time, as in the engine. */
     readonly parallel: boolean,
   ) {}
 
@@ -94,7 +97,7 @@ export class ModelEngine {
     return this.resources.find((resource) => resource.name === name);
   }
 
-  /** `pulumi preview`: refreshes, and tells what `up` would do. State stays as it was. */
+  /** `pulumi preview`: refreshes, and returns the plan of `up`. State stays unchanged. */
   async preview(program: readonly Declared[]): Promise<Run> {
     const { resources } = this;
     try {
@@ -108,7 +111,7 @@ export class ModelEngine {
     }
   }
 
-  /** `pulumi up`, without the preview before it; also with `--refresh=false`. */
+  /** `pulumi up` without its preview; also with `--refresh=false`. */
   up(program: readonly Declared[], { refresh = true } = {}): Promise<Run> {
     return this.operation(async (deployment) => {
       if (!refresh || (await deployment.refresh())) {
@@ -138,7 +141,7 @@ export class ModelEngine {
     try {
       await work(new Deployment(this, run, this.providerOf));
     } finally {
-      await disconnectAll(); // a provider process lives for one operation
+      await disconnectAll(); // a provider process lasts for one operation
     }
     return run;
   }
@@ -147,11 +150,11 @@ export class ModelEngine {
 /** One operation. */
 class Deployment {
   private readonly providers = new Map<string, DynamicProvider>();
-  /** Checks and diffs are made one after the other. */
+  /** Checks and diffs run one after the other. */
   private readonly generating = pLimit(1);
   private readonly outputs = new Map<string, Properties>();
   private readonly deleted = new Set<string>();
-  /** Dependents that were removed before something that is replaced, with what made that necessary. */
+  /** Dependents that were deleted before a replaced resource, with the reason. */
   private readonly toReplace = new Map<string, readonly string[]>();
 
   constructor(
@@ -160,7 +163,7 @@ class Deployment {
     private readonly providerOf: ProviderOf,
   ) {}
 
-  /** @returns Whether all resources could be read; otherwise the engine goes no further. */
+  /** @returns Whether all resources could be read; otherwise the engine stops. */
   async refresh(): Promise<boolean> {
     const read = async (resource: Stored): Promise<Stored | undefined> => {
       try {
@@ -177,7 +180,7 @@ class Deployment {
     return this.outcome.failures.length === 0;
   }
 
-  /** Runs the program, then removes what is no longer in it. */
+  /** Runs the program, then deletes resources that are no longer in it. */
   async run(program: readonly Declared[], dry: boolean): Promise<void> {
     const done = new Map<string, Promise<boolean>>();
     for (const declared of program) {
@@ -227,7 +230,7 @@ class Deployment {
         await this.removeWithDependents(old, dry);
       }
       if (dry) {
-        // Dynamic providers are not asked in a preview: what is not an input is not known.
+        // Dynamic providers are not called in a preview: all outputs except inputs are unknown.
         this.outputs.set(name, { ...inputs, [PREVIEW]: true });
         return true;
       }
@@ -262,7 +265,7 @@ class Deployment {
     return { plan: { op: changes || old.initError ? "update" : "same", changed, unknown, replaces }, inputs };
   }
 
-  /** Creates or updates; what exists although it failed is kept. */
+  /** Creates or updates. Keeps an object that exists although the call failed. */
   private async change(old: Stored | undefined, made: Omit<Stored, "id" | "outputs" | "initError">): Promise<Stored> {
     const provider = this.provider(made.kind);
     try {
@@ -283,7 +286,7 @@ class Deployment {
     }
   }
 
-  /** Removes what is to be replaced, and before it those dependents that cannot but be replaced with it. */
+  /** Deletes a resource before its replacement, and before it the dependents that must be replaced with it. */
   private async removeWithDependents(root: Stored, dry: boolean): Promise<void> {
     const replaced = new Set([root.name]);
     const dependents: Stored[] = [];
@@ -307,7 +310,7 @@ class Deployment {
       this.deleted.add(resource.name);
     }
     for (const { name } of dependents) {
-      this.outcome.steps.set(name, { ...NOTHING, op: "delete" }); // unless the program still has it, and it is made again
+      this.outcome.steps.set(name, { ...NOTHING, op: "delete" }); // unless it is still in the program and is created again
     }
     for (const resource of [root, ...dependents].reverse()) {
       if (!(await this.remove(resource, dry))) {
@@ -329,7 +332,7 @@ class Deployment {
     }
   }
 
-  /** Values of references; in a preview those that nobody knows yet are unknown. */
+  /** Values of references; unknown in a preview if they are not computed yet. */
   private resolve(value: unknown): unknown {
     if (value instanceof Ref) {
       const outputs = this.outputs.get(value.resource);
@@ -374,7 +377,7 @@ class Deployment {
     this.engine.resources = rest;
   }
 
-  /** What was registered comes first, in that order. */
+  /** Registered resources first, in the order of registration. */
   private sort(names: readonly string[]): void {
     const place = ({ name }: Stored): number => (names.includes(name) ? names.indexOf(name) : names.length);
     this.engine.resources = [...this.engine.resources].sort((a, b) => place(a) - place(b));
@@ -398,10 +401,10 @@ class Deployment {
   }
 }
 
-/** Marks outputs of which a preview knows the inputs alone. */
+/** Marks outputs that a preview knows only from inputs. */
 const PREVIEW = "(preview)";
 
-/** Ends a step whose failure is in the outcome already. */
+/** Ends a step whose failure is already in the outcome. */
 class AlreadyTold extends Error {}
 
 async function checked(provider: DynamicProvider, olds: Properties, news: Properties): Promise<Properties> {
@@ -412,7 +415,7 @@ async function checked(provider: DynamicProvider, olds: Properties, news: Proper
   return transported(inputs);
 }
 
-/** Properties after their way over gRPC, which takes plain JSON alone. */
+/** Properties as gRPC transports them: plain JSON. */
 function transported(properties: Properties): Properties {
   return JSON.parse(JSON.stringify(properties)) as Properties;
 }
@@ -439,7 +442,7 @@ function dependenciesOf({ args, dependsOn = [], deletedWith }: Declared): string
   return [...new Set([...refsIn(args), ...dependsOn, ...(deletedWith === undefined ? [] : [deletedWith])])];
 }
 
-/** Names of the resources whose outputs a value holds. */
+/** Names of the resources whose outputs a value contains. */
 function refsIn(value: unknown): string[] {
   if (value instanceof Ref) {
     return [value.resource];

@@ -7,16 +7,22 @@ import { STEPS, sweep } from "./fault-sweep";
 import { SCENARIOS } from "./scenarios";
 import { hasStep } from "./scenarios/in-lab";
 
-/** One fault in so many is tried, another one in each step; `SWEEP=1` tries all. */
+/** Tries one fault in so many, a different one in each step; `SWEEP=1` tries all. */
 const STRIDE = Number(process.env["SWEEP"] ?? 24);
 
-/** With a fault, a step and its repetition take no longer than this, also on a busy machine: nothing of it waits for a restart to pass, which has 30 s. */
+/**
+ * Maximum time of a step with a fault and its repetition, also on a busy machine. None of them waits out a restart,
+ * which takes up to 30 s.
+ */
 const LONGEST_MS = 28_000;
 
-/** Only a half-made join calls this, which the contract's hosts never come to: test/recovery/half-joins.test.ts makes them on real LXD. */
+/**
+ * Called only after a half-made join, which the contract does not create: test/recovery/half-joins.test.ts does so on
+ * real LXD.
+ */
 const OF_HALF_JOINS = ["DELETE /internal/cluster/raft-node/{address}"];
 
-describe("interrupted anywhere, the next run is right", () => {
+describe("interrupted anywhere, the next run completes", () => {
   const swept = new Map<string, number>();
   const calls = new Set<string>();
   let steps = 0;
@@ -50,7 +56,7 @@ describe("interrupted anywhere, the next run is right", () => {
     }
   }
 
-  // In a suite of its own, because the tests of a suite run before the suites in it.
+  // In a separate suite, because the tests of a suite run before its nested suites.
   describe("the contract", () => {
     it("makes every call of LXD's API that the resources make", () => {
       const known = [...callsInContract(), ...OF_HALF_JOINS];

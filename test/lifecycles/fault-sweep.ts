@@ -1,6 +1,6 @@
 /**
- * Interrupts one step of a resource's life at every moment at which it can be interrupted, and looks at what the next run makes of it.
- * Which moments there are is learned from a run without faults, so that a new request is interrupted from the day it is added.
+ * Interrupts one step of a resource's life at every possible moment, and verifies the result of the next run. A run
+ * without faults records the moments, so a new request is interrupted from the day it is added.
  */
 import assert from "node:assert/strict";
 import type { SimulatedLab } from "../../lab/simulated";
@@ -10,24 +10,26 @@ import { sameJson } from "../../provider/support/equality";
 import { messageOf } from "../../provider/support/errors";
 import { callsOf } from "../contract/lxd/calls";
 import type { Managed } from "../unit/resources/simulated-cluster";
-import { inSameWords, liveState } from "./live-state";
+import { liveState, withoutRandomParts } from "./live-state";
 import type { Scenario } from "./scenarios";
 import { inLab } from "./scenarios/in-lab";
 
-/** What is interrupted. A removal is repeated with and without a refresh before it, which change what it knows. */
+/**
+ * The interrupted steps. A deletion is repeated with and without a refresh before it, which changes the known state.
+ */
 export const STEPS = ["create", "update", "delete", "delete, then refresh"] as const;
 
 /** See {@link STEPS}. */
 export type Step = (typeof STEPS)[number];
 
-/** One thing that goes wrong at one moment. */
+/** One fault at one moment. */
 interface Fault {
   readonly title: string;
   readonly when: FaultTrigger;
   readonly effect: FaultEffect;
 }
 
-/** How everything is when a step has ended. */
+/** The state at the end of a step. */
 interface Ending {
   readonly live: object;
   readonly state: unknown;
@@ -35,20 +37,20 @@ interface Ending {
   readonly idleCommands: readonly string[];
 }
 
-/** What a sweep has found. */
+/** Result of a sweep. */
 export interface SweepResult {
-  /** Calls of LXD's API that the step makes when nothing goes wrong. */
+  /** Calls of LXD's API in the step without faults. */
   readonly calls: readonly string[];
-  /** Runs with one fault each. */
+  /** Number of runs with one fault each. */
   readonly positions: number;
-  /** One text for each run that did not come out right. */
+  /** One text for each failed run. */
   readonly problems: readonly string[];
-  /** The longest that a run with a fault took. */
+  /** Duration of the longest run with a fault. */
   readonly slowestMs: number;
   readonly slowest: string;
 }
 
-/** Runs one step with every fault that there can be, one at a time. */
+/** Runs one step with every possible fault, one at a time. */
 export async function sweep(
   scenario: Scenario,
   version: LxdVersion,
@@ -80,7 +82,7 @@ export async function sweep(
   return { calls, positions, problems, slowestMs: slowest.ms, slowest: slowest.title };
 }
 
-/** A step without a fault: how it ends, what could go wrong on the way, and the calls it makes from an untouched world on. */
+/** A step without a fault: its end state, its possible moments, and all calls from a fresh world. */
 interface Learned {
   readonly ending: Ending;
   readonly faults: readonly Fault[];
@@ -95,9 +97,9 @@ async function learn(scenario: Scenario, version: LxdVersion, step: Step): Promi
     const since = { moments: lab.faults.moments.length, requests: lab.requests.length };
     await run(scenario, lab, managed, step);
     const faults = faultsOf(lab, since);
-    assert.ok(faults.length > 0, "nothing was done that could go wrong");
+    assert.ok(faults.length > 0, "the step has no moment at which it can fail");
     if (isRemoval(step) && scenario.leaves === undefined) {
-      assert.deepEqual(liveState(lab), untouched, "it leaves something when it is removed");
+      assert.deepEqual(liveState(lab), untouched, "it leaves something after its deletion");
     }
     const ending = await endingOf(scenario, lab, managed, step);
     return { ending, faults, calls: callsOf(lab.requests) };
@@ -116,15 +118,15 @@ async function interrupt(scenario: Scenario, version: LxdVersion, step: Step, fa
     } catch (error) {
       thrown = messageOf(error);
     }
-    assert.equal(rule.hits, 1, "the moment did not come");
+    assert.equal(rule.hits, 1, "the moment did not occur");
     lab.faults.clear();
     try {
       await run(scenario, lab, managed, step);
       const ending = await endingOf(scenario, lab, managed, step);
-      assert.deepEqual(ending.live, clean.live, "the live state is another than without the fault");
-      assert.deepEqual(ending.state, clean.state, "Pulumi's state is another than without the fault");
-      assert.deepEqual(ending.idleCommands, clean.idleCommands, "a further up does something");
-      assert.deepEqual(madeAnew(lab, fault), [], "what was already good was replaced");
+      assert.deepEqual(ending.live, clean.live, "the live state differs from the run without the fault");
+      assert.deepEqual(ending.state, clean.state, "Pulumi's state differs from the run without the fault");
+      assert.deepEqual(ending.idleCommands, clean.idleCommands, "a further up changes something");
+      assert.deepEqual(madeAnew(lab, fault), [], "a finished object was replaced");
     } catch (error) {
       throw new Error(`${messageOf(error)}\n  after: ${thrown === "" ? "(the run with the fault succeeded)" : thrown}`, {
         cause: error,
@@ -160,13 +162,13 @@ function argsOf(scenario: Scenario, lab: SimulatedLab, step: Step): object {
 
 async function endingOf(scenario: Scenario, lab: SimulatedLab, managed: Managed, step: Step): Promise<Ending> {
   const live = liveState(lab);
-  // How a change is made is no part of the object: the engine keeps what it was told when there was one.
+  // The method of a change is not part of the object: the engine keeps the value of the last change.
   const { allowRestart: _a, waitFor: _w, ...known } = managed.state ?? {};
-  const state: unknown = JSON.parse(inSameWords(JSON.stringify(known), lab));
+  const state: unknown = JSON.parse(withoutRandomParts(JSON.stringify(known), lab));
   const idleCommands: string[] = [];
   if (!isRemoval(step)) {
     const since = { requests: lab.requests.length, moments: lab.faults.moments.length };
-    assert.equal(await managed.up(argsOf(scenario, lab, step)), "same", "a further up is not the same");
+    assert.equal(await managed.up(argsOf(scenario, lab, step)), "same", "a further up differs");
     assert.deepEqual(lab.mutations(since.requests), [], "a further up asks for changes");
     for (const moment of lab.faults.moments.slice(since.moments)) {
       if ("exec" in moment) {
@@ -179,8 +181,8 @@ async function endingOf(scenario: Scenario, lab: SimulatedLab, managed: Managed,
 }
 
 /**
- * Objects that were made, removed, and made again. An instance whose creation was lost sight of is made anew on purpose: nobody can tell whether it
- * is whole.
+ * Objects that were created, deleted, and created again. An instance whose creation was lost is recreated on purpose,
+ * because it may be incomplete.
  */
 function madeAnew(lab: SimulatedLab, { when, effect }: Fault): string[] {
   const isLost = effect === "forget-operation" || effect === "daemon-restart";

@@ -3,11 +3,11 @@ import { SimulatedLab } from "../../lab/simulated";
 import { makeCertificate } from "../../lab/simulated/lxd/certificate";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
-import { FAILED_QUESTIONS } from "../support/failed-questions";
+import { FAILED_REQUESTS } from "../support/failed-requests";
 import { figure } from "../support/figure";
 import { Managed } from "../unit/resources/simulated-cluster";
 
-/** What is on a host, and what the cluster knows of it, after joins that were cut off at each step. */
+/** The state of a host and its cluster after joins that were interrupted at each step. */
 describe("A host that is half in a cluster", () => {
   let lab: SimulatedLab;
   let second: Managed;
@@ -21,7 +21,7 @@ describe("A host that is half in a cluster", () => {
     name: "bcn1",
     address: "192.168.1.101",
     cluster: { endpoints: [at("bcn2")] },
-    timeouts: { create: 8, read: 4 }, // half of which a daemon is given to answer
+    timeouts: { create: 8, read: 4 }, // half of it is the time for a daemon to answer
     ...more,
   });
   const nodeArgs = (more: object = {}): object => ({ connection: at("bcn1"), install: { method: "deb" }, ...more });
@@ -68,12 +68,12 @@ describe("A host that is half in a cluster", () => {
     recognised += this.currentTest?.state === "passed" ? 1 : 0;
   });
 
-  after(() => figure("half-joined states recognised on simulated hosts", recognised));
+  after(() => figure("half-joined states recognized on simulated hosts", recognised));
 
   describe("is joined,", () => {
     afterEach(() => assert.deepEqual(members(), ["bcn2", "bcn1"]));
 
-    it("after a token was issued and not used, which is said", async () => {
+    it("after a token was issued and not used, which is reported", async () => {
       await lab.byHand("bcn2", "POST", "/1.0/cluster/members", { server_name: "bcn1" });
       await second.up(args());
       assert.deepEqual(second.warnings, [
@@ -87,7 +87,7 @@ describe("A host that is half in a cluster", () => {
       assert.deepEqual(cluster().pendingMembers, []);
     });
 
-    it("with a replica of the database that nobody serves, which every join would wait for", async () => {
+    it("with a replica of the database that no host serves, on which every join would wait", async () => {
       cluster().strayReplicas.add("192.168.1.101:8443");
       await second.up(args());
       assert.deepEqual(second.warnings, [
@@ -95,7 +95,7 @@ describe("A host that is half in a cluster", () => {
       ]);
     });
 
-    it("with a former certificate of its own that is trusted, which is said", async () => {
+    it("with its former certificate trusted, which is reported", async () => {
       const former = { ...makeCertificate("bcn1"), name: "bcn1", type: "server" as const, restricted: false, projects: [] };
       cluster().certificates.set(former.fingerprint, former);
       await second.up(args());
@@ -142,7 +142,7 @@ describe("A host that is half in a cluster", () => {
       assert.ok(lab.host("bcn1").files.exists(`${DATA}/storage-pools/old/containers/c1`));
     });
 
-    it("when its volumes are on another disk, to which a link leads", async () => {
+    it("when its volumes are on another disk, behind a link", async () => {
       await removeByForce();
       const { files } = lab.host("bcn1");
       files.makeDirectory("/srv/pools/old/custom/default_data", { parents: true });
@@ -152,7 +152,7 @@ describe("A host that is half in a cluster", () => {
       assert.ok(files.exists("/srv/pools/old/custom/default_data"));
     });
 
-    it("when it has a pool that nobody can look into", async () => {
+    it("when it has a pool that cannot be read", async () => {
       daemon().cutOffJoin(cluster().certificate?.pem ?? "");
       lab.host("bcn1").files.writeFile(`${DATA}/disks/fast.img`, "");
       assert.match(await refusal(second.up(args())), /On its disk are custom-volumes fast\/\* \(the pool is not mounted\)/);
@@ -202,14 +202,14 @@ describe("A host that is half in a cluster", () => {
     });
   });
 
-  describe("as a node whose cluster cannot be asked, which may be this stack's own,", () => {
+  describe("as a node whose cluster cannot be asked, and may be this stack's own,", () => {
     let node: Managed;
     const wipes = (): object => nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 4, update: 4 } });
     const isUntouched = (): void => {
       const stops = lab.host("bcn1").commands.filter((argv) => /^(systemctl stop|perl|unshare)/.test(argv.join(" ")));
       assert.deepEqual([stops, members(), daemon().database.clustered], [[], ["bcn2", "bcn1"], true]);
     };
-    const WAYS = { "is made without its state": false, "has another resetPolicy": true };
+    const WAYS = { "is created without its state": false, "has another resetPolicy": true };
 
     beforeEach(async () => {
       await second.up(args());
@@ -217,8 +217,8 @@ describe("A host that is half in a cluster", () => {
     });
 
     for (const [way, isInState] of Object.entries(WAYS)) {
-      for (const [what, { effect, lasts }] of Object.entries(FAILED_QUESTIONS)) {
-        it(`keeps its data when it ${way} and the question for the members ${what}`, async () => {
+      for (const [what, { effect, lasts }] of Object.entries(FAILED_REQUESTS)) {
+        it(`keeps its data when it ${way} and the request for the members ${what}`, async () => {
           if (isInState) {
             await node.up(nodeArgs({ adopt: true }));
           }
@@ -242,8 +242,8 @@ describe("A host that is half in a cluster", () => {
       }
     }
 
-    for (const [what, { effect }] of Object.entries(FAILED_QUESTIONS).filter(([, failure]) => failure.lasts)) {
-      it(`keeps its data when it has another resetPolicy, and every question ${what}`, async () => {
+    for (const [what, { effect }] of Object.entries(FAILED_REQUESTS).filter(([, failure]) => failure.lasts)) {
+      it(`keeps its data when it has another resetPolicy, and every request ${what}`, async () => {
         await node.up(nodeArgs({ adopt: true }));
         lab.faults.add({ when: { host: "bcn1", method: "GET" }, effect });
         assert.ok((await node.up(wipes(), { refresh: false }).catch((error: unknown) => error)) instanceof Error);
@@ -251,7 +251,7 @@ describe("A host that is half in a cluster", () => {
       });
     }
 
-    it("says so, and what to do", async () => {
+    it("reports that, and what to do", async () => {
       lab.faults.add({
         when: { host: "bcn1", path: /^\/1\.0\/cluster\/members/ },
         effect: { status: 403, error: "not authorized" },
@@ -272,7 +272,7 @@ describe("A host that is half in a cluster", () => {
         node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 4 } })),
         /Failed to begin transaction/,
       );
-      daemon().cutOffJoin(cluster().certificate?.pem ?? ""); // which is what a restart makes of it
+      daemon().cutOffJoin(cluster().certificate?.pem ?? ""); // the effect of a restart
       assert.equal(await node.up(nodeArgs({ resetPolicy: ["cluster"], timeouts: { create: 8 } })), "created");
       assert.equal(daemon().database.clustered, false);
     });

@@ -7,22 +7,25 @@ import { isThorough } from "../support/breadth";
 import { figure } from "../support/figure";
 import type { Order, Report } from "./histories/worker";
 
-/** How many histories are played; `HISTORIES=5000` for a night. */
+/** Number of histories; `HISTORIES=5000` for a night. */
 const HISTORIES = Number(process.env["HISTORIES"] ?? (isThorough ? 100 : 25));
 /**
- * With the seed and the path of a failure the same history is played again. Unless a number of histories is asked for, they are the same
- * every time, so that a change is judged by itself.
+ * The seed and the path of a failure repeat the same history. By default the histories are the same in every run, so
+ * that a change is tested by itself.
  */
 const SEED = Number(process.env["HISTORIES_SEED"] ?? (process.env["HISTORIES"] === undefined ? 1 : randomInt(2 ** 31)));
 const PATH = process.env["HISTORIES_PATH"];
-/** Connections and cached answers belong to a process, so that histories side by side need one each. */
+/** Connections and cached answers belong to a process, so each lane of histories needs one. */
 const WORKERS = PATH === undefined ? Math.min(HISTORIES, Math.max(2, availableParallelism())) : 1;
 
-/** A history takes two seconds of one core; four lanes on two cores make eight of them, and a slow machine may take twice as long. */
+/**
+ * A history takes two seconds of one core; four lanes on two cores run eight of them in that time. A slow machine may
+ * take twice as long.
+ */
 const SECONDS_FOR_ONE = 16;
 const DEADLINE_SECONDS = 300 + (HISTORIES * SECONDS_FOR_ONE) / WORKERS;
 
-/** Plays histories in other processes, and resolves when all are through, or rejects with the first failure or at the deadline. */
+/** Runs histories in other processes. Resolves when all have ended; rejects at the first failure or at the deadline. */
 async function played(orders: readonly Order[]): Promise<Report[]> {
   const workers = orders.map((order) =>
     fork(join(__dirname, "histories", "worker.ts"), [JSON.stringify(order)], { execArgv: ["--require", "tsx/cjs"] }),
@@ -47,7 +50,7 @@ async function played(orders: readonly Order[]): Promise<Report[]> {
   }
 }
 
-/** What a process has to tell in the end. */
+/** The final report of a process. */
 function reportOf(worker: ChildProcess, order: Order, latest: Map<Order, Report>): Promise<Report> {
   return new Promise((resolve, reject) => {
     worker.on("message", (message) => {
@@ -62,21 +65,21 @@ function reportOf(worker: ChildProcess, order: Order, latest: Map<Order, Report>
       }
     });
     worker.once("error", reject);
-    worker.once("exit", (code) => reject(new Error(`a process that plays histories ended with ${code} and without a report`)));
+    worker.once("exit", (code) => reject(new Error(`a process that runs histories ended with ${code} and without a report`)));
   });
 }
 
 describe("random histories", () => {
-  it("end with hosts that are as the program says, whatever was edited, changed by hand and went wrong before", async function () {
+  it("end with hosts that match the program, after any edits, manual changes and faults", async function () {
     this.timeout((DEADLINE_SECONDS + 60) * 1000);
     const each = Math.ceil(HISTORIES / WORKERS);
-    // The first failure is told at once, as it is. Played again by its path, it is made smaller.
+    // The first failure is reported at once, unreduced. Repeated by its path, it is reduced.
     const orders = Array.from({ length: WORKERS }, (_, index): Order => {
       return { histories: each, seed: SEED + index, ...(PATH === undefined ? { endOnFailure: true } : { path: PATH }) };
     });
     const reports = await played(orders);
     const sum = (count: keyof Report["counts"]): number => reports.reduce((total, { counts }) => total + counts[count], 0);
-    figure("random histories played", sum("histories"));
+    figure("random histories run", sum("histories"));
     figure("steps in them", sum("steps"));
     figure("ups compared with their preview and with the live objects", sum("ups"));
     figure("of these, ups that refused something with a reason", sum("refusals"));

@@ -12,12 +12,15 @@ import { TestSshServer } from "../unit/transport/ssh-server";
 
 const SECONDS = 20;
 
-/** What the process may grow by: an answer may have 64 MiB, a command's output 16, and both are there more than once for a moment. */
+/**
+ * Maximum growth of the process: an answer may have 64 MiB, a command's output 16, and both exist more than once
+ * briefly.
+ */
 const GROWTH_BYTES = 400 * 1024 * 1024;
 
 const CHUNK = Buffer.alloc(1024 * 1024, "x");
 
-/** Writes without end, as fast as it is read. */
+/** Writes endlessly, as fast as it is read. */
 function flood(
   stream: Pick<Socket, "destroyed"> & { write(chunk: Buffer): boolean; once(event: "drain", go: () => void): unknown },
 ): void {
@@ -35,32 +38,32 @@ const text = (status: number, body: string, headers: Record<string, string> = {}
   return (response: ServerResponse) => void response.writeHead(status, headers).end(body);
 };
 
-/** Answers that no LXD gives, and what is then said. */
+/** Answers that no LXD gives, and the resulting errors. */
 const ANSWERS: readonly [what: string, answer: Answer, said: RegExp][] = [
   ["JSON that is cut off", text(200, '{"type": "sync", "metadata": {"na'), /is not what LXD's API describes/],
   ["no JSON", text(200, "<html>It works!</html>"), /is not what LXD's API describes/],
   ["nothing", text(200, ""), /is not what LXD's API describes/],
   ["JSON without an envelope", text(200, "[]"), /is not what LXD's API describes/],
   [
-    "JSON that is nested without end",
+    "JSON with endless nesting",
     text(200, `{"type": "sync", "metadata": ${"[".repeat(200_000)}`),
     /is not what LXD's API describes/,
   ],
-  ["a list for an object", done([]), /is not what LXD's API describes/],
-  ["nothing for an object", done(null), /is not what LXD's API describes/],
-  ["a number for a name", done({ name: 7 }), /is not what LXD's API describes/],
+  ["a list instead of an object", done([]), /is not what LXD's API describes/],
+  ["nothing instead of an object", done(null), /is not what LXD's API describes/],
+  ["a number instead of a name", done({ name: 7 }), /is not what LXD's API describes/],
   ["a redirection", text(301, "", { location: "/1.0/profiles/web" }), /is not what LXD's API describes/],
-  ["a page of a proxy that says 404", text(404, "Not Found"), /is not what LXD's API describes/],
+  ["a proxy's page with status 404", text(404, "Not Found"), /is not what LXD's API describes/],
   [
-    "less than it has announced",
+    "less than announced",
     (response) => void response.writeHead(200, { "content-length": "99" }).write("{", () => response.destroy()),
     /broke during GET/,
   ],
-  ["headers without end", text(200, "{}", { "x-long": "x".repeat(100_000) }), /broke during GET .*Header overflow/],
-  ["a body without end", endless, /is larger than 67108864 bytes/],
+  ["endless headers", text(200, "{}", { "x-long": "x".repeat(100_000) }), /broke during GET .*Header overflow/],
+  ["an endless body", endless, /is larger than 67108864 bytes/],
 ];
 
-describe("a server that is broken or means ill", () => {
+describe("a broken or malicious server", () => {
   let api: ApiServer;
   let tried = 0;
   let residentBefore = 0;
@@ -72,7 +75,7 @@ describe("a server that is broken or means ill", () => {
     api = await ApiServer.start();
     residentBefore = process.memoryUsage.rss();
   });
-  afterEach("memory stays bounded, and nothing fails behind one's back", () => {
+  afterEach("memory stays bounded, and no error is unhandled", () => {
     const growth = process.memoryUsage.rss() - residentBefore;
     assert.ok(growth < GROWTH_BYTES, `the process grew by ${Math.round(growth / 2 ** 20)} MiB`);
     assert.deepEqual(rejections, []);
@@ -87,15 +90,15 @@ describe("a server that is broken or means ill", () => {
     tried += 1;
     const since = performance.now();
     const said = await work.then(() => "done", messageOf);
-    assert.ok(performance.now() - since < (SECONDS + 5) * 1000, "it took longer than its time");
+    assert.ok(performance.now() - since < (SECONDS + 5) * 1000, "it took longer than its timeout");
     return said;
   };
 
   describe("as LXD", () => {
     for (const [what, answer, said] of ANSWERS) {
-      it(`${what} is an error that names the host and what was asked`, async () => {
+      it(`${what} is an error that names the host and the request`, async () => {
         api.next(answer);
-        const lxd = api.client(SECONDS).impatient; // a connection that breaks may be a restart, for which others would wait
+        const lxd = api.client(SECONDS).impatient; // a dropped connection may be a restart, for which other calls would wait
         const message = await saidOf(lxd.get("/1.0/profiles/web", z.looseObject({ name: z.string() })));
         assert.match(message, said);
         assert.match(message, /root@bcn2.*GET \/1\.0\/profiles\/web|GET \/1\.0\/profiles\/web.*root@bcn2/s);
@@ -103,14 +106,14 @@ describe("a server that is broken or means ill", () => {
       });
     }
 
-    it("redirections without end are not followed", async () => {
+    it("endless redirections are not followed", async () => {
       const since = api.received.length;
       api.next(text(302, "", { location: "/1.0" }));
       await saidOf(api.client(SECONDS).get("/1.0", z.unknown()));
       assert.equal(api.received.length - since, 1);
     });
 
-    it("an operation that never ends is left when the time is over", async () => {
+    it("an operation that never ends is given up at the deadline", async () => {
       api.next(begun(), ...Array.from({ length: 2000 }, () => done(operation())));
       assert.match(
         await saidOf(api.client(5).change("POST", "/1.0/instances")),
@@ -127,7 +130,7 @@ describe("a server that is broken or means ill", () => {
       );
     });
 
-    it("the end of another operation is not taken for that of the one that was begun", async () => {
+    it("the end of another operation is not taken as that of the awaited one", async () => {
       api.next(begun(), done(operation({ id: "another", status: "Success", status_code: 200 })));
       assert.match(
         await saidOf(api.client(SECONDS).change("POST", "/1.0/instances")),
@@ -157,13 +160,13 @@ describe("a server that is broken or means ill", () => {
     });
 
     const VOICES: readonly [what: string, speak: (socket: Socket) => void][] = [
-      ["never speaks", () => undefined],
-      ["greets and then stops", (socket) => void socket.write("SSH-2.0-OpenSSH_9.2p1\r\n")],
+      ["never sends anything", () => undefined],
+      ["sends its greeting and then stops", (socket) => void socket.write("SSH-2.0-OpenSSH_9.2p1\r\n")],
       ["floods its banner", flood],
       ["floods its banner with lines", (socket) => void socket.write("hello\r\n".repeat(500_000))],
       ["is a web server", (socket) => void socket.end("HTTP/1.1 400 Bad Request\r\n\r\n")],
       [
-        "speaks noise after the greeting",
+        "sends random data after the greeting",
         (socket) => {
           socket.write("SSH-2.0-x\r\n");
           flood(socket);
@@ -191,7 +194,7 @@ describe("a server that is broken or means ill", () => {
       });
     }
 
-    it("a command that writes without end is stopped, and one that never ends is left", async () => {
+    it("a command with endless output is stopped, and one that never ends is given up", async () => {
       const server = await TestSshServer.start();
       const ssh = await SshConnection.dial(server.connection(), new Deadline(SECONDS, "the test"));
       try {

@@ -6,10 +6,10 @@ import { SCENARIOS } from "./scenarios";
 import { hasStep } from "./scenarios/in-lab";
 import { Clock } from "./support/clock";
 
-/** Of how many moments one is tried; `HANGS=1` for all of them. */
+/** Tries one moment of so many; `HANGS=1` tries all. */
 const ONE_OF = Number(process.env["HANGS"] ?? (isThorough ? 4 : 8));
 
-describe("a server that falls silent", () => {
+describe("a server that stops answering", () => {
   let clock: Clock;
   let tried = 0;
   let withoutAnswer = 0;
@@ -26,7 +26,7 @@ describe("a server that falls silent", () => {
     clock.restore();
     process.off("warning", onWarning);
     figure("hung waits tried", tried);
-    figure("hung waits that a call could do without", withoutAnswer);
+    figure("hung waits that a call did not need", withoutAnswer);
     assert.deepEqual(warnings, []);
   });
 
@@ -35,7 +35,7 @@ describe("a server that falls silent", () => {
     const version = versions[index % versions.length] ?? "6.9";
     describe(`beneath ${scenario.kind} ${scenario.title}, LXD ${version}`, () => {
       for (const step of STEPS.filter((each) => hasStep(scenario, each))) {
-        it(`lets ${step} end in its time, telling what it waited for, and the next run is right`, async () => {
+        it(`lets ${step} end at its deadline, naming what it waited for, and the next run completes`, async () => {
           const steps = await hangEverywhere(scenario, version, step, clock, () => turn++ % ONE_OF === 0);
           tried += steps.length;
           withoutAnswer += steps.filter(({ error }) => error === undefined).length;

@@ -1,6 +1,6 @@
 /**
- * Lets a server fall silent at every moment of a step at which it can, and looks at how the step ends: in its own time, and with what
- * it was waiting for. Which moments there are is learned from a run without faults.
+ * Lets a server stop answering at every possible moment of a step, and verifies the end of the step: at its own
+ * deadline, and naming what it waited for. A run without faults records the moments.
  */
 import assert from "node:assert/strict";
 import type { SimulatedLab } from "../../lab/simulated";
@@ -12,34 +12,34 @@ import type { Scenario } from "./scenarios";
 import { inLab } from "./scenarios/in-lab";
 import type { Clock } from "./support/clock";
 
-/** What falls silent in the middle. */
+/** The step during which the server hangs. */
 export const STEPS = ["create", "read", "update", "delete"] as const;
 
 /** See {@link STEPS}. */
 export type Step = (typeof STEPS)[number];
 
-/** Seconds that every call is given. */
+/** Timeout of every call in seconds. */
 const TIMEOUT = 10;
 
-/** What a call may take of real time when its own is over, on a machine that has other things to do. Below the adapter's last resort. */
+/** Maximum real time of a call after its own timeout, on a busy machine. Shorter than the adapter's own limit. */
 const GRACE_MS = 4000;
 
-/** A moment at which a server can fall silent. */
+/** A moment at which a server can stop answering. */
 interface Moment {
   readonly title: string;
   readonly when: FaultTrigger;
 }
 
-/** What came of a step during which a server fell silent. */
+/** Result of a step during which a server hung. */
 export interface HungStep {
   readonly title: string;
-  /** What the call said; `undefined` when it did without the answer. */
+  /** Error of the call; `undefined` if it succeeded without the answer. */
   readonly error: string | undefined;
-  /** What is wrong with how it ended. */
+  /** What is wrong with its end. */
   readonly problem: string | undefined;
 }
 
-/** Runs one step once for each moment of it, with a server that is silent from then on in that one matter. */
+/** Runs one step once for each of its moments, with a server that hangs at that request from then on. */
 export async function hangEverywhere(
   scenario: Scenario,
   version: LxdVersion,
@@ -54,7 +54,7 @@ export async function hangEverywhere(
     await run(scenario, lab, managed, step);
     return momentsSince(lab, since);
   });
-  assert.ok(moments.length > 0, "nobody was asked for anything");
+  assert.ok(moments.length > 0, "the step asked no server for anything");
   const steps: HungStep[] = [];
   for (const [index, moment] of moments.entries()) {
     if (chosen(index)) {
@@ -83,7 +83,7 @@ async function hang(
         assert.match(
           error,
           /did not finish within (10|5|4\.\d+) s; at the end: .{10}|no answer within [\d.]+ s|does not answer\. Look at/,
-          "it does not tell that time is over", // all of it, or the half after which another host is asked
+          "it does not report the timeout", // the whole timeout, or the half after which another host is asked
         );
         assert.doesNotMatch(error, /No host of the cluster answers/, "one is silent, and no more");
         const names = lab.hosts.map(({ port }) => `root@127.0.0.1:${port}`);
@@ -97,9 +97,9 @@ async function hang(
         await run(scenario, lab, managed, step);
       }
       if (step !== "delete") {
-        assert.equal(await managed.up(argsOf(scenario, lab, step)), "same", "a further up is not the same");
+        assert.equal(await managed.up(argsOf(scenario, lab, step)), "same", "a further up differs");
       }
-      assert.deepEqual(openTokens(lab), [], "join tokens that are still good");
+      assert.deepEqual(openTokens(lab), [], "join tokens that are still valid");
     });
     return { title, error, problem: undefined };
   } catch (problem) {
@@ -107,7 +107,7 @@ async function hang(
   }
 }
 
-/** Puts the clock forward by the call's time once it waits in vain, and tells what it then says. */
+/** Moves the clock forward by the call's timeout once it waits for the hung server. Returns its error. */
 async function outcomeInTime(
   call: Promise<unknown>,
   hung: () => boolean,
@@ -126,12 +126,12 @@ async function outcomeInTime(
   const ended = (): typeof outcome => outcome;
   const started = clock.realMs;
   while (!hung() && ended() === undefined) {
-    assert.ok(clock.realMs - started < 60_000, "the moment did not come");
+    assert.ok(clock.realMs - started < 60_000, "the moment did not occur");
     await clock.breathe();
   }
   for (let seconds = 0; seconds < TIMEOUT && ended() === undefined; seconds += 2) {
     clock.forward(2000);
-    await clock.settle(happened); // others that are asked in its place answer before more time passes
+    await clock.settle(happened); // other hosts that are asked instead answer before more time passes
   }
   const over = clock.realMs;
   while (ended() === undefined && clock.realMs - over < GRACE_MS) {
@@ -140,7 +140,7 @@ async function outcomeInTime(
   if (ended() === undefined) {
     clock.forward(60_000);
     await settled;
-    throw new Error(`it did not end when its time was over, but only when it was given up: ${ended()?.error}`);
+    throw new Error(`it did not end at its timeout, but only at the adapter's limit: ${ended()?.error}`);
   }
   return ended()?.error;
 }
@@ -164,7 +164,7 @@ async function run(scenario: Scenario, lab: SimulatedLab, managed: Managed, step
       assert.equal(await managed.preview(argsOf(scenario, lab, step)), "same");
       return;
     default:
-      // What was done by hand meanwhile is seen by a refresh alone.
+      // Only a refresh sees the manual changes made meanwhile.
       await managed.up(argsOf(scenario, lab, step), { refresh: step === "update" && scenario.meanwhile !== undefined });
   }
 }
@@ -179,7 +179,7 @@ function openTokens(lab: SimulatedLab): string[] {
   return operations.filter((operation) => operation.class === "token" && operation.running).map(({ id }) => id);
 }
 
-/** Every moment since a point; a request is told from others by its number among those of the same host. */
+/** Every moment since an index; a request is identified by its number among those of the same host. */
 function momentsSince(lab: SimulatedLab, since: number): Moment[] {
   const seen = new Map<string, number>();
   const count = (key: string): number => {

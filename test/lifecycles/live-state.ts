@@ -8,10 +8,10 @@ import type { MemoryFiles } from "../../lab/simulated/memory-files";
 type Plain = Record<string, unknown>;
 
 /**
- * Everything that there is in a lab, as plain data: hosts with their files and packages, daemons with their settings and open join
- * tokens, and every object of their databases down to the files of the guests. What is different in each run (random names, dates,
- * key pairs) is written in the same words, so that the states of two labs in which the same was done are equal. A leftover of any
- * kind is a difference, whether or not anybody thought of it.
+ * The complete state of a lab as plain data: hosts with their files and packages, daemons with their settings and open
+ * join tokens, and every object of their databases down to the files of the guests. Random values (names, dates, key
+ * pairs) are replaced by fixed texts, so that the states of two labs with the same history are equal. A leftover of any
+ * type is a difference.
  */
 export function liveState(lab: SimulatedLab): Plain {
   const databases = [...new Set(lab.hosts.flatMap(({ daemon }) => (daemon === undefined ? [] : [daemon.database])))];
@@ -19,7 +19,7 @@ export function liveState(lab: SimulatedLab): Plain {
     hosts: Object.fromEntries(lab.hosts.map((host) => [host.name, stateOfHost(host, databases)])),
     databases: databases.map(stateOfDatabase),
   };
-  return JSON.parse(inSameWords(JSON.stringify(state), lab)) as Plain;
+  return JSON.parse(withoutRandomParts(JSON.stringify(state), lab)) as Plain;
 }
 
 function stateOfHost(host: SimulatedHost, databases: readonly Database[]): Plain {
@@ -39,7 +39,7 @@ function stateOfDaemon(daemon: Daemon): Plain {
     version: daemon.behaviour.version,
     answers: daemon.answers,
     config: sorted(daemon.localConfig),
-    // What has ended is forgotten after seconds. What runs when nobody works any more runs until it expires: a token.
+    // Ended operations disappear after seconds. One that runs without a client runs until it expires: a token.
     openOperations: daemon.operations
       .list()
       .filter(({ running }) => running)
@@ -72,7 +72,7 @@ function stateOfDatabase(database: Database): Plain {
   };
 }
 
-/** Without recorded output of commands: LXD itself removes what an interrupted reader left there, once it is two days old. */
+/** Without recorded output of commands: LXD itself removes the rest of an interrupted reader after two days. */
 function stateOfInstance(instance: Instance): Plain {
   const { name, type, architecture, description, ephemeral, profiles, config, devices, status, member, snapshots } = instance;
   return {
@@ -112,8 +112,8 @@ const RANDOM: readonly (readonly [RegExp, string])[] = [
   [/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "<date>"],
 ];
 
-/** A text of one lab in which nothing is random any more. */
-export function inSameWords(text: string, lab: SimulatedLab): string {
+/** A text of one lab without random parts. */
+export function withoutRandomParts(text: string, lab: SimulatedLab): string {
   let result = text;
   for (const { name, daemon, hostKey, port } of lab.hosts) {
     const { pem = "", fingerprint = "" } = daemon?.certificate ?? {};

@@ -10,10 +10,10 @@ import { Clock } from "./support/clock";
 
 const SECONDS = 900;
 
-/** How far the clock goes in a step, after which what goes over sockets is let happen. */
+/** Step of the clock, after which socket traffic is processed. */
 const STEP_MS = 100;
 
-/** Operations at once, of 1 to 60 seconds. */
+/** Concurrent operations, lasting 1 to 60 seconds. */
 const DURATIONS = Array.from({ length: 64 }, (_, index) => 1 + Math.round((index * 59) / 63));
 
 describe("operations of LXD", () => {
@@ -36,7 +36,7 @@ describe("operations of LXD", () => {
     assert.deepEqual(defects, []);
   });
 
-  /** Puts the clock forward, a step at a time, until what is waited for has come, or the seconds have passed. */
+  /** Moves the clock forward step by step until the promise is settled, or the seconds have passed. */
   const pass = async (seconds: number, until: () => boolean = () => false): Promise<void> => {
     for (let ms = 0; ms < seconds * 1000 && !until(); ms += STEP_MS) {
       clock.forward(STEP_MS);
@@ -44,7 +44,7 @@ describe("operations of LXD", () => {
     }
   };
 
-  /** Sleeps in a guest, and tells how that ended: when, from now, and with what. */
+  /** Sleeps in a guest. Returns the result, and the seconds until then. */
   const sleep = (seconds: number, instance = "web1", project = "default"): { second: number; outcome: string } => {
     const ended = { second: Number.NaN, outcome: "" };
     const since = performance.now();
@@ -63,7 +63,7 @@ describe("operations of LXD", () => {
     return ended;
   };
 
-  it("of 1 to 60 s, 64 at once, are all seen to end, while short ones come and go", async () => {
+  it("of 1 to 60 s, 64 at once, are all seen to end, while short ones start and end", async () => {
     const long = DURATIONS.map((seconds) => sleep(seconds));
     const short: ReturnType<typeof sleep>[] = [];
     while (long.some(({ outcome }) => outcome === "") && short.length < 70) {
@@ -76,12 +76,12 @@ describe("operations of LXD", () => {
       [],
     );
     const late = long.map(({ second }, index) => second - (DURATIONS[index] ?? 0));
-    // The seconds that this machine takes are among those of the clock. LXD forgets an operation 5 s after its end.
+    // The clock includes the seconds that this machine takes. LXD forgets an operation 5 s after its end.
     assert.ok(Math.max(...late) < 8, `the latest was seen ${Math.max(...late)} s after its end`);
     assert.ok(Math.max(...short.map(({ second }) => second)) < 8);
   });
 
-  it("of all projects are looked at in one request, and none has to be asked for by itself", async () => {
+  it("of all projects are read in one request, and none is read individually", async () => {
     const { lab } = standalone;
     await lab.byHand("bcn2", "POST", "/1.0/projects", { name: "shop", config: { "features.profiles": "false" } });
     const devices = { root: { type: "disk", path: "/", pool: "default" } };
@@ -99,8 +99,8 @@ describe("operations of LXD", () => {
     );
   });
 
-  it("that a restart of the daemon ends are told as lost, at once, and no other", async () => {
-    standalone.lab.timings.daemonStartMs = 20; // of the real clock, which goes on while the test puts its own forward
+  it("that a restart of the daemon ends are reported as lost, at once, and no others", async () => {
+    standalone.lab.timings.daemonStartMs = 20; // of the real clock, which continues while the test moves its own forward
     const since = performance.now();
     const sleeps = DURATIONS.map((seconds) => sleep(seconds));
     await pass(30);
@@ -112,22 +112,22 @@ describe("operations of LXD", () => {
       if (Math.abs(duration - restarted) > 5) {
         assert.equal(outcome, duration < restarted ? "exit code 0" : "lost", `the one of ${duration} s`);
       }
-      assert.ok(second < restarted + 20, `the one of ${duration} s was told after ${second} s`);
+      assert.ok(second < restarted + 20, `the one of ${duration} s was reported after ${second} s`);
     }
     assert.ok(sleeps.some(({ outcome }) => outcome === "lost") && sleeps.some(({ outcome }) => outcome === "exit code 0"));
   });
 
-  it("are seen to end although an answer is late by more than anybody waits for it", async () => {
+  it("are seen to end although an answer is later than every deadline", async () => {
     const { faults } = standalone.lab;
     faults.add({ when: { path: /^\/1\.0\/operations\/.*\/wait/, nth: 1 }, effect: { delayMs: 35_000 } });
     faults.add({ when: { path: /^\/1\.0\/operations\/[^/]+$/, nth: 1 }, effect: { delayMs: 35_000 } });
     const one = sleep(3);
     await pass(60, () => one.outcome !== "");
     assert.equal(one.outcome, "exit code 0");
-    assert.ok(one.second < 30, `it took ${one.second} s, as if the late answer had been waited for`);
+    assert.ok(one.second < 30, `it took ${one.second} s, as if it had waited for the late answer`);
   });
 
-  it("are waited for while LXD cannot be asked for a while", async () => {
+  it("are waited for while LXD cannot be asked", async () => {
     const rule = standalone.lab.faults.add({
       when: { path: /^\/1\.0\/operations/ },
       effect: { status: 500, error: "no dqlite" },

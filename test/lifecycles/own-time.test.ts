@@ -15,7 +15,7 @@ import { KINDS, validArgs } from "./support/valid-args";
 
 type Properties = Record<string, unknown>;
 
-/** How a call ended: its message, or that it succeeded, and after how many seconds. */
+/** The end of a call: its error, or its success, and after how many seconds. */
 async function timed(call: Promise<unknown>): Promise<{ said: string; seconds: number }> {
   const since = performance.now();
   const said = await call.then(() => "done", messageOf);
@@ -24,11 +24,11 @@ async function timed(call: Promise<unknown>): Promise<{ said: string; seconds: n
 
 const OPERATIONS = ["create", "read", "update", "delete"] as const;
 const SECONDS = 0.3;
-/** What a dial may take where nothing else ends it. */
+/** Timeout of a dial without another deadline. */
 const DIAL_SECONDS = 120;
 const timeouts = Object.fromEntries(OPERATIONS.map((operation) => [operation, SECONDS]));
 
-describe("a host that takes connections and never speaks", () => {
+describe("a host that accepts connections and sends nothing", () => {
   let silent: Server;
   const sockets = new Set<Socket>();
 
@@ -47,7 +47,7 @@ describe("a host that takes connections and never speaks", () => {
     await new Promise((resolve) => silent.close(resolve));
   });
 
-  it("keeps no call of any kind past its own timeout, and is named", async () => {
+  it("keeps no call of any kind past its own timeout, and is named in the error", async () => {
     const { port } = silent.address() as AddressInfo;
     const name = `root@127.0.0.1:${port}`;
     const at = {
@@ -93,7 +93,7 @@ describe("a host that takes connections and never speaks", () => {
   });
 });
 
-describe("resources that share a host, each with a timeout of its own", () => {
+describe("resources that share a host, each with its own timeout", () => {
   let one: SimulatedCluster;
   let clock: Clock;
 
@@ -106,7 +106,7 @@ describe("resources that share a host, each with a timeout of its own", () => {
     await one.stop();
   });
 
-  /** Puts the clock forward when all has come about that needs no time. */
+  /** Moves the clock forward when everything that needs no time has happened. */
   const pass = async (seconds: number): Promise<void> => {
     await clock.settle(() => one.lab.faults.moments.length + one.lab.requests.length);
     clock.forward(seconds * 1000);
@@ -141,7 +141,7 @@ describe("resources that share a host, each with a timeout of its own", () => {
   const read = (name: string, seconds: number) => timed(provider("LxdProfile").read(`default/${name}`, profile(name, seconds)));
   const create = (name: string, seconds: number) => timed(provider("LxdNetwork").create(network(name, seconds)));
 
-  it("the short one does not cut a dial short for the long one", async () => {
+  it("the short one does not shorten a dial of the long one", async () => {
     const hung = one.lab.faults.add({ when: { ssh: "connection", nth: 1 }, effect: "hang" });
     const calls = [read("default", 6), read("default", 60)] as const;
     await hits(hung);
@@ -149,10 +149,10 @@ describe("resources that share a host, each with a timeout of its own", () => {
     const [short, long] = await Promise.all(calls);
     assert.match(short.said, /root@127\.0\.0\.1:\d+ cannot be reached by SSH: no answer within (6|5\.\d+) s/);
     assert.equal(long.said, "done");
-    assert.ok(long.seconds < 15, "it waited for the dial to the end, which is at 15 s");
+    assert.ok(long.seconds < 15, "it waited for the dial to its end, at 15 s");
   });
 
-  it("the short one does not cut a list short that both wait for, and the long one does not keep the short one", async () => {
+  it("the short one does not shorten a list that both wait for, and the long one does not delay the short one", async () => {
     for (const order of ["short first", "long first"]) {
       const slow = one.lab.faults.add({ when: { path: /^\/1\.0\/profiles\?/, nth: 1 }, effect: { delayMs: 30_000 } });
       const calls = [() => read("default", 10), () => read("default", 90)];
@@ -173,7 +173,7 @@ describe("resources that share a host, each with a timeout of its own", () => {
     }
   });
 
-  it("one that waits for its turn tells so when its time is over, and does nothing later", async () => {
+  it("one that waits for a lock reports a timeout, and does nothing later", async () => {
     const when = { method: "POST", path: /^\/1\.0\/networks/, nth: 1 };
     const held = one.lab.faults.add({ when, effect: { delayMs: 30_000 } });
     const slow = create("br1", 90);
@@ -196,7 +196,7 @@ describe("resources that share a host, each with a timeout of its own", () => {
 });
 
 describe("a program whose host hangs", () => {
-  it("ends by itself when the calls have ended: nothing that was given up keeps it alive", async function () {
+  it("ends by itself when the calls have ended: no abandoned work keeps it alive", async function () {
     this.timeout(240_000);
     const script = join(__dirname, "support", "hung-program.ts");
     const { stdout } = await promisify(execFile)(process.execPath, ["--require", "tsx/cjs", script], { timeout: 200_000 });

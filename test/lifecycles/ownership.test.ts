@@ -20,25 +20,27 @@ const DEVICES = { root: { type: "disk", path: "/", pool: "local" } };
 const profileSchema = z.looseObject({ config: z.record(z.string(), z.string()), description: z.string() });
 const objectSchema = z.looseObject({ config: z.record(z.string(), z.string()).nullish() });
 
-/** One kind of object that can belong to somebody. */
+/** A type of object that can have an owner. */
 interface Kind {
   readonly lifecycle: unknown;
-  /** Where LXD has it. */
+  /** Its path in LXD. */
   readonly path: string;
   /** Key of its config that holds the mark. */
   readonly mark?: string;
-  /** What a program says of it, and what it says otherwise than others have made it. */
+  /** The program's inputs for it, and its differences from the object that others created. */
   readonly args: object;
   readonly other: object;
-  /** What the preview of an adoption says of that. */
+  /** What the preview of an adoption says about that. */
   readonly change: string;
-  /** Makes it as a person does; without, the library makes it, and the mark is taken away. */
+  /** Creates it manually; if absent, the library creates it, and the mark is removed. */
   byHand?(lxd: LxdClient): Promise<unknown>;
-  /** How the refusal describes what a person has made. Absent where an object without a mark may be anybody's. */
+  /**
+   * How the refusal describes a manually created object. Absent where an object without a mark may belong to anyone.
+   */
   readonly described?: RegExp;
 }
 
-/** Defined on each member first, as LXD wants it. */
+/** Defined on each member first, as LXD requires. */
 const onAllMembers = async (lxd: LxdClient, collection: string, identity: object, contents: object = {}): Promise<void> => {
   for (const target of ["bcn2", "bcn1"]) {
     await lxd.change("POST", collection, { query: { target }, body: identity });
@@ -165,7 +167,7 @@ describe("Ownership", () => {
   });
 
   after(() => {
-    figure("objects adopted, each without being made anew", adoptions);
+    figure("objects adopted without being recreated", adoptions);
     figure("objects that another stack took over", takeovers);
   });
 
@@ -190,7 +192,7 @@ describe("Ownership", () => {
       const markOf = async (): Promise<string | undefined> =>
         readMark((await (await two.byHand()).get(path, objectSchema)).config?.[key])?.urn;
 
-      /** Takes the mark away, as a person can, with all else left as it is. */
+      /** Removes the mark manually, and changes nothing else. */
       const unmark = async (): Promise<void> => {
         const lxd = await two.byHand();
         const { config, ...rest } = await lxd.get(path, objectSchema);
@@ -210,7 +212,7 @@ describe("Ownership", () => {
           ? two.lab.guestFiles("bcn2", "web1").readText("/etc/passwd").includes("\nops:")
           : (await (await two.byHand()).find(path, objectSchema)) !== undefined;
 
-      /** What of the object would be another if it had been made anew. */
+      /** Properties of the object that would differ if it had been recreated. */
       const identity = async (): Promise<unknown> => {
         const { created_at, config } = await (await two.byHand()).get(path, objectSchema);
         const uuid = Object.entries(config ?? {}).find(([key]) => key === "volatile.uuid")?.[1];
@@ -223,7 +225,7 @@ describe("Ownership", () => {
             : "";
         return { created_at, uuid, account };
       };
-      /** Runs work, and tells what it asked LXD to change. */
+      /** Runs work, and returns the changes that it requested from LXD. */
       const changesOf = async (work: () => Promise<unknown>): Promise<string[]> => {
         const since = two.lab.requests.length;
         await work();
@@ -238,7 +240,7 @@ describe("Ownership", () => {
       });
 
       if (described !== undefined) {
-        it("is not taken from a person: the object is described, and left as it is", async () => {
+        it("is not adopted by default: the refusal describes the object, which stays unchanged", async () => {
           await makeByHand();
           const changes = await changesOf(() =>
             assert.rejects(manage().up(args(other)), (error: Error) => {
@@ -252,7 +254,7 @@ describe("Ownership", () => {
         });
       }
 
-      it("is taken with adopt, which a preview shows with all that changes, without making anything anew", async () => {
+      it("is adopted with adopt; the preview shows all changes, and nothing is recreated", async () => {
         await makeByHand();
         const [before, it] = [await identity(), manage()];
         const planned = await changesOf(async () => assert.equal(await it.preview(args({ ...other, adopt: true })), "created"));
@@ -268,7 +270,7 @@ describe("Ownership", () => {
         adoptions += 1;
       });
 
-      it("changes nothing but the mark where the program says what is there", async () => {
+      it("changes only the mark if the program matches the object", async () => {
         await makeByHand();
         const it = manage();
         await it.preview(args({ adopt: true }));
@@ -281,7 +283,7 @@ describe("Ownership", () => {
         adoptions += 1;
       });
 
-      it("is not taken from another stack, which is named", async () => {
+      it("is not adopted from another stack, which the refusal names", async () => {
         await manage("theirs", "prod").up(args());
         const changes = await changesOf(() =>
           assert.rejects(manage().up(args(other)), /it belongs to the Pulumi resource "theirs" of stack "prod", project "tests"/),
@@ -290,7 +292,7 @@ describe("Ownership", () => {
         assert.equal(await markOf(), urn("theirs", "prod"));
       });
 
-      it("passes to another stack with adopt; the first one is told, changes nothing any more and removes nothing", async () => {
+      it("passes to another stack with adopt; the former one reports it, and no longer changes or removes the object", async () => {
         const [theirs, ours] = [manage("theirs", "prod"), manage()];
         await theirs.up(args());
         const before = await identity();
@@ -328,7 +330,7 @@ describe("Ownership", () => {
         ["renamed", "other", "lab"],
         ["moved to another stack", "it", "prod"],
       ] as const) {
-        it(`stays with a resource that is ${what}: the first up writes the new mark, which the preview tells, and nothing else`, async () => {
+        it(`stays with a resource that is ${what}: the first up writes only the new mark, as the preview shows`, async () => {
           const it = manage();
           await it.up(args());
           it.rename(resource, stack);
@@ -348,7 +350,7 @@ describe("Ownership", () => {
         });
       }
 
-      it("goes with a resource that was renamed, and then removed before anything marked it anew", async () => {
+      it("is removed with a renamed resource, even if it was not marked again before", async () => {
         const it = manage();
         await it.up(args());
         it.rename("renamed");
@@ -356,7 +358,7 @@ describe("Ownership", () => {
         assert.deepEqual([await exists(), it.warnings], [false, []]);
       });
 
-      it("is refused to a resource that finds its own mark on a finished object, and taken with adopt when its state was lost", async () => {
+      it("is refused to a resource that finds its own mark on a finished object, and adopted with adopt after its state was lost", async () => {
         await manage().up(args());
         const [before, again] = [await identity(), manage()];
         const refused = await changesOf(() =>
@@ -381,7 +383,7 @@ describe("Ownership", () => {
         assert.equal(await again.up(args()), "same");
       });
 
-      it("is gone on with, without adopt, when the create that made it did not live to end", async () => {
+      it("is continued without adopt, if the create that made it was interrupted", async () => {
         await assert.rejects(manageAs(killedAtTheEnd(lifecycle as Lifecycle<object, object>)).up(args()), /killed/);
         const [before, again] = [await identity(), manage()];
         const changes = await changesOf(async () => assert.equal(await again.up(args()), "created"));
@@ -390,7 +392,7 @@ describe("Ownership", () => {
         assert.equal(await again.up(args()), "same");
       });
 
-      it("is kept in state when the create cannot write that it has ended, and finished by the next up", async () => {
+      it("is kept in state when the create cannot mark it as finished, and completed by the next up", async () => {
         const it = manage();
         const cut = manageAs(killedAtTheEnd(lifecycle as Lifecycle<object, object>));
         await assert.rejects(cut.up(args()), /killed/);
@@ -404,7 +406,7 @@ describe("Ownership", () => {
         ["by pulumi state move", () => undefined],
         ["with pulumi stack rename", (it: Managed) => it.rename("it", "prod")],
       ] as const) {
-        it(`is not removed by the stack it was moved to ${what} once the one it left has adopted it again`, async () => {
+        it(`is not removed by the stack it was moved to ${what} after its former stack adopted it again`, async () => {
           const [moved, left] = [manage(), manage()];
           await moved.up(args());
           rename(moved);
@@ -434,7 +436,7 @@ describe("Ownership", () => {
   describe("of a profile that every project has", () => {
     const args = () => ({ cluster: two.cluster, name: "default", description: "of the program" });
 
-    it("is taken without adopt, and given back without a mark", async () => {
+    it("is managed without adopt, and restored without a mark", async () => {
       const it = manageAs(profileLifecycle);
       await it.up(args());
       await it.destroy();
@@ -442,7 +444,7 @@ describe("Ownership", () => {
       assert.deepEqual([config, description], [{}, "Default LXD profile"]);
     });
 
-    it("is not taken from another stack, nor given back once it is another's", async () => {
+    it("is not taken from another stack, nor restored once it belongs to another", async () => {
       const [theirs, ours] = [manageAs(profileLifecycle, "prod"), manageAs(profileLifecycle)];
       await theirs.up(args());
       await assert.rejects(ours.up(args()), /belongs to the Pulumi resource "it" of stack "prod"/);
@@ -452,7 +454,7 @@ describe("Ownership", () => {
     });
   });
 
-  describe("of an image, which whoever needs it may use", () => {
+  describe("of an image, which any stack may use", () => {
     const args = (more: object = {}) => ({
       cluster: two.cluster,
       source: { server: SERVER, alias: "12" },
@@ -464,7 +466,7 @@ describe("Ownership", () => {
         recursion: 1,
       });
 
-    it("is with the stack that has brought it: another one uses it, and leaves it", async () => {
+    it("stays with the stack that imported it: another one uses it, and leaves it", async () => {
       const [theirs, ours] = [manageAs(imageLifecycle, "prod"), manageAs(imageLifecycle)];
       await theirs.up(args());
       await ours.up(args());
@@ -475,7 +477,7 @@ describe("Ownership", () => {
       assert.equal((await images()).length, 1);
     });
 
-    it("is no longer with a stack whose image was removed, and brought again by another one", async () => {
+    it("is lost if the image was removed, and imported again by another stack", async () => {
       const [theirs, ours] = [manageAs(imageLifecycle, "prod"), manageAs(imageLifecycle)];
       await theirs.up(args());
       await (await two.byHand()).change("DELETE", `/1.0/images/${String(theirs.inState("fingerprint"))}`);
@@ -490,7 +492,7 @@ describe("Ownership", () => {
       );
     });
 
-    it("shows in a preview what adopting an image that is there would change", async () => {
+    it("shows in a preview the changes of an existing image by its adoption", async () => {
       const aliasSchema = z.looseObject({ target: z.string() });
       const { target: fingerprint } = await (await two.byHand()).get("/1.0/images/aliases/debian", aliasSchema);
       const it = manageAs(imageLifecycle);
@@ -500,7 +502,7 @@ describe("Ownership", () => {
     });
   });
 
-  describe("of a host, which bears the mark of its membership", () => {
+  describe("of a host, which has the mark of its membership", () => {
     const connection = () => two.cluster.endpoints[1];
     const node = (more: object = {}) => ({ connection: connection(), install: { method: "deb" }, ...more });
     const join = (stack: string, more: object = {}) =>
@@ -512,7 +514,7 @@ describe("Ownership", () => {
         ...more,
       });
 
-    it("is not taken from another stack, which is named, and is taken with adopt", async () => {
+    it("is not taken from another stack, which the refusal names, and is adopted with adopt", async () => {
       await join("prod");
       const it = manageAs(nodeLifecycle);
       await assert.rejects(
@@ -525,7 +527,7 @@ describe("Ownership", () => {
       assert.equal(await it.up(node({ config, adopt: true })), "created");
     });
 
-    it("is taken up with adopt when state was lost, which a refusal tells, and then never wiped", async () => {
+    it("is adopted with adopt after its state was lost, as a refusal says, and never wiped afterwards", async () => {
       await join("lab");
       await assert.rejects(manageAs(nodeLifecycle).up(node({ resetPolicy: ["cluster", "storage-pools", "images"] })), {
         message:
@@ -538,7 +540,7 @@ describe("Ownership", () => {
       assert.equal(await manageAs(nodeLifecycle).up(node({ adopt: true })), "created");
     });
 
-    it("keeps its config when the stack that is destroyed is no longer the one that has it", async () => {
+    it("keeps its config when the destroyed stack is no longer its owner", async () => {
       await join("prod");
       const theirs = manageAs(nodeLifecycle, "prod");
       const config = { "core.debug_address": "127.0.0.1:8444" };

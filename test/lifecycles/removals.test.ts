@@ -6,10 +6,10 @@ import { liveState } from "./live-state";
 import { SCENARIOS } from "./scenarios";
 import { inLab } from "./scenarios/in-lab";
 
-/** LXD makes this of any error that wraps a missing file or row, whatever it was about. */
+/** LXD's text for any error caused by a missing file or row, on any object. */
 const MISSING = { status: 404, error: "no such file or directory" };
 
-describe("a removal that LXD answers with 404 although the object is there", () => {
+describe("a removal that LXD answers with 404 although the object exists", () => {
   const tried = new Set<string>();
   let answered = 0;
 
@@ -27,7 +27,7 @@ describe("a removal that LXD answers with 404 although the object is there", () 
     const versions = scenario.versions ?? (["5.0.2", "6.9"] as const);
     const version = versions[index % versions.length] ?? "6.9";
 
-    it(`is no removal: ${scenario.kind} ${scenario.title}, LXD ${version}`, async () => {
+    it(`does not succeed: ${scenario.kind} ${scenario.title}, LXD ${version}`, async () => {
       const removals = await inLab(scenario, version, async (lab) => {
         const managed = scenario.manage();
         await managed.up(scenario.first(lab));

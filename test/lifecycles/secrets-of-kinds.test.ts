@@ -33,7 +33,7 @@ const LIFECYCLES = [
   vmUserLifecycle,
 ];
 
-/** Keys of LXD's config, one of each kind of secret that there is. */
+/** Keys of LXD's config, one for each type of secret. */
 const KEYS = [
   "environment.TOKEN",
   "user.note",
@@ -50,19 +50,19 @@ const KEYS = [
   "oidc.client.secret",
 ];
 
-/** A text that says itself that it is a secret, whatever the name of its key is. */
+/** A text that is a secret whatever the name of its key is. */
 const TELLING = ["lxc.environment = PASSWORD=", "https://someone:", "-----BEGIN PRIVATE KEY-----\n"];
 
 describe("every place of every kind that may hold a secret", () => {
   const kinds = LIFECYCLES.map(({ kind, schema }) => ({ kind, places: placesOf(schema, KEYS) }));
   let marked = 0;
 
-  after(() => figure("places that are kept as secrets", marked));
+  after(() => figure("places that are stored as secrets", marked));
 
-  it("is looked for in all kinds", () => assert.deepEqual(LIFECYCLES.map(({ kind }) => kind).sort(), [...KINDS].sort()));
+  it("is checked for all kinds", () => assert.deepEqual(LIFECYCLES.map(({ kind }) => kind).sort(), [...KINDS].sort()));
 
   for (const { kind, places } of kinds) {
-    it(`is kept as a secret by ${kind}, though the program does not say so`, async () => {
+    it(`is stored as a secret by ${kind}, even if the program does not mark it`, async () => {
       assert.ok(places.length > 0, "none was found");
       for (const place of places) {
         const [first = "", ...rest] = place;
@@ -77,7 +77,7 @@ describe("every place of every kind that may hold a secret", () => {
     });
   }
 
-  it("is kept as a secret because of its text", async () => {
+  it("is stored as a secret because of its text", async () => {
     for (const text of TELLING) {
       const value = `${text}canary@x`;
       assert.deepEqual(
@@ -87,7 +87,7 @@ describe("every place of every kind that may hold a secret", () => {
     }
   });
 
-  it("is not kept as a secret where there is none, so that a preview shows it", async () => {
+  it("is not stored as a secret if it holds none, so that a preview shows it", async () => {
     const plain = {
       name: "web",
       cpu: "canary",
@@ -98,7 +98,7 @@ describe("every place of every kind that may hold a secret", () => {
   });
 });
 
-/** Paths at which `canary` stands without being a secret. */
+/** Paths at which `canary` appears without being a secret. */
 async function plainTexts(value: unknown, path = ""): Promise<string[]> {
   if (pulumi.Output.isInstance(value)) {
     const known = await new Promise((resolve) => value.apply(resolve));
@@ -111,7 +111,7 @@ async function plainTexts(value: unknown, path = ""): Promise<string[]> {
   return (await Promise.all(members.map(([name, member]) => plainTexts(member, `${path}.${name}`)))).flat();
 }
 
-/** How a secret is made for a place: a text that is valid there. */
+/** Creates a secret for a place: a text that is valid there. */
 function secretFor(round: string, place: Place): string {
   const name = place.at(-1) ?? "";
   const canary = `c4nary-${round}-${place.join("-").replace(/[^A-Za-z]+/g, "-")}`;
@@ -132,7 +132,7 @@ function secretFor(round: string, place: Place): string {
   }
 }
 
-/** The canary itself, as it is found when only a part of the text is quoted. */
+/** The canary itself, as found when only part of the text is quoted. */
 function canariesIn(text: string): string[] {
   return [text.split(/[\n"]|: /).find((part) => part.includes("nary")) ?? text];
 }
@@ -142,13 +142,13 @@ interface Subject {
   readonly kind: string;
   start(): Managed;
   args(): Promise<Properties>;
-  /** Which of the kind's places it takes, and LXD with it. */
+  /** Which of the kind's places both it and LXD accept. */
   takes(place: Place): boolean;
-  /** Path of the object on LXD, when it has a config that others may add to. */
+  /** Path of the object in LXD, if it has a config to which others may add keys. */
   readonly path?: string;
 }
 
-describe("secrets of every kind, made, changed, refused and adopted", () => {
+describe("secrets of every kind, at creation, change, refusal and adoption", () => {
   let simulated: SimulatedCluster;
   let looked = 0;
 
@@ -167,7 +167,7 @@ describe("secrets of every kind, made, changed, refused and adopted", () => {
 
   after(async () => {
     await simulated.stop();
-    figure("places looked at for secrets of kinds", looked);
+    figure("places checked for secrets of kinds", looked);
   });
 
   const config =
@@ -261,7 +261,7 @@ describe("secrets of every kind, made, changed, refused and adopted", () => {
       const open = placesOf(schema, KEYS)
         .filter((place) => !place.some((name) => /^(connection|endpoints|peers)$/.test(name)))
         .map(([first = ""]) => first);
-      // The config of a host itself has no secret key; what members have for themselves is where a pool or network is found.
+      // The config of a host itself has no secret key; member-specific keys are in its pools and networks.
       const tried = new Set(
         placesOf(schema, KEYS)
           .filter((place) => subject?.takes(place) === true)
@@ -321,7 +321,7 @@ describe("secrets of every kind, made, changed, refused and adopted", () => {
           );
           fault.remove();
           looked += fault.hits;
-          // Before the first change of state is known, the former secrets are nobody's.
+          // Before the first change of state is known, nobody owns the former secrets.
           look(args, managed.state === undefined ? undefined : error);
           if (fault.hits === 0) {
             break;

@@ -5,7 +5,7 @@ import { messageOf } from "../../provider/support/errors";
 import { disconnectAll } from "../../provider/transport/pool";
 import { Managed } from "../unit/resources/simulated-cluster";
 
-/** Tracks of the simulated store by the age of what they have. */
+/** Tracks of the simulated store, older content first. */
 const AGES: Readonly<Record<string, number>> = { "5.0": 0, "5.21": 1, "6": 2, latest: 2 };
 const TRACKS = Object.keys(AGES);
 
@@ -80,7 +80,7 @@ describe("LxdNode on a host with the snap", () => {
         assert.deepEqual({ snap: host.snaps.get("lxd"), pid: host.daemon?.pid }, before);
       }
       if (!refused) {
-        // The preview shows what adopting has left, and then it is done.
+        // The preview shows what the adoption did not change, and then it is done.
         assert.equal(await node.up(args), adopt ? "updated" : "same");
         assert.equal(channel(), `${wanted}/stable`);
         assert.equal(host.snaps.get("lxd")?.held, true);
@@ -92,7 +92,7 @@ describe("LxdNode on a host with the snap", () => {
   for (const installed of TRACKS) {
     for (const wanted of TRACKS.filter((track) => track !== installed)) {
       const older = ageOf(wanted) < ageOf(installed);
-      it(`that is changed from ${installed} to ${wanted} ${older ? "warns in the preview, and is refused" : "goes there"}`, async () => {
+      it(`that is changed from ${installed} to ${wanted} ${older ? "warns in the preview, and is refused" : "is moved there"}`, async () => {
         await start({ installed, wanted, adopt: false, inUse: false });
         const node = new Managed(nodeLifecycle as never, "bcn2");
         const args = (track: string) => ({
@@ -150,7 +150,7 @@ describe("LxdNode on a host with the snap", () => {
           }
         });
 
-        it(`${title}${older ? "warns in the preview, and is refused, when it is changed to that" : "goes there when it is changed to that"}`, async () => {
+        it(`${title}${older ? "warns in the preview, and is refused, when it is changed to that" : "is moved there when it is changed to that"}`, async () => {
           await start({ installed, wanted, adopt: false, inUse: false });
           const node = new Managed(nodeLifecycle as never, "bcn2");
           await node.up({ connection: host.connection, install: { method: "snap", channel: `${installed}/stable` } });
@@ -190,7 +190,7 @@ describe("LxdNode on a host with the snap", () => {
       });
     }
 
-    it("goes from that to a newer track, whose revision is lower", async () => {
+    it("moves from that to a newer track, whose revision is lower", async () => {
       host.removeSnap("lxd");
       host.installSnap("5.0/candidate");
       const node = new Managed(nodeLifecycle as never, "bcn2");

@@ -3,20 +3,20 @@ import type { SimulatedHost, SimulatedLab } from "../../lab/simulated";
 import { GREETING } from "../../lab/simulated/login-shell";
 import type { LxdVersion } from "../../lab/simulated/lxd/versions";
 import { isThorough } from "../support/breadth";
-import { inSameWords, liveState } from "./live-state";
+import { liveState, withoutRandomParts } from "./live-state";
 import { SCENARIOS, type Scenario } from "./scenarios";
 import { inLab } from "./scenarios/in-lab";
 
-/** What a host's sshd and login shell can be like without being anybody's fault. The last has most of it, and is always tried. */
+/** Valid variants of a host's sshd and login shell. The last combines most of them, and is always tried. */
 const SURROUNDINGS: Readonly<Record<string, (host: SimulatedHost) => void>> = {
-  "whose shell greets": (host) => {
+  "whose shell prints a banner": (host) => {
     host.shell.greeting = GREETING;
   },
-  "whose shell greets and whose sshd forwards to no socket": (host) => {
+  "whose shell prints a banner and whose sshd does not forward to sockets": (host) => {
     host.shell.greeting = GREETING;
     host.sshd.forwarding = false;
   },
-  "whose shell greets, with a user who becomes root by a sudo that warns, and one session for each connection": (host) => {
+  "whose shell prints a banner, with a user who becomes root by a sudo that warns, and one session per connection": (host) => {
     host.shell.greeting = GREETING;
     host.shell.sudoWarns = true;
     host.sshd.maxSessions = 1;
@@ -24,10 +24,10 @@ const SURROUNDINGS: Readonly<Record<string, (host: SimulatedHost) => void>> = {
   },
 };
 
-/** What a step has come to, in words that are the same in every run. */
+/** The result of a step, as a text that is the same in every run. */
 type Step = Record<string, unknown>;
 
-/** Makes, changes and removes a resource; what came of each step. */
+/** Creates, changes and deletes a resource. Returns the result of each step. */
 async function live(scenario: Scenario, version: LxdVersion, arrange: (host: SimulatedHost) => void): Promise<Step[]> {
   return inLab(scenario, version, async (lab) => {
     lab.hosts.forEach(arrange);
@@ -59,16 +59,16 @@ async function live(scenario: Scenario, version: LxdVersion, arrange: (host: Sim
 }
 
 function known(state: unknown, lab: SimulatedLab): unknown {
-  return JSON.parse(inSameWords(JSON.stringify(state ?? {}), lab).replaceAll('"user":"operator"', '"user":"root"'));
+  return JSON.parse(withoutRandomParts(JSON.stringify(state ?? {}), lab).replaceAll('"user":"operator"', '"user":"root"'));
 }
 
-/** Without those that stand in for sshd's forwarding, or ask sudo. */
+/** Without those that replace sshd's forwarding, or probe sudo. */
 function commandsOf(host: SimulatedHost, since: number): string[] {
   const own = host.commands.slice(since).map((argv) => argv.join(" "));
   return own.filter((line) => !/^(perl|true)\b/.test(line)).sort();
 }
 
-describe("Every kind lives its life as on any other host, on one", () => {
+describe("Every kind has the same life as on any other host, on one", () => {
   for (const scenario of SCENARIOS) {
     const [version = "5.0.2"] = scenario.versions ?? [];
     describe(`${scenario.kind} ${scenario.title}, LXD ${version}`, () => {

@@ -12,18 +12,20 @@ import { SCENARIOS, type Scenario } from "./scenarios";
 import { inLab } from "./scenarios/in-lab";
 import { Clock } from "./support/clock";
 
-/** What LXD does for a moment while its database has no leader, or while it is updated. */
+/** Transient errors of LXD while its database has no leader, or during an update. */
 const FAILURES: readonly FaultEffect[] = [
   { status: 500, error: "Failed to get dqlite client" },
   { status: 500, error: "Missing event connection with target cluster member" },
-  { status: 500, error: "a text that no version of LXD has had so far" },
+  { status: 500, error: "a text that no version of LXD uses so far" },
   "daemon-restart",
 ];
 
-/** Of how many positions one is tried. */
+/** Tries one position of so many. */
 const STRIDE = isThorough ? 1 : 6;
 
-/** What opens a way into a guest fails for reasons of the guest; a wait for an operation tells of the operation. */
+/**
+ * A request that opens access to a guest fails for reasons of the guest; a wait for an operation reports the operation.
+ */
 const READ = /^(?!.*\/(sftp|wait)(\?|$))\/(1\.0|internal)/;
 
 type Step = "preview" | "up" | "destroy";
@@ -39,7 +41,7 @@ async function prepared(scenario: Scenario, lab: SimulatedLab, step: Step): Prom
   return managed;
 }
 
-/** Reads of LXD in a step, each by its place among those of its host. */
+/** Reads of LXD in a step, each by its position among those of its host. */
 async function readsOf(scenario: Scenario, version: "5.0.2" | "6.9", step: Step): Promise<{ host: string; nth: number }[]> {
   return inLab(scenario, version, async (lab) => {
     const managed = await prepared(scenario, lab, step);
@@ -57,12 +59,12 @@ async function readsOf(scenario: Scenario, version: "5.0.2" | "6.9", step: Step)
   });
 }
 
-describe("a read with which LXD fails for a moment", () => {
+describe("a read that LXD answers with a transient error", () => {
   let tried = 0;
 
   after(() => {
     assert.ok(tried > 50, String(tried));
-    figure("reads that failed for a moment", tried);
+    figure("reads with a transient error", tried);
   });
 
   const isMember = ({ kind }: Scenario): boolean => kind === "LxdClusterMember";
@@ -70,10 +72,10 @@ describe("a read with which LXD fails for a moment", () => {
     const versions = scenario.versions ?? (["5.0.2", "6.9"] as const);
     const version = versions[index % versions.length] as "5.0.2" | "6.9";
     for (const step of ["preview", "up", ...(isMember(scenario) ? (["destroy"] as const) : [])] as const) {
-      it(`is made again by the same ${step}: ${scenario.kind} ${scenario.title}, LXD ${version}`, async () => {
+      it(`is retried by the same ${step}: ${scenario.kind} ${scenario.title}, LXD ${version}`, async () => {
         const reads = await readsOf(scenario, version, step);
         assert.ok(reads.length > 0);
-        // What is begun on an instance or image when its daemon ends is the matter of the fault sweep.
+        // The fault sweep covers operations on an instance or image whose daemon ends.
         const failures = FAILURES.filter((effect) => step === "preview" || isMember(scenario) || effect !== "daemon-restart");
         const positions = reads.flatMap((read) => failures.map((effect) => ({ ...read, effect })));
         for (const { host, nth, effect } of positions.filter((_, at) => at % STRIDE === index % STRIDE)) {
@@ -92,7 +94,7 @@ describe("a read with which LXD fails for a moment", () => {
   }
 });
 
-describe("a server that fails with every read for ever", () => {
+describe("a server that fails every read permanently", () => {
   let clock: Clock;
   let one: SimulatedCluster;
 
@@ -105,7 +107,7 @@ describe("a server that fails with every read for ever", () => {
     await one.stop();
   });
 
-  it("is waited for once, for as long as a restart takes, and not once for each of 200 objects", async () => {
+  it("is waited for once, for the length of a restart, and not once for each of 200 objects", async () => {
     const lxd = (await one.byHand()).within(new Deadline(600, "the test"));
     one.lab.faults.add({ when: { path: /^\/1\.0\/profiles/ }, effect: { status: 500, error: "it stays broken" } });
     const ended = { count: 0 };

@@ -7,7 +7,7 @@ import type { Properties } from "./engine-model";
 import { IMMUTABLE, providerOf, SCHEMA_VERSIONS } from "./histories/world";
 import { KINDS, validArgs } from "./support/valid-args";
 
-/** What stands for a value that is not known yet, one for each type. */
+/** Placeholders of unknown values, one for each type. */
 const UNKNOWNS = [
   "04da6b54-80e4-46f7-96ec-b56ff0331ba9",
   "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
@@ -18,10 +18,10 @@ const UNKNOWNS = [
   "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
 ];
 
-/** What LXD knows an image by whose fingerprint the arguments give shortened. */
+/** The full fingerprint in LXD of an image whose fingerprint the arguments shorten. */
 const FINGERPRINT = `0123456789ab${"0".repeat(52)}`;
 
-/** Outputs that `diff` looks at, or tells of, as they are of an object in good order. */
+/** Outputs that `diff` compares or reports, as they are for a complete object. */
 const OUTPUTS: Readonly<Record<string, Properties>> = {
   LxdStoragePool: { status: "Created", memberStatus: { bcn1: "Created" }, sources: { bcn1: "/dev/sdb" } },
   LxdNetwork: { status: "Created", memberStatus: { bcn1: "Created" } },
@@ -38,7 +38,7 @@ const OUTPUTS: Readonly<Record<string, Properties>> = {
 
 type Path = readonly (string | number)[];
 
-/** Every place of a value, at every depth. */
+/** Every path of a value, at every depth. */
 function placesIn(value: unknown): Path[] {
   if (value === null || typeof value !== "object") {
     return [];
@@ -59,7 +59,7 @@ function withUnknownAt<Value>(value: Value, path: Path, unknown: string): Value 
   return copy as Value;
 }
 
-describe("an input that is not known yet", () => {
+describe("an unknown input", () => {
   let args: ReturnType<typeof validArgs>;
   let places = 0;
 
@@ -69,37 +69,33 @@ describe("an input that is not known yet", () => {
     await lab.stop();
     args = validArgs({ host: "192.0.2.1", hostKey: host?.hostKey });
   });
-  after(() => figure("places of inputs tried with an unknown value", places));
+  after(() => figure("input paths tried with an unknown value", places));
 
   for (const kind of KINDS) {
     const provider = (): DynamicProvider =>
       providerOf(kind, { progress: () => undefined, info: () => undefined, warn: () => undefined });
 
-    /** Valid inputs of the kind, without what makes a preview look at hosts. */
+    /** Valid inputs of the kind, without those that make a preview contact hosts. */
     const examples = (): Properties[] => (args[kind] ?? []).map((given) => ({ ...given, adopt: false }));
 
-    /** What `check` and `diff` make of inputs of which some are unknown, against the same inputs in state. */
+    /** Runs `check` and `diff` on partly unknown inputs, against the same inputs in state. */
     const judged = async (known: Properties, given: Properties, tops: readonly string[]): Promise<void> => {
       const { inputs: state, failures: none } = await provider().check({}, known);
       assert.deepEqual(none, []);
       const { inputs, failures } = await provider().check(state, given);
-      assert.deepEqual(failures, [], "what is not known is not refused");
+      assert.deepEqual(failures, [], "an unknown value is not refused");
       for (const top of tops) {
-        assert.deepEqual(inputs[top], given[top], "what is not known is handed on untouched");
+        assert.deepEqual(inputs[top], given[top], "an unknown value is passed on unchanged");
       }
       const kept = { ...state, ...OUTPUTS[kind], schemaVersion: SCHEMA_VERSIONS[kind] };
       const { changes, replaces, deleteBeforeReplace } = await provider().diff("id", kept, inputs);
       const replacing = tops.filter((top) => IMMUTABLE[kind]?.includes(top));
       assert.equal(changes, true, "it may change");
-      assert.deepEqual(
-        [...replaces].sort(),
-        [...new Set(replacing)].sort(),
-        "and replaces exactly when the property is immutable",
-      );
+      assert.deepEqual([...replaces].sort(), [...new Set(replacing)].sort(), "and replaces exactly if the property is immutable");
       assert.equal(deleteBeforeReplace, replacing.length > 0);
     };
 
-    it(`of ${kind} is neither refused nor touched at any depth, and is shown as a change, or as a replacement where it would be one`, async () => {
+    it(`of ${kind} is neither refused nor changed at any depth, and shows as a change, or as a replacement if it could be one`, async () => {
       for (const known of examples()) {
         for (const place of placesIn(known)) {
           for (const unknown of place.length === 1 ? UNKNOWNS : UNKNOWNS.slice(0, 1)) {
@@ -112,7 +108,7 @@ describe("an input that is not known yet", () => {
       }
     });
 
-    it(`of ${kind} may stand beside others that are not known`, async () => {
+    it(`of ${kind} may be combined with other unknown inputs`, async () => {
       const several = fc
         .constantFrom(...examples())
         .chain((known) =>
@@ -120,7 +116,7 @@ describe("an input that is not known yet", () => {
         );
       await fc.assert(
         fc.asyncProperty(several, async ([known, chosen, unknown]) => {
-          // The deepest first: what is unknown as a whole has nothing inside.
+          // The deepest first: an unknown object has nothing inside.
           const deepestFirst = [...chosen].sort((a, b) => b.length - a.length);
           const given = deepestFirst.reduce((result, place) => withUnknownAt(result, place, unknown), known);
           await judged(known, given, [...new Set(chosen.map(([top]) => String(top)))]);

@@ -38,7 +38,7 @@ describe("VmUser's home", () => {
         .replace(/^bob.*\n/m, ""),
     );
 
-  /** All of the guest, with what a file holds. */
+  /** Everything in the guest, with the content of files. */
   const everything = () =>
     files()
       .tree("/")
@@ -104,7 +104,7 @@ describe("VmUser's home", () => {
       () => files().remove("/srv/alice"),
     ],
     [
-      "is in a directory that is not there",
+      "is in a directory that does not exist",
       "/data/alice",
       () => undefined,
       /there is no directory \/data\. Type there: mkdir -p \/data/,
@@ -138,7 +138,7 @@ describe("VmUser's home", () => {
       () => void files().writeFile(MOUNTINFO, "36 35 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n"),
     ],
     [
-      "would leave behind what is mounted in the present one",
+      "would leave behind the mounts in the present one",
       "/srv/alice",
       () => void mount("/home/alice/my\\040data"),
       /"\/home\/alice\/my data" is mounted there/,
@@ -146,21 +146,21 @@ describe("VmUser's home", () => {
     ],
     ["is in the present one", "/home/alice/new", () => undefined, /that is inside of it/, undefined],
     [
-      "is somebody's",
+      "belongs to another user",
       "/srv/bob",
       () => addToPasswd("bob:x:1600:1600::/srv/bob:/bin/sh"),
       /that is the home of user "bob"/,
       undefined,
     ],
     [
-      "would take another user's home along",
+      "would move another user's home with it",
       "/srv/alice",
       () => addToPasswd("bob:x:1600:1600::/home/alice:/bin/sh"),
       /user "bob" has its home at \/home\/alice, which would move/,
       removeBob,
     ],
     [
-      "would take the home of another user within it along",
+      "would move another user's home inside it",
       "/srv/alice",
       () => addToPasswd("bob:x:1600:1600::/home/alice/bob:/bin/sh"),
       /user "bob" has its home at \/home\/alice\/bob/,
@@ -174,7 +174,7 @@ describe("VmUser's home", () => {
       () => void Object.assign(files().get("/home/alice") ?? {}, { uid: 1500 }),
     ],
     [
-      "is to be made of one that is away",
+      "is to be made of a missing one",
       "/srv/alice",
       () => files().rename("/home/alice", "/tmp/away"),
       /there is no \/home\/alice to move\. .*install -d -m 700 -o 1500 -g 1500 \/srv\/alice/,
@@ -211,7 +211,7 @@ describe("VmUser's home", () => {
     });
   }
 
-  it("is moved, also onto an empty directory of the user's own, and back again", async () => {
+  it("is moved, also onto an empty directory of the user's own, and back", async () => {
     files().makeDirectory("/srv/alice", { uid: 1500 });
     for (const home of ["/srv/alice", "/home/alice", "/srv/alice2", "/home/alice"]) {
       assert.equal(await alice.up(args({ home })), "updated");
@@ -232,7 +232,7 @@ describe("VmUser's home", () => {
     livesAt("/srv/alice", 1600);
   });
 
-  it("stays where it is when usermod fails, for instance because the user logged in just now", async () => {
+  it("is not moved when usermod fails, for instance because the user has just logged in", async () => {
     const fault = one.lab.faults.add({ when: { guest: /^usermod/ }, effect: { status: 8, error: "used by process 1" } });
     await assert.rejects(alice.up(args({ home: "/srv/alice" })), /runs processes/);
     livesAt("/home/alice");
@@ -241,7 +241,7 @@ describe("VmUser's home", () => {
     livesAt("/srv/alice");
   });
 
-  it("is where passwd was pointed to by hand: the files that stayed behind are the user's home again", async () => {
+  it("is the path in passwd after a manual edit: the old files become the user's home again", async () => {
     for (const elsewhere of [() => undefined, () => files().makeDirectory("/srv/of-root")]) {
       elsewhere();
       files().writeFile("/etc/passwd", files().readText("/etc/passwd").replace(":/home/alice:", ":/srv/of-root:"));
@@ -250,7 +250,7 @@ describe("VmUser's home", () => {
     }
   });
 
-  it("that is gone is made again for the keys", async () => {
+  it("that is missing is created again for the keys", async () => {
     files().remove("/home/alice", true);
     assert.equal(await alice.preview(args()), "updated");
     assert.deepEqual(alice.warnings, []);
@@ -260,14 +260,14 @@ describe("VmUser's home", () => {
     assert.equal(files().get("/home/alice")?.mode, 0o700);
   });
 
-  it("that a user of another number has left is given to the new one of its name", async () => {
+  it("that remains of a user with another uid is given to the new user of that name", async () => {
     await alice.destroy();
     assert.equal(await alice.up(args({ uid: 1700 })), "created");
     livesAt("/home/alice", 1700);
   });
 
   const unmount = () => files().writeFile(MOUNTINFO, "36 35 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n");
-  it("with a directory of the host mounted in it gets no other number, which would be given what is in there, too", async () => {
+  it("with a mounted host directory keeps its owner, because the host's files would change owner, too", async () => {
     mount("/home/alice/my\\040data");
     const before = everything();
     const reason = /cannot be given to the uid 1600: "\/home\/alice\/my data" is mounted there/;
@@ -281,7 +281,7 @@ describe("VmUser's home", () => {
     livesAt("/home/alice", 1600);
   });
 
-  it("is no link when it gets another number: usermod would change passwd, and leave the files", async () => {
+  it("cannot be a link when the uid changes: usermod would change passwd, and leave the files", async () => {
     files().rename("/home/alice", "/srv/al");
     files().makeSymlink("/home/alice", "/srv/al");
     await assert.rejects(alice.up(args({ uid: 1600 })), /cannot be given to the uid 1600: that is a link\. Give the directory/);
@@ -296,13 +296,13 @@ describe("VmUser's home", () => {
     );
   });
 
-  it("that is a mount itself, as a volume of its own is, gets another number", async () => {
+  it("that is itself a mount, such as a volume, changes its owner", async () => {
     mount("/home/alice");
     assert.equal(await alice.up(args({ uid: 1600 })), "updated");
     livesAt("/home/alice", 1600);
   });
 
-  it("that a user of another number has left is not given to the new one while something is mounted in it", async () => {
+  it("that remains of a user with another uid keeps its owner while something is mounted in it", async () => {
     await alice.destroy();
     mount("/home/alice/data");
     const before = everything();
@@ -314,7 +314,7 @@ describe("VmUser's home", () => {
     assert.equal(await alice.up(args()), "created");
   });
 
-  it("is not removed while something is mounted in it, through whatever links", async () => {
+  it("is not removed while something is mounted in it, through any links", async () => {
     files().rename("/home", "/srv/home");
     files().makeSymlink("/home", "/srv/home");
     mount("/srv/home/alice/data");
@@ -359,7 +359,7 @@ describe("VmUser's home", () => {
     ["home, uid, shell and groups", whole, { status: 500, error: "Failed to connect to lxd-agent" }, false],
   ] as [string, { home?: string; uid?: number }, FaultEffect, boolean][]) {
     const end = isKilled ? "Pulumi is killed" : JSON.stringify(effect);
-    it(`a change of ${what} goes on, and goes back, after ${end} at any command`, async () => {
+    it(`a change of ${what} is completed or reverted after ${end} at any command`, async () => {
       const wanted = args(change);
       const { home = "/home/alice", uid = 1500 } = change;
       let interrupted = 0;
@@ -374,7 +374,7 @@ describe("VmUser's home", () => {
           }
           interrupted += 1;
           if (isKilled) {
-            alice.state = known; // nobody was left to write down what was done
+            alice.state = known; // the killed process recorded nothing
           }
           if (!goesBack) {
             await alice.up(wanted);

@@ -7,23 +7,23 @@ import { Managed, type SimulatedCluster, startWithInstance } from "../unit/resou
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGxhcHRvcGxhcHRvcGxhcHRvcGxhcHRvcGxhcHRvcDEy laptop";
 const HASH = `$6$salt$${"h".repeat(40)}`;
 
-/** Where LXD can fail on the way into a guest, and what it then says or does. */
+/** Failures of LXD on the way into a guest, and their errors or effects. */
 const FAILURES: readonly { title: string; when: FaultTrigger; effect: FaultEffect }[] = [
   ...[
     "websocket: bad handshake",
     "LXD VM agent isn't currently running",
     "Failed to connect to lxd-agent",
-    "a text that no version of LXD has had so far",
+    "a text that no version of LXD uses so far",
   ].map((error) => ({ title: `"${error}"`, when: { path: /web1\/(exec|sftp)/ }, effect: { status: 500, error } })),
-  { title: "a command that the agent broke off", when: { path: /web1\/exec/ }, effect: { failOperation: "EOF" } },
+  { title: "a command that the agent aborted", when: { path: /web1\/exec/ }, effect: { failOperation: "EOF" } },
   { title: "a command that was forgotten", when: { path: /web1\/exec/ }, effect: "lose-operation" },
   { title: "a command that was carried out and forgotten", when: { path: /web1\/exec/ }, effect: "forget-operation" },
   { title: "a restart of the daemon", when: { path: /web1\/(exec|sftp)/ }, effect: "daemon-restart" },
-  { title: "a file that could not be reached", when: { file: /./ }, effect: { status: 500, error: "Failure" } },
+  { title: "a file that could not be accessed", when: { file: /./ }, effect: { status: 500, error: "Failure" } },
   { title: "the end of the connection to the files", when: { file: /./ }, effect: "drop-before" },
 ];
 
-describe("VmUser while the daemon or the agent fails for a moment", () => {
+describe("VmUser while the daemon or the agent fails briefly", () => {
   let one: SimulatedCluster;
   let alice: Managed;
 
@@ -58,10 +58,10 @@ describe("VmUser while the daemon or the agent fails for a moment", () => {
   };
 
   for (const { title, when, effect } of FAILURES) {
-    const stride = ("file" in when ? 5 : 1) * (isThorough ? 1 : 3); // many files are asked for side by side
-    it(`is made, changed, read and removed by one run each, whichever request meets ${title}`, async () => {
+    const stride = ("file" in when ? 5 : 1) * (isThorough ? 1 : 3); // many files are requested in parallel
+    it(`is created, changed, read and removed by one run each, whichever request fails by ${title}`, async () => {
       let met = 0;
-      /** Runs something with a failure at a position; `false` when there is no such position. */
+      /** Runs work with a failure at a position; `false` if there is no such position. */
       const interrupted = async (nth: number, work: () => Promise<void>): Promise<boolean> => {
         const fault = one.lab.faults.add({ when: { ...when, nth }, effect });
         await work().catch((error: unknown) => {

@@ -1,13 +1,13 @@
-/** Simulated hosts for scenarios, arranged past SSH so that thousands of them can be made. */
+/** Simulated hosts for scenarios, set up without SSH so that thousands of them can be created. */
 import { type SimulatedHostOptions, SimulatedLab } from "../../lab/simulated";
 import type { LxdVersion } from "../../lab/simulated/lxd/versions";
 
-/** A server of an image server that only simulated hosts reach. */
+/** An image server that only simulated hosts reach. */
 export const IMAGE_SERVER = "https://images.test";
 
 const ADDRESSES: Readonly<Record<string, string>> = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" };
 
-/** Hosts, with nothing on them but what the options say. */
+/** Hosts with only what the options specify. */
 export function startHosts(version: LxdVersion, hosts: readonly Partial<SimulatedHostOptions>[]): Promise<SimulatedLab> {
   const names = ["bcn2", "bcn1"];
   return SimulatedLab.start({
@@ -28,7 +28,7 @@ export function startHosts(version: LxdVersion, hosts: readonly Partial<Simulate
   });
 }
 
-/** How LXD is on a host by default, by its version: Debian's package has the old one. */
+/** The default packaging of LXD by version: Debian's package has the old one. */
 export function packagingOf(version: LxdVersion): "deb" | "snap" {
   return version === "5.0.2" ? "deb" : "snap";
 }
@@ -38,7 +38,7 @@ export function startServer(version: LxdVersion, options: Partial<SimulatedHostO
   return startHosts(version, [{ lxd: packagingOf(version), ...options }]);
 }
 
-/** A cluster of bcn2, and bcn1 beside it: as a further member, or with an LXD of its own that could become one. */
+/** A cluster of bcn2, with bcn1 as a further member, or as a standalone LXD that could join. */
 export async function startCluster(version: LxdVersion, { joined = true }: { joined?: boolean } = {}): Promise<SimulatedLab> {
   const lxd = packagingOf(version);
   const lab = await startHosts(version, [{ lxd }, { lxd }]);
@@ -95,7 +95,7 @@ export async function giveStorageAndNetwork(lab: SimulatedLab): Promise<void> {
   });
 }
 
-/** Objects of other people, which no resource of a scenario has anything to do with. */
+/** Objects of other owners, unrelated to the resource of a scenario. */
 export async function giveForeignObjects(lab: SimulatedLab): Promise<void> {
   lab.seedImage("bcn2", { alias: "foreign-image" });
   await lab.byHand("bcn2", "POST", "/1.0/profiles", { name: "foreign", description: "not ours", config: { "user.x": "y" } });

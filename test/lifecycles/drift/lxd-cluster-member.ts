@@ -3,7 +3,7 @@ import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { disconnectAll } from "../../../provider/transport/pool";
-import { byHand, type Hand } from "./by-hand";
+import { byHand, type ManualChange } from "./manual-changes";
 import { driftTable, how, TIMEOUTS } from "./table";
 import { ALL_POWER_CUT, powerOff, powerOn, type World } from "./world";
 
@@ -16,13 +16,13 @@ function databaseOf(lab: SimulatedLab) {
 }
 
 /** `lxc cluster edit bcn1`, which opens an editor. */
-function edit(words: string, change: (member: ReturnType<typeof databaseOf>["members"][number]) => void): Hand {
-  return { words: `\`lxc cluster edit bcn1\`, ${words}`, act: (lab) => change(databaseOf(lab).member("bcn1")) };
+function edit(text: string, change: (member: ReturnType<typeof databaseOf>["members"][number]) => void): ManualChange {
+  return { text: `\`lxc cluster edit bcn1\`, ${text}`, act: (lab) => change(databaseOf(lab).member("bcn1")) };
 }
 
-function otherAddress(address: string): Hand {
+function otherAddress(address: string): ManualChange {
   return {
-    words: `\`lxd cluster edit\`, \`address: ${address}\`, while LXD is stopped everywhere`,
+    text: `\`lxd cluster edit\`, \`address: ${address}\`, while LXD is stopped everywhere`,
     act: (lab) => {
       databaseOf(lab).member("bcn1").address = address;
     },
@@ -31,8 +31,8 @@ function otherAddress(address: string): Hand {
 
 let former: ReturnType<typeof databaseOf>["certificate"];
 
-const RENEWED: Hand = {
-  words: "`lxc cluster update-certificate`",
+const RENEWED: ManualChange = {
+  text: "`lxc cluster update-certificate`",
   act: (lab) => {
     former = databaseOf(lab).certificate;
     databaseOf(lab).certificate = makeCertificate("cluster");
@@ -74,50 +74,50 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
       answer: "repaired",
       shows: ["memberConfig"],
       startsLxdAnew: true,
-      why: "its `status` is `Left`: it holds nothing, is cleaned and joins anew. LXD lets no member go that has instances or volumes",
+      why: "its `status` is `Left`: if it holds nothing, it is cleaned and joins again. LXD removes no member that has instances or volumes",
     },
     "the hosts": ALL_POWER_CUT,
   },
 
   inputs: {
-    connection: how("how the host is reached"),
-    cluster: how("through which members the cluster is reached, and which one it is"),
-    peers: how("through which other hosts the first member finds its cluster"),
+    connection: how("how to reach the host"),
+    cluster: how("the members through which the cluster is reached, and its identity"),
+    peers: how("other hosts through which the first member finds its cluster"),
     certificateFingerprint: [
       {
         byHand: RENEWED,
         answer: "error",
         says: /is not the cluster that is meant, whose certificate is [0-9a-f]{64}: it answers as the member "bcn2" of the cluster with the certificate [0-9a-f]{64}\n.* it answers as the member "bcn1" of .*\nNothing was done there\. If the cluster's certificate was renewed .* confirm it in the program: certificateFingerprint: "[0-9a-f]{64}"/,
         cure: {
-          words: "the former certificate is put back",
+          text: "the former certificate is restored",
           act: (lab) => {
             databaseOf(lab).certificate = former;
           },
         },
-        why: "a cluster is known by its certificate. The program confirms a renewed one, with `pulumi up --refresh=false` once",
+        why: "the certificate identifies a cluster. The program confirms a renewed one, with `pulumi up --refresh=false` once",
       },
     ],
     timeouts: TIMEOUTS,
-    adopt: how("whether a membership that others manage is taken over"),
-    memberConfig: how("what the host brings at the moment of joining; afterwards the pools and networks have it"),
+    adopt: how("whether an unmanaged membership is adopted"),
+    memberConfig: how("config of the host's pools and networks, used at the join; afterwards the pools and networks manage it"),
     name: {
       byHand: "lxc cluster rename bcn1 old1",
       answer: "refused",
       says: /already in a cluster, as "old1"\. Use that name, or rename it there \(lxc cluster rename old1 bcn1\)/,
       cure: "lxc cluster rename old1 bcn1",
-      why: "a member is found by its name, so the preview shows a new one; but a host can be in a cluster once only. Renamed back, it is taken up with `adopt: true`",
+      why: "a member is found by its name, so the preview shows a new one; but a host can be in a cluster only once. Renamed back, it is adopted with `adopt: true`",
     },
     address: [
       {
         byHand: otherAddress("192.168.1.111:8443"),
         answer: "replaced",
         startsLxdAnew: true,
-        why: "no LXD that runs can change the address of a member",
+        why: "a running LXD cannot change the address of a member",
       },
       {
         byHand: [
           {
-            words: "an instance is on it",
+            text: "an instance is on it",
             act: async (lab) => {
               const pool = "lxc storage create default dir";
               await byHand(lab, [`${pool} --target bcn1`, `${pool} --target bcn2`, pool]);
@@ -130,7 +130,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
         answer: "refused",
         says: /Member bcn1 is not empty: .*vm1.*Move them away.*nothing was changed/,
         cure: ["lxc delete vm1", otherAddress("192.168.1.101:8443")],
-        why: "a member that holds anything is not taken out of its cluster",
+        why: "a member that holds anything is not removed from its cluster",
       },
     ],
     failureDomain: {
@@ -138,45 +138,45 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
         member.failureDomain = "rack9";
       }),
       answer: "repaired",
-      why: "it is the program's",
+      why: "the program defines it",
     },
     config: [
       { byHand: "lxc cluster set bcn1 scheduler.instance=manual", answer: "repaired", why: "another value" },
-      { byHand: "lxc cluster unset bcn1 scheduler.instance", answer: "repaired", why: "a key that is missing" },
+      { byHand: "lxc cluster unset bcn1 scheduler.instance", answer: "repaired", why: "a missing key" },
       {
         byHand: "lxc cluster set bcn1 user.note=x",
         answer: "repaired",
-        why: "all config of the member is the program's: a key that it does not give is removed",
+        why: "the program defines all config of the member: a key that it does not set is removed",
       },
       {
         byHand: "lxc cluster unset bcn1 user.pulumi.urn",
-        answer: "left alone",
-        why: "state knows the member by its name; the mark of its owner is written again with the next change",
+        answer: "ignored",
+        why: "state identifies the member by its name; the next change restores the ownership mark",
       },
       {
         byHand: edit("`description: mine`, `groups: [default, ssd]`", (member) => {
           member.description = "mine";
           member.groups = ["default", "ssd"];
         }),
-        answer: "left alone",
-        why: "description and groups are no properties of this resource, and are kept when it changes something else",
+        answer: "ignored",
+        why: "description and groups are not properties of this resource, and are kept at every change",
       },
     ],
   },
 
   outputs: {
     status: [
-      { byHand: powerOff("bcn1"), cure: powerOn("bcn1"), answer: "shown", why: "`Offline`: the cluster still has it" },
+      { byHand: powerOff("bcn1"), cure: powerOn("bcn1"), answer: "shown", why: "`Offline`: the cluster still lists it" },
       {
         byHand: "lxc cluster evacuate bcn1",
         cure: "lxc cluster restore bcn1",
         answer: "shown",
-        why: "`Evacuated`: that is a person's work on the host, and no drift",
+        why: "`Evacuated`: an intended manual operation, not drift",
       },
     ],
     roles: {
       byHand: {
-        words: "LXD gives the database roles out anew",
+        text: "LXD reassigns the database roles",
         act: (lab) => {
           const database = databaseOf(lab);
           database.voters.push(database.member("bcn1"));
@@ -187,7 +187,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
     },
     certificateFingerprint: {
       answer: "cannot drift",
-      why: "it says which cluster this is; another certificate is another cluster until the program confirms it",
+      why: "it identifies the cluster; another certificate is another cluster until the program confirms it",
     },
   },
 });

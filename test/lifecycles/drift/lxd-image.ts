@@ -3,18 +3,18 @@ import { join } from "node:path";
 import type { SimulatedLab } from "../../../lab/simulated";
 import { fingerprintOf } from "../../../provider/lxd/images/files";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
-import type { Hand } from "./by-hand";
+import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, cluster, see, type World } from "./world";
+import { ALL_POWER_CUT, cluster, lookUp, type World } from "./world";
 
-const OTHER: Hand = {
-  words: "there is another image",
+const OTHER: ManualChange = {
+  text: "there is another image",
   act: (lab) => {
     lab.seedImage("bcn2", { alias: "other" });
   },
 };
 
-/** The only image of the lab that the resource could have made. */
+/** The only image of the lab that the resource could have created. */
 function imageIn(lab: SimulatedLab): { public: boolean; autoUpdate: boolean } {
   const [image] = [...(lab.host("bcn2").daemon?.database.images.values() ?? [])].filter(
     ({ aliases }) => !aliases.some(({ name }) => name === "other"),
@@ -31,8 +31,8 @@ async function start(): Promise<World> {
     },
     prepare: [OTHER],
     look: async (two) => [
-      await see(two, "/1.0/images", { recursion: "1" }),
-      await see(two, "/1.0/images/aliases", { recursion: "1" }),
+      await lookUp(two, "/1.0/images", { recursion: "1" }),
+      await lookUp(two, "/1.0/images/aliases", { recursion: "1" }),
       two.lab.host("bcn2").daemon?.surroundings.remoteImages.map(({ fingerprint }) => fingerprint),
     ],
   });
@@ -59,8 +59,8 @@ export const imageDrift = driftTable(imageLifecycle, {
   object: {
     "the image itself": {
       byHand: "lxc image delete debian-12",
-      answer: "made again",
-      why: "LXD says that there is none of that fingerprint; its aliases went with it",
+      answer: "recreated",
+      why: "LXD has no image with that fingerprint; its aliases are deleted with it",
     },
     "the hosts": ALL_POWER_CUT,
   },
@@ -68,17 +68,17 @@ export const imageDrift = driftTable(imageLifecycle, {
   inputs: {
     cluster: CLUSTER,
     timeouts: TIMEOUTS,
-    adopt: how("whether an image and aliases that others made are taken over"),
+    adopt: how("whether an existing image and aliases are adopted"),
     project: { answer: "cannot drift", why: "LXD does not move an image to another project" },
-    metadataPath: how("where the content is read; the same content from elsewhere is the same image"),
+    metadataPath: how("source of the content; the same content from another source is the same image"),
     rootfsPath: how("as `metadataPath`"),
-    sourceFingerprint: { answer: "cannot drift", why: "an image is found by its content; other content is another image" },
-    instanceType: { answer: "cannot drift", why: "an image is of one type for good" },
+    sourceFingerprint: { answer: "cannot drift", why: "an image is identified by its content; other content is another image" },
+    instanceType: { answer: "cannot drift", why: "the type of an image never changes" },
     source: [
       {
         program: "of an image server",
         byHand: {
-          words: "the alias on the image server comes to stand for a newer image",
+          text: "the alias on the image server points to a newer image",
           act: (lab) => {
             const { remoteImages } = lab.host("bcn2").daemon?.surroundings ?? { remoteImages: [] };
             remoteImages.splice(0, 1, {
@@ -90,59 +90,59 @@ export const imageDrift = driftTable(imageLifecycle, {
             });
           },
         },
-        answer: "left alone",
-        why: "what the alias means is looked up once, when the image is copied",
+        answer: "ignored",
+        why: "the alias is resolved once, when the image is copied",
       },
     ],
     aliases: [
-      { byHand: "lxc image alias delete debian-12", answer: "repaired", why: "an alias that was given is missing" },
+      { byHand: "lxc image alias delete debian-12", answer: "repaired", why: "a missing alias of the program" },
       {
         byHand: ["lxc image alias delete debian-12", "lxc image alias create debian-12 other"],
         answer: "repaired",
-        why: "an alias that is this resource's own points to another image, and is moved back",
+        why: "an alias of this resource points to another image, and is moved back",
       },
-      { byHand: "lxc image alias create bookworm debian-12", answer: "left alone", why: "an alias that was not given" },
+      { byHand: "lxc image alias create bookworm debian-12", answer: "ignored", why: "an alias that the program does not list" },
     ],
     public: {
       byHand: {
-        words: "`lxc image edit debian-12`, `public: true`",
+        text: "`lxc image edit debian-12`, `public: true`",
         act: (lab) => {
           imageIn(lab).public = true;
         },
       },
       answer: "repaired",
-      why: "whether strangers can get the image is the program's",
+      why: "the program defines whether the image is public",
     },
     properties: [
       {
         byHand: "lxc image set-property debian-12 release 13",
         answer: "repaired",
-        why: "another value of a property that was given",
+        why: "another value of a property of the program",
       },
-      { byHand: "lxc image unset-property debian-12 release", answer: "repaired", why: "a property that was given is missing" },
-      { byHand: "lxc image set-property debian-12 owner me", answer: "left alone", why: "images bring properties along" },
+      { byHand: "lxc image unset-property debian-12 release", answer: "repaired", why: "a missing property of the program" },
+      { byHand: "lxc image set-property debian-12 owner me", answer: "ignored", why: "images have their own properties" },
       {
         byHand: "lxc image unset-property debian-12 user.pulumi.urn",
-        answer: "left alone",
-        why: "state knows the image by its content; the mark of its owner is written again with the next change",
+        answer: "ignored",
+        why: "state identifies the image by its content; the next change restores the ownership mark",
       },
       {
         byHand: {
-          words: "`lxc image edit debian-12`, `auto_update: true`",
+          text: "`lxc image edit debian-12`, `auto_update: true`",
           act: (lab) => {
             imageIn(lab).autoUpdate = true;
           },
         },
-        answer: "left alone",
-        why: "it is no property of this resource. LXD may then put a newer image in the place of this one, which is made again",
+        answer: "ignored",
+        why: "it is not a property of this resource. LXD may then replace this image by a newer one, and this one is recreated",
       },
     ],
   },
 
   outputs: {
-    fingerprint: { answer: "cannot drift", why: "it is how the image is found" },
-    created: { answer: "cannot drift", why: "it is kept in state alone" },
-    ownAliases: { answer: "cannot drift", why: "it is kept in state alone" },
+    fingerprint: { answer: "cannot drift", why: "it identifies the image" },
+    created: { answer: "cannot drift", why: "it is stored in state only" },
+    ownAliases: { answer: "cannot drift", why: "it is stored in state only" },
     type: { answer: "cannot drift", why: "it follows from the content" },
     architecture: { answer: "cannot drift", why: "it follows from the content" },
     sizeBytes: { answer: "cannot drift", why: "it follows from the content" },

@@ -1,10 +1,10 @@
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
-import type { Hand } from "./by-hand";
+import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, cluster, powerOff, powerOn, see } from "./world";
+import { ALL_POWER_CUT, cluster, lookUp, powerOff, powerOn } from "./world";
 
-const PORTS: Hand = {
-  words: "each host has two more network ports",
+const PORTS: ManualChange = {
+  text: "each host has two more network ports",
   act: (lab) => {
     for (const { interfaces } of lab.hosts) {
       for (const port of ["eth1", "eth2"]) {
@@ -26,8 +26,8 @@ export const networkDrift = driftTable(networkLifecycle, {
       prepare: [PORTS],
       look: async (two) => {
         const members = ["bcn1", "bcn2"].filter((name) => two.lab.host(name).powered);
-        const views = members.map((target) => see(two, "/1.0/networks/lxdbr1", { target }));
-        return [await see(two, "/1.0/networks/lxdbr1"), ...(await Promise.all(views))];
+        const views = members.map((target) => lookUp(two, "/1.0/networks/lxdbr1", { target }));
+        return [await lookUp(two, "/1.0/networks/lxdbr1"), ...(await Promise.all(views))];
       },
     }),
   programs: { "with a port for all members": { config: { "bridge.external_interfaces": "eth1" }, memberConfig: {} } },
@@ -35,9 +35,9 @@ export const networkDrift = driftTable(networkLifecycle, {
   object: {
     "the network itself": {
       byHand: "lxc network delete lxdbr1",
-      answer: "made again",
+      answer: "recreated",
       chosenAnew: "ipv6.address",
-      why: "LXD says that there is none of that name. It deletes none that is in use",
+      why: "LXD has no network with that name. It refuses to delete one in use",
     },
     "the hosts": ALL_POWER_CUT,
   },
@@ -45,59 +45,66 @@ export const networkDrift = driftTable(networkLifecycle, {
   inputs: {
     cluster: CLUSTER,
     timeouts: TIMEOUTS,
-    adopt: how("whether a network that others made is taken over"),
-    name: { answer: "cannot drift", why: "LXD renames no network of a cluster; on a standalone server it is then made again" },
+    adopt: how("whether an existing network is adopted"),
+    name: {
+      answer: "cannot drift",
+      why: "LXD does not rename networks of a cluster; on a standalone server the network is then recreated",
+    },
     project: { answer: "cannot drift", why: "LXD does not move a network to another project" },
-    description: { byHand: "lxc network set lxdbr1 --property description=mine", answer: "repaired", why: "it is the program's" },
+    description: {
+      byHand: "lxc network set lxdbr1 --property description=mine",
+      answer: "repaired",
+      why: "the program defines it",
+    },
     config: [
-      { byHand: "lxc network set lxdbr1 ipv4.nat=false", answer: "repaired", why: "another value of a key that was given" },
-      { byHand: "lxc network set lxdbr1 ipv4.address=10.99.0.1/24", answer: "repaired", why: "an address that was given" },
-      { byHand: "lxc network unset lxdbr1 user.team", answer: "repaired", why: "a key that was given is missing" },
+      { byHand: "lxc network set lxdbr1 ipv4.nat=false", answer: "repaired", why: "another value of a key of the program" },
+      { byHand: "lxc network set lxdbr1 ipv4.address=10.99.0.1/24", answer: "repaired", why: "an address of the program" },
+      { byHand: "lxc network unset lxdbr1 user.team", answer: "repaired", why: "a missing key of the program" },
       {
         byHand: "lxc network set lxdbr1 ipv6.address=none",
         answer: "repaired",
         chosenAnew: "ipv6.address",
-        why: "`auto` is any address that LXD chose, but not none",
+        why: "`auto` accepts any address that LXD chose, but not none",
       },
       {
         byHand: "lxc network set lxdbr1 ipv6.address=fd42:1:2:3::1/64",
-        answer: "left alone",
-        why: "`auto` is any address; `effectiveConfig` tells which",
+        answer: "ignored",
+        why: "`auto` accepts any address; `effectiveConfig` shows it",
       },
-      { byHand: "lxc network set lxdbr1 ipv4.nat=yes", answer: "left alone", why: "it means the same" },
+      { byHand: "lxc network set lxdbr1 ipv4.nat=yes", answer: "ignored", why: "both values mean the same" },
       {
         byHand: "lxc network set lxdbr1 dns.domain=lab",
-        answer: "left alone",
-        why: "a key that was not given is LXD's, or a person's",
+        answer: "ignored",
+        why: "LXD or a user owns a key that the program does not set",
       },
       {
         byHand: "lxc network unset lxdbr1 user.pulumi.urn",
-        answer: "left alone",
-        why: "state knows the network by its name; the mark of its owner is written again with the next change",
+        answer: "ignored",
+        why: "state identifies the network by its name; the next change restores the ownership mark",
       },
       {
         program: "with a port for all members",
         byHand: "lxc network set lxdbr1 bridge.external_interfaces=eth2 --target bcn1",
         answer: "repaired",
         shows: ["memberConfig"],
-        why: "a key of members holds for each of them; where one has another value, it shows as `memberConfig`",
+        why: "a member-specific key holds for each member; another value on one of them shows as `memberConfig`",
       },
     ],
     memberConfig: [
       {
         byHand: "lxc network set lxdbr1 bridge.external_interfaces=eth2 --target bcn1",
         answer: "repaired",
-        why: "each member is looked at",
+        why: "each member is checked",
       },
       {
         byHand: "lxc network unset lxdbr1 bridge.external_interfaces --target bcn1",
         answer: "repaired",
-        why: "a key that was given is missing on that member",
+        why: "a missing key of the program on that member",
       },
       {
         byHand: "lxc network set lxdbr1 bridge.external_interfaces=eth2 --target bcn2",
-        answer: "left alone",
-        why: "a key that this member was not given",
+        answer: "ignored",
+        why: "a key that the program does not set for this member",
       },
     ],
   },
@@ -105,7 +112,7 @@ export const networkDrift = driftTable(networkLifecycle, {
   outputs: {
     status: {
       byHand: {
-        words: "LXD marks the network as errored",
+        text: "LXD marks the network as errored",
         act: (lab) => {
           Object.assign(lab.host("bcn2").daemon?.database.networks.get("lxdbr1") ?? {}, { status: "Errored" });
         },
@@ -113,18 +120,18 @@ export const networkDrift = driftTable(networkLifecycle, {
       answer: "repaired",
       shows: ["config"],
       chosenAnew: "ipv6.address",
-      why: "a network that is not `Created` is finished; it shows as a change of config, none of which is in effect",
+      why: "a network that is not `Created` is completed; it shows as a change of config, because no config is in effect",
     },
     memberStatus: {
       byHand: powerOff("bcn1"),
       cure: powerOn("bcn1"),
       answer: "shown",
-      why: "`Offline` for a member that cannot be asked; what it has is taken to be as it was",
+      why: "`Offline` for an unreachable member; its part is assumed unchanged",
     },
     effectiveConfig: {
       byHand: "lxc network set lxdbr1 dns.mode=none",
       answer: "shown",
-      why: "it is all that LXD has, given or not",
+      why: "it shows all config of LXD, set by the program or not",
     },
   },
 });

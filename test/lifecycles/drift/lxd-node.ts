@@ -1,7 +1,7 @@
 import { SimulatedLab } from "../../../lab/simulated";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { disconnectAll } from "../../../provider/transport/pool";
-import type { Hand } from "./by-hand";
+import type { ManualChange } from "./manual-changes";
 import { driftTable, how, TIMEOUTS } from "./table";
 import { ALL_POWER_CUT, type World } from "./world";
 
@@ -36,13 +36,13 @@ async function start(program: string): Promise<World> {
   };
 }
 
-/** Something that happens to the machine itself. */
-function hardware(words: string, change: { cpus?: number; memoryBytes?: number; kernelVersion?: string }): Hand {
-  return { words, act: (lab) => void Object.assign(lab.host("bcn2"), change) };
+/** A change of the machine itself. */
+function hardware(text: string, change: { cpus?: number; memoryBytes?: number; kernelVersion?: string }): ManualChange {
+  return { text, act: (lab) => void Object.assign(lab.host("bcn2"), change) };
 }
 
-const NEWER_REVISION: Hand = {
-  words: "`ssh bcn2 snap refresh lxd`, which brings a newer one",
+const NEWER_REVISION: ManualChange = {
+  text: "`ssh bcn2 snap refresh lxd`, which installs a newer one",
   act: (lab) => {
     const host = lab.host("bcn2");
     host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "5.21.4" });
@@ -67,30 +67,30 @@ export const nodeDrift = driftTable(nodeLifecycle, {
     "LXD itself": [
       {
         byHand: "ssh bcn2 apt-get --yes purge lxd",
-        answer: "made again",
-        why: "it is no longer installed. What it held is lost, or still on the disk, as the package manager was told",
+        answer: "recreated",
+        why: "it is no longer installed. Its data is lost, or still on the disk, depending on the package manager's command",
       },
       {
         byHand: "ssh bcn2 systemctl stop lxd.socket lxd.service",
         answer: "error",
         says: /LXD is installed on root@.* but does not answer on its socket\. Look at: journalctl --unit lxd/,
         cure: "ssh bcn2 systemctl start lxd.socket lxd.service",
-        why: "a daemon that does not run is not gone; nobody but a person should start it",
+        why: "a stopped daemon still exists; only a user should start it",
       },
     ],
     "the host": ALL_POWER_CUT,
   },
 
   inputs: {
-    connection: how("how the host is reached"),
+    connection: how("how to reach the host"),
     timeouts: TIMEOUTS,
-    resetPolicy: how("what may be destroyed when the node is made"),
-    adopt: how("whether a host that is in use is taken as it is"),
+    resetPolicy: how("which data may be destroyed when the node is created"),
+    adopt: how("whether a host in use is adopted"),
     install: [
       {
         byHand: "ssh bcn2 apt-get --yes remove btrfs-progs",
         answer: "repaired",
-        why: "`packages`: a package that was given is missing",
+        why: "`packages`: a missing package of the program",
       },
       {
         program: "of the snap",
@@ -112,7 +112,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
         answer: "refused",
         says: /has the snap "lxd" 5\.21\.4-9b1e0d2 \(revision 33999\) from 5\.21\/stable, but install\.revision is 33110, which is older/,
         cure: {
-          words: "`ssh bcn2 snap revert lxd`",
+          text: "`ssh bcn2 snap revert lxd`",
           act: (lab) => {
             lab.host("bcn2").putSnap("lxd", "5.21/stable", { revision: 33110, version: "5.21.4-8a3cf61", lxd: "5.21.4" });
           },
@@ -123,8 +123,8 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       {
         program: "of the snap",
         byHand: "ssh bcn2 snap refresh lxd --leave-cohort",
-        answer: "left alone",
-        why: "`cohort` matters when a revision is fetched",
+        answer: "ignored",
+        why: "`cohort` applies only when a revision is downloaded",
       },
       {
         byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
@@ -132,24 +132,28 @@ export const nodeDrift = driftTable(nodeLifecycle, {
         shows: ["config", "install"],
         says: /runs LXD that was installed from a snap \(.*\), but install.method is deb/,
         cure: ["ssh bcn2 snap remove lxd", "ssh bcn2 apt-get --yes install lxd"],
-        why: "`method`: LXD is never removed, with what it holds, for another packaging",
+        why: "`method`: LXD and its data are never removed to change the packaging",
       },
       {
         program: "with install: false",
         byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
-        answer: "left alone",
-        why: "`false` takes what is there",
+        answer: "ignored",
+        why: "`false` accepts the existing LXD",
       },
     ],
     config: [
       {
         byHand: "lxc config set core.https_address=192.168.1.102:9443",
         answer: "repaired",
-        why: "another value of a key that was given",
+        why: "another value of a key of the program",
       },
-      { byHand: "lxc config unset core.https_address", answer: "repaired", why: "a key that was given is missing" },
-      { byHand: "lxc config set core.debug_address=127.0.0.1:8444", answer: "left alone", why: "a key that was not given" },
-      { byHand: "lxc config set images.auto_update_interval=0", answer: "left alone", why: "a key of the whole cluster" },
+      { byHand: "lxc config unset core.https_address", answer: "repaired", why: "a missing key of the program" },
+      {
+        byHand: "lxc config set core.debug_address=127.0.0.1:8444",
+        answer: "ignored",
+        why: "a key that the program does not set",
+      },
+      { byHand: "lxc config set images.auto_update_interval=0", answer: "ignored", why: "a key of the whole cluster" },
     ],
   },
 
@@ -158,7 +162,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       program: "with install: false",
       byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
       answer: "shown",
-      why: "which version a channel or archive has is theirs to say",
+      why: "the channel or archive decides the version",
     },
     apiExtensions: {
       program: "with install: false",
@@ -170,14 +174,14 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       program: "with install: false",
       byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
       answer: "shown",
-      why: "it tells the packaging",
+      why: "it shows the packaging",
     },
     kernelVersion: {
       byHand: hardware("the host boots another kernel", { kernelVersion: "6.1.0-49-amd64" }),
       answer: "shown",
       why: "it follows the host",
     },
-    architecture: { answer: "cannot drift", why: "a host of another architecture is another host" },
+    architecture: { answer: "cannot drift", why: "a host with another architecture is another host" },
     cpus: { byHand: hardware("the host gets more CPUs", { cpus: 8 }), answer: "shown", why: "it follows the host" },
     memoryBytes: {
       byHand: hardware("the host gets more memory", { memoryBytes: 2 ** 36 }),
@@ -188,7 +192,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       program: "of the snap",
       byHand: NEWER_REVISION,
       answer: "shown",
-      why: "which revision a channel has is the store's to say, unless the program gives one",
+      why: "the store decides the revision of a channel, unless the program sets one",
     },
   },
 });

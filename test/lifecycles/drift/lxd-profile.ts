@@ -1,10 +1,10 @@
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
-import type { Hand } from "./by-hand";
+import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, cluster, POOL_AND_BRIDGE, see } from "./world";
+import { ALL_POWER_CUT, cluster, lookUp, POOL_AND_BRIDGE } from "./world";
 
-const MACHINE: Hand = {
-  words: "a virtual machine has the profile",
+const MACHINE: ManualChange = {
+  text: "a virtual machine has the profile",
   act: (lab) => {
     lab.seedInstances(1, { host: "bcn2", prefix: "db", profiles: ["default", "web"] });
   },
@@ -23,18 +23,18 @@ export const profileDrift = driftTable(profileLifecycle, {
         program === "in use by a virtual machine"
           ? [...POOL_AND_BRIDGE, "lxc profile create web", "lxc profile set web limits.memory=4GiB", MACHINE]
           : POOL_AND_BRIDGE,
-      look: async (two) => [await see(two, "/1.0/profiles/web"), await see(two, "/1.0/profiles/default")],
+      look: async (two) => [await lookUp(two, "/1.0/profiles/web"), await lookUp(two, "/1.0/profiles/default")],
     }),
   programs: { "in use by a virtual machine": { adopt: true } },
 
   object: {
     "the profile itself": [
-      { byHand: "lxc profile delete web", answer: "made again", why: "LXD says that there is none of that name" },
+      { byHand: "lxc profile delete web", answer: "recreated", why: "LXD has no profile with that name" },
       {
         byHand: ["lxc profile delete web", "lxc profile create web"],
         answer: "repaired",
         shows: ["config", "description", "devices"],
-        why: "a profile is known by its name",
+        why: "a profile is identified by its name",
       },
     ],
     "the hosts": ALL_POWER_CUT,
@@ -43,42 +43,42 @@ export const profileDrift = driftTable(profileLifecycle, {
   inputs: {
     cluster: CLUSTER,
     timeouts: TIMEOUTS,
-    adopt: how("whether a profile that others made is taken over"),
+    adopt: how("whether an existing profile is adopted"),
     name: {
       byHand: "lxc profile rename web www",
-      answer: "made again",
-      why: "a profile is found by its name. The renamed one stays, with the instances that have it, and their LxdVm shows it",
+      answer: "recreated",
+      why: "a profile is found by its name. The renamed one stays, with its instances, and their LxdVm shows it",
     },
     project: { answer: "cannot drift", why: "LXD does not move a profile to another project" },
-    description: { byHand: "lxc profile set web --property description=mine", answer: "repaired", why: "it is the program's" },
+    description: { byHand: "lxc profile set web --property description=mine", answer: "repaired", why: "the program defines it" },
     config: [
       { byHand: "lxc profile set web user.role=db", answer: "repaired", why: "another value" },
-      { byHand: "lxc profile unset web user.role", answer: "repaired", why: "a key that is missing" },
+      { byHand: "lxc profile unset web user.role", answer: "repaired", why: "a missing key" },
       {
         byHand: "lxc profile set web boot.autostart.priority=5",
         answer: "repaired",
-        why: "all config is the program's: a key that it does not give is removed",
+        why: "the program defines all config: a key that it does not set is removed",
       },
       {
         byHand: "lxc profile set web limits.memory=4096MiB boot.autostart=1",
-        answer: "left alone",
-        why: "it means the same: sizes and booleans are compared by what they mean",
+        answer: "ignored",
+        why: "both values mean the same: sizes and booleans are compared by meaning",
       },
       {
         byHand: "lxc profile set web user.pulumi.note=x",
-        answer: "left alone",
-        why: "keys of user.pulumi. are this package's own; no program can give them",
+        answer: "ignored",
+        why: "keys below user.pulumi. belong to this package; no program can set them",
       },
       {
         byHand: "lxc profile unset web user.pulumi.urn",
-        answer: "left alone",
-        why: "state knows the profile by its name; the mark of its owner is written again with the next change",
+        answer: "ignored",
+        why: "state identifies the profile by its name; the next change restores the ownership mark",
       },
       {
         program: "in use by a virtual machine",
         byHand: "lxc profile set web limits.memory=2GiB",
         answer: "repaired",
-        why: "running virtual machines give memory back up to the size that they started with",
+        why: "running virtual machines accept memory up to their size at the start",
       },
       {
         program: "in use by a virtual machine",
@@ -91,21 +91,21 @@ export const profileDrift = driftTable(profileLifecycle, {
     ],
     devices: [
       { byHand: "lxc profile device set web data readonly=false", answer: "repaired", why: "another option" },
-      { byHand: "lxc profile device remove web data", answer: "repaired", why: "a device that is missing" },
+      { byHand: "lxc profile device remove web data", answer: "repaired", why: "a missing device" },
       {
         byHand: "lxc profile device add web eth1 nic network=lxdbr0",
         answer: "repaired",
-        why: "all devices are the program's: one that it does not give is removed",
+        why: "the program defines all devices: one that it does not list is removed",
       },
-      { byHand: "lxc profile device set web data readonly=yes", answer: "left alone", why: "it means the same" },
+      { byHand: "lxc profile device set web data readonly=yes", answer: "ignored", why: "both values mean the same" },
     ],
   },
 
   outputs: {
     waiting: {
       answer: "cannot drift",
-      why: "instances that have not taken what this program has written; one that is started again is no longer among them",
+      why: "instances that did not apply this program's change; a restarted one is no longer listed",
     },
-    original: { answer: "cannot drift", why: "what the profile `default` held before; it is kept in state alone" },
+    original: { answer: "cannot drift", why: "the former content of the profile `default`; it is stored in state only" },
   },
 });

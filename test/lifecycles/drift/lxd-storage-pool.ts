@@ -1,10 +1,10 @@
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
-import type { Hand } from "./by-hand";
+import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, cluster, powerOff, powerOn, see } from "./world";
+import { ALL_POWER_CUT, cluster, lookUp, powerOff, powerOn } from "./world";
 
-const MADE_ELSEWHERE: Hand = {
-  words: "the pool is removed, and made by hand on another disk of bcn2",
+const MADE_ELSEWHERE: ManualChange = {
+  text: "the pool is removed, and created manually on another disk of bcn2",
   act: (lab) => {
     const { database } = lab.host("bcn2").daemon ?? {};
     const [, own] = [...(database?.pool("fast").nodes ?? [])].find(([member]) => member.name === "bcn2") ?? [];
@@ -25,8 +25,8 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
       lab: { lxdVersion: program === "on LXD 6" ? "6.9" : "5.0.2" },
       look: async (two) => {
         const members = ["bcn1", "bcn2"].filter((name) => two.lab.host(name).powered);
-        const views = members.map((target) => see(two, "/1.0/storage-pools/fast", { target }));
-        return [await see(two, "/1.0/storage-pools/fast"), ...(await Promise.all(views))];
+        const views = members.map((target) => lookUp(two, "/1.0/storage-pools/fast", { target }));
+        return [await lookUp(two, "/1.0/storage-pools/fast"), ...(await Promise.all(views))];
       },
     }),
   programs: { "on LXD 6": {}, "with a size for all members": { config: { size: "4GiB" }, memberConfig: {} } },
@@ -34,8 +34,8 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
   object: {
     "the pool itself": {
       byHand: "lxc storage delete fast",
-      answer: "made again",
-      why: "LXD says that there is none of that name. It deletes none that holds volumes",
+      answer: "recreated",
+      why: "LXD has no pool with that name. It refuses to delete one that holds volumes",
     },
     "the hosts": ALL_POWER_CUT,
   },
@@ -43,7 +43,7 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
   inputs: {
     cluster: CLUSTER,
     timeouts: TIMEOUTS,
-    adopt: how("whether a pool that others made is taken over"),
+    adopt: how("whether an existing pool is adopted"),
     name: { answer: "cannot drift", why: "LXD does not rename pools" },
     driver: {
       byHand: [
@@ -54,21 +54,25 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
       ],
       answer: "replaced",
       shows: ["config", "description", "driver", "memberConfig"],
-      why: "LXD does not turn one driver into another. It refuses to remove a pool that holds volumes",
+      why: "LXD cannot convert a pool to another driver. It refuses to delete a pool that holds volumes",
     },
-    description: { byHand: "lxc storage set fast --property description=mine", answer: "repaired", why: "it is the program's" },
+    description: {
+      byHand: "lxc storage set fast --property description=mine",
+      answer: "repaired",
+      why: "the program defines it",
+    },
     config: [
-      { byHand: "lxc storage set fast user.team=b", answer: "repaired", why: "another value of a key that was given" },
-      { byHand: "lxc storage unset fast user.team", answer: "repaired", why: "a key that was given is missing" },
+      { byHand: "lxc storage set fast user.team=b", answer: "repaired", why: "another value of a key of the program" },
+      { byHand: "lxc storage unset fast user.team", answer: "repaired", why: "a missing key of the program" },
       {
         byHand: "lxc storage set fast rsync.bwlimit=10MB",
-        answer: "left alone",
-        why: "a key that was not given is LXD's, or a person's",
+        answer: "ignored",
+        why: "LXD or a user owns a key that the program does not set",
       },
       {
         byHand: "lxc storage unset fast user.pulumi.urn",
-        answer: "left alone",
-        why: "state knows the pool by its name; the mark of its owner is written again with the next change",
+        answer: "ignored",
+        why: "state identifies the pool by its name; the next change restores the ownership mark",
       },
       {
         program: "with a size for all members",
@@ -77,13 +81,13 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
         shows: ["memberConfig"],
         says: /Storage pool "fast" has 8GiB on bcn1, and LXD 5\.0\.2 cannot resize a pool \(config\.size\)/,
         cure: "lxc storage set fast size=4GiB --target bcn1",
-        why: "a key of members holds for each of them; where one has another value, it shows as `memberConfig`",
+        why: "a member-specific key holds for each member; another value on one of them shows as `memberConfig`",
       },
       {
         program: "with a size for all members",
         byHand: "lxc storage set fast size=4096MiB --target bcn1",
-        answer: "left alone",
-        why: "it means the same",
+        answer: "ignored",
+        why: "both values mean the same",
       },
     ],
     memberConfig: [
@@ -92,7 +96,7 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
         answer: "refused",
         says: /Storage pool "fast" has 8GiB on bcn1, and LXD 5\.0\.2 cannot resize a pool \(memberConfig\.bcn1\.size\)/,
         cure: "lxc storage set fast size=4GiB --target bcn1",
-        why: "`size` on LXD 5.0, which takes the key and resizes nothing",
+        why: "`size` on LXD 5.0, which stores the key and resizes nothing",
       },
       {
         program: "on LXD 6",
@@ -100,22 +104,22 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
         answer: "refused",
         says: /Storage pool "fast" has 8GiB on bcn1, and LXD 6\.9 cannot shrink a pool \(memberConfig\.bcn1\.size\)\. Give the size that it has/,
         cure: { program: { memberConfig: { bcn1: { size: "8GiB" }, bcn2: { source: "/dev/sdb" } } } },
-        why: "`size` on later LXD, which makes a pool larger and never smaller",
+        why: "`size` on later LXD, which enlarges a pool and never shrinks it",
       },
       {
         byHand: "lxc storage set fast size=4096MiB --target bcn1",
-        answer: "left alone",
-        why: "it means the same",
+        answer: "ignored",
+        why: "both values mean the same",
       },
       {
         byHand: "lxc storage set fast size=30GiB --target bcn2",
-        answer: "left alone",
-        why: "a key that this member was not given",
+        answer: "ignored",
+        why: "a key that the program does not set for this member",
       },
       {
         byHand: MADE_ELSEWHERE,
-        answer: "left alone",
-        why: "`source` matters when a pool is made; the output `sources` tells where it is",
+        answer: "ignored",
+        why: "`source` applies only at the creation of a pool; the output `sources` shows the location",
       },
     ],
   },
@@ -123,7 +127,7 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
   outputs: {
     status: {
       byHand: {
-        words: "LXD marks the pool as errored",
+        text: "LXD marks the pool as errored",
         act: (lab) => {
           const { database } = lab.host("bcn2").daemon ?? {};
           Object.assign(database?.pool("fast") ?? {}, { status: "Errored" });
@@ -131,18 +135,18 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
       },
       answer: "repaired",
       shows: ["config"],
-      why: "a pool that is not `Created` is finished; it shows as a change of config, none of which is in effect",
+      why: "a pool that is not `Created` is completed; it shows as a change of config, because no config is in effect",
     },
     memberStatus: {
       byHand: powerOff("bcn1"),
       cure: powerOn("bcn1"),
       answer: "shown",
-      why: "`Offline` for a member that cannot be asked; what it has is taken to be as it was",
+      why: "`Offline` for an unreachable member; its part is assumed unchanged",
     },
     sources: {
       byHand: MADE_ELSEWHERE,
       answer: "shown",
-      why: "it is where LXD says that the pool is",
+      why: "it shows the location of the pool in LXD",
     },
   },
 });

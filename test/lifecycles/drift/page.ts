@@ -1,27 +1,28 @@
 /**
- * Prints docs/guide/drift-table.md, made of the tables that test/lifecycles/drift.test.ts tries out. For `npm run docs`.
+ * Prints docs/guide/drift-table.md, generated from the tables that test/lifecycles/drift.test.ts runs. For `npm run
+ * docs`.
  */
 import { inspect } from "node:util";
-import { wordsOf } from "./by-hand";
 import { DRIFT_TABLES } from "./index";
+import { descriptionOf } from "./manual-changes";
 import { ANSWERS, type Case, casesOf, type DriftTable } from "./table";
 
 const tried = DRIFT_TABLES.flatMap(casesOf).filter(({ entry }) => entry.answer !== "cannot drift").length;
 
 const INTRODUCTION = `# Drift, property by property
 
-What becomes of each property of each resource that is changed behind Pulumi's back. This page is made by \`npm run docs\` of the tables in
-\`test/lifecycles/drift\`; each of its ${tried} changes is carried out there on simulated hosts, between a \`pulumi up\` and a preview with
-refresh, and the answer is what was seen. A property without an entry does not pass the checks. [Drift](drift.md) tells the rules behind it.
+This page shows what happens to each property of each resource after a change outside Pulumi. \`npm run docs\` generates it from the tables in
+\`test/lifecycles/drift\`. A test makes each of the ${tried} changes on simulated hosts, between a \`pulumi up\` and a preview with refresh, and
+verifies the result. A property without an entry fails the checks. [Drift](drift.md) explains the rules.
 
-| Answer | What it means |
+| Result | Meaning |
 |---|---|
 ${Object.entries(ANSWERS)
   .map(([answer, meaning]) => `| **${answer}** | ${meaning} |`)
   .join("\n")}
 
-**No answer stops or restarts an instance**, unless the program says \`allowRestart\`, or \`running: false\`. Nothing on a host is
-restarted either; LXD alone is started anew on a host that has left its cluster, or leaves it, and holds nothing.
+**No result stops or restarts an instance**, unless the program sets \`allowRestart\`, or \`running: false\`. Nothing on a
+host is restarted either, except LXD on an empty host that has left its cluster or leaves it.
 `;
 
 function section(table: DriftTable): string {
@@ -30,13 +31,13 @@ function section(table: DriftTable): string {
   const inputs = casesOf(table).filter(({ part }) => part === "inputs").length;
   return `## ${table.lifecycle.kind}
 
-Tried with \`${inspect(table.given, { depth: null, breakLength: Number.POSITIVE_INFINITY }).replaceAll("'", '"')}\`, or with the difference that is told.
+Tried with \`${inspect(table.given, { depth: null, breakLength: Number.POSITIVE_INFINITY }).replaceAll("'", '"')}\`, or with the named difference.
 
-| Property | Changed by hand | Answer | Why |
+| Property | Manual change | Result | Reason |
 |---|---|---|---|
 ${[...object, ...rows.slice(object.length, object.length + inputs)].join("\n")}
 
-| Output | Changed by hand | Answer | Why |
+| Output | Manual change | Result | Reason |
 |---|---|---|---|
 ${rows.slice(object.length + inputs).join("\n")}
 `;
@@ -46,9 +47,9 @@ function row(name: string, entry: Case): string {
   if (entry.answer === "cannot drift") {
     return cells(name, "", entry.answer, entry.why);
   }
-  const hands = (Array.isArray(entry.byHand) ? entry.byHand : [entry.byHand]).map(wordsOf).join(", ");
+  const changes = (Array.isArray(entry.byHand) ? entry.byHand : [entry.byHand]).map(descriptionOf).join(", ");
   const which = entry.program === undefined ? name : `${name}, ${entry.program}`;
-  return cells(which, hands, `**${entry.answer}**`, entry.why);
+  return cells(which, changes, `**${entry.answer}**`, entry.why);
 }
 
 function cells(...texts: string[]): string {

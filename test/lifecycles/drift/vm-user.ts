@@ -1,8 +1,8 @@
 import type { SimulatedLab } from "../../../lab/simulated";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
-import type { Hand } from "./by-hand";
+import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, see, standalone } from "./world";
+import { ALL_POWER_CUT, lookUp, standalone } from "./world";
 
 const LAPTOP = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGxhcHRvcGxhcHRvcGxhcHRvcGxhcHRvcGxhcHRvcDEy laptop";
 const DESKTOP = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGRlc2t0b3BkZXNrdG9wZGVza3RvcGRlc2t0b3BkZXNr desktop";
@@ -25,9 +25,9 @@ const LOOKED_AT = [
 ];
 
 /** An edit of a file in the guest. */
-function edit(words: string, path: string, change: (text: string) => string): Hand {
+function edit(text: string, path: string, change: (content: string) => string): ManualChange {
   return {
-    words,
+    text,
     act: (lab) => {
       const files = filesOf(lab);
       files.writeFile(path, change(files.readText(path)));
@@ -35,14 +35,14 @@ function edit(words: string, path: string, change: (text: string) => string): Ha
   };
 }
 
-/** A file or directory of the guest, as it is from outside. */
+/** A file or directory of the guest, as visible from outside. */
 function lookAt(lab: SimulatedLab, path: string): unknown {
   const found = filesOf(lab).get(path, false);
   if (found === undefined) {
     return undefined;
   }
   const { uid, gid, mode } = found;
-  const lines = found.type === "file" ? filesOf(lab).readText(path).split("\n").sort() : []; // no file of these is read in its order
+  const lines = found.type === "file" ? filesOf(lab).readText(path).split("\n").sort() : []; // the order of lines in these files has no meaning
   return { uid, gid, mode, type: found.type, lines };
 }
 
@@ -66,7 +66,7 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
       prepare: [
         "lxc storage create default dir",
         {
-          words: "there is an instance",
+          text: "there is an instance",
           act: (lab) => {
             const type = program === "in a virtual machine" ? "virtual-machine" : "container";
             const devices = { root: { type: "disk", path: "/", pool: "default" } };
@@ -75,7 +75,7 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
         },
         "lxc exec web1 -- groupadd docker",
       ],
-      look: async (one) => [await see(one, "/1.0/instances/web1"), ...LOOKED_AT.map((path) => lookAt(one.lab, path))],
+      look: async (one) => [await lookUp(one, "/1.0/instances/web1"), ...LOOKED_AT.map((path) => lookAt(one.lab, path))],
     }),
   programs: {
     "with additive keys": { authorizedKeysMode: "additive" },
@@ -93,23 +93,23 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
     "the user itself": [
       {
         byHand: "lxc exec web1 -- userdel alice",
-        answer: "made again",
-        why: "there is none in /etc/passwd. A home that is left is its own again",
+        answer: "recreated",
+        why: "/etc/passwd has no such user. A remaining home is reused",
       },
     ],
     "the instance": [
       {
         byHand: "lxc stop web1",
         cure: "lxc start web1",
-        answer: "left alone",
-        why: "users of a container that is stopped are read from its files; a change of them waits until it runs",
+        answer: "ignored",
+        why: "users of a stopped container are read from its files; a change of them waits until it runs",
       },
       {
         program: "in a virtual machine",
         byHand: "lxc stop web1",
         cure: "lxc start web1",
-        answer: "left alone",
-        why: "nobody can look into a virtual machine that is off: its users are taken to be as they were",
+        answer: "ignored",
+        why: "a stopped virtual machine cannot be read: its users are assumed unchanged",
       },
     ],
     "the hosts": ALL_POWER_CUT,
@@ -118,12 +118,12 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
   inputs: {
     cluster: CLUSTER,
     timeouts: TIMEOUTS,
-    adopt: how("whether a user that others made is taken over"),
-    authorizedKeysMode: how("whether keys that are not listed are removed"),
-    homeOnDelete: how("what becomes of the home when the user is removed"),
+    adopt: how("whether an existing user is adopted"),
+    authorizedKeysMode: how("whether unlisted keys are removed"),
+    homeOnDelete: how("what happens to the home when the user is removed"),
     instance: {
       answer: "cannot drift",
-      why: "it is where the user is looked for; an instance that is gone takes its users with it",
+      why: "it is the location of the user; an instance that is gone takes its users with it",
     },
     project: { answer: "cannot drift", why: "as `instance`" },
     name: {
@@ -131,51 +131,51 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
       answer: "refused",
       says: /cannot be as wanted in instance "web1".*the uid 1500 belongs to the user "alicia"/,
       cure: "lxc exec web1 -- usermod --login alice alicia",
-      why: "a user is found by its name, so the preview shows a new one; but uid and home are those of the renamed user. Renamed back, it is taken up with `adopt: true`",
+      why: "a user is found by its name, so the preview shows a new one; but the renamed user has its uid and home. Renamed back, it is adopted with `adopt: true`",
     },
     uid: [
-      { byHand: "lxc exec web1 -- usermod --uid 1600 alice", answer: "repaired", why: "a uid that was given" },
+      { byHand: "lxc exec web1 -- usermod --uid 1600 alice", answer: "repaired", why: "a uid of the program" },
       {
         program: "without uid, home, groups, keys and password",
         byHand: "lxc exec web1 -- usermod --uid 1600 alice",
-        answer: "left alone",
-        why: "a uid that was not given is the guest's choice",
+        answer: "ignored",
+        why: "the guest chooses a uid that the program does not set",
       },
     ],
     home: [
       {
         byHand: "lxc exec web1 -- usermod --home /home/alice --move-home alice",
         answer: "repaired",
-        why: "a home that was given; it is moved back",
+        why: "a home of the program; it is moved back",
       },
       {
         program: "without uid, home, groups, keys and password",
         byHand: "lxc exec web1 -- usermod --home /home/elsewhere --move-home alice",
-        answer: "left alone",
-        why: "a home that was not given is the guest's choice",
+        answer: "ignored",
+        why: "the guest chooses a home that the program does not set",
       },
     ],
-    shell: { byHand: "lxc exec web1 -- usermod --shell /bin/sh alice", answer: "repaired", why: "it is the program's" },
+    shell: { byHand: "lxc exec web1 -- usermod --shell /bin/sh alice", answer: "repaired", why: "the program defines it" },
     groups: [
-      { byHand: "lxc exec web1 -- gpasswd --delete alice adm", answer: "repaired", why: "a group that was given is missing" },
+      { byHand: "lxc exec web1 -- gpasswd --delete alice adm", answer: "repaired", why: "a missing group of the program" },
       {
         byHand: "lxc exec web1 -- usermod --append --groups docker alice",
         answer: "repaired",
-        why: "all supplementary groups are the program's, when any list of them was given",
+        why: "a list of groups defines all supplementary groups",
       },
       {
         program: "without uid, home, groups, keys and password",
         byHand: "lxc exec web1 -- usermod --append --groups docker alice",
-        answer: "left alone",
-        why: "groups that were not given are not managed",
+        answer: "ignored",
+        why: "groups are not managed if the program does not set them",
       },
     ],
     sudo: [
-      { byHand: `lxc exec web1 -- rm ${RULES}`, answer: "repaired", why: "rights that are missing" },
+      { byHand: `lxc exec web1 -- rm ${RULES}`, answer: "repaired", why: "missing permissions" },
       {
         byHand: edit(`\`${RULES}\` is edited`, RULES, () => "alice ALL=(ALL) NOPASSWD: /bin/ls\n"),
         answer: "repaired",
-        why: "other rights show as `custom`",
+        why: "other permissions show as `custom`",
       },
       {
         byHand: `lxc exec web1 -- chmod 666 ${RULES}`,
@@ -184,101 +184,101 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
       },
       {
         byHand: edit(`a comment in \`${RULES}\``, RULES, (text) => `# a comment\n${text}`),
-        answer: "left alone",
+        answer: "ignored",
         why: "it grants the same",
       },
       {
         byHand: {
-          words: "`/etc/sudoers.d/docker` grants something to a group of the user",
+          text: "`/etc/sudoers.d/docker` grants something to a group of the user",
           act: (lab) => {
             filesOf(lab).writeFile("/etc/sudoers.d/docker", "%docker ALL=(ALL) ALL\n");
           },
         },
-        answer: "left alone",
-        why: "only the user's own file is looked at",
+        answer: "ignored",
+        why: "only the user's own file is checked",
       },
     ],
     authorizedKeys: [
       {
         byHand: edit(`a key is added to \`${KEYS}\``, KEYS, (text) => `${text}${STRANGER}\n`),
         answer: "repaired",
-        why: "all keys are the program's",
+        why: "the program defines all keys",
       },
       {
-        byHand: edit("a key is taken out", KEYS, (text) => text.replace(`${LAPTOP}\n`, "")),
+        byHand: edit("a key is removed from it", KEYS, (text) => text.replace(`${LAPTOP}\n`, "")),
         answer: "repaired",
-        why: "a key that is missing",
+        why: "a missing key",
       },
       { byHand: `lxc exec web1 -- rm ${KEYS}`, answer: "repaired", why: "all keys are missing" },
       {
         byHand: `lxc exec web1 -- chmod 666 ${KEYS}`,
         answer: "repaired",
-        why: "sshd does not heed a file that others can write to, so nobody could log in",
+        why: "sshd ignores a file that others can write to, so no login would work",
       },
       {
         byHand: `lxc exec web1 -- chown nobody ${KEYS}`,
         answer: "repaired",
-        why: "sshd does not heed a file that belongs to somebody else",
+        why: "sshd ignores a file that belongs to another user",
       },
       {
         byHand: `lxc exec web1 -- chmod 777 ${HOME}/.ssh`,
         answer: "repaired",
-        why: "sshd does not heed what is in a directory that others can write to",
+        why: "sshd ignores the content of a directory that others can write to",
       },
       {
         byHand: `lxc exec web1 -- chown nobody ${HOME}/.ssh`,
         answer: "repaired",
-        why: "nor in one that belongs to somebody else",
+        why: "and of one that belongs to another user",
       },
       {
         byHand: `lxc exec web1 -- chmod 777 ${HOME}`,
         answer: "refused",
         says: /sshd lets nobody in with the keys of user "alice".*Type there: chmod go-w \/home\/al/,
         cure: `lxc exec web1 -- chmod 755 ${HOME}`,
-        why: "sshd heeds no keys in a home that others can write to. The home is the user's: preview and `up` say what to type",
+        why: "sshd ignores keys in a home that others can write to. The user owns the home: preview and `up` show the command to run",
       },
       {
         byHand: edit("their order is changed", KEYS, () => `${DESKTOP}\n\n# mine\n${LAPTOP}\n`),
-        answer: "left alone",
-        why: "it means the same: a set of keys, with comments",
+        answer: "ignored",
+        why: "both files mean the same: a set of keys, with comments",
       },
       {
         program: "with additive keys",
         byHand: edit(`a key is added to \`${KEYS}\``, KEYS, (text) => `${text}${STRANGER}\n`),
-        answer: "left alone",
-        why: "only the listed keys are looked after",
+        answer: "ignored",
+        why: "only the listed keys are managed",
       },
       {
         program: "with additive keys",
-        byHand: edit("a listed key is taken out", KEYS, (text) => text.replace(`${LAPTOP}\n`, "")),
+        byHand: edit("a listed key is removed", KEYS, (text) => text.replace(`${LAPTOP}\n`, "")),
         answer: "repaired",
-        why: "the listed keys are looked after; others stay",
+        why: "the listed keys are managed; others stay",
       },
       {
         program: "without uid, home, groups, keys and password",
         byHand: {
-          words: "keys are written by hand",
+          text: "keys are added manually",
           act: (lab) => {
             filesOf(lab).makeDirectory("/home/alice/.ssh", { parents: true });
             filesOf(lab).writeFile(DEFAULT_KEYS, `${STRANGER}\n`);
           },
         },
-        answer: "left alone",
-        why: "keys that were not given are not managed",
+        answer: "ignored",
+        why: "keys are not managed if the program does not set them",
       },
     ],
     passwordHash: [
-      { byHand: "lxc exec web1 -- usermod --lock alice", answer: "repaired", why: "a locked password is another one" },
+      { byHand: "lxc exec web1 -- usermod --lock alice", answer: "repaired", why: "a locked password differs" },
       {
         byHand: "lxc exec web1 -- usermod --password '$6$other$hash' alice",
         answer: "repaired",
-        why: "the foreign hash does not get into state: the difference shows as `(changed in the instance)`",
+        why: "the foreign hash is not stored in state: the difference shows as `(changed in the instance)`",
       },
       {
         program: "without uid, home, groups, keys and password",
         byHand: "lxc exec web1 -- usermod --password '$6$other$hash' alice",
-        answer: "left alone",
-        why: "a password that was not given is not managed",
+        answer: "ignored",
+        why: "a password is not managed if the program does not set it",
       },
     ],
   },
@@ -288,12 +288,12 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
       program: "without uid, home, groups, keys and password",
       byHand: "lxc exec web1 -- usermod --uid 1601 alice",
       answer: "shown",
-      why: "it is the user's number in the guest",
+      why: "it is the user's uid in the guest",
     },
     gid: {
       byHand: "lxc exec web1 -- usermod --gid docker alice",
       answer: "shown",
-      why: "the primary group is the guest's choice",
+      why: "the guest chooses the primary group",
     },
     home: {
       program: "without uid, home, groups, keys and password",
@@ -301,6 +301,6 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
       answer: "shown",
       why: "it is the user's home in the guest",
     },
-    requested: { answer: "cannot drift", why: "what the program asked for; it is kept in state alone" },
+    requested: { answer: "cannot drift", why: "the program's request; it is stored in state only" },
   },
 });

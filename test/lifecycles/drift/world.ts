@@ -1,28 +1,28 @@
 import * as z from "zod";
 import type { SimulatedLab, SimulatedLabOptions } from "../../../lab/simulated";
 import { type SimulatedCluster, startStandalone, startTwoMembers } from "../../unit/resources/simulated-cluster";
-import { byHand, type Hand } from "./by-hand";
+import { byHand, type ManualChange } from "./manual-changes";
 
-/** Simulated hosts on which one object is managed. */
+/** Simulated hosts with one managed object. */
 export interface World {
   readonly lab: SimulatedLab;
-  /** Arguments that say how the object is reached. */
+  /** Arguments that describe how to reach the object. */
   readonly reach: object;
-  /** All that can be seen of the object from outside: what a repair must restore, and what must stay as it is otherwise. */
+  /** Everything visible of the object from outside: a repair must restore it, and any other run must not change it. */
   look(): Promise<unknown>;
   stop(): Promise<void>;
 }
 
-/** LXD's answer to a GET; without what uses the object, which is no property of it. */
-export async function see(two: SimulatedCluster, path: string, query?: Record<string, string>): Promise<unknown> {
+/** LXD's answer to a GET, without the list of users of the object, which is not its property. */
+export async function lookUp(two: SimulatedCluster, path: string, query?: Record<string, string>): Promise<unknown> {
   const found = await (await two.byHand()).find(path, z.unknown(), query);
   return found !== null && typeof found === "object" && "used_by" in found ? { ...found, used_by: undefined } : found;
 }
 
-/** A cluster of bcn2 and bcn1, in which something has been done by hand. */
+/** A cluster of bcn2 and bcn1, after some manual changes. */
 export async function cluster(options: {
   lab?: Omit<SimulatedLabOptions, "hosts">;
-  prepare?: readonly Hand[];
+  prepare?: readonly ManualChange[];
   look: (two: SimulatedCluster) => Promise<unknown>;
 }): Promise<World> {
   return worldOf(await startTwoMembers(options.lab), options);
@@ -30,7 +30,7 @@ export async function cluster(options: {
 
 /** One server that is in no cluster. */
 export async function standalone(options: {
-  prepare?: readonly Hand[];
+  prepare?: readonly ManualChange[];
   look: (one: SimulatedCluster) => Promise<unknown>;
 }): Promise<World> {
   return worldOf(await startStandalone(), options);
@@ -39,7 +39,7 @@ export async function standalone(options: {
 async function worldOf(
   started: SimulatedCluster,
   options: {
-    prepare?: readonly Hand[];
+    prepare?: readonly ManualChange[];
     look: (started: SimulatedCluster) => Promise<unknown>;
   },
 ): Promise<World> {
@@ -52,8 +52,8 @@ async function worldOf(
   };
 }
 
-/** A pool and a bridge, as a person makes them on both members. */
-export const POOL_AND_BRIDGE: readonly Hand[] = [
+/** A pool and a bridge on both members, created manually. */
+export const POOL_AND_BRIDGE: readonly ManualChange[] = [
   "lxc storage create default dir --target bcn2",
   "lxc storage create default dir --target bcn1",
   "lxc storage create default dir",
@@ -65,34 +65,34 @@ export const POOL_AND_BRIDGE: readonly Hand[] = [
 ];
 
 /** Both hosts are off. */
-const POWER_OFF: Hand = {
-  words: "the power of all hosts is cut",
+const POWER_OFF: ManualChange = {
+  text: "the power of all hosts is cut",
   act: async (lab) => {
     await Promise.all(lab.hosts.map((host) => host.powerOff()));
   },
 };
 
-const POWER_ON: Hand = {
-  words: "the power is back",
+const POWER_ON: ManualChange = {
+  text: "the power is back",
   act: async (lab) => {
     await Promise.all(lab.hosts.map((host) => host.powerOn()));
   },
 };
 
-/** The row of a resource whose hosts are all away. */
+/** The row of a resource whose hosts are all off. */
 export const ALL_POWER_CUT = {
   byHand: POWER_OFF,
   answer: "error",
   says: /cannot be reached by SSH/,
   cure: POWER_ON,
-  why: "what cannot be seen is not gone",
+  why: "an unreachable object still exists",
 } as const;
 
-/** Only one of them is. */
-export function powerOff(name: string): Hand {
-  return { words: `the power of ${name} is cut`, act: (lab) => lab.host(name).powerOff() };
+/** One host is off. */
+export function powerOff(name: string): ManualChange {
+  return { text: `the power of ${name} is cut`, act: (lab) => lab.host(name).powerOff() };
 }
 
-export function powerOn(name: string): Hand {
-  return { words: `the power of ${name} is back`, act: (lab) => lab.host(name).powerOn() };
+export function powerOn(name: string): ManualChange {
+  return { text: `the power of ${name} is back`, act: (lab) => lab.host(name).powerOn() };
 }

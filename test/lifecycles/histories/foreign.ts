@@ -1,10 +1,10 @@
-/** What others have made, which nobody may touch. */
+/** Objects of others, which the library must not change. */
 import type { Live } from "./live";
 
-/** By path: what it is, and what it is in, if in something of the program. */
+/** By path: its type, and the object of the program that contains it, if any. */
 export type Foreign = Map<string, { readonly of: string; readonly text: string }>;
 
-/** How foreign objects look at the moment, without what LXD itself changes in them. */
+/** The current state of foreign objects, without what LXD itself changes in them. */
 export function foreignObjects(live: Live, paths: Iterable<string>): Foreign {
   const found: Foreign = new Map();
   for (const path of paths) {
@@ -26,7 +26,7 @@ export function foreignObjects(live: Live, paths: Iterable<string>): Foreign {
   return found;
 }
 
-/** What LXD, or the use of an object by others, changes in it. */
+/** Parts that LXD, or the use of an object by others, changes. */
 function leaveOut(key: string, value: unknown): unknown {
   return /^(used_by|volatile\..*|expanded_.*|state|status|status_code|last_used_at|locations)$/.test(key) ? undefined : value;
 }

@@ -1,6 +1,6 @@
 /**
- * One history: edits of the program, changes by hand, faults, and what the engine is asked to do, in any order. After each `up` in
- * which nothing was made to go wrong, the live objects are compared with the program, and with what the preview had shown.
+ * One history: edits of the program, manual changes, faults, and engine operations, in any order. After each `up`
+ * without a fault, the live objects are compared with the program and with the preview.
  */
 import assert from "node:assert/strict";
 import { inspect } from "node:util";
@@ -8,19 +8,19 @@ import { GREETING } from "../../../lab/simulated/login-shell";
 import { hasCode, messageOf } from "../../../provider/support/errors";
 import { type Declared, ModelEngine, type Run } from "../engine-model";
 import { type Foreign, foreignObjects } from "./foreign";
-import { ephemeral, HANDS, type Hand } from "./hands";
-import { faults, type Live, look, notDropped } from "./live";
+import { faults, type Live, notDropped, takeSnapshot } from "./live";
+import { ephemeral, MANUAL_CHANGES, type ManualChange } from "./manual-changes";
 import { certificateRenewed, fingerprintOf, memberReinstalled, memberRemoved } from "./members";
 import { bringsAMember, describe, messages, REFUSALS, startsAnInstance } from "./outcomes";
+import { previewErrors } from "./preview-check";
 import { baseProgram, declare, edits, givenKeys, NAMES, type Program, without, withResource } from "./program";
 import { type EngineCall, type History, lostOperation, type Step } from "./steps";
-import { untruths } from "./truth";
 import { providerOf, World } from "./world";
 
-/** What was done in all histories of this process. */
+/** Counts of all histories in this process. */
 export const counts = { histories: 0, steps: 0, ups: 0, refusals: 0, properties: 0 };
 
-/** Plays a history; throws with all that was wrong. */
+/** Runs a history. Throws with everything that was wrong. */
 export async function play({ parallel, bare, steps }: History): Promise<void> {
   const world = await World.start();
   const player = new Player(world, parallel);
@@ -45,23 +45,23 @@ export async function play({ parallel, bare, steps }: History): Promise<void> {
   assert.deepEqual(
     [world.lab.defects, world.lab.unknownGuestCommands, world.lab.hosts.flatMap(({ unknownCommands }) => unknownCommands)],
     [[], [], []],
-    "the simulator knows everything that it was asked",
+    "the simulator implements everything that it was asked",
   );
 }
 
 class Player {
-  /** What has happened, for the message. */
+  /** Log of the history, for the message. */
   readonly story: string[] = [];
   private readonly base: Program;
   private program: Program;
   private readonly engine: ModelEngine;
-  /** What the program said of each resource when it was last brought about. */
+  /** The program's inputs of each resource when it was last applied. */
   private applied: Program = {};
-  /** The renewed certificate that the program names. */
+  /** The renewed certificate that the program confirms. */
   private confirmed: string | undefined;
   private readonly foreign = new Set<string>();
   private known: Foreign = new Map();
-  /** Keys that the program of the last `up` gave, when nothing has failed since. */
+  /** Keys that the program of the last `up` set, if nothing has failed since. */
   private given: ReadonlyMap<string, readonly string[]> = new Map();
 
   constructor(
@@ -88,7 +88,7 @@ class Player {
         this.program = withResource(this.program, this.base, step.resource);
         break;
       case "hand":
-        await this.byHand(HANDS[step.what]);
+        await this.byHand(MANUAL_CHANGES[step.what]);
         break;
       case "up":
         await this.checkedUp();
@@ -138,25 +138,26 @@ class Player {
     await this.noteForeign();
   }
 
-  /** In the end the obstacles are taken away, and the program asks for nothing impossible: one `up` must do. */
+  /** Finally the obstacles are removed, and the program asks for nothing impossible: one `up` must succeed. */
   async finish(): Promise<void> {
     await this.removeObstacles();
     this.program = this.possible();
     let run = await this.checkedUp();
-    // Each message says what to do, and that is done once. One may come to light only when the other's cause is out of the way.
+    // Each message names a remedy, which is applied once. A message may appear only when the cause of another is
+    // resolved.
     const cures = new Map([
       [
-        "cannot resize a pool", // a host that became a member anew has brought the default: "Give the size that it has"
+        "cannot resize a pool", // a host that became a member again brought the default: "Give the size that it has"
         async () => {
           await this.call("refresh");
           this.program = this.possible();
         },
       ],
       [
-        "did not take the change", // a profile stops nobody for a change of it: "Stop them"
+        "did not take the change", // a profile stops no instance for its change: "Stop them"
         async () => {
-          await this.byHand(HANDS["web1: stop"]);
-          await this.byHand(HANDS["web2: stop"]);
+          await this.byHand(MANUAL_CHANGES["web1: stop"]);
+          await this.byHand(MANUAL_CHANGES["web2: stop"]);
         },
       ],
     ]);
@@ -168,19 +169,19 @@ class Player {
       }
       run = await this.checkedUp();
     }
-    assert.deepEqual(messages(run), [], "an up that nothing stands in the way of");
-    // All but the cluster itself goes, and nothing of it is left.
+    assert.deepEqual(messages(run), [], "an up without obstacles");
+    // Everything but the cluster itself is removed, and nothing of it remains.
     this.program = Object.fromEntries(Object.entries(this.program).filter(([name]) => /^(node|member)-/.test(name)));
     await this.removeObstacles();
     const rest = await this.checkedUp();
-    assert.deepEqual(messages(rest), [], "an up that removes all but the cluster");
+    assert.deepEqual(messages(rest), [], "an up that removes everything but the cluster");
     const live = await this.look();
     const left = [live.profiles, live.networks, live.pools, live.instances, live.images].flatMap((kind) => [...kind.keys()]);
     const theirs = [...this.foreign].map((path) => path.split("/").at(-1));
     assert.deepEqual(
       left.filter((name) => name !== "default" && !theirs.includes(name)),
       [],
-      "nothing is left of what the program had",
+      "nothing of the program remains",
     );
   }
 
@@ -189,7 +190,7 @@ class Player {
     this.story.push(`  destroy: ${describe(run)}`);
     this.given = new Map();
     if (run.failures.length === 0) {
-      this.foreign.clear(); // a member that leaves is wiped, with all that is on it
+      this.foreign.clear(); // a member that leaves is wiped, with all its data
     }
   }
 
@@ -203,10 +204,10 @@ class Player {
     }
   }
 
-  private async byHand(hand: Hand | undefined): Promise<void> {
+  private async byHand(hand: ManualChange | undefined): Promise<void> {
     const member = this.world.member();
     if (member === undefined) {
-      return; // nothing is there yet
+      return; // nothing exists yet
     }
     const [lxd, clients] = [await this.world.client(member), await this.world.clients()];
     const on = (host: string) => clients.get(host) ?? lxd;
@@ -215,7 +216,7 @@ class Player {
       await hand?.({ lab: this.world.lab, lxd, through: member, on, foreign });
     } catch (error) {
       if (!["api", "operation"].some((code) => hasCode(error, code as "api")) && !/has no instance/.test(messageOf(error))) {
-        throw error; // LXD may refuse a person, too; anything else is a fault of the test
+        throw error; // LXD may refuse a manual change, too; any other error is a defect of the test
       }
     }
   }
@@ -227,7 +228,7 @@ class Player {
     this.applied = { ...this.applied, ...Object.fromEntries(done) };
   }
 
-  /** The program as it stands. A cluster that is to be made has no certificate yet. */
+  /** The current program. A cluster that does not exist yet has no certificate. */
   private declared(): Declared[] {
     if (this.engine.find("member-bcn2") === undefined) {
       this.confirmed = undefined;
@@ -245,7 +246,7 @@ class Player {
     return run;
   }
 
-  /** `pulumi up` with its preview, in which nothing is made to go wrong, and all that must be true of it. */
+  /** `pulumi up` with its preview, without faults, and all checks of its result. */
   private async checkedUp(): Promise<Run> {
     const { lab } = this.world;
     const declared = this.declared();
@@ -269,9 +270,9 @@ class Player {
       stops,
       deletions: deletions.map(({ path }) => path),
     };
-    const told = untruths(seen);
+    const told = previewErrors(seen);
     counts.properties += told.compared;
-    assert.deepEqual(told.wrong, [], "what the preview shows is what up does");
+    assert.deepEqual(told.wrong, [], "the preview shows the changes of up");
     await this.foreignAreUntouched(after);
     counts.ups += 1;
     if (run.failures.length > 0) {
@@ -280,16 +281,16 @@ class Player {
       assert.deepEqual(
         messages(run).filter((message) => !REFUSALS.some((refusal) => refusal.test(message))),
         [],
-        "without a fault, up fails only when it refuses",
+        "without a fault, up fails only with a refusal",
       );
       return (await this.doWhatIsSaid(run, preview, before)) ? this.checkedUp() : run;
     }
     if (bringsAMember(before, after)) {
-      return this.checkedUp(); // what it brings to pools and networks is seen by the next refresh
+      return this.checkedUp(); // the next refresh sees its changes of pools and networks
     }
     const settled = startsAnInstance(before, after) || this.isWaitedFor() ? await this.afterAnotherUp() : after;
     const wrong = [...faults(settled, this.program), ...notDropped(settled, this.program, this.given)];
-    assert.deepEqual(wrong, [], "what is live is what the program says");
+    assert.deepEqual(wrong, [], "the live objects match the program");
     this.given = givenKeys(this.program);
     const quiet = lab.requests.length;
     const again = await this.engine.up(declared);
@@ -297,11 +298,11 @@ class Player {
     const steps = [...again.steps]
       .filter(([, { op }]) => op !== "same")
       .map(([name, { op, changed }]) => `${op} ${name} ${changed.join()}`);
-    assert.deepEqual([steps, lab.mutations(quiet)], [[], []], "a further up does nothing");
+    assert.deepEqual([steps, lab.mutations(quiet)], [[], []], "a further up changes nothing");
     return run;
   }
 
-  /** Does by hand what a refusal asks for, when nothing but a person can. */
+  /** Makes the manual change that a refusal asks for, if only a user can make it. */
   private async doWhatIsSaid(run: Run, preview: Run, before: Live): Promise<boolean> {
     const [, renewed] = /confirm it in the program: certificateFingerprint: "(\w+)"/.exec(messages(run).join("\n")) ?? [];
     if (renewed !== undefined) {
@@ -309,8 +310,7 @@ class Player {
       assert.equal(renewed, live, "the fingerprint to confirm is the cluster's");
       assert.notEqual(renewed, this.confirmed, "it is confirmed once");
       this.confirmed = renewed;
-      // Without a refresh nothing is known of what else has changed, so nothing else is asked for.
-      // What is refused for another reason is put right first.
+      // Without a refresh other changes are unknown, so nothing else is asked for. Other refusals are resolved first.
       for (const program of [this.applied, this.possible()]) {
         const inState = Object.entries(program).filter(([name]) => this.engine.find(name) !== undefined);
         const confirming = await this.engine.up(declare(Object.fromEntries(inState), renewed), { refresh: false });
@@ -337,14 +337,14 @@ class Player {
     assert.match(
       preview.warnings.map(([, text]) => text).join("\n"),
       /will refuse this\..*it is ephemeral/,
-      "the preview says it",
+      "the preview shows it",
     );
     this.story.push(`  ${deleted} is no longer ephemeral`);
     await this.byHand(ephemeral(deleted, false));
     return true;
   }
 
-  /** Whether a machine runs without a change of its profile: the next up restarts it, where it may. */
+  /** Whether a machine runs without a change of its profile: the next up restarts it, if permitted. */
   private isWaitedFor(): boolean {
     return this.engine.resources.some(({ outputs }) => Object.keys(outputs["waiting"] ?? {}).length > 0);
   }
@@ -356,7 +356,7 @@ class Player {
 
   private async look(): Promise<Live> {
     const member = this.world.member();
-    return member === undefined ? NOTHING : look(this.world.lab, member, await this.world.clients());
+    return member === undefined ? NOTHING : takeSnapshot(this.world.lab, member, await this.world.clients());
   }
 
   private async noteForeign(): Promise<void> {
@@ -365,7 +365,7 @@ class Player {
     }
   }
 
-  /** What others had on a member goes with it. */
+  /** Objects of others on a member are removed with it. */
   private async forgetGone(): Promise<void> {
     this.known = foreignObjects(await this.look(), this.foreign);
     for (const [path, { of, text }] of this.known) {
@@ -381,15 +381,15 @@ class Player {
     for (const [path, { of, text }] of this.known) {
       const found = now.get(path);
       if (!this.foreign.has(path) || (of !== "" && found?.of !== of)) {
-        this.foreign.delete(path); // it went with the instance that it was in
+        this.foreign.delete(path); // it was deleted with its instance
         continue;
       }
-      assert.equal(found?.text, text, `${path} of someone else is untouched`);
+      assert.equal(found?.text, text, `${path} of another owner is unchanged`);
     }
     this.known = now;
   }
 
-  /** Removes what others have put in the way: what uses an object, what has the name of one, what holds a member. */
+  /** Removes obstacles that others made: users of an object, objects with a name in use, objects on a member. */
   private async removeObstacles(): Promise<void> {
     const member = this.world.member();
     if (member === undefined) {
@@ -407,7 +407,7 @@ class Player {
     }
   }
 
-  /** The program with what it may have asked for in vain put right. */
+  /** The program after correction of what was refused. */
   private possible(): Program {
     const full = NAMES.reduce<Program>((program, name) => withResource(program, this.base, name), this.program);
     return Object.fromEntries(
@@ -415,7 +415,7 @@ class Player {
         const base = this.base[name] ?? {};
         const stored = this.engine.find(name)?.outputs ?? {};
         const kept = (property: string) => {
-          const value = stored[property] ?? base[property]; // what is in use cannot be renamed or made anew
+          const value = stored[property] ?? base[property]; // an object in use cannot be renamed or recreated
           return value === undefined ? {} : { [property]: value };
         };
         if (args["instance"] !== undefined) {

@@ -1,6 +1,6 @@
 /**
- * What is there, as a person would look it up in LXD's API and in the guests, and whether it is what a program says. Nothing of the
- * library's own comparison is used here.
+ * The live objects in LXD's API and in the guests, and their comparison with a program. Independent of the library's
+ * own comparison.
  */
 import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
@@ -43,7 +43,7 @@ const member = z.looseObject({
 const pool = z.looseObject({ ...object.shape, driver: z.string(), status: z.string() });
 const server = z.looseObject({ config: z.record(z.string(), z.unknown()) });
 
-/** A look at everything. */
+/** A snapshot of everything. */
 export interface Live {
   readonly profiles: Map<string, z.output<typeof object>>;
   readonly networks: Map<string, z.output<typeof pool>>;
@@ -53,12 +53,12 @@ export interface Live {
   readonly members: Map<string, z.output<typeof member>>;
   /** Config of the server on each host. */
   readonly servers: Map<string, Texts>;
-  /** Config of pools and networks as each member has it, by `member/name`. */
+  /** Config of pools and networks on each member, by `member/name`. */
   readonly views: Map<string, Texts>;
   readonly user: (instance: string, name: string) => LiveUser | undefined;
 }
 
-/** A user as the files of its guest tell. */
+/** A user, read from the files of its guest. */
 export interface LiveUser {
   readonly uid: number;
   readonly home: string;
@@ -69,8 +69,8 @@ export interface LiveUser {
   readonly passwordHash: string;
 }
 
-/** Looks at everything: through one member, and for what each host has for itself through its own client. */
-export async function look(lab: SimulatedLab, through: string, clients: ReadonlyMap<string, LxdClient>): Promise<Live> {
+/** Reads everything: through one member, and member-specific parts through each host's own client. */
+export async function takeSnapshot(lab: SimulatedLab, through: string, clients: ReadonlyMap<string, LxdClient>): Promise<Live> {
   const first = clients.get(through) ?? assert.fail(`${through} does not answer`);
   const list = <Item>(path: string, schema: z.ZodType<Item>, recursion = 1): Promise<Item[]> =>
     first.get(path, z.array(schema), { recursion });
@@ -91,7 +91,7 @@ export async function look(lab: SimulatedLab, through: string, clients: Readonly
     ]) {
       const view = await first.get(`/1.0/${path}`, object, { target }).catch(() => undefined);
       if (view !== undefined) {
-        views.set(`${target}/${path}`, view.config ?? {}); // one that is offline cannot be asked
+        views.set(`${target}/${path}`, view.config ?? {}); // an offline member cannot be asked
       }
     }
   }
@@ -152,7 +152,7 @@ function userIn(lab: SimulatedLab, through: string, instanceName: string, name: 
 const BOOLEAN = /^(boot\.autostart|ipv[46]\.nat|rsync\.compression|security\.(mac_filtering|secureboot))$/;
 const UNITS: Readonly<Record<string, number>> = { "": 1, kB: 1e3, MB: 1e6, GB: 1e9, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 
-/** What a value means, in one wording. */
+/** A value in normal form. */
 function meaning(key: string, value: unknown): string {
   const text = String(value);
   if (BOOLEAN.test(key)) {
@@ -184,8 +184,8 @@ function deviceMeanings(devices: Properties): Properties {
 }
 
 /**
- * The parts of a resource's object as they are, by the property that says what they are to be; `undefined` when there is none. Values
- * are in one wording, so that the same meaning is the same text.
+ * The parts of a resource's object by the property that defines them; `undefined` if it does not exist. Values are in
+ * normal form, so that the same meaning is the same text.
  */
 export function facets(live: Live, name: string, args: Properties): Properties | undefined {
   const own = String(args["name"]);
@@ -224,7 +224,7 @@ export function facets(live: Live, name: string, args: Properties): Properties |
       const found = live.images.get(String(args["sourceFingerprint"]));
       return (
         found && {
-          // Others may come to point here when they are put right.
+          // Others may point here after a repair.
           aliases: found.aliases
             .map((alias) => alias.name)
             .filter((alias) => (name === "vm-image") === alias.startsWith("vm"))
@@ -280,7 +280,7 @@ function named(config: Texts, keys: readonly string[]): Texts {
   return Object.fromEntries(keys.flatMap((key) => (config[key] === undefined ? [] : [[key, config[key]]])));
 }
 
-/** The inputs of a resource with what its references stand for, worked out from the program alone. */
+/** The inputs of a resource with resolved references, computed from the program alone. */
 export function resolved(program: Program, name: string): Properties {
   const resolve = (value: unknown): unknown => {
     if (value instanceof Ref) {
@@ -299,13 +299,13 @@ export function resolved(program: Program, name: string): Properties {
   return resolve(args) as Properties;
 }
 
-/** Where the live objects are not what the program says; empty when all is well. */
+/** Differences between the live objects and the program; empty if there are none. */
 export function faults(live: Live, program: Program): string[] {
   return Object.keys(program).flatMap((name) => {
     const args = resolved(program, name);
     const found = facets(live, name, args);
     if (found === undefined) {
-      return [`${name} is not there`];
+      return [`${name} does not exist`];
     }
     return Object.entries(wanted(name, args, found)).flatMap(([property, value]) => {
       return isDeepStrictEqual(found[property], value)
@@ -315,7 +315,7 @@ export function faults(live: Live, program: Program): string[] {
   });
 }
 
-/** Keys that a program gave and no longer gives, and that are still there. LXD may choose addresses anew. */
+/** Keys that the program no longer sets, but that still exist. LXD may choose other addresses. */
 export function notDropped(live: Live, program: Program, given: ReadonlyMap<string, readonly string[]>): string[] {
   const now = givenKeys(program);
   return [...now].flatMap(([name, keys]) => {
@@ -323,11 +323,11 @@ export function notDropped(live: Live, program: Program, given: ReadonlyMap<stri
     const texts = (found["properties"] ?? found["config"] ?? {}) as Texts;
     return (given.get(name) ?? [])
       .filter((key) => !keys.includes(key) && texts[key] !== undefined && !/^ipv[46]\.address$/.test(key))
-      .map((key) => `${name}: ${key} is no longer given, and still ${texts[key]}`);
+      .map((key) => `${name}: ${key} is no longer set, and still ${texts[key]}`);
   });
 }
 
-/** The facets that a program asks for; those that it leaves to LXD are left out. */
+/** The parts that a program defines, without those that it leaves to LXD. */
 function wanted(name: string, args: Properties, found: Properties): Properties {
   const config = meanings((args["config"] ?? {}) as Properties);
   const description = args["description"] ?? "";

@@ -1,10 +1,11 @@
-/** What may come of an `up`, and how it is told. */
+/** Possible results of an `up`, and their description. */
 import { messageOf } from "../../../provider/support/errors";
 import type { Run } from "../engine-model";
 import type { Live } from "./live";
 
 /**
- * Refusals that are right when nothing has gone wrong: what the program or a person asks for cannot be had. Each says what to do.
+ * Refusals that are correct without a fault: the program or a manual change asks for something impossible. Each names a
+ * remedy.
  */
 export const REFUSALS: readonly RegExp[] = [
   /is still used by|in use/,
@@ -25,21 +26,21 @@ export const REFUSALS: readonly RegExp[] = [
   /confirm it in the program: certificateFingerprint: "/,
 ];
 
-/** Whether a machine was started, in whose inside the refresh before could not look: the next one does. */
+/** Whether a machine was started whose inside the refresh before could not read: the next one does. */
 export function startsAnInstance(before: Live, after: Live): boolean {
   return [...before.instances].some(
     ([name, { status }]) => status !== "Running" && after.instances.get(name)?.status === "Running",
   );
 }
 
-/** Whether a host became a member, or one anew, of a cluster that was there. */
+/** Whether a host joined an existing cluster, or joined it again. */
 export function bringsAMember(before: Live, after: Live): boolean {
   const online = ({ members }: Live): string[] =>
     [...members.values()].filter(({ status }) => status === "Online").map((each) => each.server_name);
   return before.members.size > 0 && online(after).some((name) => !online(before).includes(name));
 }
 
-/** In one line, for the story. */
+/** In one line, for the log. */
 export function describe(run: Run): string {
   const steps = [...run.steps]
     .filter(([, { op }]) => op !== "same")

@@ -1,18 +1,18 @@
-/** The program of the random histories: what it declares, and the values that an edit may give to each property. */
+/** The program of the random histories: its resources, and the values that an edit may set for each property. */
 import { type Declared, type Properties, Ref } from "../engine-model";
 
-/** The members, first the one that forms the cluster. */
+/** The members, starting with the one that forms the cluster. */
 export const HOSTS = ["bcn2", "bcn1"] as const;
 
-/** What a program is made of, outside of LXD. */
+/** External inputs of a program. */
 export interface Surroundings {
   readonly connections: Readonly<Record<string, Properties>>;
-  /** Two contents of each kind of image. */
+  /** Two contents of each type of image. */
   readonly images: Readonly<Record<"vm" | "container", readonly [Properties, Properties]>>;
   readonly keys: readonly [string, string];
 }
 
-/** Inputs by name of the resource. What is not here is not in the program. */
+/** Inputs by name of the resource. A missing resource is not in the program. */
 export type Program = Readonly<Record<string, Properties>>;
 
 const KINDS: Readonly<Record<string, string>> = {
@@ -34,7 +34,7 @@ const KINDS: Readonly<Record<string, string>> = {
   "box1-dev": "VmUser",
 };
 
-/** Names of the resources, each after what it depends on. */
+/** Names of the resources, each after its dependencies. */
 export const NAMES: readonly string[] = Object.keys(KINDS);
 
 /** The kind of a resource. */
@@ -60,7 +60,7 @@ export function baseProgram({ connections, images }: Surroundings): Program {
     address: address[host],
   });
   const devices = { root: { type: "disk", path: "/", pool: ref("pool", "name") }, eth0: nic };
-  // Of an image from files, the class gives this input as its fingerprint.
+  // For an image from files, the class sets this input to its fingerprint.
   const vm = { cluster, instanceType: "virtual-machine", image: { fingerprint: ref("vm-image", "sourceFingerprint") } };
   return {
     "node-bcn2": node("bcn2"),
@@ -95,7 +95,7 @@ function clusterOf(hosts: readonly string[]): Properties {
 
 /**
  * The program as the engine gets it.
- * @param confirmed - Which cluster it says it is, where it says so: the fingerprint of a renewed certificate.
+ * @param confirmed - The cluster identity that it confirms: the fingerprint of a renewed certificate.
  */
 export function declare(program: Program, confirmed?: string): Declared[] {
   const hosts = HOSTS.filter((host) => program[`member-${host}`] !== undefined);
@@ -121,14 +121,14 @@ export function declare(program: Program, confirmed?: string): Declared[] {
   });
 }
 
-/** Through which hosts the first member finds its cluster when it is in it no more. */
+/** Hosts through which the first member finds its cluster after it was removed. */
 function peersOf(program: Program): unknown[] {
   return HOSTS.slice(1)
     .filter((host) => program[`member-${host}`] !== undefined)
     .map((host) => program[`node-${host}`]?.["connection"]);
 }
 
-/** The program without a resource and all that cannot be without it. */
+/** The program without a resource and its dependents. */
 export function without(program: Program, name: string): Program {
   const gone = new Set([name]);
   for (const { name: each, args, deletedWith } of declare(program)) {
@@ -140,7 +140,7 @@ export function without(program: Program, name: string): Program {
   return Object.fromEntries(Object.entries(program).filter(([each]) => !gone.has(each)));
 }
 
-/** The program with a resource of the base program, and all that it needs. */
+/** The program with a resource of the base program, and its dependencies. */
 export function withResource(program: Program, base: Program, name: string): Program {
   const args = program[name] ?? base[name] ?? {};
   const needs = refsOf({ ...args, cluster: kindOf(name) === "LxdClusterMember" ? args["cluster"] : undefined });
@@ -159,7 +159,7 @@ function refsOf(value: unknown): string[] {
   return value !== null && typeof value === "object" ? Object.values(value).flatMap(refsOf) : [];
 }
 
-/** Keys of which only those that are given are managed, by resource: of a node, pool, network or image. */
+/** Keys that are managed only if they are set, by resource: of a node, pool, network or image. */
 export function givenKeys(program: Program): Map<string, readonly string[]> {
   return new Map(
     Object.entries(program).flatMap(([name, args]) => {
@@ -170,10 +170,10 @@ export function givenKeys(program: Program): Map<string, readonly string[]> {
   );
 }
 
-/** Values for a property; `undefined` leaves it out. Those that mean the same stand side by side. */
+/** Values for a property; `undefined` omits it. Values with the same meaning are adjacent. */
 export type Values = readonly unknown[];
 
-/** What an edit may change: for each resource the values of its properties, or of several at once. */
+/** Possible edits: for each resource the values of its properties, or of several at once. */
 export function edits({ connections, images, keys }: Surroundings, base: Program): Readonly<Record<string, readonly Values[]>> {
   const of = (property: string, ...values: unknown[]): Values => values.map((value) => ({ [property]: value }));
   const text = ["", "one", "two"];

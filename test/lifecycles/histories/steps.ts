@@ -1,17 +1,17 @@
-/** What a history is made of, and how one is drawn. */
+/** The steps of a history, and their generator. */
 import fc from "fast-check";
 import type { FaultEffect, FaultTrigger } from "../../../lab/simulated/faults";
-import { HANDS } from "./hands";
+import { MANUAL_CHANGES } from "./manual-changes";
 import { HOSTS, NAMES } from "./program";
 
-/** What the engine is asked to do. */
+/** Operations of the engine. */
 export type EngineCall = "up" | "refresh" | "preview";
 
-/** How an operation is lost: at which request, and what becomes of it. */
+/** How an operation is lost: at which request, and its result. */
 const LOST_OPERATIONS = {
-  "its daemon ends in the midst of it": { when: { path: /^\/1\.0\/operations\/[^/]+\/wait/ }, effect: "daemon-restart" },
-  "its daemon ended before it was begun": { when: { method: /^(POST|PUT|PATCH|DELETE)$/ }, effect: "lose-operation" },
-  "it was done, and is forgotten": { when: { path: /^\/1\.0\/operations\/[^/]+\/wait/ }, effect: "forget-operation" },
+  "its daemon ends while it runs": { when: { path: /^\/1\.0\/operations\/[^/]+\/wait/ }, effect: "daemon-restart" },
+  "its daemon ended before it began": { when: { method: /^(POST|PUT|PATCH|DELETE)$/ }, effect: "lose-operation" },
+  "it completed, and is forgotten": { when: { path: /^\/1\.0\/operations\/[^/]+\/wait/ }, effect: "forget-operation" },
 } satisfies Record<string, { when: FaultTrigger; effect: FaultEffect }>;
 
 type LostOperation = keyof typeof LOST_OPERATIONS;
@@ -22,7 +22,7 @@ export function lostOperation(how: LostOperation, nth: number): { when: FaultTri
   return { when: { ...when, nth }, effect };
 }
 
-/** One step, as data: what does not fit the moment does nothing. */
+/** One step, as data: without effect if it does not apply at that moment. */
 export type Step =
   | { readonly do: "edit"; readonly resource: string; readonly property: number; readonly value: number }
   | { readonly do: "remove" | "add"; readonly resource: string }
@@ -36,30 +36,30 @@ export type Step =
       readonly effect: FaultEffect;
     }
   | { readonly do: "power cut"; readonly host: string; readonly during: EngineCall }
-  /** LXD on a host ends and starts while operations run, or an operation is lost sight of in another way. */
+  /** LXD on a host restarts while operations run, or an operation is lost in another way. */
   | { readonly do: "operations lost"; readonly during: EngineCall; readonly nth: number; readonly how: LostOperation }
   /** `ephemeral` is set on an instance, so that LXD deletes it when it stops. */
   | { readonly do: "made ephemeral"; readonly instance: string }
   /** `lxc cluster remove`, after its instances were removed. */
   | { readonly do: "member removed"; readonly host: string }
-  /** The operating system of a host is installed anew, and LXD with it. */
+  /** The operating system of a host and LXD are reinstalled. */
   | { readonly do: "member reinstalled"; readonly host: string }
   /** `lxc cluster update-certificate`. */
   | { readonly do: "certificate renewed" }
-  /** The login shell of a host begins, or ceases, to greet whoever comes. */
+  /** The login shell of a host starts or stops to print a banner. */
   | { readonly do: "greeting"; readonly host: string; readonly on: boolean }
   | { readonly do: "destroy" };
 
 export interface History {
-  /** Whether the engine runs steps side by side. */
+  /** Whether the engine runs steps concurrently. */
   readonly parallel: boolean;
-  /** Whether it begins with bare hosts; otherwise with the base program in place. */
+  /** Whether it begins with bare hosts; otherwise with the base program applied. */
   readonly bare: boolean;
   readonly steps: readonly Step[];
 }
 
 const index = fc.nat(99);
-/** What may be taken out of the program: anything but the host that forms the cluster. */
+/** Resources that may be removed from the program: all but the host that forms the cluster. */
 const removable = fc.constantFrom(...NAMES.filter((name) => !name.endsWith("bcn2")));
 const engineCall = fc.constantFrom<EngineCall>("up", "up", "up", "refresh", "preview");
 const effect = fc.constantFrom<FaultEffect>("drop-before", "drop-after", "fail-operation", "daemon-restart", {
@@ -78,7 +78,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       plain,
     ),
   },
-  { weight: 18, arbitrary: fc.record({ do: fc.constant("hand" as const), what: fc.constantFrom(...Object.keys(HANDS)) }, plain) },
+  {
+    weight: 18,
+    arbitrary: fc.record({ do: fc.constant("hand" as const), what: fc.constantFrom(...Object.keys(MANUAL_CHANGES)) }, plain),
+  },
   { weight: 21, arbitrary: fc.record({ do: fc.constant("up" as const) }, plain) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("refresh" as const) }, plain) },
   {

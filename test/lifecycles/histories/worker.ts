@@ -1,35 +1,35 @@
-/** Plays histories in a process of its own, and tells its parent how that went. */
+/** Runs histories in a separate process, and reports the result to its parent. */
 import fc from "fast-check";
 import { counts, play } from "./history";
 import { history } from "./steps";
 
-/** What a worker is told, as its only argument. */
+/** Arguments of a worker. */
 export interface Order {
   readonly histories: number;
   readonly seed: number;
-  /** Where fast-check is to go on from, to see one failure again. */
+  /** Path at which fast-check continues, to repeat one failure. */
   readonly path?: string;
-  /** Whether to tell of the first failure as it is, without looking for a smaller one. */
+  /** Whether to report the first failure without reducing it. */
   readonly endOnFailure?: boolean;
 }
 
-/** What it tells: how far it is, after each history, and in the end how that went. */
+/** Its report: the progress after each history, and the final result. */
 export interface Report {
   readonly counts: typeof counts;
-  /** Whether this is the last that it tells. */
+  /** Whether this is the final report. */
   readonly done: boolean;
-  /** What failed, with seed and path; absent when all is well. */
+  /** The failure, with seed and path; absent if there is none. */
   readonly failure?: string;
 }
 
-/** Shrinking a failure is worth some time, and not all of it. */
+/** Maximum time for reducing a failure. */
 const SHRINKING_MS = 120_000;
 
 async function main({ histories, seed, path, endOnFailure = false }: Order): Promise<Report> {
   let failedAt: number | undefined;
   const property = fc.asyncProperty(history, async (each) => {
     if (failedAt !== undefined && performance.now() - failedAt > SHRINKING_MS) {
-      return; // as small as it gets in time
+      return; // reduced as far as time allows
     }
     try {
       await play(each);
@@ -50,7 +50,7 @@ async function main({ histories, seed, path, endOnFailure = false }: Order): Pro
 
 void main(JSON.parse(process.argv[2] ?? "{}") as Order).then((report) => {
   if (process.send === undefined) {
-    console.log(report.failure ?? "all well", report.counts); // started by hand
+    console.log(report.failure ?? "all well", report.counts); // started manually
     process.exit(0);
   }
   process.send(report, () => process.exit(0));

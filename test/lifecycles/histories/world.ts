@@ -1,4 +1,4 @@
-/** Simulated hosts with the files and keys that a program needs, and a person who looks at them. */
+/** Simulated hosts with the files and keys of a program, and clients for manual changes. */
 import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { utils } from "ssh2";
@@ -44,7 +44,7 @@ export function providerOf(kind: string, log: EngineLog): DynamicProvider {
   return make(log);
 }
 
-/** Which properties of a kind cannot change in place. */
+/** Properties of a kind that cannot change in place. */
 export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdNode: nodeLifecycle.immutable,
   LxdClusterMember: clusterMemberLifecycle.immutable,
@@ -57,7 +57,7 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   VmUser: vmUserLifecycle.immutable,
 };
 
-/** In which shape a kind is kept in state. */
+/** Schema version of a kind's state. */
 export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdNode: nodeLifecycle.schemaVersion,
   LxdClusterMember: clusterMemberLifecycle.schemaVersion,
@@ -72,7 +72,7 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
 
 const KEYS = ["laptop", "desktop"].map((comment) => utils.generateKeyPairSync("ed25519", { comment }).public.trim());
 
-/** Hosts without LXD, and what a program for them needs. */
+/** Hosts without LXD, and the inputs of a program for them. */
 export class World {
   private readonly connections = new Map<string, SshConnection>();
 
@@ -104,14 +104,14 @@ export class World {
     ];
     const [laptop = "", desktop = ""] = KEYS;
     return new World(lab, {
-      // One dial is enough: a host that is off stays off until the person switches it on again.
+      // One dial is enough: a host that is off stays off until the history switches it on.
       connections: Object.fromEntries(lab.hosts.map(({ name, connection }) => [name, { ...connection, dialErrorLimit: 1 }])),
       images: { vm: await ofKind("vm", "QFI\xfb"), container: await ofKind("container", "hsqs") },
       keys: [laptop, desktop],
     });
   }
 
-  /** LXD on a host, as a person would use it. */
+  /** A client of LXD on a host, for manual changes and reads. */
   async client(host: string): Promise<LxdClient> {
     const deadline = new Deadline(60, "the person");
     let connection = this.connections.get(host);
@@ -122,7 +122,9 @@ export class World {
     return new LxdClient(await endpointOf(connection, deadline), deadline);
   }
 
-  /** Whether LXD on a host answers. One that was removed from its cluster by force waits for a majority, and does not. */
+  /**
+   * Whether LXD on a host answers. One that was removed from its cluster by force waits for a majority, and does not.
+   */
   private answers(host: string): boolean {
     const { powered, daemon } = this.lab.host(host);
     return powered && daemon?.database.leader() !== undefined;
@@ -137,7 +139,7 @@ export class World {
     return clients;
   }
 
-  /** A host whose LXD is in the cluster; none before there is one. */
+  /** A host whose LXD is in the cluster; undefined if there is none. */
   member(): string | undefined {
     return HOSTS.find((name) => this.answers(name) && this.lab.host(name).daemon?.database.clustered === true);
   }

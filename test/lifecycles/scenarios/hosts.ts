@@ -6,7 +6,7 @@ import { giveForeignObjects, giveStorageAndNetwork, packagingOf, startCluster, s
 import type { Scenario } from "./scenario";
 
 const at = (lab: SimulatedLab, name: string): object => lab.host(name).connection;
-const LXD_STAYS = "LXD itself stays: whether it goes is for a person to decide";
+const LXD_STAYS = "LXD itself stays: a user decides whether to remove it";
 
 const node = { kind: "LxdNode", manage: () => new Managed(nodeLifecycle as never, "bcn2") };
 const member = (name: string) => ({
@@ -44,7 +44,7 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
   },
   {
     ...node,
-    title: "on a host in use, taken over as it is",
+    title: "on a host in use, adopted unchanged",
     leaves: LXD_STAYS,
     start: startServerInUse,
     first: (lab) => ({
@@ -62,7 +62,7 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
   },
   {
     ...node,
-    title: "on a host in use, wiped when it is made",
+    title: "on a host in use, wiped at its creation",
     leaves: "what was wiped",
     start: startServerInUse,
     first: (lab) => ({ ...asInstalled(lab), resetPolicy: EVERYTHING }),
@@ -104,7 +104,7 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
 
 const EVERYTHING = ["instances", "images", "storage-pools", "networks"];
 
-/** In the way in which LXD was there from the beginning. */
+/** By the method by which LXD was installed. */
 function asInstalled(lab: SimulatedLab): object {
   const { connection, snapd } = lab.host("bcn2");
   return { connection, install: snapd ? { method: "snap", hold: false } : { method: "deb" } };

@@ -8,7 +8,7 @@ export function hasStep(scenario: Scenario, step: string): boolean {
   return step !== "update" || scenario.then !== undefined;
 }
 
-/** Does something on the hosts of a scenario, which have to know all that they are told to run. */
+/** Does something on the hosts of a scenario. Fails if the simulator does not know a command. */
 export async function inLab<Result>(
   scenario: Scenario,
   version: LxdVersion,

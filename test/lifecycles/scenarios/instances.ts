@@ -49,7 +49,7 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
   },
   {
     ...vm,
-    title: "that others have stopped and changed",
+    title: "that was stopped and changed manually",
     start: withImages(startFurnishedServer),
     first: (lab) => container(lab, { config: { "user.role": "web" } }),
     meanwhile: async (lab) => {
@@ -76,7 +76,7 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
   },
   {
     ...user,
-    title: "in a virtual machine, who moves",
+    title: "in a virtual machine that moves",
     start: withInstance(startFurnishedServer, "virtual-machine"),
     leaves: "the home, which homeOnDelete keeps by default",
     first: (lab) => alice(lab, { uid: 2000, authorizedKeys: [KEY], authorizedKeysMode: "additive" }),

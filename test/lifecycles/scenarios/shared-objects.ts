@@ -1,4 +1,4 @@
-/** Scenarios of what a cluster has once: pools, networks, images, profiles. */
+/** Scenarios of objects of the whole cluster: pools, networks, images, profiles. */
 import { createHash } from "node:crypto";
 import { existsSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -85,8 +85,7 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
     gaps: {
       step: "create",
       moments: /^(POST \/1\.0\/images|GET \/1\.0\/operations|GET \/1\.0\/images\/\{fingerprint\}|PUT \/1\.0\/images|SSH )/,
-      reason:
-        "a copy can be marked as ours only once it is there; one whose answer was lost is later taken for one that was there before, and stays",
+      reason: "a copy can be marked only after it exists; one whose answer was lost counts as an existing one later, and stays",
     },
     start: startFurnishedServer,
     first: (lab) => ({ ...fromServer(lab), aliases: ["noble"] }),
@@ -114,7 +113,7 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
   },
   {
     ...profile("default"),
-    title: "default, which is given back as it was",
+    title: "default, which is restored",
     start: startFurnishedServer,
     first: (lab) => ({ cluster: clusterOf(lab), name: "default", ...DEFAULT_PROFILE }),
     then: (lab) => ({ cluster: clusterOf(lab), name: "default", ...DEFAULT_PROFILE, config: { "limits.cpu": "4" } }),

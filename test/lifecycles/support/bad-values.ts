@@ -1,12 +1,15 @@
 import fc from "fast-check";
 
-/** A YAML document whose aliases stand for 9^10 words. */
+/** A YAML document whose aliases expand to 9^10 words. */
 const LAUGHS = Array.from("bcdefghij").reduce(
   (text, name, index) => `${text}${name}: &${name} [${`*${"abcdefghi"[index] ?? ""}, `.repeat(9)}]\n`,
   "#cloud-config\na: &a [x, x, x, x, x, x, x, x, x]\n",
 );
 
-/** Text that has broken programs before: other scripts and directions, control characters, and what a shell, a URL or a path would read. */
+/**
+ * Texts that often break programs: other scripts and directions, control characters, and syntax of shells, URLs and
+ * paths.
+ */
 export const HOSTILE_TEXTS: readonly string[] = [
   "",
   " ",
@@ -117,7 +120,7 @@ export const HUGE_TEXTS: readonly string[] = [
   "eyJ".repeat(330_000),
 ];
 
-/** Keys that mean something to JavaScript, LXD or the engine. */
+/** Keys with a meaning to JavaScript, LXD or the engine. */
 const KEYS = [
   "__proto__",
   "constructor",
@@ -141,7 +144,7 @@ const KEYS = [
   "k".repeat(10_000),
 ];
 
-/** An object with own properties of any names, also of `__proto__`. */
+/** An object with own properties of any names, also `__proto__`. */
 export function objectOf(entries: readonly (readonly [string, unknown])[]): Record<string, unknown> {
   const made: Record<string, unknown> = {};
   for (const [key, value] of entries) {
@@ -150,7 +153,7 @@ export function objectOf(entries: readonly (readonly [string, unknown])[]): Reco
   return made;
 }
 
-/** Lists or objects, one in the other. */
+/** Nested lists or objects. */
 function nested(levels: number, kind: "list" | "object"): unknown {
   let value: unknown = "core";
   for (let level = 0; level < levels; level += 1) {
@@ -169,7 +172,7 @@ const badText: fc.Arbitrary<string> = fc.oneof(
   },
 );
 
-/** A key that may be anything. */
+/** An arbitrary key. */
 export const badKey: fc.Arbitrary<string> = fc.oneof(fc.constantFrom(...KEYS), badText);
 
 const badNumber = fc.constantFrom(
@@ -191,7 +194,7 @@ const badNumber = fc.constantFrom(
 /** The last ones are deeper than recursion can go. */
 const DEEP = [nested(30, "list"), nested(40, "object"), nested(12_000, "list"), nested(12_000, "object")];
 
-/** A value of any shape that may arrive where another one was expected. */
+/** A value of any type in place of another. */
 export const badValue: fc.Arbitrary<unknown> = fc.letrec<{ value: unknown; leaf: unknown }>((tie) => ({
   leaf: fc.oneof(
     { arbitrary: badText, weight: 4 },

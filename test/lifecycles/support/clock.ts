@@ -1,9 +1,9 @@
 import { promisify } from "node:util";
 
-/** Turns of the event loop within which a question over SSH in this process is answered. */
+/** Turns of the event loop that suffice to answer a request over SSH in this process. */
 const TURNS = 40;
 
-/** When nothing has happened for so many rounds of turns, nothing will until time passes. */
+/** Number of idle rounds of turns after which only time can cause further progress. */
 const QUIET_ROUNDS = 3;
 const MOST_ROUNDS = 300;
 
@@ -13,8 +13,8 @@ interface Timer {
 }
 
 /**
- * A clock that a test puts forward, so that nobody sits through a timeout: whatever waits for a moment that is then past goes on at
- * once. Real time goes on beneath it.
+ * A clock that a test moves forward, so that no test waits for a timeout: every timer due by then fires at once. Real
+ * time continues independently.
  */
 export class Clock {
   private aheadMs = 0;
@@ -47,7 +47,7 @@ export class Clock {
     };
   }
 
-  /** Puts the clock forward, and lets happen what is then due, the earliest first. */
+  /** Moves the clock forward and fires the due timers, the earliest first. */
   forward(ms: number): void {
     this.aheadMs += ms;
     const due = [...this.timers].filter(([, { at }]) => at <= this.now()).sort(([, a], [, b]) => a.at - b.at);
@@ -59,14 +59,14 @@ export class Clock {
     }
   }
 
-  /** Waits for real milliseconds, for what comes over a socket. */
+  /** Waits for real milliseconds, for socket traffic. */
   async breathe(ms = 1): Promise<void> {
     await new Promise((resolve) => this.real.setTimeout(resolve, ms));
   }
 
   /**
-   * Lets happen what needs no time to pass but that of the machine, however busy that is: what is on its way over sockets, and what comes of it.
-   * @param count - Of something that grows while something happens, such as requests.
+   * Runs everything that needs no timer, however busy the machine is: socket traffic and its consequences.
+   * @param count - A number that grows while something happens, such as the number of requests.
    */
   async settle(count: () => number): Promise<void> {
     let seen = count();
@@ -78,19 +78,19 @@ export class Clock {
     }
   }
 
-  /** Some turns of the event loop, in which what has come over sockets is read. */
+  /** Some turns of the event loop, which read socket traffic. */
   async turn(): Promise<void> {
     for (let turn = 0; turn < TURNS; turn += 1) {
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
 
-  /** Real milliseconds since some moment. */
+  /** Real milliseconds since a moment. */
   get realMs(): number {
     return this.real.now();
   }
 
-  /** Gives the world its own time again. */
+  /** Restores the real clock. */
   restore(): void {
     performance.now = this.real.now;
     globalThis.setTimeout = this.real.setTimeout;

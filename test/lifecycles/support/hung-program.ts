@@ -1,6 +1,6 @@
 /**
- * A program of its own: calls that a host leaves without an answer, one at each depth. It prints what they said, and for how long
- * it then went on living.
+ * A separate program: calls that a host leaves unanswered, one at each depth. It prints their errors, and how long it
+ * lived afterwards.
  */
 import { SimulatedLab } from "../../../lab/simulated";
 import type { FaultRule } from "../../../lab/simulated/faults";

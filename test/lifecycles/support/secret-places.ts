@@ -2,7 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type * as z from "zod";
 import { mayBeSecret } from "../../../provider/support/secrets";
 
-/** Names on the way to a value; `0` for the first element of a list. */
+/** Path to a value, by names; `0` for the first element of a list. */
 export type Place = readonly string[];
 
 interface Definition {
@@ -20,9 +20,9 @@ interface Schema {
 }
 
 /**
- * All places that a schema has for what may be a secret, at every depth.
- * @param keys - Those that are tried in maps, in which any key may stand.
- * @param known - Arguments whose own maps tell what they are keyed by, such as devices.
+ * All places in a schema that may hold a secret, at every depth.
+ * @param keys - Keys to try in maps with arbitrary keys.
+ * @param known - Arguments whose own maps provide the keys, such as devices.
  */
 export function placesOf(schema: z.ZodType, keys: readonly string[], known?: unknown): Place[] {
   return walk(schema, "", [], keys, known);
@@ -80,7 +80,7 @@ export function planted(
   return result;
 }
 
-/** Paths at which a resource's arguments are kept as secrets. */
+/** Paths at which a resource's arguments are stored as secrets. */
 export function secretPaths(args: unknown, path = ""): string[] {
   if (pulumi.Output.isInstance(args)) {
     return [path];
@@ -90,7 +90,7 @@ export function secretPaths(args: unknown, path = ""): string[] {
     : [];
 }
 
-/** A value without what stands at these paths. */
+/** A value without the content of these paths. */
 export function without(value: unknown, paths: readonly string[], path = ""): unknown {
   if (paths.includes(path)) {
     return undefined;

@@ -9,7 +9,7 @@ export const KINDS: readonly string[] = Object.entries(library)
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHN0cmFuZ2Vyc3RyYW5nZXJzdHJhbmdlcnN0cmFuZ2Vy";
 
 /**
- * Arguments that `check` takes, by kind; together the variants of a kind give every property that it has, at every depth.
+ * Arguments that `check` accepts, by kind; the variants of a kind together set every property, at every depth.
  * @param connection - How to reach the host that they are for.
  */
 export function validArgs(connection: object): Record<string, readonly Record<string, unknown>[]> {

@@ -9,7 +9,7 @@ import { Deadline } from "../../../provider/support/deadline";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { connect, disconnectAll } from "../../../provider/transport/pool";
 import type { SshConnection } from "../../../provider/transport/ssh";
-import { FAILED_QUESTIONS } from "../../support/failed-questions";
+import { FAILED_REQUESTS } from "../../support/failed-requests";
 
 describe("wiping LXD on a host", () => {
   let lab: SimulatedLab;
@@ -155,7 +155,7 @@ describe("wiping LXD on a host", () => {
 
     const PHASES = { "before its data was gone": {}, "when its data was gone": { cleared: true } };
     for (const [when, phase] of Object.entries(PHASES)) {
-      for (const [what, { effect, lasts }] of Object.entries(FAILED_QUESTIONS)) {
+      for (const [what, { effect, lasts }] of Object.entries(FAILED_REQUESTS)) {
         it(`${when}, deletes nothing when a question ${what}`, async () => {
           await use();
           const since = lab.requests.length;

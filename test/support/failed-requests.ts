@@ -1,7 +1,7 @@
 import type { FaultEffect } from "../../lab/simulated/faults";
 
 /** Failures of a request to LXD, by name. */
-export const FAILED_QUESTIONS: Readonly<Record<string, { readonly effect: FaultEffect; readonly lasts: boolean }>> = {
+export const FAILED_REQUESTS: Readonly<Record<string, { readonly effect: FaultEffect; readonly lasts: boolean }>> = {
   "fails once": { effect: { status: 500, error: "Failed to get dqlite client" }, lasts: false },
   "fails every time": { effect: { status: 500, error: "Failed to get dqlite client" }, lasts: true },
   "is refused": { effect: { status: 403, error: "not authorized" }, lasts: true },

@@ -1,6 +1,6 @@
 /**
- * What someone does behind the library's back: command lines of `lxc` and of `ssh HOST`, as they would be typed on the first host. The
- * page shows them, and here they are carried out on simulated hosts, so that it cannot show what was not tried.
+ * Manual changes outside the library: command lines of `lxc` and of `ssh HOST`, as typed on the first host. The page
+ * shows them, and the tests run them on simulated hosts, so every documented change is tested.
  */
 import assert from "node:assert/strict";
 import * as z from "zod";
@@ -13,28 +13,28 @@ import { Deadline } from "../../../provider/support/deadline";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { connect, disconnectAll } from "../../../provider/transport/pool";
 
-/** A command line; or, for what is no single command, words for the page and what they mean on simulated hosts. */
-export type Hand = string | { readonly words: string; act(lab: SimulatedLab): void | Promise<void> };
+/** A command line; or, for a change without a single command, a text for the page and its effect on simulated hosts. */
+export type ManualChange = string | { readonly text: string; act(lab: SimulatedLab): void | Promise<void> };
 
-/** The words of a hand for the page. */
-export function wordsOf(hand: Hand): string {
-  return typeof hand === "string" ? `\`${hand}\`` : hand.words;
+/** Text of a change for the page. */
+export function descriptionOf(change: ManualChange): string {
+  return typeof change === "string" ? `\`${change}\`` : change.text;
 }
 
-/** Does it. */
-export async function byHand(lab: SimulatedLab, hands: Hand | readonly Hand[]): Promise<void> {
-  for (const hand of (Array.isArray(hands) ? hands : [hands]) as readonly Hand[]) {
-    if (typeof hand === "string") {
-      await type(lab, parseCommandLine(hand));
+/** Makes the changes. */
+export async function byHand(lab: SimulatedLab, changes: ManualChange | readonly ManualChange[]): Promise<void> {
+  for (const change of (Array.isArray(changes) ? changes : [changes]) as readonly ManualChange[]) {
+    if (typeof change === "string") {
+      await type(lab, parseCommandLine(change));
     } else {
-      await hand.act(lab);
+      await change.act(lab);
     }
   }
   await disconnectAll();
 }
 
 async function type(lab: SimulatedLab, [program, ...words]: string[]): Promise<void> {
-  const deadline = new Deadline(60, "a change by hand");
+  const deadline = new Deadline(60, "a manual change");
   const hostOf = (name: string) => connect(connectionSchema.parse(lab.host(name).connection), { deadline });
   if (program === "ssh") {
     const [host = "", ...argv] = words;
@@ -58,9 +58,9 @@ const COLLECTIONS: Record<string, string> = {
 };
 const STATES: Record<string, string> = { start: "start", stop: "stop", pause: "freeze", restart: "restart" };
 
-/** The part of `lxc` that the tables use. What it does not know, it refuses. */
+/** The subset of `lxc` that the tables use. Refuses everything else. */
 async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
-  const { words, flags, rest } = takeApart(typed);
+  const { words, flags, rest } = parseFlags(typed);
   const [noun = "", verb = "", ...operands] = words;
   const query = { target: flags.get("target"), project: flags.get("project") };
   const collection = COLLECTIONS[noun];
@@ -96,11 +96,11 @@ async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
   } else if (collection !== undefined) {
     await object(lxd, `/1.0/${collection}`, verb, operands, query, flags);
   } else {
-    assert.fail(`lxc ${typed.join(" ")} is not known here`);
+    assert.fail(`lxc ${typed.join(" ")} is not supported here`);
   }
 }
 
-/** The verbs that all collections have. */
+/** The verbs of all collections. */
 async function object(
   lxd: LxdClient,
   collection: string,
@@ -138,7 +138,7 @@ async function object(
     case "remove":
       return lxd.remove(path, query);
     default:
-      return assert.fail(`lxc ... ${verb} is not known here`);
+      return assert.fail(`lxc ... ${verb} is not supported here`);
   }
 }
 
@@ -218,8 +218,8 @@ function pair(text: string): [string, string] {
   return [text.slice(0, at), text.slice(at + 1)];
 }
 
-/** `--target bcn1`, `--target=bcn1` and `--force` are flags; what follows `--` is left as it is. */
-function takeApart(typed: readonly string[]): { words: string[]; flags: Map<string, string>; rest: string[] } {
+/** `--target bcn1`, `--target=bcn1` and `--force` are flags; arguments after `--` stay unchanged. */
+function parseFlags(typed: readonly string[]): { words: string[]; flags: Map<string, string>; rest: string[] } {
   const end = typed.indexOf("--");
   const [before, rest] = end < 0 ? [typed, []] : [typed.slice(0, end), typed.slice(end + 1)];
   const words: string[] = [];

@@ -1,24 +1,24 @@
-/** What people and other programs do to the hosts behind the library's back. What LXD refuses them is their affair. */
+/** Changes that users and other programs make on the hosts outside the library. A refusal of LXD is ignored. */
 
 import * as z from "zod";
 import type { SimulatedLab } from "../../../lab/simulated";
 import { api, type LxdClient } from "../../../provider/lxd/client/client";
 import { HOSTS } from "./program";
 
-/** What a person has at hand. */
-export interface Desk {
+/** The context of a manual change. */
+export interface ChangeContext {
   readonly lab: SimulatedLab;
   readonly lxd: LxdClient;
-  /** The host of it. */
+  /** The host of a name. */
   readonly through: string;
   /** A client of one host. */
   readonly on: (host: string) => LxdClient;
-  /** Notes that something is not the program's, by its path. */
+  /** Records an object that does not belong to the program, by its path. */
   readonly foreign: (path: string) => void;
 }
 
-/** One change by hand. */
-export type Hand = (desk: Desk) => Promise<void>;
+/** One manual change. */
+export type ManualChange = (desk: ChangeContext) => Promise<void>;
 
 const contents = z.looseObject({
   description: z.string().default(""),
@@ -30,29 +30,29 @@ type Contents = z.output<typeof contents>;
 const imageSchema = z.looseObject({ fingerprint: z.string(), properties: z.record(z.string(), z.string()), public: z.boolean() });
 
 /** Reads an object, changes it, and writes it back, as `lxc ... edit` does. */
-function edited(path: string, change: (found: Contents) => Partial<Contents>): Hand {
+function edited(path: string, change: (found: Contents) => Partial<Contents>): ManualChange {
   return async ({ lxd }) => {
     const found = await lxd.get(path, contents);
     await lxd.change("PUT", path, { body: { ...found, ...change(found) } });
   };
 }
 
-const withKey = (path: string, key: string, value: string): Hand =>
+const withKey = (path: string, key: string, value: string): ManualChange =>
   edited(path, ({ config }) => ({ config: { ...config, [key]: value } }));
-const described = (path: string): Hand => edited(path, () => ({ description: "by hand" }));
+const described = (path: string): ManualChange => edited(path, () => ({ description: "by hand" }));
 const removed =
-  (path: string): Hand =>
+  (path: string): ManualChange =>
   async ({ lxd }) => {
     await lxd.change("DELETE", path);
   };
 const state =
-  (name: string, action: string): Hand =>
+  (name: string, action: string): ManualChange =>
   async ({ lxd }) => {
     await lxd.change("PUT", api`/1.0/instances/${name}/state`, { body: { action, timeout: 0, force: action !== "start" } });
   };
-/** Removes an instance, whether it runs or not. */
+/** Deletes an instance, running or not. */
 export const destroyed =
-  (name: string): Hand =>
+  (name: string): ManualChange =>
   async (desk) => {
     await state(name, "stop")(desk).catch(() => undefined);
     await removed(api`/1.0/instances/${name}`)(desk);
@@ -60,13 +60,13 @@ export const destroyed =
 
 /** Sets whether LXD deletes an instance as soon as it stops. */
 export const ephemeral =
-  (name: string, value: boolean): Hand =>
+  (name: string, value: boolean): ManualChange =>
   async ({ lxd }) => {
     const path = api`/1.0/instances/${name}`;
     await lxd.change("PUT", path, { body: { ...(await lxd.get(path, contents)), ephemeral: value } });
   };
 
-const ofInstance = (name: string): Readonly<Record<string, Hand>> => {
+const ofInstance = (name: string): Readonly<Record<string, ManualChange>> => {
   const path = api`/1.0/instances/${name}`;
   return {
     [`${name}: set a key`]: withKey(path, "user.hand", "1"),
@@ -97,9 +97,9 @@ const ofInstance = (name: string): Readonly<Record<string, Hand>> => {
   };
 };
 
-const inGuest = (name: string, user: string): Readonly<Record<string, Hand>> => {
+const inGuest = (name: string, user: string): Readonly<Record<string, ManualChange>> => {
   const edit =
-    (path: string, change: (text: string) => string): Hand =>
+    (path: string, change: (text: string) => string): ManualChange =>
     async ({ lab, through }) => {
       const files = lab.guestFiles(through, name);
       if (files.exists(path)) {
@@ -138,7 +138,7 @@ const inGuest = (name: string, user: string): Readonly<Record<string, Hand>> => 
   };
 };
 
-const ofAlias = (alias: string, other: string): Readonly<Record<string, Hand>> => ({
+const ofAlias = (alias: string, other: string): Readonly<Record<string, ManualChange>> => ({
   [`alias ${alias}: removed`]: removed(`/1.0/images/aliases/${alias}`),
   [`alias ${alias}: points elsewhere`]: async ({ lxd }) => {
     const found = z.looseObject({ target: z.string() });
@@ -153,7 +153,7 @@ const ofAlias = (alias: string, other: string): Readonly<Record<string, Hand>> =
   },
 });
 
-function changedImage(alias: string, change: (found: z.output<typeof imageSchema>) => object): Hand {
+function changedImage(alias: string, change: (found: z.output<typeof imageSchema>) => object): ManualChange {
   return async ({ lxd }) => {
     const { target } = await lxd.get(`/1.0/images/aliases/${alias}`, z.looseObject({ target: z.string() }));
     const found = await lxd.get(`/1.0/images/${target}`, imageSchema);
@@ -161,9 +161,9 @@ function changedImage(alias: string, change: (found: z.output<typeof imageSchema
   };
 }
 
-/** Makes something that is not the program's, and notes it. */
+/** Creates an object that does not belong to the program, and records it. */
 const made =
-  (collection: string, body: { name: string } & Record<string, unknown>, onEach = false): Hand =>
+  (collection: string, body: { name: string } & Record<string, unknown>, onEach = false): ManualChange =>
   async ({ lxd, foreign }) => {
     const members = onEach
       ? await lxd.get("/1.0/cluster/members", z.array(z.looseObject({ server_name: z.string() })), { recursion: 1 })
@@ -174,12 +174,12 @@ const made =
         query: { target },
         body: target === undefined ? { ...identity, description, config } : identity,
       });
-      foreign(`${collection}/${body.name}`); // also when another member does not take it
+      foreign(`${collection}/${body.name}`); // also if another member refuses it
     }
   };
 
-/** All of them by what a person would say of it. */
-export const HANDS: Readonly<Record<string, Hand>> = {
+/** All manual changes, by description. */
+export const MANUAL_CHANGES: Readonly<Record<string, ManualChange>> = {
   ...ofInstance("web1"),
   ...ofInstance("web2"),
   ...ofInstance("box1"),

@@ -1,4 +1,4 @@
-/** Whether a preview told the truth: what it showed against what `up` then did to the live objects. */
+/** Compares a preview with the changes that `up` then made to the live objects. */
 import { isDeepStrictEqual } from "node:util";
 import type { LifecycleEvent } from "../../../lab/simulated";
 import type { Planned, Properties, Run, Stored } from "../engine-model";
@@ -6,7 +6,7 @@ import { facets, type Live, resolved } from "./live";
 import { kindOf, type Program } from "./program";
 import { IMMUTABLE } from "./world";
 
-/** A preview, the `up` after it, and what was seen before and after. */
+/** A preview, the `up` after it, and the live objects before and after. */
 export interface Seen {
   readonly program: Program;
   readonly stateBefore: readonly Stored[];
@@ -14,23 +14,23 @@ export interface Seen {
   readonly run: Run;
   readonly before: Live;
   readonly after: Live;
-  /** Events of instances that were stopped. */
+  /** Events of stopped instances. */
   readonly stops: readonly LifecycleEvent[];
   /** Paths of all DELETE requests. */
   readonly deletions: readonly string[];
 }
 
-/** What was not as the preview said, and how many properties were compared. */
-export function untruths(seen: Seen): { wrong: string[]; compared: number } {
+/** Differences to the preview, and the number of compared properties. */
+export function previewErrors(seen: Seen): { wrong: string[]; compared: number } {
   const { preview, run } = seen;
   const wrong: string[] = [];
   let compared = 0;
   if (preview.failures.length > 0 || run.failures.some(({ resource }) => !run.steps.has(resource))) {
-    return { wrong, compared }; // what cannot be read or checked is shown as an error
+    return { wrong, compared }; // a failed read or check is shown as an error
   }
   for (const [name, done] of run.steps) {
     const shown = preview.steps.get(name);
-    // An up that fails may have come no further than to remove what it was to replace.
+    // An up that fails may end after the deletion for a replacement.
     const isHalf = shown?.op === "replace" && done.op === "delete" && run.failures.length > 0;
     if (shown === undefined || !(isHalf || sameOutcome(shown, done))) {
       wrong.push(
@@ -47,15 +47,15 @@ export function untruths(seen: Seen): { wrong: string[]; compared: number } {
   return { wrong: [...wrong, ...wrongDeletions(seen)], compared };
 }
 
-/** An input that is not known may turn out to be what it was. */
+/** An unknown input may resolve to its former value. */
 function sameOutcome(shown: Planned, done: Planned): boolean {
   return shown.op === done.op || (shown.op === "update" && done.op === "same" && shown.unknown.length > 0);
 }
 
-/** The input that says what a part of an object is to be. */
+/** The input that defines a part of an object. */
 const INPUT: Readonly<Record<string, string>> = { keys: "authorizedKeys" };
 
-/** What a preview does not name stays as it was. */
+/** Parts that a preview does not name stay unchanged. */
 function comparedFacets(
   { program, before, after, stateBefore }: Seen,
   name: string,
@@ -68,16 +68,16 @@ function comparedFacets(
     return 0; // an unfinished one is shown as such, with the reason
   }
   if (before.members.size === 0) {
-    return 0; // there was no cluster yet in which a person could look
+    return 0; // there was no cluster yet to read
   }
   const args = resolved(program, name);
   const [then, now] = [facets(before, name, args), facets(after, name, args)];
   if (then === undefined && kindOf(name) === "LxdClusterMember" && shown.op === "update") {
-    return 0; // it was removed, and is shown to become a member anew
+    return 0; // it was removed, and is shown to join again
   }
   for (const [facet, seen] of Object.entries(now ?? {})) {
     const input = INPUT[facet] ?? facet;
-    // A member that joins brings its own part of a pool or network, and takes it away when it leaves.
+    // A member that joins adds its own part of a pool or network, and removes it when it leaves.
     const isShared = facet === "memberConfig";
     const value = isShared ? common(seen as Properties, then?.[facet] as Properties) : seen;
     const former = isShared ? common(then?.[facet] as Properties, seen as Properties) : then?.[facet];
@@ -95,7 +95,7 @@ function common(one: Properties, other: Properties): Properties {
   return Object.fromEntries(Object.entries(one).filter(([key]) => key in other));
 }
 
-/** An instance is stopped only when it may be, and when the preview said so; and it stays the same instance. */
+/** An instance is stopped only with permission and if the preview says so; and it stays the same instance. */
 function restarts({ program, preview, run, before, after, stops }: Seen, name: string, done: Planned): string[] {
   if (kindOf(name) !== "LxdVm" || (done.op !== "same" && done.op !== "update")) {
     return [];
@@ -114,10 +114,10 @@ function restarts({ program, preview, run, before, after, stops }: Seen, name: s
     said.some((text) => /(will|may) be stopped and started/.test(text)) ||
     (done.op === "update" && preview.warnings.some(([, text]) => saysOfProfile(text, live)));
   if (stopped && keepsRunning && !isSaid) {
-    wrong.push(`${name} was stopped and started, which the preview did not say`);
+    wrong.push(`${name} was restarted, which the preview did not say`);
   }
   if (!stopped && !failed && said.some((text) => /will be stopped and started/.test(text))) {
-    wrong.push(`${name} was to be stopped and started, and was not`);
+    wrong.push(`${name} was to be restarted, and was not`);
   }
   if (!failed && said.some((text) => /will refuse this/.test(text))) {
     wrong.push(`${name} was to be refused, and was not: ${said.join("; ")}`);
@@ -129,20 +129,23 @@ function restarts({ program, preview, run, before, after, stops }: Seen, name: s
   return wrong;
 }
 
-/** Whether a profile's preview names the instance as one that does not take its change, and that an `up` that changes both restarts it. */
+/**
+ * Whether a profile's preview names the instance as one that does not apply its change, and announces that the same
+ * `up` restarts it if it changes both.
+ */
 function saysOfProfile(text: string, instance: string): boolean {
   const [, names = ""] = /^Profile ".*" (?:will be|was) changed.* \d+ instances? \((.*?)\)/.exec(text) ?? [];
   return names.split(", ").includes(instance) && text.includes("in the same pulumi up if that changes it too");
 }
 
-/** Nothing is replaced for a property that can change in place. */
+/** No object is replaced for a property that can change in place. */
 function replacements(name: string, { op, replaces }: Planned): string[] {
   const immutable = IMMUTABLE[kindOf(name)] ?? [];
   const others = replaces.filter((property) => !immutable.includes(property));
   return op === "replace" && (replaces.length === 0 || others.length > 0) ? [`${name} is replaced for ${replaces.join()}`] : [];
 }
 
-/** Nothing is removed but what was shown as removed or replaced. */
+/** No object is deleted unless shown as deleted or replaced. */
 function wrongDeletions({ stateBefore, preview, deletions }: Seen): string[] {
   const going = stateBefore.filter(({ name, outputs }) => {
     const op = preview.steps.get(name)?.op;
@@ -156,5 +159,5 @@ function wrongDeletions({ stateBefore, preview, deletions }: Seen): string[] {
         /^\/1\.0\/(?:profiles|networks|storage-pools|instances|images|cluster\/members)\/([^/?]+)(?:\?.*)?$/.exec(path)?.[1],
     )
     .filter((name) => name !== undefined && name !== "aliases" && !names.includes(name))
-    .map((name) => `${name} was removed, which the preview did not show`);
+    .map((name) => `${name} was deleted, which the preview did not show`);
 }

@@ -3,9 +3,9 @@ import type { ComponentResource, ComponentResourceOptions, CustomResourceOptions
 /**
  * Options of a component's child. Every component treats its own options alike:
  *
- * - `protect`, `provider`, `providers`, `aliases`, `transforms`, `transformations`, `deletedWith` and `retainOnDelete` hold for the children,
- *   because Pulumi lets a child inherit them from its parent;
- * - `dependsOn` is handed on here, because Pulumi does not: no child is made before what the component depends on exists;
+ * - `protect`, `provider`, `providers`, `aliases`, `transforms`, `transformations`, `deletedWith` and `retainOnDelete` hold for the
+ *   children, because Pulumi lets a child inherit them from its parent;
+ * - `dependsOn` is passed on here, because Pulumi does not: no child is made before what the component depends on exists;
  * - what depends on a component waits for all its children.
  *
  * @param own - What the child depends on besides.

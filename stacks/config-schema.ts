@@ -1,6 +1,6 @@
 /**
- * What Pulumi.<stack>.yaml may hold. The resources' arguments are checked by the library's own schemas, here, where a message can name the config
- * key, and handed on as they were written.
+ * What Pulumi.<stack>.yaml may hold. The library's own schemas check the resources' arguments here, where a message can name the config
+ * key; the resources get the arguments as they were written.
  */
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";

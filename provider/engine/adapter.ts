@@ -1,19 +1,19 @@
-import { explainTakeover, newClaim, takenOverBy, writeMark } from "../lxd/ownership";
+import { explainTakeover, newClaim, takenOverBy } from "../lxd/ownership";
 import { withoutUndefined } from "../support/equality";
-import { hasCode, IncompleteError, messageOf } from "../support/errors";
-import { redact, redactor } from "../support/redact";
-import { type Call, callRunner, type Found } from "./calls";
+import { redactor } from "../support/redact";
+import { type Call, callRunner } from "./calls";
 import { checkProperties } from "./check";
 import { previewConfigKeys } from "./config-keys";
 import { CONNECTION_INPUTS, changedConnectionInputs, clusterFingerprintIn } from "./connection-inputs";
 import { differences } from "./differences";
 import { atMost } from "./input-limits";
-import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
+import type { CheckFailure, Lifecycle } from "./lifecycle";
 import { announce, previewAdoption, previewEffects } from "./previews";
 import { type EngineLog, engineLog } from "./progress";
 import { claimIn, claimOf, external, internal, type Properties, urnOf } from "./properties";
 import { carryStableOutputs, stableOutputsIn, withoutStableOutputs } from "./stable-outputs";
 import { hasOtherUrn, inputsIn, observedInputs, stateIn, stateOf } from "./state";
+import { keepingUnfinished, markAsEnded } from "./unfinished";
 import { containsUnknown } from "./unknowns";
 
 /** What the SDK's dynamic provider calls: its `ResourceProvider`, with nothing left out and no `any`. */
@@ -172,46 +172,4 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       await run({ name: "delete", properties }, (context) => lifecycle.delete(context, id, state));
     },
   };
-}
-
-/** Writes on an object that its create has ended. */
-async function markAsEnded<Inputs extends object, Outputs extends object>(
-  lifecycle: Lifecycle<Inputs, Outputs>,
-  context: Context,
-  inputs: Inputs,
-  { id, outputs }: { id: string; outputs: Outputs },
-): Promise<void> {
-  const mark = writeMark({ urn: context.urn, claim: context.claim, isCreating: false });
-  if (context.mark === mark) {
-    return;
-  }
-  try {
-    await lifecycle.mark?.({ ...context, mark }, id, { ...inputs, ...outputs });
-  } catch (error) {
-    throw hasCode(error, "incomplete") ? error : new IncompleteError(id, outputs, messageOf(error), { cause: error });
-  }
-}
-
-/** For `create` and `update`: an object that exists but is unfinished is kept in state, with the reason. */
-async function keepingUnfinished<Inputs extends object, Outputs extends object>(
-  lifecycle: Lifecycle<Inputs, Outputs>,
-  { properties, known = properties }: Call,
-  inputs: Inputs,
-  found: Found,
-  work: () => Promise<Properties>,
-): Promise<Properties> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!hasCode(error, "incomplete")) {
-      throw error;
-    }
-    const reason = redact(error.message, [properties, known, found.sent]); // LXD may quote what was there before
-    const state = stateOf(lifecycle, inputs, error.outputs as Outputs, found.cluster, reason);
-    throw Object.assign(new Error(reason), {
-      id: error.id,
-      properties: { ...state, ...internal(properties), ...claimIn(known) },
-      reasons: [reason],
-    });
-  }
 }

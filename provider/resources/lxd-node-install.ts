@@ -33,7 +33,12 @@ export const installSchema = z.union([
         revision: z.number().int().positive().exactOptional(),
       }),
     ],
-    'must be "deb" or "snap"; or install is false',
+    {
+      error: ({ input }) =>
+        input !== null && typeof input === "object"
+          ? 'must be "deb" or "snap"'
+          : 'must be { method: "deb" } or { method: "snap" }',
+    },
   ),
 ]);
 

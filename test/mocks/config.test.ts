@@ -62,7 +62,7 @@ describe("the config of a stack", () => {
     [
       "a way to install that does not exist",
       { hosts: [{ ...HOSTS[0], node: { install: { method: "flatpak" } } }] },
-      'hosts[0].node.install.method must be "deb" or "snap"; or install is false',
+      'hosts[0].node.install.method must be "deb" or "snap"',
     ],
     [
       "a driver that this package does not make",

@@ -20,7 +20,7 @@ interface Outputs {
 }
 type Properties = Record<string, unknown>;
 
-/** A lifecycle that notes what it was asked, and does what the test wants. */
+/** A lifecycle that records its calls, with behaviour set by the test. */
 function thing(over: Partial<Lifecycle<Inputs, Outputs>> = {}) {
   const calls: string[] = [];
   const lifecycle: Lifecycle<Inputs, Outputs> = {
@@ -56,7 +56,7 @@ function thing(over: Partial<Lifecycle<Inputs, Outputs>> = {}) {
 
 const host = (name: string, more: object = {}) => ({ host: name, ...more });
 
-/** A connection as 0.1.0 kept it: with defaults that nobody wrote. */
+/** A connection as 0.1.0 stored it: with defaults that the program did not set. */
 const withAllDefaults = (name: string) =>
   host(name, { port: 22, user: "root", hostKeyPolicy: "known-hosts", dialErrorLimit: 10, perDialTimeout: 15 });
 const cluster = { endpoints: [host("bcn2")] };
@@ -79,13 +79,13 @@ describe("the adapter between lifecycles and the engine", () => {
   });
 
   describe("check", () => {
-    it("fills in defaults and keeps what is between the class and the adapter", async () => {
+    it("fills in defaults and keeps the properties that the class and the adapter exchange", async () => {
       const { provider } = thing();
       const result = await provider.check({}, { cluster: { endpoints: [{ host: "bcn2" }] }, name: "web", ...internal });
       assert.deepEqual(result, { inputs: { ...inputs }, failures: [] });
     });
 
-    it("tells what is wrong as one sentence that begins with the property", async () => {
+    it("reports each problem as one sentence that begins with the property", async () => {
       const { provider } = thing();
       const { failures } = await provider.check({}, { cluster, colour: 3, ...internal });
       assert.deepEqual(failures, [
@@ -94,7 +94,7 @@ describe("the adapter between lifecycles and the engine", () => {
       ]);
     });
 
-    it("asks for rules over several inputs only when all of them are known and valid", async () => {
+    it("checks rules over several inputs only when all of them are known and valid", async () => {
       const together: Properties[] = [];
       const { provider } = thing({
         checkTogether: (given) => {
@@ -113,7 +113,7 @@ describe("the adapter between lifecycles and the engine", () => {
       );
     });
 
-    it("does not touch an unknown value, wherever it stands", async () => {
+    it("does not change an unknown value at any depth", async () => {
       const { provider } = thing();
       const unknown = { cluster: { endpoints: [{ host: UNKNOWN }] }, name: UNKNOWN, ...internal };
       const { inputs: checked, failures } = await provider.check({}, unknown);
@@ -126,12 +126,12 @@ describe("the adapter between lifecycles and the engine", () => {
     const diff = (olds: Properties, news: Properties, over: Partial<Lifecycle<Inputs, Outputs>> = {}) =>
       thing(over).provider.diff("web", olds, news);
 
-    it("finds nothing when nothing differs, whatever the order of members", async () => {
+    it("reports no difference for equal values, whatever the order of members", async () => {
       const shuffled = { ...Object.fromEntries(Object.entries(inputs).reverse()) };
       assert.deepEqual(await diff(state, shuffled), { changes: false, replaces: [], deleteBeforeReplace: false });
     });
 
-    it("finds a change, and replaces only for an immutable input, deleting first because the name is taken", async () => {
+    it("reports a change, and a replacement only for an immutable input, deleting first because the name is in use", async () => {
       assert.deepEqual(await diff(state, { ...inputs, colour: "blue" }), {
         changes: true,
         replaces: [],
@@ -144,7 +144,7 @@ describe("the adapter between lifecycles and the engine", () => {
       });
     });
 
-    it("takes an unknown input for one that may change, and judges the rest as if it did not", async () => {
+    it("treats an unknown input as one that may change, and compares the rest as if it did not", async () => {
       const seen: unknown[] = [];
       const result = await diff(
         state,
@@ -164,18 +164,18 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual((await diff(state, { ...inputs, name: UNKNOWN })).replaces, ["name"]);
     });
 
-    it("finds a change when the object is unfinished, though nothing else differs, and says why", async () => {
+    it("reports a change when the object is unfinished, even without another difference, with the reason", async () => {
       const { provider, said } = thing();
       assert.equal((await provider.diff("web", { ...state, unfinished: "web has no address" }, inputs)).changes, true);
       assert.deepEqual(said, ["warning URN: web has no address"]);
     });
 
-    it("finds no change when the cluster has grown or its endpoints changed places", async () => {
+    it("reports no change when the cluster has grown or its endpoints are reordered", async () => {
       assert.equal((await diff(state, { ...inputs, cluster: { endpoints: [host("bcn2"), host("bcn1")] } })).changes, false);
       assert.equal((await diff(state, { ...inputs, cluster: { endpoints: [host("bcn1"), host("bcn2")] } })).changes, false);
     });
 
-    it("finds a change when the cluster has lost an endpoint, or one is reached otherwise", async () => {
+    it("reports a change when the cluster has lost an endpoint, or one has another connection", async () => {
       const two = { ...state, cluster: { endpoints: [host("bcn2"), host("bcn1")] } };
       assert.equal((await diff(two, inputs)).changes, true);
       assert.equal((await diff(state, { ...inputs, cluster: { endpoints: [host("bcn2", { port: 2222 })] } })).changes, true);
@@ -183,13 +183,13 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual((await diff(two, inputs)).replaces, []);
     });
 
-    it("finds no change in defaults of a connection that nobody wrote, which earlier versions kept", async () => {
+    it("reports no change for connection defaults that the program did not set and earlier versions stored", async () => {
       const older = { ...state, cluster: { endpoints: [withAllDefaults("bcn2")] } };
       assert.equal((await diff(older, inputs)).changes, false);
       assert.equal((await diff(state, { ...inputs, cluster: older.cluster })).changes, false);
     });
 
-    it("says when only the way to the object changes, and how", async () => {
+    it("says when only the connection to the object changes, and how", async () => {
       const { provider, said } = thing();
       const endpoint = host("bcn2", { privateKeyPath: "~/.ssh/other", perDialTimeout: 60 });
       await provider.diff("web", state, { ...inputs, cluster: { endpoints: [endpoint] }, timeouts: { create: 5 } });
@@ -214,11 +214,11 @@ describe("the adapter between lifecycles and the engine", () => {
       }
     });
 
-    it("does not look at the pointer or the URN", async () => {
+    it("ignores the pointer and the URN", async () => {
       assert.equal((await diff(state, { ...inputs, __provider: "another", __urn: "another" })).changes, false);
     });
 
-    it("sends warnings of what is to come, and none when nothing is to come", async () => {
+    it("sends warnings of coming effects, and none without a change", async () => {
       const { provider, said } = thing({ previewWarnings: ({ name }) => [`${name} will restart`] });
       await provider.diff("web", state, inputs);
       assert.deepEqual(said, []);
@@ -226,7 +226,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(said, ["warning URN: web will restart"]);
     });
 
-    it("asks nobody: it needs no connection", async () => {
+    it("contacts no host: it needs no connection", async () => {
       const { provider, calls } = thing();
       await provider.diff("web", state, { ...inputs, colour: "blue" });
       assert.deepEqual(calls, []);
@@ -234,7 +234,7 @@ describe("the adapter between lifecycles and the engine", () => {
   });
 
   describe("create", () => {
-    it("hands the lifecycle its data alone, and keeps inputs, outputs, version and pointer", async () => {
+    it("passes the lifecycle its data only, and keeps inputs, outputs, version and pointer", async () => {
       let seen: Properties = {};
       const { provider } = thing({
         create: async (_context, given) => {
@@ -248,7 +248,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(outs, { ...inputs, schemaVersion: 7 });
     });
 
-    it("never lets an undefined reach the engine, at any depth", async () => {
+    it("never returns an undefined to the engine, at any depth", async () => {
       const messy = fc.object({ values: [fc.string(), fc.constant(undefined), fc.integer()], maxDepth: 3 });
       const clean = (value: unknown): boolean =>
         value === null ||
@@ -262,7 +262,7 @@ describe("the adapter between lifecycles and the engine", () => {
       );
     });
 
-    it("keeps what exists but is unfinished: with its id, its outputs, the pointer, and the reason in state", async () => {
+    it("keeps an unfinished object: with its id, its outputs, the pointer, and the reason in state", async () => {
       const { provider } = thing({
         create: async () => {
           throw new IncompleteError("web", { address: "10.0.0.7", nothing: undefined }, "web has no address on eth0");
@@ -287,24 +287,24 @@ describe("the adapter between lifecycles and the engine", () => {
   });
 
   describe("read", () => {
-    it("answers what is there, as state and as inputs, both with the pointer", async () => {
+    it("returns the current object, as state and as inputs, both with the pointer", async () => {
       const { provider } = thing();
       assert.deepEqual(await provider.read("web", state), { id: "web", props: state, inputs });
     });
 
-    it("answers an empty id for what is gone", async () => {
+    it("returns an empty id for a deleted object", async () => {
       const { provider } = thing({ read: async () => undefined });
       assert.deepEqual(await provider.read("web", state), { id: "", props: {} });
     });
 
-    it("carries on what is unfinished, since a refresh clears the engine's own mark of it", async () => {
+    it("keeps the reason of an unfinished object, because a refresh clears the engine's own mark", async () => {
       const { provider } = thing();
       const { props, inputs: live } = await provider.read("web", { ...state, unfinished: "no address" });
       assert.equal(props["unfinished"], "no address");
       assert.equal("unfinished" in (live ?? {}), false);
     });
 
-    it("fails when the host cannot be reached, rather than saying that the object is gone", async () => {
+    it("fails when the host cannot be reached, and does not report the object as deleted", async () => {
       const { provider } = thing({
         read: async () => {
           throw new RefusedError("root@bcn2 cannot be reached");
@@ -315,7 +315,7 @@ describe("the adapter between lifecycles and the engine", () => {
   });
 
   describe("update", () => {
-    it("finishes what is unfinished, and then no longer says so", async () => {
+    it("finishes an unfinished object, and then removes the reason", async () => {
       const { provider, calls } = thing();
       const { outs } = await provider.update("web", { ...state, unfinished: "no address" }, inputs);
       assert.deepEqual(calls, ["update"]);
@@ -334,7 +334,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(error["properties"], { ...inputs, schemaVersion: 7, unfinished: "still no address" });
     });
 
-    it("does not touch the object when only the way to it has changed", async () => {
+    it("does not change the object when only its connection has changed", async () => {
       const { provider, calls } = thing();
       const moved = { ...inputs, cluster: { endpoints: [host("bcn1")] }, timeouts: { create: 5 } };
       const { outs } = await provider.update("web", state, moved);
@@ -342,7 +342,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(outs, { ...state, ...moved });
     });
 
-    it("forgets an input that is no longer given, so that the next diff is empty", async () => {
+    it("removes an input that is no longer set, so that the next diff is empty", async () => {
       const { provider, calls } = thing();
       const { outs } = await provider.update("web", { ...state, timeouts: { create: 5 } }, inputs);
       assert.deepEqual(calls, []);
@@ -350,7 +350,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.equal((await provider.diff("web", outs, inputs)).changes, false);
     });
 
-    it("comes to rest after any change: a second diff is empty", async () => {
+    it("is stable after any change: a second diff is empty", async () => {
       const { provider } = thing();
       const some = fc.record({
         cluster: fc.constantFrom(cluster, { endpoints: [host("bcn1")] }, { endpoints: [host("bcn2"), host("bcn1")] }),
@@ -377,7 +377,7 @@ describe("the adapter between lifecycles and the engine", () => {
       return { ...state, colour: tint } as unknown as Inputs & Outputs;
     };
 
-    it("is read, compared, updated and deleted in today's shape when it is older", async () => {
+    it("is read, compared, updated and deleted in today's form when it is older", async () => {
       const given: unknown[] = [];
       const { provider } = thing({
         upgrade,
@@ -391,12 +391,12 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(given, ["red", "red"]);
     });
 
-    it("is given to the lifecycle as it is when that has nothing to upgrade", async () => {
+    it("is passed to the lifecycle unchanged when that has no upgrade", async () => {
       const { provider } = thing();
       assert.equal((await provider.diff("web", { ...state, schemaVersion: 1 }, inputs)).changes, false);
     });
 
-    it("is left alone when it is newer, and says which version to install", async () => {
+    it("is not touched when it is newer, and names the version to install", async () => {
       const { provider, calls } = thing();
       const newer = { ...state, schemaVersion: 8 };
       for (const call of [
@@ -415,7 +415,7 @@ describe("the adapter between lifecycles and the engine", () => {
   });
 
   describe("every call", () => {
-    it("does not tell a secret that LXD quotes of what was there before: neither in state, nor on the screen", async () => {
+    it("does not expose a secret of the former object that LXD quotes: neither in state, nor on the screen", async () => {
       const [old, fresh] = ["the-old-password", "the-new-password"];
       const at = (password: string) => ({ ...inputs, cluster: { endpoints: [host("bcn2", { password })] } });
       const { provider, said } = thing({
@@ -440,7 +440,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.match(told, /LXD had \[secret\] and was given \[secret\]/);
     });
 
-    it("speaks of its own resource, without secrets, and clears what it showed", async () => {
+    it("logs for its own resource, without secrets, and clears the progress", async () => {
       const secret = "correct-horse-battery";
       const { provider, said } = thing({
         create: async (context) => {
@@ -455,7 +455,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.doesNotMatch(`${error.stack ?? ""}${String(error)}`, /correct-horse/);
     });
 
-    it("says once which hosts are taken for who they say they are", async () => {
+    it("reports once each host whose key is not verified", async () => {
       const careless = connectionSchema.parse({ host: "127.0.0.1", port: 1, password: "p", hostKeyPolicy: "insecure" });
       const { provider, said } = thing({
         read: async (context) => {
@@ -468,7 +468,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(said, ['warning URN: The host key of root@127.0.0.1:1 is not verified (hostKeyPolicy: "insecure")']);
     });
 
-    it("takes secrets out of the reason that is kept in state", async () => {
+    it("removes secrets from the reason that is stored in state", async () => {
       const { provider } = thing({
         create: async () => {
           throw new IncompleteError("web", {}, "the host did not accept correct-horse-battery");
@@ -481,7 +481,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(error["reasons"], ["the host did not accept [secret]"]);
     });
 
-    it("has the lifecycle's own time, or what the resource gives it", async () => {
+    it("has the lifecycle's default timeout, or the resource's", async () => {
       const seen: number[] = [];
       const note = (context: Context): void => {
         seen.push(context.deadline.seconds);
@@ -499,7 +499,7 @@ describe("the adapter between lifecycles and the engine", () => {
       assert.deepEqual(seen, [60, 5, 60]);
     });
 
-    it("ends soon after its time also when the lifecycle never answers, and says what it was at", async () => {
+    it("ends soon after its timeout also when the lifecycle never returns, and names the last step", async () => {
       mock.timers.enable({ apis: ["setTimeout"] });
       const { provider } = thing({
         create: (context) => {
@@ -515,7 +515,7 @@ describe("the adapter between lifecycles and the engine", () => {
       );
     });
 
-    it("leaves the lifecycle the last word when its own wait ends by the deadline", async () => {
+    it("lets the lifecycle report its own timeout first", async () => {
       const { provider } = thing({
         create: (context) =>
           context.deadline.race(new Promise<never>(() => undefined), "waiting for an address").catch((error: unknown) => {
@@ -537,7 +537,7 @@ describe("the adapter between lifecycles and the engine", () => {
       const printed: unknown[][] = [];
       const target = { error: (...data: unknown[]) => void printed.push(data) };
       printErrorsOnce(target);
-      target.error(`${error}: ${error.stack}`); // what the SDK does with it
+      target.error(`${error}: ${error.stack}`); // the SDK's handling of it
       target.error("something else");
       assert.deepEqual(printed, [["something else"]]);
       assert.equal(error.message, "not empty");

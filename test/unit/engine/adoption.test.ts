@@ -3,7 +3,7 @@ import { describeChanges } from "../../../provider/engine/adoption";
 
 const SECRET = "correct-horse-battery";
 
-/** What a program or LXD may call a thing that nobody is to see. */
+/** Names that a program or LXD may use for a secret. */
 const CONFIG_KEYS = [
   "bgp.peers.upstream.password",
   "environment.TOKEN",

@@ -33,7 +33,7 @@ const failuresOf = (inputs: Record<string, unknown>): string[] =>
   checkProperties(schema, inputs).failures.map(({ property, reason }) => `${property} ${reason}`);
 
 describe("checkProperties", () => {
-  it("fills in defaults and normalises, and says that nothing is open", () => {
+  it("fills in defaults and normalises, and reports nothing unknown", () => {
     assert.deepEqual(checkProperties(schema, { name: "web", map: { "limits.cpu": 2 }, how: { method: "snap" } }), {
       inputs: {
         name: "web",
@@ -47,7 +47,7 @@ describe("checkProperties", () => {
     });
   });
 
-  it("takes null for not given, at any depth, as Pulumi sends it", () => {
+  it("treats null as unset, at any depth, as Pulumi sends it", () => {
     const { inputs, failures } = checkProperties(schema, {
       name: "web",
       size: null,
@@ -72,12 +72,8 @@ describe("checkProperties", () => {
     ["no object", { name: "a", nested: [] }, ["nested must be an object"]],
     ["one bad item of a list", { name: "a", list: ["a", "c"] }, ['list.1 must be "a" or "b"']],
     ["a bad key of a map", { name: "a", map: { "A B": "x" } }, ["map.A B is not a key"]],
-    ["a bad value of a map, in the schema's own words", { name: "a", map: { x: {} } }, ["map.x must be text or a number"]],
-    [
-      "an unknown property, with the one that was meant",
-      { name: "a", sise: 3 },
-      ["sise is not a known property; did you mean size?"],
-    ],
+    ["a bad value of a map, with the schema's own message", { name: "a", map: { x: {} } }, ["map.x must be text or a number"]],
+    ["an unknown property, with the likely one", { name: "a", sise: 3 }, ["sise is not a known property; did you mean size?"]],
     [
       "an unknown property that resembles none",
       { name: "a", colour: 3 },
@@ -88,11 +84,11 @@ describe("checkProperties", () => {
       { name: "a", nested: { host: "h", hosts: 1 } },
       ["nested.hosts is not a known property; did you mean host?"],
     ],
-    ["a union, told apart by a property", { name: "a", how: { method: "apt" } }, ['how.method must be "deb" or "snap"']],
+    ["a union, distinguished by a property", { name: "a", how: { method: "apt" } }, ['how.method must be "deb" or "snap"']],
     ["a union without that property", { name: "a", how: { channel: "x" } }, ["how.method is required"]],
     ["a union of other things", { name: "a", how: true }, ["how must be false or an object"]],
     [
-      "the alternative of a union that was meant",
+      "the intended alternative of a union",
       { name: "a", how: { method: "snap", channel: "a b", hold: "yes" } },
       ["how.channel is not a channel", "how.hold must be a boolean"],
     ],
@@ -109,7 +105,7 @@ describe("checkProperties", () => {
     });
   }
 
-  it("passes on what is unknown untouched, without defaults or normalisation, and keeps the rest for later", () => {
+  it("passes on unknown values unchanged, without defaults or normalisation, and defers the rest", () => {
     for (const unknown of [
       { name: UNKNOWN },
       { name: "a", size: UNKNOWN },
@@ -129,12 +125,12 @@ describe("checkProperties", () => {
     }
   });
 
-  it("passes on what stands beside something unknown as it comes back from state", () => {
+  it("passes on values beside an unknown one as they come from state", () => {
     const { inputs } = checkProperties(schema, { name: "a", map: { x: UNKNOWN, y: -0, z: null } });
     assert.deepStrictEqual(inputs["map"], { x: UNKNOWN, y: 0 });
   });
 
-  it("judges what is known beside something unknown", () => {
+  it("validates known values beside an unknown one", () => {
     assert.deepEqual(failuresOf({ name: UNKNOWN, size: 0 }), ["size must be at least 1"]);
     assert.deepEqual(failuresOf({ name: "a", nested: { host: UNKNOWN, port: "22" } }), ["nested.port must be a number"]);
     assert.deepEqual(failuresOf({ name: "a", nested: { host: UNKNOWN, prot: 22 } }), [
@@ -143,7 +139,7 @@ describe("checkProperties", () => {
     assert.deepEqual(failuresOf({ name: "a", list: [UNKNOWN, "c"] }), ['list.1 must be "a" or "b"']);
   });
 
-  it("bears anything: it never throws, and every failure names a property and a reason", () => {
+  it("accepts any input: it never throws, and every failure names a property and a reason", () => {
     const value = fc.oneof(fc.anything({ maxDepth: 3 }), fc.constant(UNKNOWN), fc.constant({ method: "snap" }));
     const inputs = fc.oneof(
       fc.dictionary(fc.constantFrom(...Object.keys(schema.shape), "nmae"), value),
@@ -161,7 +157,7 @@ describe("checkProperties", () => {
     );
   });
 
-  it("says nothing of the values themselves, which may be secrets", () => {
+  it("does not show the values themselves, which may be secrets", () => {
     const secret = "hunter2-correct-horse";
     for (const inputs of [
       { name: secret },

@@ -8,7 +8,7 @@ import { provider } from "../../../provider/entry";
 import * as library from "../../../provider/index";
 
 /**
- * What the state of every user's stack holds for each kind. A change here is felt by all of them: it must be a decision
+ * The text in the state of every user's stack, for each kind. A change here affects all of them: it must be a decision
  * (docs/adr/0001), never a side effect.
  */
 const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>> = Object.fromEntries(
@@ -46,7 +46,7 @@ const classes = Object.entries(library).flatMap(([kind, exported]): [string, Res
     : [],
 );
 
-describe("what is written into state for each kind", () => {
+describe("the text in state for each kind", () => {
   const registered = new Map<string, { type: string; pointer: unknown }>();
 
   before(async () => {
@@ -75,7 +75,7 @@ describe("what is written into state for each kind", () => {
       assert.deepEqual(registered.get(kind), { type, pointer });
     });
 
-    it(`leads to a whole provider of ${kind}`, () => {
+    it(`resolves to a complete provider of ${kind}`, () => {
       const made = provider(kind);
       for (const call of ["check", "diff", "create", "read", "update", "delete"] as const) {
         assert.equal(typeof made[call], "function");
@@ -83,7 +83,7 @@ describe("what is written into state for each kind", () => {
     });
   }
 
-  it("is refused for a kind that this version does not have, with the cure", () => {
+  it("is refused for a kind that this version does not have, with the remedy", () => {
     assert.throws(
       () => provider("LxdCluster2"),
       /^Error: pulumi-lxd-cluster has no resource kind "LxdCluster2". Was state written by a newer version\? Update the package$/,

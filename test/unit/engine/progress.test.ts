@@ -8,7 +8,7 @@ const settled = async (): Promise<void> => {
   }
 };
 
-describe("progress on a screen without a terminal, where each message is a line of its own", () => {
+describe("progress on a screen without a terminal, where each message is a separate line", () => {
   let lines: string[];
   let show: (urn: string, text: string) => void;
 
@@ -20,7 +20,7 @@ describe("progress on a screen without a terminal, where each message is a line 
 
   afterEach(() => mock.timers.reset());
 
-  it("is one line a second for an upload of a hundred steps, in order, and the last one always", async () => {
+  it("is one line per second for an upload of a hundred steps, in order, and always the last one", async () => {
     for (let percent = 0; percent <= 100; percent += 1) {
       show("image", `uploading: ${percent} %`);
       mock.timers.tick(25);
@@ -36,7 +36,7 @@ describe("progress on a screen without a terminal, where each message is a line 
     ]);
   });
 
-  it("shows the last one after a second, also when the work then says nothing for long", async () => {
+  it("shows the last one after a second, also when the work then reports nothing for long", async () => {
     show("image", "uploading: 1 %");
     show("image", "uploading: 2 %");
     show("image", "waiting for LXD to unpack it");
@@ -45,7 +45,7 @@ describe("progress on a screen without a terminal, where each message is a line 
     assert.deepEqual(lines, ["image uploading: 1 %", "image waiting for LXD to unpack it"]);
   });
 
-  it("does not say the same twice", async () => {
+  it("does not repeat a message", async () => {
     for (let second = 0; second < 5; second += 1) {
       show("vm", "waiting for an address");
       mock.timers.tick(1000);
@@ -54,7 +54,7 @@ describe("progress on a screen without a terminal, where each message is a line 
     assert.deepEqual(lines, ["vm waiting for an address"]);
   });
 
-  it("does not make one resource wait for another", async () => {
+  it("does not delay one resource because of another", async () => {
     show("a", "1");
     show("b", "1");
     show("a", "");
@@ -63,7 +63,7 @@ describe("progress on a screen without a terminal, where each message is a line 
     assert.deepEqual(lines, ["a 1", "b 1", "a ", "a 2"]);
   });
 
-  it("keeps the order when the first message takes longer on its way", async () => {
+  it("keeps the order when the first message takes longer", async () => {
     const waiting: (() => void)[] = [];
     const slow = paced(async (urn, text) => {
       await new Promise<void>((arrived) => waiting.push(arrived));

@@ -5,7 +5,7 @@ import { validArgs } from "../../lifecycles/support/valid-args";
 
 const URN = "urn:pulumi:dev::shop::t::x";
 
-/** Outputs that `diff` and `loss` of the kinds look at. */
+/** Outputs that `diff` and `loss` of the kinds use. */
 const OUTPUTS = {
   status: "Created",
   location: "bcn1",
@@ -22,7 +22,7 @@ const OUTPUTS = {
   requested: {},
 };
 
-/** Another value of the same kind that `check` would take. */
+/** Another valid value of the same type. */
 function otherThan(property: string, value: unknown): unknown {
   switch (property) {
     case "image":
@@ -42,7 +42,7 @@ function otherThan(property: string, value: unknown): unknown {
   }
 }
 
-describe("a replacement is announced in the preview with what is lost:", () => {
+describe("a replacement is announced in the preview with its losses:", () => {
   for (const { lifecycle } of DRIFT_TABLES) {
     const { kind } = lifecycle;
     for (const property of lifecycle.immutable) {

@@ -14,12 +14,12 @@ const OLDS = {
 };
 
 describe("carriedOver", () => {
-  it("keeps outputs whose causes do not change, whatever else does", () => {
+  it("keeps outputs whose causes do not change", () => {
     const news = { target: "bcn1", cpu: 1, devices: { eth0: { type: "nic" } }, description: "changed" };
     assert.deepEqual(carryStableOutputs(LASTING, OLDS, news), { location: "bcn1", fingerprint: "ab", addresses: ["10.0.0.2"] });
   });
 
-  it("drops each output of which a cause changes, is taken away, or is not yet known", () => {
+  it("drops each output whose cause changes, is removed, or is unknown", () => {
     const { cpu: _, ...rest } = OLDS;
     for (const news of [
       { ...OLDS, cpu: 2 },
@@ -31,13 +31,13 @@ describe("carriedOver", () => {
     }
   });
 
-  it("has nothing to carry when there was none before, as when the engine checks a replacement", () => {
+  it("keeps none when there was none before, as when the engine checks a replacement", () => {
     assert.deepEqual(carryStableOutputs(LASTING, {}, { cpu: 1 }), {});
   });
 });
 
 describe("lastingOutputs", () => {
-  it("picks from the outputs those that last and are there", () => {
+  it("picks the stable outputs that exist", () => {
     const outputs = { location: "bcn2", fingerprint: undefined, addresses: [], status: "Running" };
     assert.deepEqual(stableOutputsIn(LASTING, outputs), { location: "bcn2", addresses: [] });
   });

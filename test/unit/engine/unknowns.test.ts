@@ -3,11 +3,11 @@ import * as pulumi from "@pulumi/pulumi";
 import fc from "fast-check";
 import { containsUnknown, isUnknownAt } from "../../../provider/engine/unknowns";
 
-/** As the engine writes it, one for each type; the SDK exports only the first. */
+/** In the engine's form, one for each type; the SDK exports only the first. */
 const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 
 describe("unknown values", () => {
-  it("are what the SDK sends for an output that is not known in a preview", () => {
+  it("are the SDK's values for an output that is unknown in a preview", () => {
     assert.equal((pulumi.runtime as unknown as { unknownValue: string }).unknownValue, UNKNOWN);
     assert.ok(containsUnknown(UNKNOWN));
   });
@@ -23,7 +23,7 @@ describe("unknown values", () => {
     assert.equal(containsUnknown(`${UNKNOWN}!`), false);
   });
 
-  it("hide what is said of them and of what is inside them, but not what is said of their neighbours", () => {
+  it("hide issues about them and their content, but not about adjacent values", () => {
     const value = { host: UNKNOWN, port: 0, list: [1, UNKNOWN] };
     assert.equal(isUnknownAt(value, ["host"]), true);
     assert.equal(isUnknownAt(value, ["host", "name"]), true);

@@ -12,7 +12,7 @@ noshell:x:7:7::/:
 const group = "root:x:0:\nadm:x:4:syslog,alice\nvideo:x:44:alice\nalice:x:1001:\nempty:x:50:,\n";
 
 describe("accounts", () => {
-  it("are read from passwd, without lines that are no accounts", () => {
+  it("are read from passwd, without invalid lines", () => {
     assert.deepEqual(parsePasswd(passwd), [
       { name: "root", uid: 0, gid: 0, home: "/root", shell: "/bin/bash" },
       { name: "alice", uid: 1000, gid: 1001, home: "/home/alice", shell: "/bin/zsh" },
@@ -35,7 +35,7 @@ describe("accounts", () => {
     assert.equal(parseShadow(shadow, "bob"), undefined);
   });
 
-  it("are not taken for gone when there is no passwd at all", async () => {
+  it("are not reported as deleted when there is no passwd at all", async () => {
     await assert.rejects(readAccounts({ name: 'instance "web1"', readFile: () => Promise.resolve(undefined) }), {
       code: "refused",
       message: 'There is no /etc/passwd in instance "web1", so its users cannot be managed',

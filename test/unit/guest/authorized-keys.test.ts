@@ -24,7 +24,7 @@ describe("faultOfPublicKey", () => {
     ["two keys in one", `${publicKey}\n${publicKey}`, /holds several lines/],
     ["an unknown type", `ssh-dss ${blob}`, /is not a public key such as/],
     ["a misspelt type", publicKey.replace("ed25519", "ed2551"), /is not a public key such as/],
-    ["base64 that is none", "ssh-ed25519 AAAA*", /is damaged: what follows ssh-ed25519 is not base64/],
+    ["invalid base64", "ssh-ed25519 AAAA*", /is damaged: what follows ssh-ed25519 is not base64/],
     ["no key after the type", "ssh-ed25519", /is not base64/],
     ["another type than its own", `ssh-rsa ${blob}`, /is damaged: it says ssh-rsa, but the key is not of that type/],
     ["a key that is cut off", `ssh-ed25519 ${blob.slice(0, 40)}`, /is damaged: the key is cut off/],
@@ -34,7 +34,7 @@ describe("faultOfPublicKey", () => {
     it(`refuses ${what}`, () => assert.match(faultOfPublicKey(line) ?? "", reason));
   }
 
-  it("ends for any text, and takes none by accident", () => {
+  it("accepts or refuses any text, and accepts none by accident", () => {
     fc.assert(fc.property(fc.string(), (text) => assert.notEqual(faultOfPublicKey(text), undefined)));
   });
 });
@@ -42,7 +42,7 @@ describe("faultOfPublicKey", () => {
 describe("authorized_keys", () => {
   const file = "# by hand\n\n  ssh-rsa A a  \nssh-rsa B b\n";
 
-  it("holds keys, and not comments and empty lines", () => {
+  it("holds keys, without comments and empty lines", () => {
     assert.deepEqual(parseAuthorizedKeys(file), ["ssh-rsa A a", "ssh-rsa B b"]);
   });
 
@@ -51,7 +51,7 @@ describe("authorized_keys", () => {
     assert.equal(onlyKeys([]), "");
   });
 
-  it("gains and loses keys without its other lines changing", () => {
+  it("gains and loses keys without changes of its other lines", () => {
     assert.equal(withKeys(file, ["ssh-rsa C c", "ssh-rsa B b"], ["ssh-rsa A a"]), "# by hand\nssh-rsa B b\nssh-rsa C c\n");
   });
 

@@ -37,11 +37,12 @@ const find = (files: Parameters<typeof guestWith>[0]) => findKeys(guestWith(file
 describe("findKeys", () => {
   const positions = { home: "/home/alice", ".ssh": "/home/alice/.ssh", file: KEYS } as const;
 
-  // All bits that sshd or the kernel look at, at each place, for each owner and group: what is heeded is what sshd's man page says.
+  // All mode bits that sshd or the kernel check, at each path, for each owner and group: the expectation follows sshd's
+  // man page.
   for (const [position, path] of Object.entries(positions)) {
     for (const uid of [0, alice.uid, 1001, 4711]) {
       for (const gid of [0, alice.gid, 50, 60]) {
-        it(`keys count where sshd heeds them: ${position} of uid ${uid} and gid ${gid} with all modes`, async () => {
+        it(`keys are valid where sshd accepts them: ${position} of uid ${uid} and gid ${gid} with all modes`, async () => {
           const type = position === "file" ? "file" : "directory";
           for (let mode = 0; mode <= 0o777; mode += 1) {
             const { obstacle } = await find({ [path]: { type, uid, gid, mode, content: "key\n" } });
@@ -59,14 +60,14 @@ describe("findKeys", () => {
     }
   }
 
-  it("finds none where there is no file or no directory for it, and nothing in the way", async () => {
+  it("reports none if the file or its directory does not exist", async () => {
     for (const missing of [KEYS, "/home/alice/.ssh"]) {
       const { content, obstacle } = await find({ [missing]: undefined });
       assert.deepEqual([content, obstacle], ["", undefined]);
     }
   });
 
-  it("names what is not a directory, or is no file", async () => {
+  it("names a path component that is not a directory, or a path that is not a file", async () => {
     for (const [path, file, fact] of [
       ["/home/alice", undefined, "does not exist"],
       ["/home/alice", { type: "file" }, "is no directory"],
@@ -78,7 +79,7 @@ describe("findKeys", () => {
     }
   });
 
-  // Outside of the home sshd looks at all directories up to the root.
+  // Outside the home sshd checks all directories up to the root.
   const elsewhere = {
     "/srv": { type: "directory", uid: 0 },
     "/srv/keys": { type: "directory", uid: 0 },
@@ -86,12 +87,12 @@ describe("findKeys", () => {
     "/home/alice/.ssh": { type: "symlink", content: "../../srv/keys/alice", mode: 0o777 },
   } as const;
 
-  it("follows a link in the place of .ssh", async () => {
+  it("follows a link in place of .ssh", async () => {
     assert.equal((await find(elsewhere)).obstacle, undefined);
   });
 
   for (const path of ["/", "/srv", "/srv/keys", "/srv/keys/alice"] as const) {
-    it(`looks at ${path} on the way to where a link in the place of .ssh leads`, async () => {
+    it(`checks ${path} on the path to the target of a link in place of .ssh`, async () => {
       for (const spoilt of [{ uid: 1001 }, { mode: 0o775 }, { mode: 0o757 }]) {
         const { obstacle } = await find({ ...elsewhere, [path]: { type: "directory", uid: 0, ...spoilt } });
         assert.deepEqual([obstacle?.path, obstacle?.isOurs], [path, false]);
@@ -99,7 +100,7 @@ describe("findKeys", () => {
     });
   }
 
-  it("takes a home that is a link for the directory that it leads to", async () => {
+  it("treats a home that is a link as the directory it points to", async () => {
     const link = { "/home/alice": { type: "symlink", content: "/srv/keys/alice", mode: 0o777 } } as const;
     const { "/home/alice/.ssh": _, ...outside } = elsewhere;
     assert.equal((await find({ ...outside, ...link })).obstacle, undefined);
@@ -107,12 +108,12 @@ describe("findKeys", () => {
     assert.equal(obstacle?.path, "/srv/keys/alice");
   });
 
-  it("does not follow links in a circle for ever", async () => {
+  it("does not follow circular links endlessly", async () => {
     const { obstacle } = await find({ "/home/alice": { type: "symlink", content: posix.basename("/home/alice") } });
     assert.equal(obstacle?.fact, "is no directory");
   });
 
-  it("says which directory it is, whose, and what to type", async () => {
+  it("names the directory, its owner, and the command to run", async () => {
     const { obstacle } = await find({ "/home/alice": { type: "directory", uid: 1001, mode: 0o750 } });
     assert.ok(obstacle);
     assert.equal(

@@ -17,12 +17,12 @@ describe("the file in sudoers.d", () => {
     });
   }
 
-  it("grants nothing when there is none", () => assert.equal(parseSudoRules("alice", undefined), "none"));
+  it("grants nothing when it does not exist", () => assert.equal(parseSudoRules("alice", undefined), "none"));
 
   for (const [what, changed] of [
     ["a rule of another user", file(sudoRules("bob", "passwordless"))],
-    ["a rule more", file(`${sudoRules("alice", "password")}alice ALL=(root) /bin/ls\n`)],
-    ["another mode, with which sudo does not read it", file(sudoRules("alice", "password"), { mode: 0o666 })],
+    ["an additional rule", file(`${sudoRules("alice", "password")}alice ALL=(root) /bin/ls\n`)],
+    ["another mode, with which sudo ignores it", file(sudoRules("alice", "password"), { mode: 0o666 })],
     ["another owner", file(sudoRules("alice", "password"), { uid: 1000 })],
     ["a link in its place", file("/etc/passwd", { type: "symlink" })],
   ] as const) {

@@ -20,7 +20,7 @@ const spec: UserSpec = { name: "alice", shell: "/bin/bash", sudo: "none", author
 const passwd = "root:x:0:0:root:/root:/bin/bash\nbob:x:1001:1001::/home/bob:/bin/bash\n";
 const aliceLine = "alice:x:1000:1000::/home/alice:/bin/bash\n";
 
-/** A guest that only records: what is run in it, and the files that are written. */
+/** A guest that only records commands and written files. */
 class RecordingGuest implements Guest {
   readonly name = 'instance "web1" (LXD on root@bcn2)';
   readonly files = new Map<string, InstanceFile>();
@@ -28,7 +28,7 @@ class RecordingGuest implements Guest {
   readonly written: string[] = [];
   /** Exit codes by program, one per run; then 0. */
   readonly exits: Record<string, number[]> = {};
-  /** What every program writes. */
+  /** Output of every program. */
   output = "";
   /** Programs that it does not have. */
   readonly lacks: string[] = [];
@@ -83,12 +83,12 @@ const removal = (home: "keep" | "remove") => ({ home, deadline: new Deadline(60,
 
 describe("accountChanges", () => {
   for (const [what, wanted, argv] of [
-    ["nothing when all is as wanted", {}, []],
+    ["nothing when the user is as wanted", {}, []],
     ["nothing for groups in another order", { groups: ["b", "a", "b"] }, []],
     ["a shell", { shell: "/bin/sh" }, ["--shell", "/bin/sh"]],
     ["groups as a whole", { groups: ["a", "c"] }, ["--groups", "a,c"]],
     ["no groups", { groups: [] }, ["--groups", ""]],
-    ["a number", { uid: 2000 }, ["--uid", "2000"]],
+    ["a uid", { uid: 2000 }, ["--uid", "2000"]],
     ["a home, whose files are moved before", { home: "/srv/alice" }, ["--home", "/srv/alice"]],
   ] as const) {
     it(`changes ${what}`, () => assert.deepEqual(accountChanges({ ...spec, ...wanted }, alice, ["a", "b"]), argv));
@@ -111,7 +111,7 @@ describe("requirePossible", () => {
     return changed.join();
   };
 
-  it("has nothing against a user that can be", async () => assert.equal(await refusal({ groups: ["adm"] }), ""));
+  it("accepts a valid user", async () => assert.equal(await refusal({ groups: ["adm"] }), ""));
 
   it("names every group that is missing", async () => {
     assert.match(
@@ -124,21 +124,21 @@ describe("requirePossible", () => {
     assert.match(await refusal({ uid: 1001 }), /the uid 1001 belongs to the user "bob"/);
   });
 
-  it("does not make a group of others the user's own", async () => {
+  it("does not make a shared group the user's primary one", async () => {
     const guest = new RecordingGuest({ "/etc/group": "alice:x:500:bob\n" });
     assert.match(await refusal({}, guest), /a group of that name already.*groupdel alice/);
   });
 
-  it("names a shell that is not there", async () => {
+  it("names a shell that does not exist", async () => {
     const guest = new RecordingGuest();
     guest.lacks.push("/bin/zsh");
     assert.match(await refusal({ shell: "/bin/zsh" }, guest), /it has no shell \/bin\/zsh\. Install it/);
   });
 
-  it("asks for sudo to be installed when it is wanted", async () => {
+  it("requires sudo when sudo rules are wanted", async () => {
     const guest = new RecordingGuest();
     guest.lacks.push("visudo");
-    assert.equal(await refusal({ sudo: "password" }, guest), ""); // it may be where nobody looks
+    assert.equal(await refusal({ sudo: "password" }, guest), ""); // it may be outside PATH
     guest.exits["visudo"] = [127];
     assert.match(
       await refusal({ sudo: "password" }, guest),
@@ -151,7 +151,7 @@ describe("ensureAccount", () => {
   const ensure = async (guest: RecordingGuest, wanted: Partial<UserSpec> = {}) =>
     ensureAccount(guest, { ...spec, ...wanted }, await readAccounts(guest));
 
-  it("makes a user with all it is to have", async () => {
+  it("creates a user with all its properties", async () => {
     const guest = new RecordingGuest();
     assert.deepEqual(await ensure(guest, { uid: 1000, groups: ["adm"] }), alice);
     assert.deepEqual(guest.commands, [
@@ -159,7 +159,7 @@ describe("ensureAccount", () => {
     ]);
   });
 
-  it("gives a kept home back to the user it belonged to", async () => {
+  it("gives a kept home back to its former user", async () => {
     const guest = new RecordingGuest({ "/home/alice": { type: "directory", uid: 1234 } });
     await ensure(guest);
     assert.match(guest.commands.join(), /--uid 1234 alice$/);
@@ -171,20 +171,20 @@ describe("ensureAccount", () => {
     assert.deepEqual(guest.commands, []);
   });
 
-  it("changes nothing about a user that is as wanted", async () => {
+  it("changes nothing for a user that is as wanted", async () => {
     const home = { type: "directory", uid: 1000 } as const;
     const guest = new RecordingGuest({ "/etc/passwd": passwd + aliceLine, "/home/alice": home });
     await ensure(guest);
     assert.deepEqual(guest.commands, []);
   });
 
-  it("tells how to go on when the user is logged in", async () => {
+  it("says what to do when the user is logged in", async () => {
     const guest = new RecordingGuest({ "/etc/passwd": passwd + aliceLine });
     guest.exits["usermod"] = [8];
     await assert.rejects(ensure(guest, { uid: 5 }), /runs processes, so its uid or home cannot change now \(usermod says no\)/);
   });
 
-  it("gives a new user its password and sudo rights with the same command", async () => {
+  it("sets a new user's password and sudo rules with the same command", async () => {
     const guest = new RecordingGuest();
     await ensure(guest, { passwordHash: "$6$salt$hash", sudo: "passwordless" });
     assert.deepEqual(
@@ -194,13 +194,13 @@ describe("ensureAccount", () => {
     assert.deepEqual([...guest.files.keys()].sort(), ["/etc/group", "/etc/passwd"]);
   });
 
-  it("leaves it to what comes next to tell why a new user did not get them", async () => {
+  it("lets the next step report why a new user did not get them", async () => {
     const guest = new RecordingGuest();
     guest.exits["chpasswd"] = [1];
     assert.deepEqual(await ensure(guest, { passwordHash: "$6$salt$hash" }), alice);
   });
 
-  it("tells what an instance without useradd needs", async () => {
+  it("names what an instance without useradd needs", async () => {
     const guest = new RecordingGuest();
     guest.exits["useradd"] = [127];
     await assert.rejects(ensure(guest), /has no useradd.*shadow on Alpine/);
@@ -211,7 +211,7 @@ describe("ensureAccess", () => {
   const HASH = "$6$salt$hash";
   const home = { "/home/alice": { type: "directory", uid: 1000, mode: 0o700 } } as const;
 
-  it("hands a password hash on in a file of root, never in a command, and removes the file", async () => {
+  it("passes a password hash in a file of root, never in a command, and removes the file", async () => {
     const guest = new RecordingGuest({ "/etc/shadow": "alice:!:1::::::\n" });
     await ensureAccess(guest, { ...spec, passwordHash: HASH }, alice, []);
     assert.deepEqual(guest.written, [`/run/.pulumi-user-alice 0:0 600 alice:${HASH}\n`]);
@@ -219,14 +219,14 @@ describe("ensureAccess", () => {
     assert.equal(guest.files.has("/run/.pulumi-user-alice"), false);
   });
 
-  it("removes the file with the hash also when the password is not taken", async () => {
+  it("removes the file with the hash also when the password is refused", async () => {
     const guest = new RecordingGuest();
     guest.run = () => Promise.reject(new Error("no chpasswd"));
     await assert.rejects(ensureAccess(guest, { ...spec, passwordHash: HASH }, alice, []), /no chpasswd/);
     assert.equal(guest.files.has("/run/.pulumi-user-alice"), false);
   });
 
-  it("gives a .ssh of somebody else to the user, and never what a link leads to", async () => {
+  it("changes the owner of a foreign .ssh to the user, and never that of a link's target", async () => {
     const guest = new RecordingGuest({ ...home, "/home/alice/.ssh": { type: "directory", uid: 0, mode: 0o755 } });
     await ensureAccess(guest, { ...spec, authorizedKeys: ["k1"] }, alice, []);
     assert.deepEqual(guest.commands.slice(0, -2), ["chown -h 1000:1000 /home/alice/.ssh"]);
@@ -238,7 +238,7 @@ describe("ensureAccess", () => {
     ]);
   });
 
-  it("writes keys as the user, so that a link in its home leads nowhere", async () => {
+  it("writes keys as the user, so that a link in its home has no effect", async () => {
     const guest = new RecordingGuest(home);
     await ensureAccess(guest, { ...spec, authorizedKeys: ["k1"] }, alice, []);
     assert.deepEqual(guest.commands, [
@@ -248,14 +248,14 @@ describe("ensureAccess", () => {
     ]);
   });
 
-  it("removes what an interrupted run has left, be it of keys, of rules or of a move of the home", async () => {
+  it("removes leftovers of an interrupted run: of keys, of rules or of a move of the home", async () => {
     const left = ["/run/.pulumi-user-alice", "/run/.pulumi-user-alice.out", "/etc/sudoers.d/.alice.pulumi-new"];
     const guest = new RecordingGuest(Object.fromEntries([...left, "/var/lib/pulumi-user-alice.home"].map((path) => [path, "x"])));
     await ensureAccess(guest, spec, alice, []);
     assert.deepEqual([...guest.files.keys()].sort(), ["/etc/group", "/etc/passwd"]);
   });
 
-  it("leaves keys, password and sudo alone that are as wanted, or not managed", async () => {
+  it("does not change keys, password and sudo that are as wanted, or not managed", async () => {
     const guest = new RecordingGuest({
       ...home,
       "/home/alice/.ssh": { type: "directory", uid: 1000, mode: 0o700 },
@@ -267,7 +267,7 @@ describe("ensureAccess", () => {
     assert.deepEqual([guest.commands, guest.written], [[], []]);
   });
 
-  it("puts sudo rules in place only after visudo has taken them", async () => {
+  it("installs sudo rules only after visudo has accepted them", async () => {
     const guest = new RecordingGuest();
     guest.exits["visudo"] = [1];
     await assert.rejects(ensureAccess(guest, { ...spec, sudo: "password" }, alice, []), /visudo on .* failed with exit code 1/);
@@ -308,7 +308,7 @@ describe("readUser", () => {
 describe("removeUser", () => {
   const present = () => new RecordingGuest({ "/etc/passwd": passwd + aliceLine, "/etc/sudoers.d/alice": "x" });
 
-  it("takes the sudo rules away first, and keeps the home unless it is to go", async () => {
+  it("removes the sudo rules first, and keeps the home unless it is to be deleted", async () => {
     const guest = present();
     await removeUser(guest, "alice", removal("keep"));
     assert.equal(guest.files.has("/etc/sudoers.d/alice"), false);
@@ -316,7 +316,7 @@ describe("removeUser", () => {
     assert.deepEqual(guest.commands, ["userdel alice", "cat /proc/self/mountinfo", "userdel --remove alice"]);
   });
 
-  it("removes no home in which something is mounted, such as a directory of the host", async () => {
+  it("removes no home that contains a mount, such as a directory of the host", async () => {
     const guest = present();
     guest.output = "36 35 98:0 /srv/precious /home/alice/my\\040data rw,noatime - ext4 /dev/sda1 rw\n";
     await assert.rejects(removeUser(guest, "alice", removal("remove")), {
@@ -328,7 +328,7 @@ describe("removeUser", () => {
     assert.deepEqual(guest.commands, ["cat /proc/self/mountinfo"]);
   });
 
-  it("ends the user's processes when there are any", async () => {
+  it("ends the user's processes if there are any", async () => {
     const guest = present();
     guest.exits["userdel"] = [8, 8];
     guest.exits["pkill"] = [0, 1];
@@ -342,7 +342,7 @@ describe("removeUser", () => {
     ]);
   });
 
-  it("removes the user from under its processes where nothing can end them", async () => {
+  it("removes a user whose processes cannot be ended", async () => {
     const guest = present();
     guest.exits["userdel"] = [8];
     guest.exits["pkill"] = [127];
@@ -350,7 +350,7 @@ describe("removeUser", () => {
     assert.deepEqual(guest.commands, ["userdel alice", "pkill -KILL -U 1000", "userdel --force alice"]);
   });
 
-  it("says which home could not be removed", async () => {
+  it("names a home that could not be removed", async () => {
     const guest = present();
     guest.exits["userdel"] = [12];
     const warnings: string[] = [];
@@ -358,7 +358,7 @@ describe("removeUser", () => {
     assert.match(warnings.join(), /"alice" is removed .* its home is not: userdel says no/);
   });
 
-  it("is done when the user is gone", async () => {
+  it("succeeds when the user does not exist", async () => {
     const guest = new RecordingGuest();
     await removeUser(guest, "alice", removal("keep"));
     assert.deepEqual(guest.commands, []);

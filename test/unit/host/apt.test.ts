@@ -24,19 +24,19 @@ describe("Debian packages", () => {
     await lab.stop();
   });
 
-  it("wait for an apt-get that is at the package lists, as one that an interrupted up has left", async () => {
+  it("wait for an apt-get that holds the package lists, as an interrupted up leaves it", async () => {
     lab.host("bcn2").packageTrouble.listsLocked = 3;
     assert.equal(await installDebPackages(ssh, ["lxd"], deadline), undefined);
     assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
   });
 
-  it("are installed after a power cut in the middle of dpkg, which is finished first", async () => {
+  it("are installed after a power cut during dpkg, which is completed first", async () => {
     lab.host("bcn2").packageTrouble.interrupted = true;
     await installDebPackages(ssh, ["lxd"], deadline);
     assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
   });
 
-  it("come from the sources that work, and the one that does not is named", async () => {
+  it("come from the working sources, and a broken one is named", async () => {
     lab.host("bcn2").packageTrouble.deadSources = ["cdrom://[Debian 12]/ bookworm"];
     assert.match((await installDebPackages(ssh, ["lxd"], deadline)) ?? "", /repository 'cdrom:\/\/\[Debian 12\]\/ bookworm/);
     assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
@@ -63,7 +63,7 @@ describe("Debian packages", () => {
     );
   });
 
-  it("are not installed when apt would remove others for them, which are named with what to do", async () => {
+  it("are not installed if apt would remove others for them, which are named with what to do", async () => {
     const host = lab.host("bcn2");
     host.installPackage("ifupdown");
     host.packageTrouble.conflicts = { lxd: ["ifupdown"] };
@@ -78,7 +78,7 @@ describe("Debian packages", () => {
     assert.deepEqual([host.packages.has("ifupdown"), host.packages.has("lxd")], [true, false]);
   });
 
-  it("are installed on a host whose apt removes what nothing needs, and that stays", async () => {
+  it("are installed on a host whose apt removes unneeded packages, and these stay", async () => {
     const host = lab.host("bcn2");
     host.installPackage("ifupdown");
     host.packageTrouble.unneeded = ["ifupdown"];
@@ -86,7 +86,7 @@ describe("Debian packages", () => {
     assert.deepEqual([host.packages.has("ifupdown"), host.packages.has("lxd")], [true, true]);
   });
 
-  it("that apt fails to install are told in the words of apt-get, not of env", async () => {
+  it("that apt fails to install are reported with the error of apt-get, not of env", async () => {
     lab.faults.add({ when: { exec: /apt-get.* install -- lxd$/, nth: 1 }, effect: { status: 100, error: "E: No space left" } });
     await assert.rejects(
       installDebPackages(ssh, ["lxd"], deadline),

@@ -53,7 +53,7 @@ describe("wiping LXD on a host", () => {
     assert.equal(lab.host("bcn2").daemon?.database.images.size, 0);
   });
 
-  it("finds the certificate that an interrupted join has left, and takes it away", async () => {
+  it("finds and removes the certificate of an interrupted join", async () => {
     await start("deb");
     const { files } = lab.host("bcn2");
     assert.equal(await hasLeftoverClusterCertificate(ssh, "deb", deadline), false);
@@ -63,7 +63,7 @@ describe("wiping LXD on a host", () => {
     assert.equal(await hasLeftoverClusterCertificate(ssh, "deb", deadline), false);
   });
 
-  it("refuses to delete anything while something is mounted below that cannot be unmounted, and goes on when it can", async () => {
+  it("refuses to delete anything while a mount below cannot be unmounted, and continues when it can", async () => {
     await start("deb");
     const { files, mounts } = lab.host("bcn2");
     files.makeDirectory("/srv/precious");
@@ -85,7 +85,7 @@ describe("wiping LXD on a host", () => {
     assert.deepEqual(mounts, [{ target: "/" }]);
   });
 
-  it("of the snap takes its bridges out of the kernel, which removing it does not", async () => {
+  it("of the snap removes its bridges from the kernel, which removing the snap does not", async () => {
     await start("snap");
     await lab.byHand("bcn2", "POST", "/1.0/networks", { name: "lxdbr0", type: "bridge" });
     assert.ok(lab.host("bcn2").interfaces.has("lxdbr0"));
@@ -94,7 +94,7 @@ describe("wiping LXD on a host", () => {
     assert.ok(lab.host("bcn2").interfaces.has("br0"));
   });
 
-  it("starts what it has stopped, also when it is finished by another run", async () => {
+  it("starts what it has stopped, also when another run finishes it", async () => {
     await start("deb");
     const units = ["lxd.socket", "lxd.service", "lxd-containers.service"];
     const active = (): string[] => units.filter((unit) => lab.host("bcn2").unitActive(unit));
@@ -126,7 +126,7 @@ describe("wiping LXD on a host", () => {
       assert.ok(await areNotesGone());
     });
 
-    it("is as good as finished when LXD is used again, and then its config is the host's own", async () => {
+    it("counts as finished when LXD is used again, and then its config is the host's own", async () => {
       await interrupt();
       await lab.byHand("bcn2", "POST", "/1.0/storage-pools", { name: "default", driver: "dir" });
       lab.seedInstances(1, { host: "bcn2", devices: { root: { type: "disk", path: "/", pool: "default" } } });
@@ -136,7 +136,7 @@ describe("wiping LXD on a host", () => {
     });
   });
 
-  describe("that was interrupted, on a host where something was made since", () => {
+  describe("that was interrupted, on a host where something was created since", () => {
     const HOLDINGS = "/var/lib/lxd/storage-pools/default/virtual-machines/vm1";
     const use = async (): Promise<void> => {
       await start("deb");
@@ -156,7 +156,7 @@ describe("wiping LXD on a host", () => {
     const PHASES = { "before its data was gone": {}, "when its data was gone": { cleared: true } };
     for (const [when, phase] of Object.entries(PHASES)) {
       for (const [what, { effect, lasts }] of Object.entries(FAILED_REQUESTS)) {
-        it(`${when}, deletes nothing when a question ${what}`, async () => {
+        it(`${when}, deletes nothing when a request ${what}`, async () => {
           await use();
           const since = lab.requests.length;
           await takeInventory(new LxdClient(await endpointOf(ssh, deadline), deadline));
@@ -184,7 +184,7 @@ describe("wiping LXD on a host", () => {
       }
     }
 
-    it("says what it cannot tell, and what to do", async () => {
+    it("reports what it cannot find out, and what to do", async () => {
       await use();
       await interrupted({});
       lab.faults.add({ when: { path: /^\/1\.0\/projects/ }, effect: { status: 403, error: "not authorized" } });
@@ -201,7 +201,7 @@ describe("wiping LXD on a host", () => {
 
     const stop = (): void => ["lxd.socket", "lxd.service"].forEach((unit) => lab.host("bcn2").controlUnit("stop", unit));
 
-    it("is kept when LXD does not run, unless it is said that it may go, and both ways on are told", async () => {
+    it("is kept when LXD does not run, unless the policy permits its deletion, and both options are named", async () => {
       await use();
       await interrupted({});
       stop();
@@ -217,7 +217,7 @@ describe("wiping LXD on a host", () => {
       assert.equal(lab.host("bcn2").files.exists(HOLDINGS), false);
     });
 
-    it("is looked for in pools that were not there when the wipe began, and that nobody can look into", async () => {
+    it("is looked for in pools that did not exist when the wipe began, and that cannot be read", async () => {
       await start("deb");
       const { files } = lab.host("bcn2");
       stop();
@@ -235,7 +235,7 @@ describe("wiping LXD on a host", () => {
 
     for (const [title, doIt, isWiped] of [
       [
-        "is kept when the note is removed, as the message says",
+        "is kept when the marker is removed, as the message says",
         () => lab.host("bcn2").files.remove("/var/lib/pulumi-lxd-wipe"),
         false,
       ],
@@ -255,7 +255,7 @@ describe("wiping LXD on a host", () => {
       });
     }
 
-    it("goes on when LXD does not say what it holds, and nothing of value is on the disk", async () => {
+    it("continues when LXD cannot report its content, and the disk holds nothing of value", async () => {
       await start("deb");
       await interrupted({});
       lab.faults.add({ when: { path: /^\/1\.0\/projects/ }, effect: { status: 500, error: "no such table: projects" } });

@@ -37,7 +37,7 @@ describe("snapd on a host", () => {
       (error: unknown) => error,
     );
   const posts = (): string[] => lab.mutations().map(({ method, path }) => `${method} ${path}`);
-  /** What snapd says of a failure in another language, with its `kind` as it is. */
+  /** A failure of snapd in another language, with its `kind` unchanged. */
   const inOtherWords = (real: string): string => real.replace(/"message":"[^"]*"/, '"message":"nie znaleziono"');
 
   afterEach(async () => {
@@ -46,7 +46,7 @@ describe("snapd on a host", () => {
     await lab.stop();
   });
 
-  describe("tells of a snap", () => {
+  describe("reads of a snap", () => {
     it("its whole channel, however long, its version and revision", async () => {
       await start();
       const channel = "5.21/stable/ubuntu-24.04-with-a-fix-for-a-few";
@@ -55,7 +55,7 @@ describe("snapd on a host", () => {
       assert.deepEqual(found, { channel, version: "5.21.4-8a3cf61", revision: 33110 });
     });
 
-    it("the same to a user who is not root", async () => {
+    it("the same as a user other than root", async () => {
       await start({ user: "operator" });
       assert.equal((await findSnap(ssh, "lxd", deadline))?.channel, "5.21/stable");
     });
@@ -71,7 +71,7 @@ describe("snapd on a host", () => {
       });
     });
 
-    it("that it is not there, in whatever words", async () => {
+    it("that it is not installed, in any language", async () => {
       await start({ lxd: "deb", snapd: true });
       lab.faults.add({
         when: { path: /snaps\/lxd/ },
@@ -96,12 +96,12 @@ describe("snapd on a host", () => {
       });
     }
 
-    it("nothing when there is no snapd, which is no failure", async () => {
+    it("nothing when there is no snapd, without an error", async () => {
       await start({ lxd: "deb" });
       assert.equal(await findSnap(ssh, "lxd", deadline), undefined);
     });
 
-    it("nothing when snapd is there and does not listen, which is one", async () => {
+    it("an error when snapd is installed and does not listen", async () => {
       await start({ lxd: "deb" });
       host.files.makeDirectory("/usr/lib/snapd", { parents: true });
       host.files.writeFile("/usr/lib/snapd/snapd", "");
@@ -109,7 +109,7 @@ describe("snapd on a host", () => {
       await assert.rejects(findSnap(ssh, "lxd", deadline), { code: "refused", message });
     });
 
-    it("nothing when something else answers on its socket", async () => {
+    it("an error when something else answers on its socket", async () => {
       await start();
       lab.faults.add({
         when: { path: /snaps\/lxd/ },
@@ -120,7 +120,7 @@ describe("snapd on a host", () => {
   });
 
   describe("installs a snap", () => {
-    it("and shows how far it is", async () => {
+    it("and shows its progress", async () => {
       await start({ lxd: "deb", snapd: true }, 800);
       host.removePackage("lxd", true);
       await bringSnap(ssh, "lxd", CHOICE, patience);
@@ -129,7 +129,7 @@ describe("snapd on a host", () => {
       assert.ok(shown.length >= 3, shown.join("\n"));
     });
 
-    it("when it has set itself up", async () => {
+    it("when snapd has finished its own setup", async () => {
       await start({ lxd: "deb", snapd: true });
       host.removePackage("lxd", true);
       host.snapDaemon.model.seeded = false;
@@ -145,7 +145,7 @@ describe("snapd on a host", () => {
       assert.equal(host.snaps.get("lxd")?.channel, "5.21/stable");
     });
 
-    it("when an automatic refresh of it has ended, which is told", async () => {
+    it("when an automatic refresh of it has ended, which is reported", async () => {
       await start();
       const end = host.snapDaemon.model.startAutoRefresh("lxd");
       const more = {
@@ -161,7 +161,7 @@ describe("snapd on a host", () => {
       assert.equal(host.snaps.get("lxd")?.channel, "6/stable");
     });
 
-    it("also when somebody began something between its look and its act", async () => {
+    it("also when another change began between its check and its request", async () => {
       await start();
       const end = host.snapDaemon.model.startAutoRefresh("lxd");
       const look = { method: "GET", path: /in-progress/, nth: 1 };
@@ -173,7 +173,7 @@ describe("snapd on a host", () => {
       assert.equal(host.snaps.get("lxd")?.channel, "6/stable");
     });
 
-    it("while snapd starts again in between, as it does for a new snapd", async () => {
+    it("while snapd restarts in between, as it does for a new snapd", async () => {
       await start();
       for (const nth of [1, 2]) {
         lab.faults.add({ when: { path: /changes\/\d+$/, nth }, effect: "daemon-restart" });
@@ -182,7 +182,7 @@ describe("snapd on a host", () => {
       assert.ok(seen.includes(`snapd on ${ssh.name} is starting again`));
     });
 
-    it("in the revision that is wanted, although the channel has another by now", async () => {
+    it("in the wanted revision, although the channel has another by now", async () => {
       await start({ lxd: "deb", snapd: true });
       host.removePackage("lxd", true);
       host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "5.21.4" });
@@ -190,7 +190,7 @@ describe("snapd on a host", () => {
       assert.equal(host.snaps.get("lxd")?.revision, "33110");
     });
 
-    it("and says what snapd said when that fails", async () => {
+    it("and quotes snapd when that fails", async () => {
       await start();
       lab.faults.add({ when: { method: "POST", path: /snaps\/lxd/ }, effect: "fail-operation" });
       const error = await failure(bringSnap(ssh, "lxd", { ...CHOICE, channel: "6/stable" }, patience));
@@ -201,7 +201,7 @@ describe("snapd on a host", () => {
       );
     });
 
-    it("from a channel that there is not: snapd's own words", async () => {
+    it("from a channel that does not exist: snapd's own message", async () => {
       await start();
       await assert.rejects(bringSnap(ssh, "lxd", { ...CHOICE, channel: "7/stable" }, patience), {
         code: "snapd",
@@ -211,7 +211,7 @@ describe("snapd on a host", () => {
       assert.equal(host.snaps.get("lxd")?.channel, "5.21/stable");
     });
 
-    it("and refuses a hold that this snapd does not know, with the cure", async () => {
+    it("and refuses a hold that this snapd does not support, with the remedy", async () => {
       await start({ snapdVersion: "2.57.6" });
       const message =
         `snapd on ${ssh.name} is older than 2.58 and cannot hold a snap. Upgrade it (snap install snapd), or set hold: false in install, and LXD ` +
@@ -220,7 +220,7 @@ describe("snapd on a host", () => {
       await bringSnap(ssh, "lxd", { ...CHOICE, hold: false }, patience);
     });
 
-    it("and does not bring one from a file to a channel: that is for a person to do", async () => {
+    it("and does not move one from a file to a channel: a user must do that", async () => {
       await start();
       host.snaps.set("lxd", { channel: "", held: true, version: "5.21.1-abcdef0", revision: "x1" });
       await assert.rejects(bringSnap(ssh, "lxd", CHOICE, patience), { code: "refused", message: /snap refresh --amend lxd/ });
@@ -234,7 +234,7 @@ describe("snapd on a host", () => {
     assert.equal(host.daemon?.answers, true);
   });
 
-  it("starts them when something else began at the same moment, which snapd refuses without a kind", async () => {
+  it("starts them when another change began at the same moment, which snapd refuses without a kind", async () => {
     await start();
     host.daemon?.stop();
     const error = 'snap "lxd" has "service-control" change in progress';
@@ -243,7 +243,7 @@ describe("snapd on a host", () => {
     assert.equal(host.daemon?.answers, true);
   });
 
-  it("says what snapd refuses to start, when nothing else is being done", async () => {
+  it("quotes snapd's refusal to start, when no other change runs", async () => {
     await start();
     const refusal = lab.faults.add({
       when: { method: "POST", path: /^\/v2\/apps/ },
@@ -278,7 +278,7 @@ describe("snapd on a host", () => {
       await isBack();
     });
 
-    it("and every unit is active that was, also when it is finished by another run", async () => {
+    it("and every unit is active that was, also when another run finishes it", async () => {
       const active = (): string[] => host.unitNames().filter((unit) => host.unitActive(unit));
       await held();
       const before = active();
@@ -299,7 +299,7 @@ describe("snapd on a host", () => {
       [2, "installation"],
       [3, "hold"],
     ] as const) {
-      it(`and goes on where it was interrupted, at its ${what}`, async () => {
+      it(`and continues where it was interrupted, at its ${what}`, async () => {
         for (const effect of ["drop-before", "drop-after", "fail-operation"] as const) {
           await held();
           lab.faults.add({ when: { method: "POST", path: /^\/v2\//, nth }, effect });
@@ -314,7 +314,7 @@ describe("snapd on a host", () => {
       });
     }
 
-    describe("on which somebody has set something", () => {
+    describe("with user settings", () => {
       const SECRET = "hunter2-of-the-preseed";
       const KEPT = "/var/lib/pulumi-lxd-wipe-snap";
       const config = () => ({ ceph: { external: true }, daemon: { group: "lxd", preseed: `core.trust_password: ${SECRET}` } });
@@ -346,7 +346,7 @@ describe("snapd on a host", () => {
           .map(({ method, path }) => `${method} ${path}`)
           .slice(-3);
 
-      it("and it is set again, before LXD is used, with a restart that makes it count", async () => {
+      it("which are set again, before LXD is used, with a restart that applies them", async () => {
         await set();
         await resetLxd(ssh, "snap", patience);
         await isSetAgain();
@@ -360,7 +360,7 @@ describe("snapd on a host", () => {
         ["configuration", { method: "PUT", path: /^\/v2\//, nth: 1 }],
         ["restart", { method: "POST", path: /^\/v2\/apps/, nth: 1 }],
       ] as const) {
-        it(`and it is set again by the next run when this one was interrupted at its ${what}`, async () => {
+        it(`which are set again by the next run when this one was interrupted at its ${what}`, async () => {
           for (const effect of ["drop-before", "drop-after", "fail-operation"] as const) {
             await set();
             const cut = lab.faults.add({ when, effect });
@@ -376,7 +376,7 @@ describe("snapd on a host", () => {
         });
       }
 
-      it("and what the snap refuses by now is told without its values, with a way to go on", async () => {
+      it("and a setting that the snap now refuses is reported without its value, with a remedy", async () => {
         await set();
         lab.faults.add({ when: { method: "PUT", path: /conf$/ }, effect: { quote: (body) => `cannot use ${body}` } });
         const error = await failure(resetLxd(ssh, "snap", patience));
@@ -390,7 +390,7 @@ describe("snapd on a host", () => {
         assert.deepEqual([host.snaps.get("lxd")?.config, await isResetUnfinished(ssh, deadline)], [undefined, false]);
       });
 
-      it("and a snap that it was connected to, and that is gone, is named with snapd's words", async () => {
+      it("and a connected snap that is gone is named with snapd's error", async () => {
         await set();
         const error = 'snap "microceph" is not installed';
         lab.faults.add({ when: { method: "POST", path: /interfaces$/ }, effect: { status: 400, error } });
@@ -400,7 +400,7 @@ describe("snapd on a host", () => {
         });
       });
 
-      it("and a file of it that cannot be read is not quoted", async () => {
+      it("and does not quote an unreadable file of its settings", async () => {
         await set();
         lab.faults.add({ when: { method: "PUT", path: /conf$/ }, effect: "fail-operation" });
         await assert.rejects(resetLxd(ssh, "snap", patience));
@@ -412,7 +412,7 @@ describe("snapd on a host", () => {
       });
     });
 
-    it("and what is mounted below its data stays whole", async () => {
+    it("and keeps everything mounted below its data", async () => {
       await held();
       const { files, mounts } = host;
       const target = "/var/snap/lxd/common/lxd/devices/c1/disk.my data";
@@ -430,7 +430,7 @@ describe("snapd on a host", () => {
       await isBack();
     });
 
-    it("and tells on the way what it waits for", async () => {
+    it("and reports what it waits for", async () => {
       await start({}, 1500);
       seen = [];
       await resetLxd(ssh, "snap", patience);
@@ -440,7 +440,7 @@ describe("snapd on a host", () => {
       );
     });
 
-    it("not when the store does not answer: LXD would not come back", async () => {
+    it("not when the store does not answer, because LXD could not be reinstalled", async () => {
       await held();
       host.store.reachable = false;
       await assert.rejects(resetLxd(ssh, "snap", patience), {
@@ -450,14 +450,14 @@ describe("snapd on a host", () => {
       assert.deepEqual([posts(), await isResetUnfinished(ssh, deadline), host.daemon?.database.images.size], [[], false, 1]);
     });
 
-    it("not when it is from a file: it would not come back", async () => {
+    it("not when it is from a file, because it could not be reinstalled", async () => {
       await held();
       host.snaps.set("lxd", { channel: "", held: false, version: "5.21.1-abcdef0", revision: "x1" });
       await assert.rejects(resetLxd(ssh, "snap", patience), { code: "refused", message: /was installed from a file/ });
       assert.deepEqual([posts(), await isResetUnfinished(ssh, deadline)], [[], false]);
     });
 
-    it("and takes what the channel has when the store has withdrawn the revision", async () => {
+    it("and installs the channel's revision when the store has withdrawn its own", async () => {
       await held();
       host.store.withdraw(33110);
       await resetLxd(ssh, "snap", patience);

@@ -5,7 +5,7 @@ import { LxdClient } from "../../../provider/lxd/client/client";
 import type { Endpoint } from "../../../provider/lxd/client/endpoint";
 import { Deadline } from "../../../provider/support/deadline";
 
-/** One request as it arrived. */
+/** One request as received. */
 export interface Received {
   readonly method: string;
   readonly path: string;
@@ -13,10 +13,10 @@ export interface Received {
   readonly body: string;
 }
 
-/** What to answer: LXD's envelope, or a function for anything else. */
+/** An answer: LXD's envelope, or a function for anything else. */
 export type Answer = object | ((response: ServerResponse, received: Received) => void);
 
-/** An HTTP server that answers with what the test has prepared, one answer after the other. */
+/** An HTTP server that sends the test's answers, one after the other. */
 export class ApiServer {
   readonly received: Received[] = [];
   private readonly answers: Answer[] = [];
@@ -35,12 +35,12 @@ export class ApiServer {
     return api;
   }
 
-  /** Prepares answers to the next requests. */
+  /** Queues answers to the next requests. */
   next(...answers: readonly Answer[]): void {
     this.answers.push(...answers);
   }
 
-  /** Takes back answers that nobody has asked for. */
+  /** Removes answers that were not requested. */
   forget(): void {
     this.answers.length = 0;
   }
@@ -63,7 +63,7 @@ export class ApiServer {
     };
   }
 
-  /** "GET /1.0", one line for each request. */
+  /** "GET /1.0", one line per request. */
   get lines(): string[] {
     return this.received.map(({ method, path }) => `${method} ${path}`);
   }

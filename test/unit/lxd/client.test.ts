@@ -13,7 +13,7 @@ const failure = (err: string, more: object = {}): object =>
   done(operation({ status: "Failure", status_code: 400, err, ...more }));
 
 describe("api paths", () => {
-  it("make one segment of every value, whatever its letters", () => {
+  it("make one segment of every value, whatever its characters", () => {
     const name = fc.string({ unit: "grapheme", minLength: 1 }).filter((text) => text !== "." && text !== "..");
     fc.assert(
       fc.property(name, name, (a, b) => {
@@ -27,13 +27,13 @@ describe("api paths", () => {
     );
   });
 
-  it("are not built from what would lead elsewhere: no name at all, a directory, half a character", () => {
+  it("are not built from values that would change the path: an empty name, a directory, half a character", () => {
     for (const name of ["", ".", "..", "web\ud800"]) {
       assert.throws(() => api`/1.0/profiles/${name}`, /^RefusedError: ".*" is not a name that an object of LXD can have$/);
     }
   });
 
-  it("keep what would begin a query, a fragment or another path", () => {
+  it("escape characters of a query, a fragment or another path", () => {
     assert.equal(api`/1.0/profiles/${"a/../b?project=x#y%2f"}`, "/1.0/profiles/a%2F..%2Fb%3Fproject%3Dx%23y%252f");
     assert.equal(api`/1.0`, "/1.0");
   });
@@ -51,7 +51,7 @@ describe("LxdClient", () => {
   afterEach(() => server.stop());
 
   describe("reading", () => {
-    it("answers the metadata, with the query and the ETag", async () => {
+    it("returns the metadata, with the query and the ETag", async () => {
       server.next(done({ name: "web" }));
       const found = await lxd.getWithEtag(api`/1.0/profiles/${"web"}`, z.object({ name: z.string() }), {
         project: "a b",
@@ -62,7 +62,7 @@ describe("LxdClient", () => {
       assert.deepEqual(server.lines, ["GET /1.0/profiles/web?project=a+b&recursion=1"]);
     });
 
-    it("takes 404 for absent in find, and for an error in get", async () => {
+    it("returns undefined for 404 in find, and throws in get", async () => {
       server.next(failed(404, "Profile not found"), failed(404, "Profile not found"));
       assert.equal(await lxd.find("/1.0/profiles/web", anything), undefined);
       await assert.rejects(
@@ -71,17 +71,17 @@ describe("LxdClient", () => {
       );
     });
 
-    it("does not take another error for absent", async () => {
+    it("does not treat another error as absent", async () => {
       server.next(failed(403, "not authorized"));
       await assert.rejects(lxd.find("/1.0/profiles/web", anything), /with 403: not authorized$/);
     });
 
-    it("tells success by the type of the answer, not by the HTTP status", async () => {
+    it("detects success by the type of the answer, not by the HTTP status", async () => {
       server.next((response) => response.writeHead(200).end(JSON.stringify(failed(400, "no"))));
       await assert.rejects(lxd.get("/1.0", anything), /with 400: no$/);
     });
 
-    it("says so when the answer is not LXD's", async () => {
+    it("reports an answer that is not LXD's", async () => {
       server.next((response) => response.writeHead(200).end("<html>"), done({ name: 3 }));
       await assert.rejects(
         lxd.get("/1.0", anything),
@@ -90,7 +90,7 @@ describe("LxdClient", () => {
       await assert.rejects(lxd.get("/1.0", z.object({ name: z.string() })), /name/);
     });
 
-    it("asks again while the daemon is starting, fails with a read, or goes away in the midst of an answer", async () => {
+    it("retries while the daemon is starting, fails a read, or drops an answer", async () => {
       const breakOff = (response: ServerResponse): void => {
         response.writeHead(200, { "content-length": 100 });
         response.write("{", () => response.destroy());
@@ -100,7 +100,7 @@ describe("LxdClient", () => {
         failed(500, "Failed to get dqlite client"),
         failed(404, "no members, for it is in no cluster"),
         breakOff,
-        failed(500, "a text that no version has had so far"),
+        failed(500, "a text that no version uses so far"),
         done([{ status: "Online" }]),
         done(1),
       );
@@ -111,7 +111,7 @@ describe("LxdClient", () => {
       );
     });
 
-    it("does not ask again for what stays: a refusal, a server in no cluster, a member that is down, a silent guest", async () => {
+    it("does not retry permanent errors: a refusal, a server in no cluster, a member that is down, a silent guest", async () => {
       const members = "GET /1.0/cluster/members?recursion=1";
       server.next(failed(403, "not authorized"));
       await assert.rejects(lxd.get("/1.0", anything), /not authorized$/);
@@ -133,12 +133,12 @@ describe("LxdClient", () => {
       ]);
     });
 
-    it("does not make a change again with which LXD fails", async () => {
+    it("does not retry a change after an error of LXD", async () => {
       server.next(failed(500, "Failed to get dqlite client"));
       await assert.rejects(lxd.change("POST", "/1.0/profiles", { body: {} }), /dqlite/);
     });
 
-    it("says what LXD last answered when that does not end", async () => {
+    it("reports LXD's last answer when that does not end", async () => {
       server.next(...Array.from({ length: 60 }, () => failed(503, "LXD is starting")));
       await assert.rejects(
         server.client(1).get("/1.0", anything),
@@ -146,12 +146,12 @@ describe("LxdClient", () => {
       );
     });
 
-    it("says what LXD answered when the time is over, and is not silent about one that fails", async () => {
+    it("reports LXD's answer at the deadline, and also for one that fails", async () => {
       server.next(...Array.from({ length: 60 }, () => failed(500, "broken")));
       await assert.rejects(server.client(1).get("/1.0", anything), /^ApiError: .* with 500: broken$/);
     });
 
-    it("gives up a request that is never answered, naming request and host", async () => {
+    it("gives up a request without an answer, naming request and host", async () => {
       server.next(() => undefined);
       await assert.rejects(
         server.client(0.5).get("/1.0", anything),
@@ -159,7 +159,7 @@ describe("LxdClient", () => {
       );
     });
 
-    it("names the host when the connection breaks in the middle of an answer", async () => {
+    it("names the host when the connection drops during an answer", async () => {
       server.next((response) => {
         response.writeHead(200, { "content-length": 100 });
         response.write("{", () => response.destroy());
@@ -170,7 +170,7 @@ describe("LxdClient", () => {
       );
     });
 
-    it("reads again, once, when a kept connection turns out to be closed; a change is not sent again", async () => {
+    it("retries a read once when a kept connection turns out to be closed; a change is not sent again", async () => {
       const drop = (response: { destroy(): void }): void => response.destroy();
       server.next(done(1), drop, done(2), drop);
       assert.equal(await lxd.get("/1.0", anything), 1);
@@ -182,7 +182,7 @@ describe("LxdClient", () => {
       assert.deepEqual(server.lines, ["GET /1.0", "GET /1.0", "GET /1.0", "POST /1.0/profiles"]);
     });
 
-    it("hands on a body that is not JSON as it is, and an error as an error", async () => {
+    it("returns a body that is not JSON unchanged, and an error as an error", async () => {
       server.next((response) => response.writeHead(200, { "x-lxd-type": "file" }).end("text"), failed(404, "no such file"));
       const { body, headers } = await lxd.getRaw("/1.0/instances/c1/files", { path: "/etc/hosts" });
       assert.deepEqual([body.toString(), headers["x-lxd-type"]], ["text", "file"]);
@@ -190,7 +190,7 @@ describe("LxdClient", () => {
     });
   });
 
-  it("says at once that an answer is too large, also when nothing is heard of the closing of the channel below", async () => {
+  it("reports at once that an answer is too large, even if the channel below does not close", async () => {
     const endpoint = server.endpoint();
     const { createConnection } = endpoint.agent as unknown as { createConnection: () => Socket };
     let end: () => void = () => undefined;
@@ -207,7 +207,7 @@ describe("LxdClient", () => {
   });
 
   describe("shared reading", () => {
-    it("asks once for all who ask at the same time or later, on every client of the endpoint", async () => {
+    it("sends one request for all concurrent and later reads, on every client of the endpoint", async () => {
       const endpoint = server.endpoint();
       server.next(done([1]));
       const answers = await Promise.all(
@@ -221,7 +221,7 @@ describe("LxdClient", () => {
       assert.equal(server.lines.length, 1);
     });
 
-    it("asks anew for another query, after a change, and after a failure", async () => {
+    it("sends a new request for another query, after a change, and after a failure", async () => {
       server.next(done(1), done(2), done(null), done(3), failed(400, "no"), done(4));
       assert.equal(await lxd.getShared("/1.0/profiles", anything), 1);
       assert.equal(await lxd.getShared("/1.0/profiles", anything, { project: "p" }), 2);
@@ -231,7 +231,7 @@ describe("LxdClient", () => {
       assert.equal(await lxd.getShared("/1.0/profiles", anything), 4);
     });
 
-    it("does not keep a failure for the next who asks", async () => {
+    it("does not keep a failure for the next read", async () => {
       server.next(failed(400, "no"), done(1));
       await assert.rejects(lxd.getShared("/1.0/profiles", anything), /no/);
       assert.equal(await lxd.getShared("/1.0/profiles", anything), 1);
@@ -280,7 +280,7 @@ describe("LxdClient", () => {
   });
 
   describe("changing", () => {
-    it("sends JSON, and the ETag that guards the object", async () => {
+    it("sends JSON, and the ETag that protects the object", async () => {
       server.next(done(null));
       await lxd.change("PUT", "/1.0/profiles/web", { body: { description: "ä" }, etag: '"abc"', query: { project: "p" } });
       const [{ body, headers } = assert.fail()] = server.received;
@@ -291,7 +291,7 @@ describe("LxdClient", () => {
       );
     });
 
-    it("waits for the operation, as many rounds as it takes", async () => {
+    it("waits for the operation, in as many rounds as needed", async () => {
       const running = done(operation());
       server.next(begun(), running, running, succeeded);
       assert.equal((await lxd.change("POST", "/1.0/instances", { body: {} }))?.status, "Success");
@@ -299,12 +299,12 @@ describe("LxdClient", () => {
       assert.deepEqual(server.lines, ["POST /1.0/instances", wait, wait, wait]);
     });
 
-    it("does not wait when LXD did it at once", async () => {
+    it("does not wait when LXD completed it at once", async () => {
       server.next(done(null));
       assert.equal(await lxd.change("POST", "/1.0/profiles", { body: {} }), undefined);
     });
 
-    it("fails with LXD's words when the operation fails, in each of the ways in which LXD's versions say so", async () => {
+    it("throws LXD's error when the operation fails, in each form of LXD's versions", async () => {
       const expected = /^OperationError: LXD on root@bcn2: "Creating instance" failed: No space left$/;
       server.next(begun(), failure("No space left"));
       await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), expected);
@@ -314,12 +314,12 @@ describe("LxdClient", () => {
       await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), expected);
     });
 
-    it("goes on waiting when only this round of waiting timed out", async () => {
+    it("continues when only this round of waiting timed out", async () => {
       server.next(begun(), failed(408, "Timed out waiting for operation"), done(operation()), succeeded);
       assert.equal((await lxd.change("POST", "/1.0/instances", { body: {} }))?.status, "Success");
     });
 
-    it("leaves it to the caller when LXD no longer knows the operation", async () => {
+    it("throws a separate error when LXD no longer knows the operation", async () => {
       server.next(begun(), failed(404, "Operation not found"), failed(404, "Operation not found"));
       await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), {
         code: "lost",
@@ -327,7 +327,7 @@ describe("LxdClient", () => {
       });
     });
 
-    it("says what the operation was at when the time is over", async () => {
+    it("reports the operation's state at the deadline", async () => {
       server.next(begun(), () => undefined);
       await assert.rejects(
         server.client(1).change("POST", "/1.0/instances", { body: {} }),
@@ -335,7 +335,7 @@ describe("LxdClient", () => {
       );
     });
 
-    it("reports every round, and forgets shared answers in the end", async () => {
+    it("reports every round, and drops shared answers at the end", async () => {
       const seen: string[] = [];
       server.next(done(1), done(operation({ metadata: { progress: "50%" } })), succeeded, done(2));
       await lxd.getShared("/1.0/instances", anything);
@@ -345,14 +345,14 @@ describe("LxdClient", () => {
       assert.equal(await lxd.getShared("/1.0/instances", anything), 2);
     });
 
-    it("takes an object that is gone for removed, and nothing else", async () => {
+    it("counts a missing object as removed, and nothing else", async () => {
       server.next(failed(404, "Profile not found"), failed(404, "Profile not found"), failed(400, "Profile is in use"));
       await lxd.remove("/1.0/profiles/web", { project: "p" });
       await assert.rejects(lxd.remove("/1.0/profiles/web"), /Profile is in use/);
       assert.deepEqual(server.lines.slice(0, 2), ["DELETE /1.0/profiles/web?project=p", "GET /1.0/profiles/web?project=p"]);
     });
 
-    it("does not take an error 404 of a removal for an object that is gone, be it JSON or a file", async () => {
+    it("does not take an error 404 of a removal as proof that the object is gone, for JSON and files", async () => {
       const missing = failed(404, "no such file or directory");
       for (const there of [done({ name: "web" }), (response: ServerResponse) => void response.writeHead(200).end("text")]) {
         server.next(missing, there);
@@ -365,7 +365,7 @@ describe("LxdClient", () => {
       await assert.rejects(lxd.remove("/1.0/profiles/web"), /GET .* with 403: not authorized$/);
     });
 
-    it("does not take an object for removed because LXD no longer knows the operation: it asks, and removes it again", async () => {
+    it("does not take a lost operation as a removal: it checks, and removes the object again", async () => {
       const forgotten = failed(404, "Operation not found");
       server.next(begun(), forgotten, forgotten, done({ name: "c1" }), begun(), succeeded);
       await lxd.remove("/1.0/instances/c1", { project: "p" });
@@ -380,7 +380,7 @@ describe("LxdClient", () => {
       await assert.rejects(lxd.remove("/1.0/instances/c1"), { code: "lost" });
     });
 
-    it("asks for an object whose removal failed, whatever LXD says of it", async () => {
+    it("checks an object whose removal failed, whatever LXD's error", async () => {
       const gone = failure("Instance not found", { err_code: 404 });
       server.next(begun(), gone, done({ name: "c1" }));
       await assert.rejects(lxd.remove("/1.0/instances/c1"), /failed: Instance not found$/);
@@ -388,13 +388,13 @@ describe("LxdClient", () => {
       await lxd.remove("/1.0/instances/c1");
     });
 
-    it("takes an error 404 of a wait for a failure when the operation has failed so", async () => {
+    it("takes an error 404 of a wait as a failure when the operation has failed so", async () => {
       const failed404 = failure("Storage volume not found", { err_code: 404 });
       server.next(begun(), failed(404, "Storage volume not found"), failed404);
       await assert.rejects(lxd.change("POST", "/1.0/instances", { body: {} }), { code: "operation", status: 404 });
     });
 
-    it("sends a stream, anew when LXD is not ready for it", async () => {
+    it("sends a stream, and opens it again when LXD is not ready for it", async () => {
       server.next(failed(503, "LXD is starting"), begun(), succeeded);
       const sent = { method: "POST", path: "/1.0/images", body: () => Readable.from(["ab", "cd"]) };
       const started = await lxd.beginRaw(sent);

@@ -71,13 +71,13 @@ describe("config compared by meaning", () => {
     ["raw.lxc", "1", "true", false],
   ];
   for (const [name, a, b, same] of table) {
-    it(`takes ${name} ${JSON.stringify(a)} and ${JSON.stringify(b)} for ${same ? "the same" : "different"}`, () => {
+    it(`treats ${name} ${JSON.stringify(a)} and ${JSON.stringify(b)} as ${same ? "the same" : "different"}`, () => {
       assert.equal(sameConfigValue(name, a, b), same);
       assert.equal(sameConfigValue(name, b, a), same);
     });
   }
 
-  it("is the same as itself, does not depend on the order, and holds for three when it holds for two pairs", () => {
+  it("is reflexive, symmetric and transitive", () => {
     fc.assert(
       fc.property(config, config, config, (a, b, c) => {
         assert.ok(sameConfig(a, a));
@@ -89,7 +89,7 @@ describe("config compared by meaning", () => {
     );
   });
 
-  it("leaves out what the server made, and what this package notes", () => {
+  it("leaves out the server's keys, and this package's", () => {
     assert.ok(
       sameConfig({ "limits.cpu": "2" }, { "limits.cpu": "2", "volatile.uuid": "x", "image.os": "Debian", [OWNER_KEY]: "urn:x" }),
     );
@@ -107,8 +107,8 @@ describe("config compared by meaning", () => {
   });
 });
 
-describe("config in the words of its owner", () => {
-  it("means the same as what is there, and is written as the owner wrote it where that means the same", () => {
+describe("config in the user's spelling", () => {
+  it("equals the current config, and keeps the user's spelling of equal values", () => {
     fc.assert(
       fc.property(config, config, (known, live) => {
         const words = keepSpelling(known, live);
@@ -125,7 +125,7 @@ describe("config in the words of its owner", () => {
     );
   });
 
-  it("holds nothing that the server made or that is not set", () => {
+  it("holds nothing of the server and nothing unset", () => {
     const live: Config = {
       "limits.memory": "1024MiB",
       "volatile.uuid": "x",
@@ -142,7 +142,7 @@ describe("config in the words of its owner", () => {
   });
 });
 
-describe("config as a person writes it", () => {
+describe("config as a user writes it", () => {
   const schema = z.strictObject({ config: configSchema.default({}), devices: devicesSchema.default({}) });
   const failuresOf = (inputs: Record<string, unknown>): string[] =>
     checkProperties(schema, inputs).failures.map(({ property, reason }) => `${property} ${reason}`);

@@ -29,7 +29,7 @@ describe("runInInstance", () => {
   });
   afterEach(() => server.stop());
 
-  it("answers what the command wrote, and removes it from the host", async () => {
+  it("returns the command's output, and removes it from the host", async () => {
     server.next(begun(), done(ended(0)), raw("0\n"), raw("warned"), done({}), done({}));
     assert.deepEqual(await runInInstance(ref(), request), { exitCode: 0, stdout: "0\n", stderr: "warned" });
     assert.deepEqual(server.lines, [
@@ -55,7 +55,7 @@ describe("runInInstance", () => {
     assert.deepEqual([user, group, cwd], [1000, 100, "/"]);
   });
 
-  it("throws what the command said last when it fails, without its arguments, and leaves no output behind", async () => {
+  it("throws the end of the command's error output when it fails, without its arguments, and leaves no output behind", async () => {
     server.next(begun(), done(ended(3)), raw("out"), raw("it is so\n"), done({}), done({}));
     await assert.rejects(runInInstance(ref(), request), {
       name: "CommandError",
@@ -65,13 +65,13 @@ describe("runInInstance", () => {
     assert.deepEqual(server.lines.slice(-2), REMOVED);
   });
 
-  it("answers the exit code when failure is allowed", async () => {
+  it("returns the exit code when failure is allowed", async () => {
     server.next(begun(), done(ended(3)), raw(""), raw("no"), done({}), done({}));
     assert.equal((await runInInstance(ref(), { ...request, allowFailure: true })).exitCode, 3);
   });
 
   it("does not lose a result because its record cannot be removed", async () => {
-    lxd = server.client(3); // for so long it is tried
+    lxd = server.client(3); // time for its retries
     server.next(begun(), done(ended(0)), raw("0"), raw(""), failed(500, "no"), failed(404, "gone"));
     assert.equal((await runInInstance(ref(), request)).stdout, "0");
   });
@@ -86,7 +86,7 @@ describe("runInInstance", () => {
     ["Command not found", 127],
     ["Command not executable", 126],
   ] as const) {
-    it(`takes LXD's "${reply}" for exit code ${exitCode}, from each version's way to say it`, async () => {
+    it(`maps LXD's "${reply}" to exit code ${exitCode}, for each version's form`, async () => {
       const allowed = { ...request, allowFailure: true };
       server.next(begun(), done(broken(reply, { return: exitCode, output: OUTPUT })), raw(""), raw(""), done({}), done({}));
       assert.equal((await runInInstance(ref(), allowed)).exitCode, exitCode);
@@ -97,7 +97,7 @@ describe("runInInstance", () => {
     });
   }
 
-  it("says that it does not know the end when LXD has forgotten the operation", async () => {
+  it("reports an unknown end when LXD has forgotten the operation", async () => {
     const forgotten = failed(404, "Operation not found");
     server.next(begun({ description: "Executing command" }), forgotten, forgotten);
     await assert.rejects(runInInstance(ref(), request), {
@@ -106,7 +106,7 @@ describe("runInInstance", () => {
     });
   });
 
-  it("tells an instance that does not run and a missing agent from other failures", async () => {
+  it("distinguishes a stopped instance and a missing agent from other failures", async () => {
     server.next(failed(400, "Instance is not running"));
     await assert.rejects(runInInstance(ref(), request), (error) => isNotRunning(error) && !isAgentMissing(error));
     server.next(begun(), done(broken("LXD VM agent isn't currently running", null)));
@@ -146,7 +146,7 @@ describe("files of an instance on a server without SFTP", () => {
   afterEach(() => server.stop());
 
   for (const product of ["lxd", "incus"]) {
-    it(`are read with owner and mode as ${product} tells them`, async () => {
+    it(`are read with owner and mode as ${product} reports them`, async () => {
       const headers = {
         [`x-${product}-uid`]: "5",
         [`x-${product}-gid`]: "6",
@@ -164,12 +164,12 @@ describe("files of an instance on a server without SFTP", () => {
     assert.equal(await readInstanceFile(ref(), path), undefined);
   });
 
-  it("are not guessed at when the answer is of another kind", async () => {
+  it("are refused when the answer is of another type", async () => {
     server.next(raw("text"));
     await assert.rejects(readInstanceFile(ref(), path), { code: "response-shape" });
   });
 
-  it("are written with a mode that LXD reads as octal", async () => {
+  it("are written with a mode that LXD parses as octal", async () => {
     server.next(failed(404, "file does not exist"), failed(404, "file does not exist"), done({}));
     await createInstanceFile(ref(), path, { uid: 1, gid: 2, mode: 0o600, content: "é" });
     const sent = server.received.at(-1);
@@ -181,7 +181,7 @@ describe("files of an instance on a server without SFTP", () => {
     assert.equal(sent?.body, "é");
   });
 
-  it("are removed, also when they are gone", async () => {
+  it("are removed, also when they do not exist", async () => {
     server.next(done({}), failed(404, "file does not exist"), failed(404, "file does not exist"));
     await removeInstanceFile(ref(), path);
     await removeInstanceFile(ref(), path);

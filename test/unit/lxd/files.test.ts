@@ -15,7 +15,7 @@ import { ApiServer, done, failed } from "./api-server";
 
 const SFTP = "GET /1.0/instances/c1/sftp?project=p";
 
-/** Opens the connection that was asked for. */
+/** Opens the requested connection. */
 const upgraded =
   (speak: (connection: Duplex) => void) =>
   (response: ServerResponse): void => {
@@ -60,7 +60,7 @@ describe("files of an instance", () => {
     assert.deepEqual(server.lines, [SFTP]);
   });
 
-  it("keep no request waiting when nothing is asked of them any more", async () => {
+  it("keep no connection open when they are no longer used", async () => {
     const endpoint = { ...server.endpoint() };
     const lxd = server.client(60, endpoint);
     for (let round = 0; round < 3; round += 1) {
@@ -72,7 +72,7 @@ describe("files of an instance", () => {
     await lxd.change("PUT", "/1.0/x");
   });
 
-  it("are given their owner before their content", async () => {
+  it("get their owner before their content", async () => {
     server.next(serve);
     await filesOf().create("/secret", { content: "s", uid: 5, gid: 6, mode: 0o400 });
     assert.deepEqual(acts, [
@@ -84,7 +84,7 @@ describe("files of an instance", () => {
     ]);
   });
 
-  it("that are neither file nor directory nor link are not opened: a pipe would never end", async () => {
+  it("that are neither file nor directory nor link are not opened, because a pipe would never end", async () => {
     const version = "000000050200000003";
     const pipe = ["00000025", "69", "00000000", "0000000f", "00".repeat(16), "000011a4", "00".repeat(8)].join("");
     const packets: number[] = [];
@@ -114,7 +114,7 @@ describe("files of an instance", () => {
       { code: "transport", message: /broke while reading \/a: / },
     ],
     [
-      "speaks something else",
+      "sends another protocol",
       (connection: Duplex) => void connection.write("HTTP/1.1 200 OK\r\n\r\n"),
       { code: "response-shape", message: /reading \/a in instance "c1"/ },
     ],
@@ -125,13 +125,13 @@ describe("files of an instance", () => {
     ],
     ["says nothing", () => undefined, { code: "timeout", message: /opening the files of instance "c1"/ }],
   ] as const) {
-    it(`are not "not there" when what serves them ${what}`, async () => {
+    it(`are not reported as missing when their server ${what}`, async () => {
       server.next(upgraded(speak));
       await assert.rejects(filesOf(0.3).read("/a"), expected);
     });
   }
 
-  it('are not "not there" when a request for one of them is answered with an error', async () => {
+  it("are not reported as missing when a request for one of them fails", async () => {
     server.next(
       upgraded((connection) =>
         serveSftp(connection, guest, (act) => (act === "look" ? { status: 4, error: "input/output error" } : undefined)),
@@ -140,7 +140,7 @@ describe("files of an instance", () => {
     await assert.rejects(filesOf().read("/a"), { code: "api", reply: "input/output error", status: 500 });
   });
 
-  it("are asked for one by one where the server knows no SFTP", async () => {
+  it("are requested one by one if the server does not support SFTP", async () => {
     const endpoint = server.endpoint();
     const instance = { name: "c1", type: "container", status: "Running", status_code: 103 };
     const headers = { "x-lxd-uid": "5", "x-lxd-gid": "6", "x-lxd-mode": "0640", "x-lxd-type": "file" };
@@ -154,7 +154,7 @@ describe("files of an instance", () => {
     );
   });
 
-  it("of an instance that is not there are an error", async () => {
+  it("of an instance that does not exist are an error", async () => {
     server.next(failed(404, "Instance not found"), failed(404, "Instance not found"));
     await assert.rejects(filesOf().read("/a"), { code: "api", status: 404, reply: "Instance not found" });
   });
@@ -164,7 +164,7 @@ describe("files of many instances at once", () => {
   const COUNT = 20; // more than there are places for requests
 
   for (const user of ["root", "ubuntu"]) {
-    it(`take turns with the commands there, for ${user}`, async () => {
+    it(`share the limit of requests with commands there, for ${user}`, async () => {
       const lab = await SimulatedLab.start({ hosts: [{ name: "bcn2", lxd: "deb", user }] });
       try {
         const deadline = new Deadline(60, "the test");

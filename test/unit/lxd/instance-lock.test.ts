@@ -23,7 +23,7 @@ describe("requests that LXD locks instances for", () => {
     running -= 1;
   };
 
-  it("are made one after the other, in whatever order the instances are named", async () => {
+  it("run one after the other, in whatever order the instances are named", async () => {
     const lxd = server.client();
     const [a, b] = ["/1.0/instances/a", "/1.0/instances/b?project=shop"] as const;
     await Promise.all([
@@ -35,7 +35,7 @@ describe("requests that LXD locks instances for", () => {
     assert.equal(most, 1);
   });
 
-  it("are made side by side when they are for different instances", async () => {
+  it("run concurrently for different instances", async () => {
     const lxd = server.client();
     await Promise.all([
       withInstanceLock({ lxd, project: "default", name: "a" }, work),
@@ -45,7 +45,7 @@ describe("requests that LXD locks instances for", () => {
     assert.equal(most, 3);
   });
 
-  it("are not made when the turn does not come in time", async () => {
+  it("are not made when the lock does not come in time", async () => {
     let release: () => void = () => undefined;
     const held = new Promise<void>((resolve) => {
       release = resolve;
@@ -60,7 +60,7 @@ describe("requests that LXD locks instances for", () => {
     assert.equal(most, 0);
   });
 
-  it("do not keep others waiting when they fail", async () => {
+  it("release the lock when they fail", async () => {
     const lxd = server.client();
     const which = { lxd, project: "default", name: "a" };
     await assert.rejects(
@@ -71,7 +71,7 @@ describe("requests that LXD locks instances for", () => {
     assert.equal(most, 1);
   });
 
-  it("leave idle instances to others while they wait for a busy one", async () => {
+  it("do not lock idle instances while they wait for a busy one", async () => {
     const lxd = server.client();
     let release: () => void = () => undefined;
     const held = new Promise<void>((resolve) => {
@@ -90,7 +90,7 @@ describe("requests that LXD locks instances for", () => {
     assert.deepEqual(order, ["idle", "profile"]);
   });
 
-  it("do not wait for themselves when an instance is named twice", async () => {
+  it("do not deadlock when an instance is named twice", async () => {
     await withInstanceLocks(server.client(5), ["/1.0/instances/twice", "/1.0/instances/twice"], work);
     assert.equal(most, 1);
   });

@@ -5,11 +5,11 @@ describe("cloudInitVerdict", () => {
   const answers: [title: string, exitCode: number, stdout: string, end: string][] = [
     ["is done", 0, "status: done\ntime: now\n", "done"],
     ["is done when it is switched off", 0, "status: disabled\ndetail: by marker\n", "done"],
-    ["tells recoverable errors of 23.4 and later apart", 2, "status: done\nextended_status: degraded done\n", "degraded"],
-    ["tells degraded apart", 2, "status: degraded done\n", "degraded"],
-    ["ends unheard by LXD", 0, "status: done\ndetail:\nDataSourceNone\n", "unheard"],
+    ["distinguishes recoverable errors of 23.4 and later", 2, "status: done\nextended_status: degraded done\n", "degraded"],
+    ["distinguishes degraded", 2, "status: degraded done\n", "degraded"],
+    ["ends without finding LXD", 0, "status: done\ndetail:\nDataSourceNone\n", "unheard"],
     [
-      "ends unheard by LXD, in later words",
+      "ends without finding LXD, in later versions",
       2,
       "status: done\nextended_status: degraded done\ndetail: DataSourceNone\n",
       "unheard",
@@ -18,7 +18,7 @@ describe("cloudInitVerdict", () => {
     ["has failed where it is not installed", 127, "", "failed"],
     ["goes on while it runs", 0, "status: running\n", "none"],
     ["goes on before it has begun", 0, "status: not run\n", "none"],
-    ["goes on before it has begun, in later words", 0, "status: not started\n", "none"],
+    ["goes on before it has begun, in later versions", 0, "status: not started\n", "none"],
     ["goes on while systemd is not up", 129, "", "none"],
     ["goes on after an answer without a status", 1, "Failed to connect to bus\n", "none"],
   ];

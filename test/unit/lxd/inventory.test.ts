@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describeInventory, takeInventory } from "../../../provider/lxd/inventory";
 import { ApiServer, done } from "./api-server";
 
-describe("what a daemon holds", () => {
+describe("the content of a daemon", () => {
   let server: ApiServer;
 
   beforeEach(async () => {
@@ -22,7 +22,7 @@ describe("what a daemon holds", () => {
     assert.deepEqual(await takeInventory(server.client()), {});
   });
 
-  it("is told over all projects, by name and kind", async () => {
+  it("covers all projects, by name and type", async () => {
     server.next(
       done([{ name: "default" }, { name: "shop" }]),
       pools,
@@ -43,7 +43,7 @@ describe("what a daemon holds", () => {
     });
   });
 
-  it("can be that of one member alone", async () => {
+  it("can be restricted to one member", async () => {
     server.next(
       done([{ name: "default" }]),
       pools,
@@ -62,7 +62,7 @@ describe("what a daemon holds", () => {
     assert.deepEqual([instances, volumes], [["c1"], ["default/more"]]);
   });
 
-  it("is one line for a person, and not a long one", () => {
+  it("is one short line in messages", () => {
     assert.equal(describeInventory({ instances: ["c1", "c2"], networks: ["lxdbr0"] }), "instances c1, c2; networks lxdbr0");
     const many = Array.from({ length: 12 }, (_, index) => `c${index}`);
     assert.equal(describeInventory({ instances: many }), "instances c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 2 more");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import * as fc from "fast-check";
 import { ListSplitter } from "../../../provider/lxd/client/list-splitter";
 
-/** Takes bytes in pieces of the given sizes. */
+/** Reads bytes in pieces of the given sizes. */
 function split(bytes: Buffer, sizes: readonly number[]): { envelope: unknown; elements: unknown[] } {
   const elements: unknown[] = [];
   const splitter = new ListSplitter((json) => elements.push(JSON.parse(json)));
@@ -19,7 +19,7 @@ describe("ListSplitter", () => {
   const sizes = fc.array(fc.integer({ min: 0, max: 40 }), { maxLength: 40 });
   const layout = fc.constantFrom(undefined, 1, "\t");
 
-  it("finds all elements of a list, however it is written and wherever it is cut", () => {
+  it("finds all elements of a list, for any format and any split", () => {
     fc.assert(
       fc.property(fc.array(fc.jsonValue()), sizes, layout, (list, cuts, space) => {
         const answer = { type: "sync", status_code: 200, error: '["]}', metadata: list };
@@ -30,7 +30,7 @@ describe("ListSplitter", () => {
     );
   });
 
-  it("leaves an answer that is no list as it is", () => {
+  it("returns an answer that is not a list unchanged", () => {
     fc.assert(
       fc.property(fc.dictionary(fc.string(), fc.jsonValue()), sizes, (metadata, cuts) => {
         const answer = JSON.stringify({ type: "error", metadata });

@@ -18,18 +18,18 @@ describe("obstaclesToLiveUpdate", () => {
     ["more CPUs are plugged in", "limits.cpu", "1", "2", false],
     ["a first number of CPUs is plugged in", "limits.cpu", "", "4", false],
     ["CPUs are pinned only while it is stopped", "limits.cpu", "2", "0-3", true],
-    ["pinned CPUs are let go only while it is stopped", "limits.cpu", "0-3", "4", true],
+    ["pinned CPUs are released only while it is stopped", "limits.cpu", "0-3", "4", true],
     ["memory shrinks", "limits.memory", "4GiB", "2GiB", false],
     ["memory does not grow", "limits.memory", "4GiB", "8GiB", true],
     ["memory does not grow beyond LXD's default", "limits.memory", "", "2GiB", true],
-    ["memory written in other words is no change", "limits.memory", "4GiB", "4096MiB", false],
+    ["memory in another spelling is no change", "limits.memory", "4GiB", "4096MiB", false],
     ["memory in percent is not compared", "limits.memory", "4GiB", "50%", true],
     ["the default of memory comes with the next start", "limits.memory", "4GiB", "", true],
     ["secure boot is read at start", "security.secureboot", "true", "false", true],
-    ["a boolean in other words is no change", "security.secureboot", "true", "1", false],
+    ["a boolean in another spelling is no change", "security.secureboot", "true", "1", false],
     ["stateful migration is fixed", "migration.stateful", "false", "true", true],
     ["QEMU's own configuration is fixed", "raw.qemu", "", "-s", true],
-    ["a new version's unknown key is taken to be fixed", "limits.unheard.of", "", "1", true],
+    ["a new version's unknown key needs a stop", "limits.unheard.of", "", "1", true],
     ["autostart is for LXD alone", "boot.autostart", "", "true", false],
     ["cloud-init reads at boot", "cloud-init.user-data", "a", "b", false],
     ["environment is for commands", "environment.A", "", "b", false],
@@ -58,7 +58,7 @@ describe("obstaclesToLiveUpdate", () => {
     ]);
   });
 
-  it("stops for memory in huge pages, in whichever direction", () => {
+  it("stops for memory in huge pages, in either direction", () => {
     const huge = (memory: string) => ({ config: { "limits.memory": memory, "limits.memory.hugepages": "true" } });
     assert.deepEqual(obstacles("virtual-machine", huge("4GiB"), huge("2GiB")), ["limits.memory stop"]);
   });
@@ -102,7 +102,7 @@ describe("obstaclesToLiveUpdate", () => {
     assert.deepEqual(obstacles("container", root({}), root({ pool: "fast" })), ["devices.root.pool never"]);
   });
 
-  it("tells each obstacle with its values", () => {
+  it("reports each obstacle with its values", () => {
     const live = { config: { "limits.memory": "4GiB" }, devices: {} };
     const wanted = { config: { "limits.memory": "8GiB" }, devices: {} };
     assert.equal(

@@ -30,7 +30,7 @@ const word = fc
   .string({ unit: fc.constantFrom(...Array.from("abcxyz019-")), minLength: 1, maxLength: 8 })
   .filter((text) => /^\w/.test(text));
 
-/** Of each kind of text: how it is compared, and one meaning with two of its spellings. */
+/** For each type of text: how it is compared, and one value in two spellings. */
 const KINDS: Record<string, { same: (a: string, b: string) => boolean; spelled: fc.Arbitrary<[string, string, string]> }> = {
   "a MAC address": {
     same: sameMac,
@@ -112,7 +112,7 @@ function pairs(meaning: string, spell: (meaning: string) => fc.Arbitrary<string>
 
 describe("equality by meaning", () => {
   for (const [kind, { same, spelled }] of Object.entries(KINDS)) {
-    it(`takes ${kind} for the same in whichever spelling, and another for another`, () => {
+    it(`treats spellings of one ${kind} as equal, and another one as different`, () => {
       fc.assert(
         fc.property(spelled, spelled, ([a, b, meaning], [other, , otherMeaning]) => {
           assert.ok(same(a, b), `${a} is ${b}`);
@@ -123,7 +123,7 @@ describe("equality by meaning", () => {
     });
   }
 
-  it("of a path leaves .. alone, and of what is no path or address every letter counts", () => {
+  it("keeps .. in a path, and compares other texts literally", () => {
     assert.ok(!samePath("/a/../b", "/b"));
     assert.ok(!samePath("tank/a", "tank/A"));
     assert.ok(samePath("/", "//"));
@@ -184,7 +184,7 @@ describe("the image that an instance was made from", () => {
     });
   }
 
-  it("is told by what the program said where LXD does not know what it was", () => {
+  it("is decided by the program's former value where LXD does not know it", () => {
     assert.ok(sameImage({ image: { fingerprint }, fingerprint: "" }, { fingerprint: fingerprint.slice(0, 20) }));
     assert.ok(!sameImage({ image: { alias: "a" }, fingerprint: "" }, { fingerprint }));
   });

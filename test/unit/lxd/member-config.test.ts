@@ -6,7 +6,7 @@ import { ApiServer, done } from "./api-server";
 const pool = (name: string, key: string, value = ""): MemberConfigKey => ({ entity: "storage-pool", name, key, value });
 const network = (name: string, key: string, value = ""): MemberConfigKey => ({ entity: "network", name, key, value });
 
-describe("the values that a joining member brings", () => {
+describe("the values of a joining member", () => {
   let server: ApiServer;
 
   beforeEach(async () => {
@@ -23,13 +23,13 @@ describe("the values that a joining member brings", () => {
     assert.deepEqual(server.lines, []);
   });
 
-  it("are what the user says, without a question to LXD", async () => {
+  it("are the user's, without a request to LXD", async () => {
     const given = { pools: { fast: { source: "/dev/sdb" } } };
     assert.deepEqual(await workOut([pool("fast", "source")], given), [pool("fast", "source", "/dev/sdb")]);
     assert.deepEqual(server.lines, []);
   });
 
-  it("leave it to LXD where LXD chose the place on the member that is there, with the same size", async () => {
+  it("leave it to LXD where LXD chose the location on the existing member, with the same size", async () => {
     const loop = done({ driver: "btrfs", config: { source: "/var/lib/lxd/disks/local.img", size: "5GiB" } });
     server.next(loop, loop);
     assert.deepEqual(await workOut([pool("local", "source"), pool("local", "size")]), [
@@ -49,7 +49,7 @@ describe("the values that a joining member brings", () => {
     });
   }
 
-  it("are asked of a person where the pool is on a disk: LXD cannot tell which one the other host has", async () => {
+  it("must be set by the user where the pool is on a disk: LXD does not know the other host's disk", async () => {
     server.next(done({ driver: "zfs", config: { source: "/dev/sdb" } }));
     await assert.rejects(workOut([pool("fast", "source")]), {
       code: "refused",
@@ -59,7 +59,7 @@ describe("the values that a joining member brings", () => {
     });
   });
 
-  it("take over the parent of a network, because hosts of a cluster usually name interfaces alike", async () => {
+  it("copy the parent of a network, because hosts of a cluster usually name interfaces alike", async () => {
     server.next(done({ config: { parent: "eno1" } }));
     assert.deepEqual(await workOut([network("lan", "parent"), network("lan", "bgp.ipv4.nexthop")]), [
       network("lan", "parent", "eno1"),
@@ -68,14 +68,14 @@ describe("the values that a joining member brings", () => {
     assert.deepEqual(server.lines, ["GET /1.0/networks/lan?target=bcn2"]);
   });
 
-  it("are refused for a key that the cluster does not have, which LXD would pass over in silence", async () => {
+  it("are refused for a key that the cluster does not have, which LXD would ignore silently", async () => {
     await assert.rejects(workOut([pool("local", "source")], { pools: { local: { sauce: "/dev/sdb" } } }), {
       code: "refused",
       message: 'memberConfig.pools.local.sauce is not a member-specific key of "local", which has source',
     });
   });
 
-  it("may be said of a network that the cluster does not have yet, for a later join", async () => {
+  it("may name a network that the cluster does not have yet, for a later join", async () => {
     assert.deepEqual(await workOut([], { networks: { lan: { parent: "eno1" } } }), []);
   });
 });

@@ -44,7 +44,7 @@ describe("names", () => {
     });
   }
 
-  it("of what becomes a segment of a URL cannot leave their place", () => {
+  it("in a URL segment cannot change the path", () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
         for (const schema of [profileNameSchema, poolNameSchema, projectSchema, instanceNameSchema, memberNameSchema]) {

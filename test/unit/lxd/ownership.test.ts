@@ -23,13 +23,13 @@ const found: Claim = {
   adopt: false,
 };
 
-describe("an object that is already there", () => {
-  it("is gone on with when an interrupted create of the same resource made it", () => {
+describe("an existing object", () => {
+  it("is continued when an interrupted create of the same resource made it", () => {
     const mark = writeMark({ urn: URN, claim: newClaim(), isCreating: true });
     claim({ ...found, config: { [OWNER_KEY]: mark } });
   });
 
-  it("is refused when a create of the same resource has finished it: state elsewhere may know it", () => {
+  it("is refused when a create of the same resource has finished it, because another state may contain it", () => {
     for (const own of [newClaim(), undefined]) {
       const mark = writeMark({ urn: URN, claim: own, isCreating: false });
       assert.throws(() => claim({ ...found, config: { [OWNER_KEY]: mark } }), {
@@ -43,12 +43,12 @@ describe("an object that is already there", () => {
     }
   });
 
-  it("is taken over when the user says so, whoever made it", () => {
+  it("is adopted when the user asks for it, whoever made it", () => {
     claim({ ...found, adopt: true });
     claim({ ...found, adopt: true, config: { [OWNER_KEY]: "urn:pulumi:a::b::c::d" } });
   });
 
-  it("is refused when Pulumi did not make it, with what it is and what to do", () => {
+  it("is refused when Pulumi did not create it, with its description and what to do", () => {
     assert.throws(() => claim(found), {
       code: "refused",
       message:
@@ -67,7 +67,7 @@ describe("an object that is already there", () => {
     });
   });
 
-  it("is not taken for one's own when neither the object nor the resource says whose it is", () => {
+  it("is not considered owned when neither the object nor the resource has a mark", () => {
     assert.throws(() => claim({ ...found, urn: "" }), /was not made by Pulumi/);
   });
 });
@@ -92,12 +92,12 @@ describe("a mark", () => {
     ["another resource's", at(moved, theirs), { urn: URN, formerUrn: URN, claim: mine }, true],
   ];
   for (const [title, mark, owner, isTaken] of cases) {
-    it(`is told from others: ${title}`, () => {
+    it(`is distinguished: ${title}`, () => {
       assert.equal(takenOverBy(writeMark(mark), owner) !== undefined, isTaken);
     });
   }
 
-  it("is read as it was written, whatever the name of the resource", () => {
+  it("is read back as written, whatever the name of the resource", () => {
     const name = fc.oneof(
       fc.string(),
       fc.constantFrom("a [0123456789abcdef]", "a [0123456789abcdef creating]", "a\nb", "a::b [x]"),
@@ -111,7 +111,7 @@ describe("a mark", () => {
     );
   });
 
-  it("is none without a URN, which nobody could be told by", () => {
+  it("is not written without a URN, which identifies the owner", () => {
     assert.equal(writeMark({ urn: "", claim: mine, isCreating: true }), "");
     assert.equal(readMark(""), undefined);
   });

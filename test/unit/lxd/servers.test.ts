@@ -22,7 +22,7 @@ describe("the servers of a cluster", () => {
   });
   afterEach(() => api.stop());
 
-  it("count the one that answers as online, though its own heartbeat is late, and no other", async () => {
+  it("count the one that answers as online, even if its own heartbeat is late, and no other", async () => {
     const noWay = failed(500, "Missing event connection with target cluster member");
     api.next(sync([member("bcn2"), member("bcn1")]), server("bcn2"), noWay);
     const { members } = await getServers(api.client());
@@ -47,7 +47,7 @@ describe("the servers of a cluster", () => {
     );
   });
 
-  it("are taken as they are when LXD does not hear of one in half of the time", async () => {
+  it("are accepted without a member that LXD does not hear of in half of the time", async () => {
     const late = sync([member("bcn2", "Online"), member("bcn1")]);
     api.next(late, server("bcn2"), server("bcn1"), ...Array.from({ length: 100 }, () => late));
     const { members } = await getServers(api.client(4));

@@ -10,7 +10,7 @@ describe("reads of many instances", () => {
   let server: SimulatedCluster;
   let names: string[];
 
-  /** Reads instances all at once, each with its state; answers with what LXD was asked. */
+  /** Reads all instances concurrently, each with its state; returns the requests to LXD. */
   const read = async (count: number): Promise<string[]> => {
     const lxd = await server.byHand();
     const since = server.lab.requests.length;
@@ -35,22 +35,22 @@ describe("reads of many instances", () => {
   });
   afterEach(() => server.stop());
 
-  it("ask for one of 2,000 by itself", async () => {
+  it("request one of 2,000 individually", async () => {
     names = server.lab.seedInstances(2000, { host: "bcn2" });
     assert.deepEqual(await read(1), ["/1.0/instances/VM&recursion=1"]);
   });
 
-  it("ask for a few one by one", async () => {
+  it("request a few one by one", async () => {
     names = server.lab.seedInstances(5, { host: "bcn2" });
     assert.deepEqual(counted(await read(5)), { "/1.0/instances/VM&recursion=1": 5 });
   });
 
-  it("ask one by one for a small part of many", async () => {
+  it("request a small part of many one by one", async () => {
     names = server.lab.seedInstances(300, { host: "bcn2" });
     assert.deepEqual(counted(await read(20)), { "/1.0/instances/VM&recursion=1": 20, "/1.0/instances": 1 });
   });
 
-  it("ask for a list when it is a good part of all, and for the state of those alone that run", async () => {
+  it("request a list for a large part of all, and the state of running ones only", async () => {
     names = server.lab.seedInstances(40, { host: "bcn2" });
     server.lab.seedInstances(60, { host: "bcn2", prefix: "off", running: false });
     const asked = counted(await read(40));
@@ -62,7 +62,7 @@ describe("reads of many instances", () => {
     });
   });
 
-  it("tell that one is gone only when LXD says so at its own address", async () => {
+  it("report a missing one only when LXD says so at its own address", async () => {
     names = server.lab.seedInstances(10, { host: "bcn2" });
     const lxd = await server.byHand();
     const which = names.map((name) => ({ lxd, project: PROJECT, name }));
@@ -79,12 +79,12 @@ describe("reads of many instances", () => {
   });
 });
 
-describe("a list that is longer than any single answer may be, of instances with 32 KiB of user data each", () => {
+describe("a list longer than the limit of a single answer, of instances with 32 KiB of user data each", () => {
   const COUNT = 1100;
-  /** As 300 MB for 2,000. */
+  /** Corresponds to 300 MB for 2,000. */
   const MOST_BYTES = COUNT * 150_000;
 
-  it("is read in little memory", async () => {
+  it("is read with little memory", async () => {
     const api = await ApiServer.start();
     const instance = (index: number): string => {
       const text = `#cloud-config\n# ${index}\n`.padEnd(32 * 1024, "x");
@@ -134,7 +134,7 @@ describe("a list that is longer than any single answer may be, of instances with
   }).timeout(120_000);
 });
 
-describe("reads of many instances on a member that LXD has not heard of of late", () => {
+describe("reads of many instances on a member without a recent heartbeat", () => {
   let two: SimulatedCluster;
 
   beforeEach(async () => {
@@ -153,7 +153,7 @@ describe("reads of many instances on a member that LXD has not heard of of late"
     return found.map((instance) => instance?.state?.status);
   };
 
-  it("ask for each of them by itself, when the member answers", async () => {
+  it("request each of them individually, when the member answers", async () => {
     const names = two.lab.seedInstances(40, { host: "bcn2", devices });
     two.lab.host("bcn1").daemon?.delayHeartbeat(600_000);
     const since = two.lab.requests.length;
@@ -164,7 +164,7 @@ describe("reads of many instances on a member that LXD has not heard of of late"
     assert.equal(two.lab.requests.slice(since).filter(({ path }) => path === "/1.0?target=bcn1").length, 1);
   });
 
-  it("tell that it is off when it does not", async () => {
+  it("report that it is off when it does not", async () => {
     const names = two.lab.seedInstances(40, { host: "bcn2", devices });
     await two.lab.host("bcn1").powerOff();
     await assert.rejects(readAll(names), /cannot be read: it is on cluster member "bcn1", which is Offline/);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import * as fc from "fast-check";
 import { FAILED_AT, RUN_STEPS } from "../../../provider/lxd/instances/steps";
 
-/** The shells that guests have as sh, as far as this machine has them. */
+/** The shells that guests use as sh, if this machine has them. */
 const SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"], ["sh"]].filter(([program = ""]) =>
   (process.env["PATH"] ?? "").split(":").some((directory) => existsSync(join(directory, program))),
 );
@@ -27,7 +27,7 @@ for (const [shell = "", ...options] of SHELLS) {
     };
     const written = (): string => readFileSync(scratch, "utf8");
 
-    it("hands on any words as they are", () => {
+    it("passes any arguments unchanged", () => {
       const word = fc.string({ unit: "grapheme" }).filter((text) => !text.includes("\0"));
       fc.assert(
         fc.property(fc.array(word, { maxLength: 14 }), (words) => {
@@ -44,7 +44,7 @@ for (const [shell = "", ...options] of SHELLS) {
       );
     });
 
-    it("gives each its input, and ends at the first that fails", () => {
+    it("gives each its input, and ends at the first failure", () => {
       const input = join(place, "it's $(input)");
       writeFileSync(input, "one\ntwo\n");
       assert.equal(run([["cat"], ["true"]], input), 0);
@@ -59,13 +59,13 @@ for (const [shell = "", ...options] of SHELLS) {
       assert.equal(existsSync(join(place, "third")), false);
     });
 
-    it("tells of a program that is not there, and of an input that is not", () => {
+    it("reports a missing program, and a missing input", () => {
       assert.equal(run([["no-such-program"]]), FAILED_AT + 1);
       assert.match(written(), /not found[^]*\n127\n$/);
       assert.equal(run([["true"]], join(place, "nope")), FAILED_AT + 1);
     });
 
-    it("is not taken in by a step that ends the shell, or writes what it would write itself", () => {
+    it("is not confused by a step that ends the shell, or imitates its output", () => {
       assert.equal(run([["exit", "5"], ["true"]]), FAILED_AT + 1);
       assert.match(written(), /\n5\n$/);
       assert.equal(run([["printf", "\n0\n"], ["false"]]), FAILED_AT + 2);

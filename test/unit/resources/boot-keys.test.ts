@@ -8,7 +8,7 @@ import { Managed } from "./simulated-cluster";
 
 const configOf = z.looseObject({ config: z.record(z.string(), z.string()) });
 
-/** What programs say, and what each server is then told. */
+/** Inputs of programs, and the keys for each server. */
 const WORDS: readonly [program: Record<string, string | boolean>, booleans: object, mode: string][] = [
   [{ "security.secureboot": false }, { "security.secureboot": "false" }, "uefi-nosecureboot"],
   [{ "security.secureboot": true }, { "security.secureboot": "true" }, "uefi-secureboot"],
@@ -58,7 +58,7 @@ for (const [version, hasModes, why] of VERSIONS) {
         assert.deepEqual(await bootKeysOf(`/1.0/instances/vm${index}`), expected);
         assert.deepEqual((vm.inState("config") as Record<string, string>)["boot.mode"], program["boot.mode"]);
         assert.equal(await vm.preview(args()), "same");
-        // It runs: were its keys taken for other ones, any change would need a stop.
+        // It runs: if its keys counted as changed, any change would need a stop.
         assert.equal(await vm.preview(args({ "user.note": "changed" })), "updated");
         assert.equal(await vm.up(args({ "user.note": "changed" })), "updated");
         assert.deepEqual(vm.warnings, []);
@@ -77,7 +77,7 @@ for (const [version, hasModes, why] of VERSIONS) {
       });
     });
 
-    it("another mode that was set by hand is drift, and is put right", async () => {
+    it("a mode that was set manually is drift, and is repaired", async () => {
       const profile = new Managed(profileLifecycle, "drifting");
       const args = { cluster: clusterOf(lab), name: "drifting", config: { "security.secureboot": false } };
       await profile.up(args);
@@ -91,6 +91,6 @@ for (const [version, hasModes, why] of VERSIONS) {
       );
     });
 
-    it("the server itself is asked, where it can be", () => assert.equal(askedForMetadata(), version !== "5.0.2"));
+    it("the server itself is asked, if possible", () => assert.equal(askedForMetadata(), version !== "5.0.2"));
   });
 }

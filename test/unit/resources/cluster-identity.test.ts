@@ -27,7 +27,7 @@ describe("The identity of a cluster", () => {
     two.lab.mutations(since).flatMap((request) => (request.host === host ? [`${request.method} ${request.path}`] : []));
   /** `lxc cluster remove bcn2`, on bcn1. */
   const remove = (): Promise<unknown> => two.lab.byHand("bcn1", "DELETE", "/1.0/cluster/members/bcn2");
-  /** Somebody makes another cluster of what was removed. */
+  /** Creates another cluster on the removed host. */
   const makeRival = async (): Promise<void> => {
     await remove();
     await two.lab.byHand("bcn2", "PUT", "/1.0/cluster", { server_name: "bcn2", enabled: true });
@@ -42,14 +42,14 @@ describe("The identity of a cluster", () => {
     await two.stop();
   });
 
-  it("is found when a resource is made, and kept in its state", async () => {
+  it("is found when a resource is created, and stored in its state", async () => {
     await it_.up(profile());
     assert.equal(it_.inState("clusterFingerprint"), fingerprint("bcn2"));
     assert.equal(await it_.up(profile()), "same");
     assert.deepEqual(it_.warnings, []);
   });
 
-  it("is that of the program where it gives one, and then in state once", async () => {
+  it("is the program's value if set, and then stored in state", async () => {
     const certificateFingerprint = fingerprint("bcn2");
     await it_.up(profile());
     assert.equal(await it_.up(profile({ cluster: { ...two.cluster, certificateFingerprint } })), "same");
@@ -59,7 +59,7 @@ describe("The identity of a cluster", () => {
     assert.equal(it_.inState("clusterFingerprint"), certificateFingerprint);
   });
 
-  it("is asked once for each endpoint in a process", async () => {
+  it("is read once for each endpoint in a process", async () => {
     const since = two.lab.requests.length;
     const deadline = new Deadline(30, "the test");
     const cluster = { ...two.cluster, certificateFingerprint: fingerprint("bcn2") };
@@ -72,7 +72,7 @@ describe("The identity of a cluster", () => {
     );
   });
 
-  it("is none for a server that is in no cluster, which may become one", async () => {
+  it("is undefined for a server that is in no cluster, which may join one", async () => {
     const alone = await startStandalone();
     try {
       await it_.up({ cluster: alone.cluster, name: "web" });
@@ -98,21 +98,21 @@ describe("The identity of a cluster", () => {
       /it answers as the server "bcn2", which is in no cluster, with the certificate/,
     ],
   ] as const) {
-    describe(`keeps a resource off ${what}, though that is the first endpoint:`, () => {
+    describe(`keeps a resource away from ${what}, even if it is the first endpoint:`, () => {
       beforeEach(async () => {
         await it_.up(profile({ description: "ours" }));
         await arrange();
         await two.lab.byHand("bcn2", "POST", "/1.0/profiles", { name: "web", description: "theirs" });
       });
 
-      it("it is read where it is, and the one that was passed over is named with its reason", async () => {
+      it("it is read from the right cluster, and the skipped endpoint is named with its reason", async () => {
         assert.equal(await it_.preview(profile({ description: "ours" })), "same");
         assert.equal(it_.warnings.length, 1);
         assert.match(it_.warnings[0] ?? "", reason);
         assert.match(it_.warnings[0] ?? "", new RegExp(`:${two.lab.host("bcn2").port} `));
       });
 
-      it("a change and a removal go to the real one", async () => {
+      it("a change and a removal use the real cluster", async () => {
         const since = two.lab.requests.length;
         assert.equal(await it_.up(profile({ description: "changed" })), "updated");
         await it_.destroy();
@@ -120,7 +120,7 @@ describe("The identity of a cluster", () => {
         assert.deepEqual([profiles("bcn1"), profiles("bcn2")], [["default"], ["default", "web"]]);
       });
 
-      it("also where state is of before there was an identity, unless two clusters answer: then nothing is done", async () => {
+      it("also where state has no identity yet, unless two clusters answer: then nothing is done", async () => {
         delete it_.state?.["clusterFingerprint"];
         const since = two.lab.requests.length;
         const outcome = it_.up(profile({ description: "changed" }));
@@ -138,7 +138,7 @@ describe("The identity of a cluster", () => {
     });
   }
 
-  it("keeps a machine of the same name on a rival from being taken for ours", async () => {
+  it("prevents the use of a machine with the same name on another cluster", async () => {
     const root = { type: "disk", path: "/", pool: "default" };
     for (const target of ["bcn2", "bcn1"]) {
       await two.lab.byHand("bcn2", "POST", `/1.0/storage-pools?target=${target}`, { name: "default", driver: "dir" });
@@ -166,7 +166,7 @@ describe("The identity of a cluster", () => {
     assert.equal(two.lab.host("bcn1").daemon?.database.instances.size, 0);
   });
 
-  it("names a host that was passed over for its changed host key, and is silent of one that is only silent", async () => {
+  it("names a host that was skipped for its changed host key, and not one that does not answer", async () => {
     await it_.up(profile());
     const [bcn2, bcn1] = two.cluster.endpoints;
     assert(bcn2 !== undefined && bcn1 !== undefined);
@@ -185,7 +185,7 @@ describe("The identity of a cluster", () => {
     );
   });
 
-  it("is found through another member when the first one's sshd lets in and then opens nothing", async () => {
+  it("is found through another member when the first one's sshd accepts the login and then opens no channel", async () => {
     await it_.up(profile());
     it_.state = { ...it_.state, timeouts: { read: 8 } };
     two.lab.faults.add({ when: { host: "bcn2", ssh: "channel" }, effect: "hang" });
@@ -210,7 +210,7 @@ describe("The identity of a cluster", () => {
     });
   }
 
-  it("is to be confirmed when the cluster's certificate was renewed: the error names both and what to set, and nothing is done before", async () => {
+  it("must be confirmed when the cluster's certificate was renewed: the error names both and what to set, and nothing is done before", async () => {
     await it_.up(profile());
     const old = fingerprint("bcn2");
     const { database } = two.lab.host("bcn2").daemon ?? {};
@@ -234,7 +234,7 @@ describe("The identity of a cluster", () => {
     assert.equal(await it_.up(confirmed), "same");
   });
 
-  it("is refused where it cannot be one", async () => {
+  it("is refused if it is malformed", async () => {
     assert.deepEqual(await it_.faults(profile({ cluster: { ...two.cluster, certificateFingerprint: "SHA256:abc" } })), [
       "cluster.certificateFingerprint must be the SHA-256 of a certificate, 64 hexadecimal digits: certificate_fingerprint in `lxc info`",
     ]);
@@ -263,11 +263,11 @@ describe("The identity of a cluster", () => {
       return most;
     };
 
-    it("what LXD cannot do side by side in a cluster is not begun through two members at once", async () => {
+    it("operations that LXD cannot run concurrently in a cluster are not started through two members at once", async () => {
       assert.equal(await mostAtOnce((lxd, work) => withClusterLock(lxd, work)), 1);
     });
 
-    it("work on an instance is not begun through two members at once", async () => {
+    it("work on an instance is not started through two members at once", async () => {
       assert.equal(await mostAtOnce((lxd, work) => withInstanceLock({ lxd, project: "default", name: "web1" }, work)), 1);
     });
   });

@@ -51,8 +51,8 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     await lab.stop();
   });
 
-  describe("the first one, removed by hand,", () => {
-    it("joins its cluster again, and does not bootstrap a rival", async () => {
+  describe("the first one, removed manually,", () => {
+    it("joins its cluster again, and does not bootstrap another", async () => {
       const { certificateFingerprint } = first.state ?? {};
       await removeFirst();
       assert.equal(await first.preview(firstArgs()), "updated");
@@ -75,14 +75,14 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       assert.equal(await first.up(firstArgs({ certificateFingerprint })), "same");
     });
 
-    it("does not keep the others from being refreshed: they are found through themselves, and what the first one answers is said", async () => {
+    it("does not block the refresh of the others: they are found through themselves, and the answer of the first one is reported", async () => {
       await removeFirst();
       assert.equal(await second.preview(secondArgs()), "same");
       assert.match(second.warnings.join(), /Passed over, .* answers as the server "bcn2", which is in no cluster/);
       assert.equal(second.inState("status"), "Online");
     });
 
-    it("is not taken for a renewed certificate: whoever knows no other member is told that it is in no cluster", async () => {
+    it("is not mistaken for a renewed certificate: if no other member is known, the error says that it is in no cluster", async () => {
       await removeFirst();
       const endpoints = [at("bcn2")];
       const profile = new Managed(profileLifecycle as never, "web");
@@ -97,7 +97,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       });
     });
 
-    it("does not bootstrap a rival either when it knows no other host: nothing is changed, and the error tells the way in", async () => {
+    it("does not bootstrap another cluster when it knows no other host: nothing is changed, and the error says how to join", async () => {
       await first.up(firstArgs({ peers: [] }));
       await removeFirst();
       const since = lab.requests.length;
@@ -109,7 +109,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       assert.deepEqual([changes(since), wipes()], [[], wiped]);
     });
 
-    it("does not bootstrap a rival while the others cannot be asked", async () => {
+    it("does not bootstrap another cluster while the others cannot be asked", async () => {
       await removeFirst();
       await first.preview(firstArgs());
       await lab.host("bcn1").powerOff();
@@ -125,7 +125,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       assert.deepEqual(members("bcn1"), ["bcn1", "bcn2"]);
     });
 
-    it("is not taken back as the rival that somebody made of it: nothing is changed, and both clusters are named", async () => {
+    it("is not accepted as another cluster made of it: nothing is changed, and both clusters are named", async () => {
       await removeFirst();
       await lab.byHand("bcn2", "PUT", "/1.0/cluster", { server_name: "bcn2", enabled: true });
       const [since, wiped] = [lab.requests.length, wipes()];
@@ -136,7 +136,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       assert.deepEqual([members("bcn2"), members("bcn1")], [["bcn2"], ["bcn1"]]);
     });
 
-    it("joins the cluster that this stack has made also when its state was lost", async () => {
+    it("joins the cluster of this stack also when its state was lost", async () => {
       await removeFirst();
       const again = new Managed(clusterMemberLifecycle as never, "bcn2");
       assert.equal(await again.up(firstArgs()), "created");
@@ -144,7 +144,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     });
   });
 
-  it("the first one goes through a member that stays", async () => {
+  it("the first one leaves through a remaining member", async () => {
     const since = lab.requests.length;
     await first.destroy();
     assert.deepEqual(
@@ -155,14 +155,14 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     assert.deepEqual(first.warnings, []);
   });
 
-  it("the first one goes also when it knows no other host, though its daemon ends in the midst of it", async () => {
+  it("the first one leaves also when it knows no other host, even if its daemon ends meanwhile", async () => {
     await first.up(firstArgs({ peers: [] }));
     await first.destroy();
     assert.deepEqual(members("bcn1"), ["bcn1"]);
     assert.equal(lab.host("bcn2").daemon?.database.clustered, false);
   });
 
-  it("the last one goes without a word of hosts that went before", async () => {
+  it("the last one leaves without a message about hosts that left before", async () => {
     await second.destroy();
     await first.destroy();
     assert.deepEqual([first.warnings, second.warnings], [[], []]);
@@ -172,7 +172,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
   describe("reinstalled while the cluster still lists it,", () => {
     beforeEach(() => lab.host("bcn1").reinstall());
 
-    it("is shown, and joins again in place of the empty member", async () => {
+    it("shows as drift, and joins again in place of the empty member", async () => {
       assert.equal(await second.preview(secondArgs()), "updated");
       assert.equal(second.inState("status"), "Reinstalled");
       assert.match(second.warnings.join(), /127\.0\.0\.1 knows nothing of its membership as bcn1: it was reinstalled/);
@@ -188,7 +188,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       assert.equal(second.inState("status"), "Online");
     });
 
-    it("is not joined in place of a member that holds something", async () => {
+    it("does not replace a member that holds anything", async () => {
       const { database } = lab.host("bcn2").daemon ?? {};
       assert(database !== undefined);
       await lab.byHand("bcn2", "POST", "/1.0/storage-pools?target=bcn2", { name: "default", driver: "dir" });
@@ -213,7 +213,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       );
     });
 
-    it("is shown also when it is in a cluster of its own by now, does not join again, and when it goes that cluster stays", async () => {
+    it("shows as drift also when it is in its own cluster by now, does not join again, and its removal keeps that cluster", async () => {
       await lab.byHand("bcn1", "PATCH", "/1.0", { config: { "core.https_address": "192.168.1.101:8443" } });
       await lab.byHand("bcn1", "PUT", "/1.0/cluster", { server_name: "theirs", enabled: true });
       assert.equal(await second.preview(secondArgs()), "updated");
@@ -226,12 +226,12 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       assert.deepEqual([members("bcn2"), members("bcn1"), wipes()], [["bcn2"], ["theirs"], wiped]);
     });
 
-    it("is removed without a person's force", async () => {
+    it("is removed without manual force", async () => {
       await second.destroy({ refresh: true });
       assert.deepEqual(members("bcn2"), ["bcn2"]);
     });
 
-    it("is no other than an offline one while its host cannot be asked", async () => {
+    it("is treated like an offline one while its host cannot be asked", async () => {
       await lab.host("bcn1").powerOff();
       assert.equal(await second.preview(secondArgs()), "same");
       assert.equal(second.inState("status"), "Offline");
@@ -239,14 +239,14 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     });
   });
 
-  it("leaves its cluster although that has not heard of it of late", async () => {
+  it("leaves its cluster although that has no recent heartbeat of it", async () => {
     lab.host("bcn1").daemon?.delayHeartbeat(700);
     await second.destroy();
     assert.deepEqual(members("bcn2"), ["bcn2"]);
     assert.deepEqual(members("bcn1"), ["none"]);
   });
 
-  it("is told of no join token that was revoked a moment ago", async () => {
+  it("does not report a join token that was just revoked", async () => {
     await second.destroy();
     const joining = lab.faults.add({
       when: { host: "bcn1", method: "PUT", path: /^\/1\.0\/cluster$/, nth: 1 },
@@ -259,7 +259,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     assert.deepEqual(second.warnings.slice(before), []);
   });
 
-  it("is told soon that its LXD ended before it had joined, and joins the next time", async () => {
+  it("reports soon that its LXD ended before it had joined, and joins the next time", async () => {
     await second.destroy();
     const fault = lab.faults.add({
       when: { host: "bcn1", method: "PUT", path: /^\/1\.0\/cluster$/, nth: 1 },
@@ -276,7 +276,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
   const notYet = { status: 500, error: "Failed to get dqlite client: dial unix @lxd: connection refused" };
   for (const [what, effect] of [
     ["has no database yet", notYet],
-    ["ends and starts", "daemon-restart"],
+    ["restarts", "daemon-restart"],
   ] as const) {
     it(`waits, before a host joins, for a member that ${what}`, async () => {
       await second.destroy();
@@ -298,7 +298,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     assert.deepEqual(members("bcn2"), ["bcn2"]);
   });
 
-  it("waits for LXD that restarts when it is asked whether it is ready", async () => {
+  it("waits for an LXD that restarts when it is asked whether it is ready", async () => {
     const node = new Managed(nodeLifecycle as never, "bcn1");
     const fault = lab.faults.add({ when: { host: "bcn1", path: /^\/internal\/ready/, nth: 1 }, effect: "daemon-restart" });
     assert.equal(await node.up({ connection: at("bcn1"), install: { method: "deb" }, adopt: true }), "created");

@@ -5,7 +5,7 @@ import { Managed } from "./simulated-cluster";
 
 const ADDRESS = "192.168.1.101:8443";
 
-/** What somebody does with bcn1 after it was a member, and what the warning says of it. */
+/** New uses of bcn1 after it was a member, and their description in the warning. */
 const USES: readonly { title: string; says: RegExp; refusal?: RegExp; act: (lab: SimulatedLab) => unknown }[] = [
   {
     title: "a cluster of its own with an image",
@@ -67,13 +67,13 @@ const USES: readonly { title: string; says: RegExp; refusal?: RegExp; act: (lab:
   },
 ];
 
-describe("LxdClusterMember whose host got another use after it was a member", () => {
+describe("LxdClusterMember whose host has another use after it was a member", () => {
   let lab: SimulatedLab;
   let second: Managed;
 
   const at = (host: string) => lab.host(host).connection;
   const args = (): object => ({ connection: at("bcn1"), name: "bcn1", address: ADDRESS, cluster: { endpoints: [at("bcn2")] } });
-  /** All that LXD on a host knows, and which daemon it is. */
+  /** Everything that LXD on a host stores, and its daemon. */
   const dataOf = (host: string): unknown => {
     const { daemon } = lab.host(host);
     assert(daemon !== undefined);
@@ -135,7 +135,7 @@ describe("LxdClusterMember whose host got another use after it was a member", ()
       });
 
       for (const refresh of [false, true]) {
-        it(`is left as it is by destroy ${refresh ? "with" : "without"} a refresh, which says so`, async () => {
+        it(`is unchanged by destroy ${refresh ? "with" : "without"} a refresh, which says so`, async () => {
           await second.destroy({ refresh });
           assert.equal(second.state, undefined);
           if (!refresh) {
@@ -152,7 +152,7 @@ describe("LxdClusterMember whose host got another use after it was a member", ()
     });
   }
 
-  it("which is in its cluster under another name is left as it is by destroy, which says so", async () => {
+  it("which is in its cluster under another name is unchanged by destroy, which says so", async () => {
     await lab.byHand("bcn2", "POST", "/1.0/cluster/members/bcn1", { server_name: "old1" });
     const [before, stops] = [dataOf("bcn1"), wipes()];
     await second.destroy();
@@ -164,12 +164,12 @@ describe("LxdClusterMember whose host got another use after it was a member", ()
     { what: "", lacks: [] },
     { what: ", also where an older state does not tell which cluster it was in", lacks: ["certificateFingerprint"] },
   ]) {
-    it(`which does not answer, and is of no cluster, is not cleaned: destroy fails and tells where to look${what}`, async () => {
+    it(`which does not answer, and is of no cluster, is not cleaned: destroy fails and says where to look${what}`, async () => {
       await lab.byHand("bcn2", "DELETE", "/1.0/cluster/members/bcn1");
       const stops = wipes();
       const fault = lab.faults.add({ when: { host: "bcn1" }, effect: "hang" });
       const kept = Object.entries(second.state ?? {}).filter(([name]) => !lacks.includes(name));
-      second.state = { ...Object.fromEntries(kept), timeouts: { delete: 16 } }; // half of which a daemon is given to answer
+      second.state = { ...Object.fromEntries(kept), timeouts: { delete: 16 } }; // half of it is the time for a daemon to answer
       await assert.rejects(
         second.destroy(),
         /does not answer, so what it is used for by now is not known, and it is not cleaned\. Look at: journalctl/,

@@ -7,7 +7,7 @@ type Act = (lab: SimulatedLab) => unknown;
 
 const notYet = { status: 500, error: "Failed to get dqlite client: dial unix @lxd: connection refused" };
 
-/** What a host may be that is to join later, when the first one is made. */
+/** States of a host that joins later, when the first one is created. */
 const NEW_HOSTS: readonly { title: string; act: Act }[] = [
   { title: "have an LXD that is in no cluster", act: () => undefined },
   { title: "have no LXD", act: (lab) => lab.host("bcn1").removePackage("lxd", true) },
@@ -30,7 +30,7 @@ const NEW_HOSTS: readonly { title: string; act: Act }[] = [
   },
 ];
 
-/** Why a member of the stack's cluster may be unable to tell of it, and how that is mended, where a simulated host can. */
+/** Reasons why a member of the stack's cluster cannot report it, and the remedy if a simulated host has one. */
 const SILENT_MEMBERS: readonly { title: string; says: RegExp; act: Act; mend?: Act }[] = [
   {
     title: "is off",
@@ -114,9 +114,9 @@ describe("The first LxdClusterMember without state, whose peers", () => {
   });
 
   for (const [what, arrange] of [
-    ["removed by hand", () => lab.byHand("bcn1", "DELETE", "/1.0/cluster/members/bcn2")],
+    ["removed manually", () => lab.byHand("bcn1", "DELETE", "/1.0/cluster/members/bcn2")],
     [
-      "removed by force and installed anew",
+      "removed by force and reinstalled",
       async () => {
         await lab.byHand("bcn1", "DELETE", "/1.0/cluster/members/bcn2?force=1");
         lab.host("bcn2").reinstall();
@@ -133,7 +133,7 @@ describe("The first LxdClusterMember without state, whose peers", () => {
         await arrange();
       });
 
-      it("is kept in state as Left, and joins again, also where nobody is marked as this stack's", async () => {
+      it("is kept in state as Left, and joins again, also where no member has this stack's mark", async () => {
         const { database } = lab.host("bcn1").daemon ?? {};
         assert(database !== undefined);
         database.member("bcn1").config = {};
@@ -145,7 +145,7 @@ describe("The first LxdClusterMember without state, whose peers", () => {
         assert.equal(await first.up(args()), "same");
       });
 
-      it("is not kept in state when its host cannot be reached: it may be gone for good", async () => {
+      it("is not kept in state when its host cannot be reached: it may be gone permanently", async () => {
         await lab.host("bcn2").powerOff();
         assert.equal(await first.preview(args()), "created");
       });
@@ -158,7 +158,7 @@ describe("The first LxdClusterMember without state, whose peers", () => {
       });
 
       for (const { title, says, act, mend } of SILENT_MEMBERS) {
-        it(`makes no rival while a peer ${title}`, async () => {
+        it(`creates no second cluster while a peer ${title}`, async () => {
           await act(lab);
           const since = lab.requests.length;
           first = new Managed(clusterMemberLifecycle as never, "bcn2");

@@ -3,7 +3,7 @@ import { SimulatedLab } from "../../../lab/simulated";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { Managed } from "./simulated-cluster";
 
-/** Two spellings of one address, of which the second one is in the program when something has happened to the member. */
+/** Two spellings of one address; the program uses the second one after a change of the member. */
 const SPELLINGS = [
   ["[fd00::1]", "[FD00:0::1]:8443"],
   ["[fd00::1]:8443", "[fd00:0:0:0:0:0:0:1]"],
@@ -44,12 +44,12 @@ for (const [first, second] of SPELLINGS) {
       await lab.stop();
     });
 
-    /** What the program has is in state after any update. */
+    /** State has the program's spelling after any update. */
     const updated = async (): Promise<void> => {
       assert.equal(await member.up(args(second, { failureDomain: "rack1" })), "updated");
     };
 
-    it("is seen as Left when it was removed by hand, and joins again", async () => {
+    it("is reported as Left when it was removed manually, and joins again", async () => {
       await updated();
       member.state = { ...member.state, address: second };
       await lab.byHand("bcn2", "DELETE", "/1.0/cluster/members/bcn1");
@@ -66,7 +66,7 @@ for (const [first, second] of SPELLINGS) {
       assert.equal(await member.up(args(second)), "same");
     });
 
-    it("is told of the member that has its address, when it is to have another name", async () => {
+    it("reports the member that has its address, when it should get another name", async () => {
       await lab.byHand("bcn2", "DELETE", "/1.0/cluster/members/bcn1?force=1");
       lab.host("bcn1").reinstall();
       await member.up(args(second));

@@ -59,7 +59,7 @@ describe("LxdClusterMember", () => {
     await lab.stop();
   });
 
-  it("bootstraps the first host and joins the other, and has nothing to do afterwards", async () => {
+  it("bootstraps the first host and joins the other, and a second up changes nothing", async () => {
     assert.equal(await first.up(firstArgs()), "created");
     assert.equal(await second.up(secondArgs()), "created");
     assert.deepEqual(members(), ["bcn2", "bcn1"]);
@@ -70,7 +70,7 @@ describe("LxdClusterMember", () => {
     assert.deepEqual(lab.mutations(since), []);
   });
 
-  it("takes a host for done that is a member already, so that a lost answer costs nothing", async () => {
+  it("accepts a host that is already a member, so that a lost answer has no effect", async () => {
     await first.up(firstArgs());
     await assert.rejects(new Managed(killedAtTheEnd(clusterMemberLifecycle) as never, "bcn1").up(secondArgs()), /killed/);
     const since = lab.requests.length;
@@ -78,7 +78,7 @@ describe("LxdClusterMember", () => {
     assert.deepEqual(changesSince(since), ["PUT /1.0/cluster/members/bcn1", "PUT /1.0/cluster/members/bcn1"]); // its mark
   });
 
-  it("sets config and failure domain, sees them changed by hand, and repairs them", async () => {
+  it("sets config and failure domain, shows their drift, and repairs it", async () => {
     await makeCluster();
     const wanted = secondArgs({ failureDomain: "rack2", config: { "scheduler.instance": "manual" } });
     assert.equal(await second.up(wanted), "updated");
@@ -103,7 +103,7 @@ describe("LxdClusterMember", () => {
       assert.deepEqual(changesSince(0), []);
     });
 
-    it("a name or an address that a member has already", async () => {
+    it("a name or an address that a member already has", async () => {
       await first.up(firstArgs());
       const since = lab.requests.length;
       const has = `The cluster at ${nameOf("bcn2")} already has the member "bcn2" with the address https://192.168.1.102:8443`;
@@ -140,7 +140,7 @@ describe("LxdClusterMember", () => {
       );
     });
 
-    it("a host that is in the cluster of this very stack, when what it is to join is a rival: nothing tells to wipe it", async () => {
+    it("a host that is in the cluster of this stack, when the cluster to join is another: the message does not suggest a wipe", async () => {
       await first.up(firstArgs());
       await new Managed(clusterMemberLifecycle as never, "alone").up({ ...secondArgs(), cluster: undefined });
       const since = lab.requests.length;
@@ -163,7 +163,7 @@ describe("LxdClusterMember", () => {
       );
     });
 
-    it("a host in whose kernel a former LXD has left the cluster's bridge, and says how to take it away", async () => {
+    it("a host whose kernel has the cluster's bridge of a former LXD, with the command to remove it", async () => {
       await first.up(firstArgs());
       await byHand(lab, "bcn2", (lxd) => lxd.change("POST", "/1.0/networks", { body: { name: "lxdbr0", type: "bridge" } }));
       lab.host("bcn1").interfaces.set("lxdbr0", { type: "bridge", hwaddr: "00:16:3e:00:00:02", addresses: [] });
@@ -209,7 +209,7 @@ describe("LxdClusterMember", () => {
     assert.equal(lab.host("bcn1").daemon?.localConfig["core.https_address"], ":8443");
   });
 
-  it("revokes the join token when the join fails, tells LXD's reason, and joins the next time", async () => {
+  it("revokes the join token when the join fails, reports LXD's reason, and joins the next time", async () => {
     await first.up(firstArgs());
     const fault = lab.faults.add({
       when: { host: "bcn1", method: "PUT", path: /^\/1\.0\/cluster$/, nth: 1 },
@@ -230,7 +230,7 @@ describe("LxdClusterMember", () => {
     assert.equal(await second.up(secondArgs()), "created");
   });
 
-  describe("when it goes", () => {
+  describe("when it is removed", () => {
     it("leaves the cluster and a host that can join again", async () => {
       await makeCluster();
       await second.destroy();
@@ -248,7 +248,7 @@ describe("LxdClusterMember", () => {
         "192.168.1.101:8443",
       ],
     ] as const) {
-      it(`leaves what the host has for itself in its config, ${what}`, async () => {
+      it(`keeps the host's own config, ${what}`, async () => {
         await first.up(firstArgs());
         await byHand(lab, "bcn1", (lxd) => setServerConfig(lxd, { ...config, "core.debug_address": "127.0.0.1:8444" }));
         await second.up(secondArgs({ address }));
@@ -257,7 +257,7 @@ describe("LxdClusterMember", () => {
       });
     }
 
-    it("as the last one, ceases to be a cluster", async () => {
+    it("as the last one, becomes a standalone server", async () => {
       await first.up(firstArgs());
       await first.destroy();
       assert.equal(lab.host("bcn2").daemon?.database.clustered, false);
@@ -299,22 +299,22 @@ describe("LxdClusterMember", () => {
       await lab.byHand("bcn1", "POST", "/1.0/storage-pools/default/volumes/custom?target=bcn1", { name: "data" });
     };
 
-    it("is told by the preview, with what it has, when its host is taken out of the program", async () => {
+    it("is reported by the preview, with its content, when its host is removed from the program", async () => {
       assert.deepEqual(await saidBy(first, firstArgs()), []);
       await fill();
       assert.deepEqual(await saidBy(first, firstArgs({ peers: [at("bcn1")], failureDomain: "rack2" })), []);
       assert.deepEqual(await saidBy(first, firstArgs()), [told]);
       await lab.host("bcn1").powerOff();
-      assert.deepEqual(await saidBy(first, firstArgs()), []); // of a host that is silent its LxdNode tells
+      assert.deepEqual(await saidBy(first, firstArgs()), []); // the LxdNode reports a host that does not answer
     });
 
-    it("is told by the preview, with what it has, when it is to be replaced", async () => {
+    it("is reported by the preview, with its content, when it will be replaced", async () => {
       await fill();
       assert.ok((await saidBy(second, secondArgs({ address: "192.168.1.111" }))).includes(told));
     });
   });
 
-  it("tells in check what is wrong, by property", async () => {
+  it("reports in check what is wrong, by property", async () => {
     assert.deepEqual(
       await second.faults(secondArgs({ name: "bcn/1", address: "0.0.0.0", cluster: { endpoints: [] }, failureDomain: "" })),
       [

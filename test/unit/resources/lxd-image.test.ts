@@ -31,12 +31,12 @@ describe("image files", () => {
   });
   afterEach(() => rm(directory, { recursive: true }));
 
-  it("have the fingerprint that LXD gives: SHA-256 over metadata followed by root file system", async () => {
+  it("have LXD's fingerprint: SHA-256 over metadata followed by root file system", async () => {
     const sum = createHash("sha256").update("metadatarootfs").digest("hex");
     assert.equal(await fingerprintOf({ metadataPath, rootfsPath }), sum);
   });
 
-  it("have another fingerprint as soon as a file is another", async () => {
+  it("have another fingerprint as soon as a file differs", async () => {
     const before = await fingerprintOf({ metadataPath, rootfsPath });
     await writeFile(rootfsPath, "ROOTFS");
     await utimes(rootfsPath, 1, 1);
@@ -50,7 +50,7 @@ describe("image files", () => {
     });
   });
 
-  it("travel as a form whose announced length is its length, and report progress", async () => {
+  it("are sent as a form whose announced length is correct, and report progress", async () => {
     const sent: number[] = [];
     const upload = await uploadOf({ metadataPath, rootfsPath }, (bytes) => sent.push(bytes));
     const body = Buffer.concat((await upload.open().toArray()) as Buffer[]);
@@ -62,13 +62,13 @@ describe("image files", () => {
     );
   });
 
-  it("are told to be a virtual machine's by the disk's own magic", async () => {
+  it("are recognised as a virtual machine's by the disk's magic number", async () => {
     await writeFile(rootfsPath, Buffer.from("QFI\xfb and more", "latin1"));
     const upload = await uploadOf({ metadataPath, rootfsPath }, () => undefined);
     assert.match(Buffer.concat((await upload.open().toArray()) as Buffer[]).toString(), /name="rootfs\.img"/);
   });
 
-  it("travel alone when there is one", async () => {
+  it("are sent alone when there is one", async () => {
     const upload = await uploadOf({ metadataPath }, () => undefined);
     assert.equal(upload.headers["content-type"], "application/octet-stream");
     assert.equal(Buffer.concat((await upload.open().toArray()) as Buffer[]).toString(), "metadata");
@@ -126,7 +126,7 @@ describe("LxdImage", () => {
   const alias = async (name: string) => (await two.byHand()).find(`/1.0/images/aliases/${name}`, aliasSchema);
   const live = async (fingerprint: string) => (await two.byHand()).find(`/1.0/images/${fingerprint}`, imageSchema);
 
-  it("is uploaded once, under the fingerprint that was known before", async () => {
+  it("is uploaded once, under the fingerprint that was computed before", async () => {
     const given = await args({ properties: { release: "bookworm & more" } });
     assert.equal(await image.up(given), "created");
     assert.equal(image.inState("fingerprint"), given.sourceFingerprint);
@@ -137,7 +137,7 @@ describe("LxdImage", () => {
     assert.deepEqual(two.lab.mutations(before), []);
   });
 
-  it("is found, not uploaded again, when an interrupted run had brought it, and goes with its resource all the same", async () => {
+  it("is found, not uploaded again, when an interrupted run had uploaded it, and is removed with its resource", async () => {
     await assert.rejects(new Managed(killedAtTheEnd(imageLifecycle) as never, "debian").up(await args()), /killed/);
     const before = two.lab.requests.length;
     await image.up(await args());
@@ -147,7 +147,7 @@ describe("LxdImage", () => {
     assert.equal(await live((await args()).sourceFingerprint), undefined);
   });
 
-  it("is used, and left when its resource goes, when it bears the mark of a state that is elsewhere; with adopt it is its own", async () => {
+  it("is used, and kept when its resource is removed, if it has the mark of another state; with adopt it becomes its own", async () => {
     await image.up(await args());
     const again = newImage("debian");
     assert.equal(await again.up(await args()), "created");
@@ -160,7 +160,7 @@ describe("LxdImage", () => {
     assert.notEqual(await live((await args()).sourceFingerprint), undefined);
   });
 
-  it("uses an image that others brought, and leaves it when it goes", async () => {
+  it("uses an image that others imported, and keeps it when the resource is removed", async () => {
     await image.up(await args());
     const other = newImage("other");
     await other.up(await args({ aliases: ["second"] }));
@@ -170,7 +170,7 @@ describe("LxdImage", () => {
     assert.notEqual(await live(String(image.inState("fingerprint"))), undefined);
   });
 
-  it("does not change the properties of an image that others brought, unless it may adopt", async () => {
+  it("does not change the properties of an image that others imported, unless adopt is set", async () => {
     await image.up(await args());
     const other = newImage("other");
     const given = { aliases: [], properties: { os: "Mine" } };
@@ -182,7 +182,7 @@ describe("LxdImage", () => {
     assert.equal((await live(String(other.inState("fingerprint"))))?.properties["os"], "Mine");
   });
 
-  it("is replaced, and its alias moves along, when the files have other content", async () => {
+  it("is replaced, and its alias is moved, when the files have other content", async () => {
     await image.up(await args());
     const first = String(image.inState("fingerprint"));
     const rootfsPath = join(directory, "rootfs-2.squashfs");
@@ -201,7 +201,7 @@ describe("LxdImage", () => {
     assert.equal(await image.preview(await args({ rootfsPath })), "same");
   });
 
-  it("refuses an alias of another image before it uploads, and takes it with adopt", async () => {
+  it("refuses an alias of another image before it uploads, and moves it with adopt", async () => {
     two.lab.seedImage("bcn2", { alias: "debian-12" });
     const before = two.lab.requests.length;
     await assert.rejects(
@@ -213,7 +213,7 @@ describe("LxdImage", () => {
     assert.equal((await alias("debian-12"))?.target, image.inState("fingerprint"));
   });
 
-  it("shows an alias that was moved or removed by hand, and repairs it", async () => {
+  it("shows an alias that was moved or removed manually, and repairs it", async () => {
     await image.up(await args({ aliases: ["debian-12", "stable"] }));
     const target = two.lab.seedImage("bcn2", { alias: "elsewhere" });
     const lxd = await two.byHand();
@@ -232,14 +232,14 @@ describe("LxdImage", () => {
     assert.notEqual(await alias("debian-12"), undefined);
   });
 
-  it("is brought again when it was removed by hand", async () => {
+  it("is imported again when it was removed manually", async () => {
     await image.up(await args());
     await (await two.byHand()).change("DELETE", `/1.0/images/${String(image.inState("fingerprint"))}`);
     assert.equal(await image.preview(await args()), "created");
     assert.equal(await image.up(await args()), "created");
   });
 
-  it("stays in state when it is uploaded but its alias cannot be made, and is finished by the next up", async () => {
+  it("stays in state when it is uploaded but its alias cannot be created, and is finished by the next up", async () => {
     const fault = two.lab.faults.add({
       when: { method: "POST", path: /^\/1\.0\/images\/aliases/ },
       effect: { status: 500, error: "database is full" },
@@ -250,7 +250,7 @@ describe("LxdImage", () => {
     assert.notEqual(await alias("debian-12"), undefined);
   });
 
-  it("is copied by LXD from an image server, and its alias there is not asked again", async () => {
+  it("is copied by LXD from an image server, and its alias there is not resolved again", async () => {
     assert.equal(await image.up(ofServer({ aliases: ["ubuntu"] })), "created");
     assert.equal(image.inState("fingerprint"), "ab".repeat(32));
     assert.equal(image.inState("created"), true);
@@ -297,7 +297,7 @@ describe("LxdImage", () => {
       /^source needs either alias or fingerprint/,
     ],
     [
-      "a server that is no address",
+      "a server with an invalid address",
       async () => ofServer({ source: { server: "ubuntu", alias: "x" } }),
       /^source\.server must be the https/,
     ],
@@ -318,7 +318,7 @@ describe("LxdImage", () => {
       /^rootfsPath cannot be read: ENOENT: no such file$/,
     ],
     [
-      "a fingerprint that was not worked out",
+      "a fingerprint that was not computed",
       async () => ({ ...(await args()), sourceFingerprint: "mine" }),
       /^sourceFingerprint is worked out/,
     ],

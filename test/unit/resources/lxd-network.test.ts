@@ -21,7 +21,7 @@ describe("LxdNetwork", () => {
   const put = async (config: Record<string, string>, target?: string) =>
     (await two.byHand()).change("PUT", "/1.0/networks/lxdbr0", { query: { target }, body: { description: "", config } });
 
-  it("is defined on each member, then created on all, and then changes nothing", async () => {
+  it("is defined on each member, created on all, and unchanged by a second up", async () => {
     assert.equal(await network.up(args()), "created");
     assert.deepEqual(network.inState("memberStatus"), { bcn2: "Created", bcn1: "Created" });
     const before = two.lab.requests.length;
@@ -29,7 +29,7 @@ describe("LxdNetwork", () => {
     assert.deepEqual(two.lab.mutations(before), []);
   });
 
-  it("tells the addresses that LXD chose, and does not take them for drift", async () => {
+  it("outputs the addresses that LXD chose, without drift", async () => {
     const given = args({ config: { "ipv4.address": "auto" } });
     await network.up(given);
     const effective = z.record(z.string(), z.string()).parse(network.inState("effectiveConfig"));
@@ -38,13 +38,13 @@ describe("LxdNetwork", () => {
     assert.equal(await network.up(given), "same");
   });
 
-  it("keeps the address that it has when it is to be LXD's choice", async () => {
+  it("keeps its address when LXD is to choose one", async () => {
     await network.up(args());
     await network.up(args({ config: { "ipv4.address": "auto", "ipv6.address": "none" } }));
     assert.equal((await live()).config["ipv4.address"], "10.10.10.1/24");
   });
 
-  it("repairs a key that was changed by hand, and leaves keys that it was not given", async () => {
+  it("repairs a key that was changed manually, and keeps keys that the program does not set", async () => {
     await network.up(args());
     await put({ ...(await live()).config, "ipv4.nat": "false", "dns.domain": "hand" });
     assert.equal(await network.up(args()), "updated");
@@ -79,7 +79,7 @@ describe("LxdNetwork", () => {
     assert.equal(await network.up(given), "same");
   });
 
-  it("goes on from members on which it is only defined", async () => {
+  it("continues from members on which it is only defined", async () => {
     two.lab.faults.add({
       when: { method: "POST", path: /^\/1\.0\/networks\?project=default$/, nth: 1 },
       effect: { status: 500, error: "Failed to create it" },
@@ -93,7 +93,7 @@ describe("LxdNetwork", () => {
     assert.equal((await live()).config["ipv4.address"], "10.10.10.1/24");
   });
 
-  it("starts anew where an attempt made nothing, because LXD would keep the config of that attempt", async () => {
+  it("starts again where an attempt created nothing, because LXD would keep the config of that attempt", async () => {
     const given = args({ memberConfig: { bcn2: { "bridge.external_interfaces": "eth7" } } });
     await assert.rejects(network.up(given), /could not be created on bcn2, bcn1\. LXD on .* says: .*eth7/);
     assert.equal(network.inState("status"), "Errored");
@@ -102,21 +102,21 @@ describe("LxdNetwork", () => {
     assert.equal((await live()).status, "Created");
   });
 
-  it("refuses the name of an interface that a host has by itself, before anything is made", async () => {
+  it("refuses the name of an interface that a host already has, before anything is created", async () => {
     two.lab.host("bcn2").interfaces.set("wan0", { type: "bridge", hwaddr: "00:16:3e:00:00:98", addresses: [] });
     const before = two.lab.requests.length;
     await assert.rejects(network.up(args({ name: "wan0" })), /bcn2 has an interface "wan0" \(bridge\) that LXD does not manage/);
     assert.deepEqual(two.lab.mutations(before), []);
   });
 
-  it("refuses a network that others made, and takes it over with adopt", async () => {
+  it("refuses a network that others created, and adopts it with adopt", async () => {
     await network.up(args());
     const other = new Managed(networkLifecycle, "other");
     await assert.rejects(other.up(args()), /Network "lxdbr0" already exists .* belongs to the Pulumi resource "bridge"/);
     assert.equal(await other.up(args({ adopt: true })), "created");
   });
 
-  it("is removed, and removing it again is done", async () => {
+  it("is removed, and a second removal succeeds", async () => {
     await network.up(args());
     const { state } = network;
     await network.destroy();
@@ -124,7 +124,7 @@ describe("LxdNetwork", () => {
     await assert.doesNotReject(network.destroy());
   });
 
-  it("refuses when a member is offline, before it is half-made", async () => {
+  it("refuses when a member is offline, before it is half created", async () => {
     await two.lab.host("bcn1").powerOff();
     await assert.rejects(network.up(args()), /made on all members at once, and bcn1 is offline/);
     assert.equal(network.state, undefined);

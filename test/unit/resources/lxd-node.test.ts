@@ -32,7 +32,7 @@ describe("LxdNode", () => {
   });
 
   describe("on a bare host", () => {
-    it("installs the Debian package, waits until LXD is ready, and tells what it found", async () => {
+    it("installs the Debian package, waits until LXD is ready, and outputs what it found", async () => {
       await start();
       assert.equal(await node.up(args({ config: { "core.https_address": "192.168.1.102:8443" } })), "created");
       assert.ok(host.packages.has("lxd"));
@@ -45,7 +45,7 @@ describe("LxdNode", () => {
       assert.deepEqual([node.inState("cpus"), node.inState("memoryBytes")], [4, 16 * 2 ** 30]);
     });
 
-    it("has nothing to do afterwards", async () => {
+    it("is unchanged by a second up", async () => {
       await start();
       await node.up(args());
       const [since, commands] = [lab.requests.length, ran("env").length];
@@ -63,7 +63,7 @@ describe("LxdNode", () => {
       assert.equal(await node.up({ connection: host.connection }), "same");
     });
 
-    it("installs the revision that the members of a cluster have, although the channel has a newer one", async () => {
+    it("installs the revision of the cluster's members, although the channel has a newer one", async () => {
       await start({ snapd: true });
       host.store.release("5.21/stable", { revision: 33999, version: "5.21.5-9b1e0d2", lxd: "5.21.4" });
       const wanted = { connection: host.connection, install: { method: "snap", revision: 33110 } };
@@ -83,7 +83,7 @@ describe("LxdNode", () => {
       assert.deepEqual(lab.mutations(), []);
     });
 
-    it("a user who may not become root", async () => {
+    it("a user that may not become root", async () => {
       await start({ user: "operator", sudo: false });
       assert.equal(
         await refusal(),
@@ -100,7 +100,7 @@ describe("LxdNode", () => {
       );
     });
 
-    it("a host that has LXD from elsewhere", async () => {
+    it("a host that has LXD from another source", async () => {
       await start({ lxd: "snap" });
       assert.equal(
         await refusal(),
@@ -126,7 +126,7 @@ describe("LxdNode", () => {
     });
   });
 
-  describe("on a host that holds something", () => {
+  describe("on a host in use", () => {
     const holds = async (): Promise<void> => {
       await start({ lxd: "deb" });
       await byHand(lab, "bcn2", (lxd) => lxd.change("POST", "/1.0/storage-pools", { body: { name: "default", driver: "dir" } }));
@@ -134,7 +134,7 @@ describe("LxdNode", () => {
       lab.seedInstances(2, { host: "bcn2", type: "container", running: false, devices: { root } });
     };
 
-    it("is refused, with the list of it and what can be done", async () => {
+    it("is refused, with its content and the options", async () => {
       await holds();
       assert.equal(
         await refusal(),
@@ -144,7 +144,7 @@ describe("LxdNode", () => {
       assert.equal(host.daemon?.database.instances.size, 2);
     });
 
-    it("takes it over as it is when the user says so", async () => {
+    it("adopts it unchanged when the user asks for it", async () => {
       await holds();
       const [since, packages] = [lab.requests.length, [...host.packages]];
       const wanted = args({ adopt: true, install: { method: "deb", packages: ["no-such-package"] } });
@@ -153,7 +153,7 @@ describe("LxdNode", () => {
       assert.deepEqual([lab.mutations(since), [...host.packages], ran("env"), ran("systemctl")], [[], packages, [], []]);
     });
 
-    it("does not go on with a wipe that was interrupted when it is to take over what is there", async () => {
+    it("does not continue an interrupted wipe when it is to adopt the host", async () => {
       await holds();
       host.files.makeDirectory("/var/lib/lxd/storage-pools/default/containers/vm1", { parents: true });
       host.files.makeSymlink("/var/lib/pulumi-lxd-wipe", JSON.stringify({ packaging: "deb", config: {} }));
@@ -204,8 +204,8 @@ describe("LxdNode", () => {
     });
   });
 
-  describe("sees and repairs drift", () => {
-    it("of its config, and leaves the keys of others alone", async () => {
+  describe("shows and repairs drift", () => {
+    it("of its config, and keeps the keys of others", async () => {
       await start({ lxd: "deb" });
       const wanted = args({ config: { "core.https_address": "192.168.1.102:8443" } });
       await node.up(wanted);
@@ -237,7 +237,7 @@ describe("LxdNode", () => {
     });
   });
 
-  it("unsets a key that is no longer given, and gives all back in the end; LXD itself stays", async () => {
+  it("unsets a key that is no longer set, and restores all at the end; LXD itself stays", async () => {
     await start();
     await node.up(args({ config: { "core.https_address": "192.168.1.102:8443", "core.debug_address": "127.0.0.1:8888" } }));
     await node.up(args({ config: { "core.https_address": "192.168.1.102:8443" } }));
@@ -247,7 +247,7 @@ describe("LxdNode", () => {
     assert.ok(host.packages.has("lxd"));
   });
 
-  it("tells in check what does not go together", async () => {
+  it("reports in check what does not go together", async () => {
     await start();
     assert.deepEqual(
       await node.faults(args({ config: { "images.auto_update_interval": 6 }, adopt: true, resetPolicy: ["images"] })),

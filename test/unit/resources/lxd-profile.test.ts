@@ -37,7 +37,7 @@ describe("LxdProfile", () => {
     assert.deepEqual(defects, []);
   });
 
-  it("is made, marked as its own, and then left alone", async () => {
+  it("is created, marked as its own, and unchanged by a second up", async () => {
     assert.equal(await profile.up(args({ description: "the shop" })), "created");
     const { config, description } = (await live()) ?? assert.fail();
     const { "user.pulumi.urn": mark, ...others } = config;
@@ -49,7 +49,7 @@ describe("LxdProfile", () => {
     assert.deepEqual(server.lab.mutations(since), []);
   });
 
-  it("sees a change by hand, and repairs it; other words for the same are none", async () => {
+  it("shows a manual change, and repairs it; another spelling is no change", async () => {
     await profile.up(args());
     await byHand("PUT", "/1.0/profiles/web", { description: "", config: { "limits.memory": "1024MiB" }, devices: {} });
     assert.equal(await profile.preview(args()), "same");
@@ -64,7 +64,7 @@ describe("LxdProfile", () => {
     assert.equal((await live())?.config["limits.cpu"], undefined);
   });
 
-  it("is made again when it was removed by hand, and removing it twice is no error", async () => {
+  it("is recreated when it was removed manually, and a second removal is no error", async () => {
     await profile.up(args());
     await byHand("DELETE", "/1.0/profiles/web");
     assert.equal(await profile.up(args()), "created");
@@ -73,7 +73,7 @@ describe("LxdProfile", () => {
     assert.equal(await live(), undefined);
   });
 
-  it("is not taken from others without a word: the refusal says what was found and what to do", async () => {
+  it("is not adopted by default: the refusal describes the object and what to do", async () => {
     await byHand("POST", "/1.0/profiles", { name: "web", config: { "limits.cpu": "2" } });
     await assert.rejects(
       profile.up(args()),
@@ -93,7 +93,7 @@ describe("LxdProfile", () => {
     await assert.rejects(other.up(args()), /it belongs to the Pulumi resource "web" of stack "lab", project "tests"/);
   });
 
-  it("goes on with what its own interrupted create has left", async () => {
+  it("continues after its own interrupted create", async () => {
     server.lab.faults.add({ when: { method: "POST", path: /^\/1\.0\/profiles/, nth: 1 }, effect: "drop-after" });
     await assert.rejects(profile.up(args()), /broke during POST \/1\.0\/profiles/);
     assert.equal(await profile.up(args()), "created");
@@ -103,7 +103,7 @@ describe("LxdProfile", () => {
   describe("of the name default", () => {
     const wanted = (more: object = {}): object => args({ name: "default", ...more });
 
-    it("is taken over, and given back as it was", async () => {
+    it("is managed, and restored afterwards", async () => {
       await byHand("PUT", "/1.0/profiles/default", { description: "as it was", config: { "limits.cpu": "3" }, devices: {} });
       assert.equal(await profile.up(wanted()), "created");
       assert.equal((await live("default"))?.config["limits.cpu"], undefined);
@@ -114,7 +114,7 @@ describe("LxdProfile", () => {
     });
   });
 
-  it("tells in check what is wrong, by property", async () => {
+  it("reports in check what is wrong, by property", async () => {
     assert.deepEqual(
       await profile.faults(
         args({ name: "web/db", config: { "limits.memory": "4 giga" }, devices: { eth0: { network: "lxdbr0" } }, adpot: true }),

@@ -32,7 +32,7 @@ describe("LxdProject", () => {
     assert.deepEqual(defects, []);
   });
 
-  it("is made with the features that LXD gives it, marked as its own, and then left alone", async () => {
+  it("is created with LXD's default features, marked as its own, and unchanged by a second up", async () => {
     assert.equal(await project.up(args({ restricted: true }, { description: "the shop" })), "created");
     const { config, description } = (await live()) ?? assert.fail();
     const { "user.pulumi.urn": mark, ...others } = config;
@@ -50,7 +50,7 @@ describe("LxdProject", () => {
     assert.deepEqual(server.lab.mutations(since), []);
   });
 
-  it("repairs a limit that was changed, removes a key that is not given, and leaves features that are not given", async () => {
+  it("repairs a changed limit, removes a key that is not set, and keeps features that are not set", async () => {
     await project.up(args());
     const { config = {} } = (await live()) ?? {};
     const changed = { ...config, "limits.memory": "2GiB", "limits.cpu": "2", "features.images": "false" };
@@ -61,7 +61,7 @@ describe("LxdProject", () => {
     assert.deepEqual((await live())?.config, { ...config, "features.images": "false" });
   });
 
-  it("changes a feature while it is empty, and refuses it by name while it is not, in the preview too", async () => {
+  it("changes a feature while it is empty, and refuses it by name otherwise, in the preview too", async () => {
     await project.up(args({ "features.images": true }));
     assert.equal(await project.up(args({ "features.images": false })), "updated");
     assert.equal((await live())?.config["features.images"], "false");
@@ -73,7 +73,7 @@ describe("LxdProject", () => {
     assert.equal((await live())?.config["features.images"], "false");
   });
 
-  it("is not removed while it holds something, which is named", async () => {
+  it("is not removed while it is not empty, and its content is named", async () => {
     await project.up(args());
     await fill();
     await assert.rejects(project.destroy(), /Project "shop" on .* was not removed: it holds profile web\. Remove/);
@@ -83,7 +83,7 @@ describe("LxdProject", () => {
     assert.equal(await live(), undefined);
   });
 
-  it("is not taken from others without adopt, and then keeps the features that it has", async () => {
+  it("is not adopted without adopt, and then keeps its features", async () => {
     await byHand("POST", "/1.0/projects", { name: "shop", config: { "features.profiles": "false", "limits.cpu": "2" } });
     await assert.rejects(
       project.up(args()),
@@ -94,7 +94,7 @@ describe("LxdProject", () => {
     assert.deepEqual([config["features.profiles"], config["limits.cpu"], config["limits.memory"]], ["false", undefined, "1GiB"]);
   });
 
-  it("tells in check what is wrong, by property", async () => {
+  it("reports in check what is wrong, by property", async () => {
     assert.deepEqual(await project.faults(args({}, { name: "default" })), [
       "name is the project that every LXD has and that cannot be removed",
     ]);

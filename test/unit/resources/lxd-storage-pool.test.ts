@@ -26,7 +26,7 @@ describe("LxdStoragePool", () => {
     assert.deepEqual(pool.progress, ["defining it on bcn2", "defining it on bcn1", "creating it on bcn2, bcn1"]);
   });
 
-  it("shows no difference for what LXD wrote over source and size", async () => {
+  it("shows no difference where LXD rewrote source and size", async () => {
     const given = args({ memberConfig: { bcn1: { size: "1073741824" }, bcn2: { source: "/dev/sdb" } } });
     await pool.up(given);
     const before = two.lab.requests.length;
@@ -34,7 +34,7 @@ describe("LxdStoragePool", () => {
     assert.deepEqual(two.lab.mutations(before), []);
   });
 
-  it("repairs a key that was changed by hand, and leaves keys that it was not given", async () => {
+  it("repairs a key that was changed manually, and keeps keys that the program does not set", async () => {
     const given = args({ description: "quick", config: { "user.team": "a" } });
     await pool.up(given);
     const { config, description } = await live();
@@ -48,13 +48,13 @@ describe("LxdStoragePool", () => {
     assert.equal(await pool.up(given), "same");
   });
 
-  it("unsets a key that is taken out, and keeps the mark of its owner", async () => {
+  it("unsets a key that is removed from the program, and keeps its ownership mark", async () => {
     await pool.up(args({ config: { "user.team": "a" } }));
     await pool.up(args());
     assert.deepEqual(Object.keys((await live()).config), ["user.pulumi.urn"]);
   });
 
-  it("stays in state as unfinished when one member fails, says which, and is finished by the next up", async () => {
+  it("stays in state as unfinished when one member fails, names it, and is finished by the next up", async () => {
     const given = args({ memberConfig: { bcn1: { source: "/dev/sdx" } }, config: { "user.team": "a" } });
     await assert.rejects(
       pool.up(given),
@@ -70,7 +70,7 @@ describe("LxdStoragePool", () => {
     assert.equal(await pool.up(cured), "same");
   });
 
-  it("goes on from members that are defined already, with the keys that are wanted now", async () => {
+  it("continues from members that are already defined, with the current keys", async () => {
     const lxd = await two.byHand();
     const body = { name: "fast", driver: "btrfs", config: { size: "3GiB" } };
     await lxd.change("POST", "/1.0/storage-pools", { query: { target: "bcn1" }, body });
@@ -78,7 +78,7 @@ describe("LxdStoragePool", () => {
     assert.equal((await live("bcn1")).config["size"], "1GiB");
   });
 
-  it("refuses a pool that others made, and takes it over with adopt", async () => {
+  it("refuses a pool that others created, and adopts it with adopt", async () => {
     await pool.up(args());
     const other = new Managed(storagePoolLifecycle, "other");
     await assert.rejects(other.up(args()), /already exists .* belongs to the Pulumi resource "fast" of stack "lab"/);
@@ -93,7 +93,7 @@ describe("LxdStoragePool", () => {
     assert.equal(pool.state, undefined);
   });
 
-  it("refuses to resize where LXD would only write the number down", async () => {
+  it("refuses to resize where LXD would only store the number", async () => {
     await pool.up(args({ memberConfig: { bcn1: { size: "1GiB" } } }));
     await assert.rejects(
       pool.up(args({ memberConfig: { bcn1: { size: "2GiB" } } })),
@@ -101,13 +101,13 @@ describe("LxdStoragePool", () => {
     );
   });
 
-  it("is replaced, with a warning, when a member's source is to be another", async () => {
+  it("is replaced, with a warning, when a member's source changes", async () => {
     await pool.up(args({ memberConfig: { bcn1: { source: "/dev/sdb" } } }));
     assert.equal(await pool.preview(args({ memberConfig: { bcn1: { source: "/dev/sdc" } } })), "replaced");
     assert.match(pool.warnings[0] ?? "", /is on \/dev\/sdb at bcn1 and cannot be moved/);
   });
 
-  it("is made again when it was removed by hand, and removing it twice is done", async () => {
+  it("is recreated when it was removed manually, and a second removal succeeds", async () => {
     await pool.up(args());
     await (await two.byHand()).change("DELETE", "/1.0/storage-pools/fast");
     assert.equal(await pool.preview(args()), "created");
@@ -118,7 +118,7 @@ describe("LxdStoragePool", () => {
     await assert.doesNotReject(pool.destroy());
   });
 
-  it("is still read when a member is offline, whose keys are taken to be as they were", async () => {
+  it("is still read when a member is offline, whose keys are assumed unchanged", async () => {
     const given = args({ memberConfig: { bcn1: { size: "1GiB" } } });
     await pool.up(given);
     await two.lab.host("bcn1").powerOff();
@@ -126,7 +126,7 @@ describe("LxdStoragePool", () => {
     assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Offline" });
   });
 
-  it("is made on a member that LXD has not heard of of late, though it answers, and not on one that is off", async () => {
+  it("is created on a member without a recent heartbeat that answers, and not on one that is off", async () => {
     const bcn1 = two.lab.host("bcn1");
     bcn1.daemon?.delayHeartbeat(700);
     await pool.up(args());
@@ -136,7 +136,7 @@ describe("LxdStoragePool", () => {
     await assert.rejects(pool.up(args()), /is made on all members at once, and bcn1 is offline\. Bring it back/);
   });
 
-  it("says who uses it when LXD does not remove it", async () => {
+  it("reports its users when LXD does not remove it", async () => {
     await pool.up(args());
     const devices = { root: { type: "disk", path: "/", pool: "fast" } };
     await (await two.byHand()).change("POST", "/1.0/profiles", { body: { name: "web", devices } });
@@ -162,7 +162,7 @@ describe("LxdStoragePool", () => {
       assert.deepEqual(two.lab.mutations(before), []);
     });
 
-    it("gives a member that differs its own, and none to one with a source of its own", async () => {
+    it("gives a member that differs its own, and none to one with its own source", async () => {
       const given = args({ config: { size: "1GiB" }, memberConfig: { bcn1: { size: "2GiB" } } });
       await pool.up(given);
       assert.deepEqual([(await live("bcn2")).config["size"], (await live("bcn1")).config["size"]], ["1GiB", "2GiB"]);
@@ -174,7 +174,7 @@ describe("LxdStoragePool", () => {
       assert.equal(await pool.up(onDisk), "same");
     });
 
-    it("tells drift on one member in the shape of the program, and repairs it", async () => {
+    it("shows drift on one member in the form of the program, and repairs it", async () => {
       const given = args({ config: { size: "1GiB" } });
       await pool.up(given);
       await putSize("1024MiB", "bcn2");
@@ -192,20 +192,20 @@ describe("LxdStoragePool", () => {
       assert.deepEqual(two.lab.mutations(before), []);
     });
 
-    it("leaves the key to LXD when it is taken out", async () => {
+    it("leaves the key to LXD when it is removed", async () => {
       await pool.up(args({ config: { size: "1GiB" } }));
       assert.equal(await pool.up(args()), "same");
       assert.equal((await live("bcn1")).config["size"], "1GiB");
     });
 
-    it("is replaced when the source of all members is to be another", async () => {
+    it("is replaced when the source of all members changes", async () => {
       await pool.up(args({ config: { source: "/dev/sdb" } }));
       assert.deepEqual(pool.inState("sources"), { bcn2: "/dev/sdb", bcn1: "/dev/sdb" });
       assert.equal(await pool.preview(args({ config: { source: "/dev/sdc" } })), "replaced");
     });
   });
 
-  it("is made larger on every member where LXD can do that, and shrunk on none", async () => {
+  it("is enlarged on every member where LXD can do that, and shrunk on none", async () => {
     await two.stop();
     two = await startTwoMembers({ lxdVersion: "6.9" });
     await pool.up(args({ config: { size: "1GiB" } }));
@@ -218,7 +218,7 @@ describe("LxdStoragePool", () => {
   });
 
   for (const [title, wrong, message] of [
-    ["a size that is none, for all members", { config: { size: "1 elephant" } }, /^config\.size is not a size such as "20GiB"/],
+    ["an invalid size, for all members", { config: { size: "1 elephant" } }, /^config\.size is not a size such as "20GiB"/],
     [
       "a key of another driver, for all members",
       { config: { "lvm.vg_name": "x" } },
@@ -230,7 +230,7 @@ describe("LxdStoragePool", () => {
       /^memberConfig\.bcn1\.user\.x is the same for all members/,
     ],
     [
-      "a size that is none",
+      "an invalid size",
       { memberConfig: { bcn1: { size: "1 elephant" } } },
       /^memberConfig\.bcn1\.size is not a size such as "20GiB"/,
     ],
@@ -263,7 +263,7 @@ describe("LxdStoragePool on a standalone server", () => {
   });
   afterEach(() => one.stop());
 
-  it("is made at once, with the keys of that server, and then changes nothing", async () => {
+  it("is created at once, with the keys of that server, and unchanged by a second up", async () => {
     const pool = new Managed(storagePoolLifecycle, "fast");
     const args = { cluster: one.cluster, name: "fast", driver: "btrfs", memberConfig: { bcn2: { source: "/dev/sdb" } } };
     assert.equal(await pool.up(args), "created");
@@ -289,7 +289,7 @@ describe("LxdStoragePool on a standalone server", () => {
     assert.deepEqual(pool.inState("memberConfig"), { bcn2: { size: "2GiB" } });
   });
 
-  it("leaves nothing in state when LXD makes nothing", async () => {
+  it("leaves nothing in state when LXD creates nothing", async () => {
     const pool = new Managed(storagePoolLifecycle, "fast");
     const args = { cluster: one.cluster, name: "fast", driver: "dir", memberConfig: { bcn2: { source: "/nowhere" } } };
     await assert.rejects(pool.up(args), /\/nowhere/);

@@ -62,7 +62,7 @@ describe("LxdVm on LXD", () => {
     assert.deepEqual(defects, []);
   });
 
-  it("is made stopped, then started, then waited for, and shows what came of it", async () => {
+  it("is created stopped, started, waited for, and outputs the result", async () => {
     const before = two.lab.requests.length;
     assert.equal(await vm.up(args()), "created");
     assert.deepEqual(requestsOf(before, /^(POST|PUT) /), ["POST /1.0/instances", "PUT /1.0/instances/web1/state"]);
@@ -74,14 +74,14 @@ describe("LxdVm on LXD", () => {
     assert.doesNotMatch(JSON.stringify(state()["expandedConfig"]), /volatile|image\.|user\./);
   });
 
-  it("shows no difference afterwards, and changes nothing", async () => {
+  it("shows no difference afterwards, and a second up changes nothing", async () => {
     await vm.up(args());
     const before = two.lab.requests.length;
     assert.equal(await vm.up(args()), "same");
     assert.deepEqual(two.lab.mutations(before), []);
   });
 
-  it("starts again what was stopped by hand, as drift of running alone", async () => {
+  it("is started again after a manual stop, as drift of running alone", async () => {
     await vm.up(args());
     await stopByHand();
     assert.equal(await vm.preview(args()), "updated");
@@ -91,7 +91,7 @@ describe("LxdVm on LXD", () => {
     assert.equal(await vm.up(args()), "same");
   });
 
-  it("repairs config that was changed by hand, and loses nothing that LXD keeps", async () => {
+  it("repairs config that was changed manually, and keeps LXD's own keys", async () => {
     await vm.up(args({ config: { "user.role": "web" } }));
     const { config, devices } = await live();
     await byHand("PUT", "/1.0/instances/web1", {
@@ -116,7 +116,7 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).config["security.secureboot"], undefined);
   });
 
-  it("grows back to the memory that it started with while it runs", async () => {
+  it("grows back to its memory at the start while it runs", async () => {
     await vm.up(args({ memory: "2GiB" }));
     await vm.up(args({ memory: "1GiB" }));
     const before = two.lab.lifecycle.length;
@@ -125,7 +125,7 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).config["limits.memory"], "2GiB");
   });
 
-  it("is evacuated, not drifted, where an evacuation has stopped it: nothing is planned, and nothing fails", async () => {
+  it("is reported as evacuated, not as drift: nothing is planned, and nothing fails", async () => {
     const stays = args({ config: { "cluster.evacuate": "stop" } });
     await vm.up(stays);
     await byHand("POST", "/1.0/cluster/members/bcn1/state", { action: "evacuate" });
@@ -145,7 +145,7 @@ describe("LxdVm on LXD", () => {
     assert.equal(state()["evacuatedFrom"], undefined);
   });
 
-  it("is not moved to a member that lacks a bridge of the host that it needs", async () => {
+  it("is not moved to a member without a bridge of the host that it needs", async () => {
     two.lab.host("bcn1").interfaces.set("br9", { type: "bridge", hwaddr: "00:16:3e:00:00:09", addresses: [] });
     const devices = { eth1: { type: "nic", nictype: "bridged", parent: "br9" } };
     await vm.up(args({ devices }));
@@ -160,7 +160,7 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).status, "Running");
   });
 
-  it("is not moved to a member on which its pool is not there, and the preview says so", async () => {
+  it("is not moved to a member without its pool, and the preview says so", async () => {
     await vm.up(args());
     const { database } = two.lab.host("bcn2").daemon ?? assert.fail();
     Object.assign(database.pool("default").nodes.get(database.member("bcn2")) ?? {}, { status: "Errored" });
@@ -190,7 +190,7 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).location, "bcn2");
   });
 
-  it("stops cleanly, changes and starts when it may", async () => {
+  it("stops cleanly, changes and starts if permitted", async () => {
     await vm.up(args({ memory: "1GiB" }));
     const before = two.lab.lifecycle.length;
     await vm.up(args({ memory: "2GiB", allowRestart: true }));
@@ -230,28 +230,28 @@ describe("LxdVm on LXD", () => {
     assert.equal(await vm.up(args({ description: "new" })), "same");
   });
 
-  describe("that gives a key of its own up to a profile,", () => {
+  describe("that moves its own key into a profile,", () => {
     beforeEach(async () => {
       const profile = new Managed<never, never>(profileLifecycle as never, "web");
       await profile.up({ cluster: two.cluster, name: "web", config: { "raw.qemu": "-s", "limits.memory": "1GiB" } });
     });
     const withWeb = (config: object, more: object = {}) => args({ profiles: ["default", "web"], config, ...more });
 
-    it("is not said to be stopped when the profile has the same", async () => {
+    it("is not reported as stopped when the profile has the same", async () => {
       await vm.up(withWeb({ "raw.qemu": "-s" }));
       assert.equal(await vm.preview(withWeb({})), "updated");
       assert.deepEqual(vm.warnings, []);
       assert.equal(await vm.up(withWeb({})), "updated");
     });
 
-    it("is said to be refused when the profile has another one", async () => {
+    it("is reported as refused when the profile has another one", async () => {
       await vm.up(withWeb({ "raw.qemu": "-S" }));
       await vm.preview(withWeb({}));
       assert.match(vm.warnings.join("\n"), /^pulumi up will refuse this\..*raw\.qemu: -S to -s; LXD does not change it while/);
       await assert.rejects(vm.up(withWeb({})), /requires stopping the running instance.*raw\.qemu: -S to -s/);
     });
 
-    it("is said to be refused perhaps when it may have been started with the memory that it gets back", async () => {
+    it("is reported as possibly refused when it may have started with the memory that it gets back", async () => {
       const own = { "raw.qemu": "-s" };
       await vm.up(withWeb(own, { memory: "2GiB" }));
       await vm.up(withWeb(own, { memory: "512MiB" }));
@@ -260,7 +260,7 @@ describe("LxdVm on LXD", () => {
       assert.equal(await vm.up(withWeb(own)), "updated");
     });
 
-    it("is not refused in the preview for a profile that the same pulumi up may make", async () => {
+    it("is not refused in the preview for a profile that the same pulumi up may create", async () => {
       await vm.up(args());
       await vm.preview(args({ profiles: ["default", "later"], target: "bcn2", allowRestart: true }));
       assert.doesNotMatch(vm.warnings.join("\n"), /refuse/);
@@ -280,7 +280,7 @@ describe("LxdVm on LXD", () => {
       await profile.up(web({ "limits.memory": "1GiB" }));
     });
 
-    it("is stopped and started by the next up when it may be, and then nobody speaks of it any more", async () => {
+    it("is restarted by the next up if permitted, and no longer mentioned afterwards", async () => {
       await vm.up(withWeb({ allowRestart: true }));
       const before = two.lab.lifecycle.length;
       assert.match(await upOfProfile({ "limits.memory": "2GiB" }), /1 instance \(web1\) did not take the change/);
@@ -300,7 +300,7 @@ describe("LxdVm on LXD", () => {
       assert.deepEqual([profile.warnings.length, vm.warnings.length], said);
     });
 
-    it("is spoken of at every preview until a person has restarted it, when it may not be restarted", async () => {
+    it("is mentioned at every preview until a user has restarted it, if a restart is not permitted", async () => {
       await vm.up(withWeb());
       await upOfProfile({ "limits.memory": "2GiB" });
       await profile.up(web({ "limits.memory": "2GiB" }));
@@ -336,7 +336,7 @@ describe("LxdVm on LXD", () => {
       assert.deepEqual([two.lab.mutations(before), instance()?.status], [[], "Running"]);
     });
 
-    it("is not restarted when the change is undone before its turn comes", async () => {
+    it("is not restarted when the change is undone before", async () => {
       await vm.up(withWeb({ allowRestart: true }));
       const before = two.lab.lifecycle.length;
       await upOfProfile({ "limits.memory": "2GiB" });
@@ -348,7 +348,7 @@ describe("LxdVm on LXD", () => {
       assert.equal(await vm.preview(withWeb({ allowRestart: true })), "same");
     });
 
-    it("is named, with what stands in the way, before the profile is changed", async () => {
+    it("is named, with the obstacle, before the profile is changed", async () => {
       await vm.up(withWeb());
       const before = two.lab.requests.length;
       assert.equal(await profile.preview(web({ "limits.memory": "2GiB", "user.x": "taken by all" })), "updated");
@@ -359,7 +359,7 @@ describe("LxdVm on LXD", () => {
       assert.deepEqual(two.lab.mutations(before), []);
     });
 
-    it("is told of when LXD takes the change in silence, and heeds it only at the next start", async () => {
+    it("is reported when LXD accepts the change silently, and applies it only at the next start", async () => {
       await vm.up(withWeb());
       assert.equal(await profile.up(web({ "limits.memory": "1GiB", "security.secureboot": false })), "updated");
       assert.match(profile.warnings.at(-1) ?? "", /1 instance \(web1\) did not take the change/);
@@ -368,7 +368,7 @@ describe("LxdVm on LXD", () => {
       assert.match(vm.warnings.at(-1) ?? "", /security.secureboot: unset to false/);
     });
 
-    it("is still spoken of when the answer to the change was lost", async () => {
+    it("is still mentioned when the answer to the change was lost", async () => {
       await vm.up(withWeb());
       two.lab.faults.add({ when: { method: "PUT", path: /profiles\/web/, nth: 1 }, effect: "drop-after" });
       assert.match(await upOfProfile({ "limits.memory": "2GiB" }), /broke during PUT/);
@@ -377,7 +377,7 @@ describe("LxdVm on LXD", () => {
       assert.match(profile.warnings.at(-1) ?? "", /1 instance \(web1\) did not take the change/);
     });
 
-    it("has the change when others were only at making or removing it meanwhile", async () => {
+    it("has the change when others were only creating or removing it meanwhile", async () => {
       await vm.up(withWeb());
       const answer =
         'The following instances failed to update (profile change still saved):\n - Project: default, Instance: web1: Instance is busy running a "delete" operation\n';
@@ -395,7 +395,7 @@ describe("LxdVm on LXD", () => {
       assert.equal(profile.inState("waiting"), undefined);
     });
 
-    it("waits for work that others have begun on it before the profile is changed", async () => {
+    it("waits for operations of others on it before the profile is changed", async () => {
       await vm.up(withWeb());
       const daemon = two.lab.host("bcn1").daemon;
       let finish: () => void = () => undefined;
@@ -403,7 +403,7 @@ describe("LxdVm on LXD", () => {
         { description: "Restarting instance", resources: { instances: ["/1.0/instances/web1"] } },
         () => new Promise<void>((resolve) => (finish = resolve)),
       );
-      let puts = -1; // not looked yet
+      let puts = -1; // not checked yet
       two.lab.faults.add({
         when: { method: "GET", path: /operations\?/, nth: 2 },
         effect: {
@@ -419,7 +419,7 @@ describe("LxdVm on LXD", () => {
       assert.equal(puts, before);
     });
 
-    it("names those of other members, too, which LXD has not told of a change that one refused", async () => {
+    it("names those of other members, too, which LXD did not notify of a change that one refused", async () => {
       await vm.up(withWeb({ instanceType: "container", image: { alias: "container-image" } }));
       const other = manage("web2");
       await other.up(withWeb({ name: "web2", target: "bcn2", instanceType: "container", image: { alias: "container-image" } }));
@@ -431,7 +431,7 @@ describe("LxdVm on LXD", () => {
     });
   });
 
-  describe("while LXD fails for a moment, is made in the same up", () => {
+  describe("while LXD fails briefly, is created in the same up", () => {
     const FAILURES: FaultEffect[] = ["daemon-restart", { status: 500, error: "websocket: bad handshake" }];
     const conditions = [
       ["a command", { for: "command", command: ["true"] }],
@@ -452,7 +452,7 @@ describe("LxdVm on LXD", () => {
       }
     }
 
-    it("when its daemon goes away over the start, and over the stop for a change", async () => {
+    it("when its daemon restarts during the start, and during the stop for a change", async () => {
       two.lab.faults.add({ when: { method: "PUT", path: /web1\/state/, nth: 1 }, effect: "daemon-restart" });
       assert.equal(await vm.up(args({ memory: "1GiB" })), "created");
       two.lab.faults.add({ when: { method: "PUT", path: /web1\/state/, nth: 1 }, effect: "daemon-restart" });
@@ -484,7 +484,7 @@ describe("LxdVm on LXD", () => {
       });
     }
 
-    it("tells with what when the time is over", async () => {
+    it("reports what it waited for at the deadline", async () => {
       await vm.up(args());
       two.lab.faults.add({ when: { method: "PUT", path: onInstance }, effect: { failOperation: STOPPING } });
       await assert.rejects(
@@ -494,7 +494,7 @@ describe("LxdVm on LXD", () => {
     });
   });
 
-  it("moves to another member when it may be stopped, and keeps its addresses' MAC", async () => {
+  it("moves to another member if it may be stopped, and keeps its NICs' MAC addresses", async () => {
     await vm.up(args());
     const mac = (await live()).config["volatile.eth0.hwaddr"];
     await assert.rejects(vm.up(args({ target: "bcn2" })), /target: bcn1 to bcn2; a running instance is not moved/);
@@ -508,13 +508,13 @@ describe("LxdVm on LXD", () => {
   describe("waits for a member that its peers do not find yet", () => {
     const notFound = { status: 500, error: "Missing event connection with target cluster member" };
 
-    it("when it is made there", async () => {
+    it("when it is created there", async () => {
       const fault = two.lab.faults.add({ when: { method: "POST", path: /^\/1\.0\/instances\?/, nth: 1 }, effect: notFound });
       assert.equal(await vm.up(args()), "created");
       assert.deepEqual([fault.hits, (await live()).location], [1, "bcn1"]);
     });
 
-    it("when it is made there and was begun all the same", async () => {
+    it("when it is created there and the creation began all the same", async () => {
       const unclear = JSON.stringify({ type: "error", error_code: 500, error: "EOF", metadata: null });
       const answer: FaultEffect = {
         answer: (response) => {
@@ -538,7 +538,7 @@ describe("LxdVm on LXD", () => {
     });
   });
 
-  it("overrides the inherited root disk, and gives the override up again", async () => {
+  it("overrides the inherited root disk, and removes the override again", async () => {
     const container = { instanceType: "container", image: { alias: "container-image" } };
     await vm.up(args({ ...container, rootDisk: { size: "20GiB" } }));
     assert.deepEqual((await live()).devices, { root: { type: "disk", path: "/", pool: "default", size: "20GiB" } });
@@ -547,7 +547,7 @@ describe("LxdVm on LXD", () => {
     assert.deepEqual((await live()).devices, {});
   });
 
-  it("keeps an instance in state whose wait fails, says what it was waiting for, and finishes it with the next up", async () => {
+  it("keeps an instance in state whose wait fails, names what it waited for, and finishes it with the next up", async () => {
     const failing = args({ waitFor: [{ for: "command", command: ["false"] }], timeouts: { create: 5, update: 60 } });
     await assert.rejects(
       vm.up(failing),
@@ -560,14 +560,14 @@ describe("LxdVm on LXD", () => {
     assert.equal(state()["unfinished"], undefined);
   });
 
-  it("does not take cloud-init for done that never found LXD, while there is something for it to find", async () => {
+  it("does not report cloud-init as done that never found LXD, if there is user data to find", async () => {
     const waiting = { waitFor: [{ for: "cloud-init" }], cloudInit: { networkConfig: "version: 2\n" } };
     const deaf = { config: { "security.devlxd": "false" } };
     await assert.rejects(
       vm.up(args({ ...waiting, ...deaf })),
       /is not finished: cloud-init of instance "web1" did not find LXD .*nothing of cloud-init\.network-config is in effect.*lxc restart web1\)/,
     );
-    await assert.rejects(vm.up(args(waiting)), /did not find LXD/); // as long as it is not booted again
+    await assert.rejects(vm.up(args(waiting)), /did not find LXD/); // as long as it is not rebooted
     for (const action of ["stop", "start"]) {
       await (await two.byHand()).change("PUT", "/1.0/instances/web1/state", { body: { action, force: true, timeout: 5 } });
     }
@@ -576,7 +576,7 @@ describe("LxdVm on LXD", () => {
     assert.equal(await vm.up(args({ ...waiting, cloudInit: undefined })), "updated");
   });
 
-  it("goes on with its own instance when the answer to the creation is lost", async () => {
+  it("continues with its own instance when the answer to the creation is lost", async () => {
     two.lab.faults.add({ when: { method: "POST", path: /^\/1\.0\/instances\?/, nth: 1 }, effect: "drop-after" });
     const before = two.lab.requests.length;
     assert.equal(await vm.up(args()), "created");
@@ -584,14 +584,14 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).status, "Running");
   });
 
-  it("goes on with its own instance when an earlier create was killed", async () => {
+  it("continues with its own instance when an earlier create was killed", async () => {
     await assert.rejects(new Managed(killedAtTheEnd(vmLifecycle) as never, "web1").up(args()), /killed/);
     const again = manage("web1");
     assert.equal(await again.up(args()), "created");
     assert.equal(again.progress.at(-1), "waiting for an IPv4 address on eth0");
   });
 
-  it("refuses an instance that others made, and adopts it on request", async () => {
+  it("refuses an instance that others created, and adopts it on request", async () => {
     await manage("other").up(args());
     await assert.rejects(vm.up(args()), /already exists.*belongs to the Pulumi resource "other".*adopt: true/);
     assert.equal(await vm.up(args({ adopt: true, description: "mine" })), "created");
@@ -614,7 +614,7 @@ describe("LxdVm on LXD", () => {
     ["a NIC to wait for", { waitFor: [{ for: "ipv6", nic: "eth9" }] }, /^waitFor\.0\.nic: .* "eth9".* it has eth0$/],
   ];
   for (const [title, more, message] of refusals) {
-    it(`refuses ${title} that does not exist, before anything is made`, async () => {
+    it(`refuses ${title} that does not exist, before anything is created`, async () => {
       const before = two.lab.requests.length;
       await assert.rejects(vm.up(args(more)), ({ message: text }: Error) => message.test(text) || assert.fail(text));
       assert.deepEqual(two.lab.mutations(before), []);
@@ -622,14 +622,14 @@ describe("LxdVm on LXD", () => {
     });
   }
 
-  it("refuses an image of the other kind", async () => {
+  it("refuses an image of the other type", async () => {
     await assert.rejects(
       vm.up(args({ image: { alias: "container-image" } })),
       /is an image for a container, and instanceType is "virtual-machine"/,
     );
   });
 
-  it("reads an instance with one request, and finds one that is gone", async () => {
+  it("reads an instance with one request, and reports one that is gone", async () => {
     await vm.up(args());
     const before = two.lab.requests.length;
     await vm.preview(args());
@@ -639,20 +639,20 @@ describe("LxdVm on LXD", () => {
     assert.equal(await vm.preview(args()), "created");
   });
 
-  it("calls an instance on a member without power unreadable, never gone or changed", async () => {
+  it("reports an instance on a member without power as unreadable, never as gone or changed", async () => {
     await vm.up(args());
     await two.lab.host("bcn1").powerOff();
     await assert.rejects(vm.preview(args()), /Instance "web1" cannot be read: it is on cluster member "bcn1", which is Offline/);
     await assert.rejects(manage("web2").up(args({ name: "web2" })), /^Error: target: cluster member "bcn1" is Offline/);
   });
 
-  it("is made on a member that LXD has not heard of of late, though it answers", async () => {
+  it("is created on a member without a recent heartbeat that answers", async () => {
     two.lab.host("bcn1").daemon?.delayHeartbeat(700);
     assert.equal(await vm.up(args()), "created");
     assert.equal((await live()).location, "bcn1");
   });
 
-  it("leaves an evacuated instance where it is, and says from where it came", async () => {
+  it("keeps an evacuated instance in place, and reports its former member", async () => {
     await vm.up(args());
     await byHand("POST", "/1.0/cluster/members/bcn1/state", { action: "evacuate" });
     assert.equal(await vm.preview(args()), "same");
@@ -660,7 +660,7 @@ describe("LxdVm on LXD", () => {
     assert.equal(state()["location"], "bcn2");
   });
 
-  it("is removed: stopped first, and done when it is gone already", async () => {
+  it("is removed: stopped first; a missing one counts as removed", async () => {
     await vm.up(args());
     const known = vm.state;
     await vm.destroy();
@@ -683,7 +683,7 @@ describe("LxdVm on LXD", () => {
     assert.deepEqual(vm.progress.slice(-3), ["stopping (it is given 30 s)", "stopping by force", "deleting"]);
   });
 
-  it("is stopped by force in time when its guest may take longer to shut down than its removal has", async () => {
+  it("is stopped by force in time if its guest's shutdown timeout is longer than that of the removal", async () => {
     await vm.up(args({ config: { "boot.host_shutdown_timeout": "600" }, timeouts: { delete: 20 } }));
     two.lab.faults.add({
       when: { method: "PUT", path: /\/web1\/state/, nth: 1 },
@@ -693,7 +693,7 @@ describe("LxdVm on LXD", () => {
     assert.deepEqual(vm.progress.slice(-3), ["stopping (it is given 10 s)", "stopping by force", "deleting"]);
   });
 
-  it("is not taken for removed when LXD is restarted between its answer and the end of the removal", async () => {
+  it("does not count as removed when LXD is restarted between its answer and the end of the removal", async () => {
     await vm.up(args());
     two.lab.faults.add({ when: { method: "DELETE", path: /\/1\.0\/instances\/web1/, nth: 1 }, effect: "lose-operation" });
     await vm.destroy();
@@ -701,7 +701,7 @@ describe("LxdVm on LXD", () => {
     assert.equal(vm.state, undefined);
   });
 
-  it("stays in state when LXD loses sight of each attempt to remove it", async () => {
+  it("stays in state when LXD loses each attempt to remove it", async () => {
     await vm.up(args());
     two.lab.faults.add({ when: { method: "DELETE", path: /\/1\.0\/instances\/web1/ }, effect: "lose-operation" });
     await assert.rejects(vm.destroy(), /no longer knows its operation "Deleting instance"/);
@@ -709,7 +709,7 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).status, "Stopped");
   });
 
-  it("is made anew when nobody can tell whether its creation was finished, and never one that others made", async () => {
+  it("is recreated when its creation may be incomplete, and never one that others created", async () => {
     two.lab.faults.add({ when: { path: /^\/1\.0\/operations\/.*\/wait/, nth: 1 }, effect: "forget-operation" });
     assert.equal(await vm.up(args()), "created");
     const made = two.lab.lifecycle.map(({ action }) => action).filter((action) => /^instance-(created|deleted)$/.test(action));
@@ -718,7 +718,7 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).status, "Running");
   });
 
-  it("waits for its creation through another connection when its own breaks, and does not take its failure for success", async () => {
+  it("waits for its creation through another connection when its own drops, and does not report its failure as success", async () => {
     two.lab.faults.add({ when: { path: /^\/1\.0\/operations\/.*\/wait/, nth: 1 }, effect: "drop-before" });
     two.lab.faults.add({
       when: { method: "POST", path: /^\/1\.0\/instances\?/, nth: 1 },
@@ -727,14 +727,14 @@ describe("LxdVm on LXD", () => {
     await assert.rejects(vm.up(args()), /"Creating instance" failed: No space left/);
   });
 
-  it("keeps what is known of it in state when the connection breaks in the middle of its creation", async () => {
+  it("keeps the known outputs in state when the connection drops during its creation", async () => {
     two.lab.faults.add({ when: { method: "PUT", path: /\/web1\/state/, nth: 1 }, effect: "drop-before" });
     await assert.rejects(vm.up(args()), /Instance "web1" exists \(Stopped\), but is not finished: .* broke during PUT/);
     assert.equal(state()["location"], "bcn1");
     assert.match(JSON.stringify(state()["macAddresses"]), /eth0.*(\w\w:){5}/);
   });
 
-  it("keeps what was known of it in state when nothing can be seen after a change that failed", async () => {
+  it("keeps the former outputs in state when nothing can be read after a failed change", async () => {
     await vm.up(args());
     const known = state()["macAddresses"];
     await stopByHand();
@@ -747,7 +747,7 @@ describe("LxdVm on LXD", () => {
     assert.deepEqual(state()["macAddresses"], known);
   });
 
-  it("does not force a stop for a change, unless allowRestart says so", async () => {
+  it("does not force a stop for a change, unless allowRestart permits it", async () => {
     await vm.up(args({ memory: "1GiB" }));
     const refuseToStop = () =>
       two.lab.faults.add({
@@ -766,7 +766,7 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).config["limits.memory"], "2GiB");
   });
 
-  it("refuses to remove what is protected, and leaves it running", async () => {
+  it("refuses to remove a protected instance, and leaves it running", async () => {
     await vm.up(args({ config: { "security.protection.delete": true } }));
     await assert.rejects(vm.destroy(), /protected from being deleted \(security\.protection\.delete\)/);
     assert.equal((await live()).status, "Running");

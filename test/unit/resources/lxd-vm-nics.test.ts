@@ -3,7 +3,7 @@ import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { clusterOf, giveStorageAndNetwork, startServer } from "../../lifecycles/worlds";
 import { Managed } from "./simulated-cluster";
 
-/** NICs that have the MAC address of the host's interface: LXD tells none, before they are in the guest and after. */
+/** NICs with the MAC address of the host's interface: LXD does not report it before they are in the guest. */
 const NICS: Readonly<Record<string, { device: object; guestName: string }>> = {
   "a physical NIC": { device: { type: "nic", nictype: "physical", parent: "eth0", name: "lan0" }, guestName: "lan0" },
   "a physical NIC that LXD names": { device: { type: "nic", nictype: "physical", parent: "eth0" }, guestName: "eth1" },
@@ -13,7 +13,7 @@ const NICS: Readonly<Record<string, { device: object; guestName: string }>> = {
   },
 };
 
-describe("an address on a NIC of which LXD tells no MAC address", () => {
+describe("an address on a NIC whose MAC address LXD does not report", () => {
   let lab: Awaited<ReturnType<typeof startServer>>;
   let number = 0;
 

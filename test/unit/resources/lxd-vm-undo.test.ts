@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
 
-/** Why an act could not be undone: what is given to the program, what is done by hand, and what is said. */
+/** Why an action could not be undone: inputs of the program, manual changes, and the message. */
 const REASONS = {
   "it is ephemeral": { given: {}, ephemeral: true, says: /ephemeral: it is ephemeral, so LXD deletes it with its disk/ },
   "it is protected from being deleted": {
@@ -34,7 +34,7 @@ const REASONS = {
 
 type Reason = keyof typeof REASONS;
 
-/** Acts that stop or move an instance, and what makes them impossible. */
+/** Actions that stop or move an instance, and their obstacles. */
 const ACTS: Record<string, { change: object; impossible: readonly Reason[] }> = {
   "a stop": { change: { running: false, waitFor: [] }, impossible: ["it is ephemeral"] },
   "a restart for a change": {
@@ -52,7 +52,7 @@ const ACTS: Record<string, { change: object; impossible: readonly Reason[] }> = 
   },
 };
 
-describe("what cannot be undone is refused, in the preview and by pulumi up:", () => {
+describe("an action that cannot be undone is refused, in the preview and by pulumi up:", () => {
   let two: SimulatedCluster;
 
   before(async () => {

@@ -50,13 +50,13 @@ const stateOf = (args: object = {}, outputs: object = {}) => ({
 
 describe("LxdVm check", () => {
   const refused: [title: string, args: object, message: string | RegExp][] = [
-    ["a name that is no host name", { name: "web_1" }, /^name is not a valid instance name/],
+    ["an invalid host name", { name: "web_1" }, /^name is not a valid instance name/],
     ["an unknown property", { memroy: "1GiB" }, "memroy is not a known property; did you mean memory?"],
-    ["memory that is none", { memory: "4 gigs" }, "memory is not an amount of memory such as 4GiB or 512MiB"],
+    ["invalid memory", { memory: "4 gigs" }, "memory is not an amount of memory such as 4GiB or 512MiB"],
     ["no memory at all", { memory: "0" }, "memory is not an amount of memory such as 4GiB or 512MiB"],
-    ["CPUs that are none", { cpu: "many" }, 'cpu is neither a number of CPUs nor a set of them such as "0-3"'],
+    ["invalid CPUs", { cpu: "many" }, 'cpu is neither a number of CPUs nor a set of them such as "0-3"'],
     ["half a CPU", { cpu: 0.5 }, /^cpu must be a whole number/],
-    ["a disk size that is none", { rootDisk: { size: "big" } }, "rootDisk.size is not a size such as 20GiB or 500MB"],
+    ["an invalid disk size", { rootDisk: { size: "big" } }, "rootDisk.size is not a size such as 20GiB or 500MB"],
     ["an empty root disk", { rootDisk: {} }, "rootDisk needs size or pool"],
     ["an image without a name", { image: {} }, "image needs either alias or fingerprint"],
     [
@@ -65,7 +65,7 @@ describe("LxdVm check", () => {
       "image.protocol is only for an image of a server; give image.server, too",
     ],
     [
-      "a server that is no address",
+      "a server with an invalid address",
       { image: { alias: "a", server: "ubuntu" } },
       "image.server must be the https:// address of an image server",
     ],
@@ -112,7 +112,7 @@ describe("LxdVm check", () => {
       { cloudInit: { userData: "#cloud-config \r\n- a" } },
       "cloudInit.userData is not a YAML mapping",
     ],
-    ["a target that is no name", { target: "bcn 1" }, "target is neither the name of a member nor @group"],
+    ["an invalid target", { target: "bcn 1" }, "target is neither the name of a member nor @group"],
     [
       "an unknown thing to wait for",
       { waitFor: [{ for: "luck" }] },
@@ -190,7 +190,7 @@ describe("LxdVm diff", () => {
   const CAPITALS = { devices: { eth1: { ...nic, hwaddr: "00:16:3E:AA:BB:CC" } } };
   const same: [title: string, state: object, inputs: object, outputs?: object][] = [
     ["memory in other units", { memory: "4GiB" }, { memory: "4096MiB" }],
-    ["a boolean in other words", { config: { "boot.autostart": "true" } }, { config: { "boot.autostart": 1 } }],
+    ["a boolean in another spelling", { config: { "boot.autostart": "true" } }, { config: { "boot.autostart": 1 } }],
     [
       "a newline at the end of user data",
       { cloudInit: { userData: "#cloud-config\n" } },
@@ -210,7 +210,7 @@ describe("LxdVm diff", () => {
       { image: { alias: "24.04", server: "https://cloud-images.ubuntu.com/releases" } },
     ],
     ["a MAC address in capitals", { devices: { eth1: { ...nic, hwaddr: "00:16:3e:aa:bb:cc" } } }, CAPITALS],
-    ["how it is waited for", {}, { waitFor: [{ for: "agent" }], allowRestart: true, adopt: true }],
+    ["its waits", {}, { waitFor: [{ for: "agent" }], allowRestart: true, adopt: true }],
   ];
   for (const [title, state, inputs, outputs] of same) {
     it(`sees no difference in ${title}`, () => {
@@ -245,7 +245,7 @@ describe("LxdVm forewarn", () => {
   const warnings = (inputs: object, outputs: object = {}) =>
     vmLifecycle.previewWarnings?.(stateOf({}, { expandedConfig: { "limits.memory": "4GiB" }, ...outputs }), inputsOf(inputs));
 
-  it("says in the preview that up will refuse, with the key, the instance and the cure", () => {
+  it("says in the preview that up will refuse, with the key, the instance and the remedy", () => {
     assert.deepEqual(warnings({ config: { "raw.qemu": "-s" }, memory: "4GiB" }), [
       'pulumi up will refuse this. This change requires stopping the running instance "web1"; nothing is changed. ' +
         "raw.qemu: unset to -s; LXD does not change it while a virtual machine runs. " +
@@ -258,7 +258,7 @@ describe("LxdVm forewarn", () => {
     assert.match(warnings(change)?.[0] ?? "", /^Instance "web1" will be stopped and started\./);
   });
 
-  it("says that cloud-init finds a change only when the instance next starts, unless it is started anew", () => {
+  it("says that cloud-init applies a change only at the next start, unless the instance is restarted", () => {
     const cloudInit = { userData: "#cloud-config\n{}\n" };
     const same = { memory: "4GiB", cloudInit };
     assert.match(
@@ -276,7 +276,7 @@ describe("LxdVm forewarn", () => {
   });
 
   const silent: [title: string, inputs: object, outputs: object][] = [
-    ["for a change that it takes while it runs", { memory: "2GiB" }, {}],
+    ["for a change that applies while it runs", { memory: "2GiB" }, {}],
     ["for an instance that is stopped", { memory: "8GiB" }, { status: "Stopped" }],
     ["when it is to be stopped anyway", { memory: "8GiB", running: false }, {}],
     ["when it is replaced", { memory: "8GiB", instanceType: "container" }, {}],
@@ -289,7 +289,7 @@ describe("LxdVm forewarn", () => {
 });
 
 describe("LxdVm toApi", () => {
-  it("writes every argument where LXD keeps it", () => {
+  it("writes every argument to its place in LXD", () => {
     const inputs = inputsOf({ cpu: "0-3", memory: "4GiB", cloudInit: { networkConfig: "version: 2" }, config: { "user.a": 1 } });
     assert.deepEqual(toApi(inputs, [profile], "urn:x").config, {
       "user.a": "1",
@@ -300,7 +300,7 @@ describe("LxdVm toApi", () => {
     });
   });
 
-  it("keeps what LXD made, and the live wording of what means the same", () => {
+  it("keeps LXD's own keys, and the current spelling of equal values", () => {
     const live = instanceOf({
       config: {
         "volatile.uuid": "u",
@@ -330,7 +330,7 @@ describe("LxdVm toApi", () => {
     });
   }
 
-  it("makes a root disk of its own where no profile has one, and keeps the name that a profile gave", () => {
+  it("creates its own root disk where no profile has one, and keeps the name that a profile gave", () => {
     assert.deepEqual(toApi(inputsOf({ rootDisk: { pool: "fast" } }), [], "").devices, { root: { ...root, pool: "fast" } });
     const other = { ...profile, devices: { disk0: root } };
     assert.deepEqual(Object.keys(toApi(inputsOf({ rootDisk: { size: "1GiB" } }), [other], "").devices), ["disk0"]);
@@ -391,7 +391,7 @@ describe("LxdVm fromApi", () => {
 });
 
 describe("addressesOf", () => {
-  it("finds a NIC's addresses by its MAC, whatever the guest calls it, without link-local ones", () => {
+  it("finds a NIC's addresses by its MAC, whatever its name in the guest, without link-local ones", () => {
     const network = {
       lo: { hwaddr: "", addresses: [{ family: "inet", address: "127.0.0.1", scope: "local" }] },
       docker0: { hwaddr: "02:42:00:00:00:01", addresses: [{ family: "inet", address: "172.17.0.1", scope: "global" }] },
@@ -408,7 +408,7 @@ describe("addressesOf", () => {
     assert.deepEqual(addressesOf(instanceOf({ state })), { eth0: { ipv4: ["10.0.0.5"], ipv6: ["fd00::5"] } });
   });
 
-  it("prefers a MAC that was given, and has no addresses of what is stopped", () => {
+  it("prefers a MAC of the program, and outputs no addresses of a stopped instance", () => {
     const expanded_devices = { eth0: { ...nic, hwaddr: "00:16:3E:AA:AA:AA" } };
     assert.deepEqual(addressesOf(instanceOf({ expanded_devices, state: { status: "Stopped", processes: 0, network: null } })), {
       eth0: { ipv4: [], ipv6: [] },

@@ -18,12 +18,12 @@ import { liveState } from "../../lifecycles/live-state";
 export interface SimulatedCluster {
   readonly lab: SimulatedLab;
   readonly cluster: ClusterConnection;
-  /** LXD as a person would use it, behind the library's back. */
+  /** LXD as a user accesses it, outside the library. */
   byHand(): Promise<LxdClient>;
   stop(): Promise<void>;
 }
 
-/** A cluster of bcn2 and bcn1, which has joined it. */
+/** A cluster of bcn2 and bcn1. */
 export async function startTwoMembers(options: Omit<SimulatedLabOptions, "hosts"> = {}): Promise<SimulatedCluster> {
   const lab = await SimulatedLab.start({
     ...options,
@@ -52,7 +52,7 @@ export async function startStandalone(): Promise<SimulatedCluster> {
   return started(lab, cluster);
 }
 
-/** {@link startStandalone} with a pool, and an instance "web1" that runs. */
+/** {@link startStandalone} with a pool, and a running instance "web1". */
 export async function startWithInstance(type: "container" | "virtual-machine"): Promise<SimulatedCluster> {
   const one = await startStandalone();
   await one.lab.byHand("bcn2", "POST", "/1.0/storage-pools", { name: "default", driver: "dir" });
@@ -79,14 +79,14 @@ async function clientOf({ endpoints }: ClusterConnection): Promise<LxdClient> {
   return new LxdClient(endpoint, deadline);
 }
 
-/** A lifecycle whose create is killed when all is done but to write that it has ended: no state comes of it. */
+/** A lifecycle whose create is killed just before it marks the object as finished: no state is stored. */
 export function killedAtTheEnd<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
 ): Lifecycle<Inputs, Outputs> {
   return { ...lifecycle, mark: () => Promise.reject(new Error("killed")) };
 }
 
-/** How an operation of the engine ended. */
+/** The end of an operation of the engine. */
 export type Outcome = "created" | "updated" | "replaced" | "same";
 
 type Properties = Record<string, unknown>;
@@ -95,7 +95,7 @@ function urnOf(kind: string, name: string, stack: string): string {
   return `urn:pulumi:${stack}::tests::pulumi-nodejs:dynamic/lxd:${kind}::${name}`;
 }
 
-/** Makes sure of what a RefusedError says: that nothing was touched on any host. */
+/** Verifies that a RefusedError changed nothing on any host. */
 async function untouchedWhenRefused<Result>(call: () => Promise<Result>): Promise<Result> {
   const labs = [...SimulatedLab.running];
   const before = labs.map(liveState);
@@ -109,15 +109,17 @@ async function untouchedWhenRefused<Result>(call: () => Promise<Result>): Promis
   }
 }
 
-/** One resource as the engine handles it: checked, refreshed, compared, changed. Each operation has connections of its own. */
+/**
+ * One resource as the engine handles it: checked, refreshed, compared, changed. Each operation has its own connections.
+ */
 export class Managed<Inputs extends object = object, Outputs extends object = object> {
-  /** What is in state; `undefined` when nothing is. */
+  /** State; `undefined` if there is none. */
   state: Properties | undefined;
   readonly progress: string[] = [];
   readonly notes: string[] = [];
   readonly warnings: string[] = [];
   private id = "";
-  /** What the engine hands to `check` as what was there before: inputs, without outputs. */
+  /** The old inputs that the engine passes to `check`, without outputs. */
   private inputs: Properties = {};
   private readonly kind: string;
   private readonly startProvider: () => DynamicProvider;
@@ -128,7 +130,7 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     this.kind = lifecycle.kind;
     this.urn = urnOf(lifecycle.kind, name, stack);
     const log: EngineLog = {
-      // An empty text clears what was shown.
+      // An empty text clears the message.
       progress: (_urn, text) => {
         if (text !== "") {
           this.progress.push(text);
@@ -141,30 +143,30 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     this.provider = this.startProvider();
   }
 
-  /** A property as state has it. */
+  /** A property in state. */
   inState(property: string): unknown {
     return this.state?.[property];
   }
 
-  /** Gives the resource another name or stack, and leaves its state as it is: what an alias or `pulumi state move` does. */
+  /** Gives the resource another name or stack, and keeps its state: the effect of an alias or `pulumi state move`. */
   rename(name: string, stack = "lab"): void {
     this.urn = urnOf(this.kind, name, stack);
   }
 
-  /** Goes on with the state of another. */
+  /** Continues with the state of another. */
   take({ state, id, inputs }: Managed<Inputs, Outputs>): void {
     this.state = state;
     this.id = id;
     this.inputs = inputs;
   }
 
-  /** What `check` says against the arguments. */
+  /** Objections of `check` to the arguments. */
   async faults(args: object): Promise<string[]> {
     const { failures } = await this.provider.check({}, { ...args, __urn: this.urn });
     return failures.map(({ reason }) => reason);
   }
 
-  /** What `pulumi preview` plans, with its refresh. */
+  /** The plan of `pulumi preview`, with its refresh. */
   async preview(args: object): Promise<Outcome> {
     return this.operation(async () => {
       await this.refresh();
@@ -172,7 +174,7 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     });
   }
 
-  /** `pulumi up`. A resource that is left unfinished stays in state, and its error is thrown. */
+  /** `pulumi up`. An unfinished resource stays in state, and its error is thrown. */
   async up(args: object, { refresh = true }: { refresh?: boolean } = {}): Promise<Outcome> {
     return this.operation(async () => {
       const inputs = await this.checked(args);
@@ -203,7 +205,7 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     });
   }
 
-  /** `pulumi destroy`, without a refresh before it unless asked. */
+  /** `pulumi destroy`, by default without a refresh. */
   async destroy({ refresh = false }: { refresh?: boolean } = {}): Promise<void> {
     await this.operation(async () => {
       if (refresh) {
@@ -244,13 +246,13 @@ export class Managed<Inputs extends object = object, Outputs extends object = ob
     this.state = id === "" ? undefined : properties;
   }
 
-  /** A provider process lives for one operation, and its connections with it. */
+  /** A provider process and its connections last for one operation. */
   private async operation<Result>(work: () => Promise<Result>): Promise<Result> {
     this.provider = this.startProvider();
     try {
       return await work();
     } catch (error) {
-      throw new Error(messageOf(error), { cause: error }); // the message is all that the engine prints
+      throw new Error(messageOf(error), { cause: error }); // the engine prints only the message
     } finally {
       await disconnectAll();
     }

@@ -21,7 +21,7 @@ describe("requests of a user in an instance", () => {
     passwordHash: `$6$salt$${"h".repeat(40)}`,
     ...more,
   });
-  /** Requests for the user; what each run asks the cluster first, for who it is, is not counted. */
+  /** Requests for the user, without those for the cluster's identity. */
   const counted = async (work: () => Promise<unknown>): Promise<string[]> => {
     const since = two.lab.requests.length;
     await work();
@@ -40,7 +40,7 @@ describe("requests of a user in an instance", () => {
   });
   afterEach(() => two.stop());
 
-  it("are at most 12 to make it with all that it can have, and 2 to refresh it", async () => {
+  it("are at most 12 to create it with all its properties, and 2 to refresh it", async () => {
     const made = await counted(async () => assert.equal(await alice.up(args()), "created"));
     const refreshed = await counted(async () => assert.equal(await alice.preview(args()), "same"));
     const changed = await counted(async () =>
@@ -55,7 +55,7 @@ describe("requests of a user in an instance", () => {
     assert.ok(refreshed.length <= 2, `${refreshed.length} requests to refresh one:\n${refreshed.join("\n")}`);
   });
 
-  it("are no more beside 200 instances of others, which are not even listed", async () => {
+  it("are no more beside 200 foreign instances, which are not even listed", async () => {
     const devices = { root: { type: "disk", path: "/", pool: "default" } };
     two.lab.seedInstances(200, { host: "bcn2", prefix: "theirs", running: false, devices });
     await alice.up(args());

@@ -51,7 +51,7 @@ describe("VmUser", () => {
 
   const all = () => args({ groups: ["adm"], sudo: "passwordless", authorizedKeys: [laptop], passwordHash: HASH });
 
-  it("is made with groups, sudo, keys and password, and is then no longer changed", async () => {
+  it("is created with groups, sudo, keys and password, and unchanged by a second up", async () => {
     assert.equal(await alice.up(all()), "created");
     assert.equal(line("/etc/passwd")?.split(":").slice(5).join(), "/home/alice,/bin/bash");
     assert.equal(members("adm"), "alice");
@@ -66,7 +66,7 @@ describe("VmUser", () => {
     assert.deepEqual(one.lab.mutations(before), []);
   });
 
-  it("leaves nothing behind on the host or in the guest: no output, no staged file", async () => {
+  it("leaves nothing behind on the host or in the guest: no output, no temporary file", async () => {
     await alice.up(all());
     const logs = await (await one.byHand()).get("/1.0/instances/web1/logs", z.array(z.string()));
     assert.deepEqual(logs, []);
@@ -92,7 +92,7 @@ describe("VmUser", () => {
     ["authorizedKeys", () => files().remove(KEYS)],
     ["passwordHash", () => files().writeFile("/etc/shadow", files().readText("/etc/shadow").replace(HASH, "!"))],
   ] as const) {
-    it(`shows and repairs ${property} that was changed by hand (${String(change).split(".")[1]?.split("(")[0] ?? ""})`, async () => {
+    it(`shows and repairs ${property} after a manual change (${String(change).split(".")[1]?.split("(")[0] ?? ""})`, async () => {
       await alice.up(all());
       change();
       assert.equal(await alice.preview(all()), "updated");
@@ -109,13 +109,13 @@ describe("VmUser", () => {
   const inDirectory = { file: KEYS, ssh: "/home/alice/.ssh" };
   for (const [where, path] of Object.entries(inDirectory)) {
     for (const [what, spoil] of [
-      ["belongs to somebody else", { uid: 1 }],
-      ["belongs to a number that is no user's", { uid: 4711 }],
+      ["belongs to another user", { uid: 1 }],
+      ["belongs to a uid without a user", { uid: 4711 }],
       ["can be written by its group", { mode: 0o770 }],
       ["can be written by all", { mode: 0o707 }],
       ["cannot be read by the user", { uid: 0, gid: 0, mode: 0o600 }],
     ] as const) {
-      it(`nobody can log in because ${where === "ssh" ? "~/.ssh" : "authorized_keys"} ${what}: the preview says so, and up repairs it`, async () => {
+      it(`logins fail because ${where === "ssh" ? "~/.ssh" : "authorized_keys"} ${what}: the preview says so, and up repairs it`, async () => {
         await alice.up(all());
         Object.assign(files().get(path) ?? {}, spoil);
         assert.equal(await alice.preview(all()), "updated");
@@ -138,7 +138,7 @@ describe("VmUser", () => {
     [{ mode: 0o777 }, 'belongs to user "alice", mode 777: others can write to it', "chmod go-w /home/alice"],
     [{ uid: 1 }, 'belongs to user "daemon", mode 755', "chown alice /home/alice"],
   ] as const) {
-    it(`nobody can log in because the home ${fact}: preview and up name it, and leave it alone`, async () => {
+    it(`logins fail because the home ${fact}: preview and up name it, and do not change it`, async () => {
       await alice.up(all());
       const home = files().get("/home/alice");
       const before = { ...home };
@@ -161,14 +161,14 @@ describe("VmUser", () => {
 
   const checked = (given: object) => Promise.resolve(vmUserLifecycle.schema.parse(given));
 
-  it("does not carry a password that was set by hand into state", async () => {
+  it("does not store a manually set password in state", async () => {
     await alice.up(all());
     files().writeFile("/etc/shadow", files().readText("/etc/shadow").replace(HASH, "$6$foreign$secret"));
     await alice.preview(all());
     assert.equal(alice.state?.["passwordHash"], "(changed in the instance)");
   });
 
-  it("is made without what groups say of a former user of its name", async () => {
+  it("is created without the memberships of a former user with its name", async () => {
     const text = files().readText("/etc/group");
     files().writeFile("/etc/group", text.replace(/^(sudo:x:27:).*$/m, "$1alice"));
     assert.equal(members("sudo"), "alice");
@@ -176,7 +176,7 @@ describe("VmUser", () => {
     assert.deepEqual([members("sudo"), members("adm")], ["", "alice"]);
   });
 
-  it("is made again when it was removed by hand, and gets its home back", async () => {
+  it("is recreated when it was removed manually, and gets its home back", async () => {
     await alice.up(args({ uid: 1500 }));
     for (const path of ["/etc/passwd", "/etc/shadow", "/etc/group"]) {
       files().writeFile(
@@ -191,7 +191,7 @@ describe("VmUser", () => {
     assert.equal(alice.state?.["uid"], 1500);
   });
 
-  it("looks after its own keys alone when they are additive", async () => {
+  it("manages only its own keys when they are additive", async () => {
     const given = (keys: string[]) => args({ authorizedKeys: keys, authorizedKeysMode: "additive" });
     await alice.up(given([laptop, desktop]));
     files().writeFile(KEYS, `# by hand\n${stranger}\n${laptop}\n${desktop}\n`);
@@ -203,7 +203,7 @@ describe("VmUser", () => {
     assert.equal(files().readText(KEYS), `${stranger}\n${desktop}\n`);
   });
 
-  it("does not touch what it is not told to manage", async () => {
+  it("does not change what it does not manage", async () => {
     await alice.up(all());
     assert.equal(await alice.up(args()), "updated"); // sudo goes, for its default is none
     assert.equal(files().exists(RULES), false);
@@ -212,7 +212,7 @@ describe("VmUser", () => {
     assert.equal(await alice.up(args()), "same");
   });
 
-  it("changes uid and home in place, and forgets them when they are no longer asked for", async () => {
+  it("changes uid and home in place, and releases them when they are no longer set", async () => {
     await alice.up(args({ authorizedKeys: [laptop] }));
     assert.equal(await alice.up(args({ uid: 4242, home: "/home/a", authorizedKeys: [laptop] })), "updated");
     assert.equal(files().readText("/home/a/.ssh/authorized_keys"), `${laptop}\n`);
@@ -221,7 +221,7 @@ describe("VmUser", () => {
     assert.equal(await alice.up(args({ authorizedKeys: [laptop] })), "same");
   });
 
-  it("is replaced by another name, and keeps its home unless it is to go", async () => {
+  it("is replaced for another name, and keeps its home unless it is to be deleted", async () => {
     await alice.up(args());
     assert.equal(await alice.up(args({ name: "bob", homeOnDelete: "remove" })), "replaced");
     assert.deepEqual([line("/etc/passwd"), files().exists("/home/alice"), files().exists("/home/bob")], [undefined, true, true]);
@@ -229,7 +229,7 @@ describe("VmUser", () => {
     assert.equal(files().exists("/home/bob"), false);
   });
 
-  it("marks what it owns on the instance, and takes the mark away", async () => {
+  it("marks what it owns on the instance, and removes the mark", async () => {
     await (await one.byHand()).change("PATCH", "/1.0/instances/web1", { body: { description: "front" } });
     await alice.up(args());
     const marked = await instance();
@@ -239,7 +239,7 @@ describe("VmUser", () => {
     assert.equal((await instance()).config["user.pulumi.user.alice"], undefined);
   });
 
-  it("refuses a user that others made, and takes it over as it is with adopt", async () => {
+  it("refuses a user that others created, and adopts it unchanged with adopt", async () => {
     await alice.up(args({ uid: 1234, home: "/home/old" }));
     const other = managed("other");
     await assert.rejects(
@@ -251,7 +251,7 @@ describe("VmUser", () => {
     assert.equal(await other.up(args({ adopt: true })), "same");
   });
 
-  it("goes on with a user that an interrupted create left", async () => {
+  it("continues with a user of an interrupted create", async () => {
     const fault = one.lab.faults.add({
       when: { guest: /^mv .*sudoers/ },
       effect: { status: 1, error: "disk full" },
@@ -270,7 +270,7 @@ describe("VmUser", () => {
     assert.equal(await managed("alice").up(all()), "created");
   });
 
-  it("can be read while a container is stopped, but not made, changed or removed", async () => {
+  it("can be read while a container is stopped, but not created, changed or removed", async () => {
     await alice.up(all());
     await power("stop");
     assert.equal(await alice.preview(all()), "same");
@@ -280,7 +280,7 @@ describe("VmUser", () => {
     await assert.rejects(alice.destroy(), /Start it and try again\..*deletedWith/);
   });
 
-  it("is not gone because its virtual machine is off", async () => {
+  it("is not reported as deleted because its virtual machine is off", async () => {
     await one.stop();
     await start("virtual-machine");
     await alice.up(all());
@@ -291,7 +291,7 @@ describe("VmUser", () => {
     assert.equal(await alice.up(all()), "same");
   });
 
-  it("is shown as known last, with a warning, when the agent of a virtual machine does not answer", async () => {
+  it("is shown with its last known values, with a warning, when the agent of a virtual machine does not answer", async () => {
     await one.stop();
     await start("virtual-machine");
     await alice.up(all());
@@ -313,7 +313,7 @@ describe("VmUser", () => {
     assert.match(alice.progress[0] ?? "", /waiting for the agent in instance "web1", which does not answer/);
   });
 
-  it("is gone with its instance", async () => {
+  it("is deleted with its instance", async () => {
     await alice.up(args());
     const bob = managed("bob");
     await bob.up(args({ name: "bob" }));

@@ -4,7 +4,7 @@ import { CommandLineError, parseCommandLine } from "../../../lab/simulated/comma
 import { commandLine } from "../../../provider/transport/quote";
 
 describe("The simulated hosts' command line", () => {
-  it("undoes the library's quoting, whatever the arguments are", () => {
+  it("undoes the library's quoting for any arguments", () => {
     fc.assert(
       fc.property(fc.array(fc.string({ unit: "grapheme" }), { minLength: 1 }), (argv) => {
         assert.deepEqual(parseCommandLine(commandLine(argv)), argv);

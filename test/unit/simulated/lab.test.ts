@@ -39,7 +39,7 @@ describe("The simulated lab", () => {
     assert.deepEqual(lab.defects, []);
   });
 
-  it("answers an unknown command with 127 and keeps it for the test to see", async () => {
+  it("answers an unknown command with 127 and records it for the test", async () => {
     await start({ hosts: [{ name: "bcn2" }] });
     const connection = await ssh();
     for (const argv of [
@@ -72,7 +72,7 @@ describe("The simulated lab", () => {
     client.destroy();
   });
 
-  it("lets a user that is not root reach the API through sudo, and tells when there is none", async () => {
+  it("lets a user that is not root reach the API through sudo, and reports when there is none", async () => {
     await start({
       hosts: [
         { name: "bcn2", lxd: "deb", user: "operator" },
@@ -84,7 +84,7 @@ describe("The simulated lab", () => {
     assert.deepEqual(lab.host("bcn2").unknownCommands, []);
   });
 
-  it("keeps what is on a host over a power cut, and refuses connections while it is off", async () => {
+  it("keeps a host's files over a power cut, and refuses connections while it is off", async () => {
     await start({ hosts: [{ name: "bcn2", lxd: "deb" }] });
     await setServerConfig(await api(), { "user.kept": "yes" });
     await lab.host("bcn2").powerOff();
@@ -95,7 +95,7 @@ describe("The simulated lab", () => {
     assert.equal((await getServer(await api())).config["user.kept"], "yes");
   });
 
-  it("starts the daemon anew on an emptied data directory, and when its socket is opened", async () => {
+  it("restarts the daemon on an emptied data directory, and when its socket is opened", async () => {
     await start({ hosts: [{ name: "bcn2", lxd: "deb" }] });
     await setServerConfig(await api(), { "user.kept": "yes" });
     const connection = await ssh();
@@ -109,7 +109,7 @@ describe("The simulated lab", () => {
     assert.deepEqual((await getServer(await api())).config, {});
   });
 
-  it("is a newer LXD when it is told so, with its waits and its background work", async () => {
+  it("behaves like a newer LXD on request, with its waits and its background work", async () => {
     await start({ hosts: [{ name: "bcn2", snapd: true }], lxdVersion: "6.9" });
     const patience = { deadline: deadline(), progress: () => undefined };
     await bringSnap(await ssh(), "lxd", { channel: "6/stable", cohort: true, hold: true }, patience);
@@ -130,7 +130,7 @@ describe("The simulated lab", () => {
     assert.deepEqual([raw.status, z.object({ type: z.string() }).parse(JSON.parse(raw.body.toString())).type], [200, "error"]);
   });
 
-  it("lets a virtual machine's agent answer after its time, and changes only what a running one takes", async () => {
+  it("lets a virtual machine's agent answer after its delay, and changes only what a running one accepts", async () => {
     await start({ hosts: [{ name: "bcn2", lxd: "deb" }], timings: { agentMs: 60_000 } });
     const lxd = await furnish();
     lab.seedImage("bcn2", { alias: "vm", type: "virtual-machine" });

@@ -10,13 +10,13 @@ describe("Deadline", () => {
     mock.timers.reset();
   });
 
-  it("passes on what comes in time, and what fails in time", async () => {
+  it("passes on results and errors that come in time", async () => {
     const deadline = new Deadline(60, "the work");
     assert.equal(await deadline.race(Promise.resolve(7), "counting"), 7);
     await assert.rejects(deadline.race(Promise.reject(new Error("no")), "counting"), /^Error: no$/);
   });
 
-  it("says what did not finish, within which time, and what was waited for; and releases what was held", async () => {
+  it("names the unfinished work, its timeout, and what it waited for; and releases its resources", async () => {
     let released = 0;
     const error = await new Deadline(0.01, "LxdVm create")
       .race(never, "starting web1", () => released++)
@@ -36,7 +36,7 @@ describe("Deadline", () => {
     assert.equal(expired, false);
   });
 
-  it("waits for a time that is longer than a timer can take, instead of expiring at once", async () => {
+  it("waits for a time longer than a timer's maximum, instead of expiring at once", async () => {
     assert.equal(
       await new Deadline(1e9, "the work").race(new Promise((resolve) => setImmediate(() => resolve("done"))), "it"),
       "done",
@@ -49,7 +49,7 @@ describe("Deadline", () => {
     assert.ok(whole.atMost(1, "a part").remainingMs <= 1000);
   });
 
-  it("keeps half of what is left for what comes after a part, and has no more patience than was asked for", () => {
+  it("keeps half of the remaining time for what follows a part, within the requested maximum", () => {
     const whole = new Deadline(10, "the whole");
     assert.equal(whole.atMostHalf(3, "a part").seconds, 3);
     const half = whole.atMostHalf(60, "a part");
@@ -64,7 +64,7 @@ describe("Deadline", () => {
     assert.equal(deadline.remainingMs, 0);
   });
 
-  it("lets work that is to end by itself have the last word, and gives it up after the grace", async () => {
+  it("lets work that ends by itself report first, and gives it up after the grace period", async () => {
     const late = new Promise<never>((_resolve, reject) => setTimeout(() => reject(new Error("the VM has no address")), 5));
     await assert.rejects(
       new Deadline(0, "create").enforce(late, 60, () => "?"),
@@ -82,14 +82,14 @@ describe("until", () => {
     mock.timers.reset();
   });
 
-  it("asks again until there is an answer, and takes false and null for answers", async () => {
+  it("retries until there is a result, and accepts false and null as results", async () => {
     const answers = [undefined, undefined, "ready"];
     assert.equal(await until(new Deadline(10, "the work"), async () => answers.shift()), "ready");
     assert.equal(await until(new Deadline(10, "the work"), async () => false), false);
     assert.equal(await until(new Deadline(10, "the work"), async () => null), null);
   });
 
-  it("says what was seen last when the time is over", async () => {
+  it("reports the last observation at the deadline", async () => {
     await assert.rejects(
       until(new Deadline(0.02, "LxdClusterMember create"), async (report) => {
         report("bcn1 is Offline");
@@ -99,7 +99,7 @@ describe("until", () => {
     );
   });
 
-  it("asks at least once, also when no time is left", async () => {
+  it("tries at least once, also when no time is left", async () => {
     assert.equal(await until(new Deadline(0, "the work"), async () => "there"), "there");
   });
 
@@ -115,7 +115,7 @@ describe("until", () => {
     assert.equal(asked, 1);
   });
 
-  it("pauses 50 ms at first, so that a quick change is seen quickly, and in the end a second", async () => {
+  it("pauses 50 ms at first, so that a quick change is seen quickly, and at most a second", async () => {
     mock.timers.enable({ apis: ["setTimeout"] });
     let asked = 0;
     let done = false;

@@ -19,7 +19,7 @@ function reversed(value: unknown): unknown {
 }
 
 describe("equality of plain data", () => {
-  it("does not look at the order of members", () => {
+  it("ignores the order of members", () => {
     fc.assert(
       fc.property(json, (value) => {
         assert.ok(sameJson(value, reversed(value)));
@@ -28,12 +28,12 @@ describe("equality of plain data", () => {
     );
   });
 
-  it("looks at the order of lists", () => {
+  it("respects the order of lists", () => {
     assert.equal(sameJson([1, 2], [2, 1]), false);
     assert.notEqual(canonicalJson([1, 2]), canonicalJson([2, 1]));
   });
 
-  it("takes a member that is undefined for absent, and null for a value", () => {
+  it("treats an undefined member as absent, and null as a value", () => {
     assert.ok(sameJson({ a: { b: undefined } }, { a: {} }));
     assert.ok(sameJson(undefined, undefined));
     assert.equal(sameJson({ a: null }, {}), false);
@@ -44,7 +44,7 @@ describe("equality of plain data", () => {
     fc.assert(fc.property(json, json, (a, b) => sameJson(a, b) === (canonicalJson(a) === canonicalJson(b))));
   });
 
-  it("finds nothing undefined in what withoutUndefined answers", () => {
+  it("finds nothing undefined in the result of withoutUndefined", () => {
     const holdsUndefined = (value: unknown): boolean =>
       value !== null &&
       typeof value === "object" &&

@@ -17,7 +17,7 @@ describe("errors", () => {
   const notFound = new ApiError("root@bcn2", "GET", "/1.0/profiles/web", 404, "Profile not found");
   const failed = new OperationError("root@bcn2", "Creating instance", "No storage pool found");
 
-  it("say what failed, where, and in LXD's words", () => {
+  it("say what failed, where, and quote LXD", () => {
     assert.equal(notFound.message, "LXD on root@bcn2 answered GET /1.0/profiles/web with 404: Profile not found");
     assert.equal(failed.message, 'LXD on root@bcn2: "Creating instance" failed: No storage pool found');
     assert.equal(
@@ -27,7 +27,7 @@ describe("errors", () => {
     assert.equal(new CommandError("root@bcn2", "false", 1, "").message, "false on root@bcn2 failed with exit code 1");
   });
 
-  it("are told apart by their code, also when another copy of the package made them", () => {
+  it("are distinguished by their code, also when another copy of the package made them", () => {
     const foreign = Object.assign(new Error("gone"), { code: "api", name: "ApiError", status: 404 });
     assert.ok(hasCode(foreign, "api") && isNotFound(foreign));
     assert.equal(hasCode(Object.assign(new Error("connect"), { code: "ECONNREFUSED" }), "transport"), false);
@@ -43,13 +43,13 @@ describe("errors", () => {
     }
   });
 
-  it("are not-found by LXD's status, never by its words", () => {
+  it("are not-found by LXD's status, never by its text", () => {
     assert.equal(isNotFound(notFound), true);
     assert.equal(isNotFound(new ApiError("h", "GET", "/", 400, "not found")), false);
     assert.equal(isNotFound(new Error("not found")), false);
   });
 
-  it("hand on LXD's own words, or their message, whatever was thrown", () => {
+  it("return LXD's own text, or their message, whatever was thrown", () => {
     assert.equal(replyOf(notFound), "Profile not found");
     assert.equal(replyOf(failed), "No storage pool found");
     assert.equal(replyOf(new Error("x")), "x");

@@ -12,7 +12,7 @@ describe("withLock", () => {
     return { work: () => ended, end: () => end() };
   };
 
-  it("does one thing after the other under a key, in the order of the calls, and others meanwhile", async () => {
+  it("runs work under one key sequentially, in the order of the calls, and other keys concurrently", async () => {
     const lock = new KeyedLock();
     const order: string[] = [];
     const first = held();
@@ -30,7 +30,7 @@ describe("withLock", () => {
     assert.deepEqual(lock.heldOf(["a", "b"]), []);
   });
 
-  it("gives the keys back when the work fails, and when the time to wait for them is over", async () => {
+  it("releases the keys when the work fails, and when the wait for them times out", async () => {
     const lock = new KeyedLock();
     const first = held();
     const running = withLock(lock, ["a"], deadline, "a", first.work);

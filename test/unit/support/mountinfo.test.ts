@@ -11,8 +11,8 @@ function line(path: string, tags: string): string {
   return `36 35 98:0 ${mangled("/mnt 1")} ${mangled(path)} rw,noatime${tags} - ext3 /dev/root rw,errors=continue\n`;
 }
 
-describe("What is mounted", () => {
-  it("is told by mountinfo whatever its name: spaces, newlines, backslashes, numbers that look like escapes, other scripts, dots", () => {
+describe("Mounts", () => {
+  it("are read from mountinfo with any name: spaces, newlines, backslashes, numbers that look like escapes, other scripts, dots", () => {
     const letter = fc.oneof(
       fc.constantFrom(" ", "\n", "\t", "\\", ".", "#", "0", "4", "1", "-"),
       fc.string({ unit: "grapheme", minLength: 1, maxLength: 1 }),
@@ -29,7 +29,7 @@ describe("What is mounted", () => {
     );
   });
 
-  it("cannot be told from a line of another form, and is not guessed", () => {
+  it("are not guessed from a line of another form", () => {
     for (const odd of [
       "nonsense",
       "36 35 98:0 / var/lib rw - ext3 x rw",

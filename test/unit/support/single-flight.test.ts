@@ -6,7 +6,7 @@ describe("SingleFlight", () => {
   const soon = (): Deadline => new Deadline(60, "the work");
   const never = (): Promise<never> => new Promise(() => undefined);
 
-  it("does the work once for all, and keeps its result", async () => {
+  it("runs the work once for all, and keeps its result", async () => {
     const flight = new SingleFlight<number>();
     let begun = 0;
     const begin = async (): Promise<number> => ++begun;
@@ -14,7 +14,7 @@ describe("SingleFlight", () => {
     assert.equal(await flight.join(soon(), "it", begin), 1);
   });
 
-  it("tells a recent failure to those who are not patient, until the work succeeds", async () => {
+  it("reports a recent failure to callers with short timeouts, until the work succeeds", async () => {
     const flight = new SingleFlight<number>();
     const fail = (): Promise<number> => Promise.reject(new Error("no route"));
     const succeed = async (): Promise<number> => 7;

@@ -5,12 +5,12 @@ import { join } from "node:path";
 
 const root = join(__dirname, "../../..");
 
-/** Words by which a line deletes, unmounts or kills. */
+/** Commands by which a line deletes, unmounts or kills. */
 const DELETING =
   /\brm(Sync)?\(|\brmdir(Sync)?\(|\bunlink(Sync)?\(|\brm -|"rm"|"rmdir"|-delete\b|--purge\b|\bpurge: true|"userdel"|"umount"|\bumount -|"link", "delete"|"pkill"|"--detach"|"link", "del/;
 
 describe("What deletes", () => {
-  it("is listed in decision 6 with what guards it, file by file", () => {
+  it("is listed in decision 6 with its safeguard, file by file", () => {
     const files = execFileSync("git", ["ls-files", "-co", "--exclude-standard", "provider", "cli", "lab", "tools"], {
       cwd: root,
       encoding: "utf8",

@@ -38,20 +38,20 @@ describe("run", () => {
     assert.deepEqual(result.output.split("\n").sort(), ["", "err", "out"]);
   });
 
-  it("answers 127 for a program that is not there", async () => {
+  it("answers 127 for a program that does not exist", async () => {
     const result = await run(["/no/such/program"], { capture: true });
     assert.equal(result.exitCode, 127);
     assert.match(result.output, /no\/such\/program/);
   });
 
-  it("kills a program, and what it has started, when its time is over", async () => {
+  it("kills a program, and its children, at the timeout", async () => {
     const { timedOut, output } = await run(["sh", "-c", "sleep 60 & echo $!; wait"], { capture: true, timeoutSeconds: 2 });
     assert.equal(timedOut, true);
     assert.match(output, /^\d+$/m);
     await gone(Number(output.trim()));
   });
 
-  it("kills what a program left behind when it is to be swept", async () => {
+  it("kills what a program left behind on request", async () => {
     const { exitCode, output } = await run(["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!"], { capture: true, sweep: true });
     assert.equal(exitCode, 0);
     await gone(Number(output.trim()));

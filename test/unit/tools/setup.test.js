@@ -78,7 +78,7 @@ describe("set-up", () => {
       assert.equal("provider/lxd/client.ts" in sourceState(root), false);
     });
 
-    it("looks at nothing but TypeScript sources and what settles how they are compiled", () => {
+    it("considers only TypeScript sources and the settings of their compilation", () => {
       const before = sourceState(root);
       write("provider/notes.md", "");
       write("test/unit/some.test.ts", "");

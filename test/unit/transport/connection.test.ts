@@ -18,7 +18,11 @@ const failuresOf = (connection: unknown): string[] =>
 
 describe("a connection", () => {
   it("has the defaults of @pulumi/command's remote connection", () => {
-    assert.deepEqual(connectionSchema.parse({ host: "bcn2" }), { host: "bcn2" }, "what nobody wrote is not kept");
+    assert.deepEqual(
+      connectionSchema.parse({ host: "bcn2" }),
+      { host: "bcn2" },
+      "values that the program does not set are not stored",
+    );
     assert.deepEqual(withDefaults({ host: "bcn2", user: undefined }), {
       host: "bcn2",
       port: 22,
@@ -79,12 +83,12 @@ describe("a connection", () => {
     });
   }
 
-  it("is named in messages as a person would write it", () => {
+  it("is named in messages as a user would write it", () => {
     assert.equal(describeConnection({ user: "root", host: "bcn2", port: 22 }), "root@bcn2");
     assert.equal(describeConnection({ user: "operator", host: "fd00::2", port: 2222 }), "operator@[fd00::2]:2222");
   });
 
-  it("never takes a host that a shell or ssh would read as an option or a command", () => {
+  it("never accepts a host that a shell or ssh would interpret as an option or a command", () => {
     fc.assert(fc.property(fc.string(), (host) => failuresOf({ host }).length > 0 || /^[A-Za-z0-9:][\w.:%-]*$/.test(host)));
   });
 });
@@ -100,7 +104,7 @@ describe("credentials", () => {
     assert.deepEqual(resolve({ privateKeyPath: "~/key" }), { privateKey: "new" });
   });
 
-  it("come from the connection before they come from the environment", () => {
+  it("come from the connection before the environment", () => {
     process.env["SSH_AUTH_SOCK"] = "/run/agent";
     assert.deepEqual(resolve({}), { agentSocketPath: "/run/agent" });
     assert.deepEqual(resolve({ agentSocketPath: "/run/own", password: "p", privateKey: "k", privateKeyPassword: "w" }), {
@@ -119,7 +123,7 @@ describe("credentials", () => {
     });
   });
 
-  it("are refused when there are none at all, with the ways to give some", () => {
+  it("are refused when there are none at all, with the options to set some", () => {
     assert.throws(() => resolve({}), {
       code: "refused",
       message:
@@ -128,7 +132,7 @@ describe("credentials", () => {
     });
   });
 
-  it("know the home directory of the person who runs Pulumi, and of nobody else", () => {
+  it("know the home directory of the user who runs Pulumi, and no other", () => {
     assert.equal(expandHome("~/x"), home.path("x"));
     assert.equal(expandHome("~"), home.path("").replace(/\/$/, ""));
     assert.equal(expandHome("~other/x"), "~other/x");

@@ -10,7 +10,7 @@ const other = newKey();
 const wire = ({ public: text }: KeyPair): Buffer => Buffer.from(text.split(" ")[1] ?? "", "base64");
 const textOf = ({ public: text }: KeyPair): string => text.split(" ").slice(0, 2).join(" ");
 
-/** As `ssh-keygen -H` writes a host. */
+/** A host in the format of `ssh-keygen -H`. */
 function hashed(place: string): string {
   const salt = Buffer.from("01234567890123456789");
   return `|1|${salt.toString("base64")}|${createHmac("sha1", salt).update(place).digest("base64")}`;
@@ -24,7 +24,7 @@ describe("known_hosts", () => {
     ["a plain name", "bcn2", "bcn2", true],
     ["another name", "bcn2", "bcn1", false],
     ["one of several names", "bcn1,192.168.1.102,bcn2", "192.168.1.102", true],
-    ["a name in other letters", "BCN2.example.org", "bcn2.Example.org", true],
+    ["a name in another case", "BCN2.example.org", "bcn2.Example.org", true],
     ["a name that is only a part", "bcn2", "bcn2.example.org", false],
     ["a dot, which is no wildcard", "bcn2.example", "bcn2xexample", false],
     ["a star", "*.example.org", "bcn2.example.org", true],
@@ -39,7 +39,7 @@ describe("known_hosts", () => {
     ["an IPv6 address", "fd00::2", "fd00::2", true],
     ["a hashed name", hashed("bcn2"), "bcn2", true],
     ["a hashed name with a port", hashed("[bcn2]:2222"), "[bcn2]:2222", true],
-    ["a hashed name in other letters", hashed("bcn2"), "BCN2", true],
+    ["a hashed name in another case", hashed("bcn2"), "BCN2", true],
     ["another hashed name", hashed("bcn1"), "bcn2", false],
     ["a broken hash", "|1|x", "bcn2", false],
   ];
@@ -89,7 +89,7 @@ describe("the key that a host is expected to present", () => {
     );
   });
 
-  it("is in known_hosts of the person who runs Pulumi", () => {
+  it("is in known_hosts of the user who runs Pulumi", () => {
     home.knowHosts(`bcn2 ${textOf(key)}`);
     const expected = expectation();
     assert.deepEqual(
@@ -103,7 +103,7 @@ describe("the key that a host is expected to present", () => {
     assert.deepEqual(expectation().types?.slice(0, 4), ["rsa-sha2-512", "rsa-sha2-256", "ssh-rsa", "ssh-ed25519"]);
   });
 
-  it("is not known without an entry: nothing is accepted, and the refusal says how to come by one", () => {
+  it("is unknown without an entry: nothing is accepted, and the refusal says how to get one", () => {
     const expected = expectation();
     assert.deepEqual([expected.accepts(wire(key)), expected.types], [false, undefined]);
     assert.equal(
@@ -120,7 +120,7 @@ describe("the key that a host is expected to present", () => {
     ["fe80::1%eth0", 22, "ssh-keyscan fe80::1%eth0", "fe80::1%eth0"],
     ["fe80::1%eth0", 2222, "ssh-keyscan -p 2222 fe80::1%eth0", "[fe80::1%eth0]:2222"],
   ] as const) {
-    it(`is looked for as ssh does, with commands that fit, at ${host} on port ${port}`, () => {
+    it(`is looked up as ssh does, with matching commands, at ${host} on port ${port}`, () => {
       assert.ok(expectation({ host, port }).refusal(wire(key)).endsWith(`(${scan})`));
       home.knowHosts(`${place} ${textOf(other)}`);
       assert.ok(expectation({ host, port }).accepts(wire(other)));
@@ -132,7 +132,7 @@ describe("the key that a host is expected to present", () => {
     });
   }
 
-  it("is refused when it has changed, with the command that forgets the old one", () => {
+  it("is refused when it has changed, with the command that removes the old one", () => {
     home.knowHosts(`[bcn2]:2222 ${textOf(other)}`);
     assert.equal(
       expectation({ port: 2222 }).refusal(wire(key)),
@@ -141,7 +141,7 @@ describe("the key that a host is expected to present", () => {
     );
   });
 
-  it("is refused when it is revoked, also when another line still knows it", () => {
+  it("is refused when it is revoked, also when another line still lists it", () => {
     home.knowHosts(`bcn2 ${textOf(key)}`, `@revoked * ${textOf(key)}`);
     const expected = expectation();
     assert.equal(expected.accepts(wire(key)), false);
@@ -154,7 +154,7 @@ describe("the key that a host is expected to present", () => {
     assert.match(expectation().refusal(wire(key)), /^its host key is not known/);
   });
 
-  it("may be anything when the user says insecure, unless he also gives the key", () => {
+  it("may be any key when the user sets insecure, unless the key is set too", () => {
     assert.equal(expectation({ hostKeyPolicy: "insecure" }).accepts(wire(key)), true);
     assert.equal(expectation({ hostKeyPolicy: "insecure", hostKey: textOf(other) }).accepts(wire(key)), false);
   });

@@ -9,7 +9,7 @@ import { ownHome } from "./surroundings";
 
 const PASSPHRASE = "correct horse";
 
-/** Programs that make keys, which get the name of the file and its passphrase, or "". */
+/** Commands that create keys; they get the name of the file and its passphrase, or "". */
 type Maker = (file: string, passphrase: string) => void;
 
 const run = (program: string, argv: readonly string[]): void => {
@@ -83,7 +83,7 @@ describe("A private key", () => {
 
   after(() => server.stop());
 
-  /** Whether a key logs in at a server that knows its public half. */
+  /** Whether a key logs in at a server that has its public half. */
   const logsIn = async (file: string, privateKey: string, passphrase: string): Promise<void> => {
     const published = existsSync(`${file}.pub`) ? readFileSync(`${file}.pub`, "utf8") : publicHalf(file, passphrase);
     server.behaviour.accepts = (login) => server.knows(login, { private: "", public: published });

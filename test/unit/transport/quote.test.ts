@@ -3,14 +3,14 @@ import { execFileSync } from "node:child_process";
 import fc from "fast-check";
 import { commandLine } from "../../../provider/transport/quote";
 
-/** What a shell makes of a command line: the arguments that a program would get. */
+/** A shell's result for a command line: the arguments that a program would get. */
 function argumentsOf(line: string): string[] {
   const output = execFileSync("/bin/sh", ["-c", line], { encoding: "utf8" });
   return output.split("\0").slice(0, -1);
 }
 
 describe("a command line", () => {
-  it("gives a program exactly the arguments that were meant, through a real shell", function () {
+  it("gives a program exactly the intended arguments, through a real shell", function () {
     this.timeout(20_000);
     const argument = fc.oneof(
       fc.string({ unit: "grapheme" }),

@@ -12,7 +12,7 @@ import {
 import { type FramedCommandLine, takeOutOfFrame } from "../../../lab/simulated/framed-command";
 import { type Connection, connectionSchema } from "../../../provider/transport/connection";
 
-/** A key pair, as ssh-keygen writes it. */
+/** A key pair in ssh-keygen's format. */
 export interface KeyPair {
   readonly private: string;
   readonly public: string;
@@ -33,13 +33,16 @@ export function newKey(passphrase?: string): KeyPair {
   }
 }
 
-/** How the server behaves; everything may be changed while it runs. */
+/** Behaviour of the server; all of it may be changed while it runs. */
 export interface Behaviour {
-  /** Whom it lets in; `undefined` when it decides later. @default user root with {@link TestSshServer.key} */
+  /** Accepted logins; `undefined` to decide later. @default user root with {@link TestSshServer.key} */
   accepts: (login: AuthContext) => boolean | undefined;
-  /** What a command does, given without its frame. @default it ends at once, with exit code 0 and its command line as output */
+  /**
+   * Result of a command, given without its frame. @default it ends at once, with exit code 0 and its command line as
+   * output
+   */
   command: (line: string, channel: ServerChannel, server: TestSshServer) => void;
-  /** Whether it connects to unix sockets and other hosts, or never answers that question. @default true */
+  /** Whether it connects to unix sockets and other hosts, or never answers that request. @default true */
   forwarding: boolean | "never";
   /** How many sessions it refuses to open before it opens one. @default 0 */
   refusedSessions: number;
@@ -52,9 +55,9 @@ export class TestSshServer {
   readonly key = newKey();
   readonly hostKey: KeyPair;
   readonly lines: string[] = [];
-  /** Connections that were made. */
+  /** Connections so far. */
   connections = 0;
-  /** The most channels that were open at the same time on one connection. */
+  /** Maximum number of channels open at the same time on one connection. */
   mostChannels = 0;
   behaviour: Behaviour = {
     accepts: (login) => login.username === "root" && this.knows(login, this.key),
@@ -89,7 +92,7 @@ export class TestSshServer {
     return (this.listener.address() as AddressInfo).port;
   }
 
-  /** A connection to this server with key and host key, or with what is given instead. */
+  /** A connection to this server with key and host key, or with the given values. */
   connection(more: Record<string, unknown> = {}): Connection {
     return connectionSchema.parse({
       host: "127.0.0.1",
@@ -194,7 +197,7 @@ export class TestSshServer {
   }
 }
 
-/** What was asked for on a channel. */
+/** A request on a channel. */
 const started = new WeakMap<ServerChannel, { line: string; framed: FramedCommandLine | undefined }>();
 
 /** Ends a command that has run in its frame. */
@@ -203,7 +206,7 @@ export function finish(channel: ServerChannel, exitCode: number, stdout = "", st
   answer(channel, exitCode, `${mark}${stdout}${mark}:${exitCode}.`, `${mark}${stderr}${mark}`);
 }
 
-/** Answers as something that has not run the command. */
+/** Answers like a host that has not run the command. */
 export function answer(channel: ServerChannel, exitCode: number, stdout = "", stderr = ""): void {
   channel.stderr.write(stderr);
   channel.write(stdout);
@@ -212,12 +215,12 @@ export function answer(channel: ServerChannel, exitCode: number, stdout = "", st
   channel.resume(); // the client's end of input is read, so that the channel closes
 }
 
-/** Really runs the command line, as sshd does; `sudo -n` is left out. */
+/** Runs the command line, as sshd does; `sudo -n` is left out. */
 export function runForReal(_line: string, channel: ServerChannel): void {
   runInShell("/bin/sh", "", channel);
 }
 
-/** Really runs the command line with a login shell, which reads its start-up files first. */
+/** Runs the command line with a login shell, which reads its start-up files first. */
 export function runInShell(shell: string, startUp: string, channel: ServerChannel): void {
   const line = started.get(channel)?.line ?? "";
   const child = spawn(shell, ["-c", `${startUp}\n${line.replace("sudo -n -- ", "").replace("'sudo -n true'", "true")}`]);

@@ -13,7 +13,7 @@ import { SshConnection } from "../../../provider/transport/ssh";
 import { answer, finish, newKey, runForReal, runInShell, TestSshServer } from "./ssh-server";
 import { ownHome } from "./surroundings";
 
-/** A public key in the form of known_hosts. */
+/** A public key in the format of known_hosts. */
 function sshForm(key: KeyObject): string {
   const { x = "", y = "" } = key.export({ format: "jwk" });
   const point = Buffer.concat([Buffer.from([4]), Buffer.from(x, "base64url"), Buffer.from(y, "base64url")]);
@@ -71,9 +71,9 @@ describe("SSH", () => {
       await works({ hostKey: undefined });
     });
 
-    it("of any key when the user says insecure", () => works({ hostKey: undefined, hostKeyPolicy: "insecure" }));
+    it("with any key when the user sets insecure", () => works({ hostKey: undefined, hostKeyPolicy: "insecure" }));
 
-    it("never when its key is unknown, and shows the key that it presented", async () => {
+    it("never when its key is unknown, and shows the presented key", async () => {
       assert.match(
         await refusal({ hostKey: undefined }, "refused"),
         /^root@127\.0\.0\.1:\d+ was not trusted: its host key is not known: it presented ssh-ed25519 SHA256:[\w+/]{43}\. Verify that key/,
@@ -92,7 +92,7 @@ describe("SSH", () => {
       );
     });
 
-    it("never when its key is of another kind than the one that is known, and shows both", async () => {
+    it("never when its key is of another type than the known one, and shows both", async () => {
       const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "prime256v1" });
       const text = privateKey.export({ format: "pem", type: "sec1" }).toString();
       const hostKey = { private: text, public: sshForm(publicKey) };
@@ -152,19 +152,19 @@ describe("SSH", () => {
       assert.equal(asked, "correct-horse");
     });
 
-    it("with the password when the host does not take the key", async () => {
+    it("with the password when the host rejects the key", async () => {
       server.behaviour.accepts = (login) => login.method === "password" && login.password === "correct-horse";
       await works({ password: "correct-horse" });
     });
 
-    it("never with a wrong key, and says what was tried, where, and what to check", async () => {
+    it("never with a wrong key, and reports what was tried, where, and what to check", async () => {
       assert.equal(
         await refusal({ privateKey: newKey().private }, "refused"),
         `${name} did not accept the login (tried: private key). Check connection.user, and that the host has this key in its authorized_keys`,
       );
     });
 
-    it("never with a wrong password, which is not told", async () => {
+    it("never with a wrong password, which is not shown", async () => {
       assert.equal(
         await refusal({ privateKey: undefined, password: "wrong-password" }, "refused"),
         `${name} did not accept the login (tried: password; keyboard-interactive). Check connection.user, and that its sshd accepts passwords and this is the right one`,
@@ -180,7 +180,7 @@ describe("SSH", () => {
       ["no key at all", () => "ssh-what", "Unsupported key format. Give another key"],
       ["a public key", () => newKey().public, "it is a public key. Give another key"],
     ] as const) {
-      it(`never with a key that is ${what}, and says that it is the key, not the host`, async () => {
+      it(`never with a key that is ${what}, and blames the key, not the host`, async () => {
         assert.equal(
           await refusal({ privateKey: key() }, "refused"),
           `The private key for ${name} cannot be used: ${message}, or start an SSH agent that holds it`,
@@ -189,7 +189,7 @@ describe("SSH", () => {
       });
     }
 
-    it("never with an encrypted key and another passphrase, which is not told", async () => {
+    it("never with an encrypted key and another passphrase, which is not shown", async () => {
       const message = await refusal(
         { privateKey: newKey("correct horse").private, privateKeyPassword: "battery staple" },
         "refused",
@@ -198,7 +198,7 @@ describe("SSH", () => {
       assert.doesNotMatch(message, /battery staple/);
     });
 
-    it("tells of a key that cannot be used also when something else was tried", async () => {
+    it("reports an unusable key also when something else was tried", async () => {
       assert.equal(
         await refusal({ privateKey: "ssh-what", password: "wrong-password" }, "refused"),
         `${name} did not accept the login (tried: private key, which cannot be used: Unsupported key format; password; ` +
@@ -207,7 +207,7 @@ describe("SSH", () => {
       );
     });
 
-    it("tells of an agent that does not answer", async () => {
+    it("reports an agent that does not answer", async () => {
       process.env["SSH_AUTH_SOCK"] = home.path("no-agent");
       assert.match(
         await refusal({ privateKey: undefined }, "refused"),
@@ -275,7 +275,7 @@ describe("SSH", () => {
       assert.equal(server.connections, 0);
     });
 
-    it("says which of the two does not let it in", async () => {
+    it("names the one of the two that rejects the login", async () => {
       const atJump = await refusal({ proxy: proxy({ privateKey: newKey().private }) }, "refused");
       assert.ok(atJump.startsWith(`root@127.0.0.1:${jump.port} did not accept the login`), atJump);
       const atHost = await refusal({ proxy: proxy(), privateKey: newKey().private }, "refused");
@@ -290,7 +290,7 @@ describe("SSH", () => {
       );
     });
 
-    it("notices when the jump host goes away, and is not ended by it", async () => {
+    it("detects the end of the jump host, and survives it", async () => {
       const ssh = await dial({ proxy: proxy() });
       server.behaviour.command = () => jump.cut();
       await assert.rejects(ssh.run(["sleep", "1000"], { deadline: soon() }), { code: "transport", host: name });
@@ -307,7 +307,7 @@ describe("SSH", () => {
   });
 
   describe("to a host that does not answer", () => {
-    /** Something that takes connections and is no SSH server. */
+    /** A server that accepts connections and is no SSH server. */
     const listening = async (answer: (socket: Socket) => void, test: (port: number) => Promise<void>): Promise<void> => {
       const sockets: Socket[] = [];
       const listener = createServer((socket) => {
@@ -348,7 +348,7 @@ describe("SSH", () => {
       await jump.stop();
     });
 
-    it("gives up at the deadline when there is no limit for a dial", () =>
+    it("gives up at the deadline when a dial has no limit", () =>
       listening(
         () => undefined,
         async (port) => {
@@ -361,7 +361,7 @@ describe("SSH", () => {
         },
       ));
 
-    it("says which algorithms a host offers of which none is known here", async () => {
+    it("names the algorithms of a host of which none is supported", async () => {
       const old = await TestSshServer.start(newKey(), { kex: ["diffie-hellman-group1-sha1"] });
       assert.match(
         await refusal({ port: old.port }, "refused"),
@@ -370,7 +370,7 @@ describe("SSH", () => {
       await old.stop();
     });
 
-    it("says why when the host speaks something else, or refuses the connection", async () => {
+    it("gives the reason when the host uses another protocol, or refuses the connection", async () => {
       let closed = 0;
       await listening(
         (socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"),
@@ -387,7 +387,7 @@ describe("SSH", () => {
   });
 
   describe("runs a command", () => {
-    it("with exactly its arguments and its input, and hands back all that it wrote", async () => {
+    it("with exactly its arguments and its input, and returns its complete output", async () => {
       server.behaviour.command = runForReal;
       const ssh = await dial();
       const script = 'printf "%s|" "$@"; cat; echo "to stderr" >&2; exit 3';
@@ -406,7 +406,7 @@ describe("SSH", () => {
       assert.equal((await ssh.run(["cat"], { deadline: soon(), stdin: input })).stdout, input.toString());
     });
 
-    it("and fails when it does, with the program, the host and its last words, but not its arguments", async () => {
+    it("and fails when it does, with the program, the host and its last lines, but not its arguments", async () => {
       server.behaviour.command = (_line, channel) =>
         finish(channel, 100, "", "line 1\nline 2\nline 3\nline 4\nline 5\nE: Unable to locate package\n");
       const ssh = await dial();
@@ -440,7 +440,7 @@ describe("SSH", () => {
       assert.equal((await ssh.run(["true"], { deadline: soon() })).stdout, "true");
     });
 
-    it("and names host and program when the connection breaks in the middle", async () => {
+    it("and names host and program when the connection drops", async () => {
       server.behaviour.command = (_line, channel) => {
         channel.write("half", () => server.cut());
       };
@@ -464,7 +464,7 @@ describe("SSH", () => {
       assert.deepEqual(server.lines, ["true"]);
     });
 
-    it("with at most eight channels at a time, so that a person can still log in beside it", async () => {
+    it("with at most eight channels at a time, so that a user can still log in beside it", async () => {
       const held: (() => void)[] = [];
       server.behaviour.command = (line, channel) => {
         held.push(() => finish(channel, 0, line));
@@ -488,7 +488,7 @@ describe("SSH", () => {
   });
 
   describe("to a host whose sshd opens no session at all", () => {
-    it("says so, and where to look", async () => {
+    it("reports it, and where to look", async () => {
       Object.assign(server.behaviour, { maxSessions: 0 });
       const ssh = await dial();
       await assert.rejects(ssh.run(["true"], { deadline: soon(20) }), {
@@ -500,7 +500,7 @@ describe("SSH", () => {
     });
   });
 
-  describe("as a user who is not root", () => {
+  describe("as a user other than root", () => {
     const user = "operator";
     let operator: string;
 
@@ -533,7 +533,7 @@ describe("SSH", () => {
       });
     }
 
-    it("is not refused when sudo only warns, and asks no more than once for a connection", async () => {
+    it("is not refused when sudo only warns, and asks no more than once per connection", async () => {
       server.behaviour.command = (line, channel) =>
         finish(channel, 0, line, "sudo: unable to resolve host bcn1: Name or service not known\n");
       const ssh = await dial({ user });
@@ -541,7 +541,7 @@ describe("SSH", () => {
       assert.deepEqual(server.lines, ["sudo -n true", ...Array.from({ length: 3 }, () => "sudo -n -- true")]);
     });
 
-    it("does not take the failure of a command for one of sudo", async () => {
+    it("does not mistake the failure of a command for one of sudo", async () => {
       server.behaviour.command = (line, channel) =>
         line === "sudo -n true" ? finish(channel, 0) : finish(channel, 1, "", "sudo: unable to do what was asked\n");
       const ssh = await dial({ user });
@@ -549,19 +549,19 @@ describe("SSH", () => {
     });
   });
 
-  describe("at a host with a shell of its own mind", () => {
+  describe("at a host with unusual shell output", () => {
     const GREETING = 'Welcome to bcn1!\n{"type": "sync"}\nHTTP/1.1 200 OK';
     const greets = `printf '%s' '${GREETING}'; printf '%s' '${GREETING}' >&2`;
 
     for (const [what, startUp] of [
       ["that is silent", ""],
-      ["that greets on both streams, without a line break at the end", greets],
+      ["that prints a banner on both streams, without a line break at the end", greets],
       ["that shows each line that it runs", "set -x"],
       ["that says goodbye", `${greets}; trap 'echo Goodbye; echo Goodbye >&2; exit 9' EXIT`],
       ["that reads its input", `${greets}; IFS= read -r line < /dev/null`],
     ] as const) {
       for (const shell of ["/bin/sh", "/bin/bash"]) {
-        it(`${what} (${shell}), reads the command's own output, whatever bytes these are, and its exit code`, async () => {
+        it(`${what} (${shell}), reads the command's own output, whatever its bytes, and its exit code`, async () => {
           server.behaviour.command = (_line, channel) => runInShell(shell, startUp, channel);
           const ssh = await dial();
           const argv = ["it's", "$HOME", "a\\b\\\\", "!x", "a\nb\n", "", "\t*?[~ %s %%", "\r", "\\0101", "ä☃", "`id`"];
@@ -574,7 +574,7 @@ describe("SSH", () => {
       }
     }
 
-    it("runs all commands in the language C", async () => {
+    it("runs all commands with the locale C", async () => {
       server.behaviour.command = (_line, channel) => runInShell("/bin/sh", "LC_ALL=de_DE.UTF-8; export LC_ALL", channel);
       const ssh = await dial();
       assert.equal((await ssh.run(["printenv", "LC_ALL"], { deadline: soon() })).stdout, "C\n");
@@ -592,7 +592,7 @@ describe("SSH", () => {
       ["a forced command", "root", 142, 'Please login as the user "ubuntu" rather than the user "root".'],
       ["a shell that fails", "operator", 127, "/bin/nosuch: not found"],
     ] as const) {
-      it(`says what answered instead, and never that LXD is not there: ${what}`, async () => {
+      it(`reports what answered instead, and never that LXD is missing: ${what}`, async () => {
         server.behaviour.accepts = (login) => login.username === user && server.knows(login, server.key);
         server.behaviour.command = (_line, channel) => answer(channel, exitCode, `${said}\n`);
         server.behaviour.forwarding = false;
@@ -651,7 +651,7 @@ describe("SSH", () => {
           ssh = await dial({ user });
         });
 
-        it("carries requests and answers of any size, one after the other on the same channel", async () => {
+        it("transports requests and answers of any size, one after the other on the same channel", async () => {
           await ssh.run(["true"], { deadline: soon() });
           server.mostChannels = 0;
           const agent = ssh.unixSocketAgent(path);
@@ -663,7 +663,7 @@ describe("SSH", () => {
           agent.destroy();
         });
 
-        it("carries many at once, and leaves a channel for a command", async () => {
+        it("transports many at once, and leaves a channel for a command", async () => {
           const agent = ssh.unixSocketAgent(path);
           const bodies = Array.from({ length: 12 }, (_, index) => Buffer.from(`body ${index}`));
           await ssh.run(["true"], { deadline: soon() });
@@ -678,12 +678,12 @@ describe("SSH", () => {
           agent.destroy();
         });
 
-        it("tells whether anything listens there", async () => {
+        it("reports whether anything listens there", async () => {
           assert.equal(await ssh.listens(path, soon()), true);
           assert.equal(await ssh.listens(home.path("run/other.socket"), soon()), false);
         });
 
-        it("takes the file of a daemon that has died for what it is", async () => {
+        it("recognises the socket file of a daemon that has died", async () => {
           const stale = home.path("run/stale.socket");
           const script = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die";
           execFileSync("perl", ["-e", script, stale]);
@@ -695,7 +695,7 @@ describe("SSH", () => {
           agent.destroy();
         });
 
-        it("works where the shell greets", async () => {
+        it("works where the shell prints a banner", async () => {
           const greets = "echo HTTP/1.1 500 Greetings; printf Welcome; printf Welcome >&2";
           server.behaviour.command = (_line, channel) => runInShell("/bin/bash", greets, channel);
           const agent = ssh.unixSocketAgent(path);
@@ -712,7 +712,7 @@ describe("SSH", () => {
           [2, 2],
           [3, 2],
         ] as const) {
-          it(`works where sshd forwards to no socket, and lets a connection have ${maxSessions} sessions`, async () => {
+          it(`works where sshd does not forward to sockets, and lets a connection have ${maxSessions} sessions`, async () => {
             Object.assign(server.behaviour, { forwarding: false, maxSessions });
             const agent = ssh.unixSocketAgent(path);
             assert.equal(await ssh.listens(path, soon()), true);
@@ -733,7 +733,7 @@ describe("SSH", () => {
           agent.destroy();
         });
 
-        it("fails when the connection breaks, instead of waiting for ever", async () => {
+        it("fails when the connection drops, instead of waiting endlessly", async () => {
           http.removeAllListeners("request");
           http.on("request", () => server.cut());
           const agent = ssh.unixSocketAgent(path);
@@ -747,7 +747,7 @@ describe("SSH", () => {
   });
 
   describe("in one process", () => {
-    it("makes one connection to a host, for all who want it and in whatever order its members are", async () => {
+    it("opens one connection to a host, for all callers and in any order of its members", async () => {
       const connection = server.connection();
       const shuffled = Object.fromEntries(Object.entries(connection).reverse()) as typeof connection;
       const made = await Promise.all(
@@ -757,7 +757,7 @@ describe("SSH", () => {
       assert.equal(server.connections, 1);
     });
 
-    it("makes another one for other credentials, and a new one when the old one has ended", async () => {
+    it("opens another one for other credentials, and a new one when the old one has ended", async () => {
       const first = await connect(server.connection(), { deadline: soon() });
       await connect(server.connection({ password: "p" }), { deadline: soon() });
       assert.equal(server.connections, 2);
@@ -767,7 +767,7 @@ describe("SSH", () => {
       assert.equal((await again.run(["true"], { deadline: soon() })).exitCode, 0);
     });
 
-    it("dials again up to dialErrorLimit times for one who is patient, and once for one who is not", async () => {
+    it("retries a dial up to dialErrorLimit times for a caller with a long timeout, and tries once for a short one", async () => {
       const { port } = server;
       const address = server.connection();
       await server.stop();
@@ -790,7 +790,7 @@ describe("SSH", () => {
       assert.equal(server.connections, 1);
     });
 
-    it("does not let one who is impatient wait as long as one who is patient, when both dial the same host", async () => {
+    it("does not let a short timeout wait as long as a long one, when both dial the same host", async () => {
       const { port } = server;
       const connection = server.connection({ dialErrorLimit: -1 });
       await server.stop();
@@ -805,7 +805,7 @@ describe("SSH", () => {
       server = await TestSshServer.start();
     });
 
-    it("does not dial again what was refused, however patient", async () => {
+    it("does not dial again after a refusal, whatever the timeout", async () => {
       server.behaviour.accepts = () => false;
       await assert.rejects(connect(server.connection(), { deadline: soon(), patient: true }), { code: "refused" });
       assert.equal(server.connections, 1);
@@ -817,13 +817,13 @@ describe("SSH", () => {
     const noLxd =
       /^RefusedError: LXD does not run on .*: none of its API sockets answers \(\/var\/snap\/lxd\/common\/lxd\/unix\.socket, .*\)\. Install it \(LxdNode with install\), or start it$/;
 
-    it("says of a host without LXD what was looked for and what to do", async () => {
+    it("reports for a host without LXD what was looked for and what to do", async () => {
       server.behaviour.command = (_line, channel) => finish(channel, 0);
       const ssh = await dial();
       await assert.rejects(endpointOf(ssh, soon()), noLxd);
     });
 
-    it("names every host and why it did not answer, when none does", async () => {
+    it("names every host and why it did not answer, if none does", async () => {
       server.behaviour.command = (_line, channel) => finish(channel, 0);
       const wrongKey = server.connection({ hostKey: newKey().public });
       const error = await clusterEndpoint({ endpoints: [wrongKey, server.connection()] }, within(false)).then(

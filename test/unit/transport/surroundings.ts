@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /**
- * A home directory without known hosts, and no SSH agent, for the tests of the suite that calls this.
+ * A home directory without known hosts, and no SSH agent, for the tests of the calling suite.
  * @returns The directory, and a function that writes its known_hosts.
  */
 export function ownHome(): { path(name: string): string; knowHosts(...lines: string[]): void } {

@@ -259,6 +259,9 @@ export async function removeUser(
   if (account === undefined) {
     return;
   }
+  if (options.home === "remove") {
+    await refuseMountsIn(guest, name, account.home);
+  }
   const argv = ["userdel", ...(options.home === "remove" ? ["--remove"] : []), name];
   await until(options.deadline, async (report) => {
     const { exitCode, stderr } = await run(guest, argv, [0, IN_USE, GONE, HOME_LEFT]);
@@ -278,13 +281,20 @@ export async function removeUser(
 }
 
 /**
- * Makes sure that a user can be removed with its home: userdel(8) deletes that with all that is mounted in it, such as a directory of the host
- * that is a disk device of the instance.
- * @throws RefusedError naming what is mounted.
+ * Makes sure that a user can be removed with its home.
+ * @throws RefusedError naming what is mounted there.
  */
 export async function requireRemovable(guest: Guest, name: string): Promise<void> {
   const account = findAccount(await readAccounts(guest), name);
-  const { mounts } = account === undefined ? { mounts: [] } : await mountsIn(guest, account.home);
+  await (account && refuseMountsIn(guest, name, account.home));
+}
+
+/**
+ * userdel(8) deletes a home with all that is mounted in it, such as a directory of the host that is a disk device of the instance.
+ * @throws RefusedError naming what is mounted.
+ */
+async function refuseMountsIn(guest: Guest, name: string, home: string): Promise<void> {
+  const { mounts } = await mountsIn(guest, home);
   if (mounts.length > 0) {
     throw new RefusedError(
       `The home of user "${name}" in ${guest.name} has ${quoted(mounts)} mounted, and removing the home would delete what is in there. Unmount ` +

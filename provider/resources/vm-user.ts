@@ -20,7 +20,7 @@ import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { instanceNameSchema, projectSchema } from "../lxd/names";
 import { isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { sameSet } from "../support/equality";
-import { hasCode, messageOf } from "../support/errors";
+import { hasCode, havingChanged, messageOf } from "../support/errors";
 import type { ClusterInput } from "./common-args";
 
 /**
@@ -247,7 +247,8 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       // The mark goes first: what is left when this is interrupted is then the user, which state knows, and not a mark that nobody does.
       await setInstanceConfig(work, { [markerOf(state.name)]: "" }, undefined, inside.found);
       const warn = (text: string): void => context.warn(text);
-      await removeUser(inside.guest, state.name, { home: state.homeOnDelete, deadline: work.deadline, warn });
+      const options = { home: state.homeOnDelete, deadline: work.deadline, warn };
+      await havingChanged(() => removeUser(inside.guest, state.name, options));
     });
   },
 };

@@ -216,7 +216,7 @@ describe("snapd on a host", () => {
       const message =
         `snapd on ${ssh.name} is older than 2.58 and cannot hold a snap. Upgrade it (snap install snapd), or set hold: false in install, and LXD ` +
         "is upgraded when its channel is";
-      await assert.rejects(bringSnap(ssh, "lxd", CHOICE, patience), { code: "refused", message });
+      await assert.rejects(bringSnap(ssh, "lxd", CHOICE, patience), { code: "failed", message });
       await bringSnap(ssh, "lxd", { ...CHOICE, hold: false }, patience);
     });
 
@@ -406,7 +406,7 @@ describe("snapd on a host", () => {
         await assert.rejects(resetLxd(ssh, "snap", patience));
         host.files.writeFile(KEPT, `${SECRET}}`);
         await assert.rejects(finishReset(ssh, patience, []), (error: unknown) => {
-          assert.ok(hasCode(error, "refused") && !inspect(error, { depth: 9 }).includes(SECRET), inspect(error));
+          assert.ok(hasCode(error, "failed") && !inspect(error, { depth: 9 }).includes(SECRET), inspect(error));
           return true;
         });
       });
@@ -421,7 +421,7 @@ describe("snapd on a host", () => {
       files.makeDirectory(target, { parents: true });
       mounts.push({ target, source: "/srv/precious" });
       const busy = lab.faults.add({ when: { exec: /^umount/ }, effect: { status: 32, error: "umount: target is busy." } });
-      await assert.rejects(resetLxd(ssh, "snap", patience), { code: "refused", message: /disk\.my data.*Nothing is deleted/ });
+      await assert.rejects(resetLxd(ssh, "snap", patience), { code: "failed", message: /disk\.my data.*Nothing is deleted/ });
       assert.deepEqual(posts(), ["POST /v2/apps"]);
       busy.remove();
       assert.equal(await finishReset(ssh, patience, []), true);

@@ -23,7 +23,7 @@ interface ErrorsByCode {
 export type LxdErrorCode = keyof ErrorsByCode;
 
 /** Base of all errors of this library. */
-export abstract class LxdError extends Error {
+abstract class LxdError extends Error {
   abstract readonly code: LxdErrorCode;
 }
 

@@ -47,17 +47,6 @@ const PROJECT = "shop";
 const inProject = { project: PROJECT };
 const put = { description: "", config: {}, devices: {} };
 const alias = (name: string) => ({ name, description: "", target: "f" });
-const member = (name: string) =>
-  ({
-    server_name: name,
-    url: "",
-    database: true,
-    status: "Online",
-    message: "",
-    architecture: "",
-    failure_domain: "default",
-    description: "",
-  }) as const;
 const workOn = (lxd: LxdClient, name: string): InstanceWork => ({
   lxd,
   name,

@@ -275,12 +275,9 @@ describe("LxdImage", () => {
   it("is read from a state of version 1, which had remote with the instance type in it", () => {
     const { server } = ofServer().source;
     const remote = { server, protocol: "simplestreams", alias: "24.04", type: "container" };
-    assert.deepEqual(imageLifecycle.upgrade?.({ project: "default", remote }, 1), {
-      project: "default",
-      source: { server, protocol: "simplestreams", alias: "24.04" },
-      instanceType: "container",
-    });
-    assert.deepEqual(imageLifecycle.upgrade?.({ ...files }, 1), files);
+    const upgraded = [{ project: "default", remote }, { ...files }].map((state) => imageLifecycle.upgrade?.(state, 1));
+    const source = { server, protocol: "simplestreams", alias: "24.04" };
+    assert.deepEqual(upgraded, [{ project: "default", source, instanceType: "container" }, files]);
   });
 
   for (const [title, given, message] of [

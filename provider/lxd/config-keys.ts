@@ -1,9 +1,15 @@
 /**
  * Finds misspelt keys of LXD's config and devices. LXD refuses a key that it does not have, but only when it is asked to apply it.
  *
- * The list is from LXD's reference of options (https://documentation.ubuntu.com/lxd/latest/reference/, versions 5.0 to 6), and need not be
- * complete: a server with the extension `metadata_configuration` is asked about a key that is not in it, and without such a server only what
- * looks like one of these keys is a mistake.
+ * The list was checked against doc/metadata.txt of canonical/lxd (all keys of members, devices, instances, networks, projects and pools) at
+ * commit 01c3b1c, which is between 6.9 and 6.10.0. Keys that were gone by then are kept: they were found in older states of its sources
+ * (doc/config_options.txt at 006ae86, doc/instances.md at 010b312, lxd/device/nic.go at 0193c56, and by their text in shared/instance.go
+ * and the drivers of networks and pools); no tag of 5.0 was compared as a whole. The keys that only Incus has are there for devices,
+ * networks and pools, from doc/config_options.txt of presztak/incus, a fork, at 05bee72: Incus's metadata names these groups otherwise than
+ * GROUPS below. Of its other keys only a few are there.
+ *
+ * It need not be complete: a server with the extension `metadata_configuration` is asked about a key that is not in it, and without such a
+ * server only what looks like one of these keys is a mistake.
  */
 import * as z from "zod";
 import type { LxdClient } from "./client/client";
@@ -12,61 +18,86 @@ import { getServerShared } from "./server";
 /** What has a config, and devices of an instance. */
 export type ConfigOwner = "instance" | "device" | "pool" | "network" | "project" | "member";
 
-/** Keys by owner. `*` stands for any text; `ipv*` and `ingress|egress` are written out below. */
+/** Keys by owner. `*` stands for any text, `ipv*` for `ipv4` and `ipv6`. */
 const KEYS: Readonly<Record<ConfigOwner, string>> = {
   instance: `
     agent.nic_config boot.autorestart boot.autostart boot.autostart.delay boot.autostart.priority boot.debug_edk2
     boot.host_shutdown_action boot.host_shutdown_timeout boot.mode boot.stop.priority cloud-init.network-config
     cloud-init.ssh-keys.* cloud-init.user-data cloud-init.vendor-data cluster.evacuate environment.* image.* limits.cpu
     limits.cpu.allowance limits.cpu.nodes limits.cpu.pin_strategy limits.cpu.priority limits.disk.priority
-    limits.hugepages.* limits.kernel.* limits.memory limits.memory.enforce limits.memory.hugepages limits.memory.swap
+    limits.hugepages.1GB limits.hugepages.1MB limits.hugepages.2MB limits.hugepages.64KB limits.kernel.*
+    limits.max_bus_ports limits.memory limits.memory.enforce limits.memory.hugepages limits.memory.swap
     limits.memory.swap.priority limits.network.priority limits.processes linux.kernel_modules linux.kernel_modules.load
     linux.sysctl.* migration.incremental.memory migration.incremental.memory.goal
     migration.incremental.memory.iterations migration.stateful nvidia.driver.capabilities nvidia.require.cuda
-    nvidia.require.driver nvidia.runtime placement.* raw.apparmor raw.idmap raw.lxc raw.qemu raw.qemu.conf raw.seccomp
-    security.agent.metrics security.csm security.delegate_bpf security.delegate_bpf.* security.devlxd
+    nvidia.require.driver nvidia.runtime placement.group raw.apparmor raw.idmap raw.lxc raw.qemu raw.qemu.conf
+    raw.seccomp security.agent.metrics security.csm security.delegate_bpf security.delegate_bpf.attach_types
+    security.delegate_bpf.cmd_types security.delegate_bpf.map_types security.delegate_bpf.prog_types security.devlxd
     security.devlxd.images security.devlxd.management.volumes security.guestapi security.idmap.base
     security.idmap.isolated security.idmap.size security.nesting security.privileged security.protection.delete
-    security.protection.shift security.protection.start security.secureboot security.sev security.sev.*
-    security.syscalls.allow security.syscalls.deny security.syscalls.deny_compat security.syscalls.deny_default
-    security.syscalls.intercept.* snapshots.expiry snapshots.pattern snapshots.schedule snapshots.schedule.stopped
-    ubuntu_pro.guest_attach user.* volatile.*`,
+    security.protection.shift security.protection.start security.secureboot security.sev security.sev.policy.es
+    security.sev.session.data security.sev.session.dh security.syscalls.allow security.syscalls.blacklist
+    security.syscalls.blacklist_compat security.syscalls.blacklist_default security.syscalls.deny
+    security.syscalls.deny_compat security.syscalls.deny_default security.syscalls.intercept.bpf
+    security.syscalls.intercept.bpf.devices security.syscalls.intercept.mknod security.syscalls.intercept.mount
+    security.syscalls.intercept.mount.allowed security.syscalls.intercept.mount.fuse
+    security.syscalls.intercept.mount.shift security.syscalls.intercept.sched_setscheduler
+    security.syscalls.intercept.setxattr security.syscalls.intercept.sysinfo security.syscalls.whitelist
+    snapshots.expiry snapshots.pattern snapshots.schedule snapshots.schedule.stopped ubuntu_pro.guest_attach user.*
+    volatile.*`,
   device: `
-    acceleration address bind boot.priority busnum ceph.cluster_name ceph.user_name connect devnum gid gputype gvrp
-    host_name hwaddr id initial.* io.bus io.cache io.threads ipv*.address ipv*.gateway ipv*.host_address ipv*.host_table
-    ipv*.host_tables ipv*.neighbor_probe ipv*.routes ipv*.routes.anycast ipv*.routes.external limits.egress
-    limits.ingress limits.max limits.priority limits.read limits.write listen maas.subnet.ipv* major mdev mig.ci mig.gi
-    mig.uuid minor mode mtu name nat nested network nictype ownership.inherit parent path pathrm pci pool productid
-    propagation proxy_protocol queue.tx.length raw.mount.options readonly recursive required security.acls
-    security.acls.default.* security.gid security.ipv4_filtering security.ipv6_filtering security.mac_filtering
-    security.port_isolation security.promiscuous security.trusted security.uid serial shift size size.state source
-    source.snapshot source.type subsystem type uid user.* vendorid vlan vlan.tagged`,
+    acceleration acceleration.parent address attached bind blob.size boot.priority busnum ceph.cluster_name
+    ceph.user_name connect connected dependent devnum firmware gid gputype gvrp host_name hwaddr id initial.* io.bus
+    io.cache io.threads ipv*.address ipv*.address.external ipv*.gateway ipv*.host_address ipv*.host_table
+    ipv*.host_tables ipv*.neighbor_probe ipv*.routes ipv*.routes.external limits.burst.length limits.egress
+    limits.ingress limits.max limits.max.burst limits.priority limits.read limits.read.burst limits.write
+    limits.write.burst listen maas.subnet.ipv* major mdev mig.ci mig.gi mig.uuid minor mode mtu name nat nested network
+    nictype node_guid ownership.inherit parent path pathrm pci pool port_guid productid propagation proxy_protocol
+    queue.tx.length raw.mount.options readonly recursive required security.acls security.acls.default.egress.action
+    security.acls.default.egress.logged security.acls.default.ingress.action security.acls.default.ingress.logged
+    security.gid security.ipv4_filtering security.ipv6_filtering security.mac_filtering security.port_isolation
+    security.promiscuous security.trusted security.uid serial shift size size.state source source.snapshot source.type
+    subsystem type uid user.* vendorid vlan vlan.tagged vrf wwn`,
   pool: `
-    btrfs.mount_options ceph.cluster_name ceph.osd.data_pool_name ceph.osd.force_reuse ceph.osd.pg_num
-    ceph.osd.pool_name ceph.osd.pool_size ceph.rbd.clone_copy ceph.rbd.du ceph.rbd.features ceph.user.name cephfs.*
-    cephobject.* lvm.thinpool_metadata_size lvm.thinpool_name lvm.use_thinpool lvm.vg.force_reuse lvm.vg_name
-    powerflex.* pure.* rsync.bwlimit rsync.compression size source source.recover source.wipe user.* volatile.* volume.*
-    zfs.clone_copy zfs.export zfs.pool_name`,
+    alletra.cpg alletra.mode alletra.target alletra.user.name alletra.user.password alletra.wsapi alletra.wsapi.verify
+    btrfs.create_options btrfs.mount_options ceph.cluster_name ceph.osd.data_pool_name ceph.osd.force_reuse
+    ceph.osd.pg_num ceph.osd.pool_name ceph.osd.pool_size ceph.rbd.clone_copy ceph.rbd.du ceph.rbd.features
+    ceph.user.name cephfs.cluster_name cephfs.create_missing cephfs.data_pool cephfs.fscache cephfs.meta_pool
+    cephfs.osd_pg_num cephfs.osd_pool_size cephfs.path cephfs.user.name cephobject.bucket.name_prefix
+    cephobject.cluster_name cephobject.radosgw.endpoint cephobject.radosgw.endpoint_cert_file cephobject.user.name
+    drbd.auto_add_quorum_tiebreaker drbd.auto_diskful drbd.on_no_quorum linstor.raw.* linstor.resource_group.name
+    linstor.resource_group.place_count linstor.resource_group.storage_pool linstor.volume.prefix lvm.metadata_size
+    lvm.thinpool_metadata_size lvm.thinpool_name lvm.use_thinpool lvm.vg.force_reuse lvm.vg_name powerflex.clone_copy
+    powerflex.domain powerflex.gateway powerflex.gateway.verify powerflex.mode powerflex.pool powerflex.sdt
+    powerflex.snapshot_copy powerflex.user.name powerflex.user.password powerstore.gateway powerstore.gateway.verify
+    powerstore.mode powerstore.target powerstore.user.name powerstore.user.password pure.api.token pure.gateway
+    pure.gateway.verify pure.mode pure.target rsync.bwlimit rsync.compression size source source.recover source.wipe
+    truenas.allow_insecure truenas.api_key truenas.clone_copy truenas.config truenas.dataset truenas.force_reuse
+    truenas.host truenas.initiator truenas.portal user.* volatile.* volume.* zfs.clone_copy zfs.export zfs.pool_name`,
   network: `
-    bgp.ipv*.nexthop bgp.peers.* bridge.driver bridge.external_interfaces bridge.hwaddr bridge.mode bridge.mtu
-    dns.domain dns.mode dns.nameservers dns.search dns.zone.forward dns.zone.reverse.ipv* fan.overlay_subnet fan.type
-    fan.underlay_subnet gvrp ipv*.address ipv*.dhcp ipv*.dhcp.expiry ipv*.dhcp.gateway ipv*.dhcp.ranges
-    ipv*.dhcp.stateful ipv*.firewall ipv*.gateway ipv*.l3only ipv*.nat ipv*.nat.address ipv*.nat.order ipv*.ovn.ranges
-    ipv*.routes ipv*.routes.anycast ipv*.routing maas.subnet.ipv* mtu network ovn.ingress_mode parent raw.dnsmasq
-    security.acls security.acls.default.* tunnel.* user.* vlan volatile.*`,
+    acceleration.parent bgp.ipv*.instances bgp.ipv*.nexthop bgp.peers.*.address bgp.peers.*.asn bgp.peers.*.holdtime
+    bgp.peers.*.interface bgp.peers.*.password bridge.driver bridge.external_interfaces bridge.hwaddr bridge.mode
+    bridge.mtu bridge.multicast_relay bridge.multicast_snooping dns.domain dns.mode dns.nameservers dns.search
+    dns.zone.forward dns.zone.reverse.ipv* fan.overlay_subnet fan.type fan.underlay_subnet gvrp ipv*.address ipv*.dhcp
+    ipv*.dhcp.expiry ipv*.dhcp.ranges ipv*.firewall ipv*.gateway ipv*.gateway.hwaddr ipv*.l3only ipv*.nat
+    ipv*.nat.address ipv*.nat.order ipv*.ovn.ranges ipv*.routes ipv*.routes.anycast ipv*.routing ipv4.dhcp.gateway
+    ipv4.dhcp.routes ipv6.dhcp.stateful maas.subnet.ipv* mtu network ovn.ingress_mode parent raw.dnsmasq security.acls
+    security.acls.default.egress.action security.acls.default.egress.logged security.acls.default.ingress.action
+    security.acls.default.ingress.logged tunnel.*.group tunnel.*.id tunnel.*.interface tunnel.*.local tunnel.*.port
+    tunnel.*.protocol tunnel.*.remote tunnel.*.ttl user.* vlan vlan.tagged volatile.*`,
   project: `
     backups.compression_algorithm features.images features.networks features.networks.zones features.profiles
     features.storage.buckets features.storage.volumes images.auto_update_cached images.auto_update_interval
     images.compression_algorithm images.default_architecture images.remote_cache_expiry limits.containers limits.cpu
-    limits.disk limits.disk.pool.* limits.instances limits.memory limits.networks limits.networks.uplink_ips.*
-    limits.processes limits.virtual-machines restricted restricted.backups restricted.cluster.groups
+    limits.disk limits.disk.pool.* limits.instances limits.memory limits.networks limits.networks.uplink_ips.ipv*.*
+    limits.processes limits.virtual-machines replica.cluster restricted restricted.backups restricted.cluster.groups
     restricted.cluster.target restricted.containers.interception restricted.containers.lowlevel
     restricted.containers.nesting restricted.containers.privilege restricted.devices.disk restricted.devices.disk.paths
     restricted.devices.gpu restricted.devices.infiniband restricted.devices.nic restricted.devices.pci
     restricted.devices.proxy restricted.devices.unix-block restricted.devices.unix-char restricted.devices.unix-hotplug
     restricted.devices.usb restricted.idmap.gid restricted.idmap.uid restricted.networks.access
-    restricted.networks.subnets restricted.networks.uplinks restricted.networks.zones restricted.snapshots
-    restricted.virtual-machines.lowlevel user.*`,
+    restricted.networks.subnets restricted.networks.uplinks restricted.networks.zones restricted.registries
+    restricted.snapshots restricted.virtual-machines.lowlevel user.*`,
   member: "scheduler.instance user.*",
 };
 

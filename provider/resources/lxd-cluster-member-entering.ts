@@ -1,4 +1,4 @@
-/** How a host becomes a member: it bootstraps a cluster where there is none yet, and joins the one that is there otherwise. */
+/** Makes a host a member: it bootstraps a cluster when none exists yet, and joins the existing one otherwise. */
 import { isSameHost } from "../engine/connection-inputs";
 import type { Connection, Context, SshConnection } from "../engine/lifecycle";
 import { askLxd, standingOf, whereToLook } from "../host/half-joined";
@@ -30,25 +30,26 @@ import { FailedError, hasCode, havingChanged, messageOf, RefusedError } from "..
 
 /** A host and its place in a cluster. */
 export interface Membership {
-  /** How the host is reached. */
+  /** How to reach the host. */
   readonly connection: Connection;
   /** Name of the member. */
   readonly name: string;
-  /** Where the other members find it. */
+  /** Address for the other members. */
   readonly address: string;
-  /** Members through which it joins; absent for the first one. */
+  /** Members through which it joins; absent for the first member. */
   readonly cluster?: ClusterConnection | undefined;
-  /** Hosts of further members, for the first one. Absent in older states. */
+  /** Hosts of further members, for the first member. Absent in older states. */
   readonly peers?: readonly Connection[];
-  /** SHA-256 of the cluster's certificate, for the first one, where the program says it. */
+  /** SHA-256 of the cluster's certificate, for the first member, if the program gives it. */
   readonly certificateFingerprint?: string | undefined;
-  /** What it brings for pools and networks. */
+  /** The host's values for pools and networks. */
   readonly memberConfig: MemberConfig;
 }
 
 /**
- * The cluster's API: through the members it was joined by, or else through itself, which may be what is left of the cluster; for the first member,
- * through itself or its peers. While it is not known which cluster it is, the host itself would not be told from a rival.
+ * Returns the connection to the cluster's API: through the members by which the host joined, then through the host
+ * itself, which may be all that is left of the cluster; for the first member, through itself or its peers. While the
+ * cluster's identity is unknown, the host itself is left out: it could not be distinguished from a rival.
  */
 export function throughCluster(member: Omit<Membership, "memberConfig">): ClusterConnection {
   const { cluster, connection, peers = [] } = member;
@@ -62,11 +63,11 @@ export function throughCluster(member: Omit<Membership, "memberConfig">): Cluste
 }
 
 /**
- * The cluster that a first member belongs to without being in it at the moment, through its peers: it was a member before, or this stack has made
- * that cluster. `undefined` when there is none, so that it may bootstrap one.
+ * Returns, through the peers, the cluster that a first member belongs to while it is outside of it: it was a member
+ * before, or this stack made that cluster. `undefined` when no such cluster exists, so that the host may bootstrap one.
  * @param known - The cluster that it was a member of, if any.
- * @throws RefusedError when whether its cluster is there cannot be told, or it was a member and its cluster is not found: another one would be its
- * rival.
+ * @throws RefusedError when it cannot be determined whether the cluster exists, or when the host was a member and its
+ * cluster is not found: a new cluster would be a rival.
  */
 export async function clusterOfPeers(
   context: Context,
@@ -90,7 +91,7 @@ export async function clusterOfPeers(
   return way;
 }
 
-/** The way to the cluster that is ours, through the peers that are in it; and why others could not be asked. */
+/** Returns the connection to this stack's cluster through the peers in it, and why other peers could not be asked. */
 async function askPeers(
   context: Context,
   { peers = [] }: Membership,
@@ -119,15 +120,16 @@ function whyNotFound(silent: readonly string[], peers: number): string {
     : "None of its peers is in that cluster. Let it join through a host that is (cluster)";
 }
 
-/** LXD on a host; `undefined` when none listens there. */
+/** Returns LXD on a host; `undefined` when none listens there. */
 async function lxdOn(context: Context, connection: Connection): Promise<LxdClient | undefined> {
   const ssh = await context.host(connection);
   return (await findSocket(ssh, context.deadline)) === undefined ? undefined : context.lxd(connection);
 }
 
 /**
- * The fingerprint of the cluster that a peer is in, when it is ours. A host without LXD is in none, and so is one that has no certificate of a
- * cluster, whether or not its LXD can answer: it may be just being installed, or wiped.
+ * Returns the fingerprint of a peer's cluster, when it is this stack's. A host without LXD is in no cluster. Neither is
+ * a host without a cluster certificate, even if its LXD does not answer: it may be in the middle of an installation or
+ * a wipe.
  */
 async function clusterOfPeer(context: Context, peer: Connection, known: string | undefined): Promise<string | undefined> {
   const ssh = await context.host(peer);
@@ -153,7 +155,9 @@ async function isOutsideByItsDisk(ssh: SshConnection, { deadline }: Context): Pr
   return true;
 }
 
-/** The fingerprint of the cluster that a host is in, when it is the known one, or else one in which this stack has members. */
+/**
+ * Returns the fingerprint of a host's cluster, when it is the known one, or else one in which this stack has members.
+ */
 async function clusterThatIsOurs(context: Context, host: Connection, known: string | undefined): Promise<string | undefined> {
   const lxd = await context.lxd(host);
   const server = await throughRestart(lxd, () => askLxd(lxd, context.deadline));
@@ -202,7 +206,7 @@ async function enterFrom(
   return { cluster, member: await untilOnline(cluster, membership.name, context.deadline) };
 }
 
-/** How the first member finds its cluster, unless it is in it, or there is none yet. */
+/** Returns how the first member finds its cluster; `undefined` when it is in it, or no cluster exists yet. */
 async function wayIn(
   context: Context,
   host: LxdClient,
@@ -226,7 +230,10 @@ async function wayIn(
   return undefined;
 }
 
-/** The cluster of the peers of a host that is in one itself. Where they cannot be asked, it is taken for theirs: none is made by that. */
+/**
+ * Returns the cluster of the peers of a host that is in one itself. If they do not answer, assumes that it is theirs:
+ * no cluster is made then.
+ */
 async function clusterBesides(context: Context, membership: Membership): Promise<ClusterConnection | undefined> {
   const { way, silent } = await askPeers(context, membership, undefined);
   for (const reason of way === undefined ? silent : []) {
@@ -235,7 +242,7 @@ async function clusterBesides(context: Context, membership: Membership): Promise
   return way;
 }
 
-/** Makes the host the first member. Does nothing when it is. */
+/** Makes the host the first member. Does nothing when it is one. */
 async function bootstrap(context: Context, lxd: LxdClient, member: Membership): Promise<void> {
   const server = await getServer(lxd);
   if (server.environment.server_clustered) {
@@ -257,7 +264,7 @@ async function bootstrap(context: Context, lxd: LxdClient, member: Membership): 
   forgetPresented(lxd.endpoint);
 }
 
-/** Makes the host a further member. Does nothing when it is one; clears away what an interrupted attempt left. */
+/** Makes the host a further member. Does nothing when it is one. Clears what an interrupted attempt left. */
 async function join(context: Context, host: LxdClient, cluster: LxdClient, member: Membership): Promise<void> {
   const { name, address } = member;
   const { deadline } = context;
@@ -288,7 +295,7 @@ async function join(context: Context, host: LxdClient, cluster: LxdClient, membe
   await havingChanged(go);
 }
 
-/** The join itself, once it is known that the host may join. */
+/** Joins the host, once it is known that the host may join. */
 async function joinAs(context: Context, ssh: SshConnection, meeting: JoinContext, member: Membership): Promise<void> {
   const { name, address } = member;
   const { deadline } = context;
@@ -308,7 +315,7 @@ async function joinAs(context: Context, ssh: SshConnection, meeting: JoinContext
     await joinCluster(host, { name, address, token, certificate, memberConfig });
   } catch (error) {
     if (hasCode(error, "lost") && (await askLxd(host, deadline))?.environment.server_clustered !== false) {
-      return; // whether the member is there is seen next
+      return; // the caller checks the membership next
     }
     throw explainJoinFailure(error, name, host.host, await isRevoked(cluster, token));
   } finally {
@@ -316,7 +323,7 @@ async function joinAs(context: Context, ssh: SshConnection, meeting: JoinContext
   }
 }
 
-/** Whether each of the hosts says for itself that it is in no cluster. One that cannot be asked has not said so. */
+/** Whether every host reports that it is in no cluster. A host that does not answer has not reported it. */
 export async function areInNoCluster(context: Context, hosts: readonly Connection[]): Promise<boolean> {
   for (const connection of hosts) {
     const isAlone = await isInNoCluster(context, connection).catch((error: unknown) => {
@@ -334,7 +341,7 @@ export async function areInNoCluster(context: Context, hosts: readonly Connectio
 
 async function isInNoCluster(context: Context, connection: Connection): Promise<boolean> {
   if (await isResetUnfinished(await context.host(connection), context.deadline)) {
-    return true; // it cannot answer while it is wiped
+    return true; // a wipe is unfinished, and LXD cannot answer
   }
   const lxd = await lxdOn(context, connection);
   return lxd !== undefined && !(await presentedBy(lxd.endpoint, context.deadline)).clustered;

@@ -1,4 +1,4 @@
-/** What becomes of a host that leaves its cluster, also when that is interrupted between leaving and cleaning. */
+/** Takes a host out of its cluster and cleans it, also after an interruption between the two. */
 import type { Connection, Context, SshConnection } from "../engine/lifecycle";
 import { hasDebPackage } from "../host/apt";
 import { askLxd, isCopied, valuablesOf, whereToLook } from "../host/half-joined";
@@ -27,13 +27,14 @@ interface Host {
 /** A host that was a member. */
 interface Former extends Host {
   readonly name: string;
-  /** Of which cluster: SHA-256 of its certificate. Absent where an older state has it not. */
+  /** Identity of the cluster: SHA-256 of its certificate. Absent when an older state does not have it. */
   readonly certificateFingerprint: string | undefined;
 }
 
 /**
- * Whether a host that its cluster does not list has left it and was not cleaned since: LXD keeps the address of its membership, or its
- * wiping was interrupted. One that cannot be reached, or whose LXD cannot say, is none: the cluster has said that it is no member.
+ * Whether a host that its cluster does not list has left it and was not cleaned: LXD keeps the address of its
+ * membership, or the wipe was interrupted. `false` for a host that cannot be reached or whose LXD does not answer: the
+ * cluster reports that it is no member.
  */
 export async function isToBeCleaned(context: Context, { connection, address }: Host): Promise<boolean> {
   const ssh = await reached(context, connection);
@@ -59,7 +60,7 @@ export async function isReachable(context: Context, { connection }: Pick<Host, "
   return (await reached(context, connection)) !== undefined;
 }
 
-/** The connection to a host; `undefined` when it cannot be reached. */
+/** Returns the connection to a host; `undefined` when it cannot be reached. */
 function reached(context: Context, connection: Connection): Promise<SshConnection | undefined> {
   return context.host(connection).catch((error: unknown) => {
     if (hasCode(error, "transport")) {
@@ -70,8 +71,9 @@ function reached(context: Context, connection: Connection): Promise<SshConnectio
 }
 
 /**
- * Whether a member that its cluster takes for offline is one whose host is there and knows nothing of it: it was reinstalled, or LXD was wiped there.
- * It may be in another cluster since, which is said. One that cannot be asked is none.
+ * Whether the cluster reports a member as offline while its host is up and has no membership: the host was reinstalled,
+ * or LXD was wiped there. If the host is in another cluster by then, warns of it. `false` for a host that cannot be
+ * asked.
  * @param fingerprint - The certificate of the cluster that has the member.
  */
 export async function isReinstalled(
@@ -120,14 +122,14 @@ async function isInstalled(ssh: SshConnection, { deadline }: Context): Promise<b
   return (await hasDebPackage(ssh, "lxd", deadline)) || (await findSnap(ssh, "lxd", deadline)) !== undefined;
 }
 
-/** What keeps a member in its cluster, in words; `undefined` of one that may leave. */
+/** Describes what keeps a member in its cluster; `undefined` when it may leave. */
 async function heldBy(lxd: LxdClient, name: string): Promise<string | undefined> {
   const { instances, "custom-volumes": volumes } = await takeInventory(lxd, name);
   const held = { ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) };
   return Object.keys(held).length === 0 ? undefined : `Member ${name} is not empty: ${describeInventory(held)}`;
 }
 
-/** What a preview says of members that may be about to leave, by their names. */
+/** Returns the preview's warnings for members that may be about to leave, by their names. */
 export async function foreseeLeaving(lxd: LxdClient, names: readonly string[]): Promise<string[]> {
   const held = await Promise.all(names.map((name) => heldBy(lxd, name)));
   return held.flatMap((what) =>
@@ -137,7 +139,9 @@ export async function foreseeLeaving(lxd: LxdClient, names: readonly string[]): 
   );
 }
 
-/** The names that hosts have as members of a cluster; none of a host that does not answer, or is in another one. */
+/**
+ * Returns the names that hosts have as members of a cluster; none for a host that does not answer or is in another one.
+ */
 export async function namesOf(context: Context, lxd: LxdClient, hosts: readonly Connection[]): Promise<string[]> {
   const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
   const names = await Promise.all(
@@ -154,8 +158,8 @@ export async function namesOf(context: Context, lxd: LxdClient, hosts: readonly 
 }
 
 /**
- * Takes an empty member out of its cluster. The last one is only checked: it ceases to be one when its host is cleaned.
- * @returns Whether its host knew that it was one.
+ * Removes an empty member from its cluster. Only checks the last member: cleaning its host ends the membership.
+ * @returns Whether its host knew of the membership.
  */
 export async function leave(
   context: Context,
@@ -200,7 +204,10 @@ export async function leave(
   return !reinstalled;
 }
 
-/** Removes a member; when it is asked itself, because no other one is known, its daemon ends during the request. */
+/**
+ * Removes a member. When the request goes to the member itself, because no other one is known, its daemon ends during
+ * it.
+ */
 async function removeThrough(lxd: LxdClient, name: string): Promise<void> {
   try {
     await removeMember(lxd, name);
@@ -219,17 +226,17 @@ async function isListed(lxd: LxdClient, name: string): Promise<boolean> {
     return members.some(({ server_name }) => server_name === name);
   } catch (error) {
     if (isNotClustered(error)) {
-      return false; // the host itself was asked, and is in no cluster any more
+      return false; // the host itself answered, and is no longer in a cluster
     }
     throw error;
   }
 }
 
 /**
- * Makes LXD on a host that is no member any more, or the last one, as fresh as after its installation. The config that is the host's own stays:
- * its LxdNode has set it. A host that has another use since is left as it is, with a warning.
- * @param wasMember - Whether its cluster had it as a member until now, and empty.
- * @param cluster - The cluster that it was a member of, when that answers.
+ * Resets LXD on a host that is no longer a member, or the last member, to the state after installation. Keeps the
+ * host's own config, which its LxdNode set. Leaves a host with another use as it is, with a warning.
+ * @param wasMember - Whether the cluster had it as an empty member until now.
+ * @param cluster - The cluster that it was a member of, if that answers.
  */
 export async function clean(context: Context, former: Former, wasMember: boolean, cluster: LxdClient | undefined): Promise<void> {
   const ssh = await context.host(former.connection);
@@ -244,7 +251,7 @@ export async function clean(context: Context, former: Former, wasMember: boolean
         `LXD is installed on ${ssh.name} but does not answer on its socket, so it is not cleaned. Start it and try again`,
       );
     }
-    return; // LXD is gone, and took everything with it
+    return; // LXD was removed with all its data
   }
   const lxd = await context.lxd(former.connection);
   forgetPresented(lxd.endpoint);
@@ -258,19 +265,19 @@ export async function clean(context: Context, former: Former, wasMember: boolean
   await resetLxd(ssh, socket.packaging, context, server);
 }
 
-/** A former member, and what its host tells now. */
+/** A former member, and what its host reports now. */
 interface Found {
   readonly former: Former;
   readonly lxd: LxdClient;
-  /** Absent where LXD does not answer. */
+  /** Absent when LXD does not answer. */
   readonly server: Server | undefined;
   readonly disk: OnDisk;
   readonly cluster: LxdClient | undefined;
 }
 
 /**
- * What else the host of a former member is used for, as the end of a sentence.
- * @throws RefusedError when LXD does not answer, so that its use is not known.
+ * Describes the other use of a former member's host, as the end of a sentence.
+ * @throws RefusedError when LXD does not answer, so that its use is unknown.
  */
 async function otherUse(found: Found, wasMember: boolean): Promise<string | undefined> {
   const { former, lxd, server, disk } = found;
@@ -292,7 +299,7 @@ async function otherUse(found: Found, wasMember: boolean): Promise<string | unde
   }
   const isStandalone = server?.environment.server_clustered === false;
   const keepsAddress = server !== undefined && sameListener(serverConfig(server)["cluster.https_address"] ?? "", former.address);
-  // LXD has said of a member what it holds. What it does not know of counts too.
+  // LXD has reported a member's contents. Contents that it does not know of count too.
   const precious =
     isStandalone && !(wasMember && keepsAddress)
       ? await holdingsOf(found, keepsAddress)
@@ -300,7 +307,10 @@ async function otherUse(found: Found, wasMember: boolean): Promise<string | unde
   return Object.keys(precious).length > 0 ? `holds ${describeInventory(precious)}` : undefined;
 }
 
-/** Whether the cluster lists a server that takes itself for a member, under another name. Where it cannot be asked, that is not excluded. */
+/**
+ * Whether the cluster lists, under another name, a server that considers itself a member. `true` when the cluster
+ * cannot be asked.
+ */
 async function isListedOtherwise({ cluster }: Found, server: Server): Promise<boolean> {
   if (cluster === undefined) {
     return true;
@@ -311,8 +321,9 @@ async function isListedOtherwise({ cluster }: Found, server: Server): Promise<bo
 }
 
 /**
- * What is on a server that may have been anybody's since it was a member. LXD that leaves a cluster forgets all but its addresses; where it keeps
- * that of its membership, pools and networks may be what a join has copied.
+ * Returns the contents of a server that anybody may have used since it was a member. LXD that leaves a cluster forgets
+ * everything except its addresses. While it keeps the address of its membership, its pools and networks may be copies
+ * made by a join.
  */
 async function holdingsOf({ lxd, disk, cluster }: Found, keepsAddress: boolean): Promise<Inventory> {
   const told = await takeInventory(lxd);

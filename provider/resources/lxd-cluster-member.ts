@@ -51,11 +51,14 @@ export const clusterMemberSchema = z.strictObject({
   adopt: z.boolean().default(false),
 });
 
-/** A member's own values for the member-specific keys of the cluster's pools and networks; an empty value is the driver's default. */
+/**
+ * A member's own values for the member-specific keys of the cluster's pools and networks. An empty value is the
+ * driver's default.
+ */
 export interface MemberConfigArgs {
-  /** By name of the pool, such as `{ default: { source: "/dev/nvme1n1" } }`. */
+  /** Config by name of the pool, such as `{ default: { source: "/dev/nvme1n1" } }`. @default {} */
   pools?: Input<Record<string, Input<ConfigArgs>>>;
-  /** By name of the network, such as `{ uplink: { parent: "eth1" } }`. */
+  /** Config by name of the network, such as `{ uplink: { parent: "eth1" } }`. @default {} */
   networks?: Input<Record<string, Input<ConfigArgs>>>;
 }
 
@@ -63,39 +66,51 @@ export interface MemberConfigArgs {
 export interface LxdClusterMemberArgs {
   /** How to reach the host that becomes a member. */
   connection: Input<ConnectionArgs>;
-  /** Name of the member. */
+  /** Name of the member. Another name replaces the member. */
   name: Input<string>;
-  /** Where the other members find it: an IP address or DNS name, with a port when it is not 8443. No wildcard. */
+  /**
+   * Address for the other members: an IP address or DNS name, with a port unless it is 8443. No wildcard. Another
+   * address replaces the member.
+   */
   address: Input<string>;
-  /** The cluster to join, through members that are in it already. @default none: the host becomes the first member of a new cluster */
+  /**
+   * The cluster to join, by members that are already in it.
+   * @default none: the host becomes the first member of a new cluster
+   */
   cluster?: ClusterInput;
   /**
-   * For the first member: the hosts of the others. When it is no member any more, its cluster is found through them, and it joins that instead of
-   * bootstrapping a rival; without state, it bootstraps only when all of them can be asked and none is in a cluster of this stack. They need no LXD for
-   * that. When it is to go, it leaves through one of them. @default []
+   * For the first member: the hosts of the other members. If the first member is no longer in its cluster, it finds the
+   * cluster through them and joins it instead of bootstrapping a rival. Without state, it bootstraps only when all of
+   * them answer and none is in a cluster of this stack; they need no LXD for that. It leaves the cluster through one of
+   * them.
+   * @default []
    */
   peers?: Input<Input<ConnectionArgs>[]>;
   /**
-   * For the first member: which cluster it belongs to, the SHA-256 of its certificate. Found when the cluster is made, and kept in state; to be given
-   * to confirm a renewed certificate. For the others it is in `cluster`. @default what state knows
+   * For the first member: the identity of its cluster, the SHA-256 of the cluster's certificate. State keeps the
+   * fingerprint found when the cluster is made; give it to confirm a renewed certificate. For other members it is part
+   * of `cluster`.
+   * @default the fingerprint in state
    */
   certificateFingerprint?: Input<string>;
   /**
-   * This member's values for member-specific keys of the cluster's pools and networks, used when it joins. A value that is not given follows
-   * from a member that exists; where only a person can know it, such as the disk to use, the join is refused until it is given.
+   * This member's values for member-specific keys of the cluster's pools and networks, used when the host joins. A
+   * value that is not given is derived from an existing member. A value that only a person can know, such as the disk
+   * to use, must be given: without it the join is refused.
    * @default {}
    */
   memberConfig?: Input<MemberConfigArgs>;
-  /** Members of one failure domain are expected to fail together. @default "default" */
+  /** Failure domain of the member: members of one domain are expected to fail together. @default "default" */
   failureDomain?: Input<string>;
   /** The member's own config, such as `scheduler.instance`. @default {} */
   config?: Input<ConfigArgs>;
   /**
-   * Take over a membership that belongs to another stack. One without a mark does not need this: whether its host may
-   * be managed is for its LxdNode to say. @default false
+   * Take over a membership that belongs to another stack. A membership without a mark does not need this: the host's
+   * LxdNode decides whether the host may be managed.
+   * @default false
    */
   adopt?: Input<boolean>;
-  /** Seconds for each call. */
+  /** Time limits in seconds, for each call. @default 600 for create and delete, 120 for update, 60 for read */
   timeouts?: Input<TimeoutArgs>;
 }
 
@@ -122,7 +137,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   stableOutputs: { certificateFingerprint: [] },
   timeouts: { create: 600, read: 60, update: 120, delete: 600 },
 
-  /** Version 1 kept `memberConfig` as LXD's list of keys. */
+  /** Version 1 stored `memberConfig` as LXD's list of keys. */
   upgrade(state) {
     const { memberConfig, ...rest } = state as unknown as Omit<State, "memberConfig"> & { memberConfig: MemberConfigKey[] };
     return { ...rest, memberConfig: memberConfigFromKeys(memberConfig) };
@@ -141,7 +156,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     config: sameConfig,
     cluster: (_observed, wanted, state) => isSameCluster(state, wanted?.certificateFingerprint),
     certificateFingerprint: (_observed, wanted, state) => isSameCluster(state, wanted),
-    // It matters only when the host joins, which one that has left does again.
+    // It matters only when the host joins. A host that left joins again.
     memberConfig: (_observed, _wanted, { status }) => status !== LEFT && status !== REINSTALLED,
   },
 
@@ -178,7 +193,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       description: `${member.url}, ${member.status}`,
       config,
       urn: context.urn,
-      adopt: inputs.adopt || config[OWNER_KEY] === undefined, // its LxdNode has decided that the host may be used
+      adopt: inputs.adopt || config[OWNER_KEY] === undefined, // its LxdNode has allowed the use of the host
     });
     const outputs = await outputsOf(cluster, member);
     try {
@@ -204,7 +219,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       const status = (await isReinstalled(context, member, state, outputs.certificateFingerprint)) ? REINSTALLED : outputs.status;
       return { inputs: fromApi(member, state), outputs: { ...outputs, status }, mark: member.config?.[OWNER_KEY] };
     }
-    // A first member that is not in state would be created again, and might bootstrap a second cluster.
+    // A first member without state would be created again, and might bootstrap a second cluster.
     const isFirst = state.cluster === undefined && cluster !== undefined;
     return (await isToBeCleaned(context, state)) || (isFirst && (await isReachable(context, state)))
       ? { inputs: {}, outputs: { status: LEFT, roles: [], certificateFingerprint: state.certificateFingerprint } }
@@ -216,7 +231,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     if (state.status === LEFT) {
       const ours = await isResetUnfinished(await context.host(inputs.connection), context.deadline);
       const known = ours ? undefined : inputs.certificateFingerprint;
-      const cluster = ours ? undefined : await clusterToReenter(context, inputs); // or nothing is wiped
+      const cluster = ours ? undefined : await clusterToReenter(context, inputs); // throws before anything is wiped
       await clean(context, formerly(state), false, cluster);
       await havingChanged(() => enter(context, inputs, known));
     } else if (state.status === REINSTALLED) {
@@ -225,7 +240,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     const lxd = await context.lxd(throughCluster(inputs));
     const member = await findMember(lxd, inputs.name);
     if (member === undefined) {
-      // It was removed, which no refresh has seen: pulumi up --refresh=false.
+      // The member was removed and no refresh has seen that: pulumi up --refresh=false.
       const status = (await isToBeCleaned(context, state)) ? LEFT : REINSTALLED;
       return this.update(context, id, { ...state, status }, wanted);
     }
@@ -262,13 +277,13 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 };
 
-/** Status of a host that has left its cluster, and is not cleaned yet because that was interrupted. LXD has no word for it. */
+/** Status of a host that left its cluster and was not cleaned because of an interruption. LXD has no such status. */
 const LEFT = "Left";
 
-/** Status of a member that the cluster takes for offline, while its host answers and knows nothing of it. */
+/** Status of a member that the cluster reports as offline while its host answers and has no membership. */
 const REINSTALLED = "Reinstalled";
 
-/** The cluster and its members; `undefined` where there is none any more. */
+/** Returns the cluster and its members; `undefined` when the cluster no longer exists. */
 async function clusterOf(
   context: Context,
   at: State,
@@ -287,7 +302,7 @@ async function clusterOf(
   }
 }
 
-/** The cluster that a host is to join again; `undefined` where state is too old to tell which one it was. */
+/** Returns the cluster that a host is to rejoin; `undefined` when an old state does not identify it. */
 async function clusterToReenter(context: Context, inputs: Inputs): Promise<LxdClient | undefined> {
   if (inputs.cluster !== undefined) {
     return context.lxd(throughCluster(inputs));
@@ -297,7 +312,7 @@ async function clusterToReenter(context: Context, inputs: Inputs): Promise<LxdCl
   return way === undefined ? undefined : context.lxd(way);
 }
 
-/** The cluster's API through a member that stays, when another one than the given is known and answers. */
+/** Returns the cluster's API through a member that stays, when one is known and answers; otherwise the given client. */
 async function besides(context: Context, lxd: LxdClient, at: State): Promise<LxdClient> {
   const { endpoints, certificateFingerprint } = throughCluster(at);
   const others = endpoints.filter((connection) => !isSameHost(connection, at.connection));
@@ -321,7 +336,7 @@ function nameOf({ name }: Pick<Inputs, "name">): string {
   return `Member "${name}"`;
 }
 
-/** Writes the member's failure domain and config, when they are not so already. */
+/** Writes the member's failure domain and config if they differ. */
 async function configure(lxd: LxdClient, inputs: Inputs, mark: string): Promise<void> {
   await changeMember(lxd, inputs.name, (member) => {
     const live = member.config ?? {};
@@ -335,15 +350,15 @@ async function configure(lxd: LxdClient, inputs: Inputs, mark: string): Promise<
 }
 
 /**
- * The member as it was.
- * @param found - The certificate that its cluster presents, where state does not know it.
+ * Returns the member as state describes it.
+ * @param found - The certificate that its cluster presents, used when state does not know it.
  */
 function formerly(state: State, found?: string): Parameters<typeof clean>[1] {
   const { connection, name, address } = state;
   return { connection, name, address, certificateFingerprint: throughCluster(state).certificateFingerprint ?? found };
 }
 
-/** What the cluster tells of a member, as inputs. */
+/** Returns the inputs that the cluster reports for a member. */
 function fromApi(member: Member, state: State): Partial<Inputs> {
   const address = member.url.replace(/^https:\/\//, "");
   return {
@@ -373,30 +388,39 @@ async function outputsOf(lxd: LxdClient, member: Member): Promise<Outputs> {
  * ```
  */
 export class LxdClusterMember extends LxdResource {
-  /** How the member's host is reached. Depends on the membership, so that what uses it waits until the host is a member. */
+  /**
+   * How to reach the member's host. Depends on the membership: a resource that uses it waits until the host is a
+   * member.
+   */
   declare readonly connection: Output<ConnectionArgs>;
   /** Name of the member. */
   declare readonly name: Output<string>;
-  /** With its port, such as "192.168.1.102:8443". */
+  /** Address of the member with its port, such as "192.168.1.102:8443". */
   declare readonly address: Output<string>;
-  /** Members of one failure domain are expected to fail together. */
+  /** Failure domain of the member. */
   declare readonly failureDomain: Output<string>;
   /**
-   * As of the last refresh: "Online", "Offline", "Evacuated" or "Blocked"; "Left" when its removal was interrupted, or somebody has
-   * removed it from the cluster, and its host is not cleaned yet (of the first member, also when its host was installed anew); "Reinstalled" when the cluster takes it for offline, while its host answers and
-   * knows nothing of it.
+   * Status at the last refresh: "Online", "Offline", "Evacuated" or "Blocked"; "Left" when its removal was interrupted
+   * or somebody removed it from the cluster, and its host is not cleaned yet (for the first member, also when its host
+   * was reinstalled); "Reinstalled" when the cluster reports it as offline while its host answers and has no
+   * membership.
    */
   declare readonly status: Output<string>;
-  /** Such as "database-leader"; LXD assigns and moves them itself. */
+  /** Roles of the member, such as "database-leader". LXD assigns and moves them. */
   declare readonly roles: Output<string[]>;
-  /** Which cluster it is a member of: SHA-256 of the cluster's certificate. To be handed on with its endpoints. */
+  /**
+   * Identity of the member's cluster: the SHA-256 of the cluster's certificate. Pass it on together with the endpoints.
+   */
   declare readonly certificateFingerprint: Output<string>;
 
   constructor(name: string, args: LxdClusterMemberArgs, opts?: CustomResourceOptions) {
     super("LxdClusterMember", name, { ...args }, ["status", "roles", "certificateFingerprint"], opts);
   }
 
-  /** The cluster, reached through this member: what `cluster` of other resources takes. A preview knows it before the member exists. */
+  /**
+   * The cluster, reached through this member, for `cluster` of other resources. A preview knows it before the member
+   * exists.
+   */
   get asCluster(): Output<ClusterConnectionArgs> {
     return all([this.connection, whenKnown(this.certificateFingerprint)]).apply(([connection, certificateFingerprint]) => ({
       endpoints: [connection],

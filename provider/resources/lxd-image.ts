@@ -1,5 +1,5 @@
 /**
- * An image in a cluster's own store, from local files or from an image server. LXD copies it to the members by itself.
+ * An image in a cluster's own store, from local files or from an image server. LXD copies it to the members.
  * @see https://documentation.ubuntu.com/lxd/latest/image-handling/ (LXD 5.0 to 6)
  */
 import { all, type CustomResourceOptions, type Input, type Output, output } from "@pulumi/pulumi";
@@ -56,46 +56,54 @@ export const imageSchema = z.strictObject({
   adopt: z.boolean().default(false),
 });
 
-/** Arguments of {@link LxdImage}: either `metadataPath`, with `rootfsPath` unless it is a unified tarball, or `source`. */
+/**
+ * Arguments of {@link LxdImage}: either `metadataPath` (with `rootfsPath`, unless it is a unified tarball) or `source`.
+ */
 export interface LxdImageArgs {
-  /** The cluster, or standalone server, that gets the image. */
+  /** The cluster, or standalone server, that stores the image. */
   cluster: ClusterInput;
   /** Project of the image. @default "default" */
   project?: Input<string>;
-  /** Path of the metadata tarball, or of a unified tarball, on the machine that runs Pulumi; `~` is the home directory. */
+  /**
+   * Path of the metadata tarball or of a unified tarball, on the machine that runs Pulumi; `~` is the home directory.
+   */
   metadataPath?: Input<string>;
   /** Path of the root file system: squashfs or tarball for containers, qcow2 for virtual machines. */
   rootfsPath?: Input<string>;
   /**
-   * An image of an image server, instead of local files: with `server`, which the cluster's hosts must reach. The alias is looked up once,
-   * when the image is copied.
+   * Image of an image server, instead of local files. Needs `server`, which the cluster's hosts must reach. The alias
+   * is resolved once, when the image is copied.
    */
   source?: Input<ImageSourceArgs>;
-  /** What the image of `source` is for; files say it themselves. @default "virtual-machine", as of {@link LxdVm} */
+  /**
+   * Type of instances that the image of `source` is for; local files state it themselves.
+   * @default "virtual-machine", as for {@link LxdVm}
+   */
   instanceType?: Input<"virtual-machine" | "container">;
-  /** Names that point to the image. Others that point to it are left alone. @default [] */
+  /** Aliases that point to the image. Its other aliases are left as they are. @default [] */
   aliases?: Input<Input<string>[]>;
-  /** Whether the image is offered to clients that are not trusted. @default false */
+  /** Whether untrusted clients can see the image. @default false */
   public?: Input<boolean>;
-  /** Properties, besides those that the image brings along. @default {} */
+  /** Properties, in addition to the image's own. @default {} */
   properties?: Input<ConfigArgs>;
   /**
-   * An image with the same content that is there already is used in any case, and stays when this resource goes. This also lets its
-   * properties be changed, and aliases be taken from other images. @default false
+   * Allow changes to the properties of an existing image with the same content, and take aliases from other images. An
+   * existing image is used with or without this, and stays when this resource is removed.
+   * @default false
    */
   adopt?: Input<boolean>;
-  /** Seconds for each call. */
+  /** Time limits in seconds, for each call. @default 1800 for create, 300 for update and delete, 60 for read */
   timeouts?: Input<TimeoutArgs>;
 }
 
 type Inputs = z.output<typeof imageSchema>;
 
 interface Outputs {
-  /** SHA-256 by which LXD knows the image. */
+  /** SHA-256 fingerprint of the image. */
   fingerprint: string;
-  /** Whether the image came to the cluster by this resource, and goes with it. */
+  /** Whether this resource brought the image to the cluster and removes it. */
   created: boolean;
-  /** Aliases that this resource made or moved. */
+  /** Aliases that this resource created or moved. */
   ownAliases: string[];
   type: string;
   architecture: string;
@@ -104,7 +112,7 @@ interface Outputs {
 
 type State = Inputs & Outputs;
 
-/** How the program hands on to `check` that a file cannot be read. */
+/** Prefix by which the program reports to `check` that a file cannot be read. */
 const UNREADABLE = "unreadable ";
 
 /**
@@ -119,7 +127,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   stableOutputs: { fingerprint: [], type: [], architecture: [], sizeBytes: [] },
   timeouts: { create: 1800, read: 60, update: 300, delete: 300 },
 
-  /** Version 1 called `source` `remote`, with the instance type in it. */
+  /** Version 1 had `remote` instead of `source`, with the instance type in it. */
   upgrade({ remote, ...state }) {
     const { type, ...source } = (remote ?? {}) as { type?: string };
     return { ...state, ...(type !== undefined && { source, instanceType: type }) } as unknown as State;
@@ -146,7 +154,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   sameBy: {
-    // The paths are not compared: it is the same image as long as its content is.
+    // Paths are not compared: equal content is the same image.
     metadataPath: notCompared,
     rootfsPath: notCompared,
     source: (_observed, wanted, state, inputs) => isOfVersion1(inputs) || sameSource(state, wanted),
@@ -183,7 +191,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     if (image === undefined) {
       return undefined;
     }
-    // One that was removed and that others have brought since is theirs.
+    // An image that was removed and that others have brought since belongs to them.
     const created = state.created && takenOverBy(image.properties?.[OWNER_KEY], context) === undefined;
     return { inputs: fromApi(image, state), outputs: outputsOf(image, { created, ownAliases: state.ownAliases }) };
   },
@@ -228,12 +236,14 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 };
 
-/** Whether inputs have the image under its name of version 1. A refresh compares the inputs in state, which have no version. */
+/**
+ * Whether the inputs have version 1's name for the source. A refresh compares inputs in state, which have no version.
+ */
 function isOfVersion1({ source, metadataPath }: Inputs): boolean {
   return source === undefined && metadataPath === undefined;
 }
 
-/** Whether a program still means the image that was copied. */
+/** Whether the program still means the image that was copied. */
 function sameSource({ source: made, fingerprint }: State, wanted: Inputs["source"]): boolean {
   return made === undefined || wanted === undefined ? made === wanted : sameImage({ image: made, fingerprint }, wanted);
 }
@@ -242,7 +252,7 @@ function typeWanted({ source, instanceType }: Inputs): InstanceType | undefined 
   return source && (instanceType ?? DEFAULT_INSTANCE_TYPE);
 }
 
-/** Whether an image that is there already is what this resource brought before, and is to go with it again. */
+/** Whether this resource brought the existing image before, and removes it. */
 function isToBeOwned(context: Context, { adopt }: Inputs, { fingerprint, properties }: Image): boolean {
   const mark = properties?.[OWNER_KEY];
   if (!isOwnMark(mark, context.urn)) {
@@ -277,7 +287,7 @@ async function bring(context: Context, lxd: LxdClient, inputs: Inputs): Promise<
   try {
     await uploadImage(lxd, project, { metadataPath, rootfsPath }, image, progress);
   } catch (error) {
-    // Someone may have brought the same image meanwhile; then it is there, and that is what counts.
+    // Somebody may have brought the same image meanwhile; that counts as success.
     const there = await findImage(lxd, project, sourceFingerprint);
     if (there === undefined) {
       const paths = [metadataPath, rootfsPath].filter((path) => path !== undefined).join(" with ");
@@ -290,7 +300,7 @@ async function bring(context: Context, lxd: LxdClient, inputs: Inputs): Promise<
   return { fingerprint: sourceFingerprint, created: true };
 }
 
-/** Makes properties and aliases what they are to be. What this resource brought is kept in state even when that fails. */
+/** Sets the properties and aliases. On failure, state keeps what this resource brought. */
 async function settle(
   context: Context,
   lxd: LxdClient,
@@ -328,7 +338,7 @@ async function settle(
 }
 
 /**
- * Gives the image its properties.
+ * Sets the image's properties.
  * @returns Whether anything was changed.
  */
 async function setProperties(
@@ -359,7 +369,7 @@ async function setProperties(
   return true;
 }
 
-/** What LXD tells, as far as it was given. */
+/** Returns the inputs that LXD reports, limited to those that were given. */
 function fromApi(image: Image, state: State): Partial<Inputs> {
   const live = image.properties ?? {};
   const names = (image.aliases ?? []).map(({ name }) => name);
@@ -388,8 +398,8 @@ function claimantOf({ urn }: Context, { project, adopt }: Inputs, created: boole
 }
 
 /**
- * An image in a cluster's own store. Its fingerprint is known before anything is sent: an image that is there is not uploaded again,
- * and other content in the files shows as a replacement in the preview.
+ * An image in a cluster's own store. Its fingerprint is known before anything is sent: an existing image is not
+ * uploaded again, and changed content of the files shows as a replacement in the preview.
  *
  * @example
  * ```typescript
@@ -408,23 +418,23 @@ function claimantOf({ urn }: Context, { project, adopt }: Inputs, created: boole
  * ```
  */
 export class LxdImage extends LxdResource {
-  /** Project that it is in. */
+  /** Project of the image. */
   declare readonly project: Output<string>;
-  /** Names that point to the image, as far as they were given. */
+  /** Aliases that point to the image, of those that were given. */
   declare readonly aliases: Output<string[]>;
-  /** Whether it is offered to clients that are not trusted. */
+  /** Whether untrusted clients can see the image. */
   declare readonly public: Output<boolean>;
-  /** Properties, as far as they were given. */
+  /** Properties of the image, of those that were given. */
   declare readonly properties: Output<Record<string, string>>;
-  /** SHA-256 by which LXD knows the image. */
+  /** SHA-256 fingerprint of the image. */
   declare readonly fingerprint: Output<string>;
-  /** Whether the image came to the cluster by this resource, and goes with it. */
+  /** Whether this resource brought the image to the cluster and removes it. */
   declare readonly created: Output<boolean>;
-  /** `container` or `virtual-machine`. */
+  /** Type of the image: `container` or `virtual-machine`. */
   declare readonly type: Output<string>;
   /** Architecture, such as `x86_64`. */
   declare readonly architecture: Output<string>;
-  /** Size of the files in bytes. */
+  /** Size of the image's files in bytes. */
   declare readonly sizeBytes: Output<number>;
 
   constructor(name: string, args: LxdImageArgs, opts?: CustomResourceOptions) {
@@ -438,14 +448,17 @@ export class LxdImage extends LxdResource {
       opts,
     );
     if (args.metadataPath !== undefined) {
-      // Of files it is an input, which a preview knows. It knows no computed output of what it changes, be that only the way to the
-      // cluster, and would show everything made from this image as replaced.
+      // For local files the fingerprint is an input, which a preview knows. A preview of an update knows no computed
+      // output, even if only the connection changes, and would show everything made from this image as replaced.
       this.fingerprint = (this as unknown as { sourceFingerprint: Output<string> }).sourceFingerprint;
     }
   }
 }
 
-/** Worked out in the program, so that a preview sees other content. What cannot be read, `check` reports with the property. */
+/**
+ * Computes the fingerprint in the program, so that a preview detects other content. `check` reports an unreadable file
+ * with its property.
+ */
 function sourceFingerprint(metadataPath: Input<string>, rootfsPath: Input<string> | undefined): Output<string> {
   return all([output(metadataPath), output(rootfsPath)]).apply(([metadata, rootfs]) =>
     fingerprintOf({ metadataPath: metadata, rootfsPath: rootfs }).catch((error: unknown) => UNREADABLE + messageOf(error)),

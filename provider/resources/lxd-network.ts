@@ -1,6 +1,6 @@
 /**
- * A bridge that LXD manages on all members of a cluster. Each member has its own: the same addresses, and no connection between
- * members.
+ * A bridge that LXD manages on all members of a cluster. Each member has its own bridge, with the same addresses and no
+ * connection between members.
  * @see https://documentation.ubuntu.com/lxd/latest/reference/network_bridge/ (LXD 5.0 to 6)
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
@@ -28,37 +28,37 @@ export const networkSchema = z.strictObject({
 export interface LxdNetworkArgs {
   /** The cluster, or standalone server, that the network belongs to. */
   cluster: ClusterInput;
-  /** Name of the bridge, as each host has it: 2 to 15 characters. */
+  /** Name of the bridge on each host: 2 to 15 characters. Another name replaces the network. */
   name: Input<string>;
   /** Project of the network. @default "default" */
   project?: Input<string>;
-  /** What the network is for. @default "" */
+  /** Purpose of the network. @default "" */
   description?: Input<string>;
   /**
-   * Config of the network, such as `{"ipv4.address": "10.10.10.1/24", "ipv4.nat": true}`. What is not given, or given as `auto`, LXD
-   * chooses once; `effectiveConfig` tells. A key that each member has for itself then holds for every member:
-   * `bridge.external_interfaces`, `bgp.ipv4.nexthop`, `bgp.ipv6.nexthop`. Keys that are not given are LXD's: neither changed nor shown as
-   * drift. A key that is taken out is unset, but for those of members.
+   * Config of the network, such as `{"ipv4.address": "10.10.10.1/24", "ipv4.nat": true}`. LXD chooses a value that is
+   * not given or is `auto` once; `effectiveConfig` contains it. Member-specific keys given here apply to every member:
+   * `bridge.external_interfaces`, `bgp.ipv4.nexthop`, `bgp.ipv6.nexthop`. Keys that are not given are neither changed
+   * nor shown as drift. A key that is removed from here is unset, except a member-specific one.
    * @default {}
    */
   config?: Input<ConfigArgs>;
-  /** What differs on a member, by its name. @default {} */
+  /** Config that differs on a member, by the member's name. @default {} */
   memberConfig?: Input<Record<string, Input<ConfigArgs>>>;
-  /** Take over a bridge of that name that others made in LXD. It is then removed with this resource. @default false */
+  /** Take over a bridge of that name that others made in LXD. It is removed with this resource. @default false */
   adopt?: Input<boolean>;
-  /** Seconds for each call. */
+  /** Time limits in seconds, for each call. @default 300 for create and update, 120 for delete, 60 for read */
   timeouts?: Input<TimeoutArgs>;
 }
 
 type Inputs = z.output<typeof networkSchema>;
 
 interface Outputs extends MemberObjectOutputs {
-  /** All config that is in effect, with what LXD chose. */
+  /** All effective config, with LXD's choices. */
   effectiveConfig: Config;
 }
 
 /**
- * See {@link LxdNetwork}. Whether the bridge is up is not looked at: one that no instance uses is down, and that is no fault.
+ * See {@link LxdNetwork}. Ignores whether the bridge is up: a bridge that no instance uses is down.
  * @internal
  */
 export const networkLifecycle = memberObjectLifecycle<Inputs, Outputs>({
@@ -98,21 +98,21 @@ export const networkLifecycle = memberObjectLifecycle<Inputs, Outputs>({
  * ```
  */
 export class LxdNetwork extends LxdResource {
-  /** Name, as LXD has it. */
+  /** Name of the network. */
   declare readonly name: Output<string>;
-  /** Project that it is in. */
+  /** Project of the network. */
   declare readonly project: Output<string>;
-  /** What it is for. */
+  /** Purpose of the network. */
   declare readonly description: Output<string>;
-  /** Config, as far as it was given. */
+  /** Config, limited to the keys that were given. */
   declare readonly config: Output<Record<string, string>>;
-  /** What differs on a member. */
+  /** Config that differs on a member, by the member's name. */
   declare readonly memberConfig: Output<Record<string, Record<string, string>>>;
   /** LXD's status of the network: `Created`, or `Pending` or `Errored` when it is not finished. */
   declare readonly status: Output<string>;
-  /** Status on each member; that of the member itself when it cannot be asked. */
+  /** Status of the network on each member; the member's own status when the member does not answer. */
   declare readonly memberStatus: Output<Record<string, string>>;
-  /** All config that is in effect, with what LXD chose, without what may be a secret, such as passwords and `user.` keys. */
+  /** All effective config with LXD's choices, without possible secrets such as passwords and `user.` keys. */
   declare readonly effectiveConfig: Output<Record<string, string>>;
 
   constructor(name: string, args: LxdNetworkArgs, opts?: CustomResourceOptions) {

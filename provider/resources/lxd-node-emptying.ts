@@ -1,4 +1,4 @@
-/** What a host must not hold before it is a node, and how it is wiped when the user says so. */
+/** Checks what a host holds before it becomes a node, and wipes it when the user's policy says so. */
 import type { Context, SshConnection } from "../engine/lifecycle";
 import { askLxd, valuablesOf, whereToLook } from "../host/half-joined";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
@@ -22,16 +22,16 @@ export async function ready(context: Context, ssh: SshConnection): Promise<LxdCl
 }
 
 /**
- * The mark of the host's membership: a host itself has no place for one. Empty when there is none.
- * @throws RefusedError when the host is a member, and its cluster does not say of whom.
+ * Returns the mark of the host's membership, because a host has no mark. Empty when it has none.
+ * @throws RefusedError when the host is a member and its cluster does not report the owner.
  */
 export async function ownerOf(lxd: LxdClient): Promise<string> {
   return (await membershipOf(lxd))?.owner ?? "";
 }
 
 /**
- * LXD with nothing on it that must not be lost, wiped when the policy says so.
- * @throws RefusedError listing what it holds, when the policy does not name all of it.
+ * Returns LXD without content that must not be lost. Wipes the host when the policy says so.
+ * @throws RefusedError listing the host's contents, when the policy does not name all of them.
  */
 export async function emptied(context: Context, ssh: SshConnection, policy: readonly InventoryKind[]): Promise<LxdClient> {
   const lxd = await clientOf(context, ssh);
@@ -44,7 +44,7 @@ export async function emptied(context: Context, ssh: SshConnection, policy: read
   const owner = membership?.owner ?? "";
   if (isOfSameStack(owner, context.urn)) {
     if (policy.length === 0 && readMark(owner)?.isCreating === true) {
-      return lxd; // its membership is this stack's own unfinished work
+      return lxd; // an unfinished membership of this stack
     }
     if (policy.length === 0) {
       throw new RefusedError(
@@ -66,7 +66,10 @@ export async function emptied(context: Context, ssh: SshConnection, policy: read
   return wiped(context, ssh, lxd, inventory);
 }
 
-/** {@link emptied} for a node that exists, unless its host is a member of a cluster, or may be one and does not answer. */
+/**
+ * Runs {@link emptied} for an existing node, unless its host is a member of a cluster, or may be one and does not
+ * answer.
+ */
 export async function emptiedUnlessMember(
   context: Context,
   ssh: SshConnection,
@@ -85,8 +88,8 @@ export async function emptiedUnlessMember(
 }
 
 /**
- * What to tell of a daemon that does not answer.
- * @throws RefusedError when it has no cluster that could be the reason.
+ * Describes a daemon that does not answer.
+ * @throws RefusedError when the daemon has no cluster that could be the reason.
  */
 export async function explainSilence(context: Context, ssh: SshConnection, lxd: LxdClient): Promise<string> {
   const { packaging } = lxd.endpoint.socket;
@@ -100,7 +103,7 @@ export async function explainSilence(context: Context, ssh: SshConnection, lxd: 
   );
 }
 
-/** Whether the daemon is stuck in its start, as it is when it has no way to or from its cluster. Any other one is waited for. */
+/** Whether the daemon hangs in its start because it cannot communicate with its cluster. Waits for any other daemon. */
 async function isSilent(context: Context, ssh: SshConnection, lxd: LxdClient, disk: OnDisk): Promise<boolean> {
   return disk.clusterCertificate !== undefined && (await askLxd(lxd, context.deadline)) === undefined;
 }
@@ -152,14 +155,14 @@ async function inventoryOf(
 /** A host's place in its cluster. */
 interface Membership {
   readonly members: readonly Member[];
-  /** The mark of the host's own row; empty when it has none, or the cluster has no row of it. */
+  /** The mark of the host's own row; empty when the row has no mark, or the cluster has no row for the host. */
   readonly owner: string;
 }
 
 /**
- * The host's place in its cluster; `undefined` when it is in none.
- * @throws RefusedError when it takes itself for a member, and its cluster does not answer it. Whether it was removed by force or the cluster is down,
- * it cannot tell, so it must not be wiped.
+ * Returns the host's place in its cluster; `undefined` when it is in none.
+ * @throws RefusedError when the host considers itself a member and its cluster does not answer it. The host cannot know
+ * whether it was removed by force or the cluster is down, so it must not be wiped.
  */
 async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
   const { server_clustered, server_name } = (await throughRestart(lxd, () => getServer(lxd))).environment;
@@ -183,7 +186,7 @@ async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
 }
 
 /**
- * Whether the host is to be wiped.
+ * Whether to wipe the host.
  * @throws RefusedError when it holds something that must not be lost and that the policy does not name.
  */
 function mustReset(inventory: Inventory, policy: readonly InventoryKind[], host: string): boolean {

@@ -1,4 +1,4 @@
-/** How LXD gets onto a host and is kept there. Whether it may be is known before anything on the host is touched. */
+/** Installs LXD on a host and keeps it installed. Checks whether that is allowed before it changes the host. */
 import type { Input } from "@pulumi/pulumi";
 import * as z from "zod";
 import type { Context, SshConnection } from "../engine/lifecycle";
@@ -48,30 +48,33 @@ export const installSchema = z.union([
  */
 export type Install = z.output<typeof installSchema>;
 
-/** How LXD gets onto a host. */
+/** How LXD is installed on a host. */
 export type InstallArgs =
   | { method: "deb"; packages?: string[] }
   | {
       method: "snap";
-      /** Track, risk and branch, as the store names them. @default "5.21/stable" */
+      /** Track, risk and branch, as in the snap store. @default "5.21/stable" */
       channel?: string;
-      /** Get the revision that all hosts get, also while a release is being rolled out. @default true */
+      /**
+       * Use the revision of the cohort: all hosts get the same one, also during a progressive release.
+       * @default true
+       */
       cohort?: boolean;
-      /** snapd does not upgrade it by itself. @default true */
+      /** Hold the snap: snapd does not refresh it automatically. @default true */
       hold?: boolean;
       /**
-       * This revision and no other, such as the `revision` of the LxdNode of a member: a host that joins needs the one that the cluster has. It is
-       * one that the store has released to a channel, for the architecture of the host.
-       * @default the channel's
+       * Exact revision, such as the output `revision` of a member's LxdNode: a host that joins needs the cluster's
+       * revision. The store must have released it to a channel, for the host's architecture.
+       * @default the channel's revision
        */
       revision?: Input<number | undefined>;
     };
 
 /**
- * Makes sure that LXD is on the host and listens: installs it where it is not, and starts it where it does not run. What is there is
- * judged, and left as it is.
+ * Makes sure that LXD is installed on the host and listens: installs it when it is missing, and starts it when it does
+ * not run. Checks an existing installation and leaves it as it is.
  * @returns Whether anything on the host was changed.
- * @throws RefusedError when it is there in another way than is wanted, or newer.
+ * @throws RefusedError when LXD is installed in another way than wanted, or is newer.
  * @internal
  */
 export async function present(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
@@ -103,7 +106,7 @@ export async function present(context: Context, ssh: SshConnection, wanted: Inst
 }
 
 /**
- * Brings what is installed to what is wanted, or installs it.
+ * Installs LXD, or brings the installation to the wanted packages, channel, revision and hold.
  * @returns Whether that restarted LXD.
  * @internal
  */
@@ -144,7 +147,7 @@ export async function bring(context: Context, ssh: SshConnection, wanted: Instal
   return false;
 }
 
-/** Somebody may have stopped it, or the host forbids packages to start what they bring. */
+/** Somebody may have stopped LXD, or the host forbids packages to start their services. */
 async function startUnlessListening(context: Context, ssh: SshConnection, method: "deb" | "snap"): Promise<void> {
   const { deadline } = context;
   if ((await findSocket(ssh, deadline)) === undefined) {
@@ -166,8 +169,8 @@ async function isInstalled(context: Context, ssh: SshConnection, wanted: Install
 }
 
 /**
- * The socket on which LXD listens, or `undefined` when LXD is not on the host.
- * @throws RefusedError when it is, and does not listen: nothing can be said of it then, least of all that it is gone.
+ * Returns the socket on which LXD listens; `undefined` when LXD is not on the host.
+ * @throws RefusedError when LXD is installed and does not listen: its contents are then unknown, so it is not gone.
  * @internal
  */
 export async function findSocketUnlessGone(
@@ -187,14 +190,15 @@ export async function findSocketUnlessGone(
  * @internal
  */
 export interface Installed {
-  /** Spelled as it was known, where it means the same. */
+  /** Spelled as in state, where the meaning is the same. */
   readonly install: Install;
-  /** Of the snap. */
+  /** Revision of the snap. */
   readonly revision?: number | undefined;
 }
 
 /**
- * How LXD is installed, for the refresh. Drift is another packaging, a channel, revision or hold that was changed, a package that is missing.
+ * Reads how LXD is installed, for the refresh. Drift is another packaging, a changed channel, revision or hold, or a
+ * missing package.
  * @internal
  */
 export async function readInstall(context: Context, ssh: SshConnection, socket: ApiSocket, known: Install): Promise<Installed> {
@@ -205,7 +209,7 @@ export async function readInstall(context: Context, ssh: SshConnection, socket: 
     const packages = known.method === "deb" ? known.packages : [];
     const there = await Promise.all(packages.map((name) => hasDebPackage(ssh, name, context.deadline)));
     const found = { method: "deb" as const, packages: packages.filter((_, index) => there[index]) };
-    return { install: socket.packaging === "deb" ? found : false }; // what is neither of the two differs from both
+    return { install: socket.packaging === "deb" ? found : false }; // false differs from both deb and snap
   }
   const snap = await findSnap(ssh, "lxd", context.deadline);
   const { channel, held, revision } = snap ?? { channel: "", held: false, revision: undefined };
@@ -225,7 +229,7 @@ export async function readInstall(context: Context, ssh: SshConnection, socket: 
 }
 
 /**
- * Whether what is installed is what is wanted.
+ * Whether the installation is the wanted one.
  * @internal
  */
 export function sameInstall({ install: found, revision }: Installed, wanted: Install): boolean {
@@ -240,7 +244,7 @@ export function sameInstall({ install: found, revision }: Installed, wanted: Ins
 }
 
 /**
- * What of a change of `install` will be refused, as far as it can be told without asking. Pure.
+ * Returns the refusals of a change of `install` that are known without a request. Pure.
  * @internal
  */
 export function forewarnOfInstall(
@@ -271,7 +275,7 @@ export function forewarnOfInstall(
 }
 
 /**
- * An installation in a few words: `the snap from 5.21/stable, held`.
+ * Describes an installation briefly: `the snap from 5.21/stable, held`.
  * @internal
  */
 export function describeInstall(install: Install): string {

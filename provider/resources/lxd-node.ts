@@ -1,5 +1,5 @@
 /**
- * One host: LXD installed on it, running, and with the config that is the host's own.
+ * One host: LXD is installed and runs, with the host's own config.
  * @see https://documentation.ubuntu.com/lxd/latest/installing/ and .../server_config/ (LXD 5.0 to 6)
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
@@ -50,28 +50,33 @@ export interface LxdNodeArgs {
   /** How to reach the host. */
   connection: Input<ConnectionArgs>;
   /**
-   * How LXD gets onto the host when it is not there: Debian's package, with further `packages` that its
-   * storage drivers need, such as `btrfs-progs`; the snap with its channel, `cohort` (the same revision on all
-   * hosts), `hold` (no upgrade behind your back) and `revision`; or `false` to require that it is there. A snap that is there is brought to the
-   * channel and revision, unless they are older: LXD does not start on the data of a newer one.
+   * How LXD is installed when the host does not have it: as Debian's package, with further `packages` that its storage
+   * drivers need, such as `btrfs-progs`; as the snap, with `channel`, `cohort` (the same revision on all hosts), `hold`
+   * (no automatic upgrade) and `revision`; or `false` to require an installed LXD. An installed snap is refreshed to
+   * the channel and revision, unless they are older: LXD does not start on the data of a newer version.
    * @default {method: "snap", channel: "5.21/stable", cohort: true, hold: true}
    */
   install?: Input<InstallArgs | false>;
-  /** The host's own keys of the server config, such as `core.https_address`. Other keys are left alone. @default {} */
+  /**
+   * The host's own keys of the server config, such as `core.https_address`. Other keys are left as they are.
+   * @default {}
+   */
   config?: Input<ConfigArgs>;
   /**
-   * What may be destroyed on the host to start from an empty LXD: a host with instances, custom volumes or a cluster on it is
-   * otherwise refused. Everything that is found must be named, and then all of LXD's data there is wiped, once: when the node is made,
-   * or when this list is changed. A host that is a member of a cluster by then is never wiped by a changed list.
+   * Kinds of content that may be destroyed on the host to start from an empty LXD. Without it, a host with instances,
+   * custom volumes or a cluster is refused. The list must name every kind that the host holds; then all of LXD's data
+   * there is wiped, once: when the node is created, or when this list changes. A changed list never wipes a host that
+   * is already a member of a cluster.
    * @default []
    */
   resetPolicy?: Input<Input<"instances" | "custom-volumes" | "images" | "storage-pools" | "networks" | "cluster">[]>;
   /**
-   * Manage a host that is in use already, without touching what it holds or how LXD is installed there. Where that is not what `install`
-   * wants, the next preview shows it. @default false
+   * Manage a host that is already in use, without a change to what it holds or to how LXD is installed. When the
+   * installation differs from `install`, the next preview shows it.
+   * @default false
    */
   adopt?: Input<boolean>;
-  /** Seconds for each call. */
+  /** Time limits in seconds, for each call. @default 900 for create and update, 120 for delete, 60 for read */
   timeouts?: Input<TimeoutArgs>;
 }
 
@@ -98,7 +103,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 2,
   schema: nodeSchema,
   upgrade: (state) => {
-    // What membership changes was an output in schema 1, and then seemed to have drifted.
+    // Outputs that membership changes were in schema 1, and showed as drift.
     const { clustered: _, memberName: _name, certificateFingerprint: _fingerprint, addresses: _addresses, ...rest } = state;
     return rest as unknown as Inputs & Outputs;
   },
@@ -192,7 +197,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     const config = Object.fromEntries(
       Object.entries(state.config).flatMap(([key, wording]) => {
         const value = live[key] ?? "";
-        // A key that is unset is no longer managed, unless the program wants it.
+        // An unset key is no longer managed, unless the program gives it.
         return sameConfigValue(key, wording, value) ? [[key, wording]] : value === "" ? [] : [[key, value]];
       }),
     );
@@ -214,7 +219,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     return factsOf(context, ssh, lxd, inputs.install);
   },
 
-  /** Gives back the config. LXD itself stays: whether it goes is for a person to decide. */
+  /** Unsets the managed config keys. LXD stays installed: removing it is a person's decision. */
   async delete(context, _id, state) {
     const ssh = await context.host(state.connection);
     await finishReset(ssh, context, state.resetPolicy);
@@ -235,14 +240,14 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 };
 
-/** Throws what was thrown; see {@link afterChange}. */
+/** Rethrows the error; see {@link afterChange}. */
 function rethrow(isChanged: boolean): (error: unknown) => never {
   return (error) => {
     throw isChanged ? afterChange(error) : error;
   };
 }
 
-/** Takes a host over. How LXD is installed stays as it is, and is kept in state as it is. */
+/** Adopts a host. Leaves the installation of LXD as it is, and keeps it in state. */
 async function adopted(context: Context, ssh: SshConnection, inputs: Inputs): Promise<{ id: string; outputs: Outputs }> {
   await present(context, ssh, inputs.install);
   const lxd = await ready(context, ssh);
@@ -292,27 +297,27 @@ async function facts(lxd: LxdClient): Promise<Omit<Outputs, "revision">> {
  * ```
  */
 export class LxdNode extends LxdResource {
-  /** How the host is reached. Depends on the node, so that what uses it waits until LXD is ready. */
+  /** How to reach the host. Depends on the node: a resource that uses it waits until LXD is ready. */
   declare readonly connection: Output<ConnectionArgs>;
-  /** The host's own keys of the server config that are managed. */
+  /** The managed keys of the host's server config. */
   declare readonly config: Output<Record<string, string>>;
   /** Version of the daemon, such as "5.21.4". */
   declare readonly lxdVersion: Output<string>;
-  /** What the daemon can do; decide by these, not by the version. */
+  /** API extensions of the daemon. Test for these, not for the version. */
   declare readonly apiExtensions: Output<string[]>;
   /** Path of the API socket on the host. */
   declare readonly socket: Output<string>;
-  /** Such as "6.1.0-18-amd64". */
+  /** Version of the host's kernel, such as "6.1.0-18-amd64". */
   declare readonly kernelVersion: Output<string>;
-  /** Such as "x86_64". */
+  /** Architecture of the host, such as "x86_64". */
   declare readonly architecture: Output<string>;
-  /** Logical CPUs. */
+  /** Number of logical CPUs. */
   declare readonly cpus: Output<number>;
-  /** Memory of the host. */
+  /** Memory of the host in bytes. */
   declare readonly memoryBytes: Output<number>;
   /**
-   * Revision of the snap, for `install.revision` of hosts that are to join the same cluster. Without one when LXD is Debian's package, a snap
-   * from a file, or when `install` is false.
+   * Revision of the snap, for `install.revision` of hosts that are to join the same cluster. `undefined` when LXD is
+   * Debian's package or a snap from a file, or when `install` is false.
    */
   declare readonly revision: Output<number | undefined>;
 
@@ -326,7 +331,7 @@ export class LxdNode extends LxdResource {
     );
   }
 
-  /** The host as a standalone server: what `cluster` of other resources takes. */
+  /** The host as a standalone server, for `cluster` of other resources. */
   get asCluster(): Output<ClusterConnectionArgs> {
     return this.connection.apply((connection) => ({ endpoints: [connection] }));
   }

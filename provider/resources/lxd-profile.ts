@@ -49,28 +49,31 @@ const profileSchema = z.strictObject({
 export interface LxdProfileArgs {
   /** The cluster, or standalone server, that the profile belongs to. */
   cluster: ClusterInput;
-  /** Name of the profile. `default` is taken over as it is and restored on delete. */
+  /**
+   * Name of the profile. `default` needs no `adopt`; its former contents are restored on delete. Another name replaces
+   * the profile.
+   */
   name: Input<string>;
-  /** Project of the profile. @default "default" */
+  /** Project of the profile. Another project replaces the profile. @default "default" */
   project?: Input<string>;
-  /** What the profile is for. @default "" */
+  /** Purpose of the profile. @default "" */
   description?: Input<string>;
-  /** Config, all of it: keys that are not given here are removed from the profile. @default {} */
+  /** Config, complete: keys that are not given are removed from the profile. @default {} */
   config?: Input<ConfigArgs>;
-  /** Devices, all of them. @default {} */
+  /** Devices by name, complete: devices that are not given are removed from the profile. @default {} */
   devices?: Input<DevicesArgs>;
   /** Take over a profile of that name that others made. @default false */
   adopt?: Input<boolean>;
-  /** Seconds for each call. */
+  /** Time limits in seconds, for each call. @default 300 for update, 120 for create and delete, 60 for read */
   timeouts?: Input<TimeoutArgs>;
 }
 
 type Inputs = z.output<typeof profileSchema>;
 
 interface Outputs {
-  /** Contents that an adopted `default` profile had before, restored on delete. */
+  /** Former contents of an adopted `default` profile, restored on delete. */
   original?: ProfilePut;
-  /** Instances that run on without a change of it, until they are next started. */
+  /** Instances that run without the profile's last change until their next start. */
   waiting?: readonly Waiting[];
 }
 
@@ -128,7 +131,7 @@ export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProf
       if (state !== undefined || known.original === undefined || hasCode(error, "incomplete")) {
         throw error;
       }
-      // LXD may have made the change. Then only state knows what was there before.
+      // LXD may have made the change. Then only state has the former contents.
       throw new IncompleteError(`${project}/${name}`, known, messageOf(error), { cause: error });
     }
   },
@@ -154,10 +157,10 @@ function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
   return `Profile "${name}" of project "${project}"`;
 }
 
-/** A profile that LXD applies to instances by default, and that cannot be removed, but can be emptied. */
+/** Contents of an empty profile. LXD cannot remove the profile `default`, only empty it. */
 const EMPTY: ProfilePut = { description: "", config: {}, devices: {} };
 
-/** What LXD is told. */
+/** Returns the request for LXD. */
 function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, mark: string): ProfilePut {
   return {
     description: inputs.description,
@@ -166,12 +169,12 @@ function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, mark:
   };
 }
 
-/** {@link toApi} in the keys that the server has. */
+/** Returns {@link toApi} with the config keys that the server has. */
 async function toServer(lxd: LxdClient, inputs: Inputs, mark: string): Promise<ProfilePut> {
   return toApi({ ...inputs, config: await inServersKeys(lxd, inputs.config) }, mark);
 }
 
-/** What LXD tells, spelled as in state where it means the same. */
+/** Returns the inputs that LXD reports, spelled as in state where the meaning is the same. */
 function fromApi(profile: Profile, state: State): Partial<Inputs> {
   return {
     description: profile.description,
@@ -195,9 +198,10 @@ function describeContents(profile: Profile): string {
 }
 
 /**
- * Saves the profile. LXD saves it even when instances that use it do not take the change. The same contents once more would be no change,
- * and LXD would offer them nothing: until they are started again, they are kept in state as waiting.
- * @param known - What is known until now.
+ * Saves the profile. LXD saves it even when instances that use it do not take the change. Sending the same contents
+ * again is no change, and LXD would not offer it to them again. State keeps these instances as waiting until their next
+ * start.
+ * @param known - Outputs so far.
  */
 async function change(context: Context, lxd: LxdClient, inputs: Inputs, found: FoundProfile, known: Outputs): Promise<Outputs> {
   const { project, name } = inputs;
@@ -240,17 +244,20 @@ export class LxdProfile extends LxdResource {
   declare readonly name: Output<string>;
   /** Project of the profile. */
   declare readonly project: Output<string>;
-  /** What the profile is for. */
+  /** Purpose of the profile. */
   declare readonly description: Output<string>;
   /** Config, without what LXD or this package adds. */
   declare readonly config: Output<Record<string, string>>;
   /** Devices by name. */
   declare readonly devices: Output<Record<string, Record<string, string>>>;
-  /** Instances that did not take a change of the profile, and run on without it until they are next started; absent when there are none. */
+  /**
+   * Instances that did not take a change of the profile and run without it until their next start. `undefined` when
+   * there are none.
+   */
   declare readonly waiting: Output<{ project: string; name: string }[] | undefined>;
 
   constructor(name: string, args: LxdProfileArgs, opts?: CustomResourceOptions) {
-    // What others kept in the profile "default", such as cloud-init, may well be secret.
+    // The former contents of the profile "default", such as cloud-init texts, may be secret.
     super(
       "LxdProfile",
       name,

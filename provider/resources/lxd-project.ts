@@ -1,5 +1,5 @@
 /**
- * A project: a part of a cluster with instances, profiles and images of its own, with limits and restrictions.
+ * A project: a part of a cluster with its own instances, profiles and images, and with limits and restrictions.
  * @see https://documentation.ubuntu.com/lxd/latest/reference/projects/ (LXD 5.0 to 6)
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
@@ -35,19 +35,20 @@ const projectSchema = z.strictObject({
 export interface LxdProjectArgs {
   /** The cluster, or standalone server, that the project belongs to. */
   cluster: ClusterInput;
-  /** Name of the project. Another name replaces the project. */
+  /** Name of the project; not `default`. Another name replaces the project. */
   name: Input<string>;
-  /** What the project is for. @default "" */
+  /** Purpose of the project. @default "" */
   description?: Input<string>;
   /**
-   * Features (`features.images`), limits (`limits.memory`, `limits.instances`) and restrictions (`restricted`, `restricted.devices.disk`).
-   * A feature that is not given is LXD's: neither changed nor shown as drift. All other keys that are not given are removed. LXD changes the
-   * features of an empty project only. @default {}
+   * Features (`features.images`), limits (`limits.memory`, `limits.instances`) and restrictions (`restricted`,
+   * `restricted.devices.disk`). LXD chooses a feature that is not given: it is neither changed nor shown as drift. All
+   * other keys that are not given are removed. LXD changes the features of an empty project only.
+   * @default {}
    */
   config?: Input<ConfigArgs>;
-  /** Take over a project of that name that others made. It is then removed with this resource. @default false */
+  /** Take over a project of that name that others made. It is removed with this resource. @default false */
   adopt?: Input<boolean>;
-  /** Seconds for each call. */
+  /** Time limits in seconds, for each call. @default 60 for every call */
   timeouts?: Input<TimeoutArgs>;
 }
 
@@ -118,7 +119,7 @@ function nameOf({ name }: Pick<Inputs, "name">): string {
   return `Project "${name}"`;
 }
 
-/** Keys that a change leaves as they are. */
+/** Returns the keys that a change keeps. */
 function keptOf({ config }: Project): Config {
   return Object.fromEntries(Object.entries(config).filter(([key]) => isFeature(key) || isServerMade(key)));
 }
@@ -139,7 +140,7 @@ function keptOf({ config }: Project): Config {
 export class LxdProject extends LxdResource {
   /** Name of the project. */
   declare readonly name: Output<string>;
-  /** What the project is for. */
+  /** Purpose of the project. */
   declare readonly description: Output<string>;
   /** Config, without what LXD or this package adds. */
   declare readonly config: Output<Record<string, string>>;

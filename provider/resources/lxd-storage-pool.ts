@@ -27,36 +27,36 @@ export const storagePoolSchema = z.strictObject({
 export interface LxdStoragePoolArgs {
   /** The cluster, or standalone server, that the pool belongs to. */
   cluster: ClusterInput;
-  /** Name of the pool. */
+  /** Name of the pool. Another name replaces the pool. */
   name: Input<string>;
-  /** How volumes are stored: `dir`, `btrfs`, `zfs` or `lvm`. */
+  /** Storage driver: `dir`, `btrfs`, `zfs` or `lvm`. Another driver replaces the pool. */
   driver: Input<"dir" | "btrfs" | "zfs" | "lvm">;
-  /** What the pool is for. @default "" */
+  /** Purpose of the pool. @default "" */
   description?: Input<string>;
   /**
-   * Config of the pool. A key that each member has for itself then holds for every member: `source`, `size`, `zfs.pool_name`, `lvm.vg_name`,
-   * `lvm.thinpool_name`. Keys that are not given are LXD's: neither changed nor shown as drift. Without `source`, each member gets LXD's
-   * default: a directory, or a loop file of `size`, else of 20 % of the disk, 5 to 30 GiB. Another `source` replaces the pool; LXD refuses
-   * that while the pool is used.
+   * Config of the pool. Member-specific keys given here apply to every member: `source`, `size`, `zfs.pool_name`,
+   * `lvm.vg_name`, `lvm.thinpool_name`. Keys that are not given are neither changed nor shown as drift. Without
+   * `source`, each member gets LXD's default: a directory, or a loop file of `size`, else of 20 % of the disk, 5 to 30
+   * GiB. Another `source` replaces the pool; LXD refuses that while the pool is used.
    * @default {}
    */
   config?: Input<ConfigArgs>;
   /**
-   * What differs on a member, by its name. One with a `source` here does not take `size` from `config`. A member that joins later brings its
-   * own when it joins.
+   * Config that differs on a member, by the member's name. A member with a `source` here does not use `size` from
+   * `config`. A member that joins later brings its own values when it joins.
    * @default {}
    */
   memberConfig?: Input<Record<string, Input<ConfigArgs>>>;
-  /** Take over a pool of that name and driver that others made. It is then removed with this resource. @default false */
+  /** Take over a pool of that name and driver that others made. It is removed with this resource. @default false */
   adopt?: Input<boolean>;
-  /** Seconds for each call. */
+  /** Time limits in seconds, for each call. @default 600 for create and update, 300 for delete, 60 for read */
   timeouts?: Input<TimeoutArgs>;
 }
 
 type Inputs = z.output<typeof storagePoolSchema>;
 
 interface Outputs extends MemberObjectOutputs {
-  /** Where the pool is on each member: what it was given as source, or what LXD made by default. */
+  /** Location of the pool on each member: the given source, or LXD's default. */
   sources: Record<string, string>;
 }
 
@@ -82,7 +82,7 @@ export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   ],
 
   sameBy: {
-    // A pool stays where it was made: what is made elsewhere is another pool that takes over the name.
+    // A pool cannot move: a pool elsewhere is another pool with the same name.
     name: (observed, wanted, state, inputs) => observed === wanted && membersWithOtherSource(state, inputs).length === 0,
   },
 
@@ -99,7 +99,7 @@ export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
     "as an instance, a volume, an image or a profile uses it",
 
   describe: ({ driver, status, used_by }) => `driver ${driver}, status ${status}, used by ${used_by?.length ?? 0} objects`,
-  // LXD's drivers are more than those that this resource makes; another one is told as it is, and then differs.
+  // LXD has more drivers than this resource makes. Another driver is reported unchanged and shows as a difference.
   observedInputs: ({ driver }) => ({ driver: driver as Inputs["driver"] }),
   outputsOf: (_found, views) => ({ sources: sourcesOf(views) }),
   refuseChange: refuseResize,
@@ -117,7 +117,7 @@ function faultsOfDriver(driver: string, property: string, config: Inputs["config
   });
 }
 
-/** Members on which the pool exists, and elsewhere than it is now wanted. */
+/** Returns the members on which the pool exists in another place than wanted. */
 function membersWithOtherSource(state: State, inputs: Inputs): string[] {
   return Object.keys(state.sources).filter((member) => {
     const { source = "" } = configOfMember(POOLS, inputs, member);
@@ -127,7 +127,7 @@ function membersWithOtherSource(state: State, inputs: Inputs): string[] {
   });
 }
 
-/** Whether LXD can make a pool larger is not known here; that it makes none smaller is. */
+/** Warns only of shrinking, which LXD never does. Whether LXD can enlarge a pool is not known here. */
 function warningsOfShrinking(state: State, inputs: Inputs): string[] {
   return Object.keys(state.memberStatus).flatMap((member) => {
     const [{ size = "" }, { size: live = "" }] = [configOfMember(POOLS, inputs, member), configOfMember(POOLS, state, member)];
@@ -154,21 +154,21 @@ function warningsOfShrinking(state: State, inputs: Inputs): string[] {
  * ```
  */
 export class LxdStoragePool extends LxdResource {
-  /** Name, as LXD has it. */
+  /** Name of the pool. */
   declare readonly name: Output<string>;
-  /** How volumes are stored. */
+  /** Storage driver of the pool. */
   declare readonly driver: Output<string>;
-  /** What it is for. */
+  /** Purpose of the pool. */
   declare readonly description: Output<string>;
-  /** Config, as far as it was given. */
+  /** Config, limited to the keys that were given. */
   declare readonly config: Output<Record<string, string>>;
-  /** What differs on a member. */
+  /** Config that differs on a member, by the member's name. */
   declare readonly memberConfig: Output<Record<string, Record<string, string>>>;
   /** LXD's status of the pool: `Created`, or `Pending` or `Errored` when it is not finished. */
   declare readonly status: Output<string>;
-  /** Status on each member; that of the member itself when it cannot be asked. */
+  /** Status of the pool on each member; the member's own status when the member does not answer. */
   declare readonly memberStatus: Output<Record<string, string>>;
-  /** Where the pool is on each member: what it was given as source, or what LXD made by default. */
+  /** Location of the pool on each member: the given source, or LXD's default. */
   declare readonly sources: Output<Record<string, string>>;
 
   constructor(name: string, args: LxdStoragePoolArgs, opts?: CustomResourceOptions) {

@@ -1,28 +1,34 @@
 import type { Input } from "@pulumi/pulumi";
 
-/** What an instance is made from: an alias or a fingerprint, in the cluster or of an image server. */
+/** Image of an instance, by alias or fingerprint: one of the cluster's own or one of an image server. */
 export interface ImageSourceArgs {
-  /** Alias, such as `"24.04"`. */
+  /** Alias of the image, such as `"24.04"`. */
   alias?: Input<string>;
-  /** SHA-256 fingerprint. */
+  /** SHA-256 fingerprint of the image. */
   fingerprint?: Input<string>;
-  /** Image server from which LXD downloads it, such as `https://cloud-images.ubuntu.com/releases/`. @default the cluster's own images */
+  /**
+   * URL of the image server from which LXD downloads the image, such as `https://cloud-images.ubuntu.com/releases/`.
+   * @default the cluster's own images
+   */
   server?: Input<string>;
-  /** What the server speaks. @default "simplestreams" */
+  /** Protocol of the image server. @default "simplestreams" */
   protocol?: Input<"simplestreams" | "lxd">;
 }
 
-/** What is different about the root disk than in the profiles. */
+/** Values of the root disk that differ from the profiles. */
 export interface RootDiskArgs {
-  /** Size such as `"20GiB"`. A virtual machine's can only grow, and does so when it starts. */
+  /**
+   * Size, such as `"20GiB"`. The disk of a virtual machine can only grow, and grows when the virtual machine starts.
+   * @default the profiles' size
+   */
   size?: Input<string>;
-  /** Storage pool, fixed once the instance is made. */
+  /** Storage pool. It cannot change once the instance exists. @default the profiles' pool */
   pool?: Input<string>;
 }
 
-/** Texts for cloud-init; they may be secrets. */
+/** Texts for cloud-init. They may be secrets. */
 export interface CloudInitArgs {
-  /** User data. One that begins with `#cloud-config` must be YAML. */
+  /** User data. Text that begins with `#cloud-config` must be YAML. */
   userData?: Input<string>;
   /** Vendor data: defaults that user data overrides. */
   vendorData?: Input<string>;
@@ -31,8 +37,9 @@ export interface CloudInitArgs {
 }
 
 /**
- * Something to wait for: that it runs; that LXD's agent in it answers (a container needs none); an address on the device `nic`
- * (by its MAC address, whatever the guest calls it); the end of cloud-init; a command that succeeds in it.
+ * A condition to wait for: the instance runs; LXD's agent answers in it (a container needs none); the device `nic` has
+ * an address (found by its MAC address, whatever the guest calls the interface); cloud-init has finished; a command
+ * succeeds in the instance.
  */
 export type WaitConditionArgs =
   | { for: "running" | "agent" | "cloud-init" }

@@ -78,58 +78,73 @@ export const vmSchema = z.strictObject({
 
 /** Arguments of {@link LxdVm}. */
 export interface LxdVmArgs {
-  /** The cluster, or standalone server, on which it runs. */
+  /** The cluster, or standalone server, on which the instance runs. */
   cluster: ClusterInput;
-  /** Name of the instance, and host name of the guest. */
+  /** Name of the instance, and host name of the guest. Another name replaces the instance. */
   name: Input<string>;
-  /** Project of the instance. @default "default" */
+  /** Project of the instance. Another project replaces the instance. @default "default" */
   project?: Input<string>;
-  /** What it is for. @default "" */
+  /** Purpose of the instance. @default "" */
   description?: Input<string>;
-  /** Another kind replaces the instance. @default "virtual-machine" */
+  /** Type of the instance. Another type replaces the instance. @default "virtual-machine" */
   instanceType?: Input<"virtual-machine" | "container">;
   /**
-   * What it is made from: an image by alias or fingerprint, or an {@link LxdImage}, for which it waits and whose content it names. Another image
-   * replaces the instance; an alias that has come to stand for a newer image does not.
+   * Image of the instance: an alias or fingerprint, or an {@link LxdImage}, for which the instance waits. Another image
+   * replaces the instance; an alias that now points to a newer image does not.
    */
   image: Input<ImageSourceArgs> | LxdImage;
-  /** Profiles in their order, a later one winning; `[]` for none. @default ["default"] */
+  /** Names of the profiles, in order: a later one overrides an earlier one. `[]` for none. @default ["default"] */
   profiles?: Input<Input<string>[]>;
-  /** Number of CPUs, or which of the host's, such as `"0-3"`. @default what the profiles say, else LXD's 1 for a virtual machine */
+  /**
+   * Number of CPUs, or a set of the host's CPUs such as `"0-3"`.
+   * @default the profiles' value, else LXD's 1 for a virtual machine
+   */
   cpu?: Input<number | string>;
-  /** Memory such as `"4GiB"`. @default what the profiles say, else LXD's 1GiB for a virtual machine */
+  /** Memory, such as `"4GiB"`. @default the profiles' value, else LXD's 1GiB for a virtual machine */
   memory?: Input<string>;
-  /** Size or pool of the root disk, in place of what the profiles say. @default what the profiles say */
+  /** Size or pool of the root disk; overrides the profiles. @default the profiles' root disk */
   rootDisk?: Input<RootDiskArgs>;
-  /** Devices of its own. One of the same name as in a profile takes its place as a whole; `{ type: "none" }` hides it. @default {} */
+  /**
+   * The instance's own devices. A device with the name of a profile's device replaces it as a whole; `{ type: "none" }`
+   * hides it.
+   * @default {}
+   */
   devices?: Input<DevicesArgs>;
-  /** Config of its own, all of it, but for keys that have an argument here. @default {} */
+  /**
+   * The instance's own config, complete: keys that are not given are removed. Keys that have an argument here cannot be
+   * given.
+   * @default {}
+   */
   config?: Input<ConfigArgs>;
-  /** What cloud-init finds in the guest. A later change makes LXD run cloud-init again at the next start. */
+  /**
+   * cloud-init's data for the guest. After a change LXD runs cloud-init again at the next start.
+   * @default the profiles' data
+   */
   cloudInit?: Input<CloudInitArgs>;
   /**
-   * Member on which it is to be; another one moves it there. `@group` chooses a member of the group when it is made. An
-   * instance that an evacuation has moved stays where it is (see `evacuatedFrom`). @default LXD chooses once
+   * Name of the member on which the instance runs; another name moves it there. `@group` lets LXD choose a member of
+   * that cluster group at creation. An instance that an evacuation moved stays where it is (see `evacuatedFrom`).
+   * @default LXD chooses a member at creation
    */
   target?: Input<string>;
-  /** Whether it is to run; one that was stopped or started by others is shown as drift. @default true */
+  /** Whether the instance runs. A stop or start by others is shown as drift. @default true */
   running?: Input<boolean>;
   /**
-   * What is waited for, in this order, when it is made or changed and `running`. Addresses are in the outputs of the same
-   * `pulumi up` only when they are waited for. @default [{ for: "running" }]
+   * Conditions to wait for, in this order, after a create or update with `running: true`. The outputs of the same
+   * `pulumi up` contain addresses only when a condition waits for them.
+   * @default [{ for: "running" }]
    */
   waitFor?: Input<Input<WaitConditionArgs>[]>;
   /**
-   * Whether it may be stopped and started for a change that it does not take while it runs. Without, such a change is refused. It is
-   * stopped cleanly, for which it gets half of the time that is left; `"force"` pulls the plug when that is over. @default false
-   */
-  allowRestart?: Input<boolean | "force">;
-  /**
-   * Take over an instance of that name that others made, instead of making it. It is then changed to what is given here.
+   * Whether the instance may be stopped and started for a change that it cannot take while it runs. With `false`, such
+   * a change is refused. A clean stop gets half of the remaining time; with `"force"`, an instance that does not stop
+   * by then is stopped by force.
    * @default false
    */
+  allowRestart?: Input<boolean | "force">;
+  /** Take over an existing instance of that name that others made, and change it to these arguments. @default false */
   adopt?: Input<boolean>;
-  /** Seconds for each call. @default 900 for create and update, 300 for delete, 120 for read */
+  /** Time limits in seconds, for each call. @default 900 for create and update, 300 for delete, 120 for read */
   timeouts?: Input<TimeoutArgs>;
 }
 
@@ -153,7 +168,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     imageFingerprint: [],
     location: ["target"],
     macAddresses: ["devices", "profiles"],
-    // A guest may get other addresses when it is started, or told something else by cloud-init or a key of its config.
+    // A start, cloud-init or a config key may give the guest other addresses.
     addresses: ["devices", "profiles", "config", "cloudInit", "cpu", "memory", "rootDisk", "target", "running"],
   },
   timeouts: { create: 900, read: 120, update: 900, delete: 300 },
@@ -167,7 +182,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   sameBy: {
     ...sameSpec,
     image: (_observed, wanted, state) => sameImage({ image: state.image, fingerprint: state.imageFingerprint }, wanted),
-    // The profiles have what it lacks, and it may be restarted for that.
+    // The instance lacks a change of its profiles, and a restart is allowed: an update restarts it.
     profiles: (observed, wanted, state, { running, allowRestart }) =>
       sameJson(observed, wanted) && !(running && allowRestart !== false && lackingIn(state.instanceType, state).length > 0),
     target: (_observed, wanted, state) => memberToMoveTo(wanted, state.location, state.evacuatedFrom) === undefined,
@@ -292,13 +307,13 @@ function workOf(context: Context, lxd: InstanceWork["lxd"], { project, name }: P
   };
 }
 
-/** Inputs with their config in the keys that the server has. */
+/** Returns the inputs with the config keys that the server has. */
 async function withServersKeys({ lxd }: Pick<InstanceWork, "lxd">, inputs: Inputs): Promise<Inputs> {
   return { ...inputs, config: await inServersKeys(lxd, inputs.config) };
 }
 
 /**
- * What LXD tells, spelled as in state where it means the same.
+ * Returns the inputs that LXD reports, spelled as in state where the meaning is the same.
  * @internal
  */
 export function fromApi(instance: Instance, state: State): Partial<Inputs> {
@@ -312,10 +327,11 @@ export function fromApi(instance: Instance, state: State): Partial<Inputs> {
 }
 
 /**
- * A virtual machine, or a container, of a cluster.
+ * A virtual machine or a container of a cluster.
  *
- * It is made stopped, then started, then waited for. When a wait fails it stays in state as unfinished, and the next `pulumi up`
- * goes on. Changes are made in place; one that it does not take while it runs is refused unless `allowRestart`.
+ * LXD makes the instance stopped; then it is started, and the conditions of `waitFor` are awaited. When a wait fails,
+ * state keeps the instance as unfinished and the next `pulumi up` continues. Changes are made in place. A change that
+ * the instance cannot take while it runs is refused unless `allowRestart` is set.
  *
  * @example
  * ```typescript
@@ -336,42 +352,42 @@ export class LxdVm extends LxdResource {
   declare readonly name: Output<string>;
   /** Project of the instance. */
   declare readonly project: Output<string>;
-  /** Which kind of guest. */
+  /** Type of the instance. */
   declare readonly instanceType: Output<"virtual-machine" | "container">;
-  /** Profiles in their order. */
+  /** Names of the profiles, in order. */
   declare readonly profiles: Output<string[]>;
-  /** Whether it runs. */
+  /** Whether the instance runs. */
   declare readonly running: Output<boolean>;
-  /** LXD's word for what it does: Running, Ready, Stopped, Frozen, Error. */
+  /** LXD's status of the instance: Running, Ready, Stopped, Frozen or Error. */
   declare readonly status: Output<string>;
-  /** Member on which it is; `"none"` on a standalone server. */
+  /** Name of the member on which the instance is; `"none"` on a standalone server. */
   declare readonly location: Output<string>;
-  /** Whether LXD deletes it with its disk as soon as it stops. Such an instance is never stopped by this resource. */
+  /** Whether LXD deletes the instance with its disk as soon as it stops. This resource never stops such an instance. */
   declare readonly ephemeral: Output<boolean>;
-  /** Addresses by name of the network device, without link-local ones; those there were when it was last looked at. */
+  /** Addresses by name of the network device, without link-local ones, as of the last read. */
   declare readonly addresses: Output<Record<string, NicAddresses>>;
   /** MAC addresses by name of the network device. */
   declare readonly macAddresses: Output<Record<string, string>>;
-  /** Its config together with that of its profiles, without LXD's own keys, and without what may be a secret. */
+  /** Config of the instance and its profiles, without LXD's own keys and without possible secrets. */
   declare readonly expandedConfig: Output<Record<string, string>>;
-  /** Its devices together with those of its profiles. */
+  /** Devices of the instance and its profiles. */
   declare readonly expandedDevices: Output<Record<string, Record<string, string>>>;
-  /** When LXD last started it, as LXD tells the time. */
+  /** Time of the last start, in LXD's format. */
   declare readonly startedAt: Output<string>;
-  /** `limits.memory` that it was started with; empty for LXD's default. */
+  /** `limits.memory` at the last start; empty for LXD's default. */
   declare readonly bootMemory: Output<string>;
   /**
-   * What it runs with as long as that is not what `expandedConfig` and `expandedDevices` say: its profiles were changed, and it takes that
-   * only when it is next started.
+   * Config and devices with which the instance runs, while they differ from `expandedConfig` and `expandedDevices`: its
+   * profiles changed, and it takes the change only at its next start.
    */
   declare readonly runsWith: Output<
     { config: Record<string, string>; devices: Record<string, Record<string, string>> } | undefined
   >;
-  /** SHA-256 fingerprint of the image that it was made from. */
+  /** SHA-256 fingerprint of the image from which the instance was made. */
   declare readonly imageFingerprint: Output<string>;
   /**
-   * Member from which an evacuation has moved it, or on which it has stopped it; LXD moves it back, or starts it, when that member is
-   * restored.
+   * Member from which an evacuation moved the instance, or on which it stopped the instance. LXD moves it back, or
+   * starts it, when that member is restored.
    */
   declare readonly evacuatedFrom: Output<string | undefined>;
 

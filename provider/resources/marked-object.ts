@@ -1,6 +1,6 @@
 /**
- * The lifecycle of an object that LXD has by its name, and that bears its owner's mark in its config: a profile, a project. It adopts,
- * refuses, marks and removes by that mark. What a kind adds is in {@link MarkedObject}.
+ * The lifecycle of an object that LXD identifies by name and that has its owner's mark in its config: a profile, a
+ * project. It adopts, refuses, marks and removes by that mark. {@link MarkedObject} holds what a kind adds.
  */
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import type { LxdClient } from "../lxd/client/client";
@@ -14,44 +14,44 @@ interface CommonInputs {
   readonly adopt: boolean;
 }
 
-/** An object as it was read, with the ETag that guards its next change. */
+/** An object as read, with the ETag that guards its next change. */
 interface Found {
   readonly value: { readonly config?: Config | null | undefined };
   readonly etag: string | undefined;
 }
 
-/** Parts of a lifecycle that the mark has nothing to do with. */
+/** Parts of a lifecycle that do not depend on the mark. */
 type Rest<Inputs extends object, Outputs extends object> = Omit<
   Lifecycle<Inputs, Outputs>,
   "create" | "read" | "update" | "mark" | "delete"
 >;
 
-/** What a kind adds. */
+/** Parts that a kind adds. */
 export interface MarkedObject<Inputs extends CommonInputs, Outputs extends object, Object extends Found>
   extends Rest<Inputs, Outputs> {
-  /** The object as messages begin: `Profile "web" of project "default"`. */
+  /** The object at the start of a message: `Profile "web" of project "default"`. */
   nameOf(inputs: Inputs): string;
   idOf(inputs: Inputs): string;
-  /** Runs work on the object while no other work of this process gets in its way. @default at once */
+  /** Runs work on the object without interference by other work of this process. @default runs it at once */
   withLock?<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result>;
   find(lxd: LxdClient, inputs: Inputs): Promise<Object | undefined>;
-  /** The object for a refresh, for which many are read at once. @default `find` */
+  /** Returns the object for a refresh, which reads many at once. @default `find` */
   findShared?(lxd: LxdClient, inputs: Inputs): Promise<Object["value"] | undefined>;
-  /** The object in a few words, for the refusal to take it over. */
+  /** Describes the object briefly, for the refusal to take it over. */
   describe(found: Object["value"]): string;
   /** Whether the object may be taken over without `adopt`. @default never */
   isFree?(found: Object["value"], inputs: Inputs): boolean;
-  /** Looks at an object before it is taken over. @throws RefusedError when it cannot become what is wanted. */
+  /** Checks an object before it is taken over. @throws RefusedError when it cannot become the wanted object. */
   refuseOther?(lxd: LxdClient, found: Object["value"], inputs: Inputs): void;
-  /** What LXD tells of an object. */
+  /** Returns what LXD reports for an object. */
   observe(
     lxd: LxdClient,
     found: Object["value"],
     state: Inputs & Outputs,
   ): Promise<{ inputs: Partial<Inputs>; outputs: Outputs }>;
   /**
-   * Makes the object as wanted, with `context.mark`.
-   * @param found - Absent when there is none.
+   * Creates or changes the object as wanted, with `context.mark`.
+   * @param found - Absent when the object does not exist.
    * @param state - Absent when the object is not in state.
    */
   save(
@@ -61,12 +61,12 @@ export interface MarkedObject<Inputs extends CommonInputs, Outputs extends objec
     found: Object | undefined,
     state: (Inputs & Outputs) | undefined,
   ): Promise<Outputs>;
-  /** Writes a mark, and nothing else. */
+  /** Writes a mark and nothing else. */
   writeMark(lxd: LxdClient, state: Inputs & Outputs, found: Object, mark: string): Promise<void>;
   remove(context: Context, lxd: LxdClient, state: Inputs & Outputs, found: Object): Promise<void>;
 }
 
-/** The lifecycle of a kind. */
+/** Returns the lifecycle of a kind. */
 export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs extends object, Object extends Found>(
   own: MarkedObject<Inputs, Outputs, Object>,
 ): Lifecycle<Inputs, Outputs> {

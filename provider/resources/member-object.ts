@@ -1,6 +1,6 @@
 /**
- * The lifecycle of an object that every member of a cluster has a part of: a storage pool or a network. What a kind adds to it is in
- * {@link Differences}.
+ * The lifecycle of an object of which every member of a cluster has a part: a storage pool or a network.
+ * {@link Differences} holds what a kind adds.
  */
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
@@ -33,7 +33,7 @@ import { createObject, describeUnfinished, explainFailure, isUnfinished } from "
 import { IncompleteError, RefusedError } from "../support/errors";
 import { markedObjectLifecycle } from "./marked-object";
 
-/** The inputs that these kinds have in common. */
+/** Returns the inputs that these kinds have in common. */
 export function memberObjectInputs(type: ObjectType) {
   const configIn = (place: "config" | "memberConfig") =>
     configSchema.superRefine((config, context) => {
@@ -59,11 +59,11 @@ type CommonInputs = z.output<z.ZodObject<ReturnType<typeof memberObjectInputs>>>
 export interface MemberObjectOutputs {
   /** LXD's status of the object: `Created`, or `Pending` or `Errored` when it is not finished. */
   status: string;
-  /** Status on each member; that of the member itself when it cannot be asked. */
+  /** Status of the object on each member; the member's own status when the member does not answer. */
   memberStatus: Record<string, string>;
 }
 
-/** What a kind adds to the common lifecycle. */
+/** Parts that a kind adds to the common lifecycle. */
 export interface Differences<Inputs extends CommonInputs, Outputs extends MemberObjectOutputs>
   extends Pick<
     Lifecycle<Inputs, Outputs>,
@@ -79,21 +79,21 @@ export interface Differences<Inputs extends CommonInputs, Outputs extends Member
     | "replacementLoss"
   > {
   refOf(inputs: Inputs): ObjectRef;
-  /** What LXD shows as the type of such an object. */
+  /** Returns what LXD shows as the type of such an object. */
   identity(inputs: Inputs): { readonly driver: string } | { readonly type: string };
-  /** The object in a few words, for the refusal to take it over. */
+  /** Describes the object briefly, for the refusal to take it over. */
   describe(found: MemberObject): string;
-  /** Inputs that this kind alone has, as LXD tells them. */
+  /** Returns the inputs of this kind alone, as LXD reports them. */
   observedInputs?(found: MemberObject): Partial<Inputs>;
-  /** Outputs that this kind alone has. */
+  /** Returns the outputs of this kind alone. */
   outputsOf(found: MemberObject, views: ReadonlyMap<string, Found>): Omit<Outputs, keyof MemberObjectOutputs>;
-  /** Looks at the place of a new object. @throws RefusedError when something else is there. */
+  /** Checks the place of a new object. @throws RefusedError when something else is there. */
   refuseCreate?(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void>;
-  /** Looks at what is to change. @throws RefusedError for what LXD would not do. */
+  /** Checks a change. @throws RefusedError for a change that LXD would not make. */
   refuseChange?(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void>;
 }
 
-/** The lifecycle of a kind. */
+/** Returns the lifecycle of a kind. */
 export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs extends MemberObjectOutputs>(
   own: Differences<Inputs, Outputs>,
 ): Lifecycle<Inputs, Outputs> {
@@ -113,7 +113,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
 
     sameBy: {
       ...own.sameBy,
-      // One that is not finished has none of its config in effect.
+      // The config of an unfinished object has no effect yet.
       config: (_observed, _wanted, state, inputs) =>
         !changedIn(state, inputs).includes("config") && state.status !== "Pending" && state.status !== "Errored",
       memberConfig: (_observed, _wanted, state, inputs) => !changedIn(state, inputs).includes("memberConfig"),
@@ -124,7 +124,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     withLock: withClusterLock,
     find: (lxd, inputs) => findManaged(lxd, own.refOf(inputs)),
     findShared: (lxd, inputs) => findManagedShared(lxd, own.refOf(inputs)),
-    // One that is only defined bears no owner's mark yet, and nothing is lost by finishing it.
+    // An object that is only defined has no owner's mark yet. Finishing it loses nothing.
     isFree: ({ status }) => status === "Pending",
     refuseOther: (lxd, found, inputs) => refuseOther(lxd, own.refOf(inputs), found, own.identity(inputs)),
 
@@ -178,7 +178,7 @@ function idOf({ project, name }: ObjectRef): string {
   return project === undefined ? name : `${project}/${name}`;
 }
 
-/** Looks at the type of an object that is there. @throws RefusedError when it is another than wanted. */
+/** Checks the type of an existing object. @throws RefusedError when it is not the wanted type. */
 function refuseOther(lxd: LxdClient, ref: ObjectRef, found: MemberObject, identity: Readonly<Record<string, string>>): void {
   for (const [property, wanted] of Object.entries(identity)) {
     if (found[property] !== wanted) {

@@ -48,48 +48,62 @@ export const vmUserSchema = z.strictObject({
 export interface VmUserArgs {
   /** The cluster, or standalone server, that the instance belongs to. */
   cluster: ClusterInput;
-  /** Name of the instance, a virtual machine with LXD's agent or a container. It must run while the user is made or changed. */
+  /**
+   * Name of the instance: a virtual machine with LXD's agent, or a container. It must run while the user is created or
+   * changed.
+   */
   instance: Input<string>;
   /** Project of the instance. @default "default" */
   project?: Input<string>;
-  /** Name of the user; another name makes another user. */
+  /** Name of the user. Another name replaces the user. */
   name: Input<string>;
-  /** Number of the user. Changing it gives the files in the home to the new number. @default what useradd chooses */
+  /**
+   * User id, 1 to 4294967294. A change gives the files in the home to the new id.
+   * @default the id that useradd chooses
+   */
   uid?: Input<number>;
-  /** Home directory. Changing it moves the home. @default /home/NAME, or the home that an adopted user has */
+  /**
+   * Absolute path of the home directory. A change moves the home.
+   * @default /home/NAME, or the home of an adopted user
+   */
   home?: Input<string>;
-  /** Login shell; it must exist in the instance. @default "/bin/bash" */
+  /** Absolute path of the login shell. It must exist in the instance. @default "/bin/bash" */
   shell?: Input<string>;
   /**
-   * Supplementary groups, all of them: the user is taken out of others. They must exist in the instance. @default memberships are
-   * left as they are; a new user has none
+   * Supplementary groups, complete: the user is removed from all others. The groups must exist in the instance.
+   * @default memberships are left as they are; a new user has none
    */
   groups?: Input<Input<string>[]>;
   /**
-   * What the user may do by sudo: nothing, everything with the own password, or everything without one. Written to
-   * `/etc/sudoers.d/NAME`; what other files and groups grant is not looked at. @default "none"
+   * Rights by sudo: `none`; `password` for everything, with the user's password; `passwordless` for everything, without
+   * one. Written to `/etc/sudoers.d/NAME`. Rights from other files and from groups are not checked.
+   * @default "none"
    */
   sudo?: Input<"none" | "password" | "passwordless">;
   /** Public keys, as lines of authorized_keys. @default the file is left as it is; a new user has none */
   authorizedKeys?: Input<Input<string>[]>;
   /**
-   * `exclusive` removes keys that are not listed and shows them as drift; `additive` looks after the listed ones alone.
+   * `exclusive` removes keys that are not listed and shows them as drift; `additive` manages only the listed keys.
    * @default "exclusive"
    */
   authorizedKeysMode?: Input<"exclusive" | "additive">;
   /**
-   * Hash of the password as crypt(3) makes it (`openssl passwd -6`). Kept as a secret. @default the password is left as it is; a new
-   * user has none and cannot log in by one
+   * Hash of the password in the format of crypt(3) (`openssl passwd -6`). State keeps it as a secret.
+   * @default the password is left as it is; a new user has none and cannot log in with one
    */
   passwordHash?: Input<string>;
-  /** What becomes of the home when the user is removed. A home that was kept is the user's again when it is made anew. @default "keep" */
+  /**
+   * What happens to the home when the user is removed. A user of the same name that is created later gets a kept home.
+   * @default "keep"
+   */
   homeOnDelete?: Input<"keep" | "remove">;
   /**
-   * Take over a user that others made, such as the one of cloud-init, with the uid and home that it has. It is removed on delete like
-   * any other; the resource option `retainOnDelete` leaves it. @default false
+   * Take over a user that others made, such as cloud-init's, with its uid and home. It is removed on delete like any
+   * other; the resource option `retainOnDelete` leaves it.
+   * @default false
    */
   adopt?: Input<boolean>;
-  /** Seconds for each call. */
+  /** Time limits in seconds, for each call. @default 300 for create and update, 120 for delete, 60 for read */
   timeouts?: Input<TimeoutArgs>;
 }
 
@@ -99,13 +113,13 @@ interface Outputs {
   uid: number;
   gid: number;
   home: string;
-  /** The uid and home that the program asked for: in state the live ones stand under these names. */
+  /** The uid and home that the program gave. State holds the user's actual values as `uid` and `home`. */
   requested: { uid?: number; home?: string };
 }
 
 type State = Inputs & Outputs;
 
-/** What stands in state for a password that was changed in the instance: the foreign hash has no business there. */
+/** Replaces, in state, the hash of a password that was changed in the instance: state must not hold a foreign hash. */
 const FOREIGN_PASSWORD = "(changed in the instance)";
 
 /**
@@ -123,7 +137,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
   sameBy: {
     groups: (observed = [], wanted = []) => sameSet(observed, wanted),
     authorizedKeys: (observed = [], wanted = []) => sameSet(observed, wanted),
-    // Left as they are, too. State has those of the user under these names.
+    // These may be left out, too. State then holds the user's actual values.
     uid: (observed, wanted, { requested }) => (wanted === undefined ? requested.uid === undefined : observed === wanted),
     home: (observed, wanted, { requested }) => (wanted === undefined ? requested.home === undefined : observed === wanted),
   },
@@ -138,7 +152,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     const lxd = await context.lxd(inputs.cluster);
     const instance = await findInstanceShared({ lxd, project, name });
     if (instance === undefined || !isRunning(instance)) {
-      return []; // how it will be when it runs is not known
+      return []; // unknown until it runs
     }
     const { deadline } = context;
     const work = { lxd, project, name, deadline, progress: () => undefined };
@@ -174,8 +188,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     if (instance === undefined) {
       return undefined;
     }
-    // Nobody can look into a virtual machine that is off. Its users are not gone for that, and stopping a machine must not fail
-    // every refresh: what is known stays as it is until the machine runs again. Of one that is not in state yet, nothing is known.
+    // The files of a stopped virtual machine cannot be read. Its users still exist, and one stopped instance must not
+    // fail every refresh: state keeps the last known values until the instance runs. Of a user that is not in state
+    // yet, nothing is known.
     const isKnown = Object.hasOwn(state, "gid");
     const asKnown = isKnown
       ? { inputs: { uid: undefined, home: undefined, ...state.requested }, outputs: outputsOf(state) }
@@ -244,7 +259,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       if (state.homeOnDelete === "remove") {
         await requireRemovable(inside.guest, state.name);
       }
-      // The mark goes first: what is left when this is interrupted is then the user, which state knows, and not a mark that nobody does.
+      // The mark goes first. An interruption then leaves a user that state knows, not a mark without one.
       await setInstanceConfig(work, { [markerOf(state.name)]: "" }, undefined, inside.found);
       const warn = (text: string): void => context.warn(text);
       const options = { home: state.homeOnDelete, deadline: work.deadline, warn };
@@ -259,7 +274,7 @@ async function insideWork(context: Context, at: Pick<Inputs, "cluster" | "projec
   return { lxd: await context.lxd(at.cluster), project, name, deadline, progress: (text) => context.progress(text) };
 }
 
-/** Makes the user as wanted, whatever there is of it. */
+/** Makes the user as wanted, from any intermediate state. */
 function save(context: Context, work: InsideWork, inputs: Inputs, state?: State): Promise<Outputs> {
   const owner = { ...context, adopt: inputs.adopt, isKnown: state !== undefined };
   const requested = requestOf(inputs);
@@ -278,15 +293,15 @@ function outputsOf({ uid, gid, home, requested }: State): Outputs {
   return { uid, gid, home, requested };
 }
 
-/** What the guest tells. Exported for tests. */
+/** Returns the inputs that the guest reports. */
 function fromGuest({ account, home, groups, sudo, authorizedKeys = [], passwordHash }: LiveUser, state: State): Partial<Inputs> {
   const { requested, authorizedKeys: known = [] } = state;
   return {
     uid: requested.uid === undefined ? undefined : account.uid,
-    home, // absent also when a move of it was interrupted, which is a difference, too
+    home, // also absent after an interrupted move, which is a difference, too
     shell: account.shell,
     groups: inOrderOf(state.groups ?? [], groups),
-    sudo: sudo as Inputs["sudo"], // also "custom", which no program can ask for: it shows as a difference
+    sudo: sudo as Inputs["sudo"], // also "custom", which no program can give: it shows as a difference
     authorizedKeys: keysFrom(authorizedKeys, known, state.authorizedKeysMode),
     passwordHash: passwordHash === state.passwordHash ? passwordHash : FOREIGN_PASSWORD,
   };
@@ -296,7 +311,7 @@ function keysFrom(live: readonly string[], known: readonly string[], mode: Input
   return mode === "exclusive" ? inOrderOf(known, live) : known.filter((key) => live.includes(key));
 }
 
-/** The live members, those that are known first and in their order, so that only what changed shows as changed. */
+/** Returns the live members, known ones first and in their known order, so that a diff shows only what changed. */
 function inOrderOf(known: readonly string[], live: readonly string[]): string[] {
   return [...known.filter((member) => live.includes(member)), ...new Set(live.filter((member) => !known.includes(member)))];
 }
@@ -323,19 +338,19 @@ export class VmUser extends LxdResource {
   declare readonly project: Output<string>;
   /** Name of the user. */
   declare readonly name: Output<string>;
-  /** Number of the user. */
+  /** User id. */
   declare readonly uid: Output<number>;
-  /** Number of its primary group. */
+  /** Id of the user's primary group. */
   declare readonly gid: Output<number>;
-  /** Its home directory. */
+  /** Home directory of the user. */
   declare readonly home: Output<string>;
-  /** Its login shell. */
+  /** Login shell of the user. */
   declare readonly shell: Output<string>;
-  /** Its supplementary groups; `undefined` when they are not managed. */
+  /** Supplementary groups of the user; `undefined` when they are not managed. */
   declare readonly groups: Output<string[] | undefined>;
-  /** What it may do by sudo; `custom` when its file in sudoers.d was changed by hand. */
+  /** The user's rights by sudo; `custom` when the user's file in sudoers.d was changed by hand. */
   declare readonly sudo: Output<string>;
-  /** Its public keys; `undefined` when they are not managed. */
+  /** Public keys of the user; `undefined` when they are not managed. */
   declare readonly authorizedKeys: Output<string[] | undefined>;
 
   /**

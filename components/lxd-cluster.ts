@@ -19,40 +19,44 @@ import { mapValues } from "./map-values";
 
 /** A host that becomes a member of the cluster. */
 export interface ClusterHostArgs {
-  /** Name of the member; also part of the resources' names, so it is plain text. */
+  /** Name of the member. Plain text, because the resources' names contain it. */
   name: string;
-  /** Where the other members find it: an IP address or DNS name, with a port when it is not 8443. */
+  /** Address for the other members: an IP address or DNS name, with a port unless it is 8443. */
   address: pulumi.Input<string>;
   /** How to reach the host by SSH. */
   connection: pulumi.Input<ConnectionArgs>;
-  /** LXD on the host: how it is installed, its config. @default {} */
+  /** Arguments of the host's {@link LxdNode}: how LXD is installed, the host's config. @default {} */
   node?: Omit<LxdNodeArgs, "connection">;
-  /** The host's membership: what it brings when it joins, its config in the cluster. @default {} */
+  /**
+   * Arguments of the host's {@link LxdClusterMember}: its values for the join, its config in the cluster.
+   * @default {}
+   */
   member?: Omit<LxdClusterMemberArgs, "connection" | "name" | "address" | "cluster" | "peers" | "certificateFingerprint">;
-  /** What must exist before the host is touched, such as commands that prepare it. @default none */
+  /** Resources that must exist before the host is changed, such as commands that prepare it. @default none */
   dependsOn?: pulumi.Input<pulumi.Resource>[];
 }
 
 /** Arguments of {@link LxdCluster}. */
 export interface LxdClusterArgs {
-  /** The hosts. The first one is the primary: it bootstraps the cluster, and the others join through it. */
+  /** The hosts. The first one bootstraps the cluster, and the others join through it. */
   hosts: ClusterHostArgs[];
   /**
-   * The identity of the cluster: the SHA-256 of its certificate. State keeps what was found when the cluster was made; give it to confirm a
-   * renewed certificate. @default the one in state
+   * Identity of the cluster: the SHA-256 of its certificate. State keeps the fingerprint found when the cluster is
+   * made; give it to confirm a renewed certificate.
+   * @default the fingerprint in state
    */
   certificateFingerprint?: pulumi.Input<string>;
   /** Storage pools by name. @default none */
   pools?: Record<string, Omit<LxdStoragePoolArgs, "cluster" | "name">>;
   /** Networks by name. @default none */
   networks?: Record<string, Omit<LxdNetworkArgs, "cluster" | "name">>;
-  /** Images by the alias under which instances find them. @default none */
+  /** Images by the alias under which instances use them. @default none */
   images?: Record<string, Omit<LxdImageArgs, "cluster" | "aliases">>;
 }
 
 /**
- * A cluster of hosts, with its storage pools, networks and images, made in the order in which they need each other: LXD on each host,
- * the first member, the others, pools, networks, images.
+ * A cluster of hosts, with its storage pools, networks and images. They are made in the order of their dependencies:
+ * LXD on each host, the first member, the other members, pools, networks, images.
  *
  * @example
  * ```typescript
@@ -68,11 +72,14 @@ export interface LxdClusterArgs {
  * ```
  */
 export class LxdCluster extends pulumi.ComponentResource {
-  /** How to reach the cluster, to be exported for other stacks. What uses it waits until members, pools, networks and images exist. */
+  /**
+   * How to reach the cluster; export it for other stacks. A resource that uses it waits for members, pools, networks
+   * and images.
+   */
   readonly connection: pulumi.Output<ClusterConnectionArgs>;
-  /** The same as `connection`: `cluster` of other resources takes the component itself. */
+  /** The same as `connection`. With it, `cluster` of other resources accepts the component itself. */
   readonly asCluster: pulumi.Output<ClusterConnectionArgs>;
-  /** LXD on each host, by the member's name. */
+  /** The `LxdNode` of each host, by the member's name. */
   readonly nodes: Readonly<Record<string, LxdNode>>;
   /** The members by name. */
   readonly members: Readonly<Record<string, LxdClusterMember>>;
@@ -85,10 +92,11 @@ export class LxdCluster extends pulumi.ComponentResource {
   private readonly childOptions: (dependsOn: pulumi.Input<pulumi.Resource>[]) => pulumi.CustomResourceOptions;
 
   /**
-   * @param name - Name of the component; its resources' names begin with it.
-   * @param args - The hosts, and what the cluster has besides them.
-   * @param opts - Pulumi's options. They hold for all children; what `dependsOn` names exists before the first of them is made.
-   * @throws ResourceError when there is no host, or two have the same name or address.
+   * @param name - Name of the component, and prefix of its resources' names.
+   * @param args - The hosts, and the cluster's pools, networks and images.
+   * @param opts - Pulumi's options. They apply to all children; the resources in `dependsOn` exist before the first
+   * child is made.
+   * @throws ResourceError when there is no host, or two hosts have the same name or address.
    */
   constructor(name: string, args: LxdClusterArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:LxdCluster", name, {}, opts);
@@ -110,7 +118,7 @@ export class LxdCluster extends pulumi.ComponentResource {
       primary,
       way,
       otherHosts.flatMap(({ dependsOn = [] }) => dependsOn),
-    ); // the first member asks its peers whether there is a cluster
+    ); // the first member asks its peers whether the cluster exists
     const joined = Object.fromEntries(
       others.map((other) => [other.host.name, this.makeMember(name, other, { cluster: first }, [first])]),
     );
@@ -146,8 +154,8 @@ export class LxdCluster extends pulumi.ComponentResource {
   }
 
   /**
-   * The node of a host.
-   * @param primary - Whose revision of the snap the host gets, so that a cluster that is held can grow.
+   * Makes the node of a host.
+   * @param primary - Node whose snap revision the host gets, so that a held cluster can grow.
    */
   private makeNode(name: string, host: ClusterHostArgs, primary?: LxdNode): LxdNode {
     const { connection, node: args = {}, dependsOn = [] } = host;
@@ -160,8 +168,8 @@ export class LxdCluster extends pulumi.ComponentResource {
   }
 
   /**
-   * Joins are queued where they are done, so each further member depends on the first one alone.
-   * @param before - What must exist before it, besides LXD on its host.
+   * Makes the membership of a host. The provider queues joins, so each further member depends on the first one alone.
+   * @param before - Resources that must exist first, besides LXD on its host.
    */
   private makeMember(
     name: string,
@@ -177,8 +185,8 @@ export class LxdCluster extends pulumi.ComponentResource {
   }
 
   /**
-   * The connection to the cluster through all members in their order, for what needs some resources to exist. A preview knows it already,
-   * because the connections are inputs of the members, and a URN is known from the start.
+   * Returns the connection to the cluster through all members in order, for children that need some resources to exist.
+   * A preview knows it, because the connections are inputs of the members and a URN is always known.
    */
   private connectionOnce(resources: readonly pulumi.Resource[]): pulumi.Output<ClusterConnectionArgs> {
     const endpoints = pulumi.all(Object.values(this.members).map((member) => member.connection));
@@ -189,8 +197,8 @@ export class LxdCluster extends pulumi.ComponentResource {
 }
 
 /**
- * The snap in the revision of another host, unless the program gives a revision, or turns `cohort` or `hold` off: hosts of different
- * architectures have different revisions.
+ * Returns an installation with the snap revision of another host, unless the program gives a revision or turns `cohort`
+ * or `hold` off. Hosts of different architectures have different revisions.
  */
 function installLike(node: LxdNode, wanted: LxdNodeArgs["install"]): LxdNodeArgs["install"] {
   if (wanted === false || (typeof wanted === "object" && "method" in wanted && wanted.method === "deb")) {

@@ -1,4 +1,4 @@
-/** The record with each value replaced by what it is mapped to. */
+/** Returns the record with each value mapped. */
 export function mapValues<From, To>(
   record: Readonly<Record<string, From>>,
   map: (value: From, key: string) => To,

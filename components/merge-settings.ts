@@ -3,7 +3,7 @@ import { mapValues } from "./map-values";
 
 type Map = Readonly<Record<string, unknown>>;
 
-/** Settings that are merged key by key; of all others the own value takes the place of the default. */
+/** Settings that are merged key by key. For all others, the own value replaces the default. */
 interface Merged {
   config?: unknown;
   devices?: unknown;
@@ -11,8 +11,8 @@ interface Merged {
 }
 
 /**
- * Settings over the defaults of a group. `config` and `cloudInit` are merged key by key, `devices` device by device and then key by key,
- * unless a device is of another type.
+ * Merges settings over the defaults of a group: `config` and `cloudInit` key by key, `devices` device by device and
+ * then key by key, unless a device is of another type.
  */
 export function mergeSettings<Defaults extends Merged, Own extends Merged>(defaults: Defaults, own: Own): Defaults & Own {
   const maps = {
@@ -24,7 +24,7 @@ export function mergeSettings<Defaults extends Merged, Own extends Merged>(defau
   return { ...defaults, ...own, ...given };
 }
 
-/** Merges what is plain at once, so that a preview knows all of it that is known. */
+/** Merges plain values at once, so that a preview knows them. */
 function merge(defaults: unknown, own: unknown, over: (defaults: Map, own: Map) => Map): unknown {
   if (defaults === undefined || own === undefined) {
     return own ?? defaults;

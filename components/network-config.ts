@@ -3,34 +3,34 @@ import { stringify } from "yaml";
 
 /** A route of a guest. */
 export interface GuestRouteArgs {
-  /** Where it leads, such as "10.0.0.0/8". */
+  /** Destination, such as "10.0.0.0/8". */
   to: Input<string>;
   /** Address of the next hop. */
   via: Input<string>;
 }
 
-/** How one network interface of a guest is configured. */
+/** Configuration of one network interface of a guest. */
 export interface GuestInterfaceArgs {
-  /** Whether it asks for an IPv4 address by DHCP. @default false */
+  /** Whether the interface gets an IPv4 address by DHCP. @default false */
   dhcp4?: Input<boolean>;
-  /** Whether it asks for an IPv6 address by DHCP. @default false */
+  /** Whether the interface gets an IPv6 address by DHCP. @default false */
   dhcp6?: Input<boolean>;
   /** Static addresses with their prefix, such as "192.168.1.100/24". @default [] */
   addresses?: Input<Input<string>[]>;
-  /** The IPv4 gateway: the guest's default route. @default none */
+  /** Address of the IPv4 gateway, for the guest's default route. @default none */
   gateway4?: Input<string>;
   /** Further routes. @default [] */
   routes?: Input<Input<GuestRouteArgs>[]>;
   /** Addresses of name servers. @default [] */
   nameservers?: Input<Input<string>[]>;
-  /** Domains in which short names are looked up. @default [] */
+  /** Search domains for short names. @default [] */
   searchDomains?: Input<Input<string>[]>;
   /** Whether the guest may finish booting before the interface is up. @default false */
   optional?: Input<boolean>;
 }
 
 /**
- * What cloud-init is told about a guest's network interfaces: its network config, version 2.
+ * Returns cloud-init's network config, version 2, for a guest's network interfaces.
  * @see https://docs.cloud-init.io/en/latest/reference/network-config-format-v2.html
  */
 export function networkConfig(interfaces: Record<string, Unwrap<GuestInterfaceArgs>>): string {
@@ -49,7 +49,7 @@ function ethernet(settings: Unwrap<GuestInterfaceArgs>): Record<string, unknown>
     searchDomains = [],
     optional,
   } = settings;
-  // Netplan has deprecated gateway4 itself, and older cloud-init does not know the word "default".
+  // netplan has deprecated gateway4, and older versions of cloud-init do not know the destination "default".
   const allRoutes = [...(gateway4 === undefined ? [] : [{ to: "0.0.0.0/0", via: gateway4 }]), ...routes];
   return {
     dhcp4,

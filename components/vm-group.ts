@@ -5,63 +5,65 @@ import { mapValues } from "./map-values";
 import { mergeSettings } from "./merge-settings";
 import { type GuestInterfaceArgs, networkConfig } from "./network-config";
 
-/** A user in a virtual machine. */
+/** A user in an instance of a group. */
 export interface VmGroupUserArgs extends Omit<VmUserArgs, "cluster" | "instance" | "project" | "name"> {
-  /** Name of the user; also part of the resource's name, so it is plain text. */
+  /** Name of the user. Plain text, because the resource's name contains it. */
   name: string;
 }
 
-/** One GPU of the member that a virtual machine runs on. The given values must match exactly one GPU there. */
+/** One GPU of the member on which an instance runs. The given values must match exactly one GPU there. */
 export interface GpuArgs {
   /** PCI address, such as "0000:01:00.0"; see `lxc info --resources --target MEMBER`. */
   pci?: pulumi.Input<string>;
-  /** Number of the card in the host's `/dev/dri`. */
+  /** Card number in the host's `/dev/dri`. */
   id?: pulumi.Input<string>;
-  /** Number of the vendor, such as "10de". */
+  /** Vendor id, such as "10de". */
   vendorid?: pulumi.Input<string>;
-  /** Number of the product, such as "1b06". */
+  /** Product id, such as "1b06". */
   productid?: pulumi.Input<string>;
 }
 
-/** Settings of virtual machines, for one or for all of a group. */
+/** Settings of instances, for one or for all of a group. */
 export interface VmSettingsArgs extends Omit<LxdVmArgs, "cluster" | "project" | "name"> {
   /**
-   * The guest's network interfaces by their names inside the guest, such as `enp5s0` in a virtual machine or `eth0` in a container. It becomes
-   * cloud-init's network config, version 2. @default the image's own: DHCP on the first one
+   * The guest's network interfaces by their names inside the guest, such as `enp5s0` in a virtual machine or `eth0` in
+   * a container. They become cloud-init's network config, version 2.
+   * @default the image's own: DHCP on the first interface
    */
   network?: pulumi.Input<Record<string, pulumi.Input<GuestInterfaceArgs>>>;
-  /** GPUs that are passed through: devices `gpu0`, `gpu1` and so on, beside `devices`. @default none */
+  /** GPUs to pass through. They become devices `gpu0`, `gpu1` and so on, in addition to `devices`. @default none */
   gpus?: GpuArgs[];
-  /** Users that are made once the guest is ready. @default none */
+  /** Users to create once the guest is ready. @default none */
   users?: VmGroupUserArgs[];
 }
 
-/** One virtual machine of a group. */
+/** One instance of a group. */
 export interface VmGroupMemberArgs extends Partial<VmSettingsArgs> {
-  /** Name of the virtual machine; also part of the resources' names, so it is plain text. */
+  /** Name of the instance. Plain text, because the resources' names contain it. */
   name: string;
 }
 
 /** Arguments of {@link VmGroup}. */
 export interface VmGroupArgs {
-  /** The cluster, or standalone server, that the virtual machines run on. */
+  /** The cluster, or standalone server, on which the instances run. */
   cluster: ClusterInput;
-  /** Project of the virtual machines. @default "default" */
+  /** Project of the instances. @default "default" */
   project?: pulumi.Input<string>;
   /**
-   * Settings of all of them. A value of a virtual machine takes the place of the value here; `config`, `devices` and `cloudInit` are merged key by
-   * key, and a device of another `type` takes the place of the whole device. @default {}
+   * Settings of all instances. An instance's own value replaces the value here; `config`, `devices` and `cloudInit` are
+   * merged key by key. A device of another `type` replaces the whole device.
+   * @default {}
    */
   defaults?: Partial<VmSettingsArgs>;
-  /** The virtual machines. */
+  /** The instances. */
   vms: VmGroupMemberArgs[];
 }
 
 /**
- * Virtual machines, or containers, over the members of a cluster, with their users.
+ * Virtual machines or containers on the members of a cluster, with their users.
  *
- * Profiles, images and whatever else the virtual machines need is given as `dependsOn` option of the group, or comes with the
- * cluster's connection.
+ * Give the profiles, images and other resources that the instances need as `dependsOn` option of the group, or let them
+ * come with the cluster's connection.
  *
  * @example
  * ```typescript
@@ -81,18 +83,19 @@ export interface VmGroupArgs {
  * ```
  */
 export class VmGroup extends pulumi.ComponentResource {
-  /** The virtual machines by name. */
+  /** The instances by name. */
   readonly vms: Readonly<Record<string, LxdVm>>;
-  /** The addresses of each virtual machine by its name, and then by the names of its NICs. */
+  /** The addresses of each instance, by its name and the names of its NICs. */
   readonly addresses: pulumi.Output<Record<string, pulumi.Unwrap<LxdVm["addresses"]>>>;
-  /** The users of each virtual machine, by its name and theirs. */
+  /** The users of each instance, by the names of the instance and the user. */
   readonly users: Readonly<Record<string, Readonly<Record<string, VmUser>>>>;
 
   /**
-   * @param name - Name of the component; its resources' names begin with it.
-   * @param args - The virtual machines, and what they have in common.
-   * @param opts - Pulumi's options. They hold for all children; what `dependsOn` names exists before the first of them is made.
-   * @throws ResourceError when two virtual machines have the same name, or one has no image.
+   * @param name - Name of the component, and prefix of its resources' names.
+   * @param args - The instances and their common settings.
+   * @param opts - Pulumi's options. They apply to all children; the resources in `dependsOn` exist before the first
+   * child is made.
+   * @throws ResourceError when two instances have the same name, or one has no image.
    */
   constructor(name: string, args: VmGroupArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:VmGroup", name, {}, opts);
@@ -141,7 +144,7 @@ export class VmGroup extends pulumi.ComponentResource {
         new VmUser(
           `${prefix}-${user.name}`,
           { ...user, cluster, instance: vm.name, ...(project && { project }) },
-          // A user is removed with its VM: there is no need to change a guest that is about to be removed.
+          // The instance's deletion removes the user: a guest that is about to be deleted needs no change.
           childOptions(this, opts, { dependsOn: [vm], deletedWith: vm }),
         ),
       ]),

@@ -2,40 +2,40 @@ import * as pulumi from "@pulumi/pulumi";
 import { type ClusterInput, type ConfigArgs, LxdProfile, type LxdProfileArgs } from "../provider/index";
 import { childOptions } from "./child-options";
 
-/** What instances with the profile `vm-networks` are connected to. */
+/** Networks of instances with the profile `vm-networks`. */
 export interface NetworksProfileArgs {
   /** Name of the profile. @default "vm-networks" */
   name?: pulumi.Input<string>;
-  /** The managed network of `eth0`. @default "lxdbr0" */
+  /** Managed network of `eth0`. @default "lxdbr0" */
   network?: pulumi.Input<string>;
-  /** The bridge of `eth1`, which every host has on its link to the LAN. @default "br0" */
+  /** Bridge of `eth1`, which every host must have on its link to the LAN. @default "br0" */
   bridge?: pulumi.Input<string>;
 }
 
-/** What instances with the profile `vm-resources` get. */
+/** Resources of instances with the profile `vm-resources`. */
 export interface ResourcesProfileArgs {
   /** Name of the profile. @default "vm-resources" */
   name?: pulumi.Input<string>;
-  /** Number of CPUs, or a set of them such as "0-3". @default 4 */
+  /** Number of CPUs, or a set of CPUs such as "0-3". @default 4 */
   cpu?: pulumi.Input<number | string>;
   /** Memory, such as "4GiB". @default "4GiB" */
   memory?: pulumi.Input<string>;
   /** Storage pool of the root disk. @default "default" */
   pool?: pulumi.Input<string>;
-  /** Size of the root disk, such as "20GiB". @default what the pool's `volume.size` says */
+  /** Size of the root disk, such as "20GiB". @default the pool's `volume.size` */
   diskSize?: pulumi.Input<string>;
   /** Further config, such as `boot.autostart`. @default {} */
   config?: ConfigArgs;
 }
 
 /**
- * What instances with the profile `vm-gpu` get. The GPUs themselves are devices of each virtual machine (`gpus` of {@link VmGroup}): LXD
- * gives a virtual machine one GPU for each device, and no device stands for all of a host.
+ * Config of instances with the profile `vm-gpu`. The GPUs themselves are devices of each instance (`gpus` of
+ * {@link VmGroup}): LXD gives a virtual machine one GPU for each device, and no device stands for all GPUs of a host.
  */
 export interface GpuProfileArgs {
   /** Name of the profile. @default "vm-gpu" */
   name?: pulumi.Input<string>;
-  /** What every virtual machine with a GPU needs, such as `security.secureboot: false`. @default {} */
+  /** Config that every instance with a GPU needs, such as `security.secureboot: false`. @default {} */
   config?: ConfigArgs;
 }
 
@@ -49,13 +49,13 @@ export interface VmProfilesArgs {
   networks?: NetworksProfileArgs;
   /** `vm-resources`: CPU, memory and root disk. @default {} */
   resources?: ResourcesProfileArgs;
-  /** `vm-gpu`: config of instances with GPUs that are passed through. @default none: there is no such profile */
+  /** `vm-gpu`: config of instances with passed-through GPUs. @default none: the profile is not made */
   gpu?: GpuProfileArgs;
 }
 
 /**
- * The profiles that virtual machines are made of: `vm-networks`, `vm-resources` and, where there are GPUs, `vm-gpu`. A second component on
- * the same cluster, in the same project, gives its profiles other names.
+ * The profiles of instances: `vm-networks`, `vm-resources` and, with GPUs, `vm-gpu`. A second component in the
+ * same project of a cluster must give its profiles other names.
  *
  * @example
  * ```typescript
@@ -64,19 +64,23 @@ export interface VmProfilesArgs {
  * ```
  */
 export class VmProfiles extends pulumi.ComponentResource {
-  /** `vm-networks` */
+  /** The profile `vm-networks`. */
   readonly networks: LxdProfile;
-  /** `vm-resources` */
+  /** The profile `vm-resources`. */
   readonly resources: LxdProfile;
-  /** `vm-gpu` */
+  /** The profile `vm-gpu`; `undefined` without `gpu`. */
   readonly gpu: LxdProfile | undefined;
-  /** Names of the profiles for every virtual machine, in the order in which they are applied; what uses them waits until they exist. */
+  /**
+   * Names of the profiles for every instance, in the order in which LXD applies them. A resource that uses it waits
+   * until they exist.
+   */
   readonly names: pulumi.Output<string[]>;
 
   /**
-   * @param name - Name of the component; its resources' names begin with it.
-   * @param args - What the profiles hold.
-   * @param opts - Pulumi's options. They hold for all children; what `dependsOn` names exists before the first of them is made.
+   * @param name - Name of the component, and prefix of its resources' names.
+   * @param args - Contents of the profiles.
+   * @param opts - Pulumi's options. They apply to all children; the resources in `dependsOn` exist before the first
+   * child is made.
    */
   constructor(name: string, args: VmProfilesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:VmProfiles", name, {}, opts);

@@ -1,6 +1,6 @@
 /**
- * What Pulumi.<stack>.yaml may hold. The library's own schemas check the resources' arguments here, where a message can name the config
- * key; the resources get the arguments as they were written.
+ * The schema of Pulumi.<stack>.yaml. The library's own schemas check the resources' arguments here, where a message can
+ * name the config key. The resources get the arguments as written.
  */
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
@@ -23,7 +23,7 @@ const addressWithPrefix = z.union([z.cidrv4(), z.cidrv6()], {
 });
 const address = z.union([z.ipv4(), z.ipv6()], { error: "is not an IP address" });
 
-/** What a schema takes, with optional properties that are absent rather than undefined. */
+/** Input type of a schema, with absent instead of undefined properties. */
 type Written<Value> = Value extends (infer Member)[]
   ? Written<Member>[]
   : Value extends object
@@ -36,7 +36,7 @@ type WrittenFields<Shape extends z.ZodRawShape> = {
     : z.ZodType<Written<z.input<Shape[Key]>>>;
 };
 
-/** A schema of the library that only checks: defaults and spellings are the resource's. */
+/** A schema of the library that only checks: the resource applies defaults and spellings. */
 function asWritten<Schema extends z.core.$ZodType>(schema: Schema): z.ZodType<Written<z.input<Schema>>> {
   return z.custom<Written<z.input<Schema>>>().check(({ value, issues }) => {
     for (const issue of z.safeParse(schema, value).error?.issues ?? []) {
@@ -45,7 +45,7 @@ function asWritten<Schema extends z.core.$ZodType>(schema: Schema): z.ZodType<Wr
   });
 }
 
-/** The arguments of a resource, without those that the stack gives itself. */
+/** The arguments of a resource, except those that the stack gives itself. */
 function argumentsOf<Shape extends z.ZodRawShape, Own extends keyof Shape>(
   schema: z.ZodObject<Shape>,
   ...own: Own[]
@@ -108,7 +108,7 @@ const guestInterface = z.strictObject({
   optional: z.boolean().exactOptional(),
 });
 
-/** The public keys in a file: one a line. */
+/** The public keys in a file, one per line. */
 const keyFile = z
   .string()
   .min(1)
@@ -138,7 +138,7 @@ const user = z
       : { ...given, authorizedKeys: [...(given.authorizedKeys ?? []), ...authorizedKeyFiles.flat()] },
   );
 
-/** One GPU: by its PCI address, its number, or what it is. */
+/** One GPU, by its PCI address, number, vendor or product. */
 const gpu = z
   .strictObject({
     pci: z.string().exactOptional(),
@@ -156,7 +156,7 @@ const vmSettings = z.strictObject({
   users: z.array(user).exactOptional(),
 });
 
-/** The config of a stack, by its keys without the project's name. */
+/** The config of a stack, by keys without the project's name. */
 export const stackSchema = z.strictObject({
   hosts: z.array(host).min(1, "must name at least one host"),
   pools: z.record(name, pool).default({}),

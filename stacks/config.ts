@@ -3,22 +3,22 @@ import * as runtimeConfig from "@pulumi/pulumi/runtime/config";
 import type * as z from "zod";
 import { type StackConfig, stackSchema } from "./config-schema";
 
-/** The SDK has it, but not its declarations. */
+/** Part of the SDK, but missing in its declarations. */
 const { isConfigSecret } = runtimeConfig as unknown as { isConfigSecret: (key: string) => boolean };
 
 /**
- * The config of this stack.
- * @throws RunError naming every config key that is wrong, and what to write instead.
+ * Reads the config of this stack.
+ * @throws RunError naming every wrong config key, and what to write instead.
  */
 export function readConfig(): StackConfig {
   return parseConfig(pulumi.getProject(), pulumi.runtime.allConfig(), isConfigSecret);
 }
 
 /**
- * The config of a stack, parsed and with the key files that it names read.
- * @param project - Prefix of the keys that are ours.
- * @param entries - Texts by their full keys, as Pulumi hands them on: structured values are JSON.
- * @param isSecret - Whether a full key holds anything that is a secret; Pulumi does not tell where in it.
+ * Parses the config of a stack and reads the key files that it names.
+ * @param project - Prefix of the project's keys.
+ * @param entries - Texts by their full keys, as Pulumi passes them: structured values are JSON.
+ * @param isSecret - Whether the value of a full key contains a secret; Pulumi does not report where.
  */
 export function parseConfig(
   project: string,
@@ -43,10 +43,13 @@ export function parseConfig(
   return Object.fromEntries(kept) as StackConfig;
 }
 
-/** Properties whose values are texts of the user, where a secret can stand. Credentials are secrets by their names (LxdResource). */
+/**
+ * Properties whose values are the user's texts and may contain a secret. LxdResource detects credentials by their
+ * names.
+ */
 const TEXTS: ReadonlySet<string> = new Set(["config", "cloudInit", "properties", "prepare", "command"]);
 
-/** The value with each text of the user marked as a secret. */
+/** Returns the value with each text of the user marked as a secret. */
 function keptSecret(value: unknown, isText = false): unknown {
   if (Array.isArray(value)) {
     return value.map((member: unknown) => keptSecret(member, isText));
@@ -61,11 +64,11 @@ type Path = readonly PropertyKey[];
 
 interface Fault {
   readonly path: Path;
-  /** What is wrong with the value, and what to do; continues the sentence that the path begins. */
+  /** The fault and its cure; continues the sentence that the path begins. */
   readonly reason: string;
 }
 
-/** Pulumi passes structured values as JSON, other ones as they are. */
+/** Pulumi passes structured values as JSON, others unchanged. */
 function fromJson(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -110,7 +113,7 @@ function valueAt(value: unknown, path: Path): unknown {
   );
 }
 
-/** `hosts[0].connection.port`, as `pulumi config set --path` takes it. */
+/** Writes `hosts[0].connection.port`, as `pulumi config set --path` expects it. */
 function pathText(path: Path): string {
   return path.map((key, index) => (typeof key === "number" ? `[${key}]` : `${index === 0 ? "" : "."}${String(key)}`)).join("");
 }
@@ -169,7 +172,7 @@ function crossFaults(config: StackConfig): Fault[] {
   return faults;
 }
 
-/** Indexes of values that occur before. */
+/** Returns the indexes of values that occurred before. */
 function twice(values: readonly string[]): number[] {
   return values.flatMap((value, index) => (values.indexOf(value) < index ? [index] : []));
 }

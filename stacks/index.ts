@@ -1,4 +1,4 @@
-/** A cluster with its profiles, virtual machines and users, all from the config: Pulumi.lab.yaml, Pulumi.thinkube.yaml. */
+/** A cluster with its profiles, instances and users, all from the config: Pulumi.lab.yaml, Pulumi.thinkube.yaml. */
 import { LxdCluster, VmGroup, VmProfiles } from "../components/index";
 import { readConfig } from "./config";
 import { prepareHost } from "./prepare-hosts";
@@ -19,5 +19,5 @@ const group = new VmGroup("vms", { cluster: lxd, defaults: config.vmDefaults, vm
 /** How to reach the cluster, for other stacks. */
 export const cluster = lxd.connection;
 
-/** The addresses of each VM, by the names of its NICs. */
+/** The addresses of each instance, by the names of its NICs. */
 export const addresses = group.addresses;

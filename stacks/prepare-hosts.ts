@@ -8,14 +8,15 @@ type Host = StackConfig["hosts"][number];
 type CommandConnection = command.types.input.remote.ConnectionArgs;
 
 /**
- * The commands that prepare a host before LXD is installed, run one after the other by `@pulumi/command`.
- * @returns What the host's further resources depend on: nothing when there are no commands. The plugin of `@pulumi/command` is then not needed either.
+ * Runs the commands that prepare a host before LXD is installed, one after the other, with `@pulumi/command`.
+ * @returns Dependencies of the host's further resources: none without commands. The plugin of `@pulumi/command` is then
+ * not needed.
  */
 export function prepareHost(host: Omit<Host, "prepare">, prepare: readonly string[]): pulumi.Resource[] {
   if (prepare.length === 0) {
     return [];
   }
-  // Loaded only now, because the engine looks for the plugin of every package that a program has loaded.
+  // Loaded here, because the engine requires the plugin of every package that a program loads.
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import at the top would load it always
   const { remote } = require("@pulumi/command") as typeof command;
   const connection = commandConnection(host.connection);
@@ -28,7 +29,7 @@ export function prepareHost(host: Omit<Host, "prepare">, prepare: readonly strin
   return commands.slice(-1);
 }
 
-/** The same connection for `@pulumi/command`, which has neither key files nor a policy for host keys. */
+/** Returns the connection for `@pulumi/command`, which has neither key files nor a policy for host keys. */
 function commandConnection({ proxy, ...host }: Host["connection"]): CommandConnection {
   return { ...withKeyContents(host), ...(proxy && { proxy: withKeyContents(proxy) }) };
 }

@@ -1,4 +1,4 @@
-/** A stack that puts a virtual machine on the cluster of another stack. It could be in another repository. */
+/** A stack that puts an instance on the cluster of another stack. It could be in another repository. */
 import * as pulumi from "@pulumi/pulumi";
 import type { ClusterConnectionArgs } from "pulumi-lxd-cluster";
 import { VmGroup } from "pulumi-lxd-cluster/components";
@@ -23,5 +23,5 @@ const group = new VmGroup("tenant", {
   ],
 });
 
-/** The addresses of the virtual machine, by the names of its NICs. */
+/** The addresses of the instance, by the names of its NICs. */
 export const addresses = group.addresses;

@@ -15,12 +15,12 @@ Changes nothing on the cluster.
   --help      Show this text
 `;
 
-/** The command line is wrong. */
+/** Reports a wrong command line. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** A host as a program writes it: the arguments of `connection`. */
+/** A host as the arguments of `connection`. */
 export interface HostArgs {
   readonly host: string;
   readonly port?: number;
@@ -41,7 +41,7 @@ export interface Asked {
 }
 
 /**
- * Reads the command line. Answers `undefined` for `--help`.
+ * Parses the command line. Returns `undefined` for `--help`.
  * @throws UsageError
  */
 export function parseArguments(argv: readonly string[]): Asked | undefined {
@@ -88,7 +88,7 @@ function parsed(argv: readonly string[]) {
   }
 }
 
-/** `[user@]host[:port]`; an IPv6 address with a port is in brackets. */
+/** Parses `[user@]host[:port]`; an IPv6 address with a port is in brackets. */
 function hostOf(option: string, text: string): Omit<HostArgs, "proxy"> {
   const match =
     /^(?:([^@\s]+)@)?(?:\[([0-9A-Fa-f:]+)\]|([^@:\s]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:]*))(?::(\d{1,5}))?$/.exec(text);

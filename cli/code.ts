@@ -1,9 +1,9 @@
-/** A piece of program in place of a value. */
+/** Program text in place of a value. */
 export class Code {
   constructor(readonly text: string) {}
 }
 
-/** A value as TypeScript, with one property of an object on each line. Laying it out further is left to the user's own formatter. */
+/** Writes a value as TypeScript, with one property of an object per line. The user's formatter does the rest. */
 export function literal(value: unknown, margin = ""): string {
   if (value instanceof Code) {
     return value.text;
@@ -23,7 +23,7 @@ function property(key: string, text: string): string {
   return key === text ? key : `${/^[A-Za-z_$][\w$]*$/.test(key) ? key : JSON.stringify(key)}: ${text}`;
 }
 
-/** Whether a value is an object that is written as a literal. */
+/** Whether a value is an object to be written as a literal. */
 export function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
   return value !== null && typeof value === "object" && !Array.isArray(value) && !(value instanceof Code);
 }

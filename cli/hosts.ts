@@ -9,26 +9,26 @@ import { connect } from "../provider/transport/pool";
 import type { SshConnection } from "../provider/transport/ssh";
 import type { HostArgs } from "./arguments";
 
-/** Seconds for reading all of a cluster. */
+/** Time limit for reading a cluster, in seconds. */
 const READ_SECONDS = 600;
 
-/** A host that LXD runs on. */
+/** A host on which LXD runs. */
 export interface Host {
   readonly args: HostArgs;
   readonly connection: Connection;
   readonly ssh: SshConnection;
   readonly lxd: LxdClient;
   readonly server: Server;
-  /** Its name in the cluster, or its own where there is none. */
+  /** Name of the member; the server's name on a standalone server. */
   readonly name: string;
 }
 
 /** The hosts of one cluster, or one standalone server. */
 export interface Hosts {
   readonly all: readonly Host[];
-  /** The host that answers for what all of them share. */
+  /** The host that is asked for everything that all hosts share. */
   readonly first: Host;
-  /** None for a standalone server. */
+  /** Empty for a standalone server. */
   readonly members: readonly Member[];
   readonly deadline: Deadline;
 }

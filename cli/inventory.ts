@@ -21,7 +21,7 @@ import type { Asked, HostArgs } from "./arguments";
 import { type Host, type Hosts, openHosts } from "./hosts";
 import { takeOver } from "./take";
 
-/** Kinds of resources in the order of a program. */
+/** Kinds of resources, in the order in which a program has them. */
 export const KINDS = [
   "LxdNode",
   "LxdClusterMember",
@@ -36,24 +36,24 @@ export const KINDS = [
 /** See {@link KINDS}. */
 export type Kind = (typeof KINDS)[number];
 
-/** An object, and the arguments that describe it as it is. */
+/** An object and the arguments that describe its current state. */
 export interface Taken {
   readonly kind: Kind;
-  /** Its name on LXD; for an image, that of an alias. */
+  /** Name of the object in LXD; for an image, an alias. */
   readonly name: string;
-  /** Its project; "default" for an object without one. */
+  /** Project of the object; "default" for an object without one. */
   readonly project: string;
-  /** Without `cluster` and `connection`. */
+  /** Arguments without `cluster` and `connection`. */
   readonly args: Readonly<Record<string, unknown>>;
 }
 
-/** What a cluster holds. */
+/** The contents of a cluster. */
 export interface ClusterContents {
   readonly hosts: readonly { readonly name: string; readonly args: HostArgs }[];
   readonly taken: readonly Taken[];
   /** Objects that are not adopted, one sentence each. */
   readonly leftOut: readonly string[];
-  /** The project whose profiles, networks and images a project uses. */
+  /** Returns the project whose profiles, networks or images a project uses. */
   holderOf(project: string, feature: Feature): string;
 }
 
@@ -84,7 +84,7 @@ const instanceSchema = z.looseObject({
   devices,
 });
 
-/** Reads all that the library manages. */
+/** Reads everything that the library manages. */
 export async function readCluster(asked: Pick<Asked, "hosts" | "owned">, tell: (text: string) => void): Promise<ClusterContents> {
   const hosts = await openHosts(asked.hosts);
   return new Reading(hosts, asked.owned, tell).all();
@@ -121,7 +121,7 @@ class Reading {
     return { hosts, taken: this.taken, leftOut: this.leftOut, holderOf };
   }
 
-  /** Adds an object to `taken`, or the reason why not to `leftOut`. */
+  /** Adds an object to `taken`, or the reason against it to `leftOut`. */
   private async take<Inputs extends object, Outputs extends object>(
     lifecycle: Lifecycle<Inputs, Outputs>,
     object: { what: string; name: string; project?: string; mark?: string | undefined },
@@ -188,7 +188,7 @@ class Reading {
     }
   }
 
-  /** The config of a pool or network, with what each member has for itself where that is not LXD's own choice. */
+  /** Returns the config of a pool or network, with each member's own values unless LXD chose them. */
   private async configsOf(
     ref: ObjectRef,
     { config }: MemberObject,
@@ -220,7 +220,7 @@ class Reading {
 
   private async project(name: string): Promise<void> {
     const config = this.projects.get(name) ?? {};
-    const features = Object.entries(config).filter(([key]) => isFeature(key)); // without them, a new one would have LXD's defaults
+    const features = Object.entries(config).filter(([key]) => isFeature(key)); // a new project would get LXD's defaults
     if (name !== "default") {
       const object = { what: `project ${name}`, name, mark: config[OWNER_KEY] };
       await this.take(projectLifecycle, object, { name, config: Object.fromEntries(features) });
@@ -259,7 +259,7 @@ class Reading {
     }
   }
 
-  /** Only an image that was copied from a server can be copied again: the files of others are not here. */
+  /** Only an image copied from a server can be copied again. The files of other images are not available. */
   private async images(project: string): Promise<void> {
     const images = await this.hosts.first.lxd.get("/1.0/images", z.array(imageSchema), { recursion: 1, project });
     for (const { fingerprint, type, aliases, properties, auto_update, update_source: source } of images.filter(
@@ -330,7 +330,7 @@ function named(project: string, name: string): string {
   return project === "default" ? name : `${name} of project ${project}`;
 }
 
-/** Whether a member's value is LXD's default. The size of a loop file is written even so. */
+/** Whether a member's value is LXD's default. The size of a loop file is always written. */
 function isChosenByLxd(name: string, key: string, value: string): boolean {
   return (
     (key === "source" && (value === name || value.endsWith(`/disks/${name}.img`) || value.endsWith(`/storage-pools/${name}`))) ||

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command of the package: `pulumi-lxd-cluster adopt` writes a program that adopts a running cluster. */
+/** The command `pulumi-lxd-cluster adopt`: writes a program that adopts a running cluster. */
 import { messageOf } from "../provider/support/errors";
 import { disconnectAll } from "../provider/transport/pool";
 import { parseArguments, USAGE, UsageError } from "./arguments";

@@ -6,7 +6,7 @@ import { type Secret, Secrets } from "./secrets";
 /** A program that adopts a cluster. */
 export interface Program {
   readonly text: string;
-  /** Values that the stack's config must have before it runs. */
+  /** Values that the stack's config needs before the program runs. */
   readonly secrets: readonly Secret[];
 }
 
@@ -44,7 +44,7 @@ const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
   LxdVm: "",
 };
 
-/** Writes a program with a resource for each object, in the order of their dependencies. */
+/** Writes a program with one resource per object, in the order of their dependencies. */
 export function programOf(contents: ClusterContents): Program {
   return new Writing(contents).program();
 }
@@ -60,7 +60,7 @@ class Writing {
   }
 
   program(): Program {
-    // Which statements need a variable is known when all of them are written.
+    // All statements must be written before it is known which ones need a variable.
     const endpoints = this.contents.hosts.map(({ name, args }) => this.connectionTo(name, args));
     const arguments_ = new Map(this.statements.map((statement) => [statement, this.argsOf(statement.taken)]));
     const sections = KINDS.flatMap((kind) => {
@@ -98,7 +98,7 @@ class Writing {
     return `${comment}${settings === "" ? "" : 'import * as pulumi from "@pulumi/pulumi";\n'}${names}\n${settings}`;
   }
 
-  /** The connection to a host: an output of its resource, so that what uses it waits for the resource. */
+  /** Returns the connection to a host as an output of its resource, so that its users wait for the resource. */
   private connectionTo(name: string, args: HostArgs, kinds: readonly Taken["kind"][] = ["LxdClusterMember", "LxdNode"]): unknown {
     for (const kind of kinds) {
       const statement = this.find(kind, name);
@@ -126,7 +126,7 @@ class Writing {
     return { cluster: new Code("cluster"), ...(own === undefined ? {} : { name: own }), ...rest, adopt };
   }
 
-  /** Names of other objects of the program become references to them, so that pulumi destroy has the right order. */
+  /** Replaces names of the program's other objects by references, which give pulumi destroy the right order. */
   private withReferences(kind: Taken["kind"], project: string, args: Args): Args {
     const inProject = {
       ...args,
@@ -144,7 +144,7 @@ class Writing {
     };
   }
 
-  /** Replaces what may be a secret by a reference to the stack's config. */
+  /** Replaces possible secrets by references to the stack's config. */
   private withoutSecrets({ kind, name, project, args }: Taken): Args {
     const words = WORDS[kind];
     if (words === undefined) {
@@ -207,7 +207,7 @@ class Writing {
 
 const INSTANCE = ["config"];
 
-/** Subcommands of `lxc` that print values of an object. */
+/** Subcommands of `lxc` that print an object's values. */
 const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
   LxdClusterMember: ["cluster"],
   LxdStoragePool: ["storage"],
@@ -254,7 +254,7 @@ function unique(text: string, isTaken: (text: string) => boolean): string {
   return result;
 }
 
-/** `web-1` and `Profile` become `web1Profile`. */
+/** Returns an identifier: `web-1` and `Profile` become `web1Profile`. */
 function identifier(name: string, suffix: string): string {
   const words = name.split(/[^A-Za-z0-9]+/).filter((word) => word !== "");
   const joined = words.map((word, index) => (index === 0 ? word : word.charAt(0).toUpperCase() + word.slice(1))).join("");

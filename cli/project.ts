@@ -6,7 +6,7 @@ import type { Asked } from "./arguments";
 const PROGRAM = "index.ts";
 const MANIFEST = "Pulumi.yaml";
 
-/** The files that were written, and advice about existing ones. */
+/** The written files, and advice about existing ones. */
 export interface Written {
   readonly files: readonly string[];
   readonly advice: readonly string[];
@@ -19,7 +19,7 @@ export function refuseToOverwrite({ out, force }: Asked): void {
   }
 }
 
-/** Writes the program, and a project for it when there is none. */
+/** Writes the program, and a Pulumi.yaml when none exists. */
 export function writeProject({ out }: Asked, program: string): Written {
   mkdirSync(out, { recursive: true });
   writeFileSync(join(out, PROGRAM), program);

@@ -2,7 +2,7 @@ import { type ClusterContents, KINDS } from "./inventory";
 import type { Program } from "./program";
 import type { Written } from "./project";
 
-/** Tells the user what was done, and what to do next. */
+/** Describes what was done and what to do next. */
 export function describe({ hosts, taken, leftOut }: ClusterContents, { secrets }: Program, { files, advice }: Written): string {
   const counts = KINDS.map((kind) => [kind, taken.filter((each) => each.kind === kind).length] as const).filter(
     ([, count]) => count > 0,

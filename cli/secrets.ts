@@ -4,15 +4,15 @@ import { commandLine } from "../provider/transport/quote";
 import type { HostArgs } from "./arguments";
 import { Code } from "./code";
 
-/** A value that is kept in the stack's encrypted config, not in the program. */
+/** A value that goes into the stack's encrypted config instead of the program. */
 export interface Secret {
   /** Name in the stack's config. */
   readonly name: string;
-  /** The command that writes it there, without showing it. */
+  /** The command that writes the value there without showing it. */
   readonly command: string;
 }
 
-/** Where LXD keeps a value: the words of an `lxc` command before its key. */
+/** Where LXD stores a value: the words of an `lxc` command before the key. */
 export interface Holder {
   readonly project: string;
   readonly words: readonly string[];
@@ -20,14 +20,14 @@ export interface Holder {
   readonly name: string;
 }
 
-/** Collects the secrets of a program, and puts code in their place. */
+/** Collects the secrets of a program and replaces them by code. */
 export class Secrets {
   readonly all: Secret[] = [];
 
-  /** @param host - A host where `lxc` prints the values. */
+  /** @param host - A host on which `lxc` prints the values. */
   constructor(private readonly host: HostArgs) {}
 
-  /** The value for the program, or code that reads it from the config when it may be a secret. */
+  /** Returns the value, or code that reads it from the config when it may be a secret. */
   hide(holder: Holder, key: string, value: unknown): unknown {
     if (!mayBeSecret(key, value)) {
       return value;
@@ -36,7 +36,7 @@ export class Secrets {
     const project = holder.project === "default" ? [] : ["--project", holder.project];
     const { user = "root" } = this.host;
     const asRoot = user === "root" ? [] : ["sudo", "-n"];
-    // ssh gives a command line to a shell on the host.
+    // ssh passes a command line to a shell on the host.
     const lxc = commandLine([...asRoot, "lxc", ...project, ...holder.words, key]);
     this.all.push({ name, command: `${commandLine([...sshTo(this.host), lxc])} | pulumi config set --secret ${name}` });
     return new Code(`settings.requireSecret(${JSON.stringify(name)})`);

@@ -7,18 +7,18 @@ import { sameJson } from "../provider/support/equality";
 
 type Properties = Record<string, unknown>;
 
-/** The arguments that adopt an object as it is, or why there are none. */
+/** The arguments that adopt an object unchanged, or the reason why none do. */
 export type Answer = { readonly args: Properties } | { readonly why: string };
 
-/** Old inputs for `check`, so that it takes the object for a known one and previews no adoption. */
+/** Old inputs for `check`: with them it treats the object as known and previews no adoption. */
 const KNOWN: Properties = { name: "" };
 
 const SILENT = { progress: () => undefined, info: () => undefined, warn: () => undefined };
 
 /**
- * Finds the arguments of a resource with its own lifecycle: reads the object as `pulumi refresh` does, uses what was read as arguments,
- * and checks that they make no difference.
- * @param args - Arguments that identify the object, that LXD does not show, or that are to have another spelling.
+ * Finds the arguments of a resource by the resource's own lifecycle: reads the object as `pulumi refresh` does, uses
+ * the result as arguments, and checks that they make no difference.
+ * @param args - Arguments that identify the object, that LXD does not show, or that need another spelling.
  */
 export async function takeOver<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
@@ -29,7 +29,7 @@ export async function takeOver<Inputs extends object, Outputs extends object>(
   if ("why" in first) {
     return first;
   }
-  // A stable output may have the name of an input that is for other cases.
+  // A stable output may have the name of an input.
   const isArgument = (name: string) =>
     Object.hasOwn(lifecycle.schema.shape, name) && !Object.hasOwn(lifecycle.stableOutputs ?? {}, name);
   const seen = Object.entries(first.seen).filter(([name]) => isArgument(name));
@@ -48,7 +48,7 @@ export async function takeOver<Inputs extends object, Outputs extends object>(
   return { args: withoutDefaults(lifecycle, found) };
 }
 
-/** The object as `check` and `read` see it. */
+/** Reads the object with `check` and `read`. */
 async function look<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
   provider: DynamicProvider,
@@ -62,7 +62,7 @@ async function look<Inputs extends object, Outputs extends object>(
   return id === "" ? { why: "it is gone" } : { inputs, seen, state: props };
 }
 
-/** The arguments without those that the schema would add by itself. */
+/** Removes the arguments that equal the schema's defaults. */
 function withoutDefaults<Inputs extends object, Outputs extends object>(
   { schema }: Lifecycle<Inputs, Outputs>,
   args: Properties,

@@ -1,21 +1,22 @@
 /**
- * Finds misspelt keys of LXD's config and devices. LXD refuses a key that it does not have, but only when it is asked to apply it.
+ * Finds misspelt keys of LXD's config and devices. LXD refuses an unknown key only when it applies the key.
  *
- * The list was checked against doc/metadata.txt of canonical/lxd (all keys of members, devices, instances, networks, projects and pools) at
- * commit 01c3b1c, which is between 6.9 and 6.10.0. Keys that were gone by then are kept: they were found in older states of its sources
- * (doc/config_options.txt at 006ae86, doc/instances.md at 010b312, lxd/device/nic.go at 0193c56, and by their text in shared/instance.go
- * and the drivers of networks and pools); no tag of 5.0 was compared as a whole. The keys that only Incus has are there for devices,
- * networks and pools, from doc/config_options.txt of presztak/incus, a fork, at 05bee72: Incus's metadata names these groups otherwise than
- * GROUPS below. Of its other keys only a few are there.
+ * The list matches doc/metadata.txt of canonical/lxd (all keys of members, devices, instances, networks, projects and
+ * pools) at commit 01c3b1c, which is between 6.9 and 6.10.0. It keeps keys that were removed by then. They come from
+ * older states of LXD's sources: doc/config_options.txt at 006ae86, doc/instances.md at 010b312, lxd/device/nic.go at
+ * 0193c56, and, by their text, shared/instance.go and the drivers of networks and pools. No tag of 5.0 was compared as
+ * a whole. For devices, networks and pools, the list includes the keys that only Incus has, from doc/config_options.txt
+ * of presztak/incus, a fork, at 05bee72: Incus's metadata names these groups differently from GROUPS below. Of Incus's
+ * other keys, it has only a few.
  *
- * It need not be complete: a server with the extension `metadata_configuration` is asked about a key that is not in it, and without such a
- * server only what looks like one of these keys is a mistake.
+ * The list may be incomplete. A server with the extension `metadata_configuration` answers for a key that the list
+ * lacks. Without such a server, only a key that resembles a listed one counts as a mistake.
  */
 import * as z from "zod";
 import type { LxdClient } from "./client/client";
 import { getServerShared } from "./server";
 
-/** What has a config, and devices of an instance. */
+/** Objects with a config, and the devices of an instance. */
 export type ConfigOwner = "instance" | "device" | "pool" | "network" | "project" | "member";
 
 /** Keys by owner. `*` stands for any text, `ipv*` for `ipv4` and `ipv6`. */
@@ -101,7 +102,7 @@ const KEYS: Readonly<Record<ConfigOwner, string>> = {
   member: "scheduler.instance user.*",
 };
 
-/** The groups of LXD's metadata that tell of an owner. */
+/** Groups of LXD's metadata that describe an owner. */
 const GROUPS: Readonly<Record<ConfigOwner, RegExp>> = {
   instance: /^instance$/,
   device: /^device-/,
@@ -114,7 +115,7 @@ const GROUPS: Readonly<Record<ConfigOwner, RegExp>> = {
 const groupSchema = z.looseObject({ keys: z.array(z.record(z.string(), z.unknown())).default([]) });
 const metadataSchema = z.looseObject({ configs: z.record(z.string(), z.record(z.string(), groupSchema)) });
 
-/** The keys of an owner, for the simulator. */
+/** Lists the keys of an owner, with `ipv*` expanded. */
 export function knownKeys(owner: ConfigOwner): string[] {
   return KEYS[owner]
     .trim()
@@ -128,8 +129,8 @@ export function isKnownKey(owner: ConfigOwner, key: string): boolean {
 }
 
 /**
- * Tells which keys a server has, by its own metadata. Answers `undefined` for an owner that the metadata does not tell of, and for all of
- * them where the server has no metadata.
+ * Reads from a server's own metadata which keys it has. The returned function answers `undefined` for an owner that the
+ * metadata omits, and for every owner when the server has no metadata.
  */
 export async function serversKeys(lxd: LxdClient): Promise<(owner: ConfigOwner) => string[] | undefined> {
   const { api_extensions: extensions } = await getServerShared(lxd);
@@ -146,7 +147,10 @@ export async function serversKeys(lxd: LxdClient): Promise<(owner: ConfigOwner) 
   };
 }
 
-/** Whether one of the keys is meant; `*`, and a part in capitals such as `bgp.peers.NAME.asn`, stand for any text. */
+/**
+ * Whether one of the keys matches. `*`, and a part in capitals such as NAME in `bgp.peers.NAME.asn`, stand for any
+ * text.
+ */
 export function matches(keys: readonly string[], key: string): boolean {
   return keys.some((known) => known === key || pattern(known)?.test(key) === true);
 }

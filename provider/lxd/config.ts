@@ -4,7 +4,7 @@ import { parseSize, sameSize } from "../support/units";
 import { sameAddresses, sameListener, sameMac, samePath, samePci, sameTruth } from "./meaning";
 import { configKeySchema, deviceNameSchema } from "./names";
 
-/** LXD's config maps hold strings; numbers and booleans are accepted and turned into them. An empty string means "not set". */
+/** LXD's config maps hold strings. Numbers and booleans are converted to strings. An empty string means "not set". */
 export const configValueSchema = z
   .union([z.string(), z.number(), z.boolean()], "must be a string, a number or a boolean")
   .transform(String);
@@ -38,7 +38,7 @@ export type Devices = Record<string, Config>;
 /** Marks an object with the URN of the resource that owns it. */
 export const OWNER_KEY = "user.pulumi.urn";
 
-/** Keys that LXD, or another resource of this package, writes by itself: neither drift nor to be lost. */
+/** Whether LXD, or another resource of this package, writes the key. Such a key is not drift and must be preserved. */
 export function isServerMade(key: string): boolean {
   return key.startsWith("volatile.") || key.startsWith("image.") || key.startsWith("user.pulumi.");
 }
@@ -46,7 +46,7 @@ export function isServerMade(key: string): boolean {
 /** Keys whose value is a text for cloud-init. */
 export const CLOUD_INIT_TEXT = /^(cloud-init|user)\.(user-data|vendor-data|network-config)$/;
 
-/** Config as LXD is given it: without what is not set, and with the mark of its owner. */
+/** Returns the config to send to LXD: without unset keys, and with the owner's mark. */
 export function marked(config: Config, mark: string): Config {
   return Object.fromEntries(
     Object.entries({ ...config, ...(mark !== "" && { [OWNER_KEY]: mark }) }).filter(([, value]) => value !== ""),
@@ -69,7 +69,7 @@ export function sameConfigValue(key: string, a: string | undefined, b: string | 
   return same(left, right);
 }
 
-/** What the values of keys are, of config and of devices. All others are texts, or booleans in any of LXD's words. */
+/** How to compare the values of config and device keys. All others are texts, or booleans in any of LXD's spellings. */
 const MEANINGS: readonly [RegExp, (a: string, b: string) => boolean][] = [
   [/^limits\.(memory|disk(\.pool\..+)?|read|write|max|hugepages\..+)$|(^|\.)size(\.|$)/, sameSize],
   [/(^|\.)hwaddr$/, sameMac],
@@ -82,7 +82,7 @@ const MEANINGS: readonly [RegExp, (a: string, b: string) => boolean][] = [
   [/^(path|source)$/, samePath],
 ];
 
-/** Whether two config maps mean the same; what the server made is left out. */
+/** Whether two config maps mean the same. Ignores server-made keys. */
 export function sameConfig(a: Config = {}, b: Config = {}): boolean {
   return [...new Set([...Object.keys(a), ...Object.keys(b)])].every(
     (key) => isServerMade(key) || sameConfigValue(key, a[key], b[key]),
@@ -96,7 +96,7 @@ export function sameDevices(a: Devices = {}, b: Devices = {}): boolean {
   );
 }
 
-/** The live config in the spelling of the known one where both mean the same, without what the server made. */
+/** Returns the live config in the known spelling where both mean the same, without server-made keys. */
 export function keepSpelling(known: Config | undefined, live: Config): Config {
   return Object.fromEntries(
     Object.entries(live)
@@ -109,12 +109,15 @@ export function keepSpelling(known: Config | undefined, live: Config): Config {
 }
 
 /**
- * What stands in state for a value that others have set and that may be a secret: a foreign one has no business there. A comment, so
- * that it also is YAML, as a network config has to be.
+ * Placeholder in state for a value that others have set and that may be a secret. State must not hold such a value. The
+ * placeholder is a comment, because a network config must be YAML.
  */
 const FOREIGN_SECRET = "# set in LXD, not shown";
 
-/** The live config for state, which does not know yet that what others have added may be a secret: {@link keepSpelling} without that. */
+/**
+ * Returns the live config for state: {@link keepSpelling} without possible secrets that others have added. State does
+ * not yet mark these as secret.
+ */
 export function forState(known: Config | undefined, live: Config): Config {
   return Object.fromEntries(
     Object.entries(keepSpelling(known, live)).map(([key, value]) => [
@@ -134,7 +137,10 @@ export function devicesInWordsOf(known: Devices | undefined, live: Devices): Dev
   return Object.fromEntries(Object.entries(live).map(([name, device]) => [name, keepSpelling(known?.[name], device)]));
 }
 
-/** Keys whose value LXD hands on as it is, so that every letter counts: `environment.DEBUG` may be "1" or "true". */
+/**
+ * Whether LXD passes the key's value on verbatim, so that every letter counts: `environment.DEBUG` may be "1" or
+ * "true".
+ */
 function isFreeText(key: string): boolean {
   return /^(user|environment|raw)\./.test(key);
 }

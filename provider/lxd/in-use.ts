@@ -1,7 +1,7 @@
 import { RefusedError, replyOf } from "../support/errors";
 
 /**
- * The error of a removal: when LXD refused it because the object is in use, one that names the users.
+ * Returns the error of a removal. When LXD refused because the object is in use, the error names the users.
  * @param users - `used_by` of the object: paths of LXD's API.
  */
 export function explainInUse(error: unknown, what: string, host: string, users: readonly string[]): unknown {
@@ -15,7 +15,7 @@ export function explainInUse(error: unknown, what: string, host: string, users: 
   );
 }
 
-/** `/1.0/instances/web1?project=shop` as a person says it: `instance web1 (project shop)`. */
+/** Formats `/1.0/instances/web1?project=shop` for messages: `instance web1 (project shop)`. */
 export function describeUser(url: string): string {
   const [path = "", query = ""] = url.split("?");
   const [collection = "", ...names] = path
@@ -31,6 +31,6 @@ function decoded(segment: string): string {
   try {
     return decodeURIComponent(segment);
   } catch {
-    return segment; // it is shown all the same
+    return segment; // shown undecoded
   }
 }

@@ -1,13 +1,13 @@
 import * as z from "zod";
 import { api, type LxdClient } from "./client/client";
 
-/** Kinds of things that make a daemon more than a fresh installation. */
+/** Kinds of objects that distinguish a daemon from a fresh installation. */
 export const INVENTORY_KINDS = ["instances", "custom-volumes", "images", "storage-pools", "networks", "cluster"] as const;
 
 /** See {@link INVENTORY_KINDS}. */
 export type InventoryKind = (typeof INVENTORY_KINDS)[number];
 
-/** Names of what a daemon holds, by kind; kinds of which there is nothing are absent. */
+/** Names of a daemon's objects, by kind. Kinds without objects are absent. */
 export type Inventory = Partial<Record<InventoryKind, string[]>>;
 
 const instanceSchema = z.looseObject({
@@ -21,8 +21,8 @@ const networkSchema = z.looseObject({ name: z.string(), managed: z.boolean() });
 const imageSchema = z.looseObject({ fingerprint: z.string(), aliases: z.array(namedSchema).default([]) });
 
 /**
- * What a daemon holds, over all projects.
- * @param location - Only what is on this cluster member.
+ * Lists a daemon's objects in all projects.
+ * @param location - Limits instances and custom volumes to this cluster member.
  */
 export async function takeInventory(lxd: LxdClient, location?: string): Promise<Inventory> {
   const here = (at: string): boolean => location === undefined || at === location;
@@ -60,7 +60,10 @@ const profileSchema = z.looseObject({
   devices: z.looseObject({}).default({}),
 });
 
-/** Projects and profiles beyond what a fresh daemon has: no data, but signs that somebody uses it. */
+/**
+ * Lists projects and profiles beyond those of a fresh daemon. They hold no data, but show that somebody uses the
+ * daemon.
+ */
 export async function takeNames(lxd: LxdClient): Promise<{ projects?: string[]; profiles?: string[] }> {
   const projects = (await lxd.get("/1.0/projects", z.array(namedSchema), { recursion: 1 })).map(({ name }) => name);
   const profiles = await lxd.get("/1.0/profiles", z.array(profileSchema), { recursion: 1 });
@@ -73,7 +76,7 @@ export async function takeNames(lxd: LxdClient): Promise<{ projects?: string[]; 
   return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
 }
 
-/** One line for a person: `instances c1, c2; storage-pools default`. */
+/** Formats an inventory as one line for messages: `instances c1, c2; storage-pools default`. */
 export function describeInventory(inventory: Inventory): string {
   return Object.entries(inventory)
     .map(

@@ -1,13 +1,13 @@
 /**
- * Equality by meaning: whether two texts are the same server, image, address or path, however they are spelled. What differs here makes
- * a change, and of something that LXD cannot change it makes another object in its place, so no decision depends on spelling.
+ * Equality by meaning: whether two texts name the same server, image, address or path in any spelling. A difference
+ * causes an update, or a replacement where LXD cannot change the object, so no decision depends on spelling.
  */
 import { isIPv4, isIPv6 } from "node:net";
 
-/** Where a server or member listens when no port is given. */
+/** Port of a server or member when none is given. */
 const LXD_PORT = "8443";
 
-/** Whether two texts are the same by what `canonical` makes of them. */
+/** Compares two texts by their canonical forms. */
 function sameBy(canonical: (text: string) => string): (a: string, b: string) => boolean {
   return (a, b) => a === b || canonical(a) === canonical(b);
 }
@@ -15,19 +15,19 @@ function sameBy(canonical: (text: string) => string): (a: string, b: string) => 
 /** Whether two texts are the same MAC address. */
 export const sameMac = sameBy((text) => text.trim().toLowerCase());
 
-/** Whether two texts are the same PCI address; the domain of most is 0000, and may be left out. */
+/** Whether two texts are the same PCI address. A missing domain means 0000. */
 export const samePci = sameBy((text) => {
   const address = text.trim().toLowerCase();
   return /^[0-9a-f]{2}:/.test(address) ? `0000:${address}` : address;
 });
 
-/** Whether two texts are the same path. `..` is left as it is: its meaning depends on symbolic links. */
+/** Whether two texts are the same path. Keeps `..`, because its meaning depends on symbolic links. */
 export const samePath = sameBy((text) => {
   const path = text.replace(/\/(\.?\/)+/g, "/").replace(/\/\.$/, "/");
   return path.length > 1 ? path.replace(/\/$/, "") : path;
 });
 
-/** Whether two texts are the same list of addresses, networks or ranges, with commas between. */
+/** Whether two texts are the same comma-separated list of addresses, networks or ranges. */
 export const sameAddresses = sameBy((text) =>
   text
     .split(",")
@@ -35,13 +35,13 @@ export const sameAddresses = sameBy((text) =>
     .join(),
 );
 
-/** Whether two texts are the same place to listen or be found at. Where no port is given it is LXD's own. */
+/** Whether two texts are the same address to listen on or to connect to. A missing port means LXD's default. */
 export const sameListener = sameBy((text) => {
   const { host, port } = splitPort(text.trim());
   return text === "" ? "" : `${canonicalAddress(host)} ${port ?? LXD_PORT}`;
 });
 
-/** Whether two texts are the address of the same server of images. */
+/** Whether two texts are the address of the same image server. */
 export const sameServer = sameBy((text) => {
   try {
     const { protocol, host, pathname, search } = new URL(text.trim());
@@ -51,16 +51,16 @@ export const sameServer = sameBy((text) => {
   }
 });
 
-/** Shortest beginning of a fingerprint that LXD takes for the whole. */
+/** Shortest prefix of a fingerprint that LXD accepts in place of the whole. */
 const SHORTEST_FINGERPRINT = 12;
 
-/** Whether two fingerprints are of the same image or certificate; either may be shortened. */
+/** Whether two fingerprints identify the same image or certificate. Either may be shortened. */
 export function sameFingerprint(a: string, b: string): boolean {
   const [short = "", long = ""] = [a.trim().toLowerCase(), b.trim().toLowerCase()].sort((x, y) => x.length - y.length);
   return short === long || (short.length >= SHORTEST_FINGERPRINT && long.startsWith(short));
 }
 
-/** What an image is found by, as a program writes it. */
+/** Reference to an image, as a program writes it. */
 export interface ImageReference {
   readonly alias?: string | undefined;
   readonly fingerprint?: string | undefined;
@@ -69,8 +69,8 @@ export interface ImageReference {
 }
 
 /**
- * Whether a program still means the image that something was made from.
- * @param made - What the program said when it was made, and the fingerprint of what came of it; empty when it is not known.
+ * Whether a program still refers to the image that an object was made from.
+ * @param made - The program's reference at creation, and the fingerprint of the image used; empty when unknown.
  */
 export function sameImage(made: { image: ImageReference; fingerprint: string }, wanted: ImageReference): boolean {
   const { image, fingerprint } = made;
@@ -94,7 +94,7 @@ function truthOf(value: string): boolean | undefined {
 /** Whether two texts mean the same boolean. */
 export const sameTruth = sameBy((text) => truthOf(text)?.toString() ?? text);
 
-/** An IPv4 or IPv6 address or network, or the name of a host. */
+/** Returns the canonical form of an IPv4 or IPv6 address or network, or of a host name. */
 function canonicalAddress(text: string): string {
   const [address = "", ...prefix] = text.trim().split("/");
   const bare = address.replace(/^\[(.*)\]$/, "$1");

@@ -2,8 +2,8 @@ import { isIPv4 } from "node:net";
 import * as z from "zod";
 
 /**
- * What LXD takes as a name is the rule: something that is there must be possible to name, or a program that takes it over would remove
- * it. test/contract/lxd/names.ts holds each rule here against LXD. Control characters alone are refused besides, for the sake of
+ * Follows LXD's naming rules. An existing object must be nameable: otherwise a program that adopts it would remove it.
+ * test/contract/lxd/names.ts checks each rule against LXD. Only control characters are refused in addition, to protect
  * terminals.
  */
 const named = (what: string, forbidden: RegExp, rule: string) =>
@@ -21,7 +21,7 @@ export const profileNameSchema = named("name of a profile", /\//, "slashes");
 /** Name of a storage pool. */
 export const poolNameSchema = named("name of a storage pool", /[/\s]/, "slashes or spaces");
 
-/** Name of a bridge: an interface of each host. */
+/** Name of a bridge, which is a network interface of each host. */
 export const networkNameSchema = z
   .string()
   .regex(
@@ -40,18 +40,18 @@ export const instanceNameSchema = z
     "is not a valid instance name: 1 to 63 letters, digits and dashes, beginning with a letter and not ending with a dash",
   );
 
-/** Name of an image's alias: one segment of a URL, in which LXD also allows slashes and other scripts. */
+/** Name of an image alias: one segment of a URL. LXD also allows slashes and non-Latin scripts. */
 export const imageAliasSchema = named("alias", /^$/, "lone surrogates");
 
 /** Name of a project. */
 export const projectNameSchema = named("name of a project", /[/\s_'"]/, "slashes, spaces, underscores or quotes");
 
-/** Name of the project that something is in; the one that always exists by default. */
+/** Name of an object's project. Defaults to the project that always exists. */
 export const projectSchema = projectNameSchema.default("default");
 
 /**
- * Name of a cluster member: a host name, as a rule its own. LXD takes any and then does not find those that a URL spells otherwise; `@`
- * begins the name of a group.
+ * Name of a cluster member: a host name, usually the member's own. LXD accepts any name, but then does not find a
+ * member whose name a URL encodes. `@` begins the name of a group.
  */
 export const memberNameSchema = z
   .string()
@@ -61,7 +61,7 @@ export const memberNameSchema = z
   )
   .refine((name) => name !== "none", 'must not be "none", which LXD keeps for instances without a member');
 
-/** Where an instance is to be: a member, or `@` and the name of a group. */
+/** Placement of an instance: a member, or `@` and the name of a group. */
 export const targetSchema = z.union([memberNameSchema, named("group", /[/\s_'"]/, "spaces").regex(/^@./)], {
   error: "is neither the name of a member nor @group",
 });
@@ -74,7 +74,7 @@ export const deviceNameSchema = z
     "is not a device name: 1 to 64 letters, digits, and / : _ . - in them, not beginning with a dot",
   );
 
-/** Key of a config or device: LXD's or Incus's own, or one in which it leaves the rest of the name to its users. */
+/** Key of a config or device: one that LXD or Incus defines, or one whose suffix they leave to the user. */
 export const configKeySchema = z
   .string()
   .regex(
@@ -82,9 +82,7 @@ export const configKeySchema = z
     "is not a config key such as limits.cpu",
   );
 
-/**
- * Where a member is found by the others: an IP address or DNS name, with the port. 8443 is LXD's own default.
- */
+/** Address of a member for the other members: an IP address or DNS name, with the port. LXD's default port is 8443. */
 export const memberAddressSchema = z
   .string()
   .refine((text) => !/^(\*|::|\[::\]|0\.0\.0\.0)?(:\d+)?$/.test(text), {
@@ -100,7 +98,7 @@ export const memberAddressSchema = z
   )
   .transform((text) => (/:\d{1,5}$/.test(text) && !text.endsWith("]") ? text : `${text}:8443`));
 
-/** Digits and dots that are not an address would otherwise pass for a DNS name. */
+/** Whether digits and dots do not form an IPv4 address. They would otherwise pass as a DNS name. */
 function isMistypedIPv4(text: string): boolean {
   return /^\d+(\.\d+)+$/.test(text) && !isIPv4(text);
 }

@@ -3,25 +3,25 @@ import { sameJson } from "../support/equality";
 import { RefusedError } from "../support/errors";
 import { type Config, OWNER_KEY } from "./config";
 
-/** The mark on an object that tells its owner, at {@link OWNER_KEY}. */
+/** Mark on an object that names its owner, at {@link OWNER_KEY}. */
 export interface Mark {
   /** URN of the resource that owns it. */
   readonly urn: string;
   /**
-   * Random name of the create that made or adopted the object. The state that came of it has the same one, wherever it is moved: by this
-   * two states are told apart that had the same URN. Absent where an older version made the mark.
+   * Random name of the create that made or adopted the object. The state that resulted carries the same name, wherever
+   * it moves. The name distinguishes two states with the same URN. Absent from marks of older versions.
    */
   readonly claim: string | undefined;
-  /** Whether that create has not ended yet, so that no state can be expected to know of the object. */
+  /** Whether that create is unfinished. Until it ends, no state records the object. */
   readonly isCreating: boolean;
 }
 
-/** A mark as LXD keeps it: `<URN> [<claim>]`, or `<URN> [<claim> creating]`. */
+/** Formats a mark for LXD: `<URN> [<claim>]`, or `<URN> [<claim> creating]`. */
 export function writeMark({ urn, claim, isCreating }: Mark): string {
   return urn === "" ? "" : `${urn}${claim === undefined ? "" : ` [${claim}${isCreating ? " creating" : ""}]`}`;
 }
 
-/** What {@link writeMark} wrote; `undefined` where there is no mark. */
+/** Parses the output of {@link writeMark}. Returns `undefined` without a mark. */
 export function readMark(text: string | undefined): Mark | undefined {
   if (text === undefined || text === "") {
     return undefined;
@@ -30,30 +30,30 @@ export function readMark(text: string | undefined): Mark | undefined {
   return { urn, claim, isCreating: creating !== undefined };
 }
 
-/** A new claim. */
+/** Generates a random claim. */
 export function newClaim(): string {
   return randomBytes(8).toString("hex");
 }
 
-/** How an object that is already there relates to the resource that wants to create it. */
+/** Relation of an existing object to the resource that wants to create it. */
 export interface Claim {
-  /** What it is, as in messages: `profile "web" in project "default"`. */
+  /** Name of the object in messages: `profile "web" in project "default"`. */
   readonly what: string;
-  /** Host that was asked. */
+  /** Host whose LXD has the object. */
   readonly host: string;
-  /** What it looks like, for the refusal. */
+  /** Short description of the object, for the refusal. */
   readonly description: string;
-  /** Its config, which may hold an owner. */
+  /** Config of the object, which may name an owner. */
   readonly config: Config;
-  /** URN of the resource that wants it. */
+  /** URN of the resource that wants the object. */
   readonly urn: string;
-  /** Whether the user allowed taking over what others made. */
+  /** Whether the user allowed the resource to adopt objects of others. */
   readonly adopt: boolean;
 }
 
 /**
- * Lets a create go on with an object that is already there when it is its own unfinished work, or the user said `adopt`.
- * @throws RefusedError telling whose it is and what to do.
+ * Lets a create continue with an existing object that is its own unfinished work, or that `adopt` allows it to take.
+ * @throws RefusedError naming the owner and the remedy.
  */
 export function claim({ what, host, description, config, urn, adopt }: Claim): void {
   const mark = config[OWNER_KEY] ?? "";
@@ -71,17 +71,20 @@ export function claim({ what, host, description, config, urn, adopt }: Claim): v
   );
 }
 
-/** Whether a mark is that of the resource with this URN: of its own earlier life, or of one that is now in another stack's state. */
+/**
+ * Whether a mark has the URN of this resource. The mark is from an earlier life of the resource, or from one that is
+ * now in another stack's state.
+ */
 export function isOwnMark(mark: string | undefined, urn: string): boolean {
   return urn !== "" && readMark(mark)?.urn === urn;
 }
 
-/** Whether a create of this very resource left the object, and did not live to end. */
+/** Whether an interrupted create of this resource left the object. */
 export function isUnfinishedWork(mark: string | undefined, urn: string): boolean {
   return isOwnMark(mark, urn) && readMark(mark)?.isCreating === true;
 }
 
-/** What it means that a resource without state finds its own mark on a finished object, and the way out of each case. */
+/** Explains a finished object with the mark of a resource that has no state, and names the remedy for each case. */
 export function explainOwnMark(): string {
   return (
     "it bears the mark of this very resource, whose state does not know it. Either that state was lost: then set adopt: true, which takes it " +
@@ -90,26 +93,27 @@ export function explainOwnMark(): string {
   );
 }
 
-/** The resource that works on an object, by its URN. */
+/** Resource that works on an object, by its URN. */
 export interface Owner {
-  /** As the program has it now. Empty when it is not known. */
+  /** URN in the current program. Empty when unknown. */
   readonly urn: string;
-  /** As it was when state was last written; another one when the resource was renamed, or moved to another stack. */
+  /** URN when state was last written. It differs after a rename, or a move to another stack. */
   readonly formerUrn: string;
-  /** The claim that is in state; absent where an older version wrote it. */
+  /** Claim in state. Absent when an older version wrote the state. */
   readonly claim: string | undefined;
 }
 
 /**
- * The mark of someone else, on an object that is in state: it was taken over since. A resource that was renamed or moved finds its own
- * earlier mark. An object without a mark is still its own: somebody has removed it, or state is older than it.
+ * Returns the mark of another owner that has taken over an object in state. A renamed or moved resource recognizes its
+ * own earlier mark. An object without a mark still belongs to its resource: somebody removed the mark, or state
+ * predates marks.
  */
 export function takenOverBy(mark: string | undefined, { urn, formerUrn, claim: own }: Owner): string | undefined {
   const found = readMark(mark);
   if (found === undefined || urn === "" || (own !== undefined && found.claim === own)) {
     return undefined;
   }
-  // The same URN says nothing when another state has claimed the object by it.
+  // A matching URN proves nothing when another state has claimed the object under it.
   return found.claim === own && (found.urn === urn || found.urn === formerUrn) ? undefined : mark;
 }
 
@@ -122,8 +126,8 @@ export function refuseTakenOver(what: string, host: string, mark: string | undef
 }
 
 /**
- * Whether an object that was to be removed is left alone, because someone else has taken it over.
- * @param owner - Is told so.
+ * Whether a removal leaves an object alone because another owner has taken it over.
+ * @param owner - Its `warn` receives the reason.
  */
 export function isLeftToOthers(
   what: string,
@@ -138,7 +142,7 @@ export function isLeftToOthers(
   return other !== undefined;
 }
 
-/** What it means that someone else has taken over an object, and the two ways out. */
+/** Explains that another owner has taken over an object, and names both remedies. */
 export function explainTakeover(mark: string): string {
   return (
     `it now belongs to ${describeOwner(mark)}, which has taken it over. Take it out of this program, which leaves it as it is on LXD; or ` +
@@ -146,13 +150,13 @@ export function explainTakeover(mark: string): string {
   );
 }
 
-/** How messages name the resource of a mark. */
+/** Formats the resource of a mark for messages. */
 export function describeOwner(mark: string): string {
   const [stack, project, , name] = partsOf(mark);
   return `the Pulumi resource "${name ?? mark}" of stack "${stack ?? "?"}", project "${project ?? "?"}"`;
 }
 
-/** Whether two URNs, or marks, are of one stack. */
+/** Whether two URNs, or marks, belong to one stack. */
 export function isOfSameStack(a: string, b: string): boolean {
   const [stack, project] = partsOf(a);
   return project !== undefined && sameJson([stack, project], partsOf(b).slice(0, 2));

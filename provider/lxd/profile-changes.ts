@@ -1,6 +1,7 @@
 /**
- * What becomes of a change of a profile in the instances that use it. LXD saves the profile first, then offers the change to each running
- * instance, once. One that does not take it runs on as it was until it is next started, while LXD shows it with the new contents.
+ * Effect of a profile change on the instances that use the profile. LXD saves the profile first, then offers the change
+ * to each running instance once. An instance that does not take it runs on unchanged until its next start, while LXD
+ * shows it with the new contents.
  */
 import { createHash } from "node:crypto";
 import * as z from "zod";
@@ -21,23 +22,23 @@ import { getServer } from "./server";
 export interface Waiting {
   readonly project: string;
   readonly name: string;
-  /** When LXD started it, by LXD's own clock: another time means that it was started again, and has it. */
+  /** When LXD started it, by LXD's clock. Another time means that it was started again and has the change. */
   readonly startedAt: string;
-  /** Digest of the contents that it runs with. */
+  /** Digest of the profile's contents that it runs with. */
   readonly runsWith: string;
 }
 
-/** What came of a change. */
+/** Result of a change. */
 export interface Changed {
-  /** All that run on without it. */
+  /** All instances that run on without the change. */
   readonly waiting: readonly Waiting[];
-  /** What LXD said of those that refused it, one text each; empty when none did. */
+  /** LXD's text for each instance that refused the change; empty when none did. */
   readonly refusals: readonly string[];
-  /** Why it is not known whether the change was made at all; those that wait are the ones that could not take it. */
+  /** Why it is unknown whether LXD made the change. `waiting` then holds the instances that could not take it. */
   readonly lost?: Error;
 }
 
-/** An instance that uses a profile, and how it is found. */
+/** Instance that uses a profile. */
 interface User {
   readonly project: string;
   readonly name: string;
@@ -45,7 +46,7 @@ interface User {
 }
 
 /**
- * Replaces the contents of a profile, and looks at what the instances that use it have made of it.
+ * Replaces the contents of a profile, and checks which of its instances took the change.
  * @param found - The profile as it was read.
  */
 export async function changeProfile(
@@ -78,7 +79,7 @@ export async function changeProfile(
   return { waiting: foreseen.map((user) => waitingOf(user, before)), refusals: [] };
 }
 
-/** Those of the instances that still run as they did when they did not take a change. */
+/** Returns the instances that still run as they did when they did not take a change. */
 export async function stillWaiting(
   lxd: LxdClient,
   profile: Pick<Profile, "name" | "config" | "devices">,
@@ -90,14 +91,14 @@ export async function stillWaiting(
   return open.filter(({ startedAt }, index) => {
     const instance = found[index];
     if (instance === "not to be read") {
-      return true; // as far as is known
+      return true; // assumed until it can be read
     }
     const isUser = instance?.profiles?.includes(profile.name) === true;
     return isUser && !isStopped(instance) && startedAt === instance.last_used_at;
   });
 }
 
-/** Running instances that will not take a change of a profile, each with what stands in the way. */
+/** Returns the running instances that cannot take a change of a profile, each with its obstacles. */
 export async function foreseeChange(
   lxd: LxdClient,
   before: Profile,
@@ -126,7 +127,7 @@ export async function foreseeChange(
   });
 }
 
-/** What a preview says of {@link foreseeChange}. */
+/** Formats the result of {@link foreseeChange} for a preview. */
 export function describeForeseen(profile: string, foreseen: Awaited<ReturnType<typeof foreseeChange>>): string[] {
   if (foreseen.length === 0) {
     return [];
@@ -139,7 +140,7 @@ export function describeForeseen(profile: string, foreseen: Awaited<ReturnType<t
   ];
 }
 
-/** What is said of instances that wait, as long as they do. */
+/** Formats the warning about instances that still wait. */
 export function describeWaiting(profile: string, waiting: readonly Pick<Waiting, "project" | "name">[]): string {
   return (
     `Profile "${profile}" was changed, and ${namesOf(waiting)} did not take the change: they run with what it said before until they ` +
@@ -161,13 +162,13 @@ function sameContents(a: Pick<ProfilePut, "config" | "devices">, b: Pick<Profile
   return sameConfig(a.config, b.config) && sameDevices(a.devices, b.devices);
 }
 
-/** An error says too little: LXD saves a profile also when instances refuse it. */
+/** Whether LXD saved the profile. The error does not show it: LXD also saves a profile that instances refuse. */
 async function isSaved(lxd: LxdClient, project: string, name: string, body: ProfilePut): Promise<boolean> {
   const now = await findProfile(lxd, project, name);
   return now !== undefined && sameContents(now.value, body);
 }
 
-/** Contents without what may be a secret, which no instance needs a start for. */
+/** Returns a digest of contents without possible secrets, because no instance needs a start for those. */
 function digestOf(contents: Pick<Profile, "config" | "devices">): string {
   const { config, devices } = tellable(contents);
   return createHash("sha256")
@@ -183,7 +184,7 @@ function obstacles(type: InstanceType, before: ProfilePut, after: ProfilePut): O
   return obstaclesToLiveUpdate(type, before, after, { cpuHotplug: true });
 }
 
-/** Names in `used_by`, which are paths of LXD's API. */
+/** Parses the instances in `used_by`, which holds paths of LXD's API. */
 function instancesIn(usedBy: readonly string[]): { project: string; name: string }[] {
   return [...new Set(usedBy)].flatMap((path) => {
     const url = new URL(path, "http://lxd");
@@ -201,7 +202,10 @@ async function runningUsers(lxd: LxdClient, usedBy: readonly string[]): Promise<
   );
 }
 
-/** An instance whose member does not answer does not block the change of a profile: it is started again when the member comes back. */
+/**
+ * Reads an instance. A member that does not answer does not block a profile change: its instances start again when it
+ * returns.
+ */
 async function lookAt(lxd: LxdClient, project: string, name: string): Promise<Instance | "not to be read" | undefined> {
   try {
     return await findInstanceShared({ lxd, project, name });
@@ -214,8 +218,8 @@ async function lookAt(lxd: LxdClient, project: string, name: string): Promise<In
 }
 
 /**
- * Those that run without a change that some have refused. LXD names the ones of one member alone: when that is the member that was asked,
- * it has not told the others at all.
+ * Returns the instances that run without a change that some refused. LXD names only the refusals of one member. When
+ * that member is the one that was asked, LXD has not informed the others at all.
  */
 async function refusing(
   lxd: LxdClient,
@@ -232,7 +236,7 @@ async function refusing(
   const users = await runningUsers(lxd, before.used_by);
   const isNamed = ({ project, name }: User): boolean => refusals.some((each) => each.project === project && each.name === name);
   const refusedOn = new Set(users.filter(isNamed).map(({ instance }) => instance.location));
-  // Where LXD's words are not understood, nobody is known to have taken it.
+  // When LXD's text cannot be parsed, no instance is known to have taken the change.
   const isUnderstood = refusals.length > 0;
   const wasOffered = ({ instance }: User): boolean =>
     !server_clustered || instance.location === server_name || (refusedOn.has(instance.location) && !refusedOn.has(server_name));
@@ -250,7 +254,7 @@ interface Refusal {
   readonly text: string;
 }
 
-/** The instances that refused a profile which LXD saved all the same, from LXD's answer. */
+/** Parses from LXD's answer which instances refused a profile that LXD nevertheless saved. */
 export function refusalsOfSavedProfile(reply: string): Refusal[] {
   return reply.split("\n").flatMap((line) => {
     const [, text = "", project = "", name = ""] = /^\s*- (Project: ([^,]+), Instance: ([^:\s]+):.*)$/.exec(line) ?? [];
@@ -258,7 +262,7 @@ export function refusalsOfSavedProfile(reply: string): Refusal[] {
   });
 }
 
-/** How long others are waited for who work on instances that a change is for. */
+/** Longest wait for other work on the instances that a change affects. */
 const IDLE_SECONDS = 60;
 
 const operationsSchema = z.record(
@@ -267,8 +271,8 @@ const operationsSchema = z.record(
 );
 
 /**
- * Waits until nobody makes, starts, stops, changes or removes one of the instances: LXD would not let them have the change. Commands that
- * run in them do not count. Those who take very long are not waited for.
+ * Waits until nobody makes, starts, stops, changes or removes one of the instances, because LXD would refuse them the
+ * change. Ignores commands that run in them. Stops waiting after {@link IDLE_SECONDS}.
  */
 async function untilIdle(
   lxd: LxdClient,

@@ -16,7 +16,7 @@ const profileSchema = z.looseObject({
 /** A profile as LXD shows it. */
 export type Profile = z.output<typeof profileSchema>;
 
-/** What can be written of a profile. */
+/** Writable part of a profile. */
 export interface ProfilePut {
   readonly description: string;
   readonly config: Config;
@@ -26,30 +26,30 @@ export interface ProfilePut {
 /** A profile as it was read. */
 export type FoundProfile = Tagged<Profile>;
 
-/** The profile, or `undefined` when there is none of that name. */
+/** Finds a profile by name. Returns `undefined` when it does not exist. */
 export function findProfile(lxd: LxdClient, project: string, name: string): Promise<FoundProfile | undefined> {
   return lxd.findWithEtag(api`/1.0/profiles/${name}`, profileSchema, { project });
 }
 
-/** {@link findProfile} out of one list that all reads of this process share. */
+/** {@link findProfile} in one list that all reads of this process share. */
 export async function findProfileShared(lxd: LxdClient, project: string, name: string): Promise<Profile | undefined> {
   return (await listProfilesShared(lxd, project)).find((profile) => profile.name === name);
 }
 
-/** All profiles, out of one list that all reads of this process share. */
+/** Lists all profiles, in one request that all reads of this process share. */
 export function listProfilesShared(lxd: LxdClient, project: string): Promise<Profile[]> {
   return lxd.getShared("/1.0/profiles", z.array(profileSchema), { project, recursion: 1 });
 }
 
-/** Makes a profile. */
+/** Creates a profile. */
 export async function createProfile(lxd: LxdClient, project: string, name: string, body: ProfilePut): Promise<void> {
   await lxd.change("POST", "/1.0/profiles", { query: { project }, body: { name, ...body } });
 }
 
 /**
- * Replaces a profile's contents, when this process does nothing else with the instances that use it. PUT, because a PATCH is not passed on to
- * the other members of a cluster.
- * @param change - Makes the new contents of those that LXD has at the moment.
+ * Replaces a profile's contents while this process does nothing else with the instances that use it. Uses PUT, because
+ * LXD does not pass a PATCH on to the other cluster members.
+ * @param change - Returns the new contents for the live ones.
  * @param found - The profile as it was read.
  */
 export async function replaceProfile(
@@ -65,7 +65,7 @@ export async function replaceProfile(
 }
 
 /**
- * Removes a profile; one that is gone is done.
+ * Removes a profile. Succeeds when it does not exist.
  * @throws RefusedError naming the instances that use it.
  */
 export async function deleteProfile(lxd: LxdClient, project: string, name: string): Promise<void> {

@@ -14,7 +14,7 @@ const projectSchema = z.looseObject({
 /** A project as LXD shows it. */
 export type Project = z.output<typeof projectSchema>;
 
-/** What can be written of a project. */
+/** Writable part of a project. */
 export interface ProjectPut {
   readonly description: string;
   readonly config: Config;
@@ -23,39 +23,41 @@ export interface ProjectPut {
 /** A project as it was read. */
 export type FoundProject = Tagged<Project>;
 
-/** The project, or `undefined` when there is none of that name. */
+/** Finds a project by name. Returns `undefined` when it does not exist. */
 export function findProject(lxd: LxdClient, name: string): Promise<FoundProject | undefined> {
   return lxd.findWithEtag(api`/1.0/projects/${name}`, projectSchema);
 }
 
-/** Makes a project. LXD gives it a profile `default` of its own, and turns on the features that are not given. */
+/** Creates a project. LXD adds a profile `default` to it, and enables the features that are not given. */
 export async function createProject(lxd: LxdClient, name: string, body: ProjectPut): Promise<void> {
   await lxd.change("POST", "/1.0/projects", { body: { name, ...body } });
 }
 
-/** Replaces description and config of a project by what `change` makes of what LXD has. */
+/** Replaces a project's description and config with the result of `change` for the live ones. */
 export async function replaceProject(lxd: LxdClient, found: FoundProject, change: (live: Project) => ProjectPut): Promise<void> {
   await lxd.modify(api`/1.0/projects/${found.value.name}`, projectSchema, change, { found });
 }
 
-/** Removes a project. One that does not exist is done. */
+/** Removes a project. Succeeds when it does not exist. */
 export async function deleteProject(lxd: LxdClient, name: string): Promise<void> {
   await lxd.remove(api`/1.0/projects/${name}`);
 }
 
-/** What is in a project, as messages name it. The profile `default` is not counted: LXD makes and removes it with the project. */
+/**
+ * Lists a project's contents for messages. Omits the profile `default`, which LXD makes and removes with the project.
+ */
 export function contentsOf({ name, used_by }: Project): string[] {
   return used_by
     .filter((path) => path !== api`/1.0/profiles/default?project=${name}`)
     .map((path) => describeUser(path.replace(/\?.*$/, "")));
 }
 
-/** Whether a key turns something on that a project has for itself. */
+/** Whether a key turns a feature of a project on or off. */
 export function isFeature(key: string): boolean {
   return key.startsWith("features.");
 }
 
-/** Why LXD does not change the config of a project as wanted; `undefined` when it does. */
+/** Explains why LXD refuses a change of a project's config. Returns `undefined` when LXD allows it. */
 export function refusalOfChange(project: Project, wanted: Config): string | undefined {
   const contents = contentsOf(project);
   const changed = Object.keys(wanted).find((key) => isFeature(key) && !sameConfigValue(key, project.config[key], wanted[key]));

@@ -23,7 +23,7 @@ const serverSchema = z.looseObject({
   }),
 });
 
-/** The server that answers: its version, abilities and config. */
+/** The server that answers: its version, extensions and config. */
 export type Server = z.output<typeof serverSchema>;
 
 const resourcesSchema = z.looseObject({
@@ -31,37 +31,37 @@ const resourcesSchema = z.looseObject({
   memory: z.looseObject({ total: z.number() }),
 });
 
-/** Keys of the server's config that each member of a cluster has for itself. */
+/** Keys of the server's config that are local to each cluster member. */
 export const LOCAL_CONFIG =
   /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_.+|syslog_socket)|storage\..+_volume|maas\.machine)$/;
 
-/** Reads the server; of a cluster, the member that answers. */
+/** Reads the server. In a cluster, reads the member that answers. */
 export function getServer(lxd: LxdClient, target?: string): Promise<Server> {
   return lxd.get("/1.0", serverSchema, { target });
 }
 
-/** {@link getServer}, shared by all who ask in this process. */
+/** {@link getServer}, shared by all callers in this process. */
 export function getServerShared(lxd: LxdClient, target?: string): Promise<Server> {
   return lxd.getShared("/1.0", serverSchema, { target });
 }
 
-/** What the host has: logical CPUs, and bytes of memory. */
+/** Reads the host's number of logical CPUs, and its bytes of memory. */
 export async function getHardware(lxd: LxdClient): Promise<{ cpus: number; memoryBytes: number }> {
   const { cpu, memory } = await lxd.get("/1.0/resources", resourcesSchema);
   return { cpus: cpu.total, memoryBytes: memory.total };
 }
 
-/** Sets the given keys of the server's config and leaves the others; an empty string unsets one. */
+/** Sets the given keys of the server's config and keeps the others. An empty string unsets a key. */
 export async function setServerConfig(lxd: LxdClient, config: Config): Promise<void> {
   await lxd.change("PATCH", "/1.0", { body: { config } });
 }
 
 /** Waits until the daemon has finished starting. */
 export async function untilReady(lxd: LxdClient): Promise<void> {
-  await throughRestart(lxd, () => lxd.get("/internal/ready", z.unknown())); // answers 503, which is asked again, until then
+  await throughRestart(lxd, () => lxd.get("/internal/ready", z.unknown())); // retries the 503 until then
 }
 
-/** The server's config as the strings that LXD keeps. */
+/** Returns the server's config as the strings that LXD stores. */
 export function serverConfig(server: Server): Config {
   return Object.fromEntries(Object.entries(server.config).map(([key, value]) => [key, String(value)]));
 }

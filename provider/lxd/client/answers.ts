@@ -1,9 +1,9 @@
-/** What LXD answers, and what its errors mean for the request. */
+/** LXD's answers, and the meaning of its errors for the request. */
 import * as z from "zod";
 import { ApiError, hasCode, ResponseShapeError } from "../../support/errors";
 import type { HttpRequest, HttpResponse } from "./http";
 
-/** The envelope of every JSON answer. Success is told by `type`, not by the HTTP status. */
+/** Envelope of every JSON answer. `type` shows success; the HTTP status does not. */
 const envelopeSchema = z.looseObject({
   type: z.enum(["sync", "async", "error"]),
   error: z.string().optional(),
@@ -11,7 +11,10 @@ const envelopeSchema = z.looseObject({
   metadata: z.unknown(),
 });
 
-/** What an answer holds, and whether LXD works on in the background. @throws ApiError when LXD refuses or fails. */
+/**
+ * Returns the metadata of an answer, and whether LXD continues in the background.
+ * @throws ApiError when LXD refuses or fails.
+ */
 export function metadataOf(
   host: string,
   response: HttpResponse,
@@ -28,7 +31,10 @@ export function metadataOf(
   return { type, metadata };
 }
 
-/** Parses what LXD answered. @throws ResponseShapeError when it is not what the schema describes. */
+/**
+ * Parses LXD's answer.
+ * @throws ResponseShapeError when it does not match the schema.
+ */
 export function parseAnswer<Schema extends z.ZodType>(
   host: string,
   schema: Schema,
@@ -45,7 +51,7 @@ export function parseAnswer<Schema extends z.ZodType>(
   return parsed.data;
 }
 
-/** The value of a JSON text; `undefined` when it is none, of which the schema then tells what is wrong. */
+/** Parses a JSON text. Returns `undefined` for invalid JSON, which the schema then reports. */
 export function jsonOf(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -54,12 +60,14 @@ export function jsonOf(text: string): unknown {
   }
 }
 
-/** Whether nothing was done, and the same request will soon be taken. */
+/** Whether LXD did nothing and will soon accept the same request. */
 export function saysLater(error: unknown): boolean {
   return hasCode(error, "api") && error.status === 503;
 }
 
-/** Whether a request may be made twice. What opens a connection reaches into a guest, which fails for reasons of its own. */
+/**
+ * Whether a request may be repeated. An upgrade may not: it reaches into a guest, which has other causes of failure.
+ */
 export function isRead({ method, headers = {} }: HttpRequest): boolean {
   return method === "GET" && headers["upgrade"] === undefined;
 }

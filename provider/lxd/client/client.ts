@@ -15,20 +15,20 @@ import { isNotClustered, isServerFailure, statusesSchema } from "./transient-fai
 export type { Operation };
 export { api };
 
-/** What goes along with a request besides its path. */
+/** Parts of a request besides its path. */
 export interface RequestOptions {
   readonly query?: Query;
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string | number>>;
-  /** Only act when the object is still as it was read. */
+  /** Makes LXD act only when the object still has this ETag. */
   readonly etag?: string | undefined;
 }
 
-/** Who is told of what a client does. */
+/** Receivers of a client's reports. */
 interface Told {
-  /** Each body of JSON before it is sent, because LXD may quote it in an error. */
+  /** Receives each JSON body before it is sent, because LXD may quote it in an error. */
   readonly sending?: (body: unknown) => void;
-  /** What is waited for, when a read is made again. */
+  /** Receives the reason when a read is repeated. */
   readonly waiting?: (text: string) => void;
 }
 
@@ -38,16 +38,17 @@ export interface Tagged<Value> {
   readonly etag: string | undefined;
 }
 
-/** How often a change is made when the object changes meanwhile, or LXD loses sight of the operation. */
+/** Attempts at a change when the object changes meanwhile, or LXD loses the operation. */
 const ATTEMPTS = 5;
 
-/** How long LXD may take to tell which members are down, when it has failed with something else. */
+/** Time for LXD to report which members are down, after it failed with another error. */
 const MEMBERS_SECONDS = 5;
 
 /**
- * LXD's REST API on one host, within one deadline. Members of a cluster forward to each other, so any member's API will do. A read with which LXD
- * fails, or during which its daemon goes away, is made again for as long as a restart takes; a change never.
- * @param patient - Whether reads are made again; see {@link impatient}.
+ * LXD's REST API on one host, within one deadline. Cluster members forward requests to each other, so any member's API
+ * works. Repeats a read that fails in LXD, or during which the daemon stops, for as long as a restart takes. Never
+ * repeats a change.
+ * @param patient - Whether reads are repeated; see {@link impatient}.
  * @see https://documentation.ubuntu.com/lxd/latest/rest-api/
  */
 export class LxdClient {
@@ -62,7 +63,7 @@ export class LxdClient {
     private readonly patient = true,
   ) {}
 
-  /** The same API for who has something else to do when LXD fails: reads are made once. */
+  /** The same API with reads that are made once, for callers that have an alternative when LXD fails. */
   get impatient(): LxdClient {
     return new LxdClient(this.endpoint, this.deadline, this.told, this.shared, false);
   }
@@ -82,7 +83,7 @@ export class LxdClient {
     return (await this.getWithEtag(path, schema, query)).value;
   }
 
-  /** Reads an object, or answers `undefined` when LXD says that it does not exist. */
+  /** Reads an object. Returns `undefined` when LXD answers that it does not exist. */
   async find<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema> | undefined> {
     return (await this.findWithEtag(path, schema, query))?.value;
   }
@@ -93,7 +94,7 @@ export class LxdClient {
     return { value: parseAnswer(this.host, schema, metadata, sent), etag: response.headers.etag };
   }
 
-  /** {@link getWithEtag}, with `undefined` for what does not exist. */
+  /** {@link getWithEtag}, with `undefined` for an object that does not exist. */
   async findWithEtag<Schema extends z.ZodType>(
     path: string,
     schema: Schema,
@@ -110,8 +111,8 @@ export class LxdClient {
   }
 
   /**
-   * A read whose answer is shared by all who ask for the same within this process, until something is changed through it: a
-   * refresh of many objects costs one request.
+   * Reads a path once for all callers in this process, until a change is made through the same endpoint. A refresh of
+   * many objects costs one request.
    */
   getShared<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>> {
     const sent = withQuery(path, query);
@@ -121,7 +122,7 @@ export class LxdClient {
     ) as Promise<z.output<Schema>>;
   }
 
-  /** {@link getShared}, with `undefined` for what does not exist. */
+  /** {@link getShared}, with `undefined` for an object that does not exist. */
   async findShared<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema> | undefined> {
     try {
       return await this.getShared(path, schema, query);
@@ -134,8 +135,9 @@ export class LxdClient {
   }
 
   /**
-   * {@link getShared} of a list that may be long: its elements are taken one by one while they arrive, and never all in memory as text.
-   * @param keep - What is kept of an element.
+   * {@link getShared} for a list that may be long. Parses the elements one by one as they arrive, and never holds the
+   * whole text in memory.
+   * @param keep - Returns the part of an element to keep.
    */
   getListShared<Schema extends z.ZodType, Kept>(
     path: string,
@@ -156,8 +158,8 @@ export class LxdClient {
   }
 
   /**
-   * Changes something, and waits for the operation when LXD does it in the background. Which calls are asynchronous depends on
-   * LXD's version, so every caller treats both alike.
+   * Makes a change, and waits for the operation when LXD works in the background. LXD's version decides which calls are
+   * asynchronous, so every caller treats both alike.
    * @returns The finished operation, or `undefined` when LXD answered at once.
    * @throws ApiError when LXD refuses; OperationError when the operation fails.
    */
@@ -171,11 +173,12 @@ export class LxdClient {
   }
 
   /**
-   * Changes an object: puts what `change` makes of what LXD has, in one step by its ETag. Reads it and puts again when it has changed meanwhile
-   * (412), unless its owner is another by then; and when the operation was lost and the object is not as wanted.
-   * @param change - The new contents; `undefined` when nothing is to be changed. May be called several times, and may refuse.
+   * Changes an object: writes the result of `change` for the live contents, guarded by their ETag. Reads and writes
+   * again when the object changed meanwhile (412) and kept its owner, and when LXD lost the operation and the object is
+   * not as wanted.
+   * @param change - Returns the new contents; `undefined` for no change. May be called several times, and may refuse.
    * @param options.found - The object as it was just read.
-   * @returns Whether there is such an object.
+   * @returns Whether the object exists.
    */
   async modify<Schema extends z.ZodType>(
     path: string,
@@ -212,15 +215,16 @@ export class LxdClient {
   }
 
   /**
-   * Removes an object; one that does not exist is done. Only LXD's answers to a read at the object's own address tell that: it also answers
-   * 404 when something that the removal needs is missing.
-   * @throws ApiError when LXD refuses, or answers 404 for an object that is there; OperationError when the operation fails.
+   * Removes an object. Succeeds when it does not exist. Only a read at the object's own address proves that: LXD also
+   * answers 404 when something that the removal needs is missing.
+   * @throws ApiError when LXD refuses, or answers 404 for an object that exists; OperationError when the operation
+   * fails.
    */
   async remove(path: string, query?: Query): Promise<void> {
     const { force: _how, ...where } = query ?? {};
     const isGone = (): Promise<boolean> =>
       this.getRaw(path, where).then(
-        () => false, // of any kind: a file is no JSON
+        () => false, // whatever the body is: a file is not JSON
         (error: unknown) => {
           if (isNotFound(error)) {
             return true;
@@ -240,7 +244,7 @@ export class LxdClient {
     await untilKnown(remove, isGone);
   }
 
-  /** Changes something without waiting for the operation, which is returned. */
+  /** Starts a change, and returns its operation without waiting for it. */
   async begin(
     method: "POST" | "PUT" | "PATCH" | "DELETE",
     path: string,
@@ -267,14 +271,15 @@ export class LxdClient {
       const { type, metadata } = await this.send(sent);
       return type === "async" ? parseAnswer(this.host, operationSchema, metadata, sent) : undefined;
     } finally {
-      this.shared.forget(); // what was read while the change was under way may be either
+      this.shared.forget(); // a read during the change may have seen either state
     }
   }
 
   /**
-   * Waits until an operation has ended, beginning at once: LXD forgets it five seconds after its end.
-   * @param onProgress - Told of it each time that it is seen.
-   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself tells.
+   * Waits until an operation has ended. Call it at once: LXD forgets the operation five seconds after its end.
+   * @param onProgress - Receives the operation each time LXD reports it.
+   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself shows
+   * the result.
    */
   async finish(operation: Operation, onProgress?: (operation: Operation) => void): Promise<Operation> {
     try {
@@ -284,7 +289,7 @@ export class LxdClient {
     }
   }
 
-  /** Cancels an operation, such as a join token; one that is gone is done. */
+  /** Cancels an operation, such as a join token. Succeeds when it does not exist. */
   async cancel(operation: Pick<Operation, "id">): Promise<void> {
     await this.remove(api`/1.0/operations/${operation.id}`);
   }
@@ -302,8 +307,8 @@ export class LxdClient {
   }
 
   /**
-   * Opens a connection that speaks another protocol than HTTP, such as `sftp`. It holds one of the few places for requests until it is closed:
-   * its owner must ask LXD for nothing else meanwhile.
+   * Opens a connection that speaks another protocol than HTTP, such as `sftp`. It occupies one of the few request slots
+   * until it is closed, so its owner must send LXD no other request meanwhile.
    */
   async connect(path: string, protocol: string, query?: Query): Promise<Duplex> {
     const headers = { connection: "Upgrade", upgrade: protocol };
@@ -316,7 +321,7 @@ export class LxdClient {
     return response.connection;
   }
 
-  /** @param elements - When the answer is a list: makes, for each attempt, what is given each of its elements instead. */
+  /** @param elements - For a list: returns, for each attempt, the receiver of its elements. */
   private async send(
     sent: HttpRequest,
     elements?: () => (json: string) => void,
@@ -346,7 +351,8 @@ export class LxdClient {
         return undefined;
       }
     }).catch((error: unknown) => {
-      // What LXD said, and not that time is over: who asks whether it is silent must not hear so of one that fails.
+      // Throws LXD's error rather than the timeout: a caller that checks for silence must not mistake a failing LXD for
+      // it.
       throw hasCode(error, "timeout") && failure !== undefined && !saysLater(failure) ? failure : error;
     });
   }
@@ -366,7 +372,7 @@ export class LxdClient {
   }
 }
 
-/** Whether an object has all contents that were put. */
+/** Whether an object has all contents that were written. */
 function holds(value: unknown, body: object): boolean {
   const live = (value ?? {}) as Readonly<Record<string, unknown>>;
   return Object.entries(body).every(([key, wanted]) => sameJson(live[key], wanted));

@@ -7,7 +7,7 @@ export const fingerprintSchema = z
   .toLowerCase()
   .regex(/^[0-9a-f]{64}$/, "must be the SHA-256 of a certificate, 64 hexadecimal digits: certificate_fingerprint in `lxc info`");
 
-/** Where the API of a cluster (or of one standalone server) is found: its hosts, in the order in which they are tried, and which one it is. */
+/** API of a cluster, or of one standalone server: its hosts, in the order in which they are tried, and its identity. */
 export const clusterConnectionSchema = z.strictObject({
   endpoints: z.array(connectionSchema).min(1, "needs at least one host"),
   certificateFingerprint: fingerprintSchema.optional(),

@@ -6,21 +6,24 @@ import type { ClusterConnection } from "./cluster-connection";
 import { type Endpoint, endpointOf } from "./endpoint";
 import { type Presented, presentedBy } from "./presented";
 
-/** How long a daemon is waited for before the next host is asked: it may hang, or be starting. */
+/** Time for a daemon to answer before the next host is asked. The daemon may hang, or be starting. */
 const ANSWER_SECONDS = 15;
 
 interface Options {
   readonly deadline: Deadline;
-  /** When none answers, keep dialling the first one, which may still be booting (`dialErrorLimit`). */
+  /** Whether to keep dialling the first host, which may still be booting, when none answers (`dialErrorLimit`). */
   readonly patient: boolean;
-  /** Is told of a host that was passed over for anything but silence. */
+  /** Receives each host that was skipped for any reason other than silence. */
   readonly warn: (text: string) => void;
 }
 
-/** A host of the cluster, and the cluster's identity: as it was given, or else as it was found. */
+/** A host of the cluster, and the cluster's identity: as given, or otherwise as found. */
 export interface ClusterEndpoint {
   readonly endpoint: Endpoint;
-  /** SHA-256 of the cluster's certificate; `undefined` for a server that is in no cluster: it has another one when it becomes one. */
+  /**
+   * SHA-256 of the cluster's certificate; `undefined` for a standalone server, whose certificate changes when it joins
+   * a cluster.
+   */
   readonly fingerprint: string | undefined;
 }
 
@@ -30,9 +33,10 @@ interface Candidate {
 }
 
 /**
- * The API of the first host that answers as the cluster that is meant, in the order given. Without a fingerprint the hosts must agree on which
- * one that is.
- * @throws TransportError naming every host and why it did not answer; RefusedError when no daemon runs on those that do, or it is another one.
+ * Returns the API of the first host, in the order given, that answers as the wanted cluster. Without a fingerprint, the
+ * hosts must agree on the cluster.
+ * @throws TransportError naming every host and why it did not answer; RefusedError when the hosts that answer run no
+ * daemon, or belong to another cluster.
  */
 export async function clusterEndpoint(
   { endpoints, certificateFingerprint: wanted }: ClusterConnection,
@@ -55,7 +59,7 @@ export async function clusterEndpoint(
   return lastResort(endpoints, wanted, failures, options);
 }
 
-/** Which cluster it is when nobody has said so: that of all hosts that answer and are in one. A former member beside it is passed over. */
+/** Determines the cluster without a fingerprint, from all answering hosts that are in one. Skips a former member. */
 async function agreedOn(endpoints: readonly Connection[], options: Options): Promise<ClusterEndpoint> {
   const outcomes = await Promise.allSettled(endpoints.map((connection) => askAt(connection, true, options.deadline, false)));
   const failures = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as unknown] : []));
@@ -83,7 +87,10 @@ async function agreedOn(endpoints: readonly Connection[], options: Options): Pro
   return { endpoint: first.endpoint, fingerprint: first.presented.clustered ? fingerprint : undefined };
 }
 
-/** Who answers on a host. Where there are others to ask, it has half of the time for the way there, and then as long as a daemon takes that is well. */
+/**
+ * Asks a host for its identity. When other hosts can be asked, SSH gets at most half of the time, and LXD then at most
+ * half of the rest and {@link ANSWER_SECONDS}.
+ */
 async function askAt(connection: Connection, thereAreOthers: boolean, deadline: Deadline, patient: boolean): Promise<Candidate> {
   const way = thereAreOthers
     ? deadline.atMostHalf(Number.POSITIVE_INFINITY, `reaching ${describeConnection(connection)} by SSH`)
@@ -94,7 +101,7 @@ async function askAt(connection: Connection, thereAreOthers: boolean, deadline: 
   return { endpoint, presented: await presentedBy(endpoint, patience, !thereAreOthers) };
 }
 
-/** When nobody has answered, the first host may still be booting. */
+/** Retries the first host, which may still be booting, when no host has answered. */
 async function lastResort(
   endpoints: readonly Connection[],
   wanted: string | undefined,
@@ -109,7 +116,7 @@ async function lastResort(
   throw failures.length === 1 ? failures[0] : noneAnswers(endpoints, failures);
 }
 
-/** @throws OtherClusterError when what answers is not the cluster that is meant. */
+/** @throws OtherClusterError when the server that answers is not the wanted cluster. */
 function asMeant(endpoint: Endpoint, presented: Presented, wanted: string | undefined): ClusterEndpoint {
   if (wanted !== undefined && presented.fingerprint !== wanted) {
     throw new OtherClusterError(isOther(endpoint, presented, wanted), presented);
@@ -125,7 +132,7 @@ class OtherClusterError extends RefusedError {
     super(`${what}. Nothing was done there. ${whatToDo([presented])}`);
   }
 
-  /** What it is, without what to do, which is said once for all hosts. */
+  /** The mismatch without the remedy, which is reported once for all hosts. */
   get fact(): { what: string; presented: Presented } {
     return { what: this.what, presented: this.presented };
   }

@@ -5,17 +5,17 @@ import { RefusedError } from "../../support/errors";
 import { SingleFlight } from "../../support/single-flight";
 import type { SshConnection } from "../../transport/ssh";
 
-/** How LXD, or its fork Incus, was put on a host. */
+/** Packaging of LXD, or its fork Incus, on a host. */
 export type Packaging = "snap" | "deb" | "incus";
 
-/** An API socket and what its place tells about the installation. */
+/** An API socket, and the packaging that its path shows. */
 export interface ApiSocket {
   readonly path: string;
   readonly packaging: Packaging;
 }
 
 /**
- * Where the daemon listens, in the order of LXD's own client.
+ * Sockets of the daemon, in the order of LXD's own client.
  * @see https://github.com/canonical/lxd/blob/main/client/connection.go
  */
 const API_SOCKETS: readonly ApiSocket[] = [
@@ -31,16 +31,17 @@ export interface Endpoint {
   readonly host: string;
   readonly socket: ApiSocket;
   readonly agent: Agent;
-  /** Whether the connection to the host still stands: what breaks on one that does is the daemon's doing. */
+  /** Whether the connection to the host is still open. The daemon causes each failure on an open connection. */
   isOpen(): boolean;
   /**
-   * Holds back requests until a socket is free. Node's agent does not count sockets that are still being opened: it would open one for each of
-   * many requests, and those that find no free channel would never get past sockets that are kept alive.
+   * Holds back requests until a socket is free. Node's agent does not count sockets that are still opening: it would
+   * open one for each of many requests. Those without a free channel would then never use the sockets that are kept
+   * alive.
    */
   readonly requests: pLimit.Limit;
 }
 
-/** The socket on which a daemon listens on the host, or `undefined` when there is none. */
+/** Finds the socket on which a daemon listens on the host. Returns `undefined` when there is none. */
 export async function findSocket(ssh: SshConnection, deadline: Deadline): Promise<ApiSocket | undefined> {
   const found = await ssh.listener(
     API_SOCKETS.map(({ path }) => path),
@@ -49,11 +50,11 @@ export async function findSocket(ssh: SshConnection, deadline: Deadline): Promis
   return API_SOCKETS.find(({ path }) => path === found);
 }
 
-/** The endpoints of this process: one HTTP agent per connection, so that its sockets are kept alive between requests. */
+/** Endpoints of this process: one HTTP agent per connection, which keeps its sockets alive between requests. */
 const endpoints = new WeakMap<SshConnection, SingleFlight<Endpoint>>();
 
 /**
- * The API of the daemon on a host.
+ * Returns the API of the daemon on a host.
  * @throws RefusedError when no daemon listens there.
  */
 export async function endpointOf(ssh: SshConnection, deadline: Deadline): Promise<Endpoint> {
@@ -71,6 +72,6 @@ async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<End
     );
   }
   const agent = ssh.unixSocketAgent(socket.path);
-  // One socket is kept for looking at operations, which LXD forgets while a look stands behind other requests.
+  // Reserves one socket for polling operations: LXD forgets an operation while a poll waits behind other requests.
   return { host: ssh.name, socket, agent, isOpen: () => ssh.open, requests: pLimit(Math.max(1, agent.maxSockets - 1)) };
 }

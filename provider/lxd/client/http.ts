@@ -5,20 +5,22 @@ import { ResponseShapeError, TransportError } from "../../support/errors";
 import type { Endpoint } from "./endpoint";
 import { ListSplitter } from "./list-splitter";
 
-/** LXD's answers are small, but for lists, whose elements are; a larger answer is an error. */
+/**
+ * Limit for an answer, or for one element of a list. LXD's answers and elements are small, so a larger one is an error.
+ */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
 /**
- * Where requests go: an API that is spoken over a unix socket of a host. The agent is Node's own and not undici's `Pool`: a pool of n connections
- * opens one more while a connection is upgraded, which the channels of SSH have no place for, and its errors do not tell a reused socket from
- * a fresh one, on which {@link exchange} decides whether a read may be sent again.
+ * Destination of requests: an API on a unix socket of a host. The agent is Node's own, not undici's `Pool`. A pool of n
+ * connections opens one more during an upgrade, for which SSH has no free channel. Its errors do not distinguish a
+ * reused socket from a fresh one, which {@link exchange} needs to decide whether it may repeat a read.
  */
 export interface HttpEndpoint extends Pick<Endpoint, "host" | "agent" | "requests"> {
-  /** What answers there, as messages name it. @default "LXD" */
+  /** Name of the daemon in messages. @default "LXD" */
   readonly daemon?: string;
 }
 
-/** A request to LXD's API, before any meaning is given to the answer. */
+/** A request to LXD's API, before its answer is interpreted. */
 export interface HttpRequest {
   readonly method: string;
   /** Encoded path with query, starting with "/". */
@@ -27,22 +29,22 @@ export interface HttpRequest {
   readonly body?: string | Buffer | (() => Readable);
 }
 
-/** What came back. */
+/** A response, before it is interpreted. */
 export interface HttpResponse {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
-  /** The connection, when it was asked to speak another protocol (`Upgrade`) and now does (101). */
+  /** The upgraded connection, when the request asked for another protocol (`Upgrade`) and got it (101). */
   readonly connection?: Duplex;
 }
 
-/** Makes, for each attempt, what is given each element of a list that is answered, which is then not part of the body. */
+/** Returns, for each attempt, the receiver of a list's elements, which the body then omits. */
 export type Elements = () => (json: string) => void;
 
 /**
- * Sends one request through a host's API socket, when one of its sockets is free. A connection that now speaks another protocol holds its
- * place among the requests until it is closed.
- * @throws TransportError when the connection breaks, TimeoutError when the deadline passes.
+ * Sends one request through a host's API socket, as soon as a socket is free. An upgraded connection occupies its
+ * request slot until it is closed.
+ * @throws TransportError when the connection breaks; TimeoutError when the deadline passes.
  */
 export async function exchange(
   endpoint: HttpEndpoint,
@@ -52,11 +54,11 @@ export async function exchange(
 ): Promise<HttpResponse> {
   const doing = waitingFor(sent, endpoint.host);
   const exchangeFreshly = async (): Promise<HttpResponse> => {
-    deadline.check(doing); // nothing is sent for a caller who has gone
+    deadline.check(doing); // sends nothing for a caller that has gone
     try {
       return await exchangeOnce(endpoint, sent, deadline, doing, elements);
     } catch (error) {
-      // A socket that was kept alive may have been closed by the daemon, which restarts when it leaves a cluster. A read may be sent again.
+      // The daemon may have closed a kept-alive socket: it restarts when it leaves a cluster. A read may be repeated.
       if (sent.method === "GET" && error instanceof StaleSocketError) {
         return exchangeOnce(endpoint, sent, deadline, doing, elements);
       }
@@ -74,11 +76,11 @@ export async function exchange(
     inPlace.catch(reject);
   });
   return deadline.race(answer, doing, () => {
-    answer.then(({ connection }) => connection?.destroy()).catch(() => undefined); // or it would never give its place back
+    answer.then(({ connection }) => connection?.destroy()).catch(() => undefined); // or it would never free its slot
   });
 }
 
-/** What is being done while an answer is outstanding, for messages. */
+/** Describes, for messages, the wait for an answer. */
 export function waitingFor({ method, path }: Pick<HttpRequest, "method" | "path">, host: string): string {
   return `waiting for the answer to ${method} ${path} on ${host}`;
 }
@@ -113,7 +115,7 @@ async function exchangeOnce(
           try {
             body.take(chunk);
           } catch (error) {
-            // Told at once: that the channel below is closed may never be heard of.
+            // Rejects at once, because the close of the channel below may never be reported.
             reject(error instanceof TooLarge ? tooLarge(endpoint.host, sent) : (error as Error));
             incoming.destroy();
           }
@@ -146,7 +148,7 @@ function tooLarge(host: string, { method, path }: HttpRequest): ResponseShapeErr
   return new ResponseShapeError(`The answer of ${host} to ${method} ${path} is larger than ${MAX_BODY_BYTES} bytes`);
 }
 
-/** What has arrived of an answer. */
+/** The received part of an answer. */
 class Body {
   private readonly chunks: Buffer[] = [];
   private readonly splitter: ListSplitter | undefined;

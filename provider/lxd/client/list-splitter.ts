@@ -1,9 +1,9 @@
-/** Bytes that JSON is made of. */
+/** Structural bytes of JSON. */
 const [QUOTE, BACKSLASH, COMMA, OPEN_LIST, CLOSE_LIST, OPEN_MAP, CLOSE_MAP] = Buffer.from('"\\,[]{}');
 
 /**
- * Takes an answer of LXD's API apart while it arrives, so that a list of any length is never in memory as a whole: `{"metadata": [...]}`
- * is an envelope with an empty list, and the elements of that list one by one.
+ * Splits an answer of LXD's API while it arrives, so that a list of any length is never in memory as a whole.
+ * `{"metadata": [...]}` becomes an envelope with an empty list, and the elements of that list one by one.
  */
 export class ListSplitter {
   private readonly envelopeParts: Buffer[] = [];
@@ -13,7 +13,7 @@ export class ListSplitter {
   private isEscaped = false;
   private inList = false;
 
-  /** @param onElement - Given the JSON of each element. */
+  /** @param onElement - Receives the JSON of each element. */
   constructor(private readonly onElement: (json: string) => void) {}
 
   /** The answer without the elements of its list. */

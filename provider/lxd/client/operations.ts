@@ -1,5 +1,6 @@
 /**
- * LXD's operations: work that it does in the background. It forgets one five seconds after its end, and all of them when it is restarted.
+ * LXD's operations: its background work. LXD forgets an operation five seconds after its end, and all of them at a
+ * restart.
  * @see https://documentation.ubuntu.com/lxd/latest/rest-api/#background-operation
  */
 import * as z from "zod";
@@ -35,7 +36,7 @@ export type Operation = z.output<typeof operationSchema>;
 /** Operations as LXD lists them, by their status. */
 export const operationsSchema = z.record(z.string(), z.array(operationSchema).nullish()).nullish();
 
-/** What a watcher needs of the API. */
+/** The part of the API that a watcher needs. */
 export interface Api {
   get<Schema extends z.ZodType>(
     path: string,
@@ -44,42 +45,44 @@ export interface Api {
   ): Promise<z.output<Schema>>;
 }
 
-/** The ways to the API that a watcher has. */
+/** A watcher's access to the API. */
 export interface WaysToAsk {
   readonly host: string;
-  /** Whether the connection to the host still stands. */
+  /** Whether the connection to the host is still open. */
   isOpen(): boolean;
-  /** For a question that is answered at once, and never stands behind other requests. */
+  /** For a query that LXD answers at once. It never waits behind other requests. */
   now(deadline: Deadline): Api;
-  /** For one whose answer may take a while. */
+  /** For a query whose answer may take a while. */
   eventually(deadline: Deadline): Api;
 }
 
-/** Operations of which LXD is asked to tell the end. They hold a channel each; what is beyond them is seen by looking. */
+/**
+ * Concurrent requests that wait for the end of an operation. Each holds a channel. Polling covers the other operations.
+ */
 const OPEN_WAITS = 3;
 
-/** LXD is not asked to wait for longer, so that other operations get the channel too. */
+/** Longest wait to request from LXD, so that other operations get the channel too. */
 const WAIT_SECONDS = 5;
 
-/** How often it is seen to that something is done. */
+/** Interval at which the watcher runs. */
 const TICK_MS = 250;
 
-/** How often all operations are looked at while LXD is to tell the end of each. An end is there to be seen for five seconds. */
+/** Interval of polling while a request waits for each operation. LXD shows an ended operation for five seconds. */
 const LOOK_MS = 2000;
 
-/** How long the answer to a look may take; twice as long after each that did not come. */
+/** Timeout of a poll. It doubles after each poll without an answer. */
 const PATIENCE_SECONDS = { first: 2, longest: 60 };
 
-/** How long an operation may be out of sight, because LXD or the member that works on it does not answer, before that is an error. */
+/** How long LXD, or the member that works on an operation, may leave queries unanswered before that is an error. */
 const OUT_OF_SIGHT_MS = 30_000;
 
-/** An operation that somebody waits for. */
+/** An operation that a caller waits for. */
 class Watched {
-  /** Whether LXD is asked to tell its end. */
+  /** Whether a request waits for its end. */
   isWaitedFor = false;
-  /** When LXD last told anything of it. */
+  /** When LXD last reported it. */
   heardAt = performance.now();
-  /** Why it could not be asked for, when it was last tried. */
+  /** Why the last query for it failed. */
   trouble: unknown;
   readonly ended: Promise<Operation>;
   resolve: (operation: Operation) => void = () => undefined;
@@ -95,9 +98,9 @@ class Watched {
 }
 
 /**
- * Watches all operations of one endpoint that anybody waits for. LXD is asked to tell the end of a few of them, which is quickest; and all
- * are looked at, in one request, often enough to miss none. So a wait needs no channel of its own, and an answer that is late or lost
- * does no harm.
+ * Watches all awaited operations of one endpoint. Asks LXD to report the end of a few of them, which is fastest, and
+ * polls all of them in one request often enough to miss none. So a wait needs no separate channel, and a late or lost
+ * answer does no harm.
  */
 export class OperationWatcher {
   private readonly watched = new Set<Watched>();
@@ -110,8 +113,9 @@ export class OperationWatcher {
 
   /**
    * Waits until an operation has ended.
-   * @param onProgress - Told of it each time that it is seen, the last time included.
-   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself tells.
+   * @param onProgress - Receives the operation each time LXD reports it, including the last time.
+   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself shows
+   * the result.
    */
   async finish(operation: Operation, deadline: Deadline, onProgress?: (operation: Operation) => void): Promise<Operation> {
     const watched = new Watched(operation, deadline, onProgress);
@@ -152,7 +156,7 @@ export class OperationWatcher {
     this.isWatching = false;
   }
 
-  /** The youngest first: what takes long is seen in time by looking. */
+  /** Prefers the youngest operations: polling sees the end of long ones in time. */
   private openMoreWaits(): void {
     for (const watched of [...this.watched].reverse()) {
       if (this.openWaits < OPEN_WAITS && !watched.isWaitedFor) {
@@ -179,7 +183,8 @@ export class OperationWatcher {
         this.settle(watched, () => watched.reject(error));
         return;
       }
-      // Versions tell by an error that the operation failed, or that it takes longer than this wait. One of these can only be the first.
+      // Depending on its version, LXD reports by an error that the operation failed, or that it outlasts this wait. An
+      // error before the timeout can only mean the former.
       const isFailure = hasCode(error, "api") && !isNotFound(error) && performance.now() - since < seconds * 1000;
       await this.askFor(watched, error, isFailure ? error : undefined);
     } finally {
@@ -188,7 +193,7 @@ export class OperationWatcher {
     }
   }
 
-  /** Looks at operations, in one request if that is possible. */
+  /** Polls operations, in one request if possible. */
   private async lookAt(all: readonly Watched[]): Promise<void> {
     let missing = all;
     if (all.length > 1) {
@@ -205,14 +210,14 @@ export class OperationWatcher {
       });
     }
     for (const watched of missing) {
-      await this.askFor(watched); // one after the other, or the last ones would have no time left to be answered
+      await this.askFor(watched); // sequentially, or the last ones would have no time for an answer
       if (hasCode(watched.trouble, "timeout")) {
         return;
       }
     }
   }
 
-  /** All operations that LXD lists; `undefined` when no answer came in time. */
+  /** Lists all operations. Returns `undefined` when LXD did not answer in time. */
   private async list(all: readonly Watched[]): Promise<Map<string, Operation> | undefined> {
     try {
       const byStatus = await this.ask("/1.0/operations", operationsSchema, { recursion: 1, "all-projects": "true" });
@@ -225,14 +230,14 @@ export class OperationWatcher {
         }
         return undefined;
       }
-      return new Map(); // such as a member that does not answer; each one is asked for separately
+      return new Map(); // such as for a member that does not answer; each operation is queried separately
     }
   }
 
   /**
-   * Asks for one operation, at its own address.
-   * @param why - What has made it necessary.
-   * @param failure - What LXD has said of its end, in case it is gone.
+   * Queries one operation, at its own address.
+   * @param why - The error that made the query necessary.
+   * @param failure - LXD's report of the operation's end, in case the operation is gone.
    */
   private async askFor(watched: Watched, why?: unknown, failure?: ApiError): Promise<void> {
     const { id, description } = watched.operation;
@@ -279,7 +284,7 @@ export class OperationWatcher {
     }
   }
 
-  /** An operation that could not be asked for may be well: what passes is waited for. */
+  /** Keeps waiting when a query failed with an error that may pass, because the operation may be well. */
   private couldNotAsk(watched: Watched, error: unknown): void {
     watched.trouble = error;
     const isInSight = performance.now() - watched.heardAt < OUT_OF_SIGHT_MS;
@@ -320,13 +325,13 @@ export class OperationWatcher {
   }
 }
 
-/** How often a change is asked for whose operation is lost sight of each time. */
+/** Attempts at a change whose operation LXD loses each time. */
 const ATTEMPTS = 3;
 
 /**
- * Makes a change that may be asked for again. When its operation is lost sight of, the object decides.
- * @param isDone - Whether the object is as wanted, read again.
- * @throws LostOperationError when it still is not after some attempts.
+ * Makes a change that may be repeated. When LXD loses its operation, the object's state decides.
+ * @param isDone - Reads again whether the object is as wanted.
+ * @throws LostOperationError when it still is not after {@link ATTEMPTS} attempts.
  */
 export async function untilKnown(change: () => Promise<unknown>, isDone: () => Promise<boolean>): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {

@@ -1,7 +1,7 @@
 import { RefusedError } from "../../support/errors";
 
 /**
- * Builds a path; every inserted value becomes exactly one segment, whatever characters it has.
+ * Builds a path. Each inserted value becomes exactly one segment, whatever characters it has.
  * @example api`/1.0/instances/${name}/state`
  * @throws RefusedError for a value that cannot be a segment: the path would lead to another object.
  */
@@ -16,10 +16,10 @@ function segment(name: string): string {
   return encodeURIComponent(name);
 }
 
-/** What stands behind the path. */
+/** Query of a request. */
 export type Query = Readonly<Record<string, string | number | undefined>>;
 
-/** A path with its query. What is `undefined` is left out. */
+/** Returns a path with its query. Omits `undefined` values. */
 export function withQuery(path: string, query: Query = {}): string {
   const given = new URLSearchParams();
   for (const [key, value] of Object.entries(query)) {

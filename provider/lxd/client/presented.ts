@@ -1,11 +1,14 @@
-/** Who answers on an endpoint. It is asked once in this process, and again after it has joined or left a cluster. */
+/**
+ * Identity of the server at an endpoint. Read once in this process, and again after the server has joined or left a
+ * cluster.
+ */
 import type { Deadline } from "../../support/deadline";
 import { SingleFlight } from "../../support/single-flight";
 import { getServer } from "../server";
 import { LxdClient } from "./client";
 import type { Endpoint } from "./endpoint";
 
-/** What a server tells of itself. */
+/** Identity of a server. */
 export interface Presented {
   /** SHA-256 of its certificate. All members of a cluster present the cluster's. */
   readonly fingerprint: string;
@@ -18,8 +21,8 @@ const asked = new WeakMap<Endpoint, SingleFlight<Presented>>();
 const answers = new WeakMap<Endpoint, Presented>();
 
 /**
- * Who answers on an endpoint.
- * @param isOnly - Whether nobody else can be asked instead, so that a failure that may pass is waited for.
+ * Returns the identity of the server at an endpoint.
+ * @param isOnly - Whether no other host can be asked, so that a failure that may pass is waited for.
  */
 export function presentedBy(endpoint: Endpoint, deadline: Deadline, isOnly = true): Promise<Presented> {
   const shared = asked.get(endpoint) ?? new SingleFlight<Presented>();
@@ -34,13 +37,19 @@ export function presentedBy(endpoint: Endpoint, deadline: Deadline, isOnly = tru
   });
 }
 
-/** To be called when the server behind an endpoint has joined or left a cluster, or was wiped: it is another one now. */
+/**
+ * Forgets the identity of the server at an endpoint. Call it when that server has joined or left a cluster, or was
+ * wiped.
+ */
 export function forgetPresented(endpoint: Endpoint): void {
   asked.delete(endpoint);
   answers.delete(endpoint);
 }
 
-/** What is one and the same for all members of the cluster behind an endpoint, as far as it was asked: the key of what protects a cluster. */
+/**
+ * Returns a key that is the same for all members of the cluster at an endpoint, if the endpoint was asked before. Locks
+ * of a cluster use it.
+ */
 export function clusterKey(endpoint: Endpoint): string {
   return answers.get(endpoint)?.fingerprint ?? endpoint.host;
 }

@@ -5,17 +5,17 @@ import type { Endpoint } from "./endpoint";
 import { type Api, OperationWatcher } from "./operations";
 import { TransientFailures } from "./transient-failures";
 
-/** Makes a client that asks once, and shares what the others share. */
+/** Makes a client that reads once, and shares the state of the other clients. */
 type MakeClient = (endpoint: Endpoint, deadline: Deadline, shared: SharedRequests) => Api;
 
-/** What all clients of one endpoint share within this process. */
+/** State that all clients of one endpoint share within this process. */
 export class SharedRequests {
   readonly operations: OperationWatcher;
   readonly trouble = new TransientFailures();
   private readonly readings = new Map<string, SingleFlight<unknown>>();
 
   constructor(endpoint: Endpoint, client: MakeClient) {
-    const apart = { ...endpoint, requests: pLimit(1) }; // the endpoint keeps a socket free for it
+    const apart = { ...endpoint, requests: pLimit(1) }; // uses the socket that the endpoint reserves
     this.operations = new OperationWatcher({
       host: endpoint.host,
       isOpen: () => endpoint.isOpen(),
@@ -24,14 +24,14 @@ export class SharedRequests {
     });
   }
 
-  /** The read of a path that is shared until something is changed. */
+  /** Returns the read of a path, shared until the next change. */
   reading(path: string): SingleFlight<unknown> {
     const reading = this.readings.get(path) ?? new SingleFlight<unknown>();
     this.readings.set(path, reading);
     return reading;
   }
 
-  /** To be called when something changes: what was read may be different now. */
+  /** Forgets all reads. Call it at each change. */
   forget(): void {
     this.readings.clear();
   }
@@ -39,7 +39,7 @@ export class SharedRequests {
 
 const sharedRequests = new WeakMap<Endpoint, SharedRequests>();
 
-/** What the clients of an endpoint share. */
+/** Returns the state that the clients of an endpoint share. */
 export function sharedRequestsOf(endpoint: Endpoint, client: MakeClient): SharedRequests {
   const shared = sharedRequests.get(endpoint) ?? new SharedRequests(endpoint, client);
   sharedRequests.set(endpoint, shared);

@@ -1,22 +1,26 @@
 /**
- * Failures that end without a change. A daemon that restarts answers with errors, or not at all; so does one whose cluster has no leader for a moment. Which
- * error it is differs by version and moment; that it passes is seen by asking again.
+ * Failures that end without a change. A restarting daemon answers with errors, or not at all. So does a daemon whose
+ * cluster briefly has no leader. The error differs by version and moment. Only another request shows that it has
+ * passed.
  */
 import * as z from "zod";
 import { hasCode } from "../../support/errors";
 
-/** How long the errors of a daemon may come from its restart. Later ones are permanent. */
+/** How long a restart may cause a daemon's errors. Later ones are permanent. */
 export const RESTART_SECONDS = 30;
 
-/** After so long without trouble, the next one is another. */
+/** Time without failures after which the next failure starts a new trouble. */
 const QUIET_MS = 60_000;
 
-/** The trouble that an endpoint is in. All who ask there wait for its end together: who comes later does not wait once more. */
+/** Current trouble of an endpoint. All callers wait for its end together: a later caller starts no new wait. */
 export class TransientFailures {
   private since = 0;
   private seenAt = Number.NEGATIVE_INFINITY;
 
-  /** Notes one more failure. @returns Whether it may still pass. */
+  /**
+   * Records one more failure.
+   * @returns Whether it may still pass.
+   */
   lasts(): boolean {
     const now = performance.now();
     if (now - this.seenAt > QUIET_MS) {
@@ -26,21 +30,21 @@ export class TransientFailures {
     return now - this.since < RESTART_SECONDS * 1000;
   }
 
-  /** What had failed was answered. */
+  /** Records that a request that had failed was answered. */
   isOver(): void {
     this.seenAt = Number.NEGATIVE_INFINITY;
   }
 }
 
-/** What of `/1.0/cluster/members` tells whether one is down. */
+/** The part of `/1.0/cluster/members` that shows whether a member is down. */
 export const statusesSchema = z.array(z.looseObject({ status: z.string() }));
 
-/** Whether LXD failed with a request, and did not refuse it. */
+/** Whether LXD failed at a request, rather than refused it. */
 export function isServerFailure(error: unknown): boolean {
   return hasCode(error, "api") && error.status >= 500;
 }
 
-/** Whether LXD said that the server is no member of a cluster. It has no status of its own for this. */
+/** Whether LXD answered that the server is not in a cluster. LXD has no status code for this. */
 export function isNotClustered(error: unknown): boolean {
   return hasCode(error, "api") && /server is not clustered/i.test(error.reply);
 }

@@ -4,24 +4,24 @@ import { OWNER_KEY } from "../config";
 import { isOwnMark } from "../ownership";
 import { createAlias, deleteAlias, findAlias, findImage, type Image, moveAlias } from "./images";
 
-/** Who wants an alias. */
+/** Resource that wants an alias. */
 export interface Claimant {
   readonly project: string;
   /** URN of the resource. */
   readonly urn: string;
-  /** Whether it may take aliases from images that are not its own. */
+  /** Whether it may take aliases from images of others. */
   readonly adopt: boolean;
-  /** Whether the image is its own. */
+  /** Whether the resource created the image. */
   readonly created: boolean;
 }
 
-/** Whether an image came to the cluster by the resource with this URN. */
+/** Whether the resource with this URN brought an image to the cluster. */
 function isOwn(image: Image, urn: string): boolean {
   return isOwnMark(image.properties?.[OWNER_KEY], urn);
 }
 
 /**
- * Looks, before anything is uploaded, whether the image can have its aliases.
+ * Checks, before any upload, whether the image can have its aliases.
  * @throws RefusedError when one points to an image of someone else.
  */
 export async function refuseTakenAliases(
@@ -39,9 +39,9 @@ export async function refuseTakenAliases(
 }
 
 /**
- * Lets an alias point to the image.
- * @param own - Aliases that are the claimant's already, wherever someone has let them point to.
- * @returns Whether it became the claimant's now.
+ * Points an alias to the image.
+ * @param own - Aliases that already belong to the claimant, whatever they point to.
+ * @returns Whether the claimant newly owns the alias.
  */
 export async function pointAlias(
   lxd: LxdClient,
@@ -54,7 +54,7 @@ export async function pointAlias(
   const alias = await findAlias(lxd, project, name);
   const mark = markOf(claimant);
   if (alias?.target === fingerprint) {
-    // Made by a run that did not live to hear of it. Of an image that is not its own, another stack may have made it under this URN.
+    // An interrupted run made it. For an image of others, another stack may have made the alias under this URN.
     return (claimant.created || claimant.adopt) && mark !== "" && alias.description === mark && !own.includes(name);
   }
   if (alias === undefined) {
@@ -83,7 +83,9 @@ export async function removeAliases(
   }
 }
 
-/** An alias of an earlier image of the same resource may be taken, any other only when the user says so. */
+/**
+ * Refuses an alias that points to another image. Allows it for an earlier image of the same resource, or with `adopt`.
+ */
 async function refuseTaken(lxd: LxdClient, { project, urn, adopt }: Claimant, name: string, target: string): Promise<void> {
   const other = await findImage(lxd, project, target);
   if (adopt || (other !== undefined && isOwn(other.value, urn))) {
@@ -96,7 +98,7 @@ async function refuseTaken(lxd: LxdClient, { project, urn, adopt }: Claimant, na
   );
 }
 
-/** The description of an alias is the only place for a mark. */
+/** Returns the mark of an alias, whose description is the only place for one. */
 function markOf({ urn }: Claimant): string {
   return urn === "" ? "" : `${OWNER_KEY}: ${urn}`;
 }

@@ -1,4 +1,4 @@
-/** Image files on the machine that runs Pulumi: what LXD will call them, and how they travel. */
+/** Image files on the machine that runs Pulumi: their fingerprint, and their upload. */
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, stat } from "node:fs/promises";
@@ -23,8 +23,8 @@ export interface Upload {
 const fingerprints = new Map<string, Promise<string>>();
 
 /**
- * The fingerprint that LXD gives to an image: SHA-256 over the metadata followed by the root file system. Within a process each
- * state of the files is read once.
+ * Computes the fingerprint that LXD gives to an image: SHA-256 over the metadata followed by the root file system.
+ * Reads each state of the files once per process.
  * @throws RefusedError naming the property whose file cannot be read.
  */
 export async function fingerprintOf(files: ImageFiles): Promise<string> {
@@ -65,8 +65,8 @@ async function factsOf([property, given]: [string, string]): Promise<{ path: str
 }
 
 /**
- * The files as LXD takes them: one alone as it is, two as a form.
- * @param progress - Called with the bytes that have been handed over, as they grow.
+ * Prepares the files for LXD: a single one unchanged, two as a form.
+ * @param progress - Receives the number of bytes sent, as it grows.
  */
 export async function uploadOf(files: ImageFiles, progress: (sent: number) => void): Promise<Upload> {
   const facts = await Promise.all(present(files).map(factsOf));
@@ -83,7 +83,7 @@ export async function uploadOf(files: ImageFiles, progress: (sent: number) => vo
   const part = (name: string, path: string): string =>
     `--${boundary}\r\nContent-Disposition: form-data; name="${name}"; filename="${plainName(path)}"\r\n` +
     "Content-Type: application/octet-stream\r\n\r\n";
-  // LXD tells the image of a virtual machine from that of a container by the name of this part.
+  // LXD distinguishes a virtual machine's image from a container's by the name of this part.
   const rootfsName = (await isDiskImage(rootfs.path)) ? "rootfs.img" : "rootfs";
   const pieces = [
     part("metadata", metadata.path),
@@ -127,7 +127,7 @@ async function isDiskImage(path: string): Promise<boolean> {
   }
 }
 
-/** A file's name as a header can hold it. */
+/** Returns a file's name with only the characters that a header allows. */
 function plainName(path: string): string {
   return basename(path).replace(/[^A-Za-z0-9 ._+-]/g, "_");
 }

@@ -31,26 +31,26 @@ export type Alias = z.output<typeof aliasSchema>;
 
 const importedSchema = z.looseObject({ fingerprint: z.string() });
 
-/** The image, by its fingerprint or the beginning of it, or `undefined`. */
+/** Finds an image by its fingerprint or a prefix of it. Returns `undefined` when it does not exist. */
 export function findImage(lxd: LxdClient, project: string, fingerprint: string): Promise<Tagged<Image> | undefined> {
   return lxd.findWithEtag(api`/1.0/images/${fingerprint}`, imageSchema, { project });
 }
 
-/** {@link findImage} out of one list that all reads of this process share. */
+/** {@link findImage} in one list that all reads of this process share. */
 export async function findImageShared(lxd: LxdClient, project: string, fingerprint: string): Promise<Image | undefined> {
   const images = await lxd.getShared("/1.0/images", z.array(imageSchema), { project, recursion: 1 });
   return images.find((image) => image.fingerprint === fingerprint);
 }
 
-/** Fingerprints of all images of a project. */
+/** Lists the fingerprints of all images of a project. */
 export async function listFingerprints(lxd: LxdClient, project: string): Promise<string[]> {
   const urls = await lxd.get("/1.0/images", z.array(z.string()), { project });
   return urls.map((url) => url.split("?")[0]?.split("/").at(-1) ?? "");
 }
 
 /**
- * Uploads an image, straight from disk. LXD copies it to the other members before it is done.
- * @param fingerprint - What the files must be; LXD refuses others.
+ * Uploads an image, straight from disk. LXD copies it to the other members before the operation ends.
+ * @param image.fingerprint - Fingerprint of the files; LXD refuses files with another one.
  */
 export async function uploadImage(
   lxd: LxdClient,
@@ -90,7 +90,7 @@ export async function uploadImage(
 }
 
 /**
- * Makes LXD copy an image from another server. One that it already has is not downloaded again.
+ * Makes LXD copy an image from another server. LXD does not download an image that it already has.
  * @returns Its fingerprint.
  */
 export async function copyImage(
@@ -121,7 +121,7 @@ export async function copyImage(
         }
       }));
   };
-  await untilKnown(copy, async () => false); // what it has already, it does not download again, and tells its fingerprint
+  await untilKnown(copy, async () => false); // LXD reports the fingerprint of an image that it already has
   const imported = importedSchema.safeParse(finished?.metadata);
   if (!imported.success) {
     throw new ResponseShapeError(
@@ -131,7 +131,7 @@ export async function copyImage(
   return imported.data.fingerprint;
 }
 
-/** Changes what can be changed of an image; the rest stays as LXD has it. */
+/** Changes the given properties of an image, and keeps the rest as LXD has it. */
 export async function changeImage(
   lxd: LxdClient,
   project: string,
@@ -150,17 +150,17 @@ export async function changeImage(
   await lxd.modify(api`/1.0/images/${found.value.fingerprint}`, imageSchema, contents, { query: { project }, found });
 }
 
-/** Removes an image with its aliases; one that is gone is done. Instances that were made from it stay. */
+/** Removes an image with its aliases. Succeeds when it does not exist. Instances made from it stay. */
 export async function deleteImage(lxd: LxdClient, project: string, fingerprint: string): Promise<void> {
   await lxd.remove(api`/1.0/images/${fingerprint}`, { project });
 }
 
-/** The alias, or `undefined`. */
+/** Finds an alias by name. Returns `undefined` when it does not exist. */
 export async function findAlias(lxd: LxdClient, project: string, name: string): Promise<Alias | undefined> {
   return lxd.find(api`/1.0/images/aliases/${name}`, aliasSchema, { project });
 }
 
-/** Makes an alias. */
+/** Creates an alias. */
 export async function createAlias(
   lxd: LxdClient,
   project: string,
@@ -170,7 +170,7 @@ export async function createAlias(
   await lxd.change("POST", "/1.0/images/aliases", { query: { project }, body: { name, description, target } });
 }
 
-/** Lets an alias point to another image. */
+/** Points an alias to another image. */
 export async function moveAlias(
   lxd: LxdClient,
   project: string,
@@ -180,7 +180,7 @@ export async function moveAlias(
   await lxd.change("PUT", api`/1.0/images/aliases/${name}`, { query: { project }, body: { description, target } });
 }
 
-/** Removes an alias; one that is gone is done. */
+/** Removes an alias. Succeeds when it does not exist. */
 export async function deleteAlias(lxd: LxdClient, project: string, name: string): Promise<void> {
   await lxd.remove(api`/1.0/images/aliases/${name}`, { project });
 }

@@ -23,10 +23,10 @@ const memberSchema = z.looseObject({
   groups: z.array(z.string()).nullish(),
 });
 
-/** A member as the cluster sees it. */
+/** A member as the cluster reports it. */
 export type Member = z.output<typeof memberSchema>;
 
-/** One member-specific key of a pool or network, which a joining member brings its own value for. */
+/** A member-specific key of a pool or network, for which a joining member brings its own value. */
 const memberConfigKeySchema = z.object({
   entity: z.enum(["storage-pool", "network"]),
   name: z.string(),
@@ -43,7 +43,7 @@ const clusterSchema = z.looseObject({
   member_config: z.array(z.looseObject(memberConfigKeySchema.shape)).nullish(),
 });
 
-/** What a token operation tells; camelCase, unlike the token that is made of it. */
+/** Metadata of a token operation; camelCase, unlike the token made from it. */
 const tokenSchema = z.looseObject({
   serverName: z.string(),
   secret: z.string(),
@@ -59,11 +59,11 @@ export interface JoinToken {
   readonly fingerprint: string;
   /** Cluster addresses of the members that are online. */
   readonly addresses: readonly string[];
-  /** What the joining server presents. A secret. */
+  /** Text that the joining server presents. A secret. */
   readonly text: string;
 }
 
-/** All members, with their status as the answering member sees it. */
+/** Lists all members, with their status as the answering member reports it. */
 export function listMembers(lxd: LxdClient): Promise<Member[]> {
   return lxd.get("/1.0/cluster/members", z.array(memberSchema), { recursion: 1 });
 }
@@ -73,19 +73,19 @@ export function listMembersShared(lxd: LxdClient): Promise<Member[]> {
   return lxd.getShared("/1.0/cluster/members", z.array(memberSchema), { recursion: 1 });
 }
 
-/** A member. */
+/** Reads a member. */
 export function getMember(lxd: LxdClient, name: string): Promise<Member> {
   return lxd.get(api`/1.0/cluster/members/${name}`, memberSchema);
 }
 
-/** A member, or `undefined` when the cluster has none of that name. */
+/** Finds a member. Returns `undefined` when the cluster has none of that name. */
 export function findMember(lxd: LxdClient, name: string): Promise<Member | undefined> {
   return lxd.find(api`/1.0/cluster/members/${name}`, memberSchema);
 }
 
 /**
- * Writes what can be changed of a member. All of it, because LXD resets what is left out, even in a PATCH.
- * @param change - The member as it is to be; `undefined` when nothing is to be changed.
+ * Writes the changeable properties of a member. Writes all of them, because LXD resets omitted ones, even in a PATCH.
+ * @param change - Returns the wanted member; `undefined` for no change.
  * @throws ApiError when the cluster has no such member.
  */
 export async function changeMember(lxd: LxdClient, name: string, change: (live: Member) => Member | undefined): Promise<void> {
@@ -102,17 +102,17 @@ export async function changeMember(lxd: LxdClient, name: string, change: (live: 
   }
 }
 
-/** Whether a member is found at an address, however either is spelled. */
+/** Whether a member has an address, in any spelling. */
 export function isAt({ url }: Pick<Member, "url">, address: string): boolean {
   return sameListener(url.replace(/^https:\/\//, ""), address);
 }
 
-/** The member-specific keys that a server joining this cluster has to bring values for. */
+/** Lists the member-specific keys for which a server that joins this cluster must bring values. */
 export async function memberConfigKeys(lxd: LxdClient): Promise<MemberConfigKey[]> {
   return (await lxd.get("/1.0/cluster", clusterSchema)).member_config ?? [];
 }
 
-/** Makes a standalone server the first member of a new cluster. What it holds is kept. */
+/** Makes a standalone server the first member of a new cluster. Keeps its contents. */
 export async function bootstrapCluster(lxd: LxdClient, name: string): Promise<void> {
   const bootstrap = (): Promise<unknown> =>
     lxd.change("PUT", "/1.0/cluster", {
@@ -129,9 +129,9 @@ export async function bootstrapCluster(lxd: LxdClient, name: string): Promise<vo
   await untilKnown(bootstrap, async () => (await lxd.get("/1.0/cluster", clusterSchema)).enabled);
 }
 
-/** Mints a token with which one server of that name may join, once. An older token of the name dies. */
+/** Creates a token with which one server of that name may join, once. Invalidates an older token of that name. */
 export async function mintJoinToken(lxd: LxdClient, name: string): Promise<JoinToken> {
-  // Never waited for: a token operation runs until the token is used, cancelled or expired.
+  // Not waited for: a token operation runs until the token is used, cancelled or expired.
   const operation = await lxd.begin("POST", "/1.0/cluster/members", { body: { server_name: name } });
   const parsed = tokenSchema.safeParse(operation?.metadata);
   if (operation === undefined || !parsed.success) {
@@ -142,7 +142,7 @@ export async function mintJoinToken(lxd: LxdClient, name: string): Promise<JoinT
   return { operationId: operation.id, fingerprint, addresses, text: Buffer.from(JSON.stringify(token)).toString("base64") };
 }
 
-/** Makes a fresh server a member. `lxd` is the API of the server that joins. */
+/** Makes an empty server a member. `lxd` is the API of the server that joins. */
 export async function joinCluster(
   lxd: LxdClient,
   join: { name: string; address: string; token: JoinToken; certificate: string; memberConfig: readonly MemberConfigKey[] },
@@ -155,7 +155,7 @@ export async function joinCluster(
       server_address: address,
       cluster_address: token.addresses[0] ?? "",
       cluster_certificate: certificate,
-      // LXD up to 5.21.1 reads the token from the first, 6.1 and Incus from the second.
+      // LXD up to 5.21.1 reads the token from `cluster_password`, 6.1 and Incus from `cluster_token`.
       cluster_password: token.text,
       cluster_token: token.text,
       member_config: memberConfig,
@@ -163,7 +163,7 @@ export async function joinCluster(
   });
 }
 
-/** Waits until the cluster sees a member as online. `lxd` is the API of another member. */
+/** Waits until the cluster reports a member as online. `lxd` is the API of another member. */
 export async function untilOnline(lxd: LxdClient, name: string, deadline: Deadline): Promise<Member> {
   return until(deadline, async (report) => {
     const member = (await listMembers(lxd)).find(({ server_name }) => server_name === name);
@@ -177,8 +177,8 @@ export async function removeMember(lxd: LxdClient, name: string): Promise<void> 
   await lxd.remove(api`/1.0/cluster/members/${name}`);
 }
 
-/** Removes a member's rows without asking it. Only for a member that holds nothing. */
+/** Removes a member's rows without contacting it. Only for a member that holds nothing. */
 export async function forgetMember(lxd: LxdClient, name: string): Promise<void> {
-  // Older versions read nothing but "1" as yes.
+  // Older versions accept only "1" as true.
   await lxd.remove(api`/1.0/cluster/members/${name}`, { force: 1 });
 }

@@ -1,7 +1,8 @@
 /**
- * What interrupted joins leave in a cluster. Rows of a server that never finished joining are harmless, because the next attempt replaces
- * them; these are not.
- * @see https://github.com/canonical/lxd/blob/main/lxd/cluster/membership.go for the order in which a join leaves its traces
+ * Remains of interrupted joins that block the next attempt. Rows of a server that never finished joining are harmless,
+ * because the next attempt replaces them.
+ * @see https://github.com/canonical/lxd/blob/main/lxd/cluster/membership.go for the order in which a join leaves its
+ * traces
  */
 import * as z from "zod";
 import type { Deadline } from "../../support/deadline";
@@ -16,9 +17,9 @@ const trustedSchema = z.looseObject({ name: z.string(), type: z.string(), finger
 type Trusted = z.output<typeof trustedSchema>;
 
 /**
- * Clears away what earlier attempts of a server to join have left in the cluster.
- * @returns What was there, a sentence each.
- * @throws RefusedError, before anything is cleared away, when it is not certain that it is nothing but that.
+ * Removes what a server's earlier attempts to join have left in the cluster.
+ * @returns A sentence for each thing removed.
+ * @throws RefusedError, before any removal, when something else might be affected.
  */
 export async function clearTraces(
   { host, joining, cluster }: JoinContext,
@@ -56,7 +57,10 @@ export async function clearTraces(
   return cleared;
 }
 
-/** Makes sure that a token is of no more use. Not if LXD cannot say so: the reason why it was to be revoked is worth more. */
+/**
+ * Revokes a token. Returns whether it is now unusable. Returns `false` when LXD cannot confirm this, because the reason
+ * for the revocation matters more than a second error.
+ */
 export async function isRevoked(lxd: LxdClient, token: JoinToken): Promise<boolean> {
   try {
     await lxd.cancel({ id: token.operationId });
@@ -66,7 +70,10 @@ export async function isRevoked(lxd: LxdClient, token: JoinToken): Promise<boole
   }
 }
 
-/** Whether a token waits with which a server of that name may join: the next token of the name makes it void. LXD still lists those that were revoked. */
+/**
+ * Whether an unused token exists with which a server of that name may join. The next token of that name invalidates it.
+ * LXD still lists revoked tokens.
+ */
 async function hasJoinToken(lxd: LxdClient, name: string): Promise<boolean> {
   const operations = Object.values((await lxd.get("/1.0/operations", operationsSchema, { recursion: 1 })) ?? {}).flat();
   return operations.some(
@@ -75,8 +82,9 @@ async function hasJoinToken(lxd: LxdClient, name: string): Promise<boolean> {
 }
 
 /**
- * Takes an address that is no member's out of the replicas of the cluster's database, as `lxd cluster remove-raft-node` does. A join that
- * was interrupted late leaves it there, and every later one from that address would wait for nothing.
+ * Removes an address that belongs to no member from the replicas of the cluster's database, as `lxd cluster
+ * remove-raft-node` does. A join that was interrupted late leaves it there, and every later join from that address
+ * would hang.
  * @returns Whether it was there.
  */
 async function forgetReplica(lxd: LxdClient, address: string): Promise<boolean> {
@@ -92,9 +100,9 @@ async function forgetReplica(lxd: LxdClient, address: string): Promise<boolean> 
 }
 
 /**
- * Takes former certificates of a server that is no member out of the cluster's trust: a join that was cut off leaves its own there, and a host
- * that was wiped since joins with another.
- * @returns Whether there were any, and LXD has let go of them; some versions do not.
+ * Removes former certificates of a server that is not a member from the cluster's trust. An interrupted join leaves its
+ * certificate there, and a host that was wiped since joins with another.
+ * @returns Whether there were any and LXD removed them; some versions refuse.
  */
 async function forgetFormerCertificates(lxd: LxdClient, former: readonly Trusted[]): Promise<boolean> {
   try {
@@ -111,9 +119,9 @@ async function forgetFormerCertificates(lxd: LxdClient, former: readonly Trusted
 }
 
 /**
- * Takes the joining server's certificate out of the cluster's trust when it is there under another name: a join that was refused for its
- * name leaves it so, and LXD would refuse every other name.
- * @throws FailedError when LXD does not let go of it.
+ * Removes the joining server's certificate from the cluster's trust when it is there under another name. A join that
+ * was refused for its name leaves it there, and LXD would then refuse every other name.
+ * @throws FailedError when LXD does not remove it.
  */
 async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, name: string): Promise<void> {
   try {

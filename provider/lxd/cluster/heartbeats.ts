@@ -1,6 +1,7 @@
 /**
- * Members tell of themselves every ten seconds, and LXD takes one for offline when it has not heard of it for twenty: also one that has just booted,
- * or whose heartbeat is late because a host is busy. Such a member answers when it is asked.
+ * Members send heartbeats every ten seconds. LXD reports a member as offline when it has received none for twenty
+ * seconds. This includes a member that has just booted, or whose heartbeat is late because a host is busy. Such a
+ * member answers requests.
  */
 import { until } from "../../support/deadline";
 import { hasCode } from "../../support/errors";
@@ -9,15 +10,15 @@ import { presentedBy } from "../client/presented";
 import { getServer } from "../server";
 import { listMembers, type Member } from "./cluster";
 
-/** LXD itself waits ten seconds for the way to a member, and then says that there is none. */
+/** LXD itself waits ten seconds for a connection to a member, and then answers that there is none. */
 const ANSWER_SECONDS = 15;
 
-/** On busy hosts it takes more than one heartbeat. */
+/** On busy hosts, more than one heartbeat may be necessary. */
 const HEARTBEAT_SECONDS = 60;
 
 /**
- * The members. Those that are needed, and that LXD has not heard of lately although they answer, are waited for.
- * @param needed - Which of them. @default all
+ * Lists the members. Waits for needed members that answer although LXD has missed their heartbeats.
+ * @param needed - Selects these members. @default all
  */
 export async function membersOnceHeard(
   lxd: LxdClient,
@@ -30,7 +31,10 @@ export async function membersOnceHeard(
   return isLate ? withoutDoubt(lxd, await listMembers(lxd)) : members;
 }
 
-/** The member that answers is not offline: LXD judges by heartbeats, also of itself, and those are late while they wait for a member that is gone. */
+/**
+ * Returns the answering member as online. LXD judges by heartbeats, even of itself, and these are late while they wait
+ * for a member that is gone.
+ */
 async function withoutDoubt(lxd: LxdClient, members: Member[]): Promise<Member[]> {
   if (offlineIn(members).length === 0) {
     return members;
@@ -42,8 +46,8 @@ async function withoutDoubt(lxd: LxdClient, members: Member[]): Promise<Member[]
 }
 
 /**
- * Names of those of the given members that LXD takes for offline. Where all of them answer, LXD is given the time to hear of them; where one does
- * not, the others are not waited for.
+ * Returns the names of those given members that LXD reports as offline. When all of them answer, gives LXD time to
+ * receive their heartbeats. When one does not answer, does not wait for the others.
  */
 export async function offlineOf(lxd: LxdClient, members: readonly Pick<Member, "server_name" | "status">[]): Promise<string[]> {
   let offline = offlineIn(members);
@@ -66,8 +70,8 @@ export async function offlineOf(lxd: LxdClient, members: readonly Pick<Member, "
 }
 
 /**
- * Whether a member answers, through the one that is asked and whatever that thinks of it.
- * @param ask - How, when others ask for the same.
+ * Whether a member answers through the member of `lxd`, whatever status that one reports.
+ * @param ask - Request to send, such as one that callers share. @default getServer
  */
 export async function answers(lxd: LxdClient, name: string, ask = getServer): Promise<boolean> {
   const patience = lxd.deadline.atMostHalf(ANSWER_SECONDS, `asking ${name} whether it is there`);

@@ -2,7 +2,8 @@ import { FailedError, replyOf } from "../../support/errors";
 import { howToWipe } from "./join-preflight";
 
 /**
- * What LXD says when a join fails, and what helps. Wording differs a little between versions ("Failed to", "Failed ...ing").
+ * LXD's errors of a failed join, and their remedies. The wording differs slightly between versions ("Failed to",
+ * "Failed ...ing").
  * @see https://github.com/canonical/lxd/blob/main/lxd/api_cluster.go clusterPutJoin
  */
 const CURES: readonly (readonly [RegExp, string])[] = [
@@ -40,7 +41,7 @@ const CURES: readonly (readonly [RegExp, string])[] = [
   ],
 ];
 
-/** The error of a failed join, with what LXD said and the cure. */
+/** Returns the error of a failed join, with LXD's reply and the remedy. */
 export function explainJoinFailure(error: unknown, member: string, host: string, revoked: boolean): Error {
   const reply = replyOf(error);
   const cure = CURES.find(([pattern]) => pattern.test(reply))?.[1];

@@ -1,4 +1,4 @@
-/** What is looked at before a server joins a cluster, so that nothing is touched when it cannot. */
+/** Checks before a server joins a cluster, so that nothing is changed when it cannot. */
 import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
 import { hasCode, RefusedError } from "../../support/errors";
@@ -7,10 +7,10 @@ import { describeInventory, type Inventory, takeInventory } from "../inventory";
 import { type Server, serverConfig } from "../server";
 import { isAt, listMembers, type Member } from "./cluster";
 
-/** LXD's own threshold, `cluster.offline_threshold`, with time for the clocks of two members to disagree. */
+/** LXD's own threshold, `cluster.offline_threshold`, plus a margin for the clocks of two members to disagree. */
 const OFFLINE_AFTER_SECONDS = 25;
 
-/** A server that is to join, and the cluster that it is to join through one of its members. */
+/** A server that is to join, and a member of the cluster through which it joins. */
 export interface JoinContext {
   /** API of the server that joins. */
   readonly host: LxdClient;
@@ -20,12 +20,12 @@ export interface JoinContext {
   readonly target: Server;
 }
 
-/** How to start from an empty LXD, as the end of a sentence. */
+/** Explains how to start from an empty LXD, as the end of a sentence. */
 export function howToWipe(kinds: readonly string[]): string {
   return `give its LxdNode resetPolicy: [${kinds.map((kind) => `"${kind}"`).join(", ")}]`;
 }
 
-/** @throws RefusedError when a clustered server has another name in its cluster than it is to have. */
+/** @throws RefusedError when a clustered server's name in its cluster differs from the wanted one. */
 export function refuseOtherName(lxd: LxdClient, { environment }: Server, name: string): void {
   if (environment.server_name !== name) {
     throw new RefusedError(
@@ -35,7 +35,7 @@ export function refuseOtherName(lxd: LxdClient, { environment }: Server, name: s
   }
 }
 
-/** @throws RefusedError when the server is not one that LXD would take in, or would lose something by joining. */
+/** @throws RefusedError when LXD would not accept the server, or the server would lose something by joining. */
 export function refuseToJoin(meeting: JoinContext, holds: Inventory, name: string, address: string): void {
   refuseDifferentVersions(meeting);
   refuseWildcard(meeting, address);
@@ -49,7 +49,7 @@ export function refuseToJoin(meeting: JoinContext, holds: Inventory, name: strin
 }
 
 /**
- * An empty member that an earlier attempt left in the cluster for this very server.
+ * Returns the name of an empty member that an earlier attempt left in the cluster for this server.
  * @throws RefusedError when another member has the name or address.
  */
 export async function findStaleMember(
@@ -82,8 +82,8 @@ export async function findStaleMember(
 }
 
 /**
- * LXD shows a member as online until its last sign of life is 20 s ago. The host of this one is empty, so it will soon be seen as offline, unless
- * the address leads to another machine.
+ * Waits until LXD reports a member as offline, which it does 20 s after the last heartbeat. The host of this member is
+ * empty, so this happens soon, unless the address leads to another machine.
  */
 async function untilOffline(
   find: () => Promise<Member | undefined>,
@@ -116,8 +116,9 @@ function refuseDifferentVersions({ host, joining, cluster, target }: JoinContext
 }
 
 /**
- * LXD 5.0.4 and 5.21.0 are the first that join with the address they are given, though they listen on every one. Up to 5.0.3 it is the
- * wildcard that is announced to the cluster. Of these extensions no older LXD has one; 5.0.4 brought the first, 5.21.0 the second.
+ * LXD 5.0.4 and 5.21.0 are the first versions that join with the given address when they listen on every address. Up to
+ * 5.0.3, LXD announces the wildcard to the cluster. No older LXD has either extension: 5.0.4 introduced the first,
+ * 5.21.0 the second.
  */
 const JOINS_FROM_WILDCARD = ["instances_files_modify_permissions", "vm_disk_io_limits"];
 
@@ -137,9 +138,10 @@ function refuseWildcard({ host, joining }: JoinContext, address: string): void {
 const networkSchema = z.looseObject({ name: z.string(), type: z.string(), managed: z.boolean() });
 
 /**
- * A server that joins makes the cluster's bridges. Where the kernel has an interface of that name already, LXD fails with "Network not
- * found", before it has changed anything on the cluster.
- * @throws RefusedError naming the interfaces. LXD does not say who made them, so that is for a person to know.
+ * Refuses a join that would collide with network interfaces. A joining server makes the cluster's bridges. When the
+ * kernel already has an interface of that name, LXD fails with "Network not found", before it changes anything on the
+ * cluster.
+ * @throws RefusedError naming the interfaces. LXD does not report who made them, so the user must decide.
  */
 export async function refuseTakenBridges({ host, cluster }: Pick<JoinContext, "host" | "cluster">): Promise<void> {
   const list = (lxd: LxdClient): Promise<z.output<typeof networkSchema>[]> =>

@@ -18,10 +18,10 @@ export const memberConfigSchema = z.strictObject({
 /** See {@link memberConfigSchema}. */
 export type MemberConfig = z.output<typeof memberConfigSchema>;
 
-/** Where an entity of LXD's list stands in {@link MemberConfig}. */
+/** Property of {@link MemberConfig} for an entity in LXD's list. */
 const GROUPS = { "storage-pool": "pools", network: "networks" } as const;
 
-/** LXD's list of keys and values as {@link MemberConfig}. */
+/** Converts LXD's list of keys and values to {@link MemberConfig}. */
 export function memberConfigFromKeys(keys: readonly MemberConfigKey[]): MemberConfig {
   const result: Partial<Record<keyof MemberConfig, Record<string, Config>>> = {};
   for (const { entity, name, key, value } of keys) {
@@ -32,10 +32,11 @@ export function memberConfigFromKeys(keys: readonly MemberConfigKey[]): MemberCo
 }
 
 /**
- * The value that a joining server brings for each member-specific key: the given one, else the one that follows from a member that
- * exists.
- * @param member - The member that `lxd` speaks to.
- * @throws RefusedError where only a person can know the value, such as the disk to use, and for a key that a pool or network does not have.
+ * Determines the value that a joining server brings for each member-specific key: the given one, or otherwise the one
+ * that follows from an existing member.
+ * @param member - The member that `lxd` is connected to.
+ * @throws RefusedError for a value that only the user can know, such as the disk to use, and for a key that a pool or
+ * network does not have.
  */
 export async function workOutMemberConfig(
   lxd: LxdClient,
@@ -54,8 +55,8 @@ export async function workOutMemberConfig(
 }
 
 /**
- * LXD only logs keys that it does not know, so a misspelt key would mean the default. Pools and networks that the cluster does not have
- * may be named, for a later join.
+ * Refuses unknown keys. LXD only logs them, so a misspelt key would mean the default. Pools and networks that the
+ * cluster does not have are allowed, for a later join.
  */
 function refuseUnknown(keys: readonly MemberConfigKey[], given: MemberConfig): void {
   const known = memberConfigFromKeys(keys);
@@ -98,7 +99,7 @@ async function naturalValue(
   return key === "size" ? (pool.config["size"] ?? "") : "";
 }
 
-/** Whether LXD chose the source of the pool itself: a directory or a loop file of its own. */
+/** Whether LXD chose the pool's source itself: a directory or a loop file. */
 function isDefaultSource(name: string, driver: string, config: Config): boolean {
   const source = config["source"] ?? "";
   return source === "" || driver === "ceph" || source.endsWith(`/disks/${name}.img`) || source.endsWith(`/storage-pools/${name}`);

@@ -1,6 +1,7 @@
 /**
- * A daemon that joins or leaves a cluster restarts, and its peers have to find it again. Meanwhile it answers with errors, or not at all. Which
- * error it is differs by version and moment; that it passes is seen by asking again.
+ * Requests during a restart. A daemon that joins or leaves a cluster restarts, and its peers must find it again.
+ * Meanwhile it answers with errors, or not at all. The error differs by version and moment. Only another request shows
+ * that it has passed.
  */
 import { until } from "../../support/deadline";
 import { hasCode, messageOf, TransportError } from "../../support/errors";
@@ -8,21 +9,22 @@ import type { LxdClient } from "../client/client";
 import { isNotClustered, isServerFailure, RESTART_SECONDS } from "../client/transient-failures";
 import { listMembers } from "./cluster";
 
-/** Members that are online have found each other when this has passed: they look for each other every ten seconds. */
+/** Time after which online members have found each other: they look for each other every ten seconds. */
 const HEARTBEAT_SECONDS = 12;
 
 /**
- * The answer to a question that may be asked more than once, also when a daemon restarts meanwhile.
- * @throws What was thrown last, when it does not pass.
+ * Makes a request that may be repeated, also while a daemon restarts.
+ * @throws The last error, when it does not pass.
  */
 export function throughRestart<Answer>(lxd: LxdClient, ask: () => Promise<Answer>): Promise<Answer> {
   return untilPassed(lxd, ask, RESTART_SECONDS, (error) => mayPass(error, lxd));
 }
 
 /**
- * Asks for a change that LXD passes on to another member, again as long as its peers do not find that one although it is online.
- * @param ask - Asks again only for what was not begun.
- * @throws What was thrown last, when it does not pass.
+ * Requests a change that LXD passes on to another member. Repeats the request while the peers do not find that member
+ * although it is online.
+ * @param ask - Called several times. Must repeat only what was not begun.
+ * @throws The last error, when it does not pass.
  */
 export function onceFound<Answer>(lxd: LxdClient, ask: () => Promise<Answer>): Promise<Answer> {
   return untilPassed(lxd, ask, HEARTBEAT_SECONDS, async (error) => isServerFailure(error) && (await areAllOnline(lxd)));
@@ -32,7 +34,7 @@ async function areAllOnline(lxd: LxdClient): Promise<boolean> {
   try {
     return (await listMembers(lxd.impatient)).every(({ status }) => status === "Online");
   } catch {
-    return false; // what was said first is what there is to tell
+    return false; // the first error is the one to report
   }
 }
 
@@ -61,7 +63,7 @@ async function untilPassed<Answer>(
   return answer.value;
 }
 
-/** Waits until all members that are online answer to each other, so that work on all of them does not meet one that just starts. */
+/** Waits until all online members answer each other, so that work on all of them meets none that is just starting. */
 export async function settled(lxd: LxdClient): Promise<void> {
   const members = await throughRestart(lxd, () => listMembers(lxd)).catch((error: unknown) => {
     if (isNotClustered(error)) {
@@ -76,7 +78,7 @@ export async function settled(lxd: LxdClient): Promise<void> {
         if (!hasCode(error, "api")) {
           throw error;
         }
-        return undefined; // LXD says in its own words what it cannot do without that member
+        return undefined; // LXD itself reports what it cannot do without that member
       }),
     ),
   );
@@ -84,7 +86,7 @@ export async function settled(lxd: LxdClient): Promise<void> {
 
 function mayPass(error: unknown, lxd: LxdClient): boolean {
   if (hasCode(error, "transport")) {
-    return lxd.endpoint.isOpen(); // the host is there, and its daemon went away
+    return lxd.endpoint.isOpen(); // the host is up, and its daemon stopped
   }
   return isServerFailure(error) && !isNotClustered(error);
 }

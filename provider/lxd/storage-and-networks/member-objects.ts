@@ -1,6 +1,6 @@
 /**
- * Storage pools and networks: objects of the whole cluster, some of whose keys belong to each member. Both have the same calls and
- * the same traps; what differs is in {@link ObjectType}.
+ * Storage pools and networks: objects of the whole cluster with some keys for each member. Both have the same calls and
+ * the same pitfalls. {@link ObjectType} holds the differences.
  */
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
@@ -17,29 +17,32 @@ const memberObjectSchema = z.looseObject({
   /** Members on which it is at least defined. */
   locations: z.array(z.string()).nullish(),
   used_by: z.array(z.string()).nullish(),
-  /** Of a pool. */
+  /** Only for a pool. */
   driver: z.string().default(""),
-  /** Of a network. */
+  /** Only for a network. */
   type: z.string().default(""),
-  /** Of a network: false for an interface of the host that LXD only lists. */
+  /** Only for a network: false for an interface of the host that LXD lists but does not manage. */
   managed: z.boolean().default(true),
 });
 
 /** A pool or network as LXD shows it. */
 export type MemberObject = z.output<typeof memberObjectSchema>;
 
-/** What pools and networks do not have in common. */
+/** Differences between pools and networks. */
 export interface ObjectType {
-  /** As messages begin: "Storage pool". */
+  /** Start of messages: "Storage pool". */
   readonly noun: string;
   readonly collection: "/1.0/storage-pools" | "/1.0/networks";
-  /** Keys that each member has for itself. */
+  /** Keys that are specific to each member. */
   readonly memberKeys: readonly string[];
-  /** Keys that say how a member makes the object, and mean nothing afterwards. LXD replaces their values by what it made. */
+  /**
+   * Keys that say how a member makes the object, and have no meaning afterwards. LXD replaces their values with the
+   * result.
+   */
   readonly creationKeys: readonly string[];
-  /** Whether a live value is what is wanted, where that is more than being the same value. */
+  /** Whether a live value fulfils the wanted one, which for some keys is more than equality. */
   satisfies(key: string, wanted: string, live: string | undefined): boolean;
-  /** What is wrong with a value, as far as that can be told without LXD. */
+  /** Returns what is wrong with a value, as far as this is visible without LXD. */
   valueFault(key: string, value: string): string | undefined;
 }
 
@@ -51,18 +54,18 @@ export interface ObjectRef {
   readonly project?: string;
 }
 
-/** Config of a member by its name. */
+/** Config of a member, by the member's name. */
 export type MemberConfig = Record<string, Config>;
 
 /** Config as a program gives it. */
 export interface WantedConfig {
-  /** What holds for the whole object, and, of the keys that each member has for itself, what holds for every member. */
+  /** Values for the whole object, and values of member-specific keys for every member. */
   readonly config: Config;
-  /** What differs on a member. */
+  /** Values that differ on a member. */
   readonly memberConfig: MemberConfig;
 }
 
-/** What an object is to be. */
+/** Wanted properties of an object. */
 export interface Wanted extends WantedConfig {
   readonly description: string;
   /** The owner's mark. */
@@ -72,40 +75,39 @@ export interface Wanted extends WantedConfig {
 /** An object as it was read. */
 export type Found = Tagged<MemberObject>;
 
-/** The path of an object. */
 function pathOf({ type, name }: ObjectRef): string {
   return type.collection + api`/${name}`;
 }
 
-/** How messages name an object: `Storage pool "fast"`. */
+/** Formats an object's name for messages: `Storage pool "fast"`. */
 export function nameOf({ type, name, project }: ObjectRef): string {
   return `${type.noun} "${name}"${project === undefined || project === "default" ? "" : ` of project "${project}"`}`;
 }
 
-/** The query that finds an object, as it is on one member or in general. */
+/** Returns the query that finds an object, on one member or in general. */
 export function queryOf({ project }: ObjectRef, target?: string): Record<string, string | undefined> {
   return { project, target };
 }
 
-/** The object, or `undefined`. Without target, LXD leaves out the keys that members have for themselves. */
+/** Finds an object. Without target, LXD omits the member-specific keys. */
 export function findObject(lxd: LxdClient, ref: ObjectRef, target?: string): Promise<Found | undefined> {
   return lxd.findWithEtag(pathOf(ref), memberObjectSchema, queryOf(ref, target));
 }
 
-/** The object as LXD manages it; an interface of the host that has the name of a network is none. */
+/** Finds an object that LXD manages. Ignores a host interface with the name of a network. */
 export async function findManaged(lxd: LxdClient, ref: ObjectRef): Promise<Found | undefined> {
   const found = await findObject(lxd, ref);
   return found?.value.managed === true ? found : undefined;
 }
 
-/** {@link findManaged} from one list that all reads of this process share. */
+/** {@link findManaged} in one list that all reads of this process share. */
 export async function findManagedShared(lxd: LxdClient, ref: ObjectRef): Promise<MemberObject | undefined> {
   const all = await lxd.getShared(ref.type.collection, z.array(memberObjectSchema), { ...queryOf(ref), recursion: 1 });
   return all.find(({ name, managed }) => managed && name === ref.name);
 }
 
 /**
- * The object as each member has it. A member that is offline cannot be asked, and is left out.
+ * Reads the object on each member. Omits an offline member, which cannot be asked.
  * @param members - Names of the members, or all.
  */
 export async function viewsOf(
@@ -131,7 +133,7 @@ export function namesOf({ members }: Servers): string[] {
   return members.map(({ server_name }) => server_name);
 }
 
-/** The status of the object on each member, `Offline` for one that cannot be asked. */
+/** Returns the status of the object on each member, or the member's own, such as `Offline`, where it was not read. */
 export function statusesOf(servers: Servers, views: ReadonlyMap<string, Found>): Record<string, string> {
   return Object.fromEntries(
     servers.members.map(({ server_name, status }) => [server_name, views.get(server_name)?.value.status ?? status]),
@@ -149,19 +151,22 @@ export function refuseUnknownMembers(lxd: LxdClient, ref: ObjectRef, servers: Se
   }
 }
 
-/** The keys of `config` that are one and the same for the whole object. */
+/** Returns the keys of `config` that hold for the whole object. */
 export function commonConfig({ memberKeys }: ObjectType, config: Config): Config {
   return filtered(config, (key) => !memberKeys.includes(key));
 }
 
-/** What is wanted of the keys that a member has for itself. A `source` of its own has its own size. */
+/** Returns the wanted values of a member's own keys. A member's own `source` does not take the common `size`. */
 export function configOfMember({ memberKeys }: ObjectType, { config, memberConfig }: WantedConfig, member: string): Config {
   const own = memberConfig[member] ?? {};
   const shared = filtered(config, (key) => memberKeys.includes(key) && !(key === "size" && (own["source"] ?? "") !== ""));
   return { ...shared, ...own };
 }
 
-/** Config in which every wanted key has a value that satisfies it. Values that do are left as they are, and so are all other keys. */
+/**
+ * Returns config in which every wanted key has a value that satisfies it. Keeps values that already do, and all other
+ * keys.
+ */
 function merged(type: ObjectType, live: Config, wanted: Config): Config {
   const result: Config = { ...live };
   for (const [key, value] of Object.entries(wanted)) {
@@ -174,7 +179,10 @@ function merged(type: ObjectType, live: Config, wanted: Config): Config {
   return result;
 }
 
-/** The live values of the known keys, as they were written where that is satisfied. All other keys are LXD's. */
+/**
+ * Returns the live values of the known keys, in the known spelling where that is satisfied. Omits all other keys, which
+ * are LXD's.
+ */
 function keepSpelling(type: ObjectType, known: Config, live: Config): Config {
   return Object.fromEntries(
     Object.entries(known).map(([key, text]) => {
@@ -185,8 +193,8 @@ function keepSpelling(type: ObjectType, known: Config, live: Config): Config {
 }
 
 /**
- * The live config in the shape of the program: `memberConfig` tells where a member has another value than `config`. Members that could not
- * be asked are taken to be as they were.
+ * Returns the live config in the program's shape: `memberConfig` shows where a member's value differs from `config`.
+ * Assumes that members that could not be asked are unchanged.
  */
 export function observedConfig(
   type: ObjectType,
@@ -210,8 +218,9 @@ export function observedConfig(
 }
 
 /**
- * Where the known config differs in meaning from the wanted one. A member's key that is no longer wanted is LXD's from then on.
- * @param members - Those that are known to have the object.
+ * Returns where the known config differs in meaning from the wanted one. A member's key that is no longer wanted is
+ * left to LXD.
+ * @param members - Members that are known to have the object.
  */
 export function changedConfig(
   type: ObjectType,
@@ -236,9 +245,9 @@ export function changedConfig(
 }
 
 /**
- * Brings a created object to what is wanted. What already is so, and what LXD made, is left alone: without a difference nothing is
- * written.
- * @param former - The config as it was given before: what is no longer given is unset.
+ * Changes a created object to the wanted one. Keeps values that already match, and those that LXD made. Writes nothing
+ * without a difference.
+ * @param former - The config given before. Keys that are no longer given are unset.
  */
 export async function changeObject(
   lxd: LxdClient,
@@ -276,7 +285,7 @@ export async function changeObject(
   }
 }
 
-/** Writes the owner's mark, and nothing else. */
+/** Writes only the owner's mark. */
 export async function markObject(lxd: LxdClient, ref: ObjectRef, found: Found, mark: string): Promise<void> {
   await modifyObject(lxd, ref, found, (live) => ({ ...live, ...ownerKey(mark) }));
 }
@@ -289,12 +298,12 @@ export async function changeOnMember(
   view: MemberObject,
   wanted: Config,
 ): Promise<void> {
-  // With everything that LXD showed for this member: what is left out, it removes, even from the keys of the whole cluster.
+  // Includes everything that LXD showed for this member: LXD removes omitted keys, even those of the whole cluster.
   const change = (live: Config): Config => merged(ref.type, live, wanted);
   await modifyObject(lxd, ref, { value: view, etag: undefined }, change, { target: member });
 }
 
-/** Writes a config, and a description when there is one, if LXD has another. */
+/** Writes a config, and a description if given, when LXD's differ. */
 async function modifyObject(
   lxd: LxdClient,
   ref: ObjectRef,
@@ -310,8 +319,8 @@ async function modifyObject(
 }
 
 /**
- * Removes an object; one that is gone is done.
- * @throws RefusedError telling who uses it.
+ * Removes an object. Succeeds when it does not exist.
+ * @throws RefusedError naming its users.
  */
 export async function deleteObject(lxd: LxdClient, ref: ObjectRef): Promise<void> {
   try {
@@ -321,7 +330,7 @@ export async function deleteObject(lxd: LxdClient, ref: ObjectRef): Promise<void
   }
 }
 
-/** The mark of the owner, when there is one. */
+/** Returns the owner's mark as config; empty without a mark. */
 export function ownerKey(mark: string): Config {
   return mark === "" ? {} : { [OWNER_KEY]: mark };
 }
@@ -334,7 +343,7 @@ function identical(a: Config, b: Config): boolean {
   return Object.keys(a).length === Object.keys(b).length && Object.entries(a).every(([key, value]) => b[key] === value);
 }
 
-/** What is wrong with a key where it stands, or with its value; `undefined` when nothing is. */
+/** Returns what is wrong with a key in its place, or with its value; `undefined` when nothing is. */
 export function faultOf(type: ObjectType, place: "config" | "memberConfig", key: string, value: string): string | undefined {
   if (isServerMade(key)) {
     return "is written by LXD or by this package, and cannot be set";

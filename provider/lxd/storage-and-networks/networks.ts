@@ -5,7 +5,7 @@ import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
 import { nameOf, type ObjectRef, type ObjectType, viewsOf } from "./member-objects";
 
-/** Keys that take "auto", in whose place LXD writes what it chose. */
+/** Keys that accept "auto", which LXD replaces with its choice. */
 const CHOSEN_BY_LXD = /^(ipv[46]\.address|fan\.underlay_subnet)$/;
 
 /** `/1.0/networks`: https://documentation.ubuntu.com/lxd/latest/reference/network_bridge/ */
@@ -20,7 +20,7 @@ export const NETWORKS: ObjectType = {
   valueFault,
 };
 
-/** A network of that name. */
+/** Returns the reference to the network of that name. */
 export function network(project: string, name: string): ObjectRef {
   return { type: NETWORKS, name, project };
 }

@@ -26,12 +26,12 @@ export const POOLS: ObjectType = {
     key === "size" && value !== "" && parseSize(value) === undefined ? 'is not a size such as "20GiB"' : undefined,
 };
 
-/** A pool of that name. */
+/** Returns the reference to the pool of that name. */
 export function pool(name: string): ObjectRef {
   return { type: POOLS, name };
 }
 
-/** What each member was given as source: LXD writes what it made of it (a UUID, a loop file) over the key itself. */
+/** Returns the source that each member was given. LXD overwrites the key with the result (a UUID, a loop file). */
 export function sourcesOf(views: ReadonlyMap<string, Found>): Record<string, string> {
   return Object.fromEntries(
     [...views].flatMap(([member, { value }]) => {
@@ -42,8 +42,9 @@ export function sourcesOf(views: ReadonlyMap<string, Found>): Record<string, str
 }
 
 /**
- * Servers without the extension take another size, show it, and resize nothing; those with it can only make a pool larger.
- * @throws RefusedError when a pool would have to be resized where LXD cannot.
+ * Refuses an impossible resize. Servers without the extension accept another size, show it, and resize nothing. Servers
+ * with it can only enlarge a pool.
+ * @throws RefusedError when a pool would need a resize that LXD cannot make.
  */
 export async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void> {
   const sizeOn = (member: string): string => configOfMember(POOLS, wanted, member)["size"] ?? "";
@@ -71,12 +72,12 @@ export async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Serv
   }
 }
 
-/** The property that gives a member's size. */
+/** Returns the property that gives a member's size. */
 export function placeOfSize({ memberConfig }: WantedConfig, member: string): string {
   return memberConfig[member]?.["size"] === undefined ? "config.size" : `memberConfig.${member}.size`;
 }
 
-/** Whether a pool of one size would have to shrink to have the other. */
+/** Whether a pool would have to shrink from its live size to the wanted one. */
 export function isSmaller(wanted: string, live: string): boolean {
   const [to, from] = [parseSize(wanted), parseSize(live)];
   return to !== undefined && from !== undefined && to < from;

@@ -1,6 +1,6 @@
 /**
- * Creation of a pool or network on every member. In a cluster of several members LXD wants it defined on each member first, with
- * the keys of that member, and then created everywhere at once.
+ * Creation of a pool or network on every member. In a cluster of several members, LXD requires a definition on each
+ * member first, with that member's keys, and then the creation on all of them at once.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/storage_pools/#create-a-storage-pool-in-a-cluster
  */
 import { hasCode, RefusedError, replyOf } from "../../support/errors";
@@ -25,22 +25,22 @@ import {
   type Wanted,
 } from "./member-objects";
 
-/** What is to be made. */
+/** Pool or network to create. */
 export interface Creation extends Wanted {
   readonly ref: ObjectRef;
-  /** Which type of pool or network it is. */
+  /** Type of the pool or network. */
   readonly identity: { readonly driver: string } | { readonly type: string };
 }
 
-/** Whether LXD has yet to create it, at least on some member. */
+/** Whether LXD has yet to create the object, at least on some member. */
 export function isUnfinished(found: Found | undefined): boolean {
   return found === undefined || found.value.status === "Pending" || found.value.status === "Errored";
 }
 
 /**
- * Makes an object on all members, from wherever an earlier attempt has come to.
- * @param found - The object as it is, if at all.
- * @throws RefusedError when a member is offline: LXD would leave it half-made.
+ * Creates an object on all members. Continues an earlier attempt.
+ * @param found - The object in its current state, if it exists.
+ * @throws RefusedError when a member is offline: LXD would leave the object half-made.
  */
 export async function createObject(
   lxd: LxdClient,
@@ -59,7 +59,7 @@ export async function createObject(
       body: { name: ref.name, ...identity, ...body },
     });
   };
-  /** Never asked for again: LXD keeps the config of an attempt, and takes no other. */
+  /** Never repeated: LXD keeps the config of an attempt, and accepts no other. */
   const create = async (body: { config: Config; description?: string }): Promise<void> => {
     try {
       await post(body);
@@ -82,7 +82,8 @@ export async function createObject(
     );
   }
   const views = [...(await viewsOf(lxd, ref, servers))].map(([member, { value }]) => ({ member, ...value }));
-  // LXD keeps the config of an attempt that failed, and takes no other until one succeeds. Where nothing was made yet, this begins again.
+  // LXD keeps the config of a failed attempt, and accepts no other until one succeeds. If no member has created the
+  // object yet, it is removed and defined again.
   const startAnew = found?.value.status === "Errored" && !views.some(({ status }) => status === "Created");
   if (startAnew) {
     await deleteObject(lxd, ref);
@@ -97,11 +98,11 @@ export async function createObject(
     await changeOnMember(lxd, ref, view.member, view, own(view.member));
   }
   progress(`creating it on ${names.join(", ")}`);
-  // What an attempt that made it on some member has already taken over must not be given again.
+  // Config that an earlier attempt applied on some member must not be given again.
   await create(found?.value.status === "Errored" && !startAnew ? { config: {} } : { description, config });
 }
 
-/** A definition whose answer was lost has been made all the same. */
+/** Accepts the refusal of a repeated definition: the first one was made, and only its answer was lost. */
 async function unlessAlreadyDefined(define: () => Promise<void>): Promise<void> {
   try {
     await define();
@@ -116,9 +117,7 @@ function withoutEmpty(config: Config): Config {
   return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== ""));
 }
 
-/**
- * What a failed creation has left: `undefined` when there is nothing, else what to tell of it.
- */
+/** Describes what a failed creation has left; `undefined` when it left nothing. */
 export async function describeUnfinished(
   lxd: LxdClient,
   servers: Servers,
@@ -144,7 +143,7 @@ export async function describeUnfinished(
   };
 }
 
-/** The error of a creation that has left nothing in LXD, with what to do where that is known. */
+/** Returns the error of a creation that left nothing in LXD, with the remedy where it is known. */
 export function explainFailure(lxd: LxdClient, servers: Servers, ref: ObjectRef, error: unknown): unknown {
   const names = namesOf(servers);
   const hint = leftoverHint(replyOf(error), names);
@@ -156,7 +155,10 @@ export function explainFailure(lxd: LxdClient, servers: Servers, ref: ObjectRef,
       );
 }
 
-/** A loop file of an earlier attempt that blocks the next one. Only a person can know that nothing on it is needed. */
+/**
+ * Names a loop file of an earlier attempt that blocks the next one. Only the user can know that nothing on it is
+ * needed.
+ */
 export function leftoverHint(reply: string, members: readonly string[]): string {
   const file = /(\/\S+\/disks\/\S+\.img)\b[^/]*\b(?:existing filesystem|already exists|exists)/.exec(reply)?.[1];
   return file === undefined

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { parseSize } from "../../support/units";
 import { configSchema } from "../config";
 
-/** Keys that {@link localConfig} of an instance sets from arguments of their own, and those that are LXD's own. */
+/** Keys of an instance that separate arguments set, and keys reserved for LXD or this package. */
 const RESERVED_KEYS: readonly [RegExp, string][] = [
   [/^limits\.cpu$/, "has an argument of its own: use cpu"],
   [/^limits\.memory$/, "has an argument of its own: use memory"],
@@ -15,7 +15,7 @@ const RESERVED_KEYS: readonly [RegExp, string][] = [
   [/^user\.pulumi\./, "is kept by this package; choose another key"],
 ];
 
-/** Config of an instance besides what has an argument of its own. */
+/** Config of an instance, except for keys that have a separate argument. */
 export const instanceConfigSchema = configSchema.superRefine((config, issues) => {
   for (const key of Object.keys(config)) {
     const message = RESERVED_KEYS.find(([pattern]) => pattern.test(key))?.[1];
@@ -25,7 +25,7 @@ export const instanceConfigSchema = configSchema.superRefine((config, issues) =>
   }
 });
 
-/** A number of CPUs, or which ones, such as "0-3" or "0,2". */
+/** A number of CPUs, or a set of them, such as "0-3" or "0,2". */
 export const cpuSchema = z
   .union([
     z.int("must be a whole number").min(1, "must be at least 1"),
@@ -41,24 +41,27 @@ export const memorySchema = z
     "is not an amount of memory such as 4GiB or 512MiB",
   );
 
-/** What cloud-init finds in the guest. */
+/** Documents that cloud-init reads in the guest. */
 export const cloudInitSchema = z.strictObject({
   userData: z.string().superRefine(requireCloudConfig).optional(),
   vendorData: z.string().superRefine(requireCloudConfig).optional(),
   networkConfig: z.string().superRefine(requireYamlMap).optional(),
 });
 
-/** The first line says what it is. Of cloud-init's many formats this one alone is read; all others are passed on as they are. */
+/** Checks a document whose first line is `#cloud-config`. Passes cloud-init's many other formats on unchecked. */
 function requireCloudConfig(text: string, issues: z.RefinementCtx): void {
   if (text.split("\n", 1)[0]?.trimEnd() === "#cloud-config") {
     requireYamlMap(text, issues);
   }
 }
 
-/** Longer text, as with whole files in it, is left to cloud-init to judge: reading it as YAML would take seconds. */
+/**
+ * Longer text, such as one that contains whole files, is left for cloud-init to check: parsing it as YAML would take
+ * seconds.
+ */
 const LONGEST_CHECKED = 256 * 1024;
 
-/** The message tells the place and never quotes the text, which may hold secrets. */
+/** Requires a YAML mapping. The message names the position and never quotes the text, which may hold secrets. */
 function requireYamlMap(text: string, issues: z.RefinementCtx): void {
   if (text.length > LONGEST_CHECKED) {
     return;
@@ -80,7 +83,8 @@ function requireYamlMap(text: string, issues: z.RefinementCtx): void {
       refuse("is not a YAML mapping");
     }
   } catch {
-    // Thrown rather than listed as errors: an alias without its anchor, aliases that multiply without end, nesting without end.
+    // Errors that are thrown rather than listed: an alias without its anchor, endlessly multiplying aliases, endless
+    // nesting.
     refuse("is not valid YAML: its aliases (*name) or its nesting cannot be resolved");
   }
 }

@@ -1,6 +1,6 @@
 /**
- * How a virtual machine boots: `security.secureboot` and `security.csm` until LXD 6.6, one key `boot.mode` from 6.7 on, which does not know
- * the others any more. A program may have either; which ones a server has, it tells itself.
+ * Boot mode of a virtual machine: `security.secureboot` and `security.csm` up to LXD 6.6, one key `boot.mode` from 6.7
+ * on, which no longer accepts the others. A program may use either. The server reports which keys it has.
  */
 import * as z from "zod";
 import type { LxdClient } from "../client/client";
@@ -14,7 +14,10 @@ const CSM = "security.csm";
 const groupSchema = z.looseObject({ keys: z.array(z.record(z.string(), z.unknown())).default([]) });
 const metadataSchema = z.looseObject({ configs: z.looseObject({ instance: z.record(z.string(), groupSchema) }) });
 
-/** Config as it is sent: a key of how it boots that the server does not have, in the keys that it has. All else is left as it is. */
+/**
+ * Converts config for LXD: replaces boot keys that the server does not have with those that it has. Keeps all other
+ * keys.
+ */
 export async function inServersKeys(lxd: LxdClient, config: Config): Promise<Config> {
   if (![MODE, SECURE, CSM].some((key) => key in config)) {
     return config;
@@ -23,7 +26,7 @@ export async function inServersKeys(lxd: LxdClient, config: Config): Promise<Con
   return known.has(MODE) ? (known.has(SECURE) ? config : inModes(config)) : inBooleans(config);
 }
 
-/** Config of LXD in the keys that a program has. Without a program, it stays as it is. Pure. */
+/** Converts LXD's config to the boot keys that a program uses. Keeps it unchanged without a program. Pure. */
 export function inProgramsKeys(program: Config | undefined, live: Config): Config {
   const has = (key: string): boolean => program !== undefined && key in program;
   if (MODE in live && (has(SECURE) || has(CSM)) && !has(MODE)) {
@@ -34,7 +37,7 @@ export function inProgramsKeys(program: Config | undefined, live: Config): Confi
   return (SECURE in live || CSM in live) && has(MODE) && !(MODE in live) ? inModes(live) : live;
 }
 
-/** What it is when nothing is said. */
+/** LXD's defaults. */
 const LXDS_CHOICE: Config = { [SECURE]: "true", [CSM]: "false" };
 
 function inModes({ [SECURE]: secure, [CSM]: csm, ...rest }: Config): Config {
@@ -58,7 +61,7 @@ function booleansOf(mode: string): Config {
   return { [SECURE]: String(mode === "uefi-secureboot"), [CSM]: String(mode === "bios") };
 }
 
-/** The keys of how it boots that a server has. One that has no metadata is older than `boot.mode`. */
+/** Returns the instance keys that a server has. A server without metadata is older than `boot.mode`. */
 async function keysOf(lxd: LxdClient): Promise<ReadonlySet<string>> {
   const { api_extensions: extensions } = await getServerShared(lxd);
   if (!extensions.includes("metadata_configuration")) {

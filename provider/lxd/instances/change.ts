@@ -29,28 +29,31 @@ import { requirePlace } from "./preflight";
 import { changedFrom, lackingOf, type Started, tellable } from "./running-with";
 import { obstaclesToUndoing } from "./undo";
 
-/** Whether an instance may be stopped and started for a change; `"force"` also pulls the plug when it does not stop cleanly. */
+/**
+ * Whether an instance may be stopped and started for a change. `"force"` also allows a forced stop when it does not
+ * stop cleanly.
+ */
 export type AllowRestart = boolean | "force";
 
-/** What an instance is to become. */
+/** Wanted state of an instance. */
 export interface Wanted {
-  /** Makes the new contents of those that LXD has at the moment. Pure. */
+  /** Returns the new contents for the live ones. Pure. */
   readonly contents: (live: Instance) => InstancePut;
   /** Config and devices after its profiles are merged in. */
   readonly expanded: Expanded;
   readonly running: boolean;
-  /** Member on which it must be; `undefined` leaves it where it is. */
+  /** Member on which it must be; `undefined` keeps the current one. */
   readonly member: string | undefined;
   readonly allowRestart: AllowRestart;
-  /** How it was started, as far as that is known. */
+  /** How it was started, if known. */
   readonly started: Started | undefined;
 }
 
 /**
- * Changes an instance: stops it when the change needs that and may do so, writes its contents, moves it, starts it. One that waits for a
- * restart gets it, too, when it may be stopped.
+ * Changes an instance: stops it when the change requires this and `allowRestart` permits it, writes its contents, moves
+ * it, starts it. Also restarts an instance that waits for a restart, when permitted.
  * @param found - The instance as it was just read.
- * @throws RefusedError, before anything is touched, for a change that requires a stop which is not allowed.
+ * @throws RefusedError, before any change, when the change requires a stop that is not permitted.
  */
 export async function changeInstance(work: InstanceWork, found: FoundInstance, wanted: Wanted): Promise<void> {
   const { value: live } = found;
@@ -89,7 +92,8 @@ export async function changeInstance(work: InstanceWork, found: FoundInstance, w
 }
 
 /**
- * Starts an instance, unless its member is evacuated: LXD starts nothing there, and starts what it stopped when the member is restored.
+ * Starts an instance, unless its member is evacuated. LXD starts nothing there, and starts what it stopped when the
+ * member is restored.
  * @returns Whether it was started.
  */
 export async function startUnlessEvacuated(work: InstanceWork, live: Instance): Promise<boolean> {
@@ -104,7 +108,7 @@ export async function startUnlessEvacuated(work: InstanceWork, live: Instance): 
   return true;
 }
 
-/** Whether an instance is off because its member is evacuated. */
+/** Whether an instance is stopped because its member is evacuated. */
 export async function isHeldByEvacuation(
   instance: Pick<Instance, "status" | "location">,
   members: () => Promise<readonly Pick<Member, "server_name" | "status">[]>,
@@ -117,7 +121,7 @@ export async function isHeldByEvacuation(
 }
 
 /**
- * Makes sure that an instance can be moved to a member, as far as that depends on the member.
+ * Requires that a member can receive an instance.
  * @throws RefusedError
  */
 export async function requireMember(work: InstanceWork, live: Instance, member: string, devices: Devices): Promise<void> {
@@ -126,7 +130,7 @@ export async function requireMember(work: InstanceWork, live: Instance, member: 
   await requireNoBackups(work, member);
 }
 
-/** Makes sure that an instance has no backups: LXD refuses to move one that has, after it was stopped for the move. */
+/** Requires that an instance has no backups: LXD would refuse its move only after the stop for it. */
 async function requireNoBackups(work: InstanceWork, member: string): Promise<void> {
   const backups = await listBackups(work);
   if (backups.length > 0) {
@@ -138,7 +142,7 @@ async function requireNoBackups(work: InstanceWork, member: string): Promise<voi
   }
 }
 
-/** Makes sure that another member has what the devices need: LXD would move the instance, and then not start it. */
+/** Requires that another member has what the devices need: LXD would move the instance, and then fail to start it. */
 async function requireSurroundings({ lxd, name, project }: InstanceWork, member: string, devices: Devices): Promise<void> {
   for (const [device, { type, network: managed, parent, pool: from }] of Object.entries(devices)) {
     const what = type === "nic" ? managed || parent : type === "disk" ? from : undefined;
@@ -174,19 +178,19 @@ async function obstaclesOf(work: InstanceWork, live: Instance, wanted: Wanted, m
   return moves ? [...obstacles, obstacleToMove(live.location, wanted.member ?? "")] : obstacles;
 }
 
-/** What it has not taken of earlier changes, when it may be stopped for that. */
+/** Returns what the instance lacks of earlier changes, when it may be stopped for them. */
 function lackingNow(live: Instance, { started, expanded, allowRestart }: Wanted): Obstacle[] {
   return started?.runsWith === undefined || allowRestart === false
     ? []
     : lackingOf(live, started.runsWith, tellable(expanded), started.bootMemory);
 }
 
-/** Key in which LXD keeps from where an evacuation has moved an instance. */
+/** Key in which LXD keeps the member from which an evacuation moved an instance. */
 export const EVACUATED_FROM = "volatile.evacuate.origin";
 
 /**
- * The member that an instance must be moved to, if any. A group chose when it was made; and one that an evacuation has moved from
- * there is not moved back: LXD does that when the member is restored.
+ * Returns the member to which an instance must be moved, if any. A group selects a member only at creation. An instance
+ * that an evacuation moved off its target is not moved back: LXD does that when the member is restored.
  */
 export function memberToMoveTo(
   target: string | undefined,
@@ -197,12 +201,12 @@ export function memberToMoveTo(
   return isMember && target !== location && target !== evacuatedFrom ? target : undefined;
 }
 
-/** A move copies the instance to another member, which LXD does with a stopped one. */
+/** Returns the obstacle to a move, for which LXD copies the stopped instance to another member. */
 export function obstacleToMove(from: string, to: string): Obstacle {
   return { what: "target", why: `${from} to ${to}; a running instance is not moved to another member`, cure: "stop" };
 }
 
-/** @throws RefusedError for what is not made at all, or not without a stop that is not allowed. */
+/** @throws RefusedError for a change that LXD never makes, or that requires a stop that is not permitted. */
 async function refuse(
   { lxd, name }: InstanceWork,
   live: Instance,
@@ -233,13 +237,13 @@ async function refuse(
   }
 }
 
-/** Whether all members see the same volumes of a pool. */
+/** Whether all members share the volumes of a pool. */
 async function isShared(lxd: LxdClient, name: string): Promise<boolean> {
   const driver = (await findObject(lxd, pool(name)))?.value.driver ?? "";
   return !["dir", "btrfs", "zfs", "lvm"].includes(driver);
 }
 
-/** Why a change is not made, and what lets it be made. */
+/** Explains why a change is refused, and what permits it. */
 function refusalToRestart(name: string, obstacles: readonly Obstacle[]): string {
   return (
     `This change requires stopping the running instance "${name}"; nothing is changed. ${describeObstacles(obstacles)}. ` +
@@ -248,8 +252,8 @@ function refusalToRestart(name: string, obstacles: readonly Obstacle[]): string 
 }
 
 /**
- * What a preview says of a change that a running instance does not take.
- * @param isSure - Whether it is known that it does not.
+ * Formats a preview's warning about a change that a running instance does not take.
+ * @param isSure - Whether this is certain.
  */
 export function forewarning(name: string, obstacles: readonly Obstacle[], allowRestart: AllowRestart, isSure = true): string {
   const refuse = isSure ? "will refuse" : "may refuse";
@@ -264,7 +268,7 @@ export function forewarning(name: string, obstacles: readonly Obstacle[], allowR
     : `Instance "${name}" ${isSure ? "will" : "may"} be stopped and started. ${describeObstacles(obstacles)}`;
 }
 
-/** What is said of a running instance that waits for its next start. */
+/** Formats the warning about a running instance that waits for its next start. */
 export function reminder(name: string, lacking: readonly Obstacle[], allowRestart: AllowRestart): string {
   const what = `Instance "${name}" runs without a change of its profiles. ${describeObstacles(lacking)}`;
   return allowRestart === false
@@ -272,7 +276,10 @@ export function reminder(name: string, lacking: readonly Obstacle[], allowRestar
     : `${what}. It will be stopped and started`;
 }
 
-/** The guest gets half of the time that is left; the other half is for the change and the start. */
+/**
+ * Stops an instance for a change. The guest gets half of the remaining time; the other half is for the change and the
+ * start.
+ */
 async function stopForChange(work: InstanceWork, live: Instance, allowRestart: AllowRestart): Promise<void> {
   const seconds = work.deadline.remainingMs / 2000;
   try {
@@ -292,8 +299,8 @@ async function stopForChange(work: InstanceWork, live: Instance, allowRestart: A
 }
 
 /**
- * Stops an instance that is to be removed: cleanly for as long as LXD gives a guest when its host shuts down, then by force. Half of the time
- * that is left stays for that, and for the removal.
+ * Stops an instance for its removal: cleanly within LXD's limit for a guest at host shutdown, then by force. Leaves
+ * half of the remaining time for the forced stop and the removal.
  */
 export async function stopForGood(work: InstanceWork, live: Instance): Promise<void> {
   const given = Number(live.expanded_config["boot.host_shutdown_timeout"] ?? 30);
@@ -307,7 +314,7 @@ export async function stopForGood(work: InstanceWork, live: Instance): Promise<v
   }
 }
 
-/** A change that failed must not leave a stopped instance behind that was running before. */
+/** Starts an instance again after a failed change, which must not leave it stopped when it ran before. */
 async function startAgain(work: InstanceWork, cause: unknown): Promise<void> {
   try {
     const { value: live } = await requireInstance(work);

@@ -1,6 +1,4 @@
-/**
- * Between the arguments that describe an instance and LXD's config and devices. Pure.
- */
+/** Conversion between the arguments of an instance and LXD's config and devices. Pure. */
 import {
   type Config,
   type Devices,
@@ -18,7 +16,7 @@ import type { Profile } from "../profiles";
 import { inProgramsKeys } from "./boot-keys";
 import { type Expanded, expand, type Instance, type InstancePut, rootDiskOf } from "./instances";
 
-/** What an instance is made of, as its owner writes it. */
+/** Contents of an instance, as its owner writes them. */
 export interface InstanceSpec {
   readonly description: string;
   readonly profiles: string[];
@@ -41,7 +39,10 @@ interface CloudInit {
   networkConfig?: string | undefined;
 }
 
-/** What LXD is told. What it made itself, and what means the same, stays as it is in `live`. */
+/**
+ * Returns the contents to send to LXD. Keeps server-made values of `live`, and its spelling of values that mean the
+ * same.
+ */
 export function toApi(spec: InstanceSpec, profiles: readonly Profile[], mark: string, live?: Instance): InstancePut {
   const kept = Object.fromEntries(Object.entries(live?.config ?? {}).filter(([key]) => isServerMade(key)));
   return {
@@ -54,7 +55,7 @@ export function toApi(spec: InstanceSpec, profiles: readonly Profile[], mark: st
   };
 }
 
-/** What LXD tells, in the spelling of what is known where both mean the same. */
+/** Returns LXD's contents, in the known spelling where both mean the same. */
 export function specFromApi(instance: Instance, known: InstanceSpec): InstanceSpec {
   const {
     "limits.cpu": cpu,
@@ -76,7 +77,7 @@ export function specFromApi(instance: Instance, known: InstanceSpec): InstanceSp
   };
 }
 
-/** Equality of what is not compared as plain JSON. */
+/** Equality of properties that are not compared as plain JSON. */
 export const sameSpec = {
   memory: (observed?: string, wanted?: string): boolean => sameConfigValue("limits.memory", observed, wanted),
   rootDisk: sameRootDisk,
@@ -87,8 +88,8 @@ export const sameSpec = {
 };
 
 /**
- * What an instance would be after a change, as far as that is the program's to say. What its profiles say in place of something that is given
- * up, and what other profiles say, only LXD knows: it is taken for unchanged.
+ * Returns an instance as it would be after a change, as far as the program decides this. Only LXD knows what profiles
+ * say in place of a value that is given up, and what other profiles say. Both are assumed unchanged.
  */
 export function expected(expanded: Expanded, wanted: InstanceSpec): Expanded {
   const [name, root] = rootDiskOf(expanded.devices) ?? ["root", {}];
@@ -107,7 +108,7 @@ const USER_DATA = "cloud-init.user-data";
 const VENDOR_DATA = "cloud-init.vendor-data";
 const NETWORK_CONFIG = "cloud-init.network-config";
 
-/** All arguments that LXD keeps as config of the instance. */
+/** Returns all arguments that LXD keeps as config of the instance. */
 function localConfig({ config, cpu, memory, cloudInit }: InstanceSpec): Config {
   return { ...config, ...given("limits.cpu", cpu), ...given("limits.memory", memory), ...cloudInitConfig(cloudInit) };
 }
@@ -116,7 +117,10 @@ function cloudInitConfig({ userData, vendorData, networkConfig }: CloudInit = {}
   return { ...given(USER_DATA, userData), ...given(VENDOR_DATA, vendorData), ...given(NETWORK_CONFIG, networkConfig) };
 }
 
-/** All arguments that LXD keeps as devices of the instance. To differ from an inherited device it takes a whole copy. */
+/**
+ * Returns all arguments that LXD keeps as devices of the instance. To differ from an inherited device, the instance
+ * needs a whole copy of it.
+ */
 function localDevices({ devices, rootDisk }: InstanceSpec, profiles: readonly Profile[]): Devices {
   const inherited = expand(profiles, { config: {}, devices: {} }).devices;
   const [name, root] = rootDiskOf(inherited) ?? ["root", { type: "disk", path: "/" }];
@@ -126,7 +130,7 @@ function localDevices({ devices, rootDisk }: InstanceSpec, profiles: readonly Pr
   return { ...devices, [name]: { ...root, ...given("pool", rootDisk.pool), ...given("size", rootDisk.size) } };
 }
 
-/** What of a root disk of its own was asked for; all of it when nothing was. */
+/** Returns the requested properties of the instance's own root disk; all of them when none was requested. */
 function rootDiskInWordsOf(rootDisk: RootDisk | undefined, own: Config | undefined, expanded: Devices): RootDisk | undefined {
   if (own === undefined) {
     const inheritedPool = rootDiskOf(expanded)?.[1]["pool"];

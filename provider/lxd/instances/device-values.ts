@@ -6,7 +6,10 @@ import { devicesSchema } from "../config";
 /** A size such as "20GiB". */
 export const sizeSchema = z.string().refine((text) => parseSize(text) !== undefined, "is not a size such as 20GiB or 500MB");
 
-/** What is wrong with the value of a device option, or `undefined`. Options that LXD alone can judge are left to it. */
+/**
+ * Returns what is wrong with the value of a device option, or `undefined`. Leaves options that only LXD can check to
+ * LXD.
+ */
 function problemWith(type: string, option: string, value: string): string | undefined {
   if (value === "") {
     return undefined;
@@ -45,7 +48,7 @@ function isSubnet(isAddress: (text: string) => boolean, bits: number): (text: st
   };
 }
 
-/** {@link devicesSchema}, with the addresses and sizes in it looked at: a typing error is told before anything is touched. */
+/** {@link devicesSchema} with checked addresses and sizes, so that a typing error is reported before any change. */
 export const checkedDevicesSchema = devicesSchema.superRefine((devices, issues) => {
   for (const [name, device] of Object.entries(devices)) {
     for (const [option, value] of Object.entries(device)) {

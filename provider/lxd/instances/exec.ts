@@ -14,33 +14,33 @@ import type { InstanceRef } from "./instance-lock";
 
 export type { CommandResult };
 
-/** A command to be run in an instance. */
+/** A command to run in an instance. */
 export interface ExecRequest {
-  /** Program and arguments; no shell looks at them. */
+  /** Program and arguments, run without a shell. */
   readonly argv: readonly string[];
   /** Variables besides LXD's own PATH, HOME and USER. @default {} */
   readonly environment?: Readonly<Record<string, string>>;
   /** Numeric user and group to run as. @default root */
   readonly as?: { readonly uid: number; readonly gid: number };
-  /** Answer a non-zero exit code instead of throwing. @default false */
+  /** Whether to return a non-zero exit code instead of throwing. @default false */
   readonly allowFailure?: boolean;
-  /** Whether what it writes is wanted: it costs four requests more. @default "text" */
+  /** Whether to return its output, which costs four more requests. @default "text" */
   readonly output?: "text" | "none";
 }
 
-/** What LXD tells of a command that has ended: its exit code, and where its output was recorded. */
+/** Metadata of a command that has ended: its exit code, and where its output was recorded. */
 const endSchema = z.looseObject({
   return: z.number().optional(),
   output: z.record(z.string(), z.string()).nullish(),
 });
 
 /**
- * Runs a command in an instance and waits for its end. It has no standard input: what a command reads is put into a file first.
- * LXD cannot cancel it, so a command that may hang must bring its own limit (`timeout 60 ...`).
+ * Runs a command in an instance and waits for its end. The command has no standard input: put what it reads into a file
+ * first. LXD cannot cancel it, so a command that may hang must bring its own limit (`timeout 60 ...`).
  * @see https://documentation.ubuntu.com/lxd/latest/api/#/instances/instance_exec_post
- * @throws CommandError when it ends with another exit code than 0 (unless `allowFailure`); 127 means that there is no such program.
- * LostOperationError when LXD no longer knows how it ended, which nobody can ask again.
- * ApiError or OperationError when the instance does not exist or does not run, see {@link isNotRunning} and {@link isAgentMissing}.
+ * @throws CommandError when it ends with a non-zero exit code (unless `allowFailure`); 127 means that the program does
+ * not exist. LostOperationError when LXD no longer knows how it ended, which cannot be found out later. ApiError or
+ * OperationError when the instance does not exist or does not run, see {@link isNotRunning} and {@link isAgentMissing}.
  */
 export async function runInInstance({ lxd, project, name }: InstanceRef, request: ExecRequest): Promise<CommandResult> {
   const { argv, environment = {}, as } = request;
@@ -70,8 +70,8 @@ export async function runInInstance({ lxd, project, name }: InstanceRef, request
     }
     return { exitCode, stdout, stderr };
   } finally {
-    // LXD keeps what it recorded on the host until it is told otherwise. A file that stays behind is not worth losing the result for.
-    // Nothing but its own records is removed, whatever the answer says.
+    // LXD keeps recorded output on the host until it is removed. A file that stays is not worth losing the result for.
+    // Only records of this instance are removed, whatever URLs the answer contains.
     const records = Object.values(output).filter(
       (url) => url.startsWith(api`/1.0/instances/${name}/logs/`) && !url.includes(".."),
     );
@@ -79,7 +79,10 @@ export async function runInInstance({ lxd, project, name }: InstanceRef, request
   }
 }
 
-/** Whether a command or file request failed because nothing answers inside a virtual machine: not booted yet, or without agent. */
+/**
+ * Whether a command or file request failed because nothing answers inside a virtual machine: it has not booted yet, or
+ * has no agent.
+ */
 export function isAgentMissing(error: unknown): boolean {
   return fromLxd(error) && /agent (isn't|is not) currently running|connect(ing)? to (the )?(\w+-)?agent/i.test(replyOf(error));
 }
@@ -93,11 +96,11 @@ function fromLxd(error: unknown): boolean {
   return hasCode(error, "api") || hasCode(error, "operation");
 }
 
-/** How a command ended; without an exit code, why that is not known. */
+/** How a command ended, or why that is unknown when there is no exit code. */
 interface End {
   readonly exitCode?: number | undefined;
   readonly failure?: unknown;
-  /** URLs of what it wrote, by file descriptor. */
+  /** URLs of its output, by file descriptor. */
   readonly output: Readonly<Record<string, string>>;
 }
 
@@ -119,7 +122,10 @@ async function waitForEnd(lxd: LxdClient, started: Operation, what: string): Pro
   return { exitCode, failure, output: output ?? {} };
 }
 
-/** LXD makes a failed operation of a program that cannot be started, where a shell would answer 126 or 127. */
+/**
+ * Returns the exit code. For a program that cannot be started, LXD fails the operation where a shell would return 126
+ * or 127.
+ */
 function exitCodeOf(failure: unknown, code: number | undefined): number | undefined {
   if (!hasCode(failure, "operation")) {
     return undefined;

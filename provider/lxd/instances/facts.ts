@@ -1,11 +1,11 @@
-/** What is known of an instance besides what a program wants of it. Pure. */
+/** Known facts of an instance, besides what a program wants of it. Pure. */
 import type { Config, Devices } from "../config";
 import { EVACUATED_FROM } from "./change";
 import { addressesOf, type Expanded, type Instance, type InstanceType, macAddressesOf } from "./instances";
 import type { Obstacle } from "./live-update";
 import { lackingOf, type Started, startedOf, tellable } from "./running-with";
 
-/** What state keeps of an instance. */
+/** Facts of an instance that state keeps. */
 export interface InstanceFacts extends Started {
   readonly status: string;
   readonly location: string;
@@ -19,7 +19,7 @@ export interface InstanceFacts extends Started {
   readonly evacuatedFrom?: string;
 }
 
-/** Of an instance that exists and could not be read. */
+/** Facts of an instance that exists and could not be read. */
 export const NO_FACTS: InstanceFacts = {
   status: "Unknown",
   location: "",
@@ -32,15 +32,15 @@ export const NO_FACTS: InstanceFacts = {
   bootMemory: "",
 };
 
-/** The facts among all that a state holds. */
+/** Selects the facts from a state. */
 export function factsIn(state: InstanceFacts): InstanceFacts {
   const names = [...Object.keys(NO_FACTS), "evacuatedFrom"];
   return Object.fromEntries(Object.entries(state).filter(([name]) => names.includes(name))) as unknown as InstanceFacts;
 }
 
 /**
- * The facts of an instance that was read with its state.
- * @param known - What was known of it before.
+ * Returns the facts of an instance that was read with its state.
+ * @param known - The facts known before.
  */
 export function factsOf(instance: Instance, known: InstanceFacts | undefined): InstanceFacts {
   const evacuatedFrom = instance.config[EVACUATED_FROM];
@@ -59,12 +59,12 @@ export function factsOf(instance: Instance, known: InstanceFacts | undefined): I
   };
 }
 
-/** Its config and devices with those of its profiles, as they may be shown. */
+/** Returns the instance's config and devices with those of its profiles, in a form that may be shown. */
 export function expandedOf({ expanded_config: config, expanded_devices: devices }: Instance): Expanded {
   return tellable({ config, devices });
 }
 
-/** What it lacks of what its profiles say now, until it is started again. */
+/** Returns what the instance lacks of its profiles' current contents until its next start. */
 export function lackingIn(
   type: InstanceType,
   { runsWith, expandedConfig, expandedDevices, bootMemory }: InstanceFacts,

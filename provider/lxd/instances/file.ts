@@ -1,17 +1,17 @@
-/** Who may do what with a file. */
+/** Owner and permissions of a file. */
 interface FileOwnership {
   readonly uid: number;
   readonly gid: number;
-  /** Permission bits, such as 0o644; setuid and its like cannot be given. */
+  /** Permission bits, such as 0o644; setuid and similar bits cannot be set. */
   readonly mode: number;
 }
 
-/** A file as it is. */
+/** An existing file. */
 export interface InstanceFile extends FileOwnership {
   readonly type: "file" | "directory" | "symlink";
-  /** Text of a file, absolute target of a symlink, of a directory the names in it as `{"metadata":["a","b"]}`. */
+  /** Text of a file, absolute target of a symlink, or names in a directory as `{"metadata":["a","b"]}`. */
   readonly content: string;
 }
 
-/** A file to be made: its owner, its permissions and its text. */
+/** A file to create: its owner, its permissions and its text. */
 export type NewFile = FileOwnership & { readonly content: string };

@@ -1,5 +1,5 @@
 /**
- * Files of an instance, one request for each: for servers that have no SFTP. What is wanted is said in files.ts.
+ * Files of an instance, with one request for each, for servers without SFTP. files.ts defines the behaviour.
  * @see https://documentation.ubuntu.com/lxd/latest/api/#/instances/instance_files_get
  */
 import * as z from "zod";
@@ -9,7 +9,7 @@ import { runInInstance } from "./exec";
 import type { InstanceFile, NewFile } from "./file";
 import type { InstanceRef } from "./instance-lock";
 
-/** `X-LXD-*` of a file's answer; Incus says `X-Incus-*`. */
+/** `X-LXD-*` headers of a file; Incus sends `X-Incus-*`. */
 const headersSchema = z.object({
   type: z.enum(["file", "directory", "symlink"]).default("file"),
   uid: z.coerce.number().int(),
@@ -20,7 +20,10 @@ const headersSchema = z.object({
     .transform((octal) => Number.parseInt(octal, 8) & 0o7777),
 });
 
-/** @returns `undefined` when there is no such file. LXD says the same of an instance that does not exist: look for it first. */
+/**
+ * @returns `undefined` when the file does not exist. LXD answers the same for an instance that does not exist: check
+ * that first.
+ */
 export async function readInstanceFile(ref: InstanceRef, path: string): Promise<InstanceFile | undefined> {
   try {
     const { headers, body } = await ref.lxd.getRaw(filesPath(ref), { project: ref.project, path });
@@ -42,7 +45,9 @@ export async function readInstanceFile(ref: InstanceRef, path: string): Promise<
   }
 }
 
-/** LXD would write into a file that is there, and leave its owner and permissions as they are. */
+/**
+ * Creates a file. Removes an existing one first, because LXD would write into that and keep its owner and permissions.
+ */
 export async function createInstanceFile(ref: InstanceRef, path: string, file: NewFile): Promise<void> {
   await removeInstanceFile(ref, path);
   const query = new URLSearchParams({ project: ref.project, path });
@@ -65,10 +70,10 @@ export async function createInstanceFile(ref: InstanceRef, path: string, file: N
   }
 }
 
-/** Ends with 0 for a program, with 1 for none. */
+/** Exits with 0 for a program, with 1 otherwise. */
 export const IS_PROGRAM = '[ -f "$1" ] && [ -x "$1" ]';
 
-/** The API follows no links, so the instance is asked. */
+/** Checks inside the instance, because the API follows no links. */
 export async function isProgramInInstance(ref: InstanceRef, path: string): Promise<boolean> {
   const { exitCode } = await runInInstance(ref, {
     argv: ["sh", "-c", IS_PROGRAM, "sh", path],
@@ -78,7 +83,7 @@ export async function isProgramInInstance(ref: InstanceRef, path: string): Promi
   return exitCode === 0;
 }
 
-/** Removes a file or an empty directory; one that is gone is done. */
+/** Removes a file or an empty directory. Succeeds when it does not exist. */
 export async function removeInstanceFile(ref: InstanceRef, path: string): Promise<void> {
   await ref.lxd.remove(filesPath(ref), { project: ref.project, path });
 }
@@ -87,7 +92,7 @@ function filesPath({ name }: InstanceRef): string {
   return api`/1.0/instances/${name}/files`;
 }
 
-/** With a leading zero: without it LXD takes the digits for decimal ones. */
+/** Formats a mode with a leading zero. Without it, LXD reads the digits as decimal. */
 function octal(mode: number): string {
   return `0${mode.toString(8)}`;
 }

@@ -1,4 +1,4 @@
-/** Files inside an instance: as many as one likes over one connection, which LXD opens with `Upgrade: sftp`. */
+/** Files inside an instance: any number over one connection, which LXD opens with `Upgrade: sftp`. */
 import { posix } from "node:path";
 import { ApiError, isNotFound, RefusedError, ResponseShapeError, TransportError } from "../../support/errors";
 import { api } from "../client/client";
@@ -11,15 +11,15 @@ import { type SftpAttributes, SftpBrokenError, SftpConnection, SftpProtocolError
 
 export type { InstanceFile, NewFile };
 
-/** No file that is read here is larger. */
+/** Largest file that is read. */
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
 
-/** Servers without SFTP, known by having been asked. */
+/** Servers that have answered that they lack SFTP. */
 const withoutSftp = new WeakSet<Endpoint>();
 
 /**
- * The files of one instance. Containers may be stopped; a virtual machine needs its agent (`isAgentMissing`). There is a connection as long as
- * something is asked of it: one that was idle would keep other requests waiting, which may be those that its owner waits for.
+ * Files of one instance. Containers may be stopped; a virtual machine needs its agent (`isAgentMissing`). A connection
+ * exists only during requests: an idle one would block other requests, possibly those that its owner waits for.
  */
 export class InstanceFiles {
   private connection: Promise<SftpConnection> | undefined;
@@ -28,7 +28,7 @@ export class InstanceFiles {
   constructor(private readonly ref: InstanceRef) {}
 
   /**
-   * The file at a path; a symbolic link itself. `undefined` when there is none.
+   * Reads the file at a path; a symbolic link itself. Returns `undefined` when it does not exist.
    * @throws ApiError when the instance does not exist, TransportError when the connection breaks.
    */
   read(path: string): Promise<InstanceFile | undefined> {
@@ -41,7 +41,9 @@ export class InstanceFiles {
     });
   }
 
-  /** Makes a file with that owner, permissions and content; one that is there, and is no directory, is removed first. */
+  /**
+   * Creates a file with that owner, permissions and content. Removes an existing one first, unless it is a directory.
+   */
   create(path: string, file: NewFile): Promise<void> {
     return this.use(`writing ${path}`, async (sftp) => {
       if (sftp === undefined) {
@@ -53,7 +55,7 @@ export class InstanceFiles {
     });
   }
 
-  /** Whether a path is a program that root can run, links followed. */
+  /** Whether a path is a program that root can run. Follows links. */
   isProgram(path: string): Promise<boolean> {
     return this.use(`looking for ${path}`, async (sftp) => {
       if (sftp === undefined) {
@@ -64,7 +66,7 @@ export class InstanceFiles {
     });
   }
 
-  /** Removes a file or an empty directory; one that is gone is done. */
+  /** Removes a file or an empty directory. Succeeds when it does not exist. */
   remove(path: string): Promise<void> {
     return this.use(`removing ${path}`, async (sftp) => {
       if (sftp === undefined) {
@@ -93,7 +95,7 @@ export class InstanceFiles {
     }
   }
 
-  /** Does something over the connection, or without one where the server has none to offer. */
+  /** Runs work over the connection, or without one when the server does not offer it. */
   private async use<Result>(doing: string, work: (sftp: SftpConnection | undefined) => Promise<Result>): Promise<Result> {
     const { lxd } = this.ref;
     if (withoutSftp.has(lxd.endpoint)) {
@@ -114,7 +116,7 @@ export class InstanceFiles {
       throw this.inWords(error, doing);
     } finally {
       this.uses -= 1;
-      // What is asked for next, now that this is known, is asked before that.
+      // Lets the caller's next request begin before the connection is closed.
       setImmediate(() => {
         if (this.uses === 0 && this.connection === connection) {
           this.connection = undefined;
@@ -130,7 +132,7 @@ export class InstanceFiles {
     return lxd.deadline.race(SftpConnection.open(socket), `opening the files of ${this.name}`, () => socket.destroy());
   }
 
-  /** Whether the server does not know SFTP. Of an instance that does not exist it says the same. */
+  /** Whether the server lacks SFTP. It answers the same for an instance that does not exist. */
   private async isUnknown(error: unknown): Promise<boolean> {
     const { lxd } = this.ref;
     if (!isNotFound(error) || (await findInstance(this.ref)) === undefined) {
@@ -165,7 +167,8 @@ export class InstanceFiles {
 }
 
 /**
- * `undefined` when there is no such file. Of a path that leads through a file, servers say no more than that it failed: then that is looked for.
+ * Reads attributes. Returns `undefined` when the file does not exist. For a path that leads through a file, servers
+ * only report a failure, so this then reads the parent.
  */
 async function attributesOf(sftp: SftpConnection, path: string, follow = false): Promise<SftpAttributes | undefined> {
   try {
@@ -186,7 +189,7 @@ async function attributesOf(sftp: SftpConnection, path: string, follow = false):
   }
 }
 
-/** One that is gone is done. */
+/** Removes a file. Succeeds when it does not exist. */
 async function removeFile(sftp: SftpConnection, path: string): Promise<void> {
   try {
     await sftp.remove(path);

@@ -1,4 +1,6 @@
-/** What a preview says of the change of an instance: what it will be stopped for, and what `pulumi up` will refuse. */
+/**
+ * A preview's warnings about the change of an instance: what it will be stopped for, and what `pulumi up` will refuse.
+ */
 import { hasCode, messageOf } from "../../support/errors";
 import { listMembersShared } from "../cluster/cluster";
 import type { Config } from "../config";
@@ -15,8 +17,8 @@ import { obstaclesToUndoing } from "./undo";
 import type { WantedInstance } from "./wanted";
 
 /**
- * What is known without asking LXD. Pure.
- * @param lacking - What it lacks of its profiles, and is restarted for when it may be.
+ * Returns the warnings that need no request to LXD. Pure.
+ * @param lacking - What the instance lacks of its profiles, and is restarted for when permitted.
  */
 export function forewarnOfChange(
   state: InstanceSpec & InstanceFacts,
@@ -53,7 +55,10 @@ export function forewarnOfChange(
   ];
 }
 
-/** What only LXD can tell: what profiles say in place of what the program gives up, and whether another member can take the instance. */
+/**
+ * Returns the warnings that need LXD's answers: what profiles say in place of values that the program gives up, and
+ * whether another member can take the instance.
+ */
 export async function foreseeChange(work: InstanceWork, wanted: WantedInstance): Promise<string[]> {
   const live = await findInstanceShared(work); // a preview has read it already
   if (live === undefined) {
@@ -71,7 +76,7 @@ export async function foreseeChange(work: InstanceWork, wanted: WantedInstance):
   return [...ofProfiles(live, wanted, expanded), ...(await ofMember(work, live, wanted, expanded))];
 }
 
-/** What a change needs that {@link forewarnOfChange} does not see. */
+/** Returns the warnings that {@link forewarnOfChange} misses. */
 function ofProfiles(live: Instance, wanted: WantedInstance, expanded: Expanded): string[] {
   if (isStopped(live) || !wanted.running) {
     return [];
@@ -91,7 +96,7 @@ function ofProfiles(live: Instance, wanted: WantedInstance, expanded: Expanded):
       )
     : [];
   const all = [...unseen, ...final];
-  // It can be given back the memory that it was started with, which state knows and LXD does not.
+  // The instance can get back the memory that it was started with, which state knows and LXD does not.
   const isSure = all.some(({ what }) => what !== "limits.memory") || expanded.config["limits.memory"] === undefined;
   return all.length === 0 ? [] : [forewarning(wanted.name, all, wanted.allowRestart, isSure)];
 }
@@ -102,7 +107,7 @@ async function ofMember(work: InstanceWork, live: Instance, wanted: WantedInstan
     return [];
   }
   if (!(await listMembersShared(work.lxd)).some(({ server_name }) => server_name === member)) {
-    return []; // it may be to join in the same pulumi up
+    return []; // it may join in the same pulumi up
   }
   try {
     await requireMember(work, live, member, expanded.devices);

@@ -1,10 +1,10 @@
 import * as z from "zod";
 import { imageAliasSchema } from "../names";
 
-/** What an instance is when the program does not say it, and what an image of a server is then for. */
+/** Default type of an instance, and of an image from a server. */
 export const DEFAULT_INSTANCE_TYPE = "virtual-machine";
 
-/** What an instance is. */
+/** Type of an instance. */
 export const instanceTypeSchema = z.enum(["virtual-machine", "container"], 'must be "virtual-machine" or "container"');
 
 const serverSchema = z.url({ protocol: /^https$/, error: "must be the https:// address of an image server" });
@@ -26,7 +26,7 @@ export const serverImageSchema = z
   .strictObject({ ...nameFields, server: serverSchema, protocol: protocolSchema.default("simplestreams") })
   .refine(hasOneName, "needs either alias or fingerprint");
 
-/** What an instance is made from: an image of the cluster, or of an image server from which LXD downloads it. */
+/** Source of an instance: an image of the cluster, or of an image server from which LXD downloads it. */
 export const imageSourceSchema = z
   .strictObject({ ...nameFields, server: serverSchema.optional(), protocol: protocolSchema.optional() })
   .refine(hasOneName, "needs either alias or fingerprint")
@@ -41,7 +41,7 @@ export const imageSourceSchema = z
 /** See {@link imageSourceSchema}. */
 export type ImageSource = z.output<typeof imageSourceSchema>;
 
-/** An image as a message names it. */
+/** Formats an image for messages. */
 export function describeImage({ alias, fingerprint, server }: ImageSource): string {
   return `"${alias ?? fingerprint}"${server === undefined ? "" : ` of ${server}`}`;
 }

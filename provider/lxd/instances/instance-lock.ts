@@ -1,6 +1,6 @@
 /**
- * LXD does one thing at a time with an instance, and refuses what comes in between instead of letting it wait. What this process asks for is
- * asked for in turn; what others have begun is waited for.
+ * Serializes work on an instance. LXD does one thing at a time with an instance, and refuses a concurrent request
+ * instead of queueing it. Requests of this process run in turn, and wait for what others have begun.
  * @see https://github.com/canonical/lxd/blob/stable-5.0/lxd/instance/operationlock/operationlock.go
  */
 import { until } from "../../support/deadline";
@@ -12,21 +12,22 @@ import { describeUser } from "../in-use";
 
 const lock = new KeyedLock();
 
-/** One instance, and the API that it is worked on through. */
+/** One instance, and the API to work on it. */
 export interface InstanceRef {
   readonly lxd: LxdClient;
   readonly project: string;
   readonly name: string;
 }
 
-/** Runs a request that LXD locks an instance for, when no other request of this process works on it. */
+/** Runs a request for which LXD locks an instance, while no other request of this process works on the instance. */
 export function withInstanceLock<Result>({ lxd, project, name }: InstanceRef, request: () => Promise<Result>): Promise<Result> {
   return withInstanceLocks(lxd, [`/1.0/instances/${name}${project === "default" ? "" : `?project=${project}`}`], request);
 }
 
 /**
- * {@link withInstanceLock} all instances that use something. As long as one of them is busy, the others are free for other work.
- * @param users - Its `used_by`: paths of LXD's API. What is no instance counts for nothing.
+ * {@link withInstanceLock} for all instances that use an object. While one of them is busy, the others are free for
+ * other work.
+ * @param users - `used_by` of the object: paths of LXD's API. Ignores paths of other objects than instances.
  */
 export async function withInstanceLocks<Result>(
   lxd: LxdClient,
@@ -43,7 +44,7 @@ function listed(names: readonly string[]): string {
   return `${names.slice(0, 5).join(", ")}${names.length > 5 ? ` and ${names.length - 5} more` : ""}`;
 }
 
-/** Asks LXD for work on an instance, in turn, as soon as it has finished what others have begun. */
+/** Requests work on an instance, in turn, as soon as LXD has finished what others have begun. */
 export async function retryWhileBusy<Result>(which: InstanceRef, request: () => Promise<Result>): Promise<Result> {
   const { lxd, name } = which;
   const { result } = await until(lxd.deadline, async (report) => {
@@ -60,7 +61,10 @@ export async function retryWhileBusy<Result>(which: InstanceRef, request: () => 
   return result;
 }
 
-/** Whether LXD says that it works on the instance. Of two changes at once, the second waits for the first, and is dropped then. */
+/**
+ * Whether LXD refused because another operation runs on the instance. LXD makes the second of two simultaneous changes
+ * wait for the first, then drops it.
+ */
 export function isBusy(reply: string): boolean {
   return /Instance is busy running a|A matching non-reusable operation has now succeeded/.test(reply);
 }

@@ -49,16 +49,16 @@ export const instanceSchema = z.looseObject({
   state: stateSchema.nullish(),
 });
 
-/** An instance as LXD shows it; `state` only where it was asked for. */
+/** An instance as LXD shows it; `state` only on request. */
 export type Instance = z.output<typeof instanceSchema>;
 
 /** See {@link stateSchema}. */
 export type InstanceState = z.output<typeof stateSchema>;
 
-/** Which kind of guest. */
+/** Type of guest. */
 export type InstanceType = "virtual-machine" | "container";
 
-/** What can be written of an instance. */
+/** Writable part of an instance. */
 export interface InstancePut {
   readonly architecture: string;
   readonly ephemeral: boolean;
@@ -84,14 +84,14 @@ export interface InstanceWork extends InstanceRef {
 /** An instance as it was read. */
 export type FoundInstance = Tagged<Instance>;
 
-/** The instance, or `undefined` when there is none of that name. */
+/** Finds an instance. Returns `undefined` when it does not exist. */
 export function findInstance({ lxd, project, name }: InstanceRef): Promise<FoundInstance | undefined> {
   return lxd.findWithEtag(api`/1.0/instances/${name}`, instanceSchema, { project });
 }
 
 /**
- * The instance.
- * @throws RefusedError when it is gone.
+ * Reads an instance.
+ * @throws RefusedError when it no longer exists.
  */
 export async function requireInstance(which: InstanceRef): Promise<FoundInstance> {
   const found = await findInstance(which);
@@ -103,20 +103,20 @@ export async function requireInstance(which: InstanceRef): Promise<FoundInstance
   return found;
 }
 
-/** The instance with its state: addresses and processes. */
+/** Reads an instance with its state: addresses and processes. */
 export async function getInstanceWithState({ lxd, project, name }: InstanceRef): Promise<Instance> {
   return lxd.get(api`/1.0/instances/${name}`, instanceSchema, { project, recursion: 1 });
 }
 
-/** What the instance does at the moment. */
+/** Reads the current state of an instance. */
 export function getInstanceState({ lxd, project, name }: InstanceRef): Promise<InstanceState> {
   return lxd.get(api`/1.0/instances/${name}/state`, stateSchema, { project });
 }
 
-/** What an instance is made of. */
+/** Contents of a new instance. */
 type InstancePost = Omit<InstancePut, "architecture"> & { type: InstanceType; image: ImageSource };
 
-/** Asks LXD to make an instance, stopped. */
+/** Starts to create an instance, stopped. */
 function beginCreation(
   { lxd, project, name }: InstanceRef,
   { image, ...rest }: InstancePost,
@@ -124,17 +124,18 @@ function beginCreation(
 ): Promise<Operation | undefined> {
   return lxd.begin("POST", "/1.0/instances", {
     query: { project, target },
-    // Never `start: true`: versions that do not know it ignore it in silence, and a failed start would take the instance away.
+    // Never `start: true`: versions that do not know it ignore it silently, and LXD would remove an instance that fails
+    // to start.
     body: { name, ...rest, source: { type: "image", ...image, ...(image.server === undefined ? {} : { mode: "pull" }) } },
   });
 }
 
 /**
- * Makes an instance, stopped. When the connection breaks, or LXD fails to answer, it may go on all the same; how it ends is then asked, through
- * another connection where need be. An instance of which nobody can tell whether it was finished, because LXD was restarted meanwhile, is made
- * anew: there may be half a file system in it.
- * @param reconnect - A new way to the API.
- * @returns The work, with the API to go on with.
+ * Creates an instance, stopped. When the connection breaks, or LXD fails to answer, the creation may continue. Its end
+ * is then read, through another connection if necessary. When LXD was restarted meanwhile, nobody can know whether the
+ * instance is complete. It is then removed and created again, because its file system may be incomplete.
+ * @param reconnect - Opens another connection to the API.
+ * @returns The work, with the API to continue with.
  */
 export async function createInstance(
   work: InstanceWork,
@@ -166,7 +167,7 @@ export async function createInstance(
   return current;
 }
 
-/** Waits for the end of a creation that another connection has begun, as far as it is known to have been. */
+/** Waits for the end of a creation that began over another connection, if one is known. */
 async function finishElsewhere(work: InstanceWork, begun: Operation | undefined, error: unknown): Promise<void> {
   const operation = begun ?? (await creationsOf(work)).at(-1);
   if (operation !== undefined) {
@@ -178,7 +179,10 @@ async function finishElsewhere(work: InstanceWork, begun: Operation | undefined,
   }
 }
 
-/** Removes what a creation of our own has left of which nobody can tell whether it is whole. It has never run. */
+/**
+ * Removes what this resource's creation has left, when nobody can know whether it is complete. The instance has never
+ * run.
+ */
 async function removeUnknown(work: InstanceWork, mark: string | undefined): Promise<void> {
   const left = (await findInstance(work))?.value;
   if (left === undefined) {
@@ -195,9 +199,9 @@ async function removeUnknown(work: InstanceWork, mark: string | undefined): Prom
 }
 
 /**
- * Replaces what can be written of an instance. PUT, because a PATCH cannot remove a device; with all `volatile.*` keys, because LXD
- * drops those that are left out.
- * @param change - Makes the new contents of those that LXD has at the moment.
+ * Replaces the writable part of an instance. Uses PUT, because a PATCH cannot remove a device. Sends all `volatile.*`
+ * keys, because LXD drops omitted ones.
+ * @param change - Returns the new contents for the live ones.
  * @param found - The instance as it was just read.
  */
 export async function replaceInstance(
@@ -211,8 +215,9 @@ export async function replaceInstance(
 }
 
 /**
- * Sets keys of an instance's config and leaves the others as they are; an empty value removes one. An instance that is gone is done.
- * @param look - May refuse, when it sees the instance.
+ * Sets keys of an instance's config and keeps the others. An empty value removes a key. Succeeds when the instance does
+ * not exist.
+ * @param look - Receives the live instance, and may refuse.
  * @param found - The instance as it was just read.
  */
 export async function setInstanceConfig(
@@ -240,7 +245,7 @@ async function modifyInstance(
   return retryWhileBusy(which, modify);
 }
 
-/** Starts an instance, or lets a frozen one go on; one that runs already is left alone. */
+/** Starts an instance, or resumes a frozen one. Succeeds when it already runs. */
 export async function startInstance(work: InstanceWork, live: Pick<Instance, "status">): Promise<void> {
   work.progress("starting");
   const action = live.status === "Frozen" ? "unfreeze" : "start";
@@ -248,26 +253,28 @@ export async function startInstance(work: InstanceWork, live: Pick<Instance, "st
 }
 
 /**
- * Stops an instance cleanly; one that is stopped already is left alone.
+ * Stops an instance cleanly. Succeeds when it is already stopped.
  * @param seconds - How long the guest may take.
- * @throws OperationError when the guest did not stop in time; it runs on.
+ * @throws OperationError when the guest did not stop in time; it continues to run.
  */
 export async function stopInstance(work: InstanceWork, live: Pick<Instance, "status">, seconds: number): Promise<void> {
   if (live.status === "Frozen") {
     await changeState(work, { action: "unfreeze" }, isRunning);
   }
   work.progress(`stopping (it is given ${Math.round(seconds)} s)`);
-  // A timeout of 0 would pull the plug.
+  // A timeout of 0 would force the stop.
   await changeState(work, { action: "stop", timeout: Math.max(1, Math.floor(seconds)), force: false }, isStopped);
 }
 
-/** Pulls the plug. */
+/** Stops an instance at once, without a clean shutdown. */
 export async function forceStopInstance(work: InstanceWork): Promise<void> {
   work.progress("stopping by force");
   await changeState(work, { action: "stop", timeout: -1, force: true }, isStopped);
 }
 
-/** Asks for a state. What counts is the state afterwards: LXD fails when it is reached already, and forgets operations. */
+/**
+ * Requests a state. The state afterwards decides: LXD fails when the instance already has it, and forgets operations.
+ */
 async function changeState(
   which: InstanceRef,
   body: { action: "start" | "stop" | "unfreeze"; timeout?: number; force?: boolean },
@@ -280,7 +287,8 @@ async function changeState(
       await lxd.change("PUT", api`/1.0/instances/${name}/state`, { query: { project }, body });
     } catch (error) {
       if (hasCode(error, "transport") && lxd.endpoint.isOpen()) {
-        throw new LostOperationError(lxd.host, `Instance ${body.action}`, { cause: error }); // the daemon went away over it
+        // The daemon stopped during the request.
+        throw new LostOperationError(lxd.host, `Instance ${body.action}`, { cause: error });
       }
       const answered = hasCode(error, "operation") || hasCode(error, "api");
       if (!answered || !(await isReached())) {
@@ -291,7 +299,7 @@ async function changeState(
   await retryWhileBusy(which, () => untilKnown(change, isReached));
 }
 
-/** Names of an instance's backups. */
+/** Lists the names of an instance's backups. */
 export async function listBackups({ lxd, project, name }: InstanceRef): Promise<string[]> {
   const urls = await lxd.get(api`/1.0/instances/${name}/backups`, z.array(z.string()), { project });
   return urls.map((url) => decodeURIComponent(new URL(url, "http://lxd").pathname.split("/").at(-1) ?? ""));
@@ -316,13 +324,13 @@ export async function moveInstance(which: InstanceRef, target: string): Promise<
   });
 }
 
-/** Removes a stopped instance; one that is gone is done. */
+/** Removes a stopped instance. Succeeds when it does not exist. */
 export async function deleteInstance(which: InstanceRef): Promise<void> {
   const { lxd, project, name } = which;
   await retryWhileBusy(which, () => lxd.remove(api`/1.0/instances/${name}`, { project }));
 }
 
-/** Waits until LXD is no longer at making an instance for a client that has gone away. */
+/** Waits until LXD has finished creating an instance for a client that has gone. */
 export async function untilCreated(work: InstanceWork): Promise<void> {
   await until(work.deadline, async (report) => {
     const isBusy = (await creationsOf(work)).some(({ status_code }) => status_code < 200);
@@ -331,7 +339,9 @@ export async function untilCreated(work: InstanceWork): Promise<void> {
   });
 }
 
-/** The creations of an instance that LXD knows, the last one last: those that are under way, and those of the last seconds. */
+/**
+ * Lists the creations of an instance that LXD knows, the last one last: those that run, and those of the last seconds.
+ */
 async function creationsOf({ lxd, project, name }: InstanceRef): Promise<Operation[]> {
   const byStatus = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
   return Object.values(byStatus ?? {})
@@ -343,17 +353,20 @@ async function creationsOf({ lxd, project, name }: InstanceRef): Promise<Operati
     .sort((a, b) => a.created_at.localeCompare(b.created_at));
 }
 
-/** Whether it runs. "Ready" is a guest that has told LXD so. */
+/** Whether an instance runs. "Ready" means that the guest has reported itself ready to LXD. */
 export function isRunning({ status }: Pick<Instance, "status">): boolean {
   return status === "Running" || status === "Ready";
 }
 
-/** Whether it is off; a frozen instance is neither running nor stopped. */
+/** Whether an instance is stopped. A frozen instance is neither running nor stopped. */
 export function isStopped({ status }: Pick<Instance, "status">): boolean {
   return status === "Stopped";
 }
 
-/** Profiles in their order, a later one winning, and the instance's own on top. A device is taken as a whole. */
+/**
+ * Merges profiles in their order, a later one taking precedence, and then the instance's own values. Replaces a device
+ * as a whole.
+ */
 export function expand(profiles: readonly Profile[], local: Expanded): Expanded {
   return {
     config: profiles.reduceRight<Config>((later, { config }) => ({ ...config, ...later }), local.config),
@@ -361,12 +374,12 @@ export function expand(profiles: readonly Profile[], local: Expanded): Expanded 
   };
 }
 
-/** The device that holds the root file system, with its name. */
+/** Returns the device that holds the root file system, with its name. */
 export function rootDiskOf(devices: Devices): [name: string, device: Config] | undefined {
   return Object.entries(devices).find(([, device]) => device["type"] === "disk" && device["path"] === "/");
 }
 
-/** MAC addresses by name of the network device. */
+/** Returns MAC addresses by name of the network device. */
 export function macAddressesOf(instance: Pick<Instance, "config" | "expanded_devices">): Record<string, string> {
   const macs: [string, string][] = Object.entries(instance.expanded_devices)
     .filter(([, device]) => device["type"] === "nic")
@@ -375,8 +388,9 @@ export function macAddressesOf(instance: Pick<Instance, "config" | "expanded_dev
 }
 
 /**
- * Addresses by name of the network device, without loopback and link-local ones. The guest may call its interfaces as it likes, and
- * have others than LXD gave it: the MAC address tells which is which. Where LXD knows none (physical, ipvlan), it is the name that LXD gave.
+ * Returns addresses by name of the network device, without loopback and link-local ones. The guest may rename its
+ * interfaces, and have others than LXD gave it, so the MAC address identifies each. Where LXD knows none (physical,
+ * ipvlan), the name that LXD gave does.
  */
 export function addressesOf(
   instance: Pick<Instance, "config" | "expanded_devices" | "state">,

@@ -6,56 +6,56 @@ import { type Expanded, type InstanceType, rootDiskOf } from "./instances";
 export interface Obstacle {
   /** Key or device, such as `limits.memory` or `devices.gpu0`. */
   readonly what: string;
-  /** Why, with the values. */
+  /** The reason, with the values. */
   readonly why: string;
-  /** `stop`: the change is made while it is stopped. `never`: LXD does not make it at all. */
+  /** `stop`: LXD makes the change only while the instance is stopped. `never`: LXD does not make it at all. */
   readonly cure: "stop" | "never";
-  /** A storage pool on which it hangs: when all members share that pool, nothing is in the way. */
+  /** A storage pool that removes the obstacle when all members share it. */
   readonly unless?: string;
 }
 
 /**
- * Keys that LXD changes on a running virtual machine with effect, or that mean nothing to one that runs.
+ * Keys whose change takes effect on a running virtual machine, or has no meaning for one that runs.
  * @see https://github.com/canonical/lxd/blob/main/lxd/instance/drivers/driver_qemu.go liveUpdateKeys
  */
 const LIVE_KEYS = new Set(["cluster.evacuate", "security.agent.metrics"]);
 const LIVE_PREFIXES = ["boot.", "cloud-init.", "environment.", "image.", "security.devlxd", "snapshots.", "user.", "volatile."];
 
-/** Keys that LXD takes on a running virtual machine, but applies only at its next start. */
+/** Keys that LXD accepts on a running virtual machine, but applies only at its next start. */
 const NEXT_START_KEYS = new Set(["boot.mode", "security.csm", "security.secureboot"]);
 
-/** Keys for containers that may come from a shared profile; LXD overlooks them on virtual machines. */
+/** Keys for containers that may come from a shared profile. LXD ignores them on virtual machines. */
 const CONTAINER_KEYS =
   /^(limits\.(cpu\.(allowance|priority)|memory\.(enforce|swap)|processes|hugepages|kernel)|linux\.|migration\.incremental\.|nvidia\.|raw\.(idmap|lxc|seccomp)|security\.(idmap|nesting|privileged|protection\.shift|syscalls))/;
 
 /** Devices that can be plugged and unplugged while a virtual machine runs. */
 const HOTPLUG_TYPES = new Set(["disk", "nic", "none", "pci", "proxy", "usb"]);
 
-/** What is known of the server and the instance besides their config. */
+/** Facts of the server and the instance, besides its config. */
 interface LiveOptions {
   readonly cpuHotplug: boolean;
   readonly bootMemory?: string;
 }
 
-/** What LXD gives a virtual machine that does not say. */
+/** LXD's defaults for a virtual machine. */
 const DEFAULT_CPU = "1";
 const DEFAULT_MEMORY = "1GiB";
 
 /**
- * What stands in the way of changing an instance while it runs. Judged on config and devices after the profiles are merged in,
- * as LXD does it.
+ * Returns the obstacles to changing an instance while it runs. Judges config and devices after the profiles are merged
+ * in, as LXD does.
  * @param options.cpuHotplug - Whether the server can change the number of CPUs of a running virtual machine.
- * @param options.bootMemory - `limits.memory` that it was started with, when that is known; empty for LXD's default.
+ * @param options.bootMemory - `limits.memory` that it was started with, if known; empty for LXD's default.
  */
 export function obstaclesToLiveUpdate(type: InstanceType, live: Expanded, wanted: Expanded, options: LiveOptions): Obstacle[] {
   const isVm = type === "virtual-machine";
-  // A container takes every change of its config; what it cannot apply at once takes effect at its next start.
+  // A container accepts every change of its config. What LXD cannot apply at once takes effect at the next start.
   const config = isVm ? keysOf(live.config, wanted.config).flatMap((key) => ofKey(key, live.config, wanted.config, options)) : [];
   const devices = keysOf(live.devices, wanted.devices).flatMap((name) => ofDevice(name, live.devices, wanted.devices, isVm));
   return [...config, ...ofRootDisk(live.devices, wanted.devices, isVm), ...devices];
 }
 
-/** One line for a person: `limits.memory (4GiB to 8GiB): ...`. */
+/** Formats obstacles as one line for messages: `limits.memory (4GiB to 8GiB): ...`. */
 export function describeObstacles(obstacles: readonly Obstacle[]): string {
   return obstacles.map(({ what, why }) => `${what}: ${why}`).join("; ");
 }
@@ -83,7 +83,10 @@ function ofKey(key: string, live: Config, wanted: Config, options: LiveOptions):
   return isLive ? [] : stop("LXD does not change it while a virtual machine runs");
 }
 
-/** Memory is taken from and given back to a running virtual machine, but never more than it started with. */
+/**
+ * Checks a change of memory. A running virtual machine can give memory up and get it back, but never exceed what it
+ * started with.
+ */
 function ofMemory(from: string, to: string, live: Config, bootMemory: string | undefined): string[] {
   if (sameConfigValue("", live["limits.memory.hugepages"], "true")) {
     return ["memory in huge pages is not changed while a virtual machine runs"];
@@ -101,7 +104,7 @@ function ofDevice(name: string, live: Devices, wanted: Devices, isVm: boolean): 
   const [from, to] = [live[name], wanted[name]];
   const isRoot = [from, to].some((device) => device?.["type"] === "disk" && device["path"] === "/");
   if (isRoot || (from !== undefined && to !== undefined && sameConfig(from, to))) {
-    return []; // the root disk is judged apart
+    return []; // the root disk is checked separately
   }
   const types = [from, to].flatMap((device) => (device === undefined ? [] : [device["type"] ?? ""]));
   const fixed = types.find((type) => (isVm ? !HOTPLUG_TYPES.has(type) : type === "tpm"));

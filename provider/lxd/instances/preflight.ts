@@ -1,6 +1,6 @@
 /**
- * What is looked at before an instance is made or changed, so that what cannot work is told by property, host and cure, and nothing
- * is left behind. What many look at is read once for all of them.
+ * Checks before an instance is created or changed. An impossible request is reported with its property, host and
+ * remedy, and leaves nothing behind. Objects that many checks need are read once for all of them.
  */
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
@@ -15,13 +15,13 @@ import { describeImage, type ImageSource } from "./image-source";
 import { type Expanded, expand, type InstanceType, type InstanceWork, rootDiskOf } from "./instances";
 import type { WaitCondition } from "./wait";
 
-/** Networks that LXD merely sees on the host are listed, too, but cannot be used by name. */
+/** Includes networks that LXD only sees on the host, which cannot be used by name. */
 const namedSchema = z.looseObject({ name: z.string(), managed: z.boolean().default(true) });
 const imageSchema = z.looseObject({ type: z.string().default("container") });
 
 /**
- * Looks at what an instance is to be made of. Answers with its profiles, and with its config and devices after they are merged in.
- * @throws RefusedError naming the property, what there is, and what to do.
+ * Checks what an instance is to be made of. Returns its profiles, and its config and devices after they are merged in.
+ * @throws RefusedError naming the property, the existing objects, and the remedy.
  */
 export async function prepare(
   { lxd, project }: InstanceWork,
@@ -36,7 +36,7 @@ export async function prepare(
 }
 
 /**
- * The profiles of an instance, in their order.
+ * Returns the profiles of an instance, in their order.
  * @throws RefusedError naming the first that does not exist, and those that do.
  */
 async function requireProfiles(lxd: LxdClient, project: string, names: readonly string[]): Promise<Profile[]> {
@@ -53,8 +53,8 @@ async function requireProfiles(lxd: LxdClient, project: string, names: readonly 
 }
 
 /**
- * Makes sure that the pools and networks which devices name exist.
- * @param property - Where the devices stand in the user's program, such as `devices`.
+ * Requires that the pools and networks that devices name exist.
+ * @param property - Property of the devices in the user's program, such as `devices`.
  * @throws RefusedError
  */
 async function requirePoolsAndNetworks(lxd: LxdClient, project: string, property: string, devices: Devices): Promise<void> {
@@ -70,9 +70,9 @@ async function requirePoolsAndNetworks(lxd: LxdClient, project: string, property
 }
 
 /**
- * Makes sure that an instance has a root disk, and that its pool exists.
+ * Requires that an instance has a root disk, and that its pool exists.
  * @param profiles - Their names, for the message.
- * @param isOwn - Whether the user's program says something of the root disk.
+ * @param isOwn - Whether the user's program configures the root disk.
  * @throws RefusedError
  */
 async function requireRootDisk(
@@ -95,7 +95,7 @@ async function requireRootDisk(
 }
 
 /**
- * Makes sure that what is waited for can come at all.
+ * Requires that the instance has the network devices that its wait conditions name.
  * @throws RefusedError
  */
 function requireNics(expanded: Devices, conditions: readonly WaitCondition[]): void {
@@ -137,7 +137,8 @@ async function namesAt(lxd: LxdClient, path: string, project: string): Promise<s
 }
 
 /**
- * Makes sure that an image of the cluster exists and is of the right kind. One of an image server is for LXD to find.
+ * Requires that an image of the cluster exists and has the right type. Leaves an image of an image server for LXD to
+ * find.
  * @throws RefusedError
  */
 export async function requireImage(lxd: LxdClient, project: string, image: ImageSource, type: InstanceType): Promise<void> {
@@ -171,7 +172,7 @@ async function findImage(
 }
 
 /**
- * Makes sure that the place where an instance is to be is there and can have it.
+ * Requires that the place of an instance exists and can hold it.
  * @param target - A member, `@group`, or `undefined` to let LXD choose.
  * @throws RefusedError
  */
@@ -197,7 +198,7 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
   }
 }
 
-/** The members. When none that the target names is online, those that answer are waited for. */
+/** Lists the members. When all that the target names are offline, waits for those that answer. */
 function membersFor(lxd: LxdClient, target: string | undefined): Promise<Member[]> {
   return membersOnceHeard(lxd, listMembersShared, (members) => {
     const named = members.filter(({ server_name, groups }) =>
@@ -244,7 +245,7 @@ function candidatesOf(members: readonly Member[], target: string | undefined, ho
   return [member];
 }
 
-/** `driver` is such as "lxc" or "lxc | qemu". */
+/** Requires a driver for the instance type. `driver` is such as "lxc" or "lxc | qemu". */
 function requireDriver(type: InstanceType, drivers: readonly [member: string, driver: string][], host: string): void {
   if (type === "virtual-machine" && drivers.length > 0 && !drivers.some(([, driver]) => driver.includes("qemu"))) {
     const members = drivers.map(([member, driver]) => `${member}: ${driver || "none"}`).join(", ");

@@ -1,32 +1,32 @@
 /**
- * What a running instance runs with. LXD does not tell: it shows what config, devices and profiles say by now, also when the instance
- * did not take a change of them and waits for its next start. Pure.
+ * Config and devices that a running instance runs with. LXD does not report them: it shows what config, devices and
+ * profiles say now, even when the instance did not take a change of them and waits for its next start. Pure.
  */
 import { mayBeSecret } from "../../support/secrets";
 import { type Config, isServerMade, sameConfig, sameConfigValue } from "../config";
 import { type Expanded, type Instance, type InstanceType, isStopped } from "./instances";
 import { type Obstacle, obstaclesToLiveUpdate } from "./live-update";
 
-/** What state keeps of an instance, to tell later what it runs with. */
+/** Facts of an instance that state keeps, to determine later what it runs with. */
 export interface Started {
-  /** When LXD last started it, by LXD's own clock; only whether it is another time counts. */
+  /** When LXD last started it, by LXD's clock. Only a difference matters. */
   readonly startedAt: string;
-  /** `limits.memory` that it was started with, which it can be given back while it runs; empty when it was LXD's default. */
+  /** `limits.memory` that it was started with, which it can get back while it runs; empty for LXD's default. */
   readonly bootMemory: string;
-  /** What it runs with, when that is not what it would be started with. */
+  /** What it runs with, when it would be started with something else. */
   readonly runsWith?: Expanded;
 }
 
-/** What state knew of an instance when it was last looked at. */
+/** State's facts of an instance from its last read. */
 interface Known extends Partial<Started> {
   readonly expandedConfig: Expanded["config"];
   readonly expandedDevices: Expanded["devices"];
 }
 
 /**
- * How an instance was started, by what is known of it and what LXD tells.
- * @param known - `undefined` when it was never looked at.
- * @param expanded - Its config and devices as LXD tells them, in the same selection as in `known`.
+ * Determines how an instance was started, from what is known of it and what LXD reports.
+ * @param known - `undefined` when it was never read.
+ * @param expanded - Its config and devices as LXD reports them, in the same selection as in `known`.
  */
 export function startedOf(
   instance: Pick<Instance, "type" | "status" | "last_used_at">,
@@ -52,8 +52,8 @@ function obstacles({ type }: Pick<Instance, "type">, before: Expanded, after: Ex
 }
 
 /**
- * What an instance that did not take a change lacks of it. LXD refuses a change as a whole, so that also lacks what it could have taken
- * by itself.
+ * Returns what an instance lacks of a change that it did not take. LXD refuses a change as a whole, so this includes
+ * parts that the instance could have taken alone.
  */
 export function lackingOf(
   instance: Pick<Instance, "type">,
@@ -73,7 +73,7 @@ export function lackingOf(
   return [...judged, ...also.map((what): Obstacle => ({ what, why: "changed along with what it does not take", cure: "stop" }))];
 }
 
-/** Where a change starts from: what an instance runs with, in all that the change concerns. */
+/** Returns the starting point of a change: what an instance runs with, in everything that the change affects. */
 export function changedFrom(runsWith: Expanded | undefined, live: Expanded, wanted: Expanded): Expanded {
   if (runsWith === undefined) {
     return live;
@@ -89,7 +89,10 @@ export function changedFrom(runsWith: Expanded | undefined, live: Expanded, want
   return { config: present(config), devices: present(devices) };
 }
 
-/** Config and devices, such as of an instance with its profiles, as they may be kept and shown: without LXD's own keys and without secrets. */
+/**
+ * Returns config and devices, such as those of an instance with its profiles, in a form that may be kept and shown:
+ * without LXD's own keys and without secrets.
+ */
 export function tellable({ config, devices }: Expanded): Expanded {
   return {
     config: tellableConfig(config),
@@ -97,7 +100,7 @@ export function tellable({ config, devices }: Expanded): Expanded {
   };
 }
 
-/** A copy of a secret would be one that nobody knows to be one. */
+/** Omits possible secrets: nobody would know that a copy is secret. */
 function tellableConfig(config: Config): Config {
   return Object.fromEntries(Object.entries(config).filter(([key, value]) => !isServerMade(key) && !mayBeSecret(key, value)));
 }

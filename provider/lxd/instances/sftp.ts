@@ -1,5 +1,5 @@
 /**
- * A client of SFTP version 3 over any connection: as much of it as reading and writing whole files takes.
+ * A client of SFTP version 3 over any connection: the part that reading and writing whole files needs.
  * @see https://datatracker.ietf.org/doc/html/draft-ietf-secsh-filexfer-02
  */
 import type { Duplex } from "node:stream";
@@ -22,23 +22,23 @@ const REQUEST = {
 } as const;
 const REPLY = { version: 2, status: 101, handle: 102, data: 103, name: 104, attributes: 105 } as const;
 
-/** Of the protocol's status codes, those that mean something here. */
+/** Status codes of the protocol that are handled here. */
 const STATUS = { ok: 0, eof: 1, noSuchFile: 2 } as const;
 
 const OPEN = { read: 1, createAnew: 2 | 8 | 32 } as const;
 
-/** Which attributes a packet has. */
+/** Flags for the attributes that a packet has. */
 const HAS = { size: 1, owner: 2, permissions: 4, times: 8, extensions: 0x80000000 } as const;
 
 const VERSION = 3;
-/** What every server takes and gives in one packet. */
+/** Size that every server accepts and returns in one packet. */
 const CHUNK_BYTES = 32 * 1024;
 const MAX_PACKET_BYTES = 1024 * 1024;
 
 /** The type bits of a mode: inode(7). */
 const TYPE_BITS = 0o170000;
 
-/** What is known of a file without its content. */
+/** Attributes of a file. */
 export interface SftpAttributes {
   /** `other` is a device, a socket or a pipe. */
   readonly type: "file" | "directory" | "symlink" | "other";
@@ -46,22 +46,22 @@ export interface SftpAttributes {
   readonly gid: number;
   /** Permission bits, such as 0o644. */
   readonly mode: number;
-  /** Bytes; 0 for files that the kernel makes up, such as those of /proc. */
+  /** Bytes; 0 for files that the kernel generates, such as those of /proc. */
   readonly size: number;
 }
 
 /** The server refused one request; the connection is still good. */
 export class SftpStatusError extends Error {
   constructor(
-    /** Code of the protocol. */
+    /** Status code of the protocol. */
     readonly status: number,
-    /** What the server said, word for word. */
+    /** The server's message, verbatim. */
     readonly reply: string,
   ) {
     super(reply);
   }
 
-  /** Whether the server says that there is no such file. */
+  /** Whether the server reports that the file does not exist. */
   get isNoSuchFile(): boolean {
     return this.status === STATUS.noSuchFile;
   }
@@ -70,7 +70,7 @@ export class SftpStatusError extends Error {
 /** The other side does not speak the protocol. */
 export class SftpProtocolError extends Error {}
 
-/** The connection is gone, and with it the answers that were waited for. */
+/** The connection broke, so pending requests get no answer. */
 export class SftpBrokenError extends Error {}
 
 interface Waiting {
@@ -78,7 +78,7 @@ interface Waiting {
   reject(error: Error): void;
 }
 
-/** One connection. Requests are answered in any order; when the connection breaks, all that wait fail. */
+/** One connection. The server answers requests in any order. When the connection breaks, all pending requests fail. */
 export class SftpConnection {
   private received = Buffer.alloc(0);
   private readonly waiting = new Map<number, Waiting>();
@@ -98,7 +98,7 @@ export class SftpConnection {
     }
   }
 
-  /** Agrees on the version with the server behind a connection. */
+  /** Agrees on the version with the server at the other end of a connection. */
   static async open(socket: Duplex): Promise<SftpConnection> {
     const connection = new SftpConnection(socket);
     connection.send(REQUEST.init, uint32(VERSION));
@@ -109,25 +109,25 @@ export class SftpConnection {
     return connection;
   }
 
-  /** Ends it at once; what waits for an answer fails. */
+  /** Closes the connection at once. Pending requests fail. */
   close(): void {
     this.end(new SftpBrokenError("it was closed"));
   }
 
-  /** A file itself; `follow` for the one that a symbolic link leads to. */
+  /** Reads the attributes of a file itself; with `follow`, those of a symbolic link's target. */
   async attributes(path: string, follow = false): Promise<SftpAttributes> {
     const packet = await this.ask(follow ? REQUEST.stat : REQUEST.lstat, REPLY.attributes, text(path));
     return packet.attributes();
   }
 
-  /** The target of a symbolic link, as it is written there. */
+  /** Reads the target of a symbolic link, as stored. */
   async readLink(path: string): Promise<string> {
     const packet = await this.ask(REQUEST.readlink, REPLY.name, text(path));
-    packet.uint32(); // how many names follow: one
+    packet.uint32(); // number of names: one
     return packet.bytes().toString("utf8");
   }
 
-  /** The names in a directory, sorted. */
+  /** Lists the names in a directory, sorted. */
   async list(path: string): Promise<string[]> {
     const handle = (await this.ask(REQUEST.opendir, REPLY.handle, text(path))).bytes();
     const names: string[] = [];
@@ -138,7 +138,7 @@ export class SftpConnection {
       }
       for (let left = packet.uint32(); left > 0; left -= 1) {
         names.push(packet.bytes().toString("utf8"));
-        packet.bytes(); // the same in the form of ls -l
+        packet.bytes(); // the same name in the format of ls -l
         packet.skipAttributes();
       }
     }
@@ -147,8 +147,8 @@ export class SftpConnection {
   }
 
   /**
-   * The content of a file.
-   * @param expectedBytes - How many there probably are, which saves asking for more.
+   * Reads the content of a file.
+   * @param expectedBytes - Probable size, which saves a request.
    * @throws SftpProtocolError when it is larger than `maxBytes`.
    */
   async read(path: string, expectedBytes: number, maxBytes: number): Promise<Buffer> {
@@ -173,12 +173,13 @@ export class SftpConnection {
     return Buffer.concat(chunks, length);
   }
 
-  /** Makes a file that does not exist yet. Nobody but its owner to be can see anything of its content. */
+  /** Creates a file that does not exist yet. Only its future owner can see any of its content. */
   async create(path: string, file: { uid: number; gid: number; mode: number; content: Buffer }): Promise<void> {
     const { uid, gid, mode, content } = file;
     const handle = await this.openFile(path, OPEN.createAnew);
     const onHandle = [uint32(handle.length), handle];
-    // Modes first, or a file of another user could be read in between; and again, since a change of owner may take bits of it away.
+    // Sets permissions first, or another user could read the file in between; and again last, because a change of owner
+    // may clear bits of them.
     await this.ask(REQUEST.fsetstat, REPLY.status, ...onHandle, uint32(HAS.permissions), uint32(0o600));
     await this.ask(REQUEST.fsetstat, REPLY.status, ...onHandle, uint32(HAS.owner), uint32(uid), uint32(gid));
     await this.ask(REQUEST.fsetstat, REPLY.status, ...onHandle, uint32(HAS.permissions), uint32(mode));
@@ -189,7 +190,7 @@ export class SftpConnection {
     await this.ask(REQUEST.close, REPLY.status, ...onHandle);
   }
 
-  /** Removes what is no directory. */
+  /** Removes anything but a directory. */
   async remove(path: string): Promise<void> {
     await this.ask(REQUEST.remove, REPLY.status, text(path));
   }
@@ -209,7 +210,7 @@ export class SftpConnection {
     return (await this.more(REQUEST.read, REPLY.data, ...fields))?.bytes();
   }
 
-  /** `undefined` at the end of what is read. */
+  /** Returns `undefined` at the end of the data. */
   private async more(type: number, expected: number, ...fields: readonly Buffer[]): Promise<Packet | undefined> {
     try {
       return await this.ask(type, expected, ...fields);
@@ -221,7 +222,7 @@ export class SftpConnection {
     }
   }
 
-  /** Closes what was read: whatever is said of that, it was read. */
+  /** Closes a handle after reading. Ignores errors, because the data has been read. */
   private leave(handle: Buffer): void {
     this.ask(REQUEST.close, REPLY.status, uint32(handle.length), handle).catch(() => undefined);
   }
@@ -295,7 +296,7 @@ export class SftpConnection {
   }
 }
 
-/** A packet, read from its beginning. */
+/** A packet, read from its start. */
 class Packet {
   readonly type: number;
   private position = 1;

@@ -1,7 +1,7 @@
 /**
- * Reads of instances that many callers make at about the same time: a refresh. Few are read one by one; when they are a good part of all
- * there are, one list is quicker. LXD needs about six times as long for the state of an instance as for all else of it, so state is read
- * only of those that are asked for and run.
+ * Reads of instances that many callers make at about the same time, as in a refresh. Reads a few instances one by one.
+ * When they are a large part of all instances, one list is faster. LXD needs about six times as long for an instance's
+ * state as for the rest of it, so state is read only for requested instances that run.
  */
 import * as z from "zod";
 import { hasCode, isNotFound, TransportError } from "../../support/errors";
@@ -13,34 +13,35 @@ import { getServerShared } from "../server";
 import type { InstanceRef } from "./instance-lock";
 import { type Instance, instanceSchema, isStopped, stateSchema } from "./instances";
 
-/** So many are read one by one, whatever else there is. */
+/** Number of instances that are always read one by one. */
 const FEW = 8;
-/** From then on the list is read as soon as those asked for are this part of it: a list takes LXD about 2 ms for each instance. */
+/**
+ * Above that number, the list is read once this part of all instances is requested: LXD needs about 2 ms for each
+ * instance in a list.
+ */
 const PART_OF_ALL = 1 / 8;
 
-/** The instance, read once for all who ask for it in this process until something is changed. */
+/** Finds an instance, with one read for all callers in this process until a change. */
 export function findInstanceShared(which: InstanceRef): Promise<Instance | undefined> {
   return find(which, false);
 }
 
-/** {@link findInstanceShared} with its state when it is not off: addresses and processes. */
+/** {@link findInstanceShared} with the state of an instance that is not stopped: addresses and processes. */
 export function findInstanceWithStateShared(which: InstanceRef): Promise<Instance | undefined> {
   return find(which, true);
 }
 
-/**
- * @throws TransportError when its member does not answer: LXD then lists it without any contents.
- */
+/** @throws TransportError when its member does not answer: LXD then lists it without any contents. */
 async function find(which: InstanceRef, withState: boolean): Promise<Instance | undefined> {
   if (!(await isListWorthIt(which))) {
     return readOne(which);
   }
   const instance = (await listOnce(which)).get(which.name);
   if (instance === undefined) {
-    return readOne(which); // that it is not there is told only at its own address
+    return readOne(which); // only its own address shows that it does not exist
   }
   if (isWithoutContents(instance) && (await answers(which.lxd, instance.location, getServerShared))) {
-    return readOne(which); // LXD has not heard of its member lately, and does not ask it for a list
+    return readOne(which); // LXD has missed its member's heartbeats, and does not ask it for a list
   }
   await requireContents(which.lxd, instance);
   if (!withState || isStopped(instance)) {
@@ -67,7 +68,7 @@ function askedOf({ endpoint }: LxdClient, project: string): Set<string> {
   return names;
 }
 
-/** Judged by how many have been asked for by now, among all that there are. */
+/** Compares the number of instances requested so far with that of all instances. */
 async function isListWorthIt({ lxd, project, name }: InstanceRef): Promise<boolean> {
   const names = askedOf(lxd, project);
   names.add(name);
@@ -87,14 +88,15 @@ async function readOne(which: InstanceRef): Promise<Instance | undefined> {
       return undefined;
     }
     if (hasCode(error, "api")) {
-      const instance = (await listOnce(which)).get(name); // tells which cluster member does not answer, when that is why
+      // The list shows which cluster member does not answer, if that is the cause.
+      const instance = (await listOnce(which)).get(name);
       await (instance === undefined ? undefined : requireContents(lxd, instance));
     }
     throw error;
   }
 }
 
-/** All instances of a project, without their state. */
+/** Lists all instances of a project, without their state. */
 async function listOnce({ lxd, project }: InstanceRef): Promise<ReadonlyMap<string, Instance>> {
   const texts = new Map<string, string>();
   const instances = await lxd.getListShared("/1.0/instances", instanceSchema, (instance) => slim(instance, texts), {
@@ -104,10 +106,13 @@ async function listOnce({ lxd, project }: InstanceRef): Promise<ReadonlyMap<stri
   return new Map(instances.map((instance) => [instance.name, instance]));
 }
 
-/** Shorter texts are not worth looking for. */
+/** Shorter texts are not worth sharing. */
 const LONG_TEXT = 256;
 
-/** LXD sends user data twice for each instance, and that of a profile for each that has it. Each text is kept once. */
+/**
+ * Keeps each text once. LXD sends user data twice for each instance, and a profile's user data for each instance that
+ * has the profile.
+ */
 function slim(instance: Instance, texts: Map<string, string>): Instance {
   const kept = (config: Record<string, string>): Record<string, string> =>
     Object.fromEntries(
@@ -123,7 +128,7 @@ function slim(instance: Instance, texts: Map<string, string>): Instance {
   return { ...instance, config: kept(instance.config), expanded_config: kept(instance.expanded_config) };
 }
 
-/** LXD lists an instance so whose member it takes for offline. */
+/** Whether LXD lists the instance without contents, as it does when it considers its member offline. */
 function isWithoutContents({ status, config }: Instance): boolean {
   return status === "Error" && Object.keys(config).length === 0;
 }

@@ -1,10 +1,10 @@
-/** Several programs in an instance, one after the other, at the price of one command. */
+/** Several programs in an instance, one after the other, at the cost of one command. */
 import { CommandError, ResponseShapeError, tail } from "../../support/errors";
 import { type ExecRequest, runInInstance } from "./exec";
 import type { InstanceFiles } from "./files";
 import type { InstanceRef } from "./instance-lock";
 
-/** One program. No shell looks at its arguments. */
+/** One program and its arguments, run without a shell. */
 export interface Step {
   readonly argv: readonly string[];
   /** Absolute path of the file that is its standard input. @default "/dev/null" */
@@ -12,9 +12,9 @@ export interface Step {
 }
 
 /**
- * Runs steps until one fails, in any POSIX shell. The first argument is a file that takes what a step writes; then come, for each step, how many
- * words it has, its standard input, and its words. When a step fails, the last line of the file is its exit code, and the exit code is
- * {@link FAILED_AT} and the number of the step.
+ * Runs steps until one fails, in any POSIX shell. The first argument is a file for a step's output. Then follow, for
+ * each step, its number of words, its standard input, and its words. When a step fails, the last line of the file is
+ * the step's exit code, and the script's exit code is {@link FAILED_AT} plus the number of the step.
  */
 export const RUN_STEPS = `
 out=$1; shift; step=0
@@ -30,14 +30,14 @@ while [ $# -gt 0 ]; do
 done
 `.trim();
 
-/** See {@link RUN_STEPS}. A shell has exit codes of its own for what it cannot do, which are others. */
+/** See {@link RUN_STEPS}. The shell's own exit codes for its failures are different. */
 export const FAILED_AT = 64;
 const MOST_STEPS = 60;
 
 /**
- * Runs programs in an instance, each when the one before it has ended well.
- * @param scratch - Path of a file that can be made meanwhile, in a directory that only root can write to.
- * @throws CommandError of the first step that fails, with what that wrote; the errors of {@link runInInstance}.
+ * Runs programs in an instance, each after the previous one has succeeded.
+ * @param scratch - Path of a temporary file, in a directory that only root can write to.
+ * @throws CommandError of the first step that fails, with its output; the errors of {@link runInInstance}.
  */
 export async function runSteps(
   ref: InstanceRef,
@@ -59,13 +59,13 @@ export async function runSteps(
       throw failureOf(where, steps[exitCode - FAILED_AT - 1], exitCode, (await files.read(scratch))?.content ?? "");
     }
   } catch (error) {
-    await files.remove(scratch).catch(() => undefined); // the first error is the one to tell
+    await files.remove(scratch).catch(() => undefined); // the first error is the one to report
     throw error;
   }
   await files.remove(scratch);
 }
 
-/** @param step - That failed; without one, it was the shell itself. */
+/** @param step - The step that failed; `undefined` when the shell itself failed. */
 function failureOf(where: string, step: Step | undefined, exitCode: number, written: string): Error {
   if (step === undefined) {
     return new CommandError(where, "sh", exitCode, tail(written));

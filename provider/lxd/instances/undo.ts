@@ -1,9 +1,9 @@
 import { type Config, type Devices, sameConfigValue } from "../config";
 import type { Obstacle } from "./live-update";
 
-/** What is to be done to an instance. */
+/** Action on an instance. */
 export interface Act {
-  /** Whether it is stopped for it. */
+  /** Whether it is stopped for the action. */
   readonly stops: boolean;
   /** Whether it is to run afterwards. */
   readonly starts: boolean;
@@ -11,16 +11,16 @@ export interface Act {
   readonly movesTo: string | undefined;
 }
 
-/** An instance as far as that decides what can be undone. */
+/** Properties of an instance that decide what can be undone. */
 export interface Undoable {
   readonly ephemeral: boolean;
   readonly location: string;
-  /** Its config and devices with those of its profiles, as they are to be: they are changed before it is moved or started. */
+  /** Its wanted config and devices, with those of its profiles: they are changed before it is moved or started. */
   readonly config: Config;
   readonly devices: Devices;
 }
 
-/** What stands in the way of an act because the act could not be undone, or would end halfway. Pure. */
+/** Returns the obstacles to an act that could not be undone, or would end halfway. Pure. */
 export function obstaclesToUndoing({ ephemeral, location, config, devices }: Undoable, act: Act): Obstacle[] {
   const isSet = (key: string): boolean => sameConfigValue("", config[key], "true");
   const never = (what: string, why: string): Obstacle => ({ what, why, cure: "never" });
@@ -47,7 +47,7 @@ export function obstaclesToUndoing({ ephemeral, location, config, devices }: Und
   return act.movesTo === undefined ? obstacles : [...obstacles, ...ofBoundDevices(location, devices, act.movesTo)];
 }
 
-/** Devices that do not go along to another member. */
+/** Returns the devices that do not move to another member. */
 function ofBoundDevices(location: string, devices: Devices, to: string): Obstacle[] {
   return Object.entries(devices).flatMap(([name, device]): Obstacle[] => {
     const bound = (why: string, unless?: string): Obstacle[] => [
@@ -92,7 +92,7 @@ export function isProtected(expandedConfig: Config): boolean {
   return sameConfigValue("", expandedConfig["security.protection.delete"], "true");
 }
 
-/** Why such an instance is not deleted, and what to do. */
+/** Explains why a protected instance is not deleted, and the remedy. */
 export function refusalToDelete(name: string, host?: string): string {
   return (
     `Instance "${name}"${host === undefined ? "" : ` on ${host}`} is protected from being deleted (security.protection.delete); nothing was ` +

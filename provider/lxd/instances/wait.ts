@@ -15,7 +15,7 @@ import {
   requireInstance,
 } from "./instances";
 
-/** What a started instance is waited for. */
+/** Condition to wait for after an instance starts. */
 export const waitConditionSchema = z.discriminatedUnion(
   "for",
   [
@@ -31,14 +31,14 @@ export const waitConditionSchema = z.discriminatedUnion(
 /** See {@link waitConditionSchema}. */
 export type WaitCondition = z.output<typeof waitConditionSchema>;
 
-/** Something to ask again and again: `true` when it holds, or what was seen instead. */
+/** A check that is repeated: `true` when the condition holds, or otherwise what was observed. */
 type Question = () => Promise<true | string>;
 
 /**
  * Waits until all conditions hold, one after the other.
  * @param seen - The instance, with its state, as it was just read.
- * @returns `seen`, when nothing had to be waited for.
- * @throws TimeoutError with what was seen last; CommandError when cloud-init has failed for good.
+ * @returns `seen`, when no wait was necessary.
+ * @throws TimeoutError with the last observation; CommandError when cloud-init has failed permanently.
  */
 export async function waitFor(
   work: InstanceWork,
@@ -56,7 +56,7 @@ export async function waitFor(
     let answered = `waiting for ${what}`;
     await until(work.deadline, async (report) => {
       const tell = (): void => report(`${answered} (asked: ${work.lxd.host})`);
-      tell(); // the time may be over in the middle of a question
+      tell(); // the time may run out during a check
       const answer = await ask();
       if (answer === true) {
         return true;
@@ -69,7 +69,7 @@ export async function waitFor(
   return last;
 }
 
-/** Whether an instance as it was seen, with its state, leaves nothing to wait for. */
+/** Whether a condition already holds for an instance that was read with its state. */
 function isMet(condition: WaitCondition, seen: Instance): boolean {
   switch (condition.for) {
     case "running":
@@ -113,12 +113,12 @@ async function askAgent(work: InstanceWork): Promise<true | string> {
     return `the instance is ${instance.status}`;
   }
   if (instance.type === "container" || (await getInstanceState(work)).processes > 0) {
-    return true; // LXD reaches into a container without any agent
+    return true; // LXD enters a container without an agent
   }
   if (instance.expanded_config["security.agent.metrics"] !== "false") {
     return "it does not answer yet (is the LXD agent in the image?)";
   }
-  // The agent was told not to count processes; whether a command gets through tells as well.
+  // The agent is configured not to count processes. A command that gets through is proof too.
   const result = await tryCommand(work, ["true"], "none");
   return typeof result === "string" ? result : true;
 }
@@ -150,7 +150,10 @@ async function askCommand(work: InstanceWork, command: readonly string[]): Promi
   return result.exitCode === 0 || `exit code ${result.exitCode} ${tail(result)}`.trim();
 }
 
-/** `cloud-init status --wait`, but asked again and again: a command that runs for minutes would hold a channel and be lost with it. */
+/**
+ * Polls instead of `cloud-init status --wait`: a command that runs for minutes would hold a channel and be lost with
+ * it.
+ */
 async function askCloudInit(work: InstanceWork): Promise<true | string> {
   const result = await tryCommand(work, ["cloud-init", "status", "--long"]);
   if (typeof result === "string") {
@@ -173,7 +176,10 @@ async function askCloudInit(work: InstanceWork): Promise<true | string> {
   }
 }
 
-/** cloud-init looks for LXD once, early in the boot. It ends well without, and the instance has nothing of what was meant for it. */
+/**
+ * Refuses an instance whose cloud-init did not find LXD. cloud-init looks for LXD once, early in the boot. Without LXD
+ * it succeeds, but applies nothing that was meant for the instance.
+ */
 async function refuseUnheard({ lxd, project, name }: InstanceWork): Promise<void> {
   const { value: instance } = await requireInstance({ lxd, project, name });
   const unheard = Object.keys(instance.expanded_config).filter((key) => CLOUD_INIT_TEXT.test(key));
@@ -188,7 +194,7 @@ async function refuseUnheard({ lxd, project, name }: InstanceWork): Promise<void
 }
 
 /**
- * What `cloud-init status` says, over its versions.
+ * Interprets the output of `cloud-init status`, in all its versions.
  * @see https://docs.cloud-init.io/en/latest/explanation/return_codes.html
  */
 export function cloudInitVerdict({
@@ -210,14 +216,14 @@ export function cloudInitVerdict({
       return { end: "done" };
     case "error":
       return { end: "failed", why: "it ended with an error; see /var/log/cloud-init-output.log in the instance" };
-    case undefined: // as long as systemd is not up: no status at all, and exit code 129
+    case undefined: // until systemd is up: no status at all, and exit code 129
       return { end: "none", seen: `it cannot say yet (exit code ${exitCode})` };
     default:
       return { end: "none", seen: `it is ${status}` };
   }
 }
 
-/** Runs a command in the guest; why it could not even be started, while it is booting, is told as text. */
+/** Runs a command in the guest. Returns a text with the reason when the booting guest could not even start it. */
 async function tryCommand(
   work: InstanceWork,
   argv: readonly string[],
@@ -234,7 +240,7 @@ async function tryCommand(
     }
     const isPassing = isServerFailure(error) || (hasCode(error, "transport") && work.lxd.endpoint.isOpen());
     if (hasCode(error, "operation") || hasCode(error, "lost") || isPassing) {
-      return messageOf(error); // such as a command that was cut off by a reboot, of the guest or of LXD
+      return messageOf(error); // such as for a command that a reboot interrupted, of the guest or of LXD
     }
     throw error;
   }

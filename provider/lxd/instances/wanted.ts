@@ -1,4 +1,4 @@
-/** Makes an instance what a program wants: makes or changes it, starts it, and waits for it. */
+/** Brings an instance to what a program wants: creates or changes it, starts it, and waits for it. */
 import { Deadline } from "../../support/deadline";
 import { IncompleteError, messageOf } from "../../support/errors";
 import type { LxdClient } from "../client/client";
@@ -31,13 +31,13 @@ export interface WantedInstance extends InstanceSpec {
   readonly allowRestart: AllowRestart;
 }
 
-/** Seconds for looking at what there is after a failure: at most, and when the time for the work is over. */
+/** Seconds to read the instance after a failure: at most, and when the time for the work is over. */
 const LAST_LOOK_SECONDS = { atMost: 15, late: 3 };
 
 /**
- * Makes the instance, stopped, after a look at all that it needs.
+ * Creates the instance, stopped, after checking everything that it needs.
  * @param mark - Its owner's mark.
- * @returns The API to go on with.
+ * @returns The API to continue with.
  */
 export async function makeInstance(
   work: InstanceWork,
@@ -55,9 +55,9 @@ export async function makeInstance(
 }
 
 /**
- * Gives an instance its contents, its place, and whether it runs.
+ * Changes an instance's contents, its place, and whether it runs.
  * @param found - The instance as it was just read.
- * @param known - What was known of it before; `undefined` when nothing was.
+ * @param known - Facts known before; `undefined` when there were none.
  */
 export async function changeToWanted(
   work: InstanceWork,
@@ -79,8 +79,8 @@ export async function changeToWanted(
 }
 
 /**
- * Starts an instance that is to run, and waits for what the program waits for.
- * @param isNew - Whether it was just made, and so is stopped.
+ * Starts an instance that is to run, and waits for the program's conditions.
+ * @param isNew - Whether it was just created, and so is stopped.
  * @returns The instance with its state, when nothing has happened since it was read.
  */
 export async function startAndWait(work: InstanceWork, wanted: WantedInstance, isNew = false): Promise<Instance | undefined> {
@@ -102,11 +102,11 @@ export async function startAndWait(work: InstanceWork, wanted: WantedInstance, i
 }
 
 /**
- * Finishes an instance that exists.
- * @param known - What was known before, in case nothing can be read.
- * @param reconnect - Opens the API anew: the connection of the work may be what has failed.
+ * Completes an instance that exists.
+ * @param known - Facts known before, in case nothing can be read.
+ * @param reconnect - Opens the API again: the connection of the work may have failed.
  * @returns The instance's facts.
- * @throws IncompleteError when that fails: the instance is then kept in state as unfinished.
+ * @throws IncompleteError when that fails: state then keeps the instance as unfinished.
  */
 export async function finished(
   work: InstanceWork,

@@ -1,13 +1,13 @@
 /**
  * Finds misspelt keys of LXD's config and devices. LXD refuses an unknown key only when it applies the key.
  *
- * The list matches doc/metadata.txt of canonical/lxd (all keys of members, devices, instances, networks, projects and
- * pools) at commit 01c3b1c, which is between 6.9 and 6.10.0. It keeps keys that were removed by then. They come from
- * older states of LXD's sources: doc/config_options.txt at 006ae86, doc/instances.md at 010b312, lxd/device/nic.go at
- * 0193c56, and, by their text, shared/instance.go and the drivers of networks and pools. No tag of 5.0 was compared as
- * a whole. For devices, networks and pools, the list includes the keys that only Incus has, from doc/config_options.txt
- * of presztak/incus, a fork, at 05bee72: Incus's metadata names these groups differently from GROUPS below. Of Incus's
- * other keys, it has only a few.
+ * The list was checked against doc/metadata.txt of canonical/lxd (all keys of members, devices, instances, networks,
+ * projects and pools) at commit 01c3b1c, which is between 6.9 and 6.10.0. It keeps keys that were removed by then. They
+ * were found in older states of LXD's sources: doc/config_options.txt at 006ae86, doc/instances.md at 010b312,
+ * lxd/device/nic.go at 0193c56, and, by their text, shared/instance.go and the drivers of networks and pools. No tag of
+ * 5.0 was compared as a whole. For devices, networks and pools, the list includes the keys that only Incus has, from
+ * doc/config_options.txt of presztak/incus, a fork, at 05bee72: Incus's metadata names these groups differently from
+ * GROUPS below. Of Incus's other keys, it has only a few.
  *
  * The list may be incomplete. A server with the extension `metadata_configuration` answers for a key that the list
  * lacks. Without such a server, only a key that resembles a listed one counts as a mistake.

@@ -3,7 +3,10 @@ import { Deadline } from "../../../provider/support/deadline";
 import { KeyedLock, withLock } from "../../../provider/support/keyed-lock";
 
 describe("withLock", () => {
-  const deadline = new Deadline(60, "the work");
+  let deadline: Deadline;
+  beforeEach(() => {
+    deadline = new Deadline(60, "the work");
+  });
   const held = (): { work: () => Promise<void>; end: () => void } => {
     let end: () => void = () => undefined;
     const ended = new Promise<void>((resolve) => {

@@ -1,33 +1,33 @@
 /**
- * Debian packages on a host. What is decided is decided by exit statuses, by files of dpkg and by the kernel's list of locks; what apt
- * writes is shown, and only what it would remove is read of it.
+ * Debian packages on a host. Exit statuses, dpkg's files and the kernel's list of locks decide. Messages show apt's
+ * output; only what apt would remove is parsed from it.
  * @see apt-get(8), dpkg(1)
  */
 import { type Deadline, until } from "../support/deadline";
 import { CommandError, RefusedError } from "../support/errors";
 import type { CommandResult, SshConnection } from "../transport/ssh";
 
-/** Locks that another package manager holds while it is at work. */
+/** Locks that another package manager holds while it works. */
 const [LISTS_LOCK, DPKG_LOCKS] = ["/var/lib/apt/lists/lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"]];
 
-/** What dpkg has begun and not finished is in files here, named by numbers. apt refuses to work as long as there is one. */
+/** Directory of numbered files: what dpkg began and did not finish. apt refuses to work while one exists. */
 const DPKG_JOURNAL = "/var/lib/dpkg/updates";
 
 /** Exit status of dpkg-query(1) for a package that dpkg does not know. */
 const NOT_KNOWN = 1;
 
-/** A host may be set to remove, with every installation, what no package needs any more (APT::Get::AutomaticRemove). */
+/** A host may be configured to remove unneeded packages with every installation (APT::Get::AutomaticRemove). */
 const KEEP_UNNEEDED = "--no-auto-remove";
 
-/** So much is shown of what apt says. */
+/** Most lines of apt's output that a message shows. */
 const SHOWN_LINES = 5;
 
 /**
- * Installs Debian packages with their dependencies, waiting for another package manager that is at work, and finishing first what one
- * has left half done.
- * @returns What apt said of package sources that it could not read, when the packages came from others.
- * @throws RefusedError when a package cannot be installed from the host's sources, or another one would be removed for it; nothing is
- *   touched then.
+ * Installs Debian packages with their dependencies. Waits for another package manager that is working, and first
+ * finishes what an interrupted one left.
+ * @returns apt's message about package sources that it could not read, when the packages came from others.
+ * @throws RefusedError when a package cannot be installed from the host's sources, or apt would remove another one for
+ *   it; nothing is touched then.
  */
 export async function installDebPackages(
   ssh: SshConnection,
@@ -58,7 +58,7 @@ export async function installDebPackages(
 }
 
 /**
- * Packages that apt would remove to install others, by a run that does nothing.
+ * Packages that apt would remove to install others. Simulates the installation.
  * @see apt-get(8), `--simulate`: a line such as "Remv ifupdown [0.8.41]" for each
  */
 async function removedFor(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<string[]> {
@@ -78,13 +78,14 @@ export async function hasDebPackage(ssh: SshConnection, name: string, deadline: 
   return query.exitCode === 0 && query.stdout.trim() === "installed";
 }
 
-/** Whether there is a package of just this name: apt-get takes "x-" for the removal of x, and "x.y" for a pattern. */
+/** Whether a package with exactly this name exists: apt-get reads "x-" as the removal of x, and "x.y" as a pattern. */
 async function isAvailable(ssh: SshConnection, name: string, deadline: Deadline): Promise<boolean> {
-  const { stdout } = await ssh.run(["apt-cache", "madison", "--", name], { deadline }); // lines such as "lxd | 5.0.2-5 | http://…"
+  // lines such as "lxd | 5.0.2-5 | http://…"
+  const { stdout } = await ssh.run(["apt-cache", "madison", "--", name], { deadline });
   return stdout.split("\n").some((line) => line.split("|")[0]?.trim() === name);
 }
 
-/** Finishes what dpkg was doing when it was killed, or when the power was cut. */
+/** Finishes what dpkg was doing when it was killed or the power failed. */
 async function finishInterrupted(ssh: SshConnection, deadline: Deadline): Promise<void> {
   await until(deadline, async (report) => {
     const journal = await ssh.run(["find", DPKG_JOURNAL, "-mindepth", "1", "-maxdepth", "1"], { deadline });
@@ -114,12 +115,12 @@ async function finishInterrupted(ssh: SshConnection, deadline: Deadline): Promis
 
 /**
  * Fetches the package lists.
- * @returns What apt said when it could not read all sources. Those that it could read are up to date all the same.
+ * @returns apt's message when it could not read all sources. The lists of the other sources are up to date.
  */
 async function updateLists(ssh: SshConnection, deadline: Deadline): Promise<string | undefined> {
   let failures = 0;
   const { stderr, exitCode } = await until(deadline, async (report) => {
-    // apt-get does not wait for this lock. Error-Mode: a source that cannot be reached counts as a failure, too.
+    // apt-get does not wait for this lock. Error-Mode: an unreachable source counts as a failure, too.
     const result = await aptGet(ssh, ["--option", "APT::Update::Error-Mode=any", "update"], deadline);
     if (result.exitCode === 0) {
       return result;
@@ -129,7 +130,7 @@ async function updateLists(ssh: SshConnection, deadline: Deadline): Promise<stri
       return undefined;
     }
     failures += 1;
-    return failures > 1 ? result : undefined; // the other one may have ended between the two questions
+    return failures > 1 ? result : undefined; // the other apt-get may have ended between the two commands
   });
   return exitCode === 0 ? undefined : shown(stderr);
 }
@@ -140,7 +141,7 @@ async function aptGet(ssh: SshConnection, args: readonly string[], deadline: Dea
   return ssh.run([...apt, ...args], { deadline, allowFailure: true });
 }
 
-/** Whether a process holds a lock on one of some files, by the kernel's list of them. */
+/** Whether a process holds a lock on one of these files, according to /proc/locks. */
 async function isLocked(ssh: SshConnection, paths: readonly string[], deadline: Deadline): Promise<boolean> {
   const files = await ssh.run(["stat", "--format=%i", ...paths], { deadline, allowFailure: true });
   const inodes = files.stdout.split("\n").filter((line) => line !== "");

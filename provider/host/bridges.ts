@@ -1,10 +1,10 @@
-/** Bridges that LXD has made on a host. A daemon that is stopped, or removed, leaves them in the kernel. */
+/** Bridges that LXD created on a host. They stay in the kernel when the daemon is stopped or removed. */
 import type { Deadline } from "../support/deadline";
 import { CommandError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { isThere } from "./paths";
 
-/** Names of what LXD keeps files of as its own bridges. It makes none whose name an interface of the host has already. */
+/** Names of LXD's own bridges, by its files. LXD creates no bridge with the name of an existing interface. */
 export async function bridgesOf(ssh: SshConnection, data: string, deadline: Deadline): Promise<string[]> {
   const networks = `${data}/networks`;
   if (!(await isThere(ssh, "-d", networks, deadline))) {
@@ -14,7 +14,7 @@ export async function bridgesOf(ssh: SshConnection, data: string, deadline: Dead
   return (await ssh.run(list, { deadline })).stdout.split("\n").filter((name) => name !== "");
 }
 
-/** Takes bridges out of the kernel; what has the name and is none stays. */
+/** Deletes bridges from the kernel. An interface that has the name and is not a bridge stays. */
 export async function endBridges(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<void> {
   const isBridge = (name: string): Promise<boolean> => isThere(ssh, "-d", `/sys/class/net/${name}/bridge`, deadline);
   for (const name of names) {

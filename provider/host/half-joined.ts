@@ -1,6 +1,6 @@
 /**
- * Hosts whose LXD is neither an empty server nor a member: a join was cut off in the middle, or the cluster removed the member by force while it
- * was away. LXD up to 5.0.3 rolls nothing back then, and restarts endlessly.
+ * Hosts whose LXD is neither an empty server nor a member: a join was interrupted, or the cluster removed the member by
+ * force while it was offline. LXD up to 5.0.3 does not roll back then, and restarts endlessly.
  */
 import type { LxdClient } from "../lxd/client/client";
 import type { Packaging } from "../lxd/client/endpoint";
@@ -16,10 +16,10 @@ import { hasCode, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "./on-disk";
 
-/** A daemon that has told nothing of itself for so long will not. */
+/** A daemon that has not reported its state within this time is treated as silent. */
 const ANSWER_SECONDS = 30;
 
-/** The server, or `undefined` when its socket takes the question and nothing ever comes. */
+/** The server, or `undefined` when the socket accepts the request and LXD never answers. */
 export async function askLxd(lxd: LxdClient, deadline: Deadline): Promise<Server | undefined> {
   const soon = deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${lxd.host} for its state`);
   try {
@@ -28,7 +28,7 @@ export async function askLxd(lxd: LxdClient, deadline: Deadline): Promise<Server
         return await getServer(lxd.within(soon));
       } catch (error) {
         if (hasCode(error, "transport") && lxd.endpoint.isOpen()) {
-          report("it ended, and was started again"); // and again
+          report("it ended, and was started again"); // this may repeat endlessly
           return undefined;
         }
         throw error;
@@ -42,29 +42,33 @@ export async function askLxd(lxd: LxdClient, deadline: Deadline): Promise<Server
   }
 }
 
-/** What of value a host holds whose daemon does not answer, or answers for a cluster that it is not in. */
+/** What of value is on a host whose daemon does not answer, or reports a cluster that it is not in. */
 export function valuablesOf(disk: OnDisk): Inventory {
   const { instances, "custom-volumes": volumes } = unknownTo({}, disk);
   return { ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) };
 }
 
-/** How to see why the daemon does not come up, as the end of a sentence. */
+/** Where to see why the daemon does not start, as the end of a sentence. */
 export function whereToLook(packaging: Packaging): string {
   return `Look at: journalctl --unit ${{ deb: "lxd", snap: "snap.lxd.daemon", incus: "incus" }[packaging]}`;
 }
 
-/** How a host stands to the cluster that it is to be in. */
+/** How a host relates to the cluster that it must be in. */
 export type Standing =
-  /** It is in it. */
+  /** It is a member. */
   | "member"
-  /** It is a server of its own. */
+  /** It is a server outside any cluster. */
   | "standalone"
-  /** It takes itself for a member, or is stuck on the way there, and the cluster knows nothing of it. Nothing on it is of value. */
+  /**
+   * It regards itself as a member, or is stuck in its join, and the cluster does not know it. It holds nothing of
+   * value.
+   */
   | "stranded";
 
 /**
- * How the host stands to the cluster.
- * @throws RefusedError when it is of another cluster, does not answer, or holds something that a new beginning would destroy.
+ * Finds how the host relates to the cluster.
+ * @throws RefusedError when it belongs to another cluster, does not answer, or holds something that a fresh start would
+ *   destroy.
  */
 export async function standingOf(
   meeting: Omit<JoinContext, "joining"> & { joining: Server | undefined; ssh: SshConnection; deadline: Deadline; urn: string },
@@ -115,8 +119,8 @@ export async function standingOf(
 }
 
 /**
- * @throws RefusedError when the cluster that the host is in was made by the same stack. Then the other one is its rival, and wiping the host would
- * destroy the real one.
+ * @throws RefusedError when the same stack made the cluster that the host is in. The cluster to join is then a rival,
+ *   and wiping the host would destroy the real one.
  */
 async function refuseRival(host: LxdClient, cluster: LxdClient, urn: string): Promise<void> {
   const members = await listMembers(host);
@@ -129,7 +133,7 @@ async function refuseRival(host: LxdClient, cluster: LxdClient, urn: string): Pr
   }
 }
 
-/** Whether a server holds nothing but pools and networks that a join has copied from the cluster, and no volume in them. */
+/** Whether a server holds only pools and networks that a join copied from the cluster, and no volume in them. */
 export function isCopied(holds: Inventory, cluster: Inventory): boolean {
   const { "storage-pools": pools = [], networks = [], ...rest } = holds;
   return (
@@ -139,7 +143,9 @@ export function isCopied(holds: Inventory, cluster: Inventory): boolean {
   );
 }
 
-/** @throws RefusedError unless the cluster is the one that a silent daemon was to be in, and says that it is not in it. */
+/**
+ * @throws RefusedError unless the silent daemon has the certificate of this cluster, and the cluster does not list it.
+ */
 function refuseSilent(
   { host, cluster, target, disk, members }: Omit<JoinContext, "joining"> & { disk: OnDisk; members: readonly Member[] },
   name: string,
@@ -167,7 +173,7 @@ function refuseSilent(
   }
 }
 
-/** How to wipe a host whose node was made already: a changed policy does not touch what was a member. */
+/** How to wipe a host whose LxdNode exists already: a changed policy does not affect a former member. */
 function wipeAgain(kinds: readonly string[]): string {
   return `${howToWipe(kinds)}, and replace that if it is made already (pulumi up --replace URN)`;
 }

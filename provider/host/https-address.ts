@@ -1,6 +1,6 @@
 /**
- * Bootstrapping a cluster and joining one make LXD listen on the network. When its host is no member any more, it is to listen as it did
- * before: the host's own config stays, and what came with the membership goes.
+ * Bootstrapping or joining a cluster makes LXD listen on the network. When the host is no longer a member, LXD must
+ * listen as before: the host's own config stays, and what the membership added goes.
  */
 import type { Config } from "../lxd/config";
 import { LOCAL_CONFIG, type Server, serverConfig } from "../lxd/server";
@@ -8,14 +8,14 @@ import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
 import { readNote, writeNote } from "./notes";
 
-/** Notes, before a host becomes a member, that `core.https_address` comes with that, unless the host has one. */
+/** Notes that `core.https_address` will come with the membership, unless the host already has one. */
 export async function noteHttpsAddress(ssh: SshConnection, server: Server, address: string, deadline: Deadline): Promise<void> {
   if ((serverConfig(server)["core.https_address"] ?? "") === "") {
     await writeNote(ssh, "pulumi-lxd-https-address", address, deadline);
   }
 }
 
-/** What of LXD's config is the host's own, and neither came with its membership nor names a volume. */
+/** The host's own part of LXD's config: without what came with the membership, and without keys that name a volume. */
 export async function configOfHost(ssh: SshConnection, server: Server, deadline: Deadline): Promise<Config> {
   const noted = await readNote(ssh, "pulumi-lxd-https-address", deadline);
   const isOwn = ([key, value]: [string, string]): boolean =>

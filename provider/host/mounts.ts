@@ -1,13 +1,13 @@
-/** What is mounted on a host, and taking it away without touching what is seen through it. */
+/** Lists and removes mounts on a host, without touching the mounted files. */
 import type { Deadline } from "../support/deadline";
 import { CommandError, RefusedError } from "../support/errors";
 import { mountPoints } from "../support/mountinfo";
 import type { SshConnection } from "../transport/ssh";
 
-/** So many mounts are named in a message. */
+/** Most mounts that a message names. */
 const NAMED = 5;
 
-/** What is mounted below a directory, and not at it. */
+/** The mount points below a directory, without the directory itself. */
 export async function mountsBelow(ssh: SshConnection, directory: string, deadline: Deadline): Promise<string[]> {
   const { stdout } = await ssh.run(["cat", "/proc/self/mountinfo"], { deadline });
   try {
@@ -18,15 +18,15 @@ export async function mountsBelow(ssh: SshConnection, directory: string, deadlin
 }
 
 /**
- * Unmounts all that is mounted below a directory. It goes on elsewhere what is mounted elsewhere, too: a bind mount that shares its
- * events with its origin would take along what is mounted in that, so each is made private first.
+ * Unmounts everything below a directory. Other mounts of the same file systems stay. Each mount is made private first:
+ * unmounting a bind mount that shares its events with its origin would also unmount what is mounted in the origin.
  * @throws RefusedError naming what could not be unmounted.
  */
 export async function unmountBelow(ssh: SshConnection, directory: string, deadline: Deadline): Promise<void> {
   const attempt = { deadline, allowFailure: true };
   let below = await mountsBelow(ssh, directory, deadline);
   while (below.length > 0) {
-    // What another mount hides has its turn when that is gone; a path leads to the one on top.
+    // A path leads to the topmost mount. A mount that another one hides is unmounted in a later round.
     const reached: string[] = [];
     for (const target of below) {
       if ((await ssh.run(["mount", "--make-private", "--", target], attempt)).exitCode === 0) {

@@ -1,7 +1,8 @@
 /**
- * Notes on a host. They are neither in state nor in LXD's `user.*` keys: a wipe that is killed has written no state and has removed the LXD
- * that held the keys, and without a note the next run would take a half-wiped host for a fresh one. A note is a symbolic link, because that is
- * made in one step with its text. What may be secret is a file that only root can read, and is in no command line.
+ * Notes on a host. A note is not in state or in LXD's `user.*` keys: a wipe that is killed has written no state, and
+ * has removed the LXD that held the keys. Without a note, the next run would treat a half-wiped host as a fresh one. A
+ * note is a symbolic link, because a link is created in one step with its text. Text that may be secret is in a file
+ * that only root can read, and never on a command line.
  */
 import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
@@ -9,14 +10,14 @@ import { isThere } from "./paths";
 
 const DIRECTORY = "/var/lib";
 
-/** By the name of the link. */
+/** A note, by the name of its link. */
 export type Note =
-  /** Stands from before LXD's data is wiped until LXD runs again. */
+  /** Exists from before LXD's data is wiped until LXD runs again. */
   | "pulumi-lxd-wipe"
-  /** The address at which LXD listens on the network for its membership alone. */
+  /** The address on which LXD listens only because the host is a cluster member. */
   | "pulumi-lxd-https-address";
 
-/** Where a note is. */
+/** Path of a note. */
 export function pathOfNote(note: Note): string {
   return `${DIRECTORY}/${note}`;
 }
@@ -25,27 +26,27 @@ export async function writeNote(ssh: SshConnection, note: Note, text: string, de
   await ssh.run(["ln", "-s", "-f", "-n", text, pathOfNote(note)], { deadline });
 }
 
-/** The text of a note; `undefined` when there is none. */
+/** The text of a note, or `undefined` when it does not exist. */
 export async function readNote(ssh: SshConnection, note: Note, deadline: Deadline): Promise<string | undefined> {
-  // readlink(1) ends alike when there is none and when it fails.
+  // readlink(1) ends with the same status when the link does not exist and when it fails.
   const { stdout } = await ssh.run(["find", DIRECTORY, "-maxdepth", "1", "-name", note, "-printf", "%l"], { deadline });
   return stdout === "" ? undefined : stdout;
 }
 
-/** Where it is kept what was set on LXD's snap while that is wiped. It may be secret. */
+/** File that keeps the settings of LXD's snap during a wipe. They may be secret. */
 export const SNAP_SETTINGS = `${DIRECTORY}/pulumi-lxd-wipe-snap`;
 
-/** Stands while {@link SNAP_SETTINGS} is written. */
+/** Exists while {@link SNAP_SETTINGS} is written. */
 const PARTIAL = `${SNAP_SETTINGS}.new`;
 
-/** Writes {@link SNAP_SETTINGS}, which is there as a whole, on the disk, or not at all. */
+/** Writes {@link SNAP_SETTINGS} so that the file is either complete and on the disk, or does not exist. */
 export async function writeSnapSettings(ssh: SshConnection, text: string, deadline: Deadline): Promise<void> {
   await ssh.run(["install", "-m", "600", "/dev/null", PARTIAL], { deadline });
   await ssh.run(["dd", `of=${PARTIAL}`, "conv=fsync", "status=none"], { deadline, stdin: text });
   await ssh.run(["mv", "-f", "-T", PARTIAL, SNAP_SETTINGS], { deadline });
 }
 
-/** The text of {@link SNAP_SETTINGS}; `undefined` when there is none. */
+/** The text of {@link SNAP_SETTINGS}, or `undefined` when the file does not exist. */
 export async function readSnapSettings(ssh: SshConnection, deadline: Deadline): Promise<string | undefined> {
   if (!(await isThere(ssh, "-e", SNAP_SETTINGS, deadline))) {
     return undefined;
@@ -53,7 +54,7 @@ export async function readSnapSettings(ssh: SshConnection, deadline: Deadline): 
   return (await ssh.run(["cat", SNAP_SETTINGS], { deadline })).stdout;
 }
 
-/** All of them, that of the wipe as the last: as long as it stands, an interrupted wipe is finished. */
+/** Removes all notes, that of the wipe last: while it exists, the next run finishes the wipe. */
 export async function removeNotes(ssh: SshConnection, deadline: Deadline): Promise<void> {
   const notes: readonly Note[] = ["pulumi-lxd-https-address", "pulumi-lxd-wipe"];
   await ssh.run(["rm", "-f", PARTIAL, SNAP_SETTINGS, ...notes.map(pathOfNote)], { deadline });

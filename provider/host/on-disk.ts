@@ -1,4 +1,4 @@
-/** What LXD's files on a host tell, where the daemon cannot be asked or does not know. */
+/** Reads LXD's files on a host when the daemon cannot be asked or does not know. */
 import { X509Certificate } from "node:crypto";
 import type { Packaging } from "../lxd/client/endpoint";
 import type { Inventory } from "../lxd/inventory";
@@ -8,20 +8,22 @@ import { dataDirectory, isThere } from "./paths";
 
 /** See {@link lookAtDisk}. */
 export interface OnDisk {
-  /** SHA-256 of the certificate of the cluster that LXD is in, or was to be in; empty when the file is no certificate. */
+  /**
+   * SHA-256 of the certificate of the cluster that LXD is in or was joining; empty when the file is not a certificate.
+   */
   readonly clusterCertificate: string | undefined;
   /** Names as {@link takeInventory} gives them. */
   readonly instances: readonly string[];
   readonly volumes: readonly string[];
   readonly pools: readonly string[];
-  /** Pools that are not mounted, so that nobody can say what is in them. */
+  /** Pools that are not mounted, so that their contents are unknown. */
   readonly closedPools: readonly string[];
 }
 
-/** Where LXD keeps what is of value, in its data directory. */
+/** Directories in LXD's data directory that hold what is of value. */
 const OF_VALUE = ["containers", "virtual-machines", "storage-pools", "disks"];
 
-/** Looks into LXD's directories, whether or not the daemon runs. */
+/** Reads LXD's directories. The daemon need not run. */
 export async function lookAtDisk(ssh: SshConnection, packaging: Packaging, deadline: Deadline): Promise<OnDisk> {
   const data = dataDirectory(packaging);
   const top = (await isThere(ssh, "-d", data, deadline)) ? await list(ssh, [data], 1, deadline) : [];
@@ -36,8 +38,8 @@ export async function lookAtDisk(ssh: SshConnection, packaging: Packaging, deadl
 }
 
 /**
- * Paths below directories, which may be links to where somebody has put them.
- * @throws CommandError when it does not see all: what it did not see may be of value.
+ * Lists the paths below directories. A directory may be a link, because somebody moved it.
+ * @throws CommandError when it does not see everything: the rest may be of value.
  */
 async function list(ssh: SshConnection, directories: readonly string[], depth: number, deadline: Deadline): Promise<string[]> {
   const { stdout } = await ssh.run(["find", "-H", ...directories, "-mindepth", "1", "-maxdepth", String(depth)], { deadline });
@@ -45,7 +47,8 @@ async function list(ssh: SshConnection, directories: readonly string[], depth: n
 }
 
 /**
- * What is on the disk and not in `known`, in the form of an inventory. A pool that LXD knows, and so has open, needs no look from outside.
+ * The objects that are on the disk and not in `known`, as an inventory. A pool that LXD knows is open, so its contents
+ * are known too.
  */
 export function unknownTo(known: Inventory, { instances, volumes, pools, closedPools }: OnDisk): Inventory {
   const beyond = (names: readonly string[], kind: keyof Inventory): string[] =>
@@ -59,7 +62,7 @@ export function unknownTo(known: Inventory, { instances, volumes, pools, closedP
   return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
 }
 
-/** Both as one. */
+/** Merges two inventories. */
 export function together(a: Inventory, b: Inventory): Inventory {
   const kinds = [...new Set([...Object.keys(a), ...Object.keys(b)])] as (keyof Inventory)[];
   return Object.fromEntries(kinds.map((kind) => [kind, [...new Set([...(a[kind] ?? []), ...(b[kind] ?? [])])]]));
@@ -79,7 +82,7 @@ function sortOut(paths: readonly string[][]): Omit<OnDisk, "clusterCertificate">
     } else if (top === "storage-pools") {
       pools.add(first);
       if (second !== undefined) {
-        open.add(first); // LXD makes the directories of each kind of volume when it mounts the pool
+        open.add(first); // LXD creates a directory for each kind of volume when it mounts the pool
       }
       if (third !== undefined && (second === "containers" || second === "virtual-machines")) {
         instances.add(withProject(third));
@@ -92,12 +95,12 @@ function sortOut(paths: readonly string[][]): Omit<OnDisk, "clusterCertificate">
   return { instances: [...instances].sort(), volumes: [...volumes].sort(), pools: [...pools].sort(), closedPools };
 }
 
-/** `c1` is of the default project, `web_c1` of another one: names of neither can have an underscore. */
+/** Adds the project: `c1` is in the default project, `web_c1` in `web`. Neither name can contain an underscore. */
 function withProject(file: string): string {
   return file.replace("_", "/");
 }
 
-/** Files of volumes have the project's name always. */
+/** The name of a volume. The name of its file always contains the project. */
 function volumeName(pool: string, file: string): string {
   const [project = "", ...rest] = file.split("_");
   const name = `${pool}/${rest.join("_")}`;

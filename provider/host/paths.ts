@@ -1,16 +1,16 @@
-/** What is at a path of a host. */
+/** Paths on a host. */
 import type { Packaging } from "../lxd/client/endpoint";
 import type { Deadline } from "../support/deadline";
 import { CommandError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 
-/** test(1) ends with 1 for "no", and so does much that fails, so the answer is what is written. */
+/** test(1) ends with 1 for "no" and for many failures. So the answer is the output. */
 export const ASK = 'if test "$1" "$2"; then echo yes; else echo no; fi';
 
 /**
- * Looks for something at a path, through symbolic links.
+ * Whether something exists at a path. Follows symbolic links.
  * @param kind - `-e` for anything, `-d` for a directory.
- * @throws CommandError when the host does not say.
+ * @throws CommandError when the host answers neither yes nor no.
  */
 export async function isThere(ssh: SshConnection, kind: "-e" | "-d", path: string, deadline: Deadline): Promise<boolean> {
   const { stdout } = await ssh.run(["sh", "-c", ASK, "sh", kind, path], { deadline });
@@ -25,13 +25,13 @@ export async function isThere(ssh: SshConnection, kind: "-e" | "-d", path: strin
   return stdout === "yes\n";
 }
 
-/** The path without symbolic links: somebody may have put a directory elsewhere, and left a link. */
+/** The path without symbolic links: somebody may have moved a directory and left a link. */
 export async function realPath(ssh: SshConnection, path: string, deadline: Deadline): Promise<string> {
   const { stdout } = await ssh.run(["realpath", "--canonicalize-missing", "--zero", path], { deadline });
   return stdout.replace(/\0$/, "");
 }
 
-/** Where LXD keeps its data. */
+/** LXD's data directory. */
 export function dataDirectory(packaging: Packaging): string {
   return { deb: "/var/lib/lxd", snap: "/var/snap/lxd/common/lxd", incus: "/var/lib/incus" }[packaging];
 }

@@ -1,6 +1,6 @@
 /**
- * Brings LXD on a host back to the state of a fresh installation. This destroys everything that LXD keeps there; the caller has
- * made sure that nothing is lost, or that the user said so.
+ * Resets LXD on a host to the state of a fresh installation. This destroys all data of LXD there. The caller has made
+ * sure that nothing is lost, or that the user agreed.
  */
 import * as z from "zod";
 import { LxdClient } from "../lxd/client/client";
@@ -26,7 +26,7 @@ import { installAgain, type KeptSnap, purgeSnap, snapToKeep } from "./snapd";
 import type { Patience } from "./snapd-api";
 import { startUnits, stopUnits, unitsToStart } from "./units";
 
-/** How long LXD is given to say what it holds. */
+/** How long LXD may take to report what it holds. */
 const ANSWER_SECONDS = 30;
 
 const STOP = {
@@ -52,7 +52,7 @@ export async function hasLeftoverClusterCertificate(
   return false;
 }
 
-/** Text of the note of a wipe, as JSON: how LXD is installed, what is to go with its data, and what it gets back. */
+/** The note of a wipe, as JSON: how LXD is installed, what is removed with its data, and what is restored. */
 const wipeSchema = z.object({
   packaging: z.enum(["deb", "snap", "incus"]),
   snap: z
@@ -60,27 +60,29 @@ const wipeSchema = z.object({
       channel: z.string(),
       held: z.boolean(),
       revision: z.number().optional(),
-      /** Whether something was set on it, which is kept beside the note. Version 0.1.0 did not keep it. */
+      /** Whether the snap had settings, which are kept in a separate file. Version 0.1.0 did not keep them. */
       settings: z.boolean().default(false),
     })
     .optional(),
   config: z.record(z.string(), z.string()),
-  /** Bridges that LXD has made. Version 0.1.0 did not note them. */
+  /** Bridges that LXD created. Version 0.1.0 did not note them. */
   bridges: z.array(z.string()).default([]),
-  /** Pools that were there. As soon as LXD is stopped, nobody can say what is in them. Version 0.1.0 did not note them. */
+  /** Pools that existed. After LXD is stopped, their contents are unknown. Version 0.1.0 did not note them. */
   pools: z.array(z.string()).default([]),
-  /** What is started again. Version 0.1.0 did not note it, and did not start all. */
+  /** Units to start again. Version 0.1.0 did not note them, and did not start all. */
   units: z.array(z.string()).default([]),
-  /** Whether the data is gone, so that what is there by now came later. Version 0.1.0 did not note it. */
+  /** Whether the data is deleted, so that everything on the host is newer. Version 0.1.0 did not note it. */
   cleared: z.boolean().default(false),
 });
 
 type Wipe = z.output<typeof wipeSchema>;
 
 /**
- * Wipes LXD's data on the host and starts it again, empty, with a certificate of its own. When that is interrupted, {@link finishReset} goes on.
- * @param before - What LXD told of itself, when the config of the host itself is to stay.
- * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/ for why there is no gentler way to leave a broken cluster
+ * Wipes LXD's data on the host and starts LXD again, empty and with a new certificate. After an interruption, {@link
+ * finishReset} continues.
+ * @param before - LXD's own report from before, when the host's own config is to stay.
+ * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/ for why a broken cluster cannot be left in a
+ *   gentler way
  */
 export async function resetLxd(ssh: SshConnection, packaging: Packaging, patience: Patience, before?: Server): Promise<void> {
   const { deadline } = patience;
@@ -97,7 +99,7 @@ export async function resetLxd(ssh: SshConnection, packaging: Packaging, patienc
   await havingChanged(async () => end(ssh, await start(ssh, await clear(ssh, wanted, patience), patience), wanted, patience));
 }
 
-/** What has to come back of the snap. What was set on it is put on the host's disk. */
+/** Collects what must come back of the snap. Writes its settings to the host's disk. */
 async function keepSnap(ssh: SshConnection, patience: Patience): Promise<KeptSnap & { settings: boolean }> {
   const kept = await snapToKeep(ssh, "lxd", patience);
   const settings = await findSnapSettings(ssh, "lxd", patience);
@@ -107,17 +109,18 @@ async function keepSnap(ssh: SshConnection, patience: Patience): Promise<KeptSna
   return { ...kept, settings: settings !== undefined };
 }
 
-/** Whether LXD on the host was being wiped when something came in between; it may not run, or not even be installed. */
+/** Whether a wipe of LXD on the host was interrupted. LXD may then be stopped or not installed. */
 export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
   return (await readNote(ssh, "pulumi-lxd-wipe", deadline)) !== undefined;
 }
 
 /**
- * Finishes a wipe that was interrupted, unless LXD holds something by now that must not be lost: then it was as good as finished, and what
- * LXD's config is now is the host's own.
- * @param mayGo - What of value may be deleted where LXD does not run, and so cannot be asked: it may have been made since.
+ * Finishes an interrupted wipe, unless LXD holds something by now that must not be lost. In that case the wipe counts
+ * as finished, and LXD's present config is the host's own.
+ * @param mayGo - Kinds of valuables that may be deleted when LXD does not run and cannot be asked: they may be newer
+ *   than the wipe.
  * @returns Whether LXD was wiped.
- * @throws RefusedError when it cannot be told whether LXD holds such a thing, or something is on the disk that must stay.
+ * @throws RefusedError when it is unknown whether LXD holds such a thing, or the disk holds something that must stay.
  */
 export async function finishReset(ssh: SshConnection, patience: Patience, mayGo: readonly InventoryKind[]): Promise<boolean> {
   const { deadline } = patience;
@@ -126,7 +129,7 @@ export async function finishReset(ssh: SshConnection, patience: Patience, mayGo:
     return false;
   }
   const wanted = wipeSchema.parse(JSON.parse(text));
-  const started = wanted.cleared ? await start(ssh, wanted, patience) : undefined; // which deletes nothing
+  const started = wanted.cleared ? await start(ssh, wanted, patience) : undefined; // deletes nothing
   if ((await findSocket(ssh, deadline)) === undefined) {
     await requireConsent(ssh, wanted, mayGo, deadline);
   } else if (await holdsSomething(ssh, wanted, deadline)) {
@@ -140,7 +143,7 @@ export async function finishReset(ssh: SshConnection, patience: Patience, mayGo:
   return true;
 }
 
-/** @throws RefusedError when something of value is on the disk that is not to go. */
+/** @throws RefusedError when the disk holds something of value that must stay. */
 async function requireConsent(
   ssh: SshConnection,
   { packaging, pools }: Wipe,
@@ -148,7 +151,8 @@ async function requireConsent(
   deadline: Deadline,
 ): Promise<void> {
   const disk = await lookAtDisk(ssh, packaging, deadline);
-  // The wipe itself closes pools. An instance in one of them is seen all the same: LXD has a link to each in its own directory.
+  // The wipe itself closes pools. An instance in a closed pool is still found: LXD has a link to each instance in its
+  // own directory.
   const valuables = valuablesOf({ ...disk, closedPools: disk.closedPools.filter((pool) => !pools.includes(pool)) });
   const kinds = Object.keys(valuables) as InventoryKind[];
   if (kinds.some((kind) => !mayGo.includes(kind))) {
@@ -161,8 +165,9 @@ async function requireConsent(
 }
 
 /**
- * Whether LXD, which runs, has something on it that was not there to be wiped.
- * @throws RefusedError when it does not say, and something of value is on the disk: that may be what was to go, or what was made since.
+ * Whether the running LXD holds something that is newer than the wipe.
+ * @throws RefusedError when LXD does not report it and something of value is on the disk: that may be older or newer
+ *   than the wipe.
  */
 async function holdsSomething(ssh: SshConnection, wanted: Wipe, deadline: Deadline): Promise<boolean> {
   const patience = deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${ssh.name} what it holds`);
@@ -176,7 +181,7 @@ async function holdsSomething(ssh: SshConnection, wanted: Wipe, deadline: Deadli
     }
     const valuables = valuablesOf(await lookAtDisk(ssh, wanted.packaging, deadline));
     if (Object.keys(valuables).length === 0) {
-      return false; // what was started on half of its data, after a reboot, holds nothing new
+      return false; // a daemon that a reboot started on half of its data holds nothing new
     }
     throw new RefusedError(
       `LXD on ${ssh.name} was being wiped when something came in between. It runs again, and does not say what it holds by now ` +
@@ -189,8 +194,8 @@ async function holdsSomething(ssh: SshConnection, wanted: Wipe, deadline: Deadli
 }
 
 /**
- * Deletes LXD's data, and notes that: what is there from then on came later.
- * @returns The wipe as it is noted.
+ * Deletes LXD's data and notes that: everything found later is newer.
+ * @returns The wipe as noted.
  */
 async function clear(ssh: SshConnection, wanted: Wipe, patience: Patience): Promise<Wipe> {
   const { deadline } = patience;
@@ -210,7 +215,7 @@ async function clear(ssh: SshConnection, wanted: Wipe, patience: Patience): Prom
   return noted(ssh, { ...wanted, units, cleared: true }, deadline);
 }
 
-/** Starts LXD on data that was cleared. */
+/** Starts LXD after its data was deleted. */
 async function start(ssh: SshConnection, { packaging, snap, units }: Wipe, patience: Patience): Promise<LxdClient> {
   const { deadline } = patience;
   if (packaging === "snap") {
@@ -224,11 +229,11 @@ async function start(ssh: SshConnection, { packaging, snap, units }: Wipe, patie
 async function untilAnswers(ssh: SshConnection, deadline: Deadline): Promise<LxdClient> {
   const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
   forgetPresented(lxd.endpoint);
-  await throughRestart(lxd, () => untilReady(lxd)); // what stood open to the daemon that has ended breaks when it is used
+  await throughRestart(lxd, () => untilReady(lxd)); // open connections to the former daemon break on their next use
   return lxd;
 }
 
-/** Gives LXD, which is empty, and its snap what they are to have. The wipe is done then. */
+/** Restores LXD's config and the snap's settings, and removes the notes. This finishes the wipe. */
 async function end(ssh: SshConnection, lxd: LxdClient, { config, snap }: Wipe, patience: Patience): Promise<void> {
   const { deadline } = patience;
   const settings = snap?.settings === true ? await keptSettings(ssh, deadline) : undefined;
@@ -244,13 +249,13 @@ async function end(ssh: SshConnection, lxd: LxdClient, { config, snap }: Wipe, p
   await removeNotes(ssh, deadline);
 }
 
-/** What was set on the snap; `undefined` when somebody has removed it to go on without it. */
+/** The settings of the snap, or `undefined` when somebody removed the file to continue without them. */
 async function keptSettings(ssh: SshConnection, deadline: Deadline): Promise<SnapSettings | undefined> {
   const text = await readSnapSettings(ssh, deadline);
   try {
     return text === undefined ? undefined : snapSettingsSchema.parse(JSON.parse(text));
   } catch {
-    // without a cause, which would quote it
+    // No cause: it would quote the settings.
     throw new RefusedError(
       `${SNAP_SETTINGS} on ${ssh.name}, which keeps what was set on LXD's snap, cannot be read. Put it right, or go on without it: ` +
         `rm ${SNAP_SETTINGS}`,
@@ -263,7 +268,10 @@ async function noted(ssh: SshConnection, wanted: Wipe, deadline: Deadline): Prom
   return wanted;
 }
 
-/** Sets the config that LXD had. What it refuses now is for the resource that wants it to say: its next refresh shows what is missing. */
+/**
+ * Restores LXD's config. Ignores what LXD refuses: the next refresh of the resource that wants it shows what is
+ * missing.
+ */
 async function giveBack(lxd: LxdClient, config: Config): Promise<void> {
   try {
     await setServerConfig(lxd, config);

@@ -1,6 +1,6 @@
 /**
- * What somebody has set on a snap, and snapd forgets with it: its configuration, and interfaces that were connected by hand. Which were
- * disconnected is remembered without it, too (tried with 2.57.6).
+ * Settings of a snap that snapd forgets with the snap: its configuration, and interfaces that were connected by hand.
+ * snapd remembers by itself which interfaces were disconnected (tried with 2.57.6).
  */
 import * as z from "zod";
 import { hasCode, SnapdError } from "../support/errors";
@@ -19,12 +19,12 @@ const connectionsSchema = z.looseObject({
   established: z.array(linkSchema.extend({ manual: z.boolean().default(false) })),
 });
 
-/** As text, it is JSON. Values of the configuration may be secret. */
+/** Stored as JSON. Values of the configuration may be secret. */
 export const snapSettingsSchema = z.object({ config: configSchema, links: z.array(linkSchema) });
 
 export type SnapSettings = z.output<typeof snapSettingsSchema>;
 
-/** What was set on an installed snap, or `undefined` when it is as it came. */
+/** The settings of an installed snap, or `undefined` when it has only defaults. */
 export async function findSnapSettings(ssh: SshConnection, name: string, patience: Patience): Promise<SnapSettings | undefined> {
   const snapd = await requireSnapd(ssh, patience);
   const config = await snapd.get(configPath(name), configSchema);
@@ -34,9 +34,10 @@ export async function findSnapSettings(ssh: SshConnection, name: string, patienc
 }
 
 /**
- * Sets it all again, and restarts the snap's services: they read their configuration when they start. Doing it twice does not matter.
- * @param cure - How to go on without it.
- * @throws SnapdError when snapd refuses something.
+ * Restores the settings and restarts the snap's services, which read their configuration when they start. Running it
+ * twice is safe.
+ * @param cure - How to continue without the settings.
+ * @throws SnapdError when snapd refuses one.
  */
 export async function applySnapSettings(
   ssh: SshConnection,
@@ -58,8 +59,8 @@ export async function applySnapSettings(
 }
 
 /**
- * Adds to what snapd refuses which command would do it, and how to go on.
- * @param words - "hide": a snap's own check of its configuration may quote values.
+ * Adds to a refusal by snapd the command that would do the same, and how to continue.
+ * @param words - "hide" leaves out snapd's reply: a snap's own check of its configuration may quote values.
  */
 async function telling(command: string, cure: string, work: () => Promise<void>, words?: "hide"): Promise<void> {
   try {

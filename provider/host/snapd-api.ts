@@ -1,5 +1,6 @@
 /**
- * snapd's REST API on one host, as far as it is needed to keep one snap. Decisions hang on status and `kind` of an answer, never on its wording.
+ * snapd's REST API on one host, as far as managing one snap needs it. Decisions depend on the status and `kind` of an
+ * answer, never on its wording.
  * @see https://snapcraft.io/docs/snapd-api (read and tried with snapd 2.57.6, 2.68.3 and 2.77.1)
  */
 import pLimit from "p-limit";
@@ -10,13 +11,13 @@ import { hasCode, RefusedError, ResponseShapeError, SnapdError } from "../suppor
 import type { SshConnection } from "../transport/ssh";
 import { isThere } from "./paths";
 
-/** Where snapd listens. systemd holds the socket, and starts snapd when it is asked. */
+/** snapd's socket. systemd holds it, and starts snapd on a request. */
 const SOCKET = "/run/snapd.socket";
 
-/** Where services are started and stopped. */
+/** Path of requests that start and stop services. */
 export const SERVICES = "/v2/apps";
 
-/** What Debian's and Ubuntu's package of snapd brings. */
+/** Program in the snapd package of Debian and Ubuntu. */
 const PROGRAM = "/usr/lib/snapd/snapd";
 
 const envelopeSchema = z.looseObject({
@@ -47,10 +48,10 @@ const changeSchema = z.looseObject({
 /** Work that snapd does in the background. */
 export type Change = z.output<typeof changeSchema>;
 
-/** For how long a call may ask, and where it tells what it waits for. */
+/** How long a call may take, and where it reports what it waits for. */
 export interface Patience {
   readonly deadline: Deadline;
-  /** Shows what is being waited for. */
+  /** Shows what the call waits for. */
   progress(text: string): void;
 }
 
@@ -63,8 +64,8 @@ export class Snapd {
   ) {}
 
   /**
-   * The snapd of a host, or `undefined` when it has none.
-   * @throws RefusedError when it is there and does not listen: nothing can be said of its snaps then.
+   * The snapd of a host, or `undefined` when the host has none.
+   * @throws RefusedError when snapd is installed and does not listen: its snaps are unknown then.
    */
   static async on(ssh: SshConnection, patience: Patience): Promise<Snapd | undefined> {
     const { deadline } = patience;
@@ -76,7 +77,7 @@ export class Snapd {
       }
       return undefined;
     }
-    // One request at a time, and no socket is kept: the places of a connection are LXD's.
+    // One request at a time, and no socket is kept: LXD needs the channels of the connection.
     const endpoint = { host: ssh.name, agent: ssh.unixSocketAgent(SOCKET), requests: pLimit(1), daemon: "snapd" };
     return new Snapd(ssh, endpoint, patience);
   }
@@ -86,7 +87,7 @@ export class Snapd {
     return this.ssh.name;
   }
 
-  /** Reads something. */
+  /** Sends a GET request and checks the shape of the result. */
   async get<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.output<Schema>> {
     const { result } = await this.send("GET", path);
     const parsed = schema.safeParse(result);
@@ -97,8 +98,8 @@ export class Snapd {
   }
 
   /**
-   * {@link get}, with `undefined` for what snapd says is not there.
-   * @param kind - snapd's word for that; status 404 alone is also an unknown path.
+   * {@link get}, with `undefined` when snapd answers that the object does not exist.
+   * @param kind - snapd's `kind` for that; status 404 alone also means an unknown path.
    */
   async find<Schema extends z.ZodType>(path: string, schema: Schema, kind: string): Promise<z.output<Schema> | undefined> {
     try {
@@ -112,8 +113,8 @@ export class Snapd {
   }
 
   /**
-   * Has snapd do something with a snap, when nothing else is being done with it, and waits until it is done.
-   * @throws SnapdError when snapd refuses or fails.
+   * Starts a change of a snap when no other change of it is in progress. Waits until it is done.
+   * @throws SnapdError when snapd refuses or the change fails.
    */
   async change(
     path: string,
@@ -129,7 +130,7 @@ export class Snapd {
         asked += 1;
         return (await this.send(method, path, body)).change ?? "";
       } catch (error) {
-        // Somebody else, or snapd itself, began something in between. Of services snapd says that without a kind, so it is asked a second time.
+        // Another change began in between. For services, snapd refuses without a kind, so the request is repeated once.
         if (isKind(error, "snap-change-conflict") || (path === SERVICES && isKind(error, "") && asked === 1)) {
           return undefined;
         }
@@ -141,7 +142,9 @@ export class Snapd {
     }
   }
 
-  /** Waits until snapd has set itself up, and until all that it does with a snap has ended, such as an automatic refresh. */
+  /**
+   * Waits until snapd has seeded itself, and until no change of the snap is in progress, such as an automatic refresh.
+   */
   private async settled(snap: string): Promise<void> {
     const { patience } = this;
     const { deadline } = patience;
@@ -189,7 +192,7 @@ export class Snapd {
     }
   }
 
-  /** A read; `undefined` while snapd restarts, as it does for a new snapd. */
+  /** Reads something; `undefined` while snapd restarts, as it does for a new snapd. */
   private async whileUp<T>(read: () => Promise<T>): Promise<T | undefined> {
     try {
       return await read();
@@ -225,12 +228,12 @@ export class Snapd {
   }
 }
 
-/** Whether snapd named a failure so. */
+/** Whether snapd gave this `kind` for a failure. */
 export function isKind(error: unknown, kind: string): boolean {
   return hasCode(error, "snapd") && error.kind === kind;
 }
 
-/** What a change is at: `Download snap "lxd" (33110) from channel "5.21/stable": 42 %`. */
+/** Describes the progress of a change: `Download snap "lxd" (33110) from channel "5.21/stable": 42 %`. */
 function describe({ summary, tasks }: Change): string {
   const task = tasks?.find(({ status }) => status === "Doing" || status === "Undoing");
   if (task === undefined) {

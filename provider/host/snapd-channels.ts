@@ -1,16 +1,16 @@
 /** Channels of snaps, and which of two is older. @see https://snapcraft.io/docs/channels */
 
-/** By stability; what stands later is published earlier. */
+/** By stability. Later ones are published earlier. */
 const RISKS = ["stable", "candidate", "beta", "edge"];
 
 interface Channel {
   readonly track: string;
   readonly risk: string;
-  /** Of a fix for a few, such as "ubuntu-22.04". Empty for a channel itself. */
+  /** A fix for some users, such as "ubuntu-22.04". Empty for the channel itself. */
   readonly branch: string;
 }
 
-/** What a channel text means: "latest" is the track when none is named, "stable" the risk. */
+/** Parses a channel. The default track is "latest", the default risk "stable". */
 function parse(text: string): Channel {
   const [first = "", second = "", third = ""] = text.split("/");
   return RISKS.includes(first)
@@ -18,7 +18,7 @@ function parse(text: string): Channel {
     : { track: first, risk: second === "" ? "stable" : second, branch: third };
 }
 
-/** A channel with all that is left out written down, as the store names it. */
+/** The full name of a channel, as the store writes it. */
 export function fullChannel(text: string): string {
   const { track, risk, branch } = parse(text);
   return [track, risk, ...(branch === "" ? [] : [branch])].join("/");
@@ -29,7 +29,7 @@ export function sameChannel(a: string, b: string): boolean {
   return fullChannel(a) === fullChannel(b);
 }
 
-/** What a host has, or would get. */
+/** What a host has or would get. */
 export interface Offer {
   /** Empty for a snap that was installed from a file. */
   readonly channel: string;
@@ -38,15 +38,15 @@ export interface Offer {
 }
 
 /**
- * Which way a change of channel leads. LXD does not start on data of a newer LXD, so what cannot be told counts as "unknown", not as
- * forwards. Versions decide where both are numbers, otherwise tracks, and within one track the risk.
+ * The direction of a change of channel. LXD does not start on data of a newer LXD, so an undecidable change is
+ * "unknown", not "forwards". Versions decide when both are numbers, otherwise tracks, and within one track the risk.
  */
 export function direction(from: Offer, to: Offer): "same" | "forwards" | "backwards" | "unknown" {
   const [source, target] = [parse(from.channel), parse(to.channel)];
   const [has, gets] = [numbersOf(from.version), numbersOf(to.version)];
   const onTrack = numbersOf(target.track);
   if (has !== undefined && onTrack !== undefined) {
-    // A track "5.21" has the versions 5.21.*, and "6" all of 6.*.
+    // Track "5.21" has the versions 5.21.*, and track "6" all of 6.*.
     const way = compare(onTrack, has.slice(0, onTrack.length));
     if (way !== 0) {
       return way < 0 ? "backwards" : "forwards";
@@ -74,21 +74,21 @@ function byName(source: Channel, target: Channel): "same" | "forwards" | "backwa
   return compare(after, before) < 0 ? "backwards" : "forwards";
 }
 
-/** `5.21.4-8a3cf61` as 5, 21, 4; `undefined` for a version that is a name, such as "git-8a3cf61". */
+/** The numbers of a version: 5, 21, 4 for `5.21.4-8a3cf61`; `undefined` for a name such as "git-8a3cf61". */
 function numbersOf(version: string | undefined): number[] | undefined {
   const found = /^\d+(\.\d+)*/.exec(version ?? "");
   return found === null ? undefined : found[0].split(".").map(Number);
 }
 
-/** An upload to the store. What is not known of one is `undefined`. */
+/** An upload to the store. Unknown values are `undefined`. */
 export interface Upload {
   readonly revision: number | undefined;
   readonly version?: string | undefined;
 }
 
 /**
- * Whether an upload is of an older LXD than another one. Their versions tell, and else their revisions, which are counted over all tracks: a fix for
- * an old track has a higher one than what newer tracks have.
+ * Whether an upload is of an older LXD than another one. The versions decide. If they do not, the revisions do. The
+ * store counts revisions over all tracks: a fix for an old track has a higher one than newer tracks.
  */
 export function isOlderUpload(upload: Upload, other: Upload): boolean {
   const [version, otherVersion] = [numbersOf(upload.version), numbersOf(other.version)];
@@ -96,7 +96,7 @@ export function isOlderUpload(upload: Upload, other: Upload): boolean {
   return way === 0 ? (upload.revision ?? 0) < (other.revision ?? 0) : way < 0;
 }
 
-/** Whether a version is older than another one. Both are numbers, with anything behind. */
+/** Whether a version is older than another one. Compares their leading numbers. */
 export function isOlder(version: string, other: string): boolean {
   return compare(numbersOf(version) ?? [], numbersOf(other) ?? []) < 0;
 }

@@ -1,4 +1,4 @@
-/** The snap on a host: what is installed, and how it gets there, is kept and comes back, by snapd's API (snapd-api.ts). */
+/** Installs, keeps and restores the snap on a host through snapd's API (snapd-api.ts). */
 import * as z from "zod";
 import type { Deadline } from "../support/deadline";
 import { FailedError, hasCode, RefusedError, replyOf } from "../support/errors";
@@ -8,19 +8,19 @@ import { realPath } from "./paths";
 import { isKind, type Patience, SERVICES, Snapd } from "./snapd-api";
 import { direction, fullChannel, isOlder, isOlderUpload, sameChannel } from "./snapd-channels";
 
-/** Where LXD's snap comes from and how it is kept. */
+/** Which snap to install, and how to keep it. */
 export interface SnapChoice {
   /** Such as "5.21/stable". */
   readonly channel: string;
-  /** Get the same revision on all hosts, even while a release is being rolled out. */
+  /** Install the same revision on all hosts, even during a progressive release. */
   readonly cohort: boolean;
-  /** Do not let snapd upgrade it by itself. */
+  /** Stop snapd from upgrading it automatically. */
   readonly hold: boolean;
-  /** This revision and no other. */
+  /** Only this revision. */
   readonly revision?: number | undefined;
 }
 
-/** A snap that is installed. */
+/** An installed snap. */
 export interface InstalledSnap {
   /** The channel it follows. Empty for one that was installed from a file. */
   readonly channel: string;
@@ -28,11 +28,11 @@ export interface InstalledSnap {
   readonly version: string;
   /** `undefined` for one that was installed from a file. */
   readonly revision: number | undefined;
-  /** Whether snapd does not upgrade it by itself; `undefined` when it cannot say, as 2.58 cannot. */
+  /** Whether snapd is stopped from upgrading it automatically; `undefined` when snapd does not report it, as 2.58. */
   readonly held: boolean | undefined;
 }
 
-/** What a wipe brings back. */
+/** What a wipe restores. */
 export interface KeptSnap {
   readonly channel: string;
   readonly held: boolean;
@@ -75,9 +75,9 @@ async function installedSnap(snapd: Snapd, name: string): Promise<InstalledSnap 
 }
 
 /**
- * Installs a snap, or brings an installed one to the channel and revision; then holds it or lets it go.
- * @returns Whether another revision runs now, and so its services were restarted.
- * @throws RefusedError when the host has no snapd, or would get an older version than it has; nothing is touched then.
+ * Installs a snap, or changes an installed one to the channel and revision. Then holds or unholds it.
+ * @returns Whether another revision runs now, so that its services were restarted.
+ * @throws RefusedError when the host has no snapd, or has a newer version than the wanted one; nothing is touched then.
  */
 export async function bringSnap(ssh: SshConnection, name: string, choice: SnapChoice, patience: Patience): Promise<boolean> {
   const snapd = await requireSnapd(ssh, patience);
@@ -104,7 +104,7 @@ export async function judgeSnap(ssh: SshConnection, name: string, choice: SnapCh
   }
 }
 
-/** Whether an installed snap is another than is wanted, apart from its hold. */
+/** Whether an installed snap differs in channel or revision from the wanted one. */
 export function isElsewhere(installed: Pick<InstalledSnap, "channel" | "revision">, choice: SnapChoice): boolean {
   return (
     !sameChannel(installed.channel, choice.channel) || (choice.revision !== undefined && choice.revision !== installed.revision)
@@ -117,8 +117,9 @@ export async function startSnap(ssh: SshConnection, name: string, patience: Pati
 }
 
 /**
- * What {@link installAgain} has to bring back.
- * @throws RefusedError when it could not: the snap is from a file, or the store does not answer. Nothing is touched then.
+ * Collects what {@link installAgain} restores.
+ * @throws RefusedError when that would fail: the snap is from a file, or the store does not answer. Nothing is touched
+ *   then.
  */
 export async function snapToKeep(ssh: SshConnection, name: string, patience: Patience): Promise<KeptSnap> {
   const snapd = await requireSnapd(ssh, patience);
@@ -149,9 +150,9 @@ export async function snapToKeep(ssh: SshConnection, name: string, patience: Pat
 }
 
 /**
- * Removes a snap with its data, unless that is done. snapd deletes the data with all that is mounted there, such as a directory of the host that
- * was a device of a container, so that is unmounted first.
- * @throws RefusedError when something stays mounted. Nothing has been deleted then.
+ * Removes a snap with its data, unless it is already removed. First unmounts everything in the data directory, such as
+ * a directory of the host that was a device of a container: snapd would delete its contents.
+ * @throws RefusedError when a mount remains. Nothing has been deleted then.
  */
 export async function purgeSnap(ssh: SshConnection, name: string, patience: Patience): Promise<void> {
   const snapd = await requireSnapd(ssh, patience);
@@ -161,13 +162,13 @@ export async function purgeSnap(ssh: SshConnection, name: string, patience: Pati
   }
   const data = await realPath(ssh, `/var/snap/${name}`, deadline);
   if ((await mountsBelow(ssh, data, deadline)).length > 0) {
-    await snapd.change(SERVICES, name, { action: "stop", names: [name] }); // what runs would mount it again
+    await snapd.change(SERVICES, name, { action: "stop", names: [name] }); // running services would mount it again
     await unmountBelow(ssh, data, deadline);
   }
   await snapd.change(pathOf(name), name, { action: "remove", purge: true });
 }
 
-/** Brings a snap back that was removed, and starts it. One that is there is left as it is, but for its hold. */
+/** Installs a removed snap again. Of one that is installed, starts the services and sets the hold. */
 export async function installAgain(ssh: SshConnection, name: string, kept: KeptSnap, patience: Patience): Promise<void> {
   const snapd = await requireSnapd(ssh, patience);
   if ((await installedSnap(snapd, name)) === undefined) {
@@ -182,7 +183,7 @@ async function installKept(snapd: Snapd, name: string, { channel, revision }: Ke
   try {
     await snapd.change(pathOf(name), name, { action: "install", ...source({ channel, revision, cohort: true }) });
   } catch (error) {
-    // The store has forgotten it. Nothing is lost with the next one, because nothing is left.
+    // The store no longer has the revision. The next one loses nothing, because no data is left.
     if (revision === undefined || !isKind(error, "snap-revision-not-available")) {
       throw error;
     }
@@ -190,7 +191,7 @@ async function installKept(snapd: Snapd, name: string, { channel, revision }: Ke
   }
 }
 
-/** @throws RefusedError when the host has none. */
+/** @throws RefusedError when the host has no snapd. */
 export async function requireSnapd(ssh: SshConnection, patience: Patience): Promise<Snapd> {
   const snapd = await Snapd.on(ssh, patience);
   if (snapd === undefined) {
@@ -201,7 +202,7 @@ export async function requireSnapd(ssh: SshConnection, patience: Patience): Prom
   return snapd;
 }
 
-/** snapd takes a revision or a cohort, not both. "+" is the cohort that all have without one of their own. */
+/** snapd accepts a revision or a cohort, not both. "+" is the default cohort, common to all systems. */
 function source({ channel, revision, cohort }: Omit<SnapChoice, "hold">): Record<string, string> {
   const which = revision === undefined ? (cohort ? { "cohort-key": "+" } : {}) : { revision: String(revision) };
   return { channel, ...which };
@@ -267,17 +268,17 @@ async function keep(snapd: Snapd, name: string, hold: boolean): Promise<void> {
   await snapd.change(pathOf(name), name, body);
 }
 
-/** Holds of single snaps came with 2.58; what does not know them has none. */
+/** Whether snapd can hold single snaps, as it can from 2.58 on. An older one has no holds. */
 async function knowsHolds(snapd: Snapd): Promise<boolean> {
   return !isOlder(await versionOf(snapd), "2.58");
 }
 
-/** 2.58 holds snaps, and does not tell of which. */
+/** Whether snapd reports which snaps are held. 2.58 holds snaps and does not report it. */
 async function tellsHolds(snapd: Snapd): Promise<boolean> {
   return !/^2\.58(?![.\d])/.test(await versionOf(snapd));
 }
 
-/** There is nothing else by which snapd tells what it can do. */
+/** snapd reports its abilities only through its version. */
 async function versionOf(snapd: Snapd): Promise<string> {
   return (await snapd.get("/v2/system-info", z.looseObject({ version: z.string() }))).version;
 }

@@ -1,23 +1,23 @@
-/** The units of systemd that LXD runs as where it is a package of the distribution. */
+/** The systemd units of LXD as a package of the distribution. */
 import { type Deadline, until } from "../support/deadline";
 import { CommandError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 
-/** Packagings whose units are started and stopped by systemctl. snapd has its own way. */
+/** Packagings whose units systemctl starts and stops. snapd controls the services of the snap. */
 export type UnitPackaging = "deb" | "incus";
 
-/** Where LXD listens, and the daemon. The socket first: a connection would start the daemon again. */
+/** LXD's socket and daemon. The socket stops first: a connection to it would start the daemon again. */
 const DAEMON = { deb: ["lxd.socket", "lxd.service"], incus: ["incus.socket", "incus.service"] };
 
-/** It is done at boot, and at shutdown stops the instances. Incus has it from some builders alone. */
+/** Starts instances at boot and stops them at shutdown. Only some builders of Incus packages include it. */
 const INSTANCES = { deb: "lxd-containers.service", incus: "incus-startup.service" };
 
-/** Names of units whose stop takes along those that are named by these properties. */
+/** Properties that name the units that systemd stops together with a unit. */
 const DEPENDENTS = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"];
 
 /**
- * The units to start again when LXD was stopped: its own, as far as they run or a boot would start them, and those of others that
- * systemd stops along with them.
+ * Finds the units to start again after LXD was stopped: LXD's daemon, LXD's unit for instances if it is active or
+ * enabled, and the active units that systemd stops together with these.
  * @see systemctl(1), and "Unit objects" in org.freedesktop.systemd1(5) for the properties
  */
 export async function unitsToStart(ssh: SshConnection, packaging: UnitPackaging, deadline: Deadline): Promise<string[]> {
@@ -43,14 +43,15 @@ export async function unitsToStart(ssh: SshConnection, packaging: UnitPackaging,
   return found;
 }
 
-/** Stops LXD and what it has started: instances, their helpers, and the DHCP servers of its bridges. */
+/** Stops LXD and what it started: instances, their helpers, and the DHCP servers of its bridges. */
 export async function stopUnits(ssh: SshConnection, packaging: UnitPackaging, data: string, deadline: Deadline): Promise<void> {
   const [socket = "", service = ""] = DAEMON[packaging];
   const stop = ["systemctl", "stop", socket, service, INSTANCES[packaging]];
   await runUnless(ssh, stop, UNIT_NOT_LOADED, deadline);
-  // Instances are stopped only where the daemon was well, and the unit for that was on; its other children are not stopped at all.
+  // systemd stops instances only if the daemon worked and the unit for instances was active. It stops no other child of
+  // the daemon.
   await ssh.run(["systemctl", "kill", "--signal=KILL", service], { deadline });
-  // LXC gives a container's monitor this title, and takes it out of the unit. Its container ends with it.
+  // LXC gives a container's monitor this title and moves it out of the unit. The container ends with its monitor.
   const monitor = `^\\[lxc monitor\\] ${data}/containers `;
   await until(deadline, async (report) => {
     if ((await runUnless(ssh, ["pkill", "--signal", "KILL", "--full", monitor], NO_PROCESS, deadline)) === NO_PROCESS) {
@@ -61,16 +62,18 @@ export async function stopUnits(ssh: SshConnection, packaging: UnitPackaging, da
   });
 }
 
-/** Starts units, in the order that systemd finds right. */
+/** Starts units. systemd chooses the order. */
 export async function startUnits(ssh: SshConnection, units: readonly string[], deadline: Deadline): Promise<void> {
   await ssh.run(["systemctl", "start", ...units], { deadline });
 }
 
-/** Exit status of systemctl(1) for a unit that the package does not have, and of pkill(1) when no process is such. */
+/**
+ * Exit status of systemctl(1) for a unit that the package does not contain, and of pkill(1) when no process matches.
+ */
 const UNIT_NOT_LOADED = 5;
 const NO_PROCESS = 1;
 
-/** Runs a command of which one failure means that there is nothing to do. */
+/** Runs a command. One exit status other than 0 means that nothing has to be done. */
 async function runUnless(ssh: SshConnection, argv: readonly string[], nothingToDo: number, deadline: Deadline): Promise<number> {
   const { exitCode, stderr } = await ssh.run(argv, { deadline, allowFailure: true });
   if (exitCode !== 0 && exitCode !== nothingToDo) {
@@ -79,7 +82,7 @@ async function runUnless(ssh: SshConnection, argv: readonly string[], nothingToD
   return exitCode;
 }
 
-/** `systemctl show` of several units: lines NAME=VALUE, with an empty one between two units. */
+/** Parses the output of `systemctl show` for several units: lines NAME=VALUE, with an empty line between two units. */
 function propertiesOf(text: string): ReadonlyMap<string, string>[] {
   return text.split("\n\n").map((unit) => {
     const lines = unit.split("\n").filter((line) => line.includes("="));

@@ -27,7 +27,7 @@ export interface Accounts {
 
 /**
  * Reads an instance's users and groups.
- * @throws RefusedError when there is no passwd: then nothing can be said of any user, least of all that it is gone.
+ * @throws RefusedError when there is no passwd: then nothing is known of any user, and none may count as gone.
  */
 export async function readAccounts(guest: Pick<Guest, "name" | "readFile">): Promise<Accounts> {
   const [passwd, group] = await Promise.all([guest.readFile("/etc/passwd"), guest.readFile("/etc/group")]);
@@ -37,7 +37,7 @@ export async function readAccounts(guest: Pick<Guest, "name" | "readFile">): Pro
   return { users: parsePasswd(passwd.content), groups: parseGroup(group?.content ?? "") };
 }
 
-/** Parses `/etc/passwd`; lines that are none, such as those of NIS, are left out. */
+/** Parses `/etc/passwd`. Skips other lines, such as those of NIS. */
 export function parsePasswd(text: string): Account[] {
   return records(text).flatMap(([name = "", , uid = "", gid = "", , home = "", shell = ""]) =>
     isNumber(uid) && isNumber(gid) ? [{ name, uid: Number(uid), gid: Number(gid), home, shell }] : [],
@@ -61,7 +61,7 @@ export function groupsOf({ groups }: Accounts, user: string): string[] {
   return groups.filter(({ members }) => members.includes(user)).map(({ name }) => name);
 }
 
-/** Whose a number is, in words. */
+/** Names the owner of a uid. */
 export function describeOwner({ users }: Accounts, uid: number): string {
   const owner = users.find((user) => user.uid === uid);
   return owner === undefined ? `the uid ${uid}, which no user has` : `user "${owner.name}"`;

@@ -1,6 +1,6 @@
 /**
- * Work inside an instance that comes to its end although the daemon restarts meanwhile, or the agent of a virtual machine comes and
- * goes. What LXD says then differs from version to version, so nothing depends on its words: what is asked is whether the instance runs, and
+ * Completes work inside an instance although the daemon or the agent of a virtual machine restarts. LXD's answers then
+ * differ between versions, so nothing depends on their wording. The decision depends on whether the instance runs, and
  * whether its agent answers.
  */
 import { isServerFailure, RESTART_SECONDS } from "../lxd/client/transient-failures";
@@ -9,22 +9,22 @@ import { findInstance, getInstanceState, isRunning } from "../lxd/instances/inst
 import { type Deadline, pause } from "../support/deadline";
 import { hasCode, IncompleteError, messageOf, replyOf } from "../support/errors";
 
-/** An instance whose inside is worked on. */
+/** An instance, and the limits of work inside it. */
 export interface InsideWork extends InstanceRef {
   readonly deadline: Deadline;
   progress(text: string): void;
 }
 
-/** How often what LXD reaches may fail for a reason of its own before it is told. */
+/** How often work may fail in an instance that LXD reaches before the failure is reported. */
 const MOST_FAILURES = 10;
 
-/** What can be told of an instance in which something has failed. */
+/** What is known of an instance in which work failed. */
 type Reach = "reached" | "not running" | "no agent" | "no answer";
 
 /**
- * Does work in an instance, and does it again from its beginning when it fails because daemon or agent is missing. The work looks at what is
- * there before it acts, so that it goes on from there.
- * @param options.waitForAgent - Whether a virtual machine without an agent that answers is waited for. @default true
+ * Runs work in an instance, and repeats it from its start when it fails because the daemon or the agent is unavailable.
+ * The work checks what exists before it acts, so that it continues where it stopped.
+ * @param options.waitForAgent - Whether to wait for the agent of a virtual machine. @default true
  */
 export async function retryThroughAgentRestart<Result>(
   work: InsideWork,
@@ -43,7 +43,8 @@ export async function retryThroughAgentRestart<Result>(
     } catch (error) {
       failure = error;
     }
-    unfinished = hasCode(failure, "incomplete") ? failure : unfinished; // it knows what there is of the object
+    // It contains what is known of the object.
+    unfinished = hasCode(failure, "incomplete") ? failure : unfinished;
     const cause = hasCode(failure, "incomplete") ? failure.cause : failure;
     if (hasCode(cause, "timeout")) {
       throw unfinished ?? failure;
@@ -59,7 +60,7 @@ export async function retryThroughAgentRestart<Result>(
     silentSince = reach === "no answer" ? (silentSince ?? performance.now()) : undefined;
     const isOver =
       failures === MOST_FAILURES ||
-      (reach === "not running" && wasNotRunning) || // else the work itself tells what that means for it
+      (reach === "not running" && wasNotRunning) || // otherwise the work reports the meaning
       (reach === "no agent" && !waitForAgent) ||
       (silentSince !== undefined && performance.now() - silentSince > RESTART_SECONDS * 1000);
     if (isOver) {
@@ -75,7 +76,7 @@ export async function retryThroughAgentRestart<Result>(
   }
 }
 
-/** A failure that would have been waited for, if there had been time. */
+/** The error for a failure that would have been retried, if time had remained. */
 function overdue(deadline: Deadline, failure: unknown): Error {
   const expired = deadline.expired(messageOf(failure));
   if (!hasCode(failure, "incomplete")) {
@@ -85,15 +86,15 @@ function overdue(deadline: Deadline, failure: unknown): Error {
   return new IncompleteError(id, outputs, expired.message, { cause: failure });
 }
 
-/** Whether LXD reaches into the instance: always into a container, and into a virtual machine by its agent. */
+/** Whether LXD reaches into the instance: always into a container, and through its agent into a virtual machine. */
 export async function isReached(work: InsideWork): Promise<boolean> {
   return (await reachOf(work)) === "reached";
 }
 
-/** Whether it may be different soon: LXD failed at it, forgot it, or did not answer. What it refuses stays refused. */
+/** Whether a retry may succeed: LXD failed, lost the operation, or did not answer. A refusal is final. */
 function mayPass({ lxd }: InsideWork, error: unknown): boolean {
   if (hasCode(error, "transport")) {
-    return lxd.endpoint.isOpen() && error.host === lxd.host; // not of a member that is down
+    return lxd.endpoint.isOpen() && error.host === lxd.host; // not a member that is down
   }
   return hasCode(error, "api") || hasCode(error, "operation") || hasCode(error, "lost");
 }

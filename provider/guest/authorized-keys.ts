@@ -1,4 +1,4 @@
-/** Types of keys that sshd takes in authorized_keys today; `ssh-dss` is no longer one of them. */
+/** Key types that sshd accepts in authorized_keys today; `ssh-dss` is no longer one of them. */
 const KEY_TYPES: ReadonlySet<string> = new Set([
   "ssh-ed25519",
   "ssh-rsa",
@@ -14,8 +14,8 @@ const OPTION = String.raw`[A-Za-z0-9-]+(="([^"\\]|\\.)*")?`;
 const LEADING_OPTIONS = new RegExp(`^${OPTION}(,${OPTION})*[ \\t]+`);
 
 /**
- * What is wrong with a line of authorized_keys, or `undefined` when sshd takes it: optional options, a type, base64 in which the
- * same type is written, an optional comment.
+ * What is wrong with a line of authorized_keys, or `undefined` when sshd accepts it: optional options, a type, base64
+ * that contains the same type, an optional comment.
  * @see https://man.openbsd.org/sshd.8#AUTHORIZED_KEYS_FILE_FORMAT
  */
 export function faultOfPublicKey(line: string): string | undefined {
@@ -42,7 +42,7 @@ export function faultOfPublicKey(line: string): string | undefined {
   return isWhole(bytes) ? undefined : "is damaged: the key is cut off";
 }
 
-/** Whether the key consists of fields that are as long as they say. */
+/** Whether the key consists of fields that have the length that they declare. */
 function isWhole(bytes: Buffer): boolean {
   let at = 0;
   let fields = 0;
@@ -66,7 +66,7 @@ export function onlyKeys(keys: readonly string[]): string {
   return [...new Set(keys)].map((key) => `${key}\n`).join("");
 }
 
-/** The file with these keys added and those removed; all other lines stay as they are. */
+/** The file with keys added and removed. All other lines stay. */
 export function withKeys(content: string, added: readonly string[], removed: readonly string[]): string {
   const lines = content.split("\n").filter((line) => line.trim() !== "");
   const kept = lines.filter((line) => added.includes(line.trim()) || !removed.includes(line.trim()));

@@ -1,14 +1,15 @@
-/** What is to be done in an instance, gathered so that all of it costs one command. */
+/** Changes in an instance, collected so that all of them cost one command. */
 import type { Guest, NewFile, Step } from "./guest";
 
-/** Files that are put in place for the time being, and the steps that need them. */
+/** Temporary files, and the steps that need them. */
 export interface Change {
   readonly staged: readonly { readonly path: string; readonly file: NewFile }[];
   readonly steps: readonly Step[];
 }
 
 /**
- * Makes changes, one after the other, up to the first step that fails. What was staged is removed, also when it fails.
+ * Makes changes one after the other, up to the first step that fails. Removes the temporary files, also after a
+ * failure.
  * @param options.scratch - See {@link Guest.runSteps}.
  * @throws CommandError of the step that failed.
  */
@@ -27,7 +28,7 @@ export async function make(
     await Promise.all(staged.map(({ path, file }) => guest.createFile(path, file)));
     await guest.runSteps(steps, options);
   } catch (error) {
-    await clear().catch(() => undefined); // the first error is the one to tell
+    await clear().catch(() => undefined); // the first error is the one to report
     throw error;
   }
   await clear();

@@ -11,24 +11,24 @@ export interface Guest {
   readonly name: string;
   /** Runs a program with arguments; see {@link runInInstance}. */
   run(argv: readonly string[], options?: Pick<ExecRequest, "allowFailure" | "as" | "output">): Promise<CommandResult>;
-  /** Runs programs, each when the one before it has ended well; see {@link runSteps}. */
+  /** Runs programs, each after the one before it succeeded; see {@link runSteps}. */
   runSteps(
     steps: readonly Step[],
     options: { readonly scratch: string; readonly as?: { uid: number; gid: number } },
   ): Promise<void>;
   /** The file at a path, or `undefined` when there is none. */
   readFile(path: string): Promise<InstanceFile | undefined>;
-  /** Makes a file; one that is there is removed first. */
+  /** Creates a file. Removes an existing one first. */
   createFile(path: string, file: NewFile): Promise<void>;
-  /** Whether a path is a program that root can run, links followed. */
+  /** Whether a path is a program that root can run. Follows links. */
   isProgram(path: string): Promise<boolean>;
-  /** Where a program is, if it is where programs usually are. */
+  /** Path of a program in one of the usual directories, or `undefined`. */
   findProgram(name: string): Promise<string | undefined>;
-  /** Removes a file; one that is gone is done. */
+  /** Removes a file. Succeeds when it is already gone. */
   removeFile(path: string): Promise<void>;
 }
 
-/** Where LXD looks for the programs that it runs. */
+/** Directories in which LXD looks for programs. */
 const PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/snap/bin"];
 
 /** The inside of an instance, reached through LXD. */

@@ -1,7 +1,8 @@
 /**
- * Another home, or another number, for a user that exists. `usermod --move-home` and `usermod --uid` change passwd first and then the files,
- * and when that fails, or the machine loses power, nothing tells that it was not done. Here the files come first and passwd is the last
- * step, so that as long as passwd is not as wanted there is something left to do; each step finds what an earlier run has done.
+ * Changes the home or the uid of an existing user. `usermod --move-home` and `usermod --uid` change passwd first and
+ * then the files. When that fails, or the machine loses power, nothing shows that the change is incomplete. This module
+ * changes the files first and passwd last: as long as passwd is not as wanted, work remains. Each step finds what an
+ * earlier run has done.
  */
 import { posix } from "node:path";
 import type { InstanceFile } from "../lxd/instances/files";
@@ -10,14 +11,14 @@ import { mountPoints } from "../support/mountinfo";
 import { type Account, type Accounts, describeOwner } from "./accounts";
 import type { Guest } from "./guest";
 
-/** What a user's home is to be. */
+/** The wanted home of a user. */
 export interface HomeSpec {
   readonly name: string;
   readonly uid?: number | undefined;
   readonly home?: string | undefined;
 }
 
-/** How the user comes to the wanted home: it has it, its files are there already, or they are moved. */
+/** How the user gets the wanted home: the user has it, its files are there already, or they are moved. */
 export interface HomePlan {
   readonly how: "stay" | "enter" | "move";
   /** Where its files are. */
@@ -30,9 +31,9 @@ export function newHome({ name, home }: HomeSpec): string {
 }
 
 /**
- * How a user that exists comes to the wanted home. Reads only.
- * @throws RefusedError when the files cannot be moved in one step, what is there is not the user's, or more than that would be given to
- *   another number.
+ * Decides how an existing user gets the wanted home. Only reads.
+ * @throws RefusedError when the files cannot be moved in one step, do not belong to the user, or more than them would
+ *   change owner.
  */
 export async function planHome(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
   const plan = await planPlace(guest, spec, account, accounts);
@@ -61,7 +62,7 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
   const [present, to] = await Promise.all([placeOf(guest, from), placeOf(guest, wanted)]);
   const hasOwnThere = to.node?.type === "directory" && isOwn(to.node);
   if (hasOwnThere && (present.path === to.path || present.node?.type !== "directory" || !isOwn(present.node))) {
-    return { how: "enter", from: wanted }; // where passwd points now is nothing of the user's
+    return { how: "enter", from: wanted }; // passwd points to something that is not the user's
   }
   if (present.node === undefined) {
     return refuse(`there is no ${from} to move. ${cureOfMissing(account, wanted)}`);
@@ -94,8 +95,8 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
 }
 
 /**
- * Where the files of a user are whose home is away because a move was interrupted between the files and passwd. What was to become of
- * them then may no longer be wanted, so it is written down before they are moved.
+ * Finds the files of a user whose home is missing because a move was interrupted before passwd changed. The target of
+ * that move may no longer be wanted, so the journal is written before the files move.
  */
 async function interruptedMove(
   guest: Guest,
@@ -114,15 +115,16 @@ async function interruptedMove(
   return undefined;
 }
 
-/** Holds the paths that a home may be at while it is moved. Only root can write there, and it outlasts a power cut. */
+/** Path of the journal: where a home may be during a move. Only root can write there, and it survives a power cut. */
 export function journalOf(user: string): string {
   return `/var/lib/pulumi-user-${user}.home`;
 }
 
 /**
- * Brings a user's files where they are to be and gives them to the number that it is to have, all but passwd. The user must not run
- * processes (see {@link requireIdle}).
- * @returns What ends a move: keeps it when passwd has been changed, or takes it back when passwd cannot be.
+ * Moves a user's files to the wanted home and gives them to the wanted uid. Does not change passwd. The user must not
+ * run processes (see {@link requireIdle}).
+ * @returns A function that ends a move: keeps it after passwd was changed, or takes it back when passwd cannot be
+ *   changed.
  */
 export async function settleFiles(
   guest: Guest,
@@ -156,7 +158,7 @@ export async function settleFiles(
   };
 }
 
-/** Whether {@link settleFiles} has something to do about the home of a user. */
+/** Whether {@link settleFiles} would change something. */
 export async function willSettle(
   guest: Pick<Guest, "readFile">,
   spec: HomeSpec,
@@ -174,26 +176,27 @@ function isAsItIs({ uid, home }: HomeSpec, account: Account): boolean {
   return (uid ?? account.uid) === account.uid && (home ?? account.home) === account.home;
 }
 
-/** A home that useradd was to make, and did not come to. */
+/** Whether the home is missing because useradd was interrupted before it made the home. */
 function isForgotten(spec: HomeSpec, home: string, node: InstanceFile | undefined): boolean {
   return node === undefined && home === newHome(spec);
 }
 
-/** What belongs to a number that no user has: what a change of the number has left, or a user that is gone. */
+/** Whether no user has the uid of a file: it is left over from a change of the uid, or from a removed user. */
 function isNobodys({ users }: Accounts, node: InstanceFile): boolean {
   return users.every(({ uid }) => uid !== node.uid);
 }
 
-/** The numbers whose files in the home are to belong to the user's number. */
+/** The uids whose files in the home must get the user's uid. */
 function formerOwners(spec: HomeSpec, account: Account, accounts: Accounts, home: InstanceFile | undefined): number[] {
   const left = home?.type === "directory" && isNobodys(accounts, home) ? [home.uid] : [];
   return [...new Set([account.uid, ...left])].filter((former) => former !== (spec.uid ?? account.uid));
 }
 
 /**
- * What is mounted in a home may be somebody else's, such as a directory of the host. Neither usermod nor `find -xdev` stops there, when it is
- * the same file system, and all that has the former number in there would be given away. Through a link in a home's place, usermod gives
- * nothing, and fails when it has changed passwd already (tried with shadow 4.13).
+ * Checks that the files in a home can change owner. A mount in the home may belong to others, such as a directory of
+ * the host. usermod does not stop there, and neither does `find -xdev` when it is the same file system. Everything in
+ * it that has the former uid would be given away. If the home is a link, usermod gives nothing, and fails after it has
+ * changed passwd (tried with shadow 4.13).
  * @throws RefusedError naming what is in the way.
  */
 async function requireGivable(guest: Guest, home: string, node: InstanceFile, uid: number): Promise<void> {
@@ -213,7 +216,7 @@ async function requireGivable(guest: Guest, home: string, node: InstanceFile, ui
   }
 }
 
-/** The path that a directory of a guest has without links, and what is mounted at it and below it. */
+/** The path of a directory without links, and the mount points at it and below it. */
 export async function mountsIn(
   guest: Pick<Guest, "run" | "readFile">,
   directory: string,
@@ -231,15 +234,16 @@ export function quoted(paths: readonly string[]): string {
   return paths.map((path) => JSON.stringify(path)).join(", ");
 }
 
-/** Gives what belongs to one number in a directory to another, and leaves all else. */
+/** Gives the files of one uid in a directory to another uid. Changes nothing else. */
 export async function giveFiles(guest: Guest, directory: string, from: number, to: number): Promise<void> {
   await guest.run(
-    ["find", directory, "-xdev", "-user", String(from), "-exec", "chown", "-h", String(to), "{}", "+"], // no link is followed
+    // -h: follows no link
+    ["find", directory, "-xdev", "-user", String(from), "-exec", "chown", "-h", String(to), "{}", "+"],
   );
 }
 
 /**
- * Makes sure that a user whose uid or home is to change runs no processes, before anything is touched: usermod would refuse it.
+ * Checks, before anything is touched, that a user whose uid or home changes runs no processes: usermod would refuse.
  * @throws RefusedError
  */
 export async function requireIdle(guest: Guest, spec: HomeSpec, account: Account): Promise<void> {
@@ -254,7 +258,7 @@ export async function requireIdle(guest: Guest, spec: HomeSpec, account: Account
   }
 }
 
-/** That a user runs processes. */
+/** The refusal for a user that runs processes. */
 export function refusalOfBusy(guest: Pick<Guest, "name">, name: string, seen: string): RefusedError {
   return new RefusedError(
     `User "${name}" in ${guest.name} runs processes, so its uid or home cannot change now (${seen}). Log it out and stop its services; ` +
@@ -263,9 +267,9 @@ export function refusalOfBusy(guest: Pick<Guest, "name">, name: string, seen: st
 }
 
 /**
- * The number that a new user gets when its home exists already: that of the home, so that the files of one that was kept are its own again;
- * with `keptBy`, the number that they belong to now.
- * @throws RefusedError when what is there is somebody else's, or no directory.
+ * The uid of a new user. If its home already exists, the uid is that of the home, so that the files of a kept home
+ * belong to the user again; `keptBy` is the uid that they belong to now.
+ * @throws RefusedError when the home belongs to another user, or is not a directory.
  */
 export async function uidForNewUser(
   guest: Guest,
@@ -296,7 +300,7 @@ export async function uidForNewUser(
   return { uid: spec.uid ?? kept.uid, keptBy: kept.uid };
 }
 
-/** A path with the links on the way to it followed, and with "follow" also the one that it may be itself, what is there, and what it is in. */
+/** A path with all links above its last component resolved, and with "follow" also that one. */
 interface Place {
   readonly path: string;
   readonly node: InstanceFile | undefined;
@@ -341,7 +345,7 @@ function isAtOrBelow(directory: string, path: string): boolean {
   return path === directory || path.startsWith(directory === "/" ? "/" : `${directory}/`);
 }
 
-/** Why a home cannot take the place of what is there; `undefined` for an empty directory of the user's own. */
+/** Why a home cannot replace what is at a path; `undefined` for an empty directory that belongs to the user. */
 function faultOfTarget(accounts: Accounts, node: InstanceFile, isOwn: (node: InstanceFile) => boolean): string | undefined {
   if (node.type !== "directory") {
     return "is no directory";
@@ -357,7 +361,10 @@ function cureOfMissing({ uid, gid }: Account, wanted: string): string {
   return `For a home without its files, type there: install -d -m 700 -o ${uid} -g ${gid} ${wanted}`;
 }
 
-/** A directory moves in one step only within one mount; else mv(1) copies it file by file, and what is mounted below it stays behind. */
+/**
+ * A directory moves in one step only within one mount. Otherwise mv(1) copies it file by file, and leaves mounts below
+ * it behind.
+ */
 async function requireOneMount(guest: Guest, from: string, to: string, refuse: (reason: string) => never): Promise<void> {
   const mounts = await mountsOf(guest);
   const below = mounts.filter((target) => isAtOrBelow(from, target) || isAtOrBelow(to, target));

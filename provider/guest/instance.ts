@@ -11,8 +11,9 @@ export type { InsideWork };
 const lock = new KeyedLock();
 
 /**
- * Runs work inside an instance {@link retryThroughAgentRestart}, one after the other within this process: the programs that change users lock each other out, and
- * LXD loses one of two changes of an instance's config that are made at the same time.
+ * Runs work inside an instance through {@link retryThroughAgentRestart}, one at a time within this process: the
+ * programs that change users lock each other out, and LXD loses one of two simultaneous changes of an instance's
+ * config.
  */
 export function withGuestLock<Result>(work: InsideWork, run: () => Promise<Result>): Promise<Result> {
   const key = JSON.stringify([clusterKey(work.lxd.endpoint), work.project, work.name]);
@@ -26,8 +27,8 @@ export function withGuestLock<Result>(work: InsideWork, run: () => Promise<Resul
 }
 
 /**
- * The inside of a running instance; `undefined` when there is no such instance.
- * @param what - What is to be done, for the message: `Setting up user "alice"`.
+ * The inside of a running instance, or `undefined` when the instance does not exist.
+ * @param what - The intended work, for the message: `Setting up user "alice"`.
  * @param cure - What to do when the instance does not run.
  * @throws RefusedError when the instance does not run; TransportError when its cluster member does not answer.
  */
@@ -54,7 +55,7 @@ async function lookUp(work: InsideWork): Promise<FoundInstance | undefined> {
     return await findInstance(work);
   } catch (error) {
     if (hasCode(error, "api") && !isNotFound(error)) {
-      await findInstanceShared(work); // tells which cluster member does not answer, when that is why
+      await findInstanceShared(work); // reports which cluster member does not answer, if that is why
     }
     throw error;
   }

@@ -1,4 +1,4 @@
-/** A user of an instance that a resource owns. The mark of that is in the config of the instance. */
+/** A user of an instance that a resource owns. The instance's config holds the mark of the owner. */
 import { OWNER_KEY } from "../lxd/config";
 import { setInstanceConfig } from "../lxd/instances/instances";
 import { claim, type Owner, refuseTakenOver } from "../lxd/ownership";
@@ -8,13 +8,13 @@ import { requireIdle } from "./home";
 import { enterInstance, type InsideWork } from "./instance";
 import { ensureAccess, ensureAccount, findAccount, requireLogin, requirePossible, type UserSpec } from "./users";
 
-/** Who saves a user. */
+/** The resource that saves a user. */
 interface Saver extends Owner {
   /** The mark to write. */
   readonly mark: string;
   /** Whether a user that others made may be taken over. */
   readonly adopt: boolean;
-  /** Whether the user is the resource's already. */
+  /** Whether the resource already owns the user. */
   readonly isKnown: boolean;
 }
 
@@ -34,10 +34,10 @@ export function markerOf(user: string): string {
 }
 
 /**
- * Makes the user as wanted, whatever there is of it; a user that others made only when it may be adopted.
+ * Makes the user as wanted from any state. A user that others made must be adopted.
  * @param formerKeys - Public keys that were managed until now.
  * @param outputsOf - What state keeps of the user.
- * @throws IncompleteError when it exists, and is not yet as wanted.
+ * @throws IncompleteError when the user exists and is not yet as wanted.
  */
 export async function saveUser<Outputs extends object>(
   work: InsideWork,
@@ -80,7 +80,8 @@ export async function saveUser<Outputs extends object>(
   await requireLogin(guest, spec, accounts);
   await (existing && requireIdle(guest, spec, existing));
   if (owner.mark !== "" && mark !== owner.mark) {
-    await setInstanceConfig(work, { [marker]: owner.mark }, undefined, found); // first, so that a user that is half made is known again
+    // The mark comes first, so that the next run recognizes a half-made user.
+    await setInstanceConfig(work, { [marker]: owner.mark }, undefined, found);
   }
   let account = existing;
   try {
@@ -89,7 +90,7 @@ export async function saveUser<Outputs extends object>(
     return outputsOf(account);
   } catch (error) {
     if (account === undefined) {
-      throw afterChange(error); // the mark is there
+      throw afterChange(error); // the mark exists
     }
     const message = `${what} exists, but is not yet as wanted: ${messageOf(error)}. The next pulumi up goes on from there`;
     throw new IncompleteError(idOfUser(project, instance, spec.name), outputsOf(account), message, { cause: error });

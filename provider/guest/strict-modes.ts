@@ -10,15 +10,15 @@ export interface Obstacle {
   readonly fact: string;
   /** What to type in the instance. */
   readonly cure: string;
-  /** Whether it is the user's own `.ssh`, or the file in it, which is put right when keys are written. */
+  /** Whether it is the user's own `.ssh` or the file in it. These are corrected when keys are written. */
   readonly isOurs: boolean;
 }
 
-/** The keys of a user, and whether they let anybody in. */
+/** The keys of a user, and whether sshd accepts them. */
 export interface FoundKeys {
   /** Text of the file; empty when there is none. */
   readonly content: string;
-  /** `undefined` when sshd accepts the file, or would if there were one. */
+  /** `undefined` when sshd accepts the file, or would accept one. */
   readonly obstacle: Obstacle | undefined;
   /** The directory `.ssh`; `undefined` when there is none. */
   readonly directory: InstanceFile | undefined;
@@ -26,7 +26,7 @@ export interface FoundKeys {
 
 type Read = Pick<Guest, "readFile">;
 
-/** Who looks: a user with its groups. */
+/** The user that opens the files, with its groups. */
 interface Viewer {
   readonly account: Account;
   readonly gids: ReadonlySet<number>;
@@ -44,8 +44,9 @@ export function keysPath(account: Account): string {
 }
 
 /**
- * Reads a user's keys as sshd does, which opens the file as the user. The file, and each directory from there up to the home, must
- * belong to root or the user, and nobody else may write to it. What is above the home counts only where a link leads out of it.
+ * Reads a user's keys as sshd does, which opens the file as the user. The file, and each directory from there up to the
+ * home, must belong to root or the user, and nobody else may write to it. A directory above the home counts only where
+ * a link leads out of the home.
  * @see https://man.openbsd.org/sshd_config#StrictModes, and `safe_path` in OpenSSH's misc.c
  */
 export async function findKeys(guest: Read, account: Account, accounts: Accounts): Promise<FoundKeys> {
@@ -70,14 +71,14 @@ export async function findKeys(guest: Read, account: Account, accounts: Accounts
     return { content: "", obstacle: { path, fact: "is a directory", cure: `rmdir ${path}`, isOurs: false }, directory };
   }
   if (file?.type !== "file") {
-    // Where a link leads is the user's own affair; it is replaced by a file when the keys are not as wanted.
+    // The target of a link is up to the user. A file replaces the link when the keys are not as wanted.
     return { content: "", obstacle: way, directory };
   }
   const ofFile = faultOf(viewer, path, file, "file");
   return { content: file.content, obstacle: way ?? (ofFile && { ...ofFile, isOurs: true }), directory };
 }
 
-/** What is wrong with `.ssh`, or with a directory that it leads through when it is a link. */
+/** What is wrong with `.ssh`, or with a directory that a link in its place leads through. */
 async function onTheWay(guest: Read, viewer: Viewer, directory: InstanceFile, home: string): Promise<Obstacle | undefined> {
   const path = keysDirectory(viewer.account);
   if (directory.type !== "symlink") {
@@ -97,7 +98,7 @@ async function onTheWay(guest: Read, viewer: Viewer, directory: InstanceFile, ho
 
 const MOST_LINKS = 40;
 
-/** What a path is when its links are followed. Links above the last component do not matter for owners and permissions. */
+/** Follows a path's links. Links above the last component do not matter for owners and permissions. */
 async function follow(guest: Read, path: string): Promise<{ path: string; node: InstanceFile | undefined }> {
   let at = posix.resolve(path);
   for (let links = 0; ; links += 1) {

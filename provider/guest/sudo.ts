@@ -3,7 +3,7 @@ import { RefusedError } from "../support/errors";
 import type { Change } from "./changes";
 import type { Guest } from "./guest";
 
-/** What a user may do by sudo: nothing, everything with the own password, or everything without one. */
+/** What a user may do through sudo: nothing, everything with the user's password, or everything without one. */
 export const SUDO_RIGHTS = ["none", "password", "passwordless"] as const;
 
 /** See {@link SUDO_RIGHTS}. */
@@ -11,25 +11,25 @@ export type SudoRights = (typeof SUDO_RIGHTS)[number];
 
 const MODE = 0o440;
 
-/** The file of a user in sudoers.d. A user name has no dot in it, so sudo does not pass over the file. */
+/** The user's file in sudoers.d. sudo skips a file whose name has a dot; a user name has none. */
 function rulesPath(user: string): string {
   return `/etc/sudoers.d/${user}`;
 }
 
-/** Where rules are until they are judged. A name with a dot in it is passed over by sudo. */
+/** Path of rules until visudo has checked them. sudo skips a file whose name has a dot. */
 export function stagedRulesPath(user: string): string {
   return `/etc/sudoers.d/.${user}.pulumi-new`;
 }
 
-/** The file that grants the rights; empty for none. */
+/** Text of the file that grants the rights; empty for none. */
 export function sudoRules(user: string, rights: SudoRights): string {
   const tags = { none: undefined, password: "", passwordless: "NOPASSWD: " }[rights];
   return tags === undefined ? "" : `# Managed by Pulumi; changes made here are undone.\n${user} ALL=(ALL:ALL) ${tags}ALL\n`;
 }
 
 /**
- * What a file in sudoers.d grants; `custom` when it is not one of ours, or when its owner or permissions are such that sudo does not
- * read it.
+ * What a file in sudoers.d grants; `custom` when it is not one of ours, or when sudo does not read it because of its
+ * owner or permissions.
  */
 export function parseSudoRules(user: string, file: InstanceFile | undefined): SudoRights | "custom" {
   const rules = rulesIn(file?.content ?? "");
@@ -48,19 +48,20 @@ function rulesIn(text: string): string {
     .join("\n");
 }
 
-/** Reads what a user's own file in sudoers.d grants. What other files and groups grant is not looked at. */
+/** Reads what a user's own file in sudoers.d grants. Ignores what other files and groups grant. */
 export async function readSudo(guest: Pick<Guest, "readFile">, user: string): Promise<SudoRights | "custom"> {
   return parseSudoRules(user, await guest.readFile(rulesPath(user)));
 }
 
 /**
- * Makes sure that sudo is there to grant rights with.
+ * Checks that sudo is installed.
  * @throws RefusedError
  */
 export async function requireSudo(guest: Pick<Guest, "name" | "findProgram" | "run">, user: string): Promise<void> {
   const isThere =
     (await guest.findProgram("visudo")) !== undefined ||
-    (await guest.run(["visudo", "--version"], { allowFailure: true, output: "none" })).exitCode === 0; // it may be elsewhere
+    // visudo may be in another directory.
+    (await guest.run(["visudo", "--version"], { allowFailure: true, output: "none" })).exitCode === 0;
   if (!isThere) {
     throw new RefusedError(
       `User "${user}" is to have sudo, but ${guest.name} has no sudo. Install it there (apt-get install sudo, or packages: [sudo] in ` +
@@ -69,7 +70,7 @@ export async function requireSudo(guest: Pick<Guest, "name" | "findProgram" | "r
   }
 }
 
-/** What grants rights, and no others by this file. A file that sudo would not read is never put in place. */
+/** Makes a user's own file grant exactly these rights. visudo checks the file before it is put in place. */
 export function sudoChange(user: string, rights: Exclude<SudoRights, "none">): Change {
   const path = rulesPath(user);
   const temporary = stagedRulesPath(user);
@@ -79,7 +80,7 @@ export function sudoChange(user: string, rights: Exclude<SudoRights, "none">): C
   };
 }
 
-/** Takes away what a user's own file in sudoers.d grants. */
+/** Removes what a user's own file in sudoers.d grants. */
 export function removeSudo(guest: Pick<Guest, "removeFile">, user: string): Promise<void> {
   return guest.removeFile(rulesPath(user));
 }

@@ -1,8 +1,8 @@
-/** What a user is described by. Every value ends up in files of accounts, or on a command line. */
+/** Schemas of what describes a user. Every value ends up in account files, or on a command line. */
 import * as z from "zod";
 import { faultOfPublicKey } from "./authorized-keys";
 
-/** What useradd(8) takes for a user or group. */
+/** Names that useradd(8) accepts for a user or group. */
 const NAME = /^[a-z_][a-z0-9_-]{0,31}$/;
 const NAME_RULE = "1 to 32 lower-case letters, digits, dashes and underscores, beginning with a letter or underscore";
 
@@ -23,7 +23,7 @@ export const passwordHashSchema = z
     "is not a hash of crypt(3) such as mkpasswd and openssl passwd -6 make; the password itself does not belong here",
   );
 
-/** A path, of letters that no file of accounts could take for something else. */
+/** A path without characters that account files could misread. */
 export const pathSchema = z
   .string()
   .regex(/^(\/[A-Za-z0-9._+-]+)+$/, "is not an absolute path of letters, digits, dots, dashes and underscores")

@@ -20,41 +20,41 @@ import {
 import { describeObstacle, type FoundKeys, findKeys, keysDirectory, keysPath } from "./strict-modes";
 import { readSudo, removeSudo, requireSudo, type SudoRights, stagedRulesPath, sudoChange } from "./sudo";
 
-/** A user as it is wanted. What is `undefined` is left as it is. */
+/** The wanted state of a user. A property that is `undefined` stays unchanged. */
 export interface UserSpec {
   readonly name: string;
   readonly uid?: number | undefined;
   readonly home?: string | undefined;
   readonly shell: string;
-  /** Supplementary groups, all of them. */
+  /** All supplementary groups. */
   readonly groups?: readonly string[] | undefined;
   readonly sudo: SudoRights;
   readonly authorizedKeys?: readonly string[] | undefined;
   /** Whether keys that are not listed are removed. */
   readonly authorizedKeysMode: "exclusive" | "additive";
-  /** Of crypt(3). */
+  /** A hash of crypt(3). */
   readonly passwordHash?: string | undefined;
 }
 
-/** A user as it is. */
+/** The present state of a user. */
 export interface LiveUser {
   readonly account: Account;
-  /** The home as passwd has it, when it is there. `undefined` when it was not asked for. */
+  /** The home in passwd, if it exists. `undefined` when it was not requested. */
   readonly home: string | undefined;
   readonly groups: readonly string[];
   readonly sudo: SudoRights | "custom";
-  /** Those that sshd accepts. `undefined` when it was not asked for. */
+  /** The keys that sshd accepts. `undefined` when they were not requested. */
   readonly authorizedKeys: readonly string[] | undefined;
-  /** `undefined` when it was not asked for, or there is none. */
+  /** `undefined` when it was not requested or does not exist. */
   readonly passwordHash: string | undefined;
 }
 
-/** The user's line of passwd, if there is such a user. */
+/** The user's line of passwd, or `undefined`. */
 export function findAccount(accounts: Accounts, name: string): Account | undefined {
   return accounts.users.find((user) => user.name === name);
 }
 
-/** Reads a user, wholly from files, so that it works in a container that is stopped. `undefined` when there is no such user. */
+/** Reads a user from files only, so that it works in a stopped container. `undefined` when the user does not exist. */
 export async function readUser(
   guest: Pick<Guest, "name" | "readFile">,
   name: string,
@@ -76,7 +76,7 @@ export async function readUser(
 }
 
 /**
- * Makes sure, before anything is touched, that the user can be as it is wanted.
+ * Checks, before anything is touched, that the user can be made as wanted.
  * @throws RefusedError with the cure.
  */
 export async function requirePossible(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
@@ -115,7 +115,7 @@ export async function ensureAccount(guest: Guest, spec: UserSpec, accounts: Acco
   const existing = findAccount(accounts, spec.name);
   if (existing === undefined) {
     await addUser(guest, spec, accounts);
-    known = await readAccounts(guest); // a group may have listed the name when it was nobody's
+    known = await readAccounts(guest); // a group may have listed the name before the user existed
   }
   const endMove = existing && (await settleFiles(guest, spec, existing, accounts));
   const changes = accountChanges(spec, madeAccount(guest, spec, known), groupsOf(known, spec.name));
@@ -124,7 +124,8 @@ export async function ensureAccount(guest: Guest, spec: UserSpec, accounts: Acco
       await changeUser(guest, spec.name, changes);
     } catch (error) {
       if (hasCode(error, "command") || hasCode(error, "refused")) {
-        await endMove?.("take back").catch(() => undefined); // where it fails, the next run finds the files where passwd is to point
+        // If this fails, the next run finds the files where passwd will point.
+        await endMove?.("take back").catch(() => undefined);
       }
       throw error;
     }
@@ -144,7 +145,7 @@ function madeAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Account 
   return account;
 }
 
-/** The arguments for usermod that make the account as wanted, its files apart; none when it is. Exported for tests. */
+/** The arguments for usermod that make the account, apart from its files, as wanted. Exported for tests. */
 export function accountChanges(spec: UserSpec, account: Account, groups: readonly string[]): string[] {
   return [
     ...(spec.uid === undefined || spec.uid === account.uid ? [] : ["--uid", String(spec.uid)]),
@@ -192,7 +193,7 @@ async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promis
     if (program === "useradd" || program === "sh") {
       throw error;
     }
-    // The user is there; what it may do is seen to next, by ensureAccess, which tells why it cannot be.
+    // The user exists. ensureAccess sets its rights next, and reports why that fails.
   }
 }
 
@@ -204,13 +205,13 @@ async function changeUser(guest: Guest, name: string, changes: readonly string[]
 }
 
 /**
- * Makes sure that the keys of a user that exists will let it in.
- * @throws RefusedError when its home makes sshd ignore all keys: the home is the user's own.
+ * Checks that an existing user can log in with its keys.
+ * @throws RefusedError when its home makes sshd ignore all keys. The home belongs to the user and is not changed.
  */
 export async function requireLogin(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
   const account = findAccount(accounts, spec.name);
   if (account === undefined || spec.authorizedKeys === undefined || (await willSettle(guest, spec, account, accounts))) {
-    return; // what is yet to be put right is looked at then
+    return; // a home that is about to change is checked afterwards
   }
   requireHeeded(guest, spec, await findKeys(guest, account, accounts));
 }
@@ -221,7 +222,7 @@ function requireHeeded(guest: Guest, { name, authorizedKeys = [] }: UserSpec, { 
   }
 }
 
-/** Gives a user that exists its password, sudo rights and keys. `formerKeys` are those that were its own until now. */
+/** Sets the password, sudo rights and keys of an existing user. `formerKeys` are those that were managed until now. */
 export async function ensureAccess(guest: Guest, spec: UserSpec, account: Account, formerKeys: readonly string[]): Promise<void> {
   await removeStaged(guest, spec.name);
   const { name, passwordHash, sudo } = spec;
@@ -247,7 +248,7 @@ export async function ensureAccess(guest: Guest, spec: UserSpec, account: Accoun
   }
 }
 
-/** Removes a user, its processes and its rights. Already gone is done. */
+/** Removes a user, its processes and its rights. Succeeds when the user is already gone. */
 export async function removeUser(
   guest: Guest,
   name: string,
@@ -269,7 +270,8 @@ export async function removeUser(
       report(stderr.trim());
       const killed = await run(guest, ["pkill", "-KILL", "-U", String(account.uid)], [0, NOTHING_TO_KILL, NOT_FOUND]);
       if (killed.exitCode === NOT_FOUND) {
-        argv.splice(1, 0, "--force"); // a small image without procps: the user goes, its processes stay
+        // A small image has no procps. The user is removed, and its processes stay.
+        argv.splice(1, 0, "--force");
       }
       return undefined;
     }
@@ -281,7 +283,7 @@ export async function removeUser(
 }
 
 /**
- * Makes sure that a user can be removed with its home.
+ * Checks that a user can be removed with its home.
  * @throws RefusedError naming what is mounted there.
  */
 export async function requireRemovable(guest: Guest, name: string): Promise<void> {
@@ -290,7 +292,8 @@ export async function requireRemovable(guest: Guest, name: string): Promise<void
 }
 
 /**
- * userdel(8) deletes a home with all that is mounted in it, such as a directory of the host that is a disk device of the instance.
+ * Refuses to remove a home with mounts: userdel(8) would delete what is mounted, such as a directory of the host that
+ * is a disk device of the instance.
  * @throws RefusedError naming what is mounted.
  */
 async function refuseMountsIn(guest: Guest, name: string, home: string): Promise<void> {
@@ -303,14 +306,14 @@ async function refuseMountsIn(guest: Guest, name: string, home: string): Promise
   }
 }
 
-/** Exit codes of useradd(8), usermod(8) and userdel(8), of pkill(1), and of LXD for a program that is not there. */
+/** Exit codes of useradd(8), usermod(8) and userdel(8), of pkill(1), and of LXD for a missing program. */
 const GONE = 6;
 const IN_USE = 8;
 const HOME_LEFT = 12;
 const NOTHING_TO_KILL = 1;
 const NOT_FOUND = 127;
 
-/** Runs a program of which some failures mean something. */
+/** Runs a program and accepts some exit codes. Throws CommandError for all others. */
 async function run(guest: Guest, argv: readonly string[], expected: readonly number[]): ReturnType<Guest["run"]> {
   const result = await guest.run(argv, { allowFailure: true });
   if (!expected.includes(result.exitCode)) {
@@ -323,7 +326,10 @@ async function readPasswordHash(guest: Pick<Guest, "readFile">, name: string): P
   return parseShadow((await guest.readFile("/etc/shadow"))?.content ?? "", name);
 }
 
-/** chpasswd takes hashes on standard input alone; a file that only root can read stands in for it, in memory and not on a disk. */
+/**
+ * chpasswd reads hashes only from standard input. Its input is a file that only root can read, in memory and not on a
+ * disk.
+ */
 function passwordChange(name: string, hash: string): Change {
   const path = stagingPath(name);
   return {
@@ -333,8 +339,8 @@ function passwordChange(name: string, hash: string): Change {
 }
 
 /**
- * Puts the keys in place as the user itself: in a directory that the user can write to, root could be led astray by a link. Only a `.ssh`
- * that is not the user's is given to it by root, and never what a link in its place leads to.
+ * Writes the keys as the user: in a directory that the user can write to, a link could mislead root. As root, this only
+ * changes the owner of a `.ssh` directory that belongs to another user, and never of what a link in its place leads to.
  */
 async function writeAuthorizedKeys(guest: Guest, account: Account, content: string, { directory }: FoundKeys): Promise<void> {
   const { name, uid, gid } = account;
@@ -366,17 +372,17 @@ async function writeAuthorizedKeys(guest: Guest, account: Account, content: stri
   }
 }
 
-/** Everything about one user is done one after the other, so one name will do. */
+/** One name is enough: all work on one user runs one after the other. */
 function stagingPath(user: string): string {
   return `/run/.pulumi-user-${user}`;
 }
 
-/** Takes what steps write. A user's name has no dot in it. */
+/** File for the output of steps. A user name contains no dot. */
 function scratchPath(user: string): string {
   return `${stagingPath(user)}.out`;
 }
 
-/** What an interrupted run has left: keys or a hash that it was to bring, and the journal of a move that has ended. */
+/** Removes what an interrupted run left: keys or a hash to install, and the journal of a finished move. */
 async function removeStaged(guest: Pick<Guest, "removeFile">, user: string): Promise<void> {
   const left = [stagingPath(user), scratchPath(user), stagedRulesPath(user), journalOf(user)];
   await Promise.all(left.map((path) => guest.removeFile(path)));

@@ -143,9 +143,7 @@ export function isCopied(holds: Inventory, cluster: Inventory): boolean {
   );
 }
 
-/**
- * @throws RefusedError unless the silent daemon has the certificate of this cluster, and the cluster does not list it.
- */
+/** @throws RefusedError unless the silent daemon has the cluster's certificate and the cluster does not list it. */
 function refuseSilent(
   { host, cluster, target, disk, members }: Omit<JoinContext, "joining"> & { disk: OnDisk; members: readonly Member[] },
   name: string,

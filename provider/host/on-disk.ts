@@ -8,9 +8,7 @@ import { dataDirectory, isThere } from "./paths";
 
 /** See {@link lookAtDisk}. */
 export interface OnDisk {
-  /**
-   * SHA-256 of the certificate of the cluster that LXD is in or was joining; empty when the file is not a certificate.
-   */
+  /** SHA-256 of the certificate of LXD's cluster, or of the one to join; empty when the file is not a certificate. */
   readonly clusterCertificate: string | undefined;
   /** Names as {@link takeInventory} gives them. */
   readonly instances: readonly string[];

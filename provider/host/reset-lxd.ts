@@ -78,8 +78,8 @@ const wipeSchema = z.object({
 type Wipe = z.output<typeof wipeSchema>;
 
 /**
- * Wipes LXD's data on the host and starts LXD again, empty and with a new certificate. After an interruption, {@link
- * finishReset} continues.
+ * Wipes LXD's data on the host and starts LXD again, empty and with a new certificate. After an interruption,
+ * {@link finishReset} continues.
  * @param before - LXD's own report from before, when the host's own config is to stay.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/ for why a broken cluster cannot be left in a
  *   gentler way

@@ -142,9 +142,7 @@ export class Snapd {
     }
   }
 
-  /**
-   * Waits until snapd has seeded itself, and until no change of the snap is in progress, such as an automatic refresh.
-   */
+  /** Waits until snapd has seeded itself and no change of the snap is in progress, such as an automatic refresh. */
   private async settled(snap: string): Promise<void> {
     const { patience } = this;
     const { deadline } = patience;

@@ -67,9 +67,7 @@ export async function startUnits(ssh: SshConnection, units: readonly string[], d
   await ssh.run(["systemctl", "start", ...units], { deadline });
 }
 
-/**
- * Exit status of systemctl(1) for a unit that the package does not contain, and of pkill(1) when no process matches.
- */
+/** Exit status of systemctl(1) for a unit that is not in the package, and of pkill(1) when no process matches. */
 const UNIT_NOT_LOADED = 5;
 const NO_PROCESS = 1;
 

@@ -1,5 +1,5 @@
 declare module "bcrypt-pbkdf" {
-  /** Fills `key`; answers 0 when it could. */
+  /** Fills `key`. Returns 0 on success. */
   export function pbkdf(
     passphrase: Uint8Array,
     passphraseLength: number,

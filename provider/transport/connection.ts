@@ -7,8 +7,9 @@ import { withoutUndefined } from "../support/equality";
 import { messageOf, RefusedError } from "../support/errors";
 
 /**
- * How to reach a host by SSH. Names, meaning and defaults are those of `@pulumi/command`'s remote connection, so that one
- * object feeds both; `privateKeyPath` and `hostKeyPolicy` are ours. Defaults are in {@link withDefaults}: state and outputs hold what was given.
+ * How to reach a host by SSH. Names, meaning and defaults are those of `@pulumi/command`'s remote connection, so that
+ * one object serves both; `privateKeyPath` and `hostKeyPolicy` are additions. {@link withDefaults} adds the defaults:
+ * state and outputs hold what was given.
  * @see https://www.pulumi.com/registry/packages/command/api-docs/remote/command/#connection
  */
 const endpointShape = {
@@ -29,7 +30,7 @@ const endpointShape = {
   perDialTimeout: z.number("must be a number of seconds, such as 15, or 0 for no limit").min(0, "must be at least 0").optional(),
 };
 
-/** A jump host: the same as a connection, without a further proxy. */
+/** A jump host: a connection without a further proxy. */
 const proxySchema = z.strictObject(endpointShape);
 
 /** See {@link endpointShape}. */
@@ -45,7 +46,7 @@ export type ResolvedConnection = z.output<typeof proxySchema> & {
   [Name in keyof typeof DEFAULTS]-?: NonNullable<Connection[Name]>;
 };
 
-/** What is used for a connection: all that was given, and the defaults for what was not. */
+/** Adds the defaults to a connection. */
 export function withDefaults(connection: Connection): ResolvedConnection & { proxy?: ResolvedConnection } {
   const { proxy, ...endpoint } = withoutUndefined(connection) as Connection;
   return { ...DEFAULTS, ...endpoint, ...(proxy && { proxy: { ...DEFAULTS, ...proxy } }) } as ResolvedConnection & {
@@ -53,7 +54,7 @@ export function withDefaults(connection: Connection): ResolvedConnection & { pro
   };
 }
 
-/** A connection without what only says how patiently it is dialled. */
+/** A connection without the properties that only limit dialling. */
 export function withoutPatience(connection: Connection): object {
   const { dialErrorLimit: _limit, perDialTimeout: _timeout, proxy, ...way } = withDefaults(connection);
   return { ...way, ...(proxy && { proxy: withoutPatience(proxy) }) };
@@ -65,7 +66,7 @@ export function describeConnection(connection: Pick<Connection, "user" | "host" 
   return `${user}@${host.includes(":") ? `[${host}]` : host}${port === DEFAULTS.port ? "" : `:${port}`}`;
 }
 
-/** What is offered to sshd, resolved at the moment of use so that rotated credentials are seen without a plan. */
+/** Credentials for sshd. They are read at each use, so that rotated ones work without a plan. */
 export interface Credentials {
   privateKey?: string;
   privateKeyPassword?: string;
@@ -75,7 +76,7 @@ export interface Credentials {
 
 /**
  * Reads the credentials that a connection refers to.
- * @throws RefusedError when a key file cannot be read, or no way to authenticate is given.
+ * @throws RefusedError when a key file cannot be read, or the connection has no credentials.
  */
 export function resolveCredentials(connection: Connection): Credentials {
   const credentials: Credentials = {};
@@ -110,12 +111,12 @@ export function resolveCredentials(connection: Connection): Credentials {
   return credentials;
 }
 
-/** `~/x` in the home directory of the person who runs Pulumi. */
+/** Replaces `~` by the home directory of the user who runs Pulumi. */
 export function expandHome(path: string): string {
   return path === "~" || path.startsWith("~/") ? join(homedir(), path.slice(1)) : path;
 }
 
-/** Why a text is no host, as the end of a sentence that begins with the property. */
+/** Why a text is not a host, as the end of a sentence that begins with the property. */
 function hostProblem(text: string): string | undefined {
   const [, bracketed, port] = /^\[([0-9A-Fa-f:.%\w-]+)\](?::(\d+))?$/.exec(text) ?? [];
   if (bracketed !== undefined && isIPv6(bracketed)) {
@@ -133,7 +134,7 @@ function hostProblem(text: string): string | undefined {
 
 function isHost(text: string): boolean {
   if (/^\d+(\.\d+)+$/.test(text)) {
-    return isIPv4(text); // digits and dots that are not an address would otherwise pass for a DNS name
+    return isIPv4(text); // otherwise digits and dots that are not an address would count as a DNS name
   }
   return /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(text) || (isIPv6(text) && !/%[^\w]/.test(text));
 }

@@ -8,7 +8,7 @@ import { KeyProblem, readPrivateKey } from "./private-key";
 
 const KEEPALIVE_INTERVAL_MS = 10_000;
 
-/** Has the jump host connect to the host. Its own patience may be minutes. */
+/** Makes the jump host connect to the host. The jump host's own timeout may be minutes. */
 export async function openTunnel(jump: Client, connection: ResolvedConnection, deadline: Deadline): Promise<Duplex> {
   const name = describeConnection(connection);
   const unreachable = (why: string): TransportError =>
@@ -28,7 +28,7 @@ export async function openTunnel(jump: Client, connection: ResolvedConnection, d
     });
 }
 
-/** How long one dial may take: `perDialTimeout`, where 0 is no limit, but not past the deadline. */
+/** Seconds that one dial may take: `perDialTimeout`, where 0 means no limit, and at most the time to the deadline. */
 function dialSeconds({ perDialTimeout }: ResolvedConnection, deadline: Deadline): number {
   const left = Number((deadline.remainingMs / 1000).toPrecision(3));
   return perDialTimeout === 0 ? left : Math.min(perDialTimeout, left);
@@ -36,7 +36,7 @@ function dialSeconds({ perDialTimeout }: ResolvedConnection, deadline: Deadline)
 
 /**
  * Dials a host once and logs in.
- * @param sock - A tunnel to the host, in place of a TCP connection of its own.
+ * @param sock - A tunnel to the host, instead of a new TCP connection.
  * @throws RefusedError for a host key or credentials that are not accepted; TransportError for everything else.
  */
 export function dialClient(connection: ResolvedConnection, deadline: Deadline, sock?: Duplex): Promise<Client> {
@@ -92,7 +92,7 @@ export function dialClient(connection: ResolvedConnection, deadline: Deadline, s
     const fail = (error: Error & { level?: string }): void => {
       if (error.level === "agent") {
         tried.push(`the agent at ${credentials.agentSocketPath} failed: ${error.message}`);
-        return; // ssh2 goes on with the next method, or says that there is none
+        return; // ssh2 continues with the next method, or reports that none is left
       }
       client.removeAllListeners();
       client.on("error", () => undefined);
@@ -126,7 +126,7 @@ export function dialClient(connection: ResolvedConnection, deadline: Deadline, s
     };
     client.once("ready", () => {
       client.removeListener("error", fail);
-      client.on("error", () => undefined); // without a listener, it would end the process; "close" follows
+      client.on("error", () => undefined); // without a listener, an error would end the process; "close" follows
       client.removeListener("close", onEarlyClose);
       resolve(client);
     });
@@ -145,7 +145,8 @@ export function dialClient(connection: ResolvedConnection, deadline: Deadline, s
         },
         ...(expectation.types === undefined ? {} : { algorithms: { serverHostKey: expectation.types as never } }),
       });
-      // ssh2 without its native part sends a packet in pieces, and the host's TCP would wait 40 ms to acknowledge the first.
+      // ssh2 without its native part sends a packet in pieces. The host's TCP would wait 40 ms to acknowledge the
+      // first.
       client.setNoDelay(true);
     } catch (error) {
       fail(error instanceof Error ? error : new Error(String(error)));
@@ -153,7 +154,7 @@ export function dialClient(connection: ResolvedConnection, deadline: Deadline, s
   });
 }
 
-/** The algorithms that both sides offer, one kind after the other, up to the one of which they have none in common. ssh2 tells them in its log alone. */
+/** The algorithms that both sides offer, by kind, up to the kind without a common one. Only ssh2's log has them. */
 class Algorithms {
   private readonly offers = new Map<string, string>();
   private kind = "";
@@ -166,7 +167,7 @@ class Algorithms {
     }
   }
 
-  /** For the end of a sentence; empty when it did not come to offers. */
+  /** The difference, as the end of a sentence; empty when the two sides exchanged no offers. */
   difference(): string {
     const { kind, offers } = this;
     return kind === ""
@@ -179,8 +180,8 @@ class Algorithms {
 const parsedKeys = new Map<string, ParsedKey | KeyProblem>();
 
 /**
- * The private key, or why it cannot be used: ssh2 would skip it silently, and the host would seem to have refused it.
- * Kept for the next hosts, because making a key of a passphrase takes seconds.
+ * The private key, or why it cannot be used: ssh2 would skip such a key silently, as if the host had refused it. Kept
+ * for the next hosts, because deriving a key from a passphrase takes seconds.
  */
 function usableKey({ privateKey, privateKeyPassword }: Credentials): ParsedKey | KeyProblem | undefined {
   if (privateKey === undefined) {

@@ -1,15 +1,17 @@
 /**
- * What stands around a command that is run by SSH. sshd hands a command line to the user's login shell, whatever that is (bash, fish, csh), and
- * that shell reads its start-up files first, which may write what they like to both streams. So the line is made of what all shells read
- * alike, replaces the shell by `/bin/sh`, and that one marks in both streams where the command's own output begins and ends.
+ * Frames the commands that SSH runs. sshd passes a command line to the user's login shell, which may be any (bash,
+ * fish, csh). That shell first reads its start-up files, which may write anything to both streams. So the line contains
+ * only what all shells read alike, and replaces the shell by `/bin/sh`, which marks in both streams where the command's
+ * own output begins and ends.
  */
 import { randomBytes } from "node:crypto";
 import type { Readable } from "node:stream";
 import { commandLine } from "./quote";
 
 /**
- * Run by `/bin/sh -c` with the two halves of the mark and the command. The halves come apart, so that a shell which shows the line it was given
- * (`set -x`) does not write the mark. Neither a quote, an exclamation mark nor a line break is in it: shells differ there.
+ * Run by `/bin/sh -c` with the two halves of the mark and the command. The mark comes in halves, so that a shell that
+ * prints its command line (`set -x`) does not print the mark. The script contains no single quote, exclamation mark or
+ * line break: shells differ there.
  */
 export const FRAME =
   'LC_ALL=C; export LC_ALL; mark=$1$2; printf %s "$mark"; printf %s "$mark" >&2; eval "$(printf %b "$3")"; status=$?; ' +
@@ -18,13 +20,13 @@ export const FRAME =
 /** The status that follows the mark at the end of the output. */
 const STATUS = /^:(\d+)\./;
 
-/** A command as it is given to sshd, and the mark by which its output is known. */
+/** A command line for sshd, and the mark that delimits its output. */
 export interface FramedCommand {
   readonly line: string;
   readonly mark: Buffer;
 }
 
-/** What a command wrote between the marks, and its exit code. */
+/** The output of a command between the marks, and its exit code. */
 export interface FramedOutput {
   readonly exitCode: number;
   readonly stdout: string;
@@ -33,8 +35,9 @@ export interface FramedOutput {
 
 /**
  * Frames a command.
- * @param options.sudo - Root is asked for by `sudo -n`, within which the frame stands: what sudo has to say is not the command's.
- * @param options.untilClosed - The output ends when the channel does: the command takes the place of the shell around it.
+ * @param options.sudo - Becomes root through `sudo -n`. The frame is inside it: sudo's own messages are not the
+ *   command's.
+ * @param options.untilClosed - The output ends when the channel closes: the command replaces the shell around it.
  */
 export function framed(argv: readonly string[], options: { sudo: boolean; untilClosed?: boolean }): FramedCommand {
   const halves = [randomBytes(8).toString("hex"), randomBytes(8).toString("hex")];
@@ -44,7 +47,10 @@ export function framed(argv: readonly string[], options: { sudo: boolean; untilC
   return { line, mark: Buffer.from(halves.join("")) };
 }
 
-/** What a framed command wrote and how it ended; `undefined` where the mark is not there: something else has answered, or the end is missing. */
+/**
+ * The output and exit code of a framed command; `undefined` when a mark is missing: something else answered, or the end
+ * is missing.
+ */
 export function unframe({ mark }: FramedCommand, stdout: Buffer, stderr: Buffer): FramedOutput | undefined {
   const own = between(mark, stdout);
   const status = own === undefined ? null : STATUS.exec(stdout.subarray(own.end + mark.length).toString("latin1"));
@@ -60,9 +66,9 @@ export function unframe({ mark }: FramedCommand, stdout: Buffer, stderr: Buffer)
 }
 
 /**
- * Resolves when the mark has come on a stream; what stands behind it is left there to be read. Resolves with all that came instead when the
- * stream ended without it.
- * @param tooMuch - So many bytes without a mark are taken for an end.
+ * Resolves when the mark has arrived on a stream, and leaves what follows it to be read. When the stream ends without
+ * the mark, resolves with everything that arrived instead.
+ * @param tooMuch - The stream counts as ended after this many bytes without a mark.
  */
 export function skipToMark(stream: Readable, mark: Buffer, tooMuch: number): Promise<{ found: boolean; skipped: Buffer }> {
   return new Promise((resolve) => {
@@ -108,7 +114,7 @@ function between(mark: Buffer, output: Buffer): { start: number; end: number } |
   return first < 0 || last === first ? undefined : { start: first + mark.length, end: last };
 }
 
-/** The text in the form that `printf %b` undoes, without what shells read differently within single quotes. */
+/** Escapes a text for `printf %b`, without the characters that shells read differently within single quotes. */
 function portable(text: string): string {
   return text.replace(/[\\'!\n\r]/g, (character) => `\\0${character.charCodeAt(0).toString(8).padStart(3, "0")}`);
 }

@@ -4,11 +4,14 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import type { ResolvedConnection } from "./connection";
 
-/** What is known of a host's key before it is dialled. */
+/** What is known of a host's key before dialling. */
 export interface HostKeyExpectation {
   /** Whether the key that the host presented (SSH wire form) is accepted. */
   accepts(presented: Buffer): boolean;
-  /** Key types to ask the host for: first those that are known, then all others, so that a changed key can be shown. `undefined` for no preference. */
+  /**
+   * Key types to request: first the known ones, then all others, so that a changed key can be shown. `undefined` for no
+   * preference.
+   */
   readonly types: string[] | undefined;
   /** Why a key was refused, and the cure. */
   refusal(presented: Buffer): string;
@@ -20,7 +23,7 @@ interface KnownKey {
   readonly revoked: boolean;
 }
 
-/** What the connection, or failing that the person's known_hosts files, say about the key of a host. */
+/** Reads what the connection, or otherwise the user's known_hosts files, say about the key of a host. */
 export function expectedHostKey(connection: ResolvedConnection): HostKeyExpectation {
   if (connection.hostKeyPolicy === "insecure" && connection.hostKey === undefined) {
     return { accepts: () => true, types: undefined, refusal: () => "" };
@@ -60,7 +63,7 @@ export function expectedHostKey(connection: ResolvedConnection): HostKeyExpectat
   };
 }
 
-/** What a host may present when none of its keys is of a known type any more. */
+/** Key types to request from a host that has no key of a known type any more. */
 const ANY_TYPE = [
   ...["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"],
   ...["rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"],
@@ -75,9 +78,9 @@ export function fingerprint(key: Buffer): string {
   return `SHA256:${createHash("sha256").update(key).digest("base64").replace(/=+$/, "")}`;
 }
 
-/** The keys that known_hosts text holds for a place (`host`, or `[host]:port` off port 22). */
+/** The keys in known_hosts text for a place (`host`, or `[host]:port` for a port other than 22). */
 export function knownKeys(place: string, knownHosts: string): KnownKey[] {
-  const name = place.toLowerCase(); // as ssh writes it, also where it is hashed
+  const name = place.toLowerCase(); // ssh writes names in lower case, also before it hashes them
   return knownHosts.split("\n").flatMap((line) => {
     const fields = line.trim().split(/\s+/);
     const marker = fields[0]?.startsWith("@") ? fields.shift() : undefined;
@@ -120,7 +123,7 @@ function readKnownHosts(): string {
       try {
         return readFileSync(path, "utf8");
       } catch {
-        return ""; // a person without such a file knows no hosts; the refusal says so
+        return ""; // without such a file no host is known; the refusal says so
       }
     })
     .join("\n");
@@ -131,7 +134,7 @@ function parseKey(text: string): KnownKey {
   return { type, key: Buffer.from(base64, "base64"), revoked: false };
 }
 
-/** An RSA key can sign with SHA-2, whatever its type is called. */
+/** Signature types of a key type. An RSA key can also sign with SHA-2. */
 function signatureTypes(type: string): string[] {
   return type === "ssh-rsa" ? ["rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"] : [type];
 }

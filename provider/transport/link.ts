@@ -2,9 +2,9 @@ import type { Duplex } from "node:stream";
 import type { Client, ClientChannel } from "ssh2";
 import { TransportError } from "../support/errors";
 
-/** One login at a host, and the channels that are open on it. */
+/** One login at a host, with its open channels. */
 export class Link {
-  /** Sessions that are open, or asked for. */
+  /** Sessions that are open or requested. */
   sessions = 0;
   private ended: Error | undefined;
   private readonly sockets = new Set<Duplex>();
@@ -20,7 +20,7 @@ export class Link {
     client.on("close", () => {
       this.ended ??= new Error("the connection was closed by the host");
       for (const socket of this.sockets) {
-        socket.destroy(); // an idle one would not notice, and would be given each next request
+        socket.destroy(); // an idle socket would not notice, and would receive each next request
       }
     });
   }
@@ -43,20 +43,21 @@ export class Link {
     return this.channel(doing, (callback) => this.client.exec(line, callback), attach);
   }
 
-  /** Has sshd connect to a unix socket of the host. */
+  /** Asks sshd to connect to a unix socket of the host. */
   forward<T>(path: string, attach: (channel: ClientChannel) => T): Promise<T> {
     return this.channel(`opening ${path}`, (callback) => this.client.openssh_forwardOutStreamLocal(path, callback), attach);
   }
 
   /**
-   * Makes a channel into the socket of an HTTP client. It ends with the link.
-   * @returns Also when it has ended.
+   * Turns a channel into a socket for an HTTP client. The socket ends with the link.
+   * @returns The socket, and a promise that resolves when it has ended.
    */
   socket(channel: ClientChannel): { socket: Duplex; done: Promise<void> } {
     channel.on("error", () => undefined); // "close" follows, which the HTTP client turns into a request error
     const destroy = channel.destroy.bind(channel);
     channel.destroy = () => {
-      channel.resume(); // ssh2 emits "close" only when everything has been read, and until then the place is not free again
+      // ssh2 emits "close" only after everything has been read. Until then, the channel counts as open.
+      channel.resume();
       return destroy();
     };
     this.sockets.add(channel);
@@ -71,7 +72,7 @@ export class Link {
 
   /**
    * Opens a channel.
-   * @param attach - Called at once: the exit status of a quick command may already stand behind the channel in the same packet.
+   * @param attach - Called at once: the same packet may already contain the exit status of a quick command.
    */
   private channel<T>(
     doing: string,
@@ -107,12 +108,12 @@ export class Link {
   }
 }
 
-/** Whether the host has refused to open a channel, while the connection itself is well. */
+/** Whether the host refused to open a channel on a working connection. */
 export function isRefusedChannel(error: unknown): boolean {
   return error instanceof TransportError && error.cause instanceof Error && "reason" in error.cause && error.cause.reason !== "";
 }
 
-/** Node's HTTP client sets these on the sockets that it is given. */
+/** Adds what Node's HTTP client calls on its sockets. */
 function socketLike(channel: Duplex): Duplex {
   const ignored = (): Duplex => channel;
   return Object.assign(channel, {

@@ -10,8 +10,9 @@ import { SshConnection } from "./ssh";
 const connections = new Map<string, SingleFlight<SshConnection>>();
 
 /**
- * The connection to a host; dials when there is none. What is shared is one dial: how often it is repeated is up to each caller.
- * @param options.patient - Dial again up to `dialErrorLimit` times, for a host that may still be booting. Otherwise once.
+ * Returns the connection to a host, and dials when none is open. Callers share one dial; each caller decides how often
+ * to repeat it.
+ * @param options.patient - Dial up to `dialErrorLimit` times, for a host that may still be booting. Otherwise once.
  * @throws TransportError, RefusedError
  */
 export async function connect(
@@ -39,8 +40,8 @@ export async function connect(
 }
 
 /**
- * The connection that is there, or one dial that is shared by all who want it now.
- * @param patient - Whether to dial a host that did not answer a moment ago.
+ * The open connection, or one dial that is shared by all present callers.
+ * @param patient - Whether to dial a host that recently did not answer.
  */
 async function dial(key: string, connection: Connection, deadline: Deadline, patient: boolean): Promise<SshConnection> {
   for (;;) {
@@ -57,7 +58,7 @@ async function dial(key: string, connection: Connection, deadline: Deadline, pat
   }
 }
 
-/** Ends all connections. For programs that go on after they have used the library; a provider process just ends. */
+/** Ends all connections. For programs that continue after they used the library; a provider process just ends. */
 export async function disconnectAll(): Promise<void> {
   const open = [...connections.values()].flatMap(({ result }) => result ?? []);
   connections.clear();

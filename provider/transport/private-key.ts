@@ -1,6 +1,6 @@
 /**
- * Private keys in every form that OpenSSH's client reads: its own, with all of its ciphers, and what OpenSSL writes (PKCS#1, SEC1, PKCS#8, plain and
- * encrypted). What ssh2 cannot read is brought into a form that it can, by Node's crypto.
+ * Private keys in every form that OpenSSH's client reads: OpenSSH's own with all its ciphers, and OpenSSL's (PKCS#1,
+ * SEC1, PKCS#8, plain and encrypted). Node's crypto converts what ssh2 cannot read.
  * @see https://github.com/openssh/openssh-portable/blob/V_9_2_P1/PROTOCOL.key
  */
 import { createDecipheriv, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
@@ -12,7 +12,7 @@ import { messageOf } from "../support/errors";
 export class KeyProblem {
   constructor(
     readonly why: string,
-    /** Whether its passphrase is what is missing. */
+    /** Whether the right passphrase is missing. */
     readonly encrypted = false,
   ) {}
 }
@@ -23,7 +23,7 @@ const MAGIC = "openssh-key-v1\0";
 /** The only cipher of OpenSSH's keys that ssh2 does not decrypt. */
 const CHACHA = "chacha20-poly1305@openssh.com";
 
-/** Reads a private key: the first in the text, whatever stands around it, with line breaks of any system. */
+/** Reads the first private key in a text. Ignores the text around it, and accepts line breaks of any system. */
 export function readPrivateKey(text: string, passphrase: string | undefined): ParsedKey | KeyProblem {
   const lines = text.replace(/\r\n?/g, "\n");
   const [pem, label] = /-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----[^]*?-----END \1-----/.exec(lines) ?? [];
@@ -120,7 +120,8 @@ function lengthPrefixed(part: Buffer | string): Buffer {
 }
 
 function plainContainer(type: string, publicParts: readonly Buffer[], secretParts: readonly Buffer[]): string {
-  const check = Buffer.alloc(8); // two numbers that are equal show that nothing had to be decrypted, or that it was right
+  // Two equal numbers show that the decryption was right, or was not needed.
+  const check = Buffer.alloc(8);
   const secret = Buffer.concat([check, ...[type, ...secretParts, ""].map(lengthPrefixed)]);
   const padding = Buffer.from([1, 2, 3, 4, 5, 6, 7].slice(0, (8 - (secret.length % 8)) % 8));
   return pemOf(Buffer.concat([type, ...publicParts].map(lengthPrefixed)), Buffer.concat([secret, padding]));
@@ -138,7 +139,7 @@ function pemOf(publicKey: Buffer, secret: Buffer): string {
   return `-----BEGIN ${OPENSSH}-----\n${bytes.toString("base64").replace(/.{70}/g, "$&\n").trimEnd()}\n-----END ${OPENSSH}-----`;
 }
 
-/** OpenSSH's own form of a key. */
+/** A key in OpenSSH's own form. */
 class Container {
   private constructor(
     private readonly pem: string,
@@ -148,7 +149,7 @@ class Container {
     private readonly secret: Buffer,
   ) {}
 
-  /** `undefined` when it is damaged; then ssh2 says what is wrong. */
+  /** Parses a container; `undefined` when it is damaged. ssh2 then reports what is wrong. */
   static read(pem: string): Container | undefined {
     const bytes = Buffer.from(pem.split("\n").slice(1, -1).join(""), "base64");
     let at = MAGIC.length;
@@ -178,7 +179,7 @@ class Container {
   private decrypted(passphrase: string): Buffer {
     const saltLength = this.kdf.readUInt32BE(0);
     const salt = this.kdf.subarray(4, 4 + saltLength);
-    const key = Buffer.alloc(64); // the second half is for the lengths of packets, of which there are none here
+    const key = Buffer.alloc(64); // the second half encrypts lengths of packets, and a key has none
     const phrase = Buffer.from(passphrase);
     pbkdf(phrase, phrase.length, salt, salt.length, key, key.length, this.kdf.readUInt32BE(4 + saltLength));
     const blockOne = Buffer.from([1, ...Buffer.alloc(15)]);

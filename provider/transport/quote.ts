@@ -1,6 +1,6 @@
 import { RefusedError } from "../support/errors";
 
-/** Quotes one argument for a POSIX shell. The only place where a command line is put together. */
+/** Quotes one argument for a POSIX shell. Only this file builds command lines. */
 function quote(argument: string): string {
   if (argument.includes("\0")) {
     throw new RefusedError("An argument of a command must not hold a NUL character: the shell would end the command line there");

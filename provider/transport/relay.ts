@@ -1,6 +1,9 @@
-/** Programs in Perl that reach a unix socket of a host where sshd does not. Perl's base package is on every Debian and Ubuntu host. */
+/**
+ * Perl programs that reach a unix socket of a host when sshd does not. Every Debian and Ubuntu host has Perl's base
+ * package.
+ */
 
-/** What {@link RELAY} writes when it is connected. */
+/** Text that {@link RELAY} writes when it is connected. */
 export const CONNECTED = "connected\n";
 
 /** Copies bytes between its own standard streams and a unix socket. */
@@ -15,8 +18,8 @@ copy($socket, \\*STDOUT); kill "TERM", $child;
 `.trim();
 
 /**
- * Writes which of the paths given is the first on which something listens: its number, from 0, or nothing. The file of a socket stays when its daemon
- * has died, so it is connected to.
+ * Writes the index, from 0, of the first of the given paths on which something listens, or nothing. Connects to each,
+ * because the file of a socket stays after its daemon died.
  */
 export const FIND_LISTENER = `
 use strict; use IO::Socket::UNIX;

@@ -3,21 +3,21 @@ import { Deadline, pause } from "../support/deadline";
 import { messageOf, TransportError } from "../support/errors";
 import { isRefusedChannel, type Link } from "./link";
 
-/** How long a host may have no place for one more session, though none is open that we know of. */
+/** How long a host may refuse a session while no known session is open. */
 const PATIENCE_SECONDS = 3;
 
-/** How long sshd may hold the places of sessions that the client has already seen end. */
+/** How long sshd may count sessions that the client has already seen end. */
 const LAG_SECONDS = 0.25;
 
 const BETWEEN_TRIES_MS = 25;
 
 /**
- * The sessions at one host: commands, and relays to its sockets. sshd lets one connection have so many (`MaxSessions`, 10 unless it is told
- * otherwise) and does not say how many; where they are few, there are further connections to the same host.
+ * The sessions at one host: commands, and relays to its sockets. sshd limits the sessions of one connection
+ * (`MaxSessions`, 10 by default) and does not report the limit. Beyond it, further connections to the host are opened.
  */
 export class Sessions {
   private readonly links: Link[];
-  /** Sessions that sshd lets one connection have, as far as that is known. */
+  /** Most sessions of one connection, as far as known. */
   private limit = Number.POSITIVE_INFINITY;
   private growth: Promise<void> | undefined;
 
@@ -37,7 +37,7 @@ export class Sessions {
   }
 
   /**
-   * Runs a command line in a session, on a connection that has a place for it.
+   * Runs a command line in a session, on a connection that has room for it.
    * @throws TransportError when sshd opens no session at all, or the connection is broken.
    */
   async open<T extends object>(doing: string, line: string, attach: (channel: ClientChannel, link: Link) => T): Promise<T> {
@@ -67,7 +67,7 @@ export class Sessions {
     }
   }
 
-  /** Nothing was started, so the same may be asked again: a little later, or on a further connection. */
+  /** Prepares another try, a little later or on a further connection. A refused session has started nothing. */
   private async afterRefusal(link: Link, error: unknown, { patience, lag }: Record<"patience" | "lag", Deadline>): Promise<void> {
     if (link.sessions > 0 && lag.remainingMs === 0) {
       this.limit = Math.min(this.limit, link.sessions);

@@ -12,33 +12,33 @@ import { isRefusedChannel, Link } from "./link";
 import { CONNECTED, FIND_LISTENER, RELAY } from "./relay";
 import { Sessions } from "./sessions";
 
-/** sshd's default MaxSessions is 10; two are left to the person who is logged in at the same time. */
+/** sshd's default MaxSessions is 10. Two are left for a person who is logged in at the same time. */
 const CHANNELS_PER_CONNECTION = 8;
 
-/** What the programs that are run here write is small; what is more than this is not kept. */
+/** Most bytes that a command may write. The programs that run here write little. */
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
-/** A shell that writes more than this before it does what it was asked for will not do it. */
+/** Most bytes that a shell may write before it runs its command. One that writes more does not run it. */
 const MAX_GREETING_BYTES = 1024 * 1024;
 
 /** How long a further connection, or becoming root for a socket, may take. */
 const FURTHER_SECONDS = 60;
 
-/** What a command left behind. */
+/** The result of a command. */
 export interface CommandResult {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** One SSH connection to a host, shared by all that is done there within this process. */
+/** One SSH connection to a host, shared by all work on the host within this process. */
 export class SshConnection {
   private readonly channels = pLimit(CHANNELS_PER_CONNECTION);
   private readonly sessions: Sessions;
   private readonly root = new SingleFlight<true>();
-  /** Whether sshd has connected to a socket, so that it is allowed to. */
+  /** Whether sshd has connected to a socket, so that it allows forwarding. */
   private forwards = false;
-  /** Whether sockets are reached through a relay, because the user may not open them, or sshd may not forward to them. */
+  /** Whether sockets need a relay, because the user may not open them or sshd may not forward to them. */
   private relayed: boolean;
 
   private constructor(
@@ -59,8 +59,9 @@ export class SshConnection {
   }
 
   /**
-   * Dials once, for at most `perDialTimeout` seconds for each host on the way.
-   * @throws RefusedError for a host key or credentials that are not accepted, or a server that is none of SSH; TransportError when nothing answers.
+   * Dials once, for at most `perDialTimeout` seconds for each of proxy and host.
+   * @throws RefusedError for a host key or credentials that are not accepted, or a server that does not speak SSH;
+   *   TransportError when nothing answers.
    */
   static async dial(connection: Connection, deadline: Deadline): Promise<SshConnection> {
     const name = describeConnection(connection);
@@ -70,17 +71,18 @@ export class SshConnection {
     );
   }
 
-  /** Ends the connection; what still runs on it fails. */
+  /** Ends the connection. Everything that still runs on it fails. */
   close(): void {
     this.sessions.close();
   }
 
   /**
-   * Runs a command as root, through `sudo -n` when the connection's user is another one, and in the language C. What the user's shell writes by
-   * itself is no part of the result.
-   * @param argv - Program and arguments; no shell looks at them.
-   * @param options.stdin - What the command reads.
-   * @throws CommandError when it ends with another exit code than 0 (unless `allowFailure`); RefusedError when the host does not let it run.
+   * Runs a command as root, through `sudo -n` for any other user, in the locale C. The result does not contain what the
+   * user's shell writes by itself.
+   * @param argv - Program and arguments; no shell interprets them.
+   * @param options.stdin - The input of the command.
+   * @throws CommandError for an exit code other than 0 (unless `allowFailure`); RefusedError when the host does not let
+   *   the command run.
    */
   async run(
     argv: readonly string[],
@@ -95,8 +97,8 @@ export class SshConnection {
   }
 
   /**
-   * An HTTP agent whose sockets end at a unix socket on the host. Root opens it by SSH's own forwarding; where sshd does not allow that, and for
-   * another user, because the socket is open to root (and its group) alone, it is reached through a relay.
+   * An HTTP agent whose sockets connect to a unix socket on the host. For root, sshd forwards to it. A relay is used
+   * where sshd does not allow that, and for other users: only root (and its group) may open the socket.
    */
   unixSocketAgent(path: string): Agent {
     const agent = new Agent({ keepAlive: true, maxSockets: CHANNELS_PER_CONNECTION - 1 });
@@ -135,7 +137,7 @@ export class SshConnection {
     return this.askForListener(paths, deadline);
   }
 
-  /** Asks the host itself: sshd says the same of a socket on which nothing listens, and of one to which it may not connect. */
+  /** Asks by a command on the host: sshd answers the same for a socket without a listener and a forbidden one. */
   private async askForListener(paths: readonly string[], deadline: Deadline): Promise<string | undefined> {
     const { stdout } = await this.run(["perl", "-e", FIND_LISTENER, ...paths], { deadline });
     const found = stdout === "" ? undefined : paths[Number(stdout)];
@@ -147,7 +149,7 @@ export class SshConnection {
     const opening = this.inSlot(() => this.forward(path));
     try {
       const socket = await deadline.race(opening, `opening ${path} on ${this.name}`, () => {
-        opening.then((late) => late.destroy()).catch(() => undefined); // or it would never give its place back
+        opening.then((late) => late.destroy()).catch(() => undefined); // otherwise it would keep its slot
       });
       socket.destroy();
       return true;
@@ -174,7 +176,7 @@ export class SshConnection {
     return this.inSlot(() => this.relay(path));
   }
 
-  /** Holds a place for as long as the socket lives. */
+  /** Holds a slot while the socket is open. */
   private inSlot(open: () => Promise<{ socket: Duplex; done: Promise<void> }>): Promise<Duplex> {
     return new Promise((resolve, reject) => {
       void this.channels(async () => {
@@ -216,7 +218,7 @@ export class SshConnection {
     throw new TransportError(this.name, `${path} on ${this.name} cannot be opened: ${why === "" ? "the relay has ended" : why}`);
   }
 
-  /** Asks once whether this user may become root. The exit status decides: sudo also writes warnings that do not matter. */
+  /** Checks once whether this user may become root. The exit status decides: sudo also writes irrelevant warnings. */
   private async becomeRoot(deadline: Deadline): Promise<void> {
     if (this.user === "root") {
       return;
@@ -233,7 +235,7 @@ export class SshConnection {
     });
   }
 
-  /** Runs a command as the user who is logged in, or as root by sudo, and hands back what it wrote itself. */
+  /** Runs a command as the user who is logged in, or as root through sudo. Returns only the command's own output. */
   private async execute(
     argv: readonly string[],
     { deadline, stdin, sudo }: { deadline: Deadline; stdin?: string | Buffer; sudo: boolean },
@@ -242,7 +244,7 @@ export class SshConnection {
     const doing = `running ${program} on ${this.name}`;
     const command = framed(argv, { sudo });
     const slot = this.channels(async () => {
-      deadline.check(doing); // nothing is started for a caller who has gone
+      deadline.check(doing); // starts nothing after the caller's deadline
       const { channel, ended } = await this.sessions.open(`starting ${program}`, command.line, (opened) => ({
         channel: opened,
         ended: collect(opened, command, stdin),
@@ -272,7 +274,10 @@ export class SshConnection {
     throw this.notOurs(end, stdout, stderr);
   }
 
-  /** The login shell, sudo or what sshd is told to run instead (ForceCommand, `command=` in authorized_keys) has not run our command. */
+  /**
+   * The error for a login shell, a sudo or a forced command (ForceCommand, `command=` in authorized_keys) that did not
+   * run our command.
+   */
   private notOurs(end: End, stdout: Buffer, stderr: Buffer): RefusedError | TransportError {
     if (typeof end !== "number") {
       return new TransportError(this.name, `The connection to ${this.name} broke before a command was begun`);
@@ -286,7 +291,7 @@ export class SshConnection {
   }
 }
 
-/** Logs in, through the proxy where there is one. */
+/** Logs in, through the proxy if there is one. */
 async function login(connection: Connection, deadline: Deadline): Promise<Client> {
   const { proxy, ...host } = withDefaults(connection);
   if (proxy === undefined) {
@@ -303,7 +308,7 @@ async function login(connection: Connection, deadline: Deadline): Promise<Client
   }
 }
 
-/** How the program of a session ended: its exit code, or by a signal, or nobody knows. */
+/** How the program of a session ended: with an exit code, by a signal, or unknown. */
 type End = number | "signal" | "broken";
 
 function endOf(channel: ClientChannel): Promise<End> {
@@ -333,7 +338,7 @@ function collect(
           chunks.push(chunk);
         } else {
           reject(new FloodedError());
-          channel.destroy(); // what still comes is read and forgotten, so that the channel can close
+          channel.destroy(); // further output is read and dropped, so that the channel can close
         }
       };
     channel.on("data", keep(stdout));
@@ -344,7 +349,7 @@ function collect(
       channel.end();
       return;
     }
-    // A start-up file of the shell that reads its input must not get what is the command's.
+    // Waits for the mark: a start-up file of the shell that reads its input must not get the command's input.
     const begin = (): void => {
       if (Buffer.concat(stdout).includes(mark)) {
         channel.off("data", begin);

@@ -1,9 +1,9 @@
 import { hasCode, TimeoutError } from "./errors";
 
-/** The longest delay that a timer takes (about 24 days); beyond it, Node would fire at once. */
+/** The longest delay of a timer (about 24 days). With a longer one, Node fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** A moment by which a whole lifecycle call must have ended. Every wait of the library is given one. */
+/** The time by which a whole lifecycle call must have ended. Every wait of the library gets one. */
 export class Deadline {
   private readonly endsAt: number;
 
@@ -28,7 +28,7 @@ export class Deadline {
     return this.remainingMs <= seconds * 1000 ? this : new Deadline(seconds, what);
   }
 
-  /** {@link atMost}, and at most half of what is left: what comes next, when the part fails, has the other half. */
+  /** {@link atMost}, and at most half of the remaining time: the work after a failed part has the other half. */
   atMostHalf(seconds: number, what: string): Deadline {
     return this.atMost(Math.min(seconds, this.remainingMs / 2000), what);
   }
@@ -60,8 +60,8 @@ export class Deadline {
   }
 
   /**
-   * Waits for work that keeps this deadline in all its own waits, and gives it up when it does not: `graceSeconds` later, so that
-   * work which ends in time can say what it was waiting for.
+   * Waits for work that observes this deadline in all its own waits. Abandons it `graceSeconds` after the deadline, so
+   * that work that ends in time can report what it waited for.
    * @throws TimeoutError
    */
   enforce<T>(promise: Promise<T>, graceSeconds: number, doing: () => string): Promise<T> {
@@ -71,7 +71,7 @@ export class Deadline {
 
 async function withTimer<T>(promise: Promise<T>, delayMs: number, onTimeout: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
-  // A timer may fire up to a millisecond early, and then the deadline would not have passed yet.
+  // A timer may fire up to a millisecond early, before the deadline.
   const timeout = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(onTimeout()), Math.min(Math.ceil(delayMs) + 1, LONGEST_TIMER_MS));
   });
@@ -83,8 +83,8 @@ async function withTimer<T>(promise: Promise<T>, delayMs: number, onTimeout: () 
 }
 
 /**
- * Asks `condition` again and again until it answers something else than `undefined`. The pause grows from 50 ms to 1 s, so that
- * a quick change is seen quickly and a slow one does not load the host.
+ * Calls `condition` until it returns something other than `undefined`. The pause grows from 50 ms to 1 s, so that a
+ * quick change is seen quickly and a slow one does not load the host.
  * @throws TimeoutError naming what was seen last.
  */
 export async function until<T>(
@@ -96,7 +96,7 @@ export async function until<T>(
     const answer = await condition((seen) => {
       lastSeen = seen;
     }).catch((error: unknown) => {
-      // What was seen tells more than the question that the end of the time has cut short.
+      // What was seen last explains more than the request that the deadline cut short.
       throw deadline.remainingMs === 0 && lastSeen !== undefined && hasCode(error, "timeout")
         ? deadline.expired(lastSeen)
         : error;
@@ -111,7 +111,7 @@ export async function until<T>(
   }
 }
 
-/** Lets some time pass, and never more than there is. */
+/** Waits for `ms`, but not past the deadline. */
 export async function pause(ms: number, deadline: Deadline): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, Math.max(0, Math.min(ms, deadline.remainingMs))));
 }

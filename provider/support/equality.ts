@@ -1,11 +1,11 @@
 import { isDeepStrictEqual } from "node:util";
 
-/** Whether two plain JSON values are equal; the order of object keys does not matter, `undefined` members count as absent. */
+/** Whether two plain JSON values are equal. The order of keys does not matter; `undefined` members count as absent. */
 export function sameJson(a: unknown, b: unknown): boolean {
   return isDeepStrictEqual(withoutUndefined(a), withoutUndefined(b));
 }
 
-/** Whether two lists hold the same, whatever the order and however often. */
+/** Whether two lists have the same members. Order and repetition do not matter. */
 export function sameSet(a: readonly string[], b: readonly string[]): boolean {
   return a.every((member) => b.includes(member)) && b.every((member) => a.includes(member));
 }
@@ -25,7 +25,7 @@ export function withoutUndefined(value: unknown): unknown {
   return value;
 }
 
-/** JSON text that is the same for equal data: members in the order of their names. The engine hands maps on in any order. */
+/** JSON text that is the same for equal data: members are sorted by name. The engine passes maps in any order. */
 export function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_name, member: unknown) =>
     member !== null && typeof member === "object" && !Array.isArray(member)

@@ -1,10 +1,10 @@
 /**
- * Every error that the library throws on purpose. Each has a literal `code`, so that callers can branch without `instanceof`
- * (two copies of the package may be loaded). Messages are for the person at the terminal: what failed, on which host and object,
- * what the other side said, what to do. They never hold request bodies, keys or environments.
+ * All errors that the library throws on purpose. Each has a literal `code`, so that callers can branch without
+ * `instanceof` (two copies of the package may be loaded). Messages are for the user: what failed, on which host and
+ * object, what the other side answered, and what to do. They contain no request bodies, keys or environments.
  */
 
-/** The classes of errors by their code. */
+/** Classes of errors by their code. */
 interface ErrorsByCode {
   refused: RefusedError;
   failed: FailedError;
@@ -33,21 +33,22 @@ export class RefusedError extends LxdError {
   readonly code = "refused";
 }
 
-/** Something failed after a host or an object was changed. The message says what is there, and what to do. */
+/** Something failed after a host or an object was changed. The message says what exists, and what to do. */
 export class FailedError extends LxdError {
   override readonly name = "FailedError";
   readonly code = "failed";
 }
 
 /**
- * A host was silent: it could not be reached, or the connection to it broke. One that answers and refuses, or that is not to be trusted, is a
- * {@link RefusedError}: a caller that tries another host skips the first silently, and never the second.
+ * A host was silent: it could not be reached, or the connection to it broke. A host that answers and refuses, or that
+ * is not trusted, is a {@link RefusedError}: a caller that tries several hosts skips a silent one without a message,
+ * and never skips one that refuses.
  */
 export class TransportError extends LxdError {
   override readonly name = "TransportError";
   readonly code = "transport";
 
-  /** @param host - `user@host:port` as the person wrote it. */
+  /** @param host - `user@host:port` as the user wrote it. */
   constructor(
     readonly host: string,
     message: string,
@@ -86,14 +87,14 @@ export class ApiError extends LxdError {
     readonly path: string,
     /** HTTP status, or the `error_code` of the answer. */
     readonly status: number,
-    /** What LXD said, word for word. */
+    /** LXD's own message, word for word. */
     readonly reply: string,
     note = "",
   ) {
     super(`LXD on ${host} answered ${method} ${path} with ${status}: ${reply}${note}`);
   }
 
-  /** The same answer, about an object that was found at its address afterwards. */
+  /** The same answer, with a note that the object was found at its address afterwards. */
   butIsThere(): ApiError {
     const { host, method, path, status, reply } = this;
     const note =
@@ -111,9 +112,9 @@ export class OperationError extends LxdError {
     readonly host: string,
     /** LXD's own description, such as "Creating instance". */
     readonly description: string,
-    /** What LXD said, word for word. */
+    /** LXD's own message, word for word. */
     readonly reply: string,
-    /** LXD's numeric code for the failure; 400 when it gives none. */
+    /** LXD's numeric code for the failure; 400 when LXD gives none. */
     readonly status = 400,
   ) {
     super(`LXD on ${host}: "${description}" failed: ${reply}`);
@@ -121,8 +122,8 @@ export class OperationError extends LxdError {
 }
 
 /**
- * LXD no longer knows an operation that it was asked to carry out: it was restarted, or nobody could ask in time. Whether the work is done
- * is to be seen from the object alone.
+ * LXD no longer knows an operation that it was asked to run: LXD was restarted, or nobody could ask in time. Only the
+ * object shows whether the work is done.
  */
 export class LostOperationError extends LxdError {
   override readonly name = "LostOperationError";
@@ -141,7 +142,7 @@ export class LostOperationError extends LxdError {
   }
 }
 
-/** snapd refused a request, or a change that it had begun ended in failure. */
+/** snapd refused a request, or a change failed after it had begun. */
 export class SnapdError extends LxdError {
   override readonly name = "SnapdError";
   readonly code = "snapd";
@@ -149,20 +150,20 @@ export class SnapdError extends LxdError {
   constructor(
     /** The host that answered. */
     readonly host: string,
-    /** What was asked for, such as `GET /v2/snaps/lxd`. */
+    /** The request, such as `GET /v2/snaps/lxd`. */
     readonly request: string,
     /** HTTP status of the answer; 202 when the change failed later. */
     readonly status: number,
     /** snapd's name for the failure, such as "snap-not-found". Empty when it gives none. */
     readonly kind: string,
-    /** What snapd said, word for word. */
+    /** snapd's own message, word for word. */
     readonly reply: string,
   ) {
     super(`snapd on ${host}: ${request} failed${status === 202 ? "" : ` with ${status}`}: ${reply}`);
   }
 }
 
-/** The other side answered with something that is not the API that was expected. */
+/** The answer of the other side does not have the form of the expected API. */
 export class ResponseShapeError extends LxdError {
   override readonly name = "ResponseShapeError";
   readonly code = "response-shape";
@@ -175,8 +176,7 @@ export class TimeoutError extends LxdError {
 }
 
 /**
- * The object exists, but is not yet as wanted. The engine keeps what is there in state and the next `pulumi up` goes on
- * from it instead of starting again.
+ * The object exists and is not yet as wanted. The engine keeps it in state, and the next `pulumi up` continues.
  */
 export class IncompleteError extends LxdError {
   override readonly name = "IncompleteError";
@@ -194,7 +194,7 @@ export class IncompleteError extends LxdError {
   }
 }
 
-/** The end of what a program wrote, as much as a message has room for. */
+/** The end of a program's output, short enough for a message. */
 export function tail(output: string): string {
   return output.trim().split("\n").slice(-5).join("\n").slice(-2000);
 }
@@ -204,12 +204,12 @@ export function hasCode<Code extends LxdErrorCode>(error: unknown, code: Code): 
   return error instanceof Error && "code" in error && error.code === code && "name" in error;
 }
 
-/** Whether LXD said that the object does not exist. Decided by status, never by the wording. */
+/** Whether LXD answered that the object does not exist. The status decides, never the wording. */
 export function isNotFound(error: unknown): boolean {
   return hasCode(error, "api") && error.status === 404;
 }
 
-/** The other side's own words in `error`, or its message. */
+/** The other side's own message in `error`, or the message of `error`. */
 export function replyOf(error: unknown): string {
   if (hasCode(error, "api") || hasCode(error, "operation") || hasCode(error, "snapd")) {
     return error.reply;
@@ -222,12 +222,12 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** An error that comes after a change: a refusal is none then, because something was touched. */
+/** Turns a refusal after a change into a {@link FailedError}, because something was touched. */
 export function afterChange(error: unknown): unknown {
   return hasCode(error, "refused") ? new FailedError(error.message, { cause: error }) : error;
 }
 
-/** Does work that comes after a change; see {@link afterChange}. */
+/** Runs work that comes after a change; see {@link afterChange}. */
 export async function havingChanged<Result>(work: () => Promise<Result>): Promise<Result> {
   try {
     return await work();

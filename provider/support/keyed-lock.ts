@@ -1,16 +1,19 @@
 import type { Deadline } from "./deadline";
 
-/** Locks by key. Work may hold several at once, and holds none of them until all are free. */
+/** Locks by key. Work may hold several keys at once, and holds none of them until all are free. */
 export class KeyedLock {
   private readonly held = new Set<string>();
   private readonly waiting = new Set<() => void>();
 
-  /** Those of the keys that are held. */
+  /** The keys among `keys` that are held. */
   heldOf(keys: Iterable<string>): string[] {
     return [...keys].filter((key) => this.held.has(key));
   }
 
-  /** Calls `onTaken` when all keys are free and taken, in the order of the calls. @returns What gives the keys back, or stops waiting. */
+  /**
+   * Calls `onTaken` when all keys are free, and takes them. Callers are served in the order of their calls.
+   * @returns A function that releases the keys, or stops waiting.
+   */
   take(keys: ReadonlySet<string>, onTaken: () => void): () => void {
     let isTaken = false;
     const attempt = (): void => {
@@ -34,9 +37,9 @@ export class KeyedLock {
 }
 
 /**
- * Does work while it holds some keys of a lock. The work keeps the deadline in its own waits.
- * @param doing - What is waited for, for the message.
- * @throws TimeoutError when the keys are not free before the deadline; the work is then not begun.
+ * Runs work while it holds some keys of a lock. The work observes the deadline in its own waits.
+ * @param doing - What the caller waits for, for the message.
+ * @throws TimeoutError when the keys are not free before the deadline. The work has not begun then.
  */
 export async function withLock<Result>(
   lock: KeyedLock,
@@ -51,7 +54,7 @@ export async function withLock<Result>(
   });
   try {
     await deadline.race(taken, doing);
-    deadline.check(doing); // nothing is begun for a caller who has gone
+    deadline.check(doing); // starts nothing after the caller's deadline
     return await work();
   } finally {
     release();

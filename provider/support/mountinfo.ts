@@ -1,7 +1,7 @@
 /**
- * The mount points in the text of `/proc/PID/mountinfo`, in its order: what is mounted on another mount stands after it. The kernel
- * writes spaces, tabs, newlines and backslashes of a path as octal numbers, and all other bytes as they are.
- * @throws Error for a line that is not of that form. What is mounted there cannot be told then.
+ * The mount points in the text of `/proc/PID/mountinfo`, in its order: a mount on another mount comes after it. The
+ * kernel writes spaces, tabs, newlines and backslashes of a path as octal numbers, and all other bytes unchanged.
+ * @throws Error for a line of another form. Its mount point is unknown then.
  * @see proc(5), and `show_mountinfo` in fs/proc_namespace.c of Linux
  */
 export function mountPoints(mountinfo: string): string[] {
@@ -9,7 +9,8 @@ export function mountPoints(mountinfo: string): string[] {
     .split("\n")
     .filter((line) => line !== "")
     .map((line) => {
-      // id, parent, device, root, mount point, options, any number of tags, "-", type, source, options of the file system
+      // id, parent, device, root, mount point, options, any number of tags, "-", type, source, options of the file
+      // system
       const fields = line.split(" ");
       const [id = "", , device = "", root = "", target = ""] = fields;
       if (

@@ -1,6 +1,6 @@
 import { isCredential, mayBeSecret } from "./secrets";
 
-/** Shorter texts cannot be told from words. */
+/** Shorter texts cannot be distinguished from words. */
 const SHORTEST_SECRET = 4;
 const SHORTEST_PERHAPS_SECRET = 8;
 
@@ -38,7 +38,7 @@ export function redactor(properties: unknown): (text: string) => string {
   };
 }
 
-/** Without recursion: it is also given what no check has looked at. */
+/** Collects the secrets without recursion, because the properties may be unchecked. */
 function secretsIn(properties: unknown): string[] {
   const secrets: string[] = [];
   const open: unknown[] = [properties];
@@ -57,7 +57,7 @@ function secretsIn(properties: unknown): string[] {
   return secrets;
 }
 
-/** The whole text, each of its lines, because a server may quote only one, and in them what is called a secret. */
+/** The text, each of its lines (a server may quote only one), and the values in them whose name marks a secret. */
 function perhapsSecret(text: string): string[] {
   const lines = text.split("\n").map((line) => line.trim());
   const values = lines.flatMap((line) => {
@@ -67,7 +67,7 @@ function perhapsSecret(text: string): string[] {
   return [text, ...lines, ...values].filter(({ length }) => length >= SHORTEST_PERHAPS_SECRET);
 }
 
-/** How a server may quote a text: as it is, as JSON of JavaScript or of Go, which escapes more, also twice, and in a URL. */
+/** How a server may quote a text: unchanged, as JSON of JavaScript or Go (which escapes more), twice so, in a URL. */
 function formsOf(secret: string): string[] {
   const escaped = [json(secret), goJson(secret)];
   return [secret, ...escaped, ...escaped.flatMap((form) => [json(form), goJson(form)]), encodeURIComponent(wellFormed(secret))];
@@ -81,7 +81,7 @@ function goJson(text: string): string {
   return json(text).replace(/[<>&]/g, (character) => `\\u00${character.charCodeAt(0).toString(16)}`);
 }
 
-/** Without halves of surrogate pairs, which no URL can hold. */
+/** The text without halves of surrogate pairs, which a URL cannot hold. */
 function wellFormed(text: string): string {
   return Buffer.from(text).toString();
 }

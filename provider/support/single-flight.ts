@@ -1,29 +1,29 @@
 import type { Deadline } from "./deadline";
 
-/** How long a failure is told to others without another try. */
+/** How long other callers get a failure without another try. */
 const FAILURE_MS = 60_000;
 
-/** A caller with hardly more time than one that has waited for nothing does not try again. */
+/** A caller retries cut work only with more than this multiple of the time that the work took. */
 const HARDLY_MORE = 1.5;
 
 /**
- * Work that is done once for all callers, each with its own deadline. Its result is kept. Its failure is told for a minute to callers that are
- * not patient; and when it only ran out of time, to all that do not have more.
+ * Work that runs once for all callers, each with its own deadline. Its result is kept. For a minute, callers that are
+ * not patient get its failure. When the work only ran out of time, callers without more time get the failure.
  */
 export class SingleFlight<T> {
   private current: { readonly result: Promise<T>; readonly deadline: Deadline } | undefined;
   private failure: { readonly error: unknown; readonly at: number; readonly tookMs: number; readonly isCut: boolean } | undefined;
 
-  /** What is under way or done. */
+  /** Result of the work that runs or is done. */
   get result(): Promise<T> | undefined {
     return this.current?.result;
   }
 
   /**
-   * The result of the work that is under way or done, or else begun now. It keeps the deadline of the caller that began it; when that has
-   * cut it short, the next caller with more time begins again.
+   * Returns the result of the work that runs or is done, or begins it. The work has the deadline of the caller that
+   * began it. When that deadline cut it short, the next caller with more time begins again.
    * @param patient - Whether to try again after a recent failure.
-   * @throws TimeoutError when the caller's own time is over first.
+   * @throws TimeoutError when the caller's own time ends first.
    */
   async join(deadline: Deadline, doing: string, begin: () => Promise<T>, patient = true): Promise<T> {
     for (;;) {

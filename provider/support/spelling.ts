@@ -1,4 +1,4 @@
-/** The known word that may be meant by a misspelt one: the nearest, at most two letters away. */
+/** The known word nearest to a misspelt one, at most two letters away. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const near = known
     .filter((candidate) => Math.abs(word.length - candidate.length) <= 2)

@@ -1,6 +1,4 @@
-/**
- * What the pointer in state resolves to (engine/pointer.ts). The path of this module in the package's exports must never change.
- */
+/** The module that the pointer in state resolves to (engine/pointer.ts). Its path in the package never changes. */
 import { type DynamicProvider, dynamicProvider } from "./engine/adapter";
 import { endWithEngine } from "./engine/parent";
 import { printErrorsOnce } from "./engine/printed-errors";

@@ -16,7 +16,7 @@ import { hasOtherUrn, inputsIn, observedInputs, stateIn, stateOf } from "./state
 import { keepingUnfinished, markAsEnded } from "./unfinished";
 import { containsUnknown } from "./unknowns";
 
-/** What the SDK's dynamic provider calls: its `ResourceProvider`, with nothing left out and no `any`. */
+/** What the SDK's dynamic provider calls: its `ResourceProvider`, with all methods required and without `any`. */
 export interface DynamicProvider {
   check(olds: Properties, news: Properties): Promise<{ inputs: Properties; failures: CheckFailure[] }>;
   diff(
@@ -30,7 +30,7 @@ export interface DynamicProvider {
   delete(id: string, properties: Properties): Promise<void>;
 }
 
-/** Makes a dynamic provider of a lifecycle. This room, and nothing below it, knows Pulumi's protocol. */
+/** Makes a dynamic provider of a lifecycle. Only this room, and nothing below it, knows Pulumi's protocol. */
 export function dynamicProvider<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
   log: EngineLog = engineLog(),
@@ -38,11 +38,11 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   const stableOutputs = lifecycle.stableOutputs ?? {};
   const run = callRunner(lifecycle, log);
   const preview = { lifecycle, log, run };
-  /** Whether this process has begun to change objects. Then it is no preview. */
+  /** Whether this process has begun to change objects. It runs no preview then. */
   let changing = false;
-  /** Old inputs by URN: what is to be replaced is checked again without them. */
+  /** Old inputs by URN: a resource that will be replaced is checked again without them. */
   const replaced = new Map<string, Properties>();
-  /** URNs of objects that this process has read, by what state knows of the way to them. */
+  /** URNs of objects that this process has read through the connection in state. */
   const reached = new Set<string>();
 
   return {
@@ -69,7 +69,7 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
           ...checked,
           ...internal(news),
         },
-        // With a property the engine would print that property's value too, and for a nested one "<nil>".
+        // With a property, the engine would also print the property's value, and "<nil>" for a nested one.
         failures: failures.map(({ property, reason }) => ({
           property: "",
           reason: `${atMost(200, safe(property))} ${atMost(1000, safe(reason))}`,
@@ -81,11 +81,11 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const state = stateIn(lifecycle, olds);
       const wanted = inputsIn(lifecycle, news);
       const unknown = (Object.keys(wanted) as (keyof Inputs & string)[]).filter((name) => containsUnknown(wanted[name]));
-      // What is unknown may change; the rest is judged as if it did not.
+      // Unknown inputs may change. The rest is judged as if they did not.
       const inputs: Inputs = { ...wanted, ...Object.fromEntries(unknown.map((name) => [name, state[name]])) };
       const changed = [...new Set([...differences(lifecycle, state, inputs), ...unknown])];
       const replaces = changed.filter((name) => lifecycle.immutable.includes(name));
-      // How patiently a host is dialled need not be kept with each object on it, as long as what is kept does.
+      // An object need not store new limits of dialling while the connection in its state works.
       const patience = lifecycle.isHost === true || !reached.has(urnOf(olds));
       const way = changedConnectionInputs(state, inputs, { patience });
       announce(preview, { changed, replaces, unknown, way }, { state, inputs, olds, news });
@@ -154,8 +154,8 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
           if (state.unfinished !== undefined || differences(lifecycle, state, inputs).length > 0) {
             return stateOf(lifecycle, inputs, await lifecycle.update(context, id, state, inputs), found.cluster);
           }
-          // The object stays as it is, but for its mark. Inputs that say how it is reached leave the state when they are no longer given; all
-          // else means the same, and an output may have the name of an input that was never given.
+          // Nothing but the mark of the object may change. Connection inputs leave the state when they are no longer
+          // given. All other values mean the same, and an output may have the name of an input that was never given.
           const outputs = Object.fromEntries(Object.entries(state).filter(([name]) => !CONNECTION_INPUTS.has(name))) as Outputs;
           if (hasOtherUrn(lifecycle, olds, news)) {
             await lifecycle.mark?.(context, id, { ...inputs, ...outputs });

@@ -3,12 +3,12 @@ import { describeOwner, isOwnMark, isUnfinishedWork } from "../lxd/ownership";
 import { sameJson } from "../support/equality";
 import { mayBeSecret } from "../support/secrets";
 
-/** No secrets, and yet nothing for a screen. */
+/** Keys of values that are not secret, but too long for a screen. */
 const LONG = /^(authorizedKeys$|raw\.)/;
 
 /**
- * What a preview says of an object that is to be adopted.
- * @param mark - That it bears.
+ * The text of a preview about an object that will be adopted.
+ * @param mark - The mark of the object.
  * @param urn - Of the resource that adopts it.
  */
 export function describeAdoption(mark: string | undefined, urn: string, changes: readonly string[]): string {
@@ -22,11 +22,11 @@ export function describeAdoption(mark: string | undefined, urn: string, changes:
   return `Adopts what is there${from}: ${effect}`;
 }
 
-/** What differs in the named properties, each with both values: `config.limits.cpu "2" -> "4"`. */
+/** The differences in the named properties, each with both values: `config.limits.cpu "2" -> "4"`. */
 export function describeChanges(names: readonly string[], live: object, wanted: object): string[] {
   return names.flatMap((name) => {
     const changes = changesAt(name, name, valueOf(live, name), valueOf(wanted, name));
-    return changes.length === 0 ? [name] : changes; // what differs is not to be seen in the values alone
+    return changes.length === 0 ? [name] : changes; // the values alone do not show the difference
   });
 }
 

@@ -12,30 +12,30 @@ import { redacted } from "./printed-errors";
 import type { EngineLog } from "./progress";
 import { claimOf, isToAdopt, type Properties, urnOf } from "./properties";
 
-/** How long a call that has passed its deadline may take to say what it was waiting for, before it is given up. */
+/** How long a call past its deadline may take to report what it was waiting for, before it is abandoned. */
 const GRACE_SECONDS = 5;
 
 /** The calls in which a lifecycle does something. */
 export type CallName = "create" | "read" | "update" | "delete";
 
-/** One call in which a lifecycle does something. */
+/** One call of a lifecycle. */
 export interface Call {
   readonly name: CallName;
-  /** What the engine hands on: inputs of a create or update, otherwise state. */
+  /** What the engine passes: the inputs of a create or update, otherwise state. */
   readonly properties: Properties;
   /** What was known of the object before. @default properties */
   readonly known?: Properties;
 }
 
-/** What a call has found out. */
+/** What a call has found. */
 export interface Found {
-  /** Which cluster the object is on. */
+  /** The cluster that the object is on. */
   cluster: string | undefined;
-  /** The bodies that were sent to LXD. They also hold what others have set on the object, and no state knows. */
+  /** The bodies that were sent to LXD. They also contain what others have set on the object, which is in no state. */
   readonly sent: unknown[];
 }
 
-/** Makes the runner of a lifecycle's calls: each has a deadline, a context, and what goes wrong is told without secrets. */
+/** Makes the runner of a lifecycle's calls. It gives each a deadline and a context, and redacts errors and messages. */
 export function callRunner(
   lifecycle: Pick<Lifecycle<never, never>, "kind" | "timeouts">,
   log: EngineLog,
@@ -62,7 +62,7 @@ export function callRunner(
       throw redacted(error, safe);
     } finally {
       if (doing !== undefined) {
-        log.progress(urn, ""); // what was shown is over
+        log.progress(urn, ""); // removes what was shown
       }
     }
   };
@@ -111,7 +111,7 @@ function contextOf(
 
 const told = new Set<string>();
 
-/** Says something once in this process, however many objects it concerns. */
+/** Shows a text once in this process, however many objects it concerns. */
 function once(text: string, tell: (text: string) => void): void {
   if (!told.has(text)) {
     told.add(text);
@@ -119,7 +119,7 @@ function once(text: string, tell: (text: string) => void): void {
   }
 }
 
-/** Says which hosts are not verified. */
+/** Warns of hosts whose key is not verified. */
 function warnOfUnverifiedHosts(connections: readonly Connection[], warn: (text: string) => void): void {
   for (const connection of connections) {
     if (connection.hostKeyPolicy === "insecure" && connection.hostKey === undefined) {

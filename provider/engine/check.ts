@@ -7,8 +7,8 @@ import { containsUnknown, isUnknownAt } from "./unknowns";
 type Properties = Record<string, unknown>;
 
 /**
- * Validates inputs against a schema and fills in its defaults. A property that holds anything unknown is passed on as it is, and
- * only what is known of it is judged: the update checks it again with its value.
+ * Validates inputs against a schema and fills in its defaults. A property that contains something unknown is passed on
+ * unchanged, and only its known parts are judged. The update checks it again with its value.
  */
 export function checkProperties(
   schema: z.ZodObject,
@@ -29,7 +29,8 @@ export function checkProperties(
       complete = false;
       continue;
     }
-    const given = asJson(inputs[name] ?? undefined); // Pulumi hands on null for "not given"
+    // Pulumi passes null for "not given".
+    const given = asJson(inputs[name] ?? undefined);
     const unknown = containsUnknown(given);
     const result = (propertySchema as z.ZodType).safeParse(given, { error: wording });
     if (unknown) {
@@ -49,7 +50,7 @@ export function checkProperties(
   return { inputs: checked, failures, complete };
 }
 
-/** Without what is not given, which arrives as null, and without the minus of -0: as it comes back from state. */
+/** The value as state returns it: without what is not given, which arrives as null, and without the minus of -0. */
 function asJson(value: unknown): unknown {
   if (Array.isArray(value)) {
     return value.map((member: unknown) => asJson(member) ?? null);

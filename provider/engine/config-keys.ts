@@ -1,4 +1,4 @@
-/** Warnings of a preview about keys of LXD's config and devices that are misspelt. */
+/** Warns in a preview of misspelt keys of LXD's config and devices. */
 import { type ConfigOwner, isKnownKey, knownKeys, matches, serversKeys } from "../lxd/config-keys";
 import { redact } from "../support/redact";
 import { nearest } from "../support/spelling";
@@ -13,8 +13,8 @@ interface Key {
 }
 
 /**
- * Warns of keys that LXD does not have. Asks the server only about a key that is not in the list; one that was in the inputs before was
- * accepted, and is not looked at again.
+ * Warns of keys that LXD does not have. Asks the server only about a key that is not in the list. A key that was in the
+ * former inputs was accepted then, and is not checked again.
  */
 export async function previewConfigKeys<Inputs extends object, Outputs extends object>(
   { lifecycle, log, run }: Preview<Inputs, Outputs>,
@@ -34,7 +34,7 @@ export async function previewConfigKeys<Inputs extends object, Outputs extends o
   const properties = lookProperties(inputs, internals);
   const place = (inputs["cluster"] ?? inputs["connection"]) as Parameters<Context["lxd"]>[0];
   const keysOf = await run({ name: "read", properties }, async (context) => serversKeys(await context.lxd(place))).catch(
-    // A host without LXD, or one that is down: the list has to do.
+    // The host has no LXD or is down: only the list is used.
     () => () => undefined,
   );
   for (const { owner, path, key } of strange) {

@@ -13,13 +13,12 @@ const timeoutsSchema = z.strictObject({
   delete: secondsSchema,
 });
 
-/** Several hosts. */
 export const connectionsSchema = z.array(connectionSchema);
 
-/** Properties of a kind that is found on one host, whatever else it has. */
+/** Properties of every kind that is on one host. */
 export const onHost = { connection: connectionSchema, timeouts: timeoutsSchema.optional() };
 
-/** Properties of a kind that is found through the API of a cluster, whatever else it has. */
+/** Properties of every kind that is reached through the API of a cluster. */
 export const inCluster = { cluster: clusterConnectionSchema, timeouts: timeoutsSchema.optional() };
 
 /** Inputs that say how an object is reached and waited for, not what it is. */
@@ -35,21 +34,24 @@ export interface ConnectionInputs {
   readonly connection?: Connection;
   readonly cluster?: ClusterConnection;
   readonly timeouts?: z.output<typeof timeoutsSchema>;
-  /** Other hosts through which it can be reached, when it has any. */
+  /** Other hosts through which the object can be reached, if it has any. */
   readonly peers?: readonly Connection[] | undefined;
-  /** Which cluster the object is on, where the program does not say it: as it was found when the object was first reached. In state alone. */
+  /**
+   * The cluster that the object is on, if the program does not give it: as found when the object was first reached.
+   * Only in state.
+   */
   readonly clusterFingerprint?: string | undefined;
 }
 
-/** Which cluster an object is on, as far as it is known: SHA-256 of its certificate. */
+/** SHA-256 of the certificate of the cluster that an object is on, if it is known. */
 export function clusterFingerprintIn({ cluster, clusterFingerprint }: ConnectionInputs): string | undefined {
   return cluster?.certificateFingerprint ?? clusterFingerprint;
 }
 
 /**
- * Paths of what differs in how the object is reached and waited for, such that what is in state would not do for a later read or delete. A
- * cluster that has grown is still reached through the endpoints that state knows; one that lost an endpoint must not be asked there. Which
- * cluster it is was found by the refresh, where the program says it for the first time.
+ * Paths of the differences in how the object is reached and waited for, as far as they matter for a later read or
+ * delete. A cluster that has grown is still reached through the endpoints in state; one that lost an endpoint must not
+ * be asked there. A fingerprint that the program gives for the first time is compared with that of the refresh.
  * @param patience - Whether the limits of dialling count, too.
  */
 export function changedConnectionInputs(
@@ -73,12 +75,12 @@ export function changedConnectionInputs(
   ];
 }
 
-/** Whether two connections lead to the same host, whatever else they say. */
+/** Whether two connections have the same host and port. */
 export function isSameHost(a: Connection, b: Connection): boolean {
   return a.host === b.host && withDefaults(a).port === withDefaults(b).port;
 }
 
-/** Paths of what differs for hosts that were known. For a host that is no longer named: the path of the list. */
+/** Paths of the differences for hosts that were known. For a host that is no longer listed: the path of the list. */
 function changedHosts(
   path: string,
   before: readonly Connection[],
@@ -101,14 +103,14 @@ function changedKeys(path: string, before: object = {}, after: object = {}): str
   return Object.keys({ ...a, ...b }).flatMap((key) => (sameJson(a?.[key], b?.[key]) ? [] : [`${path}.${key}`]));
 }
 
-/** Whether a host is no longer named: it may be about to leave, which is more than another way to the object. */
+/** Whether a host is no longer listed. It may be about to leave, which is more than a change of the connection. */
 export function hasFewerPeers(before: ConnectionInputs, after: ConnectionInputs): boolean {
   return (after.peers ?? []).length < (before.peers ?? []).length;
 }
 
 /**
- * Why a host was not reached by the connection in state. That is all that a refresh or a destroy is given, and both come before the
- * program has told of a new key or address.
+ * Adds to an error that the connection in state failed. A refresh or a destroy gets only that connection, because both
+ * run before the program gives a new key or address.
  */
 export function notReachedAsStored(error: unknown): unknown {
   const message =

@@ -3,10 +3,10 @@ import { CONNECTION_INPUTS } from "./connection-inputs";
 import type { Lifecycle } from "./lifecycle";
 
 /**
- * The inputs whose observed value differs in meaning from what is wanted, in the order of the schema. Pure: no I/O.
+ * The inputs whose observed value differs in meaning from the wanted one, in the order of the schema. Pure: no I/O.
  *
- * Each input of the schema is compared as JSON, unless the lifecycle's `sameBy` compares it. How the object is reached, and whether it may be
- * adopted, are no properties of it, and are not compared.
+ * Each input of the schema is compared as JSON, unless the lifecycle's `sameBy` compares it. Inputs that say how the
+ * object is reached or whether it may be adopted are not properties of the object, and are not compared.
  */
 export function differences<Inputs extends object, Outputs extends object>(
   { schema, sameBy = {}, leftAsIs = [] }: Lifecycle<Inputs, Outputs>,
@@ -25,7 +25,7 @@ export function differences<Inputs extends object, Outputs extends object>(
   });
 }
 
-/** For `sameBy`: an input that says how a change is made, so that another value changes nothing by itself. */
+/** For `sameBy`: an input that says how a change is made, so that another value alone changes nothing. */
 export function notCompared(): boolean {
   return true;
 }

@@ -1,12 +1,12 @@
 import type { CheckFailure } from "./lifecycle";
 
-/** Deeper than anything that a resource takes. What goes through inputs by recursion is safe up to here. */
+/** Deeper than any value that a resource takes. Recursion over inputs is safe up to here. */
 const DEEPEST = 32;
 
-/** Half of a UTF-16 pair alone: no text, and nothing that a request could carry. */
+/** Half of a UTF-16 pair alone: it is not text, and a request cannot carry it. */
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
-/** What no schema could judge in a property, wherever it stands. Without recursion: there is no telling how deep a value is. */
+/** What no schema can judge in a property, at any depth. Without recursion, because a value may have any depth. */
 export function unusableIn(name: string, value: unknown): CheckFailure[] {
   const failures: CheckFailure[] = [];
   const open: { path: string[]; value: unknown }[] = [{ path: [name], value }];
@@ -38,7 +38,7 @@ export function unusableIn(name: string, value: unknown): CheckFailure[] {
   return failures;
 }
 
-/** `text` as a message can hold it. */
+/** `text`, shortened for a message. */
 export function atMost(length: number, text: string): string {
   return text.length <= length ? text : `${text.slice(0, length).replace(/\p{Surrogate}$/u, "")}... (${text.length} characters)`;
 }

@@ -6,15 +6,15 @@ type Issue = z.core.$ZodIssue;
 /** Marks issues for which zod has no text, see {@link wording}. */
 const NO_WORDS = "fits none of the alternatives";
 
-/** An issue at the place where a person would look for it. */
+/** An issue at the path where a user would look for it. */
 export interface LocatedIssue {
   readonly path: readonly PropertyKey[];
-  /** The key that is not known, when that is what is wrong. */
+  /** The unknown key, if that is the issue. */
   readonly unknownKey?: string;
   readonly reason: string;
 }
 
-/** What zod says where a schema does not say it better. As the second half of a sentence that begins with the property's name. */
+/** Texts for zod's issues where the schema has none: the second half of a sentence that begins with the property. */
 export const wording: z.core.$ZodErrorMap = (issue) => {
   switch (issue.code) {
     case "invalid_type":
@@ -30,20 +30,21 @@ export const wording: z.core.$ZodErrorMap = (issue) => {
     case "invalid_union":
       return NO_WORDS;
     case "unrecognized_keys":
-      return issue.keys.map((key) => unknownKeyReason(key, keysOf(issue.inst))).join("\n"); // for `locate` to take apart again
+      // `locate` splits this text again.
+      return issue.keys.map((key) => unknownKeyReason(key, keysOf(issue.inst))).join("\n");
     default:
       return undefined;
   }
 };
 
-/** What to say of a key that is none of the known ones. */
+/** The reason for a key that is not known. */
 export function unknownKeyReason(key: string, known: readonly string[]): string {
   const near = nearest(key, known);
   const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean ${near}?`;
   return `is not a known property${known.length === 0 ? "" : `; ${hint}`}`;
 }
 
-/** The issues that a person can act on: of a union, those of the alternative that was meant. */
+/** The issues that a user can act on. For a union, those of the alternative that was meant. */
 export function locate(issue: Issue, path: readonly PropertyKey[] = []): LocatedIssue[] {
   const at = [...path, ...issue.path];
   switch (issue.code) {
@@ -69,7 +70,7 @@ function ofAlternatives(alternatives: readonly (readonly Issue[])[], path: reado
   if (meant !== undefined) {
     return meant.flatMap((issue) => locate(issue, path));
   }
-  // None: the alternatives are told apart by the values of one property; tell which those are.
+  // No alternative matches. The values of one property distinguish them; report those values.
   const issues = alternatives.flat().filter(tellsApart);
   const deepest = Math.max(0, ...issues.map((issue) => issue.path.length));
   const [first, ...others] = issues.filter((issue) => issue.path.length === deepest);
@@ -81,7 +82,7 @@ function ofAlternatives(alternatives: readonly (readonly Issue[])[], path: reado
   return [{ path: [...path, ...first.path], reason }];
 }
 
-/** Whether an issue says that another alternative of a union was meant. */
+/** Whether an issue shows that another alternative of a union was meant. */
 function tellsApart({ code, path }: Issue): boolean {
   return code === "invalid_value" || (code === "invalid_type" && path.length === 0);
 }

@@ -1,6 +1,7 @@
 /**
- * What a preview says besides the difference itself. The engine asks a dynamic provider nothing but `check` and `diff` in a preview, so what
- * only LXD can tell is asked in `check`. It is optional: when it cannot be told in time, the preview goes on with a warning.
+ * What a preview shows besides the difference itself. In a preview, the engine calls only `check` and `diff` of a
+ * dynamic provider, so `check` asks LXD. That is optional: when LXD does not answer in time, the preview continues with
+ * a warning.
  */
 import { describeOwner, isUnfinishedWork } from "../lxd/ownership";
 import { sameJson } from "../support/equality";
@@ -15,17 +16,17 @@ import type { EngineLog } from "./progress";
 import { isToAdopt, type Properties, urnOf } from "./properties";
 import { hasOtherUrn, observedInputs, type State } from "./state";
 
-/** How long a preview looks at an object. */
+/** How long a preview may look at an object. */
 const LOOK_SECONDS = 10;
 
-/** What previews of one kind work with. */
+/** What previews of one kind need. */
 export interface Preview<Inputs extends object, Outputs extends object> {
   readonly lifecycle: Lifecycle<Inputs, Outputs>;
   readonly log: EngineLog;
   readonly run: ReturnType<typeof callRunner>;
 }
 
-/** Tells what adopting an object would change. */
+/** Shows what adopting an object would change. */
 export async function previewAdoption<Inputs extends object, Outputs extends object>(
   { lifecycle, log, run }: Preview<Inputs, Outputs>,
   inputs: Inputs,
@@ -58,15 +59,15 @@ export async function previewAdoption<Inputs extends object, Outputs extends obj
   });
 }
 
-/** Tells what the change of an object would do that only LXD knows, such as to others. */
+/** Warns of effects of a change that only LXD knows, such as those on others. */
 export async function previewEffects<Inputs extends object, Outputs extends object>(
   { lifecycle, log, run }: Preview<Inputs, Outputs>,
   old: Inputs,
   inputs: Inputs,
   internals: Properties,
 ): Promise<void> {
-  // Another way to the object, which a rotated key gives to all of them, does nothing to it: no host is asked.
-  // Which it is, only its inputs tell: the engine hands on no outputs to `check`.
+  // Only the connection changes, as a rotated key does for all objects: that does nothing to the object, and no host is
+  // asked. The inputs alone show it, because the engine passes no outputs to `check`.
   const names = Object.keys({ ...old, ...inputs }) as (keyof Inputs & string)[];
   const isChanged = names.some((name) => !CONNECTION_INPUTS.has(name) && !sameJson(old[name], inputs[name]));
   if (lifecycle.previewEffects === undefined || !(isChanged || hasFewerPeers(old, inputs))) {
@@ -90,11 +91,11 @@ export interface Difference {
   readonly replaces: readonly string[];
   /** Those that are not known yet. */
   readonly unknown: readonly string[];
-  /** Paths of what differs in how the object is reached and waited for. */
+  /** Paths of the differences in how the object is reached and waited for. */
   readonly way: readonly string[];
 }
 
-/** Tells what comes with a difference, and what is to be known whether or not there is one. */
+/** Shows the warnings that come with a difference, and those that apply without one. */
 export function announce<Inputs extends object, Outputs extends object>(
   { lifecycle, log }: Pick<Preview<Inputs, Outputs>, "lifecycle" | "log">,
   { changed, replaces, unknown, way }: Difference,
@@ -110,7 +111,7 @@ export function announce<Inputs extends object, Outputs extends object>(
     warn(`This is a replacement, because ${replaces.join(", ")} ${verb}. ${lifecycle.replacementLoss(state)}`);
   }
   if (state.unfinished !== undefined) {
-    warn(state.unfinished); // or nobody would know why there is an update
+    warn(state.unfinished); // explains why there is an update
   }
   for (const warning of lifecycle.standingWarnings?.(state, inputs) ?? []) {
     warn(warning);
@@ -125,12 +126,12 @@ export function announce<Inputs extends object, Outputs extends object>(
   }
 }
 
-/** Properties for a look at an object, which must be over soon. */
+/** Properties for a short look at an object. */
 export function lookProperties(inputs: object, internals: Properties): Properties {
   return { ...inputs, ...internals, timeouts: { read: LOOK_SECONDS } };
 }
 
-/** Does work whose failure is no more than a warning. */
+/** Runs work whose failure is only a warning. */
 async function optional(warn: (text: string) => void, subject: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();

@@ -1,14 +1,14 @@
 import { hasCode, messageOf } from "../support/errors";
 
-/** The SDK prints `${error}: ${error.stack}` for a failed read or delete, and then the engine prints its message, with the resource. */
+/** The SDK prints `${error}: ${error.stack}` for a failed read or delete. Then the engine prints the message, too. */
 const NOTHING_TO_PRINT = { stack: "", toString: () => "" };
 
-/** The error, of which the SDK prints nothing: its message is printed by the engine. */
+/** Makes the SDK print nothing of an error: the engine prints its message. */
 export function printedByTheEngine<Printed extends Error>(error: Printed): Printed {
   return Object.assign(error, NOTHING_TO_PRINT);
 }
 
-/** An error as the engine prints it: the message alone, and no secret in it. */
+/** An error as the engine prints it: only the message, without secrets. */
 export function redacted(error: unknown, safe: (text: string) => string): unknown {
   if (!(error instanceof Error)) {
     return error;
@@ -17,7 +17,7 @@ export function redacted(error: unknown, safe: (text: string) => string): unknow
   return hasCode(error, "incomplete") ? error : printedByTheEngine(error);
 }
 
-/** Keeps the SDK's own print of our errors from the screen. For the provider process. */
+/** Suppresses the SDK's own print of our errors. For the provider process. */
 export function printErrorsOnce(target: Pick<Console, "error"> = console): void {
   const print = target.error.bind(target);
   target.error = (...data: unknown[]) => {

@@ -1,8 +1,8 @@
 import { createRequire } from "node:module";
 
-/** Where messages of a provider process go. */
+/** Where a provider process sends its messages. */
 export interface EngineLog {
-  /** Shown beside the resource while it works; not kept. */
+  /** Shown next to the resource while it works; not kept. */
   progress(urn: string, text: string): void;
   /** Kept on the screen. */
   info(urn: string, text: string): void;
@@ -10,21 +10,21 @@ export interface EngineLog {
   warn(urn: string, text: string): void;
 }
 
-/** How often a resource's progress is shown at most. */
+/** The shortest time between two progress messages of a resource. */
 const PACE_MS = 1000;
 
 /** What is shown of one resource. */
 interface Shown {
   text: string;
   at: number;
-  /** What came too soon after it, and the timer that will show it. */
+  /** The text that came too soon after it, and the timer that will show that text. */
   next?: { text: string; readonly timer: NodeJS.Timeout };
 }
 
 /**
- * Shows progress in order, for each resource at most once a second, and only what is new. The last one is always shown, at the latest
- * when the resource has ended, which an empty text tells.
- * @param deliver - Resolves when the message has arrived: each one waits for the one before it.
+ * Shows progress in order: for each resource at most once a second, and only new texts. The last text is always shown,
+ * at the latest when the resource has ended, which an empty text signals.
+ * @param deliver - Resolves when the message has arrived. Each message waits for the one before it.
  */
 export function paced(
   deliver: (urn: string, text: string) => Promise<void>,
@@ -72,13 +72,13 @@ type EngineMessages = typeof import("@pulumi/pulumi/proto/engine_pb");
 type EngineServices = { EngineClient: new (address: string, credentials: unknown) => EngineClient };
 type Grpc = { credentials: { createInsecure(): unknown } };
 
-/** Where the engine listens, as it tells the provider processes that it starts; `undefined` in any other process. */
+/** The engine's address, which it passes to the provider processes that it starts; `undefined` in any other process. */
 export function engineAddress(argv: readonly string[]): string | undefined {
   return argv.slice(2).find((argument) => /^[\w.-]+:\d+$/.test(argument));
 }
 
 /**
- * The engine's own log service. Its address is the last argument of a provider process. A message that cannot be delivered
+ * The engine's log service. Its address is the last argument of a provider process. A message that cannot be delivered
  * is dropped.
  */
 export function engineLog(argv: readonly string[] = process.argv): EngineLog {
@@ -95,7 +95,7 @@ export function engineLog(argv: readonly string[] = process.argv): EngineLog {
     arrived: () => void = () => undefined,
   ): void => {
     try {
-      // Loaded only inside a provider process, which has the SDK loaded already. gRPC is the SDK's dependency, not ours.
+      // Loaded only inside a provider process, which has loaded the SDK already. gRPC is the SDK's dependency.
       const sdk = createRequire(require.resolve("@pulumi/pulumi"));
       const messages = sdk("@pulumi/pulumi/proto/engine_pb") as EngineMessages;
       const { EngineClient } = sdk("@pulumi/pulumi/proto/engine_grpc_pb") as EngineServices;
@@ -108,7 +108,7 @@ export function engineLog(argv: readonly string[] = process.argv): EngineLog {
       request.setEphemeral(ephemeral);
       client.log(request, arrived);
     } catch {
-      arrived(); // See above: a message that is lost is not a failure.
+      arrived(); // a lost message is not a failure
     }
   };
   return {

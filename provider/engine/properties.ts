@@ -1,22 +1,22 @@
 import { containsUnknown } from "./unknowns";
 
-/** Properties of a resource, as the engine hands them on. */
+/** Properties of a resource, as the engine passes them. */
 export type Properties = Record<string, unknown>;
 
-/** What the class hands on to this room, through the engine. */
+/** Properties that the class passes to this room, through the engine. */
 const INTERNAL: ReadonlySet<string> = new Set(["__provider", "__urn"]);
 
-/** What a lifecycle knows of: all but what is between the class, this room and the engine. */
+/** The properties for a lifecycle: without those that only the class, this room and the engine use. */
 export function external(properties: Properties): Properties {
   return Object.fromEntries(Object.entries(properties).filter(([name]) => !INTERNAL.has(name) && name !== "__claim"));
 }
 
-/** What the class handed on, to be kept with inputs and state. */
+/** The properties that the class passed, to be kept with inputs and state. */
 export function internal(properties: Properties): Properties {
   return Object.fromEntries(Object.entries(properties).filter(([name]) => INTERNAL.has(name)));
 }
 
-/** The URN that the class handed on; empty while it is not known. */
+/** The URN that the class passed; empty while it is not known. */
 export function urnOf({ __urn }: Properties): string {
   return typeof __urn === "string" && !containsUnknown(__urn) ? __urn : "";
 }
@@ -32,7 +32,7 @@ export function claimIn(properties: Properties): Properties {
   return claim === undefined ? {} : { __claim: claim };
 }
 
-/** Whether an object that exists is taken over in any case. Then its mark need not tell whether an earlier create has ended. */
+/** Whether an existing object is adopted in any case. Its mark need not show whether an earlier create has ended. */
 export function isToAdopt({ adopt }: Properties): boolean {
   return adopt === true;
 }

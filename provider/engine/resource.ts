@@ -46,14 +46,15 @@ export abstract class LxdResource extends pulumi.CustomResource {
         __provider: providerPointer(kind),
         __urn: ownUrn(type, name, opts?.parent),
       },
-      // What replaces an object has its name: made first, it would take over the old one and then be removed with it. `diff` says so for
-      // its own replacements; this is for those that are forced, as by pulumi up --replace.
+      // A replacement has the same name as the old object. If it were made first, it would adopt the old object and
+      // then be removed with it. `diff` orders its own replacements the same way. This option is for forced ones, as by
+      // pulumi up --replace.
       { deleteBeforeReplace: true, ...opts },
     );
   }
 }
 
-/** @throws Error for options that the engine does not carry out for dynamic resources. */
+/** @throws Error for options that the engine does not support for dynamic resources. */
 function refuseOptions(kind: string, name: string, { import: id, replaceOnChanges = [] }: pulumi.CustomResourceOptions): void {
   if (id !== undefined) {
     throw new Error(
@@ -68,15 +69,15 @@ function refuseOptions(kind: string, name: string, { import: id, replaceOnChange
 }
 
 /**
- * The URN that the engine will give to the resource: it marks what the resource owns on LXD, and addresses its progress messages.
- * Handed on as a plain promise, because an output of the parent would make the resource depend on the parent, and on its children.
+ * The URN that the engine will give to the resource. It marks what the resource owns on LXD, and addresses its progress
+ * messages. A plain promise: an output of the parent would make the resource depend on the parent and its children.
  */
 function ownUrn(type: string, name: string, parent: pulumi.Resource | undefined): Promise<string> {
   const urn = pulumi.createUrn(name, type, parent) as pulumi.Output<string> & { promise(): Promise<string> };
   return urn.promise();
 }
 
-/** The arguments with connection data in the place of a cluster, member or node that `cluster` is given as. */
+/** The arguments, with connection data instead of the cluster, member or node that `cluster` is given as. */
 function withConnection(args: Record<string, unknown>): Record<string, unknown> {
   const { cluster } = args;
   // An output has every property.
@@ -86,8 +87,8 @@ function withConnection(args: Record<string, unknown>): Record<string, unknown> 
 }
 
 /**
- * What may be a secret is kept as one, whether or not the program says so. Only that is marked where the structure is plain, so that a
- * preview can show the rest; all of it where it is an output.
+ * Marks what may be a secret as one, whether or not the program does. In a plain structure, only the secret parts are
+ * marked, so that a preview can show the rest. An output is marked as a whole.
  */
 export function withSecrets(args: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(
@@ -118,7 +119,6 @@ function holdsSecret(name: string, value: unknown): boolean {
   return mayBeSecret(name, value) || (isMap(value) && Object.entries(value).some(([key, member]) => holdsSecret(key, member)));
 }
 
-/** A map as a program writes it, rather than something that it was handed, such as an asset. */
 function isMap(value: unknown): value is Record<string, unknown> {
   return value !== null && typeof value === "object";
 }

@@ -10,7 +10,7 @@ export type State<Inputs, Outputs> = Inputs & Outputs & Kept;
 
 interface Kept {
   schemaVersion: number;
-  /** Why the object is not yet as wanted; absent when it is. The engine's own mark for this is cleared by a refresh. */
+  /** Why the object is not yet as wanted; absent when it is. A refresh clears the engine's own mark for this. */
   unfinished?: string;
   /** See {@link ConnectionInputs}. */
   clusterFingerprint?: string;
@@ -25,7 +25,7 @@ export function inputsIn<Inputs extends object, Outputs extends object>(
 }
 
 /**
- * What an engine's state holds, in the shape that this version writes.
+ * Reads the engine's state into the shape that this version writes.
  * @throws RefusedError when a newer version wrote it.
  */
 export function stateIn<Inputs extends object, Outputs extends object>(
@@ -34,7 +34,7 @@ export function stateIn<Inputs extends object, Outputs extends object>(
 ): State<Inputs, Outputs> {
   const { kind, schemaVersion } = lifecycle;
   const state = external(properties);
-  const { schemaVersion: written = schemaVersion } = state as Partial<Kept>; // absent where inputs alone are read
+  const { schemaVersion: written = schemaVersion } = state as Partial<Kept>; // absent when only inputs are passed
   if (written > schemaVersion) {
     throw printedByTheEngine(
       new RefusedError(
@@ -47,8 +47,8 @@ export function stateIn<Inputs extends object, Outputs extends object>(
 }
 
 /**
- * State to write.
- * @param cluster - Which cluster it is, where the inputs do not say it.
+ * Makes the state to write.
+ * @param cluster - The cluster, if the inputs do not give it.
  * @param unfinished - Why the object is not yet as wanted.
  */
 export function stateOf<Inputs extends object, Outputs extends object>(
@@ -62,7 +62,7 @@ export function stateOf<Inputs extends object, Outputs extends object>(
   return withoutUndefined({ ...inputs, ...outputs, schemaVersion, unfinished, clusterFingerprint }) as Properties;
 }
 
-/** The inputs as they are: what the server tells, over what is known. */
+/** The present inputs: what the server reports, and all else as known. */
 export function observedInputs<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
   known: Inputs,
@@ -73,7 +73,7 @@ export function observedInputs<Inputs extends object, Outputs extends object>(
   return { ...inputsIn(lifecycle, known), ...Object.fromEntries(told) };
 }
 
-/** Whether the object bears the mark of another URN than the resource has now: it was renamed, or moved to another stack or project. */
+/** Whether the object's mark has another URN: the resource was renamed, or moved to another stack or project. */
 export function hasOtherUrn({ mark }: Pick<Lifecycle<never, never>, "mark">, olds: Properties, news: Properties): boolean {
   const [before, now] = [urnOf(olds), urnOf(news)];
   return mark !== undefined && before !== "" && now !== "" && before !== now;

@@ -1,4 +1,4 @@
-/** Objects that exist, and whose creation or change has not ended well. */
+/** Objects that exist and whose creation or change failed. */
 import { writeMark } from "../lxd/ownership";
 import { hasCode, IncompleteError, messageOf } from "../support/errors";
 import { redact } from "../support/redact";
@@ -7,7 +7,7 @@ import type { Context, Lifecycle } from "./lifecycle";
 import { claimIn, internal, type Properties } from "./properties";
 import { stateOf } from "./state";
 
-/** Writes on an object that its create has ended. */
+/** Marks an object as one whose create has ended. */
 export async function markAsEnded<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
   context: Context,
@@ -25,7 +25,7 @@ export async function markAsEnded<Inputs extends object, Outputs extends object>
   }
 }
 
-/** For `create` and `update`: an object that exists but is unfinished is kept in state, with the reason. */
+/** For `create` and `update`: keeps an object that exists but is unfinished in state, with the reason. */
 export async function keepingUnfinished<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
   { properties, known = properties }: Call,
@@ -39,7 +39,7 @@ export async function keepingUnfinished<Inputs extends object, Outputs extends o
     if (!hasCode(error, "incomplete")) {
       throw error;
     }
-    const reason = redact(error.message, [properties, known, found.sent]); // LXD may quote what was there before
+    const reason = redact(error.message, [properties, known, found.sent]); // LXD may quote former values
     const state = stateOf(lifecycle, inputs, error.outputs as Outputs, found.cluster, reason);
     throw Object.assign(new Error(reason), {
       id: error.id,

@@ -1,9 +1,9 @@
 /**
- * In a preview, a value that is not known yet arrives as one of these strings, wherever it stands and whatever its type.
+ * The strings that stand for an unknown value in a preview, at any depth and for any type.
  * @see https://github.com/pulumi/pulumi/blob/master/sdk/go/common/resource/plugin/rpc.go
  */
 const UNKNOWN_VALUES: ReadonlySet<unknown> = new Set([
-  "04da6b54-80e4-46f7-96ec-b56ff0331ba9", // string, and the only one that the Node SDK makes
+  "04da6b54-80e4-46f7-96ec-b56ff0331ba9", // string; the only one that the Node SDK makes
   "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7", // boolean
   "3eeb2bf0-c639-47a8-9e75-3b44932eb421", // number
   "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2", // array
@@ -12,7 +12,7 @@ const UNKNOWN_VALUES: ReadonlySet<unknown> = new Set([
   "dd056dcd-154b-4c76-9bd3-c8f88648b5ff", // object
 ]);
 
-/** Whether a value is unknown, or has something unknown inside. */
+/** Whether a value is unknown or contains something unknown. */
 export function containsUnknown(value: unknown): boolean {
   if (Array.isArray(value)) {
     return value.some(containsUnknown);
@@ -23,7 +23,7 @@ export function containsUnknown(value: unknown): boolean {
   return UNKNOWN_VALUES.has(value);
 }
 
-/** Whether a value at the path, or one that encloses it, is itself unknown. */
+/** Whether the value at a path is unknown or contains something unknown, or a value that encloses it is unknown. */
 export function isUnknownAt(value: unknown, path: readonly PropertyKey[]): boolean {
   let current = value;
   for (const key of path) {

@@ -207,14 +207,21 @@ export function observedConfig(
     const own = known.memberConfig[member];
     if (value.config) {
       const seen = keepSpelling(type, configOfMember(type, known, member), value.config);
-      const differing = filtered(seen, (key) => own?.[key] !== undefined || seen[key] !== known.config[key]);
+      const differing = filtered(seen, (key) =>
+        own?.[key] === undefined ? seen[key] !== known.config[key] : !isUnset(seen, own, key),
+      );
       if (own !== undefined || Object.keys(differing).length > 0) {
         memberConfig[member] = differing;
       }
     }
   }
-  const common = keepSpelling(type, commonConfig(type, known.config), live);
-  return { config: { ...known.config, ...common }, memberConfig };
+  const config = { ...known.config, ...keepSpelling(type, commonConfig(type, known.config), live) };
+  return { config: filtered(config, (key) => !isUnset(config, known.config, key)), memberConfig };
+}
+
+/** Whether a key that the program gave a value has none in LXD. */
+function isUnset(live: Config, known: Config, key: string): boolean {
+  return live[key] === "" && known[key] !== "";
 }
 
 /**

@@ -56,6 +56,6 @@ describe("a removal that LXD answers with 404 although the object exists", () =>
           assert.deepEqual(liveState(lab), removals.left, call);
         });
       }
-    }).timeout(60_000);
+    });
   }
 });

@@ -11,7 +11,7 @@ function argumentsOf(line: string): string[] {
 
 describe("a command line", () => {
   it("gives a program exactly the intended arguments, through a real shell", function () {
-    this.timeout(20_000);
+    this.timeout(120_000);
     const argument = fc.oneof(
       fc.string({ unit: "grapheme" }),
       fc.string({

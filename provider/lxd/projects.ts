@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { api, type LxdClient, type Tagged } from "./client/client";
-import { type Config, sameConfigValue } from "./config";
+import { type Config, isServerMade, sameConfigValue } from "./config";
 import { describeUser } from "./in-use";
 
 /** `/1.0/projects`: https://documentation.ubuntu.com/lxd/latest/api/#/projects */
@@ -64,4 +64,9 @@ export function refusalOfChange(project: Project, wanted: Config): string | unde
   return changed === undefined || contents.length === 0
     ? undefined
     : `Project "${project.name}" holds ${contents.join(", ")}, and LXD changes ${changed} of an empty project only`;
+}
+
+/** Returns the keys that a change of a project keeps: features, which LXD has for every project, and server-made keys. */
+export function keptOf({ config }: Project): Config {
+  return Object.fromEntries(Object.entries(config).filter(([key]) => isFeature(key) || isServerMade(key)));
 }

@@ -6,7 +6,7 @@ import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { type Config, configSchema, forState, isServerMade, marked, sameConfig } from "../lxd/config";
+import { configSchema, forState, marked, sameConfig } from "../lxd/config";
 import { projectNameSchema } from "../lxd/names";
 import {
   contentsOf,
@@ -15,7 +15,7 @@ import {
   type FoundProject,
   findProject,
   isFeature,
-  type Project,
+  keptOf,
   refusalOfChange,
   replaceProject,
 } from "../lxd/projects";
@@ -117,11 +117,6 @@ export const projectLifecycle = markedObjectLifecycle<Inputs, object, FoundProje
 
 function nameOf({ name }: Pick<Inputs, "name">): string {
   return `Project "${name}"`;
-}
-
-/** Returns the keys that a change keeps. */
-function keptOf({ config }: Project): Config {
-  return Object.fromEntries(Object.entries(config).filter(([key]) => isFeature(key) || isServerMade(key)));
 }
 
 /**

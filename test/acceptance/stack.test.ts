@@ -297,7 +297,7 @@ describe("The lab's stack on real LXD", () => {
   it("keeps no secret in state", async () => {
     const state = await stack.exportState();
     assert.doesNotMatch(state, /PRIVATE KEY|"secret":|eyJzZXJ2/);
-    assert.match(state, /createRequire\(process\.cwd\(\)/);
+    assert.match(state, /load\(path\)\.provider\(/);
   });
 
   /**

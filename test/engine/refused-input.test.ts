@@ -178,7 +178,7 @@ describe("bad input", () => {
           name: "fast/1",
           driver: "zfs",
           config: { source: "/dev/sdb" },
-          memberConfig: { bcn2: { size: "lots" } },
+          memberConfig: { bcn2: { size: "lots", "rsync.bwlimit": "1MB" } },
         }),
       [
         [
@@ -187,7 +187,8 @@ describe("bad input", () => {
         ],
         [
           "a key in the wrong place",
-          'config.source is a key that each member has for itself: give it as memberConfig: {<member>: {"source": ...}}',
+          "memberConfig.bcn2.rsync.bwlimit is the same for all members: give it in config. Members have source, size, source.wipe, " +
+            "source.recover, zfs.pool_name, lvm.vg_name, lvm.thinpool_name for themselves",
         ],
         ["a bad size", 'memberConfig.bcn2.size is not a size such as "20GiB"'],
       ],
@@ -283,7 +284,7 @@ describe("hosts with different versions of LXD", () => {
         messages.filter((message) => message.startsWith("error bcn1: ")).map((message) => message.trim()),
         [
           `error bcn1: root@127.0.0.1:${bcn1.port} has LXD 5.0.2 (318 API extensions), and the cluster at root@127.0.0.1:${bcn2.port} ` +
-            "has 6.9 (350). All members need the same one. With the snap: give its LxdNode the revision of a member, " +
+            "has 6.9 (351). All members need the same one. With the snap: give its LxdNode the revision of a member, " +
             'install: {method: "snap", channel, revision: member.revision}, where member is that one\'s LxdNode; a host that has a newer one goes ' +
             "back after snap remove --purge lxd there. With Debian's package: the same release",
         ],

@@ -115,12 +115,19 @@ const GROUPS: Readonly<Record<ConfigOwner, RegExp>> = {
 const groupSchema = z.looseObject({ keys: z.array(z.record(z.string(), z.unknown())).default([]) });
 const metadataSchema = z.looseObject({ configs: z.record(z.string(), z.record(z.string(), groupSchema)) });
 
+/** Lists of keys that were asked for: a preview looks at the keys of every resource. */
+const lists = new Map<ConfigOwner, readonly string[]>();
+
 /** Lists the keys of an owner, with `ipv*` expanded. */
-export function knownKeys(owner: ConfigOwner): string[] {
-  return KEYS[owner]
-    .trim()
-    .split(/\s+/)
-    .flatMap((key) => (key.includes("ipv*") ? [key.replace("ipv*", "ipv4"), key.replace("ipv*", "ipv6")] : [key]));
+export function knownKeys(owner: ConfigOwner): readonly string[] {
+  const keys =
+    lists.get(owner) ??
+    KEYS[owner]
+      .trim()
+      .split(/\s+/)
+      .flatMap((key) => (key.includes("ipv*") ? [key.replace("ipv*", "ipv4"), key.replace("ipv*", "ipv6")] : [key]));
+  lists.set(owner, keys);
+  return keys;
 }
 
 /** Whether the list has a key. */
@@ -152,7 +159,7 @@ export async function serversKeys(lxd: LxdClient): Promise<(owner: ConfigOwner) 
  * text.
  */
 export function matches(keys: readonly string[], key: string): boolean {
-  return keys.some((known) => known === key || pattern(known)?.test(key) === true);
+  return keys.includes(key) || keys.some((known) => pattern(known)?.test(key) === true);
 }
 
 function pattern(known: string): RegExp | undefined {

@@ -46,11 +46,19 @@ export function isServerMade(key: string): boolean {
 /** Keys whose value is a text for cloud-init. */
 export const CLOUD_INIT_TEXT = /^(cloud-init|user)\.(user-data|vendor-data|network-config)$/;
 
+/** Returns the owner's mark as config; empty without a mark. */
+export function ownerKey(mark: string): Config {
+  return mark === "" ? {} : { [OWNER_KEY]: mark };
+}
+
+/** Returns the config without unset keys. */
+export function withoutEmpty(config: Config): Config {
+  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== ""));
+}
+
 /** Returns the config to send to LXD: without unset keys, and with the owner's mark. */
 export function marked(config: Config, mark: string): Config {
-  return Object.fromEntries(
-    Object.entries({ ...config, ...(mark !== "" && { [OWNER_KEY]: mark }) }).filter(([, value]) => value !== ""),
-  );
+  return { ...withoutEmpty(config), ...ownerKey(mark) };
 }
 
 /** Whether two values of a config or device key mean the same to LXD. */

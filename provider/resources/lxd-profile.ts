@@ -8,7 +8,7 @@ import { inCluster } from "../engine/connection-inputs";
 import type { Context } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
-import { configSchema, devicesForState, forState, OWNER_KEY, sameConfig, sameDevices } from "../lxd/config";
+import { configSchema, devicesForState, forState, OWNER_KEY, ownerKey, sameConfig, sameDevices } from "../lxd/config";
 import { inProgramsKeys, inServersKeys } from "../lxd/instances/boot-keys";
 import { checkedDevicesSchema } from "../lxd/instances/device-values";
 import { profileNameSchema, projectSchema } from "../lxd/names";
@@ -164,7 +164,7 @@ const EMPTY: ProfilePut = { description: "", config: {}, devices: {} };
 function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, mark: string): ProfilePut {
   return {
     description: inputs.description,
-    config: { ...inputs.config, ...(mark !== "" && { [OWNER_KEY]: mark }) },
+    config: { ...inputs.config, ...ownerKey(mark) },
     devices: inputs.devices,
   };
 }

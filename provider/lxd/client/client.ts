@@ -203,10 +203,10 @@ export class LxdClient {
           throw error;
         }
         found = await this.findWithEtag(path, schema, query);
-        if (isLost ? holds(found?.value, body) : ownerOf(found?.value) !== ownerOf(value)) {
-          if (isLost) {
-            break;
-          }
+        if (isLost && holds(found?.value, body)) {
+          break;
+        }
+        if (!isLost && ownerOf(found?.value) !== ownerOf(value)) {
           throw error;
         }
       }

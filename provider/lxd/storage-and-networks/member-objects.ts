@@ -6,7 +6,7 @@ import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import { api, type LxdClient, type Tagged } from "../client/client";
 import type { Servers } from "../cluster/servers";
-import { type Config, isServerMade, OWNER_KEY, sameConfig, sameConfigValue } from "../config";
+import { type Config, isServerMade, ownerKey, sameConfig, sameConfigValue } from "../config";
 import { explainInUse } from "../in-use";
 
 const memberObjectSchema = z.looseObject({
@@ -335,11 +335,6 @@ export async function deleteObject(lxd: LxdClient, ref: ObjectRef): Promise<void
   } catch (error) {
     throw explainInUse(error, nameOf(ref), lxd.host, (await findObject(lxd, ref))?.value.used_by ?? []);
   }
-}
-
-/** Returns the owner's mark as config; empty without a mark. */
-export function ownerKey(mark: string): Config {
-  return mark === "" ? {} : { [OWNER_KEY]: mark };
 }
 
 function filtered(config: Config, keep: (key: string) => boolean): Config {

@@ -7,7 +7,7 @@ import { hasCode, RefusedError, replyOf } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { untilKnown } from "../client/operations";
 import type { Servers } from "../cluster/servers";
-import type { Config } from "../config";
+import { type Config, marked, withoutEmpty } from "../config";
 import {
   changeOnMember,
   commonConfig,
@@ -19,7 +19,6 @@ import {
   nameOf,
   namesOf,
   type ObjectRef,
-  ownerKey,
   queryOf,
   viewsOf,
   type Wanted,
@@ -50,7 +49,7 @@ export async function createObject(
   progress: (text: string) => void,
 ): Promise<void> {
   const { ref, identity, description } = creation;
-  const config = { ...withoutEmpty(commonConfig(ref.type, creation.config)), ...ownerKey(creation.mark) };
+  const config = marked(commonConfig(ref.type, creation.config), creation.mark);
   const own = (member: string): Config => configOfMember(ref.type, creation, member);
   const names = namesOf(servers);
   const post = async (body: { config: Config; description?: string }, target?: string): Promise<void> => {
@@ -111,10 +110,6 @@ async function unlessAlreadyDefined(define: () => Promise<void>): Promise<void> 
       throw error;
     }
   }
-}
-
-function withoutEmpty(config: Config): Config {
-  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== ""));
 }
 
 /** Describes what a failed creation has left; `undefined` when it left nothing. */

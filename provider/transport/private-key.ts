@@ -1,6 +1,6 @@
 /**
- * Private keys in every form that OpenSSH's client reads: OpenSSH's own with all its ciphers, and OpenSSL's (PKCS#1,
- * SEC1, PKCS#8, plain and encrypted). Node's crypto converts what ssh2 cannot read.
+ * Private keys in every form that OpenSSH's client reads: OpenSSH's own with all its ciphers, and OpenSSL's (PKCS#1, SEC1, PKCS#8, plain
+ * and encrypted). Node's crypto converts what ssh2 cannot read.
  * @see https://github.com/openssh/openssh-portable/blob/V_9_2_P1/PROTOCOL.key
  */
 import { createDecipheriv, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
@@ -30,13 +30,14 @@ export function readPrivateKey(text: string, passphrase: string | undefined): Pa
   if (pem === undefined || label === undefined) {
     return parse(lines, passphrase); // a key of PuTTY, or none
   }
-  const container = label === OPENSSH ? Container.read(pem) : undefined;
+  const container = label === OPENSSH ? readContainer(pem) : undefined;
   const encrypted = container?.encrypted ?? (label.startsWith("ENCRYPTED") || /^Proc-Type: 4,ENCRYPTED/m.test(pem));
   if (encrypted && (passphrase === undefined || passphrase === "")) {
     return new KeyProblem("it is encrypted, and its passphrase is not given", true);
   }
   try {
-    const key = label === OPENSSH ? parse(container?.forSsh2(passphrase ?? "") ?? pem, passphrase) : ofOpenSsl(pem, passphrase);
+    const plain = container?.cipher === CHACHA ? decrypt(container, passphrase ?? "") : pem;
+    const key = label === OPENSSH ? parse(plain, passphrase) : ofOpenSsl(pem, passphrase);
     return encrypted && key instanceof KeyProblem ? wrongPassphrase(key.why) : key;
   } catch (error) {
     return encrypted ? wrongPassphrase(messageOf(error)) : new KeyProblem(messageOf(error));
@@ -47,7 +48,7 @@ function wrongPassphrase(why: string): KeyProblem {
   return new KeyProblem(`it is encrypted, and its passphrase does not open it (${why})`, true);
 }
 
-function parse(text: string, passphrase: string | undefined): ParsedKey | KeyProblem {
+function parse(text: string, passphrase?: string): ParsedKey | KeyProblem {
   const key = utils.parseKey(text, passphrase);
   if (key instanceof Error) {
     return new KeyProblem(key.message);
@@ -55,19 +56,19 @@ function parse(text: string, passphrase: string | undefined): ParsedKey | KeyPro
   return key.isPrivateKey() ? key : new KeyProblem("it is a public key");
 }
 
-function ofOpenSsl(pem: string, passphrase: string | undefined): ParsedKey | KeyProblem {
-  const key = createPrivateKey({ key: pem, ...(passphrase === undefined ? {} : { passphrase }) });
+function ofOpenSsl(pem: string, passphrase = ""): ParsedKey | KeyProblem {
+  const key = createPrivateKey({ key: pem, passphrase });
   switch (key.asymmetricKeyType) {
     case "rsa":
-      return parse(key.export({ format: "pem", type: "pkcs1" }).toString(), undefined);
+      return parse(key.export({ format: "pem", type: "pkcs1" }).toString());
     case "ec":
-      return parse(key.export({ format: "pem", type: "sec1" }).toString(), undefined);
+      return parse(key.export({ format: "pem", type: "sec1" }).toString());
     case "ed25519":
-      return parse(ed25519(key), undefined);
+      return parse(ed25519(key));
     case "dsa":
-      return parse(dsa(key), undefined);
+      return parse(dsa(key));
     default:
-      return new KeyProblem(`SSH has no keys of the kind ${key.asymmetricKeyType}`);
+      return new KeyProblem(`SSH has no keys of the type ${key.asymmetricKeyType}`);
   }
 }
 
@@ -77,37 +78,30 @@ function ed25519(key: KeyObject): string {
   return plainContainer("ssh-ed25519", [publicKey], [publicKey, Buffer.concat([seed, publicKey])]);
 }
 
-/** Integers have the same bytes in DER as in SSH. */
 function dsa(key: KeyObject): string {
-  const [, [, parameters], secret] = parts(key.export({ format: "der", type: "pkcs8" })) as [Der, Der[], Buffer];
-  const [, y] = parts(createPublicKey(key).export({ format: "der", type: "spki" })) as [Der, Buffer];
-  const numbers = [...(parameters as Buffer[]), integer(y.subarray(1))]; // a bit string begins with a count of bits
-  return plainContainer("ssh-dss", numbers, [...numbers, integer(secret)]);
+  const numbers = integers(createPublicKey(key).export({ format: "der", type: "spki" }));
+  const secret = integers(key.export({ format: "der", type: "pkcs8" })).slice(-1);
+  return plainContainer("ssh-dss", numbers, [...numbers, ...secret]);
 }
 
-function integer(der: Buffer): Buffer {
-  return elements(der)[0] as Buffer;
-}
-
-type Der = Buffer | Der[];
-
-/** What a DER sequence holds: sequences as lists, everything else as its bytes. */
-function parts(der: Buffer): Der[] {
-  const [whole] = elements(der);
-  return Array.isArray(whole) ? whole : [];
-}
-
-function elements(der: Buffer): Der[] {
-  const found: Der[] = [];
+/** Lists the integers in DER, which have the same bytes in SSH, in their order. */
+function integers(der: Buffer): Buffer[] {
+  const [SEQUENCE, INTEGER, BIT_STRING, OCTET_STRING] = [0x30, 0x02, 0x03, 0x04];
+  const found: Buffer[] = [];
   for (let at = 0; at < der.length; ) {
     const tag = der.readUInt8(at);
     const short = der.readUInt8(at + 1);
     const size = short < 0x80 ? 0 : short & 0x7f;
-    const length = size === 0 ? short : der.readUIntBE(at + 2, size);
     const start = at + 2 + size;
-    const value = der.subarray(start, start + length);
-    found.push(tag === 0x30 ? elements(value) : value);
-    at = start + length;
+    const end = start + (size === 0 ? short : der.readUIntBE(at + 2, size));
+    if (tag === INTEGER) {
+      found.push(der.subarray(start, end));
+    } else if (tag === SEQUENCE || tag === OCTET_STRING) {
+      found.push(...integers(der.subarray(start, end)));
+    } else if (tag === BIT_STRING) {
+      found.push(...integers(der.subarray(start + 1, end))); // begins with a count of bits
+    }
+    at = end;
   }
   return found;
 }
@@ -128,65 +122,49 @@ function plainContainer(type: string, publicParts: readonly Buffer[], secretPart
 }
 
 function pemOf(publicKey: Buffer, secret: Buffer): string {
-  const one = Buffer.from([0, 0, 0, 1]);
-  const bytes = Buffer.concat([
-    Buffer.from(MAGIC),
-    ...["none", "none", ""].map(lengthPrefixed),
-    one,
-    lengthPrefixed(publicKey),
-    lengthPrefixed(secret),
-  ]);
-  return `-----BEGIN ${OPENSSH}-----\n${bytes.toString("base64").replace(/.{70}/g, "$&\n").trimEnd()}\n-----END ${OPENSSH}-----`;
+  const count = Buffer.from([0, 0, 0, 1]);
+  const parts = [...["none", "none", ""].map(lengthPrefixed), count, ...[publicKey, secret].map(lengthPrefixed)];
+  return `-----BEGIN ${OPENSSH}-----\n${Buffer.concat([Buffer.from(MAGIC), ...parts]).toString("base64")}\n-----END ${OPENSSH}-----`;
 }
 
 /** A key in OpenSSH's own form. */
-class Container {
-  private constructor(
-    private readonly pem: string,
-    private readonly cipher: string,
-    private readonly kdf: Buffer,
-    private readonly publicKey: Buffer,
-    private readonly secret: Buffer,
-  ) {}
+interface Container {
+  readonly cipher: string;
+  readonly encrypted: boolean;
+  readonly kdf: Buffer;
+  readonly publicKey: Buffer;
+  readonly secret: Buffer;
+}
 
-  /** Parses a container; `undefined` when it is damaged. ssh2 then reports what is wrong. */
-  static read(pem: string): Container | undefined {
-    const bytes = Buffer.from(pem.split("\n").slice(1, -1).join(""), "base64");
-    let at = MAGIC.length;
-    const next = (): Buffer => {
-      const length = bytes.readUInt32BE(at);
-      at += 4 + length;
-      return bytes.subarray(at - length, at);
-    };
-    try {
-      const [cipher, , kdf] = [next().toString(), next(), next()];
-      at += 4; // the number of keys, which is one
-      return new Container(pem, cipher, kdf, next(), next());
-    } catch {
-      return undefined;
-    }
+/** Parses a container; `undefined` when it is damaged. ssh2 then reports what is wrong. */
+function readContainer(pem: string): Container | undefined {
+  const bytes = Buffer.from(pem.split("\n").slice(1, -1).join(""), "base64");
+  let at = MAGIC.length;
+  const next = (): Buffer => {
+    const length = bytes.readUInt32BE(at);
+    at += 4 + length;
+    return bytes.subarray(at - length, at);
+  };
+  try {
+    const [cipher, , kdf] = [next().toString(), next(), next()];
+    at += 4; // the number of keys, which is one
+    return { cipher, encrypted: cipher !== "none", kdf, publicKey: next(), secret: next() };
+  } catch {
+    return undefined;
   }
+}
 
-  get encrypted(): boolean {
-    return this.cipher !== "none";
+/** Decrypts a container that is encrypted by {@link CHACHA}. */
+function decrypt({ kdf, publicKey, secret }: Container, passphrase: string): string {
+  const saltLength = kdf.readUInt32BE(0);
+  const salt = kdf.subarray(4, 4 + saltLength);
+  const key = Buffer.alloc(64); // the second half encrypts lengths of packets, and a key has none
+  const phrase = Buffer.from(passphrase);
+  pbkdf(phrase, phrase.length, salt, salt.length, key, key.length, kdf.readUInt32BE(4 + saltLength));
+  const blockOne = Buffer.from([1, ...Buffer.alloc(15)]);
+  const plain = createDecipheriv("chacha20", key.subarray(0, 32), blockOne).update(secret);
+  if (plain.readUInt32BE(0) !== plain.readUInt32BE(4)) {
+    throw new Error("the numbers at its beginning differ");
   }
-
-  /** The key in a form that ssh2 reads. */
-  forSsh2(passphrase: string): string {
-    return this.cipher === CHACHA ? pemOf(this.publicKey, this.decrypted(passphrase)) : this.pem;
-  }
-
-  private decrypted(passphrase: string): Buffer {
-    const saltLength = this.kdf.readUInt32BE(0);
-    const salt = this.kdf.subarray(4, 4 + saltLength);
-    const key = Buffer.alloc(64); // the second half encrypts lengths of packets, and a key has none
-    const phrase = Buffer.from(passphrase);
-    pbkdf(phrase, phrase.length, salt, salt.length, key, key.length, this.kdf.readUInt32BE(4 + saltLength));
-    const blockOne = Buffer.from([1, ...Buffer.alloc(15)]);
-    const secret = createDecipheriv("chacha20", key.subarray(0, 32), blockOne).update(this.secret);
-    if (secret.readUInt32BE(0) !== secret.readUInt32BE(4)) {
-      throw new Error("the numbers at its beginning differ");
-    }
-    return secret;
-  }
+  return pemOf(publicKey, plain);
 }

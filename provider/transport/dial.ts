@@ -139,9 +139,8 @@ export function dialClient(connection: ResolvedConnection, deadline: Deadline, s
         authHandler: methods,
         debug: (line) => algorithms.note(line),
         hostVerifier: (key: Buffer) => {
-          const accepted = expectation.accepts(key);
-          refusal = accepted ? undefined : expectation.refusal(key);
-          return accepted;
+          refusal = expectation.refusal(key);
+          return refusal === undefined;
         },
         ...(expectation.types === undefined ? {} : { algorithms: { serverHostKey: expectation.types as never } }),
       });

@@ -1,4 +1,4 @@
-import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -6,15 +6,10 @@ import type { ResolvedConnection } from "./connection";
 
 /** What is known of a host's key before dialling. */
 export interface HostKeyExpectation {
-  /** Whether the key that the host presented (SSH wire form) is accepted. */
-  accepts(presented: Buffer): boolean;
-  /**
-   * Key types to request: first the known ones, then all others, so that a changed key can be shown. `undefined` for no
-   * preference.
-   */
+  /** Key types to request: first the known ones, then all others, so that a changed key can be shown. `undefined` for no preference. */
   readonly types: string[] | undefined;
-  /** Why a key was refused, and the cure. */
-  refusal(presented: Buffer): string;
+  /** Why the key that the host presented (SSH wire form) is refused, and the cure. `undefined` for an accepted key. */
+  refusal(presented: Buffer): string | undefined;
 }
 
 interface KnownKey {
@@ -24,35 +19,36 @@ interface KnownKey {
 }
 
 /** Reads what the connection, or otherwise the user's known_hosts files, say about the key of a host. */
-export function expectedHostKey(connection: ResolvedConnection): HostKeyExpectation {
-  if (connection.hostKeyPolicy === "insecure" && connection.hostKey === undefined) {
-    return { accepts: () => true, types: undefined, refusal: () => "" };
+export function expectedHostKey({ host, port, hostKey, hostKeyPolicy }: ResolvedConnection): HostKeyExpectation {
+  if (hostKeyPolicy === "insecure" && hostKey === undefined) {
+    return { types: undefined, refusal: () => undefined };
   }
-  const place = connection.port === 22 ? connection.host : `[${connection.host}]:${connection.port}`;
-  const pinned = connection.hostKey === undefined ? undefined : parseKey(connection.hostKey);
-  const known = pinned === undefined ? knownKeys(place, readKnownHosts()) : [pinned];
+  const place = port === 22 ? host : `[${host}]:${port}`;
+  const known = knownKeys(place, hostKey === undefined ? readKnownHosts() : `* ${hostKey}`);
   const trusted = known.filter(({ revoked }) => !revoked);
-  const isRevoked = (presented: Buffer): boolean => known.some(({ key, revoked }) => revoked && equal(key, presented));
+  const expected = trusted.map(({ key }) => describeKey(key)).join(" or ");
   return {
-    accepts: (presented) => trusted.some(({ key }) => equal(key, presented)) && !isRevoked(presented),
     types: trusted.length === 0 ? undefined : [...new Set([...trusted.flatMap(({ type }) => signatureTypes(type)), ...ANY_TYPE])],
     refusal: (presented) => {
       const shown = describeKey(presented);
-      const expected = trusted.map(({ key }) => describeKey(key)).join(" or ");
-      if (pinned !== undefined) {
+      const same = known.filter(({ key }) => key.equals(presented));
+      if (same.some(({ revoked }) => revoked)) {
+        return `it presented the key ${shown}, which known_hosts marks as revoked. Give the host a new key, and do not use the old one`;
+      }
+      if (same.length > 0) {
+        return undefined;
+      }
+      if (hostKey !== undefined) {
         return (
           `the host presented the key ${shown}, which is not connection.hostKey (${expected}). If the host was reinstalled, set hostKey to its new ` +
           "key; if not, somebody may be between you and the host"
         );
       }
-      if (isRevoked(presented)) {
-        return `it presented the key ${shown}, which known_hosts marks as revoked. Give the host a new key, and do not use the old one`;
-      }
       if (trusted.length === 0) {
         return (
           `its host key is not known: it presented ${shown}. Verify that key on the host's console (ssh-keygen -lf ` +
           "/etc/ssh/ssh_host_ed25519_key.pub), then give it as connection.hostKey or add the host to ~/.ssh/known_hosts " +
-          `(ssh-keyscan ${connection.port === 22 ? "" : `-p ${connection.port} `}${connection.host})`
+          `(ssh-keyscan ${port === 22 ? "" : `-p ${port} `}${host})`
         );
       }
       return (
@@ -70,7 +66,8 @@ const ANY_TYPE = [
 ];
 
 function describeKey(key: Buffer): string {
-  return `${keyType(key)} ${fingerprint(key)}`;
+  const length = key.length >= 4 ? key.readUInt32BE(0) : 0;
+  return `${key.subarray(4, 4 + length).toString("latin1")} ${fingerprint(key)}`;
 }
 
 /** SHA-256 fingerprint of a key in SSH wire form, as `ssh-keygen -l` prints it. */
@@ -101,20 +98,17 @@ function matches(place: string, patterns: string): boolean {
     const digest = createHmac("sha1", Buffer.from(salt ?? "", "base64"))
       .update(place)
       .digest();
-    return equal(digest, Buffer.from(hash ?? "", "base64"));
+    return digest.equals(Buffer.from(hash ?? "", "base64"));
   }
   const list = patterns.split(",");
-  const glob = (pattern: string): boolean =>
-    new RegExp(
-      `^${pattern
-        .replace(/[.+^${}()|[\]\\]/g, "\\$&")
-        .replace(/\*/g, ".*")
-        .replace(/\?/g, ".")}$`,
-      "i",
-    ).test(place);
   return (
-    list.some((pattern) => !pattern.startsWith("!") && glob(pattern)) && !list.some((p) => p.startsWith("!") && glob(p.slice(1)))
+    list.some((pattern) => glob(pattern).test(place)) && !list.some((p) => p.startsWith("!") && glob(p.slice(1)).test(place))
   );
+}
+
+function glob(pattern: string): RegExp {
+  const literal = pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&");
+  return new RegExp(`^${literal.replaceAll("*", ".*").replaceAll("?", ".")}$`, "i");
 }
 
 function readKnownHosts(): string {
@@ -129,21 +123,7 @@ function readKnownHosts(): string {
     .join("\n");
 }
 
-function parseKey(text: string): KnownKey {
-  const [type = "", base64 = ""] = text.trim().split(/\s+/);
-  return { type, key: Buffer.from(base64, "base64"), revoked: false };
-}
-
 /** Signature types of a key type. An RSA key can also sign with SHA-2. */
 function signatureTypes(type: string): string[] {
   return type === "ssh-rsa" ? ["rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"] : [type];
-}
-
-function keyType(key: Buffer): string {
-  const length = key.length >= 4 ? key.readUInt32BE(0) : 0;
-  return key.subarray(4, 4 + length).toString("latin1");
-}
-
-function equal(a: Buffer, b: Buffer): boolean {
-  return a.length === b.length && timingSafeEqual(a, b);
 }

@@ -69,6 +69,7 @@ describe("the key that a host is expected to present", () => {
   const home = ownHome();
   const expectation = (more: object = {}) => expectedHostKey(withDefaults(connectionSchema.parse({ host: "bcn2", ...more })));
   const shown = `ssh-ed25519 ${fingerprint(wire(key))}`;
+  const accepts = ({ refusal }: ReturnType<typeof expectation>, pair: KeyPair): boolean => refusal(wire(pair)) === undefined;
   const expectedOne = `ssh-ed25519 ${fingerprint(wire(other))}`;
 
   it("has the fingerprint that ssh-keygen shows", () => {
@@ -78,10 +79,7 @@ describe("the key that a host is expected to present", () => {
   it("is the connection's hostKey, whatever known_hosts says", () => {
     home.knowHosts(`bcn2 ${textOf(other)}`);
     const expected = expectation({ hostKey: `${textOf(key)} root@bcn2` });
-    assert.deepEqual(
-      [expected.accepts(wire(key)), expected.accepts(wire(other)), expected.types?.[0]],
-      [true, false, "ssh-ed25519"],
-    );
+    assert.deepEqual([accepts(expected, key), accepts(expected, other), expected.types?.[0]], [true, false, "ssh-ed25519"]);
     assert.equal(
       expectation({ hostKey: textOf(other) }).refusal(wire(key)),
       `the host presented the key ${shown}, which is not connection.hostKey (${expectedOne}). If the host was reinstalled, set hostKey to ` +
@@ -92,10 +90,7 @@ describe("the key that a host is expected to present", () => {
   it("is in known_hosts of the user who runs Pulumi", () => {
     home.knowHosts(`bcn2 ${textOf(key)}`);
     const expected = expectation();
-    assert.deepEqual(
-      [expected.accepts(wire(key)), expected.accepts(wire(other)), expected.types?.[0]],
-      [true, false, "ssh-ed25519"],
-    );
+    assert.deepEqual([accepts(expected, key), accepts(expected, other), expected.types?.[0]], [true, false, "ssh-ed25519"]);
   });
 
   it("may be an RSA key that signs with SHA-2", () => {
@@ -105,13 +100,13 @@ describe("the key that a host is expected to present", () => {
 
   it("is unknown without an entry: nothing is accepted, and the refusal says how to get one", () => {
     const expected = expectation();
-    assert.deepEqual([expected.accepts(wire(key)), expected.types], [false, undefined]);
+    assert.deepEqual([accepts(expected, key), expected.types], [false, undefined]);
     assert.equal(
       expected.refusal(wire(key)),
       `its host key is not known: it presented ${shown}. Verify that key on the host's console (ssh-keygen -lf ` +
         "/etc/ssh/ssh_host_ed25519_key.pub), then give it as connection.hostKey or add the host to ~/.ssh/known_hosts (ssh-keyscan bcn2)",
     );
-    assert.match(expectation({ port: 2222 }).refusal(wire(key)), /\(ssh-keyscan -p 2222 bcn2\)$/);
+    assert.match(expectation({ port: 2222 }).refusal(wire(key)) ?? "", /\(ssh-keyscan -p 2222 bcn2\)$/);
   });
 
   for (const [host, port, scan, place] of [
@@ -121,11 +116,11 @@ describe("the key that a host is expected to present", () => {
     ["fe80::1%eth0", 2222, "ssh-keyscan -p 2222 fe80::1%eth0", "[fe80::1%eth0]:2222"],
   ] as const) {
     it(`is looked up as ssh does, with matching commands, at ${host} on port ${port}`, () => {
-      assert.ok(expectation({ host, port }).refusal(wire(key)).endsWith(`(${scan})`));
+      assert.ok(expectation({ host, port }).refusal(wire(key))?.endsWith(`(${scan})`));
       home.knowHosts(`${place} ${textOf(other)}`);
-      assert.ok(expectation({ host, port }).accepts(wire(other)));
+      assert.ok(accepts(expectation({ host, port }), other));
       assert.match(
-        expectation({ host, port }).refusal(wire(key)),
+        expectation({ host, port }).refusal(wire(key)) ?? "",
         new RegExp(`\\(ssh-keygen -R '${place.replace(/[[\]]/g, "\\$&")}'\\)`),
       );
       home.knowHosts();
@@ -144,18 +139,18 @@ describe("the key that a host is expected to present", () => {
   it("is refused when it is revoked, also when another line still lists it", () => {
     home.knowHosts(`bcn2 ${textOf(key)}`, `@revoked * ${textOf(key)}`);
     const expected = expectation();
-    assert.equal(expected.accepts(wire(key)), false);
+    assert.equal(accepts(expected, key), false);
     assert.equal(
       expected.refusal(wire(key)),
       `it presented the key ${shown}, which known_hosts marks as revoked. Give the host a new key, and do not use the old one`,
     );
     home.knowHosts(`@revoked * ${textOf(other)}`);
     assert.equal(expectation().types, undefined);
-    assert.match(expectation().refusal(wire(key)), /^its host key is not known/);
+    assert.match(expectation().refusal(wire(key)) ?? "", /^its host key is not known/);
   });
 
   it("may be any key when the user sets insecure, unless the key is set too", () => {
-    assert.equal(expectation({ hostKeyPolicy: "insecure" }).accepts(wire(key)), true);
-    assert.equal(expectation({ hostKeyPolicy: "insecure", hostKey: textOf(other) }).accepts(wire(key)), false);
+    assert.equal(accepts(expectation({ hostKeyPolicy: "insecure" }), key), true);
+    assert.equal(accepts(expectation({ hostKeyPolicy: "insecure", hostKey: textOf(other) }), key), false);
   });
 });

@@ -172,7 +172,7 @@ class Reading {
     if (packaging !== "snap") {
       return packaging === "deb" ? { method: "deb" } : false;
     }
-    const snap = await findSnap(ssh, "lxd", this.hosts.deadline);
+    const snap = await findSnap(ssh, this.hosts.deadline);
     return snap === undefined ? false : { method: "snap", channel: snap.channel, ...(snap.held ? {} : { hold: false }) };
   }
 

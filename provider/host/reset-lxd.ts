@@ -101,8 +101,8 @@ export async function resetLxd(ssh: SshConnection, packaging: Packaging, patienc
 
 /** Collects what must come back of the snap. Writes its settings to the host's disk. */
 async function keepSnap(ssh: SshConnection, patience: Patience): Promise<KeptSnap & { settings: boolean }> {
-  const kept = await snapToKeep(ssh, "lxd", patience);
-  const settings = await findSnapSettings(ssh, "lxd", patience);
+  const kept = await snapToKeep(ssh, patience);
+  const settings = await findSnapSettings(ssh, patience);
   if (settings !== undefined) {
     await writeSnapSettings(ssh, JSON.stringify(settings), patience.deadline);
   }
@@ -202,7 +202,7 @@ async function clear(ssh: SshConnection, wanted: Wipe, patience: Patience): Prom
   const { packaging, bridges } = wanted;
   if (packaging === "snap") {
     const snap = wanted.snap ?? (await keepSnap(ssh, patience));
-    await purgeSnap(ssh, "lxd", patience);
+    await purgeSnap(ssh, patience);
     await endBridges(ssh, bridges, deadline);
     return noted(ssh, { ...wanted, snap, cleared: true }, deadline);
   }
@@ -219,7 +219,7 @@ async function clear(ssh: SshConnection, wanted: Wipe, patience: Patience): Prom
 async function start(ssh: SshConnection, { packaging, snap, units }: Wipe, patience: Patience): Promise<LxdClient> {
   const { deadline } = patience;
   if (packaging === "snap") {
-    await installAgain(ssh, "lxd", snap ?? (await snapToKeep(ssh, "lxd", patience)), patience);
+    await installAgain(ssh, snap ?? (await snapToKeep(ssh, patience)), patience);
   } else {
     await startUnits(ssh, units, deadline);
   }
@@ -240,7 +240,7 @@ async function end(ssh: SshConnection, lxd: LxdClient, { config, snap }: Wipe, p
   let answering = lxd;
   if (settings !== undefined) {
     const cure = `To go on without it and all else that was set on the snap, type there: rm ${SNAP_SETTINGS}`;
-    await applySnapSettings(ssh, "lxd", settings, cure, patience);
+    await applySnapSettings(ssh, settings, cure, patience);
     answering = await untilAnswers(ssh, deadline);
   }
   if (Object.keys(config).length > 0) {

@@ -1,10 +1,10 @@
 /**
- * snapd's REST API on one host, as far as managing one snap needs it. Decisions depend on the status and `kind` of an
- * answer, never on its wording.
+ * snapd's REST API on a host, as far as managing the LXD snap needs it. The status and `kind` of an answer decide, never its wording.
  * @see https://snapcraft.io/docs/snapd-api (read and tried with snapd 2.57.6, 2.68.3 and 2.77.1)
  */
 import pLimit from "p-limit";
 import * as z from "zod";
+import { jsonOf } from "../lxd/client/answers";
 import { exchange, type HttpEndpoint } from "../lxd/client/http";
 import { type Deadline, until } from "../support/deadline";
 import { hasCode, RefusedError, ResponseShapeError, SnapdError } from "../support/errors";
@@ -14,10 +14,13 @@ import { isThere } from "./paths";
 /** snapd's socket. systemd holds it, and starts snapd on a request. */
 const SOCKET = "/run/snapd.socket";
 
+/** Path of the LXD snap. */
+export const SNAP = "/v2/snaps/lxd";
+
 /** Path of requests that start and stop services. */
 export const SERVICES = "/v2/apps";
 
-/** Program in the snapd package of Debian and Ubuntu. */
+/** Of the snapd package of Debian and Ubuntu. */
 const PROGRAM = "/usr/lib/snapd/snapd";
 
 const envelopeSchema = z.looseObject({
@@ -45,17 +48,12 @@ const changeSchema = z.looseObject({
   tasks: z.array(taskSchema).nullish(),
 });
 
-/** Work that snapd does in the background. */
-export type Change = z.output<typeof changeSchema>;
-
-/** How long a call may take, and where it reports what it waits for. */
+/** How long a call may take, and where it shows what it waits for. */
 export interface Patience {
   readonly deadline: Deadline;
-  /** Shows what the call waits for. */
   progress(text: string): void;
 }
 
-/** snapd on a host. */
 export class Snapd {
   private constructor(
     private readonly ssh: SshConnection,
@@ -82,17 +80,27 @@ export class Snapd {
     return new Snapd(ssh, endpoint, patience);
   }
 
+  /** @throws RefusedError when the host has no snapd. */
+  static async require(ssh: SshConnection, patience: Patience): Promise<Snapd> {
+    const snapd = await Snapd.on(ssh, patience);
+    if (snapd === undefined) {
+      throw new RefusedError(
+        `${ssh.name} has no snapd, which install: {method: "snap"} needs. Install it (apt-get install snapd), or use {method: "deb"}`,
+      );
+    }
+    return snapd;
+  }
+
   /** `user@host:port`. */
   get host(): string {
     return this.ssh.name;
   }
 
-  /** Sends a GET request and checks the shape of the result. */
   async get<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.output<Schema>> {
     const { result } = await this.send("GET", path);
     const parsed = schema.safeParse(result);
     if (!parsed.success) {
-      throw this.strange(`GET ${path}`, z.prettifyError(parsed.error));
+      throw this.wrongShape(`GET ${path}`, z.prettifyError(parsed.error));
     }
     return parsed.data;
   }
@@ -113,25 +121,19 @@ export class Snapd {
   }
 
   /**
-   * Starts a change of a snap when no other change of it is in progress. Waits until it is done.
+   * Starts a change of the LXD snap when no other change of it is in progress. Waits until it is done.
    * @throws SnapdError when snapd refuses or the change fails.
    */
-  async change(
-    path: string,
-    snap: string,
-    body: Readonly<Record<string, unknown>>,
-    method: "POST" | "PUT" = "POST",
-  ): Promise<void> {
-    const { deadline } = this.patience;
-    let asked = 0;
-    const id = await until(deadline, async () => {
-      await this.settled(snap);
+  async change(path: string, body: Readonly<Record<string, unknown>>, method: "POST" | "PUT" = "POST"): Promise<void> {
+    let attempts = 0;
+    const id = await until(this.patience.deadline, async () => {
+      await this.settled();
       try {
-        asked += 1;
+        attempts += 1;
         return (await this.send(method, path, body)).change ?? "";
       } catch (error) {
         // Another change began in between. For services, snapd refuses without a kind, so the request is repeated once.
-        if (isKind(error, "snap-change-conflict") || (path === SERVICES && isKind(error, "") && asked === 1)) {
+        if (isKind(error, "snap-change-conflict") || (path === SERVICES && isKind(error, "") && attempts === 1)) {
           return undefined;
         }
         throw error;
@@ -143,51 +145,44 @@ export class Snapd {
   }
 
   /** Waits until snapd has seeded itself and no change of the snap is in progress, such as an automatic refresh. */
-  private async settled(snap: string): Promise<void> {
-    const { patience } = this;
-    const { deadline } = patience;
-    await until(deadline, async (report) => {
+  private async settled(): Promise<void> {
+    await this.waitFor(async (show) => {
       const conf = z.looseObject({ "seed.loaded": z.boolean().exactOptional() });
       const seeded = await this.whileUp(() => this.find("/v2/snaps/system/conf?keys=seed.loaded", conf, "option-not-found"));
-      if (seeded?.["seed.loaded"] === true) {
-        return true;
-      }
-      const text = `waiting until snapd on ${this.host} has installed the snaps that it came with`;
-      report(text);
-      patience.progress(text);
-      return undefined;
+      return seeded?.["seed.loaded"] === true || show(`waiting for snapd on ${this.host} to install its preinstalled snaps`);
     });
-    await until(deadline, async (report) => {
-      const path = `/v2/changes?select=in-progress&for=${encodeURIComponent(snap)}`;
+    await this.waitFor(async (show) => {
+      const path = "/v2/changes?select=in-progress&for=lxd";
       const changes = await this.whileUp(() => this.get(path, z.array(changeSchema)));
       const [busy] = changes ?? [];
-      if (changes !== undefined && busy === undefined) {
-        return true;
+      if (busy !== undefined) {
+        return show(`waiting for snapd on ${this.host} to finish another change: ${describe(busy)}`);
       }
-      const text = `waiting for snapd on ${this.host}${busy === undefined ? "" : `, which is at work already: ${describe(busy)}`}`;
-      report(text);
-      patience.progress(text);
-      return undefined;
+      return changes !== undefined || show(`waiting for snapd on ${this.host}`);
     });
   }
 
   private async finish(id: string, request: string): Promise<void> {
-    const { patience } = this;
-    const { deadline } = patience;
-    const change = await until(deadline, async (report) => {
-      const current = await this.whileUp(() => this.get(`/v2/changes/${id}`, changeSchema));
-      if (current?.ready === true) {
-        return current;
+    const { status, err, summary } = await this.waitFor(async (show) => {
+      const change = await this.whileUp(() => this.get(`/v2/changes/${id}`, changeSchema));
+      if (change === undefined) {
+        return show(`snapd on ${this.host} is restarting`);
       }
-      const text =
-        current === undefined ? `snapd on ${this.host} is starting again` : `snapd on ${this.host}: ${describe(current)}`;
-      report(text);
-      patience.progress(text);
-      return undefined;
+      return change.ready ? change : show(`snapd on ${this.host}: ${describe(change)}`);
     });
-    if (change.status !== "Done") {
-      throw new SnapdError(this.host, request, 202, "", change.err === "" ? `${change.summary}: ${change.status}` : change.err);
+    if (status !== "Done") {
+      throw new SnapdError(this.host, request, 202, "", err === "" ? `${summary}: ${status}` : err);
     }
+  }
+
+  /** Repeats a look until it returns something. Until then, the look shows what it waits for. */
+  private waitFor<T>(look: (show: (text: string) => undefined) => Promise<T | undefined>): Promise<T> {
+    return until(this.patience.deadline, (report) =>
+      look((text) => {
+        report(text);
+        this.patience.progress(text);
+      }),
+    );
   }
 
   /** Reads something; `undefined` while snapd restarts, as it does for a new snapd. */
@@ -203,16 +198,12 @@ export class Snapd {
   }
 
   private async send(method: string, path: string, body?: object): Promise<z.output<typeof envelopeSchema>> {
-    const json = body === undefined ? undefined : JSON.stringify(body);
-    const headers = {
-      connection: "close",
-      ...(json === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(json) }),
-    };
-    const sent = { method, path, headers, ...(json === undefined ? {} : { body: json }) };
-    const response = await exchange(this.endpoint, sent, this.patience.deadline);
-    const envelope = envelopeSchema.safeParse(jsonOf(response.body));
+    const content = body && { body: JSON.stringify(body) };
+    const headers = { connection: "close", ...(content && { "content-type": "application/json" }) };
+    const response = await exchange(this.endpoint, { method, path, headers, ...content }, this.patience.deadline);
+    const envelope = envelopeSchema.safeParse(jsonOf(response.body.toString("utf8")));
     if (!envelope.success) {
-      throw this.strange(`${method} ${path}`, `status ${response.status}`);
+      throw this.wrongShape(`${method} ${path}`, `status ${response.status}`);
     }
     if (envelope.data.type === "error") {
       const { message, kind } = errorSchema.safeParse(envelope.data.result).data ?? { message: "", kind: "" };
@@ -221,7 +212,7 @@ export class Snapd {
     return envelope.data;
   }
 
-  private strange(request: string, what: string): ResponseShapeError {
+  private wrongShape(request: string, what: string): ResponseShapeError {
     return new ResponseShapeError(`${SOCKET} on ${this.host} answered ${request} with something that is not snapd's: ${what}`);
   }
 }
@@ -231,21 +222,16 @@ export function isKind(error: unknown, kind: string): boolean {
   return hasCode(error, "snapd") && error.kind === kind;
 }
 
-/** Describes the progress of a change: `Download snap "lxd" (33110) from channel "5.21/stable": 42 %`. */
-function describe({ summary, tasks }: Change): string {
+/** The progress of a change: `Download snap "lxd" (33110) from channel "5.21/stable": 42 %`. */
+function describe({ summary, tasks }: z.output<typeof changeSchema>): string {
   const task = tasks?.find(({ status }) => status === "Doing" || status === "Undoing");
   if (task === undefined) {
     return summary;
   }
   const { done, total } = task.progress;
   const last = task.log?.at(-1);
-  return task.summary + (total > 1 ? `: ${Math.floor((100 * done) / total)} %` : last === undefined ? "" : ` (${last})`);
-}
-
-function jsonOf(body: Buffer): unknown {
-  try {
-    return JSON.parse(body.toString("utf8"));
-  } catch {
-    return undefined;
+  if (total > 1) {
+    return `${task.summary}: ${Math.floor((100 * done) / total)} %`;
   }
+  return last === undefined ? task.summary : `${task.summary} (${last})`;
 }

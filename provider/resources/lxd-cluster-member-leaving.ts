@@ -119,7 +119,7 @@ export async function isReinstalled(
 }
 
 async function isInstalled(ssh: SshConnection, { deadline }: Context): Promise<boolean> {
-  return (await hasDebPackage(ssh, "lxd", deadline)) || (await findSnap(ssh, "lxd", deadline)) !== undefined;
+  return (await hasDebPackage(ssh, "lxd", deadline)) || (await findSnap(ssh, deadline)) !== undefined;
 }
 
 /** Describes what keeps a member in its cluster; `undefined` when it may leave. */

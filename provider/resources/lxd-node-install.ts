@@ -96,7 +96,7 @@ export async function present(context: Context, ssh: SshConnection, wanted: Inst
   if (socket === undefined && !(await isInstalled(context, ssh, wanted))) {
     await bring(context, ssh, wanted);
   } else if (wanted.method === "snap") {
-    await judgeSnap(ssh, "lxd", wanted, context);
+    await judgeSnap(ssh, wanted, context);
   }
   if (socket !== undefined) {
     return false;
@@ -116,12 +116,12 @@ export async function bring(context: Context, ssh: SshConnection, wanted: Instal
   }
   const { deadline } = context;
   if (wanted.method === "snap") {
-    const installed = await findSnap(ssh, "lxd", deadline);
+    const installed = await findSnap(ssh, deadline);
     if (installed === undefined || isElsewhere(installed, wanted)) {
       const what = wanted.revision === undefined ? "" : `revision ${wanted.revision} `;
       context.progress(`installing the LXD snap ${what}from ${wanted.channel} on ${ssh.name}`);
     }
-    return bringSnap(ssh, "lxd", wanted, context);
+    return bringSnap(ssh, wanted, context);
   }
   const isThere = await hasDebPackage(ssh, "lxd", deadline);
   const missing: string[] = isThere ? [] : ["lxd"];
@@ -153,7 +153,7 @@ async function startUnlessListening(context: Context, ssh: SshConnection, method
   if ((await findSocket(ssh, deadline)) === undefined) {
     context.progress(`starting LXD on ${ssh.name}`);
     if (method === "snap") {
-      await startSnap(ssh, "lxd", context);
+      await startSnap(ssh, context);
     } else {
       await ssh.run(["systemctl", "start", "lxd.socket", "lxd.service"], { deadline });
     }
@@ -161,7 +161,7 @@ async function startUnlessListening(context: Context, ssh: SshConnection, method
 }
 
 async function isInstalled(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
-  const [deb, snap] = [() => hasDebPackage(ssh, "lxd", context.deadline), () => findSnap(ssh, "lxd", context.deadline)];
+  const [deb, snap] = [() => hasDebPackage(ssh, "lxd", context.deadline), () => findSnap(ssh, context.deadline)];
   if (wanted === false) {
     return (await deb()) || (await snap()) !== undefined;
   }
@@ -211,7 +211,7 @@ export async function readInstall(context: Context, ssh: SshConnection, socket: 
     const found = { method: "deb" as const, packages: packages.filter((_, index) => there[index]) };
     return { install: socket.packaging === "deb" ? found : false }; // false differs from both deb and snap
   }
-  const snap = await findSnap(ssh, "lxd", context.deadline);
+  const snap = await findSnap(ssh, context.deadline);
   const { channel, held, revision } = snap ?? { channel: "", held: false, revision: undefined };
   if (known.method !== "snap") {
     return { install: { method: "snap", channel, cohort: false, hold: held ?? false }, revision };

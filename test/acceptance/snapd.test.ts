@@ -65,32 +65,32 @@ describe("the real snapd", () => {
   });
 
   it("reports no LXD, without an error", async () => {
-    assert.equal(await findSnap(await ssh(), "lxd", deadline), undefined);
+    assert.equal(await findSnap(await ssh(), deadline), undefined);
   });
 
   it("shows the progress of a download, and quotes snapd's error when it fails", async () => {
-    const error = await bringSnap(await ssh(), "lxd", CHOICE, patience).then(
+    const error = await bringSnap(await ssh(), CHOICE, patience).then(
       () => assert.fail("nobody has signed it"),
       (thrown: unknown) => thrown,
     );
     assert.ok(hasCode(error, "snapd"), messageOf(error));
     assert.match(messageOf(error), /POST \/v2\/snaps\/lxd \(install\) failed: cannot perform the following tasks:/);
     assert.ok(seen.some(isHowFar), seen.join("\n"));
-    assert.equal(await findSnap(await ssh(), "lxd", deadline), undefined);
+    assert.equal(await findSnap(await ssh(), deadline), undefined);
   });
 
   it("reports a missing channel by its error kind", async () => {
     const wanted = { ...CHOICE, channel: "7/stable" };
-    await assert.rejects(bringSnap(await ssh(), "lxd", wanted, patience), { code: "snapd", kind: "snap-channel-not-available" });
+    await assert.rejects(bringSnap(await ssh(), wanted, patience), { code: "snapd", kind: "snap-channel-not-available" });
   });
 
   it("describes a snap from a file, as root and as another user, and that it could not be installed again", async () => {
     await onHost(...INSTALL_FROM_FILE);
     for (const user of ["root", "operator"]) {
-      assert.deepEqual(await findSnap(await ssh(user), "lxd", deadline), isFromFile);
+      assert.deepEqual(await findSnap(await ssh(user), deadline), isFromFile);
     }
-    await assert.rejects(snapToKeep(await ssh(), "lxd", patience), { code: "refused", message: /was installed from a file/ });
-    await assert.rejects(bringSnap(await ssh(), "lxd", CHOICE, patience), {
+    await assert.rejects(snapToKeep(await ssh(), patience), { code: "refused", message: /was installed from a file/ });
+    await assert.rejects(bringSnap(await ssh(), CHOICE, patience), {
       code: "refused",
       message: /snap refresh --amend lxd/,
     });
@@ -98,16 +98,16 @@ describe("the real snapd", () => {
 
   it("reports the channel of a snap, and refuses an older one", async () => {
     await onHost("snap", "switch", "--channel=5.21/stable", "lxd");
-    assert.deepEqual(await findSnap(await ssh(), "lxd", deadline), { ...isFromFile, channel: "5.21/stable" });
-    await judgeSnap(await ssh(), "lxd", { ...CHOICE, channel: "5.21/candidate" }, patience);
-    await assert.rejects(judgeSnap(await ssh(), "lxd", { ...CHOICE, channel: "5.0/stable" }, patience), {
+    assert.deepEqual(await findSnap(await ssh(), deadline), { ...isFromFile, channel: "5.21/stable" });
+    await judgeSnap(await ssh(), { ...CHOICE, channel: "5.21/candidate" }, patience);
+    await assert.rejects(judgeSnap(await ssh(), { ...CHOICE, channel: "5.0/stable" }, patience), {
       code: "refused",
-      message: /has the snap "lxd" 5\.21\.1-abcdef0 .* but install\.channel is 5\.0\/stable, which is older/,
+      message: /has the LXD snap 5\.21\.1-abcdef0 .* but install\.channel is 5\.0\/stable, which is older/,
     });
   });
 
   it("reports that this version cannot hold snaps", async () => {
-    await assert.rejects(bringSnap(await ssh(), "lxd", { ...CHOICE, hold: true }, patience), {
+    await assert.rejects(bringSnap(await ssh(), { ...CHOICE, hold: true }, patience), {
       code: "failed",
       message: /is older than 2\.58 and cannot hold a snap/,
     });
@@ -115,7 +115,7 @@ describe("the real snapd", () => {
 
   it("starts the services of a snap", async () => {
     await onHost("snap", "stop", "lxd");
-    await startSnap(await ssh(), "lxd", patience);
+    await startSnap(await ssh(), patience);
     assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
   });
 
@@ -124,7 +124,7 @@ describe("the real snapd", () => {
     const before = await changes();
     const begun = onHost("snap", "restart", "lxd");
     await eventually("snapd has begun to restart it", async () => (await changes()) > before);
-    await startSnap(await ssh(), "lxd", patience);
+    await startSnap(await ssh(), patience);
     await begun;
     assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
   });
@@ -132,27 +132,27 @@ describe("the real snapd", () => {
   it("loses manual connections with a snap, and restores them", async () => {
     const linkTo = (name: string) => ({ plug: { snap: "lxd", plug: name }, slot: { snap: "snapd", slot: name } });
     const isSet = { config: {}, links: [linkTo("mount-observe")] };
-    assert.equal(await findSnapSettings(await ssh(), "lxd", patience), undefined);
+    assert.equal(await findSnapSettings(await ssh(), patience), undefined);
     await onHost("snap", "connect", "lxd:mount-observe");
-    assert.deepEqual(await findSnapSettings(await ssh(), "lxd", patience), isSet);
+    assert.deepEqual(await findSnapSettings(await ssh(), patience), isSet);
     await onHost("snap", "remove", "--purge", "lxd");
     await onHost(...INSTALL_FROM_FILE);
-    assert.equal(await findSnapSettings(await ssh(), "lxd", patience), undefined);
+    assert.equal(await findSnapSettings(await ssh(), patience), undefined);
     for (const _twice of [1, 2]) {
-      await applySnapSettings(await ssh(), "lxd", isSet, "", patience);
-      assert.deepEqual(await findSnapSettings(await ssh(), "lxd", patience), isSet);
+      await applySnapSettings(await ssh(), isSet, "", patience);
+      assert.deepEqual(await findSnapSettings(await ssh(), patience), isSet);
     }
     assert.equal(await onHost("systemctl", "is-active", "snap.lxd.daemon.service"), "active");
   });
 
   it("reports connections that cannot be made, and no configuration that the snap rejects", async () => {
     const wanted = { plug: { snap: "lxd", plug: "gone" }, slot: { snap: "snapd", slot: "gone" } };
-    await assert.rejects(applySnapSettings(await ssh(), "lxd", { config: {}, links: [wanted] }, "Do this.", patience), {
+    await assert.rejects(applySnapSettings(await ssh(), { config: {}, links: [wanted] }, "Do this.", patience), {
       code: "snapd",
-      message: /no plug named "gone"\. It was to do again what "snap connect lxd:gone snapd:gone" did by hand\. Do this\.$/,
+      message: /no plug named "gone"\. This was to restore what "snap connect lxd:gone snapd:gone" had set\. Do this\.$/,
     });
     const config = { daemon: { preseed: "hunter2" } };
-    await assert.rejects(applySnapSettings(await ssh(), "lxd", { config, links: [] }, "Do this.", patience), {
+    await assert.rejects(applySnapSettings(await ssh(), { config, links: [] }, "Do this.", patience), {
       code: "snapd",
       message:
         /PUT \/v2\/snaps\/lxd\/conf failed: what it says is not shown here, .*what "snap set lxd" did by hand\. Do this\.$/,
@@ -164,9 +164,9 @@ describe("the real snapd", () => {
     await onHost("mkdir", "-p", "/srv/precious", target);
     await onHost("sh", "-c", "printf alive > /srv/precious/canary");
     await onHost("mount", "--bind", "/srv/precious", target);
-    await purgeSnap(await ssh(), "lxd", patience);
-    await assert.rejects(installAgain(await ssh(), "lxd", { channel: "5.21/stable", held: false }, patience), { code: "snapd" });
-    assert.equal(await findSnap(await ssh(), "lxd", deadline), undefined);
+    await purgeSnap(await ssh(), patience);
+    await assert.rejects(installAgain(await ssh(), { channel: "5.21/stable", held: false }, patience), { code: "snapd" });
+    assert.equal(await findSnap(await ssh(), deadline), undefined);
     assert.equal(await onHost("cat", "/srv/precious/canary"), "alive");
     assert.deepEqual(await mountsBelow(await ssh(), "/var/snap/lxd", deadline), []);
     assert.equal((await lab.hostExec(HOST, ["test", "-e", DATA])).exitCode, 1);
@@ -174,7 +174,7 @@ describe("the real snapd", () => {
 
   it("is not considered absent when it does not listen", async () => {
     await onHost("systemctl", "stop", "snapd.socket", "snapd.service");
-    await assert.rejects(findSnap(await ssh(), "lxd", deadline), {
+    await assert.rejects(findSnap(await ssh(), deadline), {
       code: "refused",
       message: /snapd is installed on .* but does not listen on \/run\/snapd\.socket/,
     });

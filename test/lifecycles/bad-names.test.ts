@@ -356,7 +356,7 @@ describe("arguments with characters that have a meaning in a shell", () => {
       host.commands.length = 0;
       host.store.release(text, { revision: 1, version: "5.21.4", lxd: "5.21.4" });
       const choice = { channel: text, cohort: true, hold: false };
-      await bringSnap(ssh, "lxd", choice, { deadline, progress: () => undefined });
+      await bringSnap(ssh, choice, { deadline, progress: () => undefined });
       assert.equal(host.snaps.get("lxd")?.channel, text);
       assert.deepEqual(host.commands, []);
     }

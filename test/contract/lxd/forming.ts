@@ -29,7 +29,7 @@ export function formingContract(lab: () => ContractLab): void {
       const ssh = await lab().ssh("primary");
       assert.equal(await findSocket(ssh, lab().deadline()), undefined);
       assert.equal(await hasDebPackage(ssh, "lxd", lab().deadline()), false);
-      assert.equal(await findSnap(ssh, "lxd", lab().deadline()), undefined);
+      assert.equal(await findSnap(ssh, lab().deadline()), undefined);
     });
 
     it("refuses a package that its sources do not have, and says what to do", async () => {

@@ -102,7 +102,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
         program: "of the snap",
         byHand: "ssh bcn2 snap refresh lxd --channel=6/stable",
         answer: "refused",
-        says: /has the snap "lxd" 6\.9-\S+ \(revision 34850\) from 6\/stable, but install\.channel is 5\.21\/stable, which is older/,
+        says: /has the LXD snap 6\.9-\S+ \(revision 34850\) from 6\/stable, but install\.channel is 5\.21\/stable, which is older/,
         cure: "ssh bcn2 snap refresh lxd --channel=5.21/stable",
         why: "`channel`: a newer one; LXD does not start on the data of a newer LXD",
       },
@@ -110,7 +110,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
         program: "of a revision of the snap",
         byHand: NEWER_REVISION,
         answer: "refused",
-        says: /has the snap "lxd" 5\.21\.4-9b1e0d2 \(revision 33999\) from 5\.21\/stable, but install\.revision is 33110, which is older/,
+        says: /has the LXD snap 5\.21\.4-9b1e0d2 \(revision 33999\) from 5\.21\/stable, but install\.revision is 33110, which is older/,
         cure: {
           text: "`ssh bcn2 snap revert lxd`",
           act: (lab) => {

@@ -51,19 +51,19 @@ describe("snapd on a host", () => {
       await start();
       const channel = "5.21/stable/ubuntu-24.04-with-a-fix-for-a-few";
       host.installSnap(channel);
-      const { held: _, ...found } = (await findSnap(ssh, "lxd", deadline)) ?? {};
+      const { held: _, ...found } = (await findSnap(ssh, deadline)) ?? {};
       assert.deepEqual(found, { channel, version: "5.21.4-8a3cf61", revision: 33110 });
     });
 
     it("the same as a user other than root", async () => {
       await start({ user: "operator" });
-      assert.equal((await findSnap(ssh, "lxd", deadline))?.channel, "5.21/stable");
+      assert.equal((await findSnap(ssh, deadline))?.channel, "5.21/stable");
     });
 
     it("that it follows no channel and has no revision of the store when it is from a file", async () => {
       await start();
       host.snaps.set("lxd", { channel: "", held: false, version: "5.21.1-abcdef0", revision: "x1" });
-      assert.deepEqual(await findSnap(ssh, "lxd", deadline), {
+      assert.deepEqual(await findSnap(ssh, deadline), {
         channel: "",
         version: "5.21.1-abcdef0",
         revision: undefined,
@@ -77,7 +77,7 @@ describe("snapd on a host", () => {
         when: { path: /snaps\/lxd/ },
         effect: { answer: (response, real) => void response.writeHead(404).end(inOtherWords(real)) },
       });
-      assert.equal(await findSnap(ssh, "lxd", deadline), undefined);
+      assert.equal(await findSnap(ssh, deadline), undefined);
     });
 
     for (const [version, held, told] of [
@@ -92,13 +92,13 @@ describe("snapd on a host", () => {
       it(`whether it is ${held ? "" : "not "}held: snapd ${version} says ${told ?? "nothing"}`, async () => {
         await start({ snapdVersion: version });
         Object.assign(host.snaps.get("lxd") ?? {}, { held });
-        assert.equal((await findSnap(ssh, "lxd", deadline))?.held, told);
+        assert.equal((await findSnap(ssh, deadline))?.held, told);
       });
     }
 
     it("nothing when there is no snapd, without an error", async () => {
       await start({ lxd: "deb" });
-      assert.equal(await findSnap(ssh, "lxd", deadline), undefined);
+      assert.equal(await findSnap(ssh, deadline), undefined);
     });
 
     it("an error when snapd is installed and does not listen", async () => {
@@ -106,7 +106,7 @@ describe("snapd on a host", () => {
       host.files.makeDirectory("/usr/lib/snapd", { parents: true });
       host.files.writeFile("/usr/lib/snapd/snapd", "");
       const message = `snapd is installed on ${ssh.name} but does not listen on /run/snapd.socket. Start it: systemctl start snapd.socket`;
-      await assert.rejects(findSnap(ssh, "lxd", deadline), { code: "refused", message });
+      await assert.rejects(findSnap(ssh, deadline), { code: "refused", message });
     });
 
     it("an error when something else answers on its socket", async () => {
@@ -115,7 +115,7 @@ describe("snapd on a host", () => {
         when: { path: /snaps\/lxd/ },
         effect: { answer: (response) => void response.writeHead(200).end("<html>") },
       });
-      await assert.rejects(findSnap(ssh, "lxd", deadline), { code: "response-shape", message: /GET \/v2\/snaps\/lxd/ });
+      await assert.rejects(findSnap(ssh, deadline), { code: "response-shape", message: /GET \/v2\/snaps\/lxd/ });
     });
   });
 
@@ -123,7 +123,7 @@ describe("snapd on a host", () => {
     it("and shows its progress", async () => {
       await start({ lxd: "deb", snapd: true }, 800);
       host.removePackage("lxd", true);
-      await bringSnap(ssh, "lxd", CHOICE, patience);
+      await bringSnap(ssh, CHOICE, patience);
       const shown = [...new Set(seen)].filter((text) => text.includes("Download"));
       assert.equal(shown[0], `snapd on ${ssh.name}: Download snap "lxd" (33110) from channel "5.21/stable": 0 %`);
       assert.ok(shown.length >= 3, shown.join("\n"));
@@ -133,7 +133,7 @@ describe("snapd on a host", () => {
       await start({ lxd: "deb", snapd: true });
       host.removePackage("lxd", true);
       host.snapDaemon.model.seeded = false;
-      const pending = bringSnap(ssh, "lxd", CHOICE, {
+      const pending = bringSnap(ssh, CHOICE, {
         deadline,
         progress: (text) => {
           seen.push(text);
@@ -141,7 +141,7 @@ describe("snapd on a host", () => {
         },
       });
       await pending;
-      assert.equal(seen[0], `waiting until snapd on ${ssh.name} has installed the snaps that it came with`);
+      assert.equal(seen[0], `waiting for snapd on ${ssh.name} to install its preinstalled snaps`);
       assert.equal(host.snaps.get("lxd")?.channel, "5.21/stable");
     });
 
@@ -155,8 +155,8 @@ describe("snapd on a host", () => {
           end();
         },
       };
-      await bringSnap(ssh, "lxd", { ...CHOICE, channel: "6/stable" }, more);
-      const waiting = `waiting for snapd on ${ssh.name}, which is at work already: Download snap "lxd" from channel "stable": 25 %`;
+      await bringSnap(ssh, { ...CHOICE, channel: "6/stable" }, more);
+      const waiting = `waiting for snapd on ${ssh.name} to finish another change: Download snap "lxd" from channel "stable": 25 %`;
       assert.equal(seen[0], waiting);
       assert.equal(host.snaps.get("lxd")?.channel, "6/stable");
     });
@@ -168,7 +168,7 @@ describe("snapd on a host", () => {
       const nothing = JSON.stringify({ type: "sync", "status-code": 200, status: "OK", result: [] });
       lab.faults.add({ when: look, effect: { answer: (response) => void response.writeHead(200).end(nothing) } });
       const more = { deadline, progress: () => end() };
-      await bringSnap(ssh, "lxd", { ...CHOICE, channel: "6/stable", hold: false }, more);
+      await bringSnap(ssh, { ...CHOICE, channel: "6/stable", hold: false }, more);
       assert.deepEqual(posts(), ["POST /v2/snaps/lxd", "POST /v2/snaps/lxd"]);
       assert.equal(host.snaps.get("lxd")?.channel, "6/stable");
     });
@@ -178,22 +178,22 @@ describe("snapd on a host", () => {
       for (const nth of [1, 2]) {
         lab.faults.add({ when: { path: /changes\/\d+$/, nth }, effect: "daemon-restart" });
       }
-      await bringSnap(ssh, "lxd", { ...CHOICE, channel: "6/stable", hold: false }, patience);
-      assert.ok(seen.includes(`snapd on ${ssh.name} is starting again`));
+      await bringSnap(ssh, { ...CHOICE, channel: "6/stable", hold: false }, patience);
+      assert.ok(seen.includes(`snapd on ${ssh.name} is restarting`));
     });
 
     it("in the wanted revision, although the channel has another by now", async () => {
       await start({ lxd: "deb", snapd: true });
       host.removePackage("lxd", true);
       host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "5.21.4" });
-      await bringSnap(ssh, "lxd", { ...CHOICE, revision: 33110 }, patience);
+      await bringSnap(ssh, { ...CHOICE, revision: 33110 }, patience);
       assert.equal(host.snaps.get("lxd")?.revision, "33110");
     });
 
     it("and quotes snapd when that fails", async () => {
       await start();
       lab.faults.add({ when: { method: "POST", path: /snaps\/lxd/ }, effect: "fail-operation" });
-      const error = await failure(bringSnap(ssh, "lxd", { ...CHOICE, channel: "6/stable" }, patience));
+      const error = await failure(bringSnap(ssh, { ...CHOICE, channel: "6/stable" }, patience));
       assert.ok(hasCode(error, "snapd"));
       assert.match(
         messageOf(error),
@@ -203,7 +203,7 @@ describe("snapd on a host", () => {
 
     it("from a channel that does not exist: snapd's own message", async () => {
       await start();
-      await assert.rejects(bringSnap(ssh, "lxd", { ...CHOICE, channel: "7/stable" }, patience), {
+      await assert.rejects(bringSnap(ssh, { ...CHOICE, channel: "7/stable" }, patience), {
         code: "snapd",
         kind: "snap-channel-not-available",
         message: /POST \/v2\/snaps\/lxd failed with 404/,
@@ -214,23 +214,23 @@ describe("snapd on a host", () => {
     it("and refuses a hold that this snapd does not support, with the remedy", async () => {
       await start({ snapdVersion: "2.57.6" });
       const message =
-        `snapd on ${ssh.name} is older than 2.58 and cannot hold a snap. Upgrade it (snap install snapd), or set hold: false in install, and LXD ` +
-        "is upgraded when its channel is";
-      await assert.rejects(bringSnap(ssh, "lxd", CHOICE, patience), { code: "failed", message });
-      await bringSnap(ssh, "lxd", { ...CHOICE, hold: false }, patience);
+        `snapd on ${ssh.name} is older than 2.58 and cannot hold a snap. Upgrade it (snap install snapd), or set hold: false in install; LXD is ` +
+        "then upgraded with its channel";
+      await assert.rejects(bringSnap(ssh, CHOICE, patience), { code: "failed", message });
+      await bringSnap(ssh, { ...CHOICE, hold: false }, patience);
     });
 
     it("and does not move one from a file to a channel: a user must do that", async () => {
       await start();
       host.snaps.set("lxd", { channel: "", held: true, version: "5.21.1-abcdef0", revision: "x1" });
-      await assert.rejects(bringSnap(ssh, "lxd", CHOICE, patience), { code: "refused", message: /snap refresh --amend lxd/ });
+      await assert.rejects(bringSnap(ssh, CHOICE, patience), { code: "refused", message: /snap refresh --amend lxd/ });
     });
   });
 
   it("starts the services of a snap", async () => {
     await start();
     host.daemon?.stop();
-    await startSnap(ssh, "lxd", patience);
+    await startSnap(ssh, patience);
     assert.equal(host.daemon?.answers, true);
   });
 
@@ -239,7 +239,7 @@ describe("snapd on a host", () => {
     host.daemon?.stop();
     const error = 'snap "lxd" has "service-control" change in progress';
     lab.faults.add({ when: { method: "POST", path: /^\/v2\/apps/, nth: 1 }, effect: { status: 400, error } });
-    await startSnap(ssh, "lxd", patience);
+    await startSnap(ssh, patience);
     assert.equal(host.daemon?.answers, true);
   });
 
@@ -249,7 +249,7 @@ describe("snapd on a host", () => {
       when: { method: "POST", path: /^\/v2\/apps/ },
       effect: { status: 400, error: "no such service" },
     });
-    await assert.rejects(startSnap(ssh, "lxd", patience), {
+    await assert.rejects(startSnap(ssh, patience), {
       code: "snapd",
       message: /\/v2\/apps failed with 400: no such service/,
     });
@@ -383,7 +383,7 @@ describe("snapd on a host", () => {
         assert.ok(hasCode(error, "snapd") && !inspect(error, { depth: 9 }).includes(SECRET), inspect(error));
         assert.match(
           messageOf(error),
-          /PUT \/v2\/snaps\/lxd\/conf failed with 400: .*what "snap set lxd" did by hand\. .*type there: rm \/var\/lib\/pulumi-lxd-wipe-snap$/,
+          /PUT \/v2\/snaps\/lxd\/conf failed with 400: .*what "snap set lxd" had set\. .*type there: rm \/var\/lib\/pulumi-lxd-wipe-snap$/,
         );
         host.files.remove(KEPT);
         assert.equal(await finishReset(ssh, patience, []), true);
@@ -445,7 +445,7 @@ describe("snapd on a host", () => {
       host.store.reachable = false;
       await assert.rejects(resetLxd(ssh, "snap", patience), {
         code: "refused",
-        message: /is not removed, because it would not come back/,
+        message: /is not removed, because the store does not answer there \(.*\) and the snap could not be installed again/,
       });
       assert.deepEqual([posts(), await isResetUnfinished(ssh, deadline), host.daemon?.database.images.size], [[], false, 1]);
     });

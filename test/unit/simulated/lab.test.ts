@@ -112,7 +112,7 @@ describe("The simulated lab", () => {
   it("behaves like a newer LXD on request, with its waits and its background work", async () => {
     await start({ hosts: [{ name: "bcn2", snapd: true }], lxdVersion: "6.9" });
     const patience = { deadline: deadline(), progress: () => undefined };
-    await bringSnap(await ssh(), "lxd", { channel: "6/stable", cohort: true, hold: true }, patience);
+    await bringSnap(await ssh(), { channel: "6/stable", cohort: true, hold: true }, patience);
     const lxd = await api();
     assert.equal((await getServer(lxd)).environment.server_version, "6.9");
     const operation = await lxd.begin("POST", "/1.0/storage-pools", {

@@ -1,8 +1,8 @@
 import { type DynamicProvider, dynamicProvider } from "../provider/engine/adapter";
 import { describeChanges } from "../provider/engine/adoption";
 import { checkProperties } from "../provider/engine/check";
-import { differences } from "../provider/engine/differences";
 import type { Lifecycle } from "../provider/engine/lifecycle";
+import { differences } from "../provider/engine/state";
 import { sameJson } from "../provider/support/equality";
 
 type Properties = Record<string, unknown>;

@@ -1,7 +1,6 @@
 /** The module that the pointer in state resolves to (engine/pointer.ts). Its path in the package never changes. */
 import { type DynamicProvider, dynamicProvider } from "./engine/adapter";
-import { endWithEngine } from "./engine/parent";
-import { printErrorsOnce } from "./engine/printed-errors";
+import { endWithEngine, printErrorsOnce } from "./engine/provider-process";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { imageLifecycle } from "./resources/lxd-image";
 import { networkLifecycle } from "./resources/lxd-network";

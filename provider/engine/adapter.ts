@@ -1,20 +1,17 @@
-import { explainTakeover, newClaim, takenOverBy } from "../lxd/ownership";
+import { explainTakeover, newClaim, takenOverBy, writeMark } from "../lxd/ownership";
 import { withoutUndefined } from "../support/equality";
-import { redactor } from "../support/redact";
-import { type Call, callRunner } from "./calls";
-import { checkProperties } from "./check";
+import { hasCode, IncompleteError, messageOf } from "../support/errors";
+import { redact, redactor } from "../support/redact";
+import { type Call, callRunner, type Found } from "./calls";
+import { checkProperties, forEngine } from "./check";
 import { previewConfigKeys } from "./config-keys";
 import { CONNECTION_INPUTS, changedConnectionInputs, clusterFingerprintIn } from "./connection-inputs";
-import { differences } from "./differences";
-import { atMost } from "./input-limits";
-import type { CheckFailure, Lifecycle } from "./lifecycle";
+import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
 import { announce, previewAdoption, previewEffects } from "./previews";
 import { type EngineLog, engineLog } from "./progress";
-import { claimIn, claimOf, external, internal, type Properties, urnOf } from "./properties";
+import { claimIn, claimOf, containsUnknown, external, internal, type Properties, urnOf } from "./properties";
 import { carryStableOutputs, stableOutputsIn, withoutStableOutputs } from "./stable-outputs";
-import { hasOtherUrn, inputsIn, observedInputs, stateIn, stateOf } from "./state";
-import { keepingUnfinished, markAsEnded } from "./unfinished";
-import { containsUnknown } from "./unknowns";
+import { differences, hasOtherUrn, inputsIn, observedInputs, stateIn, stateOf } from "./state";
 
 /** What the SDK's dynamic provider calls: its `ResourceProvider`, with all methods required and without `any`. */
 export interface DynamicProvider {
@@ -53,27 +50,20 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const given = withoutStableOutputs(stableOutputs, known, external(news));
       const { inputs: checked, failures, complete } = checkProperties(lifecycle.schema, given);
       const inputs = checked as Inputs;
+      const properties = { ...checked, ...internal(news) };
       if (complete) {
         failures.push(...(lifecycle.checkTogether?.(inputs) ?? []));
       }
       if (complete && failures.length === 0 && !changing) {
-        await previewConfigKeys(preview, olds, checked, internal(news));
+        await previewConfigKeys(preview, olds, properties);
         await (isNew
-          ? previewAdoption(preview, inputs, internal(news))
-          : previewEffects(preview, inputsIn(lifecycle, olds), inputs, internal(news)));
+          ? previewAdoption(preview, inputs, properties)
+          : previewEffects(preview, inputsIn(lifecycle, olds), inputs, properties));
       }
       const safe = redactor([olds, news]);
       return {
-        inputs: {
-          ...(failures.length > 0 ? {} : carryStableOutputs(stableOutputs, olds, checked)),
-          ...checked,
-          ...internal(news),
-        },
-        // With a property, the engine would also print the property's value, and "<nil>" for a nested one.
-        failures: failures.map(({ property, reason }) => ({
-          property: "",
-          reason: `${atMost(200, safe(property))} ${atMost(1000, safe(reason))}`,
-        })),
+        inputs: { ...(failures.length > 0 ? {} : carryStableOutputs(stableOutputs, olds, checked)), ...properties },
+        failures: failures.map((failure) => forEngine(failure, safe)),
       };
     },
 
@@ -87,10 +77,10 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const replaces = changed.filter((name) => lifecycle.immutable.includes(name));
       // An object need not store new limits of dialling while the connection in its state works.
       const patience = lifecycle.isHost === true || !reached.has(urnOf(olds));
-      const way = changedConnectionInputs(state, inputs, { patience });
-      announce(preview, { changed, replaces, unknown, way }, { state, inputs, olds, news });
+      const connectionPaths = changedConnectionInputs(state, inputs, { patience });
+      announce(preview, { changed, replaces, unknown, connectionPaths }, { state, inputs, olds, news });
       const changes =
-        changed.length > 0 || state.unfinished !== undefined || hasOtherUrn(lifecycle, olds, news) || way.length > 0;
+        changed.length > 0 || state.unfinished !== undefined || hasOtherUrn(lifecycle, olds, news) || connectionPaths.length > 0;
       return { changes, replaces, deleteBeforeReplace: replaces.length > 0 };
     },
 
@@ -172,4 +162,47 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       await run({ name: "delete", properties }, (context) => lifecycle.delete(context, id, state));
     },
   };
+}
+
+/** Marks an object as one whose create has ended. */
+async function markAsEnded<Inputs extends object, Outputs extends object>(
+  lifecycle: Lifecycle<Inputs, Outputs>,
+  context: Context,
+  inputs: Inputs,
+  { id, outputs }: { id: string; outputs: Outputs },
+): Promise<void> {
+  const mark = writeMark({ urn: context.urn, claim: context.claim, isCreating: false });
+  if (context.mark === mark) {
+    return;
+  }
+  try {
+    await lifecycle.mark?.({ ...context, mark }, id, { ...inputs, ...outputs });
+  } catch (error) {
+    throw hasCode(error, "incomplete") ? error : new IncompleteError(id, outputs, messageOf(error), { cause: error });
+  }
+}
+
+/** For `create` and `update`: keeps an object that exists but is unfinished in state, with the reason. */
+async function keepingUnfinished<Inputs extends object, Outputs extends object>(
+  lifecycle: Lifecycle<Inputs, Outputs>,
+  { properties, known = properties }: Call,
+  inputs: Inputs,
+  found: Found,
+  work: () => Promise<Properties>,
+): Promise<Properties> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!hasCode(error, "incomplete")) {
+      throw error;
+    }
+    const reason = redact(error.message, [properties, known, found.sent]); // LXD may quote former values
+    const state = stateOf(lifecycle, inputs, error.outputs as Outputs, found.cluster, reason);
+    // The SDK takes an error with these properties for one of a partial failure.
+    throw Object.assign(new Error(reason), {
+      id: error.id,
+      properties: { ...state, ...internal(properties), ...claimIn(known) },
+      reasons: [reason],
+    });
+  }
 }

@@ -2,6 +2,7 @@ import { isServerMade, sameConfigValue } from "../lxd/config";
 import { describeOwner, isOwnMark, isUnfinishedWork } from "../lxd/ownership";
 import { sameJson } from "../support/equality";
 import { mayBeSecret } from "../support/secrets";
+import type { Properties } from "./properties";
 
 /** Keys of values that are not secret, but too long for a screen. */
 const LONG = /^(authorizedKeys$|raw\.)/;
@@ -11,21 +12,25 @@ const LONG = /^(authorizedKeys$|raw\.)/;
  * @param mark - The mark of the object.
  * @param urn - Of the resource that adopts it.
  */
-export function describeAdoption(mark: string | undefined, urn: string, changes: readonly string[]): string {
-  const from =
-    mark === undefined || mark === "" || isUnfinishedWork(mark, urn)
-      ? ""
-      : isOwnMark(mark, urn)
-        ? ", which bears the mark of this very resource: its state was lost, or another stack has it, and then loses the object"
-        : `, which belongs to ${describeOwner(mark)} until then`;
+export function describeAdoption(mark = "", urn: string, changes: readonly string[]): string {
   const effect = changes.length === 0 ? "nothing in it changes" : `would change ${changes.join(", ")}`;
-  return `Adopts what is there${from}: ${effect}`;
+  return `Adopts the existing object${describeFormerOwner(mark, urn)}: ${effect}`;
+}
+
+function describeFormerOwner(mark: string, urn: string): string {
+  if (mark === "" || isUnfinishedWork(mark, urn)) {
+    return "";
+  }
+  return isOwnMark(mark, urn)
+    ? " that has this resource's own mark (its state was lost, or another stack has it and will lose the object)"
+    : ` of ${describeOwner(mark)}`;
 }
 
 /** The differences in the named properties, each with both values: `config.limits.cpu "2" -> "4"`. */
 export function describeChanges(names: readonly string[], live: object, wanted: object): string[] {
+  const [before, after] = [live, wanted] as Properties[];
   return names.flatMap((name) => {
-    const changes = changesAt(name, name, valueOf(live, name), valueOf(wanted, name));
+    const changes = changesAt(name, name, before?.[name], after?.[name]);
     return changes.length === 0 ? [name] : changes; // the values alone do not show the difference
   });
 }
@@ -36,26 +41,24 @@ function changesAt(path: string, key: string, live: unknown, wanted: unknown): s
     return keys.flatMap((each) => changesAt(`${path}.${each}`, each, live[each], wanted[each]));
   }
   const same = isText(live) && isText(wanted) ? sameConfigValue(key, live, wanted) : sameJson(live, wanted);
-  return same
-    ? []
-    : [isNotToBeShown(key, live) || isNotToBeShown(key, wanted) ? path : `${path} ${shown(live)} -> ${shown(wanted)}`];
+  if (same) {
+    return [];
+  }
+  return isHidden(key, live) || isHidden(key, wanted) ? [path] : [`${path} ${shown(live)} -> ${shown(wanted)}`];
 }
 
-function isNotToBeShown(key: string, value: unknown): boolean {
-  const isHeld =
-    value !== null && typeof value === "object" && Object.entries(value).some(([each, member]) => isNotToBeShown(each, member));
-  return isHeld || mayBeSecret(key, value) || LONG.test(key);
+/** Whether a value holds something that a preview must not show. */
+function isHidden(key: string, value: unknown): boolean {
+  const holdsHidden =
+    value !== null && typeof value === "object" && Object.entries(value).some(([each, member]) => isHidden(each, member));
+  return holdsHidden || mayBeSecret(key, value) || LONG.test(key);
 }
 
 function shown(value: unknown): string {
   return value === undefined ? "unset" : JSON.stringify(value);
 }
 
-function valueOf(map: object, name: string): unknown {
-  return (map as Readonly<Record<string, unknown>>)[name];
-}
-
-function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
+function isMap(value: unknown): value is Readonly<Properties> {
   return value !== null && typeof value === "object" && !Array.isArray(value);
 }
 

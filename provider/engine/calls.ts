@@ -1,6 +1,7 @@
 import { LxdClient } from "../lxd/client/client";
+import type { ClusterConnection } from "../lxd/client/cluster-connection";
 import { clusterEndpoint } from "../lxd/client/cluster-endpoint";
-import { endpointOf } from "../lxd/client/endpoint";
+import { type Endpoint, endpointOf } from "../lxd/client/endpoint";
 import { writeMark } from "../lxd/ownership";
 import { Deadline } from "../support/deadline";
 import { redact } from "../support/redact";
@@ -8,19 +9,16 @@ import { type Connection, describeConnection } from "../transport/connection";
 import { connect } from "../transport/pool";
 import { type ConnectionInputs, clusterFingerprintIn, notReachedAsStored } from "./connection-inputs";
 import type { Context, Lifecycle } from "./lifecycle";
-import { redacted } from "./printed-errors";
 import type { EngineLog } from "./progress";
-import { claimOf, isToAdopt, type Properties, urnOf } from "./properties";
+import { claimOf, type Properties, urnOf } from "./properties";
+import { printedByTheEngine } from "./provider-process";
 
 /** How long a call past its deadline may take to report what it was waiting for, before it is abandoned. */
 const GRACE_SECONDS = 5;
 
-/** The calls in which a lifecycle does something. */
-export type CallName = "create" | "read" | "update" | "delete";
-
 /** One call of a lifecycle. */
 export interface Call {
-  readonly name: CallName;
+  readonly name: "create" | "read" | "update" | "delete";
   /** What the engine passes: the inputs of a create or update, otherwise state. */
   readonly properties: Properties;
   /** What was known of the object before. @default properties */
@@ -48,7 +46,7 @@ export function callRunner(
     const found: Found = { cluster: clusterFingerprintIn(known), sent: [] };
     const safe = (text: string): string => redact(text, [properties, known, found.sent]);
     let doing: string | undefined;
-    const tell = {
+    const messages = {
       progress: (text: string) => {
         doing = text;
         log.progress(urn, safe(text));
@@ -56,10 +54,10 @@ export function callRunner(
       warn: (text: string) => log.warn(urn, safe(text)),
     };
     try {
-      const context = contextOf(call, deadline, found, tell);
+      const context = contextOf(call, deadline, found, messages);
       return await deadline.enforce(work(context, found), GRACE_SECONDS, () => doing ?? "nothing was reported");
     } catch (error) {
-      throw redacted(error, safe);
+      throw error instanceof Error ? printedByTheEngine(Object.assign(error, { message: safe(error.message) })) : error;
     } finally {
       if (doing !== undefined) {
         log.progress(urn, ""); // removes what was shown
@@ -72,54 +70,56 @@ function contextOf(
   { name, properties, known = properties }: Call,
   deadline: Deadline,
   found: Found,
-  tell: Pick<Context, "progress" | "warn">,
+  messages: Pick<Context, "progress" | "warn">,
 ): Context {
   const patient = name !== "read";
   const [urn, claim] = [urnOf(properties), claimOf(known)];
-  const told = { sending: (body: unknown) => void found.sent.push(body), waiting: tell.progress };
+  // What is adopted may be complete, so its mark need not show whether the create has ended.
+  const mark = writeMark({ urn, claim, isCreating: name === "create" && properties["adopt"] !== true });
+  const observer = { sending: (body: unknown) => void found.sent.push(body), waiting: messages.progress };
   const notReached = (error: unknown): never => {
     throw "schemaVersion" in properties ? notReachedAsStored(error) : error; // inputs have no version, only state has
   };
+  const endpointOnHost = async (connection: Connection, within: Deadline): Promise<Endpoint> =>
+    endpointOf(await connect(connection, { deadline: within, patient }), within);
+  const endpointOfCluster = async (cluster: ClusterConnection, within: Deadline): Promise<Endpoint> => {
+    const wanted = cluster.certificateFingerprint ?? found.cluster;
+    const options = { deadline: within, patient, warn: (text: string) => once(text, messages.warn) };
+    const { endpoint, fingerprint } = await clusterEndpoint({ ...cluster, certificateFingerprint: wanted }, options);
+    if (cluster.certificateFingerprint === undefined) {
+      found.cluster ??= fingerprint;
+    }
+    return endpoint;
+  };
   return {
-    ...tell,
+    ...messages,
     deadline,
     urn,
     formerUrn: urnOf(known),
     claim,
-    mark: writeMark({ urn, claim, isCreating: name === "create" && !isToAdopt(properties) }),
+    mark,
     host: (connection) => {
-      warnOfUnverifiedHosts([connection], tell.warn);
+      warnOfUnverifiedHosts([connection], messages.warn);
       return connect(connection, { deadline, patient }).catch(notReached);
     },
     lxd: async (at, within = deadline) => {
-      if (!("endpoints" in at)) {
-        warnOfUnverifiedHosts([at], tell.warn);
-        const ssh = await connect(at, { deadline: within, patient }).catch(notReached);
-        return new LxdClient(await endpointOf(ssh, within).catch(notReached), within, told);
-      }
-      warnOfUnverifiedHosts(at.endpoints, tell.warn);
-      const options = { deadline: within, patient, warn: (text: string) => once(text, tell.warn) };
-      const meant = { ...at, certificateFingerprint: at.certificateFingerprint ?? found.cluster };
-      const { endpoint, fingerprint } = await clusterEndpoint(meant, options).catch(notReached);
-      if (at.certificateFingerprint === undefined) {
-        found.cluster ??= fingerprint;
-      }
-      return new LxdClient(endpoint, within, told);
+      warnOfUnverifiedHosts("endpoints" in at ? at.endpoints : [at], messages.warn);
+      const endpoint = "endpoints" in at ? endpointOfCluster(at, within) : endpointOnHost(at, within);
+      return new LxdClient(await endpoint.catch(notReached), within, observer);
     },
   };
 }
 
-const told = new Set<string>();
+const shown = new Set<string>();
 
 /** Shows a text once in this process, however many objects it concerns. */
-function once(text: string, tell: (text: string) => void): void {
-  if (!told.has(text)) {
-    told.add(text);
-    tell(text);
+function once(text: string, show: (text: string) => void): void {
+  if (!shown.has(text)) {
+    shown.add(text);
+    show(text);
   }
 }
 
-/** Warns of hosts whose key is not verified. */
 function warnOfUnverifiedHosts(connections: readonly Connection[], warn: (text: string) => void): void {
   for (const connection of connections) {
     if (connection.hostKeyPolicy === "insecure" && connection.hostKey === undefined) {

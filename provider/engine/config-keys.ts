@@ -1,10 +1,8 @@
-/** Warns in a preview of misspelt keys of LXD's config and devices. */
 import { type ConfigOwner, isKnownKey, knownKeys, matches, serversKeys } from "../lxd/config-keys";
-import { redact } from "../support/redact";
 import { nearest } from "../support/spelling";
 import type { Context } from "./lifecycle";
-import { lookProperties, type Preview } from "./previews";
-import { type Properties, urnOf } from "./properties";
+import { look, type Preview, redactedLog } from "./previews";
+import type { Properties } from "./properties";
 
 interface Key {
   readonly owner: ConfigOwner;
@@ -13,37 +11,35 @@ interface Key {
 }
 
 /**
- * Warns of keys that LXD does not have. Asks the server only about a key that is not in the list. A key that was in the
- * former inputs was accepted then, and is not checked again.
+ * Warns of keys that LXD does not have. Asks the server only about a key that is not in the list. A key that was in the former
+ * inputs was accepted then, and is not checked again.
  */
 export async function previewConfigKeys<Inputs extends object, Outputs extends object>(
-  { lifecycle, log, run }: Preview<Inputs, Outputs>,
+  preview: Preview<Inputs, Outputs>,
   olds: Properties,
-  inputs: Properties,
-  internals: Properties,
+  properties: Properties,
 ): Promise<void> {
-  const { configOf } = lifecycle;
+  const { configOf } = preview.lifecycle;
   if (configOf === undefined) {
     return;
   }
   const before = new Set(keysIn(configOf, olds).map(({ path }) => path));
-  const strange = keysIn(configOf, inputs).filter(({ owner, path, key }) => !before.has(path) && !isKnownKey(owner, key));
+  const strange = keysIn(configOf, properties).filter(({ owner, path, key }) => !before.has(path) && !isKnownKey(owner, key));
   if (strange.length === 0) {
     return;
   }
-  const properties = lookProperties(inputs, internals);
-  const place = (inputs["cluster"] ?? inputs["connection"]) as Parameters<Context["lxd"]>[0];
-  const keysOf = await run({ name: "read", properties }, async (context) => serversKeys(await context.lxd(place))).catch(
+  const place = (properties["cluster"] ?? properties["connection"]) as Parameters<Context["lxd"]>[0];
+  const keysOf = await look(preview, properties, async (context) => serversKeys(await context.lxd(place))).catch(
     // The host has no LXD or is down: only the list is used.
     () => () => undefined,
   );
+  const { warn } = redactedLog(preview.log, properties);
   for (const { owner, path, key } of strange) {
     const keys = keysOf(owner);
     const meant = nearest(key, keys ?? knownKeys(owner));
     if (keys === undefined ? meant !== undefined : !matches(keys, key)) {
-      const fact =
-        keys === undefined ? "is not a key of LXD that is known here" : "is not a key of this LXD; pulumi up will fail";
-      log.warn(urnOf(properties), redact(`${path} ${fact}${meant === undefined ? "" : `. Did you mean ${meant}?`}`, properties));
+      const fact = keys === undefined ? "is not a known key of LXD" : "is not a key of this LXD; pulumi up will fail";
+      warn(`${path} ${fact}${meant === undefined ? "" : `. Did you mean ${meant}?`}`);
     }
   }
 }

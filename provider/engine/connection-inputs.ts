@@ -21,7 +21,7 @@ export const onHost = { connection: connectionSchema, timeouts: timeoutsSchema.o
 /** Properties of every kind that is reached through the API of a cluster. */
 export const inCluster = { cluster: clusterConnectionSchema, timeouts: timeoutsSchema.optional() };
 
-/** Inputs that say how an object is reached and waited for, not what it is. */
+/** The names of {@link ConnectionInputs}. */
 export const CONNECTION_INPUTS: ReadonlySet<string> = new Set([
   "connection",
   "cluster",
@@ -36,10 +36,7 @@ export interface ConnectionInputs {
   readonly timeouts?: z.output<typeof timeoutsSchema>;
   /** Other hosts through which the object can be reached, if it has any. */
   readonly peers?: readonly Connection[] | undefined;
-  /**
-   * The cluster that the object is on, if the program does not give it: as found when the object was first reached.
-   * Only in state.
-   */
+  /** The cluster that the object is on, if the program does not give it: as first found. Only in state. */
   readonly clusterFingerprint?: string | undefined;
 }
 
@@ -49,9 +46,9 @@ export function clusterFingerprintIn({ cluster, clusterFingerprint }: Connection
 }
 
 /**
- * Paths of the differences in how the object is reached and waited for, as far as they matter for a later read or
- * delete. A cluster that has grown is still reached through the endpoints in state; one that lost an endpoint must not
- * be asked there. A fingerprint that the program gives for the first time is compared with that of the refresh.
+ * Paths of the differences in how the object is reached and waited for, as far as they matter for a later read or delete. A cluster
+ * that has grown is still reached through the endpoints in state; one that lost an endpoint must not be asked there. A fingerprint
+ * that the program gives for the first time is compared with that of the refresh.
  * @param patience - Whether the limits of dialling count, too.
  */
 export function changedConnectionInputs(
@@ -60,17 +57,14 @@ export function changedConnectionInputs(
   { patience }: { patience: boolean },
 ): string[] {
   const [before, after] = [clusterFingerprintIn(state), inputs.cluster?.certificateFingerprint];
-  const peers = [state.peers ?? [], inputs.peers ?? []] as const;
+  const [peersBefore, peersAfter] = [state.peers ?? [], inputs.peers ?? []];
   const complete = patience ? withDefaults : withoutPatience;
+  const connectionOf = ({ connection }: ConnectionInputs): object | undefined => connection && complete(connection);
   return [
-    ...changedKeys(
-      "connection",
-      state.connection && complete(state.connection),
-      inputs.connection && complete(inputs.connection),
-    ),
+    ...changedKeys("connection", connectionOf(state), connectionOf(inputs)),
     ...changedKeys("timeouts", state.timeouts, inputs.timeouts),
     ...changedHosts("cluster.endpoints", state.cluster?.endpoints ?? [], inputs.cluster?.endpoints ?? [], complete),
-    ...(peers[0].length === 0 && peers[1].length > 0 ? ["peers"] : changedHosts("peers", ...peers, complete)),
+    ...(peersBefore.length === 0 && peersAfter.length > 0 ? ["peers"] : changedHosts("peers", peersBefore, peersAfter, complete)),
     ...(before !== undefined && after !== undefined && before !== after ? ["cluster.certificateFingerprint"] : []),
   ];
 }
@@ -80,7 +74,7 @@ export function isSameHost(a: Connection, b: Connection): boolean {
   return a.host === b.host && withDefaults(a).port === withDefaults(b).port;
 }
 
-/** Paths of the differences for hosts that were known. For a host that is no longer listed: the path of the list. */
+/** Paths of the differences for hosts that were known; the path of the list for a host that is no longer listed. */
 function changedHosts(
   path: string,
   before: readonly Connection[],
@@ -109,12 +103,12 @@ export function hasFewerPeers(before: ConnectionInputs, after: ConnectionInputs)
 }
 
 /**
- * Adds to an error that the connection in state failed. A refresh or a destroy gets only that connection, because both
- * run before the program gives a new key or address.
+ * Adds to an error that the connection in state failed. A refresh or a destroy gets only that connection, because both run before
+ * the program gives a new key or address.
  */
 export function notReachedAsStored(error: unknown): unknown {
   const message =
-    `${messageOf(error)}. This is the connection that the last pulumi up stored; if the program has another one now, run ` +
+    `${messageOf(error)}. Pulumi used the connection that the last pulumi up stored; if the program has a new one, run ` +
     "pulumi up --refresh=false once";
   if (hasCode(error, "refused")) {
     return new RefusedError(message, { cause: error });

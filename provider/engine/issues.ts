@@ -6,11 +6,14 @@ type Issue = z.core.$ZodIssue;
 /** Marks issues for which zod has no text, see {@link wording}. */
 const NO_WORDS = "fits none of the alternatives";
 
+/** Writes "a, b or c". */
+const OR_LIST = new Intl.ListFormat("en-GB", { type: "disjunction" });
+
 /** An issue at the path where a user would look for it. */
 export interface LocatedIssue {
   readonly path: readonly PropertyKey[];
-  /** The unknown key, if that is the issue. */
-  readonly unknownKey?: string;
+  /** Whether the issue is an unknown key. */
+  readonly isUnknownKey?: true;
   readonly reason: string;
 }
 
@@ -20,7 +23,9 @@ export const wording: z.core.$ZodErrorMap = (issue) => {
     case "invalid_type":
       return issue.input === undefined || issue.input === null ? "is required" : `must be ${noun(issue.expected)}`;
     case "invalid_value":
-      return issue.input === undefined ? "is required" : `must be ${orList(issue.values.map((value) => JSON.stringify(value)))}`;
+      return issue.input === undefined
+        ? "is required"
+        : `must be ${OR_LIST.format(issue.values.map((value) => JSON.stringify(value)))}`;
     case "too_small":
       return issue.origin === "string" && issue.minimum === 1
         ? "must not be empty"
@@ -52,7 +57,7 @@ export function locate(issue: Issue, path: readonly PropertyKey[] = []): Located
       const reasons = issue.message.split("\n");
       return issue.keys.map((key, index) => ({
         path: [...at, key],
-        unknownKey: key,
+        isUnknownKey: true,
         reason: reasons[index] ?? "is not a known property",
       }));
     }
@@ -78,7 +83,7 @@ function ofAlternatives(alternatives: readonly (readonly Issue[])[], path: reado
     return [{ path, reason: NO_WORDS }];
   }
   const wishes = [first, ...others].map(({ message }) => message.replace(/^must be /, ""));
-  const reason = wishes.includes("is required") ? "is required" : `must be ${orList([...new Set(wishes)])}`;
+  const reason = wishes.includes("is required") ? "is required" : `must be ${OR_LIST.format(new Set(wishes))}`;
   return [{ path: [...path, ...first.path], reason }];
 }
 
@@ -94,10 +99,6 @@ function noun(type: string): string {
 
 function unit(origin: string): string {
   return origin === "string" ? " characters long" : origin === "array" ? " long" : "";
-}
-
-function orList(words: readonly string[]): string {
-  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1) ?? ""}`;
 }
 
 /** The keys that an object schema knows. */

@@ -1,16 +1,13 @@
 import { createRequire } from "node:module";
 
-/** Where a provider process sends its messages. */
+/** Where a provider process sends its messages. Only those of progress disappear from the screen. */
 export interface EngineLog {
-  /** Shown next to the resource while it works; not kept. */
   progress(urn: string, text: string): void;
-  /** Kept on the screen. */
   info(urn: string, text: string): void;
-  /** Kept on the screen. */
   warn(urn: string, text: string): void;
 }
 
-/** The shortest time between two progress messages of a resource. */
+/** Shortest time between two progress messages of a resource. */
 const PACE_MS = 1000;
 
 /** What is shown of one resource. */
@@ -72,48 +69,40 @@ type EngineMessages = typeof import("@pulumi/pulumi/proto/engine_pb");
 type EngineServices = { EngineClient: new (address: string, credentials: unknown) => EngineClient };
 type Grpc = { credentials: { createInsecure(): unknown } };
 
-/** The engine's address, which it passes to the provider processes that it starts; `undefined` in any other process. */
+/** The engine's address, which is an argument of the provider processes that it starts; `undefined` in any other process. */
 export function engineAddress(argv: readonly string[]): string | undefined {
   return argv.slice(2).find((argument) => /^[\w.-]+:\d+$/.test(argument));
 }
 
-/**
- * The engine's log service. Its address is the last argument of a provider process. A message that cannot be delivered
- * is dropped.
- */
+/** The engine's log service. A message that cannot be delivered is dropped. Outside a provider process, nothing is sent. */
 export function engineLog(argv: readonly string[] = process.argv): EngineLog {
   const address = engineAddress(argv);
   if (address === undefined) {
     return { progress: () => undefined, info: () => undefined, warn: () => undefined };
   }
   let client: EngineClient | undefined;
-  const send = (
-    severity: "INFO" | "WARNING",
-    urn: string,
-    text: string,
-    ephemeral: boolean,
-    arrived: () => void = () => undefined,
-  ): void => {
-    try {
-      // Loaded only inside a provider process, which has loaded the SDK already. gRPC is the SDK's dependency.
-      const sdk = createRequire(require.resolve("@pulumi/pulumi"));
-      const messages = sdk("@pulumi/pulumi/proto/engine_pb") as EngineMessages;
-      const { EngineClient } = sdk("@pulumi/pulumi/proto/engine_grpc_pb") as EngineServices;
-      const { credentials } = sdk("@grpc/grpc-js") as Grpc;
-      client ??= new EngineClient(address, credentials.createInsecure());
-      const request = new messages.LogRequest();
-      request.setSeverity(messages.LogSeverity[severity]);
-      request.setMessage(text);
-      request.setUrn(urn);
-      request.setEphemeral(ephemeral);
-      client.log(request, arrived);
-    } catch {
-      arrived(); // a lost message is not a failure
-    }
-  };
+  const send = (severity: "INFO" | "WARNING", urn: string, text: string, ephemeral = false): Promise<void> =>
+    new Promise((arrived) => {
+      try {
+        // Loaded only inside a provider process, which has loaded the SDK already. gRPC is the SDK's dependency.
+        const sdk = createRequire(require.resolve("@pulumi/pulumi"));
+        const messages = sdk("@pulumi/pulumi/proto/engine_pb") as EngineMessages;
+        const { EngineClient } = sdk("@pulumi/pulumi/proto/engine_grpc_pb") as EngineServices;
+        const { credentials } = sdk("@grpc/grpc-js") as Grpc;
+        client ??= new EngineClient(address, credentials.createInsecure());
+        const request = new messages.LogRequest();
+        request.setSeverity(messages.LogSeverity[severity]);
+        request.setMessage(text);
+        request.setUrn(urn);
+        request.setEphemeral(ephemeral);
+        client.log(request, () => arrived());
+      } catch {
+        arrived(); // a lost message is not a failure
+      }
+    });
   return {
-    progress: paced((urn, text) => new Promise<void>((arrived) => send("INFO", urn, text, true, arrived))),
-    info: (urn, text) => send("INFO", urn, text, false),
-    warn: (urn, text) => send("WARNING", urn, text, false),
+    progress: paced((urn, text) => send("INFO", urn, text, true)),
+    info: (urn, text) => void send("INFO", urn, text),
+    warn: (urn, text) => void send("WARNING", urn, text),
   };
 }

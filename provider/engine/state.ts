@@ -1,9 +1,9 @@
-import { withoutUndefined } from "../support/equality";
+import { sameJson, withoutUndefined } from "../support/equality";
 import { RefusedError } from "../support/errors";
-import type { ConnectionInputs } from "./connection-inputs";
+import { CONNECTION_INPUTS, type ConnectionInputs } from "./connection-inputs";
 import type { Lifecycle } from "./lifecycle";
-import { printedByTheEngine } from "./printed-errors";
 import { external, type Properties, urnOf } from "./properties";
+import { printedByTheEngine } from "./provider-process";
 
 /** What state holds: a lifecycle's inputs and outputs, and what the adapter keeps. */
 export type State<Inputs, Outputs> = Inputs & Outputs & Kept;
@@ -38,8 +38,8 @@ export function stateIn<Inputs extends object, Outputs extends object>(
   if (written > schemaVersion) {
     throw printedByTheEngine(
       new RefusedError(
-        `The state of this ${kind} was written by a newer version of pulumi-lxd-cluster (its schema ${written}; this version ` +
-          `knows ${schemaVersion}). Nothing was touched. Install that version of pulumi-lxd-cluster in the program's folder again`,
+        `The state of this ${kind} was written by a newer version of pulumi-lxd-cluster (state schema ${written}; this version ` +
+          `reads ${schemaVersion}). Nothing was changed. Install the newer version in the program's folder`,
       ),
     );
   }
@@ -69,8 +69,36 @@ export function observedInputs<Inputs extends object, Outputs extends object>(
   observed: Partial<Inputs>,
 ): Inputs {
   const leftAsIs: readonly string[] = (lifecycle.leftAsIs ?? []).filter((name) => known[name] === undefined);
-  const told = Object.entries(observed).filter(([name]) => !leftAsIs.includes(name));
-  return { ...inputsIn(lifecycle, known), ...Object.fromEntries(told) };
+  const reported = Object.entries(observed).filter(([name]) => !leftAsIs.includes(name));
+  return { ...inputsIn(lifecycle, known), ...Object.fromEntries(reported) };
+}
+
+/**
+ * The inputs whose observed value differs in meaning from the wanted one, in the order of the schema. Pure: no I/O.
+ *
+ * Each input is compared as JSON, unless the lifecycle's `sameBy` compares it. Inputs that say how the object is reached or
+ * whether it may be adopted are not properties of the object, and are not compared.
+ */
+export function differences<Inputs extends object, Outputs extends object>(
+  { schema, sameBy = {}, leftAsIs = [] }: Lifecycle<Inputs, Outputs>,
+  state: Inputs & Outputs,
+  inputs: Inputs,
+): (keyof Inputs & string)[] {
+  return (Object.keys(schema.shape) as (keyof Inputs & string)[]).filter((name) => {
+    const [observed, wanted] = [state[name], inputs[name]];
+    if (leftAsIs.includes(name) && (observed === undefined || wanted === undefined)) {
+      return observed !== wanted;
+    }
+    const same = sameBy[name];
+    return same === undefined
+      ? !CONNECTION_INPUTS.has(name) && name !== "adopt" && !sameJson(observed, wanted)
+      : !same(observed, wanted, state, inputs);
+  });
+}
+
+/** For `sameBy`: an input that says how a change is made, so that another value alone changes nothing. */
+export function notCompared(): boolean {
+  return true;
 }
 
 /** Whether the object's mark has another URN: the resource was renamed, or moved to another stack or project. */

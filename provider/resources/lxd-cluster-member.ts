@@ -6,8 +6,7 @@ import { all, type CustomResourceOptions, type Input, type Output } from "@pulum
 import * as z from "zod";
 import { connectionsSchema, isSameHost, onHost } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
-import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { whenKnown } from "../engine/when-known";
+import { LxdResource, type TimeoutArgs, whenKnown } from "../engine/resource";
 import { isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { clusterConnectionSchema, fingerprintSchema } from "../lxd/client/cluster-connection";

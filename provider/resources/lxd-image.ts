@@ -5,9 +5,9 @@
 import { all, type CustomResourceOptions, type Input, type Output, output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
-import { notCompared } from "../engine/differences";
 import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import { notCompared } from "../engine/state";
 import type { LxdClient, Tagged } from "../lxd/client/client";
 import { type Config, configValueSchema, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
 import { type Claimant, pointAlias, refuseTakenAliases, removeAliases } from "../lxd/images/aliases";

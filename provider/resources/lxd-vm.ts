@@ -5,9 +5,9 @@
 import { type CustomResourceOptions, type Input, type Output, Resource } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
-import { differences, notCompared } from "../engine/differences";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import { differences, notCompared } from "../engine/state";
 import type { LxdClient } from "../lxd/client/client";
 import { listMembersShared } from "../lxd/cluster/cluster";
 import { OWNER_KEY } from "../lxd/config";

@@ -58,7 +58,10 @@ describe("An object that is there already", () => {
     prod.define(program({ config: { "limits.cpu": "2" }, adopt: true }));
     const planned = await succeeds(() => prod.preview());
     assert.equal(planned.changes, 0);
-    assert.match(planned.messages.join("\n"), /^info web: Adopts what is there: would change config\.limits\.cpu "4" -> "2"/m);
+    assert.match(
+      planned.messages.join("\n"),
+      /^info web: Adopts the existing object: would change config\.limits\.cpu "4" -> "2"/m,
+    );
     await succeeds(() => prod.up());
     assert.equal((await live())["limits.cpu"], "2");
     assert.deepEqual((await succeeds(() => prod.preview())).steps, []);

@@ -44,7 +44,7 @@ describe("A resource that is moved or renamed", () => {
   const isMarkedAnew = async (stack: EngineStack, expected: string): Promise<void> => {
     const { changes, messages } = await succeeds(() => stack.up());
     assert.equal(changes, 1);
-    assert.match(messages.join("\n"), /^info \w+: Only its mark on LXD changes: it was that of the Pulumi resource "web"/m);
+    assert.match(messages.join("\n"), /^info \w+: Only the ownership mark in LXD changes \(now: the Pulumi resource "web"/m);
     assert.equal(await markOn(), expected);
   };
   const isRefused = async (stack: EngineStack, words: RegExp): Promise<void> => {
@@ -96,10 +96,7 @@ describe("A resource that is moved or renamed", () => {
     await dev.moveInState(urn("dev"), other);
     dev.define(program({ adopt: true }));
     const adopted = await succeeds(() => dev.up());
-    assert.match(
-      adopted.messages.join("\n"),
-      /Adopts what is there, which bears the mark of this very resource: .* another stack/,
-    );
+    assert.match(adopted.messages.join("\n"), /Adopts the existing object that has this resource's own mark .* another stack/);
     const { changes, messages } = await succeeds(() => other.destroy());
     assert.equal(changes, 0);
     assert.match(messages.join("\n"), /is left as it is: it now belongs to the Pulumi resource "web" of stack "dev"/);

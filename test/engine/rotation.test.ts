@@ -14,7 +14,7 @@ type Connect = (host: SimulatedHost) => Record<string, unknown>;
 /** What is reached: two nodes, two members, pool, network, image, profile, VM and user. */
 const RESOURCES = 10;
 
-const HINT = /is the connection that the last pulumi up stored.*pulumi up --refresh=false/s;
+const HINT = /used the connection that the last pulumi up stored.*pulumi up --refresh=false/s;
 
 describe("a connection that changes on purpose", () => {
   let lab: SimulatedLab;

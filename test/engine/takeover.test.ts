@@ -233,7 +233,7 @@ describe("Taking over a cluster that runs already", () => {
       );
       const told = messages.map((message) => message.trim()).filter((message) => !message.startsWith("debug"));
       assert.deepEqual(
-        told.filter((message) => !/^info.*: Adopts what is there: nothing in it changes$/.test(message)),
+        told.filter((message) => !/^info.*: Adopts the existing object: nothing in it changes$/.test(message)),
         [],
       );
       assert.equal(told.length, resources);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { GREETING } from "../../lab/simulated/login-shell";
-import { differences } from "../../provider/engine/differences";
+import { differences } from "../../provider/engine/state";
 import { readMark } from "../../provider/lxd/ownership";
 import { figure } from "../support/figure";
 import { Managed } from "../unit/resources/simulated-cluster";

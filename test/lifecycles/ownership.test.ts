@@ -260,7 +260,7 @@ describe("Ownership", () => {
         const planned = await changesOf(async () => assert.equal(await it.preview(args({ ...other, adopt: true })), "created"));
         assert.deepEqual(planned, []);
         assert.deepEqual([it.notes.length, it.warnings], [1, []]);
-        assert.match(it.notes[0] ?? "", /^Adopts what is there: would change /);
+        assert.match(it.notes[0] ?? "", /^Adopts the existing object: would change /);
         assert.ok(it.notes[0]?.includes(change), it.notes[0]);
         const made = await changesOf(async () => assert.equal(await it.up(args({ ...other, adopt: true })), "created"));
         assert.deepEqual(made.filter(isMaking), []);
@@ -274,7 +274,7 @@ describe("Ownership", () => {
         await makeByHand();
         const it = manage();
         await it.preview(args({ adopt: true }));
-        assert.deepEqual(it.notes, ["Adopts what is there: nothing in it changes"]);
+        assert.deepEqual(it.notes, ["Adopts the existing object: nothing in it changes"]);
         const changes = await changesOf(() => it.up(args({ adopt: true })));
         assert.deepEqual(
           changes.filter((request) => !/exec$|^DELETE .*files$/.test(request)).map((request) => request.split(" ")[1]),
@@ -298,7 +298,7 @@ describe("Ownership", () => {
         const before = await identity();
         await ours.preview(args({ adopt: true }));
         assert.deepEqual(ours.notes, [
-          'Adopts what is there, which belongs to the Pulumi resource "theirs" of stack "prod", project "tests" until then: nothing in it changes',
+          'Adopts the existing object of the Pulumi resource "theirs" of stack "prod", project "tests": nothing in it changes',
         ]);
         await ours.up(args({ adopt: true }));
         assert.equal(await markOf(), urn("it", "lab"));
@@ -336,7 +336,7 @@ describe("Ownership", () => {
           it.rename(resource, stack);
           assert.equal(await it.preview(args()), "updated");
           assert.deepEqual(it.notes, [
-            'Only its mark on LXD changes: it was that of the Pulumi resource "it" of stack "lab", project "tests"',
+            'Only the ownership mark in LXD changes (now: the Pulumi resource "it" of stack "lab", project "tests")',
           ]);
           const changes = await changesOf(async () => assert.equal(await it.up(args()), "updated"));
           assert.deepEqual(
@@ -375,7 +375,7 @@ describe("Ownership", () => {
         await again.preview(args({ adopt: true }));
         assert.match(
           again.notes.join(),
-          /^Adopts what is there, which bears the mark of this very resource: its state was lost, or another/,
+          /^Adopts the existing object that has this resource's own mark \(its state was lost, or another/,
         );
         const changes = await changesOf(async () => assert.equal(await again.up(args({ adopt: true })), "created"));
         assert.deepEqual(changes.filter(isMaking), []);
@@ -498,7 +498,7 @@ describe("Ownership", () => {
       const it = manageAs(imageLifecycle);
       const source = { server: SERVER, fingerprint };
       await it.preview(args({ source, properties: { os: "Devuan" }, aliases: ["debian"], adopt: true }));
-      assert.deepEqual(it.notes, ['Adopts what is there: would change properties.os "Debian" -> "Devuan"']);
+      assert.deepEqual(it.notes, ['Adopts the existing object: would change properties.os "Debian" -> "Devuan"']);
     });
   });
 
@@ -523,7 +523,9 @@ describe("Ownership", () => {
       );
       const config = { "core.debug_address": "127.0.0.1:8444" };
       await it.preview(node({ config, adopt: true }));
-      assert.deepEqual(it.notes, ['Adopts what is there: would change config.core.debug_address unset -> "127.0.0.1:8444"']);
+      assert.deepEqual(it.notes, [
+        'Adopts the existing object: would change config.core.debug_address unset -> "127.0.0.1:8444"',
+      ]);
       assert.equal(await it.up(node({ config, adopt: true })), "created");
     });
 

@@ -232,7 +232,7 @@ describe("Ways to log in to real hosts", () => {
 
   describe("that are refused, with host, user and all attempts:", () => {
     const HINT =
-      ". This is the connection that the last pulumi up stored; if the program has another one now, run pulumi up --refresh=false once";
+      ". Pulumi used the connection that the last pulumi up stored; if the program has a new one, run pulumi up --refresh=false once";
     const KEY_HINT = ". Check connection.user, and that the host has this key in its authorized_keys";
     const PASSWORD_HINT = ". Check connection.user, and that its sshd accepts passwords and this is the right one";
     const stranger = (): string => readFileSync(file("stranger"), "utf8");

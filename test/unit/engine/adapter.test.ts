@@ -6,7 +6,7 @@ import { dynamicProvider } from "../../../provider/engine/adapter";
 import { inCluster } from "../../../provider/engine/connection-inputs";
 import type { Context, Lifecycle } from "../../../provider/engine/lifecycle";
 import { providerPointer } from "../../../provider/engine/pointer";
-import { printErrorsOnce } from "../../../provider/engine/printed-errors";
+import { printErrorsOnce } from "../../../provider/engine/provider-process";
 import { IncompleteError, messageOf, RefusedError } from "../../../provider/support/errors";
 import { connectionSchema } from "../../../provider/transport/connection";
 
@@ -194,7 +194,7 @@ describe("the adapter between lifecycles and the engine", () => {
       const endpoint = host("bcn2", { privateKeyPath: "~/.ssh/other", perDialTimeout: 60 });
       await provider.diff("web", state, { ...inputs, cluster: { endpoints: [endpoint] }, timeouts: { create: 5 } });
       assert.deepEqual(said, [
-        "info URN: Only how it is reached or waited for changes: timeouts.create, cluster.endpoints[0].perDialTimeout, " +
+        "info URN: Only the connection or the timeouts change: timeouts.create, cluster.endpoints[0].perDialTimeout, " +
           "cluster.endpoints[0].privateKeyPath",
       ]);
     });
@@ -407,7 +407,7 @@ describe("the adapter between lifecycles and the engine", () => {
       ]) {
         assert.match(
           (await failureOf(call())).message,
-          /^The state of this LxdThing was written by a newer version .*its schema 8; this version knows 7.*Install that version of pulumi-lxd-cluster/,
+          /^The state of this LxdThing was written by a newer version .*state schema 8; this version reads 7.*Install the newer version in the program's folder/,
         );
       }
       assert.deepEqual(calls, []);

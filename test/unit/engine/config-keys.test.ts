@@ -63,14 +63,14 @@ describe("a key of LXD's config in a preview", () => {
     assert.deepEqual(
       await warningsOf(profileLifecycle, 0, { ...profile, config: { ...profile.config, "limits.nothing": "1" } }),
       [
-        "config.limits.memroy is not a key of LXD that is known here. Did you mean limits.memory?",
-        "devices.root.pol is not a key of LXD that is known here. Did you mean pool?",
+        "config.limits.memroy is not a known key of LXD. Did you mean limits.memory?",
+        "devices.root.pol is not a known key of LXD. Did you mean pool?",
       ],
     );
   });
 
   it("is found in pools, networks and projects, too", async () => {
-    const known = "is not a key of LXD that is known here. Did you mean";
+    const known = "is not a known key of LXD. Did you mean";
     assert.deepEqual(
       [
         await warningsOf(storagePoolLifecycle, 0, { name: "fast", driver: "zfs", config: { "zfs.poolname": "x" } }),

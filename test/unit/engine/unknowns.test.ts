@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
 import fc from "fast-check";
-import { containsUnknown, isUnknownAt } from "../../../provider/engine/unknowns";
+import { containsUnknown, isUnknownAt } from "../../../provider/engine/properties";
 
 /** In the engine's form, one for each type; the SDK exports only the first. */
 const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";

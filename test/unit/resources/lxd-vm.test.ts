@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { dynamicProvider } from "../../../provider/engine/adapter";
-import { differences } from "../../../provider/engine/differences";
+import { differences } from "../../../provider/engine/state";
 import { OWNER_KEY } from "../../../provider/lxd/config";
 import { toApi } from "../../../provider/lxd/instances/contents";
 import { addressesOf, type Instance } from "../../../provider/lxd/instances/instances";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { utils } from "ssh2";
 import * as z from "zod";
-import { differences } from "../../../provider/engine/differences";
+import { differences } from "../../../provider/engine/state";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
 import { Deadline, until } from "../../../provider/support/deadline";
 import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers, startWithInstance } from "./simulated-cluster";

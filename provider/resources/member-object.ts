@@ -30,7 +30,7 @@ import {
   type WantedConfig,
 } from "../lxd/storage-and-networks/member-objects";
 import { createObject, describeUnfinished, explainFailure, isUnfinished } from "../lxd/storage-and-networks/two-phase";
-import { IncompleteError, RefusedError } from "../support/errors";
+import { FailedError, havingChanged, IncompleteError, RefusedError } from "../support/errors";
 import { markedObjectLifecycle } from "./marked-object";
 
 /** Returns the inputs that these kinds have in common. */
@@ -142,31 +142,33 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       const { description, config, memberConfig } = inputs;
       const wanted = { description, config, memberConfig, mark: context.mark };
       const servers = await getServers(lxd);
+      const change = async (found: Found): Promise<Outputs> => {
+        await own.refuseChange?.(lxd, ref, servers, wanted);
+        await changeObject(lxd, ref, servers, found, wanted, state?.config ?? {});
+        const after = (await findManaged(lxd, ref)) ?? found;
+        return outputsOf(after.value, servers, await viewsOf(lxd, ref, servers));
+      };
       refuseUnknownMembers(lxd, ref, servers, memberConfig);
-      if (before === undefined) {
-        await own.refuseCreate?.(lxd, ref, servers);
+      if (before !== undefined && !isUnfinished(before)) {
+        return change(before);
       }
-      if (isUnfinished(before)) {
-        try {
-          const creation = { ...wanted, ref, identity: own.identity(inputs) };
-          await createObject(lxd, servers, creation, before, (text) => context.progress(text));
-        } catch (error) {
-          const left = await describeUnfinished(lxd, servers, ref, error);
-          if (left === undefined) {
-            throw explainFailure(lxd, servers, ref, error);
-          }
-          const outputs = outputsOf(left.found.value, servers, left.views);
-          throw new IncompleteError(idOf(ref), outputs, left.message, { cause: error });
+      await (before === undefined ? own.refuseCreate?.(lxd, ref, servers) : own.refuseChange?.(lxd, ref, servers, wanted));
+      try {
+        const creation = { ...wanted, ref, identity: own.identity(inputs) };
+        await createObject(lxd, servers, creation, before, (text) => context.progress(text));
+      } catch (error) {
+        const left = await describeUnfinished(lxd, servers, ref, error);
+        if (left === undefined) {
+          throw explainFailure(lxd, servers, ref, error);
         }
+        const outputs = outputsOf(left.found.value, servers, left.views);
+        throw new IncompleteError(idOf(ref), outputs, left.message, { cause: error });
       }
       const made = await findManaged(lxd, ref);
       if (made === undefined) {
-        throw new RefusedError(`${nameOf(ref)} was removed from ${lxd.host} by someone else while it was worked on`);
+        throw new FailedError(`${nameOf(ref)} was created on ${lxd.host}, and then removed by someone else. Run pulumi up again`);
       }
-      await own.refuseChange?.(lxd, ref, servers, wanted);
-      await changeObject(lxd, ref, servers, made, wanted, state?.config ?? {});
-      const after = (await findManaged(lxd, ref)) ?? made;
-      return outputsOf(after.value, servers, await viewsOf(lxd, ref, servers));
+      return havingChanged(() => change(made));
     },
 
     writeMark: (lxd, state, found, mark) => markObject(lxd, own.refOf(state), found, mark),

@@ -50,7 +50,7 @@ export async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Serv
   const sizeOn = (member: string): string => configOfMember(POOLS, wanted, member)["size"] ?? "";
   const sized = namesOf(servers).filter((member) => sizeOn(member) !== "");
   const others = [...(await viewsOf(lxd, ref, servers, sized))].filter(
-    ([member, { value }]) => !sameConfigValue("size", sizeOn(member), value.config?.["size"]),
+    ([member, { value }]) => value.status === "Created" && !sameConfigValue("size", sizeOn(member), value.config?.["size"]),
   );
   const [first] = others;
   if (first === undefined) {

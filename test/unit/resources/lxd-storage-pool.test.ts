@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import * as z from "zod";
 import { leftoverHint } from "../../../provider/lxd/storage-and-networks/two-phase";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
+import { hasCode } from "../../../provider/support/errors";
 import { Managed, type SimulatedCluster, startStandalone, startTwoMembers } from "./simulated-cluster";
 
 const shown = z.looseObject({ config: z.record(z.string(), z.string()), description: z.string(), status: z.string() });
@@ -99,6 +100,32 @@ describe("LxdStoragePool", () => {
       pool.up(args({ memberConfig: { bcn1: { size: "2GiB" } } })),
       /has 1GiB on bcn1, and LXD 5\.0\.2 cannot resize/,
     );
+  });
+
+  it("refuses to resize a member's part before it makes the missing part of another member", async () => {
+    const given = (size: string, source: string) => args({ memberConfig: { bcn2: { size }, bcn1: { source } } });
+    await assert.rejects(pool.up(given("1GiB", "/dev/sdx")), /could not be created on bcn1; it is created on bcn2/);
+    await assert.rejects(pool.up(given("2GiB", "/dev/sdb")), /has 1GiB on bcn2, and LXD 5\.0\.2 cannot resize/);
+    assert.equal(pool.inState("status"), "Errored");
+    assert.equal(await pool.up(given("1GiB", "/dev/sdb")), "updated");
+    assert.equal((await live()).status, "Created");
+  });
+
+  it("fails, and is not refused, when somebody removes it right after its creation", async () => {
+    two.lab.faults.add({
+      when: { method: "GET", path: /^\/1\.0\/storage-pools\/fast$/, nth: 2 },
+      effect: {
+        answer: (response) => {
+          two.lab.host("bcn2").daemon?.database.pools.delete("fast");
+          response.end(JSON.stringify({ type: "error", error_code: 404, error: "Storage pool not found", metadata: null }));
+        },
+      },
+    });
+    const message = /Storage pool "fast" was created on .*, and then removed by someone else\. Run pulumi up again$/;
+    await assert.rejects(pool.up(args()), (error: Error) => {
+      assert.match(error.message, message);
+      return hasCode(error.cause, "failed");
+    });
   });
 
   it("is replaced, with a warning, when a member's source changes", async () => {

@@ -7,9 +7,8 @@ import { withoutUndefined } from "../support/equality";
 import { messageOf, RefusedError } from "../support/errors";
 
 /**
- * How to reach a host by SSH. Names, meaning and defaults are those of `@pulumi/command`'s remote connection, so that
- * one object serves both; `privateKeyPath` and `hostKeyPolicy` are additions. {@link withDefaults} adds the defaults:
- * state and outputs hold what was given.
+ * How to reach a host by SSH. Names, meaning and defaults are those of `@pulumi/command`'s remote connection, so that one object serves
+ * both; `privateKeyPath` and `hostKeyPolicy` are additions. {@link withDefaults} adds the defaults: state and outputs hold what was given.
  * @see https://www.pulumi.com/registry/packages/command/api-docs/remote/command/#connection
  */
 const endpointShape = {
@@ -33,20 +32,16 @@ const endpointShape = {
 /** A jump host: a connection without a further proxy. */
 const proxySchema = z.strictObject(endpointShape);
 
-/** See {@link endpointShape}. */
 export const connectionSchema = z.strictObject({ ...endpointShape, proxy: proxySchema.optional() });
 
-/** A connection to a host, as it was given. */
 export type Connection = z.output<typeof connectionSchema>;
 
 const DEFAULTS = { port: 22, user: "root", hostKeyPolicy: "known-hosts", dialErrorLimit: 10, perDialTimeout: 15 } as const;
 
-/** A connection, or a jump host, with all defaults in place. */
 export type ResolvedConnection = z.output<typeof proxySchema> & {
   [Name in keyof typeof DEFAULTS]-?: NonNullable<Connection[Name]>;
 };
 
-/** Adds the defaults to a connection. */
 export function withDefaults(connection: Connection): ResolvedConnection & { proxy?: ResolvedConnection } {
   const { proxy, ...endpoint } = withoutUndefined(connection) as Connection;
   return { ...DEFAULTS, ...endpoint, ...(proxy && { proxy: { ...DEFAULTS, ...proxy } }) } as ResolvedConnection & {
@@ -67,48 +62,32 @@ export function describeConnection(connection: Pick<Connection, "user" | "host" 
 }
 
 /** Credentials for sshd. They are read at each use, so that rotated ones work without a plan. */
-export interface Credentials {
-  privateKey?: string;
-  privateKeyPassword?: string;
-  password?: string;
-  agentSocketPath?: string;
-}
+export type Credentials = Pick<Connection, "privateKey" | "privateKeyPassword" | "password" | "agentSocketPath">;
 
 /**
  * Reads the credentials that a connection refers to.
  * @throws RefusedError when a key file cannot be read, or the connection has no credentials.
  */
 export function resolveCredentials(connection: Connection): Credentials {
-  const credentials: Credentials = {};
-  if (connection.privateKey !== undefined) {
-    credentials.privateKey = connection.privateKey;
-  } else if (connection.privateKeyPath !== undefined) {
-    const path = expandHome(connection.privateKeyPath);
-    try {
-      credentials.privateKey = readFileSync(path, "utf8");
-    } catch (error) {
-      throw new RefusedError(
-        `The private key for ${describeConnection(connection)} cannot be read (connection.privateKeyPath): ${messageOf(error)}`,
-      );
-    }
-  }
-  if (connection.privateKeyPassword !== undefined) {
-    credentials.privateKeyPassword = connection.privateKeyPassword;
-  }
-  if (connection.password !== undefined) {
-    credentials.password = connection.password;
-  }
-  const agent = connection.agentSocketPath ?? process.env["SSH_AUTH_SOCK"];
-  if (agent !== undefined && agent !== "") {
-    credentials.agentSocketPath = agent;
-  }
-  if (Object.keys(credentials).length === 0) {
+  const { privateKey = readKeyFile(connection), privateKeyPassword, password } = connection;
+  const agentSocketPath = connection.agentSocketPath ?? (process.env["SSH_AUTH_SOCK"] || undefined);
+  if (privateKey === undefined && password === undefined && agentSocketPath === undefined) {
     throw new RefusedError(
       `There is no way to log in to ${describeConnection(connection)}: give connection.privateKeyPath, connection.privateKey or ` +
         "connection.password, or start an SSH agent (SSH_AUTH_SOCK is not set)",
     );
   }
-  return credentials;
+  return { privateKey, privateKeyPassword, password, agentSocketPath };
+}
+
+function readKeyFile(connection: Connection): string | undefined {
+  const { privateKeyPath } = connection;
+  try {
+    return privateKeyPath === undefined ? undefined : readFileSync(expandHome(privateKeyPath), "utf8");
+  } catch (error) {
+    const name = describeConnection(connection);
+    throw new RefusedError(`The private key for ${name} cannot be read (connection.privateKeyPath): ${messageOf(error)}`);
+  }
 }
 
 /** Replaces `~` by the home directory of the user who runs Pulumi. */
@@ -127,7 +106,7 @@ function hostProblem(text: string): string | undefined {
     return `has a port in it: give ${name} here, and ${after} as port`;
   }
   if (/^fe[89ab][0-9a-f]:/i.test(text) && isIPv6(text) && !text.includes("%")) {
-    return `is a link-local address, which says nothing without the interface that it is reached by: give that too, as in ${text}%eth0`;
+    return `is a link-local address without an interface: give it with its interface, as in ${text}%eth0`;
   }
   return isHost(text) ? undefined : "is neither a host name nor an IP address";
 }

@@ -1,23 +1,20 @@
 /**
- * Frames the commands that SSH runs. sshd passes a command line to the user's login shell, which may be any (bash,
- * fish, csh). That shell first reads its start-up files, which may write anything to both streams. So the line contains
- * only what all shells read alike, and replaces the shell by `/bin/sh`, which marks in both streams where the command's
- * own output begins and ends.
+ * Frames the commands that SSH runs. sshd passes a command line to the user's login shell, which may be any (bash, fish, csh). That shell
+ * first reads its start-up files, which may write anything to both streams. So the line contains only what all shells read alike, and
+ * replaces the shell by `/bin/sh`, which marks in both streams where the command's own output begins and ends.
  */
 import { randomBytes } from "node:crypto";
 import type { Readable } from "node:stream";
 import { commandLine } from "./quote";
 
 /**
- * Run by `/bin/sh -c` with the two halves of the mark and the command. The mark comes in halves, so that a shell that
- * prints its command line (`set -x`) does not print the mark. The script contains no single quote, exclamation mark or
- * line break: shells differ there.
+ * Run by `/bin/sh -c` with the two halves of the mark and the command. The mark comes in halves, so that a shell that prints its command
+ * line (`set -x`) does not print the mark. The script contains no single quote, exclamation mark or line break: shells differ there.
  */
 export const FRAME =
   'LC_ALL=C; export LC_ALL; mark=$1$2; printf %s "$mark"; printf %s "$mark" >&2; eval "$(printf %b "$3")"; status=$?; ' +
   'printf %s "$mark" >&2; printf %s:%s. "$mark" "$status"; exit "$status"';
 
-/** The status that follows the mark at the end of the output. */
 const STATUS = /^:(\d+)\./;
 
 /** A command line for sshd, and the mark that delimits its output. */
@@ -26,17 +23,15 @@ export interface FramedCommand {
   readonly mark: Buffer;
 }
 
-/** The output of a command between the marks, and its exit code. */
-export interface FramedOutput {
+/** The result of a command. */
+export interface CommandResult {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
 /**
- * Frames a command.
- * @param options.sudo - Becomes root through `sudo -n`. The frame is inside it: sudo's own messages are not the
- *   command's.
+ * @param options.sudo - Becomes root through `sudo -n`. The frame is inside it: sudo's own messages are not the command's.
  * @param options.untilClosed - The output ends when the channel closes: the command replaces the shell around it.
  */
 export function framed(argv: readonly string[], options: { sudo: boolean; untilClosed?: boolean }): FramedCommand {
@@ -47,11 +42,8 @@ export function framed(argv: readonly string[], options: { sudo: boolean; untilC
   return { line, mark: Buffer.from(halves.join("")) };
 }
 
-/**
- * The output and exit code of a framed command; `undefined` when a mark is missing: something else answered, or the end
- * is missing.
- */
-export function unframe({ mark }: FramedCommand, stdout: Buffer, stderr: Buffer): FramedOutput | undefined {
+/** The result of a framed command; `undefined` when a mark is missing: something else answered, or the end is missing. */
+export function unframe({ mark }: FramedCommand, stdout: Buffer, stderr: Buffer): CommandResult | undefined {
   const own = between(mark, stdout);
   const status = own === undefined ? null : STATUS.exec(stdout.subarray(own.end + mark.length).toString("latin1"));
   if (own === undefined || status === null) {
@@ -66,46 +58,35 @@ export function unframe({ mark }: FramedCommand, stdout: Buffer, stderr: Buffer)
 }
 
 /**
- * Resolves when the mark has arrived on a stream, and leaves what follows it to be read. When the stream ends without
- * the mark, resolves with everything that arrived instead.
+ * Resolves when the mark has arrived on a stream, and leaves what follows it to be read. When the stream ends without the mark, resolves
+ * with everything that arrived instead.
  * @param tooMuch - The stream counts as ended after this many bytes without a mark.
  */
 export function skipToMark(stream: Readable, mark: Buffer, tooMuch: number): Promise<{ found: boolean; skipped: Buffer }> {
   return new Promise((resolve) => {
     let seen: Buffer = Buffer.alloc(0);
     const done = (found: boolean, skipped: Buffer): void => {
-      stream.off("data", look).off("end", end).off("close", end);
+      stream.off("readable", look).off("end", end).off("close", end);
       resolve({ found, skipped });
     };
     const end = (): void => done(false, seen);
-    const look = (chunk: Buffer): void => {
-      seen = Buffer.concat([seen, chunk]);
-      const at = seen.indexOf(mark);
-      if (at >= 0) {
-        stream.pause();
-        done(true, seen.subarray(0, at));
-        const rest = seen.subarray(at + mark.length);
-        if (rest.length > 0) {
-          stream.unshift(rest);
+    const look = (): void => {
+      for (let chunk = stream.read() as Buffer | null; chunk !== null; chunk = stream.read() as Buffer | null) {
+        seen = Buffer.concat([seen, chunk]);
+        const at = seen.indexOf(mark);
+        if (at >= 0) {
+          stream.unshift(seen.subarray(at + mark.length));
+          done(true, seen.subarray(0, at));
+          return;
         }
-        resumeForNextReader(stream);
-      } else if (seen.length > tooMuch) {
-        end();
+        if (seen.length > tooMuch) {
+          end();
+          return;
+        }
       }
     };
-    stream.on("data", look).on("end", end).on("close", end);
+    stream.on("readable", look).on("end", end).on("close", end);
   });
-}
-
-/** A stream that was paused explicitly does not flow again when a listener is added. */
-function resumeForNextReader(stream: Readable): void {
-  const listened = (event: string | symbol): void => {
-    if (event === "data") {
-      stream.off("newListener", listened);
-      process.nextTick(() => stream.resume());
-    }
-  };
-  stream.on("newListener", listened);
 }
 
 function between(mark: Buffer, output: Buffer): { start: number; end: number } | undefined {

@@ -1,13 +1,13 @@
 import { Agent } from "node:http";
 import type { Duplex } from "node:stream";
 import pLimit from "p-limit";
-import type { Client, ClientChannel } from "ssh2";
+import type { ClientChannel } from "ssh2";
 import { Deadline } from "../support/deadline";
 import { CommandError, RefusedError, TransportError, tail } from "../support/errors";
 import { SingleFlight } from "../support/single-flight";
 import { type Connection, describeConnection, withDefaults } from "./connection";
-import { dialClient, openTunnel } from "./dial";
-import { type FramedCommand, framed, skipToMark, unframe } from "./frame";
+import { login } from "./dial";
+import { type CommandResult, type FramedCommand, framed, skipToMark, unframe } from "./frame";
 import { isRefusedChannel, Link } from "./link";
 import { CONNECTED, FIND_LISTENER, RELAY } from "./relay";
 import { Sessions } from "./sessions";
@@ -24,12 +24,7 @@ const MAX_GREETING_BYTES = 1024 * 1024;
 /** How long a further connection, or becoming root for a socket, may take. */
 const FURTHER_SECONDS = 60;
 
-/** The result of a command. */
-export interface CommandResult {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+export type { CommandResult };
 
 /** One SSH connection to a host, shared by all work on the host within this process. */
 export class SshConnection {
@@ -53,15 +48,14 @@ export class SshConnection {
     link.onClose(() => this.sessions.close());
   }
 
-  /** Whether the connection can still be used. */
   get open(): boolean {
     return this.link.open;
   }
 
   /**
    * Dials once, for at most `perDialTimeout` seconds for each of proxy and host.
-   * @throws RefusedError for a host key or credentials that are not accepted, or a server that does not speak SSH;
-   *   TransportError when nothing answers.
+   * @throws RefusedError for a host key or credentials that are not accepted, or a server that does not speak SSH; TransportError when
+   *   nothing answers.
    */
   static async dial(connection: Connection, deadline: Deadline): Promise<SshConnection> {
     const name = describeConnection(connection);
@@ -77,12 +71,9 @@ export class SshConnection {
   }
 
   /**
-   * Runs a command as root, through `sudo -n` for any other user, in the locale C. The result does not contain what the
-   * user's shell writes by itself.
+   * Runs a command as root, through `sudo -n` for any other user, in the locale C. The result omits what the user's shell writes by itself.
    * @param argv - Program and arguments; no shell interprets them.
-   * @param options.stdin - The input of the command.
-   * @throws CommandError for an exit code other than 0 (unless `allowFailure`); RefusedError when the host does not let
-   *   the command run.
+   * @throws CommandError for an exit code other than 0 (unless `allowFailure`); RefusedError when the host does not let the command run.
    */
   async run(
     argv: readonly string[],
@@ -97,8 +88,8 @@ export class SshConnection {
   }
 
   /**
-   * An HTTP agent whose sockets connect to a unix socket on the host. For root, sshd forwards to it. A relay is used
-   * where sshd does not allow that, and for other users: only root (and its group) may open the socket.
+   * An HTTP agent whose sockets connect to a unix socket on the host. For root, sshd forwards to it. A relay is used where sshd does not
+   * allow that, and for other users: only root (and its group) may open the socket.
    */
   unixSocketAgent(path: string): Agent {
     const agent = new Agent({ keepAlive: true, maxSockets: CHANNELS_PER_CONNECTION - 1 });
@@ -243,22 +234,18 @@ export class SshConnection {
     const program = argv[0] ?? "";
     const doing = `running ${program} on ${this.name}`;
     const command = framed(argv, { sudo });
+    const flooded = (): Error =>
+      new TransportError(
+        this.name,
+        `${program} on ${this.name} wrote more than ${MAX_OUTPUT_BYTES} bytes. Run it there to see why`,
+      );
     const slot = this.channels(async () => {
       deadline.check(doing); // starts nothing after the caller's deadline
       const { channel, ended } = await this.sessions.open(`starting ${program}`, command.line, (opened) => ({
         channel: opened,
-        ended: collect(opened, command, stdin),
+        ended: collect(opened, command, stdin, flooded),
       }));
-      return deadline
-        .race(ended, doing, () => channel.destroy())
-        .catch((error: unknown) => {
-          throw error instanceof FloodedError
-            ? new TransportError(
-                this.name,
-                `${program} on ${this.name} wrote more than ${MAX_OUTPUT_BYTES} bytes. Run it there to see why`,
-              )
-            : error;
-        });
+      return deadline.race(ended, doing, () => channel.destroy());
     });
     const { end, stdout, stderr } = await deadline.race(slot, doing);
     const result = unframe(command, stdout, stderr);
@@ -274,37 +261,17 @@ export class SshConnection {
     throw this.notOurs(end, stdout, stderr);
   }
 
-  /**
-   * The error for a login shell, a sudo or a forced command (ForceCommand, `command=` in authorized_keys) that did not
-   * run our command.
-   */
+  /** The error for a login shell, a sudo or a forced command (ForceCommand, `command=` in authorized_keys) that did not run our command. */
   private notOurs(end: End, stdout: Buffer, stderr: Buffer): RefusedError | TransportError {
     if (typeof end !== "number") {
-      return new TransportError(this.name, `The connection to ${this.name} broke before a command was begun`);
+      return new TransportError(this.name, `The connection to ${this.name} broke before a command started`);
     }
     const said = tail(Buffer.concat([stderr, Buffer.from("\n"), stdout]).toString("utf8"));
     return new RefusedError(
-      `${this.name} does not run the commands that it is given. Instead, the user's login shell, or a command that sshd was told to run, answered ` +
-        `with exit code ${end}: ${said === "" ? "(no words)" : said}\nLog in as another user (connection.user), or give this one a login shell such ` +
-        "as /bin/bash, and its key no command= in authorized_keys",
+      `${this.name} does not run the commands that it is given. Its login shell, or a forced command of sshd, answered instead, with exit ` +
+        `code ${end}: ${said === "" ? "(no output)" : said}\nLog in as another user (connection.user). Or give this user a login shell such as ` +
+        "/bin/bash, and remove command= from its key in authorized_keys",
     );
-  }
-}
-
-/** Logs in, through the proxy if there is one. */
-async function login(connection: Connection, deadline: Deadline): Promise<Client> {
-  const { proxy, ...host } = withDefaults(connection);
-  if (proxy === undefined) {
-    return dialClient(host, deadline);
-  }
-  const jump = await dialClient(proxy, deadline);
-  try {
-    const client = await dialClient(host, deadline, await openTunnel(jump, host, deadline));
-    client.on("close", () => jump.end());
-    return client;
-  } catch (error) {
-    jump.end();
-    throw error;
   }
 }
 
@@ -325,6 +292,7 @@ function collect(
   channel: ClientChannel,
   { mark }: FramedCommand,
   stdin: string | Buffer | undefined,
+  flooded: () => Error,
 ): Promise<{ end: End; stdout: Buffer; stderr: Buffer }> {
   return new Promise((resolve, reject) => {
     const stdout: Buffer[] = [];
@@ -337,7 +305,7 @@ function collect(
         if (bytes <= MAX_OUTPUT_BYTES) {
           chunks.push(chunk);
         } else {
-          reject(new FloodedError());
+          reject(flooded());
           channel.destroy(); // further output is read and dropped, so that the channel can close
         }
       };
@@ -359,5 +327,3 @@ function collect(
     channel.on("data", begin);
   });
 }
-
-class FloodedError extends Error {}

@@ -310,9 +310,8 @@ describe("Ways to log in to real hosts", () => {
       }
       await refused(
         { agentSocketPath: agent.socket },
-        `root@${TARGET} did not accept the login (tried: SSH agent), and wanted no more: Too many authentication failures. Its sshd takes `,
-        "so many tries and no more (MaxAuthTries), and each key of an agent is one: give the right key as connection.privateKeyPath, or ",
-        "leave fewer keys in the agent",
+        `root@${TARGET} did not accept the login (tried: SSH agent): Too many authentication failures. Its sshd limits the attempts `,
+        "(MaxAuthTries), and each key of an agent is one. Give the right key as connection.privateKeyPath, or keep fewer keys in the agent",
       );
     });
 

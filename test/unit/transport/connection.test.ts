@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import fc from "fast-check";
 import * as z from "zod";
 import { checkProperties } from "../../../provider/engine/check";
+import { withoutUndefined } from "../../../provider/support/equality";
 import {
   connectionSchema,
   describeConnection,
@@ -51,7 +52,7 @@ describe("a connection", () => {
     [{ host: "bcn2:2222" }, "connection.host has a port in it: give bcn2 here, and 2222 as port"],
     [
       { host: "fe80::1" },
-      "connection.host is a link-local address, which says nothing without the interface that it is reached by: give that too, as in fe80::1%eth0",
+      "connection.host is a link-local address without an interface: give it with its interface, as in fe80::1%eth0",
     ],
     [{ host: "fd00::2::3" }, "connection.host is neither a host name nor an IP address"],
     [{ host: "bcn2", port: 0 }, "connection.port must be at least 1"],
@@ -95,7 +96,7 @@ describe("a connection", () => {
 
 describe("credentials", () => {
   const home = ownHome();
-  const resolve = (more: object) => resolveCredentials(connectionSchema.parse({ host: "bcn2", ...more }));
+  const resolve = (more: object) => withoutUndefined(resolveCredentials(connectionSchema.parse({ host: "bcn2", ...more })));
 
   it("are read at the moment of use, so that a rotated key needs no plan", () => {
     writeFileSync(home.path("key"), "old");

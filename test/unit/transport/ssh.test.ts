@@ -365,7 +365,7 @@ describe("SSH", () => {
       const old = await TestSshServer.start(newKey(), { kex: ["diffie-hellman-group1-sha1"] });
       assert.match(
         await refusal({ port: old.port }, "refused"),
-        /^root@127\.0\.0\.1:\d+ cannot be spoken to: .*no matching key exchange algorithm\. It offers as KEX method: diffie-hellman-group1-sha1\b.*\. Known here are: curve25519-sha256/,
+        /^The SSH handshake with root@127\.0\.0\.1:\d+ failed: .*no matching key exchange algorithm\. It offers these for KEX method: diffie-hellman-group1-sha1\b.*\. This client supports: curve25519-sha256/,
       );
       await old.stop();
     });
@@ -599,9 +599,9 @@ describe("SSH", () => {
         const ssh = await dial({ user });
         const at = `${user}@127.0.0.1:${server.port}`;
         const message =
-          `${at} does not run the commands that it is given. Instead, the user's login shell, or a command that sshd was told to run, answered ` +
-          `with exit code ${exitCode}: ${said}\nLog in as another user (connection.user), or give this one a login shell such as /bin/bash, and ` +
-          "its key no command= in authorized_keys";
+          `${at} does not run the commands that it is given. Its login shell, or a forced command of sshd, answered instead, with exit ` +
+          `code ${exitCode}: ${said}\nLog in as another user (connection.user). Or give this user a login shell such as /bin/bash, and remove ` +
+          "command= from its key in authorized_keys";
         await assert.rejects(ssh.run(["true"], { deadline: soon(), allowFailure: true }), { code: "refused", message });
         await assert.rejects(endpointOf(ssh, soon()), { code: "refused", message });
       });

@@ -11,7 +11,7 @@ import { describeInventory, type Inventory, takeInventory } from "../lxd/invento
 import { sameListener } from "../lxd/meaning";
 import { isOfSameStack } from "../lxd/ownership";
 import { getServer, type Server, serverConfig } from "../lxd/server";
-import { type Deadline, until } from "../support/deadline";
+import { type Deadline, tryUntil } from "../support/deadline";
 import { hasCode, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "./on-disk";
@@ -20,26 +20,19 @@ import { lookAtDisk, type OnDisk, together, unknownTo } from "./on-disk";
 const ANSWER_SECONDS = 30;
 
 /** The server, or `undefined` when the socket accepts the request and LXD never answers. */
-export async function askLxd(lxd: LxdClient, deadline: Deadline): Promise<Server | undefined> {
-  const soon = deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${lxd.host} for its state`);
-  try {
-    return await until(soon, async (report) => {
-      try {
-        return await getServer(lxd.within(soon));
-      } catch (error) {
-        if (hasCode(error, "transport") && lxd.endpoint.isOpen()) {
-          report("it ended, and was started again"); // this may repeat endlessly
-          return undefined;
-        }
-        throw error;
+export function askLxd(lxd: LxdClient): Promise<Server | undefined> {
+  const soon = lxd.deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${lxd.host} for its state`);
+  return tryUntil(lxd.deadline, soon, async (report) => {
+    try {
+      return await getServer(lxd.within(soon));
+    } catch (error) {
+      if (hasCode(error, "transport") && lxd.endpoint.isOpen()) {
+        report("it ended, and was started again"); // this may repeat endlessly
+        return undefined;
       }
-    });
-  } catch (error) {
-    if (hasCode(error, "timeout") && deadline.remainingMs > 0) {
-      return undefined;
+      throw error;
     }
-    throw error;
-  }
+  });
 }
 
 /** What of value is on a host whose daemon does not answer, or reports a cluster that it is not in. */

@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import * as z from "zod";
-import { until } from "../support/deadline";
+import { tryUntil } from "../support/deadline";
 import { canonicalJson } from "../support/equality";
 import { hasCode, replyOf } from "../support/errors";
 import type { LxdClient } from "./client/client";
@@ -289,10 +289,6 @@ async function untilIdle(
       const urls = working.flatMap(({ resources }) => Object.values(resources ?? {}).flat());
       return urls.some((url) => paths.has((url.split("?")[0] ?? "").replace("/containers/", "/instances/"))) ? undefined : true;
     };
-    await until(deadline, isIdle).catch((error: unknown) => {
-      if (!hasCode(error, "timeout") || lxd.deadline.remainingMs === 0) {
-        throw error;
-      }
-    });
+    await tryUntil(lxd.deadline, deadline, isIdle);
   }
 }

@@ -8,19 +8,11 @@ import type { LxdClient } from "../lxd/client/client";
 import type { ClusterConnection } from "../lxd/client/cluster-connection";
 import { findSocket } from "../lxd/client/endpoint";
 import { forgetPresented, presentedBy } from "../lxd/client/presented";
-import {
-  bootstrapCluster,
-  joinCluster,
-  listMembers,
-  type Member,
-  memberConfigKeys,
-  mintJoinToken,
-  untilOnline,
-} from "../lxd/cluster/cluster";
+import { bootstrapCluster, listMembers, type Member, memberConfigKeys, untilOnline } from "../lxd/cluster/cluster";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
-import { clearTraces, isRevoked } from "../lxd/cluster/half-joins";
-import { explainJoinFailure } from "../lxd/cluster/join-failures";
-import { howToWipe, type JoinContext, refuseOtherName, refuseTakenBridges, refuseToJoin } from "../lxd/cluster/join-preflight";
+import { clearTraces } from "../lxd/cluster/half-joins";
+import { failedJoin, joinCluster, mintJoinToken } from "../lxd/cluster/join";
+import { howToWipe, type JoinContext, refuseOtherName, refuseToJoin } from "../lxd/cluster/join-preflight";
 import { type MemberConfig, workOutMemberConfig } from "../lxd/cluster/member-config";
 import { settled, throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
@@ -160,7 +152,7 @@ async function isOutsideByItsDisk(ssh: SshConnection, { deadline }: Context): Pr
  */
 async function clusterThatIsOurs(context: Context, host: Connection, known: string | undefined): Promise<string | undefined> {
   const lxd = await context.lxd(host);
-  const server = await throughRestart(lxd, () => askLxd(lxd, context.deadline));
+  const server = await throughRestart(lxd, () => askLxd(lxd));
   if (server === undefined) {
     throw new RefusedError(`LXD on ${lxd.host} does not answer. ${whereToLook(lxd.endpoint.socket.packaging)}`);
   }
@@ -199,11 +191,11 @@ async function enterFrom(
   const way = membership.cluster ?? (await wayIn(context, host, membership, known));
   if (way === undefined) {
     await bootstrap(context, host, membership);
-    return { cluster: host, member: await untilOnline(host, membership.name, context.deadline) };
+    return { cluster: host, member: await untilOnline(host, membership.name) };
   }
   const cluster = await context.lxd(way);
   await join(context, host, cluster, membership);
-  return { cluster, member: await untilOnline(cluster, membership.name, context.deadline) };
+  return { cluster, member: await untilOnline(cluster, membership.name) };
 }
 
 /** Returns how the first member finds its cluster; `undefined` when it is in it, or no cluster exists yet. */
@@ -216,7 +208,7 @@ async function wayIn(
   if ((membership.peers ?? []).length === 0 && known === undefined) {
     return undefined;
   }
-  const own = (await askLxd(host, context.deadline))?.environment;
+  const own = (await askLxd(host))?.environment;
   if (own?.server_clustered !== true) {
     return clusterOfPeers(context, membership, known);
   }
@@ -270,7 +262,7 @@ async function join(context: Context, host: LxdClient, cluster: LxdClient, membe
   const { deadline } = context;
   await settled(cluster);
   const ssh = await context.host(member.connection);
-  const [asked, target] = [await askLxd(host, deadline), await getServer(cluster)];
+  const [asked, target] = [await askLxd(host), await getServer(cluster)];
   const whose = { ssh, joining: asked, cluster, target, deadline, urn: context.urn };
   const { standing, holds } = await standingOf({ host, ...whose }, name, address);
   if (asked !== undefined && standing === "member") {
@@ -279,8 +271,7 @@ async function join(context: Context, host: LxdClient, cluster: LxdClient, membe
   }
   const go = async (): Promise<void> => {
     const meeting: JoinContext = { host, joining: await getServer(host), cluster, target };
-    refuseToJoin(meeting, holds, name, address);
-    await refuseTakenBridges(meeting);
+    await refuseToJoin(meeting, holds, name, address);
     await withClusterLock(cluster, () => joinAs(context, ssh, meeting, member));
   };
   if (standing !== "stranded") {
@@ -302,7 +293,7 @@ async function joinAs(context: Context, ssh: SshConnection, meeting: JoinContext
   const { host, joining, cluster, target } = meeting;
   const { certificate, certificate_fingerprint, server_name: inviting } = target.environment;
   const memberConfig = await workOutMemberConfig(cluster, await memberConfigKeys(cluster), member.memberConfig, name, inviting);
-  for (const cleared of await clearTraces(meeting, name, address, deadline)) {
+  for (const cleared of await clearTraces(meeting, name, address)) {
     context.warn(cleared);
   }
   await noteHttpsAddress(ssh, joining, address, deadline);
@@ -314,10 +305,10 @@ async function joinAs(context: Context, ssh: SshConnection, meeting: JoinContext
     }
     await joinCluster(host, { name, address, token, certificate, memberConfig });
   } catch (error) {
-    if (hasCode(error, "lost") && (await askLxd(host, deadline))?.environment.server_clustered !== false) {
+    if (hasCode(error, "lost") && (await askLxd(host))?.environment.server_clustered !== false) {
       return; // the caller checks the membership next
     }
-    throw explainJoinFailure(error, name, host.host, await isRevoked(cluster, token));
+    throw await failedJoin(error, { name, host: host.host, cluster, token });
   } finally {
     forgetPresented(host.endpoint);
   }

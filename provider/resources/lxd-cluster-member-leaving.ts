@@ -47,7 +47,7 @@ export async function isToBeCleaned(context: Context, { connection, address }: H
   if ((await findSocket(ssh, context.deadline)) === undefined) {
     return false;
   }
-  const server = await askLxd(await context.lxd(connection), context.deadline);
+  const server = await askLxd(await context.lxd(connection));
   return (
     server !== undefined &&
     !server.environment.server_clustered &&
@@ -93,7 +93,7 @@ export async function isReinstalled(
     if ((await findSocket(ssh, context.deadline)) === undefined) {
       return !(await isInstalled(ssh, context));
     }
-    const server = await askLxd(await context.lxd(connection), context.deadline);
+    const server = await askLxd(await context.lxd(connection));
     if (server?.environment.server_clustered !== true) {
       return server !== undefined;
     }
@@ -255,7 +255,7 @@ export async function clean(context: Context, former: Former, wasMember: boolean
   }
   const lxd = await context.lxd(former.connection);
   forgetPresented(lxd.endpoint);
-  const server = await askLxd(lxd, context.deadline);
+  const server = await askLxd(lxd);
   const disk = await lookAtDisk(ssh, socket.packaging, context.deadline);
   const use = await otherUse({ former, lxd, server, disk, cluster }, wasMember);
   if (use !== undefined) {

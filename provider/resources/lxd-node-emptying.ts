@@ -105,7 +105,7 @@ export async function explainSilence(context: Context, ssh: SshConnection, lxd: 
 
 /** Whether the daemon hangs in its start because it cannot communicate with its cluster. Waits for any other daemon. */
 async function isSilent(context: Context, ssh: SshConnection, lxd: LxdClient, disk: OnDisk): Promise<boolean> {
-  return disk.clusterCertificate !== undefined && (await askLxd(lxd, context.deadline)) === undefined;
+  return disk.clusterCertificate !== undefined && (await askLxd(lxd)) === undefined;
 }
 
 async function emptiedSilent(

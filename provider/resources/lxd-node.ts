@@ -145,7 +145,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     if (former === undefined || resetPolicy.length === 0 || sameSet(former.resetPolicy, resetPolicy)) {
       return [];
     }
-    const server = await askLxd(await context.lxd(connection), context.deadline);
+    const server = await askLxd(await context.lxd(connection));
     return server?.environment.server_clustered === true
       ? []
       : [
@@ -179,7 +179,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       return undefined;
     }
     const lxd = await context.lxd(state.connection);
-    const server = await askLxd(lxd, context.deadline);
+    const server = await askLxd(lxd);
     const installed = await readInstall(context, ssh, socket, state.install);
     if (server === undefined) {
       if (!sameInstall({ ...installed, revision: installed.revision ?? state.revision }, state.install)) {
@@ -226,7 +226,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     const keys = Object.keys(state.config);
     if (keys.length > 0 && (await findSocketUnlessGone(context, ssh, state.install)) !== undefined) {
       const lxd = await context.lxd(state.connection);
-      if ((await askLxd(lxd, context.deadline)) === undefined) {
+      if ((await askLxd(lxd)) === undefined) {
         context.warn(`${await explainSilence(context, ssh, lxd)} Its config is left as it is`);
         return;
       }

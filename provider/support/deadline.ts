@@ -111,6 +111,22 @@ export async function until<T>(
   }
 }
 
+/** {@link until} for a part of the time until `deadline`. Returns `undefined` when only the part is over. */
+export async function tryUntil<T>(
+  deadline: Deadline,
+  part: Deadline,
+  condition: (report: (seen: string) => void) => Promise<T | undefined>,
+): Promise<T | undefined> {
+  try {
+    return await until(part, condition);
+  } catch (error) {
+    if (hasCode(error, "timeout") && deadline.remainingMs > 0) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
 /** Waits for `ms`, but not past the deadline. */
 export async function pause(ms: number, deadline: Deadline): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, Math.max(0, Math.min(ms, deadline.remainingMs))));

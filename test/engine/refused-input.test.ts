@@ -284,9 +284,9 @@ describe("hosts with different versions of LXD", () => {
         messages.filter((message) => message.startsWith("error bcn1: ")).map((message) => message.trim()),
         [
           `error bcn1: root@127.0.0.1:${bcn1.port} has LXD 5.0.2 (318 API extensions), and the cluster at root@127.0.0.1:${bcn2.port} ` +
-            "has 6.9 (351). All members need the same one. With the snap: give its LxdNode the revision of a member, " +
-            'install: {method: "snap", channel, revision: member.revision}, where member is that one\'s LxdNode; a host that has a newer one goes ' +
-            "back after snap remove --purge lxd there. With Debian's package: the same release",
+            "has 6.9 (351). All members need the same version. With the snap, give this host's LxdNode the revision of a member's LxdNode, " +
+            'install: {method: "snap", channel, revision: member.revision}; if the host has a newer one, first run there: ' +
+            "snap remove --purge lxd. With Debian's package, use the same Debian release",
         ],
       );
       const changes = lab.mutations().map(({ host, method, path }) => `${host} ${method} ${path.split("?")[0] ?? ""}`);

@@ -77,7 +77,7 @@ describe("A host that is half in a cluster", () => {
       await lab.byHand("bcn2", "POST", "/1.0/cluster/members", { server_name: "bcn1" });
       await second.up(args());
       assert.deepEqual(second.warnings, [
-        'A join token for bcn1 was there, from an attempt that was cut off, or from "lxc cluster add bcn1". It is void from now on',
+        'A join token for bcn1 existed, from an interrupted attempt or from "lxc cluster add bcn1". It is now invalid',
       ]);
     });
 
@@ -91,7 +91,7 @@ describe("A host that is half in a cluster", () => {
       cluster().strayReplicas.add("192.168.1.101:8443");
       await second.up(args());
       assert.deepEqual(second.warnings, [
-        "A replica of the cluster's database at 192.168.1.101:8443, from a join of bcn1 that was cut off, is removed",
+        "A replica of the cluster's database at 192.168.1.101:8443, left by an interrupted join of bcn1, was removed",
       ]);
     });
 
@@ -100,7 +100,7 @@ describe("A host that is half in a cluster", () => {
       cluster().certificates.set(former.fingerprint, former);
       await second.up(args());
       assert.deepEqual(second.warnings, [
-        "The cluster no longer trusts a former certificate of bcn1, from a join that was cut off",
+        "A former certificate of bcn1, left by an interrupted join, was removed from the cluster's trust store",
       ]);
       assert.equal(cluster().certificates.has(former.fingerprint), false);
     });

@@ -4,7 +4,7 @@ import { RealLab } from "../../lab/real";
 import { provider } from "../../provider/entry";
 import { LxdClient } from "../../provider/lxd/client/client";
 import { endpointOf } from "../../provider/lxd/client/endpoint";
-import { joinCluster, mintJoinToken } from "../../provider/lxd/cluster/cluster";
+import { joinCluster, mintJoinToken } from "../../provider/lxd/cluster/join";
 import { getServer } from "../../provider/lxd/server";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";

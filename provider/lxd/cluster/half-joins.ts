@@ -1,15 +1,13 @@
 /**
  * Remains of interrupted joins that block the next attempt. Rows of a server that never finished joining are harmless,
  * because the next attempt replaces them.
- * @see https://github.com/canonical/lxd/blob/main/lxd/cluster/membership.go for the order in which a join leaves its
- * traces
+ * @see https://github.com/canonical/lxd/blob/main/lxd/cluster/membership.go for the order in which a join leaves its traces
  */
 import * as z from "zod";
-import type { Deadline } from "../../support/deadline";
 import { FailedError, hasCode, replyOf } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import { operationsSchema } from "../client/operations";
-import { forgetMember, type JoinToken } from "./cluster";
+import { forgetMember } from "./cluster";
 import { findStaleMember, type JoinContext } from "./join-preflight";
 
 const trustedSchema = z.looseObject({ name: z.string(), type: z.string(), fingerprint: z.string() });
@@ -21,53 +19,38 @@ type Trusted = z.output<typeof trustedSchema>;
  * @returns A sentence for each thing removed.
  * @throws RefusedError, before any removal, when something else might be affected.
  */
-export async function clearTraces(
-  { host, joining, cluster }: JoinContext,
-  name: string,
-  address: string,
-  deadline: Deadline,
-): Promise<string[]> {
+export async function clearTraces({ host, joining, cluster }: JoinContext, name: string, address: string): Promise<string[]> {
   const cleared: string[] = [];
-  const stale = await findStaleMember(cluster, name, address, deadline);
+  const stale = await findStaleMember(cluster, name, address);
   if (stale !== undefined) {
     await forgetMember(cluster, stale);
-    cleared.push(`The empty member "${stale}" that an earlier attempt left is removed; its host joins anew`);
+    cleared.push(`The empty member "${stale}", left by an earlier attempt to join, was removed`);
   }
-  if (await forgetReplica(cluster, address)) {
-    cleared.push(`A replica of the cluster's database at ${address}, from a join of ${name} that was cut off, is removed`);
+  // As `lxd cluster remove-raft-node` does. With the replica, every later join from that address would hang.
+  if (await isDone(cluster.change("DELETE", api`/internal/cluster/raft-node/${address}`))) {
+    cleared.push(`A replica of the cluster's database at ${address}, left by an interrupted join of ${name}, was removed`);
   }
-  const trusted = await cluster.get("/1.0/certificates", z.array(trustedSchema), { recursion: 1 });
+  const certificates = await cluster.get("/1.0/certificates", z.array(trustedSchema), { recursion: 1 });
+  const trusted = certificates.filter(({ type }) => type === "server");
   const { certificate_fingerprint: own } = joining.environment;
-  const former = trusted.filter((each) => each.type === "server" && each.name === name && each.fingerprint !== own);
-  if (await forgetFormerCertificates(cluster, former)) {
-    cleared.push(`The cluster no longer trusts a former certificate of ${name}, from a join that was cut off`);
+  // A host that was wiped since its interrupted join has another certificate. Some versions refuse to remove the former one.
+  const former = trusted.filter((each) => each.name === name && each.fingerprint !== own);
+  if (former.length > 0 && (await isDone(distrust(cluster, former)))) {
+    cleared.push(`A former certificate of ${name}, left by an interrupted join, was removed from the cluster's trust store`);
   }
-  const renamed = trusted.find((each) => each.type === "server" && each.name !== name && each.fingerprint === own);
+  const renamed = trusted.find((each) => each.name !== name && each.fingerprint === own);
   if (renamed !== undefined) {
     await forgetOtherName(cluster, renamed, host.host, name);
     cleared.push(
-      `The cluster no longer trusts ${host.host} as "${renamed.name}", the name of an attempt to join that was refused`,
+      `The certificate of ${host.host} was removed from the cluster's trust store: a refused join had left it there as "${renamed.name}"`,
     );
   }
   if (await hasJoinToken(cluster, name)) {
     cleared.push(
-      `A join token for ${name} was there, from an attempt that was cut off, or from "lxc cluster add ${name}". It is void from now on`,
+      `A join token for ${name} existed, from an interrupted attempt or from "lxc cluster add ${name}". It is now invalid`,
     );
   }
   return cleared;
-}
-
-/**
- * Revokes a token. Returns whether it is now unusable. Returns `false` when LXD cannot confirm this, because the reason
- * for the revocation matters more than a second error.
- */
-export async function isRevoked(lxd: LxdClient, token: JoinToken): Promise<boolean> {
-  try {
-    await lxd.cancel({ id: token.operationId });
-    return true;
-  } catch (error) {
-    return hasCode(error, "api") && /only running operations/i.test(replyOf(error)); // used up
-  }
 }
 
 /**
@@ -81,58 +64,40 @@ async function hasJoinToken(lxd: LxdClient, name: string): Promise<boolean> {
   );
 }
 
-/**
- * Removes an address that belongs to no member from the replicas of the cluster's database, as `lxd cluster
- * remove-raft-node` does. A join that was interrupted late leaves it there, and every later join from that address
- * would hang.
- * @returns Whether it was there.
- */
-async function forgetReplica(lxd: LxdClient, address: string): Promise<boolean> {
+/** Whether LXD made a removal. `false` when it refused it, or had nothing to remove. */
+async function isDone(removal: Promise<unknown>): Promise<boolean> {
   try {
-    await lxd.change("DELETE", api`/internal/cluster/raft-node/${address}`);
+    await removal;
     return true;
-  } catch (error) {
-    if (hasCode(error, "api")) {
-      return false; // `No raft node with address ...`
-    }
-    throw error;
-  }
-}
-
-/**
- * Removes former certificates of a server that is not a member from the cluster's trust. An interrupted join leaves its
- * certificate there, and a host that was wiped since joins with another.
- * @returns Whether there were any and LXD removed them; some versions refuse.
- */
-async function forgetFormerCertificates(lxd: LxdClient, former: readonly Trusted[]): Promise<boolean> {
-  try {
-    for (const { fingerprint } of former) {
-      await lxd.remove(api`/1.0/certificates/${fingerprint}`);
-    }
   } catch (error) {
     if (hasCode(error, "api")) {
       return false;
     }
     throw error;
   }
-  return former.length > 0;
+}
+
+async function distrust(lxd: LxdClient, certificates: readonly Trusted[]): Promise<void> {
+  for (const { fingerprint } of certificates) {
+    await lxd.remove(api`/1.0/certificates/${fingerprint}`);
+  }
 }
 
 /**
  * Removes the joining server's certificate from the cluster's trust when it is there under another name. A join that
  * was refused for its name leaves it there, and LXD would then refuse every other name.
- * @throws FailedError when LXD does not remove it.
  */
 async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, name: string): Promise<void> {
   try {
-    await lxd.remove(api`/1.0/certificates/${other.fingerprint}`);
+    await distrust(lxd, [other]);
   } catch (error) {
     if (!hasCode(error, "api")) {
       throw error;
     }
     throw new FailedError(
-      `The cluster at ${lxd.host} trusts the certificate of ${host} as "${other.name}", from an attempt to join under that name, and would refuse ` +
-        `"${name}": ${replyOf(error)}. Use that name, or take LXD off the host (snap remove --purge lxd), so that it comes back with a new certificate`,
+      `The cluster at ${lxd.host} trusts the certificate of ${host} as "${other.name}", from an earlier attempt to join, so it refuses the name ` +
+        `"${name}", and LXD did not remove that certificate: ${replyOf(error)}. Use the name "${other.name}", or reinstall LXD on the host, which ` +
+        "gives it a new certificate (snap remove --purge lxd, then pulumi up)",
       { cause: error },
     );
   }

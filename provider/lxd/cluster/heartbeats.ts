@@ -1,10 +1,8 @@
 /**
- * Members send heartbeats every ten seconds. LXD reports a member as offline when it has received none for twenty
- * seconds. This includes a member that has just booted, or whose heartbeat is late because a host is busy. Such a
- * member answers requests.
+ * Members send heartbeats every ten seconds. LXD reports a member as offline when it has received none for twenty seconds. This includes
+ * a member that has just booted, or whose heartbeat is late because a host is busy. Such a member answers requests.
  */
-import { until } from "../../support/deadline";
-import { hasCode } from "../../support/errors";
+import { tryUntil } from "../../support/deadline";
 import type { LxdClient } from "../client/client";
 import { presentedBy } from "../client/presented";
 import { getServer } from "../server";
@@ -25,17 +23,17 @@ export async function membersOnceHeard(
   list = listMembers,
   needed: (members: Member[]) => Member[] = (members) => members,
 ): Promise<Member[]> {
-  const members = await withoutDoubt(lxd, await list(lxd));
+  const members = await withAnswering(lxd, await list(lxd));
   const awaited = needed(members);
   const isLate = offlineIn(awaited).length > 0 && (await offlineOf(lxd, awaited)).length === 0;
-  return isLate ? withoutDoubt(lxd, await listMembers(lxd)) : members;
+  return isLate ? withAnswering(lxd, await listMembers(lxd)) : members;
 }
 
 /**
- * Returns the answering member as online. LXD judges by heartbeats, even of itself, and these are late while they wait
- * for a member that is gone.
+ * Returns the answering member as online. LXD judges by heartbeats, even of itself, and these are late while they wait for a member that
+ * is gone.
  */
-async function withoutDoubt(lxd: LxdClient, members: Member[]): Promise<Member[]> {
+async function withAnswering(lxd: LxdClient, members: Member[]): Promise<Member[]> {
   if (offlineIn(members).length === 0) {
     return members;
   }
@@ -56,17 +54,16 @@ export async function offlineOf(lxd: LxdClient, members: readonly Pick<Member, "
     return offline;
   }
   const asked = offline;
-  const patience = lxd.deadline.atMostHalf(HEARTBEAT_SECONDS, `waiting until LXD on ${lxd.host} hears of ${asked.join(", ")}`);
-  return until(patience, async (report) => {
+  const patience = lxd.deadline.atMostHalf(
+    HEARTBEAT_SECONDS,
+    `waiting until LXD on ${lxd.host} receives heartbeats of ${asked.join(", ")}`,
+  );
+  await tryUntil(lxd.deadline, patience, async (report) => {
     offline = offlineIn(await listMembers(lxd)).filter((name) => asked.includes(name));
-    report(`LXD on ${lxd.host} takes ${offline.join(", ")} for offline, which answers`);
-    return offline.length === 0 ? offline : undefined;
-  }).catch((error: unknown) => {
-    if (!hasCode(error, "timeout") || lxd.deadline.remainingMs === 0) {
-      throw error;
-    }
-    return offline;
+    report(`LXD on ${lxd.host} reports ${offline.join(", ")} as offline, although each of them answers`);
+    return offline.length === 0 ? true : undefined;
   });
+  return offline;
 }
 
 /**
@@ -74,12 +71,12 @@ export async function offlineOf(lxd: LxdClient, members: readonly Pick<Member, "
  * @param ask - Request to send, such as one that callers share. @default getServer
  */
 export async function answers(lxd: LxdClient, name: string, ask = getServer): Promise<boolean> {
-  const patience = lxd.deadline.atMostHalf(ANSWER_SECONDS, `asking ${name} whether it is there`);
+  const patience = lxd.deadline.atMostHalf(ANSWER_SECONDS, `asking whether ${name} answers`);
   try {
     await ask(lxd.within(patience).impatient, name);
     return true;
   } catch {
-    lxd.deadline.check(`asking ${name} whether it is there`);
+    lxd.deadline.check(`asking whether ${name} answers`);
     return false;
   }
 }

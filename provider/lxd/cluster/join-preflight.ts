@@ -1,7 +1,7 @@
 /** Checks before a server joins a cluster, so that nothing is changed when it cannot. */
 import * as z from "zod";
-import { type Deadline, until } from "../../support/deadline";
-import { hasCode, RefusedError } from "../../support/errors";
+import { tryUntil } from "../../support/deadline";
+import { RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { describeInventory, type Inventory, takeInventory } from "../inventory";
 import { type Server, serverConfig } from "../server";
@@ -10,12 +10,10 @@ import { isAt, listMembers, type Member } from "./cluster";
 /** LXD's own threshold, `cluster.offline_threshold`, plus a margin for the clocks of two members to disagree. */
 const OFFLINE_AFTER_SECONDS = 25;
 
-/** A server that is to join, and a member of the cluster through which it joins. */
+/** A server that is to join (`host`, `joining`), and a member of the cluster through which it joins (`cluster`, `target`). */
 export interface JoinContext {
-  /** API of the server that joins. */
   readonly host: LxdClient;
   readonly joining: Server;
-  /** API of a member. */
   readonly cluster: LxdClient;
   readonly target: Server;
 }
@@ -36,7 +34,7 @@ export function refuseOtherName(lxd: LxdClient, { environment }: Server, name: s
 }
 
 /** @throws RefusedError when LXD would not accept the server, or the server would lose something by joining. */
-export function refuseToJoin(meeting: JoinContext, holds: Inventory, name: string, address: string): void {
+export async function refuseToJoin(meeting: JoinContext, holds: Inventory, name: string, address: string): Promise<void> {
   refuseDifferentVersions(meeting);
   refuseWildcard(meeting, address);
   const { host } = meeting;
@@ -46,23 +44,24 @@ export function refuseToJoin(meeting: JoinContext, holds: Inventory, name: strin
         `or wipe it: ${howToWipe(Object.keys(holds))}`,
     );
   }
+  await refuseTakenBridges(meeting);
 }
 
 /**
  * Returns the name of an empty member that an earlier attempt left in the cluster for this server.
  * @throws RefusedError when another member has the name or address.
  */
-export async function findStaleMember(
-  cluster: LxdClient,
-  name: string,
-  address: string,
-  deadline: Deadline,
-): Promise<string | undefined> {
+export async function findStaleMember(cluster: LxdClient, name: string, address: string): Promise<string | undefined> {
   const find = async (): Promise<Member | undefined> =>
     (await listMembers(cluster)).find((member) => member.server_name === name || isAt(member, address));
   let taken = await find();
   if (taken?.server_name === name && isAt(taken, address) && taken.status === "Online") {
-    taken = await untilOffline(find, taken, deadline);
+    // The host is empty, so LXD soon reports the member as offline, unless the address leads to another machine.
+    const soon = cluster.deadline.atMost(OFFLINE_AFTER_SECONDS, `waiting until ${name} is offline`);
+    await tryUntil(cluster.deadline, soon, async () => {
+      taken = await find();
+      return taken?.status === "Online" ? undefined : true;
+    });
   }
   if (taken === undefined) {
     return undefined;
@@ -74,33 +73,11 @@ export async function findStaleMember(
   const { instances, "custom-volumes": volumes } = await takeInventory(cluster, taken.server_name);
   if (taken.status === "Online" || instances !== undefined || volumes !== undefined) {
     throw new RefusedError(
-      `${is}, but the host itself knows nothing of it. If it was reinstalled, remove the old member, with what it held: ` +
+      `${is}, but LXD on the host has no membership. If the host was reinstalled, remove the old member and all that it held: ` +
         `lxc cluster remove --force ${taken.server_name}`,
     );
   }
   return taken.server_name;
-}
-
-/**
- * Waits until LXD reports a member as offline, which it does 20 s after the last heartbeat. The host of this member is
- * empty, so this happens soon, unless the address leads to another machine.
- */
-async function untilOffline(
-  find: () => Promise<Member | undefined>,
-  member: Member,
-  deadline: Deadline,
-): Promise<Member | undefined> {
-  let last: Member | undefined = member;
-  const soon = deadline.atMost(OFFLINE_AFTER_SECONDS, `waiting until ${member.server_name} is offline`);
-  await until(soon, async () => {
-    last = await find();
-    return last?.status === "Online" ? undefined : true;
-  }).catch((error: unknown) => {
-    if (!hasCode(error, "timeout") || deadline.remainingMs === 0) {
-      throw error;
-    }
-  });
-  return last;
 }
 
 function refuseDifferentVersions({ host, joining, cluster, target }: JoinContext): void {
@@ -108,17 +85,16 @@ function refuseDifferentVersions({ host, joining, cluster, target }: JoinContext
   if (joining.environment.server_version !== target.environment.server_version || a !== b) {
     throw new RefusedError(
       `${host.host} has LXD ${joining.environment.server_version} (${a} API extensions), and the cluster at ${cluster.host} has ` +
-        `${target.environment.server_version} (${b}). All members need the same one. With the snap: give its LxdNode the revision of a member, ` +
-        'install: {method: "snap", channel, revision: member.revision}, where member is that one\'s LxdNode; a host that has a newer one goes back ' +
-        "after snap remove --purge lxd there. With Debian's package: the same release",
+        `${target.environment.server_version} (${b}). All members need the same version. With the snap, give this host's LxdNode the revision of a member's LxdNode, ` +
+        'install: {method: "snap", channel, revision: member.revision}; if the host has a newer one, first run there: snap remove --purge lxd. ' +
+        "With Debian's package, use the same Debian release",
     );
   }
 }
 
 /**
- * LXD 5.0.4 and 5.21.0 are the first versions that join with the given address when they listen on every address. Up to
- * 5.0.3, LXD announces the wildcard to the cluster. No older LXD has either extension: 5.0.4 introduced the first,
- * 5.21.0 the second.
+ * Extensions that 5.0.4 and 5.21.0 introduced, the first versions that join with the given address when they listen on every
+ * address. Older ones announce the wildcard to the cluster.
  */
 const JOINS_FROM_WILDCARD = ["instances_files_modify_permissions", "vm_disk_io_limits"];
 
@@ -138,25 +114,20 @@ function refuseWildcard({ host, joining }: JoinContext, address: string): void {
 const networkSchema = z.looseObject({ name: z.string(), type: z.string(), managed: z.boolean() });
 
 /**
- * Refuses a join that would collide with network interfaces. A joining server makes the cluster's bridges. When the
- * kernel already has an interface of that name, LXD fails with "Network not found", before it changes anything on the
- * cluster.
- * @throws RefusedError naming the interfaces. LXD does not report who made them, so the user must decide.
+ * A joining server makes the cluster's bridges. When the kernel already has an interface of that name, LXD fails with "Network not
+ * found", before it changes anything on the cluster. LXD does not report who made the interface, so the user must decide.
  */
-export async function refuseTakenBridges({ host, cluster }: Pick<JoinContext, "host" | "cluster">): Promise<void> {
+async function refuseTakenBridges({ host, cluster }: JoinContext): Promise<void> {
   const list = (lxd: LxdClient): Promise<z.output<typeof networkSchema>[]> =>
     lxd.get("/1.0/networks", z.array(networkSchema), { recursion: 1 });
   const [wanted, there] = await Promise.all([list(cluster), list(host)]);
-  const taken = there
-    .filter(
-      ({ name, managed }) => !managed && wanted.some((each) => each.managed && each.type === "bridge" && each.name === name),
-    )
-    .map(({ name }) => name);
+  const bridges = new Set(wanted.filter(({ managed, type }) => managed && type === "bridge").map(({ name }) => name));
+  const taken = there.filter(({ name, managed }) => !managed && bridges.has(name)).map(({ name }) => name);
   if (taken.length > 0) {
-    const remove = taken.map((name) => `ip link delete ${name}`).join("; ");
     throw new RefusedError(
-      `${host.host} has the network interface ${taken.join(", ")}, which its LXD knows nothing of, and the cluster at ${cluster.host} has a ` +
-        `bridge of that name, which LXD would make there. Most likely a former LXD has left it. If nothing uses it: ${remove}`,
+      `${host.host} has the network interface ${taken.join(", ")}, which its LXD does not manage, and the cluster at ${cluster.host} has a ` +
+        "bridge of that name, which LXD would make on the host. It is probably left from an earlier LXD. If nothing uses it: " +
+        taken.map((name) => `ip link delete ${name}`).join("; "),
     );
   }
 }

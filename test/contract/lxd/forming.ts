@@ -9,13 +9,11 @@ import {
   changeMember,
   getMember,
   isNotClustered,
-  type JoinToken,
-  joinCluster,
   listMembers,
   memberConfigKeys,
-  mintJoinToken,
   untilOnline,
 } from "../../../provider/lxd/cluster/cluster";
+import { type JoinToken, joinCluster, mintJoinToken } from "../../../provider/lxd/cluster/join";
 import { getServers } from "../../../provider/lxd/cluster/servers";
 import { takeInventory } from "../../../provider/lxd/inventory";
 import { getHardware, getServer, serverConfig, setServerConfig } from "../../../provider/lxd/server";
@@ -214,7 +212,7 @@ export function formingContract(lab: () => ContractLab): void {
     it("accepts a second member, which sees the same cluster", async () => {
       const { primary, secondary } = lab().harness;
       await join(await mintJoinToken(await lab().lxd(), secondary.name));
-      await untilOnline(await lab().lxd(), secondary.name, lab().deadline());
+      await untilOnline(await lab().lxd(), secondary.name);
       const [mine, theirs] = await Promise.all([listMembers(await lab().lxd()), listMembers(await lab().lxd("secondary"))]);
       assert.deepEqual(mine.map((member) => member.server_name).sort(), [primary.name, secondary.name].sort());
       assert.deepEqual(

@@ -1,14 +1,7 @@
 import assert from "node:assert/strict";
 import { resetLxd } from "../../../provider/host/reset-lxd";
-import {
-  forgetMember,
-  isNotClustered,
-  joinCluster,
-  listMembers,
-  mintJoinToken,
-  removeMember,
-  untilOnline,
-} from "../../../provider/lxd/cluster/cluster";
+import { forgetMember, isNotClustered, listMembers, removeMember, untilOnline } from "../../../provider/lxd/cluster/cluster";
+import { joinCluster, mintJoinToken } from "../../../provider/lxd/cluster/join";
 import { getServers } from "../../../provider/lxd/cluster/servers";
 import { deleteInstance, findInstance, stopInstance } from "../../../provider/lxd/instances/instances";
 import { findInstanceWithStateShared } from "../../../provider/lxd/instances/shared-reads";
@@ -69,7 +62,7 @@ export function partingContract(lab: () => ContractLab): void {
       const { certificate } = (await getServer(await lab().lxd())).environment;
       const joining = { name: secondary.name, address: secondary.address, token, certificate, memberConfig: [] };
       await joinCluster(await lab().lxd("secondary"), joining);
-      await untilOnline(await lab().lxd(), secondary.name, lab().deadline());
+      await untilOnline(await lab().lxd(), secondary.name);
     });
   });
 

@@ -22,7 +22,7 @@ export const REFUSALS: readonly RegExp[] = [
   /no cluster member|is not a member of the cluster/,
   /the uid \d+ belongs to/,
   /it is on cluster member "\w+", which is Offline/,
-  /remove the old member, with what it held/,
+  /remove the old member and all that it held/,
   /confirm it in the program: certificateFingerprint: "/,
 ];
 

@@ -204,7 +204,10 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
         contentType: "filesystem",
       });
       const since = lab.requests.length;
-      await assert.rejects(second.up(secondArgs()), /remove the old member, with what it held: lxc cluster remove --force bcn1/);
+      await assert.rejects(
+        second.up(secondArgs()),
+        /remove the old member and all that it held: lxc cluster remove --force bcn1/,
+      );
       await assert.rejects(second.destroy(), /Member bcn1 is not empty/);
       assert.deepEqual(members("bcn2"), ["bcn2", "bcn1"]);
       assert.deepEqual(

@@ -170,8 +170,8 @@ describe("LxdClusterMember", () => {
       const since = lab.requests.length;
       assert.equal(
         await refusalOf(second.up(secondArgs())),
-        `${nameOf("bcn1")} has the network interface lxdbr0, which its LXD knows nothing of, and the cluster at ${nameOf("bcn2")} has a bridge of ` +
-          "that name, which LXD would make there. Most likely a former LXD has left it. If nothing uses it: ip link delete lxdbr0",
+        `${nameOf("bcn1")} has the network interface lxdbr0, which its LXD does not manage, and the cluster at ${nameOf("bcn2")} has a bridge of ` +
+          "that name, which LXD would make on the host. It is probably left from an earlier LXD. If nothing uses it: ip link delete lxdbr0",
       );
       assert.deepEqual(changesSince(since), []);
       lab.host("bcn1").interfaces.delete("lxdbr0");

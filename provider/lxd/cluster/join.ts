@@ -1,0 +1,127 @@
+import * as z from "zod";
+import { FailedError, hasCode, ResponseShapeError, replyOf } from "../../support/errors";
+import type { LxdClient } from "../client/client";
+import type { MemberConfigKey } from "./cluster";
+import { howToWipe } from "./join-preflight";
+
+/** Metadata of a token operation; camelCase, unlike the token made from it. */
+const tokenSchema = z.looseObject({
+  serverName: z.string(),
+  secret: z.string(),
+  fingerprint: z.string(),
+  addresses: z.array(z.string()),
+  expiresAt: z.string().default("0001-01-01T00:00:00Z"),
+});
+
+/** A join token and the operation that keeps it alive. */
+export interface JoinToken {
+  readonly operationId: string;
+  /** SHA-256 of the cluster's certificate. */
+  readonly fingerprint: string;
+  /** Cluster addresses of the members that are online. */
+  readonly addresses: readonly string[];
+  /** Text that the joining server presents. A secret. */
+  readonly text: string;
+}
+
+/** Creates a token with which one server of that name may join, once. Invalidates an older token of that name. */
+export async function mintJoinToken(lxd: LxdClient, name: string): Promise<JoinToken> {
+  // Not waited for: a token operation runs until the token is used, cancelled or expired.
+  const operation = await lxd.begin("POST", "/1.0/cluster/members", { body: { server_name: name } });
+  const parsed = tokenSchema.safeParse(operation?.metadata);
+  if (operation === undefined || !parsed.success) {
+    throw new ResponseShapeError(`LXD on ${lxd.host} answered the request for a join token with something else`);
+  }
+  const { serverName, secret, fingerprint, addresses, expiresAt } = parsed.data;
+  const token = { server_name: serverName, fingerprint, addresses, secret, expires_at: expiresAt };
+  return { operationId: operation.id, fingerprint, addresses, text: Buffer.from(JSON.stringify(token)).toString("base64") };
+}
+
+/** Makes an empty server a member. `lxd` is the API of the server that joins. */
+export async function joinCluster(
+  lxd: LxdClient,
+  join: { name: string; address: string; token: JoinToken; certificate: string; memberConfig: readonly MemberConfigKey[] },
+): Promise<void> {
+  const { name, address, token, certificate, memberConfig } = join;
+  await lxd.change("PUT", "/1.0/cluster", {
+    body: {
+      server_name: name,
+      enabled: true,
+      server_address: address,
+      cluster_address: token.addresses[0] ?? "",
+      cluster_certificate: certificate,
+      // LXD up to 5.21.1 reads the token from `cluster_password`, 6.1 and Incus from `cluster_token`.
+      cluster_password: token.text,
+      cluster_token: token.text,
+      member_config: memberConfig,
+    },
+  });
+}
+
+/**
+ * Revokes the token of a failed join.
+ * @returns The error to throw: LXD's reply and the remedy.
+ */
+export async function failedJoin(
+  error: unknown,
+  { name, host, cluster, token }: { name: string; host: string; cluster: LxdClient; token: JoinToken },
+): Promise<Error> {
+  const reply = replyOf(error);
+  const remedy = REMEDIES.find(([pattern]) => pattern.test(reply))?.[1];
+  const revoked = (await isRevoked(cluster, token))
+    ? "The join token was revoked"
+    : `Revoke its token, if it is still there: lxc cluster revoke-token ${name}`;
+  return new FailedError(
+    `${name} (${host}) did not join the cluster: ${reply}${remedy === undefined ? "" : ` — ${remedy}`}. ${revoked}`,
+    { cause: error },
+  );
+}
+
+/** Revokes a token. Returns `false` when LXD cannot confirm it: the failure of the join matters more than a second error. */
+async function isRevoked(lxd: LxdClient, token: JoinToken): Promise<boolean> {
+  try {
+    await lxd.cancel({ id: token.operationId });
+    return true;
+  } catch (error) {
+    return hasCode(error, "api") && /only running operations/i.test(replyOf(error)); // used up
+  }
+}
+
+/**
+ * LXD's errors of a failed join. The wording differs slightly between versions ("Failed to", "Failed ...ing").
+ * @see https://github.com/canonical/lxd/blob/main/lxd/api_cluster.go clusterPutJoin
+ */
+const REMEDIES: readonly (readonly [RegExp, string])[] = [
+  [
+    /No matching cluster join operation found|not authorized/i,
+    "the join token was no longer valid; the next pulumi up mints a new one",
+  ],
+  [
+    /Token has expired/i,
+    "the join token expired. Check that the clocks of the hosts agree, and run pulumi up, which mints a new one",
+  ],
+  [
+    /certificate (isn't|is not) valid yet/i,
+    "the host's clock was ahead of the cluster's when LXD was installed. Set the clocks, wait, and run pulumi up again",
+  ],
+  [
+    /different name .* already in trust store/i,
+    "this host tried to join under another name before. Use that name, or remove its certificate from the cluster (lxc config trust list)",
+  ],
+  [/already has a member with (name|address)/i, "an earlier attempt left that member; remove it with lxc cluster remove --force"],
+  [/joining server version (doesn't|does not) match/i, "all members need the same LXD version and API extensions"],
+  [
+    /member specific|Pool source cannot be changed|directory ".*" already exists/i,
+    `an earlier attempt left a storage pool on the host. Wipe it: ${howToWipe(["storage-pools", "networks"])}`,
+  ],
+  [
+    /(Missing|Mismatching) .*(storage pool|network|driver)/i,
+    "the host's pools or networks do not fit the cluster's; see memberConfig",
+  ],
+  [/^The connection to .* broke/, "LXD on the host, or the host itself, stopped during the join. Run pulumi up again"],
+  [
+    /context deadline exceeded|connect to cluster leader|i\/o timeout|no route to host|connection refused/i,
+    "the hosts must reach each other on their cluster addresses (TCP 8443). LXD on the host may be half joined now: if it does not answer, " +
+      howToWipe(["cluster"]),
+  ],
+];

@@ -8,27 +8,18 @@ import { inCluster } from "../engine/connection-inputs";
 import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { notCompared } from "../engine/state";
-import type { LxdClient, Tagged } from "../lxd/client/client";
-import { type Config, configValueSchema, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
-import { type Claimant, pointAlias, refuseTakenAliases, removeAliases } from "../lxd/images/aliases";
+import type { LxdClient } from "../lxd/client/client";
+import { configValueSchema, isServerMade, OWNER_KEY, ownerKey, sameConfig } from "../lxd/config";
+import { pointAlias, refuseTakenAliases, removeAlias } from "../lxd/images/aliases";
 import { fingerprintOf } from "../lxd/images/files";
-import {
-  changeImage,
-  copyImage,
-  deleteImage,
-  findImage,
-  findImageShared,
-  type Image,
-  listFingerprints,
-  uploadImage,
-} from "../lxd/images/images";
+import { changeImage, deleteImage, findImage, findImageShared, type Image } from "../lxd/images/images";
+import { importImage, isOwnedBy, nameOfImage, setImageProperties } from "../lxd/images/imported-images";
 import { DEFAULT_INSTANCE_TYPE, instanceTypeSchema, serverImageSchema } from "../lxd/instances/image-source";
-import type { InstanceType } from "../lxd/instances/instances";
 import { sameImage } from "../lxd/meaning";
 import { imageAliasSchema, projectSchema } from "../lxd/names";
-import { explainOwnMark, isLeftToOthers, isOwnMark, isUnfinishedWork, refuseTakenOver, takenOverBy } from "../lxd/ownership";
-import { sameJson, sameSet } from "../support/equality";
-import { afterChange, hasCode, IncompleteError, messageOf, RefusedError, replyOf } from "../support/errors";
+import { isLeftToOthers, refuseTakenOver, takenOverBy } from "../lxd/ownership";
+import { sameSet } from "../support/equality";
+import { afterChange, havingChanged, IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import type { ImageSourceArgs } from "./lxd-vm-args";
 
@@ -101,7 +92,7 @@ type Inputs = z.output<typeof imageSchema>;
 interface Outputs {
   /** SHA-256 fingerprint of the image. */
   fingerprint: string;
-  /** Whether this resource brought the image to the cluster and removes it. */
+  /** Whether this resource imported the image and removes it. */
   created: boolean;
   /** Aliases that this resource created or moved. */
   ownAliases: string[];
@@ -136,19 +127,19 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   checkTogether({ metadataPath, rootfsPath, sourceFingerprint, source, instanceType }) {
     const failures: CheckFailure[] = [];
     if ((metadataPath === undefined) === (source === undefined)) {
-      failures.push({ property: "metadataPath", reason: "must be given, or else source; not both" });
+      failures.push({ property: "metadataPath", reason: "is required without source, and not allowed with it" });
     }
     if (rootfsPath !== undefined && metadataPath === undefined) {
-      failures.push({ property: "rootfsPath", reason: "needs metadataPath beside it" });
+      failures.push({ property: "rootfsPath", reason: "needs metadataPath too" });
     }
     if (instanceType !== undefined && metadataPath !== undefined) {
-      failures.push({ property: "instanceType", reason: "is only for an image of source: files say it themselves" });
+      failures.push({ property: "instanceType", reason: "is only for an image of source: local files contain their type" });
     }
     if (sourceFingerprint?.startsWith(UNREADABLE) === true) {
       const [property = "", ...reason] = sourceFingerprint.slice(UNREADABLE.length).split(": ");
       failures.push({ property, reason: reason.join(": ") });
     } else if (metadataPath !== undefined && !/^[0-9a-f]{64}$/.test(sourceFingerprint ?? "")) {
-      failures.push({ property: "sourceFingerprint", reason: "is worked out from the files, and cannot be given" });
+      failures.push({ property: "sourceFingerprint", reason: "is computed from the files, and cannot be given" });
     }
     return failures;
   },
@@ -157,32 +148,39 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     // Paths are not compared: equal content is the same image.
     metadataPath: notCompared,
     rootfsPath: notCompared,
-    source: (_observed, wanted, state, inputs) => isOfVersion1(inputs) || sameSource(state, wanted),
-    instanceType: (_observed, _wanted, state, inputs): boolean =>
-      isOfVersion1(inputs) || typeWanted(state) === typeWanted(inputs),
+    // A change between files and a server shows in sourceFingerprint. In inputs of version 1, which a refresh compares, a
+    // server has another name.
+    source: (made, wanted, { fingerprint }) =>
+      made === undefined || wanted === undefined || sameImage({ image: made, fingerprint }, wanted),
+    instanceType: (made = DEFAULT_INSTANCE_TYPE, wanted = DEFAULT_INSTANCE_TYPE, state, inputs) =>
+      state.source === undefined || inputs.source === undefined || made === wanted,
     aliases: sameSet,
     properties: sameConfig,
   },
 
   replacementLoss: ({ fingerprint, created }) =>
     created
-      ? `Image ${short(fingerprint)} will be removed with its aliases. Instances that were made from it stay as they are`
-      : `Image ${short(fingerprint)} was not brought by this resource, and stays`,
+      ? `${nameOfImage(fingerprint)} will be removed with its aliases. Instances that were made from it stay unchanged`
+      : `${nameOfImage(fingerprint)} was not imported by this resource, and stays`,
 
   async create(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
-    const { project, sourceFingerprint, source } = inputs;
+    const { project, adopt, aliases, sourceFingerprint, source } = inputs;
+    const by = { ...context, project, adopt };
     const known = sourceFingerprint ?? source?.fingerprint;
-    const found = known === undefined ? undefined : await findImage(lxd, project, known);
+    const found = known === undefined ? undefined : (await findImage(lxd, project, known))?.value;
     if (known !== undefined) {
-      await refuseTakenAliases(lxd, claimantOf(context, inputs, false), inputs.aliases, found?.value.fingerprint ?? known);
+      await refuseTakenAliases(lxd, by, aliases, found?.fingerprint ?? known);
     }
-    const { fingerprint, created } =
-      found === undefined
-        ? await bring(context, lxd, inputs)
-        : { fingerprint: found.value.fingerprint, created: isToBeOwned(context, inputs, found.value) };
-    const outputs = await settle(context, lxd, inputs, { fingerprint, created, ownAliases: [], dropped: [] });
-    return { id: `${project}/${fingerprint}`, outputs };
+    const finish = async (image: { fingerprint: string; created: boolean }): Promise<{ id: string; outputs: Outputs }> => ({
+      id: idOf(project, image.fingerprint),
+      outputs: await settle(context, lxd, inputs, { ...image, ownAliases: [], dropped: [] }),
+    });
+    if (found !== undefined) {
+      return finish({ fingerprint: found.fingerprint, created: isOwnedBy(by, found) });
+    }
+    const imported = await importImage(lxd, by, inputs);
+    return havingChanged(() => finish(imported));
   },
 
   async read(context, _id, state) {
@@ -191,7 +189,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     if (image === undefined) {
       return undefined;
     }
-    // An image that was removed and that others have brought since belongs to them.
+    // An image that was removed and that others have imported since belongs to them.
     const created = state.created && takenOverBy(image.properties?.[OWNER_KEY], context) === undefined;
     return { inputs: fromApi(image, state), outputs: outputsOf(image, { created, ownAliases: state.ownAliases }) };
   },
@@ -216,10 +214,10 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     const lxd = await context.lxd(state.cluster);
     const found = await findImage(lxd, state.project, state.fingerprint);
     if (found !== undefined) {
-      refuseTakenOver(`Image ${short(state.fingerprint)}`, lxd.host, found.value.properties?.[OWNER_KEY], context);
+      refuseTakenOver(nameOfImage(state.fingerprint), lxd.host, found.value.properties?.[OWNER_KEY], context);
       await changeImage(lxd, state.project, found, ({ public: isPublic, properties }) => ({
         public: isPublic,
-        properties: withOwner(properties ?? {}, context),
+        properties: { ...properties, ...ownerKey(context.mark) },
       }));
     }
   },
@@ -227,146 +225,51 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
     const found = await findImage(lxd, state.project, state.fingerprint);
-    const what = `Image ${short(state.fingerprint)}`;
-    if (state.created && !isLeftToOthers(what, lxd.host, found?.value.properties?.[OWNER_KEY], context)) {
+    const name = nameOfImage(state.fingerprint);
+    if (state.created && !isLeftToOthers(name, lxd.host, found?.value.properties?.[OWNER_KEY], context)) {
       await deleteImage(lxd, state.project, state.fingerprint); // its aliases go with it
       return;
     }
-    await removeAliases(lxd, state.project, state.fingerprint, state.ownAliases);
+    for (const alias of state.ownAliases) {
+      await removeAlias(lxd, state.project, state.fingerprint, alias);
+    }
   },
 };
 
-/**
- * Whether the inputs have version 1's name for the source. A refresh compares inputs in state, which have no version.
- */
-function isOfVersion1({ source, metadataPath }: Inputs): boolean {
-  return source === undefined && metadataPath === undefined;
-}
-
-/** Whether the program still means the image that was copied. */
-function sameSource({ source: made, fingerprint }: State, wanted: Inputs["source"]): boolean {
-  return made === undefined || wanted === undefined ? made === wanted : sameImage({ image: made, fingerprint }, wanted);
-}
-
-function typeWanted({ source, instanceType }: Inputs): InstanceType | undefined {
-  return source && (instanceType ?? DEFAULT_INSTANCE_TYPE);
-}
-
-/** Whether this resource brought the existing image before, and removes it. */
-function isToBeOwned(context: Context, { adopt }: Inputs, { fingerprint, properties }: Image): boolean {
-  const mark = properties?.[OWNER_KEY];
-  if (!isOwnMark(mark, context.urn)) {
-    return false;
-  }
-  const isOwned = adopt || isUnfinishedWork(mark, context.urn);
-  if (!isOwned) {
-    context.warn(
-      `Image ${short(fingerprint)} is there, and is used as it is; it stays when this resource goes, because ${explainOwnMark()}`,
-    );
-  }
-  return isOwned;
-}
-
-/** Uploads the image, or lets LXD copy it. */
-async function bring(context: Context, lxd: LxdClient, inputs: Inputs): Promise<{ fingerprint: string; created: boolean }> {
-  const { project, metadataPath, rootfsPath, sourceFingerprint, source } = inputs;
-  const progress = (text: string): void => context.progress(text);
-  if (source !== undefined) {
-    const before = await listFingerprints(lxd, project);
-    const fingerprint = await copyImage(lxd, project, source, inputs.instanceType ?? DEFAULT_INSTANCE_TYPE, progress);
-    const image = await findImage(lxd, project, fingerprint);
-    return {
-      fingerprint,
-      created: !before.includes(fingerprint) || (image !== undefined && isToBeOwned(context, inputs, image.value)),
-    };
-  }
-  if (metadataPath === undefined || sourceFingerprint === undefined) {
-    throw new RefusedError("An image needs metadataPath or source");
-  }
-  const image = { fingerprint: sourceFingerprint, public: inputs.public, properties: withOwner(inputs.properties, context) };
-  try {
-    await uploadImage(lxd, project, { metadataPath, rootfsPath }, image, progress);
-  } catch (error) {
-    // Somebody may have brought the same image meanwhile; that counts as success.
-    const there = await findImage(lxd, project, sourceFingerprint);
-    if (there === undefined) {
-      const paths = [metadataPath, rootfsPath].filter((path) => path !== undefined).join(" with ");
-      throw hasCode(error, "operation")
-        ? new RefusedError(`LXD on ${lxd.host} does not take ${paths} as an image: ${replyOf(error)}`, { cause: error })
-        : error;
-    }
-    return { fingerprint: sourceFingerprint, created: isToBeOwned(context, inputs, there.value) };
-  }
-  return { fingerprint: sourceFingerprint, created: true };
-}
-
-/** Sets the properties and aliases. On failure, state keeps what this resource brought. */
+/** Sets the properties and aliases. On failure, state keeps what this resource imported. */
 async function settle(
   context: Context,
   lxd: LxdClient,
   inputs: Inputs,
   known: Pick<Outputs, "fingerprint" | "created" | "ownAliases"> & { dropped: readonly string[] },
 ): Promise<Outputs> {
-  const { project } = inputs;
-  const { fingerprint, created } = known;
+  const { project, adopt, aliases } = inputs;
+  const { fingerprint, created, dropped } = known;
+  const by = { ...context, project, adopt };
   const found = await findImage(lxd, project, fingerprint);
   if (found === undefined) {
-    throw new RefusedError(
-      `Image ${short(fingerprint)} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up brings it again`,
-    );
+    const name = nameOfImage(fingerprint);
+    throw new RefusedError(`${name} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up imports it again`);
   }
-  const ownAliases = [...known.ownAliases];
+  const own = new Set(known.ownAliases);
+  const outputs = (): Outputs => outputsOf(found.value, { created, ownAliases: [...own] });
   let isChanged = false;
   try {
-    isChanged = await setProperties(context, lxd, inputs, found, known);
-    for (const name of new Set(inputs.aliases)) {
-      if (await pointAlias(lxd, claimantOf(context, inputs, created), name, fingerprint, ownAliases)) {
-        ownAliases.push(name);
-        isChanged = true;
-      }
+    isChanged = await setImageProperties(lxd, by, found, inputs, { own: created, dropped });
+    for (const name of new Set(aliases)) {
+      isChanged = (await pointAlias(lxd, by, name, known, own)) || isChanged;
     }
-    const leaving = ownAliases.filter((name) => !inputs.aliases.includes(name));
-    await removeAliases(lxd, project, fingerprint, leaving);
+    for (const name of [...own].filter((each) => !aliases.includes(each))) {
+      await removeAlias(lxd, project, fingerprint, name);
+      own.delete(name);
+    }
   } catch (error) {
     if (!created) {
       throw isChanged ? afterChange(error) : error;
     }
-    const outputs = outputsOf(found.value, { ...known, ownAliases });
-    throw new IncompleteError(`${project}/${fingerprint}`, outputs, messageOf(error), { cause: error });
+    throw new IncompleteError(idOf(project, fingerprint), outputs(), messageOf(error), { cause: error });
   }
-  return outputsOf(found.value, { created, ownAliases: ownAliases.filter((name) => inputs.aliases.includes(name)) });
-}
-
-/**
- * Sets the image's properties.
- * @returns Whether anything was changed.
- */
-async function setProperties(
-  context: Context,
-  lxd: LxdClient,
-  inputs: Inputs,
-  found: Tagged<Image>,
-  { created, dropped }: { created: boolean; dropped: readonly string[] },
-): Promise<boolean> {
-  const wantedOf = ({ properties }: Image): Config => {
-    const kept = Object.fromEntries(Object.entries(properties ?? {}).filter(([key]) => !dropped.includes(key)));
-    const wanted = { ...kept, ...inputs.properties };
-    return created ? withOwner(wanted, context) : wanted;
-  };
-  const live = found.value.properties ?? {};
-  if (sameJson(wantedOf(found.value), live) && inputs.public === found.value.public) {
-    return false;
-  }
-  if (!created && !inputs.adopt) {
-    const keys = Object.keys(inputs.properties).filter((key) => inputs.properties[key] !== live[key]);
-    const what = [...keys.map((key) => `properties.${key}`), ...(inputs.public === found.value.public ? [] : ["public"])];
-    throw new RefusedError(
-      `Image ${short(found.value.fingerprint)} was already on ${lxd.host}, not made by this resource, and differs in ${what.join(", ")}. ` +
-        "Set adopt: true to change it, or leave these out",
-    );
-  }
-  await changeImage(lxd, inputs.project, found, (image) => ({ public: inputs.public, properties: wantedOf(image) }));
-  return true;
+  return outputs();
 }
 
 /** Returns the inputs that LXD reports, limited to those that were given. */
@@ -380,21 +283,13 @@ function fromApi(image: Image, state: State): Partial<Inputs> {
   };
 }
 
+function idOf(project: string, fingerprint: string): string {
+  return `${project}/${fingerprint}`;
+}
+
 function outputsOf(image: Image, known: Pick<Outputs, "created" | "ownAliases">): Outputs {
   const { fingerprint, type, architecture, size } = image;
   return { fingerprint, created: known.created, ownAliases: known.ownAliases, type, architecture, sizeBytes: size };
-}
-
-function withOwner(properties: Config, { mark }: Context): Config {
-  return mark === "" ? properties : { ...properties, [OWNER_KEY]: mark };
-}
-
-function short(fingerprint: string): string {
-  return fingerprint.slice(0, 12);
-}
-
-function claimantOf({ urn }: Context, { project, adopt }: Inputs, created: boolean): Claimant {
-  return { urn, project, adopt, created };
 }
 
 /**
@@ -428,7 +323,7 @@ export class LxdImage extends LxdResource {
   declare readonly properties: Output<Record<string, string>>;
   /** SHA-256 fingerprint of the image. */
   declare readonly fingerprint: Output<string>;
-  /** Whether this resource brought the image to the cluster and removes it. */
+  /** Whether this resource imported the image and removes it. */
   declare readonly created: Output<boolean>;
   /** Type of the image: `container` or `virtual-machine`. */
   declare readonly type: Output<string>;

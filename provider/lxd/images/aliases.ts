@@ -2,23 +2,11 @@ import { RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { OWNER_KEY } from "../config";
 import { isOwnMark } from "../ownership";
-import { createAlias, deleteAlias, findAlias, findImage, type Image, moveAlias } from "./images";
+import { createAlias, deleteAlias, findAlias, findImage, moveAlias } from "./images";
+import type { Importer } from "./imported-images";
 
 /** Resource that wants an alias. */
-export interface Claimant {
-  readonly project: string;
-  /** URN of the resource. */
-  readonly urn: string;
-  /** Whether it may take aliases from images of others. */
-  readonly adopt: boolean;
-  /** Whether the resource created the image. */
-  readonly created: boolean;
-}
-
-/** Whether the resource with this URN brought an image to the cluster. */
-function isOwn(image: Image, urn: string): boolean {
-  return isOwnMark(image.properties?.[OWNER_KEY], urn);
-}
+type Claimant = Pick<Importer, "project" | "urn" | "adopt">;
 
 /**
  * Checks, before any upload, whether the image can have its aliases.
@@ -40,46 +28,44 @@ export async function refuseTakenAliases(
 
 /**
  * Points an alias to the image.
- * @param own - Aliases that already belong to the claimant, whatever they point to.
- * @returns Whether the claimant newly owns the alias.
+ * @param image.created - Whether the claimant imported the image.
+ * @param own - Aliases that belong to the claimant, whatever they point to. Gets the alias if the claimant owns it from now on.
+ * @returns Whether anything was changed.
  */
 export async function pointAlias(
   lxd: LxdClient,
   claimant: Claimant,
   name: string,
-  fingerprint: string,
-  own: readonly string[],
+  { fingerprint, created }: { fingerprint: string; created: boolean },
+  own: Set<string>,
 ): Promise<boolean> {
   const { project } = claimant;
   const alias = await findAlias(lxd, project, name);
   const mark = markOf(claimant);
   if (alias?.target === fingerprint) {
     // An interrupted run made it. For an image of others, another stack may have made the alias under this URN.
-    return (claimant.created || claimant.adopt) && mark !== "" && alias.description === mark && !own.includes(name);
+    if ((created || claimant.adopt) && mark !== "" && alias.description === mark) {
+      own.add(name);
+    }
+    return false;
   }
   if (alias === undefined) {
     await createAlias(lxd, project, { name, description: mark, target: fingerprint });
   } else {
-    if (!own.includes(name)) {
+    if (!own.has(name)) {
       await refuseTaken(lxd, claimant, name, alias.target);
     }
     await moveAlias(lxd, project, { name, description: alias.description || mark, target: fingerprint });
   }
-  return !own.includes(name);
+  own.add(name);
+  return true;
 }
 
-/** Removes those aliases that still point to the image. */
-export async function removeAliases(
-  lxd: LxdClient,
-  project: string,
-  fingerprint: string,
-  names: readonly string[],
-): Promise<void> {
-  for (const name of names) {
-    const alias = await findAlias(lxd, project, name);
-    if (alias?.target === fingerprint) {
-      await deleteAlias(lxd, project, name);
-    }
+/** Removes an alias if it still points to the image. */
+export async function removeAlias(lxd: LxdClient, project: string, fingerprint: string, name: string): Promise<void> {
+  const alias = await findAlias(lxd, project, name);
+  if (alias?.target === fingerprint) {
+    await deleteAlias(lxd, project, name);
   }
 }
 
@@ -88,7 +74,7 @@ export async function removeAliases(
  */
 async function refuseTaken(lxd: LxdClient, { project, urn, adopt }: Claimant, name: string, target: string): Promise<void> {
   const other = await findImage(lxd, project, target);
-  if (adopt || (other !== undefined && isOwn(other.value, urn))) {
+  if (adopt || (other !== undefined && isOwnMark(other.value.properties?.[OWNER_KEY], urn))) {
     return;
   }
   const description = other?.value.properties?.["description"] ?? "no description";

@@ -7,6 +7,7 @@ import * as z from "zod";
 import { fingerprintOf, uploadOf } from "../../../provider/lxd/images/files";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
+import { hasCode } from "../../../provider/support/errors";
 import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
 
 const aliasSchema = z.looseObject({ name: z.string(), target: z.string() });
@@ -152,7 +153,7 @@ describe("LxdImage", () => {
     const again = newImage("debian");
     assert.equal(await again.up(await args()), "created");
     assert.equal(again.inState("created"), false);
-    assert.match(again.warnings.join(), /it stays when this resource goes, because it bears the mark of this very resource/);
+    assert.match(again.warnings.join(), /It stays when this resource is removed, because it /);
     const adopting = newImage("debian");
     assert.equal(await adopting.up(await args({ adopt: true })), "created");
     assert.equal(adopting.inState("created"), true);
@@ -176,10 +177,36 @@ describe("LxdImage", () => {
     const given = { aliases: [], properties: { os: "Mine" } };
     await assert.rejects(
       other.up(await args(given)),
-      /was already on .* and differs in properties\.os\. Set adopt: true to change it/,
+      / was not made by this resource, and differs in properties\.os\. Set adopt: true to change it/,
     );
     await other.up(await args({ ...given, adopt: true }));
     assert.equal((await live(String(other.inState("fingerprint"))))?.properties["os"], "Mine");
+  });
+
+  it("leaves a property that the program no longer gives on an image that others imported", async () => {
+    await image.up(await args({ properties: { os: "Debian" } }));
+    const other = newImage("other");
+    await other.up(await args({ aliases: [], properties: { os: "Debian" } }));
+    assert.equal(await other.up(await args({ aliases: [] })), "updated");
+    assert.equal((await live(String(other.inState("fingerprint"))))?.properties["os"], "Debian");
+  });
+
+  it("fails, and is not refused, when somebody removes it right after its upload", async () => {
+    const given = await args();
+    two.lab.faults.add({
+      when: { method: "GET", path: /^\/1\.0\/images\/[0-9a-f]{64}\?/, nth: 2 },
+      effect: {
+        answer: (response) => {
+          two.lab.host("bcn2").daemon?.database.images.clear();
+          response.end(JSON.stringify({ type: "error", error_code: 404, error: "Image not found", metadata: null }));
+        },
+      },
+    });
+    await assert.rejects(image.up(given), (error: Error) => {
+      assert.match(error.message, /^Image [0-9a-f]{12} no longer exists on /);
+      return hasCode(error.cause, "failed");
+    });
+    assert.equal(await image.up(given), "created");
   });
 
   it("is replaced, and its alias is moved, when the files have other content", async () => {
@@ -284,10 +311,10 @@ describe("LxdImage", () => {
     [
       "files and a server at once",
       async () => args({ source: ofServer().source }),
-      /^metadataPath must be given, or else source; not both/,
+      /^metadataPath is required without source, and not allowed with it$/,
     ],
-    ["neither files nor a server", async () => ({ cluster: two.cluster }), /^metadataPath must be given, or else source/],
-    ["a root file system alone", async () => ofServer({ rootfsPath: "/x" }), /^rootfsPath needs metadataPath beside it/],
+    ["neither files nor a server", async () => ({ cluster: two.cluster }), /^metadataPath is required without source/],
+    ["a root file system alone", async () => ofServer({ rootfsPath: "/x" }), /^rootfsPath needs metadataPath too/],
     [
       "a server without an image",
       async () => ofServer({ source: { server: "https://images.test" } }),
@@ -306,7 +333,7 @@ describe("LxdImage", () => {
     [
       "an instance type for files",
       async () => args({ instanceType: "container" }),
-      /^instanceType is only for an image of source: files say it themselves$/,
+      /^instanceType is only for an image of source: local files contain their type$/,
     ],
     ["an alias with a line break", async () => args({ aliases: ["a\nb"] }), /^aliases\.0 is not a valid alias/],
     [
@@ -317,7 +344,7 @@ describe("LxdImage", () => {
     [
       "a fingerprint that was not computed",
       async () => ({ ...(await args()), sourceFingerprint: "mine" }),
-      /^sourceFingerprint is worked out/,
+      /^sourceFingerprint is computed from the files/,
     ],
   ] as const) {
     it(`refuses ${title} in check`, async () => {

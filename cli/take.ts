@@ -16,8 +16,8 @@ const KNOWN: Properties = { name: "" };
 const SILENT = { progress: () => undefined, info: () => undefined, warn: () => undefined };
 
 /**
- * Finds the arguments of a resource by the resource's own lifecycle: reads the object as `pulumi refresh` does, uses
- * the result as arguments, and checks that they make no difference.
+ * Finds the arguments of a resource by the resource's own lifecycle: reads the object as `pulumi refresh` does, uses the result
+ * as arguments, and checks that they make no difference.
  * @param args - Arguments that identify the object, that LXD does not show, or that need another spelling.
  */
 export async function takeOver<Inputs extends object, Outputs extends object>(

@@ -1,6 +1,6 @@
 /**
- * The schemas of the resources' arguments, for programs of this repository that read arguments from config. They are no part of the package's
- * entry, whose types load no zod.
+ * The schemas of the resources' arguments, for programs of this repository that read arguments from config. They are no part of
+ * the package's entry, whose types load no zod.
  */
 export { clusterMemberSchema } from "./resources/lxd-cluster-member";
 export { imageSchema } from "./resources/lxd-image";

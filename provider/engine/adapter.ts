@@ -13,7 +13,7 @@ import { claimIn, claimOf, containsUnknown, external, internal, type Properties,
 import { carryStableOutputs, stableOutputsIn, withoutStableOutputs } from "./stable-outputs";
 import { differences, hasOtherUrn, inputsIn, observedInputs, stateIn, stateOf } from "./state";
 
-/** What the SDK's dynamic provider calls: its `ResourceProvider`, with all methods required and without `any`. */
+/** The SDK's `ResourceProvider`, with all methods required and without `any`. */
 export interface DynamicProvider {
   check(olds: Properties, news: Properties): Promise<{ inputs: Properties; failures: CheckFailure[] }>;
   diff(
@@ -144,8 +144,8 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
           if (state.unfinished !== undefined || differences(lifecycle, state, inputs).length > 0) {
             return stateOf(lifecycle, inputs, await lifecycle.update(context, id, state, inputs), found.cluster);
           }
-          // Nothing but the mark of the object may change. Connection inputs leave the state when they are no longer
-          // given. All other values mean the same, and an output may have the name of an input that was never given.
+          // Nothing but the mark of the object may change. Connection inputs leave the state when they are no longer given. All
+          // other values mean the same, and an output may have the name of an input that was never given.
           const outputs = Object.fromEntries(Object.entries(state).filter(([name]) => !CONNECTION_INPUTS.has(name))) as Outputs;
           if (hasOtherUrn(lifecycle, olds, news)) {
             await lifecycle.mark?.(context, id, { ...inputs, ...outputs });

@@ -89,8 +89,8 @@ function asJson(value: unknown): unknown {
 }
 
 /**
- * A failure as the engine shows it: shortened, without secrets, and with the property in the text. With a property of its own, the
- * engine would also print the property's value, and "<nil>" for a nested one.
+ * A failure as the engine shows it: shortened, without secrets, and with the property in the text. With a property of its own,
+ * the engine would also print the property's value, and "<nil>" for a nested one.
  */
 export function forEngine({ property, reason }: CheckFailure, safe: (text: string) => string): CheckFailure {
   return { property: "", reason: `${atMost(200, safe(property))} ${atMost(1000, safe(reason))}` };

@@ -46,9 +46,9 @@ export function clusterFingerprintIn({ cluster, clusterFingerprint }: Connection
 }
 
 /**
- * Paths of the differences in how the object is reached and waited for, as far as they matter for a later read or delete. A cluster
- * that has grown is still reached through the endpoints in state; one that lost an endpoint must not be asked there. A fingerprint
- * that the program gives for the first time is compared with that of the refresh.
+ * Paths of the differences in how the object is reached and waited for, as far as they matter for a later read or delete. A
+ * cluster that has grown is still reached through the endpoints in state; one that lost an endpoint must not be asked there. A
+ * fingerprint that the program gives for the first time is compared with that of the refresh.
  * @param patience - Whether the limits of dialling count, too.
  */
 export function changedConnectionInputs(

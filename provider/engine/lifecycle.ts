@@ -10,48 +10,44 @@ export type { Connection, SshConnection };
 
 /** What a lifecycle gets besides its data. */
 export interface Context {
-  /** When the call must have ended; from `timeouts` of the resource. */
+  /** From `timeouts` of the resource. */
   readonly deadline: Deadline;
-  /** The resource's URN, which marks what it owns. Empty when it is not known. */
+  /** Marks what the resource owns. Empty when it is not known. */
   readonly urn: string;
   /** The URN in state. It differs when the resource was renamed or moved since. */
   readonly formerUrn: string;
   /** The claim in state, which is also in the object's mark (lxd/ownership.ts); in a create, the new one. */
   readonly claim: string | undefined;
   /**
-   * The mark to write on what is made or changed: `claim` with the URN. In a create, it also says that the create has
-   * not ended. Empty without a URN.
+   * The mark to write on what is made or changed: `claim` with the URN. In a create, it also says that the create has not ended.
+   * Empty without a URN.
    */
   readonly mark: string;
   /** Shows what the call waits for, in the resource's row of Pulumi's display. */
   progress(text: string): void;
   /** A warning that stays on the screen. */
   warn(text: string): void;
-  /** The SSH connection to a host. */
   host(connection: Connection): Promise<SshConnection>;
-  /** LXD's API on a host, or on the first host of a cluster that answers. `within` defaults to the call's deadline. */
+  /** LXD's API on a host, or on the first host of a cluster that answers. */
   lxd(at: Connection | ClusterConnection, within?: Deadline): Promise<LxdClient>;
 }
 
-/** What is wrong with one input. */
 export interface CheckFailure {
   /** Property path, such as `devices.eth0.hwaddr`. */
   readonly property: string;
   readonly reason: string;
 }
 
-/** The present state of an object. */
 export interface Observed<Inputs extends object, Outputs extends object> {
   /** The inputs that the server reports. All others stay as in state. */
   readonly inputs: Partial<Inputs>;
   readonly outputs: Outputs;
-  /** The mark of the object (lxd/ownership.ts). */
   readonly mark?: string | undefined;
 }
 
 /**
- * What a kind of resource does, without knowledge of Pulumi: plain async functions over plain data. The adapter makes a
- * dynamic provider of it.
+ * What a kind of resource does, without knowledge of Pulumi: plain async functions over plain data. The adapter makes a dynamic
+ * provider of it.
  *
  * State is all inputs plus the outputs, so that reading and deleting need nothing else.
  */
@@ -71,8 +67,8 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   /** Inputs that LXD cannot change in place: another value replaces the object, and the preview says so. */
   readonly immutable: readonly (keyof Inputs & string)[];
   /**
-   * Outputs that others are likely to use, each with the inputs whose change may change it. While those stay, a preview
-   * knows the output and does not show its users as changing (stable-outputs.ts).
+   * Outputs that others are likely to use, each with the inputs whose change may change it. While those stay, a preview knows the
+   * output and does not show its users as changing (stable-outputs.ts).
    */
   readonly stableOutputs?: Readonly<Partial<Record<keyof Outputs & string, readonly (keyof Inputs & string)[]>>>;
   /** Default seconds for each call. */
@@ -90,22 +86,22 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
     ) => boolean;
   };
   /**
-   * Optional inputs whose present value the object keeps while the program does not give them. `read` may always return
-   * them: state takes only those that were given.
+   * Optional inputs whose present value the object keeps while the program does not give them. `read` may always return them:
+   * state takes only those that were given.
    */
   readonly leftAsIs?: readonly (keyof Inputs & string)[];
   /** What the user should know before the difference is applied, such as a refusal to restart. Pure. */
   previewWarnings?(state: Inputs & Outputs, inputs: Inputs): string[];
   /**
-   * What is lost when the object is replaced, as a sentence for the preview. Present in every kind that holds data, or
-   * on which others depend. Pure.
+   * What is lost when the object is replaced, as a sentence for the preview. Present in every kind that holds data, or on which
+   * others depend. Pure.
    */
   replacementLoss?(state: Inputs & Outputs): string;
   /** What every preview reports while it is true, whether or not anything changes. Pure. */
   standingWarnings?(state: Inputs & Outputs, inputs: Inputs): string[];
   /**
-   * The effects of a change that only LXD knows, such as those on others. Asked in previews of an object in state whose
-   * inputs change, and of one that will be adopted.
+   * The effects of a change that only LXD knows, such as those on others. Asked in previews of an object in state whose inputs
+   * change, and of one that will be adopted.
    * @param former - The former inputs, for an object in state.
    */
   previewEffects?(context: Context, inputs: Inputs, former?: Inputs): Promise<string[]>;
@@ -114,15 +110,15 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   /** Reads the object, or returns `undefined` when it is gone. Unreachable is an error, never "gone". */
   read(context: Context, id: string, state: Inputs & Outputs): Promise<Observed<Inputs, Outputs> | undefined>;
   /**
-   * Outputs by which `read` finds an object that is not in state, for the preview of an adoption. Pure. Absent if the
-   * inputs are enough.
+   * Outputs by which `read` finds an object that is not in state, for the preview of an adoption. Pure. Absent if the inputs are
+   * enough.
    */
   lookupKeys?(inputs: Inputs): Partial<Outputs>;
   /** Makes the object as wanted from any state. Also finishes a half-done create. */
   update(context: Context, id: string, state: Inputs & Outputs, inputs: Inputs): Promise<Outputs>;
   /**
-   * Replaces the object's mark by the context's, and changes nothing else. Called when a create has ended, and when the
-   * URN of the resource differs from the one in its mark. Absent for a kind that has no place for a mark.
+   * Replaces the object's mark by the context's, and changes nothing else. Called when a create has ended, and when the URN of
+   * the resource differs from the one in its mark. Absent for a kind that has no place for a mark.
    */
   mark?(context: Context, id: string, state: Inputs & Outputs): Promise<void>;
   /** Removes the object. Succeeds when it is already gone. */

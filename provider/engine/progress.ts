@@ -19,8 +19,8 @@ interface Shown {
 }
 
 /**
- * Shows progress in order: for each resource at most once a second, and only new texts. The last text is always shown,
- * at the latest when the resource has ended, which an empty text signals.
+ * Shows progress in order: for each resource at most once a second, and only new texts. The last text is always shown, at the
+ * latest when the resource has ended, which an empty text signals.
  * @param deliver - Resolves when the message has arrived. Each message waits for the one before it.
  */
 export function paced(

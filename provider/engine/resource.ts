@@ -46,9 +46,9 @@ export abstract class LxdResource extends pulumi.CustomResource {
         __provider: providerPointer(kind),
         __urn: ownUrn(type, name, opts?.parent),
       },
-      // A replacement has the same name as the old object. If it were made first, it would adopt the old object and
-      // then be removed with it. `diff` orders its own replacements the same way. This option is for forced ones, as by
-      // pulumi up --replace.
+      // A replacement has the same name as the old object. If it were made first, it would adopt the old object and then be
+      // removed with it. `diff` orders its own replacements the same way. This option is for forced ones, as by pulumi up
+      // --replace.
       { deleteBeforeReplace: true, ...opts },
     );
   }
@@ -69,8 +69,8 @@ function refuseOptions(kind: string, name: string, { import: id, replaceOnChange
 }
 
 /**
- * The URN that the engine will give to the resource. It marks what the resource owns on LXD, and addresses its progress
- * messages. A plain promise: an output of the parent would make the resource depend on the parent and its children.
+ * The URN that the engine will give to the resource. It marks what the resource owns on LXD, and addresses its progress messages.
+ * A plain promise: an output of the parent would make the resource depend on the parent and its children.
  */
 function ownUrn(type: string, name: string, parent: pulumi.Resource | undefined): Promise<string> {
   const urn = pulumi.createUrn(name, type, parent) as pulumi.Output<string> & { promise(): Promise<string> };
@@ -87,8 +87,8 @@ function withConnection(args: Record<string, unknown>): Record<string, unknown> 
 }
 
 /**
- * Marks what may be a secret as one, whether or not the program does. In a plain structure, only the secret parts are
- * marked, so that a preview can show the rest. An output is marked as a whole.
+ * Marks what may be a secret as one, whether or not the program does. In a plain structure, only the secret parts are marked, so
+ * that a preview can show the rest. An output is marked as a whole.
  */
 export function withSecrets(args: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(

@@ -1,11 +1,12 @@
 /**
  * Outputs that stay known in the preview of an update.
  *
- * The engine does not ask a dynamic provider what an update will do. In a preview, it uses the checked inputs as outputs and treats
- * all other outputs as unknown. So everything that uses one of those is shown as changing too, or even as replaced. Therefore
- * `check` carries outputs that do not change from the old inputs to the new ones, as providers do with names that they generate.
- * For a resource that will be replaced, the engine checks again without old inputs, and nothing is carried.
- * @see https://github.com/pulumi/pulumi/blob/master/pkg/resource/deploy/step_generator.go "we need to recompute the default values"
+ * The engine does not ask a dynamic provider what an update will do. In a preview, it uses the checked inputs as outputs and
+ * treats all other outputs as unknown. So everything that uses one of those is shown as changing too, or even as replaced.
+ * Therefore `check` carries outputs that do not change from the old inputs to the new ones, as providers do with names that they
+ * generate. For a resource that will be replaced, the engine checks again without old inputs, and nothing is carried.
+ * @see https://github.com/pulumi/pulumi/blob/master/pkg/resource/deploy/step_generator.go "we need to recompute the default
+ * values"
  */
 import { sameJson } from "../support/equality";
 import { containsUnknown, type Properties } from "./properties";

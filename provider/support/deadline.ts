@@ -7,10 +7,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 export class Deadline {
   private readonly endsAt: number;
 
-  /**
-   * @param seconds - Time from now.
-   * @param what - The work, for the message: "creating LxdVm web1".
-   */
+  /** @param what - The work, for the message: "creating LxdVm web1". */
   constructor(
     readonly seconds: number,
     readonly what: string,
@@ -18,7 +15,7 @@ export class Deadline {
     this.endsAt = performance.now() + seconds * 1000;
   }
 
-  /** Milliseconds that are left, never negative. */
+  /** Never negative. */
   get remainingMs(): number {
     return Math.max(0, this.endsAt - performance.now());
   }
@@ -40,12 +37,9 @@ export class Deadline {
     }
   }
 
-  /** The error to throw when the time is over. */
   expired(doing?: string): TimeoutError {
-    const seconds = Number(this.seconds.toPrecision(3));
-    return new TimeoutError(
-      `${this.what} did not finish within ${seconds} s${doing === undefined ? "" : `; at the end: ${doing}`}`,
-    );
+    const last = doing === undefined ? "" : `; at the end: ${doing}`;
+    return new TimeoutError(`${this.what} did not finish within ${Number(this.seconds.toPrecision(3))} s${last}`);
   }
 
   /**
@@ -60,8 +54,8 @@ export class Deadline {
   }
 
   /**
-   * Waits for work that observes this deadline in all its own waits. Abandons it `graceSeconds` after the deadline, so
-   * that work that ends in time can report what it waited for.
+   * Waits for work that observes this deadline in all its own waits. Abandons it `graceSeconds` after the deadline, so that work
+   * that ends in time can report what it waited for.
    * @throws TimeoutError
    */
   enforce<T>(promise: Promise<T>, graceSeconds: number, doing: () => string): Promise<T> {
@@ -83,8 +77,8 @@ async function withTimer<T>(promise: Promise<T>, delayMs: number, onTimeout: () 
 }
 
 /**
- * Calls `condition` until it returns something other than `undefined`. The pause grows from 50 ms to 1 s, so that a
- * quick change is seen quickly and a slow one does not load the host.
+ * Calls `condition` until it returns something other than `undefined`. The pause grows from 50 ms to 1 s, so that a quick change
+ * is seen quickly and a slow one does not load the host.
  * @throws TimeoutError naming what was seen last.
  */
 export async function until<T>(
@@ -129,5 +123,5 @@ export async function tryUntil<T>(
 
 /** Waits for `ms`, but not past the deadline. */
 export async function pause(ms: number, deadline: Deadline): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, Math.max(0, Math.min(ms, deadline.remainingMs))));
+  await new Promise((resolve) => setTimeout(resolve, Math.min(ms, deadline.remainingMs)));
 }

@@ -1,6 +1,6 @@
 /**
- * The mount points in the text of `/proc/PID/mountinfo`, in its order: a mount on another mount comes after it. The
- * kernel writes spaces, tabs, newlines and backslashes of a path as octal numbers, and all other bytes unchanged.
+ * The mount points in the text of `/proc/PID/mountinfo`, in its order: a mount on another mount comes after it. The kernel writes
+ * spaces, tabs, newlines and backslashes of a path as octal numbers, and all other bytes unchanged.
  * @throws Error for a line of another form. Its mount point is unknown then.
  * @see proc(5), and `show_mountinfo` in fs/proc_namespace.c of Linux
  */
@@ -9,8 +9,7 @@ export function mountPoints(mountinfo: string): string[] {
     .split("\n")
     .filter((line) => line !== "")
     .map((line) => {
-      // id, parent, device, root, mount point, options, any number of tags, "-", type, source, options of the file
-      // system
+      // id, parent, device, root, mount point, options, any number of tags, "-", type, source, file system options
       const fields = line.split(" ");
       const [id = "", , device = "", root = "", target = ""] = fields;
       if (

@@ -1,14 +1,14 @@
 /**
- * Decides what is a secret: for state, messages, what is copied into outputs, and programs that the command writes. No
- * other module decides it.
+ * Decides what is a secret: for state, messages, what is copied into outputs, and programs that the command writes. No other
+ * module decides it.
  */
 
 /** Properties that hold only a secret, at any depth. */
 const CREDENTIALS: ReadonlySet<string> = new Set(["password", "privateKey", "privateKeyPassword", "passwordHash"]);
 
 /**
- * Properties and config keys whose value may be a secret: free text of the user, and what LXD names as a secret, such
- * as `loki.auth.password`. `user.pulumi.*` belongs to this library.
+ * Properties and config keys whose value may be a secret: free text of the user, and what LXD names as a secret, such as
+ * `loki.auth.password`. `user.pulumi.*` belongs to this library.
  */
 const NAMES =
   /^(userData|vendorData|networkConfig|acme\.provider\.environment|(cloud-init|environment|systemd\.credential(-binary)?)\..*|user\.(?!pulumi\.).*|.*(password|passwd|passphrase|secret|token|credentials?|(private|secret|api)[._-]?key))$/i;
@@ -23,8 +23,8 @@ export function isCredential(name: string): boolean {
 }
 
 /**
- * Whether a value must not be shown or copied, and is kept as a secret: it is one or may be one. Pulumi does not report
- * to a provider what a program marked as secret.
+ * Whether a value must not be shown or copied, and is kept as a secret: it is one or may be one. Pulumi does not report to a
+ * provider what a program marked as secret.
  * @param name - Of a property, or a key of LXD's config.
  * @param value - Checked when the name does not decide.
  */

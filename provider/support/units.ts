@@ -1,6 +1,6 @@
 /**
- * LXD's own notation for sizes, as its `shared/units` package reads it: decimal units (kB, MB, GB, ...) are powers of
- * 1000, binary units (KiB, MiB, GiB, ...) powers of 1024. No unit means bytes.
+ * LXD's own notation for sizes, as its `shared/units` package reads it: decimal units (kB, MB, GB, ...) are powers of 1000,
+ * binary units (KiB, MiB, GiB, ...) powers of 1024. No unit means bytes.
  * @see https://documentation.ubuntu.com/lxd/latest/reference/instance_units/
  */
 const MULTIPLIERS: ReadonlyMap<string, bigint> = new Map([

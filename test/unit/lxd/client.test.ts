@@ -358,7 +358,7 @@ describe("LxdClient", () => {
         server.next(missing, there);
         await assert.rejects(
           lxd.remove("/1.0/profiles/web"),
-          /with 404: no such file or directory\. The object is there all the same/,
+          /with 404: no such file or directory\. The object still exists/,
         );
       }
       server.next(missing, failed(403, "not authorized"));

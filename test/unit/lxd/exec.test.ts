@@ -102,7 +102,7 @@ describe("runInInstance", () => {
     server.next(begun({ description: "Executing command" }), forgotten, forgotten);
     await assert.rejects(runInInstance(ref(), request), {
       name: "LostOperationError",
-      message: /no longer knows its operation "running id in instance "c1"" .*how that ended is not known/,
+      message: /no longer knows its operation "running id in instance "c1"" .*its result is unknown/,
     });
   });
 

@@ -164,7 +164,6 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
   };
 }
 
-/** Marks an object as one whose create has ended. */
 async function markAsEnded<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
   context: Context,

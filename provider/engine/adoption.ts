@@ -7,11 +7,7 @@ import type { Properties } from "./properties";
 /** Keys of values that are not secret, but too long for a screen. */
 const LONG = /^(authorizedKeys$|raw\.)/;
 
-/**
- * The text of a preview about an object that will be adopted.
- * @param mark - The mark of the object.
- * @param urn - Of the resource that adopts it.
- */
+/** @param urn - Of the resource that adopts the object. */
 export function describeAdoption(mark = "", urn: string, changes: readonly string[]): string {
   const effect = changes.length === 0 ? "nothing in it changes" : `would change ${changes.join(", ")}`;
   return `Adopts the existing object${describeFormerOwner(mark, urn)}: ${effect}`;
@@ -47,7 +43,6 @@ function changesAt(path: string, key: string, live: unknown, wanted: unknown): s
   return isHidden(key, live) || isHidden(key, wanted) ? [path] : [`${path} ${shown(live)} -> ${shown(wanted)}`];
 }
 
-/** Whether a value holds something that a preview must not show. */
 function isHidden(key: string, value: unknown): boolean {
   const holdsHidden =
     value !== null && typeof value === "object" && Object.entries(value).some(([each, member]) => isHidden(each, member));

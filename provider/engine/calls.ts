@@ -16,7 +16,6 @@ import { printedByTheEngine } from "./provider-process";
 /** How long a call past its deadline may take to report what it was waiting for, before it is abandoned. */
 const GRACE_SECONDS = 5;
 
-/** One call of a lifecycle. */
 export interface Call {
   readonly name: "create" | "read" | "update" | "delete";
   /** What the engine passes: the inputs of a create or update, otherwise state. */
@@ -25,9 +24,7 @@ export interface Call {
   readonly known?: Properties;
 }
 
-/** What a call has found. */
 export interface Found {
-  /** The cluster that the object is on. */
   cluster: string | undefined;
   /** The bodies that were sent to LXD. They also contain what others have set on the object, which is in no state. */
   readonly sent: unknown[];
@@ -110,9 +107,9 @@ function contextOf(
   };
 }
 
+/** Texts that this process has shown, however many objects they concern. */
 const shown = new Set<string>();
 
-/** Shows a text once in this process, however many objects it concerns. */
 function once(text: string, show: (text: string) => void): void {
   if (!shown.has(text)) {
     shown.add(text);

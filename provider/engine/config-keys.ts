@@ -44,7 +44,6 @@ export async function previewConfigKeys<Inputs extends object, Outputs extends o
   }
 }
 
-/** All keys of config and devices, with their path in the inputs. */
 function keysIn(owner: ConfigOwner, { config, devices, memberConfig }: Properties): Key[] {
   const keysOf = (map: unknown, of: ConfigOwner, path: string): Key[] =>
     Object.keys(map ?? {}).map((key) => ({ owner: of, path: `${path}.${key}`, key }));

@@ -36,11 +36,10 @@ export interface ConnectionInputs {
   readonly timeouts?: z.output<typeof timeoutsSchema>;
   /** Other hosts through which the object can be reached, if it has any. */
   readonly peers?: readonly Connection[] | undefined;
-  /** The cluster that the object is on, if the program does not give it: as first found. Only in state. */
+  /** That of the cluster that the object is on, as first found, if the program does not give it. Only in state. */
   readonly clusterFingerprint?: string | undefined;
 }
 
-/** SHA-256 of the certificate of the cluster that an object is on, if it is known. */
 export function clusterFingerprintIn({ cluster, clusterFingerprint }: ConnectionInputs): string | undefined {
   return cluster?.certificateFingerprint ?? clusterFingerprint;
 }
@@ -69,7 +68,6 @@ export function changedConnectionInputs(
   ];
 }
 
-/** Whether two connections have the same host and port. */
 export function isSameHost(a: Connection, b: Connection): boolean {
   return a.host === b.host && withDefaults(a).port === withDefaults(b).port;
 }

@@ -6,13 +6,11 @@ type Issue = z.core.$ZodIssue;
 /** Marks issues for which zod has no text, see {@link wording}. */
 const NO_WORDS = "fits none of the alternatives";
 
-/** Writes "a, b or c". */
 const OR_LIST = new Intl.ListFormat("en-GB", { type: "disjunction" });
 
 /** An issue at the path where a user would look for it. */
 export interface LocatedIssue {
   readonly path: readonly PropertyKey[];
-  /** Whether the issue is an unknown key. */
   readonly isUnknownKey?: true;
   readonly reason: string;
 }
@@ -42,7 +40,6 @@ export const wording: z.core.$ZodErrorMap = (issue) => {
   }
 };
 
-/** The reason for a key that is not known. */
 export function unknownKeyReason(key: string, known: readonly string[]): string {
   const near = nearest(key, known);
   const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean ${near}?`;
@@ -101,7 +98,6 @@ function unit(origin: string): string {
   return origin === "string" ? " characters long" : origin === "array" ? " long" : "";
 }
 
-/** The keys that an object schema knows. */
 function keysOf(schema: unknown): string[] {
   return Object.keys((schema as Partial<z.ZodObject> | undefined)?.shape ?? {});
 }

@@ -14,10 +14,8 @@ import type { EngineLog } from "./progress";
 import { type Properties, urnOf } from "./properties";
 import { differences, hasOtherUrn, observedInputs, type State } from "./state";
 
-/** How long a preview may look at an object. */
 const LOOK_SECONDS = 10;
 
-/** What previews of one kind need. */
 export interface Preview<Inputs extends object, Outputs extends object> {
   readonly lifecycle: Lifecycle<Inputs, Outputs>;
   readonly log: EngineLog;
@@ -87,7 +85,6 @@ export interface Difference {
   readonly changed: readonly string[];
   /** Those of them that replace the object. */
   readonly replaces: readonly string[];
-  /** Those that are not known yet. */
   readonly unknown: readonly string[];
   /** Paths of the differences in how the object is reached and waited for. */
   readonly connectionPaths: readonly string[];
@@ -121,7 +118,6 @@ export function announce<Inputs extends object, Outputs extends object>(
   }
 }
 
-/** Runs a short read for a preview. */
 export function look<Result>(
   { run }: Pick<Preview<never, never>, "run">,
   properties: Properties,

@@ -7,15 +7,12 @@ export interface EngineLog {
   warn(urn: string, text: string): void;
 }
 
-/** Shortest time between two progress messages of a resource. */
 const PACE_MS = 1000;
 
-/** What is shown of one resource. */
 interface Shown {
   text: string;
   at: number;
-  /** The text that came too soon after it, and the timer that will show that text. */
-  next?: { text: string; readonly timer: NodeJS.Timeout };
+  next?: { text: string; readonly timer: NodeJS.Timeout }; // came too soon
 }
 
 /**

@@ -1,4 +1,3 @@
-/** Properties of a resource, as the engine passes them. */
 export type Properties = Record<string, unknown>;
 
 /** Properties that the class passes to this room, through the engine. */
@@ -38,18 +37,16 @@ export function claimOf({ __claim }: Properties): string | undefined {
   return typeof __claim === "string" ? __claim : undefined;
 }
 
-/** {@link claimOf}, as a part of state. */
 export function claimIn(properties: Properties): Properties {
   const claim = claimOf(properties);
   return claim === undefined ? {} : { __claim: claim };
 }
 
-/** Whether a value is unknown or contains something unknown. */
 export function containsUnknown(value: unknown): boolean {
   return value !== null && typeof value === "object" ? Object.values(value).some(containsUnknown) : UNKNOWN_VALUES.has(value);
 }
 
-/** Whether the value at a path is unknown or contains something unknown, or a value that encloses it is unknown. */
+/** {@link containsUnknown} for the value at a path. Also true when a value that encloses it is unknown. */
 export function isUnknownAt(value: unknown, [key, ...rest]: readonly PropertyKey[]): boolean {
   if (key === undefined || value === null || typeof value !== "object") {
     return containsUnknown(value);

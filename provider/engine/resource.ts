@@ -23,7 +23,6 @@ export abstract class LxdResource extends pulumi.CustomResource {
 
   /**
    * @param kind - Name of the class; part of the type in state, never to be changed.
-   * @param args - Inputs.
    * @param outputs - Names of the properties that become known when the resource exists.
    */
   protected constructor(
@@ -47,8 +46,7 @@ export abstract class LxdResource extends pulumi.CustomResource {
         __urn: ownUrn(type, name, opts?.parent),
       },
       // A replacement has the same name as the old object. If it were made first, it would adopt the old object and then be
-      // removed with it. `diff` orders its own replacements the same way. This option is for forced ones, as by pulumi up
-      // --replace.
+      // removed with it. For forced replacements, as by pulumi up --replace; `diff` says the same of its own.
       { deleteBeforeReplace: true, ...opts },
     );
   }
@@ -56,15 +54,14 @@ export abstract class LxdResource extends pulumi.CustomResource {
 
 /** @throws Error for options that the engine does not support for dynamic resources. */
 function refuseOptions(kind: string, name: string, { import: id, replaceOnChanges = [] }: pulumi.CustomResourceOptions): void {
+  const refuse = (option: string, instead: string): never => {
+    throw new Error(`${kind} "${name}": the resource option ${option} does not work for this resource; ${instead}`);
+  };
   if (id !== undefined) {
-    throw new Error(
-      `${kind} "${name}": the resource option import does not work for this resource; give the arguments of the object, with adopt: true`,
-    );
+    refuse("import", "give the arguments of the object, with adopt: true");
   }
   if (replaceOnChanges.length > 0) {
-    throw new Error(
-      `${kind} "${name}": the resource option replaceOnChanges has no effect on this resource; to replace it, run pulumi up --replace with its URN`,
-    );
+    refuse("replaceOnChanges", "to replace it, run pulumi up --replace with its URN");
   }
 }
 
@@ -91,20 +88,18 @@ function withConnection(args: Record<string, unknown>): Record<string, unknown> 
  * that a preview can show the rest. An output is marked as a whole.
  */
 export function withSecrets(args: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(args).map(([name, value]) => [
-      name,
-      value !== undefined && mayBeSecret(name, value) ? pulumi.secret(value) : marked(name, value),
-    ]),
-  );
+  return Object.fromEntries(Object.entries(args).map(([name, value]) => [name, marked(name, value)]));
 }
 
 function marked(name: string, value: unknown): unknown {
+  if (value !== undefined && mayBeSecret(name, value)) {
+    return pulumi.secret(value);
+  }
   if (pulumi.Output.isInstance(value) || value instanceof Promise) {
     return pulumi.output(value).apply((known: unknown) => (holdsSecret(name, known) ? pulumi.secret(known) : known));
   }
   if (Array.isArray(value)) {
-    return value.map((member: unknown) => (mayBeSecret(name, member) ? pulumi.secret(member) : marked(name, member)));
+    return value.map((member: unknown) => marked(name, member));
   }
   return isMap(value) ? withSecrets(value) : value;
 }

@@ -12,7 +12,6 @@ interface Kept {
   schemaVersion: number;
   /** Why the object is not yet as wanted; absent when it is. A refresh clears the engine's own mark for this. */
   unfinished?: string;
-  /** See {@link ConnectionInputs}. */
   clusterFingerprint?: string;
 }
 
@@ -46,11 +45,7 @@ export function stateIn<Inputs extends object, Outputs extends object>(
   return (written < schemaVersion ? (lifecycle.upgrade?.(state, written) ?? state) : state) as State<Inputs, Outputs>;
 }
 
-/**
- * Makes the state to write.
- * @param cluster - The cluster, if the inputs do not give it.
- * @param unfinished - Why the object is not yet as wanted.
- */
+/** @param cluster - Its fingerprint, which is kept if the inputs do not give it. */
 export function stateOf<Inputs extends object, Outputs extends object>(
   { schemaVersion }: Lifecycle<Inputs, Outputs>,
   inputs: Inputs,

@@ -15,7 +15,6 @@ export class Deadline {
     this.endsAt = performance.now() + seconds * 1000;
   }
 
-  /** Never negative. */
   get remainingMs(): number {
     return Math.max(0, this.endsAt - performance.now());
   }
@@ -30,7 +29,6 @@ export class Deadline {
     return this.atMost(Math.min(seconds, this.remainingMs / 2000), what);
   }
 
-  /** @throws TimeoutError when the time is over. */
   check(doing: string): void {
     if (this.remainingMs === 0) {
       throw this.expired(doing);
@@ -121,7 +119,6 @@ export async function tryUntil<T>(
   }
 }
 
-/** Waits for `ms`, but not past the deadline. */
 export async function pause(ms: number, deadline: Deadline): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, Math.min(ms, deadline.remainingMs)));
 }

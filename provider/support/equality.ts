@@ -10,7 +10,6 @@ export function sameSet(a: readonly string[], b: readonly string[]): boolean {
   return a.every((member) => b.includes(member)) && b.every((member) => a.includes(member));
 }
 
-/** A deep copy of plain data without `undefined` members. */
 export function withoutUndefined(value: unknown): unknown {
   if (Array.isArray(value)) {
     return value.map(withoutUndefined);

@@ -4,7 +4,6 @@
  * answered, and what to do. They contain no request bodies, keys or environments.
  */
 
-/** Classes of errors by their code. */
 interface ErrorsByCode {
   refused: RefusedError;
   failed: FailedError;
@@ -19,7 +18,6 @@ interface ErrorsByCode {
   incomplete: IncompleteError;
 }
 
-/** Discriminates the errors of this library. */
 type LxdErrorCode = keyof ErrorsByCode;
 
 abstract class LxdError extends Error {
@@ -59,14 +57,10 @@ export class TransportError extends LxdError {
   }
 }
 
-/** A command on a host or in an instance ended with a non-zero exit code. */
 export class CommandError extends LxdError {
   readonly code = "command";
 
-  /**
-   * @param program - Without its arguments: those may be private.
-   * @param outputTail - The last lines that the program wrote.
-   */
+  /** @param program - Without its arguments: those may be private. */
   constructor(
     where: string,
     readonly program: string,
@@ -77,14 +71,10 @@ export class CommandError extends LxdError {
   }
 }
 
-/** LXD answered a request with an error. */
 export class ApiError extends LxdError {
   readonly code = "api";
 
-  /**
-   * @param status - HTTP status, or the `error_code` of the answer.
-   * @param reply - LXD's own message, word for word.
-   */
+  /** @param status - HTTP status, or the `error_code` of the answer. */
   constructor(
     readonly host: string,
     readonly method: string,
@@ -108,11 +98,7 @@ export class ApiError extends LxdError {
 export class OperationError extends LxdError {
   readonly code = "operation";
 
-  /**
-   * @param description - LXD's own, such as "Creating instance".
-   * @param reply - LXD's own message, word for word.
-   * @param status - LXD's numeric code for the failure; 400 when LXD gives none.
-   */
+  /** @param description - LXD's own, such as "Creating instance". */
   constructor(
     host: string,
     description: string,
@@ -130,9 +116,11 @@ export class OperationError extends LxdError {
 export class LostOperationError extends LxdError {
   readonly code = "lost";
 
-  /** @param description - LXD's own, such as "Creating instance". */
   constructor(host: string, description: string, options?: ErrorOptions) {
-    super(`LXD on ${host} no longer knows its operation "${description}" (was LXD restarted?), so its result is unknown`, options);
+    super(
+      `LXD on ${host} no longer knows its operation "${description}" (was LXD restarted?), so its result is unknown`,
+      options,
+    );
   }
 }
 
@@ -141,10 +129,8 @@ export class SnapdError extends LxdError {
   readonly code = "snapd";
 
   /**
-   * @param request - Such as `GET /v2/snaps/lxd`.
    * @param status - HTTP status of the answer; 202 when the change failed later.
    * @param kind - snapd's name for the failure, such as "snap-not-found". Empty when it gives none.
-   * @param reply - snapd's own message, word for word.
    */
   constructor(
     readonly host: string,
@@ -157,12 +143,10 @@ export class SnapdError extends LxdError {
   }
 }
 
-/** The answer of the other side does not have the form of the expected API. */
 export class ResponseShapeError extends LxdError {
   readonly code = "response-shape";
 }
 
-/** A wait reached its deadline. */
 export class TimeoutError extends LxdError {
   readonly code = "timeout";
 }
@@ -171,7 +155,6 @@ export class TimeoutError extends LxdError {
 export class IncompleteError extends LxdError {
   readonly code = "incomplete";
 
-  /** @param outputs - What is known of the object. */
   constructor(
     readonly id: string,
     readonly outputs: object,
@@ -187,12 +170,10 @@ export function tail(output: string): string {
   return output.trim().split("\n").slice(-5).join("\n").slice(-2000);
 }
 
-/** Whether `error` is an error of this library with the given code. */
 export function hasCode<Code extends LxdErrorCode>(error: unknown, code: Code): error is ErrorsByCode[Code] {
   return error instanceof Error && "code" in error && error.code === code;
 }
 
-/** Whether LXD answered that the object does not exist. The status decides, never the wording. */
 export function isNotFound(error: unknown): boolean {
   return hasCode(error, "api") && error.status === 404;
 }
@@ -202,17 +183,15 @@ export function replyOf(error: unknown): string {
   return hasCode(error, "api") || hasCode(error, "operation") || hasCode(error, "snapd") ? error.reply : messageOf(error);
 }
 
-/** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Turns a refusal after a change into a {@link FailedError}, because something was touched. */
+/** Turns a refusal into a {@link FailedError}, because something was touched before. */
 export function afterChange(error: unknown): unknown {
   return hasCode(error, "refused") ? new FailedError(error.message, { cause: error }) : error;
 }
 
-/** Runs work that comes after a change; see {@link afterChange}. */
 export async function havingChanged<Result>(work: () => Promise<Result>): Promise<Result> {
   try {
     return await work();

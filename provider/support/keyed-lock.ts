@@ -5,14 +5,13 @@ export class KeyedLock {
   private readonly held = new Set<string>();
   private readonly waiting = new Set<() => void>();
 
-  /** The keys among `keys` that are held. */
   heldOf(keys: Iterable<string>): string[] {
     return [...keys].filter((key) => this.held.has(key));
   }
 
   /**
-   * Calls `onTaken` when all keys are free, and takes them. Callers are served in the order of their calls.
-   * @returns A function that releases the keys, or stops waiting.
+   * Calls `onTaken` when all keys are free, and takes them. Callers are served in the order of their calls. The returned function
+   * releases the keys, or stops waiting.
    */
   take(keys: ReadonlySet<string>, onTaken: () => void): () => void {
     let isTaken = false;
@@ -38,7 +37,6 @@ export class KeyedLock {
 
 /**
  * Runs work while it holds some keys of a lock. The work observes the deadline in its own waits.
- * @param doing - What the caller waits for, for the message.
  * @throws TimeoutError when the keys are not free before the deadline. The work has not begun then.
  */
 export async function withLock<Result>(

@@ -12,7 +12,6 @@ const PRIVATE_KEY = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*
 /** `user:password@` of a URL, such as a proxy's. */
 const URL_LOGIN = /(:\/\/)[^\s/@:]*:[^\s/@]+@/g;
 
-/** A hash of crypt(3). */
 const PASSWORD_HASH = /\$(?:1|2[abxy]?|5|6|7|y|gy)\$[A-Za-z0-9./=,$]{16,}/g;
 /** A line of YAML, of an environment or of a program's settings. */
 const ASSIGNMENT = /^(?:- )?["']?([\w.-]+)["']?\s*[:=]\s*(\S.*)$/;
@@ -22,7 +21,6 @@ export function redact(text: string, properties: unknown): string {
   return redactor(properties)(text);
 }
 
-/** {@link redact} for several texts. */
 export function redactor(properties: unknown): (text: string) => string {
   const secrets = secretsIn(properties);
   return (text) => {
@@ -81,7 +79,6 @@ function goJson(text: string): string {
   return json(text).replace(/[<>&]/g, (character) => `\\u00${character.charCodeAt(0).toString(16)}`);
 }
 
-/** The text without halves of surrogate pairs, which a URL cannot hold. */
 function wellFormed(text: string): string {
   return Buffer.from(text).toString();
 }

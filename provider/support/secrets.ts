@@ -1,7 +1,4 @@
-/**
- * Decides what is a secret: for state, messages, what is copied into outputs, and programs that the command writes. No other
- * module decides it.
- */
+/** Decides what is a secret: for state, messages, what is copied into outputs, and programs that the command writes. */
 
 /** Properties that hold only a secret, at any depth. */
 const CREDENTIALS: ReadonlySet<string> = new Set(["password", "privateKey", "privateKeyPassword", "passwordHash"]);
@@ -17,7 +14,6 @@ const NAMES =
 const TEXTS =
   /\$(1|2[abxy]?|5|6|7|y|gy|argon2\w*)\$[^\s"']{8,}|PRIVATE KEY-----|:\/\/[^\s/@:]*:[^\s/@]+@|(passw(or)?d|secret|token)["']?\s*[:=]/i;
 
-/** Whether the value of a property is always a secret, however short it is. */
 export function isCredential(name: string): boolean {
   return CREDENTIALS.has(name);
 }

@@ -7,7 +7,6 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   return near !== undefined && near.away <= 2 ? near.candidate : undefined;
 }
 
-/** Levenshtein distance. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {

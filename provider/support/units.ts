@@ -21,8 +21,7 @@ const MULTIPLIERS: ReadonlyMap<string, bigint> = new Map([
   ["EiB", 1024n ** 6n],
 ]);
 
-/** LXD counts in an int64. */
-const LARGEST = 2n ** 63n - 1n;
+const LARGEST = 2n ** 63n - 1n; // of an int64
 
 /** Bytes of an LXD size such as "48GB", "48GiB" or "1024"; `undefined` when it is not one. */
 export function parseSize(text: string): bigint | undefined {
@@ -35,7 +34,6 @@ export function parseSize(text: string): bigint | undefined {
   return bytes > LARGEST ? undefined : bytes;
 }
 
-/** Whether two texts mean the same size. */
 export function sameSize(a: string, b: string): boolean {
   const left = parseSize(a);
   return left === undefined ? a === b : left === parseSize(b);

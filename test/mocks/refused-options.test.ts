@@ -18,7 +18,7 @@ describe("resource options that have no effect on resources of this package", ()
     ],
     [
       { replaceOnChanges: ["*"] },
-      'LxdProfile "web": the resource option replaceOnChanges has no effect on this resource; to replace it, run pulumi up --replace with its URN',
+      'LxdProfile "web": the resource option replaceOnChanges does not work for this resource; to replace it, run pulumi up --replace with its URN',
     ],
   ] as const) {
     it(`${Object.keys(opts).join()} is refused, with what works instead`, () => {

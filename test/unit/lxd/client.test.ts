@@ -356,10 +356,7 @@ describe("LxdClient", () => {
       const missing = failed(404, "no such file or directory");
       for (const there of [done({ name: "web" }), (response: ServerResponse) => void response.writeHead(200).end("text")]) {
         server.next(missing, there);
-        await assert.rejects(
-          lxd.remove("/1.0/profiles/web"),
-          /with 404: no such file or directory\. The object still exists/,
-        );
+        await assert.rejects(lxd.remove("/1.0/profiles/web"), /with 404: no such file or directory\. The object still exists/);
       }
       server.next(missing, failed(403, "not authorized"));
       await assert.rejects(lxd.remove("/1.0/profiles/web"), /GET .* with 403: not authorized$/);

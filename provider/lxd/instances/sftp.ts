@@ -22,10 +22,9 @@ const REQUEST = {
 } as const;
 const REPLY = { version: 2, status: 101, handle: 102, data: 103, name: 104, attributes: 105 } as const;
 
-/** Status codes of the protocol that are handled here. */
 const STATUS = { ok: 0, eof: 1, noSuchFile: 2 } as const;
 
-const OPEN = { read: 1, createAnew: 2 | 8 | 32 } as const;
+const OPEN = { read: 1, createNew: 2 | 8 | 32 } as const;
 
 /** Flags for the attributes that a packet has. */
 const HAS = { size: 1, owner: 2, permissions: 4, times: 8, extensions: 0x80000000 } as const;
@@ -35,10 +34,10 @@ const VERSION = 3;
 const CHUNK_BYTES = 32 * 1024;
 const MAX_PACKET_BYTES = 1024 * 1024;
 
-/** The type bits of a mode: inode(7). */
+/** File types by the type bits of a mode: inode(7). */
 const TYPE_BITS = 0o170000;
+const TYPES: Readonly<Record<number, SftpAttributes["type"]>> = { 0o100000: "file", 0o040000: "directory", 0o120000: "symlink" };
 
-/** Attributes of a file. */
 export interface SftpAttributes {
   /** `other` is a device, a socket or a pipe. */
   readonly type: "file" | "directory" | "symlink" | "other";
@@ -52,16 +51,14 @@ export interface SftpAttributes {
 
 /** The server refused one request; the connection is still good. */
 export class SftpStatusError extends Error {
+  /** @param reply - The server's message, verbatim. */
   constructor(
-    /** Status code of the protocol. */
     readonly status: number,
-    /** The server's message, verbatim. */
     readonly reply: string,
   ) {
     super(reply);
   }
 
-  /** Whether the server reports that the file does not exist. */
   get isNoSuchFile(): boolean {
     return this.status === STATUS.noSuchFile;
   }
@@ -73,25 +70,21 @@ export class SftpProtocolError extends Error {}
 /** The connection broke, so pending requests get no answer. */
 export class SftpBrokenError extends Error {}
 
-interface Waiting {
-  resolve(packet: Packet): void;
-  reject(error: Error): void;
-}
+/** A field of a packet: a number takes four bytes, a bigint eight; text and bytes are sent with their length. */
+type Field = number | bigint | string | Buffer;
+
+/** Place of the pending greeting, which has no id, among the pending requests. */
+const GREETING = -1;
 
 /** One connection. The server answers requests in any order. When the connection breaks, all pending requests fail. */
 export class SftpConnection {
   private received = Buffer.alloc(0);
-  private readonly waiting = new Map<number, Waiting>();
+  private readonly pending = new Map<number, { resolve(packet: PacketReader): void; reject(error: Error): void }>();
   private nextId = 0;
   private ended: Error | undefined;
-  private readonly greeted: Promise<Packet>;
-  private greet: Waiting | undefined;
 
   private constructor(private readonly socket: Duplex) {
-    this.greeted = new Promise((resolve, reject) => {
-      this.greet = { resolve, reject };
-    });
-    socket.on("data", (chunk: Buffer) => this.take(chunk));
+    socket.on("data", (chunk: Buffer) => this.receive(chunk));
     socket.on("error", (error) => this.end(new SftpBrokenError(error.message, { cause: error })));
     for (const event of ["end", "close"]) {
       socket.on(event, () => this.end(new SftpBrokenError("it was closed by the other side")));
@@ -101,10 +94,9 @@ export class SftpConnection {
   /** Agrees on the version with the server at the other end of a connection. */
   static async open(socket: Duplex): Promise<SftpConnection> {
     const connection = new SftpConnection(socket);
-    connection.send(REQUEST.init, uint32(VERSION));
-    const version = (await connection.greeted).uint32();
+    const version = (await connection.exchange(GREETING, REQUEST.init, [VERSION])).uint32();
     if (version < VERSION) {
-      throw connection.giveUp(`the server speaks version ${version} of SFTP, and not ${VERSION}`);
+      throw connection.fail(`the server speaks version ${version} of SFTP, and not ${VERSION}`);
     }
     return connection;
   }
@@ -116,33 +108,33 @@ export class SftpConnection {
 
   /** Reads the attributes of a file itself; with `follow`, those of a symbolic link's target. */
   async attributes(path: string, follow = false): Promise<SftpAttributes> {
-    const packet = await this.ask(follow ? REQUEST.stat : REQUEST.lstat, REPLY.attributes, text(path));
-    return packet.attributes();
+    const found = (await this.request(follow ? REQUEST.stat : REQUEST.lstat, REPLY.attributes, path)).attributes();
+    if (found === undefined) {
+      throw new SftpProtocolError("the server does not report owner and permissions of a file");
+    }
+    return found;
   }
 
   /** Reads the target of a symbolic link, as stored. */
   async readLink(path: string): Promise<string> {
-    const packet = await this.ask(REQUEST.readlink, REPLY.name, text(path));
+    const packet = await this.request(REQUEST.readlink, REPLY.name, path);
     packet.uint32(); // number of names: one
     return packet.bytes().toString("utf8");
   }
 
   /** Lists the names in a directory, sorted. */
   async list(path: string): Promise<string[]> {
-    const handle = (await this.ask(REQUEST.opendir, REPLY.handle, text(path))).bytes();
+    const handle = (await this.request(REQUEST.opendir, REPLY.handle, path)).bytes();
+    const next = (): Promise<PacketReader | undefined> => this.requestNext(REQUEST.readdir, REPLY.name, handle);
     const names: string[] = [];
-    for (;;) {
-      const packet = await this.more(REQUEST.readdir, REPLY.name, uint32(handle.length), handle);
-      if (packet === undefined) {
-        break;
-      }
+    for (let packet = await next(); packet !== undefined; packet = await next()) {
       for (let left = packet.uint32(); left > 0; left -= 1) {
         names.push(packet.bytes().toString("utf8"));
         packet.bytes(); // the same name in the format of ls -l
-        packet.skipAttributes();
+        packet.attributes();
       }
     }
-    this.leave(handle);
+    this.closeHandle(handle);
     return names.filter((name) => name !== "." && name !== "..").sort();
   }
 
@@ -153,13 +145,11 @@ export class SftpConnection {
    */
   async read(path: string, expectedBytes: number, maxBytes: number): Promise<Buffer> {
     const handle = await this.openFile(path, OPEN.read);
-    const chunks: Buffer[] = [];
     let length = 0;
-    for (;;) {
-      const chunk = await this.readAt(handle, length);
-      if (chunk === undefined) {
-        break;
-      }
+    const next = async (): Promise<Buffer | undefined> =>
+      (await this.requestNext(REQUEST.read, REPLY.data, handle, BigInt(length), CHUNK_BYTES))?.bytes();
+    const chunks: Buffer[] = [];
+    for (let chunk = await next(); chunk !== undefined; chunk = await next()) {
       chunks.push(chunk);
       length += chunk.length;
       if (length > maxBytes) {
@@ -169,51 +159,50 @@ export class SftpConnection {
         break;
       }
     }
-    this.leave(handle);
+    this.closeHandle(handle);
     return Buffer.concat(chunks, length);
   }
 
   /** Creates a file that does not exist yet. Only its future owner can see any of its content. */
   async create(path: string, file: { uid: number; gid: number; mode: number; content: Buffer }): Promise<void> {
     const { uid, gid, mode, content } = file;
-    const handle = await this.openFile(path, OPEN.createAnew);
-    const onHandle = [uint32(handle.length), handle];
+    const handle = await this.openFile(path, OPEN.createNew);
     // Sets permissions first, or another user could read the file in between; and again last, because a change of owner
     // may clear bits of them.
-    await this.ask(REQUEST.fsetstat, REPLY.status, ...onHandle, uint32(HAS.permissions), uint32(0o600));
-    await this.ask(REQUEST.fsetstat, REPLY.status, ...onHandle, uint32(HAS.owner), uint32(uid), uint32(gid));
-    await this.ask(REQUEST.fsetstat, REPLY.status, ...onHandle, uint32(HAS.permissions), uint32(mode));
+    await this.request(REQUEST.fsetstat, REPLY.status, handle, HAS.permissions, 0o600);
+    await this.request(REQUEST.fsetstat, REPLY.status, handle, HAS.owner, uid, gid);
+    await this.request(REQUEST.fsetstat, REPLY.status, handle, HAS.permissions, mode);
     for (let offset = 0; offset < content.length; offset += CHUNK_BYTES) {
       const chunk = content.subarray(offset, offset + CHUNK_BYTES);
-      await this.ask(REQUEST.write, REPLY.status, ...onHandle, uint64(offset), uint32(chunk.length), chunk);
+      await this.request(REQUEST.write, REPLY.status, handle, BigInt(offset), chunk);
     }
-    await this.ask(REQUEST.close, REPLY.status, ...onHandle);
+    await this.request(REQUEST.close, REPLY.status, handle);
   }
 
   /** Removes anything but a directory. */
   async remove(path: string): Promise<void> {
-    await this.ask(REQUEST.remove, REPLY.status, text(path));
+    await this.request(REQUEST.remove, REPLY.status, path);
   }
 
   /** Removes an empty directory. */
   async removeDirectory(path: string): Promise<void> {
-    await this.ask(REQUEST.rmdir, REPLY.status, text(path));
+    await this.request(REQUEST.rmdir, REPLY.status, path);
   }
 
   private async openFile(path: string, flags: number): Promise<Buffer> {
-    const noAttributes = uint32(0);
-    return (await this.ask(REQUEST.open, REPLY.handle, text(path), uint32(flags), noAttributes)).bytes();
+    const noAttributes = 0;
+    return (await this.request(REQUEST.open, REPLY.handle, path, flags, noAttributes)).bytes();
   }
 
-  private async readAt(handle: Buffer, offset: number): Promise<Buffer | undefined> {
-    const fields = [uint32(handle.length), handle, uint64(offset), uint32(CHUNK_BYTES)];
-    return (await this.more(REQUEST.read, REPLY.data, ...fields))?.bytes();
+  /** Closes a handle after reading. Ignores errors, because the data has been read. */
+  private closeHandle(handle: Buffer): void {
+    this.request(REQUEST.close, REPLY.status, handle).catch(() => undefined);
   }
 
-  /** Returns `undefined` at the end of the data. */
-  private async more(type: number, expected: number, ...fields: readonly Buffer[]): Promise<Packet | undefined> {
+  /** {@link request}, with `undefined` at the end of the data. */
+  private async requestNext(type: number, expected: number, ...fields: readonly Field[]): Promise<PacketReader | undefined> {
     try {
-      return await this.ask(type, expected, ...fields);
+      return await this.request(type, expected, ...fields);
     } catch (error) {
       if (error instanceof SftpStatusError && error.status === STATUS.eof) {
         return undefined;
@@ -222,19 +211,10 @@ export class SftpConnection {
     }
   }
 
-  /** Closes a handle after reading. Ignores errors, because the data has been read. */
-  private leave(handle: Buffer): void {
-    this.ask(REQUEST.close, REPLY.status, uint32(handle.length), handle).catch(() => undefined);
-  }
-
-  private async ask(type: number, expected: number, ...fields: readonly Buffer[]): Promise<Packet> {
-    if (this.ended !== undefined) {
-      throw this.ended;
-    }
+  /** Sends a request. Returns its answer, read up to the contents. */
+  private async request(type: number, expected: number, ...fields: readonly Field[]): Promise<PacketReader> {
     const id = this.nextId++;
-    const answer = new Promise<Packet>((resolve, reject) => this.waiting.set(id, { resolve, reject }));
-    this.send(type, uint32(id), ...fields);
-    const packet = await answer;
+    const packet = await this.exchange(id, type, [id, ...fields]);
     if (packet.type === REPLY.status) {
       const status = packet.uint32();
       if (status !== STATUS.ok) {
@@ -242,45 +222,44 @@ export class SftpConnection {
       }
     }
     if (packet.type !== expected) {
-      throw this.giveUp(`the server answered a request of type ${type} with a packet of type ${packet.type}`);
+      throw this.fail(`the server answered a request of type ${type} with a packet of type ${packet.type}`);
     }
     return packet;
   }
 
-  private send(type: number, ...fields: readonly Buffer[]): void {
-    const body = Buffer.concat([Buffer.from([type]), ...fields]);
-    this.socket.write(Buffer.concat([uint32(body.length), body]));
+  private exchange(id: number, type: number, fields: readonly Field[]): Promise<PacketReader> {
+    return new Promise((resolve, reject) => {
+      if (this.ended !== undefined) {
+        reject(this.ended);
+        return;
+      }
+      this.pending.set(id, { resolve, reject });
+      const body = Buffer.concat([Buffer.of(type), ...fields.map(encode)]);
+      this.socket.write(encode(body));
+    });
   }
 
-  private take(chunk: Buffer): void {
+  private receive(chunk: Buffer): void {
     this.received = Buffer.concat([this.received, chunk]);
     while (this.received.length >= 4) {
       const length = this.received.readUInt32BE(0);
       if (length < 5 || length > MAX_PACKET_BYTES) {
-        this.giveUp(`the server sent a packet of ${length} bytes`);
+        this.fail(`the server sent a packet of ${length} bytes`);
         return;
       }
       if (this.received.length < 4 + length) {
         return;
       }
-      const packet = new Packet(this.received.subarray(4, 4 + length));
+      const packet = new PacketReader(this.received.subarray(4, 4 + length));
       this.received = this.received.subarray(4 + length);
-      this.handOut(packet);
+      const id = packet.type === REPLY.version ? GREETING : packet.uint32();
+      this.pending.get(id)?.resolve(packet);
+      this.pending.delete(id);
     }
   }
 
-  private handOut(packet: Packet): void {
-    if (packet.type === REPLY.version) {
-      this.greet?.resolve(packet);
-      this.greet = undefined;
-      return;
-    }
-    const id = packet.uint32();
-    this.waiting.get(id)?.resolve(packet);
-    this.waiting.delete(id);
-  }
-
-  private giveUp(why: string): SftpProtocolError {
+  /** Ends the connection, and returns the error to throw. */
+  private fail(why: string): SftpProtocolError {
     const error = new SftpProtocolError(why);
     this.end(error);
     return error;
@@ -288,16 +267,16 @@ export class SftpConnection {
 
   private end(error: Error): void {
     this.ended ??= error;
-    for (const waiting of [this.greet, ...this.waiting.values()]) {
-      waiting?.reject(this.ended);
+    for (const { reject } of this.pending.values()) {
+      reject(this.ended);
     }
-    this.waiting.clear();
+    this.pending.clear();
     this.socket.destroy();
   }
 }
 
-/** A packet, read from its start. */
-class Packet {
+/** Reads the fields of a packet one after the other. */
+class PacketReader {
   readonly type: number;
   private position = 1;
 
@@ -313,31 +292,21 @@ class Packet {
     return this.next(this.uint32());
   }
 
-  attributes(): SftpAttributes {
+  /** @returns `undefined` when the server does not report owner and permissions. */
+  attributes(): SftpAttributes | undefined {
     const flags = this.uint32();
-    if ((flags & HAS.owner) === 0 || (flags & HAS.permissions) === 0) {
-      throw new SftpProtocolError("the server does not tell owner and permissions of a file");
-    }
-    const size = (flags & HAS.size) === 0 ? 0 : Number(this.next(8).readBigUInt64BE(0));
-    const [uid, gid, mode] = [this.uint32(), this.uint32(), this.uint32()];
-    const type = ({ 0o100000: "file", 0o040000: "directory", 0o120000: "symlink" } as const)[mode & TYPE_BITS];
-    return { type: type ?? "other", uid, gid, mode: mode & 0o7777, size };
-  }
-
-  skipAttributes(): void {
-    const flags = this.uint32();
-    for (const [flag, bytes] of [
-      [HAS.size, 8],
-      [HAS.owner, 8],
-      [HAS.permissions, 4],
-      [HAS.times, 8],
-    ] as const) {
-      this.next((flags & flag) === 0 ? 0 : bytes);
-    }
-    for (let left = (flags & HAS.extensions) === 0 ? 0 : this.uint32(); left > 0; left -= 1) {
+    const has = (flag: number): boolean => (flags & flag) !== 0;
+    const size = has(HAS.size) ? Number(this.next(8).readBigUInt64BE(0)) : 0;
+    const [uid, gid] = has(HAS.owner) ? [this.uint32(), this.uint32()] : [];
+    const mode = has(HAS.permissions) ? this.uint32() : undefined;
+    this.next(has(HAS.times) ? 8 : 0);
+    for (let left = has(HAS.extensions) ? this.uint32() : 0; left > 0; left -= 1) {
       this.bytes();
       this.bytes();
     }
+    return uid === undefined || gid === undefined || mode === undefined
+      ? undefined
+      : { type: TYPES[mode & TYPE_BITS] ?? "other", uid, gid, mode: mode & 0o7777, size };
   }
 
   private next(length: number): Buffer {
@@ -351,19 +320,16 @@ class Packet {
   }
 }
 
-function uint32(value: number): Buffer {
-  const field = Buffer.alloc(4);
-  field.writeUInt32BE(value);
-  return field;
-}
-
-function uint64(value: number): Buffer {
-  const field = Buffer.alloc(8);
-  field.writeBigUInt64BE(BigInt(value));
-  return field;
-}
-
-function text(value: string): Buffer {
-  const bytes = Buffer.from(value, "utf8");
-  return Buffer.concat([uint32(bytes.length), bytes]);
+function encode(field: Field): Buffer {
+  if (typeof field === "string" || Buffer.isBuffer(field)) {
+    const bytes = Buffer.from(field);
+    return Buffer.concat([encode(bytes.length), bytes]);
+  }
+  const number = Buffer.alloc(typeof field === "bigint" ? 8 : 4);
+  if (typeof field === "bigint") {
+    number.writeBigUInt64BE(field);
+  } else {
+    number.writeUInt32BE(field);
+  }
+  return number;
 }

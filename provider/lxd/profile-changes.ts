@@ -12,8 +12,8 @@ import type { LxdClient } from "./client/client";
 import { sameConfig, sameDevices } from "./config";
 import { isBusy } from "./instances/instance-lock";
 import { type Expanded, expand, type Instance, type InstanceType, isStopped } from "./instances/instances";
-import { describeObstacles, type Obstacle, obstaclesToLiveUpdate } from "./instances/live-update";
-import { tellable } from "./instances/running-with";
+import { describeObstacles, type Obstacle, obstaclesToLiveUpdate } from "./instances/obstacles";
+import { withoutSecrets } from "./instances/running-config";
 import { findInstanceShared } from "./instances/shared-reads";
 import { type FoundProfile, findProfile, listProfilesShared, type Profile, type ProfilePut, replaceProfile } from "./profiles";
 import { getServer } from "./server";
@@ -170,7 +170,7 @@ async function isSaved(lxd: LxdClient, project: string, name: string, body: Prof
 
 /** Returns a digest of contents without possible secrets, because no instance needs a start for those. */
 function digestOf(contents: Pick<Profile, "config" | "devices">): string {
-  const { config, devices } = tellable(contents);
+  const { config, devices } = withoutSecrets(contents);
   return createHash("sha256")
     .update(canonicalJson([config, devices]))
     .digest("hex");

@@ -10,7 +10,7 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
 import { configSchema, devicesForState, forState, OWNER_KEY, ownerKey, sameConfig, sameDevices } from "../lxd/config";
 import { inProgramsKeys, inServersKeys } from "../lxd/instances/boot-keys";
-import { checkedDevicesSchema } from "../lxd/instances/device-values";
+import { checkedDevicesSchema } from "../lxd/instances/device-schema";
 import { profileNameSchema, projectSchema } from "../lxd/names";
 import {
   changeProfile,

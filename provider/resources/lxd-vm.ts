@@ -11,13 +11,10 @@ import { differences, notCompared } from "../engine/state";
 import type { LxdClient } from "../lxd/client/client";
 import { listMembersShared } from "../lxd/cluster/cluster";
 import { OWNER_KEY } from "../lxd/config";
-import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instances/args";
 import { inServersKeys } from "../lxd/instances/boot-keys";
-import { EVACUATED_FROM, isHeldByEvacuation, memberToMoveTo, reminder, stopForGood } from "../lxd/instances/change";
-import { sameSpec, specFromApi } from "../lxd/instances/contents";
-import { checkedDevicesSchema, sizeSchema } from "../lxd/instances/device-values";
-import { factsOf, type InstanceFacts, lackingIn } from "../lxd/instances/facts";
-import { foreseeChange, forewarnOfChange } from "../lxd/instances/foresight";
+import { changeInstance, stopForRemoval } from "../lxd/instances/change";
+import { checkedDevicesSchema, sizeSchema } from "../lxd/instances/device-schema";
+import { EVACUATED_FROM, isHeldByEvacuation, memberToMoveTo } from "../lxd/instances/evacuation";
 import { DEFAULT_INSTANCE_TYPE, imageSourceSchema, instanceTypeSchema } from "../lxd/instances/image-source";
 import {
   deleteInstance,
@@ -32,10 +29,15 @@ import {
   setInstanceConfig,
   untilCreated,
 } from "../lxd/instances/instances";
+import { isProtected, type Obstacle, refusalToDelete } from "../lxd/instances/obstacles";
+import { type InstanceOutputs, outputsOf } from "../lxd/instances/outputs";
+import { pendingWarning, warningsFromServer, warningsFromState } from "../lxd/instances/preview";
+import { completed, createWanted, startAndWait } from "../lxd/instances/reconcile";
+import { expandedIn, pendingChanges } from "../lxd/instances/running-config";
+import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instances/schemas";
 import { findInstanceWithStateShared } from "../lxd/instances/shared-reads";
-import { isProtected, refusalToDelete } from "../lxd/instances/undo";
+import { sameSpec, specFromApi } from "../lxd/instances/spec";
 import { waitConditionSchema } from "../lxd/instances/wait";
-import { changeToWanted, finished, makeInstance, startAndWait } from "../lxd/instances/wanted";
 import { sameImage } from "../lxd/meaning";
 import { instanceNameSchema, poolNameSchema, profileNameSchema, projectSchema, targetSchema } from "../lxd/names";
 import { claim, isLeftToOthers, isUnfinishedWork, refuseTakenOver } from "../lxd/ownership";
@@ -150,7 +152,7 @@ export interface LxdVmArgs {
 
 type Inputs = z.output<typeof vmSchema>;
 
-type Outputs = InstanceFacts;
+type Outputs = InstanceOutputs;
 
 type State = Inputs & Outputs;
 
@@ -184,27 +186,27 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     image: (_observed, wanted, state) => sameImage({ image: state.image, fingerprint: state.imageFingerprint }, wanted),
     // The instance lacks a change of its profiles, and a restart is allowed: an update restarts it.
     profiles: (observed, wanted, state, { running, allowRestart }) =>
-      sameJson(observed, wanted) && !(running && allowRestart !== false && lackingIn(state.instanceType, state).length > 0),
+      sameJson(observed, wanted) && !(running && allowRestart !== false && pendingIn(state).length > 0),
     target: (_observed, wanted, state) => memberToMoveTo(wanted, state.location, state.evacuatedFrom) === undefined,
     waitFor: notCompared,
     allowRestart: notCompared,
   },
 
   standingWarnings(state, inputs) {
-    const lacks = inputs.running ? lackingIn(state.instanceType, state) : [];
-    return lacks.length === 0 ? [] : [reminder(inputs.name, lacks, inputs.allowRestart)];
+    const pending = inputs.running ? pendingIn(state) : [];
+    return pending.length === 0 ? [] : [pendingWarning(inputs.name, pending, inputs.allowRestart)];
   },
 
   previewWarnings(state, inputs) {
     if (differences(vmLifecycle, state, inputs).some((name) => vmLifecycle.immutable.includes(name))) {
       return isProtected(state.expandedConfig) ? [`pulumi up will refuse this. ${refusalToDelete(state.name)}`] : [];
     }
-    return forewarnOfChange(state, inputs, lackingIn(state.instanceType, state));
+    return warningsFromState(state, inputs);
   },
 
   async previewEffects(context, given) {
     const work = workOf(context, await context.lxd(given.cluster), given);
-    return foreseeChange(work, await withServersKeys(work, given));
+    return warningsFromServer(work, await withServersKeys(work, given));
   },
 
   replacementLoss: (state) =>
@@ -218,8 +220,8 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     const reconnect = (within?: Deadline): Promise<LxdClient> => context.lxd(inputs.cluster, within);
     const found = (await findInstance(work))?.value;
     if (found === undefined) {
-      work = await makeInstance(work, inputs, context.mark, reconnect);
-      return { id, outputs: await finished(work, undefined, reconnect, () => startAndWait(work, inputs, true)) };
+      work = await createWanted(work, inputs, context.mark, reconnect);
+      return { id, outputs: await completed(work, undefined, reconnect, () => startAndWait(work, inputs, true)) };
     }
     claim({
       what: nameOf(inputs),
@@ -237,14 +239,14 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     const finish = async (): Promise<Instance | undefined> => {
       await untilCreated(work);
-      await changeToWanted(work, inputs, context.mark, await requireInstance(work), undefined);
+      await changeInstance(work, inputs, context.mark, await requireInstance(work), undefined);
       return havingChanged(() => startAndWait(work, inputs));
     };
     if (isUnfinishedWork(found.config[OWNER_KEY], context.urn)) {
-      return { id, outputs: await finished(work, undefined, reconnect, finish) };
+      return { id, outputs: await completed(work, undefined, reconnect, finish) };
     }
     await finish();
-    return { id, outputs: factsOf(await getInstanceWithState(work), undefined) };
+    return { id, outputs: outputsOf(await getInstanceWithState(work), undefined) };
   },
 
   async read(context, _id, state) {
@@ -256,7 +258,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     const isHeld = await isHeldByEvacuation(instance, () => listMembersShared(work.lxd));
     return {
       inputs: { ...fromApi(instance, state), ...(isHeld && { running: state.running }) },
-      outputs: { ...factsOf(instance, state), ...(isHeld && { evacuatedFrom: instance.location }) },
+      outputs: { ...outputsOf(instance, state), ...(isHeld && { evacuatedFrom: instance.location }) },
       mark: instance.config[OWNER_KEY],
     };
   },
@@ -266,9 +268,9 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     const inputs = await withServersKeys(work, given);
     const found = await requireInstance(work);
     refuseTakenOver(nameOf(inputs), work.lxd.host, found.value.config[OWNER_KEY], context);
-    await changeToWanted(work, inputs, context.mark, found, state);
+    await changeInstance(work, inputs, context.mark, found, state);
     const reconnect = (within: Deadline): Promise<LxdClient> => context.lxd(inputs.cluster, within);
-    return finished(work, state, reconnect, () => startAndWait(work, inputs));
+    return completed(work, state, reconnect, () => startAndWait(work, inputs));
   },
 
   async mark(context, _id, state) {
@@ -288,12 +290,17 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
       throw new RefusedError(refusalToDelete(state.name, work.lxd.host));
     }
     if (!isStopped(found)) {
-      await stopForGood(work, found);
+      await stopForRemoval(work, found);
     }
     work.progress("deleting");
     await deleteInstance(work);
   },
 };
+
+/** Returns the changes that the instance takes only at its next start. */
+function pendingIn(state: State): Obstacle[] {
+  return pendingChanges(state.instanceType, state, expandedIn(state));
+}
 
 function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
   return `Instance "${name}" of project "${project}"`;

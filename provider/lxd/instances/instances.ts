@@ -374,9 +374,23 @@ export function expand(profiles: readonly Profile[], local: Expanded): Expanded 
   };
 }
 
+/** Config and devices of an instance with those of its profiles, as LXD reports them. */
+export function expandedOf({ expanded_config: config, expanded_devices: devices }: Instance): Expanded {
+  return { config, devices };
+}
+
+/** Lists the keys of several maps, each once and sorted. */
+export function keysOf(...maps: readonly object[]): string[] {
+  return [...new Set(maps.flatMap((map) => Object.keys(map)))].sort();
+}
+
 /** Returns the device that holds the root file system, with its name. */
 export function rootDiskOf(devices: Devices): [name: string, device: Config] | undefined {
-  return Object.entries(devices).find(([, device]) => device["type"] === "disk" && device["path"] === "/");
+  return Object.entries(devices).find(([, device]) => isRootDisk(device));
+}
+
+export function isRootDisk(device: Config | undefined): boolean {
+  return device?.["type"] === "disk" && device["path"] === "/";
 }
 
 /** Returns MAC addresses by name of the network device. */

@@ -10,9 +10,12 @@ import { membersOnceHeard } from "../cluster/heartbeats";
 import type { Devices } from "../config";
 import { findProfileShared, type Profile } from "../profiles";
 import { getServerShared } from "../server";
-import { type InstanceSpec, toApi } from "./contents";
+import { findObject } from "../storage-and-networks/member-objects";
+import { network } from "../storage-and-networks/networks";
+import { pool } from "../storage-and-networks/storage-pools";
 import { describeImage, type ImageSource } from "./image-source";
-import { type Expanded, expand, type InstanceType, type InstanceWork, rootDiskOf } from "./instances";
+import { type Expanded, expand, type Instance, type InstanceWork, listBackups, rootDiskOf } from "./instances";
+import { type InstanceSpec, toApi } from "./spec";
 import type { WaitCondition } from "./wait";
 
 /** Includes networks that LXD only sees on the host, which cannot be used by name. */
@@ -141,7 +144,7 @@ async function namesAt(lxd: LxdClient, path: string, project: string): Promise<s
  * find.
  * @throws RefusedError
  */
-export async function requireImage(lxd: LxdClient, project: string, image: ImageSource, type: InstanceType): Promise<void> {
+export async function requireImage(lxd: LxdClient, project: string, image: ImageSource, type: string): Promise<void> {
   if (image.server !== undefined) {
     return;
   }
@@ -176,7 +179,7 @@ async function findImage(
  * @param target - A member, `@group`, or `undefined` to let LXD choose.
  * @throws RefusedError
  */
-export async function requirePlace(lxd: LxdClient, target: string | undefined, type: InstanceType): Promise<void> {
+export async function requirePlace(lxd: LxdClient, target: string | undefined, type: string): Promise<void> {
   const { environment } = await getServerShared(lxd);
   if (!environment.server_clustered) {
     if (target !== undefined) {
@@ -195,6 +198,47 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
       return [server_name, server.environment.driver];
     });
     requireDriver(type, await Promise.all(drivers), lxd.host);
+  }
+}
+
+/**
+ * Requires that a member can receive an instance.
+ * @throws RefusedError
+ */
+export async function requireMove(work: InstanceWork, live: Instance, member: string, devices: Devices): Promise<void> {
+  await requirePlace(work.lxd, member, live.type);
+  await requirePoolsAndNetworksOn(work, member, devices);
+  await requireNoBackups(work, member);
+}
+
+/** LXD would move the instance to a member without them, and then fail to start it. */
+async function requirePoolsAndNetworksOn({ lxd, name, project }: InstanceWork, member: string, devices: Devices): Promise<void> {
+  for (const [device, { type, network: managed, parent, pool: from }] of Object.entries(devices)) {
+    const needed = type === "nic" ? managed || parent : type === "disk" ? from : undefined;
+    if (needed === undefined || needed === "") {
+      continue;
+    }
+    const ref = type === "nic" ? network(managed === undefined ? "default" : project, needed) : pool(needed);
+    const found = (await findObject(lxd, ref, member))?.value;
+    if (found === undefined || (found.managed && found.status !== "Created")) {
+      const status = found === undefined ? "does not exist" : `is ${found.status}`;
+      throw new RefusedError(
+        `target: instance "${name}" cannot be moved to ${member}, and nothing was changed: its device ${device} needs "${needed}", ` +
+          `which ${status} on ${member}. Create it there first, or choose another member`,
+      );
+    }
+  }
+}
+
+/** LXD would refuse the move only after the stop for it. */
+async function requireNoBackups(work: InstanceWork, member: string): Promise<void> {
+  const backups = await listBackups(work);
+  if (backups.length > 0) {
+    throw new RefusedError(
+      `target: instance "${work.name}" cannot be moved to ${member}, and nothing was changed: it has backups (${backups.join(", ")}), ` +
+        "and LXD moves no instance with backups. Save what you need of them (lxc export), then remove each: lxc query -X DELETE " +
+        `"/1.0/instances/${work.name}/backups/NAME?project=${work.project}"`,
+    );
   }
 }
 
@@ -246,7 +290,7 @@ function candidatesOf(members: readonly Member[], target: string | undefined, ho
 }
 
 /** Requires a driver for the instance type. `driver` is such as "lxc" or "lxc | qemu". */
-function requireDriver(type: InstanceType, drivers: readonly [member: string, driver: string][], host: string): void {
+function requireDriver(type: string, drivers: readonly [member: string, driver: string][], host: string): void {
   if (type === "virtual-machine" && drivers.length > 0 && !drivers.some(([, driver]) => driver.includes("qemu"))) {
     const members = drivers.map(([member, driver]) => `${member}: ${driver || "none"}`).join(", ");
     throw new RefusedError(

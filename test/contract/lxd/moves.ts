@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import * as z from "zod";
 import { listMembers } from "../../../provider/lxd/cluster/cluster";
 import { deleteImage, uploadImage } from "../../../provider/lxd/images/images";
-import { EVACUATED_FROM, isHeldByEvacuation } from "../../../provider/lxd/instances/change";
+import { EVACUATED_FROM, isHeldByEvacuation } from "../../../provider/lxd/instances/evacuation";
 import {
   createInstance,
   deleteInstance,

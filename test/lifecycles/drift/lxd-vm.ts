@@ -216,7 +216,7 @@ export const vmDrift = driftTable(vmLifecycle, {
       {
         byHand: whileOff("lxc config device set web1 root size=30GiB"),
         answer: "refused",
-        says: /Instance "web1" on bcn1 cannot be changed so\. devices\.root\.size: 30GiB to 20GiB; the disk of a virtual machine cannot be shrunk/,
+        says: /Instance "web1" on bcn1 cannot be changed like this\. devices\.root\.size: 30GiB to 20GiB; the disk of a virtual machine cannot be shrunk/,
         cure: { program: { rootDisk: { size: "30GiB" } } },
         why: "LXD never shrinks the disk of a virtual machine",
       },
@@ -246,7 +246,7 @@ export const vmDrift = driftTable(vmLifecycle, {
           "lxc start web1",
         ],
         answer: "refused",
-        says: /Instance "web1" on bcn1 cannot be changed so\. devices\.root\.pool: the root disk is in pool "other".*lxc move does/,
+        says: /Instance "web1" on bcn1 cannot be changed like this\. devices\.root\.pool: the root disk is in pool "other".*lxc move --storage/,
         cure: { program: { rootDisk: { size: "20GiB", pool: "other" } } },
         why: "LXD moves a disk to another pool only with `lxc move`",
       },

@@ -10,7 +10,7 @@ import type { Live } from "./live";
 export const REFUSALS: readonly RegExp[] = [
   /is still used by|in use/,
   /This change requires stopping the running instance/,
-  /cannot be changed so\./,
+  /cannot be changed like this\./,
   /did not take the change/,
   /needs instance ".*" to run/,
   /there is no instance ".*"/,

@@ -137,7 +137,7 @@ describe("LxdVm on LXD", () => {
     assert.equal(await vm.up({ ...stays, description: "changed meanwhile" }), "updated");
     assert.match(
       vm.warnings.join(),
-      /"bcn1", which is evacuated, so it stays stopped until that is restored \(lxc cluster restore bcn1\)/,
+      /stays stopped, because its cluster member "bcn1" is evacuated\. Restore the member \(lxc cluster restore bcn1\)/,
     );
     await byHand("POST", "/1.0/cluster/members/bcn1/state", { action: "restore" });
     assert.equal(await vm.up({ ...stays, description: "changed meanwhile" }), "same");
@@ -154,7 +154,7 @@ describe("LxdVm on LXD", () => {
     assert.match(vm.warnings.join("\n"), /^pulumi up will refuse this\. target: instance "web1" cannot be moved to bcn2.*"br9"/m);
     await assert.rejects(
       vm.up(args({ devices, target: "bcn2", allowRestart: true })),
-      /target: instance "web1" cannot be moved to bcn2, and nothing was touched: its device eth1 needs "br9", which is not there on bcn2/,
+      /target: instance "web1" cannot be moved to bcn2, and nothing was changed: its device eth1 needs "br9", which does not exist on bcn2/,
     );
     assert.deepEqual(two.lab.mutations(before), []);
     assert.equal((await live()).status, "Running");
@@ -180,7 +180,7 @@ describe("LxdVm on LXD", () => {
     await byHand("POST", "/1.0/instances/web1/backups", { name: "nightly" });
     const before = two.lab.requests.length;
     const moved = args({ target: "bcn2", allowRestart: true });
-    const refusal = /target: instance "web1" cannot be moved to bcn2, and nothing was touched: it has backups \(nightly\)/;
+    const refusal = /target: instance "web1" cannot be moved to bcn2, and nothing was changed: it has backups \(nightly\)/;
     await vm.preview(moved);
     assert.match(vm.warnings.join("\n"), new RegExp(`^pulumi up will refuse this\\. ${refusal.source}`, "m"));
     await assert.rejects(vm.up(moved), refusal);
@@ -551,7 +551,7 @@ describe("LxdVm on LXD", () => {
     const failing = args({ waitFor: [{ for: "command", command: ["false"] }], timeouts: { create: 5, update: 60 } });
     await assert.rejects(
       vm.up(failing),
-      /Instance "web1" exists \(Running\), but is not finished: .* waiting for false to succeed.*goes on from here/,
+      /Instance "web1" exists \(Running\), but is not finished: .* waiting for false to succeed.*The next pulumi up continues/,
     );
     assert.match(String(state()["unfinished"]), /not finished/);
     const before = two.lab.requests.length;
@@ -757,7 +757,7 @@ describe("LxdVm on LXD", () => {
     refuseToStop();
     await assert.rejects(
       vm.up(args({ memory: "2GiB", allowRestart: true })),
-      /did not stop cleanly .* left running and nothing was changed/,
+      /did not stop cleanly .* it still runs and nothing was changed/,
     );
     assert.equal((await live()).status, "Running");
     two.lab.faults.clear();
@@ -768,7 +768,7 @@ describe("LxdVm on LXD", () => {
 
   it("refuses to remove a protected instance, and leaves it running", async () => {
     await vm.up(args({ config: { "security.protection.delete": true } }));
-    await assert.rejects(vm.destroy(), /protected from being deleted \(security\.protection\.delete\)/);
+    await assert.rejects(vm.destroy(), /protected from deletion \(security\.protection\.delete\)/);
     assert.equal((await live()).status, "Running");
   });
 });

@@ -13,22 +13,22 @@ const REASONS = {
   "it is protected from being started": {
     given: { profiles: ["default", "guarded"] },
     ephemeral: false,
-    says: /security\.protection\.start: once stopped, LXD would not start it again/,
+    says: /security\.protection\.start: LXD would not start it again once it is stopped/,
   },
   "it has a volume of its member": {
     given: { devices: { "my/disk": { type: "disk", pool: "default", source: "v1", path: "/data" } } },
     ephemeral: false,
-    says: /devices\.my\/disk: volume "v1" of pool "default" is on bcn1 and does not move/,
+    says: /devices\.my\/disk: volume "v1" of pool "default" is on bcn1, and does not move/,
   },
   "it has a path of its member": {
     given: { devices: { srv: { type: "disk", source: "/srv", path: "/data" } } },
     ephemeral: false,
-    says: /devices\.srv: \/srv is a path of bcn1/,
+    says: /devices\.srv: the host path \/srv is on bcn1/,
   },
   "it has a GPU of its member": {
     given: { devices: { gpu0: { type: "gpu", pci: "01:00.0" } } },
     ephemeral: false,
-    says: /devices\.gpu0: the gpu is one of bcn1/,
+    says: /devices\.gpu0: the gpu device is on bcn1/,
   },
 } as const;
 

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { dynamicProvider } from "../../../provider/engine/adapter";
 import { differences } from "../../../provider/engine/state";
 import { OWNER_KEY } from "../../../provider/lxd/config";
-import { toApi } from "../../../provider/lxd/instances/contents";
 import { addressesOf, type Instance } from "../../../provider/lxd/instances/instances";
+import { toApi } from "../../../provider/lxd/instances/spec";
 import { fromApi, vmLifecycle, vmSchema } from "../../../provider/resources/lxd-vm";
 
 const cluster = { endpoints: [{ host: "bcn2" }] };
@@ -241,7 +241,7 @@ describe("LxdVm diff", () => {
   }
 });
 
-describe("LxdVm forewarn", () => {
+describe("LxdVm previewWarnings", () => {
   const warnings = (inputs: object, outputs: object = {}) =>
     vmLifecycle.previewWarnings?.(stateOf({}, { expandedConfig: { "limits.memory": "4GiB" }, ...outputs }), inputsOf(inputs));
 
@@ -261,18 +261,23 @@ describe("LxdVm forewarn", () => {
   it("says that cloud-init applies a change only at the next start, unless the instance is restarted", () => {
     const cloudInit = { userData: "#cloud-config\n{}\n" };
     const same = { memory: "4GiB", cloudInit };
-    assert.match(
-      warnings(same)?.join() ?? "",
-      /^cloud-init of instance "web1" finds the change of cloudInit when the instance next starts/,
-    );
+    assert.match(warnings(same)?.join() ?? "", /^The change of cloudInit takes effect at the next start of instance "web1"/);
     assert.deepEqual(warnings(same, { status: "Stopped" }), []);
     assert.deepEqual(warnings({ ...same, running: false }), []);
     const restarts = warnings({ ...same, config: { "raw.qemu": "-s" }, allowRestart: true }) ?? [];
-    assert.doesNotMatch(restarts.join(), /next starts/);
+    assert.doesNotMatch(restarts.join(), /next start/);
   });
 
   it("announces that a move needs a stop", () => {
     assert.match(warnings({ target: "bcn2" })?.[0] ?? "", /target: bcn1 to bcn2; a running instance is not moved/);
+  });
+
+  it("says that up will refuse what LXD never does, also for an instance that is stopped", () => {
+    const outputs = { status: "Stopped", expandedDevices: { root } };
+    assert.match(
+      warnings({ rootDisk: { pool: "fast" }, memory: "8GiB" }, outputs)?.join() ?? "",
+      /^pulumi up will refuse this\. Instance "web1" cannot be changed like this\. devices\.root\.pool: the root disk is in pool "default"/,
+    );
   });
 
   const silent: [title: string, inputs: object, outputs: object][] = [

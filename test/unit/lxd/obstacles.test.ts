@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Config, Devices } from "../../../provider/lxd/config";
 import type { InstanceType } from "../../../provider/lxd/instances/instances";
-import { describeObstacles, obstaclesToLiveUpdate } from "../../../provider/lxd/instances/live-update";
+import { describeObstacles, obstaclesToLiveUpdate } from "../../../provider/lxd/instances/obstacles";
 
 function obstacles(
   type: InstanceType,

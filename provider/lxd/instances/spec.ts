@@ -1,4 +1,4 @@
-/** Conversion between the arguments of an instance and LXD's config and devices. Pure. */
+/** An instance as a program wants it, and its conversion to and from LXD's config and devices. Pure. */
 import {
   type Config,
   type Devices,
@@ -14,9 +14,10 @@ import {
 } from "../config";
 import type { Profile } from "../profiles";
 import { inProgramsKeys } from "./boot-keys";
-import { type Expanded, expand, type Instance, type InstancePut, rootDiskOf } from "./instances";
+import { type Expanded, expand, type Instance, type InstancePut, type InstanceType, rootDiskOf } from "./instances";
+import type { WaitCondition } from "./wait";
 
-/** Contents of an instance, as its owner writes them. */
+/** Contents of an instance. */
 export interface InstanceSpec {
   readonly description: string;
   readonly profiles: string[];
@@ -37,6 +38,22 @@ interface CloudInit {
   userData?: string | undefined;
   vendorData?: string | undefined;
   networkConfig?: string | undefined;
+}
+
+/**
+ * Whether an instance may be stopped and started for a change. `"force"` also allows a forced stop when it does not
+ * stop cleanly.
+ */
+export type AllowRestart = boolean | "force";
+
+/** An instance as a program wants it. */
+export interface WantedInstance extends InstanceSpec {
+  readonly name: string;
+  readonly instanceType: InstanceType;
+  readonly target?: string | undefined;
+  readonly running: boolean;
+  readonly waitFor: readonly WaitCondition[];
+  readonly allowRestart: AllowRestart;
 }
 
 /**

@@ -1,0 +1,120 @@
+/** A preview's warnings about the change of an instance: what it will be stopped for, and what `pulumi up` will refuse. */
+import { hasCode, messageOf } from "../../support/errors";
+import { listMembersShared } from "../cluster/cluster";
+import type { Config } from "../config";
+import { inProgramsKeys } from "./boot-keys";
+import { planChange } from "./change";
+import { EVACUATED_FROM, memberToMoveTo } from "./evacuation";
+import { type Expanded, expandedOf, type Instance, type InstanceWork, isStopped } from "./instances";
+import { describeObstacles, type Obstacle, obstaclesToLiveUpdate, obstaclesToStopOrMove, refusalToRestart } from "./obstacles";
+import type { InstanceOutputs } from "./outputs";
+import { prepare, requireMove } from "./preflight";
+import { expandedIn, withoutSecrets } from "./running-config";
+import { findInstanceShared } from "./shared-reads";
+import { type AllowRestart, expected, type InstanceSpec, sameSpec, type WantedInstance } from "./spec";
+
+/** Returns the warnings that need no request to LXD. Pure. */
+export function warningsFromState(state: InstanceSpec & InstanceOutputs, wanted: WantedInstance): string[] {
+  const live = expandedIn(state);
+  const inLivesKeys = (config: Config): Config => inProgramsKeys(live.config, config);
+  const after = withoutSecrets(expected(live, { ...wanted, config: inLivesKeys(wanted.config) }));
+  const { obstacles, stops } = planChange(
+    { ...state, ...live, type: wanted.instanceType, ephemeral: state.ephemeral ?? false, lastStart: state },
+    { ...wanted, ...after, movesTo: memberToMoveTo(wanted.target, state.location, state.evacuatedFrom) },
+    { cpuHotplug: true },
+  );
+  const warnings = obstacles.length === 0 ? [] : [warningOf(wanted.name, obstacles, wanted.allowRestart)];
+  const waitsForStart = state.status !== "Stopped" && wanted.running && !stops;
+  if (waitsForStart && !sameSpec.cloudInit(state.cloudInit, wanted.cloudInit)) {
+    warnings.push(
+      `The change of cloudInit takes effect at the next start of instance "${wanted.name}". It is not restarted for that`,
+    );
+  }
+  return warnings;
+}
+
+/**
+ * Returns the warnings that need LXD's answers: what profiles say in place of values that the program gives up, and
+ * whether another member can take the instance.
+ */
+export async function warningsFromServer(work: InstanceWork, wanted: WantedInstance): Promise<string[]> {
+  const live = await findInstanceShared(work); // a preview has read it already
+  if (live === undefined) {
+    return [];
+  }
+  let expanded: Expanded;
+  try {
+    ({ expanded } = await prepare(work, wanted));
+  } catch (error) {
+    if (hasCode(error, "refused")) {
+      return []; // the same pulumi up may make what is missing
+    }
+    throw error;
+  }
+  const movesTo = memberToMoveTo(wanted.target, live.location, live.config[EVACUATED_FROM]);
+  return [
+    ...warningsOfProfiles(live, wanted, expanded, movesTo !== undefined),
+    ...(movesTo === undefined ? [] : await warningsOfMove(work, live, movesTo, expanded)),
+  ];
+}
+
+/** Returns the warnings that {@link warningsFromState} misses. */
+function warningsOfProfiles(live: Instance, wanted: WantedInstance, expanded: Expanded, isMoved: boolean): string[] {
+  if (isStopped(live) || !wanted.running) {
+    return [];
+  }
+  const now = expandedOf(live);
+  const before = withoutSecrets(now);
+  const obstaclesTo = (after: Expanded): Obstacle[] =>
+    obstaclesToLiveUpdate(wanted.instanceType, before, withoutSecrets(after), { cpuHotplug: true });
+  const known = obstaclesTo(expected(now, wanted));
+  const others = obstaclesTo(expanded).filter(({ what }) => !known.some((each) => each.what === what));
+  const isFirstStop = !isMoved && known.length === 0 && others.some(({ cure }) => cure === "stop");
+  const final = isFirstStop
+    ? obstaclesToStopOrMove(
+        { ephemeral: live.ephemeral, location: live.location, ...expanded },
+        { stops: true, starts: true, movesTo: undefined },
+      )
+    : [];
+  const all = [...others, ...final];
+  // The instance can get back the memory that it was started with, which state knows and LXD does not.
+  const isSure = all.some(({ what }) => what !== "limits.memory") || expanded.config["limits.memory"] === undefined;
+  return all.length === 0 ? [] : [warningOf(wanted.name, all, wanted.allowRestart, isSure)];
+}
+
+async function warningsOfMove(work: InstanceWork, live: Instance, member: string, { devices }: Expanded): Promise<string[]> {
+  if (live.location === "none" || !(await listMembersShared(work.lxd)).some(({ server_name }) => server_name === member)) {
+    return []; // it may join in the same pulumi up
+  }
+  try {
+    await requireMove(work, live, member, devices);
+    return [];
+  } catch (error) {
+    if (hasCode(error, "refused")) {
+      return [`pulumi up will refuse this. ${messageOf(error)}`];
+    }
+    throw error;
+  }
+}
+
+/** @param isSure - Whether the obstacles are certain. */
+function warningOf(name: string, obstacles: readonly Obstacle[], allowRestart: AllowRestart, isSure = true): string {
+  const refuse = isSure ? "will refuse" : "may refuse";
+  const impossible = obstacles.filter(({ cure }) => cure === "never");
+  if (impossible.length > 0) {
+    const shared = impossible.flatMap(({ unless }) => unless ?? []);
+    const unless = shared.length < impossible.length ? "" : `, unless all members share the storage pool ${shared.join(", ")}`;
+    return `pulumi up ${refuse} this${unless}. Instance "${name}" cannot be changed like this. ${describeObstacles(impossible)}`;
+  }
+  return allowRestart === false
+    ? `pulumi up ${refuse} this. ${refusalToRestart(name, obstacles)}`
+    : `Instance "${name}" ${isSure ? "will" : "may"} be stopped and started. ${describeObstacles(obstacles)}`;
+}
+
+/** Formats the warning about a running instance that waits for its next start. */
+export function pendingWarning(name: string, pending: readonly Obstacle[], allowRestart: AllowRestart): string {
+  const what = `Instance "${name}" runs without a change of its profiles. ${describeObstacles(pending)}`;
+  return allowRestart === false
+    ? `${what}. It takes the change at its next start: restart it, or set allowRestart: true`
+    : `${what}. It will be stopped and started`;
+}

@@ -9,7 +9,7 @@ import { mountPoints } from "../../provider/support/mountinfo";
 export function removeFolder(folder: string): void {
   if (!existsSync(folder)) return;
   const real = realpathSync(folder);
-  const mounted = mountPoints(readFileSync("/proc/self/mountinfo", "utf8")).filter(
+  const mounted = mountPoints(readFileSync("/proc/self/mountinfo", "utf8"), "this machine").filter(
     (target) => target === real || target.startsWith(`${real}/`),
   );
   if (mounted.length > 0)

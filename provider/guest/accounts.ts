@@ -19,16 +19,12 @@ export interface Group {
   readonly members: readonly string[];
 }
 
-/** The users and groups that an instance keeps in its own files. */
 export interface Accounts {
   readonly users: readonly Account[];
   readonly groups: readonly Group[];
 }
 
-/**
- * Reads an instance's users and groups.
- * @throws RefusedError when there is no passwd: then nothing is known of any user, and none may count as gone.
- */
+/** @throws RefusedError when there is no passwd: then nothing is known of any user, and none may count as gone. */
 export async function readAccounts(guest: Pick<Guest, "name" | "readFile">): Promise<Accounts> {
   const [passwd, group] = await Promise.all([guest.readFile("/etc/passwd"), guest.readFile("/etc/group")]);
   if (passwd === undefined) {
@@ -37,14 +33,13 @@ export async function readAccounts(guest: Pick<Guest, "name" | "readFile">): Pro
   return { users: parsePasswd(passwd.content), groups: parseGroup(group?.content ?? "") };
 }
 
-/** Parses `/etc/passwd`. Skips other lines, such as those of NIS. */
+/** Skips other lines, such as those of NIS. */
 export function parsePasswd(text: string): Account[] {
   return records(text).flatMap(([name = "", , uid = "", gid = "", , home = "", shell = ""]) =>
     isNumber(uid) && isNumber(gid) ? [{ name, uid: Number(uid), gid: Number(gid), home, shell }] : [],
   );
 }
 
-/** Parses `/etc/group`. */
 export function parseGroup(text: string): Group[] {
   return records(text).flatMap(([name = "", , gid = "", members = ""]) =>
     isNumber(gid) ? [{ name, gid: Number(gid), members: members.split(",").filter((member) => member !== "") }] : [],
@@ -56,12 +51,10 @@ export function parseShadow(text: string, name: string): string | undefined {
   return records(text).find(([user]) => user === name)?.[1];
 }
 
-/** Names of a user's supplementary groups. */
 export function groupsOf({ groups }: Accounts, user: string): string[] {
   return groups.filter(({ members }) => members.includes(user)).map(({ name }) => name);
 }
 
-/** Names the owner of a uid. */
 export function describeOwner({ users }: Accounts, uid: number): string {
   const owner = users.find((user) => user.uid === uid);
   return owner === undefined ? `the uid ${uid}, which no user has` : `user "${owner.name}"`;

@@ -1,8 +1,3 @@
-/**
- * Completes work inside an instance although the daemon or the agent of a virtual machine restarts. LXD's answers then
- * differ between versions, so nothing depends on their wording. The decision depends on whether the instance runs, and
- * whether its agent answers.
- */
 import { isServerFailure, RESTART_SECONDS } from "../lxd/client/transient-failures";
 import type { InstanceRef } from "../lxd/instances/instance-lock";
 import { findInstance, getInstanceState, isRunning } from "../lxd/instances/instances";
@@ -18,12 +13,12 @@ export interface InsideWork extends InstanceRef {
 /** How often work may fail in an instance that LXD reaches before the failure is reported. */
 const MOST_FAILURES = 10;
 
-/** What is known of an instance in which work failed. */
 type Reach = "reached" | "not running" | "no agent" | "no answer";
 
 /**
- * Runs work in an instance, and repeats it from its start when it fails because the daemon or the agent is unavailable.
- * The work checks what exists before it acts, so that it continues where it stopped.
+ * Runs work in an instance, and repeats it from its start when it fails because LXD or the agent of a virtual machine restarts. The work
+ * checks what exists before it acts, so that it continues where it stopped. LXD's answers during a restart differ between versions, so
+ * their wording decides nothing, but only whether the instance runs and its agent answers.
  * @param options.waitForAgent - Whether to wait for the agent of a virtual machine. @default true
  */
 export async function retryThroughAgentRestart<Result>(
@@ -76,7 +71,6 @@ export async function retryThroughAgentRestart<Result>(
   }
 }
 
-/** The error for a failure that would have been retried, if time had remained. */
 function overdue(deadline: Deadline, failure: unknown): Error {
   const expired = deadline.expired(messageOf(failure));
   if (!hasCode(failure, "incomplete")) {
@@ -86,7 +80,7 @@ function overdue(deadline: Deadline, failure: unknown): Error {
   return new IncompleteError(id, outputs, expired.message, { cause: failure });
 }
 
-/** Whether LXD reaches into the instance: always into a container, and through its agent into a virtual machine. */
+/** LXD always reaches into a running container, and through its agent into a virtual machine. */
 export async function isReached(work: InsideWork): Promise<boolean> {
   return (await reachOf(work)) === "reached";
 }
@@ -125,6 +119,6 @@ function describe({ lxd, name }: InsideWork, reach: Reach, error: unknown): stri
       return `waiting for LXD on ${lxd.host} to answer again`;
     case "not running":
     case "reached":
-      return `trying again, for LXD on ${lxd.host} failed in instance "${name}": ${replyOf(error)}`;
+      return `retrying, because LXD on ${lxd.host} failed in instance "${name}": ${replyOf(error)}`;
   }
 }

@@ -1,19 +1,16 @@
-/** Changes in an instance, collected so that all of them cost one command. */
 import type { Guest, NewFile, Step } from "./guest";
 
-/** Temporary files, and the steps that need them. */
+/** Temporary files, and the steps that need them. Changes are collected so that all of them cost one command. */
 export interface Change {
   readonly staged: readonly { readonly path: string; readonly file: NewFile }[];
   readonly steps: readonly Step[];
 }
 
 /**
- * Makes changes one after the other, up to the first step that fails. Removes the temporary files, also after a
- * failure.
- * @param options.scratch - See {@link Guest.runSteps}.
+ * Makes changes one after the other, up to the first step that fails. Removes the temporary files, also after a failure.
  * @throws CommandError of the step that failed.
  */
-export async function make(
+export async function applyChanges(
   guest: Guest,
   changes: readonly Change[],
   options: { readonly scratch: string; readonly as?: { readonly uid: number; readonly gid: number } },

@@ -5,13 +5,13 @@ import { runSteps, type Step } from "../lxd/instances/steps";
 
 export type { NewFile, Step };
 
-/** The inside of an instance, as far as the code in this room needs it. */
+/** The inside of an instance. */
 export interface Guest {
   /** As messages name it: `instance "web1" (LXD on root@host)`. */
   readonly name: string;
-  /** Runs a program with arguments; see {@link runInInstance}. */
+  /** See {@link runInInstance}. */
   run(argv: readonly string[], options?: Pick<ExecRequest, "allowFailure" | "as" | "output">): Promise<CommandResult>;
-  /** Runs programs, each after the one before it succeeded; see {@link runSteps}. */
+  /** See {@link runSteps}. */
   runSteps(
     steps: readonly Step[],
     options: { readonly scratch: string; readonly as?: { uid: number; gid: number } },
@@ -28,10 +28,9 @@ export interface Guest {
   removeFile(path: string): Promise<void>;
 }
 
-/** Directories in which LXD looks for programs. */
+/** LXD's own PATH. */
 const PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/snap/bin"];
 
-/** The inside of an instance, reached through LXD. */
 export function guestOf(ref: InstanceRef): Guest {
   const files = new InstanceFiles(ref);
   return {

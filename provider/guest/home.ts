@@ -1,17 +1,15 @@
 /**
- * Changes the home or the uid of an existing user. `usermod --move-home` and `usermod --uid` change passwd first and
- * then the files. When that fails, or the machine loses power, nothing shows that the change is incomplete. This module
- * changes the files first and passwd last: as long as passwd is not as wanted, work remains. Each step finds what an
- * earlier run has done.
+ * Changes the home or the uid of an existing user. `usermod --move-home` and `usermod --uid` change passwd first and then the files.
+ * When that fails, or the machine loses power, nothing shows that the change is incomplete. This module changes the files first and
+ * passwd last: as long as passwd is not as wanted, work remains. Each step finds what an earlier run has done.
  */
 import { posix } from "node:path";
 import type { InstanceFile } from "../lxd/instances/files";
-import { CommandError, RefusedError } from "../support/errors";
+import { RefusedError } from "../support/errors";
 import { mountPoints } from "../support/mountinfo";
 import { type Account, type Accounts, describeOwner } from "./accounts";
 import type { Guest } from "./guest";
 
-/** The wanted home of a user. */
 export interface HomeSpec {
   readonly name: string;
   readonly uid?: number | undefined;
@@ -25,15 +23,13 @@ export interface HomePlan {
   readonly from: string;
 }
 
-/** The home that a new user gets. */
 export function newHome({ name, home }: HomeSpec): string {
   return home ?? `/home/${name}`;
 }
 
 /**
  * Decides how an existing user gets the wanted home. Only reads.
- * @throws RefusedError when the files cannot be moved in one step, do not belong to the user, or more than them would
- *   change owner.
+ * @throws RefusedError when the files cannot be moved in one step, do not belong to the user, or more than them would change owner.
  */
 export async function planHome(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
   const plan = await planPlace(guest, spec, account, accounts);
@@ -57,7 +53,7 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
   const others = accounts.users.filter(({ name }) => name !== account.name);
   const owner = others.find(({ home }) => home === wanted);
   if (owner !== undefined) {
-    refuse(`that is the home of user "${owner.name}". Give another home`);
+    refuse(`that is the home of user "${owner.name}". Set another home`);
   }
   const [present, to] = await Promise.all([placeOf(guest, from), placeOf(guest, wanted)]);
   const hasOwnThere = to.node?.type === "directory" && isOwn(to.node);
@@ -68,7 +64,7 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
     return refuse(`there is no ${from} to move. ${cureOfMissing(account, wanted)}`);
   }
   if (present.node.type !== "directory") {
-    return refuse(`${from} is no directory. ${cureOfMissing(account, wanted)}`);
+    return refuse(`${from} is not a directory. ${cureOfMissing(account, wanted)}`);
   }
   if (!isOwn(present.node)) {
     refuse(
@@ -78,25 +74,25 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
   }
   const sharer = others.find(({ home }) => isAtOrBelow(from, home) || isAtOrBelow(present.path, home));
   if (sharer !== undefined) {
-    refuse(`user "${sharer.name}" has its home at ${sharer.home}, which would move, too. ${cureOfMissing(account, wanted)}`);
+    refuse(`user "${sharer.name}" has its home at ${sharer.home}, which would also move. ${cureOfMissing(account, wanted)}`);
   }
   if (isAtOrBelow(present.path, to.path)) {
-    refuse("that is inside of it. Give another home");
+    refuse("that is inside of it. Set another home");
   }
   if (to.parent?.type !== "directory") {
     refuse(`there is no directory ${posix.dirname(wanted)}. Type there: mkdir -p ${posix.dirname(wanted)}`);
   }
   const fault = to.node && faultOfTarget(accounts, to.node, isOwn);
   if (fault !== undefined) {
-    refuse(`${wanted} exists and ${fault}. Nothing is put into it, or in its place: move it away, or give another home`);
+    refuse(`${wanted} exists and ${fault}. Move it elsewhere, or set another home`);
   }
   await requireOneMount(guest, present.path, to.path, refuse);
   return { how: "move", from };
 }
 
 /**
- * Finds the files of a user whose home is missing because a move was interrupted before passwd changed. The target of
- * that move may no longer be wanted, so the journal is written before the files move.
+ * Finds the files of a user whose home is missing because a move was interrupted before passwd changed. The target of that move may no
+ * longer be wanted, so the journal is written before the files move.
  */
 async function interruptedMove(
   guest: Guest,
@@ -121,10 +117,9 @@ export function journalOf(user: string): string {
 }
 
 /**
- * Moves a user's files to the wanted home and gives them to the wanted uid. Does not change passwd. The user must not
- * run processes (see {@link requireIdle}).
- * @returns A function that ends a move: keeps it after passwd was changed, or takes it back when passwd cannot be
- *   changed.
+ * Moves a user's files to the wanted home and gives them to the wanted uid. Does not change passwd. The user must not run processes (see
+ * {@link requireIdle}).
+ * @returns A function that ends a move: keeps it after passwd was changed, or takes it back when passwd cannot be changed.
  */
 export async function settleFiles(
   guest: Guest,
@@ -136,7 +131,8 @@ export async function settleFiles(
   const home = spec.home ?? account.home;
   const uid = spec.uid ?? account.uid;
   const node = await guest.readFile(from);
-  if (isForgotten(spec, from, node)) {
+  if (node === undefined && from === newHome(spec)) {
+    // useradd was interrupted before it made the home
     await guest.run(["install", "-d", "-m", "700", "-o", String(uid), "-g", String(account.gid), from]);
   }
   if (node?.type === "directory") {
@@ -159,26 +155,16 @@ export async function settleFiles(
 }
 
 /** Whether {@link settleFiles} would change something. */
-export async function willSettle(
-  guest: Pick<Guest, "readFile">,
-  spec: HomeSpec,
-  account: Account,
-  accounts: Accounts,
-): Promise<boolean> {
-  if (!isAsItIs(spec, account)) {
+export async function willSettle(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<boolean> {
+  if (changesUidOrHome(spec, account)) {
     return true;
   }
   const node = await guest.readFile(account.home);
   return node === undefined || (node.type === "directory" && isNobodys(accounts, node));
 }
 
-function isAsItIs({ uid, home }: HomeSpec, account: Account): boolean {
-  return (uid ?? account.uid) === account.uid && (home ?? account.home) === account.home;
-}
-
-/** Whether the home is missing because useradd was interrupted before it made the home. */
-function isForgotten(spec: HomeSpec, home: string, node: InstanceFile | undefined): boolean {
-  return node === undefined && home === newHome(spec);
+function changesUidOrHome({ uid, home }: HomeSpec, account: Account): boolean {
+  return (uid ?? account.uid) !== account.uid || (home ?? account.home) !== account.home;
 }
 
 /** Whether no user has the uid of a file: it is left over from a change of the uid, or from a removed user. */
@@ -193,10 +179,9 @@ function formerOwners(spec: HomeSpec, account: Account, accounts: Accounts, home
 }
 
 /**
- * Checks that the files in a home can change owner. A mount in the home may belong to others, such as a directory of
- * the host. usermod does not stop there, and neither does `find -xdev` when it is the same file system. Everything in
- * it that has the former uid would be given away. If the home is a link, usermod gives nothing, and fails after it has
- * changed passwd (tried with shadow 4.13).
+ * Checks that the files in a home can change owner. A mount in the home may belong to others, such as a directory of the host. usermod
+ * does not stop there, and neither does `find -xdev` when it is the same file system: everything in it that has the former uid would be
+ * given away. If the home is a link, usermod gives nothing, and fails after it has changed passwd (tried with shadow 4.13).
  * @throws RefusedError naming what is in the way.
  */
 async function requireGivable(guest: Guest, home: string, node: InstanceFile, uid: number): Promise<void> {
@@ -204,32 +189,28 @@ async function requireGivable(guest: Guest, home: string, node: InstanceFile, ui
     throw new RefusedError(`The files in ${home} in ${guest.name} cannot be given to the uid ${uid}: ${reason}`);
   };
   if (node.type === "symlink") {
-    refuse("that is a link. Give the directory that it leads to as the home");
+    refuse("that is a link. Set home to the directory that it leads to");
   }
   const { path, mounts } = await mountsIn(guest, home);
   const below = mounts.filter((target) => target !== path);
   if (below.length > 0) {
     refuse(
-      `${quoted(below)} is mounted there, and what belongs to the user in there would be given away, too. Unmount it, or take out the disk ` +
-        "device, for the time being",
+      `${quoted(below)} is mounted there, and the user's files in it would also change owner. Unmount it, or remove the disk device from the ` +
+        "instance, for the time of the change",
     );
   }
 }
 
 /** The path of a directory without links, and the mount points at it and below it. */
-export async function mountsIn(
-  guest: Pick<Guest, "run" | "readFile">,
-  directory: string,
-): Promise<{ path: string; mounts: string[] }> {
+export async function mountsIn(guest: Guest, directory: string): Promise<{ path: string; mounts: string[] }> {
   const { path } = await placeOf(guest, directory, "follow");
   return { path, mounts: (await mountsOf(guest)).filter((target) => isAtOrBelow(path, target)) };
 }
 
-async function mountsOf(guest: Pick<Guest, "run">): Promise<string[]> {
-  return mountPoints((await guest.run(["cat", "/proc/self/mountinfo"])).stdout);
+async function mountsOf(guest: Guest): Promise<string[]> {
+  return mountPoints((await guest.run(["cat", "/proc/self/mountinfo"])).stdout, guest.name);
 }
 
-/** Paths as a message names them. */
 export function quoted(paths: readonly string[]): string {
   return paths.map((path) => JSON.stringify(path)).join(", ");
 }
@@ -242,12 +223,9 @@ export async function giveFiles(guest: Guest, directory: string, from: number, t
   );
 }
 
-/**
- * Checks, before anything is touched, that a user whose uid or home changes runs no processes: usermod would refuse.
- * @throws RefusedError
- */
+/** @throws RefusedError when a user whose uid or home changes runs processes: usermod would refuse later. */
 export async function requireIdle(guest: Guest, spec: HomeSpec, account: Account): Promise<void> {
-  if (isAsItIs(spec, account)) {
+  if (!changesUidOrHome(spec, account)) {
     return;
   }
   const argv = ["find", "/proc", "-maxdepth", "1", "-user", String(account.uid)];
@@ -258,17 +236,16 @@ export async function requireIdle(guest: Guest, spec: HomeSpec, account: Account
   }
 }
 
-/** The refusal for a user that runs processes. */
-export function refusalOfBusy(guest: Pick<Guest, "name">, name: string, seen: string): RefusedError {
+export function refusalOfBusy(guest: Guest, name: string, seen: string): RefusedError {
   return new RefusedError(
-    `User "${name}" in ${guest.name} runs processes, so its uid or home cannot change now (${seen}). Log it out and stop its services; ` +
-      "the next pulumi up tries again",
+    `User "${name}" in ${guest.name} runs processes, so its uid or home cannot change now (${seen}). Log the user out and stop its ` +
+      "services, then run pulumi up again",
   );
 }
 
 /**
- * The uid of a new user. If its home already exists, the uid is that of the home, so that the files of a kept home
- * belong to the user again; `keptBy` is the uid that they belong to now.
+ * The uid of a new user. If its home already exists, the uid is that of the home, so that the files of a kept home belong to the user
+ * again; `keptBy` is the uid that they belong to now.
  * @throws RefusedError when the home belongs to another user, or is not a directory.
  */
 export async function uidForNewUser(
@@ -282,16 +259,16 @@ export async function uidForNewUser(
     return { uid: spec.uid };
   }
   const refuse = (reason: string): never => {
-    throw new RefusedError(`User "${spec.name}" cannot be made in ${guest.name}: ${reason}`);
+    throw new RefusedError(`User "${spec.name}" cannot be created in ${guest.name}: ${reason}`);
   };
   if (kept.type !== "directory") {
-    refuse(`${home} exists and is no directory. Move it away, or give another home`);
+    refuse(`${home} exists and is not a directory. Move it elsewhere, or set another home`);
   }
   const owner = accounts.users.find(({ uid }) => uid === kept.uid);
   if (owner !== undefined) {
     refuse(
-      `${home} exists and belongs to the user "${owner.name}". Give another home, or the uid that the user is to have, and the directory ` +
-        "to that uid (chown)",
+      `${home} exists and belongs to the user "${owner.name}". Set another home. Or, if the directory is for "${spec.name}", set uid and give ` +
+        "the directory to that uid (chown)",
     );
   }
   if (spec.uid !== undefined && spec.uid !== kept.uid) {
@@ -309,7 +286,7 @@ interface Place {
 
 const MOST_LINKS = 40;
 
-async function placeOf(guest: Pick<Guest, "readFile">, path: string, link?: "follow"): Promise<Place> {
+async function placeOf(guest: Guest, path: string, link?: "follow"): Promise<Place> {
   let at = "/";
   let links = 0;
   let parent: InstanceFile | undefined;
@@ -348,7 +325,7 @@ function isAtOrBelow(directory: string, path: string): boolean {
 /** Why a home cannot replace what is at a path; `undefined` for an empty directory that belongs to the user. */
 function faultOfTarget(accounts: Accounts, node: InstanceFile, isOwn: (node: InstanceFile) => boolean): string | undefined {
   if (node.type !== "directory") {
-    return "is no directory";
+    return "is not a directory";
   }
   const { metadata: names } = JSON.parse(node.content) as { metadata?: unknown };
   if (!Array.isArray(names) || names.length > 0) {
@@ -358,31 +335,24 @@ function faultOfTarget(accounts: Accounts, node: InstanceFile, isOwn: (node: Ins
 }
 
 function cureOfMissing({ uid, gid }: Account, wanted: string): string {
-  return `For a home without its files, type there: install -d -m 700 -o ${uid} -g ${gid} ${wanted}`;
+  return `To start with an empty home, type there: install -d -m 700 -o ${uid} -g ${gid} ${wanted}`;
 }
 
-/**
- * A directory moves in one step only within one mount. Otherwise mv(1) copies it file by file, and leaves mounts below
- * it behind.
- */
+/** A directory moves in one step only within one mount. Otherwise mv(1) copies it file by file, and leaves mounts below it behind. */
 async function requireOneMount(guest: Guest, from: string, to: string, refuse: (reason: string) => never): Promise<void> {
   const mounts = await mountsOf(guest);
   const below = mounts.filter((target) => isAtOrBelow(from, target) || isAtOrBelow(to, target));
   if (below.length > 0) {
-    refuse(`${quoted(below)} is mounted there, and what is mounted does not move. Unmount it, or take out the disk device`);
+    refuse(`${quoted(below)} is mounted there, and mounts do not move. Unmount it, or remove the disk device from the instance`);
   }
   const mountOf = (path: string): string | undefined =>
     mounts.filter((target) => isAtOrBelow(target, path)).sort((one, other) => other.length - one.length)[0];
-  const argv = ["stat", "-c", "%d", from, posix.dirname(to)];
-  const { exitCode, stdout, stderr } = await guest.run(argv, { allowFailure: true });
-  if (exitCode !== 0) {
-    throw new CommandError(guest.name, "stat", exitCode, stderr.trim());
-  }
+  const { stdout } = await guest.run(["stat", "-c", "%d", from, posix.dirname(to)]);
   const [here, there] = stdout.trim().split("\n");
   if (mountOf(from) !== mountOf(to) || here !== there) {
     refuse(
-      `that is on another file system (${mountOf(to) ?? "/"}), where it would have to be copied. Give a home beside the present one, or ` +
-        "copy it by hand, remove the former one, and change it with usermod --home",
+      `that is on another file system (${mountOf(to) ?? "/"}). Set a home on the file system of the present one. Or copy the home by hand, ` +
+        "remove the former one, and run usermod --home",
     );
   }
 }

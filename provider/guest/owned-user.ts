@@ -10,7 +10,6 @@ import { ensureAccess, ensureAccount, findAccount, requireLogin, requirePossible
 
 /** The resource that saves a user. */
 interface Saver extends Owner {
-  /** The mark to write. */
   readonly mark: string;
   /** Whether a user that others made may be taken over. */
   readonly adopt: boolean;
@@ -18,12 +17,10 @@ interface Saver extends Owner {
   readonly isKnown: boolean;
 }
 
-/** A user as messages name it. */
 export function nameOfUser({ instance, name }: { readonly instance: string; readonly name: string }): string {
   return `User "${name}" of instance "${instance}"`;
 }
 
-/** Id of a user in state. */
 export function idOfUser(project: string, instance: string, name: string): string {
   return `${project}/${instance}/${name}`;
 }
@@ -55,8 +52,8 @@ export async function saveUser<Outputs extends object>(
   );
   if (inside === undefined) {
     throw new RefusedError(
-      `User "${spec.name}" cannot be made: there is no instance "${instance}" in project "${project}" of LXD on ` +
-        `${lxd.host}. Make it first, and make the user depend on it (instance: vm.name)`,
+      `User "${spec.name}" cannot be created: LXD on ${lxd.host} has no instance "${instance}" in project "${project}". Create it first, and let ` +
+        "the user depend on it (instance: vm.name)",
     );
   }
   const { guest, found } = inside;
@@ -92,7 +89,7 @@ export async function saveUser<Outputs extends object>(
     if (account === undefined) {
       throw afterChange(error); // the mark exists
     }
-    const message = `${what} exists, but is not yet as wanted: ${messageOf(error)}. The next pulumi up goes on from there`;
+    const message = `${what} exists, but is not finished: ${messageOf(error)}. The next pulumi up continues`;
     throw new IncompleteError(idOfUser(project, instance, spec.name), outputsOf(account), message, { cause: error });
   }
 }

@@ -14,7 +14,6 @@ export interface Obstacle {
   readonly isOurs: boolean;
 }
 
-/** The keys of a user, and whether sshd accepts them. */
 export interface FoundKeys {
   /** Text of the file; empty when there is none. */
   readonly content: string;
@@ -33,20 +32,17 @@ interface Viewer {
   readonly accounts: Accounts;
 }
 
-/** Directory of a user's keys. */
 export function keysDirectory({ home }: Account): string {
   return posix.join(home, ".ssh");
 }
 
-/** File of a user's keys. */
 export function keysPath(account: Account): string {
   return posix.join(keysDirectory(account), "authorized_keys");
 }
 
 /**
- * Reads a user's keys as sshd does, which opens the file as the user. The file, and each directory from there up to the
- * home, must belong to root or the user, and nobody else may write to it. A directory above the home counts only where
- * a link leads out of the home.
+ * Reads a user's keys as sshd does, which opens the file as the user. The file, and each directory from there up to the home, must
+ * belong to root or the user, and nobody else may write to it. A directory above the home counts only where a link leads out of the home.
  * @see https://man.openbsd.org/sshd_config#StrictModes, and `safe_path` in OpenSSH's misc.c
  */
 export async function findKeys(guest: Read, account: Account, accounts: Accounts): Promise<FoundKeys> {
@@ -120,7 +116,7 @@ function faultOf(
     return { path, fact: "does not exist", cure: `install -d -m 700 -o ${account.uid} -g ${account.gid} ${path}` };
   }
   if (node.type !== kind) {
-    return { path, fact: `is no ${kind}`, cure: `mv ${path} ${path}.old` };
+    return { path, fact: `is not a ${kind}`, cure: `mv ${path} ${path}.old` };
   }
   const shown = `belongs to ${describeOwner(accounts, node.uid)}, mode ${node.mode.toString(8)}`;
   if (![0, account.uid].includes(node.uid)) {
@@ -137,10 +133,9 @@ function faultOf(
   return undefined;
 }
 
-/** The obstacle as a sentence. */
 export function describeObstacle(guest: Pick<Guest, "name">, user: string, { path, fact, cure }: Obstacle): string {
   return (
-    `sshd lets nobody in with the keys of user "${user}" in ${guest.name}: ${path} ${fact}. It must belong to the user or root, and ` +
+    `sshd ignores the keys of user "${user}" in ${guest.name}: ${path} ${fact}. It must belong to the user or root, and ` +
     `others must not be able to write to it. Type there: ${cure}`
   );
 }

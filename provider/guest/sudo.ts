@@ -6,31 +6,25 @@ import type { Guest } from "./guest";
 /** What a user may do through sudo: nothing, everything with the user's password, or everything without one. */
 export const SUDO_RIGHTS = ["none", "password", "passwordless"] as const;
 
-/** See {@link SUDO_RIGHTS}. */
 export type SudoRights = (typeof SUDO_RIGHTS)[number];
 
 const MODE = 0o440;
 
-/** The user's file in sudoers.d. sudo skips a file whose name has a dot; a user name has none. */
 function rulesPath(user: string): string {
   return `/etc/sudoers.d/${user}`;
 }
 
-/** Path of rules until visudo has checked them. sudo skips a file whose name has a dot. */
+/** Path of rules until visudo has checked them. sudo skips a file whose name has a dot; a user name has none. */
 export function stagedRulesPath(user: string): string {
   return `/etc/sudoers.d/.${user}.pulumi-new`;
 }
 
-/** Text of the file that grants the rights; empty for none. */
 export function sudoRules(user: string, rights: SudoRights): string {
   const tags = { none: undefined, password: "", passwordless: "NOPASSWD: " }[rights];
   return tags === undefined ? "" : `# Managed by Pulumi; changes made here are undone.\n${user} ALL=(ALL:ALL) ${tags}ALL\n`;
 }
 
-/**
- * What a file in sudoers.d grants; `custom` when it is not one of ours, or when sudo does not read it because of its
- * owner or permissions.
- */
+/** What a file in sudoers.d grants; `custom` when it is not ours, or when sudo ignores it because of its owner or permissions. */
 export function parseSudoRules(user: string, file: InstanceFile | undefined): SudoRights | "custom" {
   const rules = rulesIn(file?.content ?? "");
   if (file === undefined || rules === "") {
@@ -49,22 +43,19 @@ function rulesIn(text: string): string {
 }
 
 /** Reads what a user's own file in sudoers.d grants. Ignores what other files and groups grant. */
-export async function readSudo(guest: Pick<Guest, "readFile">, user: string): Promise<SudoRights | "custom"> {
+export async function readSudo(guest: Guest, user: string): Promise<SudoRights | "custom"> {
   return parseSudoRules(user, await guest.readFile(rulesPath(user)));
 }
 
-/**
- * Checks that sudo is installed.
- * @throws RefusedError
- */
-export async function requireSudo(guest: Pick<Guest, "name" | "findProgram" | "run">, user: string): Promise<void> {
+/** @throws RefusedError when sudo is not installed. */
+export async function requireSudo(guest: Guest, user: string): Promise<void> {
   const isThere =
     (await guest.findProgram("visudo")) !== undefined ||
     // visudo may be in another directory.
     (await guest.run(["visudo", "--version"], { allowFailure: true, output: "none" })).exitCode === 0;
   if (!isThere) {
     throw new RefusedError(
-      `User "${user}" is to have sudo, but ${guest.name} has no sudo. Install it there (apt-get install sudo, or packages: [sudo] in ` +
+      `User "${user}" needs sudo, but ${guest.name} has no sudo. Install it there (apt-get install sudo, or packages: [sudo] in ` +
         'cloud-init), or set sudo: "none"',
     );
   }
@@ -80,7 +71,6 @@ export function sudoChange(user: string, rights: Exclude<SudoRights, "none">): C
   };
 }
 
-/** Removes what a user's own file in sudoers.d grants. */
-export function removeSudo(guest: Pick<Guest, "removeFile">, user: string): Promise<void> {
+export function removeSudo(guest: Guest, user: string): Promise<void> {
   return guest.removeFile(rulesPath(user));
 }

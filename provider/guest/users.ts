@@ -1,12 +1,13 @@
 import { type Deadline, until } from "../support/deadline";
 import { sameSet } from "../support/equality";
-import { CommandError, FailedError, hasCode, messageOf, RefusedError } from "../support/errors";
+import { CommandError, FailedError, hasCode, messageOf, RefusedError, tail } from "../support/errors";
 import { type Account, type Accounts, groupsOf, parseShadow, readAccounts } from "./accounts";
 import { onlyKeys, parseAuthorizedKeys, withKeys } from "./authorized-keys";
-import { type Change, make } from "./changes";
+import { applyChanges, type Change } from "./changes";
 import type { Guest, Step } from "./guest";
 import {
   giveFiles,
+  type HomeSpec,
   journalOf,
   mountsIn,
   newHome,
@@ -21,10 +22,7 @@ import { describeObstacle, type FoundKeys, findKeys, keysDirectory, keysPath } f
 import { readSudo, removeSudo, requireSudo, type SudoRights, stagedRulesPath, sudoChange } from "./sudo";
 
 /** The wanted state of a user. A property that is `undefined` stays unchanged. */
-export interface UserSpec {
-  readonly name: string;
-  readonly uid?: number | undefined;
-  readonly home?: string | undefined;
+export interface UserSpec extends HomeSpec {
   readonly shell: string;
   /** All supplementary groups. */
   readonly groups?: readonly string[] | undefined;
@@ -36,27 +34,25 @@ export interface UserSpec {
   readonly passwordHash?: string | undefined;
 }
 
-/** The present state of a user. */
+/** The present state of a user. What was not requested is `undefined`. */
 export interface LiveUser {
   readonly account: Account;
-  /** The home in passwd, if it exists. `undefined` when it was not requested. */
+  /** The home in passwd, if it exists. */
   readonly home: string | undefined;
   readonly groups: readonly string[];
   readonly sudo: SudoRights | "custom";
-  /** The keys that sshd accepts. `undefined` when they were not requested. */
+  /** The keys that sshd accepts. */
   readonly authorizedKeys: readonly string[] | undefined;
-  /** `undefined` when it was not requested or does not exist. */
   readonly passwordHash: string | undefined;
 }
 
-/** The user's line of passwd, or `undefined`. */
 export function findAccount(accounts: Accounts, name: string): Account | undefined {
   return accounts.users.find((user) => user.name === name);
 }
 
 /** Reads a user from files only, so that it works in a stopped container. `undefined` when the user does not exist. */
 export async function readUser(
-  guest: Pick<Guest, "name" | "readFile">,
+  guest: Guest,
   name: string,
   wanted: { readonly home: boolean; readonly authorizedKeys: boolean; readonly passwordHash: boolean },
 ): Promise<LiveUser | undefined> {
@@ -75,34 +71,31 @@ export async function readUser(
   return { account, home: home && account.home, groups: groupsOf(accounts, name), sudo, authorizedKeys, passwordHash };
 }
 
-/**
- * Checks, before anything is touched, that the user can be made as wanted.
- * @throws RefusedError with the cure.
- */
+/** @throws RefusedError with the cure when the user cannot be set up. Touches nothing. */
 export async function requirePossible(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
   const refuse = (reason: string): never => {
-    throw new RefusedError(`User "${spec.name}" cannot be as wanted in ${guest.name}: ${reason}`);
+    throw new RefusedError(`User "${spec.name}" cannot be set up in ${guest.name}: ${reason}`);
   };
   const account = findAccount(accounts, spec.name);
   const namesake = accounts.users.find(({ uid }) => uid === spec.uid);
   if (namesake !== undefined && namesake.name !== spec.name) {
-    refuse(`the uid ${namesake.uid} belongs to the user "${namesake.name}". Give another uid, or none`);
+    refuse(`the uid ${namesake.uid} belongs to the user "${namesake.name}". Set another uid, or none`);
   }
   const missing = (spec.groups ?? []).filter((group) => !accounts.groups.some(({ name }) => name === group));
   if (missing.length > 0) {
     refuse(
-      `it has no group ${missing.map((group) => `"${group}"`).join(", ")}. Install the package that brings it, make it ` +
-        `(groupadd ${missing.join("; groupadd ")}, or groups in cloud-init), or leave it out of groups`,
+      `the instance has no group ${missing.map((group) => `"${group}"`).join(", ")}. Install the package that creates it, create it ` +
+        `(groupadd ${missing.join("; groupadd ")}, or groups in cloud-init), or remove it from groups`,
     );
   }
   if (account === undefined && accounts.groups.some(({ name }) => name === spec.name)) {
     refuse(
-      `there is a group of that name already, which would be the user's own. Remove it (groupdel ${spec.name}), or choose another name`,
+      `a group with the name of the user's own group already exists. Remove it (groupdel ${spec.name}), or choose another name`,
     );
   }
   await (account === undefined ? uidForNewUser(guest, spec, accounts) : planHome(guest, spec, account, accounts));
   if (account?.shell !== spec.shell && !(await guest.isProgram(spec.shell))) {
-    refuse(`it has no shell ${spec.shell}. Install it there, or set shell to one that it has, such as /bin/sh`);
+    refuse(`the instance has no shell ${spec.shell}. Install it there, or set another shell, such as /bin/sh`);
   }
   if (spec.sudo !== "none" && (await readSudo(guest, spec.name)) !== spec.sudo) {
     await requireSudo(guest, spec.name);
@@ -139,7 +132,7 @@ function madeAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Account 
   const account = findAccount(accounts, spec.name);
   if (account === undefined) {
     throw new FailedError(
-      `User "${spec.name}" is not in /etc/passwd of ${guest.name} after it was made; users that are kept elsewhere cannot be managed`,
+      `User "${spec.name}" is not in /etc/passwd of ${guest.name} after useradd. Users that are kept elsewhere cannot be managed`,
     );
   }
   return account;
@@ -161,25 +154,19 @@ async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promis
   if (uid !== undefined && keptBy !== undefined && keptBy !== uid) {
     await giveFiles(guest, home, keptBy, uid);
   }
+  const { name, passwordHash, sudo } = spec;
+  const groups = [...new Set(spec.groups)].join(",");
   const argv = ["useradd", "--create-home", "--home-dir", home, "--shell", spec.shell, "--user-group"];
-  if (uid !== undefined) {
-    argv.push("--uid", String(uid));
+  argv.push(...(uid === undefined ? [] : ["--uid", String(uid)]), ...(groups === "" ? [] : ["--groups", groups]), name);
+  const changes: Change[] = [{ staged: [], steps: [{ argv }] }];
+  if (passwordHash !== undefined) {
+    changes.push(passwordChange(name, passwordHash));
   }
-  if (spec.groups !== undefined && spec.groups.length > 0) {
-    argv.push("--groups", [...new Set(spec.groups)].join(","));
+  if (sudo !== "none") {
+    changes.push(sudoChange(name, sudo));
   }
-  const account: Change = { staged: [], steps: [{ argv: [...argv, spec.name] }] };
-  const { passwordHash, sudo } = spec;
   try {
-    await make(
-      guest,
-      [
-        account,
-        ...(passwordHash === undefined ? [] : [passwordChange(spec.name, passwordHash)]),
-        ...(sudo === "none" ? [] : [sudoChange(spec.name, sudo)]),
-      ],
-      { scratch: scratchPath(spec.name) },
-    );
+    await applyChanges(guest, changes, { scratch: scratchPath(name) });
   } catch (error) {
     if (!hasCode(error, "command")) {
       throw error;
@@ -187,7 +174,7 @@ async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promis
     const { program, exitCode } = error;
     if (program === "useradd" && exitCode === NOT_FOUND) {
       throw new RefusedError(
-        `${guest.name} has no useradd, so no users can be made there. Install it (package passwd on Debian and Ubuntu, shadow on Alpine)`,
+        `${guest.name} has no useradd, so no users can be created there. Install it (package passwd on Debian and Ubuntu, shadow on Alpine)`,
       );
     }
     if (program === "useradd" || program === "sh") {
@@ -204,25 +191,25 @@ async function changeUser(guest: Guest, name: string, changes: readonly string[]
   }
 }
 
-/**
- * Checks that an existing user can log in with its keys.
- * @throws RefusedError when its home makes sshd ignore all keys. The home belongs to the user and is not changed.
- */
+/** @throws RefusedError when a user's home makes sshd ignore all keys. The home belongs to the user and is not changed. */
 export async function requireLogin(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
   const account = findAccount(accounts, spec.name);
   if (account === undefined || spec.authorizedKeys === undefined || (await willSettle(guest, spec, account, accounts))) {
     return; // a home that is about to change is checked afterwards
   }
-  requireHeeded(guest, spec, await findKeys(guest, account, accounts));
+  requireKeysAccepted(guest, spec, await findKeys(guest, account, accounts));
 }
 
-function requireHeeded(guest: Guest, { name, authorizedKeys = [] }: UserSpec, { obstacle }: FoundKeys): void {
+function requireKeysAccepted(guest: Guest, { name, authorizedKeys = [] }: UserSpec, { obstacle }: FoundKeys): void {
   if (obstacle !== undefined && !obstacle.isOurs && authorizedKeys.length > 0) {
     throw new RefusedError(describeObstacle(guest, name, obstacle));
   }
 }
 
-/** Sets the password, sudo rights and keys of an existing user. `formerKeys` are those that were managed until now. */
+/**
+ * Sets the password, sudo rights and keys of an existing user.
+ * @param formerKeys - The keys that were managed before.
+ */
 export async function ensureAccess(guest: Guest, spec: UserSpec, account: Account, formerKeys: readonly string[]): Promise<void> {
   await removeStaged(guest, spec.name);
   const { name, passwordHash, sudo } = spec;
@@ -233,7 +220,7 @@ export async function ensureAccess(guest: Guest, spec: UserSpec, account: Accoun
   if ((await readSudo(guest, name)) !== sudo) {
     await (sudo === "none" ? removeSudo(guest, name) : changes.push(sudoChange(name, sudo)));
   }
-  await make(guest, changes, { scratch: scratchPath(name) });
+  await applyChanges(guest, changes, { scratch: scratchPath(name) });
   if (spec.authorizedKeys !== undefined) {
     const found = await findKeys(guest, account, await readAccounts(guest));
     const { content: present, obstacle } = found;
@@ -241,7 +228,7 @@ export async function ensureAccess(guest: Guest, spec: UserSpec, account: Accoun
       spec.authorizedKeysMode === "exclusive"
         ? onlyKeys(spec.authorizedKeys)
         : withKeys(present, spec.authorizedKeys, formerKeys);
-    requireHeeded(guest, spec, found);
+    requireKeysAccepted(guest, spec, found);
     if (obstacle !== undefined || !sameSet(parseAuthorizedKeys(wanted), parseAuthorizedKeys(present))) {
       await writeAuthorizedKeys(guest, account, wanted, found);
     }
@@ -276,32 +263,27 @@ export async function removeUser(
       return undefined;
     }
     if (exitCode === HOME_LEFT) {
-      options.warn(`User "${name}" is removed from ${guest.name}, but its home is not: ${stderr.trim()}`);
+      options.warn(
+        `User "${name}" was removed from ${guest.name}, but its home was not: ${stderr.trim()}. Remove it there if it is not needed`,
+      );
     }
     return true;
   });
 }
 
-/**
- * Checks that a user can be removed with its home.
- * @throws RefusedError naming what is mounted there.
- */
+/** @throws RefusedError naming what is mounted in the user's home, so that the user cannot be removed with it. */
 export async function requireRemovable(guest: Guest, name: string): Promise<void> {
   const account = findAccount(await readAccounts(guest), name);
   await (account && refuseMountsIn(guest, name, account.home));
 }
 
-/**
- * Refuses to remove a home with mounts: userdel(8) would delete what is mounted, such as a directory of the host that
- * is a disk device of the instance.
- * @throws RefusedError naming what is mounted.
- */
+/** userdel(8) would delete what is mounted in a home, such as a directory of the host that is a disk device of the instance. */
 async function refuseMountsIn(guest: Guest, name: string, home: string): Promise<void> {
   const { mounts } = await mountsIn(guest, home);
   if (mounts.length > 0) {
     throw new RefusedError(
-      `The home of user "${name}" in ${guest.name} has ${quoted(mounts)} mounted, and removing the home would delete what is in there. Unmount ` +
-        'that, or take out the disk device, or set homeOnDelete: "keep"',
+      `The home of user "${name}" in ${guest.name} has mounts (${quoted(mounts)}), and removing the home would delete the mounted files. ` +
+        'Unmount them, remove the disk device from the instance, or set homeOnDelete: "keep"',
     );
   }
 }
@@ -313,23 +295,20 @@ const HOME_LEFT = 12;
 const NOTHING_TO_KILL = 1;
 const NOT_FOUND = 127;
 
-/** Runs a program and accepts some exit codes. Throws CommandError for all others. */
+/** @throws CommandError for an exit code that is not expected. */
 async function run(guest: Guest, argv: readonly string[], expected: readonly number[]): ReturnType<Guest["run"]> {
   const result = await guest.run(argv, { allowFailure: true });
   if (!expected.includes(result.exitCode)) {
-    throw new CommandError(guest.name, argv[0] ?? "", result.exitCode, (result.stderr || result.stdout).trim().slice(-2000));
+    throw new CommandError(guest.name, argv[0] ?? "", result.exitCode, tail(result.stderr || result.stdout));
   }
   return result;
 }
 
-async function readPasswordHash(guest: Pick<Guest, "readFile">, name: string): Promise<string | undefined> {
+async function readPasswordHash(guest: Guest, name: string): Promise<string | undefined> {
   return parseShadow((await guest.readFile("/etc/shadow"))?.content ?? "", name);
 }
 
-/**
- * chpasswd reads hashes only from standard input. Its input is a file that only root can read, in memory and not on a
- * disk.
- */
+/** chpasswd reads hashes only from standard input: a file that only root can read, in memory and not on a disk. */
 function passwordChange(name: string, hash: string): Change {
   const path = stagingPath(name);
   return {
@@ -339,8 +318,8 @@ function passwordChange(name: string, hash: string): Change {
 }
 
 /**
- * Writes the keys as the user: in a directory that the user can write to, a link could mislead root. As root, this only
- * changes the owner of a `.ssh` directory that belongs to another user, and never of what a link in its place leads to.
+ * Writes the keys as the user: in a directory that the user can write to, a link could mislead root. As root, this only changes the
+ * owner of a `.ssh` directory that belongs to another user, and never of what a link in its place leads to.
  */
 async function writeAuthorizedKeys(guest: Guest, account: Account, content: string, { directory }: FoundKeys): Promise<void> {
   const { name, uid, gid } = account;
@@ -360,11 +339,11 @@ async function writeAuthorizedKeys(guest: Guest, account: Account, content: stri
       await guest.run(["chown", "-h", `${uid}:${gid}`, folder]);
     }
     const keys: Change = { staged: [{ path: staged, file: { uid, gid, mode: 0o600, content } }], steps };
-    await make(guest, [keys], { scratch: scratchPath(name), as: { uid, gid } });
+    await applyChanges(guest, [keys], { scratch: scratchPath(name), as: { uid, gid } });
   } catch (error) {
     if (hasCode(error, "command")) {
       throw new RefusedError(
-        `The keys of user "${name}" cannot be put into ${path}: ${messageOf(error)}. Its home must be a directory of its own`,
+        `The keys of user "${name}" cannot be written to ${path}: ${messageOf(error)}. The user must own its home`,
         { cause: error },
       );
     }
@@ -383,7 +362,7 @@ function scratchPath(user: string): string {
 }
 
 /** Removes what an interrupted run left: keys or a hash to install, and the journal of a finished move. */
-async function removeStaged(guest: Pick<Guest, "removeFile">, user: string): Promise<void> {
+async function removeStaged(guest: Guest, user: string): Promise<void> {
   const left = [stagingPath(user), scratchPath(user), stagedRulesPath(user), journalOf(user)];
   await Promise.all(left.map((path) => guest.removeFile(path)));
 }

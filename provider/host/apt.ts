@@ -1,6 +1,6 @@
 /**
- * Debian packages on a host. Exit statuses, dpkg's files and the kernel's list of locks decide. Messages show apt's
- * output; only what apt would remove is parsed from it.
+ * Debian packages on a host. Exit statuses, dpkg's files and the kernel's list of locks decide. Messages show apt's output; only what
+ * apt would remove is parsed from it.
  * @see apt-get(8), dpkg(1)
  */
 import { type Deadline, until } from "../support/deadline";
@@ -22,12 +22,14 @@ const KEEP_UNNEEDED = "--no-auto-remove";
 /** Most lines of apt's output that a message shows. */
 const SHOWN_LINES = 5;
 
+const NO_QUESTIONS = ["env", "DEBIAN_FRONTEND=noninteractive"];
+
 /**
- * Installs Debian packages with their dependencies. Waits for another package manager that is working, and first
- * finishes what an interrupted one left.
+ * Installs Debian packages with their dependencies. Waits for another package manager that is working, and first finishes what an
+ * interrupted one left.
  * @returns apt's message about package sources that it could not read, when the packages came from others.
- * @throws RefusedError when a package cannot be installed from the host's sources, or apt would remove another one for
- *   it; nothing is touched then.
+ * @throws RefusedError when a package cannot be installed from the host's sources, or apt would remove another one for it; nothing is
+ *   touched then.
  */
 export async function installDebPackages(
   ssh: SshConnection,
@@ -49,7 +51,7 @@ export async function installDebPackages(
     if (removed.length > 0) {
       throw new RefusedError(
         `To install ${names.join(", ")} on ${ssh.name}, apt would remove ${removed.join(", ")} (${shown(stderr || stdout)}). Nothing was ` +
-          `installed or removed. If the host can do without that, type there: apt-get install ${names.join(" ")}`,
+          `installed or removed. If the host does not need those packages, type there: apt-get install ${names.join(" ")}`,
       );
     }
     throw new CommandError(ssh.name, "apt-get install", exitCode, `${shown(stderr || stdout)}${sources}`);
@@ -57,25 +59,19 @@ export async function installDebPackages(
   return unread;
 }
 
-/**
- * Packages that apt would remove to install others. Simulates the installation.
- * @see apt-get(8), `--simulate`: a line such as "Remv ifupdown [0.8.41]" for each
- */
+/** Packages that apt would remove to install others. `--simulate` writes a line such as "Remv ifupdown [0.8.41]" for each. */
 async function removedFor(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<string[]> {
   const { stdout } = await aptGet(ssh, [KEEP_UNNEEDED, "--simulate", "install", "--", ...names], deadline);
   return [...stdout.matchAll(/^Remv (\S+)/gm)].flatMap(([, name]) => name ?? []);
 }
 
-/** Whether a Debian package is installed. */
 export async function hasDebPackage(ssh: SshConnection, name: string, deadline: Deadline): Promise<boolean> {
-  const query = await ssh.run(["dpkg-query", "--show", "--showformat=${db:Status-Status}", name], {
-    deadline,
-    allowFailure: true,
-  });
-  if (query.exitCode !== 0 && query.exitCode !== NOT_KNOWN) {
-    throw new CommandError(ssh.name, "dpkg-query", query.exitCode, query.stderr.trim());
+  const query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", name];
+  const { exitCode, stdout, stderr } = await ssh.run(query, { deadline, allowFailure: true });
+  if (exitCode !== 0 && exitCode !== NOT_KNOWN) {
+    throw new CommandError(ssh.name, "dpkg-query", exitCode, stderr.trim());
   }
-  return query.exitCode === 0 && query.stdout.trim() === "installed";
+  return exitCode === 0 && stdout.trim() === "installed";
 }
 
 /** Whether a package with exactly this name exists: apt-get reads "x-" as the removal of x, and "x.y" as a pattern. */
@@ -92,15 +88,7 @@ async function finishInterrupted(ssh: SshConnection, deadline: Deadline): Promis
     if (!journal.stdout.split("\n").some((path) => /\/\d+$/.test(path))) {
       return true;
     }
-    const configure = [
-      "env",
-      "DEBIAN_FRONTEND=noninteractive",
-      "dpkg",
-      "--force-confdef",
-      "--force-confold",
-      "--configure",
-      "-a",
-    ];
+    const configure = [...NO_QUESTIONS, "dpkg", "--force-confdef", "--force-confold", "--configure", "-a"];
     const { exitCode, stdout, stderr } = await ssh.run(configure, { deadline, allowFailure: true });
     if (exitCode === 0) {
       return true;
@@ -108,25 +96,22 @@ async function finishInterrupted(ssh: SshConnection, deadline: Deadline): Promis
     if (!(await isLocked(ssh, DPKG_LOCKS, deadline))) {
       throw new CommandError(ssh.name, "dpkg --configure -a", exitCode, shown(stderr || stdout));
     }
-    report(`another package manager is at work on ${ssh.name}`);
+    report(`waiting for another package manager on ${ssh.name} to end`);
     return undefined;
   });
 }
 
-/**
- * Fetches the package lists.
- * @returns apt's message when it could not read all sources. The lists of the other sources are up to date.
- */
+/** @returns apt's message when it could not read all sources. The lists of the other sources are up to date. */
 async function updateLists(ssh: SshConnection, deadline: Deadline): Promise<string | undefined> {
   let failures = 0;
   const { stderr, exitCode } = await until(deadline, async (report) => {
-    // apt-get does not wait for this lock. Error-Mode: an unreachable source counts as a failure, too.
+    // apt-get does not wait for this lock. With this Error-Mode, an unreachable source counts as a failure.
     const result = await aptGet(ssh, ["--option", "APT::Update::Error-Mode=any", "update"], deadline);
     if (result.exitCode === 0) {
       return result;
     }
     if (await isLocked(ssh, [LISTS_LOCK], deadline)) {
-      report(`another apt-get is updating the package lists of ${ssh.name}`);
+      report(`waiting for another apt-get on ${ssh.name} to update the package lists`);
       return undefined;
     }
     failures += 1;
@@ -137,7 +122,7 @@ async function updateLists(ssh: SshConnection, deadline: Deadline): Promise<stri
 
 async function aptGet(ssh: SshConnection, args: readonly string[], deadline: Deadline): Promise<CommandResult> {
   const lock = `DPkg::Lock::Timeout=${Math.max(1, Math.floor(deadline.remainingMs / 1000))}`;
-  const apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--yes", "--option", lock];
+  const apt = [...NO_QUESTIONS, "apt-get", "--quiet", "--yes", "--option", lock];
   return ssh.run([...apt, ...args], { deadline, allowFailure: true });
 }
 

@@ -1,10 +1,12 @@
-/** Bridges that LXD created on a host. They stay in the kernel when the daemon is stopped or removed. */
 import type { Deadline } from "../support/deadline";
 import { CommandError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { isThere } from "./paths";
 
-/** Names of LXD's own bridges, by its files. LXD creates no bridge with the name of an existing interface. */
+/**
+ * Names of LXD's own bridges, by its files. They stay in the kernel when the daemon is stopped or removed. LXD creates no bridge with the name of an
+ * existing interface.
+ */
 export async function bridgesOf(ssh: SshConnection, data: string, deadline: Deadline): Promise<string[]> {
   const networks = `${data}/networks`;
   if (!(await isThere(ssh, "-d", networks, deadline))) {

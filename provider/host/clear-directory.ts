@@ -1,4 +1,3 @@
-/** Deletes the contents of a directory on a host, and nothing that is mounted below it. */
 import type { Deadline } from "../support/deadline";
 import { CommandError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
@@ -8,23 +7,22 @@ import { isThere, realPath } from "./paths";
 /** Suffix of a directory that is being deleted. An empty directory takes its place. */
 const ASIDE = ".pulumi-lxd-wiped";
 
-/** Calls rename(2) only: mv(1) copies, and then deletes, what it cannot rename. The exit status is errno. */
+/** Calls only rename(2): mv(1) copies, and then deletes, what it cannot rename. The exit status is errno. */
 const RENAME = "rename($ARGV[0], $ARGV[1]) or exit $!+0";
 
 /** Linux's errno for a mount point, and for a file system that cannot rename this directory. */
 const [EBUSY, EXDEV] = [16, 18];
 
 /**
- * Deletes the contents of a directory in a private mount namespace, where the directory is bound onto itself. Mounts
- * below it are not visible there. This includes mounts of the same file system, which `--one-file-system` and `-xdev`
- * do not notice, and mounts that somebody makes meanwhile. No path leads from here to anything else. A directory on
- * which one of them is mounted is busy, and the command fails.
+ * Deletes the contents of a directory in a private mount namespace, where the directory is bound onto itself. Mounts below it are not
+ * visible there, so no path leads to them. This includes mounts of the same file system, which `--one-file-system` and `-xdev` do not
+ * notice, and mounts that somebody makes meanwhile. A directory with such a mount on it is busy, and the command fails.
  */
 const DELETE_ALONE = 'mount --bind -- "$1" "$1" && cd -- "$1" && exec find . -mindepth 1 -delete';
 
 /**
- * Empties a directory. If it can be renamed, it is emptied in one step and is never half empty. After an interruption,
- * calling this again finishes the work.
+ * Empties a directory, and nothing that is mounted below it. If it can be renamed, it is emptied in one step and is never half empty.
+ * Calling this again after an interruption finishes the work.
  * @throws RefusedError when a mount remains below it. Nothing has been deleted then.
  */
 export async function clearDirectory(ssh: SshConnection, directory: string, deadline: Deadline): Promise<void> {

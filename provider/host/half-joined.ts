@@ -1,6 +1,6 @@
 /**
- * Hosts whose LXD is neither an empty server nor a member: a join was interrupted, or the cluster removed the member by
- * force while it was offline. LXD up to 5.0.3 does not roll back then, and restarts endlessly.
+ * Hosts whose LXD is neither an empty server nor a member: a join was interrupted, or the cluster removed the member by force while it
+ * was offline. LXD up to 5.0.3 does not roll back then, and restarts endlessly.
  */
 import type { LxdClient } from "../lxd/client/client";
 import type { Packaging } from "../lxd/client/endpoint";
@@ -27,7 +27,7 @@ export function askLxd(lxd: LxdClient): Promise<Server | undefined> {
       return await getServer(lxd.within(soon));
     } catch (error) {
       if (hasCode(error, "transport") && lxd.endpoint.isOpen()) {
-        report("it ended, and was started again"); // this may repeat endlessly
+        report("LXD ended and was started again"); // this may repeat endlessly
         return undefined;
       }
       throw error;
@@ -46,32 +46,22 @@ export function whereToLook(packaging: Packaging): string {
   return `Look at: journalctl --unit ${{ deb: "lxd", snap: "snap.lxd.daemon", incus: "incus" }[packaging]}`;
 }
 
-/** How a host relates to the cluster that it must be in. */
-export type Standing =
-  /** It is a member. */
-  | "member"
-  /** It is a server outside any cluster. */
-  | "standalone"
-  /**
-   * It regards itself as a member, or is stuck in its join, and the cluster does not know it. It holds nothing of
-   * value.
-   */
-  | "stranded";
-
 /**
- * Finds how the host relates to the cluster.
- * @throws RefusedError when it belongs to another cluster, does not answer, or holds something that a fresh start would
- *   destroy.
+ * How a host relates to the cluster that it must be in. One that is stranded considers itself a member, or is stuck in its join, while
+ * the cluster does not know it. It holds nothing of value.
  */
+export type Standing = "member" | "standalone" | "stranded";
+
+/** @throws RefusedError when the host belongs to another cluster, does not answer, or holds something that a fresh start would destroy. */
 export async function standingOf(
-  meeting: Omit<JoinContext, "joining"> & { joining: Server | undefined; ssh: SshConnection; deadline: Deadline; urn: string },
+  context: Omit<JoinContext, "joining"> & { joining: Server | undefined; ssh: SshConnection; deadline: Deadline; urn: string },
   name: string,
   address: string,
 ): Promise<{ standing: Standing; holds: Inventory }> {
-  const { host, joining, cluster, target, ssh, deadline } = meeting;
+  const { host, joining, cluster, target, ssh, deadline } = context;
   if (!target.environment.server_clustered) {
     throw new RefusedError(
-      `${cluster.host} is not in a cluster, so ${name} cannot join it there. Bootstrap it first (LxdClusterMember without cluster)`,
+      `${cluster.host} is not in a cluster, so ${name} cannot join it. Bootstrap it first (LxdClusterMember without cluster)`,
     );
   }
   const disk = await lookAtDisk(ssh, host.endpoint.socket.packaging, deadline);
@@ -85,14 +75,14 @@ export async function standingOf(
   }
   const members = await listMembers(cluster);
   if (joining === undefined) {
-    refuseSilent({ ...meeting, disk, members }, name, address);
+    refuseSilent({ ...context, disk, members }, name, address);
   } else {
     const { certificate_fingerprint, server_name } = joining.environment;
     // All members present the cluster's certificate.
     if (certificate_fingerprint !== target.environment.certificate_fingerprint) {
-      await refuseRival(host, cluster, meeting.urn);
+      await refuseRival(host, cluster, context.urn);
       throw new RefusedError(
-        `LXD on ${host.host} is a member of another cluster, as "${server_name}". Remove it there, or wipe it: ${wipeAgain(["cluster"])}`,
+        `LXD on ${host.host} is a member of another cluster, as "${server_name}". Remove it there, or wipe the host: ${wipeAgain(["cluster"])}`,
       );
     }
     const own = serverConfig(joining)["cluster.https_address"] ?? "";
@@ -103,8 +93,8 @@ export async function standingOf(
   const valuables = valuablesOf(disk);
   if (Object.keys(valuables).length > 0) {
     throw new RefusedError(
-      `LXD on ${host.host} takes itself for a member of the cluster at ${cluster.host}, which does not know it: it was removed by force, or ` +
-        `its join was cut off. On its disk are ${describeInventory(valuables)}. Save what you need of them, then wipe it: ` +
+      `LXD on ${host.host} considers itself a member of the cluster at ${cluster.host}, which does not know it: it was removed by force, or ` +
+        `its join was interrupted. On its disk are ${describeInventory(valuables)}. Save what you need, then wipe the host: ` +
         wipeAgain(["cluster", ...Object.keys(valuables)]),
     );
   }
@@ -119,9 +109,9 @@ async function refuseRival(host: LxdClient, cluster: LxdClient, urn: string): Pr
   const members = await listMembers(host);
   if (members.some(({ config }) => isOfSameStack(config?.[OWNER_KEY] ?? "", urn))) {
     throw new RefusedError(
-      `LXD on ${host.host} is in the cluster that this stack has made (its members: ${members.map(({ server_name }) => server_name).join(", ")}), and ` +
-        `${cluster.host} is in another one. Nothing was done, and nothing must be wiped here: find out how ${cluster.host} came into its cluster, and ` +
-        "take it out of that",
+      `LXD on ${host.host} is in the cluster that this stack made (members: ${members.map(({ server_name }) => server_name).join(", ")}), but ` +
+        `${cluster.host} is in another one. Nothing was changed. Do not wipe either: find out how ${cluster.host} got into its cluster, and remove ` +
+        "it from there",
     );
   }
 }
@@ -149,22 +139,22 @@ function refuseSilent(
   }
   if (disk.clusterCertificate !== target.environment.certificate_fingerprint) {
     const valuables = valuablesOf(disk);
-    const on = Object.keys(valuables).length === 0 ? "" : `, and on its disk are ${describeInventory(valuables)}`;
+    const on = Object.keys(valuables).length === 0 ? "" : ` On its disk are ${describeInventory(valuables)}.`;
     throw new RefusedError(
-      `${silent}. It has the certificate of another cluster, which is gone, or which it cannot reach${on}. Bring that cluster back, or wipe the ` +
+      `${silent}. It has the certificate of another cluster, which is gone or cannot be reached.${on} Bring that cluster back, or wipe the ` +
         `host: ${wipeAgain(["cluster", ...Object.keys(valuables)])}`,
     );
   }
   const listed = members.find((member) => member.server_name === name || isAt(member, address));
   if (listed !== undefined) {
     throw new RefusedError(
-      `${silent}, and the cluster at ${cluster.host} has it as the member "${listed.server_name}", which is ${listed.status}. ` +
-        `${whereToLook(packaging)}. If it cannot be mended, remove the member, with what it held: lxc cluster remove --force ${listed.server_name}`,
+      `${silent}, and the cluster at ${cluster.host} lists it as the member "${listed.server_name}" (${listed.status}). ` +
+        `${whereToLook(packaging)}. If it cannot be repaired, remove the member with all that it held: lxc cluster remove --force ${listed.server_name}`,
     );
   }
 }
 
 /** How to wipe a host whose LxdNode exists already: a changed policy does not affect a former member. */
 function wipeAgain(kinds: readonly string[]): string {
-  return `${howToWipe(kinds)}, and replace that if it is made already (pulumi up --replace URN)`;
+  return `${howToWipe(kinds)}, and replace the LxdNode if it exists already (pulumi up --replace URN)`;
 }

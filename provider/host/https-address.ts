@@ -1,6 +1,5 @@
 /**
- * Bootstrapping or joining a cluster makes LXD listen on the network. When the host is no longer a member, LXD must
- * listen as before: the host's own config stays, and what the membership added goes.
+ * Bootstrapping or joining a cluster makes LXD listen on the network. A host that is no longer a member must listen as before.
  */
 import type { Config } from "../lxd/config";
 import { LOCAL_CONFIG, type Server, serverConfig } from "../lxd/server";
@@ -8,7 +7,7 @@ import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
 import { readNote, writeNote } from "./notes";
 
-/** Notes that `core.https_address` will come with the membership, unless the host already has one. */
+/** Writes a note that `core.https_address` will come with the membership, unless the host already has one. */
 export async function noteHttpsAddress(ssh: SshConnection, server: Server, address: string, deadline: Deadline): Promise<void> {
   if ((serverConfig(server)["core.https_address"] ?? "") === "") {
     await writeNote(ssh, "pulumi-lxd-https-address", address, deadline);

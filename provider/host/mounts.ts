@@ -1,6 +1,5 @@
-/** Lists and removes mounts on a host, without touching the mounted files. */
 import type { Deadline } from "../support/deadline";
-import { CommandError, RefusedError } from "../support/errors";
+import { RefusedError } from "../support/errors";
 import { mountPoints } from "../support/mountinfo";
 import type { SshConnection } from "../transport/ssh";
 
@@ -10,16 +9,12 @@ const NAMED = 5;
 /** The mount points below a directory, without the directory itself. */
 export async function mountsBelow(ssh: SshConnection, directory: string, deadline: Deadline): Promise<string[]> {
   const { stdout } = await ssh.run(["cat", "/proc/self/mountinfo"], { deadline });
-  try {
-    return mountPoints(stdout).filter((target) => target.startsWith(`${directory}/`));
-  } catch (error) {
-    throw new CommandError(ssh.name, "cat", 0, error instanceof Error ? error.message : String(error));
-  }
+  return mountPoints(stdout, ssh.name).filter((target) => target.startsWith(`${directory}/`));
 }
 
 /**
- * Unmounts everything below a directory. Other mounts of the same file systems stay. Each mount is made private first:
- * unmounting a bind mount that shares its events with its origin would also unmount what is mounted in the origin.
+ * Unmounts everything below a directory, without touching the mounted files. Other mounts of the same file systems stay. Each mount is
+ * made private first: unmounting a bind mount that shares its events with its origin would also unmount what is mounted in the origin.
  * @throws RefusedError naming what could not be unmounted.
  */
 export async function unmountBelow(ssh: SshConnection, directory: string, deadline: Deadline): Promise<void> {
@@ -40,13 +35,12 @@ export async function unmountBelow(ssh: SshConnection, directory: string, deadli
     }
     const left = await mountsBelow(ssh, directory, deadline);
     if (left.length >= below.length) {
+      const named = left.slice(0, NAMED).map((target) => JSON.stringify(target));
       const more = left.length > NAMED ? ` and ${left.length - NAMED} more` : "";
+      const reason = said === "" ? "" : ` (${said})`;
       throw new RefusedError(
-        `${ssh.name} still has mounted, below ${directory}: ${left
-          .slice(0, NAMED)
-          .map((target) => JSON.stringify(target))
-          .join(", ")}${more}` +
-          `${said === "" ? "" : ` (${said})`}. Nothing is deleted as long as that is so. Unmount it there, and run pulumi up again`,
+        `${ssh.name} still has mounts below ${directory}: ${named.join(", ")}${more}${reason}. Nothing is deleted while they are mounted. ` +
+          "Unmount them there, then run pulumi up again",
       );
     }
     below = left;

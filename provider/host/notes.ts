@@ -1,8 +1,7 @@
 /**
- * Notes on a host. A note is not in state or in LXD's `user.*` keys: a wipe that is killed has written no state, and
- * has removed the LXD that held the keys. Without a note, the next run would treat a half-wiped host as a fresh one. A
- * note is a symbolic link, because a link is created in one step with its text. Text that may be secret is in a file
- * that only root can read, and never on a command line.
+ * Notes on a host. Neither state nor LXD's `user.*` keys can hold them: a wipe that is killed has written no state, and has removed the
+ * LXD with the keys. Without a note, the next run would treat a half-wiped host as a fresh one. A note is a symbolic link, because a
+ * link is created in one step with its text. Text that may be secret is in a file that only root can read, never on a command line.
  */
 import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
@@ -10,14 +9,12 @@ import { isThere } from "./paths";
 
 const DIRECTORY = "/var/lib";
 
-/** A note, by the name of its link. */
 export type Note =
   /** Exists from before LXD's data is wiped until LXD runs again. */
   | "pulumi-lxd-wipe"
   /** The address on which LXD listens only because the host is a cluster member. */
   | "pulumi-lxd-https-address";
 
-/** Path of a note. */
 export function pathOfNote(note: Note): string {
   return `${DIRECTORY}/${note}`;
 }
@@ -26,7 +23,6 @@ export async function writeNote(ssh: SshConnection, note: Note, text: string, de
   await ssh.run(["ln", "-s", "-f", "-n", text, pathOfNote(note)], { deadline });
 }
 
-/** The text of a note, or `undefined` when it does not exist. */
 export async function readNote(ssh: SshConnection, note: Note, deadline: Deadline): Promise<string | undefined> {
   // readlink(1) ends with the same status when the link does not exist and when it fails.
   const { stdout } = await ssh.run(["find", DIRECTORY, "-maxdepth", "1", "-name", note, "-printf", "%l"], { deadline });
@@ -46,12 +42,9 @@ export async function writeSnapSettings(ssh: SshConnection, text: string, deadli
   await ssh.run(["mv", "-f", "-T", PARTIAL, SNAP_SETTINGS], { deadline });
 }
 
-/** The text of {@link SNAP_SETTINGS}, or `undefined` when the file does not exist. */
 export async function readSnapSettings(ssh: SshConnection, deadline: Deadline): Promise<string | undefined> {
-  if (!(await isThere(ssh, "-e", SNAP_SETTINGS, deadline))) {
-    return undefined;
-  }
-  return (await ssh.run(["cat", SNAP_SETTINGS], { deadline })).stdout;
+  const exists = await isThere(ssh, "-e", SNAP_SETTINGS, deadline);
+  return exists ? (await ssh.run(["cat", SNAP_SETTINGS], { deadline })).stdout : undefined;
 }
 
 /** Removes all notes, that of the wipe last: while it exists, the next run finishes the wipe. */

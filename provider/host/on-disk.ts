@@ -6,11 +6,10 @@ import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
 import { dataDirectory, isThere } from "./paths";
 
-/** See {@link lookAtDisk}. */
 export interface OnDisk {
   /** SHA-256 of the certificate of LXD's cluster, or of the one to join; empty when the file is not a certificate. */
   readonly clusterCertificate: string | undefined;
-  /** Names as {@link takeInventory} gives them. */
+  /** Names of this and the following as {@link takeInventory} gives them. */
   readonly instances: readonly string[];
   readonly volumes: readonly string[];
   readonly pools: readonly string[];
@@ -18,7 +17,6 @@ export interface OnDisk {
   readonly closedPools: readonly string[];
 }
 
-/** Directories in LXD's data directory that hold what is of value. */
 const OF_VALUE = ["containers", "virtual-machines", "storage-pools", "disks"];
 
 /** Reads LXD's directories. The daemon need not run. */
@@ -36,7 +34,7 @@ export async function lookAtDisk(ssh: SshConnection, packaging: Packaging, deadl
 }
 
 /**
- * Lists the paths below directories. A directory may be a link, because somebody moved it.
+ * Lists the paths below directories, each of which may be a link, because somebody moved it.
  * @throws CommandError when it does not see everything: the rest may be of value.
  */
 async function list(ssh: SshConnection, directories: readonly string[], depth: number, deadline: Deadline): Promise<string[]> {
@@ -44,10 +42,7 @@ async function list(ssh: SshConnection, directories: readonly string[], depth: n
   return stdout.split("\n").filter((path) => path !== "");
 }
 
-/**
- * The objects that are on the disk and not in `known`, as an inventory. A pool that LXD knows is open, so its contents
- * are known too.
- */
+/** The objects that are on the disk and not in `known`. A pool that LXD knows is open, so its contents are known too. */
 export function unknownTo(known: Inventory, { instances, volumes, pools, closedPools }: OnDisk): Inventory {
   const beyond = (names: readonly string[], kind: keyof Inventory): string[] =>
     names.filter((name) => known[kind]?.includes(name) !== true);
@@ -60,7 +55,6 @@ export function unknownTo(known: Inventory, { instances, volumes, pools, closedP
   return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
 }
 
-/** Merges two inventories. */
 export function together(a: Inventory, b: Inventory): Inventory {
   const kinds = [...new Set([...Object.keys(a), ...Object.keys(b)])] as (keyof Inventory)[];
   return Object.fromEntries(kinds.map((kind) => [kind, [...new Set([...(a[kind] ?? []), ...(b[kind] ?? [])])]]));

@@ -1,6 +1,6 @@
 /**
- * Resets LXD on a host to the state of a fresh installation. This destroys all data of LXD there. The caller has made
- * sure that nothing is lost, or that the user agreed.
+ * Resets LXD on a host to the state of a fresh installation. This destroys all data of LXD there. The caller has made sure that nothing
+ * is lost, or that the user agreed.
  */
 import * as z from "zod";
 import { LxdClient } from "../lxd/client/client";
@@ -24,16 +24,10 @@ import { dataDirectory, isThere } from "./paths";
 import { applySnapSettings, findSnapSettings, type SnapSettings, snapSettingsSchema } from "./snap-settings";
 import { installAgain, type KeptSnap, purgeSnap, snapToKeep } from "./snapd";
 import type { Patience } from "./snapd-api";
-import { startUnits, stopUnits, unitsToStart } from "./units";
+import { howToStop, startUnits, stopUnits, unitsToStart } from "./units";
 
 /** How long LXD may take to report what it holds. */
 const ANSWER_SECONDS = 30;
-
-const STOP = {
-  deb: "systemctl stop lxd.socket lxd.service",
-  snap: "snap stop lxd",
-  incus: "systemctl stop incus.socket incus.service",
-};
 
 /** Files that LXD leaves behind when joining or leaving a cluster was interrupted, relative to its data directory. */
 const CLUSTER_FILES = ["cluster.crt", "cluster.key", "cluster.ca"];
@@ -52,7 +46,7 @@ export async function hasLeftoverClusterCertificate(
   return false;
 }
 
-/** The note of a wipe, as JSON: how LXD is installed, what is removed with its data, and what is restored. */
+/** The note of a wipe, as JSON. Version 0.1.0 did not write what has a default. */
 const wipeSchema = z.object({
   packaging: z.enum(["deb", "snap", "incus"]),
   snap: z
@@ -60,29 +54,28 @@ const wipeSchema = z.object({
       channel: z.string(),
       held: z.boolean(),
       revision: z.number().optional(),
-      /** Whether the snap had settings, which are kept in a separate file. Version 0.1.0 did not keep them. */
+      /** Whether the snap had settings, which are kept in a separate file. */
       settings: z.boolean().default(false),
     })
     .optional(),
   config: z.record(z.string(), z.string()),
-  /** Bridges that LXD created. Version 0.1.0 did not note them. */
+  /** Bridges that LXD created. */
   bridges: z.array(z.string()).default([]),
-  /** Pools that existed. After LXD is stopped, their contents are unknown. Version 0.1.0 did not note them. */
+  /** Pools that existed. After LXD is stopped, their contents are unknown. */
   pools: z.array(z.string()).default([]),
-  /** Units to start again. Version 0.1.0 did not note them, and did not start all. */
+  /** Units to start again. */
   units: z.array(z.string()).default([]),
-  /** Whether the data is deleted, so that everything on the host is newer. Version 0.1.0 did not note it. */
+  /** Whether the data is deleted, so that everything on the host is newer. */
   cleared: z.boolean().default(false),
 });
 
 type Wipe = z.output<typeof wipeSchema>;
 
 /**
- * Wipes LXD's data on the host and starts LXD again, empty and with a new certificate. After an interruption,
- * {@link finishReset} continues.
+ * Wipes LXD's data on the host and starts LXD again, empty and with a new certificate. After an interruption, {@link finishReset}
+ * continues.
  * @param before - LXD's own report from before, when the host's own config is to stay.
- * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/ for why a broken cluster cannot be left in a
- *   gentler way
+ * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/ for why a broken cluster cannot be left in a gentler way
  */
 export async function resetLxd(ssh: SshConnection, packaging: Packaging, patience: Patience, before?: Server): Promise<void> {
   const { deadline } = patience;
@@ -91,15 +84,15 @@ export async function resetLxd(ssh: SshConnection, packaging: Packaging, patienc
   const bridges = await bridgesOf(ssh, dataDirectory(packaging), deadline);
   const { pools } = await lookAtDisk(ssh, packaging, deadline);
   const units = packaging === "snap" ? [] : await unitsToStart(ssh, packaging, deadline);
-  const wanted = await noted(
-    ssh,
-    { packaging, ...(snap && { snap }), config, bridges, pools: [...pools], units, cleared: false },
-    deadline,
-  );
-  await havingChanged(async () => end(ssh, await start(ssh, await clear(ssh, wanted, patience), patience), wanted, patience));
+  const wipe: Wipe = { packaging, snap, config, bridges, pools: [...pools], units, cleared: false };
+  await note(ssh, wipe, deadline);
+  await havingChanged(async () => {
+    const cleared = await clear(ssh, wipe, patience);
+    await end(ssh, await start(ssh, cleared, patience), cleared, patience);
+  });
 }
 
-/** Collects what must come back of the snap. Writes its settings to the host's disk. */
+/** Writes the snap's settings to the host's disk. */
 async function keepSnap(ssh: SshConnection, patience: Patience): Promise<KeptSnap & { settings: boolean }> {
   const kept = await snapToKeep(ssh, patience);
   const settings = await findSnapSettings(ssh, patience);
@@ -115,10 +108,9 @@ export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline):
 }
 
 /**
- * Finishes an interrupted wipe, unless LXD holds something by now that must not be lost. In that case the wipe counts
- * as finished, and LXD's present config is the host's own.
- * @param mayGo - Kinds of valuables that may be deleted when LXD does not run and cannot be asked: they may be newer
- *   than the wipe.
+ * Finishes an interrupted wipe, unless LXD holds something by now that must not be lost. In that case the wipe counts as finished, and
+ * LXD's present config is the host's own.
+ * @param mayGo - Kinds of valuables that may be deleted when LXD does not run and cannot be asked: they may be newer than the wipe.
  * @returns Whether LXD was wiped.
  * @throws RefusedError when it is unknown whether LXD holds such a thing, or the disk holds something that must stay.
  */
@@ -128,16 +120,16 @@ export async function finishReset(ssh: SshConnection, patience: Patience, mayGo:
   if (text === undefined) {
     return false;
   }
-  const wanted = wipeSchema.parse(JSON.parse(text));
-  const started = wanted.cleared ? await start(ssh, wanted, patience) : undefined; // deletes nothing
+  const wipe = wipeSchema.parse(JSON.parse(text));
+  const started = wipe.cleared ? await start(ssh, wipe, patience) : undefined; // deletes nothing
   if ((await findSocket(ssh, deadline)) === undefined) {
-    await requireConsent(ssh, wanted, mayGo, deadline);
-  } else if (await holdsSomething(ssh, wanted, deadline)) {
+    await requireConsent(ssh, wipe, mayGo, deadline);
+  } else if (await holdsSomething(ssh, wipe, deadline)) {
     await removeNotes(ssh, deadline);
     return false;
   }
   await havingChanged(async () => {
-    const cleared = started === undefined ? await clear(ssh, wanted, patience) : wanted;
+    const cleared = started === undefined ? await clear(ssh, wipe, patience) : wipe;
     await end(ssh, started ?? (await start(ssh, cleared, patience)), cleared, patience);
   });
   return true;
@@ -151,68 +143,70 @@ async function requireConsent(
   deadline: Deadline,
 ): Promise<void> {
   const disk = await lookAtDisk(ssh, packaging, deadline);
-  // The wipe itself closes pools. An instance in a closed pool is still found: LXD has a link to each instance in its
-  // own directory.
+  // The wipe itself closes pools. An instance in a closed pool is still found: LXD's own directory has a link to each instance.
   const valuables = valuablesOf({ ...disk, closedPools: disk.closedPools.filter((pool) => !pools.includes(pool)) });
   const kinds = Object.keys(valuables) as InventoryKind[];
   if (kinds.some((kind) => !mayGo.includes(kind))) {
     throw new RefusedError(
-      `LXD on ${ssh.name} was being wiped when something came in between, and does not run. On its disk are ${describeInventory(valuables)}, ` +
-        `which may have been made since, so nothing is deleted. To keep it: rm ${pathOfNote("pulumi-lxd-wipe")}, start LXD there, and run pulumi up ` +
-        `again. To go on with the wipe: ${howToWipe(kinds)}, and run pulumi up again`,
+      `The wipe of LXD on ${ssh.name} was interrupted, and LXD does not run. On its disk are ${describeInventory(valuables)}, which may be newer ` +
+        `than the wipe, so nothing was deleted. To keep them: rm ${pathOfNote("pulumi-lxd-wipe")}, start LXD there, and run pulumi up again. To ` +
+        `finish the wipe: ${howToWipe(kinds)}, and run pulumi up again`,
     );
   }
 }
 
 /**
  * Whether the running LXD holds something that is newer than the wipe.
- * @throws RefusedError when LXD does not report it and something of value is on the disk: that may be older or newer
- *   than the wipe.
+ * @throws RefusedError when LXD does not report it and something of value is on the disk: that may be older or newer than the wipe.
  */
-async function holdsSomething(ssh: SshConnection, wanted: Wipe, deadline: Deadline): Promise<boolean> {
+async function holdsSomething(ssh: SshConnection, { packaging, cleared }: Wipe, deadline: Deadline): Promise<boolean> {
   const patience = deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${ssh.name} what it holds`);
   try {
     const lxd = new LxdClient(await endpointOf(ssh, patience), patience);
     const { instances, "custom-volumes": volumes } = await throughRestart(lxd, () => takeInventory(lxd));
     return instances !== undefined || volumes !== undefined;
   } catch (error) {
-    if (!ssh.open || wanted.cleared) {
+    if (!ssh.open || cleared) {
       throw error;
     }
-    const valuables = valuablesOf(await lookAtDisk(ssh, wanted.packaging, deadline));
+    const valuables = valuablesOf(await lookAtDisk(ssh, packaging, deadline));
     if (Object.keys(valuables).length === 0) {
       return false; // a daemon that a reboot started on half of its data holds nothing new
     }
     throw new RefusedError(
-      `LXD on ${ssh.name} was being wiped when something came in between. It runs again, and does not say what it holds by now ` +
-        `(${messageOf(error)}). On its disk are ${describeInventory(valuables)}, which may have been made since, so nothing is deleted. Find out ` +
-        `what ails LXD, and run pulumi up again. To go on with the wipe all the same, stop LXD there first (${STOP[wanted.packaging]}), and ` +
-        `${howToWipe(Object.keys(valuables))}. To keep what is there: rm ${pathOfNote("pulumi-lxd-wipe")}`,
+      `The wipe of LXD on ${ssh.name} was interrupted. LXD runs again, but does not report what it holds (${messageOf(error)}). On its disk are ` +
+        `${describeInventory(valuables)}, which may be newer than the wipe, so nothing was deleted. Repair LXD and run pulumi up again. To keep ` +
+        `what is on the disk: rm ${pathOfNote("pulumi-lxd-wipe")}. To finish the wipe without an answer: stop LXD there (${howToStop(packaging)}), ` +
+        `${howToWipe(Object.keys(valuables))}, and run pulumi up again`,
       { cause: error },
     );
   }
 }
 
-/**
- * Deletes LXD's data and notes that: everything found later is newer.
- * @returns The wipe as noted.
- */
-async function clear(ssh: SshConnection, wanted: Wipe, patience: Patience): Promise<Wipe> {
+/** Deletes LXD's data and notes that: everything found later is newer. */
+async function clear(ssh: SshConnection, wipe: Wipe, patience: Patience): Promise<Wipe> {
   const { deadline } = patience;
-  const { packaging, bridges } = wanted;
+  const { packaging } = wipe;
+  let cleared: Wipe;
   if (packaging === "snap") {
-    const snap = wanted.snap ?? (await keepSnap(ssh, patience));
+    cleared = { ...wipe, snap: wipe.snap ?? (await keepSnap(ssh, patience)), cleared: true };
     await purgeSnap(ssh, patience);
-    await endBridges(ssh, bridges, deadline);
-    return noted(ssh, { ...wanted, snap, cleared: true }, deadline);
+    await endBridges(ssh, wipe.bridges, deadline);
+  } else {
+    const data = dataDirectory(packaging);
+    const units = new Set([...wipe.units, ...(await unitsToStart(ssh, packaging, deadline))]);
+    const bridges = new Set([...wipe.bridges, ...(await bridgesOf(ssh, data, deadline))]);
+    cleared = { ...wipe, units: [...units], cleared: true };
+    await stopUnits(ssh, packaging, data, deadline);
+    await endBridges(ssh, [...bridges], deadline);
+    await clearDirectory(ssh, data, deadline);
   }
-  const data = dataDirectory(packaging);
-  const units = [...new Set([...wanted.units, ...(await unitsToStart(ssh, packaging, deadline))])];
-  const toEnd = [...new Set([...bridges, ...(await bridgesOf(ssh, data, deadline))])];
-  await stopUnits(ssh, packaging, data, deadline);
-  await endBridges(ssh, toEnd, deadline);
-  await clearDirectory(ssh, data, deadline);
-  return noted(ssh, { ...wanted, units, cleared: true }, deadline);
+  await note(ssh, cleared, deadline);
+  return cleared;
+}
+
+async function note(ssh: SshConnection, wipe: Wipe, deadline: Deadline): Promise<void> {
+  await writeNote(ssh, "pulumi-lxd-wipe", JSON.stringify(wipe), deadline);
 }
 
 /** Starts LXD after its data was deleted. */
@@ -233,18 +227,18 @@ async function untilAnswers(ssh: SshConnection, deadline: Deadline): Promise<Lxd
   return lxd;
 }
 
-/** Restores LXD's config and the snap's settings, and removes the notes. This finishes the wipe. */
+/** Restores the snap's settings and LXD's config, and removes the notes. This finishes the wipe. */
 async function end(ssh: SshConnection, lxd: LxdClient, { config, snap }: Wipe, patience: Patience): Promise<void> {
   const { deadline } = patience;
   const settings = snap?.settings === true ? await keptSettings(ssh, deadline) : undefined;
   let answering = lxd;
   if (settings !== undefined) {
-    const cure = `To go on without it and all else that was set on the snap, type there: rm ${SNAP_SETTINGS}`;
+    const cure = `To continue without all former settings of the snap, type there: rm ${SNAP_SETTINGS}`;
     await applySnapSettings(ssh, settings, cure, patience);
     answering = await untilAnswers(ssh, deadline);
   }
   if (Object.keys(config).length > 0) {
-    await giveBack(answering, config);
+    await restoreConfig(answering, config);
   }
   await removeNotes(ssh, deadline);
 }
@@ -257,22 +251,14 @@ async function keptSettings(ssh: SshConnection, deadline: Deadline): Promise<Sna
   } catch {
     // No cause: it would quote the settings.
     throw new RefusedError(
-      `${SNAP_SETTINGS} on ${ssh.name}, which keeps what was set on LXD's snap, cannot be read. Put it right, or go on without it: ` +
+      `${SNAP_SETTINGS} on ${ssh.name}, which keeps the settings of the LXD snap, cannot be read. Repair it, or continue without it: ` +
         `rm ${SNAP_SETTINGS}`,
     );
   }
 }
 
-async function noted(ssh: SshConnection, wanted: Wipe, deadline: Deadline): Promise<Wipe> {
-  await writeNote(ssh, "pulumi-lxd-wipe", JSON.stringify(wanted), deadline);
-  return wanted;
-}
-
-/**
- * Restores LXD's config. Ignores what LXD refuses: the next refresh of the resource that wants it shows what is
- * missing.
- */
-async function giveBack(lxd: LxdClient, config: Config): Promise<void> {
+/** Ignores what LXD refuses: the next refresh of the resource that wants it shows what is missing. */
+async function restoreConfig(lxd: LxdClient, config: Config): Promise<void> {
   try {
     await setServerConfig(lxd, config);
   } catch (error) {

@@ -10,7 +10,7 @@ interface Channel {
   readonly branch: string;
 }
 
-/** Parses a channel. The default track is "latest", the default risk "stable". */
+/** The default track is "latest", the default risk "stable". */
 function parse(text: string): Channel {
   const [first = "", second = "", third = ""] = text.split("/");
   return RISKS.includes(first)
@@ -24,12 +24,11 @@ export function fullChannel(text: string): string {
   return [track, risk, ...(branch === "" ? [] : [branch])].join("/");
 }
 
-/** Whether two channel texts mean the same. */
 export function sameChannel(a: string, b: string): boolean {
   return fullChannel(a) === fullChannel(b);
 }
 
-/** What a host has or would get. */
+/** A snap that a host has or would get. */
 export interface Offer {
   /** Empty for a snap that was installed from a file. */
   readonly channel: string;
@@ -37,58 +36,65 @@ export interface Offer {
   readonly version?: string | undefined;
 }
 
+type Direction = "same" | "forwards" | "backwards" | "unknown";
+
 /**
- * The direction of a change of channel. LXD does not start on data of a newer LXD, so an undecidable change is
- * "unknown", not "forwards". Versions decide when both are numbers, otherwise tracks, and within one track the risk.
+ * The direction of a change of channel. LXD does not start on data of a newer LXD, so an undecidable change is "unknown", not "forwards".
+ * Versions decide when both are numbers, otherwise tracks, and within one track the risk.
  */
-export function direction(from: Offer, to: Offer): "same" | "forwards" | "backwards" | "unknown" {
+export function direction(from: Offer, to: Offer): Direction {
   const [source, target] = [parse(from.channel), parse(to.channel)];
   const [has, gets] = [numbersOf(from.version), numbersOf(to.version)];
   const onTrack = numbersOf(target.track);
   if (has !== undefined && onTrack !== undefined) {
     // Track "5.21" has the versions 5.21.*, and track "6" all of 6.*.
-    const way = compare(onTrack, has.slice(0, onTrack.length));
-    if (way !== 0) {
-      return way < 0 ? "backwards" : "forwards";
+    const way = directionBetween(has.slice(0, onTrack.length), onTrack);
+    if (way !== "same") {
+      return way;
     }
   }
-  if (has !== undefined && gets !== undefined) {
-    const way = compare(gets, has);
-    return way === 0 ? "same" : way < 0 ? "backwards" : "forwards";
-  }
-  return byName(source, target);
+  return has !== undefined && gets !== undefined ? directionBetween(has, gets) : directionByName(source, target);
 }
 
-function byName(source: Channel, target: Channel): "same" | "forwards" | "backwards" | "unknown" {
+function directionByName(source: Channel, target: Channel): Direction {
   if (source.track === target.track) {
-    const way = RISKS.indexOf(target.risk) - RISKS.indexOf(source.risk);
-    return way === 0 && source.branch === target.branch ? "same" : way > 0 ? "forwards" : "unknown";
+    if (source.risk === target.risk && source.branch === target.branch) {
+      return "same";
+    }
+    return RISKS.indexOf(source.risk) < RISKS.indexOf(target.risk) ? "forwards" : "unknown";
   }
   if (target.track === "latest" && numbersOf(source.track) !== undefined) {
     return "forwards";
   }
   const [before, after] = [numbersOf(source.track), numbersOf(target.track)];
-  if (before === undefined || after === undefined) {
-    return "unknown";
+  return before === undefined || after === undefined ? "unknown" : directionBetween(before, after);
+}
+
+function directionBetween(from: readonly number[], to: readonly number[]): Direction {
+  const difference = compare(to, from);
+  if (difference === 0) {
+    return "same";
   }
-  return compare(after, before) < 0 ? "backwards" : "forwards";
+  return difference < 0 ? "backwards" : "forwards";
 }
 
 /** The numbers of a version: 5, 21, 4 for `5.21.4-8a3cf61`; `undefined` for a name such as "git-8a3cf61". */
 function numbersOf(version: string | undefined): number[] | undefined {
-  const found = /^\d+(\.\d+)*/.exec(version ?? "");
-  return found === null ? undefined : found[0].split(".").map(Number);
+  return /^\d+(\.\d+)*/
+    .exec(version ?? "")?.[0]
+    .split(".")
+    .map(Number);
 }
 
-/** An upload to the store. Unknown values are `undefined`. */
-export interface Upload {
+/** An upload to the store, as far as it is known. */
+interface Upload {
   readonly revision: number | undefined;
   readonly version?: string | undefined;
 }
 
 /**
- * Whether an upload is of an older LXD than another one. The versions decide. If they do not, the revisions do. The
- * store counts revisions over all tracks: a fix for an old track has a higher one than newer tracks.
+ * Whether an upload is of an older LXD than another one. If the versions do not decide, the revisions do. The store counts revisions over
+ * all tracks: a fix for an old track has a higher one than newer tracks.
  */
 export function isOlderUpload(upload: Upload, other: Upload): boolean {
   const [version, otherVersion] = [numbersOf(upload.version), numbersOf(other.version)];
@@ -96,7 +102,6 @@ export function isOlderUpload(upload: Upload, other: Upload): boolean {
   return way === 0 ? (upload.revision ?? 0) < (other.revision ?? 0) : way < 0;
 }
 
-/** Whether a version is older than another one. Compares their leading numbers. */
 export function isOlder(version: string, other: string): boolean {
   return compare(numbersOf(version) ?? [], numbersOf(other) ?? []) < 0;
 }

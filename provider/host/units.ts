@@ -1,15 +1,20 @@
-/** The systemd units of LXD as a package of the distribution. */
+import type { Packaging } from "../lxd/client/endpoint";
 import { type Deadline, until } from "../support/deadline";
 import { CommandError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 
-/** Packagings whose units systemctl starts and stops. snapd controls the services of the snap. */
-export type UnitPackaging = "deb" | "incus";
+/** Packages of the distribution. snapd controls the services of the snap. */
+export type UnitPackaging = Exclude<Packaging, "snap">;
 
 /** LXD's socket and daemon. The socket stops first: a connection to it would start the daemon again. */
-const DAEMON = { deb: ["lxd.socket", "lxd.service"], incus: ["incus.socket", "incus.service"] };
+const DAEMON = { deb: ["lxd.socket", "lxd.service"], incus: ["incus.socket", "incus.service"] } as const;
 
-/** Starts instances at boot and stops them at shutdown. Only some builders of Incus packages include it. */
+/** How to stop LXD, as a command. */
+export function howToStop(packaging: Packaging): string {
+  return packaging === "snap" ? "snap stop lxd" : `systemctl stop ${DAEMON[packaging].join(" ")}`;
+}
+
+/** Starts instances at boot and stops them at shutdown. Not in all packages of Incus. */
 const INSTANCES = { deb: "lxd-containers.service", incus: "incus-startup.service" };
 
 /** Properties that name the units that systemd stops together with a unit. */
@@ -22,14 +27,13 @@ const DEPENDENTS = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"];
  */
 export async function unitsToStart(ssh: SshConnection, packaging: UnitPackaging, deadline: Deadline): Promise<string[]> {
   const properties = ["Id", "LoadState", "ActiveState", "UnitFileState", ...DEPENDENTS].join(",");
-  const show = async (names: readonly string[]): Promise<ReadonlyMap<string, string>[]> =>
-    propertiesOf((await ssh.run(["systemctl", "show", `--property=${properties}`, "--", ...names], { deadline })).stdout);
-  const own = [...DAEMON[packaging], INSTANCES[packaging]];
+  const own: string[] = [...DAEMON[packaging], INSTANCES[packaging]];
   const found: string[] = [...DAEMON[packaging]];
   const seen = new Set<string>();
   for (let names = own; names.length > 0; ) {
     names.forEach((name) => seen.add(name));
-    const units = await show(names);
+    const shown = await ssh.run(["systemctl", "show", `--property=${properties}`, "--", ...names], { deadline });
+    const units = propertiesOf(shown.stdout);
     for (const unit of units.filter((each) => each.get("LoadState") === "loaded")) {
       const [name = "", state = ""] = [unit.get("Id"), unit.get("ActiveState")];
       const atBoot = own.includes(name) && unit.get("UnitFileState") === "enabled";
@@ -45,11 +49,10 @@ export async function unitsToStart(ssh: SshConnection, packaging: UnitPackaging,
 
 /** Stops LXD and what it started: instances, their helpers, and the DHCP servers of its bridges. */
 export async function stopUnits(ssh: SshConnection, packaging: UnitPackaging, data: string, deadline: Deadline): Promise<void> {
-  const [socket = "", service = ""] = DAEMON[packaging];
+  const [socket, service] = DAEMON[packaging];
   const stop = ["systemctl", "stop", socket, service, INSTANCES[packaging]];
   await runUnless(ssh, stop, UNIT_NOT_LOADED, deadline);
-  // systemd stops instances only if the daemon worked and the unit for instances was active. It stops no other child of
-  // the daemon.
+  // systemd stops instances only if the daemon worked and the unit for instances was active, and no other child of the daemon.
   await ssh.run(["systemctl", "kill", "--signal=KILL", service], { deadline });
   // LXC gives a container's monitor this title and moves it out of the unit. The container ends with its monitor.
   const monitor = `^\\[lxc monitor\\] ${data}/containers `;
@@ -57,12 +60,11 @@ export async function stopUnits(ssh: SshConnection, packaging: UnitPackaging, da
     if ((await runUnless(ssh, ["pkill", "--signal", "KILL", "--full", monitor], NO_PROCESS, deadline)) === NO_PROCESS) {
       return true;
     }
-    report("containers that LXD has started are being ended");
+    report("waiting for containers that LXD started to end");
     return undefined;
   });
 }
 
-/** Starts units. systemd chooses the order. */
 export async function startUnits(ssh: SshConnection, units: readonly string[], deadline: Deadline): Promise<void> {
   await ssh.run(["systemctl", "start", ...units], { deadline });
 }
@@ -71,7 +73,7 @@ export async function startUnits(ssh: SshConnection, units: readonly string[], d
 const UNIT_NOT_LOADED = 5;
 const NO_PROCESS = 1;
 
-/** Runs a command. One exit status other than 0 means that nothing has to be done. */
+/** @param nothingToDo - The exit status, besides 0, that is no failure. */
 async function runUnless(ssh: SshConnection, argv: readonly string[], nothingToDo: number, deadline: Deadline): Promise<number> {
   const { exitCode, stderr } = await ssh.run(argv, { deadline, allowFailure: true });
   if (exitCode !== 0 && exitCode !== nothingToDo) {
@@ -80,10 +82,9 @@ async function runUnless(ssh: SshConnection, argv: readonly string[], nothingToD
   return exitCode;
 }
 
-/** Parses the output of `systemctl show` for several units: lines NAME=VALUE, with an empty line between two units. */
+/** Parses `systemctl show`: lines NAME=VALUE, with an empty line between two units. */
 function propertiesOf(text: string): ReadonlyMap<string, string>[] {
-  return text.split("\n\n").map((unit) => {
-    const lines = unit.split("\n").filter((line) => line.includes("="));
-    return new Map(lines.map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]));
-  });
+  return text
+    .split("\n\n")
+    .map((unit) => new Map([...unit.matchAll(/^([^=\n]+)=(.*)$/gm)].map(([, name = "", value = ""]) => [name, value])));
 }

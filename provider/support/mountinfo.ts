@@ -1,10 +1,13 @@
+import { ResponseShapeError } from "./errors";
+
 /**
  * The mount points in the text of `/proc/PID/mountinfo`, in its order: a mount on another mount comes after it. The kernel writes
  * spaces, tabs, newlines and backslashes of a path as octal numbers, and all other bytes unchanged.
- * @throws Error for a line of another form. Its mount point is unknown then.
+ * @param where - The host or instance, for messages.
+ * @throws ResponseShapeError for a line of another form. Its mount point is unknown then.
  * @see proc(5), and `show_mountinfo` in fs/proc_namespace.c of Linux
  */
-export function mountPoints(mountinfo: string): string[] {
+export function mountPoints(mountinfo: string, where: string): string[] {
   return mountinfo
     .split("\n")
     .filter((line) => line !== "")
@@ -19,7 +22,7 @@ export function mountPoints(mountinfo: string): string[] {
         !target.startsWith("/") ||
         fields.indexOf("-", 6) < 0
       ) {
-        throw new Error(`this line of /proc/self/mountinfo cannot be read: ${line}`);
+        throw new ResponseShapeError(`A line of /proc/self/mountinfo on ${where} cannot be read: ${line}`);
       }
       return target.replace(/\\([0-3][0-7]{2})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
     });

@@ -267,8 +267,8 @@ describe("Unsuitable environments on real LXD", () => {
       await refused(
         "LxdClusterMember",
         member("bcn3"),
-        'LXD on root@192.168.1.103 is a member of another cluster, as "other1". Remove it there, or wipe it: give its LxdNode ',
-        'resetPolicy: ["cluster"], and replace that if it is made already (pulumi up --replace URN)',
+        'LXD on root@192.168.1.103 is a member of another cluster, as "other1". Remove it there, or wipe the host: give its LxdNode ',
+        'resetPolicy: ["cluster"], and replace the LxdNode if it exists already (pulumi up --replace URN)',
       );
     });
 

@@ -135,9 +135,9 @@ describe("A host that is half in a cluster", () => {
       put("storage-pools/old/custom/default_data");
       assert.equal(
         await refusal(second.up(args())),
-        `LXD on ${nameOf("bcn1")} takes itself for a member of the cluster at ${nameOf("bcn2")}, which does not know it: it was removed by force, or its ` +
-          "join was cut off. On its disk are instances c1; custom-volumes old/data. Save what you need of them, then wipe it: give its LxdNode " +
-          'resetPolicy: ["cluster", "instances", "custom-volumes"], and replace that if it is made already (pulumi up --replace URN)',
+        `LXD on ${nameOf("bcn1")} considers itself a member of the cluster at ${nameOf("bcn2")}, which does not know it: it was removed by force, or its ` +
+          "join was interrupted. On its disk are instances c1; custom-volumes old/data. Save what you need, then wipe the host: give its LxdNode " +
+          'resetPolicy: ["cluster", "instances", "custom-volumes"], and replace the LxdNode if it exists already (pulumi up --replace URN)',
       );
       assert.ok(lab.host("bcn1").files.exists(`${DATA}/storage-pools/old/containers/c1`));
     });
@@ -163,8 +163,8 @@ describe("A host that is half in a cluster", () => {
       daemon().cutOffJoin(daemon().certificate.pem);
       assert.equal(
         await refusal(second.up(args())),
-        `LXD on ${nameOf("bcn1")} does not answer. It has the certificate of another cluster, which is gone, or which it cannot reach. Bring that cluster ` +
-          'back, or wipe the host: give its LxdNode resetPolicy: ["cluster"], and replace that if it is made already (pulumi up --replace URN)',
+        `LXD on ${nameOf("bcn1")} does not answer. It has the certificate of another cluster, which is gone or cannot be reached. Bring that cluster ` +
+          'back, or wipe the host: give its LxdNode resetPolicy: ["cluster"], and replace the LxdNode if it exists already (pulumi up --replace URN)',
       );
     });
 
@@ -174,8 +174,8 @@ describe("A host that is half in a cluster", () => {
       const again = new Managed(clusterMemberLifecycle as never, "bcn1");
       assert.equal(
         await refusal(again.up(args())),
-        `LXD on ${nameOf("bcn1")} does not answer, and the cluster at ${nameOf("bcn2")} has it as the member "bcn1", which is Online. Look at: journalctl ` +
-          "--unit lxd. If it cannot be mended, remove the member, with what it held: lxc cluster remove --force bcn1",
+        `LXD on ${nameOf("bcn1")} does not answer, and the cluster at ${nameOf("bcn2")} lists it as the member "bcn1" (Online). Look at: journalctl ` +
+          "--unit lxd. If it cannot be repaired, remove the member with all that it held: lxc cluster remove --force bcn1",
       );
     });
   });

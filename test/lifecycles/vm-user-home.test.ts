@@ -93,28 +93,28 @@ describe("VmUser's home", () => {
       "is a file",
       "/srv/alice",
       () => void files().writeFile("/srv/alice", ""),
-      /\/srv\/alice exists and is no directory/,
+      /\/srv\/alice exists and is not a directory/,
       () => files().remove("/srv/alice"),
     ],
     [
       "is a link",
       "/srv/alice",
       () => files().makeSymlink("/srv/alice", "/tmp"),
-      /\/srv\/alice exists and is no directory/,
+      /\/srv\/alice exists and is not a directory/,
       () => files().remove("/srv/alice"),
     ],
     [
       "is in a directory that does not exist",
       "/data/alice",
       () => undefined,
-      /there is no directory \/data\. Type there: mkdir -p \/data/,
+      /there is not a directory \/data\. Type there: mkdir -p \/data/,
       () => files().makeDirectory("/data"),
     ],
     [
       "is in a file",
       "/data/alice",
       () => void files().writeFile("/data", ""),
-      /there is no directory \/data\./,
+      /there is not a directory \/data\./,
       () => {
         files().remove("/data");
         files().makeDirectory("/data");
@@ -156,7 +156,7 @@ describe("VmUser's home", () => {
       "would move another user's home with it",
       "/srv/alice",
       () => addToPasswd("bob:x:1600:1600::/home/alice:/bin/sh"),
-      /user "bob" has its home at \/home\/alice, which would move/,
+      /user "bob" has its home at \/home\/alice, which would also move/,
       removeBob,
     ],
     [
@@ -187,7 +187,7 @@ describe("VmUser's home", () => {
         files().rename("/home/alice", "/tmp/away");
         files().makeSymlink("/home/alice", "/tmp/away");
       },
-      /\/home\/alice is no directory/,
+      /\/home\/alice is not a directory/,
       () => {
         files().remove("/home/alice");
         files().rename("/tmp/away", "/home/alice");
@@ -284,7 +284,10 @@ describe("VmUser's home", () => {
   it("cannot be a link when the uid changes: usermod would change passwd, and leave the files", async () => {
     files().rename("/home/alice", "/srv/al");
     files().makeSymlink("/home/alice", "/srv/al");
-    await assert.rejects(alice.up(args({ uid: 1600 })), /cannot be given to the uid 1600: that is a link\. Give the directory/);
+    await assert.rejects(
+      alice.up(args({ uid: 1600 })),
+      /cannot be given to the uid 1600: that is a link\. Set home to the directory/,
+    );
     assert.equal(passwd("alice")?.[2], "1500");
     assert.equal(await alice.up(args({ uid: 1600, home: "/srv/al" })), "updated");
     assert.deepEqual(
@@ -332,8 +335,8 @@ describe("VmUser's home", () => {
       /\/srv\/al exists and belongs to the user "daemon"/,
     ],
     ["belongs to root", () => files().makeDirectory("/srv/al"), /\/srv\/al exists and belongs to the user "root"/],
-    ["is a file", () => void files().writeFile("/srv/al", "", { uid: 1500 }), /\/srv\/al exists and is no directory/],
-    ["is a link", () => files().makeSymlink("/srv/al", "/home"), /\/srv\/al exists and is no directory/],
+    ["is a file", () => void files().writeFile("/srv/al", "", { uid: 1500 }), /\/srv\/al exists and is not a directory/],
+    ["is a link", () => files().makeSymlink("/srv/al", "/home"), /\/srv\/al exists and is not a directory/],
   ] as const) {
     it(`of a new user that ${what} is refused, with a given uid, too`, async () => {
       await alice.destroy();

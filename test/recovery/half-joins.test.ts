@@ -140,9 +140,9 @@ describe("Half joins on real LXD", () => {
     it("is refused while its host has data on its disk", async () => {
       assert.equal(
         await refusal("LxdClusterMember", member("bcn3")),
-        "LXD on root@192.168.1.103 takes itself for a member of the cluster at root@192.168.1.102, which does not know it: it was removed by force, or " +
-          "its join was cut off. On its disk are instances c1; custom-volumes old/data. Save what you need of them, then wipe it: give its LxdNode " +
-          'resetPolicy: ["cluster", "instances", "custom-volumes"], and replace that if it is made already (pulumi up --replace URN)',
+        "LXD on root@192.168.1.103 considers itself a member of the cluster at root@192.168.1.102, which does not know it: it was removed by force, or " +
+          "its join was interrupted. On its disk are instances c1; custom-volumes old/data. Save what you need, then wipe the host: give its LxdNode " +
+          'resetPolicy: ["cluster", "instances", "custom-volumes"], and replace the LxdNode if it exists already (pulumi up --replace URN)',
       );
       assert.equal(await onHost("bcn3", "ls /var/lib/lxd/storage-pools/old/containers"), "c1");
       recognised += 1;

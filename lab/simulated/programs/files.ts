@@ -385,7 +385,7 @@ function formatStat(format: string, path: string, node: FileNode, machine: Machi
 /** Each mount in the kernel's list has its own device. */
 function deviceOf(machine: Machine, path: string): number {
   const list = "/proc/self/mountinfo";
-  const targets = machine.files.exists(list) ? mountPoints(machine.files.readText(list)) : [];
+  const targets = machine.files.exists(list) ? mountPoints(machine.files.readText(list), "the simulated host") : [];
   const longest = targets
     .filter((target) => target === "/" || target === path || path.startsWith(`${target}/`))
     .sort((one, other) => other.length - one.length)[0];

@@ -129,7 +129,7 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
     name: {
       byHand: "lxc exec web1 -- usermod --login alicia alice",
       answer: "refused",
-      says: /cannot be as wanted in instance "web1".*the uid 1500 belongs to the user "alicia"/,
+      says: /cannot be set up in instance "web1".*the uid 1500 belongs to the user "alicia"/,
       cure: "lxc exec web1 -- usermod --login alice alicia",
       why: "a user is found by its name, so the preview shows a new one; but the renamed user has its uid and home. Renamed back, it is adopted with `adopt: true`",
     },
@@ -233,7 +233,7 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
       {
         byHand: `lxc exec web1 -- chmod 777 ${HOME}`,
         answer: "refused",
-        says: /sshd lets nobody in with the keys of user "alice".*Type there: chmod go-w \/home\/al/,
+        says: /sshd ignores the keys of user "alice".*Type there: chmod go-w \/home\/al/,
         cure: `lxc exec web1 -- chmod 755 ${HOME}`,
         why: "sshd ignores keys in a home that others can write to. The user owns the home: preview and `up` show the command to run",
       },

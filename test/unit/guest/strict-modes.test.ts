@@ -70,8 +70,8 @@ describe("findKeys", () => {
   it("names a path component that is not a directory, or a path that is not a file", async () => {
     for (const [path, file, fact] of [
       ["/home/alice", undefined, "does not exist"],
-      ["/home/alice", { type: "file" }, "is no directory"],
-      ["/home/alice/.ssh", { type: "file" }, "is no directory"],
+      ["/home/alice", { type: "file" }, "is not a directory"],
+      ["/home/alice/.ssh", { type: "file" }, "is not a directory"],
       [KEYS, { type: "directory" }, "is a directory"],
     ] as const) {
       const { obstacle } = await find({ [path]: file });
@@ -110,7 +110,7 @@ describe("findKeys", () => {
 
   it("does not follow circular links endlessly", async () => {
     const { obstacle } = await find({ "/home/alice": { type: "symlink", content: posix.basename("/home/alice") } });
-    assert.equal(obstacle?.fact, "is no directory");
+    assert.equal(obstacle?.fact, "is not a directory");
   });
 
   it("names the directory, its owner, and the command to run", async () => {
@@ -118,7 +118,7 @@ describe("findKeys", () => {
     assert.ok(obstacle);
     assert.equal(
       describeObstacle({ name: 'instance "web1" (LXD on root@bcn2)' }, "alice", obstacle),
-      'sshd lets nobody in with the keys of user "alice" in instance "web1" (LXD on root@bcn2): /home/alice belongs to user "bob", mode 750. ' +
+      'sshd ignores the keys of user "alice" in instance "web1" (LXD on root@bcn2): /home/alice belongs to user "bob", mode 750. ' +
         "It must belong to the user or root, and others must not be able to write to it. Type there: chown alice /home/alice",
     );
   });

@@ -127,13 +127,13 @@ describe("requirePossible", () => {
 
   it("does not make a shared group the user's primary one", async () => {
     const guest = new RecordingGuest({ "/etc/group": "alice:x:500:bob\n" });
-    assert.match(await refusal({}, guest), /a group of that name already.*groupdel alice/);
+    assert.match(await refusal({}, guest), /a group with the name of the user's own group already exists.*groupdel alice/);
   });
 
   it("names a shell that does not exist", async () => {
     const guest = new RecordingGuest();
     guest.lacks.push("/bin/zsh");
-    assert.match(await refusal({ shell: "/bin/zsh" }, guest), /it has no shell \/bin\/zsh\. Install it/);
+    assert.match(await refusal({ shell: "/bin/zsh" }, guest), /the instance has no shell \/bin\/zsh\. Install it/);
   });
 
   it("requires sudo when sudo rules are wanted", async () => {
@@ -168,7 +168,7 @@ describe("ensureAccount", () => {
 
   it("does not give away the home of another user", async () => {
     const guest = new RecordingGuest({ "/home/alice": { type: "directory", uid: 1001 } });
-    await assert.rejects(ensure(guest), /\/home\/alice exists and belongs to the user "bob"\. Give another home/);
+    await assert.rejects(ensure(guest), /\/home\/alice exists and belongs to the user "bob"\. Set another home/);
     assert.deepEqual(guest.commands, []);
   });
 
@@ -323,8 +323,8 @@ describe("removeUser", () => {
     await assert.rejects(requireRemovable(guest, "alice"), {
       code: "refused",
       message:
-        `The home of user "alice" in ${guest.name} has "/home/alice/my data" mounted, and removing the home would delete what is in there. Unmount ` +
-        'that, or take out the disk device, or set homeOnDelete: "keep"',
+        `The home of user "alice" in ${guest.name} has mounts ("/home/alice/my data"), and removing the home would delete the mounted files. ` +
+        'Unmount them, remove the disk device from the instance, or set homeOnDelete: "keep"',
     });
     assert.deepEqual(guest.commands, ["cat /proc/self/mountinfo"]);
   });
@@ -356,7 +356,7 @@ describe("removeUser", () => {
     guest.exits["userdel"] = [12];
     const warnings: string[] = [];
     await removeUser(guest, "alice", { ...removal("remove"), warn: (text) => void warnings.push(text) });
-    assert.match(warnings.join(), /"alice" is removed .* its home is not: userdel says no/);
+    assert.match(warnings.join(), /"alice" was removed .* its home was not: userdel says no/);
   });
 
   it("succeeds when the user does not exist", async () => {

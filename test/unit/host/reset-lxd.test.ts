@@ -74,8 +74,8 @@ describe("wiping LXD on a host", () => {
     await assert.rejects(resetLxd(ssh, "deb", patience), {
       code: "failed", // LXD was stopped for it
       message:
-        `${ssh.name} still has mounted, below /var/lib/lxd: "/var/lib/lxd/devices/c1/disk.my data" (umount: target is busy.). Nothing is deleted ` +
-        "as long as that is so. Unmount it there, and run pulumi up again",
+        `${ssh.name} still has mounts below /var/lib/lxd: "/var/lib/lxd/devices/c1/disk.my data" (umount: target is busy.). Nothing is deleted ` +
+        "while they are mounted. Unmount them there, then run pulumi up again",
     });
     assert.ok(files.exists("/var/lib/lxd/server.crt"));
     assert.ok(await isResetUnfinished(ssh, deadline));
@@ -191,11 +191,10 @@ describe("wiping LXD on a host", () => {
       await assert.rejects(finishReset(ssh, patience, []), {
         code: "refused",
         message:
-          `LXD on ${ssh.name} was being wiped when something came in between. It runs again, and does not say what it holds by now (LXD on ` +
-          `${ssh.name} answered GET /1.0/projects?recursion=1 with 403: not authorized). On its disk are instances vm1, which may have been made since, ` +
-          "so nothing is deleted. Find out what ails LXD, and run pulumi up again. To go on with the wipe all the same, stop LXD there first " +
-          '(systemctl stop lxd.socket lxd.service), and give its LxdNode resetPolicy: ["instances"]. To keep what is there: ' +
-          "rm /var/lib/pulumi-lxd-wipe",
+          `The wipe of LXD on ${ssh.name} was interrupted. LXD runs again, but does not report what it holds (LXD on ${ssh.name} answered GET ` +
+          "/1.0/projects?recursion=1 with 403: not authorized). On its disk are instances vm1, which may be newer than the wipe, so nothing was " +
+          "deleted. Repair LXD and run pulumi up again. To keep what is on the disk: rm /var/lib/pulumi-lxd-wipe. To finish the wipe without an " +
+          'answer: stop LXD there (systemctl stop lxd.socket lxd.service), give its LxdNode resetPolicy: ["instances"], and run pulumi up again',
       });
     });
 
@@ -208,9 +207,9 @@ describe("wiping LXD on a host", () => {
       await assert.rejects(finishReset(ssh, patience, ["custom-volumes"]), {
         code: "refused",
         message:
-          `LXD on ${ssh.name} was being wiped when something came in between, and does not run. On its disk are instances vm1, which may have been ` +
-          "made since, so nothing is deleted. To keep it: rm /var/lib/pulumi-lxd-wipe, start LXD there, and run pulumi up again. To go on with " +
-          'the wipe: give its LxdNode resetPolicy: ["instances"], and run pulumi up again',
+          `The wipe of LXD on ${ssh.name} was interrupted, and LXD does not run. On its disk are instances vm1, which may be newer than the wipe, ` +
+          "so nothing was deleted. To keep them: rm /var/lib/pulumi-lxd-wipe, start LXD there, and run pulumi up again. To finish the wipe: " +
+          'give its LxdNode resetPolicy: ["instances"], and run pulumi up again',
       });
       assert.ok(lab.host("bcn2").files.exists(HOLDINGS));
       assert.equal(await finishReset(ssh, patience, ["instances"]), true);

@@ -223,7 +223,10 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       assert.equal(second.inState("status"), "Reinstalled");
       assert.match(second.warnings.join(), /it is in another cluster, as "theirs", with the certificate \w{64}/);
       const [since, wiped] = [lab.requests.length, wipes()];
-      await assert.rejects(second.up(secondArgs()), /is a member of another cluster, as "theirs"\. Remove it there, or wipe it/);
+      await assert.rejects(
+        second.up(secondArgs()),
+        /is a member of another cluster, as "theirs"\. Remove it there, or wipe the host/,
+      );
       assert.deepEqual(changes(since), []);
       await second.destroy();
       assert.deepEqual([members("bcn2"), members("bcn1"), wipes()], [["bcn2"], ["theirs"], wiped]);

@@ -98,7 +98,7 @@ describe("LxdClusterMember", () => {
     it("to join through a host that is in no cluster", async () => {
       assert.equal(
         await refusalOf(second.up(secondArgs())),
-        `${nameOf("bcn2")} is not in a cluster, so bcn1 cannot join it there. Bootstrap it first (LxdClusterMember without cluster)`,
+        `${nameOf("bcn2")} is not in a cluster, so bcn1 cannot join it. Bootstrap it first (LxdClusterMember without cluster)`,
       );
       assert.deepEqual(changesSince(0), []);
     });
@@ -136,7 +136,7 @@ describe("LxdClusterMember", () => {
       });
       assert.match(
         await refusalOf(second.up(secondArgs())),
-        /^LXD on root@127\.0\.0\.1:\d+ is a member of another cluster, as "bcn1"\. Remove it there, or wipe it: give its LxdNode resetPolicy: \["cluster"\]/,
+        /^LXD on root@127\.0\.0\.1:\d+ is a member of another cluster, as "bcn1"\. Remove it there, or wipe the host: give its LxdNode resetPolicy: \["cluster"\]/,
       );
     });
 
@@ -147,7 +147,7 @@ describe("LxdClusterMember", () => {
       const message = await refusalOf(second.up(secondArgs()));
       assert.match(
         message,
-        /^LXD on .* is in the cluster that this stack has made \(its members: bcn1\), and .* is in another one\. Nothing was done/,
+        /^LXD on .* is in the cluster that this stack made \(members: bcn1\), but .* is in another one\. Nothing was changed/,
       );
       assert.doesNotMatch(message, /resetPolicy/);
       assert.deepEqual(changesSince(since), []);

@@ -162,7 +162,7 @@ describe("LxdNode", () => {
       }
       assert.match(
         await refusal({ adopt: true }),
-        /was being wiped .* On its disk are instances vm1, which may have been made since/,
+        /^The wipe of LXD .* was interrupted.* On its disk are instances vm1, which may be newer than the wipe/,
       );
       assert.ok(host.files.exists("/var/lib/lxd/storage-pools/default/containers/vm1"));
       assert.equal(host.daemon?.database.instances.size, 2);

@@ -143,7 +143,7 @@ describe("VmUser", () => {
       const home = files().get("/home/alice");
       const before = { ...home };
       Object.assign(home ?? {}, spoil);
-      const told = `sshd lets nobody in with the keys of user "alice" in instance "web1" (LXD on ${one.lab.host("bcn2").connection.user}@`;
+      const told = `sshd ignores the keys of user "alice" in instance "web1" (LXD on ${one.lab.host("bcn2").connection.user}@`;
       assert.equal(await alice.preview(all()), "updated");
       assert.equal(alice.warnings.length, 1);
       assert.ok(alice.warnings[0]?.startsWith(`pulumi up will refuse this. ${told}`), alice.warnings[0]);
@@ -258,7 +258,7 @@ describe("VmUser", () => {
     });
     await assert.rejects(
       alice.up(all()),
-      /User "alice" of instance "web1" exists, but is not yet as wanted: .*disk full.*goes on from there/,
+      /User "alice" of instance "web1" exists, but is not finished: .*disk full.*The next pulumi up continues/,
     );
     assert.equal(typeof alice.state?.["uid"], "number");
     fault.remove();
@@ -274,7 +274,7 @@ describe("VmUser", () => {
     await alice.up(all());
     await power("stop");
     assert.equal(await alice.preview(all()), "same");
-    const refusal = /needs instance "web1" to run, but LXD on .* says that it is Stopped\./;
+    const refusal = /needs instance "web1" to run, but on .* it is Stopped\./;
     await assert.rejects(alice.up(args()), refusal);
     await assert.rejects(managed("bob").up(args({ name: "bob" })), refusal);
     await assert.rejects(alice.destroy(), /Start it and try again\..*deletedWith/);
@@ -326,7 +326,7 @@ describe("VmUser", () => {
     await managed("alice")
       .destroy()
       .catch(() => undefined);
-    await assert.rejects(alice.up(args()), /there is no instance "web1" in project "default".*Make it first/);
+    await assert.rejects(alice.up(args()), /has no instance "web1" in project "default".*Create it first/);
   });
 
   it("names the cluster member that does not answer", async () => {

@@ -38,7 +38,6 @@ export class Link {
     this.client.end();
   }
 
-  /** Runs a command line. */
   exec<T>(doing: string, line: string, attach: (channel: ClientChannel) => T): Promise<T> {
     return this.channel(doing, (callback) => this.client.exec(line, callback), attach);
   }
@@ -87,9 +86,7 @@ export class Link {
         fail(this.ended);
         return;
       }
-      const onClose = (): void => {
-        fail(this.ended ?? new Error("the connection was closed"));
-      };
+      const onClose = (): void => fail(this.ended ?? new Error("the connection was closed"));
       this.client.once("close", onClose);
       try {
         open((error, channel) => {

@@ -10,8 +10,7 @@ import { SshConnection } from "./ssh";
 const connections = new Map<string, SingleFlight<SshConnection>>();
 
 /**
- * Returns the connection to a host, and dials when none is open. Callers share one dial; each caller decides how often
- * to repeat it.
+ * Returns the connection to a host, and dials when none is open. Callers share one dial; each caller decides how often to repeat it.
  * @param options.patient - Dial up to `dialErrorLimit` times, for a host that may still be booting. Otherwise once.
  * @throws TransportError, RefusedError
  */
@@ -39,10 +38,7 @@ export async function connect(
   });
 }
 
-/**
- * The open connection, or one dial that is shared by all present callers.
- * @param patient - Whether to dial a host that recently did not answer.
- */
+/** @param patient - Whether to dial a host that recently did not answer. */
 async function dial(key: string, connection: Connection, deadline: Deadline, patient: boolean): Promise<SshConnection> {
   for (;;) {
     const shared = connections.get(key) ?? new SingleFlight<SshConnection>();

@@ -1,7 +1,4 @@
-/**
- * Perl programs that reach a unix socket of a host when sshd does not. Every Debian and Ubuntu host has Perl's base
- * package.
- */
+/** Perl programs that reach a unix socket of a host when sshd does not. Every Debian and Ubuntu host has Perl's base package. */
 
 /** Text that {@link RELAY} writes when it is connected. */
 export const CONNECTED = "connected\n";
@@ -18,8 +15,8 @@ copy($socket, \\*STDOUT); kill "TERM", $child;
 `.trim();
 
 /**
- * Writes the index, from 0, of the first of the given paths on which something listens, or nothing. Connects to each,
- * because the file of a socket stays after its daemon died.
+ * Writes the index, from 0, of the first of the given paths on which something listens, or nothing. Connects to each, because the file of
+ * a socket stays after its daemon died.
  */
 export const FIND_LISTENER = `
 use strict; use IO::Socket::UNIX;

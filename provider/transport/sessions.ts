@@ -9,11 +9,11 @@ const PATIENCE_SECONDS = 3;
 /** How long sshd may count sessions that the client has already seen end. */
 const LAG_SECONDS = 0.25;
 
-const BETWEEN_TRIES_MS = 25;
+const RETRY_MS = 25;
 
 /**
- * The sessions at one host: commands, and relays to its sockets. sshd limits the sessions of one connection
- * (`MaxSessions`, 10 by default) and does not report the limit. Beyond it, further connections to the host are opened.
+ * The sessions at one host: commands, and relays to its sockets. sshd limits the sessions of one connection (`MaxSessions`, 10 by default)
+ * and does not report the limit. Beyond it, further connections to the host are opened.
  */
 export class Sessions {
   private readonly links: Link[];
@@ -29,7 +29,6 @@ export class Sessions {
     this.links = [first];
   }
 
-  /** Ends every connection. */
   close(): void {
     for (const link of this.links) {
       link.close();
@@ -62,23 +61,19 @@ export class Sessions {
         if (!isRefusedChannel(error)) {
           throw error;
         }
-        await this.afterRefusal(link, error, { patience, lag });
+        // Tries again, a little later or on a further connection. A refused session has started nothing.
+        if (link.sessions > 0 && lag.remainingMs === 0) {
+          this.limit = Math.min(this.limit, link.sessions);
+        } else if (patience.remainingMs > 0) {
+          await pause(RETRY_MS, patience);
+        } else {
+          throw new TransportError(
+            this.name,
+            `${messageOf(error)}. The sshd of ${this.name} opens no session: see MaxSessions in its sshd_config, and its log (journalctl -u ssh)`,
+            { cause: error },
+          );
+        }
       }
-    }
-  }
-
-  /** Prepares another try, a little later or on a further connection. A refused session has started nothing. */
-  private async afterRefusal(link: Link, error: unknown, { patience, lag }: Record<"patience" | "lag", Deadline>): Promise<void> {
-    if (link.sessions > 0 && lag.remainingMs === 0) {
-      this.limit = Math.min(this.limit, link.sessions);
-    } else if (patience.remainingMs > 0) {
-      await pause(BETWEEN_TRIES_MS, patience);
-    } else {
-      throw new TransportError(
-        this.name,
-        `${messageOf(error)}. The sshd of ${this.name} opens no session: see MaxSessions in its sshd_config, and its log (journalctl -u ssh)`,
-        { cause: error },
-      );
     }
   }
 
@@ -90,7 +85,7 @@ export class Sessions {
       .catch((error: unknown) => {
         throw new TransportError(
           this.name,
-          `The sshd of ${this.name} lets one connection have ${this.limit} sessions (MaxSessions), all of them are in use, and a further ` +
+          `The sshd of ${this.name} lets one connection have ${this.limit} sessions (MaxSessions). All of them are in use, and a further ` +
             `connection failed: ${messageOf(error)}`,
           { cause: error },
         );

@@ -1,6 +1,6 @@
 /** LXD's answers, and the meaning of its errors for the request. */
 import * as z from "zod";
-import { ApiError, hasCode, ResponseShapeError } from "../../support/errors";
+import { ApiError, hasCode, isNotFound, ResponseShapeError } from "../../support/errors";
 import type { HttpRequest, HttpResponse } from "./http";
 
 /** Envelope of every JSON answer. `type` shows success; the HTTP status does not. */
@@ -31,10 +31,7 @@ export function metadataOf(
   return { type, metadata };
 }
 
-/**
- * Parses LXD's answer.
- * @throws ResponseShapeError when it does not match the schema.
- */
+/** @throws ResponseShapeError when LXD's answer does not match the schema. */
 export function parseAnswer<Schema extends z.ZodType>(
   host: string,
   schema: Schema,
@@ -51,7 +48,7 @@ export function parseAnswer<Schema extends z.ZodType>(
   return parsed.data;
 }
 
-/** Parses a JSON text. Returns `undefined` for invalid JSON, which the schema then reports. */
+/** Returns `undefined` for invalid JSON, which the schema then reports. */
 export function jsonOf(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -60,14 +57,22 @@ export function jsonOf(text: string): unknown {
   }
 }
 
+/** Returns `undefined` in place of a read's error that the object does not exist. */
+export function unlessNotFound<Result>(read: Promise<Result>): Promise<Result | undefined> {
+  return read.catch((error: unknown) => {
+    if (isNotFound(error)) {
+      return undefined;
+    }
+    throw error;
+  });
+}
+
 /** Whether LXD did nothing and will soon accept the same request. */
 export function saysLater(error: unknown): boolean {
   return hasCode(error, "api") && error.status === 503;
 }
 
-/**
- * Whether a request may be repeated. An upgrade may not: it reaches into a guest, which has other causes of failure.
- */
+/** Whether a request may be repeated. An upgrade may not: it reaches into a guest, which has other causes of failure. */
 export function isRead({ method, headers = {} }: HttpRequest): boolean {
   return method === "GET" && headers["upgrade"] === undefined;
 }

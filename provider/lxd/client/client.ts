@@ -4,9 +4,9 @@ import { type Deadline, until } from "../../support/deadline";
 import { sameJson } from "../../support/equality";
 import { type ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import { type Config, OWNER_KEY } from "../config";
-import { isRead, jsonOf, metadataOf, parseAnswer, saysLater } from "./answers";
+import { isRead, jsonOf, metadataOf, parseAnswer, saysLater, unlessNotFound } from "./answers";
 import type { Endpoint } from "./endpoint";
-import { exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
+import { type Elements, exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 import { type Operation, operationSchema, untilKnown } from "./operations";
 import { api, type Query, withQuery } from "./path";
 import { type SharedRequests, sharedRequestsOf } from "./shared-requests";
@@ -15,16 +15,15 @@ import { isNotClustered, isServerFailure, statusesSchema } from "./transient-fai
 export type { Operation };
 export { api };
 
-/** Parts of a request besides its path. */
-export interface RequestOptions {
-  readonly query?: Query;
+type ChangeMethod = "POST" | "PUT" | "PATCH" | "DELETE";
+
+interface ChangeOptions {
+  readonly query?: Query | undefined;
   readonly body?: unknown;
-  readonly headers?: Readonly<Record<string, string | number>>;
   /** Makes LXD act only when the object still has this ETag. */
   readonly etag?: string | undefined;
 }
 
-/** Receivers of a client's reports. */
 interface Told {
   /** Receives each JSON body before it is sent, because LXD may quote it in an error. */
   readonly sending?: (body: unknown) => void;
@@ -41,13 +40,12 @@ export interface Tagged<Value> {
 /** Attempts at a change when the object changes meanwhile, or LXD loses the operation. */
 const ATTEMPTS = 5;
 
-/** Time for LXD to report which members are down, after it failed with another error. */
+/** Time for LXD to report which members are down, after a read failed. */
 const MEMBERS_SECONDS = 5;
 
 /**
- * LXD's REST API on one host, within one deadline. Cluster members forward requests to each other, so any member's API
- * works. Repeats a read that fails in LXD, or during which the daemon stops, for as long as a restart takes. Never
- * repeats a change.
+ * LXD's REST API on one host, within one deadline. Cluster members forward requests to each other, so any member's API works. Repeats a
+ * read that fails in LXD, or during which the daemon stops, for as long as a restart takes. Never repeats a change.
  * @param patient - Whether reads are repeated; see {@link impatient}.
  * @see https://documentation.ubuntu.com/lxd/latest/rest-api/
  */
@@ -78,65 +76,45 @@ export class LxdClient {
     return this.endpoint.host;
   }
 
-  /** Reads an object. */
   async get<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>> {
     return (await this.getWithEtag(path, schema, query)).value;
   }
 
-  /** Reads an object. Returns `undefined` when LXD answers that it does not exist. */
-  async find<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema> | undefined> {
-    return (await this.findWithEtag(path, schema, query))?.value;
+  /** {@link get}, with `undefined` for an object that does not exist. */
+  find<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema> | undefined> {
+    return unlessNotFound(this.get(path, schema, query));
   }
 
-  /** Reads an object together with the ETag that guards its next change. */
   async getWithEtag<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<Tagged<z.output<Schema>>> {
     const { metadata, response, sent } = await this.send({ method: "GET", path: withQuery(path, query) });
     return { value: parseAnswer(this.host, schema, metadata, sent), etag: response.headers.etag };
   }
 
   /** {@link getWithEtag}, with `undefined` for an object that does not exist. */
-  async findWithEtag<Schema extends z.ZodType>(
+  findWithEtag<Schema extends z.ZodType>(
     path: string,
     schema: Schema,
     query?: Query,
   ): Promise<Tagged<z.output<Schema>> | undefined> {
-    try {
-      return await this.getWithEtag(path, schema, query);
-    } catch (error) {
-      if (isNotFound(error)) {
-        return undefined;
-      }
-      throw error;
-    }
+    return unlessNotFound(this.getWithEtag(path, schema, query));
   }
 
   /**
-   * Reads a path once for all callers in this process, until a change is made through the same endpoint. A refresh of
-   * many objects costs one request.
+   * Reads a path once for all callers in this process, until a change is made through the same endpoint. A refresh of many objects costs
+   * one request.
    */
   getShared<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>> {
     const sent = withQuery(path, query);
-    const shared = this.shared.reading(sent);
-    return shared.join(this.deadline, waitingFor({ method: "GET", path: sent }, this.host), () =>
-      this.get(path, schema, query),
-    ) as Promise<z.output<Schema>>;
+    return this.share(sent, sent, () => this.get(path, schema, query));
   }
 
   /** {@link getShared}, with `undefined` for an object that does not exist. */
-  async findShared<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema> | undefined> {
-    try {
-      return await this.getShared(path, schema, query);
-    } catch (error) {
-      if (isNotFound(error)) {
-        return undefined;
-      }
-      throw error;
-    }
+  findShared<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema> | undefined> {
+    return unlessNotFound(this.getShared(path, schema, query));
   }
 
   /**
-   * {@link getShared} for a list that may be long. Parses the elements one by one as they arrive, and never holds the
-   * whole text in memory.
+   * {@link getShared} for a list that may be long. Parses the elements one by one as they arrive, and never holds the whole text in memory.
    * @param keep - Returns the part of an element to keep.
    */
   getListShared<Schema extends z.ZodType, Kept>(
@@ -154,28 +132,27 @@ export class LxdClient {
       });
       return kept;
     };
-    return this.shared.reading(`list ${sent.path}`).join(this.deadline, waitingFor(sent, this.host), list) as Promise<Kept[]>;
+    return this.share(sent.path, `list ${sent.path}`, list);
+  }
+
+  private share<Result>(path: string, key: string, read: () => Promise<Result>): Promise<Result> {
+    return this.shared.reading(key).join(this.deadline, waitingFor("GET", path, this.host), read) as Promise<Result>;
   }
 
   /**
-   * Makes a change, and waits for the operation when LXD works in the background. LXD's version decides which calls are
-   * asynchronous, so every caller treats both alike.
+   * Makes a change, and waits for the operation when LXD works in the background. LXD's version decides which calls are asynchronous, so
+   * every caller treats both alike.
    * @returns The finished operation, or `undefined` when LXD answered at once.
    * @throws ApiError when LXD refuses; OperationError when the operation fails.
    */
-  async change(
-    method: "POST" | "PUT" | "PATCH" | "DELETE",
-    path: string,
-    options: RequestOptions = {},
-  ): Promise<Operation | undefined> {
+  async change(method: ChangeMethod, path: string, options: ChangeOptions = {}): Promise<Operation | undefined> {
     const operation = await this.begin(method, path, options);
     return operation === undefined ? undefined : this.finish(operation);
   }
 
   /**
-   * Changes an object: writes the result of `change` for the live contents, guarded by their ETag. Reads and writes
-   * again when the object changed meanwhile (412) and kept its owner, and when LXD lost the operation and the object is
-   * not as wanted.
+   * Changes an object: writes the result of `change` for the live contents, guarded by their ETag. Reads and writes again when the object
+   * changed meanwhile (412) and kept its owner, and when LXD lost the operation and the object is not as wanted.
    * @param change - Returns the new contents; `undefined` for no change. May be called several times, and may refuse.
    * @param options.found - The object as it was just read.
    * @returns Whether the object exists.
@@ -215,26 +192,17 @@ export class LxdClient {
   }
 
   /**
-   * Removes an object. Succeeds when it does not exist. Only a read at the object's own address proves that: LXD also
-   * answers 404 when something that the removal needs is missing.
-   * @throws ApiError when LXD refuses, or answers 404 for an object that exists; OperationError when the operation
-   * fails.
+   * Removes an object. Succeeds when it does not exist. Only a read at the object's own address proves that: LXD also answers 404 when
+   * something that the removal needs is missing.
+   * @throws ApiError when LXD refuses, or answers 404 for an object that exists; OperationError when the operation fails.
    */
   async remove(path: string, query?: Query): Promise<void> {
     const { force: _how, ...where } = query ?? {};
-    const isGone = (): Promise<boolean> =>
-      this.getRaw(path, where).then(
-        () => false, // whatever the body is: a file is not JSON
-        (error: unknown) => {
-          if (isNotFound(error)) {
-            return true;
-          }
-          throw error;
-        },
-      );
+    // Reads no JSON, because a file is none.
+    const isGone = async (): Promise<boolean> => (await unlessNotFound(this.getRaw(path, where))) === undefined;
     const remove = async (): Promise<void> => {
       try {
-        await this.change("DELETE", path, query === undefined ? {} : { query });
+        await this.change("DELETE", path, { query });
       } catch (error) {
         if (!(isNotFound(error) || hasCode(error, "operation")) || !(await isGone())) {
           throw isNotFound(error) ? (error as ApiError).butIsThere() : error;
@@ -245,22 +213,17 @@ export class LxdClient {
   }
 
   /** Starts a change, and returns its operation without waiting for it. */
-  async begin(
-    method: "POST" | "PUT" | "PATCH" | "DELETE",
-    path: string,
-    options: RequestOptions = {},
-  ): Promise<Operation | undefined> {
-    const json = options.body === undefined ? undefined : JSON.stringify(options.body);
-    this.told.sending?.(options.body);
+  async begin(method: ChangeMethod, path: string, { query, body, etag }: ChangeOptions = {}): Promise<Operation | undefined> {
+    const json = body === undefined ? undefined : JSON.stringify(body);
+    this.told.sending?.(body);
     return this.beginRaw({
       method,
-      path: withQuery(path, options.query),
+      path: withQuery(path, query),
       headers: {
         ...(json === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(json) }),
-        ...(options.etag === undefined ? {} : { "if-match": options.etag }),
-        ...options.headers,
+        ...(etag === undefined ? {} : { "if-match": etag }),
       },
-      ...(json === undefined ? {} : { body: json }),
+      body: json,
     });
   }
 
@@ -278,8 +241,7 @@ export class LxdClient {
   /**
    * Waits until an operation has ended. Call it at once: LXD forgets the operation five seconds after its end.
    * @param onProgress - Receives the operation each time LXD reports it.
-   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself shows
-   * the result.
+   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself shows the result.
    */
   async finish(operation: Operation, onProgress?: (operation: Operation) => void): Promise<Operation> {
     try {
@@ -307,8 +269,8 @@ export class LxdClient {
   }
 
   /**
-   * Opens a connection that speaks another protocol than HTTP, such as `sftp`. It occupies one of the few request slots
-   * until it is closed, so its owner must send LXD no other request meanwhile.
+   * Opens a connection that speaks another protocol than HTTP, such as `sftp`. It occupies one of the few request slots until it is closed,
+   * so its owner must send LXD no other request meanwhile.
    */
   async connect(path: string, protocol: string, query?: Query): Promise<Duplex> {
     const headers = { connection: "Upgrade", upgrade: protocol };
@@ -321,10 +283,9 @@ export class LxdClient {
     return response.connection;
   }
 
-  /** @param elements - For a list: returns, for each attempt, the receiver of its elements. */
   private async send(
     sent: HttpRequest,
-    elements?: () => (json: string) => void,
+    elements?: Elements,
   ): Promise<{ type: "sync" | "async"; metadata: unknown; response: HttpResponse; sent: HttpRequest }> {
     return this.persistently(sent, async () => {
       const response = await exchange(this.endpoint, sent, this.deadline, elements);
@@ -351,18 +312,15 @@ export class LxdClient {
         return undefined;
       }
     }).catch((error: unknown) => {
-      // Throws LXD's error rather than the timeout: a caller that checks for silence must not mistake a failing LXD for
-      // it.
+      // Throws LXD's error rather than the timeout: a caller that checks for silence must not mistake a failing LXD for it.
       throw hasCode(error, "timeout") && failure !== undefined && !saysLater(failure) ? failure : error;
     });
   }
 
   private async mayPass(error: unknown): Promise<boolean> {
     const isOfDaemon = hasCode(error, "transport") && this.endpoint.isOpen();
-    if (!this.patient || !(isOfDaemon || (isServerFailure(error) && !isNotClustered(error))) || !this.shared.trouble.lasts()) {
-      return false;
-    }
-    return isOfDaemon || !(await this.isMemberDown());
+    const isTransient = isOfDaemon || (isServerFailure(error) && !isNotClustered(error));
+    return this.patient && isTransient && this.shared.trouble.lasts() && (isOfDaemon || !(await this.isMemberDown()));
   }
 
   private async isMemberDown(): Promise<boolean> {

@@ -5,31 +5,27 @@ import { ResponseShapeError, TransportError } from "../../support/errors";
 import type { Endpoint } from "./endpoint";
 import { ListSplitter } from "./list-splitter";
 
-/**
- * Limit for an answer, or for one element of a list. LXD's answers and elements are small, so a larger one is an error.
- */
+/** Limit for an answer, or for one element of a list. LXD's are small, so a larger one is an error. */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
 /**
- * Destination of requests: an API on a unix socket of a host. The agent is Node's own, not undici's `Pool`. A pool of n
- * connections opens one more during an upgrade, for which SSH has no free channel. Its errors do not distinguish a
- * reused socket from a fresh one, which {@link exchange} needs to decide whether it may repeat a read.
+ * Destination of requests: an API on a unix socket of a host. The agent is Node's own, not undici's `Pool`. A pool of n connections opens
+ * one more during an upgrade, for which SSH has no free channel. Its errors do not distinguish a reused socket from a fresh one, which
+ * {@link exchange} needs to decide whether it may repeat a read.
  */
 export interface HttpEndpoint extends Pick<Endpoint, "host" | "agent" | "requests"> {
   /** Name of the daemon in messages. @default "LXD" */
   readonly daemon?: string;
 }
 
-/** A request to LXD's API, before its answer is interpreted. */
 export interface HttpRequest {
   readonly method: string;
   /** Encoded path with query, starting with "/". */
   readonly path: string;
   readonly headers?: Readonly<Record<string, string | number>>;
-  readonly body?: string | Buffer | (() => Readable);
+  readonly body?: string | Buffer | (() => Readable) | undefined;
 }
 
-/** A response, before it is interpreted. */
 export interface HttpResponse {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -42,8 +38,8 @@ export interface HttpResponse {
 export type Elements = () => (json: string) => void;
 
 /**
- * Sends one request through a host's API socket, as soon as a socket is free. An upgraded connection occupies its
- * request slot until it is closed.
+ * Sends one request through a host's API socket, as soon as a socket is free. An upgraded connection occupies its request slot until it is
+ * closed.
  * @throws TransportError when the connection breaks; TimeoutError when the deadline passes.
  */
 export async function exchange(
@@ -52,22 +48,18 @@ export async function exchange(
   deadline: Deadline,
   elements?: Elements,
 ): Promise<HttpResponse> {
-  const doing = waitingFor(sent, endpoint.host);
-  const exchangeFreshly = async (): Promise<HttpResponse> => {
-    deadline.check(doing); // sends nothing for a caller that has gone
-    try {
-      return await exchangeOnce(endpoint, sent, deadline, doing, elements);
-    } catch (error) {
-      // The daemon may have closed a kept-alive socket: it restarts when it leaves a cluster. A read may be repeated.
-      if (sent.method === "GET" && error instanceof StaleSocketError) {
-        return exchangeOnce(endpoint, sent, deadline, doing, elements);
-      }
-      throw error;
-    }
-  };
+  const doing = waitingFor(sent.method, sent.path, endpoint.host);
+  const once = (): Promise<HttpResponse> => exchangeOnce(endpoint, sent, deadline, doing, elements);
   const answer = new Promise<HttpResponse>((resolve, reject) => {
     const inPlace = endpoint.requests(async () => {
-      const response = await exchangeFreshly();
+      deadline.check(doing); // sends nothing for a caller that has gone
+      const response = await once().catch((error: unknown) => {
+        // The daemon may have closed a kept-alive socket: it restarts when it leaves a cluster. A read may be repeated.
+        if (sent.method === "GET" && error instanceof StaleSocketError) {
+          return once();
+        }
+        throw error;
+      });
       const { connection } = response;
       const closed = connection === undefined ? undefined : new Promise((close) => connection.once("close", close));
       resolve(response);
@@ -81,7 +73,7 @@ export async function exchange(
 }
 
 /** Describes, for messages, the wait for an answer. */
-export function waitingFor({ method, path }: Pick<HttpRequest, "method" | "path">, host: string): string {
+export function waitingFor(method: string, path: string, host: string): string {
   return `waiting for the answer to ${method} ${path} on ${host}`;
 }
 
@@ -94,29 +86,28 @@ async function exchangeOnce(
   doing: string,
   elements: Elements | undefined,
 ): Promise<HttpResponse> {
+  const { method, path } = sent;
   const abort = new AbortController();
   const answer = new Promise<HttpResponse>((resolve, reject) => {
     const broken = (error: Error): void => {
       const Broken = outgoing.reusedSocket ? StaleSocketError : TransportError;
-      const message = `The connection to ${endpoint.daemon ?? "LXD"} on ${endpoint.host} broke during ${sent.method} ${sent.path}: ${error.message}`;
+      const message = `The connection to ${endpoint.daemon ?? "LXD"} on ${endpoint.host} broke during ${method} ${path}: ${error.message}`;
       reject(new Broken(endpoint.host, message, { cause: error }));
     };
     const outgoing = request(
-      {
-        agent: endpoint.agent,
-        method: sent.method,
-        path: sent.path,
-        headers: { host: "lxd", ...sent.headers },
-        signal: abort.signal,
-      },
+      { agent: endpoint.agent, method, path, headers: { host: "lxd", ...sent.headers }, signal: abort.signal },
       (incoming) => {
         const body = new Body(elements?.());
         incoming.on("data", (chunk: Buffer) => {
           try {
             body.take(chunk);
+            if (body.size > MAX_BODY_BYTES) {
+              throw new ResponseShapeError(
+                `The answer of ${endpoint.host} to ${method} ${path} is larger than ${MAX_BODY_BYTES} bytes`,
+              );
+            }
           } catch (error) {
-            // Rejects at once, because the close of the channel below may never be reported.
-            reject(error instanceof TooLarge ? tooLarge(endpoint.host, sent) : (error as Error));
+            reject(error as Error); // at once, because the close of the channel below may never be reported
             incoming.destroy();
           }
         });
@@ -142,37 +133,28 @@ async function exchangeOnce(
   return deadline.race(answer, doing, () => abort.abort());
 }
 
-class TooLarge extends Error {}
-
-function tooLarge(host: string, { method, path }: HttpRequest): ResponseShapeError {
-  return new ResponseShapeError(`The answer of ${host} to ${method} ${path} is larger than ${MAX_BODY_BYTES} bytes`);
-}
-
 /** The received part of an answer. */
 class Body {
+  /** Bytes since the last element of a list. */
+  size = 0;
   private readonly chunks: Buffer[] = [];
   private readonly splitter: ListSplitter | undefined;
-  /** Bytes since the last element of a list. */
-  private size = 0;
 
   constructor(onElement: ((json: string) => void) | undefined) {
     this.splitter =
-      onElement === undefined
-        ? undefined
-        : new ListSplitter((json) => {
-            this.size = 0;
-            onElement(json);
-          });
+      onElement &&
+      new ListSplitter((json) => {
+        this.size = 0;
+        onElement(json);
+      });
   }
 
   take(chunk: Buffer): void {
     this.size += chunk.length;
-    this.splitter?.take(chunk);
     if (this.splitter === undefined) {
       this.chunks.push(chunk);
-    }
-    if (this.size > MAX_BODY_BYTES) {
-      throw new TooLarge();
+    } else {
+      this.splitter.take(chunk);
     }
   }
 

@@ -38,13 +38,13 @@ export type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/
 
 /** Options of a lab. */
 export interface SimulatedLabOptions {
-  hosts: (Omit<SimulatedHostOptions, "lanAddress"> & { lanAddress?: string })[];
+  hosts: readonly (Omit<SimulatedHostOptions, "lanAddress"> & { lanAddress?: string })[];
   /** Version on hosts that do not specify one. @default "5.0.2" */
   lxdVersion?: LxdVersion;
   /** @default all zero */
   timings?: Partial<Timings>;
   /** Images of simplestreams servers. @default none: the lab has no internet */
-  remoteImages?: RemoteImage[];
+  remoteImages?: readonly RemoteImage[];
 }
 
 /** Instances to insert into a lab's database directly. */
@@ -97,7 +97,7 @@ export class SimulatedLab {
       requests: this.requests,
       lifecycle: this.lifecycle,
       timings: this.timings,
-      remoteImages: options.remoteImages ?? [],
+      remoteImages: [...(options.remoteImages ?? [])],
       defects: this.defects,
       unknownGuestCommands: this.unknownGuestCommands,
       operationFailure: undefined,

@@ -1,15 +1,11 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { RealLab } from "../../lab/real";
-import { skip } from "../../tools/test/skip";
 import type { HarnessHost } from "../contract/lxd/harness";
 import { lxdContract } from "../contract/lxd/lxd-contract";
+import { attachOrSkip } from "../support/real-lab";
 
 lxdContract("real hosts", async (context) => {
-  if (process.env["LAB_STATE_DIR"] === undefined) {
-    skip(context, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-  }
-  const lab = await RealLab.attach();
+  const lab = await attachOrSkip(context);
   await lab.resetHosts();
   const image = join(lab.home, "lxd-images", "debian-12");
   const host = (name: string): HarnessHost => {

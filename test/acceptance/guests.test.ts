@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { RealLab } from "../../lab/real";
+import type { RealLab } from "../../lab/real";
 import { provider } from "../../provider/entry";
 import { fingerprintOf } from "../../provider/lxd/images/files";
 import { disconnectAll } from "../../provider/transport/pool";
-import { skip } from "../../tools/test/skip";
 import { figure } from "../support/figure";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 
 /** File where each document writes the name of its type. */
 const TOOK = "/run/took";
@@ -64,10 +64,7 @@ describe("a guest on real LXD", () => {
   });
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-    }
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this);
     await lab.resetHosts(["bcn2"]);
     await create("LxdNode", { connection: connection(), install: { method: "deb" } });
     const cluster = { endpoints: [connection()] };
@@ -86,7 +83,7 @@ describe("a guest on real LXD", () => {
   afterEach(() => disconnectAll());
 
   after(async () => {
-    if (process.env["LAB_STATE_DIR"] !== undefined) {
+    if (isInLab) {
       await lab.resetHosts(["bcn2"]);
       figure("types of user data that cloud-init processed", Object.keys(KINDS).length);
     }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real";
-import { skip } from "../../tools/test/skip";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 import { statesOnceHeard } from "./support/member-states";
 
 const GUEST_ADDRESS = "192.168.1.111";
@@ -46,15 +46,13 @@ describe("the lab's real hosts", () => {
   }
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined)
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this);
     await lab.resetHosts();
   });
 
   after(async () => {
     // Also runs if the suite was skipped.
-    if (process.env["LAB_STATE_DIR"] !== undefined) await lab.resetHosts();
+    if (isInLab) await lab.resetHosts();
   });
 
   it("boots them bare, with systemd running and no LXD", async () => {

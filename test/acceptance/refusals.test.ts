@@ -3,12 +3,12 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { utils } from "ssh2";
-import { RealLab } from "../../lab/real";
+import type { RealLab } from "../../lab/real";
 import { provider } from "../../provider/entry";
 import { fingerprintOf } from "../../provider/lxd/images/files";
 import { fingerprint } from "../../provider/transport/host-key";
 import { disconnectAll } from "../../provider/transport/pool";
-import { skip } from "../../tools/test/skip";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
 import { statesOnceHeard } from "./support/member-states";
@@ -21,15 +21,12 @@ describe("Unsuitable environments on real LXD", () => {
   let lab: RealLab;
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-    }
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this);
     await lab.resetHosts();
   });
 
   after(async () => {
-    if (process.env["LAB_STATE_DIR"] !== undefined) {
+    if (isInLab) {
       await lab.resetHosts();
     }
   });

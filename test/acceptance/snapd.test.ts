@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Server } from "node:http";
 import { join } from "node:path";
-import { RealLab } from "../../lab/real";
+import type { RealLab } from "../../lab/real";
 import { mountsBelow } from "../../provider/host/mounts";
 import { applySnapSettings, findSnapSettings } from "../../provider/host/snap-settings";
 import { bringSnap, findSnap, installAgain, judgeSnap, purgeSnap, snapToKeep, startSnap } from "../../provider/host/snapd";
@@ -10,7 +10,7 @@ import { hasCode, messageOf } from "../../provider/support/errors";
 import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";
 import type { SshConnection } from "../../provider/transport/ssh";
-import { skip } from "../../tools/test/skip";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 import { eventually } from "./support/eventually";
 import { bringSnapd, INSTALL_FROM_FILE, openStore } from "./support/snapd-host";
 
@@ -40,10 +40,7 @@ describe("the real snapd", () => {
   const isFromFile = { channel: "", version: "5.21.1-abcdef0", revision: undefined, held: false };
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run --hosts bcn3 -- npx mocha ...");
-    }
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this, " --hosts bcn3");
     await lab.resetHosts([HOST]);
     store = await openStore(() => seen.some(isHowFar));
     await bringSnapd(lab, HOST);
@@ -56,7 +53,7 @@ describe("the real snapd", () => {
   });
 
   after(async () => {
-    if (process.env["LAB_STATE_DIR"] !== undefined) {
+    if (isInLab) {
       await disconnectAll();
       store.closeAllConnections();
       store.close();

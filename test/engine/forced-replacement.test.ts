@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../lab/simulated";
 import { LxdProfile } from "../../provider";
+import { TWO_HOSTS } from "../support/two-hosts";
 import { clusterProgram } from "./cluster-program";
 import { EngineStack } from "./workspace";
 
@@ -30,10 +31,7 @@ describe("a replacement that a person asks for (pulumi up --replace)", () => {
 
   it("of the node of a member is refused, and replaces or removes nothing that is on the cluster", async () => {
     const lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lanAddress: "192.168.1.101" },
-      ],
+      hosts: TWO_HOSTS,
     });
     const stack = await EngineStack.open();
     try {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../lab/simulated";
+import { TWO_HOSTS } from "../support/two-hosts";
 import { byHand, type ClusterProgram, clusterProgram } from "./cluster-program";
 import { EngineStack } from "./workspace";
 
@@ -10,10 +11,7 @@ describe("a host that is down", () => {
 
   before(async () => {
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lanAddress: "192.168.1.101" },
-      ],
+      hosts: TWO_HOSTS,
     });
     stack = await EngineStack.open();
     stack.define(clusterProgram(lab, { vms }));

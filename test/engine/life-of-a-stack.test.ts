@@ -3,6 +3,7 @@ import * as z from "zod";
 import { SimulatedLab } from "../../lab/simulated";
 import { providerPointer } from "../../provider/engine/pointer";
 import { SCHEMA_VERSIONS } from "../lifecycles/histories/world";
+import { TWO_HOSTS } from "../support/two-hosts";
 import { byHand, type ClusterProgram, clusterProgram } from "./cluster-program";
 import { EngineStack, type Run, type StateResource, type Step } from "./workspace";
 
@@ -27,10 +28,7 @@ describe("the life of a stack", () => {
 
   before(async () => {
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lanAddress: "192.168.1.102", password: PASSWORD },
-        { name: "bcn1", lanAddress: "192.168.1.101", password: PASSWORD },
-      ],
+      hosts: TWO_HOSTS.map((host) => ({ ...host, password: PASSWORD })),
     });
     stack = await EngineStack.open();
     everything = { connection: { password: PASSWORD }, vms: { web1: {} }, user: { passwordHash: PASSWORD_HASH } };

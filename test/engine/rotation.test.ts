@@ -6,6 +6,7 @@ import { type SimulatedHost, SimulatedLab } from "../../lab/simulated";
 import { makeKeyPair } from "../../lab/simulated/keys";
 import { figure } from "../support/figure";
 import { SshAgent } from "../support/ssh-agent";
+import { TWO_HOSTS } from "../support/two-hosts";
 import { type ClusterProgram, clusterProgram } from "./cluster-program";
 import { EngineStack, type Run, type Step } from "./workspace";
 
@@ -26,11 +27,7 @@ describe("a connection that changes on purpose", () => {
 
   before(async () => {
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lanAddress: "192.168.1.101" },
-        { name: "jump", lanAddress: "192.168.1.110" },
-      ],
+      hosts: [...TWO_HOSTS, { name: "jump", lanAddress: "192.168.1.110" }],
     });
     hosts = lab.hosts.filter(({ name }) => name !== "jump");
     stack = await EngineStack.open();

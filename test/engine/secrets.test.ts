@@ -5,6 +5,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { SimulatedLab } from "../../lab/simulated";
 import { figure } from "../support/figure";
 import { ProcessWatch, SecretSearch } from "../support/secret-search";
+import { TWO_HOSTS } from "../support/two-hosts";
 import { clusterProgram } from "./cluster-program";
 import { EngineStack, type Run } from "./workspace";
 
@@ -35,10 +36,7 @@ describe("the secrets of a run", () => {
   before(async () => {
     const { password } = secrets;
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lanAddress: "192.168.1.102", password },
-        { name: "bcn1", lanAddress: "192.168.1.101", password },
-      ],
+      hosts: TWO_HOSTS.map((host) => ({ ...host, password })),
     });
     stack = await EngineStack.open();
     const tokens: string[] = [];

@@ -9,6 +9,8 @@ import type { Deployment } from "@pulumi/pulumi/automation";
 import { SimulatedLab } from "../../lab/simulated";
 import { provider } from "../../provider/entry";
 import { readMark, writeMark } from "../../provider/lxd/ownership";
+import { IMAGE_SERVER, REMOTE_IMAGES } from "../support/remote-images";
+import { TWO_HOSTS } from "../support/two-hosts";
 import { type ClusterProgram, clusterProgram } from "./cluster-program";
 import { EngineStack } from "./workspace";
 
@@ -19,7 +21,7 @@ const PASSWORD_HASH = "$6$saltsalt$qRPK7m23GJusamGpoGLby.Jw2RWzHdMjLgDPvZ8Jc0kNv
 const MORE: Readonly<Record<string, ClusterProgram>> = {
   "0.1.0-member-config-and-remote-image.json": {
     member: { memberConfig: { pools: { default: { source: "" } }, networks: { lxdbr0: { "bgp.ipv4.nexthop": "10.0.0.1" } } } },
-    image: { source: { server: "https://images.test", alias: "24.04" }, instanceType: "container", aliases: ["ubuntu"] },
+    image: { source: { server: IMAGE_SERVER, alias: "24.04" }, instanceType: "container", aliases: ["ubuntu"] },
   },
 };
 
@@ -93,19 +95,8 @@ describe("a state of an earlier version", () => {
   /** Makes what the file has, so that its state is that of something. */
   async function make(file: string): Promise<void> {
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lanAddress: "192.168.1.101" },
-      ],
-      remoteImages: [
-        {
-          server: "https://images.test",
-          aliases: ["24.04"],
-          type: "container",
-          fingerprint: "ab".repeat(32),
-          properties: { os: "Ubuntu" },
-        },
-      ],
+      hosts: TWO_HOSTS,
+      remoteImages: REMOTE_IMAGES,
     });
     stack = await EngineStack.open();
     stack.define(programOf(lab, file, { cpu: 1 }));

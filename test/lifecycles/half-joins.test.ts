@@ -5,6 +5,7 @@ import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-mem
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { FAILED_REQUESTS } from "../support/failed-requests";
 import { figure } from "../support/figure";
+import { memberArgs, TWO_SERVERS } from "../support/two-hosts";
 import { Managed } from "../unit/resources/simulated-cluster";
 
 /** The state of a host and its cluster after joins that were interrupted at each step. */
@@ -51,13 +52,10 @@ describe("A host that is half in a cluster", () => {
 
   beforeEach(async () => {
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101" },
-      ],
+      hosts: TWO_SERVERS,
     });
     const first = new Managed(clusterMemberLifecycle as never, "bcn2");
-    await first.up({ connection: at("bcn2"), name: "bcn2", address: "192.168.1.102" });
+    await first.up(memberArgs(lab, "bcn2"));
     second = new Managed(clusterMemberLifecycle as never, "bcn1");
   });
 

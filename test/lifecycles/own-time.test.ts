@@ -8,9 +8,8 @@ import { provider } from "../../provider/entry";
 import { messageOf } from "../../provider/support/errors";
 import { disconnectAll } from "../../provider/transport/pool";
 import { figure } from "../support/figure";
-import { type SimulatedCluster, startStandalone } from "../unit/resources/simulated-cluster";
 import { SCHEMA_VERSIONS } from "./histories/world";
-import { Clock } from "./support/clock";
+import { serverWithClock } from "./support/clock";
 import { KINDS, validArgs } from "./support/valid-args";
 
 type Properties = Record<string, unknown>;
@@ -94,31 +93,21 @@ describe("a host that accepts connections and sends nothing", () => {
 });
 
 describe("resources that share a host, each with its own timeout", () => {
-  let one: SimulatedCluster;
-  let clock: Clock;
-
-  beforeEach(async () => {
-    one = await startStandalone();
-    clock = new Clock();
-  });
-  afterEach(async () => {
-    clock.restore();
-    await one.stop();
-  });
+  const suite = serverWithClock();
 
   /** Moves the clock forward when everything that needs no time has happened. */
   const pass = async (seconds: number): Promise<void> => {
-    await clock.settle(() => one.lab.faults.moments.length + one.lab.requests.length);
-    clock.forward(seconds * 1000);
+    await suite.clock.settle(() => suite.server.lab.faults.moments.length + suite.server.lab.requests.length);
+    suite.clock.forward(seconds * 1000);
   };
   const hits = async (fault: ActiveFault): Promise<void> => {
     while (fault.hits === 0) {
-      await clock.breathe();
+      await suite.clock.breathe();
     }
   };
 
   const profile = (name: string, seconds: number): Properties => ({
-    cluster: one.cluster,
+    cluster: suite.server.cluster,
     project: "default",
     name,
     description: "",
@@ -129,7 +118,7 @@ describe("resources that share a host, each with its own timeout", () => {
     schemaVersion: 1,
   });
   const network = (name: string, seconds: number): Properties => ({
-    cluster: one.cluster,
+    cluster: suite.server.cluster,
     project: "default",
     name,
     description: "",
@@ -142,7 +131,7 @@ describe("resources that share a host, each with its own timeout", () => {
   const create = (name: string, seconds: number) => timed(provider("LxdNetwork").create(network(name, seconds)));
 
   it("the short one does not shorten a dial of the long one", async () => {
-    const hung = one.lab.faults.add({ when: { ssh: "connection", nth: 1 }, effect: "hang" });
+    const hung = suite.server.lab.faults.add({ when: { ssh: "connection", nth: 1 }, effect: "hang" });
     const calls = [read("default", 6), read("default", 60)] as const;
     await hits(hung);
     await pass(7);
@@ -154,7 +143,7 @@ describe("resources that share a host, each with its own timeout", () => {
 
   it("the short one does not shorten a list that both wait for, and the long one does not delay the short one", async () => {
     for (const order of ["short first", "long first"]) {
-      const slow = one.lab.faults.add({ when: { path: /^\/1\.0\/profiles\?/, nth: 1 }, effect: { delayMs: 30_000 } });
+      const slow = suite.server.lab.faults.add({ when: { path: /^\/1\.0\/profiles\?/, nth: 1 }, effect: { delayMs: 30_000 } });
       const calls = [() => read("default", 10), () => read("default", 90)];
       const begun = (order === "short first" ? calls : calls.reverse()).map((call) => call());
       await hits(slow);
@@ -175,7 +164,7 @@ describe("resources that share a host, each with its own timeout", () => {
 
   it("one that waits for a lock reports a timeout, and does nothing later", async () => {
     const when = { method: "POST", path: /^\/1\.0\/networks/, nth: 1 };
-    const held = one.lab.faults.add({ when, effect: { delayMs: 30_000 } });
+    const held = suite.server.lab.faults.add({ when, effect: { delayMs: 30_000 } });
     const slow = create("br1", 90);
     await hits(held);
     const late = create("br2", 10);
@@ -189,7 +178,7 @@ describe("resources that share a host, each with its own timeout", () => {
     await pass(20);
     assert.equal((await slow).said, "done");
     assert.deepEqual(
-      one.lab.mutations().map(({ method, path }) => `${method} ${path}`),
+      suite.server.lab.mutations().map(({ method, path }) => `${method} ${path}`),
       ["POST /1.0/networks?project=default"],
     );
   });

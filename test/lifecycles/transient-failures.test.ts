@@ -7,10 +7,10 @@ import { Deadline } from "../../provider/support/deadline";
 import { messageOf } from "../../provider/support/errors";
 import { isThorough } from "../support/breadth";
 import { figure } from "../support/figure";
-import { type Managed, type SimulatedCluster, startStandalone } from "../unit/resources/simulated-cluster";
+import type { Managed } from "../unit/resources/simulated-cluster";
 import { SCENARIOS, type Scenario } from "./scenarios";
 import { inLab } from "./scenarios/in-lab";
-import { Clock } from "./support/clock";
+import { serverWithClock } from "./support/clock";
 
 /** Transient errors of LXD while its database has no leader, or during an update. */
 const FAILURES: readonly FaultEffect[] = [
@@ -95,37 +95,27 @@ describe("a read that LXD answers with a transient error", () => {
 });
 
 describe("a server that fails every read permanently", () => {
-  let clock: Clock;
-  let one: SimulatedCluster;
-
-  beforeEach(async () => {
-    one = await startStandalone();
-    clock = new Clock();
-  });
-  afterEach(async () => {
-    clock.restore();
-    await one.stop();
-  });
+  const suite = serverWithClock();
 
   it("is waited for once, for the length of a restart, and not once for each of 200 objects", async () => {
-    const lxd = (await one.byHand()).within(new Deadline(600, "the test"));
-    one.lab.faults.add({ when: { path: /^\/1\.0\/profiles/ }, effect: { status: 500, error: "it stays broken" } });
+    const lxd = (await suite.server.byHand()).within(new Deadline(600, "the test"));
+    suite.server.lab.faults.add({ when: { path: /^\/1\.0\/profiles/ }, effect: { status: 500, error: "it stays broken" } });
     const ended = { count: 0 };
     const read = async (index: number): Promise<void> => {
       await assert.rejects(lxd.getShared(api`/1.0/profiles/${`p${index}`}`, z.unknown()), /it stays broken/);
       ended.count += 1;
     };
     const reads = [read(0)];
-    await clock.breathe(10);
+    await suite.clock.breathe(10);
     for (let seconds = 0; seconds < 20; seconds += 1) {
-      clock.forward(1000);
-      await clock.breathe(2);
+      suite.clock.forward(1000);
+      await suite.clock.breathe(2);
     }
     assert.equal(ended.count, 0, "it did not wait");
     reads.push(...Array.from({ length: 199 }, (_, index) => read(index + 1)));
     for (let seconds = 0; seconds < 12; seconds += 1) {
-      clock.forward(1000);
-      await clock.breathe(2);
+      suite.clock.forward(1000);
+      await suite.clock.breathe(2);
     }
     await Promise.all(reads);
   });

@@ -1,9 +1,7 @@
 /** Simulated hosts for scenarios, set up without SSH so that thousands of them can be created. */
 import { type SimulatedHostOptions, SimulatedLab } from "../../lab/simulated";
 import type { LxdVersion } from "../../lab/simulated/lxd/versions";
-
-/** An image server that only simulated hosts reach. */
-export const IMAGE_SERVER = "https://images.test";
+import { IMAGE_SERVER } from "../support/remote-images";
 
 const ADDRESSES: Readonly<Record<string, string>> = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" };
 

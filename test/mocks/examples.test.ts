@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { compileFunction } from "node:vm";
 import * as pulumi from "@pulumi/pulumi";
@@ -12,6 +11,8 @@ import { SimulatedLab } from "../../lab/simulated";
 import { provider } from "../../provider/entry";
 import * as resources from "../../provider/index";
 import { disconnectAll } from "../../provider/transport/pool";
+import { REMOTE_IMAGES } from "../support/remote-images";
+import { withHome } from "./home";
 
 const ROOT = join(__dirname, "../..");
 const load = createRequire(join(ROOT, "index.ts"));
@@ -177,23 +178,8 @@ async function run(lab: SimulatedLab, program: string): Promise<string[]> {
 }
 
 describe("The examples of the documents and docstrings run on simulated hosts:", () => {
-  const home = mkdtempSync(join(tmpdir(), "examples-"));
-  const homeBefore = process.env["HOME"];
+  withHome({ "images/debian-12/metadata.tar.gz": "metadata", "images/debian-12/rootfs.squashfs": "rootfs" });
   let lab: SimulatedLab;
-
-  before(() => {
-    mkdirSync(join(home, ".ssh"));
-    mkdirSync(join(home, "images/debian-12"), { recursive: true });
-    writeFileSync(join(home, ".ssh/id_ed25519.pub"), `${PUBLIC_KEY}\n`);
-    writeFileSync(join(home, "images/debian-12/metadata.tar.gz"), "metadata");
-    writeFileSync(join(home, "images/debian-12/rootfs.squashfs"), "rootfs");
-    process.env["HOME"] = home;
-  });
-
-  after(() => {
-    process.env["HOME"] = homeBefore;
-    rmSync(home, { recursive: true });
-  });
 
   beforeEach(async () => {
     const hosts = Object.entries(HOSTS).map(([lanAddress, name]) => ({
@@ -202,14 +188,8 @@ describe("The examples of the documents and docstrings run on simulated hosts:",
       snapd: true,
       disks: ["/dev/sdb", "/dev/nvme1n1"],
     }));
-    const image = { server: IMAGE_SERVER, aliases: ["24.04"], properties: { os: "Ubuntu" } };
-    lab = await SimulatedLab.start({
-      hosts,
-      remoteImages: [
-        { ...image, type: "virtual-machine", fingerprint: "ab".repeat(32) },
-        { ...image, type: "container", fingerprint: "cd".repeat(32) },
-      ],
-    });
+    const remoteImages = REMOTE_IMAGES.map((image) => ({ ...image, server: IMAGE_SERVER }));
+    lab = await SimulatedLab.start({ hosts, remoteImages });
   });
 
   afterEach(async () => {

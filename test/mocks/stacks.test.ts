@@ -1,29 +1,15 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PUBLIC_KEY, withHome } from "./home";
 import { type Recording, record, recordStack, runProgram, SNAP_REVISION, unwrapped } from "./program";
 
-const PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVrzBKBtzdiMxHDHVXUQAFmnwAFTpLHHpvIxBmcmXAX somebody";
 const PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot a real one\n";
 
 describe("the programs of the stacks", () => {
-  const home = mkdtempSync(join(tmpdir(), "stacks-"));
-  const homeBefore = process.env["HOME"];
-
-  before(() => {
-    mkdirSync(join(home, ".ssh"));
-    writeFileSync(join(home, ".ssh/id_ed25519"), PRIVATE_KEY);
-    writeFileSync(join(home, ".ssh/id_ed25519.pub"), `${PUBLIC_KEY}\n`);
-    mkdirSync(join(home, "lxd-images/debian-12"), { recursive: true });
-    writeFileSync(join(home, "lxd-images/debian-12/metadata.tar.xz"), "metadata");
-    writeFileSync(join(home, "lxd-images/debian-12/rootfs.squashfs"), "rootfs");
-    process.env["HOME"] = home;
-  });
-
-  after(() => {
-    process.env["HOME"] = homeBefore;
-    rmSync(home, { recursive: true });
+  const home = withHome({
+    ".ssh/id_ed25519": PRIVATE_KEY,
+    "lxd-images/debian-12/metadata.tar.xz": "metadata",
+    "lxd-images/debian-12/rootfs.squashfs": "rootfs",
   });
 
   describe("with Pulumi.lab.yaml", () => {

@@ -4,13 +4,13 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { RealLab } from "../../lab/real";
+import type { RealLab } from "../../lab/real";
 import { provider } from "../../provider/entry";
 import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";
-import { skip } from "../../tools/test/skip";
 import { figure } from "../support/figure";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 import { SshAgent } from "../support/ssh-agent";
 
 const execute = promisify(execFile);
@@ -68,10 +68,7 @@ describe("Ways to log in to real hosts", () => {
   const tried = { ways: 0, refusals: 0 };
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-    }
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this);
     await Promise.all([
       lab.resetHosts(["bcn2", "bcn1"]),
       ...["stranger", ...Object.keys(RESTRICTED)].map((name) =>
@@ -93,7 +90,7 @@ describe("Ways to log in to real hosts", () => {
 
   after(async () => {
     rmSync(folder, { recursive: true });
-    if (process.env["LAB_STATE_DIR"] !== undefined) {
+    if (isInLab) {
       await agent.stop();
       if (environment !== undefined) {
         process.env["SSH_AUTH_SOCK"] = environment;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { RealLab } from "../../lab/real";
+import type { RealLab } from "../../lab/real";
 import { provider } from "../../provider/entry";
 import { LxdClient } from "../../provider/lxd/client/client";
 import { endpointOf } from "../../provider/lxd/client/endpoint";
@@ -11,8 +11,8 @@ import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";
-import { skip } from "../../tools/test/skip";
 import { figure } from "../support/figure";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 import { Managed } from "../unit/resources/simulated-cluster";
 
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
@@ -86,10 +86,7 @@ describe("Half joins on real LXD", () => {
   };
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-    }
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this);
     await lab.resetHosts();
     await Promise.all((["bcn2", "bcn1", "bcn3"] as const).map((host) => create("LxdNode", node(host))));
     // Half a bootstrap: the addresses are set, nothing more.
@@ -101,7 +98,7 @@ describe("Half joins on real LXD", () => {
   afterEach(() => disconnectAll());
 
   after(async () => {
-    if (process.env["LAB_STATE_DIR"] !== undefined) {
+    if (isInLab) {
       await lab.resetHosts();
       figure("half-joined states recognized on real LXD", recognised);
     }

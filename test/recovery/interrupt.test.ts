@@ -5,6 +5,7 @@ import { SimulatedLab } from "../../lab/simulated";
 import { eventually } from "../acceptance/support/eventually";
 import { Backend, type Project, repositoryConfig, type StackConfigFile } from "../acceptance/support/project";
 import { isAlive, type PulumiProcess } from "../support/pulumi-process";
+import { TWO_HOSTS } from "../support/two-hosts";
 
 const UP = ["up", "--yes", "--skip-preview"];
 
@@ -52,10 +53,7 @@ describe("Ctrl-C during pulumi up", () => {
 
   beforeEach(async () => {
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lanAddress: "192.168.1.101" },
-      ],
+      hosts: TWO_HOSTS,
       timings: TIMINGS,
     });
     backend = new Backend();

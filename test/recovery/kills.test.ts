@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { RealLab } from "../../lab/real/index";
-import { skip } from "../../tools/test/skip";
+import type { RealLab } from "../../lab/real/index";
 import { eventually } from "../acceptance/support/eventually";
 import { Backend, type Project, repositoryConfig } from "../acceptance/support/project";
 import { LAB_TOPOLOGY, topologyOf } from "../acceptance/support/topology";
 import { figure } from "../support/figure";
 import { isAlive, type PulumiProcess } from "../support/pulumi-process";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 
 /** More with `npm run kill-rounds`. */
 const ROUNDS = Number(process.env["KILL_ROUNDS"] ?? 3);
@@ -56,10 +56,7 @@ describe("An interrupted up on real LXD", () => {
   const left: number[] = [];
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-    }
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this);
     process.stdout.write(`kills: seed ${SEED}; again: npm run kill-rounds -- --rounds ${ROUNDS} --seed ${SEED}\n`);
   });
 
@@ -84,7 +81,7 @@ describe("An interrupted up on real LXD", () => {
   });
 
   after(async () => {
-    if (process.env["LAB_STATE_DIR"] !== undefined) {
+    if (isInLab) {
       await lab.resetHosts(HOSTS);
     }
   });

@@ -5,12 +5,12 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
-import { RealLab } from "../../lab/real";
+import type { RealLab } from "../../lab/real";
 import { LxdClusterMember, LxdImage, LxdNode, LxdProfile, LxdStoragePool, LxdVm, VmUser } from "../../provider/index";
-import { skip } from "../../tools/test/skip";
 import { eventually } from "../acceptance/support/eventually";
 import { EngineStack } from "../engine/workspace";
 import { figure } from "../support/figure";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 import { ProcessWatch, SecretSearch } from "../support/secret-search";
 
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
@@ -45,10 +45,7 @@ describe("The secrets of a run on real LXD", () => {
   let places = 0;
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-    }
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this);
     await lab.resetHosts(["bcn2", "bcn1"]);
     const keyPath = join(folder, "key");
     execFileSync("ssh-keygen", ["-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", secrets.passphrase, "-f", keyPath]);
@@ -132,7 +129,7 @@ describe("The secrets of a run on real LXD", () => {
 
   after(async () => {
     rmSync(folder, { recursive: true });
-    if (process.env["LAB_STATE_DIR"] !== undefined) {
+    if (isInLab) {
       stack.close();
       await lab.resetHosts(["bcn2", "bcn1"]);
       figure("places searched for secrets on real hosts", places);

@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { RealLab } from "../../lab/real/index";
-import { skip } from "../../tools/test/skip";
+import type { RealLab } from "../../lab/real/index";
 import { ChangeWatch } from "../acceptance/support/changes";
 import { Backend, type Project } from "../acceptance/support/project";
 import { figure } from "../support/figure";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 
 const REPOSITORY = resolve(__dirname, "../..");
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
@@ -35,10 +35,7 @@ describe("Taking over a cluster on real LXD", () => {
   };
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-    }
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this);
     await lab.resetHosts();
     folder = mkdtempSync(join(tmpdir(), "takeover-"));
     mkdirSync(join(folder, "node_modules"));
@@ -50,7 +47,7 @@ describe("Taking over a cluster on real LXD", () => {
 
   after(async () => {
     backend.remove();
-    if (process.env["LAB_STATE_DIR"] !== undefined) {
+    if (isInLab) {
       rmSync(folder, { recursive: true, force: true });
       await lab.resetHosts();
     }

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { RealLab } from "../../lab/real";
+import type { RealLab } from "../../lab/real";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { disconnectAll } from "../../provider/transport/pool";
-import { skip } from "../../tools/test/skip";
+import { attachOrSkip, isInLab } from "../support/real-lab";
 import { Managed } from "../unit/resources/simulated-cluster";
 
 /** A unit of another package: systemd stops it together with LXD, and nothing starts it again. */
@@ -29,15 +29,12 @@ describe("A wipe of LXD's Debian package", () => {
       .filter((unit) => !/^user(-runtime-dir)?@/.test(unit));
 
   before(async function () {
-    if (process.env["LAB_STATE_DIR"] === undefined) {
-      skip(this, "not in the workstation of a lab: npx tsx lab/real/cli.ts run -- npx mocha ...");
-    }
-    lab = await RealLab.attach();
+    lab = await attachOrSkip(this);
     await lab.resetHosts();
   });
 
   after(async () => {
-    if (process.env["LAB_STATE_DIR"] !== undefined) {
+    if (isInLab) {
       await disconnectAll();
       await lab.resetHosts();
     }

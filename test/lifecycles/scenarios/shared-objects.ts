@@ -8,8 +8,9 @@ import { networkLifecycle } from "../../../provider/resources/lxd-network";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
+import { IMAGE_SERVER } from "../../support/remote-images";
 import { Managed } from "../../unit/resources/simulated-cluster";
-import { clusterOf, IMAGE_SERVER, startFurnishedCluster, startFurnishedServer } from "../worlds";
+import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
 import type { Scenario } from "./scenario";
 
 const pool = { kind: "LxdStoragePool", manage: () => new Managed(storagePoolLifecycle as never, "fast") };

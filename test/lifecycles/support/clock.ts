@@ -1,4 +1,5 @@
 import { promisify } from "node:util";
+import { type SimulatedCluster, startStandalone } from "../../unit/resources/simulated-cluster";
 
 /** Turns of the event loop that suffice to answer a request over SSH in this process. */
 const TURNS = 40;
@@ -100,4 +101,18 @@ export class Clock {
   private now(): number {
     return this.real.now() + this.aheadMs;
   }
+}
+
+/** For a suite: a new standalone server and a clock for each test. */
+export function serverWithClock(): { server: SimulatedCluster; clock: Clock } {
+  const suite = {} as { server: SimulatedCluster; clock: Clock };
+  beforeEach(async () => {
+    suite.server = await startStandalone();
+    suite.clock = new Clock();
+  });
+  afterEach(async () => {
+    suite.clock.restore();
+    await suite.server.stop();
+  });
+  return suite;
 }

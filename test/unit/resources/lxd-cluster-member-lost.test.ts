@@ -4,6 +4,7 @@ import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
+import { memberArgs, TWO_SERVERS } from "../../support/two-hosts";
 import { Managed } from "./simulated-cluster";
 
 describe("LxdClusterMember whose host and cluster disagree", () => {
@@ -12,20 +13,11 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
   let second: Managed;
 
   const at = (host: string) => lab.host(host).connection;
-  const firstArgs = (more: object = {}): object => ({
-    connection: at("bcn2"),
-    name: "bcn2",
-    address: "192.168.1.102",
-    peers: [at("bcn1")],
-    ...more,
-  });
-  const secondArgs = (more: object = {}): object => ({
-    connection: at("bcn1"),
-    name: "bcn1",
-    address: "192.168.1.101",
-    cluster: { endpoints: [at("bcn2")], certificateFingerprint: first.inState("certificateFingerprint") },
-    ...more,
-  });
+  const firstArgs = (more: object = {}): object => memberArgs(lab, "bcn2", { peers: [at("bcn1")], ...more });
+  const secondArgs = (more: object = {}): object => {
+    const cluster = { endpoints: [at("bcn2")], certificateFingerprint: first.inState("certificateFingerprint") };
+    return memberArgs(lab, "bcn1", { cluster, ...more });
+  };
   const members = (host: string): string[] => lab.host(host).daemon?.database.members.map(({ name }) => name) ?? [];
   const changes = (since: number): string[] => lab.mutations(since).map(({ host, method, path }) => `${host} ${method} ${path}`);
   const wipes = (): string[] =>
@@ -35,10 +27,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
 
   beforeEach(async () => {
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101" },
-      ],
+      hosts: TWO_SERVERS,
     });
     first = new Managed(clusterMemberLifecycle as never, "bcn2");
     second = new Managed(clusterMemberLifecycle as never, "bcn1");

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../../lab/simulated";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
+import { TWO_SERVERS } from "../../support/two-hosts";
 import { Managed } from "./simulated-cluster";
 
 const ADDRESS = "192.168.1.101:8443";
@@ -94,10 +95,7 @@ describe("LxdClusterMember whose host has another use after it was a member", ()
 
   beforeEach(async () => {
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101" },
-      ],
+      hosts: TWO_SERVERS,
     });
     await new Managed(clusterMemberLifecycle as never, "bcn2").up({
       ...args(),

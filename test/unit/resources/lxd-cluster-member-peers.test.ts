@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../../lab/simulated";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
+import { memberArgs, TWO_SERVERS } from "../../support/two-hosts";
 import { Managed } from "./simulated-cluster";
 
 type Act = (lab: SimulatedLab) => unknown;
@@ -62,28 +63,16 @@ describe("The first LxdClusterMember without state, whose peers", () => {
   let first: Managed;
 
   const at = (host: string) => lab.host(host).connection;
-  const args = (more: object = {}): object => ({
-    connection: at("bcn2"),
-    name: "bcn2",
-    address: "192.168.1.102",
-    peers: [at("bcn1")],
-    timeouts: { create: 8 },
-    ...more,
-  });
-  const secondArgs = (): object => ({
-    connection: at("bcn1"),
-    name: "bcn1",
-    address: "192.168.1.101",
-    cluster: { endpoints: [at("bcn2")], certificateFingerprint: first.inState("certificateFingerprint") },
-  });
+  const args = (more: object = {}): object => memberArgs(lab, "bcn2", { peers: [at("bcn1")], timeouts: { create: 8 }, ...more });
+  const secondArgs = (): object => {
+    const cluster = { endpoints: [at("bcn2")], certificateFingerprint: first.inState("certificateFingerprint") };
+    return memberArgs(lab, "bcn1", { cluster });
+  };
   const members = (host: string): string[] => lab.host(host).daemon?.database.members.map(({ name }) => name) ?? [];
 
   beforeEach(async () => {
     lab = await SimulatedLab.start({
-      hosts: [
-        { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101" },
-      ],
+      hosts: TWO_SERVERS,
     });
     first = new Managed(clusterMemberLifecycle as never, "bcn2");
   });

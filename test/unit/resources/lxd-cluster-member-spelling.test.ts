@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../../lab/simulated";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
+import { memberArgs, TWO_SERVERS } from "../../support/two-hosts";
 import { Managed } from "./simulated-cluster";
 
 /** Two spellings of one address; the program uses the second one after a change of the member. */
@@ -27,13 +28,10 @@ for (const [first, second] of SPELLINGS) {
 
     beforeEach(async () => {
       lab = await SimulatedLab.start({
-        hosts: [
-          { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102" },
-          { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101" },
-        ],
+        hosts: TWO_SERVERS,
       });
       const primary = new Managed(clusterMemberLifecycle as never, "bcn2");
-      await primary.up({ connection: at("bcn2"), name: "bcn2", address: "192.168.1.102" });
+      await primary.up(memberArgs(lab, "bcn2"));
       member = new Managed(clusterMemberLifecycle as never, "bcn1");
       await member.up(args(first));
       assert.equal(await member.up(args(second)), "same");

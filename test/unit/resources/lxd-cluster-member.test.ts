@@ -3,12 +3,8 @@ import { SimulatedLab } from "../../../lab/simulated";
 import { setServerConfig } from "../../../provider/lxd/server";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { byHand } from "../../engine/cluster-program";
+import { memberArgs, TWO_SERVERS } from "../../support/two-hosts";
 import { killedAtTheEnd, Managed } from "./simulated-cluster";
-
-const hosts = [
-  { name: "bcn2", lxd: "deb" as const, lanAddress: "192.168.1.102" },
-  { name: "bcn1", lxd: "deb" as const, lanAddress: "192.168.1.101" },
-];
 
 describe("LxdClusterMember", () => {
   let lab: SimulatedLab;
@@ -17,14 +13,8 @@ describe("LxdClusterMember", () => {
 
   const at = (host: string) => lab.host(host).connection;
   const nameOf = (host: string): string => `root@127.0.0.1:${lab.host(host).port}`;
-  const firstArgs = (more: object = {}): object => ({ connection: at("bcn2"), name: "bcn2", address: "192.168.1.102", ...more });
-  const secondArgs = (more: object = {}): object => ({
-    connection: at("bcn1"),
-    name: "bcn1",
-    address: "192.168.1.101",
-    cluster: { endpoints: [at("bcn2")] },
-    ...more,
-  });
+  const firstArgs = (more?: object): object => memberArgs(lab, "bcn2", more);
+  const secondArgs = (more?: object): object => memberArgs(lab, "bcn1", more);
   const changesSince = (since: number): string[] =>
     lab.mutations(since).map(({ method, path }) => `${method} ${path.split("?")[0] ?? ""}`);
   const members = (): string[] => lab.host("bcn2").daemon?.database.members.map(({ name }) => name) ?? [];
@@ -49,7 +39,7 @@ describe("LxdClusterMember", () => {
     });
 
   beforeEach(async () => {
-    lab = await SimulatedLab.start({ hosts });
+    lab = await SimulatedLab.start({ hosts: TWO_SERVERS });
     first = new Managed(clusterMemberLifecycle as never, "bcn2");
     second = new Managed(clusterMemberLifecycle as never, "bcn1");
   });
@@ -202,7 +192,7 @@ describe("LxdClusterMember", () => {
 
   it("joins from a host that listens on every address, where LXD can", async () => {
     await lab.stop();
-    lab = await SimulatedLab.start({ hosts, lxdVersion: "6.9" });
+    lab = await SimulatedLab.start({ hosts: TWO_SERVERS, lxdVersion: "6.9" });
     await first.up(firstArgs());
     await byHand(lab, "bcn1", (lxd) => lxd.change("PATCH", "/1.0", { body: { config: { "core.https_address": ":8443" } } }));
     assert.equal(await second.up(secondArgs()), "created");

@@ -8,6 +8,7 @@ import { fingerprintOf, uploadOf } from "../../../provider/lxd/images/files";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hasCode } from "../../../provider/support/errors";
+import { IMAGE_SERVER, REMOTE_IMAGES } from "../../support/remote-images";
 import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
 
 const aliasSchema = z.looseObject({ name: z.string(), target: z.string() });
@@ -92,22 +93,7 @@ describe("LxdImage", () => {
 
   beforeEach(async () => {
     two = await startTwoMembers({
-      remoteImages: [
-        {
-          server: "https://images.test",
-          aliases: ["24.04"],
-          type: "container",
-          fingerprint: "ab".repeat(32),
-          properties: { os: "Ubuntu" },
-        },
-        {
-          server: "https://images.test",
-          aliases: ["24.04"],
-          type: "virtual-machine",
-          fingerprint: "cd".repeat(32),
-          properties: { os: "Ubuntu" },
-        },
-      ],
+      remoteImages: REMOTE_IMAGES,
     });
     image = newImage("debian");
   });
@@ -120,7 +106,7 @@ describe("LxdImage", () => {
   };
   const ofServer = (more: object = {}) => ({
     cluster: two.cluster,
-    source: { server: "https://images.test", alias: "24.04" },
+    source: { server: IMAGE_SERVER, alias: "24.04" },
     instanceType: "container",
     ...more,
   });
@@ -317,7 +303,7 @@ describe("LxdImage", () => {
     ["a root file system alone", async () => ofServer({ rootfsPath: "/x" }), /^rootfsPath needs metadataPath too/],
     [
       "a server without an image",
-      async () => ofServer({ source: { server: "https://images.test" } }),
+      async () => ofServer({ source: { server: IMAGE_SERVER } }),
       /^source needs either alias or fingerprint/,
     ],
     [

@@ -24,9 +24,9 @@ export interface Context {
    */
   readonly mark: string;
   /** Shows what the call waits for, in the resource's row of Pulumi's display. */
-  progress(text: string): void;
+  readonly progress: (text: string) => void;
   /** A warning that stays on the screen. */
-  warn(text: string): void;
+  readonly warn: (text: string) => void;
   host(connection: Connection): Promise<SshConnection>;
   /** LXD's API on a host, or on the first host of a cluster that answers. */
   lxd(at: Connection | ClusterConnection, within?: Deadline): Promise<LxdClient>;

@@ -52,10 +52,7 @@ export interface LxdNetworkArgs {
 
 type Inputs = z.output<typeof networkSchema>;
 
-interface Outputs extends MemberObjectOutputs {
-  /** All effective config, with LXD's choices. */
-  effectiveConfig: Config;
-}
+type Outputs = MemberObjectOutputs & { effectiveConfig: Config };
 
 /**
  * See {@link LxdNetwork}. Ignores whether the bridge is up: a bridge that no instance uses is down.

@@ -4,12 +4,18 @@
  */
 import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
 import * as z from "zod";
-import type { CheckFailure } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { sameConfigValue } from "../lxd/config";
 import { poolNameSchema } from "../lxd/names";
-import { configOfMember, nameOf } from "../lxd/storage-and-networks/member-objects";
-import { isSmaller, POOLS, placeOfSize, pool, refuseResize, sourcesOf } from "../lxd/storage-and-networks/storage-pools";
+import { nameOf } from "../lxd/storage-and-networks/member-objects";
+import {
+  describeMoves,
+  describeShrinks,
+  faultOfDriver,
+  POOLS,
+  pool,
+  refuseResize,
+  sourcesOf,
+} from "../lxd/storage-and-networks/storage-pools";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import { type MemberObjectOutputs, memberObjectInputs, memberObjectLifecycle } from "./member-object";
 
@@ -55,12 +61,7 @@ export interface LxdStoragePoolArgs {
 
 type Inputs = z.output<typeof storagePoolSchema>;
 
-interface Outputs extends MemberObjectOutputs {
-  /** Location of the pool on each member: the given source, or LXD's default. */
-  sources: Record<string, string>;
-}
-
-type State = Inputs & Outputs;
+type Outputs = MemberObjectOutputs & { sources: Record<string, string> };
 
 /**
  * See {@link LxdStoragePool}.
@@ -76,22 +77,25 @@ export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   refOf: ({ name }) => pool(name),
   identity: ({ driver }) => ({ driver }),
 
-  checkTogether: ({ driver, config, memberConfig }) => [
-    ...faultsOfDriver(driver, "config", config),
-    ...Object.entries(memberConfig).flatMap(([member, own]) => faultsOfDriver(driver, `memberConfig.${member}`, own)),
-  ],
+  checkTogether({ driver, config, memberConfig }) {
+    const members = Object.entries(memberConfig).map(([member, own]) => [`memberConfig.${member}`, own] as const);
+    return [["config", config] as const, ...members].flatMap(([place, keys]) =>
+      Object.keys(keys).flatMap((key) => {
+        const reason = faultOfDriver(driver, key);
+        return reason === undefined ? [] : [{ property: `${place}.${key}`, reason }];
+      }),
+    );
+  },
 
   sameBy: {
     // A pool cannot move: a pool elsewhere is another pool with the same name.
-    name: (observed, wanted, state, inputs) => observed === wanted && membersWithOtherSource(state, inputs).length === 0,
+    name: (observed, wanted, state, inputs) => observed === wanted && describeMoves(state, inputs).length === 0,
   },
 
   previewWarnings(state, inputs) {
-    const moved = membersWithOtherSource(state, inputs).map(
-      (member) => `Storage pool "${state.name}" is on ${state.sources[member]} at ${member} and cannot be moved`,
-    );
-    const isReplaced = moved.length > 0 || state.name !== inputs.name || state.driver !== inputs.driver;
-    return isReplaced ? moved : warningsOfShrinking(state, inputs);
+    const moves = describeMoves(state, inputs);
+    const isReplaced = moves.length > 0 || state.name !== inputs.name || state.driver !== inputs.driver;
+    return isReplaced ? moves : describeShrinks(state, inputs);
   },
 
   replacementLoss: ({ name }) =>
@@ -104,40 +108,6 @@ export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   outputsOf: (_found, views) => ({ sources: sourcesOf(views) }),
   refuseChange: refuseResize,
 });
-
-function faultsOfDriver(driver: string, property: string, config: Inputs["config"]): CheckFailure[] {
-  return Object.keys(config).flatMap((key): CheckFailure[] => {
-    const owner = /^(zfs|lvm)\./.exec(key)?.[1];
-    if (owner !== undefined && owner !== driver) {
-      const reason = `is a key of driver ${owner}, and the pool's driver is ${driver}`;
-      return [{ property: `${property}.${key}`, reason }];
-    }
-    const reason = "cannot be set: a dir pool is as large as the file system that it lies on";
-    return key === "size" && driver === "dir" ? [{ property: `${property}.${key}`, reason }] : [];
-  });
-}
-
-/** Returns the members on which the pool exists in another place than wanted. */
-function membersWithOtherSource(state: State, inputs: Inputs): string[] {
-  return Object.keys(state.sources).filter((member) => {
-    const { source = "" } = configOfMember(POOLS, inputs, member);
-    const known = [configOfMember(POOLS, state, member)["source"], state.sources[member]];
-    const isMade = state.memberStatus[member] === "Created";
-    return isMade && source !== "" && !known.some((each) => sameConfigValue("source", each, source));
-  });
-}
-
-/** Warns only of shrinking, which LXD never does. Whether LXD can enlarge a pool is not known here. */
-function warningsOfShrinking(state: State, inputs: Inputs): string[] {
-  return Object.keys(state.memberStatus).flatMap((member) => {
-    const [{ size = "" }, { size: live = "" }] = [configOfMember(POOLS, inputs, member), configOfMember(POOLS, state, member)];
-    return isSmaller(size, live)
-      ? [
-          `pulumi up will refuse this. Storage pool "${state.name}" has ${live} on ${member}, and LXD shrinks no pool (${placeOfSize(inputs, member)})`,
-        ]
-      : [];
-  });
-}
 
 /**
  * A storage pool on all members of a cluster, or on one standalone server.

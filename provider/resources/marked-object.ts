@@ -21,14 +21,14 @@ interface Found {
 }
 
 /** Parts of a lifecycle that do not depend on the mark. */
-type Rest<Inputs extends object, Outputs extends object> = Omit<
+export type CommonLifecycle<Inputs extends object, Outputs extends object> = Omit<
   Lifecycle<Inputs, Outputs>,
   "create" | "read" | "update" | "mark" | "delete"
 >;
 
 /** Parts that a kind adds. */
 export interface MarkedObject<Inputs extends CommonInputs, Outputs extends object, Object extends Found>
-  extends Rest<Inputs, Outputs> {
+  extends CommonLifecycle<Inputs, Outputs> {
   /** The object at the start of a message: `Profile "web" of project "default"`. */
   nameOf(inputs: Inputs): string;
   idOf(inputs: Inputs): string;

@@ -6,7 +6,7 @@ import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import { api, type LxdClient, type Tagged } from "../client/client";
 import type { Servers } from "../cluster/servers";
-import { type Config, isServerMade, ownerKey, sameConfig, sameConfigValue } from "../config";
+import { type Config, configSchema, isServerMade, ownerKey, sameConfig, sameConfigValue } from "../config";
 import { explainInUse } from "../in-use";
 
 const memberObjectSchema = z.looseObject({
@@ -54,6 +54,9 @@ export interface ObjectRef {
   readonly project?: string;
 }
 
+/** What LXD shows as the type of a pool or network. It never changes. */
+export type Identity = { readonly driver: string } | { readonly type: string };
+
 /** Config of a member, by the member's name. */
 export type MemberConfig = Record<string, Config>;
 
@@ -82,6 +85,11 @@ function pathOf({ type, name }: ObjectRef): string {
 /** Formats an object's name for messages: `Storage pool "fast"`. */
 export function nameOf({ type, name, project }: ObjectRef): string {
   return `${type.noun} "${name}"${project === undefined || project === "default" ? "" : ` of project "${project}"`}`;
+}
+
+/** Formats an object's id in state. */
+export function idOf({ project, name }: ObjectRef): string {
+  return project === undefined ? name : `${project}/${name}`;
 }
 
 /** Returns the query that finds an object, on one member or in general. */
@@ -138,6 +146,17 @@ export function statusesOf(servers: Servers, views: ReadonlyMap<string, Found>):
   return Object.fromEntries(
     servers.members.map(({ server_name, status }) => [server_name, views.get(server_name)?.value.status ?? status]),
   );
+}
+
+/** @throws RefusedError when an existing object has another type than the wanted one. */
+export function refuseOtherType({ host }: LxdClient, ref: ObjectRef, found: MemberObject, wanted: Identity): void {
+  for (const [property, value] of Object.entries(wanted)) {
+    if (found[property] !== value) {
+      throw new RefusedError(
+        `${nameOf(ref)} already exists on ${host} with ${property} ${String(found[property])}, not ${value}. Choose another name, or remove it first`,
+      );
+    }
+  }
 }
 
 /** @throws RefusedError when config is given for a server that is not a member. */
@@ -345,8 +364,19 @@ function identical(a: Config, b: Config): boolean {
   return Object.keys(a).length === Object.keys(b).length && Object.entries(a).every(([key, value]) => b[key] === value);
 }
 
-/** Returns what is wrong with a key in its place, or with its value; `undefined` when nothing is. */
-export function faultOf(type: ObjectType, place: "config" | "memberConfig", key: string, value: string): string | undefined {
+/** Returns the schema of an object's config: for all members, or for one. */
+export function configSchemaOf(type: ObjectType, place: "config" | "memberConfig") {
+  return configSchema.superRefine((config, context) => {
+    for (const [key, value] of Object.entries(config)) {
+      const message = faultOf(type, place, key, value);
+      if (message !== undefined) {
+        context.addIssue({ code: "custom", path: [key], message });
+      }
+    }
+  });
+}
+
+function faultOf(type: ObjectType, place: "config" | "memberConfig", key: string, value: string): string | undefined {
   if (isServerMade(key)) {
     return "is written by LXD or by this package, and cannot be set";
   }

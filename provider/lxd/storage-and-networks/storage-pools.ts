@@ -26,6 +26,13 @@ export const POOLS: ObjectType = {
     key === "size" && value !== "" && parseSize(value) === undefined ? 'is not a size such as "20GiB"' : undefined,
 };
 
+/** A pool in state. */
+interface KnownPool extends WantedConfig {
+  readonly name: string;
+  readonly sources: Readonly<Record<string, string>>;
+  readonly memberStatus: Readonly<Record<string, string>>;
+}
+
 /** Returns the reference to the pool of that name. */
 export function pool(name: string): ObjectRef {
   return { type: POOLS, name };
@@ -72,13 +79,43 @@ export async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Serv
   }
 }
 
+/** Describes the moves to which a change amounts. LXD cannot move a pool. */
+export function describeMoves(known: KnownPool, wanted: WantedConfig): string[] {
+  return Object.entries(known.sources).flatMap(([member, live]) => {
+    const { source = "" } = configOfMember(POOLS, wanted, member);
+    const isHere = [configOfMember(POOLS, known, member)["source"], live].some((each) => sameConfigValue("source", each, source));
+    return known.memberStatus[member] !== "Created" || source === "" || isHere
+      ? []
+      : [`Storage pool "${known.name}" is on ${live} at ${member} and cannot be moved`];
+  });
+}
+
+/** Describes where a change would shrink a pool, which LXD never does. Whether LXD can enlarge it is not known here. */
+export function describeShrinks(known: KnownPool, wanted: WantedConfig): string[] {
+  return Object.keys(known.memberStatus).flatMap((member) => {
+    const [size = "", live = ""] = [wanted, known].map((each) => configOfMember(POOLS, each, member)["size"]);
+    const place = placeOfSize(wanted, member);
+    return isSmaller(size, live)
+      ? [`pulumi up will refuse this. Storage pool "${known.name}" has ${live} on ${member}, and LXD shrinks no pool (${place})`]
+      : [];
+  });
+}
+
+/** Returns why a pool of that driver cannot have the key. */
+export function faultOfDriver(driver: string, key: string): string | undefined {
+  const owner = /^(zfs|lvm)\./.exec(key)?.[1];
+  if (owner !== undefined && owner !== driver) {
+    return `is a key of driver ${owner}, and the pool's driver is ${driver}`;
+  }
+  return key === "size" && driver === "dir" ? "cannot be set: a dir pool is as large as its file system" : undefined;
+}
+
 /** Returns the property that gives a member's size. */
-export function placeOfSize({ memberConfig }: WantedConfig, member: string): string {
+function placeOfSize({ memberConfig }: WantedConfig, member: string): string {
   return memberConfig[member]?.["size"] === undefined ? "config.size" : `memberConfig.${member}.size`;
 }
 
-/** Whether a pool would have to shrink from its live size to the wanted one. */
-export function isSmaller(wanted: string, live: string): boolean {
+function isSmaller(wanted: string, live: string): boolean {
   const [to, from] = [parseSize(wanted), parseSize(live)];
   return to !== undefined && from !== undefined && to < from;
 }

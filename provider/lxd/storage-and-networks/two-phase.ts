@@ -3,7 +3,7 @@
  * member first, with that member's keys, and then the creation on all of them at once.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/storage_pools/#create-a-storage-pool-in-a-cluster
  */
-import { hasCode, RefusedError, replyOf } from "../../support/errors";
+import { afterChange, FailedError, hasCode, IncompleteError, RefusedError, replyOf } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { untilKnown } from "../client/operations";
 import type { Servers } from "../cluster/servers";
@@ -16,6 +16,9 @@ import {
   type Found,
   findManaged,
   findObject,
+  type Identity,
+  idOf,
+  type MemberObject,
   nameOf,
   namesOf,
   type ObjectRef,
@@ -27,13 +30,12 @@ import {
 /** Pool or network to create. */
 export interface Creation extends Wanted {
   readonly ref: ObjectRef;
-  /** Type of the pool or network. */
-  readonly identity: { readonly driver: string } | { readonly type: string };
+  readonly identity: Identity;
 }
 
 /** Whether LXD has yet to create the object, at least on some member. */
-export function isUnfinished(found: Found | undefined): boolean {
-  return found === undefined || found.value.status === "Pending" || found.value.status === "Errored";
+export function isUnfinished({ status }: Pick<MemberObject, "status">): boolean {
+  return status === "Pending" || status === "Errored";
 }
 
 /**
@@ -112,42 +114,58 @@ async function unlessAlreadyDefined(define: () => Promise<void>): Promise<void> 
   }
 }
 
-/** Describes what a failed creation has left; `undefined` when it left nothing. */
-export async function describeUnfinished(
+/**
+ * Creates an object as {@link createObject} does, and explains a failure.
+ * @param outputsOf - Makes the outputs that state keeps of an object that some members have.
+ * @throws IncompleteError when only some members have it.
+ */
+export async function makeObject(
   lxd: LxdClient,
   servers: Servers,
-  ref: ObjectRef,
-  error: unknown,
-): Promise<{ found: Found; views: Map<string, Found>; message: string } | undefined> {
-  const found = await findManaged(lxd, ref);
-  if (found === undefined) {
-    return undefined;
+  creation: Creation,
+  before: Found | undefined,
+  {
+    outputsOf,
+    progress,
+  }: {
+    outputsOf: (found: MemberObject, views: ReadonlyMap<string, Found>) => object;
+    progress: (text: string) => void;
+  },
+): Promise<Found> {
+  const { ref } = creation;
+  try {
+    await createObject(lxd, servers, creation, before, progress);
+  } catch (error) {
+    const left = await findManaged(lxd, ref);
+    const names = namesOf(servers);
+    if (left === undefined) {
+      const isExplained = leftoverHint(replyOf(error), names) !== "";
+      const cause = isExplained ? new RefusedError(describeFailure(lxd, ref, names, [], error), { cause: error }) : error;
+      throw before === undefined ? cause : afterChange(cause);
+    }
+    const views = await viewsOf(lxd, ref, servers);
+    const done = names.filter((name) => views.get(name)?.value.status === "Created");
+    const message = `${describeFailure(lxd, ref, names, done, error)}. The next pulumi up continues from here`;
+    throw new IncompleteError(idOf(ref), outputsOf(left.value, views), message, { cause: error });
   }
-  const views = await viewsOf(lxd, ref, servers);
-  const names = namesOf(servers);
-  const done = names.filter((name) => views.get(name)?.value.status === "Created");
-  const missing = names.filter((name) => !done.includes(name));
-  const reply = replyOf(error);
-  const where = done.length === 0 ? "" : `; it is created on ${done.join(", ")}`;
-  return {
-    found,
-    views,
-    message:
-      `${nameOf(ref)} could not be created on ${missing.join(", ")}${where}. LXD on ${lxd.host} says: ${reply}. ` +
-      `${leftoverHint(reply, missing)}The next pulumi up goes on from here`,
-  };
+  const made = await findManaged(lxd, ref);
+  if (made === undefined) {
+    throw new FailedError(`${nameOf(ref)} was created on ${lxd.host}, and then removed by someone else. Run pulumi up again`);
+  }
+  return made;
 }
 
-/** Returns the error of a creation that left nothing in LXD, with the remedy where it is known. */
-export function explainFailure(lxd: LxdClient, servers: Servers, ref: ObjectRef, error: unknown): unknown {
-  const names = namesOf(servers);
-  const hint = leftoverHint(replyOf(error), names);
-  return hint === ""
-    ? error
-    : new RefusedError(
-        `${nameOf(ref)} could not be created on ${names.join(", ")}. LXD on ${lxd.host} says: ${replyOf(error)}. ${hint.trim()}`,
-        { cause: error },
-      );
+function describeFailure(
+  { host }: LxdClient,
+  ref: ObjectRef,
+  names: readonly string[],
+  done: readonly string[],
+  error: unknown,
+): string {
+  const missing = names.filter((name) => !done.includes(name));
+  const where = done.length === 0 ? "" : `; it is created on ${done.join(", ")}`;
+  const hint = leftoverHint(replyOf(error), missing);
+  return `${nameOf(ref)} could not be created on ${missing.join(", ")}${where}. LXD on ${host} says: ${replyOf(error)}${hint}`;
 }
 
 /**
@@ -158,5 +176,5 @@ export function leftoverHint(reply: string, members: readonly string[]): string 
   const file = /(\/\S+\/disks\/\S+\.img)\b[^/]*\b(?:existing filesystem|already exists|exists)/.exec(reply)?.[1];
   return file === undefined
     ? ""
-    : `The file ${file} on ${members.join(" or ")} was left by an earlier attempt and blocks this one: remove it there if nothing on it is needed. `;
+    : `. The file ${file} on ${members.join(" or ")} was left by an earlier attempt and blocks this one: remove it there if nothing on it is needed`;
 }

@@ -331,7 +331,7 @@ describe("the hint at a leftover file", () => {
       "exit status 1 (ERROR: /var/lib/lxd/disks/b3.img appears to contain an existing filesystem (btrfs)";
     assert.match(
       leftoverHint(reply, ["bcn1"]),
-      /^The file \/var\/lib\/lxd\/disks\/b3\.img on bcn1 was left by an earlier attempt/,
+      /^\. The file \/var\/lib\/lxd\/disks\/b3\.img on bcn1 was left by an earlier attempt/,
     );
   });
 

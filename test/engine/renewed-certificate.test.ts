@@ -39,9 +39,7 @@ describe("a cluster whose certificate was renewed", () => {
     const since = two.lab.requests.length;
     const refused = await stack.up();
     assert.equal(refused.ok, false);
-    const message = new RegExp(
-      `is not the cluster that is meant, whose certificate is \\w{64}: .* with the certificate ${renewed}`,
-    );
+    const message = new RegExp(`is not the expected cluster, whose certificate is \\w{64}: .* with the certificate ${renewed}`);
     assert.match(refused.text.replaceAll(/\s+/g, " "), message);
     assert.equal(two.lab.mutations(since).length, 0);
     define({ certificateFingerprint: renewed });

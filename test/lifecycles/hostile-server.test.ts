@@ -134,7 +134,7 @@ describe("a broken or malicious server", () => {
       api.next(begun(), done(operation({ id: "another", status: "Success", status_code: 200 })));
       assert.match(
         await saidOf(api.client(SECONDS).change("POST", "/1.0/instances")),
-        /LXD on root@bcn2 was asked for the operation b1946ac9 and told of another/,
+        /LXD on root@bcn2 answered a request for the operation b1946ac9 with another operation/,
       );
     });
   });

@@ -256,7 +256,7 @@ describe("Half joins on real LXD", () => {
       assert.equal(await profile.preview(profileArgs()), "same");
       assert.match(
         profile.warnings.join(),
-        /root@192\.168\.1\.102 is not the cluster that is meant, .* it answers as the member "bcn2" of the cluster/,
+        /root@192\.168\.1\.102 is not the expected cluster, .* it answers as the member "bcn2" of the cluster/,
       );
       await profile.destroy();
       assert.match(await onHost("bcn2", "lxc profile list --format=csv"), /^web,/m);

@@ -20,10 +20,7 @@ interface Options {
 /** A host of the cluster, and the cluster's identity: as given, or otherwise as found. */
 export interface ClusterEndpoint {
   readonly endpoint: Endpoint;
-  /**
-   * SHA-256 of the cluster's certificate; `undefined` for a standalone server, whose certificate changes when it joins
-   * a cluster.
-   */
+  /** SHA-256 of the cluster's certificate; `undefined` for a standalone server, whose certificate changes when it joins a cluster. */
   readonly fingerprint: string | undefined;
 }
 
@@ -33,10 +30,10 @@ interface Candidate {
 }
 
 /**
- * Returns the API of the first host, in the order given, that answers as the wanted cluster. Without a fingerprint, the
- * hosts must agree on the cluster.
- * @throws TransportError naming every host and why it did not answer; RefusedError when the hosts that answer run no
- * daemon, or belong to another cluster.
+ * Returns the API of the first host, in the order given, that answers as the wanted cluster. Without a fingerprint, the hosts must agree on
+ * the cluster.
+ * @throws TransportError naming every host and why it did not answer; RefusedError when the hosts that answer run no daemon, or belong to
+ * another cluster.
  */
 export async function clusterEndpoint(
   { endpoints, certificateFingerprint: wanted }: ClusterConnection,
@@ -48,9 +45,8 @@ export async function clusterEndpoint(
   const failures: unknown[] = [];
   for (const connection of endpoints) {
     try {
-      const { endpoint, presented } = await askAt(connection, endpoints.length > 1, options.deadline, false);
-      const found = asMeant(endpoint, presented, wanted);
-      tell(failures, options.warn);
+      const found = checked(await askAt(connection, endpoints.length > 1, options.deadline, false), wanted);
+      warnOf(failures, options.warn);
       return found;
     } catch (error) {
       failures.push(error);
@@ -72,24 +68,21 @@ async function agreedOn(endpoints: readonly Connection[], options: Options): Pro
   }
   const { fingerprint } = first.presented;
   if (candidates.some(({ presented }) => presented.fingerprint !== fingerprint)) {
-    const seen = candidates.map(({ endpoint, presented }) => `\n  - ${endpoint.host}: ${describe(presented)}`).join("");
+    const found = candidates.map(({ endpoint, presented }) => `\n  - ${endpoint.host}: ${describe(presented)}`).join("");
     throw new RefusedError(
-      `The endpoints do not belong to one cluster, and which one is meant was not said:${seen}\nNothing was done. Take those out that are no ` +
-        "members, or say which cluster it is: certificateFingerprint, beside endpoints",
+      `The endpoints do not belong to one cluster, and certificateFingerprint is not given:${found}\nNothing was done. Remove the endpoints ` +
+        "that are not members, or give the cluster's certificateFingerprint next to endpoints",
     );
   }
-  for (const { endpoint, presented } of answering) {
-    if (presented.fingerprint !== fingerprint) {
-      failures.push(new RefusedError(isOther(endpoint, presented, fingerprint)));
-    }
-  }
-  tell(failures, options.warn);
+  const others = answering.filter(({ presented }) => presented.fingerprint !== fingerprint);
+  failures.push(...others.map(({ endpoint, presented }) => new OtherClusterError(endpoint, presented, fingerprint)));
+  warnOf(failures, options.warn);
   return { endpoint: first.endpoint, fingerprint: first.presented.clustered ? fingerprint : undefined };
 }
 
 /**
- * Asks a host for its identity. When other hosts can be asked, SSH gets at most half of the time, and LXD then at most
- * half of the rest and {@link ANSWER_SECONDS}.
+ * Asks a host for its identity. When other hosts can be asked, SSH gets at most half of the time, and LXD then at most half of the rest and
+ * {@link ANSWER_SECONDS}.
  */
 async function askAt(connection: Connection, thereAreOthers: boolean, deadline: Deadline, patient: boolean): Promise<Candidate> {
   const way = thereAreOthers
@@ -110,36 +103,36 @@ async function lastResort(
 ): Promise<ClusterEndpoint> {
   const [first] = endpoints;
   if (patient && first !== undefined && failures.every((error) => hasCode(error, "transport"))) {
-    const { endpoint, presented } = await askAt(first, false, deadline, true);
-    return asMeant(endpoint, presented, wanted);
+    return checked(await askAt(first, false, deadline, true), wanted);
   }
   throw failures.length === 1 ? failures[0] : noneAnswers(endpoints, failures);
 }
 
 /** @throws OtherClusterError when the server that answers is not the wanted cluster. */
-function asMeant(endpoint: Endpoint, presented: Presented, wanted: string | undefined): ClusterEndpoint {
+function checked({ endpoint, presented }: Candidate, wanted: string | undefined): ClusterEndpoint {
   if (wanted !== undefined && presented.fingerprint !== wanted) {
-    throw new OtherClusterError(isOther(endpoint, presented, wanted), presented);
+    throw new OtherClusterError(endpoint, presented, wanted);
   }
   return { endpoint, fingerprint: presented.clustered ? presented.fingerprint : undefined };
 }
 
 class OtherClusterError extends RefusedError {
-  constructor(
-    private readonly what: string,
-    private readonly presented: Presented,
-  ) {
-    super(`${what}. Nothing was done there. ${whatToDo([presented])}`);
-  }
-
   /** The mismatch without the remedy, which is reported once for all hosts. */
-  get fact(): { what: string; presented: Presented } {
-    return { what: this.what, presented: this.presented };
+  readonly fact: string;
+
+  constructor(
+    { host }: Endpoint,
+    readonly presented: Presented,
+    wanted: string,
+  ) {
+    const fact = `${host} is not the expected cluster, whose certificate is ${wanted}: it answers as ${describe(presented)}`;
+    super(`${fact}. Nothing was done there. ${whatToDo([presented])}`);
+    this.fact = fact;
   }
 }
 
-function isOther({ host }: Endpoint, presented: Presented, wanted: string): string {
-  return `${host} is not the cluster that is meant, whose certificate is ${wanted}: it answers as ${describe(presented)}`;
+function factOf(error: unknown): string {
+  return error instanceof OtherClusterError ? error.fact : messageOf(error);
 }
 
 function describe({ fingerprint, clustered, name }: Presented): string {
@@ -151,38 +144,31 @@ function whatToDo(presented: readonly Presented[]): string {
   const [one] = certificates;
   if (one === undefined) {
     return (
-      "It was removed from its cluster, or LXD was installed anew there. Give a host that is a member, in endpoints, or let this one join again: " +
-      "pulumi up does, where the program has its LxdClusterMember and another member is reached"
+      "The host was removed from its cluster, or LXD was reinstalled there. List a host that is a member in endpoints. Or let this host join again: " +
+      "pulumi up does that when the program has its LxdClusterMember and reaches another member"
     );
   }
   return (
     "If the cluster's certificate was renewed (lxc cluster update-certificate), compare this one with certificate_fingerprint in `lxc info` on a " +
-    `member, and confirm it in the program: certificateFingerprint${certificates.size === 1 ? `: "${one}"` : ""}, beside endpoints, or of ` +
+    `member, and set it in the program: certificateFingerprint${certificates.size === 1 ? `: "${one}"` : ""}, next to endpoints, or in ` +
     "LxdCluster or the first LxdClusterMember"
   );
 }
 
-function tell(failures: readonly unknown[], warn: (text: string) => void): void {
+function warnOf(failures: readonly unknown[], warn: (text: string) => void): void {
   for (const error of failures) {
     if (!hasCode(error, "transport") && !hasCode(error, "timeout")) {
-      warn(
-        `Passed over, and another host of the cluster is used: ${error instanceof OtherClusterError ? error.fact.what : messageOf(error)}`,
-      );
+      warn(`Skipped, and another host of the cluster is used: ${factOf(error)}`);
     }
   }
 }
 
 function noneAnswers(endpoints: readonly Connection[], failures: readonly unknown[]): Error {
-  const names = endpoints.map(describeConnection).join(", ");
+  const reasons = failures.map((error) => `  - ${factOf(error)}`).join("\n");
   const others = failures.filter((error) => error instanceof OtherClusterError);
-  const reasons = failures
-    .map((error) => `  - ${error instanceof OtherClusterError ? error.fact.what : messageOf(error)}`)
-    .join("\n");
   if (others.length === 0) {
-    return new TransportError(names, `No host of the cluster answers:\n${reasons}`);
+    return new TransportError(endpoints.map(describeConnection).join(", "), `No host of the cluster answers:\n${reasons}`);
   }
-  const presented = others.map(({ fact }) => fact.presented);
-  return new RefusedError(
-    `No host answers as the cluster that is meant:\n${reasons}\nNothing was done there. ${whatToDo(presented)}`,
-  );
+  const remedy = whatToDo(others.map(({ presented }) => presented));
+  return new RefusedError(`No host answers as the expected cluster:\n${reasons}\nNothing was done there. ${remedy}`);
 }

@@ -1,6 +1,5 @@
 /**
- * LXD's operations: its background work. LXD forgets an operation five seconds after its end, and all of them at a
- * restart.
+ * LXD's operations: its background work. LXD forgets an operation five seconds after its end, and all of them at a restart.
  * @see https://documentation.ubuntu.com/lxd/latest/rest-api/#background-operation
  */
 import * as z from "zod";
@@ -14,9 +13,8 @@ import {
   OperationError,
   ResponseShapeError,
 } from "../../support/errors";
-import { api } from "./path";
+import { api, type Query } from "./path";
 
-/** A background operation. */
 export const operationSchema = z.looseObject({
   id: z.string(),
   class: z.string(),
@@ -30,19 +28,17 @@ export const operationSchema = z.looseObject({
   metadata: z.record(z.string(), z.unknown()).nullish(),
 });
 
-/** See {@link operationSchema}. */
 export type Operation = z.output<typeof operationSchema>;
 
-/** Operations as LXD lists them, by their status. */
-export const operationsSchema = z.record(z.string(), z.array(operationSchema).nullish()).nullish();
+/** LXD lists operations by their status. */
+export const operationsSchema = z
+  .record(z.string(), z.array(operationSchema).nullish())
+  .nullish()
+  .transform((byStatus) => Object.values(byStatus ?? {}).flatMap((operations) => operations ?? []));
 
 /** The part of the API that a watcher needs. */
 export interface Api {
-  get<Schema extends z.ZodType>(
-    path: string,
-    schema: Schema,
-    query?: Readonly<Record<string, string | number>>,
-  ): Promise<z.output<Schema>>;
+  get<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>>;
 }
 
 /** A watcher's access to the API. */
@@ -56,15 +52,12 @@ export interface WaysToAsk {
   eventually(deadline: Deadline): Api;
 }
 
-/**
- * Concurrent requests that wait for the end of an operation. Each holds a channel. Polling covers the other operations.
- */
+/** Concurrent requests that wait for the end of an operation. Each holds a channel. Polling covers the other operations. */
 const OPEN_WAITS = 3;
 
 /** Longest wait to request from LXD, so that other operations get the channel too. */
 const WAIT_SECONDS = 5;
 
-/** Interval at which the watcher runs. */
 const TICK_MS = 250;
 
 /** Interval of polling while a request waits for each operation. LXD shows an ended operation for five seconds. */
@@ -98,9 +91,8 @@ class Watched {
 }
 
 /**
- * Watches all awaited operations of one endpoint. Asks LXD to report the end of a few of them, which is fastest, and
- * polls all of them in one request often enough to miss none. So a wait needs no separate channel, and a late or lost
- * answer does no harm.
+ * Watches all awaited operations of one endpoint. Asks LXD to report the end of a few of them, which is fastest, and polls all of them in
+ * one request often enough to miss none. So a wait needs no separate channel, and a late or lost answer does no harm.
  */
 export class OperationWatcher {
   private readonly watched = new Set<Watched>();
@@ -114,8 +106,7 @@ export class OperationWatcher {
   /**
    * Waits until an operation has ended.
    * @param onProgress - Receives the operation each time LXD reports it, including the last time.
-   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself shows
-   * the result.
+   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself shows the result.
    */
   async finish(operation: Operation, deadline: Deadline, onProgress?: (operation: Operation) => void): Promise<Operation> {
     const watched = new Watched(operation, deadline, onProgress);
@@ -134,7 +125,7 @@ export class OperationWatcher {
 
   private stillAt({ operation, trouble }: Watched): string {
     const { host } = this.ways;
-    const since = trouble === undefined ? "" : ` when it last told of it; since then: ${messageOf(trouble)}`;
+    const since = trouble === undefined ? "" : ` when it last reported it; since then: ${messageOf(trouble)}`;
     return `LXD on ${host} was still at "${operation.description}"${since}`;
   }
 
@@ -183,8 +174,8 @@ export class OperationWatcher {
         this.settle(watched, () => watched.reject(error));
         return;
       }
-      // Depending on its version, LXD reports by an error that the operation failed, or that it outlasts this wait. An
-      // error before the timeout can only mean the former.
+      // Depending on its version, LXD reports by an error that the operation failed, or that it outlasts this wait. An error before the
+      // timeout can only mean the former.
       const isFailure = hasCode(error, "api") && !isNotFound(error) && performance.now() - since < seconds * 1000;
       await this.askFor(watched, error, isFailure ? error : undefined);
     } finally {
@@ -220,8 +211,7 @@ export class OperationWatcher {
   /** Lists all operations. Returns `undefined` when LXD did not answer in time. */
   private async list(all: readonly Watched[]): Promise<Map<string, Operation> | undefined> {
     try {
-      const byStatus = await this.ask("/1.0/operations", operationsSchema, { recursion: 1, "all-projects": "true" });
-      const operations = Object.values(byStatus ?? {}).flatMap((each) => each ?? []);
+      const operations = await this.ask("/1.0/operations", operationsSchema, { recursion: 1, "all-projects": "true" });
       return new Map(operations.map((operation) => [operation.id, operation]));
     } catch (error) {
       if (hasCode(error, "timeout") || hasCode(error, "transport")) {
@@ -264,11 +254,7 @@ export class OperationWatcher {
     }
   }
 
-  private async ask<Schema extends z.ZodType>(
-    path: string,
-    schema: Schema,
-    query?: Record<string, string | number>,
-  ): Promise<z.output<Schema>> {
+  private async ask<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>> {
     const { patience } = this;
     const longestMs = Math.max(...[...this.watched].map(({ deadline }) => deadline.remainingMs));
     const doing = `looking at the operations of LXD on ${this.ways.host}`;
@@ -301,7 +287,7 @@ export class OperationWatcher {
       return;
     }
     if (operation.id !== id) {
-      const message = `LXD on ${host} was asked for the operation ${id} and told of another, ${operation.id}`;
+      const message = `LXD on ${host} answered a request for the operation ${id} with another operation, ${operation.id}`;
       this.settle(watched, () => watched.reject(new ResponseShapeError(message)));
       return;
     }

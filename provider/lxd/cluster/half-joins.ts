@@ -58,9 +58,9 @@ export async function clearTraces({ host, joining, cluster }: JoinContext, name:
  * LXD still lists revoked tokens.
  */
 async function hasJoinToken(lxd: LxdClient, name: string): Promise<boolean> {
-  const operations = Object.values((await lxd.get("/1.0/operations", operationsSchema, { recursion: 1 })) ?? {}).flat();
+  const operations = await lxd.get("/1.0/operations", operationsSchema, { recursion: 1 });
   return operations.some(
-    (operation) => operation?.class === "token" && operation.status_code < 200 && operation.metadata?.["serverName"] === name,
+    (operation) => operation.class === "token" && operation.status_code < 200 && operation.metadata?.["serverName"] === name,
   );
 }
 

@@ -343,9 +343,8 @@ export async function untilCreated(work: InstanceWork): Promise<void> {
  * Lists the creations of an instance that LXD knows, the last one last: those that run, and those of the last seconds.
  */
 async function creationsOf({ lxd, project, name }: InstanceRef): Promise<Operation[]> {
-  const byStatus = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
-  return Object.values(byStatus ?? {})
-    .flatMap((operations) => operations ?? [])
+  const operations = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
+  return operations
     .filter(({ description, resources }) => {
       const urls = Object.values(resources ?? {}).flatMap((each) => each ?? []);
       return description.startsWith("Creating") && urls.some((url) => url.split("?")[0]?.endsWith(api`/${name}`));

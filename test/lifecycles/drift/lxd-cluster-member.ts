@@ -87,7 +87,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
       {
         byHand: RENEWED,
         answer: "error",
-        says: /is not the cluster that is meant, whose certificate is [0-9a-f]{64}: it answers as the member "bcn2" of the cluster with the certificate [0-9a-f]{64}\n.* it answers as the member "bcn1" of .*\nNothing was done there\. If the cluster's certificate was renewed .* confirm it in the program: certificateFingerprint: "[0-9a-f]{64}"/,
+        says: /is not the expected cluster, whose certificate is [0-9a-f]{64}: it answers as the member "bcn2" of the cluster with the certificate [0-9a-f]{64}\n.* it answers as the member "bcn1" of .*\nNothing was done there\. If the cluster's certificate was renewed .* confirm it in the program: certificateFingerprint: "[0-9a-f]{64}"/,
         cure: {
           text: "the former certificate is restored",
           act: (lab) => {

@@ -90,7 +90,7 @@ describe("The identity of a cluster", () => {
     [
       "a rival cluster",
       makeRival,
-      /: root@.* is not the cluster that is meant, whose certificate is \w{64}: it answers as the member "bcn2" of the cluster with/,
+      /: root@.* is not the expected cluster, whose certificate is \w{64}: it answers as the member "bcn2" of the cluster with/,
     ],
     [
       "a server that was removed from it",
@@ -127,7 +127,7 @@ describe("The identity of a cluster", () => {
         if (arrange === makeRival) {
           await assert.rejects(
             outcome,
-            /^Error: The endpoints do not belong to one cluster, and which one is meant was not said:\n {2}- root@.*\n {2}- root@.*\nNothing was done\. .*certificateFingerprint/,
+            /^Error: The endpoints do not belong to one cluster, and certificateFingerprint is not given:\n {2}- root@.*\n {2}- root@.*\nNothing was done\. .*certificateFingerprint/,
           );
           assert.deepEqual(two.lab.mutations(since), []);
         } else {
@@ -181,7 +181,7 @@ describe("The identity of a cluster", () => {
     assert.equal(await preview([changed, bcn1]), "same");
     assert.match(
       it_.warnings.join(),
-      /^Passed over, and another host of the cluster is used: root@.* was not trusted: the host presented the key/,
+      /^Skipped, and another host of the cluster is used: root@.* was not trusted: the host presented the key/,
     );
   });
 
@@ -206,7 +206,7 @@ describe("The identity of a cluster", () => {
       const since = two.lab.requests.length;
       assert.equal(await it_.preview(there), "same");
       assert.deepEqual([...new Set(two.lab.requests.slice(since).map(({ host }) => host))], ["bcn2"]);
-      assert.match(it_.warnings.join(), new RegExp(`^Passed over, .*: LXD does not run on ${user}@`));
+      assert.match(it_.warnings.join(), new RegExp(`^Skipped, .*: LXD does not run on ${user}@`));
     });
   }
 
@@ -219,11 +219,11 @@ describe("The identity of a cluster", () => {
     const renewed = fingerprint("bcn2");
     const since = two.lab.requests.length;
     await assert.rejects(it_.up(profile({ description: "x" })), (error: Error) => {
-      assert.match(error.message, /^No host answers as the cluster that is meant:\n/);
+      assert.match(error.message, /^No host answers as the expected cluster:\n/);
       assert.ok(error.message.includes(old));
       assert.match(
         error.message,
-        new RegExp(`If the cluster's certificate was renewed .* certificateFingerprint: "${renewed}", beside endpoints`),
+        new RegExp(`If the cluster's certificate was renewed .* certificateFingerprint: "${renewed}", next to endpoints`),
       );
       assert.match(error.message, /pulumi up --refresh=false once$/);
       return true;

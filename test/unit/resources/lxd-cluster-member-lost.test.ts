@@ -67,7 +67,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     it("does not block the refresh of the others: they are found through themselves, and the answer of the first one is reported", async () => {
       await removeFirst();
       assert.equal(await second.preview(secondArgs()), "same");
-      assert.match(second.warnings.join(), /Passed over, .* answers as the server "bcn2", which is in no cluster/);
+      assert.match(second.warnings.join(), /Skipped, .* answers as the server "bcn2", which is in no cluster/);
       assert.equal(second.inState("status"), "Online");
     });
 
@@ -79,7 +79,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       await assert.rejects(profile.up(args), (error: Error) => {
         assert.match(
           error.message,
-          /which is in no cluster.* It was removed from its cluster, or LXD was installed anew there\. Give a host that is/,
+          /which is in no cluster.* The host was removed from its cluster, or LXD was reinstalled there\. List a host that is/,
         );
         assert.doesNotMatch(error.message, /update-certificate|confirm/);
         return true;
@@ -103,7 +103,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       await first.preview(firstArgs());
       await lab.host("bcn1").powerOff();
       const [since, wiped] = [lab.requests.length, wipes()];
-      await assert.rejects(first.up(firstArgs()), /No host answers as the cluster that is meant:[^]*cannot be reached by SSH/);
+      await assert.rejects(first.up(firstArgs()), /No host answers as the expected cluster:[^]*cannot be reached by SSH/);
       await assert.rejects(
         first.up(firstArgs(), { refresh: false }),
         /Whether that cluster is still there could not be asked: .*cannot be reached by SSH/,

@@ -3,14 +3,13 @@
  * was offline. LXD up to 5.0.3 does not roll back then, and restarts endlessly.
  */
 import type { LxdClient } from "../lxd/client/client";
-import type { Packaging } from "../lxd/client/endpoint";
 import { isAt, listMembers, type Member } from "../lxd/cluster/cluster";
 import { howToWipe, type JoinContext } from "../lxd/cluster/join-preflight";
 import { OWNER_KEY } from "../lxd/config";
-import { describeInventory, type Inventory, takeInventory } from "../lxd/inventory";
+import { dataIn, describeInventory, type Inventory, takeInventory } from "../lxd/inventory";
 import { sameListener } from "../lxd/meaning";
 import { isOfSameStack } from "../lxd/ownership";
-import { getServer, type Server, serverConfig } from "../lxd/server";
+import { clusterAddress, getServer, type Server } from "../lxd/server";
 import { type Deadline, tryUntil } from "../support/deadline";
 import { hasCode, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
@@ -37,13 +36,12 @@ export function askLxd(lxd: LxdClient): Promise<Server | undefined> {
 
 /** What of value is on a host whose daemon does not answer, or reports a cluster that it is not in. */
 export function valuablesOf(disk: OnDisk): Inventory {
-  const { instances, "custom-volumes": volumes } = unknownTo({}, disk);
-  return { ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) };
+  return dataIn(unknownTo({}, disk));
 }
 
 /** Where to see why the daemon does not start, as the end of a sentence. */
-export function whereToLook(packaging: Packaging): string {
-  return `Look at: journalctl --unit ${{ deb: "lxd", snap: "snap.lxd.daemon", incus: "incus" }[packaging]}`;
+export function whereToLook({ endpoint }: LxdClient): string {
+  return `Look at: journalctl --unit ${{ deb: "lxd", snap: "snap.lxd.daemon", incus: "incus" }[endpoint.socket.packaging]}`;
 }
 
 /**
@@ -68,7 +66,7 @@ export async function standingOf(
   if (joining !== undefined && !joining.environment.server_clustered) {
     const told = await takeInventory(host);
     const holds = together(told, unknownTo(told, disk));
-    const began = sameListener(serverConfig(joining)["cluster.https_address"] ?? "", address) && Object.keys(holds).length > 0;
+    const began = sameListener(clusterAddress(joining), address) && Object.keys(holds).length > 0;
     return began && isCopied(holds, await takeInventory(cluster))
       ? { standing: "stranded", holds: {} }
       : { standing: "standalone", holds };
@@ -85,8 +83,7 @@ export async function standingOf(
         `LXD on ${host.host} is a member of another cluster, as "${server_name}". Remove it there, or wipe the host: ${wipeAgain(["cluster"])}`,
       );
     }
-    const own = serverConfig(joining)["cluster.https_address"] ?? "";
-    if (members.some((member) => member.server_name === server_name && isAt(member, own))) {
+    if (members.some((member) => member.server_name === server_name && isAt(member, clusterAddress(joining)))) {
       return { standing: "member", holds: {} };
     }
   }
@@ -132,10 +129,9 @@ function refuseSilent(
   name: string,
   address: string,
 ): void {
-  const { packaging } = host.endpoint.socket;
   const silent = `LXD on ${host.host} does not answer`;
   if (disk.clusterCertificate === undefined) {
-    throw new RefusedError(`${silent}. ${whereToLook(packaging)}`);
+    throw new RefusedError(`${silent}. ${whereToLook(host)}`);
   }
   if (disk.clusterCertificate !== target.environment.certificate_fingerprint) {
     const valuables = valuablesOf(disk);
@@ -149,7 +145,7 @@ function refuseSilent(
   if (listed !== undefined) {
     throw new RefusedError(
       `${silent}, and the cluster at ${cluster.host} lists it as the member "${listed.server_name}" (${listed.status}). ` +
-        `${whereToLook(packaging)}. If it cannot be repaired, remove the member with all that it held: lxc cluster remove --force ${listed.server_name}`,
+        `${whereToLook(host)}. If it cannot be repaired, remove the member with all that it held: lxc cluster remove --force ${listed.server_name}`,
     );
   }
 }

@@ -54,6 +54,11 @@ export async function takeInventory(lxd: LxdClient, location?: string): Promise<
   return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
 }
 
+/** The part of an inventory that cannot be made again: instances and custom volumes. */
+export function dataIn({ instances, "custom-volumes": volumes }: Inventory): Inventory {
+  return { ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) };
+}
+
 const profileSchema = z.looseObject({
   name: z.string(),
   config: z.looseObject({}).default({}),

@@ -65,3 +65,8 @@ export async function untilReady(lxd: LxdClient): Promise<void> {
 export function serverConfig(server: Server): Config {
   return Object.fromEntries(Object.entries(server.config).map(([key, value]) => [key, String(value)]));
 }
+
+/** Returns the address at which the server is a member, or was one; empty when it has none. */
+export function clusterAddress(server: Server): string {
+  return serverConfig(server)["cluster.https_address"] ?? "";
+}

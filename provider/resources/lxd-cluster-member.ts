@@ -5,7 +5,7 @@
 import { all, type CustomResourceOptions, type Input, type Output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { connectionsSchema, isSameHost, onHost } from "../engine/connection-inputs";
-import type { Context, Lifecycle } from "../engine/lifecycle";
+import type { Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs, whenKnown } from "../engine/resource";
 import { isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
@@ -15,28 +15,24 @@ import {
   changeMember,
   findMember,
   getMember,
-  isNotClustered,
   listMembers,
   listMembersShared,
   type Member,
   type MemberConfigKey,
 } from "../lxd/cluster/cluster";
 import { memberConfigFromKeys, memberConfigSchema } from "../lxd/cluster/member-config";
-import { throughRestart } from "../lxd/cluster/restarts";
-import { type Config, configSchema, forState, isServerMade, OWNER_KEY, sameConfig } from "../lxd/config";
+import { type Config, configSchema, forState, isServerMade, OWNER_KEY, ownerKey, sameConfig } from "../lxd/config";
 import { sameListener } from "../lxd/meaning";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { getServer } from "../lxd/server";
-import { hasCode, havingChanged, IncompleteError, messageOf } from "../support/errors";
+import { havingChanged, IncompleteError, messageOf } from "../support/errors";
 import type { ClusterConnectionArgs, ClusterInput, ConfigArgs, ConnectionArgs } from "./common-args";
-import { areInNoCluster, clusterOfPeers, enter, throughCluster } from "./lxd-cluster-member-entering";
-import { clean, foreseeLeaving, isReachable, isReinstalled, isToBeCleaned, leave, namesOf } from "./lxd-cluster-member-leaving";
+import { enter } from "./lxd-cluster-member-entering";
+import { clusterConnectionOf, clusterToReenter, findCluster, ifReachable, throughAnother } from "./lxd-cluster-member-finding";
+import { clean, isReinstalled, isToBeCleaned, leave, leavingWarnings, namesOf } from "./lxd-cluster-member-leaving";
 
-/**
- * Inputs of {@link LxdClusterMember}.
- * @internal
- */
+/** Inputs of {@link LxdClusterMember}. @internal */
 export const clusterMemberSchema = z.strictObject({
   ...onHost,
   name: memberNameSchema,
@@ -51,8 +47,7 @@ export const clusterMemberSchema = z.strictObject({
 });
 
 /**
- * A member's own values for the member-specific keys of the cluster's pools and networks. An empty value is the
- * driver's default.
+ * A member's own values for the member-specific keys of the cluster's pools and networks. An empty value is the driver's default.
  */
 export interface MemberConfigArgs {
   /** Config by name of the pool, such as `{ default: { source: "/dev/nvme1n1" } }`. @default {} */
@@ -68,34 +63,29 @@ export interface LxdClusterMemberArgs {
   /** Name of the member. Another name replaces the member. */
   name: Input<string>;
   /**
-   * Address for the other members: an IP address or DNS name, with a port unless it is 8443. No wildcard. Another
-   * address replaces the member.
+   * Address for the other members: an IP address or DNS name, with a port unless it is 8443. No wildcard. Another address
+   * replaces the member.
    */
   address: Input<string>;
-  /**
-   * The cluster to join, by members that are already in it.
-   * @default none: the host becomes the first member of a new cluster
-   */
+  /** The cluster to join, by members that are already in it. @default none: the host becomes the first member of a new cluster */
   cluster?: ClusterInput;
   /**
-   * For the first member: the hosts of the other members. If the first member is no longer in its cluster, it finds the
-   * cluster through them and joins it instead of bootstrapping a rival. Without state, it bootstraps only when all of
-   * them answer and none is in a cluster of this stack; they need no LXD for that. It leaves the cluster through one of
-   * them.
+   * For the first member: the hosts of the other members. If the first member is no longer in its cluster, it finds the cluster
+   * through them and joins it instead of bootstrapping a rival. Without state, it bootstraps only when all of them answer and
+   * none is in a cluster of this stack; they need no LXD for that. It leaves the cluster through one of them.
    * @default []
    */
   peers?: Input<Input<ConnectionArgs>[]>;
   /**
-   * For the first member: the identity of its cluster, the SHA-256 of the cluster's certificate. State keeps the
-   * fingerprint found when the cluster is made; give it to confirm a renewed certificate. For other members it is part
-   * of `cluster`.
+   * For the first member: the identity of its cluster, the SHA-256 of the cluster's certificate. State keeps the fingerprint
+   * found when the cluster is made; give it to confirm a renewed certificate. For other members it is part of `cluster`.
    * @default the fingerprint in state
    */
   certificateFingerprint?: Input<string>;
   /**
-   * This member's values for member-specific keys of the cluster's pools and networks, used when the host joins. A
-   * value that is not given is derived from an existing member. A value that only a person can know, such as the disk
-   * to use, must be given: without it the join is refused.
+   * This member's values for member-specific keys of the cluster's pools and networks, used when the host joins. A value that is
+   * not given is derived from an existing member. A value that only a person can know, such as the disk to use, must be given:
+   * without it the join is refused.
    * @default {}
    */
   memberConfig?: Input<MemberConfigArgs>;
@@ -104,8 +94,8 @@ export interface LxdClusterMemberArgs {
   /** The member's own config, such as `scheduler.instance`. @default {} */
   config?: Input<ConfigArgs>;
   /**
-   * Take over a membership that belongs to another stack. A membership without a mark does not need this: the host's
-   * LxdNode decides whether the host may be managed.
+   * Take over a membership that belongs to another stack. A membership without a mark does not need this: the host's LxdNode
+   * decides whether the host may be managed.
    * @default false
    */
   adopt?: Input<boolean>;
@@ -123,10 +113,7 @@ interface Outputs {
 
 type State = Inputs & Outputs;
 
-/**
- * See {@link LxdClusterMember}.
- * @internal
- */
+/** See {@link LxdClusterMember}. @internal */
 export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdClusterMember",
   schemaVersion: 2,
@@ -143,7 +130,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   checkTogether({ cluster, peers, certificateFingerprint }) {
-    const reason = "is for the first member; one that joins has it in cluster";
+    const reason = "is for the first member. For a member that joins, it is part of cluster";
     return [
       ...(cluster !== undefined && peers.length > 0 ? [{ property: "peers", reason }] : []),
       ...(cluster !== undefined && certificateFingerprint !== undefined ? [{ property: "certificateFingerprint", reason }] : []),
@@ -153,21 +140,21 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   sameBy: {
     address: sameListener,
     config: sameConfig,
-    cluster: (_observed, wanted, state) => isSameCluster(state, wanted?.certificateFingerprint),
-    certificateFingerprint: (_observed, wanted, state) => isSameCluster(state, wanted),
+    cluster: (_observed, wanted, { certificateFingerprint: known }) => (wanted?.certificateFingerprint ?? known) === known,
+    certificateFingerprint: (_observed, wanted, { certificateFingerprint: known }) => (wanted ?? known) === known,
     // It matters only when the host joins. A host that left joins again.
     memberConfig: (_observed, _wanted, { status }) => status !== LEFT && status !== REINSTALLED,
   },
 
   replacementLoss: (state) =>
-    `${nameOf(state)} will leave its cluster, and LXD on its host is emptied: its part of the storage pools and what is cached there is lost; ` +
-    "then it joins again. That is refused as long as it has instances or custom volumes",
+    `${nameOf(state)} will leave its cluster, and LXD on its host will be wiped, with its part of the storage pools and its cached images; then ` +
+    "it joins again. pulumi up refuses this while the member has instances or custom volumes",
 
   previewWarnings({ status, name }, { connection }) {
     return status === REINSTALLED
       ? [
-          `${connection.host} knows nothing of its membership as ${name}: it was reinstalled, or LXD was wiped there. pulumi up removes the old member, ` +
-            "when that holds nothing, and the host joins anew, unless it is in another cluster by now",
+          `${connection.host} no longer has its membership as ${name}: it was reinstalled, or LXD was wiped there. pulumi up removes the old member, ` +
+            "if that is empty, and joins the host again, unless it is in another cluster now",
         ]
       : [];
   },
@@ -179,8 +166,8 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     if (!isReplaced && gone.length === 0) {
       return [];
     }
-    const lxd = await context.lxd(throughCluster(inputs));
-    return foreseeLeaving(lxd, [...(isReplaced ? [name] : []), ...(await namesOf(context, lxd, gone))]);
+    const lxd = await context.lxd(clusterConnectionOf(inputs));
+    return leavingWarnings(lxd, [...(isReplaced ? [name] : []), ...(await namesOf(context, lxd, gone))]);
   },
 
   async create(context, inputs) {
@@ -198,29 +185,23 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     try {
       await configure(cluster, inputs, context.mark);
     } catch (error) {
-      throw new IncompleteError(
-        inputs.name,
-        outputs,
-        `${inputs.name} is a member, but its config could not be set: ${messageOf(error)}`,
-        {
-          cause: error,
-        },
-      );
+      const message = `${inputs.name} is a member, but its config could not be set: ${messageOf(error)}`;
+      throw new IncompleteError(inputs.name, outputs, message, { cause: error });
     }
     return { id: inputs.name, outputs };
   },
 
   async read(context, _id, state) {
-    const cluster = await clusterOf(context, state, listMembersShared);
-    const member = cluster?.members.find(({ server_name }) => server_name === state.name);
-    if (cluster !== undefined && member !== undefined) {
-      const outputs = await outputsOf(cluster.lxd, member);
+    const cluster = await findCluster(context, state, listMembersShared);
+    if (cluster?.member !== undefined) {
+      const { lxd, member } = cluster;
+      const outputs = await outputsOf(lxd, member);
       const status = (await isReinstalled(context, member, state, outputs.certificateFingerprint)) ? REINSTALLED : outputs.status;
       return { inputs: fromApi(member, state), outputs: { ...outputs, status }, mark: member.config?.[OWNER_KEY] };
     }
     // A first member without state would be created again, and might bootstrap a second cluster.
     const isFirst = state.cluster === undefined && cluster !== undefined;
-    return (await isToBeCleaned(context, state)) || (isFirst && (await isReachable(context, state)))
+    return (await isToBeCleaned(context, state)) || (isFirst && (await ifReachable(context, state.connection)) !== undefined)
       ? { inputs: {}, outputs: { status: LEFT, roles: [], certificateFingerprint: state.certificateFingerprint } }
       : undefined;
   },
@@ -231,12 +212,12 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       const ours = await isResetUnfinished(await context.host(inputs.connection), context.deadline);
       const known = ours ? undefined : inputs.certificateFingerprint;
       const cluster = ours ? undefined : await clusterToReenter(context, inputs); // throws before anything is wiped
-      await clean(context, formerly(state), false, cluster);
+      await clean(context, formerMember(state), false, cluster);
       await havingChanged(() => enter(context, inputs, known));
     } else if (state.status === REINSTALLED) {
       await enter(context, inputs, inputs.certificateFingerprint);
     }
-    const lxd = await context.lxd(throughCluster(inputs));
+    const lxd = await context.lxd(clusterConnectionOf(inputs));
     const member = await findMember(lxd, inputs.name);
     if (member === undefined) {
       // The member was removed and no refresh has seen that: pulumi up --refresh=false.
@@ -252,27 +233,26 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     if (state.status === LEFT) {
       return;
     }
-    const lxd = await context.lxd(throughCluster(state));
+    const lxd = await context.lxd(clusterConnectionOf(state));
     await changeMember(lxd, state.name, (member) => {
       refuseTakenOver(nameOf(state), lxd.host, member.config?.[OWNER_KEY], context);
-      return { ...member, config: { ...member.config, ...(context.mark && { [OWNER_KEY]: context.mark }) } };
+      return { ...member, config: { ...member.config, ...ownerKey(context.mark) } };
     });
   },
 
   async delete(context, _id, state) {
-    const cluster = await clusterOf(context, state, listMembers);
-    const member = cluster?.members.find(({ server_name }) => server_name === state.name);
-    if (cluster !== undefined && member !== undefined) {
-      if (isLeftToOthers(nameOf(state), cluster.lxd.host, member.config?.[OWNER_KEY], context)) {
-        return;
-      }
-      const through = cluster.members.length > 1 ? await besides(context, cluster.lxd, state) : cluster.lxd;
-      const { fingerprint } = await presentedBy(cluster.lxd.endpoint, context.deadline);
-      const wasMember = await leave(context, through, member, cluster.members, state);
-      await havingChanged(() => clean(context, formerly(state, fingerprint), wasMember, through));
+    const cluster = await findCluster(context, state, listMembers);
+    if (cluster?.member === undefined) {
+      return clean(context, formerMember(state), false, cluster?.lxd);
+    }
+    const { lxd, members, member } = cluster;
+    if (isLeftToOthers(nameOf(state), lxd.host, member.config?.[OWNER_KEY], context)) {
       return;
     }
-    await clean(context, formerly(state), false, cluster?.lxd);
+    const through = members.length > 1 ? await throughAnother(context, lxd, state) : lxd;
+    const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
+    const wasMember = await leave(context, through, member, members, state);
+    await havingChanged(() => clean(context, formerMember(state, fingerprint), wasMember, through));
   },
 };
 
@@ -281,55 +261,6 @@ const LEFT = "Left";
 
 /** Status of a member that the cluster reports as offline while its host answers and has no membership. */
 const REINSTALLED = "Reinstalled";
-
-/** Returns the cluster and its members; `undefined` when the cluster no longer exists. */
-async function clusterOf(
-  context: Context,
-  at: State,
-  list: (lxd: LxdClient) => Promise<Member[]>,
-): Promise<{ lxd: LxdClient; members: Member[] } | undefined> {
-  const way = throughCluster(at);
-  try {
-    const lxd = await context.lxd(way);
-    return { lxd, members: await throughRestart(lxd, () => list(lxd)) };
-  } catch (error) {
-    const isRefused = hasCode(error, "refused") && at.cluster === undefined;
-    if (isNotClustered(error) || (isRefused && (await areInNoCluster(context, way.endpoints)))) {
-      return undefined;
-    }
-    throw error;
-  }
-}
-
-/** Returns the cluster that a host is to rejoin; `undefined` when an old state does not identify it. */
-async function clusterToReenter(context: Context, inputs: Inputs): Promise<LxdClient | undefined> {
-  if (inputs.cluster !== undefined) {
-    return context.lxd(throughCluster(inputs));
-  }
-  const known = inputs.certificateFingerprint;
-  const way = known === undefined ? undefined : await clusterOfPeers(context, inputs, known);
-  return way === undefined ? undefined : context.lxd(way);
-}
-
-/** Returns the cluster's API through a member that stays, when one is known and answers; otherwise the given client. */
-async function besides(context: Context, lxd: LxdClient, at: State): Promise<LxdClient> {
-  const { endpoints, certificateFingerprint } = throughCluster(at);
-  const others = endpoints.filter((connection) => !isSameHost(connection, at.connection));
-  const { name } = await presentedBy(lxd.endpoint, context.deadline);
-  if (name !== at.name || others.length === 0) {
-    return lxd;
-  }
-  return context.lxd({ endpoints: others, certificateFingerprint }).catch((error: unknown) => {
-    if (hasCode(error, "transport") || hasCode(error, "refused")) {
-      return lxd;
-    }
-    throw error;
-  });
-}
-
-function isSameCluster({ certificateFingerprint }: State, wanted: string | undefined): boolean {
-  return wanted === undefined || wanted === certificateFingerprint;
-}
 
 function nameOf({ name }: Pick<Inputs, "name">): string {
   return `Member "${name}"`;
@@ -340,7 +271,7 @@ async function configure(lxd: LxdClient, inputs: Inputs, mark: string): Promise<
   await changeMember(lxd, inputs.name, (member) => {
     const live = member.config ?? {};
     const kept = Object.fromEntries(Object.entries(live).filter(([key]) => isServerMade(key)));
-    const config: Config = { ...kept, ...inputs.config, ...(mark === "" ? {} : { [OWNER_KEY]: mark }) };
+    const config: Config = { ...kept, ...inputs.config, ...ownerKey(mark) };
     const isSame = member.failure_domain === inputs.failureDomain && sameConfig(live, config);
     return isSame && live[OWNER_KEY] === config[OWNER_KEY]
       ? undefined
@@ -352,9 +283,9 @@ async function configure(lxd: LxdClient, inputs: Inputs, mark: string): Promise<
  * Returns the member as state describes it.
  * @param found - The certificate that its cluster presents, used when state does not know it.
  */
-function formerly(state: State, found?: string): Parameters<typeof clean>[1] {
+function formerMember(state: State, found?: string): Parameters<typeof clean>[1] {
   const { connection, name, address } = state;
-  return { connection, name, address, certificateFingerprint: throughCluster(state).certificateFingerprint ?? found };
+  return { connection, name, address, certificateFingerprint: clusterConnectionOf(state).certificateFingerprint ?? found };
 }
 
 /** Returns the inputs that the cluster reports for a member. */
@@ -387,10 +318,7 @@ async function outputsOf(lxd: LxdClient, member: Member): Promise<Outputs> {
  * ```
  */
 export class LxdClusterMember extends LxdResource {
-  /**
-   * How to reach the member's host. Depends on the membership: a resource that uses it waits until the host is a
-   * member.
-   */
+  /** How to reach the member's host. Depends on the membership: a resource that uses it waits until the host is a member. */
   declare readonly connection: Output<ConnectionArgs>;
   /** Name of the member. */
   declare readonly name: Output<string>;
@@ -399,27 +327,21 @@ export class LxdClusterMember extends LxdResource {
   /** Failure domain of the member. */
   declare readonly failureDomain: Output<string>;
   /**
-   * Status at the last refresh: "Online", "Offline", "Evacuated" or "Blocked"; "Left" when its removal was interrupted
-   * or somebody removed it from the cluster, and its host is not cleaned yet (for the first member, also when its host
-   * was reinstalled); "Reinstalled" when the cluster reports it as offline while its host answers and has no
-   * membership.
+   * Status at the last refresh: "Online", "Offline", "Evacuated" or "Blocked"; "Left" when its removal was interrupted or
+   * somebody removed it from the cluster, and its host is not cleaned yet (for the first member, also when its host was
+   * reinstalled); "Reinstalled" when the cluster reports it as offline while its host answers and has no membership.
    */
   declare readonly status: Output<string>;
   /** Roles of the member, such as "database-leader". LXD assigns and moves them. */
   declare readonly roles: Output<string[]>;
-  /**
-   * Identity of the member's cluster: the SHA-256 of the cluster's certificate. Pass it on together with the endpoints.
-   */
+  /** Identity of the member's cluster: the SHA-256 of the cluster's certificate. Pass it on together with the endpoints. */
   declare readonly certificateFingerprint: Output<string>;
 
   constructor(name: string, args: LxdClusterMemberArgs, opts?: CustomResourceOptions) {
     super("LxdClusterMember", name, { ...args }, ["status", "roles", "certificateFingerprint"], opts);
   }
 
-  /**
-   * The cluster, reached through this member, for `cluster` of other resources. A preview knows it before the member
-   * exists.
-   */
+  /** The cluster, reached through this member, for `cluster` of other resources. A preview knows it before the member exists. */
   get asCluster(): Output<ClusterConnectionArgs> {
     return all([this.connection, whenKnown(this.certificateFingerprint)]).apply(([connection, certificateFingerprint]) => ({
       endpoints: [connection],

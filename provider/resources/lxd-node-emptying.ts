@@ -3,8 +3,7 @@ import type { Context, SshConnection } from "../engine/lifecycle";
 import { askLxd, valuablesOf, whereToLook } from "../host/half-joined";
 import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
 import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
-import { LxdClient } from "../lxd/client/client";
-import { endpointOf } from "../lxd/client/endpoint";
+import type { LxdClient } from "../lxd/client/client";
 import { listMembers, type Member } from "../lxd/cluster/cluster";
 import { throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
@@ -14,11 +13,9 @@ import { getServer, untilReady } from "../lxd/server";
 import { hasCode, messageOf, RefusedError } from "../support/errors";
 
 /** Waits until the daemon has finished starting. */
-export async function ready(context: Context, ssh: SshConnection): Promise<LxdClient> {
-  context.progress(`waiting for LXD on ${ssh.name} to be ready`);
-  const lxd = await clientOf(context, ssh);
+export async function ready(context: Context, lxd: LxdClient): Promise<void> {
+  context.progress(`waiting for LXD on ${lxd.host} to be ready`);
   await untilReady(lxd);
-  return lxd;
 }
 
 /**
@@ -30,61 +27,62 @@ export async function ownerOf(lxd: LxdClient): Promise<string> {
 }
 
 /**
- * Returns LXD without content that must not be lost. Wipes the host when the policy says so.
+ * Makes sure that LXD holds nothing that must not be lost. Wipes the host when the policy says so.
  * @throws RefusedError listing the host's contents, when the policy does not name all of them.
  */
-export async function emptied(context: Context, ssh: SshConnection, policy: readonly InventoryKind[]): Promise<LxdClient> {
-  const lxd = await clientOf(context, ssh);
+export async function ensureEmpty(
+  context: Context,
+  ssh: SshConnection,
+  lxd: LxdClient,
+  policy: readonly InventoryKind[],
+): Promise<void> {
   const disk = await lookAtDisk(ssh, lxd.endpoint.socket.packaging, context.deadline);
-  if (await isSilent(context, ssh, lxd, disk)) {
-    return emptiedSilent(context, ssh, lxd, disk, policy);
+  if (await isSilent(lxd, disk)) {
+    const contents = contentsOfSilent(lxd, disk, policy);
+    return wipe(context, ssh, lxd, contents);
   }
-  await ready(context, ssh);
+  await ready(context, lxd);
   const membership = await membershipOf(lxd);
   const owner = membership?.owner ?? "";
   if (isOfSameStack(owner, context.urn)) {
-    if (policy.length === 0 && readMark(owner)?.isCreating === true) {
-      return lxd; // an unfinished membership of this stack
-    }
-    if (policy.length === 0) {
+    if (policy.length > 0) {
       throw new RefusedError(
-        `LXD on ${ssh.name} is a member of a cluster already, and its membership bears the mark of this very stack, whose state does not know ` +
-          "this host. Either that state was lost: then set adopt: true, which manages it as it is. Or the state of another stack has it, after " +
-          "pulumi state move, a stack that was renamed or a project that was: then run pulumi up there, which marks it as that stack's, and " +
-          "take it out of this program",
+        `LXD on ${lxd.host} is a member of the cluster that this stack made, so resetPolicy does not wipe it. To manage it again, remove resetPolicy ` +
+          "and set adopt: true",
       );
     }
-    throw new RefusedError(
-      `LXD on ${ssh.name} is a member of the cluster that this very stack has made, so resetPolicy does not wipe it. Take resetPolicy out, ` +
-        "and set adopt: true: it is then managed again as it is",
-    );
+    if (readMark(owner)?.isCreating !== true) {
+      throw new RefusedError(
+        `LXD on ${lxd.host} is already a member of a cluster, with the mark of this stack, but the state of this stack does not have the host. If that ` +
+          "state was lost, set adopt: true. If another stack has the host in its state (after pulumi state move, or a new name of the stack or project), " +
+          "run pulumi up there, which changes the mark, and remove the host from this program",
+      );
+    }
+    return; // an unfinished membership of this stack
   }
   const inventory = await inventoryOf(context, ssh, lxd, disk, membership);
-  if (!mustReset(inventory, policy, ssh.name)) {
-    return lxd;
+  if (mustReset(inventory, policy, lxd.host)) {
+    await wipe(context, ssh, lxd, inventory);
   }
-  return wiped(context, ssh, lxd, inventory);
 }
 
-/**
- * Runs {@link emptied} for an existing node, unless its host is a member of a cluster, or may be one and does not
- * answer.
- */
-export async function emptiedUnlessMember(
+/** Runs {@link ensureEmpty} for an existing node, unless its host is a member of a cluster, or may be one and does not answer. */
+export async function ensureEmptyUnlessMember(
   context: Context,
   ssh: SshConnection,
+  lxd: LxdClient,
   policy: readonly InventoryKind[],
-): Promise<LxdClient> {
-  const lxd = await clientOf(context, ssh);
-  const { packaging } = lxd.endpoint.socket;
-  if (await isSilent(context, ssh, lxd, await lookAtDisk(ssh, packaging, context.deadline))) {
+): Promise<void> {
+  if (await isSilent(lxd, await lookAtDisk(ssh, lxd.endpoint.socket.packaging, context.deadline))) {
     throw new RefusedError(
-      `LXD on ${ssh.name} does not answer. It has the certificate of a cluster, so it may be a member, which a changed resetPolicy does not wipe. ` +
-        `${whereToLook(packaging)}. To wipe it anyway: pulumi up --replace URN`,
+      `LXD on ${lxd.host} does not answer. It has the certificate of a cluster, so it may be a member, which a changed resetPolicy does not wipe. ` +
+        `${whereToLook(lxd)}. To wipe it anyway: pulumi up --replace URN`,
     );
   }
-  await ready(context, ssh);
-  return (await membershipOf(lxd)) === undefined ? emptied(context, ssh, policy) : lxd;
+  await ready(context, lxd);
+  if ((await membershipOf(lxd)) === undefined) {
+    await ensureEmpty(context, ssh, lxd, policy);
+  }
 }
 
 /**
@@ -92,46 +90,36 @@ export async function emptiedUnlessMember(
  * @throws RefusedError when the daemon has no cluster that could be the reason.
  */
 export async function explainSilence(context: Context, ssh: SshConnection, lxd: LxdClient): Promise<string> {
-  const { packaging } = lxd.endpoint.socket;
-  const { clusterCertificate } = await lookAtDisk(ssh, packaging, context.deadline);
+  const { clusterCertificate } = await lookAtDisk(ssh, lxd.endpoint.socket.packaging, context.deadline);
   if (clusterCertificate === undefined) {
-    throw new RefusedError(`LXD on ${ssh.name} does not answer. ${whereToLook(packaging)}`);
+    throw new RefusedError(`LXD on ${ssh.name} does not answer. ${whereToLook(lxd)}`);
   }
-  return (
-    `LXD on ${ssh.name} does not answer: its join was cut off, it was removed by force, or its cluster is down. Shown is what was known ` +
-    `of it before. ${whereToLook(packaging)}.`
-  );
+  return `LXD on ${ssh.name} does not answer: its join was interrupted, it was removed by force, or its cluster is down. ${whereToLook(lxd)}`;
 }
 
 /** Whether the daemon hangs in its start because it cannot communicate with its cluster. Waits for any other daemon. */
-async function isSilent(context: Context, ssh: SshConnection, lxd: LxdClient, disk: OnDisk): Promise<boolean> {
+async function isSilent(lxd: LxdClient, disk: OnDisk): Promise<boolean> {
   return disk.clusterCertificate !== undefined && (await askLxd(lxd)) === undefined;
 }
 
-async function emptiedSilent(
-  context: Context,
-  ssh: SshConnection,
-  lxd: LxdClient,
-  disk: OnDisk,
-  policy: readonly InventoryKind[],
-): Promise<LxdClient> {
+/** @throws RefusedError when the policy does not name the cluster and all that is on the disk. */
+function contentsOfSilent(lxd: LxdClient, disk: OnDisk, policy: readonly InventoryKind[]): Inventory {
   const valuables = valuablesOf(disk);
   const kinds = ["cluster", ...Object.keys(valuables)] as InventoryKind[];
   if (kinds.some((kind) => !policy.includes(kind))) {
     const on = Object.keys(valuables).length === 0 ? "" : `, and on its disk are ${describeInventory(valuables)}`;
     throw new RefusedError(
-      `LXD on ${ssh.name} does not answer. It has the certificate of a cluster${on}. If it is a member: ` +
-        `${whereToLook(lxd.endpoint.socket.packaging)}. If it was left half joined, or was removed by force, wipe it: ` +
-        `resetPolicy: [${kinds.map((kind) => `"${kind}"`).join(", ")}]`,
+      `LXD on ${lxd.host} does not answer. It has the certificate of a cluster${on}. If it is a member: ${whereToLook(lxd)}. If it was left half ` +
+        `joined, or was removed by force, wipe it: resetPolicy: [${kinds.map((kind) => `"${kind}"`).join(", ")}]`,
     );
   }
-  return wiped(context, ssh, lxd, { ...valuables, cluster: ["that it does not answer for"] });
+  return { ...valuables, cluster: ["that it does not answer for"] };
 }
 
-async function wiped(context: Context, ssh: SshConnection, lxd: LxdClient, inventory: Inventory): Promise<LxdClient> {
-  context.progress(`wiping LXD on ${ssh.name}: ${describeInventory(inventory)}`);
+async function wipe(context: Context, ssh: SshConnection, lxd: LxdClient, contents: Inventory): Promise<void> {
+  context.progress(`wiping LXD on ${lxd.host}: ${describeInventory(contents)}`);
   await resetLxd(ssh, lxd.endpoint.socket.packaging, context);
-  return ready(context, ssh);
+  await ready(context, lxd);
 }
 
 async function inventoryOf(
@@ -161,8 +149,8 @@ interface Membership {
 
 /**
  * Returns the host's place in its cluster; `undefined` when it is in none.
- * @throws RefusedError when the host considers itself a member and its cluster does not answer it. The host cannot know
- * whether it was removed by force or the cluster is down, so it must not be wiped.
+ * @throws RefusedError when the host considers itself a member and its cluster does not answer it. The host cannot know whether
+ * it was removed by force or the cluster is down, so it must not be wiped.
  */
 async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
   const { server_clustered, server_name } = (await throughRestart(lxd, () => getServer(lxd))).environment;
@@ -173,12 +161,11 @@ async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
     if (!hasCode(error, "api")) {
       throw error;
     }
-    const { packaging } = lxd.endpoint.socket;
+    const restart = { deb: "systemctl restart lxd", snap: "snap restart lxd", incus: "systemctl restart incus" };
     throw new RefusedError(
-      `LXD on ${lxd.host} is in a cluster, and its cluster does not tell it of which members (${messageOf(error)}): it is down, or the host was removed ` +
-        "from it by force. Nothing was done. If it is down, bring it back. If another member does not list this host (lxc cluster list there), restart " +
-        `LXD here (${{ deb: "systemctl restart lxd", snap: "snap restart lxd", incus: "systemctl restart incus" }[packaging]}): then it does not answer ` +
-        "at all, and a node that is made with resetPolicy wipes it",
+      `LXD on ${lxd.host} is in a cluster and cannot list its members (${messageOf(error)}): the cluster is down, or the host was removed by force. ` +
+        "Nothing was changed. Ask another member: lxc cluster list. If it lists this host, or none answers, bring the cluster back. Otherwise restart " +
+        `LXD here (${restart[lxd.endpoint.socket.packaging]}), after which it does not answer, and set resetPolicy on a new LxdNode, which wipes it`,
       { cause: error },
     );
   });
@@ -192,7 +179,7 @@ async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
 function mustReset(inventory: Inventory, policy: readonly InventoryKind[], host: string): boolean {
   const found = Object.keys(inventory) as InventoryKind[];
   const unnamed = found.filter((kind) => !policy.includes(kind));
-  if (found.some((kind) => policy.includes(kind))) {
+  if (unnamed.length < found.length) {
     if (unnamed.length === 0) {
       return true;
     }
@@ -201,16 +188,11 @@ function mustReset(inventory: Inventory, policy: readonly InventoryKind[], host:
         `Add ${unnamed.map((kind) => `"${kind}"`).join(", ")} to resetPolicy, or remove them yourself`,
     );
   }
-  const precious = (["instances", "custom-volumes", "cluster"] as const).filter((kind) => inventory[kind] !== undefined);
-  if (precious.length > 0) {
+  if (inventory.instances !== undefined || inventory["custom-volumes"] !== undefined || inventory.cluster !== undefined) {
     throw new RefusedError(
-      `LXD on ${host} is in use: ${describeInventory(inventory)}. Set adopt: true to manage it as it is, or, to destroy all of it, ` +
+      `LXD on ${host} is in use: ${describeInventory(inventory)}. Set adopt: true to manage it unchanged, or, to destroy all of it, ` +
         `resetPolicy: [${found.map((kind) => `"${kind}"`).join(", ")}]`,
     );
   }
   return false;
-}
-
-async function clientOf(context: Context, ssh: SshConnection): Promise<LxdClient> {
-  return new LxdClient(await endpointOf(ssh, context.deadline), context.deadline);
 }

@@ -1,18 +1,15 @@
 /** Installs LXD on a host and keeps it installed. Checks whether that is allowed before it changes the host. */
-import type { Input } from "@pulumi/pulumi";
 import * as z from "zod";
 import type { Context, SshConnection } from "../engine/lifecycle";
 import { hasDebPackage, installDebPackages } from "../host/apt";
+import { isInstalled } from "../host/installed";
 import { bringSnap, findSnap, isElsewhere, judgeSnap, startSnap } from "../host/snapd";
 import { direction, sameChannel } from "../host/snapd-channels";
 import { type ApiSocket, findSocket } from "../lxd/client/endpoint";
 import { sameJson } from "../support/equality";
 import { havingChanged, RefusedError } from "../support/errors";
 
-/**
- * See {@link InstallArgs}.
- * @internal
- */
+/** The input `install` of an LxdNode. */
 export const installSchema = z.union([
   z.literal(false),
   z.discriminatedUnion(
@@ -42,59 +39,34 @@ export const installSchema = z.union([
   ),
 ]);
 
-/**
- * See {@link InstallArgs}.
- * @internal
- */
+/** See {@link installSchema}. */
 export type Install = z.output<typeof installSchema>;
 
-/** How LXD is installed on a host. */
-export type InstallArgs =
-  | { method: "deb"; packages?: string[] }
-  | {
-      method: "snap";
-      /** Track, risk and branch, as in the snap store. @default "5.21/stable" */
-      channel?: string;
-      /**
-       * Use the revision of the cohort: all hosts get the same one, also during a progressive release.
-       * @default true
-       */
-      cohort?: boolean;
-      /** Hold the snap: snapd does not refresh it automatically. @default true */
-      hold?: boolean;
-      /**
-       * Exact revision, such as the output `revision` of a member's LxdNode: a host that joins needs the cluster's
-       * revision. The store must have released it to a channel, for the host's architecture.
-       * @default the channel's revision
-       */
-      revision?: Input<number | undefined>;
-    };
-
 /**
- * Makes sure that LXD is installed on the host and listens: installs it when it is missing, and starts it when it does
- * not run. Checks an existing installation and leaves it as it is.
+ * Makes sure that LXD is installed on the host and listens: installs it when it is missing, and starts it when it does not run.
+ * Checks an existing installation and does not change it.
  * @returns Whether anything on the host was changed.
  * @throws RefusedError when LXD is installed in another way than wanted, or is newer.
- * @internal
  */
-export async function present(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
+export async function ensureInstalled(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
   const socket = await findSocket(ssh, context.deadline);
   if (wanted === false) {
     if (socket === undefined) {
       throw new RefusedError(
-        `LXD is not on ${ssh.name}, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}`,
+        `LXD does not run on ${ssh.name}, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}`,
       );
     }
     return false;
   }
   if (socket !== undefined && socket.packaging !== wanted.method) {
+    const { packaging, path } = socket;
+    const found = packaging === "incus" ? `${ssh.name} runs Incus` : `LXD on ${ssh.name} was installed from a ${packaging}`;
     throw new RefusedError(
-      `${ssh.name} runs ${socket.packaging === "incus" ? "Incus" : `LXD that was installed from a ${socket.packaging}`} (${socket.path}), but ` +
-        `install.method is ${wanted.method}. Set install: false to use what is there, or remove it`,
+      `${found} (${path}), but install.method is ${wanted.method}. Set install: false to use it, or remove it from the host`,
     );
   }
-  if (socket === undefined && !(await isInstalled(context, ssh, wanted))) {
-    await bring(context, ssh, wanted);
+  if (socket === undefined && !(await isInstalled(ssh, context.deadline, wanted))) {
+    await applyInstall(context, ssh, wanted);
   } else if (wanted.method === "snap") {
     await judgeSnap(ssh, wanted, context);
   }
@@ -108,9 +80,8 @@ export async function present(context: Context, ssh: SshConnection, wanted: Inst
 /**
  * Installs LXD, or brings the installation to the wanted packages, channel, revision and hold.
  * @returns Whether that restarted LXD.
- * @internal
  */
-export async function bring(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
+export async function applyInstall(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
   if (wanted === false) {
     return false;
   }
@@ -123,9 +94,8 @@ export async function bring(context: Context, ssh: SshConnection, wanted: Instal
     }
     return bringSnap(ssh, wanted, context);
   }
-  const isThere = await hasDebPackage(ssh, "lxd", deadline);
-  const missing: string[] = isThere ? [] : ["lxd"];
-  for (const name of wanted.packages) {
+  const missing: string[] = [];
+  for (const name of ["lxd", ...wanted.packages]) {
     if (!(await hasDebPackage(ssh, name, deadline))) {
       missing.push(name);
     }
@@ -138,9 +108,9 @@ export async function bring(context: Context, ssh: SshConnection, wanted: Instal
         `apt on ${ssh.name} cannot read all of its package sources: ${unread}. The packages were installed from the others`,
       );
     }
-    if (isThere) {
+    if (!missing.includes("lxd")) {
       context.warn(
-        `LXD on ${ssh.name} finds what ${missing.join(", ")} brought when it next starts (systemctl restart lxd; instances keep running)`,
+        `LXD on ${ssh.name} uses ${missing.join(", ")} only after a restart: systemctl restart lxd (instances keep running)`,
       );
     }
   }
@@ -160,35 +130,7 @@ async function startUnlessListening(context: Context, ssh: SshConnection, method
   }
 }
 
-async function isInstalled(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
-  const [deb, snap] = [() => hasDebPackage(ssh, "lxd", context.deadline), () => findSnap(ssh, context.deadline)];
-  if (wanted === false) {
-    return (await deb()) || (await snap()) !== undefined;
-  }
-  return wanted.method === "deb" ? deb() : (await snap()) !== undefined;
-}
-
-/**
- * Returns the socket on which LXD listens; `undefined` when LXD is not on the host.
- * @throws RefusedError when LXD is installed and does not listen: its contents are then unknown, so it is not gone.
- * @internal
- */
-export async function findSocketUnlessGone(
-  context: Context,
-  ssh: SshConnection,
-  install: Install,
-): Promise<ApiSocket | undefined> {
-  const socket = await findSocket(ssh, context.deadline);
-  if (socket === undefined && (await isInstalled(context, ssh, install))) {
-    throw new RefusedError(`LXD is installed on ${ssh.name} but does not answer on its socket. Look at: journalctl --unit lxd`);
-  }
-  return socket;
-}
-
-/**
- * How LXD is installed on a host.
- * @internal
- */
+/** How LXD is installed on a host. */
 export interface Installed {
   /** Spelled as in state, where the meaning is the same. */
   readonly install: Install;
@@ -197,9 +139,8 @@ export interface Installed {
 }
 
 /**
- * Reads how LXD is installed, for the refresh. Drift is another packaging, a changed channel, revision or hold, or a
- * missing package.
- * @internal
+ * Reads how LXD is installed, for the refresh. Drift is another packaging, a changed channel, revision or hold, or a missing
+ * package.
  */
 export async function readInstall(context: Context, ssh: SshConnection, socket: ApiSocket, known: Install): Promise<Installed> {
   if (known === false) {
@@ -228,10 +169,7 @@ export async function readInstall(context: Context, ssh: SshConnection, socket: 
   };
 }
 
-/**
- * Whether the installation is the wanted one.
- * @internal
- */
+/** Whether the installation is the wanted one. */
 export function sameInstall({ install: found, revision }: Installed, wanted: Install): boolean {
   if (found !== false && wanted !== false && found.method === "snap" && wanted.method === "snap") {
     return (
@@ -243,11 +181,8 @@ export function sameInstall({ install: found, revision }: Installed, wanted: Ins
   return sameJson(found, wanted);
 }
 
-/**
- * Returns the refusals of a change of `install` that are known without a request. Pure.
- * @internal
- */
-export function forewarnOfInstall(
+/** Returns the refusals of a change of `install` that are known without a request. Pure. */
+export function installWarnings(
   { install: found, revision, lxdVersion }: Installed & { readonly lxdVersion: string },
   wanted: Install,
   host: string,
@@ -270,14 +205,11 @@ export function forewarnOfInstall(
   return isSame
     ? [`${refused} the snap's revision ${has}, but install.revision is the older ${wanted.revision}`]
     : [
-        `${refused} the snap's revision ${has}, but install.revision is ${wanted.revision}, which is older unless the store knows a newer version of it`,
+        `${refused} the snap's revision ${has}, but install.revision is ${wanted.revision}, which is older unless the store has a newer version for it`,
       ];
 }
 
-/**
- * Describes an installation briefly: `the snap from 5.21/stable, held`.
- * @internal
- */
+/** Describes an installation briefly: `the snap from 5.21/stable, held`. */
 export function describeInstall(install: Install): string {
   if (install === false) {
     return "neither the snap nor Debian's package";

@@ -8,35 +8,29 @@ import { onHost } from "../engine/connection-inputs";
 import type { Context, Lifecycle, SshConnection } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { askLxd } from "../host/half-joined";
+import { findSocketUnlessGone } from "../host/installed";
 import { finishReset, isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
-import { configSchema, sameConfigValue } from "../lxd/config";
+import { type Config, configSchema, sameConfigValue } from "../lxd/config";
 import { INVENTORY_KINDS } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
 import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
 import { sameSet } from "../support/equality";
 import { afterChange } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
-import { emptied, emptiedUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
+import { ensureEmpty, ensureEmptyUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
 import {
-  bring,
+  applyInstall,
   describeInstall,
-  findSocketUnlessGone,
-  forewarnOfInstall,
+  ensureInstalled,
   type Install,
-  type InstallArgs,
   installSchema,
-  present,
+  installWarnings,
   readInstall,
   sameInstall,
 } from "./lxd-node-install";
 
-export type { InstallArgs } from "./lxd-node-install";
-
-/**
- * Inputs of {@link LxdNode}.
- * @internal
- */
+/** Inputs of {@link LxdNode}. @internal */
 export const nodeSchema = z.strictObject({
   ...onHost,
   install: installSchema.default({ method: "snap", channel: "5.21/stable", cohort: true, hold: true }),
@@ -45,34 +39,53 @@ export const nodeSchema = z.strictObject({
   adopt: z.boolean().default(false),
 });
 
+/** How LXD is installed on a host. */
+export type InstallArgs =
+  | {
+      method: "deb";
+      /** Further packages that the storage drivers need, such as `btrfs-progs`. @default [] */
+      packages?: string[];
+    }
+  | {
+      method: "snap";
+      /** Track, risk and branch, as in the snap store. @default "5.21/stable" */
+      channel?: string;
+      /** Use the revision of the cohort: all hosts get the same one, also during a progressive release. @default true */
+      cohort?: boolean;
+      /** Hold the snap: snapd does not refresh it automatically. @default true */
+      hold?: boolean;
+      /**
+       * Exact revision, such as the output `revision` of a member's LxdNode: a host that joins needs the cluster's revision. The
+       * store must have released it to a channel, for the host's architecture.
+       * @default the channel's revision
+       */
+      revision?: Input<number | undefined>;
+    };
+
 /** Arguments of {@link LxdNode}. */
 export interface LxdNodeArgs {
   /** How to reach the host. */
   connection: Input<ConnectionArgs>;
   /**
-   * How LXD is installed when the host does not have it: as Debian's package, with further `packages` that its storage
-   * drivers need, such as `btrfs-progs`; as the snap, with `channel`, `cohort` (the same revision on all hosts), `hold`
-   * (no automatic upgrade) and `revision`; or `false` to require an installed LXD. An installed snap is refreshed to
-   * the channel and revision, unless they are older: LXD does not start on the data of a newer version.
+   * How LXD is installed when the host does not have it: as Debian's package, or as the snap; `false` requires an installed LXD.
+   * An installed snap is refreshed to the channel and revision, unless they are older: LXD does not start on the data of a newer
+   * version.
    * @default {method: "snap", channel: "5.21/stable", cohort: true, hold: true}
    */
   install?: Input<InstallArgs | false>;
-  /**
-   * The host's own keys of the server config, such as `core.https_address`. Other keys are left as they are.
-   * @default {}
-   */
+  /** The host's own keys of the server config, such as `core.https_address`. Other keys are not changed. @default {} */
   config?: Input<ConfigArgs>;
   /**
-   * Kinds of content that may be destroyed on the host to start from an empty LXD. Without it, a host with instances,
-   * custom volumes or a cluster is refused. The list must name every kind that the host holds; then all of LXD's data
-   * there is wiped, once: when the node is created, or when this list changes. A changed list never wipes a host that
-   * is already a member of a cluster.
+   * Kinds of content that may be destroyed on the host to start from an empty LXD. Without it, a host with instances, custom
+   * volumes or a cluster is refused. The list must name every kind that the host holds; then all of LXD's data there is wiped,
+   * once: when the node is created, or when this list changes. A changed list never wipes a host that is already a member of a
+   * cluster.
    * @default []
    */
   resetPolicy?: Input<Input<"instances" | "custom-volumes" | "images" | "storage-pools" | "networks" | "cluster">[]>;
   /**
-   * Manage a host that is already in use, without a change to what it holds or to how LXD is installed. When the
-   * installation differs from `install`, the next preview shows it.
+   * Manage a host that is already in use, without a change to what it holds or to how LXD is installed. When the installation
+   * differs from `install`, the next preview shows it.
    * @default false
    */
   adopt?: Input<boolean>;
@@ -93,10 +106,7 @@ interface Outputs {
   revision: number | undefined;
 }
 
-/**
- * See {@link LxdNode}.
- * @internal
- */
+/** See {@link LxdNode}. @internal */
 export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdNode",
   isHost: true,
@@ -127,7 +137,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
         reason: "is not a key of one host: it belongs to the whole cluster, or LXD does not know it",
       }));
     if (adopt && resetPolicy.length > 0) {
-      failures.push({ property: "resetPolicy", reason: "contradicts adopt: a host is either wiped or taken over as it is" });
+      failures.push({ property: "resetPolicy", reason: "contradicts adopt: a host is either wiped or adopted" });
     }
     return failures;
   },
@@ -139,7 +149,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     resetPolicy: sameSet,
   },
 
-  previewWarnings: (state, { install, connection }) => forewarnOfInstall(state, install, connection.host),
+  previewWarnings: (state, { install, connection }) => installWarnings(state, install, connection.host),
 
   async previewEffects(context, { connection, resetPolicy }, former) {
     if (former === undefined || resetPolicy.length === 0 || sameSet(former.resetPolicy, resetPolicy)) {
@@ -149,20 +159,21 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     return server?.environment.server_clustered === true
       ? []
       : [
-          `pulumi up will destroy what LXD on ${connection.host} holds, if it is no more than resetPolicy names: ${resetPolicy.join(", ")}`,
+          `pulumi up will wipe LXD on ${connection.host}, if it holds nothing else than resetPolicy names: ${resetPolicy.join(", ")}`,
         ];
   },
 
   async create(context, inputs) {
     const ssh = await context.host(inputs.connection);
     const isReset = await finishReset(ssh, context, inputs.resetPolicy);
-    if (inputs.adopt && (await findSocketUnlessGone(context, ssh, inputs.install)) !== undefined) {
-      return adopted(context, ssh, inputs);
+    if (inputs.adopt && (await findSocketUnlessGone(ssh, context.deadline, inputs.install)) !== undefined) {
+      return adopt(context, ssh, inputs);
     }
-    const isNew = await present(context, ssh, inputs.install);
-    let lxd = await emptied(context, ssh, inputs.resetPolicy).catch(rethrow(isReset || isNew));
-    if (await bring(context, ssh, inputs.install)) {
-      lxd = await ready(context, ssh);
+    const isNew = await ensureInstalled(context, ssh, inputs.install);
+    const lxd = await context.lxd(inputs.connection);
+    await ensureEmpty(context, ssh, lxd, inputs.resetPolicy).catch(rethrow(isReset || isNew));
+    if (await applyInstall(context, ssh, inputs.install)) {
+      await ready(context, lxd);
     }
     await setServerConfig(lxd, inputs.config);
     return { id: ssh.name, outputs: await factsOf(context, ssh, lxd, inputs.install) };
@@ -171,10 +182,10 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   async read(context, _id, state) {
     const ssh = await context.host(state.connection);
     if (await isResetUnfinished(ssh, context.deadline)) {
-      context.warn(`LXD on ${ssh.name} was being wiped when that was interrupted; the next change of the node finishes it`);
+      context.warn(`A wipe of LXD on ${ssh.name} was interrupted. The next change of the node finishes it`);
       return { inputs: {}, outputs: state };
     }
-    const socket = await findSocketUnlessGone(context, ssh, state.install);
+    const socket = await findSocketUnlessGone(ssh, context.deadline, state.install);
     if (socket === undefined) {
       return undefined;
     }
@@ -184,21 +195,20 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     if (server === undefined) {
       if (!sameInstall({ ...installed, revision: installed.revision ?? state.revision }, state.install)) {
         const found = describeInstall(installed.install);
-        context.warn(`LXD on ${ssh.name} does not answer, and is now ${found}. All else is shown as it was last known`);
-        return {
-          inputs: { install: installed.install },
-          outputs: { ...state, revision: installed.revision },
-        };
+        context.warn(`LXD on ${ssh.name} does not answer, and is now ${found}. All other values are the last known ones`);
+        return { inputs: { install: installed.install }, outputs: { ...state, revision: installed.revision } };
       }
-      context.warn(await explainSilence(context, ssh, lxd));
+      context.warn(`${await explainSilence(context, ssh, lxd)}. All values are the last known ones`);
       return { inputs: {}, outputs: state };
     }
     const live = serverConfig(server);
     const config = Object.fromEntries(
-      Object.entries(state.config).flatMap(([key, wording]) => {
+      Object.entries(state.config).flatMap(([key, known]) => {
         const value = live[key] ?? "";
-        // An unset key is no longer managed, unless the program gives it.
-        return sameConfigValue(key, wording, value) ? [[key, wording]] : value === "" ? [] : [[key, value]];
+        if (sameConfigValue(key, known, value)) {
+          return [[key, known]];
+        }
+        return value === "" ? [] : [[key, value]]; // an unset key is no longer managed, unless the program gives it
       }),
     );
     const outputs = { ...(await facts(lxd)), revision: installed.revision };
@@ -208,14 +218,14 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   async update(context, _id, state, inputs) {
     const ssh = await context.host(inputs.connection);
     const isReset = await finishReset(ssh, context, inputs.resetPolicy);
-    const isNew = await present(context, ssh, inputs.install).catch(rethrow(isReset));
+    const isNew = await ensureInstalled(context, ssh, inputs.install).catch(rethrow(isReset));
+    const lxd = await context.lxd(inputs.connection);
     if (!sameSet(state.resetPolicy, inputs.resetPolicy)) {
-      await emptiedUnlessMember(context, ssh, inputs.resetPolicy).catch(rethrow(isReset || isNew));
+      await ensureEmptyUnlessMember(context, ssh, lxd, inputs.resetPolicy).catch(rethrow(isReset || isNew));
     }
-    await bring(context, ssh, inputs.install);
-    const lxd = await ready(context, ssh);
-    const dropped = Object.keys(state.config).filter((key) => inputs.config[key] === undefined);
-    await setServerConfig(lxd, { ...Object.fromEntries(dropped.map((key) => [key, ""])), ...inputs.config });
+    await applyInstall(context, ssh, inputs.install);
+    await ready(context, lxd);
+    await setServerConfig(lxd, { ...unset(state.config), ...inputs.config });
     return factsOf(context, ssh, lxd, inputs.install);
   },
 
@@ -223,34 +233,41 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   async delete(context, _id, state) {
     const ssh = await context.host(state.connection);
     await finishReset(ssh, context, state.resetPolicy);
-    const keys = Object.keys(state.config);
-    if (keys.length > 0 && (await findSocketUnlessGone(context, ssh, state.install)) !== undefined) {
+    if (
+      Object.keys(state.config).length > 0 &&
+      (await findSocketUnlessGone(ssh, context.deadline, state.install)) !== undefined
+    ) {
       const lxd = await context.lxd(state.connection);
       if ((await askLxd(lxd)) === undefined) {
-        context.warn(`${await explainSilence(context, ssh, lxd)} Its config is left as it is`);
+        context.warn(`${await explainSilence(context, ssh, lxd)}. Its config was not changed`);
         return;
       }
       const owner = await ownerOf(lxd);
       if (owner !== "" && !isOfSameStack(owner, context.urn)) {
-        context.warn(`The config of LXD on ${ssh.name} is left as it is: its membership belongs to ${describeOwner(owner)}`);
+        context.warn(`The config of LXD on ${ssh.name} was not changed: its membership belongs to ${describeOwner(owner)}`);
         return;
       }
-      await setServerConfig(lxd, Object.fromEntries(keys.map((key) => [key, ""])));
+      await setServerConfig(lxd, unset(state.config));
     }
   },
 };
 
-/** Rethrows the error; see {@link afterChange}. */
+/** An empty string unsets a key. */
+function unset(config: Config): Config {
+  return Object.fromEntries(Object.keys(config).map((key) => [key, ""]));
+}
+
 function rethrow(isChanged: boolean): (error: unknown) => never {
   return (error) => {
     throw isChanged ? afterChange(error) : error;
   };
 }
 
-/** Adopts a host. Leaves the installation of LXD as it is, and keeps it in state. */
-async function adopted(context: Context, ssh: SshConnection, inputs: Inputs): Promise<{ id: string; outputs: Outputs }> {
-  await present(context, ssh, inputs.install);
-  const lxd = await ready(context, ssh);
+/** Adopts a host. Does not change the installation of LXD, and keeps it in state. */
+async function adopt(context: Context, ssh: SshConnection, inputs: Inputs): Promise<{ id: string; outputs: Outputs }> {
+  await ensureInstalled(context, ssh, inputs.install);
+  const lxd = await context.lxd(inputs.connection);
+  await ready(context, lxd);
   const live = serverConfig(await getServer(lxd));
   const other = Object.entries(inputs.config).filter(([key, value]) => !sameConfigValue(key, live[key], value));
   if (other.length > 0) {
@@ -263,7 +280,8 @@ async function adopted(context: Context, ssh: SshConnection, inputs: Inputs): Pr
         "does not change that; the next pulumi up does",
     );
   }
-  return { id: ssh.name, outputs: { ...(await facts(lxd)), revision, ...{ install } } };
+  const outputs = { ...(await facts(lxd)), revision, install }; // this `install` is the one that state gets
+  return { id: ssh.name, outputs };
 }
 
 async function factsOf(context: Context, ssh: SshConnection, lxd: LxdClient, install: Install): Promise<Outputs> {
@@ -316,8 +334,8 @@ export class LxdNode extends LxdResource {
   /** Memory of the host in bytes. */
   declare readonly memoryBytes: Output<number>;
   /**
-   * Revision of the snap, for `install.revision` of hosts that are to join the same cluster. `undefined` when LXD is
-   * Debian's package or a snap from a file, or when `install` is false.
+   * Revision of the snap, for `install.revision` of hosts that are to join the same cluster. `undefined` when LXD is Debian's
+   * package or a snap from a file, or when `install` is false.
    */
   declare readonly revision: Output<number | undefined>;
 

@@ -174,6 +174,16 @@ export function hasCode<Code extends LxdErrorCode>(error: unknown, code: Code): 
   return error instanceof Error && "code" in error && error.code === code;
 }
 
+/** For `catch`: returns `value` for errors with one of the codes, and throws all others. */
+export function fallback<Value>(value: Value, ...codes: LxdErrorCode[]): (error: unknown) => Value {
+  return (error) => {
+    if (codes.some((code) => hasCode(error, code))) {
+      return value;
+    }
+    throw error;
+  };
+}
+
 export function isNotFound(error: unknown): boolean {
   return hasCode(error, "api") && error.status === 404;
 }

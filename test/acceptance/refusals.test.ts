@@ -198,7 +198,7 @@ describe("Unsuitable environments on real LXD", () => {
       await refused(
         "LxdNode",
         node("bcn2", { install: false }),
-        'LXD is not on root@192.168.1.102, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}',
+        'LXD does not run on root@192.168.1.102, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}',
       );
     });
 
@@ -228,7 +228,7 @@ describe("Unsuitable environments on real LXD", () => {
       await refused(
         "LxdNode",
         node("bcn1"),
-        `LXD on root@192.168.1.101 is in use: ${HOLDS}. Set adopt: true to manage it as it is, or, to destroy all of it, `,
+        `LXD on root@192.168.1.101 is in use: ${HOLDS}. Set adopt: true to manage it unchanged, or, to destroy all of it, `,
         `resetPolicy: [${ALL_THAT}]`,
       );
     });
@@ -255,7 +255,7 @@ describe("Unsuitable environments on real LXD", () => {
       await refused(
         "LxdNode",
         node("bcn3"),
-        "LXD on root@192.168.1.103 is in use: cluster with the members other1. Set adopt: true to manage it as it is, or, to destroy ",
+        "LXD on root@192.168.1.103 is in use: cluster with the members other1. Set adopt: true to manage it unchanged, or, to destroy ",
         'all of it, resetPolicy: ["cluster"]',
       );
     });
@@ -360,7 +360,7 @@ describe("Unsuitable environments on real LXD", () => {
         await refused(
           "LxdNode",
           node("bcn3"),
-          "LXD on root@192.168.1.103 is in use: cluster certificate of an interrupted join. Set adopt: true to manage it as it is, or, to ",
+          "LXD on root@192.168.1.103 is in use: cluster certificate of an interrupted join. Set adopt: true to manage it unchanged, or, to ",
           'destroy all of it, resetPolicy: ["cluster"]',
         );
       });

@@ -115,8 +115,8 @@ describe("A host that is half in a cluster", () => {
       daemon().cutOffJoin(cluster().certificate?.pem ?? "");
       await second.up(args());
       assert.deepEqual(second.warnings, [
-        `LXD on ${nameOf("bcn1")} was left half joined, or its member was removed by force. The cluster does not know it and nothing of value is ` +
-          "on it, so it is wiped and joins anew",
+        `LXD on ${nameOf("bcn1")} was left half joined, or its member was removed by force. The cluster does not list it and it holds no ` +
+          "data, so it is wiped and joins again",
       ]);
     });
 
@@ -231,10 +231,7 @@ describe("A host that is half in a cluster", () => {
           } else if (isInState) {
             assert.equal(outcome, "updated");
           } else {
-            assert.match(
-              String(outcome),
-              /is a member of the cluster that this very stack has made, so resetPolicy does not wipe it/,
-            );
+            assert.match(String(outcome), /is a member of the cluster that this stack made, so resetPolicy does not wipe it/);
           }
         });
       }
@@ -256,10 +253,10 @@ describe("A host that is half in a cluster", () => {
       });
       assert.equal(
         await refusal(node.up(wipes())),
-        `LXD on ${nameOf("bcn1")} is in a cluster, and its cluster does not tell it of which members (LXD on ${nameOf("bcn1")} answered GET ` +
-          "/1.0/cluster/members?recursion=1 with 403: not authorized): it is down, or the host was removed from it by force. Nothing was done. If it is " +
-          "down, bring it back. If another member does not list this host (lxc cluster list there), restart LXD here (systemctl restart lxd): then it " +
-          "does not answer at all, and a node that is made with resetPolicy wipes it",
+        `LXD on ${nameOf("bcn1")} is in a cluster and cannot list its members (LXD on ${nameOf("bcn1")} answered GET ` +
+          "/1.0/cluster/members?recursion=1 with 403: not authorized): the cluster is down, or the host was removed by force. Nothing was changed. Ask " +
+          "another member: lxc cluster list. If it lists this host, or none answers, bring the cluster back. Otherwise restart LXD here (systemctl " +
+          "restart lxd), after which it does not answer, and set resetPolicy on a new LxdNode, which wipes it",
       );
       isUntouched();
     });

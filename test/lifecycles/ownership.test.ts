@@ -532,12 +532,10 @@ describe("Ownership", () => {
     it("is adopted with adopt after its state was lost, as a refusal says, and never wiped afterwards", async () => {
       await join("lab");
       await assert.rejects(manageAs(nodeLifecycle).up(node({ resetPolicy: ["cluster", "storage-pools", "images"] })), {
-        message:
-          /^LXD on root@127\.0\.0\.1:\d+ is a member of the cluster that this very stack has made, so resetPolicy does not wipe it/,
+        message: /^LXD on root@127\.0\.0\.1:\d+ is a member of the cluster that this stack made, so resetPolicy does not wipe it/,
       });
       await assert.rejects(manageAs(nodeLifecycle).up(node()), {
-        message:
-          /is a member of a cluster already, and its membership bears the mark of this very stack, .* was lost: then set adopt: true/,
+        message: /is already a member of a cluster, with the mark of this stack, .* was lost, set adopt: true/,
       });
       assert.equal(await manageAs(nodeLifecycle).up(node({ adopt: true })), "created");
     });
@@ -551,7 +549,7 @@ describe("Ownership", () => {
       await theirs.destroy();
       assert.match(
         theirs.warnings.at(-1) ?? "",
-        /The config of LXD on .* is left as it is: its membership belongs to .* of stack "lab"/,
+        /The config of LXD on .* was not changed: its membership belongs to .* of stack "lab"/,
       );
       assert.equal(await manageAs(nodeLifecycle).up(node({ config, adopt: true })), "created");
     });

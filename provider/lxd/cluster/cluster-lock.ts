@@ -6,8 +6,8 @@ import { settled } from "./restarts";
 const lock = new KeyedLock();
 
 /**
- * Runs work that LXD cannot run concurrently in one cluster: joins, removals, and the creation of pools and networks.
- * Runs it sequentially within this process, through any member, and only once members that are starting are ready.
+ * Runs work that LXD cannot run concurrently in one cluster: joins, removals, and the creation of pools and networks. Runs it
+ * sequentially within this process, through any member, and only once members that are starting are ready.
  */
 export async function withClusterLock<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result> {
   const { fingerprint } = await presentedBy(lxd.endpoint, lxd.deadline);

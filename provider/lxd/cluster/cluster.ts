@@ -2,9 +2,10 @@ import * as z from "zod";
 import { until } from "../../support/deadline";
 import { api, type LxdClient } from "../client/client";
 import { untilKnown } from "../client/operations";
+import { isNotClustered } from "../client/transient-failures";
 import { sameListener } from "../meaning";
 
-export { isNotClustered } from "../client/transient-failures";
+export { isNotClustered };
 
 /** `/1.0/cluster/members`: https://documentation.ubuntu.com/lxd/latest/api/#/cluster */
 const memberSchema = z.looseObject({
@@ -13,7 +14,6 @@ const memberSchema = z.looseObject({
   database: z.boolean(),
   status: z.string(),
   message: z.string().default(""),
-  architecture: z.string().default(""),
   roles: z.array(z.string()).nullish(),
   failure_domain: z.string().default("default"),
   description: z.string().default(""),
@@ -80,6 +80,16 @@ export function isAt({ url }: Pick<Member, "url">, address: string): boolean {
   return sameListener(url.replace(/^https:\/\//, ""), address);
 }
 
+/** Returns what a cluster answers; `undefined` when the server that was asked is in no cluster. */
+export function ifClustered<Answer>(answer: Promise<Answer>): Promise<Answer | undefined> {
+  return answer.catch((error: unknown) => {
+    if (isNotClustered(error)) {
+      return undefined;
+    }
+    throw error;
+  });
+}
+
 /** Lists the member-specific keys for which a server that joins this cluster must bring values. */
 export async function memberConfigKeys(lxd: LxdClient): Promise<MemberConfigKey[]> {
   return (await lxd.get("/1.0/cluster", clusterSchema)).member_config ?? [];
@@ -102,7 +112,6 @@ export async function bootstrapCluster(lxd: LxdClient, name: string): Promise<vo
   await untilKnown(bootstrap, async () => (await lxd.get("/1.0/cluster", clusterSchema)).enabled);
 }
 
-/** Waits until the cluster reports a member as online. */
 export function untilOnline(lxd: LxdClient, name: string): Promise<Member> {
   return until(lxd.deadline, async (report) => {
     const member = (await listMembers(lxd)).find(({ server_name }) => server_name === name);

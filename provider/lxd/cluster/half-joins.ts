@@ -1,10 +1,10 @@
 /**
- * Remains of interrupted joins that block the next attempt. Rows of a server that never finished joining are harmless,
- * because the next attempt replaces them.
+ * Remains of interrupted joins that block the next attempt. Rows of a server that never finished joining are harmless, because
+ * the next attempt replaces them.
  * @see https://github.com/canonical/lxd/blob/main/lxd/cluster/membership.go for the order in which a join leaves its traces
  */
 import * as z from "zod";
-import { FailedError, hasCode, replyOf } from "../../support/errors";
+import { FailedError, fallback, hasCode, replyOf } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import { operationsSchema } from "../client/operations";
 import { forgetMember } from "./cluster";
@@ -54,8 +54,8 @@ export async function clearTraces({ host, joining, cluster }: JoinContext, name:
 }
 
 /**
- * Whether an unused token exists with which a server of that name may join. The next token of that name invalidates it.
- * LXD still lists revoked tokens.
+ * Whether an unused token exists with which a server of that name may join. The next token of that name invalidates it. LXD still
+ * lists revoked tokens.
  */
 async function hasJoinToken(lxd: LxdClient, name: string): Promise<boolean> {
   const operations = await lxd.get("/1.0/operations", operationsSchema, { recursion: 1 });
@@ -65,16 +65,8 @@ async function hasJoinToken(lxd: LxdClient, name: string): Promise<boolean> {
 }
 
 /** Whether LXD made a removal. `false` when it refused it, or had nothing to remove. */
-async function isDone(removal: Promise<unknown>): Promise<boolean> {
-  try {
-    await removal;
-    return true;
-  } catch (error) {
-    if (hasCode(error, "api")) {
-      return false;
-    }
-    throw error;
-  }
+function isDone(removal: Promise<unknown>): Promise<boolean> {
+  return removal.then(() => true).catch(fallback(false, "api"));
 }
 
 async function distrust(lxd: LxdClient, certificates: readonly Trusted[]): Promise<void> {
@@ -84,8 +76,8 @@ async function distrust(lxd: LxdClient, certificates: readonly Trusted[]): Promi
 }
 
 /**
- * Removes the joining server's certificate from the cluster's trust when it is there under another name. A join that
- * was refused for its name leaves it there, and LXD would then refuse every other name.
+ * Removes the joining server's certificate from the cluster's trust when it is there under another name. A join that was refused
+ * for its name leaves it there, and LXD would then refuse every other name.
  */
 async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, name: string): Promise<void> {
   try {

@@ -1,6 +1,6 @@
 /**
- * Members send heartbeats every ten seconds. LXD reports a member as offline when it has received none for twenty seconds. This includes
- * a member that has just booted, or whose heartbeat is late because a host is busy. Such a member answers requests.
+ * Members send heartbeats every ten seconds. LXD reports a member as offline when it has received none for twenty seconds. This
+ * includes a member that has just booted, or whose heartbeat is late because a host is busy. Such a member answers requests.
  */
 import { tryUntil } from "../../support/deadline";
 import type { LxdClient } from "../client/client";
@@ -30,8 +30,8 @@ export async function membersOnceHeard(
 }
 
 /**
- * Returns the answering member as online. LXD judges by heartbeats, even of itself, and these are late while they wait for a member that
- * is gone.
+ * Returns the answering member as online. LXD judges by heartbeats, even of itself, and these are late while they wait for a
+ * member that is gone.
  */
 async function withAnswering(lxd: LxdClient, members: Member[]): Promise<Member[]> {
   if (offlineIn(members).length === 0) {
@@ -44,8 +44,8 @@ async function withAnswering(lxd: LxdClient, members: Member[]): Promise<Member[
 }
 
 /**
- * Returns the names of those given members that LXD reports as offline. When all of them answer, gives LXD time to
- * receive their heartbeats. When one does not answer, does not wait for the others.
+ * Returns the names of those given members that LXD reports as offline. When all of them answer, gives LXD time to receive their
+ * heartbeats. When one does not answer, does not wait for the others.
  */
 export async function offlineOf(lxd: LxdClient, members: readonly Pick<Member, "server_name" | "status">[]): Promise<string[]> {
   let offline = offlineIn(members);

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { tryUntil } from "../../support/deadline";
 import { RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
-import { describeInventory, type Inventory, takeInventory } from "../inventory";
+import { dataIn, describeInventory, type Inventory, takeInventory } from "../inventory";
 import { type Server, serverConfig } from "../server";
 import { isAt, listMembers, type Member } from "./cluster";
 
@@ -70,8 +70,8 @@ export async function findStaleMember(cluster: LxdClient, name: string, address:
   if (taken.server_name !== name || !isAt(taken, address)) {
     throw new RefusedError(`${is}, and this one would be "${name}" with https://${address}. Choose another name or address`);
   }
-  const { instances, "custom-volumes": volumes } = await takeInventory(cluster, taken.server_name);
-  if (taken.status === "Online" || instances !== undefined || volumes !== undefined) {
+  const data = dataIn(await takeInventory(cluster, taken.server_name));
+  if (taken.status === "Online" || Object.keys(data).length > 0) {
     throw new RefusedError(
       `${is}, but LXD on the host has no membership. If the host was reinstalled, remove the old member and all that it held: ` +
         `lxc cluster remove --force ${taken.server_name}`,
@@ -114,8 +114,8 @@ function refuseWildcard({ host, joining }: JoinContext, address: string): void {
 const networkSchema = z.looseObject({ name: z.string(), type: z.string(), managed: z.boolean() });
 
 /**
- * A joining server makes the cluster's bridges. When the kernel already has an interface of that name, LXD fails with "Network not
- * found", before it changes anything on the cluster. LXD does not report who made the interface, so the user must decide.
+ * A joining server makes the cluster's bridges. When the kernel already has an interface of that name, LXD fails with "Network
+ * not found", before it changes anything on the cluster. LXD does not report who made the interface, so the user must decide.
  */
 async function refuseTakenBridges({ host, cluster }: JoinContext): Promise<void> {
   const list = (lxd: LxdClient): Promise<z.output<typeof networkSchema>[]> =>

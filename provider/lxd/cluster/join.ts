@@ -13,7 +13,6 @@ const tokenSchema = z.looseObject({
   expiresAt: z.string().default("0001-01-01T00:00:00Z"),
 });
 
-/** A join token and the operation that keeps it alive. */
 export interface JoinToken {
   readonly operationId: string;
   /** SHA-256 of the cluster's certificate. */

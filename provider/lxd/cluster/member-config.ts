@@ -15,13 +15,11 @@ export const memberConfigSchema = z.strictObject({
   networks: z.record(networkNameSchema, valuesSchema).optional(),
 });
 
-/** See {@link memberConfigSchema}. */
 export type MemberConfig = z.output<typeof memberConfigSchema>;
 
 /** Property of {@link MemberConfig} for an entity in LXD's list. */
 const GROUPS = { "storage-pool": "pools", network: "networks" } as const;
 
-/** Converts LXD's list of keys and values to {@link MemberConfig}. */
 export function memberConfigFromKeys(keys: readonly MemberConfigKey[]): MemberConfig {
   const result: Partial<Record<keyof MemberConfig, Record<string, Config>>> = {};
   for (const { entity, name, key, value } of keys) {
@@ -32,11 +30,11 @@ export function memberConfigFromKeys(keys: readonly MemberConfigKey[]): MemberCo
 }
 
 /**
- * Determines the value that a joining server brings for each member-specific key: the given one, or otherwise the one
- * that follows from an existing member.
+ * Determines the value that a joining server brings for each member-specific key: the given one, or otherwise the one that
+ * follows from an existing member.
  * @param member - The member that `lxd` is connected to.
- * @throws RefusedError for a value that only the user can know, such as the disk to use, and for a key that a pool or
- * network does not have.
+ * @throws RefusedError for a value that only the user can know, such as the disk to use, and for a key that a pool or network
+ * does not have.
  */
 export async function workOutMemberConfig(
   lxd: LxdClient,
@@ -55,8 +53,8 @@ export async function workOutMemberConfig(
 }
 
 /**
- * Refuses unknown keys. LXD only logs them, so a misspelt key would mean the default. Pools and networks that the
- * cluster does not have are allowed, for a later join.
+ * Refuses unknown keys. LXD only logs them, so a misspelt key would mean the default. Pools and networks that the cluster does
+ * not have are allowed, for a later join.
  */
 function refuseUnknown(keys: readonly MemberConfigKey[], given: MemberConfig): void {
   const known = memberConfigFromKeys(keys);

@@ -1,13 +1,12 @@
 /**
- * Requests during a restart. A daemon that joins or leaves a cluster restarts, and its peers must find it again.
- * Meanwhile it answers with errors, or not at all. The error differs by version and moment. Only another request shows
- * that it has passed.
+ * Requests during a restart. A daemon that joins or leaves a cluster restarts, and its peers must find it again. Meanwhile it
+ * answers with errors, or not at all. The error differs by version and moment. Only another request shows that it has passed.
  */
 import { until } from "../../support/deadline";
-import { hasCode, messageOf, TransportError } from "../../support/errors";
+import { fallback, hasCode, messageOf, TransportError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { isNotClustered, isServerFailure, RESTART_SECONDS } from "../client/transient-failures";
-import { listMembers } from "./cluster";
+import { ifClustered, listMembers } from "./cluster";
 
 /** Time after which online members have found each other: they look for each other every ten seconds. */
 const HEARTBEAT_SECONDS = 12;
@@ -21,8 +20,8 @@ export function throughRestart<Answer>(lxd: LxdClient, ask: () => Promise<Answer
 }
 
 /**
- * Requests a change that LXD passes on to another member. Repeats the request while the peers do not find that member
- * although it is online.
+ * Requests a change that LXD passes on to another member. Repeats the request while the peers do not find that member although it
+ * is online.
  * @param ask - Called several times. Must repeat only what was not begun.
  * @throws The last error, when it does not pass.
  */
@@ -58,28 +57,26 @@ async function untilPassed<Answer>(
       return undefined;
     }
   }).catch((error: unknown) => {
-    throw hasCode(error, "timeout") && last !== undefined && lxd.deadline.remainingMs > 0 ? lasting(last, lxd) : error;
+    if (!hasCode(error, "timeout") || last === undefined || lxd.deadline.remainingMs === 0) {
+      throw error;
+    }
+    if (!hasCode(last, "transport")) {
+      throw last;
+    }
+    const message = `LXD on ${lxd.host} did not answer for ${seconds} s: ${last.message}. Look at its log there: journalctl --unit lxd (snap: snap logs lxd)`;
+    throw new TransportError(lxd.host, message, { cause: last });
   });
   return answer.value;
 }
 
 /** Waits until all online members answer each other, so that work on all of them meets none that is just starting. */
 export async function settled(lxd: LxdClient): Promise<void> {
-  const members = await throughRestart(lxd, () => listMembers(lxd)).catch((error: unknown) => {
-    if (isNotClustered(error)) {
-      return [];
-    }
-    throw error;
-  });
+  const members = (await ifClustered(throughRestart(lxd, () => listMembers(lxd)))) ?? [];
   const others = members.length < 2 ? [] : members.filter(({ status }) => status === "Online");
   await Promise.all(
     others.map(({ server_name: target }) =>
-      throughRestart(lxd, () => lxd.getRaw("/1.0", { target })).catch((error: unknown) => {
-        if (!hasCode(error, "api")) {
-          throw error;
-        }
-        return undefined; // LXD itself reports what it cannot do without that member
-      }),
+      // LXD itself reports what it cannot do without that member.
+      throughRestart(lxd, () => lxd.getRaw("/1.0", { target })).catch(fallback(undefined, "api")),
     ),
   );
 }
@@ -89,15 +86,4 @@ function mayPass(error: unknown, lxd: LxdClient): boolean {
     return lxd.endpoint.isOpen(); // the host is up, and its daemon stopped
   }
   return isServerFailure(error) && !isNotClustered(error);
-}
-
-function lasting(error: unknown, { host }: LxdClient): unknown {
-  return hasCode(error, "transport")
-    ? new TransportError(
-        host,
-        `LXD on ${host} did not come back within ${RESTART_SECONDS} s: ${messageOf(error)}. See there why: journalctl --unit lxd, with the snap: ` +
-          "snap logs lxd",
-        { cause: error },
-      )
-    : error;
 }

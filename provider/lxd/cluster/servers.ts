@@ -1,6 +1,6 @@
 import type { LxdClient } from "../client/client";
 import { getServer } from "../server";
-import { isNotClustered, listMembersShared, type Member } from "./cluster";
+import { ifClustered, listMembersShared, type Member } from "./cluster";
 import { membersOnceHeard } from "./heartbeats";
 
 /** Servers that answer as one: the members of a cluster, or a single standalone server. */
@@ -11,8 +11,8 @@ export interface Servers {
 }
 
 /**
- * Lists the servers for a change, which LXD makes on those that it considers online. A standalone server is a list of
- * one, under its own name.
+ * Lists the servers for a change, which LXD makes on those that it considers online. A standalone server is a list of one, under
+ * its own name.
  */
 export function getServers(lxd: LxdClient): Promise<Servers> {
   return serversOf(lxd, membersOnceHeard(lxd));
@@ -27,13 +27,10 @@ export function getServersShared(lxd: LxdClient): Promise<Servers> {
 }
 
 async function serversOf(lxd: LxdClient, members: Promise<Member[]>): Promise<Servers> {
-  try {
-    return { clustered: true, members: await members };
-  } catch (error) {
-    if (!isNotClustered(error)) {
-      throw error;
-    }
-    const { server_name } = (await getServer(lxd)).environment;
-    return { clustered: false, members: [{ server_name, status: "Online" }] };
+  const clustered = await ifClustered(members);
+  if (clustered !== undefined) {
+    return { clustered: true, members: clustered };
   }
+  const { server_name } = (await getServer(lxd)).environment;
+  return { clustered: false, members: [{ server_name, status: "Online" }] };
 }

@@ -73,7 +73,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       {
         byHand: "ssh bcn2 systemctl stop lxd.socket lxd.service",
         answer: "error",
-        says: /LXD is installed on root@.* but does not answer on its socket\. Look at: journalctl --unit lxd/,
+        says: /LXD is installed on root@.* but does not answer on its socket\. Start it, and try again\. Its log: journalctl --unit lxd/,
         cure: "ssh bcn2 systemctl start lxd.socket lxd.service",
         why: "a stopped daemon still exists; only a user should start it",
       },
@@ -130,7 +130,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
         byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],
         answer: "refused",
         shows: ["config", "install"],
-        says: /runs LXD that was installed from a snap \(.*\), but install.method is deb/,
+        says: /LXD on root@.* was installed from a snap \(.*\), but install.method is deb/,
         cure: ["ssh bcn2 snap remove lxd", "ssh bcn2 apt-get --yes install lxd"],
         why: "`method`: LXD and its data are never removed to change the packaging",
       },

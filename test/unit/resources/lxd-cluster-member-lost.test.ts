@@ -93,7 +93,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       const wiped = wipes();
       await assert.rejects(
         first.up(firstArgs({ peers: [] })),
-        /^Error: bcn2 \(127\.0\.0\.1\) was a member of the cluster \w{64}, and is in it no more\. It does not bootstrap another one, which would be its rival\. .*peers/,
+        /^Error: bcn2 \(127\.0\.0\.1\) is no longer in its cluster \w{64}, and does not bootstrap a second one\. .*peers/,
       );
       assert.deepEqual([changes(since), wipes()], [[], wiped]);
     });
@@ -106,7 +106,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       await assert.rejects(first.up(firstArgs()), /No host answers as the expected cluster:[^]*cannot be reached by SSH/);
       await assert.rejects(
         first.up(firstArgs(), { refresh: false }),
-        /Whether that cluster is still there could not be asked: .*cannot be reached by SSH/,
+        /Whether that cluster still exists could not be determined: .*cannot be reached by SSH/,
       );
       assert.deepEqual([changes(since), wipes()], [[], wiped]);
       await lab.host("bcn1").powerOn();
@@ -119,7 +119,10 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       await lab.byHand("bcn2", "PUT", "/1.0/cluster", { server_name: "bcn2", enabled: true });
       const [since, wiped] = [lab.requests.length, wipes()];
       for (const it_ of [first, new Managed(clusterMemberLifecycle as never, "bcn2")]) {
-        await assert.rejects(it_.up(firstArgs()), /is a member of the cluster \w{64}, and \w{64} is meant\. Nothing was done/);
+        await assert.rejects(
+          it_.up(firstArgs()),
+          /is a member of the cluster \w{64}, but must be in the cluster \w{64}\. Nothing was changed/,
+        );
       }
       assert.deepEqual([changes(since), wipes()], [[], wiped]);
       assert.deepEqual([members("bcn2"), members("bcn1")], [["bcn2"], ["bcn1"]]);
@@ -164,7 +167,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
     it("shows as drift, and joins again in place of the empty member", async () => {
       assert.equal(await second.preview(secondArgs()), "updated");
       assert.equal(second.inState("status"), "Reinstalled");
-      assert.match(second.warnings.join(), /127\.0\.0\.1 knows nothing of its membership as bcn1: it was reinstalled/);
+      assert.match(second.warnings.join(), /127\.0\.0\.1 no longer has its membership as bcn1: it was reinstalled/);
       assert.equal(await second.up(secondArgs()), "updated");
       assert.deepEqual(
         [members("bcn2"), members("bcn1")],

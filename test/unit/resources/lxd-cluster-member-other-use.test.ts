@@ -138,7 +138,7 @@ describe("LxdClusterMember whose host has another use after it was a member", ()
           assert.equal(second.state, undefined);
           if (!refresh) {
             assert.match(second.warnings.join(), says);
-            assert.match(second.warnings.join(), /it is left as it is/);
+            assert.match(second.warnings.join(), /It was not changed/);
           }
         });
         if (refusal !== undefined) {
@@ -154,7 +154,7 @@ describe("LxdClusterMember whose host has another use after it was a member", ()
     await lab.byHand("bcn2", "POST", "/1.0/cluster/members/bcn1", { server_name: "old1" });
     const [before, stops] = [dataOf("bcn1"), wipes()];
     await second.destroy();
-    assert.match(second.warnings.join(), /is in its cluster as "old1": it is left as it is/);
+    assert.match(second.warnings.join(), /is in its cluster as "old1"\. It was not changed/);
     assert.deepEqual([dataOf("bcn1"), wipes()], [before, stops]);
   });
 
@@ -170,7 +170,7 @@ describe("LxdClusterMember whose host has another use after it was a member", ()
       second.state = { ...Object.fromEntries(kept), timeouts: { delete: 16 } }; // half of it is the time for a daemon to answer
       await assert.rejects(
         second.destroy(),
-        /does not answer, so what it is used for by now is not known, and it is not cleaned\. Look at: journalctl/,
+        /does not answer, so its present use is unknown\. It was not cleaned\. Look at: journalctl/,
       );
       assert.equal(wipes(), stops);
       fault.remove();

@@ -262,7 +262,7 @@ describe("LxdClusterMember", () => {
       const message = await refusalOf(second.destroy());
       assert.match(
         message,
-        /^Member bcn1 is not empty: instances vm\d\. Move them away \(lxc cluster evacuate bcn1 moves what can be moved\) or remove them; nothing was changed$/,
+        /^Member bcn1 is not empty: instances vm\d\. Nothing was changed\. Move these to other members \(lxc cluster evacuate bcn1 moves what can be moved\), or remove them$/,
       );
       assert.deepEqual(members(), ["bcn2", "bcn1"]);
     });
@@ -270,8 +270,8 @@ describe("LxdClusterMember", () => {
 
   describe("that still has instances", () => {
     const told =
-      "Member bcn1 is not empty: instances vm1, vm3; custom-volumes default/data. If it is to leave the cluster, pulumi up refuses that, " +
-      "unless all of it is removed or moved away before";
+      "Member bcn1 is not empty: instances vm1, vm3; custom-volumes default/data. pulumi up refuses to remove it from the cluster until " +
+      "these are moved to another member or removed";
     const saidBy = async (it: Managed, given: object): Promise<string[]> => {
       const [before, since] = [it.warnings.length, lab.requests.length];
       await it.preview(given);

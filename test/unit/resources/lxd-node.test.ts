@@ -96,7 +96,7 @@ describe("LxdNode", () => {
       await start();
       assert.equal(
         await refusal({ install: false }),
-        `LXD is not on ${name}, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}`,
+        `LXD does not run on ${name}, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}`,
       );
     });
 
@@ -104,8 +104,8 @@ describe("LxdNode", () => {
       await start({ lxd: "snap" });
       assert.equal(
         await refusal(),
-        `${name} runs LXD that was installed from a snap (/var/snap/lxd/common/lxd/unix.socket), but install.method is deb. Set install: false to use what is ` +
-          "there, or remove it",
+        `LXD on ${name} was installed from a snap (/var/snap/lxd/common/lxd/unix.socket), but install.method is deb. Set install: false to use ` +
+          "it, or remove it from the host",
       );
     });
 
@@ -138,7 +138,7 @@ describe("LxdNode", () => {
       await holds();
       assert.equal(
         await refusal(),
-        `LXD on ${name} is in use: instances vm1, vm2; storage-pools default. Set adopt: true to manage it as it is, or, to destroy all of it, ` +
+        `LXD on ${name} is in use: instances vm1, vm2; storage-pools default. Set adopt: true to manage it unchanged, or, to destroy all of it, ` +
           'resetPolicy: ["instances", "storage-pools"]',
       );
       assert.equal(host.daemon?.database.instances.size, 2);
@@ -196,7 +196,7 @@ describe("LxdNode", () => {
       };
       const { host: address } = host.connection;
       assert.deepEqual(await warnings(), [
-        `pulumi up will destroy what LXD on ${address} holds, if it is no more than resetPolicy names: images`,
+        `pulumi up will wipe LXD on ${address}, if it holds nothing else than resetPolicy names: images`,
       ]);
       await lab.byHand("bcn2", "PATCH", "/1.0", { config: { "core.https_address": "192.168.1.102:8443" } });
       await lab.byHand("bcn2", "PUT", "/1.0/cluster", { server_name: "bcn2", enabled: true });
@@ -253,7 +253,7 @@ describe("LxdNode", () => {
       await node.faults(args({ config: { "images.auto_update_interval": 6 }, adopt: true, resetPolicy: ["images"] })),
       [
         "config.images.auto_update_interval is not a key of one host: it belongs to the whole cluster, or LXD does not know it",
-        "resetPolicy contradicts adopt: a host is either wiped or taken over as it is",
+        "resetPolicy contradicts adopt: a host is either wiped or adopted",
       ],
     );
   });

@@ -3,10 +3,9 @@ import type { ComponentResource, ComponentResourceOptions, CustomResourceOptions
 /**
  * Returns the options of a component's child. Every component treats its own options alike:
  *
- * - `protect`, `provider`, `providers`, `aliases`, `transforms`, `transformations`, `deletedWith` and `retainOnDelete`
- *   apply to the children, because Pulumi lets a child inherit them from its parent;
- * - `dependsOn` is passed on here, because Pulumi does not: the component's dependencies exist before any child is
- *   made;
+ * - `protect`, `provider`, `providers`, `aliases`, `transforms`, `transformations`, `deletedWith` and `retainOnDelete` apply to
+ *   the children, because Pulumi lets a child inherit them from its parent;
+ * - `dependsOn` is passed on here, because Pulumi does not: the component's dependencies exist before any child is made;
  * - a resource that depends on a component waits for all its children.
  *
  * @param own - Further dependencies of the child.

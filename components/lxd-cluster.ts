@@ -27,10 +27,7 @@ export interface ClusterHostArgs {
   connection: pulumi.Input<ConnectionArgs>;
   /** Arguments of the host's {@link LxdNode}: how LXD is installed, the host's config. @default {} */
   node?: Omit<LxdNodeArgs, "connection">;
-  /**
-   * Arguments of the host's {@link LxdClusterMember}: its values for the join, its config in the cluster.
-   * @default {}
-   */
+  /** Arguments of the host's {@link LxdClusterMember}: its values for the join, its config in the cluster. @default {} */
   member?: Omit<LxdClusterMemberArgs, "connection" | "name" | "address" | "cluster" | "peers" | "certificateFingerprint">;
   /** Resources that must exist before the host is changed, such as commands that prepare it. @default none */
   dependsOn?: pulumi.Input<pulumi.Resource>[];
@@ -41,8 +38,8 @@ export interface LxdClusterArgs {
   /** The hosts. The first one bootstraps the cluster, and the others join through it. */
   hosts: ClusterHostArgs[];
   /**
-   * Identity of the cluster: the SHA-256 of its certificate. State keeps the fingerprint found when the cluster is
-   * made; give it to confirm a renewed certificate.
+   * Identity of the cluster: the SHA-256 of its certificate. State keeps the fingerprint found when the cluster is made; give it
+   * to confirm a renewed certificate.
    * @default the fingerprint in state
    */
   certificateFingerprint?: pulumi.Input<string>;
@@ -55,8 +52,8 @@ export interface LxdClusterArgs {
 }
 
 /**
- * A cluster of hosts, with its storage pools, networks and images. They are made in the order of their dependencies:
- * LXD on each host, the first member, the other members, pools, networks, images.
+ * A cluster of hosts, with its storage pools, networks and images. They are made in the order of their dependencies: LXD on each
+ * host, the first member, the other members, pools, networks, images.
  *
  * @example
  * ```typescript
@@ -73,8 +70,7 @@ export interface LxdClusterArgs {
  */
 export class LxdCluster extends pulumi.ComponentResource {
   /**
-   * How to reach the cluster; export it for other stacks. A resource that uses it waits for members, pools, networks
-   * and images.
+   * How to reach the cluster; export it for other stacks. A resource that uses it waits for members, pools, networks and images.
    */
   readonly connection: pulumi.Output<ClusterConnectionArgs>;
   /** The same as `connection`. With it, `cluster` of other resources accepts the component itself. */
@@ -94,8 +90,8 @@ export class LxdCluster extends pulumi.ComponentResource {
   /**
    * @param name - Name of the component, and prefix of its resources' names.
    * @param args - The hosts, and the cluster's pools, networks and images.
-   * @param opts - Pulumi's options. They apply to all children; the resources in `dependsOn` exist before the first
-   * child is made.
+   * @param opts - Pulumi's options. They apply to all children; the resources in `dependsOn` exist before the first child is
+   * made.
    * @throws ResourceError when there is no host, or two hosts have the same name or address.
    */
   constructor(name: string, args: LxdClusterArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -185,8 +181,8 @@ export class LxdCluster extends pulumi.ComponentResource {
   }
 
   /**
-   * Returns the connection to the cluster through all members in order, for children that need some resources to exist.
-   * A preview knows it, because the connections are inputs of the members and a URN is always known.
+   * Returns the connection to the cluster through all members in order, for children that need some resources to exist. A preview
+   * knows it, because the connections are inputs of the members and a URN is always known.
    */
   private connectionOnce(resources: readonly pulumi.Resource[]): pulumi.Output<ClusterConnectionArgs> {
     const endpoints = pulumi.all(Object.values(this.members).map((member) => member.connection));
@@ -197,8 +193,8 @@ export class LxdCluster extends pulumi.ComponentResource {
 }
 
 /**
- * Returns an installation with the snap revision of another host, unless the program gives a revision or turns `cohort`
- * or `hold` off. Hosts of different architectures have different revisions.
+ * Returns an installation with the snap revision of another host, unless the program gives a revision or turns `cohort` or `hold`
+ * off. Hosts of different architectures have different revisions.
  */
 function installLike(node: LxdNode, wanted: LxdNodeArgs["install"]): LxdNodeArgs["install"] {
   if (wanted === false || (typeof wanted === "object" && "method" in wanted && wanted.method === "deb")) {

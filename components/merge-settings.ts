@@ -11,8 +11,8 @@ interface Merged {
 }
 
 /**
- * Merges settings over the defaults of a group: `config` and `cloudInit` key by key, `devices` device by device and
- * then key by key, unless a device is of another type.
+ * Merges settings over the defaults of a group: `config` and `cloudInit` key by key, `devices` device by device and then key by
+ * key, unless a device is of another type.
  */
 export function mergeSettings<Defaults extends Merged, Own extends Merged>(defaults: Defaults, own: Own): Defaults & Own {
   const maps = {

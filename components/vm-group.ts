@@ -26,8 +26,8 @@ export interface GpuArgs {
 /** Settings of instances, for one or for all of a group. */
 export interface VmSettingsArgs extends Omit<LxdVmArgs, "cluster" | "project" | "name"> {
   /**
-   * The guest's network interfaces by their names inside the guest, such as `enp5s0` in a virtual machine or `eth0` in
-   * a container. They become cloud-init's network config, version 2.
+   * The guest's network interfaces by their names inside the guest, such as `enp5s0` in a virtual machine or `eth0` in a
+   * container. They become cloud-init's network config, version 2.
    * @default the image's own: DHCP on the first interface
    */
   network?: pulumi.Input<Record<string, pulumi.Input<GuestInterfaceArgs>>>;
@@ -50,8 +50,8 @@ export interface VmGroupArgs {
   /** Project of the instances. @default "default" */
   project?: pulumi.Input<string>;
   /**
-   * Settings of all instances. An instance's own value replaces the value here; `config`, `devices` and `cloudInit` are
-   * merged key by key. A device of another `type` replaces the whole device.
+   * Settings of all instances. An instance's own value replaces the value here; `config`, `devices` and `cloudInit` are merged
+   * key by key. A device of another `type` replaces the whole device.
    * @default {}
    */
   defaults?: Partial<VmSettingsArgs>;
@@ -62,8 +62,8 @@ export interface VmGroupArgs {
 /**
  * Virtual machines or containers on the members of a cluster, with their users.
  *
- * Give the profiles, images and other resources that the instances need as `dependsOn` option of the group, or let them
- * come with the cluster's connection.
+ * Give the profiles, images and other resources that the instances need as `dependsOn` option of the group, or let them come with
+ * the cluster's connection.
  *
  * @example
  * ```typescript
@@ -93,8 +93,8 @@ export class VmGroup extends pulumi.ComponentResource {
   /**
    * @param name - Name of the component, and prefix of its resources' names.
    * @param args - The instances and their common settings.
-   * @param opts - Pulumi's options. They apply to all children; the resources in `dependsOn` exist before the first
-   * child is made.
+   * @param opts - Pulumi's options. They apply to all children; the resources in `dependsOn` exist before the first child is
+   * made.
    * @throws ResourceError when two instances have the same name, or one has no image.
    */
   constructor(name: string, args: VmGroupArgs, opts?: pulumi.ComponentResourceOptions) {

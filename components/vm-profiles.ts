@@ -29,8 +29,8 @@ export interface ResourcesProfileArgs {
 }
 
 /**
- * Config of instances with the profile `vm-gpu`. The GPUs themselves are devices of each instance (`gpus` of
- * {@link VmGroup}): LXD gives a virtual machine one GPU for each device, and no device stands for all GPUs of a host.
+ * Config of instances with the profile `vm-gpu`. The GPUs themselves are devices of each instance (`gpus` of {@link VmGroup}):
+ * LXD gives a virtual machine one GPU for each device, and no device stands for all GPUs of a host.
  */
 export interface GpuProfileArgs {
   /** Name of the profile. @default "vm-gpu" */
@@ -54,8 +54,8 @@ export interface VmProfilesArgs {
 }
 
 /**
- * The profiles of instances: `vm-networks`, `vm-resources` and, with GPUs, `vm-gpu`. A second component in the
- * same project of a cluster must give its profiles other names.
+ * The profiles of instances: `vm-networks`, `vm-resources` and, with GPUs, `vm-gpu`. A second component in the same project of a
+ * cluster must give its profiles other names.
  *
  * @example
  * ```typescript
@@ -71,16 +71,16 @@ export class VmProfiles extends pulumi.ComponentResource {
   /** The profile `vm-gpu`; `undefined` without `gpu`. */
   readonly gpu: LxdProfile | undefined;
   /**
-   * Names of the profiles for every instance, in the order in which LXD applies them. A resource that uses it waits
-   * until they exist.
+   * Names of the profiles for every instance, in the order in which LXD applies them. A resource that uses it waits until they
+   * exist.
    */
   readonly names: pulumi.Output<string[]>;
 
   /**
    * @param name - Name of the component, and prefix of its resources' names.
    * @param args - Contents of the profiles.
-   * @param opts - Pulumi's options. They apply to all children; the resources in `dependsOn` exist before the first
-   * child is made.
+   * @param opts - Pulumi's options. They apply to all children; the resources in `dependsOn` exist before the first child is
+   * made.
    */
   constructor(name: string, args: VmProfilesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:VmProfiles", name, {}, opts);

@@ -1,6 +1,6 @@
 /**
- * The schema of Pulumi.<stack>.yaml. The library's own schemas check the resources' arguments here, where a message can
- * name the config key. The resources get the arguments as written.
+ * The schema of Pulumi.<stack>.yaml. The library's own schemas check the resources' arguments here, where a message can name the
+ * config key. The resources get the arguments as written.
  */
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";

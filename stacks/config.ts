@@ -6,10 +6,7 @@ import { type StackConfig, stackSchema } from "./config-schema";
 /** Part of the SDK, but missing in its declarations. */
 const { isConfigSecret } = runtimeConfig as unknown as { isConfigSecret: (key: string) => boolean };
 
-/**
- * Reads the config of this stack.
- * @throws RunError naming every wrong config key, and what to write instead.
- */
+/** Reads the config of this stack. @throws RunError naming every wrong config key, and what to write instead. */
 export function readConfig(): StackConfig {
   return parseConfig(pulumi.getProject(), pulumi.runtime.allConfig(), isConfigSecret);
 }
@@ -43,10 +40,7 @@ export function parseConfig(
   return Object.fromEntries(kept) as StackConfig;
 }
 
-/**
- * Properties whose values are the user's texts and may contain a secret. LxdResource detects credentials by their
- * names.
- */
+/** Properties whose values are the user's texts and may contain a secret. LxdResource detects credentials by their names. */
 const TEXTS: ReadonlySet<string> = new Set(["config", "cloudInit", "properties", "prepare", "command"]);
 
 /** Returns the value with each text of the user marked as a secret. */

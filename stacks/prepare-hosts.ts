@@ -9,8 +9,8 @@ type CommandConnection = command.types.input.remote.ConnectionArgs;
 
 /**
  * Runs the commands that prepare a host before LXD is installed, one after the other, with `@pulumi/command`.
- * @returns Dependencies of the host's further resources: none without commands. The plugin of `@pulumi/command` is then
- * not needed.
+ * @returns Dependencies of the host's further resources: none without commands. The plugin of `@pulumi/command` is then not
+ * needed.
  */
 export function prepareHost(host: Omit<Host, "prepare">, prepare: readonly string[]): pulumi.Resource[] {
   if (prepare.length === 0) {

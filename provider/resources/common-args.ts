@@ -9,8 +9,8 @@ export interface ConnectionArgs extends ProxyConnectionArgs {
 /**
  * How to reach a jump host: all of a connection except a further jump host.
  *
- * The library reads credentials by reference (`privateKeyPath`, an agent, the environment) when it needs them and never
- * stores them. You can rotate them without a plan.
+ * The library reads credentials by reference (`privateKeyPath`, an agent, the environment) when it needs them and never stores
+ * them. You can rotate them without a plan.
  */
 export interface ProxyConnectionArgs {
   /** Host name or IP address. */
@@ -23,18 +23,13 @@ export interface ProxyConnectionArgs {
   password?: Input<string>;
   /** Contents of a private key. Tried before the password. State keeps it as a secret. */
   privateKey?: Input<string>;
-  /**
-   * Path of a private key file on the machine that runs Pulumi; `~` is the home directory. State keeps only the path.
-   */
+  /** Path of a private key file on the machine that runs Pulumi; `~` is the home directory. State keeps only the path. */
   privateKeyPath?: Input<string>;
   /** Passphrase of the private key. State keeps it as a secret. */
   privateKeyPassword?: Input<string>;
   /** Path of the socket of an SSH agent. @default the environment's SSH_AUTH_SOCK */
   agentSocketPath?: Input<string>;
-  /**
-   * The host's public key in the format of authorized_keys, such as `ssh-ed25519 AAAA...`.
-   * @default the keys in known_hosts
-   */
+  /** The host's public key in the format of authorized_keys, such as `ssh-ed25519 AAAA...`. @default the keys in known_hosts */
   hostKey?: Input<string>;
   /** `insecure` accepts any host key when `hostKey` is not given. @default "known-hosts" */
   hostKeyPolicy?: Input<"known-hosts" | "insecure">;
@@ -49,17 +44,16 @@ export interface ClusterConnectionArgs {
   /** Hosts of the cluster, in the order in which they are tried. When one is down, the next is used. */
   endpoints: Input<Input<ConnectionArgs>[]>;
   /**
-   * Identity of the cluster: the SHA-256 of its certificate, `certificate_fingerprint` in `lxc info`. A host that does
-   * not present it is skipped with a warning. `LxdCluster.connection` contains it, and each `LxdClusterMember` has it
-   * as an output.
+   * Identity of the cluster: the SHA-256 of its certificate, `certificate_fingerprint` in `lxc info`. A host that does not
+   * present it is skipped with a warning. `LxdCluster.connection` contains it, and each `LxdClusterMember` has it as an output.
    * @default the fingerprint found when the resource was created, kept in state
    */
   certificateFingerprint?: Input<string | undefined>;
 }
 
 /**
- * A cluster or one standalone server: an `LxdCluster`, an `LxdClusterMember` or an `LxdNode`, or plain connection data,
- * such as the output of another stack. A resource that is given another resource here waits for it.
+ * A cluster or one standalone server: an `LxdCluster`, an `LxdClusterMember` or an `LxdNode`, or plain connection data, such as
+ * the output of another stack. A resource that is given another resource here waits for it.
  */
 export type ClusterInput = Input<ClusterConnectionArgs> | { readonly asCluster: Output<ClusterConnectionArgs> };
 

@@ -47,23 +47,19 @@ export const imageSchema = z.strictObject({
   adopt: z.boolean().default(false),
 });
 
-/**
- * Arguments of {@link LxdImage}: either `metadataPath` (with `rootfsPath`, unless it is a unified tarball) or `source`.
- */
+/** Arguments of {@link LxdImage}: either `metadataPath` (with `rootfsPath`, unless it is a unified tarball) or `source`. */
 export interface LxdImageArgs {
   /** The cluster, or standalone server, that stores the image. */
   cluster: ClusterInput;
   /** Project of the image. @default "default" */
   project?: Input<string>;
-  /**
-   * Path of the metadata tarball or of a unified tarball, on the machine that runs Pulumi; `~` is the home directory.
-   */
+  /** Path of the metadata tarball or of a unified tarball, on the machine that runs Pulumi; `~` is the home directory. */
   metadataPath?: Input<string>;
   /** Path of the root file system: squashfs or tarball for containers, qcow2 for virtual machines. */
   rootfsPath?: Input<string>;
   /**
-   * Image of an image server, instead of local files. Needs `server`, which the cluster's hosts must reach. The alias
-   * is resolved once, when the image is copied.
+   * Image of an image server, instead of local files. Needs `server`, which the cluster's hosts must reach. The alias is resolved
+   * once, when the image is copied.
    */
   source?: Input<ImageSourceArgs>;
   /**
@@ -78,8 +74,8 @@ export interface LxdImageArgs {
   /** Properties, in addition to the image's own. @default {} */
   properties?: Input<ConfigArgs>;
   /**
-   * Allow changes to the properties of an existing image with the same content, and take aliases from other images. An
-   * existing image is used with or without this, and stays when this resource is removed.
+   * Allow changes to the properties of an existing image with the same content, and take aliases from other images. An existing
+   * image is used with or without this, and stays when this resource is removed.
    * @default false
    */
   adopt?: Input<boolean>;
@@ -148,8 +144,8 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     // Paths are not compared: equal content is the same image.
     metadataPath: notCompared,
     rootfsPath: notCompared,
-    // A change between files and a server shows in sourceFingerprint. In inputs of version 1, which a refresh compares, a
-    // server has another name.
+    // A change between files and a server shows in sourceFingerprint. In inputs of version 1, which a refresh compares, a server
+    // has another name.
     source: (made, wanted, { fingerprint }) =>
       made === undefined || wanted === undefined || sameImage({ image: made, fingerprint }, wanted),
     instanceType: (made = DEFAULT_INSTANCE_TYPE, wanted = DEFAULT_INSTANCE_TYPE, state, inputs) =>
@@ -293,8 +289,8 @@ function outputsOf(image: Image, known: Pick<Outputs, "created" | "ownAliases">)
 }
 
 /**
- * An image in a cluster's own store. Its fingerprint is known before anything is sent: an existing image is not
- * uploaded again, and changed content of the files shows as a replacement in the preview.
+ * An image in a cluster's own store. Its fingerprint is known before anything is sent: an existing image is not uploaded again,
+ * and changed content of the files shows as a replacement in the preview.
  *
  * @example
  * ```typescript
@@ -343,16 +339,16 @@ export class LxdImage extends LxdResource {
       opts,
     );
     if (args.metadataPath !== undefined) {
-      // For local files the fingerprint is an input, which a preview knows. A preview of an update knows no computed
-      // output, even if only the connection changes, and would show everything made from this image as replaced.
+      // For local files the fingerprint is an input, which a preview knows. A preview of an update knows no computed output, even
+      // if only the connection changes, and would show everything made from this image as replaced.
       this.fingerprint = (this as unknown as { sourceFingerprint: Output<string> }).sourceFingerprint;
     }
   }
 }
 
 /**
- * Computes the fingerprint in the program, so that a preview detects other content. `check` reports an unreadable file
- * with its property.
+ * Computes the fingerprint in the program, so that a preview detects other content. `check` reports an unreadable file with its
+ * property.
  */
 function sourceFingerprint(metadataPath: Input<string>, rootfsPath: Input<string> | undefined): Output<string> {
   return all([output(metadataPath), output(rootfsPath)]).apply(([metadata, rootfs]) =>

@@ -35,10 +35,10 @@ export interface LxdNetworkArgs {
   /** Purpose of the network. @default "" */
   description?: Input<string>;
   /**
-   * Config of the network, such as `{"ipv4.address": "10.10.10.1/24", "ipv4.nat": true}`. For a key that is not
-   * given or is `auto`, LXD chooses a value once; `effectiveConfig` contains it. Member-specific keys given here apply
-   * to every member: `bridge.external_interfaces`, `bgp.ipv4.nexthop`, `bgp.ipv6.nexthop`. Keys that are not given are
-   * neither changed nor shown as drift. A key that is removed from here is unset, except a member-specific one.
+   * Config of the network, such as `{"ipv4.address": "10.10.10.1/24", "ipv4.nat": true}`. For a key that is not given or is
+   * `auto`, LXD chooses a value once; `effectiveConfig` contains it. Member-specific keys given here apply to every member:
+   * `bridge.external_interfaces`, `bgp.ipv4.nexthop`, `bgp.ipv6.nexthop`. Keys that are not given are neither changed nor shown
+   * as drift. A key that is removed from here is unset, except a member-specific one.
    * @default {}
    */
   config?: Input<ConfigArgs>;

@@ -50,8 +50,8 @@ export interface LxdProfileArgs {
   /** The cluster, or standalone server, that the profile belongs to. */
   cluster: ClusterInput;
   /**
-   * Name of the profile. `default` needs no `adopt`; its former contents are restored on delete. Another name replaces
-   * the profile.
+   * Name of the profile. `default` needs no `adopt`; its former contents are restored on delete. Another name replaces the
+   * profile.
    */
   name: Input<string>;
   /** Project of the profile. Another project replaces the profile. @default "default" */
@@ -198,9 +198,8 @@ function describeContents(profile: Profile): string {
 }
 
 /**
- * Saves the profile. LXD saves it even when instances that use it do not take the change. Sending the same contents
- * again is no change, and LXD would not offer it to them again. State keeps these instances as waiting until their next
- * start.
+ * Saves the profile. LXD saves it even when instances that use it do not take the change. Sending the same contents again is no
+ * change, and LXD would not offer it to them again. State keeps these instances as waiting until their next start.
  * @param known - Outputs so far.
  */
 async function change(context: Context, lxd: LxdClient, inputs: Inputs, found: FoundProfile, known: Outputs): Promise<Outputs> {
@@ -251,8 +250,8 @@ export class LxdProfile extends LxdResource {
   /** Devices by name. */
   declare readonly devices: Output<Record<string, Record<string, string>>>;
   /**
-   * Instances that did not take a change of the profile and run without it until their next start. `undefined` when
-   * there are none.
+   * Instances that did not take a change of the profile and run without it until their next start. `undefined` when there are
+   * none.
    */
   declare readonly waiting: Output<{ project: string; name: string }[] | undefined>;
 

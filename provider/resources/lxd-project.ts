@@ -41,8 +41,8 @@ export interface LxdProjectArgs {
   description?: Input<string>;
   /**
    * Features (`features.images`), limits (`limits.memory`, `limits.instances`) and restrictions (`restricted`,
-   * `restricted.devices.disk`). LXD chooses a feature that is not given: it is neither changed nor shown as drift. All
-   * other keys that are not given are removed. LXD changes the features of an empty project only.
+   * `restricted.devices.disk`). LXD chooses a feature that is not given: it is neither changed nor shown as drift. All other keys
+   * that are not given are removed. LXD changes the features of an empty project only.
    * @default {}
    */
   config?: Input<ConfigArgs>;

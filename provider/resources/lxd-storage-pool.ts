@@ -40,16 +40,16 @@ export interface LxdStoragePoolArgs {
   /** Purpose of the pool. @default "" */
   description?: Input<string>;
   /**
-   * Config of the pool. Member-specific keys given here apply to every member: `source`, `size`, `zfs.pool_name`,
-   * `lvm.vg_name`, `lvm.thinpool_name`. Keys that are not given are neither changed nor shown as drift. Without
-   * `source`, each member gets LXD's default: a directory, or a loop file of `size`, else of 20 % of the disk, 5 to 30
-   * GiB. Another `source` replaces the pool; LXD refuses that while the pool is used.
+   * Config of the pool. Member-specific keys given here apply to every member: `source`, `size`, `zfs.pool_name`, `lvm.vg_name`,
+   * `lvm.thinpool_name`. Keys that are not given are neither changed nor shown as drift. Without `source`, each member gets LXD's
+   * default: a directory, or a loop file of `size`, else of 20 % of the disk, 5 to 30 GiB. Another `source` replaces the pool;
+   * LXD refuses that while the pool is used.
    * @default {}
    */
   config?: Input<ConfigArgs>;
   /**
-   * Config that differs on a member, by the member's name. A member with a `source` here does not use `size` from
-   * `config`. A member that joins later brings its own values when it joins.
+   * Config that differs on a member, by the member's name. A member with a `source` here does not use `size` from `config`. A
+   * member that joins later brings its own values when it joins.
    * @default {}
    */
   memberConfig?: Input<Record<string, Input<ConfigArgs>>>;

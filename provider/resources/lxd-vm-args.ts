@@ -37,9 +37,9 @@ export interface CloudInitArgs {
 }
 
 /**
- * A condition to wait for: the instance runs; LXD's agent answers in it (a container needs none); the device `nic` has
- * an address (found by its MAC address, whatever the guest calls the interface); cloud-init has finished; a command
- * succeeds in the instance.
+ * A condition to wait for: the instance runs; LXD's agent answers in it (a container needs none); the device `nic` has an address
+ * (found by its MAC address, whatever the guest calls the interface); cloud-init has finished; a command succeeds in the
+ * instance.
  */
 export type WaitConditionArgs =
   | { for: "running" | "agent" | "cloud-init" }

@@ -91,8 +91,8 @@ export interface LxdVmArgs {
   /** Type of the instance. Another type replaces the instance. @default "virtual-machine" */
   instanceType?: Input<"virtual-machine" | "container">;
   /**
-   * Image of the instance: an alias or fingerprint, or an {@link LxdImage}, for which the instance waits. Another image
-   * replaces the instance; an alias that now points to a newer image does not.
+   * Image of the instance: an alias or fingerprint, or an {@link LxdImage}, for which the instance waits. Another image replaces
+   * the instance; an alias that now points to a newer image does not.
    */
   image: Input<ImageSourceArgs> | LxdImage;
   /** Names of the profiles, in order: a later one overrides an earlier one. `[]` for none. @default ["default"] */
@@ -107,40 +107,35 @@ export interface LxdVmArgs {
   /** Size or pool of the root disk; overrides the profiles. @default the profiles' root disk */
   rootDisk?: Input<RootDiskArgs>;
   /**
-   * The instance's own devices. A device with the name of a profile's device replaces it as a whole; `{ type: "none" }`
-   * hides it.
+   * The instance's own devices. A device with the name of a profile's device replaces it as a whole; `{ type: "none" }` hides it.
    * @default {}
    */
   devices?: Input<DevicesArgs>;
   /**
-   * The instance's own config, complete: keys that are not given are removed. Keys that have an argument here cannot be
-   * given.
+   * The instance's own config, complete: keys that are not given are removed. Keys that have an argument here cannot be given.
    * @default {}
    */
   config?: Input<ConfigArgs>;
-  /**
-   * cloud-init's data for the guest. After a change LXD runs cloud-init again at the next start.
-   * @default the profiles' data
-   */
+  /** cloud-init's data for the guest. After a change LXD runs cloud-init again at the next start. @default the profiles' data */
   cloudInit?: Input<CloudInitArgs>;
   /**
-   * Name of the member on which the instance runs; another name moves it there. `@group` lets LXD choose a member of
-   * that cluster group at creation. An instance that an evacuation moved stays where it is (see `evacuatedFrom`).
+   * Name of the member on which the instance runs; another name moves it there. `@group` lets LXD choose a member of that cluster
+   * group at creation. An instance that an evacuation moved stays where it is (see `evacuatedFrom`).
    * @default LXD chooses a member at creation
    */
   target?: Input<string>;
   /** Whether the instance runs. A stop or start by others is shown as drift. @default true */
   running?: Input<boolean>;
   /**
-   * Conditions to wait for, in this order, after a create or update with `running: true`. The outputs of the same
-   * `pulumi up` contain addresses only when a condition waits for them.
+   * Conditions to wait for, in this order, after a create or update with `running: true`. The outputs of the same `pulumi up`
+   * contain addresses only when a condition waits for them.
    * @default [{ for: "running" }]
    */
   waitFor?: Input<Input<WaitConditionArgs>[]>;
   /**
-   * Whether the instance may be stopped and started for a change that it cannot take while it runs. With `false`, such
-   * a change is refused. A clean stop gets half of the remaining time; with `"force"`, an instance that does not stop
-   * by then is stopped by force.
+   * Whether the instance may be stopped and started for a change that it cannot take while it runs. With `false`, such a change
+   * is refused. A clean stop gets half of the remaining time; with `"force"`, an instance that does not stop by then is stopped
+   * by force.
    * @default false
    */
   allowRestart?: Input<boolean | "force">;
@@ -336,9 +331,9 @@ export function fromApi(instance: Instance, state: State): Partial<Inputs> {
 /**
  * A virtual machine or a container of a cluster.
  *
- * LXD makes the instance stopped; then it is started, and the conditions of `waitFor` are awaited. When a wait fails,
- * state keeps the instance as unfinished and the next `pulumi up` continues. Changes are made in place. A change that
- * the instance cannot take while it runs is refused unless `allowRestart` is set.
+ * LXD makes the instance stopped; then it is started, and the conditions of `waitFor` are awaited. When a wait fails, state keeps
+ * the instance as unfinished and the next `pulumi up` continues. Changes are made in place. A change that the instance cannot
+ * take while it runs is refused unless `allowRestart` is set.
  *
  * @example
  * ```typescript
@@ -384,8 +379,8 @@ export class LxdVm extends LxdResource {
   /** `limits.memory` at the last start; empty for LXD's default. */
   declare readonly bootMemory: Output<string>;
   /**
-   * Config and devices with which the instance runs, while they differ from `expandedConfig` and `expandedDevices`: its
-   * profiles changed, and it takes the change only at its next start.
+   * Config and devices with which the instance runs, while they differ from `expandedConfig` and `expandedDevices`: its profiles
+   * changed, and it takes the change only at its next start.
    */
   declare readonly runsWith: Output<
     { config: Record<string, string>; devices: Record<string, Record<string, string>> } | undefined
@@ -393,8 +388,8 @@ export class LxdVm extends LxdResource {
   /** SHA-256 fingerprint of the image from which the instance was made. */
   declare readonly imageFingerprint: Output<string>;
   /**
-   * Member from which an evacuation moved the instance, or on which it stopped the instance. LXD moves it back, or
-   * starts it, when that member is restored.
+   * Member from which an evacuation moved the instance, or on which it stopped the instance. LXD moves it back, or starts it,
+   * when that member is restored.
    */
   declare readonly evacuatedFrom: Output<string | undefined>;
 

@@ -1,6 +1,6 @@
 /**
- * The lifecycle of an object that LXD identifies by name and that has its owner's mark in its config: a profile, a
- * project. It adopts, refuses, marks and removes by that mark. {@link MarkedObject} holds what a kind adds.
+ * The lifecycle of an object that LXD identifies by name and that has its owner's mark in its config: a profile, a project. It
+ * adopts, refuses, marks and removes by that mark. {@link MarkedObject} holds what a kind adds.
  */
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import type { LxdClient } from "../lxd/client/client";

@@ -1,6 +1,6 @@
 /**
- * The lifecycle of an object of which every member of a cluster has a part: a storage pool or a network.
- * {@link Differences} holds what a kind adds.
+ * The lifecycle of an object of which every member of a cluster has a part: a storage pool or a network. {@link Differences}
+ * holds what a kind adds.
  */
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";

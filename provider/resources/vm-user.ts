@@ -49,23 +49,16 @@ export interface VmUserArgs {
   /** The cluster, or standalone server, that the instance belongs to. */
   cluster: ClusterInput;
   /**
-   * Name of the instance: a virtual machine with LXD's agent, or a container. It must run while the user is created or
-   * changed.
+   * Name of the instance: a virtual machine with LXD's agent, or a container. It must run while the user is created or changed.
    */
   instance: Input<string>;
   /** Project of the instance. @default "default" */
   project?: Input<string>;
   /** Name of the user. Another name replaces the user. */
   name: Input<string>;
-  /**
-   * User id, 1 to 4294967294. A change gives the files in the home to the new id.
-   * @default the id that useradd chooses
-   */
+  /** User id, 1 to 4294967294. A change gives the files in the home to the new id. @default the id that useradd chooses */
   uid?: Input<number>;
-  /**
-   * Absolute path of the home directory. A change moves the home.
-   * @default /home/NAME, or the home of an adopted user
-   */
+  /** Absolute path of the home directory. A change moves the home. @default /home/NAME, or the home of an adopted user */
   home?: Input<string>;
   /** Absolute path of the login shell. It must exist in the instance. @default "/bin/bash" */
   shell?: Input<string>;
@@ -75,8 +68,8 @@ export interface VmUserArgs {
    */
   groups?: Input<Input<string>[]>;
   /**
-   * Rights by sudo: `none`; `password` for everything, with the user's password; `passwordless` for everything, without
-   * one. Written to `/etc/sudoers.d/NAME`. Rights from other files and from groups are not checked.
+   * Rights by sudo: `none`; `password` for everything, with the user's password; `passwordless` for everything, without one.
+   * Written to `/etc/sudoers.d/NAME`. Rights from other files and from groups are not checked.
    * @default "none"
    */
   sudo?: Input<"none" | "password" | "passwordless">;
@@ -98,8 +91,8 @@ export interface VmUserArgs {
    */
   homeOnDelete?: Input<"keep" | "remove">;
   /**
-   * Take over a user that others made, such as cloud-init's, with its uid and home. It is removed on delete like any
-   * other; the resource option `retainOnDelete` leaves it.
+   * Take over a user that others made, such as cloud-init's, with its uid and home. It is removed on delete like any other; the
+   * resource option `retainOnDelete` leaves it.
    * @default false
    */
   adopt?: Input<boolean>;
@@ -188,9 +181,8 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     if (instance === undefined) {
       return undefined;
     }
-    // The files of a stopped virtual machine cannot be read. Its users still exist, and one stopped instance must not
-    // fail every refresh: state keeps the last known values until the instance runs. Of a user that is not in state
-    // yet, nothing is known.
+    // The files of a stopped virtual machine cannot be read. Its users still exist, and one stopped instance must not fail every
+    // refresh: state keeps the last known values until the instance runs. Of a user that is not in state yet, nothing is known.
     const isKnown = Object.hasOwn(state, "gid");
     const asKnown = isKnown
       ? { inputs: { uid: undefined, home: undefined, ...state.requested }, outputs: outputsOf(state) }

@@ -144,7 +144,7 @@ export class LxdCluster extends pulumi.ComponentResource {
       const values = hosts.map(({ [key]: value }) => (typeof value === "string" ? value.replace(/:8443$/, "") : value));
       const twice = values.find((value, index) => typeof value === "string" && values.indexOf(value) !== index);
       if (typeof twice === "string") {
-        throw new pulumi.ResourceError(`hosts: two of them have the ${key} "${twice}"; give each its own`, this, true);
+        throw new pulumi.ResourceError(`hosts: two of them have the ${key} "${twice}". Each needs its own`, this, true);
       }
     }
   }

@@ -101,7 +101,7 @@ export class VmGroup extends pulumi.ComponentResource {
     super("lxd-cluster:index:VmGroup", name, {}, opts);
     const settings = Object.fromEntries(args.vms.map((vm) => [vm.name, mergeSettings(args.defaults ?? {}, vm)]));
     if (Object.keys(settings).length < args.vms.length) {
-      throw new pulumi.ResourceError("vms: two of them have the same name", this);
+      throw new pulumi.ResourceError("vms: two instances have the same name", this);
     }
     this.vms = mapValues(settings, (vm) => new LxdVm(`${name}-${vm.name}`, this.vmArgs(args, vm), childOptions(this, opts)));
     this.users = mapValues(this.vms, (vm, vmName) =>
@@ -114,7 +114,7 @@ export class VmGroup extends pulumi.ComponentResource {
   private vmArgs(args: VmGroupArgs, vm: VmGroupMemberArgs): LxdVmArgs {
     const { users: _, network, image, cloudInit, gpus = [], devices, ...rest } = vm;
     if (image === undefined) {
-      throw new pulumi.ResourceError(`vms: ${vm.name} has no image, and defaults have none`, this);
+      throw new pulumi.ResourceError(`vms: instance "${vm.name}" has no image, and defaults.image is not given`, this);
     }
     const withNetwork = network
       ? pulumi.all([cloudInit, network]).apply(([known, interfaces]) => ({ ...known, networkConfig: networkConfig(interfaces) }))

@@ -123,15 +123,15 @@ function crossFaults(config: StackConfig): Fault[] {
   const faults: Fault[] = [
     ...twice(members).map((index) => ({
       path: ["hosts", index, "name"],
-      reason: `"${members[index]}" is the name of another host too`,
+      reason: `"${members[index]}" is also the name of another host`,
     })),
     ...twice(hosts.map((host) => host.address)).map((index) => ({
       path: ["hosts", index, "address"],
-      reason: `"${hosts[index]?.address}" is the address of another host too`,
+      reason: `"${hosts[index]?.address}" is also the address of another host`,
     })),
     ...twice(vms.map((vm) => vm.name)).map((index) => ({
       path: ["vms", index, "name"],
-      reason: `"${vms[index]?.name}" is the name of another VM too`,
+      reason: `"${vms[index]?.name}" is also the name of another instance`,
     })),
   ];
   const requireMember = (member: string | undefined, path: Path): void => {
@@ -158,8 +158,8 @@ function crossFaults(config: StackConfig): Fault[] {
       faults.push({
         path: ["hosts", index, "connection", "hostKey"],
         reason:
-          "is missing: the commands of prepare are run by @pulumi/command, which does not look into known_hosts. Give what " +
-          `ssh-keyscan -t ed25519 ${connection.host} says and you have verified, or hostKeyPolicy: insecure`,
+          "is required with prepare: @pulumi/command runs these commands, and it does not read known_hosts. Give the verified " +
+          `output of ssh-keyscan -t ed25519 ${connection.host}, or set hostKeyPolicy: insecure`,
       });
     }
   });

@@ -29,10 +29,7 @@ const propertiesSchema = z.record(z.string().min(1), configValueSchema).superRef
   }
 });
 
-/**
- * Inputs of {@link LxdImage}.
- * @internal
- */
+/** Inputs of {@link LxdImage}. @internal */
 export const imageSchema = z.strictObject({
   ...inCluster,
   project: projectSchema,
@@ -102,10 +99,7 @@ type State = Inputs & Outputs;
 /** Prefix by which the program reports to `check` that a file cannot be read. */
 const UNREADABLE = "unreadable ";
 
-/**
- * See {@link LxdImage}.
- * @internal
- */
+/** See {@link LxdImage}. @internal */
 export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdImage",
   schemaVersion: 2,
@@ -245,7 +239,7 @@ async function settle(
   const found = await findImage(lxd, project, fingerprint);
   if (found === undefined) {
     const name = nameOfImage(fingerprint);
-    throw new RefusedError(`${name} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up imports it again`);
+    throw new RefusedError(`${name} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up to import it again`);
   }
   const own = new Set(known.ownAliases);
   const outputs = (): Outputs => outputsOf(found.value, { created, ownAliases: [...own] });

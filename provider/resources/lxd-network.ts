@@ -14,10 +14,7 @@ import { mayBeSecret } from "../support/secrets";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import { type MemberObjectOutputs, memberObjectInputs, memberObjectLifecycle } from "./member-object";
 
-/**
- * Inputs of {@link LxdNetwork}.
- * @internal
- */
+/** Inputs of {@link LxdNetwork}. @internal */
 export const networkSchema = z.strictObject({
   ...memberObjectInputs(NETWORKS),
   name: networkNameSchema,
@@ -54,10 +51,7 @@ type Inputs = z.output<typeof networkSchema>;
 
 type Outputs = MemberObjectOutputs & { effectiveConfig: Config };
 
-/**
- * See {@link LxdNetwork}. Ignores whether the bridge is up: a bridge that no instance uses is down.
- * @internal
- */
+/** See {@link LxdNetwork}. Ignores whether the bridge is up: a bridge that no instance uses is down. @internal */
 export const networkLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   kind: "LxdNetwork",
   schema: networkSchema,
@@ -68,8 +62,8 @@ export const networkLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   identity: () => ({ type: "bridge" }),
 
   replacementLoss: ({ project, name }) =>
-    `${nameOf(network(project, name))} will be removed, with its leases and the addresses that LXD chose for it; then it is made again. LXD ` +
-    "refuses that as long as an instance or a profile uses it",
+    `${nameOf(network(project, name))} will be removed with its leases and the addresses that LXD chose, then created again. LXD refuses ` +
+    "this while an instance or a profile uses it",
 
   describe({ config, used_by }) {
     const addresses = ["ipv4.address", "ipv6.address"].map((key) => `${key} ${config?.[key] ?? "none"}`);

@@ -34,7 +34,6 @@ import { hasCode, IncompleteError, messageOf } from "../support/errors";
 import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
 import { markedObjectLifecycle } from "./marked-object";
 
-/** Inputs of {@link LxdProfile}. */
 const profileSchema = z.strictObject({
   ...inCluster,
   name: profileNameSchema,
@@ -72,17 +71,12 @@ type Inputs = z.output<typeof profileSchema>;
 
 interface Outputs {
   /** Former contents of an adopted `default` profile, restored on delete. */
-  original?: ProfilePut;
+  original?: ProfilePut | undefined;
   /** Instances that run without the profile's last change until their next start. */
-  waiting?: readonly Waiting[];
+  waiting?: readonly Waiting[] | undefined;
 }
 
-type State = Inputs & Outputs;
-
-/**
- * See {@link LxdProfile}.
- * @internal
- */
+/** See {@link LxdProfile}. @internal */
 export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProfile>({
   kind: "LxdProfile",
   schemaVersion: 1,
@@ -94,7 +88,7 @@ export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProf
   sameBy: { config: sameConfig, devices: sameDevices },
 
   replacementLoss: ({ name }) =>
-    `Profile "${name}" will be removed, then made again. LXD refuses that as long as an instance uses it`,
+    `Profile "${name}" will be removed, then created again. LXD refuses this while an instance uses it`,
 
   standingWarnings: ({ waiting = [] }, { name }) => (waiting.length === 0 ? [] : [describeWaiting(name, waiting)]),
 
@@ -110,12 +104,20 @@ export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProf
   idOf: ({ project, name }) => `${project}/${name}`,
   find: (lxd, { project, name }) => findProfile(lxd, project, name),
   findShared: (lxd, { project, name }) => findProfileShared(lxd, project, name),
-  describe: describeContents,
+  describe({ config, devices, used_by }) {
+    const keys = [...Object.keys(config), ...Object.keys(devices)];
+    return `it holds ${keys.join(", ") || "nothing"}; used by ${used_by.length} instances`;
+  },
   isFree: ({ config }, { name }) => name === "default" && config[OWNER_KEY] === undefined,
 
   async observe(lxd, profile, state) {
     const waiting = await stillWaiting(lxd, profile, state.waiting ?? []);
-    return { inputs: fromApi(profile, state), outputs: outputsOf(state, waiting) };
+    const inputs = {
+      description: profile.description,
+      config: forState(state.config, inProgramsKeys(state.config, profile.config)),
+      devices: devicesForState(state.devices, profile.devices),
+    };
+    return { inputs, outputs: outputsOf(state, waiting) };
   },
 
   async save(context, lxd, inputs, found, state) {
@@ -138,11 +140,12 @@ export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProf
 
   writeMark: (lxd, { project, name }, found, mark) => replaceProfile(lxd, project, name, (live) => toApi(live, mark), found),
 
-  async remove(context, lxd, { project, name, original = EMPTY }, found) {
+  async remove(context, lxd, { project, name, original = { description: "", config: {}, devices: {} } }, found) {
     if (name !== "default") {
       await deleteProfile(lxd, project, name);
       return;
     }
+    // LXD cannot remove this profile.
     const { waiting, lost } = await changeProfile(lxd, project, name, original, found);
     if (lost !== undefined) {
       throw lost;
@@ -157,10 +160,6 @@ function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
   return `Profile "${name}" of project "${project}"`;
 }
 
-/** Contents of an empty profile. LXD cannot remove the profile `default`, only empty it. */
-const EMPTY: ProfilePut = { description: "", config: {}, devices: {} };
-
-/** Returns the request for LXD. */
 function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, mark: string): ProfilePut {
   return {
     description: inputs.description,
@@ -169,32 +168,18 @@ function toApi(inputs: Pick<Inputs, "description" | "config" | "devices">, mark:
   };
 }
 
-/** Returns {@link toApi} with the config keys that the server has. */
+/** {@link toApi} with the config keys that the server has. */
 async function toServer(lxd: LxdClient, inputs: Inputs, mark: string): Promise<ProfilePut> {
   return toApi({ ...inputs, config: await inServersKeys(lxd, inputs.config) }, mark);
 }
 
-/** Returns the inputs that LXD reports, spelled as in state where the meaning is the same. */
-function fromApi(profile: Profile, state: State): Partial<Inputs> {
-  return {
-    description: profile.description,
-    config: forState(state.config, inProgramsKeys(state.config, profile.config)),
-    devices: devicesForState(state.devices, profile.devices),
-  };
-}
-
 function outputsOf({ original }: Outputs, waiting: readonly Waiting[]): Outputs {
-  return { ...(original === undefined ? {} : { original }), ...(waiting.length === 0 ? {} : { waiting }) };
+  return { original, waiting: waiting.length === 0 ? undefined : waiting };
 }
 
 function contentsOf({ description, config, devices }: Profile): ProfilePut {
   const { [OWNER_KEY]: _, ...own } = config;
   return { description, config: own, devices };
-}
-
-function describeContents(profile: Profile): string {
-  const keys = [...Object.keys(profile.config), ...Object.keys(profile.devices)];
-  return `it holds ${keys.length === 0 ? "nothing" : keys.join(", ")}; used by ${profile.used_by.length} instances`;
 }
 
 /**

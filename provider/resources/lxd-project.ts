@@ -54,10 +54,7 @@ export interface LxdProjectArgs {
 
 type Inputs = z.output<typeof projectSchema>;
 
-/**
- * See {@link LxdProject}.
- * @internal
- */
+/** See {@link LxdProject}. @internal */
 export const projectLifecycle = markedObjectLifecycle<Inputs, object, FoundProject>({
   kind: "LxdProject",
   schemaVersion: 1,
@@ -67,7 +64,7 @@ export const projectLifecycle = markedObjectLifecycle<Inputs, object, FoundProje
   timeouts: { create: 60, read: 60, update: 60, delete: 60 },
   sameBy: { config: sameConfig },
   replacementLoss: ({ name }) =>
-    `${nameOf({ name })} will be removed, then made again. That is refused as long as it holds anything`,
+    `${nameOf({ name })} will be removed, then created again. This is refused while it holds anything`,
 
   async previewEffects(context, inputs) {
     const lxd = await context.lxd(inputs.cluster);
@@ -108,7 +105,7 @@ export const projectLifecycle = markedObjectLifecycle<Inputs, object, FoundProje
     const contents = contentsOf(value);
     if (contents.length > 0) {
       throw new RefusedError(
-        `${nameOf({ name })} on ${lxd.host} was not removed: it holds ${contents.join(", ")}. Remove or move these first, then try again`,
+        `${nameOf({ name })} on ${lxd.host} was not removed, because it holds ${contents.join(", ")}. Remove or move these first`,
       );
     }
     await deleteProject(lxd, name);

@@ -19,10 +19,7 @@ import {
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import { type MemberObjectOutputs, memberObjectInputs, memberObjectLifecycle } from "./member-object";
 
-/**
- * Inputs of {@link LxdStoragePool}.
- * @internal
- */
+/** Inputs of {@link LxdStoragePool}. @internal */
 export const storagePoolSchema = z.strictObject({
   ...memberObjectInputs(POOLS),
   name: poolNameSchema,
@@ -63,10 +60,7 @@ type Inputs = z.output<typeof storagePoolSchema>;
 
 type Outputs = MemberObjectOutputs & { sources: Record<string, string> };
 
-/**
- * See {@link LxdStoragePool}.
- * @internal
- */
+/** See {@link LxdStoragePool}. @internal */
 export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   kind: "LxdStoragePool",
   schema: storagePoolSchema,
@@ -99,8 +93,8 @@ export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   },
 
   replacementLoss: ({ name }) =>
-    `${nameOf(pool(name))} will be removed with all volumes in it, and their data is lost; then it is made again. LXD refuses that as long ` +
-    "as an instance, a volume, an image or a profile uses it",
+    `${nameOf(pool(name))} will be removed with all its volumes and their data, then created again. LXD refuses this while an ` +
+    "instance, a volume, an image or a profile uses it",
 
   describe: ({ driver, status, used_by }) => `driver ${driver}, status ${status}, used by ${used_by?.length ?? 0} objects`,
   // LXD has more drivers than this resource makes. Another driver is reported unchanged and shows as a difference.

@@ -48,10 +48,7 @@ import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
 import type { LxdImage } from "./lxd-image";
 import type { CloudInitArgs, ImageSourceArgs, NicAddresses, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
 
-/**
- * Inputs of {@link LxdVm}.
- * @internal
- */
+/** Inputs of {@link LxdVm}. @internal */
 export const vmSchema = z.strictObject({
   ...inCluster,
   name: instanceNameSchema,
@@ -151,10 +148,7 @@ type Outputs = InstanceOutputs;
 
 type State = Inputs & Outputs;
 
-/**
- * See {@link LxdVm}.
- * @internal
- */
+/** See {@link LxdVm}. @internal */
 export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdVm",
   schemaVersion: 1,
@@ -172,7 +166,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
 
   checkTogether({ rootDisk, devices }) {
     const root = rootDiskOf(devices)?.[0];
-    const reason = `is also described by devices.${root}; give one of them`;
+    const reason = `cannot be given together with devices.${root}`;
     return rootDisk !== undefined && root !== undefined ? [{ property: "rootDisk", reason }] : [];
   },
 
@@ -205,8 +199,8 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   replacementLoss: (state) =>
-    `${nameOf(state)} will be removed with its disk and its snapshots, and all data on them is lost; then it is made again. To keep it, ` +
-    "go back to the former value, or set the resource option protect or retainOnDelete",
+    `${nameOf(state)} will be removed with its disk, its snapshots and all their data, then created again. To keep it, restore the ` +
+    "former value, or set the resource option protect or retainOnDelete",
 
   async create(context, given) {
     let work = workOf(context, await context.lxd(given.cluster), given);
@@ -228,8 +222,8 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     });
     if (found.type !== inputs.instanceType) {
       throw new RefusedError(
-        `instanceType: instance "${inputs.name}" on ${work.lxd.host} is a ${found.type}, not a ${inputs.instanceType}; LXD cannot make one of ` +
-          "the other. Set instanceType to what it is, or remove it first",
+        `${nameOf(inputs)} on ${work.lxd.host} is a ${found.type}, but instanceType is ${inputs.instanceType}. LXD cannot convert it. ` +
+          "Change instanceType, or remove the instance first",
       );
     }
     const finish = async (): Promise<Instance | undefined> => {
@@ -301,23 +295,17 @@ function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
   return `Instance "${name}" of project "${project}"`;
 }
 
-function workOf(context: Context, lxd: InstanceWork["lxd"], { project, name }: Pick<Inputs, "project" | "name">): InstanceWork {
-  return {
-    ...{ lxd, project, name, deadline: context.deadline },
-    progress: (text) => context.progress(text),
-    warn: (text) => context.warn(text),
-  };
+function workOf(context: Context, lxd: LxdClient, { project, name }: Pick<Inputs, "project" | "name">): InstanceWork {
+  const { deadline, progress, warn } = context;
+  return { lxd, project, name, deadline, progress, warn };
 }
 
-/** Returns the inputs with the config keys that the server has. */
+/** The inputs with the config keys that the server has. */
 async function withServersKeys({ lxd }: Pick<InstanceWork, "lxd">, inputs: Inputs): Promise<Inputs> {
   return { ...inputs, config: await inServersKeys(lxd, inputs.config) };
 }
 
-/**
- * Returns the inputs that LXD reports, spelled as in state where the meaning is the same.
- * @internal
- */
+/** The inputs that LXD reports, spelled as in state where the meaning is the same. @internal */
 export function fromApi(instance: Instance, state: State): Partial<Inputs> {
   const member = memberToMoveTo(state.target, instance.location, instance.config[EVACUATED_FROM]);
   return {

@@ -110,7 +110,7 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       onObject(context, inputs, (lxd, found) => {
         if (found === undefined) {
           throw new RefusedError(
-            `${own.nameOf(inputs)} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up makes it again`,
+            `${own.nameOf(inputs)} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up to create it again`,
           );
         }
         refuseTakenOver(own.nameOf(inputs), lxd.host, markOf(found.value), context);

@@ -23,10 +23,7 @@ import { sameSet } from "../support/equality";
 import { hasCode, havingChanged, messageOf } from "../support/errors";
 import type { ClusterInput } from "./common-args";
 
-/**
- * Inputs of {@link VmUser}.
- * @internal
- */
+/** Inputs of {@link VmUser}. @internal */
 export const vmUserSchema = z.strictObject({
   ...inCluster,
   instance: instanceNameSchema,
@@ -115,10 +112,7 @@ type State = Inputs & Outputs;
 /** Replaces, in state, the hash of a password that was changed in the instance: state must not hold a foreign hash. */
 const FOREIGN_PASSWORD = "(changed in the instance)";
 
-/**
- * See {@link VmUser}.
- * @internal
- */
+/** See {@link VmUser}. @internal */
 export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "VmUser",
   schemaVersion: 1,
@@ -136,9 +130,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   replacementLoss: ({ name, instance, home, homeOnDelete }) =>
-    `User "${name}" of instance "${instance}" will be removed, and ${
-      homeOnDelete === "remove" ? `all that is in ${home} is lost` : `${home} stays`
-    }; then it is made again`,
+    homeOnDelete === "remove"
+      ? `User "${name}" of instance "${instance}" will be removed with all data in ${home}, then created again`
+      : `User "${name}" of instance "${instance}" will be removed, then created again; ${home} stays`,
 
   async previewEffects(context, inputs) {
     const { project, instance: name } = inputs;
@@ -185,7 +179,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     // refresh: state keeps the last known values until the instance runs. Of a user that is not in state yet, nothing is known.
     const isKnown = Object.hasOwn(state, "gid");
     const asKnown = isKnown
-      ? { inputs: { uid: undefined, home: undefined, ...state.requested }, outputs: outputsOf(state) }
+      ? { inputs: { uid: undefined, home: undefined, ...state.requested }, outputs: outputsFrom(state, state.requested) }
       : undefined;
     if (instance.type === "virtual-machine" && !isRunning(instance)) {
       return asKnown;
@@ -211,7 +205,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       if (isOther || instance.type !== "virtual-machine" || (await isReached(work))) {
         throw error;
       }
-      context.warn(`The agent in instance "${name}" does not answer, so user "${state.name}" is shown as it was known last`);
+      context.warn(`The agent in instance "${name}" does not answer. State keeps the last known values of user "${state.name}"`);
       return asKnown;
     }
   },
@@ -239,8 +233,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       const inside = await enterInstance(
         work,
         `Removing user "${state.name}"`,
-        "Start it and try again. To leave its users out when the instance itself is removed, give them the resource option deletedWith: " +
-          "the instance",
+        "Start it and try again. If the instance itself is to be removed, set the resource option deletedWith of its users to it",
       );
       if (inside === undefined) {
         return;
@@ -253,17 +246,15 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       }
       // The mark goes first. An interruption then leaves a user that state knows, not a mark without one.
       await setInstanceConfig(work, { [markerOf(state.name)]: "" }, undefined, inside.found);
-      const warn = (text: string): void => context.warn(text);
-      const options = { home: state.homeOnDelete, deadline: work.deadline, warn };
+      const options = { home: state.homeOnDelete, deadline: work.deadline, warn: context.warn };
       await havingChanged(() => removeUser(inside.guest, state.name, options));
     });
   },
 };
 
 async function insideWork(context: Context, at: Pick<Inputs, "cluster" | "project" | "instance">): Promise<InsideWork> {
-  const { deadline } = context;
-  const { project, instance: name } = at;
-  return { lxd: await context.lxd(at.cluster), project, name, deadline, progress: (text) => context.progress(text) };
+  const { deadline, progress } = context;
+  return { lxd: await context.lxd(at.cluster), project: at.project, name: at.instance, deadline, progress };
 }
 
 /** Makes the user as wanted, from any intermediate state. */
@@ -274,18 +265,13 @@ function save(context: Context, work: InsideWork, inputs: Inputs, state?: State)
 }
 
 function requestOf({ uid, home }: Inputs): Outputs["requested"] {
-  return { ...(uid === undefined ? {} : { uid }), ...(home === undefined ? {} : { home }) };
+  return { ...(uid !== undefined && { uid }), ...(home !== undefined && { home }) };
 }
 
-function outputsFrom({ uid, gid, home }: Account, requested: Outputs["requested"]): Outputs {
+function outputsFrom({ uid, gid, home }: Pick<Account, "uid" | "gid" | "home">, requested: Outputs["requested"]): Outputs {
   return { uid, gid, home, requested };
 }
 
-function outputsOf({ uid, gid, home, requested }: State): Outputs {
-  return { uid, gid, home, requested };
-}
-
-/** Returns the inputs that the guest reports. */
 function fromGuest({ account, home, groups, sudo, authorizedKeys = [], passwordHash }: LiveUser, state: State): Partial<Inputs> {
   const { requested, authorizedKeys: known = [] } = state;
   return {
@@ -303,7 +289,7 @@ function keysFrom(live: readonly string[], known: readonly string[], mode: Input
   return mode === "exclusive" ? inOrderOf(known, live) : known.filter((key) => live.includes(key));
 }
 
-/** Returns the live members, known ones first and in their known order, so that a diff shows only what changed. */
+/** The live members, known ones first and in their known order, so that a diff shows only what changed. */
 function inOrderOf(known: readonly string[], live: readonly string[]): string[] {
   return [...known.filter((member) => live.includes(member)), ...new Set(live.filter((member) => !known.includes(member)))];
 }

@@ -249,11 +249,11 @@ describe("bad input", () => {
     };
 
     it("two members with one name", async () => {
-      assert.deepEqual(await twins("name"), ['hosts: two of them have the name "bcn2"; give each its own']);
+      assert.deepEqual(await twins("name"), ['hosts: two of them have the name "bcn2". Each needs its own']);
     });
 
     it("two members with one address", async () => {
-      assert.deepEqual(await twins("address"), ['hosts: two of them have the address "192.168.1.102"; give each its own']);
+      assert.deepEqual(await twins("address"), ['hosts: two of them have the address "192.168.1.102". Each needs its own']);
     });
 
     it("is refused before any host is dialled", () => {

@@ -167,11 +167,11 @@ describe("LxdCluster", () => {
     assert.throws(() => new LxdCluster("none", { hosts: [] }), { message: "hosts: a cluster needs at least one host" });
     const twins = [bcn2, { ...bcn1, name: "bcn2" }];
     assert.throws(() => new LxdCluster("names", { hosts: twins }), {
-      message: 'hosts: two of them have the name "bcn2"; give each its own',
+      message: 'hosts: two of them have the name "bcn2". Each needs its own',
     });
     for (const address of ["192.168.1.102", "192.168.1.102:8443"]) {
       assert.throws(() => new LxdCluster("addresses", { hosts: [bcn2, { ...bcn1, address }] }), {
-        message: 'hosts: two of them have the address "192.168.1.102"; give each its own',
+        message: 'hosts: two of them have the address "192.168.1.102". Each needs its own',
       });
     }
   });
@@ -348,10 +348,10 @@ describe("VmGroup", () => {
 
   it("refuses VMs with the same name, and one without an image", () => {
     assert.throws(() => new VmGroup("twins", { cluster, defaults, vms: [{ name: "a" }, { name: "a" }] }), {
-      message: "vms: two of them have the same name",
+      message: "vms: two instances have the same name",
     });
     assert.throws(() => new VmGroup("bare", { cluster, vms: [{ name: "a" }] }), {
-      message: "vms: a has no image, and defaults have none",
+      message: 'vms: instance "a" has no image, and defaults.image is not given',
     });
   });
 });

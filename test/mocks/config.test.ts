@@ -52,12 +52,12 @@ describe("the config of a stack", () => {
     [
       "hosts with one name",
       { hosts: [HOSTS[0], { ...HOSTS[1], name: "bcn2" }] },
-      'hosts[1].name "bcn2" is the name of another host too',
+      'hosts[1].name "bcn2" is also the name of another host',
     ],
     [
       "hosts with one address",
       { hosts: [HOSTS[0], { ...HOSTS[1], address: "192.168.1.102" }] },
-      'hosts[1].address "192.168.1.102" is the address of another host too',
+      'hosts[1].address "192.168.1.102" is also the address of another host',
     ],
     [
       "a way to install that does not exist",
@@ -77,8 +77,8 @@ describe("the config of a stack", () => {
     [
       "commands for a host whose key is not known",
       { hosts: [prepared] },
-      "hosts[0].connection.hostKey is missing: the commands of prepare are run by @pulumi/command, which does not look into known_hosts. " +
-        "Give what ssh-keyscan -t ed25519 192.168.1.102 says and you have verified, or hostKeyPolicy: insecure",
+      "hosts[0].connection.hostKey is required with prepare: @pulumi/command runs these commands, and it does not read known_hosts. " +
+        "Give the verified output of ssh-keyscan -t ed25519 192.168.1.102, or set hostKeyPolicy: insecure",
     ],
     [
       "a pool on a member that is not a host",
@@ -94,7 +94,7 @@ describe("the config of a stack", () => {
     [
       "VMs with one name",
       { vmDefaults: { image }, vms: [{ name: "a" }, { name: "a" }] },
-      'vms[1].name "a" is the name of another VM too',
+      'vms[1].name "a" is also the name of another instance',
     ],
     [
       "an address without its prefix",

@@ -97,7 +97,7 @@ export async function requireInstance(which: InstanceRef): Promise<FoundInstance
   const found = await findInstance(which);
   if (found === undefined) {
     throw new RefusedError(
-      `Instance "${which.name}" no longer exists on ${which.lxd.host}. Run pulumi refresh, then pulumi up makes it again`,
+      `Instance "${which.name}" no longer exists on ${which.lxd.host}. Run pulumi refresh, then pulumi up to create it again`,
     );
   }
   return found;

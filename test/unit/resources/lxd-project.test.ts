@@ -76,7 +76,7 @@ describe("LxdProject", () => {
   it("is not removed while it is not empty, and its content is named", async () => {
     await project.up(args());
     await fill();
-    await assert.rejects(project.destroy(), /Project "shop" on .* was not removed: it holds profile web\. Remove/);
+    await assert.rejects(project.destroy(), /Project "shop" on .* was not removed, because it holds profile web\. Remove/);
     assert.ok(await live());
     await byHand("DELETE", "/1.0/profiles/web?project=shop");
     await project.destroy();

@@ -119,11 +119,7 @@ describe("LxdVm check", () => {
       "waitFor.0.for must be running, agent, ipv4, ipv6, cloud-init or command",
     ],
     ["an address on no NIC", { waitFor: [{ for: "ipv4" }] }, "waitFor.0.nic is required"],
-    [
-      "two root disks",
-      { rootDisk: { size: "1GiB" }, devices: { root } },
-      "rootDisk is also described by devices.root; give one of them",
-    ],
+    ["two root disks", { rootDisk: { size: "1GiB" }, devices: { root } }, "rootDisk cannot be given together with devices.root"],
   ];
   for (const [title, args, message] of refused) {
     it(`refuses ${title}`, async () => {

@@ -298,7 +298,7 @@ describe("VmUser", () => {
     one.lab.setAgent("bcn2", "web1", false);
     assert.equal(await alice.preview(all()), "same");
     assert.deepEqual(alice.warnings, [
-      'The agent in instance "web1" does not answer, so user "alice" is shown as it was known last',
+      'The agent in instance "web1" does not answer. State keeps the last known values of user "alice"',
     ]);
   });
 

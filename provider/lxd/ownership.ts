@@ -5,11 +5,10 @@ import { type Config, OWNER_KEY } from "./config";
 
 /** Mark on an object that names its owner, at {@link OWNER_KEY}. */
 export interface Mark {
-  /** URN of the resource that owns it. */
   readonly urn: string;
   /**
-   * Random name of the create that made or adopted the object. The state that resulted carries the same name, wherever
-   * it moves. The name distinguishes two states with the same URN. Absent from marks of older versions.
+   * Random name of the create that made or adopted the object. The state that resulted carries the same name, wherever it moves. The name
+   * distinguishes two states with the same URN. Absent from marks of older versions.
    */
   readonly claim: string | undefined;
   /** Whether that create is unfinished. Until it ends, no state records the object. */
@@ -21,7 +20,6 @@ export function writeMark({ urn, claim, isCreating }: Mark): string {
   return urn === "" ? "" : `${urn}${claim === undefined ? "" : ` [${claim}${isCreating ? " creating" : ""}]`}`;
 }
 
-/** Parses the output of {@link writeMark}. Returns `undefined` without a mark. */
 export function readMark(text: string | undefined): Mark | undefined {
   if (text === undefined || text === "") {
     return undefined;
@@ -30,7 +28,6 @@ export function readMark(text: string | undefined): Mark | undefined {
   return { urn, claim, isCreating: creating !== undefined };
 }
 
-/** Generates a random claim. */
 export function newClaim(): string {
   return randomBytes(8).toString("hex");
 }
@@ -39,15 +36,12 @@ export function newClaim(): string {
 export interface Claim {
   /** Name of the object in messages: `profile "web" in project "default"`. */
   readonly what: string;
-  /** Host whose LXD has the object. */
   readonly host: string;
-  /** Short description of the object, for the refusal. */
   readonly description: string;
   /** Config of the object, which may name an owner. */
   readonly config: Config;
   /** URN of the resource that wants the object. */
   readonly urn: string;
-  /** Whether the user allowed the resource to adopt objects of others. */
   readonly adopt: boolean;
 }
 
@@ -61,7 +55,7 @@ export function claim({ what, host, description, config, urn, adopt }: Claim): v
     return;
   }
   if (isOwnMark(mark, urn)) {
-    throw new RefusedError(`${what} already exists on ${host}, complete (${description}), and ${explainOwnMark()}`);
+    throw new RefusedError(`${what} already exists on ${host}, complete (${description}), and ${OWN_MARK}`);
   }
   const whose = mark === "" ? "it was not made by Pulumi" : `it belongs to ${describeOwner(mark)}`;
   const renamed = isOfSameStack(mark, urn) ? ", give this resource that one's name among its aliases if it is the same," : ",";
@@ -71,10 +65,7 @@ export function claim({ what, host, description, config, urn, adopt }: Claim): v
   );
 }
 
-/**
- * Whether a mark has the URN of this resource. The mark is from an earlier life of the resource, or from one that is
- * now in another stack's state.
- */
+/** Whether a mark has the URN of this resource. It may also be from a resource that is now in another stack's state. */
 export function isOwnMark(mark: string | undefined, urn: string): boolean {
   return urn !== "" && readMark(mark)?.urn === urn;
 }
@@ -84,18 +75,15 @@ export function isUnfinishedWork(mark: string | undefined, urn: string): boolean
   return isOwnMark(mark, urn) && readMark(mark)?.isCreating === true;
 }
 
-/** Explains a finished object with the mark of a resource that has no state, and names the remedy for each case. */
-export function explainOwnMark(): string {
-  return (
-    "it bears the mark of this very resource, whose state does not know it. Either that state was lost: then set adopt: true, which takes it " +
-    "up as it is. Or the state of another stack has it, after pulumi state move, a stack that was renamed or a project that was: then run " +
-    "pulumi up there, which marks it as that stack's, and take it out of this program"
-  );
-}
+/** Explains, for messages, a finished object with the mark of a resource that has no state. */
+export const OWN_MARK =
+  "it has the mark of this resource, but its state does not have it. If that state was lost, set adopt: true, which keeps the object unchanged. " +
+  "If another stack's state has it (after pulumi state move, or under a renamed stack or project), run pulumi up there, which marks it for " +
+  "that stack, and remove it from this program";
 
 /** Resource that works on an object, by its URN. */
 export interface Owner {
-  /** URN in the current program. Empty when unknown. */
+  /** Empty when unknown. */
   readonly urn: string;
   /** URN when state was last written. It differs after a rename, or a move to another stack. */
   readonly formerUrn: string;
@@ -104,9 +92,8 @@ export interface Owner {
 }
 
 /**
- * Returns the mark of another owner that has taken over an object in state. A renamed or moved resource recognizes its
- * own earlier mark. An object without a mark still belongs to its resource: somebody removed the mark, or state
- * predates marks.
+ * Returns the mark of another owner that has taken over an object in state. A renamed or moved resource recognizes its own earlier mark. An
+ * object without a mark still belongs to its resource: somebody removed the mark, or state predates marks.
  */
 export function takenOverBy(mark: string | undefined, { urn, formerUrn, claim: own }: Owner): string | undefined {
   const found = readMark(mark);
@@ -125,10 +112,7 @@ export function refuseTakenOver(what: string, host: string, mark: string | undef
   }
 }
 
-/**
- * Whether a removal leaves an object alone because another owner has taken it over.
- * @param owner - Its `warn` receives the reason.
- */
+/** Whether a removal leaves an object to another owner, who has taken it over. Warns when it does. */
 export function isLeftToOthers(
   what: string,
   host: string,
@@ -137,7 +121,7 @@ export function isLeftToOthers(
 ): boolean {
   const other = takenOverBy(mark, owner);
   if (other !== undefined) {
-    owner.warn(`${what} on ${host} is left as it is: it now belongs to ${describeOwner(other)}`);
+    owner.warn(`${what} on ${host} is not removed: it now belongs to ${describeOwner(other)}`);
   }
   return other !== undefined;
 }
@@ -145,12 +129,11 @@ export function isLeftToOthers(
 /** Explains that another owner has taken over an object, and names both remedies. */
 export function explainTakeover(mark: string): string {
   return (
-    `it now belongs to ${describeOwner(mark)}, which has taken it over. Take it out of this program, which leaves it as it is on LXD; or ` +
-    "take it back: pulumi state delete its URN here, then pulumi up with adopt: true"
+    `it now belongs to ${describeOwner(mark)}, which has taken it over. Remove it from this program, and LXD keeps it unchanged. Or take it ` +
+    "back: pulumi state delete its URN here, then pulumi up with adopt: true"
   );
 }
 
-/** Formats the resource of a mark for messages. */
 export function describeOwner(mark: string): string {
   const [stack, project, , name] = partsOf(mark);
   return `the Pulumi resource "${name ?? mark}" of stack "${stack ?? "?"}", project "${project ?? "?"}"`;

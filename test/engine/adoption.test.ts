@@ -82,7 +82,7 @@ describe("An object that is there already", () => {
     assert.match(messages.join("\n"), /^warning web: .*it now belongs to the Pulumi resource "web" of stack "test"/m);
     const { changes, messages: last } = await succeeds(() => prod.destroy());
     assert.equal(changes, 0);
-    assert.match(last.join("\n"), /is left as it is: it now belongs to the Pulumi resource "web" of stack "test"/);
+    assert.match(last.join("\n"), /is not removed: it now belongs to the Pulumi resource "web" of stack "test"/);
     assert.deepEqual((await succeeds(() => test.preview())).steps, []);
   });
 });

@@ -8,7 +8,7 @@ import { EngineStack, type Run } from "./workspace";
 
 const profileSchema = z.looseObject({ config: z.record(z.string(), z.string()) });
 const PROJECT = "engine-tests";
-const OWN_MARK = /already exists on .*, complete .* it bears the mark of this very resource, .* run pulumi up there/;
+const OWN_MARK = /already exists on .*, complete .* it has the mark of this resource, .* run pulumi up there/;
 
 /** What docs/guide/adoption.md promises: one object, and states that come to know it under another URN. */
 describe("A resource that is moved or renamed", () => {
@@ -99,7 +99,7 @@ describe("A resource that is moved or renamed", () => {
     assert.match(adopted.messages.join("\n"), /Adopts the existing object that has this resource's own mark .* another stack/);
     const { changes, messages } = await succeeds(() => other.destroy());
     assert.equal(changes, 0);
-    assert.match(messages.join("\n"), /is left as it is: it now belongs to the Pulumi resource "web" of stack "dev"/);
+    assert.match(messages.join("\n"), /is not removed: it now belongs to the Pulumi resource "web" of stack "dev"/);
     assert.equal(await markOn(), urn("dev"));
   });
 

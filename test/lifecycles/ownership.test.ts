@@ -319,7 +319,7 @@ describe("Ownership", () => {
         }
         const left = await changesOf(() => theirs.destroy());
         assert.deepEqual(left, []);
-        assert.match(theirs.warnings.at(-1) ?? "", /is left as it is: it now belongs to the Pulumi resource "it" of stack "lab"/);
+        assert.match(theirs.warnings.at(-1) ?? "", /is not removed: it now belongs to the Pulumi resource "it" of stack "lab"/);
         assert.equal(await exists(), true);
         assert.deepEqual(await identity(), before);
         assert.equal(await ours.up(args({ adopt: true })), "same");
@@ -365,7 +365,7 @@ describe("Ownership", () => {
           assert.rejects(again.up(args()), (error: Error) => {
             assert.match(
               error.message,
-              / already exists on root@127\.0\.0\.1:\d+, complete \(.+\), and it bears the mark of this very resource/,
+              / already exists on root@127\.0\.0\.1:\d+, complete \(.+\), and it has the mark of this resource/,
             );
             assert.match(error.message, /that state was lost: then set adopt: true.* another stack has it.* run pulumi up there/);
             return true;
@@ -416,7 +416,7 @@ describe("Ownership", () => {
           await assert.rejects(moved.up(args()), /was not changed: it now belongs to the Pulumi resource "it" of stack "lab"/);
           const changes = await changesOf(() => moved.destroy());
           assert.deepEqual([changes, await exists()], [[], true]);
-          assert.match(moved.warnings.at(-1) ?? "", /is left as it is: it now belongs to/);
+          assert.match(moved.warnings.at(-1) ?? "", /is not removed: it now belongs to/);
           assert.equal(await left.up(args({ adopt: true })), "same");
         });
       }

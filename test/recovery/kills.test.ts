@@ -113,7 +113,7 @@ describe("An interrupted up on real LXD", () => {
     }
     if ((await again.ended) !== 0) {
       // It finished at the moment of the kill, and the engine had not stored it.
-      assert.match(again.screen, /already exists on .*, complete .* whose state does not know it/);
+      assert.match(again.screen, /already exists on .*, complete .* its state does not have it/);
       const adopting = stack.start(UP, { env: { ADOPT: "1" } });
       assert.equal(await adopting.ended, 0, adopting.screen);
       await type(...UP);

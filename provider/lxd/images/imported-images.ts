@@ -5,7 +5,7 @@ import type { LxdClient, Tagged } from "../client/client";
 import { type Config, OWNER_KEY, ownerKey } from "../config";
 import { DEFAULT_INSTANCE_TYPE, type serverImageSchema } from "../instances/image-source";
 import type { InstanceType } from "../instances/instances";
-import { explainOwnMark, isOwnMark, isUnfinishedWork } from "../ownership";
+import { isOwnMark, isUnfinishedWork, OWN_MARK } from "../ownership";
 import { changeImage, copyImage, findImage, type Image, listFingerprints, uploadImage } from "./images";
 
 /** The resource that imports an image. */
@@ -79,7 +79,7 @@ export function isOwnedBy({ urn, adopt, warn }: Importer, image: Image | undefin
   const isOwned = adopt || isUnfinishedWork(mark, urn);
   if (!isOwned) {
     const name = nameOfImage(image.fingerprint);
-    warn(`${name} already exists and is used unchanged. It stays when this resource is removed, because ${explainOwnMark()}`);
+    warn(`${name} already exists and is used unchanged. It stays when this resource is removed, because ${OWN_MARK}`);
   }
   return isOwned;
 }

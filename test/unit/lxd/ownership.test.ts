@@ -35,10 +35,10 @@ describe("an existing object", () => {
       assert.throws(() => claim({ ...found, config: { [OWNER_KEY]: mark } }), {
         code: "refused",
         message:
-          'Profile "web" of project "default" already exists on root@bcn2, complete (it holds limits.cpu; used by 3 instances), and it bears ' +
-          "the mark of this very resource, whose state does not know it. Either that state was lost: then set adopt: true, which takes it up " +
-          "as it is. Or the state of another stack has it, after pulumi state move, a stack that was renamed or a project that was: then run " +
-          "pulumi up there, which marks it as that stack's, and take it out of this program",
+          'Profile "web" of project "default" already exists on root@bcn2, complete (it holds limits.cpu; used by 3 instances), and it has ' +
+          "the mark of this resource, but its state does not have it. If that state was lost, set adopt: true, which keeps the object " +
+          "unchanged. If another stack's state has it (after pulumi state move, or under a renamed stack or project), run pulumi up there, " +
+          "which marks it for that stack, and remove it from this program",
       });
     }
   });

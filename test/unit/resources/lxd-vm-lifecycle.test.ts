@@ -354,7 +354,7 @@ describe("LxdVm on LXD", () => {
       assert.equal(await profile.preview(web({ "limits.memory": "2GiB", "user.x": "taken by all" })), "updated");
       assert.match(
         profile.warnings.join(),
-        /Profile "web" will be changed under 1 instance \(web1\).*limits.memory: 1GiB to 2GiB/,
+        /The change of profile "web" reaches 1 instance \(web1\) only at the next start.*limits.memory: 1GiB to 2GiB/,
       );
       assert.deepEqual(two.lab.mutations(before), []);
     });

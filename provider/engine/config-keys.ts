@@ -1,4 +1,4 @@
-import { type ConfigOwner, isKnownKey, knownKeys, matches, serversKeys } from "../lxd/config-keys";
+import { type ConfigOwner, isKnownKey, KNOWN_KEYS, matches, serversKeys } from "../lxd/config-keys";
 import { nearest } from "../support/spelling";
 import type { Context } from "./lifecycle";
 import { look, type Preview, redactedLog } from "./previews";
@@ -36,7 +36,7 @@ export async function previewConfigKeys<Inputs extends object, Outputs extends o
   const { warn } = redactedLog(preview.log, properties);
   for (const { owner, path, key } of strange) {
     const keys = keysOf(owner);
-    const meant = nearest(key, keys ?? knownKeys(owner));
+    const meant = nearest(key, keys ?? KNOWN_KEYS[owner]);
     if (keys === undefined ? meant !== undefined : !matches(keys, key)) {
       const fact = keys === undefined ? "is not a known key of LXD" : "is not a key of this LXD; pulumi up will fail";
       warn(`${path} ${fact}${meant === undefined ? "" : `. Did you mean ${meant}?`}`);

@@ -1,108 +1,105 @@
 /**
  * Finds misspelt keys of LXD's config and devices. LXD refuses an unknown key only when it applies the key.
  *
- * The list was checked against doc/metadata.txt of canonical/lxd (all keys of members, devices, instances, networks,
- * projects and pools) at commit 01c3b1c, which is between 6.9 and 6.10.0. It keeps keys that were removed by then. They
- * were found in older states of LXD's sources: doc/config_options.txt at 006ae86, doc/instances.md at 010b312,
- * lxd/device/nic.go at 0193c56, and, by their text, shared/instance.go and the drivers of networks and pools. No tag of
- * 5.0 was compared as a whole. For devices, networks and pools, the list includes the keys that only Incus has, from
- * doc/config_options.txt of presztak/incus, a fork, at 05bee72: Incus's metadata names these groups differently from
- * GROUPS below. Of Incus's other keys, it has only a few.
+ * The list has the keys of doc/metadata.txt of canonical/lxd at 01c3b1c (between 6.9 and 6.10), keys that were removed before (from
+ * doc/config_options.txt at 006ae86, doc/instances.md at 010b312, lxd/device/nic.go at 0193c56, shared/instance.go and the drivers), and
+ * Incus's own keys of devices, networks and pools (from doc/config_options.txt of presztak/incus, a fork, at 05bee72).
  *
- * The list may be incomplete. A server with the extension `metadata_configuration` answers for a key that the list
- * lacks. Without such a server, only a key that resembles a listed one counts as a mistake.
+ * The list may be incomplete. A server with the extension `metadata_configuration` answers for a key that the list lacks. Without such a
+ * server, only a key that resembles a listed one counts as a mistake.
  */
 import * as z from "zod";
 import type { LxdClient } from "./client/client";
 import { getServerShared } from "./server";
 
-/** Objects with a config, and the devices of an instance. */
 export type ConfigOwner = "instance" | "device" | "pool" | "network" | "project" | "member";
 
-/** Keys by owner. `*` stands for any text, `ipv*` for `ipv4` and `ipv6`. */
-const KEYS: Readonly<Record<ConfigOwner, string>> = {
-  instance: `
+/** Keys by owner. `*` stands for any text. */
+export const KNOWN_KEYS: Readonly<Record<ConfigOwner, readonly string[]>> = {
+  instance: listed(`
     agent.nic_config boot.autorestart boot.autostart boot.autostart.delay boot.autostart.priority boot.debug_edk2
     boot.host_shutdown_action boot.host_shutdown_timeout boot.mode boot.stop.priority cloud-init.network-config
     cloud-init.ssh-keys.* cloud-init.user-data cloud-init.vendor-data cluster.evacuate environment.* image.* limits.cpu
-    limits.cpu.allowance limits.cpu.nodes limits.cpu.pin_strategy limits.cpu.priority limits.disk.priority
-    limits.hugepages.1GB limits.hugepages.1MB limits.hugepages.2MB limits.hugepages.64KB limits.kernel.*
-    limits.max_bus_ports limits.memory limits.memory.enforce limits.memory.hugepages limits.memory.swap
-    limits.memory.swap.priority limits.network.priority limits.processes linux.kernel_modules linux.kernel_modules.load
-    linux.sysctl.* migration.incremental.memory migration.incremental.memory.goal
-    migration.incremental.memory.iterations migration.stateful nvidia.driver.capabilities nvidia.require.cuda
-    nvidia.require.driver nvidia.runtime placement.group raw.apparmor raw.idmap raw.lxc raw.qemu raw.qemu.conf
+    limits.cpu.allowance limits.cpu.nodes limits.cpu.pin_strategy limits.cpu.priority limits.disk.priority limits.hugepages.1GB
+    limits.hugepages.1MB limits.hugepages.2MB limits.hugepages.64KB limits.kernel.* limits.max_bus_ports limits.memory
+    limits.memory.enforce limits.memory.hugepages limits.memory.swap limits.memory.swap.priority limits.network.priority
+    limits.processes linux.kernel_modules linux.kernel_modules.load linux.sysctl.* migration.incremental.memory
+    migration.incremental.memory.goal migration.incremental.memory.iterations migration.stateful nvidia.driver.capabilities
+    nvidia.require.cuda nvidia.require.driver nvidia.runtime placement.group raw.apparmor raw.idmap raw.lxc raw.qemu raw.qemu.conf
     raw.seccomp security.agent.metrics security.csm security.delegate_bpf security.delegate_bpf.attach_types
     security.delegate_bpf.cmd_types security.delegate_bpf.map_types security.delegate_bpf.prog_types security.devlxd
-    security.devlxd.images security.devlxd.management.volumes security.guestapi security.idmap.base
-    security.idmap.isolated security.idmap.size security.nesting security.privileged security.protection.delete
-    security.protection.shift security.protection.start security.secureboot security.sev security.sev.policy.es
-    security.sev.session.data security.sev.session.dh security.syscalls.allow security.syscalls.blacklist
-    security.syscalls.blacklist_compat security.syscalls.blacklist_default security.syscalls.deny
-    security.syscalls.deny_compat security.syscalls.deny_default security.syscalls.intercept.bpf
-    security.syscalls.intercept.bpf.devices security.syscalls.intercept.mknod security.syscalls.intercept.mount
-    security.syscalls.intercept.mount.allowed security.syscalls.intercept.mount.fuse
-    security.syscalls.intercept.mount.shift security.syscalls.intercept.sched_setscheduler
-    security.syscalls.intercept.setxattr security.syscalls.intercept.sysinfo security.syscalls.whitelist
-    snapshots.expiry snapshots.pattern snapshots.schedule snapshots.schedule.stopped ubuntu_pro.guest_attach user.*
-    volatile.*`,
-  device: `
-    acceleration acceleration.parent address attached bind blob.size boot.priority busnum ceph.cluster_name
-    ceph.user_name connect connected dependent devnum firmware gid gputype gvrp host_name hwaddr id initial.* io.bus
-    io.cache io.threads ipv*.address ipv*.address.external ipv*.gateway ipv*.host_address ipv*.host_table
-    ipv*.host_tables ipv*.neighbor_probe ipv*.routes ipv*.routes.external limits.burst.length limits.egress
-    limits.ingress limits.max limits.max.burst limits.priority limits.read limits.read.burst limits.write
-    limits.write.burst listen maas.subnet.ipv* major mdev mig.ci mig.gi mig.uuid minor mode mtu name nat nested network
-    nictype node_guid ownership.inherit parent path pathrm pci pool port_guid productid propagation proxy_protocol
-    queue.tx.length raw.mount.options readonly recursive required security.acls security.acls.default.egress.action
-    security.acls.default.egress.logged security.acls.default.ingress.action security.acls.default.ingress.logged
-    security.gid security.ipv4_filtering security.ipv6_filtering security.mac_filtering security.port_isolation
-    security.promiscuous security.trusted security.uid serial shift size size.state source source.snapshot source.type
-    subsystem type uid user.* vendorid vlan vlan.tagged vrf wwn`,
-  pool: `
+    security.devlxd.images security.devlxd.management.volumes security.guestapi security.idmap.base security.idmap.isolated
+    security.idmap.size security.nesting security.privileged security.protection.delete security.protection.shift
+    security.protection.start security.secureboot security.sev security.sev.policy.es security.sev.session.data
+    security.sev.session.dh security.syscalls.allow security.syscalls.blacklist security.syscalls.blacklist_compat
+    security.syscalls.blacklist_default security.syscalls.deny security.syscalls.deny_compat security.syscalls.deny_default
+    security.syscalls.intercept.bpf security.syscalls.intercept.bpf.devices security.syscalls.intercept.mknod
+    security.syscalls.intercept.mount security.syscalls.intercept.mount.allowed security.syscalls.intercept.mount.fuse
+    security.syscalls.intercept.mount.shift security.syscalls.intercept.sched_setscheduler security.syscalls.intercept.setxattr
+    security.syscalls.intercept.sysinfo security.syscalls.whitelist snapshots.expiry snapshots.pattern snapshots.schedule
+    snapshots.schedule.stopped ubuntu_pro.guest_attach user.* volatile.*`),
+  device: listed(`
+    acceleration acceleration.parent address attached bind blob.size boot.priority busnum ceph.cluster_name ceph.user_name connect
+    connected dependent devnum firmware gid gputype gvrp host_name hwaddr id initial.* io.bus io.cache io.threads ipv*.address
+    ipv*.address.external ipv*.gateway ipv*.host_address ipv*.host_table ipv*.host_tables ipv*.neighbor_probe ipv*.routes
+    ipv*.routes.external limits.burst.length limits.egress limits.ingress limits.max limits.max.burst limits.priority limits.read
+    limits.read.burst limits.write limits.write.burst listen maas.subnet.ipv* major mdev mig.ci mig.gi mig.uuid minor mode mtu
+    name nat nested network nictype node_guid ownership.inherit parent path pathrm pci pool port_guid productid propagation
+    proxy_protocol queue.tx.length raw.mount.options readonly recursive required security.acls security.acls.default.egress.action
+    security.acls.default.egress.logged security.acls.default.ingress.action security.acls.default.ingress.logged security.gid
+    security.ipv4_filtering security.ipv6_filtering security.mac_filtering security.port_isolation security.promiscuous
+    security.trusted security.uid serial shift size size.state source source.snapshot source.type subsystem type uid user.*
+    vendorid vlan vlan.tagged vrf wwn`),
+  pool: listed(`
     alletra.cpg alletra.mode alletra.target alletra.user.name alletra.user.password alletra.wsapi alletra.wsapi.verify
-    btrfs.create_options btrfs.mount_options ceph.cluster_name ceph.osd.data_pool_name ceph.osd.force_reuse
-    ceph.osd.pg_num ceph.osd.pool_name ceph.osd.pool_size ceph.rbd.clone_copy ceph.rbd.du ceph.rbd.features
-    ceph.user.name cephfs.cluster_name cephfs.create_missing cephfs.data_pool cephfs.fscache cephfs.meta_pool
-    cephfs.osd_pg_num cephfs.osd_pool_size cephfs.path cephfs.user.name cephobject.bucket.name_prefix
-    cephobject.cluster_name cephobject.radosgw.endpoint cephobject.radosgw.endpoint_cert_file cephobject.user.name
-    drbd.auto_add_quorum_tiebreaker drbd.auto_diskful drbd.on_no_quorum linstor.raw.* linstor.resource_group.name
-    linstor.resource_group.place_count linstor.resource_group.storage_pool linstor.volume.prefix lvm.metadata_size
-    lvm.thinpool_metadata_size lvm.thinpool_name lvm.use_thinpool lvm.vg.force_reuse lvm.vg_name powerflex.clone_copy
-    powerflex.domain powerflex.gateway powerflex.gateway.verify powerflex.mode powerflex.pool powerflex.sdt
-    powerflex.snapshot_copy powerflex.user.name powerflex.user.password powerstore.gateway powerstore.gateway.verify
+    btrfs.create_options btrfs.mount_options ceph.cluster_name ceph.osd.data_pool_name ceph.osd.force_reuse ceph.osd.pg_num
+    ceph.osd.pool_name ceph.osd.pool_size ceph.rbd.clone_copy ceph.rbd.du ceph.rbd.features ceph.user.name cephfs.cluster_name
+    cephfs.create_missing cephfs.data_pool cephfs.fscache cephfs.meta_pool cephfs.osd_pg_num cephfs.osd_pool_size cephfs.path
+    cephfs.user.name cephobject.bucket.name_prefix cephobject.cluster_name cephobject.radosgw.endpoint
+    cephobject.radosgw.endpoint_cert_file cephobject.user.name drbd.auto_add_quorum_tiebreaker drbd.auto_diskful drbd.on_no_quorum
+    linstor.raw.* linstor.resource_group.name linstor.resource_group.place_count linstor.resource_group.storage_pool
+    linstor.volume.prefix lvm.metadata_size lvm.thinpool_metadata_size lvm.thinpool_name lvm.use_thinpool lvm.vg.force_reuse
+    lvm.vg_name powerflex.clone_copy powerflex.domain powerflex.gateway powerflex.gateway.verify powerflex.mode powerflex.pool
+    powerflex.sdt powerflex.snapshot_copy powerflex.user.name powerflex.user.password powerstore.gateway powerstore.gateway.verify
     powerstore.mode powerstore.target powerstore.user.name powerstore.user.password pure.api.token pure.gateway
     pure.gateway.verify pure.mode pure.target rsync.bwlimit rsync.compression size source source.recover source.wipe
-    truenas.allow_insecure truenas.api_key truenas.clone_copy truenas.config truenas.dataset truenas.force_reuse
-    truenas.host truenas.initiator truenas.portal user.* volatile.* volume.* zfs.clone_copy zfs.export zfs.pool_name`,
-  network: `
+    truenas.allow_insecure truenas.api_key truenas.clone_copy truenas.config truenas.dataset truenas.force_reuse truenas.host
+    truenas.initiator truenas.portal user.* volatile.* volume.* zfs.clone_copy zfs.export zfs.pool_name`),
+  network: listed(`
     acceleration.parent bgp.ipv*.instances bgp.ipv*.nexthop bgp.peers.*.address bgp.peers.*.asn bgp.peers.*.holdtime
-    bgp.peers.*.interface bgp.peers.*.password bridge.driver bridge.external_interfaces bridge.hwaddr bridge.mode
-    bridge.mtu bridge.multicast_relay bridge.multicast_snooping dns.domain dns.mode dns.nameservers dns.search
-    dns.zone.forward dns.zone.reverse.ipv* fan.overlay_subnet fan.type fan.underlay_subnet gvrp ipv*.address ipv*.dhcp
-    ipv*.dhcp.expiry ipv*.dhcp.ranges ipv*.firewall ipv*.gateway ipv*.gateway.hwaddr ipv*.l3only ipv*.nat
-    ipv*.nat.address ipv*.nat.order ipv*.ovn.ranges ipv*.routes ipv*.routes.anycast ipv*.routing ipv4.dhcp.gateway
-    ipv4.dhcp.routes ipv6.dhcp.stateful maas.subnet.ipv* mtu network ovn.ingress_mode parent raw.dnsmasq security.acls
-    security.acls.default.egress.action security.acls.default.egress.logged security.acls.default.ingress.action
-    security.acls.default.ingress.logged tunnel.*.group tunnel.*.id tunnel.*.interface tunnel.*.local tunnel.*.port
-    tunnel.*.protocol tunnel.*.remote tunnel.*.ttl user.* vlan vlan.tagged volatile.*`,
-  project: `
+    bgp.peers.*.interface bgp.peers.*.password bridge.driver bridge.external_interfaces bridge.hwaddr bridge.mode bridge.mtu
+    bridge.multicast_relay bridge.multicast_snooping dns.domain dns.mode dns.nameservers dns.search dns.zone.forward
+    dns.zone.reverse.ipv* fan.overlay_subnet fan.type fan.underlay_subnet gvrp ipv*.address ipv*.dhcp ipv*.dhcp.expiry
+    ipv*.dhcp.ranges ipv*.firewall ipv*.gateway ipv*.gateway.hwaddr ipv*.l3only ipv*.nat ipv*.nat.address ipv*.nat.order
+    ipv*.ovn.ranges ipv*.routes ipv*.routes.anycast ipv*.routing ipv4.dhcp.gateway ipv4.dhcp.routes ipv6.dhcp.stateful
+    maas.subnet.ipv* mtu network ovn.ingress_mode parent raw.dnsmasq security.acls security.acls.default.egress.action
+    security.acls.default.egress.logged security.acls.default.ingress.action security.acls.default.ingress.logged tunnel.*.group
+    tunnel.*.id tunnel.*.interface tunnel.*.local tunnel.*.port tunnel.*.protocol tunnel.*.remote tunnel.*.ttl user.* vlan
+    vlan.tagged volatile.*`),
+  project: listed(`
     backups.compression_algorithm features.images features.networks features.networks.zones features.profiles
     features.storage.buckets features.storage.volumes images.auto_update_cached images.auto_update_interval
-    images.compression_algorithm images.default_architecture images.remote_cache_expiry limits.containers limits.cpu
-    limits.disk limits.disk.pool.* limits.instances limits.memory limits.networks limits.networks.uplink_ips.ipv*.*
-    limits.processes limits.virtual-machines replica.cluster restricted restricted.backups restricted.cluster.groups
-    restricted.cluster.target restricted.containers.interception restricted.containers.lowlevel
-    restricted.containers.nesting restricted.containers.privilege restricted.devices.disk restricted.devices.disk.paths
-    restricted.devices.gpu restricted.devices.infiniband restricted.devices.nic restricted.devices.pci
-    restricted.devices.proxy restricted.devices.unix-block restricted.devices.unix-char restricted.devices.unix-hotplug
-    restricted.devices.usb restricted.idmap.gid restricted.idmap.uid restricted.networks.access
-    restricted.networks.subnets restricted.networks.uplinks restricted.networks.zones restricted.registries
-    restricted.snapshots restricted.virtual-machines.lowlevel user.*`,
-  member: "scheduler.instance user.*",
+    images.compression_algorithm images.default_architecture images.remote_cache_expiry limits.containers limits.cpu limits.disk
+    limits.disk.pool.* limits.instances limits.memory limits.networks limits.networks.uplink_ips.ipv*.* limits.processes
+    limits.virtual-machines replica.cluster restricted restricted.backups restricted.cluster.groups restricted.cluster.target
+    restricted.containers.interception restricted.containers.lowlevel restricted.containers.nesting
+    restricted.containers.privilege restricted.devices.disk restricted.devices.disk.paths restricted.devices.gpu
+    restricted.devices.infiniband restricted.devices.nic restricted.devices.pci restricted.devices.proxy
+    restricted.devices.unix-block restricted.devices.unix-char restricted.devices.unix-hotplug restricted.devices.usb
+    restricted.idmap.gid restricted.idmap.uid restricted.networks.access restricted.networks.subnets restricted.networks.uplinks
+    restricted.networks.zones restricted.registries restricted.snapshots restricted.virtual-machines.lowlevel user.*`),
+  member: ["scheduler.instance", "user.*"],
 };
 
-/** Groups of LXD's metadata that describe an owner. */
+/** Splits a list of keys. `ipv*` stands for `ipv4` and `ipv6`. */
+function listed(keys: string): string[] {
+  return keys
+    .trim()
+    .split(/\s+/)
+    .flatMap((key) => (key.includes("ipv*") ? [key.replace("ipv*", "ipv4"), key.replace("ipv*", "ipv6")] : [key]));
+}
+
+/** Groups of LXD's metadata by owner. */
 const GROUPS: Readonly<Record<ConfigOwner, RegExp>> = {
   instance: /^instance$/,
   device: /^device-/,
@@ -115,29 +112,13 @@ const GROUPS: Readonly<Record<ConfigOwner, RegExp>> = {
 const groupSchema = z.looseObject({ keys: z.array(z.record(z.string(), z.unknown())).default([]) });
 const metadataSchema = z.looseObject({ configs: z.record(z.string(), z.record(z.string(), groupSchema)) });
 
-/** Lists of keys that were asked for: a preview looks at the keys of every resource. */
-const lists = new Map<ConfigOwner, readonly string[]>();
-
-/** Lists the keys of an owner, with `ipv*` expanded. */
-export function knownKeys(owner: ConfigOwner): readonly string[] {
-  const keys =
-    lists.get(owner) ??
-    KEYS[owner]
-      .trim()
-      .split(/\s+/)
-      .flatMap((key) => (key.includes("ipv*") ? [key.replace("ipv*", "ipv4"), key.replace("ipv*", "ipv6")] : [key]));
-  lists.set(owner, keys);
-  return keys;
-}
-
-/** Whether the list has a key. */
 export function isKnownKey(owner: ConfigOwner, key: string): boolean {
-  return matches(knownKeys(owner), key);
+  return matches(KNOWN_KEYS[owner], key);
 }
 
 /**
- * Reads from a server's own metadata which keys it has. The returned function answers `undefined` for an owner that the
- * metadata omits, and for every owner when the server has no metadata.
+ * Reads from a server's own metadata which keys it has. The returned function answers `undefined` for an owner that the metadata omits,
+ * and for every owner when the server has no metadata.
  */
 export async function serversKeys(lxd: LxdClient): Promise<(owner: ConfigOwner) => string[] | undefined> {
   const { api_extensions: extensions } = await getServerShared(lxd);
@@ -154,10 +135,7 @@ export async function serversKeys(lxd: LxdClient): Promise<(owner: ConfigOwner) 
   };
 }
 
-/**
- * Whether one of the keys matches. `*`, and a part in capitals such as NAME in `bgp.peers.NAME.asn`, stand for any
- * text.
- */
+/** Whether one of the keys matches. `*`, and a part in capitals such as NAME in `bgp.peers.NAME.asn`, stand for any text. */
 export function matches(keys: readonly string[], key: string): boolean {
   return keys.includes(key) || keys.some((known) => pattern(known)?.test(key) === true);
 }

@@ -1,6 +1,6 @@
 /** The server object, readiness, resources, the database behind `/internal/sql`, operations, and the trust store. */
 import { z } from "zod";
-import { type ConfigOwner, knownKeys } from "../../../provider/lxd/config-keys";
+import { type ConfigOwner, KNOWN_KEYS } from "../../../provider/lxd/config-keys";
 import type { Config, Database, LxdServer, Member } from "./database";
 import type { Operation } from "./operations";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
@@ -54,7 +54,7 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
     [name]: { condition: "virtual machine", defaultdesc, liveupdate: "no", shortdesc: "How it boots", type },
   });
   const group = (owner: ConfigOwner, isLeftOut = (_name: string): boolean => false) => {
-    const names = knownKeys(owner).filter((name) => !isLeftOut(name));
+    const names = KNOWN_KEYS[owner].filter((name) => !isLeftOut(name));
     return { all: { keys: names.map((name) => ({ [name]: { shortdesc: "", type: "string" } })) } };
   };
   const boot = behaviour.bootMode ? [key("boot.mode", "string", "`uefi-secureboot`")] : [];

@@ -14,9 +14,8 @@ import type { InstanceRef } from "./instance-lock";
 
 export type { CommandResult };
 
-/** A command to run in an instance. */
 export interface ExecRequest {
-  /** Program and arguments, run without a shell. */
+  /** Run without a shell. */
   readonly argv: readonly string[];
   /** Variables besides LXD's own PATH, HOME and USER. @default {} */
   readonly environment?: Readonly<Record<string, string>>;
@@ -28,9 +27,11 @@ export interface ExecRequest {
   readonly output?: "text" | "none";
 }
 
-/** Metadata of a command that has ended: its exit code, and where its output was recorded. */
+/** Metadata of a command that has ended. */
 const endSchema = z.looseObject({
+  /** The exit code. */
   return: z.number().optional(),
+  /** URLs of its recorded output, by file descriptor. */
   output: z.record(z.string(), z.string()).nullish(),
 });
 
@@ -96,15 +97,12 @@ function fromLxd(error: unknown): boolean {
   return hasCode(error, "api") || hasCode(error, "operation");
 }
 
-/** How a command ended, or why that is unknown when there is no exit code. */
-interface End {
-  readonly exitCode?: number | undefined;
-  readonly failure?: unknown;
-  /** URLs of its output, by file descriptor. */
-  readonly output: Readonly<Record<string, string>>;
-}
-
-async function waitForEnd(lxd: LxdClient, started: Operation, what: string): Promise<End> {
+/** @returns `failure` says why there is no exit code. */
+async function waitForEnd(
+  lxd: LxdClient,
+  started: Operation,
+  what: string,
+): Promise<{ exitCode: number | undefined; failure: unknown; output: Record<string, string> }> {
   let ended = started;
   let failure: unknown;
   try {
@@ -117,7 +115,7 @@ async function waitForEnd(lxd: LxdClient, started: Operation, what: string): Pro
   const { return: code, output } = endSchema.safeParse(ended.metadata ?? {}).data ?? {};
   const exitCode = failure === undefined ? code : exitCodeOf(failure, code);
   if (exitCode === undefined && failure === undefined) {
-    failure = new OperationError(lxd.host, started.description, "LXD does not tell with which exit code the command ended");
+    failure = new OperationError(lxd.host, started.description, "LXD does not report the exit code of the command");
   }
   return { exitCode, failure, output: output ?? {} };
 }

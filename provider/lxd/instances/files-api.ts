@@ -6,8 +6,22 @@ import * as z from "zod";
 import { isNotFound, ResponseShapeError } from "../../support/errors";
 import { api } from "../client/client";
 import { runInInstance } from "./exec";
-import type { InstanceFile, NewFile } from "./file";
 import type { InstanceRef } from "./instance-lock";
+
+interface FileOwnership {
+  readonly uid: number;
+  readonly gid: number;
+  /** Permission bits, such as 0o644; setuid and similar bits cannot be set. */
+  readonly mode: number;
+}
+
+export interface InstanceFile extends FileOwnership {
+  readonly type: "file" | "directory" | "symlink";
+  /** Text of a file, absolute target of a symlink, or names in a directory as `{"metadata":["a","b"]}`. */
+  readonly content: string;
+}
+
+export type NewFile = FileOwnership & { readonly content: string };
 
 /** `X-LXD-*` headers of a file; Incus sends `X-Incus-*`. */
 const headersSchema = z.object({

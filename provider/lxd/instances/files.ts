@@ -3,8 +3,14 @@ import { posix } from "node:path";
 import { ApiError, isNotFound, RefusedError, ResponseShapeError, TransportError } from "../../support/errors";
 import { api } from "../client/client";
 import type { Endpoint } from "../client/endpoint";
-import type { InstanceFile, NewFile } from "./file";
-import { createInstanceFile, isProgramInInstance, readInstanceFile, removeInstanceFile } from "./files-api";
+import {
+  createInstanceFile,
+  type InstanceFile,
+  isProgramInInstance,
+  type NewFile,
+  readInstanceFile,
+  removeInstanceFile,
+} from "./files-api";
 import type { InstanceRef } from "./instance-lock";
 import { findInstance } from "./instances";
 import { type SftpAttributes, SftpBrokenError, SftpConnection, SftpProtocolError, SftpStatusError } from "./sftp";
@@ -90,7 +96,7 @@ export class InstanceFiles {
         return { type, ...ownership, content: JSON.stringify({ metadata: await sftp.list(path) }) };
       case "other":
         throw new RefusedError(
-          `${path} in ${this.name} is neither a file nor a directory nor a link, so it is not read. Remove it there`,
+          `${path} in ${this.name} is neither a file nor a directory nor a link, and cannot be read. Remove it there`,
         );
     }
   }
@@ -113,7 +119,7 @@ export class InstanceFiles {
       });
       return await lxd.deadline.race(work(sftp), `${doing} in ${this.name}`, () => sftp?.close());
     } catch (error) {
-      throw this.inWords(error, doing);
+      throw this.asLibraryError(error, doing);
     } finally {
       this.uses -= 1;
       // Lets the caller's next request begin before the connection is closed.
@@ -142,7 +148,7 @@ export class InstanceFiles {
     return true;
   }
 
-  private inWords(error: unknown, doing: string): unknown {
+  private asLibraryError(error: unknown, doing: string): unknown {
     const { host } = this.ref.lxd;
     if (error instanceof SftpStatusError) {
       return new ApiError(host, `SFTP (${doing})`, this.path, error.isNoSuchFile ? 404 : 500, error.reply);

@@ -11,8 +11,14 @@ import type { ImageSource } from "./image-source";
 import { type InstanceRef, retryWhileBusy, withInstanceLock } from "./instance-lock";
 
 /** Maps are `null` in the list entry of an instance whose member does not answer. */
-const configSchema = z.record(z.string(), z.string()).nullish();
-const devicesSchema = z.record(z.string(), z.record(z.string(), z.string())).nullish();
+const configSchema = z
+  .record(z.string(), z.string())
+  .nullish()
+  .transform((config) => config ?? {});
+const devicesSchema = z
+  .record(z.string(), z.record(z.string(), z.string()))
+  .nullish()
+  .transform((devices) => devices ?? {});
 
 /** `/1.0/instances/NAME/state`. */
 export const stateSchema = z.looseObject({
@@ -42,20 +48,16 @@ export const instanceSchema = z.looseObject({
   /** When it was last started. */
   last_used_at: z.string().default(""),
   profiles: z.array(z.string()).nullish(),
-  config: configSchema.transform((config) => config ?? {}),
-  devices: devicesSchema.transform((devices) => devices ?? {}),
-  expanded_config: configSchema.transform((config) => config ?? {}),
-  expanded_devices: devicesSchema.transform((devices) => devices ?? {}),
+  config: configSchema,
+  devices: devicesSchema,
+  expanded_config: configSchema,
+  expanded_devices: devicesSchema,
   state: stateSchema.nullish(),
 });
 
 /** An instance as LXD shows it; `state` only on request. */
 export type Instance = z.output<typeof instanceSchema>;
 
-/** See {@link stateSchema}. */
-export type InstanceState = z.output<typeof stateSchema>;
-
-/** Type of guest. */
 export type InstanceType = "virtual-machine" | "container";
 
 /** Writable part of an instance. */
@@ -81,10 +83,8 @@ export interface InstanceWork extends InstanceRef {
   warn(text: string): void;
 }
 
-/** An instance as it was read. */
 export type FoundInstance = Tagged<Instance>;
 
-/** Finds an instance. Returns `undefined` when it does not exist. */
 export function findInstance({ lxd, project, name }: InstanceRef): Promise<FoundInstance | undefined> {
   return lxd.findWithEtag(api`/1.0/instances/${name}`, instanceSchema, { project });
 }
@@ -108,47 +108,39 @@ export async function getInstanceWithState({ lxd, project, name }: InstanceRef):
   return lxd.get(api`/1.0/instances/${name}`, instanceSchema, { project, recursion: 1 });
 }
 
-/** Reads the current state of an instance. */
-export function getInstanceState({ lxd, project, name }: InstanceRef): Promise<InstanceState> {
+export function getInstanceState({ lxd, project, name }: InstanceRef): Promise<z.output<typeof stateSchema>> {
   return lxd.get(api`/1.0/instances/${name}/state`, stateSchema, { project });
 }
 
 /** Contents of a new instance. */
 type InstancePost = Omit<InstancePut, "architecture"> & { type: InstanceType; image: ImageSource };
 
-/** Starts to create an instance, stopped. */
-function beginCreation(
-  { lxd, project, name }: InstanceRef,
-  { image, ...rest }: InstancePost,
-  target: string | undefined,
-): Promise<Operation | undefined> {
-  return lxd.begin("POST", "/1.0/instances", {
-    query: { project, target },
-    // Never `start: true`: versions that do not know it ignore it silently, and LXD would remove an instance that fails
-    // to start.
-    body: { name, ...rest, source: { type: "image", ...image, ...(image.server === undefined ? {} : { mode: "pull" }) } },
-  });
-}
-
 /**
  * Creates an instance, stopped. When the connection breaks, or LXD fails to answer, the creation may continue. Its end
- * is then read, through another connection if necessary. When LXD was restarted meanwhile, nobody can know whether the
- * instance is complete. It is then removed and created again, because its file system may be incomplete.
+ * is then read, through another connection if necessary. When LXD was restarted meanwhile, the file system of the
+ * instance may be incomplete, so it is removed and created again.
  * @param reconnect - Opens another connection to the API.
  * @returns The work, with the API to continue with.
  */
 export async function createInstance(
   work: InstanceWork,
-  body: InstancePost,
+  { image, ...contents }: InstancePost,
   target: string | undefined,
   reconnect: () => Promise<LxdClient>,
 ): Promise<InstanceWork> {
+  const { project, name } = work;
+  const source = { type: "image", ...image, ...(image.server === undefined ? {} : { mode: "pull" }) };
   let current = work;
   const create = async (): Promise<void> => {
     let operation: Operation | undefined;
     try {
       await withInstanceLock(current, async () => {
-        operation = await beginCreation(current, body, target);
+        // Never `start: true`: versions that do not know it ignore it silently, and LXD would remove an instance that
+        // fails to start.
+        operation = await current.lxd.begin("POST", "/1.0/instances", {
+          query: { project, target },
+          body: { name, ...contents, source },
+        });
         await (operation && current.lxd.finish(operation));
       });
     } catch (error) {
@@ -161,7 +153,7 @@ export async function createInstance(
     }
   };
   await untilKnown(create, async () => {
-    await removeUnknown(current, body.config[OWNER_KEY]);
+    await removeUnknown(current, contents.config[OWNER_KEY]);
     return false;
   });
   return current;
@@ -179,10 +171,7 @@ async function finishElsewhere(work: InstanceWork, begun: Operation | undefined,
   }
 }
 
-/**
- * Removes what this resource's creation has left, when nobody can know whether it is complete. The instance has never
- * run.
- */
+/** Removes what an interrupted creation of this resource has left. The instance has never run. */
 async function removeUnknown(work: InstanceWork, mark: string | undefined): Promise<void> {
   const left = (await findInstance(work))?.value;
   if (left === undefined) {
@@ -190,8 +179,8 @@ async function removeUnknown(work: InstanceWork, mark: string | undefined): Prom
   }
   if (mark === undefined || left.config[OWNER_KEY] !== mark || !isStopped(left)) {
     throw new FailedError(
-      `LXD on ${work.lxd.host} lost sight of the creation of instance "${work.name}", and there is one of that name (${left.status}) of which ` +
-        "nobody can tell whether it is whole. Look at it; remove it if nothing in it is needed (lxc delete), then run pulumi up again",
+      `LXD on ${work.lxd.host} lost the operation that created instance "${work.name}". An instance of that name exists (${left.status}) and ` +
+        "may be incomplete. Remove it if nothing in it is needed (lxc delete), then run pulumi up again",
     );
   }
   work.progress("removing what an interrupted creation has left");
@@ -299,7 +288,7 @@ async function changeState(
   await retryWhileBusy(which, () => untilKnown(change, isReached));
 }
 
-/** Lists the names of an instance's backups. */
+/** Lists the names of the backups. */
 export async function listBackups({ lxd, project, name }: InstanceRef): Promise<string[]> {
   const urls = await lxd.get(api`/1.0/instances/${name}/backups`, z.array(z.string()), { project });
   return urls.map((url) => decodeURIComponent(new URL(url, "http://lxd").pathname.split("/").at(-1) ?? ""));
@@ -330,7 +319,7 @@ export async function deleteInstance(which: InstanceRef): Promise<void> {
   await retryWhileBusy(which, () => lxd.remove(api`/1.0/instances/${name}`, { project }));
 }
 
-/** Waits until LXD has finished creating an instance for a client that has gone. */
+/** Waits until LXD has finished creating an instance for a client that has disconnected. */
 export async function untilCreated(work: InstanceWork): Promise<void> {
   await until(work.deadline, async (report) => {
     const isBusy = (await creationsOf(work)).some(({ status_code }) => status_code < 200);
@@ -352,12 +341,12 @@ async function creationsOf({ lxd, project, name }: InstanceRef): Promise<Operati
     .sort((a, b) => a.created_at.localeCompare(b.created_at));
 }
 
-/** Whether an instance runs. "Ready" means that the guest has reported itself ready to LXD. */
+/** "Ready" means that the guest has reported itself ready to LXD. */
 export function isRunning({ status }: Pick<Instance, "status">): boolean {
   return status === "Running" || status === "Ready";
 }
 
-/** Whether an instance is stopped. A frozen instance is neither running nor stopped. */
+/** A frozen instance is neither running nor stopped. */
 export function isStopped({ status }: Pick<Instance, "status">): boolean {
   return status === "Stopped";
 }
@@ -394,10 +383,16 @@ export function isRootDisk(device: Config | undefined): boolean {
 
 /** Returns MAC addresses by name of the network device. */
 export function macAddressesOf(instance: Pick<Instance, "config" | "expanded_devices">): Record<string, string> {
-  const macs: [string, string][] = Object.entries(instance.expanded_devices)
-    .filter(([, device]) => device["type"] === "nic")
-    .map(([nic, device]) => [nic, (device["hwaddr"] ?? instance.config[`volatile.${nic}.hwaddr`] ?? "").toLowerCase()]);
-  return Object.fromEntries(macs.filter(([, mac]) => mac !== ""));
+  return Object.fromEntries(
+    nicsOf(instance).flatMap(([nic, device]) => {
+      const mac = device["hwaddr"] ?? instance.config[`volatile.${nic}.hwaddr`] ?? "";
+      return mac === "" ? [] : [[nic, mac.toLowerCase()]];
+    }),
+  );
+}
+
+function nicsOf({ expanded_devices }: Pick<Instance, "expanded_devices">): [name: string, device: Config][] {
+  return Object.entries(expanded_devices).filter(([, device]) => device["type"] === "nic");
 }
 
 /**
@@ -410,15 +405,13 @@ export function addressesOf(
 ): Record<string, { ipv4: string[]; ipv6: string[] }> {
   const interfaces = Object.entries(instance.state?.network ?? {});
   const macs = macAddressesOf(instance);
-  const nics = Object.entries(instance.expanded_devices).filter(([, device]) => device["type"] === "nic");
   return Object.fromEntries(
-    nics.map(([nic, device]) => {
+    nicsOf(instance).map(([nic, device]) => {
       const mac = macs[nic];
       const given = device["name"] ?? instance.config[`volatile.${nic}.name`] ?? nic;
       const addresses = interfaces
         .filter(([name, { hwaddr }]) => (mac === undefined ? name === given : hwaddr.toLowerCase() === mac))
-        .map(([, shown]) => shown)
-        .flatMap((entry) => entry.addresses ?? [])
+        .flatMap(([, shown]) => shown.addresses ?? [])
         .filter(({ scope }) => scope !== "link" && scope !== "local");
       const ofFamily = (family: string): string[] => [
         ...new Set(addresses.filter((each) => each.family === family).map(({ address }) => address)),

@@ -1,11 +1,10 @@
-/** Several programs in an instance, one after the other, at the cost of one command. */
 import { CommandError, ResponseShapeError, tail } from "../../support/errors";
 import { type ExecRequest, runInInstance } from "./exec";
 import type { InstanceFiles } from "./files";
 import type { InstanceRef } from "./instance-lock";
 
-/** One program and its arguments, run without a shell. */
 export interface Step {
+  /** Run without a shell. */
   readonly argv: readonly string[];
   /** Absolute path of the file that is its standard input. @default "/dev/null" */
   readonly stdin?: string;
@@ -35,7 +34,7 @@ export const FAILED_AT = 64;
 const MOST_STEPS = 60;
 
 /**
- * Runs programs in an instance, each after the previous one has succeeded.
+ * Runs programs in an instance at the cost of one command, each after the previous one has succeeded.
  * @param scratch - Path of a temporary file, in a directory that only root can write to.
  * @throws CommandError of the first step that fails, with its output; the errors of {@link runInInstance}.
  */
@@ -74,7 +73,7 @@ function failureOf(where: string, step: Step | undefined, exitCode: number, writ
   const [program = ""] = step.argv;
   return output === undefined || code === undefined
     ? new ResponseShapeError(
-        `With which exit code ${program} ended in ${where} is not known: the file that tells was changed meanwhile`,
+        `The exit code of ${program} in ${where} is unknown, because its output file was changed meanwhile. Run pulumi up again`,
       )
     : new CommandError(where, program, Number(code), tail(output));
 }

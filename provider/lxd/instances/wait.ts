@@ -32,7 +32,7 @@ export const waitConditionSchema = z.discriminatedUnion(
 export type WaitCondition = z.output<typeof waitConditionSchema>;
 
 /** A check that is repeated: `true` when the condition holds, or otherwise what was observed. */
-type Question = () => Promise<true | string>;
+type Check = () => Promise<true | string>;
 
 /**
  * Waits until all conditions hold, one after the other.
@@ -47,21 +47,21 @@ export async function waitFor(
 ): Promise<Instance | undefined> {
   let last = seen;
   for (const condition of conditions) {
-    const { what, ask } = questionOf(work, condition);
+    const { what, check } = checkOf(work, condition);
     work.progress(`waiting for ${what}`);
     if (last !== undefined && isMet(condition, last)) {
       continue;
     }
     last = undefined;
-    let answered = `waiting for ${what}`;
+    let status = `waiting for ${what}`;
     await until(work.deadline, async (report) => {
-      const tell = (): void => report(`${answered} (asked: ${work.lxd.host})`);
+      const tell = (): void => report(`${status} (asked: ${work.lxd.host})`);
       tell(); // the time may run out during a check
-      const answer = await ask();
-      if (answer === true) {
+      const observed = await check();
+      if (observed === true) {
         return true;
       }
-      answered = `waiting for ${what}: ${answer}`;
+      status = `waiting for ${what}: ${observed}`;
       tell();
       return undefined;
     });
@@ -82,32 +82,32 @@ function isMet(condition: WaitCondition, seen: Instance): boolean {
   }
 }
 
-function questionOf(work: InstanceWork, condition: WaitCondition): { what: string; ask: Question } {
+function checkOf(work: InstanceWork, condition: WaitCondition): { what: string; check: Check } {
   switch (condition.for) {
     case "running":
-      return { what: "the instance to run", ask: () => askRunning(work) };
+      return { what: "the instance to run", check: () => checkRunning(work) };
     case "agent":
-      return { what: "the agent", ask: () => askAgent(work) };
+      return { what: "the agent", check: () => checkAgent(work) };
     case "ipv4":
     case "ipv6": {
       const family = condition.for === "ipv4" ? "an IPv4" : "an IPv6";
-      return { what: `${family} address on ${condition.nic}`, ask: () => askAddress(work, condition.nic, condition.for) };
+      return { what: `${family} address on ${condition.nic}`, check: () => checkAddress(work, condition.nic, condition.for) };
     }
     case "cloud-init":
-      return { what: "cloud-init", ask: () => askCloudInit(work) };
+      return { what: "cloud-init", check: () => checkCloudInit(work) };
     case "command": {
       const { command } = condition;
-      return { what: `${command[0]} to succeed`, ask: () => askCommand(work, command) };
+      return { what: `${command[0]} to succeed`, check: () => checkCommand(work, command) };
     }
   }
 }
 
-async function askRunning(work: InstanceWork): Promise<true | string> {
+async function checkRunning(work: InstanceWork): Promise<true | string> {
   const state = await getInstanceState(work);
   return isRunning(state) || `it is ${state.status}`;
 }
 
-async function askAgent(work: InstanceWork): Promise<true | string> {
+async function checkAgent(work: InstanceWork): Promise<true | string> {
   const { value: instance } = await requireInstance(work);
   if (!isRunning(instance)) {
     return `the instance is ${instance.status}`;
@@ -123,7 +123,7 @@ async function askAgent(work: InstanceWork): Promise<true | string> {
   return typeof result === "string" ? result : true;
 }
 
-async function askAddress(work: InstanceWork, nic: string, family: "ipv4" | "ipv6"): Promise<true | string> {
+async function checkAddress(work: InstanceWork, nic: string, family: "ipv4" | "ipv6"): Promise<true | string> {
   const instance = await getInstanceWithState(work);
   return hasAddress(instance, nic, family) || describeAddresses(instance);
 }
@@ -142,7 +142,7 @@ function describeAddresses(instance: Instance): string {
   return seen.length === 0 ? "LXD sees no network device of it" : seen.join("; ");
 }
 
-async function askCommand(work: InstanceWork, command: readonly string[]): Promise<true | string> {
+async function checkCommand(work: InstanceWork, command: readonly string[]): Promise<true | string> {
   const result = await tryCommand(work, command);
   if (typeof result === "string") {
     return result;
@@ -154,19 +154,19 @@ async function askCommand(work: InstanceWork, command: readonly string[]): Promi
  * Polls instead of `cloud-init status --wait`: a command that runs for minutes would hold a channel and be lost with
  * it.
  */
-async function askCloudInit(work: InstanceWork): Promise<true | string> {
+async function checkCloudInit(work: InstanceWork): Promise<true | string> {
   const result = await tryCommand(work, ["cloud-init", "status", "--long"]);
   if (typeof result === "string") {
     return result;
   }
   const verdict = cloudInitVerdict(result);
   switch (verdict.end) {
-    case "none":
+    case "pending":
       return verdict.seen;
     case "failed":
       throw new CommandError(`instance "${work.name}"`, "cloud-init", result.exitCode, `${verdict.why}\n${tail(result)}`.trim());
-    case "unheard":
-      await refuseUnheard(work);
+    case "no-data":
+      await refuseWithoutData(work);
       return true;
     case "degraded":
       work.warn(`cloud-init of instance "${work.name}" is done, but degraded: ${tail(result)}`);
@@ -180,15 +180,15 @@ async function askCloudInit(work: InstanceWork): Promise<true | string> {
  * Refuses an instance whose cloud-init did not find LXD. cloud-init looks for LXD once, early in the boot. Without LXD
  * it succeeds, but applies nothing that was meant for the instance.
  */
-async function refuseUnheard({ lxd, project, name }: InstanceWork): Promise<void> {
+async function refuseWithoutData({ lxd, project, name }: InstanceWork): Promise<void> {
   const { value: instance } = await requireInstance({ lxd, project, name });
-  const unheard = Object.keys(instance.expanded_config).filter((key) => CLOUD_INIT_TEXT.test(key));
-  if (unheard.length > 0) {
+  const ignored = Object.keys(instance.expanded_config).filter((key) => CLOUD_INIT_TEXT.test(key));
+  if (ignored.length > 0) {
     const inProject = project === "default" ? "" : ` --project ${project}`;
     throw new RefusedError(
-      `cloud-init of instance "${name}" did not find LXD when it booted (DataSourceNone), so nothing of ${unheard.join(", ")} is in effect. ` +
-        `When LXD was down at that moment, start the instance anew (lxc restart ${name}${inProject}), then run pulumi up. Otherwise see that ` +
-        "security.devlxd is not false, and that the image's cloud-init knows LXD",
+      `cloud-init of instance "${name}" did not find LXD when it booted (DataSourceNone), so nothing of ${ignored.join(", ")} is in effect. ` +
+        `If LXD was down at that moment, restart the instance (lxc restart ${name}${inProject}), then run pulumi up. Otherwise check that ` +
+        "security.devlxd is not false, and that the image's cloud-init supports LXD",
     );
   }
 }
@@ -200,11 +200,11 @@ async function refuseUnheard({ lxd, project, name }: InstanceWork): Promise<void
 export function cloudInitVerdict({
   exitCode,
   stdout,
-}: CommandResult): { end: "done" | "degraded" | "unheard" } | { end: "none"; seen: string } | { end: "failed"; why: string } {
+}: CommandResult): { end: "done" | "degraded" | "no-data" } | { end: "pending"; seen: string } | { end: "failed"; why: string } {
   if (exitCode === 127) {
     return { end: "failed", why: "the image has no cloud-init; take one that has, or do not wait for it" };
   }
-  const ended = /\bDataSourceNone\b/.test(stdout) ? "unheard" : undefined;
+  const ended = /\bDataSourceNone\b/.test(stdout) ? "no-data" : undefined;
   const status = /^status:\s*(.+)$/m.exec(stdout)?.[1]?.trim();
   switch (status) {
     case "done":
@@ -217,9 +217,9 @@ export function cloudInitVerdict({
     case "error":
       return { end: "failed", why: "it ended with an error; see /var/log/cloud-init-output.log in the instance" };
     case undefined: // until systemd is up: no status at all, and exit code 129
-      return { end: "none", seen: `it cannot say yet (exit code ${exitCode})` };
+      return { end: "pending", seen: `it cannot say yet (exit code ${exitCode})` };
     default:
-      return { end: "none", seen: `it is ${status}` };
+      return { end: "pending", seen: `it is ${status}` };
   }
 }
 

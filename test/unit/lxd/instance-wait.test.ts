@@ -7,20 +7,20 @@ describe("cloudInitVerdict", () => {
     ["is done when it is switched off", 0, "status: disabled\ndetail: by marker\n", "done"],
     ["distinguishes recoverable errors of 23.4 and later", 2, "status: done\nextended_status: degraded done\n", "degraded"],
     ["distinguishes degraded", 2, "status: degraded done\n", "degraded"],
-    ["ends without finding LXD", 0, "status: done\ndetail:\nDataSourceNone\n", "unheard"],
+    ["ends without finding LXD", 0, "status: done\ndetail:\nDataSourceNone\n", "no-data"],
     [
       "ends without finding LXD, in later versions",
       2,
       "status: done\nextended_status: degraded done\ndetail: DataSourceNone\n",
-      "unheard",
+      "no-data",
     ],
     ["has failed", 1, "status: error\ndetail: ('users', KeyError)\n", "failed"],
     ["has failed where it is not installed", 127, "", "failed"],
-    ["goes on while it runs", 0, "status: running\n", "none"],
-    ["goes on before it has begun", 0, "status: not run\n", "none"],
-    ["goes on before it has begun, in later versions", 0, "status: not started\n", "none"],
-    ["goes on while systemd is not up", 129, "", "none"],
-    ["goes on after an answer without a status", 1, "Failed to connect to bus\n", "none"],
+    ["goes on while it runs", 0, "status: running\n", "pending"],
+    ["goes on before it has begun", 0, "status: not run\n", "pending"],
+    ["goes on before it has begun, in later versions", 0, "status: not started\n", "pending"],
+    ["goes on while systemd is not up", 129, "", "pending"],
+    ["goes on after an answer without a status", 1, "Failed to connect to bus\n", "pending"],
   ];
   for (const [title, exitCode, stdout, end] of answers) {
     it(title, () => {

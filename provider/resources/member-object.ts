@@ -9,6 +9,7 @@ import type { LxdClient } from "../lxd/client/client";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
 import { memberNameSchema } from "../lxd/names";
+import { isUnfinished, makeObject } from "../lxd/storage-and-networks/creation";
 import {
   changedConfig,
   changeObject,
@@ -31,7 +32,6 @@ import {
   viewsOf,
   type WantedConfig,
 } from "../lxd/storage-and-networks/member-objects";
-import { isUnfinished, makeObject } from "../lxd/storage-and-networks/two-phase";
 import { havingChanged } from "../support/errors";
 import { type CommonLifecycle, markedObjectLifecycle } from "./marked-object";
 

@@ -187,8 +187,8 @@ describe("bad input", () => {
         ],
         [
           "a key in the wrong place",
-          "memberConfig.bcn2.rsync.bwlimit is the same for all members: give it in config. Members have source, size, source.wipe, " +
-            "source.recover, zfs.pool_name, lvm.vg_name, lvm.thinpool_name for themselves",
+          "memberConfig.bcn2.rsync.bwlimit has one value for all members; set it in config. Keys with a value for each member: source, size, " +
+            "source.wipe, source.recover, zfs.pool_name, lvm.vg_name, lvm.thinpool_name",
         ],
         ["a bad size", 'memberConfig.bcn2.size is not a size such as "20GiB"'],
       ],

@@ -83,7 +83,7 @@ export async function completed(
     throw new IncompleteError(
       `${work.project}/${work.name}`,
       outputs,
-      `Instance "${work.name}" exists (${outputs.status}), but is not finished: ${messageOf(error)}. The next pulumi up continues`,
+      `Instance "${work.name}" exists (${outputs.status}), but is not finished: ${messageOf(error)}. The next pulumi up continues from here`,
       { cause: error },
     );
   }

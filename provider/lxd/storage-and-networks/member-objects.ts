@@ -3,6 +3,7 @@
  * the same pitfalls. {@link ObjectType} holds the differences.
  */
 import * as z from "zod";
+import { sameJson } from "../../support/equality";
 import { RefusedError } from "../../support/errors";
 import { api, type LxdClient, type Tagged } from "../client/client";
 import type { Servers } from "../cluster/servers";
@@ -25,7 +26,6 @@ const memberObjectSchema = z.looseObject({
   managed: z.boolean().default(true),
 });
 
-/** A pool or network as LXD shows it. */
 export type MemberObject = z.output<typeof memberObjectSchema>;
 
 /** Differences between pools and networks. */
@@ -46,7 +46,6 @@ export interface ObjectType {
   valueFault(key: string, value: string): string | undefined;
 }
 
-/** One pool or network. */
 export interface ObjectRef {
   readonly type: ObjectType;
   readonly name: string;
@@ -57,25 +56,20 @@ export interface ObjectRef {
 /** What LXD shows as the type of a pool or network. It never changes. */
 export type Identity = { readonly driver: string } | { readonly type: string };
 
-/** Config of a member, by the member's name. */
-export type MemberConfig = Record<string, Config>;
-
 /** Config as a program gives it. */
 export interface WantedConfig {
   /** Values for the whole object, and values of member-specific keys for every member. */
   readonly config: Config;
   /** Values that differ on a member. */
-  readonly memberConfig: MemberConfig;
+  readonly memberConfig: Record<string, Config>;
 }
 
-/** Wanted properties of an object. */
 export interface Wanted extends WantedConfig {
   readonly description: string;
   /** The owner's mark. */
   readonly mark: string;
 }
 
-/** An object as it was read. */
 export type Found = Tagged<MemberObject>;
 
 function pathOf({ type, name }: ObjectRef): string {
@@ -92,12 +86,12 @@ export function idOf({ project, name }: ObjectRef): string {
   return project === undefined ? name : `${project}/${name}`;
 }
 
-/** Returns the query that finds an object, on one member or in general. */
+/** @param target - A member. Without it, LXD omits the member-specific keys. */
 export function queryOf({ project }: ObjectRef, target?: string): Record<string, string | undefined> {
   return { project, target };
 }
 
-/** Finds an object. Without target, LXD omits the member-specific keys. */
+/** See {@link queryOf} for `target`. */
 export function findObject(lxd: LxdClient, ref: ObjectRef, target?: string): Promise<Found | undefined> {
   return lxd.findWithEtag(pathOf(ref), memberObjectSchema, queryOf(ref, target));
 }
@@ -160,7 +154,12 @@ export function refuseOtherType({ host }: LxdClient, ref: ObjectRef, found: Memb
 }
 
 /** @throws RefusedError when config is given for a server that is not a member. */
-export function refuseUnknownMembers(lxd: LxdClient, ref: ObjectRef, servers: Servers, memberConfig: MemberConfig): void {
+export function refuseUnknownMembers(
+  lxd: LxdClient,
+  ref: ObjectRef,
+  servers: Servers,
+  memberConfig: WantedConfig["memberConfig"],
+): void {
   const names = namesOf(servers);
   const unknown = Object.keys(memberConfig).find((member) => !names.includes(member));
   if (unknown !== undefined) {
@@ -287,21 +286,14 @@ export async function changeObject(
   const own = (member: string): Config =>
     filtered(configOfMember(type, wanted, member), (key) => !type.creationKeys.includes(key));
   const [only] = namesOf(servers);
-  const dropped = commonConfig(
-    type,
-    filtered(former, (key) => !(key in wanted.config)),
-  );
+  const dropped = Object.keys(commonConfig(type, former)).filter((key) => !(key in wanted.config));
   const given = {
+    ...Object.fromEntries(dropped.map((key) => [key, ""])),
     ...commonConfig(type, wanted.config),
     ...(servers.clustered || only === undefined ? {} : own(only)),
     ...ownerKey(wanted.mark),
   };
-  const change = (live: Config): Config =>
-    merged(
-      type,
-      filtered(live, (key) => !(key in dropped)),
-      given,
-    );
+  const change = (live: Config): Config => merged(type, live, given);
   await modifyObject(lxd, ref, found, change, { description: wanted.description });
   if (servers.clustered) {
     const changing = namesOf(servers).filter((member) => Object.keys(own(member)).length > 0);
@@ -338,8 +330,9 @@ async function modifyObject(
   { description, target }: { description?: string; target?: string } = {},
 ): Promise<void> {
   const contents = (live: MemberObject): object | undefined => {
-    const wanted = { description: description ?? live.description, config: change(live.config ?? {}) };
-    return wanted.description === live.description && identical(wanted.config, live.config ?? {}) ? undefined : wanted;
+    const current = { description: live.description, config: live.config ?? {} };
+    const wanted = { description: description ?? live.description, config: change(current.config) };
+    return sameJson(wanted, current) ? undefined : wanted;
   };
   await lxd.modify(pathOf(ref), memberObjectSchema, contents, { query: queryOf(ref, target), found });
 }
@@ -360,10 +353,6 @@ function filtered(config: Config, keep: (key: string) => boolean): Config {
   return Object.fromEntries(Object.entries(config).filter(([key]) => keep(key)));
 }
 
-function identical(a: Config, b: Config): boolean {
-  return Object.keys(a).length === Object.keys(b).length && Object.entries(a).every(([key, value]) => b[key] === value);
-}
-
 /** Returns the schema of an object's config: for all members, or for one. */
 export function configSchemaOf(type: ObjectType, place: "config" | "memberConfig") {
   return configSchema.superRefine((config, context) => {
@@ -381,6 +370,6 @@ function faultOf(type: ObjectType, place: "config" | "memberConfig", key: string
     return "is written by LXD or by this package, and cannot be set";
   }
   return place === "memberConfig" && !type.memberKeys.includes(key)
-    ? `is the same for all members: give it in config. Members have ${type.memberKeys.join(", ")} for themselves`
+    ? `has one value for all members; set it in config. Keys with a value for each member: ${type.memberKeys.join(", ")}`
     : type.valueFault(key, value);
 }

@@ -1,4 +1,4 @@
-import { isIPv4, isIPv6 } from "node:net";
+import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
@@ -20,24 +20,29 @@ export const NETWORKS: ObjectType = {
   valueFault,
 };
 
-/** Returns the reference to the network of that name. */
 export function network(project: string, name: string): ObjectRef {
   return { type: NETWORKS, name, project };
 }
+
+/** Keys that hold an address with its prefix length. */
+const ADDRESS_KEYS: Readonly<Record<string, { cidr: z.ZodType; problem: string }>> = {
+  "ipv4.address": {
+    cidr: z.cidrv4(),
+    problem: 'is not an IPv4 address with its prefix length, such as "10.10.10.1/24", nor "auto" or "none"',
+  },
+  "ipv6.address": {
+    cidr: z.cidrv6(),
+    problem: 'is not an IPv6 address with its prefix length, such as "fd42:10::1/64", nor "auto" or "none"',
+  },
+};
 
 function valueFault(key: string, value: string): string | undefined {
   if (value === "") {
     return undefined;
   }
-  if (key === "ipv4.address") {
-    return value === "auto" || value === "none" || isCidr(value, isIPv4, 32)
-      ? undefined
-      : 'is not an IPv4 address with its prefix length, such as "10.10.10.1/24", nor "auto" or "none"';
-  }
-  if (key === "ipv6.address") {
-    return value === "auto" || value === "none" || isCidr(value, isIPv6, 128)
-      ? undefined
-      : 'is not an IPv6 address with its prefix length, such as "fd42:10::1/64", nor "auto" or "none"';
+  const address = ADDRESS_KEYS[key];
+  if (address !== undefined && value !== "auto" && value !== "none" && !address.cidr.safeParse(value).success) {
+    return address.problem;
   }
   if (/^ipv[46]\.(nat|dhcp|dhcp\.stateful|firewall|routing)$/.test(key)) {
     return /^(true|false|1|0|yes|no|on|off)$/i.test(value) ? undefined : 'must be "true" or "false"';
@@ -45,18 +50,13 @@ function valueFault(key: string, value: string): string | undefined {
   return undefined;
 }
 
-function isCidr(text: string, isAddress: (address: string) => boolean, longest: number): boolean {
-  const match = /^([^/]+)\/(\d{1,3})$/.exec(text);
-  return match !== null && isAddress(match[1] ?? "") && Number(match[2]) <= longest;
-}
-
 /** @throws RefusedError when a member has an interface of that name that LXD does not manage. */
 export async function refuseHostInterface(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void> {
   for (const [member, { value }] of await viewsOf(lxd, ref, servers)) {
     if (!value.managed) {
       throw new RefusedError(
-        `${nameOf(ref)} cannot be made: ${member} has an interface "${ref.name}" (${value.type}) that LXD does not manage. ` +
-          `Choose another name, or remove the interface; to use it as it is, give profiles a nic with parent: "${ref.name}"`,
+        `${nameOf(ref)} cannot be created: ${member} has an interface "${ref.name}" (${value.type}) that LXD does not manage. ` +
+          `Choose another name, or remove the interface. To use the interface unchanged, give profiles a nic with parent: "${ref.name}"`,
       );
     }
   }

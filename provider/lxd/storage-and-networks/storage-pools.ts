@@ -33,7 +33,6 @@ interface KnownPool extends WantedConfig {
   readonly memberStatus: Readonly<Record<string, string>>;
 }
 
-/** Returns the reference to the pool of that name. */
 export function pool(name: string): ObjectRef {
   return { type: POOLS, name };
 }

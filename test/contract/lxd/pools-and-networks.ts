@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
 import { getServers } from "../../../provider/lxd/cluster/servers";
+import { createObject } from "../../../provider/lxd/storage-and-networks/creation";
 import {
   changeOnMember,
   deleteObject,
@@ -11,7 +12,6 @@ import {
 } from "../../../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../../../provider/lxd/storage-and-networks/networks";
 import { pool } from "../../../provider/lxd/storage-and-networks/storage-pools";
-import { createObject } from "../../../provider/lxd/storage-and-networks/two-phase";
 import { type ContractLab, refused } from "./harness";
 
 /** Storage pools and networks in a cluster of two. */

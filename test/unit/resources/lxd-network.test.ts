@@ -126,7 +126,7 @@ describe("LxdNetwork", () => {
 
   it("refuses when a member is offline, before it is half created", async () => {
     await two.lab.host("bcn1").powerOff();
-    await assert.rejects(network.up(args()), /made on all members at once, and bcn1 is offline/);
+    await assert.rejects(network.up(args()), /created on all members at once, and bcn1 is offline/);
     assert.equal(network.state, undefined);
   });
 
@@ -147,7 +147,7 @@ describe("LxdNetwork", () => {
     [
       "a common key in memberConfig",
       { memberConfig: { bcn1: { "ipv4.nat": true } } },
-      /^memberConfig\.bcn1\.ipv4\.nat is the same for all members/,
+      /^memberConfig\.bcn1\.ipv4\.nat has one value for all members/,
     ],
   ] as const) {
     it(`refuses ${title} in check`, async () => {

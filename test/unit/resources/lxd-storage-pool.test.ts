@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
-import { leftoverHint } from "../../../provider/lxd/storage-and-networks/two-phase";
+import { leftoverHint } from "../../../provider/lxd/storage-and-networks/creation";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { hasCode } from "../../../provider/support/errors";
 import { Managed, type SimulatedCluster, startStandalone, startTwoMembers } from "./simulated-cluster";
@@ -160,7 +160,7 @@ describe("LxdStoragePool", () => {
     assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Created" });
     await pool.destroy();
     await bcn1.powerOff();
-    await assert.rejects(pool.up(args()), /is made on all members at once, and bcn1 is offline\. Bring it back/);
+    await assert.rejects(pool.up(args()), /is created on all members at once, and bcn1 is offline\. Bring it back/);
   });
 
   it("reports its users when LXD does not remove it", async () => {
@@ -254,7 +254,7 @@ describe("LxdStoragePool", () => {
     [
       "a common key in memberConfig",
       { memberConfig: { bcn1: { "user.x": "y" } } },
-      /^memberConfig\.bcn1\.user\.x is the same for all members/,
+      /^memberConfig\.bcn1\.user\.x has one value for all members/,
     ],
     [
       "an invalid size",

@@ -54,12 +54,8 @@ export async function createObject(
   const config = marked(commonConfig(ref.type, creation.config), creation.mark);
   const own = (member: string): Config => configOfMember(ref.type, creation, member);
   const names = namesOf(servers);
-  const post = async (body: { config: Config; description?: string }, target?: string): Promise<void> => {
-    await lxd.change("POST", ref.type.collection, {
-      query: queryOf(ref, target),
-      body: { name: ref.name, ...identity, ...body },
-    });
-  };
+  const post = (body: { config: Config; description?: string }, target?: string): Promise<unknown> =>
+    lxd.change("POST", ref.type.collection, { query: queryOf(ref, target), body: { name: ref.name, ...identity, ...body } });
   /** Never repeated: LXD keeps the config of an attempt, and accepts no other. */
   const create = async (body: { config: Config; description?: string }): Promise<void> => {
     try {
@@ -79,39 +75,36 @@ export async function createObject(
   const offline = servers.members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
   if (offline.length > 0) {
     throw new RefusedError(
-      `${nameOf(ref)} is made on all members at once, and ${offline.join(", ")} is offline. Bring it back, or remove it from the cluster`,
+      `${nameOf(ref)} is created on all members at once, and ${offline.join(", ")} is offline. Bring it back, or remove it from the cluster`,
     );
   }
   const views = [...(await viewsOf(lxd, ref, servers))].map(([member, { value }]) => ({ member, ...value }));
   // LXD keeps the config of a failed attempt, and accepts no other until one succeeds. If no member has created the
   // object yet, it is removed and defined again.
-  const startAnew = found?.value.status === "Errored" && !views.some(({ status }) => status === "Created");
-  if (startAnew) {
+  const isErrored = found?.value.status === "Errored";
+  const isRedefined = isErrored && !views.some(({ status }) => status === "Created");
+  if (isRedefined) {
     await deleteObject(lxd, ref);
   }
-  const defined = startAnew ? [] : views.filter(({ locations, member }) => locations?.includes(member));
+  const defined = isRedefined ? [] : views.filter(({ locations, member }) => locations?.includes(member));
   for (const member of names.filter((name) => !defined.some((view) => view.member === name))) {
     progress(`defining it on ${member}`);
-    const define = (): Promise<void> => post({ config: withoutEmpty(own(member)) }, member);
-    await unlessAlreadyDefined(() => untilKnown(define, async () => false));
+    const define = (): Promise<unknown> => post({ config: withoutEmpty(own(member)) }, member);
+    try {
+      await untilKnown(define, async () => false);
+    } catch (error) {
+      // A repeated definition is refused when the first one was made, and only its answer was lost.
+      if (!/already defined on member/.test(replyOf(error))) {
+        throw error;
+      }
+    }
   }
   for (const view of defined.filter(({ status }) => status === "Pending")) {
     await changeOnMember(lxd, ref, view.member, view, own(view.member));
   }
   progress(`creating it on ${names.join(", ")}`);
   // Config that an earlier attempt applied on some member must not be given again.
-  await create(found?.value.status === "Errored" && !startAnew ? { config: {} } : { description, config });
-}
-
-/** Accepts the refusal of a repeated definition: the first one was made, and only its answer was lost. */
-async function unlessAlreadyDefined(define: () => Promise<void>): Promise<void> {
-  try {
-    await define();
-  } catch (error) {
-    if (!/already defined on member/.test(replyOf(error))) {
-      throw error;
-    }
-  }
+  await create(isErrored && !isRedefined ? { config: {} } : { description, config });
 }
 
 /**

@@ -1,7 +1,7 @@
 import { isServerFailure, RESTART_SECONDS } from "../lxd/client/transient-failures";
 import type { InstanceRef } from "../lxd/instances/instance-lock";
 import { findInstance, getInstanceState, isRunning } from "../lxd/instances/instances";
-import { type Deadline, pause } from "../support/deadline";
+import { type Deadline, until } from "../support/deadline";
 import { hasCode, IncompleteError, messageOf, replyOf } from "../support/errors";
 
 /** An instance, and the limits of work inside it. */
@@ -27,57 +27,50 @@ export async function retryThroughAgentRestart<Result>(
   { waitForAgent = true }: { readonly waitForAgent?: boolean } = {},
 ): Promise<Result> {
   const { deadline } = work;
-  let unfinished: Error | undefined;
+  let unfinished: IncompleteError | undefined;
   let silentSince: number | undefined;
   let failures = 0;
   let wasNotRunning = false;
-  for (let pauseMs = 50; ; pauseMs = Math.min(1000, pauseMs * 1.5)) {
-    let failure: unknown;
+  const attempt = async (report: (seen: string) => void): Promise<{ result: Result } | undefined> => {
     try {
-      return await run();
+      return { result: await run() };
     } catch (error) {
-      failure = error;
+      unfinished = hasCode(error, "incomplete") ? error : unfinished;
+      const cause = hasCode(error, "incomplete") ? error.cause : error;
+      if (!mayPass(work, cause)) {
+        throw error;
+      }
+      report(messageOf(error));
+      if (deadline.remainingMs === 0) {
+        return undefined;
+      }
+      const reach = await reachOf(work);
+      failures += reach === "reached" ? 1 : 0;
+      silentSince = reach === "no answer" ? (silentSince ?? performance.now()) : undefined;
+      const isOver =
+        failures === MOST_FAILURES ||
+        (reach === "not running" && wasNotRunning) || // otherwise the work reports the meaning
+        (reach === "no agent" && !waitForAgent) ||
+        (silentSince !== undefined && performance.now() - silentSince > RESTART_SECONDS * 1000);
+      if (isOver) {
+        throw error;
+      }
+      wasNotRunning = reach === "not running";
+      const seen = describe(work, reach, cause);
+      report(seen);
+      work.progress(seen);
+      return undefined;
     }
-    // It contains what is known of the object.
-    unfinished = hasCode(failure, "incomplete") ? failure : unfinished;
-    const cause = hasCode(failure, "incomplete") ? failure.cause : failure;
-    if (hasCode(cause, "timeout")) {
-      throw unfinished ?? failure;
+  };
+  try {
+    return (await until(deadline, attempt)).result;
+  } catch (error) {
+    if (unfinished === undefined || !hasCode(error, "timeout")) {
+      throw error;
     }
-    if (!mayPass(work, cause)) {
-      throw failure;
-    }
-    if (deadline.remainingMs === 0) {
-      throw overdue(deadline, failure);
-    }
-    const reach = await reachOf(work);
-    failures += reach === "reached" ? 1 : 0;
-    silentSince = reach === "no answer" ? (silentSince ?? performance.now()) : undefined;
-    const isOver =
-      failures === MOST_FAILURES ||
-      (reach === "not running" && wasNotRunning) || // otherwise the work reports the meaning
-      (reach === "no agent" && !waitForAgent) ||
-      (silentSince !== undefined && performance.now() - silentSince > RESTART_SECONDS * 1000);
-    if (isOver) {
-      throw failure;
-    }
-    wasNotRunning = reach === "not running";
-    const seen = describe(work, reach, cause);
-    work.progress(seen);
-    await pause(pauseMs, deadline);
-    if (deadline.remainingMs === 0) {
-      throw unfinished ?? deadline.expired(seen);
-    }
+    const { id, outputs } = unfinished; // what is known of the object
+    throw new IncompleteError(id, outputs, error.message, { cause: unfinished });
   }
-}
-
-function overdue(deadline: Deadline, failure: unknown): Error {
-  const expired = deadline.expired(messageOf(failure));
-  if (!hasCode(failure, "incomplete")) {
-    return expired;
-  }
-  const { id, outputs } = failure;
-  return new IncompleteError(id, outputs, expired.message, { cause: failure });
 }
 
 /** LXD always reaches into a running container, and through its agent into a virtual machine. */

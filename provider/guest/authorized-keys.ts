@@ -1,4 +1,4 @@
-/** Key types that sshd accepts in authorized_keys today; `ssh-dss` is no longer one of them. */
+/** `ssh-dss` is no longer accepted by sshd. */
 const KEY_TYPES: ReadonlySet<string> = new Set([
   "ssh-ed25519",
   "ssh-rsa",
@@ -20,10 +20,10 @@ const LEADING_OPTIONS = new RegExp(`^${OPTION}(,${OPTION})*[ \\t]+`);
  */
 export function faultOfPublicKey(line: string): string | undefined {
   if (line.includes("PRIVATE KEY")) {
-    return "holds a private key; give the public one (the file that ends in .pub)";
+    return "contains a private key; give the public one (the file that ends in .pub)";
   }
   if (/[\n\r\0]/.test(line)) {
-    return "holds several lines; give each key as an element of its own";
+    return "has several lines; give each key as a separate element";
   }
   const key = KEY_TYPES.has(line.split(/[ \t]/, 1)[0] ?? "") ? line : line.replace(LEADING_OPTIONS, "");
   const [type = "", blob = ""] = key.split(/[ \t]+/);
@@ -53,7 +53,6 @@ function isWhole(bytes: Buffer): boolean {
   return at === bytes.length && fields >= 2;
 }
 
-/** The keys in a file, without comments and empty lines. */
 export function parseAuthorizedKeys(content: string): string[] {
   return content
     .split("\n")
@@ -61,7 +60,6 @@ export function parseAuthorizedKeys(content: string): string[] {
     .filter((line) => line !== "" && !line.startsWith("#"));
 }
 
-/** A file that holds exactly these keys. */
 export function onlyKeys(keys: readonly string[]): string {
   return [...new Set(keys)].map((key) => `${key}\n`).join("");
 }

@@ -318,7 +318,7 @@ function partsOf(path: string): string[] {
     .filter((part) => part !== "");
 }
 
-function isAtOrBelow(directory: string, path: string): boolean {
+export function isAtOrBelow(directory: string, path: string): boolean {
   return path === directory || path.startsWith(directory === "/" ? "/" : `${directory}/`);
 }
 

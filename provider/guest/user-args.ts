@@ -6,16 +6,13 @@ import { faultOfPublicKey } from "./authorized-keys";
 const NAME = /^[a-z_][a-z0-9_-]{0,31}$/;
 const NAME_RULE = "1 to 32 lower-case letters, digits, dashes and underscores, beginning with a letter or underscore";
 
-/** Name of a user that can be managed. */
 export const userNameSchema = z
   .string()
   .regex(NAME, `is not a valid user name: ${NAME_RULE}`)
-  .refine((name) => name !== "root", "must not be root, which every instance has and needs; make another user and give it sudo");
+  .refine((name) => name !== "root", "must not be root, which cannot be managed; create another user with sudo");
 
-/** Name of a group. */
 export const groupNameSchema = z.string().regex(NAME, `is not a valid group name: ${NAME_RULE}`);
 
-/** Hash of a password. */
 export const passwordHashSchema = z
   .string()
   .regex(
@@ -23,13 +20,11 @@ export const passwordHashSchema = z
     "is not a hash of crypt(3) such as mkpasswd and openssl passwd -6 make; the password itself does not belong here",
   );
 
-/** A path without characters that account files could misread. */
 export const pathSchema = z
   .string()
   .regex(/^(\/[A-Za-z0-9._+-]+)+$/, "is not an absolute path of letters, digits, dots, dashes and underscores")
   .refine((path) => !path.split("/").some((part) => part === "." || part === ".."), 'must not go through "." or ".."');
 
-/** A line of authorized_keys. */
 export const publicKeySchema = z
   .string()
   .transform((line) => line.trim())

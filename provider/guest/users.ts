@@ -8,6 +8,7 @@ import type { Guest, Step } from "./guest";
 import {
   giveFiles,
   type HomeSpec,
+  isAtOrBelow,
   journalOf,
   mountsIn,
   newHome,
@@ -243,43 +244,58 @@ export async function removeUser(
 ): Promise<void> {
   await removeStaged(guest, name);
   await removeSudo(guest, name);
-  const account = findAccount(await readAccounts(guest), name);
+  const accounts = await readAccounts(guest);
+  const account = findAccount(accounts, name);
   if (account === undefined) {
     return;
   }
-  if (options.home === "remove") {
-    await refuseMountsIn(guest, name, account.home);
+  const removesHome = options.home === "remove";
+  if (removesHome) {
+    await requireRemovableHome(guest, account, accounts);
   }
-  const argv = ["userdel", ...(options.home === "remove" ? ["--remove"] : []), name];
+  let argv = ["userdel", ...(removesHome ? ["--remove"] : []), name];
   await until(options.deadline, async (report) => {
     const { exitCode, stderr } = await run(guest, argv, [0, IN_USE, GONE, HOME_LEFT]);
     if (exitCode === IN_USE) {
       report(stderr.trim());
       const killed = await run(guest, ["pkill", "-KILL", "-U", String(account.uid)], [0, NOTHING_TO_KILL, NOT_FOUND]);
       if (killed.exitCode === NOT_FOUND) {
-        // A small image has no procps. The user is removed, and its processes stay.
-        argv.splice(1, 0, "--force");
+        // A small image has no procps. The user is removed, and its processes stay. With --force, userdel removes a home of any owner.
+        const isOwn = removesHome && (await guest.readFile(account.home))?.uid === account.uid;
+        argv = ["userdel", "--force", ...(isOwn ? ["--remove"] : []), name];
       }
       return undefined;
     }
-    if (exitCode === HOME_LEFT) {
+    if (exitCode === HOME_LEFT || (removesHome && !argv.includes("--remove"))) {
+      const reason = stderr.trim() || `${account.home} does not belong to the user`;
       options.warn(
-        `User "${name}" was removed from ${guest.name}, but its home was not: ${stderr.trim()}. Remove it there if it is not needed`,
+        `User "${name}" was removed from ${guest.name}, but its home was not: ${reason}. Remove it there if it is not needed`,
       );
     }
     return true;
   });
 }
 
-/** @throws RefusedError naming what is mounted in the user's home, so that the user cannot be removed with it. */
+/** @throws RefusedError naming what else would be lost, so that the user cannot be removed with its home. */
 export async function requireRemovable(guest: Guest, name: string): Promise<void> {
-  const account = findAccount(await readAccounts(guest), name);
-  await (account && refuseMountsIn(guest, name, account.home));
+  const accounts = await readAccounts(guest);
+  const account = findAccount(accounts, name);
+  await (account && requireRemovableHome(guest, account, accounts));
 }
 
-/** userdel(8) would delete what is mounted in a home, such as a directory of the host that is a disk device of the instance. */
-async function refuseMountsIn(guest: Guest, name: string, home: string): Promise<void> {
-  const { mounts } = await mountsIn(guest, home);
+/**
+ * userdel(8) would delete what is mounted in a home, such as a directory of the host that is a disk device of the instance, and the homes
+ * of others in it.
+ */
+async function requireRemovableHome(guest: Guest, { name, home }: Account, { users }: Accounts): Promise<void> {
+  const { path, mounts } = await mountsIn(guest, home);
+  const sharer = users.find((user) => user.name !== name && [home, path].some((at) => isAtOrBelow(at, user.home)));
+  if (sharer !== undefined) {
+    throw new RefusedError(
+      `The home of user "${name}" in ${guest.name} has the home of user "${sharer.name}" in it (${sharer.home}), and removing it would delete ` +
+        'both. Move that home elsewhere, or set homeOnDelete: "keep"',
+    );
+  }
   if (mounts.length > 0) {
     throw new RefusedError(
       `The home of user "${name}" in ${guest.name} has mounts (${quoted(mounts)}), and removing the home would delete the mounted files. ` +

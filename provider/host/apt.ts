@@ -10,7 +10,7 @@ import type { CommandResult, SshConnection } from "../transport/ssh";
 /** Locks that another package manager holds while it works. */
 const [LISTS_LOCK, DPKG_LOCKS] = ["/var/lib/apt/lists/lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"]];
 
-/** Directory of numbered files: what dpkg began and did not finish. apt refuses to work while one exists. */
+/** Has numbered files for what dpkg did not finish. apt refuses to work while one exists. */
 const DPKG_JOURNAL = "/var/lib/dpkg/updates";
 
 /** Exit status of dpkg-query(1) for a package that dpkg does not know. */
@@ -18,9 +18,6 @@ const NOT_KNOWN = 1;
 
 /** A host may be configured to remove unneeded packages with every installation (APT::Get::AutomaticRemove). */
 const KEEP_UNNEEDED = "--no-auto-remove";
-
-/** Most lines of apt's output that a message shows. */
-const SHOWN_LINES = 5;
 
 const NO_QUESTIONS = ["env", "DEBIAN_FRONTEND=noninteractive"];
 
@@ -81,7 +78,6 @@ async function isAvailable(ssh: SshConnection, name: string, deadline: Deadline)
   return stdout.split("\n").some((line) => line.split("|")[0]?.trim() === name);
 }
 
-/** Finishes what dpkg was doing when it was killed or the power failed. */
 async function finishInterrupted(ssh: SshConnection, deadline: Deadline): Promise<void> {
   await until(deadline, async (report) => {
     const journal = await ssh.run(["find", DPKG_JOURNAL, "-mindepth", "1", "-maxdepth", "1"], { deadline });
@@ -126,7 +122,6 @@ async function aptGet(ssh: SshConnection, args: readonly string[], deadline: Dea
   return ssh.run([...apt, ...args], { deadline, allowFailure: true });
 }
 
-/** Whether a process holds a lock on one of these files, according to /proc/locks. */
 async function isLocked(ssh: SshConnection, paths: readonly string[], deadline: Deadline): Promise<boolean> {
   const files = await ssh.run(["stat", "--format=%i", ...paths], { deadline, allowFailure: true });
   const inodes = files.stdout.split("\n").filter((line) => line !== "");
@@ -136,5 +131,5 @@ async function isLocked(ssh: SshConnection, paths: readonly string[], deadline: 
 }
 
 function shown(text: string): string {
-  return text.trim().split("\n").slice(0, SHOWN_LINES).join("; ");
+  return text.trim().split("\n").slice(0, 5).join("; ");
 }

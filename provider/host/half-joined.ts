@@ -39,7 +39,6 @@ export function valuablesOf(disk: OnDisk): Inventory {
   return dataIn(unknownTo({}, disk));
 }
 
-/** Where to see why the daemon does not start, as the end of a sentence. */
 export function whereToLook({ endpoint }: LxdClient): string {
   return `Look at: journalctl --unit ${{ deb: "lxd", snap: "snap.lxd.daemon", incus: "incus" }[endpoint.socket.packaging]}`;
 }

@@ -3,10 +3,6 @@ import { RefusedError } from "../support/errors";
 import { mountPoints } from "../support/mountinfo";
 import type { SshConnection } from "../transport/ssh";
 
-/** Most mounts that a message names. */
-const NAMED = 5;
-
-/** The mount points below a directory, without the directory itself. */
 export async function mountsBelow(ssh: SshConnection, directory: string, deadline: Deadline): Promise<string[]> {
   const { stdout } = await ssh.run(["cat", "/proc/self/mountinfo"], { deadline });
   return mountPoints(stdout, ssh.name).filter((target) => target.startsWith(`${directory}/`));
@@ -35,8 +31,8 @@ export async function unmountBelow(ssh: SshConnection, directory: string, deadli
     }
     const left = await mountsBelow(ssh, directory, deadline);
     if (left.length >= below.length) {
-      const named = left.slice(0, NAMED).map((target) => JSON.stringify(target));
-      const more = left.length > NAMED ? ` and ${left.length - NAMED} more` : "";
+      const named = left.slice(0, 5).map((target) => JSON.stringify(target));
+      const more = left.length > 5 ? ` and ${left.length - 5} more` : "";
       const reason = said === "" ? "" : ` (${said})`;
       throw new RefusedError(
         `${ssh.name} still has mounts below ${directory}: ${named.join(", ")}${more}${reason}. Nothing is deleted while they are mounted. ` +

@@ -19,7 +19,6 @@ export interface OnDisk {
 
 const OF_VALUE = ["containers", "virtual-machines", "storage-pools", "disks"];
 
-/** Reads LXD's directories. The daemon need not run. */
 export async function lookAtDisk(ssh: SshConnection, packaging: Packaging, deadline: Deadline): Promise<OnDisk> {
   const data = dataDirectory(packaging);
   const top = (await isThere(ssh, "-d", data, deadline)) ? await list(ssh, [data], 1, deadline) : [];

@@ -26,10 +26,9 @@ import { installAgain, type KeptSnap, purgeSnap, snapToKeep } from "./snapd";
 import type { Patience } from "./snapd-api";
 import { howToStop, startUnits, stopUnits, unitsToStart } from "./units";
 
-/** How long LXD may take to report what it holds. */
 const ANSWER_SECONDS = 30;
 
-/** Files that LXD leaves behind when joining or leaving a cluster was interrupted, relative to its data directory. */
+/** LXD leaves these files in its data directory when joining or leaving a cluster was interrupted. */
 const CLUSTER_FILES = ["cluster.crt", "cluster.key", "cluster.ca"];
 
 /** Whether an interrupted join or bootstrap left a cluster certificate on the host. It blocks a bootstrap. */
@@ -86,10 +85,7 @@ export async function resetLxd(ssh: SshConnection, packaging: Packaging, patienc
   const units = packaging === "snap" ? [] : await unitsToStart(ssh, packaging, deadline);
   const wipe: Wipe = { packaging, snap, config, bridges, pools: [...pools], units, cleared: false };
   await note(ssh, wipe, deadline);
-  await havingChanged(async () => {
-    const cleared = await clear(ssh, wipe, patience);
-    await end(ssh, await start(ssh, cleared, patience), cleared, patience);
-  });
+  await finish(ssh, wipe, patience);
 }
 
 /** Writes the snap's settings to the host's disk. */
@@ -102,7 +98,7 @@ async function keepSnap(ssh: SshConnection, patience: Patience): Promise<KeptSna
   return { ...kept, settings: settings !== undefined };
 }
 
-/** Whether a wipe of LXD on the host was interrupted. LXD may then be stopped or not installed. */
+/** Whether a wipe of LXD was interrupted. LXD may then be stopped or not installed. */
 export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline): Promise<boolean> {
   return (await readNote(ssh, "pulumi-lxd-wipe", deadline)) !== undefined;
 }
@@ -128,11 +124,15 @@ export async function finishReset(ssh: SshConnection, patience: Patience, mayGo:
     await removeNotes(ssh, deadline);
     return false;
   }
+  await finish(ssh, wipe, patience, started);
+  return true;
+}
+
+async function finish(ssh: SshConnection, wipe: Wipe, patience: Patience, started?: LxdClient): Promise<void> {
   await havingChanged(async () => {
-    const cleared = started === undefined ? await clear(ssh, wipe, patience) : wipe;
+    const cleared = wipe.cleared ? wipe : await clear(ssh, wipe, patience);
     await end(ssh, started ?? (await start(ssh, cleared, patience)), cleared, patience);
   });
-  return true;
 }
 
 /** @throws RefusedError when the disk holds something of value that must stay. */
@@ -209,15 +209,13 @@ async function note(ssh: SshConnection, wipe: Wipe, deadline: Deadline): Promise
   await writeNote(ssh, "pulumi-lxd-wipe", JSON.stringify(wipe), deadline);
 }
 
-/** Starts LXD after its data was deleted. */
 async function start(ssh: SshConnection, { packaging, snap, units }: Wipe, patience: Patience): Promise<LxdClient> {
-  const { deadline } = patience;
   if (packaging === "snap") {
     await installAgain(ssh, snap ?? (await snapToKeep(ssh, patience)), patience);
   } else {
-    await startUnits(ssh, units, deadline);
+    await startUnits(ssh, units, patience.deadline);
   }
-  return untilAnswers(ssh, deadline);
+  return untilAnswers(ssh, patience.deadline);
 }
 
 async function untilAnswers(ssh: SshConnection, deadline: Deadline): Promise<LxdClient> {

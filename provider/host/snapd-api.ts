@@ -14,14 +14,11 @@ import { isThere } from "./paths";
 /** snapd's socket. systemd holds it, and starts snapd on a request. */
 const SOCKET = "/run/snapd.socket";
 
-/** Path of the LXD snap. */
-export const SNAP = "/v2/snaps/lxd";
-
-/** Path of requests that start and stop services. */
-export const SERVICES = "/v2/apps";
-
-/** Of the snapd package of Debian and Ubuntu. */
+/** In the snapd package of Debian and Ubuntu. */
 const PROGRAM = "/usr/lib/snapd/snapd";
+
+export const SNAP = "/v2/snaps/lxd";
+export const SERVICES = "/v2/apps";
 
 const envelopeSchema = z.looseObject({
   type: z.enum(["sync", "async", "error"]),
@@ -105,10 +102,7 @@ export class Snapd {
     return parsed.data;
   }
 
-  /**
-   * {@link get}, with `undefined` when snapd answers that the object does not exist.
-   * @param kind - snapd's `kind` for that; status 404 alone also means an unknown path.
-   */
+  /** @param kind - snapd's `kind` for an object that does not exist; status 404 alone also means an unknown path. */
   async find<Schema extends z.ZodType>(path: string, schema: Schema, kind: string): Promise<z.output<Schema> | undefined> {
     try {
       return await this.get(path, schema);
@@ -217,7 +211,6 @@ export class Snapd {
   }
 }
 
-/** Whether snapd gave this `kind` for a failure. */
 export function isKind(error: unknown, kind: string): boolean {
   return hasCode(error, "snapd") && error.kind === kind;
 }

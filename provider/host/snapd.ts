@@ -16,7 +16,6 @@ export interface SnapChoice {
   readonly cohort: boolean;
   /** Stop snapd from upgrading it automatically. */
   readonly hold: boolean;
-  /** Only this revision. */
   readonly revision?: number | undefined;
 }
 
@@ -43,7 +42,6 @@ const snapSchema = z.looseObject({
   hold: z.string().exactOptional(),
 });
 
-/** What the store offers. */
 const IN_STORE = "/v2/find?name=lxd";
 
 const channelsSchema = z.array(
@@ -52,7 +50,6 @@ const channelsSchema = z.array(
   }),
 );
 
-/** The installed snap, or `undefined`. */
 export async function findSnap(ssh: SshConnection, deadline: Deadline): Promise<InstalledSnap | undefined> {
   const snapd = await Snapd.on(ssh, { deadline, progress: () => undefined });
   return snapd && installedSnap(snapd);
@@ -101,19 +98,16 @@ export async function judgeSnap(ssh: SshConnection, choice: SnapChoice, patience
   }
 }
 
-/** Whether an installed snap differs in channel or revision from the wanted one. */
 export function isElsewhere(installed: Pick<InstalledSnap, "channel" | "revision">, choice: SnapChoice): boolean {
   return (
     !sameChannel(installed.channel, choice.channel) || (choice.revision !== undefined && choice.revision !== installed.revision)
   );
 }
 
-/** Starts the snap's services. */
 export async function startSnap(ssh: SshConnection, patience: Patience): Promise<void> {
   await control(await Snapd.require(ssh, patience), "start");
 }
 
-/** Starts, stops or restarts the snap's services. */
 export function control(snapd: Snapd, action: "start" | "stop" | "restart"): Promise<void> {
   return snapd.change(SERVICES, { action, names: ["lxd"] });
 }
@@ -266,7 +260,6 @@ async function withoutHold(snapd: Snapd): Promise<false | undefined> {
   return /^2\.58(?![.\d])/.test(await versionOf(snapd)) ? undefined : false;
 }
 
-/** snapd reports its abilities only through its version. */
 async function versionOf(snapd: Snapd): Promise<string> {
   return (await snapd.get("/v2/system-info", z.looseObject({ version: z.string() }))).version;
 }

@@ -138,7 +138,7 @@ describe("bad input", () => {
           'authorizedKeys.2 is not a public key such as "ssh-ed25519 AAAA... name"; known types are ssh-ed25519, ssh-rsa, ' +
             "ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, ecdsa-sha2-nistp521, sk-ssh-ed25519@openssh.com, sk-ecdsa-sha2-nistp256@openssh.com",
         ],
-        ["a private key", "authorizedKeys.3 holds a private key; give the public one (the file that ends in .pub)"],
+        ["a private key", "authorizedKeys.3 contains a private key; give the public one (the file that ends in .pub)"],
         [
           "a password instead of its hash",
           "passwordHash is not a hash of crypt(3) such as mkpasswd and openssl passwd -6 make; the password itself does not belong here",

@@ -107,14 +107,14 @@ describe("VmUser's home", () => {
       "is in a directory that does not exist",
       "/data/alice",
       () => undefined,
-      /there is not a directory \/data\. Type there: mkdir -p \/data/,
+      /there is no directory \/data\. Type there: mkdir -p \/data/,
       () => files().makeDirectory("/data"),
     ],
     [
       "is in a file",
       "/data/alice",
       () => void files().writeFile("/data", ""),
-      /there is not a directory \/data\./,
+      /there is no directory \/data\./,
       () => {
         files().remove("/data");
         files().makeDirectory("/data");
@@ -322,7 +322,7 @@ describe("VmUser's home", () => {
     files().makeSymlink("/home", "/srv/home");
     mount("/srv/home/alice/data");
     assert.equal(await alice.up(args({ homeOnDelete: "remove" })), "updated");
-    await assert.rejects(alice.destroy(), /has "\/srv\/home\/alice\/data" mounted/);
+    await assert.rejects(alice.destroy(), /has mounts \("\/srv\/home\/alice\/data"\)/);
     assert.equal(files().readText("/srv/home/alice/letter"), "dear bob");
     unmount();
     await alice.destroy();

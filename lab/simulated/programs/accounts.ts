@@ -412,6 +412,9 @@ function userdel({ machine, args }: Run): ProgramResult {
   save(accounts);
   const home = user[5] ?? "";
   if ((options.has("-r") || options.has("--remove")) && machine.files.exists(home)) {
+    if (machine.files.get(home)?.uid !== Number(user[2]) && !options.has("-f") && !options.has("--force")) {
+      return failure(12, `userdel: ${home} not owned by ${name}, not removing`);
+    }
     machine.files.remove(home, true);
   }
   return ok();

@@ -20,8 +20,8 @@ describe("faultOfPublicKey", () => {
 
   for (const [what, line, reason] of [
     ["nothing", "", /is not a public key such as/],
-    ["a private key", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaA==\n", /holds a private key; give the public one/],
-    ["two keys in one", `${publicKey}\n${publicKey}`, /holds several lines/],
+    ["a private key", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaA==\n", /contains a private key; give the public one/],
+    ["two keys in one", `${publicKey}\n${publicKey}`, /has several lines/],
     ["an unknown type", `ssh-dss ${blob}`, /is not a public key such as/],
     ["a misspelt type", publicKey.replace("ed25519", "ed2551"), /is not a public key such as/],
     ["invalid base64", "ssh-ed25519 AAAA*", /is damaged: what follows ssh-ed25519 is not base64/],

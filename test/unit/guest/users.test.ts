@@ -351,6 +351,31 @@ describe("removeUser", () => {
     assert.deepEqual(guest.commands, ["userdel alice", "pkill -KILL -U 1000", "userdel --force alice"]);
   });
 
+  it("keeps a home that is not the user's own when it must force the removal, which ignores owners", async () => {
+    for (const [uid, argv, told] of [
+      [1000, "userdel --force --remove alice", /^$/],
+      [0, "userdel --force alice", /its home was not: \/home\/alice does not belong to the user/],
+    ] as const) {
+      const guest = new RecordingGuest({ "/etc/passwd": passwd + aliceLine, "/home/alice": { type: "directory", uid } });
+      guest.exits["userdel"] = [8];
+      guest.exits["pkill"] = [127];
+      const warnings: string[] = [];
+      await removeUser(guest, "alice", { ...removal("remove"), warn: (text) => void warnings.push(text) });
+      assert.equal(guest.commands.at(-1), argv);
+      assert.match(warnings.join(), told);
+    }
+  });
+
+  it("refuses to remove a home that contains another user's", async () => {
+    for (const home of ["/home/alice", "/home/alice/carol"]) {
+      const guest = new RecordingGuest({ "/etc/passwd": `${passwd}${aliceLine}carol:x:1002:1002::${home}:/bin/sh\n` });
+      const refusal = { code: "refused", message: /has the home of user "carol" in it .*set homeOnDelete: "keep"/ };
+      await assert.rejects(requireRemovable(guest, "alice"), refusal);
+      await assert.rejects(removeUser(guest, "alice", removal("remove")), refusal);
+      assert.deepEqual([...new Set(guest.commands)], ["cat /proc/self/mountinfo"]);
+    }
+  });
+
   it("names a home that could not be removed", async () => {
     const guest = present();
     guest.exits["userdel"] = [12];

@@ -9,7 +9,7 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { type Config, isServerMade } from "../lxd/config";
 import { networkNameSchema, projectSchema } from "../lxd/names";
 import { nameOf } from "../lxd/storage-and-networks/member-objects";
-import { NETWORKS, network, refuseHostInterface } from "../lxd/storage-and-networks/networks";
+import { NETWORKS, network } from "../lxd/storage-and-networks/networks";
 import { mayBeSecret } from "../support/secrets";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import { type MemberObjectOutputs, memberObjectInputs, memberObjectLifecycle } from "./member-object";
@@ -65,15 +65,10 @@ export const networkLifecycle = memberObjectLifecycle<Inputs, Outputs>({
     `${nameOf(network(project, name))} will be removed with its leases and the addresses that LXD chose, then created again. LXD refuses ` +
     "this while an instance or a profile uses it",
 
-  describe({ config, used_by }) {
-    const addresses = ["ipv4.address", "ipv6.address"].map((key) => `${key} ${config?.[key] ?? "none"}`);
-    return `${addresses.join(", ")}; used by ${used_by?.length ?? 0} objects`;
-  },
   outputsOf({ config }) {
     const shown = Object.entries(config ?? {}).filter(([key, value]) => !isServerMade(key) && !mayBeSecret(key, value));
     return { effectiveConfig: Object.fromEntries(shown) };
   },
-  refuseCreate: refuseHostInterface,
 });
 
 /**

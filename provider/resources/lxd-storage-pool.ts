@@ -10,10 +10,9 @@ import { nameOf } from "../lxd/storage-and-networks/member-objects";
 import {
   describeMoves,
   describeShrinks,
-  faultOfDriver,
+  faultsOfDriver,
   POOLS,
   pool,
-  refuseResize,
   sourcesOf,
 } from "../lxd/storage-and-networks/storage-pools";
 import type { ClusterInput, ConfigArgs } from "./common-args";
@@ -71,16 +70,7 @@ export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   refOf: ({ name }) => pool(name),
   identity: ({ driver }) => ({ driver }),
 
-  checkTogether({ driver, config, memberConfig }) {
-    const members = Object.entries(memberConfig).map(([member, own]) => [`memberConfig.${member}`, own] as const);
-    return [["config", config] as const, ...members].flatMap(([place, keys]) =>
-      Object.keys(keys).flatMap((key) => {
-        const reason = faultOfDriver(driver, key);
-        return reason === undefined ? [] : [{ property: `${place}.${key}`, reason }];
-      }),
-    );
-  },
-
+  checkTogether: faultsOfDriver,
   sameBy: {
     // A pool cannot move: a pool elsewhere is another pool with the same name.
     name: (observed, wanted, state, inputs) => observed === wanted && describeMoves(state, inputs).length === 0,
@@ -96,11 +86,9 @@ export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
     `${nameOf(pool(name))} will be removed with all its volumes and their data, then created again. LXD refuses this while an ` +
     "instance, a volume, an image or a profile uses it",
 
-  describe: ({ driver, status, used_by }) => `driver ${driver}, status ${status}, used by ${used_by?.length ?? 0} objects`,
   // LXD has more drivers than this resource makes. Another driver is reported unchanged and shows as a difference.
   observedInputs: ({ driver }) => ({ driver: driver as Inputs["driver"] }),
   outputsOf: (_found, views) => ({ sources: sourcesOf(views) }),
-  refuseChange: refuseResize,
 });
 
 /**

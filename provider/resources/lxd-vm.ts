@@ -194,7 +194,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   async previewEffects(context, given) {
-    const work = workOf(context, await context.lxd(given.cluster), given);
+    const work = await workOf(context, given);
     return warningsFromServer(work, await withServersKeys(work, given));
   },
 
@@ -203,7 +203,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     "former value, or set the resource option protect or retainOnDelete",
 
   async create(context, given) {
-    let work = workOf(context, await context.lxd(given.cluster), given);
+    let work = await workOf(context, given);
     const inputs = await withServersKeys(work, given);
     const id = `${inputs.project}/${inputs.name}`;
     const reconnect = (within?: Deadline): Promise<LxdClient> => context.lxd(inputs.cluster, within);
@@ -239,7 +239,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   async read(context, _id, state) {
-    const work = workOf(context, await context.lxd(state.cluster), state);
+    const work = await workOf(context, state);
     const instance = await findInstanceWithStateShared(work);
     if (instance === undefined) {
       return undefined;
@@ -253,7 +253,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   async update(context, _id, state, given) {
-    const work = workOf(context, await context.lxd(given.cluster), given);
+    const work = await workOf(context, given);
     const inputs = await withServersKeys(work, given);
     const found = await requireInstance(work);
     refuseTakenOver(nameOf(inputs), work.lxd.host, found.value.config[OWNER_KEY], context);
@@ -263,14 +263,14 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   async mark(context, _id, state) {
-    const work = workOf(context, await context.lxd(state.cluster), state);
+    const work = await workOf(context, state);
     await setInstanceConfig(work, { [OWNER_KEY]: context.mark }, ({ config }) =>
       refuseTakenOver(nameOf(state), work.lxd.host, config[OWNER_KEY], context),
     );
   },
 
   async delete(context, _id, state) {
-    const work = workOf(context, await context.lxd(state.cluster), state);
+    const work = await workOf(context, state);
     const found = (await findInstance(work))?.value;
     if (found === undefined || isLeftToOthers(nameOf(state), work.lxd.host, found.config[OWNER_KEY], context)) {
       return;
@@ -295,9 +295,9 @@ function nameOf({ project, name }: Pick<Inputs, "project" | "name">): string {
   return `Instance "${name}" of project "${project}"`;
 }
 
-function workOf(context: Context, lxd: LxdClient, { project, name }: Pick<Inputs, "project" | "name">): InstanceWork {
+async function workOf(context: Context, { cluster, project, name }: Inputs): Promise<InstanceWork> {
   const { deadline, progress, warn } = context;
-  return { lxd, project, name, deadline, progress, warn };
+  return { lxd: await context.lxd(cluster), project, name, deadline, progress, warn };
 }
 
 /** The inputs with the config keys that the server has. */

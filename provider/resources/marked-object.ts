@@ -38,7 +38,7 @@ export interface MarkedObject<Inputs extends CommonInputs, Outputs extends objec
   /** Returns the object for a refresh, which reads many at once. @default `find` */
   findShared?(lxd: LxdClient, inputs: Inputs): Promise<Object["value"] | undefined>;
   /** Describes the object briefly, for the refusal to take it over. */
-  describe(found: Object["value"]): string;
+  describe(found: Object["value"], inputs: Inputs): string;
   /** Whether the object may be taken over without `adopt`. @default never */
   isFree?(found: Object["value"], inputs: Inputs): boolean;
   /** Checks an object before it is taken over. @throws RefusedError when it cannot become the wanted object. */
@@ -91,7 +91,7 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
           claim({
             what: own.nameOf(inputs),
             host: lxd.host,
-            description: own.describe(found.value),
+            description: own.describe(found.value, inputs),
             config: found.value.config ?? {},
             urn: context.urn,
             adopt: inputs.adopt || (own.isFree?.(found.value, inputs) ?? false),

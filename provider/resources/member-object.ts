@@ -5,7 +5,6 @@
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
 import type { Lifecycle } from "../engine/lifecycle";
-import type { LxdClient } from "../lxd/client/client";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
 import { memberNameSchema } from "../lxd/names";
@@ -30,7 +29,6 @@ import {
   refuseUnknownMembers,
   statusesOf,
   viewsOf,
-  type WantedConfig,
 } from "../lxd/storage-and-networks/member-objects";
 import { havingChanged } from "../support/errors";
 import { type CommonLifecycle, markedObjectLifecycle } from "./marked-object";
@@ -56,16 +54,10 @@ export interface Differences<Inputs extends CommonInputs, Outputs extends Member
   extends Omit<CommonLifecycle<Inputs, Outputs>, "schemaVersion"> {
   refOf(inputs: Inputs): ObjectRef;
   identity(inputs: Inputs): Identity;
-  /** Describes the object briefly, for the refusal to take it over. */
-  describe(found: MemberObject): string;
   /** Returns the inputs of this kind alone, as LXD reports them. */
   observedInputs?(found: MemberObject): Partial<Inputs>;
   /** Returns the outputs of this kind alone. */
   outputsOf(found: MemberObject, views: ReadonlyMap<string, Found>): Omit<Outputs, keyof MemberObjectOutputs>;
-  /** Checks the place of a new object. @throws RefusedError when something else is there. */
-  refuseCreate?(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void>;
-  /** Checks a change. @throws RefusedError for a change that LXD would not make. */
-  refuseChange?(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void>;
 }
 
 /** Returns the lifecycle of a kind. */
@@ -98,6 +90,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     withLock: withClusterLock,
     find: (lxd, inputs) => findManaged(lxd, own.refOf(inputs)),
     findShared: (lxd, inputs) => findManagedShared(lxd, own.refOf(inputs)),
+    describe: (found, inputs) => own.refOf(inputs).type.describe(found),
     // An object that is only defined has no owner's mark yet. Finishing it loses nothing.
     isFree: ({ status }) => status === "Pending",
     refuseOther: (lxd, found, inputs) => refuseOtherType(lxd, own.refOf(inputs), found, own.identity(inputs)),
@@ -117,7 +110,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       const wanted = { description, config, memberConfig, mark: context.mark };
       const servers = await getServers(lxd);
       const change = async (found: Found): Promise<Outputs> => {
-        await own.refuseChange?.(lxd, ref, servers, wanted);
+        await ref.type.refuseChange?.(lxd, ref, servers, wanted);
         await changeObject(lxd, ref, servers, found, wanted, state?.config ?? {});
         const after = (await findManaged(lxd, ref)) ?? found;
         return outputsOf(servers, after.value, await viewsOf(lxd, ref, servers));
@@ -126,7 +119,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       if (before !== undefined && !isUnfinished(before.value)) {
         return change(before);
       }
-      await (before === undefined ? own.refuseCreate?.(lxd, ref, servers) : own.refuseChange?.(lxd, ref, servers, wanted));
+      await (before ? ref.type.refuseChange?.(lxd, ref, servers, wanted) : ref.type.refuseCreate?.(lxd, ref, servers));
       const creation = { ...wanted, ref, identity: own.identity(inputs) };
       const made = await makeObject(lxd, servers, creation, before, {
         outputsOf: (found, views) => outputsOf(servers, found, views),

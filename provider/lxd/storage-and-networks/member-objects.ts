@@ -44,6 +44,12 @@ export interface ObjectType {
   satisfies(key: string, wanted: string, live: string | undefined): boolean;
   /** Returns what is wrong with a value, as far as this is visible without LXD. */
   valueFault(key: string, value: string): string | undefined;
+  /** Describes an object briefly, for the refusal to take it over. */
+  describe(found: MemberObject): string;
+  /** @throws RefusedError when something else is in the place of a new object. */
+  refuseCreate?(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void>;
+  /** @throws RefusedError for a change that LXD would not make. */
+  refuseChange?(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void>;
 }
 
 export interface ObjectRef {

@@ -18,6 +18,11 @@ export const NETWORKS: ObjectType = {
     sameConfigValue(key, wanted, live) ||
     (wanted === "auto" && CHOSEN_BY_LXD.test(key) && live !== undefined && live !== "" && live !== "none"),
   valueFault,
+  describe({ config, used_by }) {
+    const addresses = ["ipv4.address", "ipv6.address"].map((key) => `${key} ${config?.[key] ?? "none"}`);
+    return `${addresses.join(", ")}; used by ${used_by?.length ?? 0} objects`;
+  },
+  refuseCreate: refuseHostInterface,
 };
 
 export function network(project: string, name: string): ObjectRef {
@@ -51,7 +56,7 @@ function valueFault(key: string, value: string): string | undefined {
 }
 
 /** @throws RefusedError when a member has an interface of that name that LXD does not manage. */
-export async function refuseHostInterface(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void> {
+async function refuseHostInterface(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void> {
   for (const [member, { value }] of await viewsOf(lxd, ref, servers)) {
     if (!value.managed) {
       throw new RefusedError(

@@ -24,6 +24,8 @@ export const POOLS: ObjectType = {
   satisfies: (key, wanted, live) => sameConfigValue(key, wanted, live),
   valueFault: (key, value) =>
     key === "size" && value !== "" && parseSize(value) === undefined ? 'is not a size such as "20GiB"' : undefined,
+  describe: ({ driver, status, used_by }) => `driver ${driver}, status ${status}, used by ${used_by?.length ?? 0} objects`,
+  refuseChange: refuseResize,
 };
 
 /** A pool in state. */
@@ -52,7 +54,7 @@ export function sourcesOf(views: ReadonlyMap<string, Found>): Record<string, str
  * with it can only enlarge a pool.
  * @throws RefusedError when a pool would need a resize that LXD cannot make.
  */
-export async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void> {
+async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void> {
   const sizeOn = (member: string): string => configOfMember(POOLS, wanted, member)["size"] ?? "";
   const sized = namesOf(servers).filter((member) => sizeOn(member) !== "");
   const others = [...(await viewsOf(lxd, ref, servers, sized))].filter(
@@ -100,8 +102,21 @@ export function describeShrinks(known: KnownPool, wanted: WantedConfig): string[
   });
 }
 
-/** Returns why a pool of that driver cannot have the key. */
-export function faultOfDriver(driver: string, key: string): string | undefined {
+/** Returns what is wrong with a pool's keys for its driver. */
+export function faultsOfDriver({ driver, config, memberConfig }: WantedConfig & { driver: string }): {
+  property: string;
+  reason: string;
+}[] {
+  const members = Object.entries(memberConfig).map(([member, own]) => [`memberConfig.${member}`, own] as const);
+  return [["config", config] as const, ...members].flatMap(([place, keys]) =>
+    Object.keys(keys).flatMap((key) => {
+      const reason = faultOfDriver(driver, key);
+      return reason === undefined ? [] : [{ property: `${place}.${key}`, reason }];
+    }),
+  );
+}
+
+function faultOfDriver(driver: string, key: string): string | undefined {
   const owner = /^(zfs|lvm)\./.exec(key)?.[1];
   if (owner !== undefined && owner !== driver) {
     return `is a key of driver ${owner}, and the pool's driver is ${driver}`;

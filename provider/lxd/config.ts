@@ -29,10 +29,8 @@ export const devicesSchema = z.record(
     .refine((device) => device["type"] !== undefined, "needs a type, such as nic or disk"),
 );
 
-/** See {@link configSchema}. */
 export type Config = Record<string, string>;
 
-/** See {@link devicesSchema}. */
 export type Devices = Record<string, Config>;
 
 /** Marks an object with the URN of the resource that owns it. */
@@ -51,7 +49,6 @@ export function ownerKey(mark: string): Config {
   return mark === "" ? {} : { [OWNER_KEY]: mark };
 }
 
-/** Returns the config without unset keys. */
 export function withoutEmpty(config: Config): Config {
   return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== ""));
 }
@@ -117,22 +114,16 @@ export function keepSpelling(known: Config | undefined, live: Config): Config {
 }
 
 /**
- * Placeholder in state for a value that others have set and that may be a secret. State must not hold such a value. The
- * placeholder is a comment, because a network config must be YAML.
+ * Placeholder in state for a value that others have set and that may be a secret, which state must not hold. A comment, because a network
+ * config must be YAML.
  */
 const FOREIGN_SECRET = "# set in LXD, not shown";
 
-/**
- * Returns the live config for state: {@link keepSpelling} without possible secrets that others have added. State does
- * not yet mark these as secret.
- */
+/** {@link keepSpelling} for state: without possible secrets that others have added, which state does not yet mark as secret. */
 export function forState(known: Config | undefined, live: Config): Config {
-  return Object.fromEntries(
-    Object.entries(keepSpelling(known, live)).map(([key, value]) => [
-      key,
-      value !== known?.[key] && mayBeSecret(key, value) ? FOREIGN_SECRET : value,
-    ]),
-  );
+  const isForeign = ([key, value]: [string, string]): boolean => value !== known?.[key] && mayBeSecret(key, value);
+  const entries = Object.entries(keepSpelling(known, live));
+  return Object.fromEntries(entries.map((entry) => (isForeign(entry) ? [entry[0], FOREIGN_SECRET] : entry)));
 }
 
 /** {@link forState} for devices. */
@@ -141,14 +132,11 @@ export function devicesForState(known: Devices | undefined, live: Devices): Devi
 }
 
 /** {@link keepSpelling} for devices. */
-export function devicesInWordsOf(known: Devices | undefined, live: Devices): Devices {
+export function keepSpellingOfDevices(known: Devices | undefined, live: Devices): Devices {
   return Object.fromEntries(Object.entries(live).map(([name, device]) => [name, keepSpelling(known?.[name], device)]));
 }
 
-/**
- * Whether LXD passes the key's value on verbatim, so that every letter counts: `environment.DEBUG` may be "1" or
- * "true".
- */
+/** Whether LXD passes the key's value on verbatim, so that every letter counts: `environment.DEBUG` may be "1" or "true". */
 function isFreeText(key: string): boolean {
   return /^(user|environment|raw)\./.test(key);
 }

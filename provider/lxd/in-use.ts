@@ -1,7 +1,7 @@
 import { RefusedError, replyOf } from "../support/errors";
 
 /**
- * Returns the error of a removal. When LXD refused because the object is in use, the error names the users.
+ * Returns the error of a removal, with the users of the object when LXD refused because it is in use.
  * @param users - `used_by` of the object: paths of LXD's API.
  */
 export function explainInUse(error: unknown, what: string, host: string, users: readonly string[]): unknown {

@@ -4,7 +4,6 @@ import { api, type LxdClient } from "./client/client";
 /** Kinds of objects that distinguish a daemon from a fresh installation. */
 export const INVENTORY_KINDS = ["instances", "custom-volumes", "images", "storage-pools", "networks", "cluster"] as const;
 
-/** See {@link INVENTORY_KINDS}. */
 export type InventoryKind = (typeof INVENTORY_KINDS)[number];
 
 /** Names of a daemon's objects, by kind. Kinds without objects are absent. */
@@ -26,9 +25,9 @@ const imageSchema = z.looseObject({ fingerprint: z.string(), aliases: z.array(na
  */
 export async function takeInventory(lxd: LxdClient, location?: string): Promise<Inventory> {
   const here = (at: string): boolean => location === undefined || at === location;
-  const projects = await lxd.get("/1.0/projects", z.array(namedSchema), { recursion: 1 });
-  const pools = await lxd.get("/1.0/storage-pools", z.array(namedSchema), { recursion: 1 });
-  const networks = await lxd.get("/1.0/networks", z.array(networkSchema), { recursion: 1 });
+  const projects = await list(lxd, "/1.0/projects", namedSchema);
+  const pools = await list(lxd, "/1.0/storage-pools", namedSchema);
+  const networks = await list(lxd, "/1.0/networks", networkSchema);
   const found: Record<Exclude<InventoryKind, "cluster">, string[]> = {
     instances: [],
     "custom-volumes": [],
@@ -38,20 +37,32 @@ export async function takeInventory(lxd: LxdClient, location?: string): Promise<
   };
   for (const { name: project } of projects) {
     const prefix = project === "default" ? "" : `${project}/`;
-    const instances = await lxd.get("/1.0/instances", z.array(instanceSchema), { recursion: 1, project });
+    const instances = await list(lxd, "/1.0/instances", instanceSchema, project);
     found.instances.push(...instances.filter((instance) => here(instance.location)).map(({ name }) => prefix + name));
-    const images = await lxd.get("/1.0/images", z.array(imageSchema), { recursion: 1, project });
+    const images = await list(lxd, "/1.0/images", imageSchema, project);
     found.images.push(...images.map(({ aliases, fingerprint }) => prefix + (aliases[0]?.name ?? fingerprint.slice(0, 12))));
     for (const { name: pool } of pools) {
-      const volumes = await lxd.get(api`/1.0/storage-pools/${pool}/volumes`, z.array(volumeSchema), {
-        recursion: 1,
-        project,
-      });
+      const volumes = await list(lxd, api`/1.0/storage-pools/${pool}/volumes`, volumeSchema, project);
       const custom = volumes.filter((volume) => volume.type === "custom" && here(volume.location));
       found["custom-volumes"].push(...custom.map(({ name }) => `${prefix}${pool}/${name}`));
     }
   }
-  return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
+  return withoutEmpty(found);
+}
+
+function list<Schema extends z.ZodType>(
+  lxd: LxdClient,
+  path: string,
+  schema: Schema,
+  project?: string,
+): Promise<z.output<Schema>[]> {
+  return lxd.get(path, z.array(schema), { recursion: 1, project });
+}
+
+function withoutEmpty<Kind extends string>(found: Readonly<Record<Kind, string[]>>): Partial<Record<Kind, string[]>> {
+  return Object.fromEntries(Object.entries<string[]>(found).filter(([, names]) => names.length > 0)) as Partial<
+    Record<Kind, string[]>
+  >;
 }
 
 /** The part of an inventory that cannot be made again: instances and custom volumes. */
@@ -65,20 +76,16 @@ const profileSchema = z.looseObject({
   devices: z.looseObject({}).default({}),
 });
 
-/**
- * Lists projects and profiles beyond those of a fresh daemon. They hold no data, but show that somebody uses the
- * daemon.
- */
+/** Lists projects and profiles beyond those of a fresh daemon. They hold no data, but show that somebody uses the daemon. */
 export async function takeNames(lxd: LxdClient): Promise<{ projects?: string[]; profiles?: string[] }> {
-  const projects = (await lxd.get("/1.0/projects", z.array(namedSchema), { recursion: 1 })).map(({ name }) => name);
-  const profiles = await lxd.get("/1.0/profiles", z.array(profileSchema), { recursion: 1 });
-  const found = {
-    projects: projects.filter((name) => name !== "default"),
+  const projects = await list(lxd, "/1.0/projects", namedSchema);
+  const profiles = await list(lxd, "/1.0/profiles", profileSchema);
+  return withoutEmpty({
+    projects: projects.map(({ name }) => name).filter((name) => name !== "default"),
     profiles: profiles
       .filter(({ name, config, devices }) => name !== "default" || Object.keys({ ...config, ...devices }).length > 0)
       .map(({ name }) => name),
-  };
-  return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
+  });
 }
 
 /** Formats an inventory as one line for messages: `instances c1, c2; storage-pools default`. */

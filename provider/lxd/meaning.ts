@@ -1,33 +1,31 @@
 /**
- * Equality by meaning: whether two texts name the same server, image, address or path in any spelling. A difference
- * causes an update, or a replacement where LXD cannot change the object, so no decision depends on spelling.
+ * Equality by meaning: whether two texts name the same server, image, address or path in any spelling. A difference causes an update, or a
+ * replacement where LXD cannot change the object, so no decision depends on spelling.
  */
 import { isIPv4, isIPv6 } from "node:net";
 
 /** Port of a server or member when none is given. */
 const LXD_PORT = "8443";
 
-/** Compares two texts by their canonical forms. */
 function sameBy(canonical: (text: string) => string): (a: string, b: string) => boolean {
   return (a, b) => a === b || canonical(a) === canonical(b);
 }
 
-/** Whether two texts are the same MAC address. */
 export const sameMac = sameBy((text) => text.trim().toLowerCase());
 
-/** Whether two texts are the same PCI address. A missing domain means 0000. */
+/** A missing domain means 0000. */
 export const samePci = sameBy((text) => {
   const address = text.trim().toLowerCase();
   return /^[0-9a-f]{2}:/.test(address) ? `0000:${address}` : address;
 });
 
-/** Whether two texts are the same path. Keeps `..`, because its meaning depends on symbolic links. */
+/** Keeps `..`, because its meaning depends on symbolic links. */
 export const samePath = sameBy((text) => {
   const path = text.replace(/\/(\.?\/)+/g, "/").replace(/\/\.$/, "/");
   return path.length > 1 ? path.replace(/\/$/, "") : path;
 });
 
-/** Whether two texts are the same comma-separated list of addresses, networks or ranges. */
+/** Compares comma-separated lists of addresses, networks or ranges. */
 export const sameAddresses = sameBy((text) =>
   text
     .split(",")
@@ -35,13 +33,13 @@ export const sameAddresses = sameBy((text) =>
     .join(),
 );
 
-/** Whether two texts are the same address to listen on or to connect to. A missing port means LXD's default. */
+/** Compares addresses to listen on or to connect to. A missing port means LXD's default. */
 export const sameListener = sameBy((text) => {
   const { host, port } = splitPort(text.trim());
   return text === "" ? "" : `${canonicalAddress(host)} ${port ?? LXD_PORT}`;
 });
 
-/** Whether two texts are the address of the same image server. */
+/** Compares addresses of image servers. */
 export const sameServer = sameBy((text) => {
   try {
     const { protocol, host, pathname, search } = new URL(text.trim());
@@ -61,12 +59,7 @@ export function sameFingerprint(a: string, b: string): boolean {
 }
 
 /** Reference to an image, as a program writes it. */
-export interface ImageReference {
-  readonly alias?: string | undefined;
-  readonly fingerprint?: string | undefined;
-  readonly server?: string | undefined;
-  readonly protocol?: string | undefined;
-}
+type ImageReference = Readonly<Partial<Record<"alias" | "fingerprint" | "server" | "protocol", string | undefined>>>;
 
 /**
  * Whether a program still refers to the image that an object was made from.
@@ -85,16 +78,16 @@ export function sameImage(made: { image: ImageReference; fingerprint: string }, 
   );
 }
 
-/** LXD's reading of a boolean (`shared.IsTrue`, `shared.IsFalse`). */
-function truthOf(value: string): boolean | undefined {
-  const word = value.toLowerCase();
-  return ["true", "1", "yes", "on"].includes(word) ? true : ["false", "0", "no", "off"].includes(word) ? false : undefined;
-}
+/** Compares booleans as LXD reads them (`shared.IsTrue`, `shared.IsFalse`), and other texts by their letters. */
+export const sameTruth = sameBy((text) => {
+  const word = text.toLowerCase();
+  if (["true", "1", "yes", "on"].includes(word)) {
+    return "true";
+  }
+  return ["false", "0", "no", "off"].includes(word) ? "false" : text;
+});
 
-/** Whether two texts mean the same boolean. */
-export const sameTruth = sameBy((text) => truthOf(text)?.toString() ?? text);
-
-/** Returns the canonical form of an IPv4 or IPv6 address or network, or of a host name. */
+/** Takes an IPv4 or IPv6 address or network, or a host name. */
 function canonicalAddress(text: string): string {
   const [address = "", ...prefix] = text.trim().split("/");
   const bare = address.replace(/^\[(.*)\]$/, "$1");

@@ -3,8 +3,7 @@ import * as z from "zod";
 
 /**
  * Follows LXD's naming rules. An existing object must be nameable: otherwise a program that adopts it would remove it.
- * test/contract/lxd/names.ts checks each rule against LXD. Only control characters are refused in addition, to protect
- * terminals.
+ * test/contract/lxd/names.ts checks each rule against LXD. Only control characters are refused in addition, to protect terminals.
  */
 const named = (what: string, forbidden: RegExp, rule: string) =>
   z
@@ -15,10 +14,8 @@ const named = (what: string, forbidden: RegExp, rule: string) =>
       `is not a valid ${what}: it must not be empty, "." or "..", or have control characters or ${rule}`,
     );
 
-/** Name of a profile. */
 export const profileNameSchema = named("name of a profile", /\//, "slashes");
 
-/** Name of a storage pool. */
 export const poolNameSchema = named("name of a storage pool", /[/\s]/, "slashes or spaces");
 
 /** Name of a bridge, which is a network interface of each host. */
@@ -43,15 +40,14 @@ export const instanceNameSchema = z
 /** Name of an image alias: one segment of a URL. LXD also allows slashes and non-Latin scripts. */
 export const imageAliasSchema = named("alias", /^$/, "lone surrogates");
 
-/** Name of a project. */
 export const projectNameSchema = named("name of a project", /[/\s_'"]/, "slashes, spaces, underscores or quotes");
 
-/** Name of an object's project. Defaults to the project that always exists. */
+/** Defaults to the project that always exists. */
 export const projectSchema = projectNameSchema.default("default");
 
 /**
- * Name of a cluster member: a host name, usually the member's own. LXD accepts any name, but then does not find a
- * member whose name a URL encodes. `@` begins the name of a group.
+ * Name of a cluster member: a host name, usually the member's own. LXD accepts any name, but then does not find a member whose name a URL
+ * encodes. `@` begins the name of a group.
  */
 export const memberNameSchema = z
   .string()
@@ -66,7 +62,6 @@ export const targetSchema = z.union([memberNameSchema, named("group", /[/\s_'"]/
   error: "is neither the name of a member nor @group",
 });
 
-/** Name of a device of an instance. */
 export const deviceNameSchema = z
   .string()
   .regex(
@@ -98,7 +93,7 @@ export const memberAddressSchema = z
   )
   .transform((text) => (/:\d{1,5}$/.test(text) && !text.endsWith("]") ? text : `${text}:8443`));
 
-/** Whether digits and dots do not form an IPv4 address. They would otherwise pass as a DNS name. */
+/** Finds digits and dots that are no IPv4 address. They would otherwise pass as a DNS name. */
 function isMistypedIPv4(text: string): boolean {
   return /^\d+(\.\d+)+$/.test(text) && !isIPv4(text);
 }

@@ -13,20 +13,16 @@ const profileSchema = z.looseObject({
   used_by: z.array(z.string()).default([]),
 });
 
-/** A profile as LXD shows it. */
 export type Profile = z.output<typeof profileSchema>;
 
-/** Writable part of a profile. */
 export interface ProfilePut {
   readonly description: string;
   readonly config: Config;
   readonly devices: Devices;
 }
 
-/** A profile as it was read. */
 export type FoundProfile = Tagged<Profile>;
 
-/** Finds a profile by name. Returns `undefined` when it does not exist. */
 export function findProfile(lxd: LxdClient, project: string, name: string): Promise<FoundProfile | undefined> {
   return lxd.findWithEtag(api`/1.0/profiles/${name}`, profileSchema, { project });
 }
@@ -36,21 +32,18 @@ export async function findProfileShared(lxd: LxdClient, project: string, name: s
   return (await listProfilesShared(lxd, project)).find((profile) => profile.name === name);
 }
 
-/** Lists all profiles, in one request that all reads of this process share. */
 export function listProfilesShared(lxd: LxdClient, project: string): Promise<Profile[]> {
   return lxd.getShared("/1.0/profiles", z.array(profileSchema), { project, recursion: 1 });
 }
 
-/** Creates a profile. */
 export async function createProfile(lxd: LxdClient, project: string, name: string, body: ProfilePut): Promise<void> {
   await lxd.change("POST", "/1.0/profiles", { query: { project }, body: { name, ...body } });
 }
 
 /**
- * Replaces a profile's contents while this process does nothing else with the instances that use it. Uses PUT, because
- * LXD does not pass a PATCH on to the other cluster members.
+ * Replaces a profile's contents while this process does nothing else with the instances that use it. Uses PUT, because LXD does not pass a
+ * PATCH on to the other cluster members.
  * @param change - Returns the new contents for the live ones.
- * @param found - The profile as it was read.
  */
 export async function replaceProfile(
   lxd: LxdClient,
@@ -64,10 +57,7 @@ export async function replaceProfile(
   await withInstanceLocks(lxd, found?.value.used_by ?? [], modify);
 }
 
-/**
- * Removes a profile. Succeeds when it does not exist.
- * @throws RefusedError naming the instances that use it.
- */
+/** @throws RefusedError naming the instances that use it. */
 export async function deleteProfile(lxd: LxdClient, project: string, name: string): Promise<void> {
   try {
     await lxd.remove(api`/1.0/profiles/${name}`, { project });

@@ -11,19 +11,15 @@ const projectSchema = z.looseObject({
   used_by: z.array(z.string()).default([]),
 });
 
-/** A project as LXD shows it. */
 export type Project = z.output<typeof projectSchema>;
 
-/** Writable part of a project. */
 export interface ProjectPut {
   readonly description: string;
   readonly config: Config;
 }
 
-/** A project as it was read. */
 export type FoundProject = Tagged<Project>;
 
-/** Finds a project by name. Returns `undefined` when it does not exist. */
 export function findProject(lxd: LxdClient, name: string): Promise<FoundProject | undefined> {
   return lxd.findWithEtag(api`/1.0/projects/${name}`, projectSchema);
 }
@@ -33,19 +29,15 @@ export async function createProject(lxd: LxdClient, name: string, body: ProjectP
   await lxd.change("POST", "/1.0/projects", { body: { name, ...body } });
 }
 
-/** Replaces a project's description and config with the result of `change` for the live ones. */
 export async function replaceProject(lxd: LxdClient, found: FoundProject, change: (live: Project) => ProjectPut): Promise<void> {
   await lxd.modify(api`/1.0/projects/${found.value.name}`, projectSchema, change, { found });
 }
 
-/** Removes a project. Succeeds when it does not exist. */
 export async function deleteProject(lxd: LxdClient, name: string): Promise<void> {
   await lxd.remove(api`/1.0/projects/${name}`);
 }
 
-/**
- * Lists a project's contents for messages. Omits the profile `default`, which LXD makes and removes with the project.
- */
+/** Lists a project's contents for messages. Omits the profile `default`, which LXD makes and removes with the project. */
 export function contentsOf({ name, used_by }: Project): string[] {
   return used_by
     .filter((path) => path !== api`/1.0/profiles/default?project=${name}`)
@@ -63,7 +55,7 @@ export function refusalOfChange(project: Project, wanted: Config): string | unde
   const changed = Object.keys(wanted).find((key) => isFeature(key) && !sameConfigValue(key, project.config[key], wanted[key]));
   return changed === undefined || contents.length === 0
     ? undefined
-    : `Project "${project.name}" holds ${contents.join(", ")}, and LXD changes ${changed} of an empty project only`;
+    : `Project "${project.name}" holds ${contents.join(", ")}, and LXD changes ${changed} only in an empty project`;
 }
 
 /** Returns the keys that a change of a project keeps: features, which LXD has for every project, and server-made keys. */

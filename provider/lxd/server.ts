@@ -23,7 +23,6 @@ const serverSchema = z.looseObject({
   }),
 });
 
-/** The server that answers: its version, extensions and config. */
 export type Server = z.output<typeof serverSchema>;
 
 const resourcesSchema = z.looseObject({
@@ -40,12 +39,10 @@ export function getServer(lxd: LxdClient, target?: string): Promise<Server> {
   return lxd.get("/1.0", serverSchema, { target });
 }
 
-/** {@link getServer}, shared by all callers in this process. */
 export function getServerShared(lxd: LxdClient, target?: string): Promise<Server> {
   return lxd.getShared("/1.0", serverSchema, { target });
 }
 
-/** Reads the host's number of logical CPUs, and its bytes of memory. */
 export async function getHardware(lxd: LxdClient): Promise<{ cpus: number; memoryBytes: number }> {
   const { cpu, memory } = await lxd.get("/1.0/resources", resourcesSchema);
   return { cpus: cpu.total, memoryBytes: memory.total };
@@ -56,7 +53,6 @@ export async function setServerConfig(lxd: LxdClient, config: Config): Promise<v
   await lxd.change("PATCH", "/1.0", { body: { config } });
 }
 
-/** Waits until the daemon has finished starting. */
 export async function untilReady(lxd: LxdClient): Promise<void> {
   await throughRestart(lxd, () => lxd.get("/internal/ready", z.unknown())); // retries the 503 until then
 }

@@ -3,10 +3,10 @@ import {
   type Config,
   type Devices,
   devicesForState,
-  devicesInWordsOf,
   forState,
   isServerMade,
   keepSpelling,
+  keepSpellingOfDevices,
   OWNER_KEY,
   sameConfig,
   sameConfigValue,
@@ -68,7 +68,7 @@ export function toApi(spec: InstanceSpec, profiles: readonly Profile[], mark: st
     description: spec.description,
     profiles: spec.profiles,
     config: { ...kept, ...keepSpelling(live?.config, localConfig(spec)), ...(mark === "" ? {} : { [OWNER_KEY]: mark }) },
-    devices: devicesInWordsOf(live?.devices, localDevices(spec, profiles)),
+    devices: keepSpellingOfDevices(live?.devices, localDevices(spec, profiles)),
   };
 }
 

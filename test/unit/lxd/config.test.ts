@@ -5,10 +5,10 @@ import { checkProperties } from "../../../provider/engine/check";
 import {
   type Config,
   configSchema,
-  devicesInWordsOf,
   devicesSchema,
   isServerMade,
   keepSpelling,
+  keepSpellingOfDevices,
   OWNER_KEY,
   sameConfig,
   sameConfigValue,
@@ -135,7 +135,7 @@ describe("config in the user's spelling", () => {
     };
     assert.deepEqual(keepSpelling({ "limits.memory": "1GiB" }, live), { "limits.memory": "1GiB" });
     assert.deepEqual(keepSpelling(undefined, live), { "limits.memory": "1024MiB" });
-    assert.deepEqual(devicesInWordsOf({ root: { size: "1GiB" } }, { root: { size: "1024MiB" }, eth0: { type: "nic" } }), {
+    assert.deepEqual(keepSpellingOfDevices({ root: { size: "1GiB" } }, { root: { size: "1024MiB" }, eth0: { type: "nic" } }), {
       root: { size: "1GiB" },
       eth0: { type: "nic" },
     });

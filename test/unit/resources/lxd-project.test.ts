@@ -66,7 +66,7 @@ describe("LxdProject", () => {
     assert.equal(await project.up(args({ "features.images": false })), "updated");
     assert.equal((await live())?.config["features.images"], "false");
     await fill();
-    const why = /Project "shop" holds profile web, and LXD changes features\.images of an empty project only/;
+    const why = /Project "shop" holds profile web, and LXD changes features\.images only in an empty project/;
     await project.preview(args({ "features.images": true }));
     assert.match(project.warnings.join("\n"), why);
     await assert.rejects(project.up(args({ "features.images": true })), why);

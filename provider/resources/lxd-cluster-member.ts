@@ -71,8 +71,8 @@ export interface LxdClusterMemberArgs {
   cluster?: ClusterInput;
   /**
    * For the first member: the hosts of the other members. If the first member is no longer in its cluster, it finds the cluster
-   * through them and joins it instead of bootstrapping a rival. Without state, it bootstraps only when all of them answer and
-   * none is in a cluster of this stack; they need no LXD for that. It leaves the cluster through one of them.
+   * through them and joins it instead of bootstrapping a second one. Without state, it bootstraps only when all of them answer
+   * and none is in a cluster of this stack; they need no LXD for that. It leaves the cluster through one of them.
    * @default []
    */
   peers?: Input<Input<ConnectionArgs>[]>;
@@ -130,7 +130,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   checkTogether({ cluster, peers, certificateFingerprint }) {
-    const reason = "is for the first member. For a member that joins, it is part of cluster";
+    const reason = "is only for the first member; for a member that joins, cluster contains it";
     return [
       ...(cluster !== undefined && peers.length > 0 ? [{ property: "peers", reason }] : []),
       ...(cluster !== undefined && certificateFingerprint !== undefined ? [{ property: "certificateFingerprint", reason }] : []),

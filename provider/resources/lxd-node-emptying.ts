@@ -102,7 +102,10 @@ async function isSilent(lxd: LxdClient, disk: OnDisk): Promise<boolean> {
   return disk.clusterCertificate !== undefined && (await askLxd(lxd)) === undefined;
 }
 
-/** @throws RefusedError when the policy does not name the cluster and all that is on the disk. */
+/**
+ * Returns the contents of a host whose daemon does not answer.
+ * @throws RefusedError when the policy does not name the cluster and all that is on the disk.
+ */
 function contentsOfSilent(lxd: LxdClient, disk: OnDisk, policy: readonly InventoryKind[]): Inventory {
   const valuables = valuablesOf(disk);
   const kinds = ["cluster", ...Object.keys(valuables)] as InventoryKind[];

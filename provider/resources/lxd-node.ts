@@ -11,7 +11,7 @@ import { askLxd } from "../host/half-joined";
 import { findSocketUnlessGone } from "../host/installed";
 import { finishReset, isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
-import { type Config, configSchema, sameConfigValue } from "../lxd/config";
+import { type Config, configSchema, sameConfig, sameConfigValue } from "../lxd/config";
 import { INVENTORY_KINDS } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
 import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
@@ -144,8 +144,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   sameBy: {
     install: (_observed, wanted, state) => sameInstall(state, wanted),
-    config: (observed, wanted) =>
-      Object.keys({ ...observed, ...wanted }).every((key) => sameConfigValue(key, observed[key], wanted[key])),
+    config: sameConfig,
     resetPolicy: sameSet,
   },
 
@@ -156,11 +155,12 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       return [];
     }
     const server = await askLxd(await context.lxd(connection));
-    return server?.environment.server_clustered === true
-      ? []
-      : [
-          `pulumi up will wipe LXD on ${connection.host}, if it holds nothing else than resetPolicy names: ${resetPolicy.join(", ")}`,
-        ];
+    if (server?.environment.server_clustered === true) {
+      return [];
+    }
+    return [
+      `pulumi up will wipe LXD on ${connection.host}, if it holds nothing else than resetPolicy names: ${resetPolicy.join(", ")}`,
+    ];
   },
 
   async create(context, inputs) {

@@ -63,15 +63,15 @@ export function findMember(lxd: LxdClient, name: string): Promise<Member | undef
  * @throws ApiError when the cluster has no such member.
  */
 export async function changeMember(lxd: LxdClient, name: string, change: (live: Member) => Member | undefined): Promise<void> {
-  const contents = (live: Member): object | undefined => {
+  const isFound = await lxd.modify(api`/1.0/cluster/members/${name}`, memberSchema, (live) => {
     const wanted = change(live);
     if (wanted === undefined) {
       return undefined;
     }
     const { roles, failure_domain, description, config, groups } = wanted;
     return { roles: roles ?? [], failure_domain, description, config: config ?? {}, groups: groups ?? ["default"] };
-  };
-  if (!(await lxd.modify(api`/1.0/cluster/members/${name}`, memberSchema, contents))) {
+  });
+  if (!isFound) {
     await getMember(lxd, name);
   }
 }

@@ -57,14 +57,16 @@ async function untilPassed<Answer>(
       return undefined;
     }
   }).catch((error: unknown) => {
-    if (!hasCode(error, "timeout") || last === undefined || lxd.deadline.remainingMs === 0) {
+    const lasts = hasCode(error, "timeout") && last !== undefined && lxd.deadline.remainingMs > 0;
+    if (!lasts) {
       throw error;
     }
-    if (!hasCode(last, "transport")) {
-      throw last;
-    }
-    const message = `LXD on ${lxd.host} did not answer for ${seconds} s: ${last.message}. Look at its log there: journalctl --unit lxd (snap: snap logs lxd)`;
-    throw new TransportError(lxd.host, message, { cause: last });
+    const log = "Look at its log there: journalctl --unit lxd (snap: snap logs lxd)";
+    throw hasCode(last, "transport")
+      ? new TransportError(lxd.host, `LXD on ${lxd.host} did not answer for ${seconds} s: ${last.message}. ${log}`, {
+          cause: last,
+        })
+      : last;
   });
   return answer.value;
 }

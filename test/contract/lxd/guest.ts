@@ -268,7 +268,7 @@ export function guestContract(lab: () => ContractLab): void {
         ],
         { scratch },
       );
-      await assert.rejects(failing, { code: "command", program: "cat", exitCode: 1, outputTail: /No such file or directory/ });
+      await assert.rejects(failing, { code: "command", program: "cat", exitCode: 1, message: /No such file or directory/ });
       assert.equal(await inside.readFile("/root/steps/in"), undefined);
       assert.equal((await inside.readFile("/root/steps"))?.type, "directory");
       await assert.rejects(inside.runSteps([{ argv: ["no-such-program"] }], { scratch }), { code: "command", exitCode: 127 });

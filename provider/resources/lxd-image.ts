@@ -83,9 +83,7 @@ export interface LxdImageArgs {
 type Inputs = z.output<typeof imageSchema>;
 
 interface Outputs {
-  /** SHA-256 fingerprint of the image. */
   fingerprint: string;
-  /** Whether this resource imported the image and removes it. */
   created: boolean;
   /** Aliases that this resource created or moved. */
   ownAliases: string[];
@@ -262,7 +260,7 @@ async function settle(
   return outputs();
 }
 
-/** Returns the inputs that LXD reports, limited to those that were given. */
+/** The inputs that LXD reports, limited to those that were given. */
 function fromApi(image: Image, state: State): Partial<Inputs> {
   const live = image.properties ?? {};
   const names = (image.aliases ?? []).map(({ name }) => name);
@@ -323,22 +321,18 @@ export class LxdImage extends LxdResource {
   declare readonly sizeBytes: Output<number>;
 
   constructor(name: string, args: LxdImageArgs, opts?: CustomResourceOptions) {
-    const source =
-      args.metadataPath === undefined ? {} : { sourceFingerprint: sourceFingerprint(args.metadataPath, args.rootfsPath) };
-    super(
-      "LxdImage",
-      name,
-      { ...args, ...source },
-      ["fingerprint", "created", "ownAliases", "type", "architecture", "sizeBytes"],
-      opts,
-    );
-    if (args.metadataPath !== undefined) {
+    const { metadataPath, rootfsPath } = args;
+    const source = metadataPath === undefined ? {} : { sourceFingerprint: sourceFingerprint(metadataPath, rootfsPath) };
+    super("LxdImage", name, { ...args, ...source }, OUTPUTS, opts);
+    if (metadataPath !== undefined) {
       // For local files the fingerprint is an input, which a preview knows. A preview of an update knows no computed output, even
       // if only the connection changes, and would show everything made from this image as replaced.
       this.fingerprint = (this as unknown as { sourceFingerprint: Output<string> }).sourceFingerprint;
     }
   }
 }
+
+const OUTPUTS = ["fingerprint", "created", "ownAliases", "type", "architecture", "sizeBytes"];
 
 /**
  * Computes the fingerprint in the program, so that a preview detects other content. `check` reports an unreadable file with its

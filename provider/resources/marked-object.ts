@@ -35,7 +35,7 @@ export interface MarkedObject<Inputs extends CommonInputs, Outputs extends objec
   /** Runs work on the object without interference by other work of this process. @default runs it at once */
   withLock?<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result>;
   find(lxd: LxdClient, inputs: Inputs): Promise<Object | undefined>;
-  /** Returns the object for a refresh, which reads many at once. @default `find` */
+  /** `find` for a refresh, which reads many at once. @default `find` */
   findShared?(lxd: LxdClient, inputs: Inputs): Promise<Object["value"] | undefined>;
   /** Describes the object briefly, for the refusal to take it over. */
   describe(found: Object["value"], inputs: Inputs): string;
@@ -43,7 +43,6 @@ export interface MarkedObject<Inputs extends CommonInputs, Outputs extends objec
   isFree?(found: Object["value"], inputs: Inputs): boolean;
   /** Checks an object before it is taken over. @throws RefusedError when it cannot become the wanted object. */
   refuseOther?(lxd: LxdClient, found: Object["value"], inputs: Inputs): void;
-  /** Returns what LXD reports for an object. */
   observe(
     lxd: LxdClient,
     found: Object["value"],
@@ -66,7 +65,7 @@ export interface MarkedObject<Inputs extends CommonInputs, Outputs extends objec
   remove(context: Context, lxd: LxdClient, state: Inputs & Outputs, found: Object): Promise<void>;
 }
 
-/** Returns the lifecycle of a kind. */
+/** The lifecycle of a kind. */
 export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs extends object, Object extends Found>(
   own: MarkedObject<Inputs, Outputs, Object>,
 ): Lifecycle<Inputs, Outputs> {

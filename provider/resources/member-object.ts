@@ -33,7 +33,7 @@ import {
 import { havingChanged } from "../support/errors";
 import { type CommonLifecycle, markedObjectLifecycle } from "./marked-object";
 
-/** Returns the inputs that these kinds have in common. */
+/** The inputs that these kinds have in common. */
 export function memberObjectInputs(type: ObjectType) {
   return {
     ...inCluster,
@@ -54,13 +54,13 @@ export interface Differences<Inputs extends CommonInputs, Outputs extends Member
   extends Omit<CommonLifecycle<Inputs, Outputs>, "schemaVersion"> {
   refOf(inputs: Inputs): ObjectRef;
   identity(inputs: Inputs): Identity;
-  /** Returns the inputs of this kind alone, as LXD reports them. */
+  /** The inputs of this kind alone, as LXD reports them. */
   observedInputs?(found: MemberObject): Partial<Inputs>;
-  /** Returns the outputs of this kind alone. */
+  /** The outputs of this kind alone. */
   outputsOf(found: MemberObject, views: ReadonlyMap<string, Found>): Omit<Outputs, keyof MemberObjectOutputs>;
 }
 
-/** Returns the lifecycle of a kind. */
+/** The lifecycle of a kind. */
 export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs extends MemberObjectOutputs>(
   own: Differences<Inputs, Outputs>,
 ): Lifecycle<Inputs, Outputs> {

@@ -129,20 +129,17 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
     home: (observed, wanted, { requested }) => (wanted === undefined ? requested.home === undefined : observed === wanted),
   },
 
-  replacementLoss: ({ name, instance, home, homeOnDelete }) =>
-    homeOnDelete === "remove"
-      ? `User "${name}" of instance "${instance}" will be removed with all data in ${home}, then created again`
-      : `User "${name}" of instance "${instance}" will be removed, then created again; ${home} stays`,
+  replacementLoss: (state) =>
+    state.homeOnDelete === "remove"
+      ? `${nameOfUser(state)} will be removed with all data in ${state.home}, then created again`
+      : `${nameOfUser(state)} will be removed, then created again; ${state.home} stays`,
 
   async previewEffects(context, inputs) {
-    const { project, instance: name } = inputs;
-    const lxd = await context.lxd(inputs.cluster);
-    const instance = await findInstanceShared({ lxd, project, name });
+    const work = { ...(await insideWork(context, inputs)), progress: () => undefined };
+    const instance = await findInstanceShared(work);
     if (instance === undefined || !isRunning(instance)) {
       return []; // unknown until it runs
     }
-    const { deadline } = context;
-    const work = { lxd, project, name, deadline, progress: () => undefined };
     const look = async (): Promise<void> => {
       const guest = guestOf(work);
       const accounts = await readAccounts(guest);
@@ -170,8 +167,7 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async read(context, _id, state) {
     const work = await insideWork(context, state);
-    const { lxd, project, name } = work;
-    const instance = await findInstanceShared({ lxd, project, name });
+    const instance = await findInstanceShared(work);
     if (instance === undefined) {
       return undefined;
     }
@@ -205,7 +201,9 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
       if (isOther || instance.type !== "virtual-machine" || (await isReached(work))) {
         throw error;
       }
-      context.warn(`The agent in instance "${name}" does not answer. State keeps the last known values of user "${state.name}"`);
+      context.warn(
+        `The agent in instance "${work.name}" does not answer. State keeps the last known values of user "${state.name}"`,
+      );
       return asKnown;
     }
   },
@@ -235,10 +233,8 @@ export const vmUserLifecycle: Lifecycle<Inputs, Outputs> = {
         `Removing user "${state.name}"`,
         "Start it and try again. If the instance itself is to be removed, set the resource option deletedWith of its users to it",
       );
-      if (inside === undefined) {
-        return;
-      }
-      if (isLeftToOthers(nameOfUser(state), work.lxd.host, inside.found.value.config[markerOf(state.name)], context)) {
+      const mark = inside?.found.value.config[markerOf(state.name)];
+      if (inside === undefined || isLeftToOthers(nameOfUser(state), work.lxd.host, mark, context)) {
         return;
       }
       if (state.homeOnDelete === "remove") {
@@ -280,13 +276,12 @@ function fromGuest({ account, home, groups, sudo, authorizedKeys = [], passwordH
     shell: account.shell,
     groups: inOrderOf(state.groups ?? [], groups),
     sudo: sudo as Inputs["sudo"], // also "custom", which no program can give: it shows as a difference
-    authorizedKeys: keysFrom(authorizedKeys, known, state.authorizedKeysMode),
+    authorizedKeys:
+      state.authorizedKeysMode === "exclusive"
+        ? inOrderOf(known, authorizedKeys)
+        : known.filter((key) => authorizedKeys.includes(key)),
     passwordHash: passwordHash === state.passwordHash ? passwordHash : FOREIGN_PASSWORD,
   };
-}
-
-function keysFrom(live: readonly string[], known: readonly string[], mode: Inputs["authorizedKeysMode"]): string[] {
-  return mode === "exclusive" ? inOrderOf(known, live) : known.filter((key) => live.includes(key));
 }
 
 /** The live members, known ones first and in their known order, so that a diff shows only what changed. */
@@ -331,11 +326,6 @@ export class VmUser extends LxdResource {
   /** Public keys of the user; `undefined` when they are not managed. */
   declare readonly authorizedKeys: Output<string[] | undefined>;
 
-  /**
-   * @param name - Name of the resource.
-   * @param args - Inputs.
-   * @param opts - Pulumi's options.
-   */
   constructor(name: string, args: VmUserArgs, opts?: CustomResourceOptions) {
     super("VmUser", name, { ...args }, ["uid", "gid", "home", "requested"], opts);
   }

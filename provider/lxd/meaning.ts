@@ -4,7 +4,6 @@
  */
 import { isIPv4, isIPv6 } from "node:net";
 
-/** Port of a server or member when none is given. */
 const LXD_PORT = "8443";
 
 function sameBy(canonical: (text: string) => string): (a: string, b: string) => boolean {
@@ -39,7 +38,6 @@ export const sameListener = sameBy((text) => {
   return text === "" ? "" : `${canonicalAddress(host)} ${port ?? LXD_PORT}`;
 });
 
-/** Compares addresses of image servers. */
 export const sameServer = sameBy((text) => {
   try {
     const { protocol, host, pathname, search } = new URL(text.trim());
@@ -58,7 +56,6 @@ export function sameFingerprint(a: string, b: string): boolean {
   return short === long || (short.length >= SHORTEST_FINGERPRINT && long.startsWith(short));
 }
 
-/** Reference to an image, as a program writes it. */
 type ImageReference = Readonly<Partial<Record<"alias" | "fingerprint" | "server" | "protocol", string | undefined>>>;
 
 /**

@@ -30,7 +30,6 @@ export interface Waiting extends InstanceName {
   readonly runsWith: string;
 }
 
-/** Result of a change. */
 interface Changed {
   /** All instances that run on without the change. */
   readonly waiting: readonly Waiting[];
@@ -45,15 +44,11 @@ interface User extends InstanceName {
   readonly instance: Instance;
 }
 
-/** {@link User} that cannot take a change. */
 interface Blocked extends User {
   readonly obstacles: readonly Obstacle[];
 }
 
-/**
- * Replaces the contents of a profile, and checks which of its instances took the change.
- * @param found - The profile as it was read.
- */
+/** Replaces the contents of a profile, and checks which of its instances took the change. */
 export async function changeProfile(
   lxd: LxdClient,
   project: string,
@@ -140,7 +135,6 @@ export function describeForeseen(profile: string, foreseen: readonly Blocked[]):
   ];
 }
 
-/** Formats the warning about instances that still wait. */
 export function describeWaiting(profile: string, waiting: readonly InstanceName[]): string {
   return (
     `Profile "${profile}" was changed, and ${namesOf(waiting)} did not take the change. The former contents apply there until the next ` +

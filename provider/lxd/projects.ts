@@ -44,7 +44,6 @@ export function contentsOf({ name, used_by }: Project): string[] {
     .map((path) => describeUser(path.replace(/\?.*$/, "")));
 }
 
-/** Whether a key turns a feature of a project on or off. */
 export function isFeature(key: string): boolean {
   return key.startsWith("features.");
 }

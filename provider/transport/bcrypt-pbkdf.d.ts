@@ -1,5 +1,4 @@
 declare module "bcrypt-pbkdf" {
-  /** Fills `key`. Returns 0 on success. */
   export function pbkdf(
     passphrase: Uint8Array,
     passphraseLength: number,

@@ -64,10 +64,7 @@ export function describeConnection(connection: Pick<Connection, "user" | "host" 
 /** Credentials for sshd. They are read at each use, so that rotated ones work without a plan. */
 export type Credentials = Pick<Connection, "privateKey" | "privateKeyPassword" | "password" | "agentSocketPath">;
 
-/**
- * Reads the credentials that a connection refers to.
- * @throws RefusedError when a key file cannot be read, or the connection has no credentials.
- */
+/** @throws RefusedError when a key file cannot be read, or the connection has no credentials. */
 export function resolveCredentials(connection: Connection): Credentials {
   const { privateKey = readKeyFile(connection), privateKeyPassword, password } = connection;
   const agentSocketPath = connection.agentSocketPath ?? (process.env["SSH_AUTH_SOCK"] || undefined);
@@ -90,7 +87,6 @@ function readKeyFile(connection: Connection): string | undefined {
   }
 }
 
-/** Replaces `~` by the home directory of the user who runs Pulumi. */
 export function expandHome(path: string): string {
   return path === "~" || path.startsWith("~/") ? join(homedir(), path.slice(1)) : path;
 }

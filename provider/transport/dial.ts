@@ -139,7 +139,6 @@ function dial(connection: ResolvedConnection, deadline: Deadline, sock?: Duplex)
   });
 }
 
-/** An error of ssh2. */
 type Failure = Error & { level?: string };
 
 /**

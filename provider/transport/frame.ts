@@ -23,7 +23,6 @@ export interface FramedCommand {
   readonly mark: Buffer;
 }
 
-/** The result of a command. */
 export interface CommandResult {
   readonly exitCode: number;
   readonly stdout: string;

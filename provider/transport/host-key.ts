@@ -4,7 +4,6 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import type { ResolvedConnection } from "./connection";
 
-/** What is known of a host's key before dialling. */
 export interface HostKeyExpectation {
   /** Key types to request: first the known ones, then all others, so that a changed key can be shown. `undefined` for no preference. */
   readonly types: string[] | undefined;

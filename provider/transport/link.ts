@@ -4,14 +4,12 @@ import { TransportError } from "../support/errors";
 
 /** One login at a host, with its open channels. */
 export class Link {
-  /** Sessions that are open or requested. */
   sessions = 0;
   private ended: Error | undefined;
   private readonly sockets = new Set<Duplex>();
 
   constructor(
     private readonly client: Client,
-    /** `user@host:port`, as messages name the host. */
     private readonly name: string,
   ) {
     client.on("error", (error) => {
@@ -47,10 +45,7 @@ export class Link {
     return this.channel(`opening ${path}`, (callback) => this.client.openssh_forwardOutStreamLocal(path, callback), attach);
   }
 
-  /**
-   * Turns a channel into a socket for an HTTP client. The socket ends with the link.
-   * @returns The socket, and a promise that resolves when it has ended.
-   */
+  /** Turns a channel into a socket for an HTTP client, which ends with the link. `done` resolves when it has ended. */
   socket(channel: ClientChannel): { socket: Duplex; done: Promise<void> } {
     channel.on("error", () => undefined); // "close" follows, which the HTTP client turns into a request error
     const destroy = channel.destroy.bind(channel);
@@ -69,10 +64,7 @@ export class Link {
     return { socket: socketLike(channel), done };
   }
 
-  /**
-   * Opens a channel.
-   * @param attach - Called at once: the same packet may already contain the exit status of a quick command.
-   */
+  /** @param attach - Called at once: the same packet may already contain the exit status of a quick command. */
   private channel<T>(
     doing: string,
     open: (callback: (error: Error | undefined, channel: ClientChannel) => void) => void,

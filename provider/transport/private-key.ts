@@ -8,7 +8,6 @@ import { pbkdf } from "bcrypt-pbkdf";
 import { type ParsedKey, utils } from "ssh2";
 import { messageOf } from "../support/errors";
 
-/** Why a key cannot be used. */
 export class KeyProblem {
   constructor(
     readonly why: string,

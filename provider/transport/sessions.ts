@@ -35,10 +35,7 @@ export class Sessions {
     }
   }
 
-  /**
-   * Runs a command line in a session, on a connection that has room for it.
-   * @throws TransportError when sshd opens no session at all, or the connection is broken.
-   */
+  /** @throws TransportError when sshd opens no session at all, or the connection is broken. */
   async open<T extends object>(doing: string, line: string, attach: (channel: ClientChannel, link: Link) => T): Promise<T> {
     const patience = new Deadline(PATIENCE_SECONDS, doing);
     const lag = new Deadline(LAG_SECONDS, doing);

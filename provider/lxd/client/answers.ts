@@ -11,10 +11,7 @@ const envelopeSchema = z.looseObject({
   metadata: z.unknown(),
 });
 
-/**
- * Returns the metadata of an answer, and whether LXD continues in the background.
- * @throws ApiError when LXD refuses or fails.
- */
+/** @throws ApiError when LXD refuses or fails. */
 export function metadataOf(
   host: string,
   response: HttpResponse,

@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import type * as z from "zod";
+import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
 import { sameJson } from "../../support/equality";
 import { type ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
@@ -10,7 +10,7 @@ import { type Elements, exchange, type HttpRequest, type HttpResponse, waitingFo
 import { type Operation, operationSchema, untilKnown } from "./operations";
 import { api, type Query, withQuery } from "./path";
 import { type SharedRequests, sharedRequestsOf } from "./shared-requests";
-import { isNotClustered, isServerFailure, statusesSchema } from "./transient-failures";
+import { isNotClustered, isServerFailure } from "./transient-failures";
 
 export type { Operation };
 export { api };
@@ -27,11 +27,9 @@ interface ChangeOptions {
 interface Told {
   /** Receives each JSON body before it is sent, because LXD may quote it in an error. */
   readonly sending?: (body: unknown) => void;
-  /** Receives the reason when a read is repeated. */
   readonly waiting?: (text: string) => void;
 }
 
-/** An object and the ETag that guards its next change. */
 export interface Tagged<Value> {
   readonly value: Value;
   readonly etag: string | undefined;
@@ -42,11 +40,11 @@ const ATTEMPTS = 5;
 
 /** Time for LXD to report which members are down, after a read failed. */
 const MEMBERS_SECONDS = 5;
+const statusesSchema = z.array(z.looseObject({ status: z.string() }));
 
 /**
  * LXD's REST API on one host, within one deadline. Cluster members forward requests to each other, so any member's API works. Repeats a
  * read that fails in LXD, or during which the daemon stops, for as long as a restart takes. Never repeats a change.
- * @param patient - Whether reads are repeated; see {@link impatient}.
  * @see https://documentation.ubuntu.com/lxd/latest/rest-api/
  */
 export class LxdClient {
@@ -66,12 +64,10 @@ export class LxdClient {
     return new LxdClient(this.endpoint, this.deadline, this.told, this.shared, false);
   }
 
-  /** The same API under another deadline. */
   within(deadline: Deadline): LxdClient {
     return new LxdClient(this.endpoint, deadline, this.told, this.shared, this.patient);
   }
 
-  /** `user@host:port` of the host that answers. */
   get host(): string {
     return this.endpoint.host;
   }
@@ -80,7 +76,6 @@ export class LxdClient {
     return (await this.getWithEtag(path, schema, query)).value;
   }
 
-  /** {@link get}, with `undefined` for an object that does not exist. */
   find<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema> | undefined> {
     return unlessNotFound(this.get(path, schema, query));
   }
@@ -90,7 +85,6 @@ export class LxdClient {
     return { value: parseAnswer(this.host, schema, metadata, sent), etag: response.headers.etag };
   }
 
-  /** {@link getWithEtag}, with `undefined` for an object that does not exist. */
   findWithEtag<Schema extends z.ZodType>(
     path: string,
     schema: Schema,
@@ -99,24 +93,17 @@ export class LxdClient {
     return unlessNotFound(this.getWithEtag(path, schema, query));
   }
 
-  /**
-   * Reads a path once for all callers in this process, until a change is made through the same endpoint. A refresh of many objects costs
-   * one request.
-   */
+  /** Reads a path once for all callers in this process, until a change is made through the same endpoint. */
   getShared<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>> {
     const sent = withQuery(path, query);
     return this.share(sent, sent, () => this.get(path, schema, query));
   }
 
-  /** {@link getShared}, with `undefined` for an object that does not exist. */
   findShared<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema> | undefined> {
     return unlessNotFound(this.getShared(path, schema, query));
   }
 
-  /**
-   * {@link getShared} for a list that may be long. Parses the elements one by one as they arrive, and never holds the whole text in memory.
-   * @param keep - Returns the part of an element to keep.
-   */
+  /** {@link getShared} for a list that may be long. Parses the elements as they arrive, and keeps of each only what `keep` returns. */
   getListShared<Schema extends z.ZodType, Kept>(
     path: string,
     element: Schema,
@@ -140,8 +127,7 @@ export class LxdClient {
   }
 
   /**
-   * Makes a change, and waits for the operation when LXD works in the background. LXD's version decides which calls are asynchronous, so
-   * every caller treats both alike.
+   * Makes a change, and waits for the operation when LXD works in the background. LXD's version decides which calls are asynchronous.
    * @returns The finished operation, or `undefined` when LXD answered at once.
    * @throws ApiError when LXD refuses; OperationError when the operation fails.
    */
@@ -154,7 +140,7 @@ export class LxdClient {
    * Changes an object: writes the result of `change` for the live contents, guarded by their ETag. Reads and writes again when the object
    * changed meanwhile (412) and kept its owner, and when LXD lost the operation and the object is not as wanted.
    * @param change - Returns the new contents; `undefined` for no change. May be called several times, and may refuse.
-   * @param options.found - The object as it was just read.
+   * @param options.found - The object, when it was just read.
    * @returns Whether the object exists.
    */
   async modify<Schema extends z.ZodType>(
@@ -212,7 +198,6 @@ export class LxdClient {
     await untilKnown(remove, isGone);
   }
 
-  /** Starts a change, and returns its operation without waiting for it. */
   async begin(method: ChangeMethod, path: string, { query, body, etag }: ChangeOptions = {}): Promise<Operation | undefined> {
     const json = body === undefined ? undefined : JSON.stringify(body);
     this.told.sending?.(body);
@@ -238,11 +223,7 @@ export class LxdClient {
     }
   }
 
-  /**
-   * Waits until an operation has ended. Call it at once: LXD forgets the operation five seconds after its end.
-   * @param onProgress - Receives the operation each time LXD reports it.
-   * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself shows the result.
-   */
+  /** See {@link OperationWatcher.finish}. Call it at once: LXD forgets the operation five seconds after its end. */
   async finish(operation: Operation, onProgress?: (operation: Operation) => void): Promise<Operation> {
     try {
       return await this.shared.operations.finish(operation, this.deadline, onProgress);
@@ -251,7 +232,6 @@ export class LxdClient {
     }
   }
 
-  /** Cancels an operation, such as a join token. Succeeds when it does not exist. */
   async cancel(operation: Pick<Operation, "id">): Promise<void> {
     await this.remove(api`/1.0/operations/${operation.id}`);
   }
@@ -268,10 +248,7 @@ export class LxdClient {
     });
   }
 
-  /**
-   * Opens a connection that speaks another protocol than HTTP, such as `sftp`. It occupies one of the few request slots until it is closed,
-   * so its owner must send LXD no other request meanwhile.
-   */
+  /** Opens a connection with another protocol, such as `sftp`. It occupies a request slot: its owner sends LXD no other request meanwhile. */
   async connect(path: string, protocol: string, query?: Query): Promise<Duplex> {
     const headers = { connection: "Upgrade", upgrade: protocol };
     const { response, sent } = await this.send({ method: "GET", path: withQuery(path, query), headers });

@@ -13,5 +13,4 @@ export const clusterConnectionSchema = z.strictObject({
   certificateFingerprint: fingerprintSchema.optional(),
 });
 
-/** A cluster's endpoints, with all defaults in place. */
 export type ClusterConnection = z.output<typeof clusterConnectionSchema>;

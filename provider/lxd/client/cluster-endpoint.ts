@@ -81,8 +81,7 @@ async function agreedOn(endpoints: readonly Connection[], options: Options): Pro
 }
 
 /**
- * Asks a host for its identity. When other hosts can be asked, SSH gets at most half of the time, and LXD then at most half of the rest and
- * {@link ANSWER_SECONDS}.
+ * When other hosts can be asked, SSH gets at most half of the time, and LXD then at most half of the rest and {@link ANSWER_SECONDS}.
  */
 async function askAt(connection: Connection, thereAreOthers: boolean, deadline: Deadline, patient: boolean): Promise<Candidate> {
   const way = thereAreOthers

@@ -8,7 +8,6 @@ import type { SshConnection } from "../../transport/ssh";
 /** Packaging of LXD, or its fork Incus, on a host. */
 export type Packaging = "snap" | "deb" | "incus";
 
-/** An API socket, and the packaging that its path shows. */
 export interface ApiSocket {
   readonly path: string;
   readonly packaging: Packaging;
@@ -27,21 +26,18 @@ const API_SOCKETS: readonly ApiSocket[] = [
 
 /** The API of the daemon on one host. */
 export interface Endpoint {
-  /** `user@host:port`, as messages name the host. */
   readonly host: string;
   readonly socket: ApiSocket;
   readonly agent: Agent;
   /** Whether the connection to the host is still open. The daemon causes each failure on an open connection. */
   isOpen(): boolean;
   /**
-   * Holds back requests until a socket is free. Node's agent does not count sockets that are still opening: it would
-   * open one for each of many requests. Those without a free channel would then never use the sockets that are kept
-   * alive.
+   * Holds back requests until a socket is free. Node's agent does not count sockets that are still opening: it would open one for each of
+   * many requests, and those without a free channel would never use the sockets that are kept alive.
    */
   readonly requests: pLimit.Limit;
 }
 
-/** Finds the socket on which a daemon listens on the host. Returns `undefined` when there is none. */
 export async function findSocket(ssh: SshConnection, deadline: Deadline): Promise<ApiSocket | undefined> {
   const found = await ssh.listener(
     API_SOCKETS.map(({ path }) => path),
@@ -53,10 +49,7 @@ export async function findSocket(ssh: SshConnection, deadline: Deadline): Promis
 /** Endpoints of this process: one HTTP agent per connection, which keeps its sockets alive between requests. */
 const endpoints = new WeakMap<SshConnection, SingleFlight<Endpoint>>();
 
-/**
- * Returns the API of the daemon on a host.
- * @throws RefusedError when no daemon listens there.
- */
+/** @throws RefusedError when no daemon listens there. */
 export async function endpointOf(ssh: SshConnection, deadline: Deadline): Promise<Endpoint> {
   const shared = endpoints.get(ssh) ?? new SingleFlight<Endpoint>();
   endpoints.set(ssh, shared);

@@ -38,8 +38,7 @@ export interface HttpResponse {
 export type Elements = () => (json: string) => void;
 
 /**
- * Sends one request through a host's API socket, as soon as a socket is free. An upgraded connection occupies its request slot until it is
- * closed.
+ * Sends a request as soon as a socket is free. An upgraded connection occupies its request slot until it is closed.
  * @throws TransportError when the connection breaks; TimeoutError when the deadline passes.
  */
 export async function exchange(
@@ -72,7 +71,6 @@ export async function exchange(
   });
 }
 
-/** Describes, for messages, the wait for an answer. */
 export function waitingFor(method: string, path: string, host: string): string {
   return `waiting for the answer to ${method} ${path} on ${host}`;
 }
@@ -133,7 +131,6 @@ async function exchangeOnce(
   return deadline.race(answer, doing, () => abort.abort());
 }
 
-/** The received part of an answer. */
 class Body {
   /** Bytes since the last element of a list. */
   size = 0;

@@ -1,4 +1,3 @@
-/** Structural bytes of JSON. */
 const [QUOTE, BACKSLASH, COMMA, OPEN_LIST, CLOSE_LIST, OPEN_MAP, CLOSE_MAP] = Buffer.from('"\\,[]{}');
 
 /**
@@ -21,7 +20,6 @@ export class ListSplitter {
     return Buffer.concat(this.envelopeParts).toString("utf8");
   }
 
-  /** Takes the next bytes. */
   take(chunk: Buffer): void {
     let from = 0;
     for (let at = 0; at < chunk.length; at += 1) {

@@ -36,15 +36,12 @@ export const operationsSchema = z
   .nullish()
   .transform((byStatus) => Object.values(byStatus ?? {}).flatMap((operations) => operations ?? []));
 
-/** The part of the API that a watcher needs. */
 export interface Api {
   get<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>>;
 }
 
-/** A watcher's access to the API. */
 export interface WaysToAsk {
   readonly host: string;
-  /** Whether the connection to the host is still open. */
   isOpen(): boolean;
   /** For a query that LXD answers at once. It never waits behind other requests. */
   now(deadline: Deadline): Api;
@@ -69,13 +66,10 @@ const PATIENCE_SECONDS = { first: 2, longest: 60 };
 /** How long LXD, or the member that works on an operation, may leave queries unanswered before that is an error. */
 const OUT_OF_SIGHT_MS = 30_000;
 
-/** An operation that a caller waits for. */
 class Watched {
   /** Whether a request waits for its end. */
   isWaitedFor = false;
-  /** When LXD last reported it. */
   heardAt = performance.now();
-  /** Why the last query for it failed. */
   trouble: unknown;
   readonly ended: Promise<Operation>;
   resolve: (operation: Operation) => void = () => undefined;
@@ -184,7 +178,6 @@ export class OperationWatcher {
     }
   }
 
-  /** Polls operations, in one request if possible. */
   private async lookAt(all: readonly Watched[]): Promise<void> {
     let missing = all;
     if (all.length > 1) {
@@ -225,7 +218,6 @@ export class OperationWatcher {
   }
 
   /**
-   * Queries one operation, at its own address.
    * @param why - The error that made the query necessary.
    * @param failure - LXD's report of the operation's end, in case the operation is gone.
    */
@@ -311,12 +303,11 @@ export class OperationWatcher {
   }
 }
 
-/** Attempts at a change whose operation LXD loses each time. */
 const ATTEMPTS = 3;
 
 /**
  * Makes a change that may be repeated. When LXD loses its operation, the object's state decides.
- * @param isDone - Reads again whether the object is as wanted.
+ * @param isDone - Reads whether the object is as wanted.
  * @throws LostOperationError when it still is not after {@link ATTEMPTS} attempts.
  */
 export async function untilKnown(change: () => Promise<unknown>, isDone: () => Promise<boolean>): Promise<void> {

@@ -16,10 +16,8 @@ function segment(name: string): string {
   return encodeURIComponent(name);
 }
 
-/** Query of a request. */
 export type Query = Readonly<Record<string, string | number | undefined>>;
 
-/** Returns a path with its query. Omits `undefined` values. */
 export function withQuery(path: string, query: Query = {}): string {
   const given = new URLSearchParams();
   for (const [key, value] of Object.entries(query)) {

@@ -1,14 +1,10 @@
-/**
- * Identity of the server at an endpoint. Read once in this process, and again after the server has joined or left a
- * cluster.
- */
+/** Identity of the server at an endpoint. Read once in this process, and again after the server has joined or left a cluster. */
 import type { Deadline } from "../../support/deadline";
 import { SingleFlight } from "../../support/single-flight";
 import { getServer } from "../server";
 import { LxdClient } from "./client";
 import type { Endpoint } from "./endpoint";
 
-/** Identity of a server. */
 export interface Presented {
   /** SHA-256 of its certificate. All members of a cluster present the cluster's. */
   readonly fingerprint: string;
@@ -20,10 +16,7 @@ export interface Presented {
 const asked = new WeakMap<Endpoint, SingleFlight<Presented>>();
 const answers = new WeakMap<Endpoint, Presented>();
 
-/**
- * Returns the identity of the server at an endpoint.
- * @param isOnly - Whether no other host can be asked, so that a failure that may pass is waited for.
- */
+/** @param isOnly - Whether no other host can be asked, so that a failure that may pass is waited for. */
 export function presentedBy(endpoint: Endpoint, deadline: Deadline, isOnly = true): Promise<Presented> {
   const shared = asked.get(endpoint) ?? new SingleFlight<Presented>();
   asked.set(endpoint, shared);
@@ -37,19 +30,13 @@ export function presentedBy(endpoint: Endpoint, deadline: Deadline, isOnly = tru
   });
 }
 
-/**
- * Forgets the identity of the server at an endpoint. Call it when that server has joined or left a cluster, or was
- * wiped.
- */
+/** Call it when the server has joined or left a cluster, or was wiped. */
 export function forgetPresented(endpoint: Endpoint): void {
   asked.delete(endpoint);
   answers.delete(endpoint);
 }
 
-/**
- * Returns a key that is the same for all members of the cluster at an endpoint, if the endpoint was asked before. Locks
- * of a cluster use it.
- */
+/** Returns a key for locks, the same for all members of the cluster at an endpoint, if the endpoint was asked before. */
 export function clusterKey(endpoint: Endpoint): string {
   return answers.get(endpoint)?.fingerprint ?? endpoint.host;
 }

@@ -24,7 +24,6 @@ export class SharedRequests {
     });
   }
 
-  /** Returns the read of a path, shared until the next change. */
   reading(path: string): SingleFlight<unknown> {
     const reading = this.readings.get(path) ?? new SingleFlight<unknown>();
     this.readings.set(path, reading);
@@ -39,7 +38,6 @@ export class SharedRequests {
 
 const sharedRequests = new WeakMap<Endpoint, SharedRequests>();
 
-/** Returns the state that the clients of an endpoint share. */
 export function sharedRequestsOf(endpoint: Endpoint, client: MakeClient): SharedRequests {
   const shared = sharedRequests.get(endpoint) ?? new SharedRequests(endpoint, client);
   sharedRequests.set(endpoint, shared);

@@ -1,9 +1,7 @@
 /**
- * Failures that end without a change. A restarting daemon answers with errors, or not at all. So does a daemon whose
- * cluster briefly has no leader. The error differs by version and moment. Only another request shows that it has
- * passed.
+ * Failures that end without a change. A restarting daemon answers with errors, or not at all. So does a daemon whose cluster briefly has no
+ * leader. The error differs by version and moment. Only another request shows that it has passed.
  */
-import * as z from "zod";
 import { hasCode } from "../../support/errors";
 
 /** How long a restart may cause a daemon's errors. Later ones are permanent. */
@@ -17,10 +15,7 @@ export class TransientFailures {
   private since = 0;
   private seenAt = Number.NEGATIVE_INFINITY;
 
-  /**
-   * Records one more failure.
-   * @returns Whether it may still pass.
-   */
+  /** Records one more failure. Returns whether it may still pass. */
   lasts(): boolean {
     const now = performance.now();
     if (now - this.seenAt > QUIET_MS) {
@@ -36,10 +31,6 @@ export class TransientFailures {
   }
 }
 
-/** The part of `/1.0/cluster/members` that shows whether a member is down. */
-export const statusesSchema = z.array(z.looseObject({ status: z.string() }));
-
-/** Whether LXD failed at a request, rather than refused it. */
 export function isServerFailure(error: unknown): boolean {
   return hasCode(error, "api") && error.status >= 500;
 }

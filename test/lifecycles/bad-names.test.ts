@@ -6,7 +6,8 @@ import { hasDebPackage, installDebPackages } from "../../provider/host/apt";
 import { bringSnap } from "../../provider/host/snapd";
 import type { LxdClient } from "../../provider/lxd/client/client";
 import { changeMember, forgetMember, getMember, removeMember } from "../../provider/lxd/cluster/cluster";
-import { createAlias, deleteAlias, deleteImage, findAlias, findImage, moveAlias } from "../../provider/lxd/images/images";
+import { createAlias, deleteAlias, findAlias, moveAlias } from "../../provider/lxd/images/aliases";
+import { deleteImage, findImage } from "../../provider/lxd/images/images";
 import { createInstanceFile, readInstanceFile, removeInstanceFile } from "../../provider/lxd/instances/files-api";
 import {
   deleteInstance,

@@ -1,9 +1,35 @@
+import * as z from "zod";
 import { RefusedError } from "../../support/errors";
-import type { LxdClient } from "../client/client";
+import { api, type LxdClient } from "../client/client";
 import { OWNER_KEY } from "../config";
 import { isOwnMark } from "../ownership";
-import { createAlias, deleteAlias, findAlias, findImage, moveAlias } from "./images";
+import { findImage } from "./images";
 import type { Importer } from "./imported-images";
+
+const aliasSchema = z.looseObject({ name: z.string(), description: z.string().default(""), target: z.string() });
+
+/** A name that points to an image. Only its description can hold the owner's mark. */
+type Alias = z.output<typeof aliasSchema>;
+
+/** Finds an alias by name. */
+export async function findAlias(lxd: LxdClient, project: string, name: string): Promise<Alias | undefined> {
+  return lxd.find(api`/1.0/images/aliases/${name}`, aliasSchema, { project });
+}
+
+/** Creates an alias. */
+export async function createAlias(lxd: LxdClient, project: string, { name, description, target }: Alias): Promise<void> {
+  await lxd.change("POST", "/1.0/images/aliases", { query: { project }, body: { name, description, target } });
+}
+
+/** Points an alias to another image. */
+export async function moveAlias(lxd: LxdClient, project: string, { name, description, target }: Alias): Promise<void> {
+  await lxd.change("PUT", api`/1.0/images/aliases/${name}`, { query: { project }, body: { description, target } });
+}
+
+/** Removes an alias. Succeeds when it does not exist. */
+export async function deleteAlias(lxd: LxdClient, project: string, name: string): Promise<void> {
+  await lxd.remove(api`/1.0/images/aliases/${name}`, { project });
+}
 
 /** Resource that wants an alias. */
 type Claimant = Pick<Importer, "project" | "urn" | "adopt">;
@@ -84,7 +110,6 @@ async function refuseTaken(lxd: LxdClient, { project, urn, adopt }: Claimant, na
   );
 }
 
-/** Returns the mark of an alias, whose description is the only place for one. */
 function markOf({ urn }: Claimant): string {
   return urn === "" ? "" : `${OWNER_KEY}: ${urn}`;
 }

@@ -24,11 +24,6 @@ const imageSchema = z.looseObject({
 /** An image as LXD shows it. */
 export type Image = z.output<typeof imageSchema>;
 
-const aliasSchema = z.looseObject({ name: z.string(), description: z.string().default(""), target: z.string() });
-
-/** A name that points to an image. */
-export type Alias = z.output<typeof aliasSchema>;
-
 const importedSchema = z.looseObject({ fingerprint: z.string() });
 
 /** Finds an image by its fingerprint or a prefix of it. Returns `undefined` when it does not exist. */
@@ -153,36 +148,6 @@ export async function changeImage(
 /** Removes an image with its aliases. Succeeds when it does not exist. Instances made from it stay. */
 export async function deleteImage(lxd: LxdClient, project: string, fingerprint: string): Promise<void> {
   await lxd.remove(api`/1.0/images/${fingerprint}`, { project });
-}
-
-/** Finds an alias by name. Returns `undefined` when it does not exist. */
-export async function findAlias(lxd: LxdClient, project: string, name: string): Promise<Alias | undefined> {
-  return lxd.find(api`/1.0/images/aliases/${name}`, aliasSchema, { project });
-}
-
-/** Creates an alias. */
-export async function createAlias(
-  lxd: LxdClient,
-  project: string,
-  alias: Pick<Alias, "name" | "description" | "target">,
-): Promise<void> {
-  const { name, description, target } = alias;
-  await lxd.change("POST", "/1.0/images/aliases", { query: { project }, body: { name, description, target } });
-}
-
-/** Points an alias to another image. */
-export async function moveAlias(
-  lxd: LxdClient,
-  project: string,
-  alias: Pick<Alias, "name" | "description" | "target">,
-): Promise<void> {
-  const { name, description, target } = alias;
-  await lxd.change("PUT", api`/1.0/images/aliases/${name}`, { query: { project }, body: { description, target } });
-}
-
-/** Removes an alias. Succeeds when it does not exist. */
-export async function deleteAlias(lxd: LxdClient, project: string, name: string): Promise<void> {
-  await lxd.remove(api`/1.0/images/aliases/${name}`, { project });
 }
 
 function mebibytes(bytes: number): string {

@@ -1,16 +1,13 @@
 import assert from "node:assert/strict";
+import { createAlias, deleteAlias, findAlias, moveAlias } from "../../../provider/lxd/images/aliases";
 import { fingerprintOf } from "../../../provider/lxd/images/files";
 import {
   changeImage,
   copyImage,
-  createAlias,
-  deleteAlias,
   deleteImage,
-  findAlias,
   findImage,
   findImageShared,
   listFingerprints,
-  moveAlias,
   uploadImage,
 } from "../../../provider/lxd/images/images";
 import {

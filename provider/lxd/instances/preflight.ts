@@ -1,7 +1,4 @@
-/**
- * Checks before an instance is created or changed. An impossible request is reported with its property, host and
- * remedy, and leaves nothing behind. Objects that many checks need are read once for all of them.
- */
+/** Checks before an instance is created or changed. Objects that many checks need are read once for all of them. */
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
@@ -22,6 +19,9 @@ import type { WaitCondition } from "./wait";
 const namedSchema = z.looseObject({ name: z.string(), managed: z.boolean().default(true) });
 const imageSchema = z.looseObject({ type: z.string().default("container") });
 
+const POOL = { path: "/1.0/storage-pools", noun: "storage pool", resource: "LxdStoragePool" } as const;
+const NETWORK = { path: "/1.0/networks", noun: "network", resource: "LxdNetwork" } as const;
+
 /**
  * Checks what an instance is to be made of. Returns its profiles, and its config and devices after they are merged in.
  * @throws RefusedError naming the property, the existing objects, and the remedy.
@@ -32,16 +32,12 @@ export async function prepare(
 ): Promise<{ profiles: Profile[]; expanded: Expanded }> {
   const profiles = await requireProfiles(lxd, project, spec.profiles);
   const expanded = expand(profiles, toApi(spec, profiles, ""));
-  await requirePoolsAndNetworks(lxd, project, "devices", spec.devices);
-  await requireRootDisk(lxd, project, spec.profiles, expanded.devices, spec.rootDisk !== undefined);
+  await requirePoolsAndNetworks(lxd, project, spec.devices);
+  await requireRootDisk(lxd, project, spec, expanded.devices);
   requireNics(expanded.devices, spec.waitFor);
   return { profiles, expanded };
 }
 
-/**
- * Returns the profiles of an instance, in their order.
- * @throws RefusedError naming the first that does not exist, and those that do.
- */
 async function requireProfiles(lxd: LxdClient, project: string, names: readonly string[]): Promise<Profile[]> {
   const found = await Promise.all(names.map((name) => findProfileShared(lxd, project, name)));
   const missing = names.find((_, index) => found[index] === undefined);
@@ -55,52 +51,31 @@ async function requireProfiles(lxd: LxdClient, project: string, names: readonly 
   return found.flatMap((profile) => (profile === undefined ? [] : [profile]));
 }
 
-/**
- * Requires that the pools and networks that devices name exist.
- * @param property - Property of the devices in the user's program, such as `devices`.
- * @throws RefusedError
- */
-async function requirePoolsAndNetworks(lxd: LxdClient, project: string, property: string, devices: Devices): Promise<void> {
-  for (const [name, device] of Object.entries(devices)) {
-    const { type, pool, network } = device;
+async function requirePoolsAndNetworks(lxd: LxdClient, project: string, devices: Devices): Promise<void> {
+  for (const [name, { type, pool, network }] of Object.entries(devices)) {
     if (type === "disk" && pool !== undefined && pool !== "") {
-      await requireNamed(lxd, project, "/1.0/storage-pools", pool, `${property}.${name}.pool`, "storage pool", "LxdStoragePool");
+      await requireNamed(lxd, project, POOL, pool, `devices.${name}.pool`);
     }
     if (type === "nic" && network !== undefined && network !== "") {
-      await requireNamed(lxd, project, "/1.0/networks", network, `${property}.${name}.network`, "network", "LxdNetwork");
+      await requireNamed(lxd, project, NETWORK, network, `devices.${name}.network`);
     }
   }
 }
 
-/**
- * Requires that an instance has a root disk, and that its pool exists.
- * @param profiles - Their names, for the message.
- * @param isOwn - Whether the user's program configures the root disk.
- * @throws RefusedError
- */
-async function requireRootDisk(
-  lxd: LxdClient,
-  project: string,
-  profiles: readonly string[],
-  expanded: Devices,
-  isOwn: boolean,
-): Promise<void> {
+async function requireRootDisk(lxd: LxdClient, project: string, spec: InstanceSpec, expanded: Devices): Promise<void> {
+  const { profiles, rootDisk } = spec;
   const pool = rootDiskOf(expanded)?.[1]["pool"];
   if (pool === undefined) {
     const which = profiles.length === 0 ? "the instance has no profiles" : `no profile of ${profiles.join(", ")} has a root disk`;
     throw new RefusedError(
-      `rootDisk.pool: ${which}, so its storage pool must be named here (LXD on ${lxd.host} has ${await namesAt(lxd, "/1.0/storage-pools", project)})`,
+      `rootDisk.pool: ${which}, so its storage pool must be named here (LXD on ${lxd.host} has ${await namesAt(lxd, POOL.path, project)})`,
     );
   }
-  if (isOwn) {
-    await requireNamed(lxd, project, "/1.0/storage-pools", pool, "rootDisk.pool", "storage pool", "LxdStoragePool");
+  if (rootDisk !== undefined) {
+    await requireNamed(lxd, project, POOL, pool, "rootDisk.pool");
   }
 }
 
-/**
- * Requires that the instance has the network devices that its wait conditions name.
- * @throws RefusedError
- */
 function requireNics(expanded: Devices, conditions: readonly WaitCondition[]): void {
   const nics = Object.keys(expanded).filter((name) => expanded[name]?.["type"] === "nic");
   for (const [index, condition] of conditions.entries()) {
@@ -112,14 +87,13 @@ function requireNics(expanded: Devices, conditions: readonly WaitCondition[]): v
   }
 }
 
+/** @param property - Path of the name in the user's program. */
 async function requireNamed(
   lxd: LxdClient,
   project: string,
-  path: "/1.0/storage-pools" | "/1.0/networks",
+  { path, noun, resource }: typeof POOL | typeof NETWORK,
   name: string,
   property: string,
-  noun: string,
-  resource: string,
 ): Promise<void> {
   const found = await lxd.findShared(path + api`/${name}`, namedSchema, { project });
   if (found?.managed !== true) {
@@ -148,10 +122,12 @@ export async function requireImage(lxd: LxdClient, project: string, image: Image
   if (image.server !== undefined) {
     return;
   }
-  const found = await findImage(lxd, project, image);
+  const { alias, fingerprint = "" } = image;
+  const path = alias === undefined ? api`/1.0/images/${fingerprint}` : api`/1.0/images/aliases/${alias}`;
+  const found = await lxd.findShared(path, imageSchema, { project });
   if (found === undefined) {
     const there = await namesAt(lxd, "/1.0/images/aliases", project);
-    const property = image.alias === undefined ? "image.fingerprint" : "image.alias";
+    const property = alias === undefined ? "image.fingerprint" : "image.alias";
     throw new RefusedError(
       `${property}: LXD on ${lxd.host} has no image ${describeImage(image)} in project "${project}" (aliases it has: ${there}). ` +
         'Import it first (LxdImage), or let LXD download one: image: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" }',
@@ -160,18 +136,9 @@ export async function requireImage(lxd: LxdClient, project: string, image: Image
   if (found.type !== type) {
     throw new RefusedError(
       `image: ${describeImage(image)} on ${lxd.host} is an image for a ${found.type}, and instanceType is "${type}". ` +
-        "Change instanceType, or take an image of the other kind",
+        "Change instanceType, or use an image of that type",
     );
   }
-}
-
-async function findImage(
-  lxd: LxdClient,
-  project: string,
-  { alias, fingerprint }: ImageSource,
-): Promise<{ type: string } | undefined> {
-  const path = alias === undefined ? api`/1.0/images/${fingerprint ?? ""}` : api`/1.0/images/aliases/${alias}`;
-  return lxd.findShared(path, imageSchema, { project });
 }
 
 /**
@@ -242,51 +209,48 @@ async function requireNoBackups(work: InstanceWork, member: string): Promise<voi
   }
 }
 
+function isTarget({ server_name, groups }: Member, target: string): boolean {
+  return target.startsWith("@") ? groups?.includes(target.slice(1)) === true : server_name === target;
+}
+
 /** Lists the members. When all that the target names are offline, waits for those that answer. */
 function membersFor(lxd: LxdClient, target: string | undefined): Promise<Member[]> {
   return membersOnceHeard(lxd, listMembersShared, (members) => {
-    const named = members.filter(({ server_name, groups }) =>
-      target?.startsWith("@") === true ? groups?.includes(target.slice(1)) : server_name === target,
-    );
+    const named = members.filter((member) => target !== undefined && isTarget(member, target));
     return named.every(({ status }) => status === "Offline") ? named : [];
   });
 }
 
 function candidatesOf(members: readonly Member[], target: string | undefined, host: string): Member[] {
-  const there = members.map(({ server_name, status }) => `${server_name} (${status})`).join(", ");
   const online = members.filter(({ status }) => status === "Online");
   if (target === undefined) {
     return online;
   }
+  const candidates = online.filter((member) => isTarget(member, target));
+  if (candidates.length === 0) {
+    throw new RefusedError(`target: ${describeNoCandidate(members, target, host)}`);
+  }
+  return candidates;
+}
+
+function describeNoCandidate(members: readonly Member[], target: string, host: string): string {
+  const [member] = members.filter((each) => isTarget(each, target));
+  const there = members.map(({ server_name, status }) => `${server_name} (${status})`).join(", ");
   if (target.startsWith("@")) {
-    const inGroup = members.filter(({ groups }) => groups?.includes(target.slice(1)));
-    if (inGroup.length === 0) {
-      const groups = [...new Set(members.flatMap((member) => member.groups ?? []))].sort().join(", ");
-      throw new RefusedError(
-        `target: no member of the cluster at ${host} is in group "${target.slice(1)}"; groups with members: ${groups}`,
-      );
-    }
-    const ready = inGroup.filter((member) => online.includes(member));
-    if (ready.length === 0) {
-      throw new RefusedError(
-        `target: no member of group "${target.slice(1)}" is Online; members of the cluster at ${host}: ${there}`,
-      );
-    }
-    return ready;
+    const group = target.slice(1);
+    const groups = [...new Set(members.flatMap((each) => each.groups ?? []))].sort().join(", ");
+    return member === undefined
+      ? `no member of the cluster at ${host} is in group "${group}"; groups with members: ${groups}`
+      : `no member of group "${group}" is Online; members of the cluster at ${host}: ${there}`;
   }
-  const member = members.find(({ server_name }) => server_name === target);
   if (member === undefined) {
-    throw new RefusedError(`target: "${target}" is not a member of the cluster at ${host}; its members are ${there}`);
+    return `"${target}" is not a member of the cluster at ${host}; its members are ${there}`;
   }
-  if (member.status !== "Online") {
-    throw new RefusedError(
-      `target: cluster member "${target}" is ${member.status} (${member.message}); members of the cluster at ${host}: ${there}. ` +
-        (member.status === "Evacuated"
-          ? `Restore it (lxc cluster restore ${target}), or choose another`
-          : "Bring it back, or choose another"),
-    );
-  }
-  return [member];
+  const remedy = member.status === "Evacuated" ? `Restore it (lxc cluster restore ${target})` : "Bring it back";
+  return (
+    `cluster member "${target}" is ${member.status} (${member.message}); members of the cluster at ${host}: ${there}. ` +
+    `${remedy}, or choose another`
+  );
 }
 
 /** Requires a driver for the instance type. `driver` is such as "lxc" or "lxc | qemu". */

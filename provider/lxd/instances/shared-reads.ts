@@ -4,11 +4,12 @@
  * state as for the rest of it, so state is read only for requested instances that run.
  */
 import * as z from "zod";
-import { hasCode, isNotFound, TransportError } from "../../support/errors";
+import { hasCode, TransportError } from "../../support/errors";
 import { api, type LxdClient } from "../client/client";
 import type { Endpoint } from "../client/endpoint";
 import { listMembersShared } from "../cluster/cluster";
 import { answers } from "../cluster/heartbeats";
+import type { Config } from "../config";
 import { getServerShared } from "../server";
 import type { InstanceRef } from "./instance-lock";
 import { type Instance, instanceSchema, isStopped, stateSchema } from "./instances";
@@ -47,15 +48,9 @@ async function find(which: InstanceRef, withState: boolean): Promise<Instance | 
   if (!withState || isStopped(instance)) {
     return instance;
   }
-  try {
-    const state = await which.lxd.getShared(api`/1.0/instances/${which.name}/state`, stateSchema, { project: which.project });
-    return { ...instance, state };
-  } catch (error) {
-    if (isNotFound(error)) {
-      return readOne(which);
-    }
-    throw error;
-  }
+  const { lxd, project, name } = which;
+  const state = await lxd.findShared(api`/1.0/instances/${name}/state`, stateSchema, { project });
+  return state === undefined ? readOne(which) : { ...instance, state };
 }
 
 const asked = new WeakMap<Endpoint, Map<string, Set<string>>>();
@@ -82,11 +77,8 @@ async function isListWorthIt({ lxd, project, name }: InstanceRef): Promise<boole
 async function readOne(which: InstanceRef): Promise<Instance | undefined> {
   const { lxd, project, name } = which;
   try {
-    return await lxd.getShared(api`/1.0/instances/${name}`, instanceSchema, { project, recursion: 1 });
+    return await lxd.findShared(api`/1.0/instances/${name}`, instanceSchema, { project, recursion: 1 });
   } catch (error) {
-    if (isNotFound(error)) {
-      return undefined;
-    }
     if (hasCode(error, "api")) {
       // The list shows which cluster member does not answer, if that is the cause.
       const instance = (await listOnce(which)).get(name);
@@ -114,17 +106,13 @@ const LONG_TEXT = 256;
  * has the profile.
  */
 function slim(instance: Instance, texts: Map<string, string>): Instance {
-  const kept = (config: Record<string, string>): Record<string, string> =>
-    Object.fromEntries(
-      Object.entries(config).map(([key, value]) => {
-        if (value.length < LONG_TEXT) {
-          return [key, value];
-        }
-        const same = texts.get(value) ?? value;
-        texts.set(same, same);
-        return [key, same];
-      }),
-    );
+  const shared = (text: string): string => {
+    const same = texts.get(text) ?? text;
+    texts.set(same, same);
+    return same;
+  };
+  const kept = (config: Config): Config =>
+    Object.fromEntries(Object.entries(config).map(([key, value]) => [key, value.length < LONG_TEXT ? value : shared(value)]));
   return { ...instance, config: kept(instance.config), expanded_config: kept(instance.expanded_config) };
 }
 
@@ -142,7 +130,7 @@ async function requireContents(lxd: LxdClient, instance: Instance): Promise<void
   throw new TransportError(
     instance.location,
     `Instance "${instance.name}" cannot be read: it is on cluster member "${instance.location}", which is ${status} (asked: ${lxd.host}). ` +
-      `Nothing is known of its present state. Bring the member back, then try again; or, when it was reinstalled or is lost, remove it with what it ` +
-      `held: lxc cluster remove --force ${instance.location}`,
+      "Bring the member back, then try again. If it was reinstalled or is lost, remove it with everything it held: " +
+      `lxc cluster remove --force ${instance.location}`,
   );
 }

@@ -31,8 +31,15 @@ export const waitConditionSchema = z.discriminatedUnion(
 /** See {@link waitConditionSchema}. */
 export type WaitCondition = z.output<typeof waitConditionSchema>;
 
-/** A check that is repeated: `true` when the condition holds, or otherwise what was observed. */
-type Check = () => Promise<true | string>;
+/** Whether a condition holds: `true`, or otherwise what was observed. */
+type Answer = true | string;
+
+interface Check {
+  readonly what: string;
+  /** Whether the condition holds for an instance that was read with its state, where that is sufficient to know. */
+  isMet?(instance: Instance): boolean;
+  ask(): Promise<Answer>;
+}
 
 /**
  * Waits until all conditions hold, one after the other.
@@ -47,9 +54,9 @@ export async function waitFor(
 ): Promise<Instance | undefined> {
   let last = seen;
   for (const condition of conditions) {
-    const { what, check } = checkOf(work, condition);
+    const { what, isMet, ask } = checkOf(work, condition);
     work.progress(`waiting for ${what}`);
-    if (last !== undefined && isMet(condition, last)) {
+    if (last !== undefined && isMet?.(last) === true) {
       continue;
     }
     last = undefined;
@@ -57,7 +64,7 @@ export async function waitFor(
     await until(work.deadline, async (report) => {
       const tell = (): void => report(`${status} (asked: ${work.lxd.host})`);
       tell(); // the time may run out during a check
-      const observed = await check();
+      const observed = await ask();
       if (observed === true) {
         return true;
       }
@@ -69,45 +76,36 @@ export async function waitFor(
   return last;
 }
 
-/** Whether a condition already holds for an instance that was read with its state. */
-function isMet(condition: WaitCondition, seen: Instance): boolean {
+function checkOf(work: InstanceWork, condition: WaitCondition): Check {
   switch (condition.for) {
     case "running":
-      return isRunning(seen);
-    case "ipv4":
-    case "ipv6":
-      return hasAddress(seen, condition.nic, condition.for);
-    default:
-      return false;
-  }
-}
-
-function checkOf(work: InstanceWork, condition: WaitCondition): { what: string; check: Check } {
-  switch (condition.for) {
-    case "running":
-      return { what: "the instance to run", check: () => checkRunning(work) };
+      return { what: "the instance to run", isMet: isRunning, ask: () => checkRunning(work) };
     case "agent":
-      return { what: "the agent", check: () => checkAgent(work) };
+      return { what: "the agent", ask: () => checkAgent(work) };
     case "ipv4":
     case "ipv6": {
-      const family = condition.for === "ipv4" ? "an IPv4" : "an IPv6";
-      return { what: `${family} address on ${condition.nic}`, check: () => checkAddress(work, condition.nic, condition.for) };
+      const { nic, for: family } = condition;
+      return {
+        what: `${family === "ipv4" ? "an IPv4" : "an IPv6"} address on ${nic}`,
+        isMet: (instance) => hasAddress(instance, nic, family),
+        ask: () => checkAddress(work, nic, family),
+      };
     }
     case "cloud-init":
-      return { what: "cloud-init", check: () => checkCloudInit(work) };
+      return { what: "cloud-init", ask: () => checkCloudInit(work) };
     case "command": {
       const { command } = condition;
-      return { what: `${command[0]} to succeed`, check: () => checkCommand(work, command) };
+      return { what: `${command[0]} to succeed`, ask: () => checkCommand(work, command) };
     }
   }
 }
 
-async function checkRunning(work: InstanceWork): Promise<true | string> {
+async function checkRunning(work: InstanceWork): Promise<Answer> {
   const state = await getInstanceState(work);
   return isRunning(state) || `it is ${state.status}`;
 }
 
-async function checkAgent(work: InstanceWork): Promise<true | string> {
+async function checkAgent(work: InstanceWork): Promise<Answer> {
   const { value: instance } = await requireInstance(work);
   if (!isRunning(instance)) {
     return `the instance is ${instance.status}`;
@@ -119,11 +117,10 @@ async function checkAgent(work: InstanceWork): Promise<true | string> {
     return "it does not answer yet (is the LXD agent in the image?)";
   }
   // The agent is configured not to count processes. A command that gets through is proof too.
-  const result = await tryCommand(work, ["true"], "none");
-  return typeof result === "string" ? result : true;
+  return tryCommand(work, ["true"], () => true, "none");
 }
 
-async function checkAddress(work: InstanceWork, nic: string, family: "ipv4" | "ipv6"): Promise<true | string> {
+async function checkAddress(work: InstanceWork, nic: string, family: "ipv4" | "ipv6"): Promise<Answer> {
   const instance = await getInstanceWithState(work);
   return hasAddress(instance, nic, family) || describeAddresses(instance);
 }
@@ -142,23 +139,19 @@ function describeAddresses(instance: Instance): string {
   return seen.length === 0 ? "LXD sees no network device of it" : seen.join("; ");
 }
 
-async function checkCommand(work: InstanceWork, command: readonly string[]): Promise<true | string> {
-  const result = await tryCommand(work, command);
-  if (typeof result === "string") {
-    return result;
-  }
-  return result.exitCode === 0 || `exit code ${result.exitCode} ${tail(result)}`.trim();
+async function checkCommand(work: InstanceWork, command: readonly string[]): Promise<Answer> {
+  return tryCommand(work, command, (result) => result.exitCode === 0 || `exit code ${result.exitCode} ${tail(result)}`.trim());
 }
 
 /**
  * Polls instead of `cloud-init status --wait`: a command that runs for minutes would hold a channel and be lost with
  * it.
  */
-async function checkCloudInit(work: InstanceWork): Promise<true | string> {
-  const result = await tryCommand(work, ["cloud-init", "status", "--long"]);
-  if (typeof result === "string") {
-    return result;
-  }
+async function checkCloudInit(work: InstanceWork): Promise<Answer> {
+  return tryCommand(work, ["cloud-init", "status", "--long"], (result) => judgeCloudInit(work, result));
+}
+
+async function judgeCloudInit(work: InstanceWork, result: CommandResult): Promise<Answer> {
   const verdict = cloudInitVerdict(result);
   switch (verdict.end) {
     case "pending":
@@ -223,14 +216,16 @@ export function cloudInitVerdict({
   }
 }
 
-/** Runs a command in the guest. Returns a text with the reason when the booting guest could not even start it. */
+/** Runs a command in the guest. Returns what `judge` makes of it, or why the booting guest could not even start it. */
 async function tryCommand(
   work: InstanceWork,
   argv: readonly string[],
+  judge: (result: CommandResult) => Answer | Promise<Answer>,
   output: "text" | "none" = "text",
-): Promise<CommandResult | string> {
+): Promise<Answer> {
+  let result: CommandResult;
   try {
-    return await runInInstance(work, { argv, output, allowFailure: true });
+    result = await runInInstance(work, { argv, output, allowFailure: true });
   } catch (error) {
     if (isAgentMissing(error)) {
       return "the agent in the virtual machine does not answer yet";
@@ -238,12 +233,13 @@ async function tryCommand(
     if (isNotRunning(error)) {
       return "the instance does not run";
     }
-    const isPassing = isServerFailure(error) || (hasCode(error, "transport") && work.lxd.endpoint.isOpen());
-    if (hasCode(error, "operation") || hasCode(error, "lost") || isPassing) {
+    const isTransient = isServerFailure(error) || (hasCode(error, "transport") && work.lxd.endpoint.isOpen());
+    if (hasCode(error, "operation") || hasCode(error, "lost") || isTransient) {
       return messageOf(error); // such as for a command that a reboot interrupted, of the guest or of LXD
     }
     throw error;
   }
+  return judge(result);
 }
 
 function tail({ stdout, stderr }: CommandResult): string {

@@ -13,6 +13,8 @@ import { listMembersShared } from "../lxd/cluster/cluster";
 import { OWNER_KEY } from "../lxd/config";
 import { inServersKeys } from "../lxd/instances/boot-keys";
 import { changeInstance, stopForRemoval } from "../lxd/instances/change";
+import { completed, startAndWait } from "../lxd/instances/completion";
+import { createWanted, untilCreated } from "../lxd/instances/creation";
 import { checkedDevicesSchema, sizeSchema } from "../lxd/instances/device-schema";
 import { EVACUATED_FROM, isHeldByEvacuation, memberToMoveTo } from "../lxd/instances/evacuation";
 import { DEFAULT_INSTANCE_TYPE, imageSourceSchema, instanceTypeSchema } from "../lxd/instances/image-source";
@@ -27,12 +29,10 @@ import {
   requireInstance,
   rootDiskOf,
   setInstanceConfig,
-  untilCreated,
 } from "../lxd/instances/instances";
 import { isProtected, type Obstacle, refusalToDelete } from "../lxd/instances/obstacles";
 import { type InstanceOutputs, outputsOf } from "../lxd/instances/outputs";
 import { pendingWarning, warningsFromServer, warningsFromState } from "../lxd/instances/preview";
-import { completed, createWanted, startAndWait } from "../lxd/instances/reconcile";
 import { expandedIn, pendingChanges } from "../lxd/instances/running-config";
 import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instances/schemas";
 import { findInstanceWithStateShared } from "../lxd/instances/shared-reads";

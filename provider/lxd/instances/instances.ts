@@ -1,14 +1,12 @@
 import * as z from "zod";
-import { type Deadline, until } from "../../support/deadline";
-import { FailedError, hasCode, LostOperationError, RefusedError } from "../../support/errors";
-import { api, type LxdClient, type Tagged } from "../client/client";
-import { type Operation, operationsSchema, untilKnown } from "../client/operations";
-import { isServerFailure } from "../client/transient-failures";
+import type { Deadline } from "../../support/deadline";
+import { hasCode, LostOperationError, RefusedError } from "../../support/errors";
+import { api, type Tagged } from "../client/client";
+import { untilKnown } from "../client/operations";
 import { onceFound } from "../cluster/restarts";
-import { type Config, type Devices, OWNER_KEY } from "../config";
+import { type Config, type Devices } from "../config";
 import type { Profile } from "../profiles";
-import type { ImageSource } from "./image-source";
-import { type InstanceRef, retryWhileBusy, withInstanceLock } from "./instance-lock";
+import { type InstanceRef, retryWhileBusy } from "./instance-lock";
 
 /** Maps are `null` in the list entry of an instance whose member does not answer. */
 const configSchema = z
@@ -110,81 +108,6 @@ export async function getInstanceWithState({ lxd, project, name }: InstanceRef):
 
 export function getInstanceState({ lxd, project, name }: InstanceRef): Promise<z.output<typeof stateSchema>> {
   return lxd.get(api`/1.0/instances/${name}/state`, stateSchema, { project });
-}
-
-/** Contents of a new instance. */
-type InstancePost = Omit<InstancePut, "architecture"> & { type: InstanceType; image: ImageSource };
-
-/**
- * Creates an instance, stopped. When the connection breaks, or LXD fails to answer, the creation may continue. Its end
- * is then read, through another connection if necessary. When LXD was restarted meanwhile, the file system of the
- * instance may be incomplete, so it is removed and created again.
- * @param reconnect - Opens another connection to the API.
- * @returns The work, with the API to continue with.
- */
-export async function createInstance(
-  work: InstanceWork,
-  { image, ...contents }: InstancePost,
-  target: string | undefined,
-  reconnect: () => Promise<LxdClient>,
-): Promise<InstanceWork> {
-  const { project, name } = work;
-  const source = { type: "image", ...image, ...(image.server === undefined ? {} : { mode: "pull" }) };
-  let current = work;
-  const create = async (): Promise<void> => {
-    let operation: Operation | undefined;
-    try {
-      await withInstanceLock(current, async () => {
-        // Never `start: true`: versions that do not know it ignore it silently, and LXD would remove an instance that
-        // fails to start.
-        operation = await current.lxd.begin("POST", "/1.0/instances", {
-          query: { project, target },
-          body: { name, ...contents, source },
-        });
-        await (operation && current.lxd.finish(operation));
-      });
-    } catch (error) {
-      if (hasCode(error, "transport")) {
-        current = { ...current, lxd: await reconnect() };
-      } else if (!isServerFailure(error)) {
-        throw error;
-      }
-      await finishElsewhere(current, operation, error);
-    }
-  };
-  await untilKnown(create, async () => {
-    await removeUnknown(current, contents.config[OWNER_KEY]);
-    return false;
-  });
-  return current;
-}
-
-/** Waits for the end of a creation that began over another connection, if one is known. */
-async function finishElsewhere(work: InstanceWork, begun: Operation | undefined, error: unknown): Promise<void> {
-  const operation = begun ?? (await creationsOf(work)).at(-1);
-  if (operation !== undefined) {
-    await work.lxd.finish(operation);
-  } else if ((await findInstance(work)) === undefined) {
-    throw error;
-  } else {
-    throw new LostOperationError(work.lxd.host, "Creating instance", { cause: error });
-  }
-}
-
-/** Removes what an interrupted creation of this resource has left. The instance has never run. */
-async function removeUnknown(work: InstanceWork, mark: string | undefined): Promise<void> {
-  const left = (await findInstance(work))?.value;
-  if (left === undefined) {
-    return;
-  }
-  if (mark === undefined || left.config[OWNER_KEY] !== mark || !isStopped(left)) {
-    throw new FailedError(
-      `LXD on ${work.lxd.host} lost the operation that created instance "${work.name}". An instance of that name exists (${left.status}) and ` +
-        "may be incomplete. Remove it if nothing in it is needed (lxc delete), then run pulumi up again",
-    );
-  }
-  work.progress("removing what an interrupted creation has left");
-  await deleteInstance(work);
 }
 
 /**
@@ -317,28 +240,6 @@ export async function moveInstance(which: InstanceRef, target: string): Promise<
 export async function deleteInstance(which: InstanceRef): Promise<void> {
   const { lxd, project, name } = which;
   await retryWhileBusy(which, () => lxd.remove(api`/1.0/instances/${name}`, { project }));
-}
-
-/** Waits until LXD has finished creating an instance for a client that has disconnected. */
-export async function untilCreated(work: InstanceWork): Promise<void> {
-  await until(work.deadline, async (report) => {
-    const isBusy = (await creationsOf(work)).some(({ status_code }) => status_code < 200);
-    report(`LXD on ${work.lxd.host} is still creating instance "${work.name}"`);
-    return isBusy ? undefined : true;
-  });
-}
-
-/**
- * Lists the creations of an instance that LXD knows, the last one last: those that run, and those of the last seconds.
- */
-async function creationsOf({ lxd, project, name }: InstanceRef): Promise<Operation[]> {
-  const operations = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
-  return operations
-    .filter(({ description, resources }) => {
-      const urls = Object.values(resources ?? {}).flatMap((each) => each ?? []);
-      return description.startsWith("Creating") && urls.some((url) => url.split("?")[0]?.endsWith(api`/${name}`));
-    })
-    .sort((a, b) => a.created_at.localeCompare(b.created_at));
 }
 
 /** "Ready" means that the guest has reported itself ready to LXD. */

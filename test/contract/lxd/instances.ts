@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
+import { createInstance, untilCreated } from "../../../provider/lxd/instances/creation";
 import {
   addressesOf,
-  createInstance,
   deleteInstance,
   findInstance,
   forceStopInstance,
@@ -14,7 +14,6 @@ import {
   replaceInstance,
   startInstance,
   stopInstance,
-  untilCreated,
 } from "../../../provider/lxd/instances/instances";
 import { findInstanceWithStateShared } from "../../../provider/lxd/instances/shared-reads";
 import { waitFor } from "../../../provider/lxd/instances/wait";

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import * as z from "zod";
 import { listMembers } from "../../../provider/lxd/cluster/cluster";
 import { deleteImage, uploadImage } from "../../../provider/lxd/images/images";
+import { createInstance } from "../../../provider/lxd/instances/creation";
 import { EVACUATED_FROM, isHeldByEvacuation } from "../../../provider/lxd/instances/evacuation";
 import {
-  createInstance,
   deleteInstance,
   findInstance,
   forceStopInstance,

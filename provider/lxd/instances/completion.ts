@@ -1,38 +1,15 @@
-/** Creates an instance, starts it, and waits for it. change.ts changes one that exists. */
+/** The last steps of a create or update: start the instance, wait for it, and read its outputs. */
 import { Deadline } from "../../support/deadline";
 import { IncompleteError, messageOf } from "../../support/errors";
 import type { LxdClient } from "../client/client";
-import { onceFound } from "../cluster/restarts";
 import { startUnlessEvacuated } from "./evacuation";
-import type { ImageSource } from "./image-source";
-import { createInstance, getInstanceWithState, type Instance, type InstanceWork, isRunning, startInstance } from "./instances";
+import { getInstanceWithState, type Instance, type InstanceWork, isRunning, startInstance } from "./instances";
 import { type InstanceOutputs, outputsIn, outputsOf, UNKNOWN_OUTPUTS } from "./outputs";
-import { prepare, requireImage, requirePlace } from "./preflight";
-import { toApi, type WantedInstance } from "./spec";
+import type { WantedInstance } from "./spec";
 import { waitFor } from "./wait";
 
 /** Seconds to read the instance after a failure: at most, and when the time for the work is over. */
 const LAST_READ_SECONDS = { atMost: 15, late: 3 };
-
-/**
- * Creates the instance, stopped, after checking everything that it needs.
- * @param mark - Its owner's mark.
- * @returns The API to continue with.
- */
-export async function createWanted(
-  work: InstanceWork,
-  wanted: WantedInstance & { readonly image: ImageSource },
-  mark: string,
-  reconnect: () => Promise<LxdClient>,
-): Promise<InstanceWork> {
-  const { image, instanceType: type, target } = wanted;
-  const { profiles } = await prepare(work, wanted);
-  await requirePlace(work.lxd, target, type);
-  await requireImage(work.lxd, work.project, image, type);
-  work.progress(image.server === undefined ? "creating" : `creating; LXD gets the image from ${image.server}`);
-  const { architecture: _, ...contents } = toApi(wanted, profiles, mark);
-  return onceFound(work.lxd, () => createInstance(work, { ...contents, type, image }, target, reconnect));
-}
 
 /**
  * Starts an instance that is to run, and waits for the program's conditions.

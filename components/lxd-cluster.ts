@@ -97,7 +97,7 @@ export class LxdCluster extends pulumi.ComponentResource {
   constructor(name: string, args: LxdClusterArgs, opts?: pulumi.ComponentResourceOptions) {
     super("lxd-cluster:index:LxdCluster", name, {}, opts);
     this.childOptions = (dependsOn) => childOptions(this, opts, { dependsOn });
-    this.refuseTwins(args.hosts);
+    this.refuseDuplicates(args.hosts);
     const [primaryHost, ...otherHosts] = args.hosts;
     if (primaryHost === undefined) {
       throw new pulumi.ResourceError("hosts: a cluster needs at least one host", this, true);
@@ -105,14 +105,14 @@ export class LxdCluster extends pulumi.ComponentResource {
     const primary = { host: primaryHost, node: this.makeNode(name, primaryHost) };
     const others = otherHosts.map((host) => ({ host, node: this.makeNode(name, host, primary.node) }));
     this.nodes = Object.fromEntries([primary, ...others].map(({ host, node }) => [host.name, node]));
-    const way = {
+    const cluster = {
       ...(others.length > 0 && { peers: others.map(({ host }) => host.connection) }),
       ...(args.certificateFingerprint !== undefined && { certificateFingerprint: args.certificateFingerprint }),
     };
     const first = this.makeMember(
       name,
       primary,
-      way,
+      cluster,
       otherHosts.flatMap(({ dependsOn = [] }) => dependsOn),
     ); // the first member asks its peers whether the cluster exists
     const joined = Object.fromEntries(
@@ -121,24 +121,24 @@ export class LxdCluster extends pulumi.ComponentResource {
     this.members = { [primary.host.name]: first, ...joined };
     const members = Object.values(this.members);
     this.pools = mapValues(args.pools ?? {}, (pool, poolName) => {
-      const cluster = this.connectionOnce(members);
+      const cluster = this.connectionAfter(members);
       return new LxdStoragePool(`${name}-${poolName}`, { ...pool, cluster, name: poolName }, this.childOptions(members));
     });
     this.networks = mapValues(args.networks ?? {}, (network, networkName) => {
-      const cluster = this.connectionOnce(members);
+      const cluster = this.connectionAfter(members);
       return new LxdNetwork(`${name}-${networkName}`, { ...network, cluster, name: networkName }, this.childOptions(members));
     });
-    const furnished = [...members, ...Object.values(this.pools), ...Object.values(this.networks)];
+    const prepared = [...members, ...Object.values(this.pools), ...Object.values(this.networks)];
     this.images = mapValues(args.images ?? {}, (image, alias) => {
-      const cluster = this.connectionOnce(furnished);
-      return new LxdImage(`${name}-${alias}`, { ...image, cluster, aliases: [alias] }, this.childOptions(furnished));
+      const cluster = this.connectionAfter(prepared);
+      return new LxdImage(`${name}-${alias}`, { ...image, cluster, aliases: [alias] }, this.childOptions(prepared));
     });
-    this.connection = this.connectionOnce([...furnished, ...Object.values(this.images)]);
+    this.connection = this.connectionAfter([...prepared, ...Object.values(this.images)]);
     this.asCluster = this.connection;
     this.registerOutputs({ connection: this.connection, members: Object.keys(this.members) });
   }
 
-  private refuseTwins(hosts: readonly ClusterHostArgs[]): void {
+  private refuseDuplicates(hosts: readonly ClusterHostArgs[]): void {
     for (const key of ["name", "address"] as const) {
       // LXD's port is optional.
       const values = hosts.map(({ [key]: value }) => (typeof value === "string" ? value.replace(/:8443$/, "") : value));
@@ -170,25 +170,25 @@ export class LxdCluster extends pulumi.ComponentResource {
   private makeMember(
     name: string,
     { host, node }: { host: ClusterHostArgs; node: LxdNode },
-    way: Pick<LxdClusterMemberArgs, "cluster" | "peers" | "certificateFingerprint">,
+    cluster: Pick<LxdClusterMemberArgs, "cluster" | "peers" | "certificateFingerprint">,
     before: pulumi.Input<pulumi.Resource>[] = [],
   ): LxdClusterMember {
     return new LxdClusterMember(
       `${name}-${host.name}`,
-      { ...host.member, connection: node.connection, name: host.name, address: host.address, ...way },
+      { ...host.member, connection: node.connection, name: host.name, address: host.address, ...cluster },
       this.childOptions([node, ...before]),
     );
   }
 
   /**
-   * Returns the connection to the cluster through all members in order, for children that need some resources to exist. A preview
-   * knows it, because the connections are inputs of the members and a URN is always known.
+   * The connection to the cluster through all members in order, for children that need some resources to exist. A preview knows
+   * it, because the connections are inputs of the members and a URN is always known.
    */
-  private connectionOnce(resources: readonly pulumi.Resource[]): pulumi.Output<ClusterConnectionArgs> {
+  private connectionAfter(resources: readonly pulumi.Resource[]): pulumi.Output<ClusterConnectionArgs> {
     const endpoints = pulumi.all(Object.values(this.members).map((member) => member.connection));
     const [first] = Object.values(this.members);
-    const there = pulumi.all(resources.map((resource) => resource.urn));
-    return pulumi.all([first?.asCluster, endpoints, there]).apply(([cluster, known]) => ({ ...cluster, endpoints: known }));
+    const existing = pulumi.all(resources.map((resource) => resource.urn));
+    return pulumi.all([first?.asCluster, endpoints, existing]).apply(([cluster, known]) => ({ ...cluster, endpoints: known }));
   }
 }
 

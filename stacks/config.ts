@@ -6,7 +6,7 @@ import { type StackConfig, stackSchema } from "./config-schema";
 /** Part of the SDK, but missing in its declarations. */
 const { isConfigSecret } = runtimeConfig as unknown as { isConfigSecret: (key: string) => boolean };
 
-/** Reads the config of this stack. @throws RunError naming every wrong config key, and what to write instead. */
+/** @throws RunError naming every wrong config key, and what to write instead. */
 export function readConfig(): StackConfig {
   return parseConfig(pulumi.getProject(), pulumi.runtime.allConfig(), isConfigSecret);
 }
@@ -35,7 +35,7 @@ export function parseConfig(
   }
   const kept = Object.entries(result.data).map(([key, value]) => [
     key,
-    isSecret(`${project}:${key}`) ? keptSecret(value) : value,
+    isSecret(`${project}:${key}`) ? withSecretTexts(value) : value,
   ]);
   return Object.fromEntries(kept) as StackConfig;
 }
@@ -43,13 +43,15 @@ export function parseConfig(
 /** Properties whose values are the user's texts and may contain a secret. LxdResource detects credentials by their names. */
 const TEXTS: ReadonlySet<string> = new Set(["config", "cloudInit", "properties", "prepare", "command"]);
 
-/** Returns the value with each text of the user marked as a secret. */
-function keptSecret(value: unknown, isText = false): unknown {
+/** The value, with each text of the user marked as a secret. */
+function withSecretTexts(value: unknown, isText = false): unknown {
   if (Array.isArray(value)) {
-    return value.map((member: unknown) => keptSecret(member, isText));
+    return value.map((member: unknown) => withSecretTexts(member, isText));
   }
   if (value !== null && typeof value === "object") {
-    return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, keptSecret(member, isText || TEXTS.has(key))]));
+    return Object.fromEntries(
+      Object.entries(value).map(([key, member]) => [key, withSecretTexts(member, isText || TEXTS.has(key))]),
+    );
   }
   return isText && value !== undefined ? pulumi.secret(value) : value;
 }
@@ -121,18 +123,9 @@ function crossFaults(config: StackConfig): Fault[] {
   const { hosts, pools, networks, vmDefaults, vms } = config;
   const members = hosts.map((host) => host.name);
   const faults: Fault[] = [
-    ...twice(members).map((index) => ({
-      path: ["hosts", index, "name"],
-      reason: `"${members[index]}" is also the name of another host`,
-    })),
-    ...twice(hosts.map((host) => host.address)).map((index) => ({
-      path: ["hosts", index, "address"],
-      reason: `"${hosts[index]?.address}" is also the address of another host`,
-    })),
-    ...twice(vms.map((vm) => vm.name)).map((index) => ({
-      path: ["vms", index, "name"],
-      reason: `"${vms[index]?.name}" is also the name of another instance`,
-    })),
+    ...duplicates("hosts", "name", hosts, "host"),
+    ...duplicates("hosts", "address", hosts, "host"),
+    ...duplicates("vms", "name", vms, "instance"),
   ];
   const requireMember = (member: string | undefined, path: Path): void => {
     // Only LXD knows the members of a group (@group).
@@ -166,7 +159,16 @@ function crossFaults(config: StackConfig): Fault[] {
   return faults;
 }
 
-/** Returns the indexes of values that occurred before. */
-function twice(values: readonly string[]): number[] {
-  return values.flatMap((value, index) => (values.indexOf(value) < index ? [index] : []));
+function duplicates<Key extends string>(
+  list: string,
+  key: Key,
+  entries: readonly Readonly<Record<Key, string>>[],
+  noun: string,
+): Fault[] {
+  const values = entries.map((entry) => entry[key]);
+  return values.flatMap((value, index) =>
+    values.indexOf(value) < index
+      ? [{ path: [list, index, key], reason: `"${value}" is also the ${key} of another ${noun}` }]
+      : [],
+  );
 }

@@ -29,7 +29,7 @@ export function prepareHost(host: Omit<Host, "prepare">, prepare: readonly strin
   return commands.slice(-1);
 }
 
-/** Returns the connection for `@pulumi/command`, which has neither key files nor a policy for host keys. */
+/** The connection for `@pulumi/command`, which has neither key files nor a policy for host keys. */
 function commandConnection({ proxy, ...host }: Host["connection"]): CommandConnection {
   return { ...withKeyContents(host), ...(proxy && { proxy: withKeyContents(proxy) }) };
 }

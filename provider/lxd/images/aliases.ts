@@ -11,12 +11,10 @@ const aliasSchema = z.looseObject({ name: z.string(), description: z.string().de
 /** A name that points to an image. Only its description can hold the owner's mark. */
 type Alias = z.output<typeof aliasSchema>;
 
-/** Finds an alias by name. */
 export async function findAlias(lxd: LxdClient, project: string, name: string): Promise<Alias | undefined> {
   return lxd.find(api`/1.0/images/aliases/${name}`, aliasSchema, { project });
 }
 
-/** Creates an alias. */
 export async function createAlias(lxd: LxdClient, project: string, { name, description, target }: Alias): Promise<void> {
   await lxd.change("POST", "/1.0/images/aliases", { query: { project }, body: { name, description, target } });
 }
@@ -95,9 +93,7 @@ export async function removeAlias(lxd: LxdClient, project: string, fingerprint: 
   }
 }
 
-/**
- * Refuses an alias that points to another image. Allows it for an earlier image of the same resource, or with `adopt`.
- */
+/** Refuses an alias that points to another image. Allows it for an earlier image of the same resource, or with `adopt`. */
 async function refuseTaken(lxd: LxdClient, { project, urn, adopt }: Claimant, name: string, target: string): Promise<void> {
   const other = await findImage(lxd, project, target);
   if (adopt || (other !== undefined && isOwnMark(other.value.properties?.[OWNER_KEY], urn))) {

@@ -23,8 +23,8 @@ export interface Upload {
 const fingerprints = new Map<string, Promise<string>>();
 
 /**
- * Computes the fingerprint that LXD gives to an image: SHA-256 over the metadata followed by the root file system.
- * Reads each state of the files once per process.
+ * Computes the fingerprint that LXD gives to an image: SHA-256 over the metadata followed by the root file system. Reads each
+ * state of the files once per process.
  * @throws RefusedError naming the property whose file cannot be read.
  */
 export async function fingerprintOf(files: ImageFiles): Promise<string> {
@@ -116,7 +116,6 @@ function streamOf(pieces: readonly (string | { path: string })[], progress: (sen
   return Readable.from(chunks(), { objectMode: false });
 }
 
-/** Whether a root file system is the disk of a virtual machine: a qcow2 file. */
 async function isDiskImage(path: string): Promise<boolean> {
   const file = await open(path);
   try {
@@ -127,7 +126,6 @@ async function isDiskImage(path: string): Promise<boolean> {
   }
 }
 
-/** Returns a file's name with only the characters that a header allows. */
 function plainName(path: string): string {
   return basename(path).replace(/[^A-Za-z0-9 ._+-]/g, "_");
 }

@@ -21,12 +21,11 @@ const imageSchema = z.looseObject({
   size: z.number().default(0),
 });
 
-/** An image as LXD shows it. */
 export type Image = z.output<typeof imageSchema>;
 
 const importedSchema = z.looseObject({ fingerprint: z.string() });
 
-/** Finds an image by its fingerprint or a prefix of it. Returns `undefined` when it does not exist. */
+/** @param fingerprint - Or a prefix of it. */
 export function findImage(lxd: LxdClient, project: string, fingerprint: string): Promise<Tagged<Image> | undefined> {
   return lxd.findWithEtag(api`/1.0/images/${fingerprint}`, imageSchema, { project });
 }
@@ -37,7 +36,6 @@ export async function findImageShared(lxd: LxdClient, project: string, fingerpri
   return images.find((image) => image.fingerprint === fingerprint);
 }
 
-/** Lists the fingerprints of all images of a project. */
 export async function listFingerprints(lxd: LxdClient, project: string): Promise<string[]> {
   const urls = await lxd.get("/1.0/images", z.array(z.string()), { project });
   return urls.map((url) => url.split("?")[0]?.split("/").at(-1) ?? "");

@@ -12,7 +12,6 @@ import { changeImage, copyImage, findImage, type Image, listFingerprints, upload
 export interface Importer {
   readonly project: string;
   readonly urn: string;
-  /** Mark for the image. */
   readonly mark: string;
   /** Whether it may take over the work of others. */
   readonly adopt: boolean;
@@ -31,7 +30,6 @@ interface ImageToImport {
   readonly properties: Config;
 }
 
-/** Formats an image for messages. */
 export function nameOfImage(fingerprint: string): string {
   return `Image ${fingerprint.slice(0, 12)}`;
 }

@@ -1,6 +1,6 @@
 /**
- * Boot mode of a virtual machine: `security.secureboot` and `security.csm` up to LXD 6.6, one key `boot.mode` from 6.7
- * on, which no longer accepts the others. A program may use either. The server reports which keys it has.
+ * Boot mode of a virtual machine: `security.secureboot` and `security.csm` up to LXD 6.6, one key `boot.mode` from 6.7 on, which
+ * no longer accepts the others. A program may use either. The server reports which keys it has.
  */
 import * as z from "zod";
 import type { LxdClient } from "../client/client";
@@ -14,10 +14,7 @@ const CSM = "security.csm";
 const groupSchema = z.looseObject({ keys: z.array(z.record(z.string(), z.unknown())).default([]) });
 const metadataSchema = z.looseObject({ configs: z.looseObject({ instance: z.record(z.string(), groupSchema) }) });
 
-/**
- * Converts config for LXD: replaces boot keys that the server does not have with those that it has. Keeps all other
- * keys.
- */
+/** Converts config for LXD: replaces boot keys that the server does not have with those that it has. Keeps all other keys. */
 export async function inServersKeys(lxd: LxdClient, config: Config): Promise<Config> {
   if (![MODE, SECURE, CSM].some((key) => key in config)) {
     return config;

@@ -36,7 +36,6 @@ import { prepare, requireMove } from "./preflight";
 import { changedFrom, type LastStart, lastStartOf, pendingChanges, withoutSecrets } from "./running-config";
 import { toApi, type WantedInstance } from "./spec";
 
-/** An instance before a change. */
 interface Before extends Expanded {
   readonly type: string;
   readonly status: string;
@@ -45,7 +44,6 @@ interface Before extends Expanded {
   readonly lastStart: Partial<LastStart>;
 }
 
-/** An instance after a change. */
 interface After extends Expanded, Pick<WantedInstance, "running" | "allowRestart"> {
   readonly movesTo: string | undefined;
 }
@@ -70,11 +68,8 @@ export function planChange(
 }
 
 /**
- * Changes an instance's contents, its place, and whether it runs. Stops it when the change requires this and
- * `allowRestart` permits it. Also restarts an instance that waits for a restart, when permitted.
- * @param mark - Its owner's mark.
- * @param found - The instance as it was just read.
- * @param known - Outputs known before; `undefined` when there were none.
+ * Changes an instance's contents, its place, and whether it runs. Stops it when the change requires this and `allowRestart`
+ * permits it. Also restarts an instance that waits for a restart, when permitted.
  * @throws RefusedError, before any change, when the change requires a stop that is not permitted.
  */
 export async function changeInstance(
@@ -149,25 +144,20 @@ async function refuse(
   }
 }
 
-/** Whether all members share the volumes of a pool. */
 async function isShared(lxd: LxdClient, name: string): Promise<boolean> {
   const driver = (await findObject(lxd, pool(name)))?.value.driver ?? "";
   return !["dir", "btrfs", "zfs", "lvm"].includes(driver);
 }
 
 /**
- * Stops an instance for its removal: cleanly within LXD's limit for a guest at host shutdown, then by force. Leaves
- * half of the remaining time for the forced stop and the removal.
+ * Stops an instance for its removal: cleanly within LXD's limit for a guest at host shutdown, then by force. Leaves half of the
+ * remaining time for the forced stop and the removal.
  */
 export async function stopForRemoval(work: InstanceWork, live: Instance): Promise<void> {
   const given = Number(live.expanded_config["boot.host_shutdown_timeout"] ?? 30);
   await stopOrForce(work, live, Math.min(given, work.deadline.remainingMs / 2000), true);
 }
 
-/**
- * Stops an instance cleanly, or by force after that.
- * @throws FailedError when it did not stop and a forced stop is not permitted.
- */
 async function stopOrForce(work: InstanceWork, live: Instance, seconds: number, mayForce: boolean): Promise<void> {
   try {
     await stopInstance(work, live, seconds);

@@ -13,7 +13,6 @@ import { toApi, type WantedInstance } from "./spec";
 
 /**
  * Creates the instance, stopped, after checking everything that it needs.
- * @param mark - Its owner's mark.
  * @returns The API to continue with.
  */
 export async function createWanted(
@@ -31,14 +30,12 @@ export async function createWanted(
   return onceFound(work.lxd, () => createInstance(work, { ...contents, type, image }, target, reconnect));
 }
 
-/** Contents of a new instance. */
 type InstancePost = Omit<InstancePut, "architecture"> & { type: InstanceType; image: ImageSource };
 
 /**
- * Creates an instance, stopped. When the connection breaks, or LXD fails to answer, the creation may continue. Its end
- * is then read, through another connection if necessary. When LXD was restarted meanwhile, the file system of the
- * instance may be incomplete, so it is removed and created again.
- * @param reconnect - Opens another connection to the API.
+ * Creates an instance, stopped. When the connection breaks, or LXD fails to answer, the creation may continue. Its end is then
+ * read, through another connection if necessary. When LXD was restarted meanwhile, the file system of the instance may be
+ * incomplete, so it is removed and created again.
  * @returns The work, with the API to continue with.
  */
 export async function createInstance(
@@ -54,8 +51,8 @@ export async function createInstance(
     let operation: Operation | undefined;
     try {
       await withInstanceLock(current, async () => {
-        // Never `start: true`: versions that do not know it ignore it silently, and LXD would remove an instance that
-        // fails to start.
+        // Never `start: true`: versions that do not know it ignore it silently, and LXD would remove an instance that fails to
+        // start.
         operation = await current.lxd.begin("POST", "/1.0/instances", {
           query: { project, target },
           body: { name, ...contents, source },
@@ -115,9 +112,7 @@ export async function untilCreated(work: InstanceWork): Promise<void> {
   });
 }
 
-/**
- * Lists the creations of an instance that LXD knows, the last one last: those that run, and those of the last seconds.
- */
+/** Lists the creations of an instance that LXD knows, the last one last: those that run, and those of the last seconds. */
 async function creationsOf({ lxd, project, name }: InstanceRef): Promise<Operation[]> {
   const operations = await lxd.get("/1.0/operations", operationsSchema, { project, recursion: 1 });
   return operations

@@ -6,7 +6,6 @@ import { devicesSchema } from "../config";
 const isSize = (text: string): boolean => parseSize(text) !== undefined;
 const NOT_A_SIZE = "is not a size such as 20GiB or 500MB";
 
-/** A size such as "20GiB". */
 export const sizeSchema = z.string().refine(isSize, NOT_A_SIZE);
 
 /** Options of a network device whose value is a list with commas, and what each item must be. */
@@ -23,10 +22,7 @@ const NIC_LISTS: Readonly<Record<string, { isValid: (item: string) => boolean; p
   },
 };
 
-/**
- * Returns what is wrong with the value of a device option, or `undefined`. Leaves options that only LXD can check to
- * LXD.
- */
+/** Returns what is wrong with the value of a device option, or `undefined`. Leaves options that only LXD can check to LXD. */
 function problemWith(type: string, option: string, value: string): string | undefined {
   if (option === "size") {
     return isSize(value) ? undefined : NOT_A_SIZE;

@@ -6,8 +6,8 @@ import { type Instance, type InstanceWork, isStopped, startInstance } from "./in
 export const EVACUATED_FROM = "volatile.evacuate.origin";
 
 /**
- * Returns the member to which an instance must be moved, if any. A group selects a member only at creation. An instance
- * that an evacuation moved off its target is not moved back: LXD does that when the member is restored.
+ * Returns the member to which an instance must be moved, if any. A group selects a member only at creation. An instance that an
+ * evacuation moved off its target is not moved back: LXD does that when the member is restored.
  */
 export function memberToMoveTo(
   target: string | undefined,
@@ -18,7 +18,6 @@ export function memberToMoveTo(
   return isMember && target !== location && target !== evacuatedFrom ? target : undefined;
 }
 
-/** Whether an instance is stopped because its member is evacuated. */
 export async function isHeldByEvacuation(
   instance: Pick<Instance, "status" | "location">,
   members: () => Promise<readonly Pick<Member, "server_name" | "status">[]>,
@@ -31,8 +30,8 @@ export async function isHeldByEvacuation(
 }
 
 /**
- * Starts an instance, unless its member is evacuated. LXD starts nothing there, and starts what it stopped when the
- * member is restored.
+ * Starts an instance, unless its member is evacuated. LXD starts nothing there, and starts what it stopped when the member is
+ * restored.
  * @returns Whether it was started.
  */
 export async function startUnlessEvacuated(work: InstanceWork, live: Instance): Promise<boolean> {

@@ -27,7 +27,6 @@ export interface ExecRequest {
   readonly output?: "text" | "none";
 }
 
-/** Metadata of a command that has ended. */
 const endSchema = z.looseObject({
   /** The exit code. */
   return: z.number().optional(),
@@ -36,12 +35,12 @@ const endSchema = z.looseObject({
 });
 
 /**
- * Runs a command in an instance and waits for its end. The command has no standard input: put what it reads into a file
- * first. LXD cannot cancel it, so a command that may hang must bring its own limit (`timeout 60 ...`).
+ * Runs a command in an instance and waits for its end. The command has no standard input: put what it reads into a file first.
+ * LXD cannot cancel it, so a command that may hang must bring its own limit (`timeout 60 ...`).
  * @see https://documentation.ubuntu.com/lxd/latest/api/#/instances/instance_exec_post
- * @throws CommandError when it ends with a non-zero exit code (unless `allowFailure`); 127 means that the program does
- * not exist. LostOperationError when LXD no longer knows how it ended, which cannot be found out later. ApiError or
- * OperationError when the instance does not exist or does not run, see {@link isNotRunning} and {@link isAgentMissing}.
+ * @throws CommandError when it ends with a non-zero exit code (unless `allowFailure`); 127 means that the program does not exist.
+ * LostOperationError when LXD no longer knows how it ended, which cannot be found out later. ApiError or OperationError when the
+ * instance does not exist or does not run, see {@link isNotRunning} and {@link isAgentMissing}.
  */
 export async function runInInstance({ lxd, project, name }: InstanceRef, request: ExecRequest): Promise<CommandResult> {
   const { argv, environment = {}, as } = request;
@@ -71,8 +70,8 @@ export async function runInInstance({ lxd, project, name }: InstanceRef, request
     }
     return { exitCode, stdout, stderr };
   } finally {
-    // LXD keeps recorded output on the host until it is removed. A file that stays is not worth losing the result for.
-    // Only records of this instance are removed, whatever URLs the answer contains.
+    // LXD keeps recorded output on the host until it is removed. A file that stays is not worth losing the result for. Only
+    // records of this instance are removed, whatever URLs the answer contains.
     const records = Object.values(output).filter(
       (url) => url.startsWith(api`/1.0/instances/${name}/logs/`) && !url.includes(".."),
     );
@@ -81,14 +80,13 @@ export async function runInInstance({ lxd, project, name }: InstanceRef, request
 }
 
 /**
- * Whether a command or file request failed because nothing answers inside a virtual machine: it has not booted yet, or
- * has no agent.
+ * Whether a command or file request failed because nothing answers inside a virtual machine: it has not booted yet, or has no
+ * agent.
  */
 export function isAgentMissing(error: unknown): boolean {
   return fromLxd(error) && /agent (isn't|is not) currently running|connect(ing)? to (the )?(\w+-)?agent/i.test(replyOf(error));
 }
 
-/** Whether a command failed because the instance is stopped or frozen. */
 export function isNotRunning(error: unknown): boolean {
   return fromLxd(error) && /(instance|container) (is not|isn't) running|(instance|container) is frozen/i.test(replyOf(error));
 }
@@ -121,8 +119,7 @@ async function waitForEnd(
 }
 
 /**
- * Returns the exit code. For a program that cannot be started, LXD fails the operation where a shell would return 126
- * or 127.
+ * Returns the exit code. For a program that cannot be started, LXD fails the operation where a shell would return 126 or 127.
  */
 function exitCodeOf(failure: unknown, code: number | undefined): number | undefined {
   if (!hasCode(failure, "operation")) {

@@ -35,8 +35,7 @@ const headersSchema = z.object({
 });
 
 /**
- * @returns `undefined` when the file does not exist. LXD answers the same for an instance that does not exist: check
- * that first.
+ * @returns `undefined` when the file does not exist. LXD answers the same for an instance that does not exist: check that first.
  */
 export async function readInstanceFile(ref: InstanceRef, path: string): Promise<InstanceFile | undefined> {
   try {
@@ -59,9 +58,7 @@ export async function readInstanceFile(ref: InstanceRef, path: string): Promise<
   }
 }
 
-/**
- * Creates a file. Removes an existing one first, because LXD would write into that and keep its owner and permissions.
- */
+/** Creates a file. Removes an existing one first, because LXD would write into that and keep its owner and permissions. */
 export async function createInstanceFile(ref: InstanceRef, path: string, file: NewFile): Promise<void> {
   await removeInstanceFile(ref, path);
   const query = new URLSearchParams({ project: ref.project, path });

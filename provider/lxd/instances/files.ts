@@ -17,15 +17,13 @@ import { type SftpAttributes, SftpBrokenError, SftpConnection, SftpProtocolError
 
 export type { InstanceFile, NewFile };
 
-/** Largest file that is read. */
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
 
-/** Servers that have answered that they lack SFTP. */
 const withoutSftp = new WeakSet<Endpoint>();
 
 /**
- * Files of one instance. Containers may be stopped; a virtual machine needs its agent (`isAgentMissing`). A connection
- * exists only during requests: an idle one would block other requests, possibly those that its owner waits for.
+ * Files of one instance. Containers may be stopped; a virtual machine needs its agent (`isAgentMissing`). A connection exists
+ * only during requests: an idle one would block other requests, possibly those that its owner waits for.
  */
 export class InstanceFiles {
   private connection: Promise<SftpConnection> | undefined;
@@ -47,9 +45,7 @@ export class InstanceFiles {
     });
   }
 
-  /**
-   * Creates a file with that owner, permissions and content. Removes an existing one first, unless it is a directory.
-   */
+  /** Creates a file with that owner, permissions and content. Removes an existing one first, unless it is a directory. */
   create(path: string, file: NewFile): Promise<void> {
     return this.use(`writing ${path}`, async (sftp) => {
       if (sftp === undefined) {
@@ -173,8 +169,8 @@ export class InstanceFiles {
 }
 
 /**
- * Reads attributes. Returns `undefined` when the file does not exist. For a path that leads through a file, servers
- * only report a failure, so this then reads the parent.
+ * Reads attributes. Returns `undefined` when the file does not exist. For a path that leads through a file, servers only report a
+ * failure, so this then reads the parent.
  */
 async function attributesOf(sftp: SftpConnection, path: string, follow = false): Promise<SftpAttributes | undefined> {
   try {

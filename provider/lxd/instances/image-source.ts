@@ -4,7 +4,6 @@ import { imageAliasSchema } from "../names";
 /** Default type of an instance, and of an image from a server. */
 export const DEFAULT_INSTANCE_TYPE = "virtual-machine";
 
-/** Type of an instance. */
 export const instanceTypeSchema = z.enum(["virtual-machine", "container"], 'must be "virtual-machine" or "container"');
 
 const serverSchema = z.url({ protocol: /^https$/, error: "must be the https:// address of an image server" });
@@ -38,10 +37,8 @@ export const imageSourceSchema = z
     image.server === undefined ? image : { ...image, protocol: protocol ?? ("simplestreams" as const) },
   );
 
-/** See {@link imageSourceSchema}. */
 export type ImageSource = z.output<typeof imageSourceSchema>;
 
-/** Formats an image for messages. */
 export function describeImage({ alias, fingerprint, server }: ImageSource): string {
   return `"${alias ?? fingerprint}"${server === undefined ? "" : ` of ${server}`}`;
 }

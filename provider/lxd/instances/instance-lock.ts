@@ -1,6 +1,6 @@
 /**
- * Serializes work on an instance. LXD does one thing at a time with an instance, and refuses a concurrent request
- * instead of queueing it. Requests of this process run in turn, and wait for what others have begun.
+ * Serializes work on an instance. LXD does one thing at a time with an instance, and refuses a concurrent request instead of
+ * queueing it. Requests of this process run in turn, and wait for what others have begun.
  * @see https://github.com/canonical/lxd/blob/stable-5.0/lxd/instance/operationlock/operationlock.go
  */
 import { until } from "../../support/deadline";
@@ -25,8 +25,7 @@ export function withInstanceLock<Result>({ lxd, project, name }: InstanceRef, re
 }
 
 /**
- * {@link withInstanceLock} for all instances that use an object. While one of them is busy, the others are free for
- * other work.
+ * {@link withInstanceLock} for all instances that use an object. While one of them is busy, the others are free for other work.
  * @param users - `used_by` of the object: paths of LXD's API. Ignores paths of other objects than instances.
  */
 export async function withInstanceLocks<Result>(
@@ -62,8 +61,8 @@ export async function retryWhileBusy<Result>(which: InstanceRef, request: () => 
 }
 
 /**
- * Whether LXD refused because another operation runs on the instance. LXD makes the second of two simultaneous changes
- * wait for the first, then drops it.
+ * Whether LXD refused because another operation runs on the instance. LXD makes the second of two simultaneous changes wait for
+ * the first, then drops it.
  */
 export function isBusy(reply: string): boolean {
   return /Instance is busy running a|A matching non-reusable operation has now succeeded/.test(reply);

@@ -58,7 +58,6 @@ export type Instance = z.output<typeof instanceSchema>;
 
 export type InstanceType = "virtual-machine" | "container";
 
-/** Writable part of an instance. */
 export interface InstancePut {
   readonly architecture: string;
   readonly ephemeral: boolean;
@@ -87,10 +86,7 @@ export function findInstance({ lxd, project, name }: InstanceRef): Promise<Found
   return lxd.findWithEtag(api`/1.0/instances/${name}`, instanceSchema, { project });
 }
 
-/**
- * Reads an instance.
- * @throws RefusedError when it no longer exists.
- */
+/** @throws RefusedError when the instance no longer exists. */
 export async function requireInstance(which: InstanceRef): Promise<FoundInstance> {
   const found = await findInstance(which);
   if (found === undefined) {
@@ -101,7 +97,6 @@ export async function requireInstance(which: InstanceRef): Promise<FoundInstance
   return found;
 }
 
-/** Reads an instance with its state: addresses and processes. */
 export async function getInstanceWithState({ lxd, project, name }: InstanceRef): Promise<Instance> {
   return lxd.get(api`/1.0/instances/${name}`, instanceSchema, { project, recursion: 1 });
 }
@@ -111,10 +106,8 @@ export function getInstanceState({ lxd, project, name }: InstanceRef): Promise<z
 }
 
 /**
- * Replaces the writable part of an instance. Uses PUT, because a PATCH cannot remove a device. Sends all `volatile.*`
- * keys, because LXD drops omitted ones.
- * @param change - Returns the new contents for the live ones.
- * @param found - The instance as it was just read.
+ * Replaces the writable part of an instance. Uses PUT, because a PATCH cannot remove a device. Sends all `volatile.*` keys,
+ * because LXD drops omitted ones.
  */
 export async function replaceInstance(
   which: InstanceRef,
@@ -127,10 +120,9 @@ export async function replaceInstance(
 }
 
 /**
- * Sets keys of an instance's config and keeps the others. An empty value removes a key. Succeeds when the instance does
- * not exist.
+ * Sets keys of an instance's config and keeps the others. An empty value removes a key. Succeeds when the instance does not
+ * exist.
  * @param look - Receives the live instance, and may refuse.
- * @param found - The instance as it was just read.
  */
 export async function setInstanceConfig(
   which: InstanceRef,
@@ -184,9 +176,7 @@ export async function forceStopInstance(work: InstanceWork): Promise<void> {
   await changeState(work, { action: "stop", timeout: -1, force: true }, isStopped);
 }
 
-/**
- * Requests a state. The state afterwards decides: LXD fails when the instance already has it, and forgets operations.
- */
+/** Requests a state. The state afterwards decides: LXD fails when the instance already has it, and forgets operations. */
 async function changeState(
   which: InstanceRef,
   body: { action: "start" | "stop" | "unfreeze"; timeout?: number; force?: boolean },
@@ -211,7 +201,6 @@ async function changeState(
   await retryWhileBusy(which, () => untilKnown(change, isReached));
 }
 
-/** Lists the names of the backups. */
 export async function listBackups({ lxd, project, name }: InstanceRef): Promise<string[]> {
   const urls = await lxd.get(api`/1.0/instances/${name}/backups`, z.array(z.string()), { project });
   return urls.map((url) => decodeURIComponent(new URL(url, "http://lxd").pathname.split("/").at(-1) ?? ""));
@@ -253,8 +242,8 @@ export function isStopped({ status }: Pick<Instance, "status">): boolean {
 }
 
 /**
- * Merges profiles in their order, a later one taking precedence, and then the instance's own values. Replaces a device
- * as a whole.
+ * Merges profiles in their order, a later one taking precedence, and then the instance's own values. Replaces a device as a
+ * whole.
  */
 export function expand(profiles: readonly Profile[], local: Expanded): Expanded {
   return {
@@ -268,12 +257,10 @@ export function expandedOf({ expanded_config: config, expanded_devices: devices 
   return { config, devices };
 }
 
-/** Lists the keys of several maps, each once and sorted. */
 export function keysOf(...maps: readonly object[]): string[] {
   return [...new Set(maps.flatMap((map) => Object.keys(map)))].sort();
 }
 
-/** Returns the device that holds the root file system, with its name. */
 export function rootDiskOf(devices: Devices): [name: string, device: Config] | undefined {
   return Object.entries(devices).find(([, device]) => isRootDisk(device));
 }
@@ -282,7 +269,6 @@ export function isRootDisk(device: Config | undefined): boolean {
   return device?.["type"] === "disk" && device["path"] === "/";
 }
 
-/** Returns MAC addresses by name of the network device. */
 export function macAddressesOf(instance: Pick<Instance, "config" | "expanded_devices">): Record<string, string> {
   return Object.fromEntries(
     nicsOf(instance).flatMap(([nic, device]) => {
@@ -297,9 +283,9 @@ function nicsOf({ expanded_devices }: Pick<Instance, "expanded_devices">): [name
 }
 
 /**
- * Returns addresses by name of the network device, without loopback and link-local ones. The guest may rename its
- * interfaces, and have others than LXD gave it, so the MAC address identifies each. Where LXD knows none (physical,
- * ipvlan), the name that LXD gave does.
+ * Returns addresses by name of the network device, without loopback and link-local ones. The guest may rename its interfaces, and
+ * have others than LXD gave it, so the MAC address identifies each. Where LXD knows none (physical, ipvlan), the name that LXD
+ * gave does.
  */
 export function addressesOf(
   instance: Pick<Instance, "config" | "expanded_devices" | "state">,

@@ -43,8 +43,8 @@ const DEFAULT_CPU = "1";
 const DEFAULT_MEMORY = "1GiB";
 
 /**
- * Returns the obstacles to changing an instance while it runs. Judges config and devices after the profiles are merged
- * in, as LXD does.
+ * Returns the obstacles to changing an instance while it runs. Judges config and devices after the profiles are merged in, as LXD
+ * does.
  */
 export function obstaclesToLiveUpdate(type: string, live: Expanded, wanted: Expanded, options: LiveOptions): Obstacle[] {
   const isVm = type === "virtual-machine";
@@ -150,16 +150,13 @@ function isCount(text: string): boolean {
   return /^\d+$/.test(text);
 }
 
-/** How an instance is treated for a change. */
 export interface Act {
   readonly stops: boolean;
   /** Whether it is to run afterwards. */
   readonly starts: boolean;
-  /** Member to which it is moved. */
   readonly movesTo: string | undefined;
 }
 
-/** Properties of an instance that decide whether it can be stopped or moved. */
 interface Movable extends Expanded {
   readonly ephemeral: boolean;
   readonly location: string;
@@ -188,7 +185,6 @@ export function obstaclesToStopOrMove({ ephemeral, location, config, devices }: 
   return movesTo === undefined ? obstacles : [...obstacles, ...ofBoundDevices(location, devices, movesTo)];
 }
 
-/** Returns the devices that do not move to another member. */
 function ofBoundDevices(location: string, devices: Devices, to: string): Obstacle[] {
   return Object.entries(devices).flatMap(([name, device]): Obstacle[] => {
     const bound = (what: string): Obstacle[] =>
@@ -227,12 +223,10 @@ export function obstacleToMove(from: string, to: string): Obstacle {
   return { what: "target", why: `${from} to ${to}; a running instance is not moved to another member`, cure: "stop" };
 }
 
-/** Whether LXD refuses to delete the instance. */
 export function isProtected(expandedConfig: Config): boolean {
   return sameConfigValue("", expandedConfig["security.protection.delete"], "true");
 }
 
-/** Explains why a protected instance is not deleted, and the remedy. */
 export function refusalToDelete(name: string, host?: string): string {
   return (
     `Instance "${name}"${host === undefined ? "" : ` on ${host}`} is protected from deletion (security.protection.delete); nothing was ` +
@@ -240,7 +234,6 @@ export function refusalToDelete(name: string, host?: string): string {
   );
 }
 
-/** Explains why a change is refused, and what permits it. */
 export function refusalToRestart(name: string, obstacles: readonly Obstacle[]): string {
   return (
     `This change requires stopping the running instance "${name}"; nothing is changed. ${describeObstacles(obstacles)}. ` +

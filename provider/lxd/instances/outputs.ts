@@ -3,7 +3,7 @@ import { EVACUATED_FROM } from "./evacuation";
 import { addressesOf, expandedOf, type Instance, macAddressesOf } from "./instances";
 import { type LastStart, lastStartOf, withoutSecrets } from "./running-config";
 
-/** Facts of an instance that state keeps. */
+/** Outputs of an instance. */
 export interface InstanceOutputs extends LastStart {
   readonly status: string;
   readonly location: string;
@@ -17,7 +17,6 @@ export interface InstanceOutputs extends LastStart {
   readonly evacuatedFrom?: string;
 }
 
-/** Outputs of an instance that exists and could not be read. */
 export const UNKNOWN_OUTPUTS: InstanceOutputs = {
   status: "Unknown",
   location: "",
@@ -30,16 +29,12 @@ export const UNKNOWN_OUTPUTS: InstanceOutputs = {
   bootMemory: "",
 };
 
-/** Selects the outputs from a state. */
 export function outputsIn(state: InstanceOutputs): InstanceOutputs {
   const names = [...Object.keys(UNKNOWN_OUTPUTS), "evacuatedFrom"];
   return Object.fromEntries(Object.entries(state).filter(([name]) => names.includes(name))) as unknown as InstanceOutputs;
 }
 
-/**
- * Returns the outputs of an instance that was read with its state.
- * @param known - The outputs known before.
- */
+/** @param instance - Read with its state. */
 export function outputsOf(instance: Instance, known: InstanceOutputs | undefined): InstanceOutputs {
   const evacuatedFrom = instance.config[EVACUATED_FROM];
   const { config, devices } = withoutSecrets(expandedOf(instance));

@@ -24,7 +24,7 @@ const NETWORK = { path: "/1.0/networks", noun: "network", resource: "LxdNetwork"
 
 /**
  * Checks what an instance is to be made of. Returns its profiles, and its config and devices after they are merged in.
- * @throws RefusedError naming the property, the existing objects, and the remedy.
+ * @throws RefusedError for anything that is missing.
  */
 export async function prepare(
   { lxd, project }: InstanceWork,
@@ -113,11 +113,7 @@ async function namesAt(lxd: LxdClient, path: string, project: string): Promise<s
   return names.length === 0 ? "none" : `${names.slice(0, 20).join(", ")}${names.length > 20 ? ", ..." : ""}`;
 }
 
-/**
- * Requires that an image of the cluster exists and has the right type. Leaves an image of an image server for LXD to
- * find.
- * @throws RefusedError
- */
+/** Requires that an image of the cluster exists and has the right type. Leaves an image of an image server for LXD to find. */
 export async function requireImage(lxd: LxdClient, project: string, image: ImageSource, type: string): Promise<void> {
   if (image.server !== undefined) {
     return;
@@ -141,11 +137,7 @@ export async function requireImage(lxd: LxdClient, project: string, image: Image
   }
 }
 
-/**
- * Requires that the place of an instance exists and can hold it.
- * @param target - A member, `@group`, or `undefined` to let LXD choose.
- * @throws RefusedError
- */
+/** @param target - A member, `@group`, or `undefined` to let LXD choose. */
 export async function requirePlace(lxd: LxdClient, target: string | undefined, type: string): Promise<void> {
   const { environment } = await getServerShared(lxd);
   if (!environment.server_clustered) {
@@ -168,10 +160,7 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
   }
 }
 
-/**
- * Requires that a member can receive an instance.
- * @throws RefusedError
- */
+/** Requires that a member can receive an instance. */
 export async function requireMove(work: InstanceWork, live: Instance, member: string, devices: Devices): Promise<void> {
   await requirePlace(work.lxd, member, live.type);
   await requirePoolsAndNetworksOn(work, member, devices);

@@ -34,8 +34,8 @@ export function warningsFromState(state: InstanceSpec & InstanceOutputs, wanted:
 }
 
 /**
- * Returns the warnings that need LXD's answers: what profiles say in place of values that the program gives up, and
- * whether another member can take the instance.
+ * Returns the warnings that need LXD's answers: what profiles say in place of values that the program gives up, and whether
+ * another member can take the instance.
  */
 export async function warningsFromServer(work: InstanceWork, wanted: WantedInstance): Promise<string[]> {
   const live = await findInstanceShared(work); // a preview has read it already

@@ -1,6 +1,6 @@
 /**
- * Config and devices that a running instance runs with. LXD does not report them: it shows what config, devices and
- * profiles say now, even when the instance did not take a change of them and waits for its next start. Pure.
+ * Config and devices that a running instance runs with. LXD does not report them: it shows what config, devices and profiles say
+ * now, even when the instance did not take a change of them and waits for its next start. Pure.
  */
 import { mayBeSecret } from "../../support/secrets";
 import { type Config, isServerMade, sameConfig, sameConfigValue } from "../config";
@@ -17,16 +17,11 @@ export interface LastStart {
   readonly runsWith?: Expanded;
 }
 
-/** State of an instance from its last read. */
 interface Known extends Partial<LastStart> {
   readonly expandedConfig: Expanded["config"];
   readonly expandedDevices: Expanded["devices"];
 }
 
-/**
- * Determines how an instance was started, from what is known of it and what LXD reports.
- * @param known - `undefined` when it was never read.
- */
 export function lastStartOf(instance: Instance, known: Known | undefined): LastStart {
   const { type, last_used_at: startedAt } = instance;
   const expanded = withoutSecrets(expandedOf(instance));
@@ -49,8 +44,8 @@ export function expandedIn({ expandedConfig, expandedDevices }: Known): Expanded
 }
 
 /**
- * Returns the changes that an instance takes only at its next start. LXD refuses a change as a whole, so this includes
- * parts that the instance could have taken alone.
+ * Returns the changes that an instance takes only at its next start. LXD refuses a change as a whole, so this includes parts that
+ * the instance could have taken alone.
  */
 export function pendingChanges(type: string, { runsWith, bootMemory }: Partial<LastStart>, expanded: Expanded): Obstacle[] {
   if (runsWith === undefined) {
@@ -86,8 +81,8 @@ export function changedFrom(runsWith: Expanded | undefined, live: Expanded, want
 }
 
 /**
- * Returns config and devices without LXD's own keys, and without possible secrets: nobody would know that a copy in
- * outputs is secret.
+ * Returns config and devices without LXD's own keys, and without possible secrets: nobody would know that a copy in outputs is
+ * secret.
  */
 export function withoutSecrets({ config, devices }: Expanded): Expanded {
   const shown = (map: Config): Config =>

@@ -56,8 +56,7 @@ function requireCloudConfig(text: string, issues: z.RefinementCtx): void {
 }
 
 /**
- * Longer text, such as one that contains whole files, is left for cloud-init to check: parsing it as YAML would take
- * seconds.
+ * Longer text, such as one that contains whole files, is left for cloud-init to check: parsing it as YAML would take seconds.
  */
 const LONGEST_CHECKED = 256 * 1024;
 
@@ -83,8 +82,7 @@ function requireYamlMap(text: string, issues: z.RefinementCtx): void {
       refuse("is not a YAML mapping");
     }
   } catch {
-    // Errors that are thrown rather than listed: an alias without its anchor, endlessly multiplying aliases, endless
-    // nesting.
+    // Errors that are thrown rather than listed: an alias without its anchor, endlessly multiplying aliases, endless nesting.
     refuse("is not valid YAML: its aliases (*name) or its nesting cannot be resolved");
   }
 }

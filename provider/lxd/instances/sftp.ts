@@ -4,7 +4,6 @@
  */
 import type { Duplex } from "node:stream";
 
-/** Types of packets. */
 const REQUEST = {
   init: 1,
   open: 3,
@@ -43,7 +42,6 @@ export interface SftpAttributes {
   readonly type: "file" | "directory" | "symlink" | "other";
   readonly uid: number;
   readonly gid: number;
-  /** Permission bits, such as 0o644. */
   readonly mode: number;
   /** Bytes; 0 for files that the kernel generates, such as those of /proc. */
   readonly size: number;
@@ -101,7 +99,6 @@ export class SftpConnection {
     return connection;
   }
 
-  /** Closes the connection at once. Pending requests fail. */
   close(): void {
     this.end(new SftpBrokenError("it was closed"));
   }
@@ -167,8 +164,8 @@ export class SftpConnection {
   async create(path: string, file: { uid: number; gid: number; mode: number; content: Buffer }): Promise<void> {
     const { uid, gid, mode, content } = file;
     const handle = await this.openFile(path, OPEN.createNew);
-    // Sets permissions first, or another user could read the file in between; and again last, because a change of owner
-    // may clear bits of them.
+    // Sets permissions first, or another user could read the file in between; and again last, because a change of owner may clear
+    // bits of them.
     await this.request(REQUEST.fsetstat, REPLY.status, handle, HAS.permissions, 0o600);
     await this.request(REQUEST.fsetstat, REPLY.status, handle, HAS.owner, uid, gid);
     await this.request(REQUEST.fsetstat, REPLY.status, handle, HAS.permissions, mode);
@@ -275,7 +272,6 @@ export class SftpConnection {
   }
 }
 
-/** Reads the fields of a packet one after the other. */
 class PacketReader {
   readonly type: number;
   private position = 1;

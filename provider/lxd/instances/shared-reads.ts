@@ -1,7 +1,7 @@
 /**
- * Reads of instances that many callers make at about the same time, as in a refresh. Reads a few instances one by one.
- * When they are a large part of all instances, one list is faster. LXD needs about six times as long for an instance's
- * state as for the rest of it, so state is read only for requested instances that run.
+ * Reads of instances that many callers make at about the same time, as in a refresh. Reads a few instances one by one. When they
+ * are a large part of all instances, one list is faster. LXD needs about six times as long for an instance's state as for the
+ * rest of it, so state is read only for requested instances that run.
  */
 import * as z from "zod";
 import { hasCode, TransportError } from "../../support/errors";
@@ -17,8 +17,8 @@ import { type Instance, instanceSchema, isStopped, stateSchema } from "./instanc
 /** Number of instances that are always read one by one. */
 const FEW = 8;
 /**
- * Above that number, the list is read once this part of all instances is requested: LXD needs about 2 ms for each
- * instance in a list.
+ * Above that number, the list is read once this part of all instances is requested: LXD needs about 2 ms for each instance in a
+ * list.
  */
 const PART_OF_ALL = 1 / 8;
 
@@ -102,8 +102,8 @@ async function listOnce({ lxd, project }: InstanceRef): Promise<ReadonlyMap<stri
 const LONG_TEXT = 256;
 
 /**
- * Keeps each text once. LXD sends user data twice for each instance, and a profile's user data for each instance that
- * has the profile.
+ * Keeps each text once. LXD sends user data twice for each instance, and a profile's user data for each instance that has the
+ * profile.
  */
 function slim(instance: Instance, texts: Map<string, string>): Instance {
   const shared = (text: string): string => {

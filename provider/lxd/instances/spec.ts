@@ -41,8 +41,7 @@ interface CloudInit {
 }
 
 /**
- * Whether an instance may be stopped and started for a change. `"force"` also allows a forced stop when it does not
- * stop cleanly.
+ * Whether an instance may be stopped and started for a change. `"force"` also allows a forced stop when it does not stop cleanly.
  */
 export type AllowRestart = boolean | "force";
 
@@ -56,10 +55,7 @@ export interface WantedInstance extends InstanceSpec {
   readonly allowRestart: AllowRestart;
 }
 
-/**
- * Returns the contents to send to LXD. Keeps server-made values of `live`, and its spelling of values that mean the
- * same.
- */
+/** Returns the contents to send to LXD. Keeps server-made values of `live`, and its spelling of values that mean the same. */
 export function toApi(spec: InstanceSpec, profiles: readonly Profile[], mark: string, live?: Instance): InstancePut {
   const kept = Object.fromEntries(Object.entries(live?.config ?? {}).filter(([key]) => isServerMade(key)));
   return {
@@ -105,8 +101,8 @@ export const sameSpec = {
 };
 
 /**
- * Returns an instance as it would be after a change, as far as the program decides this. Only LXD knows what profiles
- * say in place of a value that is given up, and what other profiles say. Both are assumed unchanged.
+ * Returns an instance as it would be after a change, as far as the program decides this. Only LXD knows what profiles say in
+ * place of a value that is given up, and what other profiles say. Both are assumed unchanged.
  */
 export function expected(expanded: Expanded, wanted: InstanceSpec): Expanded {
   const [name, root] = rootDiskOf(expanded.devices) ?? ["root", {}];
@@ -135,8 +131,8 @@ function cloudInitConfig({ userData, vendorData, networkConfig }: CloudInit = {}
 }
 
 /**
- * Returns all arguments that LXD keeps as devices of the instance. To differ from an inherited device, the instance
- * needs a whole copy of it.
+ * Returns all arguments that LXD keeps as devices of the instance. To differ from an inherited device, the instance needs a whole
+ * copy of it.
  */
 function localDevices({ devices, rootDisk }: InstanceSpec, profiles: readonly Profile[]): Devices {
   const inherited = expand(profiles, { config: {}, devices: {} }).devices;

@@ -11,9 +11,9 @@ export interface Step {
 }
 
 /**
- * Runs steps until one fails, in any POSIX shell. The first argument is a file for a step's output. Then follow, for
- * each step, its number of words, its standard input, and its words. When a step fails, the last line of the file is
- * the step's exit code, and the script's exit code is {@link FAILED_AT} plus the number of the step.
+ * Runs steps until one fails, in any POSIX shell. The first argument is a file for a step's output. Then follow, for each step,
+ * its number of words, its standard input, and its words. When a step fails, the last line of the file is the step's exit code,
+ * and the script's exit code is {@link FAILED_AT} plus the number of the step.
  */
 export const RUN_STEPS = `
 out=$1; shift; step=0

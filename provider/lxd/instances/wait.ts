@@ -143,10 +143,7 @@ async function checkCommand(work: InstanceWork, command: readonly string[]): Pro
   return tryCommand(work, command, (result) => result.exitCode === 0 || `exit code ${result.exitCode} ${tail(result)}`.trim());
 }
 
-/**
- * Polls instead of `cloud-init status --wait`: a command that runs for minutes would hold a channel and be lost with
- * it.
- */
+/** Polls instead of `cloud-init status --wait`: a command that runs for minutes would hold a channel and be lost with it. */
 async function checkCloudInit(work: InstanceWork): Promise<Answer> {
   return tryCommand(work, ["cloud-init", "status", "--long"], (result) => judgeCloudInit(work, result));
 }
@@ -170,8 +167,8 @@ async function judgeCloudInit(work: InstanceWork, result: CommandResult): Promis
 }
 
 /**
- * Refuses an instance whose cloud-init did not find LXD. cloud-init looks for LXD once, early in the boot. Without LXD
- * it succeeds, but applies nothing that was meant for the instance.
+ * Refuses an instance whose cloud-init did not find LXD. cloud-init looks for LXD once, early in the boot. Without LXD it
+ * succeeds, but applies nothing that was meant for the instance.
  */
 async function refuseWithoutData({ lxd, project, name }: InstanceWork): Promise<void> {
   const { value: instance } = await requireInstance({ lxd, project, name });

@@ -1,6 +1,6 @@
 /**
- * Creation of a pool or network on every member. In a cluster of several members, LXD requires a definition on each
- * member first, with that member's keys, and then the creation on all of them at once.
+ * Creation of a pool or network on every member. In a cluster of several members, LXD requires a definition on each member first,
+ * with that member's keys, and then the creation on all of them at once.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/storage_pools/#create-a-storage-pool-in-a-cluster
  */
 import { afterChange, FailedError, hasCode, IncompleteError, RefusedError, replyOf } from "../../support/errors";
@@ -27,7 +27,6 @@ import {
   type Wanted,
 } from "./member-objects";
 
-/** Pool or network to create. */
 export interface Creation extends Wanted {
   readonly ref: ObjectRef;
   readonly identity: Identity;
@@ -40,7 +39,6 @@ export function isUnfinished({ status }: Pick<MemberObject, "status">): boolean 
 
 /**
  * Creates an object on all members. Continues an earlier attempt.
- * @param found - The object in its current state, if it exists.
  * @throws RefusedError when a member is offline: LXD would leave the object half-made.
  */
 export async function createObject(
@@ -79,8 +77,8 @@ export async function createObject(
     );
   }
   const views = [...(await viewsOf(lxd, ref, servers))].map(([member, { value }]) => ({ member, ...value }));
-  // LXD keeps the config of a failed attempt, and accepts no other until one succeeds. If no member has created the
-  // object yet, it is removed and defined again.
+  // LXD keeps the config of a failed attempt, and accepts no other until one succeeds. If no member has created the object yet,
+  // it is removed and defined again.
   const isErrored = found?.value.status === "Errored";
   const isRedefined = isErrored && !views.some(({ status }) => status === "Created");
   if (isRedefined) {
@@ -161,10 +159,7 @@ function describeFailure(
   return `${nameOf(ref)} could not be created on ${missing.join(", ")}${where}. LXD on ${host} says: ${replyOf(error)}${hint}`;
 }
 
-/**
- * Names a loop file of an earlier attempt that blocks the next one. Only the user can know that nothing on it is
- * needed.
- */
+/** Names a loop file of an earlier attempt that blocks the next one. Only the user can know that nothing on it is needed. */
 export function leftoverHint(reply: string, members: readonly string[]): string {
   const file = /(\/\S+\/disks\/\S+\.img)\b[^/]*\b(?:existing filesystem|already exists|exists)/.exec(reply)?.[1];
   return file === undefined

@@ -1,6 +1,6 @@
 /**
- * Storage pools and networks: objects of the whole cluster with some keys for each member. Both have the same calls and
- * the same pitfalls. {@link ObjectType} holds the differences.
+ * Storage pools and networks: objects of the whole cluster with some keys for each member. Both have the same calls and the same
+ * pitfalls. {@link ObjectType} holds the differences.
  */
 import * as z from "zod";
 import { sameJson } from "../../support/equality";
@@ -35,10 +35,7 @@ export interface ObjectType {
   readonly collection: "/1.0/storage-pools" | "/1.0/networks";
   /** Keys that are specific to each member. */
   readonly memberKeys: readonly string[];
-  /**
-   * Keys that say how a member makes the object, and have no meaning afterwards. LXD replaces their values with the
-   * result.
-   */
+  /** Keys that say how a member makes the object, and have no meaning afterwards. LXD replaces their values with the result. */
   readonly creationKeys: readonly string[];
   /** Whether a live value fulfils the wanted one, which for some keys is more than equality. */
   satisfies(key: string, wanted: string, live: string | undefined): boolean;
@@ -62,7 +59,6 @@ export interface ObjectRef {
 /** What LXD shows as the type of a pool or network. It never changes. */
 export type Identity = { readonly driver: string } | { readonly type: string };
 
-/** Config as a program gives it. */
 export interface WantedConfig {
   /** Values for the whole object, and values of member-specific keys for every member. */
   readonly config: Config;
@@ -72,7 +68,6 @@ export interface WantedConfig {
 
 export interface Wanted extends WantedConfig {
   readonly description: string;
-  /** The owner's mark. */
   readonly mark: string;
 }
 
@@ -87,7 +82,6 @@ export function nameOf({ type, name, project }: ObjectRef): string {
   return `${type.noun} "${name}"${project === undefined || project === "default" ? "" : ` of project "${project}"`}`;
 }
 
-/** Formats an object's id in state. */
 export function idOf({ project, name }: ObjectRef): string {
   return project === undefined ? name : `${project}/${name}`;
 }
@@ -136,7 +130,6 @@ export async function viewsOf(
   return new Map(views.flatMap(([name, found]) => (found === undefined ? [] : [[name, found]])));
 }
 
-/** Names of the members, or of the only server. */
 export function namesOf({ members }: Servers): string[] {
   return members.map(({ server_name }) => server_name);
 }
@@ -187,10 +180,7 @@ export function configOfMember({ memberKeys }: ObjectType, { config, memberConfi
   return { ...shared, ...own };
 }
 
-/**
- * Returns config in which every wanted key has a value that satisfies it. Keeps values that already do, and all other
- * keys.
- */
+/** Returns config in which every wanted key has a value that satisfies it. Keeps values that already do, and all other keys. */
 function merged(type: ObjectType, live: Config, wanted: Config): Config {
   const result: Config = { ...live };
   for (const [key, value] of Object.entries(wanted)) {
@@ -204,8 +194,8 @@ function merged(type: ObjectType, live: Config, wanted: Config): Config {
 }
 
 /**
- * Returns the live values of the known keys, in the known spelling where that is satisfied. Omits all other keys, which
- * are LXD's.
+ * Returns the live values of the known keys, in the known spelling where that is satisfied. Omits all other keys, which are
+ * LXD's.
  */
 function keepSpelling(type: ObjectType, known: Config, live: Config): Config {
   return Object.fromEntries(
@@ -217,8 +207,8 @@ function keepSpelling(type: ObjectType, known: Config, live: Config): Config {
 }
 
 /**
- * Returns the live config in the program's shape: `memberConfig` shows where a member's value differs from `config`.
- * Assumes that members that could not be asked are unchanged.
+ * Returns the live config in the program's shape: `memberConfig` shows where a member's value differs from `config`. Assumes that
+ * members that could not be asked are unchanged.
  */
 export function observedConfig(
   type: ObjectType,
@@ -249,8 +239,7 @@ function isUnset(live: Config, known: Config, key: string): boolean {
 }
 
 /**
- * Returns where the known config differs in meaning from the wanted one. A member's key that is no longer wanted is
- * left to LXD.
+ * Returns where the known config differs in meaning from the wanted one. A member's key that is no longer wanted is left to LXD.
  * @param members - Members that are known to have the object.
  */
 export function changedConfig(
@@ -276,8 +265,8 @@ export function changedConfig(
 }
 
 /**
- * Changes a created object to the wanted one. Keeps values that already match, and those that LXD made. Writes nothing
- * without a difference.
+ * Changes a created object to the wanted one. Keeps values that already match, and those that LXD made. Writes nothing without a
+ * difference.
  * @param former - The config given before. Keys that are no longer given are unset.
  */
 export async function changeObject(
@@ -314,7 +303,6 @@ export async function markObject(lxd: LxdClient, ref: ObjectRef, found: Found, m
   await modifyObject(lxd, ref, found, (live) => ({ ...live, ...ownerKey(mark) }));
 }
 
-/** Sets keys of one member. */
 export async function changeOnMember(
   lxd: LxdClient,
   ref: ObjectRef,

@@ -28,7 +28,6 @@ export const POOLS: ObjectType = {
   refuseChange: refuseResize,
 };
 
-/** A pool in state. */
 interface KnownPool extends WantedConfig {
   readonly name: string;
   readonly sources: Readonly<Record<string, string>>;
@@ -50,8 +49,8 @@ export function sourcesOf(views: ReadonlyMap<string, Found>): Record<string, str
 }
 
 /**
- * Refuses an impossible resize. Servers without the extension accept another size, show it, and resize nothing. Servers
- * with it can only enlarge a pool.
+ * Refuses an impossible resize. Servers without the extension accept another size, show it, and resize nothing. Servers with it
+ * can only enlarge a pool.
  * @throws RefusedError when a pool would need a resize that LXD cannot make.
  */
 async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void> {
@@ -124,7 +123,6 @@ function faultOfDriver(driver: string, key: string): string | undefined {
   return key === "size" && driver === "dir" ? "cannot be set: a dir pool is as large as its file system" : undefined;
 }
 
-/** Returns the property that gives a member's size. */
 function placeOfSize({ memberConfig }: WantedConfig, member: string): string {
   return memberConfig[member]?.["size"] === undefined ? "config.size" : `memberConfig.${member}.size`;
 }

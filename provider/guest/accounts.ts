@@ -5,7 +5,6 @@ import type { Guest } from "./guest";
 export interface Account {
   readonly name: string;
   readonly uid: number;
-  /** Primary group. */
   readonly gid: number;
   readonly home: string;
   readonly shell: string;

@@ -4,7 +4,6 @@ import { findInstance, getInstanceState, isRunning } from "../lxd/instances/inst
 import { type Deadline, until } from "../support/deadline";
 import { hasCode, IncompleteError, messageOf, replyOf } from "../support/errors";
 
-/** An instance, and the limits of work inside it. */
 export interface InsideWork extends InstanceRef {
   readonly deadline: Deadline;
   progress(text: string): void;
@@ -16,9 +15,9 @@ const MOST_FAILURES = 10;
 type Reach = "reached" | "not running" | "no agent" | "no answer";
 
 /**
- * Runs work in an instance, and repeats it from its start when it fails because LXD or the agent of a virtual machine restarts. The work
- * checks what exists before it acts, so that it continues where it stopped. LXD's answers during a restart differ between versions, so
- * their wording decides nothing, but only whether the instance runs and its agent answers.
+ * Runs work in an instance, and repeats it from its start when it fails because LXD or the agent of a virtual machine restarts.
+ * The work checks what exists before it acts, so that it continues where it stopped. LXD's answers during a restart differ
+ * between versions, so their wording decides nothing, but only whether the instance runs and its agent answers.
  * @param options.waitForAgent - Whether to wait for the agent of a virtual machine. @default true
  */
 export async function retryThroughAgentRestart<Result>(

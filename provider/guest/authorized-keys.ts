@@ -14,8 +14,8 @@ const OPTION = String.raw`[A-Za-z0-9-]+(="([^"\\]|\\.)*")?`;
 const LEADING_OPTIONS = new RegExp(`^${OPTION}(,${OPTION})*[ \\t]+`);
 
 /**
- * What is wrong with a line of authorized_keys, or `undefined` when sshd accepts it: optional options, a type, base64
- * that contains the same type, an optional comment.
+ * What is wrong with a line of authorized_keys, or `undefined` when sshd accepts it: optional options, a type, base64 that
+ * contains the same type, an optional comment.
  * @see https://man.openbsd.org/sshd.8#AUTHORIZED_KEYS_FILE_FORMAT
  */
 export function faultOfPublicKey(line: string): string | undefined {
@@ -42,7 +42,6 @@ export function faultOfPublicKey(line: string): string | undefined {
   return isWhole(bytes) ? undefined : "is damaged: the key is cut off";
 }
 
-/** Whether the key consists of fields that have the length that they declare. */
 function isWhole(bytes: Buffer): boolean {
   let at = 0;
   let fields = 0;

@@ -1,7 +1,7 @@
 /**
- * Changes the home or the uid of an existing user. `usermod --move-home` and `usermod --uid` change passwd first and then the files.
- * When that fails, or the machine loses power, nothing shows that the change is incomplete. This module changes the files first and
- * passwd last: as long as passwd is not as wanted, work remains. Each step finds what an earlier run has done.
+ * Changes the home or the uid of an existing user. `usermod --move-home` and `usermod --uid` change passwd first and then the
+ * files. When that fails, or the machine loses power, nothing shows that the change is incomplete. This module changes the files
+ * first and passwd last: as long as passwd is not as wanted, work remains. Each step finds what an earlier run has done.
  */
 import { posix } from "node:path";
 import type { InstanceFile } from "../lxd/instances/files";
@@ -19,7 +19,6 @@ export interface HomeSpec {
 /** How the user gets the wanted home: the user has it, its files are there already, or they are moved. */
 export interface HomePlan {
   readonly how: "stay" | "enter" | "move";
-  /** Where its files are. */
   readonly from: string;
 }
 
@@ -27,10 +26,7 @@ export function newHome({ name, home }: HomeSpec): string {
   return home ?? `/home/${name}`;
 }
 
-/**
- * Decides how an existing user gets the wanted home. Only reads.
- * @throws RefusedError when the files cannot be moved in one step, do not belong to the user, or more than them would change owner.
- */
+/** @throws RefusedError when the files cannot be moved in one step, do not belong to the user, or other files would change owner. */
 export async function planHome(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
   const plan = await planPlace(guest, spec, account, accounts);
   const node = await guest.readFile(plan.from);
@@ -91,8 +87,8 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
 }
 
 /**
- * Finds the files of a user whose home is missing because a move was interrupted before passwd changed. The target of that move may no
- * longer be wanted, so the journal is written before the files move.
+ * Finds the files of a user whose home is missing because a move was interrupted before passwd changed. The target of that move
+ * may no longer be wanted, so the journal is written before the files move.
  */
 async function interruptedMove(
   guest: Guest,
@@ -117,8 +113,8 @@ export function journalOf(user: string): string {
 }
 
 /**
- * Moves a user's files to the wanted home and gives them to the wanted uid. Does not change passwd. The user must not run processes (see
- * {@link requireIdle}).
+ * Moves a user's files to the wanted home and gives them to the wanted uid. Does not change passwd. The user must not run
+ * processes (see {@link requireIdle}).
  * @returns A function that ends a move: keeps it after passwd was changed, or takes it back when passwd cannot be changed.
  */
 export async function settleFiles(
@@ -179,9 +175,10 @@ function formerOwners(spec: HomeSpec, account: Account, accounts: Accounts, home
 }
 
 /**
- * Checks that the files in a home can change owner. A mount in the home may belong to others, such as a directory of the host. usermod
- * does not stop there, and neither does `find -xdev` when it is the same file system: everything in it that has the former uid would be
- * given away. If the home is a link, usermod gives nothing, and fails after it has changed passwd (tried with shadow 4.13).
+ * Checks that the files in a home can change owner. A mount in the home may belong to others, such as a directory of the host.
+ * usermod does not stop there, and neither does `find -xdev` when it is the same file system: everything in it that has the
+ * former uid would be given away. If the home is a link, usermod gives nothing, and fails after it has changed passwd (shadow
+ * 4.13).
  * @throws RefusedError naming what is in the way.
  */
 async function requireGivable(guest: Guest, home: string, node: InstanceFile, uid: number): Promise<void> {
@@ -215,7 +212,6 @@ export function quoted(paths: readonly string[]): string {
   return paths.map((path) => JSON.stringify(path)).join(", ");
 }
 
-/** Gives the files of one uid in a directory to another uid. Changes nothing else. */
 export async function giveFiles(guest: Guest, directory: string, from: number, to: number): Promise<void> {
   await guest.run(
     // -h: follows no link
@@ -244,8 +240,8 @@ export function refusalOfBusy(guest: Guest, name: string, seen: string): Refused
 }
 
 /**
- * The uid of a new user. If its home already exists, the uid is that of the home, so that the files of a kept home belong to the user
- * again; `keptBy` is the uid that they belong to now.
+ * The uid of a new user. If its home already exists, the uid is that of the home, so that the files of a kept home belong to the
+ * user again; `keptBy` is the uid that they belong to now.
  * @throws RefusedError when the home belongs to another user, or is not a directory.
  */
 export async function uidForNewUser(

@@ -11,8 +11,8 @@ export type { InsideWork };
 const lock = new KeyedLock();
 
 /**
- * Runs work inside an instance through {@link retryThroughAgentRestart}, one at a time within this process: the programs that change
- * users lock each other out, and LXD loses one of two simultaneous changes of an instance's config.
+ * Runs work inside an instance through {@link retryThroughAgentRestart}, one at a time within this process: the programs that
+ * change users lock each other out, and LXD loses one of two simultaneous changes of an instance's config.
  */
 export function withGuestLock<Result>(work: InsideWork, run: () => Promise<Result>): Promise<Result> {
   const key = JSON.stringify([clusterKey(work.lxd.endpoint), work.project, work.name]);

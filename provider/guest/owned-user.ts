@@ -8,7 +8,6 @@ import { requireIdle } from "./home";
 import { enterInstance, type InsideWork } from "./instance";
 import { ensureAccess, ensureAccount, findAccount, requireLogin, requirePossible, type UserSpec } from "./users";
 
-/** The resource that saves a user. */
 interface Saver extends Owner {
   readonly mark: string;
   /** Whether a user that others made may be taken over. */
@@ -33,8 +32,7 @@ export function markerOf(user: string): string {
 /**
  * Makes the user as wanted from any state. A user that others made must be adopted.
  * @param formerKeys - Public keys that were managed until now.
- * @param outputsOf - What state keeps of the user.
- * @throws IncompleteError when the user exists and is not yet as wanted.
+ * @throws IncompleteError when the user exists and is not finished.
  */
 export async function saveUser<Outputs extends object>(
   work: InsideWork,

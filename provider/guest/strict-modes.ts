@@ -8,18 +8,15 @@ export interface Obstacle {
   readonly path: string;
   /** What is wrong there: `belongs to user "bob", mode 755`. */
   readonly fact: string;
-  /** What to type in the instance. */
   readonly cure: string;
   /** Whether it is the user's own `.ssh` or the file in it. These are corrected when keys are written. */
   readonly isOurs: boolean;
 }
 
 export interface FoundKeys {
-  /** Text of the file; empty when there is none. */
   readonly content: string;
   /** `undefined` when sshd accepts the file, or would accept one. */
   readonly obstacle: Obstacle | undefined;
-  /** The directory `.ssh`; `undefined` when there is none. */
   readonly directory: InstanceFile | undefined;
 }
 
@@ -41,8 +38,9 @@ export function keysPath(account: Account): string {
 }
 
 /**
- * Reads a user's keys as sshd does, which opens the file as the user. The file, and each directory from there up to the home, must
- * belong to root or the user, and nobody else may write to it. A directory above the home counts only where a link leads out of the home.
+ * Reads a user's keys as sshd does, which opens the file as the user. The file, and each directory from there up to the home,
+ * must belong to root or the user, and nobody else may write to it. A directory above the home counts only where a link leads out
+ * of the home.
  * @see https://man.openbsd.org/sshd_config#StrictModes, and `safe_path` in OpenSSH's misc.c
  */
 export async function findKeys(guest: Read, account: Account, accounts: Accounts): Promise<FoundKeys> {

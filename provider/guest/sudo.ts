@@ -1,7 +1,6 @@
 import type { InstanceFile } from "../lxd/instances/files";
 import { RefusedError } from "../support/errors";
-import type { Change } from "./changes";
-import type { Guest } from "./guest";
+import type { Change, Guest } from "./guest";
 
 /** What a user may do through sudo: nothing, everything with the user's password, or everything without one. */
 export const SUDO_RIGHTS = ["none", "password", "passwordless"] as const;
@@ -47,7 +46,6 @@ export async function readSudo(guest: Guest, user: string): Promise<SudoRights |
   return parseSudoRules(user, await guest.readFile(rulesPath(user)));
 }
 
-/** @throws RefusedError when sudo is not installed. */
 export async function requireSudo(guest: Guest, user: string): Promise<void> {
   const isThere =
     (await guest.findProgram("visudo")) !== undefined ||

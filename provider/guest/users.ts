@@ -3,8 +3,7 @@ import { sameSet } from "../support/equality";
 import { CommandError, FailedError, hasCode, messageOf, RefusedError, tail } from "../support/errors";
 import { type Account, type Accounts, groupsOf, parseShadow, readAccounts } from "./accounts";
 import { onlyKeys, parseAuthorizedKeys, withKeys } from "./authorized-keys";
-import { applyChanges, type Change } from "./changes";
-import type { Guest, Step } from "./guest";
+import { applyChanges, type Change, type Guest, type Step } from "./guest";
 import {
   giveFiles,
   type HomeSpec,
@@ -103,7 +102,6 @@ export async function requirePossible(guest: Guest, spec: UserSpec, accounts: Ac
   }
 }
 
-/** Makes the user, or changes it to have the wanted uid, home, shell and groups. */
 export async function ensureAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<Account> {
   let known = accounts;
   const existing = findAccount(accounts, spec.name);
@@ -207,10 +205,7 @@ function requireKeysAccepted(guest: Guest, { name, authorizedKeys = [] }: UserSp
   }
 }
 
-/**
- * Sets the password, sudo rights and keys of an existing user.
- * @param formerKeys - The keys that were managed before.
- */
+/** @param formerKeys - The keys that were managed before. */
 export async function ensureAccess(guest: Guest, spec: UserSpec, account: Account, formerKeys: readonly string[]): Promise<void> {
   await removeStaged(guest, spec.name);
   const { name, passwordHash, sudo } = spec;
@@ -260,7 +255,7 @@ export async function removeUser(
       report(stderr.trim());
       const killed = await run(guest, ["pkill", "-KILL", "-U", String(account.uid)], [0, NOTHING_TO_KILL, NOT_FOUND]);
       if (killed.exitCode === NOT_FOUND) {
-        // A small image has no procps. The user is removed, and its processes stay. With --force, userdel removes a home of any owner.
+        // A small image has no procps. The user is removed, and its processes stay. --force would remove a home of any owner.
         const isOwn = removesHome && (await guest.readFile(account.home))?.uid === account.uid;
         argv = ["userdel", "--force", ...(isOwn ? ["--remove"] : []), name];
       }
@@ -284,8 +279,8 @@ export async function requireRemovable(guest: Guest, name: string): Promise<void
 }
 
 /**
- * userdel(8) would delete what is mounted in a home, such as a directory of the host that is a disk device of the instance, and the homes
- * of others in it.
+ * userdel(8) would delete what is mounted in a home, such as a directory of the host that is a disk device of the instance, and
+ * the homes of others in it.
  */
 async function requireRemovableHome(guest: Guest, { name, home }: Account, { users }: Accounts): Promise<void> {
   const { path, mounts } = await mountsIn(guest, home);
@@ -334,8 +329,8 @@ function passwordChange(name: string, hash: string): Change {
 }
 
 /**
- * Writes the keys as the user: in a directory that the user can write to, a link could mislead root. As root, this only changes the
- * owner of a `.ssh` directory that belongs to another user, and never of what a link in its place leads to.
+ * Writes the keys as the user: in a directory that the user can write to, a link could mislead root. As root, this only changes
+ * the owner of a `.ssh` directory that belongs to another user, and never of what a link in its place leads to.
  */
 async function writeAuthorizedKeys(guest: Guest, account: Account, content: string, { directory }: FoundKeys): Promise<void> {
   const { name, uid, gid } = account;

@@ -1,6 +1,6 @@
 /**
- * Debian packages on a host. Exit statuses, dpkg's files and the kernel's list of locks decide. Messages show apt's output; only what
- * apt would remove is parsed from it.
+ * Debian packages on a host. Exit statuses, dpkg's files and the kernel's list of locks decide. Messages show apt's output; only
+ * what apt would remove is parsed from it.
  * @see apt-get(8), dpkg(1)
  */
 import { type Deadline, until } from "../support/deadline";
@@ -13,8 +13,8 @@ const [LISTS_LOCK, DPKG_LOCKS] = ["/var/lib/apt/lists/lock", ["/var/lib/dpkg/loc
 /** Has numbered files for what dpkg did not finish. apt refuses to work while one exists. */
 const DPKG_JOURNAL = "/var/lib/dpkg/updates";
 
-/** Exit status of dpkg-query(1) for a package that dpkg does not know. */
-const NOT_KNOWN = 1;
+/** Exit status of dpkg-query(1). */
+const UNKNOWN_PACKAGE = 1;
 
 /** A host may be configured to remove unneeded packages with every installation (APT::Get::AutomaticRemove). */
 const KEEP_UNNEEDED = "--no-auto-remove";
@@ -25,8 +25,8 @@ const NO_QUESTIONS = ["env", "DEBIAN_FRONTEND=noninteractive"];
  * Installs Debian packages with their dependencies. Waits for another package manager that is working, and first finishes what an
  * interrupted one left.
  * @returns apt's message about package sources that it could not read, when the packages came from others.
- * @throws RefusedError when a package cannot be installed from the host's sources, or apt would remove another one for it; nothing is
- *   touched then.
+ * @throws RefusedError when a package cannot be installed from the host's sources, or apt would remove another one for it;
+ *   nothing is touched then.
  */
 export async function installDebPackages(
   ssh: SshConnection,
@@ -65,7 +65,7 @@ async function removedFor(ssh: SshConnection, names: readonly string[], deadline
 export async function hasDebPackage(ssh: SshConnection, name: string, deadline: Deadline): Promise<boolean> {
   const query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", name];
   const { exitCode, stdout, stderr } = await ssh.run(query, { deadline, allowFailure: true });
-  if (exitCode !== 0 && exitCode !== NOT_KNOWN) {
+  if (exitCode !== 0 && exitCode !== UNKNOWN_PACKAGE) {
     throw new CommandError(ssh.name, "dpkg-query", exitCode, stderr.trim());
   }
   return exitCode === 0 && stdout.trim() === "installed";

@@ -4,8 +4,8 @@ import type { SshConnection } from "../transport/ssh";
 import { isThere } from "./paths";
 
 /**
- * Names of LXD's own bridges, by its files. They stay in the kernel when the daemon is stopped or removed. LXD creates no bridge with the name of an
- * existing interface.
+ * Names of LXD's own bridges, by its files. They stay in the kernel when the daemon is stopped or removed. LXD creates no bridge
+ * with the name of an existing interface.
  */
 export async function bridgesOf(ssh: SshConnection, data: string, deadline: Deadline): Promise<string[]> {
   const networks = `${data}/networks`;

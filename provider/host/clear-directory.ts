@@ -14,15 +14,16 @@ const RENAME = "rename($ARGV[0], $ARGV[1]) or exit $!+0";
 const [EBUSY, EXDEV] = [16, 18];
 
 /**
- * Deletes the contents of a directory in a private mount namespace, where the directory is bound onto itself. Mounts below it are not
- * visible there, so no path leads to them. This includes mounts of the same file system, which `--one-file-system` and `-xdev` do not
- * notice, and mounts that somebody makes meanwhile. A directory with such a mount on it is busy, and the command fails.
+ * Deletes the contents of a directory in a private mount namespace, where the directory is bound onto itself. Mounts below it are
+ * not visible there, so no path leads to them. This includes mounts of the same file system, which `--one-file-system` and
+ * `-xdev` do not notice, and mounts that somebody makes meanwhile. A directory with such a mount on it is busy, and the command
+ * fails.
  */
 const DELETE_ALONE = 'mount --bind -- "$1" "$1" && cd -- "$1" && exec find . -mindepth 1 -delete';
 
 /**
- * Empties a directory, and nothing that is mounted below it. If it can be renamed, it is emptied in one step and is never half empty.
- * Calling this again after an interruption finishes the work.
+ * Empties a directory, and nothing that is mounted below it. If it can be renamed, it is emptied in one step and is never half
+ * empty. Calling this again after an interruption finishes the work.
  * @throws RefusedError when a mount remains below it. Nothing has been deleted then.
  */
 export async function clearDirectory(ssh: SshConnection, directory: string, deadline: Deadline): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * Hosts whose LXD is neither an empty server nor a member: a join was interrupted, or the cluster removed the member by force while it
- * was offline. LXD up to 5.0.3 does not roll back then, and restarts endlessly.
+ * Hosts whose LXD is neither an empty server nor a member: a join was interrupted, or the cluster removed the member by force
+ * while it was offline. LXD up to 5.0.3 does not roll back then, and restarts endlessly.
  */
 import type { LxdClient } from "../lxd/client/client";
 import { isAt, listMembers, type Member } from "../lxd/cluster/cluster";
@@ -44,8 +44,8 @@ export function whereToLook({ endpoint }: LxdClient): string {
 }
 
 /**
- * How a host relates to the cluster that it must be in. One that is stranded considers itself a member, or is stuck in its join, while
- * the cluster does not know it. It holds nothing of value.
+ * How a host relates to the cluster that it must be in. One that is stranded considers itself a member, or is stuck in its join,
+ * while the cluster does not know it. It holds nothing of value.
  */
 export type Standing = "member" | "standalone" | "stranded";
 
@@ -98,8 +98,8 @@ export async function standingOf(
 }
 
 /**
- * @throws RefusedError when the same stack made the cluster that the host is in. The cluster to join is then a rival,
- *   and wiping the host would destroy the real one.
+ * @throws RefusedError when the same stack made the cluster that the host is in. The cluster to join is then a rival, and wiping
+ *   the host would destroy the real one.
  */
 async function refuseRival(host: LxdClient, cluster: LxdClient, urn: string): Promise<void> {
   const members = await listMembers(host);

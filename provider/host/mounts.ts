@@ -9,8 +9,8 @@ export async function mountsBelow(ssh: SshConnection, directory: string, deadlin
 }
 
 /**
- * Unmounts everything below a directory, without touching the mounted files. Other mounts of the same file systems stay. Each mount is
- * made private first: unmounting a bind mount that shares its events with its origin would also unmount what is mounted in the origin.
+ * Unmounts everything below a directory. Other mounts of the same file systems stay. Each mount is made private first: unmounting
+ * a bind mount that shares its events with its origin would also unmount what is mounted in the origin.
  * @throws RefusedError naming what could not be unmounted.
  */
 export async function unmountBelow(ssh: SshConnection, directory: string, deadline: Deadline): Promise<void> {

@@ -1,8 +1,10 @@
 /**
- * Notes on a host. Neither state nor LXD's `user.*` keys can hold them: a wipe that is killed has written no state, and has removed the
- * LXD with the keys. Without a note, the next run would treat a half-wiped host as a fresh one. A note is a symbolic link, because a
- * link is created in one step with its text. Text that may be secret is in a file that only root can read, never on a command line.
+ * Notes on a host. Neither state nor LXD's `user.*` keys can hold them: a wipe that is killed has written no state, and has
+ * removed the LXD with the keys. Without a note, the next run would treat a half-wiped host as a fresh one. A note is a symbolic
+ * link, because a link is created in one step with its text. Text that may be secret is in a file that only root can read, never
+ * on a command line.
  */
+import { type Server, serverConfig } from "../lxd/server";
 import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
 import { isThere } from "./paths";
@@ -27,6 +29,13 @@ export async function readNote(ssh: SshConnection, note: Note, deadline: Deadlin
   // readlink(1) ends with the same status when the link does not exist and when it fails.
   const { stdout } = await ssh.run(["find", DIRECTORY, "-maxdepth", "1", "-name", note, "-printf", "%l"], { deadline });
   return stdout === "" ? undefined : stdout;
+}
+
+/** Notes an address that will come with the membership: a host that is no longer a member must listen as before. */
+export async function noteHttpsAddress(ssh: SshConnection, server: Server, address: string, deadline: Deadline): Promise<void> {
+  if ((serverConfig(server)["core.https_address"] ?? "") === "") {
+    await writeNote(ssh, "pulumi-lxd-https-address", address, deadline);
+  }
 }
 
 /** File that keeps the settings of LXD's snap during a wipe. They may be secret. */

@@ -1,7 +1,3 @@
-/**
- * Resets LXD on a host to the state of a fresh installation. This destroys all data of LXD there. The caller has made sure that nothing
- * is lost, or that the user agreed.
- */
 import * as z from "zod";
 import { LxdClient } from "../lxd/client/client";
 import { endpointOf, findSocket, type Packaging } from "../lxd/client/endpoint";
@@ -9,15 +5,14 @@ import { forgetPresented } from "../lxd/client/presented";
 import { howToWipe } from "../lxd/cluster/join-preflight";
 import { throughRestart } from "../lxd/cluster/restarts";
 import type { Config } from "../lxd/config";
-import { describeInventory, type InventoryKind, takeInventory } from "../lxd/inventory";
-import { type Server, setServerConfig, untilReady } from "../lxd/server";
+import { dataIn, describeInventory, type InventoryKind, takeInventory } from "../lxd/inventory";
+import { LOCAL_CONFIG, type Server, serverConfig, setServerConfig, untilReady } from "../lxd/server";
 import type { Deadline } from "../support/deadline";
 import { hasCode, havingChanged, messageOf, RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { bridgesOf, endBridges } from "./bridges";
 import { clearDirectory } from "./clear-directory";
 import { valuablesOf } from "./half-joined";
-import { configOfHost } from "./https-address";
 import { pathOfNote, readNote, readSnapSettings, removeNotes, SNAP_SETTINGS, writeNote, writeSnapSettings } from "./notes";
 import { lookAtDisk } from "./on-disk";
 import { dataDirectory, isThere } from "./paths";
@@ -58,11 +53,9 @@ const wipeSchema = z.object({
     })
     .optional(),
   config: z.record(z.string(), z.string()),
-  /** Bridges that LXD created. */
   bridges: z.array(z.string()).default([]),
   /** Pools that existed. After LXD is stopped, their contents are unknown. */
   pools: z.array(z.string()).default([]),
-  /** Units to start again. */
   units: z.array(z.string()).default([]),
   /** Whether the data is deleted, so that everything on the host is newer. */
   cleared: z.boolean().default(false),
@@ -71,10 +64,10 @@ const wipeSchema = z.object({
 type Wipe = z.output<typeof wipeSchema>;
 
 /**
- * Wipes LXD's data on the host and starts LXD again, empty and with a new certificate. After an interruption, {@link finishReset}
- * continues.
+ * Wipes LXD's data on the host and starts LXD again, empty and with a new certificate. The caller has made sure that nothing is
+ * lost, or that the user agreed. After an interruption, {@link finishReset} continues.
  * @param before - LXD's own report from before, when the host's own config is to stay.
- * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/ for why a broken cluster cannot be left in a gentler way
+ * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_recover/: a broken cluster cannot be left in a gentler way
  */
 export async function resetLxd(ssh: SshConnection, packaging: Packaging, patience: Patience, before?: Server): Promise<void> {
   const { deadline } = patience;
@@ -88,7 +81,14 @@ export async function resetLxd(ssh: SshConnection, packaging: Packaging, patienc
   await finish(ssh, wipe, patience);
 }
 
-/** Writes the snap's settings to the host's disk. */
+/** The host's own part of LXD's config: without what came with the membership, and without keys that name a volume. */
+async function configOfHost(ssh: SshConnection, server: Server, deadline: Deadline): Promise<Config> {
+  const noted = await readNote(ssh, "pulumi-lxd-https-address", deadline);
+  const isOwn = ([key, value]: [string, string]): boolean =>
+    LOCAL_CONFIG.test(key) && !key.endsWith("_volume") && !(key === "core.https_address" && value === noted);
+  return Object.fromEntries(Object.entries(serverConfig(server)).filter(isOwn));
+}
+
 async function keepSnap(ssh: SshConnection, patience: Patience): Promise<KeptSnap & { settings: boolean }> {
   const kept = await snapToKeep(ssh, patience);
   const settings = await findSnapSettings(ssh, patience);
@@ -104,9 +104,9 @@ export async function isResetUnfinished(ssh: SshConnection, deadline: Deadline):
 }
 
 /**
- * Finishes an interrupted wipe, unless LXD holds something by now that must not be lost. In that case the wipe counts as finished, and
- * LXD's present config is the host's own.
- * @param mayGo - Kinds of valuables that may be deleted when LXD does not run and cannot be asked: they may be newer than the wipe.
+ * Finishes an interrupted wipe, unless LXD holds something by now that must not be lost. In that case the wipe counts as
+ * finished, and LXD's present config is the host's own.
+ * @param mayGo - Kinds that may be deleted when LXD does not run and cannot be asked: they may be newer than the wipe.
  * @returns Whether LXD was wiped.
  * @throws RefusedError when it is unknown whether LXD holds such a thing, or the disk holds something that must stay.
  */
@@ -157,14 +157,13 @@ async function requireConsent(
 
 /**
  * Whether the running LXD holds something that is newer than the wipe.
- * @throws RefusedError when LXD does not report it and something of value is on the disk: that may be older or newer than the wipe.
+ * @throws RefusedError when LXD does not report it, and something on the disk may be newer than the wipe.
  */
 async function holdsSomething(ssh: SshConnection, { packaging, cleared }: Wipe, deadline: Deadline): Promise<boolean> {
   const patience = deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${ssh.name} what it holds`);
   try {
     const lxd = new LxdClient(await endpointOf(ssh, patience), patience);
-    const { instances, "custom-volumes": volumes } = await throughRestart(lxd, () => takeInventory(lxd));
-    return instances !== undefined || volumes !== undefined;
+    return Object.keys(dataIn(await throughRestart(lxd, () => takeInventory(lxd)))).length > 0;
   } catch (error) {
     if (!ssh.open || cleared) {
       throw error;

@@ -1,6 +1,6 @@
 /**
- * Settings of the LXD snap that snapd forgets with the snap: its configuration, and interfaces that were connected by hand.
- * snapd remembers which interfaces were disconnected (tried with 2.57.6).
+ * Settings of the LXD snap that snapd forgets with the snap: its configuration, and interfaces that were connected by hand. snapd
+ * remembers which interfaces were disconnected (tried with 2.57.6).
  */
 import * as z from "zod";
 import { hasCode, SnapdError } from "../support/errors";
@@ -36,7 +36,7 @@ export async function findSnapSettings(ssh: SshConnection, patience: Patience): 
 }
 
 /**
- * Restores the settings and restarts the snap's services, which read their configuration when they start. Running it twice is safe.
+ * Restores the settings and restarts the snap's services, which read their configuration when they start.
  * @param cure - How to continue without the settings.
  * @throws SnapdError when snapd refuses one.
  */

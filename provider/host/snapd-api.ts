@@ -1,5 +1,5 @@
 /**
- * snapd's REST API on a host, as far as managing the LXD snap needs it. The status and `kind` of an answer decide, never its wording.
+ * snapd's REST API on a host. The status and `kind` of an answer decide, never its wording.
  * @see https://snapcraft.io/docs/snapd-api (read and tried with snapd 2.57.6, 2.68.3 and 2.77.1)
  */
 import pLimit from "p-limit";
@@ -58,10 +58,7 @@ export class Snapd {
     private readonly patience: Patience,
   ) {}
 
-  /**
-   * The snapd of a host, or `undefined` when the host has none.
-   * @throws RefusedError when snapd is installed and does not listen: its snaps are unknown then.
-   */
+  /** @throws RefusedError when snapd is installed and does not listen: its snaps are unknown then. */
   static async on(ssh: SshConnection, patience: Patience): Promise<Snapd | undefined> {
     const { deadline } = patience;
     if (!(await ssh.listens(SOCKET, deadline))) {
@@ -77,7 +74,6 @@ export class Snapd {
     return new Snapd(ssh, endpoint, patience);
   }
 
-  /** @throws RefusedError when the host has no snapd. */
   static async require(ssh: SshConnection, patience: Patience): Promise<Snapd> {
     const snapd = await Snapd.on(ssh, patience);
     if (snapd === undefined) {

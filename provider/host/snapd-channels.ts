@@ -39,8 +39,8 @@ export interface Offer {
 type Direction = "same" | "forwards" | "backwards" | "unknown";
 
 /**
- * The direction of a change of channel. LXD does not start on data of a newer LXD, so an undecidable change is "unknown", not "forwards".
- * Versions decide when both are numbers, otherwise tracks, and within one track the risk.
+ * The direction of a change of channel. LXD does not start on data of a newer LXD, so an undecidable change is "unknown", not
+ * "forwards". Versions decide when both are numbers, otherwise tracks, and within one track the risk.
  */
 export function direction(from: Offer, to: Offer): Direction {
   const [source, target] = [parse(from.channel), parse(to.channel)];
@@ -86,15 +86,14 @@ function numbersOf(version: string | undefined): number[] | undefined {
     .map(Number);
 }
 
-/** An upload to the store, as far as it is known. */
 interface Upload {
   readonly revision: number | undefined;
   readonly version?: string | undefined;
 }
 
 /**
- * Whether an upload is of an older LXD than another one. If the versions do not decide, the revisions do. The store counts revisions over
- * all tracks: a fix for an old track has a higher one than newer tracks.
+ * Whether an upload is of an older LXD than another one. If the versions do not decide, the revisions do. The store counts
+ * revisions over all tracks: a fix for an old track has a higher one than newer tracks.
  */
 export function isOlderUpload(upload: Upload, other: Upload): boolean {
   const [version, otherVersion] = [numbersOf(upload.version), numbersOf(other.version)];

@@ -1,4 +1,3 @@
-/** Installs, keeps and restores the LXD snap on a host through snapd's API. */
 import * as z from "zod";
 import type { Deadline } from "../support/deadline";
 import { FailedError, hasCode, RefusedError, replyOf } from "../support/errors";
@@ -22,7 +21,6 @@ export interface SnapChoice {
 export interface InstalledSnap {
   /** The channel it follows. Empty for one that was installed from a file. */
   readonly channel: string;
-  /** Such as "5.21.4-8a3cf61". */
   readonly version: string;
   /** `undefined` for one that was installed from a file. */
   readonly revision: number | undefined;
@@ -145,8 +143,8 @@ export async function snapToKeep(ssh: SshConnection, patience: Patience): Promis
 }
 
 /**
- * Removes the snap with its data, unless it is already removed. First unmounts everything in the data directory, such as
- * a directory of the host that was a device of a container: snapd would delete its contents.
+ * Removes the snap with its data, unless it is already removed. First unmounts everything in the data directory, such as a
+ * directory of the host that was a device of a container: snapd would delete its contents.
  * @throws RefusedError when a mount remains. Nothing has been deleted then.
  */
 export async function purgeSnap(ssh: SshConnection, patience: Patience): Promise<void> {

@@ -9,7 +9,6 @@ export type UnitPackaging = Exclude<Packaging, "snap">;
 /** LXD's socket and daemon. The socket stops first: a connection to it would start the daemon again. */
 const DAEMON = { deb: ["lxd.socket", "lxd.service"], incus: ["incus.socket", "incus.service"] } as const;
 
-/** How to stop LXD, as a command. */
 export function howToStop(packaging: Packaging): string {
   return packaging === "snap" ? "snap stop lxd" : `systemctl stop ${DAEMON[packaging].join(" ")}`;
 }
@@ -21,14 +20,14 @@ const INSTANCES = { deb: "lxd-containers.service", incus: "incus-startup.service
 const DEPENDENTS = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"];
 
 /**
- * Finds the units to start again after LXD was stopped: LXD's daemon, LXD's unit for instances if it is active or
- * enabled, and the active units that systemd stops together with these.
+ * Finds the units to start again after LXD was stopped: LXD's daemon, LXD's unit for instances if it is active or enabled, and
+ * the active units that systemd stops together with these.
  * @see systemctl(1), and "Unit objects" in org.freedesktop.systemd1(5) for the properties
  */
 export async function unitsToStart(ssh: SshConnection, packaging: UnitPackaging, deadline: Deadline): Promise<string[]> {
   const properties = ["Id", "LoadState", "ActiveState", "UnitFileState", ...DEPENDENTS].join(",");
   const own: string[] = [...DAEMON[packaging], INSTANCES[packaging]];
-  const found: string[] = [...DAEMON[packaging]];
+  const found = new Set<string>(DAEMON[packaging]);
   const seen = new Set<string>();
   for (let names = own; names.length > 0; ) {
     names.forEach((name) => seen.add(name));
@@ -37,14 +36,14 @@ export async function unitsToStart(ssh: SshConnection, packaging: UnitPackaging,
     for (const unit of units.filter((each) => each.get("LoadState") === "loaded")) {
       const [name = "", state = ""] = [unit.get("Id"), unit.get("ActiveState")];
       const atBoot = own.includes(name) && unit.get("UnitFileState") === "enabled";
-      if (!found.includes(name) && (atBoot || ["active", "activating", "reloading"].includes(state))) {
-        found.push(name);
+      if (atBoot || ["active", "activating", "reloading"].includes(state)) {
+        found.add(name);
       }
     }
     const dependents = units.flatMap((unit) => DEPENDENTS.flatMap((property) => (unit.get(property) ?? "").split(" ")));
     names = [...new Set(dependents)].filter((name) => name !== "" && !seen.has(name));
   }
-  return found;
+  return [...found];
 }
 
 /** Stops LXD and what it started: instances, their helpers, and the DHCP servers of its bridges. */

@@ -1,7 +1,7 @@
 /** Makes a host a member: it bootstraps a cluster when none exists yet, and joins the existing one otherwise. */
 import type { Context, SshConnection } from "../engine/lifecycle";
 import { askLxd, standingOf } from "../host/half-joined";
-import { noteHttpsAddress } from "../host/https-address";
+import { noteHttpsAddress } from "../host/notes";
 import { finishReset, hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { forgetPresented } from "../lxd/client/presented";

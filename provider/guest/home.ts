@@ -46,8 +46,7 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
   const refuse = (reason: string): never => {
     throw new RefusedError(`The home of user "${spec.name}" in ${guest.name} cannot become ${wanted} (it is ${from}): ${reason}`);
   };
-  const others = accounts.users.filter(({ name }) => name !== account.name);
-  const owner = others.find(({ home }) => home === wanted);
+  const owner = accounts.users.find(({ name, home }) => name !== account.name && home === wanted);
   if (owner !== undefined) {
     refuse(`that is the home of user "${owner.name}". Set another home`);
   }
@@ -68,7 +67,7 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
         cureOfMissing(account, wanted),
     );
   }
-  const sharer = others.find(({ home }) => isAtOrBelow(from, home) || isAtOrBelow(present.path, home));
+  const sharer = sharerOf(accounts, account, [from, present.path]);
   if (sharer !== undefined) {
     refuse(`user "${sharer.name}" has its home at ${sharer.home}, which would also move. ${cureOfMissing(account, wanted)}`);
   }
@@ -314,7 +313,12 @@ function partsOf(path: string): string[] {
     .filter((part) => part !== "");
 }
 
-export function isAtOrBelow(directory: string, path: string): boolean {
+/** Another user whose home is at or below one of these paths of a user's home. */
+export function sharerOf({ users }: Accounts, { name }: Account, paths: readonly string[]): Account | undefined {
+  return users.find((user) => user.name !== name && paths.some((path) => isAtOrBelow(path, user.home)));
+}
+
+function isAtOrBelow(directory: string, path: string): boolean {
   return path === directory || path.startsWith(directory === "/" ? "/" : `${directory}/`);
 }
 

@@ -7,7 +7,6 @@ import { applyChanges, type Change, type Guest, type Step } from "./guest";
 import {
   giveFiles,
   type HomeSpec,
-  isAtOrBelow,
   journalOf,
   mountsIn,
   newHome,
@@ -15,6 +14,7 @@ import {
   quoted,
   refusalOfBusy,
   settleFiles,
+  sharerOf,
   uidForNewUser,
   willSettle,
 } from "./home";
@@ -282,9 +282,10 @@ export async function requireRemovable(guest: Guest, name: string): Promise<void
  * userdel(8) would delete what is mounted in a home, such as a directory of the host that is a disk device of the instance, and
  * the homes of others in it.
  */
-async function requireRemovableHome(guest: Guest, { name, home }: Account, { users }: Accounts): Promise<void> {
+async function requireRemovableHome(guest: Guest, account: Account, accounts: Accounts): Promise<void> {
+  const { name, home } = account;
   const { path, mounts } = await mountsIn(guest, home);
-  const sharer = users.find((user) => user.name !== name && [home, path].some((at) => isAtOrBelow(at, user.home)));
+  const sharer = sharerOf(accounts, account, [home, path]);
   if (sharer !== undefined) {
     throw new RefusedError(
       `The home of user "${name}" in ${guest.name} has the home of user "${sharer.name}" in it (${sharer.home}), and removing it would delete ` +

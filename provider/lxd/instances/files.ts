@@ -36,49 +36,38 @@ export class InstanceFiles {
    * @throws ApiError when the instance does not exist, TransportError when the connection breaks.
    */
   read(path: string): Promise<InstanceFile | undefined> {
-    return this.use(`reading ${path}`, async (sftp) => {
-      if (sftp === undefined) {
-        return readInstanceFile(this.ref, path);
-      }
+    const readOver = async (sftp: SftpConnection): Promise<InstanceFile | undefined> => {
       const found = await attributesOf(sftp, path);
-      return found === undefined ? undefined : this.contentOf(sftp, path, found);
-    });
+      return found && this.contentOf(sftp, path, found);
+    };
+    return this.use(`reading ${path}`, readOver, () => readInstanceFile(this.ref, path));
   }
 
   /** Creates a file with that owner, permissions and content. Removes an existing one first, unless it is a directory. */
   create(path: string, file: NewFile): Promise<void> {
-    return this.use(`writing ${path}`, async (sftp) => {
-      if (sftp === undefined) {
-        await createInstanceFile(this.ref, path, file);
-      } else {
-        await removeFile(sftp, path);
-        await sftp.create(path, { ...file, content: Buffer.from(file.content) });
-      }
-    });
+    const createOver = async (sftp: SftpConnection): Promise<void> => {
+      await removeFile(sftp, path);
+      await sftp.create(path, { ...file, content: Buffer.from(file.content) });
+    };
+    return this.use(`writing ${path}`, createOver, () => createInstanceFile(this.ref, path, file));
   }
 
   /** Whether a path is a program that root can run. Follows links. */
   isProgram(path: string): Promise<boolean> {
-    return this.use(`looking for ${path}`, async (sftp) => {
-      if (sftp === undefined) {
-        return isProgramInInstance(this.ref, path);
-      }
+    const lookOver = async (sftp: SftpConnection): Promise<boolean> => {
       const found = await attributesOf(sftp, path, true);
       return found?.type === "file" && (found.mode & 0o111) !== 0;
-    });
+    };
+    return this.use(`looking for ${path}`, lookOver, () => isProgramInInstance(this.ref, path));
   }
 
   /** Removes a file or an empty directory. Succeeds when it does not exist. */
   remove(path: string): Promise<void> {
-    return this.use(`removing ${path}`, async (sftp) => {
-      if (sftp === undefined) {
-        await removeInstanceFile(this.ref, path);
-      } else if ((await attributesOf(sftp, path))?.type === "directory") {
-        await sftp.removeDirectory(path);
-      } else {
-        await removeFile(sftp, path);
-      }
-    });
+    const removeOver = async (sftp: SftpConnection): Promise<void> => {
+      const isDirectory = (await attributesOf(sftp, path))?.type === "directory";
+      await (isDirectory ? sftp.removeDirectory(path) : removeFile(sftp, path));
+    };
+    return this.use(`removing ${path}`, removeOver, () => removeInstanceFile(this.ref, path));
   }
 
   private async contentOf(sftp: SftpConnection, path: string, found: SftpAttributes): Promise<InstanceFile> {
@@ -97,11 +86,15 @@ export class InstanceFiles {
     }
   }
 
-  /** Runs work over the connection, or without one when the server does not offer it. */
-  private async use<Result>(doing: string, work: (sftp: SftpConnection | undefined) => Promise<Result>): Promise<Result> {
+  /** @param withRequests - For servers without SFTP. */
+  private async use<Result>(
+    doing: string,
+    overSftp: (sftp: SftpConnection) => Promise<Result>,
+    withRequests: () => Promise<Result>,
+  ): Promise<Result> {
     const { lxd } = this.ref;
     if (withoutSftp.has(lxd.endpoint)) {
-      return work(undefined);
+      return withRequests();
     }
     this.uses += 1;
     this.connection ??= this.connect();
@@ -113,7 +106,8 @@ export class InstanceFiles {
         }
         throw error;
       });
-      return await lxd.deadline.race(work(sftp), `${doing} in ${this.name}`, () => sftp?.close());
+      const work = sftp === undefined ? withRequests() : overSftp(sftp);
+      return await lxd.deadline.race(work, `${doing} in ${this.name}`, () => sftp?.close());
     } catch (error) {
       throw this.asLibraryError(error, doing);
     } finally {
@@ -131,7 +125,7 @@ export class InstanceFiles {
   private async connect(): Promise<SftpConnection> {
     const { lxd, project } = this.ref;
     const socket = await lxd.connect(this.path, "sftp", { project });
-    return lxd.deadline.race(SftpConnection.open(socket), `opening the files of ${this.name}`, () => socket.destroy());
+    return lxd.deadline.race(SftpConnection.open(socket), `opening an SFTP connection to ${this.name}`, () => socket.destroy());
   }
 
   /** Whether the server lacks SFTP. It answers the same for an instance that does not exist. */
@@ -150,10 +144,12 @@ export class InstanceFiles {
       return new ApiError(host, `SFTP (${doing})`, this.path, error.isNoSuchFile ? 404 : 500, error.reply);
     }
     if (error instanceof SftpProtocolError) {
-      return new ResponseShapeError(`LXD on ${host} failed at ${doing} in instance "${this.ref.name}": ${error.message}`);
+      return new ResponseShapeError(
+        `SFTP with LXD on ${host} failed while ${doing} in instance "${this.ref.name}": ${error.message}`,
+      );
     }
     if (error instanceof SftpBrokenError) {
-      const message = `The connection to the files of ${this.name} broke while ${doing}: ${error.message}`;
+      const message = `The SFTP connection to ${this.name} broke while ${doing}: ${error.message}`;
       return new TransportError(host, message, { cause: error });
     }
     return error;

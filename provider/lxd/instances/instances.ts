@@ -165,7 +165,7 @@ export async function stopInstance(work: InstanceWork, live: Pick<Instance, "sta
   if (live.status === "Frozen") {
     await changeState(work, { action: "unfreeze" }, isRunning);
   }
-  work.progress(`stopping (it is given ${Math.round(seconds)} s)`);
+  work.progress(`stopping (waiting up to ${Math.round(seconds)} s)`);
   // A timeout of 0 would force the stop.
   await changeState(work, { action: "stop", timeout: Math.max(1, Math.floor(seconds)), force: false }, isStopped);
 }

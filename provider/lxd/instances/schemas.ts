@@ -5,14 +5,14 @@ import { configSchema } from "../config";
 
 /** Keys of an instance that separate arguments set, and keys reserved for LXD or this package. */
 const RESERVED_KEYS: readonly [RegExp, string][] = [
-  [/^limits\.cpu$/, "has an argument of its own: use cpu"],
-  [/^limits\.memory$/, "has an argument of its own: use memory"],
-  [/^(cloud-init|user)\.user-data$/, "has an argument of its own: use cloudInit.userData"],
-  [/^(cloud-init|user)\.vendor-data$/, "has an argument of its own: use cloudInit.vendorData"],
-  [/^(cloud-init|user)\.network-config$/, "has an argument of its own: use cloudInit.networkConfig"],
-  [/^volatile\./, "is kept by LXD itself; a MAC address is set with devices.<nic>.hwaddr"],
-  [/^image\./, "is kept by LXD itself; the image is chosen with image"],
-  [/^user\.pulumi\./, "is kept by this package; choose another key"],
+  [/^limits\.cpu$/, "has its own argument: use cpu"],
+  [/^limits\.memory$/, "has its own argument: use memory"],
+  [/^(cloud-init|user)\.user-data$/, "has its own argument: use cloudInit.userData"],
+  [/^(cloud-init|user)\.vendor-data$/, "has its own argument: use cloudInit.vendorData"],
+  [/^(cloud-init|user)\.network-config$/, "has its own argument: use cloudInit.networkConfig"],
+  [/^volatile\./, "is written by LXD; set a MAC address with devices.<nic>.hwaddr"],
+  [/^image\./, "is written by LXD; choose the image with image"],
+  [/^user\.pulumi\./, "is written by this package; choose another key"],
 ];
 
 /** Config of an instance, except for keys that have a separate argument. */

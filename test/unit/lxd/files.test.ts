@@ -123,7 +123,7 @@ describe("files of an instance", () => {
       (connection: Duplex) => void connection.write(Buffer.from("000000050200000002", "hex")),
       { code: "response-shape", message: /version 2/ },
     ],
-    ["says nothing", () => undefined, { code: "timeout", message: /opening the files of instance "c1"/ }],
+    ["says nothing", () => undefined, { code: "timeout", message: /opening an SFTP connection to instance "c1"/ }],
   ] as const) {
     it(`are not reported as missing when their server ${what}`, async () => {
       server.next(upgraded(speak));

@@ -598,7 +598,7 @@ describe("LxdVm on LXD", () => {
     assert.match((await live()).config["user.pulumi.urn"] ?? "", /::web1 \[/);
     await assert.rejects(
       manage("third").up(args({ adopt: true, instanceType: "container", image: { alias: "container-image" } })),
-      /is a virtual-machine, not a container/,
+      /is a virtual-machine, but instanceType is container/,
     );
   });
 
@@ -680,7 +680,7 @@ describe("LxdVm on LXD", () => {
       effect: { failOperation: 'Failed shutting down instance, status is "Running": context deadline exceeded' },
     });
     await vm.destroy();
-    assert.deepEqual(vm.progress.slice(-3), ["stopping (it is given 30 s)", "stopping by force", "deleting"]);
+    assert.deepEqual(vm.progress.slice(-3), ["stopping (waiting up to 30 s)", "stopping by force", "deleting"]);
   });
 
   it("is stopped by force in time if its guest's shutdown timeout is longer than that of the removal", async () => {
@@ -690,7 +690,7 @@ describe("LxdVm on LXD", () => {
       effect: { failOperation: 'Failed shutting down instance, status is "Running": context deadline exceeded' },
     });
     await vm.destroy();
-    assert.deepEqual(vm.progress.slice(-3), ["stopping (it is given 10 s)", "stopping by force", "deleting"]);
+    assert.deepEqual(vm.progress.slice(-3), ["stopping (waiting up to 10 s)", "stopping by force", "deleting"]);
   });
 
   it("does not count as removed when LXD is restarted between its answer and the end of the removal", async () => {

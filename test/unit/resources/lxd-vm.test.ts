@@ -90,18 +90,14 @@ describe("LxdVm check", () => {
       "devices.eth0.ipv4.routes is not an IPv4 network such as 192.0.2.0/24: 10.0.0.0/99",
     ],
     ["a device without a type", { devices: { eth0: { network: "x" } } }, "devices.eth0 needs a type, such as nic or disk"],
-    ["limits.cpu in config", { config: { "limits.cpu": 2 } }, "config.limits.cpu has an argument of its own: use cpu"],
-    [
-      "limits.memory in config",
-      { config: { "limits.memory": "1GiB" } },
-      "config.limits.memory has an argument of its own: use memory",
-    ],
+    ["limits.cpu in config", { config: { "limits.cpu": 2 } }, "config.limits.cpu has its own argument: use cpu"],
+    ["limits.memory in config", { config: { "limits.memory": "1GiB" } }, "config.limits.memory has its own argument: use memory"],
     [
       "user data in config",
       { config: { "cloud-init.user-data": "" } },
-      "config.cloud-init.user-data has an argument of its own: use cloudInit.userData",
+      "config.cloud-init.user-data has its own argument: use cloudInit.userData",
     ],
-    ["volatile keys in config", { config: { "volatile.eth0.hwaddr": "" } }, /^config.volatile.eth0.hwaddr is kept by LXD itself/],
+    ["volatile keys in config", { config: { "volatile.eth0.hwaddr": "" } }, /^config.volatile.eth0.hwaddr is written by LXD/],
     [
       "user data that is not YAML",
       { cloudInit: { userData: "#cloud-config\nusers: [" } },

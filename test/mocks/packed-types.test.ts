@@ -1,14 +1,12 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { promisify } from "node:util";
+import ts from "typescript";
 import * as components from "../../components/index";
 import * as resources from "../../provider/index";
 import { pack, temporaryFolder, unpack } from "../support/packed";
 
 const ROOT = resolve(__dirname, "../..");
-const execute = promisify(execFile);
 
 /** The tsconfig.json of the project that `pulumi new typescript` makes. */
 const TEMPLATE = {
@@ -63,17 +61,24 @@ describe("The types of the packed package", () => {
   after(folder.remove);
 
   for (const [name, compilerOptions] of Object.entries(SETTINGS)) {
-    it(`compile with the settings of ${name}, and load no types of its dependencies`, async () => {
-      const config = join(folder.path, `tsconfig.${name.replaceAll(" ", "-")}.json`);
-      writeFileSync(config, JSON.stringify({ compilerOptions, files: ["index.ts"] }));
-      const argv = [join(ROOT, "node_modules/typescript/bin/tsc"), "-p", config, "--noEmit", "--pretty", "false", "--listFiles"];
-      const { stdout } = await execute(process.execPath, argv, { maxBuffer: 2 ** 24 }).catch((error: unknown) => {
-        throw new Error((error as { stdout: string }).stdout.replace(/^\/.*\n/gm, ""));
-      });
-      const files = stdout.split("\n");
-      assert.ok(files.some((file) => file.endsWith("/pulumi-lxd-cluster/dist/components/index.d.ts")));
+    it(`compile with the settings of ${name}, and load no types of its dependencies`, () => {
+      const json = { compilerOptions: { ...compilerOptions, noEmit: true }, files: ["index.ts"] };
+      const config = join(folder.path, "tsconfig.json"); // where types and modules are looked for
+      const { options, fileNames, errors } = ts.parseJsonConfigFileContent(json, ts.sys, folder.path, {}, config);
+      const program = ts.createProgram(fileNames, options);
+      const files = program.getSourceFiles();
+      const paths = files.map(({ fileName }) => fileName);
+      const ours = files.filter(({ fileName }) => /\/pulumi-lxd-cluster\/|\/index\.ts$/.test(fileName));
+      // The types of the SDK and of Node.js, which are most of the work, are not ours to check in each module system.
+      const checked = compilerOptions === TEMPLATE ? [undefined] : ours;
+      const problems = [...errors, ...checked.flatMap((file) => ts.getPreEmitDiagnostics(program, file))];
       assert.deepEqual(
-        files.filter((file) => /\/node_modules\/(zod|ssh2|@types\/ssh2|p-limit|yaml|undici)\//.test(file)),
+        problems.map(({ file, messageText }) => `${file?.fileName ?? ""}: ${ts.flattenDiagnosticMessageText(messageText, "\n")}`),
+        [],
+      );
+      assert.ok(paths.some((path) => path.endsWith("/pulumi-lxd-cluster/dist/components/index.d.ts")));
+      assert.deepEqual(
+        paths.filter((path) => /\/node_modules\/(zod|ssh2|@types\/ssh2|p-limit|yaml|undici)\//.test(path)),
         [],
       );
     });

@@ -60,21 +60,16 @@ export async function uploadImage(
       progress(`uploading: ${percent} % (${mebibytes(sent)} of ${mebibytes(upload.bytes)} MiB)`);
     }
   });
-  const send = (): Promise<Operation | undefined> =>
-    lxd.beginRaw({
-      method: "POST",
-      path: `/1.0/images?${new URLSearchParams({ project }).toString()}`,
-      headers: {
-        ...upload.headers,
-        "x-lxd-fingerprint": image.fingerprint,
-        "x-lxd-public": String(image.public),
-        "x-lxd-properties": new URLSearchParams(image.properties).toString(),
-      },
-      body: () => upload.open(),
-    });
+  const headers = {
+    ...upload.headers,
+    "x-lxd-fingerprint": image.fingerprint,
+    "x-lxd-public": String(image.public),
+    "x-lxd-properties": new URLSearchParams(image.properties).toString(),
+  };
+  const path = `/1.0/images?${new URLSearchParams({ project }).toString()}`;
   const isThere = async (): Promise<boolean> => (await findImage(lxd, project, image.fingerprint)) !== undefined;
   await untilKnown(async () => {
-    const operation = await send();
+    const operation = await lxd.beginRaw({ method: "POST", path, headers, body: () => upload.open() });
     if (operation !== undefined) {
       progress("LXD unpacks the image and copies it to the other members");
       await lxd.finish(operation);
@@ -118,7 +113,7 @@ export async function copyImage(
   const imported = importedSchema.safeParse(finished?.metadata);
   if (!imported.success) {
     throw new ResponseShapeError(
-      `LXD on ${lxd.host} copied an image from ${server} and does not tell its fingerprint. Look for it there: lxc image list`,
+      `LXD on ${lxd.host} copied an image from ${server}, but did not report its fingerprint. Look for it with lxc image list`,
     );
   }
   return imported.data.fingerprint;

@@ -7,7 +7,7 @@ import {
   isServerMade,
   keepSpelling,
   keepSpellingOfDevices,
-  OWNER_KEY,
+  ownerKey,
   sameConfig,
   sameConfigValue,
   sameDevices,
@@ -63,7 +63,7 @@ export function toApi(spec: InstanceSpec, profiles: readonly Profile[], mark: st
     ephemeral: live?.ephemeral ?? false,
     description: spec.description,
     profiles: spec.profiles,
-    config: { ...kept, ...keepSpelling(live?.config, localConfig(spec)), ...(mark === "" ? {} : { [OWNER_KEY]: mark }) },
+    config: { ...kept, ...keepSpelling(live?.config, localConfig(spec)), ...ownerKey(mark) },
     devices: keepSpellingOfDevices(live?.devices, localDevices(spec, profiles)),
   };
 }
@@ -73,19 +73,23 @@ export function specFromApi(instance: Instance, known: InstanceSpec): InstanceSp
   const {
     "limits.cpu": cpu,
     "limits.memory": memory,
+    "cloud-init.user-data": userData,
+    "cloud-init.vendor-data": vendorData,
+    "cloud-init.network-config": networkConfig,
     ...config
   } = forState(localConfig(known), inProgramsKeys(known.config, instance.config));
-  const cloudInit = { userData: config[USER_DATA], vendorData: config[VENDOR_DATA], networkConfig: config[NETWORK_CONFIG] };
-  const [root, rootDisk] = rootDiskOf(instance.devices) ?? [];
-  const rootIsOwn = root !== undefined && known.devices[root] === undefined;
+  const cloudInit = { userData, vendorData, networkConfig };
+  const [root = "", rootDisk] = rootDiskOf(instance.devices) ?? [];
+  const { [root]: _, ...others } = instance.devices;
+  const isArgument = known.devices[root] === undefined; // rather than one of `devices`
   return {
     description: instance.description,
     profiles: [...(instance.profiles ?? [])],
     cpu,
     memory,
-    rootDisk: rootDiskInWordsOf(known.rootDisk, rootIsOwn ? rootDisk : undefined, instance.expanded_devices),
-    devices: devicesForState(known.devices, without(instance.devices, rootIsOwn ? [root] : [])),
-    config: without(config, [USER_DATA, VENDOR_DATA, NETWORK_CONFIG]),
+    rootDisk: observedRootDisk(known.rootDisk, isArgument ? rootDisk : undefined, instance.expanded_devices),
+    devices: devicesForState(known.devices, isArgument ? others : instance.devices),
+    config,
     cloudInit: Object.values(cloudInit).some((text) => text !== undefined) ? cloudInit : undefined,
   };
 }
@@ -117,17 +121,17 @@ export function expected(expanded: Expanded, wanted: InstanceSpec): Expanded {
   };
 }
 
-const USER_DATA = "cloud-init.user-data";
-const VENDOR_DATA = "cloud-init.vendor-data";
-const NETWORK_CONFIG = "cloud-init.network-config";
-
 /** Returns all arguments that LXD keeps as config of the instance. */
 function localConfig({ config, cpu, memory, cloudInit }: InstanceSpec): Config {
   return { ...config, ...given("limits.cpu", cpu), ...given("limits.memory", memory), ...cloudInitConfig(cloudInit) };
 }
 
 function cloudInitConfig({ userData, vendorData, networkConfig }: CloudInit = {}): Config {
-  return { ...given(USER_DATA, userData), ...given(VENDOR_DATA, vendorData), ...given(NETWORK_CONFIG, networkConfig) };
+  return {
+    ...given("cloud-init.user-data", userData),
+    ...given("cloud-init.vendor-data", vendorData),
+    ...given("cloud-init.network-config", networkConfig),
+  };
 }
 
 /**
@@ -144,7 +148,7 @@ function localDevices({ devices, rootDisk }: InstanceSpec, profiles: readonly Pr
 }
 
 /** Returns the requested properties of the instance's own root disk; all of them when none was requested. */
-function rootDiskInWordsOf(rootDisk: RootDisk | undefined, own: Config | undefined, expanded: Devices): RootDisk | undefined {
+function observedRootDisk(rootDisk: RootDisk | undefined, own: Config | undefined, expanded: Devices): RootDisk | undefined {
   if (own === undefined) {
     const inheritedPool = rootDiskOf(expanded)?.[1]["pool"];
     return rootDisk?.size === undefined && rootDisk?.pool === inheritedPool ? rootDisk : undefined;
@@ -170,8 +174,4 @@ function sameRootDisk(
 
 function given(key: string, value: string | undefined): Config {
   return value === undefined ? {} : { [key]: value };
-}
-
-function without<Value>(map: Record<string, Value>, keys: readonly string[]): Record<string, Value> {
-  return Object.fromEntries(Object.entries(map).filter(([key]) => !keys.includes(key)));
 }

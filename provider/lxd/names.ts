@@ -14,28 +14,26 @@ const named = (what: string, forbidden: RegExp, rule: string) =>
       `is not a valid ${what}: it must not be empty, "." or "..", or have control characters or ${rule}`,
     );
 
+const spelled = (pattern: RegExp, problem: string) => z.string().regex(pattern, problem);
+
 export const profileNameSchema = named("name of a profile", /\//, "slashes");
 
 export const poolNameSchema = named("name of a storage pool", /[/\s]/, "slashes or spaces");
 
 /** Name of a bridge, which is a network interface of each host. */
-export const networkNameSchema = z
-  .string()
-  .regex(
-    /^(?!\.{1,2}$)[A-Za-z0-9._-]{2,15}$/,
-    "is not a valid name of a network interface: 2 to 15 letters, digits, dots, dashes and underscores",
-  );
+export const networkNameSchema = spelled(
+  /^(?!\.{1,2}$)[A-Za-z0-9._-]{2,15}$/,
+  "is not a valid name of a network interface: 2 to 15 letters, digits, dots, dashes and underscores",
+);
 
 /**
  * Name of an instance: a host name.
  * @see https://github.com/canonical/lxd/blob/main/shared/validate/validate.go IsHostname
  */
-export const instanceNameSchema = z
-  .string()
-  .regex(
-    /^[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/,
-    "is not a valid instance name: 1 to 63 letters, digits and dashes, beginning with a letter and not ending with a dash",
-  );
+export const instanceNameSchema = spelled(
+  /^[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/,
+  "is not a valid instance name: 1 to 63 letters, digits and dashes, beginning with a letter and not ending with a dash",
+);
 
 /** Name of an image alias: one segment of a URL. LXD also allows slashes and non-Latin scripts. */
 export const imageAliasSchema = named("alias", /^$/, "lone surrogates");
@@ -49,33 +47,26 @@ export const projectSchema = projectNameSchema.default("default");
  * Name of a cluster member: a host name, usually the member's own. LXD accepts any name, but then does not find a member whose name a URL
  * encodes. `@` begins the name of a group.
  */
-export const memberNameSchema = z
-  .string()
-  .regex(
-    /^(?!\.{1,2}$)(?!@)[A-Za-z0-9._~@:+-]+$/,
-    "is not a valid name of a member: letters, digits, and . _ ~ @ : + - in them, not beginning with @",
-  )
-  .refine((name) => name !== "none", 'must not be "none", which LXD keeps for instances without a member');
+export const memberNameSchema = spelled(
+  /^(?!\.{1,2}$)(?!@)[A-Za-z0-9._~@:+-]+$/,
+  "is not a valid name of a member: letters, digits, and . _ ~ @ : + - in them, not beginning with @",
+).refine((name) => name !== "none", 'must not be "none", which LXD keeps for instances without a member');
 
 /** Placement of an instance: a member, or `@` and the name of a group. */
 export const targetSchema = z.union([memberNameSchema, named("group", /[/\s_'"]/, "spaces").regex(/^@./)], {
   error: "is neither the name of a member nor @group",
 });
 
-export const deviceNameSchema = z
-  .string()
-  .regex(
-    /^(?!\.)[A-Za-z0-9/:_.-]{1,64}$/,
-    "is not a device name: 1 to 64 letters, digits, and / : _ . - in them, not beginning with a dot",
-  );
+export const deviceNameSchema = spelled(
+  /^(?!\.)[A-Za-z0-9/:_.-]{1,64}$/,
+  "is not a device name: 1 to 64 letters, digits, and / : _ . - in them, not beginning with a dot",
+);
 
 /** Key of a config or device: one that LXD or Incus defines, or one whose suffix they leave to the user. */
-export const configKeySchema = z
-  .string()
-  .regex(
-    /^([A-Za-z0-9][A-Za-z0-9_.:/-]*|(user|environment|cloud-init\.ssh-keys|bgp\.peers|tunnel|linux\.sysctl|systemd\.credential(-binary)?)\.[^\p{Control}\p{Surrogate}]*)$/u,
-    "is not a config key such as limits.cpu",
-  );
+export const configKeySchema = spelled(
+  /^([A-Za-z0-9][A-Za-z0-9_.:/-]*|(user|environment|cloud-init\.ssh-keys|bgp\.peers|tunnel|linux\.sysctl|systemd\.credential(-binary)?)\.[^\p{Control}\p{Surrogate}]*)$/u,
+  "is not a config key such as limits.cpu",
+);
 
 /** Address of a member for the other members: an IP address or DNS name, with the port. LXD's default port is 8443. */
 export const memberAddressSchema = z

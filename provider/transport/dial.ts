@@ -134,7 +134,7 @@ function dial(connection: ResolvedConnection, deadline: Deadline, sock?: Duplex)
       // ssh2 without its native part sends a packet in pieces. The host's TCP would wait 40 ms to acknowledge the first.
       client.setNoDelay(true);
     } catch (error) {
-      fail(error instanceof Error ? error : new Error(String(error)));
+      fail(error as Failure);
     }
   });
 }

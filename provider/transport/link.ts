@@ -71,27 +71,27 @@ export class Link {
     attach: (channel: ClientChannel) => T,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
+      const onClose = (): void => fail(this.ended ?? new Error("the connection was closed"));
       const fail = (error: Error): void => {
+        this.client.off("close", onClose);
         reject(new TransportError(this.name, `${doing} on ${this.name} failed: ${error.message}`, { cause: error }));
       };
       if (this.ended !== undefined) {
         fail(this.ended);
         return;
       }
-      const onClose = (): void => fail(this.ended ?? new Error("the connection was closed"));
       this.client.once("close", onClose);
       try {
         open((error, channel) => {
-          this.client.off("close", onClose);
           if (error) {
             fail(error);
           } else {
+            this.client.off("close", onClose);
             resolve(attach(channel));
           }
         });
       } catch (error) {
-        this.client.off("close", onClose);
-        fail(error instanceof Error ? error : new Error(String(error)));
+        fail(error as Error);
       }
     });
   }

@@ -65,7 +65,7 @@ export class SshConnection {
     );
   }
 
-  /** Ends the connection. Everything that still runs on it fails. */
+  /** Everything that still runs on the connection fails. */
   close(): void {
     this.sessions.close();
   }
@@ -96,16 +96,13 @@ export class SshConnection {
     const createConnection = (_options: unknown, callback: (error: Error | null, socket?: Duplex) => void): void => {
       this.openUnixSocket(path).then(
         (socket) => callback(null, socket),
-        (error: unknown) => callback(error instanceof Error ? error : new Error(String(error))),
+        (error: Error) => callback(error),
       );
     };
     return Object.assign(agent, { createConnection });
   }
 
-  /**
-   * Whether something listens on a unix socket of the host.
-   * @throws TransportError or RefusedError when the host cannot be asked.
-   */
+  /** @throws TransportError or RefusedError when the host cannot be asked. */
   async listens(path: string, deadline: Deadline): Promise<boolean> {
     return (await this.listener([path], deadline)) !== undefined;
   }
@@ -170,15 +167,12 @@ export class SshConnection {
   /** Holds a slot while the socket is open. */
   private inSlot(open: () => Promise<{ socket: Duplex; done: Promise<void> }>): Promise<Duplex> {
     return new Promise((resolve, reject) => {
-      void this.channels(async () => {
-        try {
-          const { socket, done } = await open();
-          resolve(socket);
-          await done;
-        } catch (error) {
-          reject(error instanceof Error ? error : new Error(String(error)));
-        }
+      const held = this.channels(async () => {
+        const { socket, done } = await open();
+        resolve(socket);
+        await done;
       });
+      held.catch(reject);
     });
   }
 

@@ -165,7 +165,7 @@ export class OperationWatcher {
         return;
       }
       if (hasCode(error, "response-shape")) {
-        this.settle(watched, () => watched.reject(error));
+        this.fail(watched, error);
         return;
       }
       // Depending on its version, LXD reports by an error that the operation failed, or that it outlasts this wait. An error before the
@@ -228,7 +228,7 @@ export class OperationWatcher {
       return;
     }
     if (!this.ways.isOpen() && hasCode(why, "transport")) {
-      this.settle(watched, () => watched.reject(why));
+      this.fail(watched, why);
       return;
     }
     try {
@@ -239,7 +239,7 @@ export class OperationWatcher {
           failure === undefined
             ? new LostOperationError(host, description, { cause: error })
             : new OperationError(host, description, failure.reply, failure.status);
-        this.settle(watched, () => watched.reject(end));
+        this.fail(watched, end);
       } else {
         this.couldNotAsk(watched, error);
       }
@@ -268,7 +268,7 @@ export class OperationWatcher {
     const isInSight = performance.now() - watched.heardAt < OUT_OF_SIGHT_MS;
     const mayPass = hasCode(error, "api") || (hasCode(error, "transport") && this.ways.isOpen());
     if (!hasCode(error, "timeout") && !(isInSight && mayPass)) {
-      this.settle(watched, () => watched.reject(error));
+      this.fail(watched, error);
     }
   }
 
@@ -280,7 +280,7 @@ export class OperationWatcher {
     }
     if (operation.id !== id) {
       const message = `LXD on ${host} answered a request for the operation ${id} with another operation, ${operation.id}`;
-      this.settle(watched, () => watched.reject(new ResponseShapeError(message)));
+      this.fail(watched, new ResponseShapeError(message));
       return;
     }
     const isFirst = operation === watched.operation;
@@ -290,16 +290,16 @@ export class OperationWatcher {
     }
     const { status, status_code: code, description, err, err_code } = operation;
     if (code === 200) {
-      this.settle(watched, () => watched.resolve(operation));
+      this.watched.delete(watched);
+      watched.resolve(operation);
     } else if (code > 200) {
-      this.settle(watched, () => watched.reject(new OperationError(host, description, err || status, err_code)));
+      this.fail(watched, new OperationError(host, description, err || status, err_code));
     }
   }
 
-  private settle(watched: Watched, tell: () => void): void {
-    if (this.watched.delete(watched)) {
-      tell();
-    }
+  private fail(watched: Watched, error: unknown): void {
+    this.watched.delete(watched);
+    watched.reject(error);
   }
 }
 

@@ -4,7 +4,6 @@ import { findSnap } from "../provider/host/snapd";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
 import { describeOwner } from "../provider/lxd/ownership";
 import { isFeature } from "../provider/lxd/projects";
-
 import { LOCAL_CONFIG, serverConfig } from "../provider/lxd/server";
 import { findObject, type MemberObject, type ObjectRef, viewsOf } from "../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../provider/lxd/storage-and-networks/networks";
@@ -130,7 +129,7 @@ class Reading {
     const { what, name, project = "default", mark = "" } = object;
     this.tell(`reading ${what}`);
     if (mark !== "" && !this.owned) {
-      this.leaveOut(what, `it belongs to ${describeOwner(mark)}; --owned adopts it all the same`);
+      this.leaveOut(what, `it belongs to ${describeOwner(mark)}; adopt it with --owned`);
       return;
     }
     const place = "connection" in args ? {} : { cluster: this.cluster };
@@ -247,7 +246,7 @@ class Reading {
       const what = `network ${named(project, name)}`;
       const found = await findObject(lxd, network(project, name));
       if (type !== "bridge" || found === undefined) {
-        this.leaveOut(what, `it is of type ${type}, and LxdNetwork makes bridges`);
+        this.leaveOut(what, `its type is ${type}, and LxdNetwork manages only bridges`);
         continue;
       }
       const mark = found.value.config?.[OWNER_KEY];
@@ -269,8 +268,8 @@ class Reading {
       const name = names[0] ?? fingerprint.slice(0, 12);
       const what = `image ${named(project, name)}`;
       if (!source || !/^https:/.test(source.server) || auto_update) {
-        const why = auto_update ? "LXD replaces it by newer ones" : "it was uploaded, and its files are not here";
-        this.leaveOut(what, `${why}; it stays as it is, and an LxdImage of it can be added`);
+        const why = auto_update ? "LXD replaces it with newer images" : "it was uploaded, and its files are not available here";
+        this.leaveOut(what, `${why}. Add an LxdImage to the program to manage it`);
         continue;
       }
       const from = { server: source.server, protocol: source.protocol, fingerprint };

@@ -17,7 +17,7 @@ export function describe({ hosts, taken, leftOut }: ClusterContents, { secrets }
     `Written: ${files.join(", ")}`,
     ...first,
     ...secrets.map(({ command }) => `  ${command}`),
-    "Then run pulumi preview: it tells for each object what adopting would change. Expected is nothing but the ownership mark",
+    "Then run pulumi preview. It should show for each object that nothing in it changes",
     "",
   ].join("\n");
 }

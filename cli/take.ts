@@ -42,7 +42,7 @@ export async function takeOver<Inputs extends object, Outputs extends object>(
   const changed = differences(lifecycle, state as Inputs & Outputs, inputs as Inputs);
   if (changed.length > 0) {
     return {
-      why: `no arguments describe it as it is; managing it would change ${describeChanges(changed, state, inputs).join(", ")}`,
+      why: `no arguments match its present state; managing it would change ${describeChanges(changed, state, inputs).join(", ")}`,
     };
   }
   return { args: withoutDefaults(lifecycle, found) };
@@ -59,7 +59,7 @@ async function look<Inputs extends object, Outputs extends object>(
     return { why: failures.map(({ reason }) => reason).join("; ") };
   }
   const { id, props, inputs: seen = {} } = await provider.read("it", { ...inputs, ...lifecycle.lookupKeys?.(inputs as Inputs) });
-  return id === "" ? { why: "it is gone" } : { inputs, seen, state: props };
+  return id === "" ? { why: "it no longer exists" } : { inputs, seen, state: props };
 }
 
 /** Removes the arguments that equal the schema's defaults. */

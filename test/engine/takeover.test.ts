@@ -175,7 +175,7 @@ describe("Taking over a cluster that runs already", () => {
 
     it("says what it leaves out, and why", () => {
       assert.match(said, /- instance ice: it is Frozen, neither running nor stopped\. Start or stop it, and run this again/);
-      assert.match(said, /- image uploaded: it was uploaded, and its files are not here/);
+      assert.match(said, /- image uploaded: it was uploaded, and its files are not available here/);
       assert.match(text, / \* - instance ice: it is Frozen/);
     });
 
@@ -267,7 +267,7 @@ describe("Taking over a cluster that runs already", () => {
       const again = await adopt("--force");
       assert.match(
         again,
-        /- instance web-1: it belongs to the Pulumi resource "web-1" of stack "test", project "engine-tests"; --owned adopts it all the same/,
+        /- instance web-1: it belongs to the Pulumi resource "web-1" of stack "test", project "engine-tests"; adopt it with --owned/,
       );
       assert.doesNotMatch(again, /LxdVm/);
       assert.match(await adopt("--force", "--owned"), /LxdVm 4/);

@@ -10,16 +10,12 @@ export const configValueSchema = z
   .transform(String);
 
 /** A config map, such as `{"limits.cpu": "2"}`. */
-export const configSchema = z.record(configKeySchema, configValueSchema).superRefine((config, issues) => {
-  const memory = config["limits.memory"] ?? "";
-  if (memory !== "" && !/^\d+%$/.test(memory) && parseSize(memory) === undefined) {
-    issues.addIssue({
-      code: "custom",
-      path: ["limits.memory"],
-      message: 'is neither a size such as "4GiB" nor a share such as "50%"',
-    });
-  }
-});
+export const configSchema = z
+  .record(configKeySchema, configValueSchema)
+  .refine(({ "limits.memory": memory = "" }) => memory === "" || /^\d+%$/.test(memory) || parseSize(memory) !== undefined, {
+    path: ["limits.memory"],
+    error: 'is neither a size such as "4GiB" nor a share such as "50%"',
+  });
 
 /** Devices by name, each a map of its options. */
 export const devicesSchema = z.record(
@@ -44,7 +40,6 @@ export function isServerMade(key: string): boolean {
 /** Keys whose value is a text for cloud-init. */
 export const CLOUD_INIT_TEXT = /^(cloud-init|user)\.(user-data|vendor-data|network-config)$/;
 
-/** Returns the owner's mark as config; empty without a mark. */
 export function ownerKey(mark: string): Config {
   return mark === "" ? {} : { [OWNER_KEY]: mark };
 }
@@ -89,14 +84,11 @@ const MEANINGS: readonly [RegExp, (a: string, b: string) => boolean][] = [
 
 /** Whether two config maps mean the same. Ignores server-made keys. */
 export function sameConfig(a: Config = {}, b: Config = {}): boolean {
-  return [...new Set([...Object.keys(a), ...Object.keys(b)])].every(
-    (key) => isServerMade(key) || sameConfigValue(key, a[key], b[key]),
-  );
+  return Object.keys({ ...a, ...b }).every((key) => isServerMade(key) || sameConfigValue(key, a[key], b[key]));
 }
 
-/** Whether two sets of devices mean the same. */
 export function sameDevices(a: Devices = {}, b: Devices = {}): boolean {
-  return [...new Set([...Object.keys(a), ...Object.keys(b)])].every(
+  return Object.keys({ ...a, ...b }).every(
     (name) => a[name] !== undefined && b[name] !== undefined && sameConfig(a[name], b[name]),
   );
 }

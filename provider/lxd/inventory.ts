@@ -6,7 +6,7 @@ export const INVENTORY_KINDS = ["instances", "custom-volumes", "images", "storag
 
 export type InventoryKind = (typeof INVENTORY_KINDS)[number];
 
-/** Names of a daemon's objects, by kind. Kinds without objects are absent. */
+/** Names by kind. Kinds without objects are absent. */
 export type Inventory = Partial<Record<InventoryKind, string[]>>;
 
 const instanceSchema = z.looseObject({

@@ -17,7 +17,7 @@ export interface Mark {
 
 /** Formats a mark for LXD: `<URN> [<claim>]`, or `<URN> [<claim> creating]`. */
 export function writeMark({ urn, claim, isCreating }: Mark): string {
-  return urn === "" ? "" : `${urn}${claim === undefined ? "" : ` [${claim}${isCreating ? " creating" : ""}]`}`;
+  return urn === "" || claim === undefined ? urn : `${urn} [${claim}${isCreating ? " creating" : ""}]`;
 }
 
 export function readMark(text: string | undefined): Mark | undefined {
@@ -32,15 +32,13 @@ export function newClaim(): string {
   return randomBytes(8).toString("hex");
 }
 
-/** Relation of an existing object to the resource that wants to create it. */
+/** An existing object, and the resource that wants to create it. */
 export interface Claim {
   /** Name of the object in messages: `profile "web" in project "default"`. */
   readonly what: string;
   readonly host: string;
   readonly description: string;
-  /** Config of the object, which may name an owner. */
   readonly config: Config;
-  /** URN of the resource that wants the object. */
   readonly urn: string;
   readonly adopt: boolean;
 }
@@ -70,7 +68,6 @@ export function isOwnMark(mark: string | undefined, urn: string): boolean {
   return urn !== "" && readMark(mark)?.urn === urn;
 }
 
-/** Whether an interrupted create of this resource left the object. */
 export function isUnfinishedWork(mark: string | undefined, urn: string): boolean {
   return isOwnMark(mark, urn) && readMark(mark)?.isCreating === true;
 }
@@ -104,7 +101,7 @@ export function takenOverBy(mark: string | undefined, { urn, formerUrn, claim: o
   return found.claim === own && (found.urn === urn || found.urn === formerUrn) ? undefined : mark;
 }
 
-/** @throws RefusedError when someone else has taken over an object that was to be changed. */
+/** @throws RefusedError when another owner has taken over the object. */
 export function refuseTakenOver(what: string, host: string, mark: string | undefined, owner: Owner): void {
   const other = takenOverBy(mark, owner);
   if (other !== undefined) {
@@ -126,7 +123,6 @@ export function isLeftToOthers(
   return other !== undefined;
 }
 
-/** Explains that another owner has taken over an object, and names both remedies. */
 export function explainTakeover(mark: string): string {
   return (
     `it now belongs to ${describeOwner(mark)}, which has taken it over. Remove it from this program, and LXD keeps it unchanged. Or take it ` +

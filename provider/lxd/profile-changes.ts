@@ -26,12 +26,11 @@ interface InstanceName {
 export interface Waiting extends InstanceName {
   /** When LXD started it, by LXD's clock. Another time means that it was started again and has the change. */
   readonly startedAt: string;
-  /** Digest of the profile's contents that it runs with. */
+  /** Digest of the profile's contents. */
   readonly runsWith: string;
 }
 
 interface Changed {
-  /** All instances that run on without the change. */
   readonly waiting: readonly Waiting[];
   /** LXD's text for each instance that refused the change; empty when none did. */
   readonly refusals: readonly string[];
@@ -39,7 +38,6 @@ interface Changed {
   readonly lost?: Error;
 }
 
-/** Running instance that uses a profile. */
 interface User extends InstanceName {
   readonly instance: Instance;
 }

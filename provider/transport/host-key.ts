@@ -58,7 +58,7 @@ export function expectedHostKey({ host, port, hostKey, hostKeyPolicy }: Resolved
   };
 }
 
-/** Key types to request from a host that has no key of a known type any more. */
+/** For a host that has no key of a known type any more. */
 const ANY_TYPE = [
   ...["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"],
   ...["rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"],

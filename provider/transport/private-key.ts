@@ -19,7 +19,7 @@ export class KeyProblem {
 const OPENSSH = "OPENSSH PRIVATE KEY";
 const MAGIC = "openssh-key-v1\0";
 
-/** The only cipher of OpenSSH's keys that ssh2 does not decrypt. */
+/** The only cipher that ssh2 does not decrypt. */
 const CHACHA = "chacha20-poly1305@openssh.com";
 
 /** Reads the first private key in a text. Ignores the text around it, and accepts line breaks of any system. */
@@ -153,7 +153,7 @@ function readContainer(pem: string): Container | undefined {
   }
 }
 
-/** Decrypts a container that is encrypted by {@link CHACHA}. */
+/** Decrypts {@link CHACHA}. */
 function decrypt({ kdf, publicKey, secret }: Container, passphrase: string): string {
   const saltLength = kdf.readUInt32BE(0);
   const salt = kdf.subarray(4, 4 + saltLength);

@@ -15,7 +15,7 @@ import { Sessions } from "./sessions";
 /** sshd's default MaxSessions is 10. Two are left for a person who is logged in at the same time. */
 const CHANNELS_PER_CONNECTION = 8;
 
-/** Most bytes that a command may write. The programs that run here write little. */
+/** The programs that run here write little. */
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
 /** Most bytes that a shell may write before it runs its command. One that writes more does not run it. */
@@ -52,11 +52,7 @@ export class SshConnection {
     return this.link.open;
   }
 
-  /**
-   * Dials once, for at most `perDialTimeout` seconds for each of proxy and host.
-   * @throws RefusedError for a host key or credentials that are not accepted, or a server that does not speak SSH; TransportError when
-   *   nothing answers.
-   */
+  /** @throws RefusedError for a host key or credentials that are not accepted, or no SSH server; TransportError when nothing answers. */
   static async dial(connection: Connection, deadline: Deadline): Promise<SshConnection> {
     const name = describeConnection(connection);
     const link = async (within: Deadline): Promise<Link> => new Link(await login(connection, within), name);
@@ -107,10 +103,7 @@ export class SshConnection {
     return (await this.listener([path], deadline)) !== undefined;
   }
 
-  /**
-   * The first of these unix sockets on which something listens.
-   * @throws TransportError or RefusedError when the host cannot be asked.
-   */
+  /** Finds the first of these unix sockets on which something listens. See {@link listens} for errors. */
   async listener(paths: readonly string[], deadline: Deadline): Promise<string | undefined> {
     if (!this.relayed) {
       for (const path of paths) {

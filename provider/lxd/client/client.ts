@@ -307,7 +307,6 @@ export class LxdClient {
   }
 }
 
-/** Whether an object has all contents that were written. */
 function holds(value: unknown, body: object): boolean {
   const live = (value ?? {}) as Readonly<Record<string, unknown>>;
   return Object.entries(body).every(([key, wanted]) => sameJson(live[key], wanted));

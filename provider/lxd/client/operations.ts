@@ -98,7 +98,6 @@ export class OperationWatcher {
   constructor(private readonly ways: WaysToAsk) {}
 
   /**
-   * Waits until an operation has ended.
    * @param onProgress - Receives the operation each time LXD reports it, including the last time.
    * @throws OperationError when it failed; LostOperationError when LXD no longer knows it: then the object itself shows the result.
    */

@@ -136,43 +136,46 @@ export class Snapd {
 
   /** Waits until snapd has seeded itself and no change of the snap is in progress, such as an automatic refresh. */
   private async settled(): Promise<void> {
-    await this.waitFor(async (show) => {
+    await this.waitFor(async () => {
       const conf = z.looseObject({ "seed.loaded": z.boolean().exactOptional() });
       const seeded = await this.whileUp(() => this.find("/v2/snaps/system/conf?keys=seed.loaded", conf, "option-not-found"));
-      return seeded?.["seed.loaded"] === true || show(`waiting for snapd on ${this.host} to install its preinstalled snaps`);
+      return seeded?.["seed.loaded"] === true || `waiting for snapd on ${this.host} to install its preinstalled snaps`;
     });
-    await this.waitFor(async (show) => {
+    await this.waitFor(async () => {
       const path = "/v2/changes?select=in-progress&for=lxd";
       const changes = await this.whileUp(() => this.get(path, z.array(changeSchema)));
       const [busy] = changes ?? [];
       if (busy !== undefined) {
-        return show(`waiting for snapd on ${this.host} to finish another change: ${describe(busy)}`);
+        return `waiting for snapd on ${this.host} to finish another change: ${describe(busy)}`;
       }
-      return changes !== undefined || show(`waiting for snapd on ${this.host}`);
+      return changes !== undefined || `waiting for snapd on ${this.host}`;
     });
   }
 
   private async finish(id: string, request: string): Promise<void> {
-    const { status, err, summary } = await this.waitFor(async (show) => {
+    const { status, err, summary } = await this.waitFor(async () => {
       const change = await this.whileUp(() => this.get(`/v2/changes/${id}`, changeSchema));
       if (change === undefined) {
-        return show(`snapd on ${this.host} is restarting`);
+        return `snapd on ${this.host} is restarting`;
       }
-      return change.ready ? change : show(`snapd on ${this.host}: ${describe(change)}`);
+      return change.ready ? change : `snapd on ${this.host}: ${describe(change)}`;
     });
     if (status !== "Done") {
       throw new SnapdError(this.host, request, 202, "", err === "" ? `${summary}: ${status}` : err);
     }
   }
 
-  /** Repeats a look until it returns something. Until then, the look shows what it waits for. */
-  private waitFor<T>(look: (show: (text: string) => undefined) => Promise<T | undefined>): Promise<T> {
-    return until(this.patience.deadline, (report) =>
-      look((text) => {
-        report(text);
-        this.patience.progress(text);
-      }),
-    );
+  /** Repeats a look until it returns something other than the text of what it waits for. */
+  private waitFor<T extends object | true>(look: () => Promise<T | string>): Promise<T> {
+    return until(this.patience.deadline, async (report) => {
+      const seen = await look();
+      if (typeof seen !== "string") {
+        return seen;
+      }
+      report(seen);
+      this.patience.progress(seen);
+      return undefined;
+    });
   }
 
   /** Reads something; `undefined` while snapd restarts, as it does for a new snapd. */

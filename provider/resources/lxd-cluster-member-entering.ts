@@ -7,11 +7,11 @@ import type { LxdClient } from "../lxd/client/client";
 import { forgetPresented } from "../lxd/client/presented";
 import { bootstrapCluster, type Member, memberConfigKeys, untilOnline } from "../lxd/cluster/cluster";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
-import { clearTraces } from "../lxd/cluster/half-joins";
+import { removeRemains } from "../lxd/cluster/half-joins";
 import { failedJoin, joinCluster, mintJoinToken } from "../lxd/cluster/join";
 import { howToWipe, type JoinContext, refuseOtherName, refuseToJoin } from "../lxd/cluster/join-preflight";
 import { type MemberConfig, workOutMemberConfig } from "../lxd/cluster/member-config";
-import { settled } from "../lxd/cluster/restarts";
+import { untilSettled } from "../lxd/cluster/restarts";
 import { getServer, serverConfig, setServerConfig } from "../lxd/server";
 import { FailedError, hasCode, havingChanged, RefusedError } from "../support/errors";
 import { findWayIn, type Membership } from "./lxd-cluster-member-finding";
@@ -75,7 +75,7 @@ async function bootstrap(context: Context, ssh: SshConnection, lxd: LxdClient, {
 /** Makes the host a further member. Does nothing when it is one. Clears what an interrupted attempt left. */
 async function join(context: Context, ssh: SshConnection, host: LxdClient, cluster: LxdClient, wanted: NewMember): Promise<void> {
   const { name, address } = wanted;
-  await settled(cluster);
+  await untilSettled(cluster);
   const [asked, target] = [await askLxd(host), await getServer(cluster)];
   const observed = { host, ssh, joining: asked, cluster, target, deadline: context.deadline, urn: context.urn };
   const { standing, holds } = await standingOf(observed, name, address);
@@ -106,7 +106,7 @@ async function joinAs(context: Context, ssh: SshConnection, joinContext: JoinCon
   const { host, joining, cluster, target } = joinContext;
   const { certificate, certificate_fingerprint, server_name: inviting } = target.environment;
   const memberConfig = await workOutMemberConfig(cluster, await memberConfigKeys(cluster), wanted.memberConfig, name, inviting);
-  for (const cleared of await clearTraces(joinContext, name, address)) {
+  for (const cleared of await removeRemains(joinContext, name, address)) {
     context.warn(cleared);
   }
   await noteHttpsAddress(ssh, joining, address, context.deadline);

@@ -32,10 +32,7 @@ interface Former {
  * wipe was interrupted. `false` for a host that cannot be reached or whose LXD does not answer: the cluster reports that it is no
  * member.
  */
-export async function isToBeCleaned(
-  context: Context,
-  { connection, address }: Pick<Former, "connection" | "address">,
-): Promise<boolean> {
+export async function isToBeCleaned(context: Context, { connection, address }: Former): Promise<boolean> {
   const ssh = await ifReachable(context, connection);
   if (ssh === undefined || (await isResetUnfinished(ssh, context.deadline))) {
     return ssh !== undefined;
@@ -53,18 +50,18 @@ export async function isToBeCleaned(
 export async function isReinstalled(
   context: Context,
   { status, server_name: name }: Member,
-  { connection }: Pick<Former, "connection">,
+  host: Connection,
   fingerprint: string,
 ): Promise<boolean> {
   if (status !== "Offline") {
     return false;
   }
   try {
-    const ssh = await context.host(connection);
+    const ssh = await context.host(host);
     if (await isResetUnfinished(ssh, context.deadline)) {
       return false;
     }
-    const lxd = await lxdOn(context, connection);
+    const lxd = await lxdOn(context, host);
     if (lxd === undefined) {
       return !(await isInstalled(ssh, context.deadline));
     }
@@ -127,7 +124,7 @@ export async function leave(
   lxd: LxdClient,
   member: Member,
   members: readonly Member[],
-  host: Pick<Former, "connection">,
+  host: Connection,
 ): Promise<boolean> {
   const name = member.server_name;
   const held = await heldBy(lxd, name);

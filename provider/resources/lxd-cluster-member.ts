@@ -196,7 +196,9 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     if (cluster?.member !== undefined) {
       const { lxd, member } = cluster;
       const outputs = await outputsOf(lxd, member);
-      const status = (await isReinstalled(context, member, state, outputs.certificateFingerprint)) ? REINSTALLED : outputs.status;
+      const status = (await isReinstalled(context, member, state.connection, outputs.certificateFingerprint))
+        ? REINSTALLED
+        : outputs.status;
       return { inputs: fromApi(member, state), outputs: { ...outputs, status }, mark: member.config?.[OWNER_KEY] };
     }
     // A first member without state would be created again, and might bootstrap a second cluster.
@@ -251,7 +253,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     const through = members.length > 1 ? await throughAnother(context, lxd, state) : lxd;
     const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
-    const wasMember = await leave(context, through, member, members, state);
+    const wasMember = await leave(context, through, member, members, state.connection);
     await havingChanged(() => clean(context, formerMember(state, fingerprint), wasMember, through));
   },
 };

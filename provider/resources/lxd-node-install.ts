@@ -73,7 +73,12 @@ export async function ensureInstalled(context: Context, ssh: SshConnection, want
   if (socket !== undefined) {
     return false;
   }
-  await havingChanged(() => startUnlessListening(context, ssh, wanted.method));
+  // Somebody may have stopped LXD, or the host forbids packages to start their services.
+  await havingChanged(async () => {
+    if ((await findSocket(ssh, context.deadline)) === undefined) {
+      await start(context, ssh, wanted.method);
+    }
+  });
   return true;
 }
 
@@ -117,16 +122,12 @@ export async function applyInstall(context: Context, ssh: SshConnection, wanted:
   return false;
 }
 
-/** Somebody may have stopped LXD, or the host forbids packages to start their services. */
-async function startUnlessListening(context: Context, ssh: SshConnection, method: "deb" | "snap"): Promise<void> {
-  const { deadline } = context;
-  if ((await findSocket(ssh, deadline)) === undefined) {
-    context.progress(`starting LXD on ${ssh.name}`);
-    if (method === "snap") {
-      await startSnap(ssh, context);
-    } else {
-      await ssh.run(["systemctl", "start", "lxd.socket", "lxd.service"], { deadline });
-    }
+async function start(context: Context, ssh: SshConnection, method: "deb" | "snap"): Promise<void> {
+  context.progress(`starting LXD on ${ssh.name}`);
+  if (method === "snap") {
+    await startSnap(ssh, context);
+  } else {
+    await ssh.run(["systemctl", "start", "lxd.socket", "lxd.service"], { deadline: context.deadline });
   }
 }
 

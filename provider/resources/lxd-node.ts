@@ -23,7 +23,6 @@ import {
   applyInstall,
   describeInstall,
   ensureInstalled,
-  type Install,
   installSchema,
   installWarnings,
   readInstall,
@@ -176,7 +175,8 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       await ready(context, lxd);
     }
     await setServerConfig(lxd, inputs.config);
-    return { id: ssh.name, outputs: await factsOf(context, ssh, lxd, inputs.install) };
+    const { revision } = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
+    return { id: ssh.name, outputs: await outputsOf(lxd, revision) };
   },
 
   async read(context, _id, state) {
@@ -211,8 +211,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
         return value === "" ? [] : [[key, value]]; // an unset key is no longer managed, unless the program gives it
       }),
     );
-    const outputs = { ...(await facts(lxd)), revision: installed.revision };
-    return { inputs: { install: installed.install, config }, outputs };
+    return { inputs: { install: installed.install, config }, outputs: await outputsOf(lxd, installed.revision) };
   },
 
   async update(context, _id, state, inputs) {
@@ -226,7 +225,8 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     await applyInstall(context, ssh, inputs.install);
     await ready(context, lxd);
     await setServerConfig(lxd, { ...unset(state.config), ...inputs.config });
-    return factsOf(context, ssh, lxd, inputs.install);
+    const { revision } = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
+    return outputsOf(lxd, revision);
   },
 
   /** Unsets the managed config keys. LXD stays installed: removing it is a person's decision. */
@@ -280,25 +280,20 @@ async function adopt(context: Context, ssh: SshConnection, inputs: Inputs): Prom
         "does not change that; the next pulumi up does",
     );
   }
-  const outputs = { ...(await facts(lxd)), revision, install }; // this `install` is the one that state gets
+  const outputs = { ...(await outputsOf(lxd, revision)), install }; // this `install` is the one that state gets
   return { id: ssh.name, outputs };
 }
 
-async function factsOf(context: Context, ssh: SshConnection, lxd: LxdClient, install: Install): Promise<Outputs> {
-  const { revision } = await readInstall(context, ssh, lxd.endpoint.socket, install);
-  return { ...(await facts(lxd)), revision };
-}
-
-async function facts(lxd: LxdClient): Promise<Omit<Outputs, "revision">> {
-  const server = await getServer(lxd);
-  const { environment } = server;
+async function outputsOf(lxd: LxdClient, revision: number | undefined): Promise<Outputs> {
+  const { environment, api_extensions: apiExtensions } = await getServer(lxd);
   return {
     lxdVersion: environment.server_version,
-    apiExtensions: server.api_extensions,
+    apiExtensions,
     socket: lxd.endpoint.socket.path,
     kernelVersion: environment.kernel_version,
     architecture: environment.architectures[0] ?? "",
     ...(await getHardware(lxd)),
+    revision,
   };
 }
 

@@ -1,7 +1,7 @@
 import { KeyedLock, withLock } from "../../support/keyed-lock";
 import type { LxdClient } from "../client/client";
 import { presentedBy } from "../client/presented";
-import { settled } from "./restarts";
+import { untilSettled } from "./restarts";
 
 const lock = new KeyedLock();
 
@@ -13,7 +13,7 @@ export async function withClusterLock<Result>(lxd: LxdClient, work: () => Promis
   const { fingerprint } = await presentedBy(lxd.endpoint, lxd.deadline);
   const doing = `waiting for other changes of the cluster of ${lxd.host} to end`;
   return withLock(lock, [fingerprint], lxd.deadline, doing, async () => {
-    await settled(lxd);
+    await untilSettled(lxd);
     return work();
   });
 }

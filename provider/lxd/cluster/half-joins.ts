@@ -19,7 +19,7 @@ type Trusted = z.output<typeof trustedSchema>;
  * @returns A sentence for each thing removed.
  * @throws RefusedError, before any removal, when something else might be affected.
  */
-export async function clearTraces({ host, joining, cluster }: JoinContext, name: string, address: string): Promise<string[]> {
+export async function removeRemains({ host, joining, cluster }: JoinContext, name: string, address: string): Promise<string[]> {
   const cleared: string[] = [];
   const stale = await findStaleMember(cluster, name, address);
   if (stale !== undefined) {

@@ -72,7 +72,7 @@ async function untilPassed<Answer>(
 }
 
 /** Waits until all online members answer each other, so that work on all of them meets none that is just starting. */
-export async function settled(lxd: LxdClient): Promise<void> {
+export async function untilSettled(lxd: LxdClient): Promise<void> {
   const members = (await ifClustered(throughRestart(lxd, () => listMembers(lxd)))) ?? [];
   const others = members.length < 2 ? [] : members.filter(({ status }) => status === "Online");
   await Promise.all(

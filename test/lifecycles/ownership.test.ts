@@ -367,7 +367,10 @@ describe("Ownership", () => {
               error.message,
               / already exists on root@127\.0\.0\.1:\d+, complete \(.+\), and it has the mark of this resource/,
             );
-            assert.match(error.message, /that state was lost: then set adopt: true.* another stack has it.* run pulumi up there/);
+            assert.match(
+              error.message,
+              /that state was lost, set adopt: true.* another stack's state has it.* run pulumi up there/,
+            );
             return true;
           }),
         );

@@ -87,7 +87,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
       {
         byHand: RENEWED,
         answer: "error",
-        says: /is not the expected cluster, whose certificate is [0-9a-f]{64}: it answers as the member "bcn2" of the cluster with the certificate [0-9a-f]{64}\n.* it answers as the member "bcn1" of .*\nNothing was done there\. If the cluster's certificate was renewed .* confirm it in the program: certificateFingerprint: "[0-9a-f]{64}"/,
+        says: /is not the expected cluster, whose certificate is [0-9a-f]{64}: it answers as the member "bcn2" of the cluster with the certificate [0-9a-f]{64}\n.* it answers as the member "bcn1" of .*\nNothing was done there\. If the cluster's certificate was renewed .* set it in the program: certificateFingerprint: "[0-9a-f]{64}"/,
         cure: {
           text: "the former certificate is restored",
           act: (lab) => {
@@ -128,7 +128,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
           otherAddress("192.168.1.111:8443"),
         ],
         answer: "refused",
-        says: /Member bcn1 is not empty: .*vm1.*Move them away.*nothing was changed/,
+        says: /Member bcn1 is not empty: .*vm1.*Nothing was changed.*Move these to other members/,
         cure: ["lxc delete vm1", otherAddress("192.168.1.101:8443")],
         why: "a member that holds anything is not removed from its cluster",
       },

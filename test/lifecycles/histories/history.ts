@@ -304,7 +304,7 @@ class Player {
 
   /** Makes the manual change that a refusal asks for, if only a user can make it. */
   private async doWhatIsSaid(run: Run, preview: Run, before: Live): Promise<boolean> {
-    const [, renewed] = /confirm it in the program: certificateFingerprint: "(\w+)"/.exec(messages(run).join("\n")) ?? [];
+    const [, renewed] = /set it in the program: certificateFingerprint: "(\w+)"/.exec(messages(run).join("\n")) ?? [];
     if (renewed !== undefined) {
       const live = await fingerprintOf(await this.world.client(this.world.member() ?? assert.fail("a member answers")));
       assert.equal(renewed, live, "the fingerprint to confirm is the cluster's");

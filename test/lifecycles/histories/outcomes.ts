@@ -23,7 +23,7 @@ export const REFUSALS: readonly RegExp[] = [
   /the uid \d+ belongs to/,
   /it is on cluster member "\w+", which is Offline/,
   /remove the old member and all that it held/,
-  /confirm it in the program: certificateFingerprint: "/,
+  /set it in the program: certificateFingerprint: "/,
 ];
 
 /** Whether a machine was started whose inside the refresh before could not read: the next one does. */

@@ -50,19 +50,12 @@ export async function takeInventory(lxd: LxdClient, location?: string): Promise<
   return withoutEmpty(found);
 }
 
-function list<Schema extends z.ZodType>(
-  lxd: LxdClient,
-  path: string,
-  schema: Schema,
-  project?: string,
-): Promise<z.output<Schema>[]> {
-  return lxd.get(path, z.array(schema), { recursion: 1, project });
+function list<Item extends z.ZodType>(lxd: LxdClient, path: string, item: Item, project?: string): Promise<z.output<Item>[]> {
+  return lxd.get(path, z.array(item), { recursion: 1, project });
 }
 
-function withoutEmpty<Kind extends string>(found: Readonly<Record<Kind, string[]>>): Partial<Record<Kind, string[]>> {
-  return Object.fromEntries(Object.entries<string[]>(found).filter(([, names]) => names.length > 0)) as Partial<
-    Record<Kind, string[]>
-  >;
+function withoutEmpty(found: Readonly<Record<string, string[]>>): Record<string, string[]> {
+  return Object.fromEntries(Object.entries(found).filter(([, names]) => names.length > 0));
 }
 
 /** The part of an inventory that cannot be made again: instances and custom volumes. */

@@ -76,7 +76,7 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
 
   /** Rules that concern several inputs at once. Pure. Called when all inputs are known and valid by themselves. */
   checkTogether?(inputs: Inputs): CheckFailure[];
-  /** Equality of inputs that are not compared as plain JSON (differences.ts). Pure. Outputs are in `state`. */
+  /** Equality of inputs that are not compared as plain JSON (`differences` of state.ts). Pure. Outputs are in `state`. */
   readonly sameBy?: {
     readonly [Name in keyof Inputs]?: (
       observed: Inputs[Name],

@@ -4,11 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { utils } from "ssh2";
 import type { RealLab } from "../../lab/real";
-import { provider } from "../../provider/entry";
 import { fingerprintOf } from "../../provider/lxd/images/files";
 import { fingerprint } from "../../provider/transport/host-key";
 import { disconnectAll } from "../../provider/transport/pool";
-import { attachOrSkip, isInLab } from "../support/real-lab";
+import { attachOrSkip, createResource, isInLab } from "../support/real-lab";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
 import { statesOnceHeard } from "./support/member-states";
@@ -56,14 +55,7 @@ describe("Unsuitable environments on real LXD", () => {
     ...more,
   });
 
-  /** Checks and creates a resource, as the engine does. */
-  const create = async (kind: string, args: object): Promise<void> => {
-    const { check, create: make } = provider(kind);
-    const urn = `urn:pulumi:refusals::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
-    const checked = await check({}, { ...args, __urn: urn });
-    assert.deepEqual(checked.failures, []);
-    await make(checked.inputs);
-  };
+  const create = (kind: string, args: object): Promise<void> => createResource(kind, args, "refusals");
 
   /** Asserts that a create is refused with exactly this message. */
   const refused = async (kind: string, args: object, ...sentence: string[]): Promise<void> => {

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { RealLab } from "../../lab/real";
-import { provider } from "../../provider/entry";
 import { LxdClient } from "../../provider/lxd/client/client";
 import { endpointOf } from "../../provider/lxd/client/endpoint";
 import { joinCluster, mintJoinToken } from "../../provider/lxd/cluster/join";
@@ -12,7 +11,7 @@ import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";
 import { figure } from "../support/figure";
-import { attachOrSkip, isInLab } from "../support/real-lab";
+import { attachOrSkip, createResource, isInLab } from "../support/real-lab";
 import { Managed } from "../unit/resources/simulated-cluster";
 
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
@@ -35,14 +34,7 @@ describe("Half joins on real LXD", () => {
     timeouts: { create: 300 },
   });
 
-  /** Checks and creates a resource, as the engine does. */
-  const create = async (kind: string, args: object): Promise<void> => {
-    const { check, create: make } = provider(kind);
-    const urn = `urn:pulumi:halves::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
-    const checked = await check({}, { ...args, __urn: urn });
-    assert.deepEqual(checked.failures, []);
-    await make(checked.inputs);
-  };
+  const create = (kind: string, args: object): Promise<void> => createResource(kind, args, "halves");
   const refusal = async (kind: string, args: object): Promise<string> =>
     create(kind, args).then(
       () => assert.fail("it was not refused"),

@@ -1,4 +1,6 @@
+import assert from "node:assert/strict";
 import { RealLab } from "../../lab/real";
+import { provider } from "../../provider/entry";
 import { skip } from "../../tools/test/skip";
 
 /** Whether this process runs in the workstation of a lab. */
@@ -10,4 +12,13 @@ export async function attachOrSkip(context: Mocha.Context, labOptions = ""): Pro
     skip(context, `not in the workstation of a lab: npx tsx lab/real/cli.ts run${labOptions} -- npx mocha ...`);
   }
   return RealLab.attach();
+}
+
+/** Checks and creates a resource, as the engine does. */
+export async function createResource(kind: string, args: object, stack: string): Promise<void> {
+  const { check, create } = provider(kind);
+  const urn = `urn:pulumi:${stack}::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
+  const { inputs, failures } = await check({}, { ...args, __urn: urn });
+  assert.deepEqual(failures, []);
+  await create(inputs);
 }

@@ -77,7 +77,7 @@ const GREETING = -1;
 /** One connection. The server answers requests in any order. When the connection breaks, all pending requests fail. */
 export class SftpConnection {
   private received = Buffer.alloc(0);
-  private readonly pending = new Map<number, { resolve(packet: PacketReader): void; reject(error: Error): void }>();
+  private readonly pending = new Map<number, { resolve: (packet: PacketReader) => void; reject: (error: Error) => void }>();
   private nextId = 0;
   private ended: Error | undefined;
 

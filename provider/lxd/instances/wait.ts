@@ -37,8 +37,8 @@ type Answer = true | string;
 interface Check {
   readonly what: string;
   /** Whether the condition holds for an instance that was read with its state, where that is sufficient to know. */
-  isMet?(instance: Instance): boolean;
-  ask(): Promise<Answer>;
+  readonly isMet?: (instance: Instance) => boolean;
+  readonly ask: () => Promise<Answer>;
 }
 
 /**

@@ -20,7 +20,10 @@ export async function inServersKeys(lxd: LxdClient, config: Config): Promise<Con
     return config;
   }
   const known = await keysOf(lxd);
-  return known.has(MODE) ? (known.has(SECURE) ? config : inModes(config)) : inBooleans(config);
+  if (!known.has(MODE)) {
+    return inBooleans(config);
+  }
+  return known.has(SECURE) ? config : inModes(config);
 }
 
 /** Converts LXD's config to the boot keys that a program uses. Keeps it unchanged without a program. Pure. */

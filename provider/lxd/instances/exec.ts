@@ -118,15 +118,16 @@ async function waitForEnd(
   return { exitCode, failure, output: output ?? {} };
 }
 
-/**
- * Returns the exit code. For a program that cannot be started, LXD fails the operation where a shell would return 126 or 127.
- */
+/** For a program that cannot be started, LXD fails the operation where a shell would return 126 or 127. */
 function exitCodeOf(failure: unknown, code: number | undefined): number | undefined {
   if (!hasCode(failure, "operation")) {
     return undefined;
   }
   const reply = replyOf(failure);
-  return /command not found/i.test(reply) ? 127 : /command not executable/i.test(reply) ? 126 : code;
+  if (/command not found/i.test(reply)) {
+    return 127;
+  }
+  return /command not executable/i.test(reply) ? 126 : code;
 }
 
 async function readOutput(lxd: LxdClient, url: string | undefined, project: string): Promise<string> {

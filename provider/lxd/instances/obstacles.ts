@@ -118,7 +118,8 @@ function ofDevice(name: string, live: Devices, wanted: Devices, isVm: boolean): 
   if (fixed === undefined) {
     return [];
   }
-  const verb = from === undefined ? "added" : to === undefined ? "removed" : "changed";
+  const removedOrChanged = to === undefined ? "removed" : "changed";
+  const verb = from === undefined ? "added" : removedOrChanged;
   return stop(`devices.${name}`, `a ${fixed} device cannot be ${verb} while the instance runs`);
 }
 
@@ -150,7 +151,7 @@ function isCount(text: string): boolean {
   return /^\d+$/.test(text);
 }
 
-export interface Act {
+interface Act {
   readonly stops: boolean;
   /** Whether it is to run afterwards. */
   readonly starts: boolean;

@@ -105,7 +105,7 @@ async function exchangeOnce(
               );
             }
           } catch (error) {
-            reject(error as Error); // at once, because the close of the channel below may never be reported
+            reject(error); // at once, because the close of the channel below may never be reported
             incoming.destroy();
           }
         });

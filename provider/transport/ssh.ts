@@ -92,7 +92,7 @@ export class SshConnection {
     const createConnection = (_options: unknown, callback: (error: Error | null, socket?: Duplex) => void): void => {
       this.openUnixSocket(path).then(
         (socket) => callback(null, socket),
-        (error: Error) => callback(error),
+        (error: unknown) => callback(error as Error),
       );
     };
     return Object.assign(agent, { createConnection });

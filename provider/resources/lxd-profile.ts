@@ -8,7 +8,16 @@ import { inCluster } from "../engine/connection-inputs";
 import type { Context } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
-import { configSchema, devicesForState, forState, OWNER_KEY, ownerKey, sameConfig, sameDevices } from "../lxd/config";
+import {
+  configSchema,
+  devicesForState,
+  forState,
+  isServerMade,
+  OWNER_KEY,
+  ownerKey,
+  sameConfig,
+  sameDevices,
+} from "../lxd/config";
 import { inProgramsKeys, inServersKeys } from "../lxd/instances/boot-keys";
 import { checkedDevicesSchema } from "../lxd/instances/device-schema";
 import { profileNameSchema, projectSchema } from "../lxd/names";
@@ -105,7 +114,7 @@ export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProf
   find: (lxd, { project, name }) => findProfile(lxd, project, name),
   findShared: (lxd, { project, name }) => findProfileShared(lxd, project, name),
   describe({ config, devices, used_by }) {
-    const keys = [...Object.keys(config), ...Object.keys(devices)];
+    const keys = [...Object.keys(config).filter((key) => !isServerMade(key)), ...Object.keys(devices)];
     return `it holds ${keys.join(", ") || "nothing"}; used by ${used_by.length} instances`;
   },
   isFree: ({ config }, { name }) => name === "default" && config[OWNER_KEY] === undefined,

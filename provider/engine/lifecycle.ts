@@ -49,10 +49,10 @@ export interface Observed<Inputs extends object, Outputs extends object> {
  * What a kind of resource does, without knowledge of Pulumi: plain async functions over plain data. The adapter makes a dynamic
  * provider of it.
  *
- * State is all inputs plus the outputs, so that reading and deleting need nothing else.
+ * State is all inputs plus the outputs, so that reading and deleting need nothing else. Functions without a context are pure.
  */
 export interface Lifecycle<Inputs extends object, Outputs extends object> {
-  /** The class name, such as "LxdVm". */
+  /** The class name. */
   readonly kind: string;
   /** Version of the shape of state; raised when its meaning changes. */
   readonly schemaVersion: number;
@@ -62,7 +62,7 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   readonly schema: z.ZodObject;
   /** Whose keys of LXD's config the input `config` has; a preview warns of misspelt ones. */
   readonly configOf?: ConfigOwner;
-  /** Converts state of an older schema into today's shape. Pure. Present from the first raise of `schemaVersion` on. */
+  /** Converts state of an older schema into today's shape. Present from the first raise of `schemaVersion` on. */
   upgrade?(state: Readonly<Record<string, unknown>>, schemaVersion: number): Inputs & Outputs;
   /** Inputs that LXD cannot change in place: another value replaces the object, and the preview says so. */
   readonly immutable: readonly (keyof Inputs & string)[];
@@ -74,9 +74,9 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   /** Default seconds for each call. */
   readonly timeouts: { readonly create: number; readonly update: number; readonly delete: number; readonly read: number };
 
-  /** Rules that concern several inputs at once. Pure. Called when all inputs are known and valid by themselves. */
+  /** Rules that concern several inputs at once. Called when all inputs are known and valid by themselves. */
   checkTogether?(inputs: Inputs): CheckFailure[];
-  /** Equality of inputs that are not compared as plain JSON (`differences` of state.ts). Pure. Outputs are in `state`. */
+  /** Equality of inputs that are not compared as plain JSON (`differences` of state.ts). Outputs are in `state`. */
   readonly sameBy?: {
     readonly [Name in keyof Inputs]?: (
       observed: Inputs[Name],
@@ -90,14 +90,11 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
    * state takes only those that were given.
    */
   readonly leftAsIs?: readonly (keyof Inputs & string)[];
-  /** What the user should know before the difference is applied, such as a refusal to restart. Pure. */
+  /** What the user should know before the difference is applied, such as a refusal to restart. */
   previewWarnings?(state: Inputs & Outputs, inputs: Inputs): string[];
-  /**
-   * What is lost when the object is replaced, as a sentence for the preview. Present in every kind that holds data, or on which
-   * others depend. Pure.
-   */
+  /** What is lost when the object is replaced. Present in every kind that holds data, or on which others depend. */
   replacementLoss?(state: Inputs & Outputs): string;
-  /** What every preview reports while it is true, whether or not anything changes. Pure. */
+  /** What every preview reports while it is true, whether or not anything changes. */
   standingWarnings?(state: Inputs & Outputs, inputs: Inputs): string[];
   /**
    * The effects of a change that only LXD knows, such as those on others. Asked in previews of an object in state whose inputs
@@ -109,10 +106,7 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   create(context: Context, inputs: Inputs): Promise<{ id: string; outputs: Outputs }>;
   /** Reads the object, or returns `undefined` when it is gone. Unreachable is an error, never "gone". */
   read(context: Context, id: string, state: Inputs & Outputs): Promise<Observed<Inputs, Outputs> | undefined>;
-  /**
-   * Outputs by which `read` finds an object that is not in state, for the preview of an adoption. Pure. Absent if the inputs are
-   * enough.
-   */
+  /** Outputs by which `read` finds an object that is not in state, to preview an adoption, if the inputs do not suffice. */
   lookupKeys?(inputs: Inputs): Partial<Outputs>;
   /** Makes the object as wanted from any state. Also finishes a half-done create. */
   update(context: Context, id: string, state: Inputs & Outputs, inputs: Inputs): Promise<Outputs>;

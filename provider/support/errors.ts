@@ -110,8 +110,8 @@ export class OperationError extends LxdError {
 }
 
 /**
- * LXD no longer knows an operation that it was asked to run: LXD was restarted, or nobody could ask in time. Only the object shows
- * whether the work is done.
+ * LXD no longer knows an operation that it was asked to run: LXD was restarted, or nobody could ask in time. Only the object
+ * shows whether the work is done.
  */
 export class LostOperationError extends LxdError {
   readonly code = "lost";

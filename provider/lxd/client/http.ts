@@ -105,7 +105,8 @@ async function exchangeOnce(
               );
             }
           } catch (error) {
-            reject(error); // at once, because the close of the channel below may never be reported
+            const failure = error as Error;
+            reject(failure); // at once, because the close of the channel below may never be reported
             incoming.destroy();
           }
         });

@@ -8,7 +8,6 @@ import type { LxdClient } from "../../provider/lxd/client/client";
 import { changeMember, forgetMember, getMember, removeMember } from "../../provider/lxd/cluster/cluster";
 import { createAlias, deleteAlias, findAlias, moveAlias } from "../../provider/lxd/images/aliases";
 import { deleteImage, findImage } from "../../provider/lxd/images/images";
-import { createInstanceFile, readInstanceFile, removeInstanceFile } from "../../provider/lxd/instances/files-api";
 import {
   deleteInstance,
   findInstance,
@@ -57,7 +56,6 @@ const workOn = (lxd: LxdClient, name: string): InstanceWork => ({
   warn: () => undefined,
 });
 const inside = (lxd: LxdClient, instance: string) => guestOf({ lxd, project: PROJECT, name: instance });
-const file = { uid: 0, gid: 0, mode: 0o600, content: "" };
 const view = { config: {}, description: "" } as never;
 
 const CASES: readonly Case[] = [
@@ -154,9 +152,7 @@ const CASES: readonly Case[] = [
   { what: "an operation", path: "/1.0/operations/*", call: (lxd, name) => lxd.cancel({ id: name }) },
 ];
 
-const at = { project: PROJECT, name: "web1" };
-
-/** The same with the name in the query: a project, a member, a path in a guest. */
+/** The same with the name in the query: a project, a member. */
 const QUERIES: readonly Case[] = [
   {
     what: "project of a profile",
@@ -199,24 +195,6 @@ const QUERIES: readonly Case[] = [
     path: "/1.0/instances/web1",
     query: { ...inProject, target: "*" },
     call: (lxd, name) => moveInstance({ lxd, project: PROJECT, name: "web1" }, name),
-  },
-  {
-    what: "file to read",
-    path: "/1.0/instances/web1/files",
-    query: { ...inProject, path: "*" },
-    call: (lxd, name) => readInstanceFile({ lxd, ...at }, name),
-  },
-  {
-    what: "file to write",
-    path: "/1.0/instances/web1/files",
-    query: { ...inProject, path: "*" },
-    call: (lxd, name) => createInstanceFile({ lxd, ...at }, name, file),
-  },
-  {
-    what: "file to remove",
-    path: "/1.0/instances/web1/files",
-    query: { ...inProject, path: "*" },
-    call: (lxd, name) => removeInstanceFile({ lxd, ...at }, name),
   },
 ];
 

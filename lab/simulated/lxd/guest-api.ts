@@ -1,14 +1,11 @@
-/** Access to the inside of an instance: commands with recorded output, their logs, and the files API. */
-import { posix } from "node:path";
+/** Access to the inside of an instance: commands with recorded output, their logs, and SFTP. */
 import type { Duplex } from "node:stream";
 import { z } from "zod";
 import { FAILED_AT, RUN_STEPS } from "../../../provider/lxd/instances/steps";
 import { guestOf } from "../guest";
-import type { ProgramResult } from "../machine";
-import { type FileNode, FileSystemError } from "../memory-files";
-import { runInShellOrDirectly } from "../programs/guest";
+import { type ProgramResult, runProgram } from "../machine";
+import { guestPrograms } from "../programs/guest";
 import type { Instance } from "./database";
-import { messageOf } from "./errors";
 import { instanceOf } from "./instance-requests";
 import { requireReachable } from "./instance-state";
 import { LxdError, type Reply, sync } from "./reply";
@@ -26,14 +23,13 @@ const execPost = z.object({
   cwd: z.string().default(""),
 });
 
-/** Adds exec, logs and files. */
+/** Adds exec, logs and SFTP. */
 export function addGuestApi(router: Router): void {
   router.add("/1.0/instances/{name}/exec", { POST: exec });
   router.add("/1.0/instances/{name}/logs", { GET: listLogs });
   router.add("/1.0/instances/{name}/logs/{file}", { GET: getLog, DELETE: deleteLog });
   router.add("/1.0/instances/{name}/logs/exec-output/{file}", { GET: getLog, DELETE: deleteLog });
   router.add("/1.0/instances/{name}/sftp", { GET: openSftp });
-  router.add("/1.0/instances/{name}/files", { GET: getFile, POST: postFile, DELETE: deleteFile });
 }
 
 function exec(request: ApiRequest): Reply {
@@ -134,11 +130,13 @@ async function runOne(
   const input = async (): Promise<Buffer> => Buffer.from(stdin === "/dev/null" ? "" : guest.files.readText(stdin));
   const process = `/proc/${nextProcess++}`;
   guest.files.makeDirectory(process, { ...user, parents: true, mode: 0o555 });
-  const result = await runInShellOrDirectly({ machine: guest, program, args, env, user, stdin: input, process }).finally(() => {
-    if (guest.files.exists(process)) {
-      guest.files.remove(process, true);
-    }
-  });
+  const result = await runProgram(guestPrograms, { machine: guest, program, args, env, user, stdin: input, process }).finally(
+    () => {
+      if (guest.files.exists(process)) {
+        guest.files.remove(process, true);
+      }
+    },
+  );
   if (result !== undefined) {
     return result;
   }
@@ -196,108 +194,4 @@ function openSftp(request: ApiRequest): Reply {
   const attach = (connection: Duplex): void =>
     serveSftp(connection, guestOf(instance).files, (act, path) => faults.forGuestFile(act, path));
   return { kind: "upgrade", protocol: "sftp", attach };
-}
-
-/** Files of a container are accessible while it is stopped; those of a virtual machine only through its agent. */
-function openFiles(request: ApiRequest) {
-  const instance = instanceOf(request);
-  requireReachable(instance);
-  const path = request.query.get("path") ?? "";
-  if (path === "") {
-    throw new LxdError(400, "Missing path argument");
-  }
-  return { files: guestOf(instance).files, path: posix.resolve("/", path), instance };
-}
-
-function headersOf(node: FileNode): Record<string, string> {
-  return {
-    "x-lxd-uid": String(node.uid),
-    "x-lxd-gid": String(node.gid),
-    "x-lxd-mode": `0${node.mode.toString(8)}`,
-    "x-lxd-type": node.type,
-    "x-lxd-modified": node.modified.toISOString(),
-  };
-}
-
-function getFile(request: ApiRequest): Reply {
-  const { files, path } = openFiles(request);
-  const node = files.get(path, false);
-  if (node === undefined) {
-    throw new LxdError(404, "Not Found");
-  }
-  const headers = headersOf(node);
-  if (node.type === "directory") {
-    const names = {
-      type: "sync",
-      status: "Success",
-      status_code: 200,
-      operation: "",
-      error_code: 0,
-      error: "",
-      metadata: files.list(path),
-    };
-    return {
-      kind: "raw",
-      body: Buffer.from(`${JSON.stringify(names)}\n`),
-      headers: { ...headers, "content-type": "application/json" },
-    };
-  }
-  const body = node.type === "symlink" ? Buffer.from(posix.resolve(posix.dirname(path), node.content.toString())) : node.content;
-  return { kind: "raw", body, headers: { ...headers, "content-type": "application/octet-stream" } };
-}
-
-function postFile(request: ApiRequest): Reply {
-  const { files, path, instance } = openFiles(request);
-  const header = (name: string) => {
-    const value = request.headers[`x-lxd-${name}`];
-    return typeof value === "string" ? value : undefined;
-  };
-  const type = header("type") ?? "file";
-  const owner = { uid: Number(header("uid") ?? 0), gid: Number(header("gid") ?? 0) };
-  const mode = modeOf(header("mode"));
-  try {
-    if (type === "directory") {
-      files.makeDirectory(path, { ...owner, mode: mode ?? 0o750, parents: files.get(path)?.type === "directory" });
-    } else if (type === "symlink") {
-      files.makeSymlink(path, request.body.toString());
-    } else if (type === "file") {
-      const append = header("write") === "append" && files.exists(path);
-      const content = append ? Buffer.concat([files.get(path)?.content ?? Buffer.alloc(0), request.body]) : request.body;
-      files.writeFile(path, content, { ...owner, mode: mode ?? 0o644 });
-    } else {
-      throw new LxdError(400, `Bad file type: ${type}`);
-    }
-  } catch (error) {
-    if (error instanceof FileSystemError) {
-      throw new LxdError(
-        error.message === "No such file or directory" ? 404 : 500,
-        error.message === "No such file or directory" ? "Not Found" : error.message,
-      );
-    }
-    throw error;
-  }
-  instance.member.daemon.event("instance-file-pushed", `/1.0/instances/${instance.name}/files`, instance.project);
-  return sync();
-}
-
-/** Octal with a leading zero; LXD parses a number without one as decimal. */
-function modeOf(text: string | undefined): number | undefined {
-  if (text === undefined || text === "") {
-    return undefined;
-  }
-  return /^0[0-7]*$/.test(text) ? Number.parseInt(text, 8) : /^\d+$/.test(text) ? Number.parseInt(text, 10) & 0o777 : undefined;
-}
-
-function deleteFile(request: ApiRequest): Reply {
-  const { files, path, instance } = openFiles(request);
-  if (files.get(path, false) === undefined) {
-    throw new LxdError(404, "Not Found");
-  }
-  try {
-    files.remove(path);
-  } catch (error) {
-    throw new LxdError(500, `sftp: "remove ${path}: ${messageOf(error).toLowerCase()}" (SSH_FX_FAILURE)`);
-  }
-  instance.member.daemon.event("instance-file-deleted", `/1.0/instances/${instance.name}/files`, instance.project);
-  return sync();
 }

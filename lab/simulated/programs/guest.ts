@@ -1,22 +1,8 @@
 /** The programs of a guest other than those for files and accounts. */
-import { IS_PROGRAM } from "../../../provider/lxd/instances/files-api";
 import type { Guest } from "../guest";
-import { failure, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments, runProgram } from "../machine";
+import { failure, ok, type Programs, parseArguments } from "../machine";
 import { accountPrograms, processesOf } from "./accounts";
 import { filePrograms } from "./files";
-
-/**
- * Runs a command in a guest; `undefined` if there is no such program. Of a shell, only the check whether a path is a
- * program is supported.
- */
-export function runInShellOrDirectly(run: ProgramRun<Guest>): Promise<ProgramResult | undefined> {
-  const [flag, script = "", , path = ""] = run.args;
-  if (run.program !== "sh" || flag !== "-c" || script !== IS_PROGRAM) {
-    return runProgram(guestPrograms, run);
-  }
-  const node = run.machine.files.get(path, true);
-  return Promise.resolve(node?.type === "file" && (node.mode & 0o111) !== 0 ? ok() : failure(1, ""));
-}
 
 /** Interval at which a waiting program checks whether it was killed. */
 const LOOK_MS = 100;
@@ -25,7 +11,7 @@ const LOOK_MS = 100;
 const KILLED = 137;
 
 /** Programs of a guest. */
-const guestPrograms: Programs<Guest> = {
+export const guestPrograms: Programs<Guest> = {
   ...(filePrograms as Programs<Guest>),
   ...accountPrograms,
   env: ({ env }) =>

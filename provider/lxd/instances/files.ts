@@ -1,25 +1,26 @@
 /** Files inside an instance: any number over one connection, which LXD opens with `Upgrade: sftp`. */
 import { posix } from "node:path";
-import { ApiError, isNotFound, RefusedError, ResponseShapeError, TransportError } from "../../support/errors";
+import { ApiError, RefusedError, ResponseShapeError, TransportError } from "../../support/errors";
 import { api } from "../client/client";
-import type { Endpoint } from "../client/endpoint";
-import {
-  createInstanceFile,
-  type InstanceFile,
-  isProgramInInstance,
-  type NewFile,
-  readInstanceFile,
-  removeInstanceFile,
-} from "./files-api";
 import type { InstanceRef } from "./instance-lock";
-import { findInstance } from "./instances";
 import { type SftpAttributes, SftpBrokenError, SftpConnection, SftpProtocolError, SftpStatusError } from "./sftp";
 
-export type { InstanceFile, NewFile };
+interface FileOwnership {
+  readonly uid: number;
+  readonly gid: number;
+  /** Permission bits, such as 0o644. */
+  readonly mode: number;
+}
+
+export interface InstanceFile extends FileOwnership {
+  readonly type: "file" | "directory" | "symlink";
+  /** Text of a file, absolute target of a symlink, or names in a directory as `{"metadata":["a","b"]}`. */
+  readonly content: string;
+}
+
+export type NewFile = FileOwnership & { readonly content: string };
 
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
-
-const withoutSftp = new WeakSet<Endpoint>();
 
 /**
  * Files of one instance. Containers may be stopped; a virtual machine needs its agent (`isAgentMissing`). A connection exists
@@ -36,38 +37,34 @@ export class InstanceFiles {
    * @throws ApiError when the instance does not exist, TransportError when the connection breaks.
    */
   read(path: string): Promise<InstanceFile | undefined> {
-    const readOver = async (sftp: SftpConnection): Promise<InstanceFile | undefined> => {
+    return this.use(`reading ${path}`, async (sftp) => {
       const found = await attributesOf(sftp, path);
       return found && this.contentOf(sftp, path, found);
-    };
-    return this.use(`reading ${path}`, readOver, () => readInstanceFile(this.ref, path));
+    });
   }
 
   /** Creates a file with that owner, permissions and content. Removes an existing one first, unless it is a directory. */
   create(path: string, file: NewFile): Promise<void> {
-    const createOver = async (sftp: SftpConnection): Promise<void> => {
+    return this.use(`writing ${path}`, async (sftp) => {
       await removeFile(sftp, path);
       await sftp.create(path, { ...file, content: Buffer.from(file.content) });
-    };
-    return this.use(`writing ${path}`, createOver, () => createInstanceFile(this.ref, path, file));
+    });
   }
 
   /** Whether a path is a program that root can run. Follows links. */
   isProgram(path: string): Promise<boolean> {
-    const lookOver = async (sftp: SftpConnection): Promise<boolean> => {
+    return this.use(`looking for ${path}`, async (sftp) => {
       const found = await attributesOf(sftp, path, true);
       return found?.type === "file" && (found.mode & 0o111) !== 0;
-    };
-    return this.use(`looking for ${path}`, lookOver, () => isProgramInInstance(this.ref, path));
+    });
   }
 
   /** Removes a file or an empty directory. Succeeds when it does not exist. */
   remove(path: string): Promise<void> {
-    const removeOver = async (sftp: SftpConnection): Promise<void> => {
+    return this.use(`removing ${path}`, async (sftp) => {
       const isDirectory = (await attributesOf(sftp, path))?.type === "directory";
       await (isDirectory ? sftp.removeDirectory(path) : removeFile(sftp, path));
-    };
-    return this.use(`removing ${path}`, removeOver, () => removeInstanceFile(this.ref, path));
+    });
   }
 
   private async contentOf(sftp: SftpConnection, path: string, found: SftpAttributes): Promise<InstanceFile> {
@@ -86,28 +83,13 @@ export class InstanceFiles {
     }
   }
 
-  /** @param withRequests - For servers without SFTP. */
-  private async use<Result>(
-    doing: string,
-    overSftp: (sftp: SftpConnection) => Promise<Result>,
-    withRequests: () => Promise<Result>,
-  ): Promise<Result> {
-    const { lxd } = this.ref;
-    if (withoutSftp.has(lxd.endpoint)) {
-      return withRequests();
-    }
+  private async use<Result>(doing: string, work: (sftp: SftpConnection) => Promise<Result>): Promise<Result> {
     this.uses += 1;
     this.connection ??= this.connect();
     const { connection } = this;
     try {
-      const sftp = await connection.catch(async (error: unknown) => {
-        if (await this.isUnknown(error)) {
-          return undefined;
-        }
-        throw error;
-      });
-      const work = sftp === undefined ? withRequests() : overSftp(sftp);
-      return await lxd.deadline.race(work, `${doing} in ${this.name}`, () => sftp?.close());
+      const sftp = await connection;
+      return await this.ref.lxd.deadline.race(work(sftp), `${doing} in ${this.name}`, () => sftp.close());
     } catch (error) {
       throw this.asLibraryError(error, doing);
     } finally {
@@ -126,16 +108,6 @@ export class InstanceFiles {
     const { lxd, project } = this.ref;
     const socket = await lxd.connect(this.path, "sftp", { project });
     return lxd.deadline.race(SftpConnection.open(socket), `opening an SFTP connection to ${this.name}`, () => socket.destroy());
-  }
-
-  /** Whether the server lacks SFTP. It answers the same for an instance that does not exist. */
-  private async isUnknown(error: unknown): Promise<boolean> {
-    const { lxd } = this.ref;
-    if (!isNotFound(error) || (await findInstance(this.ref)) === undefined) {
-      return false;
-    }
-    withoutSftp.add(lxd.endpoint);
-    return true;
   }
 
   private asLibraryError(error: unknown, doing: string): unknown {

@@ -12,7 +12,6 @@ import {
   type UserSpec,
 } from "../../../provider/guest/users";
 import { isNotRunning, runInInstance } from "../../../provider/lxd/instances/exec";
-import { createInstanceFile, readInstanceFile, removeInstanceFile } from "../../../provider/lxd/instances/files-api";
 import { findInstance, setInstanceConfig, startInstance } from "../../../provider/lxd/instances/instances";
 import { waitFor } from "../../../provider/lxd/instances/wait";
 import { until } from "../../../provider/support/deadline";
@@ -181,19 +180,6 @@ export function guestContract(lab: () => ContractLab): void {
       await there.createFile("/root/f3", { content: "three", uid: 5, gid: 6, mode: 0o640 });
       assert.deepEqual(await there.readFile("/root/f3"), await (await guest()).readFile("/root/f3"));
       await there.removeFile("/root/f3");
-    });
-
-    it("can also be reached one by one, as on servers without SFTP", async () => {
-      const work = await lab().work();
-      const file = { content: "four", uid: 5, gid: 6, mode: 0o640 };
-      await createInstanceFile(work, "/root/f3", file);
-      await createInstanceFile(work, "/root/f3", { ...file, mode: 0o600 });
-      assert.deepEqual(await readInstanceFile(work, "/root/f3"), { type: "file", ...file, mode: 0o600 });
-      assert.deepEqual(await (await guest()).readFile("/root/f3"), { type: "file", ...file, mode: 0o600 });
-      assert.equal(await readInstanceFile(work, "/root/nope"), undefined);
-      await removeInstanceFile(work, "/root/f3");
-      await removeInstanceFile(work, "/root/f3");
-      assert.equal(await readInstanceFile(work, "/root/f3"), undefined);
     });
 
     it("is a program when it is executable, or links to one", async () => {

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import type { LxdClient } from "../../../provider/lxd/client/client";
 import { isAgentMissing, isNotRunning, runInInstance } from "../../../provider/lxd/instances/exec";
-import { createInstanceFile, readInstanceFile, removeInstanceFile } from "../../../provider/lxd/instances/files-api";
 import { ApiError, OperationError } from "../../../provider/support/errors";
 import { ApiServer, begun, done, failed, operation } from "./api-server";
 
@@ -130,61 +129,4 @@ describe("isAgentMissing", () => {
       assert.equal(isAgentMissing(new Error(reply)), false);
     });
   }
-});
-
-describe("files of an instance on a server without SFTP", () => {
-  let server: ApiServer;
-  let lxd: LxdClient;
-  const path = "/etc/a b";
-  const ref = () => ({ lxd, project: "p", name: "c1" });
-  const url = "/1.0/instances/c1/files?project=p&path=%2Fetc%2Fa+b";
-
-  beforeEach(async () => {
-    server = await ApiServer.start();
-    lxd = server.client();
-  });
-  afterEach(() => server.stop());
-
-  for (const product of ["lxd", "incus"]) {
-    it(`are read with owner and mode as ${product} reports them`, async () => {
-      const headers = {
-        [`x-${product}-uid`]: "5",
-        [`x-${product}-gid`]: "6",
-        [`x-${product}-mode`]: "0640",
-        [`x-${product}-type`]: "file",
-      };
-      server.next(raw("text", headers));
-      assert.deepEqual(await readInstanceFile(ref(), path), { content: "text", uid: 5, gid: 6, mode: 0o640, type: "file" });
-      assert.deepEqual(server.lines, [`GET ${url}`]);
-    });
-  }
-
-  it("are undefined when they do not exist", async () => {
-    server.next(failed(404, "file does not exist"));
-    assert.equal(await readInstanceFile(ref(), path), undefined);
-  });
-
-  it("are refused when the answer is of another type", async () => {
-    server.next(raw("text"));
-    await assert.rejects(readInstanceFile(ref(), path), { code: "response-shape" });
-  });
-
-  it("are written with a mode that LXD parses as octal", async () => {
-    server.next(failed(404, "file does not exist"), failed(404, "file does not exist"), done({}));
-    await createInstanceFile(ref(), path, { uid: 1, gid: 2, mode: 0o600, content: "é" });
-    const sent = server.received.at(-1);
-    assert.equal(`${sent?.method ?? ""} ${sent?.path ?? ""}`, `POST ${url}`);
-    assert.deepEqual(
-      ["x-lxd-uid", "x-lxd-gid", "x-lxd-mode", "x-lxd-type", "x-lxd-write", "content-length"].map((name) => sent?.headers[name]),
-      ["1", "2", "0600", "file", "overwrite", "2"],
-    );
-    assert.equal(sent?.body, "é");
-  });
-
-  it("are removed, also when they do not exist", async () => {
-    server.next(done({}), failed(404, "file does not exist"), failed(404, "file does not exist"));
-    await removeInstanceFile(ref(), path);
-    await removeInstanceFile(ref(), path);
-    assert.deepEqual(server.lines, [`DELETE ${url}`, `DELETE ${url}`, `GET ${url}`]);
-  });
 });

@@ -63,7 +63,7 @@ export async function findCluster(
   }
 }
 
-/** Whether every host reports that it is in no cluster. A host that does not answer has not reported it. */
+/** `false` also when a host does not answer. */
 async function areInNoCluster(context: Context, hosts: readonly Connection[]): Promise<boolean> {
   for (const host of hosts) {
     if (!(await isInNoCluster(context, host).catch(fallback(false, "transport", "refused", "api")))) {

@@ -34,17 +34,17 @@ export function refuseOtherName(lxd: LxdClient, { environment }: Server, name: s
 }
 
 /** @throws RefusedError when LXD would not accept the server, or the server would lose something by joining. */
-export async function refuseToJoin(meeting: JoinContext, holds: Inventory, name: string, address: string): Promise<void> {
-  refuseDifferentVersions(meeting);
-  refuseWildcard(meeting, address);
-  const { host } = meeting;
+export async function refuseToJoin(context: JoinContext, holds: Inventory, name: string, address: string): Promise<void> {
+  refuseDifferentVersions(context);
+  refuseWildcard(context, address);
+  const { host } = context;
   if (Object.keys(holds).length > 0) {
     throw new RefusedError(
       `LXD on ${host.host} holds ${describeInventory(holds)}, and only an empty LXD can join a cluster, here as ${name}. Remove that, ` +
         `or wipe it: ${howToWipe(Object.keys(holds))}`,
     );
   }
-  await refuseTakenBridges(meeting);
+  await refuseTakenBridges(context);
 }
 
 /**

@@ -23,8 +23,8 @@ export interface Preview<Inputs extends object, Outputs extends object> {
 }
 
 interface Messages {
-  info(text: string): void;
-  warn(text: string): void;
+  readonly info: (text: string) => void;
+  readonly warn: (text: string) => void;
 }
 
 /** Shows what adopting an object would change. */

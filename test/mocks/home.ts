@@ -5,8 +5,8 @@ import { dirname, join } from "node:path";
 /** The user's public key in {@link withHome}. */
 export const PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVrzBKBtzdiMxHDHVXUQAFmnwAFTpLHHpvIxBmcmXAX somebody";
 
-/** For a suite: a home directory with the public key and more files, by their paths in it. Returns its path. */
-export function withHome(files: Readonly<Record<string, string>>): string {
+/** For a suite: a home directory with the public key and more files, by their paths in it. */
+export function withHome(files: Readonly<Record<string, string>>): void {
   const home = mkdtempSync(join(tmpdir(), "home-"));
   const former = process.env["HOME"];
   before(() => {
@@ -20,5 +20,4 @@ export function withHome(files: Readonly<Record<string, string>>): string {
     process.env["HOME"] = former;
     rmSync(home, { recursive: true });
   });
-  return home;
 }

@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { PUBLIC_KEY, withHome } from "./home";
 import { type Recording, record, recordStack, runProgram, SNAP_REVISION, unwrapped } from "./program";
 
 const PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot a real one\n";
 
 describe("the programs of the stacks", () => {
-  const home = withHome({
+  withHome({
     ".ssh/id_ed25519": PRIVATE_KEY,
     "lxd-images/debian-12/metadata.tar.xz": "metadata",
     "lxd-images/debian-12/rootfs.squashfs": "rootfs",

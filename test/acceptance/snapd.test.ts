@@ -151,8 +151,7 @@ describe("the real snapd", () => {
     const config = { daemon: { preseed: "hunter2" } };
     await assert.rejects(applySnapSettings(await ssh(), { config, links: [] }, "Do this.", patience), {
       code: "snapd",
-      message:
-        /PUT \/v2\/snaps\/lxd\/conf failed: what it says is not shown here, .*what "snap set lxd" did by hand\. Do this\.$/,
+      message: /PUT \/v2\/snaps\/lxd\/conf failed: the reply is not shown, .* what "snap set lxd" had set\. Do this\.$/,
     });
   });
 

@@ -359,7 +359,7 @@ describe("Ways to log in to real hosts", () => {
       it(`and report what answered instead of LXD: ${what}`, async () => {
         await assert.rejects(read(connection()), (error: Error) => {
           assert.match(error.message, /^\w+@192\.168\.1\.102 does not run the commands that it is given\. /);
-          assert.match(error.message, new RegExp(`answered with exit code ${code}: .*${said.source}`));
+          assert.match(error.message, new RegExp(`answered instead, with exit code ${code}: .*${said.source}`));
           return true;
         });
         tried.refusals += 1;

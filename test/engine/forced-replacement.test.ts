@@ -42,7 +42,7 @@ describe("a replacement that a person asks for (pulumi up --replace)", () => {
       const since = lab.requests.length;
       const run = await stack.up({ replace: nodes });
       assert.equal(run.ok, false);
-      assert.match(run.text, /is a member of a cluster already, .* set adopt: true, which manages it as it is/);
+      assert.match(run.text, /is already a member of a cluster, .* set adopt: true\. /);
       const replaced = run.steps.filter(({ op }) => /replace|delete/.test(op)).map(({ type }) => type);
       assert.deepEqual([...new Set(replaced)], ["LxdNode"]);
       assert.deepEqual(

@@ -111,6 +111,16 @@ describe("A host that is half in a cluster", () => {
       assert.equal(cluster().certificates.get(certificate.fingerprint)?.name, "bcn1");
     });
 
+    it("although it trusts the cluster's members already, which is reported", async () => {
+      for (const [fingerprint, certificate] of cluster().certificates) {
+        daemon().database.certificates.set(fingerprint, certificate);
+      }
+      await second.up(args());
+      assert.deepEqual(second.warnings, [
+        `The cluster's certificates, left by an interrupted join of bcn1, were removed from the trust store of ${nameOf("bcn1")}`,
+      ]);
+    });
+
     it("whose LXD does not answer, and has this cluster's certificate", async () => {
       daemon().cutOffJoin(cluster().certificate?.pem ?? "");
       await second.up(args());

@@ -151,6 +151,7 @@ function join(daemon: LxdServer, body: z.output<typeof clusterPut>): Reply {
     }
     redeemToken(database, secret);
     trust(database, daemon, body.server_name);
+    copyCertificates(database, daemon);
     replicate(database, daemon, body.server_name, body.server_address, body.member_config ?? []);
   });
   return async(operation);
@@ -204,6 +205,18 @@ function trust(database: Database, daemon: LxdServer, name: string): void {
     restricted: false,
     projects: [],
   });
+}
+
+/** LXD 5.0 does not recognize the error for a certificate that it has already, which an interrupted join left. */
+function copyCertificates(database: Database, daemon: LxdServer): void {
+  for (const { fingerprint, type, name } of database.certificates.values()) {
+    if (type === "server" && daemon.database.certificates.has(fingerprint) && daemon.behaviour.version === "5.0.2") {
+      throw new LxdError(
+        500,
+        `Failed adding local trusted certificate "${name}" (${fingerprint}): This "certificates" entry already exists`,
+      );
+    }
+  }
 }
 
 function replicate(

@@ -15,7 +15,7 @@ const trustedSchema = z.looseObject({ name: z.string(), type: z.string(), finger
 type Trusted = z.output<typeof trustedSchema>;
 
 /**
- * Removes what a server's earlier attempts to join have left in the cluster.
+ * Removes what a server's earlier attempts to join have left in the cluster and in its own trust store.
  * @returns A sentence for each thing removed.
  * @throws RefusedError, before any removal, when something else might be affected.
  */
@@ -30,8 +30,7 @@ export async function removeRemains({ host, joining, cluster }: JoinContext, nam
   if (await isDone(cluster.change("DELETE", api`/internal/cluster/raft-node/${address}`))) {
     cleared.push(`A replica of the cluster's database at ${address}, left by an interrupted join of ${name}, was removed`);
   }
-  const certificates = await cluster.get("/1.0/certificates", z.array(trustedSchema), { recursion: 1 });
-  const trusted = certificates.filter(({ type }) => type === "server");
+  const trusted = await trustedServers(cluster);
   const { certificate_fingerprint: own } = joining.environment;
   // A host that was wiped since its interrupted join has another certificate. Some versions refuse to remove the former one.
   const former = trusted.filter((each) => each.name === name && each.fingerprint !== own);
@@ -45,12 +44,25 @@ export async function removeRemains({ host, joining, cluster }: JoinContext, nam
       `The certificate of ${host.host} was removed from the cluster's trust store: a refused join had left it there as "${renamed.name}"`,
     );
   }
+  // A join copies the cluster's certificates first. LXD 5.0 does not join while it has one of them.
+  const copied = (await trustedServers(host)).filter((own) => trusted.some((each) => each.fingerprint === own.fingerprint));
+  if (copied.length > 0 && (await isDone(distrust(host, copied)))) {
+    cleared.push(
+      `The cluster's certificates, left by an interrupted join of ${name}, were removed from the trust store of ${host.host}`,
+    );
+  }
   if (await hasJoinToken(cluster, name)) {
     cleared.push(
       `A join token for ${name} existed, from an interrupted attempt or from "lxc cluster add ${name}". It is now invalid`,
     );
   }
   return cleared;
+}
+
+/** The trusted certificates of members, and of servers that began to join. */
+async function trustedServers(lxd: LxdClient): Promise<Trusted[]> {
+  const certificates = await lxd.get("/1.0/certificates", z.array(trustedSchema), { recursion: 1 });
+  return certificates.filter(({ type }) => type === "server");
 }
 
 /**

@@ -49,10 +49,13 @@ describe("Half joins on real LXD", () => {
   };
   const members = async (): Promise<string[]> =>
     (await onHost("bcn2", "lxc cluster list --format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
-  /** Names of the certificates that the cluster trusts. */
+  /** The certificates that the cluster trusts. */
+  const certificates = async () =>
+    JSON.parse(await onHost("bcn2", "lxc query '/1.0/certificates?recursion=1'")) as Record<
+      "name" | "fingerprint" | "certificate",
+      string
+    >[];
   const trusted = async (): Promise<string[]> => (await certificates()).map(({ name }) => name).sort();
-  const certificates = async (): Promise<{ name: string; fingerprint: string; certificate: string }[]> =>
-    JSON.parse(await onHost("bcn2", "lxc query '/1.0/certificates?recursion=1'"));
   const rows = (): Promise<string> => onHost("bcn2", "lxd sql global 'SELECT name, state FROM nodes'");
 
   const clientOf = async (host: HostName): Promise<LxdClient> => {

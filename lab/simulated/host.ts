@@ -9,10 +9,10 @@ import { type KeyPair, makeKeyPair } from "./keys";
 import type { LoginShell } from "./login-shell";
 import { Daemon } from "./lxd/daemon";
 import type { Instance, Surroundings } from "./lxd/database";
+import type { Flavour } from "./lxd/flavours";
 import { bootInstance, haltInstance } from "./lxd/instance-state";
 import type { Router } from "./lxd/router";
 import type { DaemonHost } from "./lxd/surroundings";
-import type { LxdVersion } from "./lxd/versions";
 import type { SimulatedMount } from "./machine";
 import { MemoryFiles } from "./memory-files";
 import { filePrograms } from "./programs/files";
@@ -27,7 +27,8 @@ export interface SimulatedHostOptions {
   name: string;
   /** LXD that is there from the beginning. @default undefined: a bare host */
   lxd?: "deb" | "snap";
-  lxdVersion?: LxdVersion;
+  /** The server, and with Debian's the release. @default "bookworm-lxd" */
+  flavour?: Flavour;
   /** Address on the lab's network, for cluster addresses; nothing is ever sent there. @default 192.168.1.101 and up */
   lanAddress?: string;
   /** User that may log in. Another one than root needs `sudo`. @default root */
@@ -123,7 +124,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   ) {
     this.lanAddress = options.lanAddress;
     this.snapd = options.snapd ?? options.lxd === "snap";
-    this.store = new SnapStore(options.lxdVersion);
+    this.store = new SnapStore(options.flavour);
     this.snapDaemon = new SimulatedSnapd(this, surroundings, options.snapdVersion ?? "2.63");
     this.virtualMachines = options.virtualMachines ?? true;
     this.cpus = options.cpus ?? 4;
@@ -302,7 +303,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     if (name === "lxd" && this.daemon === undefined) {
       this.socketUnitActive = true;
       this.containersUnitActive = true;
-      this.startNewDaemon(debDirectory, this.options.lxdVersion ?? "5.0.2");
+      this.startNewDaemon(debDirectory, this.options.flavour ?? "bookworm-lxd");
     }
   }
 
@@ -327,8 +328,8 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     this.snaps.set(name, { channel, held, version, revision: String(revision), ...isSet });
     if (this.daemon === undefined) {
       this.startNewDaemon(snapDirectory, lxd);
-    } else if (this.daemon.behaviour.version !== lxd) {
-      this.daemon.becomeVersion(lxd);
+    } else if (this.daemon.behaviour.flavour !== lxd) {
+      this.daemon.becomeFlavour(lxd);
     }
   }
 
@@ -392,9 +393,9 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     }
   }
 
-  private startNewDaemon(directory: string, version: LxdVersion): void {
+  private startNewDaemon(directory: string, flavour: Flavour): void {
     this.files.makeDirectory(directory, { parents: true, mode: 0o711 });
-    this.daemon = new Daemon(this, this.surroundings, this.router, version, directory);
+    this.daemon = new Daemon(this, this.surroundings, this.router, flavour, directory);
     this.daemon.start();
   }
 

@@ -18,6 +18,7 @@ import { makeKeyPair } from "./keys";
 import { addBackups } from "./lxd/backups";
 import { addCluster } from "./lxd/cluster";
 import { type Config, type Devices, type InstanceType, keyOf, type Surroundings } from "./lxd/database";
+import type { Flavour } from "./lxd/flavours";
 import { addGuestApi } from "./lxd/guest-api";
 import { addImage, addImages } from "./lxd/images";
 import { bootInstance } from "./lxd/instance-state";
@@ -31,16 +32,16 @@ import { Router } from "./lxd/router";
 import { addServer } from "./lxd/server";
 import { addSnapshots } from "./lxd/snapshots";
 import type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/surroundings";
-import type { LxdVersion } from "./lxd/versions";
 
 export { SimulatedHost, type SimulatedHostOptions } from "./host";
+export type { Flavour } from "./lxd/flavours";
 export type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/surroundings";
 
 /** Options of a lab. */
 export interface SimulatedLabOptions {
   hosts: readonly (Omit<SimulatedHostOptions, "lanAddress"> & { lanAddress?: string })[];
-  /** Version on hosts that do not specify one. @default "5.0.2" */
-  lxdVersion?: LxdVersion;
+  /** Server on hosts that do not specify one. @default "bookworm-lxd" */
+  flavour?: Flavour;
   /** @default all zero */
   timings?: Partial<Timings>;
   /** Images of simplestreams servers. @default none: the lab has no internet */
@@ -107,8 +108,8 @@ export class SimulatedLab {
     const router = makeRouter();
     for (const [index, host] of options.hosts.entries()) {
       const lanAddress = host.lanAddress ?? `192.168.1.${101 + index}`;
-      const lxdVersion = host.lxdVersion ?? options.lxdVersion;
-      const own = { ...host, lanAddress, ...(lxdVersion === undefined ? {} : { lxdVersion }) };
+      const flavour = host.flavour ?? options.flavour;
+      const own = { ...host, lanAddress, ...(flavour === undefined ? {} : { flavour }) };
       this.hosts.push(new SimulatedHost(own, surroundings, router, key));
     }
   }

@@ -1,20 +1,20 @@
 /** The snap store's releases of LXD, for one host. */
-import type { LxdVersion } from "./lxd/versions";
+import { behaviourOf, type Flavour } from "./lxd/flavours";
 
 /** One upload. */
 export interface StoredSnap {
   revision: number;
   /** As the snap names it. */
   version: string;
-  /** The LXD version whose behaviour it has. */
-  lxd: LxdVersion;
+  /** Whose behaviour it has. */
+  lxd: Flavour;
 }
 
 const RELEASES: Readonly<Record<string, StoredSnap>> = {
-  "5.0/stable": { revision: 31333, version: "5.0.2-838e1b2", lxd: "5.0.2" },
-  "5.21/stable": { revision: 33110, version: "5.21.4-8a3cf61", lxd: "5.21.4" },
-  "6/stable": { revision: 34850, version: "6.9-4d2a5f1", lxd: "6.9" },
-  "latest/stable": { revision: 34851, version: "6.9-4d2a5f1", lxd: "6.9" },
+  "5.0/stable": { revision: 31333, version: "5.0.2-838e1b2", lxd: "bookworm-lxd" },
+  "5.21/stable": { revision: 33110, version: "5.21.4-8a3cf61", lxd: "lxd-5.21" },
+  "6/stable": { revision: 34850, version: "6.9-4d2a5f1", lxd: "lxd-6" },
+  "latest/stable": { revision: 34851, version: "6.9-4d2a5f1", lxd: "lxd-6" },
 };
 
 /** A store. */
@@ -24,10 +24,10 @@ export class SnapStore {
   readonly channels = new Map<string, StoredSnap>();
   private readonly revisions = new Map<number, StoredSnap>();
 
-  /** @param only - A version that every channel has, for hosts of one version. */
-  constructor(only?: LxdVersion) {
+  /** @param only - What every channel has, for hosts of one version. */
+  constructor(only?: Flavour) {
     for (const [channel, snap] of Object.entries(RELEASES)) {
-      this.release(channel, only === undefined ? snap : { ...snap, version: only, lxd: only });
+      this.release(channel, only === undefined ? snap : { ...snap, version: behaviourOf(only).version, lxd: only });
     }
   }
 

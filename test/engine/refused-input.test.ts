@@ -266,8 +266,8 @@ describe("hosts with different versions of LXD", () => {
   it("are not joined into one cluster, and nothing is changed on the one that was to join", async () => {
     const lab = await SimulatedLab.start({
       hosts: [
-        { name: "bcn2", lxd: "deb", lxdVersion: "6.9", lanAddress: "192.168.1.102" },
-        { name: "bcn1", lxd: "deb", lxdVersion: "5.0.2", lanAddress: "192.168.1.101" },
+        { name: "bcn2", lxd: "deb", flavour: "lxd-6", lanAddress: "192.168.1.102" },
+        { name: "bcn1", lxd: "deb", flavour: "bookworm-lxd", lanAddress: "192.168.1.101" },
       ],
     });
     const stack = await EngineStack.open();

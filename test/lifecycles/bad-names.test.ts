@@ -333,7 +333,7 @@ describe("arguments with characters that have a meaning in a shell", () => {
     for (const text of NAMES.filter((name) => name !== "" && !/\p{Surrogate}/u.test(name))) {
       host.removeSnap("lxd");
       host.commands.length = 0;
-      host.store.release(text, { revision: 1, version: "5.21.4", lxd: "5.21.4" });
+      host.store.release(text, { revision: 1, version: "5.21.4", lxd: "lxd-5.21" });
       const choice = { channel: text, cohort: true, hold: false };
       await bringSnap(ssh, choice, { deadline, progress: () => undefined });
       assert.equal(host.snaps.get("lxd")?.channel, text);

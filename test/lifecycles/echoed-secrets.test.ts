@@ -158,7 +158,7 @@ describe("a server that quotes the request in its error", () => {
   });
 
   it("shows no join token", async () => {
-    const lab = await startCluster("5.0.2", { joined: false });
+    const lab = await startCluster("bookworm-lxd", { joined: false });
     try {
       const [first, second] = lab.hosts.map(({ connection }) => connection);
       const managed = new Managed(clusterMemberLifecycle, "bcn1");

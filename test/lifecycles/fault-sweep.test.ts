@@ -35,17 +35,17 @@ describe("interrupted anywhere, the next run completes", () => {
   });
 
   for (const scenario of SCENARIOS) {
-    for (const version of scenario.versions ?? (["5.0.2", "6.9"] as const)) {
-      describe(`${scenario.kind} ${scenario.title}, LXD ${version}`, () => {
+    for (const flavour of scenario.flavours ?? (["bookworm-lxd", "lxd-6"] as const)) {
+      describe(`${scenario.kind} ${scenario.title}, ${flavour}`, () => {
         for (const step of STEPS.filter((each) => hasStep(scenario, each))) {
           it(step, async function () {
             this.timeout(STRIDE === 1 ? 3_600_000 : 600_000);
             const turn = steps % STRIDE;
             steps += 1;
-            const result = await sweep(scenario, version, step, (fault) => fault % STRIDE === turn);
+            const result = await sweep(scenario, flavour, step, (fault) => fault % STRIDE === turn);
             const { positions, problems, slowest, slowestMs } = result;
             swept.set(scenario.kind, (swept.get(scenario.kind) ?? 0) + positions);
-            for (const call of version === "5.0.2" ? result.calls : []) {
+            for (const call of flavour === "bookworm-lxd" ? result.calls : []) {
               calls.add(call);
             }
             assert.equal(problems.length, 0, `${problems.length} of ${positions}:\n  ${problems.join("\n  ")}`);

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import type { SimulatedLab } from "../../lab/simulated";
 import type { FaultEffect, FaultTrigger } from "../../lab/simulated/faults";
-import type { LxdVersion } from "../../lab/simulated/lxd/versions";
+import type { Flavour } from "../../lab/simulated/lxd/flavours";
 import { sameJson } from "../../provider/support/equality";
 import { messageOf } from "../../provider/support/errors";
 import { callsOf } from "../contract/lxd/calls";
@@ -53,11 +53,11 @@ export interface SweepResult {
 /** Runs one step with every possible fault, one at a time. */
 export async function sweep(
   scenario: Scenario,
-  version: LxdVersion,
+  flavour: Flavour,
   step: Step,
   isDue: (fault: number) => boolean,
 ): Promise<SweepResult> {
-  const { ending, faults: all, calls } = await learn(scenario, version, step);
+  const { ending, faults: all, calls } = await learn(scenario, flavour, step);
   const { gaps } = scenario;
   const faults = all.filter(({ title }) => gaps === undefined || gaps.step !== step || !gaps.moments.test(title));
   const problems: string[] = [];
@@ -70,7 +70,7 @@ export async function sweep(
     positions += 1;
     const since = performance.now();
     try {
-      await interrupt(scenario, version, step, fault, ending);
+      await interrupt(scenario, flavour, step, fault, ending);
     } catch (error) {
       problems.push(`${fault.title}:\n    ${messageOf(error).replaceAll("\n", "\n    ")}`);
     }
@@ -89,8 +89,8 @@ interface Learned {
   readonly calls: readonly string[];
 }
 
-async function learn(scenario: Scenario, version: LxdVersion, step: Step): Promise<Learned> {
-  return inLab(scenario, version, async (lab) => {
+async function learn(scenario: Scenario, flavour: Flavour, step: Step): Promise<Learned> {
+  return inLab(scenario, flavour, async (lab) => {
     const managed = scenario.manage();
     const untouched = liveState(lab);
     await prepare(scenario, lab, managed, step);
@@ -107,8 +107,8 @@ async function learn(scenario: Scenario, version: LxdVersion, step: Step): Promi
 }
 
 /** The step with one fault, and then again without. */
-async function interrupt(scenario: Scenario, version: LxdVersion, step: Step, fault: Fault, clean: Ending): Promise<void> {
-  await inLab(scenario, version, async (lab) => {
+async function interrupt(scenario: Scenario, flavour: Flavour, step: Step, fault: Fault, clean: Ending): Promise<void> {
+  await inLab(scenario, flavour, async (lab) => {
     const managed = scenario.manage();
     await prepare(scenario, lab, managed, step);
     const rule = lab.faults.add(fault);

@@ -31,12 +31,12 @@ describe("a server that stops answering", () => {
   });
 
   for (const [index, scenario] of SCENARIOS.entries()) {
-    const versions = scenario.versions ?? (["5.0.2", "6.9"] as const);
-    const version = versions[index % versions.length] ?? "6.9";
-    describe(`beneath ${scenario.kind} ${scenario.title}, LXD ${version}`, () => {
+    const flavours = scenario.flavours ?? (["bookworm-lxd", "lxd-6"] as const);
+    const flavour = flavours[index % flavours.length] ?? "lxd-6";
+    describe(`beneath ${scenario.kind} ${scenario.title}, ${flavour}`, () => {
       for (const step of STEPS.filter((each) => hasStep(scenario, each))) {
         it(`lets ${step} end at its deadline, naming what it waited for, and the next run completes`, async () => {
-          const steps = await hangEverywhere(scenario, version, step, clock, () => turn++ % ONE_OF === 0);
+          const steps = await hangEverywhere(scenario, flavour, step, clock, () => turn++ % ONE_OF === 0);
           tried += steps.length;
           withoutAnswer += steps.filter(({ error }) => error === undefined).length;
           const problems = steps.filter(({ problem }) => problem !== undefined);

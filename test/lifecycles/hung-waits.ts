@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import type { SimulatedLab } from "../../lab/simulated";
 import type { FaultTrigger } from "../../lab/simulated/faults";
-import type { LxdVersion } from "../../lab/simulated/lxd/versions";
+import type { Flavour } from "../../lab/simulated/lxd/flavours";
 import { messageOf } from "../../provider/support/errors";
 import type { Managed } from "../unit/resources/simulated-cluster";
 import type { Scenario } from "./scenarios";
@@ -42,12 +42,12 @@ export interface HungStep {
 /** Runs one step once for each of its moments, with a server that hangs at that request from then on. */
 export async function hangEverywhere(
   scenario: Scenario,
-  version: LxdVersion,
+  flavour: Flavour,
   step: Step,
   clock: Clock,
   chosen = (_moment: number) => true,
 ): Promise<HungStep[]> {
-  const moments = await inLab(scenario, version, async (lab) => {
+  const moments = await inLab(scenario, flavour, async (lab) => {
     const managed = scenario.manage();
     await prepare(scenario, lab, managed, step);
     const since = lab.faults.moments.length;
@@ -58,22 +58,16 @@ export async function hangEverywhere(
   const steps: HungStep[] = [];
   for (const [index, moment] of moments.entries()) {
     if (chosen(index)) {
-      steps.push(await hang(scenario, version, step, moment, clock));
+      steps.push(await hang(scenario, flavour, step, moment, clock));
     }
   }
   return steps;
 }
 
-async function hang(
-  scenario: Scenario,
-  version: LxdVersion,
-  step: Step,
-  { title, when }: Moment,
-  clock: Clock,
-): Promise<HungStep> {
+async function hang(scenario: Scenario, flavour: Flavour, step: Step, { title, when }: Moment, clock: Clock): Promise<HungStep> {
   let error: string | undefined;
   try {
-    await inLab(scenario, version, async (lab) => {
+    await inLab(scenario, flavour, async (lab) => {
       const managed = scenario.manage();
       await prepare(scenario, lab, managed, step);
       const rule = lab.faults.add({ when, effect: "hang" });

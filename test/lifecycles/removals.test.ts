@@ -24,11 +24,11 @@ describe("a removal that LXD answers with 404 although the object exists", () =>
   });
 
   for (const [index, scenario] of SCENARIOS.entries()) {
-    const versions = scenario.versions ?? (["5.0.2", "6.9"] as const);
-    const version = versions[index % versions.length] ?? "6.9";
+    const flavours = scenario.flavours ?? (["bookworm-lxd", "lxd-6"] as const);
+    const flavour = flavours[index % flavours.length] ?? "lxd-6";
 
-    it(`does not succeed: ${scenario.kind} ${scenario.title}, LXD ${version}`, async () => {
-      const removals = await inLab(scenario, version, async (lab) => {
+    it(`does not succeed: ${scenario.kind} ${scenario.title}, ${flavour}`, async () => {
+      const removals = await inLab(scenario, flavour, async (lab) => {
         const managed = scenario.manage();
         await managed.up(scenario.first(lab));
         const since = lab.requests.length;
@@ -36,7 +36,7 @@ describe("a removal that LXD answers with 404 although the object exists", () =>
         return { calls: callsOf(lab.requests.slice(since)).filter((call) => call.startsWith("DELETE ")), left: liveState(lab) };
       });
       for (const call of removals.calls) {
-        await inLab(scenario, version, async (lab) => {
+        await inLab(scenario, flavour, async (lab) => {
           const managed = scenario.manage();
           await managed.up(scenario.first(lab));
           const [route = ""] = call.slice("DELETE ".length).split("?");

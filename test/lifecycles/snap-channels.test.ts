@@ -174,7 +174,7 @@ describe("LxdNode on a host with the snap", () => {
   }
 
   describe("and a fix for an old track, whose revision is higher than those of newer ones,", () => {
-    const FIX = { revision: 35000, version: "5.0.6-e0e7f7b", lxd: "5.0.2" } as const;
+    const FIX = { revision: 35000, version: "5.0.6-e0e7f7b", lxd: "bookworm-lxd" } as const;
     before(() => host.store.release("5.0/candidate", FIX));
     after(() => host.store.channels.delete("5.0/candidate"));
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { SimulatedHost, SimulatedLab } from "../../lab/simulated";
 import { GREETING } from "../../lab/simulated/login-shell";
-import type { LxdVersion } from "../../lab/simulated/lxd/versions";
+import type { Flavour } from "../../lab/simulated/lxd/flavours";
 import { isThorough } from "../support/breadth";
 import { liveState, withoutRandomParts } from "./live-state";
 import { SCENARIOS, type Scenario } from "./scenarios";
@@ -28,8 +28,8 @@ const SURROUNDINGS: Readonly<Record<string, (host: SimulatedHost) => void>> = {
 type Step = Record<string, unknown>;
 
 /** Creates, changes and deletes a resource. Returns the result of each step. */
-async function live(scenario: Scenario, version: LxdVersion, arrange: (host: SimulatedHost) => void): Promise<Step[]> {
-  return inLab(scenario, version, async (lab) => {
+async function live(scenario: Scenario, flavour: Flavour, arrange: (host: SimulatedHost) => void): Promise<Step[]> {
+  return inLab(scenario, flavour, async (lab) => {
     lab.hosts.forEach(arrange);
     const managed = scenario.manage();
     const steps: Step[] = [];
@@ -70,17 +70,17 @@ function commandsOf(host: SimulatedHost, since: number): string[] {
 
 describe("Every kind has the same life as on any other host, on one", () => {
   for (const scenario of SCENARIOS) {
-    const [version = "5.0.2"] = scenario.versions ?? [];
-    describe(`${scenario.kind} ${scenario.title}, LXD ${version}`, () => {
+    const [flavour = "bookworm-lxd"] = scenario.flavours ?? [];
+    describe(`${scenario.kind} ${scenario.title}, ${flavour}`, () => {
       let usual: Step[];
 
       before(async () => {
-        usual = await live(scenario, version, () => undefined);
+        usual = await live(scenario, flavour, () => undefined);
       });
 
       for (const [title, arrange] of Object.entries(SURROUNDINGS).slice(isThorough ? 0 : -1)) {
         it(title, async () => {
-          assert.deepEqual(await live(scenario, version, arrange), usual);
+          assert.deepEqual(await live(scenario, flavour, arrange), usual);
         });
       }
     });

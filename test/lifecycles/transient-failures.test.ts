@@ -42,8 +42,12 @@ async function prepared(scenario: Scenario, lab: SimulatedLab, step: Step): Prom
 }
 
 /** Reads of LXD in a step, each by its position among those of its host. */
-async function readsOf(scenario: Scenario, version: "5.0.2" | "6.9", step: Step): Promise<{ host: string; nth: number }[]> {
-  return inLab(scenario, version, async (lab) => {
+async function readsOf(
+  scenario: Scenario,
+  flavour: "bookworm-lxd" | "lxd-6",
+  step: Step,
+): Promise<{ host: string; nth: number }[]> {
+  return inLab(scenario, flavour, async (lab) => {
     const managed = await prepared(scenario, lab, step);
     const since = lab.faults.moments.length;
     await managed[step](scenario.first(lab));
@@ -69,17 +73,17 @@ describe("a read that LXD answers with a transient error", () => {
 
   const isMember = ({ kind }: Scenario): boolean => kind === "LxdClusterMember";
   for (const [index, scenario] of SCENARIOS.filter(({ kind }) => kind !== "LxdNode").entries()) {
-    const versions = scenario.versions ?? (["5.0.2", "6.9"] as const);
-    const version = versions[index % versions.length] as "5.0.2" | "6.9";
+    const flavours = scenario.flavours ?? (["bookworm-lxd", "lxd-6"] as const);
+    const flavour = flavours[index % flavours.length] as "bookworm-lxd" | "lxd-6";
     for (const step of ["preview", "up", ...(isMember(scenario) ? (["destroy"] as const) : [])] as const) {
-      it(`is retried by the same ${step}: ${scenario.kind} ${scenario.title}, LXD ${version}`, async () => {
-        const reads = await readsOf(scenario, version, step);
+      it(`is retried by the same ${step}: ${scenario.kind} ${scenario.title}, ${flavour}`, async () => {
+        const reads = await readsOf(scenario, flavour, step);
         assert.ok(reads.length > 0);
         // The fault sweep covers operations on an instance or image whose daemon ends.
         const failures = FAILURES.filter((effect) => step === "preview" || isMember(scenario) || effect !== "daemon-restart");
         const positions = reads.flatMap((read) => failures.map((effect) => ({ ...read, effect })));
         for (const { host, nth, effect } of positions.filter((_, at) => at % STRIDE === index % STRIDE)) {
-          await inLab(scenario, version, async (lab) => {
+          await inLab(scenario, flavour, async (lab) => {
             const managed = await prepared(scenario, lab, step);
             const fault = lab.faults.add({ when: { host, method: "GET", path: READ, nth }, effect });
             const outcome: unknown = await managed[step](scenario.first(lab)).catch((error: unknown) => {

@@ -1,15 +1,15 @@
 /** Simulated hosts for scenarios, set up without SSH so that thousands of them can be created. */
 import { type SimulatedHostOptions, SimulatedLab } from "../../lab/simulated";
-import type { LxdVersion } from "../../lab/simulated/lxd/versions";
+import type { Flavour } from "../../lab/simulated/lxd/flavours";
 import { IMAGE_SERVER } from "../support/remote-images";
 
 const ADDRESSES: Readonly<Record<string, string>> = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" };
 
 /** Hosts with only what the options specify. */
-export function startHosts(version: LxdVersion, hosts: readonly Partial<SimulatedHostOptions>[]): Promise<SimulatedLab> {
+export function startHosts(flavour: Flavour, hosts: readonly Partial<SimulatedHostOptions>[]): Promise<SimulatedLab> {
   const names = ["bcn2", "bcn1"];
   return SimulatedLab.start({
-    lxdVersion: version,
+    flavour,
     hosts: hosts.map((options, index) => {
       const name = names[index] ?? `host${index}`;
       return { name, lanAddress: ADDRESSES[name] ?? `192.168.1.${110 + index}`, ...options };
@@ -26,20 +26,20 @@ export function startHosts(version: LxdVersion, hosts: readonly Partial<Simulate
   });
 }
 
-/** The default packaging of LXD by version: Debian's package has the old one. */
-export function packagingOf(version: LxdVersion): "deb" | "snap" {
-  return version === "5.0.2" ? "deb" : "snap";
+/** Where a flavour comes from: from Debian, or from the snap store. */
+export function packagingOf(flavour: Flavour): "deb" | "snap" {
+  return flavour.startsWith("lxd-") ? "snap" : "deb";
 }
 
 /** One server that is in no cluster. */
-export function startServer(version: LxdVersion, options: Partial<SimulatedHostOptions> = {}): Promise<SimulatedLab> {
-  return startHosts(version, [{ lxd: packagingOf(version), ...options }]);
+export function startServer(flavour: Flavour, options: Partial<SimulatedHostOptions> = {}): Promise<SimulatedLab> {
+  return startHosts(flavour, [{ lxd: packagingOf(flavour), ...options }]);
 }
 
 /** A cluster of bcn2, with bcn1 as a further member, or as a standalone LXD that could join. */
-export async function startCluster(version: LxdVersion, { joined = true }: { joined?: boolean } = {}): Promise<SimulatedLab> {
-  const lxd = packagingOf(version);
-  const lab = await startHosts(version, [{ lxd }, { lxd }]);
+export async function startCluster(flavour: Flavour, { joined = true }: { joined?: boolean } = {}): Promise<SimulatedLab> {
+  const lxd = packagingOf(flavour);
+  const lab = await startHosts(flavour, [{ lxd }, { lxd }]);
   await bootstrap(lab, "bcn2");
   if (joined) {
     await join(lab, "bcn1", "bcn2");
@@ -102,16 +102,16 @@ export async function giveForeignObjects(lab: SimulatedLab): Promise<void> {
 }
 
 /** A cluster of two with all of the above. */
-export async function startFurnishedCluster(version: LxdVersion): Promise<SimulatedLab> {
-  const lab = await startCluster(version);
+export async function startFurnishedCluster(flavour: Flavour): Promise<SimulatedLab> {
+  const lab = await startCluster(flavour);
   await giveStorageAndNetwork(lab);
   await giveForeignObjects(lab);
   return lab;
 }
 
 /** The same on one server that is in no cluster. */
-export async function startFurnishedServer(version: LxdVersion): Promise<SimulatedLab> {
-  const lab = await startServer(version);
+export async function startFurnishedServer(flavour: Flavour): Promise<SimulatedLab> {
+  const lab = await startServer(flavour);
   await giveStorageAndNetwork(lab);
   await giveForeignObjects(lab);
   return lab;

@@ -63,7 +63,7 @@ function getCluster({ daemon }: ApiRequest): Reply {
             entity,
             name: object.name,
             key,
-            value: daemon.behaviour.version === "5.0.2" ? "" : value,
+            value: daemon.behaviour.flavour === "bookworm-lxd" ? "" : value,
             description: `"${key}" property for ${entity === "network" ? "network" : "storage pool"} "${object.name}"`,
           })),
       );
@@ -130,11 +130,11 @@ function join(daemon: LxdServer, body: z.output<typeof clusterPut>): Reply {
   if (body.server_address === "") {
     throw new LxdError(400, "No server address provided for this member");
   }
-  const secret = daemon.behaviour.version === "5.0.2" ? body.cluster_password : body.cluster_token;
+  const secret = daemon.behaviour.flavour === "bookworm-lxd" ? body.cluster_password : body.cluster_token;
   const operation = daemon.operate({ description: "Joining cluster", resources: { cluster: [""] } }, () => {
     // Kept after a failure, as in LXD: a later attempt finds them.
     daemon.localConfig["core.https_address"] ??= body.server_address;
-    if (daemon.behaviour.version === "5.0.2" && isWildcard(daemon.localConfig["core.https_address"])) {
+    if (daemon.behaviour.flavour === "bookworm-lxd" && isWildcard(daemon.localConfig["core.https_address"])) {
       throw new LxdError(500, "Failed to join cluster: Wildcard addresses aren't allowed");
     }
     daemon.localConfig["cluster.https_address"] = body.server_address;
@@ -210,7 +210,7 @@ function trust(database: Database, daemon: LxdServer, name: string): void {
 /** LXD 5.0 does not recognize the error for a certificate that it has already, which an interrupted join left. */
 function copyCertificates(database: Database, daemon: LxdServer): void {
   for (const { fingerprint, type, name } of database.certificates.values()) {
-    if (type === "server" && daemon.database.certificates.has(fingerprint) && daemon.behaviour.version === "5.0.2") {
+    if (type === "server" && daemon.database.certificates.has(fingerprint) && daemon.behaviour.flavour === "bookworm-lxd") {
       throw new LxdError(
         500,
         `Failed adding local trusted certificate "${name}" (${fingerprint}): This "certificates" entry already exists`,
@@ -255,7 +255,7 @@ function replicate(
         }
         if (leftovers.has(object.name)) {
           const reason =
-            daemon.behaviour.version === "5.0.2"
+            daemon.behaviour.flavour === "bookworm-lxd"
               ? "Pool source cannot be changed when not in pending state"
               : 'Config key "source" is cluster member specific';
           throw new LxdError(

@@ -5,12 +5,12 @@ import type { FaultEffect } from "../faults";
 import { type Certificate, makeCertificate } from "./certificate";
 import { type Config, Database, type LxdServer, type Member, STUCK, type Surroundings } from "./database";
 import { messageOf } from "./errors";
+import { type Behaviour, behaviourOf, type Flavour, inWordsOf } from "./flavours";
 import { Operation, type OperationOptions, Operations } from "./operations";
 import { envelope, LxdError, type Reply } from "./reply";
 import type { ApiRequest } from "./request";
 import type { Router } from "./router";
 import type { DaemonHost, RequestRecord } from "./surroundings";
-import { type Behaviour, behaviourOf, inWordsOf, type LxdVersion } from "./versions";
 
 /** An LXD daemon. */
 export class Daemon implements LxdServer {
@@ -29,11 +29,11 @@ export class Daemon implements LxdServer {
     readonly host: DaemonHost,
     readonly surroundings: Surroundings,
     private readonly router: Router,
-    version: LxdVersion,
+    flavour: Flavour,
     /** `/var/lib/lxd`, or the directory of the snap. */
     readonly dataDirectory: string,
   ) {
-    this.behaviour = behaviourOf(version);
+    this.behaviour = behaviourOf(flavour);
   }
 
   /** Whether it accepts requests from other members. */
@@ -107,10 +107,10 @@ export class Daemon implements LxdServer {
     this.readyAt = Date.now() + this.surroundings.timings.daemonStartMs;
   }
 
-  /** Restarts with another version of the program. */
-  becomeVersion(version: LxdVersion): void {
+  /** Restarts as another version of the program. */
+  becomeFlavour(flavour: Flavour): void {
     this.stop();
-    this.behaviour = behaviourOf(version);
+    this.behaviour = behaviourOf(flavour);
     this.start();
   }
 
@@ -168,7 +168,7 @@ export class Daemon implements LxdServer {
       try {
         await work(operation);
       } catch (error) {
-        throw error instanceof LxdError ? new LxdError(error.code, inWordsOf(this.behaviour.version, error.message)) : error;
+        throw error instanceof LxdError ? new LxdError(error.code, inWordsOf(this.behaviour, error.message)) : error;
       }
     });
   }
@@ -286,7 +286,7 @@ export class Daemon implements LxdServer {
       if (!(error instanceof LxdError)) {
         throw error;
       }
-      return { kind: "error", code: error.code, error: inWordsOf(this.behaviour.version, messageOf(error)) };
+      return { kind: "error", code: error.code, error: inWordsOf(this.behaviour, messageOf(error)) };
     }
   }
 

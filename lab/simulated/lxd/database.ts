@@ -8,9 +8,9 @@ import type { MemoryFiles } from "../memory-files";
 import type { Certificate } from "./certificate";
 import type { Config, Devices } from "./config";
 import { LxdError } from "./errors";
+import type { Behaviour } from "./flavours";
 import type { Operation, OperationOptions, Operations } from "./operations";
 import type { DaemonHost, LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./surroundings";
-import type { Behaviour } from "./versions";
 
 export type { Config, Devices } from "./config";
 

@@ -3,8 +3,8 @@ import { randomBytes } from "node:crypto";
 import { isIPv4 } from "node:net";
 import { parse } from "yaml";
 import type { Config, Database, Devices, Instance, InstanceType } from "./database";
+import type { Behaviour } from "./flavours";
 import { LxdError } from "./reply";
-import type { Behaviour } from "./versions";
 
 const keysOfBoth =
   /^(boot\.(autostart|autostart\.delay|autostart\.priority|stop\.priority|host_shutdown_timeout)|cloud-init\.(network-config|user-data|vendor-data)|cluster\.evacuate|environment\..+|image\..+|user\..+|volatile\..+|limits\.(cpu|disk\.priority|memory|network\.priority)|migration\.stateful|raw\.apparmor|security\.(devlxd|protection\.delete)|snapshots\.(schedule|schedule\.stopped|pattern|expiry))$/;

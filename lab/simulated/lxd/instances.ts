@@ -429,7 +429,7 @@ function requireVolumesOn(database: Database, instance: Instance, target: Member
 function deleteInstance(request: ApiRequest): Reply {
   const { database } = request.daemon;
   const instance = instanceOf(request);
-  const force = request.query.get("force") === "1" && request.daemon.behaviour.version !== "5.0.2";
+  const force = request.query.get("force") === "1" && request.daemon.behaviour.flavour !== "bookworm-lxd";
   if (instance.status !== "Stopped" && !force) {
     throw new LxdError(400, "Instance is running");
   }

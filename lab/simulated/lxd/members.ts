@@ -216,7 +216,7 @@ function deleteMember(request: ApiRequest): Reply {
 
 function requireEmpty(database: Database, member: Member, instances: Instance[]): void {
   const used: [string, string[]][] = [
-    [member.daemon.behaviour.version === "5.0.2" ? "containers" : "instances", instances.map((instance) => instance.name)],
+    [member.daemon.behaviour.flavour === "bookworm-lxd" ? "containers" : "instances", instances.map((instance) => instance.name)],
     [
       "custom volumes",
       [...database.pools.values()].flatMap((pool) =>
@@ -256,14 +256,14 @@ function changeState(request: ApiRequest): Reply {
       throw new LxdError(500, `Cluster member is already ${action}d`);
     }
     if (action === "evacuate") {
-      if (daemon.behaviour.version !== "5.0.2" && !["", "stop", "migrate", "live-migrate"].includes(mode)) {
+      if (daemon.behaviour.flavour !== "bookworm-lxd" && !["", "stop", "migrate", "live-migrate"].includes(mode)) {
         throw new LxdError(400, `Invalid evacuation mode: "${mode}"`);
       }
       member.evacuated = true;
-      evacuate(database, member, daemon.behaviour.version === "5.0.2" ? "" : mode);
+      evacuate(database, member, daemon.behaviour.flavour === "bookworm-lxd" ? "" : mode);
     } else {
       member.evacuated = false;
-      if (mode !== "skip" || daemon.behaviour.version === "5.0.2") {
+      if (mode !== "skip" || daemon.behaviour.flavour === "bookworm-lxd") {
         restore(database, member);
       }
     }

@@ -187,7 +187,7 @@ function getServer(request: ApiRequest): Reply {
       os_name: "Debian GNU/Linux",
       os_version: "12",
       project: projectOf(request),
-      server: "lxd",
+      server: behaviour.server,
       server_clustered: database.clustered,
       server_event_mode: "full-mesh",
       server_name: database.clustered ? daemon.member.name : host.name,
@@ -345,7 +345,11 @@ async function waitOperation(request: ApiRequest): Promise<Reply> {
   });
   await Promise.race([operation.ended, deadline]);
   clearTimeout(timer);
-  if (!request.daemon.behaviour.waitReportsFailureAsError || operation.status === 200) {
+  const { waitReportsFailureAsError: reported } = request.daemon.behaviour;
+  if (reported === "not-found" && operation.errorCode === 404) {
+    return { kind: "error", code: 404, error: operation.error };
+  }
+  if (reported !== "always" || operation.status === 200) {
     return sync(operation.toApi());
   }
   if (operation.running) {
@@ -380,7 +384,7 @@ function getCertificate(request: ApiRequest): Reply {
 
 function deleteCertificate(request: ApiRequest): Reply {
   const certificate = findCertificate(request);
-  if (certificate.type === "server" && request.daemon.behaviour.version !== "5.0.2") {
+  if (certificate.type === "server" && request.daemon.behaviour.flavour !== "bookworm-lxd") {
     throw new LxdError(400, "Cannot delete a server certificate. Remove the cluster member instead");
   }
   request.daemon.database.certificates.delete(certificate.fingerprint);

@@ -45,7 +45,7 @@ const NEWER_REVISION: ManualChange = {
   text: "`ssh bcn2 snap refresh lxd`, which installs a newer one",
   act: (lab) => {
     const host = lab.host("bcn2");
-    host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "5.21.4" });
+    host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "lxd-5.21" });
     host.installSnap("5.21/stable");
   },
 };
@@ -114,7 +114,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
         cure: {
           text: "`ssh bcn2 snap revert lxd`",
           act: (lab) => {
-            lab.host("bcn2").putSnap("lxd", "5.21/stable", { revision: 33110, version: "5.21.4-8a3cf61", lxd: "5.21.4" });
+            lab.host("bcn2").putSnap("lxd", "5.21/stable", { revision: 33110, version: "5.21.4-8a3cf61", lxd: "lxd-5.21" });
           },
         },
         why: "`revision`: a newer one",

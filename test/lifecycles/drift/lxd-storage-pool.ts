@@ -22,7 +22,7 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
   },
   start: (program) =>
     cluster({
-      lab: { lxdVersion: program === "on LXD 6" ? "6.9" : "5.0.2" },
+      lab: { flavour: program === "on LXD 6" ? "lxd-6" : "bookworm-lxd" },
       look: async (two) => {
         const members = ["bcn1", "bcn2"].filter((name) => two.lab.host(name).powered);
         const views = members.map((target) => lookUp(two, "/1.0/storage-pools/fast", { target }));

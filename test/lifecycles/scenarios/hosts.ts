@@ -19,9 +19,9 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
   {
     ...node,
     title: "on a bare host, from Debian's package",
-    versions: ["5.0.2"],
+    flavours: ["bookworm-lxd"],
     leaves: LXD_STAYS,
-    start: (version) => startHosts(version, [{ packages: [] }, { lxd: "deb" }]),
+    start: (flavour) => startHosts(flavour, [{ packages: [] }, { lxd: "deb" }]),
     first: (lab) => ({
       connection: at(lab, "bcn2"),
       install: { method: "deb" },
@@ -36,9 +36,9 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
   {
     ...node,
     title: "on a bare host, from the snap",
-    versions: ["6.9"],
+    flavours: ["lxd-6"],
     leaves: LXD_STAYS,
-    start: (version) => startHosts(version, [{ snapd: true }, { lxd: "snap" }]),
+    start: (flavour) => startHosts(flavour, [{ snapd: true }, { lxd: "snap" }]),
     first: (lab) => ({ connection: at(lab, "bcn2"), config: { "core.https_address": "192.168.1.102:8443" } }),
     then: (lab) => ({ connection: at(lab, "bcn2"), install: { method: "snap", channel: "6/stable", hold: false } }),
   },
@@ -78,7 +78,7 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
   {
     ...member("bcn2"),
     title: "that is the first",
-    start: (version) => startHosts(version, [{ lxd: packagingOf(version) }, { lxd: packagingOf(version) }]),
+    start: (flavour) => startHosts(flavour, [{ lxd: packagingOf(flavour) }, { lxd: packagingOf(flavour) }]),
     first: (lab) => ({ connection: at(lab, "bcn2"), name: "bcn2", address: "192.168.1.102" }),
     then: (lab) => ({
       connection: at(lab, "bcn2"),
@@ -91,8 +91,8 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
   {
     ...member("bcn1"),
     title: "that joins",
-    start: async (version) => {
-      const lab = await startCluster(version, { joined: false });
+    start: async (flavour) => {
+      const lab = await startCluster(flavour, { joined: false });
       await giveStorageAndNetwork(lab);
       await giveForeignObjects(lab);
       return lab;
@@ -119,8 +119,8 @@ function joining(lab: SimulatedLab): object {
   };
 }
 
-async function startServerInUse(version: Parameters<Scenario["start"]>[0]): Promise<SimulatedLab> {
-  const lab = await startServer(version);
+async function startServerInUse(flavour: Parameters<Scenario["start"]>[0]): Promise<SimulatedLab> {
+  const lab = await startServer(flavour);
   await giveStorageAndNetwork(lab);
   await giveForeignObjects(lab);
   return lab;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { SimulatedLab } from "../../../lab/simulated";
-import type { LxdVersion } from "../../../lab/simulated/lxd/versions";
+import type { Flavour } from "../../../lab/simulated/lxd/flavours";
 import type { Scenario } from "./scenario";
 
 /** Whether a scenario has such a step. */
@@ -11,10 +11,10 @@ export function hasStep(scenario: Scenario, step: string): boolean {
 /** Does something on the hosts of a scenario. Fails if the simulator does not know a command. */
 export async function inLab<Result>(
   scenario: Scenario,
-  version: LxdVersion,
+  flavour: Flavour,
   work: (lab: SimulatedLab) => Promise<Result>,
 ): Promise<Result> {
-  const lab = await scenario.start(version);
+  const lab = await scenario.start(flavour);
   try {
     const result = await work(lab);
     assert.deepEqual(lab.defects, [], "defects of the simulator");

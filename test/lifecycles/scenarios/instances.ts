@@ -1,6 +1,6 @@
 /** Scenarios of instances and of the users in them. */
 import type { SimulatedLab } from "../../../lab/simulated";
-import type { LxdVersion } from "../../../lab/simulated/lxd/versions";
+import type { Flavour } from "../../../lab/simulated/lxd/flavours";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
 import { Managed } from "../../unit/resources/simulated-cluster";
@@ -110,8 +110,8 @@ function alice(lab: SimulatedLab, more: object): object {
 }
 
 function withImages(start: Scenario["start"]): Scenario["start"] {
-  return async (version) => {
-    const lab = await start(version);
+  return async (flavour) => {
+    const lab = await start(flavour);
     lab.seedImage("bcn2", { alias: "vm-image", type: "virtual-machine" });
     lab.seedImage("bcn2", { alias: "container-image" });
     return lab;
@@ -119,8 +119,8 @@ function withImages(start: Scenario["start"]): Scenario["start"] {
 }
 
 function withInstance(start: Scenario["start"], type: "container" | "virtual-machine"): Scenario["start"] {
-  return async (version: LxdVersion) => {
-    const lab = await start(version);
+  return async (flavour: Flavour) => {
+    const lab = await start(flavour);
     lab.seedInstances(1, { host: "bcn2", prefix: "web", type });
     lab.guestFiles("bcn2", "web1").makeDirectory("/srv", { parents: true });
     return lab;

@@ -1,5 +1,5 @@
 import type { SimulatedLab } from "../../../lab/simulated";
-import type { LxdVersion } from "../../../lab/simulated/lxd/versions";
+import type { Flavour } from "../../../lab/simulated/lxd/flavours";
 import type { Managed } from "../../unit/resources/simulated-cluster";
 
 /**
@@ -11,10 +11,10 @@ export interface Scenario {
   readonly kind: string;
   /** What is particular, such as "that joins". */
   readonly title: string;
-  /** @default both versions */
-  readonly versions?: readonly LxdVersion[];
+  /** @default both flavours */
+  readonly flavours?: readonly Flavour[];
   /** Creates the hosts and everything besides the resource. */
-  start(version: LxdVersion): Promise<SimulatedLab>;
+  start(flavour: Flavour): Promise<SimulatedLab>;
   /** The resource before it is managed. */
   manage(): Managed;
   /** Inputs at its creation. */

@@ -15,7 +15,7 @@ describe("a key of LXD's config in a preview", () => {
   let lab: SimulatedLab;
 
   before(async () => {
-    const hosts = [{ name: "old", lxd: "deb" } as const, { name: "new", lxd: "deb", lxdVersion: "6.9" } as const];
+    const hosts = [{ name: "old", lxd: "deb" } as const, { name: "new", lxd: "deb", flavour: "lxd-6" } as const];
     lab = await SimulatedLab.start({ hosts });
   });
 

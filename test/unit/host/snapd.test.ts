@@ -185,7 +185,7 @@ describe("snapd on a host", () => {
     it("in the wanted revision, although the channel has another by now", async () => {
       await start({ lxd: "deb", snapd: true });
       host.removePackage("lxd", true);
-      host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "5.21.4" });
+      host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "lxd-5.21" });
       await bringSnap(ssh, { ...CHOICE, revision: 33110 }, patience);
       assert.equal(host.snaps.get("lxd")?.revision, "33110");
     });
@@ -263,7 +263,7 @@ describe("snapd on a host", () => {
       host.installSnap(LONG);
       Object.assign(host.snaps.get("lxd") ?? {}, { held: true });
       lab.seedImage("bcn2", { alias: "debian" });
-      host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "5.21.4" });
+      host.store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "lxd-5.21" });
     };
     const isBack = async (): Promise<void> => {
       const { channel, revision, held: isHeld } = host.snaps.get("lxd") ?? {};

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
-import type { LxdVersion } from "../../../lab/simulated/lxd/versions";
+import type { Flavour } from "../../../lab/simulated/lxd/flavours";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { clusterOf, giveStorageAndNetwork, startServer } from "../../lifecycles/worlds";
@@ -18,18 +18,18 @@ const WORDS: readonly [program: Record<string, string | boolean>, booleans: obje
   [{ "boot.mode": "bios" }, { "security.secureboot": "false", "security.csm": "true" }, "bios"],
 ];
 
-const VERSIONS: readonly [version: LxdVersion, hasModes: boolean, why: string][] = [
-  ["5.0.2", false, "which has no metadata"],
-  ["5.21.4", false, "whose metadata has security.secureboot"],
-  ["6.9", true, "whose metadata has boot.mode"],
+const FLAVOURS: readonly [flavour: Flavour, hasModes: boolean, why: string][] = [
+  ["bookworm-lxd", false, "which has no metadata"],
+  ["lxd-5.21", false, "whose metadata has security.secureboot"],
+  ["lxd-6", true, "whose metadata has boot.mode"],
 ];
 
-for (const [version, hasModes, why] of VERSIONS) {
-  describe(`how a machine boots, on LXD ${version}, ${why},`, () => {
+for (const [flavour, hasModes, why] of FLAVOURS) {
+  describe(`how a machine boots, on ${flavour}, ${why},`, () => {
     let lab: Awaited<ReturnType<typeof startServer>>;
 
     before(async () => {
-      lab = await startServer(version);
+      lab = await startServer(flavour);
       await giveStorageAndNetwork(lab);
       lab.seedImage("bcn2", { alias: "debian", type: "virtual-machine" });
     });
@@ -91,6 +91,6 @@ for (const [version, hasModes, why] of VERSIONS) {
       );
     });
 
-    it("the server itself is asked, if possible", () => assert.equal(askedForMetadata(), version !== "5.0.2"));
+    it("the server itself is asked, if possible", () => assert.equal(askedForMetadata(), flavour !== "bookworm-lxd"));
   });
 }

@@ -192,7 +192,7 @@ describe("LxdClusterMember", () => {
 
   it("joins from a host that listens on every address, where LXD can", async () => {
     await lab.stop();
-    lab = await SimulatedLab.start({ hosts: TWO_SERVERS, lxdVersion: "6.9" });
+    lab = await SimulatedLab.start({ hosts: TWO_SERVERS, flavour: "lxd-6" });
     await first.up(firstArgs());
     await byHand(lab, "bcn1", (lxd) => lxd.change("PATCH", "/1.0", { body: { config: { "core.https_address": ":8443" } } }));
     assert.equal(await second.up(secondArgs()), "created");

@@ -65,7 +65,7 @@ describe("LxdNode", () => {
 
     it("installs the revision of the cluster's members, although the channel has a newer one", async () => {
       await start({ snapd: true });
-      host.store.release("5.21/stable", { revision: 33999, version: "5.21.5-9b1e0d2", lxd: "5.21.4" });
+      host.store.release("5.21/stable", { revision: 33999, version: "5.21.5-9b1e0d2", lxd: "lxd-5.21" });
       const wanted = { connection: host.connection, install: { method: "snap", revision: 33110 } };
       assert.equal(await node.up(wanted), "created");
       assert.deepEqual([host.snaps.get("lxd")?.revision, node.inState("revision")], ["33110", 33110]);

@@ -234,7 +234,7 @@ describe("LxdStoragePool", () => {
 
   it("is enlarged on every member where LXD can do that, and shrunk on none", async () => {
     await two.stop();
-    two = await startTwoMembers({ lxdVersion: "6.9" });
+    two = await startTwoMembers({ flavour: "lxd-6" });
     await pool.up(args({ config: { size: "1GiB" } }));
     assert.equal(await pool.up(args({ config: { size: "2GiB" } })), "updated");
     assert.deepEqual([(await live("bcn2")).config["size"], (await live("bcn1")).config["size"]], ["2GiB", "2GiB"]);

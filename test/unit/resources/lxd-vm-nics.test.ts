@@ -18,7 +18,7 @@ describe("an address on a NIC whose MAC address LXD does not report", () => {
   let number = 0;
 
   before(async () => {
-    lab = await startServer("5.0.2");
+    lab = await startServer("bookworm-lxd");
     await giveStorageAndNetwork(lab);
     lab.seedImage("bcn2", { alias: "debian", type: "container" });
   });

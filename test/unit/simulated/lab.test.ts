@@ -110,7 +110,7 @@ describe("The simulated lab", () => {
   });
 
   it("behaves like a newer LXD on request, with its waits and its background work", async () => {
-    await start({ hosts: [{ name: "bcn2", snapd: true }], lxdVersion: "6.9" });
+    await start({ hosts: [{ name: "bcn2", snapd: true }], flavour: "lxd-6" });
     const patience = { deadline: deadline(), progress: () => undefined };
     await bringSnap(await ssh(), { channel: "6/stable", cohort: true, hold: true }, patience);
     const lxd = await api();

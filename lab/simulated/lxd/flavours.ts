@@ -1,4 +1,4 @@
-/** Differences between the LXD versions that can be simulated. */
+/** The servers that can be simulated, and their differences. */
 
 /** The API extensions of Debian 12's LXD 5.0.2, in the daemon's order. */
 const debianExtensions = `
@@ -68,7 +68,7 @@ const debianExtensions = `
   .trim()
   .split(/\s+/);
 
-/** Extensions that clients check for and that came after 5.0.2, up to 6.9. */
+/** Extensions that clients check for and that came after 5.0.2, up to LXD 6.9. */
 const laterExtensions = `
   explicit_trust_token clustering_evacuation_mode clustering_restore_skip_mode clustering_evacuation_force
   clustering_control_plane cluster_member_state cluster_healing operation_wait storage_and_profile_operations
@@ -81,17 +81,24 @@ const laterExtensions = `
   .trim()
   .split(/\s+/);
 
-/** Versions that a simulated host can run. */
-export type LxdVersion = "5.0.2" | "5.21.4" | "6.9";
+/**
+ * Servers that a simulated host can run. Four are in the lab of real hosts too, under the same names. `lxd-5.21` and `lxd-6` are only
+ * in the snap store, and follow LXD's source.
+ */
+export type Flavour = "bookworm-lxd" | "trixie-lxd" | "trixie-incus" | "trixie-incus7" | "lxd-5.21" | "lxd-6";
 
-/** Behaviour of one version where versions differ. */
+/** Behaviour of one flavour where flavours differ. */
 export interface Behaviour {
-  version: LxdVersion;
+  flavour: Flavour;
+  server: "lxd" | "incus";
+  /** As the server reports it. */
+  version: string;
   apiExtensions: string[];
   /**
-   * Answer of `/wait` for a failed operation: the operation (5.0.2), or an error body under HTTP 200 (5.0.3 and later).
+   * Answer of `/wait` for a failed operation. `never`: the operation. `not-found`: an error for the class 404, otherwise the
+   * operation. `always`: an error body under HTTP 200.
    */
-  waitReportsFailureAsError: boolean;
+  waitReportsFailureAsError: "never" | "not-found" | "always";
   /** Storage pools and networks change in the background. */
   asyncPoolsAndNetworks: boolean;
   /** Profiles change in the background on PUT and PATCH. */
@@ -110,50 +117,60 @@ export interface Behaviour {
 const sinceSix =
   /^(clustering_control_plane|cluster_member_state|storage_and_\w+_operations|project_delete_operation|bulk_operations|instance_boot_mode|device_patch_removal|instances_state_selective_recursion|instance_ready_state|instances_files_modify_permissions|event_security|storage_remote_drop_source|gpu_cdi|network_get_target|operation_metadata_entity_url|storage_pool_loop_resize)$/;
 
-const behaviours: Record<LxdVersion, Behaviour> = {
-  "5.21.4": {
-    version: "5.21.4",
-    apiExtensions: [...debianExtensions, ...laterExtensions.filter((name) => !sinceSix.test(name))],
-    waitReportsFailureAsError: true,
-    asyncPoolsAndNetworks: false,
-    asyncProfiles: false,
-    execOutputPath: "logs/exec-output",
-    poolEtags: false,
-    createStarts: true,
-    bootMode: false,
-  },
-  "5.0.2": {
-    version: "5.0.2",
-    apiExtensions: debianExtensions,
-    waitReportsFailureAsError: false,
-    asyncPoolsAndNetworks: false,
-    asyncProfiles: false,
-    execOutputPath: "logs",
-    poolEtags: false,
-    createStarts: false,
-    bootMode: false,
-  },
-  "6.9": {
+const bookworm: Behaviour = {
+  flavour: "bookworm-lxd",
+  server: "lxd",
+  version: "5.0.2",
+  apiExtensions: debianExtensions,
+  waitReportsFailureAsError: "never",
+  asyncPoolsAndNetworks: false,
+  asyncProfiles: false,
+  execOutputPath: "logs",
+  poolEtags: false,
+  createStarts: false,
+  bootMode: false,
+};
+
+const trixie: Behaviour = { ...bookworm, flavour: "trixie-lxd", waitReportsFailureAsError: "not-found", poolEtags: true };
+
+const incus: Behaviour = { ...trixie, flavour: "trixie-incus", server: "incus", version: "6.0.4" };
+
+const lxd521: Behaviour = {
+  ...bookworm,
+  flavour: "lxd-5.21",
+  version: "5.21.4",
+  apiExtensions: [...debianExtensions, ...laterExtensions.filter((name) => !sinceSix.test(name))],
+  waitReportsFailureAsError: "always",
+  execOutputPath: "logs/exec-output",
+  createStarts: true,
+};
+
+const behaviours: Record<Flavour, Behaviour> = {
+  "bookworm-lxd": bookworm,
+  "trixie-lxd": trixie,
+  "trixie-incus": incus,
+  "trixie-incus7": { ...incus, flavour: "trixie-incus7", version: "7.0.2" },
+  "lxd-5.21": lxd521,
+  "lxd-6": {
+    ...lxd521,
+    flavour: "lxd-6",
     version: "6.9",
     apiExtensions: [...debianExtensions, ...laterExtensions],
-    waitReportsFailureAsError: true,
     asyncPoolsAndNetworks: true,
     asyncProfiles: true,
-    execOutputPath: "logs/exec-output",
     poolEtags: true,
-    createStarts: true,
     bootMode: true,
   },
 };
 
-/** The behaviour of a version. */
-export function behaviourOf(version: LxdVersion): Behaviour {
-  return behaviours[version];
+/** The behaviour of a flavour. */
+export function behaviourOf(flavour: Flavour): Behaviour {
+  return behaviours[flavour];
 }
 
-/** An error text as this version writes it: 6.x expands contractions. */
-export function inWordsOf(version: LxdVersion, message: string): string {
-  if (version !== "6.9") {
+/** An error text as this flavour writes it: LXD 6 expands contractions. */
+export function inWordsOf({ flavour }: Behaviour, message: string): string {
+  if (flavour !== "lxd-6") {
     return message;
   }
   return message.replace(/\b(is|does|was|are|do)n't\b/g, "$1 not").replace(/\bcan't\b/g, "cannot");

@@ -6,8 +6,9 @@ import { RealHosts } from "./demo/real-hosts";
 import { keepSimulatedHosts, SimulatedHosts } from "./demo/simulated-hosts";
 import { loginOf, summary } from "./demo/summary";
 import { RealLab } from "./real";
+import { FLAVOUR_NAMES } from "./real/flavours";
 
-const USAGE = `usage: npm run demo [-- [--simulated] [--instance NAME] [COMMAND]]
+const USAGE = `usage: npm run demo [-- [--simulated] [--flavour F] [--instance NAME] [COMMAND]]
   (none)                 start the hosts, and make them a cluster with VMs and users: pulumi up
   preview | up           pulumi preview, pulumi up
   pulumi ARGS...         any other command of Pulumi, such as: pulumi stack output
@@ -16,6 +17,7 @@ const USAGE = `usage: npm run demo [-- [--simulated] [--instance NAME] [COMMAND]
   host NAME [-- CMD...]  a shell, or a command, as root on a host
   down                   remove all of it
   --simulated            simulated hosts, which need neither root nor packages
+  --flavour F            the server on real hosts: ${FLAVOUR_NAMES.join(", ")}
   --instance NAME        a demo of its own beside others of this checkout`;
 
 interface CommandLine {
@@ -23,6 +25,7 @@ interface CommandLine {
   readonly rest: readonly string[];
   readonly simulated: boolean;
   readonly instance: string;
+  readonly flavour: string | undefined;
 }
 
 /** Options stand before the command; everything after it belongs to the command. */
@@ -30,12 +33,15 @@ function parse(argv: readonly string[]): CommandLine {
   const words = [...argv];
   let simulated = false;
   let instance = "default";
+  let flavour: string | undefined;
   for (let word = words[0]; word?.startsWith("--"); word = words[0]) {
     words.shift();
     if (word === "--simulated") {
       simulated = true;
     } else if (word === "--instance" && words[0] !== undefined) {
       instance = words.shift() ?? instance;
+    } else if (word === "--flavour" && words[0] !== undefined) {
+      flavour = words.shift();
     } else if (word === "--help") {
       words.unshift("help");
     } else if (word !== "--") {
@@ -43,7 +49,7 @@ function parse(argv: readonly string[]): CommandLine {
     }
   }
   const [command = "", ...rest] = words;
-  return { command, rest: rest[0] === "--" ? rest.slice(1) : rest, simulated, instance };
+  return { command, rest: rest[0] === "--" ? rest.slice(1) : rest, simulated, instance, flavour };
 }
 
 function say(line: string): void {
@@ -55,8 +61,8 @@ function log(line: string): void {
 }
 
 /** The hosts that are up, otherwise the best hosts that this machine supports. */
-async function chooseHosts({ simulated, instance }: CommandLine): Promise<DemoHosts> {
-  const [real, pretended] = [new RealHosts(instance), new SimulatedHosts(instance)];
+async function chooseHosts({ simulated, instance, flavour }: CommandLine): Promise<DemoHosts> {
+  const [real, pretended] = [new RealHosts(instance, flavour), new SimulatedHosts(instance)];
   if (simulated || (await pretended.isUp())) {
     return pretended;
   }

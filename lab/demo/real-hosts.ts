@@ -13,7 +13,10 @@ export class RealHosts implements DemoHosts {
   readonly canLogIn = true;
   private lab: RealLab | undefined;
 
-  constructor(private readonly instance: string) {}
+  constructor(
+    private readonly instance: string,
+    private readonly flavour: string | undefined,
+  ) {}
 
   get stateDir(): string {
     return LabPlace.ofCheckout(this.instance).stateDir;
@@ -44,7 +47,7 @@ export class RealHosts implements DemoHosts {
     };
     SIGNALS.forEach((signal) => process.on(signal, interrupt));
     try {
-      this.lab = await RealLab.start({ instance: this.instance, log });
+      this.lab = await RealLab.start({ instance: this.instance, flavour: this.flavour, log });
     } catch (error) {
       throw interrupted.length > 0 ? new Error("interrupted; everything begun is removed again", { cause: error }) : error;
     } finally {

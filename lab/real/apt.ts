@@ -1,9 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Release } from "./flavours";
 import { lastLines, mustRun, runCommand } from "./process";
-
-/** The Debian release of all lab file systems. */
-export const RELEASE = "bookworm";
 
 /** The sources of Debian packages on this machine. */
 export interface AptSettings {
@@ -13,6 +11,12 @@ export interface AptSettings {
   readonly acquire: readonly string[];
   /** Environment for programs other than apt that download from the mirror. */
   readonly proxyEnvironment: Readonly<Record<string, string>>;
+}
+
+/** Where packages of a file system come from. */
+export interface PackageSuite {
+  readonly release: Release;
+  readonly backports: boolean;
 }
 
 /** One `deb` entry of the machine's sources. */
@@ -79,12 +83,13 @@ export async function readAptSettings(): Promise<AptSettings> {
   };
 }
 
-/** The lines of a sources.list for the lab's release on the machine's mirrors. */
-export function sourcesList(settings: AptSettings): string {
+/** The lines of a sources.list for a release on the machine's mirrors. */
+export function sourcesList(settings: AptSettings, { release, backports }: PackageSuite): string {
   return [
-    `deb ${settings.mirror} ${RELEASE} main`,
-    `deb ${settings.mirror} ${RELEASE}-updates main`,
-    `deb ${settings.securityMirror} ${RELEASE}-security main`,
+    `deb ${settings.mirror} ${release} main`,
+    `deb ${settings.mirror} ${release}-updates main`,
+    `deb ${settings.securityMirror} ${release}-security main`,
+    ...(backports ? [`deb ${settings.mirror} ${release}-backports main`] : []),
     "",
   ].join("\n");
 }

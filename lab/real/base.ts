@@ -11,14 +11,14 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { type AptSettings, RELEASE, readAptSettings, sourcesList } from "./apt";
+import { type PackageSuite, readAptSettings, sourcesList } from "./apt";
+import type { Flavour, Release } from "./flavours";
 import { mustRun, withFileLock } from "./process";
 import { removeFolder } from "./remove-folder";
 import { labCacheDir } from "./state";
 
-/** Recipe of the file system that hosts and guests share. A change here rebuilds it. */
-export const TREE_RECIPE = {
-  release: RELEASE,
+/** Recipe of the file system that hosts and guests of a release share. A change here rebuilds it. */
+const TREE_RECIPE = {
   packages: [
     "ca-certificates",
     "dbus",
@@ -39,11 +39,6 @@ export const TREE_RECIPE = {
 
 /** Recipe of a bare host on the common file system. A change here rebuilds it. */
 const HOST_RECIPE = {
-  tree: TREE_RECIPE,
-  /**
-   * Packages that a host can install from its local repository, with all dependencies beyond the common file system.
-   */
-  repository: ["lxd", "lxd-agent", "dnsmasq-base", "btrfs-progs", "iptables", "curl", "jq", "snapd", "squashfuse", "fuse3"],
   /** User name, id, and sudo permissions. */
   users: [
     { name: "operator", id: 1000, sudo: true },
@@ -102,17 +97,22 @@ export async function cachedFolder(name: string, build: (partial: string) => Pro
   });
 }
 
+/** The recipe of a release's common file system, for what is built on it. */
+export function treeRecipe(release: Release): unknown {
+  return { release, ...TREE_RECIPE };
+}
+
 /**
- * The base file system of hosts and guests: debootstrap's minbase with systemd, sshd and sudo. Takes about a minute if
- * it is not cached.
+ * The base file system of a release for hosts and guests: debootstrap's minbase with systemd, sshd and sudo. Takes
+ * about a minute if it is not cached.
  */
-export function commonTree(log: (line: string) => void): Promise<string> {
-  return cachedFolder(`tree-${recipeHash(TREE_RECIPE)}`, async (partial) => {
-    log("making the common Debian file system (about a minute, once)");
+export function commonTree(release: Release, log: (line: string) => void): Promise<string> {
+  return cachedFolder(`tree-${recipeHash(treeRecipe(release))}`, async (partial) => {
+    log(`making the common file system of Debian ${release} (about a minute, once)`);
     const settings = await readAptSettings();
     chmodSync(partial, 0o755);
     await inBuildNamespace(
-      ["debootstrap", "--variant=minbase", `--include=${TREE_RECIPE.packages.join(",")}`, RELEASE, partial, settings.mirror],
+      ["debootstrap", "--variant=minbase", `--include=${TREE_RECIPE.packages.join(",")}`, release, partial, settings.mirror],
       { env: { ...process.env, ...settings.proxyEnvironment, DEBIAN_FRONTEND: "noninteractive" }, logFile: `${partial}.log` },
     );
     for (const name of readdirSync(join(partial, "var/cache/apt/archives"))) {
@@ -131,15 +131,17 @@ export function commonTree(log: (line: string) => void): Promise<string> {
 }
 
 /**
- * The layers of a bare host's file system, topmost first: no LXD installed, and a local repository that provides it.
- * Takes under a minute if only the common tree is cached.
+ * The layers of a bare host's file system, topmost first: no server installed, and a local repository that provides
+ * it. Takes under a minute if only the common tree is cached.
  */
-export async function hostLayers(log: (line: string) => void): Promise<string[]> {
-  const tree = await commonTree(log);
-  const layer = await cachedFolder(`host-${recipeHash([HOST_RECIPE, hostBuildScript()])}`, async (partial) => {
-    log("making the bare host: users, sshd, and a local package repository with LXD");
+export async function hostLayers(flavour: Flavour, log: (line: string) => void): Promise<string[]> {
+  const { release } = flavour;
+  const tree = await commonTree(release, log);
+  const script = hostBuildScript(flavour);
+  const layer = await cachedFolder(`host-${recipeHash([treeRecipe(release), HOST_RECIPE, script])}`, async (partial) => {
+    log(`making the bare host ${flavour.name}: users, sshd, and a local package repository with ${flavour.package}`);
     const layerDir = join(partial, "layer");
-    await buildLayer(tree, layerDir, partial, "host.sh", hostBuildScript(), await readAptSettings());
+    await buildLayer(tree, layerDir, partial, { name: "host.sh", text: script, suite: flavour });
     await writeRepositoryIndex(layerDir);
     for (const unit of HOST_RECIPE.maskedUnits) {
       mkdirSync(join(layerDir, "etc/systemd/system"), { recursive: true });
@@ -149,7 +151,7 @@ export async function hostLayers(log: (line: string) => void): Promise<string[]>
   return [join(layer, "layer"), tree];
 }
 
-function hostBuildScript(): string {
+function hostBuildScript(flavour: Flavour): string {
   const users = HOST_RECIPE.users.map(
     (user) => `getent group ${user.name} >/dev/null || groupadd --gid ${user.id} ${user.name}
 useradd --create-home --shell /bin/bash --uid ${user.id} --gid ${user.name} ${user.name}
@@ -158,7 +160,7 @@ install -d -m 700 -o ${user.name} -g ${user.name} /home/${user.name}/.ssh`,
   );
   return `
 apt-get update -q
-${repositoryScript(HOST_RECIPE.repository)}
+${repositoryScript([flavour.package, ...flavour.otherPackages], flavour.backports ? `${flavour.release}-backports` : undefined)}
 install -d -m 700 /root/.ssh
 ${users.join("\n")}
 `;
@@ -166,11 +168,12 @@ ${users.join("\n")}
 
 /**
  * Shell lines that fill the local repository with packages and their dependencies that are not installed yet, and make
- * it apt's only source.
+ * it apt's only source. Of packages that `targetRelease` has, takes those.
  */
-export function repositoryScript(packages: readonly string[]): string {
+export function repositoryScript(packages: readonly string[], targetRelease?: string): string {
+  const from = targetRelease === undefined ? "" : ` --target-release=${targetRelease}`;
   return `mkdir -p ${REPOSITORY}/partial
-apt-get install -q -y --no-install-recommends --download-only -o Dir::Cache::archives=${REPOSITORY} ${packages.join(" ")}
+apt-get install -q -y${from} --no-install-recommends --download-only -o Dir::Cache::archives=${REPOSITORY} ${packages.join(" ")}
 rm -rf ${REPOSITORY}/partial ${REPOSITORY}/lock
 echo 'deb [trusted=yes lang=none] file:${REPOSITORY} ./' >/etc/apt/sources.list`;
 }
@@ -191,26 +194,25 @@ export async function writeRepositoryIndex(layerDir: string): Promise<void> {
 
 /**
  * Runs a shell script as root in a file system made of `lower` and a new layer on top, with the machine's package
- * sources. Keeps the layer. The script has /proc and /dev; its mounts and processes end with it.
+ * sources of the script's suite. Keeps the layer. The script has /proc and /dev; its mounts and processes end with it.
  */
 export async function buildLayer(
   lower: string,
   layerDir: string,
   scratch: string,
-  scriptName: string,
-  script: string,
-  settings: AptSettings,
+  script: { readonly name: string; readonly text: string; readonly suite: PackageSuite },
 ): Promise<void> {
+  const settings = await readAptSettings();
   const root = join(scratch, "root");
   const work = join(scratch, "work");
   for (const folder of [layerDir, root, work]) mkdirSync(folder, { recursive: true });
   const files: Record<string, string> = {
-    "etc/apt/sources.list": sourcesList(settings),
+    "etc/apt/sources.list": sourcesList(settings, script.suite),
     "etc/apt/apt.conf.d/90lab": [...settings.acquire, 'Acquire::Languages "none";', 'APT::Sandbox::User "root";', ""].join("\n"),
     // Services must not start while packages are installed.
     "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n",
     "etc/resolv.conf": existsSync("/etc/resolv.conf") ? readFileSync("/etc/resolv.conf", "utf8") : "",
-    [scriptName]: `set -eu\n${script}\napt-get clean\nrm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log\n`,
+    [script.name]: `set -eu\n${script.text}\napt-get clean\nrm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log\n`,
   };
   for (const [path, content] of Object.entries(files)) {
     mkdirSync(dirname(join(layerDir, path)), { recursive: true });
@@ -222,11 +224,11 @@ cd "$4"
 mount -t proc proc proc
 mount --rbind /dev dev
 exec chroot . /bin/sh "/$5"`;
-  await inBuildNamespace(["sh", "-c", mountAndRun, "sh", lower, layerDir, work, root, scriptName], {
+  await inBuildNamespace(["sh", "-c", mountAndRun, "sh", lower, layerDir, work, root, script.name], {
     env: { ...process.env, ...settings.proxyEnvironment, DEBIAN_FRONTEND: "noninteractive", LC_ALL: "C.UTF-8", HOME: "/root" },
     logFile: `${scratch}.log`,
   });
-  for (const path of [scriptName, "usr/sbin/policy-rc.d", "etc/apt/apt.conf.d/90lab", "etc/resolv.conf"])
+  for (const path of [script.name, "usr/sbin/policy-rc.d", "etc/apt/apt.conf.d/90lab", "etc/resolv.conf"])
     rmSync(join(layerDir, path));
   rmSync(`${scratch}.log`);
   removeFolder(root);

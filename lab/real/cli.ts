@@ -1,9 +1,11 @@
-import { RealLab } from "./index";
+import { DEFAULT_FLAVOUR, FLAVOUR_NAMES } from "./flavours";
+import { RealLab, type StartOptions } from "./index";
 import { FileLockedError, killRunningCommands, runInForeground, withFileLock } from "./process";
 import { LabPlace, parseHost, STATE_DIR_VARIABLE } from "./state";
 
 const USAGE = `usage: lab [--instance NAME] COMMAND
-  up [--hosts a,b]             start the lab (default hosts: bcn2,bcn1); one that is up stays, and its hosts that are off boot
+  up [--flavour F] [--hosts a,b]
+                               start the lab (default hosts: bcn2,bcn1); one that is up stays, and its hosts that are off boot
   add NAME | remove NAME       add a bare host to the running lab, or take one out
   status                       what is running
   exec [-- CMD...]             run a command, or a shell, in the workstation
@@ -11,7 +13,9 @@ const USAGE = `usage: lab [--instance NAME] COMMAND
   power-off NAME | boot NAME   cut a host's power; boot the same file system again
   reset [NAME...]              bare file systems again
   down                         remove the lab; caches stay
-  run [--hosts a,b] -- CMD...  start a lab of its own, run the command in its workstation, always remove the lab`;
+  run [--flavour F] [--hosts a,b] -- CMD...
+                               start a lab of its own, run the command in its workstation, always remove the lab
+A flavour is what the hosts can install: ${FLAVOUR_NAMES.join(", ")} (default: ${DEFAULT_FLAVOUR}).`;
 
 const SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
@@ -36,7 +40,7 @@ function parse(argv: readonly string[]): CommandLine {
   for (let index = 0; index < own.length; index++) {
     const word = own[index] ?? "";
     if (!word.startsWith("--")) words.push(word);
-    else if (["--hosts", "--instance"].includes(word)) options.set(word, own[++index] ?? "");
+    else if (["--hosts", "--instance", "--flavour"].includes(word)) options.set(word, own[++index] ?? "");
     else throw new Error(`Unknown option ${word}.\n${USAGE}`);
   }
   const [command = "help", ...others] = words;
@@ -44,7 +48,7 @@ function parse(argv: readonly string[]): CommandLine {
 }
 
 /** Starts a lab. After a signal the process first removes everything begun, then exits. */
-async function up(instance: string, hosts: string[] | undefined): Promise<RealLab> {
+async function up(options: StartOptions): Promise<RealLab> {
   const received: NodeJS.Signals[] = [];
   const interrupt = (signal: NodeJS.Signals) => {
     log(`${signal}: cleaning up`);
@@ -54,7 +58,7 @@ async function up(instance: string, hosts: string[] | undefined): Promise<RealLa
   for (const signal of SIGNALS) process.on(signal, interrupt);
   try {
     const started = Date.now();
-    const lab = await RealLab.start({ hosts, log, instance });
+    const lab = await RealLab.start({ ...options, log });
     if (received.length > 0) await lab.stop();
     else log(`up after ${((Date.now() - started) / 1000).toFixed(1)} s`);
     return lab;
@@ -68,9 +72,9 @@ async function up(instance: string, hosts: string[] | undefined): Promise<RealLa
  * A lab that lives as long as one command. Refuses a second such run in the same checkout, because it would remove the
  * hosts of the first.
  */
-function run(instance: string, hosts: string[] | undefined, argv: readonly string[]): Promise<number> {
-  return withFileLock(LabPlace.ofCheckout(instance).runLockFile, "fail", async () => {
-    const lab = await up(instance, hosts);
+function run(options: StartOptions & { instance: string }, argv: readonly string[]): Promise<number> {
+  return withFileLock(LabPlace.ofCheckout(options.instance).runLockFile, "fail", async () => {
+    const lab = await up(options);
     // From here on this process must live until the lab is stopped.
     for (const signal of SIGNALS) process.on(signal, () => undefined);
     try {
@@ -91,6 +95,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const { command, words, options, rest } = parse(argv);
   const instance = options.get("--instance") ?? (command === "run" ? "run" : "default");
   const hosts = options.get("--hosts")?.split(",");
+  const start = { instance, hosts, flavour: options.get("--flavour") };
   const attach = () => RealLab.attach(options.has("--instance") ? instance : undefined);
   const [name = ""] = words;
   switch (command) {
@@ -98,7 +103,7 @@ async function main(argv: readonly string[]): Promise<number> {
       const running = await attach().catch(() => undefined);
       const wanted = hosts?.map((host) => parseHost(host).name) ?? running?.hosts.map((host) => host.name) ?? [];
       if (running === undefined || wanted.some((name) => !running.hosts.some((host) => host.name === name))) {
-        showStatus(await up(instance, hosts));
+        showStatus(await up(start));
         return 0;
       }
       log("already up");
@@ -137,7 +142,7 @@ async function main(argv: readonly string[]): Promise<number> {
       return 0;
     case "run":
       if (rest.length === 0) throw new Error(`run needs a command after --.\n${USAGE}`);
-      return run(instance, hosts, rest);
+      return run(start, rest);
     case "help":
       console.log(USAGE);
       return 0;

@@ -1,6 +1,5 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readAptSettings } from "./apt";
 import {
   buildLayer,
   cachedFolder,
@@ -8,11 +7,14 @@ import {
   inBuildNamespace,
   recipeHash,
   repositoryScript,
-  TREE_RECIPE,
+  treeRecipe,
   writeRepositoryIndex,
 } from "./base";
 import { mustRun } from "./process";
 import { removeFolder } from "./remove-folder";
+
+/** The Debian release of the guests, whatever their host runs. */
+const RELEASE = "bookworm";
 
 /** Packages of a guest on top of the common file system. */
 const PACKAGES = ["cloud-init"];
@@ -33,9 +35,12 @@ const MASKED_UNITS = [
   "console-getty.service",
 ];
 
-/** cloud-init reads its configuration from LXD alone; the omitted modules need a network, a cloud, or a disk. */
+/**
+ * cloud-init reads its configuration from LXD, or from the NoCloud seed, which is all that Incus gives it; the omitted modules
+ * need a network, a cloud, or a disk.
+ */
 const CLOUD_CONFIG = `# The configuration of the lab's guests.
-datasource_list: [LXD, None]
+datasource_list: [LXD, NoCloud, None]
 users: []
 disable_root: false
 preserve_hostname: false
@@ -53,11 +58,31 @@ system_info:
   ssh_svcname: ssh
 `;
 
-/** LXD renders these templates when it creates, copies or starts a container of the image. */
+/** A file of cloud-init's NoCloud seed that gives the value of a config key, or `otherwise` if the key is not set. */
+function seedTemplate(key: string, otherwise: string): string {
+  return `{% if config_get("${key}", "") == "" %}${otherwise}{% else %}{{ config_get("${key}", "") }}{% endif %}\n`;
+}
+
+const DHCP_ON_ETH0 = `version: 1
+config:
+  - type: physical
+    name: eth0
+    subnets:
+      - type: dhcp
+        control: auto`;
+
+/** The server renders these templates when it creates, copies or starts a container of the image. */
 const TEMPLATES: Readonly<Record<string, string>> = {
   "hostname.tpl": "{{ container.name }}\n",
   "hosts.tpl": "127.0.0.1\tlocalhost\n127.0.1.1\t{{ container.name }}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+  "cloud-init-meta.tpl": "#cloud-config\ninstance-id: {{ container.name }}\nlocal-hostname: {{ container.name }}\n",
+  "cloud-init-user.tpl": seedTemplate("cloud-init.user-data", "#cloud-config\n{}"),
+  "cloud-init-vendor.tpl": seedTemplate("cloud-init.vendor-data", "#cloud-config\n{}"),
+  "cloud-init-network.tpl": seedTemplate("cloud-init.network-config", DHCP_ON_ETH0),
 };
+
+/** Folder of cloud-init's NoCloud seed in the guest. */
+const SEED = "/var/lib/cloud/seed/nocloud-net";
 
 /** cloud-init generates SSH host keys, except in a guest that hides LXD's data source from it. */
 const HOST_KEY_UNIT = `[Unit]
@@ -101,11 +126,15 @@ ${repositoryScript(REPOSITORY_PACKAGES)}
  * `metadata.tar.xz` and `rootfs.squashfs`. Takes about half a minute if only the common tree is cached.
  */
 export async function guestImage(log: (line: string) => void): Promise<string> {
-  const tree = await commonTree(log);
-  return cachedFolder(`guest-${recipeHash([TREE_RECIPE, buildScript(), TEMPLATES])}`, async (partial) => {
+  const tree = await commonTree(RELEASE, log);
+  return cachedFolder(`guest-${recipeHash([treeRecipe(RELEASE), buildScript(), TEMPLATES])}`, async (partial) => {
     log("making the guest image: cloud-init, squashfs");
     const layer = join(partial, "layer");
-    await buildLayer(tree, layer, partial, "guest.sh", buildScript(), await readAptSettings());
+    await buildLayer(tree, layer, partial, {
+      name: "guest.sh",
+      text: buildScript(),
+      suite: { release: RELEASE, backports: false },
+    });
     await writeRepositoryIndex(layer);
     await inBuildNamespace(
       [
@@ -131,6 +160,10 @@ async function writeMetadata(folder: string): Promise<void> {
     templates: {
       "/etc/hostname": { when: created, template: "hostname.tpl" },
       "/etc/hosts": { when: created, template: "hosts.tpl" },
+      [`${SEED}/meta-data`]: { when: created, template: "cloud-init-meta.tpl" },
+      [`${SEED}/user-data`]: { when: created, template: "cloud-init-user.tpl" },
+      [`${SEED}/vendor-data`]: { when: created, template: "cloud-init-vendor.tpl" },
+      [`${SEED}/network-config`]: { when: created, template: "cloud-init-network.tpl" },
     },
   };
   const content = join(folder, "metadata");

@@ -135,10 +135,10 @@ async function untilServicesRun(place: LabPlace, name: string): Promise<void> {
   });
 }
 
-/** Whether all pending jobs of a host wait for LXD. Its start hangs if its cluster has removed it. */
+/** Whether all pending jobs of a host wait for LXD or Incus. Its start hangs if its cluster has removed it. */
 function waitForLxdAlone(jobs: string): boolean {
   const running = jobs.split("\n").filter((job) => job.trim().endsWith(" running"));
-  return running.length > 0 && running.every((job) => / lxd[.-]/.test(` ${job}`));
+  return running.length > 0 && running.every((job) => / (lxd|incus)[.-]/.test(` ${job}`));
 }
 
 /**

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { ensureMachinePackages } from "./apt";
 import { hostLayers } from "./base";
 import { clearLab, findLeftovers, makeCgroup } from "./cleanup";
+import { DEFAULT_FLAVOUR, type Flavour, flavourOf } from "./flavours";
 import { guestImage } from "./guest-image";
 import { bootHost, createHost, execInHost, hostArgv, hostPid, powerOffHost, publicHostKey, wipeHost } from "./host";
 import { raiseKernelLimits } from "./kernel-limits";
@@ -35,6 +36,8 @@ export interface LabHost {
 export interface StartOptions {
   /** Names, or `name=address`. Default: bcn2 and bcn1. */
   readonly hosts?: readonly string[] | undefined;
+  /** The server that the hosts can install, and their Debian release: one of FLAVOUR_NAMES. Default: bookworm-lxd. */
+  readonly flavour?: string | undefined;
   /** Receives one line for each step. Default: no output. */
   readonly log?: ((line: string) => void) | undefined;
   /** Labs of one checkout with different instance names run side by side. Default: "default". */
@@ -80,15 +83,16 @@ export class RealLab {
     const log = options.log ?? (() => undefined);
     const hosts = (options.hosts ?? DEFAULT_HOSTS).map(parseHost);
     const place = LabPlace.ofCheckout(options.instance ?? "default");
+    const flavour = flavourOf(options.flavour ?? DEFAULT_FLAVOUR);
     raiseKernelLimits(log);
     await ensureMachinePackages(log);
-    const [lowerDirs, image] = await Promise.all([hostLayers(log), guestImage(log)]);
+    const [lowerDirs, image] = await Promise.all([hostLayers(flavour, log), guestImage(log)]);
     return withFileLock(place.lockFile, "wait", async () => {
       if ((await findLeftovers(place)).length > 0) {
         log("removing leftovers of an earlier lab");
         await clearLab(place);
       }
-      const record: LabRecord = { hosts, lowerDirs };
+      const record: LabRecord = { flavour: flavour.name, hosts, lowerDirs };
       try {
         await createWorkstation(place, image);
         const lab = new RealLab(place, record);
@@ -137,6 +141,11 @@ export class RealLab {
   /** The lab's hosts. */
   get hosts(): LabHost[] {
     return this.record.hosts.map((host) => ({ ...host, hostKey: publicHostKey(this.place, host.name) }));
+  }
+
+  /** The server that the hosts can install, and their Debian release. */
+  get flavour(): Flavour {
+    return flavourOf(this.record.flavour);
   }
 
   /** Home folder of the workstation: SSH key, known_hosts, `lxd-images/debian-12`. */

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, statfsSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { cacheDir, checkoutId, checkoutRoot } from "../../tools/paths";
+import type { FlavourName } from "./flavours";
 
 /** A host of the lab: its name and its IPv4 address on the lab's network. */
 export interface HostAddress {
@@ -30,6 +31,7 @@ export const STATE_DIR_VARIABLE = "LAB_STATE_DIR";
 
 /** Content of a lab's state file. */
 export interface LabRecord {
+  readonly flavour: FlavourName;
   readonly hosts: readonly HostAddress[];
   /** The file systems below each host's own layer, topmost first. */
   readonly lowerDirs: readonly string[];

@@ -9,6 +9,7 @@
  * server, only a key that resembles a listed one counts as a mistake.
  */
 import * as z from "zod";
+import { listOf } from "./client/answers";
 import type { LxdClient } from "./client/client";
 import { getServerShared } from "./server";
 
@@ -109,7 +110,7 @@ const GROUPS: Readonly<Record<ConfigOwner, RegExp>> = {
   member: /^cluster$/,
 };
 
-const groupSchema = z.looseObject({ keys: z.array(z.record(z.string(), z.unknown())).default([]) });
+const groupSchema = z.looseObject({ keys: listOf(z.record(z.string(), z.unknown())) });
 const metadataSchema = z.looseObject({ configs: z.record(z.string(), z.record(z.string(), groupSchema)) });
 
 export function isKnownKey(owner: ConfigOwner, key: string): boolean {

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { listOf } from "./client/answers";
 import { api, type LxdClient } from "./client/client";
 
 /** Kinds of objects that distinguish a daemon from a fresh installation. */
@@ -17,7 +18,7 @@ const instanceSchema = z.looseObject({
 const volumeSchema = z.looseObject({ name: z.string(), type: z.string(), location: z.string().default("") });
 const namedSchema = z.looseObject({ name: z.string() });
 const networkSchema = z.looseObject({ name: z.string(), managed: z.boolean() });
-const imageSchema = z.looseObject({ fingerprint: z.string(), aliases: z.array(namedSchema).default([]) });
+const imageSchema = z.looseObject({ fingerprint: z.string(), aliases: listOf(namedSchema) });
 
 /**
  * Lists a daemon's objects in all projects.
@@ -51,7 +52,7 @@ export async function takeInventory(lxd: LxdClient, location?: string): Promise<
 }
 
 function list<Item extends z.ZodType>(lxd: LxdClient, path: string, item: Item, project?: string): Promise<z.output<Item>[]> {
-  return lxd.get(path, z.array(item), { recursion: 1, project });
+  return lxd.get(path, listOf(item), { recursion: 1, project });
 }
 
 function withoutEmpty(found: Readonly<Record<string, string[]>>): Record<string, string[]> {

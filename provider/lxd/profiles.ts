@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { listOf } from "./client/answers";
 import { api, type LxdClient, type Tagged } from "./client/client";
 import type { Config, Devices } from "./config";
 import { explainInUse } from "./in-use";
@@ -10,7 +11,7 @@ const profileSchema = z.looseObject({
   description: z.string(),
   config: z.record(z.string(), z.string()),
   devices: z.record(z.string(), z.record(z.string(), z.string())),
-  used_by: z.array(z.string()).default([]),
+  used_by: listOf(z.string()),
 });
 
 export type Profile = z.output<typeof profileSchema>;
@@ -33,7 +34,7 @@ export async function findProfileShared(lxd: LxdClient, project: string, name: s
 }
 
 export function listProfilesShared(lxd: LxdClient, project: string): Promise<Profile[]> {
-  return lxd.getShared("/1.0/profiles", z.array(profileSchema), { project, recursion: 1 });
+  return lxd.getShared("/1.0/profiles", listOf(profileSchema), { project, recursion: 1 });
 }
 
 export async function createProfile(lxd: LxdClient, project: string, name: string, body: ProfilePut): Promise<void> {

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { listOf } from "./client/answers";
 import { api, type LxdClient, type Tagged } from "./client/client";
 import { type Config, isServerMade, sameConfigValue } from "./config";
 import { describeUser } from "./in-use";
@@ -8,7 +9,7 @@ const projectSchema = z.looseObject({
   name: z.string(),
   description: z.string(),
   config: z.record(z.string(), z.string()),
-  used_by: z.array(z.string()).default([]),
+  used_by: listOf(z.string()),
 });
 
 export type Project = z.output<typeof projectSchema>;

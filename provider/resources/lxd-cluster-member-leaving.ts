@@ -102,12 +102,12 @@ export async function leavingWarnings(lxd: LxdClient, names: readonly string[]):
   );
 }
 
-/** Returns the names that hosts have as members of a cluster; none for a host that does not answer or is in another one. */
+/** Returns the names that hosts have as members of a cluster; none for a host that cannot be reached or is in another one. */
 export async function namesOf(context: Context, lxd: LxdClient, hosts: readonly Connection[]): Promise<string[]> {
   const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
   const names = await Promise.all(
     hosts.map(async (host) => {
-      const member = await lxdOn(context, host).catch(fallback(undefined, "transport"));
+      const member = (await ifReachable(context, host)) && (await lxdOn(context, host));
       const presented = member && (await presentedBy(member.endpoint, context.deadline));
       return presented?.fingerprint === fingerprint ? [presented.name] : [];
     }),

@@ -159,6 +159,7 @@ export function serveSftp(
       }),
     );
   });
+  emitter.on("FSTAT", (id: number, handle: Buffer) => look(id, pathOf(handle), true));
   emitter.on("LSTAT", (id: number, path: string) => look(id, path, false));
   emitter.on("STAT", (id: number, path: string) => look(id, path, true));
   emitter.on("READLINK", (id: number, path: string) =>

@@ -11,6 +11,14 @@ const envelopeSchema = z.looseObject({
   metadata: z.unknown(),
 });
 
+/** Schema of a list in an answer. Depending on the server and its version, an empty list may be `null`. */
+export function listOf<Item extends z.ZodType>(item: Item) {
+  return z
+    .array(item)
+    .nullish()
+    .transform((items) => items ?? []);
+}
+
 /** @throws ApiError when LXD refuses or fails. */
 export function metadataOf(
   host: string,

@@ -4,7 +4,7 @@ import { type Deadline, until } from "../../support/deadline";
 import { sameJson } from "../../support/equality";
 import { type ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import { type Config, OWNER_KEY } from "../config";
-import { isRead, jsonOf, metadataOf, parseAnswer, saysLater, unlessNotFound } from "./answers";
+import { isRead, jsonOf, listOf, metadataOf, parseAnswer, saysLater, unlessNotFound } from "./answers";
 import type { Endpoint } from "./endpoint";
 import { type Elements, exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 import { type Operation, operationSchema, untilKnown } from "./operations";
@@ -40,7 +40,7 @@ const ATTEMPTS = 5;
 
 /** Time for LXD to report which members are down, after a read failed. */
 const MEMBERS_SECONDS = 5;
-const statusesSchema = z.array(z.looseObject({ status: z.string() }));
+const statusesSchema = listOf(z.looseObject({ status: z.string() }));
 
 /**
  * LXD's REST API on one host, within one deadline. Cluster members forward requests to each other, so any member's API works. Repeats a

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { until } from "../../support/deadline";
+import { listOf } from "../client/answers";
 import { api, type LxdClient } from "../client/client";
 import { untilKnown } from "../client/operations";
 import { isNotClustered } from "../client/transient-failures";
@@ -41,12 +42,12 @@ const clusterSchema = z.looseObject({
 
 /** Lists all members. Their status is what the answering member reports. */
 export function listMembers(lxd: LxdClient): Promise<Member[]> {
-  return lxd.get("/1.0/cluster/members", z.array(memberSchema), { recursion: 1 });
+  return lxd.get("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 });
 }
 
 /** {@link listMembers}, shared by all reads of this process. */
 export function listMembersShared(lxd: LxdClient): Promise<Member[]> {
-  return lxd.getShared("/1.0/cluster/members", z.array(memberSchema), { recursion: 1 });
+  return lxd.getShared("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 });
 }
 
 export function getMember(lxd: LxdClient, name: string): Promise<Member> {

@@ -5,6 +5,7 @@
  */
 import * as z from "zod";
 import { FailedError, fallback, hasCode, replyOf } from "../../support/errors";
+import { listOf } from "../client/answers";
 import { api, type LxdClient } from "../client/client";
 import { operationsSchema } from "../client/operations";
 import { forgetMember } from "./cluster";
@@ -61,7 +62,7 @@ export async function removeRemains({ host, joining, cluster }: JoinContext, nam
 
 /** The trusted certificates of members, and of servers that began to join. */
 async function trustedServers(lxd: LxdClient): Promise<Trusted[]> {
-  const certificates = await lxd.get("/1.0/certificates", z.array(trustedSchema), { recursion: 1 });
+  const certificates = await lxd.get("/1.0/certificates", listOf(trustedSchema), { recursion: 1 });
   return certificates.filter(({ type }) => type === "server");
 }
 

@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { tryUntil } from "../../support/deadline";
 import { RefusedError } from "../../support/errors";
+import { listOf } from "../client/answers";
 import type { LxdClient } from "../client/client";
 import { dataIn, describeInventory, type Inventory, takeInventory } from "../inventory";
 import { type Server, serverConfig } from "../server";
@@ -119,7 +120,7 @@ const networkSchema = z.looseObject({ name: z.string(), type: z.string(), manage
  */
 async function refuseTakenBridges({ host, cluster }: JoinContext): Promise<void> {
   const list = (lxd: LxdClient): Promise<z.output<typeof networkSchema>[]> =>
-    lxd.get("/1.0/networks", z.array(networkSchema), { recursion: 1 });
+    lxd.get("/1.0/networks", listOf(networkSchema), { recursion: 1 });
   const [wanted, there] = await Promise.all([list(cluster), list(host)]);
   const bridges = new Set(wanted.filter(({ managed, type }) => managed && type === "bridge").map(({ name }) => name));
   const taken = there.filter(({ name, managed }) => !managed && bridges.has(name)).map(({ name }) => name);

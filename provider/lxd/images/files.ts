@@ -74,7 +74,11 @@ export async function uploadOf(files: ImageFiles, progress: (sent: number) => vo
   if (metadata === undefined || rootfs === undefined) {
     const [{ path, size } = { path: "", size: 0 }] = facts;
     return {
-      headers: { "content-type": "application/octet-stream", "content-length": size, "x-lxd-filename": plainName(path) },
+      headers: {
+        "content-type": "application/octet-stream",
+        "content-length": size,
+        ...imageHeaders({ filename: plainName(path) }),
+      },
       bytes: size,
       open: () => streamOf([{ path }], progress),
     };
@@ -99,6 +103,16 @@ export async function uploadOf(files: ImageFiles, progress: (sent: number) => vo
     bytes,
     open: () => streamOf(pieces, progress),
   };
+}
+
+/** Headers for properties of an image. LXD and Incus each ignore the other's silently. */
+export function imageHeaders(values: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(values).flatMap(([name, value]) => [
+      [`x-lxd-${name}`, value],
+      [`x-incus-${name}`, value],
+    ]),
+  );
 }
 
 function streamOf(pieces: readonly (string | { path: string })[], progress: (sent: number) => void): Readable {

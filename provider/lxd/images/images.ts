@@ -1,11 +1,12 @@
 import * as z from "zod";
-import { ResponseShapeError } from "../../support/errors";
+import { FailedError, ResponseShapeError } from "../../support/errors";
+import { listOf } from "../client/answers";
 import { api, type LxdClient, type Tagged } from "../client/client";
 import { type Operation, untilKnown } from "../client/operations";
 import type { Config } from "../config";
 import type { serverImageSchema } from "../instances/image-source";
 import type { InstanceType } from "../instances/instances";
-import { type ImageFiles, uploadOf } from "./files";
+import { type ImageFiles, imageHeaders, uploadOf } from "./files";
 
 /** `/1.0/images`: https://documentation.ubuntu.com/lxd/latest/api/#/images */
 const imageSchema = z.looseObject({
@@ -32,18 +33,19 @@ export function findImage(lxd: LxdClient, project: string, fingerprint: string):
 
 /** {@link findImage} in one list that all reads of this process share. */
 export async function findImageShared(lxd: LxdClient, project: string, fingerprint: string): Promise<Image | undefined> {
-  const images = await lxd.getShared("/1.0/images", z.array(imageSchema), { project, recursion: 1 });
+  const images = await lxd.getShared("/1.0/images", listOf(imageSchema), { project, recursion: 1 });
   return images.find((image) => image.fingerprint === fingerprint);
 }
 
 export async function listFingerprints(lxd: LxdClient, project: string): Promise<string[]> {
-  const urls = await lxd.get("/1.0/images", z.array(z.string()), { project });
+  const urls = await lxd.get("/1.0/images", listOf(z.string()), { project });
   return urls.map((url) => url.split("?")[0]?.split("/").at(-1) ?? "");
 }
 
 /**
  * Uploads an image, straight from disk. LXD copies it to the other members before the operation ends.
  * @param image.fingerprint - Fingerprint of the files; LXD refuses files with another one.
+ * @throws FailedError when the server has not refused other files.
  */
 export async function uploadImage(
   lxd: LxdClient,
@@ -62,9 +64,11 @@ export async function uploadImage(
   });
   const headers = {
     ...upload.headers,
-    "x-lxd-fingerprint": image.fingerprint,
-    "x-lxd-public": String(image.public),
-    "x-lxd-properties": new URLSearchParams(image.properties).toString(),
+    ...imageHeaders({
+      fingerprint: image.fingerprint,
+      public: String(image.public),
+      properties: new URLSearchParams(image.properties).toString(),
+    }),
   };
   const path = `/1.0/images?${new URLSearchParams({ project }).toString()}`;
   const isThere = async (): Promise<boolean> => (await findImage(lxd, project, image.fingerprint)) !== undefined;
@@ -72,7 +76,14 @@ export async function uploadImage(
     const operation = await lxd.beginRaw({ method: "POST", path, headers, body: () => upload.open() });
     if (operation !== undefined) {
       progress("LXD unpacks the image and copies it to the other members");
-      await lxd.finish(operation);
+      const imported = importedSchema.safeParse((await lxd.finish(operation)).metadata);
+      if (imported.success && imported.data.fingerprint !== image.fingerprint) {
+        await deleteImage(lxd, project, imported.data.fingerprint);
+        throw new FailedError(
+          `The image files changed while they were uploaded to ${lxd.host}: it got an image with the fingerprint ` +
+            `${imported.data.fingerprint} instead of ${image.fingerprint}, which was removed again. Run pulumi up again`,
+        );
+      }
     }
   }, isThere);
 }

@@ -3,6 +3,7 @@
  * no longer accepts the others. A program may use either. The server reports which keys it has.
  */
 import * as z from "zod";
+import { listOf } from "../client/answers";
 import type { LxdClient } from "../client/client";
 import { type Config, sameConfigValue } from "../config";
 import { getServerShared } from "../server";
@@ -11,7 +12,7 @@ const MODE = "boot.mode";
 const SECURE = "security.secureboot";
 const CSM = "security.csm";
 
-const groupSchema = z.looseObject({ keys: z.array(z.record(z.string(), z.unknown())).default([]) });
+const groupSchema = z.looseObject({ keys: listOf(z.record(z.string(), z.unknown())) });
 const metadataSchema = z.looseObject({ configs: z.looseObject({ instance: z.record(z.string(), groupSchema) }) });
 
 /** Converts config for LXD: replaces boot keys that the server does not have with those that it has. Keeps all other keys. */

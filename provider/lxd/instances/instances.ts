@@ -1,6 +1,7 @@
 import * as z from "zod";
 import type { Deadline } from "../../support/deadline";
 import { hasCode, LostOperationError, RefusedError } from "../../support/errors";
+import { listOf } from "../client/answers";
 import { api, type Tagged } from "../client/client";
 import { untilKnown } from "../client/operations";
 import { onceFound } from "../cluster/restarts";
@@ -202,7 +203,7 @@ async function changeState(
 }
 
 export async function listBackups({ lxd, project, name }: InstanceRef): Promise<string[]> {
-  const urls = await lxd.get(api`/1.0/instances/${name}/backups`, z.array(z.string()), { project });
+  const urls = await lxd.get(api`/1.0/instances/${name}/backups`, listOf(z.string()), { project });
   return urls.map((url) => decodeURIComponent(new URL(url, "http://lxd").pathname.split("/").at(-1) ?? ""));
 }
 

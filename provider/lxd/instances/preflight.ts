@@ -1,6 +1,7 @@
 /** Checks before an instance is created or changed. Objects that many checks need are read once for all of them. */
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
+import { listOf } from "../client/answers";
 import { api, type LxdClient } from "../client/client";
 import { listMembersShared, type Member } from "../cluster/cluster";
 import { membersOnceHeard } from "../cluster/heartbeats";
@@ -105,7 +106,7 @@ async function requireNamed(
 }
 
 async function namesAt(lxd: LxdClient, path: string, project: string): Promise<string> {
-  const objects = await lxd.get(path, z.array(namedSchema), { project, recursion: 1 });
+  const objects = await lxd.get(path, listOf(namedSchema), { project, recursion: 1 });
   const names = objects
     .filter(({ managed }) => managed)
     .map(({ name }) => name)

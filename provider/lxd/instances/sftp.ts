@@ -11,6 +11,7 @@ const REQUEST = {
   read: 5,
   write: 6,
   lstat: 7,
+  fstat: 8,
   fsetstat: 10,
   opendir: 11,
   readdir: 12,
@@ -104,8 +105,12 @@ export class SftpConnection {
   }
 
   /** Reads the attributes of a file itself; with `follow`, those of a symbolic link's target. */
-  async attributes(path: string, follow = false): Promise<SftpAttributes> {
-    const found = (await this.request(follow ? REQUEST.stat : REQUEST.lstat, REPLY.attributes, path)).attributes();
+  attributes(path: string, follow = false): Promise<SftpAttributes> {
+    return this.attributesBy(follow ? REQUEST.stat : REQUEST.lstat, path);
+  }
+
+  private async attributesBy(type: number, which: string | Buffer): Promise<SftpAttributes> {
+    const found = (await this.request(type, REPLY.attributes, which)).attributes();
     if (found === undefined) {
       throw new SftpProtocolError("the server does not report owner and permissions of a file");
     }
@@ -160,7 +165,10 @@ export class SftpConnection {
     return Buffer.concat(chunks, length);
   }
 
-  /** Creates a file that does not exist yet. Only its future owner can see any of its content. */
+  /**
+   * Creates a file that does not exist yet. Only its future owner can see any of its content.
+   * @throws SftpProtocolError when the server does not give it the owner and permissions. It is then empty.
+   */
   async create(path: string, file: { uid: number; gid: number; mode: number; content: Buffer }): Promise<void> {
     const { uid, gid, mode, content } = file;
     const handle = await this.openFile(path, OPEN.createNew);
@@ -169,6 +177,13 @@ export class SftpConnection {
     await this.request(REQUEST.fsetstat, REPLY.status, handle, HAS.permissions, 0o600);
     await this.request(REQUEST.fsetstat, REPLY.status, handle, HAS.owner, uid, gid);
     await this.request(REQUEST.fsetstat, REPLY.status, handle, HAS.permissions, mode);
+    const made = await this.attributesBy(REQUEST.fstat, handle);
+    if (made.uid !== uid || made.gid !== gid || made.mode !== mode) {
+      this.closeHandle(handle);
+      throw new SftpProtocolError(
+        `the server made a file with ${describeOwnership(made)}, and was asked for ${describeOwnership(file)}`,
+      );
+    }
     for (let offset = 0; offset < content.length; offset += CHUNK_BYTES) {
       const chunk = content.subarray(offset, offset + CHUNK_BYTES);
       await this.request(REQUEST.write, REPLY.status, handle, BigInt(offset), chunk);
@@ -314,6 +329,10 @@ class PacketReader {
     this.position = end;
     return part;
   }
+}
+
+function describeOwnership({ uid, gid, mode }: Pick<SftpAttributes, "uid" | "gid" | "mode">): string {
+  return `uid ${uid}, gid ${gid} and mode ${mode.toString(8)}`;
 }
 
 function encode(field: Field): Buffer {

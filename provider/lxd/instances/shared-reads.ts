@@ -5,6 +5,7 @@
  */
 import * as z from "zod";
 import { hasCode, TransportError } from "../../support/errors";
+import { listOf } from "../client/answers";
 import { api, type LxdClient } from "../client/client";
 import type { Endpoint } from "../client/endpoint";
 import { listMembersShared } from "../cluster/cluster";
@@ -70,7 +71,7 @@ async function isListWorthIt({ lxd, project, name }: InstanceRef): Promise<boole
   if (names.size <= FEW) {
     return false;
   }
-  const all = await lxd.getShared("/1.0/instances", z.array(z.string()), { project });
+  const all = await lxd.getShared("/1.0/instances", listOf(z.string()), { project });
   return names.size >= all.length * PART_OF_ALL;
 }
 

@@ -5,6 +5,7 @@
 import * as z from "zod";
 import { sameJson } from "../../support/equality";
 import { RefusedError } from "../../support/errors";
+import { listOf } from "../client/answers";
 import { api, type LxdClient, type Tagged } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { type Config, configSchema, isServerMade, ownerKey, sameConfig, sameConfigValue } from "../config";
@@ -104,7 +105,7 @@ export async function findManaged(lxd: LxdClient, ref: ObjectRef): Promise<Found
 
 /** {@link findManaged} in one list that all reads of this process share. */
 export async function findManagedShared(lxd: LxdClient, ref: ObjectRef): Promise<MemberObject | undefined> {
-  const all = await lxd.getShared(ref.type.collection, z.array(memberObjectSchema), { ...queryOf(ref), recursion: 1 });
+  const all = await lxd.getShared(ref.type.collection, listOf(memberObjectSchema), { ...queryOf(ref), recursion: 1 });
   return all.find(({ name, managed }) => managed && name === ref.name);
 }
 

@@ -4,6 +4,7 @@ import type { Socket } from "node:net";
 import { Readable } from "node:stream";
 import fc from "fast-check";
 import * as z from "zod";
+import { listOf } from "../../../provider/lxd/client/answers";
 import { api, type LxdClient, type Operation } from "../../../provider/lxd/client/client";
 import { ApiServer, begun, done, failed, operation } from "./api-server";
 
@@ -60,6 +61,14 @@ describe("LxdClient", () => {
       });
       assert.deepEqual(found, { value: { name: "web" }, etag: '"tag1"' });
       assert.deepEqual(server.lines, ["GET /1.0/profiles/web?project=a+b&recursion=1"]);
+    });
+
+    it("takes null for an empty list, in each way to read one", async () => {
+      const names = listOf(z.string());
+      server.next(done(null), done(null), done(null));
+      assert.deepEqual(await lxd.get("/1.0/storage-pools", names), []);
+      assert.deepEqual(await lxd.getShared("/1.0/storage-pools", names), []);
+      assert.deepEqual(await lxd.getListShared("/1.0/instances", z.string(), String), []);
     });
 
     it("returns undefined for 404 in find, and throws in get", async () => {

@@ -79,9 +79,34 @@ describe("files of an instance", () => {
       "look /secret",
       "make /secret",
       ...Array<string>(3).fill("own /secret"),
+      "look /secret",
       "write /secret",
     ]);
   });
+
+  for (const [what, given] of [
+    ["permissions", { mode: 0o644 }],
+    ["owner", { uid: 0 }],
+    ["group", { gid: 0 }],
+  ] as const) {
+    it(`get no content when the server ignores their ${what}`, async () => {
+      server.next(
+        upgraded((connection) =>
+          serveSftp(connection, guest, (act, path) => {
+            if (act === "look" && guest.get(path, true) !== undefined) {
+              Object.assign(guest.get(path, true) ?? {}, given);
+            }
+            return undefined;
+          }),
+        ),
+      );
+      await assert.rejects(
+        filesOf().create("/secret", { content: "s", uid: 5, gid: 6, mode: 0o400 }),
+        /^ResponseShapeError: .* while writing \/secret in instance "c1": the server made a file with uid \d, gid \d and mode \d+, and was asked for uid 5, gid 6 and mode 400$/,
+      );
+      assert.equal(guest.get("/secret", true)?.content.length, 0);
+    });
+  }
 
   it("that are neither file nor directory nor link are not opened, because a pipe would never end", async () => {
     const version = "000000050200000003";

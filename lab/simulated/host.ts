@@ -4,6 +4,7 @@
  */
 import type { Duplex } from "node:stream";
 import { ApiServer } from "./api-server";
+import { archiveOf, type DebianServer, debianServerOf, osReleaseOf, STORAGE_TOOLS } from "./debian-server";
 import { type CommandHost, HostCommands } from "./host-commands";
 import { type KeyPair, makeKeyPair } from "./keys";
 import type { LoginShell } from "./login-shell";
@@ -40,7 +41,7 @@ export interface SimulatedHostOptions {
   snapd?: boolean;
   /** @default "2.63" */
   snapdVersion?: string;
-  /** Debian packages that can be installed, with their version. @default lxd 5.0.2, and the tools of its storage drivers */
+  /** Debian packages that can be installed, with their version. @default what the flavour's Debian release has: its server, and the tools of the storage drivers */
   archive?: Record<string, string>;
   /** Debian packages that are there from the beginning, besides LXD. @default the tools of its storage drivers */
   packages?: string[];
@@ -63,17 +64,6 @@ export interface SimulatedConnection {
   hostKey: string;
 }
 
-/** The program of each storage driver, and the package that brings it. */
-const storageTools = { btrfs: "btrfs-progs", zpool: "zfsutils-linux", lvs: "lvm2" };
-
-const defaultArchive = {
-  lxd: "5.0.2-5+deb12u6",
-  "btrfs-progs": "6.2-1+deb12u1",
-  "zfsutils-linux": "2.1.11-1+deb12u1",
-  lvm2: "2.03.16-2",
-};
-
-const debDirectory = "/var/lib/lxd";
 const snapDirectory = "/var/snap/lxd/common/lxd";
 
 /** A host of the lab. */
@@ -113,6 +103,8 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   private readonly ssh: SimulatedSshServer;
   private readonly api: ApiServer;
   private readonly commandRunner: HostCommands;
+  private readonly flavour: Flavour;
+  private readonly debian: DebianServer;
   private socketUnitActive = false;
   private containersUnitActive = false;
 
@@ -123,14 +115,16 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     private readonly key: KeyPair,
   ) {
     this.lanAddress = options.lanAddress;
+    this.flavour = options.flavour ?? "bookworm-lxd";
+    this.debian = debianServerOf(this.flavour);
     this.snapd = options.snapd ?? options.lxd === "snap";
     this.store = new SnapStore(options.flavour);
     this.snapDaemon = new SimulatedSnapd(this, surroundings, options.snapdVersion ?? "2.63");
     this.virtualMachines = options.virtualMachines ?? true;
     this.cpus = options.cpus ?? 4;
     this.memoryBytes = options.memoryBytes ?? 16 * 2 ** 30;
-    this.archive = new Map(Object.entries(options.archive ?? defaultArchive));
-    for (const name of options.packages ?? Object.values(storageTools)) {
+    this.archive = new Map(Object.entries(options.archive ?? archiveOf(this.flavour)));
+    for (const name of options.packages ?? Object.values(STORAGE_TOOLS)) {
       this.packages.set(name, this.archive.get(name) ?? "1");
     }
     this.login = {
@@ -151,7 +145,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       connect: (path, user, open, connection) => this.connect(path, user, open, connection.drop),
     });
     if (options.lxd === "deb") {
-      this.installPackage("lxd");
+      this.installPackage(this.serverPackage);
     } else if (options.lxd === "snap") {
       this.installSnap("5.21/stable");
     }
@@ -159,6 +153,16 @@ export class SimulatedHost implements DaemonHost, CommandHost {
 
   get name(): string {
     return this.options.name;
+  }
+
+  /** The package that brings the server of the host's flavour. */
+  get serverPackage(): string {
+    return this.debian.packages[0] ?? "";
+  }
+
+  /** Whether the server is there as Debian's package. */
+  private get hasServerPackage(): boolean {
+    return this.debian.packages.some((name) => this.packages.has(name));
   }
 
   get maySudo(): boolean {
@@ -213,8 +217,8 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   async powerOn(): Promise<void> {
     this.powered = true;
     if (this.daemon !== undefined) {
-      this.socketUnitActive = this.packages.has("lxd");
-      this.containersUnitActive = this.packages.has("lxd");
+      this.socketUnitActive = this.hasServerPackage;
+      this.containersUnitActive = this.hasServerPackage;
       this.daemon.start();
       for (const instance of this.instances()) {
         if (instance.config["volatile.last_state.power"] === "RUNNING") {
@@ -225,15 +229,15 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     await this.ssh.listen();
   }
 
-  /** Installs the operating system anew, with the same SSH key, and LXD from Debian's package: nothing on it knows of a cluster. */
+  /** Installs the operating system anew, with the same SSH key, and the server from Debian's package: nothing on it knows of a cluster. */
   reinstall(): void {
-    this.removePackage("lxd", true);
+    this.debian.packages.forEach((name) => this.removePackage(name, true));
     this.interfaces.clear(); // a bridge of the former LXD went with the former kernel
     for (const entry of this.files.list("/")) {
       this.files.remove(`/${entry}`, true);
     }
     this.makeFiles();
-    this.installPackage("lxd");
+    this.installPackage(this.serverPackage);
   }
 
   /** Gives the host another SSH key, as after a reinstallation. */
@@ -282,7 +286,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   }
 
   hasProgram(name: string): boolean {
-    const needed = Object.entries(storageTools).find(([tool]) => tool === name)?.[1];
+    const needed = Object.entries(STORAGE_TOOLS).find(([tool]) => tool === name)?.[1];
     if (needed !== undefined) {
       return this.packages.has(needed);
     }
@@ -297,18 +301,18 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     }
   }
 
-  /** Installs a Debian package at once; LXD's starts its daemon. */
+  /** Installs a Debian package at once; the server's starts its daemon. */
   installPackage(name: string): void {
     this.packages.set(name, this.archive.get(name) ?? "1");
-    if (name === "lxd" && this.daemon === undefined) {
+    if (this.debian.packages.includes(name) && this.daemon === undefined) {
       this.socketUnitActive = true;
       this.containersUnitActive = true;
-      this.startNewDaemon(debDirectory, this.options.flavour ?? "bookworm-lxd");
+      this.startNewDaemon(this.debian.directory, this.flavour);
     }
   }
 
   removePackage(name: string, purge: boolean): void {
-    if (this.packages.delete(name) && name === "lxd") {
+    if (this.packages.delete(name) && this.debian.packages.includes(name) && !this.hasServerPackage) {
       this.removeDaemon(purge);
     }
   }
@@ -342,7 +346,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   unitNames(): string[] {
     return [
       "ssh.service",
-      ...(this.packages.has("lxd") ? ["lxd.service", "lxd.socket", "lxd-containers.service"] : []),
+      ...(this.hasServerPackage ? [this.debian.service, this.debian.socket, this.debian.instances] : []),
       ...(this.snaps.has("lxd") ? ["snap.lxd.daemon.service", "snap.lxd.daemon.unix.socket"] : []),
     ];
   }
@@ -355,13 +359,13 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       return this.socketUnitActive || (this.daemon?.answers ?? false);
     }
     return (
-      unit === "ssh.service" || (unit === "lxd-containers.service" ? this.containersUnitActive : (this.daemon?.answers ?? false))
+      unit === "ssh.service" || (unit === this.debian.instances ? this.containersUnitActive : (this.daemon?.answers ?? false))
     );
   }
 
   /** As the units of Debian's package have it. */
   requiredBy(unit: string): string[] {
-    return unit === "lxd.socket" && this.packages.has("lxd") ? ["lxd.service", "lxd-containers.service"] : [];
+    return unit === this.debian.socket && this.hasServerPackage ? [this.debian.service, this.debian.instances] : [];
   }
 
   endContainers(dataDirectory: string): number {
@@ -372,18 +376,18 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   }
 
   controlUnit(action: "start" | "stop" | "restart", unit: string): void {
-    const isLast = action === "stop" && ["lxd.socket", "lxd-containers.service"].includes(unit);
+    const isLast = action === "stop" && [this.debian.socket, this.debian.instances].includes(unit);
     if (isLast && this.containersUnitActive) {
       this.containersUnitActive = false;
       if (this.daemon?.answers === true) {
         this.endContainers(this.daemon.dataDirectory); // its stop is `lxd shutdown`
       }
     }
-    if (unit === "lxd-containers.service") {
+    if (unit === this.debian.instances) {
       this.containersUnitActive = action !== "stop";
     } else if (unit.endsWith(".socket")) {
       this.socketUnitActive = action !== "stop";
-    } else if (unit === "lxd.service" || unit === "snap.lxd.daemon.service") {
+    } else if (unit === this.debian.service || unit === "snap.lxd.daemon.service") {
       if (action !== "start") {
         this.daemon?.stop();
       }
@@ -420,7 +424,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       this.files.makeDirectory(directory, { parents: true });
     }
     this.files.writeFile("/etc/hostname", `${this.name}\n`);
-    this.files.writeFile("/etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n');
+    this.files.writeFile("/etc/os-release", osReleaseOf(this.flavour));
     if (this.snapd) {
       this.files.makeDirectory("/usr/lib/snapd", { parents: true });
       this.files.writeFile("/usr/lib/snapd/snapd", "");

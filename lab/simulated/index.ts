@@ -233,7 +233,7 @@ export class SimulatedLab {
   private daemonOf(host: string) {
     const { daemon } = this.host(host);
     if (daemon === undefined) {
-      throw new Error(`LXD is not installed on ${host}`);
+      throw new Error(`no server is installed on ${host}`);
     }
     return daemon;
   }

@@ -1,0 +1,72 @@
+/** The servers among Debian's packages: their names, files and units. */
+import type { Flavour } from "./lxd/flavours";
+
+/** One server as Debian packages it. */
+export interface DebianServer {
+  /** Packages that bring it; each is enough. */
+  packages: readonly string[];
+  directory: string;
+  service: string;
+  socket: string;
+  /** Starts instances at boot, and stops them at shutdown. */
+  instances: string;
+}
+
+const LXD: DebianServer = {
+  packages: ["lxd"],
+  directory: "/var/lib/lxd",
+  service: "lxd.service",
+  socket: "lxd.socket",
+  instances: "lxd-containers.service",
+};
+
+const INCUS: DebianServer = {
+  packages: ["incus-base", "incus"],
+  directory: "/var/lib/incus",
+  service: "incus.service",
+  socket: "incus.socket",
+  instances: "incus-startup.service",
+};
+
+/** The server of a host's flavour. The snap's hosts can have Debian 12's besides. */
+export function debianServerOf(flavour: Flavour): DebianServer {
+  return flavour.includes("incus") ? INCUS : LXD;
+}
+
+/** The programs of storage drivers, and the packages that bring them. */
+export const STORAGE_TOOLS = { btrfs: "btrfs-progs", zpool: "zfsutils-linux", lvs: "lvm2" };
+
+const BOOKWORM = {
+  lxd: "5.0.2-5+deb12u6",
+  "btrfs-progs": "6.2-1+deb12u1",
+  "zfsutils-linux": "2.1.11-1+deb12u1",
+  lvm2: "2.03.16-2",
+};
+
+const TRIXIE = {
+  lxd: "5.0.2+git20231211.1364ae4-9+deb13u7",
+  "btrfs-progs": "6.14-1",
+  "zfsutils-linux": "2.3.2-2",
+  lvm2: "2.03.31-2",
+};
+
+/** The Debian packages that a host can install, with their versions. */
+export function archiveOf(flavour: Flavour): Record<string, string> {
+  const incus = (version: string) => ({ ...TRIXIE, incus: version, "incus-base": version });
+  switch (flavour) {
+    case "trixie-lxd":
+      return TRIXIE;
+    case "trixie-incus":
+      return incus("6.0.4-2+deb13u12");
+    case "trixie-incus7":
+      return incus("7.0.2-3~bpo13+1");
+    default:
+      return BOOKWORM;
+  }
+}
+
+/** A host's /etc/os-release. */
+export function osReleaseOf(flavour: Flavour): string {
+  const [number, name] = flavour.startsWith("trixie") ? ["13", "trixie"] : ["12", "bookworm"];
+  return `PRETTY_NAME="Debian GNU/Linux ${number} (${name})"\nID=debian\nVERSION_ID="${number}"\n`;
+}

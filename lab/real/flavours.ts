@@ -12,6 +12,11 @@ export interface Flavour {
   readonly package: string;
   /** The server's command-line client on a host. */
   readonly client: "lxc" | "incus";
+  /** The command that initializes the server, with subcommands such as `init` and `waitready`. */
+  readonly admin: readonly string[];
+  /** The daemon's program. */
+  readonly daemon: string;
+  readonly dataDirectory: string;
   /** Names of the server's systemd units: socket and service. */
   readonly units: readonly [string, string];
   /** Further packages that a host can install. */
@@ -25,6 +30,9 @@ const LXD = {
   server: "lxd",
   package: "lxd",
   client: "lxc",
+  admin: ["lxd"],
+  daemon: "/usr/bin/lxd",
+  dataDirectory: "/var/lib/lxd",
   units: ["lxd.socket", "lxd.service"],
   otherPackages: ["lxd-agent", "iptables", "snapd", "squashfuse", "fuse3", ...COMMON],
 } as const;
@@ -34,6 +42,9 @@ const INCUS = {
   // The daemon without QEMU: 28 MB instead of 56. The lab's hosts run containers only.
   package: "incus-base",
   client: "incus",
+  admin: ["incus", "admin"],
+  daemon: "/usr/libexec/incus/incusd",
+  dataDirectory: "/var/lib/incus",
   units: ["incus.socket", "incus.service"],
   otherPackages: ["nftables", ...COMMON],
 } as const;

@@ -75,14 +75,23 @@ config:
 const TEMPLATES: Readonly<Record<string, string>> = {
   "hostname.tpl": "{{ container.name }}\n",
   "hosts.tpl": "127.0.0.1\tlocalhost\n127.0.1.1\t{{ container.name }}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+};
+
+/** For Incus, which has no data source of its own in cloud-init: templates of a NoCloud seed. */
+const SEED_TEMPLATES: Readonly<Record<string, string>> = {
   "cloud-init-meta.tpl": "#cloud-config\ninstance-id: {{ container.name }}\nlocal-hostname: {{ container.name }}\n",
   "cloud-init-user.tpl": seedTemplate("cloud-init.user-data", "#cloud-config\n{}"),
   "cloud-init-vendor.tpl": seedTemplate("cloud-init.vendor-data", "#cloud-config\n{}"),
   "cloud-init-network.tpl": seedTemplate("cloud-init.network-config", DHCP_ON_ETH0),
 };
 
-/** Folder of cloud-init's NoCloud seed in the guest. */
-const SEED = "/var/lib/cloud/seed/nocloud-net";
+/** The files of cloud-init's NoCloud seed in the guest, and their templates. */
+const SEED_FILES: Readonly<Record<string, string>> = {
+  "/var/lib/cloud/seed/nocloud-net/meta-data": "cloud-init-meta.tpl",
+  "/var/lib/cloud/seed/nocloud-net/user-data": "cloud-init-user.tpl",
+  "/var/lib/cloud/seed/nocloud-net/vendor-data": "cloud-init-vendor.tpl",
+  "/var/lib/cloud/seed/nocloud-net/network-config": "cloud-init-network.tpl",
+};
 
 /** cloud-init generates SSH host keys, except in a guest that hides LXD's data source from it. */
 const HOST_KEY_UNIT = `[Unit]
@@ -123,11 +132,11 @@ ${repositoryScript(REPOSITORY_PACKAGES)}
 
 /**
  * The guest image: Debian with systemd, networkd, sshd, sudo and cloud-init, as the two files that LXD imports,
- * `metadata.tar.xz` and `rootfs.squashfs`. Takes about half a minute if only the common tree is cached.
+ * `metadata.tar.xz` and `rootfs.squashfs`, and with `metadata-nocloud.tar.xz` for Incus. Takes about half a minute if only the common tree is cached.
  */
 export async function guestImage(log: (line: string) => void): Promise<string> {
   const tree = await commonTree(RELEASE, log);
-  return cachedFolder(`guest-${recipeHash([treeRecipe(RELEASE), buildScript(), TEMPLATES])}`, async (partial) => {
+  return cachedFolder(`guest-${recipeHash([treeRecipe(RELEASE), buildScript(), TEMPLATES, SEED_TEMPLATES])}`, async (partial) => {
     log("making the guest image: cloud-init, squashfs");
     const layer = join(partial, "layer");
     await buildLayer(tree, layer, partial, {
@@ -146,37 +155,37 @@ export async function guestImage(log: (line: string) => void): Promise<string> {
     );
     rmSync(`${partial}.log`);
     removeFolder(layer);
-    await writeMetadata(partial);
+    await writeMetadata(partial, "metadata", TEMPLATES, {});
+    await writeMetadata(partial, "metadata-nocloud", { ...TEMPLATES, ...SEED_TEMPLATES }, SEED_FILES);
   });
 }
 
-async function writeMetadata(folder: string): Promise<void> {
+async function writeMetadata(
+  folder: string,
+  name: string,
+  templates: Readonly<Record<string, string>>,
+  moreFiles: Readonly<Record<string, string>>,
+): Promise<void> {
   const architecture = process.arch === "arm64" ? "aarch64" : "x86_64";
-  const created = ["create", "copy"];
+  const when = ["create", "copy"];
+  const files = { "/etc/hostname": "hostname.tpl", "/etc/hosts": "hosts.tpl", ...moreFiles };
   const metadata = {
     architecture,
     creation_date: Math.floor(Date.now() / 1000),
     properties: { os: "Debian", release: "bookworm", description: "Debian 12 for the lab", architecture, variant: "cloud" },
-    templates: {
-      "/etc/hostname": { when: created, template: "hostname.tpl" },
-      "/etc/hosts": { when: created, template: "hosts.tpl" },
-      [`${SEED}/meta-data`]: { when: created, template: "cloud-init-meta.tpl" },
-      [`${SEED}/user-data`]: { when: created, template: "cloud-init-user.tpl" },
-      [`${SEED}/vendor-data`]: { when: created, template: "cloud-init-vendor.tpl" },
-      [`${SEED}/network-config`]: { when: created, template: "cloud-init-network.tpl" },
-    },
+    templates: Object.fromEntries(Object.entries(files).map(([file, template]) => [file, { when, template }])),
   };
-  const content = join(folder, "metadata");
+  const content = join(folder, name);
   mkdirSync(join(content, "templates"), { recursive: true });
   // JSON is YAML.
   writeFileSync(join(content, "metadata.yaml"), `${JSON.stringify(metadata, undefined, 2)}\n`);
-  for (const [name, text] of Object.entries(TEMPLATES)) writeFileSync(join(content, "templates", name), text);
+  for (const [file, text] of Object.entries(templates)) writeFileSync(join(content, "templates", file), text);
   await mustRun([
     "tar",
     "--create",
     "--xz",
     "--file",
-    join(folder, "metadata.tar.xz"),
+    join(folder, `${name}.tar.xz`),
     "--directory",
     content,
     "metadata.yaml",

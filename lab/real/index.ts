@@ -94,7 +94,7 @@ export class RealLab {
       }
       const record: LabRecord = { flavour: flavour.name, hosts, lowerDirs };
       try {
-        await createWorkstation(place, image);
+        await createWorkstation(place, image, flavour);
         const lab = new RealLab(place, record);
         log(`booting ${hosts.map((host) => `${host.name} (${host.address})`).join(", ")}`);
         await createSwitch(place);
@@ -148,7 +148,7 @@ export class RealLab {
     return flavourOf(this.record.flavour);
   }
 
-  /** Home folder of the workstation: SSH key, known_hosts, `lxd-images/debian-12`. */
+  /** Home folder of the workstation: SSH key, known_hosts, and in `lxd-images` the guest image `debian-12`. */
   get home(): string {
     return this.place.home;
   }
@@ -292,17 +292,22 @@ export class RealLab {
 }
 
 /** Creates the workstation's home folder: an SSH key, OpenSSH commands that use it, and the guest image. */
-async function createWorkstation(place: LabPlace, image: string): Promise<void> {
+async function createWorkstation(place: LabPlace, image: string, { server }: Flavour): Promise<void> {
   const ssh = join(place.home, ".ssh");
   mkdirSync(ssh, { recursive: true, mode: 0o700 });
   mkdirSync(join(place.home, "bin"));
-  mkdirSync(join(place.home, "lxd-images"));
   await mustRun(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", join(ssh, "id_ed25519")]);
   for (const command of ["ssh", "scp", "sftp"]) {
     writeFileSync(join(place.home, "bin", command), `#!/bin/sh\nexec /usr/bin/${command} -F ${ssh}/config "$@"\n`, {
       mode: 0o755,
     });
   }
-  symlinkSync(image, join(place.home, "lxd-images/debian-12"));
+  const images = { "debian-12": server === "incus" ? "metadata-nocloud" : "metadata", "debian-12-without-seed": "metadata" };
+  for (const [name, metadata] of Object.entries(images)) {
+    const folder = join(place.home, "lxd-images", name);
+    mkdirSync(folder, { recursive: true });
+    symlinkSync(join(image, `${metadata}.tar.xz`), join(folder, "metadata.tar.xz"));
+    symlinkSync(join(image, "rootfs.squashfs"), join(folder, "rootfs.squashfs"));
+  }
   makeCgroup(place.workstationCgroup);
 }

@@ -64,10 +64,13 @@ function log(line: string): void {
 async function chooseHosts({ simulated, instance, flavour }: CommandLine): Promise<DemoHosts> {
   const [real, pretended] = [new RealHosts(instance, flavour), new SimulatedHosts(instance)];
   if (simulated || (await pretended.isUp())) {
+    if (flavour !== undefined) {
+      throw new Error("--flavour is for real hosts; simulated ones have LXD 5.0.2.");
+    }
     return pretended;
   }
   const obstacle = RealLab.available();
-  if (obstacle === undefined) {
+  if (obstacle === undefined || flavour !== undefined) {
     await real.isUp();
     return real;
   }

@@ -12,6 +12,8 @@ export interface DemoHosts {
   start(log: (line: string) => void): Promise<void>;
   /** Address of a host for the programs that run, if it differs from the host's own address. */
   connectionOf(host: string): Record<string, unknown>;
+  /** `LxdNode.install` of the hosts. */
+  readonly install: Record<string, unknown>;
   /** The argument array that runs a program where it can reach the hosts. */
   argv(argv: readonly string[]): string[];
   /** Runs a command as root on a host, on this terminal. Returns its exit status. */

@@ -10,7 +10,13 @@ const STACK = "lab";
 
 interface StackFile {
   encryptionsalt?: string;
-  config: Record<string, unknown> & { "lxd-cluster:hosts": { name: string; connection?: Record<string, unknown> }[] };
+  config: Record<string, unknown> & { "lxd-cluster:hosts": LabHostConfig[] };
+}
+
+interface LabHostConfig {
+  name: string;
+  connection?: Record<string, unknown>;
+  node: { install: Record<string, unknown> };
 }
 
 /** The stack of this checkout. Its state is stored with its hosts, so that both are removed together. */
@@ -72,6 +78,7 @@ export class DemoStack {
     const file = readYaml(join(checkoutRoot, `Pulumi.${STACK}.yaml`)) as StackFile;
     for (const host of file.config["lxd-cluster:hosts"]) {
       host.connection = { ...host.connection, ...this.hosts.connectionOf(host.name) };
+      Object.assign(host.node.install, this.hosts.install);
     }
     return file;
   }

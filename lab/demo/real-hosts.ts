@@ -1,4 +1,5 @@
 import { RealLab } from "../real";
+import { installOf } from "../real/flavours";
 import { killRunningCommands, runInForeground } from "../real/process";
 import { LabPlace } from "../real/state";
 import type { DemoHosts } from "./hosts";
@@ -9,7 +10,6 @@ const SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 export class RealHosts implements DemoHosts {
   readonly description =
     "real hosts: Debian systems with systemd, each in namespaces of this machine (LXD runs containers there)";
-  readonly mischief = "lxc profile set vm-resources limits.cpu 1";
   readonly canLogIn = true;
   private lab: RealLab | undefined;
 
@@ -17,6 +17,10 @@ export class RealHosts implements DemoHosts {
     private readonly instance: string,
     private readonly flavour: string | undefined,
   ) {}
+
+  get mischief(): string {
+    return `${this.running.flavour.client} profile set vm-resources limits.cpu 1`;
+  }
 
   get stateDir(): string {
     return LabPlace.ofCheckout(this.instance).stateDir;
@@ -34,6 +38,9 @@ export class RealHosts implements DemoHosts {
   async start(log: (line: string) => void): Promise<void> {
     const { lab } = this;
     if (lab !== undefined) {
+      if (this.flavour !== undefined && this.flavour !== lab.flavour.name) {
+        throw new Error(`The demo is up with ${lab.flavour.name}. Remove it first: npm run demo -- down`);
+      }
       for (const { name } of lab.hosts) {
         await lab.boot(name);
       }
@@ -57,6 +64,10 @@ export class RealHosts implements DemoHosts {
       await this.clear();
       throw new Error("interrupted; everything begun is removed again");
     }
+  }
+
+  get install(): Record<string, unknown> {
+    return installOf(this.running.flavour);
   }
 
   connectionOf(): Record<string, unknown> {

@@ -30,6 +30,7 @@ export class SimulatedHosts implements DemoHosts {
   readonly description = "simulated hosts: SSH servers on 127.0.0.1 with a simulated LXD; no operating system runs in their VMs";
   readonly mischief = `lxc query --request PATCH --data '{"config":{"limits.cpu":"1"}}' /1.0/profiles/vm-resources`;
   readonly canLogIn = false;
+  readonly install = { method: "deb" };
   readonly stateDir: string;
   private ports: ReadonlyMap<string, number> | undefined;
 

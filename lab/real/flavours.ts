@@ -67,6 +67,11 @@ const FLAVOURS: Readonly<Record<FlavourName, Flavour>> = {
 
 export const DEFAULT_FLAVOUR: FlavourName = "bookworm-lxd";
 
+/** `LxdNode.install` for the flavour's server. */
+export function installOf({ server, package: name }: Flavour): Record<string, unknown> {
+  return server === "lxd" ? { method: "deb" } : { method: "deb", server, package: name };
+}
+
 /**
  * The flavour of this name.
  * @throws Error if there is none.

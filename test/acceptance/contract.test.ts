@@ -27,7 +27,7 @@ lxdContract("real hosts", async (context) => {
       assert.equal((await lab.hostExec(name, ["sh", "-c", hurt])).exitCode, 0);
     },
     killLxd: async (name) => {
-      const kill = "systemctl kill --kill-who=main --signal=KILL lxd.service; systemctl start lxd.service";
+      const kill = `systemctl kill --kill-who=main --signal=KILL ${lab.flavour.units[1]}; systemctl start ${lab.flavour.units[1]}`;
       assert.equal((await lab.hostExec(name, ["sh", "-c", kill])).exitCode, 0);
     },
     powerOff: (name) => lab.powerOff(name),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { RealLab } from "../../lab/real";
+import { installOf } from "../../lab/real/flavours";
 import { provider } from "../../provider/entry";
 import { fingerprintOf } from "../../provider/lxd/images/files";
 import { disconnectAll } from "../../provider/transport/pool";
@@ -49,7 +50,7 @@ describe("a guest on real LXD", () => {
     assert.equal(exitCode, 0, `${argv.join(" ")}: ${stdout}${stderr}`);
     return stdout;
   };
-  const inGuest = (line: string): Promise<string> => onHost("lxc", "exec", "docs", "--", "sh", "-c", line);
+  const inGuest = (line: string): Promise<string> => onHost(lab.flavour.client, "exec", "docs", "--", "sh", "-c", line);
   const checked = async (kind: string, args: object): Promise<Record<string, unknown>> => {
     const urn = `urn:pulumi:cloud-init::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
     const { inputs, failures } = await provider(kind).check({}, { ...args, __urn: urn });
@@ -66,7 +67,7 @@ describe("a guest on real LXD", () => {
   before(async function () {
     lab = await attachOrSkip(this);
     await lab.resetHosts(["bcn2"]);
-    await create("LxdNode", { connection: connection(), install: { method: "deb" } });
+    await create("LxdNode", { connection: connection(), install: installOf(lab.flavour) });
     const cluster = { endpoints: [connection()] };
     await create("LxdStoragePool", { cluster, name: "default", driver: "dir" });
     const images = join(lab.home, "lxd-images", "debian-12");
@@ -95,7 +96,7 @@ describe("a guest on real LXD", () => {
         const text = document(kind);
         const inputs = await checked("LxdVm", vm(text));
         state = (await provider("LxdVm").update(id, state, inputs)).outs;
-        assert.equal(await onHost("lxc", "config", "get", "docs", "cloud-init.user-data"), `${text}\n`);
+        assert.equal(await onHost(lab.flavour.client, "config", "get", "docs", "cloud-init.user-data"), `${text}\n`);
         await inGuest(`rm -f ${TOOK}; ${BOOT_AGAIN}`);
         assert.equal(await inGuest("cloud-init query userdata"), `${text}\n`);
         assert.equal(await inGuest(`cat ${TOOK} 2>/dev/null || tail -40 /var/log/cloud-init.log`), kind);
@@ -121,7 +122,7 @@ describe("a guest on real LXD", () => {
       cloudInit: { networkConfig },
       waitFor: [{ for: "ipv4", nic: "lan" }],
     });
-    assert.equal(await onHost("lxc", "config", "get", "nic", "volatile.lan.hwaddr"), "\n");
+    assert.equal(await onHost(lab.flavour.client, "config", "get", "nic", "volatile.lan.hwaddr"), "\n");
     assert.deepEqual((outs["addresses"] as Record<string, { ipv4: string[] }>)["lan"]?.ipv4, ["192.0.2.50"]);
   });
 });

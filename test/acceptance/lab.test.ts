@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real";
-import { attachOrSkip, isInLab } from "../support/real-lab";
+import { attachOrSkip, installByHand, isInLab } from "../support/real-lab";
 import { statesOnceHeard } from "./support/member-states";
 
 const GUEST_ADDRESS = "192.168.1.111";
@@ -55,11 +55,11 @@ describe("the lab's real hosts", () => {
     if (isInLab) await lab.resetHosts();
   });
 
-  it("boots them bare, with systemd running and no LXD", async () => {
+  it("boots them bare, with systemd running and no server", async () => {
     for (const { name } of lab.hosts) {
       assert.equal(await host(name, ["systemctl", "is-system-running"]), "running");
       assert.equal(await host(name, ["hostname"]), name);
-      assert.notEqual((await lab.hostExec(name, ["sh", "-c", "command -v lxd"])).exitCode, 0);
+      assert.notEqual((await lab.hostExec(name, ["test", "-e", lab.flavour.daemon])).exitCode, 0);
     }
   });
 
@@ -86,11 +86,11 @@ describe("the lab's real hosts", () => {
   it("installs LXD from the hosts' own repository and creates a cluster", async () => {
     await Promise.all(
       ["bcn2", "bcn1"].map((name) =>
-        host(name, ["sh", "-c", "apt-get update -q && apt-get install -q -y lxd btrfs-progs && lxd waitready"]),
+        host(name, ["sh", "-c", [...installByHand(lab.flavour), "apt-get install -q -y btrfs-progs"].join(" && ")]),
       ),
     );
-    await host("bcn2", ["lxd", "init", "--preseed"], BOOTSTRAP);
-    const token = await host("bcn2", ["lxc", "cluster", "add", "bcn1", "--quiet"]);
+    await host("bcn2", [...lab.flavour.admin, "init", "--preseed"], BOOTSTRAP);
+    const token = await host("bcn2", [lab.flavour.client, "cluster", "add", "bcn1", "--quiet"]);
     const preseed = {
       cluster: {
         enabled: true,
@@ -99,15 +99,26 @@ describe("the lab's real hosts", () => {
         member_config: [{ entity: "storage-pool", name: "default", key: "size", value: "4GiB" }],
       },
     };
-    await host("bcn1", ["lxd", "init", "--preseed"], JSON.stringify(preseed));
+    await host("bcn1", [...lab.flavour.admin, "init", "--preseed"], JSON.stringify(preseed));
     await bothOnline();
-    assert.match(await host("bcn1", ["cat", "/proc/mounts"]), /^\/dev\/loop\d+ \/var\/lib\/lxd\/storage-pools\/default btrfs /m);
+    assert.match(
+      await host("bcn1", ["cat", "/proc/mounts"]),
+      /^\/dev\/loop\d+ \/var\/lib\/(lxd|incus)\/storage-pools\/default btrfs /m,
+    );
   });
 
   it("starts a guest with an address from lxdbr0 and the static LAN address of its cloud-init", async () => {
     const image = join(lab.home, "lxd-images/debian-12");
     await workstation("scp", join(image, "metadata.tar.xz"), join(image, "rootfs.squashfs"), "root@bcn2:/root/");
-    await host("bcn2", ["lxc", "image", "import", "/root/metadata.tar.xz", "/root/rootfs.squashfs", "--alias", "debian-12"]);
+    await host("bcn2", [
+      lab.flavour.client,
+      "image",
+      "import",
+      "/root/metadata.tar.xz",
+      "/root/rootfs.squashfs",
+      "--alias",
+      "debian-12",
+    ]);
     const publicKey = readFileSync(join(lab.home, ".ssh/id_ed25519.pub"), "utf8").trim();
     const network = {
       version: 2,
@@ -121,11 +132,14 @@ describe("the lab's real hosts", () => {
       },
       devices: { eth1: { type: "nic", nictype: "bridged", parent: "br0", name: "eth1" } },
     };
-    await host("bcn2", ["lxc", "launch", "debian-12", "vm1", "--target", "bcn1"], JSON.stringify(instance));
-    await host("bcn2", ["lxc", "exec", "vm1", "--", "cloud-init", "status", "--wait"]);
-    assert.equal(await host("bcn2", ["lxc", "exec", "vm1", "--", "systemctl", "is-system-running", "--wait"]), "running");
+    await host("bcn2", [lab.flavour.client, "launch", "debian-12", "vm1", "--target", "bcn1"], JSON.stringify(instance));
+    await host("bcn2", [lab.flavour.client, "exec", "vm1", "--", "cloud-init", "status", "--wait"]);
+    assert.equal(
+      await host("bcn2", [lab.flavour.client, "exec", "vm1", "--", "systemctl", "is-system-running", "--wait"]),
+      "running",
+    );
     assert.match(
-      await host("bcn2", ["lxc", "exec", "vm1", "--", "ip", "-4", "-brief", "address", "show", "eth0"]),
+      await host("bcn2", [lab.flavour.client, "exec", "vm1", "--", "ip", "-4", "-brief", "address", "show", "eth0"]),
       / 10\.10\.10\.\d+\/24/,
     );
     assert.equal(await guest("sudo -n id -u && hostname"), "0\nvm1");
@@ -141,7 +155,7 @@ describe("the lab's real hosts", () => {
     const login = await lab.workstationExec(["ssh", "-o", "ConnectTimeout=1", "root@192.168.1.101", "true"]);
     assert.equal(login.exitCode, 255);
     await lab.boot("bcn1");
-    await host("bcn1", ["lxd", "waitready"]);
+    await host("bcn1", [...lab.flavour.admin, "waitready"]);
     await bothOnline();
     // LXD starts the guest again, because it ran before the power cut.
     await host("bcn1", [
@@ -149,14 +163,14 @@ describe("the lab's real hosts", () => {
       "60",
       "sh",
       "-c",
-      "until lxc exec vm1 -- systemctl is-system-running --wait 2>/dev/null; do :; done",
+      `until ${lab.flavour.client} exec vm1 -- systemctl is-system-running --wait 2>/dev/null; do :; done`,
     ]);
     assert.equal(await guest("hostname"), "vm1");
   });
 
   it("resets hosts to bare file systems", async () => {
     await lab.resetHosts(["bcn1"]);
-    assert.notEqual((await lab.hostExec("bcn1", ["test", "-e", "/var/lib/lxd"])).exitCode, 0);
+    assert.notEqual((await lab.hostExec("bcn1", ["test", "-e", lab.flavour.dataDirectory])).exitCode, 0);
     assert.equal(await workstation("ssh", "-o", "StrictHostKeyChecking=yes", "root@192.168.1.101", "hostname"), "bcn1");
   });
 

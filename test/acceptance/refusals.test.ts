@@ -4,10 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { utils } from "ssh2";
 import type { RealLab } from "../../lab/real";
+import { installOf } from "../../lab/real/flavours";
 import { fingerprintOf } from "../../provider/lxd/images/files";
 import { fingerprint } from "../../provider/transport/host-key";
 import { disconnectAll } from "../../provider/transport/pool";
-import { attachOrSkip, createResource, isInLab } from "../support/real-lab";
+import { attachOrSkip, createResource, installByHand, isInLab } from "../support/real-lab";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
 import { statesOnceHeard } from "./support/member-states";
@@ -41,7 +42,7 @@ describe("Unsuitable environments on real LXD", () => {
 
   const node = (host: HostName, more: object = {}): object => ({
     connection: to(host),
-    install: { method: "deb" },
+    install: installOf(lab.flavour),
     timeouts: { create: 300 },
     ...more,
   });
@@ -81,7 +82,9 @@ describe("Unsuitable environments on real LXD", () => {
   };
 
   const membersOf = async (host: HostName): Promise<string[]> =>
-    (await onHost(host, "lxc", "cluster", "list", "--format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
+    (await onHost(host, lab.flavour.client, "cluster", "list", "--format=csv"))
+      .split("\n")
+      .map((line) => line.split(",", 1)[0] ?? "");
 
   describe("a host that rejects the login or the work", () => {
     const hostKeyOf = (host: HostName): string => lab.hosts.find(({ name }) => name === host)?.hostKey ?? "";
@@ -195,7 +198,7 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     it("and the host is still bare", async () => {
-      assert.notEqual((await lab.hostExec("bcn2", ["dpkg", "--status", "lxd"])).exitCode, 0);
+      assert.notEqual((await lab.hostExec("bcn2", ["dpkg", "--status", lab.flavour.package])).exitCode, 0);
     });
   });
 
@@ -205,14 +208,19 @@ describe("Unsuitable environments on real LXD", () => {
 
     before(async () => {
       const byHand = (host: HostName, ...commands: string[]): Promise<string> =>
-        onHost(host, "sh", "-c", ["apt-get update -q", "apt-get install -q -y lxd", "lxd waitready", ...commands].join(" && "));
+        onHost(
+          host,
+          "sh",
+          "-c",
+          [...installByHand(lab.flavour), ...commands.map((command) => `${lab.flavour.client} ${command}`)].join(" && "),
+        );
       await Promise.all([
         create("LxdNode", node("bcn2")).then(() => create("LxdClusterMember", member("bcn2", { cluster: undefined }))),
-        byHand("bcn1", "lxc storage create default dir", "lxc storage volume create default data", "lxc network create lxdbr0"),
-        byHand("bcn3", "lxc config set core.https_address 192.168.1.103:8443", "lxc cluster enable other1"),
+        byHand("bcn1", "storage create default dir", "storage volume create default data", "network create lxdbr0"),
+        byHand("bcn3", "config set core.https_address 192.168.1.103:8443", "cluster enable other1"),
       ]);
       await createImage("bcn1");
-      await onHost("bcn1", "lxc", "launch", "debian-12", "c1", "--storage", "default", "--network", "lxdbr0");
+      await onHost("bcn1", lab.flavour.client, "launch", "debian-12", "c1", "--storage", "default", "--network", "lxdbr0");
       await disconnectAll();
     });
 
@@ -262,7 +270,7 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     it("and keeps running unchanged", async () => {
-      assert.equal(await onHost("bcn1", "lxc", "list", "--format=csv", "--columns=ns"), "c1,RUNNING");
+      assert.equal(await onHost("bcn1", lab.flavour.client, "list", "--format=csv", "--columns=ns"), "c1,RUNNING");
       assert.deepEqual(await membersOf("bcn3"), ["other1"]);
       assert.deepEqual(await membersOf("bcn2"), ["bcn2"]);
     });
@@ -273,14 +281,14 @@ describe("Unsuitable environments on real LXD", () => {
         node("bcn1", { resetPolicy: ["instances", "custom-volumes", "images", "storage-pools", "networks"] }),
       );
       for (const kind of [[], ["image"], ["storage"]]) {
-        assert.equal(await onHost("bcn1", "lxc", ...kind, "list", "--format=csv"), "");
+        assert.equal(await onHost("bcn1", lab.flavour.client, ...kind, "list", "--format=csv"), "");
       }
       // The kernel removes the network of an ended container asynchronously.
       await eventually("the links are gone", async () => !/lxdbr0|veth/.test(await onHost("bcn1", "ip", "-brief", "link")));
-      assert.doesNotMatch(await onHost("bcn1", "ps", "-eo", "args"), /lxdbr0|lxc monitor/);
+      assert.doesNotMatch(await onHost("bcn1", "ps", "-eo", "args"), /lxdbr0|monitor/);
       assert.doesNotMatch(await onHost("bcn1", "findmnt", "--raw", "--noheadings", "--output=TARGET"), /c1|storage-pools/);
       assert.equal(
-        await onHost("bcn1", "find", "/var/lib/lxd", "-name", "c1*", "-or", "-name", "*data*", "-path", "*custom*"),
+        await onHost("bcn1", "find", lab.flavour.dataDirectory, "-name", "c1*", "-or", "-name", "*data*", "-path", "*custom*"),
         "",
       );
     });
@@ -292,7 +300,7 @@ describe("Unsuitable environments on real LXD", () => {
 
     it("is wiped when resetPolicy names the cluster that it is in", async () => {
       await create("LxdNode", node("bcn3", { resetPolicy: ["cluster"] }));
-      assert.match((await lab.hostExec("bcn3", ["lxc", "cluster", "list"])).stderr, /isn't part of a cluster/);
+      assert.match((await lab.hostExec("bcn3", [lab.flavour.client, "cluster", "list"])).stderr, /isn't part of a cluster/);
     });
   });
 
@@ -324,7 +332,7 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     it("of a host that listens on every address", async () => {
-      await onHost("bcn3", "lxc", "config", "set", "core.https_address", ":8443");
+      await onHost("bcn3", lab.flavour.client, "config", "set", "core.https_address", ":8443");
       await refused(
         "LxdClusterMember",
         member("bcn3"),
@@ -334,18 +342,20 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     it("and leaves neither a join token nor a trusted certificate in the cluster", async () => {
-      const operations = JSON.parse((await onHost("bcn2", "lxc", "query", "/1.0/operations?recursion=1")) || "{}") as {
+      const operations = JSON.parse(
+        (await onHost("bcn2", lab.flavour.client, "query", "/1.0/operations?recursion=1")) || "{}",
+      ) as {
         running?: { class: string }[];
       };
       assert.deepEqual(operations.running?.filter((operation) => operation.class === "token") ?? [], []);
-      const trusted = await onHost("bcn2", "lxc", "query", "/1.0/certificates?recursion=1");
+      const trusted = await onHost("bcn2", lab.flavour.client, "query", "/1.0/certificates?recursion=1");
       assert.deepEqual((JSON.parse(trusted) as { name: string }[]).map(({ name }) => name).sort(), ["bcn1", "bcn2"]);
     });
 
     describe("of a half-joined host", () => {
       before(async () => {
-        await onHost("bcn3", "lxc", "config", "unset", "core.https_address");
-        await onHost("bcn3", "touch", "/var/lib/lxd/cluster.crt");
+        await onHost("bcn3", lab.flavour.client, "config", "unset", "core.https_address");
+        await onHost("bcn3", "touch", `${lab.flavour.dataDirectory}/cluster.crt`);
       });
 
       it("as a node", async () => {
@@ -466,9 +476,9 @@ describe("Unsuitable environments on real LXD", () => {
           return true;
         });
       }
-      await onHost("bcn2", "lxc", "restart", "web2");
+      await onHost("bcn2", lab.flavour.client, "restart", "web2");
       await create("LxdVm", web({}));
-      assert.equal(await onHost("bcn2", "lxc", "exec", "web2", "--", "cat", "/etc/heard"), "heard");
+      assert.equal(await onHost("bcn2", lab.flavour.client, "exec", "web2", "--", "cat", "/etc/heard"), "heard");
     });
   });
 });

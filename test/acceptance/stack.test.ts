@@ -5,18 +5,18 @@ import { RealLab } from "../../lab/real/index";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
 import { statesOnceHeard } from "./support/member-states";
-import { Backend, type Project, repositoryConfig, type StackConfigFile } from "./support/project";
+import { Backend, labConfig, type Project, type StackConfigFile } from "./support/project";
 
 /** The lab's stack on real LXD. The tests run in order: each continues from the one before. */
 describe("The lab's stack on real LXD", () => {
   const backend = new Backend();
-  const config = repositoryConfig("Pulumi.lab.yaml");
+  let config: StackConfigFile;
   let lab: RealLab;
   let stack: Project;
 
-  /** Runs lxc on the primary. Returns its output. */
+  /** Runs the server's client on the primary. Returns its output. */
   const lxc = async (...argv: string[]): Promise<string> => {
-    const { stdout, stderr, exitCode } = await lab.hostExec("bcn2", ["lxc", ...argv]);
+    const { stdout, stderr, exitCode } = await lab.hostExec("bcn2", [lab.flavour.client, ...argv]);
     assert.equal(exitCode, 0, `lxc ${argv.join(" ")}: ${stderr}`);
     return stdout.trim();
   };
@@ -35,6 +35,7 @@ describe("The lab's stack on real LXD", () => {
 
   before(async () => {
     lab = await RealLab.attach();
+    config = labConfig(lab.flavour);
     stack = await backend.project({ file: "Pulumi.yaml", main: "stacks/index.ts", stack: "lab", config });
   });
 
@@ -42,7 +43,7 @@ describe("The lab's stack on real LXD", () => {
 
   it("is created from bare hosts by one up", async () => {
     for (const host of ["bcn2", "bcn1"]) {
-      assert.notEqual((await lab.hostExec(host, ["which", "lxd"])).exitCode, 0, `${host} has LXD already`);
+      assert.notEqual((await lab.hostExec(host, ["test", "-e", lab.flavour.daemon])).exitCode, 0, `${host} has LXD already`);
     }
     const steps = await stack.up();
     assert.ok(steps.every(({ op }) => op === "create"));
@@ -156,7 +157,7 @@ describe("The lab's stack on real LXD", () => {
           lab.hostExec("bcn2", [
             "sh",
             "-c",
-            "lxc cluster show bcn1 | sed 's/^failure_domain: .*/failure_domain: rack9/' | lxc cluster edit bcn1",
+            `${lab.flavour.client} cluster show bcn1 | sed 's/^failure_domain: .*/failure_domain: rack9/' | ${lab.flavour.client} cluster edit bcn1`,
           ]),
         repaired: async () => (await lxc("cluster", "show", "bcn1")).includes("failure_domain: default"),
       },
@@ -258,7 +259,8 @@ describe("The lab's stack on real LXD", () => {
     assert.match(await lxc("storage", "show", "default"), /- bcn3/);
     await assertNoChange();
 
-    const onThird = async (...argv: string[]): Promise<string> => (await lab.hostExec("bcn3", ["lxc", ...argv])).stdout.trim();
+    const onThird = async (...argv: string[]): Promise<string> =>
+      (await lab.hostExec("bcn3", [lab.flavour.client, ...argv])).stdout.trim();
     assert.equal(await onThird("config", "get", "core.https_address"), "192.168.1.103:8443");
     await onThird("config", "set", "core.debug_address", "127.0.0.1:8444");
     stack.configure(config);
@@ -306,8 +308,8 @@ describe("The lab's stack on real LXD", () => {
    */
   const tracesOn = async (host: string): Promise<string> => {
     const script =
-      'ip -brief link show lxdbr0 2>/dev/null; losetup --list --noheadings --output BACK-MAJ:MIN,BACK-FILE | grep "^ *$(mountpoint -d /) .*lxd"; ' +
-      "findmnt -rn | grep /var/lib/lxd/storage-pools/";
+      `ip -brief link show lxdbr0 2>/dev/null; losetup --list --noheadings --output BACK-MAJ:MIN,BACK-FILE | grep "^ *$(mountpoint -d /) .*${lab.flavour.dataDirectory}"; ` +
+      `findmnt -rn | grep ${lab.flavour.dataDirectory}/storage-pools/`;
     return (await lab.hostExec(host, ["sh", "-c", script])).stdout;
   };
 
@@ -318,9 +320,9 @@ describe("The lab's stack on real LXD", () => {
       const holds = await lab.hostExec(host, [
         "sh",
         "-c",
-        "lxc list -f csv; lxc storage list -f csv; lxc image list -f csv; lxc cluster list 2>&1",
+        `for noun in "" storage image; do ${lab.flavour.client} $noun list -f csv; done; ${lab.flavour.client} cluster list 2>&1`,
       ]);
-      assert.match(holds.stdout, /^Error: LXD server isn't part of a cluster\s*$/);
+      assert.match(holds.stdout, /^Error: (LXD server|Server) isn't part of a cluster\s*$/);
       assert.equal(await tracesOn(host), "");
     }
     await stack.up();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { RealLab } from "../../lab/real/index";
 import { eventually } from "../acceptance/support/eventually";
-import { Backend, type Project, repositoryConfig } from "../acceptance/support/project";
+import { Backend, labConfig, type Project } from "../acceptance/support/project";
 import { LAB_TOPOLOGY, topologyOf } from "../acceptance/support/topology";
 import { figure } from "../support/figure";
 import { isAlive, type PulumiProcess } from "../support/pulumi-process";
@@ -67,7 +67,7 @@ describe("An interrupted up on real LXD", () => {
       file: "Pulumi.yaml",
       main: "test/recovery/stack-that-adopts/index.ts",
       stack: "lab",
-      config: repositoryConfig("Pulumi.lab.yaml"),
+      config: labConfig(lab.flavour),
     });
   });
 
@@ -169,7 +169,7 @@ describe("An interrupted up on real LXD", () => {
     const again = stack.start(UP);
     if ((await again.ended) !== 0) {
       assert.match(again.screen, /cloud-init of instance "dns1" did not find LXD when it booted.*\(lxc restart dns1\)/);
-      assert.equal((await lab.hostExec("bcn2", ["lxc", "restart", "dns1"])).exitCode, 0);
+      assert.equal((await lab.hostExec("bcn2", [lab.flavour.client, "restart", "dns1"])).exitCode, 0);
     }
     await goOn();
     await assertWhole();

@@ -110,7 +110,7 @@ describe("The secrets of a run on real LXD", () => {
     });
     const made = await stack.up();
     assert.ok(made.ok, made.text);
-    const [program = "", ...argv] = lab.hostArgv("bcn2", ["lxc", "monitor", "--type=operation", "--format=json"]);
+    const [program = "", ...argv] = lab.hostArgv("bcn2", [lab.flavour.client, "monitor", "--type=operation", "--format=json"]);
     const monitor = spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"], detached: true });
     monitor.stdout.on("data", (chunk: Buffer) => operations.push(chunk.toString()));
     stack.define(everything);
@@ -183,5 +183,5 @@ describe("The secrets of a run on real LXD", () => {
     });
   }
 
-  it("are not in files left in the guest", () => assertNoFile("bcn2", "lxc", "exec", "web1", "--"));
+  it("are not in files left in the guest", () => assertNoFile("bcn2", lab.flavour.client, "exec", "web1", "--"));
 });

@@ -26,7 +26,7 @@ describe("Taking over a cluster on real LXD", () => {
     assert.equal(exitCode, 0, `${host}: ${argv.join(" ")}: ${stderr}`);
     return stdout.trim();
   };
-  const lxc = (...argv: string[]): Promise<string> => onHost("bcn2", "lxc", ...argv);
+  const lxc = (...argv: string[]): Promise<string> => onHost("bcn2", lab.flavour.client, ...argv);
   const instances = (): Promise<string> => lxc("list", "--format=csv", "--columns=nspL");
   const onWorkstation = async (...argv: string[]): Promise<string> => {
     const { stdout, stderr, exitCode } = await lab.workstationExec(argv);
@@ -63,7 +63,7 @@ describe("Taking over a cluster on real LXD", () => {
         await onHost(host, "lxd", "waitready");
       }),
     );
-    await onHost("bcn2", "lxc", "config", "set", "core.https_address", `${ADDRESSES.bcn2}:8443`);
+    await onHost("bcn2", lab.flavour.client, "config", "set", "core.https_address", `${ADDRESSES.bcn2}:8443`);
     await lxc("cluster", "enable", "bcn2");
     const token = (await lxc("cluster", "add", "bcn1")).split("\n").at(-1) ?? "";
     const preseed = { cluster: { enabled: true, server_address: `${ADDRESSES.bcn1}:8443`, cluster_token: token } };

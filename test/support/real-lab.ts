@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { RealLab } from "../../lab/real";
+import type { Flavour } from "../../lab/real/flavours";
 import { provider } from "../../provider/entry";
 import { skip } from "../../tools/test/skip";
 
@@ -12,6 +13,11 @@ export async function attachOrSkip(context: Mocha.Context, labOptions = ""): Pro
     skip(context, `not in the workstation of a lab: npx tsx lab/real/cli.ts run${labOptions} -- npx mocha ...`);
   }
   return RealLab.attach();
+}
+
+/** Shell commands that install the server without the library, and wait until it answers. */
+export function installByHand({ package: name, admin }: Flavour): string[] {
+  return ["apt-get update -q", `apt-get install -q -y ${name} dnsmasq-base`, `${admin.join(" ")} waitready`];
 }
 
 /** Checks and creates a resource, as the engine does. */

@@ -14,7 +14,13 @@ export class ChangeWatch {
 
   /** Starts watching. Returns once a test change was seen. */
   static async start(lab: RealLab, host: string): Promise<ChangeWatch> {
-    const [program = "", ...argv] = lab.hostArgv(host, ["lxc", "monitor", "--type=lifecycle", "--format=json", "--all-projects"]);
+    const [program = "", ...argv] = lab.hostArgv(host, [
+      lab.flavour.client,
+      "monitor",
+      "--type=lifecycle",
+      "--format=json",
+      "--all-projects",
+    ]);
     const watch = new ChangeWatch(spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"], detached: true }));
     let partial = "";
     watch.monitor.stdout?.on("data", (chunk: Buffer) => {
@@ -37,8 +43,8 @@ export class ChangeWatch {
    */
   private async see(lab: RealLab, host: string, name: string): Promise<void> {
     await eventually(`the change "${name}" is seen`, async () => {
-      await lab.hostExec(host, ["lxc", "profile", "create", name]);
-      await lab.hostExec(host, ["lxc", "profile", "delete", name]);
+      await lab.hostExec(host, [lab.flavour.client, "profile", "create", name]);
+      await lab.hostExec(host, [lab.flavour.client, "profile", "delete", name]);
       return this.events.some(({ action, source }) => action === "profile-deleted" && source.endsWith(`/${name}`));
     });
   }

@@ -12,7 +12,11 @@ const PATIENCE_SECONDS = 90;
 export async function statesOnceHeard(lab: RealLab, host: string): Promise<Record<string, string>> {
   const until = Date.now() + PATIENCE_SECONDS * 1000;
   for (;;) {
-    const { stdout, stderr, exitCode } = await lab.hostExec(host, ["lxc", "query", "/1.0/cluster/members?recursion=1"]);
+    const { stdout, stderr, exitCode } = await lab.hostExec(host, [
+      lab.flavour.client,
+      "query",
+      "/1.0/cluster/members?recursion=1",
+    ]);
     assert.equal(exitCode, 0, `the members of the cluster cannot be read on ${host}: ${stderr}`);
     const members = JSON.parse(stdout) as { server_name: string; status: string }[];
     const states = Object.fromEntries(members.map(({ server_name, status }) => [server_name, status]));

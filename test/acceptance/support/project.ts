@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { type EngineEvent, LocalWorkspace, type PreviewResult, PulumiCommand, type Stack } from "@pulumi/pulumi/automation";
 import { parse, stringify } from "yaml";
+import { type Flavour, installOf } from "../../../lab/real/flavours";
 import { pulumiRoot } from "../../../tools/paths";
 import { PulumiProcess } from "../../support/pulumi-process";
 
@@ -120,6 +121,15 @@ export class Project {
   async destroy(): Promise<void> {
     await this.stack.destroy();
   }
+}
+
+/** The config of Pulumi.lab.yaml for the server of a flavour. */
+export function labConfig(flavour: Flavour): StackConfigFile {
+  const config = repositoryConfig("Pulumi.lab.yaml");
+  for (const { node } of config["lxd-cluster:hosts"] as { node: { install: Record<string, unknown> } }[]) {
+    Object.assign(node.install, installOf(flavour));
+  }
+  return config;
 }
 
 /** A stack's config in the repository. */

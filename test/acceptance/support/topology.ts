@@ -48,7 +48,7 @@ interface Located {
 /** Reads the topology of the lab's cluster, through its primary. */
 export async function topologyOf(lab: RealLab, host = "bcn2"): Promise<Topology> {
   const lxc = async (...argv: string[]): Promise<string> => {
-    const { stdout, stderr, exitCode } = await lab.hostExec(host, ["lxc", ...argv]);
+    const { stdout, stderr, exitCode } = await lab.hostExec(host, [lab.flavour.client, ...argv]);
     assert.equal(exitCode, 0, `lxc ${argv.join(" ")}: ${stderr}`);
     return stdout.trim();
   };

@@ -46,7 +46,7 @@ export async function saveUser<Outputs extends object>(
   const inside = await enterInstance(
     work,
     `Setting up user "${spec.name}"`,
-    "Start it (running: true of its LxdVm, or lxc start), then run pulumi up again",
+    `Start it (running: true of its LxdVm, or ${lxd.names.client} start), then run pulumi up again`,
   );
   if (inside === undefined) {
     throw new RefusedError(

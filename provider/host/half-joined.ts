@@ -39,8 +39,8 @@ export function valuablesOf(disk: OnDisk): Inventory {
   return dataIn(unknownTo({}, disk));
 }
 
-export function whereToLook({ endpoint }: LxdClient): string {
-  return `Look at: journalctl --unit ${{ deb: "lxd", snap: "snap.lxd.daemon", incus: "incus" }[endpoint.socket.packaging]}`;
+export function whereToLook({ names }: LxdClient): string {
+  return `Look at: ${names.log}`;
 }
 
 /**
@@ -144,7 +144,8 @@ function refuseSilent(
   if (listed !== undefined) {
     throw new RefusedError(
       `${silent}, and the cluster at ${cluster.host} lists it as the member "${listed.server_name}" (${listed.status}). ` +
-        `${whereToLook(host)}. If it cannot be repaired, remove the member with all that it held: lxc cluster remove --force ${listed.server_name}`,
+        `${whereToLook(host)}. If it cannot be repaired, remove the member with all that it held: ` +
+        `${cluster.names.client} cluster remove --force ${listed.server_name}`,
     );
   }
 }

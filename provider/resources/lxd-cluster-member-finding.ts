@@ -231,7 +231,7 @@ export async function findWayIn(
   if (ours !== undefined && ours !== own.certificate_fingerprint) {
     throw new RefusedError(
       `LXD on ${lxd.host} is a member of the cluster ${own.certificate_fingerprint}, but must be in the cluster ${ours}. Nothing was changed. Find out ` +
-        "which of the two has your instances (lxc cluster list on their hosts), and remove the host from the other one",
+        `which of the two has your instances (${lxd.names.client} cluster list on their hosts), and remove the host from the other one`,
     );
   }
   return undefined;

@@ -130,7 +130,7 @@ export async function leave(
   const held = await heldBy(lxd, name);
   if (held !== undefined) {
     throw new RefusedError(
-      `${held}. Nothing was changed. Move these to other members (lxc cluster evacuate ${name} moves what can be moved), or remove them`,
+      `${held}. Nothing was changed. Move these to other members (${lxd.names.client} cluster evacuate ${name} moves what can be moved), or remove them`,
     );
   }
   if (members.length === 1) {
@@ -141,7 +141,7 @@ export async function leave(
   if (!isLost && (await offlineOf(lxd, [member])).length > 0) {
     throw new RefusedError(
       `Member ${name} is offline (${member.message}), so it cannot leave its cluster. Bring it back, or, if it will never return: ` +
-        `lxc cluster remove --force ${name}, then pulumi refresh`,
+        `${lxd.names.client} cluster remove --force ${name}, then pulumi refresh`,
     );
   }
   await withClusterLock(lxd, async () => {

@@ -164,11 +164,10 @@ async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
     if (!hasCode(error, "api")) {
       throw error;
     }
-    const restart = { deb: "systemctl restart lxd", snap: "snap restart lxd", incus: "systemctl restart incus" };
     throw new RefusedError(
       `LXD on ${lxd.host} is in a cluster and cannot list its members (${messageOf(error)}): the cluster is down, or the host was removed by force. ` +
-        "Nothing was changed. Ask another member: lxc cluster list. If it lists this host, or none answers, bring the cluster back. Otherwise restart " +
-        `LXD here (${restart[lxd.endpoint.socket.packaging]}), after which it does not answer, and set resetPolicy on a new LxdNode, which wipes it`,
+        `Nothing was changed. Ask another member: ${lxd.names.client} cluster list. If it lists this host, or none answers, bring the cluster back. ` +
+        `Otherwise restart ${lxd.names.name} here (${lxd.names.restart}), after which it does not answer, and set resetPolicy on a new LxdNode, which wipes it`,
       { cause: error },
     );
   });

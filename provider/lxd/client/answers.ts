@@ -47,7 +47,7 @@ export function parseAnswer<Schema extends z.ZodType>(
   if (!parsed.success) {
     throw new ResponseShapeError(
       `The answer of ${host} to ${sent.method} ${sent.path} is not what LXD's API describes: ` +
-        `${z.prettifyError(parsed.error).slice(0, 1000)}\nLook at it there: lxc query '${sent.path}'`,
+        `${z.prettifyError(parsed.error).slice(0, 1000)}\nLook at it there: lxc or incus query '${sent.path}'`,
     );
   }
   return parsed.data;

@@ -5,7 +5,7 @@ import { sameJson } from "../../support/equality";
 import { type ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import { type Config, OWNER_KEY } from "../config";
 import { isRead, jsonOf, listOf, metadataOf, parseAnswer, saysLater, unlessNotFound } from "./answers";
-import type { Endpoint } from "./endpoint";
+import { type Endpoint, namesOf, type ServerNames } from "./endpoint";
 import { type Elements, exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 import { type Operation, operationSchema, untilKnown } from "./operations";
 import { api, type Query, withQuery } from "./path";
@@ -70,6 +70,11 @@ export class LxdClient {
 
   get host(): string {
     return this.endpoint.host;
+  }
+
+  /** Names of the server, for messages. */
+  get names(): ServerNames {
+    return namesOf(this.endpoint.socket.packaging);
   }
 
   async get<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>> {

@@ -5,7 +5,10 @@ import { connectionSchema } from "../../transport/connection";
 export const fingerprintSchema = z
   .string()
   .toLowerCase()
-  .regex(/^[0-9a-f]{64}$/, "must be the SHA-256 of a certificate, 64 hexadecimal digits: certificate_fingerprint in `lxc info`");
+  .regex(
+    /^[0-9a-f]{64}$/,
+    "must be the SHA-256 of a certificate, 64 hexadecimal digits: certificate_fingerprint in `lxc info` or `incus info`",
+  );
 
 /** API of a cluster, or of one standalone server: its hosts, in the order in which they are tried, and its identity. */
 export const clusterConnectionSchema = z.strictObject({

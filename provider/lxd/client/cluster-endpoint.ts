@@ -148,8 +148,8 @@ function whatToDo(presented: readonly Presented[]): string {
     );
   }
   return (
-    "If the cluster's certificate was renewed (lxc cluster update-certificate), compare this one with certificate_fingerprint in `lxc info` on a " +
-    `member, and set it in the program: certificateFingerprint${certificates.size === 1 ? `: "${one}"` : ""}, next to endpoints, or in ` +
+    "If the cluster's certificate was renewed (cluster update-certificate of lxc or incus), compare this one with certificate_fingerprint in " +
+    `\`lxc info\` or \`incus info\` on a member, and set it in the program: certificateFingerprint${certificates.size === 1 ? `: "${one}"` : ""}, next to endpoints, or in ` +
     "LxdCluster or the first LxdClusterMember"
   );
 }

@@ -8,6 +8,42 @@ import type { SshConnection } from "../../transport/ssh";
 /** Packaging of LXD, or its fork Incus, on a host. */
 export type Packaging = "snap" | "deb" | "incus";
 
+/** Which of the two servers runs on a host. */
+export type ServerKind = "lxd" | "incus";
+
+/** Names and commands of a server, for messages. */
+export interface ServerNames {
+  readonly server: ServerKind;
+  readonly name: "LXD" | "Incus";
+  /** The command-line client. */
+  readonly client: "lxc" | "incus";
+  /** Command that shows the daemon's log on the host. */
+  readonly log: string;
+  /** Command that restarts the daemon. */
+  readonly restart: string;
+  /** Command that removes the server from the host, with its data. */
+  readonly purge: string;
+}
+
+const LXD = { server: "lxd", name: "LXD", client: "lxc" } as const;
+
+const NAMES: Readonly<Record<Packaging, ServerNames>> = {
+  deb: { ...LXD, log: "journalctl --unit lxd", restart: "systemctl restart lxd", purge: "apt-get purge lxd" },
+  snap: { ...LXD, log: "journalctl --unit snap.lxd.daemon", restart: "snap restart lxd", purge: "snap remove --purge lxd" },
+  incus: {
+    server: "incus",
+    name: "Incus",
+    client: "incus",
+    log: "journalctl --unit incus",
+    restart: "systemctl restart incus",
+    purge: "apt-get purge incus incus-base",
+  },
+};
+
+export function namesOf(packaging: Packaging): ServerNames {
+  return NAMES[packaging];
+}
+
 export interface ApiSocket {
   readonly path: string;
   readonly packaging: Packaging;

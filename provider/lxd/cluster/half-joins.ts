@@ -40,7 +40,7 @@ export async function removeRemains({ host, joining, cluster }: JoinContext, nam
   }
   const renamed = trusted.find((each) => each.name !== name && each.fingerprint === own);
   if (renamed !== undefined) {
-    await forgetOtherName(cluster, renamed, host.host, name);
+    await forgetOtherName(cluster, renamed, host, name);
     cleared.push(
       `The certificate of ${host.host} was removed from the cluster's trust store: a refused join had left it there as "${renamed.name}"`,
     );
@@ -54,7 +54,7 @@ export async function removeRemains({ host, joining, cluster }: JoinContext, nam
   }
   if (await hasJoinToken(cluster, name)) {
     cleared.push(
-      `A join token for ${name} existed, from an interrupted attempt or from "lxc cluster add ${name}". It is now invalid`,
+      `A join token for ${name} existed, from an interrupted attempt or from "${cluster.names.client} cluster add ${name}". It is now invalid`,
     );
   }
   return cleared;
@@ -92,7 +92,7 @@ async function distrust(lxd: LxdClient, certificates: readonly Trusted[]): Promi
  * Removes the joining server's certificate from the cluster's trust when it is there under another name. A join that was refused
  * for its name leaves it there, and LXD would then refuse every other name.
  */
-async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, name: string): Promise<void> {
+async function forgetOtherName(lxd: LxdClient, other: Trusted, { host, names }: LxdClient, name: string): Promise<void> {
   try {
     await distrust(lxd, [other]);
   } catch (error) {
@@ -101,8 +101,8 @@ async function forgetOtherName(lxd: LxdClient, other: Trusted, host: string, nam
     }
     throw new FailedError(
       `The cluster at ${lxd.host} trusts the certificate of ${host} as "${other.name}", from an earlier attempt to join, so it refuses the name ` +
-        `"${name}", and LXD did not remove that certificate: ${replyOf(error)}. Use the name "${other.name}", or reinstall LXD on the host, which ` +
-        "gives it a new certificate (snap remove --purge lxd, then pulumi up)",
+        `"${name}", and ${names.name} did not remove that certificate: ${replyOf(error)}. Use the name "${other.name}", or reinstall ` +
+        `${names.name} on the host, which gives it a new certificate (${names.purge}, then pulumi up)`,
       { cause: error },
     );
   }

@@ -4,6 +4,7 @@ import { tryUntil } from "../../support/deadline";
 import { RefusedError } from "../../support/errors";
 import { listOf } from "../client/answers";
 import type { LxdClient } from "../client/client";
+import type { ServerNames } from "../client/endpoint";
 import { dataIn, describeInventory, type Inventory, takeInventory } from "../inventory";
 import { type Server, serverConfig } from "../server";
 import { isAt, listMembers, type Member } from "./cluster";
@@ -28,14 +29,15 @@ export function howToWipe(kinds: readonly string[]): string {
 export function refuseOtherName(lxd: LxdClient, { environment }: Server, name: string): void {
   if (environment.server_name !== name) {
     throw new RefusedError(
-      `LXD on ${lxd.host} is already in a cluster, as "${environment.server_name}". Use that name, or rename it there (lxc cluster rename ` +
-        `${environment.server_name} ${name})`,
+      `LXD on ${lxd.host} is already in a cluster, as "${environment.server_name}". Use that name, or rename it there (` +
+        `${lxd.names.client} cluster rename ${environment.server_name} ${name})`,
     );
   }
 }
 
 /** @throws RefusedError when LXD would not accept the server, or the server would lose something by joining. */
 export async function refuseToJoin(context: JoinContext, holds: Inventory, name: string, address: string): Promise<void> {
+  refuseOtherServer(context);
   refuseDifferentVersions(context);
   refuseWildcard(context, address);
   const { host } = context;
@@ -75,22 +77,38 @@ export async function findStaleMember(cluster: LxdClient, name: string, address:
   if (taken.status === "Online" || Object.keys(data).length > 0) {
     throw new RefusedError(
       `${is}, but LXD on the host has no membership. If the host was reinstalled, remove the old member and all that it held: ` +
-        `lxc cluster remove --force ${taken.server_name}`,
+        `${cluster.names.client} cluster remove --force ${taken.server_name}`,
     );
   }
   return taken.server_name;
+}
+
+/** LXD and Incus are different servers since their first common version, and do not form a cluster together. */
+function refuseOtherServer({ host, cluster }: JoinContext): void {
+  if (host.names.server !== cluster.names.server) {
+    throw new RefusedError(
+      `${host.host} runs ${host.names.name}, and the cluster at ${cluster.host} runs ${cluster.names.name}. All members of a cluster run the same server. ` +
+        `If nothing on ${host.host} is needed, remove ${host.names.name} there (${host.names.purge}), and give its LxdNode the install of the other members`,
+    );
+  }
 }
 
 function refuseDifferentVersions({ host, joining, cluster, target }: JoinContext): void {
   const [a, b] = [joining.api_extensions.length, target.api_extensions.length];
   if (joining.environment.server_version !== target.environment.server_version || a !== b) {
     throw new RefusedError(
-      `${host.host} has LXD ${joining.environment.server_version} (${a} API extensions), and the cluster at ${cluster.host} has ` +
-        `${target.environment.server_version} (${b}). All members need the same version. With the snap, give this host's LxdNode the revision of a member's LxdNode, ` +
-        'install: {method: "snap", channel, revision: member.revision}; if the host has a newer one, first run there: snap remove --purge lxd. ' +
-        "With Debian's package, use the same Debian release",
+      `${host.host} has ${host.names.name} ${joining.environment.server_version} (${a} API extensions), and the cluster at ${cluster.host} has ` +
+        `${target.environment.server_version} (${b}). All members need the same version. ${howToAlign(host.names)}`,
     );
   }
+}
+
+function howToAlign({ server }: ServerNames): string {
+  return server === "incus"
+    ? "Use the same Debian release, and the same targetRelease and repository of install"
+    : "With the snap, give this host's LxdNode the revision of a member's LxdNode, " +
+        'install: {method: "snap", channel, revision: member.revision}; if the host has a newer one, first run there: snap remove --purge lxd. ' +
+        "With Debian's package, use the same Debian release";
 }
 
 /**

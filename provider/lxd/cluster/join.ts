@@ -69,7 +69,7 @@ export async function failedJoin(
   const remedy = REMEDIES.find(([pattern]) => pattern.test(reply))?.[1];
   const revoked = (await isRevoked(cluster, token))
     ? "The join token was revoked"
-    : `Revoke its token, if it is still there: lxc cluster revoke-token ${name}`;
+    : `Revoke its token, if it is still there: ${cluster.names.client} cluster revoke-token ${name}`;
   return new FailedError(
     `${name} (${host}) did not join the cluster: ${reply}${remedy === undefined ? "" : ` — ${remedy}`}. ${revoked}`,
     { cause: error },
@@ -105,9 +105,12 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
   ],
   [
     /different name .* already in trust store/i,
-    "this host tried to join under another name before. Use that name, or remove its certificate from the cluster (lxc config trust list)",
+    "this host tried to join under another name before. Use that name, or remove its certificate from the cluster (config trust list of lxc or incus)",
   ],
-  [/already has a member with (name|address)/i, "an earlier attempt left that member; remove it with lxc cluster remove --force"],
+  [
+    /already has a member with (name|address)/i,
+    "an earlier attempt left that member; remove it with cluster remove --force of lxc or incus",
+  ],
   [/joining server version (doesn't|does not) match/i, "all members need the same LXD version and API extensions"],
   [
     /member specific|Pool source cannot be changed|directory ".*" already exists/i,

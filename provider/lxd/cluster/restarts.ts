@@ -61,7 +61,7 @@ async function untilPassed<Answer>(
     if (!lasts) {
       throw error;
     }
-    const log = "Look at its log there: journalctl --unit lxd (snap: snap logs lxd)";
+    const log = `Look at its log there: ${lxd.names.log}`;
     throw hasCode(last, "transport")
       ? new TransportError(lxd.host, `LXD on ${lxd.host} did not answer for ${seconds} s: ${last.message}. ${log}`, {
           cause: last,

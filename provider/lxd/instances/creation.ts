@@ -96,7 +96,7 @@ async function removeUnknown(work: InstanceWork, mark: string | undefined): Prom
   if (mark === undefined || left.config[OWNER_KEY] !== mark || !isStopped(left)) {
     throw new FailedError(
       `LXD on ${work.lxd.host} lost the operation that created instance "${work.name}". An instance of that name exists (${left.status}) and ` +
-        "may be incomplete. Remove it if nothing in it is needed (lxc delete), then run pulumi up again",
+        `may be incomplete. Remove it if nothing in it is needed (${work.lxd.names.client} delete), then run pulumi up again`,
     );
   }
   work.progress("removing what an interrupted creation has left");

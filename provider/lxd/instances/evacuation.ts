@@ -38,7 +38,7 @@ export async function startUnlessEvacuated(work: InstanceWork, live: Instance): 
   if (await isHeldByEvacuation(live, () => listMembers(work.lxd))) {
     work.warn(
       `Instance "${work.name}" stays stopped, because its cluster member "${live.location}" is evacuated. ` +
-        `Restore the member (lxc cluster restore ${live.location})`,
+        `Restore the member (${work.lxd.names.client} cluster restore ${live.location})`,
     );
     return false;
   }

@@ -133,7 +133,7 @@ function ofRootDisk(liveDevices: Devices, wantedDevices: Devices, isVm: boolean)
     return never(
       `devices.${name}.pool`,
       `the root disk is in pool "${from["pool"]}", and LXD does not move it to "${to["pool"]}" in place. ` +
-        "Move it yourself (lxc move --storage), or go back to that pool",
+        "Move it yourself (lxc or incus move --storage), or go back to that pool",
     );
   }
   if (!isVm || sameConfigValue("size", from["size"], to["size"])) {
@@ -173,7 +173,7 @@ export function obstaclesToStopOrMove({ ephemeral, location, config, devices }: 
   const obstacles: Obstacle[] = [];
   if (ephemeral && stops) {
     const why = "it is ephemeral, so LXD deletes it with its disk as soon as it stops";
-    obstacles.push(...never("ephemeral", `${why}. To keep it, set ephemeral: false first (lxc config edit)`));
+    obstacles.push(...never("ephemeral", `${why}. To keep it, set ephemeral: false first (lxc or incus config edit)`));
   }
   if (isSet("security.protection.start") && stops && starts) {
     const why = "LXD would not start it again once it is stopped";

@@ -151,7 +151,7 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
     requireDriver(type, [[environment.server_name || lxd.host, environment.driver]], lxd.host);
     return;
   }
-  const candidates = candidatesOf(await membersFor(lxd, target), target, lxd.host);
+  const candidates = candidatesOf(await membersFor(lxd, target), target, lxd);
   if (type === "virtual-machine") {
     const drivers = candidates.map(async ({ server_name }): Promise<[string, string]> => {
       const server = await getServerShared(lxd, server_name);
@@ -191,9 +191,10 @@ async function requirePoolsAndNetworksOn({ lxd, name, project }: InstanceWork, m
 async function requireNoBackups(work: InstanceWork, member: string): Promise<void> {
   const backups = await listBackups(work);
   if (backups.length > 0) {
+    const { name, client } = work.lxd.names;
     throw new RefusedError(
       `target: instance "${work.name}" cannot be moved to ${member}, and nothing was changed: it has backups (${backups.join(", ")}), ` +
-        "and LXD moves no instance with backups. Save what you need of them (lxc export), then remove each: lxc query -X DELETE " +
+        `and ${name} moves no instance with backups. Save what you need of them (${client} export), then remove each: ${client} query -X DELETE ` +
         `"/1.0/instances/${work.name}/backups/NAME?project=${work.project}"`,
     );
   }
@@ -211,19 +212,19 @@ function membersFor(lxd: LxdClient, target: string | undefined): Promise<Member[
   });
 }
 
-function candidatesOf(members: readonly Member[], target: string | undefined, host: string): Member[] {
+function candidatesOf(members: readonly Member[], target: string | undefined, lxd: LxdClient): Member[] {
   const online = members.filter(({ status }) => status === "Online");
   if (target === undefined) {
     return online;
   }
   const candidates = online.filter((member) => isTarget(member, target));
   if (candidates.length === 0) {
-    throw new RefusedError(`target: ${describeNoCandidate(members, target, host)}`);
+    throw new RefusedError(`target: ${describeNoCandidate(members, target, lxd)}`);
   }
   return candidates;
 }
 
-function describeNoCandidate(members: readonly Member[], target: string, host: string): string {
+function describeNoCandidate(members: readonly Member[], target: string, { host, names }: LxdClient): string {
   const [member] = members.filter((each) => isTarget(each, target));
   const there = members.map(({ server_name, status }) => `${server_name} (${status})`).join(", ");
   if (target.startsWith("@")) {
@@ -236,7 +237,7 @@ function describeNoCandidate(members: readonly Member[], target: string, host: s
   if (member === undefined) {
     return `"${target}" is not a member of the cluster at ${host}; its members are ${there}`;
   }
-  const remedy = member.status === "Evacuated" ? `Restore it (lxc cluster restore ${target})` : "Bring it back";
+  const remedy = member.status === "Evacuated" ? `Restore it (${names.client} cluster restore ${target})` : "Bring it back";
   return (
     `cluster member "${target}" is ${member.status} (${member.message}); members of the cluster at ${host}: ${there}. ` +
     `${remedy}, or choose another`

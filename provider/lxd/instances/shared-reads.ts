@@ -132,6 +132,6 @@ async function requireContents(lxd: LxdClient, instance: Instance): Promise<void
     instance.location,
     `Instance "${instance.name}" cannot be read: it is on cluster member "${instance.location}", which is ${status} (asked: ${lxd.host}). ` +
       "Bring the member back, then try again. If it was reinstalled or is lost, remove it with everything it held: " +
-      `lxc cluster remove --force ${instance.location}`,
+      `${lxd.names.client} cluster remove --force ${instance.location}`,
   );
 }

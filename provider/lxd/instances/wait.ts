@@ -177,7 +177,7 @@ async function refuseWithoutData({ lxd, project, name }: InstanceWork): Promise<
     const inProject = project === "default" ? "" : ` --project ${project}`;
     throw new RefusedError(
       `cloud-init of instance "${name}" did not find LXD when it booted (DataSourceNone), so nothing of ${ignored.join(", ")} is in effect. ` +
-        `If LXD was down at that moment, restart the instance (lxc restart ${name}${inProject}), then run pulumi up. Otherwise check that ` +
+        `If LXD was down at that moment, restart the instance (${lxd.names.client} restart ${name}${inProject}), then run pulumi up. Otherwise check that ` +
         "security.devlxd is not false, and that the image's cloud-init supports LXD",
     );
   }

@@ -13,17 +13,27 @@ const [LISTS_LOCK, DPKG_LOCKS] = ["/var/lib/apt/lists/lock", ["/var/lib/dpkg/loc
 /** Has numbered files for what dpkg did not finish. apt refuses to work while one exists. */
 const DPKG_JOURNAL = "/var/lib/dpkg/updates";
 
-/** Exit status of dpkg-query(1). */
-const UNKNOWN_PACKAGE = 1;
+/** Exit status of dpkg-query(1), and of the shell on a host without dpkg. */
+const [UNKNOWN_PACKAGE, NO_DPKG] = [1, 127];
 
 /** A host may be configured to remove unneeded packages with every installation (APT::Get::AutomaticRemove). */
 const KEEP_UNNEEDED = "--no-auto-remove";
+
+const INCUS = ". Debian 13 has it, and Debian 12 in bookworm-backports (install.repository and install.targetRelease)";
+
+/** Ends of a message, by packages that the host's sources may not have. */
+const WHERE_TO_FIND: Readonly<Record<string, string>> = {
+  lxd: '. Debian 12 and 13 have it; on Ubuntu use install: {method: "snap"}',
+  incus: INCUS,
+  "incus-base": INCUS,
+};
 
 const NO_QUESTIONS = ["env", "DEBIAN_FRONTEND=noninteractive"];
 
 /**
  * Installs Debian packages with their dependencies. Waits for another package manager that is working, and first finishes what an
  * interrupted one left.
+ * @param targetRelease - As apt-get's `--target-release`: the release to prefer, such as "trixie-backports".
  * @returns apt's message about package sources that it could not read, when the packages came from others.
  * @throws RefusedError when a package cannot be installed from the host's sources, or apt would remove another one for it;
  *   nothing is touched then.
@@ -32,23 +42,32 @@ export async function installDebPackages(
   ssh: SshConnection,
   names: readonly string[],
   deadline: Deadline,
+  targetRelease?: string,
 ): Promise<string | undefined> {
   await finishInterrupted(ssh, deadline);
   const unread = await updateLists(ssh, deadline);
   const sources = unread === undefined ? "" : `. It cannot read all of its package sources: ${unread}`;
   for (const name of names) {
     if (!(await isAvailable(ssh, name, deadline))) {
-      const hint = name === "lxd" ? '. Debian 12 and 13 have it; on Ubuntu use install: {method: "snap"}' : " (install.packages)";
+      const hint = WHERE_TO_FIND[name] ?? " (install.packages)";
       throw new RefusedError(`The package sources of ${ssh.name} have no package "${name}"${hint}${sources}`);
     }
   }
-  const { exitCode, stdout, stderr } = await aptGet(ssh, [KEEP_UNNEEDED, "--no-remove", "install", "--", ...names], deadline);
+  const from = targetRelease === undefined ? [] : ["--target-release", targetRelease];
+  const install = [KEEP_UNNEEDED, "--no-remove", ...from, "install", "--", ...names];
+  const { exitCode, stdout, stderr } = await aptGet(ssh, install, deadline);
   if (exitCode !== 0) {
-    const removed = await removedFor(ssh, names, deadline);
+    if (targetRelease !== undefined && !(await hasRelease(ssh, targetRelease, deadline))) {
+      throw new RefusedError(
+        `The package sources of ${ssh.name} have no release "${targetRelease}" (install.targetRelease). Add its repository there, or give it as ` +
+          `install.repository${sources}`,
+      );
+    }
+    const removed = await removedFor(ssh, [...from, "install", "--", ...names], deadline);
     if (removed.length > 0) {
       throw new RefusedError(
         `To install ${names.join(", ")} on ${ssh.name}, apt would remove ${removed.join(", ")} (${shown(stderr || stdout)}). Nothing was ` +
-          `installed or removed. If the host does not need those packages, type there: apt-get install ${names.join(" ")}`,
+          `installed or removed. If the host does not need those packages, type there: apt-get ${[...from, "install", ...names].join(" ")}`,
       );
     }
     throw new CommandError(ssh.name, "apt-get install", exitCode, `${shown(stderr || stdout)}${sources}`);
@@ -57,18 +76,37 @@ export async function installDebPackages(
 }
 
 /** Packages that apt would remove to install others. `--simulate` writes a line such as "Remv ifupdown [0.8.41]" for each. */
-async function removedFor(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<string[]> {
-  const { stdout } = await aptGet(ssh, [KEEP_UNNEEDED, "--simulate", "install", "--", ...names], deadline);
+async function removedFor(ssh: SshConnection, install: readonly string[], deadline: Deadline): Promise<string[]> {
+  const { stdout } = await aptGet(ssh, [KEEP_UNNEEDED, "--simulate", ...install], deadline);
   return [...stdout.matchAll(/^Remv (\S+)/gm)].flatMap(([, name]) => name ?? []);
 }
 
-export async function hasDebPackage(ssh: SshConnection, name: string, deadline: Deadline): Promise<boolean> {
-  const query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", name];
+/** Which of the packages are installed. None on a host without dpkg. */
+export async function installedDebPackages(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<string[]> {
+  const query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n", ...names];
   const { exitCode, stdout, stderr } = await ssh.run(query, { deadline, allowFailure: true });
-  if (exitCode !== 0 && exitCode !== UNKNOWN_PACKAGE) {
+  if (exitCode !== 0 && exitCode !== UNKNOWN_PACKAGE && exitCode !== NO_DPKG) {
     throw new CommandError(ssh.name, "dpkg-query", exitCode, stderr.trim());
   }
-  return exitCode === 0 && stdout.trim() === "installed";
+  const lines = stdout.split("\n");
+  return names.filter((name) => lines.includes(`${name} installed`));
+}
+
+export async function hasDebPackage(ssh: SshConnection, name: string, deadline: Deadline): Promise<boolean> {
+  return (await installedDebPackages(ssh, [name], deadline)).length > 0;
+}
+
+/** Whether a package source has a release of this name, codename or version. Each source has a line of its fields. */
+async function hasRelease(ssh: SshConnection, release: string, deadline: Deadline): Promise<boolean> {
+  // lines such as "     release o=Debian Backports,a=stable-backports,n=trixie-backports,l=Debian Backports,c=main,b=amd64"
+  const { stdout } = await ssh.run(["apt-cache", "policy"], { deadline });
+  const fields = stdout.split("\n").flatMap((line) =>
+    line
+      .trim()
+      .replace(/^release /, "")
+      .split(","),
+  );
+  return ["a", "n", "v"].some((field) => fields.includes(`${field}=${release}`));
 }
 
 /** Whether a package with exactly this name exists: apt-get reads "x-" as the removal of x, and "x.y" as a pattern. */

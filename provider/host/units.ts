@@ -64,6 +64,11 @@ export async function stopUnits(ssh: SshConnection, packaging: UnitPackaging, da
   });
 }
 
+/** Starts the socket and the daemon. */
+export async function startDaemon(ssh: SshConnection, packaging: UnitPackaging, deadline: Deadline): Promise<void> {
+  await startUnits(ssh, DAEMON[packaging], deadline);
+}
+
 export async function startUnits(ssh: SshConnection, units: readonly string[], deadline: Deadline): Promise<void> {
   await ssh.run(["systemctl", "start", ...units], { deadline });
 }

@@ -10,6 +10,7 @@ import { LxdResource, type TimeoutArgs, whenKnown } from "../engine/resource";
 import { isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { clusterConnectionSchema, fingerprintSchema } from "../lxd/client/cluster-connection";
+import type { ServerKind } from "../lxd/client/endpoint";
 import { presentedBy } from "../lxd/client/presented";
 import {
   changeMember,
@@ -106,6 +107,8 @@ export interface LxdClusterMemberArgs {
 type Inputs = z.output<typeof clusterMemberSchema>;
 
 interface Outputs {
+  /** Absent in older states until the next refresh. */
+  server: ServerKind;
   status: string;
   roles: string[];
   certificateFingerprint: string;
@@ -120,7 +123,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   schema: clusterMemberSchema,
   configOf: "member",
   immutable: ["name", "address"],
-  stableOutputs: { certificateFingerprint: [] },
+  stableOutputs: { server: [], certificateFingerprint: [] },
   timeouts: { create: 600, read: 60, update: 120, delete: 600 },
 
   /** Version 1 stored `memberConfig` as LXD's list of keys. */
@@ -204,7 +207,10 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     // A first member without state would be created again, and might bootstrap a second cluster.
     const isFirst = state.cluster === undefined && cluster !== undefined;
     return (await isToBeCleaned(context, state)) || (isFirst && (await ifReachable(context, state.connection)) !== undefined)
-      ? { inputs: {}, outputs: { status: LEFT, roles: [], certificateFingerprint: state.certificateFingerprint } }
+      ? {
+          inputs: {},
+          outputs: { server: state.server, status: LEFT, roles: [], certificateFingerprint: state.certificateFingerprint },
+        }
       : undefined;
   },
 
@@ -302,11 +308,16 @@ function fromApi(member: Member, state: State): Partial<Inputs> {
 
 async function outputsOf(lxd: LxdClient, member: Member): Promise<Outputs> {
   const { environment } = await getServer(lxd);
-  return { status: member.status, roles: member.roles ?? [], certificateFingerprint: environment.certificate_fingerprint };
+  return {
+    server: lxd.names.server,
+    status: member.status,
+    roles: member.roles ?? [],
+    certificateFingerprint: environment.certificate_fingerprint,
+  };
 }
 
 /**
- * A member of an LXD cluster.
+ * A member of a cluster of LXD or Incus.
  *
  * @example
  * ```typescript
@@ -334,13 +345,15 @@ export class LxdClusterMember extends LxdResource {
    * reinstalled); "Reinstalled" when the cluster reports it as offline while its host answers and has no membership.
    */
   declare readonly status: Output<string>;
+  /** The server of the cluster, the same on all members: "lxd" or "incus". */
+  declare readonly server: Output<"lxd" | "incus">;
   /** Roles of the member, such as "database-leader". LXD assigns and moves them. */
   declare readonly roles: Output<string[]>;
   /** Identity of the member's cluster: the SHA-256 of the cluster's certificate. Pass it on together with the endpoints. */
   declare readonly certificateFingerprint: Output<string>;
 
   constructor(name: string, args: LxdClusterMemberArgs, opts?: CustomResourceOptions) {
-    super("LxdClusterMember", name, { ...args }, ["status", "roles", "certificateFingerprint"], opts);
+    super("LxdClusterMember", name, { ...args }, ["server", "status", "roles", "certificateFingerprint"], opts);
   }
 
   /** The cluster, reached through this member, for `cluster` of other resources. A preview knows it before the member exists. */

@@ -11,6 +11,7 @@ import { askLxd } from "../host/half-joined";
 import { findSocketUnlessGone } from "../host/installed";
 import { finishReset, isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
+import { type ServerKind, serverAt } from "../lxd/client/endpoint";
 import { type Config, configSchema, sameConfig, sameConfigValue } from "../lxd/config";
 import { INVENTORY_KINDS } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
@@ -38,15 +39,52 @@ export const nodeSchema = z.strictObject({
   adopt: z.boolean().default(false),
 });
 
-/** How LXD is installed on a host. */
+/** A repository for apt, with the fields of sources.list(5). It is the host's file `pulumi-lxd-cluster.sources`. */
+export interface AptRepositoryArgs {
+  /** Addresses of the repository, such as `https://deb.debian.org/debian`. */
+  uris: string[];
+  /** Releases, such as `trixie-backports`. */
+  suites: string[];
+  /** Sections, such as `main`. None for a suite that is a directory: one that ends with "/". @default [] */
+  components?: string[];
+  /**
+   * The public key of the repository as text ("-----BEGIN PGP PUBLIC KEY BLOCK-----"), or the path of a keyring on the host.
+   * @default the keys that apt on the host trusts
+   */
+  signedBy?: string;
+}
+
+/** How LXD or Incus is installed on a host. */
 export type InstallArgs =
   | {
       method: "deb";
+      /** The server. A host that has the other one is refused, and so is a member that joins a cluster of the other one. @default "lxd" */
+      server?: "lxd" | "incus";
+      /**
+       * For `server: "incus"`, the package with the daemon. `incus-base` has no QEMU, for hosts that run only containers; a host
+       * that has `incus` satisfies it too.
+       * @default "incus"
+       */
+      serverPackage?: "incus" | "incus-base";
+      /**
+       * A repository that the host gets, for the packages and their upgrades. The file is written again when somebody changes it,
+       * removed when this is removed from the program, and stays when the node is deleted.
+       * @default the host's own package sources
+       */
+      repository?: AptRepositoryArgs;
+      /**
+       * The release from which packages are installed, as apt-get's `--target-release`, such as "trixie-backports". Later changes
+       * do not affect what is installed.
+       * @default apt's choice
+       */
+      targetRelease?: string;
       /** Further packages that the storage drivers need, such as `btrfs-progs`. @default [] */
       packages?: string[];
     }
   | {
       method: "snap";
+      /** Incus has no snap. @default "lxd" */
+      server?: "lxd";
       /** Track, risk and branch, as in the snap store. @default "5.21/stable" */
       channel?: string;
       /** Use the revision of the cohort: all hosts get the same one, also during a progressive release. @default true */
@@ -66,7 +104,8 @@ export interface LxdNodeArgs {
   /** How to reach the host. */
   connection: Input<ConnectionArgs>;
   /**
-   * How LXD is installed when the host does not have it: as Debian's package, or as the snap; `false` requires an installed LXD.
+   * How the server is installed when the host does not have it: LXD as the snap or Debian's package, or Incus as Debian's package;
+   * `false` requires an installed one.
    * An installed snap is refreshed to the channel and revision, unless they are older: LXD does not start on the data of a newer
    * version.
    * @default {method: "snap", channel: "5.21/stable", cohort: true, hold: true}
@@ -95,6 +134,7 @@ export interface LxdNodeArgs {
 type Inputs = z.output<typeof nodeSchema>;
 
 interface Outputs {
+  server: ServerKind;
   lxdVersion: string;
   apiExtensions: string[];
   socket: string;
@@ -109,15 +149,19 @@ interface Outputs {
 export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   kind: "LxdNode",
   isHost: true,
-  schemaVersion: 2,
+  schemaVersion: 3,
   schema: nodeSchema,
   upgrade: (state) => {
     // Outputs that membership changes were in schema 1, and showed as drift.
     const { clustered: _, memberName: _name, certificateFingerprint: _fingerprint, addresses: _addresses, ...rest } = state;
-    return rest as unknown as Inputs & Outputs;
+    const { install, socket, ...older } = rest as unknown as Inputs & Outputs;
+    // Schema 2 knew only LXD as Debian's package, and found Incus when install was false.
+    const withServer = install !== false && install.method === "deb" ? { ...install, server: "lxd" as const } : install;
+    return { ...older, install: withServer, socket, server: serverAt(socket) };
   },
   immutable: [],
   stableOutputs: {
+    server: ["install"],
     lxdVersion: ["install", "resetPolicy"],
     socket: ["install", "resetPolicy"],
     kernelVersion: [],
@@ -287,6 +331,7 @@ async function adopt(context: Context, ssh: SshConnection, inputs: Inputs): Prom
 async function outputsOf(lxd: LxdClient, revision: number | undefined): Promise<Outputs> {
   const { environment, api_extensions: apiExtensions } = await getServer(lxd);
   return {
+    server: lxd.names.server,
     lxdVersion: environment.server_version,
     apiExtensions,
     socket: lxd.endpoint.socket.path,
@@ -298,7 +343,7 @@ async function outputsOf(lxd: LxdClient, revision: number | undefined): Promise<
 }
 
 /**
- * A host with LXD on it.
+ * A host with LXD or Incus on it.
  *
  * @example
  * ```typescript
@@ -314,7 +359,9 @@ export class LxdNode extends LxdResource {
   declare readonly connection: Output<ConnectionArgs>;
   /** The managed keys of the host's server config. */
   declare readonly config: Output<Record<string, string>>;
-  /** Version of the daemon, such as "5.21.4". */
+  /** The server on the host: "lxd" or "incus". */
+  declare readonly server: Output<"lxd" | "incus">;
+  /** Version of the daemon, LXD or Incus, such as "5.21.4". */
   declare readonly lxdVersion: Output<string>;
   /** API extensions of the daemon. Test for these, not for the version. */
   declare readonly apiExtensions: Output<string[]>;
@@ -329,8 +376,8 @@ export class LxdNode extends LxdResource {
   /** Memory of the host in bytes. */
   declare readonly memoryBytes: Output<number>;
   /**
-   * Revision of the snap, for `install.revision` of hosts that are to join the same cluster. `undefined` when LXD is Debian's
-   * package or a snap from a file, or when `install` is false.
+   * Revision of the snap, for `install.revision` of hosts that are to join the same cluster. `undefined` for Debian's packages
+   * and a snap from a file, or when `install` is false.
    */
   declare readonly revision: Output<number | undefined>;
 
@@ -339,7 +386,7 @@ export class LxdNode extends LxdResource {
       "LxdNode",
       name,
       { ...args },
-      ["lxdVersion", "apiExtensions", "socket", "kernelVersion", "architecture", "cpus", "memoryBytes", "revision"],
+      ["server", "lxdVersion", "apiExtensions", "socket", "kernelVersion", "architecture", "cpus", "memoryBytes", "revision"],
       opts,
     );
   }

@@ -60,6 +60,11 @@ const API_SOCKETS: readonly ApiSocket[] = [
   { path: "/var/lib/incus/unix.socket", packaging: "incus" },
 ];
 
+/** The server that listens at a path; LXD at any other path. */
+export function serverAt(path: string): ServerKind {
+  return API_SOCKETS.some((socket) => socket.path === path && socket.packaging === "incus") ? "incus" : "lxd";
+}
+
 /** The API of the daemon on one host. */
 export interface Endpoint {
   readonly host: string;
@@ -100,7 +105,26 @@ async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<End
         "Install it (LxdNode with install), or start it",
     );
   }
+  await refuseSecondServer(ssh, socket, deadline);
   const agent = ssh.unixSocketAgent(socket.path);
   // Reserves one socket for polling operations: LXD forgets an operation while a poll waits behind other requests.
   return { host: ssh.name, socket, agent, isOpen: () => ssh.open, requests: pLimit(Math.max(1, agent.maxSockets - 1)) };
+}
+
+/** @throws RefusedError when LXD and Incus both run on the host: what one of them holds would seem to be gone in the other. */
+async function refuseSecondServer(ssh: SshConnection, { path, packaging }: ApiSocket, deadline: Deadline): Promise<void> {
+  const first = namesOf(packaging);
+  const others = API_SOCKETS.filter((socket) => namesOf(socket.packaging).server !== first.server);
+  const second = await ssh.listener(
+    others.map((socket) => socket.path),
+    deadline,
+  );
+  const other = others.find((socket) => socket.path === second);
+  if (other !== undefined) {
+    const { name, purge } = namesOf(other.packaging);
+    throw new RefusedError(
+      `${ssh.name} runs both ${first.name} (${path}) and ${name} (${other.path}), and it is unknown which one is meant. Save what the other one ` +
+        `holds, and remove it there: ${first.purge}, or ${purge}`,
+    );
+  }
 }

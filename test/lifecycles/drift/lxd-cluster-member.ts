@@ -165,6 +165,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
   },
 
   outputs: {
+    server: { answer: "cannot drift", why: "all members of a cluster run the same server" },
     status: [
       { byHand: powerOff("bcn1"), cure: powerOn("bcn1"), answer: "shown", why: "`Offline`: the cluster still lists it" },
       {

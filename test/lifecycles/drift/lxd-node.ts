@@ -158,6 +158,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
   },
 
   outputs: {
+    server: { answer: "cannot drift", why: "a host with the other server is refused; with install: false it is another server" },
     lxdVersion: {
       program: "with install: false",
       byHand: ["ssh bcn2 apt-get --yes purge lxd", "ssh bcn2 snap install lxd"],

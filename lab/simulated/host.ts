@@ -420,7 +420,18 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   }
 
   private makeFiles(): void {
-    for (const directory of ["/etc", "/dev", "/root", "/tmp", "/var/lib", "/var/log", "/var/cache", "/run", "/srv", "/home"]) {
+    for (const directory of [
+      "/etc/apt/sources.list.d",
+      "/dev",
+      "/root",
+      "/tmp",
+      "/var/lib",
+      "/var/log",
+      "/var/cache",
+      "/run",
+      "/srv",
+      "/home",
+    ]) {
       this.files.makeDirectory(directory, { parents: true });
     }
     this.files.writeFile("/etc/hostname", `${this.name}\n`);

@@ -100,8 +100,8 @@ export async function ensureInstalled(context: Context, ssh: SshConnection, want
   if (wanted === false) {
     if (socket === undefined) {
       throw new RefusedError(
-        `LXD does not run on ${ssh.name}, and install is false. Install it there, or set install to ${INSTALL_OF.deb} or ${INSTALL_OF.snap}, or for ` +
-          `Incus to ${INSTALL_OF.incus}`,
+        `Neither LXD nor Incus runs on ${ssh.name}, and install is false. Install one there, or set install to ${INSTALL_OF.snap}, ` +
+          `${INSTALL_OF.deb} or ${INSTALL_OF.incus}`,
       );
     }
     return false;

@@ -193,7 +193,8 @@ describe("Unsuitable environments on real LXD", () => {
       await refused(
         "LxdNode",
         node("bcn2", { install: false }),
-        'LXD does not run on root@192.168.1.102, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}',
+        'Neither LXD nor Incus runs on root@192.168.1.102, and install is false. Install one there, or set install to {method: "snap"}, {method: "deb"} or ' +
+          '{method: "deb", server: "incus"}',
       );
     });
 

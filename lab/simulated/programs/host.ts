@@ -122,19 +122,24 @@ function test(run: Run): ProgramResult | Promise<ProgramResult> {
 
 function dpkgQuery({ machine, args }: Run): ProgramResult {
   const { options, operands } = parseArguments(args, { flags: ["-W", "--show"], valued: ["-f", "--showformat"] });
-  const [name = ""] = operands;
-  const version = machine.packages.get(name);
-  if (version === undefined) {
-    return failure(1, `dpkg-query: no packages found matching ${name}`);
+  const format = (options.get("-f") ?? options.get("--showformat") ?? "${Package}\t${Version}\n").replaceAll("\\n", "\n");
+  const result: ProgramResult = { exitCode: 0, stdout: "", stderr: "" };
+  for (const name of operands) {
+    const version = machine.packages.get(name);
+    if (version === undefined) {
+      result.exitCode = 1;
+      result.stderr += `dpkg-query: no packages found matching ${name}\n`;
+    } else {
+      const values: Record<string, string> = {
+        "db:Status-Status": "installed",
+        Status: "install ok installed",
+        Version: version,
+        Package: name,
+      };
+      result.stdout += format.replace(/\$\{([^}]+)\}/g, (whole, key: string) => values[key] ?? whole);
+    }
   }
-  const format = options.get("-f") ?? options.get("--showformat") ?? "${Package}\t${Version}\n";
-  const values: Record<string, string> = {
-    "db:Status-Status": "installed",
-    Status: "install ok installed",
-    Version: version,
-    Package: name,
-  };
-  return ok(format.replace(/\$\{([^}]+)\}/g, (whole, key: string) => values[key] ?? whole).replaceAll("\\n", "\n"));
+  return result;
 }
 
 /** Faults of a host's package management. */
@@ -171,10 +176,17 @@ async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
       ...["--quiet", "-q", "-qq", "--yes", "-y", "--no-install-recommends", "--purge", "--assume-yes"],
       ...["--no-remove", "--no-auto-remove", "--simulate"],
     ],
-    valued: ["--option", "-o"],
+    valued: ["--option", "-o", "--target-release", "-t"],
   });
   const [command = "", ...names] = operands;
   const { packageTrouble: trouble } = machine;
+  const release = options.get("--target-release") ?? options.get("-t");
+  if (release !== undefined && !releasesOf(machine).includes(release)) {
+    return failure(
+      100,
+      `E: The value '${release}' is invalid for APT::Default-Release as such a release is not available in the sources`,
+    );
+  }
   if (command === "update") {
     if (trouble.listsLocked > 0) {
       const { path } = LISTS_LOCK;
@@ -228,9 +240,29 @@ async function install(machine: HostMachine, names: string[], options: { has(opt
   return ok(list);
 }
 
+/** The host's own release, and those of further sources in deb822 format. */
+function releasesOf({ files }: HostMachine): string[] {
+  const own = /\((\w+)\)/.exec(files.readText("/etc/os-release"))?.[1] ?? "";
+  const directory = "/etc/apt/sources.list.d";
+  const sources = files.exists(directory) ? files.list(directory).filter((name) => name.endsWith(".sources")) : [];
+  const suites = sources.flatMap((name) => {
+    const suites = /^Suites: (.*)$/m.exec(files.readText(`${directory}/${name}`))?.[1];
+    return suites?.split(" ") ?? [];
+  });
+  return [own, ...suites];
+}
+
 function aptCache({ machine, args }: Run): ProgramResult {
   const { operands } = parseArguments(args, {});
   const [command = "", name = ""] = operands;
+  if (command === "policy") {
+    const fields = (suite: string): string => `release o=Debian,a=${suite},n=${suite},l=Debian,c=main,b=amd64`;
+    return ok(
+      `Package files:\n${releasesOf(machine)
+        .map((suite) => ` 500 http://deb.debian.org/debian ${suite}/main amd64 Packages\n     ${fields(suite)}\n`)
+        .join("")}`,
+    );
+  }
   if (command !== "madison") {
     return failure(127, `apt-cache: not simulated: ${command}`);
   }

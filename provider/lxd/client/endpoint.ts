@@ -101,7 +101,7 @@ async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<End
   const socket = await findSocket(ssh, deadline);
   if (socket === undefined) {
     throw new RefusedError(
-      `LXD does not run on ${ssh.name}: none of its API sockets answers (${API_SOCKETS.map(({ path }) => path).join(", ")}). ` +
+      `Neither LXD nor Incus runs on ${ssh.name}: none of their API sockets answers (${API_SOCKETS.map(({ path }) => path).join(", ")}). ` +
         "Install it (LxdNode with install), or start it",
     );
   }

@@ -206,7 +206,7 @@ describe("The identity of a cluster", () => {
       const since = two.lab.requests.length;
       assert.equal(await it_.preview(there), "same");
       assert.deepEqual([...new Set(two.lab.requests.slice(since).map(({ host }) => host))], ["bcn2"]);
-      assert.match(it_.warnings.join(), new RegExp(`^Skipped, .*: LXD does not run on ${user}@`));
+      assert.match(it_.warnings.join(), new RegExp(`^Skipped, .*: Neither LXD nor Incus runs on ${user}@`));
     });
   }
 
@@ -236,7 +236,7 @@ describe("The identity of a cluster", () => {
 
   it("is refused if it is malformed", async () => {
     assert.deepEqual(await it_.faults(profile({ cluster: { ...two.cluster, certificateFingerprint: "SHA256:abc" } })), [
-      "cluster.certificateFingerprint must be the SHA-256 of a certificate, 64 hexadecimal digits: certificate_fingerprint in `lxc info`",
+      "cluster.certificateFingerprint must be the SHA-256 of a certificate, 64 hexadecimal digits: certificate_fingerprint in `lxc info` or `incus info`",
     ]);
   });
 

@@ -41,7 +41,7 @@ const SILENT_MEMBERS: readonly { title: string; says: RegExp; act: Act; mend?: A
   },
   {
     title: "has lost its LXD, and kept the data",
-    says: /LXD does not run on/,
+    says: /Neither LXD nor Incus runs on/,
     act: (lab) => lab.host("bcn1").removePackage("lxd", false),
   },
   ...(

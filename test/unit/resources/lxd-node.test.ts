@@ -96,7 +96,8 @@ describe("LxdNode", () => {
       await start();
       assert.equal(
         await refusal({ install: false }),
-        `LXD does not run on ${name}, and install is false. Install it there, or set install to {method: "deb"} or {method: "snap"}`,
+        `Neither LXD nor Incus runs on ${name}, and install is false. Install one there, or set install to {method: "snap"}, {method: "deb"} or ` +
+          '{method: "deb", server: "incus"}',
       );
     });
 

@@ -815,7 +815,7 @@ describe("SSH", () => {
   describe("to a cluster", () => {
     const within = (patient: boolean) => ({ deadline: soon(), patient, warn: () => undefined });
     const noLxd =
-      /^RefusedError: LXD does not run on .*: none of its API sockets answers \(\/var\/snap\/lxd\/common\/lxd\/unix\.socket, .*\)\. Install it \(LxdNode with install\), or start it$/;
+      /^RefusedError: Neither LXD nor Incus runs on .*: none of their API sockets answers \(\/var\/snap\/lxd\/common\/lxd\/unix\.socket, .*\)\. Install it \(LxdNode with install\), or start it$/;
 
     it("reports for a host without LXD what was looked for and what to do", async () => {
       server.behaviour.command = (_line, channel) => finish(channel, 0);
@@ -833,7 +833,7 @@ describe("SSH", () => {
       assert.equal(error.code, "transport");
       assert.match(
         error.message,
-        /^No host of the cluster answers:\n {2}- root@127\.0\.0\.1:\d+ was not trusted: .*\n {2}- LXD does not run on root@127\.0\.0\.1:\d+: /,
+        /^No host of the cluster answers:\n {2}- root@127\.0\.0\.1:\d+ was not trusted: .*\n {2}- Neither LXD nor Incus runs on root@127\.0\.0\.1:\d+: /,
       );
     });
 

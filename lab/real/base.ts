@@ -15,6 +15,7 @@ import { type PackageSuite, readAptSettings, sourcesList } from "./apt";
 import type { Flavour, Release } from "./flavours";
 import { mustRun, withFileLock } from "./process";
 import { removeFolder } from "./remove-folder";
+import type { Shape } from "./shapes";
 import { labCacheDir } from "./state";
 
 /** Recipe of the file system that hosts and guests of a release share. A change here rebuilds it. */
@@ -134,7 +135,7 @@ export function commonTree(release: Release, log: (line: string) => void): Promi
  * The layers of a bare host's file system, topmost first: no server installed, and a local repository that provides
  * it. Takes under a minute if only the common tree is cached.
  */
-export async function hostLayers(flavour: Flavour, log: (line: string) => void): Promise<string[]> {
+export async function hostLayers(flavour: Flavour, shape: Shape, log: (line: string) => void): Promise<string[]> {
   const { release } = flavour;
   const tree = await commonTree(release, log);
   const script = hostBuildScript(flavour);
@@ -148,8 +149,43 @@ export async function hostLayers(flavour: Flavour, log: (line: string) => void):
       symlinkSync("/dev/null", join(layerDir, "etc/systemd/system", unit));
     }
   });
-  return [join(layer, "layer"), tree];
+  const layers = [join(layer, "layer"), tree];
+  const shaping = shapeScript(shape);
+  if (shaping === "") return layers;
+  const recipe = [treeRecipe(release), HOST_RECIPE, script, shaping];
+  const top = await cachedFolder(`shape-${recipeHash(recipe)}`, async (partial) => {
+    log(`setting up the hosts of the shape ${shape.name}`);
+    const suite = { name: "shape.sh", text: shaping, suite: flavour };
+    await buildLayer(layers.join(":"), join(partial, "layer"), partial, suite);
+  });
+  return [join(top, "layer"), ...layers];
 }
+
+/** Shell lines that set up a bare host as the shape says; empty for hosts as Debian makes them. */
+function shapeScript({ user, umask, locale }: Shape): string {
+  const lines: string[] = [];
+  if (user !== "root") lines.push("echo 'PermitRootLogin no' >/etc/ssh/sshd_config.d/no-root.conf");
+  if (umask !== undefined) {
+    // sshd reads the first of these files, and sudo the second.
+    for (const file of ["common-session", "common-session-noninteractive"]) {
+      lines.push(`echo 'session optional pam_umask.so umask=${umask}' >>/etc/pam.d/${file}`);
+    }
+  }
+  if (locale !== undefined) {
+    lines.push(
+      "apt-get update -q",
+      "apt-get install -q -y --no-install-recommends locales",
+      `echo '${locale} UTF-8' >/etc/locale.gen`,
+      "locale-gen",
+      `update-locale LANG=${locale}`,
+      LOCAL_SOURCE,
+    );
+  }
+  return lines.join("\n");
+}
+
+/** Shell line that makes the local repository apt's only source. */
+const LOCAL_SOURCE = `echo 'deb [trusted=yes lang=none] file:${REPOSITORY} ./' >/etc/apt/sources.list`;
 
 function hostBuildScript(flavour: Flavour): string {
   const users = HOST_RECIPE.users.map(
@@ -175,7 +211,7 @@ export function repositoryScript(packages: readonly string[], targetRelease?: st
   return `mkdir -p ${REPOSITORY}/partial
 apt-get install -q -y${from} --no-install-recommends --download-only -o Dir::Cache::archives=${REPOSITORY} ${packages.join(" ")}
 rm -rf ${REPOSITORY}/partial ${REPOSITORY}/lock
-echo 'deb [trusted=yes lang=none] file:${REPOSITORY} ./' >/etc/apt/sources.list`;
+${LOCAL_SOURCE}`;
 }
 
 /** The package index for apt: the control fields of each package with name, size and hash of its file. */

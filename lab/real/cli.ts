@@ -1,11 +1,12 @@
 import { DEFAULT_FLAVOUR, FLAVOUR_NAMES } from "./flavours";
 import { RealLab, type StartOptions } from "./index";
 import { FileLockedError, killRunningCommands, runInForeground, withFileLock } from "./process";
-import { LabPlace, parseHost, STATE_DIR_VARIABLE } from "./state";
+import { DEFAULT_SHAPE, SHAPE_NAMES } from "./shapes";
+import { LabPlace, STATE_DIR_VARIABLE } from "./state";
 
 const USAGE = `usage: lab [--instance NAME] COMMAND
-  up [--flavour F] [--hosts a,b]
-                               start the lab (default hosts: bcn2,bcn1); one that is up stays, and its hosts that are off boot
+  up [--flavour F] [--shape S] [--hosts a,b]
+                               start the lab (default: the first two hosts of its shape); one that is up stays, and its hosts that are off boot
   add NAME | remove NAME       add a bare host to the running lab, or take one out
   status                       what is running
   exec [-- CMD...]             run a command, or a shell, in the workstation
@@ -13,9 +14,10 @@ const USAGE = `usage: lab [--instance NAME] COMMAND
   power-off NAME | boot NAME   cut a host's power; boot the same file system again
   reset [NAME...]              bare file systems again
   down                         remove the lab; caches stay
-  run [--flavour F] [--hosts a,b] -- CMD...
+  run [--flavour F] [--shape S] [--hosts a,b] -- CMD...
                                start a lab of its own, run the command in its workstation, always remove the lab
-A flavour is what the hosts can install: ${FLAVOUR_NAMES.join(", ")} (default: ${DEFAULT_FLAVOUR}).`;
+A flavour is what the hosts can install: ${FLAVOUR_NAMES.join(", ")} (default: ${DEFAULT_FLAVOUR}).
+A shape is how the hosts are named, addressed and set up: ${SHAPE_NAMES.join(", ")} (default: ${DEFAULT_SHAPE}).`;
 
 const SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
@@ -40,7 +42,7 @@ function parse(argv: readonly string[]): CommandLine {
   for (let index = 0; index < own.length; index++) {
     const word = own[index] ?? "";
     if (!word.startsWith("--")) words.push(word);
-    else if (["--hosts", "--instance", "--flavour"].includes(word)) options.set(word, own[++index] ?? "");
+    else if (["--hosts", "--instance", "--flavour", "--shape"].includes(word)) options.set(word, own[++index] ?? "");
     else throw new Error(`Unknown option ${word}.\n${USAGE}`);
   }
   const [command = "help", ...others] = words;
@@ -95,13 +97,13 @@ async function main(argv: readonly string[]): Promise<number> {
   const { command, words, options, rest } = parse(argv);
   const instance = options.get("--instance") ?? (command === "run" ? "run" : "default");
   const hosts = options.get("--hosts")?.split(",");
-  const start = { instance, hosts, flavour: options.get("--flavour") };
+  const start = { instance, hosts, flavour: options.get("--flavour"), shape: options.get("--shape") };
   const attach = () => RealLab.attach(options.has("--instance") ? instance : undefined);
   const [name = ""] = words;
   switch (command) {
     case "up": {
       const running = await attach().catch(() => undefined);
-      const wanted = hosts?.map((host) => parseHost(host).name) ?? running?.hosts.map((host) => host.name) ?? [];
+      const wanted = hosts?.map((host) => host.split("=")[0]) ?? running?.hosts.map((host) => host.name) ?? [];
       if (running === undefined || wanted.some((name) => !running.hosts.some((host) => host.name === name))) {
         showStatus(await up(start));
         return 0;

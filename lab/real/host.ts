@@ -16,7 +16,8 @@ import { dirname, join } from "node:path";
 import { killCgroup, makeCgroup, recordDevice, releaseLoopDevices, removeCgroup } from "./cleanup";
 import { type CommandResult, lastLines, mustRun, runCommand, waitFor } from "./process";
 import { removeFolder } from "./remove-folder";
-import { type HostAddress, isInCgroup, KNOWN_HOSTS, type LabPlace, type LabRecord, WORKSTATION_ADDRESS } from "./state";
+import { type HostAddress, shapeOf } from "./shapes";
+import { isInCgroup, type LabPlace, type LabRecord } from "./state";
 import { connectHost, disconnectHost, NAMESPACE_FOLDER } from "./switch";
 
 /** Timeout for a host's boot. */
@@ -65,7 +66,7 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
   if (!existsSync(upper)) writeIdentity(place, record, host, upper);
   mkdirSync(join(folder, "work"), { recursive: true });
   rmSync(join(folder, "pid"), { force: true });
-  await connectHost(place, host);
+  await connectHost(place, shapeOf(record.shape), host);
   makeCgroup(place.launchCgroup);
   makeCgroup(place.hostCgroup(host.name));
 
@@ -188,12 +189,13 @@ function listensForSsh(place: LabPlace, name: string): boolean {
 /** Writes the files that differ between bare hosts: names, SSH host key, authorized keys. */
 function writeIdentity(place: LabPlace, record: LabRecord, host: HostAddress, upper: string): void {
   const authorizedKey = readFileSync(join(place.home, ".ssh/id_ed25519.pub"), "utf8");
-  const others = new Map([...KNOWN_HOSTS, ...record.hosts, host].map((each) => [each.name, each.address]));
+  const { knownHosts, workstation } = shapeOf(record.shape);
+  const others = new Map([...knownHosts, ...record.hosts, host].map((each) => [each.name, each.address]));
   const hosts = [
     "127.0.0.1 localhost",
     "::1 localhost ip6-localhost ip6-loopback",
     ...[...others].map(([name, address]) => `${address} ${name}`),
-    `${WORKSTATION_ADDRESS} workstation`,
+    `${workstation} workstation`,
     "",
   ].join("\n");
   const put = (path: string, content: string, mode: number) => {

@@ -9,16 +9,8 @@ import { guestImage } from "./guest-image";
 import { bootHost, createHost, execInHost, hostArgv, hostPid, powerOffHost, publicHostKey, wipeHost } from "./host";
 import { raiseKernelLimits } from "./kernel-limits";
 import { type CommandResult, mustRun, runCommand, withFileLock } from "./process";
-import {
-  cgroup2Mount,
-  DEFAULT_HOSTS,
-  isOnOverlay,
-  LabPlace,
-  type LabRecord,
-  labCacheDir,
-  parseHost,
-  STATE_DIR_VARIABLE,
-} from "./state";
+import { DEFAULT_SHAPE, parseHost, type Shape, shapeOf } from "./shapes";
+import { cgroup2Mount, isOnOverlay, LabPlace, type LabRecord, labCacheDir, STATE_DIR_VARIABLE } from "./state";
 import { createSwitch, NAMESPACE_FOLDER } from "./switch";
 
 export type { CommandResult } from "./process";
@@ -26,7 +18,7 @@ export type { CommandResult } from "./process";
 /** A host of the lab. */
 export interface LabHost {
   readonly name: string;
-  /** IPv4 address on the lab's network. */
+  /** Address on the lab's network. */
   readonly address: string;
   /** Public SSH host key, in the format of authorized_keys and known_hosts: type and key. */
   readonly hostKey: string;
@@ -34,10 +26,12 @@ export interface LabHost {
 
 /** Options of {@link RealLab.start}. */
 export interface StartOptions {
-  /** Names, or `name=address`. Default: bcn2 and bcn1. */
+  /** Names, or `name=address`. Default: those of the shape, such as bcn2 and bcn1. */
   readonly hosts?: readonly string[] | undefined;
   /** The server that the hosts can install, and their Debian release: one of FLAVOUR_NAMES. Default: bookworm-lxd. */
   readonly flavour?: string | undefined;
+  /** How the hosts are named, addressed and set up: one of SHAPE_NAMES. Default: lan. */
+  readonly shape?: string | undefined;
   /** Receives one line for each step. Default: no output. */
   readonly log?: ((line: string) => void) | undefined;
   /** Labs of one checkout with different instance names run side by side. Default: "default". */
@@ -81,23 +75,24 @@ export class RealLab {
     const reason = RealLab.available();
     if (reason !== undefined) throw new Error(`The lab cannot start: ${reason}.`);
     const log = options.log ?? (() => undefined);
-    const hosts = (options.hosts ?? DEFAULT_HOSTS).map(parseHost);
+    const shape = shapeOf(options.shape ?? DEFAULT_SHAPE);
+    const hosts = (options.hosts ?? shape.defaultHosts).map((text) => parseHost(text, shape));
     const place = LabPlace.ofCheckout(options.instance ?? "default");
     const flavour = flavourOf(options.flavour ?? DEFAULT_FLAVOUR);
     raiseKernelLimits(log);
     await ensureMachinePackages(log);
-    const [lowerDirs, image] = await Promise.all([hostLayers(flavour, log), guestImage(log)]);
+    const [lowerDirs, image] = await Promise.all([hostLayers(flavour, shape, log), guestImage(log)]);
     return withFileLock(place.lockFile, "wait", async () => {
       if ((await findLeftovers(place)).length > 0) {
         log("removing leftovers of an earlier lab");
         await clearLab(place);
       }
-      const record: LabRecord = { flavour: flavour.name, hosts, lowerDirs };
+      const record: LabRecord = { flavour: flavour.name, shape: shape.name, hosts, lowerDirs };
       try {
         await createWorkstation(place, image, flavour);
         const lab = new RealLab(place, record);
         log(`booting ${hosts.map((host) => `${host.name} (${host.address})`).join(", ")}`);
-        await createSwitch(place);
+        await createSwitch(place, shape);
         await Promise.all(hosts.map((host) => createHost(place, host)));
         lab.writeSshFiles();
         await Promise.all(hosts.map((host) => bootHost(place, record, host)));
@@ -146,6 +141,11 @@ export class RealLab {
   /** The server that the hosts can install, and their Debian release. */
   get flavour(): Flavour {
     return flavourOf(this.record.flavour);
+  }
+
+  /** How the hosts are named, addressed and set up. */
+  get shape(): Shape {
+    return shapeOf(this.record.shape);
   }
 
   /** Home folder of the workstation: SSH key, known_hosts, and in `lxd-images` the guest image `debian-12`. */
@@ -216,7 +216,7 @@ export class RealLab {
 
   /** Adds a bare host to the running lab. Takes a known name or `name=address`. */
   async addHost(text: string): Promise<LabHost> {
-    const host = parseHost(text);
+    const host = parseHost(text, this.shape);
     await this.change(async () => {
       if (this.record.hosts.some((known) => known.name === host.name || known.address === host.address)) {
         throw new Error(`The lab already has a host ${host.name} or one with the address ${host.address}.`);
@@ -284,7 +284,11 @@ export class RealLab {
     writeFileSync(join(this.home, ".ssh/known_hosts"), lines.join(""), { mode: 0o600 });
     // OpenSSH takes its folder from the password file, not from HOME; the workstation's ssh command uses this config.
     const config = [
-      ...this.hosts.map((host) => `Host ${host.name}\n  HostName ${host.address}\n  HostKeyAlias ${host.name}`),
+      // ssh compares the alias with names in lower case.
+      ...this.hosts.map(
+        ({ name, address }) =>
+          `Host ${name}\n  HostName ${address}\n  HostKeyAlias ${name.toLowerCase()}\n  User ${this.shape.user}`,
+      ),
       `Host *\n  IdentityFile ${this.home}/.ssh/id_ed25519\n  UserKnownHostsFile ${this.home}/.ssh/known_hosts\n  BatchMode yes\n  LogLevel ERROR`,
     ];
     writeFileSync(join(this.home, ".ssh/config"), `${config.join("\n")}\n`);

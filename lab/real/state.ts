@@ -3,28 +3,9 @@ import { existsSync, mkdirSync, readFileSync, renameSync, statfsSync, writeFileS
 import { join, resolve } from "node:path";
 import { cacheDir, checkoutId, checkoutRoot } from "../../tools/paths";
 import type { FlavourName } from "./flavours";
+import type { HostAddress, ShapeName } from "./shapes";
 
-/** A host of the lab: its name and its IPv4 address on the lab's network. */
-export interface HostAddress {
-  readonly name: string;
-  readonly address: string;
-}
-
-/** Hosts that can be given by name alone; others are written as `name=address`. */
-export const KNOWN_HOSTS: readonly HostAddress[] = [
-  { name: "bcn2", address: "192.168.1.102" },
-  { name: "bcn1", address: "192.168.1.101" },
-  { name: "bcn3", address: "192.168.1.103" },
-];
-
-/** Default hosts of a lab. */
-export const DEFAULT_HOSTS: readonly string[] = ["bcn2", "bcn1"];
-
-/** The workstation's own address on the lab's network. */
-export const WORKSTATION_ADDRESS = "192.168.1.10";
-
-/** Prefix length of the lab's network. */
-export const PREFIX_LENGTH = 24;
+export { KNOWN_HOSTS, WORKSTATION_ADDRESS } from "./shapes";
 
 /** The environment variable that holds the lab's folder for processes in the workstation. */
 export const STATE_DIR_VARIABLE = "LAB_STATE_DIR";
@@ -32,6 +13,7 @@ export const STATE_DIR_VARIABLE = "LAB_STATE_DIR";
 /** Content of a lab's state file. */
 export interface LabRecord {
   readonly flavour: FlavourName;
+  readonly shape: ShapeName;
   readonly hosts: readonly HostAddress[];
   /** The file systems below each host's own layer, topmost first. */
   readonly lowerDirs: readonly string[];
@@ -147,25 +129,6 @@ export class LabPlace {
   private get recordFile(): string {
     return join(this.stateDir, "lab.json");
   }
-}
-
-/**
- * The host for a name of {@link KNOWN_HOSTS} or for `name=address`.
- * @throws Error if the name is unknown and no address is given, or either is malformed.
- */
-export function parseHost(text: string): HostAddress {
-  const [name = "", address] = text.split("=");
-  if (!/^[a-z][a-z0-9-]{0,10}$/.test(name)) {
-    throw new Error(`"${name}" cannot name a lab host: use at most 11 lower-case letters, digits and dashes.`);
-  }
-  if (address !== undefined) {
-    if (!/^192\.168\.1\.\d{1,3}$/.test(address))
-      throw new Error(`Lab host ${name}: "${address}" is not in the lab's network 192.168.1.0/24.`);
-    return { name, address };
-  }
-  const known = KNOWN_HOSTS.find((host) => host.name === name);
-  if (known === undefined) throw new Error(`Lab host ${name} has no known address; write ${name}=192.168.1.N.`);
-  return known;
 }
 
 /**

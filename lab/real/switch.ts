@@ -1,7 +1,10 @@
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
+import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import { mustRun, runCommand } from "./process";
-import { type HostAddress, type LabPlace, PREFIX_LENGTH, WORKSTATION_ADDRESS } from "./state";
+import type { HostAddress, Shape } from "./shapes";
+import type { LabPlace } from "./state";
 
 /** Folder where iproute2 keeps named network namespaces. */
 export const NAMESPACE_FOLDER = "/run/netns";
@@ -12,7 +15,7 @@ const SWITCH_BRIDGE = "lan";
 /**
  * Creates the lab's switch and the workstation's network. No namespace of the lab has a route to anything outside it.
  */
-export async function createSwitch(place: LabPlace): Promise<void> {
+export async function createSwitch(place: LabPlace, shape: Shape): Promise<void> {
   await mustRun(["ip", "netns", "add", place.switchNamespace]);
   await mustRun(["ip", "netns", "add", place.workstationNamespace]);
   await ipBatch(place.switchNamespace, [
@@ -24,8 +27,8 @@ export async function createSwitch(place: LabPlace): Promise<void> {
   ]);
   await ipBatch(place.workstationNamespace, [
     "link set lo up",
-    `link set eth0 address ${hardwareAddress(WORKSTATION_ADDRESS)} up`,
-    `address add ${WORKSTATION_ADDRESS}/${PREFIX_LENGTH} dev eth0`,
+    `link set eth0 address ${hardwareAddress(shape.workstation)} up`,
+    addAddress(shape.workstation, "eth0", shape),
   ]);
 }
 
@@ -33,7 +36,7 @@ export async function createSwitch(place: LabPlace): Promise<void> {
  * Creates a host's network namespace and connects it to the switch. The host's address is on a bridge `br0` over its
  * link, so that guests with a NIC on `br0` are on the lab's network.
  */
-export async function connectHost(place: LabPlace, host: HostAddress): Promise<void> {
+export async function connectHost(place: LabPlace, shape: Shape, host: HostAddress): Promise<void> {
   const namespace = place.hostNamespace(host.name);
   await mustRun(["ip", "netns", "add", namespace]);
   await ipBatch(place.switchNamespace, [
@@ -48,7 +51,7 @@ export async function connectHost(place: LabPlace, host: HostAddress): Promise<v
     `link set eth0 address ${address}`,
     "link set eth0 master br0 up",
     "link set br0 up",
-    `address add ${host.address}/${PREFIX_LENGTH} dev br0`,
+    addAddress(host.address, "br0", shape),
   ]);
 }
 
@@ -68,8 +71,13 @@ async function ipBatch(namespace: string, commands: readonly string[]): Promise<
   await mustRun(["ip", "-n", namespace, "-batch", "-"], { stdin: `${commands.join("\n")}\n` });
 }
 
-/** A locally administered hardware address that contains the IPv4 address. */
+function addAddress(address: string, device: string, { prefixLength }: Shape): string {
+  // Without the search for duplicates, an IPv6 address can be used at once.
+  return `address add ${address}/${prefixLength} dev ${device}${isIPv6(address) ? " nodad" : ""}`;
+}
+
+/** A locally administered hardware address that belongs to the IP address. */
 function hardwareAddress(address: string): string {
-  const bytes = address.split(".").map((part) => Number(part).toString(16).padStart(2, "0"));
-  return ["02", "00", ...bytes].join(":");
+  const bytes = createHash("sha256").update(address).digest("hex").match(/../g) ?? [];
+  return ["02", "00", ...bytes.slice(0, 4)].join(":");
 }

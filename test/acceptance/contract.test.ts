@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import type { HarnessHost } from "../contract/lxd/harness";
 import { lxdContract } from "../contract/lxd/lxd-contract";
@@ -8,18 +9,15 @@ lxdContract("real hosts", async (context) => {
   const lab = await attachOrSkip(context);
   await lab.resetHosts();
   const image = join(lab.home, "lxd-images", "debian-12");
-  const host = (name: string): HarnessHost => {
-    const found = lab.hosts.find((each) => each.name === name);
-    if (found === undefined) {
-      throw new Error(`the lab has no host ${name}`);
-    }
-    const { address, hostKey } = found;
+  const [primary, secondary] = lab.hosts.map(({ name, address, hostKey }): HarnessHost => {
     const privateKeyPath = join(lab.home, ".ssh", "id_ed25519");
-    return { name, address: `${address}:8443`, connection: { host: address, hostKey, privateKeyPath } };
-  };
+    const connection = { host: address, user: lab.shape.user, hostKey, privateKeyPath };
+    return { name, address: `${isIPv6(address) ? `[${address}]` : address}:8443`, connection };
+  });
+  assert.ok(primary && secondary, "the lab has fewer than two hosts");
   return {
-    primary: host("bcn2"),
-    secondary: host("bcn1"),
+    primary,
+    secondary,
     image: { metadataPath: join(image, "metadata.tar.xz"), rootfsPath: join(image, "rootfs.squashfs") },
     hurtPackages: async (name) => {
       const hurt =

@@ -69,7 +69,7 @@ export const DEFAULT_FLAVOUR: FlavourName = "bookworm-lxd";
 
 /** `LxdNode.install` for the flavour's server. */
 export function installOf({ server, package: name }: Flavour): Record<string, unknown> {
-  return server === "lxd" ? { method: "deb" } : { method: "deb", server, package: name };
+  return server === "lxd" ? { method: "deb" } : { method: "deb", server, serverPackage: name };
 }
 
 /**

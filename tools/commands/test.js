@@ -11,23 +11,44 @@ const { installNodeDependencies } = require("../setup/node-dependencies");
 const { runChecks } = require("./check");
 
 /**
- * A tier is a mocha run over `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` limits the tier, `testSeconds` each test without a
+ * A tier is a mocha run over its `files`, by default `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` limits the tier, `testSeconds` each test without a
  * timeout of its own: both stop what hangs, and are generous for a busy machine. Tiers with `stacks` need the compiled package and the Pulumi
- * CLI; the others run from the sources. Tiers with `beside` start at once and run in parallel; the others run one after the other, so that
- * the longest does not run last. Tiers with `ownLab` boot real hosts of their own; most of their time they wait for LXD.
- * `thoroughMinutes` is the limit with --thorough; a tier that has no other limit runs with --thorough only.
- * @typedef {{ name: string, limitMinutes?: number, thoroughMinutes?: number, testSeconds: number, stacks?: boolean, beside?: boolean,
- *   ownLab?: boolean }} Tier
- * @type {readonly Tier[]}
+ * CLI; the others run from the sources. Each `lane` starts at once and runs in parallel to the others, its tiers one after the other.
+ * Tiers with a `lab` boot real hosts of their own, with these options; most of their time they wait for LXD.
+ * `thoroughMinutes` is the limit with --thorough; a tier that has no other limit runs with --thorough only, and one with `nightly` with
+ * --nightly only.
+ * @typedef {{ name: string, files?: string, limitMinutes?: number, thoroughMinutes?: number, nightly?: boolean, testSeconds: number,
+ *   stacks?: boolean, lane: string, lab?: readonly string[] }} Tier
  */
+
+const HOSTS = ["--hosts", "bcn2,bcn1,bcn3"];
+/** What is tested on each server: all acceptance tests but those of snapd and of the lab itself. */
+const ON_EACH_SERVER = "test/acceptance/{contract,guests,refusals,stack}.test.ts";
+
+/** @type {(name: string, flavour: string) => Tier} */
+const acceptanceOn = (name, flavour) => ({
+  ...{ name, files: ON_EACH_SERVER, thoroughMinutes: 60, testSeconds: 600, stacks: true },
+  ...{ lane: "flavours", lab: ["--flavour", flavour, ...HOSTS] },
+});
+/** @type {(flavour: string) => Tier} */
+const recoveryOn = (flavour) => ({
+  ...{ name: `recovery-${flavour}`, files: "test/recovery/*.test.ts", thoroughMinutes: 80, testSeconds: 600, stacks: true },
+  ...{ nightly: true, lane: "flavours", lab: ["--flavour", flavour, ...HOSTS] },
+});
+
+/** @type {readonly Tier[]} */
 const TIERS = [
-  { name: "unit", limitMinutes: 20, testSeconds: 60 },
-  { name: "contract", limitMinutes: 10, testSeconds: 120 },
-  { name: "mocks", limitMinutes: 10, testSeconds: 120, stacks: true },
-  { name: "lifecycles", limitMinutes: 30, thoroughMinutes: 60, testSeconds: 300, beside: true },
-  { name: "engine", limitMinutes: 40, testSeconds: 300, stacks: true },
-  { name: "acceptance", limitMinutes: 60, testSeconds: 600, stacks: true, beside: true, ownLab: true },
-  { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, beside: true, ownLab: true },
+  { name: "unit", limitMinutes: 20, testSeconds: 60, lane: "here" },
+  { name: "contract", limitMinutes: 10, testSeconds: 120, lane: "here" },
+  { name: "mocks", limitMinutes: 10, testSeconds: 120, stacks: true, lane: "here" },
+  { name: "lifecycles", limitMinutes: 30, thoroughMinutes: 60, testSeconds: 300, lane: "lifecycles" },
+  { name: "engine", limitMinutes: 40, testSeconds: 300, stacks: true, lane: "here" },
+  { name: "acceptance", limitMinutes: 60, testSeconds: 600, stacks: true, lane: "acceptance", lab: HOSTS },
+  { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, lane: "recovery", lab: HOSTS },
+  acceptanceOn("trixie-lxd", "trixie-lxd"),
+  acceptanceOn("trixie-incus7", "trixie-incus7"),
+  { ...acceptanceOn("trixie-incus", "trixie-incus"), nightly: true },
+  ...["trixie-lxd", "trixie-incus", "trixie-incus7"].map(recoveryOn),
 ];
 /** Environment of --nightly: everything instead of a sample. Variables that are set already win. */
 const NIGHTLY = {
@@ -48,7 +69,8 @@ const TIER_NAMES = ["check", ...TIERS.map(({ name }) => name)];
 /** @typedef {import("../test/count-reporter").Counts} Counts */
 
 /**
- * `npm test -- [--tier unit,engine] [--grep text] [--thorough|--nightly] [--must-run acceptance]`
+ * `npm test -- [--tier unit,engine] [--grep text] [--thorough|--nightly] [--no-skips]`
+ * --no-skips fails the run when a test is skipped.
  * --thorough is what CI runs: more positions of the fault sweep, more random cases, and recovery. --nightly runs every position and effect.
  * @param {readonly string[]} argv
  */
@@ -82,7 +104,7 @@ async function runTiers(options, results) {
   const runOne = async (tier, logFile) => {
     const env = { ...breadth, ...(tier.stacks ? stacks : process.env) };
     const counts = await runTier(tier, env, options, logFile);
-    if (options.mustRun.includes(tier.name)) {
+    if (options.noSkips) {
       counts.failed.push(
         ...counts.skipped.splice(0).map(({ title, reason }) => `${title} (must not be skipped here: ${reason})`),
       );
@@ -94,13 +116,18 @@ async function runTiers(options, results) {
       const { passed, failed } = await runChecks();
       results.set("check", { passed: passed.length, failed, skipped: [] });
     }
-    for (const tier of tiers.filter(({ beside }) => !beside)) {
+    for (const tier of tiers.filter(({ lane }) => lane === "here")) {
       await runOne(tier);
     }
   };
-  /** @type {(tier: Tier) => Promise<void>} */
-  const alongside = (tier) => (options.tiers.length === 1 ? runOne(tier) : quietly((logFile) => runOne(tier, logFile)));
-  const lanes = [here(), ...tiers.filter(({ beside }) => beside).map(alongside)];
+  /** @type {(name: string) => Promise<void>} */
+  const alongside = async (name) => {
+    for (const tier of tiers.filter(({ lane }) => lane === name)) {
+      await (options.tiers.length === 1 ? runOne(tier) : quietly((logFile) => runOne(tier, logFile)));
+    }
+  };
+  const others = new Set(tiers.map(({ lane }) => lane).filter((lane) => lane !== "here"));
+  const lanes = [here(), ...[...others].map(alongside)];
   // An interrupt ends all of them, at different times.
   for (const lane of await Promise.allSettled(lanes)) {
     if (lane.status === "rejected") {
@@ -131,23 +158,23 @@ async function quietly(work) {
  * @param {string} [logFile] - Takes the output.
  * @returns {Promise<Counts>}
  */
-async function runTier({ name, testSeconds, ownLab, ...tier }, env, { grep, nightly }, logFile) {
+async function runTier({ name, testSeconds, lab, ...tier }, env, { grep, nightly }, logFile) {
   const usualMinutes =
     (env["THOROUGH"] === undefined ? undefined : tier.thoroughMinutes) ?? tier.limitMinutes ?? tier.thoroughMinutes ?? 0;
   const limitMinutes = usualMinutes * (nightly ? NIGHT_FACTOR : 1);
   const say = (/** @type {string} */ text) =>
     logFile === undefined ? process.stdout.write(text) : fs.appendFileSync(logFile, text);
-  const obstacle = ownLab ? whyNoLab() : undefined;
+  const obstacle = lab === undefined ? undefined : whyNoLab();
   if (obstacle !== undefined) {
     say(`\n[test] ${name}: skipped, because ${obstacle}\n`);
-    return { passed: 0, failed: [], skipped: [{ title: `all of test/${name}`, reason: obstacle }] };
+    return { passed: 0, failed: [], skipped: [{ title: `all of ${name}`, reason: obstacle }] };
   }
   say(`\n[test] ${name}\n`);
   const started = process.hrtime.bigint();
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "test-counts-"));
   const file = path.join(folder, "counts.json");
   try {
-    const mocha = [process.execPath, "node_modules/mocha/bin/mocha.js", `test/${name}/**/*.test.{ts,js}`];
+    const mocha = [process.execPath, "node_modules/mocha/bin/mocha.js", tier.files ?? `test/${name}/**/*.test.{ts,js}`];
     const settings = [
       "--timeout",
       `${testSeconds}s`,
@@ -157,7 +184,7 @@ async function runTier({ name, testSeconds, ownLab, ...tier }, env, { grep, nigh
       `counts=${file}`,
     ];
     const selection = grep === undefined ? ["--fail-zero"] : ["--grep", grep];
-    const argv = [...(ownLab ? onHostsOf(name) : []), ...mocha, ...settings, ...selection];
+    const argv = [...(lab === undefined ? [] : onHostsOf(name, lab)), ...mocha, ...settings, ...selection];
     const { exitCode, timedOut } = await run(argv, {
       env,
       timeoutSeconds: limitMinutes * 60,
@@ -181,10 +208,10 @@ async function runTier({ name, testSeconds, ownLab, ...tier }, env, { grep, nigh
 /**
  * Boots hosts, runs the command on the lab's workstation, and always stops the hosts.
  * @param {string} instance
+ * @param {readonly string[]} options
  */
-function onHostsOf(instance) {
-  const lab = [process.execPath, "--require", "tsx/cjs", "lab/real/cli.ts"];
-  return [...lab, "run", "--instance", instance, "--hosts", "bcn2,bcn1,bcn3", "--"];
+function onHostsOf(instance, options) {
+  return [process.execPath, "--require", "tsx/cjs", "lab/real/cli.ts", "run", "--instance", instance, ...options, "--"];
 }
 
 /**
@@ -214,11 +241,11 @@ function parseOptions(argv) {
   const options = {
     tier: { type: "string" },
     grep: { type: "string" },
-    "must-run": { type: "string" },
+    "no-skips": { type: "boolean" },
     thorough: { type: "boolean" },
     nightly: { type: "boolean" },
   };
-  /** @type {{ tier?: string, grep?: string, "must-run"?: string, thorough?: boolean, nightly?: boolean }} */
+  /** @type {{ tier?: string, grep?: string, "no-skips"?: boolean, thorough?: boolean, nightly?: boolean }} */
   let values;
   try {
     values = parseArgs({
@@ -231,14 +258,15 @@ function parseOptions(argv) {
   // --grep searches titles, and the static checks have none.
   const nightly = values.nightly === true;
   const thorough = nightly || values.thorough === true;
-  const usual = TIERS.filter(({ limitMinutes }) => limitMinutes !== undefined || thorough).map(({ name }) => name);
+  const usual = TIERS.filter(
+    ({ limitMinutes, nightly: byNight }) => nightly || (!byNight && (thorough || limitMinutes !== undefined)),
+  ).map(({ name }) => name);
   const tiers = values.tier?.split(",") ?? [...(values.grep === undefined ? ["check"] : []), ...usual];
-  const mustRun = values["must-run"]?.split(",") ?? [];
-  const unknown = [...tiers, ...mustRun].filter((name) => !TIER_NAMES.includes(name));
+  const unknown = tiers.filter((name) => !TIER_NAMES.includes(name));
   if (unknown.length > 0) {
     throw new SetupError(`There is no tier ${unknown.join(", ")}. The tiers are ${TIER_NAMES.join(", ")}.`);
   }
-  return { tiers, mustRun, grep: values.grep, thorough, nightly };
+  return { tiers, noSkips: values["no-skips"] === true, grep: values.grep, thorough, nightly };
 }
 
 /**

@@ -19,6 +19,8 @@ export interface Flavour {
   readonly dataDirectory: string;
   /** Names of the server's systemd units: socket and service. */
   readonly units: readonly [string, string];
+  /** Name of the systemd unit that starts instances at boot. */
+  readonly startupUnit: string;
   /** Further packages that a host can install. */
   readonly otherPackages: readonly string[];
 }
@@ -34,6 +36,7 @@ const LXD = {
   daemon: "/usr/bin/lxd",
   dataDirectory: "/var/lib/lxd",
   units: ["lxd.socket", "lxd.service"],
+  startupUnit: "lxd-containers.service",
   otherPackages: ["lxd-agent", "iptables", "snapd", "squashfuse", "fuse3", ...COMMON],
 } as const;
 
@@ -46,6 +49,7 @@ const INCUS = {
   daemon: "/usr/libexec/incus/incusd",
   dataDirectory: "/var/lib/incus",
   units: ["incus.socket", "incus.service"],
+  startupUnit: "incus-startup.service",
   otherPackages: ["nftables", ...COMMON],
 } as const;
 

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { RealLab } from "../../lab/real";
+import { installOf } from "../../lab/real/flavours";
 import { provider } from "../../provider/entry";
 import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
@@ -85,7 +86,7 @@ describe("Ways to log in to real hosts", () => {
     delete process.env["SSH_AUTH_SOCK"];
     const { check, create } = provider("LxdNode");
     const { inputs } = await check({}, { connection: { host: TARGET, privateKeyPath: join(lab.home, ".ssh", "id_ed25519") } });
-    node = (await create({ ...inputs, install: { method: "deb", packages: [] } })).outs;
+    node = (await create({ ...inputs, install: installOf(lab.flavour) })).outs;
   });
 
   after(async () => {
@@ -387,8 +388,8 @@ describe("Ways to log in to real hosts", () => {
     it("report whether anything listens on a unix socket", async () => {
       const deadline = new Deadline(60, "the test");
       const ssh = await connect(connectionSchema.parse(to({ privateKey: key("ed25519") })), { deadline });
-      assert.equal(await ssh.listens("/var/lib/lxd/unix.socket", deadline), true);
-      assert.equal(await ssh.listens("/var/lib/lxd/none.socket", deadline), false);
+      assert.equal(await ssh.listens(`${lab.flavour.dataDirectory}/unix.socket`, deadline), true);
+      assert.equal(await ssh.listens(`${lab.flavour.dataDirectory}/none.socket`, deadline), false);
     });
 
     it("report by both methods that nothing listens on the socket of a daemon that died", async () => {
@@ -399,7 +400,8 @@ describe("Ways to log in to real hosts", () => {
       const deadline = new Deadline(60, "the test");
       for (const user of ["root", "operator"]) {
         const ssh = await connect(connectionSchema.parse(to({ user, privateKey: key("ed25519") })), { deadline });
-        assert.equal(await ssh.listener([stale, "/var/lib/lxd/unix.socket"], deadline), "/var/lib/lxd/unix.socket");
+        const socket = `${lab.flavour.dataDirectory}/unix.socket`;
+        assert.equal(await ssh.listener([stale, socket], deadline), socket);
       }
     });
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { RealLab } from "../../lab/real";
+import { installOf } from "../../lab/real/flavours";
 import { LxdClient } from "../../provider/lxd/client/client";
 import { endpointOf } from "../../provider/lxd/client/endpoint";
 import { joinCluster, mintJoinToken } from "../../provider/lxd/cluster/join";
@@ -25,7 +26,11 @@ describe("Half joins on real LXD", () => {
   let recognised = 0;
 
   const to = (host: HostName): object => ({ host: ADDRESSES[host], privateKeyPath: join(lab.home, ".ssh", "id_ed25519") });
-  const node = (host: HostName, more: object = {}): object => ({ connection: to(host), install: { method: "deb" }, ...more });
+  const node = (host: HostName, more: object = {}): object => ({
+    connection: to(host),
+    install: installOf(lab.flavour),
+    ...more,
+  });
   const member = (host: HostName): object => ({
     connection: to(host),
     name: host,
@@ -47,16 +52,26 @@ describe("Half joins on real LXD", () => {
     assert.equal(exitCode, 0, `${host}: ${script}: ${stderr}`);
     return stdout.trim();
   };
+  const client = (): string => lab.flavour.client;
+  const data = (): string => lab.flavour.dataDirectory;
+  const admin = (): string => lab.flavour.admin.join(" ");
+  /** A script that empties the server's data directory, as a reinstallation of the host does. */
+  const reinstalled = (): string => {
+    const { dataDirectory, units } = lab.flavour;
+    const [stop, start] = [`systemctl stop ${units.join(" ")}`, `systemctl start ${units.join(" ")}`];
+    const unmount = `for mount in shmounts devlxd guestapi; do umount -l ${dataDirectory}/$mount 2>/dev/null; done`;
+    return `${stop}; ${unmount}; find ${dataDirectory} -xdev -mindepth 1 -delete; ${start}; ${admin()} waitready`;
+  };
   const members = async (): Promise<string[]> =>
-    (await onHost("bcn2", "lxc cluster list --format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
+    (await onHost("bcn2", `${client()} cluster list --format=csv`)).split("\n").map((line) => line.split(",", 1)[0] ?? "");
   /** The certificates that the cluster trusts. */
   const certificates = async () =>
-    JSON.parse(await onHost("bcn2", "lxc query '/1.0/certificates?recursion=1'")) as Record<
+    JSON.parse(await onHost("bcn2", `${client()} query '/1.0/certificates?recursion=1'`)) as Record<
       "name" | "fingerprint" | "certificate",
       string
     >[];
   const trusted = async (): Promise<string[]> => (await certificates()).map(({ name }) => name).sort();
-  const rows = (): Promise<string> => onHost("bcn2", "lxd sql global 'SELECT name, state FROM nodes'");
+  const rows = (): Promise<string> => onHost("bcn2", `${admin()} sql global 'SELECT name, state FROM nodes'`);
 
   const clientOf = async (host: HostName): Promise<LxdClient> => {
     const deadline = new Deadline(60, "the test");
@@ -65,7 +80,7 @@ describe("Half joins on real LXD", () => {
 
   /** Leaves bcn1 half joined. It must be the second member: a third would join differently, as a voter. */
   const cutOffJoin = async (): Promise<void> => {
-    await onHost("bcn2", "lxc cluster add bcn1"); // an issued token that was never used
+    await onHost("bcn2", `${client()} cluster add bcn1`); // an issued token that was never used
     // A firewall that lets bcn1 connect out, and blocks connections to it, holds the join halfway for some seconds.
     await onHost(
       "bcn1",
@@ -74,7 +89,7 @@ describe("Half joins on real LXD", () => {
     const joining = refusal("LxdClusterMember", member("bcn1"));
     await onHost(
       "bcn1",
-      'until test -e /var/lib/lxd/cluster.crt && test -z "$(ls /var/lib/lxd/database/global)"; do sleep 0.1; done; systemctl kill -s KILL lxd; nft delete table inet t',
+      `until test -e ${data()}/cluster.crt && test -z "$(ls ${data()}/database/global)"; do sleep 0.1; done; systemctl kill -s KILL ${lab.flavour.units[1]}; nft delete table inet t`,
     );
     assert.match(await joining, /^bcn1 \(root@192\.168\.1\.101\) did not join the cluster: /);
   };
@@ -84,7 +99,10 @@ describe("Half joins on real LXD", () => {
     await lab.resetHosts();
     await Promise.all((["bcn2", "bcn1", "bcn3"] as const).map((host) => create("LxdNode", node(host))));
     // Half a bootstrap: the addresses are set, nothing more.
-    await onHost("bcn2", `lxc config set core.https_address=${ADDRESSES.bcn2}:8443 cluster.https_address=${ADDRESSES.bcn2}:8443`);
+    await onHost(
+      "bcn2",
+      `${client()} config set core.https_address=${ADDRESSES.bcn2}:8443 cluster.https_address=${ADDRESSES.bcn2}:8443`,
+    );
     await create("LxdClusterMember", member("bcn2"));
     recognised += 1;
   });
@@ -113,7 +131,7 @@ describe("Half joins on real LXD", () => {
       const values = `'${own.fingerprint}', 2, '${own.name}', '${own.certificate}', 0`;
       await onHost(
         "bcn3",
-        `lxd sql global "INSERT INTO certificates (fingerprint, type, name, certificate, restricted) VALUES (${values})"`,
+        `${admin()} sql global "INSERT INTO certificates (fingerprint, type, name, certificate, restricted) VALUES (${values})"`,
       );
     }
     const wrong = { name: "bcn2", address: `${ADDRESSES.bcn3}:8443`, token, certificate, memberConfig: [] };
@@ -126,12 +144,9 @@ describe("Half joins on real LXD", () => {
   describe("a member that was removed by force while it was off", () => {
     before(async () => {
       await lab.powerOff("bcn3");
-      await onHost("bcn2", "echo yes | lxc cluster remove --force bcn3");
+      await onHost("bcn2", `echo yes | ${client()} cluster remove --force bcn3`);
       await lab.boot("bcn3");
-      await onHost(
-        "bcn3",
-        "mkdir -p /var/lib/lxd/storage-pools/old/containers/c1 /var/lib/lxd/storage-pools/old/custom/default_data",
-      );
+      await onHost("bcn3", `mkdir -p ${data()}/storage-pools/old/containers/c1 ${data()}/storage-pools/old/custom/default_data`);
       await disconnectAll();
       assert.deepEqual(await members(), ["bcn2"]);
     });
@@ -143,13 +158,13 @@ describe("Half joins on real LXD", () => {
           "its join was interrupted. On its disk are instances c1; custom-volumes old/data. Save what you need, then wipe the host: give its LxdNode " +
           'resetPolicy: ["cluster", "instances", "custom-volumes"], and replace the LxdNode if it exists already (pulumi up --replace URN)',
       );
-      assert.equal(await onHost("bcn3", "ls /var/lib/lxd/storage-pools/old/containers"), "c1");
+      assert.equal(await onHost("bcn3", `ls ${data()}/storage-pools/old/containers`), "c1");
       recognised += 1;
     });
 
     it("is created again when its node may wipe the named objects", async () => {
       await create("LxdNode", node("bcn3", { resetPolicy: ["cluster", "instances", "custom-volumes"] }));
-      assert.equal(await onHost("bcn3", "ls /var/lib/lxd/storage-pools"), "");
+      assert.equal(await onHost("bcn3", `ls ${data()}/storage-pools`), "");
       recognised += 1;
     });
   });
@@ -173,7 +188,7 @@ describe("Half joins on real LXD", () => {
       await create("LxdClusterMember", member("bcn3"));
       assert.deepEqual(await members(), ["bcn1", "bcn2", "bcn3"]);
       assert.doesNotMatch(await rows(), /\|\s*1\s*\|/);
-      assert.equal(await onHost("bcn2", "lxc cluster list-tokens --format=csv"), "");
+      assert.equal(await onHost("bcn2", `${client()} cluster list-tokens --format=csv`), "");
       assert.deepEqual(await trusted(), ["bcn1", "bcn2", "bcn3"]);
       recognised += 3;
     });
@@ -181,11 +196,7 @@ describe("Half joins on real LXD", () => {
 
   describe("a host that was reinstalled under the same name", () => {
     it("joins and replaces its former member", async () => {
-      await onHost(
-        "bcn1",
-        "systemctl stop lxd.socket lxd.service; umount -l /var/lib/lxd/shmounts /var/lib/lxd/devlxd; find /var/lib/lxd -xdev -mindepth 1 -delete; " +
-          "systemctl start lxd.socket lxd.service; lxd waitready",
-      );
+      await onHost("bcn1", reinstalled());
       await create("LxdClusterMember", member("bcn1"));
       assert.deepEqual(await members(), ["bcn1", "bcn2", "bcn3"]);
       assert.deepEqual(await trusted(), ["bcn1", "bcn2", "bcn3"]);
@@ -200,11 +211,11 @@ describe("Half joins on real LXD", () => {
     const firstArgs = (): object => ({ ...member("bcn2"), peers: [to("bcn1"), to("bcn3")], adopt: true });
     const thirdArgs = (): object => ({ ...member("bcn3"), cluster: { endpoints: [to("bcn1"), to("bcn2")] }, adopt: true });
     const profileArgs = (): object => ({ cluster: { endpoints: [to("bcn2"), to("bcn1")] }, name: "web", description: "ours" });
-    const removeFirst = (): Promise<string> => onHost("bcn1", "lxc cluster remove bcn2");
+    const removeFirst = (): Promise<string> => onHost("bcn1", `${client()} cluster remove bcn2`);
     const left = (): Promise<string> =>
-      onHost("bcn2", "until lxc query /1.0 | grep -q '\"server_clustered\": false'; do sleep 0.2; done");
+      onHost("bcn2", `until ${client()} query /1.0 | grep -q '"server_clustered": false'; do sleep 0.2; done`);
     const listed = async (): Promise<string[]> =>
-      (await onHost("bcn1", "lxc cluster list --format=csv")).split("\n").map((line) => line.split(",", 1)[0] ?? "");
+      (await onHost("bcn1", `${client()} cluster list --format=csv`)).split("\n").map((line) => line.split(",", 1)[0] ?? "");
 
     it("a first member that was removed joins again with its old certificate", async () => {
       await first.up(firstArgs());
@@ -223,12 +234,8 @@ describe("Half joins on real LXD", () => {
 
     it("a reinstalled member shows as drift when it is missing in the cluster, and joins again", async () => {
       await third.up(thirdArgs());
-      await onHost(
-        "bcn3",
-        "systemctl stop lxd.socket lxd.service; umount -l /var/lib/lxd/shmounts /var/lib/lxd/devlxd; find /var/lib/lxd -xdev -mindepth 1 -delete; " +
-          "systemctl start lxd.socket lxd.service; lxd waitready",
-      );
-      await onHost("bcn1", "until lxc cluster list --format=csv | grep bcn3 | grep -q OFFLINE; do sleep 0.5; done");
+      await onHost("bcn3", reinstalled());
+      await onHost("bcn1", `until ${client()} cluster list --format=csv | grep bcn3 | grep -q OFFLINE; do sleep 0.5; done`);
       assert.equal(await third.preview(thirdArgs()), "updated");
       assert.equal(third.inState("status"), "Reinstalled");
       assert.equal(await third.up(thirdArgs()), "updated");
@@ -237,7 +244,7 @@ describe("Half joins on real LXD", () => {
     });
 
     it("a member that was removed by force while it ran is gone, and is created again", async () => {
-      await onHost("bcn1", "echo yes | lxc cluster remove --force bcn3");
+      await onHost("bcn1", `echo yes | ${client()} cluster remove --force bcn3`);
       assert.equal(await third.preview(thirdArgs()), "created");
       assert.equal(await third.up(thirdArgs()), "created");
       assert.deepEqual(await listed(), ["bcn1", "bcn2", "bcn3"]);
@@ -249,7 +256,7 @@ describe("Half joins on real LXD", () => {
       assert.deepEqual(await listed(), ["bcn1", "bcn3"]);
       await onHost(
         "bcn2",
-        `lxc config set core.https_address=${ADDRESSES.bcn2}:8443; lxc cluster enable bcn2; lxc profile create web`,
+        `${client()} config set core.https_address=${ADDRESSES.bcn2}:8443; ${client()} cluster enable bcn2; ${client()} profile create web`,
       );
       recognised += 1;
     });
@@ -261,8 +268,8 @@ describe("Half joins on real LXD", () => {
         /root@192\.168\.1\.102 is not the expected cluster, .* it answers as the member "bcn2" of the cluster/,
       );
       await profile.destroy();
-      assert.match(await onHost("bcn2", "lxc profile list --format=csv"), /^web,/m);
-      assert.doesNotMatch(await onHost("bcn1", "lxc profile list --format=csv"), /^web,/m);
+      assert.match(await onHost("bcn2", `${client()} profile list --format=csv`), /^web,/m);
+      assert.doesNotMatch(await onHost("bcn1", `${client()} profile list --format=csv`), /^web,/m);
       recognised += 1;
     });
   });

@@ -164,11 +164,11 @@ describe("An interrupted up on real LXD", () => {
   it("by a restart of LXD on a host is completed by the next up", async () => {
     const up = stack.start(UP);
     await up.shows(/LxdVm vms-dns1 creating .* starting/);
-    assert.equal((await lab.hostExec("bcn2", ["systemctl", "restart", "lxd"])).exitCode, 0);
+    assert.equal((await lab.hostExec("bcn2", ["systemctl", "restart", lab.flavour.units[1]])).exitCode, 0);
     await up.ended; // succeeds, or fails with an error that names the interrupted step
     const again = stack.start(UP);
     if ((await again.ended) !== 0) {
-      assert.match(again.screen, /cloud-init of instance "dns1" did not find LXD when it booted.*\(lxc restart dns1\)/);
+      assert.match(again.screen, /cloud-init of instance "dns1" did not find LXD when it booted.*\((lxc|incus) restart dns1\)/);
       assert.equal((await lab.hostExec("bcn2", [lab.flavour.client, "restart", "dns1"])).exitCode, 0);
     }
     await goOn();

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type { RealLab } from "../../lab/real";
+import { installOf } from "../../lab/real/flavours";
 import { LxdClusterMember, LxdImage, LxdNode, LxdProfile, LxdStoragePool, LxdVm, VmUser } from "../../provider/index";
 import { eventually } from "../acceptance/support/eventually";
 import { EngineStack } from "../engine/workspace";
@@ -67,7 +68,7 @@ describe("The secrets of a run on real LXD", () => {
           },
           hostKey: lab.hosts.find((host) => host.name === name)?.hostKey ?? "",
         },
-        install: { method: "deb" },
+        install: installOf(lab.flavour),
         config: { "core.https_address": `${ADDRESSES[name]}:8443` },
       });
     const first = (): LxdClusterMember =>
@@ -170,7 +171,7 @@ describe("The secrets of a run on real LXD", () => {
 
   it("are not in a command line or environment of the workstation, the hosts or the guest", () => {
     assert.ok(processes.samples > 10, `${processes.samples} samples`);
-    assert.match(processes.text, /lxd\0--group|\/usr\/(s?bin|lib)\/[^\n]*lxd/, "no process of a host was seen");
+    assert.match(processes.text, /(lxd|incusd)\0--group|\/usr\/(s?bin|lib)\/[^\n]*lxd/, "no process of a host was seen");
     assertClean(processes.text);
   });
 

@@ -6,7 +6,7 @@ import type { RealLab } from "../../lab/real/index";
 import { ChangeWatch } from "../acceptance/support/changes";
 import { Backend, type Project } from "../acceptance/support/project";
 import { figure } from "../support/figure";
-import { attachOrSkip, isInLab } from "../support/real-lab";
+import { attachOrSkip, installByHand, isInLab } from "../support/real-lab";
 
 const REPOSITORY = resolve(__dirname, "../..");
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
@@ -57,17 +57,14 @@ describe("Taking over a cluster on real LXD", () => {
   async function formByHand(): Promise<void> {
     await Promise.all(
       (["bcn2", "bcn1"] as const).map(async (host) => {
-        if ((await lab.hostExec(host, ["which", "lxd"])).exitCode !== 0) {
-          await onHost(host, "sh", "-c", "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get --yes install lxd");
-        }
-        await onHost(host, "lxd", "waitready");
+        await onHost(host, "sh", "-c", installByHand(lab.flavour).join(" && "));
       }),
     );
     await onHost("bcn2", lab.flavour.client, "config", "set", "core.https_address", `${ADDRESSES.bcn2}:8443`);
     await lxc("cluster", "enable", "bcn2");
     const token = (await lxc("cluster", "add", "bcn1")).split("\n").at(-1) ?? "";
     const preseed = { cluster: { enabled: true, server_address: `${ADDRESSES.bcn1}:8443`, cluster_token: token } };
-    await onHost("bcn1", "sh", "-c", `printf '%s' '${JSON.stringify(preseed)}' | lxd init --preseed`);
+    await onHost("bcn1", "sh", "-c", `printf '%s' '${JSON.stringify(preseed)}' | ${lab.flavour.admin.join(" ")} init --preseed`);
     for (const object of [
       ["storage", "create", "local", "dir"],
       ["network", "create", "lxdbr0"],

@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { RealLab } from "../../lab/real";
+import { installOf } from "../../lab/real/flavours";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { disconnectAll } from "../../provider/transport/pool";
 import { attachOrSkip, isInLab } from "../support/real-lab";
 import { Managed } from "../unit/resources/simulated-cluster";
 
 /** A unit of another package: systemd stops it together with LXD, and nothing starts it again. */
-const UNIT = "[Unit]\nRequires=lxd.service\nAfter=lxd.service\n[Service]\nExecStart=/bin/sleep infinity\n";
+const unitOf = (server: string): string =>
+  `[Unit]\nRequires=${server}\nAfter=${server}\n[Service]\nExecStart=/bin/sleep infinity\n`;
 
 describe("A wipe of LXD's Debian package", () => {
   let lab: RealLab;
@@ -42,16 +44,16 @@ describe("A wipe of LXD's Debian package", () => {
 
   it("leaves every active unit active, also a foreign one that requires LXD", async () => {
     const connection = { host: "192.168.1.102", privateKeyPath: join(lab.home, ".ssh", "id_ed25519") };
-    const args = { connection, install: { method: "deb" } };
+    const args = { connection, install: installOf(lab.flavour) };
     await new Managed(nodeLifecycle as never, "bcn2").up(args);
     await onHost(
-      `printf '${UNIT.replaceAll("\n", "\\n")}' >/etc/systemd/system/web.service; systemctl daemon-reload; systemctl start web.service; ` +
-        "lxc config set core.https_address=192.168.1.102:8443; lxc cluster enable bcn2",
+      `printf '${unitOf(lab.flavour.units[1]).replaceAll("\n", "\\n")}' >/etc/systemd/system/web.service; systemctl daemon-reload; systemctl start web.service; ` +
+        `${lab.flavour.client} config set core.https_address=192.168.1.102:8443; ${lab.flavour.client} cluster enable bcn2`,
     );
     const before = await active();
-    assert.ok(["lxd.socket", "lxd.service", "lxd-containers.service", "web.service"].every((unit) => before.includes(unit)));
+    assert.ok([...lab.flavour.units, lab.flavour.startupUnit, "web.service"].every((unit) => before.includes(unit)));
     await new Managed(nodeLifecycle as never, "anew").up({ ...args, resetPolicy: ["cluster"] });
-    assert.match(await onHost("lxc query /1.0"), /"server_clustered": false/);
+    assert.match(await onHost(`${lab.flavour.client} query /1.0`), /"server_clustered": false/);
     const after = await active();
     assert.deepEqual(
       before.filter((unit) => !after.includes(unit)),

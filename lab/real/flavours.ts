@@ -72,8 +72,8 @@ const FLAVOURS: Readonly<Record<FlavourName, Flavour>> = {
 export const DEFAULT_FLAVOUR: FlavourName = "bookworm-lxd";
 
 /** `LxdNode.install` for the flavour's server. */
-export function installOf({ server, package: name }: Flavour): Record<string, unknown> {
-  return server === "lxd" ? { method: "deb" } : { method: "deb", server, serverPackage: name };
+export function installOf({ server }: Flavour) {
+  return server === "lxd" ? ({ method: "deb" } as const) : ({ method: "deb", server, serverPackage: INCUS.package } as const);
 }
 
 /**

@@ -1,6 +1,6 @@
 import { LxdClient } from "../provider/lxd/client/client";
 import { endpointOf } from "../provider/lxd/client/endpoint";
-import { isNotClustered, listMembers, type Member } from "../provider/lxd/cluster/cluster";
+import { ifClustered, listMembers, type Member } from "../provider/lxd/cluster/cluster";
 import { getServer, type Server } from "../provider/lxd/server";
 import { Deadline } from "../provider/support/deadline";
 import { RefusedError } from "../provider/support/errors";
@@ -63,14 +63,7 @@ async function openHost(args: HostArgs, deadline: Deadline): Promise<Host> {
 }
 
 async function membersOf({ lxd }: Host): Promise<Member[]> {
-  try {
-    return await listMembers(lxd);
-  } catch (error) {
-    if (isNotClustered(error)) {
-      return [];
-    }
-    throw error;
-  }
+  return (await ifClustered(lxd, listMembers(lxd))) ?? [];
 }
 
 function refuseStrangers(all: readonly Host[], first: Host, members: readonly Member[]): void {

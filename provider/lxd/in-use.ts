@@ -1,16 +1,16 @@
-import { RefusedError, replyOf } from "../support/errors";
+import { hasCode, RefusedError, replyOf } from "../support/errors";
 
 /**
- * Returns the error of a removal, with the users of the object when LXD refused because it is in use.
+ * Returns the error of a removal, with the users of the object when LXD refused to remove it while it is in use.
  * @param users - `used_by` of the object: paths of LXD's API.
  */
 export function explainInUse(error: unknown, what: string, host: string, users: readonly string[]): unknown {
-  const reply = replyOf(error);
-  if (users.length === 0 || !/in use/.test(reply)) {
+  const isRefusal = (hasCode(error, "api") && error.status < 500) || hasCode(error, "operation");
+  if (users.length === 0 || !isRefusal) {
     return error;
   }
   return new RefusedError(
-    `${what} cannot be removed: LXD on ${host} says "${reply}". It is used by ${users.map(describeUser).join(", ")}`,
+    `${what} cannot be removed: LXD on ${host} says "${replyOf(error)}". It is used by ${users.map(describeUser).join(", ")}`,
     { cause: error },
   );
 }

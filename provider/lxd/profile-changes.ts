@@ -32,7 +32,7 @@ export interface Waiting extends InstanceName {
 
 interface Changed {
   readonly waiting: readonly Waiting[];
-  /** LXD's text for each instance that refused the change; empty when none did. */
+  /** LXD's text for each instance that refused the change, or for all of them; empty when none did. */
   readonly refusals: readonly string[];
   /** Why it is unknown whether LXD made the change. `waiting` then holds the instances that could not take it. */
   readonly lost?: Error;
@@ -65,7 +65,9 @@ export async function changeProfile(
     await replaceProfile(lxd, project, name, () => body, found);
     return { waiting, refusals: [] };
   } catch (error) {
-    const isAnswer = hasCode(error, "api") || hasCode(error, "operation");
+    const isSaved = hasCode(error, "failed");
+    const answer = isSaved ? error.cause : error;
+    const isAnswer = hasCode(answer, "api") || hasCode(answer, "operation");
     if (!isAnswer && foreseen.length > 0 && error instanceof Error) {
       return { waiting, refusals: [], lost: error };
     }
@@ -74,8 +76,9 @@ export async function changeProfile(
     if (now === undefined || !sameContents(now.value, body)) {
       throw error;
     }
-    const refusals = refusalsOfSavedProfile(replyOf(error));
-    return { waiting: await refusing(lxd, before, refusals, foreseen), refusals: refusals.map(({ text }) => text) };
+    const refusals = refusalsOfSavedProfile(replyOf(answer));
+    const texts = refusals.length === 0 ? [replyOf(answer)] : refusals.map(({ text }) => text);
+    return { waiting: await refusing(lxd, before, refusals, foreseen), refusals: texts };
   }
 }
 

@@ -1,6 +1,5 @@
 import * as z from "zod";
 import type { LxdClient } from "./client/client";
-import { throughRestart } from "./cluster/restarts";
 import type { Config } from "./config";
 
 /** `/1.0`: https://documentation.ubuntu.com/lxd/latest/api/#/server/server_get */
@@ -51,10 +50,6 @@ export async function getHardware(lxd: LxdClient): Promise<{ cpus: number; memor
 /** Sets the given keys of the server's config and keeps the others. An empty string unsets a key. */
 export async function setServerConfig(lxd: LxdClient, config: Config): Promise<void> {
   await lxd.change("PATCH", "/1.0", { body: { config } });
-}
-
-export async function untilReady(lxd: LxdClient): Promise<void> {
-  await throughRestart(lxd, () => lxd.get("/internal/ready", z.unknown())); // retries the 503 until then
 }
 
 /** Returns the server's config as the strings that LXD stores. */

@@ -7,7 +7,7 @@ import type { LxdClient } from "../lxd/client/client";
 import type { ClusterConnection } from "../lxd/client/cluster-connection";
 import { findSocket } from "../lxd/client/endpoint";
 import { presentedBy } from "../lxd/client/presented";
-import { isNotClustered, listMembers, type Member } from "../lxd/cluster/cluster";
+import { listMembers, type Member } from "../lxd/cluster/cluster";
 import { throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
 import { isOfSameStack } from "../lxd/ownership";
@@ -50,13 +50,16 @@ export async function findCluster(
   list: (lxd: LxdClient) => Promise<Member[]>,
 ): Promise<{ lxd: LxdClient; members: Member[]; member: Member | undefined } | undefined> {
   const connection = clusterConnectionOf(membership);
+  let reached: LxdClient | undefined;
   try {
     const lxd = await context.lxd(connection);
+    reached = lxd;
     const members = await throughRestart(lxd, () => list(lxd));
     return { lxd, members, member: members.find(({ server_name }) => server_name === membership.name) };
   } catch (error) {
     const isRefused = hasCode(error, "refused") && membership.cluster === undefined;
-    if (isNotClustered(error) || (isRefused && (await areInNoCluster(context, connection.endpoints)))) {
+    const isInNoCluster = (await reached?.isInNoCluster(error)) === true;
+    if (isInNoCluster || (isRefused && (await areInNoCluster(context, connection.endpoints)))) {
       return undefined;
     }
     throw error;

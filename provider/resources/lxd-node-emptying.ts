@@ -5,11 +5,11 @@ import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
 import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { listMembers, type Member } from "../lxd/cluster/cluster";
-import { throughRestart } from "../lxd/cluster/restarts";
+import { throughRestart, untilReady } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
 import { describeInventory, type Inventory, type InventoryKind, takeInventory } from "../lxd/inventory";
 import { describeOwner, isOfSameStack, readMark } from "../lxd/ownership";
-import { getServer, untilReady } from "../lxd/server";
+import { getServer } from "../lxd/server";
 import { hasCode, messageOf, RefusedError } from "../support/errors";
 
 /** Waits until the daemon has finished starting. */

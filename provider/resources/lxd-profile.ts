@@ -208,11 +208,14 @@ async function change(context: Context, lxd: LxdClient, inputs: Inputs, found: F
   const isEarlier = (each: Waiting): boolean =>
     earlier.some((other) => other.name === each.name && other.project === each.project);
   const outputs = outputsOf(known, [...earlier, ...waiting.filter((each) => !isEarlier(each))]);
+  const said = refusals.map((refusal) => `  - ${refusal}`).join("\n");
   if (waiting.length === 0) {
+    if (refusals.length > 0) {
+      context.warn(`${nameOf(inputs)} was changed, although LXD on ${lxd.host} reported a failure. LXD said:\n${said}`);
+    }
     return outputs;
   }
   if (refusals.length > 0) {
-    const said = refusals.map((refusal) => `  - ${refusal}`).join("\n");
     throw new IncompleteError(id, outputs, `${describeWaiting(name, waiting)}. LXD said:\n${said}`);
   }
   context.warn(describeWaiting(name, waiting));

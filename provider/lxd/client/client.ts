@@ -2,7 +2,7 @@ import type { Duplex } from "node:stream";
 import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
 import { sameJson } from "../../support/equality";
-import { type ApiError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
+import { type ApiError, FailedError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import { type Config, OWNER_KEY } from "../config";
 import { isRead, jsonOf, listOf, metadataOf, parseAnswer, saysLater, unlessNotFound } from "./answers";
 import { type Endpoint, namesOf, type ServerNames } from "./endpoint";
@@ -10,7 +10,7 @@ import { type Elements, exchange, type HttpRequest, type HttpResponse, waitingFo
 import { type Operation, operationSchema, untilKnown } from "./operations";
 import { api, type Query, withQuery } from "./path";
 import { type SharedRequests, sharedRequestsOf } from "./shared-requests";
-import { isNotClustered, isServerFailure } from "./transient-failures";
+import { isServerFailure } from "./transient-failures";
 
 export type { Operation };
 export { api };
@@ -38,9 +38,15 @@ export interface Tagged<Value> {
 /** Attempts at a change when the object changes meanwhile, or LXD loses the operation. */
 const ATTEMPTS = 5;
 
-/** Time for LXD to report which members are down, after a read failed. */
-const MEMBERS_SECONDS = 5;
-const statusesSchema = listOf(z.looseObject({ status: z.string() }));
+/** Time for LXD to report who it is, or which members are down, after a request failed. */
+const IDENTITY_SECONDS = 5;
+const statusesSchema = listOf(z.looseObject({ server_name: z.string().default(""), status: z.string() }));
+const identitySchema = z.looseObject({
+  environment: z.looseObject({ server_name: z.string().default(""), server_clustered: z.boolean().default(false) }),
+});
+
+/** Requests that only a cluster answers. */
+const OF_CLUSTER = /^\/(1\.0|internal)\/cluster\b/;
 
 /**
  * LXD's REST API on one host, within one deadline. Cluster members forward requests to each other, so any member's API works. Repeats a
@@ -144,6 +150,7 @@ export class LxdClient {
   /**
    * Changes an object: writes the result of `change` for the live contents, guarded by their ETag. Reads and writes again when the object
    * changed meanwhile (412) and kept its owner, and when LXD lost the operation and the object is not as wanted.
+   * @throws FailedError, caused by LXD's error, when LXD failed after it had saved the object.
    * @param change - Returns the new contents; `undefined` for no change. May be called several times, and may refuse.
    * @param options.found - The object, when it was just read.
    * @returns Whether the object exists.
@@ -168,7 +175,9 @@ export class LxdClient {
       } catch (error) {
         const isLost = hasCode(error, "lost");
         if (attempt === ATTEMPTS || !(isLost || (hasCode(error, "api") && error.status === 412))) {
-          throw error;
+          const mayBeSaved = (isServerFailure(error) || hasCode(error, "operation")) && !holds(value, body);
+          const isSaved = mayBeSaved && holds(await this.find(path, schema, query).catch(() => undefined), body);
+          throw isSaved ? new FailedError(`${messageOf(error)}. LXD saved the change nevertheless`, { cause: error }) : error;
         }
         found = await this.findWithEtag(path, schema, query);
         if (isLost && holds(found?.value, body)) {
@@ -299,16 +308,38 @@ export class LxdClient {
     });
   }
 
+  /** Whether LXD answered a request with an error because it is in no cluster. LXD has no status code for this, so it is asked. */
+  async isInNoCluster(error: unknown): Promise<boolean> {
+    const isOfCluster = hasCode(error, "api") && OF_CLUSTER.test(error.path);
+    return isOfCluster && (await this.whoAnswers())?.server_clustered === false;
+  }
+
   private async mayPass(error: unknown): Promise<boolean> {
+    if (!this.patient) {
+      return false;
+    }
     const isOfDaemon = hasCode(error, "transport") && this.endpoint.isOpen();
-    const isTransient = isOfDaemon || (isServerFailure(error) && !isNotClustered(error));
-    return this.patient && isTransient && this.shared.trouble.lasts() && (isOfDaemon || !(await this.isMemberDown()));
+    const isTransient = isOfDaemon || (isServerFailure(error) && !(await this.soon.isInNoCluster(error)));
+    return isTransient && this.shared.trouble.lasts() && (isOfDaemon || !(await this.isMemberDown()));
   }
 
   private async isMemberDown(): Promise<boolean> {
-    const soon = this.within(this.deadline.atMost(MEMBERS_SECONDS, "asking which members are down")).impatient;
-    const members = await soon.get("/1.0/cluster/members", statusesSchema, { recursion: 1 }).catch(() => []);
-    return members.some(({ status }) => status === "Offline");
+    const members = await this.soon.get("/1.0/cluster/members", statusesSchema, { recursion: 1 }).catch(() => []);
+    const offline = members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
+    const [only] = offline;
+    // The member that answers is not down, even if its own heartbeat is late.
+    return offline.length === 1 ? (await this.soon.whoAnswers())?.server_name !== only : offline.length > 0;
+  }
+
+  /** Returns who answers; `undefined` when LXD fails. */
+  private async whoAnswers(): Promise<{ server_name: string; server_clustered: boolean } | undefined> {
+    const server = await this.get("/1.0", identitySchema).catch(() => undefined);
+    return server?.environment;
+  }
+
+  /** The same API for questions about a failure. */
+  private get soon(): LxdClient {
+    return this.within(this.deadline.atMost(IDENTITY_SECONDS, "asking LXD about itself")).impatient;
   }
 }
 

@@ -34,8 +34,3 @@ export class TransientFailures {
 export function isServerFailure(error: unknown): boolean {
   return hasCode(error, "api") && error.status >= 500;
 }
-
-/** Whether LXD answered that the server is not in a cluster. LXD has no status code for this. */
-export function isNotClustered(error: unknown): boolean {
-  return hasCode(error, "api") && /server is not clustered/i.test(error.reply);
-}

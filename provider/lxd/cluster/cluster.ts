@@ -1,12 +1,10 @@
 import * as z from "zod";
 import { until } from "../../support/deadline";
-import { listOf } from "../client/answers";
+import { listOf, unlessNotFound } from "../client/answers";
 import { api, type LxdClient } from "../client/client";
 import { untilKnown } from "../client/operations";
-import { isNotClustered } from "../client/transient-failures";
+import { presentedBy } from "../client/presented";
 import { sameListener } from "../meaning";
-
-export { isNotClustered };
 
 /** `/1.0/cluster/members`: https://documentation.ubuntu.com/lxd/latest/api/#/cluster */
 const memberSchema = z.looseObject({
@@ -40,22 +38,37 @@ const clusterSchema = z.looseObject({
   member_config: z.array(z.looseObject(memberConfigKeySchema.shape)).nullish(),
 });
 
-/** Lists all members. Their status is what the answering member reports. */
-export function listMembers(lxd: LxdClient): Promise<Member[]> {
-  return lxd.get("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 });
+/** Lists all members. Their status is what the answering member reports, which is itself online. */
+export async function listMembers(lxd: LxdClient): Promise<Member[]> {
+  return withAnswering(lxd, await lxd.get("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 }));
 }
 
 /** {@link listMembers}, shared by all reads of this process. */
-export function listMembersShared(lxd: LxdClient): Promise<Member[]> {
-  return lxd.getShared("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 });
+export async function listMembersShared(lxd: LxdClient): Promise<Member[]> {
+  return withAnswering(lxd, await lxd.getShared("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 }));
 }
 
-export function getMember(lxd: LxdClient, name: string): Promise<Member> {
-  return lxd.get(api`/1.0/cluster/members/${name}`, memberSchema);
+export async function getMember(lxd: LxdClient, name: string): Promise<Member> {
+  const [member] = await withAnswering(lxd, [await lxd.get(api`/1.0/cluster/members/${name}`, memberSchema)]);
+  return member;
 }
 
 export function findMember(lxd: LxdClient, name: string): Promise<Member | undefined> {
-  return lxd.find(api`/1.0/cluster/members/${name}`, memberSchema);
+  return unlessNotFound(getMember(lxd, name));
+}
+
+/**
+ * Returns the answering member as online. LXD judges by heartbeats, even of itself, and these are late while they wait for a
+ * member that is gone.
+ */
+async function withAnswering<Members extends Member[]>(lxd: LxdClient, members: Members): Promise<Members> {
+  if (!members.some(({ status }) => status === "Offline")) {
+    return members;
+  }
+  const { name } = await presentedBy(lxd.endpoint, lxd.deadline);
+  return members.map((member) =>
+    member.server_name === name && member.status === "Offline" ? { ...member, status: "Online" } : member,
+  ) as Members;
 }
 
 /**
@@ -82,13 +95,15 @@ export function isAt({ url }: Pick<Member, "url">, address: string): boolean {
 }
 
 /** Returns what a cluster answers; `undefined` when the server that was asked is in no cluster. */
-export function ifClustered<Answer>(answer: Promise<Answer>): Promise<Answer | undefined> {
-  return answer.catch((error: unknown) => {
-    if (isNotClustered(error)) {
+export async function ifClustered<Answer>(lxd: LxdClient, answer: Promise<Answer>): Promise<Answer | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (await lxd.isInNoCluster(error)) {
       return undefined;
     }
     throw error;
-  });
+  }
 }
 
 /** Lists the member-specific keys for which a server that joins this cluster must bring values. */

@@ -4,7 +4,6 @@
  */
 import { tryUntil } from "../../support/deadline";
 import type { LxdClient } from "../client/client";
-import { presentedBy } from "../client/presented";
 import { getServer } from "../server";
 import { listMembers, type Member } from "./cluster";
 
@@ -23,24 +22,10 @@ export async function membersOnceHeard(
   list = listMembers,
   needed: (members: Member[]) => Member[] = (members) => members,
 ): Promise<Member[]> {
-  const members = await withAnswering(lxd, await list(lxd));
+  const members = await list(lxd);
   const awaited = needed(members);
   const isLate = offlineIn(awaited).length > 0 && (await offlineOf(lxd, awaited)).length === 0;
-  return isLate ? withAnswering(lxd, await listMembers(lxd)) : members;
-}
-
-/**
- * Returns the answering member as online. LXD judges by heartbeats, even of itself, and these are late while they wait for a
- * member that is gone.
- */
-async function withAnswering(lxd: LxdClient, members: Member[]): Promise<Member[]> {
-  if (offlineIn(members).length === 0) {
-    return members;
-  }
-  const { name } = await presentedBy(lxd.endpoint, lxd.deadline);
-  return members.map((member) =>
-    member.server_name === name && member.status === "Offline" ? { ...member, status: "Online" } : member,
-  );
+  return isLate ? listMembers(lxd) : members;
 }
 
 /**

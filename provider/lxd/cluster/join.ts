@@ -1,6 +1,7 @@
 import * as z from "zod";
-import { FailedError, hasCode, ResponseShapeError, replyOf } from "../../support/errors";
-import type { LxdClient } from "../client/client";
+import { FailedError, ResponseShapeError, replyOf } from "../../support/errors";
+import { api, type LxdClient } from "../client/client";
+import { operationSchema } from "../client/operations";
 import type { MemberConfigKey } from "./cluster";
 import { howToWipe } from "./join-preflight";
 
@@ -77,12 +78,13 @@ export async function failedJoin(
 }
 
 /** Revokes a token. Returns `false` when LXD cannot confirm it: the failure of the join matters more than a second error. */
-async function isRevoked(lxd: LxdClient, token: JoinToken): Promise<boolean> {
+async function isRevoked(lxd: LxdClient, { operationId: id }: JoinToken): Promise<boolean> {
   try {
-    await lxd.cancel({ id: token.operationId });
+    await lxd.cancel({ id });
     return true;
-  } catch (error) {
-    return hasCode(error, "api") && /only running operations/i.test(replyOf(error)); // used up
+  } catch {
+    const isOver = lxd.find(api`/1.0/operations/${id}`, operationSchema).then((found) => (found?.status_code ?? 200) >= 200);
+    return isOver.catch(() => false); // true for a token that was used
   }
 }
 

@@ -2,7 +2,7 @@ import { until } from "../../support/deadline";
 import { hasCode } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { presentedBy } from "../client/presented";
-import { forgetMember, ifClustered, isNotClustered, listMembers, removeMember } from "./cluster";
+import { forgetMember, ifClustered, listMembers, removeMember } from "./cluster";
 import { throughRestart } from "./restarts";
 
 /**
@@ -22,7 +22,9 @@ async function removeThrough(lxd: LxdClient, name: string): Promise<void> {
   try {
     await removeMember(lxd, name);
   } catch (error) {
-    const wentAway = hasCode(error, "transport") ? lxd.endpoint.isOpen() : hasCode(error, "lost") || isNotClustered(error);
+    const wentAway = hasCode(error, "transport")
+      ? lxd.endpoint.isOpen()
+      : hasCode(error, "lost") || (await lxd.isInNoCluster(error));
     const isItself = wentAway && (await presentedBy(lxd.endpoint, lxd.deadline)).name === name;
     if (!isItself || (await isListed(lxd, name))) {
       throw error;
@@ -32,6 +34,9 @@ async function removeThrough(lxd: LxdClient, name: string): Promise<void> {
 
 /** `false` also when the answering server, which may be the removed one, is in no cluster. */
 async function isListed(lxd: LxdClient, name: string): Promise<boolean> {
-  const members = await ifClustered(throughRestart(lxd, () => listMembers(lxd)));
+  const members = await ifClustered(
+    lxd,
+    throughRestart(lxd, () => listMembers(lxd)),
+  );
   return members?.some(({ server_name }) => server_name === name) ?? false;
 }

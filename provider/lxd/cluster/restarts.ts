@@ -2,10 +2,11 @@
  * Requests during a restart. A daemon that joins or leaves a cluster restarts, and its peers must find it again. Meanwhile it
  * answers with errors, or not at all. The error differs by version and moment. Only another request shows that it has passed.
  */
+import * as z from "zod";
 import { until } from "../../support/deadline";
 import { fallback, hasCode, messageOf, TransportError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
-import { isNotClustered, isServerFailure, RESTART_SECONDS } from "../client/transient-failures";
+import { isServerFailure, RESTART_SECONDS } from "../client/transient-failures";
 import { ifClustered, listMembers } from "./cluster";
 
 /** Time after which online members have found each other: they look for each other every ten seconds. */
@@ -17,6 +18,10 @@ const HEARTBEAT_SECONDS = 12;
  */
 export function throughRestart<Answer>(lxd: LxdClient, ask: () => Promise<Answer>): Promise<Answer> {
   return untilPassed(lxd, ask, RESTART_SECONDS, (error) => mayPass(error, lxd));
+}
+
+export async function untilReady(lxd: LxdClient): Promise<void> {
+  await throughRestart(lxd, () => lxd.get("/internal/ready", z.unknown())); // retries the 503 until then
 }
 
 /**
@@ -73,7 +78,11 @@ async function untilPassed<Answer>(
 
 /** Waits until all online members answer each other, so that work on all of them meets none that is just starting. */
 export async function untilSettled(lxd: LxdClient): Promise<void> {
-  const members = (await ifClustered(throughRestart(lxd, () => listMembers(lxd)))) ?? [];
+  const members =
+    (await ifClustered(
+      lxd,
+      throughRestart(lxd, () => listMembers(lxd)),
+    )) ?? [];
   const others = members.length < 2 ? [] : members.filter(({ status }) => status === "Online");
   await Promise.all(
     others.map(({ server_name: target }) =>
@@ -83,9 +92,9 @@ export async function untilSettled(lxd: LxdClient): Promise<void> {
   );
 }
 
-function mayPass(error: unknown, lxd: LxdClient): boolean {
+async function mayPass(error: unknown, lxd: LxdClient): Promise<boolean> {
   if (hasCode(error, "transport")) {
     return lxd.endpoint.isOpen(); // the host is up, and its daemon stopped
   }
-  return isServerFailure(error) && !isNotClustered(error);
+  return isServerFailure(error) && !(await lxd.isInNoCluster(error));
 }

@@ -27,7 +27,7 @@ export function getServersShared(lxd: LxdClient): Promise<Servers> {
 }
 
 async function serversOf(lxd: LxdClient, members: Promise<Member[]>): Promise<Servers> {
-  const clustered = await ifClustered(members);
+  const clustered = await ifClustered(lxd, members);
   if (clustered !== undefined) {
     return { clustered: true, members: clustered };
   }

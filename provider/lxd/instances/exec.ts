@@ -1,13 +1,5 @@
 import * as z from "zod";
-import {
-  CommandError,
-  hasCode,
-  LostOperationError,
-  OperationError,
-  ResponseShapeError,
-  replyOf,
-  tail,
-} from "../../support/errors";
+import { CommandError, hasCode, LostOperationError, OperationError, ResponseShapeError, tail } from "../../support/errors";
 import type { CommandResult } from "../../transport/ssh";
 import { api, type LxdClient, type Operation } from "../client/client";
 import type { InstanceRef } from "./instance-lock";
@@ -40,7 +32,7 @@ const endSchema = z.looseObject({
  * @see https://documentation.ubuntu.com/lxd/latest/api/#/instances/instance_exec_post
  * @throws CommandError when it ends with a non-zero exit code (unless `allowFailure`); 127 means that the program does not exist.
  * LostOperationError when LXD no longer knows how it ended, which cannot be found out later. ApiError or OperationError when the
- * instance does not exist or does not run, see {@link isNotRunning} and {@link isAgentMissing}.
+ * instance does not exist or does not run, or the agent of a virtual machine does not answer.
  */
 export async function runInInstance({ lxd, project, name }: InstanceRef, request: ExecRequest): Promise<CommandResult> {
   const { argv, environment = {}, as } = request;
@@ -79,22 +71,6 @@ export async function runInInstance({ lxd, project, name }: InstanceRef, request
   }
 }
 
-/**
- * Whether a command or file request failed because nothing answers inside a virtual machine: it has not booted yet, or has no
- * agent.
- */
-export function isAgentMissing(error: unknown): boolean {
-  return fromLxd(error) && /agent (isn't|is not) currently running|connect(ing)? to (the )?(\w+-)?agent/i.test(replyOf(error));
-}
-
-export function isNotRunning(error: unknown): boolean {
-  return fromLxd(error) && /(instance|container) (is not|isn't) running|(instance|container) is frozen/i.test(replyOf(error));
-}
-
-function fromLxd(error: unknown): boolean {
-  return hasCode(error, "api") || hasCode(error, "operation");
-}
-
 /** @returns `failure` says why there is no exit code. */
 async function waitForEnd(
   lxd: LxdClient,
@@ -111,23 +87,12 @@ async function waitForEnd(
     failure = hasCode(error, "lost") ? new LostOperationError(lxd.host, what, { cause: error }) : error;
   }
   const { return: code, output } = endSchema.safeParse(ended.metadata ?? {}).data ?? {};
-  const exitCode = failure === undefined ? code : exitCodeOf(failure, code);
+  // For a program that cannot be started, LXD fails the operation, with the exit code 126 or 127.
+  const exitCode = failure === undefined || hasCode(failure, "operation") ? code : undefined;
   if (exitCode === undefined && failure === undefined) {
     failure = new OperationError(lxd.host, started.description, "LXD does not report the exit code of the command");
   }
   return { exitCode, failure, output: output ?? {} };
-}
-
-/** For a program that cannot be started, LXD fails the operation where a shell would return 126 or 127. */
-function exitCodeOf(failure: unknown, code: number | undefined): number | undefined {
-  if (!hasCode(failure, "operation")) {
-    return undefined;
-  }
-  const reply = replyOf(failure);
-  if (/command not found/i.test(reply)) {
-    return 127;
-  }
-  return /command not executable/i.test(reply) ? 126 : code;
 }
 
 async function readOutput(lxd: LxdClient, url: string | undefined, project: string): Promise<string> {

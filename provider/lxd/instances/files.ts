@@ -23,7 +23,7 @@ export type NewFile = FileOwnership & { readonly content: string };
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
 
 /**
- * Files of one instance. Containers may be stopped; a virtual machine needs its agent (`isAgentMissing`). A connection exists
+ * Files of one instance. Containers may be stopped; a virtual machine needs its agent. A connection exists
  * only during requests: an idle one would block other requests, possibly those that its owner waits for.
  */
 export class InstanceFiles {

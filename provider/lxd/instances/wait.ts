@@ -1,10 +1,9 @@
 import * as z from "zod";
 import { until } from "../../support/deadline";
-import { CommandError, hasCode, messageOf, RefusedError } from "../../support/errors";
+import { CommandError, hasCode, isNotFound, messageOf, RefusedError } from "../../support/errors";
 import type { CommandResult } from "../../transport/ssh";
-import { isServerFailure } from "../client/transient-failures";
 import { CLOUD_INIT_TEXT } from "../config";
-import { isAgentMissing, isNotRunning, runInInstance } from "./exec";
+import { runInInstance } from "./exec";
 import {
   addressesOf,
   getInstanceState,
@@ -224,15 +223,11 @@ async function tryCommand(
   try {
     result = await runInInstance(work, { argv, output, allowFailure: true });
   } catch (error) {
-    if (isAgentMissing(error)) {
-      return "the agent in the virtual machine does not answer yet";
-    }
-    if (isNotRunning(error)) {
-      return "the instance does not run";
-    }
-    const isTransient = isServerFailure(error) || (hasCode(error, "transport") && work.lxd.endpoint.isOpen());
-    if (hasCode(error, "operation") || hasCode(error, "lost") || isTransient) {
-      return messageOf(error); // such as for a command that a reboot interrupted, of the guest or of LXD
+    // The instance may be stopped, its agent may not answer yet, or a reboot interrupted the command, of the guest or of LXD.
+    const isOfDaemon = hasCode(error, "transport") && work.lxd.endpoint.isOpen();
+    const mayPass = hasCode(error, "operation") || hasCode(error, "lost") || isOfDaemon;
+    if (mayPass || (hasCode(error, "api") && !isNotFound(error))) {
+      return messageOf(error);
     }
     throw error;
   }

@@ -92,7 +92,9 @@ export async function createObject(
       await untilKnown(define, async () => false);
     } catch (error) {
       // A repeated definition is refused when the first one was made, and only its answer was lost.
-      if (!/already defined on member/.test(replyOf(error))) {
+      const isAnswer = hasCode(error, "api") || hasCode(error, "operation");
+      const view = isAnswer ? (await findObject(lxd, ref, member))?.value : undefined;
+      if (view?.locations?.includes(member) !== true) {
         throw error;
       }
     }

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import type { LxdClient } from "../../../provider/lxd/client/client";
-import { throughRestart } from "../../../provider/lxd/cluster/restarts";
+import { throughRestart, untilReady } from "../../../provider/lxd/cluster/restarts";
 import { requireInstance } from "../../../provider/lxd/instances/instances";
-import { untilReady } from "../../../provider/lxd/server";
 import { hasCode, messageOf } from "../../../provider/support/errors";
 import type { ContractLab, Which } from "./harness";
 

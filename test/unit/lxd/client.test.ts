@@ -124,9 +124,10 @@ describe("LxdClient", () => {
       const members = "GET /1.0/cluster/members?recursion=1";
       server.next(failed(403, "not authorized"));
       await assert.rejects(lxd.get("/1.0", anything), /not authorized$/);
-      server.next(failed(500, "This server is not clustered"));
-      await assert.rejects(lxd.get("/1.0/cluster/members", anything), /not clustered$/);
-      server.next(failed(500, "no route to host"), done([{ status: "Online" }, { status: "Offline" }]));
+      server.next(failed(500, "a text that no version uses so far"), done({ environment: { server_clustered: false } }));
+      await assert.rejects(lxd.get("/1.0/cluster/members", anything), /so far$/);
+      const bcn1 = { server_name: "bcn1", status: "Offline" };
+      server.next(failed(500, "no route to host"), done([bcn1]), done({ environment: { server_name: "bcn2" } }));
       await assert.rejects(lxd.get("/1.0", anything), /no route to host$/);
       server.next(failed(500, "agent is silent"));
       await assert.rejects(lxd.connect("/1.0/instances/web/sftp", "sftp"), /agent is silent$/);
@@ -136,10 +137,22 @@ describe("LxdClient", () => {
         "GET /1.0",
         "GET /1.0/cluster/members",
         "GET /1.0",
+        "GET /1.0",
         members,
+        "GET /1.0",
         "GET /1.0/instances/web/sftp",
         "GET /1.0",
       ]);
+    });
+
+    it("retries when LXD lists only itself as offline, because it answers", async () => {
+      const itself = done({ environment: { server_name: "bcn2", server_clustered: true } });
+      const members = done([
+        { server_name: "bcn2", status: "Offline" },
+        { server_name: "bcn1", status: "Online" },
+      ]);
+      server.next(failed(500, "no leader"), members, itself, done(1));
+      assert.equal(await lxd.get("/1.0/profiles", anything), 1);
     });
 
     it("does not retry a change after an error of LXD", async () => {

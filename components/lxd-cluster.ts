@@ -21,7 +21,7 @@ import { mapValues } from "./map-values";
 export interface ClusterHostArgs {
   /** Name of the member. Plain text, because the resources' names contain it. */
   name: string;
-  /** Address for the other members: an IP address or DNS name, with a port unless it is 8443. */
+  /** Address for the other members: an IP address or DNS name, with a port unless it is 8443 (`fd00::2`, `[fd00::2]:8444`). */
   address: pulumi.Input<string>;
   /** How to reach the host by SSH. */
   connection: pulumi.Input<ConnectionArgs>;

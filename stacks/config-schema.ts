@@ -3,6 +3,7 @@
  * config key. The resources get the arguments as written.
  */
 import { readFileSync } from "node:fs";
+import { isIPv6 } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
@@ -63,8 +64,8 @@ const connection = z.strictObject({ ...argumentsOf(nodeSchema.shape.connection, 
 
 const host = z
   .strictObject({
-    name,
-    address: z.string().min(1),
+    name: asWritten(clusterMemberSchema.shape.name),
+    address: asWritten(clusterMemberSchema.shape.address),
     connection: connection.default({}),
     prepare: z.array(z.string().min(1)).default([]),
     node: z.strictObject(argumentsOf(nodeSchema, "connection")).exactOptional(),
@@ -74,7 +75,15 @@ const host = z
       )
       .exactOptional(),
   })
-  .transform((given) => ({ ...given, connection: { ...given.connection, host: given.connection.host ?? given.address } }));
+  .transform((given) => ({
+    ...given,
+    connection: { ...given.connection, host: given.connection.host ?? hostOf(given.address) },
+  }));
+
+/** The host in an address, which may have a port, and brackets around an IPv6 address. */
+function hostOf(address: string): string {
+  return isIPv6(address) ? address : address.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
+}
 
 const pool = z.strictObject(argumentsOf(storagePoolSchema, "cluster", "name"));
 const network = z.strictObject(argumentsOf(networkSchema, "cluster", "name"));

@@ -1,4 +1,4 @@
-import { isIPv4 } from "node:net";
+import { isIPv4, isIPv6 } from "node:net";
 import * as z from "zod";
 
 /**
@@ -68,21 +68,32 @@ export const configKeySchema = spelled(
   "is not a config key such as limits.cpu",
 );
 
-/** Address of a member for the other members: an IP address or DNS name, with the port. LXD's default port is 8443. */
+/**
+ * Address of a member for the other members: an IP address or DNS name, with the port. LXD's default port is 8443. An IPv6 address is in
+ * brackets if it has a port: `fd00::2:8444` is an address without a port, as LXD reads it.
+ */
 export const memberAddressSchema = z
   .string()
-  .refine((text) => !/^(\*|::|\[::\]|0\.0\.0\.0)?(:\d+)?$/.test(text), {
+  .refine((text) => !/^(\*|\[?[0:]+\]?|0\.0\.0\.0)?(:\d+)?$/.test(text), {
     error: 'must be one address of the host, such as "192.168.1.102", not a wildcard',
     abort: true,
   })
-  .refine(
-    (text) =>
-      /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$/.test(text) &&
-      !isMistypedIPv4(text.replace(/:\d+$/, "")) &&
-      Number(/:(\d+)$/.exec(text.replace(/\]$/, ""))?.[1] ?? 0) <= 65535,
-    'is not an address such as "192.168.1.102" or "192.168.1.102:8443"',
-  )
-  .transform((text) => (/:\d{1,5}$/.test(text) && !text.endsWith("]") ? text : `${text}:8443`));
+  .refine(isMemberAddress, 'is not an address such as "192.168.1.102", "192.168.1.102:8443" or "[fd00::2]:8443"')
+  .transform(withPort);
+
+function isMemberAddress(text: string): boolean {
+  const [, host = "", port = "0"] = isIPv6(text) ? [text, text] : (/^(.*?)(?::(\d{1,5}))?$/.exec(text) ?? []);
+  const bracketed = /^\[(.*)\]$/.exec(host)?.[1] ?? host;
+  const isV6 = isIPv6(bracketed) && !bracketed.includes("%"); // LXD accepts no interface
+  return (isV6 || (/^[A-Za-z0-9.-]+$/.test(host) && !isMistypedIPv4(host))) && Number(port) <= 65535;
+}
+
+function withPort(address: string): string {
+  if (isIPv6(address)) {
+    return `[${address}]:8443`;
+  }
+  return /:\d+$/.test(address) ? address : `${address}:8443`;
+}
 
 /** Finds digits and dots that are no IPv4 address. They would otherwise pass as a DNS name. */
 function isMistypedIPv4(text: string): boolean {

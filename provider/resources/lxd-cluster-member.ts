@@ -64,8 +64,8 @@ export interface LxdClusterMemberArgs {
   /** Name of the member. Another name replaces the member. */
   name: Input<string>;
   /**
-   * Address for the other members: an IP address or DNS name, with a port unless it is 8443. No wildcard. Another address
-   * replaces the member.
+   * Address for the other members: an IP address or DNS name, with a port unless it is 8443 (`fd00::2`, `[fd00::2]:8444`). No wildcard.
+   * Another address replaces the member.
    */
   address: Input<string>;
   /** The cluster to join, by members that are already in it. @default none: the host becomes the first member of a new cluster */

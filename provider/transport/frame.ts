@@ -12,7 +12,7 @@ import { commandLine } from "./quote";
  * line (`set -x`) does not print the mark. The script contains no single quote, exclamation mark or line break: shells differ there.
  */
 export const FRAME =
-  'LC_ALL=C; export LC_ALL; mark=$1$2; printf %s "$mark"; printf %s "$mark" >&2; eval "$(printf %b "$3")"; status=$?; ' +
+  'LC_ALL=C; export LC_ALL; umask 022; mark=$1$2; printf %s "$mark"; printf %s "$mark" >&2; eval "$(printf %b "$3")"; status=$?; ' +
   'printf %s "$mark" >&2; printf %s:%s. "$mark" "$status"; exit "$status"';
 
 const STATUS = /^:(\d+)\./;

@@ -67,7 +67,8 @@ export class SshConnection {
   }
 
   /**
-   * Runs a command as root, through `sudo -n` for any other user, in the locale C. The result omits what the user's shell writes by itself.
+   * Runs a command as root, through `sudo -n` for any other user, in the locale C and with umask 022: what it creates does not depend on
+   * the user's own. The result omits what the user's shell writes by itself.
    * @param argv - Program and arguments; no shell interprets them.
    * @throws CommandError for an exit code other than 0 (unless `allowFailure`); RefusedError when the host does not let the command run.
    */

@@ -33,6 +33,18 @@ describe("the config of a stack", () => {
     assert.deepEqual([vms, pools], [[], {}]);
   });
 
+  for (const [address, host] of [
+    ["192.168.1.102:8444", "192.168.1.102"],
+    ["bcn2.example.org:8443", "bcn2.example.org"],
+    ["fd00::2", "fd00::2"],
+    ["[fd00::2]", "fd00::2"],
+    ["[fd00::2]:8443", "fd00::2"],
+  ] as const) {
+    it(`reaches a host with the address ${address} at ${host}`, () => {
+      assert.equal(parse({ hosts: [{ name: "Beta-2", address }] }).hosts[0]?.connection.host, host);
+    });
+  }
+
   it("leaves keys of other projects and of providers alone", () => {
     assert.equal(parseConfig("lxd-cluster", { "lxd-cluster:hosts": JSON.stringify(HOSTS), "aws:region": "x" }).hosts.length, 2);
   });
@@ -49,6 +61,16 @@ describe("the config of a stack", () => {
       "hosts[0].adress is not a known key; see the comments in Pulumi.lab.yaml",
     ],
     ["a host without an address", { hosts: [{ name: "bcn2" }] }, "hosts[0].address is missing"],
+    [
+      "an address that is none",
+      { hosts: [{ ...HOSTS[0], address: "192.168.1.300" }] },
+      'hosts[0].address is not an address such as "192.168.1.102", "192.168.1.102:8443" or "[fd00::2]:8443"',
+    ],
+    [
+      "a host whose name cannot be a member's",
+      { hosts: [{ ...HOSTS[0], name: "bcn 2" }] },
+      "hosts[0].name is not a valid name of a member: letters, digits, and . _ ~ @ : + - in them, not beginning with @",
+    ],
     [
       "hosts with one name",
       { hosts: [HOSTS[0], { ...HOSTS[1], name: "bcn2" }] },

@@ -64,6 +64,9 @@ describe("the address of a member", () => {
     ["192.168.1.102", "192.168.1.102:8443"],
     ["192.168.1.102:8444", "192.168.1.102:8444"],
     ["bcn2.example.org", "bcn2.example.org:8443"],
+    ["fd00::2", "[fd00::2]:8443"],
+    ["fd00::2:8444", "[fd00::2:8444]:8443"], // as LXD reads it
+    ["::ffff:192.168.1.102", "[::ffff:192.168.1.102]:8443"],
     ["[fd00::2]", "[fd00::2]:8443"],
     ["[fd00::2]:8444", "[fd00::2]:8444"],
   ] as const) {
@@ -73,7 +76,7 @@ describe("the address of a member", () => {
     });
   }
 
-  for (const wildcard of ["0.0.0.0", "0.0.0.0:8443", "[::]", "[::]:8443", "::", "*", ":8443", ""]) {
+  for (const wildcard of ["0.0.0.0", "0.0.0.0:8443", "[::]", "[::]:8443", "::", "0::0", "[0:0:0:0:0:0:0:0]", "*", ":8443", ""]) {
     it(`${JSON.stringify(wildcard)} is refused, because the others could not find the member there`, () => {
       assert.equal(
         memberAddressSchema.safeParse(wildcard).error?.issues[0]?.message,
@@ -82,11 +85,14 @@ describe("the address of a member", () => {
     });
   }
 
-  for (const bad of ["10.0.0.1/24", "https://bcn2:8443", "fd00::2", "bcn 2", "bcn2:port", "bcn2:", "192.168.1.300"]) {
+  for (const bad of [
+    ...["10.0.0.1/24", "https://bcn2:8443", "bcn 2", "bcn2:port", "bcn2:", "bcn2:65536", "192.168.1.300", "192.168.1.300:8443"],
+    ...["fd00::2::3", "[fd00::2::3]", "[fd00::2", "[bcn2]:8443", "[fd00::2]:", "fe80::1%eth0", "[fe80::1%eth0]:8443"],
+  ]) {
     it(`${bad} is refused as no address`, () => {
       assert.equal(
         memberAddressSchema.safeParse(bad).error?.issues.at(-1)?.message,
-        'is not an address such as "192.168.1.102" or "192.168.1.102:8443"',
+        'is not an address such as "192.168.1.102", "192.168.1.102:8443" or "[fd00::2]:8443"',
       );
     });
   }

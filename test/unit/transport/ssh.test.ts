@@ -580,6 +580,12 @@ describe("SSH", () => {
       assert.equal((await ssh.run(["printenv", "LC_ALL"], { deadline: soon() })).stdout, "C\n");
     });
 
+    it("runs all commands with umask 022", async () => {
+      server.behaviour.command = (_line, channel) => runInShell("/bin/sh", "umask 077", channel);
+      const ssh = await dial();
+      assert.equal((await ssh.run(["sh", "-c", "umask"], { deadline: soon() })).stdout, "0022\n");
+    });
+
     it("gives the input to the command, and not to a start-up file", async () => {
       server.behaviour.command = (_line, channel) => runInShell("/bin/sh", "IFS= read -r line", channel);
       const ssh = await dial();

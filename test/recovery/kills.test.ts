@@ -168,7 +168,10 @@ describe("An interrupted up on real LXD", () => {
     await up.ended; // succeeds, or fails with an error that names the interrupted step
     const again = stack.start(UP);
     if ((await again.ended) !== 0) {
-      assert.match(again.screen, /cloud-init of instance "dns1" did not find LXD when it booted.*\((lxc|incus) restart dns1\)/);
+      assert.match(
+        again.screen,
+        /cloud-init of instance "dns1" did not find its data when it booted.*\((lxc|incus) restart dns1\)/,
+      );
       assert.equal((await lab.hostExec("bcn2", [lab.flavour.client, "restart", "dns1"])).exitCode, 0);
     }
     await goOn();

@@ -174,8 +174,10 @@ export interface Instance {
   agentReadyAt: number;
   /** Memory at the last boot of a running virtual machine. */
   bootMemory: string;
-  /** Whether cloud-init found LXD at the boot of the instance. */
+  /** Whether cloud-init found its data at the boot of the instance. */
   foundByCloudInit: boolean;
+  /** Templates that it has besides those of its image: metadata by the file that a template writes, and the texts by name. */
+  templates?: { files: Record<string, unknown>; texts: Map<string, string> };
   /** Addresses assigned to NICs, by device name. */
   leases: Map<string, { ipv4?: string; ipv6?: string }>;
   /** Recorded output of commands, by file name. */

@@ -23,13 +23,15 @@ const execPost = z.object({
   cwd: z.string().default(""),
 });
 
-/** Adds exec, logs and SFTP. */
+/** Adds exec, logs, SFTP and templates. */
 export function addGuestApi(router: Router): void {
   router.add("/1.0/instances/{name}/exec", { POST: exec });
   router.add("/1.0/instances/{name}/logs", { GET: listLogs });
   router.add("/1.0/instances/{name}/logs/{file}", { GET: getLog, DELETE: deleteLog });
   router.add("/1.0/instances/{name}/logs/exec-output/{file}", { GET: getLog, DELETE: deleteLog });
   router.add("/1.0/instances/{name}/sftp", { GET: openSftp });
+  router.add("/1.0/instances/{name}/metadata", { GET: getImageMetadata, PUT: putImageMetadata });
+  router.add("/1.0/instances/{name}/metadata/templates", { POST: postTemplate });
 }
 
 function exec(request: ApiRequest): Reply {
@@ -181,6 +183,34 @@ function deleteLog(request: ApiRequest): Reply {
   if (!instance.execOutput.delete(param(request, "file"))) {
     throw new LxdError(404, `remove /var/log/lxd/${instance.name}/${param(request, "file")}: no such file or directory`);
   }
+  return sync();
+}
+
+const imageMetadata = z.looseObject({ templates: z.record(z.string(), z.unknown()).nullish() });
+
+/** The metadata of the image that an instance was made from, as the instance keeps it. */
+function getImageMetadata(request: ApiRequest): Reply {
+  const { architecture, templates } = instanceOf(request);
+  return sync({ architecture, creation_date: 0, expiry_date: 0, properties: {}, templates: templates?.files ?? {} });
+}
+
+function putImageMetadata(request: ApiRequest): Reply {
+  const instance = instanceOf(request);
+  instance.templates = {
+    files: decode(request, imageMetadata).templates ?? {},
+    texts: instance.templates?.texts ?? new Map<string, string>(),
+  };
+  return sync();
+}
+
+function postTemplate(request: ApiRequest): Reply {
+  const instance = instanceOf(request);
+  const path = request.query.get("path") ?? "";
+  if (path === "") {
+    throw new LxdError(400, "missing path argument");
+  }
+  instance.templates ??= { files: {}, texts: new Map() };
+  instance.templates.texts.set(path, request.body.toString("utf8"));
   return sync();
 }
 

@@ -38,7 +38,8 @@ export function bootInstance(instance: Instance): void {
   instance.status = "Running";
   instance.lastUsedAt = new Date();
   instance.bootMemory = config["limits.memory"] ?? "1GiB";
-  instance.foundByCloudInit = config["security.devlxd"] !== "false";
+  const hasSeed = Object.keys(instance.templates?.files ?? {}).some((file) => file.startsWith("/var/lib/cloud/seed/"));
+  instance.foundByCloudInit = daemon.behaviour.server === "incus" ? hasSeed : config["security.devlxd"] !== "false";
   fillHardwareAddresses(database, instance);
   instance.config["volatile.last_state.power"] = "RUNNING";
   instance.config["volatile.uuid"] ??= randomUUID();

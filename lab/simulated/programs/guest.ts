@@ -56,7 +56,15 @@ export const guestPrograms: Programs<Guest> = {
     return bad < 0 ? ok(`${path}: parsed OK\n`) : failure(1, `${path}:${bad + 1}:1: syntax error`);
   },
   "cloud-init": ({ machine }) => {
-    const source = machine.instance.foundByCloudInit ? "DataSourceLXD" : "DataSourceNone";
+    const { foundByCloudInit, member } = machine.instance;
+    if (member.daemon.behaviour.server === "incus") {
+      return foundByCloudInit
+        ? ok(
+            "status: done\nboot_status_code: enabled-by-generator\ndetail:\nDataSourceNoCloud [seed=/var/lib/cloud/seed/nocloud-net]\n",
+          )
+        : ok("status: disabled\nboot_status_code: disabled-by-generator\ndetail:\nCloud-init disabled by cloud-init-generator\n");
+    }
+    const source = foundByCloudInit ? "DataSourceLXD" : "DataSourceNone";
     return ok(`status: done\nboot_status_code: enabled-by-generator\ndetail:\n${source}\n`);
   },
   systemctl: ({ args }) => (args.includes("is-system-running") ? ok("running\n") : ok()),

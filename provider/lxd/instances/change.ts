@@ -5,6 +5,7 @@ import type { LxdClient } from "../client/client";
 import { getServerShared } from "../server";
 import { findObject } from "../storage-and-networks/member-objects";
 import { pool } from "../storage-and-networks/storage-pools";
+import { addCloudInitSeed } from "./cloud-init-seed";
 import { EVACUATED_FROM, memberToMoveTo, startUnlessEvacuated } from "./evacuation";
 import {
   type Expanded,
@@ -102,6 +103,7 @@ export async function changeInstance(
       work.progress("changing config and devices");
       await replaceInstance(work, contents, stops ? undefined : found);
     }
+    await addCloudInitSeed(work, expanded.config);
     if (movesTo !== undefined) {
       work.progress(`moving from ${live.location} to ${movesTo}`);
       await moveInstance(work, movesTo);

@@ -2,6 +2,7 @@
 import { Deadline } from "../../support/deadline";
 import { IncompleteError, messageOf } from "../../support/errors";
 import type { LxdClient } from "../client/client";
+import { addCloudInitSeed } from "./cloud-init-seed";
 import { startUnlessEvacuated } from "./evacuation";
 import { getInstanceWithState, type Instance, type InstanceWork, isRunning, startInstance } from "./instances";
 import { type InstanceOutputs, outputsIn, outputsOf, UNKNOWN_OUTPUTS } from "./outputs";
@@ -17,6 +18,9 @@ const LAST_READ_SECONDS = { atMost: 15, late: 3 };
  * @returns The instance with its state, when nothing has happened since it was read.
  */
 export async function startAndWait(work: InstanceWork, wanted: WantedInstance, isNew = false): Promise<Instance | undefined> {
+  if (isNew) {
+    await addCloudInitSeed(work);
+  }
   if (!wanted.running) {
     return undefined;
   }

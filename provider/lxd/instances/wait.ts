@@ -166,18 +166,22 @@ async function judgeCloudInit(work: InstanceWork, result: CommandResult): Promis
 }
 
 /**
- * Refuses an instance whose cloud-init did not find LXD. cloud-init looks for LXD once, early in the boot. Without LXD it
- * succeeds, but applies nothing that was meant for the instance.
+ * Refuses an instance whose cloud-init did not find its data. cloud-init looks for it once, early in the boot. Without data it
+ * succeeds or is disabled, and applies nothing that was meant for the instance.
  */
 async function refuseWithoutData({ lxd, project, name }: InstanceWork): Promise<void> {
   const { value: instance } = await requireInstance({ lxd, project, name });
   const ignored = Object.keys(instance.expanded_config).filter((key) => CLOUD_INIT_TEXT.test(key));
   if (ignored.length > 0) {
     const inProject = project === "default" ? "" : ` --project ${project}`;
+    const { client, name: serverName, server } = lxd.names;
+    const otherwise =
+      server === "incus"
+        ? "Otherwise check that cloud-init is not switched off in the image, and has the data source NoCloud"
+        : "Otherwise check that security.devlxd is not false, and that cloud-init is not switched off in the image, and supports LXD";
     throw new RefusedError(
-      `cloud-init of instance "${name}" did not find LXD when it booted (DataSourceNone), so nothing of ${ignored.join(", ")} is in effect. ` +
-        `If LXD was down at that moment, restart the instance (${lxd.names.client} restart ${name}${inProject}), then run pulumi up. Otherwise check that ` +
-        "security.devlxd is not false, and that the image's cloud-init supports LXD",
+      `cloud-init of instance "${name}" did not find its data when it booted, so nothing of ${ignored.join(", ")} is in effect. If ${serverName} ` +
+        `was down at that moment, restart the instance (${client} restart ${name}${inProject}), then run pulumi up. ${otherwise}`,
     );
   }
 }
@@ -201,8 +205,8 @@ export function cloudInitVerdict({
     case "degraded":
     case "degraded done":
       return { end: ended ?? "degraded" };
-    case "disabled":
-      return { end: "done" };
+    case "disabled": // also when it found no data source
+      return { end: "no-data" };
     case "error":
       return { end: "failed", why: "it ended with an error; see /var/log/cloud-init-output.log in the instance" };
     case undefined: // until systemd is up: no status at all, and exit code 129

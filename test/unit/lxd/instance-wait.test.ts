@@ -4,7 +4,7 @@ import { cloudInitVerdict } from "../../../provider/lxd/instances/wait";
 describe("cloudInitVerdict", () => {
   const answers: [title: string, exitCode: number, stdout: string, end: string][] = [
     ["is done", 0, "status: done\ntime: now\n", "done"],
-    ["is done when it is switched off", 0, "status: disabled\ndetail: by marker\n", "done"],
+    ["has no data when it is switched off, or found no data source", 0, "status: disabled\ndetail: by marker\n", "no-data"],
     ["distinguishes recoverable errors of 23.4 and later", 2, "status: done\nextended_status: degraded done\n", "degraded"],
     ["distinguishes degraded", 2, "status: degraded done\n", "degraded"],
     ["ends without finding LXD", 0, "status: done\ndetail:\nDataSourceNone\n", "no-data"],

@@ -565,9 +565,9 @@ describe("LxdVm on LXD", () => {
     const deaf = { config: { "security.devlxd": "false" } };
     await assert.rejects(
       vm.up(args({ ...waiting, ...deaf })),
-      /is not finished: cloud-init of instance "web1" did not find LXD .*nothing of cloud-init\.network-config is in effect.*lxc restart web1\)/,
+      /is not finished: cloud-init of instance "web1" did not find its data .*nothing of cloud-init\.network-config is in effect.*lxc restart web1\)/,
     );
-    await assert.rejects(vm.up(args(waiting)), /did not find LXD/); // as long as it is not rebooted
+    await assert.rejects(vm.up(args(waiting)), /did not find its data/); // as long as it is not rebooted
     for (const action of ["stop", "start"]) {
       await (await two.byHand()).change("PUT", "/1.0/instances/web1/state", { body: { action, force: true, timeout: 5 } });
     }

@@ -46,6 +46,7 @@ const BOOKWORM = {
 const TRIXIE = {
   lxd: "5.0.2+git20231211.1364ae4-9+deb13u7",
   "btrfs-progs": "6.14-1",
+  "dnsmasq-base": "2.91-1+deb13u2",
   "zfsutils-linux": "2.3.2-2",
   lvm2: "2.03.31-2",
 };

@@ -57,9 +57,11 @@ export const targetSchema = z.union([memberNameSchema, named("group", /[/\s_'"]/
   error: "is neither the name of a member nor @group",
 });
 
-export const deviceNameSchema = spelled(
-  /^(?!\.)[A-Za-z0-9/:_.-]{1,64}$/,
-  "is not a device name: 1 to 64 letters, digits, and / : _ . - in them, not beginning with a dot",
+/** Name of a device. LXD allows letters, digits, and / : _ . - in them. Incus 7 allows more, but no slashes. */
+export const deviceNameSchema = named(
+  "device name",
+  /^\.|[\s"'$&*+?`]|^.{65}/u,
+  "spaces, quotes or any of $ & * + ?, begin with a dot, or be longer than 64 characters",
 );
 
 /** Key of a config or device: one that LXD or Incus defines, or one whose suffix they leave to the user. */

@@ -8,6 +8,7 @@ import { attachOrSkip } from "../support/real-lab";
 lxdContract("real hosts", async (context) => {
   const lab = await attachOrSkip(context);
   await lab.resetHosts();
+  const { name: flavour, release, units } = lab.flavour;
   const image = join(lab.home, "lxd-images", "debian-12");
   const [primary, secondary] = lab.hosts.map(({ name, address, hostKey }): HarnessHost => {
     const privateKeyPath = join(lab.home, ".ssh", "id_ed25519");
@@ -16,16 +17,17 @@ lxdContract("real hosts", async (context) => {
   });
   assert.ok(primary && secondary, "the lab has fewer than two hosts");
   return {
+    flavour,
+    kind: "real",
     primary,
     secondary,
     image: { metadataPath: join(image, "metadata.tar.xz"), rootfsPath: join(image, "rootfs.squashfs") },
     hurtPackages: async (name) => {
-      const hurt =
-        "dpkg-query --status base-files > /var/lib/dpkg/updates/0001; echo 'deb cdrom:[Debian 12]/ bookworm main' > /etc/apt/sources.list.d/dead.list";
+      const hurt = `dpkg-query --status base-files > /var/lib/dpkg/updates/0001; echo 'deb cdrom:[Debian 12]/ ${release} main' > /etc/apt/sources.list.d/dead.list`;
       assert.equal((await lab.hostExec(name, ["sh", "-c", hurt])).exitCode, 0);
     },
     killLxd: async (name) => {
-      const kill = `systemctl kill --kill-who=main --signal=KILL ${lab.flavour.units[1]}; systemctl start ${lab.flavour.units[1]}`;
+      const kill = `systemctl kill --kill-who=main --signal=KILL ${units[1]}; systemctl start ${units[1]}`;
       assert.equal((await lab.hostExec(name, ["sh", "-c", kill])).exitCode, 0);
     },
     powerOff: (name) => lab.powerOff(name),

@@ -63,7 +63,7 @@ function getCluster({ daemon }: ApiRequest): Reply {
             entity,
             name: object.name,
             key,
-            value: daemon.behaviour.flavour === "bookworm-lxd" ? "" : value,
+            value: daemon.behaviour.since521 ? value : "",
             description: `"${key}" property for ${entity === "network" ? "network" : "storage pool"} "${object.name}"`,
           })),
       );
@@ -130,11 +130,11 @@ function join(daemon: LxdServer, body: z.output<typeof clusterPut>): Reply {
   if (body.server_address === "") {
     throw new LxdError(400, "No server address provided for this member");
   }
-  const secret = daemon.behaviour.flavour === "bookworm-lxd" ? body.cluster_password : body.cluster_token;
+  const secret = daemon.behaviour.since521 ? body.cluster_token : body.cluster_password;
   const operation = daemon.operate({ description: "Joining cluster", resources: { cluster: [""] } }, () => {
     // Kept after a failure, as in LXD: a later attempt finds them.
     daemon.localConfig["core.https_address"] ??= body.server_address;
-    if (daemon.behaviour.flavour === "bookworm-lxd" && isWildcard(daemon.localConfig["core.https_address"])) {
+    if (!daemon.behaviour.since521 && isWildcard(daemon.localConfig["core.https_address"])) {
       throw new LxdError(500, "Failed to join cluster: Wildcard addresses aren't allowed");
     }
     daemon.localConfig["cluster.https_address"] = body.server_address;
@@ -210,7 +210,7 @@ function trust(database: Database, daemon: LxdServer, name: string): void {
 /** LXD 5.0 does not recognize the error for a certificate that it has already, which an interrupted join left. */
 function copyCertificates(database: Database, daemon: LxdServer): void {
   for (const { fingerprint, type, name } of database.certificates.values()) {
-    if (type === "server" && daemon.database.certificates.has(fingerprint) && daemon.behaviour.flavour === "bookworm-lxd") {
+    if (type === "server" && daemon.database.certificates.has(fingerprint) && !daemon.behaviour.since521) {
       throw new LxdError(
         500,
         `Failed adding local trusted certificate "${name}" (${fingerprint}): This "certificates" entry already exists`,
@@ -254,10 +254,9 @@ function replicate(
           );
         }
         if (leftovers.has(object.name)) {
-          const reason =
-            daemon.behaviour.flavour === "bookworm-lxd"
-              ? "Pool source cannot be changed when not in pending state"
-              : 'Config key "source" is cluster member specific';
+          const reason = daemon.behaviour.since521
+            ? 'Config key "source" is cluster member specific'
+            : "Pool source cannot be changed when not in pending state";
           throw new LxdError(
             500,
             `Failed to initialize member: Failed to initialize storage pools and networks: Failed to update ${entity === "network" ? "network" : "storage pool"} "${object.name}": ${reason}`,
@@ -313,7 +312,7 @@ function accept(database: Database, daemon: LxdServer, name: string, address: st
       throw refuse(`The cluster already has a member with address: ${address}`);
     }
     const { behaviour } = member.daemon;
-    if (behaviour.version !== daemon.behaviour.version) {
+    if (behaviour.flavour !== daemon.behaviour.flavour) {
       throw refuse(
         `The joining server version doesn't match (expected ${daemon.behaviour.version} with API count ${daemon.behaviour.apiExtensions.length})`,
       );

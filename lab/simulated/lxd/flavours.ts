@@ -32,6 +32,34 @@ interface Differences {
   poolEtags: boolean;
   /** `start: true` is applied when an instance is created. */
   createStarts: boolean;
+  /** Joining and the trust store work as in LXD 5.21. */
+  since521: boolean;
+  /** The text for a member that does not exist has its name. */
+  namesMissingMember: boolean;
+  /** What a member that is not empty has. */
+  wordForInstances: "containers" | "instances";
+  /** An image of a new instance is looked up by the operation, also by its alias. */
+  lateAlias: boolean;
+  /** The name of an instance may begin with a digit. */
+  digitFirst: boolean;
+  /** Start of the MAC addresses that the server chooses. */
+  macPrefix: string;
+  /** A name in use, and a move to the same member, are refused before the operation begins. */
+  checksFirst: boolean;
+  /** A change that does not mention the description keeps it. */
+  keepsDescription: boolean;
+  /** A NIC that never started cannot be removed from a running container. */
+  needsStartedNic: boolean;
+  /** Status for a network that a member already has. */
+  duplicateNetworkStatus: number;
+  invalidCharacters: string;
+  invalidYaml: string;
+  /** A profile shows its project. */
+  profileProject: boolean;
+  /** An empty list of pools is null. */
+  nullForNoPools: boolean;
+  /** A member that answers lists itself as Offline after it has lost a peer, until the next heartbeat. */
+  losesItself: boolean;
   /** How a virtual machine boots is `boot.mode`, in place of `security.secureboot` and `security.csm`. */
   bootMode: boolean;
 }
@@ -46,14 +74,60 @@ const bookworm: Differences = {
   poolEtags: false,
   createStarts: false,
   bootMode: false,
+  since521: false,
+  namesMissingMember: false,
+  wordForInstances: "containers",
+  lateAlias: false,
+  digitFirst: false,
+  macPrefix: "00:16:3e",
+  checksFirst: false,
+  keepsDescription: false,
+  needsStartedNic: false,
+  duplicateNetworkStatus: 400,
+  invalidCharacters: "invalid characters",
+  invalidYaml: "yaml: ",
+  profileProject: false,
+  nullForNoPools: false,
+  losesItself: false,
 };
 
-const trixie: Differences = { ...bookworm, waitReportsFailureAsError: "not-found", poolEtags: true };
+const trixie: Differences = {
+  ...bookworm,
+  waitReportsFailureAsError: "not-found",
+  poolEtags: true,
+  namesMissingMember: true,
+  wordForInstances: "instances",
+  lateAlias: true,
+  digitFirst: true,
+  needsStartedNic: true,
+};
 
-const incus: Differences = { ...trixie, server: "incus", version: "6.0.4" };
+const incus: Differences = {
+  ...trixie,
+  server: "incus",
+  version: "6.0.4",
+  namesMissingMember: false,
+  macPrefix: "10:66:6a",
+  checksFirst: true,
+  duplicateNetworkStatus: 409,
+  profileProject: true,
+  nullForNoPools: true,
+  losesItself: true,
+};
+
+const incus7: Differences = {
+  ...incus,
+  version: "7.0.2",
+  keepsDescription: true,
+  invalidCharacters: "invalid character",
+  invalidYaml: "go-yaml load error: ",
+  nullForNoPools: false,
+};
 
 const lxd521: Differences = {
-  ...bookworm,
+  ...trixie,
+  since521: true,
+  poolEtags: false,
   version: "5.21.4",
   waitReportsFailureAsError: "always",
   execOutputPath: "logs/exec-output",
@@ -64,7 +138,7 @@ const differences: Record<Flavour, Differences> = {
   "bookworm-lxd": bookworm,
   "trixie-lxd": trixie,
   "trixie-incus": incus,
-  "trixie-incus7": { ...incus, version: "7.0.2" },
+  "trixie-incus7": incus7,
   "lxd-5.21": lxd521,
   "lxd-6": {
     ...lxd521,

@@ -156,7 +156,8 @@ function upload(request: ApiRequest): Reply {
   const parts = boundary === undefined ? [] : formParts(request.body, boundary);
   const content = boundary === undefined ? [request.body] : parts.map((part) => part.content);
   const isVm = parts.some((part) => part.name === "rootfs.img");
-  const header = (name: string) => String(request.headers[name] ?? "");
+  // Each server ignores the headers of the other.
+  const header = (name: string) => String(request.headers[`x-${daemon.behaviour.server}-${name}`] ?? "");
   const operation = daemon.operate({ description: "Downloading image", project }, (running) => {
     const [metadata, rootfs] = parts;
     if (boundary !== undefined && metadata?.name !== "metadata") {
@@ -170,7 +171,7 @@ function upload(request: ApiRequest): Reply {
       hash.update(part);
     }
     const fingerprint = hash.digest("hex");
-    const expected = header("x-lxd-fingerprint");
+    const expected = header("fingerprint");
     if (expected !== "" && expected !== fingerprint) {
       throw new LxdError(500, `fingerprints don't match, got ${fingerprint} expected ${expected}`);
     }
@@ -181,16 +182,16 @@ function upload(request: ApiRequest): Reply {
       fingerprint,
       project,
       type: isVm ? "virtual-machine" : "container",
-      filename: /filename="?([^";]*)/.exec(rootfs?.disposition ?? "")?.[1] ?? header("x-lxd-filename"),
+      filename: /filename="?([^";]*)/.exec(rootfs?.disposition ?? "")?.[1] ?? header("filename"),
       size: content.reduce((sum, part) => sum + part.length, 0),
-      public: header("x-lxd-public") === "1" || header("x-lxd-public") === "true",
+      public: header("public") === "1" || header("public") === "true",
       properties: {
         architecture: "x86_64",
         description: "Simulated image",
         os: "debian",
-        ...Object.fromEntries(new URLSearchParams(header("x-lxd-properties"))),
+        ...Object.fromEntries(new URLSearchParams(header("properties"))),
       },
-      aliases: Object.keys(Object.fromEntries(new URLSearchParams(header("x-lxd-aliases")))).map((name) => ({
+      aliases: Object.keys(Object.fromEntries(new URLSearchParams(header("aliases")))).map((name) => ({
         name,
         description: "",
       })),

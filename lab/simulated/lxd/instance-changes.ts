@@ -22,7 +22,7 @@ const instancePut = z.object({
   devices: z.record(z.string(), strings).nullish(),
   ephemeral: z.boolean().optional(),
   profiles: z.array(z.string()).nullish(),
-  description: z.string().default(""),
+  description: z.string().optional(),
   restore: z.string().default(""),
 });
 
@@ -49,12 +49,12 @@ export function changeInstance(request: ApiRequest): Reply {
       devices: body.devices ?? {},
       ephemeral: body.ephemeral ?? false,
       profiles: body.profiles ?? [],
-      description: body.description,
+      description: body.description ?? "",
     }),
   );
 }
 
-/** `PATCH`: merges keys and whole devices. A description that is not sent is lost, as in LXD. */
+/** `PATCH`: merges keys and whole devices. A description that is not sent is lost, except in Incus 7. */
 export function mergeInstance(request: ApiRequest): Reply {
   const { database } = request.daemon;
   const instance = instanceOf(request);
@@ -69,7 +69,7 @@ export function mergeInstance(request: ApiRequest): Reply {
     devices: { ...instance.devices, ...body.devices },
     ephemeral: body.ephemeral ?? instance.ephemeral,
     profiles: body.profiles ?? instance.profiles,
-    description: body.description,
+    description: body.description ?? (instance.member.daemon.behaviour.keepsDescription ? instance.description : ""),
   });
   return sync();
 }
@@ -132,6 +132,7 @@ export function applyProfile(database: Database, instance: Instance, before: { c
   if (instance.status === "Running") {
     requireLive(instance, before.config, config);
     requireHotplug(instance, before.devices, devices);
+    requireStartedNics(instance, before.devices, devices);
   }
   forgetRemovedDevices(instance, before.devices, devices);
   fillHardwareAddresses(database, instance);
@@ -201,6 +202,20 @@ function requireHotplug(instance: Instance, before: Devices, after: Devices): vo
     }
     const [verb, done] = after[name] === undefined ? ["stop", "stopped"] : ["start", "started"];
     throw new LxdError(500, `Failed to ${verb} device "${name}": Device cannot be ${done} when instance is running`);
+  }
+}
+
+/** A NIC whose parent does not exist never started. Newer servers fail to stop it. */
+function requireStartedNics(instance: Instance, before: Devices, after: Devices): void {
+  const { behaviour, host } = instance.member.daemon;
+  for (const [name, { type, parent }] of Object.entries(before)) {
+    const neverStarted = type === "nic" && parent !== undefined && !host.interfaces.has(parent);
+    if (behaviour.needsStartedNic && instance.type === "container" && neverStarted && after[name] === undefined) {
+      throw new LxdError(
+        500,
+        `Failed to stop device "${name}": Failed clearing netprio rules for instance "${instance.name}" in project "${instance.project}": Failed to set network priority: device name is empty`,
+      );
+    }
   }
 }
 

@@ -20,7 +20,7 @@ const booleanKeys =
  * Refuses configuration that LXD refuses, with LXD's messages. Without a type, as in a profile, accepts the keys of
  * both types.
  */
-export function requireValidConfig({ bootMode }: Behaviour, config: Config, type?: InstanceType): void {
+export function requireValidConfig({ bootMode, invalidYaml }: Behaviour, config: Config, type?: InstanceType): void {
   const ofBoot = bootKeys[`${bootMode}`];
   for (const [key, value] of Object.entries(config)) {
     const known =
@@ -44,16 +44,16 @@ export function requireValidConfig({ bootMode }: Behaviour, config: Config, type
       throw new LxdError(400, "Invalid CPU limit syntax");
     }
     if (key === "cloud-init.user-data" && value.startsWith("#cloud-config\n")) {
-      requireYaml(value);
+      requireYaml(value, invalidYaml);
     }
   }
 }
 
-function requireYaml(value: string): void {
+function requireYaml(value: string, prefix: string): void {
   try {
     parse(value);
   } catch (error) {
-    throw new LxdError(400, `yaml: ${error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error)}`);
+    throw new LxdError(400, `${prefix}${error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error)}`);
   }
 }
 
@@ -166,9 +166,9 @@ function profilesOf(database: Database, instance: Pick<Instance, "project" | "pr
   return instance.profiles.map((name) => database.profile(instance.project, name));
 }
 
-/** A MAC address in LXD's range. */
-function hardwareAddress(): string {
-  return `00:16:3e:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`;
+/** A MAC address in the server's range. */
+function hardwareAddress({ macPrefix }: Behaviour): string {
+  return `${macPrefix}:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, "0")).join(":")}`;
 }
 
 /** Gives every NIC without an address or a name a permanent one, as LXD does whenever it stores an instance. */
@@ -179,7 +179,7 @@ export function fillHardwareAddresses(database: Database, instance: Instance): v
       continue;
     }
     if (device["hwaddr"] === undefined && !hasMacOfHost(device)) {
-      instance.config[`volatile.${name}.hwaddr`] ??= hardwareAddress();
+      instance.config[`volatile.${name}.hwaddr`] ??= hardwareAddress(instance.member.daemon.behaviour);
     }
     if (device["name"] === undefined && instance.type === "container") {
       instance.config[`volatile.${name}.name`] ??= `eth${nics}`;
@@ -237,11 +237,11 @@ export function instanceToApi(database: Database, instance: Instance, offline: b
 }
 
 /** Refuses a name that cannot be a host name. */
-export function requireInstanceName(name: string): void {
+export function requireInstanceName(name: string, { digitFirst }: Behaviour): void {
   const reason =
     name.length < 1 || name.length > 63
       ? "Name must be 1-63 characters long"
-      : /^\d/.test(name)
+      : !digitFirst && /^\d/.test(name)
         ? "Name must not start with a number"
         : name.startsWith("-")
           ? 'Name must not start with "-" character'

@@ -122,7 +122,8 @@ function getInstance(request: ApiRequest): Reply {
 }
 
 function createInstance(request: ApiRequest): Reply {
-  const { database } = request.daemon;
+  const { daemon: daemonAsked } = request;
+  const { database } = daemonAsked;
   const body = decode(request, instancesPost);
   const project = projectOf(request);
   database.project(project);
@@ -147,7 +148,10 @@ function createInstance(request: ApiRequest): Reply {
   if (name.includes("/")) {
     throw new LxdError(400, 'Invalid instance name: The character "/" is reserved for snapshots');
   }
-  requireInstanceName(name);
+  requireInstanceName(name, daemonAsked.behaviour);
+  if (daemonAsked.behaviour.checksFirst && database.instances.has(keyOf(project, name))) {
+    throw new LxdError(500, `Instance "${name}" already exists`);
+  }
   const { daemon } = member;
   const location = { member, project, name, type } as const;
   const reply = onMember(location, "Creating instance", () => {
@@ -259,7 +263,7 @@ function imageOf(
   if (source.server !== "") {
     return () => requireImage(request.daemon, project, type, source);
   }
-  if (source.fingerprint !== "" && (request.query.get("target") ?? "") !== "") {
+  if ((source.fingerprint !== "" && (request.query.get("target") ?? "") !== "") || request.daemon.behaviour.lateAlias) {
     return () => imageOrComplaint(request, project, type, source);
   }
   const image = requireImage(request.daemon, project, type, source);
@@ -331,17 +335,13 @@ function renameOrMove(request: ApiRequest): Reply {
     throw new LxdError(400, "Target only allowed when clustered");
   }
   if (target !== "") {
-    const member = database.members.find((each) => each.name === target);
-    if (member === undefined) {
-      throw new LxdError(404, "Failed to get target node: Cluster member not found");
-    }
-    return move(request, instance, member);
+    return move(request, instance, memberFor(database, target));
   }
   reach(instance.member.daemon);
   if (body.migration) {
     throw new LxdError(400, "Moving to another pool is not simulated");
   }
-  requireInstanceName(body.name);
+  requireInstanceName(body.name, request.daemon.behaviour);
   if (database.instances.has(keyOf(instance.project, body.name))) {
     throw new LxdError(409, `Name "${body.name}" already in use`);
   }
@@ -361,12 +361,23 @@ function renameOrMove(request: ApiRequest): Reply {
   });
 }
 
+function memberFor(database: Database, target: string): Member {
+  try {
+    return database.member(target);
+  } catch (error) {
+    throw new LxdError(404, `Failed to get target node: ${messageOf(error)}`);
+  }
+}
+
 function move(request: ApiRequest, instance: Instance, target: Member): Reply {
   if (!target.daemon.heard) {
     throw new LxdError(400, "Target node is offline");
   }
   if ((instance.backups ?? []).length > 0) {
     throw new LxdError(400, "Instance has backups");
+  }
+  if (request.daemon.behaviour.checksFirst && instance.member === target) {
+    throw new LxdError(400, "Requested target server is the same as current server");
   }
   // An offline member cannot work on its instance; the member that received the request tries instead.
   const worker = instance.member.daemon.answers ? instance.member : request.daemon.member;
@@ -429,7 +440,7 @@ function requireVolumesOn(database: Database, instance: Instance, target: Member
 function deleteInstance(request: ApiRequest): Reply {
   const { database } = request.daemon;
   const instance = instanceOf(request);
-  const force = request.query.get("force") === "1" && request.daemon.behaviour.flavour !== "bookworm-lxd";
+  const force = request.query.get("force") === "1" && request.daemon.behaviour.apiExtensions.includes("instance_force_delete");
   if (instance.status !== "Stopped" && !force) {
     throw new LxdError(400, "Instance is running");
   }

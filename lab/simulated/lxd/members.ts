@@ -216,7 +216,7 @@ function deleteMember(request: ApiRequest): Reply {
 
 function requireEmpty(database: Database, member: Member, instances: Instance[]): void {
   const used: [string, string[]][] = [
-    [member.daemon.behaviour.flavour === "bookworm-lxd" ? "containers" : "instances", instances.map((instance) => instance.name)],
+    [member.daemon.behaviour.wordForInstances, instances.map((instance) => instance.name)],
     [
       "custom volumes",
       [...database.pools.values()].flatMap((pool) =>
@@ -250,20 +250,21 @@ function changeState(request: ApiRequest): Reply {
     throw new LxdError(400, `Unknown action "${action}"`);
   }
   const { database } = request.daemon;
+  const hasModes = daemon.behaviour.apiExtensions.includes("clustering_evacuation_mode");
   const description = action === "evacuate" ? "Evacuating cluster member" : "Restoring cluster member";
   const operation = daemon.operate({ description }, () => {
     if (member.evacuated === (action === "evacuate")) {
       throw new LxdError(500, `Cluster member is already ${action}d`);
     }
     if (action === "evacuate") {
-      if (daemon.behaviour.flavour !== "bookworm-lxd" && !["", "stop", "migrate", "live-migrate"].includes(mode)) {
+      if (hasModes && !["", "stop", "migrate", "live-migrate"].includes(mode)) {
         throw new LxdError(400, `Invalid evacuation mode: "${mode}"`);
       }
       member.evacuated = true;
-      evacuate(database, member, daemon.behaviour.flavour === "bookworm-lxd" ? "" : mode);
+      evacuate(database, member, hasModes ? mode : "");
     } else {
       member.evacuated = false;
-      if (mode !== "skip" || daemon.behaviour.flavour === "bookworm-lxd") {
+      if (mode !== "skip" || !daemon.behaviour.apiExtensions.includes("clustering_restore_skip_mode")) {
         restore(database, member);
       }
     }

@@ -103,7 +103,7 @@ function createNetwork(request: ApiRequest): Reply {
     throw new LxdError(400, "Network interface is too long (maximum 15 characters)");
   }
   if (!/^[-_a-zA-Z0-9.]+$/.test(body.name)) {
-    throw new LxdError(400, "Network interface contains invalid characters");
+    throw new LxdError(400, `Network interface contains ${request.daemon.behaviour.invalidCharacters}`);
   }
   const network: Network = {
     name: body.name,
@@ -119,7 +119,7 @@ function createNetwork(request: ApiRequest): Reply {
   if (target !== "" && type === "ovn") {
     throw new LxdError(400, 'Network type "ovn" does not support member specific config');
   }
-  if (target === "" && request.daemon.database.members.length > 1) {
+  if (target === "" && request.daemon.database.members.length > 1 && !request.daemon.behaviour.keepsDescription) {
     network.description = ""; // LXD loses it when it creates a network that was defined before
   }
   return target === "" ? create(request, kind, network) : define(request, kind, network, target);

@@ -48,8 +48,12 @@ const kind: Kind<StoragePool> = {
 /** Adds the endpoints of storage pools. */
 export function addPools(router: Router): void {
   router.add("/1.0/storage-pools", {
-    GET: (request) =>
-      listed(request, sortedByName(request.daemon.database.pools.values()), kind.url, (pool) => toApi(request, pool)),
+    GET: (request) => {
+      const pools = sortedByName(request.daemon.database.pools.values());
+      return pools.length === 0 && request.daemon.behaviour.nullForNoPools
+        ? sync(null)
+        : listed(request, pools, kind.url, (pool) => toApi(request, pool));
+    },
     POST: createPool,
   });
   router.add("/1.0/storage-pools/{name}", {

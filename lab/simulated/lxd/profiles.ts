@@ -68,6 +68,7 @@ function usersOf(database: Database, profile: Profile) {
 function toApi(database: Database, profile: Profile): Record<string, unknown> {
   return {
     name: profile.name,
+    ...(database.members[0]?.daemon.behaviour.profileProject === true && { project: profile.project }),
     description: profile.description,
     config: profile.config,
     devices: profile.devices,

@@ -384,7 +384,7 @@ function getCertificate(request: ApiRequest): Reply {
 
 function deleteCertificate(request: ApiRequest): Reply {
   const certificate = findCertificate(request);
-  if (certificate.type === "server" && request.daemon.behaviour.flavour !== "bookworm-lxd") {
+  if (certificate.type === "server" && request.daemon.behaviour.since521) {
     throw new LxdError(400, "Cannot delete a server certificate. Remove the cluster member instead");
   }
   request.daemon.database.certificates.delete(certificate.fingerprint);

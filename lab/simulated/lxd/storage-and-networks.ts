@@ -43,7 +43,7 @@ export function define<Item extends ClusterObject>(request: ApiRequest, kind: Ki
   }
   if (existing?.nodes.has(member) === true) {
     throw new LxdError(
-      400,
+      kind.noun === "network" ? daemon.behaviour.duplicateNetworkStatus : 400,
       `The ${kind.noun} already defined on member "${target}"`.replace("network already", "network is already"),
     );
   }

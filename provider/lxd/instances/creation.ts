@@ -65,7 +65,7 @@ export async function createInstance(
       } else if (!isServerFailure(error)) {
         throw error;
       }
-      await finishElsewhere(current, operation, error);
+      await finishElsewhere(current, contents.config[OWNER_KEY], operation, error);
     }
   };
   await untilKnown(create, async () => {
@@ -75,14 +75,28 @@ export async function createInstance(
   return current;
 }
 
-/** Waits for the end of a creation that began over another connection, if one is known. */
-async function finishElsewhere(work: InstanceWork, begun: Operation | undefined, error: unknown): Promise<void> {
-  const operation = begun ?? (await creationsOf(work)).at(-1);
-  if (operation !== undefined) {
-    await work.lxd.finish(operation);
-  } else if ((await findInstance(work)) === undefined) {
+/**
+ * Waits for the end of a creation that began over another connection, if one is known.
+ * @param mark - What the instance has in its config if it is this one. Incus refuses a name in use with the status of a failure.
+ */
+async function finishElsewhere(
+  work: InstanceWork,
+  mark: string | undefined,
+  begun: Operation | undefined,
+  error: unknown,
+): Promise<void> {
+  if (begun !== undefined) {
+    await work.lxd.finish(begun);
+    return;
+  }
+  const operation = (await creationsOf(work)).at(-1);
+  await (operation && work.lxd.finish(operation));
+  const found = (await findInstance(work))?.value;
+  const isOther = hasCode(error, "api") && (mark === undefined || found?.config[OWNER_KEY] !== mark);
+  if (found === undefined || isOther) {
     throw error;
-  } else {
+  }
+  if (operation === undefined) {
     throw new LostOperationError(work.lxd.host, "Creating instance", { cause: error });
   }
 }

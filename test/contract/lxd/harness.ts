@@ -9,8 +9,9 @@ import { hasCode, messageOf } from "../../../provider/support/errors";
 import { type Connection, connectionSchema } from "../../../provider/transport/connection";
 import { connect } from "../../../provider/transport/pool";
 import type { SshConnection } from "../../../provider/transport/ssh";
+import { type Failure, type Flavour, type Server, serverOf } from "./servers";
 
-/** One host, bare at first: reachable by SSH as root, with LXD 5.0.2 in its package sources and not installed. */
+/** One host, bare at first: reachable by SSH as root, with the flavour's server in its package sources and not installed. */
 export interface HarnessHost {
   readonly name: string;
   /** Its future cluster address. */
@@ -20,6 +21,8 @@ export interface HarnessHost {
 
 /** Two hosts, an image, and control over them. */
 export interface LxdHarness {
+  readonly flavour: Flavour;
+  readonly kind: "real" | "simulated";
   readonly primary: HarnessHost;
   readonly secondary: HarnessHost;
   /** An image of a small Debian, as metadata and root file system. */
@@ -41,7 +44,11 @@ const STEP_SECONDS = 300;
 
 /** The hosts as the parts of the suite use them. */
 export class ContractLab {
-  constructor(readonly harness: LxdHarness) {}
+  readonly server: Server;
+
+  constructor(readonly harness: LxdHarness) {
+    this.server = serverOf(harness.flavour);
+  }
 
   /** Name of the image's alias, of the pool, of the bridge, and of the instance that the parts share. */
   readonly alias = "contract";
@@ -84,10 +91,15 @@ export class ContractLab {
 export async function refused(request: Promise<unknown>, status: number, reply: RegExp): Promise<void> {
   await assert.rejects(request, (error: unknown) => {
     assert.ok(hasCode(error, "api"), messageOf(error));
-    assert.match(error.reply, reply);
+    assert.match(error.reply, reply, `${error.status}: ${error.reply}`);
     assert.equal(error.status, status, error.reply);
     return true;
   });
+}
+
+/** Asserts that a request fails in the way of the server. */
+export function fails(request: Promise<unknown>, { status, reply }: Failure): Promise<void> {
+  return status === "operation" ? failed(request, reply) : refused(request, status, reply);
 }
 
 /** Asserts that LXD accepts a request and that its operation fails. */

@@ -1,7 +1,7 @@
 /**
  * The library's requirements of LXD, in one suite that simulated and real hosts must both pass: every call of
- * provider/lxd, and every error that it relies on. Written for LXD 5.0.2 of Debian 12. The tests run in order: each
- * part uses the objects of the one before.
+ * provider/lxd, and every error that it relies on. What differs between servers is in servers.ts. The tests run in order:
+ * each part uses the objects of the one before.
  */
 import { disconnectAll } from "../../../provider/transport/pool";
 import { formingContract } from "./forming";
@@ -15,12 +15,13 @@ import { partingContract } from "./parting";
 import { poolsAndNetworksContract } from "./pools-and-networks";
 import { profilesAndImagesContract } from "./profiles-and-images";
 import { projectsContract } from "./projects";
+import { Report } from "./report";
 import { wipingContract } from "./wiping";
 
 /** Adds the suite for one type of hosts. */
 export function lxdContract(name: string, makeHarness: (context: Mocha.Context) => Promise<LxdHarness>): void {
-  describe(`LXD on ${name}`, function () {
-    this.bail(true); // later tests would fail as a consequence
+  describe(`the server on ${name}`, function () {
+    this.bail(process.env["CONTRACT_BAIL"] !== "0"); // later tests would fail as a consequence
     let lab: ContractLab | undefined;
     const current = (): ContractLab => {
       if (lab === undefined) {
@@ -33,7 +34,15 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
       lab = new ContractLab(await makeHarness(this));
     });
 
+    const report = new Report();
+    afterEach(function () {
+      report.count(this.currentTest);
+    });
+
     after(async () => {
+      if (lab !== undefined) {
+        report.write(lab);
+      }
       await disconnectAll();
       await lab?.harness.stop();
     });

@@ -19,6 +19,7 @@ import {
   replaceProfile,
 } from "../../../provider/lxd/profiles";
 import { type ContractLab, failed, refused } from "./harness";
+import type { Server } from "./servers";
 
 /** Profiles and images, which belong to the whole cluster. */
 export function profilesAndImagesContract(lab: () => ContractLab): void {
@@ -32,18 +33,22 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
       await make("p1", body);
       const found = await findProfile(await lab().lxd("secondary"), lab().project, "p1");
       assert.ok(found?.etag);
-      assert.deepEqual({ ...found.value }, { name: "p1", ...body, used_by: [] });
+      assert.deepEqual({ ...found.value }, { name: "p1", ...body, used_by: [], ...lab().server.profileFields });
       assert.equal((await findProfileShared(await lab().lxd(), lab().project, "p1"))?.description, "first");
       await refused(make("p1", {}), 500, /The profile already exists/);
       assert.equal(await findProfile(await lab().lxd(), lab().project, "nope"), undefined);
     });
 
-    const refusals: [what: string, change: Partial<ProfilePut>, reply: RegExp][] = [
+    const refusals: [what: string, change: Partial<ProfilePut>, reply: RegExp | ((server: Server) => RegExp)][] = [
       ["an unknown key", { config: { "limits.nope": "1" } }, /Unknown configuration key: limits\.nope/],
       ["memory that is not a size", { config: { "limits.memory": "lots" } }, /Invalid value: lots/],
       ["an invalid number of CPUs", { config: { "limits.cpu": "many" } }, /Invalid CPU limit syntax/],
       ["an invalid boolean", { config: { "security.nesting": "maybe" } }, /Invalid value for a boolean "maybe"/],
-      ["cloud-config that is not YAML", { config: { "cloud-init.user-data": "#cloud-config\n a: [" } }, /yaml: /],
+      [
+        "cloud-config that is not YAML",
+        { config: { "cloud-init.user-data": "#cloud-config\n a: [" } },
+        ({ invalidYaml }) => invalidYaml,
+      ],
       ["an unknown type of device", { devices: { a: { type: "nope" } } }, /validation failed for "a": .*Unsupported device type/],
       ["a NIC without network or type", { devices: { a: { type: "nic" } } }, /Unsupported device type/],
       [
@@ -58,7 +63,8 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
       ],
     ];
     for (const [what, change, reply] of refusals) {
-      it(`is refused with ${what}`, () => refused(make("p2", change), 400, reply));
+      it(`is refused with ${what}`, () =>
+        refused(make("p2", change), 400, typeof reply === "function" ? reply(lab().server) : reply));
     }
 
     it("is accepted with a pool that does not exist", async () => {

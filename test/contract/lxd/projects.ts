@@ -8,7 +8,7 @@ import {
   type ProjectPut,
   replaceProject,
 } from "../../../provider/lxd/projects";
-import { type ContractLab, refused } from "./harness";
+import { type ContractLab, fails, refused } from "./harness";
 
 /** Projects, which belong to the whole cluster. */
 export function projectsContract(lab: () => ContractLab): void {
@@ -32,7 +32,7 @@ export function projectsContract(lab: () => ContractLab): void {
       });
       assert.deepEqual(contentsOf(found.value), []);
       assert.equal(await findProject(await lab().lxd(), "nope"), undefined);
-      await refused(make("shop"), 409, /already exists/);
+      await fails(make("shop"), lab().server.duplicateProject);
     });
 
     const refusals: [what: string, config: Record<string, string>, reply: RegExp][] = [

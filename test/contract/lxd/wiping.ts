@@ -11,9 +11,7 @@ import { takeInventory } from "../../../provider/lxd/inventory";
 import type { SshConnection } from "../../../provider/transport/ssh";
 import type { ContractLab } from "./harness";
 
-const DATA = "/var/lib/lxd";
 const CANARIES = "/srv/canaries";
-const UNITS = ["lxd.socket", "lxd.service", "lxd-containers.service"];
 
 /**
  * Names that a user may choose or that a program might handle wrongly; LXD writes the path of a device into the name of
@@ -92,15 +90,18 @@ export function wipingContract(lab: () => ContractLab): void {
     const sources = names.map((_, index) => `${CANARIES}/${index}`);
     const canaries = [...sources.map((source) => `${source}/canary`), `${CANARIES}/usb/canary`];
     let ssh: SshConnection;
+    let data: string;
     const run = async (...argv: string[]): Promise<string> => (await ssh.run(argv, { deadline: lab().deadline() })).stdout;
     const exitOf = async (...argv: string[]): Promise<number> =>
       (await ssh.run(argv, { deadline: lab().deadline(), allowFailure: true })).exitCode;
-    const states = async (): Promise<string> => run("systemctl", "show", "--property=Id,ActiveState", ...UNITS);
+    const instancesUnitIsActive = (): RegExp => new RegExp(`^Id=${lab().server.units[2]}\\nActiveState=active$`, "m");
+    const states = async (): Promise<string> => run("systemctl", "show", "--property=Id,ActiveState", ...lab().server.units);
 
     before(async () => {
       ssh = await lab().ssh("primary");
-      const targets = names.map((each, index) => `${DATA}/devices/c9/${index}.${each}`);
-      const tree = `${DATA}/devices/c9/tree`;
+      data = lab().server.directory;
+      const targets = names.map((each, index) => `${data}/devices/c9/${index}.${each}`);
+      const tree = `${data}/devices/c9/tree`;
       await run("mkdir", "--parents", ...sources, ...targets, `${CANARIES}/tree/sub`, `${CANARIES}/usb`, tree);
       await ssh.run(["tee", `${CANARIES}/usb/canary`, ...sources.map((source) => `${source}/canary`)], {
         deadline: lab().deadline(),
@@ -117,19 +118,19 @@ export function wipingContract(lab: () => ContractLab): void {
     });
 
     it("loses LXD's data, and nothing that is mounted there under any name", async () => {
-      assert.equal((await mountsBelow(ssh, `${DATA}/devices`, lab().deadline())).length >= names.length + 1, true);
+      assert.equal((await mountsBelow(ssh, `${data}/devices`, lab().deadline())).length >= names.length + 1, true);
       const before = await states();
-      await resetLxd(ssh, "deb", { deadline: lab().deadline(), progress: () => undefined });
+      await resetLxd(ssh, lab().server.packaging, { deadline: lab().deadline(), progress: () => undefined });
       assert.equal(await run("cat", ...canaries), "alive".repeat(canaries.length));
       assert.deepEqual(await mountsBelow(ssh, `${CANARIES}/tree`, lab().deadline()), [`${CANARIES}/tree/sub`]);
-      assert.deepEqual(await mountsBelow(ssh, `${DATA}/devices`, lab().deadline()), []);
+      assert.deepEqual(await mountsBelow(ssh, `${data}/devices`, lab().deadline()), []);
       assert.deepEqual(await takeInventory(await lab().lxd()), {});
       const wiped = await lab().lxd();
       assert.equal(await ifClustered(wiped, listMembers(wiped)), undefined);
-      assert.equal(await exitOf("test", "-e", `${DATA}.pulumi-lxd-wiped`), 1);
+      assert.equal(await exitOf("test", "-e", `${data}.pulumi-lxd-wiped`), 1);
       assert.equal(await exitOf("test", "-d", `/sys/class/net/${lab().bridge}/bridge`), 1);
       assert.equal(await states(), before);
-      assert.match(before, /^Id=lxd-containers\.service\nActiveState=active$/m);
+      assert.match(before, instancesUnitIsActive());
     });
 
     const startContainer = async (): Promise<void> => {
@@ -144,13 +145,13 @@ export function wipingContract(lab: () => ContractLab): void {
     };
 
     it("ends a container that LXD did not stop, and restores the unit that an older wipe left stopped", async () => {
-      await run("systemctl", "stop", "lxd-containers.service"); // which also shuts LXD down
+      await run("systemctl", "stop", lab().server.units[2]); // which also shuts LXD down
       const lxd = await lab().lxd();
       await throughRestart(lxd, () => untilReady(lxd));
       await startContainer();
-      await resetLxd(ssh, "deb", { deadline: lab().deadline(), progress: () => undefined });
-      assert.equal(await exitOf("pkill", "--signal", "0", "--full", `^\\[lxc monitor\\] ${DATA}/containers `), 1);
-      assert.match(await states(), /^Id=lxd-containers\.service\nActiveState=active$/m);
+      await resetLxd(ssh, lab().server.packaging, { deadline: lab().deadline(), progress: () => undefined });
+      assert.equal(await exitOf("pkill", "--signal", "0", "--full", `^\\[lxc monitor\\] ${data}/containers `), 1);
+      assert.match(await states(), instancesUnitIsActive());
     });
   });
 }

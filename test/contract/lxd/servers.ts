@@ -1,0 +1,149 @@
+/**
+ * The servers that the suite runs on, and what it expects of each where they differ. Each expectation holds for a server as it is
+ * installed from Debian; the simulated hosts must agree.
+ */
+
+/** What the hosts can install. The same names as those of the labs. */
+export type Flavour = "bookworm-lxd" | "trixie-lxd" | "trixie-incus" | "trixie-incus7";
+
+export const FLAVOURS: readonly Flavour[] = ["bookworm-lxd", "trixie-lxd", "trixie-incus", "trixie-incus7"];
+
+/** How a request fails: refused with a status, or accepted and failed by its operation. */
+export interface Failure {
+  readonly status: number | "operation";
+  readonly reply: RegExp;
+}
+
+/** One server, and what it does differently. */
+export interface Server {
+  /** As it reports itself. */
+  readonly name: "lxd" | "incus";
+  readonly version: string;
+  /** Number of its API extensions. Only this tells Debian 13's LXD from Debian 12's. */
+  readonly apiExtensions: number;
+  /** How the library calls its packaging. */
+  readonly packaging: "deb" | "incus";
+  /** Packages to install. Those of Incus do not require the one that its bridges need. */
+  readonly packages: readonly string[];
+  readonly directory: string;
+  /** Socket, service, and the unit that starts instances at boot. */
+  readonly units: readonly [socket: string, service: string, instances: string];
+
+  /** For a new place of an instance. Newer servers look for it among those that can take the instance. */
+  readonly placeNotFound: RegExp;
+  /** Newer servers look for the image in the operation, because it may come from elsewhere. */
+  readonly unknownAlias: Failure;
+  /** Whether an instance's name may begin with a digit. Newer servers take every host name. */
+  readonly digitFirst: boolean;
+  /** Incus has its own prefix. */
+  readonly hardwareAddress: RegExp;
+  /** Incus has its own texts, and 7 looks for the name before it begins the operation. */
+  readonly duplicateInstance: Failure;
+  /** Incus 6 shows the database's text. */
+  readonly duplicateProject: Failure;
+  /** Incus compares the members before it begins the operation. */
+  readonly moveToSameMember: Failure;
+  /**
+   * Whether a stopped instance moves with everything that it has: one that is protected from deletion, and one with a volume that stays
+   * behind. Newer servers change its place in the database, where older ones make a copy and delete the original.
+   */
+  readonly movesAsItIs: boolean;
+  readonly moveOfBackups: RegExp;
+  /** Whether names of objects and devices have to begin and end with a letter or digit, without characters that have a meaning in URLs. */
+  readonly apiNames: boolean;
+  /** Whether a change that does not mention the description keeps it. Incus 7 tells absent from empty. */
+  readonly keepsDescription: boolean;
+  /** Newer servers cannot remove a NIC that never started from a running instance. They have saved the profile by then. */
+  readonly removalOfUnstartedNic: RegExp | undefined;
+  /** Newer LXD says instances for containers. */
+  readonly memberNotEmpty: RegExp;
+  /** Whether one member's view of a pool has an ETag. */
+  readonly memberPoolEtag: boolean;
+  /** Status for a network that a member already has. */
+  readonly duplicateNetworkStatus: number;
+  readonly invalidCharacters: RegExp;
+  /** Fields of a profile that only some servers send. */
+  readonly profileFields: Readonly<Record<string, string>>;
+  readonly invalidYaml: RegExp;
+}
+
+const bookworm: Server = {
+  name: "lxd",
+  version: "5.0.2",
+  apiExtensions: 318,
+  packaging: "deb",
+  packages: ["lxd"],
+  directory: "/var/lib/lxd",
+  units: ["lxd.socket", "lxd.service", "lxd-containers.service"],
+  placeNotFound: /Cluster member not found$/,
+  unknownAlias: { status: 404, reply: /Image alias not found/ },
+  digitFirst: false,
+  hardwareAddress: /^00:16:3e:/,
+  duplicateInstance: { status: "operation", reply: /entry already exists/ },
+  duplicateProject: { status: 409, reply: /already exists/ },
+  moveToSameMember: { status: "operation", reply: /Target must be different/ },
+  movesAsItIs: false,
+  moveOfBackups: /^Instance has backups$/,
+  apiNames: false,
+  keepsDescription: false,
+  removalOfUnstartedNic: undefined,
+  memberNotEmpty: /still has the following containers: c1/,
+  memberPoolEtag: false,
+  duplicateNetworkStatus: 400,
+  invalidCharacters: /invalid characters/,
+  profileFields: {},
+  invalidYaml: /yaml: /,
+};
+
+const trixie: Server = {
+  ...bookworm,
+  apiExtensions: 334,
+  placeNotFound: /Cluster member "nobody" not found$/,
+  unknownAlias: { status: "operation", reply: /Image not provided/ },
+  digitFirst: true,
+  movesAsItIs: true,
+  removalOfUnstartedNic: /Failed clearing netprio rules.*device name is empty/,
+  memberNotEmpty: /still has the following instances: c1/,
+  memberPoolEtag: true,
+};
+
+const incus: Server = {
+  ...trixie,
+  name: "incus",
+  version: "6.0.4",
+  apiExtensions: 450,
+  packaging: "incus",
+  packages: ["incus-base", "dnsmasq-base"],
+  directory: "/var/lib/incus",
+  units: ["incus.socket", "incus.service", "incus-startup.service"],
+  hardwareAddress: /^10:66:6a:/,
+  duplicateInstance: { status: "operation", reply: /UNIQUE constraint failed: instances\.project_id, instances\.name$/ },
+  duplicateProject: { status: 409, reply: /UNIQUE constraint failed: projects\.name$/ },
+  moveToSameMember: { status: 400, reply: /Requested target server is the same/ },
+  moveOfBackups: /^Instances with backups cannot be moved$/,
+  duplicateNetworkStatus: 409,
+  profileFields: { project: "default" },
+};
+
+const incus7: Server = {
+  ...incus,
+  version: "7.0.2",
+  apiExtensions: 562,
+  duplicateInstance: { status: 500, reply: /^Instance "c1" already exists$/ },
+  duplicateProject: bookworm.duplicateProject,
+  keepsDescription: true,
+  apiNames: true,
+  invalidCharacters: /invalid character/,
+  invalidYaml: /go-yaml load error/,
+};
+
+const SERVERS: Readonly<Record<Flavour, Server>> = {
+  "bookworm-lxd": bookworm,
+  "trixie-lxd": trixie,
+  "trixie-incus": incus,
+  "trixie-incus7": incus7,
+};
+
+export function serverOf(flavour: Flavour): Server {
+  return SERVERS[flavour];
+}

@@ -242,8 +242,7 @@ export class Database {
   member(name: string): Member {
     const member = this.members.find((each) => each.name === name);
     if (member === undefined) {
-      const which = this.members[0]?.daemon.behaviour.namesMissingMember === true ? ` "${name}"` : "";
-      throw new LxdError(404, `Cluster member${which} not found`);
+      throw new LxdError(404, "Cluster member not found");
     }
     return member;
   }

@@ -34,8 +34,8 @@ interface Differences {
   createStarts: boolean;
   /** Joining and the trust store work as in LXD 5.21. */
   since521: boolean;
-  /** The text for a member that does not exist has its name. */
-  namesMissingMember: boolean;
+  /** The text for a place of an instance that does not exist has its name. */
+  namesMissingPlace: boolean;
   /** What a member that is not empty has. */
   wordForInstances: "containers" | "instances";
   /** An image of a new instance is looked up by the operation, also by its alias. */
@@ -44,8 +44,17 @@ interface Differences {
   digitFirst: boolean;
   /** Start of the MAC addresses that the server chooses. */
   macPrefix: string;
-  /** A name in use, and a move to the same member, are refused before the operation begins. */
-  checksFirst: boolean;
+  /** A name of an instance that is in use is refused before the operation begins. */
+  refusesNameFirst: boolean;
+  /** A move to the same member is refused before the operation begins. */
+  refusesSameMemberFirst: boolean;
+  /** Text for a row of the database that exists. */
+  duplicateRow: (table: string, columns: string) => string;
+  /** A stopped instance moves as it is: no copy is made, no volume is looked for. */
+  movesAsItIs: boolean;
+  moveOfBackups: string;
+  /** Names of most objects have to begin and end with a letter or digit, without characters that have a meaning in URLs. */
+  apiNames: boolean;
   /** A change that does not mention the description keeps it. */
   keepsDescription: boolean;
   /** A NIC that never started cannot be removed from a running container. */
@@ -75,12 +84,17 @@ const bookworm: Differences = {
   createStarts: false,
   bootMode: false,
   since521: false,
-  namesMissingMember: false,
+  namesMissingPlace: false,
   wordForInstances: "containers",
   lateAlias: false,
   digitFirst: false,
   macPrefix: "00:16:3e",
-  checksFirst: false,
+  refusesNameFirst: false,
+  refusesSameMemberFirst: false,
+  duplicateRow: (table) => `This "${table}" entry already exists`,
+  movesAsItIs: false,
+  moveOfBackups: "Instance has backups",
+  apiNames: false,
   keepsDescription: false,
   needsStartedNic: false,
   duplicateNetworkStatus: 400,
@@ -95,10 +109,11 @@ const trixie: Differences = {
   ...bookworm,
   waitReportsFailureAsError: "not-found",
   poolEtags: true,
-  namesMissingMember: true,
+  namesMissingPlace: true,
   wordForInstances: "instances",
   lateAlias: true,
   digitFirst: true,
+  movesAsItIs: true,
   needsStartedNic: true,
 };
 
@@ -106,9 +121,10 @@ const incus: Differences = {
   ...trixie,
   server: "incus",
   version: "6.0.4",
-  namesMissingMember: false,
   macPrefix: "10:66:6a",
-  checksFirst: true,
+  refusesSameMemberFirst: true,
+  duplicateRow: (table, columns) => `Failed to create "${table}" entry: UNIQUE constraint failed: ${columns}`,
+  moveOfBackups: "Instances with backups cannot be moved",
   duplicateNetworkStatus: 409,
   profileProject: true,
   nullForNoPools: true,
@@ -118,6 +134,9 @@ const incus: Differences = {
 const incus7: Differences = {
   ...incus,
   version: "7.0.2",
+  refusesNameFirst: true,
+  duplicateRow: bookworm.duplicateRow,
+  apiNames: true,
   keepsDescription: true,
   invalidCharacters: "invalid character",
   invalidYaml: "go-yaml load error: ",

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { listed } from "./cluster";
 import { type Config, type Database, type Image, type InstanceType, keyOf, type LxdServer, urlOf } from "./database";
+import { requireApiName } from "./instance-model";
 import { async, created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 
@@ -343,6 +344,7 @@ function createAlias(request: ApiRequest): Reply {
   if (body.name === "" || body.target === "") {
     throw new LxdError(400, "name and target are required");
   }
+  requireApiName(request.daemon.behaviour, body.name, true);
   const project = database.holder(projectOf(request), "images");
   requireFreeAlias(database, project, body.name);
   const image = database.images.get(keyOf(project, body.target));

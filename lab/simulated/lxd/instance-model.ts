@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { isIPv4 } from "node:net";
 import { parse } from "yaml";
-import type { Config, Database, Devices, Instance, InstanceType } from "./database";
+import type { Config, Database, Devices, Instance, InstanceType, Member } from "./database";
 import type { Behaviour } from "./flavours";
 import { LxdError } from "./reply";
 
@@ -85,10 +85,13 @@ export function requireValidDevices(database: Database, devices: Devices, option
       throw new LxdError(400, "The maximum device name length is 64 characters");
     }
     const invalid = (reason: string) => new LxdError(400, `Device validation failed for "${name}": ${reason}`);
-    if (name.startsWith(".")) {
+    const behaviour = database.members[0]?.daemon.behaviour;
+    if (behaviour?.apiNames === true) {
+      requireApiName(behaviour, name);
+    } else if (name.startsWith(".")) {
       throw invalid('Name must not start with "." character');
     }
-    if (!/^[A-Za-z0-9/:_.-]+$/.test(name)) {
+    if (behaviour?.apiNames !== true && !/^[A-Za-z0-9/:_.-]+$/.test(name)) {
       throw invalid("Name can only contain alphanumeric, forward slash, hyphen, colon, underscore and full stop characters");
     }
     const type = device["type"] ?? "";
@@ -149,6 +152,28 @@ export function requireRootDisk(database: Database, devices: Devices): void {
   );
   if (missing !== undefined) {
     throw new LxdError(400, "Failed loading storage pool: Storage pool not found");
+  }
+}
+
+/** Name of a device whose custom volume a member does not have. */
+export function deviceWithoutVolume(database: Database, instance: Instance, member: Member): string | undefined {
+  const found = Object.entries(expandedDevices(database, instance)).find(([, { type, path, pool, source }]) => {
+    const volumes = database.pools.get(pool ?? "")?.customVolumes;
+    return (
+      type === "disk" &&
+      path !== "/" &&
+      source !== undefined &&
+      volumes?.some((volume) => volume.name === source && volume.member === member) === false
+    );
+  });
+  return found?.[0];
+}
+
+/** Refuses a name by the rule that Incus 7 has for most objects. */
+export function requireApiName({ apiNames }: Behaviour, name: string, slashes = false): void {
+  const isWhole = slashes || !name.includes("/");
+  if (apiNames && !(isWhole && name.length <= 64 && /^[A-Za-z0-9]([^\s"'$&*+?`]*[A-Za-z0-9])?$/.test(name))) {
+    throw new LxdError(400, `Invalid name "${name}"`);
   }
 }
 

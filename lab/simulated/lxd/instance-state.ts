@@ -3,7 +3,15 @@ import { randomUUID } from "node:crypto";
 import { parse } from "yaml";
 import { z } from "zod";
 import type { Config, Database, Instance } from "./database";
-import { addressOf, expandedConfig, expandedDevices, fillHardwareAddresses, hasMacOfHost, statusCodeOf } from "./instance-model";
+import {
+  addressOf,
+  deviceWithoutVolume,
+  expandedConfig,
+  expandedDevices,
+  fillHardwareAddresses,
+  hasMacOfHost,
+  statusCodeOf,
+} from "./instance-model";
 import { LxdError } from "./reply";
 
 const networkConfig = z.object({
@@ -33,6 +41,13 @@ export function bootInstance(instance: Instance): void {
     if (parent !== undefined && !daemon.host.interfaces.has(parent)) {
       throw new LxdError(500, `Failed to start device "${deviceName(devices, device)}": Parent device "${parent}" doesn't exist`);
     }
+  }
+  const incomplete = deviceWithoutVolume(database, instance, instance.member);
+  if (incomplete !== undefined) {
+    throw new LxdError(
+      500,
+      `Failed start validation for device "${incomplete}": Failed loading custom volume: Storage volume not found`,
+    );
   }
   const config = expandedConfig(database, instance);
   instance.status = "Running";

@@ -3,11 +3,12 @@ import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { backupToApi } from "./backups";
 import { listed } from "./cluster";
-import { type Database, type Image, type Instance, keyOf, type Member, urlOf } from "./database";
+import { type Database, type Image, type Instance, keyOf, type LxdServer, type Member, urlOf } from "./database";
 import { messageOf } from "./errors";
 import { requireImage } from "./images";
 import { changeInstance, mergeInstance } from "./instance-changes";
 import {
+  deviceWithoutVolume,
   etagFields,
   expandedConfig,
   expandedDevices,
@@ -149,7 +150,7 @@ function createInstance(request: ApiRequest): Reply {
     throw new LxdError(400, 'Invalid instance name: The character "/" is reserved for snapshots');
   }
   requireInstanceName(name, daemonAsked.behaviour);
-  if (daemonAsked.behaviour.checksFirst && database.instances.has(keyOf(project, name))) {
+  if (daemonAsked.behaviour.refusesNameFirst && database.instances.has(keyOf(project, name))) {
     throw new LxdError(500, `Instance "${name}" already exists`);
   }
   const { daemon } = member;
@@ -207,7 +208,8 @@ export function addInstance(database: Database, instance: Instance): void {
   within(() => requireValidConfig(instance.member.daemon.behaviour, instance.config, instance.type));
   within(() => {
     if (database.instances.has(keyOf(instance.project, instance.name))) {
-      throw new LxdError(409, 'Add instance info to the database: This "instances" entry already exists');
+      const reason = instance.member.daemon.behaviour.duplicateRow("instances", "instances.project_id, instances.name");
+      throw new LxdError(409, `Add instance info to the database: ${reason}`);
     }
   });
   within(() => {
@@ -292,7 +294,7 @@ function place(request: ApiRequest): Member {
     throw new LxdError(400, "Target only allowed when clustered");
   }
   if (target !== "" && !target.startsWith("@")) {
-    const member = database.member(target);
+    const member = placeNamed(request.daemon, target);
     if (!member.daemon.answers) {
       const { address } = member;
       const url = `https://${address}/1.0/instances?project=${projectOf(request)}&target=${target}`;
@@ -335,7 +337,7 @@ function renameOrMove(request: ApiRequest): Reply {
     throw new LxdError(400, "Target only allowed when clustered");
   }
   if (target !== "") {
-    return move(request, instance, memberFor(database, target));
+    return move(request, instance, placeNamed(request.daemon, target, "Failed to get target node: "));
   }
   reach(instance.member.daemon);
   if (body.migration) {
@@ -361,12 +363,13 @@ function renameOrMove(request: ApiRequest): Reply {
   });
 }
 
-function memberFor(database: Database, target: string): Member {
-  try {
-    return database.member(target);
-  } catch (error) {
-    throw new LxdError(404, `Failed to get target node: ${messageOf(error)}`);
+/** The member that is named as the place of an instance. */
+function placeNamed({ database, behaviour }: LxdServer, name: string, prefix = ""): Member {
+  const member = database.members.find((each) => each.name === name);
+  if (member === undefined) {
+    throw new LxdError(404, `${prefix}Cluster member${behaviour.namesMissingPlace ? ` "${name}"` : ""} not found`);
   }
+  return member;
 }
 
 function move(request: ApiRequest, instance: Instance, target: Member): Reply {
@@ -374,9 +377,9 @@ function move(request: ApiRequest, instance: Instance, target: Member): Reply {
     throw new LxdError(400, "Target node is offline");
   }
   if ((instance.backups ?? []).length > 0) {
-    throw new LxdError(400, "Instance has backups");
+    throw new LxdError(400, request.daemon.behaviour.moveOfBackups);
   }
-  if (request.daemon.behaviour.checksFirst && instance.member === target) {
+  if (request.daemon.behaviour.refusesSameMemberFirst && instance.member === target) {
     throw new LxdError(400, "Requested target server is the same as current server");
   }
   // An offline member cannot work on its instance; the member that received the request tries instead.
@@ -391,27 +394,34 @@ function move(request: ApiRequest, instance: Instance, target: Member): Reply {
     if (instance.member === target) {
       throw new LxdError(400, "Target must be different than instance's current location");
     }
-    requireVolumesOn(request.daemon.database, instance, target);
+    const { behaviour } = instance.member.daemon;
+    if (!behaviour.movesAsItIs) {
+      requireVolumesOn(request.daemon.database, instance, target);
+    }
     const running = instance.status === "Running";
     if (running) {
       haltInstance(instance);
     }
-    // LXD copies it under another name, deletes the original, and renames the copy. If the original cannot be deleted,
-    // both remain.
-    const name = `lxd-move-of-${randomUUID()}`;
-    const { database } = request.daemon;
-    database.instances.set(keyOf(instance.project, name), {
-      ...{ ...instance, name, member: target, config: { ...instance.config } },
-      ...{ leases: new Map(), execOutput: new Map(), snapshots: [...instance.snapshots] },
-    });
-    requireUnprotected(database, instance);
-    database.instances.delete(keyOf(instance.project, name));
+    if (!behaviour.movesAsItIs) {
+      moveByCopy(request.daemon.database, instance, target);
+    }
     instance.member = target;
     if (running) {
       bootInstance(instance);
     }
     target.daemon.event("instance-migrated", urlOf(`/1.0/instances/${instance.name}`, instance.project), instance.project);
   });
+}
+
+/** Copies it under another name, deletes the original, and renames the copy. If the original cannot be deleted, both remain. */
+function moveByCopy(database: Database, instance: Instance, target: Member): void {
+  const name = `lxd-move-of-${randomUUID()}`;
+  database.instances.set(keyOf(instance.project, name), {
+    ...{ ...instance, name, member: target, config: { ...instance.config } },
+    ...{ leases: new Map(), execOutput: new Map(), snapshots: [...instance.snapshots] },
+  });
+  requireUnprotected(database, instance);
+  database.instances.delete(keyOf(instance.project, name));
 }
 
 function requireUnprotected(database: Database, instance: Instance): void {
@@ -422,18 +432,13 @@ function requireUnprotected(database: Database, instance: Instance): void {
 
 /** Volumes of a pool that is local to each member are not moved. */
 function requireVolumesOn(database: Database, instance: Instance, target: Member): void {
-  for (const [name, device] of Object.entries(expandedDevices(database, instance))) {
-    const pool = database.pools.get(device["pool"] ?? "");
-    if (device["type"] !== "disk" || device["path"] === "/" || pool === undefined || device["source"] === undefined) {
-      continue;
-    }
-    if (!pool.customVolumes.some((volume) => volume.name === device["source"] && volume.member === target)) {
-      throw new LxdError(
-        400,
-        `Failed instance creation: Failed creating instance record: Failed initialising instance: Failed add validation for device "${name}": ` +
-          "Failed loading custom volume: Storage volume not found",
-      );
-    }
+  const name = deviceWithoutVolume(database, instance, target);
+  if (name !== undefined) {
+    throw new LxdError(
+      400,
+      `Failed instance creation: Failed creating instance record: Failed initialising instance: Failed add validation for device "${name}": ` +
+        "Failed loading custom volume: Storage volume not found",
+    );
   }
 }
 

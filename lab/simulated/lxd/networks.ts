@@ -4,7 +4,7 @@ import { isIPv4 } from "node:net";
 import { z } from "zod";
 import { listed } from "./cluster";
 import { type Config, type Database, type Instance, type Network, urlOf } from "./database";
-import { expandedDevices } from "./instance-model";
+import { expandedDevices, requireApiName } from "./instance-model";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 import { targetDaemon } from "./server";
@@ -105,6 +105,7 @@ function createNetwork(request: ApiRequest): Reply {
   if (!/^[-_a-zA-Z0-9.]+$/.test(body.name)) {
     throw new LxdError(400, `Network interface contains ${request.daemon.behaviour.invalidCharacters}`);
   }
+  requireApiName(request.daemon.behaviour, body.name);
   const network: Network = {
     name: body.name,
     type,

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { listed } from "./cluster";
 import { type Database, keyOf, type StoragePool, urlOf } from "./database";
-import { bytesOf, expandedDevices } from "./instance-model";
+import { bytesOf, expandedDevices, requireApiName } from "./instance-model";
 import { created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 import { targetDaemon } from "./server";
@@ -98,6 +98,7 @@ function createPool(request: ApiRequest): Reply {
   if (/\s/.test(body.name)) {
     throw new LxdError(400, "Storage name cannot contain white space");
   }
+  requireApiName(request.daemon.behaviour, body.name);
   if (body.driver === "") {
     throw new LxdError(400, "No driver provided");
   }

@@ -4,7 +4,7 @@ import { listed } from "./cluster";
 import { type Config, type Database, type Devices, type Instance, keyOf, type Profile, urlOf } from "./database";
 import { messageOf } from "./errors";
 import { applyProfile } from "./instance-changes";
-import { expandedConfig, expandedDevices, requireValidConfig, requireValidDevices } from "./instance-model";
+import { expandedConfig, expandedDevices, requireApiName, requireValidConfig, requireValidDevices } from "./instance-model";
 import { async, created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 
@@ -95,6 +95,7 @@ function createProfile(request: ApiRequest): Reply {
   if ([".", ".."].includes(body.name)) {
     throw new LxdError(400, `Invalid profile name "${body.name}"`);
   }
+  requireApiName(request.daemon.behaviour, body.name);
   requireValid(request, body);
   if (database.profiles.has(keyOf(project, body.name))) {
     throw new LxdError(500, `Error inserting "${body.name}" into database: The profile already exists`);

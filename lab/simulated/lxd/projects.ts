@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { listed } from "./cluster";
 import { type Config, type Database, keyOf, type Project, urlOf } from "./database";
+import { requireApiName } from "./instance-model";
 import { urlOfProfile } from "./profiles";
 import { created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, type Router } from "./router";
@@ -54,13 +55,14 @@ function createProject(request: ApiRequest): Reply {
   const { database, behaviour } = request.daemon;
   const { name, description, config } = decode(request, projectPost);
   requireValidName(name);
+  requireApiName(behaviour, name);
   const features = FEATURES.filter(({ extension }) => extension === undefined || behaviour.apiExtensions.includes(extension));
   const defaults = Object.fromEntries(features.map(({ key }) => [key, "true"]));
   requireValidConfig(request, config ?? {});
   if (database.projects.has(name)) {
     throw new LxdError(
       409,
-      `Failed creating project "${name}": Failed adding database record: This "projects" entry already exists`,
+      `Failed creating project "${name}": Failed adding database record: ${behaviour.duplicateRow("projects", "projects.name")}`,
     );
   }
   database.projects.set(name, { name, description, config: { ...defaults, ...config } });

@@ -167,7 +167,7 @@ describe("config as a user writes it", () => {
     ],
     [
       { devices: { "eth 0": { type: "nic" } } },
-      "devices.eth 0 is not a valid device name: it must not be empty, \".\" or \"..\", or have control characters or spaces, quotes or any of $ & * + ?, begin with a dot, or be longer than 64 characters",
+      'devices.eth 0 is not a valid device name: it must not be empty, "." or "..", or have control characters or spaces, quotes or any of $ & * + ?, begin with a dot, or be longer than 64 characters',
     ],
     [{ devices: { eth0: { network: "lxdbr0" } } }, "devices.eth0 needs a type, such as nic or disk"],
     [{ devices: { eth0: "lxdbr0" } }, "devices.eth0 must be an object"],

@@ -2,7 +2,7 @@
 "use strict";
 /**
  * The entry of every npm script, which needs nothing but Node. Sets up what the command needs, with one line per step, and runs it.
- * Usage: node tools/run.js <demo|test|check|docs|bench|kill-rounds|setup> [arguments of the command]
+ * Usage: node tools/run.js <demo|test|check|docs|servers|bench|kill-rounds|setup> [arguments of the command]
  */
 const { Interrupted, forwardInterrupts } = require("./process");
 const { SetupError } = require("./progress");
@@ -16,6 +16,7 @@ const COMMANDS = {
   test: () => require("./commands/test").test,
   check: () => require("./commands/check").check,
   docs: () => require("./commands/docs").docs,
+  servers: () => require("./commands/servers").servers,
   setup: () => require("./setup").setup,
 };
 

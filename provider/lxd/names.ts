@@ -27,12 +27,12 @@ export const networkNameSchema = spelled(
 );
 
 /**
- * Name of an instance: a host name.
+ * Name of an instance: a host name. LXD 5.0 of Debian 12 refuses one that begins with a digit; later ones refuse only a number.
  * @see https://github.com/canonical/lxd/blob/main/shared/validate/validate.go IsHostname
  */
 export const instanceNameSchema = spelled(
-  /^[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/,
-  "is not a valid instance name: 1 to 63 letters, digits and dashes, beginning with a letter and not ending with a dash",
+  /^(?!\d+$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/,
+  "is not a valid instance name: 1 to 63 letters, digits and dashes, not only digits, and no dash at either end",
 );
 
 /** Name of an image alias: one segment of a URL. LXD also allows slashes and non-Latin scripts. */

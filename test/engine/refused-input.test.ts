@@ -87,7 +87,7 @@ describe("bad input", () => {
       ["an unknown key further in", "image.fingerprnt is not a known property; did you mean fingerprint?"],
       [
         "a bad name",
-        "name is not a valid instance name: 1 to 63 letters, digits and dashes, beginning with a letter and not ending with a dash",
+        "name is not a valid instance name: 1 to 63 letters, digits and dashes, not only digits, and no dash at either end",
       ],
       ["bad memory text", "memory is not an amount of memory such as 4GiB or 512MiB"],
       ["bad CPU text", 'cpu is neither a number of CPUs nor a set of them such as "0-3"'],

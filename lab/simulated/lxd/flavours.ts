@@ -48,8 +48,8 @@ interface Differences {
   refusesNameFirst: boolean;
   /** A move to the same member is refused before the operation begins. */
   refusesSameMemberFirst: boolean;
-  /** Text for a row of the database that exists. */
-  duplicateRow: (table: string, columns: string) => string;
+  /** Error for a row of the database that exists. */
+  duplicateRow: (table: string, columns: string) => { status: number; text: string };
   /** A stopped instance moves as it is: no copy is made, no volume is looked for. */
   movesAsItIs: boolean;
   moveOfBackups: string;
@@ -91,7 +91,7 @@ const bookworm: Differences = {
   macPrefix: "00:16:3e",
   refusesNameFirst: false,
   refusesSameMemberFirst: false,
-  duplicateRow: (table) => `This "${table}" entry already exists`,
+  duplicateRow: (table) => ({ status: 409, text: `This "${table}" entry already exists` }),
   movesAsItIs: false,
   moveOfBackups: "Instance has backups",
   apiNames: false,
@@ -123,7 +123,10 @@ const incus: Differences = {
   version: "6.0.4",
   macPrefix: "10:66:6a",
   refusesSameMemberFirst: true,
-  duplicateRow: (table, columns) => `Failed to create "${table}" entry: UNIQUE constraint failed: ${columns}`,
+  duplicateRow: (table, columns) => ({
+    status: 500,
+    text: `Failed to create "${table}" entry: UNIQUE constraint failed: ${columns}`,
+  }),
   moveOfBackups: "Instances with backups cannot be moved",
   duplicateNetworkStatus: 409,
   profileProject: true,

@@ -268,13 +268,15 @@ export function requireInstanceName(name: string, { digitFirst }: Behaviour): vo
       ? "Name must be 1-63 characters long"
       : !digitFirst && /^\d/.test(name)
         ? "Name must not start with a number"
-        : name.startsWith("-")
-          ? 'Name must not start with "-" character'
-          : name.endsWith("-")
-            ? 'Name must not end with "-" character'
-            : /^[a-zA-Z0-9-]+$/.test(name)
-              ? undefined
-              : "Name can only contain alphanumeric and hyphen characters";
+        : /^\d+$/.test(name)
+          ? "Name cannot be a number"
+          : name.startsWith("-")
+            ? 'Name must not start with "-" character'
+            : name.endsWith("-")
+              ? 'Name must not end with "-" character'
+              : /^[a-zA-Z0-9-]+$/.test(name)
+                ? undefined
+                : "Name can only contain alphanumeric and hyphen characters";
   if (reason !== undefined) {
     throw new LxdError(400, `Invalid instance name: ${reason}`);
   }

@@ -208,8 +208,8 @@ export function addInstance(database: Database, instance: Instance): void {
   within(() => requireValidConfig(instance.member.daemon.behaviour, instance.config, instance.type));
   within(() => {
     if (database.instances.has(keyOf(instance.project, instance.name))) {
-      const reason = instance.member.daemon.behaviour.duplicateRow("instances", "instances.project_id, instances.name");
-      throw new LxdError(409, `Add instance info to the database: ${reason}`);
+      const { status, text } = instance.member.daemon.behaviour.duplicateRow("instances", "instances.project_id, instances.name");
+      throw new LxdError(status, `Add instance info to the database: ${text}`);
     }
   });
   within(() => {

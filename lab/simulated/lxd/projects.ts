@@ -60,10 +60,8 @@ function createProject(request: ApiRequest): Reply {
   const defaults = Object.fromEntries(features.map(({ key }) => [key, "true"]));
   requireValidConfig(request, config ?? {});
   if (database.projects.has(name)) {
-    throw new LxdError(
-      409,
-      `Failed creating project "${name}": Failed adding database record: ${behaviour.duplicateRow("projects", "projects.name")}`,
-    );
+    const { status, text } = behaviour.duplicateRow("projects", "projects.name");
+    throw new LxdError(status, `Failed creating project "${name}": Failed adding database record: ${text}`);
   }
   database.projects.set(name, { name, description, config: { ...defaults, ...config } });
   makeDefaultProfile(database, name);

@@ -39,7 +39,7 @@ export interface Server {
   readonly hardwareAddress: RegExp;
   /** Incus has its own texts, and 7 looks for the name before it begins the operation. */
   readonly duplicateInstance: Failure;
-  /** Incus 6 shows the database's text. */
+  /** Incus 6 shows the database's text, and does not recognize it. */
   readonly duplicateProject: Failure;
   /** Incus compares the members before it begins the operation. */
   readonly moveToSameMember: Failure;
@@ -118,7 +118,7 @@ const incus: Server = {
   units: ["incus.socket", "incus.service", "incus-startup.service"],
   hardwareAddress: /^10:66:6a:/,
   duplicateInstance: { status: "operation", reply: /UNIQUE constraint failed: instances\.project_id, instances\.name$/ },
-  duplicateProject: { status: 409, reply: /UNIQUE constraint failed: projects\.name$/ },
+  duplicateProject: { status: 500, reply: /UNIQUE constraint failed: projects\.name$/ },
   moveToSameMember: { status: 400, reply: /Requested target server is the same/ },
   moveOfBackups: /^Instances with backups cannot be moved$/,
   duplicateNetworkStatus: 409,

@@ -21,8 +21,8 @@ describe("names", () => {
     [
       "of instances",
       instanceNameSchema,
-      ["web1", "W", "a-b", "a".repeat(63)],
-      ["", "1web", "web-", "web.1", "web_1", "a".repeat(64), "web1\n"],
+      ["web1", "1web", "W", "a-b", "a".repeat(63)],
+      ["", "123", "-web", "web-", "web.1", "web_1", "a".repeat(64), "web1\n"],
     ],
     [
       "of members",

@@ -2,8 +2,6 @@
  * The API extensions of each flavour. Of Debian's servers they are those of the real ones, in their number and names; the order is the
  * one in which they were added.
  */
-import type { Flavour } from "./flavours";
-
 const words = (text: string): string[] => text.trim().split(/\s+/);
 
 /** LXD 5.0.2 of Debian 12. */
@@ -168,7 +166,8 @@ const sinceSix = words(`
 
 const ofIncus = [...[...bookworm, ...trixie].filter((name) => !leftOut.includes(name)), ...incus];
 
-export const API_EXTENSIONS: Readonly<Record<Flavour, readonly string[]>> = {
+/** By flavour. */
+export const API_EXTENSIONS = {
   "bookworm-lxd": bookworm,
   "trixie-lxd": [...bookworm, ...trixie],
   "trixie-incus": ofIncus,

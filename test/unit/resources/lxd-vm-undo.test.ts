@@ -63,6 +63,8 @@ describe("an action that cannot be undone is refused, in the preview and by pulu
     for (const target of ["bcn2", "bcn1", undefined]) {
       await lxd.change("POST", "/1.0/storage-pools", { query: { target }, body });
     }
+    const volumes = "/1.0/storage-pools/default/volumes/custom";
+    await lxd.change("POST", volumes, { query: { target: "bcn1" }, body: { name: "v1", config: {} } });
     const devices = { root: { type: "disk", path: "/", pool: "default" } };
     await lxd.change("POST", "/1.0/profiles", { body: { name: "guarded", description: "", config: {}, devices: {} } });
     // The key is one of newer servers.

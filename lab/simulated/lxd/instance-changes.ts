@@ -196,6 +196,10 @@ function requireHotplug(instance: Instance, before: Devices, after: Devices): vo
     return;
   }
   for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    const isShare = after[name]?.["type"] === "disk" && !["/", undefined].includes(after[name]["path"]);
+    if (isShare && JSON.stringify(before[name]) !== JSON.stringify(after[name])) {
+      throw new LxdError(500, `Failed to start device "${name}": Cannot attach directory while instance is running`);
+    }
     const fixed = (device: Config | undefined) => ["gpu", "tpm", "pci"].includes(device?.["type"] ?? "");
     if (JSON.stringify(before[name]) === JSON.stringify(after[name]) || (!fixed(before[name]) && !fixed(after[name]))) {
       continue;

@@ -115,12 +115,20 @@ function ofDevice(name: string, live: Devices, wanted: Devices, isVm: boolean): 
   }
   const types = [from, to].flatMap((device) => (device === undefined ? [] : [device["type"] ?? ""]));
   const fixed = types.find((type) => (isVm ? !HOTPLUG_TYPES.has(type) : type === "tpm"));
+  const removedOrChanged = to === undefined ? "removed" : "changed";
+  const verb = from === undefined ? "added" : removedOrChanged;
+  if (isVm && isShare(to)) {
+    return stop(`devices.${name}`, `a share of a directory cannot be ${verb} while the instance runs`);
+  }
   if (fixed === undefined) {
     return [];
   }
-  const removedOrChanged = to === undefined ? "removed" : "changed";
-  const verb = from === undefined ? "added" : removedOrChanged;
   return stop(`devices.${name}`, `a ${fixed} device cannot be ${verb} while the instance runs`);
+}
+
+/** Whether a disk is mounted in the guest by its agent. Those of a virtual machine that are not are block devices. */
+function isShare({ type, path = "", source = "" }: Config = {}): boolean {
+  return type === "disk" && path !== "" && !source.startsWith("/dev/");
 }
 
 function ofRootDisk(liveDevices: Devices, wantedDevices: Devices, isVm: boolean): Obstacle[] {

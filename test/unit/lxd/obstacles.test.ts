@@ -68,6 +68,22 @@ describe("obstaclesToLiveUpdate", () => {
     ["a NIC is plugged in", "virtual-machine", {}, { eth1: nic }, []],
     ["a NIC is hidden", "virtual-machine", { eth1: nic }, { eth1: { type: "none" } }, []],
     ["a volume is plugged in", "virtual-machine", {}, { data: { type: "disk", pool: "p", source: "v" } }, []],
+    ["a disk of the host is plugged in", "virtual-machine", {}, { data: { type: "disk", source: "/dev/sdb", path: "/x" } }, []],
+    [
+      "a directory is not shared with a virtual machine that runs",
+      "virtual-machine",
+      {},
+      { data: { type: "disk", source: "/srv", path: "/srv" } },
+      ["devices.data stop"],
+    ],
+    [
+      "a volume with files is not shared with a virtual machine that runs",
+      "virtual-machine",
+      { data: { type: "disk", pool: "p", source: "v", path: "/a" } },
+      { data: { type: "disk", pool: "p", source: "v", path: "/b" } },
+      ["devices.data stop"],
+    ],
+    ["a directory is shared with a container", "container", {}, { data: { type: "disk", source: "/srv", path: "/srv" } }, []],
     ["a GPU is not plugged in", "virtual-machine", {}, { gpu0: { type: "gpu" } }, ["devices.gpu0 stop"]],
     ["a GPU is not unplugged", "virtual-machine", { gpu0: { type: "gpu" } }, {}, ["devices.gpu0 stop"]],
     [

@@ -209,6 +209,9 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       }
     }
     this.daemon?.stop();
+    for (const { daemon } of this.daemon?.database.members ?? []) {
+      daemon.losePeer();
+    }
     this.socketUnitActive = false;
     await this.ssh.close();
   }

@@ -92,7 +92,15 @@ export class SimulatedLab {
     this.privateKeyPath = join(this.directory, "id_ed25519");
     writeFileSync(this.privateKeyPath, this.privateKey, { mode: 0o600 });
     this.knownHostsPath = join(this.directory, "known_hosts");
-    this.timings = { operationMs: 0, daemonStartMs: 0, addressMs: 0, agentMs: 0, installMs: 0, ...options.timings };
+    this.timings = {
+      operationMs: 0,
+      daemonStartMs: 0,
+      addressMs: 0,
+      agentMs: 0,
+      heartbeatMs: 0,
+      installMs: 0,
+      ...options.timings,
+    };
     const surroundings: Surroundings = {
       faults: this.faults,
       requests: this.requests,

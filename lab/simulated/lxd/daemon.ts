@@ -50,6 +50,12 @@ export class Daemon implements LxdServer {
     this.heardAt = Date.now() + ms;
   }
 
+  losePeer(): void {
+    if (this.behaviour.losesItself) {
+      this.delayHeartbeat(this.surroundings.timings.heartbeatMs);
+    }
+  }
+
   get ready(): boolean {
     return this.running && Date.now() >= this.readyAt;
   }

@@ -56,6 +56,8 @@ export interface LxdServer {
   /** Starts it with the content of the data directory. An empty directory makes a new server. */
   start(): void;
   stop(): void;
+  /** A member of its cluster is gone. */
+  losePeer(): void;
   /** Resets it to a pristine standalone server, as leaving a cluster does too. */
   reset(keepLocalConfig?: boolean): void;
   /** Starts an operation on this daemon. */

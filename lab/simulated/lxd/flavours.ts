@@ -67,7 +67,7 @@ interface Differences {
   profileProject: boolean;
   /** An empty list of pools is null. */
   nullForNoPools: boolean;
-  /** A member that answers lists itself as Offline after it has lost a peer, until the next heartbeat. */
+  /** A member that answers lists itself as Offline after it has lost a peer: heartbeats wait for that one. */
   losesItself: boolean;
   /** How a virtual machine boots is `boot.mode`, in place of `security.secureboot` and `security.csm`. */
   bootMode: boolean;

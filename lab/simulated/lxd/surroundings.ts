@@ -44,6 +44,8 @@ export interface Timings {
   addressMs: number;
   /** From the start of a virtual machine until its agent answers. */
   agentMs: number;
+  /** From the loss of a peer until a member of Incus hears its own heartbeats again. */
+  heartbeatMs: number;
   /** Duration of `apt-get install` and `snap install`. */
   installMs: number;
 }

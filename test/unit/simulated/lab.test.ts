@@ -4,6 +4,7 @@ import { SimulatedLab } from "../../../lab/simulated";
 import { bringSnap } from "../../../provider/host/snapd";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
+import { listMembers } from "../../../provider/lxd/cluster/cluster";
 import { runInInstance } from "../../../provider/lxd/instances/exec";
 import { getInstanceState } from "../../../provider/lxd/instances/instances";
 import { getServer, setServerConfig } from "../../../provider/lxd/server";
@@ -12,6 +13,7 @@ import { hasCode, replyOf } from "../../../provider/support/errors";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { connect, disconnectAll } from "../../../provider/transport/pool";
 import type { SshConnection } from "../../../provider/transport/ssh";
+import { startCluster } from "../../lifecycles/worlds";
 
 describe("The simulated lab", () => {
   let lab: SimulatedLab;
@@ -108,6 +110,25 @@ describe("The simulated lab", () => {
     }
     assert.deepEqual((await getServer(await api())).config, {});
   });
+
+  for (const [flavour, status] of [
+    ["trixie-lxd", "Online"],
+    ["trixie-incus7", "Offline"],
+  ] as const) {
+    it(`lists the member that answers as ${status} after it has lost a peer, with ${flavour}`, async () => {
+      lab = await startCluster(flavour);
+      lab.timings.heartbeatMs = 60_000;
+      await lab.host("bcn1").powerOff();
+      const statuses = z.array(z.looseObject({ server_name: z.string(), status: z.string() }));
+      const listed = await (await api()).get("/1.0/cluster/members", statuses, { recursion: 1 });
+      assert.deepEqual(Object.fromEntries(listed.map((member) => [member.server_name, member.status])), {
+        bcn2: status,
+        bcn1: "Offline",
+      });
+      const own = (await listMembers(await api())).find(({ server_name }) => server_name === "bcn2");
+      assert.equal(own?.status, "Online");
+    });
+  }
 
   it("behaves like a newer LXD on request, with its waits and its background work", async () => {
     await start({ hosts: [{ name: "bcn2", snapd: true }], flavour: "lxd-6" });

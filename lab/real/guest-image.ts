@@ -60,7 +60,7 @@ system_info:
 
 /** A file of cloud-init's NoCloud seed that gives the value of a config key, or `otherwise` if the key is not set. */
 function seedTemplate(key: string, otherwise: string): string {
-  return `{% if config_get("${key}", "") == "" %}${otherwise}{% else %}{{ config_get("${key}", "") }}{% endif %}\n`;
+  return `{% if config_get("${key}", "") == "" %}${otherwise}\n{% else %}{{ config_get("${key}", "") }}{% endif %}`;
 }
 
 const DHCP_ON_ETH0 = `version: 1

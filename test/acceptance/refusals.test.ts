@@ -8,7 +8,7 @@ import { installOf } from "../../lab/real/flavours";
 import { fingerprintOf } from "../../provider/lxd/images/files";
 import { fingerprint } from "../../provider/transport/host-key";
 import { disconnectAll } from "../../provider/transport/pool";
-import { attachOrSkip, createResource, installByHand, isInLab } from "../support/real-lab";
+import { attachOrSkip, createResource, describeOnLxd, installByHand, isInLab } from "../support/real-lab";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
 import { statesOnceHeard } from "./support/member-states";
@@ -310,7 +310,8 @@ describe("Unsuitable environments on real LXD", () => {
       await refused(
         "LxdClusterMember",
         member("bcn1", { name: "web" }),
-        'LXD on root@192.168.1.101 is already in a cluster, as "bcn1". Use that name, or rename it there (lxc cluster rename bcn1 web)',
+        'LXD on root@192.168.1.101 is already in a cluster, as "bcn1". Use that name, or rename it there ',
+        `(${lab.flavour.client} cluster rename bcn1 web)`,
       );
     });
 
@@ -455,7 +456,7 @@ describe("Unsuitable environments on real LXD", () => {
     });
   });
 
-  describe("an instance whose cloud-init has not found LXD", () => {
+  describeOnLxd("an instance whose cloud-init has not found LXD", () => {
     const web = (config: object): object => ({
       cluster: { endpoints: [to("bcn2")] },
       name: "web2",

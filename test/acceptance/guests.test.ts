@@ -116,7 +116,7 @@ describe("a guest on real LXD", () => {
         await give(text);
         assert.equal(await onHost(lab.flavour.client, "config", "get", "docs", "cloud-init.user-data"), `${text}\n`);
         await inGuest(`rm -f ${TOOK}; ${BOOT_AGAIN}`);
-        assert.equal(await inGuest("cloud-init query userdata"), `${text}\n`);
+        assert.equal((await inGuest("cloud-init query userdata")).trimEnd(), text.trimEnd());
         assert.equal(await inGuest(`cat ${TOOK} 2>/dev/null || tail -40 /var/log/cloud-init.log`), kind);
         const { v1 } = JSON.parse(await inGuest("cat /run/cloud-init/result.json")) as {
           v1: { datasource: string; errors: string[] };

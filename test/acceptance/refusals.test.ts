@@ -8,7 +8,7 @@ import { installOf } from "../../lab/real/flavours";
 import { fingerprintOf } from "../../provider/lxd/images/files";
 import { fingerprint } from "../../provider/transport/host-key";
 import { disconnectAll } from "../../provider/transport/pool";
-import { attachOrSkip, createResource, describeOnLxd, installByHand, isInLab } from "../support/real-lab";
+import { attachOrSkip, createResource, installByHand, isInLab } from "../support/real-lab";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
 import { statesOnceHeard } from "./support/member-states";
@@ -456,7 +456,7 @@ describe("Unsuitable environments on real LXD", () => {
     });
   });
 
-  describeOnLxd("an instance whose cloud-init has not found LXD", () => {
+  describe("an instance whose cloud-init has not found LXD", () => {
     const web = (config: object): object => ({
       cluster: { endpoints: [to("bcn2")] },
       name: "web2",

@@ -1,20 +1,11 @@
 import assert from "node:assert/strict";
 import { RealLab } from "../../lab/real";
-import { type Flavour, flavourOf } from "../../lab/real/flavours";
-import { LabPlace } from "../../lab/real/state";
+import type { Flavour } from "../../lab/real/flavours";
 import { provider } from "../../provider/entry";
 import { skip } from "../../tools/test/skip";
 
 /** Whether this process runs in the workstation of a lab. */
 export const isInLab = process.env["LAB_STATE_DIR"] !== undefined;
-
-/** A suite about what only LXD has. It is not one of the suites of a lab with Incus. */
-export function describeOnLxd(title: string, suite: () => void): void {
-  const flavour = isInLab ? LabPlace.current().readRecord()?.flavour : undefined;
-  if (flavour === undefined || flavourOf(flavour).server === "lxd") {
-    describe(title, suite);
-  }
-}
 
 /** For the `before` of a suite: the lab in whose workstation this process runs. Elsewhere, skips the suite. */
 export async function attachOrSkip(context: Mocha.Context, labOptions = ""): Promise<RealLab> {

@@ -2,6 +2,7 @@
  * One simulated host: what is installed on it, its files and interfaces, its power, and the LXD daemon that runs when all of that
  * allows it. Commands arrive by SSH as one line and are looked up in a table of programs.
  */
+import { isIPv6 } from "node:net";
 import type { Duplex } from "node:stream";
 import { ApiServer } from "./api-server";
 import { archiveOf, type DebianServer, debianServerOf, osReleaseOf, STORAGE_TOOLS } from "./debian-server";
@@ -329,6 +330,12 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     this.putSnap("lxd", channel, found);
   }
 
+  /** Installs LXD's snap from a file, as `snap install --dangerous` does. */
+  installSnapFromFile(version: string, refusedOptions: readonly string[] = []): void {
+    this.putSnap("lxd", "", { version, revision: 0, lxd: "lxd-5.21" });
+    Object.assign(this.snaps.get("lxd") ?? {}, { revision: "x1", refusedOptions });
+  }
+
   putSnap(name: string, channel: string, { version, revision, lxd }: StoredSnap): void {
     const { held = false, config, connections } = this.snaps.get(name) ?? {};
     const isSet = { ...(config && { config }), ...(connections && { connections }) };
@@ -449,11 +456,11 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       this.files.writeFile(disk, "");
     }
     this.interfaces.set("lo", { type: "loopback", hwaddr: "00:00:00:00:00:00", addresses: ["127.0.0.1/8"] });
-    const mac = `52:54:00:00:01:${Number(this.lanAddress.split(".")[3] ?? 1)
-      .toString(16)
-      .padStart(2, "0")}`;
+    const isV6 = isIPv6(this.lanAddress);
+    const number = Number.parseInt(this.lanAddress.split(/[.:]/).at(-1) ?? "", isV6 ? 16 : 10) & 0xff;
+    const mac = `52:54:00:00:01:${number.toString(16).padStart(2, "0")}`;
     this.interfaces.set("eth0", { type: "physical", hwaddr: mac, addresses: [] });
-    this.interfaces.set("br0", { type: "bridge", hwaddr: mac, addresses: [`${this.lanAddress}/24`] });
+    this.interfaces.set("br0", { type: "bridge", hwaddr: mac, addresses: [`${this.lanAddress}/${isV6 ? 64 : 24}`] });
   }
 
   /** Connects a channel to a unix socket; only root may. */

@@ -18,6 +18,8 @@ export interface InstalledSnap {
   cohort?: boolean;
   /** Options set by `snap set`. */
   config?: Record<string, unknown>;
+  /** Names of options that its configure hook refuses. @default none */
+  refusedOptions?: readonly string[];
   /** @default those that snapd makes itself */
   connections?: SnapConnection[];
 }
@@ -37,6 +39,9 @@ function automaticConnections(): SnapConnection[] {
     slot: { snap: "snapd", slot: name },
   }));
 }
+
+/** Plugs of LXD's snap that only a user connects. */
+const MANUAL_PLUGS = ["ceph-conf", "mount-observe"];
 
 /** What snapd needs of its host. */
 export interface SnapdHost extends Machine {
@@ -154,7 +159,7 @@ export class SnapdModel {
     return { established, plugs: [], slots: [] };
   }
 
-  /** The configuration is patched: null removes an option. The hook of LXD's snap accepts every option. */
+  /** The configuration is patched: null removes an option. */
   configure(path: string, values: Record<string, unknown>, fails: boolean): Change {
     const name = decodeURIComponent(path.replace("/v2/snaps/", "").replace(/\/conf$/, ""));
     const snap = this.host.snaps.get(name);
@@ -166,6 +171,9 @@ export class SnapdModel {
       { kind: "run-hook", summary: `Run configure hook of "${name}" snap` },
     ]);
     return this.changes.run(change, fails, () => {
+      if (snap.refusedOptions?.some((option) => option in values) === true) {
+        throw new Error(`run hook "configure": cannot use ${JSON.stringify(values)}`);
+      }
       snap.config = patched(snap.config ?? {}, values);
     });
   }
@@ -177,6 +185,9 @@ export class SnapdModel {
     const snap = this.requireSnap("lxd");
     this.changes.requireIdle("lxd");
     const connections = (snap.connections ??= automaticConnections());
+    if (![...MANUAL_PLUGS, ...connections.map((each) => each.plug.plug)].includes(plug.plug)) {
+      throw new SnapdFault(400, `snap "lxd" has no plug named "${plug.plug}"`);
+    }
     const summary = `Connect ${plug.snap}:${plug.plug} to ${slot.snap}:${slot.slot}`;
     return this.changes.run(this.changes.add("connect-snap", summary, "lxd", [{ kind: "connect", summary }]), fails, () => {
       if (!connections.some((each) => each.plug.plug === plug.plug && each.slot.slot === slot.slot)) {

@@ -113,8 +113,7 @@ describe("A stack on hosts of the strict shape", () => {
   it("lets the managed user log in on the guest's IPv6 address, and become root", async () => {
     const ssh = [
       "ssh",
-      "-o",
-      "StrictHostKeyChecking=accept-new",
+      ...["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"],
       `thinkube@${GUEST_ADDRESS}`,
       "hostname; id -un; sudo -n id -un",
     ];

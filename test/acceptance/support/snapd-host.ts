@@ -60,7 +60,13 @@ for program in sh sleep mkdir touch; do
 done
 { head lxd 5.21.1-abcdef0; printf 'base: core22\\napps:\\n  daemon:\\n    command: bin/daemon\\n    daemon: simple\\n    plugs: [network-bind, mount-observe]\\n'; } > lxd/meta/snap.yaml
 printf '#!/bin/sh\\nmkdir -p $SNAP_COMMON/lxd\\ntouch $SNAP_COMMON/lxd/started\\nwhile :; do sleep 1; done\\n' > lxd/bin/daemon
-chmod +x lxd/bin/daemon
+mkdir -p lxd/meta/hooks
+cat > lxd/meta/hooks/configure <<'END'
+#!/bin/sh
+value=$(/usr/lib/snapd/snapctl get wrong)
+if [ -n "$value" ]; then echo "cannot use $value" >&2; exit 1; fi
+END
+chmod +x lxd/bin/daemon lxd/meta/hooks/configure
 for snap in snapd core22 lxd; do snap pack $snap /root/snaps; done
 for file in snapd_2.57.6_all core22_1_all; do snap install --dangerous $file.snap; done
 `;
@@ -76,6 +82,14 @@ export async function bringSnapd(lab: RealLab, host: string): Promise<void> {
       throw new Error(`snapd is not ready on ${host}: ${stderr}${stdout}`);
     }
   }
+}
+
+/** What snapd asks the store for: a revision, or what a channel has. */
+interface StoreAction {
+  readonly action: string;
+  readonly channel?: string;
+  readonly revision?: number;
+  readonly "instance-key": string;
 }
 
 /**
@@ -115,13 +129,15 @@ export async function openStore(isSeen: () => boolean): Promise<Server> {
     "/api/v1/snaps/names": () => ({ _embedded: { "clickindex:package": [] } }),
     "/v2/snaps/info/lxd": () => ({ name: "lxd", "snap-id": SNAP_ID, snap, "default-track": "5.21", "channel-map": map }),
     "/v2/snaps/refresh": (body) => {
-      const actions =
-        (JSON.parse(body) as { actions?: { action: string; channel?: string; "instance-key": string }[] }).actions ?? [];
-      const results = actions.map(({ action, channel = "5.21/stable", "instance-key": key }) => {
+      const { actions = [] } = JSON.parse(body) as { actions?: StoreAction[] };
+      const results = actions.map(({ action, channel = "5.21/stable", revision, "instance-key": key }) => {
         const releases = channels.map((risk) => ({ architecture: "amd64", channel: `5.21/${risk}` }));
-        const error = { code: "revision-not-found", message: "No revision was found in the Store.", extra: { releases } };
+        const extra = revision === undefined ? { extra: { releases } } : {};
+        const error = { code: "revision-not-found", message: "No revision was found in the Store.", ...extra };
         const common = { "instance-key": key, "snap-id": SNAP_ID, name: "lxd" };
-        return channels.includes(channel.replace("5.21/", "")) && channel.startsWith("5.21/")
+        return channels.includes(channel.replace("5.21/", "")) &&
+          channel.startsWith("5.21/") &&
+          (revision ?? snap.revision) === snap.revision
           ? { ...common, result: action, "effective-channel": channel, snap }
           : { ...common, result: "error", error };
       });

@@ -1,4 +1,4 @@
-import { KNOWN_HOSTS, WORKSTATION_ADDRESS } from "../real/state";
+import { KNOWN_HOSTS, WORKSTATION_ADDRESS } from "../real/shapes";
 import { type CpioEntry, cpioArchive, file, folder } from "./cpio";
 import type { Link } from "./network";
 

@@ -5,8 +5,6 @@ import { cacheDir, checkoutId, checkoutRoot } from "../../tools/paths";
 import type { FlavourName } from "./flavours";
 import type { HostAddress, ShapeName } from "./shapes";
 
-export { KNOWN_HOSTS, WORKSTATION_ADDRESS } from "./shapes";
-
 /** The environment variable that holds the lab's folder for processes in the workstation. */
 export const STATE_DIR_VARIABLE = "LAB_STATE_DIR";
 

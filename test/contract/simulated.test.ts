@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { isIPv6 } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { SimulatedLab } from "../../lab/simulated";
+import { type SimulatedHostOptions, SimulatedLab } from "../../lab/simulated";
 import { CALLS_PATH, callsInContract, callsOf } from "./lxd/calls";
 import type { HarnessHost, LxdHarness } from "./lxd/harness";
 import { lxdContract } from "./lxd/lxd-contract";
@@ -12,14 +13,25 @@ for (const flavour of FLAVOURS) {
   lxdContract(`simulated hosts of ${flavour}`, () => simulatedHosts(flavour));
 }
 
-async function simulatedHosts(flavour: Flavour): Promise<LxdHarness> {
+lxdContract("simulated hosts with upper case in a name, IPv6 addresses and sudo", () =>
+  simulatedHosts("bookworm-lxd", [
+    { name: "alpha", lanAddress: "fd00:c1a5:7e4::a1", user: "operator" },
+    { name: "Beta-2", lanAddress: "fd00:c1a5:7e4::b2", user: "operator" },
+  ]),
+);
+
+const TWO_HOSTS = [
+  { name: "bcn2", lanAddress: "192.168.1.102" },
+  { name: "bcn1", lanAddress: "192.168.1.101" },
+] as const;
+
+type Host = SimulatedHostOptions & { readonly lanAddress: string };
+
+async function simulatedHosts(flavour: Flavour, [first, second]: readonly [Host, Host] = TWO_HOSTS): Promise<LxdHarness> {
   const [, service] = serverOf(flavour).units;
   const lab = await SimulatedLab.start({
     flavour,
-    hosts: [
-      { name: "bcn2", lanAddress: "192.168.1.102" },
-      { name: "bcn1", lanAddress: "192.168.1.101" },
-    ],
+    hosts: [first, second],
   });
   const folder = mkdtempSync(join(tmpdir(), "contract-image-"));
   const image = { metadataPath: join(folder, "metadata.tar.xz"), rootfsPath: join(folder, "rootfs.squashfs") };
@@ -27,14 +39,14 @@ async function simulatedHosts(flavour: Flavour): Promise<LxdHarness> {
   writeFileSync(image.rootfsPath, "root file system");
   const host = (name: string): HarnessHost => {
     const { connection, lanAddress } = lab.host(name);
-    return { name, address: `${lanAddress}:8443`, connection };
+    return { name, address: `${isIPv6(lanAddress) ? `[${lanAddress}]` : lanAddress}:8443`, connection };
   };
   let cameToTheEnd = false; // a part of the suite makes only part of the calls
   return {
     flavour,
     kind: "simulated",
-    primary: host("bcn2"),
-    secondary: host("bcn1"),
+    primary: host(first.name),
+    secondary: host(second.name),
     image,
     hurtPackages: (name) => {
       Object.assign(lab.host(name).packageTrouble, { interrupted: true, deadSources: ["cdrom://[Debian 12] bookworm"] });

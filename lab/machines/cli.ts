@@ -4,8 +4,9 @@ import { DEFAULT_INSTANCE, MachineLab } from "./index";
 import type { MachineSpec } from "./machine";
 import { startVmHost } from "./vm-host";
 
-const USAGE = `usage: machines [--instance NAME] [--machines a=192.168.1.N,...] COMMAND
-  up                      start the lab: without --machines a machine with LXD that runs virtual machines, else bare machines
+const USAGE = `usage: machines [--instance NAME] [--machines a=192.168.1.N,...] [--vm] COMMAND
+  up                      start the lab: with --machines bare ones, otherwise one with LXD that runs virtual machines, and
+                          with --vm such a virtual machine, v1, runs in it
   status                  what is running
   ssh NAME [CMD...]       a command, or a shell, in a machine, from the workstation
   exec NAME -- CMD...     a command in a machine as root, without SSH
@@ -28,18 +29,23 @@ function parseMachine(text: string): MachineSpec {
   return { name, address };
 }
 
-function start(instance: string, machines: string | undefined): Promise<MachineLab> {
+interface Wanted {
+  readonly machines: string | undefined;
+  readonly running: boolean;
+}
+
+function start(instance: string, { machines, running }: Wanted): Promise<MachineLab> {
   return machines === undefined
-    ? startVmHost({ instance, log })
+    ? startVmHost({ instance, running, log })
     : MachineLab.start({ instance, log, machines: machines.split(",").map(parseMachine) });
 }
 
 /** A lab that lives as long as one command. */
-function run(instance: string, machines: string | undefined, argv: readonly string[]): Promise<number> {
+function run(instance: string, wanted: Wanted, argv: readonly string[]): Promise<number> {
   return withFileLock(LabPlace.ofCheckout(instance).runLockFile, "fail", async () => {
     // A signal ends what runs; from there on this process must live until the lab is stopped.
     for (const signal of SIGNALS) process.on(signal, killRunningCommands);
-    const { lab } = await start(instance, machines);
+    const { lab } = await start(instance, wanted);
     try {
       return await runInForeground(lab.workstationArgv(argv), lab.environment);
     } finally {
@@ -59,12 +65,15 @@ async function main(argv: readonly string[]): Promise<number> {
   };
   const given = option("--instance");
   const machines = option("--machines");
+  const running = words.includes("--vm");
+  if (running) words.splice(words.indexOf("--vm"), 1);
+  const wanted = { machines, running };
   const [command = "help", name = "", ...others] = words;
   const instance = given ?? (command === "run" ? "machines-run" : DEFAULT_INSTANCE);
   const attach = (): Promise<MachineLab> => MachineLab.attach(process.env["LAB_STATE_DIR"] === undefined ? instance : given);
   switch (command) {
     case "up":
-      await start(instance, machines);
+      await start(instance, wanted);
       return 0;
     case "status":
       for (const { spec, isRunning } of (await attach()).machines) {
@@ -98,7 +107,7 @@ async function main(argv: readonly string[]): Promise<number> {
       return 0;
     case "run":
       if (rest.length === 0) throw new Error(`run needs a command after --.\n${USAGE}`);
-      return run(instance, machines, rest);
+      return run(instance, wanted, rest);
     default:
       console.log(USAGE);
       return command === "help" ? 0 : 1;

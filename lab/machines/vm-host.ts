@@ -1,5 +1,5 @@
-import { mkdirSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
+import { symlinkSync } from "node:fs";
+import { basename, join } from "node:path";
 import { cachedFolder, recipeHash } from "../real/base";
 import { waitFor } from "../real/process";
 import { MachineLab } from "./index";
@@ -25,14 +25,37 @@ timeout 60 "$qemu" -version >/dev/null
 lxd waitready --timeout=300
 `;
 
+/** Name of the virtual machine of {@link startVmHost} with `running`. */
+const VIRTUAL_MACHINE = "v1";
+
+const VIRTUAL_MACHINE_TIMEOUT_SECONDS = 1800;
+
+/** Initialises LXD, with a profile for virtual machines, and starts one. LXD's client reads YAML from a file as input. */
+const LAUNCH = `
+exec </dev/null
+lxd init --auto
+lxc profile set default security.secureboot=false raw.qemu="-bios /usr/share/seabios/bios-256k.bin"
+lxc image import /root/image/metadata.tar.xz /root/image/disk.qcow2 --alias vm
+rm -r /root/image
+lxc init vm ${VIRTUAL_MACHINE} --vm -c limits.memory=384MiB -c limits.cpu=1 -d root,size=300MiB
+lxc start ${VIRTUAL_MACHINE}
+`;
+
 /**
  * Starts a lab with one machine, from its saved state: LXD is installed, not initialised, and runs virtual machines. Their
  * image is in the workstation's home, `lxd-images/vm`.
+ * @param options - With `running`, LXD is initialised, and has the image "vm", a profile that virtual machines need here,
+ * and a virtual machine "v1" whose agent answers.
  */
-export async function startVmHost(options: { instance?: string; log?: (line: string) => void }): Promise<MachineLab> {
+export async function startVmHost(options: {
+  instance?: string;
+  running?: boolean;
+  log?: (line: string) => void;
+}): Promise<MachineLab> {
   const { log = () => undefined } = options;
   const system = await vmHostSystem(log);
-  const [image, state] = [await vmImage(log), await savedState(log)];
+  const image = await vmImage(log);
+  const state = options.running === true ? await savedVirtualMachine(image, log) : await savedState(log);
   const lab = await MachineLab.start({ ...options, log, system, machines: [VM_HOST], states: { [VM_HOST.name]: state } });
   symlinkSync(image, join(lab.lab.home, "lxd-images/vm"));
   return lab;
@@ -55,7 +78,36 @@ async function savedState(log: (line: string) => void): Promise<SavedState> {
         return undefined;
       });
       await machine.save(STATE);
-      mkdirSync(partial, { recursive: true });
+      await machine.moveTo(partial);
+    } finally {
+      await lab.stop();
+    }
+  });
+  return { folder, snapshot: STATE };
+}
+
+/** Starts a virtual machine once, until its agent answers, and keeps the machine as it is then. */
+async function savedVirtualMachine(image: string, log: (line: string) => void): Promise<SavedState> {
+  const before = await savedState(log);
+  const name = `vm-state-${recipeHash([basename(before.folder), basename(image), LAUNCH])}`;
+  const folder = await cachedFolder(name, async (partial) => {
+    log("starting a virtual machine, and saving its state (one to ten minutes, once)");
+    const system = await vmHostSystem(log);
+    const states = { [VM_HOST.name]: before };
+    const lab = await MachineLab.start({ instance: "vm-state", log, system, machines: [VM_HOST], states });
+    try {
+      const machine = lab.machine(VM_HOST.name);
+      await lab.lab.workstationExec(["ssh", VM_HOST.name, "mkdir /root/image"]);
+      for (const file of ["metadata.tar.xz", "disk.qcow2"]) {
+        const copied = await lab.lab.workstationExec(["scp", join(image, file), `${VM_HOST.name}:/root/image/`]);
+        if (copied.exitCode !== 0) throw new Error(`Unable to copy ${file}: ${copied.stderr}`);
+      }
+      await machine.run(LAUNCH);
+      await waitFor("the agent of the virtual machine", VIRTUAL_MACHINE_TIMEOUT_SECONDS, async () => {
+        const { stdout } = await machine.exec(["lxc", "query", `/1.0/instances/${VIRTUAL_MACHINE}/state`]);
+        return (JSON.parse(stdout) as { processes: number }).processes > 0 ? true : undefined;
+      });
+      await machine.save(STATE);
       await machine.moveTo(partial);
     } finally {
       await lab.stop();

@@ -109,6 +109,7 @@ function apply(database: Database, instance: Instance, wanted: Wanted): void {
     }
   }
   requireSamePool(before, devices);
+  requireOneNicOnABridge(database, instance.name, before, devices);
   if (instance.status === "Running") {
     requireLive(instance, expandedConfig(database, instance), expandedConfig(database, target));
     requireHotplug(instance, before, devices);
@@ -156,6 +157,20 @@ function requireSamePool(before: Devices, after: Devices): void {
     Object.values(devices).find((device) => device["type"] === "disk" && device["path"] === "/")?.["pool"];
   if (poolOf(before) !== undefined && poolOf(after) !== undefined && poolOf(before) !== poolOf(after)) {
     throw new LxdError(500, `Cannot update root disk device pool name to "${poolOf(after) ?? ""}"`);
+  }
+}
+
+/** On a managed bridge all NICs of an instance would have the same DNS name. */
+function requireOneNicOnABridge(database: Database, name: string, before: Devices, after: Devices): void {
+  const networkOf = (device: Config): string | undefined => (device["type"] === "nic" ? device["network"] : undefined);
+  const nics = Object.entries(after).filter(([, device]) => database.networks.has(networkOf(device) ?? ""));
+  const [added] =
+    nics.find(([key, device]) => {
+      const others = nics.filter(([other]) => other !== key).map(([, { network }]) => network);
+      return JSON.stringify(before[key]) !== JSON.stringify(device) && others.includes(device["network"]);
+    }) ?? [];
+  if (added !== undefined) {
+    throw new LxdError(500, `Failed add validation for device "${added}": Instance DNS name "${name}" already used on network`);
   }
 }
 

@@ -3,7 +3,7 @@ import { messageOf } from "../provider/support/errors";
 
 export const USAGE = `Usage: pulumi-lxd-cluster adopt --host [user@]host[:port] [--host ...] [options]
 
-Reads a running LXD cluster, or standalone server, and writes a Pulumi program that adopts it unchanged.
+Reads a running cluster of LXD or Incus, or a standalone server, and writes a Pulumi program that adopts it unchanged.
 Changes nothing on the cluster.
 
   --host      SSH address of a member; once for each member. pulumi destroy removes the first one last

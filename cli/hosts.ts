@@ -12,7 +12,7 @@ import type { HostArgs } from "./arguments";
 /** Time limit for reading a cluster, in seconds. */
 const READ_SECONDS = 600;
 
-/** A host on which LXD runs. */
+/** A host on which LXD or Incus runs. */
 export interface Host {
   readonly args: HostArgs;
   readonly connection: Connection;

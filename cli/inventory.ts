@@ -1,6 +1,9 @@
 import * as z from "zod";
 import type { Lifecycle } from "../provider/engine/lifecycle";
+import { installedDebPackages } from "../provider/host/apt";
+import { DAEMON_PACKAGES } from "../provider/host/installed";
 import { findSnap } from "../provider/host/snapd";
+import type { ServerNames } from "../provider/lxd/client/endpoint";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
 import { describeOwner } from "../provider/lxd/ownership";
 import { isFeature } from "../provider/lxd/projects";
@@ -49,6 +52,8 @@ export interface Taken {
 /** The contents of a cluster. */
 export interface ClusterContents {
   readonly hosts: readonly { readonly name: string; readonly args: HostArgs }[];
+  /** Names of the server, LXD or Incus. */
+  readonly names: ServerNames;
   readonly taken: readonly Taken[];
   /** Objects that are not adopted, one sentence each. */
   readonly leftOut: readonly string[];
@@ -117,7 +122,7 @@ class Reading {
     }
     const holderOf = (project: string, feature: Feature): string => this.holderOf(project, feature);
     const hosts = this.hosts.all.map(({ name, args }) => ({ name, args }));
-    return { hosts, taken: this.taken, leftOut: this.leftOut, holderOf };
+    return { hosts, names: lxd.names, taken: this.taken, leftOut: this.leftOut, holderOf };
   }
 
   /** Adds an object to `taken`, or the reason against it to `leftOut`. */
@@ -168,8 +173,13 @@ class Reading {
 
   private async installOf({ lxd, ssh }: Host): Promise<unknown> {
     const { packaging } = lxd.endpoint.socket;
-    if (packaging !== "snap") {
-      return packaging === "deb" ? { method: "deb" } : false;
+    if (packaging === "incus") {
+      const packages = await installedDebPackages(ssh, DAEMON_PACKAGES.incus, this.hosts.deadline);
+      const isBaseOnly = packages.length > 0 && !packages.includes("incus");
+      return packages.length > 0 && { method: "deb", server: "incus", ...(isBaseOnly && { serverPackage: "incus-base" }) };
+    }
+    if (packaging === "deb") {
+      return { method: "deb" };
     }
     const snap = await findSnap(ssh, this.hosts.deadline);
     return snap === undefined ? false : { method: "snap", channel: snap.channel, ...(snap.held ? {} : { hold: false }) };
@@ -335,7 +345,7 @@ function isChosenByLxd(name: string, key: string, value: string): boolean {
     (key === "source" && (value === name || value.endsWith(`/disks/${name}.img`) || value.endsWith(`/storage-pools/${name}`))) ||
     (key === "zfs.pool_name" && value === name) ||
     (key === "lvm.vg_name" && value === name) ||
-    (key === "lvm.thinpool_name" && value === "LXDThinPool") ||
+    (key === "lvm.thinpool_name" && ["LXDThinPool", "IncusThinPool"].includes(value)) ||
     key === "source.wipe" ||
     key === "source.recover"
   );

@@ -22,8 +22,7 @@ interface Statement {
   isUsed: boolean;
 }
 
-const HEADINGS: Readonly<Record<Taken["kind"], string>> = {
-  LxdNode: "LXD on the hosts",
+const HEADINGS: Readonly<Record<Exclude<Taken["kind"], "LxdNode">, string>> = {
   LxdClusterMember: "Cluster members",
   LxdStoragePool: "Storage pools",
   LxdProject: "Projects",
@@ -56,7 +55,7 @@ class Writing {
   constructor(private readonly contents: ClusterContents) {
     this.statements = statementsOf(contents.taken);
     const [first] = contents.hosts;
-    this.secrets = new Secrets(first?.args ?? { host: "" });
+    this.secrets = new Secrets(first?.args ?? { host: "" }, contents.names.client);
   }
 
   program(): Program {
@@ -66,7 +65,8 @@ class Writing {
     const sections = KINDS.flatMap((kind) => {
       const ofKind = this.statements.filter(({ taken }) => taken.kind === kind);
       const texts = ofKind.map((statement) => textOf(statement, arguments_.get(statement) ?? {}));
-      return texts.length === 0 ? [] : [{ kind, text: `// ${HEADINGS[kind]}\n${texts.join("\n")}` }];
+      const heading = kind === "LxdNode" ? `${this.contents.names.name} on the hosts` : HEADINGS[kind];
+      return texts.length === 0 ? [] : [{ kind, text: `// ${heading}\n${texts.join("\n")}` }];
     });
     const isOfHosts = ({ kind }: { kind: string }): boolean => kind === "LxdNode" || kind === "LxdClusterMember";
     const parts = [
@@ -80,7 +80,7 @@ class Writing {
   private head(kinds: readonly string[]): string {
     const names = `import { ${[...kinds].sort().join(", ")} } from "pulumi-lxd-cluster";`;
     const remarks = [
-      `Adopts the LXD of ${this.contents.hosts.map(({ name }) => name).join(", ")} as it was found.`,
+      `Adopts the ${this.contents.names.name} of ${this.contents.hosts.map(({ name }) => name).join(", ")} as it was found.`,
       "`adopt: true` makes pulumi up manage existing objects; it creates none.",
       ...(this.contents.leftOut.length === 0
         ? []
@@ -207,7 +207,7 @@ class Writing {
 
 const INSTANCE = ["config"];
 
-/** Subcommands of `lxc` that print an object's values. */
+/** Subcommands of the client that print an object's values. */
 const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
   LxdClusterMember: ["cluster"],
   LxdStoragePool: ["storage"],

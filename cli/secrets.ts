@@ -1,3 +1,4 @@
+import type { ServerNames } from "../provider/lxd/client/endpoint";
 import { mayBeSecret } from "../provider/support/secrets";
 import { expandHome } from "../provider/transport/connection";
 import { commandLine } from "../provider/transport/quote";
@@ -12,7 +13,7 @@ export interface Secret {
   readonly command: string;
 }
 
-/** Where LXD stores a value: the words of an `lxc` command before the key. */
+/** Where the server stores a value: the words of its client's command before the key. */
 export interface Holder {
   readonly project: string;
   readonly words: readonly string[];
@@ -24,8 +25,11 @@ export interface Holder {
 export class Secrets {
   readonly all: Secret[] = [];
 
-  /** @param host - A host on which `lxc` prints the values. */
-  constructor(private readonly host: HostArgs) {}
+  /** @param host - A host on which the server's client prints the values. */
+  constructor(
+    private readonly host: HostArgs,
+    private readonly client: ServerNames["client"],
+  ) {}
 
   /** Returns the value, or code that reads it from the config when it may be a secret. */
   hide(holder: Holder, key: string, value: unknown): unknown {
@@ -37,8 +41,8 @@ export class Secrets {
     const { user = "root" } = this.host;
     const asRoot = user === "root" ? [] : ["sudo", "-n"];
     // ssh passes a command line to a shell on the host.
-    const lxc = commandLine([...asRoot, "lxc", ...project, ...holder.words, key]);
-    this.all.push({ name, command: `${commandLine([...sshTo(this.host), lxc])} | pulumi config set --secret ${name}` });
+    const print = commandLine([...asRoot, this.client, ...project, ...holder.words, key]);
+    this.all.push({ name, command: `${commandLine([...sshTo(this.host), print])} | pulumi config set --secret ${name}` });
     return new Code(`settings.requireSecret(${JSON.stringify(name)})`);
   }
 }

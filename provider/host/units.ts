@@ -46,17 +46,31 @@ export async function unitsToStart(ssh: SshConnection, packaging: UnitPackaging,
   return [...found];
 }
 
+/**
+ * How long a daemon may take to stop in order, with its instances. Incus ignores SIGTERM while it waits for its cluster, and its unit
+ * would wait 330 s for it.
+ */
+const STOP_SECONDS = 60;
+
+/** Exit status of timeout(1). systemd still stops the units then. */
+const TIMED_OUT = 124;
+
 /** Stops LXD and what it started: instances, their helpers, and the DHCP servers of its bridges. */
 export async function stopUnits(ssh: SshConnection, packaging: UnitPackaging, data: string, deadline: Deadline): Promise<void> {
   const [socket, service] = DAEMON[packaging];
   const stop = ["systemctl", "stop", socket, service, INSTANCES[packaging]];
-  await runUnless(ssh, stop, UNIT_NOT_LOADED, deadline);
+  const kill = ["systemctl", "kill", "--signal=KILL", service];
+  const inOrder = ["timeout", String(STOP_SECONDS), ...stop];
+  if ((await runUnless(ssh, inOrder, [UNIT_NOT_LOADED, TIMED_OUT], deadline)) === TIMED_OUT) {
+    await ssh.run(kill, { deadline });
+    await runUnless(ssh, stop, [UNIT_NOT_LOADED], deadline);
+  }
   // systemd stops instances only if the daemon worked and the unit for instances was active, and no other child of the daemon.
-  await ssh.run(["systemctl", "kill", "--signal=KILL", service], { deadline });
+  await ssh.run(kill, { deadline });
   // LXC gives a container's monitor this title and moves it out of the unit. The container ends with its monitor.
   const monitor = `^\\[lxc monitor\\] ${data}/containers `;
   await until(deadline, async (report) => {
-    if ((await runUnless(ssh, ["pkill", "--signal", "KILL", "--full", monitor], NO_PROCESS, deadline)) === NO_PROCESS) {
+    if ((await runUnless(ssh, ["pkill", "--signal", "KILL", "--full", monitor], [NO_PROCESS], deadline)) === NO_PROCESS) {
       return true;
     }
     report("waiting for containers that LXD started to end");
@@ -77,10 +91,15 @@ export async function startUnits(ssh: SshConnection, units: readonly string[], d
 const UNIT_NOT_LOADED = 5;
 const NO_PROCESS = 1;
 
-/** @param nothingToDo - The exit status, besides 0, that is no failure. */
-async function runUnless(ssh: SshConnection, argv: readonly string[], nothingToDo: number, deadline: Deadline): Promise<number> {
+/** @param noFailure - The exit statuses, besides 0, that are no failure. */
+async function runUnless(
+  ssh: SshConnection,
+  argv: readonly string[],
+  noFailure: readonly number[],
+  deadline: Deadline,
+): Promise<number> {
   const { exitCode, stderr } = await ssh.run(argv, { deadline, allowFailure: true });
-  if (exitCode !== 0 && exitCode !== nothingToDo) {
+  if (exitCode !== 0 && !noFailure.includes(exitCode)) {
     throw new CommandError(ssh.name, argv[0] ?? "", exitCode, stderr.trim());
   }
   return exitCode;

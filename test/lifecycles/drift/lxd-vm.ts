@@ -246,7 +246,7 @@ export const vmDrift = driftTable(vmLifecycle, {
           "lxc start web1",
         ],
         answer: "refused",
-        says: /Instance "web1" on bcn1 cannot be changed like this\. devices\.root\.pool: the root disk is in pool "other".*lxc move --storage/,
+        says: /Instance "web1" on bcn1 cannot be changed like this\. devices\.root\.pool: the root disk is in pool "other".*lxc or incus move --storage/,
         cure: { program: { rootDisk: { size: "20GiB", pool: "other" } } },
         why: "LXD moves a disk to another pool only with `lxc move`",
       },

@@ -45,6 +45,21 @@ describe("wiping LXD on a host", () => {
     assert.equal(lab.host("bcn2").daemon?.database.images.size, 0);
   });
 
+  it("kills a daemon that does not stop in order, as Incus while it waits for its cluster", async () => {
+    const commands = await start("deb");
+    const [stops, kills] = [/^systemctl stop lxd\.socket/, /^systemctl kill --signal=KILL lxd\.service/];
+    const since = commands.length;
+    lab.faults.add({ when: { exec: /timeout 60 systemctl stop/, nth: 1 }, effect: { status: 124, error: "" } });
+    await resetLxd(ssh, "deb", patience);
+    const run = lab
+      .host("bcn2")
+      .commands.slice(since)
+      .map((argv) => argv.join(" "));
+    const order = run.flatMap((line) => (stops.test(line) ? ["stop"] : kills.test(line) ? ["kill"] : []));
+    assert.deepEqual(order, ["kill", "stop", "kill"]); // the fault takes the place of the first stop
+    assert.equal(lab.host("bcn2").daemon?.database.images.size, 0);
+  });
+
   it("of the snap removes it with its data and installs it again from the same channel", async () => {
     await start("snap");
     const asked = lab.mutations().map(({ method, path }) => `${method} ${path}`);

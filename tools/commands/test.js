@@ -45,6 +45,10 @@ const TIERS = [
   { name: "engine", limitMinutes: 40, testSeconds: 300, stacks: true, lane: "here" },
   { name: "acceptance", limitMinutes: 60, testSeconds: 600, stacks: true, lane: "acceptance", lab: HOSTS },
   { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, lane: "recovery", lab: HOSTS },
+  {
+    ...{ name: "other-hosts", files: "test/{acceptance/contract,other-hosts/*}.test.ts", thoroughMinutes: 40, testSeconds: 600 },
+    ...{ stacks: true, lane: "other hosts", lab: ["--shape", "strict"] },
+  },
   acceptanceOn("trixie-lxd", "trixie-lxd"),
   acceptanceOn("trixie-incus7", "trixie-incus7"),
   { ...acceptanceOn("trixie-incus", "trixie-incus"), nightly: true },
@@ -110,6 +114,10 @@ async function runTiers(options, results) {
       );
     }
     results.set(tier.name, counts);
+    const report = process.env["SERVERS_REPORT"];
+    if (tier.lab !== undefined && report !== undefined) {
+      reportServer(report, tier.name, tier.lab, counts);
+    }
   };
   const here = async () => {
     if (options.tiers.includes("check")) {
@@ -212,6 +220,20 @@ async function runTier({ name, testSeconds, lab, ...tier }, env, { grep, nightly
  */
 function onHostsOf(instance, options) {
   return [process.execPath, "--require", "tsx/cjs", "lab/real/cli.ts", "run", "--instance", instance, ...options, "--"];
+}
+
+/**
+ * Keeps the result of a tier on real hosts for `tools/run.js servers`.
+ * @param {string} folder
+ * @param {string} tier
+ * @param {readonly string[]} lab - The options of its hosts.
+ * @param {Counts} counts
+ */
+function reportServer(folder, tier, lab, { passed, failed }) {
+  const named = lab.indexOf("--flavour");
+  const flavour = named < 0 ? "bookworm-lxd" : lab[named + 1];
+  fs.mkdirSync(folder, { recursive: true });
+  fs.writeFileSync(path.join(folder, `tier-${tier}.json`), JSON.stringify({ flavour, tier, passed, failed: failed.length }));
 }
 
 /**

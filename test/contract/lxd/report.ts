@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { ContractLab } from "./harness";
 
 /** Names the folder for the results. Without it they are printed only. */
-const FOLDER = process.env["CONTRACT_REPORT"];
+const FOLDER = process.env["SERVERS_REPORT"];
 
 /** Counts the cases of one run. */
 export class Report {
@@ -16,7 +16,7 @@ export class Report {
     this.failed += test?.isFailed() === true ? 1 : 0;
   }
 
-  /** Prints the result, and keeps it if `CONTRACT_REPORT` names a folder. */
+  /** Prints the result, and keeps it if `SERVERS_REPORT` names a folder. */
   write({ harness: { flavour, kind: hosts }, server }: ContractLab): void {
     const { passed, failed } = this;
     const { name, version, apiExtensions } = server;

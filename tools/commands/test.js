@@ -47,7 +47,7 @@ const TIERS = [
   { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, lane: "recovery", lab: HOSTS },
   {
     ...{ name: "other-hosts", files: "test/{acceptance/contract,other-hosts/*}.test.ts", thoroughMinutes: 40, testSeconds: 600 },
-    ...{ stacks: true, lane: "other hosts", lab: ["--shape", "strict"] },
+    ...{ stacks: true, lane: "acceptance", lab: ["--shape", "strict"] },
   },
   acceptanceOn("trixie-lxd", "trixie-lxd"),
   acceptanceOn("trixie-incus7", "trixie-incus7"),

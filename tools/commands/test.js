@@ -23,7 +23,7 @@ const { runChecks } = require("./check");
 
 const HOSTS = ["--hosts", "bcn2,bcn1,bcn3"];
 /** What is tested on each server: all acceptance tests but those of snapd and of the lab itself. */
-const ON_EACH_SERVER = "test/acceptance/{contract,guests,refusals,stack}.test.ts";
+const ON_EACH_SERVER = "test/acceptance/!(lab|snapd).test.ts";
 
 /** @type {(name: string, flavour: string) => Tier} */
 const acceptanceOn = (name, flavour) => ({

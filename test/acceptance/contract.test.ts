@@ -18,7 +18,7 @@ lxdContract("real hosts", async (context) => {
   assert.ok(primary && secondary, "the lab has fewer than two hosts");
   return {
     flavour,
-    kind: "real",
+    kind: lab.shape.name === "lan" ? "real" : "real, strict",
     primary,
     secondary,
     image: { metadataPath: join(image, "metadata.tar.xz"), rootfsPath: join(image, "rootfs.squashfs") },

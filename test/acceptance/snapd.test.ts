@@ -62,6 +62,20 @@ describe("the real snapd", () => {
     }
   });
 
+  // First of all: newer ones keep what they have downloaded.
+  describe("before anything was downloaded", () => {
+    it("shows the progress of a download, and quotes snapd's error when it fails", async () => {
+      const error = await bringSnap(await ssh(), CHOICE, patience).then(
+        () => assert.fail("nobody has signed it"),
+        (thrown: unknown) => thrown,
+      );
+      assert.ok(hasCode(error, "snapd"), messageOf(error));
+      assert.match(messageOf(error), /POST \/v2\/snaps\/lxd \(install\) failed: cannot perform the following tasks:/);
+      assert.ok(seen.some(isHowFar), seen.join("\n"));
+      assert.equal(await findSnap(await ssh(), deadline), undefined);
+    });
+  });
+
   snapdContract("real hosts", async () => ({
     version: (await onHost("dpkg-query", "--show", "--showformat=${Version}", "snapd")).split(/[-+]/)[0] ?? "",
     connections: [connection("root"), connection("operator")],
@@ -98,17 +112,6 @@ describe("the real snapd", () => {
   });
 
   describe("without LXD", () => {
-    it("shows the progress of a download, and quotes snapd's error when it fails", async () => {
-      const error = await bringSnap(await ssh(), CHOICE, patience).then(
-        () => assert.fail("nobody has signed it"),
-        (thrown: unknown) => thrown,
-      );
-      assert.ok(hasCode(error, "snapd"), messageOf(error));
-      assert.match(messageOf(error), /POST \/v2\/snaps\/lxd \(install\) failed: cannot perform the following tasks:/);
-      assert.ok(seen.some(isHowFar), seen.join("\n"));
-      assert.equal(await findSnap(await ssh(), deadline), undefined);
-    });
-
     it("installs another revision when the store has withdrawn that of a wipe", async () => {
       // Up to the signature, which is missing: a withdrawn revision alone would have another kind of error.
       await assert.rejects(installAgain(await ssh(), { channel: "5.21/stable", revision: 4711, held: false }, patience), {

@@ -44,7 +44,7 @@ async function simulatedHosts(flavour: Flavour, [first, second]: readonly [Host,
   let cameToTheEnd = false; // a part of the suite makes only part of the calls
   return {
     flavour,
-    kind: "simulated",
+    kind: first.name === TWO_HOSTS[0].name ? "simulated" : "simulated, strict",
     primary: host(first.name),
     secondary: host(second.name),
     image,

@@ -22,7 +22,8 @@ export interface HarnessHost {
 /** Two hosts, an image, and control over them. */
 export interface LxdHarness {
   readonly flavour: Flavour;
-  readonly kind: "real" | "simulated";
+  /** The hosts, as the report names them. */
+  readonly kind: `${"real" | "simulated"}${"" | ", strict"}`;
   readonly primary: HarnessHost;
   readonly secondary: HarnessHost;
   /** An image of a small Debian, as metadata and root file system. */

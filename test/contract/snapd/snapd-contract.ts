@@ -99,13 +99,11 @@ export function snapdContract(name: string, makeHarness: (context: Mocha.Context
         await assert.rejects(act(wanted), { code: "snapd", status: 400 });
       });
 
-      it("refuses to remove or to refresh it", async () => {
+      it("refuses to remove, refresh or start it", async () => {
+        // Some versions give no kind.
         for (const action of ["remove", "refresh"]) {
-          await assert.rejects(act({ action }), { code: "snapd", kind: "snap-not-installed" });
+          await assert.rejects(act({ action }), { code: "snapd" });
         }
-      });
-
-      it("refuses to start it", async () => {
         await assert.rejects(startSnap(await ssh(), patience), { code: "snapd" });
       });
 

@@ -93,7 +93,7 @@ async function join(context: Context, ssh: SshConnection, host: LxdClient, clust
     return;
   }
   context.warn(
-    `LXD on ${host.host} was left half joined, or its member was removed by force. The cluster does not list it and it holds no data, so it is ` +
+    `${host.names.name} on ${host.host} was left half joined, or its member was removed by force. The cluster does not list it and it holds no data, so it is ` +
       "wiped and joins again",
   );
   await resetLxd(ssh, host.endpoint.socket.packaging, context, asked);

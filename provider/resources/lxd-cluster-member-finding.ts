@@ -206,7 +206,7 @@ async function clusterThatIsOurs(context: Context, host: Connection, known: stri
   const lxd = await context.lxd(host);
   const server = await throughRestart(lxd, () => askLxd(lxd));
   if (server === undefined) {
-    throw new RefusedError(`LXD on ${lxd.host} does not answer. ${whereToLook(lxd)}`);
+    throw new RefusedError(`${lxd.names.name} on ${lxd.host} does not answer. ${whereToLook(lxd)}`);
   }
   const { server_clustered: isClustered, certificate_fingerprint: fingerprint } = server.environment;
   if (!isClustered || known !== undefined) {
@@ -233,7 +233,7 @@ export async function findWayIn(
   const ours = known ?? (await clusterOfOthers(context, membership));
   if (ours !== undefined && ours !== own.certificate_fingerprint) {
     throw new RefusedError(
-      `LXD on ${lxd.host} is a member of the cluster ${own.certificate_fingerprint}, but must be in the cluster ${ours}. Nothing was changed. Find out ` +
+      `${lxd.names.name} on ${lxd.host} is a member of the cluster ${own.certificate_fingerprint}, but must be in the cluster ${ours}. Nothing was changed. Find out ` +
         `which of the two has your instances (${lxd.names.client} cluster list on their hosts), and remove the host from the other one`,
     );
   }

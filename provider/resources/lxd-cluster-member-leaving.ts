@@ -200,7 +200,7 @@ async function otherUse(found: Found): Promise<string | undefined> {
   const isOurs = (fingerprint: string | undefined): boolean => known !== undefined && fingerprint === known;
   if (server === undefined && !wasMember && !isOurs(disk.clusterCertificate)) {
     throw new RefusedError(
-      `LXD on ${lxd.host} does not answer, so its present use is unknown. It was not cleaned. ${whereToLook(lxd)}`,
+      `${lxd.names.name} on ${lxd.host} does not answer, so its present use is unknown. It was not cleaned. ${whereToLook(lxd)}`,
     );
   }
   if (server?.environment.server_clustered === true) {

@@ -211,7 +211,9 @@ async function change(context: Context, lxd: LxdClient, inputs: Inputs, found: F
   const said = refusals.map((refusal) => `  - ${refusal}`).join("\n");
   if (waiting.length === 0) {
     if (refusals.length > 0) {
-      context.warn(`${nameOf(inputs)} was changed, although LXD on ${lxd.host} reported a failure. LXD said:\n${said}`);
+      context.warn(
+        `${nameOf(inputs)} was changed, although ${lxd.names.name} on ${lxd.host} reported a failure. LXD said:\n${said}`,
+      );
     }
     return outputs;
   }

@@ -29,7 +29,7 @@ export function howToWipe(kinds: readonly string[]): string {
 export function refuseOtherName(lxd: LxdClient, { environment }: Server, name: string): void {
   if (environment.server_name !== name) {
     throw new RefusedError(
-      `LXD on ${lxd.host} is already in a cluster, as "${environment.server_name}". Use that name, or rename it there (` +
+      `${lxd.names.name} on ${lxd.host} is already in a cluster, as "${environment.server_name}". Use that name, or rename it there (` +
         `${lxd.names.client} cluster rename ${environment.server_name} ${name})`,
     );
   }
@@ -43,7 +43,7 @@ export async function refuseToJoin(context: JoinContext, holds: Inventory, name:
   const { host } = context;
   if (Object.keys(holds).length > 0) {
     throw new RefusedError(
-      `LXD on ${host.host} holds ${describeInventory(holds)}, and only an empty LXD can join a cluster, here as ${name}. Remove that, ` +
+      `${host.names.name} on ${host.host} holds ${describeInventory(holds)}, and only an empty LXD can join a cluster, here as ${name}. Remove that, ` +
         `or wipe it: ${howToWipe(Object.keys(holds))}`,
     );
   }
@@ -124,7 +124,7 @@ function refuseWildcard({ host, joining }: JoinContext, address: string): void {
     !JOINS_FROM_WILDCARD.some((extension) => joining.api_extensions.includes(extension))
   ) {
     throw new RefusedError(
-      `LXD on ${host.host} listens on every address (core.https_address is "${listening}"), and this version of LXD cannot join a cluster then. ` +
+      `${host.names.name} on ${host.host} listens on every address (core.https_address is "${listening}"), and this version of LXD cannot join a cluster then. ` +
         `Set it to "${address}" (config of its LxdNode)`,
     );
   }

@@ -30,7 +30,7 @@ export async function mintJoinToken(lxd: LxdClient, name: string): Promise<JoinT
   const operation = await lxd.begin("POST", "/1.0/cluster/members", { body: { server_name: name } });
   const parsed = tokenSchema.safeParse(operation?.metadata);
   if (operation === undefined || !parsed.success) {
-    throw new ResponseShapeError(`LXD on ${lxd.host} answered the request for a join token with something else`);
+    throw new ResponseShapeError(`${lxd.names.name} on ${lxd.host} answered the request for a join token with something else`);
   }
   const { serverName, secret, fingerprint, addresses, expiresAt } = parsed.data;
   const token = { server_name: serverName, fingerprint, addresses, secret, expires_at: expiresAt };

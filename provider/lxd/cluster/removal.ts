@@ -12,7 +12,7 @@ import { throughRestart } from "./restarts";
 export async function removeAndWait(lxd: LxdClient, name: string, isLost: boolean): Promise<void> {
   await (isLost ? forgetMember(lxd, name) : removeThrough(lxd, name));
   await until(lxd.deadline, async (report) => {
-    report(`LXD on ${lxd.host} still lists ${name} as a member`);
+    report(`${lxd.names.name} on ${lxd.host} still lists ${name} as a member`);
     return (await isListed(lxd, name)) ? undefined : true;
   });
 }

@@ -48,7 +48,7 @@ async function untilPassed<Answer>(
   seconds: number,
   passes: (error: unknown) => boolean | Promise<boolean>,
 ): Promise<Answer> {
-  const patience = lxd.deadline.atMost(seconds, `waiting for LXD on ${lxd.host} to be ready`);
+  const patience = lxd.deadline.atMost(seconds, `waiting for ${lxd.names.name} on ${lxd.host} to be ready`);
   let last: unknown;
   const answer = await until(patience, async (report) => {
     try {
@@ -68,9 +68,13 @@ async function untilPassed<Answer>(
     }
     const log = `Look at its log there: ${lxd.names.log}`;
     throw hasCode(last, "transport")
-      ? new TransportError(lxd.host, `LXD on ${lxd.host} did not answer for ${seconds} s: ${last.message}. ${log}`, {
-          cause: last,
-        })
+      ? new TransportError(
+          lxd.host,
+          `${lxd.names.name} on ${lxd.host} did not answer for ${seconds} s: ${last.message}. ${log}`,
+          {
+            cause: last,
+          },
+        )
       : last;
   });
   return answer.value;

@@ -124,7 +124,7 @@ export async function copyImage(
   const imported = importedSchema.safeParse(finished?.metadata);
   if (!imported.success) {
     throw new ResponseShapeError(
-      `LXD on ${lxd.host} copied an image from ${server}, but did not report its fingerprint. Look for it with ${lxd.names.client} image list`,
+      `${lxd.names.name} on ${lxd.host} copied an image from ${server}, but did not report its fingerprint. Look for it with ${lxd.names.client} image list`,
     );
   }
   return imported.data.fingerprint;

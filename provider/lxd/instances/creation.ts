@@ -109,7 +109,7 @@ async function removeUnknown(work: InstanceWork, mark: string | undefined): Prom
   }
   if (mark === undefined || left.config[OWNER_KEY] !== mark || !isStopped(left)) {
     throw new FailedError(
-      `LXD on ${work.lxd.host} lost the operation that created instance "${work.name}". An instance of that name exists (${left.status}) and ` +
+      `${work.lxd.names.name} on ${work.lxd.host} lost the operation that created instance "${work.name}". An instance of that name exists (${left.status}) and ` +
         `may be incomplete. Remove it if nothing in it is needed (${work.lxd.names.client} delete), then run pulumi up again`,
     );
   }
@@ -121,7 +121,7 @@ async function removeUnknown(work: InstanceWork, mark: string | undefined): Prom
 export async function untilCreated(work: InstanceWork): Promise<void> {
   await until(work.deadline, async (report) => {
     const isBusy = (await creationsOf(work)).some(({ status_code }) => status_code < 200);
-    report(`LXD on ${work.lxd.host} is still creating instance "${work.name}"`);
+    report(`${work.lxd.names.name} on ${work.lxd.host} is still creating instance "${work.name}"`);
     return isBusy ? undefined : true;
   });
 }

@@ -48,7 +48,9 @@ export async function runInInstance({ lxd, project, name }: InstanceRef, request
     },
   });
   if (started === undefined) {
-    throw new ResponseShapeError(`LXD on ${lxd.host} answered a command in instance "${name}" without an operation`);
+    throw new ResponseShapeError(
+      `${lxd.names.name} on ${lxd.host} answered a command in instance "${name}" without an operation`,
+    );
   }
   const { exitCode, failure, output } = await waitForEnd(lxd, started, `running ${argv[0]} in instance "${name}"`);
   try {
@@ -58,7 +60,12 @@ export async function runInInstance({ lxd, project, name }: InstanceRef, request
     const stdout = await readOutput(lxd, output["1"], project);
     const stderr = await readOutput(lxd, output["2"], project);
     if (exitCode !== 0 && request.allowFailure !== true) {
-      throw new CommandError(`instance "${name}" (LXD on ${lxd.host})`, argv[0] ?? "", exitCode, tail(stderr || stdout));
+      throw new CommandError(
+        `instance "${name}" (${lxd.names.name} on ${lxd.host})`,
+        argv[0] ?? "",
+        exitCode,
+        tail(stderr || stdout),
+      );
     }
     return { exitCode, stdout, stderr };
   } finally {

@@ -132,7 +132,7 @@ export class InstanceFiles {
   }
 
   private get name(): string {
-    return `instance "${this.ref.name}" (LXD on ${this.ref.lxd.host})`;
+    return `instance "${this.ref.name}" (${this.ref.lxd.names.name} on ${this.ref.lxd.host})`;
   }
 }
 

@@ -45,7 +45,7 @@ async function requireProfiles(lxd: LxdClient, project: string, names: readonly 
   if (missing !== undefined) {
     const there = await namesAt(lxd, "/1.0/profiles", project);
     throw new RefusedError(
-      `profiles: LXD on ${lxd.host} has no profile "${missing}" in project "${project}" (it has ${there}). ` +
+      `profiles: ${lxd.names.name} on ${lxd.host} has no profile "${missing}" in project "${project}" (it has ${there}). ` +
         "Create it first (LxdProfile), or correct the name",
     );
   }
@@ -69,7 +69,7 @@ async function requireRootDisk(lxd: LxdClient, project: string, spec: InstanceSp
   if (pool === undefined) {
     const which = profiles.length === 0 ? "the instance has no profiles" : `no profile of ${profiles.join(", ")} has a root disk`;
     throw new RefusedError(
-      `rootDisk.pool: ${which}, so its storage pool must be named here (LXD on ${lxd.host} has ${await namesAt(lxd, POOL.path, project)})`,
+      `rootDisk.pool: ${which}, so its storage pool must be named here (${lxd.names.name} on ${lxd.host} has ${await namesAt(lxd, POOL.path, project)})`,
     );
   }
   if (rootDisk !== undefined) {
@@ -100,7 +100,7 @@ async function requireNamed(
   if (found?.managed !== true) {
     const there = await namesAt(lxd, path, project);
     throw new RefusedError(
-      `${property}: LXD on ${lxd.host} has no ${noun} "${name}" (it has ${there}). Create it first (${resource}), or correct the name`,
+      `${property}: ${lxd.names.name} on ${lxd.host} has no ${noun} "${name}" (it has ${there}). Create it first (${resource}), or correct the name`,
     );
   }
 }
@@ -126,7 +126,7 @@ export async function requireImage(lxd: LxdClient, project: string, image: Image
     const there = await namesAt(lxd, "/1.0/images/aliases", project);
     const property = alias === undefined ? "image.fingerprint" : "image.alias";
     throw new RefusedError(
-      `${property}: LXD on ${lxd.host} has no image ${describeImage(image)} in project "${project}" (aliases it has: ${there}). ` +
+      `${property}: ${lxd.names.name} on ${lxd.host} has no image ${describeImage(image)} in project "${project}" (aliases it has: ${there}). ` +
         'Import it first (LxdImage), or let LXD download one: image: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" }',
     );
   }

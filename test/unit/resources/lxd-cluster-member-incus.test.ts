@@ -56,7 +56,7 @@ describe("LxdClusterMember of Incus", () => {
   it("is refused under another name with the command of Incus's client", async () => {
     assert.equal(
       await refusal(another("other").up(joining("bcn1", { name: "other" }))),
-      `LXD on ${nameOf("bcn1")} is already in a cluster, as "bcn1". Use that name, or rename it there (incus cluster rename bcn1 other)`,
+      `Incus on ${nameOf("bcn1")} is already in a cluster, as "bcn1". Use that name, or rename it there (incus cluster rename bcn1 other)`,
     );
   });
 

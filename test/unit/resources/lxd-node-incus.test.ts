@@ -260,7 +260,7 @@ describe("LxdNode of Incus", () => {
     lab.seedInstances(2, { host: "bcn2", type: "container", running: false, devices: { root } });
     const wanted = args({ ...incus, serverPackage: "incus-base" }, { resetPolicy: ["instances", "storage-pools"] });
     assert.equal(await node.up(wanted), "created");
-    assert.ok(node.progress.includes(`wiping LXD on ${name}: instances vm1, vm2; storage-pools default`));
+    assert.ok(node.progress.includes(`wiping Incus on ${name}: instances vm1, vm2; storage-pools default`));
     assert.equal(host.daemon?.database.instances.size, 0);
     assert.ok(host.commands.some((argv) => argv.join(" ").startsWith("systemctl stop incus.socket incus.service")));
     assert.equal(await node.up(wanted), "same");

@@ -161,7 +161,7 @@ const sinceSix = words(`
   clustering_control_plane cluster_member_state storage_and_profile_operations project_delete_operation
   storage_and_network_operations bulk_operations instance_boot_mode device_patch_removal
   instances_state_selective_recursion instance_ready_state instances_files_modify_permissions event_security
-  storage_remote_drop_source gpu_cdi network_get_target operation_metadata_entity_url storage_pool_loop_resize
+  storage_remote_drop_source gpu_cdi network_get_target operation_metadata_entity_url
 `);
 
 const ofIncus = [...[...bookworm, ...trixie].filter((name) => !leftOut.includes(name)), ...incus];
@@ -172,6 +172,6 @@ export const API_EXTENSIONS = {
   "trixie-lxd": [...bookworm, ...trixie],
   "trixie-incus": ofIncus,
   "trixie-incus7": [...ofIncus, ...incus7],
-  "lxd-5.21": [...bookworm, ...later.filter((name) => !sinceSix.includes(name))],
-  "lxd-6": [...bookworm, ...later],
+  "lxd-5.21": [...new Set([...bookworm, ...trixie, ...later.filter((name) => !sinceSix.includes(name))])],
+  "lxd-6": [...new Set([...bookworm, ...trixie, ...later])],
 };

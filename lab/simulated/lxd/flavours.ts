@@ -149,7 +149,6 @@ const incus7: Differences = {
 const lxd521: Differences = {
   ...trixie,
   since521: true,
-  poolEtags: false,
   version: "5.21.4",
   waitReportsFailureAsError: "always",
   execOutputPath: "logs/exec-output",
@@ -167,7 +166,6 @@ const differences: Record<Flavour, Differences> = {
     version: "6.9",
     asyncPoolsAndNetworks: true,
     asyncProfiles: true,
-    poolEtags: true,
     bootMode: true,
   },
 };

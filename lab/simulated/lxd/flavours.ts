@@ -17,11 +17,8 @@ interface Differences {
   server: "lxd" | "incus";
   /** As the server reports it. */
   version: string;
-  /**
-   * Answer of `/wait` for a failed operation. `never`: the operation. `not-found`: an error for the class 404, otherwise the
-   * operation. `always`: an error body under HTTP 200.
-   */
-  waitReportsFailureAsError: "never" | "not-found" | "always";
+  /** Answer of `/wait` for a failed operation: the operation, or an error, with the HTTP status of the error or 200. */
+  failedWait: "operation" | "error" | "error under 200";
   /** Storage pools and networks change in the background. */
   asyncPoolsAndNetworks: boolean;
   /** Profiles change in the background on PUT and PATCH. */
@@ -76,7 +73,7 @@ interface Differences {
 const bookworm: Differences = {
   server: "lxd",
   version: "5.0.2",
-  waitReportsFailureAsError: "never",
+  failedWait: "operation",
   asyncPoolsAndNetworks: false,
   asyncProfiles: false,
   execOutputPath: "logs",
@@ -107,7 +104,7 @@ const bookworm: Differences = {
 
 const trixie: Differences = {
   ...bookworm,
-  waitReportsFailureAsError: "not-found",
+  failedWait: "error",
   poolEtags: true,
   namesMissingPlace: true,
   wordForInstances: "instances",
@@ -121,6 +118,7 @@ const incus: Differences = {
   ...trixie,
   server: "incus",
   version: "6.0.4",
+  failedWait: "error under 200",
   macPrefix: "10:66:6a",
   refusesSameMemberFirst: true,
   duplicateRow: (table, columns) => ({
@@ -137,6 +135,7 @@ const incus: Differences = {
 const incus7: Differences = {
   ...incus,
   version: "7.0.2",
+  failedWait: "operation",
   refusesNameFirst: true,
   duplicateRow: bookworm.duplicateRow,
   apiNames: true,
@@ -150,7 +149,7 @@ const lxd521: Differences = {
   ...trixie,
   since521: true,
   version: "5.21.4",
-  waitReportsFailureAsError: "always",
+  failedWait: "error under 200",
   execOutputPath: "logs/exec-output",
   createStarts: true,
 };

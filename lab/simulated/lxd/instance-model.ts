@@ -151,7 +151,7 @@ export function requireRootDisk(database: Database, devices: Devices): void {
     (device) => device["type"] === "disk" && device["pool"] !== undefined && !database.pools.has(device["pool"]),
   );
   if (missing !== undefined) {
-    throw new LxdError(400, "Failed loading storage pool: Storage pool not found");
+    throw new LxdError(404, "Failed loading storage pool: Storage pool not found");
   }
 }
 

@@ -196,13 +196,18 @@ function createInstance(request: ApiRequest): Reply {
   return reply.kind === "async" && database.clustered ? { ...reply, forwardedProject: project } : reply;
 }
 
+/** Class of an error with more text before it: what is not found stays so. */
+function classOf(error: unknown): number {
+  return error instanceof LxdError && error.code === 404 ? 404 : 500;
+}
+
 /** Inserts an instance into the database after LXD's validation and completion. */
 export function addInstance(database: Database, instance: Instance): void {
   const within = (check: () => void) => {
     try {
       check();
     } catch (error) {
-      throw new LxdError(500, `Failed creating instance record: ${messageOf(error)}`);
+      throw new LxdError(classOf(error), `Failed creating instance record: ${messageOf(error)}`);
     }
   };
   within(() => requireValidConfig(instance.member.daemon.behaviour, instance.config, instance.type));
@@ -222,7 +227,7 @@ export function addInstance(database: Database, instance: Instance): void {
     try {
       requireRootDisk(database, expanded);
     } catch (error) {
-      throw new LxdError(500, `Failed initialising instance: ${messageOf(error)}`);
+      throw new LxdError(classOf(error), `Failed initialising instance: ${messageOf(error)}`);
     }
   });
   instance.config["volatile.apply_template"] = "create";

@@ -345,17 +345,14 @@ async function waitOperation(request: ApiRequest): Promise<Reply> {
   });
   await Promise.race([operation.ended, deadline]);
   clearTimeout(timer);
-  const { waitReportsFailureAsError: reported } = request.daemon.behaviour;
-  if (reported === "not-found" && operation.errorCode === 404) {
-    return { kind: "error", code: 404, error: operation.error };
-  }
-  if (reported !== "always" || operation.status === 200) {
+  const { failedWait } = request.daemon.behaviour;
+  if (failedWait === "operation" || operation.status === 200) {
     return sync(operation.toApi());
   }
-  if (operation.running) {
-    return { kind: "error", code: 500, error: "context deadline exceeded", httpStatus: 200 };
-  }
-  return { kind: "error", code: operation.errorCode || 500, error: operation.error, httpStatus: 200 };
+  const error = operation.running
+    ? { code: 500, error: "context deadline exceeded" }
+    : { code: operation.errorCode || 500, error: operation.error };
+  return { kind: "error", ...error, ...(failedWait === "error under 200" && { httpStatus: 200 }) };
 }
 
 function listCertificates(request: ApiRequest): Reply {

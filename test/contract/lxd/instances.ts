@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
+import { exchange } from "../../../provider/lxd/client/http";
 import { createInstance, untilCreated } from "../../../provider/lxd/instances/creation";
 import {
   addressesOf,
@@ -112,6 +113,23 @@ export function instancesContract(lab: () => ContractLab): void {
     for (const [what, change, reply] of later) {
       it(`${what}, by its operation`, () => failed(make(change), reply));
     }
+
+    it("by an operation whose failure the wait answers in the way of the server", async () => {
+      const { endpoint, deadline } = await lab().lxd();
+      const lxd = await lab().lxd();
+      const devices = { root: { type: "disk", path: "/", pool: "nope" } };
+      const begun = await lxd.begin("POST", "/1.0/instances", {
+        query: { target: lab().harness.primary.name },
+        body: { name: "lost", source: { type: "none" }, devices },
+      });
+      const { status, body } = await exchange(
+        endpoint,
+        { method: "GET", path: `/1.0/operations/${begun?.id ?? ""}/wait` },
+        deadline,
+      );
+      const { type } = JSON.parse(body.toString()) as { type: string };
+      assert.deepEqual({ status, type }, lab().server.failedWait);
+    });
 
     it("and nothing of it remains", async () => {
       assert.equal(await findInstance(await lab().work()), undefined);

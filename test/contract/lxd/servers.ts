@@ -29,6 +29,8 @@ export interface Server {
   /** Socket, service, and the unit that starts instances at boot. */
   readonly units: readonly [socket: string, service: string, instances: string];
 
+  /** Answer to the wait for a failed operation: the operation, or an error, in some servers under the HTTP status of a success. */
+  readonly failedWait: { readonly status: number; readonly type: "sync" | "error" };
   /** For a new place of an instance. Newer servers look for it among those that can take the instance. */
   readonly placeNotFound: RegExp;
   /** Newer servers look for the image in the operation, because it may come from elsewhere. */
@@ -75,6 +77,7 @@ const bookworm: Server = {
   packages: ["lxd"],
   directory: "/var/lib/lxd",
   units: ["lxd.socket", "lxd.service", "lxd-containers.service"],
+  failedWait: { status: 200, type: "sync" },
   placeNotFound: /Cluster member not found$/,
   unknownAlias: { status: 404, reply: /Image alias not found/ },
   digitFirst: false,
@@ -98,6 +101,7 @@ const bookworm: Server = {
 const trixie: Server = {
   ...bookworm,
   apiExtensions: 334,
+  failedWait: { status: 404, type: "error" },
   placeNotFound: /Cluster member "nobody" not found$/,
   unknownAlias: { status: "operation", reply: /Image not provided/ },
   digitFirst: true,
@@ -111,6 +115,7 @@ const incus: Server = {
   ...trixie,
   name: "incus",
   version: "6.0.4",
+  failedWait: { status: 200, type: "error" },
   apiExtensions: 450,
   packaging: "incus",
   packages: ["incus-base", "dnsmasq-base"],
@@ -128,6 +133,7 @@ const incus: Server = {
 const incus7: Server = {
   ...incus,
   version: "7.0.2",
+  failedWait: bookworm.failedWait,
   apiExtensions: 562,
   duplicateInstance: { status: 500, reply: /^Instance "c1" already exists$/ },
   duplicateProject: bookworm.duplicateProject,

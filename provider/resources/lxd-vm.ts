@@ -79,7 +79,10 @@ export const vmSchema = z.strictObject({
 export interface LxdVmArgs {
   /** The cluster, or standalone server, on which the instance runs. */
   cluster: ClusterInput;
-  /** Name of the instance, and host name of the guest. Another name replaces the instance. */
+  /**
+   * Name of the instance, and host name of the guest. LXD 5.0.2 refuses one that begins with a digit. Another name replaces the
+   * instance.
+   */
   name: Input<string>;
   /** Project of the instance. Another project replaces the instance. @default "default" */
   project?: Input<string>;

@@ -288,6 +288,21 @@ describe("LxdClient", () => {
       assert.equal(bodies().length, 1);
     });
 
+    it("says whether the object was saved when LXD fails", async () => {
+      const fails = failed(500, "device name is empty");
+      server.next(profile({ a: "b" }), fails, profile({ a: "b", own: "1" }));
+      await assert.rejects(
+        modify(),
+        /^FailedError: LXD on .* with 500: device name is empty\. LXD saved the change nevertheless$/,
+      );
+      server.next(profile({ a: "b" }), fails, profile({ a: "b" }));
+      await assert.rejects(modify(), { code: "api", message: /with 500: device name is empty$/ });
+      server.next(profile({ own: "1" }), fails); // it was so before
+      await assert.rejects(modify(), { code: "api", message: /with 500: device name is empty$/ });
+      server.next(profile({ a: "b" }), failed(400, "Unknown configuration key"));
+      await assert.rejects(modify(), { code: "api", status: 400 });
+    });
+
     it("puts nothing when there is nothing to change", async () => {
       server.next(profile({}));
       assert.equal(await lxd.modify("/1.0/profiles/web", shape, () => undefined), true);

@@ -49,6 +49,29 @@ describe("LxdProfile", () => {
     assert.deepEqual(server.lab.mutations(since), []);
   });
 
+  it("is changed, with a warning, when LXD saves it and then reports a failure that concerns no running instance", async () => {
+    await profile.up(args());
+    const error = {
+      type: "error",
+      error: "Failed clearing netprio rules: device name is empty",
+      error_code: 500,
+      metadata: null,
+    };
+    const fault = server.lab.faults.add({
+      when: { method: "PUT", path: /^\/1\.0\/profiles/ },
+      effect: { answer: (response) => void response.writeHead(500).end(JSON.stringify(error)) },
+    });
+    const wanted = args({ config: { "limits.memory": "2GiB" } });
+    assert.equal(await profile.up(wanted), "updated");
+    assert.match(
+      profile.warnings.join(),
+      /^Profile "web" of project "default" was changed, although LXD on .* reported a failure\. LXD said:\n {2}- Failed clearing netprio rules/,
+    );
+    assert.equal((await live())?.config["limits.memory"], "2GiB");
+    fault.remove();
+    assert.equal(await profile.up(wanted), "same");
+  });
+
   it("shows a manual change, and repairs it; another spelling is no change", async () => {
     await profile.up(args());
     await byHand("PUT", "/1.0/profiles/web", { description: "", config: { "limits.memory": "1024MiB" }, devices: {} });

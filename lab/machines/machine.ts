@@ -150,12 +150,20 @@ export class Machine {
     const input = stdin === undefined ? {} : { "input-data": Buffer.from(stdin).toString("base64") };
     const env = ["HOME=/root", "LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
     const { pid } = (await this.askAgent("guest-exec", { path, arg, env, ...input, "capture-output": true })) as { pid: number };
-    const status = await waitFor(`${argv.join(" ")} in ${this.name}`, timeoutSeconds, async () => {
-      const answer = (await this.askAgent("guest-exec-status", { pid })) as ExecStatus;
-      return answer.exited ? answer : undefined;
-    });
+    const status = await this.untilEnded(pid, argv, timeoutSeconds);
     const text = (data = ""): string => Buffer.from(data, "base64").toString();
     return { stdout: text(status["out-data"]), stderr: text(status["err-data"]), exitCode: status.exitcode ?? 255 };
+  }
+
+  /** Asks ever more rarely how a command ended: each question takes emulated CPU time from it. */
+  private async untilEnded(pid: number, argv: readonly string[], timeoutSeconds: number): Promise<ExecStatus> {
+    const deadline = Date.now() + timeoutSeconds * 1000;
+    for (let pauseMs = 20; ; pauseMs = Math.min(2000, pauseMs * 1.5)) {
+      const status = (await this.askAgent("guest-exec-status", { pid })) as ExecStatus;
+      if (status.exited) return status;
+      if (Date.now() > deadline) throw new Error(`${argv.join(" ")} in ${this.name} did not end within ${timeoutSeconds} s.`);
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
   }
 
   /** Runs a shell script in the machine as root and returns its output. */

@@ -39,6 +39,10 @@ lxc image import /root/image/metadata.tar.xz /root/image/disk.qcow2 --alias vm
 rm -r /root/image
 lxc init vm ${VIRTUAL_MACHINE} --vm -c limits.memory=384MiB -c limits.cpu=1 -d root,size=300MiB
 lxc start ${VIRTUAL_MACHINE}
+# With curl, because the start of LXD's client takes a second of emulated CPU time.
+until curl -sS --unix-socket /var/lib/lxd/unix.socket lxd/1.0/instances/${VIRTUAL_MACHINE}/state | grep -q '"processes":[1-9]'; do
+  sleep 3
+done
 `;
 
 /**
@@ -102,11 +106,7 @@ async function savedVirtualMachine(image: string, log: (line: string) => void): 
         const copied = await lab.lab.workstationExec(["scp", join(image, file), `${VM_HOST.name}:/root/image/`]);
         if (copied.exitCode !== 0) throw new Error(`Unable to copy ${file}: ${copied.stderr}`);
       }
-      await machine.run(LAUNCH);
-      await waitFor("the agent of the virtual machine", VIRTUAL_MACHINE_TIMEOUT_SECONDS, async () => {
-        const { stdout } = await machine.exec(["lxc", "query", `/1.0/instances/${VIRTUAL_MACHINE}/state`]);
-        return (JSON.parse(stdout) as { processes: number }).processes > 0 ? true : undefined;
-      });
+      await machine.run(LAUNCH, { timeoutSeconds: VIRTUAL_MACHINE_TIMEOUT_SECONDS });
       await machine.save(STATE);
       await machine.moveTo(partial);
     } finally {

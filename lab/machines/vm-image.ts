@@ -1,5 +1,6 @@
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { buildLayer, cachedFolder, commonTree, inBuildNamespace, recipeHash, treeRecipe } from "../real/base";
 import { mustRun } from "../real/process";
 import { removeFolder } from "../real/remove-folder";
@@ -170,13 +171,14 @@ export async function vmImage(log: (line: string) => void): Promise<string> {
   const tree = await commonTree(SUITE.release, log);
   const tools = await vmHostLayers(log);
   const [, kernelLayer = ""] = tools;
-  const recipe = [kernelLayer.slice(labCacheDir().length), treeRecipe(SUITE.release), SCRIPT, BUILD_DISK];
+  const recipe = ["gzip", kernelLayer.slice(labCacheDir().length), treeRecipe(SUITE.release), SCRIPT, BUILD_DISK];
   return cachedFolder(`vm-image-${recipeHash([...recipe, VM_MODULES, VM_INIT, BOOT_LOADER])}`, async (partial) => {
     log("making the image of virtual machines");
     await buildLayer(tree, join(partial, "layer"), partial, { name: "vm.sh", text: SCRIPT, suite: SUITE });
     const parts = join(partial, "parts");
     mkdirSync(parts);
-    writeFileSync(join(parts, "initrd"), initrd(kernelLayer));
+    // BIOS reads it sector by sector, which is slow under emulation; it is unpacked faster.
+    writeFileSync(join(parts, "initrd"), gzipSync(initrd(kernelLayer)));
     writeFileSync(join(parts, "syslinux.cfg"), BOOT_LOADER);
     const boot = join(kernelLayer, "boot");
     copyFileSync(join(boot, readdirSync(boot).find((name) => name.startsWith("vmlinuz-")) ?? ""), join(parts, "vmlinuz"));

@@ -21,7 +21,7 @@ const PARTIAL = `${REPOSITORY_FILE}.new`;
 const HEADER = "# Written by pulumi-lxd-cluster (install.repository of LxdNode), which overwrites changes\n";
 
 /** The text of the file. */
-export function entryOf({ uris, suites, components, signedBy }: AptRepository): string {
+function entryOf({ uris, suites, components, signedBy }: AptRepository): string {
   const fields = [
     ["Types", "deb"],
     ["URIs", uris.join(" ")],

@@ -45,6 +45,18 @@ describe("the config of a stack", () => {
     });
   }
 
+  it("takes Incus as the server of hosts, with a repository", () => {
+    const repository = { uris: ["https://deb.debian.org/debian"], suites: ["trixie-backports"], components: ["main"] };
+    const install = {
+      method: "deb",
+      server: "incus",
+      serverPackage: "incus-base",
+      repository,
+      targetRelease: "trixie-backports",
+    };
+    assert.deepEqual(parse({ hosts: [{ ...HOSTS[0], node: { install } }] }).hosts[0]?.node?.install, install);
+  });
+
   it("leaves keys of other projects and of providers alone", () => {
     assert.equal(parseConfig("lxd-cluster", { "lxd-cluster:hosts": JSON.stringify(HOSTS), "aws:region": "x" }).hosts.length, 2);
   });
@@ -61,6 +73,11 @@ describe("the config of a stack", () => {
       "hosts[0].adress is not a known key; see the comments in Pulumi.lab.yaml",
     ],
     ["a host without an address", { hosts: [{ name: "bcn2" }] }, "hosts[0].address is missing"],
+    [
+      "the snap of Incus",
+      { hosts: [{ ...HOSTS[0], node: { install: { method: "snap", server: "incus" } } }] },
+      'hosts[0].node.install.server must be "lxd"',
+    ],
     [
       "an address that is none",
       { hosts: [{ ...HOSTS[0], address: "192.168.1.300" }] },

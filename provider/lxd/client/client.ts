@@ -152,7 +152,7 @@ export class LxdClient {
    * changed meanwhile (412) and kept its owner, and when LXD lost the operation and the object is not as wanted.
    * @throws FailedError, caused by LXD's error, when LXD failed after it had saved the object.
    * @param change - Returns the new contents; `undefined` for no change. May be called several times, and may refuse.
-   * @param options.found - The object, when it was just read.
+   * @param options.found - The object, when it was just read. Without its ETag, no attempt is guarded.
    * @returns Whether the object exists.
    */
   async modify<Schema extends z.ZodType>(
@@ -163,6 +163,7 @@ export class LxdClient {
   ): Promise<boolean> {
     const { query = {}, method = "PUT" } = options;
     let found = options.found ?? (await this.findWithEtag(path, schema, query));
+    const isGuarded = found?.etag !== undefined;
     for (let attempt = 1; found !== undefined; attempt += 1) {
       const { value, etag }: Tagged<z.output<Schema>> = found;
       const body = change(value);
@@ -170,7 +171,7 @@ export class LxdClient {
         break;
       }
       try {
-        await this.change(method, path, { query, body, etag });
+        await this.change(method, path, { query, body, etag: isGuarded ? etag : undefined });
         break;
       } catch (error) {
         const isLost = hasCode(error, "lost");

@@ -288,6 +288,15 @@ describe("LxdClient", () => {
       assert.equal(bodies().length, 1);
     });
 
+    it("is not guarded when the object was given without its ETag, in no attempt", async () => {
+      const gone = failed(404, "Operation not found");
+      server.next(begun(), gone, gone, profile({ a: "b" }), done({}));
+      const found = { value: { config: { a: "b" } }, etag: undefined };
+      assert.equal(await lxd.modify("/1.0/profiles/web", shape, () => ({ config: {} }), { found }), true);
+      const tags = server.received.filter(({ method }) => method === "PUT").map(({ headers }) => headers["if-match"]);
+      assert.deepEqual(tags, [undefined, undefined]);
+    });
+
     it("says whether the object was saved when LXD fails", async () => {
       const fails = failed(500, "device name is empty");
       server.next(profile({ a: "b" }), fails, profile({ a: "b", own: "1" }));

@@ -3,6 +3,7 @@ import type { Lifecycle } from "../provider/engine/lifecycle";
 import { installedDebPackages } from "../provider/host/apt";
 import { DAEMON_PACKAGES } from "../provider/host/installed";
 import { findSnap } from "../provider/host/snapd";
+import { listOf } from "../provider/lxd/client/answers";
 import type { ServerNames } from "../provider/lxd/client/endpoint";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
 import { describeOwner } from "../provider/lxd/ownership";
@@ -111,7 +112,7 @@ class Reading {
 
   async all(): Promise<ClusterContents> {
     const { lxd } = this.hosts.first;
-    for (const project of await lxd.get("/1.0/projects", z.array(projectSchema), { recursion: 1 })) {
+    for (const project of await lxd.get("/1.0/projects", listOf(projectSchema), { recursion: 1 })) {
       this.projects.set(project.name, project.config ?? {});
     }
     await this.nodesAndMembers();
@@ -187,7 +188,7 @@ class Reading {
 
   private async pools(): Promise<void> {
     const { lxd } = this.hosts.first;
-    for (const { name } of await lxd.get("/1.0/storage-pools", z.array(namedSchema), { recursion: 1 })) {
+    for (const { name } of await lxd.get("/1.0/storage-pools", listOf(namedSchema), { recursion: 1 })) {
       const found = await findObject(lxd, pool(name));
       if (found !== undefined) {
         const object = { what: `storage pool ${name}`, name, mark: found.value.config?.[OWNER_KEY] };
@@ -251,7 +252,7 @@ class Reading {
 
   private async networks(project: string): Promise<void> {
     const { lxd } = this.hosts.first;
-    const networks = await lxd.get("/1.0/networks", z.array(networkSchema), { recursion: 1, project });
+    const networks = await lxd.get("/1.0/networks", listOf(networkSchema), { recursion: 1, project });
     for (const { name, type } of networks.filter(({ managed }) => managed)) {
       const what = `network ${named(project, name)}`;
       const found = await findObject(lxd, network(project, name));
@@ -270,7 +271,7 @@ class Reading {
 
   /** Only an image copied from a server can be copied again. The files of other images are not available. */
   private async images(project: string): Promise<void> {
-    const images = await this.hosts.first.lxd.get("/1.0/images", z.array(imageSchema), { recursion: 1, project });
+    const images = await this.hosts.first.lxd.get("/1.0/images", listOf(imageSchema), { recursion: 1, project });
     for (const { fingerprint, type, aliases, properties, auto_update, update_source: source } of images.filter(
       ({ cached }) => !cached,
     )) {
@@ -292,7 +293,7 @@ class Reading {
   }
 
   private async profiles(project: string): Promise<void> {
-    const profiles = await this.hosts.first.lxd.get("/1.0/profiles", z.array(profileSchema), { recursion: 1, project });
+    const profiles = await this.hosts.first.lxd.get("/1.0/profiles", listOf(profileSchema), { recursion: 1, project });
     for (const { name, config } of profiles) {
       const object = { what: `profile ${named(project, name)}`, name, project, mark: config?.[OWNER_KEY] };
       await this.take(profileLifecycle, object, { name, project });
@@ -300,7 +301,7 @@ class Reading {
   }
 
   private async instances(project: string): Promise<void> {
-    const instances = await this.hosts.first.lxd.get("/1.0/instances", z.array(instanceSchema), { recursion: 1, project });
+    const instances = await this.hosts.first.lxd.get("/1.0/instances", listOf(instanceSchema), { recursion: 1, project });
     for (const { name, type, status, location, ephemeral, config, devices } of instances) {
       const what = `instance ${named(project, name)}`;
       if (ephemeral) {

@@ -201,7 +201,7 @@ describe("LxdVm on LXD", () => {
   it("changes what it can while it runs", async () => {
     await vm.up(args({ cpu: 1, memory: "2GiB" }));
     const before = two.lab.lifecycle.length;
-    await vm.up(args({ cpu: 2, memory: "1GiB", devices: { eth1: { type: "nic", network: "lxdbr0" } } }));
+    await vm.up(args({ cpu: 2, memory: "1GiB", devices: { eth1: { type: "nic", nictype: "macvlan", parent: "lxdbr0" } } }));
     assert.deepEqual(
       two.lab.lifecycle.slice(before).map(({ action }) => action),
       ["instance-updated"],

@@ -25,7 +25,7 @@ export const profileDrift = driftTable(profileLifecycle, {
           : POOL_AND_BRIDGE,
       look: async (two) => [await lookUp(two, "/1.0/profiles/web"), await lookUp(two, "/1.0/profiles/default")],
     }),
-  programs: { "in use by a virtual machine": { adopt: true } },
+  programs: { "in use by a virtual machine": { adopt: true, devices: {} } },
 
   object: {
     "the profile itself": [

@@ -43,7 +43,7 @@ export const vmDrift = driftTable(vmLifecycle, {
     cpu: 2,
     memory: "4GiB",
     rootDisk: { size: "20GiB" },
-    devices: { eth1: { type: "nic", network: "lxdbr0", name: "eth1" } },
+    devices: { eth1: { type: "nic", nictype: "macvlan", parent: "lxdbr0", name: "eth1" } },
     config: { "user.role": "web", "boot.autostart": true, "security.secureboot": false },
     cloudInit: { userData: CLOUD_CONFIG },
     target: "bcn1",
@@ -267,7 +267,7 @@ export const vmDrift = driftTable(vmLifecycle, {
         why: "a missing device is attached. A nic gets another MAC address, unless the program sets `hwaddr`",
       },
       {
-        byHand: "lxc config device add web1 data disk source=/srv path=/data",
+        byHand: "lxc config device add web1 data disk source=/dev/sdb",
         answer: "repaired",
         why: "the program defines all devices of the instance: one that it does not list is detached",
       },

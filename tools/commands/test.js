@@ -14,13 +14,14 @@ const { runChecks } = require("./check");
  * A tier is a mocha run over its `files`, by default `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` limits the tier, `testSeconds` each test without a
  * timeout of its own: both stop what hangs, and are generous for a busy machine. Tiers with `stacks` need the compiled package and the Pulumi
  * CLI; the others run from the sources. Each `lane` starts at once and runs in parallel to the others, its tiers one after the other.
- * Tiers with a `lab` boot real hosts of their own, with these options; most of their time they wait for LXD.
+ * Tiers with a `lab` boot real hosts of their own, by that program with these options; most of their time they wait for LXD.
  * `thoroughMinutes` is the limit with --thorough; a tier that has no other limit runs with --thorough only, and one with `nightly` with
  * --nightly only.
  * @typedef {{ name: string, files?: string, limitMinutes?: number, thoroughMinutes?: number, nightly?: boolean, testSeconds: number,
  *   stacks?: boolean, lane: string, lab?: readonly string[] }} Tier
  */
 
+const LAB = "lab/real/cli.ts";
 const HOSTS = ["--hosts", "bcn2,bcn1,bcn3"];
 /** What is tested on each server: all acceptance tests but those of snapd and of the lab itself. */
 const ON_EACH_SERVER = "test/acceptance/!(lab|snapd).test.ts";
@@ -28,12 +29,12 @@ const ON_EACH_SERVER = "test/acceptance/!(lab|snapd).test.ts";
 /** @type {(name: string, flavour: string) => Tier} */
 const acceptanceOn = (name, flavour) => ({
   ...{ name, files: ON_EACH_SERVER, thoroughMinutes: 60, testSeconds: 600, stacks: true },
-  ...{ lane: "flavours", lab: ["--flavour", flavour, ...HOSTS] },
+  ...{ lane: "flavours", lab: [LAB, "--flavour", flavour, ...HOSTS] },
 });
 /** @type {(flavour: string) => Tier} */
 const recoveryOn = (flavour) => ({
   ...{ name: `recovery-${flavour}`, files: "test/recovery/*.test.ts", thoroughMinutes: 80, testSeconds: 600, stacks: true },
-  ...{ nightly: true, lane: "flavours", lab: ["--flavour", flavour, ...HOSTS] },
+  ...{ nightly: true, lane: "flavours", lab: [LAB, "--flavour", flavour, ...HOSTS] },
 });
 
 /** @type {readonly Tier[]} */
@@ -43,11 +44,12 @@ const TIERS = [
   { name: "mocks", limitMinutes: 10, testSeconds: 120, stacks: true, lane: "here" },
   { name: "lifecycles", limitMinutes: 30, thoroughMinutes: 60, testSeconds: 300, lane: "lifecycles" },
   { name: "engine", limitMinutes: 40, testSeconds: 300, stacks: true, lane: "here" },
-  { name: "acceptance", limitMinutes: 60, testSeconds: 600, stacks: true, lane: "acceptance", lab: HOSTS },
-  { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, lane: "recovery", lab: HOSTS },
+  { name: "acceptance", limitMinutes: 60, testSeconds: 600, stacks: true, lane: "acceptance", lab: [LAB, ...HOSTS] },
+  { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, lane: "recovery", lab: [LAB, ...HOSTS] },
+  { name: "machines", thoroughMinutes: 40, testSeconds: 900, lane: "recovery", lab: ["lab/machines/cli.ts", "--vm"] },
   {
     ...{ name: "other-hosts", files: "test/{acceptance/contract,other-hosts/*}.test.ts", thoroughMinutes: 40, testSeconds: 600 },
-    ...{ stacks: true, lane: "acceptance", lab: ["--shape", "strict"] },
+    ...{ stacks: true, lane: "acceptance", lab: [LAB, "--shape", "strict"] },
   },
   acceptanceOn("trixie-lxd", "trixie-lxd"),
   acceptanceOn("trixie-incus7", "trixie-incus7"),
@@ -216,10 +218,10 @@ async function runTier({ name, testSeconds, lab, ...tier }, env, { grep, nightly
 /**
  * Boots hosts, runs the command on the lab's workstation, and always stops the hosts.
  * @param {string} instance
- * @param {readonly string[]} options
+ * @param {readonly string[]} lab - The program, and its options.
  */
-function onHostsOf(instance, options) {
-  return [process.execPath, "--require", "tsx/cjs", "lab/real/cli.ts", "run", "--instance", instance, ...options, "--"];
+function onHostsOf(instance, lab) {
+  return [process.execPath, "--require", "tsx/cjs", ...lab, "--instance", instance, "run", "--"];
 }
 
 /**

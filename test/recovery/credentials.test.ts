@@ -85,8 +85,9 @@ describe("Ways to log in to real hosts", () => {
     agent = await SshAgent.start();
     delete process.env["SSH_AUTH_SOCK"];
     const { check, create } = provider("LxdNode");
-    const { inputs } = await check({}, { connection: { host: TARGET, privateKeyPath: join(lab.home, ".ssh", "id_ed25519") } });
-    node = (await create({ ...inputs, install: installOf(lab.flavour) })).outs;
+    const connection = { host: TARGET, privateKeyPath: join(lab.home, ".ssh", "id_ed25519") };
+    const { inputs } = await check({}, { connection, install: installOf(lab.flavour) });
+    node = (await create(inputs)).outs;
   });
 
   after(async () => {

@@ -46,7 +46,14 @@ const TIERS = [
   { name: "engine", limitMinutes: 40, testSeconds: 300, stacks: true, lane: "here" },
   { name: "acceptance", limitMinutes: 60, testSeconds: 600, stacks: true, lane: "acceptance", lab: [LAB, ...HOSTS] },
   { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, lane: "recovery", lab: [LAB, ...HOSTS] },
-  { name: "machines", thoroughMinutes: 40, testSeconds: 900, lane: "recovery", lab: ["lab/machines/cli.ts", "--vm"] },
+  {
+    name: "machines",
+    thoroughMinutes: 40,
+    testSeconds: 900,
+    stacks: true,
+    lane: "recovery",
+    lab: ["lab/machines/cli.ts", "--vm"],
+  },
   {
     ...{ name: "other-hosts", files: "test/{acceptance/contract,other-hosts/*}.test.ts", thoroughMinutes: 40, testSeconds: 600 },
     ...{ stacks: true, lane: "acceptance", lab: [LAB, "--shape", "strict"] },

@@ -70,7 +70,11 @@ describe("A stack with a virtual machine on real LXD", function () {
     program = { memory: "320MiB" };
   });
 
-  after(() => stack?.close());
+  after(() => {
+    if (isInLab) {
+      stack.close();
+    }
+  });
 
   it("creates it, and waits for its agent and address", async () => {
     assert.deepEqual(stepsOf(assertOk(await stack.up())), [`create LxdVm ${VM}`, `create VmUser ${USER}`]);

@@ -181,16 +181,17 @@ describe("The examples of the documents and docstrings run on simulated hosts:",
   withHome({ "images/debian-12/metadata.tar.gz": "metadata", "images/debian-12/rootfs.squashfs": "rootfs" });
   let lab: SimulatedLab;
 
-  beforeEach(async () => {
+  const start = async (program: string): Promise<void> => {
+    const server = program.includes('server: "incus"') ? { flavour: "trixie-incus7" as const } : { snapd: true };
     const hosts = Object.entries(HOSTS).map(([lanAddress, name]) => ({
       name,
       lanAddress,
-      snapd: true,
+      ...server,
       disks: ["/dev/sdb", "/dev/nvme1n1"],
     }));
     const remoteImages = REMOTE_IMAGES.map((image) => ({ ...image, server: IMAGE_SERVER }));
     lab = await SimulatedLab.start({ hosts, remoteImages });
-  });
+  };
 
   afterEach(async () => {
     await lab.stop();
@@ -201,6 +202,7 @@ describe("The examples of the documents and docstrings run on simulated hosts:",
   assert.ok(all.length >= 18, `only ${all.length} examples were found`);
   for (const { title, program } of all) {
     it(title, async () => {
+      await start(program);
       const created = await run(lab, complete(program));
       const declared = [...program.matchAll(/new (Lxd\w+|VmUser)\(\s*"([^"]+)"/g)].map(([, kind, name]) => `${kind} ${name}`);
       assert.deepEqual(

@@ -6,6 +6,7 @@ import { provider } from "../../provider/entry";
 import { fingerprintOf } from "../../provider/lxd/images/files";
 import { disconnectAll } from "../../provider/transport/pool";
 import { attachOrSkip, isInLab } from "../support/real-lab";
+import { runInGuest } from "./support/guest-commands";
 
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMIBIlXybzgiw+3WM3zDW80k40U1CblNvxDlEr0zBpvx ada";
 
@@ -21,7 +22,7 @@ describe("an image made for LXD", () => {
     assert.equal(exitCode, 0, `${argv.join(" ")}: ${stdout}${stderr}`);
     return stdout;
   };
-  const inGuest = (...argv: string[]): Promise<string> => onHost(lab.flavour.client, "exec", "web1", "--", ...argv);
+  const inGuest = (...argv: string[]): Promise<string> => runInGuest(lab, "web1", ...argv);
   const checked = async (kind: string, args: object): Promise<Record<string, unknown>> => {
     const urn = `urn:pulumi:images::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
     const { inputs, failures } = await provider(kind).check({}, { ...args, __urn: urn });

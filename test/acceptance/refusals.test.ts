@@ -11,6 +11,7 @@ import { disconnectAll } from "../../provider/transport/pool";
 import { attachOrSkip, createResource, installByHand, isInLab } from "../support/real-lab";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
+import { runInGuest } from "./support/guest-commands";
 import { statesOnceHeard } from "./support/member-states";
 
 const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
@@ -483,7 +484,7 @@ describe("Unsuitable environments on real LXD", () => {
         await onHost("bcn2", lab.flavour.client, "restart", "web2");
       }
       await create("LxdVm", web({}));
-      assert.equal(await onHost("bcn2", lab.flavour.client, "exec", "web2", "--", "cat", "/etc/heard"), "heard");
+      assert.equal(await runInGuest(lab, "web2", "cat", "/etc/heard"), "heard");
     });
   });
 });

@@ -2,8 +2,11 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real/index";
+import { disconnectAll } from "../../provider/transport/pool";
+import { isSample } from "../support/real-lab";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
+import { runInGuest } from "./support/guest-commands";
 import { statesOnceHeard } from "./support/member-states";
 import { Backend, labConfig, type Project, type StackConfigFile } from "./support/project";
 
@@ -28,7 +31,7 @@ describe("The lab's stack on real LXD", () => {
     await statesOnceHeard(lab, "bcn2");
     return lxc("list", "--format=csv", "--columns=np");
   };
-  const guest = async (vm: string, ...argv: string[]): Promise<string> => lxc("exec", vm, "--", ...argv);
+  const guest = async (vm: string, ...argv: string[]): Promise<string> => (await runInGuest(lab, vm, ...argv)).trim();
   const login = (address: string, command = "true"): ReturnType<RealLab["workstationExec"]> =>
     lab.workstationExec(["ssh", "-o", "StrictHostKeyChecking=accept-new", `thinkube@${address}`, command]);
   const assertNoChange = async (): Promise<void> => assert.deepEqual(await stack.up({ expectNoChanges: true }), []);
@@ -39,7 +42,10 @@ describe("The lab's stack on real LXD", () => {
     stack = await backend.project({ file: "Pulumi.yaml", main: "stacks/index.ts", stack: "lab", config });
   });
 
-  after(() => backend.remove());
+  after(async () => {
+    await disconnectAll();
+    backend.remove();
+  });
 
   it("is created from bare hosts by one up", async () => {
     for (const host of ["bcn2", "bcn1"]) {
@@ -125,7 +131,8 @@ describe("The lab's stack on real LXD", () => {
         repaired: async () => (await guest("dns1", "sh", "-c", "sudo -l -U thinkube || true")).includes("NOPASSWD: ALL"),
       },
     ];
-    for (const { what, name, op, change, shown, repaired } of cases) {
+    // The test after these has drift of every type.
+    for (const { what, name, op, change, shown, repaired } of isSample ? cases.slice(0, 1) : cases) {
       it(`shows ${what} in a preview, and repairs it`, async () => {
         await change();
         const { steps, text } = await stack.preview();

@@ -1,11 +1,16 @@
 import assert from "node:assert/strict";
 import { RealLab } from "../../lab/real";
-import type { Flavour } from "../../lab/real/flavours";
+import { DEFAULT_FLAVOUR, type Flavour } from "../../lab/real/flavours";
+import { LabPlace } from "../../lab/real/state";
 import { provider } from "../../provider/entry";
 import { skip } from "../../tools/test/skip";
 
 /** Whether this process runs in the workstation of a lab. */
 export const isInLab = process.env["LAB_STATE_DIR"] !== undefined;
+
+/** Whether suites try a part of their cases only: on other servers than Debian 12's LXD, except by night. */
+export const isSample =
+  isInLab && LabPlace.current().readRecord()?.flavour !== DEFAULT_FLAVOUR && process.env["EVERY_CASE"] === undefined;
 
 /** For the `before` of a suite: the lab in whose workstation this process runs. Elsewhere, skips the suite. */
 export async function attachOrSkip(context: Mocha.Context, labOptions = ""): Promise<RealLab> {

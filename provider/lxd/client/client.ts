@@ -309,10 +309,13 @@ export class LxdClient {
     });
   }
 
-  /** Whether LXD answered a request with an error because it is in no cluster. LXD has no status code for this, so it is asked. */
+  /**
+   * Whether LXD answered a request with an error because it is in no cluster. LXD has no status code for this, so it is asked.
+   * @throws what the request for LXD itself throws.
+   */
   async isInNoCluster(error: unknown): Promise<boolean> {
     const isOfCluster = hasCode(error, "api") && OF_CLUSTER.test(error.path);
-    return isOfCluster && (await this.whoAnswers())?.server_clustered === false;
+    return isOfCluster && !(await this.whoAnswers()).server_clustered;
   }
 
   private async mayPass(error: unknown): Promise<boolean> {
@@ -320,7 +323,7 @@ export class LxdClient {
       return false;
     }
     const isOfDaemon = hasCode(error, "transport") && this.endpoint.isOpen();
-    const isTransient = isOfDaemon || (isServerFailure(error) && !(await this.soon.isInNoCluster(error)));
+    const isTransient = isOfDaemon || (isServerFailure(error) && !(await this.soon.isInNoCluster(error).catch(() => false)));
     return isTransient && this.shared.trouble.lasts() && (isOfDaemon || !(await this.isMemberDown()));
   }
 
@@ -329,13 +332,12 @@ export class LxdClient {
     const offline = members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
     const [only] = offline;
     // The member that answers is not down, even if its own heartbeat is late.
-    return offline.length === 1 ? (await this.soon.whoAnswers())?.server_name !== only : offline.length > 0;
+    const answering = offline.length === 1 ? await this.soon.whoAnswers().catch(() => undefined) : undefined;
+    return offline.length > 0 && answering?.server_name !== only;
   }
 
-  /** Returns who answers; `undefined` when LXD fails. */
-  private async whoAnswers(): Promise<{ server_name: string; server_clustered: boolean } | undefined> {
-    const server = await this.get("/1.0", identitySchema).catch(() => undefined);
-    return server?.environment;
+  private async whoAnswers(): Promise<{ server_name: string; server_clustered: boolean }> {
+    return (await this.get("/1.0", identitySchema)).environment;
   }
 
   /** The same API for questions about a failure. */

@@ -24,7 +24,7 @@ async function removeThrough(lxd: LxdClient, name: string): Promise<void> {
   } catch (error) {
     const wentAway = hasCode(error, "transport")
       ? lxd.endpoint.isOpen()
-      : hasCode(error, "lost") || (await lxd.isInNoCluster(error));
+      : hasCode(error, "lost") || (await lxd.isInNoCluster(error).catch(() => false));
     const isItself = wentAway && (await presentedBy(lxd.endpoint, lxd.deadline)).name === name;
     if (!isItself || (await isListed(lxd, name))) {
       throw error;

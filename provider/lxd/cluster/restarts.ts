@@ -100,5 +100,5 @@ async function mayPass(error: unknown, lxd: LxdClient): Promise<boolean> {
   if (hasCode(error, "transport")) {
     return lxd.endpoint.isOpen(); // the host is up, and its daemon stopped
   }
-  return isServerFailure(error) && !(await lxd.isInNoCluster(error));
+  return isServerFailure(error) && !(await lxd.isInNoCluster(error).catch(() => false));
 }

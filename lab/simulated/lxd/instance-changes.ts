@@ -1,4 +1,5 @@
 /** PUT and PATCH of an instance: what they replace, and what LXD refuses while it runs. */
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { type Config, type Database, type Devices, type Instance, keyOf, urlOf } from "./database";
 import { messageOf } from "./errors";
@@ -167,7 +168,7 @@ function requireOneNicOnABridge(database: Database, name: string, before: Device
   const [added] =
     nics.find(([key, device]) => {
       const others = nics.filter(([other]) => other !== key).map(([, { network }]) => network);
-      return JSON.stringify(before[key]) !== JSON.stringify(device) && others.includes(device["network"]);
+      return !isDeepStrictEqual(before[key], device) && others.includes(device["network"]);
     }) ?? [];
   if (added !== undefined) {
     throw new LxdError(500, `Failed add validation for device "${added}": Instance DNS name "${name}" already used on network`);
@@ -201,7 +202,7 @@ function requireLive(instance: Instance, before: Config, after: Config): void {
 
 function requireHotplug(instance: Instance, before: Devices, after: Devices): void {
   for (const [name, device] of Object.entries(after)) {
-    const changed = JSON.stringify(before[name]) !== JSON.stringify(device);
+    const changed = !isDeepStrictEqual(before[name], device);
     const parent = device["type"] === "nic" ? device["parent"] : undefined;
     if (changed && parent !== undefined && !instance.member.daemon.host.interfaces.has(parent)) {
       throw new LxdError(500, `Failed to start device "${name}": Parent device "${parent}" doesn't exist`);
@@ -212,11 +213,11 @@ function requireHotplug(instance: Instance, before: Devices, after: Devices): vo
   }
   for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
     const isShare = after[name]?.["type"] === "disk" && !["/", undefined].includes(after[name]["path"]);
-    if (isShare && JSON.stringify(before[name]) !== JSON.stringify(after[name])) {
+    if (isShare && !isDeepStrictEqual(before[name], after[name])) {
       throw new LxdError(500, `Failed to start device "${name}": Cannot attach directory while instance is running`);
     }
     const fixed = (device: Config | undefined) => ["gpu", "tpm", "pci"].includes(device?.["type"] ?? "");
-    if (JSON.stringify(before[name]) === JSON.stringify(after[name]) || (!fixed(before[name]) && !fixed(after[name]))) {
+    if (isDeepStrictEqual(before[name], after[name]) || (!fixed(before[name]) && !fixed(after[name]))) {
       continue;
     }
     const [verb, done] = after[name] === undefined ? ["stop", "stopped"] : ["start", "started"];

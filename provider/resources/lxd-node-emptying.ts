@@ -61,7 +61,7 @@ export async function ensureEmpty(
     return; // an unfinished membership of this stack
   }
   const inventory = await inventoryOf(context, ssh, lxd, disk, membership);
-  if (mustReset(inventory, policy, lxd.host)) {
+  if (mustReset(inventory, policy, lxd)) {
     await wipe(context, ssh, lxd, inventory);
   }
 }
@@ -92,9 +92,9 @@ export async function ensureEmptyUnlessMember(
 export async function explainSilence(context: Context, ssh: SshConnection, lxd: LxdClient): Promise<string> {
   const { clusterCertificate } = await lookAtDisk(ssh, lxd.endpoint.socket.packaging, context.deadline);
   if (clusterCertificate === undefined) {
-    throw new RefusedError(`LXD on ${ssh.name} does not answer. ${whereToLook(lxd)}`);
+    throw new RefusedError(`${lxd.names.name} on ${ssh.name} does not answer. ${whereToLook(lxd)}`);
   }
-  return `LXD on ${ssh.name} does not answer: its join was interrupted, it was removed by force, or its cluster is down. ${whereToLook(lxd)}`;
+  return `${lxd.names.name} on ${ssh.name} does not answer: its join was interrupted, it was removed by force, or its cluster is down. ${whereToLook(lxd)}`;
 }
 
 /** Whether the daemon hangs in its start because it cannot communicate with its cluster. Waits for any other daemon. */
@@ -178,7 +178,7 @@ async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
  * Whether to wipe the host.
  * @throws RefusedError when it holds something that must not be lost and that the policy does not name.
  */
-function mustReset(inventory: Inventory, policy: readonly InventoryKind[], host: string): boolean {
+function mustReset(inventory: Inventory, policy: readonly InventoryKind[], { names, host }: LxdClient): boolean {
   const found = Object.keys(inventory) as InventoryKind[];
   const unnamed = found.filter((kind) => !policy.includes(kind));
   if (unnamed.length < found.length) {
@@ -186,13 +186,13 @@ function mustReset(inventory: Inventory, policy: readonly InventoryKind[], host:
       return true;
     }
     throw new RefusedError(
-      `resetPolicy does not name all that LXD on ${host} holds, and wiping it would destroy that too: ${describeInventory(inventory)}. ` +
+      `resetPolicy does not name all that ${names.name} on ${host} holds, and wiping it would destroy that too: ${describeInventory(inventory)}. ` +
         `Add ${unnamed.map((kind) => `"${kind}"`).join(", ")} to resetPolicy, or remove them yourself`,
     );
   }
   if (inventory.instances !== undefined || inventory["custom-volumes"] !== undefined || inventory.cluster !== undefined) {
     throw new RefusedError(
-      `LXD on ${host} is in use: ${describeInventory(inventory)}. Set adopt: true to manage it unchanged, or, to destroy all of it, ` +
+      `${names.name} on ${host} is in use: ${describeInventory(inventory)}. Set adopt: true to manage it unchanged, or, to destroy all of it, ` +
         `resetPolicy: [${found.map((kind) => `"${kind}"`).join(", ")}]`,
     );
   }

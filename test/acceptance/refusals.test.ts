@@ -61,8 +61,9 @@ describe("Unsuitable environments on real LXD", () => {
 
   /** Asserts that a create is refused with exactly this message. */
   const refused = async (kind: string, args: object, ...sentence: string[]): Promise<void> => {
+    const name = lab.flavour.server === "incus" ? "Incus" : "LXD";
     await assert.rejects(create(kind, args), (error: Error) => {
-      assert.equal(error.message, sentence.join(""));
+      assert.equal(error.message, sentence.join("").replaceAll("LXD on root@", `${name} on root@`));
       return true;
     });
   };

@@ -15,6 +15,10 @@ export function packagingOf(install: Exclude<Method, false>): Packaging {
   return install.method === "deb" && install.server === "incus" ? "incus" : install.method;
 }
 
+function acceptedBy(install: Method): readonly Packaging[] {
+  return install === false ? ["deb", "incus", "snap"] : [packagingOf(install)];
+}
+
 /** The packagings in which LXD or Incus is installed on the host, running or not. */
 async function installedPackagings(ssh: SshConnection, deadline: Deadline, among: readonly Packaging[]): Promise<Packaging[]> {
   const packages = among.flatMap((each) => (each === "snap" ? [] : DAEMON_PACKAGES[namesOf(each).server]));
@@ -27,8 +31,7 @@ async function installedPackagings(ssh: SshConnection, deadline: Deadline, among
 
 /** Whether the server is installed on the host. */
 export async function isInstalled(ssh: SshConnection, deadline: Deadline, install: Method = false): Promise<boolean> {
-  const among: readonly Packaging[] = install === false ? ["deb", "incus", "snap"] : [packagingOf(install)];
-  return (await installedPackagings(ssh, deadline, among)).length > 0;
+  return (await installedPackagings(ssh, deadline, acceptedBy(install))).length > 0;
 }
 
 /** How the other one of the two servers is installed on the host, running or not; `undefined` when it is not. */
@@ -47,8 +50,7 @@ export async function findSocketUnlessGone(
 ): Promise<ApiSocket | undefined> {
   const socket = await findSocket(ssh, deadline);
   if (socket === undefined) {
-    const among: readonly Packaging[] = install === false ? ["deb", "incus", "snap"] : [packagingOf(install)];
-    const [silent] = await installedPackagings(ssh, deadline, among);
+    const [silent] = await installedPackagings(ssh, deadline, acceptedBy(install));
     if (silent !== undefined) {
       const { name, log } = namesOf(silent);
       throw new RefusedError(

@@ -1,12 +1,8 @@
 import assert from "node:assert/strict";
-import { join } from "node:path";
-import type { RealLab } from "../../lab/real";
-import { installOf } from "../../lab/real/flavours";
 import { provider } from "../../provider/entry";
-import { fingerprintOf } from "../../provider/lxd/images/files";
-import { disconnectAll } from "../../provider/transport/pool";
+import { bareHosts } from "../support/bare-hosts";
 import { figure } from "../support/figure";
-import { attachOrSkip, isInLab, isSample } from "../support/real-lab";
+import { checkedInputs, createResource, isInLab, isSample, type Made } from "../support/real-lab";
 import { runInGuest } from "./support/guest-commands";
 
 /** File where each document writes the name of its type. */
@@ -44,42 +40,25 @@ const BOOT_AGAIN =
   "cloud-init clean --logs && cloud-init init --local && cloud-init init && cloud-init modules --mode=config && cloud-init modules --mode=final";
 
 describe("a guest on real LXD", () => {
-  let lab: RealLab;
-  let state: Record<string, unknown>;
-  let id: string;
+  const hosts = bareHosts(["bcn2"]);
+  const { to, node, imageFiles, onHost } = hosts;
+  let guest: Made;
 
-  const connection = (): object => ({ host: "192.168.1.102", privateKeyPath: join(lab.home, ".ssh", "id_ed25519") });
-  const onHost = async (...argv: string[]): Promise<string> => {
-    const { stdout, stderr, exitCode } = await lab.hostExec("bcn2", argv);
-    assert.equal(exitCode, 0, `${argv.join(" ")}: ${stdout}${stderr}`);
-    return stdout;
-  };
-  const inGuest = (line: string): Promise<string> => runInGuest(lab, "docs", "sh", "-c", line);
-  const checked = async (kind: string, args: object): Promise<Record<string, unknown>> => {
-    const urn = `urn:pulumi:cloud-init::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
-    const { inputs, failures } = await provider(kind).check({}, { ...args, __urn: urn });
-    assert.deepEqual(failures, []);
-    return inputs;
-  };
-  const create = async (kind: string, args: object): Promise<{ id: string; outs: Record<string, unknown> }> =>
-    provider(kind).create(await checked(kind, args));
+  const cluster = (): object => ({ endpoints: [to("bcn2")] });
+  const inGuest = (line: string): Promise<string> => runInGuest(hosts.lab, "docs", "sh", "-c", line);
+  /** A key of an instance's config, as the server's client prints it. */
+  const configOf = async (instance: string, key: string): Promise<string> =>
+    (await hosts.lab.hostExec("bcn2", [hosts.lab.flavour.client, "config", "get", instance, key])).stdout;
   const vm = (userData: string): object => ({
-    ...{ cluster: { endpoints: [connection()] }, name: "docs", instanceType: "container", image: { alias: "debian-12" } },
+    ...{ cluster: cluster(), name: "docs", instanceType: "container", image: { alias: "debian-12" } },
     ...{ rootDisk: { pool: "default" }, cloudInit: { userData }, waitFor: [{ for: "cloud-init" }] },
   });
 
-  before(async function () {
-    lab = await attachOrSkip(this);
-    await lab.resetHosts(["bcn2"]);
-    await create("LxdNode", { connection: connection(), install: installOf(lab.flavour) });
-    const cluster = { endpoints: [connection()] };
-    await create("LxdStoragePool", { cluster, name: "default", driver: "dir" });
-    const images = join(lab.home, "lxd-images", "debian-12");
-    const files = { metadataPath: join(images, "metadata.tar.xz"), rootfsPath: join(images, "rootfs.squashfs") };
-    await create("LxdImage", { cluster, ...files, sourceFingerprint: await fingerprintOf(files), aliases: ["debian-12"] });
-    const made = await create("LxdVm", vm("#cloud-config\n{}\n"));
-    id = made.id;
-    state = made.outs;
+  before(async () => {
+    await createResource("LxdNode", node("bcn2"));
+    await createResource("LxdStoragePool", { cluster: cluster(), name: "default", driver: "dir" });
+    await createResource("LxdImage", { cluster: cluster(), ...(await imageFiles()), aliases: ["debian-12"] });
+    guest = await createResource("LxdVm", vm("#cloud-config\n{}\n"));
     await writeIncluded();
   });
 
@@ -95,15 +74,14 @@ describe("a guest on real LXD", () => {
    * creates an instance.
    */
   async function give(text: string): Promise<void> {
-    if (lab.flavour.server === "lxd") {
-      state = (await provider("LxdVm").update(id, state, await checked("LxdVm", vm(text)))).outs;
+    if (hosts.lab.flavour.server === "lxd") {
+      const { outs } = await provider("LxdVm").update(guest.id, guest.outs, await checkedInputs("LxdVm", vm(text)));
+      guest = { ...guest, outs };
       await inGuest(`rm -f ${TOOK}; ${BOOT_AGAIN}`);
       return;
     }
-    await provider("LxdVm").delete(id, state);
-    const made = await create("LxdVm", { ...vm(text), waitFor: [] });
-    id = made.id;
-    state = made.outs;
+    await provider("LxdVm").delete(guest.id, guest.outs);
+    guest = await createResource("LxdVm", { ...vm(text), waitFor: [] });
     await inGuest("cloud-init status --wait || true");
     if (text.startsWith("#include")) {
       await writeIncluded(); // the first boot did not have these files
@@ -111,11 +89,8 @@ describe("a guest on real LXD", () => {
     }
   }
 
-  afterEach(() => disconnectAll());
-
-  after(async () => {
+  after(() => {
     if (isInLab) {
-      await lab.resetHosts(["bcn2"]);
       figure("types of user data that cloud-init processed", Object.keys(KINDS).length);
     }
   });
@@ -126,32 +101,32 @@ describe("a guest on real LXD", () => {
       it(kind, async () => {
         const text = document(kind);
         await give(text);
-        assert.equal(await onHost(lab.flavour.client, "config", "get", "docs", "cloud-init.user-data"), `${text}\n`);
+        assert.equal(await configOf("docs", "cloud-init.user-data"), `${text}\n`);
         assert.equal((await inGuest("cloud-init query userdata")).trimEnd(), text.trimEnd());
         assert.equal(await inGuest(`cat ${TOOK} 2>/dev/null || tail -40 /var/log/cloud-init.log`), kind);
         const { v1 } = JSON.parse(await inGuest("cat /run/cloud-init/result.json")) as {
           v1: { datasource: string; errors: string[] };
         };
         assert.deepEqual(v1.errors, []);
-        assert.match(v1.datasource, lab.flavour.server === "lxd" ? /LXD/ : /NoCloud/);
-        const { inputs: seen } = await provider("LxdVm").read(id, state);
+        assert.match(v1.datasource, hosts.lab.flavour.server === "lxd" ? /LXD/ : /NoCloud/);
+        const { inputs: seen } = await provider("LxdVm").read(guest.id, guest.outs);
         assert.deepEqual(seen?.["cloudInit"], { userData: text });
       });
     }
   });
 
   it("waits for and finds its address on a physical NIC, whose MAC address LXD does not report", async () => {
-    await onHost("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1");
-    await onHost("ip", "link", "set", "lan1", "up"); // without a carrier the guest gives it no address
+    await onHost("bcn2", "ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1");
+    await onHost("bcn2", "ip", "link", "set", "lan1", "up"); // without a carrier the guest gives it no address
     const networkConfig = JSON.stringify({ version: 2, ethernets: { inside: { addresses: ["192.0.2.50/24"] } } });
-    const { outs } = await create("LxdVm", {
-      ...{ cluster: { endpoints: [connection()] }, name: "nic", instanceType: "container", image: { alias: "debian-12" } },
+    const { outs } = await createResource("LxdVm", {
+      ...{ cluster: cluster(), name: "nic", instanceType: "container", image: { alias: "debian-12" } },
       rootDisk: { pool: "default" },
       devices: { lan: { type: "nic", nictype: "physical", parent: "lan0", name: "inside" } },
       cloudInit: { networkConfig },
       waitFor: [{ for: "ipv4", nic: "lan" }],
     });
-    assert.equal(await onHost(lab.flavour.client, "config", "get", "nic", "volatile.lan.hwaddr"), "\n");
+    assert.equal(await configOf("nic", "volatile.lan.hwaddr"), "\n");
     assert.deepEqual((outs["addresses"] as Record<string, { ipv4: string[] }>)["lan"]?.ipv4, ["192.0.2.50"]);
   });
 });

@@ -3,7 +3,6 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { RealLab } from "../../lab/real";
 import { installOf } from "../../lab/real/flavours";
 import { LxdClient } from "../../provider/lxd/client/client";
 import { endpointOf } from "../../provider/lxd/client/endpoint";
@@ -13,93 +12,62 @@ import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { Deadline } from "../../provider/support/deadline";
 import { messageOf } from "../../provider/support/errors";
 import { connectionSchema } from "../../provider/transport/connection";
-import { connect, disconnectAll } from "../../provider/transport/pool";
-import { attachOrSkip, isInLab } from "../support/real-lab";
+import { connect } from "../../provider/transport/pool";
+import { ADDRESSES, bareHosts } from "../support/bare-hosts";
 import { Managed } from "../unit/resources/simulated-cluster";
 
-const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
-type HostName = keyof typeof ADDRESSES;
+type Host = "bcn2" | "bcn1";
 
 /** The life of two hosts on the server that the lab has, LXD or Incus: each step depends on those before it. */
 describe("Hosts with a real server", () => {
-  let lab: RealLab;
+  const hosts = bareHosts();
+  const { to, node, inShell } = hosts;
   const nodes = { bcn2: new Managed(nodeLifecycle as never, "bcn2"), bcn1: new Managed(nodeLifecycle as never, "bcn1") };
-  const newMember = (host: HostName) => new Managed(clusterMemberLifecycle as never, host);
+  const newMember = (host: Host) => new Managed(clusterMemberLifecycle as never, host);
   const members = { bcn2: newMember("bcn2"), bcn1: newMember("bcn1") };
 
-  const to = (host: HostName, more: object = {}): object => ({
-    host: ADDRESSES[host],
-    privateKeyPath: join(lab.home, ".ssh", "id_ed25519"),
-    ...more,
-  });
-  const node = (host: HostName, more: object = {}): object => ({
-    connection: to(host),
-    install: installOf(lab.flavour),
-    ...more,
-  });
-  const member = (host: HostName): object => ({
-    connection: to(host),
-    name: host,
-    address: ADDRESSES[host],
-    ...(host === "bcn1" && {
-      cluster: { endpoints: [to("bcn2")], certificateFingerprint: members.bcn2.inState("certificateFingerprint") },
-    }),
-  });
-  const onHost = async (host: HostName, line: string): Promise<string> => {
-    const { stdout, stderr, exitCode } = await lab.hostExec(host, ["sh", "-c", line]);
-    assert.equal(exitCode, 0, `${host}: ${line}: ${stderr}`);
-    return stdout.trim();
-  };
-  const names = async (host: HostName, path: string): Promise<string[]> => {
+  const member = (host: Host): object =>
+    host === "bcn2"
+      ? hosts.member(host)
+      : hosts.member(host, {
+          cluster: { endpoints: [to("bcn2")], certificateFingerprint: members.bcn2.inState("certificateFingerprint") },
+        });
+  const names = async (host: Host, path: string): Promise<string[]> => {
     // Incus 6.0 answers null for no pools, which its client prints as nothing.
-    const list = JSON.parse((await onHost(host, `${lab.flavour.client} query '/1.0/${path}'`)) || "[]") as string[];
+    const list = JSON.parse((await inShell(host, `${hosts.lab.flavour.client} query '/1.0/${path}'`)) || "[]") as string[];
     return list.map((url) => url.split("/").at(-1) ?? "").sort();
   };
   const refusalOf = (work: Promise<unknown>): Promise<string> => work.then(() => assert.fail("it was not refused"), messageOf);
-
-  before(async function () {
-    lab = await attachOrSkip(this);
-    await lab.resetHosts();
-  });
-
-  after(async () => {
-    if (isInLab) {
-      await lab.resetHosts();
-    }
-  });
-
-  // A provider process and its connections last for one operation of the engine.
-  afterEach(() => disconnectAll());
 
   it("get the server by its package, and a second up changes nothing", async () => {
     for (const host of ["bcn2", "bcn1"] as const) {
       const args = node(host, { config: { "core.https_address": `${ADDRESSES[host]}:8443` } });
       assert.equal(await nodes[host].up(args), "created");
       assert.equal(await nodes[host].up(args), "same");
-      assert.equal(nodes[host].inState("server"), lab.flavour.server);
-      assert.equal(nodes[host].inState("socket"), `${lab.flavour.dataDirectory}/unix.socket`);
+      assert.equal(nodes[host].inState("server"), hosts.lab.flavour.server);
+      assert.equal(nodes[host].inState("socket"), `${hosts.lab.flavour.dataDirectory}/unix.socket`);
     }
   });
 
   it("refuse the other server, and install nothing", async () => {
-    const other = lab.flavour.server === "lxd" ? { method: "deb", server: "incus" } : { method: "deb" };
-    const packages = await onHost("bcn2", "dpkg-query --show");
-    const [has, asks] = lab.flavour.server === "lxd" ? ["LXD", "Incus"] : ["Incus", "LXD"];
+    const other = hosts.lab.flavour.server === "lxd" ? { method: "deb", server: "incus" } : { method: "deb" };
+    const packages = await inShell("bcn2", "dpkg-query --show");
+    const [has, asks] = hosts.lab.flavour.server === "lxd" ? ["LXD", "Incus"] : ["Incus", "LXD"];
     const said = await refusalOf(new Managed(nodeLifecycle as never, "other").up(node("bcn2", { install: other })));
     assert.ok(said.startsWith(`root@192.168.1.102 has ${has}, and install asks for ${asks}. A host runs one of the two.`), said);
-    assert.equal(await onHost("bcn2", "dpkg-query --show"), packages);
+    assert.equal(await inShell("bcn2", "dpkg-query --show"), packages);
   });
 
   it("are reached by a user with sudo; membership of the server's group is not enough", async () => {
-    const group = lab.flavour.server === "incus" ? "incus-admin" : "lxd";
-    await onHost("bcn2", `usermod --append --groups ${group} nosudo`);
+    const group = hosts.lab.flavour.server === "incus" ? "incus-admin" : "lxd";
+    await inShell("bcn2", `usermod --append --groups ${group} nosudo`);
     const serverFor = async (user: string): Promise<unknown> => {
       const deadline = new Deadline(60, "the test");
       const ssh = await connect(connectionSchema.parse(to("bcn2", { user })), { deadline });
       const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
       return [lxd.names.server, (await getServer(lxd)).environment.server];
     };
-    assert.deepEqual(await serverFor("operator"), [lab.flavour.server, lab.flavour.server]);
+    assert.deepEqual(await serverFor("operator"), [hosts.lab.flavour.server, hosts.lab.flavour.server]);
     assert.match(
       await refusalOf(serverFor("nosudo")),
       /^nosudo@192\.168\.1\.102 may not become root: sudo: a password is required/,
@@ -113,7 +81,7 @@ describe("Hosts with a real server", () => {
         execFileSync("gpg", ["--homedir", home, "--batch", "--quiet", "--passphrase", "", ...args], { encoding: "utf8", input });
       gpg(["--quick-generate-key", "Lab <lab@example.org>", "ed25519", "sign", "never"]);
       const signedBy = gpg(["--armor", "--export"]);
-      await onHost(
+      await inShell(
         "bcn2",
         "mkdir -p /srv/probe/lab-probe/DEBIAN && cd /srv/probe && " +
           "printf 'Package: lab-probe\\nVersion: 1\\nArchitecture: all\\nMaintainer: Lab <lab@example.org>\\nDescription: probe\\n' >lab-probe/DEBIAN/control && " +
@@ -122,46 +90,46 @@ describe("Hosts with a real server", () => {
           "sha256sum lab-probe.deb | sed 's/\\([0-9a-f]*\\).*/SHA256: \\1/'; } >Packages && " +
           "{ printf 'Suite: probe-release\\nSHA256:\\n %s %s Packages\\n' $(sha256sum Packages | cut -d' ' -f1) $(stat --format=%s Packages); } >Release",
       );
-      const release = await onHost("bcn2", "cat /srv/probe/Release");
-      const { exitCode } = await lab.hostExec("bcn2", ["dd", "of=/srv/probe/InRelease", "status=none"], {
+      const release = await inShell("bcn2", "cat /srv/probe/Release");
+      const { exitCode } = await hosts.lab.hostExec("bcn2", ["dd", "of=/srv/probe/InRelease", "status=none"], {
         stdin: gpg(["--clearsign"], `${release}\n`),
       });
       assert.equal(exitCode, 0);
       const install = {
-        ...installOf(lab.flavour),
+        ...installOf(hosts.lab.flavour),
         packages: ["lab-probe"],
         repository: { uris: ["file:/srv/probe"], suites: ["./"], signedBy },
         targetRelease: "probe-release",
       };
       const args = node("bcn2", { install, config: { "core.https_address": `${ADDRESSES.bcn2}:8443` } });
       assert.equal(await nodes.bcn2.up(args), "updated");
-      assert.match(await onHost("bcn2", "dpkg-query --show lab-probe"), /^lab-probe\s+1$/);
+      assert.match(await inShell("bcn2", "dpkg-query --show lab-probe"), /^lab-probe\s+1$/);
       assert.equal(await nodes.bcn2.up(args), "same");
       const since = nodes.bcn2.warnings.length;
       assert.equal(await nodes.bcn2.up(node("bcn2", { config: { "core.https_address": `${ADDRESSES.bcn2}:8443` } })), "updated");
       assert.deepEqual(nodes.bcn2.warnings.slice(since), []);
-      assert.equal(await onHost("bcn2", "ls /etc/apt/sources.list.d"), "");
+      assert.equal(await inShell("bcn2", "ls /etc/apt/sources.list.d"), "");
     } finally {
       rmSync(home, { recursive: true });
     }
   });
 
   it("form a cluster, and a second up changes nothing", async () => {
-    await onHost("bcn2", `${lab.flavour.client} query -X POST -d '{"name": "local", "driver": "dir"}' /1.0/storage-pools`);
+    await inShell("bcn2", `${hosts.lab.flavour.client} query -X POST -d '{"name": "local", "driver": "dir"}' /1.0/storage-pools`);
     for (const host of ["bcn2", "bcn1"] as const) {
       assert.equal(await members[host].up(member(host)), "created");
       assert.equal(await members[host].up(member(host)), "same");
-      assert.equal(members[host].inState("server"), lab.flavour.server);
+      assert.equal(members[host].inState("server"), hosts.lab.flavour.server);
     }
     assert.deepEqual(await names("bcn1", "cluster/members"), ["bcn1", "bcn2"]);
     assert.deepEqual(await names("bcn1", "storage-pools"), ["local"]);
   });
 
   it("join again after a removal by force that their server did not notice", async () => {
-    const { units, client } = lab.flavour;
-    await onHost("bcn1", `systemctl stop ${units.join(" ")}`);
-    await onHost("bcn2", `${client} query -X DELETE '/1.0/cluster/members/bcn1?force=1'`);
-    await onHost("bcn1", `systemctl start --no-block ${units.join(" ")}`); // it does not become ready
+    const { units, client } = hosts.lab.flavour;
+    await inShell("bcn1", `systemctl stop ${units.join(" ")}`);
+    await inShell("bcn2", `${client} query -X DELETE '/1.0/cluster/members/bcn1?force=1'`);
+    await inShell("bcn1", `systemctl start --no-block ${units.join(" ")}`); // it does not become ready
     assert.deepEqual(await names("bcn2", "cluster/members"), ["bcn2"]);
     members.bcn1 = newMember("bcn1"); // a refresh would only wait for the answer that does not come
     assert.equal(await members.bcn1.up(member("bcn1")), "created");
@@ -173,7 +141,7 @@ describe("Hosts with a real server", () => {
     await members.bcn1.destroy();
     assert.deepEqual(await names("bcn2", "cluster/members"), ["bcn2"]);
     assert.deepEqual(await names("bcn1", "storage-pools"), []);
-    const { environment } = JSON.parse(await onHost("bcn1", `${lab.flavour.client} query /1.0`)) as {
+    const { environment } = JSON.parse(await inShell("bcn1", `${hosts.lab.flavour.client} query /1.0`)) as {
       environment: { server_clustered: boolean };
     };
     assert.equal(environment.server_clustered, false);
@@ -184,9 +152,9 @@ describe("Hosts with a real server", () => {
   });
 
   it("are wiped when the policy names what they hold: pools, volumes and bridges are gone, and the server is empty", async () => {
-    const { client, dataDirectory } = lab.flavour;
+    const { client, dataDirectory } = hosts.lab.flavour;
     const post = (path: string, body: object): string => `${client} query -X POST -d '${JSON.stringify(body)}' '/1.0/${path}'`;
-    await onHost(
+    await inShell(
       "bcn1",
       [
         post("storage-pools", { name: "local", driver: "dir" }),
@@ -199,9 +167,12 @@ describe("Hosts with a real server", () => {
     const said = await refusalOf(anew.up(node("bcn1", { resetPolicy: policy })));
     assert.match(said, /custom-volumes local\/data.*networks br7.*Add "networks" to resetPolicy/);
     assert.equal(await anew.up(node("bcn1", { resetPolicy: [...policy, "networks"] })), "created");
-    assert.deepEqual([await names("bcn1", "storage-pools"), await onHost("bcn1", `ls ${dataDirectory}/storage-pools`)], [[], ""]);
-    assert.equal(await onHost("bcn1", "ip -brief link show type bridge | grep br7 || true"), "");
+    assert.deepEqual(
+      [await names("bcn1", "storage-pools"), await inShell("bcn1", `ls ${dataDirectory}/storage-pools`)],
+      [[], ""],
+    );
+    assert.equal(await inShell("bcn1", "ip -brief link show type bridge | grep br7 || true"), "");
     assert.equal(await anew.up(node("bcn1", { resetPolicy: [...policy, "networks"] })), "same");
-    assert.equal(await onHost("bcn1", `systemctl is-active ${lab.flavour.units.join(" ")}`), "active\nactive");
+    assert.equal(await inShell("bcn1", `systemctl is-active ${hosts.lab.flavour.units.join(" ")}`), "active\nactive");
   });
 });

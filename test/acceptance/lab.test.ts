@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real";
-import { attachOrSkip, installByHand, isInLab } from "../support/real-lab";
+import { bareHosts } from "../support/bare-hosts";
+import { installByHand } from "../support/real-lab";
+import { runInGuest } from "./support/guest-commands";
 import { statesOnceHeard } from "./support/member-states";
 
 const GUEST_ADDRESS = "192.168.1.111";
@@ -29,37 +31,27 @@ profiles:
 `;
 
 describe("the lab's real hosts", () => {
-  let lab: RealLab;
+  const hosts = bareHosts();
 
   /** Runs a command in the workstation. It must succeed. */
   async function workstation(...argv: string[]): Promise<string> {
-    const result = await lab.workstationExec(argv);
+    const result = await hosts.lab.workstationExec(argv);
     assert.equal(result.exitCode, 0, `${argv.join(" ")}: ${result.stderr}`);
     return result.stdout.trim();
   }
 
   /** Runs a command in a host. It must succeed. */
   async function host(name: string, argv: string[], stdin?: string): Promise<string> {
-    const result = await lab.hostExec(name, argv, stdin === undefined ? {} : { stdin });
+    const result = await hosts.lab.hostExec(name, argv, stdin === undefined ? {} : { stdin });
     assert.equal(result.exitCode, 0, `${name}: ${argv.join(" ")}: ${result.stderr}${result.stdout}`);
     return result.stdout.trim();
   }
 
-  before(async function () {
-    lab = await attachOrSkip(this);
-    await lab.resetHosts();
-  });
-
-  after(async () => {
-    // Also runs if the suite was skipped.
-    if (isInLab) await lab.resetHosts();
-  });
-
   it("boots them bare, with systemd running and no server", async () => {
-    for (const { name } of lab.hosts) {
+    for (const { name } of hosts.lab.hosts) {
       assert.equal(await host(name, ["systemctl", "is-system-running"]), "running");
       assert.equal(await host(name, ["hostname"]), name);
-      assert.notEqual((await lab.hostExec(name, ["test", "-e", lab.flavour.daemon])).exitCode, 0);
+      assert.notEqual((await hosts.lab.hostExec(name, ["test", "-e", hosts.lab.flavour.daemon])).exitCode, 0);
     }
   });
 
@@ -72,25 +64,25 @@ describe("the lab's real hosts", () => {
   });
 
   it("refuses root to nosudo", async () => {
-    const result = await lab.workstationExec(["ssh", "nosudo@192.168.1.101", "sudo", "-n", "id", "-u"]);
+    const result = await hosts.lab.workstationExec(["ssh", "nosudo@192.168.1.101", "sudo", "-n", "id", "-u"]);
     assert.equal(result.exitCode, 1);
     assert.match(result.stderr, /a password is required/);
   });
 
   it("has no route out, neither from the workstation nor from a host", async () => {
     assert.equal(await workstation("ip", "-4", "route", "show", "default"), "");
-    assert.match((await lab.workstationExec(["ip", "route", "get", "192.0.2.1"])).stderr, /Network is unreachable/);
+    assert.match((await hosts.lab.workstationExec(["ip", "route", "get", "192.0.2.1"])).stderr, /Network is unreachable/);
     assert.equal(await host("bcn2", ["ip", "-4", "route", "show", "default"]), "");
   });
 
   it("installs LXD from the hosts' own repository and creates a cluster", async () => {
     await Promise.all(
       ["bcn2", "bcn1"].map((name) =>
-        host(name, ["sh", "-c", [...installByHand(lab.flavour), "apt-get install -q -y btrfs-progs"].join(" && ")]),
+        host(name, ["sh", "-c", [...installByHand(hosts.lab.flavour), "apt-get install -q -y btrfs-progs"].join(" && ")]),
       ),
     );
-    await host("bcn2", [...lab.flavour.admin, "init", "--preseed"], BOOTSTRAP);
-    const token = await host("bcn2", [lab.flavour.client, "cluster", "add", "bcn1", "--quiet"]);
+    await host("bcn2", [...hosts.lab.flavour.admin, "init", "--preseed"], BOOTSTRAP);
+    const token = await host("bcn2", [hosts.lab.flavour.client, "cluster", "add", "bcn1", "--quiet"]);
     const preseed = {
       cluster: {
         enabled: true,
@@ -99,7 +91,7 @@ describe("the lab's real hosts", () => {
         member_config: [{ entity: "storage-pool", name: "default", key: "size", value: "4GiB" }],
       },
     };
-    await host("bcn1", [...lab.flavour.admin, "init", "--preseed"], JSON.stringify(preseed));
+    await host("bcn1", [...hosts.lab.flavour.admin, "init", "--preseed"], JSON.stringify(preseed));
     await bothOnline();
     assert.match(
       await host("bcn1", ["cat", "/proc/mounts"]),
@@ -108,10 +100,10 @@ describe("the lab's real hosts", () => {
   });
 
   it("starts a guest with an address from lxdbr0 and the static LAN address of its cloud-init", async () => {
-    const image = join(lab.home, "lxd-images/debian-12");
+    const image = join(hosts.lab.home, "lxd-images/debian-12");
     await workstation("scp", join(image, "metadata.tar.xz"), join(image, "rootfs.squashfs"), "root@bcn2:/root/");
     await host("bcn2", [
-      lab.flavour.client,
+      hosts.lab.flavour.client,
       "image",
       "import",
       "/root/metadata.tar.xz",
@@ -119,7 +111,7 @@ describe("the lab's real hosts", () => {
       "--alias",
       "debian-12",
     ]);
-    const publicKey = readFileSync(join(lab.home, ".ssh/id_ed25519.pub"), "utf8").trim();
+    const publicKey = readFileSync(join(hosts.lab.home, ".ssh/id_ed25519.pub"), "utf8").trim();
     const network = {
       version: 2,
       ethernets: { eth0: { dhcp4: true }, eth1: { dhcp4: false, addresses: [`${GUEST_ADDRESS}/24`] } },
@@ -132,16 +124,10 @@ describe("the lab's real hosts", () => {
       },
       devices: { eth1: { type: "nic", nictype: "bridged", parent: "br0", name: "eth1" } },
     };
-    await host("bcn2", [lab.flavour.client, "launch", "debian-12", "vm1", "--target", "bcn1"], JSON.stringify(instance));
-    await host("bcn2", [lab.flavour.client, "exec", "vm1", "--", "cloud-init", "status", "--wait"]);
-    assert.equal(
-      await host("bcn2", [lab.flavour.client, "exec", "vm1", "--", "systemctl", "is-system-running", "--wait"]),
-      "running",
-    );
-    assert.match(
-      await host("bcn2", [lab.flavour.client, "exec", "vm1", "--", "ip", "-4", "-brief", "address", "show", "eth0"]),
-      / 10\.10\.10\.\d+\/24/,
-    );
+    await host("bcn2", [hosts.lab.flavour.client, "launch", "debian-12", "vm1", "--target", "bcn1"], JSON.stringify(instance));
+    await runInGuest(hosts.lab, "vm1", "cloud-init", "status", "--wait");
+    assert.equal(await runInGuest(hosts.lab, "vm1", "systemctl", "is-system-running", "--wait"), "running\n");
+    assert.match(await runInGuest(hosts.lab, "vm1", "ip", "-4", "-brief", "address", "show", "eth0"), / 10\.10\.10\.\d+\/24/);
     assert.equal(await guest("sudo -n id -u && hostname"), "0\nvm1");
     assert.equal(
       await guest("sudo apt-get update -q >/dev/null && sudo apt-get install -q -y jq >/dev/null && jq --version"),
@@ -150,12 +136,12 @@ describe("the lab's real hosts", () => {
   });
 
   it("cuts a host's power and boots the same file system again", async () => {
-    await lab.powerOff("bcn1");
-    assert.equal(lab.isRunning("bcn1"), false);
-    const login = await lab.workstationExec(["ssh", "-o", "ConnectTimeout=1", "root@192.168.1.101", "true"]);
+    await hosts.lab.powerOff("bcn1");
+    assert.equal(hosts.lab.isRunning("bcn1"), false);
+    const login = await hosts.lab.workstationExec(["ssh", "-o", "ConnectTimeout=1", "root@192.168.1.101", "true"]);
     assert.equal(login.exitCode, 255);
-    await lab.boot("bcn1");
-    await host("bcn1", [...lab.flavour.admin, "waitready"]);
+    await hosts.lab.boot("bcn1");
+    await host("bcn1", [...hosts.lab.flavour.admin, "waitready"]);
     await bothOnline();
     // LXD starts the guest again, because it ran before the power cut.
     await host("bcn1", [
@@ -163,14 +149,14 @@ describe("the lab's real hosts", () => {
       "60",
       "sh",
       "-c",
-      `until ${lab.flavour.client} exec vm1 -- systemctl is-system-running --wait 2>/dev/null; do :; done`,
+      `until ${hosts.lab.flavour.client} exec vm1 -- systemctl is-system-running --wait 2>/dev/null; do :; done`,
     ]);
     assert.equal(await guest("hostname"), "vm1");
   });
 
   it("resets hosts to bare file systems", async () => {
-    await lab.resetHosts(["bcn1"]);
-    assert.notEqual((await lab.hostExec("bcn1", ["test", "-e", lab.flavour.dataDirectory])).exitCode, 0);
+    await hosts.lab.resetHosts(["bcn1"]);
+    assert.notEqual((await hosts.lab.hostExec("bcn1", ["test", "-e", hosts.lab.flavour.dataDirectory])).exitCode, 0);
     assert.equal(await workstation("ssh", "-o", "StrictHostKeyChecking=yes", "root@192.168.1.101", "hostname"), "bcn1");
   });
 
@@ -196,7 +182,7 @@ describe("the lab's real hosts", () => {
   });
 
   async function bothOnline(): Promise<void> {
-    assert.deepEqual(await statesOnceHeard(lab, "bcn2"), { bcn1: "Online", bcn2: "Online" });
+    assert.deepEqual(await statesOnceHeard(hosts.lab, "bcn2"), { bcn1: "Online", bcn2: "Online" });
   }
 
   function guest(command: string): Promise<string> {

@@ -3,93 +3,37 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { utils } from "ssh2";
-import type { RealLab } from "../../lab/real";
-import { installOf } from "../../lab/real/flavours";
-import { fingerprintOf } from "../../provider/lxd/images/files";
 import { fingerprint } from "../../provider/transport/host-key";
 import { disconnectAll } from "../../provider/transport/pool";
-import { attachOrSkip, createResource, installByHand, isInLab } from "../support/real-lab";
+import { ADDRESSES, bareHosts, type HostName } from "../support/bare-hosts";
+import { createResource, installByHand } from "../support/real-lab";
 import { ChangeWatch } from "./support/changes";
 import { eventually } from "./support/eventually";
 import { runInGuest } from "./support/guest-commands";
 import { statesOnceHeard } from "./support/member-states";
 
-const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
-type HostName = keyof typeof ADDRESSES;
-
 /** Environments that are refused before any change. Each message is the complete text that a user sees. */
 describe("Unsuitable environments on real LXD", () => {
-  let lab: RealLab;
-
-  before(async function () {
-    lab = await attachOrSkip(this);
-    await lab.resetHosts();
-  });
-
-  after(async () => {
-    if (isInLab) {
-      await lab.resetHosts();
-    }
-  });
-
-  // A provider process and its connections last for one operation of the engine.
-  afterEach(() => disconnectAll());
-
-  const to = (host: HostName, more: object = {}): object => ({
-    host: ADDRESSES[host],
-    privateKeyPath: join(lab.home, ".ssh", "id_ed25519"),
-    ...more,
-  });
-
-  const node = (host: HostName, more: object = {}): object => ({
-    connection: to(host),
-    install: installOf(lab.flavour),
-    timeouts: { create: 300 },
-    ...more,
-  });
-
-  const member = (host: HostName, more: object = {}): object => ({
-    connection: to(host),
-    name: host,
-    address: ADDRESSES[host],
-    cluster: { endpoints: [to("bcn2")] },
-    timeouts: { create: 300 },
-    ...more,
-  });
-
-  const create = (kind: string, args: object): Promise<void> => createResource(kind, args, "refusals");
+  const hosts = bareHosts();
+  const { to, node, member, onHost, membersOf } = hosts;
 
   /** Asserts that a create is refused with exactly this message. */
   const refused = async (kind: string, args: object, ...sentence: string[]): Promise<void> => {
-    const name = lab.flavour.server === "incus" ? "Incus" : "LXD";
-    await assert.rejects(create(kind, args), (error: Error) => {
+    const name = hosts.lab.flavour.server === "incus" ? "Incus" : "LXD";
+    await assert.rejects(createResource(kind, args), (error: Error) => {
       assert.equal(error.message, sentence.join("").replaceAll("LXD on root@", `${name} on root@`));
       return true;
     });
   };
 
-  /** Imports the lab's guest image into LXD on a host, with the values that the class of the resource computes. */
+  /** Imports the lab's guest image into LXD on a host. */
   const createImage = async (host: HostName): Promise<void> => {
-    const folder = join(lab.home, "lxd-images", "debian-12");
-    const files = { metadataPath: join(folder, "metadata.tar.xz"), rootfsPath: join(folder, "rootfs.squashfs") };
-    const sourceFingerprint = await fingerprintOf(files);
-    await create("LxdImage", { cluster: { endpoints: [to(host)] }, ...files, sourceFingerprint, aliases: ["debian-12"] });
+    const cluster = { endpoints: [to(host)] };
+    await createResource("LxdImage", { cluster, ...(await hosts.imageFiles()), aliases: ["debian-12"] });
   };
-
-  /** Runs a command inside a host. It must succeed. */
-  const onHost = async (host: HostName, ...argv: string[]): Promise<string> => {
-    const { stdout, stderr, exitCode } = await lab.hostExec(host, argv);
-    assert.equal(exitCode, 0, `${host}: ${argv.join(" ")}: ${stderr}`);
-    return stdout.trim();
-  };
-
-  const membersOf = async (host: HostName): Promise<string[]> =>
-    (await onHost(host, lab.flavour.client, "cluster", "list", "--format=csv"))
-      .split("\n")
-      .map((line) => line.split(",", 1)[0] ?? "");
 
   describe("a host that rejects the login or the work", () => {
-    const hostKeyOf = (host: HostName): string => lab.hosts.find(({ name }) => name === host)?.hostKey ?? "";
+    const hostKeyOf = (host: HostName): string => hosts.lab.hosts.find(({ name }) => name === host)?.hostKey ?? "";
 
     /** The host's key, as shown on its console. */
     const keyOnConsole = async (): Promise<string> => {
@@ -176,7 +120,7 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     it("that does not answer, reported within the dial timeout", async () => {
-      await lab.powerOff("bcn3");
+      await hosts.lab.powerOff("bcn3");
       try {
         const started = performance.now();
         await refused(
@@ -187,7 +131,7 @@ describe("Unsuitable environments on real LXD", () => {
         );
         assert.ok(performance.now() - started < 12_000, "another limit than 2 s held: a dial has 15 s where none is given");
       } finally {
-        await lab.boot("bcn3");
+        await hosts.lab.boot("bcn3");
       }
     });
 
@@ -201,7 +145,7 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     it("and the host is still bare", async () => {
-      assert.notEqual((await lab.hostExec("bcn2", ["dpkg", "--status", lab.flavour.package])).exitCode, 0);
+      assert.notEqual((await hosts.lab.hostExec("bcn2", ["dpkg", "--status", hosts.lab.flavour.package])).exitCode, 0);
     });
   });
 
@@ -215,15 +159,17 @@ describe("Unsuitable environments on real LXD", () => {
           host,
           "sh",
           "-c",
-          [...installByHand(lab.flavour), ...commands.map((command) => `${lab.flavour.client} ${command}`)].join(" && "),
+          [...installByHand(hosts.lab.flavour), ...commands.map((command) => `${hosts.lab.flavour.client} ${command}`)].join(
+            " && ",
+          ),
         );
       await Promise.all([
-        create("LxdNode", node("bcn2")).then(() => create("LxdClusterMember", member("bcn2", { cluster: undefined }))),
+        createResource("LxdNode", node("bcn2")).then(() => createResource("LxdClusterMember", member("bcn2"))),
         byHand("bcn1", "storage create default dir", "storage volume create default data", "network create lxdbr0"),
         byHand("bcn3", "config set core.https_address 192.168.1.103:8443", "cluster enable other1"),
       ]);
       await createImage("bcn1");
-      await onHost("bcn1", lab.flavour.client, "launch", "debian-12", "c1", "--storage", "default", "--network", "lxdbr0");
+      await onHost("bcn1", hosts.lab.flavour.client, "launch", "debian-12", "c1", "--storage", "default", "--network", "lxdbr0");
       await disconnectAll();
     });
 
@@ -273,37 +219,51 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     it("and keeps running unchanged", async () => {
-      assert.equal(await onHost("bcn1", lab.flavour.client, "list", "--format=csv", "--columns=ns"), "c1,RUNNING");
+      assert.equal(await onHost("bcn1", hosts.lab.flavour.client, "list", "--format=csv", "--columns=ns"), "c1,RUNNING");
       assert.deepEqual(await membersOf("bcn3"), ["other1"]);
       assert.deepEqual(await membersOf("bcn2"), ["bcn2"]);
     });
 
     it("is wiped when resetPolicy names all its content", async () => {
-      await create(
+      await createResource(
         "LxdNode",
         node("bcn1", { resetPolicy: ["instances", "custom-volumes", "images", "storage-pools", "networks"] }),
       );
       for (const kind of [[], ["image"], ["storage"]]) {
-        assert.equal(await onHost("bcn1", lab.flavour.client, ...kind, "list", "--format=csv"), "");
+        assert.equal(await onHost("bcn1", hosts.lab.flavour.client, ...kind, "list", "--format=csv"), "");
       }
       // The kernel removes the network of an ended container asynchronously.
       await eventually("the links are gone", async () => !/lxdbr0|veth/.test(await onHost("bcn1", "ip", "-brief", "link")));
       assert.doesNotMatch(await onHost("bcn1", "ps", "-eo", "args"), /lxdbr0|monitor/);
       assert.doesNotMatch(await onHost("bcn1", "findmnt", "--raw", "--noheadings", "--output=TARGET"), /c1|storage-pools/);
       assert.equal(
-        await onHost("bcn1", "find", lab.flavour.dataDirectory, "-name", "c1*", "-or", "-name", "*data*", "-path", "*custom*"),
+        await onHost(
+          "bcn1",
+          "find",
+          hosts.lab.flavour.dataDirectory,
+          "-name",
+          "c1*",
+          "-or",
+          "-name",
+          "*data*",
+          "-path",
+          "*custom*",
+        ),
         "",
       );
     });
 
     it("joins once it is wiped", async () => {
-      await create("LxdClusterMember", member("bcn1"));
+      await createResource("LxdClusterMember", member("bcn1"));
       assert.deepEqual(await membersOf("bcn2"), ["bcn1", "bcn2"]);
     });
 
     it("is wiped when resetPolicy names the cluster that it is in", async () => {
-      await create("LxdNode", node("bcn3", { resetPolicy: ["cluster"] }));
-      assert.match((await lab.hostExec("bcn3", [lab.flavour.client, "cluster", "list"])).stderr, /isn't part of a cluster/);
+      await createResource("LxdNode", node("bcn3", { resetPolicy: ["cluster"] }));
+      assert.match(
+        (await hosts.lab.hostExec("bcn3", [hosts.lab.flavour.client, "cluster", "list"])).stderr,
+        /isn't part of a cluster/,
+      );
     });
   });
 
@@ -313,7 +273,7 @@ describe("Unsuitable environments on real LXD", () => {
         "LxdClusterMember",
         member("bcn1", { name: "web" }),
         'LXD on root@192.168.1.101 is already in a cluster, as "bcn1". Use that name, or rename it there ',
-        `(${lab.flavour.client} cluster rename bcn1 web)`,
+        `(${hosts.lab.flavour.client} cluster rename bcn1 web)`,
       );
     });
 
@@ -336,7 +296,7 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     it("of a host that listens on every address", async () => {
-      await onHost("bcn3", lab.flavour.client, "config", "set", "core.https_address", ":8443");
+      await onHost("bcn3", hosts.lab.flavour.client, "config", "set", "core.https_address", ":8443");
       await refused(
         "LxdClusterMember",
         member("bcn3"),
@@ -347,19 +307,19 @@ describe("Unsuitable environments on real LXD", () => {
 
     it("and leaves neither a join token nor a trusted certificate in the cluster", async () => {
       const operations = JSON.parse(
-        (await onHost("bcn2", lab.flavour.client, "query", "/1.0/operations?recursion=1")) || "{}",
+        (await onHost("bcn2", hosts.lab.flavour.client, "query", "/1.0/operations?recursion=1")) || "{}",
       ) as {
         running?: { class: string }[];
       };
       assert.deepEqual(operations.running?.filter((operation) => operation.class === "token") ?? [], []);
-      const trusted = await onHost("bcn2", lab.flavour.client, "query", "/1.0/certificates?recursion=1");
+      const trusted = await onHost("bcn2", hosts.lab.flavour.client, "query", "/1.0/certificates?recursion=1");
       assert.deepEqual((JSON.parse(trusted) as { name: string }[]).map(({ name }) => name).sort(), ["bcn1", "bcn2"]);
     });
 
     describe("of a half-joined host", () => {
       before(async () => {
-        await onHost("bcn3", lab.flavour.client, "config", "unset", "core.https_address");
-        await onHost("bcn3", "touch", `${lab.flavour.dataDirectory}/cluster.crt`);
+        await onHost("bcn3", hosts.lab.flavour.client, "config", "unset", "core.https_address");
+        await onHost("bcn3", "touch", `${hosts.lab.flavour.dataDirectory}/cluster.crt`);
       });
 
       it("as a node", async () => {
@@ -381,8 +341,8 @@ describe("Unsuitable environments on real LXD", () => {
       });
 
       it("until it is wiped", async () => {
-        await create("LxdNode", node("bcn3", { resetPolicy: ["cluster"] }));
-        await create("LxdClusterMember", member("bcn3"));
+        await createResource("LxdNode", node("bcn3", { resetPolicy: ["cluster"] }));
+        await createResource("LxdClusterMember", member("bcn3"));
         assert.deepEqual(await membersOf("bcn2"), ["bcn1", "bcn2", "bcn3"]);
       });
     });
@@ -400,16 +360,16 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     before(async () => {
-      await create("LxdStoragePool", { cluster: { endpoints: [to("bcn2")] }, name: "default", driver: "dir" });
+      await createResource("LxdStoragePool", { cluster: { endpoints: [to("bcn2")] }, name: "default", driver: "dir" });
       await createImage("bcn2");
       await disconnectAll();
-      watch = await ChangeWatch.start(lab, "bcn2");
+      watch = await ChangeWatch.start(hosts.lab, "bcn2");
     });
 
     after(() => watch?.end());
 
     it("its target, which is not a member", async () => {
-      await statesOnceHeard(lab, "bcn2");
+      await statesOnceHeard(hosts.lab, "bcn2");
       await refused(
         "LxdVm",
         vm({ target: "bcn4" }),
@@ -454,7 +414,7 @@ describe("Unsuitable environments on real LXD", () => {
     });
 
     it("is not started, as LXD's events show", async () => {
-      assert.deepEqual(await watch?.stop(lab, "bcn2"), []);
+      assert.deepEqual(await watch?.stop(hosts.lab, "bcn2"), []);
     });
   });
 
@@ -475,17 +435,17 @@ describe("Unsuitable environments on real LXD", () => {
 
     it("is unfinished until it has rebooted", async () => {
       // Incus writes the data into the guest, which needs no /dev/lxd.
-      for (const config of lab.flavour.server === "incus" ? [] : [{ "security.devlxd": "false" }, {}]) {
-        await assert.rejects(create("LxdVm", web(config)), ({ reasons }: { reasons: string[] }) => {
+      for (const config of hosts.lab.flavour.server === "incus" ? [] : [{ "security.devlxd": "false" }, {}]) {
+        await assert.rejects(createResource("LxdVm", web(config)), ({ reasons }: { reasons: string[] }) => {
           assert.match(reasons.join(), unheard);
           return true;
         });
       }
-      if (lab.flavour.server === "lxd") {
-        await onHost("bcn2", lab.flavour.client, "restart", "web2");
+      if (hosts.lab.flavour.server === "lxd") {
+        await onHost("bcn2", hosts.lab.flavour.client, "restart", "web2");
       }
-      await create("LxdVm", web({}));
-      assert.equal(await runInGuest(lab, "web2", "cat", "/etc/heard"), "heard");
+      await createResource("LxdVm", web({}));
+      assert.equal(await runInGuest(hosts.lab, "web2", "cat", "/etc/heard"), "heard");
     });
   });
 });

@@ -1,16 +1,15 @@
 import assert from "node:assert/strict";
 import type { Server } from "node:http";
-import { join } from "node:path";
-import type { RealLab } from "../../lab/real";
 import { mountsBelow } from "../../provider/host/mounts";
 import { bringSnap, findSnap, installAgain, purgeSnap, startSnap } from "../../provider/host/snapd";
 import { Deadline } from "../../provider/support/deadline";
 import { hasCode, messageOf } from "../../provider/support/errors";
 import { connectionSchema } from "../../provider/transport/connection";
-import { connect, disconnectAll } from "../../provider/transport/pool";
+import { connect } from "../../provider/transport/pool";
 import type { SshConnection } from "../../provider/transport/ssh";
 import { snapdContract } from "../contract/snapd/snapd-contract";
-import { attachOrSkip, isInLab } from "../support/real-lab";
+import { bareHosts } from "../support/bare-hosts";
+import { isInLab } from "../support/real-lab";
 import { eventually } from "./support/eventually";
 import { bringSnapd, INSTALL_FROM_FILE, openStore } from "./support/snapd-host";
 
@@ -20,31 +19,22 @@ const DATA = "/var/snap/lxd/common";
 
 /** Verifies the library's use of snapd's API against the real daemon, as far as possible without a store. */
 describe("the real snapd", () => {
-  let lab: RealLab;
+  const hosts = bareHosts([HOST], ` --hosts ${HOST}`);
   let store: Server;
   let deadline: Deadline;
   let seen: string[] = [];
   let patience: { deadline: Deadline; progress(text: string): void };
 
-  const connection = (user = "root"): object => {
-    const found = lab.hosts.find(({ name }) => name === HOST);
-    return { host: found?.address, hostKey: found?.hostKey, user, privateKeyPath: join(lab.home, ".ssh", "id_ed25519") };
-  };
+  const connection = (user = "root"): object => hosts.to(HOST, { user });
   const ssh = (): Promise<SshConnection> => connect(connectionSchema.parse(connection()), { deadline });
-  const onHost = async (...argv: string[]): Promise<string> => {
-    const { exitCode, stdout, stderr } = await lab.hostExec(HOST, argv);
-    assert.equal(exitCode, 0, `${argv.join(" ")}: ${stderr}`);
-    return stdout.trim();
-  };
+  const onHost = (...argv: string[]): Promise<string> => hosts.onHost(HOST, ...argv);
   const isHowFar = (text: string): boolean => /Download snap "lxd" \(40000\) from channel "5\.21\/stable": \d+ %$/.test(text);
   const isActive = async (): Promise<boolean> =>
-    (await lab.hostExec(HOST, ["systemctl", "is-active", "--quiet", "snap.lxd.daemon.service"])).exitCode === 0;
+    (await hosts.lab.hostExec(HOST, ["systemctl", "is-active", "--quiet", "snap.lxd.daemon.service"])).exitCode === 0;
 
-  before(async function () {
-    lab = await attachOrSkip(this, " --hosts bcn3");
-    await lab.resetHosts([HOST]);
+  before(async () => {
     store = await openStore(() => seen.some(isHowFar));
-    await bringSnapd(lab, HOST);
+    await bringSnapd(hosts.lab, HOST);
   });
 
   beforeEach(() => {
@@ -53,12 +43,10 @@ describe("the real snapd", () => {
     patience = { deadline, progress: (text) => void seen.push(text) };
   });
 
-  after(async () => {
+  after(() => {
     if (isInLab) {
-      await disconnectAll();
       store.closeAllConnections();
       store.close();
-      await lab.resetHosts([HOST]);
     }
   });
 
@@ -107,7 +95,7 @@ describe("the real snapd", () => {
       assert.equal(await findSnap(await ssh(), deadline), undefined);
       assert.equal(await onHost("cat", "/srv/precious/canary"), "alive");
       assert.deepEqual(await mountsBelow(await ssh(), "/var/snap/lxd", deadline), []);
-      assert.equal((await lab.hostExec(HOST, ["test", "-e", DATA])).exitCode, 1);
+      assert.equal((await hosts.lab.hostExec(HOST, ["test", "-e", DATA])).exitCode, 1);
     });
   });
 

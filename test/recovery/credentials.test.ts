@@ -4,14 +4,13 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { RealLab } from "../../lab/real";
-import { installOf } from "../../lab/real/flavours";
 import { provider } from "../../provider/entry";
 import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
-import { connect, disconnectAll } from "../../provider/transport/pool";
+import { connect } from "../../provider/transport/pool";
+import { bareHosts } from "../support/bare-hosts";
 import { figure } from "../support/figure";
-import { attachOrSkip, isInLab } from "../support/real-lab";
+import { createResource, isInLab } from "../support/real-lab";
 import { SshAgent } from "../support/ssh-agent";
 
 const execute = promisify(execFile);
@@ -63,15 +62,13 @@ const RESTRICTED = {
 describe("Ways to log in to real hosts", () => {
   const folder = mkdtempSync(join(tmpdir(), "credentials-"));
   const environment = process.env["SSH_AUTH_SOCK"];
-  let lab: RealLab;
+  const hosts = bareHosts(["bcn2", "bcn1"]);
   let agent: SshAgent;
   let node: Record<string, unknown>;
   const tried = { ways: 0, refusals: 0 };
 
-  before(async function () {
-    lab = await attachOrSkip(this);
+  before(async () => {
     await Promise.all([
-      lab.resetHosts(["bcn2", "bcn1"]),
       ...["stranger", ...Object.keys(RESTRICTED)].map((name) =>
         execute("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file(name)]),
       ),
@@ -84,10 +81,7 @@ describe("Ways to log in to real hosts", () => {
     await Promise.all([prepare("bcn2"), prepare("bcn1")]);
     agent = await SshAgent.start();
     delete process.env["SSH_AUTH_SOCK"];
-    const { check, create } = provider("LxdNode");
-    const connection = { host: TARGET, privateKeyPath: join(lab.home, ".ssh", "id_ed25519") };
-    const { inputs } = await check({}, { connection, install: installOf(lab.flavour) });
-    node = (await create(inputs)).outs;
+    node = (await createResource("LxdNode", hosts.node("bcn2"))).outs;
   });
 
   after(async () => {
@@ -97,14 +91,10 @@ describe("Ways to log in to real hosts", () => {
       if (environment !== undefined) {
         process.env["SSH_AUTH_SOCK"] = environment;
       }
-      await lab.resetHosts(["bcn2", "bcn1"]);
       figure("login methods", tried.ways);
       figure("refused logins", tried.refusals);
     }
   });
-
-  // A provider process and its connections last for one operation of the engine.
-  afterEach(() => disconnectAll());
 
   const file = (name: string, passphrase = ""): string =>
     join(folder, `${name.replaceAll(" ", "-")}${passphrase === "" ? "" : "-encrypted"}`);
@@ -139,7 +129,7 @@ describe("Ways to log in to real hosts", () => {
       "systemctl restart ssh", // which ends when sshd listens again; a reload does not wait
     ];
     const argv = ["sh", "-c", script.join("\n"), "sh", PASSWORD, authorized.join(""), restricted.join(""), GREETING];
-    const { exitCode, stderr } = await lab.hostExec(host, argv, { stdin: SSHD });
+    const { exitCode, stderr } = await hosts.lab.hostExec(host, argv, { stdin: SSHD });
     assert.equal(exitCode, 0, stderr);
   }
 
@@ -329,13 +319,16 @@ describe("Ways to log in to real hosts", () => {
       ));
 
     it("a user that may not become root", async () => {
-      await assert.rejects(read({ user: "nosudo", privateKeyPath: join(lab.home, ".ssh", "id_ed25519") }), (error: Error) => {
-        assert.match(
-          error.message,
-          /^nosudo@192\.168\.1\.102 may not become root: sudo: a password is required\. Log in as root /,
-        );
-        return true;
-      });
+      await assert.rejects(
+        read({ user: "nosudo", privateKeyPath: join(hosts.lab.home, ".ssh", "id_ed25519") }),
+        (error: Error) => {
+          assert.match(
+            error.message,
+            /^nosudo@192\.168\.1\.102 may not become root: sudo: a password is required\. Log in as root /,
+          );
+          return true;
+        },
+      );
       tried.refusals += 1;
     });
   });
@@ -389,27 +382,38 @@ describe("Ways to log in to real hosts", () => {
     it("report whether anything listens on a unix socket", async () => {
       const deadline = new Deadline(60, "the test");
       const ssh = await connect(connectionSchema.parse(to({ privateKey: key("ed25519") })), { deadline });
-      assert.equal(await ssh.listens(`${lab.flavour.dataDirectory}/unix.socket`, deadline), true);
-      assert.equal(await ssh.listens(`${lab.flavour.dataDirectory}/none.socket`, deadline), false);
+      assert.equal(await ssh.listens(`${hosts.lab.flavour.dataDirectory}/unix.socket`, deadline), true);
+      assert.equal(await ssh.listens(`${hosts.lab.flavour.dataDirectory}/none.socket`, deadline), false);
     });
 
     it("report by both methods that nothing listens on the socket of a daemon that died", async () => {
       const stale = "/run/stale.socket";
       const script = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die";
-      const { exitCode, stderr } = await lab.hostExec("bcn2", ["perl", "-e", script, stale]);
+      const { exitCode, stderr } = await hosts.lab.hostExec("bcn2", ["perl", "-e", script, stale]);
       assert.equal(exitCode, 0, stderr);
       const deadline = new Deadline(60, "the test");
       for (const user of ["root", "operator"]) {
         const ssh = await connect(connectionSchema.parse(to({ user, privateKey: key("ed25519") })), { deadline });
-        const socket = `${lab.flavour.dataDirectory}/unix.socket`;
+        const socket = `${hosts.lab.flavour.dataDirectory}/unix.socket`;
         assert.equal(await ssh.listener([stale, socket], deadline), socket);
       }
     });
 
     it("accept the host by another type of key than the preferred one", async () => {
-      await lab.hostExec("bcn2", ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", "/etc/ssh/ssh_host_rsa_key"]);
-      await lab.hostExec("bcn2", ["systemctl", "restart", "ssh"]);
-      const { stdout } = await lab.hostExec("bcn2", ["cat", "/etc/ssh/ssh_host_rsa_key.pub"]);
+      await hosts.lab.hostExec("bcn2", [
+        "ssh-keygen",
+        "-q",
+        "-t",
+        "rsa",
+        "-b",
+        "2048",
+        "-N",
+        "",
+        "-f",
+        "/etc/ssh/ssh_host_rsa_key",
+      ]);
+      await hosts.lab.hostExec("bcn2", ["systemctl", "restart", "ssh"]);
+      const { stdout } = await hosts.lab.hostExec("bcn2", ["cat", "/etc/ssh/ssh_host_rsa_key.pub"]);
       await works({ privateKey: key("ed25519"), hostKey: stdout.trim() });
     });
   });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { RealLab } from "../../lab/real/index";
+import { disconnectAll } from "../../provider/transport/pool";
 import { eventually } from "../acceptance/support/eventually";
 import { Backend, labConfig, type Project } from "../acceptance/support/project";
 import { LAB_TOPOLOGY, topologyOf } from "../acceptance/support/topology";
@@ -71,7 +72,8 @@ describe("An interrupted up on real LXD", () => {
     });
   });
 
-  afterEach(() => {
+  afterEach(async () => {
+    await disconnectAll();
     // Pulumi's language host outlives a killed Pulumi for some minutes.
     left
       .splice(0)

@@ -3,18 +3,19 @@ import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
-import type { RealLab } from "../../lab/real";
 import { installOf } from "../../lab/real/flavours";
 import { LxdClusterMember, LxdImage, LxdNode, LxdProfile, LxdStoragePool, LxdVm, VmUser } from "../../provider/index";
 import { eventually } from "../acceptance/support/eventually";
+import { runInGuest } from "../acceptance/support/guest-commands";
 import { EngineStack } from "../engine/workspace";
+import { ADDRESSES, bareHosts } from "../support/bare-hosts";
 import { figure } from "../support/figure";
-import { attachOrSkip, isInLab } from "../support/real-lab";
+import { isInLab } from "../support/real-lab";
 import { ProcessWatch, SecretSearch } from "../support/secret-search";
 
-const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
+const HOSTS = ["bcn2", "bcn1"] as const;
 
 const unique = (name: string): string => `${name}-${randomBytes(9).toString("hex")}`;
 
@@ -23,6 +24,8 @@ const unique = (name: string): string => `${name}-${randomBytes(9).toString("hex
  * journal is read by its own program.
  */
 const FOLDERS = "/root /home /tmp /var/tmp /dev/shm /run /var/log";
+/** What to search for, one a line. */
+const PATTERNS = "/run/patterns.list";
 
 /**
  * One `up` from bare hosts with every type of secret, as a user other than root, followed by a search of everything.
@@ -38,25 +41,23 @@ describe("The secrets of a run on real LXD", () => {
     "a password hash": `$6$saltsalt$${randomBytes(40).toString("hex")}`,
   };
   const operations: string[] = [];
-  let lab: RealLab;
+  const hosts = bareHosts(HOSTS);
   let stack: EngineStack;
   let search: SecretSearch;
   let processes: ProcessWatch;
   let shown: string;
   let places = 0;
 
-  before(async function () {
-    lab = await attachOrSkip(this);
-    await lab.resetHosts(["bcn2", "bcn1"]);
+  before(async () => {
     const keyPath = join(folder, "key");
     execFileSync("ssh-keygen", ["-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", secrets.passphrase, "-f", keyPath]);
     const authorized = readFileSync(`${keyPath}.pub`, "utf8");
-    for (const host of ["bcn2", "bcn1"]) {
-      await lab.hostExec(host, ["sh", "-c", "cat >> /home/operator/.ssh/authorized_keys"], { stdin: authorized });
+    for (const host of HOSTS) {
+      await hosts.lab.hostExec(host, ["sh", "-c", "cat >> /home/operator/.ssh/authorized_keys"], { stdin: authorized });
     }
     const privateKey = readFileSync(keyPath, "utf8");
     stack = await EngineStack.open();
-    const node = (name: keyof typeof ADDRESSES): LxdNode =>
+    const node = (name: (typeof HOSTS)[number]): LxdNode =>
       new LxdNode(name, {
         connection: {
           ...{
@@ -66,9 +67,9 @@ describe("The secrets of a run on real LXD", () => {
             privateKeyPassword: secrets.passphrase,
             password: secrets.password,
           },
-          hostKey: lab.hosts.find((host) => host.name === name)?.hostKey ?? "",
+          hostKey: hosts.lab.hosts.find((host) => host.name === name)?.hostKey ?? "",
         },
-        install: installOf(lab.flavour),
+        install: installOf(hosts.lab.flavour),
         config: { "core.https_address": `${ADDRESSES[name]}:8443` },
       });
     const first = (): LxdClusterMember =>
@@ -84,7 +85,7 @@ describe("The secrets of a run on real LXD", () => {
         cluster,
       });
       const pool = new LxdStoragePool("default", { cluster, name: "default", driver: "dir" }, { dependsOn: bcn1 });
-      const images = join(lab.home, "lxd-images", "debian-12");
+      const images = join(hosts.lab.home, "lxd-images", "debian-12");
       const [metadataPath, rootfsPath] = [join(images, "metadata.tar.xz"), join(images, "rootfs.squashfs")];
       const image = new LxdImage("debian", { cluster, metadataPath, rootfsPath });
       const profile = new LxdProfile("web", {
@@ -111,7 +112,12 @@ describe("The secrets of a run on real LXD", () => {
     });
     const made = await stack.up();
     assert.ok(made.ok, made.text);
-    const [program = "", ...argv] = lab.hostArgv("bcn2", [lab.flavour.client, "monitor", "--type=operation", "--format=json"]);
+    const [program = "", ...argv] = hosts.lab.hostArgv("bcn2", [
+      hosts.lab.flavour.client,
+      "monitor",
+      "--type=operation",
+      "--format=json",
+    ]);
     const monitor = spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"], detached: true });
     monitor.stdout.on("data", (chunk: Buffer) => operations.push(chunk.toString()));
     stack.define(everything);
@@ -128,11 +134,10 @@ describe("The secrets of a run on real LXD", () => {
     search = new SecretSearch({ ...secrets, "the private key": privateKey, "a join token": secretOfToken() ?? "" });
   });
 
-  after(async () => {
+  after(() => {
     rmSync(folder, { recursive: true });
     if (isInLab) {
       stack.close();
-      await lab.resetHosts(["bcn2", "bcn1"]);
       figure("places searched for secrets on real hosts", places);
     }
   });
@@ -144,21 +149,27 @@ describe("The secrets of a run on real LXD", () => {
     places += 1;
   }
 
-  /** Asserts that no file of a host or guest holds a secret, and that the search finds a planted one. */
-  async function assertNoFile(host: string, ...inside: string[]): Promise<void> {
+  /**
+   * Asserts that no file of a host or guest holds a secret, and that the search finds a planted one.
+   * @param write - Writes its input to the file PATTERNS there.
+   * @param run - Runs a command there, and returns its output.
+   */
+  async function assertNoFile(
+    write: (input: string) => Promise<{ exitCode: number; stderr: string }>,
+    run: (...argv: string[]) => Promise<string>,
+  ): Promise<void> {
+    const { exitCode, stderr } = await write(`${search.patterns}\n${canary}\n`);
+    assert.equal(exitCode, 0, stderr);
     const script =
-      `f=$(mktemp /run/patterns.XXXXXX); cat > $f; for d in ${FOLDERS}; do [ ! -d $d ] || echo "$1" > $d/planted; done; ` +
-      `grep -rlaF -D skip -f $f --exclude=patterns.* --exclude-dir=journal --exclude-dir=cloud-init ${FOLDERS} 2>/dev/null; for d in ${FOLDERS}; do rm -f $d/planted; done; rm $f`;
-    const { stdout, stderr } = await lab.hostExec(host, [...inside, "sh", "-c", script, "sh", canary], {
-      stdin: `${search.patterns}\n${canary}\n`,
-    });
-    const found = stdout.trim().split("\n").sort();
+      `for d in ${FOLDERS}; do [ ! -d $d ] || echo "$1" > $d/planted; done; ` +
+      `grep -rlaF -D skip -f ${PATTERNS} --exclude=${basename(PATTERNS)} --exclude-dir=journal --exclude-dir=cloud-init ${FOLDERS} 2>/dev/null; ` +
+      `for d in ${FOLDERS}; do rm -f $d/planted; done; rm ${PATTERNS}`;
+    const found = (await run("sh", "-c", script, "sh", canary)).trim().split("\n").sort();
     assert.deepEqual(
       found,
       FOLDERS.split(" ")
         .map((path) => `${path}/planted`)
         .sort(),
-      stderr,
     );
     places += found.length;
   }
@@ -175,14 +186,21 @@ describe("The secrets of a run on real LXD", () => {
     assertClean(processes.text);
   });
 
-  for (const host of ["bcn2", "bcn1"] as const) {
+  for (const host of HOSTS) {
     it(`are not in the logs of ${host} and of LXD on it, nor in any file left there`, async () => {
-      await lab.hostExec(host, ["systemd-cat", "echo", canary]);
-      await lab.hostExec(host, ["journalctl", "--sync"]);
-      assertClean((await lab.hostExec(host, ["journalctl", "--no-pager", "--all"])).stdout);
-      await assertNoFile(host);
+      await hosts.lab.hostExec(host, ["systemd-cat", "echo", canary]);
+      await hosts.lab.hostExec(host, ["journalctl", "--sync"]);
+      assertClean((await hosts.lab.hostExec(host, ["journalctl", "--no-pager", "--all"])).stdout);
+      await assertNoFile(
+        (stdin) => hosts.lab.hostExec(host, ["sh", "-c", `cat > ${PATTERNS}`], { stdin }),
+        (...argv) => hosts.onHost(host, ...argv),
+      );
     });
   }
 
-  it("are not in files left in the guest", () => assertNoFile("bcn2", lab.flavour.client, "exec", "web1", "--"));
+  it("are not in files left in the guest", () =>
+    assertNoFile(
+      (stdin) => hosts.lab.hostExec("bcn2", [hosts.lab.flavour.client, "file", "push", "-", `web1${PATTERNS}`], { stdin }),
+      (...argv) => runInGuest(hosts.lab, "web1", ...argv),
+    ));
 });

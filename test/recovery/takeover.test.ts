@@ -2,41 +2,34 @@ import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import type { RealLab } from "../../lab/real/index";
 import { ChangeWatch } from "../acceptance/support/changes";
 import { Backend, type Project } from "../acceptance/support/project";
+import { ADDRESSES, bareHosts } from "../support/bare-hosts";
 import { figure } from "../support/figure";
-import { attachOrSkip, installByHand, isInLab } from "../support/real-lab";
+import { installByHand, isInLab } from "../support/real-lab";
 
 const REPOSITORY = resolve(__dirname, "../..");
-const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101" } as const;
-type HostName = keyof typeof ADDRESSES;
+const HOSTS = ["bcn2", "bcn1"] as const;
 
 /** A cluster that was created with lxc. The tests run in order: each continues from the one before. */
 describe("Taking over a cluster on real LXD", () => {
   const backend = new Backend();
-  let lab: RealLab;
+  const hosts = bareHosts(HOSTS);
+  const { onHost, inShell } = hosts;
   let folder: string;
   let stack: Project;
   let pids: string;
   let secrets: string[] = [];
 
-  const onHost = async (host: HostName, ...argv: string[]): Promise<string> => {
-    const { stdout, stderr, exitCode } = await lab.hostExec(host, argv);
-    assert.equal(exitCode, 0, `${host}: ${argv.join(" ")}: ${stderr}`);
-    return stdout.trim();
-  };
-  const lxc = (...argv: string[]): Promise<string> => onHost("bcn2", lab.flavour.client, ...argv);
+  const lxc = (...argv: string[]): Promise<string> => onHost("bcn2", hosts.lab.flavour.client, ...argv);
   const instances = (): Promise<string> => lxc("list", "--format=csv", "--columns=nspL");
   const onWorkstation = async (...argv: string[]): Promise<string> => {
-    const { stdout, stderr, exitCode } = await lab.workstationExec(argv);
+    const { stdout, stderr, exitCode } = await hosts.lab.workstationExec(argv);
     assert.equal(exitCode, 0, `${argv.join(" ")}: ${stderr}`);
     return stdout;
   };
 
-  before(async function () {
-    lab = await attachOrSkip(this);
-    await lab.resetHosts();
+  before(async () => {
     folder = mkdtempSync(join(tmpdir(), "takeover-"));
     mkdirSync(join(folder, "node_modules"));
     symlinkSync(join(REPOSITORY, "node_modules/@pulumi"), join(folder, "node_modules/@pulumi"));
@@ -45,31 +38,26 @@ describe("Taking over a cluster on real LXD", () => {
     pids = await instances();
   });
 
-  after(async () => {
+  after(() => {
     backend.remove();
     if (isInLab) {
       rmSync(folder, { recursive: true, force: true });
-      await lab.resetHosts();
     }
   });
 
   /** Two hosts, a pool, a network, profiles and instances, as a user creates them. */
   async function formByHand(): Promise<void> {
-    await Promise.all(
-      (["bcn2", "bcn1"] as const).map(async (host) => {
-        await onHost(host, "sh", "-c", installByHand(lab.flavour).join(" && "));
-      }),
-    );
-    await onHost("bcn2", lab.flavour.client, "config", "set", "core.https_address", `${ADDRESSES.bcn2}:8443`);
+    await Promise.all(HOSTS.map((host) => inShell(host, installByHand(hosts.lab.flavour).join(" && "))));
+    await onHost("bcn2", hosts.lab.flavour.client, "config", "set", "core.https_address", `${ADDRESSES.bcn2}:8443`);
     await lxc("cluster", "enable", "bcn2");
     const token = (await lxc("cluster", "add", "bcn1")).split("\n").at(-1) ?? "";
     const preseed = { cluster: { enabled: true, server_address: `${ADDRESSES.bcn1}:8443`, cluster_token: token } };
-    await onHost("bcn1", "sh", "-c", `printf '%s' '${JSON.stringify(preseed)}' | ${lab.flavour.admin.join(" ")} init --preseed`);
+    await inShell("bcn1", `printf '%s' '${JSON.stringify(preseed)}' | ${hosts.lab.flavour.admin.join(" ")} init --preseed`);
     for (const object of [
       ["storage", "create", "local", "dir"],
       ["network", "create", "lxdbr0"],
     ]) {
-      for (const target of ["bcn2", "bcn1"]) {
+      for (const target of HOSTS) {
         await lxc(...object, `--target=${target}`);
       }
       await lxc(...object, ...(object[0] === "network" ? ["ipv4.address=10.44.0.1/24", "ipv6.address=none"] : []));
@@ -79,7 +67,7 @@ describe("Taking over a cluster on real LXD", () => {
     await lxc("profile", "set", "web", "limits.memory", "200MiB");
     await lxc("profile", "set", "web", "environment.API_TOKEN", "t0psecret");
     await lxc("profile", "device", "add", "web", "eth0", "nic", "name=eth0", "network=lxdbr0");
-    const images = join(lab.home, "lxd-images", "debian-12");
+    const images = join(hosts.lab.home, "lxd-images", "debian-12");
     for (const file of ["metadata.tar.xz", "rootfs.squashfs"]) {
       await onWorkstation("scp", "-q", join(images, file), `root@${ADDRESSES.bcn2}:/root/${file}`);
     }
@@ -89,11 +77,11 @@ describe("Taking over a cluster on real LXD", () => {
   }
 
   it("reads the whole cluster and writes a program, without any secret", async () => {
-    const watch = await ChangeWatch.start(lab, "bcn2");
-    const hosts = Object.values(ADDRESSES).map((address) => ["--host", `root@${address}`]);
-    const argv = ["adopt", ...hosts.flat(), "--identity", "~/.ssh/id_ed25519", "--out", folder];
+    const watch = await ChangeWatch.start(hosts.lab, "bcn2");
+    const named = HOSTS.map((host) => ["--host", `root@${ADDRESSES[host]}`]);
+    const argv = ["adopt", ...named.flat(), "--identity", "~/.ssh/id_ed25519", "--out", folder];
     const said = await onWorkstation("node", join(REPOSITORY, "dist/cli/main.js"), ...argv);
-    assert.deepEqual(await watch.stop(lab, "bcn2"), []);
+    assert.deepEqual(await watch.stop(hosts.lab, "bcn2"), []);
     assert.match(
       said,
       /^Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdStoragePool 1, LxdNetwork 1, LxdProfile 2, LxdVm 2$/m,

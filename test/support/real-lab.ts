@@ -25,11 +25,21 @@ export function installByHand({ package: name, admin }: Flavour): string[] {
   return ["apt-get update -q", `apt-get install -q -y ${name} dnsmasq-base`, `${admin.join(" ")} waitready`];
 }
 
-/** Checks and creates a resource, as the engine does. */
-export async function createResource(kind: string, args: object, stack: string): Promise<void> {
-  const { check, create } = provider(kind);
-  const urn = `urn:pulumi:${stack}::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
-  const { inputs, failures } = await check({}, { ...args, __urn: urn });
+/** A resource that was created: what `read`, `update` and `delete` take. */
+export interface Made {
+  readonly id: string;
+  readonly outs: Record<string, unknown>;
+}
+
+/** The inputs of a resource, checked as the engine does. */
+export async function checkedInputs(kind: string, args: object): Promise<Record<string, unknown>> {
+  const urn = `urn:pulumi:lab::acceptance::pulumi-nodejs:dynamic/lxd:${kind}::it`;
+  const { inputs, failures } = await provider(kind).check({}, { ...args, __urn: urn });
   assert.deepEqual(failures, []);
-  await create(inputs);
+  return inputs;
+}
+
+/** Checks and creates a resource, as the engine does. */
+export async function createResource(kind: string, args: object): Promise<Made> {
+  return provider(kind).create(await checkedInputs(kind, args));
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { RealLab } from "../../../lab/real/index";
+import { runInGuest } from "./guest-commands";
 import { statesOnceHeard } from "./member-states";
 
 /**
@@ -73,7 +74,7 @@ export async function topologyOf(lab: RealLab, host = "bcn2"): Promise<Topology>
     instances: instances.map(({ name, status, location }) => `${name} ${status} on ${location}`).sort(),
     users: await Promise.all(
       names(instances).map(async (name) => {
-        const id = await lxc("exec", name, "--", "su", "thinkube", "-c", "sudo -n id -un");
+        const id = (await runInGuest(lab, name, "su", "thinkube", "-c", "sudo -n id -un")).trim();
         return `thinkube of ${name}, ${id} by sudo`;
       }),
     ),

@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { RealLab } from "../../lab/real";
+import { installOf } from "../../lab/real/flavours";
+import { fingerprintOf } from "../../provider/lxd/images/files";
+import { disconnectAll } from "../../provider/transport/pool";
+import { attachOrSkip, isInLab } from "./real-lab";
+
+/** Addresses of the lab's hosts. */
+export const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
+export type HostName = keyof typeof ADDRESSES;
+
+/** The hosts of a lab in its usual shape, as suites use them: arguments of resources, and commands. */
+export class BareHosts {
+  /** From the suite's first hook on. */
+  lab!: RealLab;
+
+  /** `connection` to a host. */
+  readonly to = (host: HostName, more: object = {}): object => ({
+    host: ADDRESSES[host],
+    privateKeyPath: join(this.lab.home, ".ssh", "id_ed25519"),
+    ...more,
+  });
+
+  /** Arguments of a host's LxdNode. */
+  readonly node = (host: HostName, more: object = {}): object => ({
+    connection: this.to(host),
+    install: installOf(this.lab.flavour),
+    ...more,
+  });
+
+  /** Arguments of a host's LxdClusterMember: bcn2 bootstraps the cluster, and the others join it. */
+  readonly member = (host: HostName, more: object = {}): object => ({
+    connection: this.to(host),
+    name: host,
+    address: ADDRESSES[host],
+    ...(host === "bcn2" ? {} : { cluster: { endpoints: [this.to("bcn2")] } }),
+    timeouts: { create: 300 },
+    ...more,
+  });
+
+  /** The files of one of the lab's guest images, with the value that the class of LxdImage computes. */
+  readonly imageFiles = async (name = "debian-12") => {
+    const folder = join(this.lab.home, "lxd-images", name);
+    const files = { metadataPath: join(folder, "metadata.tar.xz"), rootfsPath: join(folder, "rootfs.squashfs") };
+    return { ...files, sourceFingerprint: await fingerprintOf(files) };
+  };
+
+  /** Runs a command on a host. It must succeed. Returns its output, trimmed. */
+  readonly onHost = async (host: HostName, ...argv: string[]): Promise<string> => {
+    const { stdout, stderr, exitCode } = await this.lab.hostExec(host, argv);
+    assert.equal(exitCode, 0, `${host}: ${argv.join(" ")}: ${stderr}${stdout}`);
+    return stdout.trim();
+  };
+
+  /** Runs a shell script on a host. It must succeed. Returns its output, trimmed. */
+  readonly inShell = (host: HostName, script: string): Promise<string> => this.onHost(host, "sh", "-c", script);
+
+  /** Names of the members of a host's cluster. */
+  readonly membersOf = async (host: HostName): Promise<string[]> =>
+    (await this.onHost(host, this.lab.flavour.client, "cluster", "list", "--format=csv"))
+      .split("\n")
+      .map((line) => line.split(",", 1)[0] ?? "");
+}
+
+/** For a suite: its hosts are bare file systems before it and after it. Outside a lab, the suite is skipped. */
+export function bareHosts(only?: readonly HostName[], labOptions = ""): BareHosts {
+  const hosts = new BareHosts();
+
+  before(async function () {
+    hosts.lab = await attachOrSkip(this, labOptions);
+    await hosts.lab.resetHosts(only);
+  });
+
+  // A provider process and its connections last for one operation of the engine.
+  afterEach(() => disconnectAll());
+
+  after(async () => {
+    // Also runs if the suite was skipped.
+    if (isInLab) {
+      await hosts.lab.resetHosts(only);
+    }
+  });
+
+  return hosts;
+}

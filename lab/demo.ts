@@ -1,12 +1,12 @@
 /** `npm run demo`: the main scenario on hosts of this machine, with commands to explore the result. */
 
+import { FLAVOUR_NAMES } from "./debian-servers";
 import type { DemoHosts } from "./demo/hosts";
 import { DemoStack } from "./demo/pulumi";
 import { RealHosts } from "./demo/real-hosts";
 import { keepSimulatedHosts, SimulatedHosts } from "./demo/simulated-hosts";
 import { loginOf, summary } from "./demo/summary";
 import { RealLab } from "./real";
-import { FLAVOUR_NAMES } from "./real/flavours";
 
 const USAGE = `usage: npm run demo [-- [--simulated] [--flavour F] [--instance NAME] [COMMAND]]
   (none)                 start the hosts, and make them a cluster with VMs and users: pulumi up

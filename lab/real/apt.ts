@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Release } from "./flavours";
+import type { Release } from "../debian-servers";
 import { lastLines, mustRun, runCommand } from "./process";
 
 /** The sources of Debian packages on this machine. */

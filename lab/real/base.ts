@@ -11,8 +11,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import type { Release } from "../debian-servers";
 import { type PackageSuite, readAptSettings, sourcesList } from "./apt";
-import type { Flavour, Release } from "./flavours";
+import type { Flavour } from "./flavours";
 import { mustRun, withFileLock } from "./process";
 import { removeFolder } from "./remove-folder";
 import type { Shape } from "./shapes";

@@ -1,4 +1,5 @@
-import { DEFAULT_FLAVOUR, FLAVOUR_NAMES } from "./flavours";
+import { FLAVOUR_NAMES } from "../debian-servers";
+import { DEFAULT_FLAVOUR } from "./flavours";
 import { RealLab, type StartOptions } from "./index";
 import { FileLockedError, killRunningCommands, runInForeground, withFileLock } from "./process";
 import { DEFAULT_SHAPE, SHAPE_NAMES } from "./shapes";

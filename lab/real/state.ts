@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, statfsSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { cacheDir, checkoutId, checkoutRoot } from "../../tools/paths";
-import type { FlavourName } from "./flavours";
+import type { FlavourName } from "../debian-servers";
 import type { HostAddress, ShapeName } from "./shapes";
 
 /** The environment variable that holds the lab's folder for processes in the workstation. */

@@ -4,14 +4,15 @@
  */
 import { isIPv6 } from "node:net";
 import type { Duplex } from "node:stream";
+import { DEBIAN_SERVERS, type DebianServer } from "../debian-servers";
 import { ApiServer } from "./api-server";
-import { archiveOf, type DebianServer, debianServerOf, osReleaseOf, STORAGE_TOOLS } from "./debian-server";
+import { archiveOf, osReleaseOf, STORAGE_TOOLS } from "./debian-archive";
 import { type CommandHost, HostCommands } from "./host-commands";
 import { type KeyPair, makeKeyPair } from "./keys";
 import type { LoginShell } from "./login-shell";
 import { Daemon } from "./lxd/daemon";
 import type { Instance, Surroundings } from "./lxd/database";
-import type { Flavour } from "./lxd/flavours";
+import { behaviourOf, type Flavour } from "./lxd/flavours";
 import { bootInstance, haltInstance } from "./lxd/instance-state";
 import type { Router } from "./lxd/router";
 import type { DaemonHost } from "./lxd/surroundings";
@@ -117,7 +118,8 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   ) {
     this.lanAddress = options.lanAddress;
     this.flavour = options.flavour ?? "bookworm-lxd";
-    this.debian = debianServerOf(this.flavour);
+    // A host of the snap can have the package of Debian 12 besides.
+    this.debian = DEBIAN_SERVERS[behaviourOf(this.flavour).server];
     this.snapd = options.snapd ?? options.lxd === "snap";
     this.store = new SnapStore(options.flavour);
     this.snapDaemon = new SimulatedSnapd(this, surroundings, options.snapdVersion ?? "2.63");
@@ -158,7 +160,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
 
   /** The package that brings the server of the host's flavour. */
   get serverPackage(): string {
-    return this.debian.packages[0] ?? "";
+    return this.debian.package;
   }
 
   /** Whether the server is there as Debian's package. */
@@ -311,7 +313,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     if (this.debian.packages.includes(name) && this.daemon === undefined) {
       this.socketUnitActive = true;
       this.containersUnitActive = true;
-      this.startNewDaemon(this.debian.directory, this.flavour);
+      this.startNewDaemon(this.debian.dataDirectory, this.flavour);
     }
   }
 
@@ -356,7 +358,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   unitNames(): string[] {
     return [
       "ssh.service",
-      ...(this.hasServerPackage ? [this.debian.service, this.debian.socket, this.debian.instances] : []),
+      ...(this.hasServerPackage ? [this.debian.units[1], this.debian.units[0], this.debian.startupUnit] : []),
       ...(this.snaps.has("lxd") ? ["snap.lxd.daemon.service", "snap.lxd.daemon.unix.socket"] : []),
     ];
   }
@@ -369,13 +371,13 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       return this.socketUnitActive || (this.daemon?.answers ?? false);
     }
     return (
-      unit === "ssh.service" || (unit === this.debian.instances ? this.containersUnitActive : (this.daemon?.answers ?? false))
+      unit === "ssh.service" || (unit === this.debian.startupUnit ? this.containersUnitActive : (this.daemon?.answers ?? false))
     );
   }
 
   /** As the units of Debian's package have it. */
   requiredBy(unit: string): string[] {
-    return unit === this.debian.socket && this.hasServerPackage ? [this.debian.service, this.debian.instances] : [];
+    return unit === this.debian.units[0] && this.hasServerPackage ? [this.debian.units[1], this.debian.startupUnit] : [];
   }
 
   endContainers(dataDirectory: string): number {
@@ -386,18 +388,18 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   }
 
   controlUnit(action: "start" | "stop" | "restart", unit: string): void {
-    const isLast = action === "stop" && [this.debian.socket, this.debian.instances].includes(unit);
+    const isLast = action === "stop" && [this.debian.units[0], this.debian.startupUnit].includes(unit);
     if (isLast && this.containersUnitActive) {
       this.containersUnitActive = false;
       if (this.daemon?.answers === true) {
         this.endContainers(this.daemon.dataDirectory); // its stop is `lxd shutdown`
       }
     }
-    if (unit === this.debian.instances) {
+    if (unit === this.debian.startupUnit) {
       this.containersUnitActive = action !== "stop";
     } else if (unit.endsWith(".socket")) {
       this.socketUnitActive = action !== "stop";
-    } else if (unit === this.debian.service || unit === "snap.lxd.daemon.service") {
+    } else if (unit === this.debian.units[1] || unit === "snap.lxd.daemon.service") {
       if (action !== "start") {
         this.daemon?.stop();
       }

@@ -3,13 +3,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { isIPv6 } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { FLAVOUR_NAMES, type FlavourName } from "../../lab/debian-servers";
 import { type SimulatedHostOptions, SimulatedLab } from "../../lab/simulated";
 import { CALLS_PATH, callsInContract, callsOf } from "./lxd/calls";
 import type { HarnessHost, LxdHarness } from "./lxd/harness";
 import { lxdContract } from "./lxd/lxd-contract";
-import { FLAVOURS, type Flavour, serverOf } from "./lxd/servers";
+import { serverOf } from "./lxd/servers";
 
-for (const flavour of FLAVOURS) {
+for (const flavour of FLAVOUR_NAMES) {
   lxdContract(`simulated hosts of ${flavour}`, () => simulatedHosts(flavour));
 }
 
@@ -27,8 +28,8 @@ const TWO_HOSTS = [
 
 type Host = SimulatedHostOptions & { readonly lanAddress: string };
 
-async function simulatedHosts(flavour: Flavour, [first, second]: readonly [Host, Host] = TWO_HOSTS): Promise<LxdHarness> {
-  const [, service] = serverOf(flavour).units;
+async function simulatedHosts(flavour: FlavourName, [first, second]: readonly [Host, Host] = TWO_HOSTS): Promise<LxdHarness> {
+  const [, service] = serverOf(flavour).debian.units;
   const lab = await SimulatedLab.start({
     flavour,
     hosts: [first, second],

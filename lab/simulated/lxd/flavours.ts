@@ -1,11 +1,12 @@
 /** The servers that can be simulated, and their differences. */
+import type { FlavourName } from "../../debian-servers";
 import { API_EXTENSIONS } from "./api-extensions";
 
 /**
  * Servers that a simulated host can run. Four are in the lab of real hosts too, under the same names. `lxd-5.21` and `lxd-6` are only
  * in the snap store, and follow LXD's source.
  */
-export type Flavour = "bookworm-lxd" | "trixie-lxd" | "trixie-incus" | "trixie-incus7" | "lxd-5.21" | "lxd-6";
+export type Flavour = FlavourName | "lxd-5.21" | "lxd-6";
 
 /** Behaviour of one flavour where flavours differ. */
 export interface Behaviour extends Differences {

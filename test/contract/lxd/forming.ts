@@ -56,7 +56,7 @@ export function formingContract(lab: () => ContractLab): void {
         assert.match(unread ?? "", which === "primary" ? /^$/ : /cdrom:/);
         assert.equal(await hasDebPackage(ssh, server.packages[0] ?? "", lab().deadline()), true);
         assert.deepEqual(await findSocket(ssh, lab().deadline()), {
-          path: `${server.directory}/unix.socket`,
+          path: `${server.debian.dataDirectory}/unix.socket`,
           packaging: server.packaging,
         });
       }
@@ -73,7 +73,7 @@ export function formingContract(lab: () => ContractLab): void {
     it("reports its properties", async () => {
       const expected = lab().server;
       const server = await getServer(await lab().lxd());
-      assert.equal(server.environment.server, expected.name);
+      assert.equal(server.environment.server, expected.debian.server);
       assert.equal(server.environment.server_version, expected.version);
       assert.equal(server.api_extensions.length, expected.apiExtensions);
       assert.equal(server.environment.server_clustered, false);

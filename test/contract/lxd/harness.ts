@@ -1,5 +1,6 @@
 /** What the contract suite needs of hosts, simulated or real, and how its parts access them. */
 import assert from "node:assert/strict";
+import type { FlavourName } from "../../../lab/debian-servers";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import { fingerprintOf, type ImageFiles } from "../../../provider/lxd/images/files";
@@ -9,7 +10,7 @@ import { hasCode, messageOf } from "../../../provider/support/errors";
 import { type Connection, connectionSchema } from "../../../provider/transport/connection";
 import { connect } from "../../../provider/transport/pool";
 import type { SshConnection } from "../../../provider/transport/ssh";
-import { type Failure, type Flavour, type Server, serverOf } from "./servers";
+import { type Failure, type Server, serverOf } from "./servers";
 
 /** One host, bare at first: reachable by SSH as root, with the flavour's server in its package sources and not installed. */
 export interface HarnessHost {
@@ -21,7 +22,7 @@ export interface HarnessHost {
 
 /** Two hosts, an image, and control over them. */
 export interface LxdHarness {
-  readonly flavour: Flavour;
+  readonly flavour: FlavourName;
   /** The hosts, as the report names them. */
   readonly kind: `${"real" | "simulated"}${"" | ", strict"}`;
   readonly primary: HarnessHost;

@@ -83,7 +83,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       assert.equal((await findObject(lxd, data))?.value.config?.["source"], undefined);
       const own = await findObject(lxd, data, a);
       assert.ok(own);
-      assert.equal(own.value.config?.["source"], `${lab().server.directory}/storage-pools/data`);
+      assert.equal(own.value.config?.["source"], `${lab().server.debian.dataDirectory}/storage-pools/data`);
       assert.equal(own.etag !== undefined, lab().server.memberPoolEtag);
       assert.equal((await findManagedShared(lxd, data))?.status, "Created");
     });
@@ -94,7 +94,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await lxd.change("PUT", "/1.0/storage-pools/data", { body: { description: "new", config: { "user.k": "w" } } });
       const changed = await findObject(lxd, data, a);
       assert.ok(changed);
-      assert.equal(changed.value.config?.["source"], `${lab().server.directory}/storage-pools/data`);
+      assert.equal(changed.value.config?.["source"], `${lab().server.debian.dataDirectory}/storage-pools/data`);
       assert.deepEqual([changed.value.config["user.k"], changed.value.description], ["w", "new"]);
       const specific = lxd.change("PUT", "/1.0/storage-pools/data", { body: { config: { source: "/x" } } });
       await refused(specific, 400, /"source" is cluster member specific/);

@@ -19,8 +19,8 @@ export class Report {
   /** Prints the result, and keeps it if `SERVERS_REPORT` names a folder. */
   write({ harness: { flavour, kind: hosts }, server }: ContractLab): void {
     const { passed, failed } = this;
-    const { name, version, apiExtensions } = server;
-    const line = JSON.stringify({ flavour, hosts, server: name, version, apiExtensions, passed, failed });
+    const { debian, version, apiExtensions } = server;
+    const line = JSON.stringify({ flavour, hosts, server: debian.server, version, apiExtensions, passed, failed });
     console.log(line);
     if (FOLDER !== undefined) {
       mkdirSync(FOLDER, { recursive: true });

@@ -2,11 +2,7 @@
  * The servers that the suite runs on, and what it expects of each where they differ. Each expectation holds for a server as it is
  * installed from Debian; the simulated hosts must agree.
  */
-
-/** What the hosts can install. The same names as those of the labs. */
-export type Flavour = "bookworm-lxd" | "trixie-lxd" | "trixie-incus" | "trixie-incus7";
-
-export const FLAVOURS: readonly Flavour[] = ["bookworm-lxd", "trixie-lxd", "trixie-incus", "trixie-incus7"];
+import { DEBIAN_SERVERS, type DebianServer, type FlavourName } from "../../../lab/debian-servers";
 
 /** How a request fails: refused with a status, or accepted and failed by its operation. */
 export interface Failure {
@@ -16,8 +12,7 @@ export interface Failure {
 
 /** One server, and what it does differently. */
 export interface Server {
-  /** As it reports itself. */
-  readonly name: "lxd" | "incus";
+  readonly debian: DebianServer;
   readonly version: string;
   /** Number of its API extensions. Only this tells Debian 13's LXD from Debian 12's. */
   readonly apiExtensions: number;
@@ -25,9 +20,6 @@ export interface Server {
   readonly packaging: "deb" | "incus";
   /** Packages to install. Those of Incus do not require the one that its bridges need. */
   readonly packages: readonly string[];
-  readonly directory: string;
-  /** Socket, service, and the unit that starts instances at boot. */
-  readonly units: readonly [socket: string, service: string, instances: string];
 
   /** Answer to the wait for a failed operation: the operation, or an error, in some servers under the HTTP status of a success. */
   readonly failedWait: { readonly status: number; readonly type: "sync" | "error" };
@@ -70,13 +62,11 @@ export interface Server {
 }
 
 const bookworm: Server = {
-  name: "lxd",
+  debian: DEBIAN_SERVERS.lxd,
   version: "5.0.2",
   apiExtensions: 318,
   packaging: "deb",
   packages: ["lxd"],
-  directory: "/var/lib/lxd",
-  units: ["lxd.socket", "lxd.service", "lxd-containers.service"],
   failedWait: { status: 200, type: "sync" },
   placeNotFound: /Cluster member not found$/,
   unknownAlias: { status: 404, reply: /Image alias not found/ },
@@ -113,14 +103,12 @@ const trixie: Server = {
 
 const incus: Server = {
   ...trixie,
-  name: "incus",
+  debian: DEBIAN_SERVERS.incus,
   version: "6.0.4",
   failedWait: { status: 200, type: "error" },
   apiExtensions: 450,
   packaging: "incus",
   packages: ["incus-base", "dnsmasq-base"],
-  directory: "/var/lib/incus",
-  units: ["incus.socket", "incus.service", "incus-startup.service"],
   hardwareAddress: /^10:66:6a:/,
   duplicateInstance: { status: "operation", reply: /UNIQUE constraint failed: instances\.project_id, instances\.name$/ },
   duplicateProject: { status: 500, reply: /UNIQUE constraint failed: projects\.name$/ },
@@ -143,13 +131,13 @@ const incus7: Server = {
   invalidYaml: /go-yaml load error/,
 };
 
-const SERVERS: Readonly<Record<Flavour, Server>> = {
+const SERVERS: Readonly<Record<FlavourName, Server>> = {
   "bookworm-lxd": bookworm,
   "trixie-lxd": trixie,
   "trixie-incus": incus,
   "trixie-incus7": incus7,
 };
 
-export function serverOf(flavour: Flavour): Server {
+export function serverOf(flavour: FlavourName): Server {
   return SERVERS[flavour];
 }

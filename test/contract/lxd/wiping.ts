@@ -94,12 +94,15 @@ export function wipingContract(lab: () => ContractLab): void {
     const run = async (...argv: string[]): Promise<string> => (await ssh.run(argv, { deadline: lab().deadline() })).stdout;
     const exitOf = async (...argv: string[]): Promise<number> =>
       (await ssh.run(argv, { deadline: lab().deadline(), allowFailure: true })).exitCode;
-    const instancesUnitIsActive = (): RegExp => new RegExp(`^Id=${lab().server.units[2]}\\nActiveState=active$`, "m");
-    const states = async (): Promise<string> => run("systemctl", "show", "--property=Id,ActiveState", ...lab().server.units);
+    const instancesUnitIsActive = (): RegExp => new RegExp(`^Id=${lab().server.debian.startupUnit}\\nActiveState=active$`, "m");
+    const states = async (): Promise<string> => {
+      const { units, startupUnit } = lab().server.debian;
+      return run("systemctl", "show", "--property=Id,ActiveState", ...units, startupUnit);
+    };
 
     before(async () => {
       ssh = await lab().ssh("primary");
-      data = lab().server.directory;
+      data = lab().server.debian.dataDirectory;
       const targets = names.map((each, index) => `${data}/devices/c9/${index}.${each}`);
       const tree = `${data}/devices/c9/tree`;
       await run("mkdir", "--parents", ...sources, ...targets, `${CANARIES}/tree/sub`, `${CANARIES}/usb`, tree);
@@ -145,7 +148,7 @@ export function wipingContract(lab: () => ContractLab): void {
     };
 
     it("ends a container that LXD did not stop, and restores the unit that an older wipe left stopped", async () => {
-      await run("systemctl", "stop", lab().server.units[2]); // which also shuts LXD down
+      await run("systemctl", "stop", lab().server.debian.startupUnit); // which also shuts LXD down
       const lxd = await lab().lxd();
       await throughRestart(lxd, () => untilReady(lxd));
       await startContainer();

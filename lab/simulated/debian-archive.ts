@@ -1,37 +1,5 @@
-/** The servers among Debian's packages: their names, files and units. */
+/** What Debian has for a simulated host: packages with their versions, and its own names. */
 import type { Flavour } from "./lxd/flavours";
-
-/** One server as Debian packages it. */
-export interface DebianServer {
-  /** Packages that bring it; each is enough. */
-  packages: readonly string[];
-  directory: string;
-  service: string;
-  socket: string;
-  /** Starts instances at boot, and stops them at shutdown. */
-  instances: string;
-}
-
-const LXD: DebianServer = {
-  packages: ["lxd"],
-  directory: "/var/lib/lxd",
-  service: "lxd.service",
-  socket: "lxd.socket",
-  instances: "lxd-containers.service",
-};
-
-const INCUS: DebianServer = {
-  packages: ["incus-base", "incus"],
-  directory: "/var/lib/incus",
-  service: "incus.service",
-  socket: "incus.socket",
-  instances: "incus-startup.service",
-};
-
-/** The server of a host's flavour. The snap's hosts can have Debian 12's besides. */
-export function debianServerOf(flavour: Flavour): DebianServer {
-  return flavour.includes("incus") ? INCUS : LXD;
-}
 
 /** The programs of storage drivers, and the packages that bring them. */
 export const STORAGE_TOOLS = { btrfs: "btrfs-progs", zpool: "zfsutils-linux", lvs: "lvm2" };

@@ -6,6 +6,8 @@ export type Release = "bookworm" | "trixie";
 /** One server as Debian packages it. */
 export interface DebianServer {
   readonly server: "lxd" | "incus";
+  /** Its name in messages. */
+  readonly product: "LXD" | "Incus";
   /** Packages that bring its daemon; each is enough. */
   readonly packages: readonly string[];
   /** The one that the labs install. */
@@ -25,6 +27,7 @@ export interface DebianServer {
 
 const LXD = {
   server: "lxd",
+  product: "LXD",
   packages: ["lxd"],
   package: "lxd",
   client: "lxc",
@@ -37,6 +40,7 @@ const LXD = {
 
 const INCUS = {
   server: "incus",
+  product: "Incus",
   packages: ["incus-base", "incus"],
   // The daemon without QEMU: 28 MB instead of 56. The lab's hosts run containers only.
   package: "incus-base",

@@ -83,7 +83,7 @@ async function demo(hosts: DemoHosts): Promise<number> {
   const started = performance.now();
   const wasUp = await hosts.isUp();
   await hosts.start(log);
-  log(wasUp ? "the hosts are up already" : `the hosts are up after ${seconds(started)}, bare: no LXD on them`);
+  log(wasUp ? "the hosts are up already" : `the hosts are up after ${seconds(started)}, bare: no ${hosts.product} on them`);
   log("pulumi up");
   const stack = new DemoStack(hosts);
   const applied = performance.now();

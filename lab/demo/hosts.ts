@@ -2,6 +2,8 @@
 export interface DemoHosts {
   /** Description of the hosts, one sentence for the screen. */
   readonly description: string;
+  /** The server that the hosts can install. */
+  readonly product: "LXD" | "Incus";
   /** Folder for all files of the demo; removed with the hosts. */
   readonly stateDir: string;
   /** Environment of the programs that the demo runs; `HOME` holds the SSH key, known_hosts and the guest image. */

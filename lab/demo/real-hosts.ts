@@ -1,5 +1,5 @@
 import { RealLab } from "../real";
-import { installOf } from "../real/flavours";
+import { DEFAULT_FLAVOUR, flavourOf, installOf } from "../real/flavours";
 import { killRunningCommands, runInForeground } from "../real/process";
 import { LabPlace } from "../real/state";
 import type { DemoHosts } from "./hosts";
@@ -8,8 +8,6 @@ const SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /** Real hosts: Debian systems in namespaces of this machine. */
 export class RealHosts implements DemoHosts {
-  readonly description =
-    "real hosts: Debian systems with systemd, each in namespaces of this machine (LXD runs containers there)";
   readonly canLogIn = true;
   private lab: RealLab | undefined;
 
@@ -17,6 +15,14 @@ export class RealHosts implements DemoHosts {
     private readonly instance: string,
     private readonly flavour: string | undefined,
   ) {}
+
+  get product(): "LXD" | "Incus" {
+    return (this.lab?.flavour ?? flavourOf(this.flavour ?? DEFAULT_FLAVOUR)).product;
+  }
+
+  get description(): string {
+    return `real hosts: Debian systems with systemd, each in namespaces of this machine (${this.product} runs containers there)`;
+  }
 
   get mischief(): string {
     return `${this.running.flavour.client} profile set vm-resources limits.cpu 1`;

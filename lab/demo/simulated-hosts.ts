@@ -28,6 +28,7 @@ const QUERY_TIMEOUT_SECONDS = 30;
 /** Simulated hosts. They run in a background process until they are removed. */
 export class SimulatedHosts implements DemoHosts {
   readonly description = "simulated hosts: SSH servers on 127.0.0.1 with a simulated LXD; no operating system runs in their VMs";
+  readonly product = "LXD";
   readonly mischief = `lxc query --request PATCH --data '{"config":{"limits.cpu":"1"}}' /1.0/profiles/vm-resources`;
   readonly canLogIn = false;
   readonly install = { method: "deb" };

@@ -19,9 +19,8 @@ describe("Unsuitable environments on real LXD", () => {
 
   /** Asserts that a create is refused with exactly this message. */
   const refused = async (kind: string, args: object, ...sentence: string[]): Promise<void> => {
-    const name = hosts.lab.flavour.server === "incus" ? "Incus" : "LXD";
     await assert.rejects(createResource(kind, args), (error: Error) => {
-      assert.equal(error.message, sentence.join("").replaceAll("LXD on root@", `${name} on root@`));
+      assert.equal(error.message, sentence.join("").replaceAll("LXD on root@", `${hosts.lab.flavour.product} on root@`));
       return true;
     });
   };

@@ -25,7 +25,7 @@ export class RealHosts implements DemoHosts {
   }
 
   get mischief(): string {
-    return `${this.running.flavour.client} profile set vm-resources limits.cpu 1`;
+    return `${this.running.flavour.client} profile set vm-resources limits.cpu=1`;
   }
 
   get stateDir(): string {

@@ -69,6 +69,8 @@ interface Differences {
   losesItself: boolean;
   /** How a virtual machine boots is `boot.mode`, in place of `security.secureboot` and `security.csm`. */
   bootMode: boolean;
+  /** The key that hides the server's API from a guest. */
+  guestApiKey: "security.devlxd" | "security.guestapi";
 }
 
 const bookworm: Differences = {
@@ -81,6 +83,7 @@ const bookworm: Differences = {
   poolEtags: false,
   createStarts: false,
   bootMode: false,
+  guestApiKey: "security.devlxd",
   since521: false,
   namesMissingPlace: false,
   wordForInstances: "containers",
@@ -131,6 +134,7 @@ const incus: Differences = {
   profileProject: true,
   nullForNoPools: true,
   losesItself: true,
+  guestApiKey: "security.guestapi",
 };
 
 const incus7: Differences = {

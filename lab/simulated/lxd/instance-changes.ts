@@ -32,7 +32,7 @@ type Wanted = Pick<Instance, "config" | "devices" | "ephemeral" | "profiles" | "
 
 /** Keys of a running virtual machine that may change, by LXD's own allow-list. */
 const liveKeys =
-  /^(limits\.memory|limits\.cpu|cluster\.evacuate|security\.(agent\.metrics|devlxd.*|secureboot|csm)|boot\..+|cloud-init\..+|environment\..+|image\..+|snapshots\..+|user\..+|volatile\..+)$/;
+  /^(limits\.memory|limits\.cpu|cluster\.evacuate|security\.(agent\.metrics|devlxd.*|guestapi|secureboot|csm)|boot\..+|cloud-init\..+|environment\..+|image\..+|snapshots\..+|user\..+|volatile\..+)$/;
 
 /** `PUT`: replaces everything, also the server's own keys. */
 export function changeInstance(request: ApiRequest): Reply {

@@ -7,25 +7,30 @@ import type { Behaviour } from "./flavours";
 import { LxdError } from "./reply";
 
 const keysOfBoth =
-  /^(boot\.(autostart|autostart\.delay|autostart\.priority|stop\.priority|host_shutdown_timeout)|cloud-init\.(network-config|user-data|vendor-data)|cluster\.evacuate|environment\..+|image\..+|user\..+|volatile\..+|limits\.(cpu|disk\.priority|memory|network\.priority)|migration\.stateful|raw\.apparmor|security\.(devlxd|protection\.delete)|snapshots\.(schedule|schedule\.stopped|pattern|expiry))$/;
+  /^(boot\.(autostart|autostart\.delay|autostart\.priority|stop\.priority|host_shutdown_timeout)|cloud-init\.(network-config|user-data|vendor-data)|cluster\.evacuate|environment\..+|image\..+|user\..+|volatile\..+|limits\.(cpu|disk\.priority|memory|network\.priority)|migration\.stateful|raw\.apparmor|security\.protection\.delete|snapshots\.(schedule|schedule\.stopped|pattern|expiry))$/;
 const keysOfContainers =
-  /^(limits\.(cpu\.(allowance|priority)|memory\.(enforce|swap|swap\.priority)|processes|hugepages\..+|kernel\..+)|linux\.(kernel_modules|sysctl\..+)|migration\.incremental\.memory(\..+)?|nvidia\..+|raw\.(idmap|lxc|seccomp)|security\.(devlxd\.images|idmap\..+|nesting|privileged|protection\.shift|syscalls\..+))$/;
+  /^(limits\.(cpu\.(allowance|priority)|memory\.(enforce|swap|swap\.priority)|processes|hugepages\..+|kernel\..+)|linux\.(kernel_modules|sysctl\..+)|migration\.incremental\.memory(\..+)?|nvidia\..+|raw\.(idmap|lxc|seccomp)|security\.(idmap\..+|nesting|privileged|protection\.shift|syscalls\..+))$/;
 const keysOfVirtualMachines =
   /^(limits\.memory\.hugepages|raw\.qemu|raw\.qemu\.conf|security\.(agent\.metrics|sev|sev\..+)|agent\.nic_config)$/;
 const bootKeys = { true: /^boot\.mode$/, false: /^security\.(secureboot|csm)$/ };
 const booleanKeys =
-  /^(boot\.autostart|security\.(nesting|privileged|secureboot|devlxd|protection\..+|agent\.metrics)|migration\.stateful|limits\.memory\.swap|limits\.memory\.hugepages)$/;
+  /^(boot\.autostart|security\.(nesting|privileged|secureboot|devlxd|guestapi|protection\..+|agent\.metrics)|migration\.stateful|limits\.memory\.swap|limits\.memory\.hugepages)$/;
 
 /**
  * Refuses configuration that LXD refuses, with LXD's messages. Without a type, as in a profile, accepts the keys of
  * both types.
  */
-export function requireValidConfig({ bootMode, invalidYaml }: Behaviour, config: Config, type?: InstanceType): void {
+export function requireValidConfig(
+  { bootMode, guestApiKey, invalidYaml }: Behaviour,
+  config: Config,
+  type?: InstanceType,
+): void {
   const ofBoot = bootKeys[`${bootMode}`];
   for (const [key, value] of Object.entries(config)) {
     const known =
       keysOfBoth.test(key) ||
-      (type !== "virtual-machine" && keysOfContainers.test(key)) ||
+      key === guestApiKey ||
+      (type !== "virtual-machine" && (keysOfContainers.test(key) || key === `${guestApiKey}.images`)) ||
       (type !== "container" && (keysOfVirtualMachines.test(key) || ofBoot.test(key)));
     if (!known) {
       throw new LxdError(400, `Unknown configuration key: ${bootMode ? JSON.stringify(key) : key}`);

@@ -19,7 +19,17 @@ export interface Obstacle {
  * @see https://github.com/canonical/lxd/blob/main/lxd/instance/drivers/driver_qemu.go liveUpdateKeys
  */
 const LIVE_KEYS = new Set(["cluster.evacuate", "security.agent.metrics"]);
-const LIVE_PREFIXES = ["boot.", "cloud-init.", "environment.", "image.", "security.devlxd", "snapshots.", "user.", "volatile."];
+const LIVE_PREFIXES = [
+  "boot.",
+  "cloud-init.",
+  "environment.",
+  "image.",
+  "security.devlxd",
+  "security.guestapi", // Incus's name for it
+  "snapshots.",
+  "user.",
+  "volatile.",
+];
 
 /** Keys that LXD accepts on a running virtual machine, but applies only at its next start. */
 const NEXT_START_KEYS = new Set(["boot.mode", "security.csm", "security.secureboot"]);

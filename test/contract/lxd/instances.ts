@@ -114,6 +114,11 @@ export function instancesContract(lab: () => ContractLab): void {
       it(`${what}, by its operation`, () => failed(make(change), reply));
     }
 
+    it("with the key by which the other server hides its API from a guest, by its operation", async () => {
+      const other = lab().server.guestApiKey === "security.devlxd" ? "security.guestapi" : "security.devlxd";
+      await failed(make({ config: { [other]: "false" } }), new RegExp(`Unknown configuration key: ${other}`));
+    });
+
     it("by an operation whose failure the wait answers in the way of the server", async () => {
       const { endpoint, deadline } = await lab().lxd();
       const lxd = await lab().lxd();
@@ -213,6 +218,13 @@ export function instancesContract(lab: () => ContractLab): void {
       const { lxd } = await lab().work();
       const stale = lxd.change("PUT", "/1.0/instances/c1", { body: { ...after.value }, etag: before?.etag });
       await refused(stale, 412, /ETag doesn't match/);
+    });
+
+    it("hides the server's API from a running guest", async () => {
+      const key = lab().server.guestApiKey;
+      await contents((live) => ({ ...live, config: { ...live.config, [key]: "false" } }));
+      assert.equal((await findInstance(await lab().work()))?.value.config[key], "false");
+      await contents(({ config: { [key]: _hidden, ...config }, ...live }) => ({ ...live, config }));
     });
 
     it("may lose its description in a PATCH that does not repeat it", async () => {

@@ -59,6 +59,8 @@ export interface Server {
   /** Fields of a profile that only some servers send. */
   readonly profileFields: Readonly<Record<string, string>>;
   readonly invalidYaml: RegExp;
+  /** The key that hides the server's API from a guest. Neither server has that of the other. */
+  readonly guestApiKey: "security.devlxd" | "security.guestapi";
 }
 
 const bookworm: Server = {
@@ -86,6 +88,7 @@ const bookworm: Server = {
   invalidCharacters: /invalid characters/,
   profileFields: {},
   invalidYaml: /yaml: /,
+  guestApiKey: "security.devlxd",
 };
 
 const trixie: Server = {
@@ -116,6 +119,7 @@ const incus: Server = {
   moveOfBackups: /^Instances with backups cannot be moved$/,
   duplicateNetworkStatus: 409,
   profileFields: { project: "default" },
+  guestApiKey: "security.guestapi",
 };
 
 const incus7: Server = {

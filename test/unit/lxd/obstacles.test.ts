@@ -36,7 +36,8 @@ describe("obstaclesToLiveUpdate", () => {
     ["user keys are free", "user.note", "", "x", false],
     ["what LXD keeps is not a change", "volatile.uuid", "a", "b", false],
     ["the answer to an evacuation is free", "cluster.evacuate", "", "stop", false],
-    ["devlxd is switched at once", "security.devlxd", "", "false", false],
+    ["LXD's API for guests is switched at once", "security.devlxd", "", "false", false],
+    ["Incus's API for guests is switched at once", "security.guestapi", "", "false", false],
     ["a container's key from a shared profile is overlooked", "security.nesting", "", "true", false],
   ];
   for (const [title, key, from, to, obstacle] of keys) {

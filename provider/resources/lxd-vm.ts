@@ -116,7 +116,10 @@ export interface LxdVmArgs {
    * @default {}
    */
   config?: Input<ConfigArgs>;
-  /** cloud-init's data for the guest. After a change LXD runs cloud-init again at the next start. @default the profiles' data */
+  /**
+   * cloud-init's data for the guest. After a change cloud-init runs again at the next start; on Incus not if the image has templates of its
+   * own that write the data only at creation. A preview says which. @default the profiles' data
+   */
   cloudInit?: Input<CloudInitArgs>;
   /**
    * Name of the member on which the instance runs; another name moves it there. `@group` lets LXD choose a member of that cluster

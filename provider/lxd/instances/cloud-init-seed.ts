@@ -14,9 +14,12 @@ import { requireInstance } from "./instances";
 const SEEDS = "/var/lib/cloud/seed/";
 const OWN_PREFIX = "pulumi-cloud-init-";
 
-const metadataSchema = z.looseObject({
-  templates: z.record(z.string(), z.looseObject({ template: z.string() })).nullish(),
-});
+const templateSchema = z.looseObject({ template: z.string(), when: z.array(z.string()).nullish() });
+
+/** `/1.0/instances/NAME/metadata`: https://linuxcontainers.org/incus/docs/main/api/#/instances/instance_metadata_get */
+const metadataSchema = z.looseObject({ templates: z.record(z.string(), templateSchema).nullish() });
+
+type Metadata = z.output<typeof metadataSchema>;
 
 /** Returns the config's value, with the key `user.` of older versions as an alternative. */
 function valueOf(kind: string): string {
@@ -51,16 +54,16 @@ export async function addCloudInitSeed(which: InstanceRef, known?: Config): Prom
   if (given.length === 0) {
     return;
   }
-  const path = api`/1.0/instances/${name}/metadata`;
+  const path = pathOf(name);
   const found = await lxd.getWithEtag(path, metadataSchema, { project });
-  const present = Object.entries(found.value.templates ?? {}).filter(([file]) => file.startsWith(SEEDS));
-  if (present.some(([, { template }]) => !template.startsWith(OWN_PREFIX))) {
-    return; // the image has its own
+  const present = seedsIn(found.value);
+  if (present.some(isOfImage)) {
+    return;
   }
   // Without this key, cloud-init chooses a configuration itself, which an empty file would prevent.
   const hasNetwork = given.some((key) => key.endsWith("network-config"));
   const wanted = Object.entries(TEMPLATES).filter(([kind]) => kind !== "network-config" || hasNetwork);
-  const missing = wanted.filter(([kind]) => !present.some(([file]) => file === fileOf(kind)));
+  const missing = wanted.filter(([kind]) => !present.some(({ file }) => file === fileOf(kind)));
   if (missing.length === 0) {
     return;
   }
@@ -72,11 +75,37 @@ export async function addCloudInitSeed(which: InstanceRef, known?: Config): Prom
   const added: Record<string, object> = Object.fromEntries(
     missing.map(([kind]) => [fileOf(kind), { when: ["start"], template: templateOf(kind) }]),
   );
-  const change = (live: z.output<typeof metadataSchema>): object => ({
+  const change = (live: Metadata): object => ({
     ...live,
     templates: { ...live.templates, ...added },
   });
   await lxd.modify(path, metadataSchema, change, { query: { project }, found });
+}
+
+/**
+ * Whether the image of an instance writes cloud-init's data at other times than each start, as most images for Incus do when an instance is
+ * created. A later change of the data then does not reach the guest.
+ */
+export async function isSeededOnce({ lxd, project, name }: InstanceRef): Promise<boolean> {
+  if (lxd.names.server !== "incus") {
+    return false;
+  }
+  const metadata = await lxd.get(pathOf(name), metadataSchema, { project });
+  return seedsIn(metadata).some((seed) => isOfImage(seed) && seed.when?.includes("start") !== true);
+}
+
+type Seed = z.output<typeof templateSchema> & { readonly file: string };
+
+function seedsIn({ templates }: Metadata): Seed[] {
+  return Object.entries(templates ?? {}).flatMap(([file, template]) => (file.startsWith(SEEDS) ? [{ ...template, file }] : []));
+}
+
+function isOfImage({ template }: Seed): boolean {
+  return !template.startsWith(OWN_PREFIX);
+}
+
+function pathOf(name: string): string {
+  return api`/1.0/instances/${name}/metadata`;
 }
 
 function fileOf(kind: string): string {

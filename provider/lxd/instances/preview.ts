@@ -1,41 +1,35 @@
 /** A preview's warnings about the change of an instance: what it will be stopped for, and what `pulumi up` will refuse. */
 import { hasCode, messageOf } from "../../support/errors";
 import { listMembersShared } from "../cluster/cluster";
-import type { Config } from "../config";
+import { CLOUD_INIT_TEXT, type Config, sameConfigValue } from "../config";
 import { inProgramsKeys } from "./boot-keys";
 import { planChange } from "./change";
+import { isSeededOnce } from "./cloud-init-seed";
 import { EVACUATED_FROM, memberToMoveTo } from "./evacuation";
-import { type Expanded, expandedOf, type Instance, type InstanceWork, isStopped } from "./instances";
+import { type Expanded, expandedOf, type Instance, type InstanceWork, isStopped, keysOf } from "./instances";
 import { describeObstacles, type Obstacle, obstaclesToLiveUpdate, obstaclesToStopOrMove, refusalToRestart } from "./obstacles";
 import type { InstanceOutputs } from "./outputs";
 import { prepare, requireMove } from "./preflight";
 import { expandedIn, withoutSecrets } from "./running-config";
 import { findInstanceShared } from "./shared-reads";
-import { type AllowRestart, expected, type InstanceSpec, sameSpec, type WantedInstance } from "./spec";
+import { type AllowRestart, expected, type InstanceSpec, type WantedInstance } from "./spec";
 
 /** Returns the warnings that need no request to LXD. Pure. */
 export function warningsFromState(state: InstanceSpec & InstanceOutputs, wanted: WantedInstance): string[] {
   const live = expandedIn(state);
   const inLivesKeys = (config: Config): Config => inProgramsKeys(live.config, config);
   const after = withoutSecrets(expected(live, { ...wanted, config: inLivesKeys(wanted.config) }));
-  const { obstacles, stops } = planChange(
+  const { obstacles } = planChange(
     { ...state, ...live, type: wanted.instanceType, ephemeral: state.ephemeral ?? false, lastStart: state },
     { ...wanted, ...after, movesTo: memberToMoveTo(wanted.target, state.location, state.evacuatedFrom) },
     { cpuHotplug: true },
   );
-  const warnings = obstacles.length === 0 ? [] : [warningOf(wanted.name, obstacles, wanted.allowRestart)];
-  const waitsForStart = state.status !== "Stopped" && wanted.running && !stops;
-  if (waitsForStart && !sameSpec.cloudInit(state.cloudInit, wanted.cloudInit)) {
-    warnings.push(
-      `The change of cloudInit takes effect at the next start of instance "${wanted.name}". It is not restarted for that`,
-    );
-  }
-  return warnings;
+  return obstacles.length === 0 ? [] : [warningOf(wanted.name, obstacles, wanted.allowRestart)];
 }
 
 /**
- * Returns the warnings that need LXD's answers: what profiles say in place of values that the program gives up, and whether
- * another member can take the instance.
+ * Returns the warnings that need LXD's answers: what profiles say in place of values that the program gives up, when the guest gets new
+ * data for cloud-init, and whether another member can take the instance.
  */
 export async function warningsFromServer(work: InstanceWork, wanted: WantedInstance): Promise<string[]> {
   const live = await findInstanceShared(work); // a preview has read it already
@@ -54,6 +48,7 @@ export async function warningsFromServer(work: InstanceWork, wanted: WantedInsta
   const movesTo = memberToMoveTo(wanted.target, live.location, live.config[EVACUATED_FROM]);
   return [
     ...warningsOfProfiles(live, wanted, expanded, movesTo !== undefined),
+    ...(await warningsOfCloudInit(work, live, wanted, expanded, movesTo)),
     ...(movesTo === undefined ? [] : await warningsOfMove(work, live, movesTo, expanded)),
   ];
 }
@@ -80,6 +75,34 @@ function warningsOfProfiles(live: Instance, wanted: WantedInstance, expanded: Ex
   // The instance can get back the memory that it was started with, which state knows and LXD does not.
   const isSure = all.some(({ what }) => what !== "limits.memory") || expanded.config["limits.memory"] === undefined;
   return all.length === 0 ? [] : [warningOf(wanted.name, all, wanted.allowRestart, isSure)];
+}
+
+async function warningsOfCloudInit(
+  work: InstanceWork,
+  live: Instance,
+  wanted: WantedInstance,
+  expanded: Expanded,
+  movesTo: string | undefined,
+): Promise<string[]> {
+  const now = expandedOf(live);
+  const changed = keysOf(now.config, expanded.config).filter(
+    (key) => CLOUD_INIT_TEXT.test(key) && !sameConfigValue(key, now.config[key], expanded.config[key]),
+  );
+  if (changed.length === 0) {
+    return [];
+  }
+  const change = `The change of ${changed.join(", ")}`;
+  const hasStarted = live.config["volatile.apply_template"] !== "create";
+  if (hasStarted && (await isSeededOnce(work))) {
+    return [
+      `${change} has no effect on instance "${wanted.name}": its image passes cloud-init's data on when an instance is created, not at each ` +
+        "start. Make the change in the guest too, or replace the instance, with its disk: pulumi up --replace URN",
+    ];
+  }
+  const { stops } = planChange({ ...live, ...now, lastStart: {} }, { ...wanted, ...expanded, movesTo }, { cpuHotplug: true });
+  return isStopped(live) || !wanted.running || stops
+    ? []
+    : [`${change} takes effect at the next start of instance "${wanted.name}". It is not restarted for that`];
 }
 
 async function warningsOfMove(work: InstanceWork, live: Instance, member: string, { devices }: Expanded): Promise<string[]> {

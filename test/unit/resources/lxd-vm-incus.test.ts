@@ -75,6 +75,48 @@ describe("LxdVm on Incus, whose guests have no /dev/lxd", () => {
     assert.deepEqual(templates().files, seed("user-data"));
   });
 
+  describe("in a preview of changed cloud-init data", () => {
+    const changed = { cloudInit: { userData: "#cloud-config\n{}\n" } };
+    const warningsAbout = async (more: object): Promise<string[]> => {
+      vm.warnings.length = 0;
+      await vm.preview(args(more));
+      return vm.warnings;
+    };
+    const giveImagesSeed = (when: string): Promise<unknown> => {
+      const templates = Object.fromEntries(seed("meta-data", "user-data").map((file) => [file, { when: [when], template: "t" }]));
+      return lab.byHand("bcn2", "PUT", "/1.0/instances/web1/metadata", { templates });
+    };
+
+    it("says that a running instance takes it at its next start", async () => {
+      await vm.up(args({ cloudInit: { userData } }));
+      const [warning, ...others] = await warningsAbout(changed);
+      assert.match(warning ?? "", /^The change of cloud-init\.user-data takes effect at the next start of instance "web1"/);
+      assert.deepEqual(others, []);
+      await giveImagesSeed("start");
+      assert.deepEqual(await warningsAbout(changed), [warning]);
+    });
+
+    it("says that it has no effect when the image passes the data on only at creation", async () => {
+      await vm.up(args({ cloudInit: { userData } }));
+      await giveImagesSeed("create");
+      const [warning, ...others] = await warningsAbout(changed);
+      assert.match(
+        warning ?? "",
+        /^The change of cloud-init\.user-data has no effect on instance "web1": .* when an instance is created.*--replace URN$/,
+      );
+      assert.deepEqual(others, []);
+      await lab.byHand("bcn2", "PUT", "/1.0/instances/web1/state", { action: "stop", force: true, timeout: 5 });
+      assert.deepEqual(await warningsAbout({ ...changed, running: false }), [warning]);
+    });
+
+    it("says nothing for an instance that is stopped and takes it, or has never started", async () => {
+      await vm.up(args({ running: false, cloudInit: { userData } }));
+      assert.deepEqual(await warningsAbout({ ...changed, running: false }), []);
+      await giveImagesSeed("create");
+      assert.deepEqual(await warningsAbout({ ...changed, running: false }), []);
+    });
+  });
+
   it("is not finished when cloud-init found no data", async () => {
     await vm.up(args({ running: false }));
     await lab.byHand("bcn2", "PUT", "/1.0/instances/web1/state", { action: "start" });

@@ -116,6 +116,19 @@ describe("LxdVm on LXD", () => {
     assert.equal((await live()).config["security.secureboot"], undefined);
   });
 
+  it("says in a preview that changed cloud-init data takes effect at the next start, unless the change needs a restart", async () => {
+    await vm.up(args());
+    const cloudInit = { userData: "#cloud-config\n{}\n" };
+    await vm.preview(args({ cloudInit }));
+    assert.match(vm.warnings.join("\n"), /^The change of cloud-init\.user-data takes effect at the next start of instance "web1"\..*$/);
+    vm.warnings.length = 0;
+    await vm.preview(args({ cloudInit, running: false }));
+    await vm.preview(args({ cloudInit, config: { "security.secureboot": false }, allowRestart: true }));
+    await stopByHand();
+    await vm.preview(args({ cloudInit }));
+    assert.doesNotMatch(vm.warnings.join("\n"), /next start/);
+  });
+
   it("grows back to its memory at the start while it runs", async () => {
     await vm.up(args({ memory: "2GiB" }));
     await vm.up(args({ memory: "1GiB" }));

@@ -250,16 +250,6 @@ describe("LxdVm previewWarnings", () => {
     assert.match(warnings(change)?.[0] ?? "", /^Instance "web1" will be stopped and started\./);
   });
 
-  it("says that cloud-init applies a change only at the next start, unless the instance is restarted", () => {
-    const cloudInit = { userData: "#cloud-config\n{}\n" };
-    const same = { memory: "4GiB", cloudInit };
-    assert.match(warnings(same)?.join() ?? "", /^The change of cloudInit takes effect at the next start of instance "web1"/);
-    assert.deepEqual(warnings(same, { status: "Stopped" }), []);
-    assert.deepEqual(warnings({ ...same, running: false }), []);
-    const restarts = warnings({ ...same, config: { "raw.qemu": "-s" }, allowRestart: true }) ?? [];
-    assert.doesNotMatch(restarts.join(), /next start/);
-  });
-
   it("announces that a move needs a stop", () => {
     assert.match(warnings({ target: "bcn2" })?.[0] ?? "", /target: bcn1 to bcn2; a running instance is not moved/);
   });

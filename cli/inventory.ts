@@ -279,7 +279,7 @@ class Reading {
       const name = names[0] ?? fingerprint.slice(0, 12);
       const what = `image ${named(project, name)}`;
       if (!source || !/^https:/.test(source.server) || auto_update) {
-        const why = auto_update ? "LXD replaces it with newer images" : "it was uploaded, and its files are not available here";
+        const why = auto_update ? "it is replaced by newer images" : "it was uploaded, and its files are not available here";
         this.leaveOut(what, `${why}. Add an LxdImage to the program to manage it`);
         continue;
       }
@@ -305,7 +305,7 @@ class Reading {
     for (const { name, type, status, location, ephemeral, config, devices } of instances) {
       const what = `instance ${named(project, name)}`;
       if (ephemeral) {
-        this.leaveOut(what, "it is ephemeral: LXD deletes it when it stops");
+        this.leaveOut(what, "it is ephemeral: it is deleted when it stops");
         continue;
       }
       if (!["Running", "Ready", "Stopped"].includes(status)) {

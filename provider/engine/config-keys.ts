@@ -30,7 +30,7 @@ export async function previewConfigKeys<Inputs extends object, Outputs extends o
   }
   const place = (properties["cluster"] ?? properties["connection"]) as Parameters<Context["lxd"]>[0];
   const keysOf = await look(preview, properties, async (context) => serversKeys(await context.lxd(place))).catch(
-    // The host has no LXD or is down: only the list is used.
+    // The host has no server or is down: only the list is used.
     () => () => undefined,
   );
   const { warn } = redactedLog(preview.log, properties);
@@ -38,7 +38,7 @@ export async function previewConfigKeys<Inputs extends object, Outputs extends o
     const keys = keysOf(owner);
     const meant = nearest(key, keys ?? KNOWN_KEYS[owner]);
     if (keys === undefined ? meant !== undefined : !matches(keys, key)) {
-      const fact = keys === undefined ? "is not a known key of LXD" : "is not a key of this LXD; pulumi up will fail";
+      const fact = keys === undefined ? "is not a known key of LXD or Incus" : "is not a key of this server; pulumi up will fail";
       warn(`${path} ${fact}${meant === undefined ? "" : `. Did you mean ${meant}?`}`);
     }
   }

@@ -112,7 +112,7 @@ export function announce<Inputs extends object, Outputs extends object>(
     return;
   }
   if (hasOtherUrn(lifecycle, olds, news)) {
-    info(`Only the ownership mark in LXD changes (now: ${describeOwner(urnOf(olds))})`);
+    info(`Only the ownership mark of the object changes (now: ${describeOwner(urnOf(olds))})`);
   } else if (connectionPaths.length > 0) {
     info(`Only the connection or the timeouts change: ${connectionPaths.join(", ")}`);
   }

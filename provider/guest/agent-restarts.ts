@@ -108,9 +108,9 @@ function describe({ lxd, name }: InsideWork, reach: Reach, error: unknown): stri
     case "no agent":
       return `waiting for the agent in instance "${name}", which does not answer (does its image have one?)`;
     case "no answer":
-      return `waiting for ${lxd.names.name} on ${lxd.host} to answer again`;
+      return `waiting for ${lxd.title} to answer again`;
     case "not running":
     case "reached":
-      return `retrying, because ${lxd.names.name} on ${lxd.host} failed in instance "${name}": ${replyOf(error)}`;
+      return `retrying, because ${lxd.title} failed in instance "${name}": ${replyOf(error)}`;
   }
 }

@@ -32,7 +32,7 @@ const PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sb
 export function guestOf(ref: InstanceRef): Guest {
   const files = new InstanceFiles(ref);
   return {
-    name: `instance "${ref.name}" (${ref.lxd.names.name} on ${ref.lxd.host})`,
+    name: `instance "${ref.name}" (${ref.lxd.title})`,
     run: (argv, options) => runInInstance(ref, { ...options, argv }),
     runSteps: (steps, options) => runSteps(ref, files, { ...options, steps }),
     readFile: (path) => files.read(path),

@@ -50,7 +50,7 @@ export async function saveUser<Outputs extends object>(
   );
   if (inside === undefined) {
     throw new RefusedError(
-      `User "${spec.name}" cannot be created: ${lxd.names.name} on ${lxd.host} has no instance "${instance}" in project "${project}". Create it first, and let ` +
+      `User "${spec.name}" cannot be created: ${lxd.title} has no instance "${instance}" in project "${project}". Create it first, and let ` +
         "the user depend on it (instance: vm.name)",
     );
   }

@@ -20,13 +20,13 @@ const ANSWER_SECONDS = 30;
 
 /** The server, or `undefined` when the socket accepts the request and LXD never answers. */
 export function askLxd(lxd: LxdClient): Promise<Server | undefined> {
-  const soon = lxd.deadline.atMostHalf(ANSWER_SECONDS, `asking ${lxd.names.name} on ${lxd.host} for its state`);
+  const soon = lxd.deadline.atMostHalf(ANSWER_SECONDS, `asking ${lxd.title} for its state`);
   return tryUntil(lxd.deadline, soon, async (report) => {
     try {
       return await getServer(lxd.within(soon));
     } catch (error) {
       if (hasCode(error, "transport") && lxd.endpoint.isOpen()) {
-        report("LXD ended and was started again"); // this may repeat endlessly
+        report(`${lxd.names.name} ended and was started again`); // this may repeat endlessly
         return undefined;
       }
       throw error;
@@ -79,7 +79,7 @@ export async function standingOf(
     if (certificate_fingerprint !== target.environment.certificate_fingerprint) {
       await refuseRival(host, cluster, context.urn);
       throw new RefusedError(
-        `${host.names.name} on ${host.host} is a member of another cluster, as "${server_name}". Remove it there, or wipe the host: ${wipeAgain(["cluster"])}`,
+        `${host.title} is a member of another cluster, as "${server_name}". Remove it there, or wipe the host: ${wipeAgain(["cluster"])}`,
       );
     }
     if (members.some((member) => member.server_name === server_name && isAt(member, clusterAddress(joining)))) {
@@ -89,7 +89,7 @@ export async function standingOf(
   const valuables = valuablesOf(disk);
   if (Object.keys(valuables).length > 0) {
     throw new RefusedError(
-      `${host.names.name} on ${host.host} considers itself a member of the cluster at ${cluster.host}, which does not know it: it was removed by force, or ` +
+      `${host.title} considers itself a member of the cluster at ${cluster.host}, which does not know it: it was removed by force, or ` +
         `its join was interrupted. On its disk are ${describeInventory(valuables)}. Save what you need, then wipe the host: ` +
         wipeAgain(["cluster", ...Object.keys(valuables)]),
     );
@@ -105,7 +105,7 @@ async function refuseRival(host: LxdClient, cluster: LxdClient, urn: string): Pr
   const members = await listMembers(host);
   if (members.some(({ config }) => isOfSameStack(config?.[OWNER_KEY] ?? "", urn))) {
     throw new RefusedError(
-      `${host.names.name} on ${host.host} is in the cluster that this stack made (members: ${members.map(({ server_name }) => server_name).join(", ")}), but ` +
+      `${host.title} is in the cluster that this stack made (members: ${members.map(({ server_name }) => server_name).join(", ")}), but ` +
         `${cluster.host} is in another one. Nothing was changed. Do not wipe either: find out how ${cluster.host} got into its cluster, and remove ` +
         "it from there",
     );
@@ -128,7 +128,7 @@ function refuseSilent(
   name: string,
   address: string,
 ): void {
-  const silent = `${host.names.name} on ${host.host} does not answer`;
+  const silent = `${host.title} does not answer`;
   if (disk.clusterCertificate === undefined) {
     throw new RefusedError(`${silent}. ${whereToLook(host)}`);
   }

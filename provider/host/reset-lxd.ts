@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { LxdClient } from "../lxd/client/client";
-import { endpointOf, findSocket, type Packaging } from "../lxd/client/endpoint";
+import { endpointOf, findSocket, namesOf, type Packaging } from "../lxd/client/endpoint";
 import { forgetPresented } from "../lxd/client/presented";
 import { howToWipe } from "../lxd/cluster/join-preflight";
 import { throughRestart, untilReady } from "../lxd/cluster/restarts";
@@ -142,14 +142,15 @@ async function requireConsent(
   mayGo: readonly InventoryKind[],
   deadline: Deadline,
 ): Promise<void> {
+  const { name } = namesOf(packaging);
   const disk = await lookAtDisk(ssh, packaging, deadline);
   // The wipe itself closes pools. An instance in a closed pool is still found: LXD's own directory has a link to each instance.
   const valuables = valuablesOf({ ...disk, closedPools: disk.closedPools.filter((pool) => !pools.includes(pool)) });
   const kinds = Object.keys(valuables) as InventoryKind[];
   if (kinds.some((kind) => !mayGo.includes(kind))) {
     throw new RefusedError(
-      `The wipe of LXD on ${ssh.name} was interrupted, and LXD does not run. On its disk are ${describeInventory(valuables)}, which may be newer ` +
-        `than the wipe, so nothing was deleted. To keep them: rm ${pathOfNote("pulumi-lxd-wipe")}, start LXD there, and run pulumi up again. To ` +
+      `The wipe of ${name} on ${ssh.name} was interrupted, and ${name} does not run. On its disk are ${describeInventory(valuables)}, which may be newer ` +
+        `than the wipe, so nothing was deleted. To keep them: rm ${pathOfNote("pulumi-lxd-wipe")}, start ${name} there, and run pulumi up again. To ` +
         `finish the wipe: ${howToWipe(kinds)}, and run pulumi up again`,
     );
   }
@@ -160,7 +161,8 @@ async function requireConsent(
  * @throws RefusedError when LXD does not report it, and something on the disk may be newer than the wipe.
  */
 async function holdsSomething(ssh: SshConnection, { packaging, cleared }: Wipe, deadline: Deadline): Promise<boolean> {
-  const patience = deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${ssh.name} what it holds`);
+  const { name } = namesOf(packaging);
+  const patience = deadline.atMostHalf(ANSWER_SECONDS, `asking ${name} on ${ssh.name} what it holds`);
   try {
     const lxd = new LxdClient(await endpointOf(ssh, patience), patience);
     return Object.keys(dataIn(await throughRestart(lxd, () => takeInventory(lxd)))).length > 0;
@@ -173,9 +175,9 @@ async function holdsSomething(ssh: SshConnection, { packaging, cleared }: Wipe, 
       return false; // a daemon that a reboot started on half of its data holds nothing new
     }
     throw new RefusedError(
-      `The wipe of LXD on ${ssh.name} was interrupted. LXD runs again, but does not report what it holds (${messageOf(error)}). On its disk are ` +
-        `${describeInventory(valuables)}, which may be newer than the wipe, so nothing was deleted. Repair LXD and run pulumi up again. To keep ` +
-        `what is on the disk: rm ${pathOfNote("pulumi-lxd-wipe")}. To finish the wipe without an answer: stop LXD there (${howToStop(packaging)}), ` +
+      `The wipe of ${name} on ${ssh.name} was interrupted. ${name} runs again, but does not report what it holds (${messageOf(error)}). On its disk are ` +
+        `${describeInventory(valuables)}, which may be newer than the wipe, so nothing was deleted. Repair ${name} and run pulumi up again. To keep ` +
+        `what is on the disk: rm ${pathOfNote("pulumi-lxd-wipe")}. To finish the wipe without an answer: stop ${name} there (${howToStop(packaging)}), ` +
         `${howToWipe(Object.keys(valuables))}, and run pulumi up again`,
       { cause: error },
     );

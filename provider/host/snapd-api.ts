@@ -70,7 +70,7 @@ export class Snapd {
       return undefined;
     }
     // One request at a time, and no socket is kept: LXD needs the channels of the connection.
-    const endpoint = { host: ssh.name, agent: ssh.unixSocketAgent(SOCKET), requests: pLimit(1), daemon: "snapd" };
+    const endpoint = { host: ssh.name, title: `snapd on ${ssh.name}`, agent: ssh.unixSocketAgent(SOCKET), requests: pLimit(1) };
     return new Snapd(ssh, endpoint, patience);
   }
 

@@ -1,4 +1,4 @@
-import type { Packaging } from "../lxd/client/endpoint";
+import { namesOf, type Packaging } from "../lxd/client/endpoint";
 import { type Deadline, until } from "../support/deadline";
 import { CommandError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
@@ -73,7 +73,7 @@ export async function stopUnits(ssh: SshConnection, packaging: UnitPackaging, da
     if ((await runUnless(ssh, ["pkill", "--signal", "KILL", "--full", monitor], [NO_PROCESS], deadline)) === NO_PROCESS) {
       return true;
     }
-    report("waiting for containers that LXD started to end");
+    report(`waiting for containers that ${namesOf(packaging).name} started to end`);
     return undefined;
   });
 }

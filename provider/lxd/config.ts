@@ -109,7 +109,7 @@ export function keepSpelling(known: Config | undefined, live: Config): Config {
  * Placeholder in state for a value that others have set and that may be a secret, which state must not hold. A comment, because a network
  * config must be YAML.
  */
-const FOREIGN_SECRET = "# set in LXD, not shown";
+const FOREIGN_SECRET = "# set by others, not shown";
 
 /** {@link keepSpelling} for state: without possible secrets that others have added, which state does not yet mark as secret. */
 export function forState(known: Config | undefined, live: Config): Config {

@@ -2,15 +2,16 @@ import { hasCode, RefusedError, replyOf } from "../support/errors";
 
 /**
  * Returns the error of a removal, with the users of the object when LXD refused to remove it while it is in use.
+ * @param server - The server and its host: `Incus on root@192.168.1.102`.
  * @param users - `used_by` of the object: paths of LXD's API.
  */
-export function explainInUse(error: unknown, what: string, host: string, users: readonly string[]): unknown {
+export function explainInUse(error: unknown, what: string, server: string, users: readonly string[]): unknown {
   const isRefusal = (hasCode(error, "api") && error.status < 500) || hasCode(error, "operation");
   if (users.length === 0 || !isRefusal) {
     return error;
   }
   return new RefusedError(
-    `${what} cannot be removed: LXD on ${host} says "${replyOf(error)}". It is used by ${users.map(describeUser).join(", ")}`,
+    `${what} cannot be removed: ${server} says "${replyOf(error)}". It is used by ${users.map(describeUser).join(", ")}`,
     { cause: error },
   );
 }

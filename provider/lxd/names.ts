@@ -50,7 +50,7 @@ export const projectSchema = projectNameSchema.default("default");
 export const memberNameSchema = spelled(
   /^(?!\.{1,2}$)(?!@)[A-Za-z0-9._~@:+-]+$/,
   "is not a valid name of a member: letters, digits, and . _ ~ @ : + - in them, not beginning with @",
-).refine((name) => name !== "none", 'must not be "none", which LXD keeps for instances without a member');
+).refine((name) => name !== "none", 'must not be "none", which stands for instances without a member');
 
 /** Placement of an instance: a member, or `@` and the name of a group. */
 export const targetSchema = z.union([memberNameSchema, named("group", /[/\s_'"]/, "spaces").regex(/^@./)], {

@@ -125,7 +125,7 @@ export function isLeftToOthers(
 
 export function explainTakeover(mark: string): string {
   return (
-    `it now belongs to ${describeOwner(mark)}, which has taken it over. Remove it from this program, and LXD keeps it unchanged. Or take it ` +
+    `it now belongs to ${describeOwner(mark)}, which has taken it over. Remove it from this program, and it is kept unchanged. Or take it ` +
     "back: pulumi state delete its URN here, then pulumi up with adopt: true"
   );
 }

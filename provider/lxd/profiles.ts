@@ -64,6 +64,6 @@ export async function deleteProfile(lxd: LxdClient, project: string, name: strin
     await lxd.remove(api`/1.0/profiles/${name}`, { project });
   } catch (error) {
     const users = (await findProfile(lxd, project, name))?.value.used_by ?? [];
-    throw explainInUse(error, `Profile "${name}" of project "${project}"`, lxd.host, users);
+    throw explainInUse(error, `Profile "${name}" of project "${project}"`, lxd.title, users);
   }
 }

@@ -55,7 +55,7 @@ export function refusalOfChange(project: Project, wanted: Config): string | unde
   const changed = Object.keys(wanted).find((key) => isFeature(key) && !sameConfigValue(key, project.config[key], wanted[key]));
   return changed === undefined || contents.length === 0
     ? undefined
-    : `Project "${project.name}" holds ${contents.join(", ")}, and LXD changes ${changed} only in an empty project`;
+    : `Project "${project.name}" holds ${contents.join(", ")}, and ${changed} can be changed only in an empty project`;
 }
 
 /** Returns the keys that a change of a project keeps: features, which LXD has for every project, and server-made keys. */

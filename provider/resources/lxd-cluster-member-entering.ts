@@ -60,8 +60,8 @@ async function bootstrap(context: Context, ssh: SshConnection, lxd: LxdClient, {
   }
   if (await hasLeftoverClusterCertificate(ssh, lxd.endpoint.socket.packaging, context.deadline)) {
     throw new RefusedError(
-      `${ssh.name} keeps the certificate of an interrupted join, which makes LXD refuse to bootstrap a cluster. ` +
-        `Start from an empty LXD: ${howToWipe(["cluster"])}`,
+      `${ssh.name} keeps the certificate of an interrupted join, which makes ${lxd.names.name} refuse to bootstrap a cluster. ` +
+        `Start from an empty server: ${howToWipe(["cluster"])}`,
     );
   }
   context.progress(`bootstrapping the cluster on ${lxd.host}`);
@@ -93,7 +93,7 @@ async function join(context: Context, ssh: SshConnection, host: LxdClient, clust
     return;
   }
   context.warn(
-    `${host.names.name} on ${host.host} was left half joined, or its member was removed by force. The cluster does not list it and it holds no data, so it is ` +
+    `${host.title} was left half joined, or its member was removed by force. The cluster does not list it and it holds no data, so it is ` +
       "wiped and joins again",
   );
   await resetLxd(ssh, host.endpoint.socket.packaging, context, asked);

@@ -11,7 +11,7 @@ import { listMembers, type Member } from "../lxd/cluster/cluster";
 import { throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
 import { isOfSameStack } from "../lxd/ownership";
-import { fallback, hasCode, messageOf, RefusedError } from "../support/errors";
+import { fallback, hasCode, messageOf, RefusedError, UNANSWERED } from "../support/errors";
 
 /** A host and the hosts through which its cluster is reached. */
 export interface Membership {
@@ -43,7 +43,10 @@ export function clusterConnectionOf(member: Omit<Membership, "name">): ClusterCo
   return { endpoints: othersAlone ? others : [...others, connection], certificateFingerprint };
 }
 
-/** Returns the cluster, its members, and the member itself if it is listed; `undefined` when the cluster no longer exists. */
+/**
+ * Returns the cluster, its members, and the member itself if it is listed; `undefined` when the cluster no longer exists.
+ * @throws The first error, when the hosts do not prove that.
+ */
 export async function findCluster(
   context: Context,
   membership: Membership,
@@ -59,17 +62,18 @@ export async function findCluster(
   } catch (error) {
     const isRefused = hasCode(error, "refused") && membership.cluster === undefined;
     const isInNoCluster = (await reached?.isInNoCluster(error)) === true;
-    if (isInNoCluster || (isRefused && (await areInNoCluster(context, connection.endpoints)))) {
+    if (isInNoCluster || (isRefused && (await allSayNoCluster(context, connection.endpoints)))) {
       return undefined;
     }
     throw error;
   }
 }
 
-/** `false` also when a host does not answer. */
-async function areInNoCluster(context: Context, hosts: readonly Connection[]): Promise<boolean> {
+/** Whether each host answers, and is in no cluster. */
+async function allSayNoCluster(context: Context, hosts: readonly Connection[]): Promise<boolean> {
   for (const host of hosts) {
-    if (!(await isInNoCluster(context, host).catch(fallback(false, "transport", "refused", "api")))) {
+    const answer = await isInNoCluster(context, host).catch(fallback(undefined, "refused", ...UNANSWERED));
+    if (answer !== true) {
       return false;
     }
   }
@@ -206,7 +210,7 @@ async function clusterThatIsOurs(context: Context, host: Connection, known: stri
   const lxd = await context.lxd(host);
   const server = await throughRestart(lxd, () => askLxd(lxd));
   if (server === undefined) {
-    throw new RefusedError(`${lxd.names.name} on ${lxd.host} does not answer. ${whereToLook(lxd)}`);
+    throw new RefusedError(`${lxd.title} does not answer. ${whereToLook(lxd)}`);
   }
   const { server_clustered: isClustered, certificate_fingerprint: fingerprint } = server.environment;
   if (!isClustered || known !== undefined) {
@@ -233,7 +237,7 @@ export async function findWayIn(
   const ours = known ?? (await clusterOfOthers(context, membership));
   if (ours !== undefined && ours !== own.certificate_fingerprint) {
     throw new RefusedError(
-      `${lxd.names.name} on ${lxd.host} is a member of the cluster ${own.certificate_fingerprint}, but must be in the cluster ${ours}. Nothing was changed. Find out ` +
+      `${lxd.title} is a member of the cluster ${own.certificate_fingerprint}, but must be in the cluster ${ours}. Nothing was changed. Find out ` +
         `which of the two has your instances (${lxd.names.client} cluster list on their hosts), and remove the host from the other one`,
     );
   }

@@ -74,7 +74,7 @@ export async function isReinstalled(
       return false;
     }
     context.warn(
-      `LXD on ${ssh.name} is not the member ${name}: it is in another cluster, as "${there}", with the certificate ${other}. To let it join ` +
+      `${lxd.title} is not the member ${name}: it is in another cluster, as "${there}", with the certificate ${other}. To let it join ` +
         "again, remove it from that cluster",
     );
     return true;
@@ -159,7 +159,7 @@ export async function leave(
  */
 export async function clean(context: Context, former: Former, wasMember: boolean, cluster: LxdClient | undefined): Promise<void> {
   const ssh = await context.host(former.connection);
-  context.progress(`cleaning LXD on ${ssh.name}`);
+  context.progress(`cleaning ${ssh.name}`);
   if (await finishReset(ssh, context, [])) {
     return;
   }
@@ -173,7 +173,7 @@ export async function clean(context: Context, former: Former, wasMember: boolean
   const disk = await lookAtDisk(ssh, socket.packaging, context.deadline);
   const use = await otherUse({ former, lxd, server, disk, cluster, wasMember });
   if (use !== undefined) {
-    context.warn(`LXD on ${ssh.name} is no longer the member ${former.name}, and ${use}. It was not changed`);
+    context.warn(`${lxd.title} is no longer the member ${former.name}, and ${use}. It was not changed`);
     return;
   }
   await resetLxd(ssh, socket.packaging, context, server);
@@ -200,7 +200,7 @@ async function otherUse(found: Found): Promise<string | undefined> {
   const isOurs = (fingerprint: string | undefined): boolean => known !== undefined && fingerprint === known;
   if (server === undefined && !wasMember && !isOurs(disk.clusterCertificate)) {
     throw new RefusedError(
-      `${lxd.names.name} on ${lxd.host} does not answer, so its present use is unknown. It was not cleaned. ${whereToLook(lxd)}`,
+      `${lxd.title} does not answer, so its present use is unknown. It was not cleaned. ${whereToLook(lxd)}`,
     );
   }
   if (server?.environment.server_clustered === true) {

@@ -150,13 +150,13 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   replacementLoss: (state) =>
-    `${nameOf(state)} will leave its cluster, and LXD on its host will be wiped, with its part of the storage pools and its cached images; then ` +
+    `${nameOf(state)} will leave its cluster, and its host will be wiped, with its part of the storage pools and its cached images; then ` +
     "it joins again. pulumi up refuses this while the member has instances or custom volumes",
 
   previewWarnings({ status, name }, { connection }) {
     return status === REINSTALLED
       ? [
-          `${connection.host} no longer has its membership as ${name}: it was reinstalled, or LXD was wiped there. pulumi up removes the old member, ` +
+          `${connection.host} no longer has its membership as ${name}: it was reinstalled, or wiped. pulumi up removes the old member, ` +
             "if that is empty, and joins the host again, unless it is in another cluster now",
         ]
       : [];

@@ -25,7 +25,7 @@ import type { ImageSourceArgs } from "./lxd-vm-args";
 
 const propertiesSchema = z.record(z.string().min(1), configValueSchema).superRefine((properties, context) => {
   for (const key of Object.keys(properties).filter(isServerMade)) {
-    context.addIssue({ code: "custom", path: [key], message: "is written by LXD or by this package, and cannot be set" });
+    context.addIssue({ code: "custom", path: [key], message: "is written by the server or by this package, and cannot be set" });
   }
 });
 

@@ -62,8 +62,8 @@ export const networkLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   identity: () => ({ type: "bridge" }),
 
   replacementLoss: ({ project, name }) =>
-    `${nameOf(network(project, name))} will be removed with its leases and the addresses that LXD chose, then created again. LXD refuses ` +
-    "this while an instance or a profile uses it",
+    `${nameOf(network(project, name))} will be removed with its leases and the addresses that were chosen for it, then created again. That is refused ` +
+    "while an instance or a profile uses it",
 
   outputsOf({ config }) {
     const shown = Object.entries(config ?? {}).filter(([key, value]) => !isServerMade(key) && !mayBeSecret(key, value));

@@ -14,7 +14,7 @@ import { hasCode, messageOf, RefusedError } from "../support/errors";
 
 /** Waits until the daemon has finished starting. */
 export async function ready(context: Context, lxd: LxdClient): Promise<void> {
-  context.progress(`waiting for ${lxd.names.name} on ${lxd.host} to be ready`);
+  context.progress(`waiting for ${lxd.title} to be ready`);
   await untilReady(lxd);
 }
 
@@ -47,13 +47,13 @@ export async function ensureEmpty(
   if (isOfSameStack(owner, context.urn)) {
     if (policy.length > 0) {
       throw new RefusedError(
-        `${lxd.names.name} on ${lxd.host} is a member of the cluster that this stack made, so resetPolicy does not wipe it. To manage it again, remove resetPolicy ` +
+        `${lxd.title} is a member of the cluster that this stack made, so resetPolicy does not wipe it. To manage it again, remove resetPolicy ` +
           "and set adopt: true",
       );
     }
     if (readMark(owner)?.isCreating !== true) {
       throw new RefusedError(
-        `${lxd.names.name} on ${lxd.host} is already a member of a cluster, with the mark of this stack, but the state of this stack does not have the host. If that ` +
+        `${lxd.title} is already a member of a cluster, with the mark of this stack, but the state of this stack does not have the host. If that ` +
           "state was lost, set adopt: true. If another stack has the host in its state (after pulumi state move, or a new name of the stack or project), " +
           "run pulumi up there, which changes the mark, and remove the host from this program",
       );
@@ -75,7 +75,7 @@ export async function ensureEmptyUnlessMember(
 ): Promise<void> {
   if (await isSilent(lxd, await lookAtDisk(ssh, lxd.endpoint.socket.packaging, context.deadline))) {
     throw new RefusedError(
-      `${lxd.names.name} on ${lxd.host} does not answer. It has the certificate of a cluster, so it may be a member, which a changed resetPolicy does not wipe. ` +
+      `${lxd.title} does not answer. It has the certificate of a cluster, so it may be a member, which a changed resetPolicy does not wipe. ` +
         `${whereToLook(lxd)}. To wipe it anyway: pulumi up --replace URN`,
     );
   }
@@ -92,9 +92,9 @@ export async function ensureEmptyUnlessMember(
 export async function explainSilence(context: Context, ssh: SshConnection, lxd: LxdClient): Promise<string> {
   const { clusterCertificate } = await lookAtDisk(ssh, lxd.endpoint.socket.packaging, context.deadline);
   if (clusterCertificate === undefined) {
-    throw new RefusedError(`${lxd.names.name} on ${ssh.name} does not answer. ${whereToLook(lxd)}`);
+    throw new RefusedError(`${lxd.title} does not answer. ${whereToLook(lxd)}`);
   }
-  return `${lxd.names.name} on ${ssh.name} does not answer: its join was interrupted, it was removed by force, or its cluster is down. ${whereToLook(lxd)}`;
+  return `${lxd.title} does not answer: its join was interrupted, it was removed by force, or its cluster is down. ${whereToLook(lxd)}`;
 }
 
 /** Whether the daemon hangs in its start because it cannot communicate with its cluster. Waits for any other daemon. */
@@ -112,7 +112,7 @@ function contentsOfSilent(lxd: LxdClient, disk: OnDisk, policy: readonly Invento
   if (kinds.some((kind) => !policy.includes(kind))) {
     const on = Object.keys(valuables).length === 0 ? "" : `, and on its disk are ${describeInventory(valuables)}`;
     throw new RefusedError(
-      `${lxd.names.name} on ${lxd.host} does not answer. It has the certificate of a cluster${on}. If it is a member: ${whereToLook(lxd)}. If it was left half ` +
+      `${lxd.title} does not answer. It has the certificate of a cluster${on}. If it is a member: ${whereToLook(lxd)}. If it was left half ` +
         `joined, or was removed by force, wipe it: resetPolicy: [${kinds.map((kind) => `"${kind}"`).join(", ")}]`,
     );
   }
@@ -120,7 +120,7 @@ function contentsOfSilent(lxd: LxdClient, disk: OnDisk, policy: readonly Invento
 }
 
 async function wipe(context: Context, ssh: SshConnection, lxd: LxdClient, contents: Inventory): Promise<void> {
-  context.progress(`wiping ${lxd.names.name} on ${lxd.host}: ${describeInventory(contents)}`);
+  context.progress(`wiping ${lxd.title}: ${describeInventory(contents)}`);
   await resetLxd(ssh, lxd.endpoint.socket.packaging, context);
   await ready(context, lxd);
 }
@@ -165,7 +165,7 @@ async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
       throw error;
     }
     throw new RefusedError(
-      `${lxd.names.name} on ${lxd.host} is in a cluster and cannot list its members (${messageOf(error)}): the cluster is down, or the host was removed by force. ` +
+      `${lxd.title} is in a cluster and cannot list its members (${messageOf(error)}): the cluster is down, or the host was removed by force. ` +
         `Nothing was changed. Ask another member: ${lxd.names.client} cluster list. If it lists this host, or none answers, bring the cluster back. ` +
         `Otherwise restart ${lxd.names.name} here (${lxd.names.restart}), after which it does not answer, and set resetPolicy on a new LxdNode, which wipes it`,
       { cause: error },

@@ -110,7 +110,7 @@ export async function ensureInstalled(context: Context, ssh: SshConnection, want
   await refuseRival(context, ssh, packaging, socket);
   if (socket !== undefined && socket.packaging !== packaging) {
     throw new RefusedError(
-      `LXD on ${ssh.name} was installed from a ${socket.packaging} (${socket.path}), but install.method is ${wanted.method}. Set install: false to ` +
+      `${namesOf(socket.packaging).name} on ${ssh.name} was installed from a ${socket.packaging} (${socket.path}), but install.method is ${wanted.method}. Set install: false to ` +
         "use it, or remove it from the host",
     );
   }

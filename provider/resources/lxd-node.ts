@@ -177,7 +177,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       .filter((key) => !LOCAL_CONFIG.test(key))
       .map((key) => ({
         property: `config.${key}`,
-        reason: "is not a key of one host: it belongs to the whole cluster, or LXD does not know it",
+        reason: "is not a key of one host: it belongs to the whole cluster, or is unknown",
       }));
     if (adopt && resetPolicy.length > 0) {
       failures.push({ property: "resetPolicy", reason: "contradicts adopt: a host is either wiped or adopted" });
@@ -197,12 +197,13 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     if (former === undefined || resetPolicy.length === 0 || sameSet(former.resetPolicy, resetPolicy)) {
       return [];
     }
-    const server = await askLxd(await context.lxd(connection));
+    const lxd = await context.lxd(connection);
+    const server = await askLxd(lxd);
     if (server?.environment.server_clustered === true) {
       return [];
     }
     return [
-      `pulumi up will wipe LXD on ${connection.host}, if it holds nothing else than resetPolicy names: ${resetPolicy.join(", ")}`,
+      `pulumi up will wipe ${lxd.names.name} on ${connection.host}, if it holds nothing else than resetPolicy names: ${resetPolicy.join(", ")}`,
     ];
   },
 
@@ -226,7 +227,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   async read(context, _id, state) {
     const ssh = await context.host(state.connection);
     if (await isResetUnfinished(ssh, context.deadline)) {
-      context.warn(`A wipe of LXD on ${ssh.name} was interrupted. The next change of the node finishes it`);
+      context.warn(`A wipe of ${ssh.name} was interrupted. The next change of the node finishes it`);
       return { inputs: {}, outputs: state };
     }
     const socket = await findSocketUnlessGone(ssh, context.deadline, state.install);
@@ -239,7 +240,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     if (server === undefined) {
       if (!sameInstall({ ...installed, revision: installed.revision ?? state.revision }, state.install)) {
         const found = describeInstall(installed.install);
-        context.warn(`LXD on ${ssh.name} does not answer, and is now ${found}. All other values are the last known ones`);
+        context.warn(`${lxd.title} does not answer, and is now ${found}. All other values are the last known ones`);
         return { inputs: { install: installed.install }, outputs: { ...state, revision: installed.revision } };
       }
       context.warn(`${await explainSilence(context, ssh, lxd)}. All values are the last known ones`);
@@ -288,7 +289,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       }
       const owner = await ownerOf(lxd);
       if (owner !== "" && !isOfSameStack(owner, context.urn)) {
-        context.warn(`The config of LXD on ${ssh.name} was not changed: its membership belongs to ${describeOwner(owner)}`);
+        context.warn(`The config of ${lxd.title} was not changed: its membership belongs to ${describeOwner(owner)}`);
         return;
       }
       await setServerConfig(lxd, unset(state.config));
@@ -320,7 +321,7 @@ async function adopt(context: Context, ssh: SshConnection, inputs: Inputs): Prom
   const { install, revision } = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
   if (!sameInstall({ install, revision }, inputs.install)) {
     context.warn(
-      `LXD on ${ssh.name} is ${describeInstall(install)}, but install asks for ${describeInstall(inputs.install)}. Adopting a host ` +
+      `${lxd.title} is ${describeInstall(install)}, but install asks for ${describeInstall(inputs.install)}. Adopting a host ` +
         "does not change that; the next pulumi up does",
     );
   }

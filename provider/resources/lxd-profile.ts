@@ -97,7 +97,7 @@ export const profileLifecycle = markedObjectLifecycle<Inputs, Outputs, FoundProf
   sameBy: { config: sameConfig, devices: sameDevices },
 
   replacementLoss: ({ name }) =>
-    `Profile "${name}" will be removed, then created again. LXD refuses this while an instance uses it`,
+    `Profile "${name}" will be removed, then created again. That is refused while an instance uses it`,
 
   standingWarnings: ({ waiting = [] }, { name }) => (waiting.length === 0 ? [] : [describeWaiting(name, waiting)]),
 
@@ -211,14 +211,12 @@ async function change(context: Context, lxd: LxdClient, inputs: Inputs, found: F
   const said = refusals.map((refusal) => `  - ${refusal}`).join("\n");
   if (waiting.length === 0) {
     if (refusals.length > 0) {
-      context.warn(
-        `${nameOf(inputs)} was changed, although ${lxd.names.name} on ${lxd.host} reported a failure. LXD said:\n${said}`,
-      );
+      context.warn(`${nameOf(inputs)} was changed, although ${lxd.title} reported a failure:\n${said}`);
     }
     return outputs;
   }
   if (refusals.length > 0) {
-    throw new IncompleteError(id, outputs, `${describeWaiting(name, waiting)}. LXD said:\n${said}`);
+    throw new IncompleteError(id, outputs, `${describeWaiting(name, waiting)}. ${lxd.names.name} said:\n${said}`);
   }
   context.warn(describeWaiting(name, waiting));
   return outputs;

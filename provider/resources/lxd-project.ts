@@ -25,7 +25,7 @@ import { markedObjectLifecycle } from "./marked-object";
 
 const projectSchema = z.strictObject({
   ...inCluster,
-  name: projectNameSchema.refine((name) => name !== "default", "is the project that every LXD has and that cannot be removed"),
+  name: projectNameSchema.refine((name) => name !== "default", "is the project that every server has and that cannot be removed"),
   description: z.string().default(""),
   config: configSchema.default({}),
   adopt: z.boolean().default(false),

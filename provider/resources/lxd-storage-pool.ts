@@ -83,7 +83,7 @@ export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   },
 
   replacementLoss: ({ name }) =>
-    `${nameOf(pool(name))} will be removed with all its volumes and their data, then created again. LXD refuses this while an ` +
+    `${nameOf(pool(name))} will be removed with all its volumes and their data, then created again. That is refused while an ` +
     "instance, a volume, an image or a profile uses it",
 
   // LXD has more drivers than this resource makes. Another driver is reported unchanged and shows as a difference.

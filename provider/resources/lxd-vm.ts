@@ -228,7 +228,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     });
     if (found.type !== inputs.instanceType) {
       throw new RefusedError(
-        `${nameOf(inputs)} on ${work.lxd.host} is a ${found.type}, but instanceType is ${inputs.instanceType}. LXD cannot convert it. ` +
+        `${nameOf(inputs)} on ${work.lxd.host} is a ${found.type}, but instanceType is ${inputs.instanceType}. It cannot be converted. ` +
           "Change instanceType, or remove the instance first",
       );
     }

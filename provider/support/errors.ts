@@ -74,23 +74,26 @@ export class CommandError extends LxdError {
 export class ApiError extends LxdError {
   readonly code = "api";
 
-  /** @param status - HTTP status, or the `error_code` of the answer. */
+  /**
+   * @param server - The server and its host: `Incus on root@192.168.1.102`.
+   * @param status - HTTP status, or the `error_code` of the answer.
+   */
   constructor(
-    readonly host: string,
+    readonly server: string,
     readonly method: string,
     readonly path: string,
     readonly status: number,
     readonly reply: string,
     note = "",
   ) {
-    super(`LXD on ${host} answered ${method} ${path} with ${status}: ${reply}${note}`);
+    super(`${server} answered ${method} ${path} with ${status}: ${reply}${note}`);
   }
 
   /** The same answer, with a note that the object was found at its address afterwards. */
   butIsThere(): ApiError {
-    const { host, method, path, status, reply } = this;
-    const note = ". The object still exists: LXD did not find a part of it. See LXD's log on that host";
-    return new ApiError(host, method, path, status, reply, note);
+    const { server, method, path, status, reply } = this;
+    const note = ". The object still exists: the server did not find a part of it. See the server's log on that host";
+    return new ApiError(server, method, path, status, reply, note);
   }
 }
 
@@ -98,14 +101,14 @@ export class ApiError extends LxdError {
 export class OperationError extends LxdError {
   readonly code = "operation";
 
-  /** @param description - LXD's own, such as "Creating instance". */
+  /** @param description - The server's own, such as "Creating instance". */
   constructor(
-    host: string,
+    server: string,
     description: string,
     readonly reply: string,
     readonly status = 400,
   ) {
-    super(`LXD on ${host}: "${description}" failed: ${reply}`);
+    super(`${server}: "${description}" failed: ${reply}`);
   }
 }
 
@@ -116,11 +119,8 @@ export class OperationError extends LxdError {
 export class LostOperationError extends LxdError {
   readonly code = "lost";
 
-  constructor(host: string, description: string, options?: ErrorOptions) {
-    super(
-      `LXD on ${host} no longer knows its operation "${description}" (was LXD restarted?), so its result is unknown`,
-      options,
-    );
+  constructor(server: string, description: string, options?: ErrorOptions) {
+    super(`${server} no longer knows its operation "${description}" (was it restarted?), so its result is unknown`, options);
   }
 }
 
@@ -173,6 +173,9 @@ export function tail(output: string): string {
 export function hasCode<Code extends LxdErrorCode>(error: unknown, code: Code): error is ErrorsByCode[Code] {
   return error instanceof Error && "code" in error && error.code === code;
 }
+
+/** Codes of the errors of a question that got no answer, or none that says anything. */
+export const UNANSWERED = ["transport", "timeout", "api", "response-shape"] as const satisfies readonly LxdErrorCode[];
 
 /** For `catch`: returns `value` for errors with one of the codes, and throws all others. */
 export function fallback<Value>(value: Value, ...codes: LxdErrorCode[]): (error: unknown) => Value {

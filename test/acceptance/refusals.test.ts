@@ -194,7 +194,7 @@ describe("Unsuitable environments on real LXD", () => {
       await refused(
         "LxdClusterMember",
         member("bcn1"),
-        `LXD on root@192.168.1.101 holds ${HOLDS}, and only an empty LXD can join a cluster, here as bcn1. Remove that, or wipe it: `,
+        `LXD on root@192.168.1.101 holds ${HOLDS}, and only an empty server can join a cluster, here as bcn1. Remove that, or wipe it: `,
         `give its LxdNode resetPolicy: [${ALL_THAT}]`,
       );
     });
@@ -299,7 +299,7 @@ describe("Unsuitable environments on real LXD", () => {
       await refused(
         "LxdClusterMember",
         member("bcn3"),
-        'LXD on root@192.168.1.103 listens on every address (core.https_address is ":8443"), and this version of LXD cannot join a cluster then. ',
+        'LXD on root@192.168.1.103 listens on every address (core.https_address is ":8443"), and this version cannot join a cluster then. ',
         'Set it to "192.168.1.103:8443" (config of its LxdNode)',
       );
     });
@@ -335,7 +335,7 @@ describe("Unsuitable environments on real LXD", () => {
           "LxdClusterMember",
           member("bcn3", { cluster: undefined }),
           "root@192.168.1.103 keeps the certificate of an interrupted join, which makes LXD refuse to bootstrap a cluster. Start from an ",
-          'empty LXD: give its LxdNode resetPolicy: ["cluster"]',
+          'empty server: give its LxdNode resetPolicy: ["cluster"]',
         );
       });
 
@@ -381,7 +381,7 @@ describe("Unsuitable environments on real LXD", () => {
         "LxdVm",
         vm({ image: { alias: "debian-13" } }),
         'image.alias: LXD on root@192.168.1.102 has no image "debian-13" in project "default" (aliases it has: debian-12). Import it ',
-        'first (LxdImage), or let LXD download one: image: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" }',
+        'first (LxdImage), or have one downloaded: image: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" }',
       );
     });
 

@@ -44,7 +44,10 @@ describe("A resource that is moved or renamed", () => {
   const isMarkedAnew = async (stack: EngineStack, expected: string): Promise<void> => {
     const { changes, messages } = await succeeds(() => stack.up());
     assert.equal(changes, 1);
-    assert.match(messages.join("\n"), /^info \w+: Only the ownership mark in LXD changes \(now: the Pulumi resource "web"/m);
+    assert.match(
+      messages.join("\n"),
+      /^info \w+: Only the ownership mark of the object changes \(now: the Pulumi resource "web"/m,
+    );
     assert.equal(await markOn(), expected);
   };
   const isRefused = async (stack: EngineStack, words: RegExp): Promise<void> => {

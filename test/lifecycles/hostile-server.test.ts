@@ -40,20 +40,20 @@ const text = (status: number, body: string, headers: Record<string, string> = {}
 
 /** Answers that no LXD gives, and the resulting errors. */
 const ANSWERS: readonly [what: string, answer: Answer, said: RegExp][] = [
-  ["JSON that is cut off", text(200, '{"type": "sync", "metadata": {"na'), /is not what LXD's API describes/],
-  ["no JSON", text(200, "<html>It works!</html>"), /is not what LXD's API describes/],
-  ["nothing", text(200, ""), /is not what LXD's API describes/],
-  ["JSON without an envelope", text(200, "[]"), /is not what LXD's API describes/],
+  ["JSON that is cut off", text(200, '{"type": "sync", "metadata": {"na'), /is not what its API describes/],
+  ["no JSON", text(200, "<html>It works!</html>"), /is not what its API describes/],
+  ["nothing", text(200, ""), /is not what its API describes/],
+  ["JSON without an envelope", text(200, "[]"), /is not what its API describes/],
   [
     "JSON with endless nesting",
     text(200, `{"type": "sync", "metadata": ${"[".repeat(200_000)}`),
-    /is not what LXD's API describes/,
+    /is not what its API describes/,
   ],
-  ["a list instead of an object", done([]), /is not what LXD's API describes/],
-  ["nothing instead of an object", done(null), /is not what LXD's API describes/],
-  ["a number instead of a name", done({ name: 7 }), /is not what LXD's API describes/],
-  ["a redirection", text(301, "", { location: "/1.0/profiles/web" }), /is not what LXD's API describes/],
-  ["a proxy's page with status 404", text(404, "Not Found"), /is not what LXD's API describes/],
+  ["a list instead of an object", done([]), /is not what its API describes/],
+  ["nothing instead of an object", done(null), /is not what its API describes/],
+  ["a number instead of a name", done({ name: 7 }), /is not what its API describes/],
+  ["a redirection", text(301, "", { location: "/1.0/profiles/web" }), /is not what its API describes/],
+  ["a proxy's page with status 404", text(404, "Not Found"), /is not what its API describes/],
   [
     "less than announced",
     (response) => void response.writeHead(200, { "content-length": "99" }).write("{", () => response.destroy()),

@@ -336,7 +336,7 @@ describe("Ownership", () => {
           it.rename(resource, stack);
           assert.equal(await it.preview(args()), "updated");
           assert.deepEqual(it.notes, [
-            'Only the ownership mark in LXD changes (now: the Pulumi resource "it" of stack "lab", project "tests")',
+            'Only the ownership mark of the object changes (now: the Pulumi resource "it" of stack "lab", project "tests")',
           ]);
           const changes = await changesOf(async () => assert.equal(await it.up(args()), "updated"));
           assert.deepEqual(

@@ -20,11 +20,7 @@ const booleanKeys =
  * Refuses configuration that LXD refuses, with LXD's messages. Without a type, as in a profile, accepts the keys of
  * both types.
  */
-export function requireValidConfig(
-  { bootMode, guestApiKey, invalidYaml }: Behaviour,
-  config: Config,
-  type?: InstanceType,
-): void {
+export function requireValidConfig({ bootMode, guestApiKey, invalidYaml }: Behaviour, config: Config, type?: InstanceType): void {
   const ofBoot = bootKeys[`${bootMode}`];
   for (const [key, value] of Object.entries(config)) {
     const known =

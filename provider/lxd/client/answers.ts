@@ -21,7 +21,7 @@ export function listOf<Item extends z.ZodType>(item: Item) {
 
 /** @throws ApiError when LXD refuses or fails. */
 export function metadataOf(
-  host: string,
+  title: string,
   response: HttpResponse,
   sent: HttpRequest,
 ): { type: "sync" | "async"; metadata: unknown } {
@@ -29,16 +29,16 @@ export function metadataOf(
     return { type: "sync", metadata: undefined };
   }
   const json = jsonOf(response.body.toString("utf8"));
-  const { type, error, error_code, metadata } = parseAnswer(host, envelopeSchema, json, sent);
+  const { type, error, error_code, metadata } = parseAnswer(title, envelopeSchema, json, sent);
   if (type === "error") {
-    throw new ApiError(host, sent.method, sent.path, error_code ?? response.status, (error ?? "no reason given").trim());
+    throw new ApiError(title, sent.method, sent.path, error_code ?? response.status, (error ?? "no reason given").trim());
   }
   return { type, metadata };
 }
 
 /** @throws ResponseShapeError when LXD's answer does not match the schema. */
 export function parseAnswer<Schema extends z.ZodType>(
-  host: string,
+  title: string,
   schema: Schema,
   value: unknown,
   sent: Pick<HttpRequest, "method" | "path">,
@@ -46,7 +46,7 @@ export function parseAnswer<Schema extends z.ZodType>(
   const parsed = schema.safeParse(value);
   if (!parsed.success) {
     throw new ResponseShapeError(
-      `The answer of ${host} to ${sent.method} ${sent.path} is not what LXD's API describes: ` +
+      `The answer of ${title} to ${sent.method} ${sent.path} is not what its API describes: ` +
         `${z.prettifyError(parsed.error).slice(0, 1000)}\nLook at it there: lxc or incus query '${sent.path}'`,
     );
   }

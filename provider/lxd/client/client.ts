@@ -2,7 +2,16 @@ import type { Duplex } from "node:stream";
 import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
 import { sameJson } from "../../support/equality";
-import { type ApiError, FailedError, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
+import {
+  type ApiError,
+  FailedError,
+  fallback,
+  hasCode,
+  isNotFound,
+  messageOf,
+  ResponseShapeError,
+  UNANSWERED,
+} from "../../support/errors";
 import { type Config, OWNER_KEY } from "../config";
 import { isRead, jsonOf, listOf, metadataOf, parseAnswer, saysLater, unlessNotFound } from "./answers";
 import { type Endpoint, namesOf, type ServerNames } from "./endpoint";
@@ -78,6 +87,11 @@ export class LxdClient {
     return this.endpoint.host;
   }
 
+  /** The server and its host in messages: `Incus on root@192.168.1.102`. */
+  get title(): string {
+    return this.endpoint.title;
+  }
+
   /** Names of the server, for messages. */
   get names(): ServerNames {
     return namesOf(this.endpoint.socket.packaging);
@@ -93,7 +107,7 @@ export class LxdClient {
 
   async getWithEtag<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<Tagged<z.output<Schema>>> {
     const { metadata, response, sent } = await this.send({ method: "GET", path: withQuery(path, query) });
-    return { value: parseAnswer(this.host, schema, metadata, sent), etag: response.headers.etag };
+    return { value: parseAnswer(this.title, schema, metadata, sent), etag: response.headers.etag };
   }
 
   findWithEtag<Schema extends z.ZodType>(
@@ -126,7 +140,7 @@ export class LxdClient {
       let kept: Kept[] = [];
       await this.send(sent, () => {
         kept = [];
-        return (json) => void kept.push(keep(parseAnswer(this.host, element, jsonOf(json), sent)));
+        return (json) => void kept.push(keep(parseAnswer(this.title, element, jsonOf(json), sent)));
       });
       return kept;
     };
@@ -178,7 +192,7 @@ export class LxdClient {
         if (attempt === ATTEMPTS || !(isLost || (hasCode(error, "api") && error.status === 412))) {
           const mayBeSaved = (isServerFailure(error) || hasCode(error, "operation")) && !holds(value, body);
           const isSaved = mayBeSaved && holds(await this.find(path, schema, query).catch(() => undefined), body);
-          throw isSaved ? new FailedError(`${messageOf(error)}. LXD saved the change nevertheless`, { cause: error }) : error;
+          throw isSaved ? new FailedError(`${messageOf(error)}. The change was saved nevertheless`, { cause: error }) : error;
         }
         found = await this.findWithEtag(path, schema, query);
         if (isLost && holds(found?.value, body)) {
@@ -232,7 +246,7 @@ export class LxdClient {
     this.shared.forget();
     try {
       const { type, metadata } = await this.send(sent);
-      return type === "async" ? parseAnswer(this.host, operationSchema, metadata, sent) : undefined;
+      return type === "async" ? parseAnswer(this.title, operationSchema, metadata, sent) : undefined;
     } finally {
       this.shared.forget(); // a read during the change may have seen either state
     }
@@ -257,7 +271,7 @@ export class LxdClient {
     return this.persistently(sent, async () => {
       const response = await exchange(this.endpoint, sent, this.deadline);
       if (response.status >= 400) {
-        metadataOf(this.host, response, sent);
+        metadataOf(this.title, response, sent);
       }
       return response;
     });
@@ -269,7 +283,7 @@ export class LxdClient {
     const { response, sent } = await this.send({ method: "GET", path: withQuery(path, query), headers });
     if (response.connection === undefined) {
       throw new ResponseShapeError(
-        `${this.host} answered ${sent.method} ${sent.path} without opening a connection for ${protocol}`,
+        `${this.title} answered ${sent.method} ${sent.path} without opening a connection for ${protocol}`,
       );
     }
     return response.connection;
@@ -281,7 +295,7 @@ export class LxdClient {
   ): Promise<{ type: "sync" | "async"; metadata: unknown; response: HttpResponse; sent: HttpRequest }> {
     return this.persistently(sent, async () => {
       const response = await exchange(this.endpoint, sent, this.deadline, elements);
-      return { ...metadataOf(this.host, response, sent), response, sent };
+      return { ...metadataOf(this.title, response, sent), response, sent };
     });
   }
 
@@ -310,12 +324,15 @@ export class LxdClient {
   }
 
   /**
-   * Whether LXD answered a request with an error because it is in no cluster. LXD has no status code for this, so it is asked.
-   * @throws what the request for LXD itself throws.
+   * Whether LXD answered a request with an error because it is in no cluster. LXD has no status code for this, so it is asked. `undefined` when
+   * it does not answer that either: then the caller knows no more than the error.
    */
-  async isInNoCluster(error: unknown): Promise<boolean> {
-    const isOfCluster = hasCode(error, "api") && OF_CLUSTER.test(error.path);
-    return isOfCluster && !(await this.whoAnswers()).server_clustered;
+  async isInNoCluster(error: unknown): Promise<boolean | undefined> {
+    if (!hasCode(error, "api") || !OF_CLUSTER.test(error.path)) {
+      return false;
+    }
+    const answer = await this.whoAnswers().catch(fallback(undefined, ...UNANSWERED));
+    return answer && !answer.server_clustered;
   }
 
   private async mayPass(error: unknown): Promise<boolean> {
@@ -323,7 +340,7 @@ export class LxdClient {
       return false;
     }
     const isOfDaemon = hasCode(error, "transport") && this.endpoint.isOpen();
-    const isTransient = isOfDaemon || (isServerFailure(error) && !(await this.soon.isInNoCluster(error).catch(() => false)));
+    const isTransient = isOfDaemon || (isServerFailure(error) && (await this.soon.isInNoCluster(error)) !== true);
     return isTransient && this.shared.trouble.lasts() && (isOfDaemon || !(await this.isMemberDown()));
   }
 
@@ -342,7 +359,7 @@ export class LxdClient {
 
   /** The same API for questions about a failure. */
   private get soon(): LxdClient {
-    return this.within(this.deadline.atMost(IDENTITY_SECONDS, "asking LXD about itself")).impatient;
+    return this.within(this.deadline.atMost(IDENTITY_SECONDS, `asking ${this.title} about itself`)).impatient;
   }
 }
 

@@ -88,7 +88,9 @@ async function askAt(connection: Connection, thereAreOthers: boolean, deadline: 
     ? deadline.atMostHalf(Number.POSITIVE_INFINITY, `reaching ${describeConnection(connection)} by SSH`)
     : deadline;
   const ssh = await connect(connection, { deadline: way, patient });
-  const patience = thereAreOthers ? deadline.atMostHalf(ANSWER_SECONDS, `asking LXD on ${ssh.name} who it is`) : deadline;
+  const patience = thereAreOthers
+    ? deadline.atMostHalf(ANSWER_SECONDS, `asking LXD or Incus on ${ssh.name} who it is`)
+    : deadline;
   const endpoint = await endpointOf(ssh, patience);
   return { endpoint, presented: await presentedBy(endpoint, patience, !thereAreOthers) };
 }
@@ -143,7 +145,7 @@ function whatToDo(presented: readonly Presented[]): string {
   const [one] = certificates;
   if (one === undefined) {
     return (
-      "The host was removed from its cluster, or LXD was reinstalled there. List a host that is a member in endpoints. Or let this host join again: " +
+      "The host was removed from its cluster, or its server was reinstalled. List a host that is a member in endpoints. Or let this host join again: " +
       "pulumi up does that when the program has its LxdClusterMember and reaches another member"
     );
   }

@@ -68,6 +68,8 @@ export function serverAt(path: string): ServerKind {
 /** The API of the daemon on one host. */
 export interface Endpoint {
   readonly host: string;
+  /** The daemon and its host as messages name them: `Incus on root@192.168.1.102`. */
+  readonly title: string;
   readonly socket: ApiSocket;
   readonly agent: Agent;
   /** Whether the connection to the host is still open. The daemon causes each failure on an open connection. */
@@ -94,7 +96,7 @@ const endpoints = new WeakMap<SshConnection, SingleFlight<Endpoint>>();
 export async function endpointOf(ssh: SshConnection, deadline: Deadline): Promise<Endpoint> {
   const shared = endpoints.get(ssh) ?? new SingleFlight<Endpoint>();
   endpoints.set(ssh, shared);
-  return shared.join(deadline, `looking for LXD's API on ${ssh.name}`, () => openEndpoint(ssh, deadline));
+  return shared.join(deadline, `looking for the API of LXD or Incus on ${ssh.name}`, () => openEndpoint(ssh, deadline));
 }
 
 async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<Endpoint> {
@@ -108,7 +110,8 @@ async function openEndpoint(ssh: SshConnection, deadline: Deadline): Promise<End
   await refuseSecondServer(ssh, socket, deadline);
   const agent = ssh.unixSocketAgent(socket.path);
   // Reserves one socket for polling operations: LXD forgets an operation while a poll waits behind other requests.
-  return { host: ssh.name, socket, agent, isOpen: () => ssh.open, requests: pLimit(Math.max(1, agent.maxSockets - 1)) };
+  const title = `${namesOf(socket.packaging).name} on ${ssh.name}`;
+  return { host: ssh.name, title, socket, agent, isOpen: () => ssh.open, requests: pLimit(Math.max(1, agent.maxSockets - 1)) };
 }
 
 /** @throws RefusedError when LXD and Incus both run on the host: what one of them holds would seem to be gone in the other. */

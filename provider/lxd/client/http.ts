@@ -13,10 +13,7 @@ const MAX_BODY_BYTES = 64 * 1024 * 1024;
  * one more during an upgrade, for which SSH has no free channel. Its errors do not distinguish a reused socket from a fresh one, which
  * {@link exchange} needs to decide whether it may repeat a read.
  */
-export interface HttpEndpoint extends Pick<Endpoint, "host" | "agent" | "requests"> {
-  /** Name of the daemon in messages. @default "LXD" */
-  readonly daemon?: string;
-}
+export type HttpEndpoint = Pick<Endpoint, "host" | "title" | "agent" | "requests">;
 
 export interface HttpRequest {
   readonly method: string;
@@ -89,7 +86,7 @@ async function exchangeOnce(
   const answer = new Promise<HttpResponse>((resolve, reject) => {
     const broken = (error: Error): void => {
       const Broken = outgoing.reusedSocket ? StaleSocketError : TransportError;
-      const message = `The connection to ${endpoint.daemon ?? "LXD"} on ${endpoint.host} broke during ${method} ${path}: ${error.message}`;
+      const message = `The connection to ${endpoint.title} broke during ${method} ${path}: ${error.message}`;
       reject(new Broken(endpoint.host, message, { cause: error }));
     };
     const outgoing = request(
@@ -101,7 +98,7 @@ async function exchangeOnce(
             body.take(chunk);
             if (body.size > MAX_BODY_BYTES) {
               throw new ResponseShapeError(
-                `The answer of ${endpoint.host} to ${method} ${path} is larger than ${MAX_BODY_BYTES} bytes`,
+                `The answer of ${endpoint.title} to ${method} ${path} is larger than ${MAX_BODY_BYTES} bytes`,
               );
             }
           } catch (error) {

@@ -13,6 +13,7 @@ import {
   OperationError,
   ResponseShapeError,
 } from "../../support/errors";
+import type { Endpoint } from "./endpoint";
 import { api, type Query } from "./path";
 
 export const operationSchema = z.looseObject({
@@ -40,8 +41,7 @@ export interface Api {
   get<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>>;
 }
 
-export interface WaysToAsk {
-  readonly host: string;
+export interface WaysToAsk extends Pick<Endpoint, "host" | "title"> {
   isOpen(): boolean;
   /** For a query that LXD answers at once. It never waits behind other requests. */
   now(deadline: Deadline): Api;
@@ -117,9 +117,8 @@ export class OperationWatcher {
   }
 
   private stillAt({ operation, trouble }: Watched): string {
-    const { host } = this.ways;
     const since = trouble === undefined ? "" : ` when it last reported it; since then: ${messageOf(trouble)}`;
-    return `LXD on ${host} was still at "${operation.description}"${since}`;
+    return `${this.ways.title} was still at "${operation.description}"${since}`;
   }
 
   private async watch(): Promise<void> {
@@ -222,7 +221,7 @@ export class OperationWatcher {
    */
   private async askFor(watched: Watched, why?: unknown, failure?: ApiError): Promise<void> {
     const { id, description } = watched.operation;
-    const { host } = this.ways;
+    const { title } = this.ways;
     if (!this.watched.has(watched)) {
       return;
     }
@@ -236,8 +235,8 @@ export class OperationWatcher {
       if (isNotFound(error)) {
         const end =
           failure === undefined
-            ? new LostOperationError(host, description, { cause: error })
-            : new OperationError(host, description, failure.reply, failure.status);
+            ? new LostOperationError(title, description, { cause: error })
+            : new OperationError(title, description, failure.reply, failure.status);
         this.fail(watched, end);
       } else {
         this.couldNotAsk(watched, error);
@@ -248,7 +247,7 @@ export class OperationWatcher {
   private async ask<Schema extends z.ZodType>(path: string, schema: Schema, query?: Query): Promise<z.output<Schema>> {
     const { patience } = this;
     const longestMs = Math.max(...[...this.watched].map(({ deadline }) => deadline.remainingMs));
-    const doing = `looking at the operations of LXD on ${this.ways.host}`;
+    const doing = `looking at the operations of ${this.ways.title}`;
     try {
       const answer = await this.ways.now(new Deadline(Math.min(patience, longestMs / 1000), doing)).get(path, schema, query);
       this.patience = PATIENCE_SECONDS.first;
@@ -272,13 +271,13 @@ export class OperationWatcher {
   }
 
   private saw(watched: Watched, operation: Operation): void {
-    const { host } = this.ways;
+    const { title } = this.ways;
     const { id } = watched.operation;
     if (!this.watched.has(watched)) {
       return;
     }
     if (operation.id !== id) {
-      const message = `LXD on ${host} answered a request for the operation ${id} with another operation, ${operation.id}`;
+      const message = `${title} answered a request for the operation ${id} with another operation, ${operation.id}`;
       this.fail(watched, new ResponseShapeError(message));
       return;
     }
@@ -292,7 +291,7 @@ export class OperationWatcher {
       this.watched.delete(watched);
       watched.resolve(operation);
     } else if (code > 200) {
-      this.fail(watched, new OperationError(host, description, err || status, err_code));
+      this.fail(watched, new OperationError(title, description, err || status, err_code));
     }
   }
 

@@ -11,7 +11,7 @@ export function api(strings: TemplateStringsArray, ...values: readonly string[])
 
 function segment(name: string): string {
   if (/^\.{0,2}$|\p{Surrogate}/u.test(name)) {
-    throw new RefusedError(`${JSON.stringify(name)} is not a name that an object of LXD can have`);
+    throw new RefusedError(`${JSON.stringify(name)} is not a name that an object of LXD or Incus can have`);
   }
   return encodeURIComponent(name);
 }

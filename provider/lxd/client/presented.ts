@@ -20,7 +20,7 @@ const answers = new WeakMap<Endpoint, Presented>();
 export function presentedBy(endpoint: Endpoint, deadline: Deadline, isOnly = true): Promise<Presented> {
   const shared = asked.get(endpoint) ?? new SingleFlight<Presented>();
   asked.set(endpoint, shared);
-  return shared.join(deadline, `asking LXD on ${endpoint.host} who it is`, async () => {
+  return shared.join(deadline, `asking ${endpoint.title} who it is`, async () => {
     const lxd = new LxdClient(endpoint, deadline);
     const { environment } = await getServer(isOnly ? lxd : lxd.impatient);
     const { certificate_fingerprint: fingerprint, server_clustered: clustered, server_name: name } = environment;

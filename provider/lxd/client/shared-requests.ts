@@ -18,6 +18,7 @@ export class SharedRequests {
     const apart = { ...endpoint, requests: pLimit(1) }; // uses the socket that the endpoint reserves
     this.operations = new OperationWatcher({
       host: endpoint.host,
+      title: endpoint.title,
       isOpen: () => endpoint.isOpen(),
       now: (deadline) => client(apart, deadline, this),
       eventually: (deadline) => client(endpoint, deadline, this),

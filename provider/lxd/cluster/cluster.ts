@@ -94,12 +94,15 @@ export function isAt({ url }: Pick<Member, "url">, address: string): boolean {
   return sameListener(url.replace(/^https:\/\//, ""), address);
 }
 
-/** Returns what a cluster answers; `undefined` when the server that was asked is in no cluster. */
+/**
+ * Returns what a cluster answers; `undefined` when the server that was asked is in no cluster.
+ * @throws The error of the answer otherwise, also when the server does not say whether it is in one.
+ */
 export async function ifClustered<Answer>(lxd: LxdClient, answer: Promise<Answer>): Promise<Answer | undefined> {
   try {
     return await answer;
   } catch (error) {
-    if (await lxd.isInNoCluster(error)) {
+    if ((await lxd.isInNoCluster(error)) === true) {
       return undefined;
     }
     throw error;

@@ -41,11 +41,11 @@ export async function offlineOf(lxd: LxdClient, members: readonly Pick<Member, "
   const asked = offline;
   const patience = lxd.deadline.atMostHalf(
     HEARTBEAT_SECONDS,
-    `waiting until ${lxd.names.name} on ${lxd.host} receives heartbeats of ${asked.join(", ")}`,
+    `waiting until ${lxd.title} receives heartbeats of ${asked.join(", ")}`,
   );
   await tryUntil(lxd.deadline, patience, async (report) => {
     offline = offlineIn(await listMembers(lxd)).filter((name) => asked.includes(name));
-    report(`${lxd.names.name} on ${lxd.host} reports ${offline.join(", ")} as offline, although each of them answers`);
+    report(`${lxd.title} reports ${offline.join(", ")} as offline, although each of them answers`);
     return offline.length === 0 ? true : undefined;
   });
   return offline;

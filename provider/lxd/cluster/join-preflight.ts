@@ -29,7 +29,7 @@ export function howToWipe(kinds: readonly string[]): string {
 export function refuseOtherName(lxd: LxdClient, { environment }: Server, name: string): void {
   if (environment.server_name !== name) {
     throw new RefusedError(
-      `${lxd.names.name} on ${lxd.host} is already in a cluster, as "${environment.server_name}". Use that name, or rename it there (` +
+      `${lxd.title} is already in a cluster, as "${environment.server_name}". Use that name, or rename it there (` +
         `${lxd.names.client} cluster rename ${environment.server_name} ${name})`,
     );
   }
@@ -43,7 +43,7 @@ export async function refuseToJoin(context: JoinContext, holds: Inventory, name:
   const { host } = context;
   if (Object.keys(holds).length > 0) {
     throw new RefusedError(
-      `${host.names.name} on ${host.host} holds ${describeInventory(holds)}, and only an empty LXD can join a cluster, here as ${name}. Remove that, ` +
+      `${host.title} holds ${describeInventory(holds)}, and only an empty server can join a cluster, here as ${name}. Remove that, ` +
         `or wipe it: ${howToWipe(Object.keys(holds))}`,
     );
   }
@@ -76,7 +76,7 @@ export async function findStaleMember(cluster: LxdClient, name: string, address:
   const data = dataIn(await takeInventory(cluster, taken.server_name));
   if (taken.status === "Online" || Object.keys(data).length > 0) {
     throw new RefusedError(
-      `${is}, but LXD on the host has no membership. If the host was reinstalled, remove the old member and all that it held: ` +
+      `${is}, but the host has no membership. If the host was reinstalled, remove the old member and all that it held: ` +
         `${cluster.names.client} cluster remove --force ${taken.server_name}`,
     );
   }
@@ -124,7 +124,7 @@ function refuseWildcard({ host, joining }: JoinContext, address: string): void {
     !JOINS_FROM_WILDCARD.some((extension) => joining.api_extensions.includes(extension))
   ) {
     throw new RefusedError(
-      `${host.names.name} on ${host.host} listens on every address (core.https_address is "${listening}"), and this version of LXD cannot join a cluster then. ` +
+      `${host.title} listens on every address (core.https_address is "${listening}"), and this version cannot join a cluster then. ` +
         `Set it to "${address}" (config of its LxdNode)`,
     );
   }
@@ -144,8 +144,8 @@ async function refuseTakenBridges({ host, cluster }: JoinContext): Promise<void>
   const taken = there.filter(({ name, managed }) => !managed && bridges.has(name)).map(({ name }) => name);
   if (taken.length > 0) {
     throw new RefusedError(
-      `${host.host} has the network interface ${taken.join(", ")}, which its LXD does not manage, and the cluster at ${cluster.host} has a ` +
-        "bridge of that name, which LXD would make on the host. It is probably left from an earlier LXD. If nothing uses it: " +
+      `${host.host} has the network interface ${taken.join(", ")}, which ${host.names.name} does not manage, and the cluster at ${cluster.host} has a ` +
+        "bridge of that name, which would be made on the host. It is probably left from an earlier installation. If nothing uses it: " +
         taken.map((name) => `ip link delete ${name}`).join("; "),
     );
   }

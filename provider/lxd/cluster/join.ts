@@ -30,7 +30,7 @@ export async function mintJoinToken(lxd: LxdClient, name: string): Promise<JoinT
   const operation = await lxd.begin("POST", "/1.0/cluster/members", { body: { server_name: name } });
   const parsed = tokenSchema.safeParse(operation?.metadata);
   if (operation === undefined || !parsed.success) {
-    throw new ResponseShapeError(`${lxd.names.name} on ${lxd.host} answered the request for a join token with something else`);
+    throw new ResponseShapeError(`${lxd.title} answered the request for a join token with something else`);
   }
   const { serverName, secret, fingerprint, addresses, expiresAt } = parsed.data;
   const token = { server_name: serverName, fingerprint, addresses, secret, expires_at: expiresAt };
@@ -103,7 +103,7 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
   ],
   [
     /certificate (isn't|is not) valid yet/i,
-    "the host's clock was ahead of the cluster's when LXD was installed. Set the clocks, wait, and run pulumi up again",
+    "the host's clock was ahead of the cluster's when its server was installed. Set the clocks, wait, and run pulumi up again",
   ],
   [
     /different name .* already in trust store/i,
@@ -113,7 +113,7 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
     /already has a member with (name|address)/i,
     "an earlier attempt left that member; remove it with cluster remove --force of lxc or incus",
   ],
-  [/joining server version (doesn't|does not) match/i, "all members need the same LXD version and API extensions"],
+  [/joining server version (doesn't|does not) match/i, "all members need the same version and API extensions"],
   [
     /member specific|Pool source cannot be changed|directory ".*" already exists/i,
     `an earlier attempt left a storage pool on the host. Wipe it: ${howToWipe(["storage-pools", "networks"])}`,
@@ -122,10 +122,10 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
     /(Missing|Mismatching) .*(storage pool|network|driver)/i,
     "the host's pools or networks do not fit the cluster's; see memberConfig",
   ],
-  [/^The connection to .* broke/, "LXD on the host, or the host itself, stopped during the join. Run pulumi up again"],
+  [/^The connection to .* broke/, "the server on the host, or the host itself, stopped during the join. Run pulumi up again"],
   [
     /context deadline exceeded|connect to cluster leader|i\/o timeout|no route to host|connection refused/i,
-    "the hosts must reach each other on their cluster addresses (TCP 8443). LXD on the host may be half joined now: if it does not answer, " +
+    "the hosts must reach each other on their cluster addresses (TCP 8443). The server on the host may be half joined now: if it does not answer, " +
       howToWipe(["cluster"]),
   ],
 ];

@@ -91,7 +91,7 @@ async function naturalValue(
   if (!isDefaultSource(name, pool.driver, pool.config)) {
     throw new RefusedError(
       `Pool "${name}" (${pool.driver}) uses ${pool.config["source"] ?? "?"} on ${member}. Give what it uses on ${joining}: ` +
-        `memberConfig: { pools: { ${JSON.stringify(name)}: { source: "/dev/..." } } }. Without it, LXD would make a file on the root disk`,
+        `memberConfig: { pools: { ${JSON.stringify(name)}: { source: "/dev/..." } } }. Without it, the pool would be a file on the root disk`,
     );
   }
   return key === "size" ? (pool.config["size"] ?? "") : "";

@@ -12,7 +12,7 @@ import { throughRestart } from "./restarts";
 export async function removeAndWait(lxd: LxdClient, name: string, isLost: boolean): Promise<void> {
   await (isLost ? forgetMember(lxd, name) : removeThrough(lxd, name));
   await until(lxd.deadline, async (report) => {
-    report(`${lxd.names.name} on ${lxd.host} still lists ${name} as a member`);
+    report(`${lxd.title} still lists ${name} as a member`);
     return (await isListed(lxd, name)) ? undefined : true;
   });
 }
@@ -24,7 +24,7 @@ async function removeThrough(lxd: LxdClient, name: string): Promise<void> {
   } catch (error) {
     const wentAway = hasCode(error, "transport")
       ? lxd.endpoint.isOpen()
-      : hasCode(error, "lost") || (await lxd.isInNoCluster(error).catch(() => false));
+      : hasCode(error, "lost") || (await lxd.isInNoCluster(error)) === true;
     const isItself = wentAway && (await presentedBy(lxd.endpoint, lxd.deadline)).name === name;
     if (!isItself || (await isListed(lxd, name))) {
       throw error;

@@ -48,7 +48,7 @@ async function untilPassed<Answer>(
   seconds: number,
   passes: (error: unknown) => boolean | Promise<boolean>,
 ): Promise<Answer> {
-  const patience = lxd.deadline.atMost(seconds, `waiting for ${lxd.names.name} on ${lxd.host} to be ready`);
+  const patience = lxd.deadline.atMost(seconds, `waiting for ${lxd.title} to be ready`);
   let last: unknown;
   const answer = await until(patience, async (report) => {
     try {
@@ -68,13 +68,9 @@ async function untilPassed<Answer>(
     }
     const log = `Look at its log there: ${lxd.names.log}`;
     throw hasCode(last, "transport")
-      ? new TransportError(
-          lxd.host,
-          `${lxd.names.name} on ${lxd.host} did not answer for ${seconds} s: ${last.message}. ${log}`,
-          {
-            cause: last,
-          },
-        )
+      ? new TransportError(lxd.host, `${lxd.title} did not answer for ${seconds} s: ${last.message}. ${log}`, {
+          cause: last,
+        })
       : last;
   });
   return answer.value;
@@ -100,5 +96,5 @@ async function mayPass(error: unknown, lxd: LxdClient): Promise<boolean> {
   if (hasCode(error, "transport")) {
     return lxd.endpoint.isOpen(); // the host is up, and its daemon stopped
   }
-  return isServerFailure(error) && !(await lxd.isInNoCluster(error).catch(() => false));
+  return isServerFailure(error) && (await lxd.isInNoCluster(error)) !== true;
 }

@@ -75,7 +75,7 @@ export async function uploadImage(
   await untilKnown(async () => {
     const operation = await lxd.beginRaw({ method: "POST", path, headers, body: () => upload.open() });
     if (operation !== undefined) {
-      progress("LXD unpacks the image and copies it to the other members");
+      progress(`${lxd.names.name} unpacks the image and copies it to the other members`);
       const imported = importedSchema.safeParse((await lxd.finish(operation)).metadata);
       if (imported.success && imported.data.fingerprint !== image.fingerprint) {
         await deleteImage(lxd, project, imported.data.fingerprint);
@@ -100,7 +100,7 @@ export async function copyImage(
   progress: (text: string) => void,
 ): Promise<string> {
   const { server, protocol, alias, fingerprint } = source;
-  progress(`LXD asks ${server} for the image`);
+  progress(`${lxd.names.name} asks ${server} for the image`);
   let finished: Operation | undefined;
   const copy = async (): Promise<void> => {
     const operation = await lxd.begin("POST", "/1.0/images", {
@@ -116,7 +116,7 @@ export async function copyImage(
       (await lxd.finish(operation, ({ metadata }) => {
         const seen = metadata?.["download_progress"];
         if (typeof seen === "string") {
-          progress(`LXD downloads the image: ${seen}`);
+          progress(`${lxd.names.name} downloads the image: ${seen}`);
         }
       }));
   };
@@ -124,7 +124,7 @@ export async function copyImage(
   const imported = importedSchema.safeParse(finished?.metadata);
   if (!imported.success) {
     throw new ResponseShapeError(
-      `${lxd.names.name} on ${lxd.host} copied an image from ${server}, but did not report its fingerprint. Look for it with ${lxd.names.client} image list`,
+      `${lxd.title} copied an image from ${server}, but did not report its fingerprint. Look for it with ${lxd.names.client} image list`,
     );
   }
   return imported.data.fingerprint;

@@ -63,7 +63,7 @@ export async function importImage(
     }
     const paths = [metadataPath, rootfsPath].filter((path) => path !== undefined).join(" with ");
     throw hasCode(error, "operation")
-      ? new RefusedError(`${lxd.names.name} on ${lxd.host} does not accept ${paths} as an image: ${replyOf(error)}`, {
+      ? new RefusedError(`${lxd.title} does not accept ${paths} as an image: ${replyOf(error)}`, {
           cause: error,
         })
       : error;

@@ -170,7 +170,7 @@ async function stopOrForce(work: InstanceWork, live: Instance, seconds: number, 
     if (!mayForce) {
       throw new FailedError(
         `Instance "${work.name}" did not stop cleanly within ${Math.round(seconds)} s; it still runs and nothing was changed ` +
-          `(LXD said: ${messageOf(error)}). Shut it down from inside, raise timeouts.update, or set allowRestart: "force" to stop it by force`,
+          `(${work.lxd.names.name} said: ${messageOf(error)}). Shut it down from inside, raise timeouts.update, or set allowRestart: "force" to stop it by force`,
       );
     }
     await forceStopInstance(work);

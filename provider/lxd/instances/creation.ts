@@ -25,7 +25,7 @@ export async function createWanted(
   const { profiles } = await prepare(work, wanted);
   await requirePlace(work.lxd, target, type);
   await requireImage(work.lxd, work.project, image, type);
-  work.progress(image.server === undefined ? "creating" : `creating; LXD gets the image from ${image.server}`);
+  work.progress(image.server === undefined ? "creating" : `creating; ${work.lxd.names.name} gets the image from ${image.server}`);
   const { architecture: _, ...contents } = toApi(wanted, profiles, mark);
   return onceFound(work.lxd, () => createInstance(work, { ...contents, type, image }, target, reconnect));
 }
@@ -97,7 +97,7 @@ async function finishElsewhere(
     throw error;
   }
   if (operation === undefined) {
-    throw new LostOperationError(work.lxd.host, "Creating instance", { cause: error });
+    throw new LostOperationError(work.lxd.title, "Creating instance", { cause: error });
   }
 }
 
@@ -109,7 +109,7 @@ async function removeUnknown(work: InstanceWork, mark: string | undefined): Prom
   }
   if (mark === undefined || left.config[OWNER_KEY] !== mark || !isStopped(left)) {
     throw new FailedError(
-      `${work.lxd.names.name} on ${work.lxd.host} lost the operation that created instance "${work.name}". An instance of that name exists (${left.status}) and ` +
+      `${work.lxd.title} lost the operation that created instance "${work.name}". An instance of that name exists (${left.status}) and ` +
         `may be incomplete. Remove it if nothing in it is needed (${work.lxd.names.client} delete), then run pulumi up again`,
     );
   }
@@ -121,7 +121,7 @@ async function removeUnknown(work: InstanceWork, mark: string | undefined): Prom
 export async function untilCreated(work: InstanceWork): Promise<void> {
   await until(work.deadline, async (report) => {
     const isBusy = (await creationsOf(work)).some(({ status_code }) => status_code < 200);
-    report(`${work.lxd.names.name} on ${work.lxd.host} is still creating instance "${work.name}"`);
+    report(`${work.lxd.title} is still creating instance "${work.name}"`);
     return isBusy ? undefined : true;
   });
 }

@@ -48,9 +48,7 @@ export async function runInInstance({ lxd, project, name }: InstanceRef, request
     },
   });
   if (started === undefined) {
-    throw new ResponseShapeError(
-      `${lxd.names.name} on ${lxd.host} answered a command in instance "${name}" without an operation`,
-    );
+    throw new ResponseShapeError(`${lxd.title} answered a command in instance "${name}" without an operation`);
   }
   const { exitCode, failure, output } = await waitForEnd(lxd, started, `running ${argv[0]} in instance "${name}"`);
   try {
@@ -60,12 +58,7 @@ export async function runInInstance({ lxd, project, name }: InstanceRef, request
     const stdout = await readOutput(lxd, output["1"], project);
     const stderr = await readOutput(lxd, output["2"], project);
     if (exitCode !== 0 && request.allowFailure !== true) {
-      throw new CommandError(
-        `instance "${name}" (${lxd.names.name} on ${lxd.host})`,
-        argv[0] ?? "",
-        exitCode,
-        tail(stderr || stdout),
-      );
+      throw new CommandError(`instance "${name}" (${lxd.title})`, argv[0] ?? "", exitCode, tail(stderr || stdout));
     }
     return { exitCode, stdout, stderr };
   } finally {
@@ -91,13 +84,13 @@ async function waitForEnd(
       ended = operation;
     });
   } catch (error) {
-    failure = hasCode(error, "lost") ? new LostOperationError(lxd.host, what, { cause: error }) : error;
+    failure = hasCode(error, "lost") ? new LostOperationError(lxd.title, what, { cause: error }) : error;
   }
   const { return: code, output } = endSchema.safeParse(ended.metadata ?? {}).data ?? {};
   // For a program that cannot be started, LXD fails the operation, with the exit code 126 or 127.
   const exitCode = failure === undefined || hasCode(failure, "operation") ? code : undefined;
   if (exitCode === undefined && failure === undefined) {
-    failure = new OperationError(lxd.host, started.description, "LXD does not report the exit code of the command");
+    failure = new OperationError(lxd.title, started.description, "the server does not report the exit code of the command");
   }
   return { exitCode, failure, output: output ?? {} };
 }

@@ -111,14 +111,12 @@ export class InstanceFiles {
   }
 
   private asLibraryError(error: unknown, doing: string): unknown {
-    const { host } = this.ref.lxd;
+    const { host, title } = this.ref.lxd;
     if (error instanceof SftpStatusError) {
-      return new ApiError(host, `SFTP (${doing})`, this.path, error.isNoSuchFile ? 404 : 500, error.reply);
+      return new ApiError(title, `SFTP (${doing})`, this.path, error.isNoSuchFile ? 404 : 500, error.reply);
     }
     if (error instanceof SftpProtocolError) {
-      return new ResponseShapeError(
-        `SFTP with LXD on ${host} failed while ${doing} in instance "${this.ref.name}": ${error.message}`,
-      );
+      return new ResponseShapeError(`SFTP with ${title} failed while ${doing} in instance "${this.ref.name}": ${error.message}`);
     }
     if (error instanceof SftpBrokenError) {
       const message = `The SFTP connection to ${this.name} broke while ${doing}: ${error.message}`;
@@ -132,7 +130,7 @@ export class InstanceFiles {
   }
 
   private get name(): string {
-    return `instance "${this.ref.name}" (${this.ref.lxd.names.name} on ${this.ref.lxd.host})`;
+    return `instance "${this.ref.name}" (${this.ref.lxd.title})`;
   }
 }
 

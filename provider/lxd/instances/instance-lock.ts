@@ -53,7 +53,7 @@ export async function retryWhileBusy<Result>(which: InstanceRef, request: () => 
       if (!(hasCode(error, "api") || hasCode(error, "operation")) || !isBusy(replyOf(error))) {
         throw error;
       }
-      report(`instance "${name}" is not free for it: ${lxd.names.name} on ${lxd.host} says: ${replyOf(error)}`);
+      report(`instance "${name}" is not free for it: ${lxd.title} says: ${replyOf(error)}`);
       return undefined;
     }
   });

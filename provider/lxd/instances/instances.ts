@@ -191,7 +191,7 @@ async function changeState(
     } catch (error) {
       if (hasCode(error, "transport") && lxd.endpoint.isOpen()) {
         // The daemon stopped during the request.
-        throw new LostOperationError(lxd.host, `Instance ${body.action}`, { cause: error });
+        throw new LostOperationError(lxd.title, `Instance ${body.action}`, { cause: error });
       }
       const answered = hasCode(error, "operation") || hasCode(error, "api");
       if (!answered || !(await isReached())) {

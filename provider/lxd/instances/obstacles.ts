@@ -101,7 +101,7 @@ function reasonOf(key: string, from: string, to: string, live: Config, options: 
     return "it takes effect only when the virtual machine starts";
   }
   const isLive = LIVE_KEYS.has(key) || LIVE_PREFIXES.some((prefix) => key.startsWith(prefix)) || CONTAINER_KEYS.test(key);
-  return isLive ? undefined : "LXD does not change it while a virtual machine runs";
+  return isLive ? undefined : "it is not changed while a virtual machine runs";
 }
 
 /** A running virtual machine can give memory up and get it back, but never exceed what it started with. */
@@ -150,7 +150,7 @@ function ofRootDisk(liveDevices: Devices, wantedDevices: Devices, isVm: boolean)
   if (from["pool"] !== to["pool"]) {
     return never(
       `devices.${name}.pool`,
-      `the root disk is in pool "${from["pool"]}", and LXD does not move it to "${to["pool"]}" in place. ` +
+      `the root disk is in pool "${from["pool"]}", and is not moved to "${to["pool"]}" in place. ` +
         "Move it yourself (lxc or incus move --storage), or go back to that pool",
     );
   }
@@ -190,15 +190,15 @@ export function obstaclesToStopOrMove({ ephemeral, location, config, devices }: 
   const isSet = (key: string): boolean => sameConfigValue("", config[key], "true");
   const obstacles: Obstacle[] = [];
   if (ephemeral && stops) {
-    const why = "it is ephemeral, so LXD deletes it with its disk as soon as it stops";
+    const why = "it is ephemeral, so it is deleted with its disk as soon as it stops";
     obstacles.push(...never("ephemeral", `${why}. To keep it, set ephemeral: false first (lxc or incus config edit)`));
   }
   if (isSet("security.protection.start") && stops && starts) {
-    const why = "LXD would not start it again once it is stopped";
+    const why = "it would not start again once it is stopped";
     obstacles.push(...never("security.protection.start", `${why}. Unset the key first`));
   }
   if (isSet("security.protection.delete") && movesTo !== undefined) {
-    const why = "LXD moves an instance by copying it and deleting the original, and the key forbids the deletion";
+    const why = "a move makes a copy and deletes the original, and the key forbids the deletion";
     obstacles.push(...never("security.protection.delete", `${why}. Unset the key first`));
   }
   return movesTo === undefined ? obstacles : [...obstacles, ...ofBoundDevices(location, devices, movesTo)];

@@ -45,7 +45,7 @@ async function requireProfiles(lxd: LxdClient, project: string, names: readonly 
   if (missing !== undefined) {
     const there = await namesAt(lxd, "/1.0/profiles", project);
     throw new RefusedError(
-      `profiles: ${lxd.names.name} on ${lxd.host} has no profile "${missing}" in project "${project}" (it has ${there}). ` +
+      `profiles: ${lxd.title} has no profile "${missing}" in project "${project}" (it has ${there}). ` +
         "Create it first (LxdProfile), or correct the name",
     );
   }
@@ -69,7 +69,7 @@ async function requireRootDisk(lxd: LxdClient, project: string, spec: InstanceSp
   if (pool === undefined) {
     const which = profiles.length === 0 ? "the instance has no profiles" : `no profile of ${profiles.join(", ")} has a root disk`;
     throw new RefusedError(
-      `rootDisk.pool: ${which}, so its storage pool must be named here (${lxd.names.name} on ${lxd.host} has ${await namesAt(lxd, POOL.path, project)})`,
+      `rootDisk.pool: ${which}, so its storage pool must be named here (${lxd.title} has ${await namesAt(lxd, POOL.path, project)})`,
     );
   }
   if (rootDisk !== undefined) {
@@ -100,7 +100,7 @@ async function requireNamed(
   if (found?.managed !== true) {
     const there = await namesAt(lxd, path, project);
     throw new RefusedError(
-      `${property}: ${lxd.names.name} on ${lxd.host} has no ${noun} "${name}" (it has ${there}). Create it first (${resource}), or correct the name`,
+      `${property}: ${lxd.title} has no ${noun} "${name}" (it has ${there}). Create it first (${resource}), or correct the name`,
     );
   }
 }
@@ -126,8 +126,8 @@ export async function requireImage(lxd: LxdClient, project: string, image: Image
     const there = await namesAt(lxd, "/1.0/images/aliases", project);
     const property = alias === undefined ? "image.fingerprint" : "image.alias";
     throw new RefusedError(
-      `${property}: ${lxd.names.name} on ${lxd.host} has no image ${describeImage(image)} in project "${project}" (aliases it has: ${there}). ` +
-        'Import it first (LxdImage), or let LXD download one: image: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" }',
+      `${property}: ${lxd.title} has no image ${describeImage(image)} in project "${project}" (aliases it has: ${there}). ` +
+        'Import it first (LxdImage), or have one downloaded: image: { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" }',
     );
   }
   if (found.type !== type) {
@@ -148,7 +148,7 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
           "(LxdClusterMember)",
       );
     }
-    requireDriver(type, [[environment.server_name || lxd.host, environment.driver]], lxd.host);
+    requireDriver(type, [[environment.server_name || lxd.host, environment.driver]], lxd);
     return;
   }
   const candidates = candidatesOf(await membersFor(lxd, target), target, lxd);
@@ -157,7 +157,7 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
       const server = await getServerShared(lxd, server_name);
       return [server_name, server.environment.driver];
     });
-    requireDriver(type, await Promise.all(drivers), lxd.host);
+    requireDriver(type, await Promise.all(drivers), lxd);
   }
 }
 
@@ -245,11 +245,11 @@ function describeNoCandidate(members: readonly Member[], target: string, { host,
 }
 
 /** Requires a driver for the instance type. `driver` is such as "lxc" or "lxc | qemu". */
-function requireDriver(type: string, drivers: readonly [member: string, driver: string][], host: string): void {
+function requireDriver(type: string, drivers: readonly [member: string, driver: string][], { host, names }: LxdClient): void {
   if (type === "virtual-machine" && drivers.length > 0 && !drivers.some(([, driver]) => driver.includes("qemu"))) {
     const members = drivers.map(([member, driver]) => `${member}: ${driver || "none"}`).join(", ");
     throw new RefusedError(
-      `instanceType: LXD cannot run virtual machines there (instance drivers by member: ${members}; asked: ${host}). It needs /dev/kvm ` +
+      `instanceType: ${names.name} cannot run virtual machines there (instance drivers by member: ${members}; asked: ${host}). It needs /dev/kvm ` +
         'and /dev/vhost-vsock: turn on virtualisation in the firmware, or set instanceType: "container"',
     );
   }

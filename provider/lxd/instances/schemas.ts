@@ -10,8 +10,8 @@ const RESERVED_KEYS: readonly [RegExp, string][] = [
   [/^(cloud-init|user)\.user-data$/, "has its own argument: use cloudInit.userData"],
   [/^(cloud-init|user)\.vendor-data$/, "has its own argument: use cloudInit.vendorData"],
   [/^(cloud-init|user)\.network-config$/, "has its own argument: use cloudInit.networkConfig"],
-  [/^volatile\./, "is written by LXD; set a MAC address with devices.<nic>.hwaddr"],
-  [/^image\./, "is written by LXD; choose the image with image"],
+  [/^volatile\./, "is written by the server; set a MAC address with devices.<nic>.hwaddr"],
+  [/^image\./, "is written by the server; choose the image with image"],
   [/^user\.pulumi\./, "is written by this package; choose another key"],
 ];
 

@@ -54,7 +54,7 @@ export async function runSteps(
     const argv = ["sh", "-c", RUN_STEPS, "sh", scratch, ...words];
     const { exitCode } = await runInInstance(ref, { ...how, argv, output: "none", allowFailure: true });
     if (exitCode !== 0) {
-      const where = `instance "${ref.name}" (${ref.lxd.names.name} on ${ref.lxd.host})`;
+      const where = `instance "${ref.name}" (${ref.lxd.title})`;
       throw failureOf(where, steps[exitCode - FAILED_AT - 1], exitCode, (await files.read(scratch))?.content ?? "");
     }
   } catch (error) {

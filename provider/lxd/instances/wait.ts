@@ -113,7 +113,7 @@ async function checkAgent(work: InstanceWork): Promise<Answer> {
     return true; // LXD enters a container without an agent
   }
   if (instance.expanded_config["security.agent.metrics"] !== "false") {
-    return "it does not answer yet (is the LXD agent in the image?)";
+    return `it does not answer yet (is the agent of ${work.lxd.names.name} in the image?)`;
   }
   // The agent is configured not to count processes. A command that gets through is proof too.
   return tryCommand(work, ["true"], () => true, "none");
@@ -135,7 +135,7 @@ function describeAddresses(instance: Instance): string {
   const seen = Object.entries(addressesOf(instance)).map(
     ([nic, { ipv4, ipv6 }]) => `${nic} has ${[...ipv4, ...ipv6].join(", ") || "none"}`,
   );
-  return seen.length === 0 ? "LXD sees no network device of it" : seen.join("; ");
+  return seen.length === 0 ? "it has no network device yet" : seen.join("; ");
 }
 
 async function checkCommand(work: InstanceWork, command: readonly string[]): Promise<Answer> {
@@ -178,7 +178,7 @@ async function refuseWithoutData({ lxd, project, name }: InstanceWork): Promise<
     const otherwise =
       server === "incus"
         ? "Otherwise check that cloud-init is not switched off in the image, and has the data source NoCloud"
-        : "Otherwise check that security.devlxd is not false, and that cloud-init is not switched off in the image, and supports LXD";
+        : "Otherwise check that security.devlxd is not false, and that cloud-init is not switched off in the image, and has the data source LXD";
     throw new RefusedError(
       `cloud-init of instance "${name}" did not find its data when it booted, so nothing of ${ignored.join(", ")} is in effect. If ${serverName} ` +
         `was down at that moment, restart the instance (${client} restart ${name}${inProject}), then run pulumi up. ${otherwise}`,

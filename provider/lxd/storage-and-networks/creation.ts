@@ -149,7 +149,7 @@ export async function makeObject(
 }
 
 function describeFailure(
-  { host }: LxdClient,
+  { title }: LxdClient,
   ref: ObjectRef,
   names: readonly string[],
   done: readonly string[],
@@ -158,7 +158,7 @@ function describeFailure(
   const missing = names.filter((name) => !done.includes(name));
   const where = done.length === 0 ? "" : `; it is created on ${done.join(", ")}`;
   const hint = leftoverHint(replyOf(error), missing);
-  return `${nameOf(ref)} could not be created on ${missing.join(", ")}${where}. LXD on ${host} says: ${replyOf(error)}${hint}`;
+  return `${nameOf(ref)} could not be created on ${missing.join(", ")}${where}. ${title} says: ${replyOf(error)}${hint}`;
 }
 
 /** Names a loop file of an earlier attempt that blocks the next one. Only the user can know that nothing on it is needed. */

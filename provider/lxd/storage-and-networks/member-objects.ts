@@ -340,7 +340,7 @@ export async function deleteObject(lxd: LxdClient, ref: ObjectRef): Promise<void
   try {
     await lxd.remove(pathOf(ref), queryOf(ref));
   } catch (error) {
-    throw explainInUse(error, nameOf(ref), lxd.host, (await findObject(lxd, ref))?.value.used_by ?? []);
+    throw explainInUse(error, nameOf(ref), lxd.title, (await findObject(lxd, ref))?.value.used_by ?? []);
   }
 }
 
@@ -362,7 +362,7 @@ export function configSchemaOf(type: ObjectType, place: "config" | "memberConfig
 
 function faultOf(type: ObjectType, place: "config" | "memberConfig", key: string, value: string): string | undefined {
   if (isServerMade(key)) {
-    return "is written by LXD or by this package, and cannot be set";
+    return "is written by the server or by this package, and cannot be set";
   }
   return place === "memberConfig" && !type.memberKeys.includes(key)
     ? `has one value for all members; set it in config. Keys with a value for each member: ${type.memberKeys.join(", ")}`

@@ -60,7 +60,7 @@ async function refuseHostInterface(lxd: LxdClient, ref: ObjectRef, servers: Serv
   for (const [member, { value }] of await viewsOf(lxd, ref, servers)) {
     if (!value.managed) {
       throw new RefusedError(
-        `${nameOf(ref)} cannot be created: ${member} has an interface "${ref.name}" (${value.type}) that LXD does not manage. ` +
+        `${nameOf(ref)} cannot be created: ${member} has an interface "${ref.name}" (${value.type}) that ${lxd.names.name} does not manage. ` +
           `Choose another name, or remove the interface. To use the interface unchanged, give profiles a nic with parent: "${ref.name}"`,
       );
     }

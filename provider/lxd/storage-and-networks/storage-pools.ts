@@ -66,7 +66,7 @@ async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Servers, wa
   const { api_extensions, environment } = await getServer(lxd);
   const refuse = ([member, { value }]: [string, Found], what: string): never => {
     throw new RefusedError(
-      `${nameOf(ref)} has ${value.config?.["size"] ?? "no size of its own"} on ${member}, and LXD ${environment.server_version} cannot ${what} a pool ` +
+      `${nameOf(ref)} has ${value.config?.["size"] ?? "no size of its own"} on ${member}, and ${lxd.names.name} ${environment.server_version} cannot ${what} a pool ` +
         `(${placeOfSize(wanted, member)}). Give the size that it has, or make another pool`,
     );
   };
@@ -96,7 +96,9 @@ export function describeShrinks(known: KnownPool, wanted: WantedConfig): string[
     const [size = "", live = ""] = [wanted, known].map((each) => configOfMember(POOLS, each, member)["size"]);
     const place = placeOfSize(wanted, member);
     return isSmaller(size, live)
-      ? [`pulumi up will refuse this. Storage pool "${known.name}" has ${live} on ${member}, and LXD shrinks no pool (${place})`]
+      ? [
+          `pulumi up will refuse this. Storage pool "${known.name}" has ${live} on ${member}, and a pool cannot be shrunk (${place})`,
+        ]
       : [];
   });
 }

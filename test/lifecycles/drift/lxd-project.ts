@@ -48,7 +48,7 @@ export const projectDrift = driftTable(projectLifecycle, {
       {
         byHand: ["lxc project set shop features.images=true", "lxc profile create web --project shop"],
         answer: "refused",
-        says: /Project "shop" holds profile web, and LXD changes features\.images only in an empty project\. Nothing was changed/,
+        says: /Project "shop" holds profile web, and features\.images can be changed only in an empty project\. Nothing was changed/,
         cure: "lxc profile delete web --project shop",
         why: "LXD changes no feature of a project that is not empty",
       },

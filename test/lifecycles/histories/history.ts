@@ -328,8 +328,7 @@ class Player {
       await this.forgetGone();
       return true;
     }
-    const [, deleted] =
-      /Instance "(\w+)" on .*ephemeral: it is ephemeral, so LXD deletes it/.exec(messages(run).join("\n")) ?? [];
+    const [, deleted] = /Instance "(\w+)" on .*ephemeral: it is ephemeral, so it is deleted/.exec(messages(run).join("\n")) ?? [];
     if (deleted === undefined) {
       return false;
     }

@@ -52,9 +52,9 @@ describe("a key of LXD's config in a preview", () => {
     assert.deepEqual(
       await warningsOf(profileLifecycle, 1, { ...profile, config: { ...profile.config, "limits.nothing": "1" } }),
       [
-        "config.limits.memroy is not a key of this LXD; pulumi up will fail. Did you mean limits.memory?",
-        "config.limits.nothing is not a key of this LXD; pulumi up will fail",
-        "devices.root.pol is not a key of this LXD; pulumi up will fail. Did you mean pool?",
+        "config.limits.memroy is not a key of this server; pulumi up will fail. Did you mean limits.memory?",
+        "config.limits.nothing is not a key of this server; pulumi up will fail",
+        "devices.root.pol is not a key of this server; pulumi up will fail. Did you mean pool?",
       ],
     );
   });
@@ -63,14 +63,14 @@ describe("a key of LXD's config in a preview", () => {
     assert.deepEqual(
       await warningsOf(profileLifecycle, 0, { ...profile, config: { ...profile.config, "limits.nothing": "1" } }),
       [
-        "config.limits.memroy is not a known key of LXD. Did you mean limits.memory?",
-        "devices.root.pol is not a known key of LXD. Did you mean pool?",
+        "config.limits.memroy is not a known key of LXD or Incus. Did you mean limits.memory?",
+        "devices.root.pol is not a known key of LXD or Incus. Did you mean pool?",
       ],
     );
   });
 
   it("is found in pools, networks and projects, too", async () => {
-    const known = "is not a known key of LXD. Did you mean";
+    const known = "is not a known key of LXD or Incus. Did you mean";
     assert.deepEqual(
       [
         await warningsOf(storagePoolLifecycle, 0, { name: "fast", driver: "zfs", config: { "zfs.poolname": "x" } }),

@@ -56,6 +56,7 @@ export class ApiServer {
     this.agents.push(agent);
     return {
       host: "root@bcn2",
+      title: "LXD on root@bcn2",
       socket: { path: "/var/lib/lxd/unix.socket", packaging: "deb" },
       agent,
       isOpen: () => true,

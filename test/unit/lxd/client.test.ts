@@ -6,6 +6,7 @@ import fc from "fast-check";
 import * as z from "zod";
 import { listOf } from "../../../provider/lxd/client/answers";
 import { api, type LxdClient, type Operation } from "../../../provider/lxd/client/client";
+import { ifClustered } from "../../../provider/lxd/cluster/cluster";
 import { ApiServer, begun, done, failed, operation } from "./api-server";
 
 const anything = z.unknown();
@@ -30,7 +31,10 @@ describe("api paths", () => {
 
   it("are not built from values that would change the path: an empty name, a directory, half a character", () => {
     for (const name of ["", ".", "..", "web\ud800"]) {
-      assert.throws(() => api`/1.0/profiles/${name}`, /^RefusedError: ".*" is not a name that an object of LXD can have$/);
+      assert.throws(
+        () => api`/1.0/profiles/${name}`,
+        /^RefusedError: ".*" is not a name that an object of LXD or Incus can have$/,
+      );
     }
   });
 
@@ -94,7 +98,7 @@ describe("LxdClient", () => {
       server.next((response) => response.writeHead(200).end("<html>"), done({ name: 3 }));
       await assert.rejects(
         lxd.get("/1.0", anything),
-        /^ResponseShapeError: The answer of root@bcn2 to GET \/1\.0 is not what LXD's API describes:/,
+        /^ResponseShapeError: The answer of LXD on root@bcn2 to GET \/1\.0 is not what its API describes:/,
       );
       await assert.rejects(lxd.get("/1.0", z.object({ name: z.string() })), /name/);
     });
@@ -119,6 +123,18 @@ describe("LxdClient", () => {
         Array.from({ length: 5 }, () => "GET /1.0"),
       );
     });
+
+    for (const [what, answer] of [
+      ["refuses to say whether it is in one", failed(403, "not authorized")],
+      ["does not say whether it is in one", () => undefined],
+    ] as const) {
+      it(`is not taken for a server in no cluster when it ${what}: the first error stays`, async () => {
+        server.next(failed(500, "Failed to get dqlite client"), answer);
+        const once = server.client(1).impatient;
+        await assert.rejects(ifClustered(once, once.get("/1.0/cluster/members", anything)), /: Failed to get dqlite client$/);
+        assert.deepEqual(server.lines, ["GET /1.0/cluster/members", "GET /1.0"]);
+      });
+    }
 
     it("does not retry permanent errors: a refusal, a server in no cluster, a member that is down, a silent guest", async () => {
       const members = "GET /1.0/cluster/members?recursion=1";
@@ -302,7 +318,7 @@ describe("LxdClient", () => {
       server.next(profile({ a: "b" }), fails, profile({ a: "b", own: "1" }));
       await assert.rejects(
         modify(),
-        /^FailedError: LXD on .* with 500: device name is empty\. LXD saved the change nevertheless$/,
+        /^FailedError: LXD on .* with 500: device name is empty\. The change was saved nevertheless$/,
       );
       server.next(profile({ a: "b" }), fails, profile({ a: "b" }));
       await assert.rejects(modify(), { code: "api", message: /with 500: device name is empty$/ });

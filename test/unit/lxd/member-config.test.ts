@@ -55,7 +55,7 @@ describe("the values of a joining member", () => {
       code: "refused",
       message:
         'Pool "fast" (zfs) uses /dev/sdb on bcn2. Give what it uses on bcn1: memberConfig: { pools: { "fast": { source: "/dev/..." } } }. ' +
-        "Without it, LXD would make a file on the root disk",
+        "Without it, the pool would be a file on the root disk",
     });
   });
 

@@ -26,19 +26,19 @@ const USES: readonly { title: string; says: RegExp; refusal?: RegExp; act: (lab:
   {
     title: "a server with an image",
     says: /holds images theirs/,
-    refusal: /only an empty LXD can join/,
+    refusal: /only an empty server can join/,
     act: (lab) => lab.seedImage("bcn1", { alias: "theirs" }),
   },
   {
     title: "a server with a pool",
     says: /holds storage-pools theirs/,
-    refusal: /only an empty LXD can join/,
+    refusal: /only an empty server can join/,
     act: (lab) => lab.byHand("bcn1", "POST", "/1.0/storage-pools", { name: "theirs", driver: "dir" }),
   },
   {
     title: "a server with a pool and a network that have the names of the cluster's, at another address",
     says: /holds storage-pools default; networks lxdbr0/,
-    refusal: /only an empty LXD can join/,
+    refusal: /only an empty server can join/,
     act: async (lab) => {
       lab.host("bcn1").reinstall();
       await lab.byHand("bcn1", "POST", "/1.0/storage-pools", { name: "default", driver: "dir" });
@@ -48,7 +48,7 @@ const USES: readonly { title: string; says: RegExp; refusal?: RegExp; act: (lab:
   {
     title: "a server with a network",
     says: /holds networks theirs/,
-    refusal: /only an empty LXD can join/,
+    refusal: /only an empty server can join/,
     act: (lab) => lab.byHand("bcn1", "POST", "/1.0/networks", { name: "theirs", type: "bridge" }),
   },
   {

@@ -148,7 +148,7 @@ describe("LxdClusterMember", () => {
       await byHand(lab, "bcn1", (lxd) => lxd.change("PATCH", "/1.0", { body: { config: { "core.https_address": ":8443" } } }));
       assert.equal(
         await refusalOf(second.up(secondArgs())),
-        `LXD on ${nameOf("bcn1")} listens on every address (core.https_address is ":8443"), and this version of LXD cannot join a cluster then. Set ` +
+        `LXD on ${nameOf("bcn1")} listens on every address (core.https_address is ":8443"), and this version cannot join a cluster then. Set ` +
           'it to "192.168.1.101:8443" (config of its LxdNode)',
       );
     });
@@ -160,8 +160,8 @@ describe("LxdClusterMember", () => {
       const since = lab.requests.length;
       assert.equal(
         await refusalOf(second.up(secondArgs())),
-        `${nameOf("bcn1")} has the network interface lxdbr0, which its LXD does not manage, and the cluster at ${nameOf("bcn2")} has a bridge of ` +
-          "that name, which LXD would make on the host. It is probably left from an earlier LXD. If nothing uses it: ip link delete lxdbr0",
+        `${nameOf("bcn1")} has the network interface lxdbr0, which LXD does not manage, and the cluster at ${nameOf("bcn2")} has a bridge of ` +
+          "that name, which would be made on the host. It is probably left from an earlier installation. If nothing uses it: ip link delete lxdbr0",
       );
       assert.deepEqual(changesSince(since), []);
       lab.host("bcn1").interfaces.delete("lxdbr0");
@@ -173,7 +173,7 @@ describe("LxdClusterMember", () => {
       await byHand(lab, "bcn1", (lxd) => lxd.change("POST", "/1.0/storage-pools", { body: { name: "mine", driver: "dir" } }));
       assert.equal(
         await refusalOf(second.up(secondArgs())),
-        `LXD on ${nameOf("bcn1")} holds storage-pools mine, and only an empty LXD can join a cluster, here as bcn1. Remove that, or wipe it: give ` +
+        `LXD on ${nameOf("bcn1")} holds storage-pools mine, and only an empty server can join a cluster, here as bcn1. Remove that, or wipe it: give ` +
           'its LxdNode resetPolicy: ["storage-pools"]',
       );
     });

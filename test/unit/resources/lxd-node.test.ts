@@ -253,7 +253,7 @@ describe("LxdNode", () => {
     assert.deepEqual(
       await node.faults(args({ config: { "images.auto_update_interval": 6 }, adopt: true, resetPolicy: ["images"] })),
       [
-        "config.images.auto_update_interval is not a key of one host: it belongs to the whole cluster, or LXD does not know it",
+        "config.images.auto_update_interval is not a key of one host: it belongs to the whole cluster, or is unknown",
         "resetPolicy contradicts adopt: a host is either wiped or adopted",
       ],
     );

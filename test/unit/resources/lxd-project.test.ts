@@ -66,7 +66,7 @@ describe("LxdProject", () => {
     assert.equal(await project.up(args({ "features.images": false })), "updated");
     assert.equal((await live())?.config["features.images"], "false");
     await fill();
-    const why = /Project "shop" holds profile web, and LXD changes features\.images only in an empty project/;
+    const why = /Project "shop" holds profile web, and features\.images can be changed only in an empty project/;
     await project.preview(args({ "features.images": true }));
     assert.match(project.warnings.join("\n"), why);
     await assert.rejects(project.up(args({ "features.images": true })), why);
@@ -96,7 +96,7 @@ describe("LxdProject", () => {
 
   it("reports in check what is wrong, by property", async () => {
     assert.deepEqual(await project.faults(args({}, { name: "default" })), [
-      "name is the project that every LXD has and that cannot be removed",
+      "name is the project that every server has and that cannot be removed",
     ]);
     assert.deepEqual(await project.faults(args({ "limits.memory": "lots" }, { name: "a b" })), [
       'name is not a valid name of a project: it must not be empty, "." or "..", or have control characters or slashes, spaces, underscores or quotes',

@@ -240,7 +240,7 @@ describe("LxdStoragePool", () => {
     assert.deepEqual([(await live("bcn2")).config["size"], (await live("bcn1")).config["size"]], ["2GiB", "2GiB"]);
     const smaller = args({ config: { size: "2GiB" }, memberConfig: { bcn1: { size: "1GiB" } } });
     assert.equal(await pool.preview(smaller), "updated");
-    assert.match(pool.warnings.at(-1) ?? "", /has 2GiB on bcn1, and LXD shrinks no pool \(memberConfig\.bcn1\.size\)/);
+    assert.match(pool.warnings.at(-1) ?? "", /has 2GiB on bcn1, and a pool cannot be shrunk \(memberConfig\.bcn1\.size\)/);
     await assert.rejects(pool.up(smaller), /cannot shrink a pool/);
   });
 
@@ -272,7 +272,7 @@ describe("LxdStoragePool", () => {
       /^memberConfig\.bcn1\.size cannot be set/,
     ],
     ["an unknown driver", { driver: "tape" }, /^driver must be "dir", "btrfs", "zfs" or "lvm"/],
-    ["a key that LXD writes", { config: { "volatile.x": "y" } }, /^config\.volatile\.x is written by LXD/],
+    ["a key that LXD writes", { config: { "volatile.x": "y" } }, /^config\.volatile\.x is written by the server/],
   ] as const) {
     it(`refuses ${title} in check`, async () => {
       const faults = await pool.faults(args(wrong));

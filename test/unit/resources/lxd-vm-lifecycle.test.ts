@@ -120,7 +120,10 @@ describe("LxdVm on LXD", () => {
     await vm.up(args());
     const cloudInit = { userData: "#cloud-config\n{}\n" };
     await vm.preview(args({ cloudInit }));
-    assert.match(vm.warnings.join("\n"), /^The change of cloud-init\.user-data takes effect at the next start of instance "web1"\..*$/);
+    assert.match(
+      vm.warnings.join("\n"),
+      /^The change of cloud-init\.user-data takes effect at the next start of instance "web1"\..*$/,
+    );
     vm.warnings.length = 0;
     await vm.preview(args({ cloudInit, running: false }));
     await vm.preview(args({ cloudInit, config: { "security.secureboot": false }, allowRestart: true }));
@@ -260,7 +263,7 @@ describe("LxdVm on LXD", () => {
     it("is reported as refused when the profile has another one", async () => {
       await vm.up(withWeb({ "raw.qemu": "-S" }));
       await vm.preview(withWeb({}));
-      assert.match(vm.warnings.join("\n"), /^pulumi up will refuse this\..*raw\.qemu: -S to -s; LXD does not change it while/);
+      assert.match(vm.warnings.join("\n"), /^pulumi up will refuse this\..*raw\.qemu: -S to -s; it is not changed while/);
       await assert.rejects(vm.up(withWeb({})), /requires stopping the running instance.*raw\.qemu: -S to -s/);
     });
 
@@ -344,8 +347,8 @@ describe("LxdVm on LXD", () => {
       Object.assign(instance() ?? {}, { ephemeral: true });
       const before = two.lab.requests.length;
       await vm.preview(withWeb({ allowRestart: true }));
-      assert.match(vm.warnings.join(), /pulumi up will refuse this\..*ephemeral: it is ephemeral, so LXD deletes it/);
-      await assert.rejects(vm.up(withWeb({ allowRestart: true })), /ephemeral: it is ephemeral, so LXD deletes it with its disk/);
+      assert.match(vm.warnings.join(), /pulumi up will refuse this\..*ephemeral: it is ephemeral, so it is deleted/);
+      await assert.rejects(vm.up(withWeb({ allowRestart: true })), /ephemeral: it is ephemeral, so it is deleted with its disk/);
       assert.deepEqual([two.lab.mutations(before), instance()?.status], [[], "Running"]);
     });
 

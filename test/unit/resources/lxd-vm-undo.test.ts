@@ -4,7 +4,7 @@ import { Managed, type SimulatedCluster, startTwoMembers } from "./simulated-clu
 
 /** Why an action could not be undone: inputs of the program, manual changes, and the message. */
 const REASONS = {
-  "it is ephemeral": { given: {}, ephemeral: true, says: /ephemeral: it is ephemeral, so LXD deletes it with its disk/ },
+  "it is ephemeral": { given: {}, ephemeral: true, says: /ephemeral: it is ephemeral, so it is deleted with its disk/ },
   "it is protected from being deleted": {
     given: { config: { "security.protection.delete": "true" } },
     ephemeral: false,
@@ -13,7 +13,7 @@ const REASONS = {
   "it is protected from being started": {
     given: { profiles: ["default", "guarded"] },
     ephemeral: false,
-    says: /security\.protection\.start: LXD would not start it again once it is stopped/,
+    says: /security\.protection\.start: it would not start again once it is stopped/,
   },
   "it has a volume of its member": {
     given: { devices: { "my/disk": { type: "disk", pool: "default", source: "v1", path: "/data" } } },

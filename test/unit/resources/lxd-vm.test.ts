@@ -97,7 +97,11 @@ describe("LxdVm check", () => {
       { config: { "cloud-init.user-data": "" } },
       "config.cloud-init.user-data has its own argument: use cloudInit.userData",
     ],
-    ["volatile keys in config", { config: { "volatile.eth0.hwaddr": "" } }, /^config.volatile.eth0.hwaddr is written by LXD/],
+    [
+      "volatile keys in config",
+      { config: { "volatile.eth0.hwaddr": "" } },
+      /^config.volatile.eth0.hwaddr is written by the server/,
+    ],
     [
       "user data that is not YAML",
       { cloudInit: { userData: "#cloud-config\nusers: [" } },
@@ -240,7 +244,7 @@ describe("LxdVm previewWarnings", () => {
   it("says in the preview that up will refuse, with the key, the instance and the remedy", () => {
     assert.deepEqual(warnings({ config: { "raw.qemu": "-s" }, memory: "4GiB" }), [
       'pulumi up will refuse this. This change requires stopping the running instance "web1"; nothing is changed. ' +
-        "raw.qemu: unset to -s; LXD does not change it while a virtual machine runs. " +
+        "raw.qemu: unset to -s; it is not changed while a virtual machine runs. " +
         "Set allowRestart: true to let pulumi up stop and start it, or stop it first",
     ]);
   });

@@ -14,8 +14,8 @@ import {
 } from "../../../provider/support/errors";
 
 describe("errors", () => {
-  const notFound = new ApiError("root@bcn2", "GET", "/1.0/profiles/web", 404, "Profile not found");
-  const failed = new OperationError("root@bcn2", "Creating instance", "No storage pool found");
+  const notFound = new ApiError("LXD on root@bcn2", "GET", "/1.0/profiles/web", 404, "Profile not found");
+  const failed = new OperationError("LXD on root@bcn2", "Creating instance", "No storage pool found");
 
   it("say what failed, where, and quote LXD", () => {
     assert.equal(notFound.message, "LXD on root@bcn2 answered GET /1.0/profiles/web with 404: Profile not found");

@@ -6,6 +6,7 @@ import { findSnap } from "../provider/host/snapd";
 import { listOf } from "../provider/lxd/client/answers";
 import type { ServerNames } from "../provider/lxd/client/endpoint";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
+import { serverImageSchema } from "../provider/lxd/instances/image-source";
 import { describeOwner } from "../provider/lxd/ownership";
 import { isFeature } from "../provider/lxd/projects";
 import { LOCAL_CONFIG, serverConfig } from "../provider/lxd/server";
@@ -278,16 +279,19 @@ class Reading {
       const names = (aliases ?? []).map(({ name }) => name);
       const name = names[0] ?? fingerprint.slice(0, 12);
       const what = `image ${named(project, name)}`;
-      if (!source || !/^https:/.test(source.server) || auto_update) {
-        const why = auto_update ? "it is replaced by newer images" : "it was uploaded, and its files are not available here";
+      const from = serverImageSchema.safeParse({ server: source?.server, protocol: source?.protocol, fingerprint });
+      if (!from.success || auto_update) {
+        const unknown = source
+          ? `LxdImage does not copy from ${source.server} by the protocol ${source.protocol}`
+          : "it was uploaded, and its files are not available here";
+        const why = auto_update ? "it is replaced by newer images" : unknown;
         this.leaveOut(what, `${why}. Add an LxdImage to the program to manage it`);
         continue;
       }
-      const from = { server: source.server, protocol: source.protocol, fingerprint };
       await this.take(
         imageLifecycle,
         { what, name, project, mark: properties?.[OWNER_KEY] },
-        { project, source: from, instanceType: type, aliases: names },
+        { project, source: from.data, instanceType: type, aliases: names },
       );
     }
   }

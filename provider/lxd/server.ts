@@ -29,9 +29,9 @@ const resourcesSchema = z.looseObject({
   memory: z.looseObject({ total: z.number() }),
 });
 
-/** Keys of the server's config that are local to each cluster member. */
+/** Keys of the server's config that are local to each cluster member, in LXD or Incus. */
 export const LOCAL_CONFIG =
-  /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_.+|syslog_socket)|storage\..+_volume|maas\.machine)$/;
+  /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_.+|syslog_socket)|storage\.(.+_volume|linstor\.satellite\.name)|network\.ovs\.connection|maas\.machine)$/;
 
 /** Reads the server. In a cluster, reads the member that answers. */
 export function getServer(lxd: LxdClient, target?: string): Promise<Server> {

@@ -11,8 +11,11 @@ export interface ImageSourceArgs {
    * @default the cluster's own images
    */
   server?: Input<string>;
-  /** Protocol of the image server. @default "simplestreams" */
-  protocol?: Input<"simplestreams" | "lxd">;
+  /**
+   * Protocol of the image server. `"lxd"` and `"incus"` are the API of another server, as the server that downloads the image calls it.
+   * @default "simplestreams"
+   */
+  protocol?: Input<"simplestreams" | "lxd" | "incus">;
 }
 
 /** Values of the root disk that differ from the profiles. */

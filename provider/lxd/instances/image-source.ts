@@ -7,7 +7,7 @@ export const DEFAULT_INSTANCE_TYPE = "virtual-machine";
 export const instanceTypeSchema = z.enum(["virtual-machine", "container"], 'must be "virtual-machine" or "container"');
 
 const serverSchema = z.url({ protocol: /^https$/, error: "must be the https:// address of an image server" });
-const protocolSchema = z.enum(["simplestreams", "lxd"], "must be simplestreams or lxd");
+const protocolSchema = z.enum(["simplestreams", "lxd", "incus"], "must be simplestreams, lxd or incus");
 const nameFields = {
   alias: imageAliasSchema.optional(),
   fingerprint: z

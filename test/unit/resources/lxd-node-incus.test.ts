@@ -48,6 +48,12 @@ describe("LxdNode of Incus", () => {
     await lab.stop();
   });
 
+  it("takes the keys of one host that only Incus has", async () => {
+    await start();
+    const config = { "network.ovs.connection": "unix:/run/ovs.sock", "storage.linstor.satellite.name": "sat2" };
+    assert.deepEqual(await node.faults(args(incus, { config })), []);
+  });
+
   describe("on a bare host", () => {
     it("installs Debian's package, says which server it is, and is unchanged by a second up", async () => {
       await start();

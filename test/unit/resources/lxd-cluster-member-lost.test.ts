@@ -79,7 +79,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
       await assert.rejects(profile.up(args), (error: Error) => {
         assert.match(
           error.message,
-          /which is in no cluster.* The host was removed from its cluster, or LXD was reinstalled there\. List a host that is/,
+          /which is in no cluster.* The host was removed from its cluster, or its server was reinstalled\. List a host that is/,
         );
         assert.doesNotMatch(error.message, /update-certificate|confirm/);
         return true;

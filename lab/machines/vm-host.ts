@@ -1,5 +1,6 @@
 import { symlinkSync } from "node:fs";
 import { basename, join } from "node:path";
+import { ensureMachinePackages } from "../real/apt";
 import { cachedFolder, recipeHash } from "../real/base";
 import { waitFor } from "../real/process";
 import { MachineLab } from "./index";
@@ -57,6 +58,9 @@ export async function startVmHost(options: {
   log?: (line: string) => void;
 }): Promise<MachineLab> {
   const { log = () => undefined } = options;
+  const reason = MachineLab.available();
+  if (reason !== undefined) throw new Error(`The lab cannot start: ${reason}.`);
+  await ensureMachinePackages(log);
   const system = await vmHostSystem(log);
   const image = await vmImage(log);
   const state = options.running === true ? await savedVirtualMachine(image, log) : await savedState(log);

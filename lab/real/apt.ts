@@ -1,7 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Release } from "../debian-servers";
-import { lastLines, mustRun, runCommand } from "./process";
+import { lastLines, mustRun, runCommand, withFileLock } from "./process";
+import { labCacheDir } from "./state";
 
 /** The sources of Debian packages on this machine. */
 export interface AptSettings {
@@ -41,13 +42,23 @@ const MACHINE_COMMANDS: Readonly<Record<string, string>> = {
 
 /**
  * Installs missing packages that the lab needs on this machine. Updates the package lists only if a package is missing.
+ * Safe for concurrent callers: the second waits for the first.
  */
 export async function ensureMachinePackages(log: (line: string) => void): Promise<void> {
+  if (missingPackages().length === 0) return;
+  await withFileLock(join(labCacheDir(), "locks", "packages.lock"), "wait", () => installMissingPackages(log));
+}
+
+function missingPackages(): string[] {
   const folders = (process.env["PATH"] ?? "").split(":").concat("/usr/sbin", "/sbin");
   const missing = Object.entries(MACHINE_COMMANDS)
     .filter(([command]) => !folders.some((folder) => existsSync(join(folder, command))))
     .map(([, name]) => name);
-  const packages = [...new Set(missing)];
+  return [...new Set(missing)];
+}
+
+async function installMissingPackages(log: (line: string) => void): Promise<void> {
+  const packages = missingPackages();
   if (packages.length === 0) return;
   log(`installing on this machine: ${packages.join(" ")}`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };

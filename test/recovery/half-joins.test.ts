@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { RealLab } from "../../lab/real";
+import { installOf } from "../../lab/real/flavours";
 import { LxdClient } from "../../provider/lxd/client/client";
 import { endpointOf } from "../../provider/lxd/client/endpoint";
 import { joinCluster, mintJoinToken } from "../../provider/lxd/cluster/join";
@@ -8,43 +11,67 @@ import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";
-import { ADDRESSES, bareHosts, type HostName } from "../support/bare-hosts";
 import { figure } from "../support/figure";
-import { createResource, isInLab } from "../support/real-lab";
+import { attachOrSkip, createResource, isInLab } from "../support/real-lab";
 import { Managed } from "../unit/resources/simulated-cluster";
+
+const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
+type HostName = keyof typeof ADDRESSES;
 
 /**
  * States of hosts and a cluster after interrupted joins. Each is created on purpose and then passed to a plain create.
  */
 describe("Half joins on real LXD", () => {
-  const hosts = bareHosts();
-  const { to, node, member, inShell, membersOf } = hosts;
+  let lab: RealLab;
   let recognised = 0;
 
+  const to = (host: HostName): object => ({ host: ADDRESSES[host], privateKeyPath: join(lab.home, ".ssh", "id_ed25519") });
+  const node = (host: HostName, more: object = {}): object => ({
+    connection: to(host),
+    install: installOf(lab.flavour),
+    ...more,
+  });
+  const member = (host: HostName): object => ({
+    connection: to(host),
+    name: host,
+    address: ADDRESSES[host],
+    ...(host === "bcn2" ? {} : { cluster: { endpoints: [to("bcn2")] } }),
+    timeouts: { create: 300 },
+  });
+
+  const create = createResource;
   const refusal = async (kind: string, args: object): Promise<string> =>
-    createResource(kind, args).then(
+    create(kind, args).then(
       () => assert.fail("it was not refused"),
       (error: unknown) => (error as Error).message,
     );
 
-  const client = (): string => hosts.lab.flavour.client;
-  const data = (): string => hosts.lab.flavour.dataDirectory;
-  const admin = (): string => hosts.lab.flavour.admin.join(" ");
+  /** Runs a script inside a host. It must succeed. */
+  const onHost = async (host: HostName, script: string): Promise<string> => {
+    const { stdout, stderr, exitCode } = await lab.hostExec(host, ["sh", "-c", script]);
+    assert.equal(exitCode, 0, `${host}: ${script}: ${stderr}`);
+    return stdout.trim();
+  };
+  const client = (): string => lab.flavour.client;
+  const data = (): string => lab.flavour.dataDirectory;
+  const admin = (): string => lab.flavour.admin.join(" ");
   /** A script that empties the server's data directory, as a reinstallation of the host does. */
   const reinstalled = (): string => {
-    const { dataDirectory, units } = hosts.lab.flavour;
+    const { dataDirectory, units } = lab.flavour;
     const [stop, start] = [`systemctl stop ${units.join(" ")}`, `systemctl start ${units.join(" ")}`];
     const unmount = `for mount in shmounts devlxd guestapi; do umount -l ${dataDirectory}/$mount 2>/dev/null; done`;
     return `${stop}; ${unmount}; find ${dataDirectory} -xdev -mindepth 1 -delete; ${start}; ${admin()} waitready`;
   };
+  const members = async (): Promise<string[]> =>
+    (await onHost("bcn2", `${client()} cluster list --format=csv`)).split("\n").map((line) => line.split(",", 1)[0] ?? "");
   /** The certificates that the cluster trusts. */
   const certificates = async () =>
-    JSON.parse(await inShell("bcn2", `${client()} query '/1.0/certificates?recursion=1'`)) as Record<
+    JSON.parse(await onHost("bcn2", `${client()} query '/1.0/certificates?recursion=1'`)) as Record<
       "name" | "fingerprint" | "certificate",
       string
     >[];
   const trusted = async (): Promise<string[]> => (await certificates()).map(({ name }) => name).sort();
-  const rows = (): Promise<string> => inShell("bcn2", `${admin()} sql global 'SELECT name, state FROM nodes'`);
+  const rows = (): Promise<string> => onHost("bcn2", `${admin()} sql global 'SELECT name, state FROM nodes'`);
 
   const clientOf = async (host: HostName): Promise<LxdClient> => {
     const deadline = new Deadline(60, "the test");
@@ -53,40 +80,45 @@ describe("Half joins on real LXD", () => {
 
   /** Leaves bcn1 half joined. It must be the second member: a third would join differently, as a voter. */
   const cutOffJoin = async (): Promise<void> => {
-    await inShell("bcn2", `${client()} cluster add bcn1`); // an issued token that was never used
+    await onHost("bcn2", `${client()} cluster add bcn1`); // an issued token that was never used
     // A firewall that lets bcn1 connect out, and blocks connections to it, holds the join halfway for some seconds.
-    await inShell(
+    await onHost(
       "bcn1",
       "nft add table inet t; nft add chain inet t in '{ type filter hook input priority 0; }'; nft add rule inet t in tcp dport 8443 drop",
     );
     const joining = refusal("LxdClusterMember", member("bcn1"));
-    await inShell(
+    await onHost(
       "bcn1",
-      `until test -e ${data()}/cluster.crt && test -z "$(ls ${data()}/database/global)"; do sleep 0.1; done; systemctl kill -s KILL ${hosts.lab.flavour.units[1]}; nft delete table inet t`,
+      `until test -e ${data()}/cluster.crt && test -z "$(ls ${data()}/database/global)"; do sleep 0.1; done; systemctl kill -s KILL ${lab.flavour.units[1]}; nft delete table inet t`,
     );
     assert.match(await joining, /^bcn1 \(root@192\.168\.1\.101\) did not join the cluster: /);
   };
 
-  before(async () => {
-    await Promise.all((["bcn2", "bcn1", "bcn3"] as const).map((host) => createResource("LxdNode", node(host))));
+  before(async function () {
+    lab = await attachOrSkip(this);
+    await lab.resetHosts();
+    await Promise.all((["bcn2", "bcn1", "bcn3"] as const).map((host) => create("LxdNode", node(host))));
     // Half a bootstrap: the addresses are set, nothing more.
-    await inShell(
+    await onHost(
       "bcn2",
       `${client()} config set core.https_address=${ADDRESSES.bcn2}:8443 cluster.https_address=${ADDRESSES.bcn2}:8443`,
     );
-    await createResource("LxdClusterMember", member("bcn2"));
+    await create("LxdClusterMember", member("bcn2"));
     recognised += 1;
   });
 
-  after(() => {
+  afterEach(() => disconnectAll());
+
+  after(async () => {
     if (isInLab) {
+      await lab.resetHosts();
       figure("half-joined states recognized on real LXD", recognised);
     }
   });
 
   it("adopts a cluster whose state was lost", async () => {
-    await createResource("LxdClusterMember", { ...member("bcn2"), adopt: true });
-    assert.deepEqual(await membersOf("bcn2"), ["bcn2"]);
+    await create("LxdClusterMember", { ...member("bcn2"), adopt: true });
+    assert.deepEqual(await members(), ["bcn2"]);
     recognised += 1;
   });
 
@@ -97,26 +129,26 @@ describe("Half joins on real LXD", () => {
     // As a power cut during a join leaves it. Alone, it makes LXD refuse every further join.
     for (const own of await certificates()) {
       const values = `'${own.fingerprint}', 2, '${own.name}', '${own.certificate}', 0`;
-      await inShell(
+      await onHost(
         "bcn3",
         `${admin()} sql global "INSERT INTO certificates (fingerprint, type, name, certificate, restricted) VALUES (${values})"`,
       );
     }
     const wrong = { name: "bcn2", address: `${ADDRESSES.bcn3}:8443`, token, certificate, memberConfig: [] };
     await assert.rejects(joinCluster(host, wrong), /already has a member with name/);
-    await createResource("LxdClusterMember", member("bcn3"));
-    assert.deepEqual(await membersOf("bcn2"), ["bcn2", "bcn3"]);
+    await create("LxdClusterMember", member("bcn3"));
+    assert.deepEqual(await members(), ["bcn2", "bcn3"]);
     recognised += 1;
   });
 
   describe("a member that was removed by force while it was off", () => {
     before(async () => {
-      await hosts.lab.powerOff("bcn3");
-      await inShell("bcn2", `echo yes | ${client()} cluster remove --force bcn3`);
-      await hosts.lab.boot("bcn3");
-      await inShell("bcn3", `mkdir -p ${data()}/storage-pools/old/containers/c1 ${data()}/storage-pools/old/custom/default_data`);
+      await lab.powerOff("bcn3");
+      await onHost("bcn2", `echo yes | ${client()} cluster remove --force bcn3`);
+      await lab.boot("bcn3");
+      await onHost("bcn3", `mkdir -p ${data()}/storage-pools/old/containers/c1 ${data()}/storage-pools/old/custom/default_data`);
       await disconnectAll();
-      assert.deepEqual(await membersOf("bcn2"), ["bcn2"]);
+      assert.deepEqual(await members(), ["bcn2"]);
     });
 
     it("is refused while its host has data on its disk", async () => {
@@ -126,13 +158,13 @@ describe("Half joins on real LXD", () => {
           "its join was interrupted. On its disk are instances c1; custom-volumes old/data. Save what you need, then wipe the host: give its LxdNode " +
           'resetPolicy: ["cluster", "instances", "custom-volumes"], and replace the LxdNode if it exists already (pulumi up --replace URN)',
       );
-      assert.equal(await inShell("bcn3", `ls ${data()}/storage-pools/old/containers`), "c1");
+      assert.equal(await onHost("bcn3", `ls ${data()}/storage-pools/old/containers`), "c1");
       recognised += 1;
     });
 
     it("is created again when its node may wipe the named objects", async () => {
-      await createResource("LxdNode", node("bcn3", { resetPolicy: ["cluster", "instances", "custom-volumes"] }));
-      assert.equal(await inShell("bcn3", `ls ${data()}/storage-pools`), "");
+      await create("LxdNode", node("bcn3", { resetPolicy: ["cluster", "instances", "custom-volumes"] }));
+      assert.equal(await onHost("bcn3", `ls ${data()}/storage-pools`), "");
       recognised += 1;
     });
   });
@@ -141,7 +173,7 @@ describe("Half joins on real LXD", () => {
     before(cutOffJoin);
 
     it("leaves a pending row that LXD does not list, and a silent host, which LxdNode refuses without permission to wipe", async () => {
-      assert.deepEqual(await membersOf("bcn2"), ["bcn2"]);
+      assert.deepEqual(await members(), ["bcn2"]);
       assert.match(await rows(), /bcn1\s*\|\s*1/);
       assert.equal(
         await refusal("LxdNode", node("bcn1")),
@@ -152,11 +184,11 @@ describe("Half joins on real LXD", () => {
     });
 
     it("is repaired, and leaves no token, row, certificate or replica that blocks the next member", async () => {
-      await createResource("LxdClusterMember", member("bcn1"));
-      await createResource("LxdClusterMember", member("bcn3"));
-      assert.deepEqual(await membersOf("bcn2"), ["bcn1", "bcn2", "bcn3"]);
+      await create("LxdClusterMember", member("bcn1"));
+      await create("LxdClusterMember", member("bcn3"));
+      assert.deepEqual(await members(), ["bcn1", "bcn2", "bcn3"]);
       assert.doesNotMatch(await rows(), /\|\s*1\s*\|/);
-      assert.equal(await inShell("bcn2", `${client()} cluster list-tokens --format=csv`), "");
+      assert.equal(await onHost("bcn2", `${client()} cluster list-tokens --format=csv`), "");
       assert.deepEqual(await trusted(), ["bcn1", "bcn2", "bcn3"]);
       recognised += 3;
     });
@@ -164,9 +196,9 @@ describe("Half joins on real LXD", () => {
 
   describe("a host that was reinstalled under the same name", () => {
     it("joins and replaces its former member", async () => {
-      await inShell("bcn1", reinstalled());
-      await createResource("LxdClusterMember", member("bcn1"));
-      assert.deepEqual(await membersOf("bcn2"), ["bcn1", "bcn2", "bcn3"]);
+      await onHost("bcn1", reinstalled());
+      await create("LxdClusterMember", member("bcn1"));
+      assert.deepEqual(await members(), ["bcn1", "bcn2", "bcn3"]);
       assert.deepEqual(await trusted(), ["bcn1", "bcn2", "bcn3"]);
       recognised += 1;
     });
@@ -179,10 +211,11 @@ describe("Half joins on real LXD", () => {
     const firstArgs = (): object => ({ ...member("bcn2"), peers: [to("bcn1"), to("bcn3")], adopt: true });
     const thirdArgs = (): object => ({ ...member("bcn3"), cluster: { endpoints: [to("bcn1"), to("bcn2")] }, adopt: true });
     const profileArgs = (): object => ({ cluster: { endpoints: [to("bcn2"), to("bcn1")] }, name: "web", description: "ours" });
-    const removeFirst = (): Promise<string> => inShell("bcn1", `${client()} cluster remove bcn2`);
+    const removeFirst = (): Promise<string> => onHost("bcn1", `${client()} cluster remove bcn2`);
     const left = (): Promise<string> =>
-      inShell("bcn2", `until ${client()} query /1.0 | grep -q '"server_clustered": false'; do sleep 0.2; done`);
-    const listed = (): Promise<string[]> => membersOf("bcn1");
+      onHost("bcn2", `until ${client()} query /1.0 | grep -q '"server_clustered": false'; do sleep 0.2; done`);
+    const listed = async (): Promise<string[]> =>
+      (await onHost("bcn1", `${client()} cluster list --format=csv`)).split("\n").map((line) => line.split(",", 1)[0] ?? "");
 
     it("a first member that was removed joins again with its old certificate", async () => {
       await first.up(firstArgs());
@@ -201,8 +234,8 @@ describe("Half joins on real LXD", () => {
 
     it("a reinstalled member shows as drift when it is missing in the cluster, and joins again", async () => {
       await third.up(thirdArgs());
-      await inShell("bcn3", reinstalled());
-      await inShell("bcn1", `until ${client()} cluster list --format=csv | grep bcn3 | grep -q OFFLINE; do sleep 0.5; done`);
+      await onHost("bcn3", reinstalled());
+      await onHost("bcn1", `until ${client()} cluster list --format=csv | grep bcn3 | grep -q OFFLINE; do sleep 0.5; done`);
       assert.equal(await third.preview(thirdArgs()), "updated");
       assert.equal(third.inState("status"), "Reinstalled");
       assert.equal(await third.up(thirdArgs()), "updated");
@@ -211,7 +244,7 @@ describe("Half joins on real LXD", () => {
     });
 
     it("a member that was removed by force while it ran is gone, and is created again", async () => {
-      await inShell("bcn1", `echo yes | ${client()} cluster remove --force bcn3`);
+      await onHost("bcn1", `echo yes | ${client()} cluster remove --force bcn3`);
       assert.equal(await third.preview(thirdArgs()), "created");
       assert.equal(await third.up(thirdArgs()), "created");
       assert.deepEqual(await listed(), ["bcn1", "bcn2", "bcn3"]);
@@ -221,7 +254,7 @@ describe("Half joins on real LXD", () => {
     it("a first member leaves through a remaining one", async () => {
       await first.destroy();
       assert.deepEqual(await listed(), ["bcn1", "bcn3"]);
-      await inShell(
+      await onHost(
         "bcn2",
         `${client()} config set core.https_address=${ADDRESSES.bcn2}:8443; ${client()} cluster enable bcn2; ${client()} profile create web`,
       );
@@ -235,8 +268,8 @@ describe("Half joins on real LXD", () => {
         /root@192\.168\.1\.102 is not the expected cluster, .* it answers as the member "bcn2" of the cluster/,
       );
       await profile.destroy();
-      assert.match(await inShell("bcn2", `${client()} profile list --format=csv`), /^web,/m);
-      assert.doesNotMatch(await inShell("bcn1", `${client()} profile list --format=csv`), /^web,/m);
+      assert.match(await onHost("bcn2", `${client()} profile list --format=csv`), /^web,/m);
+      assert.doesNotMatch(await onHost("bcn1", `${client()} profile list --format=csv`), /^web,/m);
       recognised += 1;
     });
   });

@@ -25,7 +25,7 @@ const unique = (name: string): string => `${name}-${randomBytes(9).toString("hex
  */
 const FOLDERS = "/root /home /tmp /var/tmp /dev/shm /run /var/log";
 /** What to search for, one a line. */
-const PATTERNS = "/run/patterns.list";
+const PATTERNS = "/root/patterns.list";
 
 /**
  * One `up` from bare hosts with every type of secret, as a user other than root, followed by a search of everything.

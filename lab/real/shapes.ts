@@ -53,6 +53,7 @@ const SHAPES: Readonly<Record<ShapeName, Shape>> = {
     knownHosts: [
       { name: "alpha", address: "fd00:c1a5:7e4::a1" },
       { name: "Beta-2", address: "fd00:c1a5:7e4::b2" },
+      { name: "gamma", address: "fd00:c1a5:7e4::c3" },
     ],
     defaultHosts: ["alpha", "Beta-2"],
     workstation: "fd00:c1a5:7e4::10",

@@ -30,13 +30,13 @@ describe("Half joins on real LXD", () => {
 
   const at = (place: Place): HostAddress => lab.hosts[PLACES.indexOf(place)] ?? assert.fail(`the lab has no ${place} host`);
   const name = (place: Place): string => at(place).name;
-  /** The address of a host as a part of a URL. */
-  const listener = (place: Place): string => {
+  const inUrl = (place: Place): string => {
     const { address } = at(place);
-    return `${isIPv6(address) ? `[${address}]` : address}:8443`;
+    return isIPv6(address) ? `[${address}]` : address;
   };
+  const listener = (place: Place): string => `${inUrl(place)}:8443`;
   /** A host as messages name it. */
-  const reached = (place: Place): string => `${lab.shape.user}@${at(place).address}`;
+  const reached = (place: Place): string => `${lab.shape.user}@${inUrl(place)}`;
   /** As lists have them. */
   const names = (...places: Place[]): string[] => places.map(name).sort();
 
@@ -104,9 +104,9 @@ describe("Half joins on real LXD", () => {
   };
 
   /**
-   * Leaves the second host half joined: kills its server once that has removed its own database, before the cluster's one lists it. That
-   * takes LXD some tenths of a second, and a process of the test that begins then is too late. It must be the second member: a third
-   * would join differently, as a voter.
+   * Leaves the second host half joined: kills its server at the moment at which it has removed its own database. Some tenths of a second
+   * later the cluster would list it. A firewall in its way would stop only a host whose address sorts before the leader's: LXD of Debian 12
+   * looks for the leader at one address after the other. It must be the second member: a third would join differently, as a voter.
    */
   const cutOffJoin = async (): Promise<void> => {
     await onHost("first", `${client()} cluster add ${name("second")}`); // an issued token that was never used
@@ -290,12 +290,9 @@ describe("Half joins on real LXD", () => {
 
     it("another server at the first endpoint is skipped with its reason, and neither read nor changed", async () => {
       assert.equal(await profile.preview(profileArgs()), "same");
-      assert.match(
-        profile.warnings.join(),
-        new RegExp(
-          `${reached("first")} is not the expected cluster, .* it answers as the member "${name("first")}" of the cluster`,
-        ),
-      );
+      const warnings = profile.warnings.join();
+      assert.ok(warnings.includes(`${reached("first")} is not the expected cluster, `), warnings);
+      assert.ok(warnings.includes(` it answers as the member "${name("first")}" of the cluster`), warnings);
       await profile.destroy();
       assert.match(await onHost("first", `${client()} profile list --format=csv`), /^web,/m);
       assert.doesNotMatch(await onHost("second", `${client()} profile list --format=csv`), /^web,/m);

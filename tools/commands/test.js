@@ -63,6 +63,10 @@ const TIERS = [
     ...{ name: "contract-other-hosts", files: "test/acceptance/contract.test.ts", thoroughMinutes: 40, testSeconds: 600 },
     ...{ nightly: true, lane: "acceptance", lab: [LAB, "--shape", "strict"] },
   },
+  {
+    ...{ name: "recovery-other-hosts", files: "test/recovery/half-joins.test.ts", thoroughMinutes: 40, testSeconds: 600 },
+    ...{ nightly: true, lane: "acceptance", lab: [LAB, "--shape", "strict", "--hosts", "alpha,Beta-2,gamma"] },
+  },
   acceptanceOn("trixie-lxd", "trixie-lxd"),
   acceptanceOn("trixie-incus7", "trixie-incus7"),
   { ...acceptanceOn("trixie-incus", "trixie-incus"), nightly: true },

@@ -54,6 +54,9 @@ export class Link {
       channel.resume();
       return destroy();
     };
+    // A daemon that closes an idle connection, as Incus does after 30 seconds, ends only one direction of the channel. The HTTP client would
+    // keep it for the next request.
+    channel.once("end", () => channel.destroy());
     this.sockets.add(channel);
     const done = new Promise<void>((release) => {
       channel.once("close", () => {

@@ -111,7 +111,7 @@ describe("Half joins on real LXD", () => {
   const cutOffJoin = async (): Promise<void> => {
     await onHost("first", `${client()} cluster add ${name("second")}`); // an issued token that was never used
     const pid = await onHost("second", `systemctl show --property=MainPID --value ${lab.flavour.units[1]}`);
-    const script = `until (-e "${data()}/cluster.crt" and not glob "${data()}/database/global/*") { select undef, undef, undef, 0.001 } kill "KILL", ${pid} or die`;
+    const script = `until (-e "${data()}/cluster.crt" and not (my @left = glob "${data()}/database/global/*")) { select undef, undef, undef, 0.001 } kill "KILL", ${pid} or die`;
     const killed = lab.hostExec(name("second"), ["perl", "-e", script]);
     const said = await refusal("LxdClusterMember", member("second"));
     assert.ok(said.startsWith(`${name("second")} (${reached("second")}) did not join the cluster: `), said);

@@ -192,7 +192,9 @@ export class TestSshServer {
       channel = accept();
       count(channel);
       channel.on("error", () => undefined);
-      channel.pipe(target).pipe(channel);
+      const opened = channel;
+      opened.pipe(target).pipe(opened, { end: false });
+      target.on("end", () => opened.eof()); // as sshd, which closes the channel when both directions have ended
     });
   }
 }

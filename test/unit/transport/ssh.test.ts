@@ -669,6 +669,18 @@ describe("SSH", () => {
           agent.destroy();
         });
 
+        it("forgets the connections that the daemon closes while they are idle", async () => {
+          http.keepAliveTimeout = 50;
+          http.prependListener("request", (_, response) => response.setHeader("connection", "keep-alive")); // without a time limit
+          const agent = ssh.unixSocketAgent(path);
+          await Promise.all(["a", "b"].map((body) => exchange(ssh, agent, Buffer.from(body))));
+          while (Object.keys(agent.freeSockets).length > 0) {
+            await new Promise((resolve) => setTimeout(resolve, 5));
+          }
+          assert.equal(String(await exchange(ssh, agent, Buffer.from("c"))), "c");
+          agent.destroy();
+        });
+
         it("transports many at once, and leaves a channel for a command", async () => {
           const agent = ssh.unixSocketAgent(path);
           const bodies = Array.from({ length: 12 }, (_, index) => Buffer.from(`body ${index}`));

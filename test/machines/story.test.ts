@@ -98,7 +98,6 @@ describe("A stack with a virtual machine on real LXD", function () {
     assert.match(preview.text, /~ authorizedKeys +: \[\s+\+ \[0\].*~ sudo +: "none" => "passwordless"/s);
     assertOk(await stack.up());
     assert.equal(await login("sudo -n id -un"), "root");
-    assert.deepEqual(assertOk(await stack.up()).steps, []);
   });
 
   it("refuses a change that needs a stop, and the preview says so", async () => {

@@ -113,7 +113,8 @@ describe("Half joins on real LXD", () => {
     const pid = await onHost("second", `systemctl show --property=MainPID --value ${lab.flavour.units[1]}`);
     const script = `until (-e "${data()}/cluster.crt" and not (my @left = glob "${data()}/database/global/*")) { select undef, undef, undef, 0.001 } kill "KILL", ${pid} or die`;
     const killed = lab.hostExec(name("second"), ["perl", "-e", script]);
-    const said = await refusal("LxdClusterMember", member("second"));
+    // All of this time passes: the server is started again and does not answer.
+    const said = await refusal("LxdClusterMember", { ...member("second"), timeouts: { create: 120 } });
     assert.ok(said.startsWith(`${name("second")} (${reached("second")}) did not join the cluster: `), said);
     assert.equal((await killed).exitCode, 0);
   };

@@ -31,7 +31,7 @@ const resourcesSchema = z.looseObject({
 
 /** Keys of the server's config that are local to each cluster member, in LXD or Incus. */
 export const LOCAL_CONFIG =
-  /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_.+|syslog_socket)|storage\.(.+_volume|linstor\.satellite\.name)|network\.ovs\.connection|maas\.machine)$/;
+  /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_(address|routerid)|syslog_socket)|storage\.(.+_volume|linstor\.satellite\.name)|network\.ovs\.connection|maas\.machine)$/;
 
 /** Reads the server. In a cluster, reads the member that answers. */
 export function getServer(lxd: LxdClient, target?: string): Promise<Server> {

@@ -251,9 +251,15 @@ describe("LxdNode", () => {
   it("reports in check what does not go together", async () => {
     await start();
     assert.deepEqual(
-      await node.faults(args({ config: { "images.auto_update_interval": 6 }, adopt: true, resetPolicy: ["images"] })),
+      await node.faults(
+        args({
+          config: { "images.auto_update_interval": 6, "core.bgp_asn": 64512, "core.bgp_address": "192.168.1.102:179" },
+          ...{ adopt: true, resetPolicy: ["images"] },
+        }),
+      ),
       [
         "config.images.auto_update_interval is not a key of one host: it belongs to the whole cluster, or is unknown",
+        "config.core.bgp_asn is not a key of one host: it belongs to the whole cluster, or is unknown",
         "resetPolicy contradicts adopt: a host is either wiped or adopted",
       ],
     );

@@ -163,10 +163,12 @@ describe("The messages in the guide's tables", () => {
     const cells = [...textOf("docs/guide/troubleshooting.md").matchAll(/^\| (.*?) \| /gm)].map(([, cell = ""]) => cell);
     const quoted = cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, message = ""]) => message));
     assert.ok(quoted.length > 30, `only ${quoted.length} messages were found`);
-    // What is between names and values of the example, and between its sentences and clauses, is ours.
+    // What is between names and values of the example, and between its sentences and clauses, is ours. The server's name is one of the values.
     const clauses = quoted
       .filter((message) => !OTHERS.includes(message))
-      .flatMap((message) => message.split(/…|[.,:;] |[.,:;]$|"|\b(?:bcn[12]|lxdbr0|instances c1|Offline)\b|\/var\/lib\/[\w-]+/))
+      .flatMap((message) =>
+        message.split(/…|[.,:;] |[.,:;]$|"|\b(?:bcn[12]|lxdbr0|instances c1|Offline|LXD(?: on)?)\b|\/var\/lib\/[\w-]+/),
+      )
       .map((clause) => clause.trim())
       .filter((clause) => clause.includes(" "));
     assert.deepEqual(

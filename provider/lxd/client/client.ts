@@ -326,12 +326,18 @@ export class LxdClient {
   /**
    * Whether LXD answered a request with an error because it is in no cluster. LXD has no status code for this, so it is asked. `undefined` when
    * it does not answer that either: then the caller knows no more than the error.
+   * @throws TimeoutError, with the error in its text, when the time is over.
    */
   async isInNoCluster(error: unknown): Promise<boolean | undefined> {
     if (!hasCode(error, "api") || !OF_CLUSTER.test(error.path)) {
       return false;
     }
-    const answer = await this.whoAnswers().catch(fallback(undefined, ...UNANSWERED));
+    const answer = await this.whoAnswers().catch((silence: unknown) => {
+      if (hasCode(silence, "timeout")) {
+        throw this.deadline.expired(`asking ${this.title} whether it is in a cluster, after: ${messageOf(error)}`);
+      }
+      return fallback(undefined, ...UNANSWERED)(silence);
+    });
     return answer && !answer.server_clustered;
   }
 
@@ -340,7 +346,8 @@ export class LxdClient {
       return false;
     }
     const isOfDaemon = hasCode(error, "transport") && this.endpoint.isOpen();
-    const isTransient = isOfDaemon || (isServerFailure(error) && (await this.soon.isInNoCluster(error)) !== true);
+    const isTransient =
+      isOfDaemon || (isServerFailure(error) && !(await this.soon.isInNoCluster(error).catch(fallback(undefined, "timeout"))));
     return isTransient && this.shared.trouble.lasts() && (isOfDaemon || !(await this.isMemberDown()));
   }
 

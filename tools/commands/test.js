@@ -28,7 +28,7 @@ const ON_EACH_SERVER = "test/acceptance/!(lab|snapd).test.ts";
 
 /** @type {(name: string, flavour: string) => Tier} */
 const acceptanceOn = (name, flavour) => ({
-  ...{ name, files: ON_EACH_SERVER, thoroughMinutes: 60, testSeconds: 600, stacks: true },
+  ...{ name, files: ON_EACH_SERVER, thoroughMinutes: 80, testSeconds: 600, stacks: true },
   ...{ lane: "flavours", lab: [LAB, "--flavour", flavour, ...HOSTS] },
 });
 /** @type {(flavour: string) => Tier} */
@@ -42,9 +42,17 @@ const TIERS = [
   { name: "unit", limitMinutes: 20, testSeconds: 60, lane: "here" },
   { name: "contract", limitMinutes: 10, testSeconds: 120, lane: "here" },
   { name: "mocks", limitMinutes: 10, testSeconds: 120, stacks: true, lane: "here" },
-  { name: "lifecycles", limitMinutes: 30, thoroughMinutes: 60, testSeconds: 300, lane: "lifecycles" },
+  { name: "lifecycles", limitMinutes: 30, thoroughMinutes: 80, testSeconds: 300, lane: "lifecycles" },
   { name: "engine", limitMinutes: 40, testSeconds: 300, stacks: true, lane: "here" },
-  { name: "acceptance", limitMinutes: 60, testSeconds: 600, stacks: true, lane: "acceptance", lab: [LAB, ...HOSTS] },
+  {
+    name: "acceptance",
+    limitMinutes: 60,
+    thoroughMinutes: 80,
+    testSeconds: 600,
+    stacks: true,
+    lane: "acceptance",
+    lab: [LAB, ...HOSTS],
+  },
   { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, lane: "recovery", lab: [LAB, ...HOSTS] },
   {
     name: "machines",

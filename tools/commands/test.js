@@ -43,7 +43,7 @@ const TIERS = [
   { name: "contract", limitMinutes: 10, testSeconds: 120, lane: "here" },
   { name: "mocks", limitMinutes: 10, testSeconds: 120, stacks: true, lane: "here" },
   { name: "lifecycles", limitMinutes: 30, thoroughMinutes: 80, testSeconds: 300, lane: "lifecycles" },
-  { name: "engine", limitMinutes: 40, testSeconds: 300, stacks: true, lane: "here" },
+  { name: "engine", limitMinutes: 40, thoroughMinutes: 80, testSeconds: 300, stacks: true, lane: "here" },
   {
     name: "acceptance",
     limitMinutes: 60,

@@ -2,16 +2,7 @@ import type { Duplex } from "node:stream";
 import * as z from "zod";
 import { type Deadline, until } from "../../support/deadline";
 import { sameJson } from "../../support/equality";
-import {
-  type ApiError,
-  FailedError,
-  fallback,
-  hasCode,
-  isNotFound,
-  messageOf,
-  ResponseShapeError,
-  UNANSWERED,
-} from "../../support/errors";
+import { type ApiError, FailedError, fallback, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import { type Config, OWNER_KEY } from "../config";
 import { isRead, jsonOf, listOf, metadataOf, parseAnswer, saysLater, unlessNotFound } from "./answers";
 import { type Endpoint, namesOf, type ServerNames } from "./endpoint";
@@ -332,12 +323,12 @@ export class LxdClient {
     if (!hasCode(error, "api") || !OF_CLUSTER.test(error.path)) {
       return false;
     }
-    const answer = await this.whoAnswers().catch((silence: unknown) => {
-      if (hasCode(silence, "timeout")) {
-        throw this.deadline.expired(`asking ${this.title} whether it is in a cluster, after: ${messageOf(error)}`);
-      }
-      return fallback(undefined, ...UNANSWERED)(silence);
-    });
+    const answer = await this.whoAnswers()
+      .catch(fallback(undefined, "transport", "api", "response-shape"))
+      .catch((late: unknown) => {
+        const asking = `asking ${this.title} whether it is in a cluster, after: ${messageOf(error)}`;
+        throw hasCode(late, "timeout") ? this.deadline.expired(asking) : late;
+      });
     return answer && !answer.server_clustered;
   }
 

@@ -220,7 +220,7 @@ export class Machine {
   private async untilUp(): Promise<void> {
     try {
       await waitFor(`the agent in ${this.name}`, BOOT_TIMEOUT_SECONDS, async () => {
-        if (!this.isRunning) throw new Error(`QEMU ended: ${lastLines(readFileSync(join(this.folder, "qemu.log"), "utf8"), 15)}`);
+        if (!this.isRunning) throw new Error(`QEMU ended. ${this.lastWords}`);
         const isThere = askAgent(this.agent, "guest-ping", {}, 5);
         return isThere.then(
           () => true,
@@ -252,7 +252,15 @@ export class Machine {
   }
 
   private askAgent(execute: string, args: object): Promise<unknown> {
-    return askAgent(this.agent, execute, args, ANSWER_TIMEOUT_SECONDS);
+    return askAgent(this.agent, execute, args, ANSWER_TIMEOUT_SECONDS).catch((error: unknown) => {
+      throw this.isRunning ? error : new Error(`Machine ${this.name} is off. ${this.lastWords}`, { cause: error });
+    });
+  }
+
+  /** What QEMU wrote before it ended. */
+  private get lastWords(): string {
+    const file = join(this.folder, "qemu.log");
+    return `QEMU wrote: ${existsSync(file) ? lastLines(readFileSync(file, "utf8"), 15) : "nothing"}`;
   }
 
   /** Runs a program of the file system that QEMU runs from. */

@@ -56,6 +56,7 @@ const TIERS = [
   { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, lane: "recovery", lab: [LAB, ...HOSTS] },
   {
     name: "machines",
+    nightly: true,
     thoroughMinutes: 40,
     testSeconds: 900,
     stacks: true,

@@ -220,7 +220,7 @@ export class Machine {
   private async untilUp(): Promise<void> {
     try {
       await waitFor(`the agent in ${this.name}`, BOOT_TIMEOUT_SECONDS, async () => {
-        if (!this.isRunning) throw new Error(`QEMU ended. ${this.lastWords}`);
+        if (!this.isRunning) throw new Error("QEMU ended.");
         const isThere = askAgent(this.agent, "guest-ping", {}, 5);
         return isThere.then(
           () => true,
@@ -236,10 +236,7 @@ export class Machine {
       );
       await waitFor(`the SSH server of ${this.name}`, BOOT_TIMEOUT_SECONDS, () => this.servesSsh());
     } catch (error) {
-      const console = lastLines(readFileSync(join(this.folder, "console.log"), "utf8"), 30);
-      throw new Error(`Machine ${this.name} did not come up: ${(error as Error).message}\nIts console:\n${console}`, {
-        cause: error,
-      });
+      throw new Error(`Machine ${this.name} did not come up: ${(error as Error).message}\n${this.lastWords}`, { cause: error });
     }
   }
 
@@ -257,10 +254,13 @@ export class Machine {
     });
   }
 
-  /** What QEMU wrote before it ended. */
+  /** What QEMU, and the machine on its console, wrote before they ended: after a panic of its kernel, QEMU ends without a word. */
   private get lastWords(): string {
-    const file = join(this.folder, "qemu.log");
-    return `QEMU wrote: ${existsSync(file) ? lastLines(readFileSync(file, "utf8"), 15) : "nothing"}`;
+    const wrote = (name: string, lines: number): string => {
+      const file = join(this.folder, name);
+      return existsSync(file) ? lastLines(readFileSync(file, "utf8"), lines) : "nothing";
+    };
+    return `QEMU wrote: ${wrote("qemu.log", 15)}\nIts console: ${wrote("console.log", 30)}`;
   }
 
   /** Runs a program of the file system that QEMU runs from. */

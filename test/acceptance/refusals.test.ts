@@ -334,8 +334,8 @@ describe("Unsuitable environments on real LXD", () => {
         await refused(
           "LxdClusterMember",
           member("bcn3", { cluster: undefined }),
-          "root@192.168.1.103 keeps the certificate of an interrupted join, which makes LXD refuse to bootstrap a cluster. Start from an ",
-          'empty server: give its LxdNode resetPolicy: ["cluster"]',
+          "root@192.168.1.103 keeps the certificate of an interrupted join, which makes ",
+          `${hosts.lab.flavour.product} refuse to bootstrap a cluster. Start from an empty server: give its LxdNode resetPolicy: ["cluster"]`,
         );
       });
 

@@ -47,13 +47,18 @@ export class MachineLab {
     return RealLab.available();
   }
 
+  /** @throws Error if machines cannot run here (see {@link MachineLab.available}). */
+  static requireAvailable(): void {
+    const reason = MachineLab.available();
+    if (reason !== undefined) throw new Error(`The lab cannot start: ${reason}.`);
+  }
+
   /**
    * Starts a lab with machines, after removing leftovers of an earlier lab of the same checkout and instance.
    * @throws Error if this machine cannot run it (see {@link MachineLab.available}) or a machine does not come up.
    */
   static async start(options: MachineLabOptions): Promise<MachineLab> {
-    const reason = MachineLab.available();
-    if (reason !== undefined) throw new Error(`The lab cannot start: ${reason}.`);
+    MachineLab.requireAvailable();
     const { states = {}, log = () => undefined } = options;
     const lab = await RealLab.start({ hosts: [], instance: options.instance ?? DEFAULT_INSTANCE, log });
     try {

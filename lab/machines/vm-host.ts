@@ -58,8 +58,7 @@ export async function startVmHost(options: {
   log?: (line: string) => void;
 }): Promise<MachineLab> {
   const { log = () => undefined } = options;
-  const reason = MachineLab.available();
-  if (reason !== undefined) throw new Error(`The lab cannot start: ${reason}.`);
+  MachineLab.requireAvailable();
   await ensureMachinePackages(log);
   const system = await vmHostSystem(log);
   const image = await vmImage(log);

@@ -11,7 +11,7 @@ import { listMembers, type Member } from "../lxd/cluster/cluster";
 import { throughRestart } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
 import { isOfSameStack } from "../lxd/ownership";
-import { fallback, hasCode, messageOf, RefusedError, UNANSWERED } from "../support/errors";
+import { fallback, hasCode, messageOf, RefusedError } from "../support/errors";
 
 /** A host and the hosts through which its cluster is reached. */
 export interface Membership {
@@ -45,7 +45,7 @@ export function clusterConnectionOf(member: Omit<Membership, "name">): ClusterCo
 
 /**
  * Returns the cluster, its members, and the member itself if it is listed; `undefined` when the cluster no longer exists.
- * @throws The first error, when the hosts do not prove that.
+ * @throws The first error, when the hosts do not prove that; TimeoutError when the time is over while one is asked.
  */
 export async function findCluster(
   context: Context,
@@ -72,8 +72,8 @@ export async function findCluster(
 /** Whether each host answers, and is in no cluster. */
 async function allSayNoCluster(context: Context, hosts: readonly Connection[]): Promise<boolean> {
   for (const host of hosts) {
-    const answer = await isInNoCluster(context, host).catch(fallback(undefined, "refused", ...UNANSWERED));
-    if (answer !== true) {
+    const noAnswer = fallback(false, "refused", "transport", "timeout", "api", "response-shape");
+    if (!(await isInNoCluster(context, host).catch(noAnswer))) {
       return false;
     }
   }

@@ -174,9 +174,6 @@ export function hasCode<Code extends LxdErrorCode>(error: unknown, code: Code): 
   return error instanceof Error && "code" in error && error.code === code;
 }
 
-/** Codes of the errors of a question that got no answer, or none that says anything. */
-export const UNANSWERED = ["transport", "timeout", "api", "response-shape"] as const satisfies readonly LxdErrorCode[];
-
 /** For `catch`: returns `value` for errors with one of the codes, and throws all others. */
 export function fallback<Value>(value: Value, ...codes: LxdErrorCode[]): (error: unknown) => Value {
   return (error) => {

@@ -72,7 +72,7 @@ describe("Half joins on real LXD", () => {
     return stdout.trim();
   };
   const client = (): string => lab.flavour.client;
-  const server = (): string => (lab.flavour.server === "incus" ? "Incus" : "LXD");
+  const product = (): string => lab.flavour.product;
   const data = (): string => lab.flavour.dataDirectory;
   const admin = (): string => lab.flavour.admin.join(" ");
   /** A script that empties the server's data directory, as a reinstallation of the host does. */
@@ -179,7 +179,7 @@ describe("Half joins on real LXD", () => {
     it("is refused while its host has data on its disk", async () => {
       assert.equal(
         await refusal("LxdClusterMember", member("third")),
-        `${server()} on ${reached("third")} considers itself a member of the cluster at ${reached("first")}, which does not know it: it was removed by force, or ` +
+        `${product()} on ${reached("third")} considers itself a member of the cluster at ${reached("first")}, which does not know it: it was removed by force, or ` +
           "its join was interrupted. On its disk are instances c1; custom-volumes old/data. Save what you need, then wipe the host: give its LxdNode " +
           'resetPolicy: ["cluster", "instances", "custom-volumes"], and replace the LxdNode if it exists already (pulumi up --replace URN)',
       );
@@ -202,7 +202,7 @@ describe("Half joins on real LXD", () => {
       assert.match(await rows(), new RegExp(`${name("second")}\\s*\\|\\s*1`));
       assert.equal(
         await refusal("LxdNode", node("second")),
-        `${server()} on ${reached("second")} does not answer. It has the certificate of a cluster. If it is a member: Look at: journalctl --unit ` +
+        `${product()} on ${reached("second")} does not answer. It has the certificate of a cluster. If it is a member: Look at: journalctl --unit ` +
           `${lab.flavour.server}. If it was ` +
           'left half joined, or was removed by force, wipe it: resetPolicy: ["cluster"]',
       );

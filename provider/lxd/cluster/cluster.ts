@@ -96,7 +96,8 @@ export function isAt({ url }: Pick<Member, "url">, address: string): boolean {
 
 /**
  * Returns what a cluster answers; `undefined` when the server that was asked is in no cluster.
- * @throws The error of the answer otherwise, also when the server does not say whether it is in one.
+ * @throws The error of the answer otherwise, also when the server does not say whether it is in one; TimeoutError, with that error in its
+ * text, when the time is over while it is asked.
  */
 export async function ifClustered<Answer>(lxd: LxdClient, answer: Promise<Answer>): Promise<Answer | undefined> {
   try {

@@ -1,4 +1,4 @@
-import { type ConfigOwner, isKnownKey, KNOWN_KEYS, matches, serversKeys } from "../lxd/config-keys";
+import { type ConfigOwner, INCUS_KEYS, isKnownKey, KNOWN_KEYS, matches, serversKeys } from "../lxd/config-keys";
 import { nearest } from "../support/spelling";
 import type { Context } from "./lifecycle";
 import { look, type Preview, redactedLog } from "./previews";
@@ -6,6 +6,8 @@ import type { Properties } from "./properties";
 
 interface Key {
   readonly owner: ConfigOwner;
+  /** Of a device. */
+  readonly type: string;
   readonly path: string;
   readonly key: string;
 }
@@ -34,10 +36,10 @@ export async function previewConfigKeys<Inputs extends object, Outputs extends o
     () => () => undefined,
   );
   const { warn } = redactedLog(preview.log, properties);
-  for (const { owner, path, key } of strange) {
-    const keys = keysOf(owner);
-    const meant = nearest(key, keys ?? KNOWN_KEYS[owner]);
-    if (keys === undefined ? meant !== undefined : !matches(keys, key)) {
+  for (const { owner, type, path, key } of strange) {
+    const keys = keysOf(owner, type);
+    const meant = nearest(key, keys ?? [...KNOWN_KEYS[owner], ...INCUS_KEYS[owner]]);
+    if (keys === undefined ? meant !== undefined && !matches(INCUS_KEYS[owner], key) : !matches(keys, key)) {
       const fact = keys === undefined ? "is not a known key of LXD or Incus" : "is not a key of this server; pulumi up will fail";
       warn(`${path} ${fact}${meant === undefined ? "" : `. Did you mean ${meant}?`}`);
     }
@@ -45,13 +47,15 @@ export async function previewConfigKeys<Inputs extends object, Outputs extends o
 }
 
 function keysIn(owner: ConfigOwner, { config, devices, memberConfig }: Properties): Key[] {
-  const keysOf = (map: unknown, of: ConfigOwner, path: string): Key[] =>
-    Object.keys(map ?? {}).map((key) => ({ owner: of, path: `${path}.${key}`, key }));
+  const keysOf = (map: unknown, of: ConfigOwner, path: string, type = ""): Key[] =>
+    Object.keys(map ?? {}).map((key) => ({ owner: of, type, path: `${path}.${key}`, key }));
   return [
     ...keysOf(config, owner, "config"),
     ...(owner === "pool" || owner === "network"
       ? Object.entries(memberConfig ?? {}).flatMap(([name, own]) => keysOf(own, owner, `memberConfig.${name}`))
       : []),
-    ...Object.entries(devices ?? {}).flatMap(([name, device]) => keysOf(device, "device", `devices.${name}`)),
+    ...Object.entries(devices ?? {}).flatMap(([name, device]: [string, { type?: unknown } | null]) =>
+      keysOf(device, "device", `devices.${name}`, String(device?.type)),
+    ),
   ];
 }

@@ -3,10 +3,10 @@
  *
  * The list has the keys of doc/metadata.txt of canonical/lxd at 01c3b1c (between 6.9 and 6.10), keys that were removed before (from
  * doc/config_options.txt at 006ae86, doc/instances.md at 010b312, lxd/device/nic.go at 0193c56, shared/instance.go and the drivers), and
- * Incus's own keys of devices, networks and pools (from doc/config_options.txt of presztak/incus, a fork, at 05bee72).
+ * some of Incus's own keys of devices, networks and pools (from doc/config_options.txt of presztak/incus, a fork, at 05bee72).
  *
- * The list may be incomplete. A server with the extension `metadata_configuration` answers for a key that the list lacks. Without such a
- * server, only a key that resembles a listed one counts as a mistake.
+ * The list may be incomplete. A server with the extension `metadata_configuration` answers for a key that the list lacks. Where the server
+ * does not tell, only a key that resembles a listed one counts as a mistake, and is none of {@link INCUS_KEYS}.
  */
 import * as z from "zod";
 import { listOf } from "./client/answers";
@@ -92,6 +92,27 @@ export const KNOWN_KEYS: Readonly<Record<ConfigOwner, readonly string[]>> = {
   member: ["scheduler.instance", "user.*"],
 };
 
+/** The other keys that Incus alone has, from the metadata of Incus 6.0.4 and 7.0.2. A server that tells its keys is asked about them. */
+export const INCUS_KEYS: Readonly<Record<ConfigOwner, readonly string[]>> = {
+  instance: listed(`
+    initial.nvram-binary.* initial.nvram.* initial.secureboot.* limits.memory.hotplug limits.memory.oom_priority oci.cwd
+    oci.dns.domain oci.dns.nameservers oci.dns.search oci.entrypoint oci.gid oci.uid raw.qemu.qmp.early raw.qemu.qmp.post-start
+    raw.qemu.qmp.pre-start raw.qemu.scriptlet security.bpffs.delegate_attachs security.bpffs.delegate_cmds
+    security.bpffs.delegate_maps security.bpffs.delegate_progs security.bpffs.path security.guestapi.images security.iommu
+    security.selinux.domain security.selinux.label_rootfs security.selinux.level security.selinux.type security.tags smbios11.*
+    snapshots.expiry.manual systemd.credential-binary.* systemd.credential.*`),
+  device: listed(`
+    limits.egress.bucket limits.egress.burst limits.ingress.bucket limits.ingress.burst limits.max.bucket limits.max.burst.length
+    limits.read.burst.length limits.write.burst.length nvidia.clique queue.discipline queue.discipline.attach`),
+  pool: listed(`
+    block.type ceph.osd.pg_name ceph.rbd.backend cephobject.bucket_name_prefix cephobject.radosgw.endpoint_cert`),
+  network: ["dns.include_hosts", "ipv6.ra"],
+  project: listed(`
+    network.hwaddr_pattern restricted.images.servers restricted.networks.integrations restricted.storage-pools.access
+    restricted.virtual-machines.nesting`),
+  member: [],
+};
+
 /** Splits a list of keys. `ipv*` stands for `ipv4` and `ipv6`. */
 function listed(keys: string): string[] {
   return keys
@@ -100,15 +121,17 @@ function listed(keys: string): string[] {
     .flatMap((key) => (key.includes("ipv*") ? [key.replace("ipv*", "ipv4"), key.replace("ipv*", "ipv6")] : [key]));
 }
 
-/** Groups of LXD's metadata by owner. */
-const GROUPS: Readonly<Record<ConfigOwner, RegExp>> = {
-  instance: /^instance$/,
-  device: /^device-/,
-  pool: /^storage-/,
-  network: /^network-/,
-  project: /^project$/,
-  member: /^cluster$/,
+/** Groups of the metadata and their parts by owner. Incus 6.0 has none of pools and networks. */
+const GROUPS: Readonly<Record<Exclude<ConfigOwner, "device">, RegExp>> = {
+  instance: /^instance\//,
+  pool: /^storage[-_](?!bucket|volume)/,
+  network: /^network[-_](bridge|macvlan|ovn|physical|sriov)\//,
+  project: /^project\//,
+  member: /^cluster\//,
 };
+
+/** Beginnings of those of devices, which end with the type: LXD's `device-nic-bridged/`, Incus's `devices/nic_bridged`. Incus 6.0 has some types. */
+const DEVICE_GROUPS = ["device-", "device-unix-", "devices/"];
 
 const groupSchema = z.looseObject({ keys: listOf(z.record(z.string(), z.unknown())) });
 const metadataSchema = z.looseObject({ configs: z.record(z.string(), z.record(z.string(), groupSchema)) });
@@ -118,33 +141,41 @@ export function isKnownKey(owner: ConfigOwner, key: string): boolean {
 }
 
 /**
- * Reads from a server's own metadata which keys it has. The returned function answers `undefined` for an owner that the metadata omits,
- * and for every owner when the server has no metadata.
+ * Reads from a server's own metadata which keys it has. The returned function answers `undefined` for an owner, or a type of device, that the
+ * metadata omits, and always when the server has no metadata.
  */
-export async function serversKeys(lxd: LxdClient): Promise<(owner: ConfigOwner) => string[] | undefined> {
+export async function serversKeys(lxd: LxdClient): Promise<(owner: ConfigOwner, deviceType?: string) => string[] | undefined> {
   const { api_extensions: extensions } = await getServerShared(lxd);
   if (!extensions.includes("metadata_configuration")) {
     return () => undefined;
   }
   const { configs } = await lxd.getShared("/1.0/metadata/configuration", metadataSchema);
-  return (owner) => {
-    const groups = Object.entries(configs).filter(([name]) => GROUPS[owner].test(name));
-    const keys = groups.flatMap(([, group]) =>
-      Object.values(group).flatMap((part) => part.keys.flatMap((key) => Object.keys(key))),
-    );
+  const parts = Object.entries(configs).flatMap(([group, of]) =>
+    Object.entries(of).map(([part, { keys }]) => ({ name: `${group}/${part}`, keys: keys.flatMap((key) => Object.keys(key)) })),
+  );
+  return (owner, deviceType = "") => {
+    const [kind] = deviceType.split("-"); // the types unix-char and unix-block share a part in Incus
+    const isOf = (name: string): boolean =>
+      owner === "device" ? DEVICE_GROUPS.some((start) => name.startsWith(`${start}${kind}`)) : GROUPS[owner].test(name);
+    const keys = parts.filter(({ name }) => isOf(name)).flatMap((part) => part.keys);
     return keys.length === 0 ? undefined : keys;
   };
 }
 
-/** Whether one of the keys matches. `*`, and a part in capitals such as NAME in `bgp.peers.NAME.asn`, stand for any text. */
+/**
+ * Whether one of the keys matches. `*`, and parts such as NAME in `bgp.peers.NAME.asn` and `<name>` in `initial.nvram.<name>`, stand for any
+ * text.
+ */
 export function matches(keys: readonly string[], key: string): boolean {
   return keys.includes(key) || keys.some((known) => pattern(known)?.test(key) === true);
 }
 
 function pattern(known: string): RegExp | undefined {
-  if (!/\*|(^|\.)[A-Z_]+(\.|$)/.test(known)) {
+  if (!/\*|(^|\.)([A-Z_]+|<.+>)(\.|$)/.test(known)) {
     return undefined;
   }
-  const parts = known.split(".").map((part) => (part === "*" || /^[A-Z_]+$/.test(part) ? ".+" : part.replaceAll("*", ".*")));
+  const parts = known
+    .split(".")
+    .map((part) => (part === "*" || /^([A-Z_]+|<.+>)$/.test(part) ? ".+" : part.replaceAll("*", ".*")));
   return new RegExp(`^${parts.join("\\.")}$`);
 }

@@ -69,6 +69,8 @@ interface Differences {
   losesItself: boolean;
   /** How a virtual machine boots is `boot.mode`, in place of `security.secureboot` and `security.csm`. */
   bootMode: boolean;
+  /** The metadata of Incus tells the keys of pools, networks and all devices. */
+  describesAll: boolean;
   /** The key that hides the server's API from a guest. */
   guestApiKey: "security.devlxd" | "security.guestapi";
 }
@@ -104,6 +106,7 @@ const bookworm: Differences = {
   profileProject: false,
   nullForNoPools: false,
   losesItself: false,
+  describesAll: false,
 };
 
 const trixie: Differences = {
@@ -148,6 +151,7 @@ const incus7: Differences = {
   invalidCharacters: "invalid character",
   invalidYaml: "go-yaml load error: ",
   nullForNoPools: false,
+  describesAll: true,
 };
 
 const lxd521: Differences = {

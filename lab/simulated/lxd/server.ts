@@ -1,6 +1,6 @@
 /** The server object, readiness, resources, the database behind `/internal/sql`, operations, and the trust store. */
 import { z } from "zod";
-import { type ConfigOwner, KNOWN_KEYS } from "../../../provider/lxd/config-keys";
+import { type ConfigOwner, INCUS_KEYS, KNOWN_KEYS } from "../../../provider/lxd/config-keys";
 import type { Config, Database, LxdServer, Member } from "./database";
 import type { Operation } from "./operations";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
@@ -45,7 +45,7 @@ export function addServer(router: Router): void {
   router.add("/1.0/warnings", { GET: () => sync([]) });
 }
 
-/** LXD's metadata of its config: the names of the keys, and more for those that differ between versions. */
+/** The metadata of the server's config: the names of the keys, and more for those that differ between versions. */
 function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
   if (!behaviour.apiExtensions.includes("metadata_configuration")) {
     throw new LxdError(404, "not found");
@@ -54,9 +54,25 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
     [name]: { condition: "virtual machine", defaultdesc, liveupdate: "no", shortdesc: "How it boots", type },
   });
   const group = (owner: ConfigOwner, isLeftOut = (_name: string): boolean => false) => {
-    const names = KNOWN_KEYS[owner].filter((name) => !isLeftOut(name));
-    return { all: { keys: names.map((name) => ({ [name]: { shortdesc: "", type: "string" } })) } };
+    const known = [...KNOWN_KEYS[owner], ...(behaviour.server === "incus" ? INCUS_KEYS[owner] : [])];
+    const names = known.filter((name) => !isLeftOut(name));
+    return { keys: names.map((name) => ({ [name]: { shortdesc: "", type: "string" } })) };
   };
+  const groups =
+    behaviour.server === "incus"
+      ? {
+          devices: { disk: group("device"), ...(behaviour.describesAll ? { nic_bridged: group("device") } : {}) },
+          ...(behaviour.describesAll
+            ? { network_bridge: { common: group("network") }, storage_dir: { common: group("pool") } }
+            : {}),
+          network_integration: { common: { keys: [key("user.*", "string", "")] } },
+        }
+      : {
+          "device-disk": { "device-conf": group("device") },
+          "device-nic-bridged": { "device-conf": group("device") },
+          "network-bridge": { "network-conf": group("network") },
+          "storage-dir": { "pool-conf": group("pool") },
+        };
   const boot = behaviour.bootMode ? [key("boot.mode", "string", "`uefi-secureboot`")] : [];
   const security = behaviour.bootMode
     ? []
@@ -66,13 +82,11 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
       instance: {
         boot: { keys: [key("boot.autostart", "bool", ""), ...boot] },
         security: { keys: [key("security.nesting", "bool", "`false`"), ...security] },
-        ...group("instance", (name) => /^(boot\.mode|security\.(secureboot|csm))$/.test(name)),
+        miscellaneous: group("instance", (name) => /^(boot\.mode|security\.(secureboot|csm))$/.test(name)),
       },
-      "device-disk": group("device"),
-      "network-bridge": group("network"),
-      "storage-dir": group("pool"),
-      project: group("project"),
-      cluster: group("member"),
+      ...groups,
+      project: { specific: group("project") },
+      cluster: { cluster: group("member") },
     },
   });
 }

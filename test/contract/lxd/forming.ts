@@ -15,6 +15,7 @@ import {
 } from "../../../provider/lxd/cluster/cluster";
 import { type JoinToken, joinCluster, mintJoinToken } from "../../../provider/lxd/cluster/join";
 import { getServers } from "../../../provider/lxd/cluster/servers";
+import { serversKeys } from "../../../provider/lxd/config-keys";
 import { takeInventory } from "../../../provider/lxd/inventory";
 import { getHardware, getServer, serverConfig, setServerConfig } from "../../../provider/lxd/server";
 import { isNotFound } from "../../../provider/support/errors";
@@ -81,6 +82,27 @@ export function formingContract(lab: () => ContractLab): void {
       assert.match(server.environment.certificate_fingerprint, /^[0-9a-f]{64}$/);
       const hardware = await getHardware(await lab().lxd());
       assert.ok(hardware.cpus > 0 && hardware.memoryBytes > 0);
+    });
+
+    it("tells which keys it has, as far as its metadata goes", async () => {
+      const keysOf = await serversKeys(await lab().lxd());
+      const examples: Readonly<Record<string, [keys: string[] | undefined, key: string]>> = {
+        instance: [keysOf("instance"), "limits.memory"],
+        project: [keysOf("project"), "features.images"],
+        member: [keysOf("member"), "scheduler.instance"],
+        pool: [keysOf("pool"), "source"],
+        network: [keysOf("network"), "ipv4.nat"],
+        disk: [keysOf("device", "disk"), "readonly"],
+        nic: [keysOf("device", "nic"), "parent"],
+      };
+      const told = Object.entries(examples).filter(([, [keys]]) => keys !== undefined);
+      assert.deepEqual(
+        told.map(([owner]) => owner),
+        lab().server.tellsKeysOf,
+      );
+      for (const [owner, [keys, key]] of told) {
+        assert.ok(keys?.includes(key), `${owner} has no ${key}`);
+      }
     });
 
     it("is in no cluster, holds nothing and issues no token", async () => {

@@ -59,6 +59,8 @@ export interface Server {
   /** Fields of a profile that only some servers send. */
   readonly profileFields: Readonly<Record<string, string>>;
   readonly invalidYaml: RegExp;
+  /** The owners of keys, and types of devices, whose keys its metadata tells. */
+  readonly tellsKeysOf: readonly string[];
   /** The key that hides the server's API from a guest. Neither server has that of the other. */
   readonly guestApiKey: "security.devlxd" | "security.guestapi";
 }
@@ -88,6 +90,7 @@ const bookworm: Server = {
   invalidCharacters: /invalid characters/,
   profileFields: {},
   invalidYaml: /yaml: /,
+  tellsKeysOf: [],
   guestApiKey: "security.devlxd",
 };
 
@@ -119,6 +122,7 @@ const incus: Server = {
   moveOfBackups: /^Instances with backups cannot be moved$/,
   duplicateNetworkStatus: 409,
   profileFields: { project: "default" },
+  tellsKeysOf: ["instance", "project", "member", "disk"],
   guestApiKey: "security.guestapi",
 };
 
@@ -133,6 +137,7 @@ const incus7: Server = {
   apiNames: true,
   invalidCharacters: /invalid character/,
   invalidYaml: /go-yaml load error/,
+  tellsKeysOf: ["instance", "project", "member", "pool", "network", "disk", "nic"],
 };
 
 const SERVERS: Readonly<Record<FlavourName, Server>> = {

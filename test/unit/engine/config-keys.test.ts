@@ -15,7 +15,12 @@ describe("a key of LXD's config in a preview", () => {
   let lab: SimulatedLab;
 
   before(async () => {
-    const hosts = [{ name: "old", lxd: "deb" } as const, { name: "new", lxd: "deb", flavour: "lxd-6" } as const];
+    const hosts = [
+      { name: "old", lxd: "deb" },
+      { name: "new", lxd: "deb", flavour: "lxd-6" },
+      { name: "incus", lxd: "deb", flavour: "trixie-incus" },
+      { name: "incus7", lxd: "deb", flavour: "trixie-incus7" },
+    ] as const;
     lab = await SimulatedLab.start({ hosts });
   });
 
@@ -67,6 +72,39 @@ describe("a key of LXD's config in a preview", () => {
         "devices.root.pol is not a known key of LXD or Incus. Did you mean pool?",
       ],
     );
+  });
+
+  it("is compared with those that Incus tells, which are all from Incus 7 on", async () => {
+    const devices = { ...profile.devices, eth0: { type: "nic", netwrk: "lxdbr0" } };
+    const [root, nic, network] = ["devices.root.pol", "devices.eth0.netwrk", "config.ipv4.adress"];
+    for (const [host, isTold] of [
+      [2, false],
+      [3, true],
+    ] as const) {
+      const wrong = "is not a key of this server; pulumi up will fail.";
+      const unknown = isTold ? wrong : "is not a known key of LXD or Incus.";
+      assert.deepEqual(
+        [
+          ...(await warningsOf(profileLifecycle, host, { ...profile, devices })),
+          ...(await warningsOf(networkLifecycle, host, { name: "br1", config: { "ipv4.adress": "none", "ipv6.ra": true } })),
+        ],
+        [
+          `config.limits.memroy ${wrong} Did you mean limits.memory?`,
+          `${root} ${wrong} Did you mean pool?`,
+          `${nic} ${unknown} Did you mean network?`,
+          `${network} ${unknown} Did you mean ipv4.address?`,
+        ],
+      );
+    }
+  });
+
+  it("that only Incus has is a mistake on LXD, where that tells its keys", async () => {
+    const inputs = { name: "web", config: { "limits.memory.hotplug": true } };
+    assert.deepEqual(await warningsOf(profileLifecycle, 0, inputs), []);
+    assert.deepEqual(await warningsOf(profileLifecycle, 1, inputs), [
+      "config.limits.memory.hotplug is not a key of this server; pulumi up will fail",
+    ]);
+    assert.deepEqual(await warningsOf(profileLifecycle, 3, inputs), []);
   });
 
   it("is found in pools, networks and projects, too", async () => {

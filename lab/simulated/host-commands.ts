@@ -1,5 +1,5 @@
 /** Runs the commands that arrive at a simulated host over SSH: each is one line, looked up in a table of programs. */
-import type { Duplex } from "node:stream";
+import type { ServerChannel } from "ssh2";
 import { CONNECTED, FIND_LISTENER, RELAY } from "../../provider/transport/relay";
 import { CommandLineError, parseCommandLine } from "./command-line";
 import type { FaultEffect } from "./faults";
@@ -19,7 +19,7 @@ export interface CommandHost extends HostMachine {
   readonly daemon: Daemon | undefined;
   isSocket(path: string): boolean;
   /** Connects streams to a unix socket on which something listens. */
-  attachSocket(path: string, stream: Duplex, drop: () => void): void;
+  attachSocket(path: string, stream: ServerChannel, drop: () => void): void;
 }
 
 /** The commands of a host. */

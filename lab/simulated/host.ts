@@ -3,7 +3,7 @@
  * allows it. Commands arrive by SSH as one line and are looked up in a table of programs.
  */
 import { isIPv6 } from "node:net";
-import type { Duplex } from "node:stream";
+import type { ServerChannel } from "ssh2";
 import { DEBIAN_SERVERS, type DebianServer } from "../debian-servers";
 import { ApiServer } from "./api-server";
 import { archiveOf, osReleaseOf, STORAGE_TOOLS } from "./debian-archive";
@@ -280,7 +280,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   }
 
   /** A connection to the socket of Debian's package starts the service. */
-  attachSocket(path: string, stream: Duplex, drop: () => void): void {
+  attachSocket(path: string, stream: ServerChannel, drop: () => void): void {
     if (path === SNAPD_SOCKET) {
       this.snapDaemon.attach(stream, drop);
       return;
@@ -466,7 +466,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   }
 
   /** Connects a channel to a unix socket; only root may. */
-  private connect(path: string, user: string, open: () => Duplex, drop: () => void): boolean {
+  private connect(path: string, user: string, open: () => ServerChannel, drop: () => void): boolean {
     if (user !== "root" || !this.isSocket(path)) {
       return false;
     }

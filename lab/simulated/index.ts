@@ -42,7 +42,7 @@ export interface SimulatedLabOptions {
   hosts: readonly (Omit<SimulatedHostOptions, "lanAddress"> & { lanAddress?: string })[];
   /** Server on hosts that do not specify one. @default "bookworm-lxd" */
   flavour?: Flavour;
-  /** @default all zero */
+  /** @default all zero, but `idleMs` */
   timings?: Partial<Timings>;
   /** Images of simplestreams servers. @default none: the lab has no internet */
   remoteImages?: readonly RemoteImage[];
@@ -99,6 +99,7 @@ export class SimulatedLab {
       agentMs: 0,
       heartbeatMs: 0,
       installMs: 0,
+      idleMs: 30_000,
       ...options.timings,
     };
     const surroundings: Surroundings = {

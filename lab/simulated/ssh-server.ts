@@ -33,7 +33,7 @@ export interface SshServices {
   /** Runs one command line; resolves with its exit status. */
   run(line: string, user: string, channel: CommandChannel): Promise<number>;
   /** Accepts a channel to a unix socket; returns false if nothing listens there. */
-  connect(socketPath: string, user: string, channel: () => Duplex, connection: { drop: () => void }): boolean;
+  connect(socketPath: string, user: string, channel: () => ServerChannel, connection: { drop: () => void }): boolean;
 }
 
 /** The streams of one command. */
@@ -43,7 +43,7 @@ export interface CommandChannel {
   stdout(text: string | Buffer): void;
   stderr(text: string | Buffer): void;
   /** Input and output as one stream, for a command that relays it. Replaces the three above. */
-  stream(): Duplex;
+  stream(): ServerChannel;
   /** Cuts the connection that the command runs on. */
   drop(): void;
   /** Resolves when the client closes the channel, for commands that never end by themselves. */

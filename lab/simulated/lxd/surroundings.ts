@@ -34,7 +34,7 @@ export interface RemoteImage {
   properties: Config;
 }
 
-/** Durations. All zero unless a test is about waiting. */
+/** Durations. All but `idleMs` are zero unless a test is about waiting. */
 export interface Timings {
   /** Added to every operation. */
   operationMs: number;
@@ -48,6 +48,8 @@ export interface Timings {
   heartbeatMs: number;
   /** Duration of `apt-get install` and `snap install`. */
   installMs: number;
+  /** From the end of a request until Incus closes a connection that has no other: 30 seconds, as in the real one, unless a test is about it. */
+  idleMs: number;
 }
 
 /** What a daemon needs of its host. */

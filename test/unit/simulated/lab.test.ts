@@ -8,7 +8,7 @@ import { listMembers } from "../../../provider/lxd/cluster/cluster";
 import { runInInstance } from "../../../provider/lxd/instances/exec";
 import { getInstanceState } from "../../../provider/lxd/instances/instances";
 import { getServer, setServerConfig } from "../../../provider/lxd/server";
-import { Deadline } from "../../../provider/support/deadline";
+import { Deadline, until } from "../../../provider/support/deadline";
 import { hasCode, replyOf } from "../../../provider/support/errors";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { connect, disconnectAll } from "../../../provider/transport/pool";
@@ -72,6 +72,20 @@ describe("The simulated lab", () => {
     assert.deepEqual(await Promise.all(opened), [...Array<boolean>(10).fill(true), false]);
     assert.equal(lab.host("bcn2").counters.refusedSessions, 1);
     client.destroy();
+  });
+
+  it("closes connections that are idle, where it simulates Incus: the next change opens another one", async () => {
+    await start({ flavour: "trixie-incus", hosts: [{ name: "bcn2", lxd: "deb" }], timings: { idleMs: 10 } });
+    const lxd = await api();
+    const { counters } = lab.host("bcn2");
+    for (const value of ["1", "2"]) {
+      const before = counters.forwards;
+      await setServerConfig(lxd, { "user.a": value });
+      assert.equal(counters.forwards, before + 1);
+      const kept = (): boolean => Object.keys(lxd.endpoint.agent.freeSockets).length > 0;
+      await until(deadline(), () => Promise.resolve(kept() ? undefined : true));
+    }
+    assert.equal((await getServer(lxd)).config["user.a"], "2");
   });
 
   it("lets a user that is not root reach the API through sudo, and reports when there is none", async () => {

@@ -1,9 +1,5 @@
 import assert from "node:assert/strict";
 import { isIPv6 } from "node:net";
-import { join } from "node:path";
-import type { RealLab } from "../../lab/real";
-import { installOf } from "../../lab/real/flavours";
-import type { HostAddress } from "../../lab/real/shapes";
 import { LxdClient } from "../../provider/lxd/client/client";
 import { endpointOf } from "../../provider/lxd/client/endpoint";
 import { joinCluster, mintJoinToken } from "../../provider/lxd/cluster/join";
@@ -13,22 +9,19 @@ import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";
+import { bareHosts, PLACES, type Place } from "../support/bare-hosts";
 import { figure } from "../support/figure";
-import { attachOrSkip, createResource, isInLab } from "../support/real-lab";
+import { createResource, isInLab } from "../support/real-lab";
 import { Managed } from "../unit/resources/simulated-cluster";
-
-/** The hosts of the lab, in its order: bcn2, bcn1 and bcn3, or those of another shape. */
-const PLACES = ["first", "second", "third"] as const;
-type Place = (typeof PLACES)[number];
 
 /**
  * States of hosts and a cluster after interrupted joins. Each is created on purpose and then passed to a plain create.
  */
 describe("Half joins on real LXD", () => {
-  let lab: RealLab;
+  const hosts = bareHosts();
+  const { at, to, node, member, inShell, membersOf } = hosts;
   let recognised = 0;
 
-  const at = (place: Place): HostAddress => lab.hosts[PLACES.indexOf(place)] ?? assert.fail(`the lab has no ${place} host`);
   const name = (place: Place): string => at(place).name;
   const inUrl = (place: Place): string => {
     const { address } = at(place);
@@ -36,27 +29,9 @@ describe("Half joins on real LXD", () => {
   };
   const listener = (place: Place): string => `${inUrl(place)}:8443`;
   /** A host as messages name it. */
-  const reached = (place: Place): string => `${lab.shape.user}@${inUrl(place)}`;
+  const reached = (place: Place): string => `${hosts.lab.shape.user}@${inUrl(place)}`;
   /** As lists have them. */
   const names = (...places: Place[]): string[] => places.map(name).sort();
-
-  const to = (host: Place): object => ({
-    host: at(host).address,
-    user: lab.shape.user,
-    privateKeyPath: join(lab.home, ".ssh", "id_ed25519"),
-  });
-  const node = (host: Place, more: object = {}): object => ({
-    connection: to(host),
-    install: installOf(lab.flavour),
-    ...more,
-  });
-  const member = (host: Place): object => ({
-    connection: to(host),
-    name: name(host),
-    address: at(host).address,
-    ...(host === "first" ? {} : { cluster: { endpoints: [to("first")] } }),
-    timeouts: { create: 300 },
-  });
 
   const create = createResource;
   const refusal = async (kind: string, args: object): Promise<string> =>
@@ -65,38 +40,26 @@ describe("Half joins on real LXD", () => {
       (error: unknown) => (error as Error).message,
     );
 
-  /** Runs a script inside a host. It must succeed. */
-  const onHost = async (host: Place, script: string): Promise<string> => {
-    const { stdout, stderr, exitCode } = await lab.hostExec(name(host), ["sh", "-c", script]);
-    assert.equal(exitCode, 0, `${name(host)}: ${script}: ${stderr}`);
-    return stdout.trim();
-  };
-  const client = (): string => lab.flavour.client;
-  const product = (): string => lab.flavour.product;
-  const data = (): string => lab.flavour.dataDirectory;
-  const admin = (): string => lab.flavour.admin.join(" ");
+  const client = (): string => hosts.lab.flavour.client;
+  const product = (): string => hosts.lab.flavour.product;
+  const data = (): string => hosts.lab.flavour.dataDirectory;
+  const admin = (): string => hosts.lab.flavour.admin.join(" ");
   /** A script that empties the server's data directory, as a reinstallation of the host does. */
   const reinstalled = (): string => {
-    const { dataDirectory, units } = lab.flavour;
+    const { dataDirectory, units } = hosts.lab.flavour;
     const [stop, start] = [`systemctl stop ${units.join(" ")}`, `systemctl start ${units.join(" ")}`];
     const unmount = `for mount in shmounts devlxd guestapi; do umount -l ${dataDirectory}/$mount 2>/dev/null; done`;
     return `${stop}; ${unmount}; find ${dataDirectory} -xdev -mindepth 1 -delete; ${start}; ${admin()} waitready`;
   };
-  /** The members that a host's cluster lists. */
-  const membersOn = async (host: Place): Promise<string[]> =>
-    (await onHost(host, `${client()} cluster list --format=csv`))
-      .split("\n")
-      .map((line) => line.split(",", 1)[0] ?? "")
-      .sort();
-  const members = (): Promise<string[]> => membersOn("first");
+  const members = (): Promise<string[]> => membersOf("first");
   /** The certificates that the cluster trusts. */
   const certificates = async () =>
-    JSON.parse(await onHost("first", `${client()} query '/1.0/certificates?recursion=1'`)) as Record<
+    JSON.parse(await inShell("first", `${client()} query '/1.0/certificates?recursion=1'`)) as Record<
       "name" | "fingerprint" | "certificate",
       string
     >[];
   const trusted = async (): Promise<string[]> => (await certificates()).map((each) => each.name).sort();
-  const rows = (): Promise<string> => onHost("first", `${admin()} sql global 'SELECT name, state FROM nodes'`);
+  const rows = (): Promise<string> => inShell("first", `${admin()} sql global 'SELECT name, state FROM nodes'`);
 
   const clientOf = async (host: Place): Promise<LxdClient> => {
     const deadline = new Deadline(60, "the test");
@@ -109,22 +72,20 @@ describe("Half joins on real LXD", () => {
    * looks for the leader at one address after the other. It must be the second member: a third would join differently, as a voter.
    */
   const cutOffJoin = async (): Promise<void> => {
-    await onHost("first", `${client()} cluster add ${name("second")}`); // an issued token that was never used
-    const pid = await onHost("second", `systemctl show --property=MainPID --value ${lab.flavour.units[1]}`);
+    await inShell("first", `${client()} cluster add ${name("second")}`); // an issued token that was never used
+    const pid = await inShell("second", `systemctl show --property=MainPID --value ${hosts.lab.flavour.units[1]}`);
     const script = `until (-e "${data()}/cluster.crt" and not (my @left = glob "${data()}/database/global/*")) { select undef, undef, undef, 0.001 } kill "KILL", ${pid} or die`;
-    const killed = lab.hostExec(name("second"), ["perl", "-e", script]);
+    const killed = hosts.lab.hostExec(name("second"), ["perl", "-e", script]);
     // All of this time passes: the server is started again and does not answer.
     const said = await refusal("LxdClusterMember", { ...member("second"), timeouts: { create: 120 } });
     assert.ok(said.startsWith(`${name("second")} (${reached("second")}) did not join the cluster: `), said);
     assert.equal((await killed).exitCode, 0);
   };
 
-  before(async function () {
-    lab = await attachOrSkip(this);
-    await lab.resetHosts();
+  before(async () => {
     await Promise.all(PLACES.map((host) => create("LxdNode", node(host))));
     // Half a bootstrap: the addresses are set, nothing more.
-    await onHost(
+    await inShell(
       "first",
       `${client()} config set core.https_address=${listener("first")} cluster.https_address=${listener("first")}`,
     );
@@ -132,11 +93,8 @@ describe("Half joins on real LXD", () => {
     recognised += 1;
   });
 
-  afterEach(() => disconnectAll());
-
-  after(async () => {
+  after(() => {
     if (isInLab) {
-      await lab.resetHosts();
       figure("half-joined states recognized on real LXD", recognised);
     }
   });
@@ -154,7 +112,7 @@ describe("Half joins on real LXD", () => {
     // As a power cut during a join leaves it. Alone, it makes LXD refuse every further join.
     for (const own of await certificates()) {
       const values = `'${own.fingerprint}', 2, '${own.name}', '${own.certificate}', 0`;
-      await onHost(
+      await inShell(
         "third",
         `${admin()} sql global "INSERT INTO certificates (fingerprint, type, name, certificate, restricted) VALUES (${values})"`,
       );
@@ -168,10 +126,13 @@ describe("Half joins on real LXD", () => {
 
   describe("a member that was removed by force while it was off", () => {
     before(async () => {
-      await lab.powerOff(name("third"));
-      await onHost("first", `echo yes | ${client()} cluster remove --force ${name("third")}`);
-      await lab.boot(name("third"));
-      await onHost("third", `mkdir -p ${data()}/storage-pools/old/containers/c1 ${data()}/storage-pools/old/custom/default_data`);
+      await hosts.lab.powerOff(name("third"));
+      await inShell("first", `echo yes | ${client()} cluster remove --force ${name("third")}`);
+      await hosts.lab.boot(name("third"));
+      await inShell(
+        "third",
+        `mkdir -p ${data()}/storage-pools/old/containers/c1 ${data()}/storage-pools/old/custom/default_data`,
+      );
       await disconnectAll();
       assert.deepEqual(await members(), names("first"));
     });
@@ -183,13 +144,13 @@ describe("Half joins on real LXD", () => {
           "its join was interrupted. On its disk are instances c1; custom-volumes old/data. Save what you need, then wipe the host: give its LxdNode " +
           'resetPolicy: ["cluster", "instances", "custom-volumes"], and replace the LxdNode if it exists already (pulumi up --replace URN)',
       );
-      assert.equal(await onHost("third", `ls ${data()}/storage-pools/old/containers`), "c1");
+      assert.equal(await inShell("third", `ls ${data()}/storage-pools/old/containers`), "c1");
       recognised += 1;
     });
 
     it("is created again when its node may wipe the named objects", async () => {
       await create("LxdNode", node("third", { resetPolicy: ["cluster", "instances", "custom-volumes"] }));
-      assert.equal(await onHost("third", `ls ${data()}/storage-pools`), "");
+      assert.equal(await inShell("third", `ls ${data()}/storage-pools`), "");
       recognised += 1;
     });
   });
@@ -203,7 +164,7 @@ describe("Half joins on real LXD", () => {
       assert.equal(
         await refusal("LxdNode", node("second")),
         `${product()} on ${reached("second")} does not answer. It has the certificate of a cluster. If it is a member: Look at: journalctl --unit ` +
-          `${lab.flavour.server}. If it was ` +
+          `${hosts.lab.flavour.server}. If it was ` +
           'left half joined, or was removed by force, wipe it: resetPolicy: ["cluster"]',
       );
       recognised += 1;
@@ -214,7 +175,7 @@ describe("Half joins on real LXD", () => {
       await create("LxdClusterMember", member("third"));
       assert.deepEqual(await members(), names("first", "second", "third"));
       assert.doesNotMatch(await rows(), /\|\s*1\s*\|/);
-      assert.equal(await onHost("first", `${client()} cluster list-tokens --format=csv`), "");
+      assert.equal(await inShell("first", `${client()} cluster list-tokens --format=csv`), "");
       assert.deepEqual(await trusted(), names("first", "second", "third"));
       recognised += 3;
     });
@@ -222,7 +183,7 @@ describe("Half joins on real LXD", () => {
 
   describe("a host that was reinstalled under the same name", () => {
     it("joins and replaces its former member", async () => {
-      await onHost("second", reinstalled());
+      await inShell("second", reinstalled());
       await create("LxdClusterMember", member("second"));
       assert.deepEqual(await members(), names("first", "second", "third"));
       assert.deepEqual(await trusted(), names("first", "second", "third"));
@@ -237,10 +198,10 @@ describe("Half joins on real LXD", () => {
     const firstArgs = (): object => ({ ...member("first"), peers: [to("second"), to("third")], adopt: true });
     const thirdArgs = (): object => ({ ...member("third"), cluster: { endpoints: [to("second"), to("first")] }, adopt: true });
     const profileArgs = (): object => ({ cluster: { endpoints: [to("first"), to("second")] }, name: "web", description: "ours" });
-    const removeFirst = (): Promise<string> => onHost("second", `${client()} cluster remove ${name("first")}`);
+    const removeFirst = (): Promise<string> => inShell("second", `${client()} cluster remove ${name("first")}`);
     const left = (): Promise<string> =>
-      onHost("first", `until ${client()} query /1.0 | grep -q '"server_clustered": false'; do sleep 0.2; done`);
-    const listed = (): Promise<string[]> => membersOn("second");
+      inShell("first", `until ${client()} query /1.0 | grep -q '"server_clustered": false'; do sleep 0.2; done`);
+    const listed = (): Promise<string[]> => membersOf("second");
 
     it("a first member that was removed joins again with its old certificate", async () => {
       await first.up(firstArgs());
@@ -259,8 +220,8 @@ describe("Half joins on real LXD", () => {
 
     it("a reinstalled member shows as drift when it is missing in the cluster, and joins again", async () => {
       await third.up(thirdArgs());
-      await onHost("third", reinstalled());
-      await onHost(
+      await inShell("third", reinstalled());
+      await inShell(
         "second",
         `until ${client()} cluster list --format=csv | grep ${name("third")} | grep -q OFFLINE; do sleep 0.5; done`,
       );
@@ -272,7 +233,7 @@ describe("Half joins on real LXD", () => {
     });
 
     it("a member that was removed by force while it ran is gone, and is created again", async () => {
-      await onHost("second", `echo yes | ${client()} cluster remove --force ${name("third")}`);
+      await inShell("second", `echo yes | ${client()} cluster remove --force ${name("third")}`);
       assert.equal(await third.preview(thirdArgs()), "created");
       assert.equal(await third.up(thirdArgs()), "created");
       assert.deepEqual(await listed(), names("first", "second", "third"));
@@ -282,7 +243,7 @@ describe("Half joins on real LXD", () => {
     it("a first member leaves through a remaining one", async () => {
       await first.destroy();
       assert.deepEqual(await listed(), names("second", "third"));
-      await onHost(
+      await inShell(
         "first",
         `${client()} config set core.https_address=${listener("first")}; ${client()} cluster enable ${name("first")}; ${client()} profile create web`,
       );
@@ -295,8 +256,8 @@ describe("Half joins on real LXD", () => {
       assert.ok(warnings.includes(`${reached("first")} is not the expected cluster, `), warnings);
       assert.ok(warnings.includes(` it answers as the member "${name("first")}" of the cluster`), warnings);
       await profile.destroy();
-      assert.match(await onHost("first", `${client()} profile list --format=csv`), /^web,/m);
-      assert.doesNotMatch(await onHost("second", `${client()} profile list --format=csv`), /^web,/m);
+      assert.match(await inShell("first", `${client()} profile list --format=csv`), /^web,/m);
+      assert.doesNotMatch(await inShell("second", `${client()} profile list --format=csv`), /^web,/m);
       recognised += 1;
     });
   });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { RealLab } from "../../lab/real";
 import { installOf } from "../../lab/real/flavours";
+import type { HostAddress } from "../../lab/real/shapes";
 import { fingerprintOf } from "../../provider/lxd/images/files";
 import { disconnectAll } from "../../provider/transport/pool";
 import { attachOrSkip, isInLab } from "./real-lab";
@@ -10,34 +11,49 @@ import { attachOrSkip, isInLab } from "./real-lab";
 export const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103" } as const;
 export type HostName = keyof typeof ADDRESSES;
 
-/** The hosts of a lab in its usual shape, as suites use them: arguments of resources, and commands. */
+/** The hosts of a lab of any shape, in its order. */
+export const PLACES = ["first", "second", "third"] as const;
+export type Place = (typeof PLACES)[number];
+
+const isPlace = (host: HostName | Place): host is Place => PLACES.some((place) => place === host);
+
+/** The hosts of a lab, as suites use them: arguments of resources, and commands. A suite for labs of every shape knows them by place alone. */
 export class BareHosts {
   /** From the suite's first hook on. */
   lab!: RealLab;
 
+  readonly at = (host: HostName | Place): HostAddress =>
+    isPlace(host)
+      ? (this.lab.hosts[PLACES.indexOf(host)] ?? assert.fail(`the lab has no ${host} host`))
+      : { name: host, address: ADDRESSES[host] };
+
   /** `connection` to a host. */
-  readonly to = (host: HostName, more: object = {}): object => ({
-    host: ADDRESSES[host],
+  readonly to = (host: HostName | Place, more: object = {}): object => ({
+    host: this.at(host).address,
+    user: this.lab.shape.user,
     privateKeyPath: join(this.lab.home, ".ssh", "id_ed25519"),
     ...more,
   });
 
   /** Arguments of a host's LxdNode. */
-  readonly node = (host: HostName, more: object = {}): object => ({
+  readonly node = (host: HostName | Place, more: object = {}): object => ({
     connection: this.to(host),
     install: installOf(this.lab.flavour),
     ...more,
   });
 
-  /** Arguments of a host's LxdClusterMember: bcn2 bootstraps the cluster, and the others join it. */
-  readonly member = (host: HostName, more: object = {}): object => ({
-    connection: this.to(host),
-    name: host,
-    address: ADDRESSES[host],
-    ...(host === "bcn2" ? {} : { cluster: { endpoints: [this.to("bcn2")] } }),
-    timeouts: { create: 300 },
-    ...more,
-  });
+  /** Arguments of a host's LxdClusterMember: bcn2, or the first host, bootstraps the cluster, and the others join it. */
+  readonly member = (host: HostName | Place, more: object = {}): object => {
+    const first = isPlace(host) ? "first" : "bcn2";
+    return {
+      connection: this.to(host),
+      name: this.at(host).name,
+      address: this.at(host).address,
+      ...(host === first ? {} : { cluster: { endpoints: [this.to(first)] } }),
+      timeouts: { create: 300 },
+      ...more,
+    };
+  };
 
   /** The files of one of the lab's guest images, with the value that the class of LxdImage computes. */
   readonly imageFiles = async (name = "debian-12") => {
@@ -47,20 +63,22 @@ export class BareHosts {
   };
 
   /** Runs a command on a host. It must succeed. Returns its output, trimmed. */
-  readonly onHost = async (host: HostName, ...argv: string[]): Promise<string> => {
-    const { stdout, stderr, exitCode } = await this.lab.hostExec(host, argv);
-    assert.equal(exitCode, 0, `${host}: ${argv.join(" ")}: ${stderr}${stdout}`);
+  readonly onHost = async (host: HostName | Place, ...argv: string[]): Promise<string> => {
+    const { name } = this.at(host);
+    const { stdout, stderr, exitCode } = await this.lab.hostExec(name, argv);
+    assert.equal(exitCode, 0, `${name}: ${argv.join(" ")}: ${stderr}${stdout}`);
     return stdout.trim();
   };
 
   /** Runs a shell script on a host. It must succeed. Returns its output, trimmed. */
-  readonly inShell = (host: HostName, script: string): Promise<string> => this.onHost(host, "sh", "-c", script);
+  readonly inShell = (host: HostName | Place, script: string): Promise<string> => this.onHost(host, "sh", "-c", script);
 
-  /** Names of the members of a host's cluster. */
-  readonly membersOf = async (host: HostName): Promise<string[]> =>
+  /** Names of the members of a host's cluster, in order. */
+  readonly membersOf = async (host: HostName | Place): Promise<string[]> =>
     (await this.onHost(host, this.lab.flavour.client, "cluster", "list", "--format=csv"))
       .split("\n")
-      .map((line) => line.split(",", 1)[0] ?? "");
+      .map((line) => line.split(",", 1)[0] ?? "")
+      .sort();
 }
 
 /** For a suite: its hosts are bare file systems before it and after it. Outside a lab, the suite is skipped. */

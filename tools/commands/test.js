@@ -23,7 +23,10 @@ const { runChecks } = require("./check");
 
 const LAB = "lab/real/cli.ts";
 const HOSTS = ["--hosts", "bcn2,bcn1,bcn3"];
-/** What is tested on each server: all acceptance tests but those of snapd and of the lab itself. */
+/**
+ * What is tested on each server: all acceptance tests but those of the lab itself and of snapd. The latter bring a snap in the place of the
+ * flavour's server, on hosts of Debian 12, whose snapd their set-up is made for; Incus has no snap.
+ */
 const ON_EACH_SERVER = "test/acceptance/!(lab|snapd).test.ts";
 
 /** @type {(name: string, flavour: string) => Tier} */

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { RealLab } from "../real";
 import type { LabPlace } from "../real/state";
 import { Machine, type MachineSpec, type SavedState } from "./machine";
-import { machineSystem, type System, vmHostLayers } from "./system";
+import { emulatorLayers, machineSystem, type System } from "./system";
 
 export type { MachineSpec, SavedState } from "./machine";
 
@@ -65,7 +65,7 @@ export class MachineLab {
       const record: MachineRecord = {
         machines: options.machines,
         system: options.system ?? (await machineSystem(log)),
-        qemuLayers: await vmHostLayers(log),
+        qemuLayers: await emulatorLayers(log),
       };
       const made = MachineLab.of(lab, record);
       for (const machine of made.machines) {

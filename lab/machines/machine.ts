@@ -35,6 +35,12 @@ const PRIORITY = -10;
 /** Timeout of a command in a machine. */
 const COMMAND_TIMEOUT_SECONDS = 900;
 
+/**
+ * The emulated hardware, which a saved state depends on: AMD's virtualisation with nested paging. Without 57-bit addresses
+ * the page walks are shorter.
+ */
+export const HARDWARE = ["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,+svm,+npt,la57=off"];
+
 /** What a machine is made of. */
 export interface MachineSpec {
   readonly name: string;
@@ -276,8 +282,7 @@ export class Machine {
     const option = (name: string) => `console=ttyS0 quiet net.ifnames=0 mitigations=off nokaslr audit=0 panic=5 ${name}`;
     return [
       "qemu-system-x86_64",
-      // Emulation has AMD's virtualisation with nested paging. Without 57-bit addresses the page walks are shorter.
-      ...["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,+svm,+npt,la57=off"],
+      ...HARDWARE,
       ...["-smp", String(cpus), "-m", `${memoryMebibytes}M`, "-nodefaults", "-no-reboot", "-display", "none"],
       ...["-kernel", this.system.kernel, "-initrd", join(this.folder, "initrd")],
       ...["-append", option("apparmor=0 tsc=reliable systemd.show_status=0 rcupdate.rcu_expedited=1")],

@@ -75,10 +75,7 @@ systemctl mask ${MASKED_UNITS.join(" ")}
 systemctl set-default multi-user.target
 `;
 
-/**
- * Packages of a machine that runs LXD's virtual machines. The lab runs its machines with the same QEMU, so that nothing
- * of it is installed on this machine. LXD calls gdisk, genisoimage and mksquashfs.
- */
+/** Packages of a machine that runs LXD's virtual machines. LXD calls gdisk, genisoimage and mksquashfs. */
 const VM_HOST_PACKAGES = [
   "lxd",
   "lxd-client",
@@ -114,6 +111,15 @@ printf '%s\\n' 'w /sys/kernel/mm/transparent_hugepage/shmem_enabled - - - - alwa
 systemctl disable lxd-agent.service || true
 `;
 
+/** The Debian release of the QEMU that emulates machines. */
+const QEMU_SUITE = { release: "trixie", backports: false } as const;
+
+const QEMU_SCRIPT = `
+apt-get update -q
+apt-get install -q -y --no-install-recommends qemu-system-x86 qemu-utils
+rm -rf /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
+`;
+
 /** A bare machine: Debian 12 with its own kernel, systemd, sshd and sudo. */
 export async function machineSystem(log: (line: string) => void): Promise<System> {
   return makeSystem("machine", await machineLayers(log), log);
@@ -136,7 +142,7 @@ async function machineLayers(log: (line: string) => void): Promise<string[]> {
   return [join(layer, "layer"), tree];
 }
 
-/** The file system with LXD and QEMU. The lab runs its own QEMU from it. */
+/** The file system with LXD and QEMU. */
 export async function vmHostLayers(log: (line: string) => void): Promise<string[]> {
   const lower = await machineLayers(log);
   const layer = await cachedFolder(
@@ -147,6 +153,20 @@ export async function vmHostLayers(log: (line: string) => void): Promise<string[
     },
   );
   return [join(layer, "layer"), ...lower];
+}
+
+/**
+ * The file system that the lab runs QEMU from, so that nothing of it is installed on this machine. Not the release of the
+ * machines: QEMU before 8.1 translates code while another emulated processor changes it, and keeps the former code. Linux
+ * changes its own code whenever the first virtual machine starts and the last one stops.
+ */
+export async function emulatorLayers(log: (line: string) => void): Promise<string[]> {
+  const tree = await commonTree(QEMU_SUITE.release, log);
+  const layer = await cachedFolder(`qemu-${recipeHash([treeRecipe(QEMU_SUITE.release), QEMU_SCRIPT])}`, async (partial) => {
+    log("making the file system with QEMU (about a minute, once)");
+    await buildLayer(tree, join(partial, "layer"), partial, { name: "qemu.sh", text: QEMU_SCRIPT, suite: QEMU_SUITE });
+  });
+  return [join(layer, "layer"), tree];
 }
 
 async function makeSystem(kind: string, layers: readonly string[], log: (line: string) => void): Promise<System> {

@@ -1,11 +1,12 @@
 import { symlinkSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, join, relative } from "node:path";
 import { ensureMachinePackages } from "../real/apt";
 import { cachedFolder, recipeHash } from "../real/base";
 import { waitFor } from "../real/process";
+import { labCacheDir } from "../real/state";
 import { MachineLab } from "./index";
-import type { MachineSpec, SavedState } from "./machine";
-import { vmHostSystem } from "./system";
+import { HARDWARE, type MachineSpec, type SavedState } from "./machine";
+import { emulatorLayers, vmHostSystem } from "./system";
 import { vmImage } from "./vm-image";
 
 /** The machine whose LXD runs virtual machines. */
@@ -71,7 +72,9 @@ export async function startVmHost(options: {
 /** Boots the machine once, until LXD says that it runs virtual machines, and keeps it as it is then. */
 async function savedState(log: (line: string) => void): Promise<SavedState> {
   const system = await vmHostSystem(log);
-  const folder = await cachedFolder(`vm-host-state-${recipeHash([system.name, VM_HOST, PREPARE])}`, async (partial) => {
+  const [qemu = ""] = await emulatorLayers(log);
+  const recipe = [relative(labCacheDir(), qemu), HARDWARE, system.name, VM_HOST, PREPARE];
+  const folder = await cachedFolder(`vm-host-state-${recipeHash(recipe)}`, async (partial) => {
     log("booting a machine with LXD, and saving its state (one to five minutes, once)");
     const lab = await MachineLab.start({ instance: "vm-host-state", log, system, machines: [VM_HOST] });
     try {

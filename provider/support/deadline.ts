@@ -74,9 +74,12 @@ async function withTimer<T>(promise: Promise<T>, delayMs: number, onTimeout: () 
   }
 }
 
+const LONGEST_PAUSE_MS = 5000;
+
 /**
  * Calls `condition` until it returns something other than `undefined`. The pause grows from 50 ms to 1 s, so that a quick change
- * is seen quickly and a slow one does not load the host.
+ * is seen quickly and a slow one does not load the host. It is at least as long as the call took, up to 5 s: a call that takes
+ * seconds, such as a command in a guest that boots, slows down what it waits for.
  * @throws TimeoutError naming what was seen last.
  */
 export async function until<T>(
@@ -85,6 +88,7 @@ export async function until<T>(
 ): Promise<T> {
   let lastSeen: string | undefined;
   for (let pauseMs = 50; ; pauseMs = Math.min(1000, pauseMs * 1.5)) {
+    const called = performance.now();
     const answer = await condition((seen) => {
       lastSeen = seen;
     }).catch((error: unknown) => {
@@ -99,7 +103,7 @@ export async function until<T>(
     if (deadline.remainingMs === 0) {
       throw deadline.expired(lastSeen);
     }
-    await pause(pauseMs, deadline);
+    await pause(Math.max(pauseMs, Math.min(performance.now() - called, LONGEST_PAUSE_MS)), deadline);
   }
 }
 

@@ -17,6 +17,7 @@ import {
 } from "@pulumi/pulumi/automation";
 import * as settings from "@pulumi/pulumi/runtime/settings";
 import { pulumiRoot } from "../../tools/paths";
+import { runsAlone } from "../support/single-runs";
 
 const execute = promisify(execFile);
 
@@ -117,7 +118,7 @@ export class EngineStack {
         },
       },
     );
-    opened.stack = new EngineStack(folder, stack, async () => undefined);
+    opened.stack = new EngineStack(folder, runsAlone(stack), async () => undefined);
     return opened.stack;
   }
 

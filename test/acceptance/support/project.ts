@@ -6,6 +6,7 @@ import { parse, stringify } from "yaml";
 import { type Flavour, installOf } from "../../../lab/real/flavours";
 import { pulumiRoot } from "../../../tools/paths";
 import { PulumiProcess } from "../../support/pulumi-process";
+import { runsAlone } from "../../support/single-runs";
 
 const REPOSITORY = resolve(__dirname, "../../..");
 
@@ -49,7 +50,7 @@ export class Backend {
     );
     const bin = dirname(pulumiCommand.command);
     const environment = { ...process.env, ...envVars, PATH: [bin, process.env["PATH"]].join(delimiter) };
-    const project = new Project(stack, configFile, environment);
+    const project = new Project(runsAlone(stack), configFile, environment);
     project.configure(program.config);
     return project;
   }
@@ -111,7 +112,7 @@ export class Project {
   }
 
   async outputs(): Promise<Record<string, unknown>> {
-    const outputs = await this.stack.outputs();
+    const outputs = await this.stack.workspace.stackOutputs(this.stack.name);
     return Object.fromEntries(Object.entries(outputs).map(([name, { value }]) => [name, value as unknown]));
   }
 

@@ -103,6 +103,19 @@ describe("until", () => {
     assert.equal(await until(new Deadline(0, "the work"), async () => "there"), "there");
   });
 
+  it("pauses as long as the condition took, so that what is waited for gets half of the time", async () => {
+    const times: number[] = [];
+    await until(new Deadline(60, "the work"), async () => {
+      times.push(performance.now());
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      times.push(performance.now());
+      return times.length > 2 ? "done" : undefined;
+    });
+    const [called = 0, ended = 0, calledAgain = 0] = times;
+    const [took, pause] = [ended - called, calledAgain - ended];
+    assert.ok(pause >= took - 2, `${pause} ms after ${took} ms`); // a timer may fire a fraction of a millisecond early
+  });
+
   it("ends with the error of the condition at once", async () => {
     let asked = 0;
     await assert.rejects(

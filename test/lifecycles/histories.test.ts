@@ -8,7 +8,7 @@ import { figure } from "../support/figure";
 import type { Order, Report } from "./histories/worker";
 
 /** Number of histories; `HISTORIES=5000` for a night. */
-const HISTORIES = Number(process.env["HISTORIES"] ?? (isThorough ? 100 : 25));
+const HISTORIES = Number(process.env["HISTORIES"] ?? (isThorough ? 50 : 25));
 /**
  * The seed and the path of a failure repeat the same history. By default the histories are the same in every run, so
  * that a change is tested by itself.

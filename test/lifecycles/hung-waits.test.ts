@@ -7,7 +7,7 @@ import { hasStep } from "./scenarios/in-lab";
 import { Clock } from "./support/clock";
 
 /** Tries one moment of so many; `HANGS=1` tries all. */
-const ONE_OF = Number(process.env["HANGS"] ?? (isThorough ? 4 : 8));
+const ONE_OF = Number(process.env["HANGS"] ?? (isThorough ? 6 : 8));
 
 describe("a server that stops answering", () => {
   let clock: Clock;

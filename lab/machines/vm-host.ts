@@ -32,11 +32,14 @@ const VIRTUAL_MACHINE = "v1";
 
 const VIRTUAL_MACHINE_TIMEOUT_SECONDS = 1800;
 
+/** BIOS, because emulated UEFI ends the emulator, and no ROMs of cards: their screen output and network boot take half a minute. */
+const RAW_QEMU = "-bios /usr/share/seabios/bios-256k.bin -global virtio-vga.romfile= -global virtio-net-pci.romfile=";
+
 /** Initialises LXD, with a profile for virtual machines, and starts one. LXD's client reads YAML from a file as input. */
 const LAUNCH = `
 exec </dev/null
 lxd init --auto
-lxc profile set default security.secureboot=false raw.qemu="-bios /usr/share/seabios/bios-256k.bin"
+lxc profile set default security.secureboot=false raw.qemu="${RAW_QEMU}"
 lxc image import /root/image/metadata.tar.xz /root/image/disk.qcow2 --alias vm
 rm -r /root/image
 lxc init vm ${VIRTUAL_MACHINE} --vm -c limits.memory=384MiB -c limits.cpu=1 -d root,size=300MiB

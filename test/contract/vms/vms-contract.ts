@@ -224,7 +224,7 @@ export function vmsContract(title: string, isReal: boolean, makeHarness: (contex
 
     if (isReal) {
       it("whose agent hangs do not hold the library longer than its deadline", async () => {
-        const pause = "p=$(pidof lxd-agent); (sleep 1; kill -STOP $p; sleep 40; kill -CONT $p) >/dev/null 2>&1 </dev/null &";
+        const pause = "p=$(pidof lxd-agent); (sleep 1; kill -STOP $p; sleep 20; kill -CONT $p) >/dev/null 2>&1 </dev/null &";
         await inGuest("sh", "-c", pause);
         const stopped = performance.now();
         let longest = 0;

@@ -158,7 +158,7 @@ export async function vmHostLayers(log: (line: string) => void): Promise<string[
 /**
  * The file system that the lab runs QEMU from, so that nothing of it is installed on this machine. Not the release of the
  * machines: QEMU before 8.1 translates code while another emulated processor changes it, and keeps the former code. Linux
- * changes its own code whenever the first virtual machine starts and the last one stops.
+ * changes its own code, and a processor then stays at a breakpoint that memory no longer has: the machine hangs.
  */
 export async function emulatorLayers(log: (line: string) => void): Promise<string[]> {
   const tree = await commonTree(QEMU_SUITE.release, log);

@@ -29,7 +29,7 @@ const HOSTS = ["--hosts", "bcn2,bcn1,bcn3"];
  */
 const ON_EACH_SERVER = "test/acceptance/!(lab|snapd).test.ts";
 /** What CI tests of it on Debian 13's LXD, which is close to Debian 12's. The others run by night. */
-const CORE = "test/acceptance/{contract,hosts,stack}.test.ts";
+const CORE = "test/acceptance/@(contract|hosts|stack).test.ts";
 const OTHERS = "test/acceptance/!(lab|snapd|contract|hosts|stack).test.ts";
 
 /** @type {(name: string, flavour: string, files?: string) => Tier} */

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Becomes PID 1 of a lab host. Started in new pid, mount, uts and ipc namespaces and in the host's network namespace.
-# Environment: LAB_HOST (name), LAB_CGROUP (folder of the host's control group), LAB_DIR (the host's folder), LAB_LOWER (lower layers).
+# Environment: LAB_HOST (name), LAB_CGROUP (folder of the host's control group), LAB_DIR (the host's folder), LAB_LOWER (lower layers),
+# LAB_PROCESSORS (those that the host may use).
 set -eu
 
 if [ "${1:-}" != in-cgroup ]; then
@@ -8,7 +9,8 @@ if [ "${1:-}" != in-cgroup ]; then
   # The machine's own /proc is still mounted here, so this is the process id as the machine sees it.
   read -r pid rest </proc/self/stat
   # The control group namespace must be made inside the group: its root is then the host's own group.
-  exec unshare --cgroup /bin/sh "$0" in-cgroup "$pid"
+  # Only the namespaces had to be made on a certain processor.
+  exec taskset --cpu-list "$LAB_PROCESSORS" unshare --cgroup /bin/sh "$0" in-cgroup "$pid"
 fi
 
 hostname "$LAB_HOST"

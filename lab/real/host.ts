@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
@@ -12,6 +12,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { killCgroup, makeCgroup, recordDevice, releaseLoopDevices, removeCgroup } from "./cleanup";
 import { type CommandResult, lastLines, mustRun, runCommand, waitFor } from "./process";
@@ -56,6 +57,30 @@ export function publicHostKey(place: LabPlace, name: string): string {
   return `${type} ${key}`;
 }
 
+/** Prints the number of a new mount namespace: ioctl NS_GET_MNTNS_ID. */
+const NAMESPACE_NUMBER =
+  'open(my $own, "<", "/proc/self/ns/mnt"); my $number = "\\0" x 8; ioctl($own, 0x8008b705, $number) or die; print unpack("Q", $number)';
+
+/**
+ * The processor whose next mount namespace gets the lowest number. Linux 6.18 numbers namespaces on each processor from a range of its own, and
+ * keeps a mount namespace by a file only in a namespace with a lower number. snap-confine does that for each snap, so a host needs a lower
+ * number than all namespaces that are made in it later, on whatever processor. Returns `undefined` for kernels that do not tell the number:
+ * they count all namespaces together.
+ */
+function processorOfOldestNamespaces(): number | undefined {
+  const numbers = cpus().map((_, processor) => {
+    const argv = [...onProcessor(processor), "unshare", "--mount", "perl", "-e", NAMESPACE_NUMBER];
+    const { status, stdout } = spawnSync(argv[0] ?? "", argv.slice(1), { encoding: "utf8" });
+    return status === 0 ? Number(stdout) : Number.NaN;
+  });
+  const oldest = numbers.indexOf(Math.min(...numbers));
+  return oldest < 0 ? undefined : oldest;
+}
+
+function onProcessor(processor: number | undefined): string[] {
+  return processor === undefined ? [] : ["taskset", "--cpu-list", String(processor)];
+}
+
 /**
  * Boots a host and waits until its SSH server listens. A host without a file system gets a bare one.
  * @throws Error with the end of the host's boot log if it does not come up within a minute.
@@ -77,6 +102,7 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
     [
       ...["-c", intoLaunchGroup, "sh", place.launchCgroup],
       ...["nsenter", `--net=${join(NAMESPACE_FOLDER, place.hostNamespace(host.name))}`],
+      ...onProcessor(processorOfOldestNamespaces()),
       ...["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"],
       ...["/bin/sh", join(__dirname, "boot-host.sh")],
     ],
@@ -90,6 +116,7 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
         LAB_DIR: folder,
         LAB_CGROUP: place.hostCgroup(host.name),
         LAB_LOWER: record.lowerDirs.join(":"),
+        LAB_PROCESSORS: `0-${cpus().length - 1}`,
       },
     },
   );

@@ -30,6 +30,21 @@ profiles:
     eth0: {type: nic, network: lxdbr0, name: eth0}
 `;
 
+/** Keeps a mount namespace by a file, as snap-confine does, from each processor. Prints the processors whose namespaces the kernel refuses to keep. */
+const KEEP_NAMESPACES = `
+mkdir -p /run/kept
+mount --bind /run/kept /run/kept
+mount --make-private /run/kept
+: >/run/kept/namespace
+for processor in $(seq 0 $(($(nproc --all) - 1))); do
+  taskset --cpu-list "$processor" unshare --mount sleep 60 & pid=$!
+  until [ "$(readlink /proc/$pid/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)" ]; do sleep 0.05; done
+  if mount --bind /proc/$pid/ns/mnt /run/kept/namespace; then umount /run/kept/namespace; else echo "$processor"; fi
+  kill $pid
+done
+umount /run/kept
+`;
+
 describe("the lab's real hosts", () => {
   const hosts = bareHosts();
 
@@ -52,6 +67,12 @@ describe("the lab's real hosts", () => {
       assert.equal(await host(name, ["systemctl", "is-system-running"]), "running");
       assert.equal(await host(name, ["hostname"]), name);
       assert.notEqual((await hosts.lab.hostExec(name, ["test", "-e", hosts.lab.flavour.daemon])).exitCode, 0);
+    }
+  });
+
+  it("lets them keep the mount namespaces that are made on any processor, as snaps need it", async () => {
+    for (const { name } of hosts.lab.hosts) {
+      assert.equal(await host(name, ["sh", "-s"], KEEP_NAMESPACES), "");
     }
   });
 

@@ -2,11 +2,12 @@
  * The SSH side of a simulated host: login by public key and password, exec, forwarding to a unix socket and to another
  * host of the lab, with sshd's limits. The host decides what a command does and which sockets answer.
  */
-import { type AddressInfo, connect as connectTcp, createServer, type Server as NetServer, type Socket } from "node:net";
+import { connect as connectTcp, createServer, type Server as NetServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { type AuthContext, type Connection, type ServerChannel, type Session, Server as SshServer, utils } from "ssh2";
 
 import type { FaultEffect, SshStep } from "./faults";
+import { listenOnLoopback } from "./loopback-port";
 
 /** Settings of sshd; a test may change them while it runs. */
 export interface SshdSettings {
@@ -129,11 +130,7 @@ export class SimulatedSshServer {
       this.ssh.injectSocket(socket);
     });
     this.listener = listener;
-    await new Promise<void>((resolve, reject) => {
-      listener.once("error", reject);
-      listener.listen(this.listeningPort, "127.0.0.1", resolve);
-    });
-    this.listeningPort = (listener.address() as AddressInfo).port;
+    this.listeningPort = await listenOnLoopback(listener, this.listeningPort === 0 ? undefined : this.listeningPort);
   }
 
   /** Stops listening and cuts every connection. */

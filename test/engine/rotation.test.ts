@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { type SimulatedHost, SimulatedLab } from "../../lab/simulated";
 import { makeKeyPair } from "../../lab/simulated/keys";
+import { listenOnLoopback } from "../../lab/simulated/loopback-port";
 import { figure } from "../support/figure";
 import { SshAgent } from "../support/ssh-agent";
 import { TWO_HOSTS } from "../support/two-hosts";
@@ -308,8 +309,7 @@ class Road {
 
   static async to(host: SimulatedHost): Promise<Road> {
     const server = createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    return new Road(host, (server.address() as AddressInfo).port, server);
+    return new Road(host, await listenOnLoopback(server), server);
   }
 
   async stop(): Promise<void> {

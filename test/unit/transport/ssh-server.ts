@@ -10,6 +10,7 @@ import {
   utils,
 } from "ssh2";
 import { type FramedCommandLine, takeOutOfFrame } from "../../../lab/simulated/framed-command";
+import { listenOnLoopback } from "../../../lab/simulated/loopback-port";
 import { type Connection, connectionSchema } from "../../../provider/transport/connection";
 
 /** A key pair in ssh-keygen's format. */
@@ -84,7 +85,7 @@ export class TestSshServer {
 
   static async start(hostKey = newKey(), algorithms: Algorithms = {}): Promise<TestSshServer> {
     const server = new TestSshServer(hostKey, algorithms);
-    await new Promise<void>((resolve) => server.listener.listen(0, "127.0.0.1", resolve));
+    await listenOnLoopback(server.listener);
     return server;
   }
 

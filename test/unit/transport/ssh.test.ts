@@ -3,7 +3,8 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { chmodSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, request, type Server } from "node:http";
-import { type AddressInfo, createServer, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
+import { listenOnLoopback } from "../../../lab/simulated/loopback-port";
 import { clusterEndpoint } from "../../../provider/lxd/client/cluster-endpoint";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import { Deadline } from "../../../provider/support/deadline";
@@ -314,9 +315,9 @@ describe("SSH", () => {
         sockets.push(socket.on("error", () => undefined));
         answer(socket);
       });
-      await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+      const port = await listenOnLoopback(listener);
       try {
-        await test((listener.address() as AddressInfo).port);
+        await test(port);
       } finally {
         for (const socket of sockets) {
           socket.destroy();

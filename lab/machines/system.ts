@@ -98,6 +98,33 @@ const VM_HOST_PACKAGES = [
   "syslinux-common",
 ];
 
+/**
+ * Holds a virtual machine of KVM's that never runs. When the first one starts and the last one ends, Linux changes its own code, that of the
+ * scheduler too, and a processor that QEMU emulates did not always notice. Seen were a hang and, most likely for the same reason, the panic
+ * "corrupted stack end detected inside scheduler". The numbers are KVM_CREATE_VM, KVM_CREATE_IRQCHIP and KVM_CREATE_VCPU.
+ */
+const HOLD_KVM = `#!/usr/bin/perl
+use strict;
+open(my $kvm, "+<", "/dev/kvm") or die "/dev/kvm: $!";
+my $machine = ioctl($kvm, 0xAE01, 0) or die "KVM_CREATE_VM: $!";
+open(my $vm, "+<&=", $machine) or die "the virtual machine: $!";
+ioctl($vm, 0xAE60, 0) or die "KVM_CREATE_IRQCHIP: $!";
+my $processor = ioctl($vm, 0xAE41, 0) or die "KVM_CREATE_VCPU: $!";
+sleep;
+`;
+
+const HOLD_KVM_UNIT = `[Unit]
+Description=A virtual machine that never runs, so that the kernel's code stays the same
+After=systemd-modules-load.service
+Before=lxd.service
+
+[Service]
+ExecStart=/usr/local/sbin/hold-kvm
+
+[Install]
+WantedBy=multi-user.target
+`;
+
 const VM_HOST_SCRIPT = `
 apt-get update -q
 apt-get install -q -y --no-install-recommends ${VM_HOST_PACKAGES.join(" ")}
@@ -107,6 +134,12 @@ printf '%s\\n' kvm-amd vhost_vsock vhost_net tun >/etc/modules-load.d/lab.conf
 # Huge pages shorten the two-dimensional page walks of a virtual machine. Halt polling only burns an emulated core.
 printf '%s\\n' 'w /sys/kernel/mm/transparent_hugepage/shmem_enabled - - - - always' \\
   'w /sys/module/kvm/parameters/halt_poll_ns - - - - 0' >/etc/tmpfiles.d/lab.conf
+cat >/usr/local/sbin/hold-kvm <<'END'
+${HOLD_KVM}END
+chmod 755 /usr/local/sbin/hold-kvm
+cat >/etc/systemd/system/hold-kvm.service <<'END'
+${HOLD_KVM_UNIT}END
+systemctl enable hold-kvm.service
 # For the inside of a virtual machine; Debian enables it here too.
 systemctl disable lxd-agent.service || true
 `;

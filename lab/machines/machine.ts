@@ -128,7 +128,7 @@ export class Machine {
     await this.untilUp();
   }
 
-  /** Saves memory, devices and disks of the running machine under a name. */
+  /** Saves memory, devices and disks of the running machine under a name. No virtual machine may run in it: QEMU could not load the state. */
   async save(snapshot: string): Promise<void> {
     await askHumanMonitor(this.monitor, `savevm ${snapshot}`);
   }

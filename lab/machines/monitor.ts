@@ -20,10 +20,13 @@ class Conversation {
     private readonly socket: Socket,
     private readonly path: string,
   ) {
-    createInterface({ input: socket }).on("line", (line) => {
-      this.lines.push(line);
-      this.wake();
-    });
+    createInterface({ input: socket })
+      .on("line", (line) => {
+        this.lines.push(line);
+        this.wake();
+      })
+      // It passes on the errors of the socket. Nobody handles them there: whoever waits sees that the connection has ended.
+      .on("error", () => undefined);
     socket.on("close", () => {
       this.isClosed = true;
       this.wake();

@@ -48,7 +48,11 @@ lxc start ${VIRTUAL_MACHINE}
 until curl -sS --unix-socket /var/lib/lxd/unix.socket lxd/1.0/instances/${VIRTUAL_MACHINE}/state | grep -q '"processes":[1-9]'; do
   sleep 3
 done
+# QEMU cannot load a state in which a processor executes a virtual machine.
+lxc pause ${VIRTUAL_MACHINE}
 `;
+
+const RESUME = `lxc start ${VIRTUAL_MACHINE} </dev/null`;
 
 /**
  * Starts a lab with one machine, from its saved state: LXD is installed, not initialised, and runs virtual machines. Their
@@ -68,8 +72,14 @@ export async function startVmHost(options: {
   const image = await vmImage(log);
   const state = options.running === true ? await savedVirtualMachine(image, log) : await savedState(log);
   const lab = await MachineLab.start({ ...options, log, system, machines: [VM_HOST], states: { [VM_HOST.name]: state } });
-  symlinkSync(image, join(lab.lab.home, "lxd-images/vm"));
-  return lab;
+  try {
+    symlinkSync(image, join(lab.lab.home, "lxd-images/vm"));
+    if (options.running === true) await lab.machine(VM_HOST.name).run(RESUME);
+    return lab;
+  } catch (error) {
+    await lab.stop();
+    throw error;
+  }
 }
 
 /** Boots the machine once, until LXD says that it runs virtual machines, and keeps it as it is then. */
@@ -99,7 +109,7 @@ async function savedState(log: (line: string) => void): Promise<SavedState> {
   return { folder, snapshot: STATE };
 }
 
-/** Starts a virtual machine once, until its agent answers, and keeps the machine as it is then. */
+/** Starts a virtual machine once, until its agent answers, pauses it, and keeps the machine as it is then. */
 async function savedVirtualMachine(image: string, log: (line: string) => void): Promise<SavedState> {
   const before = await savedState(log);
   const name = `vm-state-${recipeHash([basename(before.folder), basename(image), LAUNCH])}`;

@@ -51,7 +51,8 @@ export interface VmGroupArgs {
   project?: pulumi.Input<string>;
   /**
    * Settings of all instances. An instance's own value replaces the value here; `config`, `devices` and `cloudInit` are merged
-   * key by key. A device of another `type` replaces the whole device.
+   * key by key. A device of another `type` replaces the whole device. A member as an instance's own `target` replaces `placement`,
+   * and an own `placement` replaces a member as `target`.
    * @default {}
    */
   defaults?: Partial<VmSettingsArgs>;

@@ -16,5 +16,12 @@ export { LxdProfile, type LxdProfileArgs } from "./resources/lxd-profile";
 export { LxdProject, type LxdProjectArgs } from "./resources/lxd-project";
 export { LxdStoragePool, type LxdStoragePoolArgs } from "./resources/lxd-storage-pool";
 export { LxdVm, type LxdVmArgs } from "./resources/lxd-vm";
-export type { CloudInitArgs, ImageSourceArgs, NicAddresses, RootDiskArgs, WaitConditionArgs } from "./resources/lxd-vm-args";
+export type {
+  CloudInitArgs,
+  ImageSourceArgs,
+  NicAddresses,
+  PlacementArgs,
+  RootDiskArgs,
+  WaitConditionArgs,
+} from "./resources/lxd-vm-args";
 export { VmUser, type VmUserArgs } from "./resources/vm-user";

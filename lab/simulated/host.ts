@@ -94,6 +94,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   kernelVersion = "6.1.0-48-amd64";
   readonly cpus: number;
   readonly memoryBytes: number;
+  readonly usage: { memoryBytes: number; load: number; diskBytes: number };
   /** The host's public key, in the form of known_hosts and authorized_keys. */
   hostKey: string;
   daemon: Daemon | undefined;
@@ -126,6 +127,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     this.virtualMachines = options.virtualMachines ?? true;
     this.cpus = options.cpus ?? 4;
     this.memoryBytes = options.memoryBytes ?? 16 * 2 ** 30;
+    this.usage = { memoryBytes: Math.floor(this.memoryBytes / 8), load: 0.5, diskBytes: 2 ** 30 };
     this.archive = new Map(Object.entries(options.archive ?? archiveOf(this.flavour)));
     for (const name of options.packages ?? Object.values(STORAGE_TOOLS)) {
       this.packages.set(name, this.archive.get(name) ?? "1");

@@ -7,7 +7,7 @@ import { checkProperties, forEngine } from "./check";
 import { previewConfigKeys } from "./config-keys";
 import { CONNECTION_INPUTS, changedConnectionInputs, clusterFingerprintIn } from "./connection-inputs";
 import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
-import { announce, previewAdoption, previewEffects } from "./previews";
+import { announce, previewAdoption, previewCreation, previewEffects } from "./previews";
 import { type EngineLog, engineLog } from "./progress";
 import { claimIn, claimOf, containsUnknown, external, internal, type Properties, urnOf } from "./properties";
 import { carryStableOutputs, stableOutputsIn, withoutStableOutputs } from "./stable-outputs";
@@ -56,9 +56,12 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       }
       if (complete && failures.length === 0 && !changing) {
         await previewConfigKeys(preview, olds, properties);
-        await (isNew
-          ? previewAdoption(preview, inputs, properties)
-          : previewEffects(preview, inputsIn(lifecycle, olds), inputs, properties));
+        if (isNew) {
+          await previewAdoption(preview, inputs, properties);
+          await previewCreation(preview, inputs, properties, Object.keys(known).length > 0);
+        } else {
+          await previewEffects(preview, inputsIn(lifecycle, olds), inputs, properties);
+        }
       }
       const safe = redactor([olds, news]);
       return {

@@ -97,6 +97,11 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
   /** What every preview reports while it is true, whether or not anything changes. */
   standingWarnings?(state: Inputs & Outputs, inputs: Inputs): string[];
   /**
+   * What only LXD knows of an object that will be created, such as its place.
+   * @param isReplacement - Whether the object in state will be removed first.
+   */
+  previewCreation?(context: Context, inputs: Inputs, isReplacement: boolean): Promise<string[]>;
+  /**
    * The effects of a change that only LXD knows, such as those on others. Asked in previews of an object in state whose inputs
    * change, and of one that will be adopted.
    * @param former - The former inputs, for an object in state.

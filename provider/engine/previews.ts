@@ -57,6 +57,24 @@ export async function previewAdoption<Inputs extends object, Outputs extends obj
   });
 }
 
+/** Shows what only LXD knows of an object that will be created. */
+export async function previewCreation<Inputs extends object, Outputs extends object>(
+  preview: Preview<Inputs, Outputs>,
+  inputs: Inputs,
+  properties: Properties,
+  isReplacement: boolean,
+): Promise<void> {
+  const { lifecycle, log } = preview;
+  if (lifecycle.previewCreation === undefined) {
+    return;
+  }
+  const messages = redactedLog(log, properties);
+  await optional(messages, "Cannot preview the creation", async () => {
+    const facts = await look(preview, properties, async (context) => lifecycle.previewCreation?.(context, inputs, isReplacement));
+    facts?.forEach(messages.info);
+  });
+}
+
 /** Warns of effects of a change that only LXD knows, such as those on others. */
 export async function previewEffects<Inputs extends object, Outputs extends object>(
   preview: Preview<Inputs, Outputs>,

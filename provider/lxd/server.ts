@@ -42,8 +42,8 @@ export function getServerShared(lxd: LxdClient, target?: string): Promise<Server
   return lxd.getShared("/1.0", serverSchema, { target });
 }
 
-export async function getHardware(lxd: LxdClient): Promise<{ cpus: number; memoryBytes: number }> {
-  const { cpu, memory } = await lxd.get("/1.0/resources", resourcesSchema);
+export async function getHardware(lxd: LxdClient, target?: string): Promise<{ cpus: number; memoryBytes: number }> {
+  const { cpu, memory } = await lxd.get("/1.0/resources", resourcesSchema, { target });
   return { cpus: cpu.total, memoryBytes: memory.total };
 }
 

@@ -29,6 +29,34 @@ export interface RootDiskArgs {
   pool?: Input<string>;
 }
 
+/**
+ * How a member is chosen for a new instance. Members that are not Online or take no instances (`scheduler.instance`), and those
+ * without a storage pool or network of the instance, room for its root disk, or the image's architecture, are left out. Among equal
+ * members, the first by name is chosen. Labels are in the config key `user.placement` of an instance or its profiles, separated by
+ * commas, and count within a project.
+ */
+export interface PlacementArgs {
+  /**
+   * What decides: `roundRobin` takes the member with the fewest instances of the same project and labels; `leastInstances` that with the
+   * fewest instances of all projects; `leastMemory` and `leastCpu` that with the smallest part of its memory or CPUs in use. The last two
+   * need a server that reports it (API extension `cluster_member_state`).
+   * @default "leastInstances"
+   */
+  policy?: Input<"roundRobin" | "leastInstances" | "leastMemory" | "leastCpu">;
+  /**
+   * Whether a failure domain with fewer instances of the same project and labels is preferred, before the policy decides within it.
+   * @default false
+   */
+  spreadFailureDomains?: Input<boolean>;
+  /**
+   * Label: only a member with an instance of that label is taken. The first instance of a label that it has itself can be on any member.
+   * @default none
+   */
+  affinity?: Input<string>;
+  /** Label: no member with an instance of that label is taken. @default none */
+  antiAffinity?: Input<string>;
+}
+
 /** Texts for cloud-init. They may be secrets. */
 export interface CloudInitArgs {
   /** User data. Text that begins with `#cloud-config` must be YAML. */

@@ -32,7 +32,7 @@ import {
 } from "../lxd/instances/instances";
 import { isProtected, type Obstacle, refusalToDelete } from "../lxd/instances/obstacles";
 import { type InstanceOutputs, outputsOf } from "../lxd/instances/outputs";
-import { pendingWarning, warningsFromServer, warningsFromState } from "../lxd/instances/preview";
+import { foreseenPlace, pendingWarning, warningsFromServer, warningsFromState } from "../lxd/instances/preview";
 import { expandedIn, pendingChanges } from "../lxd/instances/running-config";
 import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instances/schemas";
 import { findInstanceWithStateShared } from "../lxd/instances/shared-reads";
@@ -41,12 +41,14 @@ import { waitConditionSchema } from "../lxd/instances/wait";
 import { sameImage } from "../lxd/meaning";
 import { instanceNameSchema, poolNameSchema, profileNameSchema, projectSchema, targetSchema } from "../lxd/names";
 import { claim, isLeftToOthers, isUnfinishedWork, refuseTakenOver } from "../lxd/ownership";
+import { forgetPlace } from "../lxd/placement/place";
+import { faultsOfPlacement, placementSchema } from "../lxd/placement/schema";
 import type { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { havingChanged, RefusedError } from "../support/errors";
 import type { ClusterInput, ConfigArgs, DevicesArgs } from "./common-args";
 import type { LxdImage } from "./lxd-image";
-import type { CloudInitArgs, ImageSourceArgs, NicAddresses, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
+import type { CloudInitArgs, ImageSourceArgs, NicAddresses, PlacementArgs, RootDiskArgs, WaitConditionArgs } from "./lxd-vm-args";
 
 /** Inputs of {@link LxdVm}. @internal */
 export const vmSchema = z.strictObject({
@@ -69,6 +71,7 @@ export const vmSchema = z.strictObject({
   target: z
     .union([z.literal("").transform(() => undefined), targetSchema], "is neither the name of a member nor @group")
     .optional(),
+  placement: placementSchema.optional(),
   running: z.boolean().default(true),
   waitFor: z.array(waitConditionSchema).default([{ for: "running" }]),
   allowRestart: z.union([z.boolean(), z.literal("force")], 'must be true, false or "force"').default(false),
@@ -127,6 +130,12 @@ export interface LxdVmArgs {
    * @default LXD chooses a member at creation
    */
   target?: Input<string>;
+  /**
+   * How a member is chosen when the instance is created, among all members, or those of the group in `target`. The instance stays there:
+   * neither another load nor another `placement` moves it. Cannot be given with a member as `target`, nor for a standalone server.
+   * @default LXD chooses the member with the fewest instances
+   */
+  placement?: Input<PlacementArgs>;
   /** Whether the instance runs. A stop or start by others is shown as drift. @default true */
   running?: Input<boolean>;
   /**
@@ -170,10 +179,11 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
   timeouts: { create: 900, read: 120, update: 900, delete: 300 },
 
-  checkTogether({ rootDisk, devices }) {
+  checkTogether({ rootDisk, devices, placement, target }) {
     const root = rootDiskOf(devices)?.[0];
     const reason = `cannot be given together with devices.${root}`;
-    return rootDisk !== undefined && root !== undefined ? [{ property: "rootDisk", reason }] : [];
+    const faults = faultsOfPlacement(placement, target);
+    return rootDisk !== undefined && root !== undefined ? [{ property: "rootDisk", reason }, ...faults] : faults;
   },
 
   sameBy: {
@@ -183,6 +193,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     profiles: (observed, wanted, state, { running, allowRestart }) =>
       sameJson(observed, wanted) && !(running && allowRestart !== false && pendingIn(state).length > 0),
     target: (_observed, wanted, state) => memberToMoveTo(wanted, state.location, state.evacuatedFrom) === undefined,
+    placement: notCompared,
     waitFor: notCompared,
     allowRestart: notCompared,
   },
@@ -199,9 +210,17 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     return warningsFromState(state, inputs);
   },
 
-  async previewEffects(context, given) {
+  async previewCreation(context, given, isReplacement) {
+    return given.placement === undefined ? [] : foreseenPlace(await workOf(context, given), given, isReplacement);
+  },
+
+  async previewEffects(context, given, former) {
     const work = await workOf(context, given);
-    return warningsFromServer(work, await withServersKeys(work, given));
+    const warnings = await warningsFromServer(work, await withServersKeys(work, given));
+    const isOnlyForNew = former !== undefined && !sameJson(former.placement, given.placement);
+    return isOnlyForNew
+      ? [...warnings, `${nameOf(given)} stays on its member: placement decides only where it is created`]
+      : warnings;
   },
 
   replacementLoss: (state) =>
@@ -289,6 +308,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     work.progress("deleting");
     await deleteInstance(work);
+    await forgetPlace(work);
   },
 };
 

@@ -54,10 +54,18 @@ async function dial(key: string, connection: Connection, deadline: Deadline, pat
   }
 }
 
+const forgetting: (() => void)[] = [];
+
+/** Registers what also ends with all connections: knowledge that one engine operation keeps. */
+export function whenDisconnected(forget: () => void): void {
+  forgetting.push(forget);
+}
+
 /** Ends all connections. For programs that continue after they used the library; a provider process just ends. */
 export async function disconnectAll(): Promise<void> {
   const open = [...connections.values()].flatMap(({ result }) => result ?? []);
   connections.clear();
+  forgetting.forEach((forget) => forget());
   for (const connection of await Promise.allSettled(open)) {
     if (connection.status === "fulfilled") {
       connection.value.close();

@@ -2,6 +2,8 @@ import { SimulatedLab } from "../../lab/simulated";
 import { LxdClient } from "../../provider/lxd/client/client";
 import { endpointOf } from "../../provider/lxd/client/endpoint";
 import { findInstanceWithStateShared } from "../../provider/lxd/instances/shared-reads";
+import { type Candidate, decide } from "../../provider/lxd/placement/decide";
+import { Survey } from "../../provider/lxd/placement/survey";
 import { Deadline } from "../../provider/support/deadline";
 import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";
@@ -13,6 +15,7 @@ import { judge, median, say, secondsOf } from "./measure";
 const VMS = 200;
 const ROUNDS = 5;
 const SLOWEST_RATIO = 1.5;
+const SLOWEST_PLACE_MS = 10;
 /**
  * Limit for requests besides the state of each running instance: lists of instances, profiles and so on, and a few
  * single instances.
@@ -55,8 +58,31 @@ async function benchReads(ours: number, all: number, userDataBytes: number): Pro
   }
 }
 
+/** The places of instances of one operation, each of which knows those before. Returns whether the limit is kept. */
+async function benchPlaces(count: number, members: number): Promise<boolean> {
+  const facts = { status: "Online", failureDomain: "default", groups: [], scheduler: "all", architectures: [], faults: [] };
+  const memory = { totalBytes: 64 * 2 ** 30, usedBytes: 2 ** 30 };
+  const all = Array.from({ length: members }, (_, index): Candidate => ({ ...facts, name: `m${index}`, driver: "qemu", memory }));
+  const placement = { policy: "leastMemory", spreadFailureDomains: true } as const;
+  const takes = { memory: { bytes: 2 ** 30 }, cpus: 1, disk: undefined };
+  const survey = new Survey();
+  const seconds = await secondsOf(async () => {
+    for (let index = 0; index < count; index++) {
+      const instance = { project: "default", name: `vm${index}`, labels: [], takes };
+      const request = { ...instance, type: "container", placement, group: undefined, allowedGroups: undefined } as const;
+      const { member = "" } = decide({ ...request, architecture: undefined }, all, survey.placed([]));
+      survey.reserve({ ...instance, member });
+    }
+    return Promise.resolve();
+  });
+  say(`${count} instances on ${members} members: ${seconds.toFixed(2)} s`);
+  return judge("milliseconds for each", (seconds * 1000) / count, SLOWEST_PLACE_MS);
+}
+
 /** Measures the cost of 200 VMs on a simulated host. Returns whether all limits are kept. */
 export async function benchSimulated(): Promise<boolean> {
+  console.log("\nPlaces of instances");
+  const placed = await benchPlaces(1000, 50);
   console.log("\nReads of instances by a refresh");
   for (const [ours, all, userDataBytes] of [
     [5, 5, 1024],
@@ -115,7 +141,7 @@ export async function benchSimulated(): Promise<boolean> {
     say(`no-op resources with only a name: ${median(seconds.bare).toFixed(2)} s`);
     say(`ratio to the latter: ${(median(seconds.vms) / median(seconds.bare)).toFixed(2)}`);
     const quick = judge("ratio to the engine's baseline", median(seconds.vms) / median(seconds.like), SLOWEST_RATIO);
-    return lists && single && quick;
+    return placed && lists && single && quick;
   } finally {
     vms.close();
     nothings.close();

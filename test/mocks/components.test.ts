@@ -262,6 +262,47 @@ describe("VmGroup", () => {
     );
   });
 
+  it("places VMs by the policy of the defaults, except those with a member or a placement of their own", async () => {
+    const later = <Value>(value: Value): Output<Value> => output(Promise.resolve(value)) as Output<Value>;
+    const placement = { policy: "leastMemory", antiAffinity: "web" } as const;
+    const placesIn = async (shared: object, vms: readonly { name: string }[]): Promise<unknown[]> => {
+      const args = { cluster, defaults: { ...defaults, ...shared }, vms: [...vms] };
+      const { find } = await record("test", () => new VmGroup("vms", args));
+      return vms.map(({ name }) => {
+        const { target, placement: policy } = find(`LxdVm vms-${name}`).inputs;
+        return [target, policy];
+      });
+    };
+    const own = { policy: "roundRobin" } as const;
+    assert.deepEqual(
+      await placesIn({ placement }, [
+        { name: "a" },
+        { name: "b", target: "bcn1" },
+        { name: "c", target: "@big" },
+        { name: "d", placement: own },
+        { name: "e", target: later("bcn1") },
+        { name: "f", target: later("@big") },
+      ] as { name: string }[]),
+      [
+        [undefined, placement],
+        ["bcn1", undefined],
+        ["@big", placement],
+        [undefined, own],
+        ["bcn1", undefined],
+        ["@big", placement],
+      ],
+    );
+    assert.deepEqual(await placesIn({ target: "bcn2" }, [{ name: "a" }, { name: "b", placement } as { name: string }]), [
+      ["bcn2", undefined],
+      [undefined, placement],
+    ]);
+    assert.deepEqual(await placesIn({ target: "@big" }, [{ name: "a" }, { name: "b", placement } as { name: string }]), [
+      ["@big", undefined],
+      ["@big", placement],
+    ]);
+    assert.deepEqual(await placesIn({ target: "@big", placement }, [{ name: "a" }]), [["@big", placement]]);
+  });
+
   it("merges config, devices and cloudInit of a VM into the defaults key by key", async () => {
     const later = <Value>(value: Value): Output<Value> => output(Promise.resolve(value)) as Output<Value>;
     const general = {

@@ -232,7 +232,7 @@ export function addImage(daemon: LxdServer, image: NewImage): Image {
   const added: Image = {
     filename: "",
     size: 0,
-    architecture: image.properties["architecture"] ?? "x86_64",
+    architecture: (image.properties["architecture"] ?? "amd64").replace("amd64", "x86_64"),
     public: false,
     cached: false,
     autoUpdate: false,

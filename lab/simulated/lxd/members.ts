@@ -3,6 +3,7 @@ import { z } from "zod";
 import { listed, makeToken, memberOf, requireClustered } from "./cluster";
 import { Database, type Instance, keyOf, type Member, STUCK } from "./database";
 import { bootInstance, haltInstance, migratable } from "./instance-state";
+import { poolResources } from "./pools";
 import { async, created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, type Router } from "./router";
 import { reach } from "./server";
@@ -47,7 +48,7 @@ export function addMembers(router: Router): void {
     POST: renameMember,
     DELETE: deleteMember,
   });
-  router.add("/1.0/cluster/members/{name}/state", { POST: changeState });
+  router.add("/1.0/cluster/members/{name}/state", { GET: getState, POST: changeState });
   router.add("/1.0/cluster/groups", {
     GET: (request) => {
       const database = requireClustered(request.daemon);
@@ -239,6 +240,28 @@ function strandedCopy(database: Database, member: Member): Database {
   stranded.members = [member];
   stranded.lost = true;
   return stranded;
+}
+
+function getState(request: ApiRequest): Reply {
+  if (!request.daemon.behaviour.apiExtensions.includes("cluster_member_state")) {
+    throw new LxdError(501, "not implemented");
+  }
+  const { daemon } = memberOf(request);
+  const { host, database } = reach(daemon);
+  const { memoryBytes, load } = host.usage;
+  const sysinfo = {
+    uptime: 1000,
+    load_averages: [load, load, load],
+    total_ram: host.memoryBytes,
+    free_ram: host.memoryBytes - memoryBytes,
+    shared_ram: 0,
+    buffered_ram: 0,
+    total_swap: 0,
+    free_swap: 0,
+    processes: 200,
+  };
+  const whole = [...database.pools.values()].filter(({ status }) => status === "Created");
+  return sync({ sysinfo, storage_pools: Object.fromEntries(whole.map(({ name }) => [name, poolResources(daemon)])) });
 }
 
 function changeState(request: ApiRequest): Reply {

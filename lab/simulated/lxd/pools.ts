@@ -1,7 +1,7 @@
 /** `/1.0/storage-pools`, and the list of the custom volumes in them. */
 import { z } from "zod";
 import { listed } from "./cluster";
-import { type Database, keyOf, type StoragePool, urlOf } from "./database";
+import { type Database, keyOf, type LxdServer, type StoragePool, urlOf } from "./database";
 import { bytesOf, expandedDevices, requireApiName } from "./instance-model";
 import { created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
@@ -45,6 +45,11 @@ const kind: Kind<StoragePool> = {
   complete: () => undefined,
 };
 
+/** Space of a pool on a member. */
+export function poolResources({ host }: LxdServer): object {
+  return { space: { used: host.usage.diskBytes, total: 30 * 2 ** 30 }, inodes: { used: 1000, total: 1_000_000 } };
+}
+
 /** Adds the endpoints of storage pools. */
 export function addPools(router: Router): void {
   router.add("/1.0/storage-pools", {
@@ -70,8 +75,7 @@ export function addPools(router: Router): void {
   router.add("/1.0/storage-pools/{name}/resources", {
     GET: (request) => {
       poolOf(request);
-      targetDaemon(request);
-      return sync({ space: { used: 1 << 30, total: 30 * 2 ** 30 }, inodes: { used: 1000, total: 1_000_000 } });
+      return sync(poolResources(targetDaemon(request)));
     },
   });
   router.add("/1.0/storage-pools/{name}/volumes", { GET: listVolumes });

@@ -260,7 +260,7 @@ function changeServer(request: ApiRequest, replace: boolean): Reply {
 }
 
 function resourcesOf({ host }: LxdServer): unknown {
-  const used = Math.floor(host.memoryBytes / 8);
+  const { memoryBytes: used } = host.usage;
   return {
     cpu: {
       architecture: "x86_64",

@@ -64,6 +64,8 @@ export interface DaemonHost {
   readonly kernelVersion: string;
   readonly cpus: number;
   readonly memoryBytes: number;
+  /** What is in use of it, without its instances. A test may change it. */
+  readonly usage: { memoryBytes: number; load: number; diskBytes: number };
   /** Whether a program is installed. */
   hasProgram(name: string): boolean;
   /** Closes the connections to the API socket, as the end of the daemon does. */

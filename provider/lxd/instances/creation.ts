@@ -5,9 +5,18 @@ import { type Operation, operationsSchema, untilKnown } from "../client/operatio
 import { isServerFailure } from "../client/transient-failures";
 import { onceFound } from "../cluster/restarts";
 import { OWNER_KEY } from "../config";
+import { choosePlace, notePlace } from "../placement/place";
 import type { ImageSource } from "./image-source";
 import { type InstanceRef, withInstanceLock } from "./instance-lock";
-import { deleteInstance, findInstance, type InstancePut, type InstanceType, type InstanceWork, isStopped } from "./instances";
+import {
+  deleteInstance,
+  type Expanded,
+  findInstance,
+  type InstancePut,
+  type InstanceType,
+  type InstanceWork,
+  isStopped,
+} from "./instances";
 import { prepare, requireImage, requirePlace } from "./preflight";
 import { toApi, type WantedInstance } from "./spec";
 
@@ -21,13 +30,34 @@ export async function createWanted(
   mark: string,
   reconnect: () => Promise<LxdClient>,
 ): Promise<InstanceWork> {
-  const { image, instanceType: type, target } = wanted;
-  const { profiles } = await prepare(work, wanted);
-  await requirePlace(work.lxd, target, type);
+  const { image, instanceType: type } = wanted;
+  const { profiles, expanded } = await prepare(work, wanted);
   await requireImage(work.lxd, work.project, image, type);
+  const { target, release } = await placeOf(work, wanted, expanded);
   work.progress(image.server === undefined ? "creating" : `creating; ${work.lxd.names.name} gets the image from ${image.server}`);
   const { architecture: _, ...contents } = toApi(wanted, profiles, mark);
-  return onceFound(work.lxd, () => createInstance(work, { ...contents, type, image }, target, reconnect));
+  try {
+    return await onceFound(work.lxd, () => createInstance(work, { ...contents, type, image }, target, reconnect));
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/** Chooses a member if the program has a policy for it. Otherwise checks the given target. */
+async function placeOf(
+  work: InstanceWork,
+  { instanceType, image, target, placement }: WantedInstance & { readonly image: ImageSource },
+  expanded: Expanded,
+): Promise<{ target: string | undefined; release: () => void }> {
+  if (placement !== undefined) {
+    const place = await choosePlace(work, { instanceType, image, target, placement, expanded });
+    work.progress(`placing on ${place.explanation}`);
+    return { target: place.member, release: place.release };
+  }
+  await requirePlace(work.lxd, target, instanceType);
+  const isMember = target !== undefined && !target.startsWith("@");
+  return { target, release: isMember ? await notePlace(work, target, expanded) : () => undefined };
 }
 
 type InstancePost = Omit<InstancePut, "architecture"> & { type: InstanceType; image: ImageSource };

@@ -170,6 +170,25 @@ export async function requireMove(work: InstanceWork, live: Instance, member: st
 
 /** LXD would move the instance to a member without them, and then fail to start it. */
 async function requirePoolsAndNetworksOn({ lxd, name, project }: InstanceWork, member: string, devices: Devices): Promise<void> {
+  const lack = await lackOn(lxd, project, member, devices);
+  if (lack !== undefined) {
+    throw new RefusedError(
+      `target: instance "${name}" cannot be moved to ${member}, and nothing was changed: its device ${lack.device} needs "${lack.needed}", ` +
+        `which ${lack.status} on ${member}. Create it there first, or choose another member`,
+    );
+  }
+}
+
+/** A storage pool, network or interface of the host that a device needs. */
+interface Lack {
+  readonly device: string;
+  readonly needed: string;
+  /** Such as "does not exist". */
+  readonly status: string;
+}
+
+/** Finds the first pool, network or interface that an instance with these devices needs and a member does not have. */
+export async function lackOn(lxd: LxdClient, project: string, member: string, devices: Devices): Promise<Lack | undefined> {
   for (const [device, { type, network: managed, parent, pool: from }] of Object.entries(devices)) {
     const needed = type === "nic" ? managed || parent : type === "disk" ? from : undefined;
     if (needed === undefined || needed === "") {
@@ -178,13 +197,10 @@ async function requirePoolsAndNetworksOn({ lxd, name, project }: InstanceWork, m
     const ref = type === "nic" ? network(managed === undefined ? "default" : project, needed) : pool(needed);
     const found = (await findObject(lxd, ref, member))?.value;
     if (found === undefined || (found.managed && found.status !== "Created")) {
-      const status = found === undefined ? "does not exist" : `is ${found.status}`;
-      throw new RefusedError(
-        `target: instance "${name}" cannot be moved to ${member}, and nothing was changed: its device ${device} needs "${needed}", ` +
-          `which ${status} on ${member}. Create it there first, or choose another member`,
-      );
+      return { device, needed, status: found === undefined ? "does not exist" : `is ${found.status}` };
     }
   }
+  return undefined;
 }
 
 /** LXD would refuse the move only after the stop for it. */
@@ -205,7 +221,7 @@ function isTarget({ server_name, groups }: Member, target: string): boolean {
 }
 
 /** Lists the members. When all that the target names are offline, waits for those that answer. */
-function membersFor(lxd: LxdClient, target: string | undefined): Promise<Member[]> {
+export function membersFor(lxd: LxdClient, target: string | undefined): Promise<Member[]> {
   return membersOnceHeard(lxd, listMembersShared, (members) => {
     const named = members.filter((member) => target !== undefined && isTarget(member, target));
     return named.every(({ status }) => status === "Offline") ? named : [];

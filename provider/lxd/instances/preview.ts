@@ -2,10 +2,12 @@
 import { hasCode, messageOf } from "../../support/errors";
 import { listMembersShared } from "../cluster/cluster";
 import { CLOUD_INIT_TEXT, type Config, sameConfigValue } from "../config";
+import { choosePlace } from "../placement/place";
 import { inProgramsKeys } from "./boot-keys";
 import { planChange } from "./change";
 import { isSeededOnce } from "./cloud-init-seed";
 import { EVACUATED_FROM, memberToMoveTo } from "./evacuation";
+import type { ImageSource } from "./image-source";
 import { type Expanded, expandedOf, type Instance, type InstanceWork, isStopped, keysOf } from "./instances";
 import { describeObstacles, type Obstacle, obstaclesToLiveUpdate, obstaclesToStopOrMove, refusalToRestart } from "./obstacles";
 import type { InstanceOutputs } from "./outputs";
@@ -51,6 +53,37 @@ export async function warningsFromServer(work: InstanceWork, wanted: WantedInsta
     ...(await warningsOfCloudInit(work, live, wanted, expanded, movesTo)),
     ...(movesTo === undefined ? [] : await warningsOfMove(work, live, movesTo, expanded)),
   ];
+}
+
+/** Says on which member a new instance would be made if it were made now. */
+export async function foreseenPlace(
+  work: InstanceWork,
+  wanted: WantedInstance & { readonly image: ImageSource },
+  isReplacement: boolean,
+): Promise<string[]> {
+  const { placement } = wanted;
+  if (placement === undefined || (!isReplacement && (await findInstanceShared(work)) !== undefined)) {
+    return [];
+  }
+  let expanded: Expanded;
+  try {
+    ({ expanded } = await prepare(work, wanted));
+  } catch (error) {
+    if (hasCode(error, "refused")) {
+      return []; // the same pulumi up may make what is missing
+    }
+    throw error;
+  }
+  try {
+    const { explanation } = await choosePlace(work, { ...wanted, placement, expanded }, true);
+    return [`Instance "${wanted.name}" would be placed on ${explanation}. The choice is made when it is created`];
+  } catch (error) {
+    if (!hasCode(error, "refused")) {
+      throw error;
+    }
+    work.warn(`As the cluster is now, pulumi up will refuse this. ${messageOf(error)}`);
+    return [];
+  }
 }
 
 /** Returns the warnings that {@link warningsFromState} misses. */

@@ -12,6 +12,7 @@ import {
   sameConfigValue,
   sameDevices,
 } from "../config";
+import type { Placement } from "../placement/schema";
 import type { Profile } from "../profiles";
 import { inProgramsKeys } from "./boot-keys";
 import { type Expanded, expand, type Instance, type InstancePut, type InstanceType, rootDiskOf } from "./instances";
@@ -50,6 +51,7 @@ export interface WantedInstance extends InstanceSpec {
   readonly name: string;
   readonly instanceType: InstanceType;
   readonly target?: string | undefined;
+  readonly placement?: Placement | undefined;
   readonly running: boolean;
   readonly waitFor: readonly WaitCondition[];
   readonly allowRestart: AllowRestart;

@@ -1,6 +1,7 @@
-import { RefusedError } from "../../support/errors";
+import * as z from "zod";
+import { fallback, RefusedError } from "../../support/errors";
 import { parseSize } from "../../support/units";
-import type { LxdClient } from "../client/client";
+import { api, type LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
 import { getServer } from "../server";
@@ -36,6 +37,17 @@ interface KnownPool extends WantedConfig {
 
 export function pool(name: string): ObjectRef {
   return { type: POOLS, name };
+}
+
+const resourcesSchema = z.looseObject({ space: z.looseObject({ total: z.number(), used: z.number().default(0) }) });
+
+/** Returns the free space of a pool on a member; `undefined` when the server does not tell it, as with some drivers. */
+export async function getFreeBytes(lxd: LxdClient, name: string, target: string): Promise<number | undefined> {
+  const resources = await lxd
+    .get(api`/1.0/storage-pools/${name}/resources`, resourcesSchema, { target })
+    .catch(fallback(undefined, "api", "response-shape"));
+  const { total = 0, used = 0 } = resources?.space ?? {};
+  return total === 0 ? undefined : total - used;
 }
 
 /** Returns the source that each member was given. LXD overwrites the key with the result (a UUID, a loop file). */

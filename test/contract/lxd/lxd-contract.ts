@@ -12,6 +12,7 @@ import { movesContract } from "./moves";
 import { namesContract } from "./names";
 import { operationsContract } from "./operations";
 import { partingContract } from "./parting";
+import { placementContract } from "./placement";
 import { poolsAndNetworksContract } from "./pools-and-networks";
 import { profilesAndImagesContract } from "./profiles-and-images";
 import { projectsContract } from "./projects";
@@ -55,6 +56,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
     instancesContract(current);
     guestContract(current);
     movesContract(current);
+    placementContract(current);
     operationsContract(current);
     partingContract(current);
     wipingContract(current);

@@ -107,6 +107,7 @@ export const vmDrift = driftTable(vmLifecycle, {
     adopt: how("whether an existing instance is adopted"),
     waitFor: how("what to wait for after a change"),
     allowRestart: how("whether a change may stop and start it"),
+    placement: how("which member is chosen when it is created"),
     name: {
       byHand: ["lxc stop web1", "lxc rename web1 www1"],
       answer: "recreated",

@@ -42,6 +42,12 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
   },
   {
     ...vm,
+    title: "that is placed",
+    start: withImages(startFurnishedCluster),
+    first: (lab) => container(lab, { placement: { antiAffinity: "web" }, config: { "user.placement": "web" } }),
+  },
+  {
+    ...vm,
     title: "that is stopped",
     start: withImages(startFurnishedServer),
     first: (lab) => container(lab, { rootDisk: { size: "20GiB" }, cloudInit: { userData: "#cloud-config\n{}" } }),

@@ -130,6 +130,8 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         name: "web2",
         image: { fingerprint: "0123456789ab" },
         cpu: 2,
+        target: "@big",
+        placement: { policy: "leastMemory", spreadFailureDomains: true, affinity: "db", antiAffinity: "web" },
         waitFor: [{ for: "cloud-init" }, { for: "agent" }],
       },
     ],

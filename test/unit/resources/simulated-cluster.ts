@@ -24,27 +24,44 @@ export interface SimulatedCluster {
   stop(): Promise<void>;
 }
 
+type Host = Omit<SimulatedLabOptions["hosts"][number], "name" | "lanAddress">;
+
 /** A cluster of bcn2 and bcn1. */
-export async function startTwoMembers(options: Omit<SimulatedLabOptions, "hosts"> = {}): Promise<SimulatedCluster> {
+export function startTwoMembers(options: Omit<SimulatedLabOptions, "hosts"> = {}): Promise<SimulatedCluster> {
+  return startMembers({ bcn2: {}, bcn1: {} }, options);
+}
+
+/**
+ * A cluster of hosts.
+ * @param hosts - By their names, which are those of the seeds.
+ */
+export async function startMembers(
+  hosts: Partial<Record<keyof typeof ADDRESSES, Host>>,
+  options: Omit<SimulatedLabOptions, "hosts"> = {},
+): Promise<SimulatedCluster> {
+  const names = Object.keys(hosts) as (keyof typeof ADDRESSES)[];
   const lab = await SimulatedLab.start({
     ...options,
-    hosts: [
-      { name: "bcn2", lxd: "deb", lanAddress: "192.168.1.102", disks: ["/dev/sdb"] },
-      { name: "bcn1", lxd: "deb", lanAddress: "192.168.1.101", disks: ["/dev/sdb"] },
-    ],
+    hosts: names.map((name) => ({ lxd: "deb", disks: ["/dev/sdb"], ...hosts[name], name, lanAddress: ADDRESSES[name] })),
   });
   const endpoints = lab.hosts.map(({ connection }) => connectionSchema.parse(connection));
-  const [first, second] = await Promise.all(endpoints.map((endpoint) => clientOf({ endpoints: [endpoint] })));
-  assert(first !== undefined && second !== undefined);
-  await setServerConfig(first, { "core.https_address": "192.168.1.102:8443" });
-  await bootstrapCluster(first, "bcn2");
-  const token = await mintJoinToken(first, "bcn1");
-  const { certificate } = (await getServer(first)).environment;
-  await joinCluster(second, { name: "bcn1", address: "192.168.1.101:8443", token, certificate, memberConfig: [] });
+  const [first, ...others] = await Promise.all(endpoints.map((endpoint) => clientOf({ endpoints: [endpoint] })));
+  const [firstName = "bcn2", ...otherNames] = names;
+  assert(first !== undefined);
+  await setServerConfig(first, { "core.https_address": `${ADDRESSES[firstName]}:8443` });
+  await bootstrapCluster(first, firstName);
+  for (const [index, other] of others.entries()) {
+    const name = otherNames[index] ?? "bcn1";
+    const token = await mintJoinToken(first, name);
+    const { certificate } = (await getServer(first)).environment;
+    await joinCluster(other, { name, address: `${ADDRESSES[name]}:8443`, token, certificate, memberConfig: [] });
+  }
   await disconnectAll();
   const cluster = { endpoints };
   return started(lab, cluster);
 }
+
+const ADDRESSES = { bcn2: "192.168.1.102", bcn1: "192.168.1.101", bcn3: "192.168.1.103", bcn4: "192.168.1.104" } as const;
 
 /** One server that is in no cluster. */
 export async function startStandalone(): Promise<SimulatedCluster> {

@@ -3,7 +3,7 @@ import { randomInt } from "node:crypto";
 import { isIPv4 } from "node:net";
 import { z } from "zod";
 import { listed } from "./cluster";
-import { type Config, type Database, type Instance, type Network, urlOf } from "./database";
+import { type Config, type Database, type Instance, type LxdServer, type Network, urlOf } from "./database";
 import { expandedDevices, requireApiName } from "./instance-model";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
@@ -201,8 +201,7 @@ function toApi(request: ApiRequest, network: Network): Record<string, unknown> {
 }
 
 /** The host's interfaces that LXD does not manage. */
-function unmanaged(request: ApiRequest): Record<string, unknown>[] {
-  const { database, host } = request.daemon;
+function unmanaged({ database, host }: LxdServer): Record<string, unknown>[] {
   return [...host.interfaces]
     .filter(([name]) => !database.networks.has(name))
     .map(([name, { type }]) => ({
@@ -221,7 +220,7 @@ function listNetworks(request: ApiRequest): Reply {
   const own = sortedByName(request.daemon.database.networks.values()).map((network) => toApi(request, network));
   return listed(
     request,
-    [...own, ...unmanaged(request)],
+    [...own, ...unmanaged(request.daemon)],
     (network) => `/1.0/networks/${String(network["name"])}`,
     (network) => network,
   );
@@ -230,11 +229,11 @@ function listNetworks(request: ApiRequest): Reply {
 function getNetwork(request: ApiRequest): Reply {
   const name = param(request, "name");
   const network = request.daemon.database.networks.get(name);
-  targetDaemon(request);
+  const daemon = targetDaemon(request);
   if (network !== undefined) {
     return sync(toApi(request, network), etagFields(request, network));
   }
-  const shown = unmanaged(request).find((each) => each["name"] === name);
+  const shown = unmanaged(daemon).find((each) => each["name"] === name);
   if (shown === undefined) {
     throw new LxdError(404, "Network not found");
   }

@@ -7,6 +7,7 @@ import { listOf } from "../provider/lxd/client/answers";
 import type { ServerNames } from "../provider/lxd/client/endpoint";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
 import { serverImageSchema } from "../provider/lxd/instances/image-source";
+import { listNetworkAclsShared, type NetworkAcl } from "../provider/lxd/network-acls";
 import { describeOwner } from "../provider/lxd/ownership";
 import { isFeature } from "../provider/lxd/projects";
 import { LOCAL_CONFIG, serverConfig } from "../provider/lxd/server";
@@ -16,6 +17,7 @@ import { POOLS, pool, sourcesOf } from "../provider/lxd/storage-and-networks/sto
 import { clusterMemberLifecycle } from "../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../provider/resources/lxd-image";
 import { networkLifecycle } from "../provider/resources/lxd-network";
+import { networkAclLifecycle } from "../provider/resources/lxd-network-acl";
 import { nodeLifecycle } from "../provider/resources/lxd-node";
 import { profileLifecycle } from "../provider/resources/lxd-profile";
 import { projectLifecycle } from "../provider/resources/lxd-project";
@@ -31,6 +33,7 @@ export const KINDS = [
   "LxdClusterMember",
   "LxdStoragePool",
   "LxdProject",
+  "LxdNetworkAcl",
   "LxdNetwork",
   "LxdImage",
   "LxdProfile",
@@ -67,10 +70,9 @@ type Feature = "profiles" | "networks" | "images";
 
 const config = z.record(z.string(), z.string()).nullish();
 const devices = z.record(z.string(), z.record(z.string(), z.string())).nullish();
-const projectSchema = z.looseObject({ name: z.string(), config });
 const namedSchema = z.looseObject({ name: z.string() });
 const networkSchema = z.looseObject({ name: z.string(), managed: z.boolean(), type: z.string() });
-const profileSchema = z.looseObject({ name: z.string(), config });
+const configuredSchema = z.looseObject({ name: z.string(), config });
 const imageSchema = z.looseObject({
   fingerprint: z.string(),
   type: z.string().default("container"),
@@ -113,7 +115,7 @@ class Reading {
 
   async all(): Promise<ClusterContents> {
     const { lxd } = this.hosts.first;
-    for (const project of await lxd.get("/1.0/projects", listOf(projectSchema), { recursion: 1 })) {
+    for (const project of await lxd.get("/1.0/projects", listOf(configuredSchema), { recursion: 1 })) {
       this.projects.set(project.name, project.config ?? {});
     }
     await this.nodesAndMembers();
@@ -240,6 +242,7 @@ class Reading {
 
   private async ofProject(project: string): Promise<void> {
     if (this.holderOf(project, "networks") === project) {
+      await this.networkAcls(project);
       await this.networks(project);
     }
     if (this.holderOf(project, "images") === project) {
@@ -249,6 +252,14 @@ class Reading {
       await this.profiles(project);
     }
     await this.instances(project);
+  }
+
+  private async networkAcls(project: string): Promise<void> {
+    const { lxd } = this.hosts.first;
+    for (const { name, config } of inOrderOfUse(await listNetworkAclsShared(lxd, project))) {
+      const object = { what: `network ACL ${named(project, name)}`, name, project, mark: config?.[OWNER_KEY] };
+      await this.take(networkAclLifecycle, object, { name, project });
+    }
   }
 
   private async networks(project: string): Promise<void> {
@@ -297,7 +308,7 @@ class Reading {
   }
 
   private async profiles(project: string): Promise<void> {
-    const profiles = await this.hosts.first.lxd.get("/1.0/profiles", listOf(profileSchema), { recursion: 1, project });
+    const profiles = await this.hosts.first.lxd.get("/1.0/profiles", listOf(configuredSchema), { recursion: 1, project });
     for (const { name, config } of profiles) {
       const object = { what: `profile ${named(project, name)}`, name, project, mark: config?.[OWNER_KEY] };
       await this.take(profileLifecycle, object, { name, project });
@@ -345,6 +356,24 @@ function named(project: string, name: string): string {
 }
 
 /** Whether a member's value is LXD's default. The size of a loop file is always written. */
+/** Sorts ACLs so that each comes after those that its rules name, unless they name each other. */
+function inOrderOfUse(acls: readonly NetworkAcl[]): NetworkAcl[] {
+  const ordered = new Set<NetworkAcl>();
+  const seen = new Set<string>();
+  const add = (acl: NetworkAcl): void => {
+    if (!seen.has(acl.name)) {
+      seen.add(acl.name);
+      const subjects = [...acl.ingress, ...acl.egress].flatMap(({ source, destination }) =>
+        `${source},${destination}`.split(","),
+      );
+      acls.filter(({ name }) => subjects.includes(name)).forEach(add);
+      ordered.add(acl);
+    }
+  };
+  acls.forEach(add);
+  return [...ordered];
+}
+
 function isChosenByLxd(name: string, key: string, value: string): boolean {
   return (
     (key === "source" && (value === name || value.endsWith(`/disks/${name}.img`) || value.endsWith(`/storage-pools/${name}`))) ||

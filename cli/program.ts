@@ -26,6 +26,7 @@ const HEADINGS: Readonly<Record<Exclude<Taken["kind"], "LxdNode">, string>> = {
   LxdClusterMember: "Cluster members",
   LxdStoragePool: "Storage pools",
   LxdProject: "Projects",
+  LxdNetworkAcl: "Network ACLs",
   LxdNetwork: "Networks",
   LxdImage: "Images",
   LxdProfile: "Profiles",
@@ -37,6 +38,7 @@ const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
   LxdClusterMember: "Member",
   LxdStoragePool: "Pool",
   LxdProject: "Project",
+  LxdNetworkAcl: "Acl",
   LxdNetwork: "Network",
   LxdImage: "Image",
   LxdProfile: "Profile",
@@ -74,10 +76,15 @@ class Writing {
       `// The connection of all objects of the cluster\nconst cluster = ${literal({ endpoints })};`,
       ...sections.filter((section) => !isOfHosts(section)).map(({ text }) => text),
     ];
-    return { text: `${this.head(sections.map(({ kind }) => kind))}\n${parts.join("\n\n")}\n`, secrets: this.secrets.all };
+    const body = parts.join("\n\n");
+    const head = this.head(
+      sections.map(({ kind }) => kind),
+      body.includes("pulumi.output("),
+    );
+    return { text: `${head}\n${body}\n`, secrets: this.secrets.all };
   }
 
-  private head(kinds: readonly string[]): string {
+  private head(kinds: readonly string[], hasOutputs: boolean): string {
     const names = `import { ${[...kinds].sort().join(", ")} } from "pulumi-lxd-cluster";`;
     const remarks = [
       `Adopts the ${this.contents.names.name} of ${this.contents.hosts.map(({ name }) => name).join(", ")} as it was found.`,
@@ -95,7 +102,7 @@ class Writing {
     ];
     const comment = `/*\n${remarks.map((line) => ` *${line === "" ? "" : ` ${line.replaceAll("*/", "* /")}`}\n`).join("")} */\n`;
     const settings = this.secrets.all.length === 0 ? "" : "\nconst settings = new pulumi.Config();\n";
-    return `${comment}${settings === "" ? "" : 'import * as pulumi from "@pulumi/pulumi";\n'}${names}\n${settings}`;
+    return `${comment}${settings === "" && !hasOutputs ? "" : 'import * as pulumi from "@pulumi/pulumi";\n'}${names}\n${settings}`;
   }
 
   /** Returns the connection to a host as an output of its resource, so that its users wait for the resource. */
@@ -122,18 +129,25 @@ class Writing {
         first === undefined || first.name === name ? {} : { cluster: { endpoints: [this.connectionTo(first.name, first.args)] } };
       return { connection: this.connectionTo(name, host?.args ?? { host: "" }, ["LxdNode"]), ...through, ...args };
     }
-    const { name: own, adopt, cluster: _, ...rest } = this.withReferences(kind, project, args);
+    const { name: own, adopt, cluster: _, ...rest } = this.withReferences(taken, args);
     return { cluster: new Code("cluster"), ...(own === undefined ? {} : { name: own }), ...rest, adopt };
   }
 
   /** Replaces names of the program's other objects by references, which give pulumi destroy the right order. */
-  private withReferences(kind: Taken["kind"], project: string, args: Args): Args {
+  private withReferences({ kind, project, name }: Taken, args: Args): Args {
     const inProject = {
       ...args,
       ...(project !== "default" && { project: this.reference("LxdProject", "default", project) ?? project }),
     };
     if (kind !== "LxdProfile" && kind !== "LxdVm") {
-      return inProject;
+      const { config, ingress, egress } = args;
+      if (kind === "LxdNetworkAcl") {
+        return { ...inProject, ...this.rulesOf(project, name, { ingress, egress }) };
+      }
+      const acls = isMap(config) ? config["security.acls"] : undefined;
+      return typeof acls === "string"
+        ? { ...inProject, config: { ...(config as Args), "security.acls": this.aclsOf(project, acls) } }
+        : inProject;
     }
     const { devices, profiles = kind === "LxdVm" ? ["default"] : undefined } = args;
     const names = (profiles as string[] | undefined)?.map((profile) => this.reference("LxdProfile", project, profile) ?? profile);
@@ -150,7 +164,7 @@ class Writing {
     if (words === undefined) {
       return args;
     }
-    const scope = `${words === INSTANCE ? "" : `${words[0] ?? ""}-`}${project === "default" ? "" : `${project}-`}${name}`;
+    const scope = `${words === INSTANCE ? "" : `${words.join("-")}-`}${project === "default" ? "" : `${project}-`}${name}`;
     const hide = (key: string, value: unknown, of: readonly string[] = [...words, "get", name], within = scope): unknown =>
       this.secrets.hide({ project, words: of, name: within }, key, value);
     const { config, cloudInit, devices, memberConfig } = args;
@@ -184,16 +198,55 @@ class Writing {
       return device["type"] === "nic" && (key === "network" || key === "parent") ? "LxdNetwork" : undefined;
     };
     return mapEntries(device, (key, value) => {
+      if (key === "security.acls") {
+        return this.aclsOf(project, String(value));
+      }
       const kind = refersTo(key);
       return (kind && this.reference(kind, project, String(value))) ?? value;
     });
+  }
+
+  /** Replaces the names of ACLs in a list of names, or of names and addresses. */
+  private aclsOf(project: string, list: string, mayRefer: (name: string) => boolean = () => true): unknown {
+    const items = list.split(",").map((item) => item.trim());
+    const found = items.map((item) => (mayRefer(item) ? this.reference("LxdNetworkAcl", project, item) : undefined));
+    const [first] = found;
+    if (found.every((each) => each === undefined)) {
+      return list;
+    }
+    if (found.length === 1) {
+      return first;
+    }
+    const parts = items.map((item, index) => found[index]?.text ?? JSON.stringify(item));
+    return new Code(`pulumi.output([${parts.join(", ")}]).apply((items) => items.join())`);
+  }
+
+  /** Returns the rules of an ACL, in which LXD finds the names of other ACLs. They refer only to ACLs before it in the program. */
+  private rulesOf(project: string, name: string, rules: Args): Args {
+    const acls = this.statements.filter(({ taken }) => taken.kind === "LxdNetworkAcl" && taken.project === project);
+    const before = acls
+      .map(({ taken }) => taken.name)
+      .slice(
+        0,
+        acls.findIndex(({ taken }) => taken.name === name),
+      );
+    const referring = (rule: unknown): unknown =>
+      isMap(rule)
+        ? mapEntries(rule, (field, value) =>
+            field === "source" || field === "destination"
+              ? this.aclsOf(project, String(value), (item) => before.includes(item))
+              : value,
+          )
+        : rule;
+    const given = Object.entries(rules).filter((entry): entry is [string, unknown[]] => Array.isArray(entry[1]));
+    return Object.fromEntries(given.map(([direction, all]) => [direction, all.map(referring)]));
   }
 
   private reference(kind: Taken["kind"], project: string, name: string): Code | undefined {
     const holder =
       kind === "LxdProfile"
         ? this.contents.holderOf(project, "profiles")
-        : kind === "LxdNetwork"
+        : kind === "LxdNetwork" || kind === "LxdNetworkAcl"
           ? this.contents.holderOf(project, "networks")
           : "default";
     const statement = this.find(kind, name, holder);
@@ -212,6 +265,7 @@ const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
   LxdClusterMember: ["cluster"],
   LxdStoragePool: ["storage"],
   LxdProject: ["project"],
+  LxdNetworkAcl: ["network", "acl"],
   LxdNetwork: ["network"],
   LxdProfile: ["profile"],
   LxdVm: INSTANCE,

@@ -4,6 +4,7 @@ import { endWithEngine, printErrorsOnce } from "./engine/provider-process";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { imageLifecycle } from "./resources/lxd-image";
 import { networkLifecycle } from "./resources/lxd-network";
+import { networkAclLifecycle } from "./resources/lxd-network-acl";
 import { nodeLifecycle } from "./resources/lxd-node";
 import { profileLifecycle } from "./resources/lxd-profile";
 import { projectLifecycle } from "./resources/lxd-project";
@@ -16,6 +17,7 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdClusterMember: () => dynamicProvider(clusterMemberLifecycle),
   LxdStoragePool: () => dynamicProvider(storagePoolLifecycle),
   LxdNetwork: () => dynamicProvider(networkLifecycle),
+  LxdNetworkAcl: () => dynamicProvider(networkAclLifecycle),
   LxdImage: () => dynamicProvider(imageLifecycle),
   LxdProfile: () => dynamicProvider(profileLifecycle),
   LxdProject: () => dynamicProvider(projectLifecycle),

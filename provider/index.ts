@@ -11,6 +11,7 @@ export type {
 export { LxdClusterMember, type LxdClusterMemberArgs, type MemberConfigArgs } from "./resources/lxd-cluster-member";
 export { LxdImage, type LxdImageArgs } from "./resources/lxd-image";
 export { LxdNetwork, type LxdNetworkArgs } from "./resources/lxd-network";
+export { LxdNetworkAcl, type LxdNetworkAclArgs, type NetworkAclRuleArgs } from "./resources/lxd-network-acl";
 export { type AptRepositoryArgs, type InstallArgs, LxdNode, type LxdNodeArgs } from "./resources/lxd-node";
 export { LxdProfile, type LxdProfileArgs } from "./resources/lxd-profile";
 export { LxdProject, type LxdProjectArgs } from "./resources/lxd-project";

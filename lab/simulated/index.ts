@@ -24,6 +24,7 @@ import { addImage, addImages } from "./lxd/images";
 import { bootInstance } from "./lxd/instance-state";
 import { addInstance, addInstances } from "./lxd/instances";
 import { addMembers } from "./lxd/members";
+import { addNetworkAcls } from "./lxd/network-acls";
 import { addNetworks } from "./lxd/networks";
 import { addPools } from "./lxd/pools";
 import { addProfiles } from "./lxd/profiles";
@@ -264,6 +265,7 @@ function makeRouter(): Router {
     addMembers,
     addPools,
     addNetworks,
+    addNetworkAcls,
     addProfiles,
     addProjects,
     addImages,

@@ -17,6 +17,17 @@ export const configSchema = z
     error: 'is neither a size such as "4GiB" nor a share such as "50%"',
   });
 
+/** A config map of an object that has no keys of LXD's own. */
+export const userConfigSchema = z.record(configKeySchema, configValueSchema).superRefine((config, context) => {
+  for (const key of Object.keys(config).filter((each) => !each.startsWith("user.") || isServerMade(each))) {
+    context.addIssue({
+      code: "custom",
+      path: [key],
+      message: 'cannot be set: only keys that begin with "user." are possible here, except "user.pulumi."',
+    });
+  }
+});
+
 /** Devices by name, each a map of its options. */
 export const devicesSchema = z.record(
   deviceNameSchema,
@@ -35,6 +46,11 @@ export const OWNER_KEY = "user.pulumi.urn";
 /** Whether LXD, or another resource of this package, writes the key. Such a key is not drift and must be preserved. */
 export function isServerMade(key: string): boolean {
   return key.startsWith("volatile.") || key.startsWith("image.") || key.startsWith("user.pulumi.");
+}
+
+/** Returns the keys that a change of an object keeps. */
+export function serverMadeIn(config: Config | null | undefined): Config {
+  return Object.fromEntries(Object.entries(config ?? {}).filter(([key]) => isServerMade(key)));
 }
 
 /** Keys whose value is a text for cloud-init. */

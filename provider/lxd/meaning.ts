@@ -25,12 +25,15 @@ export const samePath = sameBy((text) => {
 });
 
 /** Compares comma-separated lists of addresses, networks or ranges. */
-export const sameAddresses = sameBy((text) =>
-  text
+export const sameAddresses = sameBy(canonicalAddresses);
+
+/** Returns a comma-separated list of addresses, networks or ranges in one spelling. */
+export function canonicalAddresses(text: string): string {
+  return text
     .split(",")
     .map((item) => item.trim().split("-").map(canonicalAddress).join("-"))
-    .join(),
-);
+    .join();
+}
 
 /** Compares addresses to listen on or to connect to. A missing port means LXD's default. */
 export const sameListener = sameBy((text) => {

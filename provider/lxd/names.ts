@@ -27,12 +27,20 @@ export const networkNameSchema = spelled(
 );
 
 /**
- * Name of an instance: a host name. LXD 5.0 of Debian 12 refuses one that begins with a digit; later ones refuse only a number.
+ * A host name. LXD 5.0 of Debian 12 refuses one that begins with a digit; later ones refuse only a number.
  * @see https://github.com/canonical/lxd/blob/main/shared/validate/validate.go IsHostname
  */
+const HOST_NAME = /^(?!\d+$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/;
+
 export const instanceNameSchema = spelled(
-  /^(?!\d+$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/,
+  HOST_NAME,
   "is not a valid instance name: 1 to 63 letters, digits and dashes, not only digits, and no dash at either end",
+);
+
+/** Name of a network ACL: a host name, so that rules that refer to it do not mistake it for an address. */
+export const aclNameSchema = spelled(
+  HOST_NAME,
+  "is not a valid name of an ACL: 1 to 63 letters, digits and dashes, not only digits, and no dash at either end",
 );
 
 /** Name of an image alias: one segment of a URL. LXD also allows slashes and non-Latin scripts. */

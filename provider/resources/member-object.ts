@@ -119,7 +119,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       if (before !== undefined && !isUnfinished(before.value)) {
         return change(before);
       }
-      await (before ? ref.type.refuseChange?.(lxd, ref, servers, wanted) : ref.type.refuseCreate?.(lxd, ref, servers));
+      await (before ? ref.type.refuseChange?.(lxd, ref, servers, wanted) : ref.type.refuseCreate?.(lxd, ref, servers, wanted));
       const creation = { ...wanted, ref, identity: own.identity(inputs) };
       const made = await makeObject(lxd, servers, creation, before, {
         outputsOf: (found, views) => outputsOf(servers, found, views),

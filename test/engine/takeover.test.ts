@@ -32,9 +32,18 @@ async function furnish(lxd: LxdClient): Promise<void> {
   }
   await post("/1.0/storage-pools", { name: "fast", driver: "btrfs", config: { "volume.size": "20GiB" }, description: "SSDs" });
   await post("/1.0/storage-pools", { name: "local", driver: "dir" });
+  const rule = { action: "allow", state: "enabled" };
+  await post("/1.0/network-acls", { name: "web", config: { "user.note": "for the shop" } });
+  await post("/1.0/network-acls", { name: "db", ingress: [{ ...rule, source: "web,10.9.0.7", description: "from web" }] });
   await post("/1.0/networks", {
     name: "lxdbr0",
-    config: { "ipv4.address": "10.9.0.1/24", "ipv4.nat": "true", "ipv6.address": "none", "bgp.peers.up.password": TOKEN },
+    config: {
+      "security.acls": "db, web",
+      "ipv4.address": "10.9.0.1/24",
+      "ipv4.nat": "true",
+      "ipv6.address": "none",
+      "bgp.peers.up.password": TOKEN,
+    },
   });
   const root = { type: "disk", path: "/", pool: "local" };
   const eth0 = { type: "nic", name: "eth0", network: "lxdbr0" };
@@ -169,7 +178,7 @@ describe("Taking over a cluster that runs already", () => {
       text = readFileSync(join(folder, "index.ts"), "utf8");
       assert.equal(
         said.split("\n")[0],
-        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdStoragePool 2, LxdProject 1, LxdNetwork 1, LxdImage 1, LxdProfile 3, LxdVm 4",
+        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 2, LxdNetwork 1, LxdImage 1, LxdProfile 3, LxdVm 4",
       );
     });
 
@@ -218,6 +227,7 @@ describe("Taking over a cluster that runs already", () => {
       await stack.setSecret("profile-web-servers-cloud-init-user-data", USER_DATA);
       await stack.setSecret("profile-web-servers-environment-API", TOKEN);
       await stack.setSecret("profile-web-servers-user-note", "for the shop");
+      await stack.setSecret("network-acl-web-user-note", "for the shop");
       await stack.setSecret("dev-web-1-environment-DB-PASSWORD", TOKEN);
       await stack.setSecret("network-lxdbr0-bgp-peers-up-password", TOKEN);
       await stack.setSecret("cluster-bcn1-user-key", TOKEN);
@@ -226,7 +236,7 @@ describe("Taking over a cluster that runs already", () => {
     it("shows in a preview that adopting changes nothing in any object", async () => {
       const { steps, messages, changes } = await changesOf(() => stack.preview());
       resources = steps.length;
-      assert.deepEqual([resources, changes], [16, []]);
+      assert.deepEqual([resources, changes], [18, []]);
       assert.deepEqual(
         steps.filter(({ op }) => op !== "create"),
         [],

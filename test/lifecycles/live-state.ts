@@ -65,6 +65,7 @@ function stateOfDatabase(database: Database): Plain {
       customVolumes: customVolumes.map(({ member, ...volume }) => ({ ...volume, on: member.name })),
     })),
     networks: each(database.networks, ({ nodes, ...network }) => ({ ...network, nodes: byMember(nodes) })),
+    acls: each(database.acls, (acl) => acl),
     profiles: each(database.profiles, (profile) => profile),
     images: each(database.images, ({ createdAt: _, uploadedAt: __, ...image }) => image),
     instances: each(database.instances, stateOfInstance),

@@ -6,6 +6,7 @@ import { readMark } from "../../provider/lxd/ownership";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../provider/resources/lxd-network";
+import { networkAclLifecycle } from "../../provider/resources/lxd-network-acl";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../provider/resources/lxd-project";
@@ -94,6 +95,23 @@ const KINDS: Readonly<Record<string, Kind>> = {
         { config: { "ipv4.address": "10.7.0.1/24", "ipv4.nat": "true", "ipv6.address": "none" } },
       ),
     described: /ipv4\.address 10\.7\.0\.1\/24, ipv6\.address none; used by 0 objects/,
+  },
+  LxdNetworkAcl: {
+    lifecycle: networkAclLifecycle,
+    path: "/1.0/network-acls/web",
+    args: { name: "web", ingress: [{ action: "allow", protocol: "tcp", destinationPort: 80 }], description: "by hand" },
+    other: { ingress: [{ action: "allow", protocol: "tcp", destinationPort: 443 }] },
+    change:
+      'ingress [{"action":"allow","protocol":"tcp","destinationPort":"80","state":"enabled"}] -> ' +
+      '[{"action":"allow","protocol":"tcp","destinationPort":"443","state":"enabled"}]',
+    byHand: (lxd) =>
+      lxd.change("POST", "/1.0/network-acls", {
+        body: {
+          ...{ name: "web", description: "by hand" },
+          ingress: [{ action: "allow", protocol: "tcp", destination_port: "80", state: "enabled" }],
+        },
+      }),
+    described: /1 ingress and 0 egress rules; used by nothing/,
   },
   LxdVm: {
     lifecycle: vmLifecycle,

@@ -7,6 +7,7 @@ import { fingerprintOf } from "../../provider/lxd/images/files";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../provider/resources/lxd-network";
+import { networkAclLifecycle } from "../../provider/resources/lxd-network-acl";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../provider/resources/lxd-project";
@@ -26,6 +27,7 @@ const LIFECYCLES = [
   clusterMemberLifecycle,
   storagePoolLifecycle,
   networkLifecycle,
+  networkAclLifecycle,
   imageLifecycle,
   profileLifecycle,
   projectLifecycle,
@@ -194,6 +196,13 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
       args: async () => ({ cluster: simulated.cluster, name: "shop" }),
       takes: config("user.note"),
       path: "/1.0/projects/shop",
+    },
+    {
+      kind: "LxdNetworkAcl",
+      start: () => new Managed(networkAclLifecycle, "web"),
+      args: async () => ({ cluster: simulated.cluster, name: "web" }),
+      takes: config("user.note"),
+      path: "/1.0/network-acls/web",
     },
     {
       kind: "LxdVm",

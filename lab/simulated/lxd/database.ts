@@ -105,6 +105,30 @@ export interface Network extends ClusterObject {
   project: string;
 }
 
+/** A rule of an ACL; a field that is not set is empty. */
+export type NetworkAclRule = Record<
+  | "action"
+  | "source"
+  | "destination"
+  | "protocol"
+  | "source_port"
+  | "destination_port"
+  | "icmp_type"
+  | "icmp_code"
+  | "description"
+  | "state",
+  string
+>;
+
+export interface NetworkAcl {
+  name: string;
+  project: string;
+  description: string;
+  ingress: NetworkAclRule[];
+  egress: NetworkAclRule[];
+  config: Config;
+}
+
 export interface Profile {
   name: string;
   project: string;
@@ -215,6 +239,7 @@ export class Database {
   readonly projects = new Map<string, Project>();
   readonly pools = new Map<string, StoragePool>();
   readonly networks = new Map<string, Network>();
+  readonly acls = new Map<string, NetworkAcl>();
   readonly profiles = new Map<string, Profile>();
   readonly images = new Map<string, Image>();
   readonly instances = new Map<string, Instance>();

@@ -5,6 +5,7 @@ import { z } from "zod";
 import { listed } from "./cluster";
 import { type Config, type Database, type Instance, type LxdServer, type Network, urlOf } from "./database";
 import { expandedDevices, requireApiName } from "./instance-model";
+import { requireAcls } from "./network-acls";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 import { targetDaemon } from "./server";
@@ -147,6 +148,7 @@ function changeNetwork(request: ApiRequest, replace: boolean): Reply {
   requireEtag(request.headers["if-match"], etagFields(request, network));
   const body = decode(request, networkPut);
   requireValid(network.name, body.config ?? {}, 400);
+  requireAcls(request.daemon.database, network.project, body.config ?? {}, 400);
   request.daemon.database.requireAllOnline();
   const change = changedConfig(request, network, body.config ?? {}, replace);
   return inBackground(request, kind, network, "Updating network", () => {

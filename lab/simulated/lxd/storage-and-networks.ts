@@ -6,6 +6,7 @@
 import { posix } from "node:path";
 import type { ClusterObject, Config, Database, LxdServer, Member, Network, StoragePool } from "./database";
 import { messageOf } from "./errors";
+import { requireAcls } from "./network-acls";
 import { async, created, LxdError, type Reply, sync } from "./reply";
 import type { ApiRequest } from "./router";
 
@@ -260,6 +261,7 @@ function makeNetwork(network: Network, daemon: LxdServer, config: Config): Confi
         throw new LxdError(500, `Failed to attach external interface "${external.trim()}": not found`);
       }
     }
+    requireAcls(daemon.database, network.project, network.config, 500);
     const addresses = [network.config["ipv4.address"], network.config["ipv6.address"]];
     files.makeDirectory(daemon.path("networks", network.name), { parents: true, mode: 0o711 });
     interfaces.set(network.name, {

@@ -44,8 +44,8 @@ export interface ObjectType {
   valueFault(key: string, value: string): string | undefined;
   /** Describes an object briefly, for the refusal to take it over. */
   describe(found: MemberObject): string;
-  /** @throws RefusedError when something else is in the place of a new object. */
-  refuseCreate?(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void>;
+  /** @throws RefusedError when something else is in the place of a new object, or LXD would leave it half-made. */
+  refuseCreate?(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void>;
   /** @throws RefusedError for a change that LXD would not make. */
   refuseChange?(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void>;
 }

@@ -3,6 +3,7 @@ import { RefusedError } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
+import { findNetworkAcl } from "../network-acls";
 import { nameOf, type ObjectRef, type ObjectType, viewsOf } from "./member-objects";
 
 /** Keys that accept "auto", which LXD replaces with its choice. */
@@ -22,7 +23,10 @@ export const NETWORKS: ObjectType = {
     const addresses = ["ipv4.address", "ipv6.address"].map((key) => `${key} ${config?.[key] ?? "none"}`);
     return `${addresses.join(", ")}; used by ${used_by?.length ?? 0} objects`;
   },
-  refuseCreate: refuseHostInterface,
+  async refuseCreate(lxd, ref, servers, { config }) {
+    await refuseHostInterface(lxd, ref, servers);
+    await refuseMissingAcl(lxd, ref, config["security.acls"] ?? "");
+  },
 };
 
 export function network(project: string, name: string): ObjectRef {
@@ -53,6 +57,22 @@ function valueFault(key: string, value: string): string | undefined {
     return /^(true|false|1|0|yes|no|on|off)$/i.test(value) ? undefined : 'must be "true" or "false"';
   }
   return undefined;
+}
+
+/**
+ * LXD looks for the ACLs while it creates the network, and leaves it with an error.
+ * @throws RefusedError when one does not exist.
+ */
+async function refuseMissingAcl(lxd: LxdClient, ref: ObjectRef, acls: string): Promise<void> {
+  const { project = "default" } = ref;
+  for (const name of acls.split(",").flatMap((each) => (each.trim() === "" ? [] : [each.trim()]))) {
+    if ((await findNetworkAcl(lxd, project, name)) === undefined) {
+      throw new RefusedError(
+        `${nameOf(ref)} cannot be created: there is no network ACL "${name}", which config has in security.acls. ` +
+          "Create it first, and give its name as an output (acl.name), so that the network waits for it",
+      );
+    }
+  }
 }
 
 /** @throws RefusedError when a member has an interface of that name that LXD does not manage. */

@@ -10,6 +10,7 @@ import { ContractLab, type LxdHarness } from "./harness";
 import { instancesContract } from "./instances";
 import { movesContract } from "./moves";
 import { namesContract } from "./names";
+import { networkAclsContract } from "./network-acls";
 import { operationsContract } from "./operations";
 import { partingContract } from "./parting";
 import { placementContract } from "./placement";
@@ -50,6 +51,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
 
     formingContract(current);
     poolsAndNetworksContract(current);
+    networkAclsContract(current);
     projectsContract(current);
     profilesAndImagesContract(current);
     namesContract(current);

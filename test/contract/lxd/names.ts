@@ -3,6 +3,7 @@ import fc from "fast-check";
 import type * as z from "zod";
 import { api, type LxdClient } from "../../../provider/lxd/client/client";
 import {
+  aclNameSchema,
   configKeySchema,
   deviceNameSchema,
   imageAliasSchema,
@@ -99,6 +100,15 @@ const KINDS: readonly Named[] = [
     target: true,
     taken: ["-a", "a-", ".a", "a.b", "a_b", "x".repeat(15)],
     refused: ["a", ".", "a/b", "a b", "a:b", "x".repeat(16), "", ...ODD],
+    apiName: "also",
+  },
+  {
+    what: "a network ACL",
+    schema: aclNameSchema,
+    collection: "/1.0/network-acls",
+    body: (name) => ({ name }),
+    taken: ["a", "a-b", "aB1", "x".repeat(63)],
+    refused: ["-a", "a-", ".a", "a.b", "a_b", "a b", "a/b", "123", "10.0.0.1", "x".repeat(64), "", ...ODD],
     apiName: "also",
   },
   {

@@ -1,6 +1,7 @@
 import { clusterMemberDrift } from "./lxd-cluster-member";
 import { imageDrift } from "./lxd-image";
 import { networkDrift } from "./lxd-network";
+import { networkAclDrift } from "./lxd-network-acl";
 import { nodeDrift } from "./lxd-node";
 import { profileDrift } from "./lxd-profile";
 import { projectDrift } from "./lxd-project";
@@ -15,6 +16,7 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   clusterMemberDrift,
   storagePoolDrift,
   networkDrift,
+  networkAclDrift,
   imageDrift,
   projectDrift,
   profileDrift,

@@ -93,6 +93,8 @@ async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
   } else if (noun === "cluster" && verb === "enable") {
     const body = { server_name: operands[0], enabled: true, member_config: [] };
     await lxd.change("PUT", "/1.0/cluster", { body });
+  } else if (noun === "network" && verb === "acl") {
+    await acl(lxd, operands, query, flags);
   } else if (collection !== undefined) {
     await object(lxd, `/1.0/${collection}`, verb, operands, query, flags);
   } else {
@@ -166,6 +168,29 @@ async function device(lxd: LxdClient, collection: string, action: string, operan
     delete found.devices[which];
   }
   await lxd.change("PUT", path, { body: found });
+}
+
+type AclRules = Record<string, Record<string, string>[]>;
+
+/** An ACL, and its rules. */
+async function acl(
+  lxd: LxdClient,
+  [verb = "", ...operands]: readonly string[],
+  query: Record<string, string | undefined>,
+  flags: ReadonlyMap<string, string>,
+): Promise<void> {
+  if (verb !== "rule") {
+    await object(lxd, "/1.0/network-acls", verb, operands, query, flags);
+    return;
+  }
+  const [action = "", name = "", direction = "", ...fields] = operands;
+  const path = `/1.0/network-acls/${name}`;
+  const found = (await lxd.get(path, anything, query)) as unknown as AclRules;
+  const given = Object.fromEntries(fields.map(pair));
+  const matches = (rule: Record<string, string>): boolean => Object.entries(given).every(([key, value]) => rule[key] === value);
+  const rules = found[direction] ?? [];
+  const after = action === "add" ? [...rules, { state: "enabled", ...given }] : rules.filter((rule) => !matches(rule));
+  await lxd.change("PUT", path, { query, body: { ...found, [direction]: after } });
 }
 
 const instanceSchema = z.looseObject({ profiles: z.array(z.string()) });

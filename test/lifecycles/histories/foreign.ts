@@ -17,6 +17,7 @@ export function foreignObjects(live: Live, paths: Iterable<string>): Foreign {
     const [, , collection = "", name = ""] = path.split("/");
     const kinds: Readonly<Record<string, ReadonlyMap<string, object>>> = {
       profiles: live.profiles,
+      "network-acls": live.acls,
       networks: live.networks,
       "storage-pools": live.pools,
       instances: live.instances,

@@ -176,7 +176,9 @@ class Player {
     const rest = await this.checkedUp();
     assert.deepEqual(messages(rest), [], "an up that removes everything but the cluster");
     const live = await this.look();
-    const left = [live.profiles, live.networks, live.pools, live.instances, live.images].flatMap((kind) => [...kind.keys()]);
+    const left = [live.profiles, live.acls, live.networks, live.pools, live.instances, live.images].flatMap((kind) => [
+      ...kind.keys(),
+    ]);
     const theirs = [...this.foreign].map((path) => path.split("/").at(-1));
     assert.deepEqual(
       left.filter((name) => name !== "default" && !theirs.includes(name)),
@@ -452,6 +454,7 @@ class Player {
 
 const NOTHING: Live = {
   profiles: new Map(),
+  acls: new Map(),
   networks: new Map(),
   pools: new Map(),
   images: new Map(),

@@ -41,11 +41,13 @@ const member = z.looseObject({
   status: z.string(),
 });
 const pool = z.looseObject({ ...object.shape, driver: z.string(), status: z.string() });
+const acl = z.looseObject({ ...object.shape, ingress: z.array(texts), egress: z.array(texts) });
 const server = z.looseObject({ config: z.record(z.string(), z.unknown()) });
 
 /** A snapshot of everything. */
 export interface Live {
   readonly profiles: Map<string, z.output<typeof object>>;
+  readonly acls: Map<string, z.output<typeof acl>>;
   readonly networks: Map<string, z.output<typeof pool>>;
   readonly pools: Map<string, z.output<typeof pool>>;
   readonly images: Map<string, z.output<typeof image>>;
@@ -75,8 +77,9 @@ export async function takeSnapshot(lab: SimulatedLab, through: string, clients: 
   const list = <Item>(path: string, schema: z.ZodType<Item>, recursion = 1): Promise<Item[]> =>
     first.get(path, z.array(schema), { recursion });
   const networkSchema = z.looseObject({ ...pool.shape, driver: z.string().default(""), managed: z.boolean() });
-  const [profiles, networks, pools, images, instances, members] = await Promise.all([
+  const [profiles, acls, networks, pools, images, instances, members] = await Promise.all([
     list("/1.0/profiles", object),
+    list("/1.0/network-acls", acl),
     list("/1.0/networks", networkSchema),
     list("/1.0/storage-pools", pool),
     list("/1.0/images", image),
@@ -104,6 +107,7 @@ export async function takeSnapshot(lab: SimulatedLab, through: string, clients: 
     new Map(items.map((item) => [item.name, item]));
   return {
     profiles: byName(profiles),
+    acls: byName(acls),
     networks: byName(networks.filter(({ managed }) => managed)),
     pools: byName(pools),
     images: new Map(images.map((each) => [each.fingerprint, each])),
@@ -183,6 +187,24 @@ function deviceMeanings(devices: Properties): Properties {
   );
 }
 
+/** Rules of an ACL in normal form: LXD's names, lists in alphabetical order, and neither order nor spaces. */
+function ruleMeanings(rules: unknown): string[] {
+  const list = (value: unknown): string =>
+    String(value)
+      .split(",")
+      .map((item) => item.trim())
+      .sort()
+      .join();
+  return ((rules ?? []) as Properties[])
+    .map((rule) =>
+      Object.entries({ state: "enabled", ...rule })
+        .map(([key, value]) => `${key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}=${list(value)}`)
+        .sort()
+        .join(" "),
+    )
+    .sort();
+}
+
 /**
  * The parts of a resource's object by the property that defines them; `undefined` if it does not exist. Values are in
  * normal form, so that the same meaning is the same text.
@@ -218,6 +240,17 @@ export function facets(live: Live, name: string, args: Properties): Properties |
       const hops = [...live.views].filter(([key]) => key.endsWith(`/networks/${own}`)).map(hop);
       return (
         found && { description: found.description, config: meanings(found.config ?? {}), memberConfig: Object.fromEntries(hops) }
+      );
+    }
+    case "LxdNetworkAcl": {
+      const found = live.acls.get(own);
+      return (
+        found && {
+          description: found.description,
+          config: meanings(found.config ?? {}),
+          ingress: ruleMeanings(found.ingress),
+          egress: ruleMeanings(found.egress),
+        }
       );
     }
     case "LxdImage": {
@@ -347,6 +380,8 @@ function wanted(name: string, args: Properties, found: Properties): Properties {
       );
       return { description, config: { ...sortedTexts({ ...live, ...said }) } };
     }
+    case "LxdNetworkAcl":
+      return { description, config, ingress: ruleMeanings(args["ingress"]), egress: ruleMeanings(args["egress"]) };
     case "LxdImage": {
       const aliases = [...new Set([...(found["aliases"] as string[]), ...((args["aliases"] ?? []) as string[])])].sort();
       const properties = sortedTexts({

@@ -203,6 +203,10 @@ export const MANUAL_CHANGES: Readonly<Record<string, ManualChange>> = {
   "bridge: key of LXD": withKey("/1.0/networks/lxdbr0", "ipv4.dhcp.expiry", "2h"),
   "spare-bridge: removed": removed("/1.0/networks/spare0"),
   "spare-bridge: nat": withKey("/1.0/networks/spare0", "ipv4.nat", "false"),
+  "acl: key": withKey("/1.0/network-acls/acl", "user.hand", "1"),
+  "acl: description": described("/1.0/network-acls/acl"),
+  "acl: removed": removed("/1.0/network-acls/acl"),
+  "foreign: acl": made("/1.0/network-acls", { name: "theirs", description: "theirs", config: { "user.theirs": "1" } }),
   "member: failure domain": async ({ lxd }) => {
     const found = await lxd.get("/1.0/cluster/members/bcn1", contents);
     await lxd.change("PUT", "/1.0/cluster/members/bcn1", { body: { ...found, failure_domain: "by-hand" } });

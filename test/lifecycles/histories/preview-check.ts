@@ -156,7 +156,9 @@ function wrongDeletions({ stateBefore, preview, deletions }: Seen): string[] {
   return deletions
     .map(
       (path) =>
-        /^\/1\.0\/(?:profiles|networks|storage-pools|instances|images|cluster\/members)\/([^/?]+)(?:\?.*)?$/.exec(path)?.[1],
+        /^\/1\.0\/(?:profiles|network-acls|networks|storage-pools|instances|images|cluster\/members)\/([^/?]+)(?:\?.*)?$/.exec(
+          path,
+        )?.[1],
     )
     .filter((name) => name !== undefined && name !== "aliases" && !names.includes(name))
     .map((name) => `${name} was deleted, which the preview did not show`);

@@ -23,6 +23,7 @@ const KINDS: Readonly<Record<string, string>> = {
   pool: "LxdStoragePool",
   bridge: "LxdNetwork",
   "spare-bridge": "LxdNetwork",
+  acl: "LxdNetworkAcl",
   "vm-image": "LxdImage",
   "box-image": "LxdImage",
   web: "LxdProfile",
@@ -70,6 +71,7 @@ export function baseProgram({ connections, images }: Surroundings): Program {
     pool: { cluster, name: "local", driver: "btrfs", memberConfig: { bcn2: { size: "10GiB" } } },
     bridge: { cluster, name: "lxdbr0", config: { "ipv4.address": "10.10.10.1/24", "ipv4.nat": true, "ipv6.address": "none" } },
     "spare-bridge": { cluster, name: "spare0" },
+    acl: { cluster, name: "acl", ingress: [{ action: "allow", protocol: "tcp", destinationPort: "80,443" }] },
     "vm-image": { cluster, ...images.vm[0], aliases: ["vm"] },
     "box-image": { cluster, ...images.container[0], aliases: ["box", "debian"] },
     web: { cluster, name: "web", config: { "limits.memory": "2GiB" }, devices },
@@ -282,6 +284,27 @@ export function edits({ connections, images, keys }: Surroundings, base: Program
     ],
     bridge,
     "spare-bridge": [...bridge.slice(0, 2), of("name", "spare0", "spare9", "spare8"), timeouts],
+    acl: [
+      of("description", ...text),
+      of(
+        "ingress",
+        base["acl"]?.["ingress"],
+        [{ action: "allow", protocol: "tcp", destinationPort: "443, 80", state: "enabled" }],
+        [
+          { action: "drop", source: "10.0.0.1" },
+          { action: "allow", protocol: "tcp", destinationPort: 80 },
+        ],
+        [
+          { action: "allow", protocol: "tcp", destinationPort: "80" },
+          { action: "drop", source: " 10.0.0.1" },
+        ],
+        [],
+      ),
+      of("egress", undefined, [], [{ action: "allow" }], [{ action: "reject", state: "disabled" }]),
+      of("config", undefined, { "user.note": "x" }, { "user.note": "y", "user.a": 1 }),
+      of("name", "acl", "acl9"),
+      timeouts,
+    ],
     "vm-image": image(images.vm, "vm"),
     "box-image": image(images.container, "box"),
     web: [

@@ -11,6 +11,7 @@ import { fingerprintOf } from "../../../provider/lxd/images/files";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
+import { networkAclLifecycle } from "../../../provider/resources/lxd-network-acl";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../../provider/resources/lxd-project";
@@ -28,6 +29,7 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   LxdClusterMember: (log) => dynamicProvider(clusterMemberLifecycle, log),
   LxdStoragePool: (log) => dynamicProvider(storagePoolLifecycle, log),
   LxdNetwork: (log) => dynamicProvider(networkLifecycle, log),
+  LxdNetworkAcl: (log) => dynamicProvider(networkAclLifecycle, log),
   LxdImage: (log) => dynamicProvider(imageLifecycle, log),
   LxdProfile: (log) => dynamicProvider(profileLifecycle, log),
   LxdProject: (log) => dynamicProvider(projectLifecycle, log),
@@ -50,6 +52,7 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdClusterMember: clusterMemberLifecycle.immutable,
   LxdStoragePool: storagePoolLifecycle.immutable,
   LxdNetwork: networkLifecycle.immutable,
+  LxdNetworkAcl: networkAclLifecycle.immutable,
   LxdImage: imageLifecycle.immutable,
   LxdProfile: profileLifecycle.immutable,
   LxdProject: projectLifecycle.immutable,
@@ -63,6 +66,7 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdClusterMember: clusterMemberLifecycle.schemaVersion,
   LxdStoragePool: storagePoolLifecycle.schemaVersion,
   LxdNetwork: networkLifecycle.schemaVersion,
+  LxdNetworkAcl: networkAclLifecycle.schemaVersion,
   LxdImage: imageLifecycle.schemaVersion,
   LxdProfile: profileLifecycle.schemaVersion,
   LxdProject: projectLifecycle.schemaVersion,

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import type { SimulatedLab } from "../../../lab/simulated";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
+import { networkAclLifecycle } from "../../../provider/resources/lxd-network-acl";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
@@ -15,6 +16,7 @@ import type { Scenario } from "./scenario";
 
 const pool = { kind: "LxdStoragePool", manage: () => new Managed(storagePoolLifecycle as never, "fast") };
 const network = { kind: "LxdNetwork", manage: () => new Managed(networkLifecycle as never, "br2") };
+const acl = { kind: "LxdNetworkAcl", manage: () => new Managed(networkAclLifecycle as never, "web") };
 const image = { kind: "LxdImage", manage: () => new Managed(imageLifecycle as never, "debian") };
 const project = { kind: "LxdProject", manage: () => new Managed(projectLifecycle as never, "shop") };
 const profile = (name: string) => ({ kind: "LxdProfile", manage: () => new Managed(profileLifecycle as never, name) });
@@ -72,6 +74,24 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
     start: startFurnishedServer,
     first: (lab) => ({ cluster: clusterOf(lab), name: "br2", config: { "ipv4.address": "10.9.9.1/24", "ipv6.address": "none" } }),
     then: (lab) => ({ cluster: clusterOf(lab), name: "br2", config: { "ipv4.address": "10.9.8.1/24", "ipv6.address": "none" } }),
+  },
+  {
+    ...acl,
+    title: "of a cluster",
+    start: startFurnishedCluster,
+    first: (lab) => ({
+      cluster: clusterOf(lab),
+      name: "web",
+      description: "first",
+      ingress: [{ action: "allow", protocol: "tcp", destinationPort: "80" }],
+      config: { "user.a": "b" },
+    }),
+    then: (lab) => ({
+      cluster: clusterOf(lab),
+      name: "web",
+      ingress: [{ action: "allow", protocol: "tcp", destinationPort: "443" }],
+      egress: [{ action: "allow" }],
+    }),
   },
   {
     ...image,

@@ -83,6 +83,29 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         adopt: true,
       },
     ],
+    LxdNetworkAcl: [
+      {
+        ...inCluster,
+        name: "web",
+        project: "shop",
+        description: "Web servers",
+        ingress: [
+          {
+            action: "allow",
+            source: "10.0.0.0/8,10.1.0.1-10.1.0.9,@external",
+            destination: "10.2.0.1",
+            protocol: "tcp",
+            sourcePort: "1024-65535",
+            destinationPort: "80,443",
+            description: "Web",
+            state: "logged",
+          },
+        ],
+        egress: [{ action: "drop", protocol: "icmp4", icmpType: 8, icmpCode: "0" }],
+        config: { "user.note": "yes" },
+        adopt: true,
+      },
+    ],
     LxdImage: [
       {
         ...inCluster,

@@ -12,12 +12,22 @@ import * as library from "../../../provider/index";
  * (docs/adr/0001), never a side effect.
  */
 const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>> = Object.fromEntries(
-  ["LxdNode", "LxdClusterMember", "LxdStoragePool", "LxdNetwork", "LxdProfile", "LxdProject", "LxdImage", "LxdVm", "VmUser"].map(
-    (kind) => [
-      kind,
-      [
-        `pulumi-nodejs:dynamic/lxd:${kind}`,
-        `exports.handler = () => {
+  [
+    "LxdNode",
+    "LxdClusterMember",
+    "LxdStoragePool",
+    "LxdNetwork",
+    "LxdNetworkAcl",
+    "LxdProfile",
+    "LxdProject",
+    "LxdImage",
+    "LxdVm",
+    "VmUser",
+  ].map((kind) => [
+    kind,
+    [
+      `pulumi-nodejs:dynamic/lxd:${kind}`,
+      `exports.handler = () => {
   const { createRequire } = require("node:module");
   for (const from of [process.cwd() + "/", require.main.filename]) {
     const load = createRequire(from);
@@ -33,9 +43,8 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
   throw Object.assign(new Error(message), { stack: "not found", toString: () => "pulumi-lxd-cluster" });
 };
 `,
-      ],
     ],
-  ),
+  ]),
 );
 
 type ResourceClass = new (name: string, args: object) => pulumi.CustomResource;

@@ -7,7 +7,8 @@ import { listOf } from "../provider/lxd/client/answers";
 import type { ServerNames } from "../provider/lxd/client/endpoint";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
 import { serverImageSchema } from "../provider/lxd/instances/image-source";
-import { listNetworkAclsShared, type NetworkAcl } from "../provider/lxd/network-acls";
+import { inOrderOfUse, listNetworkAclsShared } from "../provider/lxd/network-acls";
+import { listNetworkForwardsShared } from "../provider/lxd/network-forwards";
 import { describeOwner } from "../provider/lxd/ownership";
 import { isFeature } from "../provider/lxd/projects";
 import { LOCAL_CONFIG, serverConfig } from "../provider/lxd/server";
@@ -18,6 +19,7 @@ import { clusterMemberLifecycle } from "../provider/resources/lxd-cluster-member
 import { imageLifecycle } from "../provider/resources/lxd-image";
 import { networkLifecycle } from "../provider/resources/lxd-network";
 import { networkAclLifecycle } from "../provider/resources/lxd-network-acl";
+import { networkForwardLifecycle } from "../provider/resources/lxd-network-forward";
 import { nodeLifecycle } from "../provider/resources/lxd-node";
 import { profileLifecycle } from "../provider/resources/lxd-profile";
 import { projectLifecycle } from "../provider/resources/lxd-project";
@@ -35,6 +37,7 @@ export const KINDS = [
   "LxdProject",
   "LxdNetworkAcl",
   "LxdNetwork",
+  "LxdNetworkForward",
   "LxdImage",
   "LxdProfile",
   "LxdVm",
@@ -278,6 +281,20 @@ class Reading {
         { what, name, project, mark },
         { name, project, ...(await this.configsOf(network(project, name), found.value)) },
       );
+      await this.forwards(project, name);
+    }
+  }
+
+  private async forwards(project: string, of: string): Promise<void> {
+    for (const { listen_address, location, config } of await listNetworkForwardsShared(this.hosts.first.lxd, {
+      project,
+      network: of,
+    })) {
+      const target = this.hosts.members.length === 0 ? {} : { target: location };
+      const name = `${of}-${listen_address}${this.hosts.members.length === 0 ? "" : `-${location}`}`;
+      const what = `forward ${listen_address} of network ${named(project, of)}`;
+      const object = { what, name, project, mark: config?.[OWNER_KEY] };
+      await this.take(networkForwardLifecycle, object, { network: of, project, listenAddress: listen_address, ...target });
     }
   }
 
@@ -356,24 +373,6 @@ function named(project: string, name: string): string {
 }
 
 /** Whether a member's value is LXD's default. The size of a loop file is always written. */
-/** Sorts ACLs so that each comes after those that its rules name, unless they name each other. */
-function inOrderOfUse(acls: readonly NetworkAcl[]): NetworkAcl[] {
-  const ordered = new Set<NetworkAcl>();
-  const seen = new Set<string>();
-  const add = (acl: NetworkAcl): void => {
-    if (!seen.has(acl.name)) {
-      seen.add(acl.name);
-      const subjects = [...acl.ingress, ...acl.egress].flatMap(({ source, destination }) =>
-        `${source},${destination}`.split(","),
-      );
-      acls.filter(({ name }) => subjects.includes(name)).forEach(add);
-      ordered.add(acl);
-    }
-  };
-  acls.forEach(add);
-  return [...ordered];
-}
-
 function isChosenByLxd(name: string, key: string, value: string): boolean {
   return (
     (key === "source" && (value === name || value.endsWith(`/disks/${name}.img`) || value.endsWith(`/storage-pools/${name}`))) ||

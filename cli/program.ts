@@ -28,6 +28,7 @@ const HEADINGS: Readonly<Record<Exclude<Taken["kind"], "LxdNode">, string>> = {
   LxdProject: "Projects",
   LxdNetworkAcl: "Network ACLs",
   LxdNetwork: "Networks",
+  LxdNetworkForward: "Network forwards",
   LxdImage: "Images",
   LxdProfile: "Profiles",
   LxdVm: "Instances",
@@ -40,6 +41,7 @@ const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
   LxdProject: "Project",
   LxdNetworkAcl: "Acl",
   LxdNetwork: "Network",
+  LxdNetworkForward: "Forward",
   LxdImage: "Image",
   LxdProfile: "Profile",
   LxdVm: "",
@@ -79,12 +81,12 @@ class Writing {
     const body = parts.join("\n\n");
     const head = this.head(
       sections.map(({ kind }) => kind),
-      body.includes("pulumi.output("),
+      body.includes("pulumi.interpolate`"),
     );
     return { text: `${head}\n${body}\n`, secrets: this.secrets.all };
   }
 
-  private head(kinds: readonly string[], hasOutputs: boolean): string {
+  private head(kinds: readonly string[], interpolates: boolean): string {
     const names = `import { ${[...kinds].sort().join(", ")} } from "pulumi-lxd-cluster";`;
     const remarks = [
       `Adopts the ${this.contents.names.name} of ${this.contents.hosts.map(({ name }) => name).join(", ")} as it was found.`,
@@ -102,7 +104,7 @@ class Writing {
     ];
     const comment = `/*\n${remarks.map((line) => ` *${line === "" ? "" : ` ${line.replaceAll("*/", "* /")}`}\n`).join("")} */\n`;
     const settings = this.secrets.all.length === 0 ? "" : "\nconst settings = new pulumi.Config();\n";
-    return `${comment}${settings === "" && !hasOutputs ? "" : 'import * as pulumi from "@pulumi/pulumi";\n'}${names}\n${settings}`;
+    return `${comment}${settings === "" && !interpolates ? "" : 'import * as pulumi from "@pulumi/pulumi";\n'}${names}\n${settings}`;
   }
 
   /** Returns the connection to a host as an output of its resource, so that its users wait for the resource. */
@@ -141,6 +143,9 @@ class Writing {
     };
     if (kind !== "LxdProfile" && kind !== "LxdVm") {
       const { config, ingress, egress } = args;
+      if (kind === "LxdNetworkForward") {
+        return { ...inProject, network: this.reference("LxdNetwork", project, String(args["network"])) ?? args["network"] };
+      }
       if (kind === "LxdNetworkAcl") {
         return { ...inProject, ...this.rulesOf(project, name, { ingress, egress }) };
       }
@@ -165,7 +170,10 @@ class Writing {
       return args;
     }
     const scope = `${words === INSTANCE ? "" : `${words.join("-")}-`}${project === "default" ? "" : `${project}-`}${name}`;
-    const hide = (key: string, value: unknown, of: readonly string[] = [...words, "get", name], within = scope): unknown =>
+    const { network, listenAddress, target } = args;
+    const place = kind === "LxdNetworkForward" ? [target && `--target=${String(target)}`, network, listenAddress] : [name];
+    const shown = [...words, "get", ...place.filter((word): word is string => typeof word === "string")];
+    const hide = (key: string, value: unknown, of: readonly string[] = shown, within = scope): unknown =>
       this.secrets.hide({ project, words: of, name: within }, key, value);
     const { config, cloudInit, devices, memberConfig } = args;
     return {
@@ -217,8 +225,11 @@ class Writing {
     if (found.length === 1) {
       return first;
     }
-    const parts = items.map((item, index) => found[index]?.text ?? JSON.stringify(item));
-    return new Code(`pulumi.output([${parts.join(", ")}]).apply((items) => items.join())`);
+    const parts = items.map((item, index) => {
+      const { text } = found[index] ?? {};
+      return text === undefined ? item.replace(/[\\`$]/g, "\\$&") : `\${${text}}`;
+    });
+    return new Code(`pulumi.interpolate\`${parts.join()}\``);
   }
 
   /** Returns the rules of an ACL, in which LXD finds the names of other ACLs. They refer only to ACLs before it in the program. */
@@ -267,6 +278,7 @@ const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
   LxdProject: ["project"],
   LxdNetworkAcl: ["network", "acl"],
   LxdNetwork: ["network"],
+  LxdNetworkForward: ["network", "forward"],
   LxdProfile: ["profile"],
   LxdVm: INSTANCE,
 };

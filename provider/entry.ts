@@ -5,6 +5,7 @@ import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { imageLifecycle } from "./resources/lxd-image";
 import { networkLifecycle } from "./resources/lxd-network";
 import { networkAclLifecycle } from "./resources/lxd-network-acl";
+import { networkForwardLifecycle } from "./resources/lxd-network-forward";
 import { nodeLifecycle } from "./resources/lxd-node";
 import { profileLifecycle } from "./resources/lxd-profile";
 import { projectLifecycle } from "./resources/lxd-project";
@@ -18,6 +19,7 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdStoragePool: () => dynamicProvider(storagePoolLifecycle),
   LxdNetwork: () => dynamicProvider(networkLifecycle),
   LxdNetworkAcl: () => dynamicProvider(networkAclLifecycle),
+  LxdNetworkForward: () => dynamicProvider(networkForwardLifecycle),
   LxdImage: () => dynamicProvider(imageLifecycle),
   LxdProfile: () => dynamicProvider(profileLifecycle),
   LxdProject: () => dynamicProvider(projectLifecycle),

@@ -12,6 +12,7 @@ export { LxdClusterMember, type LxdClusterMemberArgs, type MemberConfigArgs } fr
 export { LxdImage, type LxdImageArgs } from "./resources/lxd-image";
 export { LxdNetwork, type LxdNetworkArgs } from "./resources/lxd-network";
 export { LxdNetworkAcl, type LxdNetworkAclArgs, type NetworkAclRuleArgs } from "./resources/lxd-network-acl";
+export { LxdNetworkForward, type LxdNetworkForwardArgs, type NetworkForwardPortArgs } from "./resources/lxd-network-forward";
 export { type AptRepositoryArgs, type InstallArgs, LxdNode, type LxdNodeArgs } from "./resources/lxd-node";
 export { LxdProfile, type LxdProfileArgs } from "./resources/lxd-profile";
 export { LxdProject, type LxdProjectArgs } from "./resources/lxd-project";

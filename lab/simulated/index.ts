@@ -25,6 +25,7 @@ import { bootInstance } from "./lxd/instance-state";
 import { addInstance, addInstances } from "./lxd/instances";
 import { addMembers } from "./lxd/members";
 import { addNetworkAcls } from "./lxd/network-acls";
+import { addNetworkForwards } from "./lxd/network-forwards";
 import { addNetworks } from "./lxd/networks";
 import { addPools } from "./lxd/pools";
 import { addProfiles } from "./lxd/profiles";
@@ -266,6 +267,7 @@ function makeRouter(): Router {
     addPools,
     addNetworks,
     addNetworkAcls,
+    addNetworkForwards,
     addProfiles,
     addProjects,
     addImages,

@@ -1,6 +1,7 @@
 /** Rules of a network ACL: what LXD accepts, and when two mean the same. */
 import { isIPv4, isIPv6 } from "node:net";
 import * as z from "zod";
+import { knownFirst, sameMeanings } from "../support/equality";
 import { canonicalAddresses } from "./meaning";
 import { aclNameSchema } from "./names";
 
@@ -181,7 +182,8 @@ function normalised(rule: LiveRule): string[] {
 }
 
 /** Text that is the same for rules of one meaning: the order of the items of a list and the spelling of an address do not matter. */
-function meaningOf(rule: LiveRule): string {
+function meaningOf(given: Rule): string {
+  const rule = toLive(given);
   const sorted = (list: string): string => itemsOf(list).sort().join();
   const { source, destination, source_port, destination_port } = rule;
   return JSON.stringify(
@@ -197,16 +199,10 @@ function meaningOf(rule: LiveRule): string {
 
 /** Whether two lists of rules mean the same. LXD applies them by action, whatever their order. */
 export function sameRules(a: readonly Rule[], b: readonly Rule[]): boolean {
-  const [left, right] = [a, b].map((rules) => rules.map((rule) => meaningOf(toLive(rule))).sort());
-  return JSON.stringify(left) === JSON.stringify(right);
+  return sameMeanings(a, b, meaningOf);
 }
 
-/** Returns the live rules: first those that are known, in the known order and spelling, then all others. */
+/** Returns the live rules, with the known ones in the known order and spelling. */
 export function observedRules(known: readonly Rule[], live: readonly LiveRule[]): Rule[] {
-  const others = [...live];
-  const kept = known.filter((rule) => {
-    const at = others.findIndex((other) => meaningOf(other) === meaningOf(toLive(rule)));
-    return at >= 0 && others.splice(at, 1).length > 0;
-  });
-  return [...kept, ...others.map(fromLive)];
+  return knownFirst(known, live.map(fromLive), meaningOf);
 }

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { mayBeSecret } from "../support/secrets";
 import { parseSize, sameSize } from "../support/units";
-import { sameAddresses, sameListener, sameMac, samePath, samePci, sameTruth } from "./meaning";
+import { sameAddresses, sameListener, sameMac, sameNames, samePath, samePci, sameTruth } from "./meaning";
 import { configKeySchema, deviceNameSchema } from "./names";
 
 /** LXD's config maps hold strings. Numbers and booleans are converted to strings. An empty string means "not set". */
@@ -17,16 +17,17 @@ export const configSchema = z
     error: 'is neither a size such as "4GiB" nor a share such as "50%"',
   });
 
-/** A config map of an object that has no keys of LXD's own. */
-export const userConfigSchema = z.record(configKeySchema, configValueSchema).superRefine((config, context) => {
-  for (const key of Object.keys(config).filter((each) => !each.startsWith("user.") || isServerMade(each))) {
-    context.addIssue({
-      code: "custom",
-      path: [key],
-      message: 'cannot be set: only keys that begin with "user." are possible here, except "user.pulumi."',
-    });
-  }
-});
+/** Returns the schema of the config of an object that has only some keys besides the user's. */
+export function userConfigSchema(...own: readonly string[]) {
+  const possible = [...own, 'keys that begin with "user.", except "user.pulumi."'].join(" and ");
+  return z.record(configKeySchema, configValueSchema).superRefine((config, context) => {
+    for (const key of Object.keys(config)) {
+      if (!own.includes(key) && (!key.startsWith("user.") || isServerMade(key))) {
+        context.addIssue({ code: "custom", path: [key], message: `cannot be set here. Possible are ${possible}` });
+      }
+    }
+  });
+}
 
 /** Devices by name, each a map of its options. */
 export const devicesSchema = z.record(
@@ -92,10 +93,11 @@ const MEANINGS: readonly [RegExp, (a: string, b: string) => boolean][] = [
   [/^(core|cluster)\.[a-z_]*address$/, sameListener],
   [/^(pci|address)$/, samePci],
   [
-    /^(ipv[46]\.(address|gateway|routes(\.external|\.anycast)?|nat\.address|dhcp\.(gateway|ranges)|ovn\.ranges)|dns\.nameservers|bgp\.ipv[46]\.nexthop|fan\.(under|over)lay_subnet)$/,
+    /^(ipv[46]\.(address|gateway|routes(\.external|\.anycast)?|nat\.address|dhcp\.(gateway|ranges)|ovn\.ranges)|dns\.nameservers|bgp\.ipv[46]\.nexthop|target_address|fan\.(under|over)lay_subnet)$/,
     sameAddresses,
   ],
   [/^(path|source)$/, samePath],
+  [/^security\.acls$/, sameNames],
 ];
 
 /** Whether two config maps mean the same. Ignores server-made keys. */

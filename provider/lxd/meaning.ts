@@ -27,6 +27,15 @@ export const samePath = sameBy((text) => {
 /** Compares comma-separated lists of addresses, networks or ranges. */
 export const sameAddresses = sameBy(canonicalAddresses);
 
+/** Compares comma-separated lists of names whose order does not matter. */
+export const sameNames = sameBy((text) =>
+  text
+    .split(",")
+    .map((name) => name.trim())
+    .sort()
+    .join(),
+);
+
 /** Returns a comma-separated list of addresses, networks or ranges in one spelling. */
 export function canonicalAddresses(text: string): string {
   return text
@@ -91,7 +100,7 @@ export const sameTruth = sameBy((text) => {
 function canonicalAddress(text: string): string {
   const [address = "", ...prefix] = text.trim().split("/");
   const bare = address.replace(/^\[(.*)\]$/, "$1");
-  const canonical = isIPv6(bare) && !bare.includes("%") ? new URL(`http://[${bare}]`).hostname : bare.toLowerCase();
+  const canonical = isIPv6(bare) && !bare.includes("%") ? new URL(`http://[${bare}]`).hostname.slice(1, -1) : bare.toLowerCase();
   return [canonical, ...prefix.map((each) => (/^\d+$/.test(each) ? String(Number(each)) : each))].join("/");
 }
 

@@ -34,8 +34,9 @@ export async function findNetworkAclShared(lxd: LxdClient, project: string, name
   return (await listNetworkAclsShared(lxd, project)).find((acl) => acl.name === name);
 }
 
-export function listNetworkAclsShared(lxd: LxdClient, project: string): Promise<NetworkAcl[]> {
-  return lxd.getShared("/1.0/network-acls", listOf(aclSchema), { project, recursion: 1 });
+/** Lists ACLs; none of a server that is older than ACLs. */
+export async function listNetworkAclsShared(lxd: LxdClient, project: string): Promise<NetworkAcl[]> {
+  return (await lxd.findShared("/1.0/network-acls", listOf(aclSchema), { project, recursion: 1 })) ?? [];
 }
 
 export async function createNetworkAcl(lxd: LxdClient, project: string, name: string, body: NetworkAclPut): Promise<void> {
@@ -54,4 +55,22 @@ export async function replaceNetworkAcl(
 
 export async function deleteNetworkAcl(lxd: LxdClient, project: string, name: string): Promise<void> {
   await lxd.remove(api`/1.0/network-acls/${name}`, { project });
+}
+
+/** Sorts ACLs so that each comes after those that its rules name, unless they name each other. */
+export function inOrderOfUse(acls: readonly NetworkAcl[]): NetworkAcl[] {
+  const ordered = new Set<NetworkAcl>();
+  const seen = new Set<string>();
+  const add = (acl: NetworkAcl): void => {
+    if (!seen.has(acl.name)) {
+      seen.add(acl.name);
+      const subjects = [...acl.ingress, ...acl.egress].flatMap(({ source, destination }) =>
+        `${source},${destination}`.split(","),
+      );
+      acls.filter(({ name }) => subjects.includes(name)).forEach(add);
+      ordered.add(acl);
+    }
+  };
+  acls.forEach(add);
+  return [...ordered];
 }

@@ -29,7 +29,7 @@ const networkAclSchema = z.strictObject({
   description: z.string().default(""),
   ingress: rulesSchema("ingress").default([]),
   egress: rulesSchema("egress").default([]),
-  config: userConfigSchema.default({}),
+  config: userConfigSchema().default({}),
   adopt: z.boolean().default(false),
 });
 

@@ -45,6 +45,11 @@ async function furnish(lxd: LxdClient): Promise<void> {
       "bgp.peers.up.password": TOKEN,
     },
   });
+  await post(
+    "/1.0/networks/lxdbr0/forwards",
+    { listen_address: "192.0.2.1", ports: [{ protocol: "tcp", listen_port: "80", target_address: "10.9.0.7" }] },
+    { target: "bcn1" },
+  );
   const root = { type: "disk", path: "/", pool: "local" };
   const eth0 = { type: "nic", name: "eth0", network: "lxdbr0" };
   await lxd.change("PUT", "/1.0/profiles/default", {
@@ -178,7 +183,7 @@ describe("Taking over a cluster that runs already", () => {
       text = readFileSync(join(folder, "index.ts"), "utf8");
       assert.equal(
         said.split("\n")[0],
-        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 2, LxdNetwork 1, LxdImage 1, LxdProfile 3, LxdVm 4",
+        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 2, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
       );
     });
 
@@ -236,7 +241,7 @@ describe("Taking over a cluster that runs already", () => {
     it("shows in a preview that adopting changes nothing in any object", async () => {
       const { steps, messages, changes } = await changesOf(() => stack.preview());
       resources = steps.length;
-      assert.deepEqual([resources, changes], [18, []]);
+      assert.deepEqual([resources, changes], [19, []]);
       assert.deepEqual(
         steps.filter(({ op }) => op !== "create"),
         [],

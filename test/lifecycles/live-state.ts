@@ -64,7 +64,11 @@ function stateOfDatabase(database: Database): Plain {
       nodes: byMember(nodes),
       customVolumes: customVolumes.map(({ member, ...volume }) => ({ ...volume, on: member.name })),
     })),
-    networks: each(database.networks, ({ nodes, ...network }) => ({ ...network, nodes: byMember(nodes) })),
+    networks: each(database.networks, ({ nodes, forwards, ...network }) => ({
+      ...network,
+      nodes: byMember(nodes),
+      forwards: forwards.map(({ member, ...forward }) => ({ ...forward, on: member.name })),
+    })),
     acls: each(database.acls, (acl) => acl),
     profiles: each(database.profiles, (profile) => profile),
     images: each(database.images, ({ createdAt: _, uploadedAt: __, ...image }) => image),

@@ -7,6 +7,7 @@ import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-mem
 import { imageLifecycle } from "../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../provider/resources/lxd-network";
 import { networkAclLifecycle } from "../../provider/resources/lxd-network-acl";
+import { networkForwardLifecycle } from "../../provider/resources/lxd-network-forward";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../provider/resources/lxd-project";
@@ -113,6 +114,19 @@ const KINDS: Readonly<Record<string, Kind>> = {
       }),
     described: /1 ingress and 0 egress rules; used by nothing/,
   },
+  LxdNetworkForward: {
+    lifecycle: networkForwardLifecycle,
+    path: "/1.0/networks/lxdbr0/forwards/192.0.2.1",
+    args: { network: "lxdbr0", target: "bcn2", listenAddress: "192.0.2.1", description: "by hand" },
+    other: { description: "by program" },
+    change: 'description "by hand" -> "by program"',
+    byHand: (lxd) =>
+      lxd.change("POST", "/1.0/networks/lxdbr0/forwards", {
+        query: { target: "bcn2" },
+        body: { listen_address: "192.0.2.1", description: "by hand" },
+      }),
+    described: /0 entries in ports, target_address none/,
+  },
   LxdVm: {
     lifecycle: vmLifecycle,
     path: "/1.0/instances/db1",
@@ -177,6 +191,8 @@ describe("Ownership", () => {
     two = await startTwoMembers({ remoteImages: REMOTE_IMAGES });
     two.lab.seedImage("bcn2", { alias: "debian" });
     await onAllMembers(await two.byHand(), "/1.0/storage-pools", { name: "local", driver: "dir" });
+    const addresses = { "ipv4.address": "10.10.10.1/24", "ipv6.address": "none" };
+    await onAllMembers(await two.byHand(), "/1.0/networks", { name: "lxdbr0" }, { config: addresses });
   });
 
   afterEach(async () => {

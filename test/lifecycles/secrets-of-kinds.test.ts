@@ -8,6 +8,7 @@ import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-mem
 import { imageLifecycle } from "../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../provider/resources/lxd-network";
 import { networkAclLifecycle } from "../../provider/resources/lxd-network-acl";
+import { networkForwardLifecycle } from "../../provider/resources/lxd-network-forward";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../provider/resources/lxd-project";
@@ -28,6 +29,7 @@ const LIFECYCLES = [
   storagePoolLifecycle,
   networkLifecycle,
   networkAclLifecycle,
+  networkForwardLifecycle,
   imageLifecycle,
   profileLifecycle,
   projectLifecycle,
@@ -160,6 +162,8 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
     const { lab } = simulated;
     for (const target of ["?target=bcn2", "?target=bcn1", ""]) {
       await lab.byHand("bcn2", "POST", `/1.0/storage-pools${target}`, { name: "base", driver: "dir" });
+      const config = target === "" ? { "ipv4.address": "10.10.10.1/24", "ipv6.address": "none" } : {};
+      await lab.byHand("bcn2", "POST", `/1.0/networks${target}`, { name: "shopbr0", config });
     }
     const source = { type: "image", alias: "debian" };
     const devices = { root: { type: "disk", path: "/", pool: "base" } };
@@ -203,6 +207,13 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
       args: async () => ({ cluster: simulated.cluster, name: "web" }),
       takes: config("user.note"),
       path: "/1.0/network-acls/web",
+    },
+    {
+      kind: "LxdNetworkForward",
+      start: () => new Managed(networkForwardLifecycle, "shop"),
+      args: async () => ({ cluster: simulated.cluster, network: "shopbr0", listenAddress: "192.0.2.1", target: "bcn2" }),
+      takes: config("user.note"),
+      path: "/1.0/networks/shopbr0/forwards/192.0.2.1?target=bcn2",
     },
     {
       kind: "LxdVm",

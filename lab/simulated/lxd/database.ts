@@ -103,6 +103,19 @@ export interface StoragePool extends ClusterObject {
 export interface Network extends ClusterObject {
   type: string;
   project: string;
+  /** LXD removes them with the network. */
+  forwards: NetworkForward[];
+}
+
+/** Ports of a forward; a field that is not set is empty. */
+export type ForwardPort = Record<"protocol" | "listen_port" | "target_port" | "target_address" | "description", string>;
+
+export interface NetworkForward {
+  listenAddress: string;
+  member: Member;
+  description: string;
+  config: Config;
+  ports: ForwardPort[];
 }
 
 /** A rule of an ACL; a field that is not set is empty. */

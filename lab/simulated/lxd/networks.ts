@@ -115,6 +115,7 @@ function createNetwork(request: ApiRequest): Reply {
     config: Object.fromEntries(Object.entries(body.config ?? {}).filter(([, value]) => value !== "")),
     status: "Pending",
     nodes: new Map(),
+    forwards: [],
   };
   requireValid(network.name, network.config, 500);
   const target = request.query.get("target") ?? "";

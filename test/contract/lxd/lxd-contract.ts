@@ -11,6 +11,7 @@ import { instancesContract } from "./instances";
 import { movesContract } from "./moves";
 import { namesContract } from "./names";
 import { networkAclsContract } from "./network-acls";
+import { networkForwardsContract } from "./network-forwards";
 import { operationsContract } from "./operations";
 import { partingContract } from "./parting";
 import { placementContract } from "./placement";
@@ -52,6 +53,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
     formingContract(current);
     poolsAndNetworksContract(current);
     networkAclsContract(current);
+    networkForwardsContract(current);
     projectsContract(current);
     profilesAndImagesContract(current);
     namesContract(current);

@@ -2,6 +2,7 @@ import { clusterMemberDrift } from "./lxd-cluster-member";
 import { imageDrift } from "./lxd-image";
 import { networkDrift } from "./lxd-network";
 import { networkAclDrift } from "./lxd-network-acl";
+import { networkForwardDrift } from "./lxd-network-forward";
 import { nodeDrift } from "./lxd-node";
 import { profileDrift } from "./lxd-profile";
 import { projectDrift } from "./lxd-project";
@@ -17,6 +18,7 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   storagePoolDrift,
   networkDrift,
   networkAclDrift,
+  networkForwardDrift,
   imageDrift,
   projectDrift,
   profileDrift,

@@ -95,6 +95,8 @@ async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
     await lxd.change("PUT", "/1.0/cluster", { body });
   } else if (noun === "network" && verb === "acl") {
     await acl(lxd, operands, query, flags);
+  } else if (noun === "network" && verb === "forward") {
+    await forward(lxd, operands, query, flags);
   } else if (collection !== undefined) {
     await object(lxd, `/1.0/${collection}`, verb, operands, query, flags);
   } else {
@@ -191,6 +193,35 @@ async function acl(
   const rules = found[direction] ?? [];
   const after = action === "add" ? [...rules, { state: "enabled", ...given }] : rules.filter((rule) => !matches(rule));
   await lxd.change("PUT", path, { query, body: { ...found, [direction]: after } });
+}
+
+/** A forward of a network, and its ports. */
+async function forward(
+  lxd: LxdClient,
+  [verb = "", ...operands]: readonly string[],
+  query: Record<string, string | undefined>,
+  flags: ReadonlyMap<string, string>,
+): Promise<void> {
+  const [of = "", address = "", ...more] = verb === "port" ? operands.slice(1) : operands;
+  const collection = `/1.0/networks/${of}/forwards`;
+  if (verb === "create") {
+    const config = Object.fromEntries(more.map(pair));
+    await lxd.change("POST", collection, { query, body: { listen_address: address, config } });
+    return;
+  }
+  if (verb !== "port") {
+    await object(lxd, collection, verb, [address, ...more], query, flags);
+    return;
+  }
+  const path = `${collection}/${address}`;
+  const found = (await lxd.get(path, anything, query)) as unknown as { ports: Record<string, string>[] };
+  const [protocol = "", listen_port = "", target_address = "", target_port = ""] = more;
+  const isMeant = (port: Record<string, string>): boolean => port["protocol"] === protocol && port["listen_port"] === listen_port;
+  const ports =
+    operands[0] === "add"
+      ? [...found.ports, { protocol, listen_port, target_address, target_port }]
+      : found.ports.filter((port) => !isMeant(port));
+  await lxd.change("PUT", path, { query, body: { ...found, ports } });
 }
 
 const instanceSchema = z.looseObject({ profiles: z.array(z.string()) });

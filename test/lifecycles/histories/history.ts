@@ -455,6 +455,7 @@ class Player {
 const NOTHING: Live = {
   profiles: new Map(),
   acls: new Map(),
+  forwards: [],
   networks: new Map(),
   pools: new Map(),
   images: new Map(),

@@ -42,12 +42,17 @@ const member = z.looseObject({
 });
 const pool = z.looseObject({ ...object.shape, driver: z.string(), status: z.string() });
 const acl = z.looseObject({ ...object.shape, ingress: z.array(texts), egress: z.array(texts) });
+const forward = z.looseObject({
+  ...{ listen_address: z.string(), location: z.string(), description: z.string(), config: texts },
+  ports: z.array(z.record(z.string(), z.unknown())),
+});
 const server = z.looseObject({ config: z.record(z.string(), z.unknown()) });
 
 /** A snapshot of everything. */
 export interface Live {
   readonly profiles: Map<string, z.output<typeof object>>;
   readonly acls: Map<string, z.output<typeof acl>>;
+  readonly forwards: readonly z.output<typeof forward>[];
   readonly networks: Map<string, z.output<typeof pool>>;
   readonly pools: Map<string, z.output<typeof pool>>;
   readonly images: Map<string, z.output<typeof image>>;
@@ -86,6 +91,9 @@ export async function takeSnapshot(lab: SimulatedLab, through: string, clients: 
     list("/1.0/instances", instance, 2),
     list("/1.0/cluster/members", member).catch(() => []),
   ]);
+  const lists = await Promise.all(
+    networks.flatMap(({ name, managed }) => (managed ? [list(`/1.0/networks/${name}/forwards`, forward)] : [])),
+  );
   const views = new Map<string, Texts>();
   for (const { server_name: target } of members) {
     for (const path of [
@@ -108,6 +116,7 @@ export async function takeSnapshot(lab: SimulatedLab, through: string, clients: 
   return {
     profiles: byName(profiles),
     acls: byName(acls),
+    forwards: lists.flat(),
     networks: byName(networks.filter(({ managed }) => managed)),
     pools: byName(pools),
     images: new Map(images.map((each) => [each.fingerprint, each])),
@@ -187,7 +196,7 @@ function deviceMeanings(devices: Properties): Properties {
   );
 }
 
-/** Rules of an ACL in normal form: LXD's names, lists in alphabetical order, and neither order nor spaces. */
+/** Rules of an ACL, or ports of a forward, in normal form: LXD's names, lists in alphabetical order, and neither order nor spaces. */
 function ruleMeanings(rules: unknown): string[] {
   const list = (value: unknown): string =>
     String(value)
@@ -197,7 +206,8 @@ function ruleMeanings(rules: unknown): string[] {
       .join();
   return ((rules ?? []) as Properties[])
     .map((rule) =>
-      Object.entries({ state: "enabled", ...rule })
+      Object.entries(rule)
+        .filter(([key, value]) => value !== "" && key !== "snat")
         .map(([key, value]) => `${key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}=${list(value)}`)
         .sort()
         .join(" "),
@@ -250,6 +260,17 @@ export function facets(live: Live, name: string, args: Properties): Properties |
           config: meanings(found.config ?? {}),
           ingress: ruleMeanings(found.ingress),
           egress: ruleMeanings(found.egress),
+        }
+      );
+    }
+    case "LxdNetworkForward": {
+      const found = live.forwards.find(({ listen_address }) => listen_address === args["listenAddress"]);
+      return (
+        found && {
+          target: found.location,
+          description: found.description,
+          config: meanings(found.config),
+          ports: ruleMeanings(found.ports),
         }
       );
     }
@@ -380,8 +401,13 @@ function wanted(name: string, args: Properties, found: Properties): Properties {
       );
       return { description, config: { ...sortedTexts({ ...live, ...said }) } };
     }
-    case "LxdNetworkAcl":
-      return { description, config, ingress: ruleMeanings(args["ingress"]), egress: ruleMeanings(args["egress"]) };
+    case "LxdNetworkAcl": {
+      const rules = (direction: string): string[] =>
+        ruleMeanings(((args[direction] ?? []) as Properties[]).map((rule) => ({ state: "enabled", ...rule })));
+      return { description, config, ingress: rules("ingress"), egress: rules("egress") };
+    }
+    case "LxdNetworkForward":
+      return { target: args["target"], description, config, ports: ruleMeanings(args["ports"]) };
     case "LxdImage": {
       const aliases = [...new Set([...(found["aliases"] as string[]), ...((args["aliases"] ?? []) as string[])])].sort();
       const properties = sortedTexts({

@@ -206,6 +206,8 @@ export const MANUAL_CHANGES: Readonly<Record<string, ManualChange>> = {
   "acl: key": withKey("/1.0/network-acls/acl", "user.hand", "1"),
   "acl: description": described("/1.0/network-acls/acl"),
   "acl: removed": removed("/1.0/network-acls/acl"),
+  "forward: description": edited("/1.0/networks/shop0/forwards/192.0.2.1?target=bcn2", () => ({ description: "by hand" })),
+  "forward: removed": removed("/1.0/networks/shop0/forwards/192.0.2.1?target=bcn2"),
   "foreign: acl": made("/1.0/network-acls", { name: "theirs", description: "theirs", config: { "user.theirs": "1" } }),
   "member: failure domain": async ({ lxd }) => {
     const found = await lxd.get("/1.0/cluster/members/bcn1", contents);

@@ -12,6 +12,7 @@ import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
 import { networkAclLifecycle } from "../../../provider/resources/lxd-network-acl";
+import { networkForwardLifecycle } from "../../../provider/resources/lxd-network-forward";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../../provider/resources/lxd-project";
@@ -30,6 +31,7 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   LxdStoragePool: (log) => dynamicProvider(storagePoolLifecycle, log),
   LxdNetwork: (log) => dynamicProvider(networkLifecycle, log),
   LxdNetworkAcl: (log) => dynamicProvider(networkAclLifecycle, log),
+  LxdNetworkForward: (log) => dynamicProvider(networkForwardLifecycle, log),
   LxdImage: (log) => dynamicProvider(imageLifecycle, log),
   LxdProfile: (log) => dynamicProvider(profileLifecycle, log),
   LxdProject: (log) => dynamicProvider(projectLifecycle, log),
@@ -53,6 +55,7 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdStoragePool: storagePoolLifecycle.immutable,
   LxdNetwork: networkLifecycle.immutable,
   LxdNetworkAcl: networkAclLifecycle.immutable,
+  LxdNetworkForward: networkForwardLifecycle.immutable,
   LxdImage: imageLifecycle.immutable,
   LxdProfile: profileLifecycle.immutable,
   LxdProject: projectLifecycle.immutable,
@@ -67,6 +70,7 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdStoragePool: storagePoolLifecycle.schemaVersion,
   LxdNetwork: networkLifecycle.schemaVersion,
   LxdNetworkAcl: networkAclLifecycle.schemaVersion,
+  LxdNetworkForward: networkForwardLifecycle.schemaVersion,
   LxdImage: imageLifecycle.schemaVersion,
   LxdProfile: profileLifecycle.schemaVersion,
   LxdProject: projectLifecycle.schemaVersion,

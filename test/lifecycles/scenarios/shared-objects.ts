@@ -6,6 +6,7 @@ import type { SimulatedLab } from "../../../lab/simulated";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
 import { networkAclLifecycle } from "../../../provider/resources/lxd-network-acl";
+import { networkForwardLifecycle } from "../../../provider/resources/lxd-network-forward";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
@@ -17,6 +18,7 @@ import type { Scenario } from "./scenario";
 const pool = { kind: "LxdStoragePool", manage: () => new Managed(storagePoolLifecycle as never, "fast") };
 const network = { kind: "LxdNetwork", manage: () => new Managed(networkLifecycle as never, "br2") };
 const acl = { kind: "LxdNetworkAcl", manage: () => new Managed(networkAclLifecycle as never, "web") };
+const forward = { kind: "LxdNetworkForward", manage: () => new Managed(networkForwardLifecycle as never, "shop") };
 const image = { kind: "LxdImage", manage: () => new Managed(imageLifecycle as never, "debian") };
 const project = { kind: "LxdProject", manage: () => new Managed(projectLifecycle as never, "shop") };
 const profile = (name: string) => ({ kind: "LxdProfile", manage: () => new Managed(profileLifecycle as never, name) });
@@ -91,6 +93,30 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
       name: "web",
       ingress: [{ action: "allow", protocol: "tcp", destinationPort: "443" }],
       egress: [{ action: "allow" }],
+    }),
+  },
+  {
+    ...forward,
+    title: "of a member of a cluster",
+    start: startFurnishedCluster,
+    first: (lab) => ({
+      ...{ cluster: clusterOf(lab), network: "lxdbr0", target: "bcn1", listenAddress: "192.0.2.1", description: "first" },
+      config: { target_address: "10.10.10.9" },
+      ports: [{ protocol: "tcp", listenPort: 80, targetAddress: "10.10.10.10" }],
+    }),
+    then: (lab) => ({
+      ...{ cluster: clusterOf(lab), network: "lxdbr0", target: "bcn1", listenAddress: "192.0.2.1" },
+      ports: [{ protocol: "tcp", listenPort: "80,443", targetAddress: "10.10.10.10" }],
+    }),
+  },
+  {
+    ...forward,
+    title: "of one server",
+    start: startFurnishedServer,
+    first: (lab) => ({ cluster: clusterOf(lab), network: "lxdbr0", listenAddress: "192.0.2.1", description: "first" }),
+    then: (lab) => ({
+      ...{ cluster: clusterOf(lab), network: "lxdbr0", listenAddress: "192.0.2.1" },
+      config: { target_address: "10.10.10.9" },
     }),
   },
   {

@@ -106,6 +106,22 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         adopt: true,
       },
     ],
+    LxdNetworkForward: [
+      {
+        ...inCluster,
+        network: "lxdbr0",
+        project: "shop",
+        listenAddress: "192.168.1.200",
+        target: "bcn2",
+        description: "Web",
+        config: { target_address: "10.10.10.9", "user.note": "yes" },
+        ports: [
+          { protocol: "tcp", listenPort: "80,8000-8002", targetPort: "8080", targetAddress: "10.10.10.10", description: "Web" },
+          { protocol: "udp", listenPort: 53, targetAddress: "10.10.10.11" },
+        ],
+        adopt: true,
+      },
+    ],
     LxdImage: [
       {
         ...inCluster,

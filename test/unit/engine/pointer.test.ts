@@ -18,6 +18,7 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "LxdStoragePool",
     "LxdNetwork",
     "LxdNetworkAcl",
+    "LxdNetworkForward",
     "LxdProfile",
     "LxdProject",
     "LxdImage",

@@ -208,7 +208,7 @@ describe("LxdNetworkAcl", () => {
     [
       "config other than the user's",
       { config: { "limits.memory": "1GiB" } },
-      /^config\.limits\.memory cannot be set: only keys that begin with "user\."/,
+      /^config\.limits\.memory cannot be set here\. Possible are keys that begin with "user\."/,
     ],
     ["the owner's mark", { config: { "user.pulumi.urn": "x" } }, /^config\.user\.pulumi\.urn cannot be set/],
   ];

@@ -42,7 +42,7 @@ export interface NetworkAclRuleArgs {
   action: Input<"allow" | "allow-stateless" | "drop" | "reject">;
   /**
    * Addresses (`10.0.0.9`), networks (`10.0.0.0/8`) and ranges (`10.0.0.1-10.0.0.9`), separated by commas. In an ingress rule also names
-   * of ACLs, `@internal` and `@external`; bridges do not have them.
+   * of ACLs, and the names with an at sign that LXD has for OVN networks.
    */
   source?: Input<string>;
   /** Like `source`. Names are possible in an egress rule. */

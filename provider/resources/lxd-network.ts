@@ -62,7 +62,7 @@ export const networkLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   identity: () => ({ type: "bridge" }),
 
   replacementLoss: ({ project, name }) =>
-    `${nameOf(network(project, name))} will be removed with its leases and the addresses that were chosen for it, then created again. That is refused ` +
+    `${nameOf(network(project, name))} will be removed with its leases, its forwards and the addresses that were chosen for it, then created again. That is refused ` +
     "while an instance or a profile uses it",
 
   outputsOf({ config }) {

@@ -169,21 +169,26 @@ function placeOf(ref: ForwardRef, { value: { location } }: FoundNetworkForward):
 async function refuseWrongPlace(lxd: LxdClient, inputs: Inputs): Promise<void> {
   const { project, network, target } = inputs;
   const ref = networkRef(project, network);
-  const refuse = (why: string): never => {
-    throw new RefusedError(`${nameOf(inputs)} cannot be created: ${why}`);
-  };
   const [found, { clustered, members }] = await Promise.all([findManaged(lxd, ref), getServers(lxd)]);
   const names = members.map(({ server_name }) => server_name);
-  if (found === undefined) {
-    refuse(
-      `${nameOfObject(ref)} does not exist on ${lxd.host}. Create it first, and give its name as an output, so that the forward waits for it`,
-    );
-  } else if (found.value.type !== "bridge") {
-    target === undefined || refuse(`a network of type ${found.value.type} has its forwards on all members. Leave out target`);
-  } else if (!clustered) {
-    target === undefined || refuse(`${lxd.host} is in no cluster. Leave out target`);
-  } else if (target === undefined || !names.includes(target)) {
-    refuse(`each member has its own bridge. Set target to one of ${names.join(", ")}`);
+  const reason = (): string | undefined => {
+    if (found === undefined) {
+      return `${nameOfObject(ref)} does not exist on ${lxd.host}. Create it first, and give its name as an output, so that the forward waits for it`;
+    }
+    if (found.value.type === "bridge" && clustered) {
+      const isMember = target !== undefined && names.includes(target);
+      return isMember ? undefined : `each member has its own bridge. Set target to one of ${names.join(", ")}`;
+    }
+    if (target === undefined) {
+      return undefined;
+    }
+    return clustered
+      ? `a network of type ${found.value.type} has its forwards on all members. Leave out target`
+      : `${lxd.host} is in no cluster. Leave out target`;
+  };
+  const why = reason();
+  if (why !== undefined) {
+    throw new RefusedError(`${nameOf(inputs)} cannot be created: ${why}`);
   }
 }
 

@@ -123,7 +123,8 @@ function makeDefaultProfile(database: Database, project: string): void {
 
 function isEmpty(database: Database, name: string): boolean {
   const inProject = (item: { project: string; name?: string }) => item.project === name && item.name !== "default";
-  return ![...database.instances.values(), ...database.images.values(), ...database.profiles.values()].some(inProject);
+  const { instances, images, profiles, acls } = database;
+  return ![...instances.values(), ...images.values(), ...profiles.values(), ...acls.values()].some(inProject);
 }
 
 function requireValidName(name: string): void {
@@ -184,6 +185,7 @@ function toApi(database: Database, project: Project): Record<string, unknown> {
       ...own(database.instances.values()).map(({ name }) => urlOf(`/1.0/instances/${name}`, project.name)),
       ...own(database.profiles.values()).map(urlOfProfile),
       ...own(database.images.values()).map(({ fingerprint }) => urlOf(`/1.0/images/${fingerprint}`, project.name)),
+      ...own(database.acls.values()).map(({ name }) => urlOf(`/1.0/network-acls/${name}`, project.name)),
       ...own(database.networks.values()).map(({ name }) => urlOf(`/1.0/networks/${name}`, project.name)),
     ],
   };

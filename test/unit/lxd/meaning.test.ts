@@ -7,6 +7,7 @@ import {
   sameImage,
   sameListener,
   sameMac,
+  sameNames,
   samePath,
   samePci,
   sameServer,
@@ -57,6 +58,14 @@ const KINDS: Record<string, { same: (a: string, b: string) => boolean; spelled: 
     spelled: fc
       .array(ipv4, { minLength: 1, maxLength: 3 })
       .chain((list) => pairs(list.join(), () => fc.constantFrom(list.join(), list.join(", "), list.join(" ,")))),
+  },
+  "a list of names": {
+    same: sameNames,
+    spelled: fc
+      .uniqueArray(fc.constantFrom("web", "office", "db"), { minLength: 1 })
+      .chain((list) =>
+        pairs([...list].sort().join(), () => fc.constantFrom(list.join(), list.join(" , "), [...list].reverse().join())),
+      ),
   },
   "an address to listen on": {
     same: sameListener,

@@ -37,7 +37,7 @@ const networkAclSchema = z.strictObject({
 export interface NetworkAclRuleArgs {
   /**
    * `allow`, `reject` (the sender is told) or `drop`. All `drop` rules apply before all `reject` rules, and these before all `allow`
-   * rules. Incus also has `allow-stateless`, which tracks no connections.
+   * rules. Incus also has `allow-stateless` for OVN networks, which tracks no connections.
    */
   action: Input<"allow" | "allow-stateless" | "drop" | "reject">;
   /**

@@ -119,7 +119,7 @@ class Writing {
   }
 
   private argsOf(taken: Taken): Args {
-    const { kind, name, project } = taken;
+    const { kind, name } = taken;
     const args = this.withoutSecrets(taken);
     const [first] = this.contents.hosts;
     const host = this.contents.hosts.find((each) => each.name === name);
@@ -171,7 +171,10 @@ class Writing {
     }
     const scope = `${words === INSTANCE ? "" : `${words.join("-")}-`}${project === "default" ? "" : `${project}-`}${name}`;
     const { network, listenAddress, target } = args;
-    const place = kind === "LxdNetworkForward" ? [target && `--target=${String(target)}`, network, listenAddress] : [name];
+    const place =
+      kind === "LxdNetworkForward"
+        ? [typeof target === "string" ? `--target=${target}` : undefined, network, listenAddress]
+        : [name];
     const shown = [...words, "get", ...place.filter((word): word is string => typeof word === "string")];
     const hide = (key: string, value: unknown, of: readonly string[] = shown, within = scope): unknown =>
       this.secrets.hide({ project, words: of, name: within }, key, value);

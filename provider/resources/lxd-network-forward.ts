@@ -165,7 +165,10 @@ function placeOf(ref: ForwardRef, { value: { location } }: FoundNetworkForward):
   return { ...ref, target: isMember(location) ? location : ref.target };
 }
 
-/** @throws RefusedError when there is no such network, or when it needs a target or cannot have this one. */
+/**
+ * Checks that the network exists, and that it takes the target.
+ * @throws RefusedError when it does not.
+ */
 async function refuseWrongPlace(lxd: LxdClient, inputs: Inputs): Promise<void> {
   const { project, network, target } = inputs;
   const ref = networkRef(project, network);

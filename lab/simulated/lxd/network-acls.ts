@@ -222,7 +222,7 @@ function faultOfProtocol(each: NetworkAclRule): string | undefined {
     }
   }
   const [what, number] = icmp.find(([, value]) => value !== "" && !(/^\d+$/.test(value) && Number(value) <= 255)) ?? [];
-  return what === undefined ? undefined : `Invalid ${what}: Invalid value for an integer "${String(number)}"`;
+  return what === undefined ? undefined : `Invalid ${what}: Invalid value for an integer "${number}"`;
 }
 
 /** LXD's own limits: it accepts 0 and 65536. */

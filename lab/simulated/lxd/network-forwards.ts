@@ -3,7 +3,7 @@ import { isIPv4, isIPv6 } from "node:net";
 import { z } from "zod";
 import { listed } from "./cluster";
 import type { ForwardPort, Network, NetworkForward } from "./database";
-import { created, LxdError, type Reply, requireEtag, sync } from "./reply";
+import { created, LxdError, type Reply, sync } from "./reply";
 import { type ApiRequest, decode, param, type Router } from "./router";
 import { targetDaemon } from "./server";
 

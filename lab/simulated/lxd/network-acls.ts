@@ -6,6 +6,7 @@ import { type Config, type Database, keyOf, type NetworkAcl, type NetworkAclRule
 import { expandedDevices } from "./instance-model";
 import { created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
+import { aclsIn } from "./storage-and-networks";
 
 const text = z.string().default("");
 const rule = z.object({
@@ -272,24 +273,6 @@ function deleteAcl(request: ApiRequest): Reply {
   database.acls.delete(keyOf(acl.project, acl.name));
   request.daemon.event("network-acl-deleted", urlOfAcl(acl), acl.project);
   return sync();
-}
-
-/** The names in `security.acls` of a network or NIC. */
-function aclsIn(config: Config): string[] {
-  return itemsOf(config["security.acls"] ?? "").filter((name) => name !== "");
-}
-
-/** Refuses a network whose config names an ACL that does not exist, or one twice. */
-export function requireAcls(database: Database, project: string, values: Config, status: number): void {
-  const names = aclsIn(values);
-  for (const [index, name] of names.entries()) {
-    if (!database.acls.has(keyOf(project, name))) {
-      throw new LxdError(status, `Network ACL "${name}" does not exist`);
-    }
-    if (names.indexOf(name) < index) {
-      throw new LxdError(status, `Network ACL "${name}" specified multiple times`);
-    }
-  }
 }
 
 function usersOf(database: Database, { name, project }: NetworkAcl): string[] {

@@ -5,7 +5,6 @@ import { z } from "zod";
 import { listed } from "./cluster";
 import { type Config, type Database, type Instance, type LxdServer, type Network, urlOf } from "./database";
 import { expandedDevices, requireApiName } from "./instance-model";
-import { requireAcls } from "./network-acls";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 import { targetDaemon } from "./server";
@@ -17,6 +16,7 @@ import {
   type Kind,
   orNull,
   removeFromMember,
+  requireAcls,
   shownConfig,
   sortedByName,
 } from "./storage-and-networks";

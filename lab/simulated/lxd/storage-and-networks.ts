@@ -4,9 +4,17 @@
  * object block it as they do in LXD.
  */
 import { posix } from "node:path";
-import type { ClusterObject, Config, Database, LxdServer, Member, Network, StoragePool } from "./database";
+import {
+  type ClusterObject,
+  type Config,
+  type Database,
+  keyOf,
+  type LxdServer,
+  type Member,
+  type Network,
+  type StoragePool,
+} from "./database";
 import { messageOf } from "./errors";
-import { requireAcls } from "./network-acls";
 import { async, created, LxdError, type Reply, sync } from "./reply";
 import type { ApiRequest } from "./router";
 
@@ -353,4 +361,22 @@ export function orNull<Item>(items: Item[]): Item[] | null {
 /** In the order of LXD's database. */
 export function sortedByName<Item extends { name: string }>(items: Iterable<Item>): Item[] {
   return [...items].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** The names in `security.acls` of a network or NIC. */
+export function aclsIn(config: Config): string[] {
+  return (config["security.acls"] ?? "").split(",").flatMap((name) => (name.trim() === "" ? [] : [name.trim()]));
+}
+
+/** Refuses a network whose config names an ACL that does not exist, or one twice. */
+export function requireAcls(database: Database, project: string, values: Config, status: number): void {
+  const names = aclsIn(values);
+  for (const [index, name] of names.entries()) {
+    if (!database.acls.has(keyOf(project, name))) {
+      throw new LxdError(status, `Network ACL "${name}" does not exist`);
+    }
+    if (names.indexOf(name) < index) {
+      throw new LxdError(status, `Network ACL "${name}" specified multiple times`);
+    }
+  }
 }

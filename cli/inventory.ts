@@ -5,6 +5,8 @@ import { DAEMON_PACKAGES } from "../provider/host/installed";
 import { findSnap } from "../provider/host/snapd";
 import { listOf } from "../provider/lxd/client/answers";
 import type { ServerNames } from "../provider/lxd/client/endpoint";
+import { DEFAULT_GROUP } from "../provider/lxd/cluster/cluster";
+import { findClusterGroup } from "../provider/lxd/cluster/cluster-groups";
 import { type Config, isServerMade, OWNER_KEY } from "../provider/lxd/config";
 import { serverImageSchema } from "../provider/lxd/instances/image-source";
 import { inOrderOfUse, listNetworkAclsShared } from "../provider/lxd/network-acls";
@@ -15,6 +17,7 @@ import { LOCAL_CONFIG, serverConfig } from "../provider/lxd/server";
 import { findObject, type MemberObject, type ObjectRef, viewsOf } from "../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../provider/lxd/storage-and-networks/networks";
 import { POOLS, pool, sourcesOf } from "../provider/lxd/storage-and-networks/storage-pools";
+import { clusterGroupLifecycle } from "../provider/resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../provider/resources/lxd-image";
 import { networkLifecycle } from "../provider/resources/lxd-network";
@@ -33,6 +36,7 @@ import { takeOver } from "./take";
 export const KINDS = [
   "LxdNode",
   "LxdClusterMember",
+  "LxdClusterGroup",
   "LxdStoragePool",
   "LxdProject",
   "LxdNetworkAcl",
@@ -122,6 +126,7 @@ class Reading {
       this.projects.set(project.name, project.config ?? {});
     }
     await this.nodesAndMembers();
+    await this.clusterGroups();
     await this.pools();
     for (const project of [...this.projects.keys()].sort()) {
       await this.project(project);
@@ -174,6 +179,18 @@ class Reading {
         const through = host === first ? {} : { cluster: { endpoints: [first.connection] } };
         const address = member.url.replace(/^https:\/\//, "").replace(/:8443$/, "");
         await this.take(clusterMemberLifecycle, object, { connection: host.connection, ...through, name: host.name, address });
+      }
+    }
+  }
+
+  private async clusterGroups(): Promise<void> {
+    const { first, members } = this.hosts;
+    const groups = members.length === 0 ? [] : await first.lxd.get("/1.0/cluster/groups", listOf(namedSchema), { recursion: 1 });
+    for (const { name } of groups) {
+      const found = name === DEFAULT_GROUP ? undefined : await findClusterGroup(first.lxd, name);
+      if (found !== undefined) {
+        const object = { what: `cluster group ${name}`, name, mark: found.value.config[OWNER_KEY] };
+        await this.take(clusterGroupLifecycle, object, { name });
       }
     }
   }

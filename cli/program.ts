@@ -24,6 +24,7 @@ interface Statement {
 
 const HEADINGS: Readonly<Record<Exclude<Taken["kind"], "LxdNode">, string>> = {
   LxdClusterMember: "Cluster members",
+  LxdClusterGroup: "Cluster groups",
   LxdStoragePool: "Storage pools",
   LxdProject: "Projects",
   LxdNetworkAcl: "Network ACLs",
@@ -37,6 +38,7 @@ const HEADINGS: Readonly<Record<Exclude<Taken["kind"], "LxdNode">, string>> = {
 const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
   LxdNode: "Node",
   LxdClusterMember: "Member",
+  LxdClusterGroup: "Group",
   LxdStoragePool: "Pool",
   LxdProject: "Project",
   LxdNetworkAcl: "Acl",
@@ -141,6 +143,10 @@ class Writing {
       ...args,
       ...(project !== "default" && { project: this.reference("LxdProject", "default", project) ?? project }),
     };
+    if (kind === "LxdClusterGroup") {
+      const { members = [] } = args as { members?: string[] };
+      return { ...inProject, members: members.map((member) => this.reference("LxdClusterMember", "default", member) ?? member) };
+    }
     if (kind !== "LxdProfile" && kind !== "LxdVm") {
       const { config, ingress, egress } = args;
       if (kind === "LxdNetworkForward") {

@@ -1,6 +1,7 @@
 /** The module that the pointer in state resolves to (engine/pointer.ts). Its path in the package never changes. */
 import { type DynamicProvider, dynamicProvider } from "./engine/adapter";
 import { endWithEngine, printErrorsOnce } from "./engine/provider-process";
+import { clusterGroupLifecycle } from "./resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { imageLifecycle } from "./resources/lxd-image";
 import { networkLifecycle } from "./resources/lxd-network";
@@ -16,6 +17,7 @@ import { vmUserLifecycle } from "./resources/vm-user";
 const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdNode: () => dynamicProvider(nodeLifecycle),
   LxdClusterMember: () => dynamicProvider(clusterMemberLifecycle),
+  LxdClusterGroup: () => dynamicProvider(clusterGroupLifecycle),
   LxdStoragePool: () => dynamicProvider(storagePoolLifecycle),
   LxdNetwork: () => dynamicProvider(networkLifecycle),
   LxdNetworkAcl: () => dynamicProvider(networkAclLifecycle),

@@ -8,6 +8,7 @@ export type {
   DevicesArgs,
   ProxyConnectionArgs,
 } from "./resources/common-args";
+export { LxdClusterGroup, type LxdClusterGroupArgs } from "./resources/lxd-cluster-group";
 export { LxdClusterMember, type LxdClusterMemberArgs, type MemberConfigArgs } from "./resources/lxd-cluster-member";
 export { LxdImage, type LxdImageArgs } from "./resources/lxd-image";
 export { LxdNetwork, type LxdNetworkArgs } from "./resources/lxd-network";

@@ -19,6 +19,7 @@ import { addBackups } from "./lxd/backups";
 import { addCluster } from "./lxd/cluster";
 import { type Config, type Devices, type InstanceType, keyOf, type Surroundings } from "./lxd/database";
 import type { Flavour } from "./lxd/flavours";
+import { addClusterGroups } from "./lxd/groups";
 import { addGuestApi } from "./lxd/guest-api";
 import { addImage, addImages } from "./lxd/images";
 import { bootInstance } from "./lxd/instance-state";
@@ -264,6 +265,7 @@ function makeRouter(): Router {
     addServer,
     addCluster,
     addMembers,
+    addClusterGroups,
     addPools,
     addNetworks,
     addNetworkAcls,

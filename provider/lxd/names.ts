@@ -60,8 +60,11 @@ export const memberNameSchema = spelled(
   "is not a valid name of a member: letters, digits, and . _ ~ @ : + - in them, not beginning with @",
 ).refine((name) => name !== "none", 'must not be "none", which stands for instances without a member');
 
+/** Name of a group of cluster members. LXD takes no underscores, Incus 7 does. */
+export const clusterGroupNameSchema = named("name of a cluster group", /[/ '"]/, "slashes, spaces or quotes");
+
 /** Placement of an instance: a member, or `@` and the name of a group. */
-export const targetSchema = z.union([memberNameSchema, named("group", /[/\s_'"]/, "spaces").regex(/^@./)], {
+export const targetSchema = z.union([memberNameSchema, named("group", /[/ '"]/, "spaces").regex(/^@./)], {
   error: "is neither the name of a member nor @group",
 });
 

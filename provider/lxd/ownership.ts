@@ -41,13 +41,15 @@ export interface Claim {
   readonly config: Config;
   readonly urn: string;
   readonly adopt: boolean;
+  /** What an object without a mark means. @default "it was not made by Pulumi" */
+  readonly unmarked?: string | undefined;
 }
 
 /**
  * Lets a create continue with an existing object that is its own unfinished work, or that `adopt` allows it to take.
  * @throws RefusedError naming the owner and the remedy.
  */
-export function claim({ what, host, description, config, urn, adopt }: Claim): void {
+export function claim({ what, host, description, config, urn, adopt, unmarked = "it was not made by Pulumi" }: Claim): void {
   const mark = config[OWNER_KEY] ?? "";
   if (adopt || isUnfinishedWork(mark, urn)) {
     return;
@@ -55,7 +57,7 @@ export function claim({ what, host, description, config, urn, adopt }: Claim): v
   if (isOwnMark(mark, urn)) {
     throw new RefusedError(`${what} already exists on ${host}, complete (${description}), and ${OWN_MARK}`);
   }
-  const whose = mark === "" ? "it was not made by Pulumi" : `it belongs to ${describeOwner(mark)}`;
+  const whose = mark === "" ? unmarked : `it belongs to ${describeOwner(mark)}`;
   const renamed = isOfSameStack(mark, urn) ? ", give this resource that one's name among its aliases if it is the same," : ",";
   throw new RefusedError(
     `${what} already exists on ${host} and ${whose} (${description}). Set adopt: true to manage it from here without recreating it` +

@@ -39,6 +39,8 @@ export interface MarkedObject<Inputs extends CommonInputs, Outputs extends objec
   findShared?(lxd: LxdClient, inputs: Inputs): Promise<Object["value"] | undefined>;
   /** Describes the object briefly, for the refusal to take it over. */
   describe(found: Object["value"], inputs: Inputs): string;
+  /** What it means that the object has no mark, for the refusal. @default "it was not made by Pulumi" */
+  unmarked?(lxd: LxdClient, found: Object["value"]): string | undefined;
   /** Whether the object may be taken over without `adopt`. @default never */
   isFree?(found: Object["value"], inputs: Inputs): boolean;
   /** Checks an object before it is taken over. @throws RefusedError when it cannot become the wanted object. */
@@ -94,6 +96,7 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
             config: found.value.config ?? {},
             urn: context.urn,
             adopt: inputs.adopt || (own.isFree?.(found.value, inputs) ?? false),
+            unmarked: own.unmarked?.(lxd, found.value),
           });
         }
         return { id: own.idOf(inputs), outputs: await own.save(context, lxd, inputs, found, undefined) };

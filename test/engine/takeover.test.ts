@@ -61,6 +61,7 @@ async function furnish(lxd: LxdClient): Promise<void> {
     config: { "limits.memory": "1GiB", "cloud-init.user-data": USER_DATA, "environment.API": TOKEN, "user.note": "for the shop" },
     devices: { root: { ...root, pool: "fast" }, eth0 },
   });
+  await post("/1.0/cluster/groups", { name: "gpu", description: "with a GPU", members: ["bcn1"] });
   await post("/1.0/projects", { name: "dev", config: { "features.profiles": "true", "features.images": "false" } });
   await lxd.change("PUT", "/1.0/profiles/default", {
     query: { project: "dev" },
@@ -100,7 +101,7 @@ async function furnish(lxd: LxdClient): Promise<void> {
 
 /** All that LXD shows of a cluster, but for the marks. */
 async function snapshot(lxd: LxdClient): Promise<unknown> {
-  const lists = ["storage-pools", "networks", "profiles", "images", "instances", "cluster/members"];
+  const lists = ["storage-pools", "networks", "profiles", "images", "instances", "cluster/members", "cluster/groups"];
   const queries = ["default", "dev"].flatMap((project) =>
     lists.map((list) => ({ path: `/1.0/${list}`, query: { project, recursion: 1 } })),
   );
@@ -183,7 +184,7 @@ describe("Taking over a cluster that runs already", () => {
       text = readFileSync(join(folder, "index.ts"), "utf8");
       assert.equal(
         said.split("\n")[0],
-        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 2, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
+        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdClusterGroup 1, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 2, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
       );
     });
 
@@ -241,7 +242,7 @@ describe("Taking over a cluster that runs already", () => {
     it("shows in a preview that adopting changes nothing in any object", async () => {
       const { steps, messages, changes } = await changesOf(() => stack.preview());
       resources = steps.length;
-      assert.deepEqual([resources, changes], [19, []]);
+      assert.deepEqual([resources, changes], [20, []]);
       assert.deepEqual(
         steps.filter(({ op }) => op !== "create"),
         [],

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
+import type { Flavour } from "../../lab/simulated/lxd/flavours";
 import type { Lifecycle } from "../../provider/engine/lifecycle";
 import type { LxdClient } from "../../provider/lxd/client/client";
 import { readMark } from "../../provider/lxd/ownership";
+import { clusterGroupLifecycle } from "../../provider/resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../provider/resources/lxd-network";
@@ -40,6 +42,8 @@ interface Kind {
    * How the refusal describes a manually created object. Absent where an object without a mark may belong to anyone.
    */
   readonly described?: RegExp;
+  /** A server on which the object keeps its mark. @default LXD 5.0 */
+  readonly flavour?: Flavour;
 }
 
 /** Defined on each member first, as LXD requires. */
@@ -157,6 +161,16 @@ const KINDS: Readonly<Record<string, Kind>> = {
     other: { failureDomain: "rack1" },
     change: 'failureDomain "default" -> "rack1"',
   },
+  LxdClusterGroup: {
+    lifecycle: clusterGroupLifecycle,
+    path: "/1.0/cluster/groups/gpu",
+    args: { name: "gpu", members: ["bcn1"] },
+    other: { members: ["bcn1", "bcn2"] },
+    change: 'members ["bcn1"] -> ["bcn1","bcn2"]',
+    byHand: (lxd) => lxd.change("POST", "/1.0/cluster/groups", { body: { name: "gpu", members: ["bcn1"] } }),
+    described: /its members are bcn1/,
+    flavour: "trixie-incus7",
+  },
   VmUser: {
     lifecycle: vmUserLifecycle,
     path: "/1.0/instances/web1",
@@ -211,7 +225,11 @@ describe("Ownership", () => {
     const urn = (resource: string, stack: string): string => urnOf(name, stack, resource);
 
     describe(`of a ${name}`, () => {
-      beforeEach(() => {
+      beforeEach(async () => {
+        if (kind.flavour !== undefined) {
+          await two.stop();
+          two = await startTwoMembers({ flavour: kind.flavour });
+        }
         if (name === "VmUser") {
           two.lab.seedInstances(1, { host: "bcn2", prefix: "web", type: "container", profiles: [], devices: DEVICES });
         }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { withSecrets } from "../../provider/engine/resource";
 import { fingerprintOf } from "../../provider/lxd/images/files";
+import { clusterGroupLifecycle } from "../../provider/resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../provider/resources/lxd-network";
@@ -26,6 +27,7 @@ type Properties = Record<string, unknown>;
 const LIFECYCLES = [
   nodeLifecycle,
   clusterMemberLifecycle,
+  clusterGroupLifecycle,
   storagePoolLifecycle,
   networkLifecycle,
   networkAclLifecycle,

@@ -248,7 +248,9 @@ export class Database {
   readonly pendingMembers: { id: number; name: string; address: string }[] = [];
   /** Addresses of replicas that are not members: a join was aborted after it had added its own. */
   readonly strayReplicas = new Set<string>();
-  readonly groups = new Map<string, { description: string }>([["default", { description: "Default cluster group" }]]);
+  readonly groups = new Map<string, { description: string; config: Config }>([
+    ["default", { description: "Default cluster group", config: {} }],
+  ]);
   readonly projects = new Map<string, Project>();
   readonly pools = new Map<string, StoragePool>();
   readonly networks = new Map<string, Network>();

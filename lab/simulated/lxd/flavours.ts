@@ -73,6 +73,11 @@ interface Differences {
   describesAll: boolean;
   /** The key that hides the server's API from a guest. */
   guestApiKey: "security.devlxd" | "security.guestapi";
+  /** Status for the removal of a group that has members. */
+  nonEmptyGroupStatus: number;
+  /** What happens to the last group of a member when the group is changed to be without it. */
+  lastGroup: "lost" | "kept" | "refused";
+  duplicateGroup: { status: number; text: string };
 }
 
 const bookworm: Differences = {
@@ -86,6 +91,9 @@ const bookworm: Differences = {
   createStarts: false,
   bootMode: false,
   guestApiKey: "security.devlxd",
+  nonEmptyGroupStatus: 500,
+  lastGroup: "lost",
+  duplicateGroup: { status: 500, text: "This cluster group already exists" },
   since521: false,
   namesMissingPlace: false,
   wordForInstances: "containers",
@@ -138,6 +146,11 @@ const incus: Differences = {
   nullForNoPools: true,
   losesItself: true,
   guestApiKey: "security.guestapi",
+  lastGroup: "kept",
+  duplicateGroup: {
+    status: 500,
+    text: 'Failed to create "cluster_groups" entry: UNIQUE constraint failed: cluster_groups.name',
+  },
 };
 
 const incus7: Differences = {
@@ -152,6 +165,7 @@ const incus7: Differences = {
   invalidYaml: "go-yaml load error: ",
   nullForNoPools: false,
   describesAll: true,
+  duplicateGroup: { status: 409, text: 'This "Cluster_group" entry already exists' },
 };
 
 const lxd521: Differences = {
@@ -175,6 +189,7 @@ const differences: Record<Flavour, Differences> = {
     asyncPoolsAndNetworks: true,
     asyncProfiles: true,
     bootMode: true,
+    lastGroup: "refused",
   },
 };
 

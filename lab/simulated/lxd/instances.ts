@@ -173,7 +173,7 @@ function createInstance(request: ApiRequest): Reply {
       ephemeral: body.ephemeral,
       stateful: false,
       profiles: body.profiles ?? image?.profiles ?? ["default"],
-      config: { ...imageConfig(image), ...withoutEmpty(body.config ?? {}) },
+      config: { ...imageConfig(image), ...withoutEmpty(body.config ?? {}), ...groupConfig(request) },
       devices: body.devices ?? {},
       status: "Stopped",
       createdAt: new Date(),
@@ -331,6 +331,13 @@ function place(request: ApiRequest): Member {
     throw new LxdError(400, "No suitable cluster member could be found");
   }
   return member;
+}
+
+/** A server that knows the users of a group keeps the group in which an instance was placed. */
+function groupConfig({ daemon, query }: ApiRequest): Record<string, string> {
+  const target = query.get("target") ?? "";
+  const isKept = target.startsWith("@") && daemon.behaviour.apiExtensions.includes("cluster_group_usedby");
+  return isKept ? { "volatile.cluster.group": target.slice(1) } : {};
 }
 
 function renameOrMove(request: ApiRequest): Reply {

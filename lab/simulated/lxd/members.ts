@@ -1,4 +1,4 @@
-/** The members of a cluster: reading, changing, removing, evacuating; and cluster groups. */
+/** The members of a cluster: reading, changing, removing, evacuating. */
 import { z } from "zod";
 import { listed, makeToken, memberOf, requireClustered } from "./cluster";
 import { Database, type Instance, keyOf, type Member, STUCK } from "./database";
@@ -18,13 +18,7 @@ const memberPut = z.object({
   groups: z.array(z.string()).nullish(),
 });
 const statePost = z.object({ action: z.string().default(""), mode: z.string().default("") });
-const groupPost = z.object({
-  name: z.string().default(""),
-  description: z.string().default(""),
-  members: z.array(z.string()).nullish(),
-});
-
-/** Adds `/1.0/cluster/members` and `/1.0/cluster/groups`. */
+/** Adds `/1.0/cluster/members`. */
 export function addMembers(router: Router): void {
   router.add("/1.0/cluster/members", {
     GET: (request) => {
@@ -49,48 +43,6 @@ export function addMembers(router: Router): void {
     DELETE: deleteMember,
   });
   router.add("/1.0/cluster/members/{name}/state", { GET: getState, POST: changeState });
-  router.add("/1.0/cluster/groups", {
-    GET: (request) => {
-      const database = requireClustered(request.daemon);
-      return listed(
-        request,
-        [...database.groups.keys()],
-        (name) => `/1.0/cluster/groups/${name}`,
-        (name) => groupToApi(database, name),
-      );
-    },
-    POST: (request) => {
-      const database = requireClustered(request.daemon);
-      const body = decode(request, groupPost);
-      if (database.groups.has(body.name)) {
-        throw new LxdError(409, "This group already exists");
-      }
-      database.groups.set(body.name, { description: body.description });
-      setGroupMembers(database, body.name, body.members ?? []);
-      return created(`/1.0/cluster/groups/${body.name}`);
-    },
-  });
-  router.add("/1.0/cluster/groups/{name}", {
-    GET: (request) => sync(groupToApi(requireClustered(request.daemon), param(request, "name"))),
-    PUT: (request) => {
-      const database = requireClustered(request.daemon);
-      const body = decode(request, groupPost);
-      groupToApi(database, param(request, "name"));
-      database.groups.set(param(request, "name"), { description: body.description });
-      setGroupMembers(database, param(request, "name"), body.members ?? []);
-      return sync();
-    },
-    DELETE: (request) => {
-      const database = requireClustered(request.daemon);
-      const name = param(request, "name");
-      groupToApi(database, name);
-      if (name === "default") {
-        throw new LxdError(403, "The 'default' cluster group cannot be deleted");
-      }
-      database.groups.delete(name);
-      return sync();
-    },
-  });
 }
 
 function rolesOf(database: Database, member: Member): string[] {
@@ -332,32 +284,5 @@ function restore(database: Database, member: Member): void {
     if (running && instance.status !== "Running") {
       bootInstance(instance);
     }
-  }
-}
-
-function groupToApi(database: Database, name: string): Record<string, unknown> {
-  const group = database.groups.get(name);
-  if (group === undefined) {
-    throw new LxdError(404, "Cluster group not found");
-  }
-  return {
-    name,
-    description: group.description,
-    members: database.members
-      .filter((member) => member.groups.includes(name))
-      .map((member) => member.name)
-      .sort(),
-  };
-}
-
-function setGroupMembers(database: Database, group: string, names: string[]): void {
-  const wanted = names.map((name) => database.member(name));
-  for (const member of database.members) {
-    const without = member.groups.filter((each) => each !== group);
-    const groups = wanted.includes(member) ? [...without, group] : without;
-    if (groups.length === 0) {
-      throw new LxdError(400, `Cannot remove "${member.name}" from group as member needs to belong to at least one group`);
-    }
-    member.groups = groups;
   }
 }

@@ -5,6 +5,7 @@ import { api, type LxdClient } from "../client/client";
 import { untilKnown } from "../client/operations";
 import { presentedBy } from "../client/presented";
 import { sameListener } from "../meaning";
+import { withGroupsLock } from "./groups-lock";
 
 /** `/1.0/cluster/members`: https://documentation.ubuntu.com/lxd/latest/api/#/cluster */
 const memberSchema = z.looseObject({
@@ -21,6 +22,9 @@ const memberSchema = z.looseObject({
 });
 
 export type Member = z.output<typeof memberSchema>;
+
+/** The group that every cluster has. */
+export const DEFAULT_GROUP = "default";
 
 /** A member-specific key of a pool or network, for which a joining member brings its own value. */
 const memberConfigKeySchema = z.object({
@@ -77,14 +81,18 @@ async function withAnswering<Members extends Member[]>(lxd: LxdClient, members: 
  * @throws ApiError when the cluster has no such member.
  */
 export async function changeMember(lxd: LxdClient, name: string, change: (live: Member) => Member | undefined): Promise<void> {
-  const isFound = await lxd.modify(api`/1.0/cluster/members/${name}`, memberSchema, (live) => {
-    const wanted = change(live);
-    if (wanted === undefined) {
-      return undefined;
-    }
-    const { roles, failure_domain, description, config, groups } = wanted;
-    return { roles: roles ?? [], failure_domain, description, config: config ?? {}, groups: groups ?? ["default"] };
-  });
+  const isFound = await withGroupsLock(lxd, () =>
+    lxd.modify(api`/1.0/cluster/members/${name}`, memberSchema, (live) => {
+      const wanted = change(live);
+      if (wanted === undefined) {
+        return undefined;
+      }
+      const { roles, failure_domain, description, config } = wanted;
+      // LXD 5.0 lets a member lose its last group, and then refuses every change of the member without one.
+      const groups = wanted.groups?.length ? wanted.groups : [DEFAULT_GROUP];
+      return { roles: roles ?? [], failure_domain, description, config: config ?? {}, groups };
+    }),
+  );
   if (!isFound) {
     await getMember(lxd, name);
   }

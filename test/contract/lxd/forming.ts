@@ -13,6 +13,7 @@ import {
   memberConfigKeys,
   untilOnline,
 } from "../../../provider/lxd/cluster/cluster";
+import { findClusterGroup, findClusterGroupShared } from "../../../provider/lxd/cluster/cluster-groups";
 import { type JoinToken, joinCluster, mintJoinToken } from "../../../provider/lxd/cluster/join";
 import { getServers } from "../../../provider/lxd/cluster/servers";
 import { serversKeys } from "../../../provider/lxd/config-keys";
@@ -112,6 +113,9 @@ export function formingContract(lab: () => ContractLab): void {
       assert.deepEqual(await memberConfigKeys(lxd), []);
       assert.deepEqual(await takeInventory(lxd), {});
       await refused(mintJoinToken(lxd, "other"), 400, /This server is not clustered/);
+      await refused(lxd.change("POST", "/1.0/cluster/groups", { body: { name: "gpu" } }), 400, /This server is not clustered/);
+      await assert.rejects(findClusterGroup(lxd, "gpu"), /is in no cluster, and only a cluster has groups/);
+      await assert.rejects(findClusterGroupShared(lxd, "gpu"), /is in no cluster, and only a cluster has groups/);
       const ssh = await lab().ssh("primary");
       assert.equal(await hasLeftoverClusterCertificate(ssh, lab().server.packaging, lab().deadline()), false);
     });
@@ -271,7 +275,8 @@ export function formingContract(lab: () => ContractLab): void {
       assert.deepEqual([changed.failure_domain, changed.config], ["rack1", { "scheduler.instance": "manual" }]);
       const put = (name: string, change: object): Promise<void> => changeMember(lxd, name, (live) => ({ ...live, ...change }));
       await refused(put(primary.name, { roles: [] }), 400, /"database" role cannot be dropped at this time/);
-      await refused(put(secondary.name, { groups: [] }), 400, /need to belong to at least one group/);
+      const none = lxd.change("PUT", `/1.0/cluster/members/${secondary.name}`, { body: { ...changed, groups: [] } });
+      await refused(none, 400, /need to belong to at least one group/);
       await refused(put(secondary.name, { config: { nope: "1" } }), 500, /Invalid cluster configuration key "nope"/);
       const stale = lxd.change("PUT", `/1.0/cluster/members/${secondary.name}`, { body: value, etag: "stale" });
       await refused(stale, 412, /ETag doesn't match/);

@@ -4,6 +4,7 @@
  * each part uses the objects of the one before.
  */
 import { disconnectAll } from "../../../provider/transport/pool";
+import { clusterGroupsContract } from "./cluster-groups";
 import { formingContract } from "./forming";
 import { guestContract } from "./guest";
 import { ContractLab, type LxdHarness } from "./harness";
@@ -51,6 +52,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
     });
 
     formingContract(current);
+    clusterGroupsContract(current);
     poolsAndNetworksContract(current);
     networkAclsContract(current);
     networkForwardsContract(current);

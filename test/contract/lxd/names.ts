@@ -4,6 +4,7 @@ import type * as z from "zod";
 import { api, type LxdClient } from "../../../provider/lxd/client/client";
 import {
   aclNameSchema,
+  clusterGroupNameSchema,
   configKeySchema,
   deviceNameSchema,
   imageAliasSchema,
@@ -81,6 +82,15 @@ const KINDS: readonly Named[] = [
     taken: ["a", "-a", "a-", ".a", "a.b", "a:b", LONG, ...ODD],
     refused: [".", "..", "a/b", "a_b", "a b", "a'b", 'a"b', ""],
     apiName: "also",
+  },
+  {
+    what: "a cluster group",
+    schema: clusterGroupNameSchema,
+    collection: "/1.0/cluster/groups",
+    body: (name) => ({ name }),
+    taken: ["a", "-a", "a-", ".a", "a.b", "a:b", LONG, ...ODD],
+    refused: [".", "..", "*", "a/b", "a_b", "a b", "a'b", 'a"b', ""],
+    apiName: "instead",
   },
   {
     what: "a storage pool",

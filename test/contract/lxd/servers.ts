@@ -63,6 +63,13 @@ export interface Server {
   readonly tellsKeysOf: readonly string[];
   /** The key that hides the server's API from a guest. Neither server has that of the other. */
   readonly guestApiKey: "security.devlxd" | "security.guestapi";
+  /** Whether groups of members have a config, and tell who uses them. */
+  readonly groupsHaveConfig: boolean;
+  readonly duplicateGroup: Failure;
+  readonly groupOfNobody: Failure;
+  readonly nonEmptyGroupStatus: number;
+  /** What a change that leaves a member without a group does: LXD 5.0 makes it, Incus keeps the member in the group. */
+  readonly keepsLastGroup: boolean;
 }
 
 const bookworm: Server = {
@@ -92,6 +99,11 @@ const bookworm: Server = {
   invalidYaml: /yaml: /,
   tellsKeysOf: [],
   guestApiKey: "security.devlxd",
+  groupsHaveConfig: false,
+  duplicateGroup: { status: 500, reply: /^This cluster group already exists$/ },
+  groupOfNobody: { status: 500, reply: /NOT NULL constraint failed/ },
+  nonEmptyGroupStatus: 500,
+  keepsLastGroup: false,
 };
 
 const trixie: Server = {
@@ -123,6 +135,8 @@ const incus: Server = {
   duplicateNetworkStatus: 409,
   profileFields: { project: "default" },
   tellsKeysOf: ["instance", "project", "member", "disk"],
+  duplicateGroup: { status: 500, reply: /UNIQUE constraint failed: cluster_groups\.name$/ },
+  keepsLastGroup: true,
   guestApiKey: "security.guestapi",
 };
 
@@ -138,6 +152,8 @@ const incus7: Server = {
   invalidCharacters: /invalid character/,
   invalidYaml: /go-yaml load error/,
   tellsKeysOf: ["instance", "project", "member", "pool", "network", "disk", "nic"],
+  groupsHaveConfig: true,
+  duplicateGroup: { status: 409, reply: /^This "Cluster_group" entry already exists$/ },
 };
 
 const SERVERS: Readonly<Record<FlavourName, Server>> = {

@@ -1,3 +1,4 @@
+import { clusterGroupDrift } from "./lxd-cluster-group";
 import { clusterMemberDrift } from "./lxd-cluster-member";
 import { imageDrift } from "./lxd-image";
 import { networkDrift } from "./lxd-network";
@@ -15,6 +16,7 @@ import { vmUserDrift } from "./vm-user";
 export const DRIFT_TABLES: readonly DriftTable[] = [
   nodeDrift,
   clusterMemberDrift,
+  clusterGroupDrift,
   storagePoolDrift,
   networkDrift,
   networkAclDrift,

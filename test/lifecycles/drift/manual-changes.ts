@@ -86,6 +86,8 @@ async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
     await lxd.change("PATCH", "/1.0", { body: { config: Object.fromEntries(operands.map(pair)) } });
   } else if (noun === "config" && verb === "unset" && operands.length === 1) {
     await lxd.change("PATCH", "/1.0", { body: { config: { [operands[0] ?? ""]: "" } } });
+  } else if (noun === "cluster" && verb === "group") {
+    await clusterGroup(lxd, operands);
   } else if (noun === "cluster" && (verb === "evacuate" || verb === "restore")) {
     await lxd.change("POST", `/1.0/cluster/members/${operands[0] ?? ""}/state`, { body: { action: verb } });
   } else if (noun === "profile" && ["add", "remove", "assign"].includes(verb)) {
@@ -222,6 +224,23 @@ async function forward(
       ? [...found.ports, { protocol, listen_port, target_address, target_port }]
       : found.ports.filter((port) => !isMeant(port));
   await lxd.change("PUT", path, { query, body: { ...found, ports } });
+}
+
+const memberSchema = z.looseObject({ groups: z.array(z.string()) });
+
+/** The client changes the groups of a member, not the members of a group. */
+async function clusterGroup(lxd: LxdClient, [verb = "", first = "", second = ""]: readonly string[]): Promise<void> {
+  if (!["add", "remove", "assign"].includes(verb)) {
+    return object(lxd, "/1.0/cluster/groups", verb, [first, second], {}, new Map());
+  }
+  const path = `/1.0/cluster/members/${first}`;
+  const found = await lxd.get(path, memberSchema);
+  const groups = {
+    add: [...found.groups, second],
+    remove: found.groups.filter((group) => group !== second),
+    assign: second.split(","),
+  }[verb];
+  await lxd.change("PUT", path, { body: { ...found, groups } });
 }
 
 const instanceSchema = z.looseObject({ profiles: z.array(z.string()) });

@@ -8,6 +8,7 @@ import type { EngineLog } from "../../../provider/engine/progress";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import { fingerprintOf } from "../../../provider/lxd/images/files";
+import { clusterGroupLifecycle } from "../../../provider/resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
@@ -28,6 +29,7 @@ import { HOSTS, type Surroundings } from "./program";
 const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> = {
   LxdNode: (log) => dynamicProvider(nodeLifecycle, log),
   LxdClusterMember: (log) => dynamicProvider(clusterMemberLifecycle, log),
+  LxdClusterGroup: (log) => dynamicProvider(clusterGroupLifecycle, log),
   LxdStoragePool: (log) => dynamicProvider(storagePoolLifecycle, log),
   LxdNetwork: (log) => dynamicProvider(networkLifecycle, log),
   LxdNetworkAcl: (log) => dynamicProvider(networkAclLifecycle, log),
@@ -52,6 +54,7 @@ export function providerOf(kind: string, log: EngineLog): DynamicProvider {
 export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdNode: nodeLifecycle.immutable,
   LxdClusterMember: clusterMemberLifecycle.immutable,
+  LxdClusterGroup: clusterGroupLifecycle.immutable,
   LxdStoragePool: storagePoolLifecycle.immutable,
   LxdNetwork: networkLifecycle.immutable,
   LxdNetworkAcl: networkAclLifecycle.immutable,
@@ -67,6 +70,7 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
 export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdNode: nodeLifecycle.schemaVersion,
   LxdClusterMember: clusterMemberLifecycle.schemaVersion,
+  LxdClusterGroup: clusterGroupLifecycle.schemaVersion,
   LxdStoragePool: storagePoolLifecycle.schemaVersion,
   LxdNetwork: networkLifecycle.schemaVersion,
   LxdNetworkAcl: networkAclLifecycle.schemaVersion,

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { SimulatedLab } from "../../../lab/simulated";
+import { clusterGroupLifecycle } from "../../../provider/resources/lxd-cluster-group";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
 import { networkAclLifecycle } from "../../../provider/resources/lxd-network-acl";
@@ -20,11 +21,19 @@ const network = { kind: "LxdNetwork", manage: () => new Managed(networkLifecycle
 const acl = { kind: "LxdNetworkAcl", manage: () => new Managed(networkAclLifecycle as never, "web") };
 const forward = { kind: "LxdNetworkForward", manage: () => new Managed(networkForwardLifecycle as never, "shop") };
 const image = { kind: "LxdImage", manage: () => new Managed(imageLifecycle as never, "debian") };
+const group = { kind: "LxdClusterGroup", manage: () => new Managed(clusterGroupLifecycle as never, "gpu") };
 const project = { kind: "LxdProject", manage: () => new Managed(projectLifecycle as never, "shop") };
 const profile = (name: string) => ({ kind: "LxdProfile", manage: () => new Managed(profileLifecycle as never, name) });
 
 /** See above. */
 export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
+  {
+    ...group,
+    title: "of two members",
+    start: startFurnishedCluster,
+    first: (lab) => ({ cluster: clusterOf(lab), name: "gpu", description: "first", members: ["bcn1"] }),
+    then: (lab) => ({ cluster: clusterOf(lab), name: "gpu", members: ["bcn2"] }),
+  },
   {
     ...pool,
     title: "of a cluster",

@@ -61,6 +61,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       },
       { connection: full, name: "bcn2", address: "192.168.1.102", peers: [reached, full], certificateFingerprint },
     ],
+    LxdClusterGroup: [{ ...inCluster, name: "gpu", description: "With a GPU", members: ["bcn1", "bcn2"], adopt: true }],
     LxdStoragePool: [
       {
         ...inCluster,

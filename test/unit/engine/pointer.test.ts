@@ -15,6 +15,7 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
   [
     "LxdNode",
     "LxdClusterMember",
+    "LxdClusterGroup",
     "LxdStoragePool",
     "LxdNetwork",
     "LxdNetworkAcl",

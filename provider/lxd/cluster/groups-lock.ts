@@ -1,6 +1,6 @@
 import { KeyedLock, withLock } from "../../support/keyed-lock";
 import type { LxdClient } from "../client/client";
-import { presentedBy } from "../client/presented";
+import { clusterKey } from "../client/presented";
 
 const lock = new KeyedLock();
 
@@ -9,11 +9,10 @@ const lock = new KeyedLock();
  * a change of a group all of its members. Neither request alone prevents that it undoes the other: servers compare the ETag of a member before
  * they begin to write it, and that of a group not at all.
  */
-export async function withGroupsLock<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result> {
-  const { fingerprint } = await presentedBy(lxd.endpoint, lxd.deadline);
+export function withGroupsLock<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result> {
   return withLock(
     lock,
-    [fingerprint],
+    [clusterKey(lxd.endpoint)],
     lxd.deadline,
     `waiting for other changes of groups of the cluster of ${lxd.host} to end`,
     work,

@@ -333,10 +333,10 @@ function place(request: ApiRequest): Member {
   return member;
 }
 
-/** A server that knows the users of a group keeps the group in which an instance was placed. */
+/** Incus keeps the group in which an instance was placed. */
 function groupConfig({ daemon, query }: ApiRequest): Record<string, string> {
   const target = query.get("target") ?? "";
-  const isKept = target.startsWith("@") && daemon.behaviour.apiExtensions.includes("cluster_group_usedby");
+  const isKept = target.startsWith("@") && daemon.behaviour.server === "incus";
   return isKept ? { "volatile.cluster.group": target.slice(1) } : {};
 }
 

@@ -65,6 +65,8 @@ export interface Server {
   readonly guestApiKey: "security.devlxd" | "security.guestapi";
   /** Whether groups of members have a config, and tell who uses them. */
   readonly groupsHaveConfig: boolean;
+  /** Whether an instance that was placed in a group shows that. */
+  readonly showsGroupOfInstance: boolean;
   readonly duplicateGroup: Failure;
   readonly groupOfNobody: Failure;
   readonly nonEmptyGroupStatus: number;
@@ -100,6 +102,7 @@ const bookworm: Server = {
   tellsKeysOf: [],
   guestApiKey: "security.devlxd",
   groupsHaveConfig: false,
+  showsGroupOfInstance: false,
   duplicateGroup: { status: 500, reply: /^This cluster group already exists$/ },
   groupOfNobody: { status: 500, reply: /NOT NULL constraint failed/ },
   nonEmptyGroupStatus: 500,
@@ -135,6 +138,7 @@ const incus: Server = {
   duplicateNetworkStatus: 409,
   profileFields: { project: "default" },
   tellsKeysOf: ["instance", "project", "member", "disk"],
+  showsGroupOfInstance: true,
   duplicateGroup: { status: 500, reply: /UNIQUE constraint failed: cluster_groups\.name$/ },
   keepsLastGroup: true,
   guestApiKey: "security.guestapi",

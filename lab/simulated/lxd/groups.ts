@@ -47,8 +47,11 @@ function createGroup(request: ApiRequest): Reply {
   const database = ofCluster(request);
   const { behaviour } = request.daemon;
   const { name, description, members, config } = decode(request, groupPost);
-  requireValidName(name);
-  requireApiName(behaviour, name);
+  if (behaviour.apiNames) {
+    requireApiName(behaviour, name);
+  } else {
+    requireValidName(name);
+  }
   const own = validConfig(request.daemon, config);
   if (database.groups.has(name)) {
     throw new LxdError(behaviour.duplicateGroup.status, behaviour.duplicateGroup.text);

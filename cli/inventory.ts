@@ -286,19 +286,15 @@ class Reading {
     const { lxd } = this.hosts.first;
     const networks = await lxd.get("/1.0/networks", listOf(networkSchema), { recursion: 1, project });
     for (const { name, type } of networks.filter(({ managed }) => managed)) {
-      const what = `network ${named(project, name)}`;
       const found = await findObject(lxd, network(project, name));
-      if (type !== "bridge" || found === undefined) {
-        this.leaveOut(what, `its type is ${type}, and LxdNetwork manages only bridges`);
-        continue;
+      if (found !== undefined) {
+        const object = { what: `network ${named(project, name)}`, name, project, mark: found.value.config?.[OWNER_KEY] };
+        const args = { name, project, type, ...(await this.configsOf(network(project, name), found.value)) };
+        await this.take(networkLifecycle, object, args);
       }
-      const mark = found.value.config?.[OWNER_KEY];
-      await this.take(
-        networkLifecycle,
-        { what, name, project, mark },
-        { name, project, ...(await this.configsOf(network(project, name), found.value)) },
-      );
-      await this.forwards(project, name);
+      if (type === "bridge" || type === "ovn") {
+        await this.forwards(project, name); // the others have none
+      }
     }
   }
 

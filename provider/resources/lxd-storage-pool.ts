@@ -62,6 +62,7 @@ type Outputs = MemberObjectOutputs & { sources: Record<string, string> };
 /** See {@link LxdStoragePool}. @internal */
 export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
   kind: "LxdStoragePool",
+  schemaVersion: 1,
   schema: storagePoolSchema,
   configOf: "pool",
   immutable: ["name", "driver"],

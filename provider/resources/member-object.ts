@@ -51,7 +51,7 @@ export type MemberObjectOutputs = { status: string; memberStatus: Record<string,
 
 /** Parts that a kind adds to the common lifecycle. */
 export interface Differences<Inputs extends CommonInputs, Outputs extends MemberObjectOutputs>
-  extends Omit<CommonLifecycle<Inputs, Outputs>, "schemaVersion"> {
+  extends CommonLifecycle<Inputs, Outputs> {
   refOf(inputs: Inputs): ObjectRef;
   identity(inputs: Inputs): Identity;
   /** The inputs of this kind alone, as LXD reports them. */
@@ -76,7 +76,6 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
 
   return markedObjectLifecycle<Inputs, Outputs, Found>({
     ...own,
-    schemaVersion: 1,
 
     sameBy: {
       ...own.sameBy,
@@ -119,8 +118,8 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       if (before !== undefined && !isUnfinished(before.value)) {
         return change(before);
       }
-      await (before ? ref.type.refuseChange?.(lxd, ref, servers, wanted) : ref.type.refuseCreate?.(lxd, ref, servers, wanted));
       const creation = { ...wanted, ref, identity: own.identity(inputs) };
+      await (before ? ref.type.refuseChange?.(lxd, ref, servers, wanted) : ref.type.refuseCreate?.(lxd, creation, servers));
       const made = await makeObject(lxd, servers, creation, before, {
         outputsOf: (found, views) => outputsOf(servers, found, views),
         progress: context.progress,

@@ -25,6 +25,13 @@ const types = ["bridge", "macvlan", "sriov", "physical", "ovn"];
 const networkKeys =
   /^(bridge\.(driver|external_interfaces|hwaddr|mtu|mode)|ipv[46]\.(address|nat|nat\.order|nat\.address|dhcp|dhcp\.ranges|dhcp\.expiry|dhcp\.gateway|dhcp\.stateful|firewall|gateway|ovn\.ranges|routes|routes\.anycast|routing)|dns\..+|fan\..+|tunnel\..+|maas\..+|parent|vlan|gvrp|mtu|ovn\..+|network|security\.acls.*|bgp\..+|raw\.dnsmasq|user\..+|volatile\..+)$/;
 
+/** Those that a type does not have. */
+const keysOfOthers: Readonly<Record<string, RegExp>> = {
+  bridge: /^(parent|vlan|gvrp|network|ovn\..+)$/,
+  macvlan: /^(bridge|ipv[46]|dns|fan|tunnel|ovn|security|raw|bgp)\.|^network$/,
+  sriov: /^(bridge|ipv[46]|dns|fan|tunnel|ovn|security|raw|bgp)\.|^(network|gvrp)$/,
+};
+
 const config = z.record(z.string(), z.string()).nullish();
 const networkPost = z.object({
   name: z.string().default(""),
@@ -117,7 +124,7 @@ function createNetwork(request: ApiRequest): Reply {
     nodes: new Map(),
     forwards: [],
   };
-  requireValid(network.name, network.config, 500);
+  requireValid(network, network.config, 500);
   const target = request.query.get("target") ?? "";
   if (target !== "" && type === "ovn") {
     throw new LxdError(400, 'Network type "ovn" does not support member specific config');
@@ -125,12 +132,20 @@ function createNetwork(request: ApiRequest): Reply {
   if (target === "" && request.daemon.database.members.length > 1 && !request.daemon.behaviour.keepsDescription) {
     network.description = ""; // LXD loses it when it creates a network that was defined before
   }
-  return target === "" ? create(request, kind, network) : define(request, kind, network, target);
+  if (target !== "") {
+    return define(request, kind, network, target);
+  }
+  const { database } = request.daemon;
+  if (type === "ovn" && database.members.length > 1 && !database.networks.has(network.name)) {
+    const nodes = database.members.map((member) => [member, { config: {}, status: "Pending" as const }] as const);
+    database.networks.set(network.name, { ...network, config: {}, nodes: new Map(nodes) });
+  }
+  return create(request, kind, network);
 }
 
-function requireValid(name: string, values: Config, status: number): void {
+function requireValid({ name, type }: Network, values: Config, status: number): void {
   for (const [key, value] of Object.entries(values)) {
-    if (!networkKeys.test(key)) {
+    if (!networkKeys.test(key) || keysOfOthers[type]?.test(key) === true) {
       throw new LxdError(status, `Invalid option for network "${name}" option "${key}"`);
     }
     if (key === "ipv4.address" && !["auto", "none"].includes(value) && !isCidr(value)) {
@@ -148,10 +163,13 @@ function changeNetwork(request: ApiRequest, replace: boolean): Reply {
   const network = managed(request);
   requireEtag(request.headers["if-match"], etagFields(request, network));
   const body = decode(request, networkPut);
-  requireValid(network.name, body.config ?? {}, 400);
+  requireValid(network, body.config ?? {}, 400);
   requireAcls(request.daemon.database, network.project, body.config ?? {}, 400);
   request.daemon.database.requireAllOnline();
   const change = changedConfig(request, network, body.config ?? {}, replace);
+  if (change.target === undefined && network.status !== "Created") {
+    throw new LxdError(400, "Cannot update network global config when not in created state");
+  }
   return inBackground(request, kind, network, "Updating network", () => {
     if (change.target === undefined) {
       network.config = change.config;
@@ -191,13 +209,14 @@ function etagFields(request: ApiRequest, network: Network) {
 
 function toApi(request: ApiRequest, network: Network): Record<string, unknown> {
   const { database } = request.daemon;
+  const target = request.query.get("target") ?? "";
   return {
     name: network.name,
     type: network.type,
     managed: true,
     description: network.description,
     config: shownConfig(request, network),
-    status: network.status,
+    status: target === "" ? network.status : (network.nodes.get(database.member(target))?.status ?? "Pending"),
     locations: [...network.nodes.keys()].map((member) => (database.clustered ? member.name : "none")),
     used_by: orNull(usedBy(database, network)),
   };

@@ -279,11 +279,27 @@ function makeNetwork(network: Network, daemon: LxdServer, config: Config): Confi
     });
   } else if (["physical", "macvlan", "sriov"].includes(network.type)) {
     const parent = config["parent"] ?? "";
+    if (parent === "") {
+      throw new LxdError(500, `Invalid value for network "${network.name}" option "parent": Required value`);
+    }
     if (!interfaces.has(parent)) {
       throw new LxdError(500, `Parent interface "${parent}" not found`);
     }
+    if (network.type === "physical") {
+      requireFreeParent(daemon, parent);
+      network.config["volatile.last_state.created"] = "false";
+    }
   }
   return { ...config };
+}
+
+/** LXD looks at the networks that are created on all members. */
+function requireFreeParent({ database, member }: LxdServer, parent: string): void {
+  const isTaken = ({ type, status, nodes }: Network): boolean =>
+    type === "physical" && status === "Created" && nodes.get(member)?.config["parent"] === parent;
+  if ([...database.networks.values()].some(isTaken)) {
+    throw new LxdError(500, `Parent interface "${parent}" in use by another network`);
+  }
 }
 
 /** Some keys of a configuration. */

@@ -9,6 +9,7 @@ import { untilKnown } from "../client/operations";
 import type { Servers } from "../cluster/servers";
 import { type Config, marked, withoutEmpty } from "../config";
 import {
+  type Creation,
   changeOnMember,
   commonConfig,
   configOfMember,
@@ -16,7 +17,6 @@ import {
   type Found,
   findManaged,
   findObject,
-  type Identity,
   idOf,
   type MemberObject,
   nameOf,
@@ -24,13 +24,7 @@ import {
   type ObjectRef,
   queryOf,
   viewsOf,
-  type Wanted,
 } from "./member-objects";
-
-export interface Creation extends Wanted {
-  readonly ref: ObjectRef;
-  readonly identity: Identity;
-}
 
 /** Whether LXD has yet to create the object, at least on some member. */
 export function isUnfinished({ status }: Pick<MemberObject, "status">): boolean {
@@ -85,7 +79,8 @@ export async function createObject(
     await deleteObject(lxd, ref);
   }
   const defined = isRedefined ? [] : views.filter(({ locations, member }) => locations?.includes(member));
-  for (const member of names.filter((name) => !defined.some((view) => view.member === name))) {
+  const undefinedOn = names.filter((name) => !defined.some((view) => view.member === name));
+  for (const member of ref.type.isDefinedOnMembers?.(identity) === false ? [] : undefinedOn) {
     progress(`defining it on ${member}`);
     const define = (): Promise<unknown> => post({ config: withoutEmpty(own(member)) }, member);
     try {

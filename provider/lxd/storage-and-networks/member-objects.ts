@@ -44,8 +44,10 @@ export interface ObjectType {
   valueFault(key: string, value: string): string | undefined;
   /** Describes an object briefly, for the refusal to take it over. */
   describe(found: MemberObject): string;
+  /** Whether LXD wants a definition on each member before it creates the object. @default always */
+  isDefinedOnMembers?(identity: Identity): boolean;
   /** @throws RefusedError when something else is in the place of a new object, or LXD would leave it half-made. */
-  refuseCreate?(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void>;
+  refuseCreate?(lxd: LxdClient, creation: Creation, servers: Servers): Promise<void>;
   /** @throws RefusedError for a change that LXD would not make. */
   refuseChange?(lxd: LxdClient, ref: ObjectRef, servers: Servers, wanted: WantedConfig): Promise<void>;
 }
@@ -70,6 +72,11 @@ export interface WantedConfig {
 export interface Wanted extends WantedConfig {
   readonly description: string;
   readonly mark: string;
+}
+
+export interface Creation extends Wanted {
+  readonly ref: ObjectRef;
+  readonly identity: Identity;
 }
 
 export type Found = Tagged<MemberObject>;

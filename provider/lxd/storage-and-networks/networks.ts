@@ -4,33 +4,95 @@ import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
 import { findNetworkAcl } from "../network-acls";
-import { nameOf, type ObjectRef, type ObjectType, viewsOf } from "./member-objects";
+import {
+  configOfMember,
+  type Identity,
+  nameOf,
+  namesOf,
+  type ObjectRef,
+  type ObjectType,
+  viewsOf,
+  type WantedConfig,
+} from "./member-objects";
 
 /** Keys that accept "auto", which LXD replaces with its choice. */
 const CHOSEN_BY_LXD = /^(ipv[46]\.address|fan\.underlay_subnet)$/;
 
-/** `/1.0/networks`: https://documentation.ubuntu.com/lxd/latest/reference/network_bridge/ */
+/** Types of networks. */
+export const NETWORK_TYPES = ["bridge", "physical", "macvlan", "sriov", "ovn"] as const;
+
+export type NetworkType = (typeof NETWORK_TYPES)[number];
+
+/** The member-specific keys that a type has. An OVN network has none: it spans all members. */
+const MEMBER_KEYS: Readonly<Record<NetworkType, readonly string[]>> = {
+  bridge: ["bridge.external_interfaces", "bgp.ipv4.nexthop", "bgp.ipv6.nexthop"],
+  physical: ["parent"],
+  macvlan: ["parent"],
+  sriov: ["parent"],
+  ovn: [],
+};
+
+/** `/1.0/networks`: https://documentation.ubuntu.com/lxd/latest/explanation/networks/ */
 export const NETWORKS: ObjectType = {
   noun: "Network",
   collection: "/1.0/networks",
-  memberKeys: ["bridge.external_interfaces", "parent", "bgp.ipv4.nexthop", "bgp.ipv6.nexthop"],
+  memberKeys: [...new Set(Object.values(MEMBER_KEYS).flat())],
   creationKeys: [],
+  isDefinedOnMembers: (identity) => !("type" in identity && identity.type === "ovn"),
   satisfies: (key, wanted, live) =>
     sameConfigValue(key, wanted, live) ||
     (wanted === "auto" && CHOSEN_BY_LXD.test(key) && live !== undefined && live !== "" && live !== "none"),
   valueFault,
-  describe({ config, used_by }) {
-    const addresses = ["ipv4.address", "ipv6.address"].map((key) => `${key} ${config?.[key] ?? "none"}`);
-    return `${addresses.join(", ")}; used by ${used_by?.length ?? 0} objects`;
+  describe({ type, config, used_by }) {
+    const addresses = ["ipv4.address", "ipv6.address"].flatMap((key) => (config?.[key] ? [`${key} ${config[key]}`] : []));
+    return `${[`type ${type}`, ...addresses].join(", ")}; used by ${used_by?.length ?? 0} objects`;
   },
-  async refuseCreate(lxd, ref, servers, { config }) {
+  async refuseCreate(lxd, { ref, identity, ...wanted }, servers) {
+    refuseMissingParent(ref, servers, identity, wanted);
     await refuseHostInterface(lxd, ref, servers);
-    await refuseMissingAcl(lxd, ref, config["security.acls"] ?? "");
+    await refuseMissingAcl(lxd, ref, wanted.config["security.acls"] ?? "");
   },
 };
 
 export function network(project: string, name: string): ObjectRef {
   return { type: NETWORKS, name, project };
+}
+
+/** Returns what is wrong with a network's member-specific keys for its type. */
+export function faultsOfType({ type, config, memberConfig }: WantedConfig & { type: NetworkType }): {
+  property: string;
+  reason: string;
+}[] {
+  const own = MEMBER_KEYS[type];
+  const places = [
+    ["config", config] as const,
+    ...Object.entries(memberConfig).map(([name, keys]) => [`memberConfig.${name}`, keys] as const),
+  ];
+  const foreign = places.flatMap(([place, keys]) =>
+    Object.keys(keys)
+      .filter((key) => NETWORKS.memberKeys.includes(key) && !own.includes(key))
+      .map((key) => ({ property: `${place}.${key}`, reason: `is no key of a network of type ${type}` })),
+  );
+  const hasParent = places.some(([, keys]) => (keys["parent"] ?? "") !== "");
+  return own.includes("parent") && !hasParent
+    ? [...foreign, { property: "config.parent", reason: `is missing: the host's interface that a network of type ${type} is on` }]
+    : foreign;
+}
+
+/**
+ * Refuses a creation without the interface of some member. LXD defines such a network, and then fails on that member alone.
+ * @throws RefusedError that names the members.
+ */
+function refuseMissingParent(ref: ObjectRef, servers: Servers, identity: Identity, wanted: WantedConfig): void {
+  const isOnParent = "type" in identity && MEMBER_KEYS[identity.type as NetworkType].includes("parent");
+  const without = namesOf(servers).filter((member) => (configOfMember(NETWORKS, wanted, member)["parent"] ?? "") === "");
+  const [first] = without;
+  if (isOnParent && first !== undefined) {
+    throw new RefusedError(
+      `${nameOf(ref)} needs an interface on each member, and has none for ${without.join(", ")}. Give config.parent for all members, ` +
+        `or memberConfig: { ${JSON.stringify(first)}: { parent: "..." } }`,
+    );
+  }
 }
 
 /** Keys that hold an address with its prefix length. */
@@ -75,7 +137,11 @@ async function refuseMissingAcl(lxd: LxdClient, ref: ObjectRef, acls: string): P
   }
 }
 
-/** @throws RefusedError when a member has an interface of that name that LXD does not manage. */
+/**
+ * LXD gives a network of another type than bridge the name of any interface, and then takes what uses the interface for users of
+ * the network.
+ * @throws RefusedError when a member has an interface of that name that LXD does not manage.
+ */
 async function refuseHostInterface(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void> {
   for (const [member, { value }] of await viewsOf(lxd, ref, servers)) {
     if (!value.managed) {

@@ -180,6 +180,87 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
     });
   });
 
+  describe("a network on an interface of each member", () => {
+    const lan = network("default", "lan");
+    const identity = { type: "macvlan" };
+    const body = { name: "lan", ...identity };
+
+    it("is defined without its interface, and then not created", async () => {
+      const [a, b] = names();
+      await post("/1.0/networks", body, a);
+      await post("/1.0/networks", body, b);
+      await refused(post("/1.0/networks", body), 500, /option "parent": Required value/);
+      const lxd = await lab().lxd();
+      const servers = await getServers(lxd);
+      assert.equal((await findObject(lxd, lan))?.value.status, "Errored");
+      assert.deepEqual(statusesOf(servers, await viewsOf(lxd, lan, servers)), { [a]: "Pending", [b]: "Pending" });
+      await deleteObject(lxd, lan);
+    });
+
+    for (const type of ["macvlan", "sriov", "physical"]) {
+      it(`is not created on a member without the interface: ${type}`, async () => {
+        const [a, b] = names();
+        await post("/1.0/networks", { ...body, type, config: { parent: "eth0" } }, a);
+        await post("/1.0/networks", { ...body, type, config: { parent: "nope0" } }, b);
+        await refused(post("/1.0/networks", { ...body, type }), 500, /notify peer .*Parent interface "nope0" not found/);
+        const lxd = await lab().lxd();
+        const servers = await getServers(lxd);
+        assert.deepEqual(statusesOf(servers, await viewsOf(lxd, lan, servers)), { [a]: "Created", [b]: "Pending" });
+        await deleteObject(lxd, lan);
+      });
+    }
+
+    it("is created with each member's own interface, and may share it", async () => {
+      const [a, b] = names();
+      const lxd = await lab().lxd();
+      const memberConfig = { [b]: { parent: "br0" } };
+      const wanted = { description: "", config: { parent: "eth0", "user.k": "v" }, memberConfig, mark: "" };
+      await createObject(lxd, await getServers(lxd), { ref: lan, identity, ...wanted }, undefined, () => undefined);
+      const parentOn = async (member: string): Promise<unknown> => (await findObject(lxd, lan, member))?.value.config?.["parent"];
+      assert.deepEqual([await parentOn(a), await parentOn(b)], ["eth0", "br0"]);
+      const found = await findObject(lxd, lan);
+      assert.deepEqual([found?.value.type, found?.value.status], ["macvlan", "Created"]);
+      assert.deepEqual(found?.value.config, { "user.k": "v" });
+      const second = network("default", "lan2");
+      await createObject(lxd, await getServers(lxd), { ref: second, identity, ...wanted }, undefined, () => undefined);
+      await deleteObject(lxd, second);
+    });
+
+    it("changes the interface of one member, and has no keys of a bridge", async () => {
+      const [a, b] = names();
+      const lxd = await lab().lxd();
+      const view = await findObject(lxd, lan, b);
+      assert.ok(view);
+      await changeOnMember(lxd, lan, b, view.value, { parent: "eth0" });
+      assert.equal((await findObject(lxd, lan, b))?.value.config?.["parent"], "eth0");
+      assert.equal((await findObject(lxd, lan, a))?.value.config?.["parent"], "eth0");
+      const addressed = lxd.change("PUT", "/1.0/networks/lan", { body: { config: { "ipv4.address": "10.0.0.1/24" } } });
+      await refused(addressed, 400, /Invalid option for network "lan" option "ipv4\.address"/);
+      await deleteObject(lxd, lan);
+    });
+
+    it("has the interface for itself when it is physical", async () => {
+      const lxd = await lab().lxd();
+      const servers = await getServers(lxd);
+      const wanted = { description: "", config: { parent: "eth0" }, memberConfig: {}, mark: "" };
+      const physical = { type: "physical" };
+      await createObject(lxd, servers, { ref: lan, identity: physical, ...wanted }, undefined, () => undefined);
+      const second = network("default", "lan2");
+      const again = createObject(lxd, servers, { ref: second, identity: physical, ...wanted }, undefined, () => undefined);
+      await refused(again, 500, /Parent interface "eth0" in use by another network/);
+      await deleteObject(lxd, second);
+      await deleteObject(lxd, lan);
+      assert.equal(await findObject(lxd, lan), undefined);
+    });
+  });
+
+  describe("an OVN network", () => {
+    it("is not defined on members", async () => {
+      const [a] = names();
+      await refused(post("/1.0/networks", { name: "o1", type: "ovn" }, a), 400, /"ovn" does not support member specific config/);
+    });
+  });
+
   describe("an interface of the host", () => {
     it("is listed as a network that LXD does not manage", async () => {
       const listed = z.array(z.looseObject({ name: z.string(), managed: z.boolean() }));

@@ -51,6 +51,7 @@ export const networkDrift = driftTable(networkLifecycle, {
       why: "LXD does not rename networks of a cluster; on a standalone server the network is then recreated",
     },
     project: { answer: "cannot drift", why: "LXD does not move a network to another project" },
+    type: { answer: "cannot drift", why: "LXD does not change the type of a network" },
     description: {
       byHand: "lxc network set lxdbr1 --property description=mine",
       answer: "repaired",

@@ -77,6 +77,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       {
         ...inCluster,
         name: "lxdbr0",
+        type: "bridge",
         project: "shop",
         description: "Inside",
         config: { "ipv4.address": "10.10.10.1/24", "ipv4.nat": true, "ipv6.address": "none" },

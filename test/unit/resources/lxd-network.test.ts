@@ -130,7 +130,88 @@ describe("LxdNetwork", () => {
     assert.equal(network.state, undefined);
   });
 
+  describe("on an interface of each host", () => {
+    const onInterface = (more: object = {}) => ({
+      cluster: two.cluster,
+      name: "lan",
+      type: "macvlan",
+      config: { parent: "eth0" },
+      ...more,
+    });
+    const parents = async (): Promise<unknown[]> =>
+      Promise.all(
+        ["bcn2", "bcn1"].map(
+          async (target) => (await (await two.byHand()).get("/1.0/networks/lan", shown, { target })).config["parent"],
+        ),
+      );
+
+    it("gets each member's own interface, and follows a change of it", async () => {
+      assert.equal(await network.up(onInterface({ memberConfig: { bcn1: { parent: "br0" } } })), "created");
+      assert.deepEqual(await parents(), ["eth0", "br0"]);
+      assert.equal(await network.up(onInterface({ config: { parent: "br0" } })), "updated");
+      assert.deepEqual(await parents(), ["br0", "br0"]);
+      assert.equal(await network.up(onInterface({ config: { parent: "br0" } })), "same");
+    });
+
+    it("is not begun when a member has no interface for it", async () => {
+      const before = two.lab.requests.length;
+      const given = onInterface({ config: {}, memberConfig: { bcn2: { parent: "eth0" } } });
+      await assert.rejects(
+        network.up(given),
+        /Network "lan" needs an interface on each member, and has none for bcn1\. Give config\.parent for all members, or memberConfig: \{ "bcn1": \{ parent: "\.\.\." \} \}/,
+      );
+      assert.deepEqual(two.lab.mutations(before), []);
+    });
+
+    it("is completed when the missing interface is there, or another one is given", async () => {
+      const given = onInterface({ memberConfig: { bcn1: { parent: "eth7" } } });
+      await assert.rejects(
+        network.up(given),
+        /could not be created on bcn1; it is created on bcn2\. .*Parent interface "eth7" not found/,
+      );
+      assert.equal(network.inState("status"), "Errored");
+      assert.equal(await network.up(onInterface({ memberConfig: { bcn1: { parent: "br0" } } })), "updated");
+      assert.deepEqual(await parents(), ["eth0", "br0"]);
+      assert.equal(network.inState("status"), "Created");
+    });
+
+    it("is replaced by a bridge, and not by drift", async () => {
+      await network.up(onInterface());
+      assert.equal(await network.preview({ ...args(), name: "lan" }), "replaced");
+    });
+  });
+
+  it("of type ovn spans the members: it is created once, and completed by the next up", async () => {
+    const given = { cluster: two.cluster, name: "inner", type: "ovn", config: { network: "none" } };
+    const before = two.lab.requests.length;
+    assert.equal(await network.up(given), "created");
+    assert.deepEqual(
+      two.lab
+        .mutations(before)
+        .filter(({ method }) => method === "POST")
+        .map(({ path }) => path),
+      ["/1.0/networks?project=default"],
+    );
+    assert.equal(await network.up(given), "same");
+  });
+
+  it("of version 1 is a bridge", () => {
+    assert.equal(networkLifecycle.upgrade?.({ name: "lxdbr0" }, 1).type, "bridge");
+  });
+
   for (const [title, wrong, message] of [
+    ["an unknown type", { type: "vlan" }, /^type must be one of bridge, physical, macvlan, sriov, ovn/],
+    [
+      "a network without the interface that it is on",
+      { type: "macvlan", config: {} },
+      /^config\.parent is missing: the host's interface/,
+    ],
+    ["the interface of a bridge", { config: { parent: "eth0" } }, /^config\.parent is no key of a network of type bridge/],
+    [
+      "a port of a bridge on a network that is none",
+      { type: "physical", config: { parent: "eth0" }, memberConfig: { bcn1: { "bridge.external_interfaces": "eth1" } } },
+      /^memberConfig\.bcn1\.bridge\.external_interfaces is no key of a network of type physical/,
+    ],
     [
       "a name that is too long for an interface",
       { name: "much-too-long-a-name" },

@@ -191,6 +191,11 @@ describe("The examples of the documents and docstrings run on simulated hosts:",
     }));
     const remoteImages = REMOTE_IMAGES.map((image) => ({ ...image, server: IMAGE_SERVER }));
     lab = await SimulatedLab.start({ hosts, remoteImages });
+    for (const { interfaces } of lab.hosts) {
+      for (const name of ["eno1", "enp3s0"]) {
+        interfaces.set(name, { type: "physical", hwaddr: "52:54:00:00:02:01", addresses: [] });
+      }
+    }
   };
 
   afterEach(async () => {

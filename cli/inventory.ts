@@ -14,6 +14,7 @@ import { listNetworkForwardsShared } from "../provider/lxd/network-forwards";
 import { describeOwner } from "../provider/lxd/ownership";
 import { isFeature } from "../provider/lxd/projects";
 import { LOCAL_CONFIG, serverConfig } from "../provider/lxd/server";
+import { asFormer, recordsIn, UNRECORDED } from "../provider/lxd/server-config";
 import { findObject, type MemberObject, type ObjectRef, viewsOf } from "../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../provider/lxd/storage-and-networks/networks";
 import { POOLS, pool, sourcesOf } from "../provider/lxd/storage-and-networks/storage-pools";
@@ -26,6 +27,7 @@ import { networkForwardLifecycle } from "../provider/resources/lxd-network-forwa
 import { nodeLifecycle } from "../provider/resources/lxd-node";
 import { profileLifecycle } from "../provider/resources/lxd-profile";
 import { projectLifecycle } from "../provider/resources/lxd-project";
+import { serverConfigLifecycle } from "../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../provider/resources/lxd-storage-pool";
 import { vmLifecycle } from "../provider/resources/lxd-vm";
 import type { Asked, HostArgs } from "./arguments";
@@ -37,6 +39,7 @@ export const KINDS = [
   "LxdNode",
   "LxdClusterMember",
   "LxdClusterGroup",
+  "LxdServerConfig",
   "LxdStoragePool",
   "LxdProject",
   "LxdNetworkAcl",
@@ -127,6 +130,7 @@ class Reading {
     }
     await this.nodesAndMembers();
     await this.clusterGroups();
+    await this.serverConfig();
     await this.pools();
     for (const project of [...this.projects.keys()].sort()) {
       await this.project(project);
@@ -192,6 +196,29 @@ class Reading {
         const object = { what: `cluster group ${name}`, name, mark: found.value.config[OWNER_KEY] };
         await this.take(clusterGroupLifecycle, object, { name });
       }
+    }
+  }
+
+  /** Takes the keys of the whole cluster. Those of one host are in its node. */
+  private async serverConfig(): Promise<void> {
+    const all = serverConfig(this.hosts.first.server);
+    const records = recordsIn(new Map([["", all]]));
+    const own: Config = {};
+    for (const [key, value] of Object.entries(all)) {
+      const mark = this.owned ? undefined : records.find(({ former }) => key in former.config)?.mark;
+      if (value === "" || LOCAL_CONFIG.test(key) || key === "cluster.https_address" || isServerMade(key)) {
+        continue;
+      }
+      if (mark !== undefined) {
+        this.leaveOut(`config key ${key}`, `it belongs to ${describeOwner(mark)}; adopt it with --owned`);
+      } else if (asFormer(key, value) === UNRECORDED) {
+        this.leaveOut(`config key ${key}`, "the server does not tell its value");
+      } else {
+        own[key] = value;
+      }
+    }
+    if (Object.keys(own).length > 0) {
+      await this.take(serverConfigLifecycle, { what: "server config", name: "server-config" }, { config: own });
     }
   }
 

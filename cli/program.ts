@@ -25,6 +25,7 @@ interface Statement {
 const HEADINGS: Readonly<Record<Exclude<Taken["kind"], "LxdNode">, string>> = {
   LxdClusterMember: "Cluster members",
   LxdClusterGroup: "Cluster groups",
+  LxdServerConfig: "Server config",
   LxdStoragePool: "Storage pools",
   LxdProject: "Projects",
   LxdNetworkAcl: "Network ACLs",
@@ -39,6 +40,7 @@ const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
   LxdNode: "Node",
   LxdClusterMember: "Member",
   LxdClusterGroup: "Group",
+  LxdServerConfig: "",
   LxdStoragePool: "Pool",
   LxdProject: "Project",
   LxdNetworkAcl: "Acl",
@@ -180,7 +182,9 @@ class Writing {
     const place =
       kind === "LxdNetworkForward"
         ? [typeof target === "string" ? `--target=${target}` : undefined, network, listenAddress]
-        : [name];
+        : kind === "LxdServerConfig"
+          ? []
+          : [name];
     const shown = [...words, "get", ...place.filter((word): word is string => typeof word === "string")];
     const hide = (key: string, value: unknown, of: readonly string[] = shown, within = scope): unknown =>
       this.secrets.hide({ project, words: of, name: within }, key, value);
@@ -283,6 +287,7 @@ const INSTANCE = ["config"];
 /** Subcommands of the client that print an object's values. */
 const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
   LxdClusterMember: ["cluster"],
+  LxdServerConfig: INSTANCE,
   LxdStoragePool: ["storage"],
   LxdProject: ["project"],
   LxdNetworkAcl: ["network", "acl"],

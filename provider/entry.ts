@@ -10,6 +10,7 @@ import { networkForwardLifecycle } from "./resources/lxd-network-forward";
 import { nodeLifecycle } from "./resources/lxd-node";
 import { profileLifecycle } from "./resources/lxd-profile";
 import { projectLifecycle } from "./resources/lxd-project";
+import { serverConfigLifecycle } from "./resources/lxd-server-config";
 import { storagePoolLifecycle } from "./resources/lxd-storage-pool";
 import { vmLifecycle } from "./resources/lxd-vm";
 import { vmUserLifecycle } from "./resources/vm-user";
@@ -18,6 +19,7 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdNode: () => dynamicProvider(nodeLifecycle),
   LxdClusterMember: () => dynamicProvider(clusterMemberLifecycle),
   LxdClusterGroup: () => dynamicProvider(clusterGroupLifecycle),
+  LxdServerConfig: () => dynamicProvider(serverConfigLifecycle),
   LxdStoragePool: () => dynamicProvider(storagePoolLifecycle),
   LxdNetwork: () => dynamicProvider(networkLifecycle),
   LxdNetworkAcl: () => dynamicProvider(networkAclLifecycle),

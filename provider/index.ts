@@ -17,6 +17,7 @@ export { LxdNetworkForward, type LxdNetworkForwardArgs, type NetworkForwardPortA
 export { type AptRepositoryArgs, type InstallArgs, LxdNode, type LxdNodeArgs } from "./resources/lxd-node";
 export { LxdProfile, type LxdProfileArgs } from "./resources/lxd-profile";
 export { LxdProject, type LxdProjectArgs } from "./resources/lxd-project";
+export { LxdServerConfig, type LxdServerConfigArgs } from "./resources/lxd-server-config";
 export { LxdStoragePool, type LxdStoragePoolArgs } from "./resources/lxd-storage-pool";
 export { LxdVm, type LxdVmArgs } from "./resources/lxd-vm";
 export type {

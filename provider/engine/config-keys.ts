@@ -51,7 +51,7 @@ function keysIn(owner: ConfigOwner, { config, devices, memberConfig }: Propertie
     Object.keys(map ?? {}).map((key) => ({ owner: of, type, path: `${path}.${key}`, key }));
   return [
     ...keysOf(config, owner, "config"),
-    ...(owner === "pool" || owner === "network"
+    ...(owner === "pool" || owner === "network" || owner === "server"
       ? Object.entries(memberConfig ?? {}).flatMap(([name, own]) => keysOf(own, owner, `memberConfig.${name}`))
       : []),
     ...Object.entries(devices ?? {}).flatMap(([name, device]: [string, { type?: unknown } | null]) =>

@@ -13,7 +13,7 @@ import { listOf } from "./client/answers";
 import type { LxdClient } from "./client/client";
 import { getServerShared } from "./server";
 
-export type ConfigOwner = "instance" | "device" | "pool" | "network" | "project" | "member";
+export type ConfigOwner = "instance" | "device" | "pool" | "network" | "project" | "member" | "server";
 
 /** Keys by owner. `*` stands for any text. */
 export const KNOWN_KEYS: Readonly<Record<ConfigOwner, readonly string[]>> = {
@@ -90,6 +90,22 @@ export const KNOWN_KEYS: Readonly<Record<ConfigOwner, readonly string[]>> = {
     restricted.idmap.gid restricted.idmap.uid restricted.networks.access restricted.networks.subnets restricted.networks.uplinks
     restricted.networks.zones restricted.registries restricted.snapshots restricted.virtual-machines.lowlevel user.*`),
   member: ["scheduler.instance", "user.*"],
+  server: listed(`
+    acme.agree_tos acme.ca_url acme.domain acme.email backups.compression_algorithm candid.api.key candid.api.url candid.domains
+    candid.expiry cluster.healing_threshold cluster.https_address cluster.images_minimal_replica cluster.join_token_expiry
+    cluster.max_standby cluster.max_voters cluster.offline_threshold core.auth_secret_expiry core.bgp_address core.bgp_asn
+    core.bgp_routerid core.debug_address core.dns_address core.https_address core.https_allowed_credentials
+    core.https_allowed_headers core.https_allowed_methods core.https_allowed_origin core.https_trusted_proxy core.metrics_address
+    core.metrics_authentication core.proxy_http core.proxy_https core.proxy_ignore_hosts core.remote_token_expiry
+    core.shutdown_timeout core.storage_buckets_address core.syslog_socket core.trust_ca_certificates core.trust_password
+    images.auto_update_cached images.auto_update_interval images.compression_algorithm images.default_architecture
+    images.remote_cache_expiry instances.migration.stateful instances.nic.host_name instances.placement.scriptlet
+    loki.api.ca_cert loki.api.url loki.auth.password loki.auth.username loki.instance loki.labels loki.loglevel loki.types
+    maas.api.key maas.api.url maas.machine network.ovn.ca_cert network.ovn.client_cert network.ovn.client_key
+    network.ovn.integration_bridge network.ovn.northbound_connection oidc.audience oidc.client.id oidc.client.secret
+    oidc.groups.claim oidc.issuer oidc.scopes oidc.session.expiry rbac.agent.private_key rbac.agent.public_key rbac.agent.url
+    rbac.agent.username rbac.api.expiry rbac.api.key rbac.api.url rbac.expiry storage.backups_volume storage.images_volume
+    storage.project.*.backups_volume storage.project.*.images_volume user.* volatile.*`),
 };
 
 /** The other keys that Incus alone has, from the metadata of Incus 6.0.4 and 7.0.2. A server that tells its keys is asked about them. */
@@ -111,6 +127,13 @@ export const INCUS_KEYS: Readonly<Record<ConfigOwner, readonly string[]>> = {
     network.hwaddr_pattern restricted.images.servers restricted.networks.integrations restricted.storage-pools.access
     restricted.virtual-machines.nesting`),
   member: [],
+  server: listed(`
+    acme.challenge acme.eab.hmac acme.eab.kid acme.http.port acme.provider acme.provider.environment acme.provider.resolvers
+    authorization.scriptlet cluster.rebalance.batch cluster.rebalance.cooldown cluster.rebalance.interval
+    cluster.rebalance.threshold core.https_allowed_websocket_origin core.shutdown_action instances.lxcfs.per_instance logging.*
+    network.ovs.connection oidc.allowed_subnets oidc.claim openfga.api.token openfga.api.url openfga.store.id
+    storage.linstor.ca_cert storage.linstor.client_cert storage.linstor.client_key storage.linstor.controller_connection
+    storage.linstor.satellite.name storage.logs_volume`),
 };
 
 /** Splits a list of keys. `ipv*` stands for `ipv4` and `ipv6`. */
@@ -128,12 +151,16 @@ const GROUPS: Readonly<Record<Exclude<ConfigOwner, "device">, RegExp>> = {
   network: /^network[-_](bridge|macvlan|ovn|physical|sriov)\//,
   project: /^project\//,
   member: /^cluster\//,
+  server: /^server\//,
 };
+
+/** Whether the config of a server has one value of a key for each member. LXD and Incus describe that as the scope of the key. */
+export type Scope = "local" | "global";
 
 /** Beginnings of those of devices, which end with the type: LXD's `device-nic-bridged/`, Incus's `devices/nic_bridged`. Incus 6.0 has some types. */
 const DEVICE_GROUPS = ["device-", "device-unix-", "devices/"];
 
-const groupSchema = z.looseObject({ keys: listOf(z.record(z.string(), z.unknown())) });
+const groupSchema = z.looseObject({ keys: listOf(z.record(z.string(), z.looseObject({ scope: z.unknown().optional() }))) });
 const metadataSchema = z.looseObject({ configs: z.record(z.string(), z.record(z.string(), groupSchema)) });
 
 export function isKnownKey(owner: ConfigOwner, key: string): boolean {
@@ -145,14 +172,7 @@ export function isKnownKey(owner: ConfigOwner, key: string): boolean {
  * metadata omits, and always when the server has no metadata.
  */
 export async function serversKeys(lxd: LxdClient): Promise<(owner: ConfigOwner, deviceType?: string) => string[] | undefined> {
-  const { api_extensions: extensions } = await getServerShared(lxd);
-  if (!extensions.includes("metadata_configuration")) {
-    return () => undefined;
-  }
-  const { configs } = await lxd.getShared("/1.0/metadata/configuration", metadataSchema);
-  const parts = Object.entries(configs).flatMap(([group, of]) =>
-    Object.entries(of).map(([part, { keys }]) => ({ name: `${group}/${part}`, keys: keys.flatMap((key) => Object.keys(key)) })),
-  );
+  const parts = (await metadataOf(lxd)).map(({ name, keys }) => ({ name, keys: keys.map(([key]) => key) }));
   return (owner, deviceType = "") => {
     const [kind] = deviceType.split("-"); // the types unix-char and unix-block share a part in Incus
     const isOf = (name: string): boolean =>
@@ -160,6 +180,32 @@ export async function serversKeys(lxd: LxdClient): Promise<(owner: ConfigOwner, 
     const keys = parts.filter(({ name }) => isOf(name)).flatMap((part) => part.keys);
     return keys.length === 0 ? undefined : keys;
   };
+}
+
+/**
+ * Reads from a server's own metadata the scopes of the keys of its config. The returned function answers `undefined` for a key that the metadata
+ * omits.
+ */
+export async function serverKeyScopes(lxd: LxdClient): Promise<(key: string) => Scope | undefined> {
+  const keys = (await metadataOf(lxd)).filter(({ name }) => GROUPS.server.test(name)).flatMap((part) => part.keys);
+  const scoped = (scope: Scope): string[] => keys.filter(([, described]) => described.scope === scope).map(([key]) => key);
+  const [local, global] = [scoped("local"), scoped("global")];
+  return (key) => (matches(local, key) ? "local" : matches(global, key) ? "global" : undefined);
+}
+
+/** The keys in the server's metadata, by group and part. Empty when the server has none. */
+async function metadataOf(lxd: LxdClient): Promise<{ name: string; keys: [string, { scope?: unknown }][] }[]> {
+  const { api_extensions: extensions } = await getServerShared(lxd);
+  if (!extensions.includes("metadata_configuration")) {
+    return [];
+  }
+  const { configs } = await lxd.getShared("/1.0/metadata/configuration", metadataSchema);
+  return Object.entries(configs).flatMap(([group, of]) =>
+    Object.entries(of).map(([part, { keys }]) => ({
+      name: `${group}/${part}`,
+      keys: keys.flatMap((key) => Object.entries(key)),
+    })),
+  );
 }
 
 /**
@@ -171,11 +217,11 @@ export function matches(keys: readonly string[], key: string): boolean {
 }
 
 function pattern(known: string): RegExp | undefined {
-  if (!/\*|(^|\.)([A-Z_]+|<.+>)(\.|$)/.test(known)) {
+  if (!/\*|(^|\.)([A-Z_]+|<.+>|\{.+\})(\.|$)/.test(known)) {
     return undefined;
   }
   const parts = known
     .split(".")
-    .map((part) => (part === "*" || /^([A-Z_]+|<.+>)$/.test(part) ? ".+" : part.replaceAll("*", ".*")));
+    .map((part) => (part === "*" || /^([A-Z_]+|<.+>|\{.+\})$/.test(part) ? ".+" : part.replaceAll("*", ".*")));
   return new RegExp(`^${parts.join("\\.")}$`);
 }

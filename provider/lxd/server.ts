@@ -47,9 +47,12 @@ export async function getHardware(lxd: LxdClient, target?: string): Promise<{ cp
   return { cpus: cpu.total, memoryBytes: memory.total };
 }
 
-/** Sets the given keys of the server's config and keeps the others. An empty string unsets a key. */
-export async function setServerConfig(lxd: LxdClient, config: Config): Promise<void> {
-  await lxd.change("PATCH", "/1.0", { body: { config } });
+/**
+ * Sets the given keys of the server's config and keeps the others. An empty string unsets a key.
+ * @param target - The member whose own keys are set. @default the member that answers
+ */
+export async function setServerConfig(lxd: LxdClient, config: Config, target?: string): Promise<void> {
+  await lxd.change("PATCH", "/1.0", { query: { target }, body: { config } });
 }
 
 /** Returns the server's config as the strings that LXD stores. */

@@ -61,6 +61,9 @@ async function furnish(lxd: LxdClient): Promise<void> {
     config: { "limits.memory": "1GiB", "cloud-init.user-data": USER_DATA, "environment.API": TOKEN, "user.note": "for the shop" },
     devices: { root: { ...root, pool: "fast" }, eth0 },
   });
+  await lxd.change("PATCH", "/1.0", {
+    body: { config: { "images.auto_update_interval": "24", "loki.auth.password": TOKEN, "core.trust_password": TOKEN } },
+  });
   await post("/1.0/cluster/groups", { name: "gpu", description: "with a GPU", members: ["bcn1"] });
   await post("/1.0/projects", { name: "dev", config: { "features.profiles": "true", "features.images": "false" } });
   await lxd.change("PUT", "/1.0/profiles/default", {
@@ -184,12 +187,13 @@ describe("Taking over a cluster that runs already", () => {
       text = readFileSync(join(folder, "index.ts"), "utf8");
       assert.equal(
         said.split("\n")[0],
-        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdClusterGroup 1, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 2, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
+        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdClusterGroup 1, LxdServerConfig 1, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 2, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
       );
     });
 
     it("says what it leaves out, and why", () => {
       assert.match(said, /- instance ice: it is Frozen, neither running nor stopped\. Start or stop it, and run this again/);
+      assert.match(said, /- config key core\.trust_password: the server does not tell its value/);
       assert.match(said, /- image uploaded: it was uploaded, and its files are not available here/);
       assert.match(text, / \* - instance ice: it is Frozen/);
     });
@@ -237,12 +241,13 @@ describe("Taking over a cluster that runs already", () => {
       await stack.setSecret("dev-web-1-environment-DB-PASSWORD", TOKEN);
       await stack.setSecret("network-lxdbr0-bgp-peers-up-password", TOKEN);
       await stack.setSecret("cluster-bcn1-user-key", TOKEN);
+      await stack.setSecret("server-config-loki-auth-password", TOKEN);
     });
 
     it("shows in a preview that adopting changes nothing in any object", async () => {
       const { steps, messages, changes } = await changesOf(() => stack.preview());
       resources = steps.length;
-      assert.deepEqual([resources, changes], [20, []]);
+      assert.deepEqual([resources, changes], [21, []]);
       assert.deepEqual(
         steps.filter(({ op }) => op !== "create"),
         [],
@@ -258,7 +263,7 @@ describe("Taking over a cluster that runs already", () => {
     it("changes nothing on the cluster with `up`, but for the marks", async () => {
       const { steps, changes } = await changesOf(() => stack.up());
       assert.equal(steps.filter(({ op }) => op === "create").length, resources);
-      assert.deepEqual([...new Set(changes.map((change) => change.split(" ")[0]))], ["PUT"]);
+      assert.deepEqual([...new Set(changes.map((change) => change.split(" ")[0]))].sort(), ["PATCH", "PUT"]);
       assert.deepEqual(await snapshot(await two.byHand()), before_);
       figure("objects taken over", resources);
     });

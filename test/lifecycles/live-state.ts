@@ -113,6 +113,7 @@ const RANDOM: readonly (readonly [RegExp, string])[] = [
   [/\b(veth|tap)[0-9a-f]+/g, "<interface>"],
   [/\b10\.10\.10\.\d+(?!\d*\/)/g, "<address>"],
   [/ \[[0-9a-f]{16}(?=( creating)?\])/g, " [<claim>"],
+  [/(?<="user\.pulumi\.config\.)[0-9a-f]{16}(?=":)/g, "<claim>"],
   [/"__claim":"[0-9a-f]{16}"/g, '"__claim":"<claim>"'],
   [/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "<date>"],
 ];

@@ -13,6 +13,7 @@ import { networkForwardLifecycle } from "../../provider/resources/lxd-network-fo
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../provider/resources/lxd-project";
+import { serverConfigLifecycle } from "../../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../provider/resources/vm-user";
@@ -28,6 +29,7 @@ const LIFECYCLES = [
   nodeLifecycle,
   clusterMemberLifecycle,
   clusterGroupLifecycle,
+  serverConfigLifecycle,
   storagePoolLifecycle,
   networkLifecycle,
   networkAclLifecycle,
@@ -216,6 +218,10 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
       args: async () => ({ cluster: simulated.cluster, network: "shopbr0", listenAddress: "192.0.2.1", target: "bcn2" }),
       takes: config("user.note"),
       path: "/1.0/networks/shopbr0/forwards/192.0.2.1?target=bcn2",
+      kind: "LxdServerConfig",
+      start: () => new Managed(serverConfigLifecycle, "settings"),
+      args: async () => ({ cluster: simulated.cluster }),
+      takes: config("user.note", "maas.api.key", "rbac.agent.private_key"),
     },
     {
       kind: "LxdVm",

@@ -1,6 +1,7 @@
 /** The server object, readiness, resources, the database behind `/internal/sql`, operations, and the trust store. */
 import { z } from "zod";
 import { type ConfigOwner, INCUS_KEYS, KNOWN_KEYS } from "../../../provider/lxd/config-keys";
+import { LOCAL_CONFIG } from "../../../provider/lxd/server";
 import type { Config, Database, LxdServer, Member } from "./database";
 import type { Operation } from "./operations";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
@@ -16,9 +17,40 @@ const localKeys = [
   "maas.machine",
   "storage.backups_volume",
   "storage.images_volume",
+  "core.dns_address",
+  "core.storage_buckets_address",
+  "core.syslog_socket",
 ];
 const globalKeys =
-  /^(user\..+|core\.(https_allowed_.*|https_trusted_proxy|proxy_.*|remote_token_expiry|shutdown_timeout|trust_ca_certificates|trust_password|metrics_authentication|bgp_asn|dns_address)|cluster\.(images_minimal_replica|join_token_expiry|max_standby|max_voters|offline_threshold|healing_threshold)|images\.(auto_update_cached|auto_update_interval|compression_algorithm|default_architecture|remote_cache_expiry)|backups\.compression_algorithm|instances\.nic\.host_name|candid\..*|rbac\..*|maas\.api\..*|loki\..*|network\.ovn\..*)$/;
+  /^(user\..+|core\.(https_allowed_.*|https_trusted_proxy|proxy_.*|remote_token_expiry|shutdown_timeout|trust_ca_certificates|trust_password|metrics_authentication|bgp_asn)|cluster\.(images_minimal_replica|join_token_expiry|max_standby|max_voters|offline_threshold|healing_threshold)|images\.(auto_update_cached|auto_update_interval|compression_algorithm|default_architecture|remote_cache_expiry)|backups\.compression_algorithm|instances\.nic\.host_name|candid\..*|rbac\..*|maas\.api\..*|loki\..*|network\.ovn\..*)$/;
+
+/** Values that the server does not store, because they are its own. */
+const DEFAULTS: Config = {
+  "cluster.images_minimal_replica": "3",
+  "cluster.max_standby": "2",
+  "cluster.max_voters": "3",
+  "cluster.offline_threshold": "20",
+  "cluster.healing_threshold": "0",
+  "cluster.join_token_expiry": "3H",
+  "core.bgp_asn": "0",
+  "core.shutdown_timeout": "5",
+  "core.trust_ca_certificates": "false",
+  "images.auto_update_cached": "true",
+  "images.auto_update_interval": "6",
+  "images.compression_algorithm": "gzip",
+  "images.remote_cache_expiry": "10",
+};
+
+/** Why a value is invalid. */
+const INVALID: Readonly<Record<string, (value: string) => string | undefined>> = {
+  "cluster.max_voters": (value) =>
+    Number(value) >= 3 && Number(value) % 2 === 1 ? undefined : "Value must be an odd number equal to or higher than 3",
+  "cluster.max_standby": (value) => (Number(value) >= 0 && Number(value) <= 5 ? undefined : "Value must be between 0 and 5"),
+  "cluster.offline_threshold": (value) => (Number(value) > 10 ? undefined : "Value must be greater than 10"),
+  "cluster.images_minimal_replica": (value) =>
+    Number(value) >= 1 || value === "-1" ? undefined : "Invalid value for image replica count",
+  "images.auto_update_interval": (value) => (/^-?\d+$/.test(value) ? undefined : "invalid integer"),
+};
 
 const configBody = z.object({ config: z.record(z.string(), z.union([z.string(), z.boolean(), z.number()])).nullish() });
 const sqlBody = z.object({ database: z.string(), query: z.string() });
@@ -86,9 +118,17 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
       },
       ...groups,
       project: { specific: group("project") },
+      server: { core: serverGroup(behaviour.server === "incus") },
       cluster: { cluster: group("member") },
     },
   });
+}
+
+/** The keys of the server's own config, with their scopes. */
+function serverGroup(isIncus: boolean) {
+  const names = [...KNOWN_KEYS.server, ...(isIncus ? INCUS_KEYS.server : [])];
+  const scopeOf = (name: string): string => (LOCAL_CONFIG.test(name) || name === "cluster.https_address" ? "local" : "global");
+  return { keys: names.map((name) => ({ [name]: { scope: scopeOf(name), shortdesc: "", type: "string" } })) };
 }
 
 /** The daemon that `?target` names, otherwise the one that received the request. */
@@ -231,9 +271,17 @@ function changeServer(request: ApiRequest, replace: boolean): Reply {
   const daemon = targetDaemon(request);
   requireEtag(request.headers["if-match"], mergedConfig(daemon));
   const wanted = decode(request, configBody).config ?? {};
-  const unknown = Object.keys(wanted).find((key) => !localKeys.includes(key) && !globalKeys.test(key));
+  const isKnown = (key: string): boolean =>
+    key === "core.trust_password" ? daemon.behaviour.server === "lxd" : globalKeys.test(key);
+  const unknown = Object.keys(wanted).find((key) => !localKeys.includes(key) && !isKnown(key));
   if (unknown !== undefined) {
     throw new LxdError(400, `cannot set '${unknown}' to '${String(wanted[unknown])}': unknown key`);
+  }
+  for (const [key, value] of Object.entries(wanted)) {
+    const why = value === "" ? undefined : INVALID[key]?.(String(value));
+    if (why !== undefined) {
+      throw new LxdError(400, `cannot set '${key}' to '${String(value)}': ${why}`);
+    }
   }
   const current = daemon.localConfig["cluster.https_address"] ?? "";
   const next = wanted["cluster.https_address"] ?? (replace ? "" : current);
@@ -244,7 +292,7 @@ function changeServer(request: ApiRequest, replace: boolean): Reply {
   const global: Config = replace ? {} : daemon.database.config;
   for (const [key, value] of Object.entries(wanted)) {
     const target = localKeys.includes(key) ? local : global;
-    if (value === "") {
+    if (value === "" || DEFAULTS[key] === value) {
       delete target[key];
     } else if (value !== true) {
       // The trust password reads back as `true`, and writing `true` keeps it.

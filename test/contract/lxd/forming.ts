@@ -95,6 +95,7 @@ export function formingContract(lab: () => ContractLab): void {
         network: [keysOf("network"), "ipv4.nat"],
         disk: [keysOf("device", "disk"), "readonly"],
         nic: [keysOf("device", "nic"), "parent"],
+        server: [keysOf("server"), "cluster.max_voters"],
       };
       const told = Object.entries(examples).filter(([, [keys]]) => keys !== undefined);
       assert.deepEqual(

@@ -20,6 +20,7 @@ import { poolsAndNetworksContract } from "./pools-and-networks";
 import { profilesAndImagesContract } from "./profiles-and-images";
 import { projectsContract } from "./projects";
 import { Report } from "./report";
+import { serverConfigContract } from "./server-config";
 import { wipingContract } from "./wiping";
 
 /** Adds the suite for one type of hosts. */
@@ -53,6 +54,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
 
     formingContract(current);
     clusterGroupsContract(current);
+    serverConfigContract(current);
     poolsAndNetworksContract(current);
     networkAclsContract(current);
     networkForwardsContract(current);

@@ -63,6 +63,10 @@ export interface Server {
   readonly tellsKeysOf: readonly string[];
   /** The key that hides the server's API from a guest. Neither server has that of the other. */
   readonly guestApiKey: "security.devlxd" | "security.guestapi";
+  /** For a change of `cluster.https_address`. */
+  readonly otherClusterAddress: { readonly status: number };
+  /** Whether clients may be trusted by a password. */
+  readonly trustPassword: boolean;
   /** Whether groups of members have a config, and tell who uses them. */
   readonly groupsHaveConfig: boolean;
   /** Whether an instance that was placed in a group shows that. */
@@ -101,6 +105,8 @@ const bookworm: Server = {
   invalidYaml: /yaml: /,
   tellsKeysOf: [],
   guestApiKey: "security.devlxd",
+  otherClusterAddress: { status: 500 },
+  trustPassword: true,
   groupsHaveConfig: false,
   showsGroupOfInstance: false,
   duplicateGroup: { status: 500, reply: /^This cluster group already exists$/ },
@@ -137,7 +143,8 @@ const incus: Server = {
   moveOfBackups: /^Instances with backups cannot be moved$/,
   duplicateNetworkStatus: 409,
   profileFields: { project: "default" },
-  tellsKeysOf: ["instance", "project", "member", "disk"],
+  tellsKeysOf: ["instance", "project", "member", "disk", "server"],
+  trustPassword: false,
   showsGroupOfInstance: true,
   duplicateGroup: { status: 500, reply: /UNIQUE constraint failed: cluster_groups\.name$/ },
   keepsLastGroup: true,
@@ -155,7 +162,7 @@ const incus7: Server = {
   apiNames: true,
   invalidCharacters: /invalid character/,
   invalidYaml: /go-yaml load error/,
-  tellsKeysOf: ["instance", "project", "member", "pool", "network", "disk", "nic"],
+  tellsKeysOf: ["instance", "project", "member", "pool", "network", "disk", "nic", "server"],
   groupsHaveConfig: true,
   duplicateGroup: { status: 409, reply: /^This "Cluster_group" entry already exists$/ },
 };

@@ -7,6 +7,7 @@ import { networkForwardDrift } from "./lxd-network-forward";
 import { nodeDrift } from "./lxd-node";
 import { profileDrift } from "./lxd-profile";
 import { projectDrift } from "./lxd-project";
+import { serverConfigDrift } from "./lxd-server-config";
 import { storagePoolDrift } from "./lxd-storage-pool";
 import { vmDrift } from "./lxd-vm";
 import type { DriftTable } from "./table";
@@ -17,6 +18,7 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   nodeDrift,
   clusterMemberDrift,
   clusterGroupDrift,
+  serverConfigDrift,
   storagePoolDrift,
   networkDrift,
   networkAclDrift,

@@ -83,9 +83,9 @@ async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
   } else if (noun === "image") {
     await image(lxd, verb, operands);
   } else if (noun === "config" && verb === "set" && operands[0]?.includes("=") === true) {
-    await lxd.change("PATCH", "/1.0", { body: { config: Object.fromEntries(operands.map(pair)) } });
+    await lxd.change("PATCH", "/1.0", { query, body: { config: Object.fromEntries(operands.map(pair)) } });
   } else if (noun === "config" && verb === "unset" && operands.length === 1) {
-    await lxd.change("PATCH", "/1.0", { body: { config: { [operands[0] ?? ""]: "" } } });
+    await lxd.change("PATCH", "/1.0", { query, body: { config: { [operands[0] ?? ""]: "" } } });
   } else if (noun === "cluster" && verb === "group") {
     await clusterGroup(lxd, operands);
   } else if (noun === "cluster" && (verb === "evacuate" || verb === "restore")) {

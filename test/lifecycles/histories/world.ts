@@ -17,6 +17,7 @@ import { networkForwardLifecycle } from "../../../provider/resources/lxd-network
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../../provider/resources/lxd-project";
+import { serverConfigLifecycle } from "../../../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
@@ -30,6 +31,7 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   LxdNode: (log) => dynamicProvider(nodeLifecycle, log),
   LxdClusterMember: (log) => dynamicProvider(clusterMemberLifecycle, log),
   LxdClusterGroup: (log) => dynamicProvider(clusterGroupLifecycle, log),
+  LxdServerConfig: (log) => dynamicProvider(serverConfigLifecycle, log),
   LxdStoragePool: (log) => dynamicProvider(storagePoolLifecycle, log),
   LxdNetwork: (log) => dynamicProvider(networkLifecycle, log),
   LxdNetworkAcl: (log) => dynamicProvider(networkAclLifecycle, log),
@@ -55,6 +57,7 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdNode: nodeLifecycle.immutable,
   LxdClusterMember: clusterMemberLifecycle.immutable,
   LxdClusterGroup: clusterGroupLifecycle.immutable,
+  LxdServerConfig: serverConfigLifecycle.immutable,
   LxdStoragePool: storagePoolLifecycle.immutable,
   LxdNetwork: networkLifecycle.immutable,
   LxdNetworkAcl: networkAclLifecycle.immutable,
@@ -71,6 +74,7 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdNode: nodeLifecycle.schemaVersion,
   LxdClusterMember: clusterMemberLifecycle.schemaVersion,
   LxdClusterGroup: clusterGroupLifecycle.schemaVersion,
+  LxdServerConfig: serverConfigLifecycle.schemaVersion,
   LxdStoragePool: storagePoolLifecycle.schemaVersion,
   LxdNetwork: networkLifecycle.schemaVersion,
   LxdNetworkAcl: networkAclLifecycle.schemaVersion,

@@ -10,6 +10,7 @@ import { networkAclLifecycle } from "../../../provider/resources/lxd-network-acl
 import { networkForwardLifecycle } from "../../../provider/resources/lxd-network-forward";
 import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../../provider/resources/lxd-project";
+import { serverConfigLifecycle } from "../../../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { IMAGE_SERVER } from "../../support/remote-images";
 import { Managed } from "../../unit/resources/simulated-cluster";
@@ -22,6 +23,7 @@ const acl = { kind: "LxdNetworkAcl", manage: () => new Managed(networkAclLifecyc
 const forward = { kind: "LxdNetworkForward", manage: () => new Managed(networkForwardLifecycle as never, "shop") };
 const image = { kind: "LxdImage", manage: () => new Managed(imageLifecycle as never, "debian") };
 const group = { kind: "LxdClusterGroup", manage: () => new Managed(clusterGroupLifecycle as never, "gpu") };
+const settings = { kind: "LxdServerConfig", manage: () => new Managed(serverConfigLifecycle as never, "settings") };
 const project = { kind: "LxdProject", manage: () => new Managed(projectLifecycle as never, "shop") };
 const profile = (name: string) => ({ kind: "LxdProfile", manage: () => new Managed(profileLifecycle as never, name) });
 
@@ -33,6 +35,28 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
     start: startFurnishedCluster,
     first: (lab) => ({ cluster: clusterOf(lab), name: "gpu", description: "first", members: ["bcn1"] }),
     then: (lab) => ({ cluster: clusterOf(lab), name: "gpu", members: ["bcn2"] }),
+  },
+  {
+    ...settings,
+    title: "of a cluster and its members",
+    start: async (flavour) => {
+      const lab = await startFurnishedCluster(flavour);
+      await lab.byHand("bcn2", "PATCH", "/1.0", { config: { "cluster.max_voters": "5" } });
+      await lab.byHand("bcn2", "PATCH", "/1.0?target=bcn1", { config: { "core.debug_address": "127.0.0.1:9000" } });
+      return lab;
+    },
+    first: (lab) => ({
+      cluster: clusterOf(lab),
+      config: { "cluster.max_voters": 7, "images.auto_update_interval": 24 },
+      memberConfig: { bcn1: { "core.debug_address": "127.0.0.1:8444" } },
+      adopt: true,
+    }),
+    then: (lab) => ({
+      cluster: clusterOf(lab),
+      config: { "cluster.max_voters": 9, "user.note": "x" },
+      memberConfig: { bcn2: { "core.bgp_routerid": "10.0.0.2" } },
+      adopt: true,
+    }),
   },
   {
     ...pool,

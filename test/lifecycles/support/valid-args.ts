@@ -62,6 +62,14 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       { connection: full, name: "bcn2", address: "192.168.1.102", peers: [reached, full], certificateFingerprint },
     ],
     LxdClusterGroup: [{ ...inCluster, name: "gpu", description: "With a GPU", members: ["bcn1", "bcn2"], adopt: true }],
+    LxdServerConfig: [
+      {
+        ...inCluster,
+        config: { "cluster.max_voters": 5, "images.auto_update_cached": false },
+        memberConfig: { bcn1: { "core.debug_address": "127.0.0.1:8444" } },
+        adopt: true,
+      },
+    ],
     LxdStoragePool: [
       {
         ...inCluster,

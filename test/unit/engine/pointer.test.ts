@@ -16,6 +16,7 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "LxdNode",
     "LxdClusterMember",
     "LxdClusterGroup",
+    "LxdServerConfig",
     "LxdStoragePool",
     "LxdNetwork",
     "LxdNetworkAcl",

@@ -218,6 +218,8 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
       args: async () => ({ cluster: simulated.cluster, network: "shopbr0", listenAddress: "192.0.2.1", target: "bcn2" }),
       takes: config("user.note"),
       path: "/1.0/networks/shopbr0/forwards/192.0.2.1?target=bcn2",
+    },
+    {
       kind: "LxdServerConfig",
       start: () => new Managed(serverConfigLifecycle, "settings"),
       args: async () => ({ cluster: simulated.cluster }),

@@ -77,6 +77,8 @@ interface Differences {
   nonEmptyGroupStatus: number;
   /** What happens to the last group of a member when the group is changed to be without it. */
   lastGroup: "lost" | "kept" | "refused";
+  /** A key that was set to the server's default is shown. */
+  showsDefaults: boolean;
   duplicateGroup: { status: number; text: string };
 }
 
@@ -93,6 +95,7 @@ const bookworm: Differences = {
   guestApiKey: "security.devlxd",
   nonEmptyGroupStatus: 500,
   lastGroup: "lost",
+  showsDefaults: false,
   duplicateGroup: { status: 500, text: "This cluster group already exists" },
   since521: false,
   namesMissingPlace: false,
@@ -165,6 +168,7 @@ const incus7: Differences = {
   invalidYaml: "go-yaml load error: ",
   nullForNoPools: false,
   describesAll: true,
+  showsDefaults: true,
   duplicateGroup: { status: 409, text: 'This "Cluster_group" entry already exists' },
 };
 

@@ -46,7 +46,7 @@ const INVALID: Readonly<Record<string, (value: string) => string | undefined>> =
   "cluster.max_voters": (value) =>
     Number(value) >= 3 && Number(value) % 2 === 1 ? undefined : "Value must be an odd number equal to or higher than 3",
   "cluster.max_standby": (value) => (Number(value) >= 0 && Number(value) <= 5 ? undefined : "Value must be between 0 and 5"),
-  "cluster.offline_threshold": (value) => (Number(value) > 10 ? undefined : "Value must be greater than 10"),
+  "cluster.offline_threshold": (value) => (Number(value) > 10 ? undefined : "Value must be greater than '10'"),
   "cluster.images_minimal_replica": (value) =>
     Number(value) >= 1 || value === "-1" ? undefined : "Invalid value for image replica count",
   "images.auto_update_interval": (value) => (/^-?\d+$/.test(value) ? undefined : "invalid integer"),
@@ -292,7 +292,7 @@ function changeServer(request: ApiRequest, replace: boolean): Reply {
   const global: Config = replace ? {} : daemon.database.config;
   for (const [key, value] of Object.entries(wanted)) {
     const target = localKeys.includes(key) ? local : global;
-    if (value === "" || DEFAULTS[key] === value) {
+    if (value === "" || (DEFAULTS[key] === value && !daemon.behaviour.showsDefaults)) {
       delete target[key];
     } else if (value !== true) {
       // The trust password reads back as `true`, and writing `true` keeps it.

@@ -67,6 +67,8 @@ export interface Server {
   readonly otherClusterAddress: { readonly status: number };
   /** Whether clients may be trusted by a password. */
   readonly trustPassword: boolean;
+  /** Whether a key that was set to the server's default is shown. */
+  readonly showsDefaults: boolean;
   /** Whether groups of members have a config, and tell who uses them. */
   readonly groupsHaveConfig: boolean;
   /** Whether an instance that was placed in a group shows that. */
@@ -107,6 +109,7 @@ const bookworm: Server = {
   guestApiKey: "security.devlxd",
   otherClusterAddress: { status: 500 },
   trustPassword: true,
+  showsDefaults: false,
   groupsHaveConfig: false,
   showsGroupOfInstance: false,
   duplicateGroup: { status: 500, reply: /^This cluster group already exists$/ },
@@ -164,6 +167,7 @@ const incus7: Server = {
   invalidYaml: /go-yaml load error/,
   tellsKeysOf: ["instance", "project", "member", "pool", "network", "disk", "nic", "server"],
   groupsHaveConfig: true,
+  showsDefaults: true,
   duplicateGroup: { status: 409, reply: /^This "Cluster_group" entry already exists$/ },
 };
 

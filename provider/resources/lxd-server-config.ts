@@ -91,7 +91,7 @@ export const serverConfigLifecycle: Lifecycle<Inputs, Outputs> = {
   sameBy: { config: sameKeys, memberConfig: (a, b) => sameKeysOfMembers(a, b) },
 
   previewWarnings: (state, inputs) =>
-    entriesOf(state.former)
+    entriesOf(formerIn(state))
       .filter((entry) => valueAt(inputs, entry) === undefined)
       .map((entry) => `${pathOf(entry)} is no longer managed: ${describeFormer(entry)}`),
 
@@ -112,7 +112,7 @@ export const serverConfigLifecycle: Lifecycle<Inputs, Outputs> = {
   async read(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
     const servers = await getServersShared(lxd);
-    const { former = valuesOf(entriesOf(state)), reported = NO_VALUES } = state as Inputs & Partial<Outputs>;
+    const [former, { reported = NO_VALUES }] = [formerIn(state), state as Partial<Outputs>];
     const live = await readServerConfigShared(lxd, servers, Object.keys(former.memberConfig));
     const own = recordsIn(live).find(({ at }) => at === recordAt(context.claim));
     const seen = (entry: ServerValue): ServerValue => {
@@ -167,6 +167,11 @@ export const serverConfigLifecycle: Lifecycle<Inputs, Outputs> = {
     });
   },
 };
+
+/** The managed keys, with their former values. An object that is not in state yet has only its inputs. */
+function formerIn(state: Inputs & Partial<Outputs>): ServerValues {
+  return state.former ?? state;
+}
 
 /** Writes the wanted values, and restores those of keys that are no longer wanted. */
 async function save(context: Context, inputs: Inputs, state: State | undefined): Promise<Outputs> {

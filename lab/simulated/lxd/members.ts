@@ -5,7 +5,7 @@ import { Database, type Instance, keyOf, type Member, STUCK } from "./database";
 import { bootInstance, haltInstance, migratable } from "./instance-state";
 import { poolResources } from "./pools";
 import { async, created, LxdError, type Reply, requireEtag, sync } from "./reply";
-import { type ApiRequest, decode, param, type Router } from "./router";
+import { type ApiRequest, decode, type Router } from "./router";
 import { reach } from "./server";
 import { removeFromMember } from "./storage-and-networks";
 

@@ -34,11 +34,12 @@ async function furnish(lxd: LxdClient): Promise<void> {
   await post("/1.0/storage-pools", { name: "local", driver: "dir" });
   const rule = { action: "allow", state: "enabled" };
   await post("/1.0/network-acls", { name: "web", config: { "user.note": "for the shop" } });
+  await post("/1.0/network-acls", { name: "office", egress: [rule] });
   await post("/1.0/network-acls", { name: "db", ingress: [{ ...rule, source: "web,10.9.0.7", description: "from web" }] });
   await post("/1.0/networks", {
     name: "lxdbr0",
     config: {
-      "security.acls": "db, web",
+      "security.acls": "office, web",
       "ipv4.address": "10.9.0.1/24",
       "ipv4.nat": "true",
       "ipv6.address": "none",
@@ -187,7 +188,7 @@ describe("Taking over a cluster that runs already", () => {
       text = readFileSync(join(folder, "index.ts"), "utf8");
       assert.equal(
         said.split("\n")[0],
-        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdClusterGroup 1, LxdServerConfig 1, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 2, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
+        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdClusterGroup 1, LxdServerConfig 1, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 3, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
       );
     });
 
@@ -247,7 +248,7 @@ describe("Taking over a cluster that runs already", () => {
     it("shows in a preview that adopting changes nothing in any object", async () => {
       const { steps, messages, changes } = await changesOf(() => stack.preview());
       resources = steps.length;
-      assert.deepEqual([resources, changes], [21, []]);
+      assert.deepEqual([resources, changes], [22, []]);
       assert.deepEqual(
         steps.filter(({ op }) => op !== "create"),
         [],

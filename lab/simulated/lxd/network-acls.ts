@@ -241,9 +241,22 @@ function changeAcl(request: ApiRequest): Reply {
   if (usersOf(database, acl).some((path) => path.startsWith("/1.0/networks/")) && database.clustered) {
     database.requireAllOnline(); // each member applies the rules to its own bridge
   }
+  requireAddresses(database, acl, contents);
   Object.assign(acl, contents);
   request.daemon.event("network-acl-updated", urlOfAcl(acl), acl.project);
   return sync();
+}
+
+/** The firewall of a bridge has no names. LXD then restores the former rules. */
+function requireAddresses(database: Database, { name, project }: NetworkAcl, { ingress, egress }: Contents): void {
+  const isUsed = [...database.networks.values()].some(
+    (network) => network.type === "bridge" && network.project === project && aclsIn(network.config).includes(name),
+  );
+  const subjects = [...ingress.map(({ source }) => source), ...egress.map(({ destination }) => destination)].flatMap(itemsOf);
+  const named = subjects.find((subject) => subject !== "" && familyOf(subject) === undefined);
+  if (isUsed && named !== undefined) {
+    throw new LxdError(500, `Unsupported nftables subject "${named}"`);
+  }
 }
 
 function renameAcl(request: ApiRequest): Reply {

@@ -143,6 +143,12 @@ export function networkAclsContract(lab: () => ContractLab): void {
       assert.deepEqual((await findNetworkAcl(lxd, "default", "web"))?.value.ingress, [HTTP]);
     });
 
+    it("refuses names in the rules of its ACL, which keeps the former rules", async () => {
+      const body = { description: "", config: {}, ingress: [{ ...HTTP, source: "@internal" }], egress: [] };
+      await refused(change("PUT", "web", body), 500, /Unsupported nftables subject "@internal"/);
+      assert.deepEqual((await findNetworkAcl(await lab().lxd(), "default", "web"))?.value.ingress, [HTTP]);
+    });
+
     it("frees its ACL, which may still be in the rules of another", async () => {
       const lxd = await lab().lxd();
       await make("other", { source: "web" });

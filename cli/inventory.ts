@@ -4,6 +4,7 @@ import { installedDebPackages } from "../provider/host/apt";
 import { DAEMON_PACKAGES } from "../provider/host/installed";
 import { findSnap } from "../provider/host/snapd";
 import { listOf } from "../provider/lxd/client/answers";
+import { api } from "../provider/lxd/client/client";
 import type { ServerNames } from "../provider/lxd/client/endpoint";
 import { DEFAULT_GROUP } from "../provider/lxd/cluster/cluster";
 import { findClusterGroup } from "../provider/lxd/cluster/cluster-groups";
@@ -29,6 +30,7 @@ import { profileLifecycle } from "../provider/resources/lxd-profile";
 import { projectLifecycle } from "../provider/resources/lxd-project";
 import { serverConfigLifecycle } from "../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../provider/resources/lxd-storage-pool";
+import { storageVolumeLifecycle } from "../provider/resources/lxd-storage-volume";
 import { vmLifecycle } from "../provider/resources/lxd-vm";
 import type { Asked, HostArgs } from "./arguments";
 import { type Host, type Hosts, openHosts } from "./hosts";
@@ -42,6 +44,7 @@ export const KINDS = [
   "LxdServerConfig",
   "LxdStoragePool",
   "LxdProject",
+  "LxdStorageVolume",
   "LxdNetworkAcl",
   "LxdNetwork",
   "LxdNetworkForward",
@@ -76,13 +79,19 @@ export interface ClusterContents {
   holderOf(project: string, feature: Feature): string;
 }
 
-type Feature = "profiles" | "networks" | "images";
+type Feature = "profiles" | "networks" | "images" | "storage.volumes";
 
 const config = z.record(z.string(), z.string()).nullish();
 const devices = z.record(z.string(), z.record(z.string(), z.string())).nullish();
 const namedSchema = z.looseObject({ name: z.string() });
 const networkSchema = z.looseObject({ name: z.string(), managed: z.boolean(), type: z.string() });
 const configuredSchema = z.looseObject({ name: z.string(), config });
+const volumeSchema = z.looseObject({
+  name: z.string(),
+  content_type: z.string(),
+  location: z.string().default(""),
+  config,
+});
 const imageSchema = z.looseObject({
   fingerprint: z.string(),
   type: z.string().default("container"),
@@ -288,6 +297,9 @@ class Reading {
   }
 
   private async ofProject(project: string): Promise<void> {
+    if (this.holderOf(project, "storage.volumes") === project) {
+      await this.volumes(project);
+    }
     if (this.holderOf(project, "networks") === project) {
       await this.networkAcls(project);
       await this.networks(project);
@@ -299,6 +311,31 @@ class Reading {
       await this.profiles(project);
     }
     await this.instances(project);
+  }
+
+  private async volumes(project: string): Promise<void> {
+    const { lxd } = this.hosts.first;
+    for (const pool of await lxd.get("/1.0/storage-pools", listOf(namedSchema), { recursion: 1 })) {
+      const path = api`/1.0/storage-pools/${pool.name}/volumes/custom`;
+      const volumes = await lxd.get(path, listOf(volumeSchema), { recursion: 1, project });
+      for (const { name, content_type, location, config } of volumes.filter((each) => !isSnapshot(each))) {
+        const target = location === "none" ? "" : location;
+        const what = `volume ${named(project, name)} of pool ${pool.name}${target === "" ? "" : ` on ${target}`}`;
+        if (content_type !== "filesystem" && content_type !== "block") {
+          this.leaveOut(what, `its content is ${content_type}, and LxdStorageVolume manages only filesystem and block`);
+          continue;
+        }
+        const own = Object.entries(config ?? {}).filter(([key, value]) => value !== "" && !isServerMade(key));
+        await this.take(
+          storageVolumeLifecycle,
+          { what, name, project, mark: config?.[OWNER_KEY] },
+          {
+            ...{ name, pool: pool.name, project, ...(target !== "" && { target }) },
+            ...{ contentType: content_type, config: Object.fromEntries(own) },
+          },
+        );
+      }
+    }
   }
 
   private async networkAcls(project: string): Promise<void> {
@@ -410,6 +447,11 @@ class Reading {
 
 function named(project: string, name: string): string {
   return project === "default" ? name : `${name} of project ${project}`;
+}
+
+/** Whether an element of the list of volumes is a snapshot, which has its volume's name before a slash. */
+function isSnapshot({ name }: { readonly name: string }): boolean {
+  return name.includes("/");
 }
 
 /** Whether a member's value is LXD's default. The size of a loop file is always written. */

@@ -28,6 +28,7 @@ const HEADINGS: Readonly<Record<Exclude<Taken["kind"], "LxdNode">, string>> = {
   LxdServerConfig: "Server config",
   LxdStoragePool: "Storage pools",
   LxdProject: "Projects",
+  LxdStorageVolume: "Storage volumes",
   LxdNetworkAcl: "Network ACLs",
   LxdNetwork: "Networks",
   LxdNetworkForward: "Network forwards",
@@ -43,6 +44,7 @@ const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
   LxdServerConfig: "",
   LxdStoragePool: "Pool",
   LxdProject: "Project",
+  LxdStorageVolume: "Volume",
   LxdNetworkAcl: "Acl",
   LxdNetwork: "Network",
   LxdNetworkForward: "Forward",
@@ -145,6 +147,10 @@ class Writing {
       ...args,
       ...(project !== "default" && { project: this.reference("LxdProject", "default", project) ?? project }),
     };
+    if (kind === "LxdStorageVolume") {
+      const pool = String(args["pool"]);
+      return { ...inProject, pool: this.reference("LxdStoragePool", "default", pool) ?? pool };
+    }
     if (kind === "LxdClusterGroup") {
       const { members = [] } = args as { members?: string[] };
       return { ...inProject, members: members.map((member) => this.reference("LxdClusterMember", "default", member) ?? member) };
@@ -177,15 +183,19 @@ class Writing {
     if (words === undefined) {
       return args;
     }
-    const scope = `${words === INSTANCE ? "" : `${words.join("-")}-`}${project === "default" ? "" : `${project}-`}${name}`;
-    const { network, listenAddress, target } = args;
+    const { network, listenAddress, target, pool } = args;
+    const at = typeof target === "string" ? `--target=${target}` : undefined;
     const place =
       kind === "LxdNetworkForward"
-        ? [typeof target === "string" ? `--target=${target}` : undefined, network, listenAddress]
-        : kind === "LxdServerConfig"
-          ? []
-          : [name];
+        ? [at, network, listenAddress]
+        : kind === "LxdStorageVolume"
+          ? [at, pool, name]
+          : kind === "LxdServerConfig"
+            ? []
+            : [name];
     const shown = [...words, "get", ...place.filter((word): word is string => typeof word === "string")];
+    const own = kind === "LxdStorageVolume" ? [target, pool, name].filter((word) => word !== undefined).join("-") : name;
+    const scope = `${words === INSTANCE ? "" : `${words.join("-")}-`}${project === "default" ? "" : `${project}-`}${own}`;
     const hide = (key: string, value: unknown, of: readonly string[] = shown, within = scope): unknown =>
       this.secrets.hide({ project, words: of, name: within }, key, value);
     const { config, cloudInit, devices, memberConfig } = args;
@@ -223,8 +233,21 @@ class Writing {
         return this.aclsOf(project, String(value));
       }
       const kind = refersTo(key);
+      if (device["type"] === "disk" && key === "source") {
+        return this.volumeOf(project, device["pool"], value) ?? value;
+      }
       return (kind && this.reference(kind, project, String(value))) ?? value;
     });
+  }
+
+  /** The name of the volume that a device attaches, if only one of the pool has it. */
+  private volumeOf(project: string, pool: unknown, name: unknown): Code | undefined {
+    const holder = this.contents.holderOf(project, "storage.volumes");
+    const [only, ...others] = this.statements.filter(
+      ({ taken }) =>
+        taken.kind === "LxdStorageVolume" && taken.name === name && taken.project === holder && taken.args["pool"] === pool,
+    );
+    return only === undefined || others.length > 0 ? undefined : refer(only, "name");
   }
 
   /** Replaces the names of ACLs in a list of names, or of names and addresses. */
@@ -290,6 +313,7 @@ const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
   LxdServerConfig: INSTANCE,
   LxdStoragePool: ["storage"],
   LxdProject: ["project"],
+  LxdStorageVolume: ["storage", "volume"],
   LxdNetworkAcl: ["network", "acl"],
   LxdNetwork: ["network"],
   LxdNetworkForward: ["network", "forward"],

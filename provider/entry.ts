@@ -12,6 +12,7 @@ import { profileLifecycle } from "./resources/lxd-profile";
 import { projectLifecycle } from "./resources/lxd-project";
 import { serverConfigLifecycle } from "./resources/lxd-server-config";
 import { storagePoolLifecycle } from "./resources/lxd-storage-pool";
+import { storageVolumeLifecycle } from "./resources/lxd-storage-volume";
 import { vmLifecycle } from "./resources/lxd-vm";
 import { vmUserLifecycle } from "./resources/vm-user";
 
@@ -27,6 +28,7 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdImage: () => dynamicProvider(imageLifecycle),
   LxdProfile: () => dynamicProvider(profileLifecycle),
   LxdProject: () => dynamicProvider(projectLifecycle),
+  LxdStorageVolume: () => dynamicProvider(storageVolumeLifecycle),
   LxdVm: () => dynamicProvider(vmLifecycle),
   VmUser: () => dynamicProvider(vmUserLifecycle),
 };

@@ -35,6 +35,7 @@ import { Router } from "./lxd/router";
 import { addServer } from "./lxd/server";
 import { addSnapshots } from "./lxd/snapshots";
 import type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/surroundings";
+import { addVolumes } from "./lxd/volumes";
 
 export { SimulatedHost, type SimulatedHostOptions } from "./host";
 export type { Flavour } from "./lxd/flavours";
@@ -267,6 +268,7 @@ function makeRouter(): Router {
     addMembers,
     addClusterGroups,
     addPools,
+    addVolumes,
     addNetworks,
     addNetworkAcls,
     addNetworkForwards,

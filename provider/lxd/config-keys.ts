@@ -13,7 +13,7 @@ import { listOf } from "./client/answers";
 import type { LxdClient } from "./client/client";
 import { getServerShared } from "./server";
 
-export type ConfigOwner = "instance" | "device" | "pool" | "network" | "project" | "member" | "server";
+export type ConfigOwner = "instance" | "device" | "pool" | "volume" | "network" | "project" | "member" | "server";
 
 /** Keys by owner. `*` stands for any text. */
 export const KNOWN_KEYS: Readonly<Record<ConfigOwner, readonly string[]>> = {
@@ -66,6 +66,10 @@ export const KNOWN_KEYS: Readonly<Record<ConfigOwner, readonly string[]>> = {
     pure.gateway.verify pure.mode pure.target rsync.bwlimit rsync.compression size source source.recover source.wipe
     truenas.allow_insecure truenas.api_key truenas.clone_copy truenas.config truenas.dataset truenas.force_reuse truenas.host
     truenas.initiator truenas.portal user.* volatile.* volume.* zfs.clone_copy zfs.export zfs.pool_name`),
+  volume: listed(`
+    block.filesystem block.mount_options lvm.stripes lvm.stripes.size security.shared security.shifted security.unmapped size
+    snapshots.expiry snapshots.pattern snapshots.schedule user.* volatile.* zfs.block_mode zfs.blocksize zfs.delegate zfs.promote
+    zfs.remove_snapshots zfs.reserve_space zfs.use_refquota`),
   network: listed(`
     acceleration.parent bgp.ipv*.instances bgp.ipv*.nexthop bgp.peers.*.address bgp.peers.*.asn bgp.peers.*.holdtime
     bgp.peers.*.interface bgp.peers.*.password bridge.driver bridge.external_interfaces bridge.hwaddr bridge.mode bridge.mtu
@@ -122,6 +126,10 @@ export const INCUS_KEYS: Readonly<Record<ConfigOwner, readonly string[]>> = {
     limits.read.burst.length limits.write.burst.length nvidia.clique queue.discipline queue.discipline.attach`),
   pool: listed(`
     block.type ceph.osd.pg_name ceph.rbd.backend cephobject.bucket_name_prefix cephobject.radosgw.endpoint_cert`),
+  volume: listed(`
+    block.create_options block.type btrfs.compression dependent drbd.auto_add_quorum_tiebreaker drbd.auto_diskful drbd.on_no_quorum
+    initial.gid initial.mode initial.uid linstor.raw.* linstor.remove_snapshots lvmcluster.remove_snapshots security.size
+    snapshots.expiry.manual truenas.blocksize truenas.remove_snapshots truenas.use_refquota`),
   network: ["dns.include_hosts", "ipv6.ra"],
   project: listed(`
     network.hwaddr_pattern restricted.images.servers restricted.networks.integrations restricted.storage-pools.access
@@ -148,6 +156,7 @@ function listed(keys: string): string[] {
 const GROUPS: Readonly<Record<Exclude<ConfigOwner, "device">, RegExp>> = {
   instance: /^instance\//,
   pool: /^storage[-_](?!bucket|volume)/,
+  volume: /^storage[-_]volume/,
   network: /^network[-_](bridge|macvlan|ovn|physical|sriov)\//,
   project: /^project\//,
   member: /^cluster\//,

@@ -16,8 +16,11 @@ export function explainInUse(error: unknown, what: string, server: string, users
   );
 }
 
-/** Formats `/1.0/instances/web1?project=shop` for messages: `instance web1 (project shop)`. */
+/** Formats `/1.0/instances/web1?project=shop` for messages: `instance web1 (project shop)`. `/1.0` is the server. */
 export function describeUser(url: string): string {
+  if (url === "/1.0") {
+    return "the server itself, for its backups or images";
+  }
   const [path = "", query = ""] = url.split("?");
   const [collection = "", ...names] = path
     .replace(/^\/1\.0\//, "")

@@ -20,6 +20,9 @@ export const profileNameSchema = named("name of a profile", /\//, "slashes");
 
 export const poolNameSchema = named("name of a storage pool", /[/\s]/, "slashes or spaces");
 
+/** Name of a custom volume. A slash would begin the name of a snapshot. */
+export const volumeNameSchema = named("name of a storage volume", /\//, "slashes");
+
 /** Name of a bridge, which is a network interface of each host. */
 export const networkNameSchema = spelled(
   /^(?!\.{1,2}$)[A-Za-z0-9._-]{2,15}$/,

@@ -28,6 +28,12 @@ export function readMark(text: string | undefined): Mark | undefined {
   return { urn, claim, isCreating: creating !== undefined };
 }
 
+/** The mark of an object that is being made anew in another place: a create continues with it. */
+export function asUnfinished(text: string): string {
+  const mark = readMark(text);
+  return mark === undefined ? text : writeMark({ ...mark, isCreating: true });
+}
+
 export function newClaim(): string {
   return randomBytes(8).toString("hex");
 }

@@ -18,7 +18,7 @@ const serverSchema = z.looseObject({
     server_clustered: z.boolean().default(false),
     server_name: z.string().default(""),
     server_version: z.string(),
-    storage_supported_drivers: z.array(z.looseObject({ Name: z.string() })).nullish(),
+    storage_supported_drivers: z.array(z.looseObject({ Name: z.string(), Remote: z.boolean().default(false) })).nullish(),
   }),
 });
 

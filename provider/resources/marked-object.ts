@@ -34,9 +34,13 @@ export interface MarkedObject<Inputs extends CommonInputs, Outputs extends objec
   idOf(inputs: Inputs): string;
   /** Runs work on the object without interference by other work of this process. @default runs it at once */
   withLock?<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result>;
-  find(lxd: LxdClient, inputs: Inputs): Promise<Object | undefined>;
+  /**
+   * Finds the object.
+   * @param state - Absent when the object is not in state.
+   */
+  find(lxd: LxdClient, inputs: Inputs, state?: Inputs & Outputs): Promise<Object | undefined>;
   /** `find` for a refresh, which reads many at once. @default `find` */
-  findShared?(lxd: LxdClient, inputs: Inputs): Promise<Object["value"] | undefined>;
+  findShared?(lxd: LxdClient, state: Inputs & Outputs): Promise<Object["value"] | undefined>;
   /** Describes the object briefly, for the refusal to take it over. */
   describe(found: Object["value"], inputs: Inputs): string;
   /** What it means that the object has no mark, for the refusal. @default "it was not made by Pulumi" */
@@ -74,10 +78,11 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
   const onObject = async <Result>(
     context: Context,
     inputs: Inputs,
+    state: (Inputs & Outputs) | undefined,
     work: (lxd: LxdClient, found: Object | undefined) => Promise<Result>,
   ): Promise<Result> => {
     const lxd = await context.lxd(inputs.cluster);
-    const run = async (): Promise<Result> => work(lxd, await own.find(lxd, inputs));
+    const run = async (): Promise<Result> => work(lxd, await own.find(lxd, inputs, state));
     return own.withLock === undefined ? run() : own.withLock(lxd, run);
   };
   const markOf = ({ config }: Object["value"]): string | undefined => config?.[OWNER_KEY];
@@ -86,7 +91,7 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     ...own,
 
     create: (context, inputs) =>
-      onObject(context, inputs, async (lxd, found) => {
+      onObject(context, inputs, undefined, async (lxd, found) => {
         if (found !== undefined) {
           own.refuseOther?.(lxd, found.value, inputs);
           claim({
@@ -104,12 +109,12 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
 
     async read(context, _id, state) {
       const lxd = await context.lxd(state.cluster);
-      const value = own.findShared ? await own.findShared(lxd, state) : (await own.find(lxd, state))?.value;
+      const value = own.findShared ? await own.findShared(lxd, state) : (await own.find(lxd, state, state))?.value;
       return value === undefined ? undefined : { ...(await own.observe(lxd, value, state)), mark: markOf(value) };
     },
 
     update: (context, _id, state, inputs) =>
-      onObject(context, inputs, (lxd, found) => {
+      onObject(context, inputs, state, (lxd, found) => {
         if (found === undefined) {
           throw new RefusedError(
             `${own.nameOf(inputs)} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up to create it again`,
@@ -120,7 +125,7 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       }),
 
     mark: (context, _id, state) =>
-      onObject(context, state, async (lxd, found) => {
+      onObject(context, state, state, async (lxd, found) => {
         if (found !== undefined) {
           refuseTakenOver(own.nameOf(state), lxd.host, markOf(found.value), context);
           await own.writeMark(lxd, state, found, context.mark);
@@ -128,7 +133,7 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       }),
 
     delete: (context, _id, state) =>
-      onObject(context, state, async (lxd, found) => {
+      onObject(context, state, state, async (lxd, found) => {
         if (found !== undefined && !isLeftToOthers(own.nameOf(state), lxd.host, markOf(found.value), context)) {
           await own.remove(context, lxd, state, found);
         }

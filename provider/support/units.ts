@@ -34,6 +34,12 @@ export function parseSize(text: string): bigint | undefined {
   return bytes > LARGEST ? undefined : bytes;
 }
 
+/** Whether both are sizes, and the first is the smaller one. */
+export function isSmaller(a: string, b: string): boolean {
+  const [left, right] = [parseSize(a), parseSize(b)];
+  return left !== undefined && right !== undefined && left < right;
+}
+
 export function sameSize(a: string, b: string): boolean {
   const left = parseSize(a);
   return left === undefined ? a === b : left === parseSize(b);

@@ -51,6 +51,11 @@ async function furnish(lxd: LxdClient): Promise<void> {
     { listen_address: "192.0.2.1", ports: [{ protocol: "tcp", listen_port: "80", target_address: "10.9.0.7" }] },
     { target: "bcn1" },
   );
+  await post(
+    "/1.0/storage-pools/fast/volumes/custom",
+    { name: "orders", description: "keep", config: { size: "5GiB", "snapshots.schedule": "@daily", "user.note": "of the shop" } },
+    { target: "bcn1" },
+  );
   const root = { type: "disk", path: "/", pool: "local" };
   const eth0 = { type: "nic", name: "eth0", network: "lxdbr0" };
   await lxd.change("PUT", "/1.0/profiles/default", {
@@ -89,7 +94,11 @@ async function furnish(lxd: LxdClient): Promise<void> {
       source: { type: "image", alias: "vm" },
       type: "virtual-machine",
       config: { "limits.cpu": "2", "limits.memory": "4GiB", "security.secureboot": "false" },
-      devices: { root: { ...root, size: "30GiB", "boot.priority": "1" }, data: { type: "disk", source: "/srv", path: "/srv" } },
+      devices: {
+        root: { ...root, size: "30GiB", "boot.priority": "1" },
+        data: { type: "disk", source: "/srv", path: "/srv" },
+        orders: { type: "disk", pool: "fast", source: "orders", path: "/orders" },
+      },
     },
     { target: "bcn1" },
   );
@@ -105,7 +114,16 @@ async function furnish(lxd: LxdClient): Promise<void> {
 
 /** All that LXD shows of a cluster, but for the marks. */
 async function snapshot(lxd: LxdClient): Promise<unknown> {
-  const lists = ["storage-pools", "networks", "profiles", "images", "instances", "cluster/members", "cluster/groups"];
+  const lists = [
+    "storage-pools",
+    "storage-pools/fast/volumes/custom",
+    "networks",
+    "profiles",
+    "images",
+    "instances",
+    "cluster/members",
+    "cluster/groups",
+  ];
   const queries = ["default", "dev"].flatMap((project) =>
     lists.map((list) => ({ path: `/1.0/${list}`, query: { project, recursion: 1 } })),
   );
@@ -188,7 +206,7 @@ describe("Taking over a cluster that runs already", () => {
       text = readFileSync(join(folder, "index.ts"), "utf8");
       assert.equal(
         said.split("\n")[0],
-        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdClusterGroup 1, LxdServerConfig 1, LxdStoragePool 2, LxdProject 1, LxdNetworkAcl 3, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
+        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdClusterGroup 1, LxdServerConfig 1, LxdStoragePool 2, LxdProject 1, LxdStorageVolume 1, LxdNetworkAcl 3, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
       );
     });
 
@@ -221,6 +239,8 @@ describe("Taking over a cluster that runs already", () => {
         ),
         said,
       );
+      assert.match(said, /'lxc storage volume get --target=bcn1 fast orders user\.note'/);
+      assert.match(text, /orders: \{\s*type: "disk",\s*pool: fastPool\.name,\s*source: ordersVolume\.name,/);
       assert.match(text, /"environment\.DB_PASSWORD": settings\.requireSecret\(\s*"dev-web-1-environment-DB-PASSWORD",?\s*\)/);
     });
 
@@ -239,6 +259,7 @@ describe("Taking over a cluster that runs already", () => {
       await stack.setSecret("profile-web-servers-environment-API", TOKEN);
       await stack.setSecret("profile-web-servers-user-note", "for the shop");
       await stack.setSecret("network-acl-web-user-note", "for the shop");
+      await stack.setSecret("storage-volume-bcn1-fast-orders-user-note", "of the shop");
       await stack.setSecret("dev-web-1-environment-DB-PASSWORD", TOKEN);
       await stack.setSecret("network-lxdbr0-bgp-peers-up-password", TOKEN);
       await stack.setSecret("cluster-bcn1-user-key", TOKEN);
@@ -248,7 +269,7 @@ describe("Taking over a cluster that runs already", () => {
     it("shows in a preview that adopting changes nothing in any object", async () => {
       const { steps, messages, changes } = await changesOf(() => stack.preview());
       resources = steps.length;
-      assert.deepEqual([resources, changes], [22, []]);
+      assert.deepEqual([resources, changes], [23, []]);
       assert.deepEqual(
         steps.filter(({ op }) => op !== "create"),
         [],

@@ -21,6 +21,7 @@ import { deleteProfile, findProfile, replaceProfile } from "../../provider/lxd/p
 import { changeOnMember, deleteObject, findObject } from "../../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../../provider/lxd/storage-and-networks/networks";
 import { pool } from "../../provider/lxd/storage-and-networks/storage-pools";
+import { deleteVolume, findVolume } from "../../provider/lxd/storage-and-networks/volumes";
 import { Deadline } from "../../provider/support/deadline";
 import { hasCode } from "../../provider/support/errors";
 import { connectionSchema } from "../../provider/transport/connection";
@@ -86,6 +87,24 @@ const CASES: readonly Case[] = [
     path: "/1.0/networks/*",
     query: inProject,
     call: (lxd, name) => deleteObject(lxd, network(PROJECT, name)),
+  },
+  {
+    what: "findVolume",
+    path: "/1.0/storage-pools/p/volumes/custom/*",
+    query: { ...inProject, target: "bcn1" },
+    call: (lxd, name) => findVolume(lxd, { project: PROJECT, pool: "p", name, location: "bcn1" }),
+  },
+  {
+    what: "findVolume, pool",
+    path: "/1.0/storage-pools/*/volumes/custom/data",
+    query: { ...inProject, target: "bcn1" },
+    call: (lxd, name) => findVolume(lxd, { project: PROJECT, pool: name, name: "data", location: "bcn1" }),
+  },
+  {
+    what: "deleteVolume",
+    path: "/1.0/storage-pools/p/volumes/custom/*",
+    query: { ...inProject, target: "bcn1" },
+    call: (lxd, name) => deleteVolume(lxd, { project: PROJECT, pool: "p", name, location: "bcn1" }),
   },
   { what: "findImage", path: "/1.0/images/*", query: inProject, call: (lxd, name) => findImage(lxd, PROJECT, name) },
   { what: "deleteImage", path: "/1.0/images/*", query: inProject, call: (lxd, name) => deleteImage(lxd, PROJECT, name) },
@@ -171,6 +190,12 @@ const QUERIES: readonly Case[] = [
     path: "/1.0/networks/br",
     query: { project: "*" },
     call: (lxd, name) => deleteObject(lxd, network(name, "br")),
+  },
+  {
+    what: "project of a volume",
+    path: "/1.0/storage-pools/p/volumes/custom/data",
+    query: { project: "*", target: "bcn1" },
+    call: (lxd, name) => deleteVolume(lxd, { project: name, pool: "p", name: "data", location: "bcn1" }),
   },
   {
     what: "project of an instance",

@@ -62,7 +62,7 @@ function stateOfDatabase(database: Database): Plain {
     pools: each(database.pools, ({ nodes, customVolumes, ...pool }) => ({
       ...pool,
       nodes: byMember(nodes),
-      customVolumes: customVolumes.map(({ member, ...volume }) => ({ ...volume, on: member.name })),
+      customVolumes: customVolumes.map(({ member, ...volume }) => ({ ...volume, on: member?.name })),
     })),
     networks: each(database.networks, ({ nodes, forwards, ...network }) => ({
       ...network,

@@ -14,6 +14,7 @@ import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
+import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-volume";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../provider/resources/vm-user";
 import { figure } from "../support/figure";
@@ -85,6 +86,19 @@ const KINDS: Readonly<Record<string, Kind>> = {
     change: 'description "by hand" -> "by program"',
     byHand: (lxd) => onAllMembers(lxd, "/1.0/storage-pools", { name: "fast", driver: "dir" }, { description: "by hand" }),
     described: /driver dir, status Created, used by 0 objects/,
+  },
+  LxdStorageVolume: {
+    lifecycle: storageVolumeLifecycle,
+    path: "/1.0/storage-pools/local/volumes/custom/data",
+    args: { name: "data", pool: "local", target: "bcn1", config: { size: "2GiB" }, description: "by hand", deleteData: true },
+    other: { config: { size: "4GiB" } },
+    change: 'config.size "2GiB" -> "4GiB"',
+    byHand: (lxd) =>
+      lxd.change("POST", "/1.0/storage-pools/local/volumes/custom", {
+        query: { target: "bcn1" },
+        body: { name: "data", config: { size: "2GiB" }, description: "by hand" },
+      }),
+    described: /a filesystem volume on bcn1, used by nothing/,
   },
   LxdNetwork: {
     lifecycle: networkLifecycle,

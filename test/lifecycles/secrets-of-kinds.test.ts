@@ -15,6 +15,7 @@ import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../provider/resources/lxd-project";
 import { serverConfigLifecycle } from "../../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
+import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-volume";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../provider/resources/vm-user";
 import { figure } from "../support/figure";
@@ -37,6 +38,7 @@ const LIFECYCLES = [
   imageLifecycle,
   profileLifecycle,
   projectLifecycle,
+  storageVolumeLifecycle,
   vmLifecycle,
   vmUserLifecycle,
 ];
@@ -252,6 +254,13 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
       args: async () => ({ cluster: simulated.cluster, name: "fast", driver: "dir" }),
       takes: config("user.note"),
       path: "/1.0/storage-pools/fast",
+    },
+    {
+      kind: "LxdStorageVolume",
+      start: () => new Managed(storageVolumeLifecycle, "data"),
+      args: async () => ({ cluster: simulated.cluster, name: "data", pool: "base", target: "bcn2" }),
+      takes: config("user.note"),
+      path: "/1.0/storage-pools/base/volumes/custom/data",
     },
     {
       kind: "LxdImage",

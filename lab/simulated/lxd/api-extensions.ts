@@ -154,6 +154,7 @@ const later = words(`
   instance_ready_state instances_files_modify_permissions metadata_configuration event_lifecycle_name_and_project
   event_security storage_pool_source_wipe storage_source_recover storage_remote_drop_source gpu_cdi vm_disk_io_limits
   network_get_target operation_metadata_entity_url storage_pool_loop_resize storage_buckets
+  cluster_internal_custom_volume_copy
 `);
 
 /** Those of them that came with 6.0 or later. */

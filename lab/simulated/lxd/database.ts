@@ -97,7 +97,18 @@ export interface ClusterObject {
 
 export interface StoragePool extends ClusterObject {
   driver: string;
-  customVolumes: { name: string; member: Member; project: string; config: Config; description: string; contentType: string }[];
+  customVolumes: CustomVolume[];
+}
+
+/** A custom volume of a storage pool. */
+export interface CustomVolume {
+  name: string;
+  /** Absent in a pool that all members share. */
+  member: Member | undefined;
+  project: string;
+  config: Config;
+  description: string;
+  contentType: string;
 }
 
 export interface Network extends ClusterObject {

@@ -164,7 +164,7 @@ export function deviceWithoutVolume(database: Database, instance: Instance, memb
       type === "disk" &&
       path !== "/" &&
       source !== undefined &&
-      volumes?.some((volume) => volume.name === source && volume.member === member) === false
+      volumes?.some((volume) => volume.name === source && (volume.member ?? member) === member) === false
     );
   });
   return found?.[0];

@@ -136,6 +136,9 @@ function deleteMember(request: ApiRequest): Reply {
   for (const instance of instances) {
     database.instances.delete(keyOf(instance.project, instance.name));
   }
+  for (const pool of database.pools.values()) {
+    pool.customVolumes = pool.customVolumes.filter((volume) => volume.member !== member);
+  }
   for (const objects of [database.pools, database.networks]) {
     for (const object of objects.values()) {
       if (force) {

@@ -1,10 +1,10 @@
-/** `/1.0/storage-pools`, and the list of the custom volumes in them. */
+/** `/1.0/storage-pools`. */
 import { z } from "zod";
 import { listed } from "./cluster";
-import { type Database, keyOf, type LxdServer, type StoragePool, urlOf } from "./database";
+import { type Database, type LxdServer, type StoragePool, urlOf } from "./database";
 import { bytesOf, expandedDevices, requireApiName } from "./instance-model";
-import { created, LxdError, type Reply, requireEtag, sync } from "./reply";
-import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
+import { LxdError, type Reply, requireEtag, sync } from "./reply";
+import { type ApiRequest, decode, param, type Router } from "./router";
 import { targetDaemon } from "./server";
 import {
   changedConfig,
@@ -17,6 +17,7 @@ import {
   shownConfig,
   sortedByName,
 } from "./storage-and-networks";
+import { urlOfVolume } from "./volumes";
 
 const drivers = ["dir", "btrfs", "lvm", "zfs", "ceph"];
 const poolKeys =
@@ -30,12 +31,6 @@ const poolPost = z.object({
   config,
 });
 const poolPut = z.object({ description: z.string().default(""), config });
-const volumePost = z.object({
-  name: z.string(),
-  description: z.string().default(""),
-  content_type: z.string().default("filesystem"),
-  config,
-});
 
 const kind: Kind<StoragePool> = {
   noun: "storage pool",
@@ -78,9 +73,6 @@ export function addPools(router: Router): void {
       return sync(poolResources(targetDaemon(request)));
     },
   });
-  router.add("/1.0/storage-pools/{name}/volumes", { GET: listVolumes });
-  router.add("/1.0/storage-pools/{name}/volumes/custom", { GET: listVolumes, POST: createVolume });
-  router.add("/1.0/storage-pools/{name}/volumes/custom/{volume}", { DELETE: deleteVolume });
 }
 
 function poolOf(request: ApiRequest): StoragePool {
@@ -236,82 +228,7 @@ function usedBy(database: Database, pool: StoragePool): string[] {
     }
   }
   for (const volume of pool.customVolumes) {
-    urls.push(urlOf(`/1.0/storage-pools/${pool.name}/volumes/custom/${volume.name}`, volume.project));
+    urls.push(urlOfVolume(database, pool, volume));
   }
   return urls;
-}
-
-function listVolumes(request: ApiRequest): Reply {
-  const { database } = request.daemon;
-  const pool = poolOf(request);
-  const custom = pool.customVolumes
-    .filter((volume) => volume.project === database.holder(projectOf(request), "storage.volumes"))
-    .map((volume) => ({
-      type: "custom",
-      project: volume.project,
-      used_by: [],
-      name: volume.name,
-      location: volume.member.name,
-      description: volume.description,
-      config: volume.config,
-      content_type: volume.contentType,
-    }));
-  const instances = request.path.endsWith("/custom")
-    ? []
-    : [...database.instances.values()]
-        .filter((instance) =>
-          Object.values(expandedDevices(database, instance)).some(
-            (device) => device["path"] === "/" && device["pool"] === pool.name,
-          ),
-        )
-        .map((instance) => ({
-          type: instance.type,
-          project: instance.project,
-          used_by: [urlOf(`/1.0/instances/${instance.name}`, instance.project)],
-          name: instance.name,
-          location: instance.member.name,
-          description: "",
-          config: {},
-          content_type: instance.type === "container" ? "filesystem" : "block",
-        }));
-  return listed(
-    request,
-    [...custom, ...instances],
-    (volume) => `/1.0/storage-pools/${pool.name}/volumes/${volume.type}/${volume.name}`,
-    (volume) => ({ ...volume, created_at: "2026-01-01T00:00:00Z" }),
-  );
-}
-
-function createVolume(request: ApiRequest): Reply {
-  const { database } = request.daemon;
-  const pool = poolOf(request);
-  const body = decode(request, volumePost);
-  const { member } = targetDaemon(request);
-  const project = database.holder(projectOf(request), "storage.volumes");
-  if (pool.customVolumes.some((volume) => volume.name === body.name && volume.member === member && volume.project === project)) {
-    throw new LxdError(409, "Volume by that name already exists");
-  }
-  pool.customVolumes.push({
-    name: body.name,
-    member,
-    project,
-    config: body.config ?? {},
-    description: body.description,
-    contentType: body.content_type,
-  });
-  const url = `/1.0/storage-pools/${pool.name}/volumes/custom/${body.name}`;
-  request.daemon.event("storage-volume-created", url, project);
-  return created(url);
-}
-
-function deleteVolume(request: ApiRequest): Reply {
-  const pool = poolOf(request);
-  const { member } = targetDaemon(request);
-  const index = pool.customVolumes.findIndex((volume) => volume.name === param(request, "volume") && volume.member === member);
-  if (index < 0) {
-    throw new LxdError(404, "Storage volume not found");
-  }
-  pool.customVolumes.splice(index, 1);
-  request.daemon.event("storage-volume-deleted", keyOf(pool.name, param(request, "volume")));
-  return sync();
 }

@@ -6,6 +6,7 @@ import { requireApiName } from "./instance-model";
 import { urlOfProfile } from "./profiles";
 import { created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, type Router } from "./router";
+import { urlOfVolume } from "./volumes";
 
 const putFields = { description: z.string().default(""), config: z.record(z.string(), z.string()).nullish() };
 const projectPut = z.object(putFields).describe("ProjectPut");
@@ -185,6 +186,9 @@ function toApi(database: Database, project: Project): Record<string, unknown> {
       ...own(database.instances.values()).map(({ name }) => urlOf(`/1.0/instances/${name}`, project.name)),
       ...own(database.profiles.values()).map(urlOfProfile),
       ...own(database.images.values()).map(({ fingerprint }) => urlOf(`/1.0/images/${fingerprint}`, project.name)),
+      ...[...database.pools.values()].flatMap((pool) =>
+        own(pool.customVolumes).map((volume) => urlOfVolume(database, pool, volume)),
+      ),
       ...own(database.acls.values()).map(({ name }) => urlOf(`/1.0/network-acls/${name}`, project.name)),
       ...own(database.networks.values()).map(({ name }) => urlOf(`/1.0/networks/${name}`, project.name)),
     ],

@@ -6,6 +6,7 @@ import type { Config, Database, LxdServer, Member } from "./database";
 import type { Operation } from "./operations";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router, recursionOf } from "./router";
+import { isRemoteDriver } from "./storage-and-networks";
 
 const localKeys = [
   "core.https_address",
@@ -95,7 +96,11 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
       ? {
           devices: { disk: group("device"), ...(behaviour.describesAll ? { nic_bridged: group("device") } : {}) },
           ...(behaviour.describesAll
-            ? { network_bridge: { common: group("network") }, storage_dir: { common: group("pool") } }
+            ? {
+                network_bridge: { common: group("network") },
+                storage_dir: { common: group("pool") },
+                storage_volume_dir: { common: group("volume") },
+              }
             : {}),
           network_integration: { common: { keys: [key("user.*", "string", "")] } },
         }
@@ -103,7 +108,7 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
           "device-disk": { "device-conf": group("device") },
           "device-nic-bridged": { "device-conf": group("device") },
           "network-bridge": { "network-conf": group("network") },
-          "storage-dir": { "pool-conf": group("pool") },
+          "storage-dir": { "pool-conf": group("pool"), "volume-conf": group("volume") },
         };
   const boot = behaviour.bootMode ? [key("boot.mode", "string", "`uefi-secureboot`")] : [];
   const security = behaviour.bootMode
@@ -252,7 +257,7 @@ function getServer(request: ApiRequest): Reply {
       storage_supported_drivers: ["dir", "btrfs", "lvm", "zfs", "ceph"].map((Name) => ({
         Name,
         Version: "1",
-        Remote: Name === "ceph",
+        Remote: isRemoteDriver(Name),
       })),
     },
   };

@@ -21,6 +21,11 @@ import type { ApiRequest } from "./router";
 const poolMemberKeys = ["size", "source", "volatile.initial_source", "zfs.pool_name", "lvm.thinpool_name", "lvm.vg_name"];
 const networkMemberKeys = ["bgp.ipv4.nexthop", "bgp.ipv6.nexthop", "bridge.external_interfaces", "parent"];
 
+/** Whether all members share the pools of a driver. */
+export function isRemoteDriver(driver: string): boolean {
+  return driver === "ceph";
+}
+
 /** Keys of an object that are specific to a member. */
 export function memberKeysOf(object: ClusterObject): string[] {
   return isPool(object) ? poolMemberKeys : networkMemberKeys;

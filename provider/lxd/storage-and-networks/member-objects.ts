@@ -29,11 +29,8 @@ const memberObjectSchema = z.looseObject({
 
 export type MemberObject = z.output<typeof memberObjectSchema>;
 
-/** Differences between pools and networks. */
-export interface ObjectType {
-  /** Start of messages: "Storage pool". */
-  readonly noun: string;
-  readonly collection: "/1.0/storage-pools" | "/1.0/networks";
+/** What the keys of a config mean, for pools, networks and volumes. */
+export interface KeyRules {
   /** Keys that are specific to each member. */
   readonly memberKeys: readonly string[];
   /** Keys that say how a member makes the object, and have no meaning afterwards. LXD replaces their values with the result. */
@@ -42,6 +39,13 @@ export interface ObjectType {
   satisfies(key: string, wanted: string, live: string | undefined): boolean;
   /** Returns what is wrong with a value, as far as this is visible without LXD. */
   valueFault(key: string, value: string): string | undefined;
+}
+
+/** Differences between pools and networks. */
+export interface ObjectType extends KeyRules {
+  /** Start of messages: "Storage pool". */
+  readonly noun: string;
+  readonly collection: "/1.0/storage-pools" | "/1.0/networks";
   /** Describes an object briefly, for the refusal to take it over. */
   describe(found: MemberObject): string;
   /** Whether LXD wants a definition on each member before it creates the object. @default always */
@@ -177,19 +181,19 @@ export function refuseUnknownMembers(
 }
 
 /** Returns the keys of `config` that hold for the whole object. */
-export function commonConfig({ memberKeys }: ObjectType, config: Config): Config {
+export function commonConfig({ memberKeys }: KeyRules, config: Config): Config {
   return filtered(config, (key) => !memberKeys.includes(key));
 }
 
 /** Returns the wanted values of a member's own keys. A member's own `source` does not take the common `size`. */
-export function configOfMember({ memberKeys }: ObjectType, { config, memberConfig }: WantedConfig, member: string): Config {
+export function configOfMember({ memberKeys }: KeyRules, { config, memberConfig }: WantedConfig, member: string): Config {
   const own = memberConfig[member] ?? {};
   const shared = filtered(config, (key) => memberKeys.includes(key) && !(key === "size" && (own["source"] ?? "") !== ""));
   return { ...shared, ...own };
 }
 
 /** Returns config in which every wanted key has a value that satisfies it. Keeps values that already do, and all other keys. */
-function merged(type: ObjectType, live: Config, wanted: Config): Config {
+export function merged(type: KeyRules, live: Config, wanted: Config): Config {
   const result: Config = { ...live };
   for (const [key, value] of Object.entries(wanted)) {
     if (value === "") {
@@ -205,7 +209,7 @@ function merged(type: ObjectType, live: Config, wanted: Config): Config {
  * Returns the live values of the known keys, in the known spelling where that is satisfied. Omits all other keys, which are
  * LXD's.
  */
-function keepSpelling(type: ObjectType, known: Config, live: Config): Config {
+function keepSpelling(type: KeyRules, known: Config, live: Config): Config {
   return Object.fromEntries(
     Object.entries(known).map(([key, text]) => {
       const value = live[key] ?? "";
@@ -219,7 +223,7 @@ function keepSpelling(type: ObjectType, known: Config, live: Config): Config {
  * members that could not be asked are unchanged.
  */
 export function observedConfig(
-  type: ObjectType,
+  type: KeyRules,
   known: WantedConfig,
   live: Config,
   views: ReadonlyMap<string, Found>,
@@ -356,7 +360,7 @@ function filtered(config: Config, keep: (key: string) => boolean): Config {
 }
 
 /** Returns the schema of an object's config: for all members, or for one. */
-export function configSchemaOf(type: ObjectType, place: "config" | "memberConfig") {
+export function configSchemaOf(type: KeyRules, place: "config" | "memberConfig") {
   return configSchema.superRefine((config, context) => {
     for (const [key, value] of Object.entries(config)) {
       const message = faultOf(type, place, key, value);
@@ -367,7 +371,7 @@ export function configSchemaOf(type: ObjectType, place: "config" | "memberConfig
   });
 }
 
-function faultOf(type: ObjectType, place: "config" | "memberConfig", key: string, value: string): string | undefined {
+function faultOf(type: KeyRules, place: "config" | "memberConfig", key: string, value: string): string | undefined {
   if (isServerMade(key)) {
     return "is written by the server or by this package, and cannot be set";
   }

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { fallback, RefusedError } from "../../support/errors";
-import { parseSize } from "../../support/units";
+import { isSmaller, parseSize } from "../../support/units";
 import { api, type LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
@@ -139,9 +139,4 @@ function faultOfDriver(driver: string, key: string): string | undefined {
 
 function placeOfSize({ memberConfig }: WantedConfig, member: string): string {
   return memberConfig[member]?.["size"] === undefined ? "config.size" : `memberConfig.${member}.size`;
-}
-
-function isSmaller(wanted: string, live: string): boolean {
-  const [to, from] = [parseSize(wanted), parseSize(live)];
-  return to !== undefined && from !== undefined && to < from;
 }

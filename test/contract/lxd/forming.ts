@@ -19,6 +19,14 @@ import { getServers } from "../../../provider/lxd/cluster/servers";
 import { serversKeys } from "../../../provider/lxd/config-keys";
 import { takeInventory } from "../../../provider/lxd/inventory";
 import { getHardware, getServer, serverConfig, setServerConfig } from "../../../provider/lxd/server";
+import {
+  changeVolume,
+  createVolume,
+  deleteVolume,
+  findVolume,
+  findVolumeShared,
+  moveVolume,
+} from "../../../provider/lxd/storage-and-networks/volumes";
 import { isNotFound } from "../../../provider/support/errors";
 import { type ContractLab, failed, refused } from "./harness";
 
@@ -92,6 +100,7 @@ export function formingContract(lab: () => ContractLab): void {
         project: [keysOf("project"), "features.images"],
         member: [keysOf("member"), "scheduler.instance"],
         pool: [keysOf("pool"), "source"],
+        volume: [keysOf("volume"), "snapshots.schedule"],
         network: [keysOf("network"), "ipv4.nat"],
         disk: [keysOf("device", "disk"), "readonly"],
         nic: [keysOf("device", "nic"), "parent"],
@@ -146,6 +155,30 @@ export function formingContract(lab: () => ContractLab): void {
       await refused(lxd.change("POST", "/1.0/storage-pools", { body: odd }), 500, /Invalid option "zfs\.nope"/);
       await lxd.remove("/1.0/storage-pools/solo");
       await refused(lxd.change("DELETE", "/1.0/storage-pools/solo"), 404, /Storage pool not found/);
+    });
+
+    it("has volumes without a member, which move between its pools", async () => {
+      const lxd = await lab().lxd();
+      for (const name of ["solo", "other"]) {
+        await lxd.change("POST", "/1.0/storage-pools", { body: { name, driver: "dir" } });
+      }
+      const from = { project: "default", pool: "solo", name: "data", location: "" };
+      const wanted = { target: undefined, contentType: "filesystem", description: "first", config: { "user.k": "v" } };
+      assert.equal(await createVolume(lxd, from, wanted), "");
+      const found = await findVolume(lxd, from);
+      assert.ok(found);
+      await changeVolume(lxd, from, found, { config: { "user.k": "w" }, mark: "" });
+      await moveVolume(lxd, { from, to: { pool: "other", location: "" } });
+      assert.equal(await findVolume(lxd, from), undefined);
+      const there = { ...from, pool: "other" };
+      const { location, description, config } = (await findVolume(lxd, there))?.value ?? {};
+      assert.deepEqual({ location, description, config }, { location: "", description: "first", config: { "user.k": "w" } });
+      assert.equal((await findVolumeShared(lxd, there))?.name, "data");
+      await deleteVolume(lxd, there);
+      await deleteVolume(lxd, there);
+      for (const name of ["solo", "other"]) {
+        await lxd.remove(`/1.0/storage-pools/${name}`);
+      }
     });
 
     it("answers an unknown path with 404, and an unsupported method with 501", async () => {

@@ -21,6 +21,7 @@ import { profilesAndImagesContract } from "./profiles-and-images";
 import { projectsContract } from "./projects";
 import { Report } from "./report";
 import { serverConfigContract } from "./server-config";
+import { volumesContract } from "./volumes";
 import { wipingContract } from "./wiping";
 
 /** Adds the suite for one type of hosts. */
@@ -56,6 +57,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
     clusterGroupsContract(current);
     serverConfigContract(current);
     poolsAndNetworksContract(current);
+    volumesContract(current);
     networkAclsContract(current);
     networkForwardsContract(current);
     projectsContract(current);

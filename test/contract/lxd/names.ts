@@ -13,6 +13,7 @@ import {
   poolNameSchema,
   profileNameSchema,
   projectSchema,
+  volumeNameSchema,
 } from "../../../provider/lxd/names";
 import { hasCode, messageOf } from "../../../provider/support/errors";
 import type { ContractLab } from "./harness";
@@ -100,6 +101,16 @@ const KINDS: readonly Named[] = [
     target: true,
     taken: ["a", "-a", "a-", ".a", "a.b", "a_b", "a:b", "a'b", LONG, ...ODD],
     refused: ["a/b", "a b", " a", ""],
+    apiName: "also",
+  },
+  {
+    what: "a volume",
+    schema: volumeNameSchema,
+    collection: "/1.0/storage-pools/default/volumes/custom",
+    body: (name) => ({ name }),
+    target: true,
+    taken: ["a", "-a", "a-", ".a", "a.b", "a_b", "a b", "a:b", "a'b", 'a"b', " a", LONG, ...ODD],
+    refused: ["a/b", ""],
     apiName: "also",
   },
   {

@@ -165,7 +165,7 @@ const incus7: Server = {
   apiNames: true,
   invalidCharacters: /invalid character/,
   invalidYaml: /go-yaml load error/,
-  tellsKeysOf: ["instance", "project", "member", "pool", "network", "disk", "nic", "server"],
+  tellsKeysOf: ["instance", "project", "member", "pool", "volume", "network", "disk", "nic", "server"],
   groupsHaveConfig: true,
   showsDefaults: true,
   duplicateGroup: { status: 409, reply: /^This "Cluster_group" entry already exists$/ },

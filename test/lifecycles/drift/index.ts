@@ -9,6 +9,7 @@ import { profileDrift } from "./lxd-profile";
 import { projectDrift } from "./lxd-project";
 import { serverConfigDrift } from "./lxd-server-config";
 import { storagePoolDrift } from "./lxd-storage-pool";
+import { storageVolumeDrift } from "./lxd-storage-volume";
 import { vmDrift } from "./lxd-vm";
 import type { DriftTable } from "./table";
 import { vmUserDrift } from "./vm-user";
@@ -20,6 +21,7 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   clusterGroupDrift,
   serverConfigDrift,
   storagePoolDrift,
+  storageVolumeDrift,
   networkDrift,
   networkAclDrift,
   networkForwardDrift,

@@ -99,6 +99,9 @@ async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
     await acl(lxd, operands, query, flags);
   } else if (noun === "network" && verb === "forward") {
     await forward(lxd, operands, query, flags);
+  } else if (noun === "storage" && verb === "volume") {
+    const [verbOfVolume = "", pool = "", ...more] = operands;
+    await object(lxd, `/1.0/storage-pools/${pool}/volumes/custom`, verbOfVolume, more, query, flags);
   } else if (collection !== undefined) {
     await object(lxd, `/1.0/${collection}`, verb, operands, query, flags);
   } else {

@@ -19,6 +19,7 @@ import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { serverConfigLifecycle } from "../../../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
+import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-volume";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
 import { Deadline } from "../../../provider/support/deadline";
@@ -39,6 +40,7 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   LxdImage: (log) => dynamicProvider(imageLifecycle, log),
   LxdProfile: (log) => dynamicProvider(profileLifecycle, log),
   LxdProject: (log) => dynamicProvider(projectLifecycle, log),
+  LxdStorageVolume: (log) => dynamicProvider(storageVolumeLifecycle, log),
   LxdVm: (log) => dynamicProvider(vmLifecycle, log),
   VmUser: (log) => dynamicProvider(vmUserLifecycle, log),
 };
@@ -65,6 +67,7 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdImage: imageLifecycle.immutable,
   LxdProfile: profileLifecycle.immutable,
   LxdProject: projectLifecycle.immutable,
+  LxdStorageVolume: storageVolumeLifecycle.immutable,
   LxdVm: vmLifecycle.immutable,
   VmUser: vmUserLifecycle.immutable,
 };
@@ -82,6 +85,7 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdImage: imageLifecycle.schemaVersion,
   LxdProfile: profileLifecycle.schemaVersion,
   LxdProject: projectLifecycle.schemaVersion,
+  LxdStorageVolume: storageVolumeLifecycle.schemaVersion,
   LxdVm: vmLifecycle.schemaVersion,
   VmUser: vmUserLifecycle.schemaVersion,
 };

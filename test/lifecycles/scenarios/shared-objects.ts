@@ -12,6 +12,7 @@ import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { serverConfigLifecycle } from "../../../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
+import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-volume";
 import { IMAGE_SERVER } from "../../support/remote-images";
 import { Managed } from "../../unit/resources/simulated-cluster";
 import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
@@ -25,6 +26,7 @@ const image = { kind: "LxdImage", manage: () => new Managed(imageLifecycle as ne
 const group = { kind: "LxdClusterGroup", manage: () => new Managed(clusterGroupLifecycle as never, "gpu") };
 const settings = { kind: "LxdServerConfig", manage: () => new Managed(serverConfigLifecycle as never, "settings") };
 const project = { kind: "LxdProject", manage: () => new Managed(projectLifecycle as never, "shop") };
+const volume = { kind: "LxdStorageVolume", manage: () => new Managed(storageVolumeLifecycle as never, "data") };
 const profile = (name: string) => ({ kind: "LxdProfile", manage: () => new Managed(profileLifecycle as never, name) });
 
 /** See above. */
@@ -177,6 +179,44 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
     start: startFurnishedCluster,
     first: (lab) => ({ cluster: clusterOf(lab), name: "shop", description: "first", config: { "limits.memory": "1GiB" } }),
     then: (lab) => ({ cluster: clusterOf(lab), name: "shop", config: { "features.images": "false", "limits.memory": "2GiB" } }),
+  },
+  {
+    ...volume,
+    title: "of a cluster",
+    start: startFurnishedCluster,
+    first: (lab) => ({
+      cluster: clusterOf(lab),
+      ...{ name: "data", pool: "default", target: "bcn1", deleteData: true },
+      description: "first",
+      config: { size: "1GiB", "user.a": "b" },
+    }),
+    then: (lab) => ({
+      cluster: clusterOf(lab),
+      ...{ name: "data", pool: "default", target: "bcn1", deleteData: true },
+      config: { size: "2GiB", "snapshots.schedule": "@daily" },
+    }),
+  },
+  {
+    ...volume,
+    title: "that moves to another pool",
+    start: async (flavour) => {
+      const lab = await startFurnishedServer(flavour);
+      await lab.byHand("bcn2", "POST", "/1.0/storage-pools", { name: "slow", driver: "dir" });
+      return lab;
+    },
+    first: (lab) => ({ cluster: clusterOf(lab), name: "data", pool: "default", deleteData: true }),
+    then: (lab) => ({ cluster: clusterOf(lab), name: "data", pool: "slow", deleteData: true, description: "moved" }),
+  },
+  {
+    ...volume,
+    title: "of one server",
+    start: startFurnishedServer,
+    first: (lab) => ({ cluster: clusterOf(lab), name: "data", pool: "default", contentType: "block", deleteData: true }),
+    then: (lab) => ({
+      cluster: clusterOf(lab),
+      ...{ name: "data", pool: "default", contentType: "block", deleteData: true },
+      description: "changed",
+    }),
   },
   {
     ...profile("web"),

@@ -81,6 +81,20 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         adopt: true,
       },
     ],
+    LxdStorageVolume: [
+      {
+        ...inCluster,
+        name: "data",
+        pool: "fast",
+        project: "shop",
+        target: "bcn1",
+        contentType: "block",
+        description: "Orders",
+        config: { size: "20GiB", "snapshots.schedule": "@daily", "user.note": "yes", "security.shifted": true },
+        deleteData: true,
+        adopt: true,
+      },
+    ],
     LxdNetwork: [
       {
         ...inCluster,

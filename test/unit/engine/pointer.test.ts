@@ -23,6 +23,7 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "LxdNetworkForward",
     "LxdProfile",
     "LxdProject",
+    "LxdStorageVolume",
     "LxdImage",
     "LxdVm",
     "VmUser",

@@ -12,7 +12,7 @@ const METADATA = JSON.parse(readFileSync(join(__dirname, "incus-metadata.json"),
   Record<string, Record<string, string>>
 >;
 
-const OWNERS = ["instance", "pool", "network", "project", "member"] as const;
+const OWNERS = ["instance", "pool", "volume", "network", "project", "member"] as const;
 const DEVICES = [
   "disk",
   "nic",

@@ -193,8 +193,9 @@ class Writing {
           : kind === "LxdServerConfig"
             ? []
             : [name];
-    const shown = [...words, "get", ...place.filter((word): word is string => typeof word === "string")];
-    const own = kind === "LxdStorageVolume" ? [target, pool, name].filter((word) => word !== undefined).join("-") : name;
+    const isText = (word: unknown): word is string => typeof word === "string";
+    const shown = [...words, "get", ...place.filter(isText)];
+    const own = kind === "LxdStorageVolume" ? [target, pool, name].filter(isText).join("-") : name;
     const scope = `${words === INSTANCE ? "" : `${words.join("-")}-`}${project === "default" ? "" : `${project}-`}${own}`;
     const hide = (key: string, value: unknown, of: readonly string[] = shown, within = scope): unknown =>
       this.secrets.hide({ project, words: of, name: within }, key, value);

@@ -60,6 +60,14 @@ export function networkForwardsContract(lab: () => ContractLab): void {
       assert.equal((await findNetworkForward(lxd, ref(undefined)))?.value.location, lab().harness.secondary.name);
     });
 
+    it("is one of the member that is asked when it is made without a target", async () => {
+      const here = "192.0.2.77";
+      await make(ref(undefined, here));
+      const found = await findNetworkForward(await lab().lxd("secondary"), ref(undefined, here));
+      assert.equal(found?.value.location, lab().harness.primary.name);
+      await deleteNetworkForward(await lab().lxd(), ref("primary", here));
+    });
+
     it("is replaced as a whole on its member, and not through another one without a target", async () => {
       const lxd = await lab().lxd();
       const found = await findNetworkForward(lxd, ref("secondary"));

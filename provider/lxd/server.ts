@@ -33,6 +33,9 @@ const resourcesSchema = z.looseObject({
 export const LOCAL_CONFIG =
   /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_(address|routerid)|syslog_socket)|storage\.(.+_volume|linstor\.satellite\.name)|network\.ovs\.connection|maas\.machine)$/;
 
+/** Local too, but set by the cluster alone. */
+const CLUSTER_ADDRESS = "cluster.https_address";
+
 /** Reads the server. In a cluster, reads the member that answers. */
 export function getServer(lxd: LxdClient, target?: string): Promise<Server> {
   return lxd.get("/1.0", serverSchema, { target });
@@ -49,10 +52,21 @@ export async function getHardware(lxd: LxdClient, target?: string): Promise<{ cp
 
 /**
  * Sets the given keys of the server's config and keeps the others. An empty string unsets a key.
+ *
+ * Sends the member's other local keys as they are: LXD 5.0.2 of Debian 13, Incus 6.0, and by their source LXD 5.21 and 6 take a change back, when they refuse it or it fails,
+ * by replacing the member's local config with the local keys of the request. Without them, the member loses `cluster.https_address`: it no longer
+ * tells other members of changes, and does not come up in the cluster again.
  * @param target - The member whose own keys are set. @default the member that answers
  */
 export async function setServerConfig(lxd: LxdClient, config: Config, target?: string): Promise<void> {
-  await lxd.change("PATCH", "/1.0", { query: { target }, body: { config } });
+  const change = (live: Server): object => ({ config: { ...localConfig(live), ...config } });
+  await lxd.modify("/1.0", serverSchema, change, { query: { target }, method: "PATCH" });
+}
+
+/** The keys of the server's config that are its own, and are not those of the cluster. */
+function localConfig(server: Server): Config {
+  const entries = Object.entries(serverConfig(server));
+  return Object.fromEntries(entries.filter(([key]) => LOCAL_CONFIG.test(key) || key === CLUSTER_ADDRESS));
 }
 
 /** Returns the server's config as the strings that LXD stores. */
@@ -62,5 +76,5 @@ export function serverConfig(server: Server): Config {
 
 /** Returns the address at which the server is a member, or was one; empty when it has none. */
 export function clusterAddress(server: Server): string {
-  return serverConfig(server)["cluster.https_address"] ?? "";
+  return serverConfig(server)[CLUSTER_ADDRESS] ?? "";
 }

@@ -28,6 +28,8 @@ interface Differences {
   execOutputPath: "logs" | "logs/exec-output";
   /** GET of a storage pool has an ETag. */
   poolEtags: boolean;
+  /** After a refused change of the server's config, the local config has no keys but those of the request. */
+  refusalReplacesLocalConfig: boolean;
   /** `start: true` is applied when an instance is created. */
   createStarts: boolean;
   /** Joining and the trust store work as in LXD 5.21. */
@@ -90,6 +92,7 @@ const bookworm: Differences = {
   asyncProfiles: false,
   execOutputPath: "logs",
   poolEtags: false,
+  refusalReplacesLocalConfig: false,
   createStarts: false,
   bootMode: false,
   guestApiKey: "security.devlxd",
@@ -124,6 +127,7 @@ const trixie: Differences = {
   ...bookworm,
   failedWait: "error",
   poolEtags: true,
+  refusalReplacesLocalConfig: true,
   namesMissingPlace: true,
   wordForInstances: "instances",
   lateAlias: true,
@@ -160,6 +164,7 @@ const incus7: Differences = {
   ...incus,
   version: "7.0.2",
   failedWait: "operation",
+  refusalReplacesLocalConfig: false,
   refusesNameFirst: true,
   duplicateRow: bookworm.duplicateRow,
   apiNames: true,

@@ -276,6 +276,18 @@ function changeServer(request: ApiRequest, replace: boolean): Reply {
   const daemon = targetDaemon(request);
   requireEtag(request.headers["if-match"], mergedConfig(daemon));
   const wanted = decode(request, configBody).config ?? {};
+  try {
+    return applyConfig(daemon, wanted, replace);
+  } catch (error) {
+    if (daemon.behaviour.refusalReplacesLocalConfig) {
+      const { localConfig } = daemon;
+      daemon.localConfig = Object.fromEntries(Object.entries(localConfig).filter(([key]) => wanted[key] !== undefined));
+    }
+    throw error;
+  }
+}
+
+function applyConfig(daemon: LxdServer, wanted: Record<string, unknown>, replace: boolean): Reply {
   const isKnown = (key: string): boolean =>
     key === "core.trust_password" ? daemon.behaviour.server === "lxd" : globalKeys.test(key);
   const unknown = Object.keys(wanted).find((key) => !localKeys.includes(key) && !isKnown(key));

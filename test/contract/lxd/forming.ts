@@ -140,6 +140,17 @@ export function formingContract(lab: () => ContractLab): void {
       await refused(setServerConfig(lxd, { "core.nope": "1" }), 400, /cannot set 'core\.nope' to '1': unknown key/);
     });
 
+    it("may lose local keys that a refused request does not have", async () => {
+      const lxd = await lab().lxd();
+      const local = { "core.debug_address": "127.0.0.1:8444" };
+      await setServerConfig(lxd, local);
+      await refused(setServerConfig(lxd, { "core.nope": "1" }), 400, /unknown key/);
+      assert.deepEqual(serverConfig(await getServer(lxd)), local);
+      await refused(lxd.change("PATCH", "/1.0", { body: { config: { "core.nope": "1" } } }), 400, /unknown key/);
+      assert.deepEqual(serverConfig(await getServer(lxd)), lab().server.refusalReplacesLocalConfig ? {} : local);
+      await setServerConfig(lxd, { "core.debug_address": "" });
+    });
+
     it("accepts a pool with everything in one request, once", async () => {
       const lxd = await lab().lxd();
       const body = { name: "solo", driver: "dir", description: "", config: {} };

@@ -63,11 +63,8 @@ export interface Server {
   readonly tellsKeysOf: readonly string[];
   /** The key that hides the server's API from a guest. Neither server has that of the other. */
   readonly guestApiKey: "security.devlxd" | "security.guestapi";
-  /**
-   * Status for a change of `cluster.https_address`, which is refused. `undefined` where nobody may try: the member then has no config in its
-   * memory until it starts again, is soon taken for offline, and no longer tells the other members of changes.
-   */
-  readonly otherClusterAddressStatus: number | undefined;
+  /** Whether a refused change of the server's config removes the local keys that the request did not have. */
+  readonly refusalReplacesLocalConfig: boolean;
   /** Whether clients may be trusted by a password. */
   readonly trustPassword: boolean;
   /** Whether a key that was set to the server's default is shown. */
@@ -110,7 +107,7 @@ const bookworm: Server = {
   invalidYaml: /yaml: /,
   tellsKeysOf: [],
   guestApiKey: "security.devlxd",
-  otherClusterAddressStatus: 500,
+  refusalReplacesLocalConfig: false,
   trustPassword: true,
   showsDefaults: false,
   groupsHaveConfig: false,
@@ -132,7 +129,7 @@ const trixie: Server = {
   removalOfUnstartedNic: /Failed clearing netprio rules.*device name is empty/,
   memberNotEmpty: /still has the following instances: c1/,
   memberPoolEtag: true,
-  otherClusterAddressStatus: undefined,
+  refusalReplacesLocalConfig: true,
 };
 
 const incus: Server = {
@@ -170,7 +167,7 @@ const incus7: Server = {
   invalidCharacters: /invalid character/,
   invalidYaml: /go-yaml load error/,
   tellsKeysOf: ["instance", "project", "member", "pool", "volume", "network", "disk", "nic", "server"],
-  otherClusterAddressStatus: 500,
+  refusalReplacesLocalConfig: false,
   groupsHaveConfig: true,
   showsDefaults: true,
   duplicateGroup: { status: 409, reply: /^This "Cluster_group" entry already exists$/ },

@@ -34,7 +34,7 @@ export interface LxdNetworkArgs {
    * - `ovn`: spans all members; the hosts need OVN, and `config` a `network` for the uplink.
    * @default "bridge"
    */
-  type?: Input<NetworkType>;
+  type?: Input<"bridge" | "physical" | "macvlan" | "sriov" | "ovn">;
   /** Project of the network. @default "default" */
   project?: Input<string>;
   /** Purpose of the network. @default "" */
@@ -112,7 +112,7 @@ export class LxdNetwork extends LxdResource {
   /** Project of the network. */
   declare readonly project: Output<string>;
   /** Type of the network. */
-  declare readonly type: Output<NetworkType>;
+  declare readonly type: Output<"bridge" | "physical" | "macvlan" | "sriov" | "ovn">;
   /** Purpose of the network. */
   declare readonly description: Output<string>;
   /** Config, limited to the keys that were given. */

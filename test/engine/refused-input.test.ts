@@ -284,7 +284,7 @@ describe("hosts with different versions of LXD", () => {
         messages.filter((message) => message.startsWith("error bcn1: ")).map((message) => message.trim()),
         [
           `error bcn1: root@127.0.0.1:${bcn1.port} has LXD 5.0.2 (318 API extensions), and the cluster at root@127.0.0.1:${bcn2.port} ` +
-            "has 6.9 (363). All members need the same version. With the snap, give this host's LxdNode the revision of a member's LxdNode, " +
+            "has 6.9 (364). All members need the same version. With the snap, give this host's LxdNode the revision of a member's LxdNode, " +
             'install: {method: "snap", channel, revision: member.revision}; if the host has a newer one, first run there: ' +
             "snap remove --purge lxd. With Debian's package, use the same Debian release",
         ],

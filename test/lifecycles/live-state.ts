@@ -131,11 +131,13 @@ export function withoutRandomParts(text: string, lab: SimulatedLab): string {
       [Buffer.from(cluster.pem).toString("base64"), "<certificate of the cluster>"],
       [cluster.fingerprint, "<fingerprint of the cluster>"],
       [hostKey, `<host key of ${name}>`],
-      [`"port":${port}`, `"port":"<port of ${name}>"`],
-      [`:${port}`, `:<port of ${name}>`],
     ] as const) {
       result = own === "" ? result : result.replaceAll(own, word);
     }
+    // Longer numbers may begin with that of the port.
+    result = result.replace(new RegExp(`("port":|:)${port}(?!\\d)`, "g"), (_, before: string) =>
+      before === ":" ? `:<port of ${name}>` : `"port":"<port of ${name}>"`,
+    );
   }
   result = result.replaceAll(JSON.stringify(lab.privateKey).slice(1, -1), "<private key>");
   result = result.replaceAll(dirname(lab.knownHostsPath), "<directory>");

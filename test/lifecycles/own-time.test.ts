@@ -121,6 +121,7 @@ describe("resources that share a host, each with its own timeout", () => {
     cluster: suite.server.cluster,
     project: "default",
     name,
+    type: "bridge",
     description: "",
     config: { "ipv4.address": "none", "ipv6.address": "none" },
     memberConfig: {},

@@ -183,19 +183,8 @@ class Writing {
     if (words === undefined) {
       return args;
     }
-    const { network, listenAddress, target, pool } = args;
-    const at = typeof target === "string" ? `--target=${target}` : undefined;
-    const place =
-      kind === "LxdNetworkForward"
-        ? [at, network, listenAddress]
-        : kind === "LxdStorageVolume"
-          ? [at, pool, name]
-          : kind === "LxdServerConfig"
-            ? []
-            : [name];
-    const isText = (word: unknown): word is string => typeof word === "string";
-    const shown = [...words, "get", ...place.filter(isText)];
-    const own = kind === "LxdStorageVolume" ? [target, pool, name].filter(isText).join("-") : name;
+    const shown = [...words, "get", ...placeOf({ kind, name, args })];
+    const own = kind === "LxdStorageVolume" ? [args["target"], args["pool"], name].filter(isText).join("-") : name;
     const scope = `${words === INSTANCE ? "" : `${words.join("-")}-`}${project === "default" ? "" : `${project}-`}${own}`;
     const hide = (key: string, value: unknown, of: readonly string[] = shown, within = scope): unknown =>
       this.secrets.hide({ project, words: of, name: within }, key, value);
@@ -321,6 +310,25 @@ const WORDS: Readonly<Partial<Record<Taken["kind"], readonly string[]>>> = {
   LxdProfile: ["profile"],
   LxdVm: INSTANCE,
 };
+
+/** What follows the subcommand: the object that is meant, and its member. */
+function placeOf({ kind, name, args }: Pick<Taken, "kind" | "name" | "args">): string[] {
+  const at = isText(args["target"]) ? [`--target=${args["target"]}`] : [];
+  switch (kind) {
+    case "LxdNetworkForward":
+      return [...at, args["network"], args["listenAddress"]].filter(isText);
+    case "LxdStorageVolume":
+      return [...at, args["pool"], name].filter(isText);
+    case "LxdServerConfig":
+      return [];
+    default:
+      return [name];
+  }
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string";
+}
 
 const CLOUD_INIT_KEYS: Readonly<Record<string, string>> = {
   userData: "cloud-init.user-data",

@@ -1,5 +1,5 @@
 /** A preview's warnings about the change of an instance: what it will be stopped for, and what `pulumi up` will refuse. */
-import { hasCode, messageOf } from "../../support/errors";
+import { fallback, hasCode, messageOf } from "../../support/errors";
 import { listMembersShared } from "../cluster/cluster";
 import { CLOUD_INIT_TEXT, type Config, sameConfigValue } from "../config";
 import { choosePlace } from "../placement/place";
@@ -38,14 +38,9 @@ export async function warningsFromServer(work: InstanceWork, wanted: WantedInsta
   if (live === undefined) {
     return [];
   }
-  let expanded: Expanded;
-  try {
-    ({ expanded } = await prepare(work, wanted));
-  } catch (error) {
-    if (hasCode(error, "refused")) {
-      return []; // the same pulumi up may make what is missing
-    }
-    throw error;
+  const expanded = await expandedIfPossible(work, wanted);
+  if (expanded === undefined) {
+    return [];
   }
   const movesTo = memberToMoveTo(wanted.target, live.location, live.config[EVACUATED_FROM]);
   return [
@@ -65,14 +60,9 @@ export async function foreseenPlace(
   if (placement === undefined || (!isReplacement && (await findInstanceShared(work)) !== undefined)) {
     return [];
   }
-  let expanded: Expanded;
-  try {
-    ({ expanded } = await prepare(work, wanted));
-  } catch (error) {
-    if (hasCode(error, "refused")) {
-      return []; // the same pulumi up may make what is missing
-    }
-    throw error;
+  const expanded = await expandedIfPossible(work, wanted);
+  if (expanded === undefined) {
+    return [];
   }
   try {
     const { explanation } = await choosePlace(work, { ...wanted, placement, expanded }, true);
@@ -84,6 +74,11 @@ export async function foreseenPlace(
     work.warn(`As the cluster is now, pulumi up will refuse this. ${messageOf(error)}`);
     return [];
   }
+}
+
+/** Returns what the instance will have; `undefined` while something for it is missing, which the same `pulumi up` may make. */
+async function expandedIfPossible(work: InstanceWork, wanted: WantedInstance): Promise<Expanded | undefined> {
+  return (await prepare(work, wanted).catch(fallback(undefined, "refused")))?.expanded;
 }
 
 /** Returns the warnings that {@link warningsFromState} misses. */

@@ -5,6 +5,7 @@
 import * as z from "zod";
 import { sameJson } from "../../support/equality";
 import { RefusedError } from "../../support/errors";
+import { parseSize } from "../../support/units";
 import { listOf } from "../client/answers";
 import { api, type LxdClient, type Tagged } from "../client/client";
 import type { Servers } from "../cluster/servers";
@@ -71,6 +72,28 @@ export interface WantedConfig {
   readonly config: Config;
   /** Values that differ on a member. */
   readonly memberConfig: Record<string, Config>;
+}
+
+/** A fault of an input, as `check` reports it. */
+export interface KeyFault {
+  readonly property: string;
+  readonly reason: string;
+}
+
+/** Finds the keys that are wrong, wherever they are given. */
+export function faultsOfKeys({ config, memberConfig }: WantedConfig, reasonOf: (key: string) => string | undefined): KeyFault[] {
+  const members = Object.entries(memberConfig).map(([member, own]) => [`memberConfig.${member}`, own] as const);
+  return [["config", config] as const, ...members].flatMap(([place, keys]) =>
+    Object.keys(keys).flatMap((key) => {
+      const reason = reasonOf(key);
+      return reason === undefined ? [] : [{ property: `${place}.${key}`, reason }];
+    }),
+  );
+}
+
+/** Returns what is wrong with the size of a pool or volume. */
+export function faultOfSize(key: string, value: string): string | undefined {
+  return key === "size" && value !== "" && parseSize(value) === undefined ? 'is not a size such as "20GiB"' : undefined;
 }
 
 export interface Wanted extends WantedConfig {

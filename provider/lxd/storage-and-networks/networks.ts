@@ -6,7 +6,9 @@ import { sameConfigValue } from "../config";
 import { findNetworkAcl } from "../network-acls";
 import {
   configOfMember,
+  faultsOfKeys,
   type Identity,
+  type KeyFault,
   nameOf,
   namesOf,
   type ObjectRef,
@@ -59,21 +61,12 @@ export function network(project: string, name: string): ObjectRef {
 }
 
 /** Returns what is wrong with a network's member-specific keys for its type. */
-export function faultsOfType({ type, config, memberConfig }: WantedConfig & { type: NetworkType }): {
-  property: string;
-  reason: string;
-}[] {
+export function faultsOfType({ type, ...wanted }: WantedConfig & { type: NetworkType }): KeyFault[] {
   const own = MEMBER_KEYS[type];
-  const places = [
-    ["config", config] as const,
-    ...Object.entries(memberConfig).map(([name, keys]) => [`memberConfig.${name}`, keys] as const),
-  ];
-  const foreign = places.flatMap(([place, keys]) =>
-    Object.keys(keys)
-      .filter((key) => NETWORKS.memberKeys.includes(key) && !own.includes(key))
-      .map((key) => ({ property: `${place}.${key}`, reason: `is no key of a network of type ${type}` })),
+  const foreign = faultsOfKeys(wanted, (key) =>
+    NETWORKS.memberKeys.includes(key) && !own.includes(key) ? `is no key of a network of type ${type}` : undefined,
   );
-  const hasParent = places.some(([, keys]) => (keys["parent"] ?? "") !== "");
+  const hasParent = [wanted.config, ...Object.values(wanted.memberConfig)].some((keys) => (keys["parent"] ?? "") !== "");
   return own.includes("parent") && !hasParent
     ? [...foreign, { property: "config.parent", reason: `is missing: the host's interface that a network of type ${type} is on` }]
     : foreign;

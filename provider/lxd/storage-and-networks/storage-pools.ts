@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { fallback, RefusedError } from "../../support/errors";
-import { isSmaller, parseSize } from "../../support/units";
+import { isSmaller } from "../../support/units";
 import { api, type LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
@@ -8,6 +8,9 @@ import { getServer } from "../server";
 import {
   configOfMember,
   type Found,
+  faultOfSize,
+  faultsOfKeys,
+  type KeyFault,
   nameOf,
   namesOf,
   type ObjectRef,
@@ -23,8 +26,7 @@ export const POOLS: ObjectType = {
   memberKeys: ["source", "size", "source.wipe", "source.recover", "zfs.pool_name", "lvm.vg_name", "lvm.thinpool_name"],
   creationKeys: ["source", "source.wipe", "source.recover"],
   satisfies: (key, wanted, live) => sameConfigValue(key, wanted, live),
-  valueFault: (key, value) =>
-    key === "size" && value !== "" && parseSize(value) === undefined ? 'is not a size such as "20GiB"' : undefined,
+  valueFault: faultOfSize,
   describe: ({ driver, status, used_by }) => `driver ${driver}, status ${status}, used by ${used_by?.length ?? 0} objects`,
   refuseChange: refuseResize,
 };
@@ -116,17 +118,8 @@ export function describeShrinks(known: KnownPool, wanted: WantedConfig): string[
 }
 
 /** Returns what is wrong with a pool's keys for its driver. */
-export function faultsOfDriver({ driver, config, memberConfig }: WantedConfig & { driver: string }): {
-  property: string;
-  reason: string;
-}[] {
-  const members = Object.entries(memberConfig).map(([member, own]) => [`memberConfig.${member}`, own] as const);
-  return [["config", config] as const, ...members].flatMap(([place, keys]) =>
-    Object.keys(keys).flatMap((key) => {
-      const reason = faultOfDriver(driver, key);
-      return reason === undefined ? [] : [{ property: `${place}.${key}`, reason }];
-    }),
-  );
+export function faultsOfDriver({ driver, ...wanted }: WantedConfig & { driver: string }): KeyFault[] {
+  return faultsOfKeys(wanted, (key) => faultOfDriver(driver, key));
 }
 
 function faultOfDriver(driver: string, key: string): string | undefined {

@@ -6,14 +6,13 @@
 import * as z from "zod";
 import { sameJson } from "../../support/equality";
 import { RefusedError } from "../../support/errors";
-import { parseSize } from "../../support/units";
 import { listOf } from "../client/answers";
 import { api, type LxdClient, type Tagged } from "../client/client";
 import { getServers } from "../cluster/servers";
 import { type Config, ownerKey, sameConfigValue } from "../config";
 import { describeUser, explainInUse } from "../in-use";
 import { getServer } from "../server";
-import { type KeyRules, merged, namesOf } from "./member-objects";
+import { faultOfSize, type KeyRules, merged, namesOf } from "./member-objects";
 
 const volumeSchema = z.looseObject({
   name: z.string(),
@@ -39,8 +38,7 @@ export const VOLUME_KEYS: KeyRules = {
   memberKeys: [],
   creationKeys: [],
   satisfies: (key, wanted, live) => sameConfigValue(key, wanted, live),
-  valueFault: (key, value) =>
-    key === "size" && value !== "" && parseSize(value) === undefined ? 'is not a size such as "20GiB"' : undefined,
+  valueFault: faultOfSize,
 };
 
 export interface VolumeRef {

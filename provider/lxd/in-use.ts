@@ -16,6 +16,24 @@ export function explainInUse(error: unknown, what: string, server: string, users
   );
 }
 
+const NAMES_SHOWN = 3;
+
+/** Counts users by their kind, with some names: `2 instances (web1, web2), 1 image`. */
+export function countUsers(urls: readonly string[]): string {
+  const byNoun = new Map<string, string[]>();
+  for (const url of urls) {
+    const [noun = "", ...name] = describeUser(url).split(" ");
+    byNoun.set(noun, [...(byNoun.get(noun) ?? []), name.join(" ")]);
+  }
+  return [...byNoun]
+    .map(([noun, names]) => {
+      const shown = names.slice(0, NAMES_SHOWN).join(", ") + (names.length > NAMES_SHOWN ? ", ..." : "");
+      const hasNames = noun !== "image"; // a fingerprint says nothing
+      return `${names.length} ${noun}${names.length === 1 ? "" : "s"}${hasNames ? ` (${shown})` : ""}`;
+    })
+    .join(", ");
+}
+
 /** Formats `/1.0/instances/web1?project=shop` for messages: `instance web1 (project shop)`. `/1.0` is the server. */
 export function describeUser(url: string): string {
   if (url === "/1.0") {

@@ -7,14 +7,8 @@ import * as z from "zod";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { poolNameSchema } from "../lxd/names";
 import { nameOf } from "../lxd/storage-and-networks/member-objects";
-import {
-  describeMoves,
-  describeShrinks,
-  faultsOfDriver,
-  POOLS,
-  pool,
-  sourcesOf,
-} from "../lxd/storage-and-networks/storage-pools";
+import { faultsOfDriver } from "../lxd/storage-and-networks/storage-drivers";
+import { describeMoves, describeShrinks, isElsewhere, POOLS, pool, sourcesOf } from "../lxd/storage-and-networks/storage-pools";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import { type MemberObjectOutputs, memberObjectInputs, memberObjectLifecycle } from "./member-object";
 
@@ -22,7 +16,7 @@ import { type MemberObjectOutputs, memberObjectInputs, memberObjectLifecycle } f
 export const storagePoolSchema = z.strictObject({
   ...memberObjectInputs(POOLS),
   name: poolNameSchema,
-  driver: z.enum(["dir", "btrfs", "zfs", "lvm"], 'must be "dir", "btrfs", "zfs" or "lvm"'),
+  driver: z.string().regex(/^[a-z][a-z0-9]*$/, 'must be the name of a storage driver, such as "btrfs"'),
 });
 
 /** Arguments of {@link LxdStoragePool}. */
@@ -31,8 +25,11 @@ export interface LxdStoragePoolArgs {
   cluster: ClusterInput;
   /** Name of the pool. Another name replaces the pool. */
   name: Input<string>;
-  /** Storage driver: `dir`, `btrfs`, `zfs` or `lvm`. Another driver replaces the pool. */
-  driver: Input<"dir" | "btrfs" | "zfs" | "lvm">;
+  /**
+   * Storage driver: `dir`, `btrfs`, `lvm`, `zfs`, `ceph`, `cephfs`, `cephobject`, or another one that every member has. Another driver
+   * replaces the pool.
+   */
+  driver: Input<string>;
   /** Purpose of the pool. @default "" */
   description?: Input<string>;
   /**
@@ -83,12 +80,13 @@ export const storagePoolLifecycle = memberObjectLifecycle<Inputs, Outputs>({
     return isReplaced ? moves : describeShrinks(state, inputs);
   },
 
+  isReplaced: (former, inputs) => isElsewhere(former, inputs),
+
   replacementLoss: ({ name }) =>
     `${nameOf(pool(name))} will be removed with all its volumes and their data, then created again. That is refused while an ` +
     "instance, a volume, an image or a profile uses it",
 
-  // LXD has more drivers than this resource makes. Another driver is reported unchanged and shows as a difference.
-  observedInputs: ({ driver }) => ({ driver: driver as Inputs["driver"] }),
+  observedInputs: ({ driver }) => ({ driver }),
   outputsOf: (_found, views) => ({ sources: sourcesOf(views) }),
 });
 

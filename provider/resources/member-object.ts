@@ -5,8 +5,10 @@
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
 import type { Lifecycle } from "../engine/lifecycle";
+import type { LxdClient } from "../lxd/client/client";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
+import { countUsers } from "../lxd/in-use";
 import { memberNameSchema } from "../lxd/names";
 import { isUnfinished, makeObject } from "../lxd/storage-and-networks/creation";
 import {
@@ -30,7 +32,8 @@ import {
   statusesOf,
   viewsOf,
 } from "../lxd/storage-and-networks/member-objects";
-import { havingChanged } from "../support/errors";
+import { sameJson } from "../support/equality";
+import { hasCode, havingChanged } from "../support/errors";
 import { type CommonLifecycle, markedObjectLifecycle } from "./marked-object";
 
 /** The inputs that these kinds have in common. */
@@ -56,6 +59,8 @@ export interface Differences<Inputs extends CommonInputs, Outputs extends Member
   identity(inputs: Inputs): Identity;
   /** The inputs of this kind alone, as LXD reports them. */
   observedInputs?(found: MemberObject): Partial<Inputs>;
+  /** Whether a change replaces the object, as far as its inputs tell. @default the change of one that is immutable */
+  isReplaced?(former: Inputs, inputs: Inputs): boolean;
   /** The outputs of this kind alone. */
   outputsOf(found: MemberObject, views: ReadonlyMap<string, Found>): Omit<Outputs, keyof MemberObjectOutputs>;
 }
@@ -74,8 +79,35 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     return { ...common, ...own.outputsOf(found, views) } as Outputs;
   };
 
+  /** What `pulumi up` would refuse, with the members and the other objects as they are. */
+  const refusals = async (lxd: LxdClient, inputs: Inputs, isNew: boolean): Promise<string[]> => {
+    const [ref, identity] = [own.refOf(inputs), own.identity(inputs)];
+    const servers = await getServersShared(lxd);
+    try {
+      refuseUnknownMembers(lxd, ref, servers, inputs.memberConfig);
+      await ref.type.refuseConfig?.(lxd, ref, identity, inputs);
+    } catch (error) {
+      return [`pulumi up will refuse this, unless the program also changes that. ${refusalIn(error)}`];
+    }
+    const lacking = isNew ? await ref.type.lackingMembers?.(lxd, identity, servers) : undefined;
+    return [...(lacking?.values() ?? [])];
+  };
+
   return markedObjectLifecycle<Inputs, Outputs, Found>({
     ...own,
+
+    previewCreation: async (context, inputs) => refusals(await context.lxd(inputs.cluster), inputs, true),
+
+    async previewEffects(context, inputs, former) {
+      const lxd = await context.lxd(inputs.cluster);
+      const isReplaced =
+        former !== undefined && (isRenamed(own.immutable, former, inputs) || own.isReplaced?.(former, inputs) === true);
+      if (!isReplaced) {
+        return refusals(lxd, inputs, false);
+      }
+      const users = (await findManaged(lxd, own.refOf(former)))?.value.used_by ?? [];
+      return users.length === 0 ? [] : [`${nameOf(own.refOf(former))} is used by ${countUsers(users)}`];
+    },
 
     sameBy: {
       ...own.sameBy,
@@ -115,6 +147,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
         return outputsOf(servers, after.value, await viewsOf(lxd, ref, servers));
       };
       refuseUnknownMembers(lxd, ref, servers, memberConfig);
+      await ref.type.refuseConfig?.(lxd, ref, own.identity(inputs), wanted);
       if (before !== undefined && !isUnfinished(before.value)) {
         return change(before);
       }
@@ -130,4 +163,16 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     writeMark: (lxd, state, found, mark) => markObject(lxd, own.refOf(state), found, mark),
     remove: (_context, lxd, state) => deleteObject(lxd, own.refOf(state)),
   });
+}
+
+function isRenamed<Inputs extends object>(immutable: readonly (keyof Inputs)[], former: Inputs, inputs: Inputs): boolean {
+  return immutable.some((name) => !sameJson(former[name], inputs[name]));
+}
+
+/** Returns the message of a refusal, and throws any other error. */
+function refusalIn(error: unknown): string {
+  if (hasCode(error, "refused")) {
+    return error.message;
+  }
+  throw error;
 }

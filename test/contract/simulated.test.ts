@@ -32,7 +32,7 @@ async function simulatedHosts(flavour: FlavourName, [first, second]: readonly [H
   const [, service] = serverOf(flavour).debian.units;
   const lab = await SimulatedLab.start({
     flavour,
-    hosts: [first, second],
+    hosts: [first, second].map((each) => ({ ...each, packages: [] })),
   });
   const folder = mkdtempSync(join(tmpdir(), "contract-image-"));
   const image = { metadataPath: join(folder, "metadata.tar.xz"), rootfsPath: join(folder, "rootfs.squashfs") };

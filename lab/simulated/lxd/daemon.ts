@@ -10,12 +10,14 @@ import { Operation, type OperationOptions, Operations } from "./operations";
 import { envelope, LxdError, type Reply } from "./reply";
 import type { ApiRequest } from "./request";
 import type { Router } from "./router";
+import { workingDrivers } from "./storage-drivers";
 import type { DaemonHost, RequestRecord } from "./surroundings";
 
 /** An LXD daemon. */
 export class Daemon implements LxdServer {
   readonly operations = new Operations();
   behaviour: Behaviour;
+  drivers: string[] = [];
   localConfig: Config = {};
   certificate: Certificate = { pem: "", fingerprint: "" };
   database = new Database();
@@ -108,6 +110,7 @@ export class Daemon implements LxdServer {
     if (!files.exists(this.path("database/local.db")) || !files.exists(this.path("database/global/db.bin"))) {
       this.reset();
     }
+    this.drivers = workingDrivers(this.host);
     this.running = true;
     this.pid += 1;
     this.readyAt = Date.now() + this.surroundings.timings.daemonStartMs;

@@ -41,6 +41,8 @@ export interface LxdServer {
   readonly operations: Operations;
   readonly dataDirectory: string;
   readonly pid: number;
+  /** The storage drivers that it names. It looks for them when it starts, and when it makes or removes a pool. */
+  drivers: string[];
   localConfig: Config;
   certificate: Certificate;
   database: Database;

@@ -17,9 +17,9 @@ import {
   shownConfig,
   sortedByName,
 } from "./storage-and-networks";
+import { POOL_DRIVERS } from "./storage-drivers";
 import { urlOfVolume } from "./volumes";
 
-const drivers = ["dir", "btrfs", "lvm", "zfs", "ceph"];
 const poolKeys =
   /^(source|size|rsync\..+|volume\..+|user\..+|volatile\..+|btrfs\.mount_options|zfs\.(pool_name|clone_copy|export)|lvm\.(thinpool_name|thinpool_metadata_size|use_thinpool|vg_name|vg\.force_reuse)|ceph\..+)$/;
 
@@ -98,7 +98,7 @@ function createPool(request: ApiRequest): Reply {
   if (body.driver === "") {
     throw new LxdError(400, "No driver provided");
   }
-  if (!drivers.includes(body.driver)) {
+  if (!POOL_DRIVERS.includes(body.driver)) {
     throw new LxdError(500, "Unknown driver");
   }
   const pool: StoragePool = {

@@ -6,7 +6,7 @@ import type { Config, Database, LxdServer, Member } from "./database";
 import type { Operation } from "./operations";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router, recursionOf } from "./router";
-import { isRemoteDriver } from "./storage-and-networks";
+import { isRemoteDriver } from "./storage-drivers";
 
 const localKeys = [
   "core.https_address",
@@ -254,7 +254,7 @@ function getServer(request: ApiRequest): Reply {
       server_version: behaviour.version,
       storage: [...new Set([...database.pools.values()].map((pool) => pool.driver))].join(" | "),
       storage_version: "",
-      storage_supported_drivers: ["dir", "btrfs", "lvm", "zfs", "ceph"].map((Name) => ({
+      storage_supported_drivers: daemon.drivers.map((Name) => ({
         Name,
         Version: "1",
         Remote: isRemoteDriver(Name),

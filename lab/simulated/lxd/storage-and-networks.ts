@@ -17,14 +17,10 @@ import {
 import { messageOf } from "./errors";
 import { async, created, LxdError, type Reply, sync } from "./reply";
 import type { ApiRequest } from "./router";
+import { TOOLS, workingDrivers } from "./storage-drivers";
 
 const poolMemberKeys = ["size", "source", "volatile.initial_source", "zfs.pool_name", "lvm.thinpool_name", "lvm.vg_name"];
 const networkMemberKeys = ["bgp.ipv4.nexthop", "bgp.ipv6.nexthop", "bridge.external_interfaces", "parent"];
-
-/** Whether all members share the pools of a driver. */
-export function isRemoteDriver(driver: string): boolean {
-  return driver === "ceph";
-}
 
 /** Keys of an object that are specific to a member. */
 export function memberKeysOf(object: ClusterObject): string[] {
@@ -187,6 +183,7 @@ export function removeFromMember(object: ClusterObject, member: Member): void {
   const { daemon } = member;
   const { files, interfaces } = daemon.host;
   if (isPool(object)) {
+    daemon.drivers = workingDrivers(daemon.host);
     for (const path of [daemon.path("storage-pools", object.name), daemon.path("disks", `${object.name}.img`)]) {
       if (files.exists(path)) {
         files.remove(path, true);
@@ -237,14 +234,12 @@ function makePool(pool: StoragePool, daemon: LxdServer, config: Config): Config 
     made["lvm.thinpool_name"] ??= "LXDThinPool";
   }
   files.makeDirectory(mount, { mode: 0o711 });
+  daemon.drivers = workingDrivers(daemon.host);
   return made;
 }
 
-/** The program that LXD uses, by driver. */
-const tools: Record<string, string> = { btrfs: "btrfs", zfs: "zpool", lvm: "lvs" };
-
 function requireTools(object: ClusterObject, daemon: LxdServer): void {
-  const tool = isPool(object) ? tools[object.driver] : undefined;
+  const tool = isPool(object) ? TOOLS[object.driver] : undefined;
   if (tool !== undefined && !daemon.host.hasProgram(tool)) {
     throw new LxdError(500, `Required tool "${tool}" is missing`);
   }

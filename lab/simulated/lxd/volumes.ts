@@ -6,7 +6,7 @@ import { bytesOf, expandedDevices, requireApiName } from "./instance-model";
 import { async, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 import { reach, targetDaemon } from "./server";
-import { isRemoteDriver } from "./storage-and-networks";
+import { isRemoteDriver } from "./storage-drivers";
 
 const config = z.record(z.string(), z.string()).nullish();
 const volumePost = z.object({

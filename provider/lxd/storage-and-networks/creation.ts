@@ -61,7 +61,12 @@ export async function createObject(
   const [first] = names;
   if (found === undefined && names.length === 1 && first !== undefined) {
     progress(`creating it on ${first}`);
-    await create({ description, config: { ...config, ...withoutEmpty(own(first)) } });
+    const lacking = await lackingMembers(lxd, creation, servers);
+    try {
+      await create({ description, config: { ...config, ...withoutEmpty(own(first)) } });
+    } catch (error) {
+      throw explained(error, lacking.get(first));
+    }
     return;
   }
   const offline = servers.members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
@@ -80,7 +85,10 @@ export async function createObject(
   }
   const defined = isRedefined ? [] : views.filter(({ locations, member }) => locations?.includes(member));
   const undefinedOn = names.filter((name) => !defined.some((view) => view.member === name));
-  for (const member of ref.type.isDefinedOnMembers?.(identity) === false ? [] : undefinedOn) {
+  const lacking = undefinedOn.length === 0 ? new Map<string, string>() : await lackingMembers(lxd, creation, servers);
+  // A member that may refuse comes first, so that nothing is left when it does.
+  const ordered = [...undefinedOn].sort((a, b) => Number(lacking.has(b)) - Number(lacking.has(a)));
+  for (const member of ref.type.isDefinedOnMembers?.(identity) === false ? [] : ordered) {
     progress(`defining it on ${member}`);
     const define = (): Promise<unknown> => post({ config: withoutEmpty(own(member)) }, member);
     try {
@@ -90,7 +98,7 @@ export async function createObject(
       const isAnswer = hasCode(error, "api") || hasCode(error, "operation");
       const view = isAnswer ? (await findObject(lxd, ref, member))?.value : undefined;
       if (view?.locations?.includes(member) !== true) {
-        throw error;
+        throw explained(error, lacking.get(member));
       }
     }
   }
@@ -100,6 +108,17 @@ export async function createObject(
   progress(`creating it on ${names.join(", ")}`);
   // Config that an earlier attempt applied on some member must not be given again.
   await create(isErrored && !isRedefined ? { config: {} } : { description, config });
+}
+
+function lackingMembers(lxd: LxdClient, { ref, identity }: Creation, servers: Servers): Promise<Map<string, string>> {
+  return ref.type.lackingMembers?.(lxd, identity, servers) ?? Promise.resolve(new Map<string, string>());
+}
+
+/** Returns the error of a member that could be expected to refuse, with the reason. LXD had changed nothing there. */
+function explained(error: unknown, reason: string | undefined): unknown {
+  return reason !== undefined && (hasCode(error, "api") || hasCode(error, "operation"))
+    ? new RefusedError(`${reason}. The server says: ${error.reply}`, { cause: error })
+    : error;
 }
 
 /**

@@ -5,6 +5,7 @@
 import * as z from "zod";
 import { sameJson } from "../../support/equality";
 import { RefusedError } from "../../support/errors";
+import { nearest } from "../../support/spelling";
 import { parseSize } from "../../support/units";
 import { listOf } from "../client/answers";
 import { api, type LxdClient, type Tagged } from "../client/client";
@@ -12,7 +13,7 @@ import type { Servers } from "../cluster/servers";
 import { type Config, configSchema, isServerMade, ownerKey, sameConfig, sameConfigValue } from "../config";
 import { explainInUse } from "../in-use";
 
-const memberObjectSchema = z.looseObject({
+export const memberObjectSchema = z.looseObject({
   name: z.string(),
   description: z.string().default(""),
   config: z.record(z.string(), z.string()).nullish(),
@@ -51,6 +52,10 @@ export interface ObjectType extends KeyRules {
   describe(found: MemberObject): string;
   /** Whether LXD wants a definition on each member before it creates the object. @default always */
   isDefinedOnMembers?(identity: Identity): boolean;
+  /** Returns the members that, by what they tell, cannot have such an object, each with the reason as a sentence. */
+  lackingMembers?(lxd: LxdClient, identity: Identity, servers: Servers): Promise<Map<string, string>>;
+  /** @throws RefusedError for a config that does not fit the other objects. Asked in previews too. */
+  refuseConfig?(lxd: LxdClient, ref: ObjectRef, identity: Identity, wanted: WantedConfig): Promise<void>;
   /** @throws RefusedError when something else is in the place of a new object, or LXD would leave it half-made. */
   refuseCreate?(lxd: LxdClient, creation: Creation, servers: Servers): Promise<void>;
   /** @throws RefusedError for a change that LXD would not make. */
@@ -197,8 +202,10 @@ export function refuseUnknownMembers(
   const names = namesOf(servers);
   const unknown = Object.keys(memberConfig).find((member) => !names.includes(member));
   if (unknown !== undefined) {
+    const meant = nearest(unknown, names);
     throw new RefusedError(
-      `${nameOf(ref)}: memberConfig names "${unknown}", which is not a member of the cluster of ${lxd.host} (${names.join(", ")})`,
+      `${nameOf(ref)}: memberConfig names "${unknown}", which is not a member of the cluster of ${lxd.host} (${names.join(", ")})` +
+        (meant === undefined ? "" : `. Did you mean "${meant}"?`),
     );
   }
 }

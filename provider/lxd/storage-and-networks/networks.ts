@@ -1,5 +1,7 @@
+import { BlockList } from "node:net";
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
+import { listOf } from "../client/answers";
 import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
@@ -9,6 +11,7 @@ import {
   faultsOfKeys,
   type Identity,
   type KeyFault,
+  memberObjectSchema,
   nameOf,
   namesOf,
   type ObjectRef,
@@ -49,6 +52,7 @@ export const NETWORKS: ObjectType = {
     const addresses = ["ipv4.address", "ipv6.address"].flatMap((key) => (config?.[key] ? [`${key} ${config[key]}`] : []));
     return `${[`type ${type}`, ...addresses].join(", ")}; used by ${used_by?.length ?? 0} objects`;
   },
+  refuseConfig: refuseOverlap,
   async refuseCreate(lxd, { ref, identity, ...wanted }, servers) {
     refuseMissingParent(ref, servers, identity, wanted);
     await refuseHostInterface(lxd, ref, servers);
@@ -112,6 +116,42 @@ function valueFault(key: string, value: string): string | undefined {
     return /^(true|false|1|0|yes|no|on|off)$/i.test(value) ? undefined : 'must be "true" or "false"';
   }
   return undefined;
+}
+
+/**
+ * LXD makes a second bridge with the subnet of another one, and each host then has two routes to the same addresses.
+ * @throws RefusedError that names the other bridge. Not for a subnet that the network has already.
+ */
+async function refuseOverlap(lxd: LxdClient, ref: ObjectRef, identity: Identity, { config }: WantedConfig): Promise<void> {
+  const given = ["ipv4.address", "ipv6.address"].filter((key) => (config[key] ?? "").includes("/"));
+  if (given.length === 0 || !("type" in identity && identity.type === "bridge")) {
+    return;
+  }
+  const all = await lxd.get(NETWORKS.collection, listOf(memberObjectSchema), { project: ref.project, recursion: 1 });
+  const live = all.find(({ name }) => name === ref.name)?.config ?? {};
+  const others = all.filter(({ name, managed, type }) => managed && type === "bridge" && name !== ref.name);
+  for (const key of given.filter((each) => !sameConfigValue(each, config[each], live[each]))) {
+    const taken = others.find((other) => overlaps(config[key] ?? "", other.config?.[key] ?? ""));
+    if (taken !== undefined) {
+      throw new RefusedError(
+        `${nameOf(ref)} cannot have ${config[key]} (config.${key}): the network "${taken.name}" has ${taken.config?.[key]}, and the subnets of two ` +
+          "bridges must not overlap. Choose another subnet",
+      );
+    }
+  }
+}
+
+/** Whether two subnets have an address in common. False for what is no subnet, such as "none". */
+function overlaps(a: string, b: string): boolean {
+  const contains = (outer: string, inner: string): boolean => {
+    const [address = "", prefix = ""] = outer.split("/");
+    const family = address.includes(":") ? "ipv6" : "ipv4";
+    const list = new BlockList();
+    list.addSubnet(address, Number(prefix), family);
+    return list.check(inner.split("/")[0] ?? "", family);
+  };
+  const areSubnets = [z.cidrv4(), z.cidrv6()].some((cidr) => cidr.safeParse(a).success && cidr.safeParse(b).success);
+  return areSubnets && (contains(a, b) || contains(b, a));
 }
 
 /**

@@ -9,8 +9,6 @@ import {
   configOfMember,
   type Found,
   faultOfSize,
-  faultsOfKeys,
-  type KeyFault,
   nameOf,
   namesOf,
   type ObjectRef,
@@ -18,6 +16,7 @@ import {
   viewsOf,
   type WantedConfig,
 } from "./member-objects";
+import { membersWithout } from "./storage-drivers";
 
 /** `/1.0/storage-pools`: https://documentation.ubuntu.com/lxd/latest/reference/storage_drivers/ */
 export const POOLS: ObjectType = {
@@ -28,6 +27,8 @@ export const POOLS: ObjectType = {
   satisfies: (key, wanted, live) => sameConfigValue(key, wanted, live),
   valueFault: faultOfSize,
   describe: ({ driver, status, used_by }) => `driver ${driver}, status ${status}, used by ${used_by?.length ?? 0} objects`,
+  lackingMembers: async (lxd, identity, servers) =>
+    "driver" in identity ? membersWithout(lxd, identity.driver, servers) : new Map(),
   refuseChange: refuseResize,
 };
 
@@ -104,6 +105,15 @@ export function describeMoves(known: KnownPool, wanted: WantedConfig): string[] 
   });
 }
 
+/** Whether a change gives the pool another location somewhere, as far as its config tells. */
+export function isElsewhere(former: WantedConfig, wanted: WantedConfig): boolean {
+  const members = ["", ...Object.keys(former.memberConfig), ...Object.keys(wanted.memberConfig)];
+  return members.some((member) => {
+    const [before = "", after = ""] = [former, wanted].map((each) => configOfMember(POOLS, each, member)["source"]);
+    return after !== "" && !sameConfigValue("source", before, after);
+  });
+}
+
 /** Describes where a change would shrink a pool, which LXD never does. Whether LXD can enlarge it is not known here. */
 export function describeShrinks(known: KnownPool, wanted: WantedConfig): string[] {
   return Object.keys(known.memberStatus).flatMap((member) => {
@@ -115,19 +125,6 @@ export function describeShrinks(known: KnownPool, wanted: WantedConfig): string[
         ]
       : [];
   });
-}
-
-/** Returns what is wrong with a pool's keys for its driver. */
-export function faultsOfDriver({ driver, ...wanted }: WantedConfig & { driver: string }): KeyFault[] {
-  return faultsOfKeys(wanted, (key) => faultOfDriver(driver, key));
-}
-
-function faultOfDriver(driver: string, key: string): string | undefined {
-  const owner = /^(zfs|lvm)\./.exec(key)?.[1];
-  if (owner !== undefined && owner !== driver) {
-    return `is a key of driver ${owner}, and the pool's driver is ${driver}`;
-  }
-  return key === "size" && driver === "dir" ? "cannot be set: a dir pool is as large as its file system" : undefined;
 }
 
 function placeOfSize({ memberConfig }: WantedConfig, member: string): string {

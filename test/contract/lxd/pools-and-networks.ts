@@ -11,6 +11,7 @@ import {
   viewsOf,
 } from "../../../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../../../provider/lxd/storage-and-networks/networks";
+import { membersWithout } from "../../../provider/lxd/storage-and-networks/storage-drivers";
 import { pool } from "../../../provider/lxd/storage-and-networks/storage-pools";
 import { type ContractLab, refused } from "./harness";
 
@@ -107,6 +108,23 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await deleteObject(lxd, data);
       assert.equal(await findObject(lxd, data), undefined);
       await deleteObject(lxd, data);
+    });
+
+    it("is not defined on a member that does not name its driver, and nothing is left", async () => {
+      const lxd = await lab().lxd();
+      const [a, b] = names();
+      const servers = await getServers(lxd);
+      assert.deepEqual([...(await membersWithout(lxd, "dir", servers)).keys()], []);
+      assert.deepEqual([...(await membersWithout(lxd, "lvm", servers)).keys()].sort(), [a, b].sort());
+      for (const [driver, reply] of [
+        ["lvm", /^Required tool ['"]\w+['"] is missing$/],
+        ["tape", /^Unknown driver$/],
+      ] as const) {
+        for (const member of [a, b]) {
+          await refused(post("/1.0/storage-pools", { name: "odd", driver }, member), 500, reply);
+        }
+        assert.equal(await findObject(lxd, pool("odd")), undefined);
+      }
     });
   });
 

@@ -52,6 +52,42 @@ describe("LxdNetwork", () => {
     assert.equal((await live()).config["dns.domain"], "hand");
   });
 
+  describe("with the subnet of another bridge", () => {
+    const other = (address: string, more: object = {}) => ({
+      cluster: two.cluster,
+      name: "br2",
+      config: { "ipv4.address": address, "ipv6.address": "none", ...more },
+    });
+    const overlap =
+      /Network "br2" cannot have 10\.10\.\d+\.\d+\/\d+ \(config\.ipv4\.address\): the network "lxdbr0" has 10\.10\.10\.1\/24/;
+
+    beforeEach(() => network.up(args()));
+
+    for (const address of ["10.10.10.1/24", "10.10.0.1/16", "10.10.10.129/25"]) {
+      it(`is refused, also in the preview: ${address}`, async () => {
+        const second = new Managed(networkLifecycle, "second");
+        await second.preview(other(address));
+        assert.match(second.notes.join("\n"), overlap);
+        await assert.rejects(second.up(other(address)), overlap);
+        assert.equal(second.state, undefined);
+        await second.up(other("10.10.11.1/24"));
+        await second.preview(other(address));
+        assert.match(second.warnings.join("\n"), overlap);
+        await assert.rejects(second.up(other(address)), overlap);
+      });
+    }
+
+    it("is left as it is when it was there before", async () => {
+      for (const member of ["bcn2", "bcn1"]) {
+        await two.lab.byHand("bcn2", "POST", `/1.0/networks?target=${member}`, { name: "br2" });
+      }
+      await two.lab.byHand("bcn2", "POST", "/1.0/networks", { name: "br2", config: other("10.10.10.1/24").config });
+      const second = new Managed(networkLifecycle, "second");
+      await second.up({ ...other("10.10.10.1/24"), description: "mine", adopt: true });
+      assert.deepEqual(second.inState("description"), "mine");
+    });
+  });
+
   it("repairs a key of one member without losing the keys of all", async () => {
     const given = args({ memberConfig: { bcn1: { "bridge.external_interfaces": "eth1" } } });
     two.lab.host("bcn1").interfaces.set("eth1", { type: "physical", hwaddr: "00:16:3e:00:00:99", addresses: [] });

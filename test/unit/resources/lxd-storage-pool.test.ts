@@ -3,7 +3,7 @@ import * as z from "zod";
 import { leftoverHint } from "../../../provider/lxd/storage-and-networks/creation";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { hasCode } from "../../../provider/support/errors";
-import { Managed, type SimulatedCluster, startStandalone, startTwoMembers } from "./simulated-cluster";
+import { Managed, type SimulatedCluster, startMembers, startStandalone, startTwoMembers } from "./simulated-cluster";
 
 const shown = z.looseObject({ config: z.record(z.string(), z.string()), description: z.string(), status: z.string() });
 
@@ -92,6 +92,64 @@ describe("LxdStoragePool", () => {
       /memberConfig names "bcn9", which is not a member of the cluster of .* \(bcn2, bcn1\)/,
     );
     assert.equal(pool.state, undefined);
+  });
+
+  it("leaves a driver that it does not know to the server", async () => {
+    assert.deepEqual(await pool.faults(args({ driver: "tape", config: { "tape.drive": "0", size: "1GiB" } })), []);
+    await assert.rejects(
+      pool.up(args({ driver: "tape" })),
+      /^Error: bcn2 does not have the storage driver tape; it has btrfs, ceph, dir, lvm, zfs\. .*The server says: Unknown driver$/,
+    );
+    assert.equal(pool.state, undefined);
+  });
+
+  it("passes the config of a driver that all members share", async () => {
+    await pool.up(args({ driver: "ceph", config: { "ceph.osd.pool_name": "lxd", source: "lxd" } }));
+    assert.equal((await live()).config["ceph.osd.pool_name"], "lxd");
+    assert.equal((await live("bcn1")).config["source"], "lxd");
+    assert.equal(await pool.up(args({ driver: "ceph", config: { "ceph.osd.pool_name": "lxd", source: "lxd" } })), "same");
+  });
+
+  describe("with a driver that one member does not have", () => {
+    beforeEach(async () => {
+      await two.stop();
+      two = await startMembers({ bcn2: {}, bcn1: { packages: ["btrfs-progs"] } });
+    });
+
+    it("is refused before anything is created, and names the member", async () => {
+      await assert.rejects(
+        pool.up(args({ driver: "zfs" })),
+        /^Error: bcn1 does not have the storage driver zfs; it has btrfs, ceph, dir\. Install there .* The server says: Required tool "zpool" is missing$/,
+      );
+      assert.equal(pool.state, undefined);
+    });
+
+    it("is announced in the preview", async () => {
+      assert.equal(await pool.preview(args({ driver: "zfs" })), "created");
+      assert.match(pool.notes.join("\n"), /bcn1 does not have the storage driver zfs/);
+    });
+
+    it("is created when the driver's programs were installed since the server looked for them", async () => {
+      two.lab.host("bcn1").installPackage("zfsutils-linux");
+      assert.equal(await pool.up(args({ driver: "zfs" })), "created");
+      assert.deepEqual(pool.progress.slice(0, 2), ["defining it on bcn1", "defining it on bcn2"]);
+    });
+  });
+
+  it("tells in a preview what a replacement would take", async () => {
+    await pool.up(args());
+    const lxd = await two.byHand();
+    for (const name of ["data1", "data2", "data3", "data4"]) {
+      await lxd.change("POST", "/1.0/storage-pools/fast/volumes/custom", { query: { target: "bcn1" }, body: { name } });
+    }
+    await pool.preview(args({ memberConfig: { bcn1: { source: "/dev/sdb" } } }));
+    assert.match(pool.warnings.join("\n"), /Storage pool "fast" is used by 4 volumes \(data1, data2, data3, \.\.\.\)/);
+    pool.warnings.length = 0;
+    await pool.preview(args({ driver: "dir" }));
+    assert.match(pool.warnings.join("\n"), /Storage pool "fast" is used by 4 volumes/);
+    pool.warnings.length = 0;
+    await pool.preview(args({ description: "other" }));
+    assert.deepEqual(pool.warnings, []);
   });
 
   it("refuses to resize where LXD would only store the number", async () => {
@@ -271,7 +329,18 @@ describe("LxdStoragePool", () => {
       { driver: "dir", memberConfig: { bcn1: { size: "1GiB" } } },
       /^memberConfig\.bcn1\.size cannot be set/,
     ],
-    ["an unknown driver", { driver: "tape" }, /^driver must be "dir", "btrfs", "zfs" or "lvm"/],
+    ["a misspelt driver", { driver: "brtfs" }, /^driver is no storage driver of LXD or Incus\. Did you mean btrfs\?/],
+    ["what is no name of a driver", { driver: "Btrfs pool" }, /^driver must be the name of a storage driver, such as "btrfs"/],
+    [
+      "a key of Ceph for a local driver",
+      { config: { "ceph.osd.pool_name": "x" } },
+      /^config\.ceph\.osd\.pool_name is a key of driver ceph, and the pool's driver is btrfs/,
+    ],
+    [
+      "a size for Ceph",
+      { driver: "ceph", config: { size: "1GiB" } },
+      /^config\.size cannot be set: a ceph pool is as large as its Ceph cluster allows/,
+    ],
     ["a key that LXD writes", { config: { "volatile.x": "y" } }, /^config\.volatile\.x is written by the server/],
   ] as const) {
     it(`refuses ${title} in check`, async () => {

@@ -29,6 +29,12 @@ export interface ClusterHostArgs {
   node?: Omit<LxdNodeArgs, "connection">;
   /** Arguments of the host's {@link LxdClusterMember}: its values for the join, its config in the cluster. @default {} */
   member?: Omit<LxdClusterMemberArgs, "connection" | "name" | "address" | "cluster" | "peers" | "certificateFingerprint">;
+  /**
+   * Whether the host is only a voter of the cluster's database: it takes no instances, except those that name it as `target`
+   * (`scheduler.instance: manual`). It still has its part of each storage pool and network.
+   * @default false
+   */
+  voterOnly?: boolean;
   /** Resources that must exist before the host is changed, such as commands that prepare it. @default none */
   dependsOn?: pulumi.Input<pulumi.Resource>[];
 }
@@ -50,6 +56,10 @@ export interface LxdClusterArgs {
   /** Images by the alias under which instances use them. @default none */
   images?: Record<string, Omit<LxdImageArgs, "cluster" | "aliases">>;
 }
+
+/** The key of a member's config that says which instances it takes, and its value for none but those that name it. */
+const SCHEDULER = "scheduler.instance";
+const VOTER_ONLY = "manual";
 
 /**
  * A cluster of hosts, with its storage pools, networks and images. They are made in the order of their dependencies: LXD on each
@@ -175,9 +185,27 @@ export class LxdCluster extends pulumi.ComponentResource {
   ): LxdClusterMember {
     return new LxdClusterMember(
       `${name}-${host.name}`,
-      { ...host.member, connection: node.connection, name: host.name, address: host.address, ...cluster },
+      { ...host.member, ...this.configOf(host), connection: node.connection, name: host.name, address: host.address, ...cluster },
       this.childOptions([node, ...before]),
     );
+  }
+
+  /** The config of a member that is only a voter; otherwise what it is given. */
+  private configOf({ name, voterOnly = false, member }: ClusterHostArgs): Pick<LxdClusterMemberArgs, "config"> {
+    if (!voterOnly) {
+      return {};
+    }
+    const given = member?.config ?? {};
+    const scheduler = (given as Readonly<Record<string, unknown>>)[SCHEDULER] ?? VOTER_ONLY; // of an output, the option wins
+    if (scheduler !== VOTER_ONLY) {
+      throw new pulumi.ResourceError(
+        `hosts: ${name} has voterOnly, which contradicts its ${SCHEDULER}. Remove one of them`,
+        this,
+        true,
+      );
+    }
+    const config = pulumi.output(given).apply((values) => ({ ...values, [SCHEDULER]: VOTER_ONLY }));
+    return { config };
   }
 
   /**

@@ -68,6 +68,7 @@ const host = z
     address: asWritten(clusterMemberSchema.shape.address),
     connection: connection.default({}),
     prepare: z.array(z.string().min(1)).default([]),
+    voterOnly: z.boolean().exactOptional(),
     node: z.strictObject(argumentsOf(nodeSchema, "connection")).exactOptional(),
     member: z
       .strictObject(

@@ -9,6 +9,7 @@ import { forgetPresented, presentedBy } from "../lxd/client/presented";
 import { isAt, listMembers, type Member } from "../lxd/cluster/cluster";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { offlineOf } from "../lxd/cluster/heartbeats";
+import { quorumWarnings, refuseLossOfQuorum } from "../lxd/cluster/quorum-guards";
 import { removeAndWait } from "../lxd/cluster/removal";
 import { throughRestart } from "../lxd/cluster/restarts";
 import { dataIn, describeInventory, type Inventory, takeInventory, takeNames } from "../lxd/inventory";
@@ -94,12 +95,13 @@ async function heldBy(lxd: LxdClient, name: string): Promise<string | undefined>
 
 /** Returns the preview's warnings for members that may be about to leave, by their names. */
 export async function leavingWarnings(lxd: LxdClient, names: readonly string[]): Promise<string[]> {
-  const held = await Promise.all(names.map((name) => heldBy(lxd, name)));
-  return held.flatMap((what) =>
+  const [quorum, ...held] = await Promise.all([quorumWarnings(lxd, names), ...names.map((name) => heldBy(lxd, name))]);
+  const refused = held.flatMap((what) =>
     what === undefined
       ? []
       : [`${what}. pulumi up refuses to remove it from the cluster until these are moved to another member or removed`],
   );
+  return [...refused, ...quorum];
 }
 
 /** Returns the names that hosts have as members of a cluster; none for a host that cannot be reached or is in another one. */
@@ -145,6 +147,7 @@ export async function leave(
     );
   }
   await withClusterLock(lxd, async () => {
+    await refuseLossOfQuorum(lxd, name);
     context.progress(`removing ${name} from the cluster`);
     await removeAndWait(lxd, name, isLost);
   });

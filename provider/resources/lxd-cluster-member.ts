@@ -22,6 +22,7 @@ import {
   type MemberConfigKey,
 } from "../lxd/cluster/cluster";
 import { memberConfigFromKeys, memberConfigSchema } from "../lxd/cluster/member-config";
+import { describeQuorum } from "../lxd/cluster/quorum";
 import { type Config, configSchema, forState, isServerMade, OWNER_KEY, ownerKey, sameConfig } from "../lxd/config";
 import { sameListener } from "../lxd/meaning";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
@@ -202,6 +203,10 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       const status = (await isReinstalled(context, member, state.connection, outputs.certificateFingerprint))
         ? REINSTALLED
         : outputs.status;
+      const quorum = status === "Offline" ? describeQuorum(cluster.members) : undefined;
+      if (quorum !== undefined) {
+        context.warn(`${nameOf(state)} is offline. ${quorum}`);
+      }
       return { inputs: fromApi(member, state), outputs: { ...outputs, status }, mark: member.config?.[OWNER_KEY] };
     }
     // A first member without state would be created again, and might bootstrap a second cluster.

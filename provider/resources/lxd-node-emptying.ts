@@ -5,6 +5,7 @@ import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
 import { hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { listMembers, type Member } from "../lxd/cluster/cluster";
+import { refuseWipeOfVoter } from "../lxd/cluster/quorum-guards";
 import { throughRestart, untilReady } from "../lxd/cluster/restarts";
 import { OWNER_KEY } from "../lxd/config";
 import { describeInventory, type Inventory, type InventoryKind, takeInventory } from "../lxd/inventory";
@@ -62,6 +63,7 @@ export async function ensureEmpty(
   }
   const inventory = await inventoryOf(context, ssh, lxd, disk, membership);
   if (mustReset(inventory, policy, lxd)) {
+    refuseWipeOfVoter(lxd, membership?.members ?? [], membership?.name ?? "");
     await wipe(context, ssh, lxd, inventory);
   }
 }
@@ -145,6 +147,8 @@ async function inventoryOf(
 
 /** A host's place in its cluster. */
 interface Membership {
+  /** The host's own name in the cluster. */
+  readonly name: string;
   readonly members: readonly Member[];
   /** The mark of the host's own row; empty when the row has no mark, or the cluster has no row for the host. */
   readonly owner: string;
@@ -171,7 +175,11 @@ async function membershipOf(lxd: LxdClient): Promise<Membership | undefined> {
       { cause: error },
     );
   });
-  return { members, owner: members.find((member) => member.server_name === server_name)?.config?.[OWNER_KEY] ?? "" };
+  return {
+    name: server_name,
+    members,
+    owner: members.find((member) => member.server_name === server_name)?.config?.[OWNER_KEY] ?? "",
+  };
 }
 
 /**

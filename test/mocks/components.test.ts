@@ -59,6 +59,24 @@ describe("LxdCluster", () => {
     });
   });
 
+  it("gives a host that is only a voter no instances, and keeps the rest of its config", async () => {
+    const voter: ClusterHostArgs = { ...bcn3, voterOnly: true, member: { config: { "user.note": "small" } } };
+    const { find } = await record("test", () => new LxdCluster("lab", { hosts: [bcn2, bcn1, voter] }));
+    assert.deepEqual(find("LxdClusterMember lab-bcn3").inputs["config"], {
+      "user.note": "small",
+      "scheduler.instance": "manual",
+    });
+    assert.equal(find("LxdClusterMember lab-bcn1").inputs["config"], undefined);
+  });
+
+  it("refuses a host that is only a voter and takes instances", async () => {
+    const both: ClusterHostArgs = { ...bcn1, voterOnly: true, member: { config: { "scheduler.instance": "all" } } };
+    await assert.rejects(
+      record("test", () => new LxdCluster("lab", { hosts: [bcn2, both] })),
+      /bcn1 has voterOnly, which contradicts its scheduler\.instance/,
+    );
+  });
+
   it("prepares all hosts before the first member is made, which asks the others", async () => {
     const { find } = await record("test", () => {
       const prepared = new LxdNode("prepared", { connection: bcn1.connection });

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
 import type { LxdClient } from "../../../provider/lxd/client/client";
 import { throughRestart, untilReady } from "../../../provider/lxd/cluster/restarts";
-import { requireInstance } from "../../../provider/lxd/instances/instances";
+import { deleteImage, uploadImage } from "../../../provider/lxd/images/images";
+import { createInstance } from "../../../provider/lxd/instances/creation";
+import { runInInstance } from "../../../provider/lxd/instances/exec";
+import { deleteInstance, forceStopInstance, requireInstance, startInstance } from "../../../provider/lxd/instances/instances";
+import { createVolume, deleteVolume, findVolume } from "../../../provider/lxd/storage-and-networks/volumes";
 import { hasCode, messageOf } from "../../../provider/support/errors";
-import type { ContractLab, Which } from "./harness";
+import { type ContractLab, failed, type Which } from "./harness";
 
 /** Number of concurrent operations. */
 const OPERATIONS = 64;
@@ -25,6 +29,12 @@ interface Sleep {
   ended?: { readonly late: number; readonly outcome: string };
   readonly begun: Promise<unknown>;
   readonly done: Promise<void>;
+}
+
+/** A client that sends its requests to one member, and waits for the operations through another one. */
+function awaitedThrough(asked: LxdClient, other: LxdClient): LxdClient {
+  const finish: LxdClient["finish"] = (...operation) => other.finish(...operation);
+  return Object.create(asked, { finish: { value: finish } }) as LxdClient;
 }
 
 /** Background work: its end is seen, whatever else runs. */
@@ -63,6 +73,61 @@ export function operationsContract(lab: () => ContractLab): void {
     const lxd = await lab().lxd(await home());
     return Array.from({ length: count }, (_, index) => sleep(lxd, 1 + Math.round((index * (longest - 1)) / (count - 1))));
   };
+
+  for (const [asked, other] of [
+    ["primary", "secondary"],
+    ["secondary", "primary"],
+  ] as const) {
+    describe(`operations that the ${asked} is asked for and the ${other} is asked about`, () => {
+      const client = async (): Promise<LxdClient> => awaitedThrough(await lab().lxd(asked), await lab().lxd(other));
+
+      for (const member of ["primary", "secondary"] as const) {
+        it(`are seen to end, with their results, when they run on the ${member}`, async () => {
+          const lxd = await client();
+          const { name } = lab().harness[member];
+          const work = { ...(await lab().work("o1")), lxd };
+          const image = { alias: lab().alias };
+          const body = {
+            type: "container",
+            image,
+            profiles: ["default"],
+            description: "",
+            ephemeral: false,
+            config: {},
+            devices: {},
+          } as const;
+          await createInstance(work, body, name, () => lab().lxd());
+          assert.equal((await requireInstance(work)).value.location, name);
+          await startInstance(work, { status: "Stopped" });
+          assert.equal((await runInInstance(work, { argv: ["echo", "there"] })).stdout, "there\n");
+          assert.equal((await runInInstance(work, { argv: ["false"], allowFailure: true })).exitCode, 1);
+          await forceStopInstance(work);
+          await deleteInstance(work);
+          const volume = { project: lab().project, pool: lab().pool, name: "o1", location: name };
+          await createVolume(lxd, volume, { target: name, contentType: "filesystem", description: "", config: {} });
+          await deleteVolume(lxd, volume);
+          assert.equal(await findVolume(lxd, volume), undefined);
+        });
+      }
+
+      it("are seen to fail, with LXD's reason", async () => {
+        const { location } = (await requireInstance(await lab().work())).value;
+        const lxd = await client();
+        const starting = lxd.change("PUT", `/1.0/instances/${lab().instance}/state`, { body: { action: "start" } });
+        await failed(starting, /already running/i);
+        assert.equal((await requireInstance({ ...(await lab().work()), lxd })).value.location, location);
+      });
+
+      it("are seen to end for an image", async () => {
+        const lxd = await client();
+        const fingerprint = await lab().fingerprint();
+        await deleteImage(lxd, lab().project, fingerprint);
+        const image = { fingerprint, public: false, properties: {} };
+        await uploadImage(lxd, lab().project, lab().harness.image, image, () => undefined);
+        await lxd.change("POST", "/1.0/images/aliases", { body: { name: lab().alias, target: fingerprint, description: "" } });
+      });
+    });
+  }
 
   describe(`${OPERATIONS} operations at once`, function () {
     this.timeout((600 + 2 * LONGEST_SECONDS) * 1000);

@@ -16,6 +16,7 @@ import {
 } from "../provider/index";
 import { childOptions } from "./child-options";
 import { mapValues } from "./map-values";
+import { mergeSettings } from "./merge-settings";
 
 /** A host that becomes a member of the cluster. */
 export interface ClusterHostArgs {
@@ -204,7 +205,7 @@ export class LxdCluster extends pulumi.ComponentResource {
         true,
       );
     }
-    const config = pulumi.output(given).apply((values) => ({ ...values, [SCHEDULER]: VOTER_ONLY }));
+    const { config } = mergeSettings({ config: given }, { config: { [SCHEDULER]: VOTER_ONLY } });
     return { config };
   }
 

@@ -62,7 +62,7 @@ describe("LxdCluster", () => {
   it("gives a host that is only a voter no instances, and keeps the rest of its config", async () => {
     const voter: ClusterHostArgs = { ...bcn3, voterOnly: true, member: { config: { "user.note": "small" } } };
     const { find } = await record("test", () => new LxdCluster("lab", { hosts: [bcn2, bcn1, voter] }));
-    assert.deepEqual(find("LxdClusterMember lab-bcn3").inputs["config"], {
+    assert.deepEqual(unwrapped(find("LxdClusterMember lab-bcn3").inputs["config"]), {
       "user.note": "small",
       "scheduler.instance": "manual",
     });

@@ -47,7 +47,10 @@ describe("The quorum of a cluster's database", () => {
       await assert.rejects(first.destroy(), /Member bcn2 cannot leave its cluster/);
       await one.lab.byHand("bcn2", "DELETE", "/1.0/cluster/members/bcn3?force=1");
       await second.destroy();
-      assert.deepEqual(await one.lab.host("bcn2").daemon?.database.members.map(({ name }) => name), ["bcn2"]);
+      assert.deepEqual(
+        one.lab.host("bcn2").daemon?.database.members.map(({ name }) => name),
+        ["bcn2"],
+      );
     });
 
     it("is what a refresh tells of a member that is off", async () => {

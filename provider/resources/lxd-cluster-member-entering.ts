@@ -1,6 +1,7 @@
 /** Makes a host a member: it bootstraps a cluster when none exists yet, and joins the existing one otherwise. */
 import type { Context, SshConnection } from "../engine/lifecycle";
 import { askLxd, standingOf } from "../host/half-joined";
+import { describeMissingDrivers, refuseMissingOnHost } from "../host/member-values";
 import { noteHttpsAddress } from "../host/notes";
 import { finishReset, hasLeftoverClusterCertificate, resetLxd } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
@@ -10,7 +11,7 @@ import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { removeRemains } from "../lxd/cluster/half-joins";
 import { failedJoin, joinCluster, mintJoinToken } from "../lxd/cluster/join";
 import { howToWipe, type JoinContext, refuseOtherName, refuseToJoin } from "../lxd/cluster/join-preflight";
-import { type MemberConfig, workOutMemberConfig } from "../lxd/cluster/member-config";
+import { describeAbsent, type MemberConfig, workOutMemberConfig } from "../lxd/cluster/member-config";
 import { untilSettled } from "../lxd/cluster/restarts";
 import { getServer, serverConfig, setServerConfig } from "../lxd/server";
 import { FailedError, hasCode, havingChanged, RefusedError } from "../support/errors";
@@ -105,7 +106,10 @@ async function joinAs(context: Context, ssh: SshConnection, joinContext: JoinCon
   const { name, address } = wanted;
   const { host, joining, cluster, target } = joinContext;
   const { certificate, certificate_fingerprint, server_name: inviting } = target.environment;
-  const memberConfig = await workOutMemberConfig(cluster, await memberConfigKeys(cluster), wanted.memberConfig, name, inviting);
+  const keys = await memberConfigKeys(cluster);
+  const memberConfig = await workOutMemberConfig(cluster, keys, wanted.memberConfig, name, inviting);
+  await refuseMissingOnHost(joinContext, ssh, memberConfig, wanted.memberConfig, context.deadline);
+  [...describeAbsent(keys, wanted.memberConfig), ...(await describeMissingDrivers(joinContext))].forEach(context.warn);
   for (const cleared of await removeRemains(joinContext, name, address)) {
     context.warn(cleared);
   }

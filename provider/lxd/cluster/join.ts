@@ -119,6 +119,10 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
     `an earlier attempt left a storage pool on the host. Wipe it: ${howToWipe(["storage-pools", "networks"])}`,
   ],
   [
+    /Required tool .* is missing/i,
+    "the host lacks the programs of a storage driver that the cluster's pools have: install them, for instance by install.packages of its LxdNode",
+  ],
+  [
     /(Missing|Mismatching) .*(storage pool|network|driver)/i,
     "the host's pools or networks do not fit the cluster's; see memberConfig",
   ],

@@ -1,18 +1,37 @@
 import * as z from "zod";
 import { RefusedError } from "../../support/errors";
+import { nearest } from "../../support/spelling";
 import { api, type LxdClient } from "../client/client";
 import { type Config, configValueSchema } from "../config";
 import { configKeySchema, networkNameSchema, poolNameSchema } from "../names";
+import { faultOfMemberKey, type ObjectType } from "../storage-and-networks/member-objects";
+import { NETWORKS } from "../storage-and-networks/networks";
+import { POOLS } from "../storage-and-networks/storage-pools";
 import type { MemberConfigKey } from "./cluster";
 
 const entitySchema = z.looseObject({ driver: z.string().default(""), config: z.record(z.string(), z.string()).default({}) });
 
-const valuesSchema = z.record(configKeySchema, configValueSchema);
+/** Member-specific keys that only some servers have: Incus, and LXD from 5.21 on. */
+const FURTHER_KEYS = ["lvm.vg.force_reuse", "acceleration.parent"];
+
+/** The values of a member for one object. Keys that no server has as its member-specific ones are faults. */
+function valuesSchema(type: ObjectType, common: string) {
+  return z.record(configKeySchema, configValueSchema).superRefine((values, context) => {
+    for (const [key, value] of Object.entries(values)) {
+      const message = FURTHER_KEYS.includes(key)
+        ? undefined
+        : (faultOfMemberKey(type, key, `config of the ${common}`) ?? type.valueFault(key, value));
+      if (message !== undefined) {
+        context.addIssue({ code: "custom", path: [key], message });
+      }
+    }
+  });
+}
 
 /** A server's own values for member-specific keys, by pool and by network. */
 export const memberConfigSchema = z.strictObject({
-  pools: z.record(poolNameSchema, valuesSchema).optional(),
-  networks: z.record(networkNameSchema, valuesSchema).optional(),
+  pools: z.record(poolNameSchema, valuesSchema(POOLS, "LxdStoragePool")).optional(),
+  networks: z.record(networkNameSchema, valuesSchema(NETWORKS, "LxdNetwork")).optional(),
 });
 
 export type MemberConfig = z.output<typeof memberConfigSchema>;
@@ -69,6 +88,24 @@ function refuseUnknown(keys: readonly MemberConfigKey[], given: MemberConfig): v
       }
     }
   }
+}
+
+/** Describes the pools and networks that values are given for and that the cluster does not have: one that comes later, or a misspelt one. */
+export function describeAbsent(keys: readonly MemberConfigKey[], given: MemberConfig): string[] {
+  const known = memberConfigFromKeys(keys);
+  return (["pools", "networks"] as const).flatMap((group) => {
+    const names = Object.keys(known[group] ?? {});
+    const unused = names.filter((name) => given[group]?.[name] === undefined);
+    return Object.keys(given[group] ?? {})
+      .filter((name) => !names.includes(name))
+      .map((name) => {
+        const meant = nearest(name, unused);
+        return (
+          `memberConfig.${group}.${name} has no effect: the cluster has no such ${group === "pools" ? "storage pool" : "network"} with values of members` +
+          (meant === undefined ? "" : `. Did you mean ${meant}?`)
+        );
+      });
+  });
 }
 
 async function naturalValue(

@@ -405,7 +405,19 @@ function faultOf(type: KeyRules, place: "config" | "memberConfig", key: string, 
   if (isServerMade(key)) {
     return "is written by the server or by this package, and cannot be set";
   }
-  return place === "memberConfig" && !type.memberKeys.includes(key)
-    ? `has one value for all members; set it in config. Keys with a value for each member: ${type.memberKeys.join(", ")}`
-    : type.valueFault(key, value);
+  return (place === "memberConfig" ? faultOfMemberKey(type, key, "config") : undefined) ?? type.valueFault(key, value);
+}
+
+/**
+ * Returns what is wrong with a key that is given for one member.
+ * @param common - Where the keys of all members are given.
+ */
+export function faultOfMemberKey({ memberKeys }: KeyRules, key: string, common: string): string | undefined {
+  if (memberKeys.includes(key)) {
+    return undefined;
+  }
+  const meant = nearest(key, memberKeys);
+  return meant === undefined
+    ? `has one value for all members; set it in ${common}. Keys with a value for each member: ${memberKeys.join(", ")}`
+    : `is no key with a value for each member. Did you mean ${meant}?`;
 }

@@ -181,14 +181,76 @@ describe("LxdClusterMember", () => {
     it("values for a key that the cluster's pool does not have", async () => {
       await first.up(firstArgs());
       await makePool();
-      const memberConfig = { pools: { default: { sauce: "/dev/sdb" } } };
+      const memberConfig = { pools: { default: { "zfs.pool_name": "tank" } } };
       assert.equal(
         await refusalOf(second.up(secondArgs({ memberConfig }))),
-        'memberConfig.pools.default.sauce is not a member-specific key of "default", which has source',
+        'memberConfig.pools.default.zfs.pool_name is not a member-specific key of "default", which has source',
       );
       assert.deepEqual(members(), ["bcn2"]);
     });
+
+    it("a disk that the host does not have, with the pool that would be on it", async () => {
+      await first.up(firstArgs());
+      await makePool();
+      assert.equal(
+        await refusalOf(second.up(secondArgs({ memberConfig: { pools: { default: { source: "/dev/sdx" } } } }))),
+        `memberConfig.pools.default.source is /dev/sdx, and ${nameOf("bcn1")} has no such disk, file or directory. Give what storage pool "default" uses ` +
+          "there",
+      );
+      assert.deepEqual(members(), ["bcn2"]);
+    });
+
+    it("an interface that the host does not have, given or as on the existing member", async () => {
+      await first.up(firstArgs());
+      const lan = { type: "physical" as const, hwaddr: "00:16:3e:00:00:02", addresses: [] };
+      lab.host("bcn2").interfaces.set("eno1", lan);
+      const body = { name: "lan", type: "macvlan", config: { parent: "eno1" } };
+      await byHand(lab, "bcn2", (lxd) => lxd.change("POST", "/1.0/networks", { body }));
+      const refusal = (name: string, rest: string): string =>
+        `${nameOf("bcn1")} has no network interface "${name}" for network "lan" (parent${rest}). Give the one that it has: memberConfig: { networks: { ` +
+        '"lan": { "parent": "..." } } }';
+      assert.equal(await refusalOf(second.up(secondArgs())), refusal("eno1", ", as on another member"));
+      const given = secondArgs({ memberConfig: { networks: { lan: { parent: "enp3s0" } } } });
+      assert.equal(await refusalOf(second.up(given)), refusal("enp3s0", ""));
+      lab.host("bcn1").interfaces.set("enp3s0", lan);
+      assert.equal(await second.up(given), "created");
+    });
   });
+
+  it("warns of values for a pool that the cluster does not have, and of a storage driver that the host may lack", async () => {
+    await first.up(firstArgs());
+    await byHand(lab, "bcn2", (lxd) => lxd.change("POST", "/1.0/storage-pools", { body: { name: "default", driver: "btrfs" } }));
+    Object.assign(lab.host("bcn1").daemon ?? {}, { drivers: ["dir"] });
+    assert.equal(await second.up(secondArgs({ memberConfig: { pools: { defualt: { source: "/dev/sdb" } } } })), "created");
+    assert.deepEqual(second.warnings.slice(-2), [
+      "memberConfig.pools.defualt has no effect: the cluster has no such storage pool with values of members. Did you mean default?",
+      `LXD on ${nameOf("bcn1")} did not have the storage driver btrfs when it last looked, and storage pool "default" needs it. If the join fails, install ` +
+        "what the driver needs there, for instance by install.packages of its LxdNode",
+    ]);
+  });
+
+  for (const [memberConfig, fault] of [
+    [
+      { pools: { fast: { sauce: "/dev/sdb" } } },
+      /^memberConfig\.pools\.fast\.sauce is no key with a value for each member\. Did you mean source\?/,
+    ],
+    [
+      { pools: { fast: { "rsync.bwlimit": "1MB" } } },
+      /^memberConfig\.pools\.fast\.rsync\.bwlimit has one value for all members; set it in config of the LxdStoragePool/,
+    ],
+    [{ pools: { fast: { size: "lots" } } }, /^memberConfig\.pools\.fast\.size is not a size such as "20GiB"/],
+    [{ networks: { lan: { parents: "eno1" } } }, /^memberConfig\.networks\.lan\.parents is no key .* Did you mean parent\?/],
+    [
+      { networks: { lan: { "ipv4.address": "auto" } } },
+      /^memberConfig\.networks\.lan\.ipv4\.address has one value for all members; set it in config of the LxdNetwork/,
+    ],
+  ] as const) {
+    it(`refuses in check what no member has of its own: ${JSON.stringify(memberConfig)}`, async () => {
+      const faults = await second.faults(secondArgs({ memberConfig }));
+      assert.equal(faults.length, 1, faults.join("\n"));
+      assert.match(faults[0] ?? "", fault);
+    });
+  }
 
   it("joins from a host that listens on every address, where LXD can", async () => {
     await lab.stop();

@@ -104,9 +104,9 @@ describe("the config of a stack", () => {
       'hosts[0].node.install.method must be "deb" or "snap"',
     ],
     [
-      "a driver that this package does not make",
-      { pools: { default: { driver: "ceph" } } },
-      'pools.default.driver must be "dir" or "btrfs" or "zfs" or "lvm"',
+      "what is no name of a driver",
+      { pools: { default: { driver: "a tape" } } },
+      'pools.default.driver must be the name of a storage driver, such as "btrfs"',
     ],
     [
       "to wait for an address without saying where",

@@ -46,7 +46,7 @@ export function define<Item extends ClusterObject>(request: ApiRequest, kind: Ki
   if (foreign !== undefined) {
     throw new LxdError(kind.noun === "network" ? 400 : 500, `Config key "${foreign}" may not be used as member-specific key`);
   }
-  requireTools(item, member.daemon);
+  requireTools(item, daemon); // the member that answers, whichever is the target
   const existing = kind.collection(database).get(item.name);
   if (existing !== undefined && existing.status !== "Pending") {
     throw new LxdError(500, `${kind.noun === "network" ? "Network" : "Storage pool"} is not in pending state`);

@@ -85,10 +85,12 @@ export async function createObject(
   }
   const defined = isRedefined ? [] : views.filter(({ locations, member }) => locations?.includes(member));
   const undefinedOn = names.filter((name) => !defined.some((view) => view.member === name));
-  const lacking = undefinedOn.length === 0 ? new Map<string, string>() : await lackingMembers(lxd, creation, servers);
-  // A member that may refuse comes first, so that nothing is left when it does.
-  const ordered = [...undefinedOn].sort((a, b) => Number(lacking.has(b)) - Number(lacking.has(a)));
-  for (const member of ref.type.isDefinedOnMembers?.(identity) === false ? [] : ordered) {
+  // LXD lets the member that answers judge the definitions of all members, and would fail in the creation.
+  const [reason] = undefinedOn.length === 0 ? [] : (await lackingMembers(lxd, creation, servers)).values();
+  if (reason !== undefined) {
+    throw new RefusedError(reason);
+  }
+  for (const member of ref.type.isDefinedOnMembers?.(identity) === false ? [] : undefinedOn) {
     progress(`defining it on ${member}`);
     const define = (): Promise<unknown> => post({ config: withoutEmpty(own(member)) }, member);
     try {
@@ -98,7 +100,7 @@ export async function createObject(
       const isAnswer = hasCode(error, "api") || hasCode(error, "operation");
       const view = isAnswer ? (await findObject(lxd, ref, member))?.value : undefined;
       if (view?.locations?.includes(member) !== true) {
-        throw explained(error, lacking.get(member));
+        throw error;
       }
     }
   }

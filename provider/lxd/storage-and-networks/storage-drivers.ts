@@ -54,7 +54,7 @@ function faultOfKey(driver: string, key: string): string | undefined {
 
 /**
  * Returns the members that do not name a driver as one of theirs, each with a sentence about it. A server looks for the programs of
- * its drivers when it starts and when a pool is made or removed, so that it may have a driver by now that it does not name.
+ * its drivers when it starts, and when a pool is made or removed.
  */
 export async function membersWithout(lxd: LxdClient, driver: string, servers: Servers): Promise<Map<string, string>> {
   const lists = await Promise.all(
@@ -71,7 +71,8 @@ export async function membersWithout(lxd: LxdClient, driver: string, servers: Se
             [
               member,
               `${member} does not have the storage driver ${driver}; it has ${drivers.sort().join(", ")}. Install there what the driver needs, ` +
-                "for instance by install.packages of its LxdNode, or choose another driver",
+                "for instance by install.packages of its LxdNode, and restart the server there, which looks for drivers when it starts; or " +
+                "choose another driver",
             ] as const,
           ],
     ),

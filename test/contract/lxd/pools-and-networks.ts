@@ -110,7 +110,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await deleteObject(lxd, data);
     });
 
-    it("is not defined on a member that does not name its driver, and nothing is left", async () => {
+    it("is not defined by a member that does not name its driver, and nothing is left", async () => {
       const lxd = await lab().lxd();
       const [a, b] = names();
       const servers = await getServers(lxd);

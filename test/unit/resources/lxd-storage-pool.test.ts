@@ -98,7 +98,7 @@ describe("LxdStoragePool", () => {
     assert.deepEqual(await pool.faults(args({ driver: "tape", config: { "tape.drive": "0", size: "1GiB" } })), []);
     await assert.rejects(
       pool.up(args({ driver: "tape" })),
-      /^Error: bcn2 does not have the storage driver tape; it has btrfs, ceph, dir, lvm, zfs\. .*The server says: Unknown driver$/,
+      /^Error: bcn2 does not have the storage driver tape; it has btrfs, ceph, dir, lvm, zfs\. Install there /,
     );
     assert.equal(pool.state, undefined);
   });
@@ -119,7 +119,7 @@ describe("LxdStoragePool", () => {
     it("is refused before anything is created, and names the member", async () => {
       await assert.rejects(
         pool.up(args({ driver: "zfs" })),
-        /^Error: bcn1 does not have the storage driver zfs; it has btrfs, ceph, dir\. Install there .* The server says: Required tool "zpool" is missing$/,
+        /^Error: bcn1 does not have the storage driver zfs; it has btrfs, ceph, dir\. Install there /,
       );
       assert.equal(pool.state, undefined);
     });
@@ -129,10 +129,12 @@ describe("LxdStoragePool", () => {
       assert.match(pool.notes.join("\n"), /bcn1 does not have the storage driver zfs/);
     });
 
-    it("is created when the driver's programs were installed since the server looked for them", async () => {
+    it("is created once the programs of the driver are there and the server was started again", async () => {
       two.lab.host("bcn1").installPackage("zfsutils-linux");
+      await assert.rejects(pool.up(args({ driver: "zfs" })), /restart the server there/);
+      two.lab.host("bcn1").daemon?.stop();
+      two.lab.host("bcn1").daemon?.start();
       assert.equal(await pool.up(args({ driver: "zfs" })), "created");
-      assert.deepEqual(pool.progress.slice(0, 2), ["defining it on bcn1", "defining it on bcn2"]);
     });
   });
 

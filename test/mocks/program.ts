@@ -136,9 +136,9 @@ function computedOf(
 }
 
 /** Runs a stack's program with the config of one of its files. */
-export function recordStack(program: string, stackFile: string): Promise<Recording> {
+export function recordStack(program: string, stackFile: string, project = "lxd-cluster"): Promise<Recording> {
   const { config } = parse(readFileSync(join(ROOT, stackFile), "utf8")) as { config: Record<string, unknown> };
-  return record("lxd-cluster", () => runProgram(program, config));
+  return record(project, () => runProgram(program, config));
 }
 
 /** Loads a program anew with this config. */

@@ -230,6 +230,44 @@ describe("the programs of the stacks", () => {
     });
   });
 
+  describe("of three members", () => {
+    let three: Recording;
+    before(async () => {
+      three = await recordStack("stacks/three-members/index.ts", "stacks/three-members/Pulumi.lab.yaml", "lxd-three-members");
+    });
+
+    it("gives each member its disk, for the pool and for the join, and its rack", () => {
+      const disks = { bcn2: "/dev/loop20", bcn1: "/dev/loop21", bcn3: "/dev/loop22" };
+      assert.deepEqual(
+        three.find("LxdStoragePool cluster-data").inputs["memberConfig"],
+        Object.fromEntries(Object.entries(disks).map(([host, source]) => [host, { source }])),
+      );
+      for (const [host, source] of Object.entries(disks)) {
+        const { failureDomain, memberConfig } = three.find(`LxdClusterMember cluster-${host}`).inputs;
+        assert.equal(failureDomain, host === "bcn3" ? "rack2" : "rack1");
+        const outside = { "bridge.external_interfaces": host === "bcn2" ? "ext0" : "" };
+        assert.deepEqual(memberConfig, { pools: { data: { source } }, networks: { web: outside } });
+      }
+    });
+
+    it("lets a policy place nine instances on the members of a group", () => {
+      const vms = three.resources.filter(({ id }) => id.startsWith("LxdVm "));
+      assert.equal(vms.length, 9);
+      for (const { inputs } of vms) {
+        assert.equal(inputs["target"], "@web");
+        assert.deepEqual(inputs["placement"], { policy: "leastInstances" });
+      }
+      assert.deepEqual(three.find("LxdClusterGroup web").inputs["members"], ["bcn2", "bcn1", "bcn3"]);
+    });
+
+    it("has a volume of the same name on two members", () => {
+      for (const member of ["bcn2", "bcn3"]) {
+        const { name, target } = three.find(`LxdStorageVolume database-${member}`).inputs;
+        assert.deepEqual({ name, target }, { name: "database", target: member });
+      }
+    });
+  });
+
   describe("of a tenant", () => {
     it("puts a VM with a user on the cluster of the stack that it refers to", async () => {
       const cluster = { endpoints: [{ host: "192.168.1.102", privateKeyPath: "~/.ssh/id_ed25519" }] };

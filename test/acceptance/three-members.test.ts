@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import { installOf } from "../../lab/real/flavours";
+import { bareHosts, type HostName } from "../support/bare-hosts";
+import { eventually } from "./support/eventually";
+import { statesOnceHeard } from "./support/member-states";
+import { Backend, type Project, repositoryConfig, type StackConfigFile } from "./support/project";
+
+const FOLDER = "stacks/three-members";
+const HOSTS: readonly HostName[] = ["bcn2", "bcn1", "bcn3"];
+
+interface HostConfig {
+  readonly name: HostName;
+  readonly node: object;
+  readonly [argument: string]: unknown;
+}
+
+/** The program of three members, on real hosts. The tests run in order: each continues from the one before. */
+describe("The program of three members", () => {
+  const hosts = bareHosts(HOSTS);
+  const { inShell, onHost } = hosts;
+  const backend = new Backend();
+  let stack: Project;
+  let config: StackConfigFile;
+  /** The entries of the hosts in the config. */
+  let all: readonly HostConfig[];
+
+  /** Runs the server's client on the primary. Returns its output. */
+  const client = (...argv: string[]): Promise<string> => onHost("bcn2", hosts.lab.flavour.client, ...argv);
+  const query = async <Answer>(path: string): Promise<Answer> => JSON.parse(await client("query", path)) as Answer;
+  /** Sets keys of the stack's config, for this test and those after it. */
+  const set = (keys: object): void => {
+    config = {
+      ...config,
+      ...Object.fromEntries(Object.entries(keys).map(([key, value]) => [`lxd-three-members:${key}`, value])),
+    };
+    stack.configure(config);
+  };
+  /** Runs `pulumi up`. Returns its steps as text, in order of the alphabet. */
+  const up = async (): Promise<string[]> => (await stack.up()).map(({ op, type, name }) => `${op} ${type} ${name}`).sort();
+  const assertNoChange = async (): Promise<void> => assert.deepEqual(await stack.up({ expectNoChanges: true }), []);
+  /** Number of web servers on each member. */
+  const spread = async (): Promise<Record<string, number>> => {
+    const instances = await query<{ location: string }[]>("/1.0/instances?recursion=1&project=shop");
+    return Object.fromEntries(HOSTS.map((host) => [host, instances.filter(({ location }) => location === host).length]));
+  };
+
+  /** A disk for the pool, and on bcn2 an interface for the network: both as the machine would have them at each start. */
+  const addHardware = async (host: HostName): Promise<void> => {
+    const unit = [
+      ...[
+        "[Unit]",
+        "DefaultDependencies=no",
+        "Before=basic.target",
+        "[Service]",
+        "Type=oneshot",
+        "ExecStart=/usr/local/sbin/hardware",
+      ],
+      ...["[Install]", "WantedBy=basic.target"],
+    ];
+    const script = [
+      "#!/bin/sh -e",
+      "mkdir -p /dev/disk/by-id",
+      `ln -sf "$(losetup --find --show /var/lib/disk.img)" /dev/disk/by-id/disk-of-${host}`,
+      ...(host === "bcn2" ? ["ip link add ext0 type veth peer name outside"] : []),
+    ];
+    await inShell(
+      host,
+      [
+        "truncate --size=2G /var/lib/disk.img",
+        `printf '%s\\n' '${unit.join("' '")}' >/etc/systemd/system/hardware.service`,
+        `printf '%s\\n' '${script.join("' '")}' >/usr/local/sbin/hardware`,
+        "chmod 755 /usr/local/sbin/hardware",
+        "systemctl daemon-reload",
+        "systemctl enable --now hardware.service",
+      ].join(" && "),
+    );
+  };
+
+  before(async () => {
+    await Promise.all(HOSTS.map(addHardware));
+    config = repositoryConfig(`${FOLDER}/Pulumi.lab.yaml`);
+    const written = config["lxd-three-members:hosts"] as HostConfig[];
+    all = written.map(({ node, ...host }) => ({
+      ...host,
+      ...{
+        disk: `/dev/disk/by-id/disk-of-${host.name}`,
+        node: { install: { packages: ["btrfs-progs"], ...installOf(hosts.lab.flavour) } },
+      },
+    }));
+    stack = await backend.project({ file: `${FOLDER}/Pulumi.yaml`, main: `${FOLDER}/index.ts`, stack: "lab", config });
+    const reportsLoad = hosts.lab.flavour.server === "incus";
+    set({ hosts: all, running: false, policy: reportsLoad ? "leastMemory" : "leastInstances" });
+  });
+
+  after(() => backend.remove());
+
+  it("makes everything from bare hosts by one up, and nothing by a second", async () => {
+    const steps = await up();
+    assert.ok(
+      steps.every((step) => step.startsWith("create ")),
+      steps.join("\n"),
+    );
+    assert.deepEqual(await statesOnceHeard(hosts.lab, "bcn2"), { bcn1: "Online", bcn2: "Online", bcn3: "Online" });
+    assert.deepEqual(await spread(), { bcn2: 3, bcn1: 3, bcn3: 3 });
+    assert.match(await onHost("bcn2", "ip", "-brief", "link", "show", "master", "web"), /^ext0@/);
+    for (const host of HOSTS) {
+      const { config: pool } = await query<{ config: Record<string, string> }>(`/1.0/storage-pools/data?target=${host}`);
+      assert.equal(pool["volatile.initial_source"], `/dev/disk/by-id/disk-of-${host}`);
+    }
+    await assertNoChange();
+  });
+
+  it("changes the server config", async () => {
+    set({ serverConfig: { "cluster.images_minimal_replica": 2, "images.remote_cache_expiry": 5 } });
+    const { steps, text } = await stack.preview();
+    assert.deepEqual(
+      steps.map(({ op, name }) => `${op} ${name}`),
+      ["update settings"],
+      text,
+    );
+    assert.deepEqual(await up(), ["update LxdServerConfig settings"]);
+    assert.equal(await client("config", "get", "images.remote_cache_expiry"), "5");
+    await assertNoChange();
+  });
+
+  it("refuses a new pool while a host is off, and adds it when the host is back", async () => {
+    set({ directories: ["logs"] });
+    await hosts.lab.powerOff("bcn1");
+    const { text, steps } = await stack.failingPreview();
+    assert.match(text, /root@192\.168\.1\.101 cannot be reached by SSH/);
+    assert.deepEqual(
+      steps.filter(({ op }) => /delete|replace/.test(op)),
+      [],
+    );
+    const unrefreshed = stack.start(["up", "--yes", "--skip-preview", "--refresh=false"]);
+    assert.notEqual(await unrefreshed.ended, 0);
+    assert.match(unrefreshed.screen, /Storage pool "logs" is created on all members at once, and bcn1 is offline/);
+    await hosts.lab.boot("bcn1");
+    await eventually("bcn1 answers", async () => (await statesOnceHeard(hosts.lab, "bcn2"))["bcn1"] === "Online");
+    assert.deepEqual(await up(), ["create LxdStoragePool cluster-logs"]);
+    await assertNoChange();
+  });
+
+  it("leaves clean hosts", async () => {
+    await stack.destroy();
+    for (const host of HOSTS) {
+      assert.equal(await onHost(host, hosts.lab.flavour.client, "storage", "list", "--format=csv"), "");
+    }
+  });
+});

@@ -50,6 +50,16 @@ export async function getHardware(lxd: LxdClient, target?: string): Promise<{ cp
   return { cpus: cpu.total, memoryBytes: memory.total };
 }
 
+const disksSchema = z.looseObject({
+  storage: z.looseObject({ disks: z.array(z.looseObject({ size: z.number().default(0) })).nullish() }).nullish(),
+});
+
+/** Returns the size of all disks of a server together; 0 when it tells none. */
+export async function getDiskBytes(lxd: LxdClient, target?: string): Promise<number> {
+  const { storage } = await lxd.getShared("/1.0/resources", disksSchema, { target });
+  return (storage?.disks ?? []).reduce((sum, { size }) => sum + size, 0);
+}
+
 /**
  * Sets the given keys of the server's config and keeps the others. An empty string unsets a key.
  *

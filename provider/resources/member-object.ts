@@ -89,7 +89,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     } catch (error) {
       return [`pulumi up will refuse this, unless the program also changes that. ${refusalIn(error)}`];
     }
-    const lacking = isNew ? await ref.type.lackingMembers?.(lxd, identity, servers) : undefined;
+    const lacking = isNew ? await ref.type.lackingMembers?.(lxd, { ...inputs, identity }, servers) : undefined;
     return [...(lacking?.values() ?? [])];
   };
 

@@ -351,7 +351,7 @@ function resourcesOf({ host }: LxdServer): unknown {
     memory: { nodes: [], hugepages_total: 0, hugepages_used: 0, hugepages_size: 2097152, used, total: host.memoryBytes },
     gpu: { cards: [], total: 0 },
     network: { cards: [], total: 0 },
-    storage: { disks: [], total: 0 },
+    storage: { disks: [{ id: "vda", device: "254:0", size: 2 * 2 ** 40, type: "virtio", removable: false }], total: 1 },
     usb: { devices: [], total: 0 },
     pci: { devices: [], total: 0 },
     system: {

@@ -61,12 +61,8 @@ export async function createObject(
   const [first] = names;
   if (found === undefined && names.length === 1 && first !== undefined) {
     progress(`creating it on ${first}`);
-    const lacking = await lackingMembers(lxd, creation, servers);
-    try {
-      await create({ description, config: { ...config, ...withoutEmpty(own(first)) } });
-    } catch (error) {
-      throw explained(error, lacking.get(first));
-    }
+    await refuseLacking(lxd, creation, servers);
+    await create({ description, config: { ...config, ...withoutEmpty(own(first)) } });
     return;
   }
   const offline = servers.members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
@@ -86,9 +82,8 @@ export async function createObject(
   const defined = isRedefined ? [] : views.filter(({ locations, member }) => locations?.includes(member));
   const undefinedOn = names.filter((name) => !defined.some((view) => view.member === name));
   // LXD lets the member that answers judge the definitions of all members, and would fail in the creation.
-  const [reason] = undefinedOn.length === 0 ? [] : (await lackingMembers(lxd, creation, servers)).values();
-  if (reason !== undefined) {
-    throw new RefusedError(reason);
+  if (undefinedOn.length > 0) {
+    await refuseLacking(lxd, creation, servers);
   }
   for (const member of ref.type.isDefinedOnMembers?.(identity) === false ? [] : undefinedOn) {
     progress(`defining it on ${member}`);
@@ -112,15 +107,11 @@ export async function createObject(
   await create(isErrored && !isRedefined ? { config: {} } : { description, config });
 }
 
-function lackingMembers(lxd: LxdClient, { ref, identity }: Creation, servers: Servers): Promise<Map<string, string>> {
-  return ref.type.lackingMembers?.(lxd, identity, servers) ?? Promise.resolve(new Map<string, string>());
-}
-
-/** Returns the error of a member that could be expected to refuse, with the reason. LXD had changed nothing there. */
-function explained(error: unknown, reason: string | undefined): unknown {
-  return reason !== undefined && (hasCode(error, "api") || hasCode(error, "operation"))
-    ? new RefusedError(`${reason}. The server says: ${error.reply}`, { cause: error })
-    : error;
+async function refuseLacking(lxd: LxdClient, creation: Creation, servers: Servers): Promise<void> {
+  const [reason] = (await creation.ref.type.lackingMembers?.(lxd, creation, servers))?.values() ?? [];
+  if (reason !== undefined) {
+    throw new RefusedError(reason);
+  }
 }
 
 /**

@@ -53,7 +53,11 @@ export interface ObjectType extends KeyRules {
   /** Whether LXD wants a definition on each member before it creates the object. @default always */
   isDefinedOnMembers?(identity: Identity): boolean;
   /** Returns the members that, by what they tell, cannot have such an object, each with the reason as a sentence. */
-  lackingMembers?(lxd: LxdClient, identity: Identity, servers: Servers): Promise<Map<string, string>>;
+  lackingMembers?(
+    lxd: LxdClient,
+    wanted: WantedConfig & { readonly identity: Identity },
+    servers: Servers,
+  ): Promise<Map<string, string>>;
   /** @throws RefusedError for a config that does not fit the other objects. Asked in previews too. */
   refuseConfig?(lxd: LxdClient, ref: ObjectRef, identity: Identity, wanted: WantedConfig): Promise<void>;
   /** @throws RefusedError when something else is in the place of a new object, or LXD would leave it half-made. */

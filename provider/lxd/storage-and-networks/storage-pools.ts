@@ -1,10 +1,10 @@
 import * as z from "zod";
 import { fallback, RefusedError } from "../../support/errors";
-import { isSmaller } from "../../support/units";
+import { isSmaller, parseSize } from "../../support/units";
 import { api, type LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
-import { getServer } from "../server";
+import { getDiskBytes, getServer } from "../server";
 import {
   configOfMember,
   type Found,
@@ -27,8 +27,11 @@ export const POOLS: ObjectType = {
   satisfies: (key, wanted, live) => sameConfigValue(key, wanted, live),
   valueFault: faultOfSize,
   describe: ({ driver, status, used_by }) => `driver ${driver}, status ${status}, used by ${used_by?.length ?? 0} objects`,
-  lackingMembers: async (lxd, identity, servers) =>
-    "driver" in identity ? membersWithout(lxd, identity.driver, servers) : new Map(),
+  lackingMembers: async (lxd, { identity, ...wanted }, servers) =>
+    new Map([
+      ...(await membersTooSmall(lxd, wanted, servers)),
+      ...("driver" in identity ? await membersWithout(lxd, identity.driver, servers) : []),
+    ]),
   refuseChange: refuseResize,
 };
 
@@ -92,6 +95,26 @@ async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Servers, wa
   if (larger !== undefined) {
     refuse(larger, "shrink");
   }
+}
+
+/**
+ * Returns the members whose disks together are smaller than the loop file that they would get, each with a sentence about it. LXD makes
+ * such a file, which is sparse, up to the limit of the file system, and writing fails later.
+ */
+async function membersTooSmall(lxd: LxdClient, wanted: WantedConfig, servers: Servers): Promise<Map<string, string>> {
+  const tooSmall = new Map<string, string>();
+  for (const member of namesOf(servers)) {
+    const { size = "", source = "" } = configOfMember(POOLS, wanted, member);
+    const bytes = source === "" ? Number(parseSize(size) ?? 0) : 0;
+    const there = bytes === 0 ? 0 : await getDiskBytes(lxd, servers.clustered ? member : undefined);
+    if (there > 0 && bytes > there) {
+      tooSmall.set(
+        member,
+        `${placeOfSize(wanted, member)} is ${size}, and all disks of ${member} together have ${Math.floor(there / 2 ** 30)}GiB. Give a size that fits`,
+      );
+    }
+  }
+  return tooSmall;
 }
 
 /** Describes the moves to which a change amounts. LXD cannot move a pool. */

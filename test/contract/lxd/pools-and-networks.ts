@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
 import { getServers } from "../../../provider/lxd/cluster/servers";
+import { getDiskBytes } from "../../../provider/lxd/server";
 import { createObject } from "../../../provider/lxd/storage-and-networks/creation";
 import {
   changeOnMember,
@@ -108,6 +109,12 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       await deleteObject(lxd, data);
       assert.equal(await findObject(lxd, data), undefined);
       await deleteObject(lxd, data);
+    });
+
+    it("has members that tell the size of their disks", async () => {
+      for (const member of names()) {
+        assert.ok((await getDiskBytes(await lab().lxd(), member)) > 2 ** 30);
+      }
     });
 
     it("is not defined by a member that does not name its driver, and nothing is left", async () => {

@@ -103,6 +103,16 @@ describe("LxdStoragePool", () => {
     assert.equal(pool.state, undefined);
   });
 
+  it("refuses a loop file that is larger than all disks of a member, also in the preview", async () => {
+    const large = args({ config: { size: "10GiB" }, memberConfig: { bcn1: { size: "3TiB" } } });
+    const refusal = /memberConfig\.bcn1\.size is 3TiB, and all disks of bcn1 together have 2048GiB\. Give a size that fits/;
+    await pool.preview(large);
+    assert.match(pool.notes.join("\n"), refusal);
+    await assert.rejects(pool.up(large), refusal);
+    assert.equal(pool.state, undefined);
+    await assert.rejects(pool.up(args({ config: { size: "3TiB" } })), /config\.size is 3TiB, and all disks of bcn2/);
+  });
+
   it("passes the config of a driver that all members share", async () => {
     await pool.up(args({ driver: "ceph", config: { "ceph.osd.pool_name": "lxd", source: "lxd" } }));
     assert.equal((await live()).config["ceph.osd.pool_name"], "lxd");

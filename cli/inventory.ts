@@ -3,6 +3,7 @@ import type { Lifecycle } from "../provider/engine/lifecycle";
 import { installedDebPackages } from "../provider/host/apt";
 import { DAEMON_PACKAGES } from "../provider/host/installed";
 import { findSnap } from "../provider/host/snapd";
+import { listClientCertificates } from "../provider/lxd/certificates";
 import { listOf } from "../provider/lxd/client/answers";
 import { api } from "../provider/lxd/client/client";
 import type { ServerNames } from "../provider/lxd/client/endpoint";
@@ -31,6 +32,7 @@ import { projectLifecycle } from "../provider/resources/lxd-project";
 import { serverConfigLifecycle } from "../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../provider/resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "../provider/resources/lxd-storage-volume";
+import { trustCertificateLifecycle } from "../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../provider/resources/lxd-vm";
 import type { Asked, HostArgs } from "./arguments";
 import { type Host, type Hosts, openHosts } from "./hosts";
@@ -44,6 +46,7 @@ export const KINDS = [
   "LxdServerConfig",
   "LxdStoragePool",
   "LxdProject",
+  "LxdTrustCertificate",
   "LxdStorageVolume",
   "LxdNetworkAcl",
   "LxdNetwork",
@@ -141,6 +144,7 @@ class Reading {
     await this.clusterGroups();
     await this.serverConfig();
     await this.pools();
+    await this.trustCertificates();
     for (const project of [...this.projects.keys()].sort()) {
       await this.project(project);
       await this.ofProject(project);
@@ -293,6 +297,16 @@ class Reading {
     if (name !== "default") {
       const object = { what: `project ${name}`, name, mark: config[OWNER_KEY] };
       await this.take(projectLifecycle, object, { name, config: Object.fromEntries(features) });
+    }
+  }
+
+  /** Takes the certificates of clients. Those of members belong to their memberships. */
+  private async trustCertificates(): Promise<void> {
+    for (const { name, certificate, type, restricted, fingerprint, config } of await listClientCertificates(
+      this.hosts.first.lxd,
+    )) {
+      const object = { what: `trusted certificate ${fingerprint.slice(0, 12)} (${name})`, name, mark: config[OWNER_KEY] };
+      await this.take(trustCertificateLifecycle, object, { name, certificate, type, restricted });
     }
   }
 

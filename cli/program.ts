@@ -28,6 +28,7 @@ const HEADINGS: Readonly<Record<Exclude<Taken["kind"], "LxdNode">, string>> = {
   LxdServerConfig: "Server config",
   LxdStoragePool: "Storage pools",
   LxdProject: "Projects",
+  LxdTrustCertificate: "Trusted certificates of clients",
   LxdStorageVolume: "Storage volumes",
   LxdNetworkAcl: "Network ACLs",
   LxdNetwork: "Networks",
@@ -44,6 +45,7 @@ const SUFFIXES: Readonly<Record<Taken["kind"], string>> = {
   LxdServerConfig: "",
   LxdStoragePool: "Pool",
   LxdProject: "Project",
+  LxdTrustCertificate: "Certificate",
   LxdStorageVolume: "Volume",
   LxdNetworkAcl: "Acl",
   LxdNetwork: "Network",
@@ -154,6 +156,12 @@ class Writing {
     if (kind === "LxdClusterGroup") {
       const { members = [] } = args as { members?: string[] };
       return { ...inProject, members: members.map((member) => this.reference("LxdClusterMember", "default", member) ?? member) };
+    }
+    if (kind === "LxdTrustCertificate") {
+      const { projects } = args as { projects?: string[] };
+      return projects === undefined
+        ? args
+        : { ...args, projects: projects.map((each) => this.reference("LxdProject", "default", each) ?? each) };
     }
     if (kind !== "LxdProfile" && kind !== "LxdVm") {
       const { config, ingress, egress } = args;

@@ -13,6 +13,7 @@ import { projectLifecycle } from "./resources/lxd-project";
 import { serverConfigLifecycle } from "./resources/lxd-server-config";
 import { storagePoolLifecycle } from "./resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "./resources/lxd-storage-volume";
+import { trustCertificateLifecycle } from "./resources/lxd-trust-certificate";
 import { vmLifecycle } from "./resources/lxd-vm";
 import { vmUserLifecycle } from "./resources/vm-user";
 
@@ -29,6 +30,7 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdProfile: () => dynamicProvider(profileLifecycle),
   LxdProject: () => dynamicProvider(projectLifecycle),
   LxdStorageVolume: () => dynamicProvider(storageVolumeLifecycle),
+  LxdTrustCertificate: () => dynamicProvider(trustCertificateLifecycle),
   LxdVm: () => dynamicProvider(vmLifecycle),
   VmUser: () => dynamicProvider(vmUserLifecycle),
 };

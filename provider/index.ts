@@ -20,6 +20,7 @@ export { LxdProject, type LxdProjectArgs } from "./resources/lxd-project";
 export { LxdServerConfig, type LxdServerConfigArgs } from "./resources/lxd-server-config";
 export { LxdStoragePool, type LxdStoragePoolArgs } from "./resources/lxd-storage-pool";
 export { LxdStorageVolume, type LxdStorageVolumeArgs } from "./resources/lxd-storage-volume";
+export { LxdTrustCertificate, type LxdTrustCertificateArgs } from "./resources/lxd-trust-certificate";
 export { LxdVm, type LxdVmArgs } from "./resources/lxd-vm";
 export type {
   CloudInitArgs,

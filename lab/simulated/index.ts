@@ -16,6 +16,7 @@ import { makeGuestFiles } from "./guest";
 import { SimulatedHost, type SimulatedHostOptions } from "./host";
 import { makeKeyPair } from "./keys";
 import { addBackups } from "./lxd/backups";
+import { addTrustStore } from "./lxd/certificates";
 import { addCluster } from "./lxd/cluster";
 import { type Config, type Devices, type InstanceType, keyOf, type Surroundings } from "./lxd/database";
 import type { Flavour } from "./lxd/flavours";
@@ -264,6 +265,7 @@ function makeRouter(): Router {
   const router = new Router();
   for (const add of [
     addServer,
+    addTrustStore,
     addCluster,
     addMembers,
     addClusterGroups,

@@ -66,6 +66,12 @@ export const memberNameSchema = spelled(
 /** Name of a group of cluster members. LXD takes no underscores, Incus 7 does. */
 export const clusterGroupNameSchema = named("name of a cluster group", /[/ '"]/, "slashes, spaces or quotes");
 
+/** Name of a client in the trust store. */
+export const certificateNameSchema = named("name of a certificate", /^$/, "lone surrogates").refine(
+  (name) => !name.startsWith("urn:pulumi:"),
+  "begins with urn:pulumi:, as the mark of a create does",
+);
+
 /** Placement of an instance: a member, or `@` and the name of a group. */
 export const targetSchema = z.union([memberNameSchema, named("group", /[/ '"]/, "spaces").regex(/^@./)], {
   error: "is neither the name of a member nor @group",

@@ -80,6 +80,11 @@ export function isUnfinishedWork(mark: string | undefined, urn: string): boolean
   return isOwnMark(mark, urn) && readMark(mark)?.isCreating === true;
 }
 
+/** Whether a text, such as a description, is the mark of a create that has not ended (docs/adr/0012). */
+export function isMarkOfCreate(text: string): boolean {
+  return text.startsWith("urn:pulumi:") && readMark(text)?.isCreating === true;
+}
+
 /** Explains, for messages, a finished object with the mark of a resource that has no state. */
 export const OWN_MARK =
   "it has the mark of this resource, but its state does not have it. If that state was lost, set adopt: true, which keeps the object unchanged. " +

@@ -25,6 +25,19 @@ export function findProject(lxd: LxdClient, name: string): Promise<FoundProject 
   return lxd.findWithEtag(api`/1.0/projects/${name}`, projectSchema);
 }
 
+/** Returns those of the names that no project has, and the names of all projects. */
+export async function findUnknownProjects(
+  lxd: LxdClient,
+  names: readonly string[],
+): Promise<{ unknown: string[]; known: string[] }> {
+  if (names.length === 0) {
+    return { unknown: [], known: [] };
+  }
+  const all = await lxd.getShared("/1.0/projects", listOf(z.looseObject({ name: z.string() })), { recursion: 1 });
+  const known = all.map(({ name }) => name);
+  return { unknown: names.filter((name) => !known.includes(name)), known };
+}
+
 /** Creates a project. LXD adds a profile `default` to it, and enables the features that are not given. */
 export async function createProject(lxd: LxdClient, name: string, body: ProjectPut): Promise<void> {
   await lxd.change("POST", "/1.0/projects", { body: { name, ...body } });

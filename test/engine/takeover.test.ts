@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { compileFunction } from "node:vm";
 import ts from "typescript";
 import * as z from "zod";
+import { makeCertificate } from "../../lab/simulated/lxd/certificate";
 import type { LxdClient } from "../../provider/lxd/client/client";
 import { figure } from "../support/figure";
 import { type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
@@ -76,6 +77,8 @@ async function furnish(lxd: LxdClient): Promise<void> {
     query: { project: "dev" },
     body: { description: "", config: {}, devices: { root } },
   });
+  const trusted = { type: "client", certificate: makeCertificate("ci").pem, restricted: true, projects: ["dev"] };
+  await post("/1.0/certificates", { name: "ci of the shop", ...trusted });
   await post("/1.0/images", {
     source: { type: "image", mode: "pull", server: SERVER, protocol: "simplestreams", alias: "12" },
     aliases: [{ name: "debian-12" }, { name: "stable" }],
@@ -206,7 +209,7 @@ describe("Taking over a cluster that runs already", () => {
       text = readFileSync(join(folder, "index.ts"), "utf8");
       assert.equal(
         said.split("\n")[0],
-        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdClusterGroup 1, LxdServerConfig 1, LxdStoragePool 2, LxdProject 1, LxdStorageVolume 1, LxdNetworkAcl 3, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
+        "Found on bcn2, bcn1: LxdNode 2, LxdClusterMember 2, LxdClusterGroup 1, LxdServerConfig 1, LxdStoragePool 2, LxdProject 1, LxdTrustCertificate 1, LxdStorageVolume 1, LxdNetworkAcl 3, LxdNetwork 1, LxdNetworkForward 1, LxdImage 1, LxdProfile 3, LxdVm 4",
       );
     });
 
@@ -240,6 +243,7 @@ describe("Taking over a cluster that runs already", () => {
         said,
       );
       assert.match(said, /'lxc storage volume get --target=bcn1 fast orders user\.note'/);
+      assert.match(text, /name: "ci of the shop",\s*certificate:[^]*projects: \[\s*devProject\.name,?\s*\]/);
       assert.match(text, /orders: \{\s*type: "disk",\s*pool: fastPool\.name,\s*source: ordersVolume\.name,/);
       assert.match(text, /"environment\.DB_PASSWORD": settings\.requireSecret\(\s*"dev-web-1-environment-DB-PASSWORD",?\s*\)/);
     });
@@ -269,7 +273,7 @@ describe("Taking over a cluster that runs already", () => {
     it("shows in a preview that adopting changes nothing in any object", async () => {
       const { steps, messages, changes } = await changesOf(() => stack.preview());
       resources = steps.length;
-      assert.deepEqual([resources, changes], [23, []]);
+      assert.deepEqual([resources, changes], [24, []]);
       assert.deepEqual(
         steps.filter(({ op }) => op !== "create"),
         [],

@@ -16,6 +16,7 @@ import { projectLifecycle } from "../../provider/resources/lxd-project";
 import { serverConfigLifecycle } from "../../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-volume";
+import { trustCertificateLifecycle } from "../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../provider/resources/vm-user";
 import { figure } from "../support/figure";
@@ -39,6 +40,7 @@ const LIFECYCLES = [
   profileLifecycle,
   projectLifecycle,
   storageVolumeLifecycle,
+  trustCertificateLifecycle,
   vmLifecycle,
   vmUserLifecycle,
 ];

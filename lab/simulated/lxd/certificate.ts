@@ -1,5 +1,5 @@
 /** A self-signed certificate for a simulated daemon. Nothing is encrypted with it; clients read and compare it. */
-import { createHash, generateKeyPairSync, randomBytes, sign } from "node:crypto";
+import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
 
 /** A certificate in LXD's format. */
 export interface Certificate {
@@ -8,8 +8,16 @@ export interface Certificate {
   fingerprint: string;
 }
 
-/** Makes a certificate for a host name. */
-export function makeCertificate(commonName: string): Certificate {
+/**
+ * Makes a certificate for a host name.
+ * @param options.notAfter - End of its validity, such as `351231000000Z`.
+ * @param options.subjectKey - Its public key, if another one than that which signs it.
+ */
+export function makeCertificate(
+  commonName: string,
+  options: { readonly notAfter?: string; readonly subjectKey?: KeyObject } = {},
+): Certificate {
+  const { notAfter = "351231000000Z" } = options;
   const { publicKey, privateKey } = generateKeyPairSync("ed25519");
   const ed25519 = sequence(der(0x06, Buffer.from([0x2b, 0x65, 0x70])));
   const name = sequence(
@@ -17,9 +25,9 @@ export function makeCertificate(commonName: string): Certificate {
   );
   const serial = randomBytes(16);
   serial[0] = 0x01;
-  const validity = sequence(der(0x17, Buffer.from("260101000000Z")), der(0x17, Buffer.from("351231000000Z")));
+  const validity = sequence(der(0x17, Buffer.from("200101000000Z")), der(0x17, Buffer.from(notAfter)));
   const version3 = der(0xa0, der(0x02, Buffer.from([2])));
-  const spki = publicKey.export({ format: "der", type: "spki" });
+  const spki = (options.subjectKey ?? publicKey).export({ format: "der", type: "spki" });
   const toBeSigned = sequence(version3, der(0x02, serial), ed25519, name, validity, name, spki);
   const signature = der(0x03, Buffer.concat([Buffer.from([0]), sign(null, toBeSigned, privateKey)]));
   const certificate = sequence(toBeSigned, ed25519, signature);

@@ -246,6 +246,7 @@ export interface TrustedCertificate extends Certificate {
   type: "client" | "server" | "metrics";
   restricted: boolean;
   projects: string[];
+  description?: string;
 }
 
 /** The database of a standalone daemon or of a cluster. */

@@ -1,4 +1,4 @@
-/** The server object, readiness, resources, the database behind `/internal/sql`, operations, and the trust store. */
+/** The server object, readiness, resources, the database behind `/internal/sql`, and operations. */
 import { z } from "zod";
 import { type ConfigOwner, INCUS_KEYS, KNOWN_KEYS } from "../../../provider/lxd/config-keys";
 import { LOCAL_CONFIG } from "../../../provider/lxd/server";
@@ -73,8 +73,6 @@ export function addServer(router: Router): void {
   router.add("/1.0/operations", { GET: listOperations });
   router.add("/1.0/operations/{id}", { GET: getOperation, DELETE: cancelOperation });
   router.add("/1.0/operations/{id}/wait", { GET: waitOperation });
-  router.add("/1.0/certificates", { GET: listCertificates });
-  router.add("/1.0/certificates/{fingerprint}", { GET: getCertificate, DELETE: deleteCertificate });
   router.add("/1.0/warnings", { GET: () => sync([]) });
 }
 
@@ -432,38 +430,4 @@ async function waitOperation(request: ApiRequest): Promise<Reply> {
     ? { code: 500, error: "context deadline exceeded" }
     : { code: operation.errorCode || 500, error: operation.error };
   return { kind: "error", ...error, ...(failedWait === "error under 200" && { httpStatus: 200 }) };
-}
-
-function listCertificates(request: ApiRequest): Reply {
-  const all = [...request.daemon.database.certificates.values()];
-  return sync(
-    recursionOf(request) > 0
-      ? all.map(({ pem, ...certificate }) => ({ ...certificate, certificate: pem }))
-      : all.map(({ fingerprint }) => `/1.0/certificates/${fingerprint}`),
-  );
-}
-
-function findCertificate(request: ApiRequest) {
-  const prefix = param(request, "fingerprint");
-  for (const certificate of request.daemon.database.certificates.values()) {
-    if (certificate.fingerprint.startsWith(prefix)) {
-      return certificate;
-    }
-  }
-  throw new LxdError(404, "Certificate not found");
-}
-
-function getCertificate(request: ApiRequest): Reply {
-  const { pem, ...certificate } = findCertificate(request);
-  return sync({ ...certificate, certificate: pem }, pem);
-}
-
-function deleteCertificate(request: ApiRequest): Reply {
-  const certificate = findCertificate(request);
-  if (certificate.type === "server" && request.daemon.behaviour.since521) {
-    throw new LxdError(400, "Cannot delete a server certificate. Remove the cluster member instead");
-  }
-  request.daemon.database.certificates.delete(certificate.fingerprint);
-  request.daemon.event("certificate-deleted", `/1.0/certificates/${certificate.fingerprint}`);
-  return sync();
 }

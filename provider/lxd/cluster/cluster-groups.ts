@@ -5,7 +5,7 @@ import { listOf } from "../client/answers";
 import { api, type LxdClient, type Tagged } from "../client/client";
 import { type Config, OWNER_KEY, ownerKey } from "../config";
 import { describeUser } from "../in-use";
-import { readMark } from "../ownership";
+import { isMarkOfCreate } from "../ownership";
 import { getServerShared } from "../server";
 import { changeMember, DEFAULT_GROUP, ifClustered, listMembers } from "./cluster";
 import { withGroupsLock } from "./groups-lock";
@@ -82,8 +82,8 @@ export async function markClusterGroup(
   description: string,
 ): Promise<void> {
   await writeGroup(lxd, name, (live) => {
-    const isMarkOfCreate = !keepsMark && isCreating(live.description);
-    return { description: isMarkOfCreate ? description : live.description, members: live.members, mark };
+    const isOfCreate = !keepsMark && isMarkOfCreate(live.description);
+    return { description: isOfCreate ? description : live.description, members: live.members, mark };
   });
 }
 
@@ -157,11 +157,11 @@ async function writeGroup(lxd: LxdClient, name: string, change: (live: ApiGroup)
 function toApi({ description, members, mark }: ClusterGroupPut, live: Config, isKept: boolean) {
   return isKept
     ? { description, members, config: { ...live, ...ownerKey(mark) } }
-    : { description: isCreating(mark) ? mark : description, members, config: undefined };
+    : { description: isMarkOfCreate(mark) ? mark : description, members, config: undefined };
 }
 
 function fromApi({ name, description, members, config, used_by }: ApiGroup, keepsMark: boolean): ClusterGroup {
-  const isMark = !keepsMark && isCreating(description);
+  const isMark = !keepsMark && isMarkOfCreate(description);
   return {
     name,
     description: isMark ? "" : description,
@@ -170,11 +170,6 @@ function fromApi({ name, description, members, config, used_by }: ApiGroup, keep
     usedBy: used_by,
     keepsMark,
   };
-}
-
-/** Whether a text is the mark of a create that has not ended. */
-function isCreating(text: string): boolean {
-  return text.startsWith("urn:pulumi:") && readMark(text)?.isCreating === true;
 }
 
 async function keepsMarks(lxd: LxdClient): Promise<boolean> {

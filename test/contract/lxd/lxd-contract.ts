@@ -21,6 +21,7 @@ import { profilesAndImagesContract } from "./profiles-and-images";
 import { projectsContract } from "./projects";
 import { Report } from "./report";
 import { serverConfigContract } from "./server-config";
+import { trustStoreContract } from "./trust-store";
 import { volumesContract } from "./volumes";
 import { wipingContract } from "./wiping";
 
@@ -61,6 +62,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
     networkAclsContract(current);
     networkForwardsContract(current);
     projectsContract(current);
+    trustStoreContract(current);
     profilesAndImagesContract(current);
     namesContract(current);
     instancesContract(current);

@@ -78,6 +78,10 @@ export interface Server {
   readonly nonEmptyGroupStatus: number;
   /** What a change that leaves a member without a group does: LXD 5.0 makes it, Incus keeps the member in the group. */
   readonly keepsLastGroup: boolean;
+  /** Whether certificates in the trust store have a description. */
+  readonly describesCertificates: boolean;
+  /** For a certificate that is restricted to a project that does not exist. */
+  readonly trustInNoProject: Failure;
 }
 
 const bookworm: Server = {
@@ -116,6 +120,8 @@ const bookworm: Server = {
   groupOfNobody: { status: 500, reply: /NOT NULL constraint failed/ },
   nonEmptyGroupStatus: 500,
   keepsLastGroup: false,
+  describesCertificates: false,
+  trustInNoProject: { status: 404, reply: /Project not found/ },
 };
 
 const trixie: Server = {
@@ -152,6 +158,7 @@ const incus: Server = {
   showsGroupOfInstance: true,
   duplicateGroup: { status: 500, reply: /UNIQUE constraint failed: cluster_groups\.name$/ },
   keepsLastGroup: true,
+  describesCertificates: true,
   guestApiKey: "security.guestapi",
 };
 

@@ -10,6 +10,7 @@ import { projectDrift } from "./lxd-project";
 import { serverConfigDrift } from "./lxd-server-config";
 import { storagePoolDrift } from "./lxd-storage-pool";
 import { storageVolumeDrift } from "./lxd-storage-volume";
+import { trustCertificateDrift } from "./lxd-trust-certificate";
 import { vmDrift } from "./lxd-vm";
 import type { DriftTable } from "./table";
 import { vmUserDrift } from "./vm-user";
@@ -27,6 +28,7 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   networkForwardDrift,
   imageDrift,
   projectDrift,
+  trustCertificateDrift,
   profileDrift,
   vmDrift,
   vmUserDrift,

@@ -20,6 +20,7 @@ import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { serverConfigLifecycle } from "../../../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-volume";
+import { trustCertificateLifecycle } from "../../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { vmUserLifecycle } from "../../../provider/resources/vm-user";
 import { Deadline } from "../../../provider/support/deadline";
@@ -41,6 +42,7 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   LxdProfile: (log) => dynamicProvider(profileLifecycle, log),
   LxdProject: (log) => dynamicProvider(projectLifecycle, log),
   LxdStorageVolume: (log) => dynamicProvider(storageVolumeLifecycle, log),
+  LxdTrustCertificate: (log) => dynamicProvider(trustCertificateLifecycle, log),
   LxdVm: (log) => dynamicProvider(vmLifecycle, log),
   VmUser: (log) => dynamicProvider(vmUserLifecycle, log),
 };
@@ -68,6 +70,7 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdProfile: profileLifecycle.immutable,
   LxdProject: projectLifecycle.immutable,
   LxdStorageVolume: storageVolumeLifecycle.immutable,
+  LxdTrustCertificate: trustCertificateLifecycle.immutable,
   LxdVm: vmLifecycle.immutable,
   VmUser: vmUserLifecycle.immutable,
 };
@@ -86,6 +89,7 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdProfile: profileLifecycle.schemaVersion,
   LxdProject: projectLifecycle.schemaVersion,
   LxdStorageVolume: storageVolumeLifecycle.schemaVersion,
+  LxdTrustCertificate: trustCertificateLifecycle.schemaVersion,
   LxdVm: vmLifecycle.schemaVersion,
   VmUser: vmUserLifecycle.schemaVersion,
 };

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { SimulatedLab } from "../../../lab/simulated";
+import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
 import { clusterGroupLifecycle } from "../../../provider/resources/lxd-cluster-group";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
@@ -13,6 +14,7 @@ import { projectLifecycle } from "../../../provider/resources/lxd-project";
 import { serverConfigLifecycle } from "../../../provider/resources/lxd-server-config";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-volume";
+import { trustCertificateLifecycle } from "../../../provider/resources/lxd-trust-certificate";
 import { IMAGE_SERVER } from "../../support/remote-images";
 import { Managed } from "../../unit/resources/simulated-cluster";
 import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
@@ -27,7 +29,10 @@ const group = { kind: "LxdClusterGroup", manage: () => new Managed(clusterGroupL
 const settings = { kind: "LxdServerConfig", manage: () => new Managed(serverConfigLifecycle as never, "settings") };
 const project = { kind: "LxdProject", manage: () => new Managed(projectLifecycle as never, "shop") };
 const volume = { kind: "LxdStorageVolume", manage: () => new Managed(storageVolumeLifecycle as never, "data") };
+const trusted = { kind: "LxdTrustCertificate", manage: () => new Managed(trustCertificateLifecycle as never, "ci") };
 const profile = (name: string) => ({ kind: "LxdProfile", manage: () => new Managed(profileLifecycle as never, name) });
+
+const CERTIFICATE = makeCertificate("ci").pem;
 
 /** See above. */
 export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
@@ -37,6 +42,17 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
     start: startFurnishedCluster,
     first: (lab) => ({ cluster: clusterOf(lab), name: "gpu", description: "first", members: ["bcn1"] }),
     then: (lab) => ({ cluster: clusterOf(lab), name: "gpu", members: ["bcn2"] }),
+  },
+  {
+    ...trusted,
+    title: "of a cluster",
+    start: async (flavour) => {
+      const lab = await startFurnishedCluster(flavour);
+      await lab.byHand("bcn2", "POST", "/1.0/projects", { name: "shop" });
+      return lab;
+    },
+    first: (lab) => ({ cluster: clusterOf(lab), name: "ci", certificate: CERTIFICATE, projects: ["shop"] }),
+    then: (lab) => ({ cluster: clusterOf(lab), name: "builds", certificate: CERTIFICATE, projects: ["default", "shop"] }),
   },
   {
     ...settings,

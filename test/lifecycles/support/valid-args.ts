@@ -1,3 +1,4 @@
+import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
 import { LxdResource } from "../../../provider/engine/resource";
 import * as library from "../../../provider/index";
 
@@ -7,6 +8,8 @@ export const KINDS: readonly string[] = Object.entries(library)
   .map(([name]) => name);
 
 const KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHN0cmFuZ2Vyc3RyYW5nZXJzdHJhbmdlcnN0cmFuZ2Vy";
+
+const CERTIFICATE = makeCertificate("ci").pem;
 
 /**
  * Arguments that `check` accepts, by kind; the variants of a kind together set every property, at every depth.
@@ -166,6 +169,12 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       { ...inCluster, source: { server: "https://images.lxd.canonical.com", fingerprint: "0123456789ab" } },
     ],
     LxdProject: [{ ...inCluster, name: "shop", description: "The shop", config: { "limits.memory": "4GiB" }, adopt: true }],
+    LxdTrustCertificate: [
+      {
+        ...{ ...inCluster, name: "ci", certificate: CERTIFICATE, type: "client", restricted: true, projects: ["shop"] },
+        ...{ description: "Builds", adopt: true },
+      },
+    ],
     LxdProfile: [{ ...inCluster, name: "web", project: "shop", description: "Web servers", config, devices, adopt: true }],
     LxdVm: [
       {

@@ -25,6 +25,7 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "LxdProject",
     "LxdStorageVolume",
     "LxdImage",
+    "LxdTrustCertificate",
     "LxdVm",
     "VmUser",
   ].map((kind) => [

@@ -77,10 +77,10 @@ export function faultOfCertificate(pem: string): string | undefined {
 
 const BEGIN = "-----BEGIN CERTIFICATE-----";
 
-function parsed(pem: string): X509Certificate | undefined {
+function parsed(pem: string): Pick<X509Certificate, "raw" | "publicKey"> | undefined {
   try {
-    const certificate = new X509Certificate(pem.slice(pem.indexOf(BEGIN)));
-    return certificate.publicKey === undefined ? undefined : certificate;
+    const { raw, publicKey } = new X509Certificate(pem.slice(pem.indexOf(BEGIN)));
+    return { raw, publicKey };
   } catch {
     return undefined; // the parser's texts differ between versions of Node
   }

@@ -237,11 +237,12 @@ async function refusalsOf(lxd: LxdClient, { name, projects, description }: Input
  *
  * @example
  * ```typescript
+ * const shop = new LxdProject("shop", { cluster, name: "shop" });
  * const ci = new LxdTrustCertificate("ci", {
  *   cluster,
  *   name: "ci",
- *   certificate: readFileSync("ci.crt", "utf8"),
- *   projects: ["shop"],
+ *   certificate: ciCertificate, // the text of ci.crt
+ *   projects: [shop.name],
  * });
  * export const ciFingerprint = ci.fingerprint;
  * ```

@@ -8,6 +8,7 @@ import { utils } from "ssh2";
 import ts from "typescript";
 import * as components from "../../components/index";
 import { SimulatedLab } from "../../lab/simulated";
+import { makeCertificate } from "../../lab/simulated/lxd/certificate";
 import { provider } from "../../provider/entry";
 import * as resources from "../../provider/index";
 import { disconnectAll } from "../../provider/transport/pool";
@@ -36,6 +37,7 @@ const REPLACED: readonly [RegExp, string][] = [
 /** What an example takes for granted, by the names that it uses and does not declare. In the order in which they need each other. */
 const GIVEN: Readonly<Record<string, string>> = {
   publicKey: `const publicKey = "${PUBLIC_KEY}";`,
+  ciCertificate: `const ciCertificate = ${JSON.stringify(makeCertificate("ci").pem)};`,
   readFileSync: `const readFileSync = () => "${PUBLIC_KEY}";`,
   hosts:
     'const hosts = ["2", "1"].map((n) => ({ name: "bcn" + n, address: "192.168.1.10" + n, connection: { host: "192.168.1.10" + n } }));',

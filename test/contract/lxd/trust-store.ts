@@ -85,11 +85,14 @@ export function trustStoreContract(lab: () => ContractLab): void {
       assert.deepEqual((await entry()).value.projects, ["trusting"]);
     });
 
-    it("may be one for metrics, and two may have one name", async () => {
+    it("may be one for metrics, and two may have one name, which may be any text", async () => {
       const lxd = await lab().lxd();
       const metrics = makeCertificate("metrics");
       await addCertificate(lxd, metrics.pem, "metrics", put(), "");
       const { value } = (await findCertificate(lxd, metrics.fingerprint)) ?? assert.fail();
+      const odd = `.. a/b "c" 'd' ä ${"x".repeat(300)}`;
+      await changeCertificate(lxd, metrics.fingerprint, put({ name: odd }), "");
+      assert.equal((await findCertificate(lxd, metrics.fingerprint))?.value.name, odd);
       assert.deepEqual([value.name, value.type, value.restricted, value.projects], ["ci", "metrics", true, ["trusting"]]);
       await removeCertificate(lxd, metrics.fingerprint);
       assert.equal(await findCertificate(lxd, metrics.fingerprint), undefined);

@@ -220,7 +220,7 @@ describe("LxdTrustCertificate", () => {
 
   it("is reported by every preview when it expires soon, has expired, or may use no project", async () => {
     const inDays = (days: number): string =>
-      `${new Date(Date.now() + days * 86_400_000).toISOString().replace(/^..|[-:T]|\.\d+/g, "")}`;
+      new Date(Date.now() + days * 86_400_000).toISOString().replace(/^..|[-:T]|\.\d+/g, "");
     const soon = makeCertificate("soon", { notAfter: inDays(20) });
     await ci.up(args({ certificate: soon.pem, projects: [] }));
     await ci.preview(args({ certificate: soon.pem, projects: [] }));

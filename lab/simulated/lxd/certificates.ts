@@ -72,7 +72,7 @@ function change(request: ApiRequest): Reply {
   requireEtag(request.headers["if-match"], toApi(daemon, found));
   const { name, type, restricted, projects, description } = decode(request, certificatePut);
   if (type !== found.type) {
-    throw new LxdError(400, "The certificate type cannot be changed");
+    throw new LxdError(daemon.behaviour.server === "incus" ? 400 : 403, "The certificate type cannot be changed");
   }
   Object.assign(found, { name, restricted, description, projects: existing(daemon.database, projects) });
   daemon.event("certificate-updated", urlOf(found));

@@ -9,7 +9,8 @@ export type {
   ProxyConnectionArgs,
 } from "./resources/common-args";
 export { LxdClusterGroup, type LxdClusterGroupArgs } from "./resources/lxd-cluster-group";
-export { LxdClusterMember, type LxdClusterMemberArgs, type MemberConfigArgs } from "./resources/lxd-cluster-member";
+export { LxdClusterMember } from "./resources/lxd-cluster-member";
+export type { LxdClusterMemberArgs, MemberConfigArgs } from "./resources/lxd-cluster-member-args";
 export { LxdImage, type LxdImageArgs } from "./resources/lxd-image";
 export { LxdNetwork, type LxdNetworkArgs } from "./resources/lxd-network";
 export { LxdNetworkAcl, type LxdNetworkAclArgs, type NetworkAclRuleArgs } from "./resources/lxd-network-acl";

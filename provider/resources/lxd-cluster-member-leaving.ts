@@ -8,14 +8,17 @@ import type { LxdClient } from "../lxd/client/client";
 import { forgetPresented, presentedBy } from "../lxd/client/presented";
 import { isAt, listMembers, type Member } from "../lxd/cluster/cluster";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
-import { offlineOf } from "../lxd/cluster/heartbeats";
+import { type Departure, describeDepartures, foresee, staying } from "../lxd/cluster/departures";
+import { isEvacuated } from "../lxd/cluster/evacuation";
+import { answers, offlineOf } from "../lxd/cluster/heartbeats";
 import { quorumWarnings, refuseLossOfQuorum } from "../lxd/cluster/quorum-guards";
 import { removeAndWait } from "../lxd/cluster/removal";
 import { throughRestart } from "../lxd/cluster/restarts";
 import { dataIn, describeInventory, type Inventory, takeInventory, takeNames } from "../lxd/inventory";
 import { sameListener } from "../lxd/meaning";
 import { clusterAddress, type Server } from "../lxd/server";
-import { fallback, hasCode, messageOf, RefusedError } from "../support/errors";
+import { FailedError, fallback, hasCode, havingChanged, messageOf, RefusedError } from "../support/errors";
+import { evacuate, type Leaving, refuseToEvacuate } from "./lxd-cluster-member-evacuating";
 import { ifReachable, lxdOn } from "./lxd-cluster-member-finding";
 
 /** A host that was a member. */
@@ -87,21 +90,64 @@ export async function isReinstalled(
   }
 }
 
-/** Describes what keeps a member in its cluster; `undefined` when it may leave. */
-async function heldBy(lxd: LxdClient, name: string): Promise<string | undefined> {
-  const held = dataIn(await takeInventory(lxd, name));
-  return Object.keys(held).length === 0 ? undefined : `Member ${name} is not empty: ${describeInventory(held)}`;
+/** What keeps a member in its cluster. Empty when it may leave. */
+async function heldBy(lxd: LxdClient, name: string): Promise<Inventory> {
+  return dataIn(await takeInventory(lxd, name));
 }
 
-/** Returns the preview's warnings for members that may be about to leave, by their names. */
-export async function leavingWarnings(lxd: LxdClient, names: readonly string[]): Promise<string[]> {
-  const [quorum, ...held] = await Promise.all([quorumWarnings(lxd, names), ...names.map((name) => heldBy(lxd, name))]);
-  const refused = held.flatMap((what) =>
-    what === undefined
-      ? []
-      : [`${what}. pulumi up refuses to remove it from the cluster until these are moved to another member or removed`],
-  );
-  return [...refused, ...quorum];
+/** A member that may be about to leave. */
+interface Leaver {
+  readonly name: string;
+  /** Absent when only the state of another resource has it. */
+  readonly leaving?: Leaving;
+}
+
+/** Returns the preview's warnings for members that may be about to leave. */
+export async function leavingWarnings(lxd: LxdClient, leavers: readonly Leaver[]): Promise<string[]> {
+  const names = leavers.map(({ name }) => name);
+  const [quorum, ...held] = await Promise.all([
+    quorumWarnings(lxd, names),
+    ...leavers.map((leaver) => leavingWarning(lxd, leaver)),
+  ]);
+  return [...held.flat(), ...quorum];
+}
+
+async function leavingWarning(lxd: LxdClient, { name, leaving }: Leaver): Promise<string[]> {
+  const held = await heldBy(lxd, name);
+  if (Object.keys(held).length === 0) {
+    return [];
+  }
+  const refusal = "pulumi up refuses to remove it from the cluster until these are moved to another member or removed";
+  if (leaving === undefined || leaving === "refuse") {
+    const unless = leaving === undefined ? ", unless its own leaving evacuates it" : "";
+    return [`Member ${name} is not empty: ${describeInventory(held)}. ${refusal}${unless}`];
+  }
+  const departures = await foresee(lxd, name, leaving);
+  const kept = describeKept(departures, held);
+  const evacuation = departures.length === 0 ? [] : [`${name} is evacuated before it leaves: ${describeDepartures(departures)}`];
+  return kept === undefined ? evacuation : [`Member ${name} keeps after an evacuation: ${kept}. ${refusal}`];
+}
+
+/** Describes what an evacuation leaves on a member; `undefined` when that is nothing. */
+function describeKept(departures: readonly Departure[], { "custom-volumes": volumes }: Inventory): string | undefined {
+  const stay = staying(departures);
+  const parts = [
+    ...(stay.length > 0 ? [describeDepartures(stay)] : []),
+    ...(volumes === undefined ? [] : [describeInventory({ "custom-volumes": volumes })]),
+  ];
+  return parts.length === 0 ? undefined : parts.join("; ");
+}
+
+/** Returns what a removal by force loses, for a warning. */
+export async function lossWarning(lxd: LxdClient, name: string): Promise<string> {
+  const { instances, "custom-volumes": volumes, "storage-pools": pools = [] } = await takeInventory(lxd, name);
+  const data = dataIn({ ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) });
+  const parts = [
+    ...(Object.keys(data).length > 0 ? [describeInventory(data)] : []),
+    ...(pools.length > 0 ? [`its part of the storage pools ${pools.join(", ")}`] : []),
+    "images that only this member has",
+  ];
+  return `The removal of ${name} by force loses ${parts.join("; ")}`;
 }
 
 /** Returns the names that hosts have as members of a cluster; none for a host that cannot be reached or is in another one. */
@@ -117,9 +163,18 @@ export async function namesOf(context: Context, lxd: LxdClient, hosts: readonly 
   return names.flat();
 }
 
+/** How a member is to leave its cluster. */
+export interface WayOut {
+  /** What becomes of its instances. */
+  readonly leaving: Leaving;
+  /** Whether it may be removed without its host. */
+  readonly removal: "leave" | "force";
+}
+
 /**
- * Removes an empty member from its cluster. Only checks the last member: cleaning its host ends the membership.
- * @returns Whether its host knew of the membership.
+ * Removes a member from its cluster, evacuated before if `leaving` says so. Only checks the last member: cleaning its host ends the
+ * membership.
+ * @returns What its host was before: a `member`; a `stranger` that knew of no membership; `dead`, so that it must not be touched.
  */
 export async function leave(
   context: Context,
@@ -127,31 +182,123 @@ export async function leave(
   member: Member,
   members: readonly Member[],
   host: Connection,
-): Promise<boolean> {
+  { leaving, removal }: WayOut,
+): Promise<"member" | "stranger" | "dead"> {
   const name = member.server_name;
-  const held = await heldBy(lxd, name);
-  if (held !== undefined) {
-    throw new RefusedError(
-      `${held}. Nothing was changed. Move these to other members (${lxd.names.client} cluster evacuate ${name} moves what can be moved), or remove them`,
-    );
-  }
   if (members.length === 1) {
-    return true;
+    refuseHeld(name, await heldBy(lxd, name), "Remove these first");
+    return "member";
   }
   const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
   const isLost = await isReinstalled(context, member, host, fingerprint);
-  if (!isLost && (await offlineOf(lxd, [member])).length > 0) {
+  const isDown = !isLost && (await isSilent(lxd, member));
+  if (removal === "force" && (isLost || isDown)) {
+    await removeByForce(context, lxd, member, host, fingerprint);
+    return isLost ? "stranger" : "dead";
+  }
+  if (isDown) {
     throw new RefusedError(
-      `Member ${name} is offline (${member.message}), so it cannot leave its cluster. Bring it back, or, if it will never return: ` +
-        `${lxd.names.client} cluster remove --force ${name}, then pulumi refresh`,
+      `Member ${name} is offline (${member.message}), so it cannot leave its cluster. Nothing was changed. Bring it back. If it will never ` +
+        `return, set removal: "force" of its LxdClusterMember, run pulumi up --target for it, and then remove it. ${await lossWarning(lxd, name)}`,
     );
   }
+  const isEvacuated = await makeEmpty(context, lxd, member, leaving, isLost);
+  const remove = (): Promise<void> =>
+    withClusterLock(lxd, async () => {
+      await refuseLossOfQuorum(lxd, name);
+      context.progress(`removing ${name} from the cluster`);
+      await removeAndWait(lxd, name, isLost);
+    });
+  await (isEvacuated ? havingChanged(remove) : remove());
+  return isLost ? "stranger" : "member";
+}
+
+/** Whether a member does not answer. An evacuated one keeps that status while its host is down. */
+async function isSilent(lxd: LxdClient, member: Member): Promise<boolean> {
+  return member.status === "Evacuated" ? !(await answers(lxd, member.server_name)) : (await offlineOf(lxd, [member])).length > 0;
+}
+
+/**
+ * Removes a member with all that it holds from its cluster, without its host.
+ * @throws RefusedError when it answers: then it is not dead.
+ */
+export async function removeByForce(
+  context: Context,
+  lxd: LxdClient,
+  { server_name: name }: Member,
+  host: Connection,
+  fingerprint: string,
+): Promise<void> {
+  const ssh = await ifReachable(context, host);
+  const there = ssh && (await lxdOn(context, host));
+  const server = there && (await askLxd(there));
+  const isThere = server?.environment.server_clustered === true && server.environment.certificate_fingerprint === fingerprint;
+  if (isThere || (await answers(lxd, name))) {
+    throw new RefusedError(
+      `Member ${name} is reported as offline, but it answers, so it is not removed by force. Nothing was changed. Repair the network between ` +
+        "the members",
+    );
+  }
+  const after =
+    ssh === undefined
+      ? "Its host does not answer and is not cleaned. If it comes back, its instances start there again: wipe it (resetPolicy of its LxdNode)"
+      : `Its host ${ssh.name} answers, and is not cleaned by this: instances may still run there`;
+  context.warn(`${await lossWarning(lxd, name)}. ${after}`);
   await withClusterLock(lxd, async () => {
     await refuseLossOfQuorum(lxd, name);
-    context.progress(`removing ${name} from the cluster`);
-    await removeAndWait(lxd, name, isLost);
+    context.progress(`removing ${name} from the cluster by force`);
+    await removeAndWait(lxd, name, true);
   });
-  return !isLost;
+}
+
+function refuseHeld(name: string, held: Inventory, cure: string): void {
+  if (Object.keys(held).length > 0) {
+    throw new RefusedError(`Member ${name} is not empty: ${describeInventory(held)}. Nothing was changed. ${cure}`);
+  }
+}
+
+/**
+ * Evacuates a member that holds instances, if all of them leave it then.
+ * @param isLost - Whether its host has no membership any more, so that nothing can be moved.
+ * @returns Whether it was evacuated.
+ */
+async function makeEmpty(context: Context, lxd: LxdClient, member: Member, leaving: Leaving, isLost: boolean): Promise<boolean> {
+  const { server_name: name } = member;
+  const held = await heldBy(lxd, name);
+  if (isLost) {
+    refuseHeld(name, held, 'If these are lost, set removal: "force" of its LxdClusterMember and run pulumi up first');
+  }
+  if (leaving === "refuse" || Object.keys(held).length === 0) {
+    refuseHeld(name, held, `Move these to other members (leaving: "migrate" moves the instances), or remove them`);
+    return false;
+  }
+  const departures = await foresee(lxd, name, leaving);
+  const kept = describeKept(departures, held);
+  if (kept !== undefined) {
+    throw new RefusedError(
+      `Member ${name} cannot be emptied by an evacuation (leaving: "${leaving}"), which leaves on it: ${kept}. Nothing was changed. Move these to ` +
+        "other members, or remove them",
+    );
+  }
+  if (await isEvacuated(lxd, member)) {
+    refuseHeld(
+      name,
+      held,
+      "It is evacuated already, and these stayed. Move them to other members, or restore the member first (evacuated: false)",
+    );
+  }
+  const evacuation = { name, leaving };
+  await refuseToEvacuate(lxd, evacuation);
+  await refuseLossOfQuorum(lxd, name);
+  await evacuate(context, lxd, evacuation);
+  const left = await heldBy(lxd, name);
+  if (Object.keys(left).length > 0) {
+    throw new FailedError(
+      `Member ${name} was evacuated, and still has ${describeInventory(left)}. It was not removed, and stays evacuated. Move these to other ` +
+        `members, or remove them; to take the evacuation back: ${lxd.names.client} cluster restore ${name}`,
+    );
+  }
+  return true;
 }
 
 /**

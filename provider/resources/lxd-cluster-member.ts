@@ -2,14 +2,13 @@
  * A host's membership in a cluster: the first one bootstraps it, the others join.
  * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_form/ (LXD 5.0 to 6)
  */
-import { all, type CustomResourceOptions, type Input, type Output } from "@pulumi/pulumi";
-import * as z from "zod";
-import { connectionsSchema, isSameHost, onHost } from "../engine/connection-inputs";
-import type { Lifecycle } from "../engine/lifecycle";
-import { LxdResource, type TimeoutArgs, whenKnown } from "../engine/resource";
+import { all, type CustomResourceOptions, type Output } from "@pulumi/pulumi";
+import type * as z from "zod";
+import { isSameHost } from "../engine/connection-inputs";
+import type { Context, Lifecycle } from "../engine/lifecycle";
+import { LxdResource, whenKnown } from "../engine/resource";
 import { isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
-import { clusterConnectionSchema, fingerprintSchema } from "../lxd/client/cluster-connection";
 import type { ServerKind } from "../lxd/client/endpoint";
 import { presentedBy } from "../lxd/client/presented";
 import {
@@ -21,89 +20,28 @@ import {
   type Member,
   type MemberConfigKey,
 } from "../lxd/cluster/cluster";
-import { memberConfigFromKeys, memberConfigSchema } from "../lxd/cluster/member-config";
+import { memberConfigFromKeys } from "../lxd/cluster/member-config";
 import { describeQuorum } from "../lxd/cluster/quorum";
-import { type Config, configSchema, forState, isServerMade, OWNER_KEY, ownerKey, sameConfig } from "../lxd/config";
+import { type Config, forState, isServerMade, OWNER_KEY, ownerKey, sameConfig } from "../lxd/config";
 import { sameListener } from "../lxd/meaning";
-import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { getServer } from "../lxd/server";
 import { havingChanged, IncompleteError, messageOf } from "../support/errors";
-import type { ClusterConnectionArgs, ClusterInput, ConfigArgs, ConnectionArgs } from "./common-args";
+import type { ClusterConnectionArgs, ConnectionArgs } from "./common-args";
+import { clusterMemberSchema, type LxdClusterMemberArgs } from "./lxd-cluster-member-args";
 import { enter } from "./lxd-cluster-member-entering";
+import { evacuationWarnings, observeEvacuation, prepareEvacuation, wantedEvacuation } from "./lxd-cluster-member-evacuating";
 import { clusterConnectionOf, clusterToReenter, findCluster, ifReachable, throughAnother } from "./lxd-cluster-member-finding";
-import { clean, isReinstalled, isToBeCleaned, leave, leavingWarnings, namesOf } from "./lxd-cluster-member-leaving";
-
-/** Inputs of {@link LxdClusterMember}. @internal */
-export const clusterMemberSchema = z.strictObject({
-  ...onHost,
-  name: memberNameSchema,
-  address: memberAddressSchema,
-  cluster: clusterConnectionSchema.optional(),
-  peers: connectionsSchema.default([]),
-  certificateFingerprint: fingerprintSchema.optional(),
-  memberConfig: memberConfigSchema.default({}),
-  failureDomain: z.string().min(1).default("default"),
-  config: configSchema.default({}),
-  adopt: z.boolean().default(false),
-});
-
-/**
- * A member's own values for the member-specific keys of the cluster's pools and networks. An empty value is the driver's default.
- */
-export interface MemberConfigArgs {
-  /** Config by name of the pool, such as `{ default: { source: "/dev/nvme1n1" } }`. @default {} */
-  pools?: Input<Record<string, Input<ConfigArgs>>>;
-  /** Config by name of the network, such as `{ uplink: { parent: "eth1" } }`. @default {} */
-  networks?: Input<Record<string, Input<ConfigArgs>>>;
-}
-
-/** Arguments of {@link LxdClusterMember}. */
-export interface LxdClusterMemberArgs {
-  /** How to reach the host that becomes a member. */
-  connection: Input<ConnectionArgs>;
-  /** Name of the member. Another name replaces the member. */
-  name: Input<string>;
-  /**
-   * Address for the other members: an IP address or DNS name, with a port unless it is 8443 (`fd00::2`, `[fd00::2]:8444`). No wildcard.
-   * Another address replaces the member.
-   */
-  address: Input<string>;
-  /** The cluster to join, by members that are already in it. @default none: the host becomes the first member of a new cluster */
-  cluster?: ClusterInput;
-  /**
-   * For the first member: the hosts of the other members. If the first member is no longer in its cluster, it finds the cluster
-   * through them and joins it instead of bootstrapping a second one. Without state, it bootstraps only when all of them answer
-   * and none is in a cluster of this stack; they need no LXD for that. It leaves the cluster through one of them.
-   * @default []
-   */
-  peers?: Input<Input<ConnectionArgs>[]>;
-  /**
-   * For the first member: the identity of its cluster, the SHA-256 of the cluster's certificate. State keeps the fingerprint
-   * found when the cluster is made; give it to confirm a renewed certificate. For other members it is part of `cluster`.
-   * @default the fingerprint in state
-   */
-  certificateFingerprint?: Input<string>;
-  /**
-   * This member's values for member-specific keys of the cluster's pools and networks, used when the host joins. A value that is
-   * not given is derived from an existing member. A value that only a person can know, such as the disk to use, must be given:
-   * without it the join is refused.
-   * @default {}
-   */
-  memberConfig?: Input<MemberConfigArgs>;
-  /** Failure domain of the member: members of one domain are expected to fail together. @default "default" */
-  failureDomain?: Input<string>;
-  /** The member's own config, such as `scheduler.instance`. @default {} */
-  config?: Input<ConfigArgs>;
-  /**
-   * Take over a membership that belongs to another stack. A membership without a mark does not need this: the host's LxdNode
-   * decides whether the host may be managed.
-   * @default false
-   */
-  adopt?: Input<boolean>;
-  /** Time limits in seconds, for each call. @default 600 for create and delete, 120 for update, 60 for read */
-  timeouts?: Input<TimeoutArgs>;
-}
+import {
+  clean,
+  isReinstalled,
+  isToBeCleaned,
+  leave,
+  leavingWarnings,
+  lossWarning,
+  namesOf,
+  removeByForce,
+} from "./lxd-cluster-member-leaving";
 
 type Inputs = z.output<typeof clusterMemberSchema>;
 
@@ -125,7 +63,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   configOf: "member",
   immutable: ["name", "address"],
   stableOutputs: { server: [], certificateFingerprint: [] },
-  timeouts: { create: 600, read: 60, update: 120, delete: 600 },
+  timeouts: { create: 600, read: 60, update: 600, delete: 600 },
 
   /** Version 1 stored `memberConfig` as LXD's list of keys. */
   upgrade(state) {
@@ -144,21 +82,26 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
   sameBy: {
     address: sameListener,
     config: sameConfig,
+    evacuated: (observed, wanted) => (wanted === undefined ? observed !== true : observed === wanted),
+    leaving: (known = "refuse", wanted = "refuse") => known === wanted,
+    removal: (known = "leave", wanted = "leave") => known === wanted,
     cluster: (_observed, wanted, { certificateFingerprint: known }) => (wanted?.certificateFingerprint ?? known) === known,
     certificateFingerprint: (_observed, wanted, { certificateFingerprint: known }) => (wanted ?? known) === known,
     // It matters only when the host joins. A host that left joins again.
     memberConfig: (_observed, _wanted, { status }) => status !== LEFT && status !== REINSTALLED,
   },
 
+  leftAsIs: ["description"],
+
   replacementLoss: (state) =>
     `${nameOf(state)} will leave its cluster, and its host will be wiped, with its part of the storage pools and its cached images; then ` +
-    "it joins again. pulumi up refuses this while the member has instances or custom volumes",
+    `it joins again. pulumi up refuses this while the member has ${(state.leaving ?? "refuse") === "refuse" ? "instances or custom volumes" : "custom volumes, or instances that an evacuation does not move"}`,
 
-  previewWarnings({ status, name }, { connection }) {
+  previewWarnings({ status, name }, { connection, removal }) {
     return status === REINSTALLED
       ? [
           `${connection.host} no longer has its membership as ${name}: it was reinstalled, or wiped. pulumi up removes the old member, ` +
-            "if that is empty, and joins the host again, unless it is in another cluster now",
+            `${removal === "force" ? "with all that it holds (removal: force)" : "if that is empty"}, and joins the host again, unless it is in another cluster now`,
         ]
       : [];
   },
@@ -167,11 +110,22 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     const { name, address, peers } = former ?? inputs;
     const isReplaced = name !== inputs.name || !sameListener(address, inputs.address);
     const gone = peers.filter((peer) => !inputs.peers.some((each) => isSameHost(each, peer)));
-    if (!isReplaced && gone.length === 0) {
+    const isForced = inputs.removal === "force" && former?.removal !== "force";
+    const { leaving = "refuse", evacuated } = former ?? {};
+    const goal = isReplaced ? undefined : wantedEvacuation(inputs, evacuated);
+    if (!isReplaced && gone.length === 0 && !isForced && (goal === undefined || goal === evacuated)) {
       return [];
     }
     const lxd = await context.lxd(clusterConnectionOf(inputs));
-    return leavingWarnings(lxd, [...(isReplaced ? [name] : []), ...(await namesOf(context, lxd, gone))]);
+    const leavers = [
+      ...(isReplaced ? [{ name, leaving }] : []),
+      ...(await namesOf(context, lxd, gone)).map((peer) => ({ name: peer })),
+    ];
+    return [
+      ...(await leavingWarnings(lxd, leavers)),
+      ...(isReplaced ? [] : await evacuationWarnings(lxd, inputs, evacuated)),
+      ...(isForced ? [`${await lossWarning(lxd, name)}. It is removed so only while it does not answer`] : []),
+    ];
   },
 
   async create(context, inputs) {
@@ -186,10 +140,16 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       adopt: inputs.adopt || config[OWNER_KEY] === undefined, // its LxdNode has allowed the use of the host
     });
     const outputs = await outputsOf(cluster, member);
+    let failed = "its config could not be set";
     try {
       await configure(cluster, inputs, context.mark);
+      if (inputs.evacuated !== undefined) {
+        failed = "it could not be evacuated or restored";
+        await (await prepareEvacuation(context, cluster, inputs, undefined))();
+        outputs.status = (await getMember(cluster, inputs.name)).status;
+      }
     } catch (error) {
-      const message = `${inputs.name} is a member, but its config could not be set: ${messageOf(error)}`;
+      const message = `${inputs.name} is a member, but ${failed}: ${messageOf(error)}`;
       throw new IncompleteError(inputs.name, outputs, message, { cause: error });
     }
     return { id: inputs.name, outputs };
@@ -207,7 +167,12 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       if (quorum !== undefined) {
         context.warn(`${nameOf(state)} is offline. ${quorum}`);
       }
-      return { inputs: fromApi(member, state), outputs: { ...outputs, status }, mark: member.config?.[OWNER_KEY] };
+      const evacuation = await observeEvacuation(lxd, member, state.evacuated);
+      return {
+        inputs: { ...fromApi(member, state), ...evacuation },
+        outputs: { ...outputs, status },
+        mark: member.config?.[OWNER_KEY],
+      };
     }
     // A first member without state would be created again, and might bootstrap a second cluster.
     const isFirst = state.cluster === undefined && cluster !== undefined;
@@ -228,7 +193,8 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       await clean(context, formerMember(state), false, cluster);
       await havingChanged(() => enter(context, inputs, known));
     } else if (state.status === REINSTALLED) {
-      await enter(context, inputs, inputs.certificateFingerprint);
+      const join = (): Promise<unknown> => enter(context, inputs, inputs.certificateFingerprint);
+      await ((await forgetIfForced(context, inputs)) ? havingChanged(join) : join());
     }
     const lxd = await context.lxd(clusterConnectionOf(inputs));
     const member = await findMember(lxd, inputs.name);
@@ -238,7 +204,9 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       return this.update(context, id, { ...state, status }, wanted);
     }
     refuseTakenOver(nameOf(inputs), lxd.host, member.config?.[OWNER_KEY], context);
+    const evacuate = await prepareEvacuation(context, lxd, inputs, state.evacuated);
     await configure(lxd, inputs, context.mark);
+    await evacuate();
     return outputsOf(lxd, await getMember(lxd, inputs.name));
   },
 
@@ -264,8 +232,11 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     const through = members.length > 1 ? await throughAnother(context, lxd, state) : lxd;
     const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
-    const wasMember = await leave(context, through, member, members, state.connection);
-    await havingChanged(() => clean(context, formerMember(state, fingerprint), wasMember, through));
+    const { leaving = "refuse", removal = "leave" } = state;
+    const host = await leave(context, through, member, members, state.connection, { leaving, removal });
+    if (host !== "dead") {
+      await havingChanged(() => clean(context, formerMember(state, fingerprint), host === "member", through));
+    }
   },
 };
 
@@ -279,16 +250,28 @@ function nameOf({ name }: Pick<Inputs, "name">): string {
   return `Member "${name}"`;
 }
 
-/** Writes the member's failure domain and config if they differ. */
+/** Removes the old member of a host that was reinstalled, with all that it held, if the program says so. Returns whether it did. */
+async function forgetIfForced(context: Context, inputs: Inputs): Promise<boolean> {
+  const lxd = inputs.removal === "force" ? await clusterToReenter(context, inputs) : undefined;
+  const member = lxd && (await findMember(lxd, inputs.name));
+  const fingerprint = lxd && (await presentedBy(lxd.endpoint, context.deadline)).fingerprint;
+  const isLost = member && fingerprint !== undefined && (await isReinstalled(context, member, inputs.connection, fingerprint));
+  if (lxd === undefined || fingerprint === undefined || isLost !== true) {
+    return false;
+  }
+  await removeByForce(context, lxd, member, inputs.connection, fingerprint);
+  return true;
+}
+
+/** Writes the member's failure domain, description and config if they differ. */
 async function configure(lxd: LxdClient, inputs: Inputs, mark: string): Promise<void> {
   await changeMember(lxd, inputs.name, (member) => {
     const live = member.config ?? {};
     const kept = Object.fromEntries(Object.entries(live).filter(([key]) => isServerMade(key)));
     const config: Config = { ...kept, ...inputs.config, ...ownerKey(mark) };
-    const isSame = member.failure_domain === inputs.failureDomain && sameConfig(live, config);
-    return isSame && live[OWNER_KEY] === config[OWNER_KEY]
-      ? undefined
-      : { ...member, failure_domain: inputs.failureDomain, config };
+    const { failureDomain: failure_domain, description = member.description } = inputs;
+    const isSame = member.failure_domain === failure_domain && member.description === description && sameConfig(live, config);
+    return isSame && live[OWNER_KEY] === config[OWNER_KEY] ? undefined : { ...member, failure_domain, description, config };
   });
 }
 
@@ -307,6 +290,7 @@ function fromApi(member: Member, state: State): Partial<Inputs> {
   return {
     address: sameListener(address, state.address) ? state.address : address,
     failureDomain: member.failure_domain,
+    description: member.description,
     config: forState(state.config, member.config ?? {}),
   };
 }
@@ -344,6 +328,8 @@ export class LxdClusterMember extends LxdResource {
   declare readonly address: Output<string>;
   /** Failure domain of the member. */
   declare readonly failureDomain: Output<string>;
+  /** Purpose of the member, if the program gives it. */
+  declare readonly description: Output<string | undefined>;
   /**
    * Status at the last refresh: "Online", "Offline", "Evacuated" or "Blocked"; "Left" when its removal was interrupted or
    * somebody removed it from the cluster, and its host is not cleaned yet (for the first member, also when its host was

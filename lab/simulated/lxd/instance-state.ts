@@ -102,13 +102,33 @@ export function haltInstance(instance: Instance): void {
   }
 }
 
-/** Whether evacuation moves an instance instead of stopping it. */
-export function migratable(database: Database, instance: Instance): boolean {
-  const devices = Object.values(expandedDevices(database, instance));
-  return (
-    expandedConfig(database, instance)["cluster.evacuate"] !== "stop" &&
-    !devices.some((device) => device["type"] === "gpu" || device["type"] === "pci")
-  );
+/**
+ * Whether evacuation moves an instance instead of stopping it.
+ * @param mode - Of the evacuation: it has precedence over the instance's own key. Empty when it has none.
+ */
+export function migratable(database: Database, instance: Instance, mode: string): boolean {
+  const own = expandedConfig(database, instance)["cluster.evacuate"] ?? "";
+  const policy = mode || own || "auto";
+  return policy === "auto"
+    ? Object.values(expandedDevices(database, instance)).every((device) => followsInstance(database, device))
+    : policy === "migrate" || policy === "live-migrate";
+}
+
+/** Whether another member has what a device is. */
+function followsInstance(database: Database, { type, path, pool, network, nictype, parent }: Config): boolean {
+  switch (type) {
+    case "none":
+    case "tpm":
+      return true;
+    case "disk":
+      return path === "/" || database.pools.get(pool ?? "")?.driver === "ceph";
+    case "nic": {
+      const managed = network ?? (nictype === "bridged" ? parent : undefined) ?? "";
+      return [...database.networks.values()].some((each) => each.name === managed && each.type !== "physical");
+    }
+    default:
+      return false;
+  }
 }
 
 /** Whether commands and files can access the inside of an instance. */

@@ -256,17 +256,24 @@ function evacuate(database: Database, member: Member, mode: string): void {
     const running = instance.status === "Running";
     if (running) {
       haltInstance(instance);
+      if (instance.ephemeral) {
+        continue; // its stop has removed it
+      }
       instance.config["volatile.last_state.power"] = "RUNNING";
     }
+    const group = instance.config["volatile.cluster.group"] ?? "";
     const candidate = database
       .online()
-      .filter((each) => !each.evacuated)
+      .filter((each) => !each.evacuated && (group === "" || each.groups.includes(group)))
+      .filter(
+        ({ config }) => config["scheduler.instance"] !== "manual" && (group !== "" || config["scheduler.instance"] !== "group"),
+      )
       .map((each) => ({ each, load: [...database.instances.values()].filter((other) => other.member === each).length }))
       .sort((a, b) => a.load - b.load)[0]?.each;
-    if (mode === "stop" || !migratable(database, instance) || candidate === undefined) {
+    if (candidate === undefined || !migratable(database, instance, mode)) {
       continue;
     }
-    instance.config["volatile.evacuate.origin"] = member.name;
+    instance.config["volatile.evacuate.origin"] ??= member.name;
     instance.member = candidate;
     if (running) {
       bootInstance(instance);

@@ -16,6 +16,7 @@ const memberSchema = z.looseObject({
   message: z.string().default(""),
   roles: z.array(z.string()).nullish(),
   failure_domain: z.string().default("default"),
+  architecture: z.string().default(""),
   description: z.string().default(""),
   config: z.record(z.string(), z.string()).nullish(),
   groups: z.array(z.string()).nullish(),
@@ -153,7 +154,7 @@ export async function removeMember(lxd: LxdClient, name: string): Promise<void> 
   await lxd.remove(api`/1.0/cluster/members/${name}`);
 }
 
-/** Removes a member's rows without contacting it. Only for a member that holds nothing. */
+/** Removes a member's rows, with those of what it holds, without contacting it. */
 export async function forgetMember(lxd: LxdClient, name: string): Promise<void> {
   // Older versions accept only "1" as true.
   await lxd.remove(api`/1.0/cluster/members/${name}`, { force: 1 });

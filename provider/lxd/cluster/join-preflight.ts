@@ -77,7 +77,7 @@ export async function findStaleMember(cluster: LxdClient, name: string, address:
   if (taken.status === "Online" || Object.keys(data).length > 0) {
     throw new RefusedError(
       `${is}, but the host has no membership. If the host was reinstalled, remove the old member and all that it held: ` +
-        `${cluster.names.client} cluster remove --force ${taken.server_name}`,
+        `${cluster.names.client} cluster remove --force ${taken.server_name}, or removal: "force" of its LxdClusterMember`,
     );
   }
   return taken.server_name;

@@ -5,6 +5,7 @@
  */
 import { disconnectAll } from "../../../provider/transport/pool";
 import { clusterGroupsContract } from "./cluster-groups";
+import { evacuationContract } from "./evacuation";
 import { formingContract } from "./forming";
 import { guestContract } from "./guest";
 import { ContractLab, type LxdHarness } from "./harness";
@@ -68,6 +69,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
     instancesContract(current);
     guestContract(current);
     movesContract(current);
+    evacuationContract(current);
     placementContract(current);
     operationsContract(current);
     partingContract(current);

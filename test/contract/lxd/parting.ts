@@ -5,7 +5,7 @@ import { joinCluster, mintJoinToken } from "../../../provider/lxd/cluster/join";
 import { getServers } from "../../../provider/lxd/cluster/servers";
 import { deleteInstance, findInstance, stopInstance } from "../../../provider/lxd/instances/instances";
 import { findInstanceWithStateShared } from "../../../provider/lxd/instances/shared-reads";
-import { takeInventory } from "../../../provider/lxd/inventory";
+import { dataIn, takeInventory } from "../../../provider/lxd/inventory";
 import { findProfile, replaceProfile } from "../../../provider/lxd/profiles";
 import { getServer, setServerConfig } from "../../../provider/lxd/server";
 import { viewsOf } from "../../../provider/lxd/storage-and-networks/member-objects";
@@ -68,10 +68,20 @@ export function partingContract(lab: () => ContractLab): void {
   });
 
   describe("a member whose power is cut", () => {
+    const other = "parting";
+    const volumes = (): string => `/1.0/storage-pools/${lab().pool}/volumes/custom`;
     before(async () => {
-      const { secondary, powerOff } = lab().harness;
+      const { primary, secondary, powerOff } = lab().harness;
+      const lxd = await lab().lxd();
       const body = { name: lab().instance, source: { type: "image", alias: lab().alias } };
-      await (await lab().lxd()).change("POST", "/1.0/instances", { query: { target: secondary.name }, body });
+      await lxd.change("POST", "/1.0/instances", { query: { target: secondary.name }, body });
+      // Objects of the same names on the member that stays.
+      const config = { "features.images": "false", "features.profiles": "false" };
+      await lxd.change("POST", "/1.0/projects", { body: { name: other, config } });
+      await lxd.change("POST", "/1.0/instances", { query: { target: primary.name, project: other }, body });
+      for (const target of [primary.name, secondary.name]) {
+        await lxd.change("POST", volumes(), { query: { target }, body: { name: "twin", config: {} } });
+      }
       await powerOff(secondary.name);
       await until(lab().deadline("waiting for the member to be Offline"), async () => {
         const member = (await listMembers(await lab().lxd())).find(({ server_name }) => server_name === secondary.name);
@@ -126,6 +136,18 @@ export function partingContract(lab: () => ContractLab): void {
       );
       assert.equal(await findInstance(await lab().work()), undefined);
       await forgetMember(lxd, secondary.name);
+    });
+
+    it("leaves objects of the same names on another member, and in another project", async () => {
+      const { primary } = lab().harness;
+      const lxd = await lab().lxd();
+      assert.deepEqual(await takeInventory(lxd, primary.name).then(dataIn), {
+        instances: [`${other}/${lab().instance}`],
+        "custom-volumes": [`${lab().pool}/twin`],
+      });
+      await lxd.remove(`/1.0/instances/${lab().instance}`, { project: other });
+      await lxd.remove(`${volumes()}/twin`, { target: primary.name });
+      await lxd.remove(`/1.0/projects/${other}`);
     });
   });
 }

@@ -66,7 +66,11 @@ async function start(): Promise<World> {
 export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
   given: { name: "bcn1", address: "192.168.1.101", failureDomain: "rack1", config: { "scheduler.instance": "group" } },
   start,
-  programs: {},
+  programs: {
+    "with a description": { description: "disks" },
+    evacuated: { evacuated: true },
+    "not evacuated": { evacuated: false },
+  },
 
   object: {
     "the membership itself": {
@@ -154,14 +158,46 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
         why: "state identifies the member by its name; the next change restores the ownership mark",
       },
       {
-        byHand: edit("`description: mine`, `groups: [default, ssd]`", (member) => {
-          member.description = "mine";
+        byHand: edit("`groups: [default, ssd]`", (member) => {
           member.groups = ["default", "ssd"];
         }),
         answer: "ignored",
-        why: "description and groups are not properties of this resource, and are kept at every change",
+        why: "groups are not properties of this resource, and are kept at every change",
       },
     ],
+    description: [
+      {
+        byHand: edit("`description: mine`", (member) => {
+          member.description = "mine";
+        }),
+        answer: "ignored",
+        why: "the program does not give one, and it is kept at every change",
+      },
+      {
+        program: "with a description",
+        byHand: edit("`description: mine`", (member) => {
+          member.description = "mine";
+        }),
+        answer: "repaired",
+        why: "the program defines it",
+      },
+    ],
+    evacuated: [
+      {
+        program: "evacuated",
+        byHand: "lxc cluster restore bcn1",
+        answer: "repaired",
+        why: "the program wants it evacuated",
+      },
+      {
+        program: "not evacuated",
+        byHand: "lxc cluster evacuate bcn1",
+        answer: "repaired",
+        why: "the program wants it restored",
+      },
+    ],
+    leaving: how("what becomes of the instances when the member is removed"),
+    removal: how("how a member is removed whose host is dead"),
   },
 
   outputs: {

@@ -2,7 +2,15 @@ import type { SimulatedLab } from "../../../lab/simulated";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { Managed } from "../../unit/resources/simulated-cluster";
-import { giveForeignObjects, giveStorageAndNetwork, packagingOf, startCluster, startHosts, startServer } from "../worlds";
+import {
+  giveForeignObjects,
+  giveStorageAndNetwork,
+  packagingOf,
+  startCluster,
+  startFurnishedCluster,
+  startHosts,
+  startServer,
+} from "../worlds";
 import type { Scenario } from "./scenario";
 
 const at = (lab: SimulatedLab, name: string): object => lab.host(name).connection;
@@ -98,7 +106,21 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
       return lab;
     },
     first: (lab) => joining(lab),
-    then: (lab) => ({ ...joining(lab), failureDomain: "rack1", config: { "scheduler.instance": "group" } }),
+    then: (lab) => ({
+      ...joining(lab),
+      failureDomain: "rack1",
+      description: "With the large disks",
+      config: { "scheduler.instance": "group" },
+      leaving: "migrate",
+    }),
+  },
+  {
+    ...member("bcn1"),
+    title: "that is evacuated, and leaves with its instances moved",
+    leaves: "the instance, on the other member: the member that was found in the cluster has left it",
+    start: startFurnishedCluster,
+    first: (lab) => ({ ...joining(lab), leaving: "auto" }),
+    then: (lab) => ({ ...joining(lab), leaving: "auto", evacuated: true }),
   },
 ];
 

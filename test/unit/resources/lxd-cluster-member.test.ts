@@ -324,7 +324,7 @@ describe("LxdClusterMember", () => {
       const message = await refusalOf(second.destroy());
       assert.match(
         message,
-        /^Member bcn1 is not empty: instances vm\d\. Nothing was changed\. Move these to other members \(lxc cluster evacuate bcn1 moves what can be moved\), or remove them$/,
+        /^Member bcn1 is not empty: instances vm\d\. Nothing was changed\. Move these to other members \(leaving: "migrate" moves the instances\), or remove them$/,
       );
       assert.deepEqual(members(), ["bcn2", "bcn1"]);
     });

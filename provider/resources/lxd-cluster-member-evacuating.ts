@@ -19,7 +19,7 @@ import { RefusedError } from "../support/errors";
 export type Leaving = "refuse" | EvacuationMode;
 
 /** `refuse` is only for a removal: an evacuation that the program asks for lets each instance decide. */
-export function modeOf(leaving: Leaving = "refuse"): EvacuationMode {
+function modeOf(leaving: Leaving = "refuse"): EvacuationMode {
   return leaving === "refuse" ? "auto" : leaving;
 }
 

@@ -188,7 +188,7 @@ export async function awaiting(lxd: LxdClient, member: string): Promise<{ moved:
   };
 }
 
-export function titleOf({ project, name }: Pick<Departing, "project" | "name">): string {
+function titleOf({ project, name }: Pick<Departing, "project" | "name">): string {
   return project === "default" ? name : `${project}/${name}`;
 }
 

@@ -91,7 +91,15 @@ export async function refuseToEvacuate(lxd: LxdClient, { name, leaving }: Evacua
         `leaving: "auto", and set cluster.evacuate: ${leaving} in the config of the instances`,
     );
   }
-  const lost = (await foresee(lxd, name, modeOf(leaving))).filter(({ fate }) => fate === "deleted");
+  const departures = await foresee(lxd, name, modeOf(leaving));
+  const ends = departures.flatMap(({ instance, endsAt }) => (endsAt === undefined ? [] : [`${instance} (${endsAt})`]));
+  if (ends.length > 0) {
+    throw new RefusedError(
+      `Member ${name} is not evacuated: it has instances with a disk that is a path of the host, at which the daemon of ${lxd.names.name} may end ` +
+        `and leave the evacuation unfinished: ${ends.join(", ")}. Nothing was changed. Set cluster.evacuate: stop, or migrate, in their config`,
+    );
+  }
+  const lost = departures.filter(({ fate }) => fate === "deleted");
   if (lost.length > 0) {
     throw new RefusedError(
       `Member ${name} is not evacuated: it has ephemeral instances that run, and LXD deletes these when they are stopped: ` +

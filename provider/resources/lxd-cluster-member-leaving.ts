@@ -199,7 +199,8 @@ export async function leave(
   if (isDown) {
     throw new RefusedError(
       `Member ${name} is offline (${member.message}), so it cannot leave its cluster. Nothing was changed. Bring it back. If it will never ` +
-        `return, set removal: "force" of its LxdClusterMember, run pulumi up --target for it, and then remove it. ${await lossWarning(lxd, name)}`,
+        `return, set removal: "force" of its LxdClusterMember, run pulumi up --target for it, and then remove it; or by hand: ` +
+        `${lxd.names.client} cluster remove --force ${name}, then pulumi refresh. ${await lossWarning(lxd, name)}`,
     );
   }
   const isEvacuated = await makeEmpty(context, lxd, member, leaving, isLost);

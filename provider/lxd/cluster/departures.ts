@@ -61,6 +61,8 @@ export interface Departure {
   readonly fate: Fate;
   /** Why it is not moved. */
   readonly why?: string;
+  /** The disk device at which LXD's daemon ends while it evacuates the member, and leaves all that comes after it. */
+  readonly endsAt?: string;
 }
 
 /** Works out what becomes of an instance. Pure. */
@@ -74,7 +76,8 @@ export function fateOf(instance: Departing, surroundings: Surroundings): Departu
     return { instance: name, fate: "deleted", why: "it is ephemeral" };
   }
   if (staying !== undefined) {
-    return { instance: name, fate: runs ? "stopped" : "left", why: staying };
+    const endsAt = policy === "auto" ? pathOfHost(instance) : undefined;
+    return { instance: name, fate: runs ? "stopped" : "left", why: staying, ...(endsAt !== undefined && { endsAt }) };
   }
   return { instance: name, fate: isLive ? "live-migrated" : "moved" };
 }
@@ -99,6 +102,16 @@ function whyItStays(instance: Departing, policy: string, surroundings: Surroundi
     return `its device ${bound[0]} (${bound[1]["type"] ?? "?"}) is bound to the member`;
   }
   return hasPlace(instance, surroundings) ? undefined : "no other member can take it";
+}
+
+/**
+ * Returns a disk that is a path of the host. To judge whether it can move, LXD and Incus 6 ask the driver of its pool, which it does not have:
+ * the daemon ends. No API extension tells the servers that do not.
+ * @see https://github.com/lxc/incus/issues/2741
+ */
+function pathOfHost({ expanded_devices: devices }: Departing): string | undefined {
+  const disks = Object.entries(devices ?? {}).filter(([, { type, path }]) => type === "disk" && path !== "/");
+  return disks.find(([, { pool }]) => pool === undefined)?.[0];
 }
 
 function canMove(device: Devices[string], { networks, sharedPools }: Surroundings): boolean {

@@ -19,7 +19,7 @@ export function evacuationContract(lab: () => ContractLab): void {
       change: { devices: { web: { type: "proxy", listen: "tcp:127.0.0.1:8081", connect: "tcp:127.0.0.1:80" } } },
       runs: true,
     },
-    e4: { change: { devices: { data: { type: "disk", source: "/srv", path: "/srv" } } }, runs: false },
+    e4: { change: { devices: { tty: { type: "unix-char", path: "/dev/null" } } }, runs: false },
     e5: { change: { config: { "cluster.evacuate": "stop" } }, runs: false },
     e6: {
       change: { config: { "cluster.evacuate": "migrate" }, devices: { tty: { type: "unix-char", path: "/dev/null" } } },

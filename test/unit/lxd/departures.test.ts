@@ -81,6 +81,16 @@ describe("what becomes of an instance when its member is evacuated", () => {
     assert.equal(fate({ expanded_config: { "cluster.evacuate": "stateful-stop" } }), "stopped: cluster.evacuate: stateful-stop");
   });
 
+  it("ends the daemon at a path of the host, unless the instance or the mode decides", () => {
+    const srv = withDevice({ type: "disk", path: "/srv", source: "/srv" });
+    const endsAt = (more: Partial<Departing>, mode: Surroundings["mode"] = "auto") =>
+      fateOf(instance(more), around({ mode })).endsAt;
+    assert.deepEqual([endsAt(srv), endsAt({ ...srv, status: "Stopped" }), endsAt({})], ["dev", "dev", undefined]);
+    assert.deepEqual([endsAt(srv, "migrate"), endsAt(srv, "stop")], [undefined, undefined]);
+    assert.equal(endsAt({ ...srv, expanded_config: { "cluster.evacuate": "stop" } }), undefined);
+    assert.equal(endsAt(withDevice({ type: "disk", path: "/data", pool: "default", source: "v1" })), undefined);
+  });
+
   it("is the loss of an ephemeral one that is stopped", () => {
     assert.deepEqual(
       [

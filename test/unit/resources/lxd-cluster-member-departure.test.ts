@@ -158,6 +158,19 @@ describe("an LxdClusterMember of three", () => {
       await assert.rejects(member.up(args({ evacuated: true, leaving: "stop" })), /clustering_evacuation_mode/);
     });
 
+    it("is refused while the daemon would end at a path of the host, unless the instance says what becomes of it", async () => {
+      const devices = { root: ROOT, data: { type: "disk", path: "/srv", source: "/srv" } };
+      await put("c1", { devices });
+      await assert.rejects(
+        member.up(args({ evacuated: true })),
+        /a path of the host, at which the daemon of LXD may end .*: c1 \(data\)\. Nothing was changed\. Set cluster\.evacuate: stop, or migrate/,
+      );
+      assert.equal(status("c1"), "Running");
+      await lab.byHand("bcn2", "PATCH", "/1.0/instances/c1", { config: { "cluster.evacuate": "stop" } });
+      assert.equal(await member.up(args({ evacuated: true })), "updated");
+      assert.deepEqual([place("c1"), status("c1")], ["bcn1", "Stopped"]);
+    });
+
     it("is refused while it is offline", async () => {
       await lab.host("bcn1").powerOff();
       await assert.rejects(

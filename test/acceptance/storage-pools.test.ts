@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { installOf } from "../../lab/real/flavours";
+import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
+import { bareHosts } from "../support/bare-hosts";
+import { createResource } from "../support/real-lab";
+import { Managed } from "../unit/resources/simulated-cluster";
+
+const DISK = "/srv/fast-disk.img";
+
+describe("a btrfs pool of two real members", () => {
+  after("frees the loop device, before the hosts are emptied", () =>
+    inShell("bcn1", `losetup --noheadings --output NAME --associated ${DISK} | xargs --no-run-if-empty losetup --detach`),
+  );
+
+  const hosts = bareHosts(["bcn2", "bcn1"]);
+  const { to, node, member, onHost, inShell } = hosts;
+  const pool = new Managed(storagePoolLifecycle, "fast");
+  let disk = "";
+
+  const cluster = (): object => ({ endpoints: [to("bcn2"), to("bcn1")] });
+  const args = (more: object) => ({ cluster: cluster(), name: "fast", driver: "btrfs", ...more });
+  const finished = (size: string) =>
+    args({ memberConfig: { bcn2: { size }, bcn1: { source: disk } }, config: { "user.a": "b" } });
+  const query = async (path: string): Promise<{ [key: string]: unknown }> =>
+    JSON.parse(await onHost("bcn2", hosts.lab.flavour.client, "query", path)) as { [key: string]: unknown };
+  const canGrow = async (): Promise<boolean> =>
+    ((await query("/1.0"))["api_extensions"] as string[]).includes("storage_pool_loop_resize");
+  const totalBytes = async (name: string): Promise<number> =>
+    ((await query(`/1.0/storage-pools/fast/resources?target=${name}`))["space"] as { total: number }).total;
+
+  before(async () => {
+    const install = { ...installOf(hosts.lab.flavour), packages: ["btrfs-progs"] };
+    await createResource("LxdNode", node("bcn2", { install }));
+    await createResource("LxdNode", node("bcn1"));
+    for (const host of ["bcn2", "bcn1"] as const) {
+      await createResource("LxdClusterMember", member(host));
+    }
+  });
+
+  it("is refused while one member has no btrfs, and nothing is left", async () => {
+    await assert.rejects(pool.up(args({})), /bcn1 does not have the storage driver btrfs; it has /);
+    assert.equal(pool.state, undefined);
+    assert.deepEqual(await query("/1.0/storage-pools"), []);
+  });
+
+  it("is kept as unfinished when one member fails, and completed when that is repaired", async () => {
+    await onHost("bcn1", "apt-get", "install", "-q", "-y", "btrfs-progs");
+    await onHost("bcn1", "systemctl", "restart", hosts.lab.flavour.units[1]);
+    await onHost("bcn1", ...hosts.lab.flavour.admin, "waitready");
+    const wrong = args({ memberConfig: { bcn2: { size: "1GiB" }, bcn1: { source: "/dev/nowhere" } }, config: { "user.a": "b" } });
+    await assert.rejects(
+      pool.up(wrong),
+      /Storage pool "fast" could not be created on bcn1; it is created on bcn2\. .*nowhere.*The next pulumi up continues from here/,
+    );
+    assert.notEqual(pool.state, undefined);
+    assert.equal((pool.inState("memberStatus") as { [name: string]: string })["bcn2"], "Created");
+    await assert.rejects(pool.up(wrong), /could not be created on bcn1/);
+    disk = await inShell("bcn1", `truncate --size 1G ${DISK} && losetup --find --show ${DISK}`);
+    assert.equal(await pool.up(finished("1GiB")), "updated");
+    assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Created" });
+    assert.equal(pool.inState("status"), "Created");
+    assert.equal((pool.inState("sources") as { [name: string]: string })["bcn1"], disk);
+    assert.equal(await pool.up(finished("1GiB")), "same");
+  });
+
+  it("grows where the server can do that, and shrinks nowhere", async () => {
+    const before = await totalBytes("bcn2");
+    if (await canGrow()) {
+      assert.equal(await pool.up(finished("2GiB")), "updated");
+      assert.equal(await totalBytes("bcn2"), 2 * before);
+      assert.equal(await pool.up(finished("2GiB")), "same");
+      await assert.rejects(pool.up(finished("1GiB")), /has 2GiB on bcn2, and .* cannot shrink a pool/);
+    } else {
+      await assert.rejects(pool.up(finished("2GiB")), /has 1GiB on bcn2, and .* cannot resize a pool/);
+      assert.equal(await totalBytes("bcn2"), before);
+    }
+  });
+
+  it("tells before a replacement what uses it, and is not removed while something does", async () => {
+    await onHost("bcn2", hosts.lab.flavour.client, "storage", "volume", "create", "fast", "orders", "--target", "bcn2");
+    await pool.preview(args({ memberConfig: { bcn1: { source: "/dev/other" } }, config: { "user.a": "b" } }));
+    assert.match(pool.warnings.join("\n"), /Storage pool "fast" is used by 1 volume \(orders\)/);
+    await assert.rejects(pool.destroy(), /Storage pool "fast" cannot be removed: .* It is used by volume orders/);
+    await onHost("bcn2", hosts.lab.flavour.client, "storage", "volume", "delete", "fast", "orders", "--target", "bcn2");
+    await pool.destroy();
+    assert.deepEqual(await query("/1.0/storage-pools"), []);
+  });
+
+  it("is refused with a loop file larger than all disks, and nothing is left", async () => {
+    const large = new Managed(storagePoolLifecycle, "large");
+    await assert.rejects(
+      large.up({ cluster: cluster(), name: "large", driver: "btrfs", config: { size: "100TiB" } }),
+      /config\.size is 100TiB, and all disks of bcn2 together have \d+GiB\. Give a size that fits/,
+    );
+    assert.equal(large.state, undefined);
+    assert.deepEqual(await query("/1.0/storage-pools"), []);
+  });
+});

@@ -87,6 +87,12 @@ export function sameImage(made: { image: ImageReference; fingerprint: string }, 
   );
 }
 
+/** Whether two times in ISO form are one instant, to the second; servers keep more or fewer digits. Absent is like absent. */
+export function sameInstant(a: string | null | undefined, b: string | null | undefined): boolean {
+  const [left, right] = [a, b].map((text) => (text ? Math.floor(Date.parse(text) / 1000) : undefined));
+  return left === right;
+}
+
 /** Compares booleans as LXD reads them (`shared.IsTrue`, `shared.IsFalse`), and other texts by their letters. */
 export const sameTruth = sameBy((text) => {
   const word = text.toLowerCase();

@@ -15,7 +15,7 @@ import { fingerprintOf } from "../lxd/images/files";
 import { changeImage, deleteImage, findImage, findImageShared, type Image } from "../lxd/images/images";
 import { importImage, isOwnedBy, nameOfImage, setImageProperties } from "../lxd/images/imported-images";
 import { DEFAULT_INSTANCE_TYPE, instanceTypeSchema, serverImageSchema } from "../lxd/instances/image-source";
-import { sameImage } from "../lxd/meaning";
+import { sameImage, sameInstant } from "../lxd/meaning";
 import { imageAliasSchema, projectSchema } from "../lxd/names";
 import { isLeftToOthers, refuseTakenOver, takenOverBy } from "../lxd/ownership";
 import { sameSet } from "../support/equality";
@@ -29,6 +29,8 @@ const propertiesSchema = z.record(z.string().min(1), configValueSchema).superRef
   }
 });
 
+const EXPIRY = 'is not a time such as "2027-06-30T00:00:00Z"';
+
 /** Inputs of {@link LxdImage}. @internal */
 export const imageSchema = z.strictObject({
   ...inCluster,
@@ -40,6 +42,7 @@ export const imageSchema = z.strictObject({
   instanceType: instanceTypeSchema.optional(),
   aliases: z.array(imageAliasSchema).default([]),
   public: z.boolean().default(false),
+  expiresAt: z.iso.datetime({ offset: true, error: EXPIRY }).optional(),
   properties: propertiesSchema.default({}),
   adopt: z.boolean().default(false),
 });
@@ -68,6 +71,11 @@ export interface LxdImageArgs {
   aliases?: Input<Input<string>[]>;
   /** Whether untrusted clients can see the image. @default false */
   public?: Input<boolean>;
+  /**
+   * When the image expires: `2027-06-30T00:00:00Z`. Clients show it; the server removes only expired copies that it made for instances by itself.
+   * An image without it keeps what it has, such as the time in its metadata.
+   */
+  expiresAt?: Input<string>;
   /** Properties, in addition to the image's own. @default {} */
   properties?: Input<ConfigArgs>;
   /**
@@ -144,7 +152,9 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
       state.source === undefined || inputs.source === undefined || made === wanted,
     aliases: sameSet,
     properties: sameConfig,
+    expiresAt: sameInstant,
   },
+  leftAsIs: ["expiresAt"],
 
   replacementLoss: ({ fingerprint, created }) =>
     created
@@ -267,6 +277,7 @@ function fromApi(image: Image, state: State): Partial<Inputs> {
   return {
     aliases: state.aliases.filter((name) => names.includes(name)),
     public: image.public,
+    expiresAt: sameInstant(image.expires_at, state.expiresAt) ? state.expiresAt : (image.expires_at ?? undefined),
     properties: Object.fromEntries(Object.entries(live).filter(([key]) => key in state.properties)),
   };
 }

@@ -179,6 +179,7 @@ export interface Image {
   public: boolean;
   cached: boolean;
   autoUpdate: boolean;
+  expiresAt: string;
   properties: Config;
   profiles: string[];
   createdAt: Date;

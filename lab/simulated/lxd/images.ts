@@ -27,6 +27,7 @@ const imagePut = z.object({
   public: z.boolean().default(false),
   auto_update: z.boolean().default(false),
   properties: strings.nullish(),
+  expires_at: z.string().nullish(),
   profiles: z.array(z.string()).nullish(),
 });
 const aliasPost = z.object({ name: z.string().default(""), description: z.string().default(""), target: z.string().default("") });
@@ -137,7 +138,7 @@ function toApi(image: Image): Record<string, unknown> {
     created_at: image.createdAt.toISOString(),
     uploaded_at: image.uploadedAt.toISOString(),
     last_used_at: "0001-01-01T00:00:00Z",
-    expires_at: "1970-01-01T00:00:00Z",
+    expires_at: image.expiresAt,
     ...(image.updateSource === undefined ? {} : { update_source: image.updateSource }),
   };
 }
@@ -236,6 +237,7 @@ export function addImage(daemon: LxdServer, image: NewImage): Image {
     public: false,
     cached: false,
     autoUpdate: false,
+    expiresAt: "1970-01-01T00:00:00Z",
     profiles: ["default"],
     createdAt: new Date(),
     uploadedAt: new Date(),
@@ -377,6 +379,9 @@ function changeImage(request: ApiRequest, replace: boolean): Reply {
   const body = decode(request, imagePut);
   image.public = body.public;
   image.autoUpdate = body.auto_update;
+  if (typeof body.expires_at === "string") {
+    image.expiresAt = new Date(body.expires_at).toISOString().replace(".000Z", "Z");
+  }
   image.properties = { ...(replace ? {} : image.properties), ...body.properties };
   image.profiles = body.profiles ?? image.profiles;
   request.daemon.event("image-updated", `/1.0/images/${image.fingerprint}`, image.project);

@@ -135,7 +135,7 @@ export async function changeImage(
   lxd: LxdClient,
   project: string,
   found: Tagged<Image>,
-  change: (live: Image) => { public: boolean; properties: Config },
+  change: (live: Image) => { public: boolean; properties: Config; expires_at?: string },
 ): Promise<void> {
   const contents = (live: Image): object => {
     const { auto_update, expires_at, profiles } = live;

@@ -5,6 +5,7 @@ import type { LxdClient, Tagged } from "../client/client";
 import { type Config, OWNER_KEY, ownerKey } from "../config";
 import { DEFAULT_INSTANCE_TYPE, type serverImageSchema } from "../instances/image-source";
 import type { InstanceType } from "../instances/instances";
+import { sameInstant } from "../meaning";
 import { isOwnMark, isUnfinishedWork, OWN_MARK } from "../ownership";
 import { changeImage, copyImage, findImage, type Image, listFingerprints, uploadImage } from "./images";
 
@@ -28,6 +29,7 @@ interface ImageToImport {
   readonly instanceType?: InstanceType | undefined;
   readonly public: boolean;
   readonly properties: Config;
+  readonly expiresAt?: string | undefined;
 }
 
 export function nameOfImage(fingerprint: string): string {
@@ -95,7 +97,7 @@ export async function setImageProperties(
   lxd: LxdClient,
   by: Importer,
   found: Tagged<Image>,
-  wanted: Pick<ImageToImport, "public" | "properties">,
+  wanted: Pick<ImageToImport, "public" | "properties" | "expiresAt">,
   { own, dropped }: { own: boolean; dropped: readonly string[] },
 ): Promise<boolean> {
   const mayChange = own || by.adopt;
@@ -103,19 +105,26 @@ export async function setImageProperties(
     const kept = Object.entries(properties ?? {}).filter(([key]) => !(mayChange && dropped.includes(key)));
     return { ...Object.fromEntries(kept), ...wanted.properties, ...(own && ownerKey(by.mark)) };
   };
-  const { fingerprint, properties, public: isPublic } = found.value;
+  const { fingerprint, properties, public: isPublic, expires_at } = found.value;
   const live = properties ?? {};
-  if (sameJson(propertiesFor(found.value), live) && wanted.public === isPublic) {
+  const expiry =
+    wanted.expiresAt === undefined || sameInstant(wanted.expiresAt, expires_at) ? {} : { expires_at: wanted.expiresAt };
+  const isOtherExpiry = "expires_at" in expiry;
+  if (sameJson(propertiesFor(found.value), live) && wanted.public === isPublic && !isOtherExpiry) {
     return false;
   }
   if (!mayChange) {
     const keys = Object.keys(wanted.properties).filter((key) => wanted.properties[key] !== live[key]);
-    const what = [...keys.map((key) => `properties.${key}`), ...(wanted.public === isPublic ? [] : ["public"])];
+    const what = [
+      ...keys.map((key) => `properties.${key}`),
+      ...(wanted.public === isPublic ? [] : ["public"]),
+      ...(isOtherExpiry ? ["expiresAt"] : []),
+    ];
     throw new RefusedError(
       `${nameOfImage(fingerprint)} on ${lxd.host} was not made by this resource, and differs in ${what.join(", ")}. ` +
         "Set adopt: true to change it, or leave these out",
     );
   }
-  await changeImage(lxd, by.project, found, (image) => ({ public: wanted.public, properties: propertiesFor(image) }));
+  await changeImage(lxd, by.project, found, (image) => ({ public: wanted.public, properties: propertiesFor(image), ...expiry }));
   return true;
 }

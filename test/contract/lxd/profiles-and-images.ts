@@ -10,6 +10,7 @@ import {
   listFingerprints,
   uploadImage,
 } from "../../../provider/lxd/images/images";
+import { sameInstant } from "../../../provider/lxd/meaning";
 import {
   createProfile,
   deleteProfile,
@@ -138,6 +139,11 @@ export function profilesAndImagesContract(lab: () => ContractLab): void {
       await changeImage(lxd, lab().project, found, () => ({ public: true, properties: { os: "Other" } }));
       const changed = await findImage(lxd, lab().project, found.value.fingerprint);
       assert.deepEqual([changed?.value.public, changed?.value.properties], [true, { os: "Other" }]);
+      assert.ok(sameInstant(changed?.value.expires_at, found.value.expires_at));
+      const expiry = { public: true, properties: { os: "Other" }, expires_at: "2035-06-30T12:00:00+02:00" };
+      await changeImage(lxd, lab().project, changed ?? assert.fail(), () => expiry);
+      const expiring = await findImage(lxd, lab().project, found.value.fingerprint);
+      assert.ok(sameInstant(expiring?.value.expires_at, "2035-06-30T10:00:00Z"), String(expiring?.value.expires_at));
       const stale = lxd.change("PUT", `/1.0/images/${found.value.fingerprint}`, {
         query: { project: lab().project },
         body: { public: false, properties: {} },

@@ -15,11 +15,11 @@ const OTHER: ManualChange = {
 };
 
 /** The only image of the lab that the resource could have created. */
-function imageIn(lab: SimulatedLab): { public: boolean; autoUpdate: boolean } {
+function imageIn(lab: SimulatedLab): { public: boolean; autoUpdate: boolean; expiresAt: string } {
   const [image] = [...(lab.host("bcn2").daemon?.database.images.values() ?? [])].filter(
     ({ aliases }) => !aliases.some(({ name }) => name === "other"),
   );
-  return image ?? { public: false, autoUpdate: false };
+  return image ?? { public: false, autoUpdate: false, expiresAt: "" };
 }
 
 async function start(): Promise<World> {
@@ -47,6 +47,7 @@ export const imageDrift = driftTable(imageLifecycle, {
   given: { aliases: ["debian-12"], properties: { release: "12", team: "a" } },
   start,
   programs: {
+    "that expires": { expiresAt: "2035-06-30T12:00:00+02:00" },
     "of an image server": {
       metadataPath: undefined,
       rootfsPath: undefined,
@@ -112,6 +113,17 @@ export const imageDrift = driftTable(imageLifecycle, {
       },
       answer: "repaired",
       why: "the program defines whether the image is public",
+    },
+    expiresAt: {
+      program: "that expires",
+      byHand: {
+        text: "`lxc image edit debian-12` with another `expires_at`",
+        act: (lab) => {
+          imageIn(lab).expiresAt = "2030-01-01T00:00:00Z";
+        },
+      },
+      answer: "repaired",
+      why: "the program defines it; an image of a program without it keeps what it has",
     },
     properties: [
       {

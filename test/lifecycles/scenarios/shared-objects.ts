@@ -175,7 +175,13 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
     title: "from files",
     start: startFurnishedCluster,
     first: (lab) => ({ ...fromFiles(lab), aliases: ["debian", "debian-12"], properties: { role: "base" } }),
-    then: (lab) => ({ ...fromFiles(lab), aliases: ["debian", "stable"], properties: { role: "web" }, public: true }),
+    then: (lab) => ({
+      ...fromFiles(lab),
+      aliases: ["debian", "stable"],
+      properties: { role: "web" },
+      public: true,
+      expiresAt: "2035-06-30T00:00:00Z",
+    }),
   },
   {
     ...image,

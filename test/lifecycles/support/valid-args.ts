@@ -162,6 +162,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         sourceFingerprint: "a".repeat(64),
         aliases: ["debian/12", "stable"],
         public: true,
+        expiresAt: "2035-06-30T12:00:00+02:00",
         properties: { os: "Debian", release: 12 },
         adopt: true,
       },

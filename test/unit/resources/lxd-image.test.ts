@@ -16,6 +16,7 @@ const imageSchema = z.looseObject({
   fingerprint: z.string(),
   public: z.boolean(),
   type: z.string(),
+  expires_at: z.string(),
   properties: z.record(z.string(), z.string()),
 });
 
@@ -122,6 +123,28 @@ describe("LxdImage", () => {
     const before = two.lab.requests.length;
     assert.equal(await image.up(given), "same");
     assert.deepEqual(two.lab.mutations(before), []);
+  });
+
+  it("expires at the given time, in any spelling of it, and keeps what it has without one", async () => {
+    const { sourceFingerprint } = await args();
+    const expiry = async (): Promise<string | undefined> => (await live(sourceFingerprint))?.expires_at;
+    await image.up(await args({ expiresAt: "2035-06-30T12:00:00+02:00" }));
+    assert.equal(await expiry(), "2035-06-30T10:00:00Z");
+    assert.equal(await image.up(await args({ expiresAt: "2035-06-30T10:00:00.5Z" })), "same");
+    const since = two.lab.requests.length;
+    assert.equal(await image.up(await args()), "updated"); // of the state alone
+    assert.deepEqual([two.lab.mutations(since), await image.up(await args())], [[], "same"]);
+    assert.equal(await expiry(), "2035-06-30T10:00:00Z");
+    assert.equal(await image.up(await args({ expiresAt: "2036-01-01T00:00:00Z" })), "updated");
+    assert.equal(await expiry(), "2036-01-01T00:00:00Z");
+    const stranger = newImage("stranger");
+    await assert.rejects(
+      stranger.up(await args({ aliases: [], expiresAt: "2037-01-01T00:00:00Z" })),
+      /was not made by this resource, and differs in expiresAt\. Set adopt: true/,
+    );
+    assert.deepEqual(await image.faults(await args({ expiresAt: "next year" })), [
+      'expiresAt is not a time such as "2027-06-30T00:00:00Z"',
+    ]);
   });
 
   it("is found, not uploaded again, when an interrupted run had uploaded it, and is removed with its resource", async () => {

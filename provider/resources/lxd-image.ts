@@ -72,8 +72,8 @@ export interface LxdImageArgs {
   /** Whether untrusted clients can see the image. @default false */
   public?: Input<boolean>;
   /**
-   * When the image expires: `2027-06-30T00:00:00Z`. Clients show it; the server removes only expired copies that it made for instances by itself.
-   * An image without it keeps what it has, such as the time in its metadata.
+   * When the image expires: `2027-06-30T00:00:00Z`. Clients show it; no server removes an image because of it. An image without it keeps what it has,
+   * such as the time in its metadata.
    */
   expiresAt?: Input<string>;
   /** Properties, in addition to the image's own. @default {} */

@@ -20,7 +20,12 @@ export { LxdProfile, type LxdProfileArgs } from "./resources/lxd-profile";
 export { LxdProject, type LxdProjectArgs } from "./resources/lxd-project";
 export { LxdServerConfig, type LxdServerConfigArgs } from "./resources/lxd-server-config";
 export { LxdStoragePool, type LxdStoragePoolArgs } from "./resources/lxd-storage-pool";
-export { LxdStorageVolume, type LxdStorageVolumeArgs } from "./resources/lxd-storage-volume";
+export {
+  type DiskOptions,
+  LxdStorageVolume,
+  type LxdStorageVolumeArgs,
+  type StorageVolumeSourceArgs,
+} from "./resources/lxd-storage-volume";
 export { LxdTrustCertificate, type LxdTrustCertificateArgs } from "./resources/lxd-trust-certificate";
 export { LxdVm, type LxdVmArgs } from "./resources/lxd-vm";
 export type {

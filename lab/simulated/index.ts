@@ -36,6 +36,7 @@ import { Router } from "./lxd/router";
 import { addServer } from "./lxd/server";
 import { addSnapshots } from "./lxd/snapshots";
 import type { LifecycleEvent, RemoteImage, RequestRecord, Timings } from "./lxd/surroundings";
+import { addVolumeSnapshots } from "./lxd/volume-snapshots";
 import { addVolumes } from "./lxd/volumes";
 
 export { SimulatedHost, type SimulatedHostOptions } from "./host";
@@ -271,6 +272,7 @@ function makeRouter(): Router {
     addClusterGroups,
     addPools,
     addVolumes,
+    addVolumeSnapshots,
     addNetworks,
     addNetworkAcls,
     addNetworkForwards,

@@ -3,6 +3,7 @@ import { mayBeSecret } from "../support/secrets";
 import { parseSize, sameSize } from "../support/units";
 import { sameAddresses, sameListener, sameMac, sameNames, samePath, samePci, sameTruth } from "./meaning";
 import { configKeySchema, deviceNameSchema } from "./names";
+import { faultOfSnapshotKey } from "./snapshot-keys";
 
 /** LXD's config maps hold strings. Numbers and booleans are converted to strings. An empty string means "not set". */
 export const configValueSchema = z
@@ -15,6 +16,14 @@ export const configSchema = z
   .refine(({ "limits.memory": memory = "" }) => memory === "" || /^\d+%$/.test(memory) || parseSize(memory) !== undefined, {
     path: ["limits.memory"],
     error: 'is neither a size such as "4GiB" nor a share such as "50%"',
+  })
+  .superRefine((config, context) => {
+    for (const [key, value] of Object.entries(config)) {
+      const message = faultOfSnapshotKey(key, value);
+      if (message !== undefined) {
+        context.addIssue({ code: "custom", path: [key], message });
+      }
+    }
   });
 
 /** Returns the schema of the config of an object that has only some keys besides the user's. */

@@ -2,15 +2,29 @@
  * A custom storage volume of a pool: data that outlives the instances to which it is attached.
  * @see https://documentation.ubuntu.com/lxd/latest/explanation/storage/#storage-volumes (LXD 5.0 to 6)
  */
-import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
+import { type CustomResourceOptions, type Input, type Output, output } from "@pulumi/pulumi";
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
+import type { Context } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { differences } from "../engine/state";
+import type { LxdClient } from "../lxd/client/client";
 import { type Config, marked, sameConfig } from "../lxd/config";
 import { memberNameSchema, poolNameSchema, projectSchema, volumeNameSchema } from "../lxd/names";
 import { asUnfinished } from "../lxd/ownership";
 import { configSchemaOf, observedConfig } from "../lxd/storage-and-networks/member-objects";
+import {
+  COPY_KEY,
+  createFromSource,
+  isBetweenMembers,
+  moveTo,
+  moveToMember,
+  moveVolume,
+  refusalOfMove,
+  removeHalfCopy,
+  wordsForPlace,
+} from "../lxd/storage-and-networks/volume-moves";
+import { listSnapshots, wordsFor } from "../lxd/storage-and-networks/volume-snapshots";
 import {
   changeVolume,
   createVolume,
@@ -18,14 +32,12 @@ import {
   type FoundVolume,
   findVolume,
   findVolumeShared,
-  moveTo,
-  moveVolume,
   nameOfVolume,
-  refusalOfMove,
   usersOf,
   VOLUME_KEYS,
   type VolumeRef,
 } from "../lxd/storage-and-networks/volumes";
+import { sameJson } from "../support/equality";
 import { FailedError, havingChanged, IncompleteError, messageOf, RefusedError } from "../support/errors";
 import { isSmaller } from "../support/units";
 import type { ClusterInput, ConfigArgs } from "./common-args";
@@ -40,9 +52,35 @@ const volumeSchema = z.strictObject({
   contentType: z.enum(["filesystem", "block"], 'must be "filesystem" or "block"').default("filesystem"),
   description: z.string().default(""),
   config: configSchemaOf(VOLUME_KEYS, "config").default({}),
+  source: z
+    .strictObject({
+      pool: poolNameSchema,
+      volume: volumeNameSchema,
+      project: projectSchema,
+      member: memberNameSchema.optional(),
+      snapshots: z.boolean().default(false),
+    })
+    .optional(),
   deleteData: z.boolean().default(false),
   adopt: z.boolean().default(false),
 });
+
+/** A volume to copy: `source` of {@link LxdStorageVolumeArgs}. */
+export interface StorageVolumeSourceArgs {
+  /** Storage pool of the volume. */
+  pool: Input<string>;
+  /** Name of the volume. */
+  volume: Input<string>;
+  /** Project of the volume. @default "default" */
+  project?: Input<string>;
+  /** Member that has the volume. Needed only when several members have one of that name. */
+  member?: Input<string>;
+  /** Whether its snapshots are copied too. @default false */
+  snapshots?: Input<boolean>;
+}
+
+/** Keys of the device that attaches a volume, besides those that name the volume. */
+export type DiskOptions = Readonly<Record<string, Input<string | number | boolean>>>;
 
 /** Arguments of {@link LxdStorageVolume}. */
 export interface LxdStorageVolumeArgs {
@@ -57,7 +95,7 @@ export interface LxdStorageVolumeArgs {
   /**
    * Name of the member that has the volume. Required for a pool of which each member has its own part (`dir`, `btrfs`, `lvm`, `zfs`),
    * in a cluster of several members. Left out for a pool that all members share (`ceph`), and on a standalone server. Volumes of
-   * several members may have the same name. Another member is refused: servers lose the config in such a move.
+   * several members may have the same name. Another member moves the volume, if nothing uses it.
    */
   target?: Input<string>;
   /**
@@ -74,6 +112,12 @@ export interface LxdStorageVolumeArgs {
    * @default {}
    */
   config?: Input<ConfigArgs>;
+  /**
+   * The volume of which this one is made as a copy, such as `{ pool: "fast", volume: "orders" }`: in `project`, on `member` if several
+   * have one of that name, with its `snapshots` if that is true. Without `size` in `config`, the copy has the size of its source. Used
+   * once: the volumes are independent afterwards. Another source replaces the volume; leaving it out changes nothing.
+   */
+  source?: Input<StorageVolumeSourceArgs>;
   /**
    * Whether the volume may be removed with its snapshots and all its data: by `pulumi destroy`, by a replacement, or because it left
    * the program. With `false`, this is refused, because LXD does not tell whether a volume is empty. It takes effect with the
@@ -98,11 +142,13 @@ export const storageVolumeLifecycle = markedObjectLifecycle<Inputs, Outputs, Fou
   schemaVersion: 1,
   schema: volumeSchema,
   configOf: "volume",
-  immutable: ["name", "project", "contentType"],
+  immutable: ["name", "project", "contentType", "source"],
   stableOutputs: { location: ["target", "pool"] },
   timeouts: { create: 300, read: 60, update: 3600, delete: 300 },
   sameBy: {
     config: sameConfig,
+    // It matters once.
+    source: (observed, wanted) => wanted === undefined || sameJson(observed, wanted),
     // Without a target, a volume stays where it is.
     target: (_observed, wanted, state) => wanted === undefined || wanted === refOf(state).location,
   },
@@ -117,7 +163,7 @@ export const storageVolumeLifecycle = markedObjectLifecycle<Inputs, Outputs, Fou
       return [];
     }
     return [
-      ...(inputs.pool !== state.pool
+      ...(inputs.pool !== state.pool || !(inputs.target === undefined || inputs.target === state.location)
         ? [`${nameOf(state)} will be moved: the server copies it with its snapshots, then removes the original`]
         : []),
       ...refusedIf(refusalOfShrink(state, inputs.config, state.config)),
@@ -136,10 +182,14 @@ export const storageVolumeLifecycle = markedObjectLifecycle<Inputs, Outputs, Fou
     const { location } = found.value;
     const from = { ...refOf(former), location };
     if (isReplaced({ ...former, location }, inputs)) {
-      return refusedIf(refusalOfUse(lxd.host, from, found));
+      const snapshots = wordsFor(await listSnapshots(lxd, from));
+      return [
+        ...(snapshots === undefined ? [] : [`${nameOfVolume(from)} has ${snapshots}`]),
+        ...refusedIf(refusalOfUse(lxd.host, from, found)),
+      ];
     }
     const move = await moveTo(lxd, from, inputs);
-    return refusedIf(move && (await refusalOfMove(lxd, move, found)));
+    return refusedIf(move && (await refusalOfMove(lxd, move, found, context.claim)));
   },
 
   nameOf,
@@ -169,16 +219,19 @@ export const storageVolumeLifecycle = markedObjectLifecycle<Inputs, Outputs, Fou
     }),
 
   async save(context, lxd, inputs, found, state) {
-    const { target, contentType, description, config } = inputs;
     if (found === undefined) {
-      const wanted = { target, contentType, description, config: marked(config, context.mark) };
-      return { location: await createVolume(lxd, refOf(inputs), wanted) };
+      return make(context, lxd, inputs);
     }
+    if (state === undefined && found.value.config?.[COPY_KEY] !== undefined) {
+      await removeHalfCopy(lxd, { ...refOf(inputs), location: found.value.location }, found, context);
+      return havingChanged(() => make(context, lxd, inputs));
+    }
+    const { description, config } = inputs;
     const from = { ...refOf(state ?? inputs), location: found.value.location };
     const move = await moveTo(lxd, from, inputs);
     const refusal =
       refusalOfShrink({ ...inputs, ...from }, config, found.value.config ?? {}) ??
-      (move && (await refusalOfMove(lxd, move, found)));
+      (move && (await refusalOfMove(lxd, move, found, context.claim)));
     if (refusal !== undefined) {
       throw new RefusedError(refusal);
     }
@@ -190,11 +243,15 @@ export const storageVolumeLifecycle = markedObjectLifecycle<Inputs, Outputs, Fou
     if (move === undefined) {
       return change(from, found);
     }
-    // Until state knows the new place, the next run takes the volume there for its own unfinished work.
-    await changeVolume(lxd, from, found, { config: {}, mark: asUnfinished(context.mark) });
     return havingChanged(async () => {
-      context.progress(`moving it to pool "${move.to.pool}"${move.to.location === "" ? "" : ` on ${move.to.location}`}`);
-      await moveVolume(lxd, move);
+      if (isBetweenMembers(move)) {
+        await moveToMember(lxd, move, found, context);
+      } else {
+        // Until state knows the new place, the next run takes the volume there for its own unfinished work.
+        await changeVolume(lxd, from, found, { config: {}, mark: asUnfinished(context.mark) });
+        context.progress(`moving it to ${wordsForPlace(move.to)}`);
+        await moveVolume(lxd, move);
+      }
       const there = { ...from, ...move.to };
       try {
         const moved = await findVolume(lxd, there);
@@ -213,14 +270,27 @@ export const storageVolumeLifecycle = markedObjectLifecycle<Inputs, Outputs, Fou
     changeVolume(lxd, { ...refOf(state), location: found.value.location }, found, { config: {}, mark }),
 
   async remove(_context, lxd, state, found) {
-    const refusal =
-      refusalOfUse(lxd.host, refOf(state), found) ?? (state.deleteData ? undefined : refusalOfLoss(state, lxd.host));
-    if (refusal !== undefined) {
-      throw new RefusedError(refusal);
+    const ref = { ...refOf(state), location: found.value.location };
+    const inUse = refusalOfUse(lxd.host, ref, found);
+    if (inUse !== undefined) {
+      throw new RefusedError(inUse);
     }
-    await deleteVolume(lxd, { ...refOf(state), location: found.value.location });
+    if (!state.deleteData) {
+      throw new RefusedError(refusalOfLoss(state, lxd.host, wordsFor(await listSnapshots(lxd, ref))));
+    }
+    await deleteVolume(lxd, ref);
   },
 });
+
+async function make(context: Context, lxd: LxdClient, inputs: Inputs): Promise<Outputs> {
+  const { target, contentType, description, config, source } = inputs;
+  const wanted = { target, contentType, description, config: marked(config, context.mark) };
+  const location =
+    source === undefined
+      ? await createVolume(lxd, refOf(inputs), wanted)
+      : await createFromSource(lxd, refOf(inputs), wanted, source, context.warn);
+  return { location };
+}
 
 function refOf({ project, pool, name, target, location }: Inputs & Partial<Outputs>): VolumeRef {
   return { project, pool, name, location: location === undefined || location === "" ? target : location };
@@ -261,10 +331,15 @@ function refusalOfShrink(volume: State, { size = "" }: Config, { size: live = ""
     : undefined;
 }
 
-function refusalOfLoss(state: State, host?: string): string {
+/**
+ * Explains why a volume that may hold data is not removed.
+ * @param snapshots - Names those that the server has.
+ */
+function refusalOfLoss(state: State, host?: string, snapshots?: string): string {
+  const others = host === undefined ? " with its snapshots" : snapshots === undefined ? "" : ` with its ${snapshots}`;
   return (
-    `${nameOf(state)}${host === undefined ? "" : ` on ${host}`} is not removed, because it may hold data, which would be lost with its ` +
-    "snapshots. To remove it nevertheless, set deleteData: true and run pulumi up before the change that removes it. To keep it " +
+    `${nameOf(state)}${host === undefined ? "" : ` on ${host}`} is not removed, because it may hold data, which would be lost` +
+    `${others}. To remove it nevertheless, set deleteData: true and run pulumi up before the change that removes it. To keep it ` +
     "without this program, set the resource option retainOnDelete"
   );
 }
@@ -280,8 +355,8 @@ function refusalOfUse(host: string, ref: VolumeRef, { value }: FoundVolume): str
 /**
  * A custom storage volume of a cluster, or of one standalone server. It outlives the instances to which it is attached.
  *
- * An instance or a profile attaches it by a device of type `disk` with `pool` and `source`, the volume's name; a `filesystem` volume
- * also needs `path`, a `block` volume has none. An instance can attach a volume of its own member only.
+ * An instance or a profile attaches it by the device that {@link LxdStorageVolume.disk} returns. An instance can attach a volume of its
+ * own member only.
  *
  * @example
  * ```typescript
@@ -297,7 +372,7 @@ function refusalOfUse(host: string, ref: VolumeRef, { value }: FoundVolume): str
  *   name: "db",
  *   image: { alias: "debian-12" },
  *   target: data.location,
- *   devices: { data: { type: "disk", pool: data.pool, source: data.name, path: "/srv/data" } },
+ *   devices: { data: data.disk({ path: "/srv/data" }) },
  * });
  * ```
  */
@@ -319,5 +394,26 @@ export class LxdStorageVolume extends LxdResource {
 
   constructor(name: string, args: LxdStorageVolumeArgs, opts?: CustomResourceOptions) {
     super("LxdStorageVolume", name, { ...args }, ["location"], opts);
+  }
+
+  /**
+   * Returns the device by which an instance or a profile attaches this volume.
+   * @param options - Further keys of the device, such as `{ path: "/srv/data", readonly: true }`. A `filesystem` volume needs `path`, where
+   *   it is mounted; a `block` volume has none.
+   */
+  disk(options: DiskOptions = {}): Output<Record<string, string | number | boolean>> {
+    // This object has no property that the program left out.
+    const { contentType: content = output("filesystem") } = this as Partial<this>;
+    const own = { pool: this.pool, source: this.name, contentType: content };
+    return output({ ...own, options }).apply(
+      ({ pool, source, contentType, options: given }): Record<string, string | number | boolean> => {
+        const isMounted = contentType === "filesystem";
+        if (isMounted !== "path" in given) {
+          const what = isMounted ? "needs path, where it is mounted" : "has no path, because it is not mounted";
+          throw new Error(`The device of storage volume "${source}" ${what}: contentType is ${contentType}`);
+        }
+        return { type: "disk", pool, source, ...given };
+      },
+    );
   }
 }

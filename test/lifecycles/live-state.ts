@@ -39,10 +39,11 @@ function stateOfDaemon(daemon: Daemon): Plain {
     version: daemon.behaviour.version,
     answers: daemon.answers,
     config: sorted(daemon.localConfig),
-    // Ended operations disappear after seconds. One that runs without a client runs until it expires: a token.
+    // Ended operations disappear after seconds. One that runs without a client runs until it expires: a token. One that offers a volume
+    // changes nothing.
     openOperations: daemon.operations
       .list()
-      .filter(({ running }) => running)
+      .filter((operation) => operation.running && operation.class !== "websocket")
       .map(({ class: kind, metadata }) => ({ kind, for: metadata?.["serverName"] })),
   };
 }

@@ -111,6 +111,17 @@ export interface CustomVolume {
   config: Config;
   description: string;
   contentType: string;
+  snapshots: VolumeSnapshot[];
+}
+
+/** A snapshot of a custom volume. */
+export interface VolumeSnapshot {
+  name: string;
+  description: string;
+  createdAt: Date;
+  /** Zero time of Go for one that does not expire. */
+  expiresAt: string;
+  config: Config;
 }
 
 export interface Network extends ClusterObject {

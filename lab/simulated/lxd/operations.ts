@@ -13,7 +13,7 @@ export type OperationStatus = keyof typeof statusNames;
 /** Fields of a new operation. */
 export interface OperationOptions {
   description: string;
-  class?: "task" | "token";
+  class?: "task" | "token" | "websocket";
   project?: string;
   /** URLs of the objects it works on, by type. */
   resources?: Record<string, string[]>;
@@ -23,7 +23,7 @@ export interface OperationOptions {
 /** One operation. */
 export class Operation {
   readonly id = randomUUID();
-  readonly class: "task" | "token";
+  readonly class: "task" | "token" | "websocket";
   readonly project: string;
   readonly createdAt = new Date();
   updatedAt = this.createdAt;

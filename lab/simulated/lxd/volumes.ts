@@ -1,12 +1,21 @@
 /** `/1.0/storage-pools/{name}/volumes`: the custom volumes of a pool, and the list of those of instances. */
 import { z } from "zod";
 import { listed } from "./cluster";
-import { type Config, type CustomVolume, type Database, type Member, type StoragePool, urlOf } from "./database";
+import {
+  type Config,
+  type CustomVolume,
+  type Database,
+  type Member,
+  type StoragePool,
+  urlOf,
+  type VolumeSnapshot,
+} from "./database";
 import { bytesOf, expandedDevices, requireApiName } from "./instance-model";
 import { async, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
 import { reach, targetDaemon } from "./server";
 import { isRemoteDriver } from "./storage-drivers";
+import { copyVolume, offerVolume, volumeSource } from "./volume-copies";
 
 const config = z.record(z.string(), z.string()).nullish();
 const volumePost = z.object({
@@ -14,6 +23,7 @@ const volumePost = z.object({
   description: z.string().default(""),
   content_type: z.string().default("filesystem"),
   config,
+  source: volumeSource,
 });
 const movePost = z.object({
   name: z.string().default(""),
@@ -52,14 +62,21 @@ export function urlOfVolume(database: Database, pool: StoragePool, { name, proje
 }
 
 function listVolumes(request: ApiRequest): Reply {
-  const { database } = request.daemon;
+  const { database, behaviour } = request.daemon;
   const pool = database.pool(param(request, "name"));
   const target = request.query.get("target") ?? "";
   const only = target === "" ? undefined : database.member(target);
   const project = database.holder(projectOf(request), "storage.volumes");
   const custom = pool.customVolumes
     .filter((volume) => volume.project === project && (only === undefined || volume.member === only))
-    .map((volume) => toApi(database, pool, volume));
+    .flatMap((volume) => [
+      toApi(database, pool, volume),
+      ...(behaviour.server === "incus" ? [] : volume.snapshots).map((snapshot) => ({
+        ...toApi(database, pool, volume),
+        ...snapshotToApi(snapshot),
+        name: `${volume.name}/${snapshot.name}`,
+      })),
+    ]);
   const instances = request.path.endsWith("/custom")
     ? []
     : [...database.instances.values()]
@@ -101,6 +118,11 @@ function toApi(database: Database, pool: StoragePool, volume: CustomVolume) {
   };
 }
 
+/** The JSON for a snapshot of a volume. */
+export function snapshotToApi({ name, description, createdAt, expiresAt, config }: VolumeSnapshot) {
+  return { name, description, config, created_at: createdAt.toISOString(), expires_at: expiresAt };
+}
+
 /** Instances and profiles whose own devices attach the volume, and the daemon that stores its own data in it. */
 function usersOf(database: Database, pool: StoragePool, volume: CustomVolume): string[] {
   const attaches = (project: string, devices: Readonly<Record<string, Config>>): boolean =>
@@ -129,7 +151,7 @@ function usersOf(database: Database, pool: StoragePool, volume: CustomVolume): s
  * The volume of a request. Without a target, the members are searched for it.
  * @throws LxdError when several members have one of that name, or none has.
  */
-function volumeOf(request: ApiRequest): { pool: StoragePool; volume: CustomVolume } {
+export function volumeOf(request: ApiRequest): { pool: StoragePool; volume: CustomVolume } {
   const { database } = request.daemon;
   const project = database.holder(projectOf(request), "storage.volumes");
   const pool = database.pool(param(request, "name"));
@@ -182,9 +204,17 @@ function createVolume(request: ApiRequest): Reply {
     config: withoutEmpty(body.config ?? {}),
     description: body.description,
     contentType: body.content_type,
+    snapshots: [],
   };
   if (pool.customVolumes.some((each) => each.name === volume.name && each.project === project && each.member === volume.member)) {
     throw new LxdError(409, "Volume by that name already exists");
+  }
+  const { source } = body;
+  if (source && source.type !== "" && source.type !== "copy" && source.type !== "migration") {
+    throw new LxdError(400, `Unknown source type "${source.type}"`);
+  }
+  if (source && source.type !== "" && (source.type === "migration" || source.name !== "")) {
+    return copyVolume(request, pool, volume, source);
   }
   requireValidConfig(pool, volume, volume.config);
   pool.customVolumes.push(volume);
@@ -219,8 +249,11 @@ function moveVolume(request: ApiRequest): Reply {
   const body = decode(request, movePost);
   const { daemon } = targetDaemon(request).member;
   const { pool, volume } = volumeOf(request);
-  if (body.migration || body.name !== volume.name) {
-    throw new LxdError(500, "Renaming a volume, and moving it between members, is not simulated");
+  if (body.migration) {
+    return offerVolume(request, pool, volume);
+  }
+  if (body.name !== volume.name) {
+    throw new LxdError(500, "Renaming a volume is not simulated");
   }
   const to = database.pool(body.pool);
   const member = memberOf(to, (volume.member ?? daemon.member).daemon.member);
@@ -266,11 +299,34 @@ function invalidValue(key: string, value: string): string | undefined {
     case "security.shifted":
     case "security.unmapped":
       return /^(true|false|1|0|yes|no|on|off)$/i.test(value) ? undefined : `Invalid value for a boolean "${value}"`;
-    case "snapshots.expiry":
-      return /^(\d+[SMHdwmy] ?)+$/.test(value) ? undefined : "Invalid expiry expression";
+    case "snapshots.expiry": {
+      const units = value
+        .trim()
+        .split(" ")
+        .map((part) => /^\d+([SMHdwmy])$/.exec(part)?.[1]);
+      const isValid = !units.includes(undefined) && new Set(units).size === units.length;
+      return isValid ? undefined : "Invalid expiry expression";
+    }
+    case "snapshots.schedule":
+      return value
+        .split(", ")
+        .map(invalidTrigger)
+        .find((reason) => reason !== undefined);
     default:
       return undefined;
   }
+}
+
+function invalidTrigger(trigger: string): string | undefined {
+  if (/^@(hourly|daily|midnight|weekly|monthly|annually|yearly)$/i.test(trigger)) {
+    return undefined;
+  }
+  const fields = trigger.split(" ");
+  if (fields.length !== 5) {
+    return "Schedule must be of the form: <minute> <hour> <day-of-month> <month> <day-of-week>";
+  }
+  const wrong = fields.find((field) => !/^[\d*,/?-]+$|^[a-z]{3}(-[a-z]{3})?$/i.test(field));
+  return wrong === undefined ? undefined : `Error parsing schedule: failed to parse int from ${wrong}`;
 }
 
 function withoutEmpty(values: Config): Config {

@@ -57,28 +57,32 @@ export function nameOfVolume({ project, pool, name, location = "" }: VolumeRef):
   );
 }
 
-function collectionOf({ pool }: Pick<VolumeRef, "pool">): string {
+/** The address of the volumes of a pool. */
+export function collectionOf({ pool }: Pick<VolumeRef, "pool">): string {
   return api`/1.0/storage-pools/${pool}/volumes/custom`;
 }
 
-function pathOf(ref: VolumeRef): string {
+/** The address of a volume in the API. */
+export function pathOf(ref: VolumeRef): string {
   return collectionOf(ref) + api`/${ref.name}`;
 }
 
-function queryOf({ project, location = "" }: VolumeRef): Record<string, string | undefined> {
+/** Whose volume is meant: the project, and the member if there is one. */
+export function queryOf({ project, location = "" }: VolumeRef): Record<string, string | undefined> {
   return { project, target: location === "" ? undefined : location };
 }
 
 /**
  * Finds a volume. Without a location, finds it in the list of all members, because the server fails for a name that several have.
+ * @param input - The input by which the program can name the member.
  * @throws RefusedError when several members have one of that name.
  */
-export async function findVolume(lxd: LxdClient, ref: VolumeRef): Promise<FoundVolume | undefined> {
+export async function findVolume(lxd: LxdClient, ref: VolumeRef, input = "target"): Promise<FoundVolume | undefined> {
   if ((ref.location ?? "") !== "") {
     return lxd.findWithEtag(pathOf(ref), volumeSchema, queryOf(ref));
   }
   const all = await lxd.find(collectionOf(ref), listOf(volumeSchema), { ...queryOf(ref), recursion: 1 });
-  const found = theOnly(ref, all ?? []);
+  const found = theOnly(ref, all ?? [], input);
   return found && lxd.findWithEtag(pathOf(ref), volumeSchema, queryOf({ ...ref, location: found.location }));
 }
 
@@ -88,12 +92,12 @@ export async function findVolumeShared(lxd: LxdClient, ref: VolumeRef): Promise<
   return theOnly(ref, all ?? []);
 }
 
-function theOnly(ref: VolumeRef, all: readonly Volume[]): Volume | undefined {
+function theOnly(ref: VolumeRef, all: readonly Volume[], input = "target"): Volume | undefined {
   const { name, location = "" } = ref;
   const named = all.filter((volume) => volume.name === name && (location === "" || volume.location === location));
   if (named.length > 1) {
     const members = named.map((volume) => volume.location).join(", ");
-    throw new RefusedError(`${nameOfVolume(ref)} exists on several members: ${members}. Set target to one of them`);
+    throw new RefusedError(`${nameOfVolume(ref)} exists on several members: ${members}. Set ${input} to one of them`);
   }
   return named[0];
 }
@@ -103,7 +107,12 @@ function theOnly(ref: VolumeRef, all: readonly Volume[]): Volume | undefined {
  * @param present - Where a volume is that may stay there.
  * @throws RefusedError when the program has to name one, or must not.
  */
-async function memberFor(lxd: LxdClient, ref: VolumeRef, target: string | undefined, present = ""): Promise<string | undefined> {
+export async function memberFor(
+  lxd: LxdClient,
+  ref: VolumeRef,
+  target: string | undefined,
+  present = "",
+): Promise<string | undefined> {
   const servers = await getServers(lxd);
   const members = namesOf(servers);
   if (!servers.clustered) {
@@ -139,7 +148,8 @@ async function memberFor(lxd: LxdClient, ref: VolumeRef, target: string | undefi
   return target ?? members[0];
 }
 
-interface NewVolume {
+/** What a new volume is to be. */
+export interface NewVolume {
   readonly target: string | undefined;
   readonly contentType: string;
   readonly description: string;
@@ -156,57 +166,6 @@ export async function createVolume(
   const body = { name: ref.name, type: "custom", content_type: contentType, ...contents };
   await lxd.change("POST", collectionOf(ref), { query: queryOf({ ...ref, location }), body });
   return location;
-}
-
-/** A volume, and the pool and member to which it moves. The members are empty where there are none. */
-export interface Move {
-  readonly from: VolumeRef & { readonly location: string };
-  readonly to: { readonly pool: string; readonly location: string };
-}
-
-/** Returns the move to the wanted pool and member; `undefined` for a volume that is there. */
-export async function moveTo(
-  lxd: LxdClient,
-  from: Move["from"],
-  { pool, target = from.location }: { readonly pool: string; readonly target?: string | undefined },
-): Promise<Move | undefined> {
-  if (pool === from.pool && target === from.location) {
-    return undefined;
-  }
-  const isGiven = target !== from.location;
-  const location = (await memberFor(lxd, { ...from, pool }, isGiven ? target : undefined, from.location)) ?? "";
-  return { from, to: { pool, location } };
-}
-
-/**
- * Explains why a volume is not moved; `undefined` when nothing is known to prevent it. A move between members is refused: LXD 5.0 leaves it
- * to its client. Servers with the extension end the operation before the copy, and lose config, description and type of content; they
- * also move a volume that a stopped instance has, which then starts no more.
- */
-export async function refusalOfMove(lxd: LxdClient, { from, to }: Move, found: FoundVolume): Promise<string | undefined> {
-  const isNot = `${nameOfVolume(from)} is not moved to pool "${to.pool}"${to.location === "" ? "" : ` on ${to.location}`}, because`;
-  const users = usersOf(found.value);
-  if (users !== undefined) {
-    return `${isNot} it is used by ${users}. Remove its disk device there first`;
-  }
-  if (from.location === "" || to.location === "" || from.location === to.location) {
-    return undefined;
-  }
-  const { api_extensions, environment } = await getServer(lxd);
-  const { name, client } = lxd.names;
-  return api_extensions.includes("cluster_internal_custom_volume_copy")
-    ? `${isNot} ${name} ${environment.server_version} moves volumes between members without their config. Make another volume there with ` +
-        "another LxdStorageVolume, and copy the data inside an instance"
-    : `${isNot} ${name} ${environment.server_version} leaves moves between members to its client. Run on a member: ${client} storage volume ` +
-        `move ${from.pool}/${from.name} ${to.pool}/${from.name} --project ${from.project} --target ${from.location} ` +
-        `--destination-target ${to.location}. Then run pulumi up with adopt: true`;
-}
-
-/** Moves a volume with its snapshots to another pool. The server copies it, and then removes the original. */
-export async function moveVolume(lxd: LxdClient, { from, to }: Move): Promise<void> {
-  const location = from.location === "" ? to.location : from.location;
-  const body = { name: from.name, pool: to.pool };
-  await lxd.change("POST", pathOf(from), { query: queryOf({ ...from, location }), body });
 }
 
 /**

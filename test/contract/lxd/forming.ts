@@ -19,13 +19,14 @@ import { getServers } from "../../../provider/lxd/cluster/servers";
 import { serversKeys } from "../../../provider/lxd/config-keys";
 import { takeInventory } from "../../../provider/lxd/inventory";
 import { getHardware, getServer, serverConfig, setServerConfig } from "../../../provider/lxd/server";
+import { copyVolume, moveVolume } from "../../../provider/lxd/storage-and-networks/volume-moves";
+import { listSnapshots } from "../../../provider/lxd/storage-and-networks/volume-snapshots";
 import {
   changeVolume,
   createVolume,
   deleteVolume,
   findVolume,
   findVolumeShared,
-  moveVolume,
 } from "../../../provider/lxd/storage-and-networks/volumes";
 import { isNotFound } from "../../../provider/support/errors";
 import { type ContractLab, failed, refused } from "./harness";
@@ -185,6 +186,12 @@ export function formingContract(lab: () => ContractLab): void {
       const { location, description, config } = (await findVolume(lxd, there))?.value ?? {};
       assert.deepEqual({ location, description, config }, { location: "", description: "first", config: { "user.k": "w" } });
       assert.equal((await findVolumeShared(lxd, there))?.name, "data");
+      assert.deepEqual(await listSnapshots(lxd, there), []);
+      const copy = { ...there, name: "twin" };
+      const contents = { contentType: "filesystem", description: "", config: { "user.k": "v" } };
+      await copyVolume(lxd, { from: there, to: copy, withSnapshots: true, ...contents });
+      assert.equal((await findVolume(lxd, copy))?.value.config?.["user.k"], "v");
+      await deleteVolume(lxd, copy);
       await deleteVolume(lxd, there);
       await deleteVolume(lxd, there);
       for (const name of ["solo", "other"]) {

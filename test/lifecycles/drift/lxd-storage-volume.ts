@@ -50,6 +50,7 @@ export const storageVolumeDrift = driftTable(storageVolumeLifecycle, {
     pool: { answer: "cannot drift", why: "a volume is found in its pool; one that was moved no longer exists there" },
     project: { answer: "cannot drift", why: "a volume is found in its project; one that was moved no longer exists there" },
     target: { answer: "cannot drift", why: "a volume is found on its member; one that was moved no longer exists there" },
+    source: how("the volume of which it was once made as a copy"),
     contentType: [
       {
         byHand: [

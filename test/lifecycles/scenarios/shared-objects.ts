@@ -231,6 +231,26 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
   },
   {
     ...volume,
+    title: "that moves to another member",
+    start: async (flavour) => {
+      const lab = await startFurnishedCluster(flavour);
+      const path = "/1.0/storage-pools/default/volumes/custom";
+      await lab.byHand("bcn2", "POST", `${path}?target=bcn2`, { name: "old", config: { "user.k": "v" } });
+      await lab.byHand("bcn2", "POST", `${path}/old/snapshots?target=bcn2`, { name: "s", expires_at: "2100-01-01T00:00:00Z" });
+      return lab;
+    },
+    first: (lab) => ({
+      cluster: clusterOf(lab),
+      ...{ name: "data", pool: "default", target: "bcn1", deleteData: true },
+      source: { pool: "default", volume: "old", snapshots: true },
+    }),
+    then: (lab) => ({
+      cluster: clusterOf(lab),
+      ...{ name: "data", pool: "default", target: "bcn2", deleteData: true, description: "moved" },
+    }),
+  },
+  {
+    ...volume,
     title: "of one server",
     start: startFurnishedServer,
     first: (lab) => ({ cluster: clusterOf(lab), name: "data", pool: "default", contentType: "block", deleteData: true }),

@@ -98,6 +98,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         contentType: "block",
         description: "Orders",
         config: { size: "20GiB", "snapshots.schedule": "@daily", "user.note": "yes", "security.shifted": true },
+        source: { pool: "slow", volume: "orders", project: "shop", member: "bcn2", snapshots: true },
         deleteData: true,
         adopt: true,
       },

@@ -194,6 +194,7 @@ describe("LxdClusterMember whose host and cluster disagree", () => {
         config: {},
         description: "",
         contentType: "filesystem",
+        snapshots: [],
       });
       const since = lab.requests.length;
       await assert.rejects(

@@ -147,6 +147,19 @@ describe("LxdStorageVolume", () => {
     await volume.destroy();
   });
 
+  it("names its snapshots when it is not removed, and when a replacement would take them", async () => {
+    await volume.up(args());
+    for (const name of ["monday", "tuesday"]) {
+      await byHand("POST", `${PATH}/data/snapshots?target=bcn1`, { name });
+    }
+    await assert.rejects(volume.destroy(), /it may hold data, which would be lost with its 2 snapshots \(monday, tuesday\)\. To/);
+    await volume.preview(args({ contentType: "block" }));
+    assert.match(volume.warnings.join("\n"), /Storage volume "data" of pool "fast" on bcn1 has 2 snapshots \(monday, tuesday\)/);
+    await volume.up(args({ deleteData: true, target: undefined }));
+    await volume.destroy();
+    assert.equal(await live(), undefined);
+  });
+
   it("is not removed while it is in use, even with deleteData, and the users are named", async () => {
     const given = args({ deleteData: true });
     await volume.up(given);
@@ -220,6 +233,11 @@ describe("LxdStorageVolume", () => {
       'config.size is not a size such as "20GiB"',
       "config.volatile.uuid is written by the server or by this package, and cannot be set",
     ]);
+    const [schedule = "", expiry = ""] = await volume.faults(
+      args({ config: { "snapshots.schedule": "daily", "snapshots.expiry": "2 weeks", "snapshots.pattern": "a/b" } }),
+    );
+    assert.match(schedule, /^config\.snapshots\.schedule must be a cron expression of five fields such as "0 6 \* \* \*"/);
+    assert.match(expiry, /^config\.snapshots\.expiry must be a time such as "2w" or "1d 12H"/);
     await volume.preview(args({ config: { "snapshots.shedule": "@daily" } }));
     assert.match(volume.warnings.join(), /config\.snapshots\.shedule is not a known key .*Did you mean snapshots\.schedule\?/);
   });
@@ -244,8 +262,8 @@ describe("LxdStorageVolume, moved", () => {
   const places = async (): Promise<string[]> => {
     const lists = ["fast", "slow", "shared"].map(async (pool) => {
       const path = `/1.0/storage-pools/${pool}/volumes/custom?recursion=1`;
-      const found = (await two.lab.byHand("bcn2", "GET", path)) as { location: string }[];
-      return found.map(({ location }) => `${pool} ${location}`.trim());
+      const found = (await two.lab.byHand("bcn2", "GET", path)) as { name: string; location: string }[];
+      return found.filter(({ name }) => !name.includes("/")).map(({ location }) => `${pool} ${location}`.trim());
     });
     return (await Promise.all(lists)).flat();
   };
@@ -290,25 +308,147 @@ describe("LxdStorageVolume, moved", () => {
     assert.deepEqual([await places(), volume.inState("location")], [["fast bcn2"], "bcn2"]);
   });
 
-  it("stays where the server leaves that to its client, whose command is told, and is then adopted", async () => {
+  for (const flavour of ["bookworm-lxd", "trixie-lxd", "trixie-incus7", "lxd-5.21", "lxd-6"] as const) {
+    it(`goes to another member on ${flavour}, with its snapshots, and other changes with it`, async () => {
+      await start(flavour);
+      await volume.up(args({ config: { size: "4GiB", "user.k": "v" }, description: "orders" }));
+      const snapshot = { name: "monday", expires_at: "2100-01-01T00:00:00Z" };
+      await two.lab.byHand("bcn2", "POST", `${PATH}/data/snapshots?target=bcn1`, snapshot);
+      const wanted = args({ target: "bcn2", config: { size: "8GiB" }, description: "orders" });
+      volume.warnings.length = 0;
+      assert.equal(await volume.preview(wanted), "updated");
+      assert.deepEqual(volume.warnings, [
+        'Storage volume "data" of pool "fast" on bcn1 will be moved: the server copies it with its snapshots, then removes the original',
+      ]);
+      assert.equal(await volume.up(wanted), "updated");
+      assert.deepEqual(volume.progress, ['copying it to pool "fast" on bcn2', "removing the original on bcn1"]);
+      assert.deepEqual([await places(), volume.inState("location")], [["fast bcn2"], "bcn2"]);
+      const copied = await two.lab.byHand("bcn2", "GET", `${PATH}/data/snapshots/monday?target=bcn2`);
+      assert.equal((copied as typeof snapshot).expires_at, snapshot.expires_at);
+      const found = (await two.lab.byHand("bcn2", "GET", "/1.0/storage-pools/fast/volumes/custom/data?target=bcn2")) as Found;
+      const { "user.pulumi.urn": mark, ...config } = found.config;
+      assert.deepEqual(config, { size: "8GiB" });
+      assert.match(mark ?? "", /::data \[[0-9a-f]{16}\]$/);
+      assert.equal(await volume.up(wanted), "same");
+    });
+  }
+
+  it("goes to another pool of another member", async () => {
     await start("bookworm-lxd");
     await volume.up(args());
-    const why =
-      /is not moved to pool "fast" on bcn2, because LXD 5\.0\.2 leaves moves between members to its client\. .*--destination-target bcn2/;
-    assert.equal(await volume.preview(args({ target: "bcn2" })), "updated");
-    assert.match(volume.warnings.join("\n"), why);
-    await assert.rejects(volume.up(args({ target: "bcn2" })), why);
-    assert.deepEqual(await places(), ["fast bcn1"]);
+    assert.equal(await volume.up(args({ target: "bcn2", pool: "slow" })), "updated");
+    assert.deepEqual(await places(), ["slow bcn2"]);
+    assert.equal(await volume.up(args({ target: "bcn2", pool: "slow" })), "same");
   });
 
-  it("stays where the server would lose its config", async () => {
+  it("is copied anew when the run that copied it was killed, and a volume of others stays", async () => {
     await start("trixie-incus7");
-    await volume.up(args());
+    await volume.up(args({ config: { "user.k": "v" } }));
+    const path = "/1.0/storage-pools/fast/volumes/custom";
+    const { config } = (await two.lab.byHand("bcn2", "GET", `${path}/data?target=bcn1`)) as Found;
+    const mark = config["user.pulumi.urn"]?.replace(/\]$/, " creating]");
+    await two.lab.byHand("bcn2", "POST", `${path}?target=bcn2`, { name: "data", config: { "user.old": "x" } });
+    const wanted = args({ target: "bcn2", config: { "user.k": "v" } });
+    const why =
+      /is not moved to pool "fast" on bcn2, because a volume of that name is there already\. Remove it, or choose another/;
+    await volume.preview(wanted);
+    assert.match(volume.warnings.join("\n"), why);
+    await assert.rejects(volume.up(wanted), why);
+    await two.lab.byHand("bcn2", "PUT", `${path}/data?target=bcn2`, {
+      config: { "user.old": "x", "user.pulumi.urn": mark, "user.pulumi.copy-of": "default/fast/data on bcn1" },
+    });
+    volume.progress.length = 0;
+    assert.equal(await volume.up(wanted), "updated");
+    assert.equal(volume.progress[0], "removing the unfinished copy on bcn2");
+    assert.deepEqual(await places(), ["fast bcn2"]);
+    const found = (await two.lab.byHand("bcn2", "GET", `${path}/data?target=bcn2`)) as Found;
+    assert.deepEqual(Object.keys(found.config).sort(), ["user.k", "user.pulumi.urn"]);
+  });
+
+  it("is made anew in place of an unfinished copy that its state does not have, but not in place of another's", async () => {
+    await start("trixie-incus7");
+    await volume.up(args({ deleteData: true }));
+    const path = "/1.0/storage-pools/fast/volumes/custom";
+    const { config } = (await two.lab.byHand("bcn2", "GET", `${path}/data?target=bcn1`)) as Found;
+    const mark = config["user.pulumi.urn"]?.replace(/\]$/, " creating]") ?? "";
+    const left = { name: "data", config: { "user.pulumi.copy-of": "default/fast/data on bcn1", "user.old": "x" } };
+    const post = (own: string) =>
+      two.lab.byHand("bcn2", "POST", `${path}?target=bcn2`, { ...left, config: { ...left.config, "user.pulumi.urn": own } });
+    await volume.destroy();
+    await post(mark.replace("::data ", "::other "));
+    const there = args({ target: "bcn2", deleteData: true });
     await assert.rejects(
-      volume.up(args({ target: "bcn2" })),
-      /is not moved to pool "fast" on bcn2, because Incus 7\.0\.2 moves volumes between members without their config\. Make another/,
+      volume.up({ ...there, adopt: true }),
+      /is an unfinished copy of default\/fast\/data on bcn1\. Remove it first/,
     );
-    assert.deepEqual(await places(), ["fast bcn1"]);
+    await two.lab.byHand("bcn2", "DELETE", `${path}/data?target=bcn2`);
+    await post(mark);
+    assert.equal(await volume.up(there), "created");
+    const found = (await two.lab.byHand("bcn2", "GET", `${path}/data?target=bcn2`)) as Found;
+    assert.deepEqual(Object.keys(found.config), ["user.pulumi.urn"]);
+  });
+
+  it("stays on its member while the other one is offline, which the preview says", async () => {
+    await start("trixie-incus7");
+    await volume.up(args({ target: "bcn2" }));
+    await two.lab.host("bcn1").powerOff();
+    const why = /is not moved to pool "fast" on bcn1, because bcn1 is offline\. Start it first/;
+    assert.equal(await volume.preview(args()), "updated");
+    assert.match(volume.warnings.join("\n"), why);
+    await assert.rejects(volume.up(args()), why);
+    assert.deepEqual(await places(), ["fast bcn2"]);
+  });
+
+  it("is made as a copy of another volume, once, with that one's size and the program's keys", async () => {
+    await start("bookworm-lxd");
+    const original = {
+      name: "old",
+      config: { size: "4GiB", "user.k": "v", "snapshots.schedule": "@daily", "security.shifted": "true" },
+    };
+    const path = "/1.0/storage-pools/slow/volumes/custom";
+    await two.lab.byHand("bcn2", "POST", `${path}?target=bcn2`, original);
+    await two.lab.byHand("bcn2", "POST", `${path}/old/snapshots?target=bcn2`, { name: "s" });
+    const copied = (more: object = {}) => args({ source: { pool: "slow", volume: "old", snapshots: true }, ...more });
+    assert.equal(await volume.up(copied({ config: { "user.c": 1 } })), "created");
+    const found = (await two.lab.byHand("bcn2", "GET", "/1.0/storage-pools/fast/volumes/custom/data?target=bcn1")) as Found;
+    const { "user.pulumi.urn": mark, ...config } = found.config;
+    assert.deepEqual(config, { size: "4GiB", "user.c": "1", "security.shifted": "true" });
+    assert.match(mark ?? "", /::data \[[0-9a-f]{16}\]$/);
+    assert.equal(await volume.up(copied({ config: { "user.c": 1 } })), "same");
+    assert.equal(await volume.up(args({ config: { "user.c": 1 } })), "same");
+    assert.equal(await volume.preview(copied({ source: { pool: "slow", volume: "other" } })), "replaced");
+    assert.deepEqual((await places()).sort(), ["fast bcn1", "slow bcn2"]);
+    assert.ok(await two.lab.byHand("bcn2", "GET", `${PATH}/data/snapshots/s?target=bcn1`));
+  });
+
+  it("is not made of a source that does not fit, and the reason is told", async () => {
+    await start("bookworm-lxd");
+    const path = "/1.0/storage-pools/slow/volumes/custom";
+    const source = { pool: "slow", volume: "old" };
+    await assert.rejects(
+      volume.up(args({ source })),
+      /"data" of pool "fast" on bcn1 is not created, because its source, Storage volume "old" of pool "slow", does not exist on/,
+    );
+    for (const target of ["bcn1", "bcn2"]) {
+      await two.lab.byHand("bcn2", "POST", `${path}?target=${target}`, {
+        name: "old",
+        content_type: "block",
+        config: { size: "4GiB" },
+      });
+    }
+    await assert.rejects(volume.up(args({ source })), /exists on several members: .*\. Set source\.member to one of them/);
+    const chosen = { ...source, member: "bcn2" };
+    await assert.rejects(volume.up(args({ source: chosen })), /has contentType block, not filesystem/);
+    const small = args({ source: chosen, contentType: "block", config: { size: "1GiB" } });
+    await assert.rejects(
+      volume.up(small),
+      /has 4GiB, and a block volume cannot be shrunk \(config\.size\)\. Give at least the size/,
+    );
+    assert.deepEqual((await places()).sort(), ["slow bcn1", "slow bcn2"]);
+    const profile = { name: "web", devices: { data: { type: "disk", pool: "slow", source: "old" } } };
+    await two.lab.byHand("bcn2", "POST", "/1.0/profiles", profile);
+    assert.equal(await volume.up(args({ source: chosen, contentType: "block" })), "created");
+    assert.match(volume.warnings.join(), /Storage volume "old" of pool "slow" on bcn2 is copied while it is used by profile web/);
   });
 
   it("stays while it is used, which the preview says", async () => {

@@ -91,8 +91,12 @@ export class ApiError extends LxdError {
 
   /** The same answer, with a note that the object was found at its address afterwards. */
   butIsThere(): ApiError {
+    return this.noting(". The object still exists: the server did not find a part of it. See the server's log on that host");
+  }
+
+  /** The same answer with a note. */
+  noting(note: string): ApiError {
     const { server, method, path, status, reply } = this;
-    const note = ". The object still exists: the server did not find a part of it. See the server's log on that host";
     return new ApiError(server, method, path, status, reply, note);
   }
 }

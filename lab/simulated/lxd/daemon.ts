@@ -26,6 +26,8 @@ export class Daemon implements LxdServer {
   private readyAt = 0;
   private heardAt = 0;
   private running = false;
+  /** Whether its cluster had a leader since it was started. */
+  private hadLeader = false;
 
   constructor(
     readonly host: DaemonHost,
@@ -111,6 +113,7 @@ export class Daemon implements LxdServer {
       this.reset();
     }
     this.drivers = workingDrivers(this.host);
+    this.hadLeader = this.database.leader() !== undefined;
     this.running = true;
     this.pid += 1;
     this.readyAt = Date.now() + this.surroundings.timings.daemonStartMs;
@@ -283,7 +286,7 @@ export class Daemon implements LxdServer {
     }
     try {
       const { handler, params, internal } = this.router.find(request.method, request.path);
-      this.requireUsable(internal);
+      this.requireUsable(internal, request.method === "GET" && request.path === "/1.0" && !request.query.has("target"));
       this.surroundings.operationFailure = failure;
       this.surroundings.operationLost = effect === "lose-operation";
       // Handlers that start operations do so before their first await, so the failure affects no other request.
@@ -307,14 +310,17 @@ export class Daemon implements LxdServer {
     }
   }
 
-  private requireUsable(internal: boolean): void {
+  /** A daemon that ran when its cluster lost its quorum still tells who it is. One that is started later does not. */
+  private requireUsable(internal: boolean, isAboutItself: boolean): void {
     if (internal) {
       return;
     }
     if (!this.ready) {
       throw new LxdError(503, "LXD daemon setup in progress");
     }
-    if (this.database.leader() === undefined) {
+    if (this.database.leader() !== undefined) {
+      this.hadLeader = true;
+    } else if (!(this.hadLeader && isAboutItself)) {
       throw new LxdError(500, "Failed to begin transaction: context deadline exceeded");
     }
   }

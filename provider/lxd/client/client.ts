@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 import * as z from "zod";
-import { type Deadline, until } from "../../support/deadline";
+import { Deadline, until } from "../../support/deadline";
 import { sameJson } from "../../support/equality";
 import { type ApiError, FailedError, fallback, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import { type Config, OWNER_KEY } from "../config";
@@ -9,6 +9,7 @@ import { type Endpoint, namesOf, type ServerNames } from "./endpoint";
 import { type Elements, exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 import { type Operation, operationSchema, untilKnown } from "./operations";
 import { api, type Query, withQuery } from "./path";
+import { QUORUM_REMEDY } from "./quorum-loss";
 import { type SharedRequests, sharedRequestsOf } from "./shared-requests";
 import { isServerFailure } from "./transient-failures";
 
@@ -40,6 +41,8 @@ const ATTEMPTS = 5;
 
 /** Time for LXD to report who it is, or which members are down, after a request failed. */
 const IDENTITY_SECONDS = 5;
+/** Time for the same after a call has failed, which the grace of the call contains. */
+const QUORUM_SECONDS = 3;
 const statusesSchema = listOf(z.looseObject({ server_name: z.string().default(""), status: z.string() }));
 const identitySchema = z.looseObject({
   environment: z.looseObject({ server_name: z.string().default(""), server_clustered: z.boolean().default(false) }),
@@ -308,9 +311,13 @@ export class LxdClient {
         this.told.waiting?.(`asking again: ${messageOf(error)}`);
         return undefined;
       }
-    }).catch((error: unknown) => {
+    }).catch(async (error: unknown) => {
       // Throws LXD's error rather than the timeout: a caller that checks for silence must not mistake a failing LXD for it.
-      throw hasCode(error, "timeout") && failure !== undefined && !saysLater(failure) ? failure : error;
+      const last = hasCode(error, "timeout") && failure !== undefined && !saysLater(failure) ? failure : error;
+      const isLong = isRead(sent) && (failure !== undefined || this.shared.trouble.isLong);
+      throw this.patient && isLong && hasCode(last, "api") && isServerFailure(last) && (await this.hasNoQuorum())
+        ? last.noting(`. ${this.title} is in a cluster whose database does not answer. ${QUORUM_REMEDY}`)
+        : last;
     });
   }
 
@@ -349,6 +356,17 @@ export class LxdClient {
     // The member that answers is not down, even if its own heartbeat is late.
     const answering = offline.length === 1 ? await this.soon.whoAnswers().catch(() => undefined) : undefined;
     return offline.length > 0 && answering?.server_name !== only;
+  }
+
+  /** Whether the server says that it is in a cluster, and cannot list its members: that needs the database. Also asks when the time is over. */
+  private async hasNoQuorum(): Promise<boolean> {
+    const soon = this.within(new Deadline(QUORUM_SECONDS, `asking ${this.title} about its cluster`)).impatient;
+    try {
+      await soon.get("/1.0/cluster/members", statusesSchema, { recursion: 1 });
+      return false;
+    } catch (error) {
+      return isServerFailure(error) && (await soon.whoAnswers().catch(() => undefined))?.server_clustered === true;
+    }
   }
 
   private async whoAnswers(): Promise<{ server_name: string; server_clustered: boolean }> {

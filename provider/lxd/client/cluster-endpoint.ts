@@ -5,6 +5,7 @@ import { connect } from "../../transport/pool";
 import type { ClusterConnection } from "./cluster-connection";
 import { type Endpoint, endpointOf } from "./endpoint";
 import { type Presented, presentedBy } from "./presented";
+import { QUORUM_REMEDY } from "./quorum-loss";
 
 /** Time for a daemon to answer before the next host is asked. The daemon may hang, or be starting. */
 const ANSWER_SECONDS = 15;
@@ -92,7 +93,27 @@ async function askAt(connection: Connection, thereAreOthers: boolean, deadline: 
     ? deadline.atMostHalf(ANSWER_SECONDS, `asking LXD or Incus on ${ssh.name} who it is`)
     : deadline;
   const endpoint = await endpointOf(ssh, patience);
-  return { endpoint, presented: await presentedBy(endpoint, patience, !thereAreOthers) };
+  const presented = await presentedBy(endpoint, patience, !thereAreOthers).catch((error: unknown) => {
+    if (error instanceof Error && endpoint.isOpen()) {
+      daemonOf.set(error, endpoint.title);
+    }
+    throw error;
+  });
+  return { endpoint, presented };
+}
+
+/** The daemon that listens and did not tell who it is, by the error of asking it. */
+const daemonOf = new WeakMap<Error, string>();
+
+/**
+ * The likely reason, when no host of a cluster answers and a daemon listens on one of them: daemons without a quorum of their database do
+ * not tell even who they are, or not in time. Their errors differ.
+ */
+function whyDaemonsAreSilent(failures: readonly unknown[]): string {
+  const daemons = failures.flatMap((error) => (error instanceof Error ? (daemonOf.get(error) ?? []) : []));
+  return daemons.length === 0
+    ? ""
+    : `\n${daemons.join(", ")} ${daemons.length === 1 ? "runs and does" : "run and do"} not answer for the cluster. ${QUORUM_REMEDY}`;
 }
 
 /** Retries the first host, which may still be booting, when no host has answered. */
@@ -168,7 +189,10 @@ function noneAnswers(endpoints: readonly Connection[], failures: readonly unknow
   const reasons = failures.map((error) => `  - ${factOf(error)}`).join("\n");
   const others = failures.filter((error) => error instanceof OtherClusterError);
   if (others.length === 0) {
-    return new TransportError(endpoints.map(describeConnection).join(", "), `No host of the cluster answers:\n${reasons}`);
+    return new TransportError(
+      endpoints.map(describeConnection).join(", "),
+      `No host of the cluster answers:\n${reasons}${whyDaemonsAreSilent(failures)}`,
+    );
   }
   const remedy = whatToDo(others.map(({ presented }) => presented));
   return new RefusedError(`No host answers as the expected cluster:\n${reasons}\nNothing was done there. ${remedy}`);

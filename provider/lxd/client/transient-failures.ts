@@ -4,8 +4,11 @@
  */
 import { hasCode } from "../../support/errors";
 
-/** How long a restart may cause a daemon's errors. Later ones are permanent. */
-export const RESTART_SECONDS = 30;
+/**
+ * How long a restart, or the loss of the leader, may cause a daemon's errors. Later ones are permanent. LXD 5.0.2 chooses another leader 30 s
+ * after the power of the former one was cut: until then, it takes the connections to it for good.
+ */
+export const RESTART_SECONDS = 45;
 
 /** Time without failures after which the next failure starts a new trouble. */
 const QUIET_MS = 60_000;
@@ -23,6 +26,12 @@ export class TransientFailures {
     }
     this.seenAt = now;
     return now - this.since < RESTART_SECONDS * 1000;
+  }
+
+  /** Whether it was waited for as long as it may last, and is not over. */
+  get isLong(): boolean {
+    const now = performance.now();
+    return now - this.seenAt <= QUIET_MS && now - this.since >= RESTART_SECONDS * 1000;
   }
 
   /** Records that a request that had failed was answered. */

@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
+import { profileLifecycle } from "../../../provider/resources/lxd-profile";
 import { Managed, type SimulatedCluster, startMembers, startTwoMembers } from "./simulated-cluster";
+
+const REMEDY = String.raw`.*\(quorum\): bring the other hosts back\. .*recovery\.md`;
+/** A member that ran when the quorum was lost tells who it is, and one that was started since does not. */
+const RUNNING = new RegExp(
+  `LXD on root@.* answered GET .* LXD on root@.* is in a cluster whose database does not answer\\. ${REMEDY}`,
+);
+const RESTARTED = new RegExp(
+  `No host of the cluster answers:\\n(.*\\n)+LXD on root@.* runs and does not answer for the cluster\\. ${REMEDY}`,
+);
 
 describe("The quorum of a cluster's database", () => {
   let one: SimulatedCluster;
@@ -51,6 +61,25 @@ describe("The quorum of a cluster's database", () => {
         one.lab.host("bcn2").daemon?.database.members.map(({ name }) => name),
         ["bcn2"],
       );
+    });
+
+    it("is missing with two members off, which the error says, with what to do", async () => {
+      const profile = new Managed(profileLifecycle as never, "web");
+      const args = { cluster: one.cluster, name: "web", timeouts: { create: 20, read: 8 } };
+      await profile.up(args);
+      for (const name of ["bcn2", "bcn1", "bcn3"]) {
+        await one.lab.host(name).powerOff();
+        assert.equal(await profile.up(args), "same", `${name} is off`);
+        await one.lab.host(name).powerOn();
+      }
+      await one.lab.host("bcn2").powerOff();
+      await one.lab.host("bcn3").powerOff();
+      await assert.rejects(profile.up(args), RUNNING);
+      await one.lab.host("bcn1").powerOff();
+      await one.lab.host("bcn1").powerOn();
+      await assert.rejects(profile.up(args), RESTARTED);
+      await one.lab.host("bcn3").powerOn();
+      assert.equal(await profile.up(args), "same");
     });
 
     it("is what a refresh tells of a member that is off", async () => {

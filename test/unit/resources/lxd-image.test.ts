@@ -308,6 +308,25 @@ describe("LxdImage", () => {
     assert.equal(vm.inState("imageFingerprint"), "cd".repeat(32));
   });
 
+  it("replaces no instance, and is not replaced, when its server offers a newer one under the alias", async () => {
+    const given = { cluster: two.cluster, source: ofServer().source, aliases: ["ubuntu"] };
+    await image.up(given);
+    for (const target of ["?target=bcn1", "?target=bcn2", ""]) {
+      await (await two.byHand()).change("POST", `/1.0/storage-pools${target}`, { body: { name: "local", driver: "dir" } });
+    }
+    const vm = new Managed(vmLifecycle, "web");
+    const devices = { root: { type: "disk", path: "/", pool: "local" } };
+    const byFingerprint = { cluster: two.cluster, name: "web", image: { fingerprint: image.inState("fingerprint") }, devices };
+    assert.equal(await vm.up(byFingerprint), "created");
+    const { remoteImages = [] } = two.lab.host("bcn2").daemon?.surroundings ?? {};
+    const newer = remoteImages.map((offered) => ({ ...offered, fingerprint: "99".repeat(32) }));
+    remoteImages.splice(0, remoteImages.length, ...newer);
+    const since = two.lab.requests.length;
+    assert.equal(await image.up(given), "same");
+    assert.equal(await vm.up({ ...byFingerprint, image: { fingerprint: image.inState("fingerprint") } }), "same");
+    assert.deepEqual(two.lab.mutations(since), []);
+  });
+
   it("is read from a state of version 1, which had remote with the instance type in it", () => {
     const { server } = ofServer().source;
     const remote = { server, protocol: "simplestreams", alias: "24.04", type: "container" };

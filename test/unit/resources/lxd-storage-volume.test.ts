@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
 import type { Flavour } from "../../../lab/simulated/lxd/flavours";
+import { findVolumeShared } from "../../../provider/lxd/storage-and-networks/volumes";
 import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-volume";
 import { Managed, type SimulatedCluster, startStandalone, startTwoMembers } from "./simulated-cluster";
 
@@ -117,6 +118,21 @@ describe("LxdStorageVolume", () => {
     const since = two.lab.requests.length;
     assert.equal(await volume.preview(args()), "same");
     assert.equal(two.lab.requests.slice(since).filter(({ path }) => path.includes("/volumes/")).length, 1);
+  });
+
+  it("is read with fifty others of its pool, of both members, in one request", async () => {
+    const names = Array.from({ length: 50 }, (_, index) => `v${index}`);
+    for (const [index, name] of names.entries()) {
+      await byHand("POST", `${PATH}?target=${index % 2 === 0 ? "bcn1" : "bcn2"}`, { name });
+    }
+    const lxd = await two.byHand();
+    const since = two.lab.requests.length;
+    const found = await Promise.all(names.map((name) => findVolumeShared(lxd, { project: "default", pool: "fast", name })));
+    assert.deepEqual(
+      found.map((each) => each?.name),
+      names,
+    );
+    assert.equal(two.lab.requests.length - since, 1);
   });
 
   it("with blocks grows, and is not shrunk, which the preview says", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../lab/simulated";
 import { TWO_HOSTS } from "../support/two-hosts";
-import { byHand, type ClusterProgram, clusterProgram } from "./cluster-program";
+import { type ClusterProgram, clusterProgram } from "./cluster-program";
 import { EngineStack } from "./workspace";
 
 describe("a host that is down", () => {

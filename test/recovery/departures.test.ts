@@ -69,10 +69,9 @@ describe("members of a real cluster of three", () => {
 
   it("leave with leaving: nothing is moved while something would stay; afterwards the instances move, and the host joins again", async () => {
     await up("bcn1", { leaving: "auto" });
-    await assert.rejects(
-      remove("bcn1"),
-      /cannot be emptied by an evacuation .* stopped, and stay: c2 \(cluster\.evacuate: stop\)\. Nothing was changed/,
-    );
+    await assert.rejects(remove("bcn1"), {
+      message: /cannot be emptied by an evacuation .* stopped, and stay: c2 \(cluster\.evacuate: stop\)\. Nothing was changed/,
+    });
     assert.deepEqual([await at("c1"), await at("c2")], ["Running on bcn1", "Running on bcn1"]);
     await client("config", "unset", "c2", "cluster.evacuate");
     await remove("bcn1");
@@ -98,10 +97,9 @@ describe("members of a real cluster of three", () => {
       assert.equal(await up("bcn1", {}), undefined);
       return members.get("bcn1")?.outs["status"] === "Offline";
     });
-    await assert.rejects(
-      remove("bcn1"),
-      /bcn1 is offline .* removal: "force" .* loses instances c1; custom-volumes default\/data/,
-    );
+    await assert.rejects(remove("bcn1"), {
+      message: /bcn1 is offline .* removal: "force" .* loses instances c1; custom-volumes default\/data/,
+    });
     assert.deepEqual(await hosts.membersOf("bcn2"), ["bcn1", "bcn2", "bcn3"]);
     assert.equal((await up("bcn1", { removal: "force" }))?.["status"], "Offline");
     await remove("bcn1");

@@ -26,7 +26,7 @@ export interface ClusterHostArgs {
   address: pulumi.Input<string>;
   /** How to reach the host by SSH. */
   connection: pulumi.Input<ConnectionArgs>;
-  /** Arguments of the host's {@link LxdNode}: how LXD is installed, the host's config. @default {} */
+  /** Arguments of the host's {@link LxdNode}: how LXD is installed on this one, the host's config. @default {} */
   node?: Omit<LxdNodeArgs, "connection">;
   /** Arguments of the host's {@link LxdClusterMember}: its values for the join, its config in the cluster. @default {} */
   member?: Omit<LxdClusterMemberArgs, "connection" | "name" | "address" | "cluster" | "peers" | "certificateFingerprint">;
@@ -44,6 +44,12 @@ export interface ClusterHostArgs {
 export interface LxdClusterArgs {
   /** The hosts. The first one bootstraps the cluster, and the others join through it. */
   hosts: ClusterHostArgs[];
+  /**
+   * How the server is installed on all hosts that have no `node.install`. Another version, channel or revision upgrades the members one after
+   * the other.
+   * @default that of {@link LxdNode}
+   */
+  install?: LxdNodeArgs["install"];
   /**
    * Identity of the cluster: the SHA-256 of its certificate. State keeps the fingerprint found when the cluster is made; give it
    * to confirm a renewed certificate.
@@ -113,8 +119,8 @@ export class LxdCluster extends pulumi.ComponentResource {
     if (primaryHost === undefined) {
       throw new pulumi.ResourceError("hosts: a cluster needs at least one host", this, true);
     }
-    const primary = { host: primaryHost, node: this.makeNode(name, primaryHost) };
-    const others = otherHosts.map((host) => ({ host, node: this.makeNode(name, host, primary.node) }));
+    const primary = { host: primaryHost, node: this.makeNode(name, primaryHost, args.install) };
+    const others = otherHosts.map((host) => ({ host, node: this.makeNode(name, host, args.install, primary.node) }));
     this.nodes = Object.fromEntries([primary, ...others].map(({ host, node }) => [host.name, node]));
     const cluster = {
       ...(others.length > 0 && { peers: others.map(({ host }) => host.connection) }),
@@ -162,11 +168,13 @@ export class LxdCluster extends pulumi.ComponentResource {
 
   /**
    * Makes the node of a host.
+   * @param common - How the server is installed on all hosts.
    * @param primary - Node whose snap revision the host gets, so that a held cluster can grow.
    */
-  private makeNode(name: string, host: ClusterHostArgs, primary?: LxdNode): LxdNode {
+  private makeNode(name: string, host: ClusterHostArgs, common: LxdNodeArgs["install"], primary?: LxdNode): LxdNode {
     const { connection, node: args = {}, dependsOn = [] } = host;
-    const install = primary === undefined ? args.install : installLike(primary, args.install);
+    const wanted = args.install ?? common;
+    const install = primary === undefined ? wanted : installLike(primary, wanted);
     return new LxdNode(
       `${name}-${host.name}`,
       { ...args, connection, ...(install !== undefined && { install }) },

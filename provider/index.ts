@@ -8,6 +8,7 @@ export type {
   DevicesArgs,
   ProxyConnectionArgs,
 } from "./resources/common-args";
+export type { AptRepositoryArgs, InstallArgs } from "./resources/install-args";
 export { LxdClusterGroup, type LxdClusterGroupArgs } from "./resources/lxd-cluster-group";
 export { LxdClusterMember } from "./resources/lxd-cluster-member";
 export type { LxdClusterMemberArgs, MemberConfigArgs } from "./resources/lxd-cluster-member-args";
@@ -15,7 +16,7 @@ export { LxdImage, type LxdImageArgs } from "./resources/lxd-image";
 export { LxdNetwork, type LxdNetworkArgs } from "./resources/lxd-network";
 export { LxdNetworkAcl, type LxdNetworkAclArgs, type NetworkAclRuleArgs } from "./resources/lxd-network-acl";
 export { LxdNetworkForward, type LxdNetworkForwardArgs, type NetworkForwardPortArgs } from "./resources/lxd-network-forward";
-export { type AptRepositoryArgs, type InstallArgs, LxdNode, type LxdNodeArgs } from "./resources/lxd-node";
+export { LxdNode, type LxdNodeArgs } from "./resources/lxd-node";
 export { LxdProfile, type LxdProfileArgs } from "./resources/lxd-profile";
 export { LxdProject, type LxdProjectArgs } from "./resources/lxd-project";
 export { LxdServerConfig, type LxdServerConfigArgs } from "./resources/lxd-server-config";

@@ -76,6 +76,10 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   readonly interfaces: DaemonHost["interfaces"] = new Map();
   readonly packages = new Map<string, string>();
   readonly archive: Map<string, string>;
+  /** Older versions of packages that the sources have besides, the newest first. */
+  private readonly olderVersions = new Map<string, string[]>();
+  /** API extensions that a version of the server's package adds. */
+  private readonly extensionsOf = new Map<string, readonly string[]>();
   readonly snaps = new Map<string, InstalledSnap>();
   readonly mounts: SimulatedMount[] = [{ target: "/" }];
   readonly packageTrouble: PackageTrouble = {
@@ -309,9 +313,30 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     }
   }
 
-  /** Installs a Debian package at once; the server's starts its daemon. */
-  installPackage(name: string): void {
-    this.packages.set(name, this.archive.get(name) ?? "1");
+  versionsOf(name: string): string[] {
+    const newest = this.archive.get(name);
+    return newest === undefined ? [] : [newest, ...(this.olderVersions.get(name) ?? [])];
+  }
+
+  /**
+   * Adds a newer version of the server's package to the host's sources.
+   * @param extensions - API extensions that it has more than the first one.
+   */
+  releasePackage(version: string, extensions: readonly string[] = []): void {
+    const name = this.serverPackage;
+    this.olderVersions.set(name, this.versionsOf(name));
+    this.archive.set(name, version);
+    this.extensionsOf.set(version, extensions);
+  }
+
+  /** Installs a Debian package at once, or brings it to a version; the server's starts its daemon. */
+  installPackage(name: string, version = this.archive.get(name) ?? "1"): void {
+    const former = this.packages.get(name);
+    this.packages.set(name, version);
+    if (name === this.serverPackage && former !== undefined && former !== version) {
+      this.daemon?.becomeVersion(this.extensionsOf.get(version) ?? []);
+      return;
+    }
     if (this.debian.packages.includes(name) && this.daemon === undefined) {
       this.socketUnitActive = true;
       this.containersUnitActive = true;

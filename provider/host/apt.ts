@@ -28,7 +28,17 @@ const WHERE_TO_FIND: Readonly<Record<string, string>> = {
   "incus-base": INCUS,
 };
 
+/** A package to install, or to bring to a version unless it is newer. */
+export interface DebPackage {
+  readonly name: string;
+  /** @default apt's choice */
+  readonly version?: string | undefined;
+}
+
 const NO_QUESTIONS = ["env", "DEBIAN_FRONTEND=noninteractive"];
+
+/** An upgrade keeps configuration files that were changed on the host. */
+const KEEP_CONFIGURATION = ["--option", "DPkg::Options::=--force-confdef", "--option", "DPkg::Options::=--force-confold"];
 
 /**
  * Installs Debian packages with their dependencies. Waits for another package manager that is working, and first finishes what an
@@ -40,22 +50,69 @@ const NO_QUESTIONS = ["env", "DEBIAN_FRONTEND=noninteractive"];
  */
 export async function installDebPackages(
   ssh: SshConnection,
-  names: readonly string[],
+  packages: readonly DebPackage[],
   deadline: Deadline,
   targetRelease?: string,
 ): Promise<string | undefined> {
   await finishInterrupted(ssh, deadline);
   const unread = await updateLists(ssh, deadline);
+  await installAvailable(ssh, packages, unread, deadline, targetRelease);
+  return unread;
+}
+
+/**
+ * Brings an installed package to a version, and the packages that were built together with it and depend on the same version. Like
+ * {@link installDebPackages}.
+ */
+export async function upgradeDebPackage(
+  ssh: SshConnection,
+  wanted: Required<DebPackage>,
+  deadline: Deadline,
+  targetRelease?: string,
+  around?: Around,
+): Promise<string | undefined> {
+  await finishInterrupted(ssh, deadline);
+  const unread = await updateLists(ssh, deadline);
+  const { name, version } = wanted;
+  const packages: DebPackage[] = [wanted];
+  for (const sibling of await installedSiblings(ssh, name, deadline)) {
+    if (version !== undefined && (await availableVersions(ssh, sibling, deadline)).includes(version)) {
+      packages.push({ name: sibling, version });
+    }
+  }
+  await installAvailable(ssh, packages, unread, deadline, targetRelease, around);
+  return unread;
+}
+
+/** What must surround the installation itself, once it is known that the sources have the packages. */
+type Around = <Result>(work: () => Promise<Result>) => Promise<Result>;
+
+/** @param unread - apt's message about package sources that it cannot read. */
+async function installAvailable(
+  ssh: SshConnection,
+  wanted: readonly DebPackage[],
+  unread: string | undefined,
+  deadline: Deadline,
+  targetRelease?: string,
+  around: Around = (work) => work(),
+): Promise<void> {
   const sources = unread === undefined ? "" : `. It cannot read all of its package sources: ${unread}`;
-  for (const name of names) {
-    if (!(await isAvailable(ssh, name, deadline))) {
+  for (const { name, version } of wanted) {
+    const versions = await availableVersions(ssh, name, deadline);
+    if (versions.length === 0) {
       const hint = WHERE_TO_FIND[name] ?? " (install.packages)";
       throw new RefusedError(`The package sources of ${ssh.name} have no package "${name}"${hint}${sources}`);
     }
+    if (version !== undefined && !versions.includes(version)) {
+      throw new RefusedError(
+        `The package sources of ${ssh.name} have no version ${version} of "${name}" (install.version). They have ${versions.join(", ")}${sources}`,
+      );
+    }
   }
+  const packages = wanted.map(({ name, version }) => (version === undefined ? name : `${name}=${version}`));
   const from = targetRelease === undefined ? [] : ["--target-release", targetRelease];
-  const install = [KEEP_UNNEEDED, "--no-remove", ...from, "install", "--", ...names];
-  const { exitCode, stdout, stderr } = await aptGet(ssh, install, deadline);
+  const install = [KEEP_UNNEEDED, "--no-remove", ...KEEP_CONFIGURATION, ...from, "install", "--", ...packages];
+  const { exitCode, stdout, stderr } = await around(() => aptGet(ssh, install, deadline));
   if (exitCode !== 0) {
     if (targetRelease !== undefined && !(await hasRelease(ssh, targetRelease, deadline))) {
       throw new RefusedError(
@@ -63,16 +120,15 @@ export async function installDebPackages(
           `install.repository${sources}`,
       );
     }
-    const removed = await removedFor(ssh, [...from, "install", "--", ...names], deadline);
+    const removed = await removedFor(ssh, [...from, "install", "--", ...packages], deadline);
     if (removed.length > 0) {
       throw new RefusedError(
-        `To install ${names.join(", ")} on ${ssh.name}, apt would remove ${removed.join(", ")} (${shown(stderr || stdout)}). Nothing was ` +
-          `installed or removed. If the host does not need those packages, type there: apt-get ${[...from, "install", ...names].join(" ")}`,
+        `To install ${packages.join(", ")} on ${ssh.name}, apt would remove ${removed.join(", ")} (${shown(stderr || stdout)}). Nothing was ` +
+          `installed or removed. If the host does not need those packages, type there: apt-get ${[...from, "install", ...packages].join(" ")}`,
       );
     }
     throw new CommandError(ssh.name, "apt-get install", exitCode, `${shown(stderr || stdout)}${sources}`);
   }
-  return unread;
 }
 
 /** Packages that apt would remove to install others. `--simulate` writes a line such as "Remv ifupdown [0.8.41]" for each. */
@@ -83,13 +139,49 @@ async function removedFor(ssh: SshConnection, install: readonly string[], deadli
 
 /** Which of the packages are installed. None on a host without dpkg. */
 export async function installedDebPackages(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<string[]> {
-  const query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n", ...names];
+  const versions = await installedDebVersions(ssh, names, deadline);
+  return names.filter((name) => versions.has(name));
+}
+
+/** The versions of those packages that are installed. None on a host without dpkg. */
+export async function installedDebVersions(
+  ssh: SshConnection,
+  names: readonly string[],
+  deadline: Deadline,
+): Promise<ReadonlyMap<string, string>> {
+  const query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status} ${Version}\\n", ...names];
   const { exitCode, stdout, stderr } = await ssh.run(query, { deadline, allowFailure: true });
   if (exitCode !== 0 && exitCode !== UNKNOWN_PACKAGE && exitCode !== NO_DPKG) {
     throw new CommandError(ssh.name, "dpkg-query", exitCode, stderr.trim());
   }
-  const lines = stdout.split("\n");
-  return names.filter((name) => lines.includes(`${name} installed`));
+  const lines = stdout.split("\n").map((line) => line.split(" "));
+  return new Map(
+    lines.flatMap(([name = "", status, version = ""]) => (status === "installed" ? [[name, version] as const] : [])),
+  );
+}
+
+/** The other installed packages that were built together with a package, in the same version. */
+async function installedSiblings(ssh: SshConnection, name: string, deadline: Deadline): Promise<string[]> {
+  const format = "--showformat=${Package} ${db:Status-Status} ${Version} ${source:Package}\\n";
+  const { stdout } = await ssh.run(["dpkg-query", "--show", format], { deadline });
+  const installed = stdout.split("\n").flatMap((line) => {
+    const [name = "", status, version, source] = line.split(" ");
+    return status === "installed" ? [{ name, version, source }] : [];
+  });
+  const own = installed.find((each) => each.name === name);
+  return installed
+    .filter((each) => own !== undefined && each !== own && each.version === own.version && each.source === own.source)
+    .map((each) => each.name);
+}
+
+/** Whether a version of a package is older than another one, as dpkg compares them. */
+export async function isOlderDeb(ssh: SshConnection, version: string, other: string, deadline: Deadline): Promise<boolean> {
+  const compare = ["dpkg", "--compare-versions", version, "lt", other];
+  const { exitCode, stderr } = await ssh.run(compare, { deadline, allowFailure: true });
+  if (exitCode > 1) {
+    throw new CommandError(ssh.name, "dpkg --compare-versions", exitCode, shown(stderr));
+  }
+  return exitCode === 0;
 }
 
 export async function hasDebPackage(ssh: SshConnection, name: string, deadline: Deadline): Promise<boolean> {
@@ -109,11 +201,15 @@ async function hasRelease(ssh: SshConnection, release: string, deadline: Deadlin
   return ["a", "n", "v"].some((field) => fields.includes(`${field}=${release}`));
 }
 
-/** Whether a package with exactly this name exists: apt-get reads "x-" as the removal of x, and "x.y" as a pattern. */
-async function isAvailable(ssh: SshConnection, name: string, deadline: Deadline): Promise<boolean> {
+/**
+ * The versions of a package with exactly this name: apt-get reads "x-" as the removal of x, and "x.y" as a pattern. None when there is no such
+ * package.
+ */
+async function availableVersions(ssh: SshConnection, name: string, deadline: Deadline): Promise<string[]> {
   // lines such as "lxd | 5.0.2-5 | http://…"
   const { stdout } = await ssh.run(["apt-cache", "madison", "--", name], { deadline });
-  return stdout.split("\n").some((line) => line.split("|")[0]?.trim() === name);
+  const lines = stdout.split("\n").map((line) => line.split("|").map((field) => field.trim()));
+  return [...new Set(lines.flatMap(([found, version = ""]) => (found === name ? [version] : [])))];
 }
 
 async function finishInterrupted(ssh: SshConnection, deadline: Deadline): Promise<void> {

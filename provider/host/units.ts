@@ -16,6 +16,10 @@ export function howToStop(packaging: Packaging): string {
 /** Starts instances at boot and stops them at shutdown. Not in all packages of Incus. */
 const INSTANCES = { deb: "lxd-containers.service", incus: "incus-startup.service" };
 
+export function namesOfUnits(packaging: UnitPackaging): { readonly daemon: string; readonly instances: string } {
+  return { daemon: DAEMON[packaging][1], instances: INSTANCES[packaging] };
+}
+
 /** Properties that name the units that systemd stops together with a unit. */
 const DEPENDENTS = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"];
 

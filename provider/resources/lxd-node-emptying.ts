@@ -96,7 +96,7 @@ export async function explainSilence(context: Context, ssh: SshConnection, lxd: 
   if (clusterCertificate === undefined) {
     throw new RefusedError(`${lxd.title} does not answer. ${whereToLook(lxd)}`);
   }
-  return `${lxd.title} does not answer: its join was interrupted, it was removed by force, or its cluster is down. ${whereToLook(lxd)}`;
+  return `${lxd.title} does not answer: its join was interrupted, it was removed by force, its cluster is down, or it waits until other members are upgraded. ${whereToLook(lxd)}`;
 }
 
 /** Whether the daemon hangs in its start because it cannot communicate with its cluster. Waits for any other daemon. */

@@ -1,86 +1,18 @@
 /** Installs LXD or Incus on a host and keeps it installed. Checks whether that is allowed before it changes the host. */
-import * as z from "zod";
-import type { Context, SshConnection } from "../engine/lifecycle";
-import { installDebPackages, installedDebPackages } from "../host/apt";
+import type { Connection, Context, SshConnection } from "../engine/lifecycle";
+import { type DebPackage, installDebPackages, installedDebPackages, installedDebVersions } from "../host/apt";
 import { bringRepository, hasRepository } from "../host/apt-repository";
+import { findDebUpgrade, upgradeDeb, type Versions, versionOfDaemon } from "../host/deb-upgrade";
 import { DAEMON_PACKAGES, findRival, isInstalled, packagingOf } from "../host/installed";
 import { bringSnap, findSnap, isElsewhere, judgeSnap, startSnap } from "../host/snapd";
 import { direction, sameChannel } from "../host/snapd-channels";
 import { startDaemon } from "../host/units";
+import type { LxdClient } from "../lxd/client/client";
 import { type ApiSocket, findSocket, namesOf, type Packaging } from "../lxd/client/endpoint";
 import { sameJson } from "../support/equality";
-import { afterChange, havingChanged, RefusedError } from "../support/errors";
-
-const word = z.string().regex(/^[^\s#]+$/, "must be one word");
-
-/** The text of a public key, or the path of a keyring on the host. */
-const signedBySchema = z
-  .string()
-  .regex(
-    /^(\/\S+|\s*-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n[\x20-\x7e\r\n]*-----END PGP PUBLIC KEY BLOCK-----\s*)$/,
-    'must be the text of a public key, from "-----BEGIN PGP PUBLIC KEY BLOCK-----" to its end, or the path of a keyring on the host',
-  );
-
-const repositorySchema = z
-  .strictObject({
-    uris: z
-      .array(word.regex(/^[a-z][a-z0-9+]*:/, 'is not a URI such as "https://deb.debian.org/debian"'))
-      .min(1, "must name one"),
-    suites: z.array(word).min(1, "must name one"),
-    components: z.array(word).default([]),
-    signedBy: signedBySchema.exactOptional(),
-  })
-  .superRefine(({ suites, components }, context) => {
-    const isFlat = suites.every((suite) => suite.endsWith("/"));
-    if (isFlat !== (components.length === 0)) {
-      const message = isFlat ? "must be empty, because the suite is a directory" : 'must name one, such as "main"';
-      context.addIssue({ code: "custom", path: ["components"], message });
-    }
-  });
-
-const debSchema = z
-  .strictObject({
-    method: z.literal("deb"),
-    server: z.enum(["lxd", "incus"], 'must be "lxd" or "incus"').default("lxd"),
-    serverPackage: z.enum(DAEMON_PACKAGES.incus, 'must be "incus" or "incus-base"').exactOptional(),
-    packages: z.array(z.string().regex(/^[a-z0-9][a-z0-9.+-]+$/, "is not the name of a Debian package")).default([]),
-    repository: repositorySchema.exactOptional(),
-    targetRelease: z
-      .string()
-      .regex(/^[A-Za-z0-9][A-Za-z0-9.+~/-]*$/, 'is not the name of a release such as "trixie-backports"')
-      .exactOptional(),
-  })
-  .superRefine(({ server, serverPackage }, context) => {
-    if (serverPackage !== undefined && server !== "incus") {
-      context.addIssue({ code: "custom", path: ["serverPackage"], message: 'is only for server: "incus"' });
-    }
-  });
-
-const snapSchema = z.strictObject({
-  method: z.literal("snap"),
-  server: z.literal("lxd", 'must be "lxd": Incus has no snap. Use { method: "deb", server: "incus" }').exactOptional(),
-  channel: z
-    .string()
-    .regex(/^[a-z0-9.-]+(\/[a-z]+)?(\/[\w.-]+)?$/, 'is not a snap channel such as "5.21/stable"')
-    .default("5.21/stable"),
-  cohort: z.boolean().default(true),
-  hold: z.boolean().default(true),
-  revision: z.number().int().positive().exactOptional(),
-});
-
-/** The input `install` of an LxdNode. */
-export const installSchema = z.union([
-  z.literal(false),
-  z.discriminatedUnion("method", [debSchema, snapSchema], {
-    error: ({ input }) =>
-      input !== null && typeof input === "object" ? 'must be "deb" or "snap"' : 'must be { method: "deb" } or { method: "snap" }',
-  }),
-]);
-
-/** See {@link installSchema}. */
-export type Install = z.output<typeof installSchema>;
-
-type DebInstall = z.output<typeof debSchema>;
+import { afterChange, hasCode, havingChanged, RefusedError } from "../support/errors";
+import type { DebInstall, Install } from "./lxd-node-install-schema";
+import { previewUpgrade, type Upgraded, upgradeServer } from "./lxd-node-upgrade";
 
 /** An installation that accepts what a host has, for messages. */
 const INSTALL_OF: Readonly<Record<Packaging, string>> = {
@@ -118,6 +50,8 @@ export async function ensureInstalled(context: Context, ssh: SshConnection, want
     await applyInstall(context, ssh, wanted);
   } else if (wanted.method === "snap") {
     await judgeSnap(ssh, wanted, context);
+  } else {
+    await findDebUpgrade(ssh, wanted, context.deadline);
   }
   if (socket !== undefined) {
     return false;
@@ -160,50 +94,96 @@ async function refuseRival(
 }
 
 /**
- * Installs LXD, or brings the installation to the wanted packages, channel, revision and hold.
- * @returns Whether that restarted LXD.
+ * Installs the server where there is none, or brings the installation to the wanted packages, version, channel, revision and hold.
+ * @param lxd - The server that is there.
  */
-export async function applyInstall(context: Context, ssh: SshConnection, wanted: Install): Promise<boolean> {
+export async function applyInstall(
+  context: Context,
+  ssh: SshConnection,
+  wanted: Install,
+  lxd?: LxdClient,
+): Promise<Upgraded | "kept"> {
   if (wanted === false) {
-    return false;
+    return "kept";
   }
+  const versions = lxd && (await findUpgrade(context, ssh, wanted));
+  if (lxd !== undefined && versions !== undefined) {
+    return upgradeServer(context, ssh, lxd, versions, () => bring(context, ssh, wanted, versions.to));
+  }
+  await bring(context, ssh, wanted);
+  return "kept";
+}
+
+/**
+ * Brings the packages to what is wanted.
+ * @param upgradeTo - The version of Debian's package to which an installed server is upgraded.
+ */
+async function bring(context: Context, ssh: SshConnection, wanted: Exclude<Install, false>, upgradeTo?: string): Promise<void> {
   const { deadline } = context;
   if (wanted.method === "snap") {
     const installed = await findSnap(ssh, deadline);
-    if (installed === undefined || isElsewhere(installed, wanted)) {
+    if (installed === undefined) {
       const what = wanted.revision === undefined ? "" : `revision ${wanted.revision} `;
       context.progress(`installing the LXD snap ${what}from ${wanted.channel} on ${ssh.name}`);
     }
-    return bringSnap(ssh, wanted, context);
+    await bringSnap(ssh, wanted, context);
+    return;
   }
   const isChanged = await bringRepository(ssh, wanted.repository, deadline);
   try {
     await installMissing(context, ssh, wanted);
+    if (upgradeTo !== undefined) {
+      warnOfUnread(context, ssh, await upgradeDeb(ssh, wanted.server, upgradeTo, deadline, wanted.targetRelease));
+    }
   } catch (error) {
     throw isChanged ? afterChange(error) : error;
   }
-  return false;
 }
 
-async function installMissing(context: Context, ssh: SshConnection, wanted: DebInstall): Promise<void> {
-  const { deadline } = context;
-  const { packages, targetRelease } = wanted;
-  const daemons: readonly string[] = DAEMON_PACKAGES[wanted.server];
-  const there = await installedDebPackages(ssh, [...daemons, ...packages], deadline);
-  const missing = [...daemonsToInstall(wanted, there), ...packages.filter((name) => !there.includes(name))];
-  if (missing.length === 0) {
-    return;
+/**
+ * Returns from what to what an installed server is to be upgraded; `undefined` when it is as wanted, or not there.
+ * @throws RefusedError when the wanted version is older.
+ */
+async function findUpgrade(context: Context, ssh: SshConnection, wanted: Exclude<Install, false>): Promise<Versions | undefined> {
+  if (wanted.method === "deb") {
+    return findDebUpgrade(ssh, wanted, context.deadline);
   }
-  context.progress(`installing the Debian packages ${missing.join(", ")} on ${ssh.name}`);
-  const unread = await installDebPackages(ssh, missing, deadline, targetRelease);
+  const installed = await findSnap(ssh, context.deadline);
+  if (installed === undefined || !isElsewhere(installed, wanted) || wanted.revision === installed.revision) {
+    return undefined;
+  }
+  await judgeSnap(ssh, wanted, context);
+  const { version, revision: present = "of a file" } = installed;
+  const revision = wanted.revision === undefined ? "" : `revision ${wanted.revision} of `;
+  return { from: `${version} (revision ${present})`, to: `${revision}${wanted.channel}` };
+}
+
+function warnOfUnread(context: Context, ssh: SshConnection, unread: string | undefined): void {
   if (unread !== undefined) {
     context.warn(
       `apt on ${ssh.name} cannot read all of its package sources: ${unread}. The packages were installed from the others`,
     );
   }
+}
+
+async function installMissing(context: Context, ssh: SshConnection, wanted: DebInstall): Promise<void> {
+  const { deadline } = context;
+  const { packages, targetRelease, version } = wanted;
+  const daemons: readonly string[] = DAEMON_PACKAGES[wanted.server];
+  const there = await installedDebPackages(ssh, [...daemons, ...packages], deadline);
+  const missing: DebPackage[] = [
+    ...daemonsToInstall(wanted, there).map((name) => ({ name, version })),
+    ...packages.filter((name) => !there.includes(name)).map((name) => ({ name })),
+  ];
+  if (missing.length === 0) {
+    return;
+  }
+  const names = missing.map(({ name }) => name).join(", ");
+  context.progress(`installing the Debian packages ${names} on ${ssh.name}`);
+  warnOfUnread(context, ssh, await installDebPackages(ssh, missing, deadline, targetRelease));
   if (daemons.some((name) => there.includes(name))) {
     const { name, restart } = namesOf(packagingOf(wanted));
-    context.warn(`${name} on ${ssh.name} uses ${missing.join(", ")} only after a restart: ${restart} (instances keep running)`);
+    context.warn(`${name} on ${ssh.name} uses ${names} only after a restart: ${restart} (instances keep running)`);
   }
 }
 
@@ -231,6 +211,8 @@ export interface Installed {
   readonly install: Install;
   /** Revision of the snap. */
   readonly revision?: number | undefined;
+  /** Version of the package with the daemon, or of the snap. */
+  readonly packageVersion?: string | undefined;
 }
 
 /**
@@ -243,13 +225,14 @@ export async function readInstall(context: Context, ssh: SshConnection, socket: 
   }
   if (socket.packaging !== "snap") {
     const { server } = namesOf(socket.packaging);
-    const isKnown = known.method === "deb" && known.server === server;
-    return { install: isKnown ? await readDebInstall(context, ssh, known) : { method: "deb", server, packages: [] } };
+    return known.method === "deb" && known.server === server
+      ? readDebInstall(context, ssh, known)
+      : { install: { method: "deb", server, packages: [] } };
   }
   const snap = await findSnap(ssh, context.deadline);
-  const { channel, held, revision } = snap ?? { channel: "", held: false, revision: undefined };
+  const { channel, held, revision, version: packageVersion } = snap ?? { channel: "", held: false };
   if (known.method !== "snap") {
-    return { install: { method: "snap", channel, cohort: false, hold: held ?? false }, revision };
+    return { install: { method: "snap", channel, cohort: false, hold: held ?? false }, revision, packageVersion };
   }
   const { revision: pinned, ...rest } = known;
   return {
@@ -260,21 +243,25 @@ export async function readInstall(context: Context, ssh: SshConnection, socket: 
       ...(pinned === undefined || revision === undefined ? {} : { revision }),
     },
     revision,
+    packageVersion,
   };
 }
 
-async function readDebInstall(context: Context, ssh: SshConnection, known: DebInstall): Promise<DebInstall> {
+async function readDebInstall(context: Context, ssh: SshConnection, known: DebInstall): Promise<Installed> {
   const { deadline } = context;
-  const { serverPackage, repository, packages, ...rest } = known;
-  const there = await installedDebPackages(ssh, [...DAEMON_PACKAGES[known.server], ...packages], deadline);
-  const isBaseOnly = there.includes("incus-base") && !there.includes("incus");
+  const { serverPackage, repository, packages, version, ...rest } = known;
+  const there = await installedDebVersions(ssh, [...DAEMON_PACKAGES[known.server], ...packages], deadline);
+  const isBaseOnly = there.has("incus-base") && !there.has("incus");
   const found = isBaseOnly ? "incus-base" : serverPackage;
-  return {
+  const packageVersion = versionOfDaemon(there, known.server);
+  const install: DebInstall = {
     ...rest,
-    packages: packages.filter((name) => there.includes(name)),
+    packages: packages.filter((name) => there.has(name)),
     ...(found !== undefined && { serverPackage: found }),
     ...(repository !== undefined && (await hasRepository(ssh, repository, deadline)) && { repository }),
+    ...(version !== undefined && { version: packageVersion ?? version }),
   };
+  return { install, packageVersion };
 }
 
 /** Whether the installation is the wanted one. `targetRelease` says only from where packages are installed. */
@@ -328,15 +315,34 @@ export function installWarnings(
       ];
 }
 
+/** What a preview tells of a change of `install` that upgrades the server, or that is refused. */
+export async function previewInstall(
+  context: Context,
+  connection: Connection,
+  wanted: Exclude<Install, false>,
+): Promise<string[]> {
+  const ssh = await context.host(connection);
+  try {
+    const versions = await findUpgrade(context, ssh, wanted);
+    return versions === undefined ? [] : await previewUpgrade(await context.lxd(connection), connection.host, versions);
+  } catch (error) {
+    if (!hasCode(error, "refused")) {
+      throw error;
+    }
+    // installWarnings tells it of the snap.
+    return wanted.method === "snap" ? [] : [`pulumi up will refuse this. ${error.message}`];
+  }
+}
+
 /** Describes an installation briefly: `the snap from 5.21/stable, held`. */
 export function describeInstall(install: Install): string {
   if (install === false) {
     return "neither the snap nor Debian's package";
   }
   if (install.method === "deb") {
-    const { server, serverPackage = "incus" } = install;
+    const { server, serverPackage = "incus", version } = install;
     const what = server === "incus" ? `Incus, Debian's package ${serverPackage}` : "Debian's package";
-    return `${what}${install.packages.length === 0 ? "" : ` with ${install.packages.join(", ")}`}`;
+    return `${what}${version === undefined ? "" : ` in version ${version}`}${install.packages.length === 0 ? "" : ` with ${install.packages.join(", ")}`}`;
   }
   const { channel, hold, revision } = install;
   return `the snap from ${channel || "a file"}${revision === undefined ? "" : ` in revision ${revision}`}${hold ? ", held" : ", not held"}`;

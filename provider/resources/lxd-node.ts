@@ -16,19 +16,23 @@ import { type Config, configSchema, sameConfig, sameConfigValue } from "../lxd/c
 import { INVENTORY_KINDS } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
 import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
-import { sameSet } from "../support/equality";
-import { afterChange } from "../support/errors";
+import { sameJson, sameSet } from "../support/equality";
+import { afterChange, IncompleteError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
+import type { InstallArgs } from "./install-args";
 import { ensureEmpty, ensureEmptyUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
 import {
   applyInstall,
   describeInstall,
   ensureInstalled,
-  installSchema,
+  type Installed,
   installWarnings,
+  previewInstall,
   readInstall,
   sameInstall,
 } from "./lxd-node-install";
+import { installSchema } from "./lxd-node-install-schema";
+import { isReadySoon } from "./lxd-node-upgrade";
 
 /** Inputs of {@link LxdNode}. @internal */
 export const nodeSchema = z.strictObject({
@@ -38,66 +42,6 @@ export const nodeSchema = z.strictObject({
   resetPolicy: z.array(z.enum(INVENTORY_KINDS)).default([]),
   adopt: z.boolean().default(false),
 });
-
-/** A repository for apt, with the fields of sources.list(5). It is the host's file `pulumi-lxd-cluster.sources`. */
-export interface AptRepositoryArgs {
-  /** Addresses of the repository, such as `https://deb.debian.org/debian`. */
-  uris: string[];
-  /** Releases, such as `trixie-backports`. */
-  suites: string[];
-  /** Sections, such as `main`. None for a suite that is a directory: one that ends with "/". @default [] */
-  components?: string[];
-  /**
-   * The public key of the repository as text ("-----BEGIN PGP PUBLIC KEY BLOCK-----"), or the path of a keyring on the host.
-   * @default the keys that apt on the host trusts
-   */
-  signedBy?: string;
-}
-
-/** How LXD or Incus is installed on a host. */
-export type InstallArgs =
-  | {
-      method: "deb";
-      /** The server. A host that has the other one is refused, and so is a member that joins a cluster of the other one. @default "lxd" */
-      server?: "lxd" | "incus";
-      /**
-       * For `server: "incus"`, the package with the daemon. `incus-base` has no QEMU, for hosts that run only containers; a host
-       * that has `incus` satisfies it too.
-       * @default "incus"
-       */
-      serverPackage?: "incus" | "incus-base";
-      /**
-       * A repository that the host gets, for the packages and their upgrades. The file is written again when somebody changes it,
-       * removed when this is removed from the program, and stays when the node is deleted.
-       * @default the host's own package sources
-       */
-      repository?: AptRepositoryArgs;
-      /**
-       * The release from which packages are installed, as apt-get's `--target-release`, such as "trixie-backports". Later changes
-       * do not affect what is installed.
-       * @default apt's choice
-       */
-      targetRelease?: string;
-      /** Further packages that the storage drivers need, such as `btrfs-progs`. @default [] */
-      packages?: string[];
-    }
-  | {
-      method: "snap";
-      /** Incus has no snap. @default "lxd" */
-      server?: "lxd";
-      /** Track, risk and branch, as in the snap store. @default "5.21/stable" */
-      channel?: string;
-      /** Use the revision of the cohort: all hosts get the same one, also during a progressive release. @default true */
-      cohort?: boolean;
-      /** Hold the snap: snapd does not refresh it automatically. @default true */
-      hold?: boolean;
-      /**
-       * Exact revision, such as the output `revision` of a member's LxdNode: a host that joins needs the cluster's revision. The
-       * store must have released it to a channel, for the host's architecture.
-       * @default the channel's revision
-       */
-      revision?: Input<number | undefined>;
-    };
 
 /** Arguments of {@link LxdNode}. */
 export interface LxdNodeArgs {
@@ -143,6 +87,8 @@ interface Outputs {
   cpus: number;
   memoryBytes: number;
   revision: number | undefined;
+  /** Absent in older states until the next refresh. */
+  packageVersion?: string | undefined;
 }
 
 /** See {@link LxdNode}. @internal */
@@ -169,6 +115,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     cpus: [],
     memoryBytes: [],
     revision: ["install", "resetPolicy"],
+    packageVersion: ["install", "resetPolicy"],
   },
   timeouts: { create: 900, read: 60, update: 900, delete: 120 },
 
@@ -193,9 +140,12 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
 
   previewWarnings: (state, { install, connection }) => installWarnings(state, install, connection.host),
 
-  async previewEffects(context, { connection, resetPolicy }, former) {
-    if (former === undefined || resetPolicy.length === 0 || sameSet(former.resetPolicy, resetPolicy)) {
+  async previewEffects(context, { connection, resetPolicy, install }, former) {
+    if (former === undefined) {
       return [];
+    }
+    if (resetPolicy.length === 0 || sameSet(former.resetPolicy, resetPolicy)) {
+      return install === false || sameJson(install, former.install) ? [] : previewInstall(context, connection, install);
     }
     const lxd = await context.lxd(connection);
     const server = await askLxd(lxd);
@@ -216,12 +166,11 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     const isNew = await ensureInstalled(context, ssh, inputs.install);
     const lxd = await context.lxd(inputs.connection);
     await ensureEmpty(context, ssh, lxd, inputs.resetPolicy).catch(rethrow(isReset || isNew));
-    if (await applyInstall(context, ssh, inputs.install)) {
+    if ((await applyInstall(context, ssh, inputs.install, lxd)) !== "kept") {
       await ready(context, lxd);
     }
     await setServerConfig(lxd, inputs.config);
-    const { revision } = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
-    return { id: ssh.name, outputs: await outputsOf(lxd, revision) };
+    return { id: ssh.name, outputs: await outputsOf(lxd, await readInstall(context, ssh, lxd.endpoint.socket, inputs.install)) };
   },
 
   async read(context, _id, state) {
@@ -241,10 +190,10 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       if (!sameInstall({ ...installed, revision: installed.revision ?? state.revision }, state.install)) {
         const found = describeInstall(installed.install);
         context.warn(`${lxd.title} does not answer, and is now ${found}. All other values are the last known ones`);
-        return { inputs: { install: installed.install }, outputs: { ...state, revision: installed.revision } };
+        return { inputs: { install: installed.install }, outputs: { ...state, ...packageOf(installed) } };
       }
       context.warn(`${await explainSilence(context, ssh, lxd)}. All values are the last known ones`);
-      return { inputs: {}, outputs: state };
+      return { inputs: {}, outputs: { ...state, packageVersion: installed.packageVersion } };
     }
     const live = serverConfig(server);
     const config = Object.fromEntries(
@@ -256,10 +205,10 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
         return value === "" ? [] : [[key, value]]; // an unset key is no longer managed, unless the program gives it
       }),
     );
-    return { inputs: { install: installed.install, config }, outputs: await outputsOf(lxd, installed.revision) };
+    return { inputs: { install: installed.install, config }, outputs: await outputsOf(lxd, installed) };
   },
 
-  async update(context, _id, state, inputs) {
+  async update(context, id, state, inputs) {
     const ssh = await context.host(inputs.connection);
     const isReset = await finishReset(ssh, context, inputs.resetPolicy);
     const isNew = await ensureInstalled(context, ssh, inputs.install).catch(rethrow(isReset));
@@ -267,11 +216,23 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     if (!sameSet(state.resetPolicy, inputs.resetPolicy)) {
       await ensureEmptyUnlessMember(context, ssh, lxd, inputs.resetPolicy).catch(rethrow(isReset || isNew));
     }
-    await applyInstall(context, ssh, inputs.install);
-    await ready(context, lxd);
+    const applied = await applyInstall(context, ssh, inputs.install, lxd);
+    const isReady = applied === "ready" || (applied === "kept" && (await isReadySoon(context, ssh, lxd)));
+    const installed = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
+    if (!isReady) {
+      const outputs = { ...outputsIn(state), ...packageOf(installed) };
+      const why =
+        applied === "waits"
+          ? `${lxd.title} was upgraded, and does not answer until the other members are upgraded too`
+          : await explainSilence(context, ssh, lxd);
+      if (!sameConfig(state.config, inputs.config)) {
+        throw new IncompleteError(id, outputs, `${why}. Its config was not changed. When it answers, run pulumi up again`);
+      }
+      context.warn(`${why}. lxdVersion and apiExtensions are the former ones until the next refresh`);
+      return outputs;
+    }
     await setServerConfig(lxd, { ...unset(state.config), ...inputs.config });
-    const { revision } = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
-    return outputsOf(lxd, revision);
+    return outputsOf(lxd, installed);
   },
 
   /** Unsets the managed config keys. LXD stays installed: removing it is a person's decision. */
@@ -318,18 +279,30 @@ async function adopt(context: Context, ssh: SshConnection, inputs: Inputs): Prom
   if (other.length > 0) {
     await setServerConfig(lxd, Object.fromEntries(other));
   }
-  const { install, revision } = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
-  if (!sameInstall({ install, revision }, inputs.install)) {
+  const installed = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
+  const { install } = installed;
+  if (!sameInstall(installed, inputs.install)) {
     context.warn(
       `${lxd.title} is ${describeInstall(install)}, but install asks for ${describeInstall(inputs.install)}. Adopting a host ` +
         "does not change that; the next pulumi up does",
     );
   }
-  const outputs = { ...(await outputsOf(lxd, revision)), install }; // this `install` is the one that state gets
+  const outputs = { ...(await outputsOf(lxd, installed)), install }; // this `install` is the one that state gets
   return { id: ssh.name, outputs };
 }
 
-async function outputsOf(lxd: LxdClient, revision: number | undefined): Promise<Outputs> {
+function packageOf({ revision, packageVersion }: Installed): Pick<Outputs, "revision" | "packageVersion"> {
+  return { revision, packageVersion };
+}
+
+/** The last known outputs. */
+function outputsIn(state: Inputs & Outputs): Outputs {
+  const { server, lxdVersion, apiExtensions, socket, kernelVersion, architecture, cpus, memoryBytes } = state;
+  const { revision, packageVersion } = state;
+  return { server, lxdVersion, apiExtensions, socket, kernelVersion, architecture, cpus, memoryBytes, revision, packageVersion };
+}
+
+async function outputsOf(lxd: LxdClient, installed: Installed): Promise<Outputs> {
   const { environment, api_extensions: apiExtensions } = await getServer(lxd);
   return {
     server: lxd.names.server,
@@ -339,7 +312,7 @@ async function outputsOf(lxd: LxdClient, revision: number | undefined): Promise<
     kernelVersion: environment.kernel_version,
     architecture: environment.architectures[0] ?? "",
     ...(await getHardware(lxd)),
-    revision,
+    ...packageOf(installed),
   };
 }
 
@@ -381,13 +354,28 @@ export class LxdNode extends LxdResource {
    * and a snap from a file, or when `install` is false.
    */
   declare readonly revision: Output<number | undefined>;
+  /**
+   * Version of the Debian package with the daemon, such as "5.0.2-5", or of the snap. `undefined` when `install` is false.
+   */
+  declare readonly packageVersion: Output<string | undefined>;
 
   constructor(name: string, args: LxdNodeArgs, opts?: CustomResourceOptions) {
     super(
       "LxdNode",
       name,
       { ...args },
-      ["server", "lxdVersion", "apiExtensions", "socket", "kernelVersion", "architecture", "cpus", "memoryBytes", "revision"],
+      [
+        "server",
+        "lxdVersion",
+        "apiExtensions",
+        "socket",
+        "kernelVersion",
+        "architecture",
+        "cpus",
+        "memoryBytes",
+        "revision",
+        "packageVersion",
+      ],
       opts,
     );
   }

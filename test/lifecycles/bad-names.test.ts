@@ -308,7 +308,7 @@ describe("names with characters that have a meaning in a URL", () => {
 
 /** Messages of the library to these programs. */
 const FIXED =
-  /^(--(show|showformat=\$\{Package\} \$\{db:Status-Status\}\\n|quiet|yes|option|no-remove|no-auto-remove|simulate)|DPkg::Lock::Timeout=\d+|APT::Update::Error-Mode=any|\/var\/lib\/dpkg\/updates|-(min|max)depth|1|--|install|update|madison)$/;
+  /^(--(show|showformat=\$\{Package\} \$\{db:Status-Status\} \$\{Version\}\\n|quiet|yes|option|no-remove|no-auto-remove|simulate)|DPkg::Lock::Timeout=\d+|APT::Update::Error-Mode=any|DPkg::Options::=--force-conf(def|old)|\/var\/lib\/dpkg\/updates|-(min|max)depth|1|--|install|update|madison)$/;
 
 describe("arguments with characters that have a meaning in a shell", () => {
   let lab: SimulatedLab;
@@ -330,7 +330,7 @@ describe("arguments with characters that have a meaning in a shell", () => {
     const ssh = await connect(connectionSchema.parse(host.connection), { deadline });
     let arguments_ = 0;
     for (const text of NAMES.filter((name) => !/\p{Surrogate}/u.test(name))) {
-      for (const call of [() => hasDebPackage(ssh, text, deadline), () => installDebPackages(ssh, [text], deadline)]) {
+      for (const call of [() => hasDebPackage(ssh, text, deadline), () => installDebPackages(ssh, [{ name: text }], deadline)]) {
         host.commands.length = 0;
         const error = await call().then(
           () => undefined,

@@ -137,6 +137,15 @@ describe("LxdCluster", () => {
     }
   });
 
+  it("installs all hosts in the same way, unless a host has its own", async () => {
+    const install = { method: "deb" as const, version: "5.0.2-5" };
+    const own = { method: "deb" as const, version: "5.0.2-6" };
+    const hosts = [bcn2, { ...bcn1, node: { install: own } }];
+    const { find } = await record("test", () => new LxdCluster("lab", { hosts, install }));
+    assert.deepEqual(find("LxdNode lab-bcn2").inputs["install"], install);
+    assert.deepEqual(find("LxdNode lab-bcn1").inputs["install"], own);
+  });
+
   it("knows the way to the cluster in a preview already", async () => {
     const seen: Output<unknown>[] = [];
     const program = (): void => {

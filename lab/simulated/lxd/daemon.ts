@@ -61,7 +61,13 @@ export class Daemon implements LxdServer {
   }
 
   get ready(): boolean {
-    return this.running && Date.now() >= this.readyAt;
+    return this.running && Date.now() >= this.readyAt && !this.waits;
+  }
+
+  get waits(): boolean {
+    const { length } = this.behaviour.apiExtensions;
+    const others = this.database.members.filter(({ daemon }) => daemon !== this && daemon.database === this.database);
+    return others.some(({ daemon }) => daemon.behaviour.apiExtensions.length < length);
   }
 
   /** This daemon's own row among the members. */
@@ -123,6 +129,14 @@ export class Daemon implements LxdServer {
   becomeFlavour(flavour: Flavour): void {
     this.stop();
     this.behaviour = behaviourOf(flavour);
+    this.start();
+  }
+
+  /** Restarts as a version of the same server with further API extensions. */
+  becomeVersion(extensions: readonly string[]): void {
+    this.stop();
+    const behaviour = behaviourOf(this.behaviour.flavour);
+    this.behaviour = { ...behaviour, apiExtensions: [...behaviour.apiExtensions, ...extensions] };
     this.start();
   }
 

@@ -51,6 +51,8 @@ export interface LxdServer {
   /** Whether the other members have received a recent heartbeat. */
   readonly heard: boolean;
   readonly ready: boolean;
+  /** Whether it waits, after an upgrade, until the other members have the same API extensions. */
+  readonly waits: boolean;
   /** Its own row among the members. */
   readonly member: Member;
   /** A path in its data directory. */

@@ -151,7 +151,7 @@ export function targetDaemon(request: ApiRequest): LxdServer {
  * another cluster by now, or in none, does not have its certificate.
  */
 export function reach(daemon: LxdServer, database: Database = daemon.database): LxdServer {
-  if (!daemon.answers || daemon.database !== database) {
+  if (!daemon.answers || daemon.waits || daemon.database !== database) {
     throw new LxdError(500, "Missing event connection with target cluster member");
   }
   return daemon;

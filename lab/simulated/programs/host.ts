@@ -1,6 +1,7 @@
 /** The programs of a host other than those for files: packages, snaps, units, network links, mounts. */
 
 import { ASK } from "../../../provider/host/paths";
+import { compareDebianVersions } from "../debian-versions";
 import {
   failure,
   type Machine,
@@ -23,6 +24,8 @@ export interface HostMachine extends Machine {
   readonly packages: ReadonlyMap<string, string>;
   /** Debian packages that can be installed. */
   readonly archive: ReadonlyMap<string, string>;
+  /** All versions of a package that the sources have, the newest first. */
+  versionsOf(name: string): string[];
   readonly packageTrouble: PackageTrouble;
   readonly snapd: boolean;
   readonly snaps: ReadonlyMap<string, InstalledSnap>;
@@ -31,7 +34,7 @@ export interface HostMachine extends Machine {
   hasProgram(name: string): boolean;
   /** Waits for the lab's installation time. */
   takeInstallTime(): Promise<void>;
-  installPackage(name: string): void;
+  installPackage(name: string, version?: string): void;
   removePackage(name: string, purge: boolean): void;
   installSnap(channel: string): void;
   removeSnap(name: string): void;
@@ -124,7 +127,7 @@ function dpkgQuery({ machine, args }: Run): ProgramResult {
   const { options, operands } = parseArguments(args, { flags: ["-W", "--show"], valued: ["-f", "--showformat"] });
   const format = (options.get("-f") ?? options.get("--showformat") ?? "${Package}\t${Version}\n").replaceAll("\\n", "\n");
   const result: ProgramResult = { exitCode: 0, stdout: "", stderr: "" };
-  for (const name of operands) {
+  for (const name of operands.length === 0 ? machine.packages.keys() : operands) {
     const version = machine.packages.get(name);
     if (version === undefined) {
       result.exitCode = 1;
@@ -135,6 +138,7 @@ function dpkgQuery({ machine, args }: Run): ProgramResult {
         Status: "install ok installed",
         Version: version,
         Package: name,
+        "source:Package": name === "incus-base" ? "incus" : name,
       };
       result.stdout += format.replace(/\$\{([^}]+)\}/g, (whole, key: string) => values[key] ?? whole);
     }
@@ -163,6 +167,11 @@ function locks({ packageTrouble }: HostMachine): string {
 }
 
 function dpkg({ machine, args }: Run): ProgramResult {
+  if (args[0] === "--compare-versions") {
+    const [, left = "", operator = "", right = ""] = args;
+    const holds = compareDebianVersions(left, operator, right);
+    return { exitCode: holds === undefined ? 2 : holds ? 0 : 1, stdout: "", stderr: "" };
+  }
   if (args.slice(-2).join(" ") !== "--configure -a") {
     return failure(127, `dpkg: not simulated: ${args.join(" ")}`);
   }
@@ -202,9 +211,17 @@ async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
     return failure(100, "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.");
   }
   if (command === "install") {
-    for (const name of names) {
+    for (const wanted of names) {
+      const [name = "", version] = wanted.split("=");
       if (!machine.archive.has(name)) {
         return failure(100, `E: Unable to locate package ${name}`);
+      }
+      if (version !== undefined && !machine.versionsOf(name).includes(version)) {
+        return failure(100, `E: Version '${version}' for '${name}' was not found`);
+      }
+      const present = machine.packages.get(name);
+      if (version !== undefined && present !== undefined && compareDebianVersions(version, "lt", present) === true) {
+        return failure(100, "E: Packages were downgraded and -y was used without --allow-downgrades.");
       }
     }
     return install(machine, names, options);
@@ -236,7 +253,10 @@ async function install(machine: HostMachine, names: string[], options: { has(opt
   }
   await machine.takeInstallTime();
   removed.forEach((name) => machine.removePackage(name, false));
-  names.forEach((name) => machine.installPackage(name));
+  for (const wanted of names) {
+    const [name = "", version] = wanted.split("=");
+    machine.installPackage(name, version);
+  }
   return ok(list);
 }
 
@@ -266,9 +286,12 @@ function aptCache({ machine, args }: Run): ProgramResult {
   if (command !== "madison") {
     return failure(127, `apt-cache: not simulated: ${command}`);
   }
-  const candidate = machine.archive.get(name);
+  const source = "http://deb.debian.org/debian bookworm/main amd64 Packages";
   return ok(
-    candidate === undefined ? "" : `       ${name} | ${candidate} | http://deb.debian.org/debian bookworm/main amd64 Packages\n`,
+    machine
+      .versionsOf(name)
+      .map((version) => `       ${name} | ${version} | ${source}\n`)
+      .join(""),
   );
 }
 

@@ -11,9 +11,17 @@ const lock = new KeyedLock();
  */
 export async function withClusterLock<Result>(lxd: LxdClient, work: () => Promise<Result>): Promise<Result> {
   const { fingerprint } = await presentedBy(lxd.endpoint, lxd.deadline);
-  const doing = `waiting for other changes of the cluster of ${lxd.host} to end`;
-  return withLock(lock, [fingerprint], lxd.deadline, doing, async () => {
+  return withUpgradeLock(lxd, fingerprint, async () => {
     await untilSettled(lxd);
     return work();
   });
+}
+
+/**
+ * {@link withClusterLock} for the upgrade of a member: does not wait for other members, because upgraded ones may not answer.
+ * @param fingerprint - Of the cluster's certificate.
+ */
+export function withUpgradeLock<Result>(lxd: LxdClient, fingerprint: string, work: () => Promise<Result>): Promise<Result> {
+  const doing = `waiting for other changes of the cluster of ${lxd.host} to end`;
+  return withLock(lock, [fingerprint], lxd.deadline, doing, work);
 }

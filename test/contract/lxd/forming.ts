@@ -43,7 +43,7 @@ export function formingContract(lab: () => ContractLab): void {
 
     it("refuses a package that its sources do not have, and says what to do", async () => {
       await assert.rejects(
-        installDebPackages(await lab().ssh("primary"), ["no-such-package"], lab().deadline()),
+        installDebPackages(await lab().ssh("primary"), [{ name: "no-such-package" }], lab().deadline()),
         /have no package "no-such-package"/,
       );
     });
@@ -63,7 +63,11 @@ export function formingContract(lab: () => ContractLab): void {
       await harness.hurtPackages(harness.secondary.name);
       for (const which of ["primary", "secondary"] as const) {
         const ssh = await lab().ssh(which);
-        const unread = await installDebPackages(ssh, server.packages, lab().deadline());
+        const unread = await installDebPackages(
+          ssh,
+          server.packages.map((name) => ({ name })),
+          lab().deadline(),
+        );
         assert.match(unread ?? "", which === "primary" ? /^$/ : /cdrom:/);
         assert.equal(await hasDebPackage(ssh, server.packages[0] ?? "", lab().deadline()), true);
         assert.deepEqual(await findSocket(ssh, lab().deadline()), {

@@ -50,6 +50,15 @@ const NEWER_REVISION: ManualChange = {
   },
 };
 
+const NEWER_PACKAGE: ManualChange = {
+  text: "`ssh bcn2 apt-get --yes install lxd`, which installs a newer version",
+  act: (lab) => {
+    const host = lab.host("bcn2");
+    host.releasePackage("5.0.2-5+deb12u7");
+    host.installPackage("lxd");
+  },
+};
+
 export const nodeDrift = driftTable(nodeLifecycle, {
   given: {
     install: { method: "deb", packages: ["btrfs-progs"] },
@@ -61,6 +70,7 @@ export const nodeDrift = driftTable(nodeLifecycle, {
     "with install: false": { install: false, config: {} },
     "of a revision of the snap": { install: { method: "snap", channel: "5.21/stable", revision: 33110 } },
     "without config": { config: {} },
+    "of a version": { install: { method: "deb", version: "5.0.2-5+deb12u6" } },
   },
 
   object: {
@@ -118,6 +128,19 @@ export const nodeDrift = driftTable(nodeLifecycle, {
           },
         },
         why: "`revision`: a newer one",
+      },
+      {
+        program: "of a version",
+        byHand: NEWER_PACKAGE,
+        answer: "refused",
+        says: /has the package lxd in version 5\.0\.2-5\+deb12u7, but install\.version is 5\.0\.2-5\+deb12u6, which is older/,
+        cure: {
+          text: "`ssh bcn2 apt-get --yes --allow-downgrades install lxd=5.0.2-5+deb12u6`, when the data allows it",
+          act: (lab) => {
+            lab.host("bcn2").installPackage("lxd", "5.0.2-5+deb12u6");
+          },
+        },
+        why: "`version`: a newer one; the server does not start on the data of a newer version",
       },
       { program: "of the snap", byHand: "ssh bcn2 snap refresh --unhold lxd", answer: "repaired", why: "`hold`" },
       {
@@ -188,6 +211,11 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       byHand: hardware("the host gets more memory", { memoryBytes: 2 ** 36 }),
       answer: "shown",
       why: "it follows the host",
+    },
+    packageVersion: {
+      byHand: NEWER_PACKAGE,
+      answer: "shown",
+      why: "apt upgrades it, unless the program sets `version`",
     },
     revision: {
       program: "of the snap",

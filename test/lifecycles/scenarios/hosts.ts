@@ -43,6 +43,21 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
   },
   {
     ...node,
+    title: "of a member, upgraded to another version",
+    flavours: ["bookworm-lxd"],
+    leaves: LXD_STAYS,
+    start: async (flavour) => {
+      const lab = await startCluster(flavour);
+      for (const host of lab.hosts) {
+        host.releasePackage("5.0.2-5+deb12u7");
+      }
+      return lab;
+    },
+    first: (lab) => ({ connection: at(lab, "bcn2"), install: { method: "deb", version: "5.0.2-5+deb12u6" }, adopt: true }),
+    then: (lab) => ({ connection: at(lab, "bcn2"), install: { method: "deb", version: "5.0.2-5+deb12u7" }, adopt: true }),
+  },
+  {
+    ...node,
     title: "on a bare host, from the snap",
     flavours: ["lxd-6"],
     leaves: LXD_STAYS,

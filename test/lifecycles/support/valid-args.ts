@@ -43,7 +43,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       {
         connection: reached,
         timeouts,
-        install: { method: "deb", packages: ["btrfs-progs"] },
+        install: { method: "deb", packages: ["btrfs-progs"], version: "5.0.2-5+deb12u6" },
         config: { "core.https_address": "192.168.1.102:8443" },
         resetPolicy: ["instances", "cluster"],
         adopt: false,

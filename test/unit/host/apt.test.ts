@@ -26,25 +26,28 @@ describe("Debian packages", () => {
 
   it("wait for an apt-get that holds the package lists, as an interrupted up leaves it", async () => {
     lab.host("bcn2").packageTrouble.listsLocked = 3;
-    assert.equal(await installDebPackages(ssh, ["lxd"], deadline), undefined);
+    assert.equal(await installDebPackages(ssh, [{ name: "lxd" }], deadline), undefined);
     assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
   });
 
   it("are installed after a power cut during dpkg, which is completed first", async () => {
     lab.host("bcn2").packageTrouble.interrupted = true;
-    await installDebPackages(ssh, ["lxd"], deadline);
+    await installDebPackages(ssh, [{ name: "lxd" }], deadline);
     assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
   });
 
   it("come from the working sources, and a broken one is named", async () => {
     lab.host("bcn2").packageTrouble.deadSources = ["cdrom://[Debian 12]/ bookworm"];
-    assert.match((await installDebPackages(ssh, ["lxd"], deadline)) ?? "", /repository 'cdrom:\/\/\[Debian 12\]\/ bookworm/);
+    assert.match(
+      (await installDebPackages(ssh, [{ name: "lxd" }], deadline)) ?? "",
+      /repository 'cdrom:\/\/\[Debian 12\]\/ bookworm/,
+    );
     assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
   });
 
   it("that no source has are refused, with the sources that could not be read, and nothing is installed", async () => {
     lab.host("bcn2").packageTrouble.deadSources = ["http://dead.example bookworm"];
-    await assert.rejects(installDebPackages(ssh, ["lxd", "nope"], deadline), (error: unknown) => {
+    await assert.rejects(installDebPackages(ssh, [{ name: "lxd" }, { name: "nope" }], deadline), (error: unknown) => {
       assert.ok(hasCode(error, "refused"));
       assert.match(
         messageOf(error),
@@ -56,7 +59,7 @@ describe("Debian packages", () => {
   });
 
   it("are never removed, as apt-get would for a name that ends with a dash", async () => {
-    await assert.rejects(installDebPackages(ssh, ["lvm2-"], deadline), /have no package "lvm2-"/);
+    await assert.rejects(installDebPackages(ssh, [{ name: "lvm2-" }], deadline), /have no package "lvm2-"/);
     assert.deepEqual(
       lab.host("bcn2").commands.filter((argv) => argv.includes("install")),
       [],
@@ -67,7 +70,7 @@ describe("Debian packages", () => {
     const host = lab.host("bcn2");
     host.installPackage("ifupdown");
     host.packageTrouble.conflicts = { lxd: ["ifupdown"] };
-    await assert.rejects(installDebPackages(ssh, ["lxd"], deadline), (error: unknown) => {
+    await assert.rejects(installDebPackages(ssh, [{ name: "lxd" }], deadline), (error: unknown) => {
       assert.ok(hasCode(error, "refused"));
       assert.match(
         messageOf(error),
@@ -82,14 +85,14 @@ describe("Debian packages", () => {
     const host = lab.host("bcn2");
     host.installPackage("ifupdown");
     host.packageTrouble.unneeded = ["ifupdown"];
-    await installDebPackages(ssh, ["lxd"], deadline);
+    await installDebPackages(ssh, [{ name: "lxd" }], deadline);
     assert.deepEqual([host.packages.has("ifupdown"), host.packages.has("lxd")], [true, true]);
   });
 
   it("that apt fails to install are reported with the error of apt-get, not of env", async () => {
     lab.faults.add({ when: { exec: /apt-get.* install -- lxd$/, nth: 1 }, effect: { status: 100, error: "E: No space left" } });
     await assert.rejects(
-      installDebPackages(ssh, ["lxd"], deadline),
+      installDebPackages(ssh, [{ name: "lxd" }], deadline),
       /CommandError: apt-get install on .* exit code 100: E: No space left/,
     );
   });

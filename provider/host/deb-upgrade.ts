@@ -1,0 +1,62 @@
+/** The version of a server that was installed as Debian's package, and its upgrade. */
+import type { ServerKind } from "../lxd/client/endpoint";
+import type { Deadline } from "../support/deadline";
+import { RefusedError } from "../support/errors";
+import type { SshConnection } from "../transport/ssh";
+import { installedDebVersions, isOlderDeb, upgradeDebPackage } from "./apt";
+import { DAEMON_PACKAGES } from "./installed";
+import { startingAtOnce } from "./starting-at-once";
+
+/** What a server is upgraded from and to, for messages: `5.0.2-5`, `5.0.2-6`. */
+export interface Versions {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** The version of the package with the daemon; `undefined` when it is not installed. */
+export function versionOfDaemon(installed: ReadonlyMap<string, string>, server: ServerKind): string | undefined {
+  return DAEMON_PACKAGES[server].map((name) => installed.get(name)).find((version) => version !== undefined);
+}
+
+/**
+ * Returns from what to what the server is to be upgraded; `undefined` when it has the wanted version, or is not installed.
+ * @throws RefusedError when the wanted version is older.
+ */
+export async function findDebUpgrade(
+  ssh: SshConnection,
+  { server, version: to }: { readonly server: ServerKind; readonly version?: string | undefined },
+  deadline: Deadline,
+): Promise<Versions | undefined> {
+  if (to === undefined) {
+    return undefined;
+  }
+  const from = versionOfDaemon(await installedDebVersions(ssh, DAEMON_PACKAGES[server], deadline), server);
+  if (from === undefined || from === to) {
+    return undefined;
+  }
+  if (await isOlderDeb(ssh, to, from, deadline)) {
+    throw new RefusedError(
+      `${ssh.name} has the package ${server} in version ${from}, but install.version is ${to}, which is older. The server does not start on the ` +
+        `data of a newer version. Set install.version to "${from}" or a newer one, or leave it out`,
+    );
+  }
+  return { from, to };
+}
+
+/**
+ * Upgrades the package of the daemon, and those that were built together with it.
+ * @returns apt's message about package sources that it could not read.
+ */
+export async function upgradeDeb(
+  ssh: SshConnection,
+  server: ServerKind,
+  version: string,
+  deadline: Deadline,
+  targetRelease?: string,
+): Promise<string | undefined> {
+  const installed = await installedDebVersions(ssh, DAEMON_PACKAGES[server], deadline);
+  const name = DAEMON_PACKAGES[server].find((each) => installed.has(each)) ?? server;
+  return upgradeDebPackage(ssh, { name, version }, deadline, targetRelease, (work) =>
+    startingAtOnce(ssh, server === "lxd" ? "deb" : "incus", deadline, work),
+  );
+}

@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { provider } from "../../provider/entry";
+import { messageOf } from "../../provider/support/errors";
+import { bareHosts, type HostName } from "../support/bare-hosts";
+import { checkedInputs, createResource, type Made } from "../support/real-lab";
+
+const NAMES: readonly HostName[] = ["bcn2", "bcn1", "bcn3"];
+
+/** Where a host has packages with newer versions. */
+const NEWER = "/srv/newer";
+
+/**
+ * Builds the installed server's packages again with other version numbers, as a package source of the host. They have the same programs.
+ * $1: the package of the daemon; all others: the ends of the new versions.
+ */
+const REBUILD = `
+set -e
+daemon=$1; shift
+mkdir -p ${NEWER}; cd ${NEWER}
+old=$(dpkg-query --show --showformat='\${Version}' $daemon)
+source=$(dpkg-query --show --showformat='\${source:Package}' $daemon)
+for name in $(dpkg-query --show --showformat='\${source:Package} \${Package}\\n' | sed -n "s/^$source //p"); do
+  apt-get -q download $name
+  dpkg-deb --raw-extract $name\\_*.deb root
+  for end in "$@"; do
+    cp root/DEBIAN/control control
+    sed -i "/^Version: /s/$old/$old$end/; /Depends: /s/= $old)/= $old$end)/g" root/DEBIAN/control
+    dpkg-deb -Znone --build root $name$end.deb
+    { dpkg-deb --field $name$end.deb; stat --format='Filename: ./%n
+Size: %s' $name$end.deb; sha256sum $name$end.deb | sed 's/ .*//; s/^/SHA256: /'; echo; } >>Packages
+    mv control root/DEBIAN/control
+  done
+  rm -r root $name\\_*.deb
+done
+echo 'deb [trusted=yes lang=none] file:${NEWER} ./' >/etc/apt/sources.list.d/newer.list
+echo $old
+`;
+
+describe("The upgrade of a cluster", () => {
+  const hosts = bareHosts();
+  const nodes = new Map<HostName, Made>();
+  const { onHost } = hosts;
+  let first = "";
+
+  const client = (...argv: string[]): Promise<string> => onHost("bcn2", hosts.lab.flavour.client, ...argv);
+  const statuses = async (through: HostName): Promise<string[]> => {
+    const members = JSON.parse(await onHost(through, hosts.lab.flavour.client, "query", "/1.0/cluster/members?recursion=1")) as {
+      server_name: string;
+      status: string;
+    }[];
+    return members.map(({ server_name, status }) => `${server_name} ${status}`).sort();
+  };
+  const installed = (name: HostName): Promise<string> =>
+    onHost(name, "dpkg-query", "--show", "--showformat=${Version}", hosts.lab.flavour.package);
+  const install = (version: string): object => {
+    const args = hosts.node("bcn2") as { install: object };
+    return { install: { ...args.install, version } };
+  };
+  /** `pulumi up` of one node: refreshed, and changed if it differs. */
+  const up = async (name: HostName, version: string): Promise<boolean> => {
+    const { id, outs } = nodes.get(name) ?? assert.fail(name);
+    const node = provider("LxdNode");
+    const inputs = await checkedInputs("LxdNode", hosts.node(name, install(version)));
+    const { props } = await node.read(id, outs);
+    const { changes } = await node.diff(id, props, inputs);
+    nodes.set(name, { id, outs: changes ? (await node.update(id, props, inputs)).outs : props });
+    return changes;
+  };
+  const runningPid = async (): Promise<unknown> =>
+    (JSON.parse(await client("query", "/1.0/instances/c1/state")) as { pid: unknown }).pid;
+
+  before(async () => {
+    const made = await Promise.all(NAMES.map((name) => createResource("LxdNode", hosts.node(name))));
+    NAMES.forEach((name, index) => nodes.set(name, made[index] ?? assert.fail(name)));
+    for (const name of NAMES) {
+      await createResource("LxdClusterMember", hosts.member(name));
+    }
+    const cluster = { endpoints: NAMES.map((name) => hosts.to(name)) };
+    await createResource("LxdStoragePool", { cluster, name: "default", driver: "dir" });
+    await createResource("LxdImage", { cluster, ...(await hosts.imageFiles()), aliases: ["debian-12"] });
+    await client("launch", "debian-12", "c1", "--storage", "default", "--target", "bcn1");
+    const { package: daemon } = hosts.lab.flavour;
+    [first = ""] = await Promise.all(NAMES.map((name) => onHost(name, "sh", "-c", REBUILD, "sh", daemon, ".1", ".2")));
+    first = first.split("\n").at(-1) ?? "";
+  });
+
+  it("upgrades the members one after the other, while a container keeps running", async () => {
+    const pid = await runningPid();
+    assert.deepEqual(await Promise.all(NAMES.map((name) => up(name, `${first}.1`))), [true, true, true]);
+    assert.deepEqual(await Promise.all(NAMES.map(installed)), Array(3).fill(`${first}.1`));
+    assert.deepEqual(await statuses("bcn2"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
+    assert.equal(await runningPid(), pid);
+    assert.deepEqual(await Promise.all(NAMES.map((name) => up(name, `${first}.1`))), [false, false, false]);
+  });
+
+  it("refuses an older version, and nothing is touched", async () => {
+    const error = await up("bcn3", first).then(
+      () => assert.fail("it was not refused"),
+      (thrown: unknown) => messageOf(thrown),
+    );
+    assert.match(error, /in version \S+\.1, but install\.version is \S+, which is older/);
+    assert.equal(await installed("bcn3"), `${first}.1`);
+  });
+
+  it("lets an upgraded member wait for the others when their API is older, and the last one ends that", async () => {
+    const { admin } = hosts.lab.flavour;
+    const pid = await runningPid();
+    // A real second version with more API extensions cannot be had: the others' rows say that they have fewer.
+    await onHost("bcn2", ...admin, "sql", "global", "UPDATE nodes SET api_extensions = api_extensions - 1");
+    await up("bcn3", `${first}.2`);
+    assert.equal(await installed("bcn3"), `${first}.2`);
+    const blocked = await hosts.lab.hostExec("bcn3", ["timeout", "5", hosts.lab.flavour.client, "query", "/1.0"]);
+    assert.notEqual(blocked.exitCode, 0, "bcn3 answers although the others are older");
+    assert.deepEqual(await statuses("bcn2"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
+    await up("bcn1", `${first}.2`);
+    assert.equal(await up("bcn3", `${first}.2`), false);
+    await up("bcn2", `${first}.2`);
+    assert.deepEqual(await statuses("bcn3"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
+    assert.equal(await runningPid(), pid);
+  });
+});

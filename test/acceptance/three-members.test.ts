@@ -11,6 +11,7 @@ const HOSTS: readonly HostName[] = ["bcn2", "bcn1", "bcn3"];
 interface HostConfig {
   readonly name: HostName;
   readonly node: object;
+  readonly member?: object;
   readonly [argument: string]: unknown;
 }
 
@@ -38,6 +39,9 @@ describe("The program of three members", () => {
   /** Runs `pulumi up`. Returns its steps as text, in order of the alphabet. */
   const up = async (): Promise<string[]> => (await stack.up()).map(({ op, type, name }) => `${op} ${type} ${name}`).sort();
   const assertNoChange = async (): Promise<void> => assert.deepEqual(await stack.up({ expectNoChanges: true }), []);
+  /** The hosts, one of them with further arguments of its member. */
+  const withMember = (name: HostName, more: object): HostConfig[] =>
+    all.map((host) => (host.name === name ? { ...host, member: { ...host.member, ...more } } : host));
   /** Number of web servers on each member. */
   const spread = async (): Promise<Record<string, number>> => {
     const instances = await query<{ location: string }[]>("/1.0/instances?recursion=1&project=shop");
@@ -85,6 +89,7 @@ describe("The program of three members", () => {
       ...{
         disk: `/dev/disk/by-id/disk-of-${host.name}`,
         node: { install: { packages: ["btrfs-progs"], ...installOf(hosts.lab.flavour) } },
+        member: { leaving: "migrate" },
       },
     }));
     stack = await backend.project({ file: `${FOLDER}/Pulumi.yaml`, main: `${FOLDER}/index.ts`, stack: "lab", config });
@@ -141,9 +146,60 @@ describe("The program of three members", () => {
     await assertNoChange();
   });
 
+  it("evacuates a member and restores it, as the preview says", async () => {
+    set({ hosts: withMember("bcn1", { evacuated: true }) });
+    const { diagnostics } = await stack.preview();
+    assert.match(diagnostics, /evacuation of bcn1 .*: moved to other members.*: shop\/web\d, shop\/web\d, shop\/web\d/);
+    assert.deepEqual(await up(), ["update LxdClusterMember cluster-bcn1"]);
+    assert.equal((await spread())["bcn1"], 0);
+    await assertNoChange();
+    set({ hosts: all });
+    assert.deepEqual(await up(), ["update LxdClusterMember cluster-bcn1"]);
+    assert.deepEqual(await spread(), { bcn2: 3, bcn1: 3, bcn3: 3 });
+    await assertNoChange();
+  });
+
+  it("removes a member, whose instances move to the others, and adds it again", async () => {
+    set({ hosts: all.filter(({ name }) => name !== "bcn1") });
+    console.log(await up());
+    assert.deepEqual(await hosts.membersOf("bcn2"), ["bcn2", "bcn3"]);
+    const { bcn2 = 0, bcn3 = 0 } = await spread();
+    assert.equal(bcn2 + bcn3, 9);
+    await assertNoChange();
+    // Nobody erases a disk but the person whose disk it is.
+    await onHost("bcn1", "wipefs", "--all", "--force", "/dev/disk/by-id/disk-of-bcn1");
+    set({ hosts: all });
+    console.log(await up());
+    assert.deepEqual(await hosts.membersOf("bcn2"), ["bcn1", "bcn2", "bcn3"]);
+    assert.equal((await spread())["bcn1"], 0, "instances stay where they are");
+    await assertNoChange();
+  });
+
+  it("removes a member whose host is dead, and makes elsewhere what was on it", async () => {
+    await hosts.lab.powerOff("bcn3");
+    set({ hosts: withMember("bcn3", { removal: "force" }) });
+    const pulumi = async (...argv: string[]): Promise<string> => {
+      const run = stack.start(argv);
+      const status = await run.ended;
+      console.log(argv, run.screen);
+      assert.equal(status, 0, run.screen);
+      return run.screen;
+    };
+    const state = JSON.parse(await stack.exportState()) as { deployment: { resources: { urn: string }[] } };
+    const urnOf = (ending: string): string =>
+      state.deployment.resources.find(({ urn }) => urn.endsWith(ending))?.urn ?? assert.fail(`no ${ending}`);
+    const urn = urnOf("LxdClusterMember::cluster-bcn3");
+    await pulumi("up", "--yes", "--target", urn);
+    await pulumi("destroy", "--yes", "--target", urn, "--target-dependents");
+    await pulumi("state", "delete", "--yes", urnOf("LxdNode::cluster-bcn3"));
+    set({ hosts: all.filter(({ name }) => name !== "bcn3"), databaseOn: ["bcn2"] });
+    console.log(await up());
+    await assertNoChange();
+  });
+
   it("leaves clean hosts", async () => {
     await stack.destroy();
-    for (const host of HOSTS) {
+    for (const host of ["bcn2", "bcn1"] as const) {
       assert.equal(await onHost(host, hosts.lab.flavour.client, "storage", "list", "--format=csv"), "");
     }
   });

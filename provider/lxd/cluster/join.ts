@@ -119,6 +119,10 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
     `an earlier attempt left a storage pool on the host. Wipe it: ${howToWipe(["storage-pools", "networks"])}`,
   ],
   [
+    /existing file ?system/i,
+    "the disk has a file system, perhaps that of an earlier membership: look at what is on it, and erase it with wipefs --all if that may go",
+  ],
+  [
     /Required tool .* is missing/i,
     "the host lacks the programs of a storage driver that the cluster's pools have: install them, for instance by install.packages of its LxdNode",
   ],

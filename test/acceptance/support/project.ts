@@ -86,11 +86,11 @@ export class Project {
     return steps.filter(changes);
   }
 
-  /** `pulumi preview --diff`. Returns the plan and its text. */
-  async preview(): Promise<{ steps: Step[]; text: string; result: PreviewResult }> {
-    const { steps, onEvent } = collectSteps();
+  /** `pulumi preview --diff`. Returns the plan and its text, and the errors and warnings, which are not in the text. */
+  async preview(): Promise<{ steps: Step[]; text: string; diagnostics: string; result: PreviewResult }> {
+    const { steps, diagnostics, onEvent } = collectSteps();
     const result = await this.stack.preview({ diff: true, color: "never", onEvent });
-    return { steps: steps.filter(changes), text: result.stdout, result };
+    return { steps: steps.filter(changes), text: result.stdout, diagnostics: diagnostics.join("\n"), result };
   }
 
   /** A preview that must fail. Returns its text and the steps of its plan. */
@@ -145,11 +145,16 @@ function changes({ op }: Step): boolean {
   return !["same", "refresh", "read"].includes(op);
 }
 
-function collectSteps(): { steps: Step[]; onEvent: (event: EngineEvent) => void } {
+function collectSteps(): { steps: Step[]; diagnostics: string[]; onEvent: (event: EngineEvent) => void } {
   const steps: Step[] = [];
+  const diagnostics: string[] = [];
   return {
     steps,
-    onEvent: ({ resourcePreEvent }) => {
+    diagnostics,
+    onEvent: ({ resourcePreEvent, diagnosticEvent }) => {
+      if (diagnosticEvent !== undefined && diagnosticEvent.ephemeral !== true) {
+        diagnostics.push(diagnosticEvent.message);
+      }
       // The engine gives the default provider the whole config and updates it at every change; users do not see it.
       if (resourcePreEvent !== undefined && !resourcePreEvent.metadata.type.startsWith("pulumi:providers:")) {
         const { op, type, urn } = resourcePreEvent.metadata;

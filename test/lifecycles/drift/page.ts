@@ -25,13 +25,16 @@ ${Object.entries(ANSWERS)
 host is restarted either, except LXD on an empty host that has left its cluster or leaves it.
 `;
 
+/** A certificate is another one each time; the page shows its beginning. */
+const CERTIFICATE = /(-----BEGIN CERTIFICATE-----)[^"]*/g;
+
 function section(table: DriftTable): string {
   const rows = casesOf(table).map(({ part, name, entry }) => row(part === "object" ? `*${name}*` : `\`${name}\``, entry));
   const object = rows.slice(0, Object.values(table.object).flat().length);
   const inputs = casesOf(table).filter(({ part }) => part === "inputs").length;
   return `## ${table.lifecycle.kind}
 
-Tried with \`${inspect(table.given, { depth: null, breakLength: Number.POSITIVE_INFINITY }).replaceAll("'", '"')}\`, or with the named difference.
+Tried with \`${inspect(table.given, { depth: null, breakLength: Number.POSITIVE_INFINITY }).replaceAll("'", '"').replace(CERTIFICATE, "$1...")}\`, or with the named difference.
 
 | Property | Manual change | Result | Reason |
 |---|---|---|---|

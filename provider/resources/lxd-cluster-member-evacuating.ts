@@ -102,7 +102,7 @@ export async function refuseToEvacuate(lxd: LxdClient, { name, leaving }: Evacua
   const lost = departures.filter(({ fate }) => fate === "deleted");
   if (lost.length > 0) {
     throw new RefusedError(
-      `Member ${name} is not evacuated: it has ephemeral instances that run, and LXD deletes these when they are stopped: ` +
+      `Member ${name} is not evacuated: it has ephemeral instances that run, and ${lxd.names.name} deletes these when they are stopped: ` +
         `${lost.map(({ instance }) => instance).join(", ")}. Nothing was changed. Move or stop them first`,
     );
   }

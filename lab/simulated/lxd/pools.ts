@@ -98,8 +98,9 @@ function createPool(request: ApiRequest): Reply {
   if (body.driver === "") {
     throw new LxdError(400, "No driver provided");
   }
+  const target = request.query.get("target") ?? "";
   if (!POOL_DRIVERS.includes(body.driver)) {
-    throw new LxdError(500, "Unknown driver");
+    throw new LxdError(target === "" ? 500 : 400, "Unknown driver");
   }
   const pool: StoragePool = {
     name: body.name,
@@ -111,7 +112,6 @@ function createPool(request: ApiRequest): Reply {
     customVolumes: [],
   };
   requireKnownKeys(pool);
-  const target = request.query.get("target") ?? "";
   return target === "" ? create(request, kind, pool) : define(request, kind, pool, target);
 }
 

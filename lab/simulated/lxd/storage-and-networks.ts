@@ -46,7 +46,7 @@ export function define<Item extends ClusterObject>(request: ApiRequest, kind: Ki
   if (foreign !== undefined) {
     throw new LxdError(kind.noun === "network" ? 400 : 500, `Config key "${foreign}" may not be used as member-specific key`);
   }
-  requireTools(item, daemon); // the member that answers, whichever is the target
+  requireTools(item, daemon, 400); // the member that answers, whichever is the target
   const existing = kind.collection(database).get(item.name);
   if (existing !== undefined && existing.status !== "Pending") {
     throw new LxdError(500, `${kind.noun === "network" ? "Network" : "Storage pool"} is not in pending state`);
@@ -204,7 +204,7 @@ function makePool(pool: StoragePool, daemon: LxdServer, config: Config): Config 
   const mount = daemon.path("storage-pools", pool.name);
   const source = config["source"] === "" ? undefined : config["source"];
   const made = { ...config };
-  requireTools(pool, daemon);
+  requireTools(pool, daemon, 500);
   if (files.exists(mount)) {
     throw new LxdError(500, `Storage pool directory "${mount}" already exists`);
   }
@@ -238,10 +238,10 @@ function makePool(pool: StoragePool, daemon: LxdServer, config: Config): Config 
   return made;
 }
 
-function requireTools(object: ClusterObject, daemon: LxdServer): void {
+function requireTools(object: ClusterObject, daemon: LxdServer, status: 400 | 500): void {
   const tool = isPool(object) ? TOOLS[object.driver] : undefined;
   if (tool !== undefined && !daemon.host.hasProgram(tool)) {
-    throw new LxdError(500, `Required tool "${tool}" is missing`);
+    throw new LxdError(status, `Required tool "${tool}" is missing`);
   }
 }
 

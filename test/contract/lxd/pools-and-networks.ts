@@ -128,7 +128,7 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
         ["tape", /^Unknown driver$/],
       ] as const) {
         for (const member of [a, b]) {
-          await refused(post("/1.0/storage-pools", { name: "odd", driver }, member), 500, reply);
+          await refused(post("/1.0/storage-pools", { name: "odd", driver }, member), 400, reply);
         }
         assert.equal(await findObject(lxd, pool("odd")), undefined);
       }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
 import { dynamicProvider } from "../../../provider/engine/adapter";
 import { DRIFT_TABLES } from "../../lifecycles/drift";
 import { validArgs } from "../../lifecycles/support/valid-args";
@@ -31,6 +32,8 @@ function otherThan(property: string, value: unknown): unknown {
       return { server: "https://other.example", alias: "another" };
     case "address":
       return "192.168.1.199";
+    case "certificate":
+      return makeCertificate("another").pem;
     case "driver":
       return "btrfs";
     case "instanceType":

@@ -33,6 +33,8 @@ function whileOff(...changes: readonly string[]): readonly string[] {
 const CLOUD_CONFIG = "#cloud-config\npackages: [vim]\n";
 const CONTAINER = { instanceType: "container", image: { alias: "debian-container" }, config: { "user.role": "web" } };
 const RESTART = "with allowRestart";
+/** An evacuation stops other instances whose NIC is on no managed network. */
+const MOVABLE = "with cluster.evacuate: migrate";
 
 export const vmDrift = driftTable(vmLifecycle, {
   given: {
@@ -74,6 +76,7 @@ export const vmDrift = driftTable(vmLifecycle, {
     "of a container": CONTAINER,
     "with rootDisk.pool": { rootDisk: { size: "20GiB", pool: "default" } },
     "with running: false": { running: false },
+    [MOVABLE]: { config: { "user.role": "web", "cluster.evacuate": "migrate" } },
     "without target": { target: undefined },
     "without memory and rootDisk": { memory: undefined, rootDisk: undefined },
   },
@@ -360,6 +363,7 @@ export const vmDrift = driftTable(vmLifecycle, {
         why: "`allowRestart` permits the stop and the move back",
       },
       {
+        program: MOVABLE,
         byHand: "lxc cluster evacuate bcn1",
         cure: "lxc cluster restore bcn1",
         answer: "ignored",
@@ -383,18 +387,26 @@ export const vmDrift = driftTable(vmLifecycle, {
         why: "it is stopped, because the program says `running: false`",
       },
       { byHand: "lxc restart web1", answer: "ignored", why: "it runs" },
+      {
+        byHand: "lxc cluster evacuate bcn1",
+        cure: "lxc cluster restore bcn1",
+        answer: "ignored",
+        why: "a device that no other member has keeps it on its member, stopped. LXD starts it when the member is restored",
+      },
     ],
   },
 
   outputs: {
     status: { byHand: "lxc pause web1", answer: "repaired", shows: ["running"], why: "it follows `running`" },
     location: {
+      program: MOVABLE,
       byHand: "lxc cluster evacuate bcn1",
       cure: "lxc cluster restore bcn1",
       answer: "shown",
       why: "it shows the member in LXD",
     },
     evacuatedFrom: {
+      program: MOVABLE,
       byHand: "lxc cluster evacuate bcn1",
       cure: "lxc cluster restore bcn1",
       answer: "shown",

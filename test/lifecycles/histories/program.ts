@@ -202,18 +202,21 @@ export function edits({ connections, images, keys }: Surroundings, base: Program
     of("memberConfig", undefined, { pools: { local: { size: "10GiB" } } }),
     timeouts,
   ];
-  const bridge: Values[] = [
-    of("description", ...text),
+  /** Config of a bridge in subnets of its own: those of two bridges must not overlap. */
+  const bridgeIn = (first: string, second: string): Values =>
     of(
       "config",
-      base["bridge"]?.["config"],
-      { "ipv4.address": "10.10.10.1/24", "ipv4.nat": "true", "ipv6.address": "none" },
-      { "ipv4.address": "10.10.10.1/24", "ipv4.nat": "1", "ipv6.address": "none", "dns.domain": "lab" },
-      { "ipv4.address": "10.10.10.1/24", "dns.domain": "lan", "user.note": "x" },
-      { "ipv4.address": "10.10.11.1/24", "ipv4.nat": false, "ipv6.address": "none" },
+      { "ipv4.address": first, "ipv4.nat": true, "ipv6.address": "none" },
+      { "ipv4.address": first, "ipv4.nat": "true", "ipv6.address": "none" },
+      { "ipv4.address": first, "ipv4.nat": "1", "ipv6.address": "none", "dns.domain": "lab" },
+      { "ipv4.address": first, "dns.domain": "lan", "user.note": "x" },
+      { "ipv4.address": second, "ipv4.nat": false, "ipv6.address": "none" },
       { "ipv4.address": "auto" },
       {},
-    ),
+    );
+  const bridge: Values[] = [
+    of("description", ...text),
+    bridgeIn("10.10.10.1/24", "10.10.11.1/24"),
     of("memberConfig", undefined, {}, { bcn2: { "bgp.ipv4.nexthop": "10.0.0.1" } }),
     of("name", "lxdbr0", "lxdbr9"),
     timeouts,
@@ -287,7 +290,12 @@ export function edits({ connections, images, keys }: Surroundings, base: Program
       timeouts,
     ],
     bridge,
-    "spare-bridge": [...bridge.slice(0, 2), of("name", "spare0", "spare9", "spare8"), timeouts],
+    "spare-bridge": [
+      of("description", ...text),
+      bridgeIn("10.10.20.1/24", "10.10.21.1/24"),
+      of("name", "spare0", "spare9", "spare8"),
+      timeouts,
+    ],
     acl: [
       of("description", ...text),
       of(

@@ -1,8 +1,7 @@
 /** Evacuating a member, and restoring it. */
-import * as z from "zod";
 import { until } from "../../support/deadline";
 import { api, type LxdClient } from "../client/client";
-import { untilKnown } from "../client/operations";
+import { operationsSchema, untilKnown } from "../client/operations";
 import { getServer } from "../server";
 import { getMember, type Member } from "./cluster";
 import { type Departing, EVACUATION_MODE, type EvacuationMode, isRunning, listDeparting } from "./departures";
@@ -11,13 +10,6 @@ const EVACUATED = "Evacuated";
 
 /** Status code of an operation that runs. */
 const RUNNING = 103;
-
-const workSchema = z
-  .record(
-    z.string(),
-    z.array(z.looseObject({ class: z.string(), status_code: z.number(), location: z.string().default("") })).nullish(),
-  )
-  .nullish();
 
 /**
  * Whether a member is evacuated, and nothing runs on it any more. An evacuation that was interrupted leaves the status and some of the
@@ -81,11 +73,11 @@ async function changeState(lxd: LxdClient, name: string, body: { action: string;
 /** Waits until a member works on nothing: it may be in an evacuation or a restore that another process has begun. */
 async function untilIdle(lxd: LxdClient, name: string): Promise<void> {
   await until(lxd.deadline, async (report) => {
-    const byStatus = await lxd.get("/1.0/operations", workSchema, { recursion: 1, "all-projects": "true" });
-    const running = Object.values(byStatus ?? {})
-      .flatMap((operations) => operations ?? [])
-      .filter((each) => each.class === "task" && each.status_code === RUNNING && each.location === name);
-    report(`${name} is still at work: ${running.map((each) => String(each["description"])).join(", ")}`);
+    const operations = await lxd.get("/1.0/operations", operationsSchema, { recursion: 1, "all-projects": "true" });
+    const running = operations.filter(
+      (each) => each.class === "task" && each.status_code === RUNNING && each["location"] === name,
+    );
+    report(`${name} is still at work: ${running.map(({ description }) => description).join(", ")}`);
     return running.length === 0 ? true : undefined;
   });
 }

@@ -19,7 +19,7 @@ import { type CommandResult, lastLines, mustRun, runCommand, waitFor } from "./p
 import { removeFolder } from "./remove-folder";
 import { type HostAddress, shapeOf } from "./shapes";
 import { isInCgroup, type LabPlace, type LabRecord } from "./state";
-import { connectHost, disconnectHost, NAMESPACE_FOLDER } from "./switch";
+import { connectHost, connectToNetwork, disconnectHost, NAMESPACE_FOLDER } from "./switch";
 
 /** Timeout for a host's boot. */
 const BOOT_TIMEOUT_SECONDS = 180;
@@ -92,6 +92,7 @@ export async function bootHost(place: LabPlace, record: LabRecord, host: HostAdd
   mkdirSync(join(folder, "work"), { recursive: true });
   rmSync(join(folder, "pid"), { force: true });
   await connectHost(place, shapeOf(record.shape), host);
+  for (const network of record.networks) await connectToNetwork(place, network, host);
   makeCgroup(place.launchCgroup);
   makeCgroup(place.hostCgroup(host.name));
 

@@ -9,9 +9,9 @@ import { guestImage } from "./guest-image";
 import { bootHost, createHost, execInHost, hostArgv, hostPid, powerOffHost, publicHostKey, wipeHost } from "./host";
 import { raiseKernelLimits } from "./kernel-limits";
 import { type CommandResult, mustRun, runCommand, withFileLock } from "./process";
-import { DEFAULT_SHAPE, parseHost, type Shape, shapeOf } from "./shapes";
+import { DEFAULT_SHAPE, type LabNetwork, parseHost, type Shape, shapeOf } from "./shapes";
 import { cgroup2Mount, isOnOverlay, LabPlace, type LabRecord, labCacheDir, STATE_DIR_VARIABLE } from "./state";
-import { createSwitch, NAMESPACE_FOLDER } from "./switch";
+import { connectToNetwork, createNetwork, createSwitch, NAMESPACE_FOLDER, removeNetwork } from "./switch";
 
 export type { CommandResult } from "./process";
 
@@ -87,7 +87,7 @@ export class RealLab {
         log("removing leftovers of an earlier lab");
         await clearLab(place);
       }
-      const record: LabRecord = { flavour: flavour.name, shape: shape.name, hosts, lowerDirs };
+      const record: LabRecord = { flavour: flavour.name, shape: shape.name, hosts, networks: [], lowerDirs };
       try {
         await createWorkstation(place, image, flavour);
         const lab = new RealLab(place, record);
@@ -254,6 +254,28 @@ export class RealLab {
           await bootHost(this.place, this.record, host);
         }),
       );
+    });
+  }
+
+  /** Adds a network between the hosts alone. They keep it when they boot again. */
+  async addNetwork(network: LabNetwork): Promise<void> {
+    await this.change(async () => {
+      await createNetwork(this.place, network);
+      for (const host of this.record.hosts) {
+        if (this.isRunning(host.name)) await connectToNetwork(this.place, network, host);
+      }
+      this.record = { ...this.record, networks: [...this.record.networks, network] };
+      this.place.writeRecord(this.record);
+    });
+  }
+
+  /** Takes a network away, if there is one of that name. */
+  async removeNetwork(name: string): Promise<void> {
+    await this.change(async () => {
+      const networks = this.record.networks.filter((network) => network.name === name);
+      for (const network of networks) await removeNetwork(this.place, network, this.record.hosts);
+      this.record = { ...this.record, networks: this.record.networks.filter((network) => network.name !== name) };
+      this.place.writeRecord(this.record);
     });
   }
 

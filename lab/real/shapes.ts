@@ -6,6 +6,14 @@ export interface HostAddress {
   readonly address: string;
 }
 
+/** A network between the hosts alone. */
+export interface LabNetwork {
+  /** Name of the hosts' interfaces on it. */
+  readonly name: string;
+  /** The part of the addresses that the hosts share, such as "10.55.60". The last number is that of the host's first address. */
+  readonly prefix: string;
+}
+
 /** Hosts of the default shape that can be given by name alone. */
 export const KNOWN_HOSTS: readonly HostAddress[] = [
   { name: "bcn2", address: "192.168.1.102" },

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, statfsSync, writeFileS
 import { join, resolve } from "node:path";
 import { cacheDir, checkoutId, checkoutRoot } from "../../tools/paths";
 import type { FlavourName } from "../debian-servers";
-import type { HostAddress, ShapeName } from "./shapes";
+import type { HostAddress, LabNetwork, ShapeName } from "./shapes";
 
 /** The environment variable that holds the lab's folder for processes in the workstation. */
 export const STATE_DIR_VARIABLE = "LAB_STATE_DIR";
@@ -13,6 +13,8 @@ export interface LabRecord {
   readonly flavour: FlavourName;
   readonly shape: ShapeName;
   readonly hosts: readonly HostAddress[];
+  /** Networks besides that of the shape. The workstation is on none of them. */
+  readonly networks: readonly LabNetwork[];
   /** The file systems below each host's own layer, topmost first. */
   readonly lowerDirs: readonly string[];
 }

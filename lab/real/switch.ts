@@ -3,11 +3,16 @@ import { existsSync } from "node:fs";
 import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import { mustRun, runCommand } from "./process";
-import type { HostAddress, Shape } from "./shapes";
+import type { HostAddress, LabNetwork, Shape } from "./shapes";
 import type { LabPlace } from "./state";
 
 /** Folder where iproute2 keeps named network namespaces. */
 export const NAMESPACE_FOLDER = "/run/netns";
+
+/** A host's address on a further network. */
+export function addressOn({ prefix }: LabNetwork, { address }: HostAddress): string {
+  return `${prefix}.${address.slice(address.lastIndexOf(".") + 1)}`;
+}
 
 /** The bridge inside the switch's namespace that joins all hosts and the workstation. */
 const SWITCH_BRIDGE = "lan";
@@ -53,6 +58,36 @@ export async function connectHost(place: LabPlace, shape: Shape, host: HostAddre
     "link set br0 up",
     addAddress(host.address, "br0", shape),
   ]);
+}
+
+/** Adds a network's bridge to the switch. */
+export async function createNetwork(place: LabPlace, { name }: LabNetwork): Promise<void> {
+  await ipBatch(place.switchNamespace, [`link add ${name} type bridge stp_state 0 forward_delay 0`, `link set ${name} up`]);
+}
+
+/** Connects a host to a further network. */
+export async function connectToNetwork(place: LabPlace, network: LabNetwork, host: HostAddress): Promise<void> {
+  const namespace = place.hostNamespace(host.name);
+  const port = portOf(network, host.name);
+  await runCommand(["ip", "-n", place.switchNamespace, "link", "delete", port]); // as in disconnectHost
+  await ipBatch(place.switchNamespace, [
+    `link add ${port} type veth peer name ${network.name} netns ${namespace}`,
+    `link set ${port} master ${network.name} up`,
+  ]);
+  await ipBatch(namespace, [`link set ${network.name} up`, `address add ${addressOn(network, host)}/24 dev ${network.name}`]);
+}
+
+/** Takes a network from the switch and from its hosts. */
+export async function removeNetwork(place: LabPlace, network: LabNetwork, hosts: readonly HostAddress[]): Promise<void> {
+  for (const { name } of hosts) {
+    await runCommand(["ip", "-n", place.switchNamespace, "link", "delete", portOf(network, name)]); // a host that is off has none
+  }
+  await ipBatch(place.switchNamespace, [`link delete ${network.name}`]);
+}
+
+/** Name of the switch's port for a host on a further network. */
+function portOf({ name }: LabNetwork, host: string): string {
+  return `${host}.${name}`;
 }
 
 /** Disconnects a host and removes its network namespace. */

@@ -90,13 +90,21 @@ export const configKeySchema = spelled(
   "is not a config key such as limits.cpu",
 );
 
+/** Every address of a host, with or without a port. */
+const WILDCARD = /^(\*|\[?[0:]+\]?|0\.0\.0\.0)?(:\d{1,5})?$/;
+
+/** Whether a server can listen on this: an address as in {@link memberAddressSchema}, or every address. */
+export function isListener(text: string): boolean {
+  return WILDCARD.test(text) || isMemberAddress(text);
+}
+
 /**
  * Address of a member for the other members: an IP address or DNS name, with the port. LXD's default port is 8443. An IPv6 address is in
  * brackets if it has a port: `fd00::2:8444` is an address without a port, as LXD reads it.
  */
 export const memberAddressSchema = z
   .string()
-  .refine((text) => !/^(\*|\[?[0:]+\]?|0\.0\.0\.0)?(:\d+)?$/.test(text), {
+  .refine((text) => !WILDCARD.test(text), {
     error: 'must be one address of the host, such as "192.168.1.102", not a wildcard',
     abort: true,
   })

@@ -2,7 +2,8 @@
 import { isIPv4 } from "node:net";
 import { configSchema, isServerMade } from "./config";
 import { INCUS_KEYS, KNOWN_KEYS, matches } from "./config-keys";
-import { LOCAL_CONFIG } from "./server";
+import { isListener } from "./names";
+import { CLUSTER_ADDRESS, LOCAL_CONFIG } from "./server";
 
 /** What is wrong with a value; a server refuses each of these too. */
 const FAULTS: Readonly<Record<string, (value: string) => string | undefined>> = {
@@ -17,6 +18,8 @@ const FAULTS: Readonly<Record<string, (value: string) => string | undefined>> = 
   "images.auto_update_interval": atLeastZero("hours"),
   "images.remote_cache_expiry": atLeastZero("days"),
   "core.shutdown_timeout": atLeastZero("minutes"),
+  "core.https_address": (value) =>
+    isListener(value) ? undefined : 'must be an address to listen on, such as "192.168.1.102:8443", or ":8443" for every address',
   "core.bgp_asn": (value) => (wholeNumber(value, 0, 2 ** 32 - 1) ? undefined : "must be a whole number from 0 to 4294967295"),
   "core.bgp_routerid": (value) => (isIPv4(value) ? undefined : "must be an IPv4 address"),
   "storage.backups_volume": volume,
@@ -28,7 +31,7 @@ const FAULTS: Readonly<Record<string, (value: string) => string | undefined>> = 
 export function serverConfigSchema(place: "config" | "memberConfig") {
   return configSchema.superRefine((config, context) => {
     for (const [key, value] of Object.entries(config)) {
-      const message = faultOfKey(key, place) ?? (value === "" ? undefined : FAULTS[key]?.(value));
+      const message = faultOfKey(key, place) ?? faultOfValue(key, value);
       if (message !== undefined) {
         context.addIssue({ code: "custom", path: [key], message });
       }
@@ -36,12 +39,19 @@ export function serverConfigSchema(place: "config" | "memberConfig") {
   });
 }
 
+/** What is wrong with a value, as far as that is known; an empty one unsets the key. */
+export function faultOfValue(key: string, value: string): string | undefined {
+  return value === "" ? undefined : FAULTS[key]?.(value);
+}
+
+/** Why no config sets the address of a member. */
+export const CLUSTER_ADDRESS_FAULT =
+  "is the address of a member for the others: address of its LxdClusterMember. It cannot change while the cluster runs; for the commands that " +
+  'change it, see "A member with a new address" in docs/guide/recovery.md of pulumi-lxd-cluster';
+
 function faultOfKey(key: string, place: "config" | "memberConfig"): string | undefined {
-  if (key === "cluster.https_address") {
-    return (
-      "is the address of a member, which cannot change while the cluster runs: LxdClusterMember has it. To change it, stop the server on all " +
-      "members, edit the addresses with lxd cluster edit (incus admin cluster edit) on each, and start them again"
-    );
+  if (key === CLUSTER_ADDRESS) {
+    return CLUSTER_ADDRESS_FAULT;
   }
   if (isServerMade(key)) {
     return "is written by the server or by this package, and cannot be set";

@@ -34,7 +34,7 @@ export const LOCAL_CONFIG =
   /^(core\.(https_address|debug_address|metrics_address|storage_buckets_address|dns_address|bgp_(address|routerid)|syslog_socket)|storage\.(.+_volume|linstor\.satellite\.name)|network\.ovs\.connection|maas\.machine)$/;
 
 /** Local too, but set by the cluster alone. */
-const CLUSTER_ADDRESS = "cluster.https_address";
+export const CLUSTER_ADDRESS = "cluster.https_address";
 
 /** Reads the server. In a cluster, reads the member that answers. */
 export function getServer(lxd: LxdClient, target?: string): Promise<Server> {

@@ -46,7 +46,7 @@ export interface LxdClusterMemberArgs {
   name: Input<string>;
   /**
    * Address for the other members: an IP address or DNS name, with a port unless it is 8443 (`fd00::2`, `[fd00::2]:8444`). No wildcard.
-   * Another address replaces the member.
+   * It may be on another network than the host's `core.https_address`, at which clients reach it. Another address replaces the member.
    */
   address: Input<string>;
   /** The cluster to join, by members that are already in it. @default none: the host becomes the first member of a new cluster */

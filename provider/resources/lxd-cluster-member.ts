@@ -97,13 +97,21 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     `${nameOf(state)} will leave its cluster, and its host will be wiped, with its part of the storage pools and its cached images; then ` +
     `it joins again. pulumi up refuses this while the member has ${(state.leaving ?? "refuse") === "refuse" ? "instances or custom volumes" : "custom volumes, or instances that an evacuation does not move"}`,
 
-  previewWarnings({ status, name }, { connection, removal }) {
-    return status === REINSTALLED
-      ? [
-          `${connection.host} no longer has its membership as ${name}: it was reinstalled, or wiped. pulumi up removes the old member, ` +
-            `${removal === "force" ? "with all that it holds (removal: force)" : "if that is empty"}, and joins the host again, unless it is in another cluster now`,
-        ]
-      : [];
+  previewWarnings({ status, name, address: known }, { connection, removal, address }) {
+    return [
+      ...(sameListener(known, address)
+        ? []
+        : [
+            `The address of ${name} for the other members cannot change while the cluster runs. To keep the member with all that it holds, change the ` +
+              'address by hand first: see "A member with a new address" in docs/guide/recovery.md of pulumi-lxd-cluster',
+          ]),
+      ...(status === REINSTALLED
+        ? [
+            `${connection.host} no longer has its membership as ${name}: it was reinstalled, or wiped. pulumi up removes the old member, ` +
+              `${removal === "force" ? "with all that it holds (removal: force)" : "if that is empty"}, and joins the host again, unless it is in another cluster now`,
+          ]
+        : []),
+    ];
   },
 
   async previewEffects(context, inputs, former) {

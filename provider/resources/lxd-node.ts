@@ -15,7 +15,8 @@ import { type ServerKind, serverAt } from "../lxd/client/endpoint";
 import { type Config, configSchema, sameConfig, sameConfigValue } from "../lxd/config";
 import { INVENTORY_KINDS } from "../lxd/inventory";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
-import { getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
+import { CLUSTER_ADDRESS, getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
+import { CLUSTER_ADDRESS_FAULT, faultOfValue } from "../lxd/server-config-values";
 import { sameJson, sameSet } from "../support/equality";
 import { afterChange, IncompleteError } from "../support/errors";
 import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
@@ -55,7 +56,10 @@ export interface LxdNodeArgs {
    * @default {method: "snap", channel: "5.21/stable", cohort: true, hold: true}
    */
   install?: Input<InstallArgs | false>;
-  /** The host's own keys of the server config, such as `core.https_address`. Other keys are not changed. @default {} */
+  /**
+   * The host's own keys of the server config, such as `core.https_address`, the address for clients. Other keys are not changed.
+   * @default {}
+   */
   config?: Input<ConfigArgs>;
   /**
    * Kinds of content that may be destroyed on the host to start from an empty LXD. Without it, a host with instances, custom
@@ -120,12 +124,10 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   timeouts: { create: 900, read: 60, update: 900, delete: 120 },
 
   checkTogether({ config, resetPolicy, adopt }) {
-    const failures = Object.keys(config)
-      .filter((key) => !LOCAL_CONFIG.test(key))
-      .map((key) => ({
-        property: `config.${key}`,
-        reason: "is not a key of one host: it belongs to the whole cluster, or is unknown",
-      }));
+    const failures = Object.entries(config).flatMap(([key, value]) => {
+      const reason = faultOf(key, value);
+      return reason === undefined ? [] : [{ property: `config.${key}`, reason }];
+    });
     if (adopt && resetPolicy.length > 0) {
       failures.push({ property: "resetPolicy", reason: "contradicts adopt: a host is either wiped or adopted" });
     }
@@ -257,6 +259,15 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     }
   },
 };
+
+function faultOf(key: string, value: string): string | undefined {
+  if (key === CLUSTER_ADDRESS) {
+    return CLUSTER_ADDRESS_FAULT;
+  }
+  return LOCAL_CONFIG.test(key)
+    ? faultOfValue(key, value)
+    : "is not a key of one host: it belongs to the whole cluster, or is unknown";
+}
 
 /** An empty string unsets a key. */
 function unset(config: Config): Config {

@@ -4,6 +4,7 @@ import type * as z from "zod";
 import { api } from "../../../provider/lxd/client/client";
 import {
   instanceNameSchema,
+  isListener,
   memberAddressSchema,
   memberNameSchema,
   poolNameSchema,
@@ -82,6 +83,7 @@ describe("the address of a member", () => {
         memberAddressSchema.safeParse(wildcard).error?.issues[0]?.message,
         'must be one address of the host, such as "192.168.1.102", not a wildcard',
       );
+      assert.ok(isListener(wildcard));
     });
   }
 
@@ -94,6 +96,7 @@ describe("the address of a member", () => {
         memberAddressSchema.safeParse(bad).error?.issues.at(-1)?.message,
         'is not an address such as "192.168.1.102", "192.168.1.102:8443" or "[fd00::2]:8443"',
       );
+      assert.ok(!isListener(bad));
     });
   }
 });

@@ -362,7 +362,12 @@ describe("LxdClusterMember", () => {
 
     it("is reported by the preview, with its content, when it will be replaced", async () => {
       await fill();
-      assert.ok((await saidBy(second, secondArgs({ address: "192.168.1.111" }))).includes(told));
+      const said = await saidBy(second, secondArgs({ address: "192.168.1.111" }));
+      assert.ok(said.includes(told));
+      assert.match(
+        said.join("\n"),
+        /The address of bcn1 for the other members cannot change while the cluster runs\..*"A member with a new address" in docs\/guide\/recovery\.md/,
+      );
     });
   });
 

@@ -253,13 +253,19 @@ describe("LxdNode", () => {
     assert.deepEqual(
       await node.faults(
         args({
-          config: { "images.auto_update_interval": 6, "core.bgp_asn": 64512, "core.bgp_address": "192.168.1.102:179" },
+          config: {
+            ...{ "images.auto_update_interval": 6, "core.bgp_asn": 64512, "core.bgp_address": "192.168.1.102:179" },
+            ...{ "core.https_address": "192.168.1.300", "cluster.https_address": "10.55.60.171:8443" },
+          },
           ...{ adopt: true, resetPolicy: ["images"] },
         }),
       ),
       [
         "config.images.auto_update_interval is not a key of one host: it belongs to the whole cluster, or is unknown",
         "config.core.bgp_asn is not a key of one host: it belongs to the whole cluster, or is unknown",
+        'config.core.https_address must be an address to listen on, such as "192.168.1.102:8443", or ":8443" for every address',
+        "config.cluster.https_address is the address of a member for the others: address of its LxdClusterMember. It cannot change while the cluster " +
+          'runs; for the commands that change it, see "A member with a new address" in docs/guide/recovery.md of pulumi-lxd-cluster',
         "resetPolicy contradicts adopt: a host is either wiped or adopted",
       ],
     );

@@ -17,6 +17,14 @@ const noCommandText = [
   },
 ];
 
+/** Promises that wait in a variable are not heard yet: one that fails during another `await` ends the process of the provider. */
+const noUnheardPromises = [
+  {
+    selector: "VariableDeclarator > CallExpression[callee.property.name='map'].init > [async=true].arguments",
+    message: "Hand the promises to Promise.all where they are made: nobody hears one that fails before it is awaited.",
+  },
+];
+
 export default tseslint.config(
   { ignores: ["dist/", "docs/", "**/node_modules/", "coverage/"] },
   { linterOptions: { reportUnusedDisableDirectives: "error" } },
@@ -50,7 +58,7 @@ export default tseslint.config(
     files: ["provider/**/*.ts", "components/**/*.ts"],
     rules: {
       "no-console": "error",
-      "no-restricted-syntax": ["error", ...noCommandText],
+      "no-restricted-syntax": ["error", ...noCommandText, ...noUnheardPromises],
       "no-restricted-imports": [
         "error",
         { name: "node:timers/promises", message: "Wait for a condition with a deadline, never for a time." },

@@ -107,7 +107,7 @@ export async function foreseeChange(lxd: LxdClient, before: Profile, body: Profi
     return [];
   }
   const users = await runningUsers(lxd, before.used_by);
-  const judged = users.map(async (user) => {
+  const judge = async (user: (typeof users)[number]): Promise<Blocked> => {
     const { type, config, devices, profiles: names } = user.instance;
     const known = await listProfilesShared(lxd, user.project);
     const profiles = (names ?? []).flatMap((name) => known.filter((profile) => profile.name === name));
@@ -117,8 +117,8 @@ export async function foreseeChange(lxd: LxdClient, before: Profile, body: Profi
         { config, devices },
       );
     return { ...user, obstacles: obstaclesOf(type, expandedWith(before), expandedWith(body)) };
-  });
-  return (await Promise.all(judged)).filter(({ obstacles }) => obstacles.length > 0);
+  };
+  return (await Promise.all(users.map(judge))).filter(({ obstacles }) => obstacles.length > 0);
 }
 
 function obstaclesOf(type: string, before: Expanded, after: Expanded): Obstacle[] {

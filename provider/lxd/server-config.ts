@@ -64,13 +64,10 @@ export async function readServerConfig(
   read: typeof getServer = getServer,
 ): Promise<LiveServerConfig> {
   const asked = members.filter(({ server_name, status }) => names.includes(server_name) && status !== "Offline");
-  const ofMembers = asked.map(
-    async ({ server_name }): Promise<[string, Config]> => [
-      server_name,
-      serverConfig(await read(lxd, clustered ? server_name : undefined)),
-    ],
-  );
-  return new Map([["", serverConfig(await read(lxd))], ...(await Promise.all(ofMembers))]);
+  const ofMember = async (name: string): Promise<[string, Config]> => {
+    return [name, serverConfig(await read(lxd, clustered && name !== "" ? name : undefined))];
+  };
+  return new Map(await Promise.all(["", ...asked.map(({ server_name }) => server_name)].map(ofMember)));
 }
 
 /** {@link readServerConfig} with requests that all reads of this process share. */

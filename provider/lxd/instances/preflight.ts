@@ -153,11 +153,11 @@ export async function requirePlace(lxd: LxdClient, target: string | undefined, t
   }
   const candidates = candidatesOf(await membersFor(lxd, target), target, lxd);
   if (type === "virtual-machine") {
-    const drivers = candidates.map(async ({ server_name }): Promise<[string, string]> => {
+    const driverOf = async ({ server_name }: Member): Promise<[string, string]> => {
       const server = await getServerShared(lxd, server_name);
       return [server_name, server.environment.driver];
-    });
-    requireDriver(type, await Promise.all(drivers), lxd);
+    };
+    requireDriver(type, await Promise.all(candidates.map(driverOf)), lxd);
   }
 }
 

@@ -18,6 +18,7 @@ export function foreignObjects(live: Live, paths: Iterable<string>): Foreign {
     const kinds: Readonly<Record<string, ReadonlyMap<string, object>>> = {
       profiles: live.profiles,
       "network-acls": live.acls,
+      projects: live.projects,
       networks: live.networks,
       "storage-pools": live.pools,
       instances: live.instances,

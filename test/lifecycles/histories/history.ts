@@ -176,9 +176,9 @@ class Player {
     const rest = await this.checkedUp();
     assert.deepEqual(messages(rest), [], "an up that removes everything but the cluster");
     const live = await this.look();
-    const left = [live.profiles, live.acls, live.networks, live.pools, live.instances, live.images].flatMap((kind) => [
-      ...kind.keys(),
-    ]);
+    const { profiles, acls, groups, projects, volumes, certificates, networks, pools, instances, images } = live;
+    const kinds = [profiles, acls, groups, projects, volumes, certificates, networks, pools, instances, images];
+    const left = kinds.flatMap((kind) => [...kind.keys()]);
     const theirs = [...this.foreign].map((path) => path.split("/").at(-1));
     assert.deepEqual(
       left.filter((name) => name !== "default" && !theirs.includes(name)),
@@ -202,7 +202,8 @@ class Player {
     const change = values[value % values.length] as object;
     if (this.program[name] !== undefined) {
       this.story.push(`edit ${name}: ${inspect(change, { depth: 5, breakLength: Number.POSITIVE_INFINITY })}`);
-      this.program = { ...this.program, [name]: { ...this.program[name], ...change } };
+      const changed = { ...this.program, [name]: { ...this.program[name], ...change } };
+      this.program = withResource(changed, this.base, name); // it may name another resource
     }
   }
 
@@ -444,6 +445,7 @@ class Player {
             ...kept("driver"),
             ...kept("memberConfig"),
             ...kept("devices"),
+            ...(name === "data" ? { deleteData: true } : {}),
             ...(name.includes("-image") || name === "spare" ? { adopt: true } : {}),
           },
         ];
@@ -456,6 +458,10 @@ const NOTHING: Live = {
   profiles: new Map(),
   acls: new Map(),
   forwards: [],
+  groups: new Map(),
+  projects: new Map(),
+  volumes: new Map(),
+  certificates: new Map(),
   networks: new Map(),
   pools: new Map(),
   images: new Map(),

@@ -37,6 +37,7 @@ const image = z.looseObject({
 const member = z.looseObject({
   server_name: z.string(),
   failure_domain: z.string(),
+  description: z.string().default(""),
   config: texts.nullish(),
   status: z.string(),
 });
@@ -46,6 +47,12 @@ const forward = z.looseObject({
   ...{ listen_address: z.string(), location: z.string(), description: z.string(), config: texts },
   ports: z.array(z.record(z.string(), z.unknown())),
 });
+const group = z.looseObject({ ...object.shape, members: z.array(z.string()).nullish() });
+const volume = z.looseObject({ ...object.shape, pool: z.string(), location: z.string(), config: texts, type: z.string() });
+const certificate = z.looseObject({
+  ...{ name: z.string(), type: z.string(), restricted: z.boolean(), fingerprint: z.string(), certificate: z.string() },
+  projects: z.array(z.string()).nullish(),
+});
 const server = z.looseObject({ config: z.record(z.string(), z.unknown()) });
 
 /** A snapshot of everything. */
@@ -53,6 +60,11 @@ export interface Live {
   readonly profiles: Map<string, z.output<typeof object>>;
   readonly acls: Map<string, z.output<typeof acl>>;
   readonly forwards: readonly z.output<typeof forward>[];
+  readonly groups: Map<string, z.output<typeof group>>;
+  readonly projects: Map<string, z.output<typeof object>>;
+  readonly volumes: Map<string, z.output<typeof volume>>;
+  /** Of clients, by certificate. */
+  readonly certificates: Map<string, z.output<typeof certificate>>;
   readonly networks: Map<string, z.output<typeof pool>>;
   readonly pools: Map<string, z.output<typeof pool>>;
   readonly images: Map<string, z.output<typeof image>>;
@@ -82,15 +94,27 @@ export async function takeSnapshot(lab: SimulatedLab, through: string, clients: 
   const list = <Item>(path: string, schema: z.ZodType<Item>, recursion = 1): Promise<Item[]> =>
     first.get(path, z.array(schema), { recursion });
   const networkSchema = z.looseObject({ ...pool.shape, driver: z.string().default(""), managed: z.boolean() });
-  const [profiles, acls, networks, pools, images, instances, members] = await Promise.all([
+  const [profiles, acls, projects, certificates, networks, pools, images, instances, members, groups] = await Promise.all([
     list("/1.0/profiles", object),
     list("/1.0/network-acls", acl),
+    list("/1.0/projects", object),
+    list("/1.0/certificates", certificate),
     list("/1.0/networks", networkSchema),
     list("/1.0/storage-pools", pool),
     list("/1.0/images", image),
     list("/1.0/instances", instance, 2),
     list("/1.0/cluster/members", member).catch(() => []),
+    list("/1.0/cluster/groups", group).catch(() => []),
   ]);
+  const volumes = await Promise.all(
+    pools.map(async ({ name }) => {
+      const found = await list(
+        `/1.0/storage-pools/${name}/volumes`,
+        z.looseObject({ ...volume.shape, pool: z.string().default(name) }),
+      );
+      return found.filter(({ type }) => type === "custom");
+    }),
+  );
   const lists = await Promise.all(
     networks.flatMap(({ name, managed }) => (managed ? [list(`/1.0/networks/${name}/forwards`, forward)] : [])),
   );
@@ -117,6 +141,10 @@ export async function takeSnapshot(lab: SimulatedLab, through: string, clients: 
     profiles: byName(profiles),
     acls: byName(acls),
     forwards: lists.flat(),
+    groups: byName(groups),
+    projects: byName(projects),
+    volumes: byName(volumes.flat()),
+    certificates: new Map(certificates.filter(({ type }) => type === "client").map((each) => [each.certificate.trim(), each])),
     networks: byName(networks.filter(({ managed }) => managed)),
     pools: byName(pools),
     images: new Map(images.map((each) => [each.fingerprint, each])),
@@ -162,7 +190,10 @@ function userIn(lab: SimulatedLab, through: string, instanceName: string, name: 
   };
 }
 
-const BOOLEAN = /^(boot\.autostart|ipv[46]\.nat|rsync\.compression|security\.(mac_filtering|secureboot))$/;
+/** Keys of a cluster that an edit may set. */
+const CLUSTER_KEYS = ["images.auto_update_interval", "user.note", "cluster.offline_threshold"];
+
+const BOOLEAN = /^(features\.images|boot\.autostart|ipv[46]\.nat|rsync\.compression|security\.(mac_filtering|secureboot))$/;
 const UNITS: Readonly<Record<string, number>> = { "": 1, kB: 1e3, MB: 1e6, GB: 1e9, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 
 /** A value in normal form. */
@@ -229,7 +260,8 @@ export function facets(live: Live, name: string, args: Properties): Properties |
     }
     case "LxdClusterMember": {
       const found = live.members.get(own);
-      return found && { failureDomain: found.failure_domain, config: meanings(found.config ?? {}) };
+      const { failure_domain: failureDomain, description, config } = found ?? {};
+      return found && { failureDomain, description, config: meanings(config ?? {}) };
     }
     case "LxdStoragePool": {
       const found = live.pools.get(own);
@@ -273,6 +305,28 @@ export function facets(live: Live, name: string, args: Properties): Properties |
           ports: ruleMeanings(found.ports),
         }
       );
+    }
+    case "LxdClusterGroup": {
+      const found = live.groups.get(own);
+      return found && { description: found.description, members: [...(found.members ?? [])].sort() };
+    }
+    case "LxdServerConfig": {
+      const [config] = live.servers.values();
+      const routers = [...live.servers].map(([host, each]): [string, Texts] => [host, named(each, ["core.bgp_routerid"])]);
+      const ofMembers = routers.filter(([, each]) => Object.keys(each).length > 0);
+      return config && { config: named(config, CLUSTER_KEYS), memberConfig: Object.fromEntries(ofMembers) };
+    }
+    case "LxdProject": {
+      const found = live.projects.get(own);
+      return found && { description: found.description, config: meanings(found.config ?? {}) };
+    }
+    case "LxdStorageVolume": {
+      const found = live.volumes.get(own);
+      return found && { description: found.description, target: found.location, config: meanings(found.config) };
+    }
+    case "LxdTrustCertificate": {
+      const found = live.certificates.get(String(args["certificate"]).trim());
+      return found && { name: found.name, restricted: found.restricted, projects: [...(found.projects ?? [])].sort() };
     }
     case "LxdImage": {
       const found = live.images.get(String(args["sourceFingerprint"]));
@@ -390,7 +444,26 @@ function wanted(name: string, args: Properties, found: Properties): Properties {
     case "LxdNode":
       return { config: { ...live, ...config } };
     case "LxdClusterMember":
-      return { failureDomain: args["failureDomain"] ?? "default", config };
+      return { failureDomain: args["failureDomain"] ?? "default", description, config };
+    case "LxdClusterGroup":
+      return { description, members: [...((args["members"] ?? []) as string[])].sort() };
+    case "LxdServerConfig":
+      return {
+        config: { ...live, ...config },
+        memberConfig: { ...(found["memberConfig"] as Properties), ...(args["memberConfig"] as Properties | undefined) },
+      };
+    case "LxdProject": {
+      const features = Object.entries(live).filter(([key]) => key.startsWith("features."));
+      return { description, config: sortedTexts({ ...Object.fromEntries(features), ...config }) };
+    }
+    case "LxdStorageVolume":
+      return { description, target: args["target"], config: sortedTexts({ ...live, ...config }) };
+    case "LxdTrustCertificate":
+      return {
+        name: args["name"],
+        restricted: args["restricted"] ?? true,
+        projects: [...((args["projects"] ?? []) as string[])].sort(),
+      };
     case "LxdStoragePool":
     case "LxdNetwork": {
       const chosen = Object.keys(config).filter(

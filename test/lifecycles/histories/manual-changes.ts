@@ -178,6 +178,14 @@ const made =
     }
   };
 
+const certificateSchema = z.looseObject({ fingerprint: z.string(), type: z.string() });
+
+/** The certificates of clients. */
+async function clients({ lxd }: ChangeContext): Promise<z.output<typeof certificateSchema>[]> {
+  const all = await lxd.get("/1.0/certificates", z.array(certificateSchema), { recursion: 1 });
+  return all.filter(({ type }) => type === "client");
+}
+
 /** All manual changes, by description. */
 export const MANUAL_CHANGES: Readonly<Record<string, ManualChange>> = {
   ...ofInstance("web1"),
@@ -209,6 +217,37 @@ export const MANUAL_CHANGES: Readonly<Record<string, ManualChange>> = {
   "forward: description": edited("/1.0/networks/shop0/forwards/192.0.2.1?target=bcn2", () => ({ description: "by hand" })),
   "forward: removed": removed("/1.0/networks/shop0/forwards/192.0.2.1?target=bcn2"),
   "foreign: acl": made("/1.0/network-acls", { name: "theirs", description: "theirs", config: { "user.theirs": "1" } }),
+  "group: description": described("/1.0/cluster/groups/front"),
+  "group: members": async ({ lxd }) => {
+    const found = await lxd.get("/1.0/cluster/groups/front", contents);
+    await lxd.change("PUT", "/1.0/cluster/groups/front", { body: { ...found, members: ["bcn1"] } });
+  },
+  "group: removed": removed("/1.0/cluster/groups/front"),
+  "settings: interval": async ({ lxd }) => {
+    await lxd.change("PATCH", "/1.0", { body: { config: { "images.auto_update_interval": "3" } } });
+  },
+  "settings: router": async ({ on }) => {
+    await on("bcn2").change("PATCH", "/1.0", { body: { config: { "core.bgp_routerid": "192.0.2.99" } } });
+  },
+  "shop: key": withKey("/1.0/projects/shop", "user.hand", "1"),
+  "shop: description": described("/1.0/projects/shop"),
+  "shop: removed": removed("/1.0/projects/shop"),
+  "data: key": withKey("/1.0/storage-pools/local/volumes/custom/data?target=bcn2", "user.hand", "1"),
+  "data: larger": withKey("/1.0/storage-pools/local/volumes/custom/data?target=bcn2", "size", "3GiB"),
+  "data: description": described("/1.0/storage-pools/local/volumes/custom/data?target=bcn2"),
+  "data: removed": removed("/1.0/storage-pools/local/volumes/custom/data?target=bcn2"),
+  "laptop: renamed": async (desk) => {
+    for (const { fingerprint, ...found } of await clients(desk)) {
+      await desk.lxd.change("PUT", `/1.0/certificates/${fingerprint}`, { body: { ...found, name: "hand" } });
+    }
+  },
+  "laptop: removed": async (desk) => {
+    for (const { fingerprint } of await clients(desk)) {
+      await removed(`/1.0/certificates/${fingerprint}`)(desk);
+    }
+  },
+  "foreign: project": made("/1.0/projects", { name: "theirs", description: "theirs", config: { "user.theirs": "1" } }),
+  "member: description": described("/1.0/cluster/members/bcn1"),
   "member: failure domain": async ({ lxd }) => {
     const found = await lxd.get("/1.0/cluster/members/bcn1", contents);
     await lxd.change("PUT", "/1.0/cluster/members/bcn1", { body: { ...found, failure_domain: "by-hand" } });

@@ -147,16 +147,18 @@ function replacements(name: string, { op, replaces }: Planned): string[] {
 
 /** No object is deleted unless shown as deleted or replaced. */
 function wrongDeletions({ stateBefore, preview, deletions }: Seen): string[] {
-  const going = stateBefore.filter(({ name, outputs }) => {
+  const going = stateBefore.filter(({ name, kind, outputs }) => {
     const op = preview.steps.get(name)?.op;
     const isAnew = preview.warnings.some(([resource, text]) => resource === name && /removes the old member/.test(text));
-    return op === "delete" || op === "replace" || outputs["unfinished"] !== undefined || isAnew;
+    // A volume that moves to another member is removed from the former one.
+    const moves = op === "update" && kind === "LxdStorageVolume" && preview.steps.get(name)?.changed.includes("target");
+    return op === "delete" || op === "replace" || moves || outputs["unfinished"] !== undefined || isAnew;
   });
   const names = going.flatMap(({ outputs }) => [String(outputs["name"]), String(outputs["fingerprint"])]);
   return deletions
     .map(
       (path) =>
-        /^\/1\.0\/(?:profiles|network-acls|networks|storage-pools|instances|images|cluster\/members)\/([^/?]+)(?:\?.*)?$/.exec(
+        /^\/1\.0\/(?:profiles|network-acls|projects|certificates|cluster\/groups|storage-pools\/[^/]+\/volumes\/custom|networks|storage-pools|instances|images|cluster\/members)\/([^/?]+)(?:\?.*)?$/.exec(
           path,
         )?.[1],
     )

@@ -10,6 +10,8 @@ export interface Surroundings {
   /** Two contents of each type of image. */
   readonly images: Readonly<Record<"vm" | "container", readonly [Properties, Properties]>>;
   readonly keys: readonly [string, string];
+  /** Certificates of clients. */
+  readonly certificates: readonly [string, string];
 }
 
 /** Inputs by name of the resource. A missing resource is not in the program. */
@@ -26,6 +28,11 @@ const KINDS: Readonly<Record<string, string>> = {
   acl: "LxdNetworkAcl",
   "shop-bridge": "LxdNetwork",
   forward: "LxdNetworkForward",
+  group: "LxdClusterGroup",
+  settings: "LxdServerConfig",
+  shop: "LxdProject",
+  data: "LxdStorageVolume",
+  laptop: "LxdTrustCertificate",
   "vm-image": "LxdImage",
   "box-image": "LxdImage",
   web: "LxdProfile",
@@ -47,9 +54,12 @@ export function kindOf(name: string): string {
 
 const ref = (resource: string, ...path: string[]): Ref => new Ref(resource, path);
 const nic = { type: "nic", network: ref("bridge", "name"), name: "eth0" };
+// An instance has one NIC on a managed bridge: two would have the same DNS name.
+const secondNic = { ...nic, network: ref("spare-bridge", "name") };
+const thirdNic = { ...nic, network: ref("shop-bridge", "name") };
 
 /** The program before any edit. */
-export function baseProgram({ connections, images }: Surroundings): Program {
+export function baseProgram({ connections, images, certificates }: Surroundings): Program {
   const cluster = clusterOf(HOSTS);
   const address: Readonly<Record<string, string>> = { bcn2: "192.168.1.102:8443", bcn1: "192.168.1.101:8443" };
   const node = (host: string): Properties => ({
@@ -76,6 +86,15 @@ export function baseProgram({ connections, images }: Surroundings): Program {
     acl: { cluster, name: "acl", ingress: [{ action: "allow", protocol: "tcp", destinationPort: "80,443" }] },
     "shop-bridge": { cluster, name: "shop0", config: { "ipv4.address": "10.31.0.1/24", "ipv6.address": "none" } },
     forward: { cluster, network: ref("shop-bridge", "name"), target: "bcn2", listenAddress: "192.0.2.1" },
+    group: { cluster, name: "front", members: ["bcn2"] },
+    settings: {
+      cluster,
+      config: { "images.auto_update_interval": 12 },
+      memberConfig: { bcn2: { "core.bgp_routerid": "192.0.2.2" } },
+    },
+    shop: { cluster, name: "shop", config: { "limits.instances": 20 } },
+    data: { cluster, name: "data", pool: ref("pool", "name"), target: "bcn2", config: { size: "1GiB" }, deleteData: true },
+    laptop: { cluster, name: "laptop", certificate: certificates[0], projects: ["default"] },
     "vm-image": { cluster, ...images.vm[0], aliases: ["vm"] },
     "box-image": { cluster, ...images.container[0], aliases: ["box", "debian"] },
     web: { cluster, name: "web", config: { "limits.memory": "2GiB" }, devices },
@@ -165,12 +184,14 @@ function refsOf(value: unknown): string[] {
   return value !== null && typeof value === "object" ? Object.values(value).flatMap(refsOf) : [];
 }
 
-/** Keys that are managed only if they are set, by resource: of a node, pool, network or image. */
+/** Keys that are managed only if they are set, by resource: of a server, pool, volume, network or image. */
 export function givenKeys(program: Program): Map<string, readonly string[]> {
   return new Map(
     Object.entries(program).flatMap(([name, args]) => {
       const property = kindOf(name) === "LxdImage" ? "properties" : "config";
-      const managed = ["LxdNode", "LxdStoragePool", "LxdNetwork", "LxdImage"].includes(kindOf(name));
+      const managed = ["LxdNode", "LxdServerConfig", "LxdStoragePool", "LxdStorageVolume", "LxdNetwork", "LxdImage"].includes(
+        kindOf(name),
+      );
       return managed ? [[name, Object.keys(args[property] ?? {})] as const] : [];
     }),
   );
@@ -180,7 +201,10 @@ export function givenKeys(program: Program): Map<string, readonly string[]> {
 export type Values = readonly unknown[];
 
 /** Possible edits: for each resource the values of its properties, or of several at once. */
-export function edits({ connections, images, keys }: Surroundings, base: Program): Readonly<Record<string, readonly Values[]>> {
+export function edits(
+  { connections, images, keys, certificates }: Surroundings,
+  base: Program,
+): Readonly<Record<string, readonly Values[]>> {
   const of = (property: string, ...values: unknown[]): Values => values.map((value) => ({ [property]: value }));
   const text = ["", "one", "two"];
   const timeouts = of("timeouts", undefined, { read: 50 }, { update: 800 });
@@ -198,6 +222,7 @@ export function edits({ connections, images, keys }: Surroundings, base: Program
   ];
   const member: Values[] = [
     of("failureDomain", undefined, "default", "rack1", "rack2"),
+    of("description", ...text),
     of("config", undefined, { "user.place": "cellar" }, { "user.place": "attic", "scheduler.instance": "all" }),
     of("memberConfig", undefined, { pools: { local: { size: "10GiB" } } }),
     timeouts,
@@ -244,8 +269,8 @@ export function edits({ connections, images, keys }: Surroundings, base: Program
     of(
       "devices",
       undefined,
-      { eth1: { ...nic, name: "eth1" } },
-      { eth1: { ...nic, name: "eth1", "security.mac_filtering": true } },
+      { eth1: { ...secondNic, name: "eth1" } },
+      { eth1: { ...secondNic, name: "eth1", "security.mac_filtering": true } },
     ),
     of("devices", undefined, { tpm0: { type: "tpm", path: "/dev/tpm0" } }),
     of(
@@ -331,6 +356,70 @@ export function edits({ connections, images, keys }: Surroundings, base: Program
       of("listenAddress", "192.0.2.1", "192.0.2.2"),
       timeouts,
     ],
+    group: [
+      of("description", ...text),
+      of("members", ["bcn2"], ["bcn1"], ["bcn1", "bcn2"], ["bcn2", "bcn1"], []),
+      of("name", "front", "back"),
+      timeouts,
+    ],
+    settings: [
+      of(
+        "config",
+        base["settings"]?.["config"],
+        { "images.auto_update_interval": "12" },
+        { "images.auto_update_interval": 24, "user.note": "x" },
+        { "user.note": "y", "cluster.offline_threshold": 30 },
+        {},
+      ),
+      of(
+        "memberConfig",
+        base["settings"]?.["memberConfig"],
+        { bcn2: { "core.bgp_routerid": "192.0.2.3" } },
+        { bcn1: { "core.bgp_routerid": "192.0.2.1" }, bcn2: { "core.bgp_routerid": "192.0.2.3" } },
+        {},
+      ),
+      timeouts,
+    ],
+    shop: [
+      of("description", ...text),
+      of(
+        "config",
+        base["shop"]?.["config"],
+        { "limits.instances": "20" },
+        { "limits.instances": 10, "user.note": "x" },
+        { "features.images": false },
+        { "features.images": "0" },
+        {},
+      ),
+      of("name", "shop", "shop9"),
+      timeouts,
+    ],
+    data: [
+      of("description", ...text),
+      of(
+        "config",
+        { size: "1GiB" },
+        { size: "1024MiB" },
+        { size: "2GiB" },
+        { size: "2GiB", "snapshots.expiry": "2w", "user.note": "x" },
+        {},
+      ),
+      of("target", "bcn2", "bcn1"),
+      of("deleteData", true, false),
+      of("name", "data", "data9"),
+      timeouts,
+    ],
+    laptop: [
+      of("certificate", certificates[0], `${certificates[0]}\n`, certificates[1]),
+      [
+        { restricted: undefined, projects: ["default"] },
+        { restricted: true, projects: ["default"] },
+        { restricted: true, projects: [] },
+        { restricted: false, projects: undefined },
+      ],
+      of("name", "laptop", "desktop"),
+      timeouts,
+    ],
     "vm-image": image(images.vm, "vm"),
     "box-image": image(images.container, "box"),
     web: [
@@ -349,7 +438,7 @@ export function edits({ connections, images, keys }: Surroundings, base: Program
         { root: { ...root, size: "10GiB" }, eth0: nic },
         { root: { ...root, size: "10240MiB" }, eth0: nic },
         { root, eth0: { ...nic, "security.mac_filtering": true } },
-        { root, eth0: nic, eth2: { ...nic, name: "eth2" } },
+        { root, eth0: nic, eth2: { ...thirdNic, name: "eth2" } },
       ),
       of("name", "web", "web9"),
       timeouts,
@@ -364,7 +453,7 @@ export function edits({ connections, images, keys }: Surroundings, base: Program
         { "boot.autostart": false },
         { "boot.autostart": "off" },
       ),
-      of("devices", undefined, { eth3: { ...nic, name: "eth3" } }),
+      of("devices", undefined, { eth3: { type: "nic", nictype: "p2p", name: "eth3" } }),
       of("name", "spare", "spare9"),
       timeouts,
     ],

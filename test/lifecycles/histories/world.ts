@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { utils } from "ssh2";
 import { SimulatedLab } from "../../../lab/simulated";
+import { makeCertificate } from "../../../lab/simulated/lxd/certificate";
 import { type DynamicProvider, dynamicProvider } from "../../../provider/engine/adapter";
 import type { EngineLog } from "../../../provider/engine/progress";
 import { LxdClient } from "../../../provider/lxd/client/client";
@@ -95,6 +96,7 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
 };
 
 const KEYS = ["laptop", "desktop"].map((comment) => utils.generateKeyPairSync("ed25519", { comment }).public.trim());
+const [LAPTOP, DESKTOP] = [makeCertificate("laptop").pem, makeCertificate("desktop").pem];
 
 /** Hosts without LXD, and the inputs of a program for them. */
 export class World {
@@ -132,6 +134,7 @@ export class World {
       connections: Object.fromEntries(lab.hosts.map(({ name, connection }) => [name, { ...connection, dialErrorLimit: 1 }])),
       images: { vm: await ofKind("vm", "QFI\xfb"), container: await ofKind("container", "hsqs") },
       keys: [laptop, desktop],
+      certificates: [LAPTOP, DESKTOP],
     });
   }
 

@@ -7,6 +7,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { RealLab } from "../../lab/real";
+import { benchClusters } from "./clusters";
 import { benchSimulated } from "./simulated";
 
 /** On the lab's workstation, from where the hosts can be reached. */
@@ -18,7 +19,7 @@ function benchRealHosts(): boolean {
 }
 
 async function main(argv: readonly string[]): Promise<number> {
-  const results = [await benchSimulated()];
+  const results = [await benchSimulated(), await benchClusters()];
   const unable = argv.includes("--simulated") ? "not requested" : RealLab.available();
   if (unable === undefined) {
     results.push(benchRealHosts());

@@ -1,3 +1,5 @@
+import type { Run } from "../engine/workspace";
+
 /** Duration of some work in seconds. */
 export async function secondsOf(work: () => Promise<unknown>): Promise<number> {
   const started = performance.now();
@@ -20,4 +22,13 @@ export function judge(what: string, value: number, limit: number): boolean {
 /** Prints a line of an open list. */
 export function say(text: string): void {
   console.log(`     ${text}`);
+}
+
+/** The run of the engine. Throws its text if it failed. */
+export async function mustEndWell(run: Promise<Run>): Promise<Run> {
+  const ended = await run;
+  if (!ended.ok) {
+    throw new Error(ended.text);
+  }
+  return ended;
 }

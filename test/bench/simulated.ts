@@ -9,8 +9,8 @@ import { connectionSchema } from "../../provider/transport/connection";
 import { connect, disconnectAll } from "../../provider/transport/pool";
 import { byHand } from "../engine/cluster-program";
 import { manyNothings, manyVms } from "../engine/many-vms";
-import { EngineStack, type Run } from "../engine/workspace";
-import { judge, median, say, secondsOf } from "./measure";
+import { EngineStack } from "../engine/workspace";
+import { judge, median, mustEndWell, say, secondsOf } from "./measure";
 
 const VMS = 200;
 const ROUNDS = 5;
@@ -21,14 +21,6 @@ const SLOWEST_PLACE_MS = 10;
  * single instances.
  */
 const MOST_LISTS = 20;
-
-async function mustEndWell(run: Promise<Run>): Promise<Run> {
-  const ended = await run;
-  if (!ended.ok) {
-    throw new Error(ended.text);
-  }
-  return ended;
-}
 
 /** The instance reads of a refresh on a simulated host: number of requests, and time. */
 async function benchReads(ours: number, all: number, userDataBytes: number): Promise<void> {

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { inspect } from "node:util";
 import { GREETING } from "../../../lab/simulated/login-shell";
 import { hasCode, messageOf } from "../../../provider/support/errors";
-import { type Declared, ModelEngine, type Run } from "../engine-model";
+import { type Declared, ModelEngine, type Properties, type Run } from "../engine-model";
 import { type Foreign, foreignObjects } from "./foreign";
 import { faults, type Live, notDropped, takeSnapshot } from "./live";
 import { ephemeral, MANUAL_CHANGES, type ManualChange } from "./manual-changes";
@@ -413,7 +413,7 @@ class Player {
   private possible(): Program {
     const full = NAMES.reduce<Program>((program, name) => withResource(program, this.base, name), this.program);
     return Object.fromEntries(
-      Object.entries(full).map(([name, args]) => {
+      Object.entries(full).map(([name, args]): [string, Properties] => {
         const base = this.base[name] ?? {};
         const stored = this.engine.find(name)?.outputs ?? {};
         const kept = (property: string) => {

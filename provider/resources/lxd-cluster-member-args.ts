@@ -6,6 +6,7 @@ import type { TimeoutArgs } from "../engine/resource";
 import { clusterConnectionSchema, fingerprintSchema } from "../lxd/client/cluster-connection";
 import { EVACUATION_MODES } from "../lxd/cluster/departures";
 import { memberConfigSchema } from "../lxd/cluster/member-config";
+import { faultOfRole, MANUAL_ROLES } from "../lxd/cluster/roles";
 import { configSchema } from "../lxd/config";
 import { memberAddressSchema, memberNameSchema } from "../lxd/names";
 import type { ClusterInput, ConfigArgs, ConnectionArgs } from "./common-args";
@@ -18,10 +19,12 @@ export const clusterMemberSchema = z.strictObject({
   cluster: clusterConnectionSchema.optional(),
   peers: connectionsSchema.default([]),
   certificateFingerprint: fingerprintSchema.optional(),
+  trustPassword: z.string().min(1).optional(),
   memberConfig: memberConfigSchema.default({}),
   failureDomain: z.string().min(1).default("default"),
   description: z.string().optional(),
   config: configSchema.default({}),
+  manualRoles: z.array(z.enum(MANUAL_ROLES, { error: ({ input }) => faultOfRole(input) })).optional(),
   evacuated: z.boolean().optional(),
   leaving: z.enum(["refuse", ...EVACUATION_MODES]).optional(),
   removal: z.enum(["leave", "force"]).optional(),
@@ -65,6 +68,12 @@ export interface LxdClusterMemberArgs {
    */
   certificateFingerprint?: Input<string>;
   /**
+   * The cluster's trust password (`core.trust_password`), by which the host joins. The cluster's certificate is read over SSH. LXD before 6.1 has
+   * such a password, Incus has none. State keeps it as a secret. It is used only when the host joins.
+   * @default none: the host joins by a token that is made for it, used once, and never stored
+   */
+  trustPassword?: Input<string>;
+  /**
    * This member's values for member-specific keys of the cluster's pools and networks, used when the host joins. A value that is
    * not given is derived from an existing member. A value that only a person can know, such as the disk to use, must be given:
    * without it the join is refused.
@@ -77,6 +86,12 @@ export interface LxdClusterMemberArgs {
   description?: Input<string>;
   /** The member's own config, such as `scheduler.instance`. @default {} */
   config?: Input<ConfigArgs>;
+  /**
+   * Roles that a person assigns, all of them: `event-hub` relays events, `ovn-chassis` takes OVN's uplink traffic, `control-plane` (LXD from 6.8 on)
+   * may vote in the database, `database-client` (Incus) never does. The server assigns the others, such as `database-leader`: see `roles`.
+   * @default what the cluster has
+   */
+  manualRoles?: Input<Input<"event-hub" | "ovn-chassis" | "control-plane" | "database-client">[]>;
   /**
    * Whether the member is evacuated: its instances are moved to other members, or stopped where they cannot be moved, and none is started
    * there. `false`, or taking `true` back, restores it: the instances come back. A preview says what becomes of them. `leaving` says how they

@@ -9,24 +9,60 @@ import { forgetPresented } from "../lxd/client/presented";
 import { bootstrapCluster, type Member, memberConfigKeys, untilOnline } from "../lxd/cluster/cluster";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { removeRemains } from "../lxd/cluster/half-joins";
-import { failedJoin, joinCluster, mintJoinToken } from "../lxd/cluster/join";
-import { howToWipe, type JoinContext, refuseOtherName, refuseToJoin } from "../lxd/cluster/join-preflight";
+import { failedJoin, joinByPassword, joinCluster, mintJoinToken } from "../lxd/cluster/join";
+import { howToWipe, type JoinContext, refuseOtherName, refuseToJoin, whyNoTrustPassword } from "../lxd/cluster/join-preflight";
 import { describeAbsent, type MemberConfig, workOutMemberConfig } from "../lxd/cluster/member-config";
 import { untilSettled } from "../lxd/cluster/restarts";
-import { getServer, serverConfig, setServerConfig } from "../lxd/server";
-import { FailedError, hasCode, havingChanged, RefusedError } from "../support/errors";
+import { type ManualRole, whyNoRoles } from "../lxd/cluster/roles";
+import { clusterAddress, getServer, serverConfig, setServerConfig } from "../lxd/server";
+import { FailedError, fallback, hasCode, havingChanged, RefusedError } from "../support/errors";
 import { findWayIn, type Membership } from "./lxd-cluster-member-finding";
 
-interface NewMember extends Membership {
+/** A host that is to be a member. */
+export interface NewMember extends Membership {
   /** Address for the other members. */
   readonly address: string;
   /** The host's values for pools and networks. */
   readonly memberConfig: MemberConfig;
+  /** The cluster's password, for a host that joins by it instead of a token. */
+  readonly trustPassword?: string | undefined;
+  /** The roles that a person assigns to it; absent when they stay as they are. */
+  readonly manualRoles?: readonly ManualRole[] | undefined;
 }
 
 interface Entered {
   readonly cluster: LxdClient;
   readonly member: Member;
+}
+
+/** What the cluster, or the host that will be one, would refuse. Nothing while there is none that answers. */
+export async function foreseenRefusals(context: Context, wanted: NewMember): Promise<string[]> {
+  const { name, cluster, connection, trustPassword, manualRoles } = wanted;
+  if (trustPassword === undefined && manualRoles === undefined) {
+    return [];
+  }
+  const lxd = await context.lxd(cluster ?? connection).catch(fallback(undefined, "refused", "transport", "timeout"));
+  const reasons =
+    lxd === undefined
+      ? []
+      : [trustPassword === undefined ? undefined : await whyNoTrustPassword(lxd), await whyNoRoles(lxd, manualRoles)];
+  return reasons.flatMap((reason) =>
+    reason === undefined ? [] : [`Member "${name}": ${reason}. Unless that changes before, pulumi up will refuse this`],
+  );
+}
+
+/**
+ * Refuses roles that the server does not have.
+ * @throws RefusedError, naming them.
+ */
+export async function refuseMissingRoles(
+  lxd: LxdClient,
+  { name, manualRoles }: Pick<NewMember, "name" | "manualRoles">,
+): Promise<void> {
+  const why = await whyNoRoles(lxd, manualRoles);
+  if (why !== undefined) {
+    throw new RefusedError(`Member "${name}": ${why}`);
+  }
 }
 
 /**
@@ -43,6 +79,7 @@ async function enterFrom(context: Context, ssh: SshConnection, wanted: NewMember
   const host = await context.lxd(wanted.connection);
   forgetPresented(host.endpoint);
   const connection = wanted.cluster ?? (await findWayIn(context, host, wanted, known));
+  await refuseMissingRoles(host, wanted);
   if (connection === undefined) {
     await bootstrap(context, ssh, host, wanted);
     return { cluster: host, member: await untilOnline(host, wanted.name) };
@@ -87,6 +124,10 @@ async function join(context: Context, ssh: SshConnection, host: LxdClient, clust
   const go = async (): Promise<void> => {
     const joinContext: JoinContext = { host, joining: await getServer(host), cluster, target };
     await refuseToJoin(joinContext, holds, name, address);
+    const noPassword = wanted.trustPassword === undefined ? undefined : await whyNoTrustPassword(cluster);
+    if (noPassword !== undefined) {
+      throw new RefusedError(`${name} (${host.host}) cannot join by trustPassword: ${noPassword}`);
+    }
     await withClusterLock(cluster, () => joinAs(context, ssh, joinContext, wanted));
   };
   if (standing !== "stranded") {
@@ -115,12 +156,18 @@ async function joinAs(context: Context, ssh: SshConnection, joinContext: JoinCon
   }
   await noteHttpsAddress(ssh, joining, address, context.deadline);
   context.progress(`joining ${name} to the cluster of ${inviting}`);
-  const token = await mintJoinToken(cluster, name);
+  const { trustPassword } = wanted;
+  const trust =
+    trustPassword === undefined
+      ? { token: await mintJoinToken(cluster, name) }
+      : { token: undefined, trustPassword, clusterAddress: clusterAddress(target) };
+  const { token } = trust;
   try {
-    if (token.fingerprint !== certificate_fingerprint) {
+    if (token !== undefined && token.fingerprint !== certificate_fingerprint) {
       throw new FailedError(`the join token is for another certificate than the one that ${cluster.host} presents`);
     }
-    await joinCluster(host, { name, address, token, certificate, memberConfig });
+    const joins = { name, address, certificate, memberConfig };
+    await (trust.token === undefined ? joinByPassword(host, { ...joins, ...trust }) : joinCluster(host, { ...joins, ...trust }));
   } catch (error) {
     if (hasCode(error, "lost") && (await askLxd(host))?.environment.server_clustered !== false) {
       return; // the caller checks the membership next

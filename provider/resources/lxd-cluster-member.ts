@@ -7,6 +7,7 @@ import type * as z from "zod";
 import { isSameHost } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, whenKnown } from "../engine/resource";
+import { notCompared } from "../engine/state";
 import { isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import type { ServerKind } from "../lxd/client/endpoint";
@@ -22,14 +23,16 @@ import {
 } from "../lxd/cluster/cluster";
 import { memberConfigFromKeys } from "../lxd/cluster/member-config";
 import { describeQuorum } from "../lxd/cluster/quorum";
+import { isManualRole, withManualRoles } from "../lxd/cluster/roles";
 import { type Config, forState, isServerMade, OWNER_KEY, ownerKey, sameConfig } from "../lxd/config";
 import { sameListener } from "../lxd/meaning";
 import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
 import { getServer } from "../lxd/server";
+import { sameSet } from "../support/equality";
 import { havingChanged, IncompleteError, messageOf } from "../support/errors";
 import type { ClusterConnectionArgs, ConnectionArgs } from "./common-args";
 import { clusterMemberSchema, type LxdClusterMemberArgs } from "./lxd-cluster-member-args";
-import { enter } from "./lxd-cluster-member-entering";
+import { enter, foreseenRefusals, refuseMissingRoles } from "./lxd-cluster-member-entering";
 import { evacuationWarnings, observeEvacuation, prepareEvacuation, wantedEvacuation } from "./lxd-cluster-member-evacuating";
 import { clusterConnectionOf, clusterToReenter, findCluster, ifReachable, throughAnother } from "./lxd-cluster-member-finding";
 import {
@@ -71,9 +74,12 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     return { ...rest, memberConfig: memberConfigFromKeys(memberConfig) };
   },
 
-  checkTogether({ cluster, peers, certificateFingerprint }) {
+  checkTogether({ cluster, peers, certificateFingerprint, trustPassword }) {
     const reason = "is only for the first member; for a member that joins, cluster contains it";
     return [
+      ...(cluster === undefined && trustPassword !== undefined
+        ? [{ property: "trustPassword", reason: "is only for a member that joins a cluster" }]
+        : []),
       ...(cluster !== undefined && peers.length > 0 ? [{ property: "peers", reason }] : []),
       ...(cluster !== undefined && certificateFingerprint !== undefined ? [{ property: "certificateFingerprint", reason }] : []),
     ];
@@ -89,9 +95,11 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     certificateFingerprint: (_observed, wanted, { certificateFingerprint: known }) => (wanted ?? known) === known,
     // It matters only when the host joins. A host that left joins again.
     memberConfig: (_observed, _wanted, { status }) => status !== LEFT && status !== REINSTALLED,
+    trustPassword: notCompared,
+    manualRoles: (known = [], wanted = []) => sameSet(known, wanted),
   },
 
-  leftAsIs: ["description"],
+  leftAsIs: ["description", "manualRoles"],
 
   replacementLoss: (state) =>
     `${nameOf(state)} will leave its cluster, and its host will be wiped, with its part of the storage pools and its cached images; then ` +
@@ -114,6 +122,8 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     ];
   },
 
+  previewCreation: foreseenRefusals,
+
   async previewEffects(context, inputs, former) {
     const { name, address, peers } = former ?? inputs;
     const isReplaced = name !== inputs.name || !sameListener(address, inputs.address);
@@ -121,8 +131,10 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     const isForced = inputs.removal === "force" && former?.removal !== "force";
     const { leaving = "refuse", evacuated } = former ?? {};
     const goal = isReplaced ? undefined : wantedEvacuation(inputs, evacuated);
+    const unasked = { ...inputs, trustPassword: isReplaced ? inputs.trustPassword : undefined };
+    const refusals = await foreseenRefusals(context, unasked);
     if (!isReplaced && gone.length === 0 && !isForced && (goal === undefined || goal === evacuated)) {
-      return [];
+      return refusals;
     }
     const lxd = await context.lxd(clusterConnectionOf(inputs));
     const leavers = [
@@ -130,6 +142,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       ...(await namesOf(context, lxd, gone)).map((peer) => ({ name: peer })),
     ];
     return [
+      ...refusals,
       ...(await leavingWarnings(lxd, leavers)),
       ...(isReplaced ? [] : await evacuationWarnings(lxd, inputs, evacuated)),
       ...(isForced ? [`${await lossWarning(lxd, name)}. It is removed so only while it does not answer`] : []),
@@ -271,15 +284,24 @@ async function forgetIfForced(context: Context, inputs: Inputs): Promise<boolean
   return true;
 }
 
-/** Writes the member's failure domain, description and config if they differ. */
+/** Writes the member's failure domain, description, roles and config if they differ. */
 async function configure(lxd: LxdClient, inputs: Inputs, mark: string): Promise<void> {
+  await refuseMissingRoles(lxd, inputs);
   await changeMember(lxd, inputs.name, (member) => {
     const live = member.config ?? {};
     const kept = Object.fromEntries(Object.entries(live).filter(([key]) => isServerMade(key)));
     const config: Config = { ...kept, ...inputs.config, ...ownerKey(mark) };
     const { failureDomain: failure_domain, description = member.description } = inputs;
-    const isSame = member.failure_domain === failure_domain && member.description === description && sameConfig(live, config);
-    return isSame && live[OWNER_KEY] === config[OWNER_KEY] ? undefined : { ...member, failure_domain, description, config };
+    const known = member.roles ?? [];
+    const roles = inputs.manualRoles === undefined ? known : withManualRoles(known, inputs.manualRoles);
+    const isSame =
+      member.failure_domain === failure_domain &&
+      member.description === description &&
+      sameSet(known, roles) &&
+      sameConfig(live, config);
+    return isSame && live[OWNER_KEY] === config[OWNER_KEY]
+      ? undefined
+      : { ...member, roles, failure_domain, description, config };
   });
 }
 
@@ -299,6 +321,7 @@ function fromApi(member: Member, state: State): Partial<Inputs> {
     address: sameListener(address, state.address) ? state.address : address,
     failureDomain: member.failure_domain,
     description: member.description,
+    manualRoles: (member.roles ?? []).filter(isManualRole),
     config: forState(state.config, member.config ?? {}),
   };
 }
@@ -346,7 +369,7 @@ export class LxdClusterMember extends LxdResource {
   declare readonly status: Output<string>;
   /** The server of the cluster, the same on all members: "lxd" or "incus". */
   declare readonly server: Output<"lxd" | "incus">;
-  /** Roles of the member, such as "database-leader". LXD assigns and moves them. */
+  /** Roles of the member, such as "database-leader". LXD assigns and moves those of its database. */
   declare readonly roles: Output<string[]>;
   /** Identity of the member's cluster: the SHA-256 of the cluster's certificate. Pass it on together with the endpoints. */
   declare readonly certificateFingerprint: Output<string>;

@@ -1,7 +1,13 @@
 /** Decides what is a secret: for state, messages, what is copied into outputs, and programs that the command writes. */
 
 /** Properties that hold only a secret, at any depth. */
-const CREDENTIALS: ReadonlySet<string> = new Set(["password", "privateKey", "privateKeyPassword", "passwordHash"]);
+const CREDENTIALS: ReadonlySet<string> = new Set([
+  "password",
+  "privateKey",
+  "privateKeyPassword",
+  "passwordHash",
+  "trustPassword",
+]);
 
 /**
  * Properties and config keys whose value may be a secret: free text of the user, and what LXD names as a secret, such as

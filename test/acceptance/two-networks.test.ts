@@ -10,16 +10,20 @@ import { Managed } from "../unit/resources/simulated-cluster";
 /** The hosts' own network. The workstation is not on it. */
 const CLUSTER = { name: "cluster", prefix: "10.55.60" };
 const HOSTS = ["bcn2", "bcn1"] as const;
+const PASSWORD = "correct-horse-battery";
 
 describe("clients on one network, the traffic of the cluster on another", () => {
   const hosts = bareHosts(HOSTS);
-  const { at, node, member, onHost, membersOf } = hosts;
+  const { at, node, member, onHost, inShell, membersOf } = hosts;
 
   const clusterAddress = (host: HostName): string => addressOn(CLUSTER, at(host));
   const nodeArgs = (host: HostName): object => node(host, { config: { "core.https_address": `${at(host).address}:8443` } });
-  const memberArgs = (host: HostName): object => member(host, { address: clusterAddress(host) });
+  const memberArgs = (host: HostName, more: object = {}): object => member(host, { address: clusterAddress(host), ...more });
+  const hasTrustPassword = (): boolean => hosts.lab.flavour.server === "lxd";
+  /** Arguments of the second member, which joins by the cluster's password if there can be one. */
+  const secondArgs = (): object => memberArgs("bcn1", hasTrustPassword() ? { trustPassword: PASSWORD } : {});
   const nodes = HOSTS.map((host) => ({ host, node: new Managed(nodeLifecycle, host) }));
-  const members = HOSTS.map((host) => ({ host, member: new Managed(clusterMemberLifecycle, host) }));
+  const [first, second] = [new Managed(clusterMemberLifecycle, "bcn2"), new Managed(clusterMemberLifecycle, "bcn1")];
   const query = async (host: HostName, path: string): Promise<{ [key: string]: unknown }> =>
     JSON.parse(await onHost(host, hosts.lab.flavour.client, "query", path)) as { [key: string]: unknown };
   /** Whether a client in the workstation can connect to an address. */
@@ -35,15 +39,39 @@ describe("clients on one network, the traffic of the cluster on another", () => 
     for (const { host, node: one } of nodes) {
       await one.up(nodeArgs(host));
     }
-    for (const { host, member: one } of members) {
-      await one.up(memberArgs(host));
-    }
+    await first.up(memberArgs("bcn2"));
   });
 
   after(async () => {
     if (isInLab) {
       await hosts.lab.removeNetwork(CLUSTER.name);
     }
+  });
+
+  it("lets the second host join by the cluster's trust password, or says why that cannot be", async () => {
+    const byPassword = memberArgs("bcn1", { trustPassword: PASSWORD });
+    const has = hasTrustPassword() ? /has no trust password: core\.trust_password is not set/ : /Incus has no trust password/;
+    assert.equal(await second.preview(byPassword), "created");
+    assert.match(second.notes.join("\n"), has);
+    await assert.rejects(second.up(byPassword), has);
+    if (hasTrustPassword()) {
+      await inShell("bcn2", `lxc config set core.trust_password=${PASSWORD}`);
+      await assert.rejects(
+        second.up(memberArgs("bcn1", { trustPassword: `${PASSWORD}-` })),
+        /not authorized — trustPassword is not the core\.trust_password of the cluster$/,
+      );
+    }
+    await second.up(secondArgs());
+    assert.deepEqual(await membersOf("bcn2"), ["bcn1", "bcn2"]);
+    for (const host of HOSTS) {
+      const lines = await inShell(host, `journalctl --no-pager | grep --count --fixed-strings -e ${PASSWORD} || true`);
+      assert.equal(lines, "0", `the log of ${host} has the password`);
+    }
+  });
+
+  it("assigns a role beside those of the database", async () => {
+    assert.equal(await second.up({ ...secondArgs(), manualRoles: ["event-hub"] }), "updated");
+    assert.deepEqual((await query("bcn2", "/1.0/cluster/members/bcn1"))["roles"], ["event-hub", "database-standby"]);
   });
 
   for (const host of HOSTS) {
@@ -80,8 +108,7 @@ describe("clients on one network, the traffic of the cluster on another", () => 
     for (const { host, node: one } of nodes) {
       assert.equal(await one.up(nodeArgs(host)), "same");
     }
-    for (const { host, member: one } of members) {
-      assert.equal(await one.up(memberArgs(host)), "same");
-    }
+    assert.equal(await first.up(memberArgs("bcn2")), "same");
+    assert.equal(await second.up({ ...secondArgs(), manualRoles: ["event-hub"] }), "same");
   });
 });

@@ -285,7 +285,7 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
         connection: simulated.cluster.endpoints[1],
         ...{ name: "bcn1", address: "192.168.1.101", cluster: { endpoints: [simulated.cluster.endpoints[0]] }, adopt: true },
       }),
-      takes: config("user.note"),
+      takes: (place) => config("user.note")(place) || place[0] === "trustPassword",
       path: "/1.0/cluster/members/bcn1",
     },
     {

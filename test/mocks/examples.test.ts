@@ -161,6 +161,7 @@ async function run(lab: SimulatedLab, program: string): Promise<string[]> {
     false,
   );
   pulumi.runtime.setAllConfig({
+    "test:trustPassword": "correct horse battery",
     "test:aliceHash": "$6$saltsalt$qRPK7m23GJusamGpoGLby.Jw2RWzHdMjLgDPvZ8Jc0kNvCbAC7YOK3sXZ3jX2c8O4gDg6IWDRuO2OJ6j8q.M/",
   });
   const { outputText } = ts.transpileModule(program, {

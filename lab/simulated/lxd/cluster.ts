@@ -130,7 +130,7 @@ function join(daemon: LxdServer, body: z.output<typeof clusterPut>): Reply {
   if (body.server_address === "") {
     throw new LxdError(400, "No server address provided for this member");
   }
-  const secret = daemon.behaviour.since521 ? body.cluster_token : body.cluster_password;
+  const { cluster_token: token, cluster_password: password } = body;
   const operation = daemon.operate({ description: "Joining cluster", resources: { cluster: [""] } }, () => {
     // Kept after a failure, as in LXD: a later attempt finds them.
     daemon.localConfig["core.https_address"] ??= body.server_address;
@@ -149,12 +149,22 @@ function join(daemon: LxdServer, body: z.output<typeof clusterPut>): Reply {
     if (database.certificate?.pem.trim() !== body.cluster_certificate.trim()) {
       throw new LxdError(500, "Failed to setup cluster trust: x509: certificate signed by unknown authority");
     }
-    redeemToken(database, secret);
+    if (daemon.behaviour.trustPassword && token === "" && parseBase64Json(password) === undefined) {
+      requirePassword(database, password);
+    } else {
+      redeemToken(database, daemon.behaviour.since521 ? token : password);
+    }
     trust(database, daemon, body.server_name);
     copyCertificates(database, daemon);
     replicate(database, daemon, body.server_name, body.server_address, body.member_config ?? []);
   });
   return async(operation);
+}
+
+function requirePassword({ config }: Database, password: string): void {
+  if (password === "" || config["core.trust_password"] !== password) {
+    throw new LxdError(500, "Failed to setup cluster trust: Failed to add server cert to cluster: not authorized");
+  }
 }
 
 /** Consumes a token, whether or not the join succeeds. */
@@ -233,6 +243,7 @@ function replicate(
     config: {},
     groups: ["default"],
     failureDomain: "default",
+    manualRoles: [],
     evacuated: false,
     daemon,
   };

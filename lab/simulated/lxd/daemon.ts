@@ -160,6 +160,7 @@ export class Daemon implements LxdServer {
       config: {},
       groups: ["default"],
       failureDomain: "default",
+      manualRoles: [],
       evacuated: false,
       daemon: this,
     });

@@ -82,6 +82,8 @@ export interface Member {
   config: Config;
   groups: string[];
   failureDomain: string;
+  /** Roles that a person has assigned. */
+  manualRoles: string[];
   evacuated: boolean;
   daemon: LxdServer;
 }

@@ -30,6 +30,10 @@ interface Differences {
   poolEtags: boolean;
   /** After a refused change of the server's config, the local config has no keys but those of the request. */
   refusalReplacesLocalConfig: boolean;
+  /** Servers and clients may be trusted by a password. */
+  trustPassword: boolean;
+  /** Roles of members that a person may assign. */
+  manualRoles: readonly string[];
   /** `start: true` is applied when an instance is created. */
   createStarts: boolean;
   /** Joining and the trust store work as in LXD 5.21. */
@@ -93,6 +97,8 @@ const bookworm: Differences = {
   execOutputPath: "logs",
   poolEtags: false,
   refusalReplacesLocalConfig: false,
+  trustPassword: true,
+  manualRoles: ["event-hub", "ovn-chassis"],
   createStarts: false,
   bootMode: false,
   guestApiKey: "security.devlxd",
@@ -139,6 +145,8 @@ const trixie: Differences = {
 const incus: Differences = {
   ...trixie,
   server: "incus",
+  trustPassword: false,
+  manualRoles: ["event-hub", "ovn-chassis", "database-client"],
   version: "6.0.4",
   failedWait: "error under 200",
   macPrefix: "10:66:6a",
@@ -195,6 +203,8 @@ const differences: Record<Flavour, Differences> = {
   "lxd-6": {
     ...lxd521,
     version: "6.9",
+    trustPassword: false,
+    manualRoles: ["event-hub", "ovn-chassis", "control-plane"],
     asyncPoolsAndNetworks: true,
     asyncProfiles: true,
     bootMode: true,

@@ -46,10 +46,11 @@ export function addMembers(router: Router): void {
 }
 
 function rolesOf(database: Database, member: Member): string[] {
+  const { manualRoles } = member;
   if (database.leader() === member) {
-    return ["database-leader", "database"];
+    return [...manualRoles, "database-leader", "database"];
   }
-  return database.voters.includes(member) ? ["database"] : ["database-standby"];
+  return [...manualRoles, database.voters.includes(member) ? "database" : "database-standby"];
 }
 
 function toApi(database: Database, member: Member): Record<string, unknown> {
@@ -102,6 +103,12 @@ function changeMember(request: ApiRequest, replace: boolean): Reply {
   if (isVoter !== (body.roles ?? []).includes("database")) {
     throw new LxdError(400, `The "database" role cannot be ${isVoter ? "dropped" : "added"} at this time`);
   }
+  const manual = (body.roles ?? []).filter((role) => !/^database(-leader|-standby)?$/.test(role));
+  const unknown = manual.find((role) => !request.daemon.behaviour.manualRoles.includes(role));
+  if (unknown !== undefined) {
+    throw new LxdError(500, `Update roles: Invalid cluster role "${unknown}"`);
+  }
+  member.manualRoles = manual;
   member.config = config;
   member.description = body.description;
   member.failureDomain = body.failure_domain;

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { type ConfigOwner, INCUS_KEYS, KNOWN_KEYS } from "../../../provider/lxd/config-keys";
 import { LOCAL_CONFIG } from "../../../provider/lxd/server";
 import type { Config, Database, LxdServer, Member } from "./database";
+import type { Behaviour } from "./flavours";
 import type { Operation } from "./operations";
 import { LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router, recursionOf } from "./router";
@@ -121,15 +122,17 @@ function getMetadata({ daemon: { behaviour } }: ApiRequest): Reply {
       },
       ...groups,
       project: { specific: group("project") },
-      server: { core: serverGroup(behaviour.server === "incus") },
+      server: { core: serverGroup(behaviour) },
       cluster: { cluster: group("member") },
     },
   });
 }
 
 /** The keys of the server's own config, with their scopes. */
-function serverGroup(isIncus: boolean) {
-  const names = [...KNOWN_KEYS.server, ...(isIncus ? INCUS_KEYS.server : [])];
+function serverGroup({ server, trustPassword }: Behaviour) {
+  const names = [...KNOWN_KEYS.server, ...(server === "incus" ? INCUS_KEYS.server : [])].filter(
+    (name) => name !== "core.trust_password" || trustPassword,
+  );
   const scopeOf = (name: string): string => (LOCAL_CONFIG.test(name) || name === "cluster.https_address" ? "local" : "global");
   return { keys: names.map((name) => ({ [name]: { scope: scopeOf(name), shortdesc: "", type: "string" } })) };
 }
@@ -287,7 +290,7 @@ function changeServer(request: ApiRequest, replace: boolean): Reply {
 
 function applyConfig(daemon: LxdServer, wanted: Record<string, unknown>, replace: boolean): Reply {
   const isKnown = (key: string): boolean =>
-    key === "core.trust_password" ? daemon.behaviour.server === "lxd" : globalKeys.test(key);
+    key === "core.trust_password" ? daemon.behaviour.trustPassword : globalKeys.test(key);
   const unknown = Object.keys(wanted).find((key) => !localKeys.includes(key) && !isKnown(key));
   if (unknown !== undefined) {
     throw new LxdError(400, `cannot set '${unknown}' to '${String(wanted[unknown])}': unknown key`);

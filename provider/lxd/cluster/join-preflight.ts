@@ -5,12 +5,15 @@ import { RefusedError } from "../../support/errors";
 import { listOf } from "../client/answers";
 import type { LxdClient } from "../client/client";
 import type { ServerNames } from "../client/endpoint";
+import { serversKeys } from "../config-keys";
 import { dataIn, describeInventory, type Inventory, takeInventory } from "../inventory";
-import { type Server, serverConfig } from "../server";
+import { getServer, type Server, serverConfig } from "../server";
 import { isAt, listMembers, type Member } from "./cluster";
 
 /** LXD's own threshold, `cluster.offline_threshold`, plus a margin for the clocks of two members to disagree. */
 const OFFLINE_AFTER_SECONDS = 25;
+
+const TRUST_PASSWORD = "core.trust_password";
 
 /** A server that is to join (`host`, `joining`), and a member of the cluster through which it joins (`cluster`, `target`). */
 export interface JoinContext {
@@ -81,6 +84,25 @@ export async function findStaleMember(cluster: LxdClient, name: string, address:
     );
   }
   return taken.server_name;
+}
+
+/**
+ * Why a server cannot join by the cluster's trust password; `undefined` when it can.
+ * @param cluster - The API of a member.
+ */
+export async function whyNoTrustPassword(cluster: LxdClient): Promise<string | undefined> {
+  const { name } = cluster.names;
+  const way = "Leave trustPassword out: the host then joins by a token that is made for it";
+  if (cluster.names.server === "incus") {
+    return `Incus has no trust password. ${way}`;
+  }
+  const keys = (await serversKeys(cluster))("server");
+  if (keys !== undefined && !keys.includes(TRUST_PASSWORD)) {
+    return `${name} at ${cluster.host} no longer has a trust password. ${way}`;
+  }
+  return TRUST_PASSWORD in serverConfig(await getServer(cluster))
+    ? undefined
+    : `The cluster at ${cluster.host} has no trust password: ${TRUST_PASSWORD} is not set. Set it, for instance by an LxdServerConfig. Or: ${way}`;
 }
 
 /** LXD and Incus are different servers since their first common version, and do not form a cluster together. */

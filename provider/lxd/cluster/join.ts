@@ -37,44 +37,69 @@ export async function mintJoinToken(lxd: LxdClient, name: string): Promise<JoinT
   return { operationId: operation.id, fingerprint, addresses, text: Buffer.from(JSON.stringify(token)).toString("base64") };
 }
 
-/** Makes an empty server a member. `lxd` is the API of the server that joins. */
-export async function joinCluster(
-  lxd: LxdClient,
-  join: { name: string; address: string; token: JoinToken; certificate: string; memberConfig: readonly MemberConfigKey[] },
-): Promise<void> {
-  const { name, address, token, certificate, memberConfig } = join;
-  await lxd.change("PUT", "/1.0/cluster", {
-    body: {
-      server_name: name,
-      enabled: true,
-      server_address: address,
-      cluster_address: token.addresses[0] ?? "",
-      cluster_certificate: certificate,
-      // LXD up to 5.21.1 reads the token from `cluster_password`, 6.1 and Incus from `cluster_token`.
-      cluster_password: token.text,
-      cluster_token: token.text,
-      member_config: memberConfig,
-    },
+/** A server that joins, and the cluster's certificate. */
+interface Joining {
+  readonly name: string;
+  readonly address: string;
+  readonly certificate: string;
+  readonly memberConfig: readonly MemberConfigKey[];
+}
+
+/** Makes an empty server a member by a token. `lxd` is the API of the server that joins. */
+export function joinCluster(lxd: LxdClient, { token, ...joining }: Joining & { token: JoinToken }): Promise<void> {
+  return putCluster(lxd, joining, {
+    cluster_address: token.addresses[0] ?? "",
+    // LXD up to 5.21.1 reads the token from `cluster_password`, 6.1 and Incus from `cluster_token`.
+    cluster_password: token.text,
+    cluster_token: token.text,
   });
 }
 
 /**
- * Revokes the token of a failed join.
+ * Makes an empty server a member by the cluster's trust password.
+ * @param clusterAddress - Where the server finds a member.
+ */
+export function joinByPassword(
+  lxd: LxdClient,
+  { trustPassword, clusterAddress, ...joining }: Joining & { trustPassword: string; clusterAddress: string },
+): Promise<void> {
+  return putCluster(lxd, joining, { cluster_address: clusterAddress, cluster_password: trustPassword });
+}
+
+async function putCluster(lxd: LxdClient, { name, address, certificate, memberConfig }: Joining, trust: object): Promise<void> {
+  const body = {
+    server_name: name,
+    enabled: true,
+    server_address: address,
+    cluster_certificate: certificate,
+    member_config: memberConfig,
+    ...trust,
+  };
+  await lxd.change("PUT", "/1.0/cluster", { body });
+}
+
+/**
+ * Revokes the token of a failed join, if it had one.
  * @returns The error to throw: LXD's reply and the remedy.
  */
 export async function failedJoin(
   error: unknown,
-  { name, host, cluster, token }: { name: string; host: string; cluster: LxdClient; token: JoinToken },
+  { name, host, cluster, token }: { name: string; host: string; cluster: LxdClient; token: JoinToken | undefined },
 ): Promise<Error> {
   const reply = replyOf(error);
-  const remedy = REMEDIES.find(([pattern]) => pattern.test(reply))?.[1];
-  const revoked = (await isRevoked(cluster, token))
+  const remedies = token === undefined ? [WRONG_PASSWORD, ...REMEDIES] : REMEDIES;
+  const remedy = remedies.find(([pattern]) => pattern.test(reply))?.[1];
+  const sentences = [
+    `${name} (${host}) did not join the cluster: ${reply}${remedy === undefined ? "" : ` — ${remedy}`}`,
+    ...(token === undefined ? [] : [await revoke(cluster, name, token)]),
+  ];
+  return new FailedError(sentences.join(". "), { cause: error });
+}
+
+async function revoke(cluster: LxdClient, name: string, token: JoinToken): Promise<string> {
+  return (await isRevoked(cluster, token))
     ? "The join token was revoked"
     : `Revoke its token, if it is still there: ${cluster.names.client} cluster revoke-token ${name}`;
-  return new FailedError(
-    `${name} (${host}) did not join the cluster: ${reply}${remedy === undefined ? "" : ` — ${remedy}`}. ${revoked}`,
-    { cause: error },
-  );
 }
 
 /** Revokes a token. Returns `false` when LXD cannot confirm it: the failure of the join matters more than a second error. */
@@ -88,11 +113,15 @@ async function isRevoked(lxd: LxdClient, { operationId: id }: JoinToken): Promis
   }
 }
 
+type Remedy = readonly [RegExp, string];
+
+const WRONG_PASSWORD: Remedy = [/not authorized/i, "trustPassword is not the core.trust_password of the cluster"];
+
 /**
  * LXD's errors of a failed join. The wording differs slightly between versions ("Failed to", "Failed ...ing").
  * @see https://github.com/canonical/lxd/blob/main/lxd/api_cluster.go clusterPutJoin
  */
-const REMEDIES: readonly (readonly [RegExp, string])[] = [
+const REMEDIES: readonly Remedy[] = [
   [
     /No matching cluster join operation found|not authorized/i,
     "the join token was no longer valid; the next pulumi up mints a new one",

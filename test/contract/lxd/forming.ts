@@ -14,7 +14,8 @@ import {
   untilOnline,
 } from "../../../provider/lxd/cluster/cluster";
 import { findClusterGroup, findClusterGroupShared } from "../../../provider/lxd/cluster/cluster-groups";
-import { type JoinToken, joinCluster, mintJoinToken } from "../../../provider/lxd/cluster/join";
+import { type JoinToken, joinByPassword, joinCluster, mintJoinToken } from "../../../provider/lxd/cluster/join";
+import { MANUAL_ROLES } from "../../../provider/lxd/cluster/roles";
 import { getServers } from "../../../provider/lxd/cluster/servers";
 import { serversKeys } from "../../../provider/lxd/config-keys";
 import { takeInventory } from "../../../provider/lxd/inventory";
@@ -298,6 +299,26 @@ export function formingContract(lab: () => ContractLab): void {
       await (await lab().lxd()).remove(`/1.0/certificates/${certificate_fingerprint}`);
     });
 
+    it("trusts a server that knows the cluster's password, if it has one", async () => {
+      const { primary, secondary } = lab().harness;
+      if (!lab().server.trustPassword) {
+        await refused(setServerConfig(await lab().lxd(), { "core.trust_password": "hunter22" }), 400, /unknown key/i);
+        return;
+      }
+      const { certificate } = (await getServer(await lab().lxd())).environment;
+      const joinBy = async (trustPassword: string): Promise<void> =>
+        joinByPassword(await lab().lxd("secondary"), {
+          ...{ name: primary.name, address: secondary.address, clusterAddress: primary.address },
+          ...{ certificate, trustPassword, memberConfig: [] },
+        });
+      await setServerConfig(await lab().lxd(), { "core.trust_password": "hunter22" });
+      await failed(joinBy("hunter21"), /not authorized/i);
+      await failed(joinBy("hunter22"), /already has a member with name/);
+      const { certificate_fingerprint } = (await getServer(await lab().lxd("secondary"))).environment;
+      await (await lab().lxd()).remove(`/1.0/certificates/${certificate_fingerprint}`);
+      await setServerConfig(await lab().lxd(), { "core.trust_password": "" });
+    });
+
     it("accepts a second member, which sees the same cluster", async () => {
       const { primary, secondary } = lab().harness;
       await join(await mintJoinToken(await lab().lxd(), secondary.name));
@@ -337,6 +358,33 @@ export function formingContract(lab: () => ContractLab): void {
       const stale = lxd.change("PUT", `/1.0/cluster/members/${secondary.name}`, { body: value, etag: "stale" });
       await refused(stale, 412, /ETag doesn't match/);
       await put(secondary.name, value);
+    });
+
+    it("takes the roles that a person assigns, beside those of the database", async () => {
+      const { secondary } = lab().harness;
+      const lxd = await lab().lxd();
+      const rolesOf = async (): Promise<readonly string[]> => (await getMember(lxd, secondary.name)).roles ?? [];
+      const own = await rolesOf();
+      const put = (change: (roles: readonly string[]) => readonly string[]): Promise<void> =>
+        changeMember(lxd, secondary.name, (live) => ({ ...live, roles: [...change(live.roles ?? [])] }));
+      for (const role of MANUAL_ROLES) {
+        const adds = put((roles) => [...roles, role]);
+        if (lab().server.manualRoles.includes(role)) {
+          await adds;
+          assert.deepEqual(await rolesOf(), [role, ...own]);
+          await put((roles) => roles.filter((each) => each !== role));
+        } else {
+          await refused(adds, 500, new RegExp(`Invalid cluster role "${role}"`));
+        }
+      }
+      await refused(
+        put((roles) => [...roles, "nope"]),
+        500,
+        /Invalid cluster role "nope"/,
+      );
+      // It ignores these two.
+      await put((roles) => [...roles, "database-leader", "database-standby"]);
+      assert.deepEqual(await rolesOf(), own);
     });
 
     it("reports a member that does not exist", async () => {

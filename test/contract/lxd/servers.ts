@@ -67,6 +67,8 @@ export interface Server {
   readonly refusalReplacesLocalConfig: boolean;
   /** Whether clients may be trusted by a password. */
   readonly trustPassword: boolean;
+  /** Roles of members that a person may assign. */
+  readonly manualRoles: readonly string[];
   /** Whether a key that was set to the server's default is shown. */
   readonly showsDefaults: boolean;
   /** Whether groups of members have a config, and tell who uses them. */
@@ -113,6 +115,7 @@ const bookworm: Server = {
   guestApiKey: "security.devlxd",
   refusalReplacesLocalConfig: false,
   trustPassword: true,
+  manualRoles: ["event-hub", "ovn-chassis"],
   showsDefaults: false,
   groupsHaveConfig: false,
   showsGroupOfInstance: false,
@@ -155,6 +158,7 @@ const incus: Server = {
   profileFields: { project: "default" },
   tellsKeysOf: ["instance", "project", "member", "disk", "server"],
   trustPassword: false,
+  manualRoles: ["event-hub", "ovn-chassis", "database-client"],
   showsGroupOfInstance: true,
   duplicateGroup: { status: 500, reply: /UNIQUE constraint failed: cluster_groups\.name$/ },
   keepsLastGroup: true,

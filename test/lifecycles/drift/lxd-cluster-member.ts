@@ -68,6 +68,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
   start,
   programs: {
     "with a description": { description: "disks" },
+    "with a role": { manualRoles: ["event-hub"] },
     evacuated: { evacuated: true },
     "not evacuated": { evacuated: false },
   },
@@ -103,6 +104,7 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
     ],
     timeouts: TIMEOUTS,
     adopt: how("whether an unmanaged membership is adopted"),
+    trustPassword: how("the cluster's password, used at the join"),
     memberConfig: how("config of the host's pools and networks, used at the join; afterwards the pools and networks manage it"),
     name: {
       byHand: "lxc cluster rename bcn1 old1",
@@ -163,6 +165,25 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
         }),
         answer: "ignored",
         why: "groups are not properties of this resource, and are kept at every change",
+      },
+    ],
+    manualRoles: [
+      {
+        byHand: "lxc cluster role add bcn1 event-hub",
+        answer: "ignored",
+        why: "the program does not give any, and they are kept at every change",
+      },
+      {
+        program: "with a role",
+        byHand: "lxc cluster role add bcn1 ovn-chassis",
+        answer: "repaired",
+        why: "the program gives all roles that a person assigns",
+      },
+      {
+        program: "with a role",
+        byHand: "lxc cluster role remove bcn1 event-hub",
+        answer: "repaired",
+        why: "the program gives it",
       },
     ],
     description: [

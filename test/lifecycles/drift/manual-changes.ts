@@ -88,6 +88,8 @@ async function lxc(lxd: LxdClient, typed: readonly string[]): Promise<void> {
     await lxd.change("PATCH", "/1.0", { query, body: { config: { [operands[0] ?? ""]: "" } } });
   } else if (noun === "cluster" && verb === "group") {
     await clusterGroup(lxd, operands);
+  } else if (noun === "cluster" && verb === "role") {
+    await clusterRole(lxd, operands);
   } else if (noun === "cluster" && (verb === "evacuate" || verb === "restore")) {
     await lxd.change("POST", `/1.0/cluster/members/${operands[0] ?? ""}/state`, { body: { action: verb } });
   } else if (noun === "profile" && ["add", "remove", "assign"].includes(verb)) {
@@ -229,7 +231,7 @@ async function forward(
   await lxd.change("PUT", path, { query, body: { ...found, ports } });
 }
 
-const memberSchema = z.looseObject({ groups: z.array(z.string()) });
+const memberSchema = z.looseObject({ groups: z.array(z.string()), roles: z.array(z.string()) });
 
 /** The client changes the groups of a member, not the members of a group. */
 async function clusterGroup(lxd: LxdClient, [verb = "", first = "", second = ""]: readonly string[]): Promise<void> {
@@ -244,6 +246,13 @@ async function clusterGroup(lxd: LxdClient, [verb = "", first = "", second = ""]
     assign: second.split(","),
   }[verb];
   await lxd.change("PUT", path, { body: { ...found, groups } });
+}
+
+async function clusterRole(lxd: LxdClient, [verb = "", member = "", role = ""]: readonly string[]): Promise<void> {
+  const path = `/1.0/cluster/members/${member}`;
+  const found = await lxd.get(path, memberSchema);
+  const others = found.roles.filter((each) => each !== role);
+  await lxd.change("PUT", path, { body: { ...found, roles: verb === "add" ? [...others, role] : others } });
 }
 
 const instanceSchema = z.looseObject({ profiles: z.array(z.string()) });

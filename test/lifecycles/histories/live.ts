@@ -7,6 +7,7 @@ import { isDeepStrictEqual } from "node:util";
 import * as z from "zod";
 import type { SimulatedLab } from "../../../lab/simulated";
 import type { LxdClient } from "../../../provider/lxd/client/client";
+import { isManualRole } from "../../../provider/lxd/cluster/roles";
 import { type Properties, Ref } from "../engine-model";
 import { givenKeys, kindOf, type Program } from "./program";
 
@@ -38,6 +39,7 @@ const member = z.looseObject({
   server_name: z.string(),
   failure_domain: z.string(),
   description: z.string().default(""),
+  roles: z.array(z.string()),
   config: texts.nullish(),
   status: z.string(),
 });
@@ -260,8 +262,8 @@ export function facets(live: Live, name: string, args: Properties): Properties |
     }
     case "LxdClusterMember": {
       const found = live.members.get(own);
-      const { failure_domain: failureDomain, description, config } = found ?? {};
-      return found && { failureDomain, description, config: meanings(config ?? {}) };
+      const { failure_domain: failureDomain, description, config, roles = [] } = found ?? {};
+      return found && { failureDomain, description, manualRoles: roles.filter(isManualRole), config: meanings(config ?? {}) };
     }
     case "LxdStoragePool": {
       const found = live.pools.get(own);
@@ -444,7 +446,12 @@ function wanted(name: string, args: Properties, found: Properties): Properties {
     case "LxdNode":
       return { config: { ...live, ...config } };
     case "LxdClusterMember":
-      return { failureDomain: args["failureDomain"] ?? "default", description, config };
+      return {
+        failureDomain: args["failureDomain"] ?? "default",
+        description,
+        manualRoles: args["manualRoles"] ?? found["manualRoles"],
+        config,
+      };
     case "LxdClusterGroup":
       return { description, members: [...((args["members"] ?? []) as string[])].sort() };
     case "LxdServerConfig":

@@ -224,6 +224,7 @@ export function edits(
     of("failureDomain", undefined, "default", "rack1", "rack2"),
     of("description", ...text),
     of("config", undefined, { "user.place": "cellar" }, { "user.place": "attic", "scheduler.instance": "all" }),
+    of("manualRoles", undefined, [], ["event-hub"]),
     of("memberConfig", undefined, { pools: { local: { size: "10GiB" } } }),
     timeouts,
   ];

@@ -126,6 +126,7 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
       failureDomain: "rack1",
       description: "With the large disks",
       config: { "scheduler.instance": "group" },
+      manualRoles: ["event-hub"],
       leaving: "migrate",
     }),
   },

@@ -61,6 +61,8 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         failureDomain: "rack1",
         description: "With the large disks",
         config: { "scheduler.instance": "all" },
+        trustPassword: "correct horse battery",
+        manualRoles: ["event-hub", "ovn-chassis"],
         evacuated: false,
         leaving: "migrate",
         removal: "force",

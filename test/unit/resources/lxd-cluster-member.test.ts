@@ -84,7 +84,96 @@ describe("LxdClusterMember", () => {
     assert.equal(await second.up(wanted), "same");
   });
 
+  it("assigns the roles of the program beside those of the database, and shows and repairs their drift", async () => {
+    await makeCluster();
+    const wanted = secondArgs({ manualRoles: ["event-hub"] });
+    assert.equal(await second.up(wanted), "updated");
+    assert.deepEqual(second.inState("roles"), ["event-hub", "database-standby"]);
+    assert.equal(await second.up(wanted), "same");
+    const byPerson = (roles: string[]): Promise<void> =>
+      byHand(lab, "bcn2", (lxd) =>
+        lxd.change("PUT", "/1.0/cluster/members/bcn1", {
+          body: { roles, failure_domain: "default", description: "", config: {}, groups: ["default"] },
+        }),
+      );
+    await byPerson(["ovn-chassis"]);
+    assert.equal(await second.preview(wanted), "updated");
+    assert.deepEqual(second.inState("manualRoles"), ["ovn-chassis"]);
+    assert.equal(await second.up(wanted), "updated");
+    assert.deepEqual(second.inState("roles"), ["event-hub", "database-standby"]);
+    assert.equal(await second.up(secondArgs()), "updated");
+    assert.deepEqual(second.inState("roles"), ["event-hub", "database-standby"], "they stay");
+    assert.equal(await second.up(secondArgs({ manualRoles: [] })), "updated");
+    assert.deepEqual(second.inState("roles"), ["database-standby"]);
+  });
+
+  it("joins by the cluster's trust password, which is used at the join alone", async () => {
+    const password = "correct horse battery";
+    await first.up(firstArgs());
+    await byHand(lab, "bcn2", (lxd) => setServerConfig(lxd, { "core.trust_password": password }));
+    assert.equal(await second.up(secondArgs({ trustPassword: password })), "created");
+    assert.deepEqual(members(), ["bcn2", "bcn1"]);
+    assert.ok(
+      !lab.requests.some(({ method, path }) => method === "POST" && path === "/1.0/cluster/members"),
+      "no token was made",
+    );
+    assert.equal(await second.up(secondArgs({ trustPassword: "another one" })), "same");
+    assert.equal(await second.up(secondArgs()), "same");
+  });
+
+  it("says that the trust password is another one, without the password", async () => {
+    await first.up(firstArgs());
+    await byHand(lab, "bcn2", (lxd) => setServerConfig(lxd, { "core.trust_password": "correct horse battery" }));
+    assert.equal(
+      await refusalOf(second.up(secondArgs({ trustPassword: "wrong horse" }))),
+      `bcn1 (${nameOf("bcn1")}) did not join the cluster: Failed to setup cluster trust: Failed to add server cert to cluster: not authorized — ` +
+        "trustPassword is not the core.trust_password of the cluster",
+    );
+    assert.deepEqual(members(), ["bcn2"]);
+    assert.equal(await second.up(secondArgs()), "created"); // by a token
+  });
+
   describe("refuses, before anything is touched,", () => {
+    it("a trust password for a cluster that has none, as the preview says", async () => {
+      await first.up(firstArgs());
+      const why =
+        `The cluster at ${nameOf("bcn2")} has no trust password: core.trust_password is not set. Set it, for instance by an LxdServerConfig. Or: ` +
+        "Leave trustPassword out: the host then joins by a token that is made for it";
+      const wanted = secondArgs({ trustPassword: "correct horse battery" });
+      const since = lab.requests.length;
+      assert.equal(await second.preview(wanted), "created");
+      assert.deepEqual(second.notes, [`Member "bcn1": ${why}. Unless that changes before, pulumi up will refuse this`]);
+      assert.equal(await refusalOf(second.up(wanted)), `bcn1 (${nameOf("bcn1")}) cannot join by trustPassword: ${why}`);
+      assert.deepEqual(changesSince(since), []);
+    });
+
+    for (const [flavour, why] of [
+      ["lxd-6", /LXD at root@127\.0\.0\.1:\d+ no longer has a trust password/],
+      ["trixie-incus7", /Incus has no trust password/],
+    ] as const) {
+      it(`a trust password on ${flavour}`, async () => {
+        await lab.stop();
+        lab = await SimulatedLab.start({ hosts: TWO_SERVERS, flavour });
+        await first.up(firstArgs());
+        const since = lab.requests.length;
+        await assert.rejects(second.up(secondArgs({ trustPassword: "correct horse battery" })), why);
+        assert.deepEqual(changesSince(since), []);
+      });
+    }
+
+    it("roles that the server does not have, as the preview says", async () => {
+      await first.up(firstArgs());
+      const why = `Member "bcn1": LXD at ${nameOf("bcn1")} does not have the role control-plane, database-client of manualRoles`;
+      const wanted = secondArgs({ manualRoles: ["event-hub", "control-plane", "database-client"] });
+      const since = lab.requests.length;
+      assert.equal(await second.preview(wanted), "created");
+      assert.deepEqual(second.notes, [
+        `${why.replace(nameOf("bcn1"), nameOf("bcn2"))}. Unless that changes before, pulumi up will refuse this`,
+      ]);
+      assert.equal(await refusalOf(second.up(wanted)), why);
+      assert.deepEqual(changesSince(since), []);
+    });
+
     it("to join through a host that is in no cluster", async () => {
       assert.equal(
         await refusalOf(second.up(secondArgs())),
@@ -381,5 +470,13 @@ describe("LxdClusterMember", () => {
         "failureDomain must not be empty",
       ],
     );
+    const roles = "event-hub, ovn-chassis, control-plane, database-client";
+    assert.deepEqual(await second.faults(secondArgs({ manualRoles: ["database-leader", "hub"] })), [
+      `manualRoles.0 must be one of ${roles}: the server alone assigns the roles of its database, which are in the output roles`,
+      `manualRoles.1 must be one of ${roles}`,
+    ]);
+    assert.deepEqual(await first.faults(firstArgs({ trustPassword: "sekret" })), [
+      "trustPassword is only for a member that joins a cluster",
+    ]);
   });
 });

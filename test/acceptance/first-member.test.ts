@@ -4,7 +4,7 @@ import { createResource, installByHand } from "../support/real-lab";
 
 /** A server that somebody set up by hand, and that is in use. */
 describe("a real server with a running instance", () => {
-  const hosts = bareHosts(["bcn2", "bcn1"]);
+  const hosts = bareHosts(["bcn2", "bcn1", "bcn3"]);
   const { to, node, member, imageFiles, inShell, onHost, membersOf } = hosts;
 
   const query = async (path: string): Promise<{ [key: string]: unknown }> =>
@@ -42,11 +42,11 @@ describe("a real server with a running instance", () => {
     assert.equal(await onHost("bcn2", hosts.lab.flavour.client, "exec", "web", "--", "echo", "alive"), "alive");
   });
 
-  it("lets another host join, with the pool and the network that were made by hand", async () => {
+  it("lets a host join, with the pool and the network that were made by hand, while somebody adds another one", async () => {
     const before = await firstProcess();
-    await createResource("LxdNode", node("bcn1"));
-    await createResource("LxdClusterMember", member("bcn1"));
-    assert.deepEqual(await membersOf("bcn2"), ["bcn1", "bcn2"]);
+    await Promise.all([createResource("LxdNode", node("bcn1")), inShell("bcn3", installByHand(hosts.lab.flavour).join(" && "))]);
+    await Promise.all([createResource("LxdClusterMember", member("bcn1")), hosts.joinByHand("bcn3")]);
+    assert.deepEqual(await membersOf("bcn2"), ["bcn1", "bcn2", "bcn3"]);
     assert.deepEqual(await firstProcess(), before);
     assert.equal((await query("/1.0/storage-pools/default"))["status"], "Created");
     assert.equal((await query("/1.0/networks/lxdbr0"))["status"], "Created");

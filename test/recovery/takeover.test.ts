@@ -50,9 +50,7 @@ describe("Taking over a cluster on real LXD", () => {
     await Promise.all(HOSTS.map((host) => inShell(host, installByHand(hosts.lab.flavour).join(" && "))));
     await onHost("bcn2", hosts.lab.flavour.client, "config", "set", "core.https_address", `${ADDRESSES.bcn2}:8443`);
     await lxc("cluster", "enable", "bcn2");
-    const token = (await lxc("cluster", "add", "bcn1")).split("\n").at(-1) ?? "";
-    const preseed = { cluster: { enabled: true, server_address: `${ADDRESSES.bcn1}:8443`, cluster_token: token } };
-    await inShell("bcn1", `printf '%s' '${JSON.stringify(preseed)}' | ${hosts.lab.flavour.admin.join(" ")} init --preseed`);
+    await hosts.joinByHand("bcn1");
     for (const object of [
       ["storage", "create", "local", "dir"],
       ["network", "create", "lxdbr0"],

@@ -73,6 +73,14 @@ export class BareHosts {
   /** Runs a shell script on a host. It must succeed. Returns its output, trimmed. */
   readonly inShell = (host: HostName | Place, script: string): Promise<string> => this.onHost(host, "sh", "-c", script);
 
+  /** Joins a host to the cluster of bcn2, as an administrator does. */
+  readonly joinByHand = async (host: HostName): Promise<void> => {
+    const { client, admin } = this.lab.flavour;
+    const token = (await this.onHost("bcn2", client, "cluster", "add", host)).split("\n").at(-1) ?? "";
+    const preseed = { cluster: { enabled: true, server_address: `${ADDRESSES[host]}:8443`, cluster_token: token } };
+    await this.inShell(host, `printf '%s' '${JSON.stringify(preseed)}' | ${admin.join(" ")} init --preseed`);
+  };
+
   /** Names of the members of a host's cluster, in order. */
   readonly membersOf = async (host: HostName | Place): Promise<string[]> =>
     (await this.onHost(host, this.lab.flavour.client, "cluster", "list", "--format=csv"))

@@ -23,6 +23,7 @@ import {
 } from "../lxd/cluster/cluster";
 import { memberConfigFromKeys } from "../lxd/cluster/member-config";
 import { describeQuorum } from "../lxd/cluster/quorum";
+import { lossWhileDown } from "../lxd/cluster/quorum-guards";
 import { isManualRole, withManualRoles } from "../lxd/cluster/roles";
 import { type Config, forState, isServerMade, OWNER_KEY, ownerKey, sameConfig } from "../lxd/config";
 import { sameListener } from "../lxd/meaning";
@@ -145,6 +146,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       ...refusals,
       ...(await leavingWarnings(lxd, leavers)),
       ...(isReplaced ? [] : await evacuationWarnings(lxd, inputs, evacuated)),
+      ...(goal === true && evacuated !== true ? await lossWhileDown(lxd, name) : []),
       ...(isForced ? [`${await lossWarning(lxd, name)}. It is removed so only while it does not answer`] : []),
     ];
   },

@@ -4,12 +4,18 @@ import type { LxdClient } from "../client/client";
 import { getServerShared, serverConfig } from "../server";
 import { listMembers, listMembersShared, type Member } from "./cluster";
 import { offlineOf } from "./heartbeats";
-import { DEFAULT_MAX_VOTERS, describeLeaving, isLeader, isVoter, quorumAfterLeaving } from "./quorum";
+import { DEFAULT_MAX_VOTERS, describeLeaving, describeLossWhileDown, isLeader, isVoter, quorumAfterLeaving } from "./quorum";
 
 /** Returns the preview's warnings for the cluster's database, for members that are about to leave. */
 export async function quorumWarnings(lxd: LxdClient, names: readonly string[]): Promise<string[]> {
   const [members, server] = await Promise.all([listMembersShared(lxd), getServerShared(lxd)]);
   return describeLeaving(members, names, Number(serverConfig(server)["cluster.max_voters"] ?? DEFAULT_MAX_VOTERS));
+}
+
+/** Returns the preview's warning for a member that is evacuated, after which a host is often switched off: its vote stays there. */
+export async function lossWhileDown(lxd: LxdClient, name: string): Promise<string[]> {
+  const loss = describeLossWhileDown(await listMembersShared(lxd), name);
+  return loss === undefined ? [] : [`An evacuation moves no vote of the cluster's database. ${loss}`];
 }
 
 /**

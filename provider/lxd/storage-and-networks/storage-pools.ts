@@ -102,19 +102,16 @@ async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Servers, wa
  * such a file, which is sparse, up to the limit of the file system, and writing fails later.
  */
 async function membersTooSmall(lxd: LxdClient, wanted: WantedConfig, servers: Servers): Promise<Map<string, string>> {
-  const tooSmall = new Map<string, string>();
-  for (const member of namesOf(servers)) {
+  const faults = namesOf(servers).map(async (member): Promise<[string, string][]> => {
     const { size = "", source = "" } = configOfMember(POOLS, wanted, member);
     const bytes = source === "" ? Number(parseSize(size) ?? 0) : 0;
     const there = bytes === 0 ? 0 : await getDiskBytes(lxd, servers.clustered ? member : undefined);
-    if (there > 0 && bytes > there) {
-      tooSmall.set(
-        member,
-        `${placeOfSize(wanted, member)} is ${size}, and all disks of ${member} together have ${Math.floor(there / 2 ** 30)}GiB. Give a size that fits`,
-      );
-    }
-  }
-  return tooSmall;
+    const all = `all disks of ${member} together have ${Math.floor(there / 2 ** 30)}GiB`;
+    return there > 0 && bytes > there
+      ? [[member, `${placeOfSize(wanted, member)} is ${size}, and ${all}. Give a size that fits`]]
+      : [];
+  });
+  return new Map((await Promise.all(faults)).flat());
 }
 
 /** Describes the moves to which a change amounts. LXD cannot move a pool. */

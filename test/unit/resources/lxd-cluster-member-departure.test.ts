@@ -81,6 +81,7 @@ describe("an LxdClusterMember of three", () => {
       assert.deepEqual(await told(args({ evacuated: true })), [
         "The evacuation of bcn1 does this to its instances: moved to other members, stopped meanwhile if they run: c1; stopped, and stay: c2 " +
           "(cluster.evacuate: stop); stay: c3 (its device web (proxy) is bound to the member)",
+        "An evacuation moves no vote of the cluster's database. While bcn1 is down, no other voter may fail: bcn2, bcn3",
       ]);
       assert.equal(await member.up(args({ evacuated: true })), "updated");
       assert.equal(member.inState("status"), "Evacuated");

@@ -102,7 +102,7 @@ async function refuseResize(lxd: LxdClient, ref: ObjectRef, servers: Servers, wa
  * such a file, which is sparse, up to the limit of the file system, and writing fails later.
  */
 async function membersTooSmall(lxd: LxdClient, wanted: WantedConfig, servers: Servers): Promise<Map<string, string>> {
-  const faults = namesOf(servers).map(async (member): Promise<[string, string][]> => {
+  const faultsOf = async (member: string): Promise<[string, string][]> => {
     const { size = "", source = "" } = configOfMember(POOLS, wanted, member);
     const bytes = source === "" ? Number(parseSize(size) ?? 0) : 0;
     const there = bytes === 0 ? 0 : await getDiskBytes(lxd, servers.clustered ? member : undefined);
@@ -110,8 +110,8 @@ async function membersTooSmall(lxd: LxdClient, wanted: WantedConfig, servers: Se
     return there > 0 && bytes > there
       ? [[member, `${placeOfSize(wanted, member)} is ${size}, and ${all}. Give a size that fits`]]
       : [];
-  });
-  return new Map((await Promise.all(faults)).flat());
+  };
+  return new Map((await Promise.all(namesOf(servers).map(faultsOf))).flat());
 }
 
 /** Describes the moves to which a change amounts. LXD cannot move a pool. */

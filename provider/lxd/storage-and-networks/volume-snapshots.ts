@@ -5,20 +5,17 @@
 import * as z from "zod";
 import { listOf } from "../client/answers";
 import { api, type LxdClient } from "../client/client";
-import type { Query } from "../client/path";
 import { collectionOf, pathOf, queryOf, type VolumeRef } from "./volumes";
 
 const snapshotSchema = z.looseObject({
   description: z.string().default(""),
   expires_at: z.string().nullish(),
 });
-const listedSchema = z.looseObject({ name: z.string(), location: z.string().default("") });
+const named = { name: z.string().transform((name) => name.slice(name.lastIndexOf("/") + 1)) };
+const listedSchema = snapshotSchema.extend(named);
+const volumeSchema = z.looseObject({ name: z.string(), location: z.string().default("") });
 
-type Listed = z.output<typeof listedSchema>;
-
-export interface VolumeSnapshot extends z.output<typeof snapshotSchema> {
-  readonly name: string;
-}
+export type VolumeSnapshot = z.output<typeof listedSchema>;
 
 /**
  * Lists the snapshots of a volume; none when the volume does not exist. Asks for their names in two ways: at the volume's own address LXD 5.0 lists
@@ -26,23 +23,22 @@ export interface VolumeSnapshot extends z.output<typeof snapshotSchema> {
  */
 export async function listSnapshots(lxd: LxdClient, ref: VolumeRef): Promise<VolumeSnapshot[]> {
   const { name: volume, location = "" } = ref;
-  const read = async (path: string, query: Query): Promise<Listed[]> =>
-    (await lxd.find(path, listOf(listedSchema), { ...query, recursion: 1 })) ?? [];
   const [volumes, own] = await Promise.all([
-    read(collectionOf(ref), { project: ref.project }),
-    read(`${pathOf(ref)}/snapshots`, queryOf(ref)),
+    lxd.find(collectionOf(ref), listOf(volumeSchema), { project: ref.project, recursion: 1 }),
+    lxd.find(`${pathOf(ref)}/snapshots`, listOf(listedSchema), { ...queryOf(ref), recursion: 1 }),
   ]);
-  const ofVolume = volumes.filter(
-    (each) => each.name.startsWith(`${volume}/`) && (location === "" || each.location === location),
-  );
-  const names = [...ofVolume, ...own].map(({ name }) => name.slice(name.lastIndexOf("/") + 1));
-  const snapshots = await Promise.all(
-    [...new Set(names)].map(async (name) => {
+  const listed = own ?? [];
+  const elsewhere = (volumes ?? [])
+    .filter((each) => each.name.startsWith(`${volume}/`) && (location === "" || each.location === location))
+    .map(({ name }) => name.slice(volume.length + 1))
+    .filter((name) => !listed.some((snapshot) => snapshot.name === name));
+  const others = await Promise.all(
+    elsewhere.map(async (name) => {
       const found = await lxd.find(pathOf(ref) + api`/snapshots/${name}`, snapshotSchema, queryOf(ref));
       return found && { ...found, name };
     }),
   );
-  return snapshots.filter((snapshot) => snapshot !== undefined);
+  return [...listed, ...others.filter((snapshot) => snapshot !== undefined)];
 }
 
 /** Gives copied snapshots the description and expiry of their originals, which servers lose. */

@@ -2,17 +2,15 @@ import assert from "node:assert/strict";
 import { getMember } from "../../../provider/lxd/cluster/cluster";
 import { awaiting, EVACUATION_MODE, foresee, listDeparting } from "../../../provider/lxd/cluster/departures";
 import { evacuateMember, isEvacuated, restoreMember } from "../../../provider/lxd/cluster/evacuation";
-import { createInstance } from "../../../provider/lxd/instances/creation";
 import { EVACUATED_FROM } from "../../../provider/lxd/instances/evacuation";
 import { deleteInstance, forceStopInstance, startInstance } from "../../../provider/lxd/instances/instances";
 import { getServer } from "../../../provider/lxd/server";
 import type { ContractLab } from "./harness";
-
-type Body = Parameters<typeof createInstance>[1];
+import { type ContainerChange, makeContainer } from "./make-instance";
 
 /** What becomes of instances when their member is evacuated, and that it was foreseen. Leaves everything as before. */
 export function evacuationContract(lab: () => ContractLab): void {
-  const MADE: Readonly<Record<string, { change: Partial<Body>; runs: boolean }>> = {
+  const MADE: Readonly<Record<string, { change: ContainerChange; runs: boolean }>> = {
     e1: { change: {}, runs: true },
     e2: { change: {}, runs: false },
     e3: {
@@ -48,16 +46,7 @@ export function evacuationContract(lab: () => ContractLab): void {
   describe("a member that is evacuated", () => {
     before(async () => {
       for (const [name, { change, runs }] of Object.entries(MADE)) {
-        const base = {
-          type: "container",
-          image: { alias: lab().alias },
-          profiles: ["default"],
-          description: "",
-          ephemeral: false,
-        } as const;
-        await createInstance(await lab().work(name), { config: {}, devices: {}, ...base, ...change }, leaving(), () =>
-          lab().lxd(),
-        );
+        await makeContainer(lab(), name, change, leaving());
         if (runs) {
           await startInstance(await lab().work(name), { status: "Stopped" });
         }

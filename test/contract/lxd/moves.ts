@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import * as z from "zod";
 import { listMembers } from "../../../provider/lxd/cluster/cluster";
 import { deleteImage, uploadImage } from "../../../provider/lxd/images/images";
-import { createInstance } from "../../../provider/lxd/instances/creation";
 import { EVACUATED_FROM, isHeldByEvacuation } from "../../../provider/lxd/instances/evacuation";
 import {
   deleteInstance,
@@ -14,22 +13,12 @@ import {
 } from "../../../provider/lxd/instances/instances";
 import { replyOf } from "../../../provider/support/errors";
 import type { ContractLab } from "./harness";
-
-type Body = Parameters<typeof createInstance>[1];
+import { type ContainerChange, makeContainer } from "./make-instance";
 
 /** Effects of moving instances, and of evacuating their member. Leaves everything as before. */
 export function movesContract(lab: () => ContractLab): void {
-  const make = async (name: string, change: Partial<Body>, target: string): Promise<void> => {
-    const base = {
-      type: "container",
-      image: { alias: lab().alias },
-      profiles: ["default"],
-      description: "",
-      ephemeral: false,
-    } as const;
-    const body: Body = { config: {}, devices: {}, ...base, ...change };
-    await createInstance(await lab().work(name), body, target, () => lab().lxd());
-  };
+  const make = (name: string, change: ContainerChange, target: string): Promise<void> =>
+    makeContainer(lab(), name, change, target);
   const names = async (): Promise<string[]> => {
     const urls = await (await lab().lxd()).get("/1.0/instances", z.array(z.string()), { project: lab().project });
     return urls.map((url) => url.split("/").at(-1) ?? "").sort();

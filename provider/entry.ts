@@ -1,5 +1,6 @@
 /** The module that the pointer in state resolves to (engine/pointer.ts). Its path in the package never changes. */
 import { type DynamicProvider, dynamicProvider } from "./engine/adapter";
+import { Program } from "./engine/program";
 import { endWithEngine, printErrorsOnce } from "./engine/provider-process";
 import { clusterGroupLifecycle } from "./resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
@@ -17,6 +18,8 @@ import { trustCertificateLifecycle } from "./resources/lxd-trust-certificate";
 import { vmLifecycle } from "./resources/lxd-vm";
 import { vmUserLifecycle } from "./resources/vm-user";
 
+const PROGRAM = new Program();
+
 const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdNode: () => dynamicProvider(nodeLifecycle),
   LxdClusterMember: () => dynamicProvider(clusterMemberLifecycle),
@@ -29,9 +32,9 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdImage: () => dynamicProvider(imageLifecycle),
   LxdProfile: () => dynamicProvider(profileLifecycle),
   LxdProject: () => dynamicProvider(projectLifecycle),
-  LxdStorageVolume: () => dynamicProvider(storageVolumeLifecycle),
+  LxdStorageVolume: () => dynamicProvider(storageVolumeLifecycle, undefined, PROGRAM),
   LxdTrustCertificate: () => dynamicProvider(trustCertificateLifecycle),
-  LxdVm: () => dynamicProvider(vmLifecycle),
+  LxdVm: () => dynamicProvider(vmLifecycle, undefined, PROGRAM),
   VmUser: () => dynamicProvider(vmUserLifecycle),
 };
 

@@ -74,6 +74,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   readonly lanAddress: string;
   readonly files = new MemoryFiles();
   readonly interfaces: DaemonHost["interfaces"] = new Map();
+  readonly listeners: DaemonHost["listeners"] = [];
   readonly packages = new Map<string, string>();
   readonly archive: Map<string, string>;
   /** Older versions of packages that the sources have besides, the newest first. */

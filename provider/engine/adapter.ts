@@ -7,7 +7,8 @@ import { checkProperties, forEngine } from "./check";
 import { previewConfigKeys } from "./config-keys";
 import { CONNECTION_INPUTS, changedConnectionInputs, clusterFingerprintIn } from "./connection-inputs";
 import type { CheckFailure, Context, Lifecycle } from "./lifecycle";
-import { announce, previewAdoption, previewCreation, previewEffects } from "./previews";
+import { announce, previewAdoption, previewCreation, previewEffects, redactedLog } from "./previews";
+import { Program } from "./program";
 import { type EngineLog, engineLog } from "./progress";
 import { claimIn, claimOf, containsUnknown, external, internal, type Properties, urnOf } from "./properties";
 import { carryStableOutputs, stableOutputsIn, withoutStableOutputs } from "./stable-outputs";
@@ -31,6 +32,7 @@ export interface DynamicProvider {
 export function dynamicProvider<Inputs extends object, Outputs extends object>(
   lifecycle: Lifecycle<Inputs, Outputs>,
   log: EngineLog = engineLog(),
+  program = new Program(),
 ): DynamicProvider {
   const stableOutputs = lifecycle.stableOutputs ?? {};
   const run = callRunner(lifecycle, log);
@@ -52,7 +54,9 @@ export function dynamicProvider<Inputs extends object, Outputs extends object>(
       const inputs = checked as Inputs;
       const properties = { ...checked, ...internal(news) };
       if (complete) {
-        failures.push(...(lifecycle.checkTogether?.(inputs) ?? []));
+        const compared = program.compare(lifecycle, urnOf(news), inputs);
+        failures.push(...(lifecycle.checkTogether?.(inputs) ?? []), ...compared.failures);
+        compared.warnings.forEach(changing ? () => undefined : redactedLog(log, news).warn);
       }
       if (complete && failures.length === 0 && !changing) {
         await previewConfigKeys(preview, olds, properties);

@@ -76,6 +76,14 @@ export interface Lifecycle<Inputs extends object, Outputs extends object> {
 
   /** Rules that concern several inputs at once. Called when all inputs are known and valid by themselves. */
   checkTogether?(inputs: Inputs): CheckFailure[];
+  /** What is compared with other resources of the program; `undefined` for one that need not be. Pure. */
+  partOfProgram?(inputs: Inputs): object | undefined;
+  /**
+   * Faults that only several resources of the program together show, as far as they concern this one. Called in every `check` in which all
+   * inputs are known. Pure.
+   * @param others - Parts of the resources that were checked before.
+   */
+  compareInProgram?(own: never, others: readonly never[]): { failures: CheckFailure[]; warnings: string[] };
   /** Equality of inputs that are not compared as plain JSON (`differences` of state.ts). Outputs are in `state`. */
   readonly sameBy?: {
     readonly [Name in keyof Inputs]?: (

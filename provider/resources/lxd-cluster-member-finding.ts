@@ -93,6 +93,27 @@ export function ifReachable(context: Context, host: Connection): Promise<SshConn
   return context.host(host).catch(fallback(undefined, "transport"));
 }
 
+/** Returns the hosts that are members of a cluster, by their names in it, without those that cannot be reached. */
+export async function hostsOfMembers(
+  context: Context,
+  lxd: LxdClient,
+  hosts: readonly Connection[],
+): Promise<Map<string, SshConnection>> {
+  const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
+  const members = await Promise.all(
+    hosts.map(async (host): Promise<[string, SshConnection][]> => {
+      const ssh = await ifReachable(context, host);
+      const member = ssh && (await lxdOn(context, host));
+      if (ssh === undefined || member === undefined) {
+        return [];
+      }
+      const presented = await presentedBy(member.endpoint, context.deadline);
+      return presented.fingerprint === fingerprint ? [[presented.name, ssh]] : [];
+    }),
+  );
+  return new Map(members.flat());
+}
+
 /** Returns LXD on a host; `undefined` when none listens there. */
 export async function lxdOn(context: Context, host: Connection): Promise<LxdClient | undefined> {
   const ssh = await context.host(host);

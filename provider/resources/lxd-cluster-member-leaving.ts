@@ -14,9 +14,10 @@ import { answers, offlineOf } from "../lxd/cluster/heartbeats";
 import { quorumWarnings, refuseLossOfQuorum } from "../lxd/cluster/quorum-guards";
 import { removeAndWait } from "../lxd/cluster/removal";
 import { throughRestart } from "../lxd/cluster/restarts";
+import { imagesOnlyOn } from "../lxd/images/places";
 import { dataIn, describeInventory, type Inventory, takeInventory, takeNames } from "../lxd/inventory";
 import { sameListener } from "../lxd/meaning";
-import { clusterAddress, type Server } from "../lxd/server";
+import { clusterAddress, getServer, type Server } from "../lxd/server";
 import { FailedError, fallback, hasCode, havingChanged, messageOf, RefusedError } from "../support/errors";
 import { evacuate, type Leaving, refuseToEvacuate } from "./lxd-cluster-member-evacuating";
 import { ifReachable, lxdOn } from "./lxd-cluster-member-finding";
@@ -92,7 +93,24 @@ export async function isReinstalled(
 
 /** What keeps a member in its cluster. Empty when it may leave. */
 async function heldBy(lxd: LxdClient, name: string): Promise<Inventory> {
-  return dataIn(await takeInventory(lxd, name));
+  const [inventory, images] = await Promise.all([takeInventory(lxd, name), imagesHeldBy(lxd, name)]);
+  return { ...dataIn(inventory), ...(images.length > 0 && { images }) };
+}
+
+/**
+ * The images that keep a member in its cluster. A server that keeps several copies of an image makes one before the member leaves; where it
+ * keeps one, it refuses the removal, after an evacuation. None when the server does not tell: then it refuses by itself.
+ */
+async function imagesHeldBy(lxd: LxdClient, name: string): Promise<string[]> {
+  const [{ config }, members] = await Promise.all([getServer(lxd), listMembers(lxd)]);
+  return config["cluster.images_minimal_replica"] === "1" && members.length > 1 ? ((await imagesOnlyOn(lxd, name)) ?? []) : [];
+}
+
+/** Says how images leave a member; empty when it holds none. */
+function cureForImages({ names }: LxdClient, { images }: Inventory): string {
+  return images === undefined
+    ? ""
+    : `. ${names.name} copies these images to another member when cluster.images_minimal_replica is more than 1 (LxdServerConfig)`;
 }
 
 /** A member that may be about to leave. */
@@ -120,20 +138,22 @@ async function leavingWarning(lxd: LxdClient, { name, leaving }: Leaver): Promis
   const refusal = "pulumi up refuses to remove it from the cluster until these are moved to another member or removed";
   if (leaving === undefined || leaving === "refuse") {
     const unless = leaving === undefined ? ", unless its own leaving evacuates it" : "";
-    return [`Member ${name} is not empty: ${describeInventory(held)}. ${refusal}${unless}`];
+    return [`Member ${name} is not empty: ${describeInventory(held)}. ${refusal}${unless}${cureForImages(lxd, held)}`];
   }
   const departures = await foresee(lxd, name, leaving);
   const kept = describeKept(departures, held);
   const evacuation = departures.length === 0 ? [] : [`${name} is evacuated before it leaves: ${describeDepartures(departures)}`];
-  return kept === undefined ? evacuation : [`Member ${name} keeps after an evacuation: ${kept}. ${refusal}`];
+  return kept === undefined
+    ? evacuation
+    : [`Member ${name} keeps after an evacuation: ${kept}. ${refusal}${cureForImages(lxd, held)}`];
 }
 
 /** Describes what an evacuation leaves on a member; `undefined` when that is nothing. */
-function describeKept(departures: readonly Departure[], { "custom-volumes": volumes }: Inventory): string | undefined {
+function describeKept(departures: readonly Departure[], { instances: _moved, ...bound }: Inventory): string | undefined {
   const stay = staying(departures);
   const parts = [
     ...(stay.length > 0 ? [describeDepartures(stay)] : []),
-    ...(volumes === undefined ? [] : [describeInventory({ "custom-volumes": volumes })]),
+    ...(Object.keys(bound).length > 0 ? [describeInventory(bound)] : []),
   ];
   return parts.length === 0 ? undefined : parts.join("; ");
 }
@@ -142,25 +162,14 @@ function describeKept(departures: readonly Departure[], { "custom-volumes": volu
 export async function lossWarning(lxd: LxdClient, name: string): Promise<string> {
   const { instances, "custom-volumes": volumes, "storage-pools": pools = [] } = await takeInventory(lxd, name);
   const data = dataIn({ ...(instances && { instances }), ...(volumes && { "custom-volumes": volumes }) });
+  const images = await imagesOnlyOn(lxd, name);
   const parts = [
     ...(Object.keys(data).length > 0 ? [describeInventory(data)] : []),
     ...(pools.length > 0 ? [`its part of the storage pools ${pools.join(", ")}`] : []),
-    "images that only this member has",
+    ...(images === undefined ? ["images that only this member has"] : []),
+    ...(images !== undefined && images.length > 0 ? [`images that only this member has: ${images.join(", ")}`] : []),
   ];
-  return `The removal of ${name} by force loses ${parts.join("; ")}`;
-}
-
-/** Returns the names that hosts have as members of a cluster; none for a host that cannot be reached or is in another one. */
-export async function namesOf(context: Context, lxd: LxdClient, hosts: readonly Connection[]): Promise<string[]> {
-  const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
-  const names = await Promise.all(
-    hosts.map(async (host) => {
-      const member = (await ifReachable(context, host)) && (await lxdOn(context, host));
-      const presented = member && (await presentedBy(member.endpoint, context.deadline));
-      return presented?.fingerprint === fingerprint ? [presented.name] : [];
-    }),
-  );
-  return names.flat();
+  return `The removal of ${name} by force loses ${parts.length > 0 ? parts.join("; ") : "no data that the cluster knows of"}`;
 }
 
 /** How a member is to leave its cluster. */
@@ -186,7 +195,7 @@ export async function leave(
 ): Promise<"member" | "stranger" | "dead"> {
   const name = member.server_name;
   if (members.length === 1) {
-    refuseHeld(name, await heldBy(lxd, name), "Remove these first");
+    refuseHeld(name, dataIn(await takeInventory(lxd, name)), "Remove these first");
     return "member";
   }
   const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
@@ -267,10 +276,11 @@ async function makeEmpty(context: Context, lxd: LxdClient, member: Member, leavi
   const { server_name: name } = member;
   const held = await heldBy(lxd, name);
   if (isLost) {
-    refuseHeld(name, held, 'If these are lost, set removal: "force" of its LxdClusterMember and run pulumi up first');
+    refuseHeld(name, dataIn(held), 'If these are lost, set removal: "force" of its LxdClusterMember and run pulumi up first');
   }
   if (leaving === "refuse" || Object.keys(held).length === 0) {
-    refuseHeld(name, held, `Move these to other members (leaving: "migrate" moves the instances), or remove them`);
+    const cure = `Move these to other members (leaving: "migrate" moves the instances), or remove them${cureForImages(lxd, held)}`;
+    refuseHeld(name, held, cure);
     return false;
   }
   const departures = await foresee(lxd, name, leaving);
@@ -278,7 +288,7 @@ async function makeEmpty(context: Context, lxd: LxdClient, member: Member, leavi
   if (kept !== undefined) {
     throw new RefusedError(
       `Member ${name} cannot be emptied by an evacuation (leaving: "${leaving}"), which leaves on it: ${kept}. Nothing was changed. Move these to ` +
-        "other members, or remove them",
+        `other members, or remove them${cureForImages(lxd, held)}`,
     );
   }
   if (await isEvacuated(lxd, member)) {

@@ -35,7 +35,14 @@ import type { ClusterConnectionArgs, ConnectionArgs } from "./common-args";
 import { clusterMemberSchema, type LxdClusterMemberArgs } from "./lxd-cluster-member-args";
 import { enter, foreseenRefusals, refuseMissingRoles } from "./lxd-cluster-member-entering";
 import { evacuationWarnings, observeEvacuation, prepareEvacuation, wantedEvacuation } from "./lxd-cluster-member-evacuating";
-import { clusterConnectionOf, clusterToReenter, findCluster, ifReachable, throughAnother } from "./lxd-cluster-member-finding";
+import {
+  clusterConnectionOf,
+  clusterToReenter,
+  findCluster,
+  hostsOfMembers,
+  ifReachable,
+  throughAnother,
+} from "./lxd-cluster-member-finding";
 import {
   clean,
   isReinstalled,
@@ -43,7 +50,6 @@ import {
   leave,
   leavingWarnings,
   lossWarning,
-  namesOf,
   removeByForce,
 } from "./lxd-cluster-member-leaving";
 
@@ -140,7 +146,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
     const lxd = await context.lxd(clusterConnectionOf(inputs));
     const leavers = [
       ...(isReplaced ? [{ name, leaving }] : []),
-      ...(await namesOf(context, lxd, gone)).map((peer) => ({ name: peer })),
+      ...[...(await hostsOfMembers(context, lxd, gone)).keys()].map((peer) => ({ name: peer })),
     ];
     return [
       ...refusals,

@@ -35,7 +35,6 @@ export async function explainNetworkFailure(
     failed.map(async (member) => {
       const ssh = hosts.get(member);
       const needs = needsOf(wanted, member, views.get(member), isMade(member));
-      // The server's own error matters more than a host that does not say more.
       const holders = ssh && (await holdersOn(ssh, needs, context.deadline).catch(() => undefined));
       if (holders === undefined) {
         unasked.push(member);

@@ -11,6 +11,7 @@ import { nameOf } from "../lxd/storage-and-networks/member-objects";
 import { faultsOfType, NETWORK_TYPES, NETWORKS, type NetworkType, network } from "../lxd/storage-and-networks/networks";
 import { mayBeSecret } from "../support/secrets";
 import type { ClusterInput, ConfigArgs } from "./common-args";
+import { explainNetworkFailure } from "./lxd-network-failure";
 import { type MemberObjectOutputs, memberObjectInputs, memberObjectLifecycle } from "./member-object";
 
 /** Inputs of {@link LxdNetwork}. @internal */
@@ -74,6 +75,8 @@ export const networkLifecycle = memberObjectLifecycle<Inputs, Outputs>({
 
   checkTogether: faultsOfType,
 
+  explainFailure: explainNetworkFailure,
+
   replacementLoss: ({ project, name }) =>
     `${nameOf(network(project, name))} will be removed with its leases, its forwards and the addresses that were chosen for it, then created again. That is refused ` +
     "while an instance or a profile uses it",
@@ -119,7 +122,10 @@ export class LxdNetwork extends LxdResource {
   declare readonly config: Output<Record<string, string>>;
   /** Config that differs on a member, by the member's name. */
   declare readonly memberConfig: Output<Record<string, Record<string, string>>>;
-  /** LXD's status of the network: `Created`, or `Pending` or `Errored` when it is not finished. */
+  /**
+   * LXD's status of the network: `Created`, or `Pending` or `Errored` when it is not finished. It does not say whether the network is up: a
+   * bridge that no instance uses is down, which is normal.
+   */
   declare readonly status: Output<string>;
   /** Status of the network on each member; the member's own status when the member does not answer. */
   declare readonly memberStatus: Output<Record<string, string>>;

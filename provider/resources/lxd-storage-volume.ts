@@ -10,6 +10,7 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { differences } from "../engine/state";
 import type { LxdClient } from "../lxd/client/client";
 import { type Config, marked, sameConfig } from "../lxd/config";
+import { compareVolumes, partOfVolume } from "../lxd/instances/volumes-in-program";
 import { memberNameSchema, poolNameSchema, projectSchema, volumeNameSchema } from "../lxd/names";
 import { asUnfinished } from "../lxd/ownership";
 import { configSchemaOf, observedConfig } from "../lxd/storage-and-networks/member-objects";
@@ -145,6 +146,8 @@ export const storageVolumeLifecycle = markedObjectLifecycle<Inputs, Outputs, Fou
   immutable: ["name", "project", "contentType", "source"],
   stableOutputs: { location: ["target", "pool"] },
   timeouts: { create: 300, read: 60, update: 3600, delete: 300 },
+  partOfProgram: partOfVolume,
+  compareInProgram: compareVolumes,
   sameBy: {
     config: sameConfig,
     // It matters once.

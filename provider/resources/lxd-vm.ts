@@ -32,11 +32,12 @@ import {
 } from "../lxd/instances/instances";
 import { isProtected, type Obstacle, refusalToDelete } from "../lxd/instances/obstacles";
 import { type InstanceOutputs, outputsOf } from "../lxd/instances/outputs";
-import { foreseenPlace, pendingWarning, warningsFromServer, warningsFromState } from "../lxd/instances/preview";
+import { foreseenCreation, isToForesee, pendingWarning, warningsFromServer, warningsFromState } from "../lxd/instances/preview";
 import { expandedIn, pendingChanges } from "../lxd/instances/running-config";
 import { cloudInitSchema, cpuSchema, instanceConfigSchema, memorySchema } from "../lxd/instances/schemas";
 import { findInstanceWithStateShared } from "../lxd/instances/shared-reads";
 import { sameSpec, specFromApi } from "../lxd/instances/spec";
+import { compareVolumes, partOfInstance } from "../lxd/instances/volumes-in-program";
 import { waitConditionSchema } from "../lxd/instances/wait";
 import { sameImage } from "../lxd/meaning";
 import { instanceNameSchema, poolNameSchema, profileNameSchema, projectSchema, targetSchema } from "../lxd/names";
@@ -186,6 +187,9 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
     return rootDisk !== undefined && root !== undefined ? [{ property: "rootDisk", reason }, ...faults] : faults;
   },
 
+  partOfProgram: partOfInstance,
+  compareInProgram: compareVolumes,
+
   sameBy: {
     ...sameSpec,
     image: (_observed, wanted, state) => sameImage({ image: state.image, fingerprint: state.imageFingerprint }, wanted),
@@ -211,7 +215,7 @@ export const vmLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   async previewCreation(context, given, isReplacement) {
-    return given.placement === undefined ? [] : foreseenPlace(await workOf(context, given), given, isReplacement);
+    return isToForesee(given) ? foreseenCreation(await workOf(context, given), given, isReplacement) : [];
   },
 
   async previewEffects(context, given, former) {

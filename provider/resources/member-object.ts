@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
-import type { Lifecycle } from "../engine/lifecycle";
+import type { Context, Lifecycle } from "../engine/lifecycle";
 import type { LxdClient } from "../lxd/client/client";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
@@ -33,7 +33,7 @@ import {
   viewsOf,
 } from "../lxd/storage-and-networks/member-objects";
 import { sameJson } from "../support/equality";
-import { hasCode, havingChanged } from "../support/errors";
+import { adding, hasCode, havingChanged } from "../support/errors";
 import { type CommonLifecycle, markedObjectLifecycle } from "./marked-object";
 
 /** The inputs that these kinds have in common. */
@@ -59,6 +59,8 @@ export interface Differences<Inputs extends CommonInputs, Outputs extends Member
   identity(inputs: Inputs): Identity;
   /** The inputs of this kind alone, as LXD reports them. */
   observedInputs?(found: MemberObject): Partial<Inputs>;
+  /** Describes why the server failed to make or change the object, by facts that it does not tell; empty when there are none. */
+  explainFailure?(context: Context, lxd: LxdClient, inputs: Inputs, servers: Servers): Promise<string>;
   /** Whether a change replaces the object, as far as its inputs tell. @default the change of one that is immutable */
   isReplaced?(former: Inputs, inputs: Inputs): boolean;
   /** The outputs of this kind alone. */
@@ -86,6 +88,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     try {
       refuseUnknownMembers(lxd, ref, servers, inputs.memberConfig);
       await ref.type.refuseConfig?.(lxd, ref, identity, inputs);
+      await (isNew ? ref.type.refuseOccupied?.(lxd, ref, servers) : undefined);
     } catch (error) {
       return [`pulumi up will refuse this, unless the program also changes that. ${refusalIn(error)}`];
     }
@@ -148,16 +151,30 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       };
       refuseUnknownMembers(lxd, ref, servers, memberConfig);
       await ref.type.refuseConfig?.(lxd, ref, own.identity(inputs), wanted);
+      const explained = async <Result>(work: () => Promise<Result>): Promise<Result> => {
+        try {
+          return await work();
+        } catch (error) {
+          if (!isOfServer(error) || own.explainFailure === undefined) {
+            throw error;
+          }
+          // The failure, and what state keeps of the object, matter more than facts that cannot be had.
+          throw adding(error, await own.explainFailure(context, lxd, inputs, servers).catch(() => ""));
+        }
+      };
       if (before !== undefined && !isUnfinished(before.value)) {
-        return change(before);
+        return explained(() => change(before));
       }
       const creation = { ...wanted, ref, identity: own.identity(inputs) };
+      await (before ? undefined : ref.type.refuseOccupied?.(lxd, ref, servers));
       await (before ? ref.type.refuseChange?.(lxd, ref, servers, wanted) : ref.type.refuseCreate?.(lxd, creation, servers));
-      const made = await makeObject(lxd, servers, creation, before, {
-        outputsOf: (found, views) => outputsOf(servers, found, views),
-        progress: context.progress,
+      return explained(async () => {
+        const made = await makeObject(lxd, servers, creation, before, {
+          outputsOf: (found, views) => outputsOf(servers, found, views),
+          progress: context.progress,
+        });
+        return havingChanged(() => change(made));
       });
-      return havingChanged(() => change(made));
     },
 
     writeMark: (lxd, state, found, mark) => markObject(lxd, own.refOf(state), found, mark),
@@ -167,6 +184,11 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
 
 function isRenamed<Inputs extends object>(immutable: readonly (keyof Inputs)[], former: Inputs, inputs: Inputs): boolean {
   return immutable.some((name) => !sameJson(former[name], inputs[name]));
+}
+
+/** Whether the server itself has answered that it failed. */
+function isOfServer(error: unknown): boolean {
+  return hasCode(error, "api") || hasCode(error, "operation") || (hasCode(error, "incomplete") && isOfServer(error.cause));
 }
 
 /** Returns the message of a refusal, and throws any other error. */

@@ -169,6 +169,14 @@ export class IncompleteError extends LxdError {
   }
 }
 
+/** Adds facts to what an error says. It stays the error that it is, so that callers still tell it apart. */
+export function adding<Thrown>(error: Thrown, facts: string): Thrown {
+  if (error instanceof Error && facts !== "") {
+    error.message = `${error.message}. ${facts}`;
+  }
+  return error;
+}
+
 /** The end of a program's output, short enough for a message. */
 export function tail(output: string): string {
   return output.trim().split("\n").slice(-5).join("\n").slice(-2000);

@@ -3,6 +3,7 @@ import { isIPv6 } from "node:net";
 import { join } from "node:path";
 import type { HarnessHost } from "../contract/lxd/harness";
 import { lxdContract } from "../contract/lxd/lxd-contract";
+import { LISTEN } from "../support/listen";
 import { attachOrSkip } from "../support/real-lab";
 
 lxdContract("real hosts", async (context) => {
@@ -25,6 +26,11 @@ lxdContract("real hosts", async (context) => {
     hurtPackages: async (name) => {
       const hurt = `dpkg-query --status base-files > /var/lib/dpkg/updates/0001; echo 'deb cdrom:[Debian 12]/ ${release} main' > /etc/apt/sources.list.d/dead.list`;
       assert.equal((await lab.hostExec(name, ["sh", "-c", hurt])).exitCode, 0);
+    },
+    listen: async (name, address, port) => {
+      const { exitCode, stdout, stderr } = await lab.hostExec(name, ["perl", "-e", LISTEN, address, String(port)]);
+      assert.equal(exitCode, 0, stderr);
+      return async () => assert.equal((await lab.hostExec(name, ["kill", stdout])).exitCode, 0);
     },
     killLxd: async (name) => {
       const kill = `systemctl kill --kill-who=main --signal=KILL ${units[1]}; systemctl start ${units[1]}`;

@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { installOf } from "../../lab/real/flavours";
+import { fingerprintOf } from "../../provider/lxd/images/files";
+import { IMAGES_BY_MEMBER } from "../../provider/lxd/images/places";
 import { bareHosts, type HostName } from "../support/bare-hosts";
+import { createResource } from "../support/real-lab";
+import { tinyImage } from "../support/tiny-image";
 import { eventually } from "./support/eventually";
 import { statesOnceHeard } from "./support/member-states";
 import { Backend, type Project, repositoryConfig, type StackConfigFile } from "./support/project";
@@ -145,6 +149,25 @@ describe("The program of three members", () => {
     assert.deepEqual(await up(), ["update LxdServerConfig settings"]);
     assert.equal(await client("config", "get", "images.remote_cache_expiry"), "5");
     await assertNoChange();
+  });
+
+  it("keeps as many copies of a new image as the server config says", async () => {
+    const files = tinyImage("copies");
+    const sourceFingerprint = await fingerprintOf(files);
+    const cluster = { endpoints: HOSTS.map((host) => hosts.to(host)) };
+    const { outs } = await createResource("LxdImage", { cluster, ...files, sourceFingerprint, aliases: ["copies"] });
+    const copies = async (): Promise<number> => {
+      const body = JSON.stringify({ database: "global", query: IMAGES_BY_MEMBER });
+      const { Results } = JSON.parse(await client("query", "--request", "POST", "--data", body, "/internal/sql")) as {
+        Results: { rows: string[][] }[];
+      };
+      return (Results[0]?.rows ?? []).filter(([fingerprint]) => fingerprint === outs["fingerprint"]).length;
+    };
+    assert.equal(await copies(), 2);
+    await client("config", "set", "cluster.images_minimal_replica=3");
+    await eventually("each member has the image", async () => (await copies()) === 3);
+    await client("config", "set", "cluster.images_minimal_replica=2");
+    await client("image", "delete", "copies");
   });
 
   it("refuses a new pool while a host is off, and adds it when the host is back", async () => {

@@ -53,6 +53,12 @@ async function simulatedHosts(flavour: FlavourName, [first, second]: readonly [H
       Object.assign(lab.host(name).packageTrouble, { interrupted: true, deadSources: ["cdrom://[Debian 12] bookworm"] });
       return Promise.resolve();
     },
+    listen: (name, address, port) => {
+      const { listeners } = lab.host(name);
+      const listener = { process: "perl", pid: 910, address, port };
+      listeners.push(listener);
+      return Promise.resolve(async () => void listeners.splice(listeners.indexOf(listener), 1));
+    },
     killLxd: (name) => {
       lab.host(name).controlUnit("restart", service);
       return Promise.resolve();

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { provider } from "../../provider/entry";
+import { fingerprintOf } from "../../provider/lxd/images/files";
 import { disconnectAll } from "../../provider/transport/pool";
 import { eventually } from "../acceptance/support/eventually";
 import { bareHosts, type HostName } from "../support/bare-hosts";
 import { checkedInputs, createResource, type Made } from "../support/real-lab";
+import { tinyImage } from "../support/tiny-image";
 
 const HOSTS: readonly HostName[] = ["bcn2", "bcn1", "bcn3"];
 
@@ -74,7 +76,20 @@ describe("members of a real cluster of three", () => {
     });
     assert.deepEqual([await at("c1"), await at("c2")], ["Running on bcn1", "Running on bcn1"]);
     await client("config", "unset", "c2", "cluster.evacuate");
+    await client("config", "set", "cluster.images_minimal_replica=1");
+    const files = tinyImage("only there");
+    const image = { ...files, sourceFingerprint: await fingerprintOf(files), aliases: ["only-there"] };
+    await createResource("LxdImage", { cluster: { endpoints: [to("bcn1")] }, ...image });
+    await assert.rejects(remove("bcn1"), {
+      message:
+        /cannot be emptied by an evacuation .* leaves on it: images only-there\. Nothing was changed\. .*cluster\.images_minimal_replica/,
+    });
+    assert.deepEqual([await at("c1"), await at("c2")], ["Running on bcn1", "Running on bcn1"]);
+    await client("config", "set", "cluster.images_minimal_replica=2");
     await remove("bcn1");
+    assert.match(await client("image", "list", "--format", "csv"), /^only-there,/m);
+    await client("image", "delete", "only-there");
+    await client("config", "unset", "cluster.images_minimal_replica");
     assert.deepEqual(await hosts.membersOf("bcn2"), ["bcn2", "bcn3"]);
     assert.match(await at("c1"), /^Running on bcn[23]$/);
     assert.match(await at("c2"), /^Running on bcn[23]$/);

@@ -309,6 +309,7 @@ function replicate(
   files.writeFile(daemon.path("cluster.crt"), database.certificate?.pem ?? "");
   files.writeFile(daemon.path("cluster.key"), "");
   database.rebalance();
+  database.distributeImages();
   daemon.event("cluster-member-added", `/1.0/cluster/members/${name}`);
 }
 

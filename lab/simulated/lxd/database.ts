@@ -200,6 +200,8 @@ export interface Image {
   createdAt: Date;
   uploadedAt: Date;
   aliases: { name: string; description: string }[];
+  /** Members that have its files. */
+  readonly members: Set<Member>;
   updateSource?: { alias: string; certificate: string; image_type: string; protocol: string; server: string };
   /** Features of a guest made from it. */
   agent: boolean;
@@ -322,6 +324,17 @@ export class Database {
   /** Members that LXD considers online. */
   online(): Member[] {
     return this.members.filter((member) => this.isOnline(member));
+  }
+
+  /** Copies images until `cluster.images_minimal_replica` members have them, as LXD does after an upload, a join, and a change of the key. */
+  distributeImages(): void {
+    const wanted = Number(this.config["cluster.images_minimal_replica"] ?? 3);
+    for (const { members } of this.images.values()) {
+      const others = this.online().filter((member) => !members.has(member));
+      for (const member of others.slice(0, wanted === -1 ? others.length : Math.max(0, wanted - members.size))) {
+        members.add(member);
+      }
+    }
   }
 
   /**

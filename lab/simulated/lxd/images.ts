@@ -242,10 +242,12 @@ export function addImage(daemon: LxdServer, image: NewImage): Image {
     createdAt: new Date(),
     uploadedAt: new Date(),
     aliases: [],
+    members: new Set([daemon.member]),
     agent: true,
     ...image,
   };
   daemon.database.images.set(keyOf(added.project, added.fingerprint), added);
+  daemon.database.distributeImages();
   daemon.event("image-created", `/1.0/images/${added.fingerprint}`, added.project);
   return added;
 }

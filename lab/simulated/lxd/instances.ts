@@ -166,6 +166,7 @@ function createInstance(request: ApiRequest): Reply {
         'Instance type "virtual-machine" is not supported on this server: KVM support is missing (no /dev/kvm)',
       );
     }
+    image?.members.add(member); // fetched from another one
     const instance: Instance = {
       ...location,
       architecture: "x86_64",

@@ -137,11 +137,18 @@ function deleteMember(request: ApiRequest): Reply {
   }
   const instances = [...database.instances.values()].filter((instance) => instance.member === member);
   if (!force) {
+    copyLastImages(database, member);
     requireEmpty(database, member, instances);
     reach(member.daemon);
   }
   for (const instance of instances) {
     database.instances.delete(keyOf(instance.project, instance.name));
+  }
+  for (const [key, { members: holders }] of database.images) {
+    holders.delete(member);
+    if (holders.size === 0) {
+      database.images.delete(key);
+    }
   }
   for (const pool of database.pools.values()) {
     pool.customVolumes = pool.customVolumes.filter((volume) => volume.member !== member);
@@ -177,9 +184,25 @@ function deleteMember(request: ApiRequest): Reply {
   return sync();
 }
 
+/** Where LXD keeps several copies of an image, a member that leaves passes its own on. */
+function copyLastImages(database: Database, member: Member): void {
+  const [other] = database.online().filter((each) => each !== member);
+  for (const { members: holders } of database.images.values()) {
+    if (database.config["cluster.images_minimal_replica"] !== "1" && other !== undefined && holders.size === 1) {
+      holders.add(other);
+    }
+  }
+}
+
 function requireEmpty(database: Database, member: Member, instances: Instance[]): void {
   const used: [string, string[]][] = [
     [member.daemon.behaviour.wordForInstances, instances.map((instance) => instance.name)],
+    [
+      "images",
+      [...database.images.values()]
+        .filter(({ members: holders }) => holders.size === 1 && holders.has(member))
+        .map(({ fingerprint }) => fingerprint),
+    ],
     [
       "custom volumes",
       [...database.pools.values()].flatMap((pool) =>

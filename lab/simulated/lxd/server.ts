@@ -1,6 +1,7 @@
 /** The server object, readiness, resources, the database behind `/internal/sql`, and operations. */
 import { z } from "zod";
 import { type ConfigOwner, INCUS_KEYS, KNOWN_KEYS } from "../../../provider/lxd/config-keys";
+import { IMAGES_BY_MEMBER } from "../../../provider/lxd/images/places";
 import { LOCAL_CONFIG } from "../../../provider/lxd/server";
 import type { Config, Database, LxdServer, Member } from "./database";
 import type { Behaviour } from "./flavours";
@@ -198,6 +199,19 @@ function sql(request: ApiRequest): Reply {
     const rows = clustered ? members.map((member, index) => [index + 1, member.address, role(member), member.name]) : [];
     return sync({ Results: [{ type: "select", columns: ["id", "address", "role", "name"], rows, rows_affected: 0 }] });
   }
+  if (database === "global" && query === IMAGES_BY_MEMBER) {
+    const rows = [...request.daemon.database.images.values()].flatMap(({ fingerprint, project, members: holders, aliases }) =>
+      [...holders].flatMap((member) =>
+        (aliases.length === 0 ? [null] : aliases.map(({ name }) => name)).map((alias) => [
+          fingerprint,
+          project,
+          member.name,
+          alias,
+        ]),
+      ),
+    );
+    return sync({ Results: [{ type: "select", columns: ["fingerprint", "name", "name", "name"], rows, rows_affected: 0 }] });
+  }
   throw new LxdError(500, `no such table: ${table ?? ""}`);
 }
 
@@ -321,6 +335,7 @@ function applyConfig(daemon: LxdServer, wanted: Record<string, unknown>, replace
   }
   daemon.localConfig = local;
   daemon.database.config = global;
+  daemon.database.distributeImages();
   daemon.event("config-updated", "/1.0");
   return sync();
 }

@@ -271,6 +271,7 @@ function makeNetwork(network: Network, daemon: LxdServer, config: Config): Confi
     }
     requireAcls(daemon.database, network.project, network.config, 500);
     const addresses = [network.config["ipv4.address"], network.config["ipv6.address"]];
+    requireFreePorts(daemon, addresses);
     files.makeDirectory(daemon.path("networks", network.name), { parents: true, mode: 0o711 });
     interfaces.set(network.name, {
       type: "bridge",
@@ -291,6 +292,22 @@ function makeNetwork(network: Network, daemon: LxdServer, config: Config): Confi
     }
   }
   return { ...config };
+}
+
+/** The server starts dnsmasq, which ends when another process has one of its ports. */
+function requireFreePorts({ host }: LxdServer, [ipv4 = "none", ipv6 = "none"]: (string | undefined)[]): void {
+  const address = [ipv4, ipv6].find((each) => each !== "none")?.split("/")[0];
+  const failure = {
+    53: `failed to create listening socket for ${address}: Address already in use`,
+    67: ipv4 === "none" ? undefined : "failed to bind DHCP server socket: Address already in use",
+  };
+  for (const [port, reason] of Object.entries(failure)) {
+    const isTaken = host.listeners.some((each) => each.port === Number(port) && ["0.0.0.0", address].includes(each.address));
+    if (address !== undefined && reason !== undefined && isTaken) {
+      const how = `Process exited with non-zero value 2 ("dnsmasq: ${reason}")`;
+      throw new LxdError(500, `The DNS and DHCP service exited prematurely: ${how}`);
+    }
+  }
 }
 
 /** LXD looks at the networks that are created on all members. */

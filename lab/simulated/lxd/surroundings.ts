@@ -60,6 +60,8 @@ export interface DaemonHost {
   readonly files: MemoryFiles;
   /** Names of the network interfaces, those of LXD and others. */
   readonly interfaces: Map<string, { type: "loopback" | "physical" | "bridge"; hwaddr: string; addresses: string[] }>;
+  /** Processes of others that listen on an address, or on all (0.0.0.0). A test adds them. */
+  readonly listeners: { readonly process: string; readonly pid: number; readonly address: string; readonly port: number }[];
   readonly virtualMachines: boolean;
   readonly kernelVersion: string;
   readonly cpus: number;

@@ -30,7 +30,8 @@ export interface HostMachine extends Machine {
   readonly snapd: boolean;
   readonly snaps: ReadonlyMap<string, InstalledSnap>;
   readonly mounts: SimulatedMount[];
-  readonly interfaces: Map<string, { hwaddr: string; type: string }>;
+  readonly interfaces: Map<string, { hwaddr: string; type: string; addresses: string[] }>;
+  readonly listeners: readonly { process: string; pid: number; address: string; port: number }[];
   hasProgram(name: string): boolean;
   /** Waits for the lab's installation time. */
   takeInstallTime(): Promise<void>;
@@ -76,6 +77,7 @@ export const hostPrograms: Programs<HostMachine> = {
   snap,
   systemctl,
   ip,
+  ss,
   mount,
   umount,
   unshare,
@@ -402,10 +404,17 @@ function systemctl({ machine, args }: Run): ProgramResult {
 }
 
 function ip({ machine, args }: Run): ProgramResult {
+  if (args[0] === "-json") {
+    return ok(JSON.stringify([...machine.interfaces].map(linkAsJson)));
+  }
   const words = args.filter((argument) => !["-o", "-br", "-j", "-4", "-6", "dev"].includes(argument));
   const [object = "", command = "show", name] = words;
   if (object !== "link" && object !== "addr" && object !== "address") {
     return failure(1, `Object "${object}" is unknown, try "ip help".`);
+  }
+  if (command === "add" && name !== undefined) {
+    machine.interfaces.set(name, { type: words.at(-1) ?? "", hwaddr: "00:16:3e:00:00:aa", addresses: [] });
+    return ok();
   }
   if (command === "del" || command === "delete") {
     return name !== undefined && machine.interfaces.delete(name) ? ok() : failure(1, `Cannot find device "${name ?? ""}"`);
@@ -419,4 +428,20 @@ function ip({ machine, args }: Run): ProgramResult {
       .map(([each, { hwaddr }], index) => `${index + 1}: ${each}: <BROADCAST,MULTICAST,UP> mtu 1500 link/ether ${hwaddr}\n`)
       .join(""),
   );
+}
+
+function linkAsJson([ifname, { type, addresses }]: [string, { type: string; addresses: string[] }]): object {
+  return {
+    ifname,
+    ...(type === "bridge" && { linkinfo: { info_kind: "bridge" } }),
+    addr_info: addresses.map((address) => ({ local: address.split("/")[0] })),
+  };
+}
+
+/** Listening processes of others; the server's own are not simulated. */
+function ss({ machine }: Run): ProgramResult {
+  const lines = machine.listeners.map(
+    ({ process, pid, address, port }) => `udp UNCONN 0 0 ${address}:${port} 0.0.0.0:* users:(("${process}",pid=${pid},fd=3))\n`,
+  );
+  return ok(lines.join(""));
 }

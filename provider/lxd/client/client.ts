@@ -141,6 +141,18 @@ export class LxdClient {
     return this.share(sent.path, `list ${sent.path}`, list);
   }
 
+  /**
+   * Reads the cluster's database: only for what the API does not tell.
+   * @param query - A constant: no value is ever put into it.
+   */
+  async select<Schema extends z.ZodType>(query: string, row: Schema): Promise<z.output<Schema>[]> {
+    const body = JSON.stringify({ database: "global", query });
+    const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
+    const { metadata, sent } = await this.send({ method: "POST", path: "/internal/sql", headers, body });
+    const results = z.looseObject({ Results: listOf(z.looseObject({ rows: listOf(row) })) });
+    return parseAnswer(this.title, results, metadata, sent).Results.flatMap(({ rows }) => rows);
+  }
+
   private share<Result>(path: string, key: string, read: () => Promise<Result>): Promise<Result> {
     return this.shared.reading(key).join(this.deadline, waitingFor("GET", path, this.host), read) as Promise<Result>;
   }

@@ -5,6 +5,7 @@ import type { LxdClient } from "../client/client";
 import { getServerShared } from "../server";
 import { findObject } from "../storage-and-networks/member-objects";
 import { pool } from "../storage-and-networks/storage-pools";
+import { requireVolumes } from "./attached-volumes";
 import { addCloudInitSeed } from "./cloud-init-seed";
 import { EVACUATED_FROM, memberToMoveTo, startUnlessEvacuated } from "./evacuation";
 import {
@@ -94,6 +95,8 @@ export async function changeInstance(
   if (movesTo !== undefined) {
     await requireMove(work, live, movesTo, expanded.devices);
   }
+  const attaching = { ...expanded, member: movesTo ?? live.location, running: wanted.running };
+  await requireVolumes(work, attaching, live.expanded_devices);
   if (stops) {
     // Half of the remaining time is for the change and the start.
     await stopOrForce(work, live, work.deadline.remainingMs / 2000, wanted.allowRestart === "force");

@@ -6,6 +6,7 @@ import { isServerFailure } from "../client/transient-failures";
 import { onceFound } from "../cluster/restarts";
 import { OWNER_KEY } from "../config";
 import { choosePlace, notePlace } from "../placement/place";
+import { memberIn, requireVolumes } from "./attached-volumes";
 import type { ImageSource } from "./image-source";
 import { type InstanceRef, withInstanceLock } from "./instance-lock";
 import {
@@ -34,6 +35,12 @@ export async function createWanted(
   const { profiles, expanded } = await prepare(work, wanted);
   await requireImage(work.lxd, work.project, image, type);
   const { target, release } = await placeOf(work, wanted, expanded);
+  try {
+    await requireVolumes(work, { ...expanded, member: memberIn(target), running: wanted.running });
+  } catch (error) {
+    release();
+    throw error;
+  }
   work.progress(image.server === undefined ? "creating" : `creating; ${work.lxd.names.name} gets the image from ${image.server}`);
   const { architecture: _, ...contents } = toApi(wanted, profiles, mark);
   try {

@@ -3,6 +3,7 @@ import { fallback, hasCode, messageOf } from "../../support/errors";
 import { listMembersShared } from "../cluster/cluster";
 import { CLOUD_INIT_TEXT, type Config, sameConfigValue } from "../config";
 import { choosePlace } from "../placement/place";
+import { isCustomVolume, memberIn, requireVolumes } from "./attached-volumes";
 import { inProgramsKeys } from "./boot-keys";
 import { planChange } from "./change";
 import { isSeededOnce } from "./cloud-init-seed";
@@ -47,33 +48,45 @@ export async function warningsFromServer(work: InstanceWork, wanted: WantedInsta
     ...warningsOfProfiles(live, wanted, expanded, movesTo !== undefined),
     ...(await warningsOfCloudInit(work, live, wanted, expanded, movesTo)),
     ...(movesTo === undefined ? [] : await warningsOfMove(work, live, movesTo, expanded)),
+    ...(await warningsOfVolumes(work, live, wanted, expanded)),
   ];
 }
 
-/** Says on which member a new instance would be made if it were made now. */
-export async function foreseenPlace(
+/** Whether the server has to be asked what becomes of a new instance. */
+export function isToForesee({ placement, devices }: WantedInstance): boolean {
+  return placement !== undefined || Object.values(devices).some(isCustomVolume);
+}
+
+/** Says on which member a new instance would be made if it were made now, and warns of volumes that it could not attach there. */
+export async function foreseenCreation(
   work: InstanceWork,
   wanted: WantedInstance & { readonly image: ImageSource },
   isReplacement: boolean,
 ): Promise<string[]> {
-  const { placement } = wanted;
-  if (placement === undefined || (!isReplacement && (await findInstanceShared(work)) !== undefined)) {
-    return [];
-  }
-  const expanded = await expandedIfPossible(work, wanted);
+  const { name, placement, target, running } = wanted;
+  const isThere = (await findInstanceShared(work)) !== undefined;
+  const expanded = isThere && !isReplacement ? undefined : await expandedIfPossible(work, wanted);
   if (expanded === undefined) {
     return [];
   }
   try {
-    const { explanation } = await choosePlace(work, { ...wanted, placement, expanded }, true);
-    return [`Instance "${wanted.name}" would be placed on ${explanation}. The choice is made when it is created`];
-  } catch (error) {
-    if (!hasCode(error, "refused")) {
-      throw error;
+    if (placement !== undefined) {
+      const { explanation } = await choosePlace(work, { ...wanted, placement, expanded }, true);
+      return [`Instance "${name}" would be placed on ${explanation}. The choice is made when it is created`];
     }
-    work.warn(`As the cluster is now, pulumi up will refuse this. ${messageOf(error)}`);
-    return [];
+    await requireVolumes(work, { ...expanded, member: memberIn(target), running });
+  } catch (error) {
+    work.warn(refusalNow(error));
   }
+  return [];
+}
+
+/** Returns the warning about a refusal, and throws any other error. */
+function refusalNow(error: unknown): string {
+  if (hasCode(error, "refused")) {
+    return `As the cluster is now, pulumi up will refuse this. ${messageOf(error)}`;
+  }
+  throw error;
 }
 
 /** Returns what the instance will have; `undefined` while something for it is missing, which the same `pulumi up` may make. */
@@ -145,6 +158,21 @@ async function warningsOfMove(work: InstanceWork, live: Instance, member: string
       return [`pulumi up will refuse this. ${messageOf(error)}`];
     }
     throw error;
+  }
+}
+
+async function warningsOfVolumes(
+  work: InstanceWork,
+  live: Instance,
+  { running, target }: WantedInstance,
+  { devices }: Expanded,
+): Promise<string[]> {
+  const member = memberToMoveTo(target, live.location, live.config[EVACUATED_FROM]) ?? live.location;
+  try {
+    await requireVolumes(work, { devices, member, running }, live.expanded_devices);
+    return [];
+  } catch (error) {
+    return [refusalNow(error)];
   }
 }
 

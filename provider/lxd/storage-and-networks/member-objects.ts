@@ -60,6 +60,8 @@ export interface ObjectType extends KeyRules {
   ): Promise<Map<string, string>>;
   /** @throws RefusedError for a config that does not fit the other objects. Asked in previews too. */
   refuseConfig?(lxd: LxdClient, ref: ObjectRef, identity: Identity, wanted: WantedConfig): Promise<void>;
+  /** @throws RefusedError when something else is in the place of a new object. Asked in previews too. */
+  refuseOccupied?(lxd: LxdClient, ref: ObjectRef, servers: Servers): Promise<void>;
   /** @throws RefusedError when something else is in the place of a new object, or LXD would leave it half-made. */
   refuseCreate?(lxd: LxdClient, creation: Creation, servers: Servers): Promise<void>;
   /** @throws RefusedError for a change that LXD would not make. */

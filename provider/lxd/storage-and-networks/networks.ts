@@ -53,9 +53,9 @@ export const NETWORKS: ObjectType = {
     return `${[`type ${type}`, ...addresses].join(", ")}; used by ${used_by?.length ?? 0} objects`;
   },
   refuseConfig: refuseOverlap,
+  refuseOccupied: refuseHostInterface,
   async refuseCreate(lxd, { ref, identity, ...wanted }, servers) {
     refuseMissingParent(ref, servers, identity, wanted);
-    await refuseHostInterface(lxd, ref, servers);
     await refuseMissingAcl(lxd, ref, wanted.config["security.acls"] ?? "");
   },
 };

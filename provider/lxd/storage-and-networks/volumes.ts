@@ -14,7 +14,7 @@ import { describeUser, explainInUse } from "../in-use";
 import { getServer } from "../server";
 import { faultOfSize, type KeyRules, merged, namesOf } from "./member-objects";
 
-const volumeSchema = z.looseObject({
+export const volumeSchema = z.looseObject({
   name: z.string(),
   description: z.string().default(""),
   content_type: z.string().default("filesystem"),

@@ -32,6 +32,8 @@ export interface LxdHarness {
   powerOff(name: string): Promise<void>;
   /** Ends the daemon at once, as a crash does, and starts it again. */
   killLxd(name: string): Promise<void>;
+  /** Starts a process on a host that takes an address and UDP port, which the host need not have yet. Returns what ends it. */
+  listen(name: string, address: string, port: number): Promise<() => Promise<void>>;
   /** Leaves dpkg interrupted on a host, and adds a broken package source `cdrom:[Debian 12]/`. */
   hurtPackages(name: string): Promise<void>;
   /** Releases the resources of the suite. */

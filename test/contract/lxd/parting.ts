@@ -3,6 +3,10 @@ import { resetLxd } from "../../../provider/host/reset-lxd";
 import { forgetMember, ifClustered, listMembers, removeMember, untilOnline } from "../../../provider/lxd/cluster/cluster";
 import { joinCluster, mintJoinToken } from "../../../provider/lxd/cluster/join";
 import { getServers } from "../../../provider/lxd/cluster/servers";
+import { createAlias } from "../../../provider/lxd/images/aliases";
+import { fingerprintOf } from "../../../provider/lxd/images/files";
+import { deleteImage, uploadImage } from "../../../provider/lxd/images/images";
+import { imagesOnlyOn } from "../../../provider/lxd/images/places";
 import { deleteInstance, findInstance, stopInstance } from "../../../provider/lxd/instances/instances";
 import { findInstanceWithStateShared } from "../../../provider/lxd/instances/shared-reads";
 import { dataIn, takeInventory } from "../../../provider/lxd/inventory";
@@ -12,6 +16,7 @@ import { viewsOf } from "../../../provider/lxd/storage-and-networks/member-objec
 import { pool } from "../../../provider/lxd/storage-and-networks/storage-pools";
 import { until } from "../../../provider/support/deadline";
 import { hasCode, isNotFound, messageOf } from "../../../provider/support/errors";
+import { tinyImage } from "../../support/tiny-image";
 import { type ContractLab, refused } from "./harness";
 
 /** Members that leave, are lost, and are wiped. */
@@ -24,6 +29,28 @@ export function partingContract(lab: () => ContractLab): void {
       await stopInstance(await lab().work(), { status: "Running" }, 60);
       await deleteInstance(await lab().work());
       assert.equal(await findInstance(await lab().work()), undefined);
+    });
+
+    it("keeps an image that only it has where the server makes no copies, and leaves when it makes them", async () => {
+      const { primary, secondary } = lab().harness;
+      const lxd = await lab().lxd();
+      const keep = (copies: string): Promise<unknown> =>
+        lxd.change("PATCH", "/1.0", { body: { config: { "cluster.images_minimal_replica": copies } } });
+      const files = tinyImage("only there");
+      const fingerprint = await fingerprintOf(files);
+      const only = async (): Promise<unknown> => [await imagesOnlyOn(lxd, primary.name), await imagesOnlyOn(lxd, secondary.name)];
+      assert.deepEqual(await only(), [[], []]);
+      await keep("1");
+      const image = { fingerprint, public: false, properties: {} };
+      await uploadImage(await lab().lxd("secondary"), lab().project, files, image, () => undefined);
+      assert.deepEqual(await only(), [[], [fingerprint.slice(0, 12)]]);
+      await refused(removeMember(lxd, secondary.name), 500, new RegExp(`images: ${fingerprint}`));
+      await createAlias(lxd, lab().project, { name: "tiny", description: "", target: fingerprint });
+      assert.deepEqual(await only(), [[], ["tiny"]]);
+      await keep("2");
+      await until(lab().deadline(), async () => ((await imagesOnlyOn(lxd, secondary.name))?.length === 0 ? true : undefined));
+      await deleteImage(lxd, lab().project, fingerprint);
+      await keep("");
     });
 
     it("becomes a standalone server, which keeps its addresses and joins again when they are wiped", async () => {

@@ -205,6 +205,46 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
     });
   });
 
+  describe("a network that something on one member is in the way of", () => {
+    const inTheWay = network("default", "br3");
+    const body = { name: "br3", type: "bridge" };
+    const config = { "ipv4.address": "10.9.7.1/24", "ipv6.address": "none" };
+    const failsOnSecond = async (reply: RegExp): Promise<void> => {
+      const [a, b] = names();
+      const lxd = await lab().lxd();
+      const servers = await getServers(lxd);
+      await post("/1.0/networks", body, a);
+      await post("/1.0/networks", body, b);
+      await refused(post("/1.0/networks", { ...body, config }), 500, reply);
+      assert.deepEqual(statusesOf(servers, await viewsOf(lxd, inTheWay, servers)), { [a]: "Created", [b]: "Pending" });
+      assert.equal((await findObject(lxd, inTheWay))?.value.status, "Errored");
+    };
+
+    it("is not created there while another process has the port of its DNS, and is completed afterwards", async () => {
+      const [a, b] = names();
+      const lxd = await lab().lxd();
+      const end = await lab().harness.listen(b, "10.9.7.1", 53);
+      await failsOnSecond(/exited prematurely: .*Address already in use/);
+      await end();
+      await post("/1.0/networks", body);
+      const servers = await getServers(lxd);
+      assert.deepEqual(statusesOf(servers, await viewsOf(lxd, inTheWay, servers)), { [a]: "Created", [b]: "Created" });
+      await deleteObject(lxd, inTheWay);
+    });
+
+    it("is not created there while an interface has its name, which the member shows as one that it does not manage", async () => {
+      const [a, b] = names();
+      const lxd = await lab().lxd();
+      const ssh = await lab().ssh("secondary");
+      await ssh.run(["ip", "link", "add", "br3", "type", "bridge"], { deadline: lab().deadline() });
+      assert.equal((await findObject(lxd, inTheWay, b))?.value.managed, false);
+      assert.equal(await findObject(lxd, inTheWay, a), undefined);
+      await failsOnSecond(/Network interface "br3" already exists/);
+      await deleteObject(lxd, inTheWay);
+      await ssh.run(["ip", "link", "delete", "br3"], { deadline: lab().deadline() });
+    });
+  });
+
   describe("a network on an interface of each member", () => {
     const lan = network("default", "lan");
     const identity = { type: "macvlan" };

@@ -216,6 +216,69 @@ describe("an LxdClusterMember of three", () => {
       assert.deepEqual([place("c1"), status("c1"), names().length], ["bcn1", "Running", 3]);
     });
 
+    describe("and has the only copy of an image", () => {
+      const copies = (number: string): Promise<unknown> =>
+        lab.byHand("bcn2", "PATCH", "/1.0", { config: { "cluster.images_minimal_replica": number } });
+      const CURE =
+        "LXD copies these images to another member when cluster.images_minimal_replica is more than 1 (LxdServerConfig)";
+
+      beforeEach(async () => {
+        await copies("1");
+        lab.seedImage("bcn1", { alias: "debian-12" });
+        lab.seedImage("bcn2", { alias: "elsewhere" });
+        await put("c1");
+      });
+
+      it("is refused before anything is moved, and in the preview, with the name of the image", async () => {
+        await member.up(args({ leaving: "migrate" }));
+        const warnings = await told(args({ leaving: "migrate", address: "192.168.1.111" }));
+        assert.deepEqual(
+          warnings.filter((text) => text.includes("keeps")),
+          [
+            "Member bcn1 keeps after an evacuation: images debian-12. pulumi up refuses to remove it from the cluster until these are moved to " +
+              `another member or removed. ${CURE}`,
+          ],
+        );
+        await assert.rejects(member.destroy(), {
+          message:
+            'Member bcn1 cannot be emptied by an evacuation (leaving: "migrate"), which leaves on it: images debian-12. Nothing was changed. Move ' +
+            `these to other members, or remove them. ${CURE}`,
+        });
+        assert.deepEqual([place("c1"), status("c1"), names().length], ["bcn1", "Running", 3]);
+      });
+
+      it("leaves when LXD makes copies, which then keeps the image", async () => {
+        await member.up(args({ leaving: "migrate" }));
+        await copies("2");
+        await member.destroy();
+        assert.deepEqual(names(), ["bcn2", "bcn3"]);
+        assert.equal(database().images.size, 2);
+      });
+
+      it("is refused without leaving, and named when the host is dead", async () => {
+        await lab.byHand("bcn2", "PUT", "/1.0/instances/c1/state", { action: "stop" });
+        await lab.byHand("bcn2", "DELETE", "/1.0/instances/c1");
+        await assert.rejects(
+          member.destroy(),
+          /Member bcn1 is not empty: images debian-12\. Nothing was changed\. .*LxdServerConfig\)$/,
+        );
+        await lab.host("bcn1").powerOff();
+        await assert.rejects(
+          member.destroy(),
+          /loses its part of the storage pools default; images that only this member has: debian-12$/,
+        );
+      });
+
+      it("is left to LXD where its database cannot be read", async () => {
+        lab.faults.add({
+          when: { method: "POST", path: /^\/internal\/sql/ },
+          effect: { status: 403, error: "not authorized" },
+        });
+        await member.up(args({ leaving: "migrate" }));
+        await assert.rejects(member.destroy(), /Node still has the following images: /);
+      });
+    });
+
     it("says in the preview of a replacement what is moved", async () => {
       await put("c1");
       await member.up(args({ leaving: "migrate" }));
@@ -253,7 +316,7 @@ describe("an LxdClusterMember of three", () => {
       assert.deepEqual(names(), ["bcn2", "bcn1", "bcn3"]);
       assert.match(
         (await told(forced())).join("\n"),
-        /removal of bcn1 by force loses instances c1; custom-volumes default\/data; its part of the storage pools default; /,
+        /removal of bcn1 by force loses instances c1; custom-volumes default\/data; its part of the storage pools default\. It is/,
       );
       const since = lab.requests.length;
       assert.equal(await member.up(forced()), "updated");

@@ -141,8 +141,54 @@ describe("LxdNetwork", () => {
   it("refuses the name of an interface that a host already has, before anything is created", async () => {
     two.lab.host("bcn2").interfaces.set("wan0", { type: "bridge", hwaddr: "00:16:3e:00:00:98", addresses: [] });
     const before = two.lab.requests.length;
+    await network.preview(args({ name: "wan0" }));
+    assert.match(network.notes.join("\n"), /pulumi up will refuse this, .*bcn2 has an interface "wan0" \(bridge\)/);
     await assert.rejects(network.up(args({ name: "wan0" })), /bcn2 has an interface "wan0" \(bridge\) that LXD does not manage/);
     assert.deepEqual(two.lab.mutations(before), []);
+  });
+
+  for (const port of [53, 67]) {
+    it(`names the process that has the port ${port} on the member that fails, and is completed when it has ended`, async () => {
+      const { listeners } = two.lab.host("bcn1");
+      listeners.push({ process: "named", pid: 812, address: "0.0.0.0", port });
+      const message = new RegExp(
+        `could not be created on bcn1; it is created on bcn2\\. .*Address already in use.* continues from here\\. On bcn1, named \\(pid 812\\) listens on 0\\.0\\.0\\.0:${port}$`,
+      );
+      await assert.rejects(network.up(args()), message);
+      assert.match(String(network.inState("unfinished")), /named \(pid 812\)/);
+      listeners.pop();
+      assert.equal(await network.up(args()), "updated");
+      assert.equal(network.inState("status"), "Created");
+    });
+  }
+
+  it("says what to run on a member whose host it cannot ask", async () => {
+    two.lab.host("bcn1").listeners.push({ process: "named", pid: 812, address: "0.0.0.0", port: 53 });
+    const [first] = two.cluster.endpoints;
+    await assert.rejects(
+      network.up(args({ cluster: { endpoints: [first] } })),
+      /To see what is in the way on bcn1, run there as root: ip -details address show; ss -lntup$/,
+    );
+  });
+
+  it("tells the server's own failure, and keeps what exists in state, when nothing more can be found out", async () => {
+    two.lab.host("bcn1").listeners.push({ process: "named", pid: 812, address: "0.0.0.0", port: 53 });
+    two.lab.faults.add({ when: { host: "bcn1", exec: /ss / }, effect: { status: 127, error: "ss: not found" } });
+    await assert.rejects(network.up(args()), /Address already in use.*To see what is in the way on bcn1, run there as root/);
+    assert.equal(network.inState("status"), "Errored");
+  });
+
+  it("names what is in the way of a change, which the server refuses", async () => {
+    await network.up(args());
+    two.lab.host("bcn2").listeners.push({ process: "named", pid: 812, address: "0.0.0.0", port: 53 });
+    two.lab.faults.add({
+      when: { method: "PUT", path: /^\/1\.0\/networks\/lxdbr0/ },
+      effect: { status: 500, error: "It failed" },
+    });
+    await assert.rejects(
+      network.up(args({ config: { ...addresses, "ipv4.address": "10.10.11.1/24" } })),
+      /It failed\. On bcn2, named \(pid 812\) listens on 0\.0\.0\.0:53$/,
+    );
   });
 
   it("refuses a network that others created, and adopts it with adopt", async () => {
@@ -203,7 +249,7 @@ describe("LxdNetwork", () => {
       const given = onInterface({ memberConfig: { bcn1: { parent: "eth7" } } });
       await assert.rejects(
         network.up(given),
-        /could not be created on bcn1; it is created on bcn2\. .*Parent interface "eth7" not found/,
+        /could not be created on bcn1; it is created on bcn2\. .*Parent interface "eth7" not found.*On bcn1, there is no interface "eth7": it has lo, eth0, br0$/,
       );
       assert.equal(network.inState("status"), "Errored");
       assert.equal(await network.up(onInterface({ memberConfig: { bcn1: { parent: "br0" } } })), "updated");

@@ -153,6 +153,11 @@ export class ResponseShapeError extends LxdError {
 
 export class TimeoutError extends LxdError {
   readonly code = "timeout";
+
+  /** The same with a note. */
+  noting(note: string): TimeoutError {
+    return new TimeoutError(`${this.message}${note}`);
+  }
 }
 
 /** The object exists and is not yet as wanted. The engine keeps it in state, and the next `pulumi up` continues. */

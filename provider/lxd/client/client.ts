@@ -9,7 +9,7 @@ import { type Endpoint, namesOf, type ServerNames } from "./endpoint";
 import { type Elements, exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 import { type Operation, operationSchema, untilKnown } from "./operations";
 import { api, type Query, withQuery } from "./path";
-import { QUORUM_REMEDY } from "./quorum-loss";
+import { noteOfQuorum } from "./quorum-loss";
 import { type SharedRequests, sharedRequestsOf } from "./shared-requests";
 import { isServerFailure } from "./transient-failures";
 
@@ -48,6 +48,11 @@ const identitySchema = z.looseObject({
   environment: z.looseObject({ server_name: z.string().default(""), server_clustered: z.boolean().default(false) }),
 });
 
+/**
+ * What is repeated: reads that fail, and requests that LXD says to send later; only the latter; or nothing, for questions about a failure.
+ */
+type Patience = "patient" | "impatient" | "once";
+
 /** Requests that only a cluster answers. */
 const OF_CLUSTER = /^\/(1\.0|internal)\/cluster\b/;
 
@@ -63,18 +68,18 @@ export class LxdClient {
     private readonly told: Told = {},
     private readonly shared: SharedRequests = sharedRequestsOf(
       endpoint,
-      (at, within, all) => new LxdClient(at, within, {}, all, false),
+      (at, within, all) => new LxdClient(at, within, {}, all, "impatient"),
     ),
-    private readonly patient = true,
+    private readonly patience: Patience = "patient",
   ) {}
 
   /** The same API with reads that are made once, for callers that have an alternative when LXD fails. */
   get impatient(): LxdClient {
-    return new LxdClient(this.endpoint, this.deadline, this.told, this.shared, false);
+    return new LxdClient(this.endpoint, this.deadline, this.told, this.shared, "impatient");
   }
 
   within(deadline: Deadline): LxdClient {
-    return new LxdClient(this.endpoint, deadline, this.told, this.shared, this.patient);
+    return new LxdClient(this.endpoint, deadline, this.told, this.shared, this.patience);
   }
 
   get host(): string {
@@ -307,6 +312,7 @@ export class LxdClient {
 
   private persistently<Answer>(sent: HttpRequest, attempt: () => Promise<Answer>): Promise<Answer> {
     let failure: unknown;
+    let isDown = false;
     return until(this.deadline, async (report) => {
       try {
         const answer = await attempt();
@@ -315,9 +321,12 @@ export class LxdClient {
         }
         return answer;
       } catch (error) {
-        if (!(saysLater(error) || (isRead(sent) && (await this.mayPass(error))))) {
+        const isLater = saysLater(error) && this.patience !== "once";
+        // Incus also says so of a request for a member that is down. A server that has listed its members since is not starting.
+        if (isLater ? isDown : !(isRead(sent) && (await this.mayPass(error)))) {
           throw error;
         }
+        isDown = isLater && (await this.isMemberDown());
         failure = error;
         report(messageOf(error));
         this.told.waiting?.(`asking again: ${messageOf(error)}`);
@@ -325,10 +334,12 @@ export class LxdClient {
       }
     }).catch(async (error: unknown) => {
       // Throws LXD's error rather than the timeout: a caller that checks for silence must not mistake a failing LXD for it.
-      const last = hasCode(error, "timeout") && failure !== undefined && !saysLater(failure) ? failure : error;
-      const isLong = isRead(sent) && (failure !== undefined || this.shared.trouble.isLong);
-      throw this.patient && isLong && hasCode(last, "api") && isServerFailure(last) && (await this.hasNoQuorum())
-        ? last.noting(`. ${this.title} is in a cluster whose database does not answer. ${QUORUM_REMEDY}`)
+      const isLate = hasCode(error, "timeout");
+      const last = isLate && failure !== undefined && !saysLater(failure) ? failure : error;
+      const isLong = failure !== undefined || this.shared.trouble.isLong;
+      const mayLackQuorum = isLate ? isRead(sent) || saysLater(failure) : isRead(sent) && isLong && isServerFailure(last);
+      throw this.patience === "patient" && !isDown && mayLackQuorum && (hasCode(last, "api") || hasCode(last, "timeout"))
+        ? last.noting(await this.noteOfQuorum(failure !== undefined))
         : last;
     });
   }
@@ -352,7 +363,7 @@ export class LxdClient {
   }
 
   private async mayPass(error: unknown): Promise<boolean> {
-    if (!this.patient) {
+    if (this.patience !== "patient") {
       return false;
     }
     const isOfDaemon = hasCode(error, "transport") && this.endpoint.isOpen();
@@ -370,15 +381,11 @@ export class LxdClient {
     return offline.length > 0 && answering?.server_name !== only;
   }
 
-  /** Whether the server says that it is in a cluster, and cannot list its members: that needs the database. Also asks when the time is over. */
-  private async hasNoQuorum(): Promise<boolean> {
-    const soon = this.within(new Deadline(QUORUM_SECONDS, `asking ${this.title} about its cluster`)).impatient;
-    try {
-      await soon.get("/1.0/cluster/members", statusesSchema, { recursion: 1 });
-      return false;
-    } catch (error) {
-      return isServerFailure(error) && (await soon.whoAnswers().catch(() => undefined))?.server_clustered === true;
-    }
+  /** {@link noteOfQuorum}. Also asks when the time is over. */
+  private noteOfQuorum(isFailing: boolean): Promise<string> {
+    const soon = this.asking(new Deadline(QUORUM_SECONDS, `asking ${this.title} about its cluster`));
+    const members = soon.get("/1.0/cluster/members", statusesSchema, { recursion: 1 });
+    return noteOfQuorum({ title: this.title, isFailing, members, itself: soon.whoAnswers() });
   }
 
   private async whoAnswers(): Promise<{ server_name: string; server_clustered: boolean }> {
@@ -387,7 +394,11 @@ export class LxdClient {
 
   /** The same API for questions about a failure. */
   private get soon(): LxdClient {
-    return this.within(this.deadline.atMost(IDENTITY_SECONDS, `asking ${this.title} about itself`)).impatient;
+    return this.asking(this.deadline.atMost(IDENTITY_SECONDS, `asking ${this.title} about itself`));
+  }
+
+  private asking(deadline: Deadline): LxdClient {
+    return new LxdClient(this.endpoint, deadline, {}, this.shared, "once");
   }
 }
 

@@ -110,6 +110,7 @@ describe("LxdClient", () => {
       };
       server.next(
         failed(503, "LXD is starting"),
+        failed(503, "no members, for it is starting"),
         failed(500, "Failed to get dqlite client"),
         failed(404, "no members, for it is in no cluster"),
         breakOff,
@@ -165,6 +166,21 @@ describe("LxdClient", () => {
       ]);
     });
 
+    it("does not wait for a member that is down, of which Incus says to ask later", async () => {
+      const later = failed(503, 'Cluster member "bcn1" is offline');
+      const members = done([
+        { server_name: "bcn2", status: "Online" },
+        { server_name: "bcn1", status: "Offline" },
+      ]);
+      const itself = done({ environment: { server_name: "bcn2", server_clustered: true } });
+      server.next(later, members, itself, later);
+      await assert.rejects(lxd.change("PUT", "/1.0", { query: { target: "bcn1" }, body: {} }), /^ApiError: .* is offline$/);
+      server.next(later, members, itself, later);
+      await assert.rejects(lxd.get("/1.0", anything, { target: "bcn1" }), /^ApiError: .* is offline$/);
+      server.next(failed(503, "starting, and another member is down"), members, itself, done(1));
+      assert.equal(await lxd.get("/1.0", anything), 1);
+    });
+
     it("retries when LXD lists only itself as offline, because it answers", async () => {
       const itself = done({ environment: { server_name: "bcn2", server_clustered: true } });
       const members = done([
@@ -180,17 +196,68 @@ describe("LxdClient", () => {
       await assert.rejects(lxd.change("POST", "/1.0/profiles", { body: {} }), /dqlite/);
     });
 
-    it("reports LXD's last answer when that does not end", async () => {
-      server.next(...Array.from({ length: 60 }, () => failed(503, "LXD is starting")));
-      await assert.rejects(
-        server.client(1).get("/1.0", anything),
-        /^TimeoutError: the test did not finish within 1 s; at the end: .*503: LXD is starting$/,
-      );
-    });
+    describe("an answer that stays the same until the time is over", () => {
+      const REMEDY = String.raw`A cluster answers only while more than half of the voters .* \(quorum\): bring the other hosts back\. .*recovery\.md`;
+      /** Answers everything with an error, or nothing, except the question who the server is. */
+      const answering = (error: object | undefined, itself: object | undefined): void =>
+        server.next(
+          ...Array.from({ length: 100 }, () => (response: ServerResponse, { path }: { path: string }) => {
+            const answer = path === "/1.0" ? itself : error;
+            if (answer === undefined) {
+              return;
+            }
+            const status = "error_code" in answer ? Number(answer.error_code) : 200;
+            response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(answer));
+          }),
+        );
+      const clustered = (is: boolean): object => done({ environment: { server_clustered: is } });
 
-    it("reports LXD's answer at the deadline, and also for one that fails", async () => {
-      server.next(...Array.from({ length: 60 }, () => failed(500, "broken")));
-      await assert.rejects(server.client(1).get("/1.0", anything), /^ApiError: .* with 500: broken$/);
+      for (const [what, error, said] of [
+        [
+          "later",
+          failed(503, "no leader"),
+          String.raw`TimeoutError: the test did not finish within 1 s; at the end: .*503: no leader`,
+        ],
+        ["that it failed", failed(500, "broken"), "ApiError: .* with 500: broken"],
+      ] as const) {
+        it(`is reported with the missing quorum, when a member of a cluster says ${what}`, async () => {
+          answering(error, clustered(true));
+          await assert.rejects(
+            server.client(1).get("/1.0/profiles", anything),
+            new RegExp(String.raw`^${said}\. LXD on root@bcn2 is in a cluster whose database does not answer\. ${REMEDY}`),
+          );
+        });
+
+        it(`is reported with the quorum that it may miss, when a server says ${what}, also of itself`, async () => {
+          answering(error, error);
+          await assert.rejects(
+            server.client(1).get("/1.0", anything),
+            new RegExp(String.raw`^${said}\. If LXD on root@bcn2 is in a cluster: ${REMEDY}`),
+          );
+        });
+      }
+
+      it("is reported with the missing quorum for a change, too", async () => {
+        answering(failed(503, "no leader"), clustered(true));
+        await assert.rejects(server.client(0.2).change("PUT", "/1.0/profiles/web", { body: {} }), new RegExp(REMEDY));
+      });
+
+      it("is reported with the missing quorum when a member says nothing and who it is, and without it when it is silent", async () => {
+        answering(undefined, clustered(true));
+        const silence = "TimeoutError: .*; at the end: waiting for the answer to GET /1.0/profiles on root@bcn2";
+        await assert.rejects(
+          server.client(0.2).get("/1.0/profiles", anything),
+          new RegExp(String.raw`^${silence}\. LXD on root@bcn2 is in a cluster whose database does not answer\. ${REMEDY}`),
+        );
+        server.forget();
+        answering(undefined, undefined);
+        await assert.rejects(server.client(0.2).get("/1.0/profiles", anything), new RegExp(`^${silence}$`));
+      });
+
+      it("is all that is reported, when a server in no cluster fails", async () => {
+        answering(failed(500, "broken"), clustered(false));
+        await assert.rejects(server.client(1).get("/1.0/profiles", anything), /^ApiError: .* with 500: broken$/);
+      });
     });
 
     it("gives up a request without an answer, naming request and host", async () => {
@@ -458,14 +525,15 @@ describe("LxdClient", () => {
     });
 
     it("sends a stream, and opens it again when LXD is not ready for it", async () => {
-      server.next(failed(503, "LXD is starting"), begun(), succeeded);
+      const starting = failed(503, "LXD is starting");
+      server.next(starting, starting, begun(), succeeded);
       const sent = { method: "POST", path: "/1.0/images", body: () => Readable.from(["ab", "cd"]) };
       const started = await lxd.beginRaw(sent);
       assert.ok(started !== undefined);
       await lxd.finish(started);
       assert.deepEqual(
-        server.received.slice(0, 2).map(({ body }) => body),
-        ["abcd", "abcd"],
+        server.received.slice(0, 3).map(({ body }) => body),
+        ["abcd", "", "abcd"],
       );
     });
   });

@@ -164,7 +164,7 @@ async function holdsSomething(ssh: SshConnection, { packaging, cleared }: Wipe, 
   const { name } = namesOf(packaging);
   const patience = deadline.atMostHalf(ANSWER_SECONDS, `asking ${name} on ${ssh.name} what it holds`);
   try {
-    const lxd = new LxdClient(await endpointOf(ssh, patience), patience);
+    const lxd = new LxdClient(await endpointOf(ssh, patience), deadline).within(patience);
     return Object.keys(dataIn(await throughRestart(lxd, () => takeInventory(lxd)))).length > 0;
   } catch (error) {
     if (!ssh.open || cleared) {

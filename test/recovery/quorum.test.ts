@@ -4,7 +4,7 @@ import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-mem
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
 import { projectLifecycle } from "../../provider/resources/lxd-project";
 import { statesOnceHeard } from "../acceptance/support/member-states";
-import { bareHosts, type HostName } from "../support/bare-hosts";
+import { type BareHosts, bareHosts, type HostName } from "../support/bare-hosts";
 import { createResource, type Made } from "../support/real-lab";
 import { Managed } from "../unit/resources/simulated-cluster";
 import { recipe } from "./support/recipes";
@@ -12,6 +12,18 @@ import { recipe } from "./support/recipes";
 const ALL = ["bcn2", "bcn1", "bcn3"] as const;
 const [FIRST] = ALL;
 const NEW_ADDRESS = "192.168.1.202";
+
+/** The missing quorum, and what to do. */
+const SAYS_QUORUM = /root@192\.168\.1\.101[^]*\(quorum\): bring the other hosts back\.[^]*docs\/guide\/recovery\.md/;
+
+/** Runs the commands of the guide under a heading. */
+async function follow(hosts: BareHosts, heading: string): Promise<void> {
+  for (const { on, script } of recipe(heading, hosts.lab.flavour)) {
+    for (const host of on) {
+      await hosts.inShell(host as HostName, `set -e\n${script}`);
+    }
+  }
+}
 
 /**
  * Members that fail, and the recipes of the guide for those that never return. The hosts' power is cut. The tests run in order.
@@ -49,14 +61,6 @@ describe("A cluster that loses members", () => {
     profile.up({ cluster: cluster(...through), name: "web", config: { "user.note": "x" }, timeouts });
   const projectThrough = (...through: readonly HostName[]): Promise<string> =>
     project.up({ cluster: cluster(...through), name: "dev", timeouts });
-  /** Runs the commands of the guide under a heading. */
-  const follow = async (heading: string): Promise<void> => {
-    for (const { on, script } of recipe(heading, hosts.lab.flavour)) {
-      for (const host of on) {
-        await inShell(host as HostName, `set -e\n${script}`);
-      }
-    }
-  };
 
   before(async () => {
     await Promise.all(ALL.map((name) => install(name)));
@@ -89,7 +93,7 @@ describe("A cluster that loses members", () => {
   it("has a member at a new address, by the guide", async () => {
     const link = (await inShell("bcn2", "ip -o -4 address show to 192.168.1.102")).split(/\s+/)[1] ?? "";
     await inShell("bcn2", `ip address add ${NEW_ADDRESS}/24 dev ${link}`); // SSH keeps the old one
-    await follow("A member with a new address");
+    await follow(hosts, "A member with a new address");
     const urls = await inShell("bcn1", `${hosts.lab.flavour.client} query /1.0/cluster/members/bcn2`);
     assert.equal((JSON.parse(urls) as { url: string }).url, `https://${NEW_ADDRESS}:8443`);
     await statesOnceHeard(hosts.lab, "bcn1");
@@ -97,16 +101,50 @@ describe("A cluster that loses members", () => {
     assert.equal(await projectThrough(...ALL), "same");
   });
 
-  it("does not answer while two members are off, and the error names the host that was asked", async () => {
+  it("does not answer while two members are off, which the error says, with the host that was asked and what to do", async () => {
     await hosts.lab.powerOff("bcn2");
     await hosts.lab.powerOff("bcn3");
-    await assert.rejects(projectThrough(...ALL), /root@192\.168\.1\.101/);
+    await assert.rejects(projectThrough(...ALL), SAYS_QUORUM);
   });
 
   it("is recovered by the guide from the one voter that is left", async () => {
-    await follow("Lost quorum");
+    await follow(hosts, "Lost quorum");
     assert.deepEqual(await membersOf("bcn1"), ["bcn1"]);
     assert.equal(await profileThrough(...ALL), "same");
     assert.equal(await projectThrough(...ALL), "same");
+  });
+});
+
+/** Of two members only the leader votes. The other one has a copy of the database. */
+describe("A cluster of two that loses its leader", () => {
+  const hosts = bareHosts(["bcn2", "bcn1"]);
+  const { to, node, member, inShell, membersOf } = hosts;
+  const profile = new Managed(profileLifecycle as never, "web");
+  const up = (): Promise<string> =>
+    profile.up({
+      cluster: { endpoints: [to("bcn2"), to("bcn1")] },
+      name: "web",
+      config: { "user.note": "x" },
+      timeouts: { read: 20 },
+    });
+
+  before(async () => {
+    await Promise.all((["bcn2", "bcn1"] as const).map((name) => createResource("LxdNode", node(name))));
+    await createResource("LxdClusterMember", member("bcn2"));
+    await createResource("LxdClusterMember", member("bcn1"));
+    assert.equal(await up(), "created");
+    const copy = `${hosts.lab.flavour.dataDirectory}/database/global`;
+    await inShell("bcn1", `until ls ${copy} | grep -q ^open-; do sleep 0.1; done`);
+  });
+
+  it("does not answer, which the error says, with the host that was asked and what to do", async () => {
+    await hosts.lab.powerOff("bcn2");
+    await assert.rejects(up(), SAYS_QUORUM);
+  });
+
+  it("is recovered by the guide from the copy of the other one", async () => {
+    await follow(hosts, "A lost leader of two");
+    assert.deepEqual(await membersOf("bcn1"), ["bcn1"]);
+    assert.equal(await up(), "same");
   });
 });

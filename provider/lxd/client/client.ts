@@ -71,6 +71,8 @@ export class LxdClient {
       (at, within, all) => new LxdClient(at, within, {}, all, "impatient"),
     ),
     private readonly patience: Patience = "patient",
+    /** Whether the caller has no time left after the deadline, and so nothing else to try. */
+    private readonly isLast = true,
   ) {}
 
   /** The same API with reads that are made once, for callers that have an alternative when LXD fails. */
@@ -79,7 +81,7 @@ export class LxdClient {
   }
 
   within(deadline: Deadline): LxdClient {
-    return new LxdClient(this.endpoint, deadline, this.told, this.shared, this.patience);
+    return new LxdClient(this.endpoint, deadline, this.told, this.shared, this.patience, false);
   }
 
   get host(): string {
@@ -337,7 +339,9 @@ export class LxdClient {
       const isLate = hasCode(error, "timeout");
       const last = isLate && failure !== undefined && !saysLater(failure) ? failure : error;
       const isLong = failure !== undefined || this.shared.trouble.isLong;
-      const mayLackQuorum = isLate ? isRead(sent) || saysLater(failure) : isRead(sent) && isLong && isServerFailure(last);
+      const mayLackQuorum = isLate
+        ? this.isLast && (isRead(sent) || saysLater(failure))
+        : isRead(sent) && isLong && isServerFailure(last);
       throw this.patience === "patient" && !isDown && mayLackQuorum && (hasCode(last, "api") || hasCode(last, "timeout"))
         ? last.noting(await this.noteOfQuorum(failure !== undefined))
         : last;

@@ -88,7 +88,7 @@ export interface LxdClusterMemberArgs {
   config?: Input<ConfigArgs>;
   /**
    * Roles that a person assigns, all of them: `event-hub` relays events, `ovn-chassis` takes OVN's uplink traffic, `control-plane` (LXD from 6.8 on)
-   * may vote in the database, `database-client` (Incus) never does. The server assigns the others, such as `database-leader`: see `roles`.
+   * may vote in the database, `database-client` (Incus after 6.0) never does. The server assigns the others, such as `database-leader`: see `roles`.
    * @default what the cluster has
    */
   manualRoles?: Input<Input<"event-hub" | "ovn-chassis" | "control-plane" | "database-client">[]>;

@@ -146,7 +146,6 @@ const incus: Differences = {
   ...trixie,
   server: "incus",
   trustPassword: false,
-  manualRoles: ["event-hub", "ovn-chassis", "database-client"],
   version: "6.0.4",
   failedWait: "error under 200",
   macPrefix: "10:66:6a",
@@ -171,6 +170,7 @@ const incus: Differences = {
 const incus7: Differences = {
   ...incus,
   version: "7.0.2",
+  manualRoles: ["event-hub", "ovn-chassis", "database-client"],
   failedWait: "operation",
   refusalReplacesLocalConfig: false,
   refusesNameFirst: true,

@@ -13,7 +13,7 @@ export type ManualRole = (typeof MANUAL_ROLES)[number];
 /** Roles that the server assigns alone. LXD from 6.8 on calls `database` `database-voter`. */
 const AUTOMATIC_ROLES: readonly unknown[] = ["database", "database-leader", "database-voter", "database-standby"];
 
-/** API extensions with which a role came. */
+/** API extensions with which a role came. None tells of `database-client`, which Incus 6.0 does not have. */
 const EXTENSIONS: Partial<Record<ManualRole, string>> = {
   "ovn-chassis": "cluster_ovn_chassis",
   "control-plane": "clustering_control_plane",

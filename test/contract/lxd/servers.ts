@@ -158,7 +158,6 @@ const incus: Server = {
   profileFields: { project: "default" },
   tellsKeysOf: ["instance", "project", "member", "disk", "server"],
   trustPassword: false,
-  manualRoles: ["event-hub", "ovn-chassis", "database-client"],
   showsGroupOfInstance: true,
   duplicateGroup: { status: 500, reply: /UNIQUE constraint failed: cluster_groups\.name$/ },
   keepsLastGroup: true,
@@ -169,6 +168,7 @@ const incus: Server = {
 const incus7: Server = {
   ...incus,
   version: "7.0.2",
+  manualRoles: [...incus.manualRoles, "database-client"],
   failedWait: bookworm.failedWait,
   apiExtensions: 562,
   duplicateInstance: { status: 500, reply: /^Instance "c1" already exists$/ },

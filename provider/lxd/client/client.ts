@@ -324,11 +324,11 @@ export class LxdClient {
         return answer;
       } catch (error) {
         const isLater = saysLater(error) && this.patience !== "once";
-        // Incus also says so of a request for a member that is down. A server that has listed its members since is not starting.
+        // Incus 7 also says so of a request for a member that is down. A server that has listed its members since is not starting.
         if (isLater ? isDown : !(isRead(sent) && (await this.mayPass(error)))) {
           throw error;
         }
-        isDown = isLater && (await this.isMemberDown());
+        isDown = isLater && this.patience === "patient" && (await this.isMemberDown());
         failure = error;
         report(messageOf(error));
         this.told.waiting?.(`asking again: ${messageOf(error)}`);

@@ -177,6 +177,8 @@ describe("LxdClient", () => {
       await assert.rejects(lxd.change("PUT", "/1.0", { query: { target: "bcn1" }, body: {} }), /^ApiError: .* is offline$/);
       server.next(later, members, itself, later);
       await assert.rejects(lxd.get("/1.0", anything, { target: "bcn1" }), /^ApiError: .* is offline$/);
+      server.next(later, later, later, done(1)); // it has just booted, and LXD hears of it soon
+      assert.equal(await lxd.impatient.get("/1.0", anything, { target: "bcn1" }), 1);
       server.next(failed(503, "starting, and another member is down"), members, itself, done(1));
       assert.equal(await lxd.get("/1.0", anything), 1);
     });

@@ -94,6 +94,16 @@ export class LxdCluster extends pulumi.ComponentResource {
   readonly asCluster: pulumi.Output<ClusterConnectionArgs>;
   /** The `LxdNode` of each host, by the member's name. */
   readonly nodes: Readonly<Record<string, LxdNode>>;
+  /**
+   * What the upgrade of each member has reached, and what comes next, at the last refresh: the outputs `upgradeState` and `recommendedAction` of
+   * {@link LxdNode}, by the member's name.
+   */
+  readonly upgrades: pulumi.Output<
+    Record<
+      string,
+      { state: pulumi.Unwrap<LxdNode["upgradeState"]>; recommendedAction: pulumi.Unwrap<LxdNode["recommendedAction"]> }
+    >
+  >;
   /** The members by name. */
   readonly members: Readonly<Record<string, LxdClusterMember>>;
   /** The storage pools by name. */
@@ -122,6 +132,9 @@ export class LxdCluster extends pulumi.ComponentResource {
     const primary = { host: primaryHost, node: this.makeNode(name, primaryHost, args.install) };
     const others = otherHosts.map((host) => ({ host, node: this.makeNode(name, host, args.install, primary.node) }));
     this.nodes = Object.fromEntries([primary, ...others].map(({ host, node }) => [host.name, node]));
+    this.upgrades = pulumi.output(
+      mapValues(this.nodes, ({ upgradeState: state, recommendedAction }) => ({ state, recommendedAction })),
+    );
     const cluster = {
       ...(others.length > 0 && { peers: others.map(({ host }) => host.connection) }),
       ...(args.certificateFingerprint !== undefined && { certificateFingerprint: args.certificateFingerprint }),

@@ -5,7 +5,7 @@
 export { clusterMemberSchema } from "./resources/lxd-cluster-member-args";
 export { imageSchema } from "./resources/lxd-image";
 export { networkSchema } from "./resources/lxd-network";
-export { nodeSchema } from "./resources/lxd-node";
+export { nodeSchema } from "./resources/lxd-node-args";
 export { storagePoolSchema } from "./resources/lxd-storage-pool";
 export { vmSchema } from "./resources/lxd-vm";
 export { vmUserSchema } from "./resources/vm-user";

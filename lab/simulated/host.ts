@@ -76,6 +76,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   readonly interfaces: DaemonHost["interfaces"] = new Map();
   readonly listeners: DaemonHost["listeners"] = [];
   readonly packages = new Map<string, string>();
+  readonly heldPackages = new Set<string>();
   readonly archive: Map<string, string>;
   /** Older versions of packages that the sources have besides, the newest first. */
   private readonly olderVersions = new Map<string, string[]>();
@@ -320,13 +321,14 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   }
 
   /**
-   * Adds a newer version of the server's package to the host's sources.
+   * Adds a newer version of the server's packages to the host's sources.
    * @param extensions - API extensions that it has more than the first one.
    */
   releasePackage(version: string, extensions: readonly string[] = []): void {
-    const name = this.serverPackage;
-    this.olderVersions.set(name, this.versionsOf(name));
-    this.archive.set(name, version);
+    for (const name of this.debian.packages) {
+      this.olderVersions.set(name, this.versionsOf(name));
+      this.archive.set(name, version);
+    }
     this.extensionsOf.set(version, extensions);
   }
 
@@ -346,6 +348,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   }
 
   removePackage(name: string, purge: boolean): void {
+    this.heldPackages.delete(name);
     if (this.packages.delete(name) && this.debian.packages.includes(name) && !this.hasServerPackage) {
       this.removeDaemon(purge);
     }
@@ -468,7 +471,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       "/var/lib",
       "/var/log",
       "/var/cache",
-      "/run",
+      "/run/systemd/system",
       "/srv",
       "/home",
     ]) {

@@ -104,6 +104,7 @@ export class SimulatedLab {
       addressMs: 0,
       agentMs: 0,
       heartbeatMs: 0,
+      missedMs: 0,
       installMs: 0,
       idleMs: 30_000,
       ...options.timings,

@@ -133,7 +133,7 @@ async function installAvailable(
 
 /** Packages that apt would remove to install others. `--simulate` writes a line such as "Remv ifupdown [0.8.41]" for each. */
 async function removedFor(ssh: SshConnection, install: readonly string[], deadline: Deadline): Promise<string[]> {
-  const { stdout } = await aptGet(ssh, [KEEP_UNNEEDED, "--simulate", ...install], deadline);
+  const { stdout } = await aptGet(ssh, [KEEP_UNNEEDED, "--allow-change-held-packages", "--simulate", ...install], deadline);
   return [...stdout.matchAll(/^Remv (\S+)/gm)].flatMap(([, name]) => name ?? []);
 }
 
@@ -158,6 +158,40 @@ export async function installedDebVersions(
   return new Map(
     lines.flatMap(([name = "", status, version = ""]) => (status === "installed" ? [[name, version] as const] : [])),
   );
+}
+
+/** Which of the installed packages are held: apt leaves them as they are, and so does unattended-upgrades. */
+export async function heldDebPackages(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<string[]> {
+  const query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Want} ${db:Status-Status}\\n", ...names];
+  const { stdout } = await ssh.run(query, { deadline, allowFailure: true });
+  const lines = stdout.split("\n").map((line) => line.split(" "));
+  return lines.flatMap(([name = "", want, status]) => (want === "hold" && status === "installed" ? [name] : []));
+}
+
+/** Holds installed packages, or releases them. Waits for another package manager. */
+export async function setDebHold(
+  ssh: SshConnection,
+  names: readonly string[],
+  isHeld: boolean,
+  deadline: Deadline,
+): Promise<void> {
+  const held = await heldDebPackages(ssh, names, deadline);
+  const others = (await installedDebPackages(ssh, names, deadline)).filter((name) => held.includes(name) !== isHeld);
+  if (others.length === 0) {
+    return;
+  }
+  await until(deadline, async (report) => {
+    const command = ["apt-mark", isHeld ? "hold" : "unhold", ...others];
+    const { exitCode, stdout, stderr } = await ssh.run(command, { deadline, allowFailure: true });
+    if (exitCode === 0) {
+      return true;
+    }
+    if (!(await isLocked(ssh, DPKG_LOCKS, deadline))) {
+      throw new CommandError(ssh.name, command.slice(0, 2).join(" "), exitCode, shown(stderr || stdout));
+    }
+    report(`waiting for another package manager on ${ssh.name} to end`);
+    return undefined;
+  });
 }
 
 /** The other installed packages that were built together with a package, in the same version. */

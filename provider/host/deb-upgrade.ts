@@ -3,7 +3,7 @@ import type { ServerKind } from "../lxd/client/endpoint";
 import type { Deadline } from "../support/deadline";
 import { RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
-import { installedDebVersions, isOlderDeb, upgradeDebPackage } from "./apt";
+import { heldDebPackages, installedDebPackages, installedDebVersions, isOlderDeb, setDebHold, upgradeDebPackage } from "./apt";
 import { DAEMON_PACKAGES } from "./installed";
 import { startingAtOnce } from "./starting-at-once";
 
@@ -11,6 +11,23 @@ import { startingAtOnce } from "./starting-at-once";
 export interface Versions {
   readonly from: string;
   readonly to: string;
+}
+
+/** Whether the package with the daemon is to be held, or not; `undefined` when that is left to the host's users. */
+export function wantedHold({ hold, version }: { hold?: boolean; version?: string }): boolean | undefined {
+  return hold ?? (version === undefined ? undefined : true);
+}
+
+/** Whether all installed packages with the daemon are held. */
+export async function isDaemonHeld(ssh: SshConnection, server: ServerKind, deadline: Deadline): Promise<boolean> {
+  const installed = await installedDebPackages(ssh, DAEMON_PACKAGES[server], deadline);
+  const held = await heldDebPackages(ssh, DAEMON_PACKAGES[server], deadline);
+  return installed.every((name) => held.includes(name));
+}
+
+/** Holds the packages with the daemon, or releases them. */
+export function holdDaemon(ssh: SshConnection, server: ServerKind, isHeld: boolean, deadline: Deadline): Promise<void> {
+  return setDebHold(ssh, DAEMON_PACKAGES[server], isHeld, deadline);
 }
 
 /** The version of the package with the daemon; `undefined` when it is not installed. */
@@ -57,6 +74,24 @@ export async function upgradeDeb(
   const installed = await installedDebVersions(ssh, DAEMON_PACKAGES[server], deadline);
   const name = DAEMON_PACKAGES[server].find((each) => installed.has(each)) ?? server;
   return upgradeDebPackage(ssh, { name, version }, deadline, targetRelease, (work) =>
-    startingAtOnce(ssh, server === "lxd" ? "deb" : "incus", deadline, work),
+    withoutHold(ssh, DAEMON_PACKAGES[server], deadline, () =>
+      startingAtOnce(ssh, server === "lxd" ? "deb" : "incus", deadline, work),
+    ),
   );
+}
+
+/** apt does not upgrade held packages, and could be told so only for all of the host's. */
+async function withoutHold<Result>(
+  ssh: SshConnection,
+  names: readonly string[],
+  deadline: Deadline,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const held = await heldDebPackages(ssh, names, deadline);
+  await setDebHold(ssh, held, false, deadline);
+  try {
+    return await work();
+  } finally {
+    await setDebHold(ssh, held, true, deadline);
+  }
 }

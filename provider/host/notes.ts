@@ -15,7 +15,9 @@ export type Note =
   /** Exists from before LXD's data is wiped until LXD runs again. */
   | "pulumi-lxd-wipe"
   /** The address on which LXD listens only because the host is a cluster member. */
-  | "pulumi-lxd-https-address";
+  | "pulumi-lxd-https-address"
+  /** Exists from before a member is evacuated for its upgrade until it is restored. */
+  | "pulumi-lxd-upgrade";
 
 export function pathOfNote(note: Note): string {
   return `${DIRECTORY}/${note}`;
@@ -29,6 +31,10 @@ export async function readNote(ssh: SshConnection, note: Note, deadline: Deadlin
   // readlink(1) ends with the same status when the link does not exist and when it fails.
   const { stdout } = await ssh.run(["find", DIRECTORY, "-maxdepth", "1", "-name", note, "-printf", "%l"], { deadline });
   return stdout === "" ? undefined : stdout;
+}
+
+export async function removeNote(ssh: SshConnection, note: Note, deadline: Deadline): Promise<void> {
+  await ssh.run(["rm", "-f", pathOfNote(note)], { deadline });
 }
 
 /** Notes an address that will come with the membership: a host that is no longer a member must listen as before. */
@@ -58,6 +64,6 @@ export async function readSnapSettings(ssh: SshConnection, deadline: Deadline): 
 
 /** Removes all notes, that of the wipe last: while it exists, the next run finishes the wipe. */
 export async function removeNotes(ssh: SshConnection, deadline: Deadline): Promise<void> {
-  const notes: readonly Note[] = ["pulumi-lxd-https-address", "pulumi-lxd-wipe"];
+  const notes: readonly Note[] = ["pulumi-lxd-https-address", "pulumi-lxd-upgrade", "pulumi-lxd-wipe"];
   await ssh.run(["rm", "-f", PARTIAL, SNAP_SETTINGS, ...notes.map(pathOfNote)], { deadline });
 }

@@ -46,6 +46,19 @@ export type InstallArgs =
        * @default apt's choice, and later upgrades by apt are not undone
        */
       version?: string;
+      /**
+       * Evacuate a member of a cluster before its upgrade, and restore it after that: its instances move away and back, stopped meanwhile unless they
+       * move live, or are stopped and started, as `cluster.evacuate` of each one says. Without it, they keep running where they are while the daemon
+       * restarts. A member that somebody else evacuated stays so.
+       * @default false
+       */
+      evacuate?: boolean;
+      /**
+       * Hold the package with the daemon (`apt-mark hold`): neither apt nor unattended-upgrades upgrades it, and `pulumi up` still does. `false`
+       * releases it. A hold that the program no longer asks for is released, also when the node is deleted.
+       * @default true with `version`, otherwise what the host has
+       */
+      hold?: boolean;
       /** Further packages that the storage drivers need, such as `btrfs-progs`. @default [] */
       packages?: string[];
     }
@@ -65,4 +78,11 @@ export type InstallArgs =
        * @default the channel's revision
        */
       revision?: Input<number | undefined>;
+      /**
+       * Evacuate a member of a cluster before its upgrade, and restore it after that: its instances move away and back, stopped meanwhile unless they
+       * move live, or are stopped and started, as `cluster.evacuate` of each one says. Without it, they keep running where they are while the daemon
+       * restarts. A member that somebody else evacuated stays so.
+       * @default false
+       */
+      evacuate?: boolean;
     };

@@ -40,6 +40,8 @@ const debSchema = z
       .string()
       .regex(/^[A-Za-z0-9][A-Za-z0-9.+~/-]*$/, 'is not the name of a release such as "trixie-backports"')
       .exactOptional(),
+    evacuate: z.boolean().exactOptional(),
+    hold: z.boolean().exactOptional(),
     version: z
       .string()
       .regex(/^(\d+:)?\d[A-Za-z0-9.+~-]*$/, 'is not the version of a Debian package such as "5.0.2-5"')
@@ -61,6 +63,7 @@ const snapSchema = z.strictObject({
   cohort: z.boolean().default(true),
   hold: z.boolean().default(true),
   revision: z.number().int().positive().exactOptional(),
+  evacuate: z.boolean().exactOptional(),
 });
 
 /** The input `install` of an LxdNode. */

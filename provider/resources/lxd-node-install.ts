@@ -2,17 +2,24 @@
 import type { Connection, Context, SshConnection } from "../engine/lifecycle";
 import { type DebPackage, installDebPackages, installedDebPackages, installedDebVersions } from "../host/apt";
 import { bringRepository, hasRepository } from "../host/apt-repository";
-import { findDebUpgrade, upgradeDeb, type Versions, versionOfDaemon } from "../host/deb-upgrade";
+import {
+  findDebUpgrade,
+  holdDaemon,
+  isDaemonHeld,
+  upgradeDeb,
+  type Versions,
+  versionOfDaemon,
+  wantedHold,
+} from "../host/deb-upgrade";
 import { DAEMON_PACKAGES, findRival, isInstalled, packagingOf } from "../host/installed";
 import { bringSnap, findSnap, isElsewhere, judgeSnap, startSnap } from "../host/snapd";
 import { direction, sameChannel } from "../host/snapd-channels";
 import { startDaemon } from "../host/units";
-import type { LxdClient } from "../lxd/client/client";
 import { type ApiSocket, findSocket, namesOf, type Packaging } from "../lxd/client/endpoint";
 import { sameJson } from "../support/equality";
 import { afterChange, hasCode, havingChanged, RefusedError } from "../support/errors";
 import type { DebInstall, Install } from "./lxd-node-install-schema";
-import { previewUpgrade, type Upgraded, upgradeServer } from "./lxd-node-upgrade";
+import { previewUpgrade, type ServerThere, type Upgraded, upgradeServer } from "./lxd-node-upgrade";
 
 /** An installation that accepts what a host has, for messages. */
 const INSTALL_OF: Readonly<Record<Packaging, string>> = {
@@ -95,20 +102,21 @@ async function refuseRival(
 
 /**
  * Installs the server where there is none, or brings the installation to the wanted packages, version, channel, revision and hold.
- * @param lxd - The server that is there.
+ * @param server - The server that is there.
  */
 export async function applyInstall(
   context: Context,
   ssh: SshConnection,
   wanted: Install,
-  lxd?: LxdClient,
+  server?: ServerThere,
 ): Promise<Upgraded | "kept"> {
   if (wanted === false) {
     return "kept";
   }
-  const versions = lxd && (await findUpgrade(context, ssh, wanted));
-  if (lxd !== undefined && versions !== undefined) {
-    return upgradeServer(context, ssh, lxd, versions, () => bring(context, ssh, wanted, versions.to));
+  const versions = server && (await findUpgrade(context, ssh, wanted));
+  if (server !== undefined && versions !== undefined) {
+    const host = { ...server, ssh, evacuates: wanted.evacuate === true };
+    return upgradeServer(context, host, versions, () => bring(context, ssh, wanted, versions.to));
   }
   await bring(context, ssh, wanted);
   return "kept";
@@ -134,6 +142,10 @@ async function bring(context: Context, ssh: SshConnection, wanted: Exclude<Insta
     await installMissing(context, ssh, wanted);
     if (upgradeTo !== undefined) {
       warnOfUnread(context, ssh, await upgradeDeb(ssh, wanted.server, upgradeTo, deadline, wanted.targetRelease));
+    }
+    const hold = wantedHold(wanted);
+    if (hold !== undefined) {
+      await holdDaemon(ssh, wanted.server, hold, deadline);
     }
   } catch (error) {
     throw isChanged ? afterChange(error) : error;
@@ -254,17 +266,19 @@ async function readDebInstall(context: Context, ssh: SshConnection, known: DebIn
   const isBaseOnly = there.has("incus-base") && !there.has("incus");
   const found = isBaseOnly ? "incus-base" : serverPackage;
   const packageVersion = versionOfDaemon(there, known.server);
+  const hold = wantedHold(known);
   const install: DebInstall = {
     ...rest,
     packages: packages.filter((name) => there.has(name)),
     ...(found !== undefined && { serverPackage: found }),
     ...(repository !== undefined && (await hasRepository(ssh, repository, deadline)) && { repository }),
     ...(version !== undefined && { version: packageVersion ?? version }),
+    ...(hold !== undefined && (await isDaemonHeld(ssh, known.server, deadline)) !== hold && { hold: !hold }),
   };
   return { install, packageVersion };
 }
 
-/** Whether the installation is the wanted one. `targetRelease` says only from where packages are installed. */
+/** Whether the installation is the wanted one. `targetRelease` and `evacuate` say only how it becomes so. */
 export function sameInstall({ install: found, revision }: Installed, wanted: Install): boolean {
   if (found !== false && wanted !== false && found.method === "snap" && wanted.method === "snap") {
     return (
@@ -279,8 +293,27 @@ export function sameInstall({ install: found, revision }: Installed, wanted: Ins
   return sameJson(found, wanted);
 }
 
-function comparable({ targetRelease: _, serverPackage = "incus", ...install }: DebInstall): object {
-  return { ...install, serverPackage };
+/** Whether another version, channel or revision is installed than the wanted one. Pure. */
+export function isOtherVersion({ install: found, revision, packageVersion }: Installed, wanted: Install): boolean {
+  if (found === false || wanted === false || found.method !== wanted.method) {
+    return false;
+  }
+  if (found.method === "snap" && wanted.method === "snap") {
+    return isElsewhere({ channel: found.channel, revision: revision ?? found.revision }, wanted);
+  }
+  return wanted.method === "deb" && wanted.version !== undefined && wanted.version !== packageVersion;
+}
+
+function comparable({ targetRelease: _, evacuate: _evacuate, serverPackage = "incus", ...install }: DebInstall): object {
+  return { ...install, serverPackage, hold: wantedHold(install) };
+}
+
+/** Releases the hold that an installation asks for, when it no longer does. */
+export async function releaseHold(context: Context, ssh: SshConnection, former: Install, wanted: Install = false): Promise<void> {
+  const stays = wanted !== false && wanted.method === "deb" && wantedHold(wanted) !== undefined;
+  if (former !== false && former.method === "deb" && wantedHold(former) === true && !stays) {
+    await holdDaemon(ssh, former.server, false, context.deadline);
+  }
 }
 
 /** Returns the refusals of a change of `install` that are known without a request. Pure. */
@@ -324,7 +357,9 @@ export async function previewInstall(
   const ssh = await context.host(connection);
   try {
     const versions = await findUpgrade(context, ssh, wanted);
-    return versions === undefined ? [] : await previewUpgrade(await context.lxd(connection), connection.host, versions);
+    return versions === undefined
+      ? []
+      : await previewUpgrade(await context.lxd(connection), connection.host, versions, wanted.evacuate === true);
   } catch (error) {
     if (!hasCode(error, "refused")) {
       throw error;

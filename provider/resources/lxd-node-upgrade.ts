@@ -2,18 +2,24 @@
  * The upgrade of a host's server. In a cluster, members are upgraded one after the other (docs/adr/0015-upgrades.md).
  * @see https://documentation.ubuntu.com/lxd/latest/howto/cluster_manage/#upgrade-cluster-members
  */
-import type { Context, SshConnection } from "../engine/lifecycle";
+import type { Connection, Context, SshConnection } from "../engine/lifecycle";
 import type { Versions } from "../host/deb-upgrade";
 import { askLxd } from "../host/half-joined";
 import { lookAtDisk } from "../host/on-disk";
 import type { LxdClient } from "../lxd/client/client";
 import { RESTART_SECONDS } from "../lxd/client/transient-failures";
-import { listMembers, type Member } from "../lxd/cluster/cluster";
+import { listMembers } from "../lxd/cluster/cluster";
 import { withUpgradeLock } from "../lxd/cluster/cluster-lock";
-import { offlineOf } from "../lxd/cluster/heartbeats";
+import { downOf, offlineOf } from "../lxd/cluster/heartbeats";
 import { untilReady, untilSettled } from "../lxd/cluster/restarts";
 import { until } from "../support/deadline";
 import { hasCode, havingChanged, RefusedError } from "../support/errors";
+import {
+  prepareUpgradeEvacuation,
+  previewUpgradeEvacuation,
+  restoreOthers,
+  restoreUpgraded,
+} from "./lxd-node-upgrade-evacuation";
 
 /** `waits`: the member answers only when the others are upgraded too. */
 export type Upgraded = "ready" | "waits";
@@ -21,8 +27,21 @@ export type Upgraded = "ready" | "waits";
 /** A daemon that answers 503 for this long after its upgrade waits for other members. A daemon that is silent fails earlier. */
 const START_SECONDS = RESTART_SECONDS + 10;
 
-/** By certificate of the cluster, the members that this process has upgraded and that may wait for others. */
-const upgraded = new Map<string, Set<string>>();
+/** By certificate of the cluster, the members that this process has upgraded and that may wait for others, with their hosts. */
+const upgraded = new Map<string, Map<string, Connection>>();
+
+/** A server that is on a host. */
+export interface ServerThere {
+  readonly connection: Connection;
+  readonly lxd: LxdClient;
+}
+
+/** A host whose server is upgraded. */
+interface UpgradedHost extends ServerThere {
+  readonly ssh: SshConnection;
+  /** Whether a member is evacuated meanwhile. */
+  readonly evacuates: boolean;
+}
 
 /**
  * Upgrades the server of a host by `act`. In a cluster, only while all members are online that this process has not upgraded, and one member
@@ -31,8 +50,7 @@ const upgraded = new Map<string, Set<string>>();
  */
 export async function upgradeServer(
   context: Context,
-  ssh: SshConnection,
-  lxd: LxdClient,
+  { connection, ssh, lxd, evacuates }: UpgradedHost,
   versions: Versions,
   act: () => Promise<void>,
 ): Promise<Upgraded> {
@@ -50,24 +68,33 @@ export async function upgradeServer(
     return "ready";
   }
   return withUpgradeLock(lxd, fingerprint, async () => {
-    const done = upgraded.get(fingerprint) ?? new Set<string>();
+    const done = upgraded.get(fingerprint) ?? new Map<string, Connection>();
     upgraded.set(fingerprint, done);
     // A silent member may be the one that is behind. Nobody else can be asked.
     const members = server === undefined ? [] : await listMembers(lxd);
     const others = members.filter(({ server_name }) => server_name !== name && !done.has(server_name));
-    const down = await offlineOf(lxd, others);
+    const down = await downOf(lxd, others);
     if (down.length > 0) {
       throw new RefusedError(`${lxd.title} was not upgraded from ${versions.from} to ${versions.to}: ${describeDown(lxd, down)}`);
     }
-    await upgrade();
+    const evacuate =
+      evacuates && name !== undefined && members.length > 1
+        ? await prepareUpgradeEvacuation(context, ssh, lxd, name, members)
+        : undefined;
+    if (evacuate !== undefined) {
+      await evacuate();
+    }
+    await (evacuate === undefined ? upgrade() : havingChanged(upgrade));
     return havingChanged(async () => {
       if (name !== undefined) {
-        done.add(name);
+        done.set(name, connection);
       }
       if (await isWaiting(lxd, server === undefined || others.length > 0)) {
         return "waits";
       }
-      await untilAllOnline(lxd);
+      await untilAllOnline(lxd, done);
+      await restoreUpgraded(context, ssh, lxd);
+      await restoreOthers(context, new Map([...done].filter(([each]) => each !== name)));
       upgraded.delete(fingerprint);
       return "ready";
     });
@@ -75,8 +102,14 @@ export async function upgradeServer(
 }
 
 /** What a preview tells of an upgrade. */
-export async function previewUpgrade(lxd: LxdClient, host: string, { from, to }: Versions): Promise<string[]> {
-  const what = `pulumi up will upgrade ${lxd.names.name} on ${host} from ${from} to ${to}. Its daemon restarts; instances keep running`;
+export async function previewUpgrade(
+  lxd: LxdClient,
+  host: string,
+  { from, to }: Versions,
+  evacuates: boolean,
+): Promise<string[]> {
+  const upgrade = `pulumi up will upgrade ${lxd.names.name} on ${host} from ${from} to ${to}. Its daemon restarts`;
+  const what = `${upgrade}; instances keep running`;
   const server = await askLxd(lxd);
   if (server === undefined) {
     return [`${what}. The daemon does not answer now`];
@@ -89,8 +122,9 @@ export async function previewUpgrade(lxd: LxdClient, host: string, { from, to }:
   if (down.length > 0) {
     return [`pulumi up will refuse to upgrade ${lxd.names.name} on ${host} from ${from} to ${to}: ${describeDown(lxd, down)}`];
   }
+  const evacuation = evacuates ? await previewUpgradeEvacuation(lxd, server.environment.server_name, members) : undefined;
   return [
-    `${what}. The members are upgraded one after the other. If ${to} has another number of API extensions, an upgraded member does not answer ` +
+    `${evacuation === undefined ? what : `${upgrade}. ${evacuation}`}. The members are upgraded one after the other. If ${to} has another number of API extensions, an upgraded member does not answer ` +
       "until all are upgraded",
   ];
 }
@@ -133,15 +167,14 @@ async function isWaiting(lxd: LxdClient, mayWait: boolean): Promise<boolean> {
   }
 }
 
-async function untilAllOnline(lxd: LxdClient): Promise<void> {
+/** Waits for all members. One that is not upgraded yet may be behind: Incus 7 answers meanwhile, and shows it as Blocked. */
+async function untilAllOnline(lxd: LxdClient, done: ReadonlyMap<string, unknown>): Promise<void> {
   await untilSettled(lxd);
   await until(lxd.deadline, async (report) => {
-    const missing = (await listMembers(lxd)).filter(isMissing);
+    const missing = (await listMembers(lxd)).filter(
+      ({ server_name, status }) => status === "Offline" || (status === "Blocked" && done.has(server_name)),
+    );
     report(`${lxd.title} reports ${missing.map(({ server_name, status }) => `${server_name} as ${status}`).join(", ")}`);
     return missing.length === 0 ? true : undefined;
   });
-}
-
-function isMissing({ status }: Member): boolean {
-  return status === "Offline" || status === "Blocked";
 }

@@ -2,25 +2,22 @@
  * One host: LXD is installed and runs, with the host's own config.
  * @see https://documentation.ubuntu.com/lxd/latest/installing/ and .../server_config/ (LXD 5.0 to 6)
  */
-import type { CustomResourceOptions, Input, Output } from "@pulumi/pulumi";
-import * as z from "zod";
-import { onHost } from "../engine/connection-inputs";
+import type { CustomResourceOptions, Output } from "@pulumi/pulumi";
+import type * as z from "zod";
 import type { Context, Lifecycle, SshConnection } from "../engine/lifecycle";
-import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import { LxdResource } from "../engine/resource";
 import { askLxd } from "../host/half-joined";
 import { findSocketUnlessGone } from "../host/installed";
 import { finishReset, isResetUnfinished } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { type ServerKind, serverAt } from "../lxd/client/endpoint";
-import { type Config, configSchema, sameConfig, sameConfigValue } from "../lxd/config";
-import { INVENTORY_KINDS } from "../lxd/inventory";
+import { type Config, sameConfig, sameConfigValue } from "../lxd/config";
 import { describeOwner, isOfSameStack } from "../lxd/ownership";
-import { CLUSTER_ADDRESS, getHardware, getServer, LOCAL_CONFIG, serverConfig, setServerConfig } from "../lxd/server";
-import { CLUSTER_ADDRESS_FAULT, faultOfValue } from "../lxd/server-config-values";
+import { getHardware, getServer, serverConfig, setServerConfig } from "../lxd/server";
 import { sameJson, sameSet } from "../support/equality";
 import { afterChange, IncompleteError } from "../support/errors";
-import type { ClusterConnectionArgs, ConfigArgs, ConnectionArgs } from "./common-args";
-import type { InstallArgs } from "./install-args";
+import type { ClusterConnectionArgs, ConnectionArgs } from "./common-args";
+import { faultOfConfig, type LxdNodeArgs, nodeSchema } from "./lxd-node-args";
 import { ensureEmpty, ensureEmptyUnlessMember, explainSilence, ownerOf, ready } from "./lxd-node-emptying";
 import {
   applyInstall,
@@ -30,58 +27,17 @@ import {
   installWarnings,
   previewInstall,
   readInstall,
+  releaseHold,
   sameInstall,
 } from "./lxd-node-install";
-import { installSchema } from "./lxd-node-install-schema";
+import type { Install } from "./lxd-node-install-schema";
 import { isReadySoon } from "./lxd-node-upgrade";
-
-/** Inputs of {@link LxdNode}. @internal */
-export const nodeSchema = z.strictObject({
-  ...onHost,
-  install: installSchema.default({ method: "snap", channel: "5.21/stable", cohort: true, hold: true }),
-  config: configSchema.default({}),
-  resetPolicy: z.array(z.enum(INVENTORY_KINDS)).default([]),
-  adopt: z.boolean().default(false),
-});
-
-/** Arguments of {@link LxdNode}. */
-export interface LxdNodeArgs {
-  /** How to reach the host. */
-  connection: Input<ConnectionArgs>;
-  /**
-   * How the server is installed when the host does not have it: LXD as the snap or Debian's package, or Incus as Debian's package;
-   * `false` requires an installed one.
-   * An installed snap is refreshed to the channel and revision, unless they are older: LXD does not start on the data of a newer
-   * version.
-   * @default {method: "snap", channel: "5.21/stable", cohort: true, hold: true}
-   */
-  install?: Input<InstallArgs | false>;
-  /**
-   * The host's own keys of the server config, such as `core.https_address`, the address for clients. Other keys are not changed.
-   * @default {}
-   */
-  config?: Input<ConfigArgs>;
-  /**
-   * Kinds of content that may be destroyed on the host to start from an empty LXD. Without it, a host with instances, custom
-   * volumes or a cluster is refused. The list must name every kind that the host holds; then all of LXD's data there is wiped,
-   * once: when the node is created, or when this list changes. A changed list never wipes a host that is already a member of a
-   * cluster.
-   * @default []
-   */
-  resetPolicy?: Input<Input<"instances" | "custom-volumes" | "images" | "storage-pools" | "networks" | "cluster">[]>;
-  /**
-   * Manage a host that is already in use, without a change to what it holds or to how LXD is installed. When the installation
-   * differs from `install`, the next preview shows it.
-   * @default false
-   */
-  adopt?: Input<boolean>;
-  /** Time limits in seconds, for each call. @default 900 for create and update, 120 for delete, 60 for read */
-  timeouts?: Input<TimeoutArgs>;
-}
+import { finishUpgrade } from "./lxd-node-upgrade-evacuation";
+import { isUnfinished, observeUpgrade, type UpgradeOutputs } from "./lxd-node-upgrade-state";
 
 type Inputs = z.output<typeof nodeSchema>;
 
-interface Outputs {
+interface Outputs extends UpgradeOutputs {
   server: ServerKind;
   lxdVersion: string;
   apiExtensions: string[];
@@ -120,12 +76,14 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     memoryBytes: [],
     revision: ["install", "resetPolicy"],
     packageVersion: ["install", "resetPolicy"],
+    upgradeState: ["install", "resetPolicy"],
+    recommendedAction: ["install", "resetPolicy"],
   },
   timeouts: { create: 900, read: 60, update: 900, delete: 120 },
 
   checkTogether({ config, resetPolicy, adopt }) {
     const failures = Object.entries(config).flatMap(([key, value]) => {
-      const reason = faultOf(key, value);
+      const reason = faultOfConfig(key, value);
       return reason === undefined ? [] : [{ property: `config.${key}`, reason }];
     });
     if (adopt && resetPolicy.length > 0) {
@@ -135,12 +93,19 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
   },
 
   sameBy: {
-    install: (_observed, wanted, state) => sameInstall(state, wanted),
+    install: (_observed, wanted, state) => !isUnfinished(state) && sameInstall(state, wanted),
     config: sameConfig,
     resetPolicy: sameSet,
   },
 
-  previewWarnings: (state, { install, connection }) => installWarnings(state, install, connection.host),
+  previewWarnings: (state, { install, connection }) => [
+    ...installWarnings(state, install, connection.host),
+    ...(isUnfinished(state)
+      ? [
+          `An upgrade of ${connection.host} was interrupted while its member was evacuated. pulumi up finishes it, and restores the member`,
+        ]
+      : []),
+  ],
 
   async previewEffects(context, { connection, resetPolicy, install }, former) {
     if (former === undefined) {
@@ -168,11 +133,11 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     const isNew = await ensureInstalled(context, ssh, inputs.install);
     const lxd = await context.lxd(inputs.connection);
     await ensureEmpty(context, ssh, lxd, inputs.resetPolicy).catch(rethrow(isReset || isNew));
-    if ((await applyInstall(context, ssh, inputs.install, lxd)) !== "kept") {
+    if ((await applyInstall(context, ssh, inputs.install, { lxd, connection: inputs.connection })) !== "kept") {
       await ready(context, lxd);
     }
     await setServerConfig(lxd, inputs.config);
-    return { id: ssh.name, outputs: await outputsOf(lxd, await readInstall(context, ssh, lxd.endpoint.socket, inputs.install)) };
+    return { id: ssh.name, outputs: await outputsOf(context, ssh, lxd, inputs.install) };
   },
 
   async read(context, _id, state) {
@@ -189,13 +154,18 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     const server = await askLxd(lxd);
     const installed = await readInstall(context, ssh, socket, state.install);
     if (server === undefined) {
+      const outputs = {
+        ...state,
+        ...packageOf(installed),
+        ...(await observeUpgrade(context, ssh, lxd, undefined, installed, state.install)),
+      };
       if (!sameInstall({ ...installed, revision: installed.revision ?? state.revision }, state.install)) {
         const found = describeInstall(installed.install);
         context.warn(`${lxd.title} does not answer, and is now ${found}. All other values are the last known ones`);
-        return { inputs: { install: installed.install }, outputs: { ...state, ...packageOf(installed) } };
+        return { inputs: { install: installed.install }, outputs };
       }
       context.warn(`${await explainSilence(context, ssh, lxd)}. All values are the last known ones`);
-      return { inputs: {}, outputs: { ...state, packageVersion: installed.packageVersion } };
+      return { inputs: {}, outputs: { ...outputs, revision: state.revision } };
     }
     const live = serverConfig(server);
     const config = Object.fromEntries(
@@ -207,7 +177,10 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
         return value === "" ? [] : [[key, value]]; // an unset key is no longer managed, unless the program gives it
       }),
     );
-    return { inputs: { install: installed.install, config }, outputs: await outputsOf(lxd, installed) };
+    return {
+      inputs: { install: installed.install, config },
+      outputs: await outputsOf(context, ssh, lxd, state.install, installed),
+    };
   },
 
   async update(context, id, state, inputs) {
@@ -218,11 +191,12 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     if (!sameSet(state.resetPolicy, inputs.resetPolicy)) {
       await ensureEmptyUnlessMember(context, ssh, lxd, inputs.resetPolicy).catch(rethrow(isReset || isNew));
     }
-    const applied = await applyInstall(context, ssh, inputs.install, lxd);
+    const applied = await applyInstall(context, ssh, inputs.install, { lxd, connection: inputs.connection });
     const isReady = applied === "ready" || (applied === "kept" && (await isReadySoon(context, ssh, lxd)));
     const installed = await readInstall(context, ssh, lxd.endpoint.socket, inputs.install);
     if (!isReady) {
-      const outputs = { ...outputsIn(state), ...packageOf(installed) };
+      const upgrade = await observeUpgrade(context, ssh, lxd, undefined, installed, inputs.install);
+      const outputs = { ...outputsIn(state), ...packageOf(installed), ...upgrade };
       const why =
         applied === "waits"
           ? `${lxd.title} was upgraded, and does not answer until the other members are upgraded too`
@@ -233,11 +207,13 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       context.warn(`${why}. lxdVersion and apiExtensions are the former ones until the next refresh`);
       return outputs;
     }
+    await releaseHold(context, ssh, state.install, inputs.install);
+    await finishUpgrade(context, ssh, lxd);
     await setServerConfig(lxd, { ...unset(state.config), ...inputs.config });
-    return outputsOf(lxd, installed);
+    return outputsOf(context, ssh, lxd, inputs.install, installed);
   },
 
-  /** Unsets the managed config keys. LXD stays installed: removing it is a person's decision. */
+  /** Unsets the managed config keys, and releases the package. LXD stays installed: removing it is a person's decision. */
   async delete(context, _id, state) {
     const ssh = await context.host(state.connection);
     await finishReset(ssh, context, state.resetPolicy);
@@ -248,7 +224,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       const lxd = await context.lxd(state.connection);
       if ((await askLxd(lxd)) === undefined) {
         context.warn(`${await explainSilence(context, ssh, lxd)}. Its config was not changed`);
-        return;
+        return releaseHold(context, ssh, state.install);
       }
       const owner = await ownerOf(lxd);
       if (owner !== "" && !isOfSameStack(owner, context.urn)) {
@@ -257,17 +233,9 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
       }
       await setServerConfig(lxd, unset(state.config));
     }
+    await releaseHold(context, ssh, state.install);
   },
 };
-
-function faultOf(key: string, value: string): string | undefined {
-  if (key === CLUSTER_ADDRESS) {
-    return CLUSTER_ADDRESS_FAULT;
-  }
-  return LOCAL_CONFIG.test(key)
-    ? faultOfValue(key, value)
-    : "is not a key of one host: it belongs to the whole cluster, or is unknown";
-}
 
 /** An empty string unsets a key. */
 function unset(config: Config): Config {
@@ -298,7 +266,7 @@ async function adopt(context: Context, ssh: SshConnection, inputs: Inputs): Prom
         "does not change that; the next pulumi up does",
     );
   }
-  const outputs = { ...(await outputsOf(lxd, installed)), install }; // this `install` is the one that state gets
+  const outputs = { ...(await outputsOf(context, ssh, lxd, inputs.install, installed)), install }; // this `install` is the one that state gets
   return { id: ssh.name, outputs };
 }
 
@@ -313,8 +281,20 @@ function outputsIn(state: Inputs & Outputs): Outputs {
   return { server, lxdVersion, apiExtensions, socket, kernelVersion, architecture, cpus, memoryBytes, revision, packageVersion };
 }
 
-async function outputsOf(lxd: LxdClient, installed: Installed): Promise<Outputs> {
-  const { environment, api_extensions: apiExtensions } = await getServer(lxd);
+/**
+ * Reads the host's server.
+ * @param known - How it is installed, if that has been read.
+ */
+async function outputsOf(
+  context: Context,
+  ssh: SshConnection,
+  lxd: LxdClient,
+  wanted: Install,
+  known?: Installed,
+): Promise<Outputs> {
+  const installed = known ?? (await readInstall(context, ssh, lxd.endpoint.socket, wanted));
+  const server = await getServer(lxd);
+  const { environment, api_extensions: apiExtensions } = server;
   return {
     server: lxd.names.server,
     lxdVersion: environment.server_version,
@@ -324,6 +304,7 @@ async function outputsOf(lxd: LxdClient, installed: Installed): Promise<Outputs>
     architecture: environment.architectures[0] ?? "",
     ...(await getHardware(lxd)),
     ...packageOf(installed),
+    ...(await observeUpgrade(context, ssh, lxd, server, installed, wanted)),
   };
 }
 
@@ -369,6 +350,17 @@ export class LxdNode extends LxdResource {
    * Version of the Debian package with the daemon, such as "5.0.2-5", or of the snap. `undefined` when `install` is false.
    */
   declare readonly packageVersion: Output<string | undefined>;
+  /**
+   * What the upgrade of the host's server has reached, at the last refresh. `update pending`: another version is to be installed, or was installed
+   * while the former one still runs, or other members of the cluster have a newer one. `evacuated` without an upgrade: somebody evacuated the member.
+   * `restarting`: the server does not answer; it starts, or waits for other members. `restore pending`: the member was evacuated for its upgrade, and
+   * was not restored. `undefined` in older states until the next refresh.
+   */
+  declare readonly upgradeState: Output<
+    "up to date" | "update pending" | "evacuating" | "evacuated" | "restarting" | "restore pending" | undefined
+  >;
+  /** What comes next according to `upgradeState`. `pulumi up` does all of it but `restart`. */
+  declare readonly recommendedAction: Output<"none" | "update" | "evacuate" | "restart" | "restore" | undefined>;
 
   constructor(name: string, args: LxdNodeArgs, opts?: CustomResourceOptions) {
     super(
@@ -386,6 +378,8 @@ export class LxdNode extends LxdResource {
         "memoryBytes",
         "revision",
         "packageVersion",
+        "upgradeState",
+        "recommendedAction",
       ],
       opts,
     );

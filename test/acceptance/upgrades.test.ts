@@ -42,7 +42,7 @@ describe("The upgrade of a cluster", () => {
   const { onHost } = hosts;
   let first = "";
 
-  const client = (...argv: string[]): Promise<string> => onHost("bcn2", hosts.lab.flavour.client, ...argv);
+  const clientOn = (name: HostName, ...argv: string[]): Promise<string> => onHost(name, hosts.lab.flavour.client, ...argv);
   const statuses = async (through: HostName): Promise<string[]> => {
     const members = JSON.parse(await onHost(through, hosts.lab.flavour.client, "query", "/1.0/cluster/members?recursion=1")) as {
       server_name: string;
@@ -52,22 +52,23 @@ describe("The upgrade of a cluster", () => {
   };
   const installed = (name: HostName): Promise<string> =>
     onHost(name, "dpkg-query", "--show", "--showformat=${Version}", hosts.lab.flavour.package);
-  const install = (version: string): object => {
+  const install = (version: string, more: object = {}): object => {
     const args = hosts.node("bcn2") as { install: object };
-    return { install: { ...args.install, version } };
+    return { install: { ...args.install, version, ...more } };
   };
   /** `pulumi up` of one node: refreshed, and changed if it differs. */
-  const up = async (name: HostName, version: string): Promise<boolean> => {
+  const up = async (name: HostName, version: string, more?: object): Promise<boolean> => {
     const { id, outs } = nodes.get(name) ?? assert.fail(name);
     const node = provider("LxdNode");
-    const inputs = await checkedInputs("LxdNode", hosts.node(name, install(version)));
+    const inputs = await checkedInputs("LxdNode", hosts.node(name, install(version, more)));
     const { props } = await node.read(id, outs);
     const { changes } = await node.diff(id, props, inputs);
     nodes.set(name, { id, outs: changes ? (await node.update(id, props, inputs)).outs : props });
     return changes;
   };
+  /** Asks the member that has c1: the others find a member that has restarted with one of the next heartbeats. */
   const runningPid = async (): Promise<unknown> =>
-    (JSON.parse(await client("query", "/1.0/instances/c1/state")) as { pid: unknown }).pid;
+    (JSON.parse(await clientOn("bcn1", "query", "/1.0/instances/c1/state")) as { pid: unknown }).pid;
 
   before(async () => {
     const made = await Promise.all(NAMES.map((name) => createResource("LxdNode", hosts.node(name))));
@@ -78,9 +79,9 @@ describe("The upgrade of a cluster", () => {
     const cluster = { endpoints: NAMES.map((name) => hosts.to(name)) };
     await createResource("LxdStoragePool", { cluster, name: "default", driver: "dir" });
     await createResource("LxdImage", { cluster, ...(await hosts.imageFiles()), aliases: ["debian-12"] });
-    await client("launch", "debian-12", "c1", "--storage", "default", "--target", "bcn1");
+    await clientOn("bcn2", "launch", "debian-12", "c1", "--storage", "default", "--target", "bcn1");
     const { package: daemon } = hosts.lab.flavour;
-    [first = ""] = await Promise.all(NAMES.map((name) => onHost(name, "sh", "-c", REBUILD, "sh", daemon, ".1", ".2")));
+    [first = ""] = await Promise.all(NAMES.map((name) => onHost(name, "sh", "-c", REBUILD, "sh", daemon, ".1", ".2", ".3")));
     first = first.split("\n").at(-1) ?? "";
   });
 
@@ -91,6 +92,8 @@ describe("The upgrade of a cluster", () => {
     assert.deepEqual(await statuses("bcn2"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
     assert.equal(await runningPid(), pid);
     assert.deepEqual(await Promise.all(NAMES.map((name) => up(name, `${first}.1`))), [false, false, false]);
+    const { package: daemon } = hosts.lab.flavour;
+    assert.deepEqual(await Promise.all(NAMES.map((name) => onHost(name, "apt-mark", "showhold"))), Array(3).fill(daemon));
   });
 
   it("refuses an older version, and nothing is touched", async () => {
@@ -102,19 +105,34 @@ describe("The upgrade of a cluster", () => {
     assert.equal(await installed("bcn3"), `${first}.1`);
   });
 
-  it("lets an upgraded member wait for the others when their API is older, and the last one ends that", async () => {
+  it("evacuates a member before its upgrade, and restores it after that", async () => {
+    const before = await runningPid();
+    await up("bcn1", `${first}.2`, { evacuate: true });
+    assert.equal(await installed("bcn1"), `${first}.2`);
+    assert.deepEqual(await statuses("bcn1"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
+    const c1 = JSON.parse(await clientOn("bcn1", "query", "/1.0/instances/c1")) as { location: string; status: string };
+    assert.deepEqual([c1.location, c1.status], ["bcn1", "Running"]);
+    assert.notEqual(await runningPid(), before);
+    assert.equal(await up("bcn1", `${first}.2`, { evacuate: true }), false);
+    assert.deepEqual(
+      [nodes.get("bcn1")?.outs["upgradeState"], nodes.get("bcn1")?.outs["recommendedAction"]],
+      ["up to date", "none"],
+    );
+  });
+
+  it("lets an upgraded member wait for the others when their database is older, and the last one ends that", async () => {
     const { admin } = hosts.lab.flavour;
     const pid = await runningPid();
-    // A real second version with more API extensions cannot be had: the others' rows say that they have fewer.
-    await onHost("bcn2", ...admin, "sql", "global", "UPDATE nodes SET api_extensions = api_extensions - 1");
-    await up("bcn3", `${first}.2`);
-    assert.equal(await installed("bcn3"), `${first}.2`);
+    // A real second version with a newer database cannot be had: the others' rows say that theirs is older.
+    await onHost("bcn2", ...admin, "sql", "global", "UPDATE nodes SET schema = schema - 1");
+    await up("bcn3", `${first}.3`);
+    assert.equal(await installed("bcn3"), `${first}.3`);
     const blocked = await hosts.lab.hostExec("bcn3", ["timeout", "5", hosts.lab.flavour.client, "query", "/1.0"]);
     assert.notEqual(blocked.exitCode, 0, "bcn3 answers although the others are older");
-    assert.deepEqual(await statuses("bcn2"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
-    await up("bcn1", `${first}.2`);
-    assert.equal(await up("bcn3", `${first}.2`), false);
-    await up("bcn2", `${first}.2`);
+    assert.ok((await statuses("bcn2")).includes("bcn3 Online")); // Incus shows the others as Blocked
+    await up("bcn1", `${first}.3`);
+    assert.equal(await up("bcn3", `${first}.3`), false);
+    await up("bcn2", `${first}.3`);
     assert.deepEqual(await statuses("bcn3"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
     assert.equal(await runningPid(), pid);
   });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { SimulatedHost } from "../../lab/simulated";
 import { dynamicProvider } from "../../provider/engine/adapter";
+import { getMember } from "../../provider/lxd/cluster/cluster";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
 import { profileLifecycle } from "../../provider/resources/lxd-profile";
@@ -117,12 +118,49 @@ describe("The upgrade of the members of a cluster", () => {
     assert.equal(await nodes.bcn2.up(args("bcn2", NEW)), "updated");
   });
 
+  it("does not start while a member is down that the others still show as online", async () => {
+    release();
+    cluster.lab.timings.missedMs = 1000;
+    await host("bcn3").powerOff();
+    assert.match(await refusal("bcn2", NEW), /member bcn3 is offline\. /);
+    assert.deepEqual(versions(), [OLD, OLD, OLD]);
+  });
+
   it("is refused to a version that no package source has, with those that they have", async () => {
     assert.match(
       await refusal("bcn2", "5.0.3-1"),
       /have no version 5\.0\.3-1 of "lxd" \(install\.version\)\. They have 5\.0\.2-5\+deb12u6/,
     );
     assert.deepEqual(versions(), [OLD, OLD, OLD]);
+  });
+
+  it("holds the package while a version is pinned, and releases it with the pin or the node", async () => {
+    release();
+    const { heldPackages: held } = host("bcn2");
+    for (const version of [OLD, NEW]) {
+      assert.equal(await nodes.bcn2.up(args("bcn2", version)), "updated");
+      assert.deepEqual([...held], ["lxd"]);
+      assert.equal(await nodes.bcn2.up(args("bcn2", version)), "same");
+    }
+    const released = { ...args("bcn2"), install: { method: "deb", version: NEW, hold: false } };
+    assert.equal(await nodes.bcn2.up(released), "updated");
+    assert.deepEqual([...held], []);
+    await nodes.bcn2.up(args("bcn2", NEW));
+    assert.equal(await nodes.bcn2.up(args("bcn2")), "updated");
+    assert.deepEqual([...held], []);
+    held.add("lxd"); // by hand
+    assert.equal(await nodes.bcn2.up(args("bcn2")), "same");
+    await nodes.bcn2.up(args("bcn2", NEW));
+    await nodes.bcn2.destroy();
+    assert.deepEqual([...held], []);
+  });
+
+  it("keeps the hold when it fails", async () => {
+    await nodes.bcn2.up(args("bcn2", OLD));
+    release();
+    host("bcn2").packageTrouble.conflicts["lxd"] = ["ifupdown"];
+    assert.match(await refusal("bcn2", NEW), /apt would remove ifupdown/);
+    assert.deepEqual([...host("bcn2").heldPackages], ["lxd"]);
   });
 
   describe("to a version with more API extensions", () => {
@@ -199,6 +237,236 @@ describe("The upgrade of the members of a cluster", () => {
       assert.equal(await nodes.bcn2.up(args("bcn2", NEW, { ...soon, config })), "updated");
       assert.equal(host("bcn2").daemon?.localConfig["core.debug_address"], "127.0.0.1:8888");
     });
+  });
+});
+
+describe("The upgrade of a member with install.evacuate", () => {
+  const NOTE = "/var/lib/pulumi-lxd-upgrade";
+  let cluster: SimulatedCluster;
+  let nodes: Record<Name, Managed>;
+
+  const host = (name: Name): SimulatedHost => cluster.lab.host(name);
+  const args = (name: Name, version: string): object => ({
+    connection: host(name).connection,
+    install: { method: "deb", version, evacuate: true },
+    adopt: true,
+    timeouts: { update: 8, read: 4 },
+  });
+  const placeOf = (instance: string): string | undefined =>
+    host("bcn2").daemon?.database.instances.get(`default/${instance}`)?.member.name;
+  const statusOf = async (name: Name): Promise<string> => (await getMember(await cluster.byHand(), name)).status;
+  const changeState = (name: Name, action: "evacuate" | "restore"): Promise<unknown> =>
+    cluster.lab.byHand("bcn2", "POST", `/1.0/cluster/members/${name}/state`, { action });
+  const release = (extensions: readonly string[] = []): void => {
+    for (const name of NAMES) {
+      host(name).releasePackage(NEW, extensions);
+    }
+  };
+
+  beforeEach(async () => {
+    cluster = await startMembers({ bcn2: {}, bcn1: {}, bcn3: {} });
+    for (const name of NAMES) {
+      await cluster.lab.byHand(name, "POST", `/1.0/storage-pools?target=${name}`, { name: "default", driver: "dir" });
+    }
+    await cluster.lab.byHand("bcn2", "POST", "/1.0/storage-pools", { name: "default", driver: "dir" });
+    const devices = { root: { type: "disk", path: "/", pool: "default" } };
+    cluster.lab.seedInstances(3, { host: "bcn2", prefix: "c", type: "container", devices }); // c1 on bcn1, c3 on bcn2
+    nodes = { bcn2: manage("bcn2"), bcn1: manage("bcn1"), bcn3: manage("bcn3") };
+    for (const name of NAMES) {
+      await nodes[name].up(args(name, OLD));
+    }
+  });
+
+  afterEach(async () => {
+    assert.deepEqual([cluster.lab.defects, NAMES.flatMap((name) => host(name).unknownCommands)], [[], []]);
+    await cluster.stop();
+  });
+
+  it("moves its instances away and back, as the preview says, and then changes nothing", async () => {
+    release();
+    await nodes.bcn1.preview(args("bcn1", NEW));
+    assert.match(nodes.bcn1.warnings.at(-1) ?? "", /bcn1 is evacuated before that, and restored after it: .*c1/);
+    const take = host("bcn1").takeInstallTime.bind(host("bcn1"));
+    let during: unknown;
+    host("bcn1").takeInstallTime = async () => {
+      during = [
+        placeOf("c1") === "bcn1",
+        await statusOf("bcn1"),
+        host("bcn1").files.list("/var/lib").includes(NOTE.replace("/var/lib/", "")),
+      ];
+      await take();
+    };
+    assert.equal(await nodes.bcn1.up(args("bcn1", NEW)), "updated");
+    assert.deepEqual(during, [false, "Evacuated", true]);
+    assert.deepEqual([placeOf("c1"), await statusOf("bcn1")], ["bcn1", "Online"]);
+    assert.equal(await nodes.bcn1.up(args("bcn1", NEW)), "same");
+    assert.deepEqual([nodes.bcn1.inState("upgradeState"), nodes.bcn1.inState("recommendedAction")], ["up to date", "none"]);
+  });
+
+  it("goes on where it was interrupted: a member that was upgraded is restored", async () => {
+    release();
+    host("bcn1").files.makeSymlink(NOTE, "bcn1");
+    await changeState("bcn1", "evacuate");
+    host("bcn1").installPackage("lxd", NEW); // and the process was killed
+    assert.equal(await nodes.bcn1.preview(args("bcn1", NEW)), "updated");
+    assert.equal(await nodes.bcn1.up(args("bcn1", NEW)), "updated");
+    assert.deepEqual([placeOf("c1"), await statusOf("bcn1")], ["bcn1", "Online"]);
+    assert.equal(await nodes.bcn1.up(args("bcn1", NEW)), "same");
+  });
+
+  it("goes on where it was interrupted: a member is restored also when the upgrade was taken back", async () => {
+    host("bcn1").files.makeSymlink(NOTE, "bcn1");
+    await changeState("bcn1", "evacuate");
+    assert.equal(await nodes.bcn1.up(args("bcn1", OLD)), "updated");
+    assert.match(
+      nodes.bcn1.warnings.join("\n"),
+      /An upgrade of \S+ was interrupted while its member was evacuated\. pulumi up finishes it/,
+    );
+    assert.deepEqual([placeOf("c1"), await statusOf("bcn1")], ["bcn1", "Online"]);
+    assert.equal(await nodes.bcn1.up(args("bcn1", OLD)), "same");
+  });
+
+  it("leaves a member evacuated that somebody has evacuated", async () => {
+    release();
+    await changeState("bcn1", "evacuate");
+    await nodes.bcn1.up(args("bcn1", NEW));
+    assert.deepEqual([host("bcn1").packages.get("lxd"), await statusOf("bcn1")], [NEW, "Evacuated"]);
+    assert.deepEqual([nodes.bcn1.inState("upgradeState"), nodes.bcn1.inState("recommendedAction")], ["evacuated", "none"]);
+    assert.equal(await nodes.bcn1.up(args("bcn1", NEW)), "same");
+  });
+
+  it("is refused before anything is touched when an instance would be lost", async () => {
+    release();
+    const instance = host("bcn2").daemon?.database.instances.get("default/c1") ?? assert.fail();
+    instance.ephemeral = true;
+    await assert.rejects(nodes.bcn1.up(args("bcn1", NEW)), /Member bcn1 is not evacuated: it has ephemeral instances that run/);
+    assert.deepEqual([host("bcn1").packages.get("lxd"), await statusOf("bcn1")], [OLD, "Online"]);
+  });
+
+  it("upgrades the others without it while one waits for them, and restores that one once it answers", async () => {
+    release(["of_the_future"]);
+    await nodes.bcn2.up(args("bcn2", NEW));
+    assert.deepEqual([host("bcn2").daemon?.ready, nodes.bcn2.inState("upgradeState")], [false, "restarting"]);
+    assert.notEqual(placeOf("c3"), "bcn2");
+    for (const name of ["bcn1", "bcn3"] as const) {
+      await nodes[name].up(args(name, NEW));
+      assert.match(
+        nodes[name].warnings.join("\n"),
+        new RegExp(`${name} is upgraded without an evacuation: .*bcn2.* does not answer until all members are upgraded`),
+      );
+    }
+    assert.deepEqual([placeOf("c3"), await statusOf("bcn2")], ["bcn2", "Online"]);
+    for (const name of NAMES) {
+      assert.equal(await nodes[name].up(args(name, NEW)), "same");
+    }
+  });
+});
+
+describe("The upgrade of the snap of a cluster's members", () => {
+  let cluster: SimulatedCluster;
+  let nodes: Record<Name, Managed>;
+
+  const host = (name: Name): SimulatedHost => cluster.lab.host(name);
+  const args = (name: Name, install: object): object => ({
+    connection: host(name).connection,
+    install: { method: "snap", ...install },
+    adopt: true,
+    timeouts: { update: 4, read: 4 },
+  });
+  const revisions = (): (string | undefined)[] => NAMES.map((name) => host(name).snaps.get("lxd")?.revision);
+  const [OLD_TRACK, NEW_TRACK] = [{ channel: "5.21/stable" }, { channel: "6/stable" }];
+
+  beforeEach(async () => {
+    cluster = await startMembers({ bcn2: { lxd: "snap" }, bcn1: { lxd: "snap" }, bcn3: { lxd: "snap" } });
+    nodes = { bcn2: manage("bcn2"), bcn1: manage("bcn1"), bcn3: manage("bcn3") };
+    for (const name of NAMES) {
+      await nodes[name].up(args(name, OLD_TRACK));
+    }
+  });
+
+  afterEach(async () => {
+    assert.deepEqual([cluster.lab.defects, NAMES.flatMap((name) => host(name).unknownCommands)], [[], []]);
+    await cluster.stop();
+  });
+
+  it("to another channel is shown in the preview, goes member by member, and the last one ends the wait of all", async () => {
+    await nodes.bcn2.preview(args("bcn2", NEW_TRACK));
+    assert.match(
+      nodes.bcn2.warnings.join("\n"),
+      /pulumi up will upgrade LXD on \S+ from 5\.21\.4-\S+ \(revision 33110\) to 6\/stable\. .*one after the other/,
+    );
+    for (const name of NAMES) {
+      await nodes[name].up(args(name, NEW_TRACK));
+      assert.equal(host(name).daemon?.ready, name === "bcn3");
+    }
+    assert.deepEqual(revisions(), ["34850", "34850", "34850"]);
+    for (const name of NAMES) {
+      assert.equal(await nodes[name].up(args(name, NEW_TRACK)), "same");
+      assert.deepEqual([nodes[name].inState("lxdVersion"), nodes[name].inState("upgradeState")], ["6.9", "up to date"]);
+    }
+  });
+
+  it("to another revision of the channel leaves no member waiting", async () => {
+    for (const name of NAMES) {
+      host(name).store.release("5.21/stable", { revision: 33999, version: "5.21.4-9b1e0d2", lxd: "lxd-5.21" });
+    }
+    for (const name of NAMES) {
+      assert.equal(await nodes[name].up(args(name, { ...OLD_TRACK, revision: 33999 })), "updated");
+      assert.equal(host(name).daemon?.ready, true);
+    }
+    assert.deepEqual(revisions(), ["33999", "33999", "33999"]);
+  });
+
+  it("is refused to an older channel, before anything is touched", async () => {
+    await assert.rejects(
+      nodes.bcn2.up(args("bcn2", { channel: "5.0/stable" })),
+      /install\.channel is 5\.0\/stable, which is older/,
+    );
+    assert.deepEqual(revisions(), ["33110", "33110", "33110"]);
+  });
+
+  it("does not start while a member is down, which is named", async () => {
+    await host("bcn3").powerOff();
+    await assert.rejects(nodes.bcn2.up(args("bcn2", NEW_TRACK)), /to 6\/stable: member bcn3 is offline\./);
+    assert.deepEqual(revisions(), ["33110", "33110", "33110"]);
+  });
+
+  it("goes on after an interruption, and changes no member twice", async () => {
+    host("bcn2").installSnap("6/stable"); // and the process was killed
+    const { pid } = host("bcn2").daemon ?? {};
+    for (const name of NAMES) {
+      await nodes[name].up(args(name, NEW_TRACK));
+    }
+    assert.deepEqual([host("bcn2").daemon?.pid, revisions()], [pid, ["34850", "34850", "34850"]]);
+    assert.deepEqual(
+      NAMES.map((name) => host(name).daemon?.ready),
+      [true, true, true],
+    );
+  });
+});
+
+describe("The upgrade of a cluster of Incus 7 to a version with more API extensions", () => {
+  it("waits for no member that is still to be upgraded, which is shown as Blocked", async () => {
+    const cluster = await startMembers({ bcn2: {}, bcn1: {} }, { flavour: "trixie-incus7" });
+    const names = ["bcn2", "bcn1"] as const;
+    const [older, newer] = ["7.0.2-3~bpo13+1", "7.0.2-3~bpo13+2"];
+    for (const name of names) {
+      cluster.lab.host(name).releasePackage(newer, ["of_the_future"]);
+      const node = manage(name);
+      const args = (version?: string): object => ({
+        connection: cluster.lab.host(name).connection,
+        install: { method: "deb", server: "incus", serverPackage: "incus-base", ...(version !== undefined && { version }) },
+        adopt: true,
+      });
+      await node.up(args());
+      assert.equal(node.inState("packageVersion"), older);
+      await node.up(args(newer));
+      assert.equal(node.inState("packageVersion"), newer);
+      assert.equal(node.warnings.length, 1, node.warnings.join("\n")); // that of the preview
+      const { status } = await getMember(await cluster.byHand(), "bcn1");
+      assert.equal(status, name === "bcn2" ? "Blocked" : "Online");
+    }
+    await cluster.stop();
   });
 });
 

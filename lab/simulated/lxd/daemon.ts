@@ -25,6 +25,7 @@ export class Daemon implements LxdServer {
   pid = 511;
   private readyAt = 0;
   private heardAt = 0;
+  private endedAt = Number.NEGATIVE_INFINITY;
   private running = false;
   /** Whether its cluster had a leader since it was started. */
   private hadLeader = false;
@@ -45,8 +46,9 @@ export class Daemon implements LxdServer {
     return this.host.powered && this.running;
   }
 
+  /** Whether the others have its heartbeats. They miss these some time after its end. */
   get heard(): boolean {
-    return this.answers && Date.now() >= this.heardAt;
+    return this.answers ? Date.now() >= this.heardAt : Date.now() < this.endedAt + this.surroundings.timings.missedMs;
   }
 
   /** Delays the arrival of its next heartbeat at the other members. */
@@ -65,9 +67,18 @@ export class Daemon implements LxdServer {
   }
 
   get waits(): boolean {
-    const { length } = this.behaviour.apiExtensions;
+    return this.behaviour.waitsForExtensions && this.extensionsOfMembers(Math.min) < this.behaviour.apiExtensions.length;
+  }
+
+  get isBehind(): boolean {
+    return !this.behaviour.waitsForExtensions && this.extensionsOfMembers(Math.max) > this.behaviour.apiExtensions.length;
+  }
+
+  /** The smallest or greatest number of API extensions that a member has. */
+  private extensionsOfMembers(choose: (...numbers: number[]) => number): number {
+    const own = this.behaviour.apiExtensions.length;
     const others = this.database.members.filter(({ daemon }) => daemon !== this && daemon.database === this.database);
-    return others.some(({ daemon }) => daemon.behaviour.apiExtensions.length < length);
+    return choose(own, ...others.map(({ daemon }) => daemon.behaviour.apiExtensions.length));
   }
 
   /** This daemon's own row among the members. */
@@ -142,6 +153,7 @@ export class Daemon implements LxdServer {
 
   stop(): void {
     this.running = false;
+    this.endedAt = Date.now();
     this.operations.clear();
     this.host.closeApiConnections();
   }

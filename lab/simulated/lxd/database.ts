@@ -53,6 +53,8 @@ export interface LxdServer {
   readonly ready: boolean;
   /** Whether it waits, after an upgrade, until the other members have the same API extensions. */
   readonly waits: boolean;
+  /** Whether another member has more API extensions, where the server shows that. */
+  readonly isBehind: boolean;
   /** Its own row among the members. */
   readonly member: Member;
   /** A path in its data directory. */
@@ -342,7 +344,7 @@ export class Database {
    * s, also for a member that has just booted and answers (`NodeInfo.IsOffline`, lxd/db/node.go).
    */
   isOnline(member: Member): boolean {
-    return this.isUp(member) && member.daemon.heard;
+    return member.daemon.database === this && member.daemon.heard;
   }
 
   /** Whether a member's daemon runs, and is still that member: a wiped or reinstalled host has another database. */

@@ -73,6 +73,11 @@ interface Differences {
   nullForNoPools: boolean;
   /** A member that answers lists itself as Offline after it has lost a peer: heartbeats wait for that one. */
   losesItself: boolean;
+  /**
+   * A member with more API extensions than others does not answer until all have them. Incus compares only the schema of the database, and shows
+   * those that are behind as Blocked; LXD never does (`checkClusterIsUpgradable`, `NodeInfo.ToAPI`).
+   */
+  waitsForExtensions: boolean;
   /** How a virtual machine boots is `boot.mode`, in place of `security.secureboot` and `security.csm`. */
   bootMode: boolean;
   /** The metadata of Incus tells the keys of pools, networks and all devices. */
@@ -126,6 +131,7 @@ const bookworm: Differences = {
   profileProject: false,
   nullForNoPools: false,
   losesItself: false,
+  waitsForExtensions: true,
   describesAll: false,
 };
 
@@ -169,6 +175,7 @@ const incus: Differences = {
 
 const incus7: Differences = {
   ...incus,
+  waitsForExtensions: false,
   version: "7.0.2",
   manualRoles: ["event-hub", "ovn-chassis", "database-client"],
   failedWait: "operation",

@@ -54,9 +54,11 @@ function rolesOf(database: Database, member: Member): string[] {
 }
 
 function toApi(database: Database, member: Member): Record<string, unknown> {
-  const status = member.evacuated ? "Evacuated" : database.isOnline(member) ? "Online" : "Offline";
+  const heard = database.isOnline(member) ? (member.daemon.isBehind ? "Blocked" : "Online") : "Offline";
+  const status = member.evacuated ? "Evacuated" : heard;
   const message = {
     Online: "Fully operational",
+    Blocked: "Needs updating to newer version",
     Evacuated: "Unavailable due to maintenance",
     Offline: "No heartbeat for 21.5s (2026-01-01 00:00:00 +0000 UTC)",
   };

@@ -46,6 +46,8 @@ export interface Timings {
   agentMs: number;
   /** From the loss of a peer until a member of Incus hears its own heartbeats again. */
   heartbeatMs: number;
+  /** From the loss of a member until the others report it as offline: 20 s in the real one. */
+  missedMs: number;
   /** Duration of `apt-get install` and `snap install`. */
   installMs: number;
   /** From the end of a request until Incus closes a connection that has no other: 30 seconds, as in the real one, unless a test is about it. */

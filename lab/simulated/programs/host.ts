@@ -22,6 +22,8 @@ export interface HostMachine extends Machine {
   readonly cpus: number;
   /** Installed Debian packages and their versions. */
   readonly packages: ReadonlyMap<string, string>;
+  /** Those on hold. */
+  readonly heldPackages: Set<string>;
   /** Debian packages that can be installed. */
   readonly archive: ReadonlyMap<string, string>;
   /** All versions of a package that the sources have, the newest first. */
@@ -67,6 +69,7 @@ export const hostPrograms: Programs<HostMachine> = {
     ok(args.includes("-u") ? "0\n" : args.includes("-un") ? "root\n" : "uid=0(root) gid=0(root) groups=0(root)\n"),
   "dpkg-query": dpkgQuery,
   "apt-get": aptGet,
+  "apt-mark": aptMark,
   dpkg,
   "apt-cache": aptCache,
   stat: (run) => (run.args.at(-1) === LISTS_LOCK.path ? ok(`${LISTS_LOCK.inode}\n`) : onFiles("stat", run)),
@@ -137,6 +140,7 @@ function dpkgQuery({ machine, args }: Run): ProgramResult {
     } else {
       const values: Record<string, string> = {
         "db:Status-Status": "installed",
+        "db:Status-Want": machine.heldPackages.has(name) ? "hold" : "install",
         Status: "install ok installed",
         Version: version,
         Package: name,
@@ -181,11 +185,31 @@ function dpkg({ machine, args }: Run): ProgramResult {
   return ok();
 }
 
+/** As apt 2.6.1 and 3.0.3. */
+function aptMark({ machine, args }: Run): ProgramResult {
+  const [command = "", ...names] = args;
+  const unknown = names.find((name) => !machine.packages.has(name));
+  if (unknown !== undefined) {
+    return failure(100, `E: Unable to locate package ${unknown}`);
+  }
+  if (command !== "hold" && command !== "unhold") {
+    return failure(127, `apt-mark: not simulated: ${command}`);
+  }
+  for (const name of names) {
+    if (command === "hold") {
+      machine.heldPackages.add(name);
+    } else {
+      machine.heldPackages.delete(name);
+    }
+  }
+  return ok(names.map((name) => (command === "hold" ? `${name} set on hold.\n` : `Canceled hold on ${name}.\n`)).join(""));
+}
+
 async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
   const { options, operands } = parseArguments(args, {
     flags: [
       ...["--quiet", "-q", "-qq", "--yes", "-y", "--no-install-recommends", "--purge", "--assume-yes"],
-      ...["--no-remove", "--no-auto-remove", "--simulate"],
+      ...["--no-remove", "--no-auto-remove", "--simulate", "--allow-change-held-packages"],
     ],
     valued: ["--option", "-o", "--target-release", "-t"],
   });
@@ -222,6 +246,10 @@ async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
         return failure(100, `E: Version '${version}' for '${name}' was not found`);
       }
       const present = machine.packages.get(name);
+      const mayChange = options.has("--allow-change-held-packages") || !machine.heldPackages.has(name);
+      if (version !== undefined && present !== undefined && version !== present && !mayChange) {
+        return failure(100, "E: Held packages were changed and -y was used without --allow-change-held-packages.");
+      }
       if (version !== undefined && present !== undefined && compareDebianVersions(version, "lt", present) === true) {
         return failure(100, "E: Packages were downgraded and -y was used without --allow-downgrades.");
       }
@@ -239,7 +267,7 @@ async function aptGet({ machine, args }: Run): Promise<ProgramResult> {
 async function install(machine: HostMachine, names: string[], options: { has(option: string): boolean }): Promise<ProgramResult> {
   const { conflicts, unneeded } = machine.packageTrouble;
   const cleans = !options.has("--no-auto-remove") && unneeded.length > 0;
-  const removed = [...names.flatMap((name) => conflicts[name] ?? []), ...(cleans ? unneeded : [])];
+  const removed = [...names.flatMap((name) => conflicts[name.split("=", 1)[0] ?? ""] ?? []), ...(cleans ? unneeded : [])];
   const list = removed.length === 0 ? "" : `The following packages will be REMOVED:\n  ${removed.join(" ")}\n`;
   if (cleans && options.has("--no-remove")) {
     return {

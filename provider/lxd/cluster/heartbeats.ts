@@ -4,11 +4,16 @@
  */
 import { tryUntil } from "../../support/deadline";
 import type { LxdClient } from "../client/client";
-import { getServer } from "../server";
+import { getServer, serverConfig } from "../server";
 import { listMembers, type Member } from "./cluster";
 
 /** LXD itself waits ten seconds for a connection to a member, and then answers that there is none. */
 const ANSWER_SECONDS = 15;
+
+/** `cluster.offline_threshold`, unless it is set, and the time between two heartbeats. */
+const [OFFLINE_SECONDS, HEARTBEAT_INTERVAL] = [20, 10];
+
+const EVACUATED = "Evacuated";
 
 /** On busy hosts, more than one heartbeat may be necessary. */
 const HEARTBEAT_SECONDS = 60;
@@ -49,6 +54,37 @@ export async function offlineOf(lxd: LxdClient, members: readonly Pick<Member, "
     return offline.length === 0 ? true : undefined;
   });
   return offline;
+}
+
+/**
+ * Returns the names of those given members that are down. A member that has just lost its power still counts as online, so each one is asked. A
+ * silent one gets the time after which LXD itself misses its heartbeats: one that waits for other members after its upgrade is silent too, and its
+ * heartbeats go on. LXD shows no heartbeats of an evacuated member.
+ */
+export async function downOf(lxd: LxdClient, members: readonly Pick<Member, "server_name" | "status">[]): Promise<string[]> {
+  const offline = await offlineOf(lxd, members);
+  if (offline.length > 0) {
+    return offline;
+  }
+  const asked = members.filter(({ status }) => status !== EVACUATED).map(({ server_name }) => server_name);
+  let silent = await silentOf(lxd, asked);
+  if (silent.length === 0) {
+    return [];
+  }
+  const seconds = Number(serverConfig(await getServer(lxd))["cluster.offline_threshold"] ?? OFFLINE_SECONDS) + HEARTBEAT_INTERVAL;
+  const patience = lxd.deadline.atMostHalf(seconds, `waiting until ${lxd.title} misses heartbeats of ${silent.join(", ")}`);
+  const down = await tryUntil(lxd.deadline, patience, async (report) => {
+    report(`${silent.join(", ")} did not answer, and ${lxd.title} does not report that as offline yet`);
+    const missed = offlineIn(await listMembers(lxd)).filter((name) => silent.includes(name));
+    silent = missed.length > 0 ? missed : await silentOf(lxd, silent);
+    return missed.length > 0 || silent.length === 0 ? silent : undefined;
+  });
+  return down ?? [];
+}
+
+async function silentOf(lxd: LxdClient, names: readonly string[]): Promise<string[]> {
+  const answering = await Promise.all(names.map((name) => answers(lxd, name)));
+  return names.filter((_name, index) => answering[index] === false);
 }
 
 /**

@@ -17,6 +17,8 @@ async function start(program: string): Promise<World> {
       const { daemon } = host;
       return structuredClone({
         packages: host.packages,
+        held: host.heldPackages,
+        notes: host.files.list("/var/lib").filter((name) => name.startsWith("pulumi-lxd-")),
         snaps: host.snaps,
         kernelVersion: host.kernelVersion,
         cpus: host.cpus,
@@ -57,6 +59,11 @@ const NEWER_PACKAGE: ManualChange = {
     host.releasePackage("5.0.2-5+deb12u7");
     host.installPackage("lxd");
   },
+};
+
+const STOPPED_UPGRADE: ManualChange = {
+  text: "an upgrade with `evacuate` is interrupted",
+  act: (lab) => lab.host("bcn2").files.makeSymlink("/var/lib/pulumi-lxd-upgrade", "bcn2"),
 };
 
 export const nodeDrift = driftTable(nodeLifecycle, {
@@ -144,6 +151,17 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       },
       { program: "of the snap", byHand: "ssh bcn2 snap refresh --unhold lxd", answer: "repaired", why: "`hold`" },
       {
+        program: "of a version",
+        byHand: "ssh bcn2 apt-mark unhold lxd",
+        answer: "repaired",
+        why: "`hold`, which `version` asks for: apt would upgrade it",
+      },
+      {
+        byHand: "ssh bcn2 apt-mark hold lxd",
+        answer: "ignored",
+        why: "`hold` is neither given nor asked for by `version`",
+      },
+      {
         program: "of the snap",
         byHand: "ssh bcn2 snap refresh lxd --leave-cohort",
         answer: "ignored",
@@ -216,6 +234,18 @@ export const nodeDrift = driftTable(nodeLifecycle, {
       byHand: NEWER_PACKAGE,
       answer: "shown",
       why: "apt upgrades it, unless the program sets `version`",
+    },
+    upgradeState: {
+      byHand: STOPPED_UPGRADE,
+      answer: "repaired",
+      shows: ["install"],
+      why: "it says what comes next; an upgrade that was interrupted is finished",
+    },
+    recommendedAction: {
+      byHand: STOPPED_UPGRADE,
+      answer: "repaired",
+      shows: ["install"],
+      why: "as `upgradeState`",
     },
     revision: {
       program: "of the snap",

@@ -1,0 +1,110 @@
+/** What the upgrade of a member's server has reached, and what comes next. */
+import type { Context, SshConnection } from "../engine/lifecycle";
+import { readNote } from "../host/notes";
+import type { LxdClient } from "../lxd/client/client";
+import { listMembersShared } from "../lxd/cluster/cluster";
+import type { Server } from "../lxd/server";
+import { fallback } from "../support/errors";
+import { type Installed, isOtherVersion } from "./lxd-node-install";
+import type { Install } from "./lxd-node-install-schema";
+
+/** What is known of a server that may have to be upgraded. */
+export interface UpgradeFacts {
+  /** Whether the installed version, channel or revision is not the wanted one. */
+  readonly isOther: boolean;
+  /** Version of the installed package; `undefined` when `install` is false. */
+  readonly installed?: string | undefined;
+  /** Version of the daemon; `undefined` while it does not answer. */
+  readonly running?: string | undefined;
+  /** Status in its cluster; `undefined` for a server in none. */
+  readonly status?: string | undefined;
+  /** Whether an upgrade has begun to evacuate it, and has not restored it. */
+  readonly isInEvacuation: boolean;
+  /** Whether an upgrade evacuates it. */
+  readonly evacuates: boolean;
+}
+
+/** What an upgrade has reached. */
+type UpgradeState = "up to date" | "update pending" | "evacuating" | "evacuated" | "restarting" | "restore pending";
+
+/** What comes next. */
+type RecommendedAction = "none" | "update" | "evacuate" | "restart" | "restore";
+
+/** Outputs of an LxdNode. Absent in older states until the next refresh. */
+export interface UpgradeOutputs {
+  /** What it has reached. */
+  upgradeState?: UpgradeState | undefined;
+  /** What comes next. */
+  recommendedAction?: RecommendedAction | undefined;
+}
+
+/** Works out the outputs. Pure. */
+export function upgradeOutputs(facts: UpgradeFacts): Required<UpgradeOutputs> {
+  const { isOther, running, status, isInEvacuation, evacuates } = facts;
+  const of = (upgradeState: UpgradeState, recommendedAction: RecommendedAction) => ({ upgradeState, recommendedAction });
+  if (running === undefined) {
+    // It starts, or waits for other members. Or it is the one for which these wait.
+    return of("restarting", isOther ? "update" : "none");
+  }
+  if (isInEvacuation) {
+    if (!isOther) {
+      return of("restore pending", "restore");
+    }
+    return status === "Evacuated" ? of("evacuated", "update") : of("evacuating", "evacuate");
+  }
+  if (isOther || status === "Blocked") {
+    return of("update pending", evacuates && status !== undefined && status !== "Evacuated" ? "evacuate" : "update");
+  }
+  if (isOlderThanPackage(facts)) {
+    return of("update pending", "restart");
+  }
+  return status === "Evacuated" ? of("evacuated", "none") : of("up to date", "none");
+}
+
+/** Whether an upgrade was interrupted that has evacuated the member: the next `pulumi up` finishes it. Pure. */
+export function isUnfinished({ upgradeState, recommendedAction }: UpgradeOutputs): boolean {
+  return (
+    upgradeState === "restore pending" ||
+    upgradeState === "evacuating" ||
+    (upgradeState === "evacuated" && recommendedAction === "update")
+  );
+}
+
+/**
+ * Whether the daemon is of another version than its package: it was not restarted. The daemon tells its version without the package's revision, such
+ * as 5.0.2 of 5.0.2-5. A package may have a name in place of a version.
+ */
+function isOlderThanPackage({ installed, running = "" }: UpgradeFacts): boolean {
+  const upstream = installed?.replace(/^\d+:/, "") ?? "";
+  const follows = upstream.startsWith(running) ? upstream.slice(running.length) : "0";
+  return /^\d/.test(upstream) && /^[\d.]/.test(follows);
+}
+
+/**
+ * Reads what an upgrade has reached.
+ * @param server - What the server tells; `undefined` while it does not answer.
+ */
+export async function observeUpgrade(
+  context: Context,
+  ssh: SshConnection,
+  lxd: LxdClient,
+  server: Server | undefined,
+  installed: Installed,
+  wanted: Install,
+): Promise<Required<UpgradeOutputs>> {
+  return upgradeOutputs({
+    isOther: isOtherVersion(installed, wanted),
+    installed: installed.packageVersion,
+    running: server?.environment.server_version,
+    status: server && (await statusOf(lxd, server)),
+    isInEvacuation: (await readNote(ssh, "pulumi-lxd-upgrade", context.deadline)) !== undefined,
+    evacuates: wanted !== false && wanted.evacuate === true,
+  });
+}
+
+/** Status of the server in its cluster; `undefined` also when its cluster does not answer, which other resources report. */
+async function statusOf(lxd: LxdClient, { environment }: Server): Promise<string | undefined> {
+  const { server_clustered: isMember, server_name: name } = environment;
+  const members = isMember ? await listMembersShared(lxd.impatient).catch(fallback([], "api")) : [];
+  return members.find(({ server_name }) => server_name === name)?.status;
+}

@@ -471,7 +471,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       "/var/lib",
       "/var/log",
       "/var/cache",
-      "/run/systemd/system",
+      "/run",
       "/srv",
       "/home",
     ]) {

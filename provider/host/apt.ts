@@ -160,12 +160,21 @@ export async function installedDebVersions(
   );
 }
 
-/** Which of the installed packages are held: apt leaves them as they are, and so does unattended-upgrades. */
-export async function heldDebPackages(ssh: SshConnection, names: readonly string[], deadline: Deadline): Promise<string[]> {
-  const query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Want} ${db:Status-Status}\\n", ...names];
-  const { stdout } = await ssh.run(query, { deadline, allowFailure: true });
+/** Which of the packages are installed, and whether they are held: apt leaves a held one as it is, and so does unattended-upgrades. */
+export async function debHolds(
+  ssh: SshConnection,
+  names: readonly string[],
+  deadline: Deadline,
+): Promise<ReadonlyMap<string, boolean>> {
+  // Of all packages: asked for some, dpkg-query ends in the same way when it fails and when it knows none of them.
+  const query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Want} ${db:Status-Status}\\n"];
+  const { stdout } = await ssh.run(query, { deadline });
   const lines = stdout.split("\n").map((line) => line.split(" "));
-  return lines.flatMap(([name = "", want, status]) => (want === "hold" && status === "installed" ? [name] : []));
+  return new Map(
+    lines.flatMap(([name = "", want, status]) =>
+      status === "installed" && names.includes(name) ? [[name, want === "hold"] as const] : [],
+    ),
+  );
 }
 
 /** Holds installed packages, or releases them. Waits for another package manager. */
@@ -175,8 +184,7 @@ export async function setDebHold(
   isHeld: boolean,
   deadline: Deadline,
 ): Promise<void> {
-  const held = await heldDebPackages(ssh, names, deadline);
-  const others = (await installedDebPackages(ssh, names, deadline)).filter((name) => held.includes(name) !== isHeld);
+  const others = [...(await debHolds(ssh, names, deadline))].flatMap(([name, held]) => (held === isHeld ? [] : [name]));
   if (others.length === 0) {
     return;
   }

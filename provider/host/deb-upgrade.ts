@@ -3,7 +3,7 @@ import type { ServerKind } from "../lxd/client/endpoint";
 import type { Deadline } from "../support/deadline";
 import { RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
-import { heldDebPackages, installedDebPackages, installedDebVersions, isOlderDeb, setDebHold, upgradeDebPackage } from "./apt";
+import { debHolds, installedDebVersions, isOlderDeb, setDebHold, upgradeDebPackage } from "./apt";
 import { DAEMON_PACKAGES } from "./installed";
 import { startingAtOnce } from "./starting-at-once";
 
@@ -20,9 +20,7 @@ export function wantedHold({ hold, version }: { hold?: boolean; version?: string
 
 /** Whether all installed packages with the daemon are held. */
 export async function isDaemonHeld(ssh: SshConnection, server: ServerKind, deadline: Deadline): Promise<boolean> {
-  const installed = await installedDebPackages(ssh, DAEMON_PACKAGES[server], deadline);
-  const held = await heldDebPackages(ssh, DAEMON_PACKAGES[server], deadline);
-  return installed.every((name) => held.includes(name));
+  return ![...(await debHolds(ssh, DAEMON_PACKAGES[server], deadline)).values()].includes(false);
 }
 
 /** Holds the packages with the daemon, or releases them. */
@@ -87,7 +85,7 @@ async function withoutHold<Result>(
   deadline: Deadline,
   work: () => Promise<Result>,
 ): Promise<Result> {
-  const held = await heldDebPackages(ssh, names, deadline);
+  const held = [...(await debHolds(ssh, names, deadline))].flatMap(([name, isHeld]) => (isHeld ? [name] : []));
   await setDebHold(ssh, held, false, deadline);
   try {
     return await work();

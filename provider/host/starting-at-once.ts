@@ -21,9 +21,8 @@ export async function startingAtOnce<Result>(
   work: () => Promise<Result>,
 ): Promise<Result> {
   const { daemon, instances } = namesOfUnits(packaging);
-  const folders = [daemon, instances].map((unit) => `${FOLDER}/${unit}.d`);
-  const files = folders.map((folder) => `${folder}/${NAME}`);
-  await ssh.run(["mkdir", "-p", ...folders], { deadline });
+  const files = [daemon, instances].map((unit) => `${FOLDER}/${unit}.d/${NAME}`);
+  await ssh.run(["mkdir", "-p", `${FOLDER}/${daemon}.d`, `${FOLDER}/${instances}.d`], { deadline });
   try {
     for (const [index, text] of ["ExecStartPost=", "ExecStart="].entries()) {
       await ssh.run(["tee", files[index] ?? ""], { deadline, stdin: `[Service]\n${text}\n` });
@@ -32,7 +31,6 @@ export async function startingAtOnce<Result>(
     return await work();
   } finally {
     await ssh.run(["rm", "-f", ...files], { deadline });
-    await ssh.run(["rmdir", "--ignore-fail-on-non-empty", ...folders], { deadline });
     await ssh.run(["systemctl", "daemon-reload"], { deadline });
   }
 }

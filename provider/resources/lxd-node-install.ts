@@ -16,6 +16,7 @@ import { bringSnap, findSnap, isElsewhere, judgeSnap, startSnap } from "../host/
 import { direction, sameChannel } from "../host/snapd-channels";
 import { startDaemon } from "../host/units";
 import { type ApiSocket, findSocket, namesOf, type Packaging } from "../lxd/client/endpoint";
+import type { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { afterChange, hasCode, havingChanged, RefusedError } from "../support/errors";
 import type { DebInstall, Install } from "./lxd-node-install-schema";
@@ -261,21 +262,30 @@ export async function readInstall(context: Context, ssh: SshConnection, socket: 
 
 async function readDebInstall(context: Context, ssh: SshConnection, known: DebInstall): Promise<Installed> {
   const { deadline } = context;
-  const { serverPackage, repository, packages, version, ...rest } = known;
+  const { serverPackage, repository, packages, version, hold: _hold, ...rest } = known;
   const there = await installedDebVersions(ssh, [...DAEMON_PACKAGES[known.server], ...packages], deadline);
   const isBaseOnly = there.has("incus-base") && !there.has("incus");
   const found = isBaseOnly ? "incus-base" : serverPackage;
   const packageVersion = versionOfDaemon(there, known.server);
-  const hold = wantedHold(known);
   const install: DebInstall = {
     ...rest,
     packages: packages.filter((name) => there.has(name)),
     ...(found !== undefined && { serverPackage: found }),
     ...(repository !== undefined && (await hasRepository(ssh, repository, deadline)) && { repository }),
     ...(version !== undefined && { version: packageVersion ?? version }),
-    ...(hold !== undefined && (await isDaemonHeld(ssh, known.server, deadline)) !== hold && { hold: !hold }),
+    ...(await observeHold(ssh, known, deadline)),
   };
   return { install, packageVersion };
+}
+
+/** The hold, if it is managed, spelled as in state where that means the same. */
+async function observeHold(ssh: SshConnection, known: DebInstall, deadline: Deadline): Promise<Pick<DebInstall, "hold">> {
+  if (wantedHold(known) === undefined) {
+    return {};
+  }
+  const hold = await isDaemonHeld(ssh, known.server, deadline);
+  const { hold: _, ...pinned } = known;
+  return hold === wantedHold(pinned) && hold !== known.hold ? {} : { hold };
 }
 
 /** Whether the installation is the wanted one. `targetRelease` and `evacuate` say only how it becomes so. */
@@ -291,17 +301,6 @@ export function sameInstall({ install: found, revision }: Installed, wanted: Ins
     return sameJson(comparable(found), comparable(wanted));
   }
   return sameJson(found, wanted);
-}
-
-/** Whether another version, channel or revision is installed than the wanted one. Pure. */
-export function isOtherVersion({ install: found, revision, packageVersion }: Installed, wanted: Install): boolean {
-  if (found === false || wanted === false || found.method !== wanted.method) {
-    return false;
-  }
-  if (found.method === "snap" && wanted.method === "snap") {
-    return isElsewhere({ channel: found.channel, revision: revision ?? found.revision }, wanted);
-  }
-  return wanted.method === "deb" && wanted.version !== undefined && wanted.version !== packageVersion;
 }
 
 function comparable({ targetRelease: _, evacuate: _evacuate, serverPackage = "incus", ...install }: DebInstall): object {
@@ -375,9 +374,9 @@ export function describeInstall(install: Install): string {
     return "neither the snap nor Debian's package";
   }
   if (install.method === "deb") {
-    const { server, serverPackage = "incus", version } = install;
+    const { server, serverPackage = "incus", version, hold } = install;
     const what = server === "incus" ? `Incus, Debian's package ${serverPackage}` : "Debian's package";
-    return `${what}${version === undefined ? "" : ` in version ${version}`}${install.packages.length === 0 ? "" : ` with ${install.packages.join(", ")}`}`;
+    return `${what}${version === undefined ? "" : ` in version ${version}`}${install.packages.length === 0 ? "" : ` with ${install.packages.join(", ")}`}${hold === undefined ? "" : hold ? ", held" : ", not held"}`;
   }
   const { channel, hold, revision } = install;
   return `the snap from ${channel || "a file"}${revision === undefined ? "" : ` in revision ${revision}`}${hold ? ", held" : ", not held"}`;

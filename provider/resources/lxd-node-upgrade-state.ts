@@ -1,17 +1,20 @@
 /** What the upgrade of a member's server has reached, and what comes next. */
 import type { Context, SshConnection } from "../engine/lifecycle";
+import { isOlderDeb } from "../host/apt";
 import { readNote } from "../host/notes";
+import { direction } from "../host/snapd-channels";
 import type { LxdClient } from "../lxd/client/client";
 import { listMembersShared } from "../lxd/cluster/cluster";
 import type { Server } from "../lxd/server";
+import type { Deadline } from "../support/deadline";
 import { fallback } from "../support/errors";
-import { type Installed, isOtherVersion } from "./lxd-node-install";
+import type { Installed } from "./lxd-node-install";
 import type { Install } from "./lxd-node-install-schema";
 
 /** What is known of a server that may have to be upgraded. */
 export interface UpgradeFacts {
-  /** Whether the installed version, channel or revision is not the wanted one. */
-  readonly isOther: boolean;
+  /** Whether the installed version, channel or revision is older than the wanted one. */
+  readonly isBehind: boolean;
   /** Version of the installed package; `undefined` when `install` is false. */
   readonly installed?: string | undefined;
   /** Version of the daemon; `undefined` while it does not answer. */
@@ -40,19 +43,19 @@ export interface UpgradeOutputs {
 
 /** Works out the outputs. Pure. */
 export function upgradeOutputs(facts: UpgradeFacts): Required<UpgradeOutputs> {
-  const { isOther, running, status, isInEvacuation, evacuates } = facts;
+  const { isBehind, running, status, isInEvacuation, evacuates } = facts;
   const of = (upgradeState: UpgradeState, recommendedAction: RecommendedAction) => ({ upgradeState, recommendedAction });
   if (running === undefined) {
     // It starts, or waits for other members. Or it is the one for which these wait.
-    return of("restarting", isOther ? "update" : "none");
+    return of("restarting", isBehind ? "update" : "none");
   }
   if (isInEvacuation) {
-    if (!isOther) {
+    if (!isBehind) {
       return of("restore pending", "restore");
     }
     return status === "Evacuated" ? of("evacuated", "update") : of("evacuating", "evacuate");
   }
-  if (isOther || status === "Blocked") {
+  if (isBehind || status === "Blocked") {
     return of("update pending", evacuates && status !== undefined && status !== "Evacuated" ? "evacuate" : "update");
   }
   if (isOlderThanPackage(facts)) {
@@ -93,7 +96,7 @@ export async function observeUpgrade(
   wanted: Install,
 ): Promise<Required<UpgradeOutputs>> {
   return upgradeOutputs({
-    isOther: isOtherVersion(installed, wanted),
+    isBehind: await isOlderThan(ssh, installed, wanted, context.deadline),
     installed: installed.packageVersion,
     running: server?.environment.server_version,
     status: server && (await statusOf(lxd, server)),
@@ -107,4 +110,22 @@ async function statusOf(lxd: LxdClient, { environment }: Server): Promise<string
   const { server_clustered: isMember, server_name: name } = environment;
   const members = isMember ? await listMembersShared(lxd.impatient).catch(fallback([], "api")) : [];
   return members.find(({ server_name }) => server_name === name)?.status;
+}
+
+/** Whether an older version, channel or revision is installed than the wanted one. */
+async function isOlderThan(ssh: SshConnection, installed: Installed, wanted: Install, deadline: Deadline): Promise<boolean> {
+  const { install: found, revision, packageVersion } = installed;
+  if (found === false || wanted === false) {
+    return false;
+  }
+  if (found.method === "snap" && wanted.method === "snap") {
+    const present = revision ?? found.revision;
+    const isOldRevision = wanted.revision !== undefined && present !== undefined && present < wanted.revision;
+    return isOldRevision || direction({ channel: found.channel, version: packageVersion }, wanted) === "forwards";
+  }
+  const pinned = wanted.method === "deb" ? wanted.version : undefined;
+  if (found.method !== "deb" || pinned === undefined || packageVersion === undefined || packageVersion === pinned) {
+    return false;
+  }
+  return isOlderDeb(ssh, packageVersion, pinned, deadline);
 }

@@ -32,7 +32,9 @@ const upgraded = new Map<string, Map<string, Connection>>();
 
 /** A server that is on a host. */
 export interface ServerThere {
+  /** How to reach the host. */
   readonly connection: Connection;
+  /** Its API. */
   readonly lxd: LxdClient;
 }
 

@@ -57,10 +57,10 @@ describe("The upgrade of a cluster", () => {
     return { install: { ...args.install, version, ...more } };
   };
   /** `pulumi up` of one node: refreshed, and changed if it differs. */
-  const up = async (name: HostName, version: string, more?: object): Promise<boolean> => {
+  const up = async (name: HostName, version: string, more?: object, args: object = {}): Promise<boolean> => {
     const { id, outs } = nodes.get(name) ?? assert.fail(name);
     const node = provider("LxdNode");
-    const inputs = await checkedInputs("LxdNode", hosts.node(name, install(version, more)));
+    const inputs = await checkedInputs("LxdNode", hosts.node(name, { ...install(version, more), ...args }));
     const { props } = await node.read(id, outs);
     const { changes } = await node.diff(id, props, inputs);
     nodes.set(name, { id, outs: changes ? (await node.update(id, props, inputs)).outs : props });
@@ -125,13 +125,14 @@ describe("The upgrade of a cluster", () => {
     const pid = await runningPid();
     // A real second version with a newer database cannot be had: the others' rows say that theirs is older.
     await onHost("bcn2", ...admin, "sql", "global", "UPDATE nodes SET schema = schema - 1");
-    await up("bcn3", `${first}.3`);
+    const waiting = { timeouts: { update: 90 } }; // it waits for half of what remains
+    await up("bcn3", `${first}.3`, {}, waiting);
     assert.equal(await installed("bcn3"), `${first}.3`);
     const blocked = await hosts.lab.hostExec("bcn3", ["timeout", "5", hosts.lab.flavour.client, "query", "/1.0"]);
     assert.notEqual(blocked.exitCode, 0, "bcn3 answers although the others are older");
     assert.ok((await statuses("bcn2")).includes("bcn3 Online")); // Incus shows the others as Blocked
-    await up("bcn1", `${first}.3`);
-    assert.equal(await up("bcn3", `${first}.3`), false);
+    await up("bcn1", `${first}.3`, {}, waiting);
+    assert.equal(await up("bcn3", `${first}.3`, {}, waiting), false);
     await up("bcn2", `${first}.3`);
     assert.deepEqual(await statuses("bcn3"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
     assert.equal(await runningPid(), pid);

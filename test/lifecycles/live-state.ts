@@ -26,6 +26,7 @@ function stateOfHost(host: SimulatedHost, databases: readonly Database[]): Plain
   const { daemon } = host;
   return {
     packages: [...host.packages.keys()].sort(),
+    heldPackages: [...host.heldPackages].sort(),
     snaps: Object.fromEntries(host.snaps),
     mounts: host.mounts,
     interfaces: sorted(Object.fromEntries(host.interfaces)),
@@ -90,8 +91,12 @@ function stateOfInstance(instance: Instance): Plain {
   };
 }
 
+/** All files but those of /run, which end with the next boot: an interruption may leave drop-ins of units there. */
 function stateOfFiles(files: MemoryFiles): Plain {
-  const paths = files.tree("/").sort();
+  const paths = files
+    .tree("/")
+    .filter((path) => !path.startsWith("/run/"))
+    .sort();
   return Object.fromEntries(
     paths.map((path) => {
       const node = files.get(path, false);

@@ -81,15 +81,11 @@ export const filePrograms: Programs<Machine> = {
     const real = node?.type === "symlink" ? posix.resolve(posix.dirname(path), node.content.toString()) : posix.resolve(path);
     return ok(`${real}${options.has("--zero") ? "\0" : "\n"}`);
   },
-  rmdir: ({ machine, args }) => {
-    const { options, operands } = parseArguments(args, { flags: ["--ignore-fail-on-non-empty"] });
-    return overPaths("rmdir: failed to remove", operands, (path) => {
-      if (!options.has("--ignore-fail-on-non-empty") || machine.files.list(path).length === 0) {
-        machine.files.remove(path);
-      }
+  rmdir: ({ machine, args }) =>
+    overPaths("rmdir: failed to remove", args, (path) => {
+      machine.files.remove(path);
       return "";
-    });
-  },
+    }),
   mv: ({ machine, args, user }) => {
     const { options, operands } = parseArguments(args, { flags: ["-f", "-n", "-T", "--no-target-directory"] });
     const [from = "", to = ""] = operands;

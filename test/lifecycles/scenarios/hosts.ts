@@ -50,11 +50,31 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
       const lab = await startCluster(flavour);
       for (const host of lab.hosts) {
         host.releasePackage("5.0.2-5+deb12u7");
+        host.heldPackages.add("lxd"); // adopting changes nothing
       }
       return lab;
     },
     first: (lab) => ({ connection: at(lab, "bcn2"), install: { method: "deb", version: "5.0.2-5+deb12u6" }, adopt: true }),
     then: (lab) => ({ connection: at(lab, "bcn2"), install: { method: "deb", version: "5.0.2-5+deb12u7" }, adopt: true }),
+  },
+  {
+    ...node,
+    title: "of a member, evacuated for its upgrade",
+    flavours: ["bookworm-lxd"],
+    leaves: LXD_STAYS,
+    start: async (flavour) => {
+      const lab = await startCluster(flavour);
+      for (const host of lab.hosts) {
+        host.releasePackage("5.0.2-5+deb12u7");
+      }
+      return lab;
+    },
+    first: (lab) => ({ connection: at(lab, "bcn2"), install: { method: "deb" }, adopt: true }),
+    then: (lab) => ({
+      connection: at(lab, "bcn2"),
+      install: { method: "deb", version: "5.0.2-5+deb12u7", evacuate: true },
+      adopt: true,
+    }),
   },
   {
     ...node,

@@ -152,6 +152,17 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
   },
   {
     ...member("bcn1"),
+    title: "that joins by the trust password",
+    flavours: ["bookworm-lxd"],
+    start: async (flavour) => {
+      const lab = await startCluster(flavour, { joined: false });
+      await lab.byHand("bcn2", "PATCH", "/1.0", { config: { "core.trust_password": "correct horse battery" } });
+      return lab;
+    },
+    first: (lab) => ({ ...joining(lab), trustPassword: "correct horse battery" }),
+  },
+  {
+    ...member("bcn1"),
     title: "that is evacuated, and leaves with its instances moved",
     leaves: "the instance, on the other member: the member that was found in the cluster has left it",
     start: startFurnishedCluster,

@@ -14,6 +14,7 @@ const HOSTS: readonly HostName[] = ["bcn2", "bcn1", "bcn3"];
 
 interface HostConfig {
   readonly name: HostName;
+  readonly connection: object;
   readonly node: object;
   readonly member?: object;
   readonly [argument: string]: unknown;
@@ -107,9 +108,10 @@ describe("The program of three members", () => {
     await Promise.all(HOSTS.map(addHardware));
     config = repositoryConfig(`${FOLDER}/Pulumi.lab.yaml`);
     const written = config["lxd-three-members:hosts"] as HostConfig[];
-    all = written.map(({ node, ...host }) => ({
+    all = written.map(({ node, connection, ...host }) => ({
       ...host,
       ...{
+        connection: { ...connection, dialErrorLimit: 1 }, // no long wait for a host that is off
         disk: `/dev/disk/by-id/disk-of-${host.name}`,
         node: { install: { packages: ["btrfs-progs"], ...installOf(hosts.lab.flavour) } },
         member: { leaving: "migrate" },

@@ -65,6 +65,8 @@ interface Differences {
   needsStartedNic: boolean;
   /** Status for a network that a member already has. */
   duplicateNetworkStatus: number;
+  /** A request for a member that is offline is answered with 503, without an attempt to reach it. */
+  refusesOfflineMember: boolean;
   invalidCharacters: string;
   invalidYaml: string;
   /** A profile shows its project. */
@@ -126,6 +128,7 @@ const bookworm: Differences = {
   keepsDescription: false,
   needsStartedNic: false,
   duplicateNetworkStatus: 400,
+  refusesOfflineMember: false,
   invalidCharacters: "invalid characters",
   invalidYaml: "yaml: ",
   profileProject: false,
@@ -179,6 +182,7 @@ const incus7: Differences = {
   version: "7.0.2",
   manualRoles: ["event-hub", "ovn-chassis", "database-client"],
   failedWait: "operation",
+  refusesOfflineMember: true,
   refusalReplacesLocalConfig: false,
   refusesNameFirst: true,
   duplicateRow: bookworm.duplicateRow,

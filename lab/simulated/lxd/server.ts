@@ -145,8 +145,14 @@ export function targetDaemon(request: ApiRequest): LxdServer {
     return request.daemon;
   }
   const { database } = request.daemon;
-  const { daemon } = database.member(target);
-  return daemon === request.daemon ? daemon : reach(daemon, database);
+  const member = database.member(target);
+  if (member.daemon === request.daemon) {
+    return member.daemon;
+  }
+  if (request.daemon.behaviour.refusesOfflineMember && !database.isOnline(member)) {
+    throw new LxdError(503, `Cluster member "${target}" is offline`);
+  }
+  return reach(member.daemon, database);
 }
 
 /**

@@ -17,7 +17,7 @@ import { pool } from "../../../provider/lxd/storage-and-networks/storage-pools";
 import { until } from "../../../provider/support/deadline";
 import { hasCode, isNotFound, messageOf } from "../../../provider/support/errors";
 import { tinyImage } from "../../support/tiny-image";
-import { type ContractLab, refused } from "./harness";
+import { type ContractLab, fails, refused } from "./harness";
 
 /** Members that leave, are lost, and are wiped. */
 export function partingContract(lab: () => ContractLab): void {
@@ -123,6 +123,10 @@ export function partingContract(lab: () => ContractLab): void {
         new RegExp(`on cluster member "${secondary.name}", which is Offline`),
       );
       await assert.rejects(findInstance(await lab().work()), (error: unknown) => !isNotFound(error));
+    });
+
+    it("is not reached through another member", async () => {
+      await fails(getServer(await lab().lxd(), lab().harness.secondary.name), lab().server.offlineMember);
     });
 
     it("blocks creating and changing pools and networks on all members", async () => {

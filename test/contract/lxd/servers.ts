@@ -55,6 +55,8 @@ export interface Server {
   readonly memberPoolEtag: boolean;
   /** Status for a network that a member already has. */
   readonly duplicateNetworkStatus: number;
+  /** Answer to a request for a member that is offline. Incus 7 does not try to reach it, and says that the request may be sent later. */
+  readonly offlineMember: Failure;
   readonly invalidCharacters: RegExp;
   /** Fields of a profile that only some servers send. */
   readonly profileFields: Readonly<Record<string, string>>;
@@ -108,6 +110,7 @@ const bookworm: Server = {
   memberNotEmpty: /still has the following containers: c1/,
   memberPoolEtag: false,
   duplicateNetworkStatus: 400,
+  offlineMember: { status: 500, reply: /Missing event connection/ },
   invalidCharacters: /invalid characters/,
   profileFields: {},
   invalidYaml: /yaml: /,
@@ -171,6 +174,7 @@ const incus7: Server = {
   manualRoles: [...incus.manualRoles, "database-client"],
   failedWait: bookworm.failedWait,
   apiExtensions: 562,
+  offlineMember: { status: 503, reply: /^Cluster member ".*" is offline$/ },
   duplicateInstance: { status: 500, reply: /^Instance "c1" already exists$/ },
   duplicateProject: bookworm.duplicateProject,
   keepsDescription: true,

@@ -146,6 +146,15 @@ describe("LxdCluster", () => {
     assert.deepEqual(find("LxdNode lab-bcn1").inputs["install"], own);
   });
 
+  it("tells what the upgrade of each member has reached, and what comes next", async () => {
+    const seen: Output<unknown>[] = [];
+    await record("test", () => void seen.push(new LxdCluster("lab", { hosts: [bcn2, bcn1] }).upgrades));
+    const [upgrades] = seen;
+    assert.ok(upgrades);
+    const upToDate = { state: "up to date", recommendedAction: "none" };
+    assert.deepEqual(await known(upgrades), { bcn2: upToDate, bcn1: upToDate });
+  });
+
   it("knows the way to the cluster in a preview already", async () => {
     const seen: Output<unknown>[] = [];
     const program = (): void => {

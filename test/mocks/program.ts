@@ -128,7 +128,7 @@ function computedOf(
       return { addresses: {} };
     case "LxdNode": {
       const isSnap = install !== false && (install as { method?: string } | undefined)?.method !== "deb";
-      return isSnap ? { revision: SNAP_REVISION } : {};
+      return { upgradeState: "up to date", recommendedAction: "none", ...(isSnap && { revision: SNAP_REVISION }) };
     }
     default:
       return {};

@@ -47,7 +47,7 @@ export function upgradeOutputs(facts: UpgradeFacts): Required<UpgradeOutputs> {
   const of = (upgradeState: UpgradeState, recommendedAction: RecommendedAction) => ({ upgradeState, recommendedAction });
   if (running === undefined) {
     // It starts, or waits for other members. Or it is the one for which these wait.
-    return of("restarting", isBehind ? "update" : "none");
+    return of("restarting", isBehind ? "update" : isInEvacuation ? "restore" : "none");
   }
   if (isInEvacuation) {
     if (!isBehind) {
@@ -64,10 +64,10 @@ export function upgradeOutputs(facts: UpgradeFacts): Required<UpgradeOutputs> {
   return status === "Evacuated" ? of("evacuated", "none") : of("up to date", "none");
 }
 
-/** Whether an upgrade was interrupted that has evacuated the member: the next `pulumi up` finishes it. Pure. */
+/** Whether an upgrade has evacuated the member and not restored it: the next `pulumi up` finishes it. Pure. */
 export function isUnfinished({ upgradeState, recommendedAction }: UpgradeOutputs): boolean {
   return (
-    upgradeState === "restore pending" ||
+    recommendedAction === "restore" ||
     upgradeState === "evacuating" ||
     (upgradeState === "evacuated" && recommendedAction === "update")
   );

@@ -102,7 +102,7 @@ export const nodeLifecycle: Lifecycle<Inputs, Outputs> = {
     ...installWarnings(state, install, connection.host),
     ...(isUnfinished(state)
       ? [
-          `An upgrade of ${connection.host} was interrupted while its member was evacuated. pulumi up finishes it, and restores the member`,
+          `${connection.host} was evacuated for an upgrade, which is not finished. pulumi up finishes it, and restores the member once it answers`,
         ]
       : []),
   ],

@@ -320,7 +320,7 @@ describe("The upgrade of a member with install.evacuate", () => {
     assert.equal(await nodes.bcn1.up(args("bcn1", OLD)), "updated");
     assert.match(
       nodes.bcn1.warnings.join("\n"),
-      /An upgrade of \S+ was interrupted while its member was evacuated\. pulumi up finishes it/,
+      /\S+ was evacuated for an upgrade, which is not finished\. pulumi up finishes it/,
     );
     assert.deepEqual([placeOf("c1"), await statusOf("bcn1")], ["bcn1", "Online"]);
     assert.equal(await nodes.bcn1.up(args("bcn1", OLD)), "same");

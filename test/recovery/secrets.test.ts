@@ -112,20 +112,17 @@ describe("The secrets of a run on real LXD", () => {
     });
     const made = await stack.up();
     assert.ok(made.ok, made.text);
-    const [program = "", ...argv] = hosts.lab.hostArgv("bcn2", [
-      hosts.lab.flavour.client,
-      "monitor",
-      "--type=operation",
-      "--format=json",
-    ]);
+    // Only while the token can be used. Incus 7 leaves it out of its events.
+    const ask = `${hosts.lab.flavour.client} query '/1.0/operations?recursion=1'`;
+    const [program = "", ...argv] = hosts.lab.hostArgv("bcn2", ["sh", "-c", `while sleep 0.1; do ${ask}; done`]);
     const monitor = spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"], detached: true });
     monitor.stdout.on("data", (chunk: Buffer) => operations.push(chunk.toString()));
     stack.define(everything);
     const all = await stack.up();
     assert.ok(all.ok, all.text);
     shown = [made.text, all.text, made.log, all.log].join("\n");
-    const secretOfToken = (): string | undefined => /"secret":"([0-9a-f]{32,})"/.exec(operations.join(""))?.[1];
-    await eventually("LXD's events include a join token", async () => secretOfToken() !== undefined);
+    const secretOfToken = (): string | undefined => /"secret": ?"([0-9a-f]{32,})"/.exec(operations.join(""))?.[1];
+    await eventually("LXD's operations include a join token", async () => secretOfToken() !== undefined);
     processes.stop();
     planted.kill();
     if (monitor.pid !== undefined) {

@@ -6,10 +6,10 @@ import type { CustomResourceOptions, Input, Output, Unwrap } from "@pulumi/pulum
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
-import { observedRules, rulesSchema, sameRules, toLive } from "../lxd/acl-rules";
 import { forState, marked, sameConfig, serverMadeIn, userConfigSchema } from "../lxd/config";
 import { describeUser } from "../lxd/in-use";
 import { aclNameSchema, projectSchema } from "../lxd/names";
+import { observedRules, rulesSchema, sameRules, toLive } from "../lxd/storage-and-networks/acl-rules";
 import {
   createNetworkAcl,
   deleteNetworkAcl,
@@ -17,7 +17,7 @@ import {
   findNetworkAcl,
   findNetworkAclShared,
   replaceNetworkAcl,
-} from "../lxd/network-acls";
+} from "../lxd/storage-and-networks/network-acls";
 import { RefusedError } from "../support/errors";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 import { markedObjectLifecycle } from "./marked-object";

@@ -9,6 +9,8 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import type { LxdClient } from "../lxd/client/client";
 import { getServers } from "../lxd/cluster/servers";
 import { forState, marked, sameConfig, serverMadeIn, userConfigSchema } from "../lxd/config";
+import { sameAddresses } from "../lxd/meaning";
+import { memberNameSchema, networkNameSchema, projectSchema } from "../lxd/names";
 import {
   faultsOfPorts,
   forwardAddressSchema,
@@ -16,9 +18,8 @@ import {
   mergedPorts,
   observedPorts,
   samePorts,
-} from "../lxd/forward-ports";
-import { sameAddresses } from "../lxd/meaning";
-import { memberNameSchema, networkNameSchema, projectSchema } from "../lxd/names";
+} from "../lxd/storage-and-networks/forward-ports";
+import { findManaged, nameOf as nameOfObject } from "../lxd/storage-and-networks/member-objects";
 import {
   createNetworkForward,
   deleteNetworkForward,
@@ -27,8 +28,7 @@ import {
   findNetworkForward,
   findNetworkForwardShared,
   replaceNetworkForward,
-} from "../lxd/network-forwards";
-import { findManaged, nameOf as nameOfObject } from "../lxd/storage-and-networks/member-objects";
+} from "../lxd/storage-and-networks/network-forwards";
 import { network as networkRef } from "../lxd/storage-and-networks/networks";
 import { RefusedError } from "../support/errors";
 import type { ClusterInput, ConfigArgs } from "./common-args";

@@ -6,7 +6,7 @@ import type { TimeoutArgs } from "../engine/resource";
 import { configSchema } from "../lxd/config";
 import { INVENTORY_KINDS } from "../lxd/inventory";
 import { CLUSTER_ADDRESS, LOCAL_CONFIG } from "../lxd/server";
-import { CLUSTER_ADDRESS_FAULT, faultOfValue } from "../lxd/server-config-values";
+import { CLUSTER_ADDRESS_FAULT, faultOfValue } from "../lxd/server-config/values";
 import type { ConfigArgs, ConnectionArgs } from "./common-args";
 import type { InstallArgs } from "./install-args";
 import { installSchema } from "./lxd-node-install-schema";

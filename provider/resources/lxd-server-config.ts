@@ -15,6 +15,7 @@ import { serverKeyScopes } from "../lxd/config-keys";
 import { memberNameSchema } from "../lxd/names";
 import { describeOwner } from "../lxd/ownership";
 import { setServerConfig } from "../lxd/server";
+import { claimKeys, describeFormer, markOfOther } from "../lxd/server-config/claims";
 import {
   entriesOf,
   type LiveServerConfig,
@@ -32,9 +33,8 @@ import {
   UNRECORDED,
   valueAt,
   valuesOf,
-} from "../lxd/server-config";
-import { claimKeys, describeFormer, markOfOther } from "../lxd/server-config-claims";
-import { serverConfigSchema } from "../lxd/server-config-values";
+} from "../lxd/server-config/server-config";
+import { serverConfigSchema } from "../lxd/server-config/values";
 import { IncompleteError, messageOf, RefusedError } from "../support/errors";
 import type { ClusterInput, ConfigArgs } from "./common-args";
 

@@ -5,7 +5,6 @@ import { listOf } from "../client/answers";
 import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
-import { findNetworkAcl } from "../network-acls";
 import {
   configOfMember,
   faultsOfKeys,
@@ -19,6 +18,7 @@ import {
   viewsOf,
   type WantedConfig,
 } from "./member-objects";
+import { findNetworkAcl } from "./network-acls";
 
 /** Keys that accept "auto", which LXD replaces with its choice. */
 const CHOSEN_BY_LXD = /^(ipv[46]\.address|fan\.underlay_subnet)$/;

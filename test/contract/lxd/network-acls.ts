@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
-import { toLive } from "../../../provider/lxd/acl-rules";
 import { getServers } from "../../../provider/lxd/cluster/servers";
+import { toLive } from "../../../provider/lxd/storage-and-networks/acl-rules";
+import { createObject } from "../../../provider/lxd/storage-and-networks/creation";
+import { deleteObject, findObject } from "../../../provider/lxd/storage-and-networks/member-objects";
 import {
   createNetworkAcl,
   deleteNetworkAcl,
   findNetworkAcl,
   findNetworkAclShared,
   replaceNetworkAcl,
-} from "../../../provider/lxd/network-acls";
-import { createObject } from "../../../provider/lxd/storage-and-networks/creation";
-import { deleteObject, findObject } from "../../../provider/lxd/storage-and-networks/member-objects";
+} from "../../../provider/lxd/storage-and-networks/network-acls";
 import { network } from "../../../provider/lxd/storage-and-networks/networks";
 import { type ContractLab, refused } from "./harness";
 

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { getServers } from "../../../provider/lxd/cluster/servers";
-import { toLivePort } from "../../../provider/lxd/forward-ports";
+import { createObject } from "../../../provider/lxd/storage-and-networks/creation";
+import { toLivePort } from "../../../provider/lxd/storage-and-networks/forward-ports";
+import { deleteObject } from "../../../provider/lxd/storage-and-networks/member-objects";
 import {
   createNetworkForward,
   deleteNetworkForward,
@@ -10,9 +12,7 @@ import {
   listNetworkForwardsShared,
   type NetworkForwardPut,
   replaceNetworkForward,
-} from "../../../provider/lxd/network-forwards";
-import { createObject } from "../../../provider/lxd/storage-and-networks/creation";
-import { deleteObject } from "../../../provider/lxd/storage-and-networks/member-objects";
+} from "../../../provider/lxd/storage-and-networks/network-forwards";
 import { network } from "../../../provider/lxd/storage-and-networks/networks";
 import { type ContractLab, refused } from "./harness";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { serverKeyScopes } from "../../../provider/lxd/config-keys";
 import { getServer, serverConfig, setServerConfig } from "../../../provider/lxd/server";
-import { recordsIn, toConfig } from "../../../provider/lxd/server-config";
+import { recordsIn, toConfig } from "../../../provider/lxd/server-config/server-config";
 import { type ContractLab, refused } from "./harness";
 
 /** Keys of the config: those of the cluster, which all members have, and each member's own. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { setImmediate } from "node:timers/promises";
 import type { Servers } from "../../../provider/lxd/cluster/servers";
 import type { getServer } from "../../../provider/lxd/server";
-import { readServerConfig } from "../../../provider/lxd/server-config";
+import { readServerConfig } from "../../../provider/lxd/server-config/server-config";
 
 describe("a read of the config of members", () => {
   it("hears the failure of one member while another has not answered yet", async () => {

@@ -1,8 +1,8 @@
 /** Which resource manages a key of the server config, and what the key's value was before. */
-import { RefusedError } from "../support/errors";
-import { mayBeSecret } from "../support/secrets";
-import { sameConfigValue } from "./config";
-import { describeOwner, explainTakeover, isOwnMark, isUnfinishedWork, OWN_MARK } from "./ownership";
+import { RefusedError } from "../../support/errors";
+import { mayBeSecret } from "../../support/secrets";
+import { sameConfigValue } from "../config";
+import { describeOwner, explainTakeover, isOwnMark, isUnfinishedWork, OWN_MARK } from "../ownership";
 import {
   asFormer,
   entriesOf,

@@ -1,9 +1,9 @@
 /** Which keys and values of the server config a program may give, as far as that is known without a server. */
 import { isIPv4 } from "node:net";
-import { configSchema, isServerMade } from "./config";
-import { INCUS_KEYS, KNOWN_KEYS, matches } from "./config-keys";
-import { isListener } from "./names";
-import { CLUSTER_ADDRESS, LOCAL_CONFIG } from "./server";
+import { configSchema, isServerMade } from "../config";
+import { INCUS_KEYS, KNOWN_KEYS, matches } from "../config-keys";
+import { isListener } from "../names";
+import { CLUSTER_ADDRESS, LOCAL_CONFIG } from "../server";
 
 /** What is wrong with a value; a server refuses each of these too. */
 const FAULTS: Readonly<Record<string, (value: string) => string | undefined>> = {

@@ -1,8 +1,8 @@
 import * as z from "zod";
+import { listOf } from "../client/answers";
+import { api, type LxdClient, type Tagged } from "../client/client";
+import type { Config } from "../config";
 import { aclRuleSchema, type LiveRule } from "./acl-rules";
-import { listOf } from "./client/answers";
-import { api, type LxdClient, type Tagged } from "./client/client";
-import type { Config } from "./config";
 
 /** `/1.0/network-acls`: https://documentation.ubuntu.com/lxd/latest/howto/network_acls/ */
 const aclSchema = z.looseObject({

@@ -3,11 +3,11 @@
  * resource, which keys it manages and which values they had before: in one key `user.pulumi.config.<claim>`.
  */
 import * as z from "zod";
-import { mayBeSecret } from "../support/secrets";
-import type { LxdClient } from "./client/client";
-import type { Servers } from "./cluster/servers";
-import type { Config } from "./config";
-import { getServer, getServerShared, serverConfig } from "./server";
+import { mayBeSecret } from "../../support/secrets";
+import type { LxdClient } from "../client/client";
+import type { Servers } from "../cluster/servers";
+import type { Config } from "../config";
+import { getServer, getServerShared, serverConfig } from "../server";
 
 /** Values by key: of the cluster, and of each member. An empty value is one that is not set. */
 export interface ServerValues {

@@ -1,9 +1,9 @@
 /** Rules of a network ACL: what LXD accepts, and when two mean the same. */
 import { isIPv4, isIPv6 } from "node:net";
 import * as z from "zod";
-import { knownFirst, sameMeanings } from "../support/equality";
-import { canonicalAddresses } from "./meaning";
-import { aclNameSchema } from "./names";
+import { knownFirst, sameMeanings } from "../../support/equality";
+import { canonicalAddresses } from "../meaning";
+import { aclNameSchema } from "../names";
 
 /** A rule as LXD shows it. A field that is not set is empty. */
 export const aclRuleSchema = z.looseObject({

@@ -1,9 +1,9 @@
 import * as z from "zod";
-import { listOf } from "./client/answers";
-import { api, type LxdClient, type Tagged } from "./client/client";
-import type { Config } from "./config";
+import { listOf } from "../client/answers";
+import { api, type LxdClient, type Tagged } from "../client/client";
+import type { Config } from "../config";
+import { canonicalAddresses } from "../meaning";
 import { type LivePort, livePortSchema } from "./forward-ports";
-import { canonicalAddresses } from "./meaning";
 
 /** `/1.0/networks/NETWORK/forwards`: https://documentation.ubuntu.com/lxd/latest/howto/network_forwards/ */
 const forwardSchema = z.looseObject({

@@ -1,8 +1,8 @@
 /** Ports of a network forward: what LXD accepts, and when two lists mean the same. */
 import { isIPv4, isIPv6 } from "node:net";
 import * as z from "zod";
-import { knownFirst, sameMeanings } from "../support/equality";
-import { canonicalAddresses } from "./meaning";
+import { knownFirst, sameMeanings } from "../../support/equality";
+import { canonicalAddresses } from "../meaning";
 
 /** A port as LXD shows it. A field that is not set is empty. */
 export const livePortSchema = z.looseObject({

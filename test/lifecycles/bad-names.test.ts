@@ -308,7 +308,7 @@ describe("names with characters that have a meaning in a URL", () => {
 
 /** Messages of the library to these programs. */
 const FIXED =
-  /^(--(show|showformat=\$\{Package\} \$\{db:Status-Status\} \$\{Version\}\\n|quiet|yes|option|no-remove|no-auto-remove|simulate)|DPkg::Lock::Timeout=\d+|APT::Update::Error-Mode=any|DPkg::Options::=--force-conf(def|old)|\/var\/lib\/dpkg\/updates|-(min|max)depth|1|--|install|update|madison)$/;
+  /^(--(show|showformat=\$\{Package\} \$\{db:Status-Status\} \$\{Version\}\\n|quiet|yes|option|no-remove|no-auto-remove|simulate|allow-change-held-packages)|DPkg::Lock::Timeout=\d+|APT::Update::Error-Mode=any|DPkg::Options::=--force-conf(def|old)|\/var\/lib\/dpkg\/updates|-(min|max)depth|1|--|install|update|madison)$/;
 
 describe("arguments with characters that have a meaning in a shell", () => {
   let lab: SimulatedLab;

@@ -54,7 +54,7 @@ describe("a host that hangs", () => {
     [
       "its LXD takes requests and does not answer",
       { when: { host: "ill", path: /./ }, effect: "hang" },
-      /LxdProfile read did not finish within 12 s; at the end: waiting for the answer to GET \/1\.0\S* on root@127\.0\.0\.1:PORT/,
+      /LxdProfile read did not finish within 12 s; at the end: (waiting for the answer to GET \/1\.0\S* on|asking LXD on) root@127\.0\.0\.1:PORT/,
     ],
     [
       "its sshd takes connections and does not speak",

@@ -62,9 +62,12 @@ function known(state: unknown, lab: SimulatedLab): unknown {
   return JSON.parse(withoutRandomParts(JSON.stringify(state ?? {}), lab).replaceAll('"user":"operator"', '"user":"root"'));
 }
 
-/** Each once, because how often a wait asks depends on time. Without those that replace sshd's forwarding, or probe sudo. */
+/**
+ * Each once, because how often a wait asks depends on time, and so do the seconds that apt may wait for its lock. Without those that replace sshd's
+ * forwarding, or probe sudo.
+ */
 function commandsOf(host: SimulatedHost, since: number): string[] {
-  const own = new Set(host.commands.slice(since).map((argv) => argv.join(" ")));
+  const own = new Set(host.commands.slice(since).map((argv) => argv.join(" ").replace(/(?<=Lock::Timeout=)\d+/, "<seconds>")));
   return [...own].filter((line) => !/^(perl|true)\b/.test(line)).sort();
 }
 

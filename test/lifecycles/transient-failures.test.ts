@@ -93,7 +93,7 @@ describe("a read that LXD answers with a transient error", () => {
             tried += fault.hits;
           });
         }
-      }).timeout(120_000);
+      }).timeout(300_000);
     }
   }
 });

@@ -1,6 +1,6 @@
 /**
- * Starts of a server that do not wait until it is ready. Debian's units wait for up to ten minutes, and dpkg with them; a member that was
- * upgraded before others is ready only after these.
+ * Restarts of a server that do not wait until it is ready, and that no instance notices. Debian's units wait for up to ten minutes, and dpkg with
+ * them; a member that was upgraded before others is ready only after these.
  */
 import type { Deadline } from "../support/deadline";
 import type { SshConnection } from "../transport/ssh";
@@ -9,10 +9,18 @@ import { namesOfUnits, type UnitPackaging } from "./units";
 /** Drop-ins in /run end with the next boot, if an interruption leaves them. */
 const [FOLDER, NAME] = ["/run/systemd/system", "pulumi-lxd-upgrade.conf"];
 
+/** The daemon's unit starts without the command that waits. */
+const DAEMON = "ExecStartPost=";
+
 /**
- * Runs work in which the server's units start at once: the daemon's without the command that waits, the one of the instances without the command
- * that starts those for which the daemon was never started. Running instances are not affected.
- * @see systemd.unit(5), systemd.service(5)
+ * The unit of the instances requires the server's socket, so a restart of the socket by the package restarts it too. Its own commands would shut
+ * all instances down then, if they still reach the daemon, and start it again. A unit needs one command.
+ */
+const INSTANCES = "ExecStart=\nExecStop=\nExecStop=/bin/true";
+
+/**
+ * Runs work in which the server's units start at once. Running instances keep running.
+ * @see systemd.unit(5), systemd.service(5), and postinst of Debian's packages
  */
 export async function startingAtOnce<Result>(
   ssh: SshConnection,
@@ -24,7 +32,7 @@ export async function startingAtOnce<Result>(
   const files = [daemon, instances].map((unit) => `${FOLDER}/${unit}.d/${NAME}`);
   await ssh.run(["mkdir", "-p", `${FOLDER}/${daemon}.d`, `${FOLDER}/${instances}.d`], { deadline });
   try {
-    for (const [index, text] of ["ExecStartPost=", "ExecStart="].entries()) {
+    for (const [index, text] of [DAEMON, INSTANCES].entries()) {
       await ssh.run(["tee", files[index] ?? ""], { deadline, stdin: `[Service]\n${text}\n` });
     }
     await ssh.run(["systemctl", "daemon-reload"], { deadline });

@@ -18,14 +18,12 @@ const OBJECTS = 50;
 /** How many more requests a member may take in a cluster of ten than in one of five. */
 const STEEPEST = 1.25;
 
-type Lab = Awaited<ReturnType<typeof SimulatedLab.start>>;
-
-function startLab(members: number, flavour: Flavour = "bookworm-lxd"): Promise<Lab> {
+function startLab(members: number, flavour: Flavour = "bookworm-lxd"): Promise<SimulatedLab> {
   return SimulatedLab.start({ flavour, hosts: Array.from({ length: members }, (_, index) => ({ name: `m${index + 1}` })) });
 }
 
 /** Makes a cluster of all hosts. */
-function membersOf(lab: Lab, install: LxdNodeArgs["install"] = { method: "deb" }): LxdClusterMember[] {
+function membersOf(lab: SimulatedLab, install: LxdNodeArgs["install"] = { method: "deb" }): LxdClusterMember[] {
   const members: LxdClusterMember[] = [];
   for (const { name, lanAddress: address, connection: own } of lab.hosts) {
     const { host, port, user, hostKey } = own;
@@ -64,7 +62,7 @@ async function benchJoins(members: number): Promise<number> {
 const COLLECTION = /^\/1\.0\/(storage-pools|networks|cluster\/members)(?:\/([^/?]+)(\/volumes)?)?/;
 
 /** Counts the reads of lists, and of single objects, by kind. */
-function readsOf(lab: Lab, since: number): Record<string, number> {
+function readsOf(lab: SimulatedLab, since: number): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const { method, path } of lab.requests.slice(since)) {
     const [, collection = "others", name, volumes] = COLLECTION.exec(path) ?? [];

@@ -1,4 +1,4 @@
-import type { SimulatedLab } from "../../../lab/simulated";
+import type { Flavour, SimulatedLab } from "../../../lab/simulated";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { nodeLifecycle } from "../../../provider/resources/lxd-node";
 import { Managed } from "../../unit/resources/simulated-cluster";
@@ -21,6 +21,13 @@ const member = (name: string) => ({
   kind: "LxdClusterMember",
   manage: () => new Managed(clusterMemberLifecycle as never, name),
 });
+
+/** A cluster whose members can get a newer package. */
+async function startUpgradable(flavour: Flavour): Promise<SimulatedLab> {
+  const lab = await startCluster(flavour);
+  lab.hosts.forEach((host) => host.releasePackage("5.0.2-5+deb12u7"));
+  return lab;
+}
 
 /** Scenarios of hosts and their membership. */
 export const HOST_SCENARIOS: readonly Scenario[] = [
@@ -47,11 +54,8 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
     flavours: ["bookworm-lxd"],
     leaves: LXD_STAYS,
     start: async (flavour) => {
-      const lab = await startCluster(flavour);
-      for (const host of lab.hosts) {
-        host.releasePackage("5.0.2-5+deb12u7");
-        host.heldPackages.add("lxd"); // adopting changes nothing
-      }
+      const lab = await startUpgradable(flavour);
+      lab.hosts.forEach(({ heldPackages }) => heldPackages.add("lxd")); // adopting changes nothing
       return lab;
     },
     first: (lab) => ({ connection: at(lab, "bcn2"), install: { method: "deb", version: "5.0.2-5+deb12u6" }, adopt: true }),
@@ -62,13 +66,7 @@ export const HOST_SCENARIOS: readonly Scenario[] = [
     title: "of a member, evacuated for its upgrade",
     flavours: ["bookworm-lxd"],
     leaves: LXD_STAYS,
-    start: async (flavour) => {
-      const lab = await startCluster(flavour);
-      for (const host of lab.hosts) {
-        host.releasePackage("5.0.2-5+deb12u7");
-      }
-      return lab;
-    },
+    start: startUpgradable,
     first: (lab) => ({ connection: at(lab, "bcn2"), install: { method: "deb" }, adopt: true }),
     then: (lab) => ({
       connection: at(lab, "bcn2"),

@@ -54,12 +54,12 @@ class CountReporter extends reporters.Spec {
 }
 
 /**
- * The beginning of an error, for the summary.
+ * The beginning of an error, for the summary. The provider's errors have no stack.
  * @param {Error} error
  * @returns {string}
  */
 function beginningOf(error) {
-  return (error.stack ?? String(error)).split("\n").slice(0, LINES_OF_ERROR).join("\n").slice(0, LETTERS_OF_ERROR);
+  return (error.stack || error.message).split("\n").slice(0, LINES_OF_ERROR).join("\n").slice(0, LETTERS_OF_ERROR);
 }
 
 /**

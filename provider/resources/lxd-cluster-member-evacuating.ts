@@ -1,7 +1,7 @@
 /** Evacuates a member and restores it, as `evacuated` says. */
 import type { Context } from "../engine/lifecycle";
 import type { LxdClient } from "../lxd/client/client";
-import { getMember } from "../lxd/cluster/cluster";
+import { EVACUATED, getMember } from "../lxd/cluster/cluster";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import {
   awaiting,
@@ -52,7 +52,7 @@ export async function prepareEvacuation(
   const { name } = wanted;
   const goal = wantedEvacuation(wanted, former);
   const member = goal === undefined ? undefined : await getMember(lxd, name);
-  if (member === undefined || (goal === true ? await isEvacuated(lxd, member) : member.status !== "Evacuated")) {
+  if (member === undefined || (goal === true ? await isEvacuated(lxd, member) : member.status !== EVACUATED)) {
     return () => Promise.resolve();
   }
   if (goal === false) {

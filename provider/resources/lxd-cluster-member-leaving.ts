@@ -6,7 +6,7 @@ import { lookAtDisk, type OnDisk, together, unknownTo } from "../host/on-disk";
 import { finishReset, isResetUnfinished, resetLxd } from "../host/reset-lxd";
 import type { LxdClient } from "../lxd/client/client";
 import { forgetPresented, presentedBy } from "../lxd/client/presented";
-import { isAt, listMembers, type Member } from "../lxd/cluster/cluster";
+import { EVACUATED, isAt, listMembers, type Member } from "../lxd/cluster/cluster";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { type Departure, describeDepartures, foresee, staying } from "../lxd/cluster/departures";
 import { isEvacuated } from "../lxd/cluster/evacuation";
@@ -225,7 +225,7 @@ export async function leave(
 
 /** Whether a member does not answer. An evacuated one keeps that status while its host is down. */
 async function isSilent(lxd: LxdClient, member: Member): Promise<boolean> {
-  return member.status === "Evacuated" ? !(await answers(lxd, member.server_name)) : (await offlineOf(lxd, [member])).length > 0;
+  return member.status === EVACUATED ? !(await answers(lxd, member.server_name)) : (await offlineOf(lxd, [member])).length > 0;
 }
 
 /**

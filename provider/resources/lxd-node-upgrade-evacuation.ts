@@ -3,7 +3,7 @@ import type { Connection, Context, SshConnection } from "../engine/lifecycle";
 import { readNote, removeNote, writeNote } from "../host/notes";
 import type { LxdClient } from "../lxd/client/client";
 import { isServerFailure, RESTART_SECONDS } from "../lxd/client/transient-failures";
-import type { Member } from "../lxd/cluster/cluster";
+import { EVACUATED, type Member } from "../lxd/cluster/cluster";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { describeDepartures, foresee } from "../lxd/cluster/departures";
 import { evacuateMember, restoreMember } from "../lxd/cluster/evacuation";
@@ -31,8 +31,8 @@ export async function prepareUpgradeEvacuation(
 ): Promise<() => Promise<void>> {
   const isOurs = (await readNote(ssh, NOTE, context.deadline)) !== undefined;
   const own = members.find(({ server_name }) => server_name === name);
-  const reason = own?.status === "Evacuated" ? "" : await whyNot(lxd, name, members);
-  if (!isOurs && (own?.status === "Evacuated" || reason !== undefined)) {
+  const reason = own?.status === EVACUATED ? "" : await whyNot(lxd, name, members);
+  if (!isOurs && (own?.status === EVACUATED || reason !== undefined)) {
     if (reason !== undefined && reason !== "") {
       context.warn(`${name} is upgraded without an evacuation: ${reason}. Its instances keep running`);
     }
@@ -55,12 +55,12 @@ async function whyNot(lxd: LxdClient, name: string, members: readonly Member[]):
   if (silent.length > 0) {
     return `${silent.join(", ")} does not answer until all members are upgraded`;
   }
-  return others.some(({ status }) => status !== "Evacuated") ? undefined : "no other member takes instances";
+  return others.some(({ status }) => status !== EVACUATED) ? undefined : "no other member takes instances";
 }
 
 /** What a preview tells of the evacuation. */
 export async function previewUpgradeEvacuation(lxd: LxdClient, name: string, members: readonly Member[]): Promise<string> {
-  if (members.find(({ server_name }) => server_name === name)?.status === "Evacuated") {
+  if (members.find(({ server_name }) => server_name === name)?.status === EVACUATED) {
     return `${name} is evacuated already`;
   }
   const departures = await foresee(lxd, name, "auto");

@@ -4,7 +4,7 @@ import { isOlderDeb } from "../host/apt";
 import { readNote } from "../host/notes";
 import { direction } from "../host/snapd-channels";
 import type { LxdClient } from "../lxd/client/client";
-import { listMembersShared } from "../lxd/cluster/cluster";
+import { EVACUATED, listMembersShared } from "../lxd/cluster/cluster";
 import type { Server } from "../lxd/server";
 import type { Deadline } from "../support/deadline";
 import { fallback } from "../support/errors";
@@ -53,15 +53,15 @@ export function upgradeOutputs(facts: UpgradeFacts): Required<UpgradeOutputs> {
     if (!isBehind) {
       return of("restore pending", "restore");
     }
-    return status === "Evacuated" ? of("evacuated", "update") : of("evacuating", "evacuate");
+    return status === EVACUATED ? of("evacuated", "update") : of("evacuating", "evacuate");
   }
   if (isBehind || status === "Blocked") {
-    return of("update pending", evacuates && status !== undefined && status !== "Evacuated" ? "evacuate" : "update");
+    return of("update pending", evacuates && status !== undefined && status !== EVACUATED ? "evacuate" : "update");
   }
   if (isOlderThanPackage(facts)) {
     return of("update pending", "restart");
   }
-  return status === "Evacuated" ? of("evacuated", "none") : of("up to date", "none");
+  return status === EVACUATED ? of("evacuated", "none") : of("up to date", "none");
 }
 
 /** Whether an upgrade has evacuated the member and not restored it: the next `pulumi up` finishes it. Pure. */

@@ -24,6 +24,9 @@ const memberSchema = z.looseObject({
 
 export type Member = z.output<typeof memberSchema>;
 
+/** Status of a member that is evacuated, whether or not its host is up. */
+export const EVACUATED = "Evacuated";
+
 /** The group that every cluster has. */
 export const DEFAULT_GROUP = "default";
 

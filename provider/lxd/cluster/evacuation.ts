@@ -3,10 +3,8 @@ import { until } from "../../support/deadline";
 import { api, type LxdClient } from "../client/client";
 import { operationsSchema, untilKnown } from "../client/operations";
 import { getServer } from "../server";
-import { getMember, type Member } from "./cluster";
+import { EVACUATED, getMember, type Member } from "./cluster";
 import { type Departing, EVACUATION_MODE, type EvacuationMode, isRunning, listDeparting } from "./departures";
-
-const EVACUATED = "Evacuated";
 
 /** Status code of an operation that runs. */
 const RUNNING = 103;

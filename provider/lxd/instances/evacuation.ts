@@ -1,5 +1,5 @@
 /** Instances whose cluster member is evacuated, or that an evacuation moved to another member. */
-import { listMembers, type Member } from "../cluster/cluster";
+import { EVACUATED, listMembers, type Member } from "../cluster/cluster";
 import { type Instance, type InstanceWork, isStopped, startInstance } from "./instances";
 
 /** Key in which LXD keeps the member from which an evacuation moved an instance. */
@@ -26,7 +26,7 @@ export async function isHeldByEvacuation(
   if (!isStopped(instance) || location === "" || location === "none") {
     return false;
   }
-  return (await members()).some(({ server_name, status }) => server_name === location && status === "Evacuated");
+  return (await members()).some(({ server_name, status }) => server_name === location && status === EVACUATED);
 }
 
 /**

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { RefusedError } from "../../support/errors";
 import { listOf } from "../client/answers";
 import { api, type LxdClient } from "../client/client";
-import { listMembersShared, type Member } from "../cluster/cluster";
+import { EVACUATED, listMembersShared, type Member } from "../cluster/cluster";
 import { membersOnceHeard } from "../cluster/heartbeats";
 import type { Devices } from "../config";
 import { findProfileShared, type Profile } from "../profiles";
@@ -253,7 +253,7 @@ function describeNoCandidate(members: readonly Member[], target: string, { host,
   if (member === undefined) {
     return `"${target}" is not a member of the cluster at ${host}; its members are ${there}`;
   }
-  const remedy = member.status === "Evacuated" ? `Restore it (${names.client} cluster restore ${target})` : "Bring it back";
+  const remedy = member.status === EVACUATED ? `Restore it (${names.client} cluster restore ${target})` : "Bring it back";
   return (
     `cluster member "${target}" is ${member.status} (${member.message}); members of the cluster at ${host}: ${there}. ` +
     `${remedy}, or choose another`

@@ -66,6 +66,11 @@ describe("The upgrade of a cluster", () => {
     nodes.set(name, { id, outs: changes ? (await node.update(id, props, inputs)).outs : props });
     return changes;
   };
+  const refusal = (name: HostName, version: string): Promise<string> =>
+    up(name, version).then(
+      () => assert.fail("it was not refused"),
+      (thrown: unknown) => messageOf(thrown),
+    );
   /** Asks the member that has c1: the others find a member that has restarted with one of the next heartbeats. */
   const runningPid = async (): Promise<unknown> =>
     (JSON.parse(await clientOn("bcn1", "query", "/1.0/instances/c1/state")) as { pid: unknown }).pid;
@@ -97,11 +102,7 @@ describe("The upgrade of a cluster", () => {
   });
 
   it("refuses an older version, and nothing is touched", async () => {
-    const error = await up("bcn3", first).then(
-      () => assert.fail("it was not refused"),
-      (thrown: unknown) => messageOf(thrown),
-    );
-    assert.match(error, /in version \S+\.1, but install\.version is \S+, which is older/);
+    assert.match(await refusal("bcn3", first), /in version \S+\.1, but install\.version is \S+, which is older/);
     assert.equal(await installed("bcn3"), `${first}.1`);
   });
 
@@ -118,6 +119,20 @@ describe("The upgrade of a cluster", () => {
       [nodes.get("bcn1")?.outs["upgradeState"], nodes.get("bcn1")?.outs["recommendedAction"]],
       ["up to date", "none"],
     );
+  });
+
+  it("does not start while an evacuated member is switched off, and does when that answers", async () => {
+    await clientOn("bcn2", "cluster", "evacuate", "--force", "bcn3");
+    await hosts.lab.powerOff("bcn3");
+    assert.ok((await statuses("bcn2")).includes("bcn3 Evacuated"));
+    const former = await installed("bcn2");
+    assert.match(await refusal("bcn2", `${first}.2`), /member bcn3 is offline\. /);
+    assert.equal(await installed("bcn2"), former);
+    await hosts.lab.boot("bcn3");
+    await clientOn("bcn3", "query", "/1.0");
+    await up("bcn2", `${first}.2`);
+    assert.equal(await installed("bcn2"), `${first}.2`);
+    await clientOn("bcn3", "cluster", "restore", "--force", "bcn3");
   });
 
   it("lets an upgraded member wait for the others when their database is older, and the last one ends that", async () => {

@@ -126,6 +126,29 @@ describe("The upgrade of the members of a cluster", () => {
     assert.deepEqual(versions(), [OLD, OLD, OLD]);
   });
 
+  it("does not start while an evacuated member is switched off, in the preview too; one that answers does not matter", async () => {
+    release();
+    await cluster.lab.byHand("bcn2", "POST", "/1.0/cluster/members/bcn3/state", { action: "evacuate" });
+    await host("bcn3").powerOff();
+    const words = /from \S+u6 to \S+u7: member bcn3 is offline\. .*Start it/;
+    await nodes.bcn2.preview(args("bcn2", NEW));
+    assert.match(nodes.bcn2.warnings.at(-1) ?? "", words);
+    assert.match(await refusal("bcn2", NEW), words);
+    assert.deepEqual(versions(), [OLD, OLD, OLD]);
+    await host("bcn3").powerOn();
+    assert.equal((await getMember(await cluster.byHand(), "bcn3")).status, "Evacuated");
+    assert.equal(await nodes.bcn2.up(args("bcn2", NEW)), "updated");
+  });
+
+  it("does not start while an evacuated member is down whose heartbeats the others do not miss yet", async () => {
+    release();
+    await cluster.lab.byHand("bcn2", "POST", "/1.0/cluster/members/bcn3/state", { action: "evacuate" });
+    cluster.lab.timings.missedMs = 1000;
+    await host("bcn3").powerOff();
+    assert.match(await refusal("bcn2", NEW), /member bcn3 is offline\. /);
+    assert.deepEqual(versions(), [OLD, OLD, OLD]);
+  });
+
   it("is refused to a version that no package source has, with those that they have", async () => {
     assert.match(
       await refusal("bcn2", "5.0.3-1"),
@@ -341,6 +364,17 @@ describe("The upgrade of a member with install.evacuate", () => {
     instance.ephemeral = true;
     await assert.rejects(nodes.bcn1.up(args("bcn1", NEW)), /Member bcn1 is not evacuated: it has ephemeral instances that run/);
     assert.deepEqual([host("bcn1").packages.get("lxd"), await statusOf("bcn1")], [OLD, "Online"]);
+  });
+
+  it("goes on where it was interrupted: a member that is evacuated and waits blocks nobody, and is restored", async () => {
+    release(["of_the_future"]);
+    host("bcn2").files.makeSymlink(NOTE, "bcn2");
+    await changeState("bcn2", "evacuate");
+    host("bcn2").installPackage("lxd", NEW); // and the process was killed
+    for (const name of ["bcn1", "bcn3", "bcn2"] as const) {
+      await nodes[name].up(args(name, NEW));
+    }
+    assert.deepEqual([placeOf("c3"), await statusOf("bcn2")], ["bcn2", "Online"]);
   });
 
   it("upgrades the others without it while one waits for them, and restores that one once it answers", async () => {

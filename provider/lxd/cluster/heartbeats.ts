@@ -2,21 +2,31 @@
  * Members send heartbeats every ten seconds. LXD reports a member as offline when it has received none for twenty seconds. This
  * includes a member that has just booted, or whose heartbeat is late because a host is busy. Such a member answers requests.
  */
+import * as z from "zod";
 import { tryUntil } from "../../support/deadline";
+import { fallback } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { getServer, serverConfig } from "../server";
-import { listMembers, type Member } from "./cluster";
+import { EVACUATED, listMembers, type Member } from "./cluster";
 
 /** LXD itself waits ten seconds for a connection to a member, and then answers that there is none. */
 const ANSWER_SECONDS = 15;
 
-/** `cluster.offline_threshold`, unless it is set, and the time between two heartbeats. */
+/** `cluster.offline_threshold` in seconds, unless it is set, and the time between two heartbeats. */
 const [OFFLINE_SECONDS, HEARTBEAT_INTERVAL] = [20, 10];
-
-const EVACUATED = "Evacuated";
 
 /** On busy hosts, more than one heartbeat may be necessary. */
 const HEARTBEAT_SECONDS = 60;
+
+/**
+ * Seconds since the last heartbeat of each member. LXD shows none of an evacuated member, and keeps them in its database. The clock is that of
+ * the member that wrote them.
+ */
+export const HEARTBEAT_AGES = "SELECT name, strftime('%s', 'now') - strftime('%s', heartbeat) FROM nodes";
+
+const ageSchema = z.tuple([z.string(), z.number()]);
+
+type Listed = Pick<Member, "server_name" | "status">;
 
 /**
  * Lists the members. Waits for needed members that answer although LXD has missed their heartbeats.
@@ -37,7 +47,7 @@ export async function membersOnceHeard(
  * Returns the names of those given members that LXD reports as offline. When all of them answer, gives LXD time to receive their
  * heartbeats. When one does not answer, does not wait for the others.
  */
-export async function offlineOf(lxd: LxdClient, members: readonly Pick<Member, "server_name" | "status">[]): Promise<string[]> {
+export async function offlineOf(lxd: LxdClient, members: readonly Listed[]): Promise<string[]> {
   let offline = offlineIn(members);
   const answering = await Promise.all(offline.map((name) => answers(lxd, name)));
   if (offline.length === 0 || answering.includes(false)) {
@@ -57,29 +67,57 @@ export async function offlineOf(lxd: LxdClient, members: readonly Pick<Member, "
 }
 
 /**
+ * Returns the names of those given members that LXD knows to be down: offline, or evacuated and silent without heartbeats. Says nothing yet of one
+ * that has just lost its power.
+ */
+export async function knownDownOf(lxd: LxdClient, members: readonly Listed[]): Promise<string[]> {
+  const unheard = await unheardIn(lxd, members);
+  return [...(await offlineOf(lxd, members)), ...(await silentOf(lxd, unheard))];
+}
+
+/**
  * Returns the names of those given members that are down. A member that has just lost its power still counts as online, so each one is asked. A
  * silent one gets the time after which LXD itself misses its heartbeats: one that waits for other members after its upgrade is silent too, and its
- * heartbeats go on. LXD shows no heartbeats of an evacuated member.
+ * heartbeats go on.
  */
-export async function downOf(lxd: LxdClient, members: readonly Pick<Member, "server_name" | "status">[]): Promise<string[]> {
-  const offline = await offlineOf(lxd, members);
-  if (offline.length > 0) {
-    return offline;
+export async function downOf(lxd: LxdClient, members: readonly Listed[]): Promise<string[]> {
+  const known = await knownDownOf(lxd, members);
+  if (known.length > 0) {
+    return known;
   }
-  const asked = members.filter(({ status }) => status !== EVACUATED).map(({ server_name }) => server_name);
-  let silent = await silentOf(lxd, asked);
+  let silent = await silentOf(
+    lxd,
+    members.map(({ server_name }) => server_name),
+  );
   if (silent.length === 0) {
     return [];
   }
-  const seconds = Number(serverConfig(await getServer(lxd))["cluster.offline_threshold"] ?? OFFLINE_SECONDS) + HEARTBEAT_INTERVAL;
+  const seconds = (await offlineThreshold(lxd)) + HEARTBEAT_INTERVAL;
   const patience = lxd.deadline.atMostHalf(seconds, `waiting until ${lxd.title} misses heartbeats of ${silent.join(", ")}`);
   const down = await tryUntil(lxd.deadline, patience, async (report) => {
     report(`${silent.join(", ")} did not answer, and ${lxd.title} does not report that as offline yet`);
-    const missed = offlineIn(await listMembers(lxd)).filter((name) => silent.includes(name));
+    const listed = await listMembers(lxd);
+    const missed = [...offlineIn(listed), ...(await unheardIn(lxd, listed))].filter((name) => silent.includes(name));
     silent = missed.length > 0 ? missed : await silentOf(lxd, silent);
     return missed.length > 0 || silent.length === 0 ? silent : undefined;
   });
   return down ?? [];
+}
+
+/** Names of the evacuated members whose heartbeats LXD misses. Empty when it does not let its database be read. */
+async function unheardIn(lxd: LxdClient, members: readonly Listed[]): Promise<string[]> {
+  const evacuated = members.filter(({ status }) => status === EVACUATED).map(({ server_name }) => server_name);
+  if (evacuated.length === 0) {
+    return [];
+  }
+  const threshold = await offlineThreshold(lxd);
+  const ages = await lxd.select(HEARTBEAT_AGES, ageSchema).catch(fallback([], "api", "response-shape"));
+  return ages.filter(([name, seconds]) => evacuated.includes(name) && seconds > threshold).map(([name]) => name);
+}
+
+/** Seconds after which LXD misses the heartbeats of a member. */
+async function offlineThreshold(lxd: LxdClient): Promise<number> {
+  return Number(serverConfig(await getServer(lxd))["cluster.offline_threshold"] ?? OFFLINE_SECONDS);
 }
 
 async function silentOf(lxd: LxdClient, names: readonly string[]): Promise<string[]> {
@@ -102,6 +140,6 @@ export async function answers(lxd: LxdClient, name: string, ask = getServer): Pr
   }
 }
 
-function offlineIn(members: readonly Pick<Member, "server_name" | "status">[]): string[] {
+function offlineIn(members: readonly Listed[]): string[] {
   return members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
 }

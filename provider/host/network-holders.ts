@@ -28,6 +28,9 @@ const interfaceSchema = z.looseObject({
 
 type Interface = z.output<typeof interfaceSchema>;
 
+/** Ports on which a bridge's dnsmasq listens: DNS on its addresses, DHCP on all addresses of its own interface. */
+const PORTS: readonly number[] = [53, 67, 547];
+
 interface Listener {
   readonly address: string;
   readonly port: number;
@@ -37,20 +40,34 @@ interface Listener {
   readonly process: string;
 }
 
-/** Commands that show by hand what {@link holdersOn} looks for. */
+/** Commands that show by hand what {@link networkOnHost} looks for. */
 export const LOOK_BY_HAND = "ip -details address show; ss -lntup";
 
-/** Describes what holds something that a network needs: `perl (pid 910) listens on 0.0.0.0:53`. Empty when nothing does. */
-export async function holdersOn(ssh: SshConnection, needs: NetworkNeeds, deadline: Deadline): Promise<string[]> {
+/** What a host says of a network. */
+export interface NetworkOnHost {
+  /** What holds something that it needs: `perl (pid 910) listens on 0.0.0.0:53`. */
+  readonly holders: readonly string[];
+  /** Whether a process listens on the bridge for DNS or DHCP. The API does not tell: a bridge without one is `Created` as well. */
+  readonly isServed: boolean;
+}
+
+/** Asks a host what holds something that a network needs, and whether the network has its DNS and DHCP. */
+export async function networkOnHost(ssh: SshConnection, needs: NetworkNeeds, deadline: Deadline): Promise<NetworkOnHost> {
   const [shown, listening] = await Promise.all([
     ssh.run(["ip", "-json", "-details", "address", "show"], { deadline }),
     ssh.run(["ss", "--no-header", "--numeric", "--listening", "--tcp", "--udp", "--processes"], { deadline }),
   ]);
   const interfaces = z.array(interfaceSchema).parse(JSON.parse(shown.stdout));
-  return holdersIn(needs, interfaces, listenersIn(listening.stdout));
+  const listeners = listenersIn(listening.stdout);
+  return { holders: holdersIn(needs, interfaces, listeners), isServed: isServedBy(needs, listeners) };
 }
 
-/** See {@link holdersOn}. Pure. */
+/** See {@link NetworkOnHost}. Pure. */
+export function isServedBy({ bridge, addresses }: NetworkNeeds, listeners: readonly Listener[]): boolean {
+  return listeners.some(({ address, port, bound }) => PORTS.includes(port) && (bound === bridge || addresses.includes(address)));
+}
+
+/** See {@link NetworkOnHost}. Pure. */
 export function holdersIn(
   { bridge, interfaces: used, addresses, listens, isMade }: NetworkNeeds,
   interfaces: readonly Interface[],
@@ -73,10 +90,9 @@ export function holdersIn(
   ];
 }
 
-/** Ports on which a bridge's dnsmasq listens: DNS on its addresses, DHCP on all addresses of its own interface. */
 function isInTheWay({ address, port, bound }: Listener, addresses: readonly string[], bridge = ""): boolean {
   const isForAll = ["0.0.0.0", "*", "::"].includes(address) && (bound === "" || bound === bridge);
-  return [53, 67, 547].includes(port) && (isForAll || addresses.includes(address));
+  return PORTS.includes(port) && (isForAll || addresses.includes(address));
 }
 
 function describe({ address, port, process }: Listener): string {

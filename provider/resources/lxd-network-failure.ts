@@ -1,12 +1,13 @@
 /** Finds out why a network could not be made or changed: what on the hosts is in its way. */
 import type { Context } from "../engine/lifecycle";
-import { holdersOn, LOOK_BY_HAND, type NetworkNeeds } from "../host/network-holders";
+import { LOOK_BY_HAND, type NetworkNeeds, networkOnHost } from "../host/network-holders";
 import type { LxdClient } from "../lxd/client/client";
 import type { ClusterConnection } from "../lxd/client/cluster-connection";
 import type { Servers } from "../lxd/cluster/servers";
 import { configOfMember, type Found, namesOf, viewsOf, type WantedConfig } from "../lxd/storage-and-networks/member-objects";
 import { NETWORKS, network } from "../lxd/storage-and-networks/networks";
 import { hostsOfMembers } from "./lxd-cluster-member-finding";
+import type { FailureFacts } from "./member-object";
 
 interface Network extends WantedConfig {
   readonly cluster: ClusterConnection;
@@ -16,34 +17,43 @@ interface Network extends WantedConfig {
 }
 
 /**
- * Describes what is in the way of a network, by what the hosts themselves say: `On bcn1, perl (pid 910) listens on 0.0.0.0:53`. Empty when
- * nothing is found. Names the commands for members whose host cannot be asked.
+ * Finds what is in the way of a network, by what the hosts themselves say: `On bcn1, perl (pid 910) listens on 0.0.0.0:53`. Names the
+ * commands for members whose host cannot be asked.
+ *
+ * For a change of a bridge, the server kills the bridge's dnsmasq and starts a new one, without a look whether the old one has ended. On a
+ * host with much to do the old one still has its sockets, and the server fails, although nothing is in the way any more.
  */
 export async function explainNetworkFailure(
   context: Context,
   lxd: LxdClient,
   wanted: Network,
   servers: Servers,
-): Promise<string> {
+): Promise<FailureFacts> {
   const views = await viewsOf(lxd, network(wanted.project, wanted.name), servers);
   const isMade = (member: string): boolean => views.get(member)?.value.status === "Created";
   const members = namesOf(servers);
   const failed = members.some((member) => !isMade(member)) ? members.filter((member) => !isMade(member)) : members;
   const hosts = await hostsOfMembers(context, lxd, wanted.cluster.endpoints);
   const unasked: string[] = [];
+  const unserved: string[] = [];
   const found = await Promise.all(
     failed.map(async (member) => {
       const ssh = hosts.get(member);
       const needs = needsOf(wanted, member, views.get(member), isMade(member));
-      const holders = ssh && (await holdersOn(ssh, needs, context.deadline).catch(() => undefined));
-      if (holders === undefined) {
+      const seen = ssh && (await networkOnHost(ssh, needs, context.deadline).catch(() => undefined));
+      if (seen === undefined) {
         unasked.push(member);
+      } else if (needs.isMade && needs.listens && !seen.isServed) {
+        unserved.push(member);
       }
-      return holders === undefined || holders.length === 0 ? [] : [`On ${member}, ${holders.join(", and ")}`];
+      return seen === undefined || seen.holders.length === 0 ? [] : [`On ${member}, ${seen.holders.join(", and ")}`];
     }),
   );
+  const silent = `On ${unserved.sort().join(", ")}, nothing listens for DNS and DHCP on the bridge until a change of it succeeds`;
   const byHand = `To see what is in the way on ${unasked.join(", ")}, run there as root: ${LOOK_BY_HAND}`;
-  return [...found.flat(), ...(unasked.length === 0 ? [] : [byHand])].join(". ");
+  const facts = [...found.flat(), ...(unserved.length === 0 ? [] : [silent]), ...(unasked.length === 0 ? [] : [byHand])];
+  const isInTheWay = found.flat().length > 0;
+  return { text: facts.join(". "), mayHavePassed: wanted.type === "bridge" && !isInTheWay && unasked.length === 0 };
 }
 
 function needsOf({ type, name, ...wanted }: Network, member: string, view: Found | undefined, isMade: boolean): NetworkNeeds {

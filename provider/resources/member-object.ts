@@ -6,6 +6,7 @@ import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
 import type { LxdClient } from "../lxd/client/client";
+import { isServerFailure } from "../lxd/client/transient-failures";
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { getServers, getServersShared, type Servers } from "../lxd/cluster/servers";
 import { countUsers } from "../lxd/in-use";
@@ -32,6 +33,7 @@ import {
   statusesOf,
   viewsOf,
 } from "../lxd/storage-and-networks/member-objects";
+import { pause } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { adding, hasCode, havingChanged } from "../support/errors";
 import { type CommonLifecycle, markedObjectLifecycle } from "./marked-object";
@@ -52,6 +54,17 @@ type CommonInputs = z.output<z.ZodObject<ReturnType<typeof memberObjectInputs>>>
 /** The outputs that these kinds have in common. */
 export type MemberObjectOutputs = { status: string; memberStatus: Record<string, string> };
 
+/** Why the server failed, by facts that it does not tell. */
+export interface FailureFacts {
+  /** For the error; empty when there are none. */
+  readonly text: string;
+  /** Whether all hosts were asked and have nothing in the way, so that the server may succeed now. */
+  readonly mayHavePassed: boolean;
+}
+
+/** How often a change is sent that the server fails at, while nothing is in its way. */
+const ATTEMPTS = 3;
+
 /** Parts that a kind adds to the common lifecycle. */
 export interface Differences<Inputs extends CommonInputs, Outputs extends MemberObjectOutputs>
   extends CommonLifecycle<Inputs, Outputs> {
@@ -59,8 +72,8 @@ export interface Differences<Inputs extends CommonInputs, Outputs extends Member
   identity(inputs: Inputs): Identity;
   /** The inputs of this kind alone, as LXD reports them. */
   observedInputs?(found: MemberObject): Partial<Inputs>;
-  /** Describes why the server failed to make or change the object, by facts that it does not tell; empty when there are none. */
-  explainFailure?(context: Context, lxd: LxdClient, inputs: Inputs, servers: Servers): Promise<string>;
+  /** Finds out why the server failed to make or change the object. */
+  explainFailure?(context: Context, lxd: LxdClient, inputs: Inputs, servers: Servers): Promise<FailureFacts>;
   /** Whether a change replaces the object, as far as its inputs tell. @default the change of one that is immutable */
   isReplaced?(former: Inputs, inputs: Inputs): boolean;
   /** The outputs of this kind alone. */
@@ -143,38 +156,48 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       const { description, config, memberConfig } = inputs;
       const wanted = { description, config, memberConfig, mark: context.mark };
       const servers = await getServers(lxd);
-      const change = async (found: Found): Promise<Outputs> => {
+      // The failure, and what state keeps of the object, matter more than facts that cannot be had.
+      const factsOf = async (error: unknown): Promise<FailureFacts | undefined> =>
+        isOfServer(error) ? own.explainFailure?.(context, lxd, inputs, servers).catch(() => undefined) : undefined;
+      const changed = async (found: Found, attempt = 1): Promise<Found> => {
+        try {
+          await changeObject(lxd, ref, servers, found, wanted, state?.config ?? {});
+          return (await findManaged(lxd, ref)) ?? found;
+        } catch (error) {
+          const { text = "", mayHavePassed = false } = (await factsOf(error)) ?? {};
+          // Not what the server refuses, nor a change that it saved nevertheless: a second one would find nothing to do.
+          const isFailure = isServerFailure(error) || hasCode(error, "operation");
+          const hasTime = context.deadline.remainingMs > context.deadline.seconds * 500; // half of it
+          if (!mayHavePassed || !isFailure || !hasTime || attempt === ATTEMPTS) {
+            const tried = `It was sent ${attempt} times, and nothing is in its way on the hosts of its members`;
+            throw adding(error, [...(mayHavePassed && attempt > 1 ? [tried] : []), ...(text === "" ? [] : [text])].join(". "));
+          }
+          await pause(attempt * 1000, context.deadline);
+          context.progress("sending the change again: the server failed, and nothing is in its way on the hosts");
+          return changed((await findManaged(lxd, ref)) ?? found, attempt + 1);
+        }
+      };
+      const change = async (before: Found): Promise<Outputs> => {
         await ref.type.refuseChange?.(lxd, ref, servers, wanted);
-        await changeObject(lxd, ref, servers, found, wanted, state?.config ?? {});
-        const after = (await findManaged(lxd, ref)) ?? found;
+        const after = await changed(before);
         return outputsOf(servers, after.value, await viewsOf(lxd, ref, servers));
       };
       refuseUnknownMembers(lxd, ref, servers, memberConfig);
       await ref.type.refuseConfig?.(lxd, ref, own.identity(inputs), wanted);
-      const explained = async <Result>(work: () => Promise<Result>): Promise<Result> => {
-        try {
-          return await work();
-        } catch (error) {
-          if (!isOfServer(error) || own.explainFailure === undefined) {
-            throw error;
-          }
-          // The failure, and what state keeps of the object, matter more than facts that cannot be had.
-          throw adding(error, await own.explainFailure(context, lxd, inputs, servers).catch(() => ""));
-        }
-      };
       if (before !== undefined && !isUnfinished(before.value)) {
-        return explained(() => change(before));
+        return change(before);
       }
       const creation = { ...wanted, ref, identity: own.identity(inputs) };
       await (before ? undefined : ref.type.refuseOccupied?.(lxd, ref, servers));
       await (before ? ref.type.refuseChange?.(lxd, ref, servers, wanted) : ref.type.refuseCreate?.(lxd, creation, servers));
-      return explained(async () => {
-        const made = await makeObject(lxd, servers, creation, before, {
-          outputsOf: (found, views) => outputsOf(servers, found, views),
-          progress: context.progress,
-        });
-        return havingChanged(() => change(made));
+      const making = makeObject(lxd, servers, creation, before, {
+        outputsOf: (found, views) => outputsOf(servers, found, views),
+        progress: context.progress,
       });
+      const made = await making.catch(async (error: unknown) => {
+        throw adding(error, (await factsOf(error))?.text ?? "");
+      });
+      return havingChanged(() => change(made));
     },
 
     writeMark: (lxd, state, found, mark) => markObject(lxd, own.refOf(state), found, mark),
@@ -188,7 +211,8 @@ function isRenamed<Inputs extends object>(immutable: readonly (keyof Inputs)[], 
 
 /** Whether the server itself has answered that it failed. */
 function isOfServer(error: unknown): boolean {
-  return hasCode(error, "api") || hasCode(error, "operation") || (hasCode(error, "incomplete") && isOfServer(error.cause));
+  const isCause = (hasCode(error, "incomplete") || hasCode(error, "failed")) && isOfServer(error.cause);
+  return hasCode(error, "api") || hasCode(error, "operation") || isCause;
 }
 
 /** Returns the message of a refusal, and throws any other error. */

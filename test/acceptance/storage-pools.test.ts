@@ -4,7 +4,7 @@ import { networkLifecycle } from "../../provider/resources/lxd-network";
 import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-volume";
 import { bareHosts } from "../support/bare-hosts";
-import { LISTEN } from "../support/listen";
+import { LINGER, LISTEN } from "../support/listen";
 import { createResource } from "../support/real-lab";
 import { Managed } from "../unit/resources/simulated-cluster";
 
@@ -151,6 +151,32 @@ describe("On two real members,", () => {
       assert.equal(await network.up(bridge()), "updated");
       assert.deepEqual(network.inState("memberStatus"), { bcn2: "Created", bcn1: "Created" });
       assert.equal(await network.up(bridge()), "same");
+      await network.destroy();
+    });
+
+    it("is changed, though the bridge's former dnsmasq ends only after the server has failed", async () => {
+      const dnsmasqOn = async (host: "bcn1" | "bcn2"): Promise<string> => {
+        const [, pid = ""] = /%br9:67 .*"dnsmasq",pid=(\d+)/.exec(await onHost(host, "ss", "-Hlnup")) ?? [];
+        return pid;
+      };
+      const nat = (value: boolean): object => ({
+        ...{ cluster: cluster(), name: "br9" },
+        ...{ config: { "ipv4.address": "10.9.9.1/24", "ipv6.address": "none", "ipv4.nat": value } },
+      });
+      await network.up(nat(true));
+      for (const [host, value] of [
+        ["bcn2", false],
+        ["bcn1", true],
+      ] as const) {
+        const before = await dnsmasqOn(host);
+        await onHost(host, "perl", "-e", LINGER, "10.9.9.1", "br9", before);
+        assert.equal(await network.up(nat(value)), "updated", host);
+        assert.match(network.progress.join("\n"), /sending the change again/, host);
+        network.progress.length = 0;
+        assert.equal(await network.up(nat(value)), "same", host);
+        assert.notEqual(await dnsmasqOn(host), before);
+        assert.notEqual(await dnsmasqOn(host), "");
+      }
       await network.destroy();
     });
   });

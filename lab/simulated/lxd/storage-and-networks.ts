@@ -277,6 +277,7 @@ function makeNetwork(network: Network, daemon: LxdServer, config: Config): Confi
       type: "bridge",
       hwaddr: network.config["volatile.bridge.hwaddr"] ?? "00:16:3e:00:00:01",
       addresses: addresses.filter((address): address is string => address !== undefined && address !== "none"),
+      dnsmasqPid: 2000 + interfaces.size,
     });
   } else if (["physical", "macvlan", "sriov"].includes(network.type)) {
     const parent = config["parent"] ?? "";

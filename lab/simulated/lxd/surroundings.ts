@@ -54,6 +54,15 @@ export interface Timings {
   idleMs: number;
 }
 
+/** A network interface of a host. */
+export interface HostInterface {
+  readonly type: "loopback" | "physical" | "bridge";
+  readonly hwaddr: string;
+  readonly addresses: string[];
+  /** Process of the server that gives DNS and DHCP on its bridge. */
+  readonly dnsmasqPid?: number | undefined;
+}
+
 /** What a daemon needs of its host. */
 export interface DaemonHost {
   readonly name: string;
@@ -61,7 +70,7 @@ export interface DaemonHost {
   readonly powered: boolean;
   readonly files: MemoryFiles;
   /** Names of the network interfaces, those of LXD and others. */
-  readonly interfaces: Map<string, { type: "loopback" | "physical" | "bridge"; hwaddr: string; addresses: string[] }>;
+  readonly interfaces: Map<string, HostInterface>;
   /** Processes of others that listen on an address, or on all (0.0.0.0). A test adds them. */
   readonly listeners: { readonly process: string; readonly pid: number; readonly address: string; readonly port: number }[];
   readonly virtualMachines: boolean;

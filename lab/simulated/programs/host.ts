@@ -32,7 +32,7 @@ export interface HostMachine extends Machine {
   readonly snapd: boolean;
   readonly snaps: ReadonlyMap<string, InstalledSnap>;
   readonly mounts: SimulatedMount[];
-  readonly interfaces: Map<string, { hwaddr: string; type: string; addresses: string[] }>;
+  readonly interfaces: Map<string, { hwaddr: string; type: string; addresses: string[]; dnsmasqPid?: number | undefined }>;
   readonly listeners: readonly { process: string; pid: number; address: string; port: number }[];
   hasProgram(name: string): boolean;
   /** Waits for the lab's installation time. */
@@ -466,9 +466,12 @@ function linkAsJson([ifname, { type, addresses }]: [string, { type: string; addr
   };
 }
 
-/** Listening processes of others; the server's own are not simulated. */
+/** Listening processes of others, and the server's dnsmasq of each bridge. */
 function ss({ machine }: Run): ProgramResult {
-  const lines = machine.listeners.map(
+  const bridges = [...machine.interfaces].flatMap(([name, { dnsmasqPid }]) =>
+    dnsmasqPid === undefined ? [] : [{ process: "dnsmasq", pid: dnsmasqPid, address: `0.0.0.0%${name}`, port: 67 }],
+  );
+  const lines = [...bridges, ...machine.listeners].map(
     ({ process, pid, address, port }) => `udp UNCONN 0 0 ${address}:${port} 0.0.0.0:* users:(("${process}",pid=${pid},fd=3))\n`,
   );
   return ok(lines.join(""));

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { holdersIn, listenersIn } from "../../../provider/host/network-holders";
+import { holdersIn, isServedBy, listenersIn } from "../../../provider/host/network-holders";
 
 /** Of ss 6.1 on Debian 12. */
 const SS = `udp UNCONN 0      0          10.98.0.1:53   0.0.0.0:* users:(("dnsmasq",pid=1227,fd=6))
@@ -50,6 +50,13 @@ describe("What is in the way of a network on a host", () => {
     const found = holdersIn(made, [bridge], listenersIn(SS));
     assert.ok(!found.some((each) => /dnsmasq|br98/.test(each)), found.join("\n"));
     assert.deepEqual(holdersIn({ ...made, isMade: false }, [bridge], []), ['an interface "br98" (bridge) exists already']);
+  });
+
+  it("is told apart from a bridge that has no DNS and DHCP", () => {
+    const isServed = (more: object): boolean => isServedBy({ ...needs, isMade: true, ...more }, listenersIn(SS));
+    assert.equal(isServed({ bridge: "br98" }), true);
+    assert.equal(isServed({ addresses: ["10.98.0.1"] }), true);
+    assert.equal(isServed({}), false);
   });
 
   it("is an interface that has its address, and one that is missing", () => {

@@ -191,6 +191,68 @@ describe("LxdNetwork", () => {
     );
   });
 
+  describe("changed, when the server fails at it", () => {
+    const other = (more: object = {}) => args({ config: { ...addresses, "ipv4.nat": false }, ...more });
+    const failing = (nth?: number, status = 500) =>
+      two.lab.faults.add({
+        when: { method: "PUT", path: /^\/1\.0\/networks\/lxdbr0/, ...(nth !== undefined && { nth }) },
+        effect: { status, error: "It failed" },
+      });
+
+    beforeEach(() => network.up(args()));
+
+    it("is changed again while nothing on the hosts is in its way", async () => {
+      const fault = failing(1);
+      assert.equal(await network.up(other()), "updated");
+      assert.equal((await live()).config["ipv4.nat"], "false");
+      assert.equal(fault.matches, 2);
+      assert.match(network.progress.join("\n"), /sending the change again/);
+      assert.equal(await network.up(other()), "same");
+    });
+
+    it("is not changed for ever", async () => {
+      const fault = failing();
+      await assert.rejects(
+        network.up(other()),
+        /It failed\. It was sent 3 times, and nothing is in its way on the hosts of its members$/,
+      );
+      assert.equal(fault.matches, 3);
+      assert.equal((await live()).config["ipv4.nat"], "true");
+      fault.remove();
+      assert.equal(await network.up(other()), "updated");
+    });
+
+    it("is changed once when something is in its way, when a host cannot be asked, and when the server refuses", async () => {
+      const [first] = two.cluster.endpoints;
+      const { listeners } = two.lab.host("bcn1");
+      listeners.push({ process: "named", pid: 812, address: "0.0.0.0", port: 53 });
+      const cases: [number, object, RegExp][] = [
+        [500, other(), /On bcn1, named \(pid 812\) listens on 0\.0\.0\.0:53$/],
+        [500, other({ cluster: { endpoints: [first] } }), /To see what is in the way on bcn1, run there as root: /],
+        [400, other(), /It failed$/],
+      ];
+      for (const [status, given, message] of cases) {
+        const fault = failing(undefined, status);
+        await assert.rejects(network.up(given), message);
+        assert.equal(fault.matches, 1, String(message));
+        fault.remove();
+        listeners.length = 0;
+      }
+    });
+
+    it("is told to have no DNS and DHCP on a member where the server has not started it again", async () => {
+      failing();
+      const { interfaces } = two.lab.host("bcn1");
+      const bridge = interfaces.get("lxdbr0");
+      assert.ok(bridge?.dnsmasqPid);
+      interfaces.set("lxdbr0", { ...bridge, dnsmasqPid: undefined });
+      await assert.rejects(
+        network.up(other()),
+        /sent 3 times, .*\. On bcn1, nothing listens for DNS and DHCP on the bridge until a change of it succeeds$/,
+      );
+    });
+  });
+
   it("refuses a network that others created, and adopts it with adopt", async () => {
     await network.up(args());
     const other = new Managed(networkLifecycle, "other");

@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import { setTimeout } from "node:timers/promises";
 import { provider } from "../../provider/entry";
 import { messageOf } from "../../provider/support/errors";
 import { bareHosts, type HostName } from "../support/bare-hosts";
 import { checkedInputs, createResource, type Made } from "../support/real-lab";
+import { eventually } from "./support/eventually";
+import { statesOnceHeard } from "./support/member-states";
 
 const NAMES: readonly HostName[] = ["bcn2", "bcn1", "bcn3"];
 
@@ -50,6 +53,8 @@ describe("The upgrade of a cluster", () => {
     }[];
     return members.map(({ server_name, status }) => `${server_name} ${status}`).sort();
   };
+  const assertAllOnline = async (through: HostName): Promise<void> =>
+    assert.deepEqual(await statesOnceHeard(hosts.lab, through), { bcn1: "Online", bcn2: "Online", bcn3: "Online" });
   const installed = (name: HostName): Promise<string> =>
     onHost(name, "dpkg-query", "--show", "--showformat=${Version}", hosts.lab.flavour.package);
   const install = (version: string, more: object = {}): object => {
@@ -86,35 +91,54 @@ describe("The upgrade of a cluster", () => {
     await createResource("LxdImage", { cluster, ...(await hosts.imageFiles()), aliases: ["debian-12"] });
     await clientOn("bcn2", "launch", "debian-12", "c1", "--storage", "default", "--target", "bcn1");
     const { package: daemon } = hosts.lab.flavour;
-    [first = ""] = await Promise.all(NAMES.map((name) => onHost(name, "sh", "-c", REBUILD, "sh", daemon, ".1", ".2", ".3")));
+    [first = ""] = await Promise.all(
+      NAMES.map((name) => onHost(name, "sh", "-c", REBUILD, "sh", daemon, ".1", ".2", ".3", ".4")),
+    );
     first = first.split("\n").at(-1) ?? "";
+  });
+
+  it("waits for a member whose heartbeats are late, because its host is busy", async () => {
+    const daemon = hosts.lab.flavour.server === "lxd" ? "lxd" : "incusd";
+    const signal = (name: string): Promise<string> => onHost("bcn3", "pkill", `--signal=${name}`, "--exact", daemon);
+    await signal("STOP");
+    try {
+      await eventually("bcn3 is offline", async () => (await statuses("bcn2")).includes("bcn3 Offline"));
+      const upgrade = up("bcn2", `${first}.1`);
+      await setTimeout(5000);
+      assert.equal(await installed("bcn2"), first);
+      await signal("CONT");
+      assert.equal(await upgrade, true);
+    } finally {
+      await signal("CONT");
+    }
+    assert.equal(await installed("bcn2"), `${first}.1`);
   });
 
   it("upgrades the members one after the other, while a container keeps running", async () => {
     const pid = await runningPid();
-    assert.deepEqual(await Promise.all(NAMES.map((name) => up(name, `${first}.1`))), [true, true, true]);
-    assert.deepEqual(await Promise.all(NAMES.map(installed)), Array(3).fill(`${first}.1`));
-    assert.deepEqual(await statuses("bcn2"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
+    assert.deepEqual(await Promise.all(NAMES.map((name) => up(name, `${first}.2`))), [true, true, true]);
+    assert.deepEqual(await Promise.all(NAMES.map(installed)), Array(3).fill(`${first}.2`));
+    await assertAllOnline("bcn2");
     assert.equal(await runningPid(), pid);
-    assert.deepEqual(await Promise.all(NAMES.map((name) => up(name, `${first}.1`))), [false, false, false]);
+    assert.deepEqual(await Promise.all(NAMES.map((name) => up(name, `${first}.2`))), [false, false, false]);
     const { package: daemon } = hosts.lab.flavour;
     assert.deepEqual(await Promise.all(NAMES.map((name) => onHost(name, "apt-mark", "showhold"))), Array(3).fill(daemon));
   });
 
   it("refuses an older version, and nothing is touched", async () => {
-    assert.match(await refusal("bcn3", first), /in version \S+\.1, but install\.version is \S+, which is older/);
-    assert.equal(await installed("bcn3"), `${first}.1`);
+    assert.match(await refusal("bcn3", first), /in version \S+\.2, but install\.version is \S+, which is older/);
+    assert.equal(await installed("bcn3"), `${first}.2`);
   });
 
   it("evacuates a member before its upgrade, and restores it after that", async () => {
     const before = await runningPid();
-    await up("bcn1", `${first}.2`, { evacuate: true });
-    assert.equal(await installed("bcn1"), `${first}.2`);
-    assert.deepEqual(await statuses("bcn1"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
+    await up("bcn1", `${first}.3`, { evacuate: true });
+    assert.equal(await installed("bcn1"), `${first}.3`);
+    await assertAllOnline("bcn1");
     const c1 = JSON.parse(await clientOn("bcn1", "query", "/1.0/instances/c1")) as { location: string; status: string };
     assert.deepEqual([c1.location, c1.status], ["bcn1", "Running"]);
     assert.notEqual(await runningPid(), before);
-    assert.equal(await up("bcn1", `${first}.2`, { evacuate: true }), false);
+    assert.equal(await up("bcn1", `${first}.3`, { evacuate: true }), false);
     assert.deepEqual(
       [nodes.get("bcn1")?.outs["upgradeState"], nodes.get("bcn1")?.outs["recommendedAction"]],
       ["up to date", "none"],
@@ -126,12 +150,12 @@ describe("The upgrade of a cluster", () => {
     await hosts.lab.powerOff("bcn3");
     assert.ok((await statuses("bcn2")).includes("bcn3 Evacuated"));
     const former = await installed("bcn2");
-    assert.match(await refusal("bcn2", `${first}.2`), /member bcn3 is offline\. /);
+    assert.match(await refusal("bcn2", `${first}.3`), /member bcn3 is offline\. /);
     assert.equal(await installed("bcn2"), former);
     await hosts.lab.boot("bcn3");
     await clientOn("bcn3", "query", "/1.0");
-    await up("bcn2", `${first}.2`);
-    assert.equal(await installed("bcn2"), `${first}.2`);
+    await up("bcn2", `${first}.3`);
+    assert.equal(await installed("bcn2"), `${first}.3`);
     await clientOn("bcn3", "cluster", "restore", "--force", "bcn3");
   });
 
@@ -141,15 +165,15 @@ describe("The upgrade of a cluster", () => {
     // A real second version with a newer database cannot be had: the others' rows say that theirs is older.
     await onHost("bcn2", ...admin, "sql", "global", "UPDATE nodes SET schema = schema - 1");
     const waiting = { timeouts: { update: 90 } }; // it waits for half of what remains
-    await up("bcn3", `${first}.3`, {}, waiting);
-    assert.equal(await installed("bcn3"), `${first}.3`);
+    await up("bcn3", `${first}.4`, {}, waiting);
+    assert.equal(await installed("bcn3"), `${first}.4`);
     const blocked = await hosts.lab.hostExec("bcn3", ["timeout", "5", hosts.lab.flavour.client, "query", "/1.0"]);
     assert.notEqual(blocked.exitCode, 0, "bcn3 answers although the others are older");
-    assert.ok((await statuses("bcn2")).includes("bcn3 Online")); // Incus shows the others as Blocked
-    await up("bcn1", `${first}.3`, {}, waiting);
-    assert.equal(await up("bcn3", `${first}.3`, {}, waiting), false);
-    await up("bcn2", `${first}.3`);
-    assert.deepEqual(await statuses("bcn3"), ["bcn1 Online", "bcn2 Online", "bcn3 Online"]);
+    assert.equal((await statesOnceHeard(hosts.lab, "bcn2"))["bcn3"], "Online"); // Incus shows the others as Blocked
+    await up("bcn1", `${first}.4`, {}, waiting);
+    assert.equal(await up("bcn3", `${first}.4`, {}, waiting), false);
+    await up("bcn2", `${first}.4`);
+    await assertAllOnline("bcn3");
     assert.equal(await runningPid(), pid);
   });
 });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { setTimeout } from "node:timers/promises";
 import type { SimulatedHost } from "../../lab/simulated";
 import { dynamicProvider } from "../../provider/engine/adapter";
 import { getMember } from "../../provider/lxd/cluster/cluster";
@@ -116,6 +117,17 @@ describe("The upgrade of the members of a cluster", () => {
     assert.deepEqual(versions(), [OLD, OLD, OLD]);
     await host("bcn3").powerOn();
     assert.equal(await nodes.bcn2.up(args("bcn2", NEW)), "updated");
+  });
+
+  it("waits for a member that is offline and silent for a moment", async () => {
+    release();
+    await host("bcn3").powerOff();
+    const upgrade = nodes.bcn2.up(args("bcn2", NEW));
+    await setTimeout(500);
+    assert.deepEqual(versions(), [OLD, OLD, OLD]);
+    await host("bcn3").powerOn();
+    assert.equal(await upgrade, "updated");
+    assert.deepEqual(versions(), [NEW, OLD, OLD]);
   });
 
   it("does not start while a member is down that the others still show as online", async () => {

@@ -76,32 +76,29 @@ export async function knownDownOf(lxd: LxdClient, members: readonly Listed[]): P
 }
 
 /**
- * Returns the names of those given members that are down. A member that has just lost its power still counts as online, so each one is asked. A
- * silent one gets the time after which LXD itself misses its heartbeats: one that waits for other members after its upgrade is silent too, and its
- * heartbeats go on.
+ * Returns the names of those given members that are down. Each one is asked, because one that has just lost its power still counts as online. A
+ * silent one gets the time after which LXD itself misses its heartbeats. Until then it may have answered: LXD closes its connections to a member
+ * when a heartbeat is late. One that waits for other members after its upgrade is silent too, and its heartbeats go on.
  */
 export async function downOf(lxd: LxdClient, members: readonly Listed[]): Promise<string[]> {
-  const known = await knownDownOf(lxd, members);
-  if (known.length > 0) {
-    return known;
+  const names = members.map(({ server_name }) => server_name);
+  let silent = await silentOf(lxd, names);
+  if (silent.length > 0) {
+    const seconds = (await offlineThreshold(lxd)) + HEARTBEAT_INTERVAL;
+    const patience = lxd.deadline.atMostHalf(
+      seconds,
+      `waiting until ${lxd.title} hears of ${silent.join(", ")} or misses heartbeats`,
+    );
+    await tryUntil(lxd.deadline, patience, async (report) => {
+      report(`${silent.join(", ")} did not answer`);
+      silent = await silentOf(lxd, silent);
+      return silent.length === 0 ? true : undefined;
+    });
   }
-  let silent = await silentOf(
+  return knownDownOf(
     lxd,
-    members.map(({ server_name }) => server_name),
+    (await listMembers(lxd)).filter(({ server_name }) => names.includes(server_name)),
   );
-  if (silent.length === 0) {
-    return [];
-  }
-  const seconds = (await offlineThreshold(lxd)) + HEARTBEAT_INTERVAL;
-  const patience = lxd.deadline.atMostHalf(seconds, `waiting until ${lxd.title} misses heartbeats of ${silent.join(", ")}`);
-  const down = await tryUntil(lxd.deadline, patience, async (report) => {
-    report(`${silent.join(", ")} did not answer, and ${lxd.title} does not report that as offline yet`);
-    const listed = await listMembers(lxd);
-    const missed = [...offlineIn(listed), ...(await unheardIn(lxd, listed))].filter((name) => silent.includes(name));
-    silent = missed.length > 0 ? missed : await silentOf(lxd, silent);
-    return missed.length > 0 || silent.length === 0 ? silent : undefined;
-  });
-  return down ?? [];
 }
 
 /** Names of the evacuated members whose heartbeats LXD misses. Empty when it does not let its database be read. */

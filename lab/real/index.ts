@@ -317,7 +317,7 @@ export class RealLab {
   }
 }
 
-/** Creates the workstation's home folder: an SSH key, OpenSSH commands that use it, and the guest image. */
+/** Creates the workstation's home folder: an SSH key, OpenSSH commands that use it, and the guest image in several forms. */
 async function createWorkstation(place: LabPlace, image: string, { server }: Flavour): Promise<void> {
   const ssh = join(place.home, ".ssh");
   mkdirSync(ssh, { recursive: true, mode: 0o700 });
@@ -328,7 +328,8 @@ async function createWorkstation(place: LabPlace, image: string, { server }: Fla
       mode: 0o755,
     });
   }
-  const images = { "debian-12": server === "incus" ? "metadata-nocloud" : "metadata", "debian-12-without-seed": "metadata" };
+  const [own, other] = server === "incus" ? ["metadata-nocloud", "metadata"] : ["metadata", "metadata-nocloud"];
+  const images = { "debian-12": own, "debian-12-newer": other, "debian-12-without-seed": "metadata" };
   for (const [name, metadata] of Object.entries(images)) {
     const folder = join(place.home, "lxd-images", name);
     mkdirSync(folder, { recursive: true });

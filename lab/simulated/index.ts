@@ -22,7 +22,8 @@ import { type Config, type Devices, type InstanceType, keyOf, type Surroundings 
 import type { Flavour } from "./lxd/flavours";
 import { addClusterGroups } from "./lxd/groups";
 import { addGuestApi } from "./lxd/guest-api";
-import { addImage, addImages } from "./lxd/images";
+import { addImage } from "./lxd/image-servers";
+import { addImages } from "./lxd/images";
 import { bootInstance } from "./lxd/instance-state";
 import { addInstance, addInstances } from "./lxd/instances";
 import { addMembers } from "./lxd/members";

@@ -68,7 +68,9 @@ export function sameFingerprint(a: string, b: string): boolean {
   return short === long || (short.length >= SHORTEST_FINGERPRINT && long.startsWith(short));
 }
 
-type ImageReference = Readonly<Partial<Record<"alias" | "fingerprint" | "server" | "protocol", string | undefined>>>;
+type ImageReference = Readonly<Partial<Record<"alias" | "fingerprint" | "server" | "protocol", string | undefined>>> & {
+  readonly formerFingerprints?: readonly string[] | undefined;
+};
 
 /**
  * Whether a program still refers to the image that an object was made from.
@@ -78,7 +80,8 @@ export function sameImage(made: { image: ImageReference; fingerprint: string }, 
   const { image, fingerprint } = made;
   if (wanted.fingerprint !== undefined) {
     // The content decides, not its source.
-    return sameFingerprint(wanted.fingerprint, fingerprint !== "" ? fingerprint : (image.fingerprint ?? ""));
+    const used = fingerprint !== "" ? fingerprint : (image.fingerprint ?? "");
+    return [wanted.fingerprint, ...(wanted.formerFingerprints ?? [])].some((each) => sameFingerprint(each, used));
   }
   return (
     image.alias === wanted.alias &&

@@ -8,9 +8,10 @@ import { inCluster } from "../engine/connection-inputs";
 import type { CheckFailure, Context, Lifecycle } from "../engine/lifecycle";
 import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { notCompared } from "../engine/state";
-import type { LxdClient } from "../lxd/client/client";
-import { configValueSchema, isServerMade, OWNER_KEY, ownerKey, sameConfig } from "../lxd/config";
+import type { LxdClient, Tagged } from "../lxd/client/client";
+import { configValueSchema, isServerMade, ownerKey, sameConfig } from "../lxd/config";
 import { pointAlias, refuseTakenAliases, removeAlias } from "../lxd/images/aliases";
+import { findCurrentImage, formerFingerprintsOf, markOfImage } from "../lxd/images/current";
 import { fingerprintOf } from "../lxd/images/files";
 import { changeImage, deleteImage, findImage, findImageShared, type Image } from "../lxd/images/images";
 import { importImage, isOwnedBy, nameOfImage, setImageProperties } from "../lxd/images/imported-images";
@@ -42,6 +43,7 @@ export const imageSchema = z.strictObject({
   instanceType: instanceTypeSchema.optional(),
   aliases: z.array(imageAliasSchema).default([]),
   public: z.boolean().default(false),
+  autoUpdate: z.boolean().optional(),
   expiresAt: z.iso.datetime({ offset: true, error: EXPIRY }).optional(),
   properties: propertiesSchema.default({}),
   adopt: z.boolean().default(false),
@@ -59,7 +61,7 @@ export interface LxdImageArgs {
   rootfsPath?: Input<string>;
   /**
    * Image of an image server, instead of local files. Needs `server`, which the cluster's hosts must reach. The alias is resolved
-   * once, when the image is copied.
+   * once, when the image is copied, and later only by the cluster itself, with `autoUpdate`.
    */
   source?: Input<ImageSourceArgs>;
   /**
@@ -71,6 +73,12 @@ export interface LxdImageArgs {
   aliases?: Input<Input<string>[]>;
   /** Whether untrusted clients can see the image. @default false */
   public?: Input<boolean>;
+  /**
+   * Whether the cluster replaces the image by a newer one, when the alias of `source` has one (`images.auto_update_interval`). Needs
+   * `aliases`, which move to the newer image. The resource is the newer image then, and an {@link LxdVm} made from a former one stays.
+   * @default false; an existing image of others keeps what it has
+   */
+  autoUpdate?: Input<boolean>;
   /**
    * When the image expires: `2027-06-30T00:00:00Z`. Clients show it; no server removes an image because of it. An image without it keeps what it has,
    * such as the time in its metadata.
@@ -92,6 +100,8 @@ type Inputs = z.output<typeof imageSchema>;
 
 interface Outputs {
   fingerprint: string;
+  /** Absent in states of earlier versions. */
+  formerFingerprints?: string[];
   created: boolean;
   /** Aliases that this resource created or moved. */
   ownAliases: string[];
@@ -111,7 +121,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
   schemaVersion: 2,
   schema: imageSchema,
   immutable: ["project", "sourceFingerprint", "source", "instanceType"],
-  stableOutputs: { fingerprint: [], type: [], architecture: [], sizeBytes: [] },
+  stableOutputs: { fingerprint: [], formerFingerprints: [], type: [], architecture: [], sizeBytes: [] },
   timeouts: { create: 1800, read: 60, update: 300, delete: 300 },
 
   /** Version 1 had `remote` instead of `source`, with the instance type in it. */
@@ -120,7 +130,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     return { ...state, ...(type !== undefined && { source, instanceType: type }) } as unknown as State;
   },
 
-  checkTogether({ metadataPath, rootfsPath, sourceFingerprint, source, instanceType }) {
+  checkTogether({ metadataPath, rootfsPath, sourceFingerprint, source, instanceType, autoUpdate, aliases }) {
     const failures: CheckFailure[] = [];
     if ((metadataPath === undefined) === (source === undefined)) {
       failures.push({ property: "metadataPath", reason: "is required without source, and not allowed with it" });
@@ -130,6 +140,13 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     }
     if (instanceType !== undefined && metadataPath !== undefined) {
       failures.push({ property: "instanceType", reason: "is only for an image of source: local files contain their type" });
+    }
+    if (autoUpdate === true && (source?.alias === undefined || aliases.length === 0)) {
+      const reason =
+        source?.alias === undefined
+          ? "is only for an image of source by alias: files and a fingerprint have no newer image"
+          : "needs aliases: the newer image is found by them";
+      failures.push({ property: "autoUpdate", reason });
     }
     if (sourceFingerprint?.startsWith(UNREADABLE) === true) {
       const [property = "", ...reason] = sourceFingerprint.slice(UNREADABLE.length).split(": ");
@@ -153,6 +170,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     aliases: sameSet,
     properties: sameConfig,
     expiresAt: sameInstant,
+    autoUpdate: (observed = false, wanted, { created }) => observed === (wanted ?? (created ? false : observed)),
   },
   leftAsIs: ["expiresAt"],
 
@@ -170,10 +188,10 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     if (known !== undefined) {
       await refuseTakenAliases(lxd, by, aliases, found?.fingerprint ?? known);
     }
-    const finish = async (image: { fingerprint: string; created: boolean }): Promise<{ id: string; outputs: Outputs }> => ({
-      id: idOf(project, image.fingerprint),
-      outputs: await settle(context, lxd, inputs, { ...image, ownAliases: [], dropped: [] }),
-    });
+    const finish = async (image: { fingerprint: string; created: boolean }): Promise<{ id: string; outputs: Outputs }> => {
+      const id = idOf(project, image.fingerprint);
+      return { id, outputs: await settle(context, lxd, inputs, { id, ...image, ownAliases: [] }) };
+    };
     if (found !== undefined) {
       return finish({ fingerprint: found.fingerprint, created: isOwnedBy(by, found) });
     }
@@ -183,13 +201,16 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async read(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
-    const image = await findImageShared(lxd, state.project, state.fingerprint);
+    const { project, fingerprint, ownAliases } = state;
+    const isReplaceable = state.autoUpdate === true && fingerprint !== ""; // unknown in the preview of an adoption
+    const image = isReplaceable ? (await findCurrent(lxd, state))?.value : await findImageShared(lxd, project, fingerprint);
     if (image === undefined) {
       return undefined;
     }
+    const formerFingerprints = formerFingerprintsOf(state, image.fingerprint);
     // An image that was removed and that others have imported since belongs to them.
-    const created = state.created && takenOverBy(image.properties?.[OWNER_KEY], context) === undefined;
-    return { inputs: fromApi(image, state), outputs: outputsOf(image, { created, ownAliases: state.ownAliases }) };
+    const created = state.created && takenOverBy(markOfImage(image, formerFingerprints, context.urn), context) === undefined;
+    return { inputs: fromApi(image, state), outputs: outputsOf(image, { formerFingerprints, created, ownAliases }) };
   },
 
   lookupKeys: ({ sourceFingerprint = "", source }) => ({
@@ -198,11 +219,8 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     ownAliases: [],
   }),
 
-  async update(context, _id, state, inputs) {
-    const lxd = await context.lxd(inputs.cluster);
-    const { fingerprint, created, ownAliases } = state;
-    const dropped = Object.keys(state.properties).filter((key) => !(key in inputs.properties));
-    return settle(context, lxd, inputs, { fingerprint, created, ownAliases, dropped });
+  async update(context, id, state, inputs) {
+    return settle(context, await context.lxd(inputs.cluster), inputs, { id, ...state, former: state });
   },
 
   async mark(context, _id, state) {
@@ -210,9 +228,11 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
       return;
     }
     const lxd = await context.lxd(state.cluster);
-    const found = await findImage(lxd, state.project, state.fingerprint);
+    const found = await findCurrent(lxd, state);
     if (found !== undefined) {
-      refuseTakenOver(nameOfImage(state.fingerprint), lxd.host, found.value.properties?.[OWNER_KEY], context);
+      const { fingerprint } = found.value;
+      const mark = markOfImage(found.value, formerFingerprintsOf(state, fingerprint), context.urn);
+      refuseTakenOver(nameOfImage(fingerprint), lxd.host, mark, context);
       await changeImage(lxd, state.project, found, ({ public: isPublic, properties }) => ({
         public: isPublic,
         properties: { ...properties, ...ownerKey(context.mark) },
@@ -222,40 +242,49 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
 
   async delete(context, _id, state) {
     const lxd = await context.lxd(state.cluster);
-    const found = await findImage(lxd, state.project, state.fingerprint);
-    const name = nameOfImage(state.fingerprint);
-    if (state.created && !isLeftToOthers(name, lxd.host, found?.value.properties?.[OWNER_KEY], context)) {
-      await deleteImage(lxd, state.project, state.fingerprint); // its aliases go with it
+    const image = (await findCurrent(lxd, state))?.value;
+    const fingerprint = image?.fingerprint ?? state.fingerprint;
+    const mark = markOfImage(image, formerFingerprintsOf(state, fingerprint), context.urn);
+    if (state.created && !isLeftToOthers(nameOfImage(fingerprint), lxd.host, mark, context)) {
+      await deleteImage(lxd, state.project, fingerprint); // its aliases go with it
       return;
     }
     for (const alias of state.ownAliases) {
-      await removeAlias(lxd, state.project, state.fingerprint, alias);
+      await removeAlias(lxd, state.project, fingerprint, alias);
     }
   },
 };
 
-/** Sets the properties and aliases. On failure, state keeps what this resource imported. */
+/** The image in state, or the newer one by which the server has replaced it. */
+function findCurrent(lxd: LxdClient, state: State): Promise<Tagged<Image> | undefined> {
+  return findCurrentImage(lxd, { ...state, aliases: new Set([...state.aliases, ...state.ownAliases]) });
+}
+
+/** Sets the properties and aliases of the image, in an update of `former` state. On failure, state keeps what this resource imported. */
 async function settle(
   context: Context,
   lxd: LxdClient,
   inputs: Inputs,
-  known: Pick<Outputs, "fingerprint" | "created" | "ownAliases"> & { dropped: readonly string[] },
+  known: Pick<Outputs, "fingerprint" | "created" | "ownAliases"> & { id: string; former?: State },
 ): Promise<Outputs> {
   const { project, adopt, aliases } = inputs;
-  const { fingerprint, created, dropped } = known;
+  const { created, former } = known;
   const by = { ...context, project, adopt };
-  const found = await findImage(lxd, project, fingerprint);
+  const found = await (former === undefined ? findImage(lxd, project, known.fingerprint) : findCurrent(lxd, former));
   if (found === undefined) {
-    const name = nameOfImage(fingerprint);
+    const name = nameOfImage(known.fingerprint);
     throw new RefusedError(`${name} no longer exists on ${lxd.host}. Run pulumi refresh, then pulumi up to import it again`);
   }
+  const { fingerprint } = found.value;
+  const formerFingerprints = formerFingerprintsOf(former ?? known, fingerprint);
+  const dropped = Object.keys(former?.properties ?? {}).filter((key) => !(key in inputs.properties));
   const own = new Set(known.ownAliases);
-  const outputs = (): Outputs => outputsOf(found.value, { created, ownAliases: [...own] });
+  const outputs = (): Outputs => outputsOf(found.value, { formerFingerprints, created, ownAliases: [...own] });
   let isChanged = false;
   try {
     isChanged = await setImageProperties(lxd, by, found, inputs, { own: created, dropped });
     for (const name of new Set(aliases)) {
-      isChanged = (await pointAlias(lxd, by, name, known, own)) || isChanged;
+      isChanged = (await pointAlias(lxd, by, name, { fingerprint, created }, own)) || isChanged;
     }
     for (const name of [...own].filter((each) => !aliases.includes(each))) {
       await removeAlias(lxd, project, fingerprint, name);
@@ -265,7 +294,7 @@ async function settle(
     if (!created) {
       throw isChanged ? afterChange(error) : error;
     }
-    throw new IncompleteError(idOf(project, fingerprint), outputs(), messageOf(error), { cause: error });
+    throw new IncompleteError(known.id, outputs(), messageOf(error), { cause: error });
   }
   return outputs();
 }
@@ -277,6 +306,7 @@ function fromApi(image: Image, state: State): Partial<Inputs> {
   return {
     aliases: state.aliases.filter((name) => names.includes(name)),
     public: image.public,
+    autoUpdate: image.auto_update === (state.autoUpdate ?? false) ? state.autoUpdate : image.auto_update,
     expiresAt: sameInstant(image.expires_at, state.expiresAt) ? state.expiresAt : (image.expires_at ?? undefined),
     properties: Object.fromEntries(Object.entries(live).filter(([key]) => key in state.properties)),
   };
@@ -286,9 +316,9 @@ function idOf(project: string, fingerprint: string): string {
   return `${project}/${fingerprint}`;
 }
 
-function outputsOf(image: Image, known: Pick<Outputs, "created" | "ownAliases">): Outputs {
+function outputsOf(image: Image, known: Pick<Outputs, "formerFingerprints" | "created" | "ownAliases">): Outputs {
   const { fingerprint, type, architecture, size } = image;
-  return { fingerprint, created: known.created, ownAliases: known.ownAliases, type, architecture, sizeBytes: size };
+  return { fingerprint, ...known, type, architecture, sizeBytes: size };
 }
 
 /**
@@ -322,6 +352,8 @@ export class LxdImage extends LxdResource {
   declare readonly properties: Output<Record<string, string>>;
   /** SHA-256 fingerprint of the image. */
   declare readonly fingerprint: Output<string>;
+  /** Fingerprints that the image had before, while the cluster replaced it by newer ones. */
+  declare readonly formerFingerprints: Output<string[]>;
   /** Whether this resource imported the image and removes it. */
   declare readonly created: Output<boolean>;
   /** Type of the image: `container` or `virtual-machine`. */
@@ -343,7 +375,7 @@ export class LxdImage extends LxdResource {
   }
 }
 
-const OUTPUTS = ["fingerprint", "created", "ownAliases", "type", "architecture", "sizeBytes"];
+const OUTPUTS = ["fingerprint", "formerFingerprints", "created", "ownAliases", "type", "architecture", "sizeBytes"];
 
 /**
  * Computes the fingerprint in the program, so that a preview detects other content. `check` reports an unreadable file with its

@@ -6,7 +6,7 @@ import { type CustomResourceOptions, type Input, type Output, Resource } from "@
 import * as z from "zod";
 import { inCluster } from "../engine/connection-inputs";
 import type { Context, Lifecycle } from "../engine/lifecycle";
-import { LxdResource, type TimeoutArgs } from "../engine/resource";
+import { LxdResource, type TimeoutArgs, whenKnown } from "../engine/resource";
 import { differences, notCompared } from "../engine/state";
 import type { LxdClient } from "../lxd/client/client";
 import { listMembersShared } from "../lxd/cluster/cluster";
@@ -96,7 +96,7 @@ export interface LxdVmArgs {
   instanceType?: Input<"virtual-machine" | "container">;
   /**
    * Image of the instance: an alias or fingerprint, or an {@link LxdImage}, for which the instance waits. Another image replaces
-   * the instance; an alias that now points to a newer image does not.
+   * the instance; an alias that now points to a newer image does not, nor does a newer image of an LxdImage with `autoUpdate`.
    */
   image: Input<ImageSourceArgs> | LxdImage;
   /** Names of the profiles, in order: a later one overrides an earlier one. `[]` for none. @default ["default"] */
@@ -412,9 +412,15 @@ export class LxdVm extends LxdResource {
   declare readonly evacuatedFrom: Output<string | undefined>;
 
   constructor(name: string, args: LxdVmArgs, opts?: CustomResourceOptions) {
-    const image = Resource.isInstance(args.image) ? { fingerprint: args.image.fingerprint } : args.image;
+    const image = Resource.isInstance(args.image) ? referenceTo(args.image) : args.image;
     super("LxdVm", name, { ...args, image }, OUTPUTS, opts);
   }
+}
+
+/** The image as it is now, and as it was when the instance may have been made from it. */
+function referenceTo({ fingerprint, formerFingerprints }: LxdImage): object {
+  const former = whenKnown(formerFingerprints).apply((all) => (all === undefined || all.length === 0 ? undefined : all));
+  return { fingerprint, formerFingerprints: former };
 }
 
 const OUTPUTS = [

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { isIPv6 } from "node:net";
 import { join } from "node:path";
+import type { ImageFiles } from "../../provider/lxd/images/files";
 import type { HarnessHost } from "../contract/lxd/harness";
 import { lxdContract } from "../contract/lxd/lxd-contract";
 import { LISTEN } from "../support/listen";
@@ -10,7 +11,10 @@ lxdContract("real hosts", async (context) => {
   const lab = await attachOrSkip(context);
   await lab.resetHosts();
   const { name: flavour, release, units } = lab.flavour;
-  const image = join(lab.home, "lxd-images", "debian-12");
+  const filesOf = (name: string): ImageFiles => {
+    const folder = join(lab.home, "lxd-images", name);
+    return { metadataPath: join(folder, "metadata.tar.xz"), rootfsPath: join(folder, "rootfs.squashfs") };
+  };
   const [primary, secondary] = lab.hosts.map(({ name, address, hostKey }): HarnessHost => {
     const privateKeyPath = join(lab.home, ".ssh", "id_ed25519");
     const connection = { host: address, user: lab.shape.user, hostKey, privateKeyPath };
@@ -22,7 +26,8 @@ lxdContract("real hosts", async (context) => {
     kind: lab.shape.name === "lan" ? "real" : "real, strict",
     primary,
     secondary,
-    image: { metadataPath: join(image, "metadata.tar.xz"), rootfsPath: join(image, "rootfs.squashfs") },
+    image: filesOf("debian-12"),
+    newerImage: filesOf("debian-12-newer"),
     hurtPackages: async (name) => {
       const hurt = `dpkg-query --status base-files > /var/lib/dpkg/updates/0001; echo 'deb cdrom:[Debian 12]/ ${release} main' > /etc/apt/sources.list.d/dead.list`;
       assert.equal((await lab.hostExec(name, ["sh", "-c", hurt])).exitCode, 0);

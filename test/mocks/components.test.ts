@@ -390,6 +390,17 @@ describe("VmGroup", () => {
     assert.deepEqual(find("LxdVm vms-a").dependsOn, ["LxdImage ubuntu"]);
   });
 
+  it("takes the former fingerprints of an LxdImage that the cluster replaces by newer ones", async () => {
+    const source = { server: "https://cloud-images.ubuntu.com/releases/", alias: "24.04" };
+    const former = "ef".repeat(32);
+    const program = (): void => {
+      const image = new LxdImage("ubuntu", { cluster, source, aliases: ["ubuntu"], autoUpdate: true });
+      new VmGroup("vms", { cluster, defaults: { image }, vms: [{ name: "a" }] });
+    };
+    const { find } = await record("test", program, { formerFingerprints: [former] });
+    assert.deepEqual(find("LxdVm vms-a").inputs["image"], { fingerprint: IMAGE_FINGERPRINT, formerFingerprints: [former] });
+  });
+
   it("puts VMs and users into its project", async () => {
     const { find } = await record("test", () => new VmGroup("vms", { cluster, project: "web", defaults, vms: [{ name: "a" }] }));
     assert.equal(find("LxdVm vms-a").inputs["project"], "web");

@@ -46,6 +46,8 @@ interface Settings {
   readonly preview?: boolean;
   /** Which cluster the members tell that they are of. */
   readonly certificateFingerprint?: string;
+  /** Which fingerprints the images had before. */
+  readonly formerFingerprints?: readonly string[];
   /** Outputs of the stacks that the program refers to. */
   readonly stackOutputs?: Record<string, unknown>;
 }
@@ -117,13 +119,13 @@ export async function record(project: string, program: () => unknown, settings: 
 function computedOf(
   type: string,
   { install }: Record<string, unknown>,
-  { certificateFingerprint }: Settings,
+  { certificateFingerprint, formerFingerprints }: Settings,
 ): Record<string, unknown> {
   switch (kindOf(type)) {
     case "LxdClusterMember":
       return certificateFingerprint === undefined ? {} : { certificateFingerprint };
     case "LxdImage":
-      return { fingerprint: IMAGE_FINGERPRINT };
+      return { fingerprint: IMAGE_FINGERPRINT, ...(formerFingerprints !== undefined && { formerFingerprints }) };
     case "LxdVm":
       return { addresses: {} };
     case "LxdNode": {

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { listed } from "./cluster";
 import { type Config, type Database, type Image, type InstanceType, keyOf, type LxdServer, urlOf } from "./database";
+import { addImage, download, replaceByNewer } from "./image-servers";
 import { requireApiName } from "./instance-model";
 import { async, created, LxdError, type Reply, requireEtag, sync } from "./reply";
 import { type ApiRequest, decode, param, projectOf, type Router } from "./router";
@@ -14,6 +15,7 @@ const imageSource = z.object({
   fingerprint: z.string().default(""),
   server: z.string().default(""),
   protocol: z.string().default(""),
+  certificate: z.string().default(""),
   image_type: z.string().default(""),
 });
 const imagesPost = z.object({
@@ -75,6 +77,7 @@ export function addImages(router: Router): void {
     PATCH: (request) => changeImage(request, false),
     DELETE: deleteImage,
   });
+  router.add("/1.0/images/{fingerprint}/refresh", { POST: refreshImage });
   router.add("/1.0/images/{fingerprint}/secret", {
     POST: (request) => {
       const image = imageOf(request);
@@ -226,32 +229,6 @@ function formParts(body: Buffer, boundary: string): { name: string; disposition:
   return parts;
 }
 
-type NewImage = Pick<Image, "fingerprint" | "project" | "type" | "properties"> & Partial<Image>;
-
-/** Inserts an image into the database with the values that LXD adds. */
-export function addImage(daemon: LxdServer, image: NewImage): Image {
-  const added: Image = {
-    filename: "",
-    size: 0,
-    architecture: (image.properties["architecture"] ?? "amd64").replace("amd64", "x86_64"),
-    public: false,
-    cached: false,
-    autoUpdate: false,
-    expiresAt: "1970-01-01T00:00:00Z",
-    profiles: ["default"],
-    createdAt: new Date(),
-    uploadedAt: new Date(),
-    aliases: [],
-    members: new Set([daemon.member]),
-    agent: true,
-    ...image,
-  };
-  daemon.database.images.set(keyOf(added.project, added.fingerprint), added);
-  daemon.database.distributeImages();
-  daemon.event("image-created", `/1.0/images/${added.fingerprint}`, added.project);
-  return added;
-}
-
 function copyRemote(request: ApiRequest): Reply {
   const { daemon } = request;
   const body = decode(request, imagesPost);
@@ -262,49 +239,18 @@ function copyRemote(request: ApiRequest): Reply {
   const type = body.source.image_type === "virtual-machine" ? "virtual-machine" : "container";
   const operation = daemon.operate({ description: "Downloading image", project }, (running) => {
     const image = download(daemon, project, type, body.source);
+    const isNew = image.cached;
     image.cached = false;
-    image.public = body.public;
-    image.autoUpdate = body.auto_update;
+    // An image that the server has keeps what it has, unless the request says something of it.
+    if (isNew || body.public || body.auto_update || Object.keys(body.properties ?? {}).length > 0) {
+      image.public = body.public;
+      image.autoUpdate = body.auto_update;
+      Object.assign(image.properties, body.properties);
+    }
     image.aliases.push(...(body.aliases ?? []));
-    Object.assign(image.properties, body.properties);
     running.metadata = { fingerprint: image.fingerprint, size: String(image.size) };
   });
   return async(operation);
-}
-
-function download(daemon: LxdServer, project: string, type: InstanceType, source: Partial<z.output<typeof imageSource>>): Image {
-  const { server = "", alias = "", fingerprint = "", protocol = "simplestreams" } = source;
-  const offered = daemon.surroundings.remoteImages.filter(
-    (image) => image.server.replace(/\/$/, "") === server.replace(/\/$/, ""),
-  );
-  if (offered.length === 0) {
-    const host = URL.canParse(server) ? new URL(server).host : server;
-    throw new LxdError(
-      500,
-      `Failed getting remote image info: Failed getting image: Get "${server}/streams/v1/index.json": Unable to connect to: ${host}:443`,
-    );
-  }
-  const remote = offered.find(
-    (image) =>
-      image.type === type && (image.aliases.includes(alias) || (fingerprint !== "" && image.fingerprint.startsWith(fingerprint))),
-  );
-  if (remote === undefined) {
-    throw new LxdError(500, "Failed getting remote image info: Failed getting image: The requested image couldn't be found");
-  }
-  const existing = daemon.database.images.get(keyOf(project, remote.fingerprint));
-  if (existing !== undefined) {
-    return existing;
-  }
-  return addImage(daemon, {
-    fingerprint: remote.fingerprint,
-    project,
-    type,
-    size: 1 << 20,
-    cached: true,
-    autoUpdate: true,
-    properties: { ...remote.properties },
-    updateSource: { alias, certificate: "", image_type: type, protocol, server },
-  });
 }
 
 /** The image for a new instance: a local one, or one to download when the work begins. */
@@ -388,6 +334,15 @@ function changeImage(request: ApiRequest, replace: boolean): Reply {
   image.profiles = body.profiles ?? image.profiles;
   request.daemon.event("image-updated", `/1.0/images/${image.fingerprint}`, image.project);
   return sync();
+}
+
+function refreshImage(request: ApiRequest): Reply {
+  const { daemon } = request;
+  const image = imageOf(request);
+  const operation = daemon.operate({ description: "Refreshing image", project: image.project }, (running) => {
+    running.metadata = { refreshed: replaceByNewer(daemon, image) };
+  });
+  return async(operation);
 }
 
 function deleteImage(request: ApiRequest): Reply {

@@ -20,6 +20,7 @@ const imageSchema = z.looseObject({
   type: z.string().default("container"),
   architecture: z.string().default(""),
   size: z.number().default(0),
+  update_source: z.looseObject({ alias: z.string(), server: z.string(), protocol: z.string() }).nullish(),
 });
 
 export type Image = z.output<typeof imageSchema>;
@@ -135,7 +136,7 @@ export async function changeImage(
   lxd: LxdClient,
   project: string,
   found: Tagged<Image>,
-  change: (live: Image) => { public: boolean; properties: Config; expires_at?: string },
+  change: (live: Image) => { public: boolean; properties: Config; auto_update?: boolean; expires_at?: string },
 ): Promise<void> {
   const contents = (live: Image): object => {
     const { auto_update, expires_at, profiles } = live;

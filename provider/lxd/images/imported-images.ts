@@ -28,6 +28,8 @@ interface ImageToImport {
   readonly source?: z.output<typeof serverImageSchema> | undefined;
   readonly instanceType?: InstanceType | undefined;
   readonly public: boolean;
+  /** Left as it is on an image of others when it is not given. */
+  readonly autoUpdate?: boolean | undefined;
   readonly properties: Config;
   readonly expiresAt?: string | undefined;
 }
@@ -97,7 +99,7 @@ export async function setImageProperties(
   lxd: LxdClient,
   by: Importer,
   found: Tagged<Image>,
-  wanted: Pick<ImageToImport, "public" | "properties" | "expiresAt">,
+  wanted: Pick<ImageToImport, "public" | "autoUpdate" | "properties" | "expiresAt">,
   { own, dropped }: { own: boolean; dropped: readonly string[] },
 ): Promise<boolean> {
   const mayChange = own || by.adopt;
@@ -105,12 +107,14 @@ export async function setImageProperties(
     const kept = Object.entries(properties ?? {}).filter(([key]) => !(mayChange && dropped.includes(key)));
     return { ...Object.fromEntries(kept), ...wanted.properties, ...(own && ownerKey(by.mark)) };
   };
-  const { fingerprint, properties, public: isPublic, expires_at } = found.value;
+  const { fingerprint, properties, public: isPublic, auto_update, expires_at } = found.value;
   const live = properties ?? {};
   const expiry =
     wanted.expiresAt === undefined || sameInstant(wanted.expiresAt, expires_at) ? {} : { expires_at: wanted.expiresAt };
   const isOtherExpiry = "expires_at" in expiry;
-  if (sameJson(propertiesFor(found.value), live) && wanted.public === isPublic && !isOtherExpiry) {
+  const autoUpdate = wanted.autoUpdate ?? (own ? false : auto_update);
+  const isOtherUpdate = autoUpdate !== auto_update;
+  if (sameJson(propertiesFor(found.value), live) && wanted.public === isPublic && !isOtherExpiry && !isOtherUpdate) {
     return false;
   }
   if (!mayChange) {
@@ -118,6 +122,7 @@ export async function setImageProperties(
     const what = [
       ...keys.map((key) => `properties.${key}`),
       ...(wanted.public === isPublic ? [] : ["public"]),
+      ...(isOtherUpdate ? ["autoUpdate"] : []),
       ...(isOtherExpiry ? ["expiresAt"] : []),
     ];
     throw new RefusedError(
@@ -125,6 +130,11 @@ export async function setImageProperties(
         "Set adopt: true to change it, or leave these out",
     );
   }
-  await changeImage(lxd, by.project, found, (image) => ({ public: wanted.public, properties: propertiesFor(image), ...expiry }));
+  await changeImage(lxd, by.project, found, (image) => ({
+    public: wanted.public,
+    auto_update: autoUpdate,
+    properties: propertiesFor(image),
+    ...expiry,
+  }));
   return true;
 }

@@ -77,7 +77,7 @@ type InstancePost = Omit<InstancePut, "architecture"> & { type: InstanceType; im
  */
 export async function createInstance(
   work: InstanceWork,
-  { image, ...contents }: InstancePost,
+  { image: { formerFingerprints: _, ...image }, ...contents }: InstancePost,
   target: string | undefined,
   reconnect: () => Promise<LxdClient>,
 ): Promise<InstanceWork> {

@@ -9,6 +9,7 @@ import { evacuationContract } from "./evacuation";
 import { formingContract } from "./forming";
 import { guestContract } from "./guest";
 import { ContractLab, type LxdHarness } from "./harness";
+import { imageUpdatesContract } from "./image-updates";
 import { instancesContract } from "./instances";
 import { movesContract } from "./moves";
 import { namesContract } from "./names";
@@ -65,6 +66,7 @@ export function lxdContract(name: string, makeHarness: (context: Mocha.Context) 
     projectsContract(current);
     trustStoreContract(current);
     profilesAndImagesContract(current);
+    imageUpdatesContract(current);
     namesContract(current);
     instancesContract(current);
     guestContract(current);

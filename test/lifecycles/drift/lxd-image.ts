@@ -1,8 +1,10 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SimulatedLab } from "../../../lab/simulated";
+import type { Image } from "../../../lab/simulated/lxd/database";
 import { fingerprintOf } from "../../../provider/lxd/images/files";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
+import { IMAGE_SERVER, offerNewer } from "../../support/remote-images";
 import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
 import { ALL_POWER_CUT, cluster, lookUp, type World } from "./world";
@@ -15,18 +17,31 @@ const OTHER: ManualChange = {
 };
 
 /** The only image of the lab that the resource could have created. */
-function imageIn(lab: SimulatedLab): { public: boolean; autoUpdate: boolean; expiresAt: string } {
+function imageIn(lab: SimulatedLab): Pick<Image, "public" | "autoUpdate" | "expiresAt"> {
   const [image] = [...(lab.host("bcn2").daemon?.database.images.values() ?? [])].filter(
     ({ aliases }) => !aliases.some(({ name }) => name === "other"),
   );
   return image ?? { public: false, autoUpdate: false, expiresAt: "" };
 }
 
+const NEWER: ManualChange = {
+  text: "the alias on the image server points to a newer image",
+  act: (lab) => offerNewer(lab, "cd".repeat(32), { "user.pulumi.urn": "urn:pulumi:of-the-image-server" }),
+};
+
+const OF_SERVER = {
+  metadataPath: undefined,
+  rootfsPath: undefined,
+  sourceFingerprint: undefined,
+  source: { server: IMAGE_SERVER, alias: "24.04" },
+  instanceType: "container",
+};
+
 async function start(): Promise<World> {
   const world = await cluster({
     lab: {
       remoteImages: [
-        { server: "https://images.test", aliases: ["24.04"], type: "container", fingerprint: "ab".repeat(32), properties: {} },
+        { server: IMAGE_SERVER, aliases: ["24.04"], type: "container", fingerprint: "ab".repeat(32), properties: {} },
       ],
     },
     prepare: [OTHER],
@@ -48,13 +63,8 @@ export const imageDrift = driftTable(imageLifecycle, {
   start,
   programs: {
     "that expires": { expiresAt: "2035-06-30T12:00:00+02:00" },
-    "of an image server": {
-      metadataPath: undefined,
-      rootfsPath: undefined,
-      sourceFingerprint: undefined,
-      source: { server: "https://images.test", alias: "24.04" },
-      instanceType: "container",
-    },
+    "of an image server": OF_SERVER,
+    "with updates": { ...OF_SERVER, autoUpdate: true, properties: {} },
   },
 
   object: {
@@ -78,19 +88,7 @@ export const imageDrift = driftTable(imageLifecycle, {
     source: [
       {
         program: "of an image server",
-        byHand: {
-          text: "the alias on the image server points to a newer image",
-          act: (lab) => {
-            const { remoteImages } = lab.host("bcn2").daemon?.surroundings ?? { remoteImages: [] };
-            remoteImages.splice(0, 1, {
-              server: "https://images.test",
-              aliases: ["24.04"],
-              type: "container",
-              fingerprint: "cd".repeat(32),
-              properties: {},
-            });
-          },
-        },
+        byHand: NEWER,
         answer: "ignored",
         why: "the alias is resolved once, when the image is copied",
       },
@@ -114,6 +112,29 @@ export const imageDrift = driftTable(imageLifecycle, {
       answer: "repaired",
       why: "the program defines whether the image is public",
     },
+    autoUpdate: [
+      {
+        program: "with updates",
+        byHand: {
+          text: "`lxc image edit debian-12`, `auto_update: false`",
+          act: (lab) => {
+            imageIn(lab).autoUpdate = false;
+          },
+        },
+        answer: "repaired",
+        why: "the program defines whether the server replaces the image",
+      },
+      {
+        byHand: {
+          text: "`lxc image edit debian-12`, `auto_update: true`",
+          act: (lab) => {
+            imageIn(lab).autoUpdate = true;
+          },
+        },
+        answer: "repaired",
+        why: "without it in the program, the server replaces no image that this resource imported",
+      },
+    ],
     expiresAt: {
       program: "that expires",
       byHand: {
@@ -138,21 +159,22 @@ export const imageDrift = driftTable(imageLifecycle, {
         answer: "ignored",
         why: "state identifies the image by its content; the next change restores the ownership mark",
       },
-      {
-        byHand: {
-          text: "`lxc image edit debian-12`, `auto_update: true`",
-          act: (lab) => {
-            imageIn(lab).autoUpdate = true;
-          },
-        },
-        answer: "ignored",
-        why: "it is not a property of this resource. LXD may then replace this image by a newer one, and this one is recreated",
-      },
     ],
   },
 
   outputs: {
-    fingerprint: { answer: "cannot drift", why: "it identifies the image" },
+    fingerprint: {
+      program: "with updates",
+      byHand: [NEWER, "lxc image refresh debian-12"],
+      answer: "shown",
+      why: "the server replaced the image as the program allows; without `autoUpdate` the fingerprint identifies the image",
+    },
+    formerFingerprints: {
+      program: "with updates",
+      byHand: [NEWER, "lxc image refresh debian-12"],
+      answer: "shown",
+      why: "an instance that was made from one of them is not replaced",
+    },
     created: { answer: "cannot drift", why: "it is stored in state only" },
     ownAliases: { answer: "cannot drift", why: "it is stored in state only" },
     type: { answer: "cannot drift", why: "it follows from the content" },

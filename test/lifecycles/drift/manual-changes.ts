@@ -290,6 +290,10 @@ async function image(lxd: LxdClient, verb: string, operands: readonly string[]):
     await lxd.remove(path);
     return;
   }
+  if (verb === "refresh") {
+    await lxd.change("POST", `${path}/refresh`);
+    return;
+  }
   const found = await lxd.get(path, imageSchema);
   if (verb === "set-property") {
     found.properties[second] = third;

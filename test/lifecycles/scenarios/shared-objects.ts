@@ -15,7 +15,7 @@ import { serverConfigLifecycle } from "../../../provider/resources/lxd-server-co
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "../../../provider/resources/lxd-trust-certificate";
-import { IMAGE_SERVER } from "../../support/remote-images";
+import { IMAGE_SERVER, offerNewer } from "../../support/remote-images";
 import { Managed } from "../../unit/resources/simulated-cluster";
 import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
 import type { Scenario } from "./scenario";
@@ -33,6 +33,12 @@ const trusted = { kind: "LxdTrustCertificate", manage: () => new Managed(trustCe
 const profile = (name: string) => ({ kind: "LxdProfile", manage: () => new Managed(profileLifecycle as never, name) });
 
 const CERTIFICATE = makeCertificate("ci").pem;
+
+const OF_COPIES = {
+  step: "create",
+  moments: /^(POST \/1\.0\/images|GET \/1\.0\/operations|GET \/1\.0\/images\/\{fingerprint\}|PUT \/1\.0\/images|SSH )/,
+  reason: "a copy can be marked only after it exists; one whose answer was lost counts as an existing one later, and stays",
+};
 
 /** See above. */
 export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
@@ -186,14 +192,22 @@ export const SHARED_OBJECT_SCENARIOS: readonly Scenario[] = [
   {
     ...image,
     title: "of an image server",
-    gaps: {
-      step: "create",
-      moments: /^(POST \/1\.0\/images|GET \/1\.0\/operations|GET \/1\.0\/images\/\{fingerprint\}|PUT \/1\.0\/images|SSH )/,
-      reason: "a copy can be marked only after it exists; one whose answer was lost counts as an existing one later, and stays",
-    },
+    gaps: OF_COPIES,
     start: startFurnishedServer,
     first: (lab) => ({ ...fromServer(lab), aliases: ["noble"] }),
     then: (lab) => ({ ...fromServer(lab), aliases: ["ubuntu"], properties: { role: "web" } }),
+  },
+  {
+    ...image,
+    title: "that its server replaces by a newer one",
+    gaps: OF_COPIES,
+    start: startFurnishedServer,
+    first: (lab) => ({ ...fromServer(lab), aliases: ["noble"], autoUpdate: true }),
+    meanwhile: async (lab) => {
+      offerNewer(lab, "cd".repeat(32), { "user.pulumi.urn": "urn:pulumi:of-the-image-server" });
+      await lab.byHand("bcn2", "POST", `/1.0/images/${"ab".repeat(32)}/refresh`);
+    },
+    then: (lab) => ({ ...fromServer(lab), aliases: ["ubuntu"], autoUpdate: true, properties: { role: "web" } }),
   },
   {
     ...project,

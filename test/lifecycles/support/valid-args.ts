@@ -173,6 +173,8 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         ...inCluster,
         source: { server: "https://cloud-images.ubuntu.com/releases/", protocol: "simplestreams", alias: "24.04" },
         instanceType: "virtual-machine",
+        aliases: ["ubuntu"],
+        autoUpdate: true,
       },
       { ...inCluster, source: { server: "https://images.lxd.canonical.com", fingerprint: "0123456789ab" } },
     ],
@@ -208,7 +210,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       {
         ...inCluster,
         name: "web2",
-        image: { fingerprint: "0123456789ab" },
+        image: { fingerprint: "0123456789ab", formerFingerprints: ["ba9876543210"] },
         cpu: 2,
         target: "@big",
         placement: { policy: "leastMemory", spreadFailureDomains: true, affinity: "db", antiAffinity: "web" },

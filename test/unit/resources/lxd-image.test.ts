@@ -8,7 +8,7 @@ import { fingerprintOf, uploadOf } from "../../../provider/lxd/images/files";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hasCode } from "../../../provider/support/errors";
-import { IMAGE_SERVER, REMOTE_IMAGES } from "../../support/remote-images";
+import { IMAGE_SERVER, offerNewer, REMOTE_IMAGES } from "../../support/remote-images";
 import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers } from "./simulated-cluster";
 
 const aliasSchema = z.looseObject({ name: z.string(), target: z.string() });
@@ -318,9 +318,7 @@ describe("LxdImage", () => {
     const devices = { root: { type: "disk", path: "/", pool: "local" } };
     const byFingerprint = { cluster: two.cluster, name: "web", image: { fingerprint: image.inState("fingerprint") }, devices };
     assert.equal(await vm.up(byFingerprint), "created");
-    const { remoteImages = [] } = two.lab.host("bcn2").daemon?.surroundings ?? {};
-    const newer = remoteImages.map((offered) => ({ ...offered, fingerprint: "99".repeat(32) }));
-    remoteImages.splice(0, remoteImages.length, ...newer);
+    offerNewer(two.lab, "99".repeat(32));
     const since = two.lab.requests.length;
     assert.equal(await image.up(given), "same");
     assert.equal(await vm.up({ ...byFingerprint, image: { fingerprint: image.inState("fingerprint") } }), "same");
@@ -362,6 +360,22 @@ describe("LxdImage", () => {
       "an instance type for files",
       async () => args({ instanceType: "container" }),
       /^instanceType is only for an image of source: local files contain their type$/,
+    ],
+    [
+      "updates of an image from files",
+      async () => args({ autoUpdate: true }),
+      /^autoUpdate is only for an image of source by alias: files and a fingerprint have no newer image$/,
+    ],
+    [
+      "updates of a fingerprint",
+      async () =>
+        ofServer({ source: { server: IMAGE_SERVER, fingerprint: "ab".repeat(32) }, aliases: ["ubuntu"], autoUpdate: true }),
+      /^autoUpdate is only for an image of source by alias/,
+    ],
+    [
+      "updates without an alias of its own",
+      async () => ofServer({ autoUpdate: true }),
+      /^autoUpdate needs aliases: the newer image is found by them$/,
     ],
     ["an alias with a line break", async () => args({ aliases: ["a\nb"] }), /^aliases\.0 is not a valid alias/],
     [

@@ -10,7 +10,14 @@ import { bootstrapCluster, type Member, memberConfigKeys, untilOnline } from "..
 import { withClusterLock } from "../lxd/cluster/cluster-lock";
 import { removeRemains } from "../lxd/cluster/half-joins";
 import { failedJoin, joinByPassword, joinCluster, mintJoinToken } from "../lxd/cluster/join";
-import { howToWipe, type JoinContext, refuseOtherName, refuseToJoin, whyNoTrustPassword } from "../lxd/cluster/join-preflight";
+import {
+  howToWipe,
+  type JoinContext,
+  refuseAllEvacuated,
+  refuseOtherName,
+  refuseToJoin,
+  whyNoTrustPassword,
+} from "../lxd/cluster/join-preflight";
 import { describeAbsent, type MemberConfig, workOutMemberConfig } from "../lxd/cluster/member-config";
 import { untilSettled } from "../lxd/cluster/restarts";
 import { type ManualRole, whyNoRoles } from "../lxd/cluster/roles";
@@ -151,6 +158,9 @@ async function joinAs(context: Context, ssh: SshConnection, joinContext: JoinCon
   const memberConfig = await workOutMemberConfig(cluster, keys, wanted.memberConfig, name, inviting);
   await refuseMissingOnHost(joinContext, ssh, memberConfig, wanted.memberConfig, context.deadline);
   [...describeAbsent(keys, wanted.memberConfig), ...(await describeMissingDrivers(joinContext))].forEach(context.warn);
+  if (wanted.trustPassword === undefined) {
+    await refuseAllEvacuated(cluster, name);
+  }
   for (const cleared of await removeRemains(joinContext, name, address)) {
     context.warn(cleared);
   }

@@ -8,7 +8,7 @@ import type { ServerNames } from "../client/endpoint";
 import { serversKeys } from "../config-keys";
 import { dataIn, describeInventory, type Inventory, takeInventory } from "../inventory";
 import { getServer, type Server, serverConfig } from "../server";
-import { isAt, listMembers, type Member } from "./cluster";
+import { EVACUATED, isAt, listMembers, type Member } from "./cluster";
 
 /** LXD's own threshold, `cluster.offline_threshold`, plus a margin for the clocks of two members to disagree. */
 const OFFLINE_AFTER_SECONDS = 25;
@@ -51,6 +51,21 @@ export async function refuseToJoin(context: JoinContext, holds: Inventory, name:
     );
   }
   await refuseTakenBridges(context);
+}
+
+/**
+ * The server makes a token only while a member is not evacuated, whose address the token has.
+ * @throws RefusedError when all are.
+ */
+export async function refuseAllEvacuated(cluster: LxdClient, name: string): Promise<void> {
+  const members = await listMembers(cluster);
+  if (members.every(({ status }) => status === EVACUATED)) {
+    const evacuated = members.map(({ server_name }) => server_name);
+    throw new RefusedError(
+      `${name} cannot join the cluster at ${cluster.host}: all its members are evacuated (${evacuated.join(", ")}), and a join token needs one that is ` +
+        `not. Restore one first: ${cluster.names.client} cluster restore ${evacuated[0] ?? ""}, or evacuated: false of its LxdClusterMember`,
+    );
+  }
 }
 
 /**

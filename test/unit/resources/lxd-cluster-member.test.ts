@@ -174,6 +174,18 @@ describe("LxdClusterMember", () => {
       assert.deepEqual(changesSince(since), []);
     });
 
+    it("to join while all members are evacuated", async () => {
+      await first.up(firstArgs({ evacuated: true }));
+      const since = lab.requests.length;
+      assert.match(
+        await refusalOf(second.up(secondArgs())),
+        /^bcn1 cannot join the cluster at \S+: all its members are evacuated \(bcn2\), .*lxc cluster restore bcn2/,
+      );
+      assert.deepEqual(changesSince(since), []);
+      await first.up(firstArgs());
+      assert.equal(await second.up(secondArgs()), "created");
+    });
+
     it("to join through a host that is in no cluster", async () => {
       assert.equal(
         await refusalOf(second.up(secondArgs())),

@@ -446,6 +446,7 @@ class Player {
             ...kept("memberConfig"),
             ...kept("devices"),
             ...(name === "data" ? { deleteData: true } : {}),
+            ...(name.startsWith("member-") ? { evacuated: false } : {}),
             ...(name.includes("-image") || name === "spare" ? { adopt: true } : {}),
           },
         ];

@@ -263,7 +263,10 @@ export function facets(live: Live, name: string, args: Properties): Properties |
     case "LxdClusterMember": {
       const found = live.members.get(own);
       const { failure_domain: failureDomain, description, config, roles = [] } = found ?? {};
-      return found && { failureDomain, description, manualRoles: roles.filter(isManualRole), config: meanings(config ?? {}) };
+      const manualRoles = roles.filter(isManualRole);
+      return (
+        found && { failureDomain, description, manualRoles, config: meanings(config ?? {}), evacuated: isEvacuated(live, own) }
+      );
     }
     case "LxdStoragePool": {
       const found = live.pools.get(own);
@@ -386,6 +389,10 @@ function vmFacets(live: Live, name: string): Properties | undefined {
   };
 }
 
+function isEvacuated(live: Live, member: string): boolean {
+  return live.members.get(member)?.status === "Evacuated";
+}
+
 function named(config: Texts, keys: readonly string[]): Texts {
   return Object.fromEntries(keys.flatMap((key) => (config[key] === undefined ? [] : [[key, config[key]]])));
 }
@@ -417,7 +424,7 @@ export function faults(live: Live, program: Program): string[] {
     if (found === undefined) {
       return [`${name} does not exist`];
     }
-    return Object.entries(wanted(name, args, found)).flatMap(([property, value]) => {
+    return Object.entries(wanted(live, name, args, found)).flatMap(([property, value]) => {
       return isDeepStrictEqual(found[property], value)
         ? []
         : [`${name}: ${property} is ${JSON.stringify(found[property])} and not ${JSON.stringify(value)}`];
@@ -431,6 +438,10 @@ export function notDropped(live: Live, program: Program, given: ReadonlyMap<stri
   return [...now].flatMap(([name, keys]) => {
     const found = facets(live, name, resolved(program, name)) ?? {};
     const texts = (found["properties"] ?? found["config"] ?? {}) as Texts;
+    const wasEvacuated = given.get(name)?.includes("evacuated") === true && program[name]?.["evacuated"] === undefined;
+    if (wasEvacuated && found["evacuated"] === true) {
+      return [`${name}: evacuated is no longer set, and it is still evacuated`];
+    }
     return (given.get(name) ?? [])
       .filter((key) => !keys.includes(key) && texts[key] !== undefined && !/^ipv[46]\.address$/.test(key))
       .map((key) => `${name}: ${key} is no longer set, and still ${texts[key]}`);
@@ -438,33 +449,34 @@ export function notDropped(live: Live, program: Program, given: ReadonlyMap<stri
 }
 
 /** The parts that a program defines, without those that it leaves to LXD. */
-function wanted(name: string, args: Properties, found: Properties): Properties {
+function wanted(live: Live, name: string, args: Properties, found: Properties): Properties {
   const config = meanings((args["config"] ?? {}) as Properties);
   const description = args["description"] ?? "";
-  const live = found["config"] as Texts;
+  const present = found["config"] as Texts;
   switch (kindOf(name)) {
     case "LxdNode":
-      return { config: { ...live, ...config } };
+      return { config: { ...present, ...config } };
     case "LxdClusterMember":
       return {
         failureDomain: args["failureDomain"] ?? "default",
-        description,
+        description: args["description"] ?? found["description"], // left as it is, unless the program gives one
         manualRoles: args["manualRoles"] ?? found["manualRoles"],
         config,
+        evacuated: args["evacuated"] ?? found["evacuated"],
       };
     case "LxdClusterGroup":
       return { description, members: [...((args["members"] ?? []) as string[])].sort() };
     case "LxdServerConfig":
       return {
-        config: { ...live, ...config },
+        config: { ...present, ...config },
         memberConfig: { ...(found["memberConfig"] as Properties), ...(args["memberConfig"] as Properties | undefined) },
       };
     case "LxdProject": {
-      const features = Object.entries(live).filter(([key]) => key.startsWith("features."));
+      const features = Object.entries(present).filter(([key]) => key.startsWith("features."));
       return { description, config: sortedTexts({ ...Object.fromEntries(features), ...config }) };
     }
     case "LxdStorageVolume":
-      return { description, target: args["target"], config: sortedTexts({ ...live, ...config }) };
+      return { description, target: args["target"], config: sortedTexts({ ...present, ...config }) };
     case "LxdTrustCertificate":
       return {
         name: args["name"],
@@ -474,12 +486,12 @@ function wanted(name: string, args: Properties, found: Properties): Properties {
     case "LxdStoragePool":
     case "LxdNetwork": {
       const chosen = Object.keys(config).filter(
-        (key) => config[key] === "auto" && live[key] !== undefined && live[key] !== "none",
+        (key) => config[key] === "auto" && present[key] !== undefined && present[key] !== "none",
       );
       const said = Object.fromEntries(
-        Object.keys(config).map((key) => [key, chosen.includes(key) ? (live[key] ?? "") : config[key]]),
+        Object.keys(config).map((key) => [key, chosen.includes(key) ? (present[key] ?? "") : config[key]]),
       );
-      return { description, config: { ...sortedTexts({ ...live, ...said }) } };
+      return { description, config: { ...sortedTexts({ ...present, ...said }) } };
     }
     case "LxdNetworkAcl": {
       const rules = (direction: string): string[] =>
@@ -514,13 +526,18 @@ function wanted(name: string, args: Properties, found: Properties): Properties {
         }),
         devices: deviceMeanings((args["devices"] ?? {}) as Properties),
         rootDisk: size === undefined ? undefined : meaning("size", size),
-        ...(args["target"] === undefined ? {} : { target: args["target"] }),
-        running: args["running"] ?? true,
+        ...(args["target"] === undefined || evacuatedFrom(live, args) === args["target"] ? {} : { target: args["target"] }),
+        ...(isEvacuated(live, String(found["target"])) ? {} : { running: args["running"] ?? true }),
       };
     }
     default:
       return wantedOfUser(args, found as unknown as LiveUser);
   }
+}
+
+/** The member from which an evacuation has moved an instance, which comes back when that member is restored. */
+function evacuatedFrom(live: Live, { name }: Properties): string | undefined {
+  return live.instances.get(String(name))?.config?.["volatile.evacuate.origin"];
 }
 
 function wantedOfUser(args: Properties, found: LiveUser): Properties {

@@ -253,6 +253,12 @@ export const MANUAL_CHANGES: Readonly<Record<string, ManualChange>> = {
     await lxd.change("PUT", "/1.0/cluster/members/bcn1", { body: { ...found, failure_domain: "by-hand" } });
   },
   "member: key": withKey("/1.0/cluster/members/bcn2", "user.hand", "1"),
+  "member: evacuated": async ({ lxd }) => {
+    await lxd.change("POST", "/1.0/cluster/members/bcn1/state", { body: { action: "evacuate" } });
+  },
+  "member: restored": async ({ lxd }) => {
+    await lxd.change("POST", "/1.0/cluster/members/bcn1/state", { body: { action: "restore" } });
+  },
   "node: debug address": async ({ on }) => {
     await on("bcn1").change("PATCH", "/1.0", { body: { config: { "core.debug_address": "127.0.0.1:9999" } } });
   },

@@ -22,6 +22,9 @@ export const REFUSALS: readonly RegExp[] = [
   /no cluster member|is not a member of the cluster/,
   /the uid \d+ belongs to/,
   /it is on cluster member "\w+", which is Offline/,
+  /cluster member "\w+" is Evacuated/,
+  /is not evacuated: it has ephemeral instances/,
+  /cannot join the cluster at .*: all its members are evacuated/,
   /remove the old member and all that it held/,
   /set it in the program: certificateFingerprint: "/,
 ];
@@ -36,7 +39,7 @@ export function startsAnInstance(before: Live, after: Live): boolean {
 /** Whether a host joined an existing cluster, or joined it again. */
 export function bringsAMember(before: Live, after: Live): boolean {
   const online = ({ members }: Live): string[] =>
-    [...members.values()].filter(({ status }) => status === "Online").map((each) => each.server_name);
+    [...members.values()].filter(({ status }) => status !== "Offline").map((each) => each.server_name);
   return before.members.size > 0 && online(after).some((name) => !online(before).includes(name));
 }
 

@@ -57,7 +57,7 @@ const INPUT: Readonly<Record<string, string>> = { keys: "authorizedKeys" };
 
 /** Parts that a preview does not name stay unchanged. */
 function comparedFacets(
-  { program, before, after, stateBefore }: Seen,
+  { program, preview, before, after, stateBefore }: Seen,
   name: string,
   done: Planned,
   shown: Planned,
@@ -75,7 +75,11 @@ function comparedFacets(
   if (then === undefined && kindOf(name) === "LxdClusterMember" && shown.op === "update") {
     return 0; // it was removed, and is shown to join again
   }
+  const isMoved = evacuates(preview, args);
   for (const [facet, seen] of Object.entries(now ?? {})) {
+    if (isMoved && (facet === "target" || facet === "running")) {
+      continue;
+    }
     const input = INPUT[facet] ?? facet;
     // A member that joins adds its own part of a pool or network, and removes it when it leaves.
     const isShared = facet === "memberConfig";
@@ -103,6 +107,9 @@ function restarts({ program, preview, run, before, after, stops }: Seen, name: s
   const wrong: string[] = [];
   const args: Properties = resolved(program, name);
   const live = String(args["name"]);
+  if (evacuates(preview, args)) {
+    return wrong;
+  }
   const failed = run.failures.some(({ resource }) => resource === name);
   const said = preview.warnings.filter(([resource]) => resource === name).map(([, text]) => text);
   const stopped = stops.some(({ source }) => source === `/1.0/instances/${live}`);
@@ -136,6 +143,11 @@ function restarts({ program, preview, run, before, after, stops }: Seen, name: s
 function saysOfProfile(text: string, instance: string): boolean {
   const [, names = ""] = /^Profile ".*" (?:will be|was) changed.* \d+ instances? \((.*?)\)/.exec(text) ?? [];
   return names.split(", ").includes(instance) && text.includes("in the same pulumi up if that changes it too");
+}
+
+/** Whether the preview of a member says what its evacuation, or the end of that, does to an instance. */
+function evacuates({ warnings }: Run, { name }: Properties): boolean {
+  return warnings.some(([, text]) => /^The (evacuation|restore) of /.test(text) && text.split(/\W+/).includes(String(name)));
 }
 
 /** No object is replaced for a property that can change in place. */

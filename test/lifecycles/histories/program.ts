@@ -184,10 +184,13 @@ function refsOf(value: unknown): string[] {
   return value !== null && typeof value === "object" ? Object.values(value).flatMap(refsOf) : [];
 }
 
-/** Keys that are managed only if they are set, by resource: of a server, pool, volume, network or image. */
+/** Keys that are managed only if they are set, by resource: of a server, pool, volume, network or image; and the evacuation of a member. */
 export function givenKeys(program: Program): Map<string, readonly string[]> {
   return new Map(
     Object.entries(program).flatMap(([name, args]) => {
+      if (kindOf(name) === "LxdClusterMember") {
+        return [[name, args["evacuated"] === true ? ["evacuated"] : []] as const];
+      }
       const property = kindOf(name) === "LxdImage" ? "properties" : "config";
       const managed = ["LxdNode", "LxdServerConfig", "LxdStoragePool", "LxdStorageVolume", "LxdNetwork", "LxdImage"].includes(
         kindOf(name),
@@ -196,6 +199,9 @@ export function givenKeys(program: Program): Map<string, readonly string[]> {
     }),
   );
 }
+
+/** Place of `evacuated` among the edits of a member. */
+export const EVACUATION = 0;
 
 /** Values for a property; `undefined` omits it. Values with the same meaning are adjacent. */
 export type Values = readonly unknown[];
@@ -221,6 +227,7 @@ export function edits(
     timeouts,
   ];
   const member: Values[] = [
+    of("evacuated", undefined, true, false), // first: see EVACUATION
     of("failureDomain", undefined, "default", "rack1", "rack2"),
     of("description", ...text),
     of("config", undefined, { "user.place": "cellar" }, { "user.place": "attic", "scheduler.instance": "all" }),

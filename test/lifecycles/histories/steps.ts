@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import type { FaultEffect, FaultTrigger } from "../../../lab/simulated/faults";
 import { MANUAL_CHANGES } from "./manual-changes";
-import { HOSTS, NAMES } from "./program";
+import { EVACUATION, HOSTS, NAMES } from "./program";
 
 /** Operations of the engine. */
 export type EngineCall = "up" | "refresh" | "preview";
@@ -75,6 +75,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 36,
     arbitrary: fc.record(
       { do: fc.constant("edit" as const), resource: fc.constantFrom(...NAMES), property: index, value: index },
+      plain,
+    ),
+  },
+  {
+    weight: 6, // it moves instances, and is one property of many
+    arbitrary: fc.record(
+      {
+        do: fc.constant("edit" as const),
+        resource: fc.constantFrom(...HOSTS.map((host) => `member-${host}`)),
+        property: fc.constant(EVACUATION),
+        value: index,
+      },
       plain,
     ),
   },

@@ -13,7 +13,7 @@ import { clusterGroups, configOfCluster, nodesAndMembers } from "./members";
 import { configuredSchema, Reading } from "./reading";
 import { networkAcls, networks, pools, volumes } from "./storage-and-networks";
 
-export { type ClusterContents, KINDS, type Kind, type Taken } from "./contents";
+export { type ClusterContents, KINDS, type Taken } from "./contents";
 
 /** Reads everything that the library manages. */
 export async function readCluster(asked: Pick<Asked, "hosts" | "owned">, tell: (text: string) => void): Promise<ClusterContents> {

@@ -1,3 +1,4 @@
+import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { type AnyAuthMethod, Client, type ParsedKey } from "ssh2";
 import type { Deadline } from "../support/deadline";
@@ -12,8 +13,7 @@ import {
 } from "./connection";
 import { expectedHostKey } from "./host-key";
 import { KeyProblem, readPrivateKey } from "./private-key";
-
-const KEEPALIVE_INTERVAL_MS = 10_000;
+import { endWhenSilent, KEEPALIVE_INTERVAL_MS } from "./silence";
 
 /** Logs in once, through the proxy if there is one. Each of proxy and host gets `perDialTimeout` seconds. */
 export async function login(connection: Connection, deadline: Deadline): Promise<Client> {
@@ -58,8 +58,8 @@ function dialSeconds({ perDialTimeout }: ResolvedConnection, deadline: Deadline)
   return perDialTimeout === 0 ? left : Math.min(perDialTimeout, left);
 }
 
-/** @param sock - A tunnel to the host, instead of a new TCP connection. */
-function dial(connection: ResolvedConnection, deadline: Deadline, sock?: Duplex): Promise<Client> {
+/** @param tunnel - To the host, instead of a new TCP connection. */
+function dial(connection: ResolvedConnection, deadline: Deadline, tunnel?: Duplex): Promise<Client> {
   const name = describeConnection(connection);
   const credentials = resolveCredentials(connection);
   const expectation = expectedHostKey(connection);
@@ -115,20 +115,20 @@ function dial(connection: ResolvedConnection, deadline: Deadline, sock?: Duplex)
       resolve(client);
     });
     try {
+      const sock = tunnel ?? connect(connection.port, connection.host);
+      client.once("ready", () => endWhenSilent(client, sock));
       client.connect({
-        host: connection.host,
-        port: connection.port,
+        sock,
         username: connection.user,
         readyTimeout: Math.max(1, seconds * 1000), // 0 would be no limit
         keepaliveInterval: KEEPALIVE_INTERVAL_MS,
-        keepaliveCountMax: 3,
+        keepaliveCountMax: Number.POSITIVE_INFINITY, // see endWhenSilent
         authHandler: methods,
         debug: (line) => algorithms.note(line),
         hostVerifier: (key: Buffer) => {
           refusal = expectation.refusal(key);
           return refusal === undefined;
         },
-        ...(sock && { sock }),
         ...(expectation.types && { algorithms: { serverHostKey: expectation.types as never } }),
       });
       // ssh2 without its native part sends a packet in pieces. The host's TCP would wait 40 ms to acknowledge the first.

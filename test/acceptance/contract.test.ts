@@ -27,7 +27,7 @@ lxdContract("real hosts", async (context) => {
     primary,
     secondary,
     image: filesOf("debian-12"),
-    newerImage: filesOf("debian-12-newer"),
+    otherImage: filesOf("debian-12-newer"),
     hurtPackages: async (name) => {
       const hurt = `dpkg-query --status base-files > /var/lib/dpkg/updates/0001; echo 'deb cdrom:[Debian 12]/ ${release} main' > /etc/apt/sources.list.d/dead.list`;
       assert.equal((await lab.hostExec(name, ["sh", "-c", hurt])).exitCode, 0);

@@ -38,8 +38,8 @@ async function simulatedHosts(flavour: FlavourName, [first, second]: readonly [H
   const image = { metadataPath: join(folder, "metadata.tar.xz"), rootfsPath: join(folder, "rootfs.squashfs") };
   writeFileSync(image.metadataPath, "metadata");
   writeFileSync(image.rootfsPath, "root file system");
-  const newerImage = { ...image, rootfsPath: join(folder, "newer.squashfs") };
-  writeFileSync(newerImage.rootfsPath, "newer root file system");
+  const otherImage = { ...image, rootfsPath: join(folder, "other.squashfs") };
+  writeFileSync(otherImage.rootfsPath, "other root file system");
   const host = (name: string): HarnessHost => {
     const { connection, lanAddress } = lab.host(name);
     return { name, address: `${isIPv6(lanAddress) ? `[${lanAddress}]` : lanAddress}:8443`, connection };
@@ -51,7 +51,7 @@ async function simulatedHosts(flavour: FlavourName, [first, second]: readonly [H
     primary: host(first.name),
     secondary: host(second.name),
     image,
-    newerImage,
+    otherImage,
     hurtPackages: (name) => {
       Object.assign(lab.host(name).packageTrouble, { interrupted: true, deadSources: ["cdrom://[Debian 12] bookworm"] });
       return Promise.resolve();

@@ -204,6 +204,8 @@ export interface Image {
   aliases: { name: string; description: string }[];
   /** Members that have its files. */
   readonly members: Set<Member>;
+  /** Whether the refresh of another project's image has removed its files. */
+  lostFiles?: boolean;
   updateSource?: { alias: string; certificate: string; image_type: string; protocol: string; server: string };
   /** Features of a guest made from it. */
   agent: boolean;

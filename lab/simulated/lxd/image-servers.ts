@@ -80,7 +80,7 @@ export function download(daemon: LxdServer, project: string, type: InstanceType,
 
 /**
  * Replaces an image by the newer one that its server has under the alias: that one gets the aliases, `public` and the profiles, and has the
- * properties of the server alone.
+ * properties of the server alone. The server removes the files of the former one, also when another project has that image.
  * @returns Whether there is a newer one.
  */
 export function replaceByNewer(daemon: LxdServer, image: Image): boolean {
@@ -95,6 +95,9 @@ export function replaceByNewer(daemon: LxdServer, image: Image): boolean {
   Object.assign(newer, { public: image.public, cached: image.cached, profiles: image.profiles });
   newer.aliases.push(...image.aliases);
   daemon.database.images.delete(keyOf(project, fingerprint));
+  for (const elsewhere of daemon.database.images.values()) {
+    elsewhere.lostFiles ||= elsewhere.fingerprint === fingerprint;
+  }
   daemon.event("image-refreshed", `/1.0/images/${newer.fingerprint}`, project);
   return true;
 }

@@ -160,6 +160,10 @@ function createInstance(request: ApiRequest): Reply {
     if (image !== undefined && image.type !== type) {
       throw new LxdError(500, `Requested image's type "${image.type}" doesn't match instance type "${type}"`);
     }
+    if (image?.lostFiles === true) {
+      const file = `${daemon.dataDirectory}/images/${image.fingerprint}`;
+      throw new LxdError(500, `Failed creating instance from image: open ${file}: no such file or directory`);
+    }
     if (type === "virtual-machine" && !daemon.host.virtualMachines) {
       throw new LxdError(
         500,

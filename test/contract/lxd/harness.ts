@@ -29,8 +29,8 @@ export interface LxdHarness {
   readonly secondary: HarnessHost;
   /** An image of a small Debian, as metadata and root file system. */
   readonly image: ImageFiles;
-  /** Another one, which an image server has in its place later. */
-  readonly newerImage: ImageFiles;
+  /** Another one, which an image server offers before it. */
+  readonly otherImage: ImageFiles;
   powerOff(name: string): Promise<void>;
   /** Ends the daemon at once, as a crash does, and starts it again. */
   killLxd(name: string): Promise<void>;

@@ -38,6 +38,14 @@ export async function findUnknownProjects(
   return { unknown: names.filter((name) => !known.includes(name)), known };
 }
 
+/** Returns the other projects that have images of their own. Projects without share those of `default`. */
+export async function otherImageProjects(lxd: LxdClient, name: string): Promise<string[]> {
+  const all = await lxd.getShared("/1.0/projects", listOf(projectSchema), { recursion: 1 });
+  const withImages = all.filter((each) => each.name === "default" || each.config["features.images"] === "true");
+  const own = withImages.some((each) => each.name === name) ? name : "default";
+  return withImages.flatMap((each) => (each.name === own ? [] : [each.name]));
+}
+
 /** Creates a project. LXD adds a profile `default` to it, and enables the features that are not given. */
 export async function createProject(lxd: LxdClient, name: string, body: ProjectPut): Promise<void> {
   await lxd.change("POST", "/1.0/projects", { body: { name, ...body } });

@@ -11,7 +11,7 @@ import { notCompared } from "../engine/state";
 import type { LxdClient, Tagged } from "../lxd/client/client";
 import { configValueSchema, isServerMade, ownerKey, sameConfig } from "../lxd/config";
 import { pointAlias, refuseTakenAliases, removeAlias } from "../lxd/images/aliases";
-import { findCurrentImage, formerFingerprintsOf, markOfImage } from "../lxd/images/current";
+import { findCurrentImage, formerFingerprintsOf, markOfImage, projectsThatLoseFiles } from "../lxd/images/current";
 import { fingerprintOf } from "../lxd/images/files";
 import { changeImage, deleteImage, findImage, findImageShared, type Image } from "../lxd/images/images";
 import { importImage, isOwnedBy, nameOfImage, setImageProperties } from "../lxd/images/imported-images";
@@ -207,6 +207,7 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
     if (image === undefined) {
       return undefined;
     }
+    await warnOfSharedFiles(context, lxd, project, image);
     const formerFingerprints = formerFingerprintsOf(state, image.fingerprint);
     // An image that was removed and that others have imported since belongs to them.
     const created = state.created && takenOverBy(markOfImage(image, formerFingerprints, context.urn), context) === undefined;
@@ -258,6 +259,17 @@ export const imageLifecycle: Lifecycle<Inputs, Outputs> = {
 /** The image in state, or the newer one by which the server has replaced it. */
 function findCurrent(lxd: LxdClient, state: State): Promise<Tagged<Image> | undefined> {
   return findCurrentImage(lxd, { ...state, aliases: new Set([...state.aliases, ...state.ownAliases]) });
+}
+
+async function warnOfSharedFiles(context: Context, lxd: LxdClient, project: string, image: Image): Promise<void> {
+  const { fingerprint } = image;
+  const others = image.auto_update ? await projectsThatLoseFiles(lxd, { project, fingerprint }) : [];
+  if (others.length > 0) {
+    context.warn(
+      `${nameOfImage(fingerprint)} has autoUpdate, and the project ${others.join(", ")} has the same image without it. When ${lxd.title} replaces ` +
+        "the image, it removes the files of both, and the other project can make no instances from its own. Set autoUpdate there too, or remove it there",
+    );
+  }
 }
 
 /** Sets the properties and aliases of the image, in an update of `former` state. On failure, state keeps what this resource imported. */

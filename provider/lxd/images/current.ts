@@ -8,8 +8,9 @@ import { OWNER_KEY } from "../config";
 import type { serverImageSchema } from "../instances/image-source";
 import { sameServer } from "../meaning";
 import { isOwnMark } from "../ownership";
+import { otherImageProjects } from "../projects";
 import { findAlias } from "./aliases";
-import { findImage, type Image } from "./images";
+import { findImage, findImageShared, type Image } from "./images";
 
 /** An image as its resource last saw it. */
 interface KnownImage {
@@ -45,6 +46,19 @@ function isFromSource({ type, update_source: from }: Image, { type: wanted, sour
     from?.protocol === source?.protocol &&
     sameServer(from?.server ?? "", source?.server ?? "")
   );
+}
+
+/**
+ * Other projects that have the same image, and whose copy the server does not replace. When it replaces the image of the project, it removes the
+ * files, which the copies share: `autoUpdateImage` of LXD and Incus looks at one project alone.
+ */
+export async function projectsThatLoseFiles(
+  lxd: LxdClient,
+  { project, fingerprint }: Pick<KnownImage, "project" | "fingerprint">,
+): Promise<string[]> {
+  const others = await otherImageProjects(lxd, project);
+  const copies = await Promise.all(others.map((other) => findImageShared(lxd, other, fingerprint)));
+  return others.filter((_other, index) => copies[index]?.auto_update === false);
 }
 
 /** The fingerprints that an image had before. */

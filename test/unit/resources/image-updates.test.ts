@@ -53,6 +53,30 @@ describe("LxdImage with autoUpdate", () => {
     assert.deepEqual([(await live(THIRD))?.public, await live(FIRST)], [true, undefined]);
   });
 
+  it("warns of another project that has the same image, which would lose its files", async () => {
+    await image.up(args());
+    const lxd = await two.byHand();
+    for (const [name, ownImages] of [
+      ["web", "true"],
+      ["shared", "false"],
+    ]) {
+      await lxd.change("POST", "/1.0/projects", { body: { name, description: "", config: { "features.images": ownImages } } });
+    }
+    assert.equal(await image.up(args()), "same");
+    assert.equal(image.warnings.length, 0);
+    const copy = newImage("web");
+    await copy.up(args({ project: "web", autoUpdate: false }));
+    await image.up(args());
+    assert.match(
+      image.warnings.at(-1) ?? "",
+      / has autoUpdate, and the project web has the same image without it\. When LXD .* removes the files of both/,
+    );
+    const warned = image.warnings.length;
+    await copy.up(args({ project: "web" }));
+    await image.up(args());
+    assert.equal(image.warnings.length, warned);
+  });
+
   it("comes back to a former image", async () => {
     await image.up(args());
     await refresh(SECOND);

@@ -71,6 +71,9 @@ const HOST_RECIPE = {
 /** Folder of the local apt repository in a host or guest. */
 const REPOSITORY = "/srv/packages";
 
+/** Where a host of a flavour with a newer server has that one. */
+export const NEWER_REPOSITORY = "/srv/newer-packages";
+
 /** A stable short hash of a recipe. */
 export function recipeHash(recipe: unknown): string {
   return createHash("sha256").update(JSON.stringify(recipe)).digest("hex").slice(0, 12);
@@ -143,8 +146,10 @@ export async function hostLayers(flavour: Flavour, shape: Shape, log: (line: str
   const layer = await cachedFolder(`host-${recipeHash([treeRecipe(release), HOST_RECIPE, script])}`, async (partial) => {
     log(`making the bare host ${flavour.name}: users, sshd, and a local package repository with ${flavour.package}`);
     const layerDir = join(partial, "layer");
-    await buildLayer(tree, layerDir, partial, { name: "host.sh", text: script, suite: flavour });
+    const backports = flavour.backports || flavour.hasNewer === true;
+    await buildLayer(tree, layerDir, partial, { name: "host.sh", text: script, suite: { ...flavour, backports } });
     await writeRepositoryIndex(layerDir);
+    if (flavour.hasNewer === true) await writeRepositoryIndex(layerDir, NEWER_REPOSITORY);
     for (const unit of HOST_RECIPE.maskedUnits) {
       mkdirSync(join(layerDir, "etc/systemd/system"), { recursive: true });
       symlinkSync("/dev/null", join(layerDir, "etc/systemd/system", unit));
@@ -195,8 +200,11 @@ useradd --create-home --shell /bin/bash --uid ${user.id} --gid ${user.name} ${us
 ${user.sudo ? `echo '${user.name} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/${user.name}; chmod 440 /etc/sudoers.d/${user.name}` : ""}
 install -d -m 700 -o ${user.name} -g ${user.name} /home/${user.name}/.ssh`,
   );
+  const newer =
+    flavour.hasNewer === true ? downloadScript(NEWER_REPOSITORY, [flavour.package], `${flavour.release}-backports`) : "";
   return `
 apt-get update -q
+${newer}
 ${repositoryScript([flavour.package, ...flavour.otherPackages], flavour.backports ? `${flavour.release}-backports` : undefined)}
 install -d -m 700 /root/.ssh
 ${users.join("\n")}
@@ -208,16 +216,20 @@ ${users.join("\n")}
  * it apt's only source. Of packages that `targetRelease` has, takes those.
  */
 export function repositoryScript(packages: readonly string[], targetRelease?: string): string {
-  const from = targetRelease === undefined ? "" : ` --target-release=${targetRelease}`;
-  return `mkdir -p ${REPOSITORY}/partial
-apt-get install -q -y${from} --no-install-recommends --download-only -o Dir::Cache::archives=${REPOSITORY} ${packages.join(" ")}
-rm -rf ${REPOSITORY}/partial ${REPOSITORY}/lock
+  return `${downloadScript(REPOSITORY, packages, targetRelease)}
 ${LOCAL_SOURCE}`;
 }
 
-/** The package index for apt: the control fields of each package with name, size and hash of its file. */
-export async function writeRepositoryIndex(layerDir: string): Promise<void> {
-  const folder = join(layerDir, REPOSITORY);
+function downloadScript(folder: string, packages: readonly string[], targetRelease?: string): string {
+  const from = targetRelease === undefined ? "" : ` --target-release=${targetRelease}`;
+  return `mkdir -p ${folder}/partial
+apt-get install -q -y${from} --no-install-recommends --download-only -o Dir::Cache::archives=${folder} ${packages.join(" ")}
+rm -rf ${folder}/partial ${folder}/lock`;
+}
+
+/** The package index of a repository for apt: the control fields of each package with name, size and hash of its file. */
+export async function writeRepositoryIndex(layerDir: string, repository = REPOSITORY): Promise<void> {
+  const folder = join(layerDir, repository);
   const entries: string[] = [];
   for (const name of readdirSync(folder).sort()) {
     if (!name.endsWith(".deb")) continue;

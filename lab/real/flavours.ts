@@ -6,6 +6,8 @@ export interface Flavour extends DebianServer {
   readonly release: Release;
   /** Whether the server comes from the release's backports. */
   readonly backports: boolean;
+  /** Whether a host also has the server of the release's backports, in a repository that apt does not read: a newer version for upgrades. */
+  readonly hasNewer?: boolean;
   /** Further packages that a host can install. */
   readonly otherPackages: readonly string[];
 }
@@ -26,8 +28,8 @@ const FLAVOURS: Readonly<Record<FlavourName, Flavour>> = {
   "bookworm-lxd": { name: "bookworm-lxd", release: "bookworm", ...LXD },
   // LXD 5.0.2+git20231211, which reports 5.0.2 and has 16 API extensions more
   "trixie-lxd": { name: "trixie-lxd", release: "trixie", ...LXD },
-  // Incus 6.0
-  "trixie-incus": { name: "trixie-incus", release: "trixie", backports: false, ...INCUS },
+  // Incus 6.0, and 7.0 for upgrades
+  "trixie-incus": { name: "trixie-incus", release: "trixie", backports: false, hasNewer: true, ...INCUS },
   // Incus 7.0
   "trixie-incus7": { name: "trixie-incus7", release: "trixie", backports: true, ...INCUS },
 };

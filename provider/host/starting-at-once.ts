@@ -1,5 +1,5 @@
 /**
- * Restarts of a server that do not wait until it is ready, and that no instance notices. Debian's units wait for up to ten minutes, and dpkg with
+ * Starts of a server that do not wait until it is ready, and that no instance notices. Debian's units wait for up to ten minutes, and dpkg with
  * them; a member that was upgraded before others is ready only after these.
  */
 import type { Deadline } from "../support/deadline";
@@ -9,8 +9,11 @@ import { namesOfUnits, type UnitPackaging } from "./units";
 /** Drop-ins in /run end with the next boot, if an interruption leaves them. */
 const [FOLDER, NAME] = ["/run/systemd/system", "pulumi-lxd-upgrade.conf"];
 
-/** The daemon's unit starts without the command that waits. */
-const DAEMON = "ExecStartPost=";
+/**
+ * The daemon's unit starts without the command that waits. Debian's script that starts Incus runs nothing when its unit is already active, as it
+ * would be at once without any such command.
+ */
+const DAEMON = "ExecStartPost=\nExecStartPost=/bin/sleep 5";
 
 /**
  * The unit of the instances requires the server's socket, so a restart of the socket by the package restarts it too. Its own commands would shut
@@ -19,7 +22,9 @@ const DAEMON = "ExecStartPost=";
 const INSTANCES = "ExecStart=\nExecStop=\nExecStop=/bin/true";
 
 /**
- * Runs work in which the server's units start at once. Running instances keep running.
+ * Runs work in which the server's units start at once. Running instances keep running. The daemon's unit stays so until {@link startAsPackaged}:
+ * a daemon that waits for other members may exit when the last one is upgraded, because all change the database at the same time (Incus 7.0:
+ * "database is locked"). systemd starts it again, but with the command that waits only ten minutes later.
  * @see systemd.unit(5), systemd.service(5), and postinst of Debian's packages
  */
 export async function startingAtOnce<Result>(
@@ -29,16 +34,34 @@ export async function startingAtOnce<Result>(
   work: () => Promise<Result>,
 ): Promise<Result> {
   const { daemon, instances } = namesOfUnits(packaging);
-  const files = [daemon, instances].map((unit) => `${FOLDER}/${unit}.d/${NAME}`);
-  await ssh.run(["mkdir", "-p", `${FOLDER}/${daemon}.d`, `${FOLDER}/${instances}.d`], { deadline });
+  await ssh.run(["mkdir", "-p", folderOf(daemon), folderOf(instances)], { deadline });
   try {
-    for (const [index, text] of [DAEMON, INSTANCES].entries()) {
-      await ssh.run(["tee", files[index] ?? ""], { deadline, stdin: `[Service]\n${text}\n` });
-    }
+    await ssh.run(["tee", fileOf(daemon)], { deadline, stdin: `[Service]\n${DAEMON}\n` });
+    await ssh.run(["tee", fileOf(instances)], { deadline, stdin: `[Service]\n${INSTANCES}\n` });
     await ssh.run(["systemctl", "daemon-reload"], { deadline });
     return await work();
+  } catch (error) {
+    await ssh.run(["rm", "-f", fileOf(daemon)], { deadline });
+    throw error;
   } finally {
-    await ssh.run(["rm", "-f", ...files], { deadline });
+    await ssh.run(["rm", "-f", fileOf(instances)], { deadline });
     await ssh.run(["systemctl", "daemon-reload"], { deadline });
   }
+}
+
+/** Lets the daemon's unit start as the package says again. For a daemon that is ready. */
+export async function startAsPackaged(ssh: SshConnection, packaging: UnitPackaging, deadline: Deadline): Promise<void> {
+  const file = fileOf(namesOfUnits(packaging).daemon);
+  if ((await ssh.run(["test", "-e", file], { deadline, allowFailure: true })).exitCode === 0) {
+    await ssh.run(["rm", "-f", file], { deadline });
+    await ssh.run(["systemctl", "daemon-reload"], { deadline });
+  }
+}
+
+function folderOf(unit: string): string {
+  return `${FOLDER}/${unit}.d`;
+}
+
+function fileOf(unit: string): string {
+  return `${folderOf(unit)}/${NAME}`;
 }

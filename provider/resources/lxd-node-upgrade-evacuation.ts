@@ -1,6 +1,7 @@
 /** The evacuation of a member around its upgrade. A note on its host says that the upgrade has evacuated it, and not somebody else. */
 import type { Connection, Context, SshConnection } from "../engine/lifecycle";
 import { readNote, removeNote, writeNote } from "../host/notes";
+import { startAsPackaged } from "../host/starting-at-once";
 import type { LxdClient } from "../lxd/client/client";
 import { isServerFailure, RESTART_SECONDS } from "../lxd/client/transient-failures";
 import { EVACUATED, type Member } from "../lxd/cluster/cluster";
@@ -68,8 +69,9 @@ export async function previewUpgradeEvacuation(lxd: LxdClient, name: string, mem
   return `${name} is evacuated before that, and restored after it${fate}`;
 }
 
-/** {@link restoreUpgraded} while nothing else changes the cluster. */
+/** What an upgrade leaves to the time when the host's server is ready. Restores a member while nothing else changes the cluster. */
 export async function finishUpgrade(context: Context, ssh: SshConnection, lxd: LxdClient): Promise<void> {
+  await startUsually(context, ssh, lxd);
   if ((await readNote(ssh, NOTE, context.deadline)) !== undefined) {
     await withClusterLock(lxd, () => restoreUpgraded(context, ssh, lxd));
   }
@@ -91,11 +93,19 @@ export async function restoreUpgraded(context: Context, ssh: SshConnection, lxd:
   await removeNote(ssh, NOTE, context.deadline);
 }
 
-/** Restores other members that were waiting after their own upgrade. What fails is finished by their next `pulumi up`. */
+async function startUsually({ deadline }: Context, ssh: SshConnection, { endpoint }: LxdClient): Promise<void> {
+  if (endpoint.socket.packaging !== "snap") {
+    await startAsPackaged(ssh, endpoint.socket.packaging, deadline);
+  }
+}
+
+/** Finishes the upgrade of other members that were waiting after it. What fails is finished by their next `pulumi up`. */
 export async function restoreOthers(context: Context, hosts: ReadonlyMap<string, Connection>): Promise<void> {
   for (const [name, connection] of hosts) {
     try {
-      await restoreUpgraded(context, await context.host(connection), await context.lxd(connection));
+      const [ssh, lxd] = [await context.host(connection), await context.lxd(connection)];
+      await startUsually(context, ssh, lxd);
+      await restoreUpgraded(context, ssh, lxd);
     } catch (error) {
       context.deadline.check(`restoring ${name}`);
       context.warn(`${name} was not restored after its upgrade: ${messageOf(error)}. Run pulumi up again`);

@@ -23,11 +23,13 @@ const { runChecks } = require("./check");
 
 const LAB = "lab/real/cli.ts";
 const HOSTS = ["--hosts", "bcn2,bcn1,bcn3"];
+/** A story that begins with one server and ends with the next one. */
+const TWO_VERSIONS = "two-versions";
 /**
- * What is tested on each server: all acceptance tests but those of the lab itself and of snapd. The latter bring a snap in the place of the
- * flavour's server, on hosts of Debian 12, whose snapd their set-up is made for; Incus has no snap.
+ * What is tested on each server: all acceptance tests but that story, and those of the lab itself and of snapd. The latter bring a snap in the
+ * place of the flavour's server, on hosts of Debian 12, whose snapd their set-up is made for; Incus has no snap.
  */
-const ON_ONE_SERVER = "lab|snapd";
+const ON_ONE_SERVER = `lab|snapd|${TWO_VERSIONS}`;
 const ON_EACH_SERVER = `test/acceptance/!(${ON_ONE_SERVER}).test.ts`;
 /** What CI tests of it on Debian 13's LXD, which is close to Debian 12's. The others run by night. */
 const CORE = "contract|hosts|stack";
@@ -58,6 +60,7 @@ const TIERS = [
   { name: "engine", limitMinutes: 40, thoroughMinutes: 80, testSeconds: 300, stacks: true, lane: "here" },
   {
     name: "acceptance",
+    files: `test/acceptance/!(${TWO_VERSIONS}).test.ts`,
     limitMinutes: 60,
     thoroughMinutes: 80,
     testSeconds: 600,
@@ -92,6 +95,7 @@ const TIERS = [
   { ...acceptanceOn("trixie-lxd-others", "trixie-lxd", OTHER_FILES), nightly: true },
   { ...acceptanceOn("trixie-incus7-long", "trixie-incus7", LONG_FILES), nightly: true },
   { ...acceptanceOn("trixie-incus", "trixie-incus"), nightly: true },
+  { ...acceptanceOn(TWO_VERSIONS, "trixie-incus", `test/acceptance/${TWO_VERSIONS}.test.ts`), nightly: true },
   ...["trixie-lxd", "trixie-incus", "trixie-incus7"].map(recoveryOn),
 ];
 /** Environment of --nightly: everything instead of a sample. Variables that are set already win. */

@@ -75,7 +75,7 @@ describe("The simulated lab", () => {
   });
 
   it("closes connections that are idle, where it simulates Incus: the next change opens another one", async () => {
-    await start({ flavour: "trixie-incus", hosts: [{ name: "bcn2", lxd: "deb" }], timings: { idleMs: 10 } });
+    await start({ flavour: "trixie-incus", hosts: [{ name: "bcn2", lxd: "deb" }], timings: { idleMs: 500 } });
     const lxd = await api();
     const { counters } = lab.host("bcn2");
     for (const value of ["1", "2"]) {

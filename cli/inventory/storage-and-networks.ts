@@ -49,7 +49,7 @@ async function configsOf(
   );
   const servers = {
     clustered: members.length > 0,
-    members: members.length > 0 ? members : [{ server_name: first.name, status: "Online" }],
+    members: members.length > 0 ? members : [{ server_name: first.name, status: "Online", isDown: false }],
   };
   const views = await viewsOf(first.lxd, ref, servers);
   const sources = type === POOLS ? sourcesOf(views) : {};

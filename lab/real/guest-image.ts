@@ -145,34 +145,82 @@ export async function guestImage(log: (line: string) => void): Promise<string> {
       suite: { release: RELEASE, backports: false },
     });
     await writeRepositoryIndex(layer);
-    await inBuildNamespace(
-      [
-        "sh",
-        "-c",
-        'mount -t overlay lab-build -o "ro,lowerdir=$1" /mnt && exec mksquashfs /mnt "$2" -comp zstd -Xcompression-level 3 -noappend -no-progress',
-      ].concat(["sh", `${layer}:${tree}`, join(partial, "rootfs.squashfs")]),
-      { env: process.env, logFile: `${partial}.log` },
-    );
-    rmSync(`${partial}.log`);
+    await makeSquashfs(partial, [
+      ...["sh", "-c", `mount -t overlay lab-build -o "ro,lowerdir=$1" /mnt && exec mksquashfs /mnt "$2" ${SQUASHFS}`],
+      ...["sh", `${layer}:${tree}`, join(partial, "rootfs.squashfs")],
+    ]);
     removeFolder(layer);
-    await writeMetadata(partial, "metadata", TEMPLATES, {});
-    await writeMetadata(partial, "metadata-nocloud", { ...TEMPLATES, ...SEED_TEMPLATES }, SEED_FILES);
+    const files = { "/etc/hostname": "hostname.tpl", "/etc/hosts": "hosts.tpl" };
+    const properties = { os: "Debian", release: "bookworm", description: "Debian 12 for the lab", variant: "cloud" };
+    await writeMetadata(partial, "metadata", { properties, templates: TEMPLATES, files });
+    const templates = { ...TEMPLATES, ...SEED_TEMPLATES };
+    await writeMetadata(partial, "metadata-nocloud", { properties, templates, files: { ...files, ...SEED_FILES } });
   });
 }
 
-async function writeMetadata(
-  folder: string,
-  name: string,
-  templates: Readonly<Record<string, string>>,
-  moreFiles: Readonly<Record<string, string>>,
-): Promise<void> {
+/** Commands of the guest that does nothing. */
+const IDLE_COMMANDS = ["sh", "cat", "echo", "false", "sleep", "true"];
+
+/** The server sends SIGPWR to stop a container. */
+const IDLE_INIT = `#!/bin/sh
+trap 'exit 0' PWR TERM
+while :; do sleep 3600 & wait; done
+`;
+
+const IDLE_SCRIPT = `
+apt-get update -q
+apt-get install -q -y --no-install-recommends busybox-static
+mkdir -p /idle/bin /idle/sbin /idle/dev /idle/etc /idle/proc /idle/root /idle/run /idle/sys /idle/tmp
+cp /bin/busybox /idle/bin/busybox
+for name in ${IDLE_COMMANDS.join(" ")}; do ln -s busybox /idle/bin/$name; done
+printf '%s' '${IDLE_INIT.replaceAll("'", "'\\''")}' >/idle/sbin/init
+chmod 755 /idle/sbin/init
+`;
+
+const IDLE_PROPERTIES = { metadata: { os: "idle", release: "1" }, "metadata-newer": { os: "idle", release: "2" } };
+
+/**
+ * The image of a guest that does nothing, in the same files as {@link guestImage}, and with `metadata-newer.tar.xz`. For suites that make, move and
+ * start many instances: a member unpacks it in no time, where a Debian takes most of the time of such a suite.
+ */
+export async function idleImage(log: (line: string) => void): Promise<string> {
+  const tree = await commonTree(RELEASE, log);
+  return cachedFolder(`idle-${recipeHash([treeRecipe(RELEASE), IDLE_SCRIPT, IDLE_PROPERTIES])}`, async (partial) => {
+    log("making the image of a guest that does nothing");
+    const layer = join(partial, "layer");
+    const suite = { release: RELEASE, backports: false } as const;
+    await buildLayer(tree, layer, partial, { name: "idle.sh", text: IDLE_SCRIPT, suite });
+    await makeSquashfs(partial, ["mksquashfs", join(layer, "idle"), join(partial, "rootfs.squashfs"), ...SQUASHFS.split(" ")]);
+    removeFolder(layer);
+    for (const [name, properties] of Object.entries(IDLE_PROPERTIES)) {
+      await writeMetadata(partial, name, { properties, templates: {}, files: {} });
+    }
+  });
+}
+
+const SQUASHFS = "-comp zstd -Xcompression-level 3 -noappend -no-progress";
+
+async function makeSquashfs(partial: string, argv: readonly string[]): Promise<void> {
+  await inBuildNamespace(argv, { env: process.env, logFile: `${partial}.log` });
+  rmSync(`${partial}.log`);
+}
+
+/** What an image says of itself. */
+interface Metadata {
+  readonly properties: Readonly<Record<string, string>>;
+  /** Contents of the templates, by name. */
+  readonly templates: Readonly<Record<string, string>>;
+  /** Files of the guest, each with its template. */
+  readonly files: Readonly<Record<string, string>>;
+}
+
+async function writeMetadata(folder: string, name: string, { properties, templates, files }: Metadata): Promise<void> {
   const architecture = process.arch === "arm64" ? "aarch64" : "x86_64";
   const when = ["create", "copy"];
-  const files = { "/etc/hostname": "hostname.tpl", "/etc/hosts": "hosts.tpl", ...moreFiles };
   const metadata = {
     architecture,
     creation_date: Math.floor(Date.now() / 1000),
-    properties: { os: "Debian", release: "bookworm", description: "Debian 12 for the lab", architecture, variant: "cloud" },
+    properties: { ...properties, architecture },
     templates: Object.fromEntries(Object.entries(files).map(([file, template]) => [file, { when, template }])),
   };
   const content = join(folder, name);

@@ -5,7 +5,7 @@ import { ensureMachinePackages } from "./apt";
 import { hostLayers } from "./base";
 import { clearLab, findLeftovers, makeCgroup } from "./cleanup";
 import { DEFAULT_FLAVOUR, type Flavour, flavourOf } from "./flavours";
-import { guestImage } from "./guest-image";
+import { guestImage, idleImage } from "./guest-image";
 import { bootHost, createHost, execInHost, hostArgv, hostPid, powerOffHost, publicHostKey, wipeHost } from "./host";
 import { raiseKernelLimits } from "./kernel-limits";
 import { type CommandResult, mustRun, runCommand, withFileLock } from "./process";
@@ -81,7 +81,7 @@ export class RealLab {
     const flavour = flavourOf(options.flavour ?? DEFAULT_FLAVOUR);
     raiseKernelLimits(log);
     await ensureMachinePackages(log);
-    const [lowerDirs, image] = await Promise.all([hostLayers(flavour, shape, log), guestImage(log)]);
+    const [lowerDirs, image, idle] = await Promise.all([hostLayers(flavour, shape, log), guestImage(log), idleImage(log)]);
     return withFileLock(place.lockFile, "wait", async () => {
       if ((await findLeftovers(place)).length > 0) {
         log("removing leftovers of an earlier lab");
@@ -89,7 +89,7 @@ export class RealLab {
       }
       const record: LabRecord = { flavour: flavour.name, shape: shape.name, hosts, networks: [], lowerDirs };
       try {
-        await createWorkstation(place, image, flavour);
+        await createWorkstation(place, { image, idle }, flavour);
         const lab = new RealLab(place, record);
         log(`booting ${hosts.map((host) => `${host.name} (${host.address})`).join(", ")}`);
         await createSwitch(place, shape);
@@ -148,7 +148,7 @@ export class RealLab {
     return shapeOf(this.record.shape);
   }
 
-  /** Home folder of the workstation: SSH key, known_hosts, and in `lxd-images` the guest image `debian-12`. */
+  /** Home folder of the workstation: SSH key, known_hosts, and in `lxd-images` the guest images `debian-12` and `idle`. */
   get home(): string {
     return this.place.home;
   }
@@ -317,8 +317,12 @@ export class RealLab {
   }
 }
 
-/** Creates the workstation's home folder: an SSH key, OpenSSH commands that use it, and the guest image in several forms. */
-async function createWorkstation(place: LabPlace, image: string, { server }: Flavour): Promise<void> {
+/** Creates the workstation's home folder: an SSH key, OpenSSH commands that use it, and the guest images in several forms. */
+async function createWorkstation(
+  place: LabPlace,
+  { image, idle }: { readonly image: string; readonly idle: string },
+  { server }: Flavour,
+): Promise<void> {
   const ssh = join(place.home, ".ssh");
   mkdirSync(ssh, { recursive: true, mode: 0o700 });
   mkdirSync(join(place.home, "bin"));
@@ -329,12 +333,18 @@ async function createWorkstation(place: LabPlace, image: string, { server }: Fla
     });
   }
   const [own, other] = server === "incus" ? ["metadata-nocloud", "metadata"] : ["metadata", "metadata-nocloud"];
-  const images = { "debian-12": own, "debian-12-newer": other, "debian-12-without-seed": "metadata" };
-  for (const [name, metadata] of Object.entries(images)) {
+  const images = [
+    ["debian-12", image, own],
+    ["debian-12-newer", image, other],
+    ["debian-12-without-seed", image, "metadata"],
+    ["idle", idle, "metadata"],
+    ["idle-newer", idle, "metadata-newer"],
+  ] as const;
+  for (const [name, from, metadata] of images) {
     const folder = join(place.home, "lxd-images", name);
     mkdirSync(folder, { recursive: true });
-    symlinkSync(join(image, `${metadata}.tar.xz`), join(folder, "metadata.tar.xz"));
-    symlinkSync(join(image, "rootfs.squashfs"), join(folder, "rootfs.squashfs"));
+    symlinkSync(join(from, `${metadata}.tar.xz`), join(folder, "metadata.tar.xz"));
+    symlinkSync(join(from, "rootfs.squashfs"), join(folder, "rootfs.squashfs"));
   }
   makeCgroup(place.workstationCgroup);
 }

@@ -1,7 +1,7 @@
 /** The version of a server that was installed as Debian's package, and its upgrade. */
 import type { ServerKind } from "../lxd/client/endpoint";
 import type { Deadline } from "../support/deadline";
-import { RefusedError } from "../support/errors";
+import { RefusedError, undoing } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { debHolds, installedDebVersions, isOlderDeb, setDebHold, upgradeDebPackage } from "./apt";
 import { DAEMON_PACKAGES } from "./installed";
@@ -87,9 +87,5 @@ async function withoutHold<Result>(
 ): Promise<Result> {
   const held = [...(await debHolds(ssh, names, deadline))].flatMap(([name, isHeld]) => (isHeld ? [name] : []));
   await setDebHold(ssh, held, false, deadline);
-  try {
-    return await work();
-  } finally {
-    await setDebHold(ssh, held, true, deadline);
-  }
+  return undoing(() => setDebHold(ssh, held, true, deadline), work);
 }

@@ -3,6 +3,7 @@
  * them; a member that was upgraded before others is ready only after these.
  */
 import type { Deadline } from "../support/deadline";
+import { undoing } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { namesOfUnits, type UnitPackaging } from "./units";
 
@@ -35,18 +36,19 @@ export async function startingAtOnce<Result>(
 ): Promise<Result> {
   const { daemon, instances } = namesOfUnits(packaging);
   await ssh.run(["mkdir", "-p", folderOf(daemon), folderOf(instances)], { deadline });
-  try {
+  let isDone = false;
+  const undo = async (): Promise<void> => {
+    await ssh.run(["rm", "-f", fileOf(instances), ...(isDone ? [] : [fileOf(daemon)])], { deadline });
+    await ssh.run(["systemctl", "daemon-reload"], { deadline });
+  };
+  return undoing(undo, async () => {
     await ssh.run(["tee", fileOf(daemon)], { deadline, stdin: `[Service]\n${DAEMON}\n` });
     await ssh.run(["tee", fileOf(instances)], { deadline, stdin: `[Service]\n${INSTANCES}\n` });
     await ssh.run(["systemctl", "daemon-reload"], { deadline });
-    return await work();
-  } catch (error) {
-    await ssh.run(["rm", "-f", fileOf(daemon)], { deadline });
-    throw error;
-  } finally {
-    await ssh.run(["rm", "-f", fileOf(instances)], { deadline });
-    await ssh.run(["systemctl", "daemon-reload"], { deadline });
-  }
+    const result = await work();
+    isDone = true;
+    return result;
+  });
 }
 
 /** Lets the daemon's unit start as the package says again. For a daemon that is ready. */

@@ -55,17 +55,16 @@ export async function prepareEvacuation(
   if (member === undefined || (goal === true ? await isEvacuated(lxd, member) : member.status !== EVACUATED)) {
     return () => Promise.resolve();
   }
+  if (member.isDown) {
+    const [done, cure] = goal ? ["evacuated", "or take evacuated out of the program"] : ["restored", "or leave it evacuated"];
+    throw new RefusedError(`Member ${name} is offline (${member.message}), so it cannot be ${done}. Bring it back, ${cure}`);
+  }
   if (goal === false) {
     return () =>
       withClusterLock(lxd, async () => {
         context.progress(`restoring ${name}`);
         await restoreMember(lxd, name);
       });
-  }
-  if (member.status === "Offline") {
-    throw new RefusedError(
-      `Member ${name} is offline (${member.message}), so it cannot be evacuated. Bring it back, or take evacuated out of the program`,
-    );
   }
   await refuseToEvacuate(lxd, wanted);
   return () => evacuate(context, lxd, wanted);

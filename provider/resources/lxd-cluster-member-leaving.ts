@@ -54,11 +54,11 @@ export async function isToBeCleaned(context: Context, { connection, address }: F
  */
 export async function isReinstalled(
   context: Context,
-  { status, server_name: name }: Member,
+  { status, isDown, server_name: name }: Member,
   host: Connection,
   fingerprint: string,
 ): Promise<boolean> {
-  if (status !== "Offline") {
+  if (!isDown && status !== EVACUATED) {
     return false;
   }
   try {
@@ -200,7 +200,7 @@ export async function leave(
   }
   const { fingerprint } = await presentedBy(lxd.endpoint, context.deadline);
   const isLost = await isReinstalled(context, member, host, fingerprint);
-  const isDown = !isLost && (await isSilent(lxd, member));
+  const isDown = !isLost && (await offlineOf(lxd, [member])).length > 0;
   if (removal === "force" && (isLost || isDown)) {
     await removeByForce(context, lxd, member, host, fingerprint);
     return isLost ? "stranger" : "dead";
@@ -221,11 +221,6 @@ export async function leave(
     });
   await (isEvacuated ? havingChanged(remove) : remove());
   return isLost ? "stranger" : "member";
-}
-
-/** Whether a member does not answer. An evacuated one keeps that status while its host is down. */
-async function isSilent(lxd: LxdClient, member: Member): Promise<boolean> {
-  return member.status === EVACUATED ? !(await answers(lxd, member.server_name)) : (await offlineOf(lxd, [member])).length > 0;
 }
 
 /**

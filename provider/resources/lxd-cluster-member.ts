@@ -192,7 +192,7 @@ export const clusterMemberLifecycle: Lifecycle<Inputs, Outputs> = {
       const status = (await isReinstalled(context, member, state.connection, outputs.certificateFingerprint))
         ? REINSTALLED
         : outputs.status;
-      const quorum = status === "Offline" ? describeQuorum(cluster.members) : undefined;
+      const quorum = member.isDown && status !== REINSTALLED ? describeQuorum(cluster.members) : undefined;
       if (quorum !== undefined) {
         context.warn(`${nameOf(state)} is offline. ${quorum}`);
       }

@@ -10,7 +10,7 @@ import type { LxdClient } from "../lxd/client/client";
 import { RESTART_SECONDS } from "../lxd/client/transient-failures";
 import { listMembers } from "../lxd/cluster/cluster";
 import { withUpgradeLock } from "../lxd/cluster/cluster-lock";
-import { downOf, knownDownOf } from "../lxd/cluster/heartbeats";
+import { downOf, offlineOf } from "../lxd/cluster/heartbeats";
 import { untilReady, untilSettled } from "../lxd/cluster/restarts";
 import { until } from "../support/deadline";
 import { hasCode, havingChanged, RefusedError } from "../support/errors";
@@ -120,7 +120,7 @@ export async function previewUpgrade(
   if (members.length < 2) {
     return [what];
   }
-  const down = await knownDownOf(lxd, members);
+  const down = await offlineOf(lxd, members);
   if (down.length > 0) {
     return [`pulumi up will refuse to upgrade ${lxd.names.name} on ${host} from ${from} to ${to}: ${describeDown(lxd, down)}`];
   }
@@ -174,7 +174,7 @@ async function untilAllOnline(lxd: LxdClient, done: ReadonlyMap<string, unknown>
   await untilSettled(lxd);
   await until(lxd.deadline, async (report) => {
     const missing = (await listMembers(lxd)).filter(
-      ({ server_name, status }) => status === "Offline" || (status === "Blocked" && done.has(server_name)),
+      ({ server_name, status, isDown }) => isDown || (status === "Blocked" && done.has(server_name)),
     );
     report(`${lxd.title} reports ${missing.map(({ server_name, status }) => `${server_name} as ${status}`).join(", ")}`);
     return missing.length === 0 ? true : undefined;

@@ -226,3 +226,19 @@ export async function havingChanged<Result>(work: () => Promise<Result>): Promis
     throw afterChange(error);
   }
 }
+
+/**
+ * Takes back what work needed, whether or not the work succeeds.
+ * @throws The error of the work; what `undo` says is added to it.
+ */
+export async function undoing<Result>(undo: () => Promise<unknown>, work: () => Promise<Result>): Promise<Result> {
+  const result = await work().catch(async (error: unknown) => {
+    const failed = await undo().then(
+      () => "",
+      (also: unknown) => `What this needed could not be taken back either: ${messageOf(also)}`,
+    );
+    throw adding(error, failed);
+  });
+  await undo();
+  return result;
+}

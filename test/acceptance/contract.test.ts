@@ -26,8 +26,9 @@ lxdContract("real hosts", async (context) => {
     kind: lab.shape.name === "lan" ? "real" : "real, strict",
     primary,
     secondary,
-    image: filesOf("debian-12"),
-    otherImage: filesOf("debian-12-newer"),
+    image: filesOf("idle"),
+    otherImage: filesOf("idle-newer"),
+    debian: filesOf("debian-12"),
     hurtPackages: async (name) => {
       const hurt = `dpkg-query --status base-files > /var/lib/dpkg/updates/0001; echo 'deb cdrom:[Debian 12]/ ${release} main' > /etc/apt/sources.list.d/dead.list`;
       assert.equal((await lab.hostExec(name, ["sh", "-c", hurt])).exitCode, 0);

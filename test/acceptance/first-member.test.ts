@@ -27,8 +27,8 @@ describe("a real server with a running instance", () => {
         `${client} profile device add default eth0 nic network=lxdbr0`,
       ].join(" && "),
     );
-    await createResource("LxdImage", { cluster: { endpoints: [to("bcn2")] }, ...(await imageFiles()), aliases: ["debian-12"] });
-    await onHost("bcn2", client, "launch", "debian-12", "web");
+    await createResource("LxdImage", { cluster: { endpoints: [to("bcn2")] }, ...(await imageFiles("idle")), aliases: ["idle"] });
+    await onHost("bcn2", client, "launch", "idle", "web");
   });
 
   it("becomes the first member, and the instance runs on", async () => {

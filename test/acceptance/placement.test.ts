@@ -17,7 +17,7 @@ describe("placement on three real members", () => {
 
   const cluster = (): object => ({ endpoints: HOSTS.map((name) => to(name)) });
   const vm = (name: string, more: object): object => ({
-    ...{ cluster: cluster(), name, instanceType: "container", image: { alias: "debian-12" } },
+    ...{ cluster: cluster(), name, instanceType: "container", image: { alias: "idle" } },
     ...{ rootDisk: { pool: "default", size: "1GiB" }, running: false, ...more },
   });
   /** Creates instances at once, in one operation of the engine. */
@@ -42,7 +42,7 @@ describe("placement on three real members", () => {
       await createResource("LxdClusterMember", member(host, { failureDomain: host === "bcn3" ? "rack2" : "rack1" }));
     }
     await createResource("LxdStoragePool", { cluster: cluster(), name: "default", driver: "dir" });
-    await createResource("LxdImage", { cluster: cluster(), ...(await imageFiles()), aliases: ["debian-12"] });
+    await createResource("LxdImage", { cluster: cluster(), ...(await imageFiles("idle")), aliases: ["idle"] });
   });
 
   it("spreads nine instances that are made at once, by the memory in use where the server tells it", async () => {

@@ -2,12 +2,11 @@ import assert from "node:assert/strict";
 import { setTimeout } from "node:timers/promises";
 import { provider } from "../../provider/entry";
 import { messageOf } from "../../provider/support/errors";
+import { disconnectAll } from "../../provider/transport/pool";
 import { bareHosts, type HostName } from "../support/bare-hosts";
-import { checkedInputs, createResource, type Made } from "../support/real-lab";
 import { eventually } from "./support/eventually";
 import { statesOnceHeard } from "./support/member-states";
-
-const NAMES: readonly HostName[] = ["bcn2", "bcn1", "bcn3"];
+import { UpgradedCluster } from "./support/upgraded-cluster";
 
 /** Where a host has packages with newer versions. */
 const NEWER = "/srv/newer";
@@ -41,58 +40,32 @@ echo $old
 
 describe("The upgrade of a cluster", () => {
   const hosts = bareHosts();
-  const nodes = new Map<HostName, Made>();
+  const cluster = new UpgradedCluster(hosts);
   const { onHost } = hosts;
+  const { names, clientOn } = cluster;
   let first = "";
 
-  const clientOn = (name: HostName, ...argv: string[]): Promise<string> => onHost(name, hosts.lab.flavour.client, ...argv);
   const statuses = async (through: HostName): Promise<string[]> => {
-    const members = JSON.parse(await onHost(through, hosts.lab.flavour.client, "query", "/1.0/cluster/members?recursion=1")) as {
-      server_name: string;
-      status: string;
-    }[];
+    const members = await cluster.query<{ server_name: string; status: string }[]>(through, "/1.0/cluster/members?recursion=1");
     return members.map(({ server_name, status }) => `${server_name} ${status}`).sort();
   };
   const assertAllOnline = async (through: HostName): Promise<void> =>
     assert.deepEqual(await statesOnceHeard(hosts.lab, through), { bcn1: "Online", bcn2: "Online", bcn3: "Online" });
   const installed = (name: HostName): Promise<string> =>
     onHost(name, "dpkg-query", "--show", "--showformat=${Version}", hosts.lab.flavour.package);
-  const install = (version: string, more: object = {}): object => {
-    const args = hosts.node("bcn2") as { install: object };
-    return { install: { ...args.install, version, ...more } };
-  };
-  /** `pulumi up` of one node: refreshed, and changed if it differs. */
-  const up = async (name: HostName, version: string, more?: object, args: object = {}): Promise<boolean> => {
-    const { id, outs } = nodes.get(name) ?? assert.fail(name);
-    const node = provider("LxdNode");
-    const inputs = await checkedInputs("LxdNode", hosts.node(name, { ...install(version, more), ...args }));
-    const { props } = await node.read(id, outs);
-    const { changes } = await node.diff(id, props, inputs);
-    nodes.set(name, { id, outs: changes ? (await node.update(id, props, inputs)).outs : props });
-    return changes;
-  };
+  const up = (name: HostName, version: string, more: object = {}, args: object = {}): Promise<boolean> =>
+    cluster.up(name, { version, ...more }, args);
   const refusal = (name: HostName, version: string): Promise<string> =>
     up(name, version).then(
       () => assert.fail("it was not refused"),
       (thrown: unknown) => messageOf(thrown),
     );
-  /** Asks the member that has c1: the others find a member that has restarted with one of the next heartbeats. */
-  const runningPid = async (): Promise<unknown> =>
-    (JSON.parse(await clientOn("bcn1", "query", "/1.0/instances/c1/state")) as { pid: unknown }).pid;
 
   before(async () => {
-    const made = await Promise.all(NAMES.map((name) => createResource("LxdNode", hosts.node(name))));
-    NAMES.forEach((name, index) => nodes.set(name, made[index] ?? assert.fail(name)));
-    for (const name of NAMES) {
-      await createResource("LxdClusterMember", hosts.member(name));
-    }
-    const cluster = { endpoints: NAMES.map((name) => hosts.to(name)) };
-    await createResource("LxdStoragePool", { cluster, name: "default", driver: "dir" });
-    await createResource("LxdImage", { cluster, ...(await hosts.imageFiles()), aliases: ["debian-12"] });
-    await clientOn("bcn2", "launch", "debian-12", "c1", "--storage", "default", "--target", "bcn1");
+    await cluster.create();
     const { package: daemon } = hosts.lab.flavour;
     [first = ""] = await Promise.all(
-      NAMES.map((name) => onHost(name, "sh", "-c", REBUILD, "sh", daemon, ".1", ".2", ".3", ".4")),
+      names.map((name) => onHost(name, "sh", "-c", REBUILD, "sh", daemon, ".1", ".2", ".3", ".4")),
     );
     first = first.split("\n").at(-1) ?? "";
   });
@@ -115,14 +88,14 @@ describe("The upgrade of a cluster", () => {
   });
 
   it("upgrades the members one after the other, while a container keeps running", async () => {
-    const pid = await runningPid();
-    assert.deepEqual(await Promise.all(NAMES.map((name) => up(name, `${first}.2`))), [true, true, true]);
-    assert.deepEqual(await Promise.all(NAMES.map(installed)), Array(3).fill(`${first}.2`));
+    const pid = await cluster.runningPid();
+    assert.deepEqual(await Promise.all(names.map((name) => up(name, `${first}.2`))), [true, true, true]);
+    assert.deepEqual(await Promise.all(names.map(installed)), Array(3).fill(`${first}.2`));
     await assertAllOnline("bcn2");
-    assert.equal(await runningPid(), pid);
-    assert.deepEqual(await Promise.all(NAMES.map((name) => up(name, `${first}.2`))), [false, false, false]);
+    assert.equal(await cluster.runningPid(), pid);
+    assert.deepEqual(await Promise.all(names.map((name) => up(name, `${first}.2`))), [false, false, false]);
     const { package: daemon } = hosts.lab.flavour;
-    assert.deepEqual(await Promise.all(NAMES.map((name) => onHost(name, "apt-mark", "showhold"))), Array(3).fill(daemon));
+    assert.deepEqual(await Promise.all(names.map((name) => onHost(name, "apt-mark", "showhold"))), Array(3).fill(daemon));
   });
 
   it("refuses an older version, and nothing is touched", async () => {
@@ -131,27 +104,27 @@ describe("The upgrade of a cluster", () => {
   });
 
   it("evacuates a member before its upgrade, and restores it after that", async () => {
-    const before = await runningPid();
+    const before = await cluster.runningPid();
     await up("bcn1", `${first}.3`, { evacuate: true });
     assert.equal(await installed("bcn1"), `${first}.3`);
     await assertAllOnline("bcn1");
-    const c1 = JSON.parse(await clientOn("bcn1", "query", "/1.0/instances/c1")) as { location: string; status: string };
+    const c1 = await cluster.query<{ location: string; status: string }>("bcn1", "/1.0/instances/c1");
     assert.deepEqual([c1.location, c1.status], ["bcn1", "Running"]);
-    assert.notEqual(await runningPid(), before);
+    assert.notEqual(await cluster.runningPid(), before);
     assert.equal(await up("bcn1", `${first}.3`, { evacuate: true }), false);
-    assert.deepEqual(
-      [nodes.get("bcn1")?.outs["upgradeState"], nodes.get("bcn1")?.outs["recommendedAction"]],
-      ["up to date", "none"],
-    );
+    assert.deepEqual(cluster.upgradeOf("bcn1"), ["up to date", "none"]);
   });
 
-  it("does not start while an evacuated member is switched off, and does when that answers", async () => {
+  it("does not start while an evacuated member is switched off, which fails no refresh, and does when that answers", async () => {
     await clientOn("bcn2", "cluster", "evacuate", "--force", "bcn3");
     await hosts.lab.powerOff("bcn3");
     assert.ok((await statuses("bcn2")).includes("bcn3 Evacuated"));
     const former = await installed("bcn2");
     assert.match(await refusal("bcn2", `${first}.3`), /member bcn3 is offline\. /);
     assert.equal(await installed("bcn2"), former);
+    await disconnectAll(); // the next operation of the engine
+    const { props } = await provider("LxdStoragePool").read(cluster.pool.id, cluster.pool.outs);
+    assert.deepEqual(props["memberStatus"], { bcn1: "Created", bcn2: "Created", bcn3: "Evacuated" });
     await hosts.lab.boot("bcn3");
     await clientOn("bcn3", "query", "/1.0");
     await up("bcn2", `${first}.3`);
@@ -161,7 +134,7 @@ describe("The upgrade of a cluster", () => {
 
   it("lets an upgraded member wait for the others when their database is older, and the last one ends that", async () => {
     const { admin } = hosts.lab.flavour;
-    const pid = await runningPid();
+    const pid = await cluster.runningPid();
     // A real second version with a newer database cannot be had: the others' rows say that theirs is older.
     await onHost("bcn2", ...admin, "sql", "global", "UPDATE nodes SET schema = schema - 1");
     const waiting = { timeouts: { update: 90 } }; // it waits for half of what remains
@@ -174,6 +147,6 @@ describe("The upgrade of a cluster", () => {
     assert.equal(await up("bcn3", `${first}.4`, {}, waiting), false);
     await up("bcn2", `${first}.4`);
     await assertAllOnline("bcn3");
-    assert.equal(await runningPid(), pid);
+    assert.equal(await cluster.runningPid(), pid);
   });
 });

@@ -40,6 +40,8 @@ async function simulatedHosts(flavour: FlavourName, [first, second]: readonly [H
   writeFileSync(image.rootfsPath, "root file system");
   const otherImage = { ...image, rootfsPath: join(folder, "other.squashfs") };
   writeFileSync(otherImage.rootfsPath, "other root file system");
+  const debian = { ...image, rootfsPath: join(folder, "debian.squashfs") };
+  writeFileSync(debian.rootfsPath, "root file system of Debian");
   const host = (name: string): HarnessHost => {
     const { connection, lanAddress } = lab.host(name);
     return { name, address: `${isIPv6(lanAddress) ? `[${lanAddress}]` : lanAddress}:8443`, connection };
@@ -52,6 +54,7 @@ async function simulatedHosts(flavour: FlavourName, [first, second]: readonly [H
     secondary: host(second.name),
     image,
     otherImage,
+    debian,
     hurtPackages: (name) => {
       Object.assign(lab.host(name).packageTrouble, { interrupted: true, deadSources: ["cdrom://[Debian 12] bookworm"] });
       return Promise.resolve();

@@ -39,6 +39,8 @@ describe("the upgrade of the snap on all members by LxdCluster.install", () => {
     }
     return counts;
   };
+  const assertOneAfterTheOther = (begun: number[], revision: string): void =>
+    assert.deepEqual({ begun, revisions: revisions() }, { begun: [1, 2, 3], revisions: Array(3).fill(revision) });
 
   before(async () => {
     const names = ["bcn2", "bcn1", "bcn3"];
@@ -70,13 +72,7 @@ describe("the upgrade of the snap on all members by LxdCluster.install", () => {
     const begun = countBegun(lab.requests.length);
     const run = await stack.up();
     assert.ok(run.ok, run.text);
-    assert.deepEqual(
-      [begun, revisions()],
-      [
-        [1, 2, 3],
-        ["33999", "33999", "33999"],
-      ],
-    );
+    assertOneAfterTheOther(begun, "33999");
     assert.deepEqual(upgrades, ofAll("up to date", "none"));
     assert.deepEqual((await stack.up()).steps, []);
   });
@@ -86,13 +82,7 @@ describe("the upgrade of the snap on all members by LxdCluster.install", () => {
     const begun = countBegun(lab.requests.length);
     const run = await stack.up();
     assert.ok(run.ok, run.text);
-    assert.deepEqual(
-      [begun, revisions()],
-      [
-        [1, 2, 3],
-        ["34850", "34850", "34850"],
-      ],
-    );
+    assertOneAfterTheOther(begun, "34850");
     const told = Object.values(upgrades).map(({ state, recommendedAction }) => [state, recommendedAction].join(", "));
     assert.deepEqual(told.sort(), ["restarting, none", "restarting, none", "up to date, none"]);
     const after = await stack.up();

@@ -42,7 +42,7 @@ describe("members of a real cluster of three", () => {
     return `${found["status"]} on ${found["location"]}`;
   };
   const launch = async (instance: string, target: HostName, ...more: string[]): Promise<void> => {
-    await client("init", "debian-12", instance, "--target", target, "--storage", "default", ...more);
+    await client("init", "idle", instance, "--target", target, "--storage", "default", ...more);
     await client("start", instance);
   };
 
@@ -53,7 +53,7 @@ describe("members of a real cluster of three", () => {
     }
     const cluster = { endpoints: HOSTS.map((name) => to(name)) };
     await createResource("LxdStoragePool", { cluster, name: "default", driver: "dir" });
-    await createResource("LxdImage", { cluster, ...(await imageFiles()), aliases: ["debian-12"] });
+    await createResource("LxdImage", { cluster, ...(await imageFiles("idle")), aliases: ["idle"] });
     await disconnectAll();
   });
 
@@ -101,9 +101,9 @@ describe("members of a real cluster of three", () => {
 
   it("whose power was cut are removed by force alone, and nothing of others goes with them", async () => {
     await client("delete", "--force", "c1", "c2");
-    await client("init", "debian-12", "c1", "--target", "bcn1", "--storage", "default");
+    await client("init", "idle", "c1", "--target", "bcn1", "--storage", "default");
     await client("project", "create", "shop", "-c", "features.images=false", "-c", "features.profiles=false");
-    await client("init", "debian-12", "c1", "--project", "shop", "--target", "bcn3", "--storage", "default");
+    await client("init", "idle", "c1", "--project", "shop", "--target", "bcn3", "--storage", "default");
     for (const target of ["bcn1", "bcn3"]) {
       await client("storage", "volume", "create", "default", "data", "--target", target);
     }

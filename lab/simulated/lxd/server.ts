@@ -1,6 +1,6 @@
 /** The server object, readiness, resources, the database behind `/internal/sql`, and operations. */
 import { z } from "zod";
-import { HEARTBEAT_AGES } from "../../../provider/lxd/cluster/heartbeats";
+import { UNHEARD_MEMBERS } from "../../../provider/lxd/client/unheard";
 import { type ConfigOwner, INCUS_KEYS, KNOWN_KEYS } from "../../../provider/lxd/config-keys";
 import { IMAGES_BY_MEMBER } from "../../../provider/lxd/images/places";
 import { LOCAL_CONFIG } from "../../../provider/lxd/server";
@@ -188,11 +188,10 @@ function shutdown({ daemon }: ApiRequest): Reply {
 function sql(request: ApiRequest): Reply {
   const { database, query } = decode(request, sqlBody);
   const table = /\bFROM\s+(\w+)/i.exec(query)?.[1];
-  const { members, pendingMembers, clustered, config } = request.daemon.database;
-  if (database === "global" && query === HEARTBEAT_AGES) {
-    const missed = Number(config["cluster.offline_threshold"] ?? 20) + 1;
-    const rows = members.map(({ name, daemon }) => [name, daemon.heard ? 5 : missed]);
-    return sync({ Results: [{ type: "select", columns: ["name", "age"], rows, rows_affected: 0 }] });
+  const { members, pendingMembers, clustered } = request.daemon.database;
+  if (database === "global" && query === UNHEARD_MEMBERS) {
+    const rows = members.filter(({ daemon }) => !daemon.heard).map(({ name }) => [name]);
+    return sync({ Results: [{ type: "select", columns: ["name"], rows, rows_affected: 0 }] });
   }
   if (database === "global" && table === "nodes") {
     const rows = members.map((member, index) => [

@@ -12,6 +12,7 @@ import { api, type Query, withQuery } from "./path";
 import { noteOfQuorum } from "./quorum-loss";
 import { type SharedRequests, sharedRequestsOf } from "./shared-requests";
 import { isServerFailure } from "./transient-failures";
+import { downIn } from "./unheard";
 
 export type { Operation };
 export { api };
@@ -158,6 +159,11 @@ export class LxdClient {
     const { metadata, sent } = await this.send({ method: "POST", path: "/internal/sql", headers, body });
     const results = z.looseObject({ Results: listOf(z.looseObject({ rows: listOf(row) })) });
     return parseAnswer(this.title, results, metadata, sent).Results.flatMap(({ rows }) => rows);
+  }
+
+  /** {@link select}, shared as {@link getShared} is. */
+  selectShared<Schema extends z.ZodType>(query: string, row: Schema): Promise<z.output<Schema>[]> {
+    return this.share("/internal/sql", query, () => this.select(query, row));
   }
 
   private share<Result>(path: string, key: string, read: () => Promise<Result>): Promise<Result> {
@@ -378,11 +384,11 @@ export class LxdClient {
 
   private async isMemberDown(): Promise<boolean> {
     const members = await this.soon.get("/1.0/cluster/members", statusesSchema, { recursion: 1 }).catch(() => []);
-    const offline = members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
-    const [only] = offline;
+    const down = await downIn(members, (query, row) => this.soon.select(query, row).catch(() => []));
+    const [only] = down;
     // The member that answers is not down, even if its own heartbeat is late.
-    const answering = offline.length === 1 ? await this.soon.whoAnswers().catch(() => undefined) : undefined;
-    return offline.length > 0 && answering?.server_name !== only;
+    const answering = down.length === 1 ? await this.soon.whoAnswers().catch(() => undefined) : undefined;
+    return down.length > 0 && answering?.server_name !== only;
   }
 
   /** {@link noteOfQuorum}. Also asks when the time is over. */

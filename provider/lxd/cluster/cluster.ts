@@ -1,9 +1,11 @@
 import * as z from "zod";
 import { until } from "../../support/deadline";
+import { fallback } from "../../support/errors";
 import { listOf, unlessNotFound } from "../client/answers";
 import { api, type LxdClient } from "../client/client";
 import { untilKnown } from "../client/operations";
 import { presentedBy } from "../client/presented";
+import { downIn, EVACUATED } from "../client/unheard";
 import { sameListener } from "../meaning";
 import { withGroupsLock } from "./groups-lock";
 
@@ -22,10 +24,15 @@ const memberSchema = z.looseObject({
   groups: z.array(z.string()).nullish(),
 });
 
-export type Member = z.output<typeof memberSchema>;
+/** A member as LXD shows it. */
+type ListedMember = z.output<typeof memberSchema>;
 
-/** Status of a member that is evacuated, whether or not its host is up. */
-export const EVACUATED = "Evacuated";
+export interface Member extends ListedMember {
+  /** Whether it is down, as far as the cluster knows. LXD's `status` of an evacuated member does not tell. */
+  readonly isDown: boolean;
+}
+
+export { EVACUATED };
 
 /** The group that every cluster has. */
 export const DEFAULT_GROUP = "default";
@@ -48,16 +55,19 @@ const clusterSchema = z.looseObject({
 
 /** Lists all members. Their status is what the answering member reports, which is itself online. */
 export async function listMembers(lxd: LxdClient): Promise<Member[]> {
-  return withAnswering(lxd, await lxd.get("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 }));
+  const listed = await lxd.get("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 });
+  return judged(lxd, listed, (query, row) => lxd.select(query, row));
 }
 
 /** {@link listMembers}, shared by all reads of this process. */
 export async function listMembersShared(lxd: LxdClient): Promise<Member[]> {
-  return withAnswering(lxd, await lxd.getShared("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 }));
+  const listed = await lxd.getShared("/1.0/cluster/members", listOf(memberSchema), { recursion: 1 });
+  return judged(lxd, listed, (query, row) => lxd.selectShared(query, row));
 }
 
 export async function getMember(lxd: LxdClient, name: string): Promise<Member> {
-  const [member] = await withAnswering(lxd, [await lxd.get(api`/1.0/cluster/members/${name}`, memberSchema)]);
+  const live = await lxd.get(api`/1.0/cluster/members/${name}`, memberSchema);
+  const [member = { ...live, isDown: false }] = await judged(lxd, [live], (query, row) => lxd.select(query, row));
   return member;
 }
 
@@ -66,17 +76,16 @@ export function findMember(lxd: LxdClient, name: string): Promise<Member | undef
 }
 
 /**
- * Returns the answering member as online. LXD judges by heartbeats, even of itself, and these are late while they wait for a
- * member that is gone.
+ * Says which members are down. The answering member is online: LXD judges by heartbeats, even of itself, and these are late while they wait for
+ * a member that is gone.
  */
-async function withAnswering<Members extends Member[]>(lxd: LxdClient, members: Members): Promise<Members> {
-  if (!members.some(({ status }) => status === "Offline")) {
-    return members;
-  }
-  const { name } = await presentedBy(lxd.endpoint, lxd.deadline);
-  return members.map((member) =>
-    member.server_name === name && member.status === "Offline" ? { ...member, status: "Online" } : member,
-  ) as Members;
+async function judged(lxd: LxdClient, members: readonly ListedMember[], select: typeof lxd.select): Promise<Member[]> {
+  const down = await downIn(members, (query, row) => select(query, row).catch(fallback([], "api", "response-shape")));
+  const { name } = down.length === 0 ? { name: undefined } : await presentedBy(lxd.endpoint, lxd.deadline);
+  return members.map((member) => {
+    const isDown = member.server_name !== name && down.includes(member.server_name);
+    return { ...member, isDown, status: member.status === "Offline" && !isDown ? "Online" : member.status };
+  });
 }
 
 /**
@@ -84,7 +93,11 @@ async function withAnswering<Members extends Member[]>(lxd: LxdClient, members: 
  * @param change - Returns the wanted member; `undefined` for no change.
  * @throws ApiError when the cluster has no such member.
  */
-export async function changeMember(lxd: LxdClient, name: string, change: (live: Member) => Member | undefined): Promise<void> {
+export async function changeMember(
+  lxd: LxdClient,
+  name: string,
+  change: (live: ListedMember) => ListedMember | undefined,
+): Promise<void> {
   const isFound = await withGroupsLock(lxd, () =>
     lxd.modify(api`/1.0/cluster/members/${name}`, memberSchema, (live) => {
       const wanted = change(live);

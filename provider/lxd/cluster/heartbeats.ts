@@ -2,12 +2,10 @@
  * Members send heartbeats every ten seconds. LXD reports a member as offline when it has received none for twenty seconds. This
  * includes a member that has just booted, or whose heartbeat is late because a host is busy. Such a member answers requests.
  */
-import * as z from "zod";
 import { tryUntil } from "../../support/deadline";
-import { fallback } from "../../support/errors";
 import type { LxdClient } from "../client/client";
 import { getServer, serverConfig } from "../server";
-import { EVACUATED, listMembers, type Member } from "./cluster";
+import { listMembers, type Member } from "./cluster";
 
 /** LXD itself waits ten seconds for a connection to a member, and then answers that there is none. */
 const ANSWER_SECONDS = 15;
@@ -18,15 +16,7 @@ const [OFFLINE_SECONDS, HEARTBEAT_INTERVAL] = [20, 10];
 /** On busy hosts, more than one heartbeat may be necessary. */
 const HEARTBEAT_SECONDS = 60;
 
-/**
- * Seconds since the last heartbeat of each member. LXD shows none of an evacuated member, and keeps them in its database. The clock is that of
- * the member that wrote them.
- */
-export const HEARTBEAT_AGES = "SELECT name, strftime('%s', 'now') - strftime('%s', heartbeat) FROM nodes";
-
-const ageSchema = z.tuple([z.string(), z.number()]);
-
-type Listed = Pick<Member, "server_name" | "status">;
+type Listed = Pick<Member, "server_name" | "isDown">;
 
 /**
  * Lists the members. Waits for needed members that answer although LXD has missed their heartbeats.
@@ -67,15 +57,6 @@ export async function offlineOf(lxd: LxdClient, members: readonly Listed[]): Pro
 }
 
 /**
- * Returns the names of those given members that LXD knows to be down: offline, or evacuated and silent without heartbeats. Says nothing yet of one
- * that has just lost its power.
- */
-export async function knownDownOf(lxd: LxdClient, members: readonly Listed[]): Promise<string[]> {
-  const unheard = await unheardIn(lxd, members);
-  return [...(await offlineOf(lxd, members)), ...(await silentOf(lxd, unheard))];
-}
-
-/**
  * Returns the names of those given members that are down. Each one is asked, because one that has just lost its power still counts as online. A
  * silent one gets the time after which LXD itself misses its heartbeats. Until then it may have answered: LXD closes its connections to a member
  * when a heartbeat is late. One that waits for other members after its upgrade is silent too, and its heartbeats go on.
@@ -95,21 +76,10 @@ export async function downOf(lxd: LxdClient, members: readonly Listed[]): Promis
       return silent.length === 0 ? true : undefined;
     });
   }
-  return knownDownOf(
+  return offlineOf(
     lxd,
     (await listMembers(lxd)).filter(({ server_name }) => names.includes(server_name)),
   );
-}
-
-/** Names of the evacuated members whose heartbeats LXD misses. Empty when it does not let its database be read. */
-async function unheardIn(lxd: LxdClient, members: readonly Listed[]): Promise<string[]> {
-  const evacuated = members.filter(({ status }) => status === EVACUATED).map(({ server_name }) => server_name);
-  if (evacuated.length === 0) {
-    return [];
-  }
-  const threshold = await offlineThreshold(lxd);
-  const ages = await lxd.select(HEARTBEAT_AGES, ageSchema).catch(fallback([], "api", "response-shape"));
-  return ages.filter(([name, seconds]) => evacuated.includes(name) && seconds > threshold).map(([name]) => name);
 }
 
 /** Seconds after which LXD misses the heartbeats of a member. */
@@ -138,5 +108,5 @@ export async function answers(lxd: LxdClient, name: string, ask = getServer): Pr
 }
 
 function offlineIn(members: readonly Listed[]): string[] {
-  return members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
+  return members.filter(({ isDown }) => isDown).map(({ server_name }) => server_name);
 }

@@ -31,7 +31,7 @@ export async function refuseLossOfQuorum(lxd: LxdClient, name: string): Promise<
     lxd,
     listed.filter(({ server_name }) => server_name !== name),
   );
-  const members = listed.map((member) => (offline.includes(member.server_name) ? member : { ...member, status: "Online" }));
+  const members = listed.map((member) => ({ ...member, isDown: offline.includes(member.server_name) }));
   const { voters, onlineVoters, hasQuorum } = quorumAfterLeaving(members, [name]);
   if (!hasQuorum) {
     throw new RefusedError(

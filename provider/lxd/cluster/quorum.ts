@@ -5,10 +5,10 @@
  */
 import type { Member } from "./cluster";
 
-/** What the rules need to know of a member. Its `status` is what LXD reports. */
-export type QuorumMember = Pick<Member, "server_name" | "status" | "roles">;
+/** What the rules need to know of a member. */
+export type QuorumMember = Pick<Member, "server_name" | "isDown" | "roles">;
 
-/** The voters of a cluster. Evacuated members still vote. */
+/** The voters of a cluster. Evacuated members still vote, while their hosts are up. */
 export interface Quorum {
   /** Name of the member that leads; absent when none is reported. */
   readonly leader?: string;
@@ -45,7 +45,7 @@ export function quorumOf(members: readonly QuorumMember[]): Quorum {
 }
 
 function withVoters(voters: readonly QuorumMember[], leader?: string): Quorum {
-  const online = voters.filter(({ status }) => status !== "Offline");
+  const online = voters.filter(({ isDown }) => !isDown);
   const needed = Math.floor(voters.length / 2) + 1;
   return {
     ...(leader !== undefined && { leader }),
@@ -58,7 +58,7 @@ function withVoters(voters: readonly QuorumMember[], leader?: string): Quorum {
 
 /** The quorum at the moment when a member goes down. LXD replaces a lost voter later, if there is a quorum and a member that does not vote yet. */
 export function quorumWithout(members: readonly QuorumMember[], name: string): Quorum {
-  return quorumOf(members.map((member) => (member.server_name === name ? { ...member, status: "Offline" } : member)));
+  return quorumOf(members.map((member) => (member.server_name === name ? { ...member, isDown: true } : member)));
 }
 
 /**
@@ -68,7 +68,7 @@ export function quorumWithout(members: readonly QuorumMember[], name: string): Q
 export function quorumAfterLeaving(members: readonly QuorumMember[], names: readonly string[]): Quorum {
   const rest = members.filter(({ server_name }) => !names.includes(server_name));
   const voters = rest.filter(isVoter);
-  const promoted = rest.find(({ status }) => status !== "Offline") ?? rest[0];
+  const promoted = rest.find(({ isDown }) => !isDown) ?? rest[0];
   return withVoters(voters.length > 0 || promoted === undefined ? voters : [promoted], rest.find(isLeader)?.server_name);
 }
 

@@ -7,7 +7,7 @@ import { membersOnceHeard } from "./heartbeats";
 export interface Servers {
   /** Whether they are a cluster, even one of a single member. Only a cluster accepts targets. */
   readonly clustered: boolean;
-  readonly members: readonly Pick<Member, "server_name" | "status">[];
+  readonly members: readonly Pick<Member, "server_name" | "status" | "isDown">[];
 }
 
 /**
@@ -32,5 +32,5 @@ async function serversOf(lxd: LxdClient, members: Promise<Member[]>): Promise<Se
     return { clustered: true, members: clustered };
   }
   const { server_name } = (await getServer(lxd)).environment;
-  return { clustered: false, members: [{ server_name, status: "Online" }] };
+  return { clustered: false, members: [{ server_name, status: "Online", isDown: false }] };
 }

@@ -224,7 +224,7 @@ function isTarget({ server_name, groups }: Member, target: string): boolean {
 export function membersFor(lxd: LxdClient, target: string | undefined): Promise<Member[]> {
   return membersOnceHeard(lxd, listMembersShared, (members) => {
     const named = members.filter((member) => target !== undefined && isTarget(member, target));
-    return named.every(({ status }) => status === "Offline") ? named : [];
+    return named.every(({ isDown }) => isDown) ? named : [];
   });
 }
 

@@ -63,7 +63,7 @@ export async function readServerConfig(
   names: readonly string[],
   read: typeof getServer = getServer,
 ): Promise<LiveServerConfig> {
-  const asked = members.filter(({ server_name, status }) => names.includes(server_name) && status !== "Offline");
+  const asked = members.filter(({ server_name, isDown }) => names.includes(server_name) && !isDown);
   const ofMember = async (name: string): Promise<[string, Config]> => {
     return [name, serverConfig(await read(lxd, clustered && name !== "" ? name : undefined))];
   };

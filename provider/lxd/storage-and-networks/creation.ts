@@ -65,7 +65,7 @@ export async function createObject(
     await create({ description, config: { ...config, ...withoutEmpty(own(first)) } });
     return;
   }
-  const offline = servers.members.filter(({ status }) => status === "Offline").map(({ server_name }) => server_name);
+  const offline = servers.members.filter(({ isDown }) => isDown).map(({ server_name }) => server_name);
   if (offline.length > 0) {
     throw new RefusedError(
       `${nameOf(ref)} is created on all members at once, and ${offline.join(", ")} is offline. Bring it back, or remove it from the cluster`,

@@ -164,7 +164,7 @@ export async function viewsOf(
   servers: Servers,
   members: readonly string[] = namesOf(servers),
 ): Promise<Map<string, Found>> {
-  const asked = servers.members.filter(({ server_name, status }) => status !== "Offline" && members.includes(server_name));
+  const asked = servers.members.filter(({ server_name, isDown }) => !isDown && members.includes(server_name));
   const views = await Promise.all(
     asked.map(
       async ({ server_name }): Promise<[string, Found | undefined]> => [

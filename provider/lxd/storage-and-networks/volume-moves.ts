@@ -97,9 +97,7 @@ export async function refusalOfMove(
     return undefined;
   }
   const { members } = await getServers(lxd);
-  const down = members.find(
-    ({ server_name, status }) => status === "Offline" && [move.from.location, move.to.location].includes(server_name),
-  );
+  const down = members.find(({ server_name, isDown }) => isDown && [move.from.location, move.to.location].includes(server_name));
   if (down !== undefined) {
     return `${isNot} ${down.server_name} is offline. Start it first`;
   }

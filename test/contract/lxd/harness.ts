@@ -27,10 +27,12 @@ export interface LxdHarness {
   readonly kind: `${"real" | "simulated"}${"" | ", strict"}`;
   readonly primary: HarnessHost;
   readonly secondary: HarnessHost;
-  /** An image of a small Debian, as metadata and root file system. */
+  /** An image of a guest that does nothing, as metadata and root file system. */
   readonly image: ImageFiles;
   /** Another one, which an image server offers before it. */
   readonly otherImage: ImageFiles;
+  /** An image of a small Debian with cloud-init. */
+  readonly debian: ImageFiles;
   powerOff(name: string): Promise<void>;
   /** Ends the daemon at once, as a crash does, and starts it again. */
   killLxd(name: string): Promise<void>;
@@ -56,7 +58,7 @@ export class ContractLab {
     this.server = serverOf(harness.flavour);
   }
 
-  /** Name of the image's alias, of the pool, of the bridge, and of the instance that the parts share. */
+  /** Name of the image's alias, of the pool, of the bridge, and of the instance that the parts share, which is a Debian. */
   readonly alias = "contract";
   readonly pool = "default";
   readonly bridge = "lxdbr0";

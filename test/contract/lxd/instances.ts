@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
 import { exchange } from "../../../provider/lxd/client/http";
+import { fingerprintOf } from "../../../provider/lxd/images/files";
+import { uploadImage } from "../../../provider/lxd/images/images";
 import { createInstance, untilCreated } from "../../../provider/lxd/instances/creation";
 import {
   addressesOf,
@@ -145,7 +147,11 @@ export function instancesContract(lab: () => ContractLab): void {
 
   describe("an instance", () => {
     it("is created stopped on the named member, with its own keys and the server's", async () => {
-      await make({ config: { "user.a": "b" }, description: "desc" });
+      const { debian: files } = lab().harness;
+      const fingerprint = await fingerprintOf(files);
+      const image = { fingerprint, public: false, properties: {} };
+      await uploadImage(await lab().lxd(), lab().project, files, image, () => undefined);
+      await make({ image: { fingerprint }, config: { "user.a": "b" }, description: "desc" });
       await untilCreated(await lab().work());
       const found = await findInstance(await lab().work());
       assert.ok(found?.etag);

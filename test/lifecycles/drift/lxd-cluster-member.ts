@@ -5,7 +5,7 @@ import { connectionSchema } from "../../../provider/transport/connection";
 import { disconnectAll } from "../../../provider/transport/pool";
 import { byHand, type ManualChange } from "./manual-changes";
 import { driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, powerOff, powerOn, type World } from "./world";
+import { ALL_POWER_CUT, evacuateAndPowerOff, powerOff, powerOn, powerOnAndRestore, type World } from "./world";
 
 function databaseOf(lab: SimulatedLab) {
   const { daemon } = lab.host("bcn2");
@@ -230,6 +230,12 @@ export const clusterMemberDrift = driftTable(clusterMemberLifecycle, {
         cure: "lxc cluster restore bcn1",
         answer: "shown",
         why: "`Evacuated`: an intended manual operation, not drift",
+      },
+      {
+        byHand: evacuateAndPowerOff("bcn1"),
+        cure: powerOnAndRestore("bcn1"),
+        answer: "shown",
+        why: "`Evacuated` too, while its host is switched off",
       },
     ],
     roles: {

@@ -1,6 +1,6 @@
 import { serverConfigLifecycle } from "../../../provider/resources/lxd-server-config";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, cluster, powerOff, powerOn } from "./world";
+import { ALL_POWER_CUT, cluster, evacuateAndPowerOff, powerOff, powerOn, powerOnAndRestore } from "./world";
 
 export const serverConfigDrift = driftTable(serverConfigLifecycle, {
   given: {
@@ -50,6 +50,12 @@ export const serverConfigDrift = driftTable(serverConfigLifecycle, {
         answer: "ignored",
         cure: powerOn("bcn1"),
         why: "a member that cannot be asked is taken to be unchanged",
+      },
+      {
+        byHand: evacuateAndPowerOff("bcn1"),
+        answer: "ignored",
+        cure: powerOnAndRestore("bcn1"),
+        why: "so is one that was evacuated and switched off",
       },
     ],
   },

@@ -1,7 +1,7 @@
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, cluster, lookUp, powerOff, powerOn } from "./world";
+import { ALL_POWER_CUT, cluster, evacuateAndPowerOff, lookUp, powerOff, powerOn, powerOnAndRestore } from "./world";
 
 const MADE_ELSEWHERE: ManualChange = {
   text: "the pool is removed, and created manually on another disk of bcn2",
@@ -137,12 +137,20 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
       shows: ["config"],
       why: "a pool that is not `Created` is completed; it shows as a change of config, because no config is in effect",
     },
-    memberStatus: {
-      byHand: powerOff("bcn1"),
-      cure: powerOn("bcn1"),
-      answer: "shown",
-      why: "`Offline` for an unreachable member; its part is assumed unchanged",
-    },
+    memberStatus: [
+      {
+        byHand: powerOff("bcn1"),
+        cure: powerOn("bcn1"),
+        answer: "shown",
+        why: "`Offline` for an unreachable member; its part is assumed unchanged",
+      },
+      {
+        byHand: evacuateAndPowerOff("bcn1"),
+        cure: powerOnAndRestore("bcn1"),
+        answer: "shown",
+        why: "`Evacuated` for a member that was evacuated and switched off; its part is assumed unchanged",
+      },
+    ],
     sources: {
       byHand: MADE_ELSEWHERE,
       answer: "shown",

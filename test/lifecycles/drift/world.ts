@@ -96,3 +96,12 @@ export function powerOff(name: string): ManualChange {
 export function powerOn(name: string): ManualChange {
   return { text: `the power of ${name} is back`, act: (lab) => lab.host(name).powerOn() };
 }
+
+/** One host is switched off for work on it. LXD shows its member as evacuated, and not as offline. */
+export function evacuateAndPowerOff(name: string): ManualChange[] {
+  return [`lxc cluster evacuate ${name}`, powerOff(name)];
+}
+
+export function powerOnAndRestore(name: string): ManualChange[] {
+  return [powerOn(name), `lxc cluster restore ${name}`];
+}

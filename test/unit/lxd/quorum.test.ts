@@ -12,21 +12,21 @@ import {
   votersAmong,
 } from "../../../provider/lxd/cluster/quorum";
 
-const member = (server_name: string, role: string, status = "Online"): QuorumMember => ({
+const member = (server_name: string, role: string, isDown = false): QuorumMember => ({
   server_name,
-  status,
+  isDown,
   roles: role === "leader" ? ["database-leader", "database"] : role === "" ? [] : [role],
 });
 
 /** Members with at least one voter, of which the first one leads. */
 const clusters = fc
   .record({
-    voters: fc.array(fc.constantFrom("Online", "Offline", "Evacuated"), { minLength: 1, maxLength: 7 }),
-    others: fc.array(fc.constantFrom("Online", "Offline", "Evacuated"), { maxLength: 4 }),
+    voters: fc.array(fc.boolean(), { minLength: 1, maxLength: 7 }),
+    others: fc.array(fc.boolean(), { maxLength: 4 }),
   })
   .map(({ voters, others }) => [
-    ...voters.map((status, index) => member(`voter${index}`, index === 0 ? "leader" : "database", status)),
-    ...others.map((status, index) => member(`other${index}`, index % 2 === 0 ? "database-standby" : "", status)),
+    ...voters.map((isDown, index) => member(`voter${index}`, index === 0 ? "leader" : "database", isDown)),
+    ...others.map((isDown, index) => member(`other${index}`, index % 2 === 0 ? "database-standby" : "", isDown)),
   ]);
 
 describe("The quorum of a cluster", () => {
@@ -50,7 +50,7 @@ describe("The quorum of a cluster", () => {
     assert.equal(describeLossWhileDown(three, "bcn2"), "While bcn2 is down, no other voter may fail: bcn1, bcn3");
     const [leader, second, third] = three;
     assert.ok(leader && second && third);
-    const oneDown = [leader, second, { ...third, status: "Offline" }];
+    const oneDown = [leader, second, { ...third, isDown: true }];
     assert.equal(
       describeQuorum(oneDown),
       "The cluster has 2 of 3 voters of its database online: if one of bcn2, bcn1 fails, no member's API answers",
@@ -60,7 +60,7 @@ describe("The quorum of a cluster", () => {
       "While bcn1 is down, no member's API answers: bcn1 is a voter, and only bcn2 of 3 would be online",
     );
     assert.equal(
-      describeQuorum([leader, { ...second, status: "Offline" }, { ...third, status: "Offline" }]),
+      describeQuorum([leader, { ...second, isDown: true }, { ...third, isDown: true }]),
       "The cluster has 1 of 3 voters of its database online, which is no quorum: no member's API answers",
     );
     assert.equal(quorumWithout(oneDown, "bcn1").hasQuorum, false);
@@ -71,17 +71,17 @@ describe("The quorum of a cluster", () => {
   it("after the leader of two members has left is that of the other one", () => {
     assert.deepEqual(quorumAfterLeaving(two, ["bcn2"]).onlineVoters, ["bcn1"]);
     assert.equal(
-      quorumAfterLeaving([member("bcn2", "leader"), member("bcn1", "database-standby", "Offline")], ["bcn2"]).hasQuorum,
+      quorumAfterLeaving([member("bcn2", "leader"), member("bcn1", "database-standby", true)], ["bcn2"]).hasQuorum,
       false,
     );
   });
 
   it("is that of the voters, by whatever name the server has for them", () => {
     const newer: QuorumMember[] = [
-      { server_name: "a", status: "Online", roles: ["database-leader"] },
-      { server_name: "b", status: "Online", roles: ["database-voter", "control-plane"] },
-      { server_name: "c", status: "Online", roles: ["database-standby"] },
-      { server_name: "d", status: "Online", roles: null },
+      { server_name: "a", isDown: false, roles: ["database-leader"] },
+      { server_name: "b", isDown: false, roles: ["database-voter", "control-plane"] },
+      { server_name: "c", isDown: false, roles: ["database-standby"] },
+      { server_name: "d", isDown: false, roles: null },
     ];
     assert.deepEqual(
       newer.filter(isVoter).map(({ server_name }) => server_name),
@@ -118,7 +118,7 @@ describe("The quorum of a cluster", () => {
         fc.pre(hasQuorum);
         const failing = gen(() => fc.shuffledSubarray([...onlineVoters], { minLength: mayFail + 1, maxLength: mayFail + 1 }));
         const without = (names: readonly string[]): QuorumMember[] =>
-          members.map((each) => (names.includes(each.server_name) ? { ...each, status: "Offline" } : each));
+          members.map((each) => (names.includes(each.server_name) ? { ...each, isDown: true } : each));
         assert.equal(quorumOf(without(failing.slice(1))).hasQuorum, true);
         assert.equal(quorumOf(without(failing)).hasQuorum, false);
       }),
@@ -140,7 +140,7 @@ describe("The quorum of a cluster", () => {
     fc.assert(
       fc.property(clusters, (members) => {
         fc.pre(quorumOf(members).hasQuorum);
-        for (const { server_name: name } of members.filter(({ status }) => status === "Offline")) {
+        for (const { server_name: name } of members.filter(({ isDown }) => isDown)) {
           assert.equal(quorumAfterLeaving(members, [name]).hasQuorum, true);
         }
       }),
@@ -150,7 +150,7 @@ describe("The quorum of a cluster", () => {
   it("is described while a voter is offline", () => {
     fc.assert(
       fc.property(clusters, (members) => {
-        const isWhole = members.every((each) => !isVoter(each) || each.status !== "Offline");
+        const isWhole = members.every((each) => !isVoter(each) || !each.isDown);
         assert.equal(describeQuorum(members) === undefined, isWhole);
       }),
     );
@@ -183,7 +183,7 @@ describe("The quorum of a cluster", () => {
     });
 
     it("is said to be lost, when too few voters stay", () => {
-      const oneDown = three.map((each) => (each.server_name === "bcn3" ? { ...each, status: "Offline" } : each));
+      const oneDown = three.map((each) => (each.server_name === "bcn3" ? { ...each, isDown: true } : each));
       assert.deepEqual(describeLeaving(oneDown, ["bcn1"], 3), [
         "Without bcn1 the cluster would have 1 of 2 voters of its database online, which is no quorum",
       ]);

@@ -6,7 +6,7 @@ import { readServerConfig } from "../../../provider/lxd/server-config/server-con
 
 describe("a read of the config of members", () => {
   it("hears the failure of one member while another has not answered yet", async () => {
-    const servers: Servers = { clustered: true, members: [{ server_name: "bcn1", status: "Online" }] };
+    const servers: Servers = { clustered: true, members: [{ server_name: "bcn1", status: "Online", isDown: false }] };
     const read: typeof getServer = async (_lxd, target) => {
       if (target === "bcn1") {
         throw new Error("the connection broke");

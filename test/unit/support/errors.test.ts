@@ -11,6 +11,7 @@ import {
   replyOf,
   TimeoutError,
   TransportError,
+  undoing,
 } from "../../../provider/support/errors";
 
 describe("errors", () => {
@@ -55,5 +56,22 @@ describe("errors", () => {
     assert.equal(replyOf(new Error("x")), "x");
     assert.equal(messageOf("text"), "text");
     assert.equal(messageOf(undefined), "undefined");
+  });
+
+  it("of work are not hidden by those of taking back what it needed, which always happens", async () => {
+    const fail = (text: string) => () => Promise.reject(new RefusedError(text));
+    let undone = 0;
+    const undo = (): Promise<number> => Promise.resolve((undone += 1));
+    assert.equal(await undoing(undo, () => Promise.resolve("done")), "done");
+    await assert.rejects(undoing(undo, fail("the work")), /^RefusedError: the work$/);
+    assert.equal(undone, 2);
+    await assert.rejects(
+      undoing(fail("the end"), () => Promise.resolve("done")),
+      /^RefusedError: the end$/,
+    );
+    await assert.rejects(
+      undoing(fail("the end"), fail("the work")),
+      /^RefusedError: the work\. What this needed could not be taken back either: the end$/,
+    );
   });
 });

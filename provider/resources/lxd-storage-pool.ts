@@ -117,7 +117,7 @@ export class LxdStoragePool extends LxdResource {
   declare readonly memberConfig: Output<Record<string, Record<string, string>>>;
   /** LXD's status of the pool: `Created`, or `Pending` or `Errored` when it is not finished. */
   declare readonly status: Output<string>;
-  /** Status of the pool on each member; the member's own status when the member does not answer. */
+  /** Status of the pool on each member; `Unavailable` where LXD fails to read it; the member's own status when the member does not answer. */
   declare readonly memberStatus: Output<Record<string, string>>;
   /** Location of the pool on each member: the given source, or LXD's default. */
   declare readonly sources: Output<Record<string, string>>;

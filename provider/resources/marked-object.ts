@@ -53,6 +53,7 @@ export interface MarkedObject<Inputs extends CommonInputs, Outputs extends objec
     lxd: LxdClient,
     found: Object["value"],
     state: Inputs & Outputs,
+    context: Context,
   ): Promise<{ inputs: Partial<Inputs>; outputs: Outputs }>;
   /**
    * Creates or changes the object as wanted, with `context.mark`.
@@ -110,7 +111,7 @@ export function markedObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     async read(context, _id, state) {
       const lxd = await context.lxd(state.cluster);
       const value = own.findShared ? await own.findShared(lxd, state) : (await own.find(lxd, state, state))?.value;
-      return value === undefined ? undefined : { ...(await own.observe(lxd, value, state)), mark: markOf(value) };
+      return value === undefined ? undefined : { ...(await own.observe(lxd, value, state, context)), mark: markOf(value) };
     },
 
     update: (context, _id, state, inputs) =>

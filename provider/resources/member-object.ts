@@ -28,14 +28,15 @@ import {
   type ObjectRef,
   type ObjectType,
   observedConfig,
+  readOnMembers,
   refuseOtherType,
   refuseUnknownMembers,
   statusesOf,
-  viewsOf,
+  type Views,
 } from "../lxd/storage-and-networks/member-objects";
 import { pause } from "../support/deadline";
 import { sameJson } from "../support/equality";
-import { adding, hasCode, havingChanged } from "../support/errors";
+import { adding, hasCode, havingChanged, messageOf } from "../support/errors";
 import { type CommonLifecycle, markedObjectLifecycle } from "./marked-object";
 
 /** The inputs that these kinds have in common. */
@@ -89,9 +90,9 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
   const changedIn = (state: State, inputs: Inputs): string[] =>
     changedConfig(own.refOf(inputs).type, state, inputs, Object.keys(state.memberStatus));
 
-  const outputsOf = (servers: Servers, found: MemberObject, views: ReadonlyMap<string, Found>): Outputs => {
-    const common: MemberObjectOutputs = { status: found.status, memberStatus: statusesOf(servers, views) };
-    return { ...common, ...own.outputsOf(found, views) } as Outputs;
+  const outputsOf = (servers: Servers, found: MemberObject, read: Views): Outputs => {
+    const common: MemberObjectOutputs = { status: found.status, memberStatus: statusesOf(servers, read) };
+    return { ...common, ...own.outputsOf(found, read.views) } as Outputs;
   };
 
   /** What `pulumi up` would refuse, with the members and the other objects as they are. */
@@ -142,13 +143,20 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
     isFree: ({ status }) => status === "Pending",
     refuseOther: (lxd, found, inputs) => refuseOtherType(lxd, own.refOf(inputs), found, own.identity(inputs)),
 
-    async observe(lxd, found, state) {
+    async observe(lxd, found, state, context) {
       const servers = await getServersShared(lxd);
       const ref = own.refOf(state);
-      const views = await viewsOf(lxd, ref, servers);
-      const config = observedConfig(ref.type, state, found.config ?? {}, views);
+      const read = await readOnMembers(lxd, ref, servers);
+      // One member's trouble must not fail every refresh, and with it the pulumi up that could mend it.
+      for (const [member, error] of read.failing) {
+        context.warn(
+          `${nameOf(ref)} cannot be read on ${member}, and its part there is taken to be unchanged: ${messageOf(error)}. ` +
+            "Install what is missing there, or repair it",
+        );
+      }
+      const config = observedConfig(ref.type, state, found.config ?? {}, read.views);
       const inputs = { description: found.description, ...config, ...own.observedInputs?.(found) } as Partial<Inputs>;
-      return { inputs, outputs: outputsOf(servers, found, views) };
+      return { inputs, outputs: outputsOf(servers, found, read) };
     },
 
     async save(context, lxd, inputs, before, state) {
@@ -180,7 +188,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       const change = async (before: Found): Promise<Outputs> => {
         await ref.type.refuseChange?.(lxd, ref, servers, wanted);
         const after = await changed(before);
-        return outputsOf(servers, after.value, await viewsOf(lxd, ref, servers));
+        return outputsOf(servers, after.value, await readOnMembers(lxd, ref, servers));
       };
       refuseUnknownMembers(lxd, ref, servers, memberConfig);
       await ref.type.refuseConfig?.(lxd, ref, own.identity(inputs), wanted);
@@ -191,7 +199,7 @@ export function memberObjectLifecycle<Inputs extends CommonInputs, Outputs exten
       await (before ? undefined : ref.type.refuseOccupied?.(lxd, ref, servers));
       await (before ? ref.type.refuseChange?.(lxd, ref, servers, wanted) : ref.type.refuseCreate?.(lxd, creation, servers));
       const making = makeObject(lxd, servers, creation, before, {
-        outputsOf: (found, views) => outputsOf(servers, found, views),
+        outputsOf: (found, views) => outputsOf(servers, found, { views, failing: new Map() }),
         progress: context.progress,
       });
       const made = await making.catch(async (error: unknown) => {

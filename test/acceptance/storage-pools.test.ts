@@ -83,6 +83,27 @@ describe("On two real members,", () => {
       }
     });
 
+    it("fails no refresh while a member cannot read it, because its tools are gone", async () => {
+      const same = finished((await canGrow()) ? "2GiB" : "1GiB");
+      const restart = async (host: "bcn1" | "bcn2"): Promise<void> => {
+        await onHost(host, "systemctl", "restart", hosts.lab.flavour.units[1]);
+        await onHost(host, ...hosts.lab.flavour.admin, "waitready");
+      };
+      for (const host of ["bcn1", "bcn2"] as const) {
+        await onHost(host, "dpkg", "--remove", "--force-depends", "btrfs-progs");
+        await restart(host);
+        pool.warnings.length = 0;
+        assert.equal(await pool.up(same), "same", host);
+        const warning = `Storage pool "fast" cannot be read on ${host}, .* Required tool .?btrfs.? is missing\\. Install what is missing`;
+        assert.match(pool.warnings.join("\n"), new RegExp(warning));
+        assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Created", [host]: "Unavailable" });
+        await onHost(host, "apt-get", "install", "-q", "-y", "btrfs-progs");
+        await restart(host);
+        assert.equal(await pool.up(same), "same", host);
+        assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Created" });
+      }
+    });
+
     it("has volumes with blocks, which grow and never shrink", async () => {
       const blocks = new Managed(storageVolumeLifecycle, "blocks");
       const sized = (size: string): object => ({

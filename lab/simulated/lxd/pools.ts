@@ -50,6 +50,9 @@ export function addPools(router: Router): void {
   router.add("/1.0/storage-pools", {
     GET: (request) => {
       const pools = sortedByName(request.daemon.database.pools.values());
+      if (request.query.get("recursion") === "1") {
+        pools.forEach((pool) => requireDriver(request.daemon, pool));
+      }
       return pools.length === 0 && request.daemon.behaviour.nullForNoPools
         ? sync(null)
         : listed(request, pools, kind.url, (pool) => toApi(request, pool));
@@ -58,8 +61,8 @@ export function addPools(router: Router): void {
   });
   router.add("/1.0/storage-pools/{name}", {
     GET: (request) => {
-      targetDaemon(request);
       const pool = poolOf(request);
+      requireDriver(targetDaemon(request), pool);
       const shown = toApi(request, pool);
       return request.daemon.behaviour.poolEtags ? sync(shown, etagFields(request, pool)) : sync(shown);
     },
@@ -73,6 +76,13 @@ export function addPools(router: Router): void {
       return sync(poolResources(targetDaemon(request)));
     },
   });
+}
+
+/** LXD loads the driver of a pool that it shows. A daemon that has started without the driver's tools cannot. */
+function requireDriver({ drivers }: LxdServer, { driver, status }: StoragePool): void {
+  if (status === "Created" && !drivers.includes(driver)) {
+    throw new LxdError(500, `Required tool "${driver}" is missing`);
+  }
 }
 
 function poolOf(request: ApiRequest): StoragePool {

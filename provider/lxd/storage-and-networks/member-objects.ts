@@ -9,7 +9,8 @@ import { nearest } from "../../support/spelling";
 import { parseSize } from "../../support/units";
 import { listOf } from "../client/answers";
 import { api, type LxdClient, type Tagged } from "../client/client";
-import type { Servers } from "../cluster/servers";
+import { isServerFailure } from "../client/transient-failures";
+import { getServersShared, type Servers } from "../cluster/servers";
 import { type Config, configSchema, isServerMade, ownerKey, sameConfig, sameConfigValue } from "../config";
 import { explainInUse } from "../in-use";
 
@@ -148,42 +149,87 @@ export async function findManaged(lxd: LxdClient, ref: ObjectRef): Promise<Found
   return found?.value.managed === true ? found : undefined;
 }
 
-/** {@link findManaged} in one list that all reads of this process share. */
+/**
+ * {@link findManaged} in one list that all reads of this process share. A server that fails to read one of the objects on its own member lists none:
+ * then another member is asked.
+ */
 export async function findManagedShared(lxd: LxdClient, ref: ObjectRef): Promise<MemberObject | undefined> {
-  const all = await lxd.getShared(ref.type.collection, listOf(memberObjectSchema), { ...queryOf(ref), recursion: 1 });
-  return all.find(({ name, managed }) => managed && name === ref.name);
+  try {
+    const all = await lxd.getShared(ref.type.collection, listOf(memberObjectSchema), { ...queryOf(ref), recursion: 1 });
+    return all.find(({ name, managed }) => managed && name === ref.name);
+  } catch (error) {
+    if (!isServerFailure(error)) {
+      throw error;
+    }
+    const { views, failing } = await readOnMembers(lxd, ref, await getServersShared(lxd));
+    const [found] = views.values();
+    if (found === undefined && failing.size > 0) {
+      throw error;
+    }
+    return found?.value.managed === true ? found.value : undefined;
+  }
+}
+
+/** The object on each member that was asked. */
+export interface Views {
+  readonly views: ReadonlyMap<string, Found>;
+  /** The error of each member whose server fails to read it, such as a pool for whose driver the member has no tools. */
+  readonly failing: ReadonlyMap<string, unknown>;
 }
 
 /**
- * Reads the object on each member. Omits an offline member, which cannot be asked.
+ * Reads the object on each member. Omits a member that is down, which cannot be asked.
  * @param members - Names of the members, or all.
  */
-export async function viewsOf(
+export async function readOnMembers(
   lxd: LxdClient,
   ref: ObjectRef,
   servers: Servers,
   members: readonly string[] = namesOf(servers),
-): Promise<Map<string, Found>> {
+): Promise<Views> {
+  const views = new Map<string, Found>();
+  const failing = new Map<string, unknown>();
+  const read = async (member: string): Promise<void> => {
+    try {
+      const found = await findObject(lxd, ref, servers.clustered ? member : undefined);
+      if (found !== undefined) {
+        views.set(member, found);
+      }
+    } catch (error) {
+      if (!isServerFailure(error)) {
+        throw error;
+      }
+      failing.set(member, error);
+    }
+  };
   const asked = servers.members.filter(({ server_name, isDown }) => !isDown && members.includes(server_name));
-  const views = await Promise.all(
-    asked.map(
-      async ({ server_name }): Promise<[string, Found | undefined]> => [
-        server_name,
-        await findObject(lxd, ref, servers.clustered ? server_name : undefined),
-      ],
-    ),
-  );
-  return new Map(views.flatMap(([name, found]) => (found === undefined ? [] : [[name, found]])));
+  await Promise.all(asked.map(({ server_name }) => read(server_name)));
+  return { views, failing };
+}
+
+/** {@link readOnMembers}. @throws The error of a member that fails to read it. */
+export async function viewsOf(...what: Parameters<typeof readOnMembers>): Promise<ReadonlyMap<string, Found>> {
+  const { views, failing } = await readOnMembers(...what);
+  for (const error of failing.values()) {
+    throw error;
+  }
+  return views;
 }
 
 export function namesOf({ members }: Servers): string[] {
   return members.map(({ server_name }) => server_name);
 }
 
+/** Status of an object that its member fails to read. LXD itself uses it for a pool that it could not mount. */
+const UNAVAILABLE = "Unavailable";
+
 /** Returns the status of the object on each member, or the member's own, such as `Offline`, where it was not read. */
-export function statusesOf(servers: Servers, views: ReadonlyMap<string, Found>): Record<string, string> {
+export function statusesOf(servers: Servers, { views, failing }: Views): Record<string, string> {
   return Object.fromEntries(
-    servers.members.map(({ server_name, status }) => [server_name, views.get(server_name)?.value.status ?? status]),
+    servers.members.map(({ server_name: name, status }) => [
+      name,
+      failing.has(name) ? UNAVAILABLE : (views.get(name)?.value.status ?? status),
+    ]),
   );
 }
 

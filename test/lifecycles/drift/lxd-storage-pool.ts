@@ -1,3 +1,4 @@
+import type { SimulatedHost } from "../../../lab/simulated";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
@@ -12,6 +13,8 @@ const MADE_ELSEWHERE: ManualChange = {
   },
 };
 
+const RESTART = ["ssh bcn1 systemctl stop lxd.socket lxd.service", "ssh bcn1 systemctl start lxd.socket lxd.service"];
+
 export const storagePoolDrift = driftTable(storagePoolLifecycle, {
   given: {
     name: "fast",
@@ -24,7 +27,8 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
     cluster({
       lab: { flavour: program === "on LXD 6" ? "lxd-6" : "bookworm-lxd" },
       look: async (two) => {
-        const members = ["bcn1", "bcn2"].filter((name) => two.lab.host(name).powered);
+        const canRead = ({ powered, daemon }: SimulatedHost): boolean => powered && daemon?.drivers.includes("btrfs") === true;
+        const members = ["bcn1", "bcn2"].filter((name) => canRead(two.lab.host(name)));
         const views = members.map((target) => lookUp(two, "/1.0/storage-pools/fast", { target }));
         return [await lookUp(two, "/1.0/storage-pools/fast"), ...(await Promise.all(views))];
       },
@@ -149,6 +153,12 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
         cure: powerOnAndRestore("bcn1"),
         answer: "shown",
         why: "`Evacuated` for a member that was evacuated and switched off; its part is assumed unchanged",
+      },
+      {
+        byHand: ["ssh bcn1 apt-get --yes remove btrfs-progs", ...RESTART],
+        cure: ["ssh bcn1 apt-get --yes install btrfs-progs", ...RESTART],
+        answer: "shown",
+        why: "`Unavailable`, with a warning: LXD fails to read a pool for whose driver its host has no tools. Its part is assumed unchanged",
       },
     ],
     sources: {

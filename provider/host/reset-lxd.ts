@@ -2,6 +2,7 @@ import * as z from "zod";
 import { LxdClient } from "../lxd/client/client";
 import { endpointOf, findSocket, namesOf, type Packaging } from "../lxd/client/endpoint";
 import { forgetPresented } from "../lxd/client/presented";
+import { isServerFailure } from "../lxd/client/transient-failures";
 import { howToWipe } from "../lxd/cluster/join-preflight";
 import { throughRestart, untilReady } from "../lxd/cluster/restarts";
 import type { Config } from "../lxd/config";
@@ -256,10 +257,16 @@ async function keptSettings(ssh: SshConnection, deadline: Deadline): Promise<Sna
   }
 }
 
-/** Ignores what LXD refuses: the next refresh of the resource that wants it shows what is missing. */
+/** Ignores what LXD refuses, or fails at twice: the next refresh of the resource that wants it shows what is missing. */
 async function restoreConfig(lxd: LxdClient, config: Config): Promise<void> {
+  const restore = (): Promise<void> => setServerConfig(lxd, config);
   try {
-    await setServerConfig(lxd, config);
+    await restore().catch((error: unknown) => {
+      if (isServerFailure(error)) {
+        return restore();
+      }
+      throw error;
+    });
   } catch (error) {
     if (!hasCode(error, "api")) {
       throw error;

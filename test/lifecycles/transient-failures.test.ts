@@ -28,6 +28,15 @@ const STRIDE = isThorough ? 1 : 6;
  */
 const READ = /^(?!.*\/(sftp|wait)(\?|$))\/(1\.0|internal)/;
 
+/** The requests that are reads: also those of the database, which are sent as POST. */
+const READS = [
+  { method: "GET", path: READ },
+  { method: "POST", path: /^\/internal\/sql$/ },
+] as const;
+
+/** A read of a host, by its position among those of its method. */
+type Read = (typeof READS)[number] & { readonly host: string; readonly nth: number };
+
 type Step = "preview" | "up" | "destroy";
 
 const OUTCOMES = { preview: "same", up: "created", destroy: undefined } as const;
@@ -41,24 +50,22 @@ async function prepared(scenario: Scenario, lab: SimulatedLab, step: Step): Prom
   return managed;
 }
 
-/** Reads of LXD in a step, each by its position among those of its host. */
-async function readsOf(
-  scenario: Scenario,
-  flavour: "bookworm-lxd" | "lxd-6",
-  step: Step,
-): Promise<{ host: string; nth: number }[]> {
+/** Reads of LXD in a step. */
+async function readsOf(scenario: Scenario, flavour: "bookworm-lxd" | "lxd-6", step: Step): Promise<Read[]> {
   return inLab(scenario, flavour, async (lab) => {
     const managed = await prepared(scenario, lab, step);
     const since = lab.faults.moments.length;
     await managed[step](scenario.first(lab));
     const seen = new Map<string, number>();
     return lab.faults.moments.slice(since).flatMap((moment) => {
-      if (!("path" in moment) || moment.method !== "GET" || !READ.test(moment.path)) {
+      const read = "path" in moment && READS.find(({ method, path }) => moment.method === method && path.test(moment.path));
+      if (!read) {
         return [];
       }
-      const nth = (seen.get(moment.host) ?? 0) + 1;
-      seen.set(moment.host, nth);
-      return [{ host: moment.host, nth }];
+      const key = `${read.method} ${moment.host}`;
+      const nth = (seen.get(key) ?? 0) + 1;
+      seen.set(key, nth);
+      return [{ ...read, host: moment.host, nth }];
     });
   });
 }
@@ -82,12 +89,12 @@ describe("a read that LXD answers with a transient error", () => {
         // The fault sweep covers operations on an instance or image whose daemon ends.
         const failures = FAILURES.filter((effect) => step === "preview" || isMember(scenario) || effect !== "daemon-restart");
         const positions = reads.flatMap((read) => failures.map((effect) => ({ ...read, effect })));
-        for (const { host, nth, effect } of positions.filter((_, at) => at % STRIDE === index % STRIDE)) {
+        for (const { host, nth, method, path, effect } of positions.filter((_, at) => at % STRIDE === index % STRIDE)) {
           await inLab(scenario, flavour, async (lab) => {
             const managed = await prepared(scenario, lab, step);
-            const fault = lab.faults.add({ when: { host, method: "GET", path: READ, nth }, effect });
+            const fault = lab.faults.add({ when: { host, method, path, nth }, effect });
             const outcome: unknown = await managed[step](scenario.first(lab)).catch((error: unknown) => {
-              throw new Error(`${JSON.stringify({ host, nth, effect })}: ${messageOf(error)}`, { cause: error });
+              throw new Error(`${JSON.stringify({ host, method, nth, effect })}: ${messageOf(error)}`, { cause: error });
             });
             assert.equal(outcome, OUTCOMES[step]);
             tried += fault.hits;

@@ -77,7 +77,10 @@ export function saysLater(error: unknown): boolean {
   return hasCode(error, "api") && error.status === 503;
 }
 
+/** Takes statements for the server's database. The client sends it nothing but SELECT. */
+export const SQL = "/internal/sql";
+
 /** Whether a request may be repeated. An upgrade may not: it reaches into a guest, which has other causes of failure. */
-export function isRead({ method, headers = {} }: HttpRequest): boolean {
-  return method === "GET" && headers["upgrade"] === undefined;
+export function isRead({ method, path, headers = {} }: HttpRequest): boolean {
+  return (method === "GET" && headers["upgrade"] === undefined) || path === SQL;
 }

@@ -4,7 +4,7 @@ import { Deadline, until } from "../../support/deadline";
 import { sameJson } from "../../support/equality";
 import { type ApiError, FailedError, fallback, hasCode, isNotFound, messageOf, ResponseShapeError } from "../../support/errors";
 import { type Config, OWNER_KEY } from "../config";
-import { isRead, jsonOf, listOf, metadataOf, parseAnswer, saysLater, unlessNotFound } from "./answers";
+import { isRead, jsonOf, listOf, metadataOf, parseAnswer, SQL, saysLater, unlessNotFound } from "./answers";
 import { type Endpoint, namesOf, type ServerNames } from "./endpoint";
 import { type Elements, exchange, type HttpRequest, type HttpResponse, waitingFor } from "./http";
 import { type Operation, operationSchema, untilKnown } from "./operations";
@@ -156,14 +156,14 @@ export class LxdClient {
   async select<Schema extends z.ZodType>(query: string, row: Schema): Promise<z.output<Schema>[]> {
     const body = JSON.stringify({ database: "global", query });
     const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
-    const { metadata, sent } = await this.send({ method: "POST", path: "/internal/sql", headers, body });
+    const { metadata, sent } = await this.send({ method: "POST", path: SQL, headers, body });
     const results = z.looseObject({ Results: listOf(z.looseObject({ rows: listOf(row) })) });
     return parseAnswer(this.title, results, metadata, sent).Results.flatMap(({ rows }) => rows);
   }
 
   /** {@link select}, shared as {@link getShared} is. */
   selectShared<Schema extends z.ZodType>(query: string, row: Schema): Promise<z.output<Schema>[]> {
-    return this.share("/internal/sql", query, () => this.select(query, row));
+    return this.share(SQL, query, () => this.select(query, row));
   }
 
   private share<Result>(path: string, key: string, read: () => Promise<Result>): Promise<Result> {

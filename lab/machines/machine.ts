@@ -90,7 +90,12 @@ export class Machine {
 
   get isRunning(): boolean {
     const pidFile = join(this.folder, "pid");
-    return existsSync(pidFile) && isInCgroup(this.cgroup, Number(readFileSync(pidFile, "utf8")));
+    try {
+      return isInCgroup(this.cgroup, Number(readFileSync(pidFile, "utf8")));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return false; // QEMU removes it when it ends
+      throw error;
+    }
   }
 
   /** Makes the machine's disks. Its first boot gives it its identity. */

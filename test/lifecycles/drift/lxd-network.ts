@@ -1,7 +1,7 @@
 import { networkLifecycle } from "../../../provider/resources/lxd-network";
 import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, cluster, evacuateAndPowerOff, lookUp, powerOff, powerOn, powerOnAndRestore } from "./world";
+import { ALL_POWER_CUT, cluster, lookUp, PART_ON_DOWN_MEMBER } from "./world";
 
 const PORTS: ManualChange = {
   text: "each host has two more network ports",
@@ -123,20 +123,7 @@ export const networkDrift = driftTable(networkLifecycle, {
       chosenAnew: "ipv6.address",
       why: "a network that is not `Created` is completed; it shows as a change of config, because no config is in effect",
     },
-    memberStatus: [
-      {
-        byHand: powerOff("bcn1"),
-        cure: powerOn("bcn1"),
-        answer: "shown",
-        why: "`Offline` for an unreachable member; its part is assumed unchanged",
-      },
-      {
-        byHand: evacuateAndPowerOff("bcn1"),
-        cure: powerOnAndRestore("bcn1"),
-        answer: "shown",
-        why: "`Evacuated` for a member that was evacuated and switched off; its part is assumed unchanged",
-      },
-    ],
+    memberStatus: PART_ON_DOWN_MEMBER,
     effectiveConfig: {
       byHand: "lxc network set lxdbr1 dns.mode=none",
       answer: "shown",

@@ -2,7 +2,7 @@ import type { SimulatedHost } from "../../../lab/simulated";
 import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-pool";
 import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
-import { ALL_POWER_CUT, cluster, evacuateAndPowerOff, lookUp, powerOff, powerOn, powerOnAndRestore } from "./world";
+import { ALL_POWER_CUT, cluster, lookUp, PART_ON_DOWN_MEMBER } from "./world";
 
 const MADE_ELSEWHERE: ManualChange = {
   text: "the pool is removed, and created manually on another disk of bcn2",
@@ -142,18 +142,7 @@ export const storagePoolDrift = driftTable(storagePoolLifecycle, {
       why: "a pool that is not `Created` is completed; it shows as a change of config, because no config is in effect",
     },
     memberStatus: [
-      {
-        byHand: powerOff("bcn1"),
-        cure: powerOn("bcn1"),
-        answer: "shown",
-        why: "`Offline` for an unreachable member; its part is assumed unchanged",
-      },
-      {
-        byHand: evacuateAndPowerOff("bcn1"),
-        cure: powerOnAndRestore("bcn1"),
-        answer: "shown",
-        why: "`Evacuated` for a member that was evacuated and switched off; its part is assumed unchanged",
-      },
+      ...PART_ON_DOWN_MEMBER,
       {
         byHand: ["ssh bcn1 apt-get --yes remove btrfs-progs", ...RESTART],
         cure: ["ssh bcn1 apt-get --yes install btrfs-progs", ...RESTART],

@@ -105,3 +105,19 @@ export function evacuateAndPowerOff(name: string): ManualChange[] {
 export function powerOnAndRestore(name: string): ManualChange[] {
   return [powerOn(name), `lxc cluster restore ${name}`];
 }
+
+/** The rows of the status of an object's part on a member that is down. */
+export const PART_ON_DOWN_MEMBER = [
+  {
+    byHand: powerOff("bcn1"),
+    cure: powerOn("bcn1"),
+    answer: "shown",
+    why: "`Offline` for an unreachable member; its part is assumed unchanged",
+  },
+  {
+    byHand: evacuateAndPowerOff("bcn1"),
+    cure: powerOnAndRestore("bcn1"),
+    answer: "shown",
+    why: "`Evacuated` for a member that was evacuated and switched off; its part is assumed unchanged",
+  },
+] as const;

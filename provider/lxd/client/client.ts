@@ -50,9 +50,10 @@ const identitySchema = z.looseObject({
 });
 
 /**
- * What is repeated: reads that fail, and requests that LXD says to send later; only the latter; or nothing, for questions about a failure.
+ * What is repeated: reads that fail, and requests that LXD says to send later; only the latter; or nothing, for questions about a failure and
+ * for a first look at a host.
  */
-type Patience = "patient" | "impatient" | "once";
+export type Patience = "patient" | "impatient" | "once";
 
 /** Requests that only a cluster answers. */
 const OF_CLUSTER = /^\/(1\.0|internal)\/cluster\b/;

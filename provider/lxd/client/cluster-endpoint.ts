@@ -2,12 +2,13 @@ import type { Deadline } from "../../support/deadline";
 import { hasCode, messageOf, RefusedError, TransportError } from "../../support/errors";
 import { type Connection, describeConnection } from "../../transport/connection";
 import { connect } from "../../transport/pool";
+import { saysLater } from "./answers";
 import type { ClusterConnection } from "./cluster-connection";
 import { type Endpoint, endpointOf } from "./endpoint";
 import { type Presented, presentedBy } from "./presented";
 import { QUORUM_REMEDY } from "./quorum-loss";
 
-/** Time for a daemon to answer before the next host is asked. The daemon may hang, or be starting. */
+/** Time for a daemon to answer before the next host is asked. The daemon may hang, or be starting while no other answers. */
 const ANSWER_SECONDS = 15;
 
 interface Options {
@@ -43,22 +44,42 @@ export async function clusterEndpoint(
   if (wanted === undefined && endpoints.length > 1) {
     return agreedOn(endpoints, options);
   }
-  const failures: unknown[] = [];
-  for (const connection of endpoints) {
+  const failures = new Map<Connection, unknown>();
+  const ask = async (connection: Connection, others: Others): Promise<ClusterEndpoint | undefined> => {
     try {
-      const found = checked(await askAt(connection, endpoints.length > 1, options.deadline, false), wanted);
-      warnOf(failures, options.warn);
+      const found = checked(await askAt(connection, others, options.deadline, false), wanted);
+      failures.delete(connection);
+      warnOf([...failures.values()], options.warn);
       return found;
     } catch (error) {
-      failures.push(error);
+      failures.set(connection, error);
+      return undefined;
+    }
+  };
+  for (const connection of endpoints) {
+    const found = await ask(connection, endpoints.length > 1 ? "not yet asked" : "none");
+    if (found !== undefined) {
+      return found;
     }
   }
-  return lastResort(endpoints, wanted, failures, options);
+  for (const connection of endpoints.filter((each) => saysLater(failures.get(each)))) {
+    const found = await ask(connection, "asked");
+    if (found !== undefined) {
+      return found;
+    }
+  }
+  return lastResort(endpoints, wanted, [...failures.values()], options);
 }
+
+/** Other hosts of the cluster. */
+type Others = "none" | "not yet asked" | "asked";
+
+/** A daemon that starts is only waited for when all other hosts were asked, and one that fails when there are none. */
+const patienceWith = { none: "patient", "not yet asked": "once", asked: "impatient" } as const;
 
 /** Determines the cluster without a fingerprint, from all answering hosts that are in one. Skips a former member. */
 async function agreedOn(endpoints: readonly Connection[], options: Options): Promise<ClusterEndpoint> {
-  const outcomes = await Promise.allSettled(endpoints.map((connection) => askAt(connection, true, options.deadline, false)));
+  const outcomes = await Promise.allSettled(endpoints.map((connection) => askAt(connection, "asked", options.deadline, false)));
   const failures = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as unknown] : []));
   const answering = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
   const clustered = answering.filter(({ presented }) => presented.clustered);
@@ -84,7 +105,8 @@ async function agreedOn(endpoints: readonly Connection[], options: Options): Pro
 /**
  * When other hosts can be asked, SSH gets at most half of the time, and LXD then at most half of the rest and {@link ANSWER_SECONDS}.
  */
-async function askAt(connection: Connection, thereAreOthers: boolean, deadline: Deadline, patient: boolean): Promise<Candidate> {
+async function askAt(connection: Connection, others: Others, deadline: Deadline, patient: boolean): Promise<Candidate> {
+  const thereAreOthers = others !== "none";
   const way = thereAreOthers
     ? deadline.atMostHalf(Number.POSITIVE_INFINITY, `reaching ${describeConnection(connection)} by SSH`)
     : deadline;
@@ -93,7 +115,7 @@ async function askAt(connection: Connection, thereAreOthers: boolean, deadline: 
     ? deadline.atMostHalf(ANSWER_SECONDS, `asking LXD or Incus on ${ssh.name} who it is`)
     : deadline;
   const endpoint = await endpointOf(ssh, patience);
-  const presented = await presentedBy(endpoint, patience, !thereAreOthers).catch((error: unknown) => {
+  const presented = await presentedBy(endpoint, patience, patienceWith[others]).catch((error: unknown) => {
     if (error instanceof Error && endpoint.isOpen()) {
       daemonOf.set(error, endpoint.title);
     }
@@ -125,7 +147,7 @@ async function lastResort(
 ): Promise<ClusterEndpoint> {
   const [first] = endpoints;
   if (patient && first !== undefined && failures.every((error) => hasCode(error, "transport"))) {
-    return checked(await askAt(first, false, deadline, true), wanted);
+    return checked(await askAt(first, "none", deadline, true), wanted);
   }
   throw failures.length === 1 ? failures[0] : noneAnswers(endpoints, failures);
 }
@@ -179,7 +201,7 @@ function whatToDo(presented: readonly Presented[]): string {
 
 function warnOf(failures: readonly unknown[], warn: (text: string) => void): void {
   for (const error of failures) {
-    if (!hasCode(error, "transport") && !hasCode(error, "timeout")) {
+    if (!hasCode(error, "transport") && !hasCode(error, "timeout") && !saysLater(error)) {
       warn(`Skipped, and another host of the cluster is used: ${factOf(error)}`);
     }
   }

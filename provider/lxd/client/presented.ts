@@ -2,7 +2,7 @@
 import type { Deadline } from "../../support/deadline";
 import { SingleFlight } from "../../support/single-flight";
 import { getServer } from "../server";
-import { LxdClient } from "./client";
+import { LxdClient, type Patience } from "./client";
 import type { Endpoint } from "./endpoint";
 
 export interface Presented {
@@ -13,30 +13,36 @@ export interface Presented {
   readonly name: string;
 }
 
-const asked = new WeakMap<Endpoint, SingleFlight<Presented>>();
-const answers = new WeakMap<Endpoint, Presented>();
+/** One per endpoint, until the server joins or leaves a cluster. */
+class Identity {
+  answer: Presented | undefined;
+  /** By patience, because a caller that waits must not get the failure of one that does not. */
+  readonly asking = new Map<Patience, SingleFlight<Presented>>();
+}
 
-/** @param isOnly - Whether no other host can be asked, so that a failure that may pass is waited for. */
-export function presentedBy(endpoint: Endpoint, deadline: Deadline, isOnly = true): Promise<Presented> {
-  const shared = asked.get(endpoint) ?? new SingleFlight<Presented>();
-  asked.set(endpoint, shared);
-  return shared.join(deadline, `asking ${endpoint.title} who it is`, async () => {
-    const lxd = new LxdClient(endpoint, deadline);
-    const { environment } = await getServer(isOnly ? lxd : lxd.impatient);
+const identities = new WeakMap<Endpoint, Identity>();
+
+/** @param patience - With what patience to ask: less, when another host can be asked. */
+export async function presentedBy(endpoint: Endpoint, deadline: Deadline, patience: Patience = "patient"): Promise<Presented> {
+  const identity = identities.get(endpoint) ?? new Identity();
+  identities.set(endpoint, identity);
+  const asking = identity.asking.get(patience) ?? new SingleFlight<Presented>();
+  identity.asking.set(patience, asking);
+  const ask = async (): Promise<Presented> => {
+    const { environment } = await getServer(new LxdClient(endpoint, deadline, {}, undefined, patience));
     const { certificate_fingerprint: fingerprint, server_clustered: clustered, server_name: name } = environment;
-    const presented = { fingerprint, clustered, name };
-    answers.set(endpoint, presented);
-    return presented;
-  });
+    identity.answer = { fingerprint, clustered, name };
+    return identity.answer;
+  };
+  return identity.answer ?? asking.join(deadline, `asking ${endpoint.title} who it is`, ask);
 }
 
 /** Call it when the server has joined or left a cluster, or was wiped. */
 export function forgetPresented(endpoint: Endpoint): void {
-  asked.delete(endpoint);
-  answers.delete(endpoint);
+  identities.delete(endpoint);
 }
 
 /** Returns a key for locks, the same for all members of the cluster at an endpoint, if the endpoint was asked before. */
 export function clusterKey(endpoint: Endpoint): string {
-  return answers.get(endpoint)?.fingerprint ?? endpoint.host;
+  return identities.get(endpoint)?.answer?.fingerprint ?? endpoint.host;
 }

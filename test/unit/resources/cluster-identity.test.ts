@@ -192,6 +192,40 @@ describe("The identity of a cluster", () => {
     assert.equal(await it_.preview(profile({ timeouts: { read: 8 } })), "same");
   });
 
+  describe("While the first member's LXD starts", () => {
+    const restart = (...hosts: string[]): void => {
+      for (const host of hosts) {
+        two.lab.host(host).controlUnit("restart", "lxd.service");
+      }
+    };
+
+    beforeEach(async () => {
+      await it_.up(profile());
+      two.lab.timings.daemonStartMs = 1500;
+    });
+
+    it("it is found through another member, without a wait and without a warning", async () => {
+      restart("bcn2");
+      const since = two.lab.requests.length;
+      assert.equal(await it_.preview(profile()), "same");
+      const there = two.lab.requests.slice(since).filter(({ host }) => host === "bcn2");
+      assert.deepEqual(
+        there.map(({ path, answer }) => `${path} ${answer?.status}`),
+        ["/1.0 503"],
+      );
+      assert.deepEqual(it_.warnings, []);
+    });
+
+    it("it is waited for when the others start, too, or do not answer", async () => {
+      restart("bcn2", "bcn1");
+      assert.equal(await it_.preview(profile()), "same");
+      await two.lab.host("bcn1").powerOff();
+      restart("bcn2");
+      assert.equal(await it_.preview(profile()), "same");
+      assert.deepEqual(it_.warnings, []);
+    });
+  });
+
   for (const user of ["root", "operator"]) {
     it(`is found through another member by ${user}, too, when LXD has ended on the first, which is said`, async () => {
       const endpoints = two.cluster.endpoints.map((endpoint) => ({ ...endpoint, user })).reverse(); // bcn2 has the database

@@ -13,7 +13,7 @@ const { runChecks } = require("./check");
 /**
  * A tier is a mocha run over its `files`, by default `test/<name>/**\/*.test.{ts,js}`. `limitMinutes` limits the tier, `testSeconds` each test without a
  * timeout of its own: both stop what hangs, and are generous for a busy machine. Tiers with `stacks` need the compiled package and the Pulumi
- * CLI; the others run from the sources. Each `lane` but the last starts at once and runs in parallel to the others, its tiers one after the other.
+ * CLI; the others run from the sources. Each `lane` starts at once and runs in parallel to the others, its tiers one after the other.
  * Tiers with a `lab` boot real hosts of their own, by that program with these options; most of their time they wait for LXD.
  * `thoroughMinutes` is the limit with --thorough; a tier that has no other limit runs with --thorough only, and one with `nightly` with
  * --nightly only.
@@ -23,8 +23,6 @@ const { runChecks } = require("./check");
 
 const LAB = "lab/real/cli.ts";
 const HOSTS = ["--hosts", "bcn2,bcn1,bcn3"];
-/** The lane that begins when all others have ended, so that nothing else runs on this machine. */
-const LAST = "last";
 /** A story that begins with one server and ends with the next one. */
 const TWO_VERSIONS = "two-versions";
 /**
@@ -72,12 +70,12 @@ const TIERS = [
   },
   { name: "recovery", thoroughMinutes: 80, testSeconds: 600, stacks: true, lane: "recovery", lab: [LAB, ...HOSTS] },
   {
-    // The kernel of an emulated machine has panicked on busy machines, in its idle task.
+    // The emulator takes the whole time of a processor: it runs when the first tiers have ended.
     name: "machines",
     thoroughMinutes: 40,
     testSeconds: 900,
     stacks: true,
-    lane: LAST,
+    lane: "lifecycles",
     lab: ["lab/machines/cli.ts", "--vm"],
   },
   {
@@ -182,16 +180,13 @@ async function runTiers(options, results) {
       await (options.tiers.length === 1 ? runOne(tier) : quietly((logFile) => runOne(tier, logFile)));
     }
   };
-  const others = new Set(tiers.map(({ lane }) => lane).filter((lane) => lane !== "here" && lane !== LAST));
+  const others = new Set(tiers.map(({ lane }) => lane).filter((lane) => lane !== "here"));
   const lanes = [here(), ...[...others].map(alongside)];
   // An interrupt ends all of them, at different times.
   for (const lane of await Promise.allSettled(lanes)) {
     if (lane.status === "rejected") {
       throw lane.reason;
     }
-  }
-  for (const tier of tiers.filter(({ lane }) => lane === LAST)) {
-    await runOne(tier);
   }
 }
 

@@ -4,8 +4,9 @@ import { LOOK_BY_HAND, type NetworkNeeds, networkOnHost } from "../host/network-
 import type { LxdClient } from "../lxd/client/client";
 import type { ClusterConnection } from "../lxd/client/cluster-connection";
 import type { Servers } from "../lxd/cluster/servers";
-import { configOfMember, type Found, namesOf, viewsOf, type WantedConfig } from "../lxd/storage-and-networks/member-objects";
+import { type Found, namesOf, viewsOf } from "../lxd/storage-and-networks/member-objects";
 import { NETWORKS, network } from "../lxd/storage-and-networks/networks";
+import { configOfMember, type WantedConfig } from "../lxd/storage-and-networks/object-config";
 import { hostsOfMembers } from "./lxd-cluster-member-finding";
 import type { FailureFacts } from "./member-object";
 

@@ -13,7 +13,7 @@ import { type Config, marked, sameConfig } from "../lxd/config";
 import { compareVolumes, partOfVolume } from "../lxd/instances/volumes-in-program";
 import { memberNameSchema, poolNameSchema, projectSchema, volumeNameSchema } from "../lxd/names";
 import { asUnfinished } from "../lxd/ownership";
-import { configSchemaOf, observedConfig } from "../lxd/storage-and-networks/member-objects";
+import { configSchemaOf, observedConfig } from "../lxd/storage-and-networks/object-config";
 import {
   COPY_KEY,
   createFromSource,

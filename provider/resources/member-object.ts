@@ -13,9 +13,7 @@ import { countUsers } from "../lxd/in-use";
 import { memberNameSchema } from "../lxd/names";
 import { isUnfinished, makeObject } from "../lxd/storage-and-networks/creation";
 import {
-  changedConfig,
   changeObject,
-  configSchemaOf,
   deleteObject,
   type Found,
   findManaged,
@@ -27,13 +25,13 @@ import {
   nameOf,
   type ObjectRef,
   type ObjectType,
-  observedConfig,
   readOnMembers,
   refuseOtherType,
   refuseUnknownMembers,
   statusesOf,
   type Views,
 } from "../lxd/storage-and-networks/member-objects";
+import { changedConfig, configSchemaOf, observedConfig } from "../lxd/storage-and-networks/object-config";
 import { pause } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { adding, hasCode, havingChanged, messageOf } from "../support/errors";

@@ -4,8 +4,9 @@ import { nearest } from "../../support/spelling";
 import { api, type LxdClient } from "../client/client";
 import { type Config, configValueSchema } from "../config";
 import { configKeySchema, networkNameSchema, poolNameSchema } from "../names";
-import { faultOfMemberKey, type ObjectType } from "../storage-and-networks/member-objects";
+import { type ObjectType } from "../storage-and-networks/member-objects";
 import { NETWORKS } from "../storage-and-networks/networks";
+import { faultOfMemberKey } from "../storage-and-networks/object-config";
 import { POOLS } from "../storage-and-networks/storage-pools";
 import type { MemberConfigKey } from "./cluster";
 

@@ -11,8 +11,6 @@ import { type Config, marked, withoutEmpty } from "../config";
 import {
   type Creation,
   changeOnMember,
-  commonConfig,
-  configOfMember,
   deleteObject,
   type Found,
   findManaged,
@@ -25,6 +23,7 @@ import {
   queryOf,
   viewsOf,
 } from "./member-objects";
+import { commonConfig, configOfMember } from "./object-config";
 
 /** Whether LXD has yet to create the object, at least on some member. */
 export function isUnfinished({ status }: Pick<MemberObject, "status">): boolean {

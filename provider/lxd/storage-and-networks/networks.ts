@@ -5,20 +5,9 @@ import { listOf } from "../client/answers";
 import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
-import {
-  configOfMember,
-  faultsOfKeys,
-  type Identity,
-  type KeyFault,
-  memberObjectSchema,
-  nameOf,
-  namesOf,
-  type ObjectRef,
-  type ObjectType,
-  viewsOf,
-  type WantedConfig,
-} from "./member-objects";
+import { type Identity, memberObjectSchema, nameOf, namesOf, type ObjectRef, type ObjectType, viewsOf } from "./member-objects";
 import { findNetworkAcl } from "./network-acls";
+import { configOfMember, faultsOfKeys, type KeyFault, type WantedConfig } from "./object-config";
 
 /** Keys that accept "auto", which LXD replaces with its choice. */
 const CHOSEN_BY_LXD = /^(ipv[46]\.address|fan\.underlay_subnet)$/;

@@ -6,7 +6,8 @@ import { nearest } from "../../support/spelling";
 import type { LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { getServerShared } from "../server";
-import { faultsOfKeys, type KeyFault, namesOf, type WantedConfig } from "./member-objects";
+import { namesOf } from "./member-objects";
+import { faultsOfKeys, type KeyFault, type WantedConfig } from "./object-config";
 
 /** The drivers of LXD and Incus, each with the beginnings of the keys that it shares with no other one. */
 const DRIVERS: Readonly<Record<string, readonly string[]>> = {

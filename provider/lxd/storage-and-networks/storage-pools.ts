@@ -5,17 +5,8 @@ import { api, type LxdClient } from "../client/client";
 import type { Servers } from "../cluster/servers";
 import { sameConfigValue } from "../config";
 import { getDiskBytes, getServer } from "../server";
-import {
-  configOfMember,
-  type Found,
-  faultOfSize,
-  nameOf,
-  namesOf,
-  type ObjectRef,
-  type ObjectType,
-  viewsOf,
-  type WantedConfig,
-} from "./member-objects";
+import { type Found, nameOf, namesOf, type ObjectRef, type ObjectType, viewsOf } from "./member-objects";
+import { configOfMember, faultOfSize, type WantedConfig } from "./object-config";
 import { membersWithout } from "./storage-drivers";
 
 /** `/1.0/storage-pools`: https://documentation.ubuntu.com/lxd/latest/reference/storage_drivers/ */

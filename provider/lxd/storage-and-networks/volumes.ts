@@ -12,7 +12,8 @@ import { getServers } from "../cluster/servers";
 import { type Config, ownerKey, sameConfigValue } from "../config";
 import { describeUser, explainInUse } from "../in-use";
 import { getServer } from "../server";
-import { faultOfSize, type KeyRules, merged, namesOf } from "./member-objects";
+import { namesOf } from "./member-objects";
+import { faultOfSize, type KeyRules, merged } from "./object-config";
 
 export const volumeSchema = z.looseObject({
   name: z.string(),

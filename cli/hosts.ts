@@ -51,15 +51,21 @@ export async function openHosts(asked: readonly HostArgs[]): Promise<Hosts> {
 }
 
 async function openHost(args: HostArgs, deadline: Deadline): Promise<Host> {
+  const connection = connectionOf(args);
+  const ssh = await connect(connection, { deadline });
+  const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
+  const server = await getServer(lxd);
+  return { args, connection, ssh, lxd, server, name: server.environment.server_name };
+}
+
+/** @throws RefusedError naming the host. */
+export function connectionOf(args: HostArgs): Connection {
   const { data: connection, error } = connectionSchema.safeParse(args);
   if (error !== undefined) {
     const reasons = error.issues.map(({ path, message }) => `${path.join(".")} ${message}`);
     throw new RefusedError(`--host ${args.host}: ${reasons.join("; ")}`);
   }
-  const ssh = await connect(connection, { deadline });
-  const lxd = new LxdClient(await endpointOf(ssh, deadline), deadline);
-  const server = await getServer(lxd);
-  return { args, connection, ssh, lxd, server, name: server.environment.server_name };
+  return connection;
 }
 
 async function membersOf({ lxd }: Host): Promise<Member[]> {

@@ -1,12 +1,15 @@
 #!/usr/bin/env node
-/** The command `pulumi-lxd-cluster adopt`: writes a program that adopts a running cluster. */
+/** The command `pulumi-lxd-cluster`: shows a running cluster, or writes a program that adopts it. */
 import { messageOf } from "../provider/support/errors";
 import { disconnectAll } from "../provider/transport/pool";
-import { parseArguments, USAGE, UsageError } from "./arguments";
+import { type Asked, type AskedStatus, parseArguments, USAGE, UsageError } from "./arguments";
 import { readCluster } from "./inventory";
 import { programOf } from "./program";
 import { refuseToOverwrite, writeProject } from "./project";
 import { describe } from "./report";
+import { readStatus } from "./status";
+import { drawStatus, refuseToOverwritePicture, writePicture } from "./status/picture";
+import { describeStatus } from "./status/text";
 
 async function main(argv: readonly string[]): Promise<number> {
   const asked = parseArguments(argv);
@@ -14,12 +17,30 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(USAGE);
     return 0;
   }
+  await (asked.command === "adopt" ? adopt(asked) : status(asked));
+  return 0;
+}
+
+function tell(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+async function adopt(asked: Asked): Promise<void> {
   refuseToOverwrite(asked);
-  const cluster = await readCluster(asked, (text) => process.stderr.write(`${text}\n`));
+  const cluster = await readCluster(asked, tell);
   const program = programOf(cluster);
   const written = writeProject(asked, program.text);
   process.stdout.write(describe(cluster, program, written));
-  return 0;
+}
+
+async function status({ hosts, svg, force }: AskedStatus): Promise<void> {
+  refuseToOverwritePicture(svg, force);
+  const found = await readStatus(hosts, tell);
+  process.stdout.write(describeStatus(found));
+  if (svg !== undefined) {
+    writePicture(svg, drawStatus(found));
+    process.stdout.write(`Written: ${svg}\n`);
+  }
 }
 
 void main(process.argv.slice(2))

@@ -2,17 +2,17 @@
 
 import { FLAVOUR_NAMES } from "./debian-servers";
 import type { DemoHosts } from "./demo/hosts";
+import { loginOf } from "./demo/login";
 import { DemoStack } from "./demo/pulumi";
 import { RealHosts } from "./demo/real-hosts";
 import { keepSimulatedHosts, SimulatedHosts } from "./demo/simulated-hosts";
-import { loginOf, summary } from "./demo/summary";
 import { RealLab } from "./real";
 
 const USAGE = `usage: npm run demo [-- [--simulated] [--flavour F] [--instance NAME] [COMMAND]]
   (none)                 start the hosts, and make them a cluster with VMs and users: pulumi up
   preview | up           pulumi preview, pulumi up
   pulumi ARGS...         any other command of Pulumi, such as: pulumi stack output
-  status                 members, VMs and users, as of the last up
+  status [--svg FILE]    the cluster as it is now, and a picture of it
   ssh VM [CMD...]        log in to a VM
   host NAME [-- CMD...]  a shell, or a command, as root on a host
   down                   remove all of it
@@ -93,8 +93,10 @@ async function demo(hosts: DemoHosts): Promise<number> {
     return exitCode;
   }
   log(`pulumi up took ${seconds(applied)}`);
-  say(`\n${summary(await stack.resources())}\n\n${hints(hosts)}`);
-  return 0;
+  say("");
+  const status = await stack.status([]);
+  say(`\n${hints(hosts)}`);
+  return status;
 }
 
 function hints({ mischief, canLogIn }: DemoHosts): string {
@@ -106,6 +108,8 @@ function hints({ mischief, canLogIn }: DemoHosts): string {
     "  npm run demo -- preview           ... see the drift ...",
     "  npm run demo -- up                ... and repair it",
     ...(canLogIn ? ["  npm run demo -- ssh dns1          log in to a VM"] : []),
+    "  npm run demo -- status --svg cluster.svg",
+    "                                    draw the cluster",
     "  npm run demo -- down              remove all of it",
   ].join("\n");
 }
@@ -147,8 +151,7 @@ async function main(argv: readonly string[]): Promise<number> {
     case "pulumi":
       return stack.run(rest);
     case "status":
-      say(summary(await stack.resources()));
-      return 0;
+      return stack.status(rest);
     case "ssh": {
       const { user, address } = loginOf(await stack.resources(), name);
       return hosts.logIn(user, address, args);

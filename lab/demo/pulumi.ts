@@ -15,7 +15,8 @@ interface StackFile {
 
 interface LabHostConfig {
   name: string;
-  connection?: Record<string, unknown>;
+  address: string;
+  connection: { user: string; privateKeyPath: string; host?: string; port?: number };
   node: { install: Record<string, unknown> };
 }
 
@@ -45,6 +46,16 @@ export class DemoStack {
   async run(argv: readonly string[]): Promise<number> {
     await this.prepare();
     return runInForeground(this.hosts.argv(this.command(argv)), this.environment);
+  }
+
+  /** Runs the package's own command `status` with these arguments on this terminal. Returns its exit status. */
+  async status(argv: readonly string[]): Promise<number> {
+    const hosts = this.config().config["lxd-cluster:hosts"].flatMap(({ address, connection }) => {
+      const { user, privateKeyPath, host = address, port = 22 } = connection;
+      return ["--host", `${user}@${host}:${port}`, "--identity", privateKeyPath];
+    });
+    const command = [process.execPath, join(checkoutRoot, "dist/cli/main.js"), "status", ...hosts, ...argv];
+    return runInForeground(this.hosts.argv(command), this.environment);
   }
 
   /** The resources in the state after the last `up`, `refresh` or `destroy`. */

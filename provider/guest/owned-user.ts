@@ -1,5 +1,5 @@
 /** A user of an instance that a resource owns. The instance's config holds the mark of the owner. */
-import { OWNER_KEY } from "../lxd/config";
+import { type Config, OWNER_KEY } from "../lxd/config";
 import { setInstanceConfig } from "../lxd/instances/instances";
 import { claim, type Owner, refuseTakenOver } from "../lxd/ownership";
 import { afterChange, IncompleteError, messageOf, RefusedError } from "../support/errors";
@@ -26,7 +26,16 @@ export function idOfUser(project: string, instance: string, name: string): strin
 
 /** Key of the instance's config that holds the mark of the resource that owns the user. */
 export function markerOf(user: string): string {
-  return `user.pulumi.user.${user}`;
+  return MARKER + user;
+}
+
+const MARKER = "user.pulumi.user.";
+
+/** Names of the users that resources own, by the config of their instance. */
+export function ownedUsersIn(config: Config): string[] {
+  return Object.entries(config).flatMap(([key, mark]) =>
+    key.startsWith(MARKER) && mark !== "" ? [key.slice(MARKER.length)] : [],
+  );
 }
 
 /**

@@ -143,8 +143,14 @@ export function explainTakeover(mark: string): string {
   );
 }
 
-export function describeOwner(mark: string): string {
+/** What a mark says of its resource, as far as it is a URN. */
+export function ownerOf(mark: string): { stack?: string | undefined; project?: string | undefined; name?: string | undefined } {
   const [stack, project, , name] = partsOf(mark);
+  return { stack, project, name };
+}
+
+export function describeOwner(mark: string): string {
+  const { stack, project, name } = ownerOf(mark);
   return `the Pulumi resource "${name ?? mark}" of stack "${stack ?? "?"}", project "${project ?? "?"}"`;
 }
 

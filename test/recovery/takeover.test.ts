@@ -113,6 +113,24 @@ describe("Taking over a cluster on real LXD", () => {
     assert.equal(await instances(), pids);
   });
 
+  it("has a status, read through any member, and a picture of it", async () => {
+    const watch = await ChangeWatch.start(hosts.lab, "bcn2");
+    const picture = join(folder, "cluster.svg");
+    const argv = ["status", "--host", `root@${ADDRESSES.bcn1}`, "--identity", "~/.ssh/id_ed25519", "--svg", picture];
+    const said = await onWorkstation("node", join(REPOSITORY, "dist/cli/main.js"), ...argv);
+    assert.deepEqual(await watch.stop(hosts.lab, "bcn2"), []);
+    assert.match(said, new RegExp(`, a cluster of 2 members, asked on root@${ADDRESSES.bcn1}$`, "m"));
+    assert.match(said, /^bcn1 +Online +192\.168\.1\.101:8443 .* 1$/m);
+    assert.match(said, /^local +dir +Created +\S+\/takeover: local$/m);
+    assert.match(said, /^lxdbr0 +bridge +Created +\S+\/takeover: lxdbr0$/m);
+    assert.match(said, /^c1 +container +Running +bcn2 +10\.44\.0\.\d+ .*\/takeover: c1$/m);
+    assert.match(said, /^Nothing is unfinished\.$/m);
+    assert.doesNotMatch(said, /t0psecret/);
+    const svg = readFileSync(picture, "utf8");
+    assert.match(svg, />c1<[^]*>network lxdbr0, bridge<[^]*>pool local, dir<[^]*>c2</);
+    assert.doesNotMatch(svg, /t0psecret/);
+  });
+
   it("is managed by the program: an edited instance is changed in place", async () => {
     const path = join(folder, "index.ts");
     writeFileSync(path, readFileSync(path, "utf8").replace('cpu: "1"', 'cpu: "2"'));

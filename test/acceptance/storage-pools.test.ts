@@ -26,6 +26,9 @@ describe("On two real members,", () => {
     args({ memberConfig: { bcn2: { size }, bcn1: { source: disk } }, config: { "user.a": "b" } });
   const query = async (path: string): Promise<{ [key: string]: unknown }> =>
     JSON.parse(await onHost("bcn2", hosts.lab.flavour.client, "query", path)) as { [key: string]: unknown };
+  /** URLs of all pools. Incus 6.0 answers `null` for none, which its client prints as nothing. */
+  const pools = async (): Promise<string[]> =>
+    JSON.parse((await onHost("bcn2", hosts.lab.flavour.client, "query", "/1.0/storage-pools")) || "[]") as string[];
   const canGrow = async (): Promise<boolean> =>
     ((await query("/1.0"))["api_extensions"] as string[]).includes("storage_pool_loop_resize");
   const totalBytes = async (name: string): Promise<number> =>
@@ -44,7 +47,7 @@ describe("On two real members,", () => {
     it("is refused while one member has no btrfs, and nothing is left", async () => {
       await assert.rejects(pool.up(args({})), /bcn1 does not have the storage driver btrfs; it has /);
       assert.equal(pool.state, undefined);
-      assert.deepEqual(await query("/1.0/storage-pools"), []);
+      assert.deepEqual(await pools(), []);
     });
 
     it("is kept as unfinished when one member fails, and completed when that is repaired", async () => {
@@ -131,7 +134,7 @@ describe("On two real members,", () => {
       await assert.rejects(pool.destroy(), /Storage pool "fast" cannot be removed: .* It is used by volume orders/);
       await onHost("bcn2", hosts.lab.flavour.client, "storage", "volume", "delete", "fast", "orders", "--target", "bcn2");
       await pool.destroy();
-      assert.deepEqual(await query("/1.0/storage-pools"), []);
+      assert.deepEqual(await pools(), []);
     });
 
     it("is refused with a loop file larger than all disks, and nothing is left", async () => {
@@ -141,7 +144,7 @@ describe("On two real members,", () => {
         /config\.size is 100TiB, and all disks of bcn2 together have \d+GiB\. Give a size that fits/,
       );
       assert.equal(large.state, undefined);
-      assert.deepEqual(await query("/1.0/storage-pools"), []);
+      assert.deepEqual(await pools(), []);
     });
   });
 

@@ -146,6 +146,8 @@ const trixie: Server = {
 
 const incus: Server = {
   ...trixie,
+  // The latter once it has failed to connect for events, which depends on the time since the last heartbeat: its internal/server/cluster/events.go.
+  offlineMember: { status: 500, reply: /^(Missing event connection with target cluster member|Server isn't ready yet)$/ },
   debian: DEBIAN_SERVERS.incus,
   version: "6.0.4",
   failedWait: { status: 200, type: "error" },

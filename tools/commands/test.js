@@ -75,7 +75,7 @@ const TIERS = [
     thoroughMinutes: 40,
     testSeconds: 900,
     stacks: true,
-    lane: "lifecycles",
+    lane: "recovery",
     lab: ["lab/machines/cli.ts", "--vm"],
   },
   {

@@ -331,11 +331,13 @@ export class LxdClient {
         return answer;
       } catch (error) {
         const isLater = saysLater(error) && this.patience !== "once";
-        // Incus 7 also says so of a request for a member that is down. A server that has listed its members since is not starting.
-        if (isLater ? isDown : !(isRead(sent) && (await this.mayPass(error)))) {
+        const isOfMember = isDown && !hasCode(error, "transport");
+        if (isOfMember || !(isLater || (isRead(sent) && (await this.mayPass(error))))) {
           throw error;
         }
-        isDown = isLater && this.patience === "patient" && (await this.isMemberDown());
+        // A request for a member that is down fails like one that came while the database had no leader, and Incus 7 answers it like a server
+        // that starts. A server that has listed its members since has a leader and is not starting: the next failure is of that member.
+        isDown = this.patience === "patient" && !hasCode(error, "transport") && (await this.isMemberDown());
         failure = error;
         report(messageOf(error));
         this.told.waiting?.(`asking again: ${messageOf(error)}`);
@@ -380,7 +382,7 @@ export class LxdClient {
     const isOfDaemon = hasCode(error, "transport") && this.endpoint.isOpen();
     const isTransient =
       isOfDaemon || (isServerFailure(error) && !(await this.soon.isInNoCluster(error).catch(fallback(undefined, "timeout"))));
-    return isTransient && this.shared.trouble.lasts() && (isOfDaemon || !(await this.isMemberDown()));
+    return isTransient && this.shared.trouble.lasts();
   }
 
   private async isMemberDown(): Promise<boolean> {

@@ -148,8 +148,9 @@ describe("LxdClient", () => {
       server.next(failed(500, "a text that no version uses so far"), done({ environment: { server_clustered: false } }));
       await assert.rejects(lxd.get("/1.0/cluster/members", anything), /so far$/);
       const bcn1 = { server_name: "bcn1", status: "Offline" };
-      server.next(failed(500, "no route to host"), done([bcn1]), done({ environment: { server_name: "bcn2" } }));
-      await assert.rejects(lxd.get("/1.0", anything), /no route to host$/);
+      const noRoute = failed(500, "no route to host");
+      server.next(noRoute, done([bcn1]), done({ environment: { server_name: "bcn2" } }), noRoute);
+      await assert.rejects(lxd.get("/1.0/instances/web", anything), /no route to host$/);
       server.next(failed(500, "agent is silent"));
       await assert.rejects(lxd.connect("/1.0/instances/web/sftp", "sftp"), /agent is silent$/);
       server.next(failed(500, "no"));
@@ -158,12 +159,20 @@ describe("LxdClient", () => {
         "GET /1.0",
         "GET /1.0/cluster/members",
         "GET /1.0",
-        "GET /1.0",
+        "GET /1.0/instances/web",
         members,
         "GET /1.0",
+        "GET /1.0/instances/web",
         "GET /1.0/instances/web/sftp",
         "GET /1.0",
       ]);
+    });
+
+    it("retries when a member is down that was the leader: another one leads as soon as the members are listed", async () => {
+      const down = done([{ server_name: "bcn1", status: "Offline" }]);
+      const itself = done({ environment: { server_name: "bcn2" } });
+      server.next(failed(500, "context deadline exceeded"), down, itself, done(1));
+      assert.equal(await lxd.get("/1.0/profiles", anything), 1);
     });
 
     it("does not wait for a member that is down, of which Incus says to ask later", async () => {

@@ -90,9 +90,11 @@ export function runInForeground(argv: readonly string[], env: NodeJS.ProcessEnv 
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: "inherit", env });
     running.add(child);
+    let passed: NodeJS.Signals | undefined;
     const pass = (signal: NodeJS.Signals) => {
       // The terminal itself sends Ctrl-C to the command; many programs interpret a second one as "at once".
       if (signal === "SIGINT" && process.stdin.isTTY) return;
+      passed = signal;
       child.kill(signal);
     };
     const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
@@ -107,7 +109,9 @@ export function runInForeground(argv: readonly string[], env: NodeJS.ProcessEnv 
     });
     child.on("close", (code, signal) => {
       done();
-      resolve(code ?? (signal === "SIGINT" ? 130 : 143));
+      // Mocha ends with 0 when a signal ends it before a test has failed.
+      const status = code === 0 && passed !== undefined ? null : code;
+      resolve(status ?? ((signal ?? passed) === "SIGINT" ? 130 : 143));
     });
   });
 }

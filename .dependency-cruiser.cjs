@@ -19,7 +19,15 @@ const MAY_IMPORT = {
   "provider/(index|entry|schemas)[.]ts": ["provider/resources", "provider/engine"],
   components: ["provider/index[.]ts"],
   // The command reads a cluster as the resources do, beside the two doors.
-  cli: ["provider/resources", "provider/engine", "provider/host", "provider/guest", "provider/lxd", "provider/transport", "provider/support"],
+  cli: [
+    "provider/resources",
+    "provider/engine",
+    "provider/host",
+    "provider/guest",
+    "provider/lxd",
+    "provider/transport",
+    "provider/support",
+  ],
   stacks: ["components/index[.]ts", "provider/(index|schemas)[.]ts", "dist/(components|provider)/index[.]"],
   tools: ["package[.]json"],
 };

@@ -32,7 +32,7 @@ function rowOf(object: ObjectStatus): string[] {
 }
 
 /** One status where all members have the same. */
-export function statusOf({ statuses }: Pick<ObjectStatus, "statuses">): string {
+function statusOf({ statuses }: Pick<ObjectStatus, "statuses">): string {
   const entries = Object.entries(statuses);
   const [first] = Object.values(statuses);
   return first !== undefined && entries.every(([, status]) => status === first)

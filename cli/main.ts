@@ -1,14 +1,15 @@
 #!/usr/bin/env node
 /** The command `pulumi-lxd-cluster`: shows a running cluster, or writes a program that adopts it. */
+import { writeFileSync } from "node:fs";
 import { messageOf } from "../provider/support/errors";
 import { disconnectAll } from "../provider/transport/pool";
 import { type Asked, type AskedStatus, parseArguments, USAGE, UsageError } from "./arguments";
 import { readCluster } from "./inventory";
 import { programOf } from "./program";
-import { refuseToOverwrite, writeProject } from "./project";
+import { programIn, refuseToOverwrite, writeProject } from "./project";
 import { describe } from "./report";
 import { readStatus } from "./status";
-import { drawStatus, refuseToOverwritePicture, writePicture } from "./status/picture";
+import { drawStatus } from "./status/picture";
 import { describeStatus } from "./status/text";
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -26,7 +27,7 @@ function tell(text: string): void {
 }
 
 async function adopt(asked: Asked): Promise<void> {
-  refuseToOverwrite(asked);
+  refuseToOverwrite(programIn(asked.out), asked.force, "another folder with --out");
   const cluster = await readCluster(asked, tell);
   const program = programOf(cluster);
   const written = writeProject(asked, program.text);
@@ -34,11 +35,13 @@ async function adopt(asked: Asked): Promise<void> {
 }
 
 async function status({ hosts, svg, force }: AskedStatus): Promise<void> {
-  refuseToOverwritePicture(svg, force);
+  if (svg !== undefined) {
+    refuseToOverwrite(svg, force, "another file with --svg");
+  }
   const found = await readStatus(hosts, tell);
   process.stdout.write(describeStatus(found));
   if (svg !== undefined) {
-    writePicture(svg, drawStatus(found));
+    writeFileSync(svg, drawStatus(found));
     process.stdout.write(`Written: ${svg}\n`);
   }
 }

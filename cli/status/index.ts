@@ -10,7 +10,7 @@ import { describeQuorum } from "../../provider/lxd/cluster/quorum";
 import { getServersShared, type Servers } from "../../provider/lxd/cluster/servers";
 import { OWNER_KEY } from "../../provider/lxd/config";
 import { EVACUATED_FROM } from "../../provider/lxd/instances/evacuation";
-import { type Instance, instanceSchema, isStopped } from "../../provider/lxd/instances/instances";
+import { addressesOf, type Instance, instanceSchema, isStopped, nicsOf } from "../../provider/lxd/instances/instances";
 import { readMark } from "../../provider/lxd/ownership";
 import { getServer } from "../../provider/lxd/server";
 import { type ObjectRef, readOnMembers, statusesOf } from "../../provider/lxd/storage-and-networks/member-objects";
@@ -134,18 +134,14 @@ async function instancesOf(
 
 /** @param evacuated - Names of the evacuated members. */
 function instanceStatus(project: string, instance: Instance, server: string, evacuated: ReadonlySet<string>): InstanceStatus {
-  const { name, type, status, location, config, expanded_devices: devices, state } = instance;
+  const { name, type, status, location, config } = instance;
   const member = location === "" || location === "none" ? server : location;
   const isStoppedByEvacuation = evacuated.has(member) && isStopped(instance) && config["volatile.last_state.power"] === "RUNNING";
   return {
     ...{ project, name, type, status, member },
     origin: isStoppedByEvacuation ? member : config[EVACUATED_FROM],
-    addresses: Object.entries(state?.network ?? {}).flatMap(([device, { addresses }]) =>
-      device === "lo" ? [] : (addresses ?? []).flatMap(({ address, scope }) => (scope === "global" ? [address] : [])),
-    ),
-    nics: Object.values(devices).flatMap(({ type: kind, network: name = "", parent = "" }) =>
-      kind === "nic" && (name || parent) !== "" ? [name || parent] : [],
-    ),
+    addresses: Object.values(addressesOf(instance)).flatMap(({ ipv4, ipv6 }) => [...ipv4, ...ipv6]),
+    nics: nicsOf(instance).flatMap(([, { network: on = "", parent = "" }]) => ((on || parent) === "" ? [] : [on || parent])),
     users: ownedUsersIn(config).sort(),
     mark: readMark(config[OWNER_KEY]),
   };

@@ -1,6 +1,4 @@
-/** The status of a cluster as a picture (SVG): each member with its instances, the networks that these are on, and the pools. */
-import { existsSync, writeFileSync } from "node:fs";
-import { RefusedError } from "../../provider/support/errors";
+/** The status of a cluster as a picture (SVG): each member with its instances, the networks that these are on, and the pools. Pure. */
 import { type ClusterStatus, type InstanceStatus, type MemberStatus, named, type ObjectStatus } from "./contents";
 
 const MARGIN = 20;
@@ -30,17 +28,6 @@ const STYLE = `
     .title { font-size: 18px; font-weight: 600; }
     .name { font-size: 14px; font-weight: 600; }
     .quiet { fill: #57606a; font-size: 12px; }`;
-
-/** @throws RefusedError when the file exists and `--force` is not given. */
-export function refuseToOverwritePicture(file: string | undefined, force: boolean): void {
-  if (file !== undefined && !force && existsSync(file)) {
-    throw new RefusedError(`${file} exists. Choose another file with --svg, or overwrite it with --force`);
-  }
-}
-
-export function writePicture(file: string, svg: string): void {
-  writeFileSync(file, svg);
-}
 
 export function drawStatus(status: ClusterStatus): string {
   const { title, clustered, members } = status;

@@ -279,7 +279,7 @@ export function macAddressesOf(instance: Pick<Instance, "config" | "expanded_dev
   );
 }
 
-function nicsOf({ expanded_devices }: Pick<Instance, "expanded_devices">): [name: string, device: Config][] {
+export function nicsOf({ expanded_devices }: Pick<Instance, "expanded_devices">): [name: string, device: Config][] {
   return Object.entries(expanded_devices).filter(([, device]) => device["type"] === "nic");
 }
 

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { HostArgs } from "../../../cli/arguments";
+import { refuseToOverwrite } from "../../../cli/project";
 import { readStatus } from "../../../cli/status";
 import type { ClusterStatus } from "../../../cli/status/contents";
-import { drawStatus, refuseToOverwritePicture, writePicture } from "../../../cli/status/picture";
+import { drawStatus } from "../../../cli/status/picture";
 import { describeStatus } from "../../../cli/status/text";
 import { OWNER_KEY } from "../../../provider/lxd/config";
 import { type SimulatedCluster, startMembers, startStandalone } from "../resources/simulated-cluster";
@@ -154,18 +155,18 @@ describe("The status of a standalone server", () => {
 });
 
 describe("The file of a picture", () => {
+  const CHOICE = "another file with --svg";
+
   it("is not overwritten without --force", () => {
     const folder = mkdtempSync(join(tmpdir(), "status-"));
     try {
       const file = join(folder, "cluster.svg");
-      refuseToOverwritePicture(file, false);
-      writePicture(file, "<svg/>");
-      assert.equal(readFileSync(file, "utf8"), "<svg/>");
-      assert.throws(() => refuseToOverwritePicture(file, false), {
+      refuseToOverwrite(file, false, CHOICE);
+      writeFileSync(file, "<svg/>");
+      assert.throws(() => refuseToOverwrite(file, false, CHOICE), {
         message: /exists\. Choose another file with --svg, or overwrite it with --force/,
       });
-      refuseToOverwritePicture(file, true);
-      refuseToOverwritePicture(undefined, false);
+      refuseToOverwrite(file, true, CHOICE);
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -11,10 +11,10 @@ const MAY_IMPORT = {
   // What is done to a host for LXD's sake knows how LXD is packaged and where it listens.
   "provider/host": ["provider/lxd", "provider/transport", "provider/support"],
   // What is done inside an instance goes through LXD.
-  "provider/guest": ["provider/lxd", "provider/support"],
+  "provider/machine": ["provider/lxd", "provider/support"],
   // The context that every lifecycle gets holds the connections to hosts and clusters.
   "provider/engine": ["provider/lxd", "provider/host", "provider/transport", "provider/support"],
-  "provider/resources": ["provider/engine", "provider/lxd", "provider/host", "provider/guest", "provider/support"],
+  "provider/resources": ["provider/engine", "provider/lxd", "provider/host", "provider/machine", "provider/support"],
   // The two doors of the package, one for programs and one for the engine, and the schemas for the stacks.
   "provider/(index|entry|schemas)[.]ts": ["provider/resources", "provider/engine"],
   components: ["provider/index[.]ts"],
@@ -23,7 +23,7 @@ const MAY_IMPORT = {
     "provider/resources",
     "provider/engine",
     "provider/host",
-    "provider/guest",
+    "provider/machine",
     "provider/lxd",
     "provider/transport",
     "provider/support",

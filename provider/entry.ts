@@ -16,7 +16,7 @@ import { storagePoolLifecycle } from "./resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "./resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "./resources/lxd-trust-certificate";
 import { vmLifecycle } from "./resources/lxd-vm";
-import { vmUserLifecycle } from "./resources/vm-user";
+import { hostUserLifecycle, vmUserLifecycle } from "./resources/machine-user";
 
 const PROGRAM = new Program();
 
@@ -36,6 +36,7 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdTrustCertificate: () => dynamicProvider(trustCertificateLifecycle),
   LxdVm: () => dynamicProvider(vmLifecycle, undefined, PROGRAM),
   VmUser: () => dynamicProvider(vmUserLifecycle),
+  HostUser: () => dynamicProvider(hostUserLifecycle),
 };
 
 printErrorsOnce();

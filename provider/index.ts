@@ -38,4 +38,5 @@ export type {
   RootDiskArgs,
   WaitConditionArgs,
 } from "./resources/lxd-vm-args";
-export { VmUser, type VmUserArgs } from "./resources/vm-user";
+export type { InInstanceArgs, OnHostArgs } from "./resources/machine-access";
+export { HostUser, type HostUserArgs, type UserArgs, VmUser, type VmUserArgs } from "./resources/machine-user";

@@ -8,4 +8,4 @@ export { networkSchema } from "./resources/lxd-network";
 export { nodeSchema } from "./resources/lxd-node-args";
 export { storagePoolSchema } from "./resources/lxd-storage-pool";
 export { vmSchema } from "./resources/lxd-vm";
-export { vmUserSchema } from "./resources/vm-user";
+export { vmUserSchema } from "./resources/machine-user";

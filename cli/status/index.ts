@@ -1,6 +1,5 @@
 /** Reads what a cluster has, for people. Members that are down are shown as such, and fail nothing. */
 import * as z from "zod";
-import { ownedUsersIn } from "../../provider/guest/owned-user";
 import { listOf } from "../../provider/lxd/client/answers";
 import { LxdClient } from "../../provider/lxd/client/client";
 import { clusterEndpoint } from "../../provider/lxd/client/cluster-endpoint";
@@ -16,6 +15,7 @@ import { getServer } from "../../provider/lxd/server";
 import { type ObjectRef, readOnMembers, statusesOf } from "../../provider/lxd/storage-and-networks/member-objects";
 import { network } from "../../provider/lxd/storage-and-networks/networks";
 import { pool } from "../../provider/lxd/storage-and-networks/storage-pools";
+import { ownedUsersIn } from "../../provider/machine/marks";
 import { Deadline } from "../../provider/support/deadline";
 import { hasCode, messageOf } from "../../provider/support/errors";
 import type { HostArgs } from "../arguments";

@@ -6,9 +6,12 @@ import type { FaultEffect } from "./faults";
 import { type LoginShell, runInLoginShell, sudoWarning } from "./login-shell";
 import type { Daemon } from "./lxd/daemon";
 import type { Surroundings } from "./lxd/database";
-import { type ProgramResult, runProgram } from "./machine";
+import { failure, type ProgramResult, runProgram } from "./machine";
+import { accountPrograms } from "./programs/accounts";
 import { filePrograms } from "./programs/files";
 import { type HostMachine, hostPrograms } from "./programs/host";
+import { runPerl } from "./programs/perl";
+import { runStepsIn, stepsIn } from "./programs/steps";
 import type { CommandChannel } from "./ssh-server";
 
 /** What the commands need of their host. */
@@ -123,14 +126,35 @@ export class HostCommands {
       rest = rest.slice(2); // nothing here takes long
     }
     this.executed.push(rest);
-    const [program = "", ...args] = rest;
-    if (program === "perl" && args[1]?.startsWith("rename(") !== true) {
-      return this.perl(args, root, channel);
+    let as: { uid: number; gid: number } | undefined;
+    if (rest[0] === "setpriv") {
+      const [, user = "", group = "", ...command] = rest;
+      as = { uid: Number(user.split("=")[1]), gid: Number(group.split("=")[1]) };
+      rest = command.slice(command.indexOf("--") + 1);
     }
-    const run = { program, args, stdin: () => channel.stdin(), env };
+    const steps = stepsIn(rest);
+    if (steps !== undefined) {
+      return runStepsIn(this.host.files, steps, async (command, stdin) => {
+        const input = async (): Promise<Buffer> => Buffer.from(stdin === "/dev/null" ? "" : this.host.files.readText(stdin));
+        return (await this.runProgram(command, input, env, as)) ?? failure(127, `sh: 1: ${command[0] ?? ""}: not found`);
+      });
+    }
+    if (rest[0] === "perl" && rest[2]?.startsWith("rename(") !== true) {
+      const run = { machine: this.host, program: "perl", args: rest.slice(1), stdin: () => channel.stdin(), env };
+      return (await runPerl(run)) ?? this.perl(rest.slice(1), root, channel);
+    }
+    return this.runProgram(rest, () => channel.stdin(), env, as);
+  }
+
+  private async runProgram(
+    [program = "", ...args]: string[],
+    stdin: () => Promise<Buffer>,
+    env: Record<string, string>,
+    as: { uid: number; gid: number } | undefined,
+  ): Promise<ProgramResult | undefined> {
+    const run = { program, args, stdin, env, machine: this.host, ...(as && { user: as }) };
     return (
-      (await runProgram(hostPrograms, { ...run, machine: this.host })) ??
-      (await runProgram(filePrograms, { ...run, machine: this.host }))
+      (await runProgram(hostPrograms, run)) ?? (await runProgram(accountPrograms, run)) ?? (await runProgram(filePrograms, run))
     );
   }
 

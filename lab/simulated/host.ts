@@ -24,6 +24,7 @@ import { SnapStore, type StoredSnap } from "./snap-store";
 import { SimulatedSnapd, SNAPD_SOCKET } from "./snapd";
 import type { InstalledSnap } from "./snapd-model";
 import { type AcceptedLogin, SimulatedSshServer, type SshCounters, type SshdSettings } from "./ssh-server";
+import { makeSystemFiles } from "./system-files";
 
 /** How a host is made. */
 export interface SimulatedHostOptions {
@@ -463,18 +464,8 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   }
 
   private makeFiles(): void {
-    for (const directory of [
-      "/etc/apt/sources.list.d",
-      "/dev",
-      "/root",
-      "/tmp",
-      "/var/lib",
-      "/var/log",
-      "/var/cache",
-      "/run",
-      "/srv",
-      "/home",
-    ]) {
+    makeSystemFiles(this.files);
+    for (const directory of ["/etc/apt/sources.list.d", "/dev", "/var/log", "/var/cache"]) {
       this.files.makeDirectory(directory, { parents: true });
     }
     this.files.writeFile("/etc/hostname", `${this.name}\n`);
@@ -483,8 +474,6 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       this.files.makeDirectory("/usr/lib/snapd", { parents: true });
       this.files.writeFile("/usr/lib/snapd/snapd", "");
     }
-    this.files.writeFile("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n");
-    this.files.writeFile("/etc/group", "root:x:0:\n");
     for (const disk of this.options.disks ?? []) {
       this.files.writeFile(disk, "");
     }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../lab/simulated";
 import { provider } from "../../provider/entry";
-import { guestOf } from "../../provider/guest/guest";
+import { guestOf } from "../../provider/machine/guest";
 import { hasDebPackage, installDebPackages } from "../../provider/host/apt";
 import { bringSnap } from "../../provider/host/snapd";
 import type { LxdClient } from "../../provider/lxd/client/client";

@@ -16,7 +16,7 @@ import { projectLifecycle } from "../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-volume";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
-import { vmUserLifecycle } from "../../provider/resources/vm-user";
+import { vmUserLifecycle } from "../../provider/resources/machine-user";
 import { figure } from "../support/figure";
 import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
 
@@ -444,7 +444,7 @@ describe("Ownership", () => {
         await again.preview(args({ adopt: true }));
         assert.match(
           again.notes.join(),
-          /^Adopts the existing object that has this resource's own mark \(its state was lost, or another/,
+          /(^|,)Adopts the existing object that has this resource's own mark \(its state was lost, or another/,
         );
         const changes = await changesOf(async () => assert.equal(await again.up(args({ adopt: true })), "created"));
         assert.deepEqual(changes.filter(isMaking), []);

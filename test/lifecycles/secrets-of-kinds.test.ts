@@ -18,7 +18,7 @@ import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool"
 import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
-import { vmUserLifecycle } from "../../provider/resources/vm-user";
+import { vmUserLifecycle } from "../../provider/resources/machine-user";
 import { figure } from "../support/figure";
 import { SecretSearch } from "../support/secret-search";
 import { Managed, type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";

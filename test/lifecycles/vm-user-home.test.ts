@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { FaultEffect } from "../../lab/simulated/faults";
-import { vmUserLifecycle } from "../../provider/resources/vm-user";
+import { vmUserLifecycle } from "../../provider/resources/machine-user";
 import { isThorough } from "../support/breadth";
 import { Managed, type SimulatedCluster, startWithInstance } from "../unit/resources/simulated-cluster";
 

@@ -1,10 +1,10 @@
 /** Access to the inside of an instance: commands with recorded output, their logs, and SFTP. */
 import type { Duplex } from "node:stream";
 import { z } from "zod";
-import { FAILED_AT, RUN_STEPS } from "../../../provider/lxd/instances/steps";
 import { guestOf } from "../guest";
 import { type ProgramResult, runProgram } from "../machine";
 import { guestPrograms } from "../programs/guest";
+import { runStepsIn, stepsIn } from "../programs/steps";
 import type { Instance } from "./database";
 import { instanceOf } from "./instance-requests";
 import { requireReachable } from "./instance-state";
@@ -85,30 +85,10 @@ function runAsOperation(request: ApiRequest, instance: Instance, body: z.output<
 type Ending = ProgramResult & { refusal?: string };
 
 async function runInGuest(instance: Instance, body: z.output<typeof execPost>, request: ApiRequest): Promise<Ending> {
-  const [program, flag, script, , ...operands] = body.command;
-  if (program === "sh" && flag === "-c" && script === RUN_STEPS) {
-    return runStepsIn(instance, body, request, operands);
-  }
-  return runOne(instance, body, request, body.command);
-}
-
-/** The shell's work in {@link RUN_STEPS}. */
-async function runStepsIn(
-  instance: Instance,
-  body: z.output<typeof execPost>,
-  request: ApiRequest,
-  [scratch = "", ...words]: string[],
-): Promise<Ending> {
-  const { files } = guestOf(instance);
-  for (let step = 1; words.length > 0; step += 1) {
-    const [count = "0", stdin = ""] = words.splice(0, 2);
-    const { exitCode, stdout, stderr } = await runOne(instance, body, request, words.splice(0, Number(count)), stdin);
-    files.writeFile(scratch, `${stdout}${stderr}${exitCode === 0 ? "" : `\n${exitCode}\n`}`);
-    if (exitCode !== 0) {
-      return { exitCode: FAILED_AT + step, stdout: "", stderr: "" };
-    }
-  }
-  return { exitCode: 0, stdout: "", stderr: "" };
+  const steps = stepsIn(body.command);
+  return steps === undefined
+    ? runOne(instance, body, request, body.command)
+    : runStepsIn(guestOf(instance).files, steps, (command, stdin) => runOne(instance, body, request, command, stdin));
 }
 
 async function runOne(

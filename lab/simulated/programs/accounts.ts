@@ -2,20 +2,19 @@
  * The programs that change users and groups. They change /etc/passwd, /etc/shadow, /etc/group and /etc/gshadow like
  * those of Debian's passwd and adduser packages.
  */
-import type { Guest } from "../guest";
-import { failure, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
+import { failure, type Machine, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
 
-type Run = ProgramRun<Guest>;
+type Run = ProgramRun<Machine>;
 
 /** A file of lines with fields separated by colons. */
 class Table {
   readonly rows: string[][];
 
   constructor(
-    private readonly guest: Guest,
+    private readonly machine: Machine,
     private readonly path: string,
   ) {
-    this.rows = guest.files
+    this.rows = machine.files
       .readText(path)
       .split("\n")
       .filter((line) => line !== "")
@@ -44,7 +43,7 @@ class Table {
   }
 
   save(): void {
-    this.guest.files.writeFile(this.path, this.rows.map((row) => `${row.join(":")}\n`).join(""));
+    this.machine.files.writeFile(this.path, this.rows.map((row) => `${row.join(":")}\n`).join(""));
   }
 }
 
@@ -55,8 +54,8 @@ interface Accounts {
   gshadow: Table;
 }
 
-function open(guest: Guest): Accounts {
-  const table = (name: string) => new Table(guest, `/etc/${name}`);
+function open(machine: Machine): Accounts {
+  const table = (name: string) => new Table(machine, `/etc/${name}`);
   return { passwd: table("passwd"), shadow: table("shadow"), group: table("group"), gshadow: table("gshadow") };
 }
 
@@ -67,7 +66,7 @@ function save(accounts: Accounts): void {
 }
 
 /** Programs on accounts. */
-export const accountPrograms: Programs<Guest> = {
+export const accountPrograms: Programs<Machine> = {
   id: idProgram,
   getent: ({ machine, args }) => {
     const [database = "", ...keys] = args;
@@ -449,8 +448,8 @@ function idProgram({ machine, args, user: caller }: Run): ProgramResult {
 }
 
 /** Ids of the processes that a user runs: a test gives the user directories in /proc. */
-export function processesOf(guest: Guest, uid: number): string[] {
-  return guest.files.list("/proc").filter((name) => /^\d+$/.test(name) && guest.files.get(`/proc/${name}`)?.uid === uid);
+function processesOf(machine: Machine, uid: number): string[] {
+  return machine.files.list("/proc").filter((name) => /^\d+$/.test(name) && machine.files.get(`/proc/${name}`)?.uid === uid);
 }
 
 function gidOf(accounts: Accounts, group: string): string | undefined {
@@ -473,4 +472,28 @@ function setMembers(accounts: Accounts, group: string, members: string[]): void 
       row[3] = text;
     }
   }
+}
+
+/** Kills all processes of a user: `pkill -KILL -U UID`. */
+export function killProcesses({ machine, args }: Run): ProgramResult {
+  const { options } = parseArguments(args, { flags: ["-KILL"], valued: ["-U"] });
+  const found = processesOf(machine, Number(options.get("-U")));
+  found.forEach((process) => machine.files.remove(`/proc/${process}`, true));
+  return found.length > 0 ? ok() : failure(1, "");
+}
+
+/** Checks a file of rules. */
+export async function visudo({ machine, args, stdin }: Run): Promise<ProgramResult> {
+  if (args[0] === "--version") {
+    return ok("visudo version 1.9.13p3\nvisudo grammar version 50\n");
+  }
+  const { options } = parseArguments(args, { flags: ["-c", "--check", "-q", "--quiet"], valued: ["-f", "--file"] });
+  const path = options.get("-f") ?? options.get("--file") ?? "/etc/sudoers";
+  const text = path === "-" || path === "/dev/stdin" ? (await stdin()).toString() : machine.files.readText(path);
+  const bad = text
+    .split("\n")
+    .findIndex(
+      (line) => line !== "" && !/^(#|@|Defaults\b|[%\w.-]+ +\w+ *= *(\([\w:]+\))? *(NOPASSWD: *|PASSWD: *)?\S)/.test(line),
+    );
+  return bad < 0 ? ok(`${path}: parsed OK\n`) : failure(1, `${path}:${bad + 1}:1: syntax error`);
 }

@@ -55,7 +55,7 @@ export const filePrograms: Programs<Machine> = {
   },
   rm: ({ machine, args }) => {
     const { options, operands } = parseArguments(args, {
-      flags: ["-r", "-R", "-f", "--recursive", "--force", "--one-file-system"],
+      flags: ["-r", "-R", "-f", "-d", "--recursive", "--force", "--one-file-system"],
     });
     const recursive = ["-r", "-R", "--recursive"].some((flag) => options.has(flag));
     const force = options.has("-f") || options.has("--force");
@@ -63,7 +63,7 @@ export const filePrograms: Programs<Machine> = {
       if (machine.files.get(path, false) === undefined && force) {
         return "";
       }
-      if (machine.files.get(path, false)?.type === "directory" && !recursive) {
+      if (machine.files.get(path, false)?.type === "directory" && !recursive && !options.has("-d")) {
         throw new FileSystemError("Is a directory");
       }
       if (recursive) {

@@ -1,7 +1,7 @@
 /** The programs of a guest other than those for files and accounts. */
 import type { Guest } from "../guest";
-import { failure, ok, type Programs, parseArguments } from "../machine";
-import { accountPrograms, processesOf } from "./accounts";
+import { failure, ok, type Programs } from "../machine";
+import { accountPrograms, killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
 
 /** Interval at which a waiting program checks whether it was killed. */
@@ -13,7 +13,8 @@ const KILLED = 137;
 /** Programs of a guest. */
 export const guestPrograms: Programs<Guest> = {
   ...(filePrograms as Programs<Guest>),
-  ...accountPrograms,
+  ...(accountPrograms as Programs<Guest>),
+  visudo,
   env: ({ env }) =>
     ok(
       Object.entries(env)
@@ -41,20 +42,6 @@ export const guestPrograms: Programs<Guest> = {
       stderr: "",
     };
   },
-  visudo: async ({ machine, args, stdin }) => {
-    if (args[0] === "--version") {
-      return ok("visudo version 1.9.13p3\nvisudo grammar version 50\n");
-    }
-    const { options } = parseArguments(args, { flags: ["-c", "--check", "-q", "--quiet"], valued: ["-f", "--file"] });
-    const path = options.get("-f") ?? options.get("--file") ?? "/etc/sudoers";
-    const text = path === "-" || path === "/dev/stdin" ? (await stdin()).toString() : machine.files.readText(path);
-    const bad = text
-      .split("\n")
-      .findIndex(
-        (line) => line !== "" && !/^(#|@|Defaults\b|[%\w.-]+ +\w+ *= *(\([\w:]+\))? *(NOPASSWD: *|PASSWD: *)?\S)/.test(line),
-      );
-    return bad < 0 ? ok(`${path}: parsed OK\n`) : failure(1, `${path}:${bad + 1}:1: syntax error`);
-  },
   "cloud-init": ({ machine }) => {
     const { foundByCloudInit, member } = machine.instance;
     if (member.daemon.behaviour.server === "incus") {
@@ -69,10 +56,5 @@ export const guestPrograms: Programs<Guest> = {
   },
   systemctl: ({ args }) => (args.includes("is-system-running") ? ok("running\n") : ok()),
   loginctl: () => ok(),
-  pkill: ({ machine, args }) => {
-    const { options } = parseArguments(args, { flags: ["-KILL"], valued: ["-U"] });
-    const found = processesOf(machine, Number(options.get("-U")));
-    found.forEach((process) => machine.files.remove(`/proc/${process}`, true));
-    return found.length > 0 ? ok() : failure(1, "");
-  },
+  pkill: killProcesses,
 };

@@ -13,6 +13,7 @@ import {
   type SimulatedMount,
 } from "../machine";
 import type { InstalledSnap } from "../snapd-model";
+import { killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
 import { mount, mountinfo, rename, umount, unshare } from "./mounts";
 
@@ -67,6 +68,7 @@ export const hostPrograms: Programs<HostMachine> = {
   nproc: ({ machine }) => ok(`${machine.cpus}\n`),
   id: ({ args }) =>
     ok(args.includes("-u") ? "0\n" : args.includes("-un") ? "root\n" : "uid=0(root) gid=0(root) groups=0(root)\n"),
+  visudo,
   "dpkg-query": dpkgQuery,
   "apt-get": aptGet,
   "apt-mark": aptMark,
@@ -104,7 +106,11 @@ export const hostPrograms: Programs<HostMachine> = {
   test,
   perl: (run) => (run.args[1]?.startsWith("rename(") === true ? rename(run) : failure(127, "perl: not simulated")),
   losetup: () => ok(),
-  pkill: ({ machine, args }) => {
+  pkill: (run) => {
+    const { machine, args } = run;
+    if (args.includes("-U")) {
+      return killProcesses(run);
+    }
     const monitors = /^\^\\\[lxc monitor\\\] (.*)\/containers $/.exec(args.at(-1) ?? "");
     return monitors !== null && machine.endContainers(monitors[1] ?? "") > 0 ? ok() : failure(1, "");
   },

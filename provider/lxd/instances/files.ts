@@ -1,4 +1,5 @@
 /** Files inside an instance: any number over one connection, which LXD opens with `Upgrade: sftp`. */
+import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import { ApiError, RefusedError, ResponseShapeError, TransportError } from "../../support/errors";
 import { api } from "../client/client";
@@ -18,7 +19,14 @@ export interface InstanceFile extends FileOwnership {
   readonly content: string;
 }
 
-export type NewFile = FileOwnership & { readonly content: string };
+export interface InstanceFileDigest extends FileOwnership {
+  /** `other` is a device, a socket or a pipe. */
+  readonly type: InstanceFile["type"] | "other";
+  /** SHA-256 of a file's content in hexadecimal; empty for all others. */
+  readonly sha256: string;
+}
+
+export type NewFile = FileOwnership & { readonly content: string | Buffer };
 
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
 
@@ -40,6 +48,19 @@ export class InstanceFiles {
     return this.use(`reading ${path}`, async (sftp) => {
       const found = await attributesOf(sftp, path);
       return found && this.contentOf(sftp, path, found);
+    });
+  }
+
+  /** {@link read} without content. */
+  digest(path: string): Promise<InstanceFileDigest | undefined> {
+    return this.use(`reading ${path}`, async (sftp) => {
+      const found = await attributesOf(sftp, path);
+      if (found === undefined) {
+        return undefined;
+      }
+      const { size, ...attributes } = found;
+      const content = found.type === "file" ? await sftp.read(path, size, MAX_FILE_BYTES) : undefined;
+      return { ...attributes, sha256: content === undefined ? "" : createHash("sha256").update(content).digest("hex") };
     });
   }
 

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { readAccounts } from "../../../provider/guest/accounts";
-import { type Guest, guestOf } from "../../../provider/guest/guest";
-import { journalOf, requireIdle } from "../../../provider/guest/home";
+import { readAccounts } from "../../../provider/machine/users/accounts";
+import { guestOf } from "../../../provider/machine/guest";
+import type { Machine } from "../../../provider/machine/machine";
+import { journalOf, requireIdle } from "../../../provider/machine/users/home";
 import {
   ensureAccess,
   ensureAccount,
@@ -10,7 +11,7 @@ import {
   removeUser,
   requirePossible,
   type UserSpec,
-} from "../../../provider/guest/users";
+} from "../../../provider/machine/users/users";
 import { runInInstance } from "../../../provider/lxd/instances/exec";
 import { findInstance, setInstanceConfig, startInstance } from "../../../provider/lxd/instances/instances";
 import { waitFor } from "../../../provider/lxd/instances/wait";
@@ -24,7 +25,7 @@ const HASH = "$6$contract$Q6nVhZgWb1L6n0b1kQv0aBcDeFgHiJkLmNoPqRsTuVwXyZ01234567
 
 /** The inside of an instance: commands, files, and the users made of both. */
 export function guestContract(lab: () => ContractLab): void {
-  const guest = async (): Promise<Guest> => guestOf(await lab().work());
+  const guest = async (): Promise<Machine> => guestOf(await lab().work());
   const run = async (argv: string[], as?: { uid: number; gid: number }) =>
     (await guest()).run(argv, { allowFailure: true, ...(as === undefined ? {} : { as }) });
 

@@ -3,7 +3,7 @@
  * tests run in order and share one virtual machine, which runs at first and was started with 384 MiB and one CPU.
  */
 import assert from "node:assert/strict";
-import { guestOf } from "../../../provider/guest/guest";
+import { guestOf } from "../../../provider/machine/guest";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import type { Config, Devices } from "../../../provider/lxd/config";

@@ -1,5 +1,5 @@
 import type { SimulatedLab } from "../../../lab/simulated";
-import { vmUserLifecycle } from "../../../provider/resources/vm-user";
+import { vmUserLifecycle } from "../../../provider/resources/machine-user";
 import type { ManualChange } from "./manual-changes";
 import { CLUSTER, driftTable, how, TIMEOUTS } from "./table";
 import { ALL_POWER_CUT, lookUp, standalone } from "./world";
@@ -272,7 +272,7 @@ export const vmUserDrift = driftTable(vmUserLifecycle, {
       {
         byHand: "lxc exec web1 -- usermod --password '$6$other$hash' alice",
         answer: "repaired",
-        why: "the foreign hash is not stored in state: the difference shows as `(changed in the instance)`",
+        why: "the foreign hash is not stored in state: the difference shows as `(changed outside of Pulumi)`",
       },
       {
         program: "without uid, home, groups, keys and password",

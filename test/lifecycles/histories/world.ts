@@ -23,7 +23,7 @@ import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-po
 import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "../../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
-import { vmUserLifecycle } from "../../../provider/resources/vm-user";
+import { vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Deadline } from "../../../provider/support/deadline";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { SshConnection } from "../../../provider/transport/ssh";

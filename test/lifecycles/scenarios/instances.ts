@@ -2,7 +2,7 @@
 import type { SimulatedLab } from "../../../lab/simulated";
 import type { Flavour } from "../../../lab/simulated/lxd/flavours";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
-import { vmUserLifecycle } from "../../../provider/resources/vm-user";
+import { vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Managed } from "../../unit/resources/simulated-cluster";
 import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
 import type { Scenario } from "./scenario";

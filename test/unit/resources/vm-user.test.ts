@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { utils } from "ssh2";
 import * as z from "zod";
 import { differences } from "../../../provider/engine/state";
-import { vmUserLifecycle } from "../../../provider/resources/vm-user";
+import { vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Deadline, until } from "../../../provider/support/deadline";
 import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers, startWithInstance } from "./simulated-cluster";
 
@@ -165,7 +165,7 @@ describe("VmUser", () => {
     await alice.up(all());
     files().writeFile("/etc/shadow", files().readText("/etc/shadow").replace(HASH, "$6$foreign$secret"));
     await alice.preview(all());
-    assert.equal(alice.state?.["passwordHash"], "(changed in the instance)");
+    assert.equal(alice.state?.["passwordHash"], "(changed outside of Pulumi)");
   });
 
   it("is created without the memberships of a former user with its name", async () => {

@@ -4,11 +4,11 @@
  * first and passwd last: as long as passwd is not as wanted, work remains. Each step finds what an earlier run has done.
  */
 import { posix } from "node:path";
-import type { InstanceFile } from "../lxd/instances/files";
-import { RefusedError } from "../support/errors";
-import { mountPoints } from "../support/mountinfo";
+
+import { RefusedError } from "../../support/errors";
+import { mountPoints } from "../../support/mountinfo";
+import { type Machine, type MachineFile, namesIn } from "../machine";
 import { type Account, type Accounts, describeOwner } from "./accounts";
-import type { Guest } from "./guest";
 
 export interface HomeSpec {
   readonly name: string;
@@ -27,30 +27,30 @@ export function newHome({ name, home }: HomeSpec): string {
 }
 
 /** @throws RefusedError when the files cannot be moved in one step, do not belong to the user, or other files would change owner. */
-export async function planHome(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
-  const plan = await planPlace(guest, spec, account, accounts);
-  const node = await guest.readFile(plan.from);
+export async function planHome(machine: Machine, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
+  const plan = await planPlace(machine, spec, account, accounts);
+  const node = await machine.readFile(plan.from);
   if (node !== undefined && formerOwners(spec, account, accounts, node).length > 0) {
-    await requireGivable(guest, plan.from, node, spec.uid ?? account.uid);
+    await requireGivable(machine, plan.from, node, spec.uid ?? account.uid);
   }
   return plan;
 }
 
-async function planPlace(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
+async function planPlace(machine: Machine, spec: HomeSpec, account: Account, accounts: Accounts): Promise<HomePlan> {
   const wanted = spec.home ?? account.home;
-  const isOwn = (node: InstanceFile): boolean => [account.uid, spec.uid].includes(node.uid) || isNobodys(accounts, node);
-  const from = (await interruptedMove(guest, account, isOwn)) ?? account.home;
+  const isOwn = (node: MachineFile): boolean => [account.uid, spec.uid].includes(node.uid) || isNobodys(accounts, node);
+  const from = (await interruptedMove(machine, account, isOwn)) ?? account.home;
   if (wanted === from) {
     return { how: wanted === account.home ? "stay" : "enter", from };
   }
   const refuse = (reason: string): never => {
-    throw new RefusedError(`The home of user "${spec.name}" in ${guest.name} cannot become ${wanted} (it is ${from}): ${reason}`);
+    throw new RefusedError(`The home of user "${spec.name}" ${machine.place} cannot become ${wanted} (it is ${from}): ${reason}`);
   };
   const owner = accounts.users.find(({ name, home }) => name !== account.name && home === wanted);
   if (owner !== undefined) {
     refuse(`that is the home of user "${owner.name}". Set another home`);
   }
-  const [present, to] = await Promise.all([placeOf(guest, from), placeOf(guest, wanted)]);
+  const [present, to] = await Promise.all([placeOf(machine, from), placeOf(machine, wanted)]);
   const hasOwnThere = to.node?.type === "directory" && isOwn(to.node);
   if (hasOwnThere && (present.path === to.path || present.node?.type !== "directory" || !isOwn(present.node))) {
     return { how: "enter", from: wanted }; // passwd points to something that is not the user's
@@ -81,7 +81,7 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
   if (fault !== undefined) {
     refuse(`${wanted} exists and ${fault}. Move it elsewhere, or set another home`);
   }
-  await requireOneMount(guest, present.path, to.path, refuse);
+  await requireOneMount(machine, present.path, to.path, refuse);
   return { how: "move", from };
 }
 
@@ -90,15 +90,15 @@ async function planPlace(guest: Guest, spec: HomeSpec, account: Account, account
  * may no longer be wanted, so the journal is written before the files move.
  */
 async function interruptedMove(
-  guest: Guest,
+  machine: Machine,
   account: Account,
-  isOwn: (node: InstanceFile) => boolean,
+  isOwn: (node: MachineFile) => boolean,
 ): Promise<string | undefined> {
-  if ((await guest.readFile(account.home)) !== undefined) {
+  if ((await machine.readFile(account.home)) !== undefined) {
     return undefined;
   }
-  for (const path of ((await guest.readFile(journalOf(account.name)))?.content ?? "").split("\n")) {
-    const node = path.startsWith("/") && path !== account.home ? await guest.readFile(path) : undefined;
+  for (const path of ((await machine.readFile(journalOf(account.name)))?.content ?? "").split("\n")) {
+    const node = path.startsWith("/") && path !== account.home ? await machine.readFile(path) : undefined;
     if (node?.type === "directory" && isOwn(node)) {
       return path;
     }
@@ -117,44 +117,44 @@ export function journalOf(user: string): string {
  * @returns A function that ends a move: keeps it after passwd was changed, or takes it back when passwd cannot be changed.
  */
 export async function settleFiles(
-  guest: Guest,
+  machine: Machine,
   spec: HomeSpec,
   account: Account,
   accounts: Accounts,
 ): Promise<(outcome: "keep" | "take back") => Promise<void>> {
-  const { how, from } = await planHome(guest, spec, account, accounts);
+  const { how, from } = await planHome(machine, spec, account, accounts);
   const home = spec.home ?? account.home;
   const uid = spec.uid ?? account.uid;
-  const node = await guest.readFile(from);
+  const node = await machine.readFile(from);
   if (node === undefined && from === newHome(spec)) {
     // useradd was interrupted before it made the home
-    await guest.run(["install", "-d", "-m", "700", "-o", String(uid), "-g", String(account.gid), from]);
+    await machine.run(["install", "-d", "-m", "700", "-o", String(uid), "-g", String(account.gid), from]);
   }
   if (node?.type === "directory") {
     for (const former of formerOwners(spec, account, accounts, node)) {
-      await giveFiles(guest, from, former, uid);
+      await giveFiles(machine, from, former, uid);
     }
   }
   if (how === "move") {
-    await guest.createFile(journalOf(spec.name), { uid: 0, gid: 0, mode: 0o600, content: `${home}\n${from}\n` });
-    await guest.run(["mv", "-f", "-T", from, home]);
+    await machine.createFile(journalOf(spec.name), { uid: 0, gid: 0, mode: 0o600, content: `${home}\n${from}\n` });
+    await machine.run(["mv", "-f", "-T", from, home]);
   }
   return async (outcome) => {
     if (how === "move" && outcome === "take back") {
-      await guest.run(["mv", "-f", "-T", home, from]);
+      await machine.run(["mv", "-f", "-T", home, from]);
     }
     if (how !== "stay") {
-      await guest.removeFile(journalOf(spec.name));
+      await machine.removeFile(journalOf(spec.name));
     }
   };
 }
 
 /** Whether {@link settleFiles} would change something. */
-export async function willSettle(guest: Guest, spec: HomeSpec, account: Account, accounts: Accounts): Promise<boolean> {
+export async function willSettle(machine: Machine, spec: HomeSpec, account: Account, accounts: Accounts): Promise<boolean> {
   if (changesUidOrHome(spec, account)) {
     return true;
   }
-  const node = await guest.readFile(account.home);
+  const node = await machine.readFile(account.home);
   return node === undefined || (node.type === "directory" && isNobodys(accounts, node));
 }
 
@@ -163,12 +163,12 @@ function changesUidOrHome({ uid, home }: HomeSpec, account: Account): boolean {
 }
 
 /** Whether no user has the uid of a file: it is left over from a change of the uid, or from a removed user. */
-function isNobodys({ users }: Accounts, node: InstanceFile): boolean {
+function isNobodys({ users }: Accounts, node: MachineFile): boolean {
   return users.every(({ uid }) => uid !== node.uid);
 }
 
 /** The uids whose files in the home must get the user's uid. */
-function formerOwners(spec: HomeSpec, account: Account, accounts: Accounts, home: InstanceFile | undefined): number[] {
+function formerOwners(spec: HomeSpec, account: Account, accounts: Accounts, home: MachineFile | undefined): number[] {
   const left = home?.type === "directory" && isNobodys(accounts, home) ? [home.uid] : [];
   return [...new Set([account.uid, ...left])].filter((former) => former !== (spec.uid ?? account.uid));
 }
@@ -180,60 +180,60 @@ function formerOwners(spec: HomeSpec, account: Account, accounts: Accounts, home
  * 4.13).
  * @throws RefusedError naming what is in the way.
  */
-async function requireGivable(guest: Guest, home: string, node: InstanceFile, uid: number): Promise<void> {
+async function requireGivable(machine: Machine, home: string, node: MachineFile, uid: number): Promise<void> {
   const refuse = (reason: string): never => {
-    throw new RefusedError(`The files in ${home} in ${guest.name} cannot be given to the uid ${uid}: ${reason}`);
+    throw new RefusedError(`The files in ${home} ${machine.place} cannot be given to the uid ${uid}: ${reason}`);
   };
   if (node.type === "symlink") {
     refuse("that is a link. Set home to the directory that it leads to");
   }
-  const { path, mounts } = await mountsIn(guest, home);
+  const { path, mounts } = await mountsIn(machine, home);
   const below = mounts.filter((target) => target !== path);
   if (below.length > 0) {
     refuse(
-      `${quoted(below)} is mounted there, and the user's files in it would also change owner. Unmount it, or remove the disk device from the ` +
-        "instance, for the time of the change",
+      `${quoted(below)} is mounted there, and the user's files in it would also change owner. Unmount it (in an instance, remove the ` +
+        "disk device) for the time of the change",
     );
   }
 }
 
 /** The path of a directory without links, and the mount points at it and below it. */
-export async function mountsIn(guest: Guest, directory: string): Promise<{ path: string; mounts: string[] }> {
-  const { path } = await placeOf(guest, directory, "follow");
-  return { path, mounts: (await mountsOf(guest)).filter((target) => isAtOrBelow(path, target)) };
+export async function mountsIn(machine: Machine, directory: string): Promise<{ path: string; mounts: string[] }> {
+  const { path } = await placeOf(machine, directory, "follow");
+  return { path, mounts: (await mountsOf(machine)).filter((target) => isAtOrBelow(path, target)) };
 }
 
-async function mountsOf(guest: Guest): Promise<string[]> {
-  return mountPoints((await guest.run(["cat", "/proc/self/mountinfo"])).stdout, guest.name);
+async function mountsOf(machine: Machine): Promise<string[]> {
+  return mountPoints((await machine.run(["cat", "/proc/self/mountinfo"])).stdout, machine.name);
 }
 
 export function quoted(paths: readonly string[]): string {
   return paths.map((path) => JSON.stringify(path)).join(", ");
 }
 
-export async function giveFiles(guest: Guest, directory: string, from: number, to: number): Promise<void> {
-  await guest.run(
+export async function giveFiles(machine: Machine, directory: string, from: number, to: number): Promise<void> {
+  await machine.run(
     // -h: follows no link
     ["find", directory, "-xdev", "-user", String(from), "-exec", "chown", "-h", String(to), "{}", "+"],
   );
 }
 
 /** @throws RefusedError when a user whose uid or home changes runs processes: usermod would refuse later. */
-export async function requireIdle(guest: Guest, spec: HomeSpec, account: Account): Promise<void> {
+export async function requireIdle(machine: Machine, spec: HomeSpec, account: Account): Promise<void> {
   if (!changesUidOrHome(spec, account)) {
     return;
   }
   const argv = ["find", "/proc", "-maxdepth", "1", "-user", String(account.uid)];
-  const { stdout } = await guest.run(argv, { allowFailure: true }); // processes that end meanwhile make it fail
+  const { stdout } = await machine.run(argv, { allowFailure: true }); // processes that end meanwhile make it fail
   const processes = stdout.match(/\d+$/gm);
   if (processes !== null) {
-    throw refusalOfBusy(guest, spec.name, `process ${processes.slice(0, 3).join(", ")}`);
+    throw refusalOfBusy(machine, spec.name, `process ${processes.slice(0, 3).join(", ")}`);
   }
 }
 
-export function refusalOfBusy(guest: Guest, name: string, seen: string): RefusedError {
+export function refusalOfBusy(machine: Machine, name: string, seen: string): RefusedError {
   return new RefusedError(
-    `User "${name}" in ${guest.name} runs processes, so its uid or home cannot change now (${seen}). Log the user out and stop its ` +
+    `User "${name}" ${machine.place} runs processes, so its uid or home cannot change now (${seen}). Log the user out and stop its ` +
       "services, then run pulumi up again",
   );
 }
@@ -244,17 +244,17 @@ export function refusalOfBusy(guest: Guest, name: string, seen: string): Refused
  * @throws RefusedError when the home belongs to another user, or is not a directory.
  */
 export async function uidForNewUser(
-  guest: Guest,
+  machine: Machine,
   spec: HomeSpec,
   accounts: Accounts,
 ): Promise<{ uid: number | undefined; keptBy?: number }> {
   const home = newHome(spec);
-  const kept = await guest.readFile(home);
+  const kept = await machine.readFile(home);
   if (kept === undefined) {
     return { uid: spec.uid };
   }
   const refuse = (reason: string): never => {
-    throw new RefusedError(`User "${spec.name}" cannot be created in ${guest.name}: ${reason}`);
+    throw new RefusedError(`User "${spec.name}" cannot be created ${machine.place}: ${reason}`);
   };
   if (kept.type !== "directory") {
     refuse(`${home} exists and is not a directory. Move it elsewhere, or set another home`);
@@ -267,7 +267,7 @@ export async function uidForNewUser(
     );
   }
   if (spec.uid !== undefined && spec.uid !== kept.uid) {
-    await requireGivable(guest, home, kept, spec.uid);
+    await requireGivable(machine, home, kept, spec.uid);
   }
   return { uid: spec.uid ?? kept.uid, keptBy: kept.uid };
 }
@@ -275,17 +275,17 @@ export async function uidForNewUser(
 /** A path with all links above its last component resolved, and with "follow" also that one. */
 interface Place {
   readonly path: string;
-  readonly node: InstanceFile | undefined;
-  readonly parent: InstanceFile | undefined;
+  readonly node: MachineFile | undefined;
+  readonly parent: MachineFile | undefined;
 }
 
 const MOST_LINKS = 40;
 
-async function placeOf(guest: Guest, path: string, link?: "follow"): Promise<Place> {
+async function placeOf(machine: Machine, path: string, link?: "follow"): Promise<Place> {
   let at = "/";
   let links = 0;
-  let parent: InstanceFile | undefined;
-  let node = await guest.readFile(at);
+  let parent: MachineFile | undefined;
+  let node = await machine.readFile(at);
   const rest = partsOf(path);
   for (let name = rest.shift(); name !== undefined; name = rest.shift()) {
     parent = node;
@@ -293,12 +293,12 @@ async function placeOf(guest: Guest, path: string, link?: "follow"): Promise<Pla
       return { path: posix.join(at, name, ...rest), node: undefined, parent: undefined };
     }
     const next = posix.join(at, name);
-    node = await guest.readFile(next);
+    node = await machine.readFile(next);
     if (node?.type === "symlink" && (rest.length > 0 || link === "follow") && links < MOST_LINKS) {
       links += 1;
       rest.unshift(...partsOf(posix.resolve(at, node.content)));
       at = "/";
-      node = await guest.readFile(at);
+      node = await machine.readFile(at);
     } else {
       at = next;
     }
@@ -323,12 +323,11 @@ function isAtOrBelow(directory: string, path: string): boolean {
 }
 
 /** Why a home cannot replace what is at a path; `undefined` for an empty directory that belongs to the user. */
-function faultOfTarget(accounts: Accounts, node: InstanceFile, isOwn: (node: InstanceFile) => boolean): string | undefined {
+function faultOfTarget(accounts: Accounts, node: MachineFile, isOwn: (node: MachineFile) => boolean): string | undefined {
   if (node.type !== "directory") {
     return "is not a directory";
   }
-  const { metadata: names } = JSON.parse(node.content) as { metadata?: unknown };
-  if (!Array.isArray(names) || names.length > 0) {
+  if (namesIn(node).length > 0) {
     return "is not empty";
   }
   return isOwn(node) ? undefined : `belongs to ${describeOwner(accounts, node.uid)}`;
@@ -339,15 +338,15 @@ function cureOfMissing({ uid, gid }: Account, wanted: string): string {
 }
 
 /** A directory moves in one step only within one mount. Otherwise mv(1) copies it file by file, and leaves mounts below it behind. */
-async function requireOneMount(guest: Guest, from: string, to: string, refuse: (reason: string) => never): Promise<void> {
-  const mounts = await mountsOf(guest);
+async function requireOneMount(machine: Machine, from: string, to: string, refuse: (reason: string) => never): Promise<void> {
+  const mounts = await mountsOf(machine);
   const below = mounts.filter((target) => isAtOrBelow(from, target) || isAtOrBelow(to, target));
   if (below.length > 0) {
-    refuse(`${quoted(below)} is mounted there, and mounts do not move. Unmount it, or remove the disk device from the instance`);
+    refuse(`${quoted(below)} is mounted there, and mounts do not move. Unmount it (in an instance, remove the disk device)`);
   }
   const mountOf = (path: string): string | undefined =>
     mounts.filter((target) => isAtOrBelow(target, path)).sort((one, other) => other.length - one.length)[0];
-  const { stdout } = await guest.run(["stat", "-c", "%d", from, posix.dirname(to)]);
+  const { stdout } = await machine.run(["stat", "-c", "%d", from, posix.dirname(to)]);
   const [here, there] = stdout.trim().split("\n");
   if (mountOf(from) !== mountOf(to) || here !== there) {
     refuse(

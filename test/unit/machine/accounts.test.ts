@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { groupsOf, parseGroup, parsePasswd, parseShadow, readAccounts } from "../../../provider/guest/accounts";
+import { groupsOf, parseGroup, parsePasswd, parseShadow, readAccounts } from "../../../provider/machine/users/accounts";
 
 const passwd = `root:x:0:0:root:/root:/bin/bash
 # a comment
@@ -36,7 +36,7 @@ describe("accounts", () => {
   });
 
   it("are not reported as deleted when there is no passwd at all", async () => {
-    await assert.rejects(readAccounts({ name: 'instance "web1"', readFile: () => Promise.resolve(undefined) }), {
+    await assert.rejects(readAccounts({ place: 'in instance "web1"', readFile: () => Promise.resolve(undefined) }), {
       code: "refused",
       message: 'There is no /etc/passwd in instance "web1", so its users cannot be managed',
     });

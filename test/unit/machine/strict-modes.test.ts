@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { posix } from "node:path";
-import type { Account } from "../../../provider/guest/accounts";
-import { describeObstacle, findKeys } from "../../../provider/guest/strict-modes";
 import type { InstanceFile } from "../../../provider/lxd/instances/files";
+import type { Account } from "../../../provider/machine/users/accounts";
+import { describeObstacle, findKeys } from "../../../provider/machine/users/strict-modes";
 
 const alice: Account = { name: "alice", uid: 1000, gid: 1000, home: "/home/alice", shell: "/bin/bash" };
 const accounts = {
@@ -117,7 +117,7 @@ describe("findKeys", () => {
     const { obstacle } = await find({ "/home/alice": { type: "directory", uid: 1001, mode: 0o750 } });
     assert.ok(obstacle);
     assert.equal(
-      describeObstacle({ name: 'instance "web1" (LXD on root@bcn2)' }, "alice", obstacle),
+      describeObstacle({ place: 'in instance "web1" (LXD on root@bcn2)' }, "alice", obstacle),
       'sshd ignores the keys of user "alice" in instance "web1" (LXD on root@bcn2): /home/alice belongs to user "bob", mode 750. ' +
         "It must belong to the user or root, and others must not be able to write to it. Type there: chown alice /home/alice",
     );

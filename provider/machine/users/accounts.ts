@@ -1,5 +1,5 @@
-import { RefusedError } from "../support/errors";
-import type { Guest } from "./guest";
+import { RefusedError } from "../../support/errors";
+import type { Machine } from "../machine";
 
 /** A line of `/etc/passwd`: passwd(5). */
 export interface Account {
@@ -24,10 +24,10 @@ export interface Accounts {
 }
 
 /** @throws RefusedError when there is no passwd: then nothing is known of any user, and none may count as gone. */
-export async function readAccounts(guest: Pick<Guest, "name" | "readFile">): Promise<Accounts> {
-  const [passwd, group] = await Promise.all([guest.readFile("/etc/passwd"), guest.readFile("/etc/group")]);
+export async function readAccounts(machine: Pick<Machine, "place" | "readFile">): Promise<Accounts> {
+  const [passwd, group] = await Promise.all([machine.readFile("/etc/passwd"), machine.readFile("/etc/group")]);
   if (passwd === undefined) {
-    throw new RefusedError(`There is no /etc/passwd in ${guest.name}, so its users cannot be managed`);
+    throw new RefusedError(`There is no /etc/passwd ${machine.place}, so its users cannot be managed`);
   }
   return { users: parsePasswd(passwd.content), groups: parseGroup(group?.content ?? "") };
 }

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
-import { FAILED_AT, RUN_STEPS } from "../../../provider/lxd/instances/steps";
+import { FAILED_AT, RUN_STEPS } from "../../../provider/machine/steps";
 
 /** The shells that guests use as sh, if this machine has them. */
 const SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"], ["sh"]].filter(([program = ""]) =>

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { utils } from "ssh2";
-import { faultOfPublicKey, onlyKeys, parseAuthorizedKeys, withKeys } from "../../../provider/guest/authorized-keys";
+import { faultOfPublicKey, onlyKeys, parseAuthorizedKeys, withKeys } from "../../../provider/machine/users/authorized-keys";
 
 const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEDUIKziyjfVqNvsiwT7riL0fQgpLuZ6UXTFmCp2Bw4K alice@lab";
 const blob = publicKey.split(" ")[1] ?? "";

@@ -1,9 +1,9 @@
-import { type Deadline, until } from "../support/deadline";
-import { sameSet } from "../support/equality";
-import { CommandError, FailedError, hasCode, messageOf, RefusedError, tail } from "../support/errors";
+import { type Deadline, until } from "../../support/deadline";
+import { sameSet } from "../../support/equality";
+import { CommandError, FailedError, hasCode, messageOf, RefusedError, tail } from "../../support/errors";
+import { applyChanges, type Change, type Machine, type Step } from "../machine";
 import { type Account, type Accounts, groupsOf, parseShadow, readAccounts } from "./accounts";
 import { onlyKeys, parseAuthorizedKeys, withKeys } from "./authorized-keys";
-import { applyChanges, type Change, type Guest, type Step } from "./guest";
 import {
   giveFiles,
   type HomeSpec,
@@ -52,29 +52,29 @@ export function findAccount(accounts: Accounts, name: string): Account | undefin
 
 /** Reads a user from files only, so that it works in a stopped container. `undefined` when the user does not exist. */
 export async function readUser(
-  guest: Guest,
+  machine: Machine,
   name: string,
   wanted: { readonly home: boolean; readonly authorizedKeys: boolean; readonly passwordHash: boolean },
 ): Promise<LiveUser | undefined> {
-  const accounts = await readAccounts(guest);
+  const accounts = await readAccounts(machine);
   const account = findAccount(accounts, name);
   if (account === undefined) {
     return undefined;
   }
   const [home, sudo, keys, passwordHash] = await Promise.all([
-    wanted.home ? guest.readFile(account.home) : undefined,
-    readSudo(guest, name),
-    wanted.authorizedKeys ? findKeys(guest, account, accounts) : undefined,
-    wanted.passwordHash ? readPasswordHash(guest, name) : undefined,
+    wanted.home ? machine.readFile(account.home) : undefined,
+    readSudo(machine, name),
+    wanted.authorizedKeys ? findKeys(machine, account, accounts) : undefined,
+    wanted.passwordHash ? readPasswordHash(machine, name) : undefined,
   ]);
   const authorizedKeys = keys && (keys.obstacle === undefined ? parseAuthorizedKeys(keys.content) : []);
   return { account, home: home && account.home, groups: groupsOf(accounts, name), sudo, authorizedKeys, passwordHash };
 }
 
 /** @throws RefusedError with the cure when the user cannot be set up. Touches nothing. */
-export async function requirePossible(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
+export async function requirePossible(machine: Machine, spec: UserSpec, accounts: Accounts): Promise<void> {
   const refuse = (reason: string): never => {
-    throw new RefusedError(`User "${spec.name}" cannot be set up in ${guest.name}: ${reason}`);
+    throw new RefusedError(`User "${spec.name}" cannot be set up ${machine.place}: ${reason}`);
   };
   const account = findAccount(accounts, spec.name);
   const namesake = accounts.users.find(({ uid }) => uid === spec.uid);
@@ -84,7 +84,7 @@ export async function requirePossible(guest: Guest, spec: UserSpec, accounts: Ac
   const missing = (spec.groups ?? []).filter((group) => !accounts.groups.some(({ name }) => name === group));
   if (missing.length > 0) {
     refuse(
-      `the instance has no group ${missing.map((group) => `"${group}"`).join(", ")}. Install the package that creates it, create it ` +
+      `there is no group ${missing.map((group) => `"${group}"`).join(", ")}. Install the package that creates it, create it ` +
         `(groupadd ${missing.join("; groupadd ")}, or groups in cloud-init), or remove it from groups`,
     );
   }
@@ -93,27 +93,27 @@ export async function requirePossible(guest: Guest, spec: UserSpec, accounts: Ac
       `a group with the name of the user's own group already exists. Remove it (groupdel ${spec.name}), or choose another name`,
     );
   }
-  await (account === undefined ? uidForNewUser(guest, spec, accounts) : planHome(guest, spec, account, accounts));
-  if (account?.shell !== spec.shell && !(await guest.isProgram(spec.shell))) {
-    refuse(`the instance has no shell ${spec.shell}. Install it there, or set another shell, such as /bin/sh`);
+  await (account === undefined ? uidForNewUser(machine, spec, accounts) : planHome(machine, spec, account, accounts));
+  if (account?.shell !== spec.shell && !(await machine.isProgram(spec.shell))) {
+    refuse(`there is no shell ${spec.shell}. Install it there, or set another shell, such as /bin/sh`);
   }
-  if (spec.sudo !== "none" && (await readSudo(guest, spec.name)) !== spec.sudo) {
-    await requireSudo(guest, spec.name);
+  if (spec.sudo !== "none" && (await readSudo(machine, spec.name)) !== spec.sudo) {
+    await requireSudo(machine, spec.name);
   }
 }
 
-export async function ensureAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<Account> {
+export async function ensureAccount(machine: Machine, spec: UserSpec, accounts: Accounts): Promise<Account> {
   let known = accounts;
   const existing = findAccount(accounts, spec.name);
   if (existing === undefined) {
-    await addUser(guest, spec, accounts);
-    known = await readAccounts(guest); // a group may have listed the name before the user existed
+    await addUser(machine, spec, accounts);
+    known = await readAccounts(machine); // a group may have listed the name before the user existed
   }
-  const endMove = existing && (await settleFiles(guest, spec, existing, accounts));
-  const changes = accountChanges(spec, madeAccount(guest, spec, known), groupsOf(known, spec.name));
+  const endMove = existing && (await settleFiles(machine, spec, existing, accounts));
+  const changes = accountChanges(spec, madeAccount(machine, spec, known), groupsOf(known, spec.name));
   if (changes.length > 0) {
     try {
-      await changeUser(guest, spec.name, changes);
+      await changeUser(machine, spec.name, changes);
     } catch (error) {
       if (hasCode(error, "command") || hasCode(error, "refused")) {
         // If this fails, the next run finds the files where passwd will point.
@@ -121,17 +121,17 @@ export async function ensureAccount(guest: Guest, spec: UserSpec, accounts: Acco
       }
       throw error;
     }
-    known = await readAccounts(guest);
+    known = await readAccounts(machine);
   }
   await endMove?.("keep");
-  return madeAccount(guest, spec, known);
+  return madeAccount(machine, spec, known);
 }
 
-function madeAccount(guest: Guest, spec: UserSpec, accounts: Accounts): Account {
+function madeAccount(machine: Machine, spec: UserSpec, accounts: Accounts): Account {
   const account = findAccount(accounts, spec.name);
   if (account === undefined) {
     throw new FailedError(
-      `User "${spec.name}" is not in /etc/passwd of ${guest.name} after useradd. Users that are kept elsewhere cannot be managed`,
+      `User "${spec.name}" is not in /etc/passwd of ${machine.name} after useradd. Users that are kept elsewhere cannot be managed`,
     );
   }
   return account;
@@ -147,11 +147,11 @@ export function accountChanges(spec: UserSpec, account: Account, groups: readonl
   ];
 }
 
-async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
+async function addUser(machine: Machine, spec: UserSpec, accounts: Accounts): Promise<void> {
   const home = newHome(spec);
-  const { uid, keptBy } = await uidForNewUser(guest, spec, accounts);
+  const { uid, keptBy } = await uidForNewUser(machine, spec, accounts);
   if (uid !== undefined && keptBy !== undefined && keptBy !== uid) {
-    await giveFiles(guest, home, keptBy, uid);
+    await giveFiles(machine, home, keptBy, uid);
   }
   const { name, passwordHash, sudo } = spec;
   const groups = [...new Set(spec.groups)].join(",");
@@ -165,7 +165,7 @@ async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promis
     changes.push(sudoChange(name, sudo));
   }
   try {
-    await applyChanges(guest, changes, { scratch: scratchPath(name) });
+    await applyChanges(machine, changes, { scratch: scratchPath(name) });
   } catch (error) {
     if (!hasCode(error, "command")) {
       throw error;
@@ -173,7 +173,7 @@ async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promis
     const { program, exitCode } = error;
     if (program === "useradd" && exitCode === NOT_FOUND) {
       throw new RefusedError(
-        `${guest.name} has no useradd, so no users can be created there. Install it (package passwd on Debian and Ubuntu, shadow on Alpine)`,
+        `${machine.name} has no useradd, so no users can be created there. Install it (package passwd on Debian and Ubuntu, shadow on Alpine)`,
       );
     }
     if (program === "useradd" || program === "sh") {
@@ -183,80 +183,85 @@ async function addUser(guest: Guest, spec: UserSpec, accounts: Accounts): Promis
   }
 }
 
-async function changeUser(guest: Guest, name: string, changes: readonly string[]): Promise<void> {
-  const { exitCode, stderr } = await run(guest, ["usermod", ...changes, name], [0, IN_USE]);
+async function changeUser(machine: Machine, name: string, changes: readonly string[]): Promise<void> {
+  const { exitCode, stderr } = await run(machine, ["usermod", ...changes, name], [0, IN_USE]);
   if (exitCode === IN_USE) {
-    throw refusalOfBusy(guest, name, stderr.trim());
+    throw refusalOfBusy(machine, name, stderr.trim());
   }
 }
 
 /** @throws RefusedError when a user's home makes sshd ignore all keys. The home belongs to the user and is not changed. */
-export async function requireLogin(guest: Guest, spec: UserSpec, accounts: Accounts): Promise<void> {
+export async function requireLogin(machine: Machine, spec: UserSpec, accounts: Accounts): Promise<void> {
   const account = findAccount(accounts, spec.name);
-  if (account === undefined || spec.authorizedKeys === undefined || (await willSettle(guest, spec, account, accounts))) {
+  if (account === undefined || spec.authorizedKeys === undefined || (await willSettle(machine, spec, account, accounts))) {
     return; // a home that is about to change is checked afterwards
   }
-  requireKeysAccepted(guest, spec, await findKeys(guest, account, accounts));
+  requireKeysAccepted(machine, spec, await findKeys(machine, account, accounts));
 }
 
-function requireKeysAccepted(guest: Guest, { name, authorizedKeys = [] }: UserSpec, { obstacle }: FoundKeys): void {
+function requireKeysAccepted(machine: Machine, { name, authorizedKeys = [] }: UserSpec, { obstacle }: FoundKeys): void {
   if (obstacle !== undefined && !obstacle.isOurs && authorizedKeys.length > 0) {
-    throw new RefusedError(describeObstacle(guest, name, obstacle));
+    throw new RefusedError(describeObstacle(machine, name, obstacle));
   }
 }
 
 /** @param formerKeys - The keys that were managed before. */
-export async function ensureAccess(guest: Guest, spec: UserSpec, account: Account, formerKeys: readonly string[]): Promise<void> {
-  await removeStaged(guest, spec.name);
+export async function ensureAccess(
+  machine: Machine,
+  spec: UserSpec,
+  account: Account,
+  formerKeys: readonly string[],
+): Promise<void> {
+  await removeStaged(machine, spec.name);
   const { name, passwordHash, sudo } = spec;
   const changes: Change[] = [];
-  if (passwordHash !== undefined && (await readPasswordHash(guest, name)) !== passwordHash) {
+  if (passwordHash !== undefined && (await readPasswordHash(machine, name)) !== passwordHash) {
     changes.push(passwordChange(name, passwordHash));
   }
-  if ((await readSudo(guest, name)) !== sudo) {
-    await (sudo === "none" ? removeSudo(guest, name) : changes.push(sudoChange(name, sudo)));
+  if ((await readSudo(machine, name)) !== sudo) {
+    await (sudo === "none" ? removeSudo(machine, name) : changes.push(sudoChange(name, sudo)));
   }
-  await applyChanges(guest, changes, { scratch: scratchPath(name) });
+  await applyChanges(machine, changes, { scratch: scratchPath(name) });
   if (spec.authorizedKeys !== undefined) {
-    const found = await findKeys(guest, account, await readAccounts(guest));
+    const found = await findKeys(machine, account, await readAccounts(machine));
     const { content: present, obstacle } = found;
     const wanted =
       spec.authorizedKeysMode === "exclusive"
         ? onlyKeys(spec.authorizedKeys)
         : withKeys(present, spec.authorizedKeys, formerKeys);
-    requireKeysAccepted(guest, spec, found);
+    requireKeysAccepted(machine, spec, found);
     if (obstacle !== undefined || !sameSet(parseAuthorizedKeys(wanted), parseAuthorizedKeys(present))) {
-      await writeAuthorizedKeys(guest, account, wanted, found);
+      await writeAuthorizedKeys(machine, account, wanted, found);
     }
   }
 }
 
 /** Removes a user, its processes and its rights. Succeeds when the user is already gone. */
 export async function removeUser(
-  guest: Guest,
+  machine: Machine,
   name: string,
   options: { readonly home: "keep" | "remove"; readonly deadline: Deadline; readonly warn: (text: string) => void },
 ): Promise<void> {
-  await removeStaged(guest, name);
-  await removeSudo(guest, name);
-  const accounts = await readAccounts(guest);
+  await removeStaged(machine, name);
+  await removeSudo(machine, name);
+  const accounts = await readAccounts(machine);
   const account = findAccount(accounts, name);
   if (account === undefined) {
     return;
   }
   const removesHome = options.home === "remove";
   if (removesHome) {
-    await requireRemovableHome(guest, account, accounts);
+    await requireRemovableHome(machine, account, accounts);
   }
   let argv = ["userdel", ...(removesHome ? ["--remove"] : []), name];
   await until(options.deadline, async (report) => {
-    const { exitCode, stderr } = await run(guest, argv, [0, IN_USE, GONE, HOME_LEFT]);
+    const { exitCode, stderr } = await run(machine, argv, [0, IN_USE, GONE, HOME_LEFT]);
     if (exitCode === IN_USE) {
       report(stderr.trim());
-      const killed = await run(guest, ["pkill", "-KILL", "-U", String(account.uid)], [0, NOTHING_TO_KILL, NOT_FOUND]);
+      const killed = await run(machine, ["pkill", "-KILL", "-U", String(account.uid)], [0, NOTHING_TO_KILL, NOT_FOUND]);
       if (killed.exitCode === NOT_FOUND) {
         // A small image has no procps. The user is removed, and its processes stay. --force would remove a home of any owner.
-        const isOwn = removesHome && (await guest.readFile(account.home))?.uid === account.uid;
+        const isOwn = removesHome && (await machine.readFile(account.home))?.uid === account.uid;
         argv = ["userdel", "--force", ...(isOwn ? ["--remove"] : []), name];
       }
       return undefined;
@@ -264,7 +269,7 @@ export async function removeUser(
     if (exitCode === HOME_LEFT || (removesHome && !argv.includes("--remove"))) {
       const reason = stderr.trim() || `${account.home} does not belong to the user`;
       options.warn(
-        `User "${name}" was removed from ${guest.name}, but its home was not: ${reason}. Remove it there if it is not needed`,
+        `User "${name}" was removed from ${machine.name}, but its home was not: ${reason}. Remove it there if it is not needed`,
       );
     }
     return true;
@@ -272,30 +277,30 @@ export async function removeUser(
 }
 
 /** @throws RefusedError naming what else would be lost, so that the user cannot be removed with its home. */
-export async function requireRemovable(guest: Guest, name: string): Promise<void> {
-  const accounts = await readAccounts(guest);
+export async function requireRemovable(machine: Machine, name: string): Promise<void> {
+  const accounts = await readAccounts(machine);
   const account = findAccount(accounts, name);
-  await (account && requireRemovableHome(guest, account, accounts));
+  await (account && requireRemovableHome(machine, account, accounts));
 }
 
 /**
- * userdel(8) would delete what is mounted in a home, such as a directory of the host that is a disk device of the instance, and
+ * userdel(8) would delete what is mounted in a home, such as a directory of the host that is a disk device of an instance, and
  * the homes of others in it.
  */
-async function requireRemovableHome(guest: Guest, account: Account, accounts: Accounts): Promise<void> {
+async function requireRemovableHome(machine: Machine, account: Account, accounts: Accounts): Promise<void> {
   const { name, home } = account;
-  const { path, mounts } = await mountsIn(guest, home);
+  const { path, mounts } = await mountsIn(machine, home);
   const sharer = sharerOf(accounts, account, [home, path]);
   if (sharer !== undefined) {
     throw new RefusedError(
-      `The home of user "${name}" in ${guest.name} has the home of user "${sharer.name}" in it (${sharer.home}), and removing it would delete ` +
+      `The home of user "${name}" ${machine.place} has the home of user "${sharer.name}" in it (${sharer.home}), and removing it would delete ` +
         'both. Move that home elsewhere, or set homeOnDelete: "keep"',
     );
   }
   if (mounts.length > 0) {
     throw new RefusedError(
-      `The home of user "${name}" in ${guest.name} has mounts (${quoted(mounts)}), and removing the home would delete the mounted files. ` +
-        'Unmount them, remove the disk device from the instance, or set homeOnDelete: "keep"',
+      `The home of user "${name}" ${machine.place} has mounts (${quoted(mounts)}), and removing the home would delete the mounted files. ` +
+        'Unmount them (in an instance, remove the disk device), or set homeOnDelete: "keep"',
     );
   }
 }
@@ -308,16 +313,16 @@ const NOTHING_TO_KILL = 1;
 const NOT_FOUND = 127;
 
 /** @throws CommandError for an exit code that is not expected. */
-async function run(guest: Guest, argv: readonly string[], expected: readonly number[]): ReturnType<Guest["run"]> {
-  const result = await guest.run(argv, { allowFailure: true });
+async function run(machine: Machine, argv: readonly string[], expected: readonly number[]): ReturnType<Machine["run"]> {
+  const result = await machine.run(argv, { allowFailure: true });
   if (!expected.includes(result.exitCode)) {
-    throw new CommandError(guest.name, argv[0] ?? "", result.exitCode, tail(result.stderr || result.stdout));
+    throw new CommandError(machine.name, argv[0] ?? "", result.exitCode, tail(result.stderr || result.stdout));
   }
   return result;
 }
 
-async function readPasswordHash(guest: Guest, name: string): Promise<string | undefined> {
-  return parseShadow((await guest.readFile("/etc/shadow"))?.content ?? "", name);
+async function readPasswordHash(machine: Machine, name: string): Promise<string | undefined> {
+  return parseShadow((await machine.readFile("/etc/shadow"))?.content ?? "", name);
 }
 
 /** chpasswd reads hashes only from standard input: a file that only root can read, in memory and not on a disk. */
@@ -333,7 +338,7 @@ function passwordChange(name: string, hash: string): Change {
  * Writes the keys as the user: in a directory that the user can write to, a link could mislead root. As root, this only changes
  * the owner of a `.ssh` directory that belongs to another user, and never of what a link in its place leads to.
  */
-async function writeAuthorizedKeys(guest: Guest, account: Account, content: string, { directory }: FoundKeys): Promise<void> {
+async function writeAuthorizedKeys(machine: Machine, account: Account, content: string, { directory }: FoundKeys): Promise<void> {
   const { name, uid, gid } = account;
   const path = keysPath(account);
   const folder = keysDirectory(account);
@@ -348,10 +353,10 @@ async function writeAuthorizedKeys(guest: Guest, account: Account, content: stri
   steps.push({ argv: ["install", "-m", "600", "-T", staged, temporary] }, { argv: ["mv", "-f", "-T", temporary, path] });
   try {
     if (directory?.type === "directory" && directory.uid !== uid) {
-      await guest.run(["chown", "-h", `${uid}:${gid}`, folder]);
+      await machine.run(["chown", "-h", `${uid}:${gid}`, folder]);
     }
     const keys: Change = { staged: [{ path: staged, file: { uid, gid, mode: 0o600, content } }], steps };
-    await applyChanges(guest, [keys], { scratch: scratchPath(name), as: { uid, gid } });
+    await applyChanges(machine, [keys], { scratch: scratchPath(name), as: { uid, gid } });
   } catch (error) {
     if (hasCode(error, "command")) {
       throw new RefusedError(
@@ -374,7 +379,7 @@ function scratchPath(user: string): string {
 }
 
 /** Removes what an interrupted run left: keys or a hash to install, and the journal of a finished move. */
-async function removeStaged(guest: Guest, user: string): Promise<void> {
+async function removeStaged(machine: Machine, user: string): Promise<void> {
   const left = [stagingPath(user), scratchPath(user), stagedRulesPath(user), journalOf(user)];
-  await Promise.all(left.map((path) => guest.removeFile(path)));
+  await Promise.all(left.map((path) => machine.removeFile(path)));
 }

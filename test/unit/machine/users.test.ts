@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { type Account, readAccounts } from "../../../provider/guest/accounts";
-import type { Guest, NewFile, Step } from "../../../provider/guest/guest";
+import type { CommandResult } from "../../../provider/lxd/instances/exec";
+import type { FileDigest, Machine, MachineFile, NewFile, Step } from "../../../provider/machine/machine";
+import { type Account, readAccounts } from "../../../provider/machine/users/accounts";
 import {
   accountChanges,
   ensureAccess,
@@ -10,9 +11,7 @@ import {
   requirePossible,
   requireRemovable,
   type UserSpec,
-} from "../../../provider/guest/users";
-import type { CommandResult } from "../../../provider/lxd/instances/exec";
-import type { InstanceFile } from "../../../provider/lxd/instances/files";
+} from "../../../provider/machine/users/users";
 import { Deadline } from "../../../provider/support/deadline";
 import { CommandError } from "../../../provider/support/errors";
 
@@ -22,9 +21,10 @@ const passwd = "root:x:0:0:root:/root:/bin/bash\nbob:x:1001:1001::/home/bob:/bin
 const aliceLine = "alice:x:1000:1000::/home/alice:/bin/bash\n";
 
 /** A guest that only records commands and written files. */
-class RecordingGuest implements Guest {
+class RecordingGuest implements Machine {
   readonly name = 'instance "web1" (LXD on root@bcn2)';
-  readonly files = new Map<string, InstanceFile>();
+  readonly place = `in ${this.name}`;
+  readonly files = new Map<string, MachineFile>();
   readonly commands: string[] = [];
   readonly written: string[] = [];
   /** Exit codes by program, one per run; then 0. */
@@ -34,7 +34,7 @@ class RecordingGuest implements Guest {
   /** Programs that it does not have. */
   readonly lacks: string[] = [];
 
-  constructor(files: Record<string, string | Partial<InstanceFile>> = {}) {
+  constructor(files: Record<string, string | Partial<MachineFile>> = {}) {
     const all: typeof files = { "/etc/passwd": passwd, "/etc/group": "root:x:0:\nadm:x:4:\n", ...files };
     for (const [path, given] of Object.entries(all)) {
       const file = typeof given === "string" ? { content: given } : given;
@@ -60,12 +60,15 @@ class RecordingGuest implements Guest {
       }
     }
   }
-  readFile(path: string): Promise<InstanceFile | undefined> {
+  readFile(path: string): Promise<MachineFile | undefined> {
     return Promise.resolve(this.files.get(path));
+  }
+  digestFile(): Promise<FileDigest | undefined> {
+    throw new Error("no user needs it");
   }
   createFile(path: string, file: NewFile): Promise<void> {
     this.written.push(`${path} ${file.uid}:${file.gid} ${file.mode.toString(8)} ${file.content}`);
-    this.files.set(path, { type: "file", ...file });
+    this.files.set(path, { type: "file", ...file, content: String(file.content) });
     return Promise.resolve();
   }
   isProgram(path: string): Promise<boolean> {
@@ -117,7 +120,7 @@ describe("requirePossible", () => {
   it("names every group that is missing", async () => {
     assert.match(
       await refusal({ groups: ["adm", "docker", "kvm"] }),
-      /has no group "docker", "kvm"\..*groupadd docker; groupadd kvm/,
+      /no group "docker", "kvm"\..*groupadd docker; groupadd kvm/,
     );
   });
 
@@ -133,7 +136,7 @@ describe("requirePossible", () => {
   it("names a shell that does not exist", async () => {
     const guest = new RecordingGuest();
     guest.lacks.push("/bin/zsh");
-    assert.match(await refusal({ shell: "/bin/zsh" }, guest), /the instance has no shell \/bin\/zsh\. Install it/);
+    assert.match(await refusal({ shell: "/bin/zsh" }, guest), /there is no shell \/bin\/zsh\. Install it/);
   });
 
   it("requires sudo when sudo rules are wanted", async () => {
@@ -324,7 +327,7 @@ describe("removeUser", () => {
       code: "refused",
       message:
         `The home of user "alice" in ${guest.name} has mounts ("/home/alice/my data"), and removing the home would delete the mounted files. ` +
-        'Unmount them, remove the disk device from the instance, or set homeOnDelete: "keep"',
+        'Unmount them (in an instance, remove the disk device), or set homeOnDelete: "keep"',
     });
     assert.deepEqual(guest.commands, ["cat /proc/self/mountinfo"]);
   });

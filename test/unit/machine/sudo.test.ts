@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { parseSudoRules, SUDO_RIGHTS, sudoRules } from "../../../provider/guest/sudo";
+import { parseSudoRules, SUDO_RIGHTS, sudoRules } from "../../../provider/machine/users/sudo";
 
 const file = (content: string, more: object = {}) => ({
   type: "file" as const,

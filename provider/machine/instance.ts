@@ -4,7 +4,8 @@ import { findInstanceShared } from "../lxd/instances/shared-reads";
 import { hasCode, isNotFound, RefusedError } from "../support/errors";
 import { KeyedLock, withLock } from "../support/keyed-lock";
 import { type InsideWork, retryThroughAgentRestart } from "./agent-restarts";
-import { type Guest, guestOf } from "./guest";
+import { guestOf } from "./guest";
+import type { Machine } from "./machine";
 
 export type { InsideWork };
 
@@ -35,7 +36,7 @@ export async function enterInstance(
   work: InsideWork,
   what: string,
   cure: string,
-): Promise<{ guest: Guest; found: FoundInstance } | undefined> {
+): Promise<{ machine: Machine; found: FoundInstance } | undefined> {
   const found = await lookUp(work);
   if (found === undefined) {
     return undefined;
@@ -46,7 +47,7 @@ export async function enterInstance(
       `${what} needs instance "${work.name}" to run, but on ${work.lxd.host} it is ${instance.status}. ${cure}`,
     );
   }
-  return { guest: guestOf(work), found };
+  return { machine: guestOf(work), found };
 }
 
 async function lookUp(work: InsideWork): Promise<FoundInstance | undefined> {

@@ -1,7 +1,5 @@
-import { CommandError, ResponseShapeError, tail } from "../../support/errors";
-import { type ExecRequest, runInInstance } from "./exec";
-import type { InstanceFiles } from "./files";
-import type { InstanceRef } from "./instance-lock";
+import { CommandError, ResponseShapeError, tail } from "../support/errors";
+import type { Machine, RunOptions } from "./machine";
 
 export interface Step {
   /** Run without a shell. */
@@ -34,46 +32,44 @@ export const FAILED_AT = 64;
 const MOST_STEPS = 60;
 
 /**
- * Runs programs in an instance at the cost of one command, each after the previous one has succeeded.
- * @param scratch - Path of a temporary file, in a directory that only root can write to.
- * @throws CommandError of the first step that fails, with its output; the errors of {@link runInInstance}.
+ * Runs programs at the cost of one command, each after the previous one has succeeded.
+ * @param options.scratch - Path of a temporary file, in a directory that only root can write to.
+ * @throws CommandError of the first step that fails, with its output; the errors of {@link Machine.run}.
  */
 export async function runSteps(
-  ref: InstanceRef,
-  files: InstanceFiles,
-  request: Pick<ExecRequest, "as"> & { readonly steps: readonly Step[]; readonly scratch: string },
+  machine: Machine,
+  steps: readonly Step[],
+  { scratch, as }: { readonly scratch: string } & Pick<RunOptions, "as">,
 ): Promise<void> {
-  const { steps, scratch, ...how } = request;
   if (steps.length > MOST_STEPS) {
     throw new Error(`${steps.length} steps are too many`);
   }
   const words = steps.flatMap(({ argv, stdin = "/dev/null" }) => [String(argv.length), stdin, ...argv]);
-  const { uid, gid } = how.as ?? { uid: 0, gid: 0 };
-  await files.create(scratch, { uid, gid, mode: 0o600, content: "" });
+  const user = as === undefined ? {} : { as };
+  await machine.createFile(scratch, { uid: 0, gid: 0, ...as, mode: 0o600, content: "" });
   try {
     const argv = ["sh", "-c", RUN_STEPS, "sh", scratch, ...words];
-    const { exitCode } = await runInInstance(ref, { ...how, argv, output: "none", allowFailure: true });
+    const { exitCode } = await machine.run(argv, { ...user, output: "none", allowFailure: true });
     if (exitCode !== 0) {
-      const where = `instance "${ref.name}" (${ref.lxd.title})`;
-      throw failureOf(where, steps[exitCode - FAILED_AT - 1], exitCode, (await files.read(scratch))?.content ?? "");
+      throw failureOf(machine, steps[exitCode - FAILED_AT - 1], exitCode, (await machine.readFile(scratch))?.content ?? "");
     }
   } catch (error) {
-    await files.remove(scratch).catch(() => undefined); // the first error is the one to report
+    await machine.removeFile(scratch).catch(() => undefined); // the first error is the one to report
     throw error;
   }
-  await files.remove(scratch);
+  await machine.removeFile(scratch);
 }
 
 /** @param step - The step that failed; `undefined` when the shell itself failed. */
-function failureOf(where: string, step: Step | undefined, exitCode: number, written: string): Error {
+function failureOf(machine: Machine, step: Step | undefined, exitCode: number, written: string): Error {
   if (step === undefined) {
-    return new CommandError(where, "sh", exitCode, tail(written));
+    return new CommandError(machine.name, "sh", exitCode, tail(written));
   }
   const [, output, code] = /^([^]*)\n(\d+)\n$/.exec(written) ?? [];
   const [program = ""] = step.argv;
   return output === undefined || code === undefined
     ? new ResponseShapeError(
-        `The exit code of ${program} in ${where} is unknown, because its output file was changed meanwhile. Run pulumi up again`,
+        `The exit code of ${program} ${machine.place} is unknown, because its output file was changed meanwhile. Run pulumi up again`,
       )
-    : new CommandError(where, program, Number(code), tail(output));
+    : new CommandError(machine.name, program, Number(code), tail(output));
 }

@@ -1,7 +1,6 @@
 import { posix } from "node:path";
-import type { InstanceFile } from "../lxd/instances/files";
+import type { Machine, MachineFile } from "../machine";
 import { type Account, type Accounts, describeOwner } from "./accounts";
-import type { Guest } from "./guest";
 
 /** Why sshd ignores the keys of a user. */
 export interface Obstacle {
@@ -17,10 +16,10 @@ export interface FoundKeys {
   readonly content: string;
   /** `undefined` when sshd accepts the file, or would accept one. */
   readonly obstacle: Obstacle | undefined;
-  readonly directory: InstanceFile | undefined;
+  readonly directory: MachineFile | undefined;
 }
 
-type Read = Pick<Guest, "readFile">;
+type Read = Pick<Machine, "readFile">;
 
 /** The user that opens the files, with its groups. */
 interface Viewer {
@@ -43,24 +42,24 @@ export function keysPath(account: Account): string {
  * of the home.
  * @see https://man.openbsd.org/sshd_config#StrictModes, and `safe_path` in OpenSSH's misc.c
  */
-export async function findKeys(guest: Read, account: Account, accounts: Accounts): Promise<FoundKeys> {
+export async function findKeys(machine: Read, account: Account, accounts: Accounts): Promise<FoundKeys> {
   const groups = accounts.groups.filter(({ members }) => members.includes(account.name));
   const viewer = { account, gids: new Set([account.gid, ...groups.map(({ gid }) => gid)]), accounts };
-  const home = await follow(guest, account.home);
+  const home = await follow(machine, account.home);
   const fault = faultOf(viewer, home.path, home.node, "directory");
   if (fault !== undefined) {
     return { content: "", obstacle: { ...fault, isOurs: false }, directory: undefined };
   }
-  const directory = await guest.readFile(keysDirectory(account));
+  const directory = await machine.readFile(keysDirectory(account));
   if (directory === undefined) {
     return { content: "", obstacle: undefined, directory };
   }
-  const way = await onTheWay(guest, viewer, directory, home.path);
+  const way = await onTheWay(machine, viewer, directory, home.path);
   if (way?.isOurs === false) {
     return { content: "", obstacle: way, directory };
   }
   const path = keysPath(account);
-  const file = await guest.readFile(path);
+  const file = await machine.readFile(path);
   if (file?.type === "directory") {
     return { content: "", obstacle: { path, fact: "is a directory", cure: `rmdir ${path}`, isOurs: false }, directory };
   }
@@ -73,13 +72,13 @@ export async function findKeys(guest: Read, account: Account, accounts: Accounts
 }
 
 /** What is wrong with `.ssh`, or with a directory that a link in its place leads through. */
-async function onTheWay(guest: Read, viewer: Viewer, directory: InstanceFile, home: string): Promise<Obstacle | undefined> {
+async function onTheWay(machine: Read, viewer: Viewer, directory: MachineFile, home: string): Promise<Obstacle | undefined> {
   const path = keysDirectory(viewer.account);
   if (directory.type !== "symlink") {
     const fault = faultOf(viewer, path, directory, "directory");
     return fault && { ...fault, isOurs: directory.type === "directory" };
   }
-  for (let at = await follow(guest, path); ; at = await follow(guest, posix.dirname(at.path))) {
+  for (let at = await follow(machine, path); ; at = await follow(machine, posix.dirname(at.path))) {
     const fault = faultOf(viewer, at.path, at.node, "directory");
     if (fault !== undefined) {
       return { ...fault, isOurs: false };
@@ -93,10 +92,10 @@ async function onTheWay(guest: Read, viewer: Viewer, directory: InstanceFile, ho
 const MOST_LINKS = 40;
 
 /** Follows a path's links. Links above the last component do not matter for owners and permissions. */
-async function follow(guest: Read, path: string): Promise<{ path: string; node: InstanceFile | undefined }> {
+async function follow(machine: Read, path: string): Promise<{ path: string; node: MachineFile | undefined }> {
   let at = posix.resolve(path);
   for (let links = 0; ; links += 1) {
-    const node = await guest.readFile(at);
+    const node = await machine.readFile(at);
     if (node?.type !== "symlink" || links === MOST_LINKS) {
       return { path: at, node };
     }
@@ -107,7 +106,7 @@ async function follow(guest: Read, path: string): Promise<{ path: string; node: 
 function faultOf(
   { account, gids, accounts }: Viewer,
   path: string,
-  node: InstanceFile | undefined,
+  node: MachineFile | undefined,
   kind: "file" | "directory",
 ): Omit<Obstacle, "isOurs"> | undefined {
   if (node === undefined) {
@@ -131,9 +130,9 @@ function faultOf(
   return undefined;
 }
 
-export function describeObstacle(guest: Pick<Guest, "name">, user: string, { path, fact, cure }: Obstacle): string {
+export function describeObstacle(machine: Pick<Machine, "place">, user: string, { path, fact, cure }: Obstacle): string {
   return (
-    `sshd ignores the keys of user "${user}" in ${guest.name}: ${path} ${fact}. It must belong to the user or root, and ` +
+    `sshd ignores the keys of user "${user}" ${machine.place}: ${path} ${fact}. It must belong to the user or root, and ` +
     `others must not be able to write to it. Type there: ${cure}`
   );
 }

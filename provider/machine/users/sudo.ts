@@ -1,6 +1,5 @@
-import type { InstanceFile } from "../lxd/instances/files";
-import { RefusedError } from "../support/errors";
-import type { Change, Guest } from "./guest";
+import { RefusedError } from "../../support/errors";
+import type { Change, Machine, MachineFile } from "../machine";
 
 /** What a user may do through sudo: nothing, everything with the user's password, or everything without one. */
 export const SUDO_RIGHTS = ["none", "password", "passwordless"] as const;
@@ -24,7 +23,7 @@ export function sudoRules(user: string, rights: SudoRights): string {
 }
 
 /** What a file in sudoers.d grants; `custom` when it is not ours, or when sudo ignores it because of its owner or permissions. */
-export function parseSudoRules(user: string, file: InstanceFile | undefined): SudoRights | "custom" {
+export function parseSudoRules(user: string, file: MachineFile | undefined): SudoRights | "custom" {
   const rules = rulesIn(file?.content ?? "");
   if (file === undefined || rules === "") {
     return "none";
@@ -42,18 +41,18 @@ function rulesIn(text: string): string {
 }
 
 /** Reads what a user's own file in sudoers.d grants. Ignores what other files and groups grant. */
-export async function readSudo(guest: Guest, user: string): Promise<SudoRights | "custom"> {
-  return parseSudoRules(user, await guest.readFile(rulesPath(user)));
+export async function readSudo(machine: Machine, user: string): Promise<SudoRights | "custom"> {
+  return parseSudoRules(user, await machine.readFile(rulesPath(user)));
 }
 
-export async function requireSudo(guest: Guest, user: string): Promise<void> {
+export async function requireSudo(machine: Machine, user: string): Promise<void> {
   const isThere =
-    (await guest.findProgram("visudo")) !== undefined ||
+    (await machine.findProgram("visudo")) !== undefined ||
     // visudo may be in another directory.
-    (await guest.run(["visudo", "--version"], { allowFailure: true, output: "none" })).exitCode === 0;
+    (await machine.run(["visudo", "--version"], { allowFailure: true, output: "none" })).exitCode === 0;
   if (!isThere) {
     throw new RefusedError(
-      `User "${user}" needs sudo, but ${guest.name} has no sudo. Install it there (apt-get install sudo, or packages: [sudo] in ` +
+      `User "${user}" needs sudo, but ${machine.name} has no sudo. Install it there (apt-get install sudo, or packages: [sudo] in ` +
         'cloud-init), or set sudo: "none"',
     );
   }
@@ -69,6 +68,6 @@ export function sudoChange(user: string, rights: Exclude<SudoRights, "none">): C
   };
 }
 
-export function removeSudo(guest: Guest, user: string): Promise<void> {
-  return guest.removeFile(rulesPath(user));
+export function removeSudo(machine: Machine, user: string): Promise<void> {
+  return machine.removeFile(rulesPath(user));
 }

@@ -1,0 +1,130 @@
+/**
+ * A host as a machine, over SSH. Its files are read and created by programs in Perl, which Debian and Ubuntu always have: they
+ * tell the kernel's "no such file" from all other errors, which coreutils only tell by their messages.
+ */
+import { posix } from "node:path";
+import type { Deadline } from "../support/deadline";
+import { RefusedError, ResponseShapeError } from "../support/errors";
+import type { SshConnection } from "../transport/ssh";
+import { type FileDigest, type FileOwnership, type Machine, type MachineFile, pathsOfProgram } from "./machine";
+import { runSteps } from "./steps";
+
+/**
+ * Prints `absent`, or type, mode (octal), uid, gid and details of what is at a path. With `content`, the details are the text of a file, the
+ * target of a link, or the names in a directory, in hexadecimal. With `digest`, they are the SHA-256 of a file.
+ */
+export const READ_FILE = `
+use Fcntl;
+my ($details, $path) = @ARGV;
+my @is = lstat $path;
+if (!@is) { die "$path: $!\\n" unless $!{ENOENT} || $!{ENOTDIR}; print "absent"; exit; }
+my $type = -l _ ? "symlink" : -f _ ? "file" : -d _ ? "directory" : "other";
+printf "%s %o %d %d ", $type, $is[2] & 07777, $is[4], $is[5];
+$| = 1; print "";
+if ($type eq "file") {
+  sysopen(my $file, $path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK) or die "$path: $!\\n";
+  if ($details eq "digest") { open(STDIN, "<&", $file) or die $!; exec "sha256sum" or die "sha256sum: $!\\n"; }
+  binmode $file; local $/; print unpack "H*", <$file> // "";
+} elsif ($details eq "content" && $type eq "symlink") {
+  print unpack "H*", readlink $path // die "$path: $!\\n";
+} elsif ($details eq "content" && $type eq "directory") {
+  opendir(my $directory, $path) or die "$path: $!\\n";
+  print unpack "H*", join "\\0", sort grep { !/^\\.\\.?$/ } readdir $directory;
+}
+`.trim();
+
+/** Creates a file with the content of standard input. Arguments: path, mode (octal), uid, gid. Removes an existing file first. */
+export const CREATE_FILE = `
+use Fcntl;
+my ($path, $mode, $uid, $gid) = @ARGV;
+unlink $path or $!{ENOENT} or die "$path: $!\\n";
+sysopen(my $file, $path, O_WRONLY | O_CREAT | O_EXCL, 0600) or die "$path: $!\\n";
+binmode STDIN; binmode $file;
+while (sysread STDIN, my $part, 65536) { print $file $part or die "$path: $!\\n"; }
+chown($uid, $gid, $file) && chmod(oct $mode, $file) && close $file or die "$path: $!\\n";
+`.trim();
+
+/** Prints the number of the first argument that is a program; nothing if none is one. Follows links. */
+export const FIND_PROGRAM = `
+for my $at (0 .. $#ARGV) {
+  if (!stat $ARGV[$at]) { die "$ARGV[$at]: $!\\n" unless $!{ENOENT} || $!{ENOTDIR}; next; }
+  if (-f _ && -x _) { print $at; exit; }
+}
+`.trim();
+
+const TYPES = ["file", "directory", "symlink", "other"] as const;
+
+/** @param deadline - Of the work on the host. */
+export function hostMachine(ssh: SshConnection, deadline: Deadline): Machine {
+  const perl = async (script: string, ...args: string[]): Promise<string> =>
+    (await ssh.run(["perl", "-e", script, ...args], { deadline })).stdout;
+
+  const look = async (
+    path: string,
+    details: "content" | "digest",
+  ): Promise<[FileDigest["type"], FileOwnership, string] | undefined> => {
+    const answer = await perl(READ_FILE, details, path);
+    if (answer === "absent") {
+      return undefined;
+    }
+    const [word, mode = "", uid, gid, found = ""] = answer.split(/\s/);
+    const type = TYPES.find((each) => each === word);
+    if (type === undefined || !/^[0-7]+$/.test(mode)) {
+      throw new ResponseShapeError(`Reading ${path} on ${ssh.name} answered ${JSON.stringify(answer.slice(0, 200))}`);
+    }
+    return [type, { mode: Number.parseInt(mode, 8), uid: Number(uid), gid: Number(gid) }, found];
+  };
+
+  const findProgram = async (paths: readonly string[]): Promise<string | undefined> => {
+    const at = await perl(FIND_PROGRAM, ...paths);
+    return at === "" ? undefined : paths[Number(at)];
+  };
+
+  const machine: Machine = {
+    name: ssh.name,
+    place: `on ${ssh.name}`,
+    run(argv, { as, allowFailure = false } = {}) {
+      const user = as === undefined ? [] : ["setpriv", `--reuid=${as.uid}`, `--regid=${as.gid}`, "--clear-groups", "--"];
+      return ssh.run([...user, ...argv], { deadline, allowFailure });
+    },
+    runSteps: (steps, options) => runSteps(machine, steps, options),
+    async readFile(path) {
+      const found = await look(path, "content");
+      if (found === undefined) {
+        return undefined;
+      }
+      const [type, ownership, details] = found;
+      if (type === "other") {
+        throw new RefusedError(
+          `${path} on ${ssh.name} is neither a file nor a directory nor a link, and cannot be read. Remove it there`,
+        );
+      }
+      return { type, ...ownership, content: contentFrom(path, type, Buffer.from(details, "hex").toString("utf8")) };
+    },
+    async digestFile(path) {
+      const found = await look(path, "digest");
+      return found && { type: found[0], ...found[1], sha256: found[2] };
+    },
+    async createFile(path, { mode, uid, gid, content }) {
+      const argv = ["perl", "-e", CREATE_FILE, path, mode.toString(8), String(uid), String(gid)];
+      await ssh.run(argv, { deadline, stdin: content });
+    },
+    isProgram: async (path) => (await findProgram([path])) !== undefined,
+    findProgram: (program) => findProgram(pathsOfProgram(program)),
+    async removeFile(path) {
+      await ssh.run(["rm", "-f", "-d", "--", path], { deadline });
+    },
+  };
+  return machine;
+}
+
+function contentFrom(path: string, type: MachineFile["type"], text: string): string {
+  switch (type) {
+    case "file":
+      return text;
+    case "symlink":
+      return posix.resolve(posix.dirname(path), text);
+    case "directory":
+      return JSON.stringify({ metadata: text === "" ? [] : text.split("\0") });
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * The lifecycles of what is on a machine. Each kind is written once, against the machine's files and commands, and becomes a pair:
+ * `VmUser` and `HostUser`. {@link MachineObject} holds what a kind adds.
+ */
+import * as z from "zod";
+import type { Context, Lifecycle, Observed } from "../engine/lifecycle";
+import { OWNER_KEY } from "../lxd/config";
+import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
+import type { Machine } from "../machine/machine";
+import { afterChange, hasCode, havingChanged, IncompleteError, messageOf } from "../support/errors";
+import { type Access, IN_INSTANCE, type InInstance, type Inside, type Needs, ON_HOST, type OnHost } from "./machine-access";
+
+/** Parts of a lifecycle that do not depend on the machine. */
+type CommonLifecycle<Inputs extends object, Outputs extends object> = Pick<
+  Lifecycle<Inputs, Outputs>,
+  "schemaVersion" | "timeouts" | "leftAsIs" | "sameBy" | "lookupKeys" | "checkTogether" | "standingWarnings" | "previewWarnings"
+>;
+
+/** What a change of a machine gets. */
+export interface Work {
+  readonly machine: Machine;
+  readonly context: Context;
+  /** The object at the start of a message: `User "alice" of instance "web1"`. */
+  readonly what: string;
+}
+
+export interface SaveWork<Outputs extends object> extends Work {
+  /** Tells that the object exists now, with these outputs. An error that follows keeps it in state. */
+  exists(outputs: Outputs): void;
+}
+
+/** Parts that a kind adds. */
+export interface MachineObject<Inputs extends object, Outputs extends object> extends CommonLifecycle<Inputs, Outputs> {
+  /** Name of the kind, without the prefix `Vm` or `Host`. */
+  readonly kind: string;
+  readonly shape: z.core.$ZodLooseShape;
+  readonly immutable: readonly (keyof Inputs & string)[];
+  readonly needs: Needs;
+  /** The object without its machine, as messages name it: `User "alice"`. */
+  nameOf(inputs: Inputs): string;
+  /** The object within its machine, for the id. */
+  idOf(inputs: Inputs): string;
+  /** Name of the object's mark. Absent for a kind that owns nothing. */
+  markOf?(inputs: Inputs): string;
+  /** @param what - See {@link Work.what}. */
+  replacementLoss?(state: Inputs & Outputs, what: string): string;
+  /** Describes an object that is there, for the refusal to take it over. `undefined` when there is none. */
+  describe?(machine: Machine, inputs: Inputs): Promise<string | undefined>;
+  /** @throws RefusedError with the cure when the object cannot become as wanted. Touches nothing. */
+  refuse?(machine: Machine, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<void>;
+  /** Reads the object. `undefined` when it is gone. */
+  observe(machine: Machine, state: Inputs & Outputs): Promise<Observed<Inputs, Outputs> | undefined>;
+  /** The state of an object whose machine does not run; `undefined` when nothing is known of it. */
+  asKnown(state: Inputs & Outputs): Observed<Inputs, Outputs> | undefined;
+  /** Makes the object as wanted, from any state. */
+  save(work: SaveWork<Outputs>, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<Outputs>;
+  /** @throws RefusedError when removing the object would lose more. Touches nothing. */
+  refuseRemoval?(machine: Machine, state: Inputs & Outputs): Promise<void>;
+  /** Succeeds when the object is already gone. */
+  remove(work: Work, state: Inputs & Outputs): Promise<void>;
+}
+
+/** The lifecycles of a pair of kinds: of what is in an instance, and of what is on a host. */
+export function machineLifecycles<Inputs extends object, Outputs extends object>(
+  own: MachineObject<Inputs, Outputs>,
+): { vm: Lifecycle<Inputs & InInstance, Outputs>; host: Lifecycle<Inputs & OnHost, Outputs> } {
+  return { vm: lifecycleOf(own, IN_INSTANCE), host: lifecycleOf(own, ON_HOST) };
+}
+
+function lifecycleOf<Inputs extends object, Outputs extends object, Where extends object>(
+  own: MachineObject<Inputs, Outputs>,
+  access: Access<Where>,
+): Lifecycle<Inputs & Where, Outputs> {
+  const { shape, kind, replacementLoss, markOf, describe, ...common } = own;
+  /** Within a sentence: `user "alice"`. */
+  const shortName = (inputs: Inputs): string => lowerFirst(own.nameOf(inputs));
+  const whatOf = (inputs: Inputs & Where): string => `${own.nameOf(inputs)} of ${access.titleOf(inputs)}`;
+
+  /** @throws RefusedError when the object is there and is not the resource's. */
+  const refuseForeign = (
+    description: string | undefined,
+    mark: string | undefined,
+    host: string,
+    inputs: Inputs & Where,
+    urn: string,
+  ): void => {
+    if (description !== undefined) {
+      const { adopt = false } = inputs as { adopt?: boolean };
+      claim({ what: whatOf(inputs), host, description, config: mark === undefined ? {} : { [OWNER_KEY]: mark }, urn, adopt });
+    }
+  };
+
+  /** The refusal that `pulumi up` would meet, as far as a machine that runs shows it. */
+  const previewRefusal = async (context: Context, inputs: Inputs & Where, isNew: boolean): Promise<string[]> => {
+    try {
+      const options = { needs: "commands", mark: markOf?.(inputs), what: shortName(inputs) } as const;
+      const seen = await access.look(context, inputs, options, async (machine) => {
+        const description = isNew ? await describe?.(machine, inputs) : undefined;
+        await own.refuse?.(machine, inputs, undefined);
+        return description;
+      });
+      if (typeof seen === "object") {
+        refuseForeign(seen.value, seen.mark, seen.host, inputs, context.urn);
+      }
+      return [];
+    } catch (error) {
+      if (!hasCode(error, "refused")) {
+        throw error;
+      }
+      return [`pulumi up will refuse this. ${messageOf(error)}`];
+    }
+  };
+
+  const save = (context: Context, inputs: Inputs & Where, state?: Inputs & Where & Outputs): Promise<Outputs> => {
+    const what = whatOf(inputs);
+    const work = async (inside: Inside): Promise<Outputs> => {
+      const { machine, mark, host } = inside;
+      if (state === undefined) {
+        refuseForeign(await describe?.(machine, inputs), mark, host, inputs, context.urn);
+      } else {
+        refuseTakenOver(what, host, mark, context);
+      }
+      await own.refuse?.(machine, inputs, state);
+      if (markOf !== undefined && context.mark !== "" && mark !== context.mark) {
+        // The mark comes first, so that the next run recognizes a half-made object.
+        await inside.setMark(context.mark);
+      }
+      let known: Outputs | undefined;
+      const exists = (outputs: Outputs): void => {
+        known = outputs;
+      };
+      try {
+        return await own.save({ machine, context, what, exists }, inputs, state);
+      } catch (error) {
+        if (known === undefined) {
+          throw markOf === undefined ? error : afterChange(error);
+        }
+        const message = `${what} exists, but is not finished: ${messageOf(error)}. The next pulumi up continues`;
+        throw new IncompleteError(access.idOf(inputs, own.idOf(inputs)), known, message, { cause: error });
+      }
+    };
+    return access.setUp(context, inputs, { doing: `Setting up ${shortName(inputs)}`, mark: markOf?.(inputs) }, work);
+  };
+
+  const lifecycle: Lifecycle<Inputs & Where, Outputs> = {
+    ...(common as object as CommonLifecycle<Inputs & Where, Outputs>),
+    kind: access.prefix + kind,
+    schema: z.strictObject({ ...access.shape, ...shape }),
+    immutable: [...access.immutable, ...own.immutable],
+    ...(replacementLoss && { replacementLoss: (state: Inputs & Where & Outputs) => replacementLoss(state, whatOf(state)) }),
+
+    previewCreation: (context, inputs, isReplacement) =>
+      isReplacement ? Promise.resolve([]) : previewRefusal(context, inputs, true),
+    previewEffects: (context, inputs) => previewRefusal(context, inputs, false),
+
+    async create(context, inputs) {
+      return { outputs: await save(context, inputs), id: access.idOf(inputs, own.idOf(inputs)) };
+    },
+
+    async read(context, _id, state) {
+      const options = { needs: own.needs, mark: markOf?.(state), what: shortName(state) };
+      const seen = await access.look(context, state, options, (machine) => own.observe(machine, state));
+      if (seen === "gone") {
+        return undefined;
+      }
+      const observed = (seen === "unknown" ? own.asKnown(state) : seen.value) as Observed<Inputs & Where, Outputs> | undefined;
+      return observed && { ...observed, ...(seen !== "unknown" && { mark: seen.mark }) };
+    },
+
+    update: (context, _id, state, inputs) => save(context, inputs, state),
+
+    ...(markOf && {
+      mark: (context: Context, _id: string, state: Inputs & Where & Outputs) =>
+        access.writeMark(context, state, markOf(state), (mark, host) => refuseTakenOver(whatOf(state), host, mark, context)),
+    }),
+
+    async delete(context, _id, state) {
+      const what = whatOf(state);
+      const doing = `Removing ${shortName(state)}`;
+      await access.remove(context, state, { doing, mark: markOf?.(state) }, async (inside) => {
+        const { machine, mark, host } = inside;
+        if (isLeftToOthers(what, host, mark, context)) {
+          return;
+        }
+        await own.refuseRemoval?.(machine, state);
+        if (markOf !== undefined) {
+          // The mark goes first. An interruption then leaves an object that state knows, not a mark without one.
+          await inside.setMark("");
+        }
+        await havingChanged(() => own.remove({ machine, context, what }, state));
+      });
+    },
+  };
+  return lifecycle;
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}

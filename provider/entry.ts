@@ -16,6 +16,7 @@ import { storagePoolLifecycle } from "./resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "./resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "./resources/lxd-trust-certificate";
 import { vmLifecycle } from "./resources/lxd-vm";
+import { hostFileLifecycle, vmFileLifecycle } from "./resources/machine-file";
 import { hostUserLifecycle, vmUserLifecycle } from "./resources/machine-user";
 
 const PROGRAM = new Program();
@@ -37,6 +38,8 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdVm: () => dynamicProvider(vmLifecycle, undefined, PROGRAM),
   VmUser: () => dynamicProvider(vmUserLifecycle),
   HostUser: () => dynamicProvider(hostUserLifecycle),
+  VmFile: () => dynamicProvider(vmFileLifecycle),
+  HostFile: () => dynamicProvider(hostFileLifecycle),
 };
 
 printErrorsOnce();

@@ -12,6 +12,7 @@ import { filePrograms } from "./programs/files";
 import { type HostMachine, hostPrograms } from "./programs/host";
 import { runPerl } from "./programs/perl";
 import { runStepsIn, stepsIn } from "./programs/steps";
+import { unwrap } from "./programs/wrappers";
 import type { CommandChannel } from "./ssh-server";
 
 /** What the commands need of their host. */
@@ -122,9 +123,7 @@ export class HostCommands {
         rest = rest.slice(1);
       }
     }
-    if (rest[0] === "timeout") {
-      rest = rest.slice(2); // nothing here takes long
-    }
+    rest = unwrap(rest)?.command ?? rest;
     this.executed.push(rest);
     let as: { uid: number; gid: number } | undefined;
     if (rest[0] === "setpriv") {

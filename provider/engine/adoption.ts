@@ -5,7 +5,7 @@ import { mayBeSecret } from "../support/secrets";
 import type { Properties } from "./properties";
 
 /** Keys of values that are not secret, but too long for a screen. */
-const LONG = /^(authorizedKeys$|raw\.)/;
+const LONG = /^(authorizedKeys$|content(Base64)?$|raw\.)/;
 
 /** @param urn - Of the resource that adopts the object. */
 export function describeAdoption(mark = "", urn: string, changes: readonly string[]): string {

@@ -1,8 +1,12 @@
+import { randomUUID } from "node:crypto";
 import { runInInstance } from "../lxd/instances/exec";
 import { InstanceFiles } from "../lxd/instances/files";
 import type { InstanceRef } from "../lxd/instances/instance-lock";
 import { type Machine, pathsOfProgram } from "./machine";
 import { runSteps } from "./steps";
+
+/** Runs a program with a file as its standard input. LXD gives programs none. */
+export const WITH_INPUT = 'input=$1; shift; exec "$@" <"$input"';
 
 /** The guest in an instance, through LXD's exec and files API: it needs neither sshd nor an address. */
 export function guestOf(ref: InstanceRef): Machine {
@@ -11,7 +15,18 @@ export function guestOf(ref: InstanceRef): Machine {
   const machine: Machine = {
     name,
     place: `in ${name}`,
-    run: (argv, options) => runInInstance(ref, { ...options, argv }),
+    async run(argv, { stdin, ...options } = {}) {
+      if (stdin === undefined) {
+        return runInInstance(ref, { ...options, argv });
+      }
+      const path = `/run/.pulumi-input-${randomUUID()}`;
+      await files.create(path, { uid: 0, gid: 0, ...options.as, mode: 0o600, content: stdin });
+      try {
+        return await runInInstance(ref, { ...options, argv: ["sh", "-c", WITH_INPUT, "sh", path, ...argv] });
+      } finally {
+        await files.remove(path).catch(() => undefined); // the result matters more; only root can read the file
+      }
+    },
     runSteps: (steps, options) => runSteps(machine, steps, options),
     readFile: (path) => files.read(path),
     digestFile: (path) => files.digest(path),

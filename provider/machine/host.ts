@@ -54,6 +54,20 @@ for my $at (0 .. $#ARGV) {
 
 const TYPES = ["file", "directory", "symlink", "other"] as const;
 
+/**
+ * Runs a program with variables that are the first lines of its input, up to an empty one: what is on a command line, all users
+ * of the host can read.
+ */
+export const WITH_ENVIRONMENT = `
+while IFS= read -r line && [ -n "$line" ]; do value=$(printf '%b.' "$line"); export "\${value%.}"; done
+exec "$@"
+`.trim();
+
+/** A value for {@link WITH_ENVIRONMENT}: `%b` of printf(1) reads it back. */
+function escaped(value: string): string {
+  return value.replaceAll("\\", "\\\\").replaceAll("\n", "\\n");
+}
+
 /** @param deadline - Of the work on the host. */
 export function hostMachine(ssh: SshConnection, deadline: Deadline): Machine {
   const perl = async (script: string, ...args: string[]): Promise<string> =>
@@ -83,9 +97,17 @@ export function hostMachine(ssh: SshConnection, deadline: Deadline): Machine {
   const machine: Machine = {
     name: ssh.name,
     place: `on ${ssh.name}`,
-    run(argv, { as, allowFailure = false } = {}) {
+    run(argv, { as, environment, stdin, allowFailure = false } = {}) {
       const user = as === undefined ? [] : ["setpriv", `--reuid=${as.uid}`, `--regid=${as.gid}`, "--clear-groups", "--"];
-      return ssh.run([...user, ...argv], { deadline, allowFailure });
+      const how = { deadline, allowFailure };
+      if (environment === undefined) {
+        return ssh.run([...user, ...argv], { ...how, ...(stdin !== undefined && { stdin }) });
+      }
+      const variables = Object.entries(environment).map(([name, value]) => `${name}=${escaped(value)}\n`);
+      return ssh.run([...user, "sh", "-c", WITH_ENVIRONMENT, "sh", ...argv], {
+        ...how,
+        stdin: `${variables.join("")}\n${stdin ?? ""}`,
+      });
     },
     runSteps: (steps, options) => runSteps(machine, steps, options),
     async readFile(path) {

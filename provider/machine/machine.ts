@@ -37,6 +37,10 @@ export interface RunOptions {
   readonly allowFailure?: boolean;
   /** Numeric user and group to run as, without further groups. @default root */
   readonly as?: { readonly uid: number; readonly gid: number };
+  /** Variables besides those that the machine sets. Not in its list of processes. @default {} */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Standard input. @default none */
+  readonly stdin?: string;
   /** Whether to return its output, which costs more requests. @default "text" */
   readonly output?: "text" | "none";
 }
@@ -47,7 +51,7 @@ export interface Machine {
   /** {@link name} with its preposition: `in instance "web1" (LXD on root@host:22)`, `on root@host:22`. */
   readonly place: string;
   /**
-   * Runs a program without a shell and without standard input, and waits for its end.
+   * Runs a program without a shell, and waits for its end.
    * @throws CommandError for an exit code other than 0 (unless `allowFailure`); 127 means that the program does not exist.
    */
   run(argv: readonly string[], options?: RunOptions): Promise<CommandResult>;

@@ -5,7 +5,7 @@
 import * as z from "zod";
 import type { Context, Lifecycle, Observed } from "../engine/lifecycle";
 import { OWNER_KEY } from "../lxd/config";
-import { claim, isLeftToOthers, refuseTakenOver } from "../lxd/ownership";
+import { claim, isLeftToOthers, isOwnMark, refuseTakenOver } from "../lxd/ownership";
 import type { Machine } from "../machine/machine";
 import { afterChange, hasCode, havingChanged, IncompleteError, messageOf } from "../support/errors";
 import { type Access, IN_INSTANCE, type InInstance, type Inside, type Needs, ON_HOST, type OnHost } from "./machine-access";
@@ -25,6 +25,8 @@ export interface Work {
 }
 
 export interface SaveWork<Outputs extends object> extends Work {
+  /** Whether the object that is there has this resource's own mark. */
+  readonly isOwn: boolean;
   /** Tells that the object exists now, with these outputs. An error that follows keeps it in state. */
   exists(outputs: Outputs): void;
 }
@@ -130,7 +132,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
         known = outputs;
       };
       try {
-        return await own.save({ machine, context, what, exists }, inputs, state);
+        return await own.save({ machine, context, what, isOwn: isOwnMark(mark, context.urn), exists }, inputs, state);
       } catch (error) {
         if (known === undefined) {
           throw markOf === undefined ? error : afterChange(error);

@@ -5,6 +5,7 @@ import { guestOf } from "../guest";
 import { type ProgramResult, runProgram } from "../machine";
 import { guestPrograms } from "../programs/guest";
 import { runStepsIn, stepsIn } from "../programs/steps";
+import { unwrap } from "../programs/wrappers";
 import type { Instance } from "./database";
 import { instanceOf } from "./instance-requests";
 import { requireReachable } from "./instance-state";
@@ -98,6 +99,10 @@ async function runOne(
   command: string[],
   stdin = "/dev/null",
 ): Promise<Ending> {
+  const wrapped = unwrap(command);
+  if (wrapped !== undefined) {
+    return runOne(instance, body, request, wrapped.command, wrapped.stdin ?? stdin);
+  }
   const [program = "", ...args] = command;
   const effect = request.daemon.surroundings.faults.forGuestCommand(command);
   if (typeof effect === "object" && "status" in effect) {

@@ -1,0 +1,38 @@
+/** Schemas of what kinds on a machine have in common. Every value ends up on a command line, or is a path of the machine. */
+import * as z from "zod";
+
+/** Files that have a resource of their own, or programs that keep several of them equal. */
+const ACCOUNTS = ["passwd", "shadow", "group", "gshadow"].flatMap((name) => [`/etc/${name}`, `/etc/${name}-`]);
+
+const UNNATURAL = /^\/(proc|sys|dev)(\/|$)/;
+
+export const filePathSchema = z
+  .string()
+  .regex(/^\/[^\0-\x1f\x7f]*$/, "is not an absolute path")
+  .refine((path) => path.length <= 4000 && path.split("/").every((part) => Buffer.byteLength(part) <= 200), "is too long")
+  .refine(
+    (path) =>
+      path !== "/" &&
+      path
+        .split("/")
+        .slice(1)
+        .every((part) => part !== "" && part !== "." && part !== ".."),
+    'must have no empty part, ".", or ".."',
+  )
+  .refine(
+    (path) => !ACCOUNTS.includes(path),
+    "holds accounts, which programs keep equal in several files; use VmUser or HostUser",
+  )
+  .refine((path) => !UNNATURAL.test(path), "is made by the kernel, and is no file that can be kept");
+
+/** Program and arguments. */
+export const argvSchema = z
+  .array(z.string().refine((word) => !word.includes("\0"), "must have no NUL character"))
+  .min(1, "must name a program")
+  .refine(([program = ""]) => program !== "" && !program.startsWith("-"), "must begin with a program, not with an option");
+
+/** A user or group: its name, or its number. */
+export const ownerSchema = z.union(
+  [z.string().regex(/^[a-z_][a-z0-9_-]{0,31}$/), z.int().min(0).max(4_294_967_294)],
+  'is neither a name nor a number: give "www-data", or 33',
+);

@@ -121,8 +121,9 @@ export const { vm: vmFileLifecycle, host: hostFileLifecycle } = machineLifecycle
   timeouts: { create: 300, read: 60, update: 300, delete: 120 },
 
   sameBy: {
-    content: sameContent,
-    contentBase64: sameContent,
+    // Of the two, the one that the program gives shows the difference. The other one may have given the same before.
+    content: (_observed, wanted, state, inputs) => wanted === undefined || sameContent(state, inputs),
+    contentBase64: (_observed, wanted, state, inputs) => wanted === undefined || sameContent(state, inputs),
     onChange: (_observed, _wanted, state) => !state.onChangePending, // another command alone changes nothing
     onDelete: (observed, wanted) => observed === wanted,
   },
@@ -192,7 +193,7 @@ function contentOf({ content, contentBase64 }: Pick<Inputs, "content" | "content
   return content === undefined ? Buffer.from(contentBase64 ?? "", "base64") : Buffer.from(content);
 }
 
-function sameContent(_observed: unknown, _wanted: unknown, state: State, inputs: Inputs): boolean {
+function sameContent(state: Inputs, inputs: Inputs): boolean {
   return contentOf(state).equals(contentOf(inputs));
 }
 
@@ -203,8 +204,9 @@ function outputsOf({ madeDirectories, onChangePending }: State): Outputs {
 function fromMachine({ digest, accounts }: LiveFile, state: State): Partial<Inputs> {
   const { uid, gid, mode, sha256, type } = digest;
   const isSame = type === "file" && sha256 === sha256Of(contentOf(state));
+  const foreign = type === "file" ? FOREIGN_CONTENT : `(${describeFile(digest)})`;
   return {
-    ...(!isSame && { content: type === "file" ? FOREIGN_CONTENT : `(${describeFile(digest)})`, contentBase64: undefined }),
+    ...(!isSame && (state.contentBase64 === undefined ? { content: foreign } : { contentBase64: foreign })),
     owner: nameOf(
       state.owner,
       uid,

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../lab/simulated";
 import { provider } from "../../provider/entry";
-import { guestOf } from "../../provider/machine/guest";
 import { hasDebPackage, installDebPackages } from "../../provider/host/apt";
 import { bringSnap } from "../../provider/host/snapd";
 import type { LxdClient } from "../../provider/lxd/client/client";
@@ -22,6 +21,7 @@ import { changeOnMember, deleteObject, findObject } from "../../provider/lxd/sto
 import { network } from "../../provider/lxd/storage-and-networks/networks";
 import { pool } from "../../provider/lxd/storage-and-networks/storage-pools";
 import { deleteVolume, findVolume } from "../../provider/lxd/storage-and-networks/volumes";
+import { guestOf } from "../../provider/machine/guest";
 import { Deadline } from "../../provider/support/deadline";
 import { hasCode } from "../../provider/support/errors";
 import { connectionSchema } from "../../provider/transport/connection";

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
 import type { Flavour } from "../../lab/simulated/lxd/flavours";
+import type { MemoryFiles } from "../../lab/simulated/memory-files";
 import type { Lifecycle } from "../../provider/engine/lifecycle";
 import type { LxdClient } from "../../provider/lxd/client/client";
 import { readMark } from "../../provider/lxd/ownership";
+import { keptPath } from "../../provider/machine/marks";
 import { clusterGroupLifecycle } from "../../provider/resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../../provider/resources/lxd-image";
@@ -16,7 +18,8 @@ import { projectLifecycle } from "../../provider/resources/lxd-project";
 import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-volume";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
-import { vmUserLifecycle } from "../../provider/resources/machine-user";
+import { hostFileLifecycle, vmFileLifecycle } from "../../provider/resources/machine-file";
+import { hostUserLifecycle, vmUserLifecycle } from "../../provider/resources/machine-user";
 import { figure } from "../support/figure";
 import { killedAtTheEnd, Managed, type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
 
@@ -43,6 +46,8 @@ interface Kind {
    * How the refusal describes a manually created object. Absent where an object without a mark may belong to anyone.
    */
   readonly described?: RegExp;
+  /** For what is on a machine: the part of its files that is the object. Present when `path` is that of the machine. */
+  readonly inside?: { readonly machine: "web1" | "bcn2"; object(files: MemoryFiles): string | undefined };
   /** A server on which the object keeps its mark. @default LXD 5.0 */
   readonly flavour?: Flavour;
 }
@@ -54,6 +59,14 @@ const onAllMembers = async (lxd: LxdClient, collection: string, identity: object
   }
   await lxd.change("POST", collection, { body: { ...identity, ...contents } });
 };
+
+const USER = { name: "ops" };
+const OF_USER = { other: { shell: "/bin/sh" }, change: 'shell "/bin/bash" -> "/bin/sh"', described: /uid \d+, home \/home\/ops/ };
+const accountIn = (files: MemoryFiles): string | undefined => files.readText("/etc/passwd").match(/^ops:x:\d+/m)?.[0];
+
+const FILE = { path: "/srv/app.conf", content: "a = 1\n" };
+const OF_FILE = { other: { mode: "0600" }, change: 'mode "0644" -> "0600"', described: /a file, mode 0644/ };
+const fileIn = (files: MemoryFiles): string | undefined => files.get(FILE.path)?.content.toString();
 
 const KINDS: Readonly<Record<string, Kind>> = {
   LxdProfile: {
@@ -189,10 +202,31 @@ const KINDS: Readonly<Record<string, Kind>> = {
     lifecycle: vmUserLifecycle,
     path: "/1.0/instances/web1",
     mark: "user.pulumi.user.ops",
-    args: { instance: "web1", name: "ops" },
-    other: { shell: "/bin/sh" },
-    change: 'shell "/bin/bash" -> "/bin/sh"',
-    described: /uid \d+, home \/home\/ops/,
+    args: { instance: "web1", ...USER },
+    ...OF_USER,
+    inside: { machine: "web1", object: accountIn },
+  },
+  HostUser: {
+    lifecycle: hostUserLifecycle,
+    path: keptPath("mark", "user.ops"),
+    args: USER,
+    ...OF_USER,
+    inside: { machine: "bcn2", object: accountIn },
+  },
+  VmFile: {
+    lifecycle: vmFileLifecycle,
+    path: "/1.0/instances/web1",
+    mark: `user.pulumi.file.${FILE.path}`,
+    args: { instance: "web1", ...FILE },
+    ...OF_FILE,
+    inside: { machine: "web1", object: fileIn },
+  },
+  HostFile: {
+    lifecycle: hostFileLifecycle,
+    path: keptPath("mark", `file.${FILE.path}`),
+    args: FILE,
+    ...OF_FILE,
+    inside: { machine: "bcn2", object: fileIn },
   },
 };
 
@@ -203,6 +237,12 @@ const REMOTE_IMAGES = [
 
 const urnOf = (kind: string, stack: string, resource = "it"): string =>
   `urn:pulumi:${stack}::tests::pulumi-nodejs:dynamic/lxd:${kind}::${resource}`;
+
+/** The files of a host, without what an adoption keeps. */
+function changeableFiles(files: MemoryFiles): Map<string, string> {
+  const nodes = files.tree("/").filter((path) => files.get(path, false)?.type === "file" && !path.includes("/former-"));
+  return new Map(nodes.map((path) => [path, `${files.get(path)?.mode} ${files.get(path)?.content.toString()}`]));
+}
 
 /** A resource "it" of a stack. */
 function manageAs(lifecycle: unknown, stack = "lab", resource = "it"): Managed {
@@ -244,7 +284,7 @@ describe("Ownership", () => {
           await two.stop();
           two = await startTwoMembers({ flavour: kind.flavour });
         }
-        if (name === "VmUser") {
+        if (kind.inside?.machine === "web1") {
           two.lab.seedInstances(1, { host: "bcn2", prefix: "web", type: "container", profiles: [], devices: DEVICES });
         }
       });
@@ -252,14 +292,28 @@ describe("Ownership", () => {
       const args = (more: object = {}): object => {
         const [first, second] = two.cluster.endpoints;
         const where =
-          name === "LxdClusterMember" ? { connection: second, cluster: { endpoints: [first] } } : { cluster: two.cluster };
+          name === "LxdClusterMember"
+            ? { connection: second, cluster: { endpoints: [first] } }
+            : isOnHost
+              ? { connection: first }
+              : { cluster: two.cluster };
         return { ...where, ...kind.args, ...more };
       };
-      const markOf = async (): Promise<string | undefined> =>
-        readMark((await (await two.byHand()).get(path, objectSchema)).config?.[key])?.urn;
+      const isOnHost = kind.inside?.machine === "bcn2";
+      const filesOfMachine = (): MemoryFiles => (isOnHost ? two.lab.host("bcn2").files : two.lab.guestFiles("bcn2", "web1"));
+      const markOf = async (): Promise<string | undefined> => {
+        if (isOnHost) {
+          return readMark(filesOfMachine().readText(path).trim())?.urn;
+        }
+        return readMark((await (await two.byHand()).get(path, objectSchema)).config?.[key])?.urn;
+      };
 
       /** Removes the mark manually, and changes nothing else. */
       const unmark = async (): Promise<void> => {
+        if (isOnHost) {
+          filesOfMachine().remove(path);
+          return;
+        }
         const lxd = await two.byHand();
         const { config, ...rest } = await lxd.get(path, objectSchema);
         const { [key]: _, ...others } = config ?? {};
@@ -274,27 +328,29 @@ describe("Ownership", () => {
         }
       };
       const exists = async (): Promise<boolean> =>
-        name === "VmUser"
-          ? two.lab.guestFiles("bcn2", "web1").readText("/etc/passwd").includes("\nops:")
-          : (await (await two.byHand()).find(path, objectSchema)) !== undefined;
+        kind.inside === undefined
+          ? (await (await two.byHand()).find(path, objectSchema)) !== undefined
+          : kind.inside.object(filesOfMachine()) !== undefined;
 
       /** Properties of the object that would differ if it had been recreated. */
       const identity = async (): Promise<unknown> => {
+        if (kind.inside !== undefined) {
+          return kind.inside.object(filesOfMachine());
+        }
         const { created_at, config } = await (await two.byHand()).get(path, objectSchema);
         const uuid = Object.entries(config ?? {}).find(([key]) => key === "volatile.uuid")?.[1];
-        const account =
-          name === "VmUser"
-            ? two.lab
-                .guestFiles("bcn2", "web1")
-                .readText("/etc/passwd")
-                .match(/^ops:x:\d+/m)?.[0]
-            : "";
-        return { created_at, uuid, account };
+        return { created_at, uuid };
       };
       /** Runs work, and returns the changes that it requested from LXD. */
       const changesOf = async (work: () => Promise<unknown>): Promise<string[]> => {
         const since = two.lab.requests.length;
+        const before = isOnHost ? changeableFiles(filesOfMachine()) : new Map();
         await work();
+        if (isOnHost) {
+          const after = changeableFiles(filesOfMachine());
+          const paths = new Set([...before.keys(), ...after.keys()]);
+          return [...paths].filter((each) => before.get(each) !== after.get(each)).map((each) => `CHANGE ${each}`);
+        }
         return two.lab.mutations(since).map((request) => `${request.method} ${request.path.split("?")[0] ?? ""}`);
       };
       const isMaking = (request: string): boolean =>

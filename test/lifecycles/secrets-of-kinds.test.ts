@@ -18,7 +18,8 @@ import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool"
 import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
-import { vmUserLifecycle } from "../../provider/resources/machine-user";
+import { hostFileLifecycle, vmFileLifecycle } from "../../provider/resources/machine-file";
+import { hostUserLifecycle, vmUserLifecycle } from "../../provider/resources/machine-user";
 import { figure } from "../support/figure";
 import { SecretSearch } from "../support/secret-search";
 import { Managed, type SimulatedCluster, startTwoMembers } from "../unit/resources/simulated-cluster";
@@ -43,6 +44,9 @@ const LIFECYCLES = [
   trustCertificateLifecycle,
   vmLifecycle,
   vmUserLifecycle,
+  hostUserLifecycle,
+  vmFileLifecycle,
+  hostFileLifecycle,
 ];
 
 /** Keys of LXD's config, one for each type of secret. */
@@ -293,6 +297,24 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
       start: () => new Managed(vmUserLifecycle, "ops"),
       args: async () => ({ cluster: simulated.cluster, instance: "vm0", name: "ops" }),
       takes: (place) => place[0] === "passwordHash",
+    },
+    {
+      kind: "HostUser",
+      start: () => new Managed(hostUserLifecycle, "ops"),
+      args: async () => ({ connection: simulated.cluster.endpoints[0], name: "ops" }),
+      takes: (place) => place[0] === "passwordHash",
+    },
+    {
+      kind: "VmFile",
+      start: () => new Managed(vmFileLifecycle, "conf"),
+      args: async () => ({ cluster: simulated.cluster, instance: "vm0", path: "/srv/app.conf", content: "" }),
+      takes: (place) => place[0] === "content",
+    },
+    {
+      kind: "HostFile",
+      start: () => new Managed(hostFileLifecycle, "conf"),
+      args: async () => ({ connection: simulated.cluster.endpoints[0], path: "/srv/app.conf", content: "" }),
+      takes: (place) => place[0] === "content",
     },
   ];
 

@@ -21,6 +21,9 @@ const UNKNOWNS = [
 /** The full fingerprint in LXD of an image whose fingerprint the arguments shorten. */
 const FINGERPRINT = `0123456789ab${"0".repeat(52)}`;
 
+const USER = { uid: 1500, gid: 1500, home: "/srv/alice", requested: { uid: 1500, home: "/srv/alice" } };
+const FILE = { madeDirectories: [], onChangePending: false };
+
 /** Outputs that `diff` compares or reports, as they are for a complete object. */
 const OUTPUTS: Readonly<Record<string, Properties>> = {
   LxdStoragePool: { status: "Created", memberStatus: { bcn1: "Created" }, sources: { bcn1: "/dev/sdb" } },
@@ -33,7 +36,10 @@ const OUTPUTS: Readonly<Record<string, Properties>> = {
     expandedConfig: {},
     expandedDevices: {},
   },
-  VmUser: { uid: 1500, gid: 1500, home: "/srv/alice", requested: { uid: 1500, home: "/srv/alice" } },
+  VmUser: USER,
+  HostUser: USER,
+  VmFile: FILE,
+  HostFile: FILE,
 };
 
 type Path = readonly (string | number)[];

@@ -1,3 +1,4 @@
+import { hostFileDrift, vmFileDrift } from "./files";
 import { clusterGroupDrift } from "./lxd-cluster-group";
 import { clusterMemberDrift } from "./lxd-cluster-member";
 import { imageDrift } from "./lxd-image";
@@ -13,7 +14,7 @@ import { storageVolumeDrift } from "./lxd-storage-volume";
 import { trustCertificateDrift } from "./lxd-trust-certificate";
 import { vmDrift } from "./lxd-vm";
 import type { DriftTable } from "./table";
-import { vmUserDrift } from "./vm-user";
+import { hostUserDrift, vmUserDrift } from "./users";
 
 /** The tables of all kinds, in the order of the page. */
 export const DRIFT_TABLES: readonly DriftTable[] = [
@@ -32,4 +33,7 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   profileDrift,
   vmDrift,
   vmUserDrift,
+  vmFileDrift,
+  hostUserDrift,
+  hostFileDrift,
 ];

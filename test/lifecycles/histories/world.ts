@@ -23,7 +23,8 @@ import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-po
 import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "../../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
-import { vmUserLifecycle } from "../../../provider/resources/machine-user";
+import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
+import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Deadline } from "../../../provider/support/deadline";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { SshConnection } from "../../../provider/transport/ssh";
@@ -46,6 +47,9 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   LxdTrustCertificate: (log) => dynamicProvider(trustCertificateLifecycle, log),
   LxdVm: (log) => dynamicProvider(vmLifecycle, log),
   VmUser: (log) => dynamicProvider(vmUserLifecycle, log),
+  HostUser: (log) => dynamicProvider(hostUserLifecycle, log),
+  VmFile: (log) => dynamicProvider(vmFileLifecycle, log),
+  HostFile: (log) => dynamicProvider(hostFileLifecycle, log),
 };
 
 /** The provider of a kind, as the engine loads it. */
@@ -74,6 +78,9 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdTrustCertificate: trustCertificateLifecycle.immutable,
   LxdVm: vmLifecycle.immutable,
   VmUser: vmUserLifecycle.immutable,
+  HostUser: hostUserLifecycle.immutable,
+  VmFile: vmFileLifecycle.immutable,
+  HostFile: hostFileLifecycle.immutable,
 };
 
 /** Schema version of a kind's state. */
@@ -93,6 +100,9 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdTrustCertificate: trustCertificateLifecycle.schemaVersion,
   LxdVm: vmLifecycle.schemaVersion,
   VmUser: vmUserLifecycle.schemaVersion,
+  HostUser: hostUserLifecycle.schemaVersion,
+  VmFile: vmFileLifecycle.schemaVersion,
+  HostFile: hostFileLifecycle.schemaVersion,
 };
 
 const KEYS = ["laptop", "desktop"].map((comment) => utils.generateKeyPairSync("ed25519", { comment }).public.trim());

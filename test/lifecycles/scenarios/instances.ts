@@ -2,7 +2,8 @@
 import type { SimulatedLab } from "../../../lab/simulated";
 import type { Flavour } from "../../../lab/simulated/lxd/flavours";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
-import { vmUserLifecycle } from "../../../provider/resources/machine-user";
+import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
+import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Managed } from "../../unit/resources/simulated-cluster";
 import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
 import type { Scenario } from "./scenario";
@@ -12,6 +13,10 @@ const user = {
   kind: "VmUser",
   manage: () => new Managed(vmUserLifecycle as never, "alice"),
 };
+
+const hostUser = { kind: "HostUser", manage: () => new Managed(hostUserLifecycle as never, "alice") };
+const file = { kind: "VmFile", manage: () => new Managed(vmFileLifecycle as never, "conf") };
+const hostFile = { kind: "HostFile", manage: () => new Managed(hostFileLifecycle as never, "conf") };
 
 const HASH = `$6$salt$${"h".repeat(40)}`;
 const KEY = publicKey("laptop");
@@ -95,7 +100,62 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
         sudo: "password",
       }),
   },
+  {
+    ...hostUser,
+    title: "that moves",
+    start: startFurnishedServer,
+    first: (lab) => aliceOn(lab, { uid: 2000, authorizedKeys: [KEY], sudo: "passwordless", homeOnDelete: "remove" }),
+    then: (lab) =>
+      aliceOn(lab, {
+        ...{ uid: 2001, home: "/srv/alice", passwordHash: HASH, groups: ["adm"] },
+        ...{ authorizedKeys: [KEY, OTHER_KEY], sudo: "password", homeOnDelete: "remove" },
+      }),
+  },
+  {
+    ...file,
+    title: "with a command that follows",
+    start: withInstance(startFurnishedCluster, "container"),
+    leaves: "what the command made",
+    first: (lab) => conf(inWeb1(lab), { onChange: ["touch", "/run/reloaded"] }),
+    then: (lab) => conf(inWeb1(lab), { content: "a = 2\n", mode: "0600", owner: "daemon", onChange: ["touch", "/run/reloaded"] }),
+  },
+  {
+    ...file,
+    title: "that is adopted",
+    start: async (flavour) => {
+      const lab = await withInstance(startFurnishedServer, "virtual-machine")(flavour);
+      lab.guestFiles("bcn2", "web1").makeDirectory("/srv/app", { parents: true });
+      lab.guestFiles("bcn2", "web1").writeFile("/srv/app/app.conf", "theirs\n", { mode: 0o640, uid: 1 });
+      return lab;
+    },
+    first: (lab) => conf(inWeb1(lab), { adopt: true }),
+    then: (lab) => conf(inWeb1(lab), { adopt: true, content: "a = 2\n" }),
+  },
+  {
+    ...hostFile,
+    title: "with a command that follows",
+    start: startFurnishedServer,
+    leaves: "what the command made",
+    first: (lab) => conf(onBcn2(lab), { onChange: ["touch", "/run/reloaded"] }),
+    then: (lab) => conf(onBcn2(lab), { content: "a = 2\n", mode: "0600", owner: "daemon", onChange: ["touch", "/run/reloaded"] }),
+  },
 ];
+
+function inWeb1(lab: SimulatedLab): object {
+  return { cluster: clusterOf(lab), instance: "web1" };
+}
+
+function onBcn2(lab: SimulatedLab): object {
+  return { connection: lab.host("bcn2").connection };
+}
+
+function aliceOn(lab: SimulatedLab, more: object): object {
+  return { ...onBcn2(lab), name: "alice", ...more };
+}
+
+function conf(where: object, more: object): object {
+  return { ...where, path: "/srv/app/app.conf", content: "a = 1\n", ...more };
+}
 
 function publicKey(comment: string): string {
   const field = (bytes: Buffer): Buffer => Buffer.concat([Buffer.from([0, 0, 0, bytes.length]), bytes]);

@@ -38,6 +38,31 @@ export function validArgs(connection: object): Record<string, readonly Record<st
     root: { type: "disk", path: "/", pool: "default", size: "10GiB" },
     eth0: { type: "nic", network: "lxdbr0", hwaddr: "00:16:3e:12:34:56", "ipv4.address": "10.10.10.10" },
   };
+  const inInstance = { ...inCluster, instance: "web1", project: "shop" };
+  const onHost = { connection: reached, timeouts };
+  const user = {
+    name: "alice",
+    uid: 1500,
+    home: "/srv/alice",
+    shell: "/bin/bash",
+    groups: ["adm", "sudo"],
+    sudo: "password",
+    authorizedKeys: [`${KEY} alice@laptop`, `no-pty,command="echo hi" ${KEY}`],
+    authorizedKeysMode: "additive",
+    passwordHash: `$6$salt$${"h".repeat(40)}`,
+    homeOnDelete: "remove",
+    adopt: true,
+  };
+  const file = {
+    path: "/etc/app/app.conf",
+    content: "a = 1\n",
+    owner: "www-data",
+    group: 33,
+    mode: "0640",
+    onChange: ["systemctl", "reload", "app"],
+    onDelete: "remove",
+    adopt: true,
+  };
   return {
     LxdNode: [
       {
@@ -217,23 +242,12 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         waitFor: [{ for: "cloud-init" }, { for: "agent" }],
       },
     ],
-    VmUser: [
-      {
-        ...inCluster,
-        instance: "web1",
-        project: "shop",
-        name: "alice",
-        uid: 1500,
-        home: "/srv/alice",
-        shell: "/bin/bash",
-        groups: ["adm", "sudo"],
-        sudo: "password",
-        authorizedKeys: [`${KEY} alice@laptop`, `no-pty,command="echo hi" ${KEY}`],
-        authorizedKeysMode: "additive",
-        passwordHash: `$6$salt$${"h".repeat(40)}`,
-        homeOnDelete: "remove",
-        adopt: true,
-      },
+    VmUser: [{ ...inInstance, ...user }],
+    HostUser: [{ ...onHost, ...user }],
+    VmFile: [{ ...inInstance, ...file }],
+    HostFile: [
+      { ...onHost, ...file },
+      { ...onHost, path: "/etc/logo", contentBase64: "AAEC" },
     ],
   };
 }

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
-import { readAccounts } from "../../../provider/machine/users/accounts";
+import { runInInstance } from "../../../provider/lxd/instances/exec";
+import { findInstance, setInstanceConfig, startInstance } from "../../../provider/lxd/instances/instances";
+import { waitFor } from "../../../provider/lxd/instances/wait";
 import { guestOf } from "../../../provider/machine/guest";
 import type { Machine } from "../../../provider/machine/machine";
+import { readAccounts } from "../../../provider/machine/users/accounts";
 import { journalOf, requireIdle } from "../../../provider/machine/users/home";
 import {
   ensureAccess,
@@ -12,9 +15,6 @@ import {
   requirePossible,
   type UserSpec,
 } from "../../../provider/machine/users/users";
-import { runInInstance } from "../../../provider/lxd/instances/exec";
-import { findInstance, setInstanceConfig, startInstance } from "../../../provider/lxd/instances/instances";
-import { waitFor } from "../../../provider/lxd/instances/wait";
 import { until } from "../../../provider/support/deadline";
 import { isNotFound } from "../../../provider/support/errors";
 import { type ContractLab, refused } from "./harness";

@@ -3,7 +3,6 @@
  * tests run in order and share one virtual machine, which runs at first and was started with 384 MiB and one CPU.
  */
 import assert from "node:assert/strict";
-import { guestOf } from "../../../provider/machine/guest";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import type { Config, Devices } from "../../../provider/lxd/config";
@@ -21,6 +20,7 @@ import {
 import { obstaclesToLiveUpdate } from "../../../provider/lxd/instances/obstacles";
 import { waitFor } from "../../../provider/lxd/instances/wait";
 import { findProfile, replaceProfile } from "../../../provider/lxd/profiles";
+import { guestOf } from "../../../provider/machine/guest";
 import { Deadline } from "../../../provider/support/deadline";
 import { hasCode, messageOf, replyOf } from "../../../provider/support/errors";
 import { connectionSchema } from "../../../provider/transport/connection";

@@ -13,7 +13,7 @@ import { ephemeral, MANUAL_CHANGES, type ManualChange } from "./manual-changes";
 import { certificateRenewed, fingerprintOf, memberReinstalled, memberRemoved } from "./members";
 import { bringsAMember, describe, messages, REFUSALS, startsAnInstance } from "./outcomes";
 import { previewErrors } from "./preview-check";
-import { baseProgram, declare, edits, givenKeys, NAMES, type Program, without, withResource } from "./program";
+import { baseProgram, declare, edits, givenKeys, kindOf, NAMES, type Program, without, withResource } from "./program";
 import { type EngineCall, type History, lostOperation, type Step } from "./steps";
 import { providerOf, World } from "./world";
 
@@ -420,8 +420,10 @@ class Player {
           const value = stored[property] ?? base[property]; // an object in use cannot be renamed or recreated
           return value === undefined ? {} : { [property]: value };
         };
-        if (args["instance"] !== undefined) {
-          return [name, { ...args, uid: undefined, instance: base["instance"], adopt: true }];
+        if (/^(Vm|Host)/.test(kindOf(name))) {
+          const { instance } = base;
+          const itsUid = kindOf(name).endsWith("User") ? { uid: undefined } : {};
+          return [name, { ...args, ...itsUid, ...(instance === undefined ? {} : { instance }), adopt: true }];
         }
         if (args["image"] !== undefined) {
           const size = (stored["rootDisk"] as { size?: string } | undefined)?.size;
@@ -471,6 +473,7 @@ const NOTHING: Live = {
   servers: new Map(),
   views: new Map(),
   user: () => undefined,
+  file: () => undefined,
 };
 
 async function removeByHand(path: string, lxd: Awaited<ReturnType<World["client"]>>): Promise<void> {

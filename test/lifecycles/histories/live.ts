@@ -6,10 +6,11 @@ import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
 import * as z from "zod";
 import type { SimulatedLab } from "../../../lab/simulated";
+import type { MemoryFiles } from "../../../lab/simulated/memory-files";
 import type { LxdClient } from "../../../provider/lxd/client/client";
 import { isManualRole } from "../../../provider/lxd/cluster/roles";
 import { type Properties, Ref } from "../engine-model";
-import { givenKeys, kindOf, type Program } from "./program";
+import { givenKeys, HOSTS, kindOf, type Program } from "./program";
 
 type Texts = Record<string, string>;
 
@@ -76,10 +77,18 @@ export interface Live {
   readonly servers: Map<string, Texts>;
   /** Config of pools and networks on each member, by `member/name`. */
   readonly views: Map<string, Texts>;
-  readonly user: (instance: string, name: string) => LiveUser | undefined;
+  /** What is on a machine: an instance, or the first host. */
+  readonly user: (machine: Machine, name: string) => LiveUser | undefined;
+  readonly file: (machine: Machine, path: string) => LiveFile | undefined;
 }
 
-/** A user, read from the files of its guest. */
+/** An instance by its name; without one, the first host. */
+type Machine = string | undefined;
+
+/** A file of a machine. */
+type LiveFile = Readonly<Record<"owner" | "group" | "mode" | "content", string>>;
+
+/** A user, read from the files of its machine. */
 export interface LiveUser {
   readonly uid: number;
   readonly home: string;
@@ -154,12 +163,35 @@ export async function takeSnapshot(lab: SimulatedLab, through: string, clients: 
     members: new Map(members.map((each) => [each.server_name, each])),
     servers,
     views,
-    user: (name, user) => (instances.some((each) => each.name === name) ? userIn(lab, through, name, user) : undefined),
+    user: (machine, user) => onMachine(machine, (files) => userIn(files, user)),
+    file: (machine, path) => onMachine(machine, (files) => fileIn(files, path)),
   };
+
+  function onMachine<Found>(machine: Machine, look: (files: MemoryFiles) => Found): Found | undefined {
+    if (machine === undefined) {
+      return look(lab.host(FIRST_HOST).files);
+    }
+    return instances.some(({ name }) => name === machine) ? look(lab.guestFiles(through, machine)) : undefined;
+  }
 }
 
-function userIn(lab: SimulatedLab, through: string, instanceName: string, name: string): LiveUser | undefined {
-  const files = lab.guestFiles(through, instanceName);
+const [FIRST_HOST] = HOSTS;
+
+function fileIn(files: MemoryFiles, path: string): LiveFile | undefined {
+  const node = files.get(path, false);
+  const nameOf = (table: string, id: number): string =>
+    files.readText(table).match(new RegExp(`^([^:]*):[^:]*:${id}:`, "m"))?.[1] ?? String(id);
+  return (
+    node && {
+      owner: nameOf("/etc/passwd", node.uid),
+      group: nameOf("/etc/group", node.gid),
+      mode: node.mode.toString(8).padStart(4, "0"),
+      content: node.content.toString(),
+    }
+  );
+}
+
+function userIn(files: MemoryFiles, name: string): LiveUser | undefined {
   const fields = (path: string): string[] | undefined =>
     files
       .readText(path)
@@ -359,11 +391,16 @@ export function facets(live: Live, name: string, args: Properties): Properties |
     }
     case "LxdVm":
       return vmFacets(live, own);
-    default: {
-      const guest = args["instance"];
-      return live.user(String(guest), own) as Properties | undefined;
-    }
+    case "VmFile":
+    case "HostFile":
+      return live.file(machineIn(args), String(args["path"]));
+    default:
+      return live.user(machineIn(args), own) as Properties | undefined;
   }
+}
+
+function machineIn({ instance }: Properties): Machine {
+  return instance === undefined ? undefined : String(instance);
 }
 
 function vmFacets(live: Live, name: string): Properties | undefined {
@@ -529,6 +566,12 @@ function wanted(live: Live, name: string, args: Properties, found: Properties): 
         ...(args["target"] === undefined || evacuatedFrom(live, args) === args["target"] ? {} : { target: args["target"] }),
         ...(isEvacuated(live, String(found["target"])) ? {} : { running: args["running"] ?? true }),
       };
+    }
+    case "VmFile":
+    case "HostFile": {
+      const { owner = "root", group = "root", mode = "0644" } = args;
+      const padded = String(mode).padStart(4, "0");
+      return { owner: owner === 1 ? "daemon" : owner, group, mode: padded, content: args["content"] };
     }
     default:
       return wantedOfUser(args, found as unknown as LiveUser);

@@ -2,6 +2,7 @@
 
 import * as z from "zod";
 import type { SimulatedLab } from "../../../lab/simulated";
+import type { FileNode, MemoryFiles } from "../../../lab/simulated/memory-files";
 import { api, type LxdClient } from "../../../provider/lxd/client/client";
 import { HOSTS } from "./program";
 
@@ -94,6 +95,25 @@ const ofInstance = (name: string): Readonly<Record<string, ManualChange>> => {
       await desk.lxd.change("POST", path, { query: { target }, body: { name, migration: true, live: false } });
       await state(name, "start")(desk);
     },
+  };
+};
+
+const ofFile = (name: string, filesOf: (desk: ChangeContext) => MemoryFiles): Readonly<Record<string, ManualChange>> => {
+  const path = "/srv/app/app.conf";
+  const change =
+    (act: (files: MemoryFiles, node: FileNode) => void): ManualChange =>
+    async (desk) => {
+      const files = filesOf(desk);
+      const node = files.get(path, false);
+      if (node !== undefined) {
+        act(files, node);
+      }
+    };
+  return {
+    [`${name}: other content`]: change((files) => void files.writeFile(path, "by hand\n")),
+    [`${name}: other mode`]: change((_files, node) => void Object.assign(node, { mode: 0o666 })),
+    [`${name}: other owner`]: change((_files, node) => void Object.assign(node, { uid: 65534 })),
+    [`${name}: removed`]: change((files) => files.remove(path)),
   };
 };
 
@@ -193,6 +213,8 @@ export const MANUAL_CHANGES: Readonly<Record<string, ManualChange>> = {
   ...ofInstance("box1"),
   ...inGuest("web1", "ops"),
   ...inGuest("box1", "dev"),
+  ...ofFile("box1-conf", ({ lab, through }) => lab.guestFiles(through, "box1")),
+  ...ofFile("bcn2-conf", ({ lab }) => lab.host("bcn2").files),
   ...ofAlias("vm", "box"),
   ...ofAlias("box", "debian"),
   "web: key": withKey("/1.0/profiles/web", "user.hand", "1"),

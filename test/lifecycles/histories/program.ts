@@ -42,7 +42,15 @@ const KINDS: Readonly<Record<string, string>> = {
   box1: "LxdVm",
   "web1-ops": "VmUser",
   "box1-dev": "VmUser",
+  "box1-conf": "VmFile",
+  "bcn2-ops": "HostUser",
+  "bcn2-conf": "HostFile",
 };
+
+/** The instance in which a resource is. Removed with it. */
+function instanceOf(name: string): string | undefined {
+  return kindOf(name).startsWith("Vm") ? name.split("-")[0] : undefined;
+}
 
 /** Names of the resources, each after its dependencies. */
 export const NAMES: readonly string[] = Object.keys(KINDS);
@@ -110,6 +118,9 @@ export function baseProgram({ connections, images, certificates }: Surroundings)
     },
     "web1-ops": { cluster, instance: ref("web1", "name"), name: "ops", groups: ["adm"], sudo: "passwordless" },
     "box1-dev": { cluster, instance: ref("box1", "name"), name: "dev", shell: "/bin/sh" },
+    "box1-conf": { cluster, instance: ref("box1", "name"), path: "/srv/app/app.conf", content: "a = 1\n" },
+    "bcn2-ops": { connection: ref("node-bcn2", "connection"), name: "ops", groups: ["adm"] },
+    "bcn2-conf": { connection: ref("node-bcn2", "connection"), path: "/srv/app/app.conf", content: "a = 1\n" },
   };
 }
 
@@ -134,7 +145,8 @@ export function declare(program: Program, confirmed?: string): Declared[] {
     const said = confirmed === undefined ? {} : { certificateFingerprint: confirmed };
     const first = name === "member-bcn2" ? { peers: peersOf(program), ...said } : {};
     const joined = name === "member-bcn1" ? { cluster: { ...(args["cluster"] as Properties), ...said } } : {};
-    const inside = kind === "VmUser" ? { deletedWith: name.split("-")[0] ?? "" } : {};
+    const instance = instanceOf(name);
+    const inside = instance === undefined ? {} : { deletedWith: instance };
     return [
       {
         name,
@@ -169,9 +181,9 @@ export function without(program: Program, name: string): Program {
 export function withResource(program: Program, base: Program, name: string): Program {
   const args = program[name] ?? base[name] ?? {};
   const needs = refsOf({ ...args, cluster: kindOf(name) === "LxdClusterMember" ? args["cluster"] : undefined });
-  const owner = kindOf(name) === "VmUser" ? [name.split("-")[0] ?? ""] : [];
+  const owner = instanceOf(name) ?? [];
   let result: Program = { ...program, [name]: args };
-  for (const other of [...needs, ...owner]) {
+  for (const other of needs.concat(owner)) {
     result = result[other] === undefined ? withResource(result, base, other) : result;
   }
   return result;
@@ -308,6 +320,15 @@ export function edits(
     of("passwordHash", undefined, `$6$salt$${"h".repeat(40)}`, `$6$salt$${"i".repeat(40)}`),
     of("homeOnDelete", undefined, "keep", "remove"),
     of("name", "ops", "op2"),
+    timeouts,
+  ];
+  const file: Values[] = [
+    of("content", "a = 1\n", "a = 2\n", "a = 1\nb = 2\n"),
+    of("owner", undefined, "root", "daemon", 1),
+    of("group", undefined, "adm"),
+    of("mode", undefined, "0644", "644", "0600"),
+    of("onDelete", undefined, "restore", "remove"),
+    of("path", "/srv/app/app.conf", "/srv/app/etc/other.conf"),
     timeouts,
   ];
   return {
@@ -470,5 +491,8 @@ export function edits(
     box1: vm([...alone, [ref("web", "name")]]),
     "web1-ops": user,
     "box1-dev": [...user.slice(0, 9), of("name", "dev", "dev2")],
+    "box1-conf": file,
+    "bcn2-ops": user,
+    "bcn2-conf": file,
   };
 }

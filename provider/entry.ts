@@ -16,6 +16,7 @@ import { storagePoolLifecycle } from "./resources/lxd-storage-pool";
 import { storageVolumeLifecycle } from "./resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "./resources/lxd-trust-certificate";
 import { vmLifecycle } from "./resources/lxd-vm";
+import { hostCommandLifecycle, vmCommandLifecycle } from "./resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "./resources/machine-file";
 import { hostUserLifecycle, vmUserLifecycle } from "./resources/machine-user";
 
@@ -38,6 +39,8 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdVm: () => dynamicProvider(vmLifecycle, undefined, PROGRAM),
   VmUser: () => dynamicProvider(vmUserLifecycle),
   HostUser: () => dynamicProvider(hostUserLifecycle),
+  VmCommand: () => dynamicProvider(vmCommandLifecycle),
+  HostCommand: () => dynamicProvider(hostCommandLifecycle),
   VmFile: () => dynamicProvider(vmFileLifecycle),
   HostFile: () => dynamicProvider(hostFileLifecycle),
 };

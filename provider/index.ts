@@ -39,5 +39,6 @@ export type {
   WaitConditionArgs,
 } from "./resources/lxd-vm-args";
 export type { InInstanceArgs, OnHostArgs } from "./resources/machine-access";
+export { type CommandArgs, HostCommand, type HostCommandArgs, VmCommand, type VmCommandArgs } from "./resources/machine-command";
 export { type FileArgs, HostFile, type HostFileArgs, VmFile, type VmFileArgs } from "./resources/machine-file";
 export { HostUser, type HostUserArgs, type UserArgs, VmUser, type VmUserArgs } from "./resources/machine-user";

@@ -12,7 +12,7 @@ import { filePrograms } from "./programs/files";
 import { type HostMachine, hostPrograms } from "./programs/host";
 import { runPerl } from "./programs/perl";
 import { runStepsIn, stepsIn } from "./programs/steps";
-import { unwrap } from "./programs/wrappers";
+import { limited, takeEnvironment, unwrap } from "./programs/wrappers";
 import type { CommandChannel } from "./ssh-server";
 
 /** What the commands need of their host. */
@@ -123,7 +123,10 @@ export class HostCommands {
         rest = rest.slice(1);
       }
     }
-    rest = unwrap(rest)?.command ?? rest;
+    const outer = unwrap(rest);
+    if (outer !== undefined) {
+      return limited(outer.seconds, this.execute(outer.command, user, channel));
+    }
     this.executed.push(rest);
     let as: { uid: number; gid: number } | undefined;
     if (rest[0] === "setpriv") {
@@ -141,6 +144,13 @@ export class HostCommands {
     if (rest[0] === "perl" && rest[2]?.startsWith("rename(") !== true) {
       const run = { machine: this.host, program: "perl", args: rest.slice(1), stdin: () => channel.stdin(), env };
       return (await runPerl(run)) ?? this.perl(rest.slice(1), root, channel);
+    }
+    const inside = await takeEnvironment(rest, () => channel.stdin());
+    if (inside !== undefined) {
+      const { command, stdin } = inside;
+      const { command: program, seconds } = unwrap(command) ?? { command, seconds: undefined };
+      const run = this.runProgram(program, () => Promise.resolve(stdin), { ...env, ...inside.env }, as);
+      return limited(seconds, run);
     }
     return this.runProgram(rest, () => channel.stdin(), env, as);
   }

@@ -1,5 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-import { mayBeSecret } from "../support/secrets";
+import { mayBeSecret, nameWithin } from "../support/secrets";
 import { providerPointer, requireProvider } from "./pointer";
 
 /** Seconds that each call may take. Pulumi's own `customTimeouts` option does not reach dynamic resources. */
@@ -87,8 +87,8 @@ function withConnection(args: Record<string, unknown>): Record<string, unknown> 
  * Marks what may be a secret as one, whether or not the program does. In a plain structure, only the secret parts are marked, so
  * that a preview can show the rest. An output is marked as a whole.
  */
-export function withSecrets(args: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(args).map(([name, value]) => [name, marked(name, value)]));
+export function withSecrets(args: Record<string, unknown>, parent = ""): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(args).map(([name, value]) => [name, marked(nameWithin(parent, name), value)]));
 }
 
 function marked(name: string, value: unknown): unknown {
@@ -101,7 +101,7 @@ function marked(name: string, value: unknown): unknown {
   if (Array.isArray(value)) {
     return value.map((member: unknown) => marked(name, member));
   }
-  return isMap(value) ? withSecrets(value) : value;
+  return isMap(value) ? withSecrets(value, name) : value;
 }
 
 function holdsSecret(name: string, value: unknown): boolean {
@@ -111,7 +111,10 @@ function holdsSecret(name: string, value: unknown): boolean {
   if (Array.isArray(value)) {
     return value.some((member) => holdsSecret(name, member));
   }
-  return mayBeSecret(name, value) || (isMap(value) && Object.entries(value).some(([key, member]) => holdsSecret(key, member)));
+  return (
+    mayBeSecret(name, value) ||
+    (isMap(value) && Object.entries(value).some(([key, member]) => holdsSecret(nameWithin(name, key), member)))
+  );
 }
 
 function isMap(value: unknown): value is Record<string, unknown> {

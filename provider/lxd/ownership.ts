@@ -20,8 +20,11 @@ export function writeMark({ urn, claim, isCreating }: Mark): string {
   return urn === "" || claim === undefined ? urn : `${urn} [${claim}${isCreating ? " creating" : ""}]`;
 }
 
+/** In the place of a mark: the removal of the object has ended, and what is there now is not the object. */
+export const REMOVED = "removed";
+
 export function readMark(text: string | undefined): Mark | undefined {
-  if (text === undefined || text === "") {
+  if (text === undefined || text === "" || text === REMOVED) {
     return undefined;
   }
   const [, urn = text, claim, creating] = /^(.*) \[([0-9a-f]{16})( creating)?\]$/s.exec(text) ?? [];
@@ -56,7 +59,7 @@ export interface Claim {
  * @throws RefusedError naming the owner and the remedy.
  */
 export function claim({ what, host, description, config, urn, adopt, unmarked = "it was not made by Pulumi" }: Claim): void {
-  const mark = config[OWNER_KEY] ?? "";
+  const mark = config[OWNER_KEY] === REMOVED ? "" : (config[OWNER_KEY] ?? "");
   if (adopt || isUnfinishedWork(mark, urn)) {
     return;
   }

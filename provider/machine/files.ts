@@ -155,30 +155,49 @@ function isAsWanted(existing: FileDigest | undefined, content: Buffer, { uid, gi
 
 /**
  * Makes the file as wanted, with the directories above it.
- * @param options.keepsFormer - Whether the present file is kept, so that {@link removeFile} can restore it.
- * @param options.notes - Whether to note that a command must follow ({@link endPending}), before anything changes.
- * @returns The directories that were made. `isChanged` is `false` when the file already was as wanted.
+ * @param notes - Whether to note that a command must follow ({@link endPending}), before anything changes.
+ * @returns Whether something was changed.
  */
-export async function ensureFile(
-  machine: Machine,
-  spec: FileSpec,
-  options: { readonly keepsFormer: boolean; readonly notes: boolean },
-): Promise<{ readonly isChanged: boolean; readonly made: readonly string[] }> {
+export async function ensureFile(machine: Machine, spec: FileSpec, { notes }: { readonly notes: boolean }): Promise<boolean> {
   const { place, ownership, existing } = await prepareFile(machine, spec);
-  const former = keptPath("former", spec.path);
-  if (options.keepsFormer && existing !== undefined && (await machine.digestFile(former)) === undefined) {
-    await makeKeptDirectory(machine);
-    await machine.run(["cp", "-a", spec.path, former]);
-  }
   if (isAsWanted(existing, spec.content, ownership)) {
-    return { isChanged: false, made: [] };
+    return false;
   }
-  if (options.notes) {
+  if (notes) {
     await makeKeptDirectory(machine);
     await machine.createFile(keptPath("pending", spec.path), { uid: 0, gid: 0, mode: 0o600, content: "" });
   }
+  if (place.missing.length > 0) {
+    await noteMade(machine, spec.path, place.missing);
+  }
   await replaceFile(machine, spec.path, spec.content, { place, ownership, existing });
-  return { isChanged: true, made: place.missing };
+  return true;
+}
+
+/**
+ * Keeps the file that is there, so that {@link removeFile} can restore it.
+ * @param isNew - Whether what was kept before is of no use.
+ */
+export async function keepFormer(machine: Machine, path: string, { isNew }: { readonly isNew: boolean }): Promise<void> {
+  const former = keptPath("former", path);
+  if (isNew || (await machine.digestFile(former)) === undefined) {
+    await makeKeptDirectory(machine);
+    await machine.run(["cp", "-a", path, `${former}.new`]);
+    await machine.run(["mv", "-f", "-T", `${former}.new`, former]);
+  }
+}
+
+/** Notes directories before they are made, so that an interruption does not make them somebody else's. */
+async function noteMade(machine: Machine, path: string, directories: readonly string[]): Promise<void> {
+  await makeKeptDirectory(machine);
+  const content = [...new Set([...(await madeFor(machine, path)), ...directories])].join("\n");
+  await machine.createFile(keptPath("made", path), { uid: 0, gid: 0, mode: 0o600, content });
+}
+
+/** The directories that were made for a file, from the top. A path has no line break. */
+async function madeFor(machine: Machine, path: string): Promise<string[]> {
+  const noted = (await machine.readFile(keptPath("made", path)))?.content ?? "";
+  return noted.split("\n").filter((directory) => directory !== "");
 }
 
 /** Ends what {@link ensureFile} noted. */
@@ -237,27 +256,22 @@ function temporaryPath(path: string): string {
 
 /**
  * Removes a file, or restores the one that was there before it was managed, and removes the directories that were made for it and
- * are empty. Succeeds when it is already gone.
- * @param made - Directories that {@link ensureFile} made.
+ * are empty. Succeeds when it is already gone. What is restored stays kept until {@link forgetFile}, so that this can be repeated.
  * @returns `false` when something else than a file is at the path, which is left.
  */
-export async function removeFile(
-  machine: Machine,
-  path: string,
-  options: { readonly how: "restore" | "remove" | "keep"; readonly made: readonly string[] },
-): Promise<boolean> {
+export async function removeFile(machine: Machine, path: string, how: "restore" | "remove" | "keep"): Promise<boolean> {
   const former = keptPath("former", path);
   const existing = await machine.digestFile(path);
   const isFile = existing === undefined || existing.type === "file";
-  if (isFile && options.how !== "keep") {
-    const kept = options.how === "restore" ? await machine.digestFile(former) : undefined;
+  if (isFile && how !== "keep") {
+    const kept = how === "restore" ? await machine.digestFile(former) : undefined;
     if (kept?.type === "file") {
       await replaceFile(machine, path, former, { place: await placeOf(machine, path), ownership: kept, existing });
     } else {
       await machine.removeFile(path);
     }
     await machine.removeFile(temporaryPath(path));
-    for (const directory of [...options.made].reverse()) {
+    for (const directory of (await madeFor(machine, path)).reverse()) {
       const found = await machine.readFile(directory);
       if (found?.type !== "directory" || namesIn(found).length > 0) {
         break;
@@ -265,7 +279,12 @@ export async function removeFile(
       await machine.removeFile(directory);
     }
   }
-  await machine.removeFile(former);
-  await endPending(machine, path);
+  await Promise.all((["made", "pending"] as const).map((what) => machine.removeFile(keptPath(what, path))));
   return isFile;
+}
+
+/** Removes what was kept of a file that was removed. */
+export async function forgetFile(machine: Machine, path: string): Promise<void> {
+  await machine.removeFile(keptPath("former", path));
+  await clearKeptDirectory(machine);
 }

@@ -24,7 +24,7 @@ export function ownedUsersIn(config: Config): string[] {
 }
 
 /** Path at which the library keeps something about an object of a machine. */
-export function keptPath(what: "mark" | "former" | "pending", object: string): string {
+export function keptPath(what: "mark" | "former" | "pending" | "made", object: string): string {
   return `${DIRECTORY}/${what}-${createHash("sha256").update(object).digest("hex").slice(0, 32)}`;
 }
 

@@ -25,9 +25,11 @@ export const filePathSchema = z
   )
   .refine((path) => !UNNATURAL.test(path), "is made by the kernel, and is no file that can be kept");
 
+export const noNul = z.string().refine((text) => !text.includes("\0"), "must have no NUL character");
+
 /** Program and arguments. */
 export const argvSchema = z
-  .array(z.string().refine((word) => !word.includes("\0"), "must have no NUL character"))
+  .array(noNul)
   .min(1, "must name a program")
   .refine(([program = ""]) => program !== "" && !program.startsWith("-"), "must begin with a program, not with an option");
 

@@ -12,6 +12,8 @@ import {
   endPending,
   ensureFile,
   type FileSpec,
+  forgetFile,
+  keepFormer,
   type LiveFile,
   prepareFile,
   readFile,
@@ -100,8 +102,6 @@ export interface HostFileArgs extends OnHostArgs, FileArgs {}
 type Inputs = z.output<z.ZodObject<typeof fileShape>>;
 
 interface Outputs {
-  /** Directories that were made for the file. */
-  madeDirectories: readonly string[];
   /** Whether `onChange` has yet to run. */
   onChangePending: boolean;
 }
@@ -110,6 +110,8 @@ type State = Inputs & Outputs;
 
 /** Replaces, in state, content that was changed on the machine: it may be secret, and is never fetched. */
 const FOREIGN_CONTENT = "(changed outside of Pulumi)";
+
+const MISSING = "(missing)";
 
 /** See {@link VmFile} and {@link HostFile}. @internal */
 export const { vm: vmFileLifecycle, host: hostFileLifecycle } = machineLifecycles<Inputs, Outputs>({
@@ -139,7 +141,7 @@ export const { vm: vmFileLifecycle, host: hostFileLifecycle } = machineLifecycle
   markOf: ({ path }) => `file.${path}`,
   replacementLoss: ({ path }, what) =>
     `${what} will be removed (onDelete), and the other one made; nothing is moved from ${path}`,
-  lookupKeys: () => ({ madeDirectories: [], onChangePending: false }),
+  lookupKeys: () => ({ onChangePending: false }),
 
   async describe(machine, { path }) {
     const found = await machine.digestFile(path);
@@ -150,38 +152,47 @@ export const { vm: vmFileLifecycle, host: hostFileLifecycle } = machineLifecycle
     await prepareFile(machine, specOf(inputs));
   },
 
+  // Of a file that another resource manages, the one that was there before that one is kept already.
+  takeOver: (machine, { path }, isOwned) => keepFormer(machine, path, { isNew: !isOwned }),
+
   async observe(machine, state) {
     const live = await readFile(machine, state.path);
-    return live && { inputs: fromMachine(live, state), outputs: { ...outputsOf(state), onChangePending: live.isPending } };
+    return live && { inputs: fromMachine(live, state), outputs: { onChangePending: live.isPending } };
   },
 
-  asKnown: (state) => (Object.hasOwn(state, "onChangePending") ? { inputs: {}, outputs: outputsOf(state) } : undefined),
+  asKnown: (state) =>
+    Object.hasOwn(state, "onChangePending") ? { inputs: {}, outputs: { onChangePending: state.onChangePending } } : undefined,
 
-  async save({ machine, context, exists, isOwn }, inputs, state) {
+  asMissing: ({ contentBase64, onChangePending }) => ({
+    inputs: contentBase64 === undefined ? { content: MISSING } : { contentBase64: MISSING },
+    outputs: { onChangePending },
+  }),
+
+  async save({ machine, context, exists }, inputs) {
     const { path, onChange } = inputs;
     const isPending = (await readFile(machine, path))?.isPending ?? false;
-    const { isChanged, made } = await ensureFile(machine, specOf(inputs), {
-      keepsFormer: inputs.adopt && state === undefined && !isOwn,
+    const isChanged = await ensureFile(machine, specOf(inputs), {
       notes: onChange !== undefined,
     });
-    const madeDirectories = [...(state?.madeDirectories ?? []), ...made];
     if (onChange !== undefined && (isChanged || isPending)) {
-      exists({ madeDirectories, onChangePending: true });
+      exists({ onChangePending: true });
       context.progress(`running ${onChange[0] ?? ""}`);
       await runCommand(machine, `onChange of ${path}`, onChange, context.deadline);
     }
-    exists({ madeDirectories, onChangePending: false });
+    exists({ onChangePending: false });
     if (isPending || isChanged) {
       await endPending(machine, path);
     }
-    return { madeDirectories, onChangePending: false };
+    return { onChangePending: false };
   },
 
-  async remove({ machine, context, what }, { path, onDelete, madeDirectories }) {
-    if (!(await removeFile(machine, path, { how: onDelete, made: madeDirectories }))) {
+  async remove({ machine, context, what }, { path, onDelete }) {
+    if (!(await removeFile(machine, path, onDelete))) {
       context.warn(`${what} was not removed: something else is at its path now`);
     }
   },
+
+  endRemoval: (machine, { path }) => forgetFile(machine, path),
 });
 
 function specOf(inputs: Inputs): FileSpec {
@@ -195,10 +206,6 @@ function contentOf({ content, contentBase64 }: Pick<Inputs, "content" | "content
 
 function sameContent(state: Inputs, inputs: Inputs): boolean {
   return contentOf(state).equals(contentOf(inputs));
-}
-
-function outputsOf({ madeDirectories, onChangePending }: State): Outputs {
-  return { madeDirectories, onChangePending };
 }
 
 function fromMachine({ digest, accounts }: LiveFile, state: State): Partial<Inputs> {
@@ -239,7 +246,7 @@ abstract class File extends LxdResource {
 
   protected constructor(kind: string, name: string, { source, ...args }: FileArgs, opts: CustomResourceOptions | undefined) {
     const content = source === undefined ? {} : contentFrom(kind, name, source);
-    super(kind, name, { ...args, ...content }, ["madeDirectories", "onChangePending"], opts);
+    super(kind, name, { ...args, ...content }, ["onChangePending"], opts);
   }
 }
 

@@ -5,7 +5,7 @@
 import * as z from "zod";
 import type { Context, Lifecycle, Observed } from "../engine/lifecycle";
 import { OWNER_KEY } from "../lxd/config";
-import { claim, isLeftToOthers, isOwnMark, refuseTakenOver } from "../lxd/ownership";
+import { claim, isLeftToOthers, isOwnMark, REMOVED, readMark, refuseTakenOver } from "../lxd/ownership";
 import type { Machine } from "../machine/machine";
 import { afterChange, hasCode, havingChanged, IncompleteError, messageOf } from "../support/errors";
 import { type Access, IN_INSTANCE, type InInstance, type Inside, type Needs, ON_HOST, type OnHost } from "./machine-access";
@@ -25,8 +25,6 @@ export interface Work {
 }
 
 export interface SaveWork<Outputs extends object> extends Work {
-  /** Whether the object that is there has this resource's own mark. */
-  readonly isOwn: boolean;
   /** Tells that the object exists now, with these outputs. An error that follows keeps it in state. */
   exists(outputs: Outputs): void;
 }
@@ -40,14 +38,18 @@ export interface MachineObject<Inputs extends object, Outputs extends object> ex
   readonly needs: Needs;
   /** The object without its machine, as messages name it: `User "alice"`. */
   nameOf(inputs: Inputs): string;
-  /** The object within its machine, for the id. */
-  idOf(inputs: Inputs): string;
+  /** The object within its machine, for the id. @param resource - Name of the resource, for an object that has no name. */
+  idOf(inputs: Inputs, resource: string): string;
   /** Name of the object's mark. Absent for a kind that owns nothing. */
   markOf?(inputs: Inputs): string;
   /** @param what - See {@link Work.what}. */
   replacementLoss?(state: Inputs & Outputs, what: string): string;
   /** Describes an object that is there, for the refusal to take it over. `undefined` when there is none. */
   describe?(machine: Machine, inputs: Inputs): Promise<string | undefined>;
+  /** The state of an object that is gone while its mark is there, in a kind whose removal ends with its mark. */
+  asMissing?(state: Inputs & Outputs): Observed<Inputs, Outputs>;
+  /** Keeps what is there, before an object that others made is taken over. @param isOwned - Whether another resource has made it. */
+  takeOver?(machine: Machine, inputs: Inputs, isOwned: boolean): Promise<void>;
   /** @throws RefusedError with the cure when the object cannot become as wanted. Touches nothing. */
   refuse?(machine: Machine, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<void>;
   /** Reads the object. `undefined` when it is gone. */
@@ -60,6 +62,11 @@ export interface MachineObject<Inputs extends object, Outputs extends object> ex
   refuseRemoval?(machine: Machine, state: Inputs & Outputs): Promise<void>;
   /** Succeeds when the object is already gone. */
   remove(work: Work, state: Inputs & Outputs): Promise<void>;
+  /**
+   * Forgets what was kept for the removal. Present in a kind whose removal may put something else in the object's place, which a
+   * repeated removal would take for the object. The mark tells in between that the object is removed, and goes last.
+   */
+  endRemoval?(machine: Machine, state: Inputs & Outputs): Promise<void>;
 }
 
 /** The lifecycles of a pair of kinds: of what is in an instance, and of what is on a host. */
@@ -117,12 +124,17 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
     const what = whatOf(inputs);
     const work = async (inside: Inside): Promise<Outputs> => {
       const { machine, mark, host } = inside;
+      const isNew = state === undefined || mark === REMOVED;
+      const found = isNew ? await describe?.(machine, inputs) : undefined;
       if (state === undefined) {
-        refuseForeign(await describe?.(machine, inputs), mark, host, inputs, context.urn);
+        refuseForeign(found, mark, host, inputs, context.urn);
       } else {
         refuseTakenOver(what, host, mark, context);
       }
       await own.refuse?.(machine, inputs, state);
+      if (found !== undefined && !isOwnMark(mark, context.urn)) {
+        await own.takeOver?.(machine, inputs, readMark(mark) !== undefined);
+      }
       if (markOf !== undefined && context.mark !== "" && mark !== context.mark) {
         // The mark comes first, so that the next run recognizes a half-made object.
         await inside.setMark(context.mark);
@@ -132,13 +144,15 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
         known = outputs;
       };
       try {
-        return await own.save({ machine, context, what, isOwn: isOwnMark(mark, context.urn), exists }, inputs, state);
+        return await own.save({ machine, context, what, exists }, inputs, state);
       } catch (error) {
         if (known === undefined) {
           throw markOf === undefined ? error : afterChange(error);
         }
         const message = `${what} exists, but is not finished: ${messageOf(error)}. The next pulumi up continues`;
-        throw new IncompleteError(access.idOf(inputs, own.idOf(inputs)), known, message, { cause: error });
+        throw new IncompleteError(access.idOf(inputs, own.idOf(inputs, nameInUrn(context.urn))), known, message, {
+          cause: error,
+        });
       }
     };
     return access.setUp(context, inputs, { doing: `Setting up ${shortName(inputs)}`, mark: markOf?.(inputs) }, work);
@@ -156,7 +170,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
     previewEffects: (context, inputs) => previewRefusal(context, inputs, false),
 
     async create(context, inputs) {
-      return { outputs: await save(context, inputs), id: access.idOf(inputs, own.idOf(inputs)) };
+      return { outputs: await save(context, inputs), id: access.idOf(inputs, own.idOf(inputs, nameInUrn(context.urn))) };
     },
 
     async read(context, _id, state) {
@@ -165,7 +179,11 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
       if (seen === "gone") {
         return undefined;
       }
-      const observed = (seen === "unknown" ? own.asKnown(state) : seen.value) as Observed<Inputs & Where, Outputs> | undefined;
+      const present = seen === "unknown" ? own.asKnown(state) : seen.value;
+      const isMarked = typeof seen === "object" && (seen.mark ?? "") !== "";
+      const observed = (present ?? (isMarked && Object.hasOwn(state, "schemaVersion") ? own.asMissing?.(state) : undefined)) as
+        | Observed<Inputs & Where, Outputs>
+        | undefined;
       return observed && { ...observed, ...(seen !== "unknown" && { mark: seen.mark }) };
     },
 
@@ -185,15 +203,29 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
           return;
         }
         await own.refuseRemoval?.(machine, state);
-        if (markOf !== undefined) {
+        if (own.endRemoval === undefined) {
           // The mark goes first. An interruption then leaves an object that state knows, not a mark without one.
-          await inside.setMark("");
+          await (markOf && inside.setMark(""));
+          await havingChanged(() => own.remove({ machine, context, what }, state));
+          return;
         }
-        await havingChanged(() => own.remove({ machine, context, what }, state));
+        if (mark === undefined) {
+          return; // a removal that ended, and was not seen to
+        }
+        if (mark !== REMOVED) {
+          await havingChanged(() => own.remove({ machine, context, what }, state));
+          await inside.setMark(REMOVED);
+        }
+        await own.endRemoval(machine, state);
+        await inside.setMark("");
       });
     },
   };
   return lifecycle;
+}
+
+function nameInUrn(urn: string): string {
+  return urn.split("::").at(-1) ?? "";
 }
 
 function lowerFirst(text: string): string {

@@ -1,4 +1,4 @@
-import { isCredential, mayBeSecret } from "./secrets";
+import { isCredential, mayBeSecret, nameWithin } from "./secrets";
 
 /** Shorter texts cannot be distinguished from words. */
 const SHORTEST_SECRET = 4;
@@ -39,12 +39,13 @@ export function redactor(properties: unknown): (text: string) => string {
 /** Collects the secrets without recursion, because the properties may be unchecked. */
 function secretsIn(properties: unknown): string[] {
   const secrets: string[] = [];
-  const open: unknown[] = [properties];
-  while (open.length > 0) {
-    const value = open.pop();
-    for (const [name, member] of value !== null && typeof value === "object" ? Object.entries(value) : []) {
+  const open: { parent: string; value: unknown }[] = [{ parent: "", value: properties }];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    const { parent, value } = next;
+    for (const [key, member] of value !== null && typeof value === "object" ? Object.entries(value) : []) {
+      const name = nameWithin(parent, key);
       if (typeof member !== "string") {
-        open.push(member);
+        open.push({ parent: key, value: member });
       } else if (isCredential(name)) {
         secrets.push(...(member.length >= SHORTEST_SECRET ? [member] : []));
       } else if (mayBeSecret(name, member)) {

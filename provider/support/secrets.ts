@@ -14,11 +14,16 @@ const CREDENTIALS: ReadonlySet<string> = new Set([
  * `loki.auth.password`. `user.pulumi.*` belongs to this library.
  */
 const NAMES =
-  /^(userData|vendorData|networkConfig|acme\.provider\.environment|(cloud-init|environment|systemd\.credential(-binary)?)\..*|user\.(?!pulumi\.).*|.*(password|passwd|passphrase|secret|token|credentials?|(private|secret|api)[._-]?key))$/i;
+  /^(userData|vendorData|networkConfig|stdin|acme\.provider\.environment|(cloud-init|environment|systemd\.credential(-binary)?)\..*|user\.(?!pulumi\.).*|.*(password|passwd|passphrase|secret|token|credentials?|(private|secret|api)[._-]?key))$/i;
 
 /** Hashes of crypt(3), private keys, a login in an address, and values that a text itself names as secret. */
 const TEXTS =
   /\$(1|2[abxy]?|5|6|7|y|gy|argon2\w*)\$[^\s"']{8,}|PRIVATE KEY-----|:\/\/[^\s/@:]*:[^\s/@]+@|(passw(or)?d|secret|token)["']?\s*[:=]/i;
+
+/** The name of a member for {@link mayBeSecret}: all variables of an environment may be secrets. */
+export function nameWithin(parent: string, name: string): string {
+  return parent === "environment" ? `environment.${name}` : name;
+}
 
 export function isCredential(name: string): boolean {
   return CREDENTIALS.has(name);

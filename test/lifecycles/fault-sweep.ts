@@ -219,7 +219,7 @@ function faultsOf(lab: SimulatedLab, since: { moments: number; requests: number 
     }
     if ("exec" in moment) {
       const nth = count("exec");
-      return faultsAt(`command ${nth} (${moment.exec})`, { exec: /./, nth }, [
+      return faultsAt(`command ${nth} (${shortened(moment.exec)})`, { exec: /./, nth }, [
         "drop-before",
         "drop-after",
         { status: 1, error: "simulated" },
@@ -254,4 +254,9 @@ function faultsAt(moment: string, when: FaultTrigger, effects: readonly FaultEff
     when,
     effect,
   }));
+}
+
+/** A command line without the text of the library's own scripts. */
+function shortened(line: string): string {
+  return line.replace(/'[^']*\n[^']*'/g, "...");
 }

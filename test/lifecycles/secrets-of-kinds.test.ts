@@ -18,6 +18,7 @@ import { storagePoolLifecycle } from "../../provider/resources/lxd-storage-pool"
 import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
+import { hostCommandLifecycle, vmCommandLifecycle } from "../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../provider/resources/machine-file";
 import { hostUserLifecycle, vmUserLifecycle } from "../../provider/resources/machine-user";
 import { figure } from "../support/figure";
@@ -45,6 +46,8 @@ const LIFECYCLES = [
   vmLifecycle,
   vmUserLifecycle,
   hostUserLifecycle,
+  vmCommandLifecycle,
+  hostCommandLifecycle,
   vmFileLifecycle,
   hostFileLifecycle,
 ];
@@ -143,6 +146,8 @@ function secretFor(round: string, place: Place): string {
         .replace(/[^A-Za-z0-9]/g, "")
         .padEnd(86, "x")
         .slice(0, 86)}`;
+    case "content":
+      return `password = ${canary}\n`;
     default:
       return canary;
   }
@@ -150,7 +155,7 @@ function secretFor(round: string, place: Place): string {
 
 /** The canary itself, as found when only part of the text is quoted. */
 function canariesIn(text: string): string[] {
-  return [text.split(/[\n"]|: /).find((part) => part.includes("nary")) ?? text];
+  return [text.split(/[\n"]|: | = /).find((part) => part.includes("nary")) ?? text];
 }
 
 /** One object of a kind on the simulated cluster. */
@@ -160,6 +165,8 @@ interface Subject {
   args(): Promise<Properties>;
   /** Which of the kind's places both it and LXD accept. */
   takes(place: Place): boolean;
+  /** Further places: texts that are secrets only if they look like one. */
+  readonly texts?: readonly Place[];
   /** Path of the object in LXD, if it has a config to which others may add keys. */
   readonly path?: string;
 }
@@ -305,16 +312,30 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
       takes: (place) => place[0] === "passwordHash",
     },
     {
+      kind: "VmCommand",
+      start: () => new Managed(vmCommandLifecycle, "it"),
+      args: async () => ({ cluster: simulated.cluster, instance: "vm0", command: ["cat", "/etc/hostname"] }),
+      takes: (place) => ["environment", "stdin"].includes(String(place[0])),
+    },
+    {
+      kind: "HostCommand",
+      start: () => new Managed(hostCommandLifecycle, "it"),
+      args: async () => ({ connection: simulated.cluster.endpoints[0], command: ["cat", "/etc/hostname"] }),
+      takes: (place) => ["environment", "stdin"].includes(String(place[0])),
+    },
+    {
       kind: "VmFile",
       start: () => new Managed(vmFileLifecycle, "conf"),
       args: async () => ({ cluster: simulated.cluster, instance: "vm0", path: "/srv/app.conf", content: "" }),
-      takes: (place) => place[0] === "content",
+      takes: () => false,
+      texts: [["content"]],
     },
     {
       kind: "HostFile",
       start: () => new Managed(hostFileLifecycle, "conf"),
       args: async () => ({ connection: simulated.cluster.endpoints[0], path: "/srv/app.conf", content: "" }),
-      takes: (place) => place[0] === "content",
+      takes: () => false,
+      texts: [["content"]],
     },
   ];
 
@@ -339,7 +360,8 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
     it(`${subject.kind}: none is in a message, a command line, a path, or in plain text in state`, async () => {
       const { lab } = simulated;
       const { schema } = LIFECYCLES.find(({ kind }) => kind === subject.kind) ?? nodeLifecycle;
-      const places = placesOf(schema, KEYS, await subject.args()).filter((place) => subject.takes(place));
+      const named = placesOf(schema, KEYS, await subject.args()).filter((place) => subject.takes(place));
+      const places = [...named, ...(subject.texts ?? [])];
       assert.ok(places.length > 0);
       const withSecretsOf = async (round: string): Promise<Properties> =>
         planted(await subject.args(), places, (place) => secretFor(round, place));
@@ -412,13 +434,14 @@ describe("secrets of every kind, at creation, change, refusal and adoption", () 
       look(first);
       await addForeign();
       await upQuoted(second);
-      const adopting = { ...second, adopt: true };
+      const adoption = "adopt" in schema.shape ? { adopt: true } : {};
+      const adopting = { ...second, ...adoption };
       await addForeign();
       managed.state = undefined; // lost
-      await managed.preview({ ...first, adopt: true });
+      await managed.preview({ ...first, ...adoption });
       look(adopting);
-      await managed.up({ ...first, adopt: true });
-      look({ ...first, adopt: true });
+      await managed.up({ ...first, ...adoption });
+      look({ ...first, ...adoption });
     });
   }
 });

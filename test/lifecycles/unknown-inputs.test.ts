@@ -22,7 +22,8 @@ const UNKNOWNS = [
 const FINGERPRINT = `0123456789ab${"0".repeat(52)}`;
 
 const USER = { uid: 1500, gid: 1500, home: "/srv/alice", requested: { uid: 1500, home: "/srv/alice" } };
-const FILE = { madeDirectories: [], onChangePending: false };
+const COMMAND = { stdout: "", stderr: "", isDone: true };
+const FILE = { onChangePending: false };
 
 /** Outputs that `diff` compares or reports, as they are for a complete object. */
 const OUTPUTS: Readonly<Record<string, Properties>> = {
@@ -38,6 +39,8 @@ const OUTPUTS: Readonly<Record<string, Properties>> = {
   },
   VmUser: USER,
   HostUser: USER,
+  VmCommand: COMMAND,
+  HostCommand: COMMAND,
   VmFile: FILE,
   HostFile: FILE,
 };
@@ -82,7 +85,8 @@ describe("an unknown input", () => {
       providerOf(kind, { progress: () => undefined, info: () => undefined, warn: () => undefined });
 
     /** Valid inputs of the kind, without those that make a preview contact hosts. */
-    const examples = (): Properties[] => (args[kind] ?? []).map((given) => ({ ...given, adopt: false }));
+    const examples = (): Properties[] =>
+      (args[kind] ?? []).map((given) => ("adopt" in given ? { ...given, adopt: false } : given));
 
     /** Runs `check` and `diff` on partly unknown inputs, against the same inputs in state. */
     const judged = async (known: Properties, given: Properties, tops: readonly string[]): Promise<void> => {

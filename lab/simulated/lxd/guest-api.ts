@@ -5,7 +5,7 @@ import { guestOf } from "../guest";
 import { type ProgramResult, runProgram } from "../machine";
 import { guestPrograms } from "../programs/guest";
 import { runStepsIn, stepsIn } from "../programs/steps";
-import { unwrap } from "../programs/wrappers";
+import { limited, unwrap } from "../programs/wrappers";
 import type { Instance } from "./database";
 import { instanceOf } from "./instance-requests";
 import { requireReachable } from "./instance-state";
@@ -101,7 +101,7 @@ async function runOne(
 ): Promise<Ending> {
   const wrapped = unwrap(command);
   if (wrapped !== undefined) {
-    return runOne(instance, body, request, wrapped.command, wrapped.stdin ?? stdin);
+    return limited(wrapped.seconds, runOne(instance, body, request, wrapped.command, wrapped.stdin ?? stdin));
   }
   const [program = "", ...args] = command;
   const effect = request.daemon.surroundings.faults.forGuestCommand(command);

@@ -8,6 +8,12 @@ import { removeThroughMounts } from "./mounts";
 
 type Run = ProgramRun<Machine>;
 
+/** Interval at which a waiting program checks whether it was killed. */
+const LOOK_MS = 100;
+
+/** Exit code after SIGKILL: 128 plus the signal's number, as LXD reports it. */
+const KILLED = 137;
+
 /** Programs on files. */
 export const filePrograms: Programs<Machine> = {
   true: () => ok(),
@@ -17,6 +23,21 @@ export const filePrograms: Programs<Machine> = {
       return ok((await stdin()).toString());
     }
     return overPaths("cat", args, (path) => machine.files.readText(path));
+  },
+  sleep: async ({ machine, args, process = "/proc/self" }) => {
+    const end = performance.now() + Number(args[0]) * 1000;
+    for (let left = end; left > 0; left = end - performance.now()) {
+      // A forgotten one must not keep the process of the tests alive.
+      await new Promise((resolve) => setTimeout(resolve, Math.min(left, LOOK_MS)).unref());
+      if (!machine.files.exists(process)) {
+        return failure(KILLED, "");
+      }
+    }
+    return ok();
+  },
+  printenv: ({ args, env }) => {
+    const value = env[args[0] ?? ""];
+    return value === undefined ? failure(1, "") : ok(`${value}\n`);
   },
   echo: ({ args }) => ok(`${args.join(" ")}\n`),
   test: ({ machine, args }) => ({ exitCode: evaluate(machine, args) ? 0 : 1, stdout: "", stderr: "" }),

@@ -4,12 +4,6 @@ import { failure, ok, type Programs } from "../machine";
 import { accountPrograms, killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
 
-/** Interval at which a waiting program checks whether it was killed. */
-const LOOK_MS = 100;
-
-/** Exit code after SIGKILL: 128 plus the signal's number, as LXD reports it. */
-const KILLED = 137;
-
 /** Programs of a guest. */
 export const guestPrograms: Programs<Guest> = {
   ...(filePrograms as Programs<Guest>),
@@ -21,17 +15,6 @@ export const guestPrograms: Programs<Guest> = {
         .map(([key, value]) => `${key}=${value}\n`)
         .join(""),
     ),
-  sleep: async ({ machine, args, process = "/proc/self" }) => {
-    const end = performance.now() + Number(args[0]) * 1000;
-    for (let left = end; left > 0; left = end - performance.now()) {
-      // A forgotten one must not keep the process of the tests alive.
-      await new Promise((resolve) => setTimeout(resolve, Math.min(left, LOOK_MS)).unref());
-      if (!machine.files.exists(process)) {
-        return failure(KILLED, "");
-      }
-    }
-    return ok();
-  },
   hostname: ({ machine }) => ok(`${machine.name}\n`),
   uname: () => ok("Linux\n"),
   which: ({ args }) => {

@@ -3,6 +3,7 @@
  * drives it.
  */
 import { disconnectAll } from "../../../provider/transport/pool";
+import { commandsContract } from "./commands";
 import { filesContract } from "./files";
 import { type MachineHarness, type Pair, Subject } from "./harness";
 import { usersContract } from "./users";
@@ -10,6 +11,7 @@ import { usersContract } from "./users";
 const PARTS: Readonly<Record<string, (subject: Subject) => void>> = {
   "a file": filesContract,
   "a user": usersContract,
+  "a command": commandsContract,
 };
 
 /** @param way - How the machine is reached. */

@@ -11,7 +11,12 @@ const GIVEN = { path: PATH, content: "a = 1\n", onChange: ["touch", RAN] };
 function tableOf(way: Way) {
   const { run } = way;
   const object = {
-    "the file itself": { byHand: run(`rm ${PATH}`), answer: "recreated", why: "nothing is at its path" },
+    "the file itself": {
+      byHand: run(`rm ${PATH}`),
+      answer: "repaired",
+      shows: ["content"],
+      why: "its mark is there, so it is still managed; its content shows as `(missing)`",
+    },
     "something else in its place": {
       byHand: [run(`rm ${PATH}`), run(`mkdir ${PATH}`)],
       answer: "refused",
@@ -36,7 +41,8 @@ function tableOf(way: Way) {
     },
     path: {
       byHand: run(`mv ${PATH} /srv/other.conf`),
-      answer: "recreated",
+      answer: "repaired",
+      shows: ["content"],
       why: "a file is found by its path; the one that was moved away is left",
     },
     content: {
@@ -55,7 +61,6 @@ function tableOf(way: Way) {
     mode: { byHand: run(`chmod 600 ${PATH}`), answer: "repaired", why: "the program defines it" },
   } satisfies Record<string, Entry>;
   const outputs = {
-    madeDirectories: { answer: "cannot drift", why: "it is noted when they are made" },
     onChangePending: { answer: "cannot drift", why: "see `onChange`" },
   } satisfies Record<string, Entry>;
   return {

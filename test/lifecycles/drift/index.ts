@@ -1,3 +1,4 @@
+import { hostCommandDrift, vmCommandDrift } from "./commands";
 import { hostFileDrift, vmFileDrift } from "./files";
 import { clusterGroupDrift } from "./lxd-cluster-group";
 import { clusterMemberDrift } from "./lxd-cluster-member";
@@ -34,6 +35,8 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   vmDrift,
   vmUserDrift,
   vmFileDrift,
+  vmCommandDrift,
   hostUserDrift,
   hostFileDrift,
+  hostCommandDrift,
 ];

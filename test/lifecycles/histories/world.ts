@@ -23,6 +23,7 @@ import { storagePoolLifecycle } from "../../../provider/resources/lxd-storage-po
 import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "../../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
+import { hostCommandLifecycle, vmCommandLifecycle } from "../../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
 import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Deadline } from "../../../provider/support/deadline";
@@ -48,6 +49,8 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   LxdVm: (log) => dynamicProvider(vmLifecycle, log),
   VmUser: (log) => dynamicProvider(vmUserLifecycle, log),
   HostUser: (log) => dynamicProvider(hostUserLifecycle, log),
+  VmCommand: (log) => dynamicProvider(vmCommandLifecycle, log),
+  HostCommand: (log) => dynamicProvider(hostCommandLifecycle, log),
   VmFile: (log) => dynamicProvider(vmFileLifecycle, log),
   HostFile: (log) => dynamicProvider(hostFileLifecycle, log),
 };
@@ -79,6 +82,8 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdVm: vmLifecycle.immutable,
   VmUser: vmUserLifecycle.immutable,
   HostUser: hostUserLifecycle.immutable,
+  VmCommand: vmCommandLifecycle.immutable,
+  HostCommand: hostCommandLifecycle.immutable,
   VmFile: vmFileLifecycle.immutable,
   HostFile: hostFileLifecycle.immutable,
 };
@@ -101,6 +106,8 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdVm: vmLifecycle.schemaVersion,
   VmUser: vmUserLifecycle.schemaVersion,
   HostUser: hostUserLifecycle.schemaVersion,
+  VmCommand: vmCommandLifecycle.schemaVersion,
+  HostCommand: hostCommandLifecycle.schemaVersion,
   VmFile: vmFileLifecycle.schemaVersion,
   HostFile: hostFileLifecycle.schemaVersion,
 };

@@ -2,6 +2,7 @@
 import type { SimulatedLab } from "../../../lab/simulated";
 import type { Flavour } from "../../../lab/simulated/lxd/flavours";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
+import { hostCommandLifecycle, vmCommandLifecycle } from "../../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
 import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Managed } from "../../unit/resources/simulated-cluster";
@@ -15,6 +16,8 @@ const user = {
 };
 
 const hostUser = { kind: "HostUser", manage: () => new Managed(hostUserLifecycle as never, "alice") };
+const command = { kind: "VmCommand", manage: () => new Managed(vmCommandLifecycle as never, "it") };
+const hostCommand = { kind: "HostCommand", manage: () => new Managed(hostCommandLifecycle as never, "it") };
 const file = { kind: "VmFile", manage: () => new Managed(vmFileLifecycle as never, "conf") };
 const hostFile = { kind: "HostFile", manage: () => new Managed(hostFileLifecycle as never, "conf") };
 
@@ -139,7 +142,25 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
     first: (lab) => conf(onBcn2(lab), { onChange: ["touch", "/run/reloaded"] }),
     then: (lab) => conf(onBcn2(lab), { content: "a = 2\n", mode: "0600", owner: "daemon", onChange: ["touch", "/run/reloaded"] }),
   },
+  {
+    ...command,
+    title: "that makes a file",
+    start: withInstance(startFurnishedCluster, "container"),
+    first: (lab) => touching(inWeb1(lab), {}),
+    then: (lab) => touching(inWeb1(lab), { triggers: [1], environment: { A: "1" }, stdin: "x" }),
+  },
+  {
+    ...hostCommand,
+    title: "that makes a file",
+    start: startFurnishedServer,
+    first: (lab) => touching(onBcn2(lab), {}),
+    then: (lab) => touching(onBcn2(lab), { triggers: [1], environment: { A: "1" }, stdin: "x" }),
+  },
 ];
+
+function touching(where: object, more: object): object {
+  return { ...where, command: ["touch", "/srv/made"], onDelete: ["rm", "-f", "/srv/made"], ...more };
+}
 
 function inWeb1(lab: SimulatedLab): object {
   return { cluster: clusterOf(lab), instance: "web1" };

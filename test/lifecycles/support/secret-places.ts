@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import type * as z from "zod";
-import { mayBeSecret } from "../../../provider/support/secrets";
+import { mayBeSecret, nameWithin } from "../../../provider/support/secrets";
 
 /** Path to a value, by names; `0` for the first element of a list. */
 export type Place = readonly string[];
@@ -36,8 +36,11 @@ function walk(schema: Schema, name: string, path: Place, keys: readonly string[]
       return Object.entries(shape).flatMap(([each, inner]) => walk(inner, each, [...path, each], keys, member(each)));
     case "record": {
       const isOfTexts = valueType !== undefined && !holdsMaps(valueType);
-      const names = isOfTexts ? keys : known === undefined ? ["one"] : Object.keys(known as object);
-      return valueType === undefined ? [] : names.flatMap((each) => walk(valueType, each, [...path, each], keys, member(each)));
+      const names =
+        name === "environment" ? ["PLAIN"] : isOfTexts ? keys : known === undefined ? ["one"] : Object.keys(known as object);
+      return valueType === undefined
+        ? []
+        : names.flatMap((each) => walk(valueType, nameWithin(name, each), [...path, each], keys, member(each)));
     }
     case "array":
       return element === undefined ? [] : walk(element, name, [...path, "0"], keys, member("0"));

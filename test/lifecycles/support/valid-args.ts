@@ -53,6 +53,16 @@ export function validArgs(connection: object): Record<string, readonly Record<st
     homeOnDelete: "remove",
     adopt: true,
   };
+  const logo = { path: "/etc/logo", contentBase64: "AAEC" };
+  const command = {
+    command: ["make", "install"],
+    unless: ["test", "-e", "/usr/local/bin/app"],
+    creates: "/usr/local/bin/app",
+    onDelete: ["make", "uninstall"],
+    environment: { PREFIX: "/usr/local" },
+    stdin: "yes\n",
+    triggers: [1, { version: "2" }],
+  };
   const file = {
     path: "/etc/app/app.conf",
     content: "a = 1\n",
@@ -244,10 +254,15 @@ export function validArgs(connection: object): Record<string, readonly Record<st
     ],
     VmUser: [{ ...inInstance, ...user }],
     HostUser: [{ ...onHost, ...user }],
-    VmFile: [{ ...inInstance, ...file }],
+    VmCommand: [{ ...inInstance, ...command }],
+    HostCommand: [{ ...onHost, ...command }],
+    VmFile: [
+      { ...inInstance, ...file },
+      { ...inInstance, ...logo },
+    ],
     HostFile: [
       { ...onHost, ...file },
-      { ...onHost, path: "/etc/logo", contentBase64: "AAEC" },
+      { ...onHost, ...logo },
     ],
   };
 }

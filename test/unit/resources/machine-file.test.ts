@@ -1,32 +1,23 @@
 import assert from "node:assert/strict";
 import type { MemoryFiles } from "../../../lab/simulated/memory-files";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
-import { connectionSchema } from "../../../provider/transport/connection";
+import { MACHINES } from "./machines";
 import { Managed, type SimulatedCluster, startWithInstance } from "./simulated-cluster";
 
 const PATH = "/srv/app/app.conf";
 
-/** Both ways in to the same lifecycle. */
-const WAYS = {
-  VmFile: {
-    lifecycle: vmFileLifecycle,
-    where: ({ cluster }: SimulatedCluster): object => ({ cluster, instance: "web1" }),
-    files: ({ lab }: SimulatedCluster): MemoryFiles => lab.guestFiles("bcn2", "web1"),
-  },
-  HostFile: {
-    lifecycle: hostFileLifecycle,
-    where: ({ lab }: SimulatedCluster): object => ({ connection: connectionSchema.parse(lab.host("bcn2").connection) }),
-    files: ({ lab }: SimulatedCluster): MemoryFiles => lab.host("bcn2").files,
-  },
-} as const;
+for (const [prefix, lifecycle] of [
+  ["Vm", vmFileLifecycle],
+  ["Host", hostFileLifecycle],
+] as const) {
+  const machine = MACHINES[prefix];
 
-for (const [kind, way] of Object.entries(WAYS)) {
-  describe(kind, () => {
+  describe(`${prefix}File`, () => {
     let one: SimulatedCluster;
     let files: MemoryFiles;
     let file: Managed;
 
-    const args = (more: object = {}): object => ({ ...way.where(one), path: PATH, content: "a = 1\n", ...more });
+    const args = (more: object = {}): object => ({ ...machine.where(one), path: PATH, content: "a = 1\n", ...more });
     const shown = (path = PATH): string => {
       const node = files.get(path, false);
       return node === undefined ? "absent" : `${node.uid}:${node.gid} ${node.mode.toString(8)} ${node.content.toString()}`;
@@ -35,8 +26,8 @@ for (const [kind, way] of Object.entries(WAYS)) {
 
     beforeEach(async () => {
       one = await startWithInstance("container");
-      files = way.files(one);
-      file = new Managed(way.lifecycle as never, "conf");
+      files = machine.files(one);
+      file = new Managed(lifecycle as never, "conf");
     });
     afterEach(() => one.stop());
 

@@ -1,6 +1,6 @@
 /**
  * The import rules of the rooms, one way:
- * stacks -> components -> provider/index -> resources -> engine, lxd, host, guest -> transport -> support.
+ * stacks -> components -> provider/index -> resources -> engine, lxd, host, machine -> transport -> support.
  */
 
 /** What each room of our own may import, besides itself. */
@@ -10,8 +10,8 @@ const MAY_IMPORT = {
   "provider/lxd": ["provider/transport", "provider/support"],
   // What is done to a host for LXD's sake knows how LXD is packaged and where it listens.
   "provider/host": ["provider/lxd", "provider/transport", "provider/support"],
-  // What is done inside an instance goes through LXD.
-  "provider/machine": ["provider/lxd", "provider/support"],
+  // A guest is reached through LXD, a host over SSH.
+  "provider/machine": ["provider/lxd", "provider/transport", "provider/support"],
   // The context that every lifecycle gets holds the connections to hosts and clusters.
   "provider/engine": ["provider/lxd", "provider/host", "provider/transport", "provider/support"],
   "provider/resources": ["provider/engine", "provider/lxd", "provider/host", "provider/machine", "provider/support"],
@@ -64,7 +64,7 @@ module.exports = {
       name: "Pulumi stays above",
       comment: "Below the resources nothing knows that Pulumi exists.",
       severity: "error",
-      from: { path: "^provider/(lxd|host|guest|transport|support)/" },
+      from: { path: "^provider/(lxd|host|machine|transport|support)/" },
       to: { path: "node_modules/@pulumi/" },
     },
     {

@@ -199,11 +199,11 @@ abstract class Command extends LxdResource {
  *
  * @example
  * ```typescript
- * new VmCommand("web1-schema", {
+ * new VmCommand("web1-trust", {
  *   cluster,
  *   instance: web1.name,
- *   command: ["sh", "-c", "createdb shop && psql shop < /srv/schema.sql"],
- *   unless: ["psql", "--list", "shop"],
+ *   command: ["update-ca-certificates"],
+ *   triggers: [ciCertificate],
  * }, { deletedWith: web1 });
  * ```
  */
@@ -223,10 +223,10 @@ export class VmCommand extends Command {
  *
  * @example
  * ```typescript
- * new HostCommand("bcn2-initramfs", {
+ * new HostCommand("bcn2-trust", {
  *   connection: { host: "192.168.1.102" },
- *   command: ["update-initramfs", "-u"],
- *   triggers: [modules.content],
+ *   command: ["update-ca-certificates"],
+ *   triggers: [ciCertificate],
  * });
  * ```
  */

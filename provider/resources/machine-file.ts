@@ -237,6 +237,8 @@ function nameOf(known: string | number, id: number, names: readonly { name: stri
 abstract class File extends LxdResource {
   /** Path of the file. */
   declare readonly path: Output<string>;
+  /** Text of the file; `undefined` for content that is no text. */
+  declare readonly content: Output<string | undefined>;
   /** Owner of the file: a name, or a uid. */
   declare readonly owner: Output<string | number>;
   /** Group of the file: a name, or a gid. */
@@ -304,7 +306,6 @@ export class VmFile extends File {
  *   connection: { host: "192.168.1.102" },
  *   path: "/etc/modules-load.d/bridges.conf",
  *   content: "br_netfilter\n",
- *   onChange: ["systemctl", "restart", "systemd-modules-load"],
  * });
  * ```
  */

@@ -35,6 +35,13 @@ export const filePrograms: Programs<Machine> = {
     }
     return ok();
   },
+  "update-ca-certificates": ({ machine: { files } }) => {
+    const [from, to] = ["/usr/local/share/ca-certificates", "/etc/ssl/certs"];
+    files.makeDirectory(to, { parents: true });
+    const own = files.exists(from) ? files.list(from).map((name) => files.readText(`${from}/${name}`)) : [];
+    files.writeFile(`${to}/ca-certificates.crt`, own.join(""));
+    return ok();
+  },
   printenv: ({ args, env }) => {
     const value = env[args[0] ?? ""];
     return value === undefined ? failure(1, "") : ok(`${value}\n`);

@@ -2,6 +2,7 @@
 import { type DynamicProvider, dynamicProvider } from "./engine/adapter";
 import { Program } from "./engine/program";
 import { endWithEngine, printErrorsOnce } from "./engine/provider-process";
+import { hostSysctlsLifecycle } from "./resources/host-sysctls";
 import { clusterGroupLifecycle } from "./resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "./resources/lxd-cluster-member";
 import { imageLifecycle } from "./resources/lxd-image";
@@ -37,6 +38,7 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   LxdStorageVolume: () => dynamicProvider(storageVolumeLifecycle, undefined, PROGRAM),
   LxdTrustCertificate: () => dynamicProvider(trustCertificateLifecycle),
   LxdVm: () => dynamicProvider(vmLifecycle, undefined, PROGRAM),
+  HostSysctls: () => dynamicProvider(hostSysctlsLifecycle),
   VmUser: () => dynamicProvider(vmUserLifecycle),
   HostUser: () => dynamicProvider(hostUserLifecycle),
   VmCommand: () => dynamicProvider(vmCommandLifecycle),

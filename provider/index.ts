@@ -8,6 +8,7 @@ export type {
   DevicesArgs,
   ProxyConnectionArgs,
 } from "./resources/common-args";
+export { HostSysctls, type HostSysctlsArgs } from "./resources/host-sysctls";
 export type { AptRepositoryArgs, InstallArgs } from "./resources/install-args";
 export { LxdClusterGroup, type LxdClusterGroupArgs } from "./resources/lxd-cluster-group";
 export { LxdClusterMember } from "./resources/lxd-cluster-member";

@@ -21,11 +21,15 @@ const FILES: [path: string, content: string, mode: number, group?: number][] = [
   ["/usr/sbin/visudo", "", 0o755],
   ["/etc/sudoers.d/README", "# Files here are read by sudo.\n", 0o440],
   ["/etc/skel/.profile", "", 0o644],
+  ["/proc/sys/net/ipv4/ip_forward", "0\n", 0o644],
+  ["/proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456\n", 0o644],
+  ["/proc/sys/fs/inotify/max_user_instances", "128\n", 0o644],
+  ["/proc/sys/vm/swappiness", "60\n", 0o644],
 ];
 
 const DIRECTORIES = [
   ...["/bin", "/etc/sudoers.d", "/etc/skel", "/home", "/srv", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/var/lib", "/run"],
-  "/proc/self",
+  ...["/proc/self", "/proc/sys/net/ipv4", "/proc/sys/fs/inotify", "/proc/sys/vm", "/etc/sysctl.d"],
 ];
 
 /** Makes the files of a system without anything installed on it. */

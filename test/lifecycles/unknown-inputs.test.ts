@@ -37,6 +37,7 @@ const OUTPUTS: Readonly<Record<string, Properties>> = {
     expandedConfig: {},
     expandedDevices: {},
   },
+  HostSysctls: { isFileIntact: true },
   VmUser: USER,
   HostUser: USER,
   VmCommand: COMMAND,

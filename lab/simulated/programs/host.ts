@@ -106,6 +106,30 @@ export const hostPrograms: Programs<HostMachine> = {
   test,
   perl: (run) => (run.args[1]?.startsWith("rename(") === true ? rename(run) : failure(127, "perl: not simulated")),
   losetup: () => ok(),
+  sysctl: async ({ machine: { files }, args, stdin }) => {
+    const { options, operands } = parseArguments(args, { flags: ["--all", "--ignore", "--write"], valued: ["--load"] });
+    const pathOf = (key: string): string => `/proc/sys/${key.replaceAll(".", "/")}`;
+    if (options.has("--all")) {
+      const paths = files.tree("/proc/sys").filter((path) => files.get(path)?.type === "file");
+      const shown = paths.map((path) => `${path.slice("/proc/sys/".length).replaceAll("/", ".")} = ${files.readText(path)}`);
+      return ok(shown.join(""));
+    }
+    const lines = options.has("--load")
+      ? (await stdin())
+          .toString()
+          .split("\n")
+          .filter((line) => line !== "")
+      : operands;
+    for (const [key = "", value = ""] of lines.map((line) => line.split("=").map((word) => word.trim()))) {
+      if (!files.exists(pathOf(key))) {
+        return failure(255, `sysctl: cannot stat ${pathOf(key)}: No such file or directory`);
+      }
+      // As the kernel: the swappiness is at most 200.
+      const taken = key === "vm.swappiness" ? String(Math.min(200, Number(value))) : value.replaceAll(" ", "\t");
+      files.writeFile(pathOf(key), `${taken}\n`);
+    }
+    return ok(lines.map((line) => `${line}\n`).join(""));
+  },
   pkill: (run) => {
     const { machine, args } = run;
     if (args.includes("-U")) {

@@ -6,6 +6,7 @@ import { disconnectAll } from "../../../provider/transport/pool";
 import { commandsContract } from "./commands";
 import { filesContract } from "./files";
 import { type MachineHarness, type Pair, Subject } from "./harness";
+import { sysctlsContract } from "./sysctls";
 import { usersContract } from "./users";
 
 const PARTS: Readonly<Record<string, (subject: Subject) => void>> = {
@@ -14,9 +15,14 @@ const PARTS: Readonly<Record<string, (subject: Subject) => void>> = {
   "a command": commandsContract,
 };
 
+/** Parts that a guest has not. */
+const OF_HOSTS: Readonly<Record<string, (subject: Subject) => void>> = {
+  "parameters of the kernel": sysctlsContract,
+};
+
 /** @param way - How the machine is reached. */
 export function machineContract(name: string, way: keyof Pair, harness: () => MachineHarness): void {
-  for (const [what, part] of Object.entries(PARTS)) {
+  for (const [what, part] of Object.entries(way === "host" ? { ...PARTS, ...OF_HOSTS } : PARTS)) {
     describe(`${what} of ${name}`, () => {
       afterEach(() => disconnectAll());
       part(new Subject(way, harness));

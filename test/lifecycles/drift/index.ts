@@ -1,5 +1,6 @@
 import { hostCommandDrift, vmCommandDrift } from "./commands";
 import { hostFileDrift, vmFileDrift } from "./files";
+import { hostSysctlsDrift } from "./host-sysctls";
 import { clusterGroupDrift } from "./lxd-cluster-group";
 import { clusterMemberDrift } from "./lxd-cluster-member";
 import { imageDrift } from "./lxd-image";
@@ -39,4 +40,5 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   hostUserDrift,
   hostFileDrift,
   hostCommandDrift,
+  hostSysctlsDrift,
 ];

@@ -9,6 +9,7 @@ import type { EngineLog } from "../../../provider/engine/progress";
 import { LxdClient } from "../../../provider/lxd/client/client";
 import { endpointOf } from "../../../provider/lxd/client/endpoint";
 import { fingerprintOf } from "../../../provider/lxd/images/files";
+import { hostSysctlsLifecycle } from "../../../provider/resources/host-sysctls";
 import { clusterGroupLifecycle } from "../../../provider/resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "../../../provider/resources/lxd-cluster-member";
 import { imageLifecycle } from "../../../provider/resources/lxd-image";
@@ -47,6 +48,7 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   LxdStorageVolume: (log) => dynamicProvider(storageVolumeLifecycle, log),
   LxdTrustCertificate: (log) => dynamicProvider(trustCertificateLifecycle, log),
   LxdVm: (log) => dynamicProvider(vmLifecycle, log),
+  HostSysctls: (log) => dynamicProvider(hostSysctlsLifecycle, log),
   VmUser: (log) => dynamicProvider(vmUserLifecycle, log),
   HostUser: (log) => dynamicProvider(hostUserLifecycle, log),
   VmCommand: (log) => dynamicProvider(vmCommandLifecycle, log),
@@ -80,6 +82,7 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   LxdStorageVolume: storageVolumeLifecycle.immutable,
   LxdTrustCertificate: trustCertificateLifecycle.immutable,
   LxdVm: vmLifecycle.immutable,
+  HostSysctls: hostSysctlsLifecycle.immutable,
   VmUser: vmUserLifecycle.immutable,
   HostUser: hostUserLifecycle.immutable,
   VmCommand: vmCommandLifecycle.immutable,
@@ -104,6 +107,7 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   LxdStorageVolume: storageVolumeLifecycle.schemaVersion,
   LxdTrustCertificate: trustCertificateLifecycle.schemaVersion,
   LxdVm: vmLifecycle.schemaVersion,
+  HostSysctls: hostSysctlsLifecycle.schemaVersion,
   VmUser: vmUserLifecycle.schemaVersion,
   HostUser: hostUserLifecycle.schemaVersion,
   VmCommand: vmCommandLifecycle.schemaVersion,

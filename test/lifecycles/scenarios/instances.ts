@@ -1,6 +1,7 @@
 /** Scenarios of instances and of the users in them. */
 import type { SimulatedLab } from "../../../lab/simulated";
 import type { Flavour } from "../../../lab/simulated/lxd/flavours";
+import { hostSysctlsLifecycle } from "../../../provider/resources/host-sysctls";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hostCommandLifecycle, vmCommandLifecycle } from "../../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
@@ -155,6 +156,18 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
     start: startFurnishedServer,
     first: (lab) => touching(onBcn2(lab), {}),
     then: (lab) => touching(onBcn2(lab), { triggers: [1], environment: { A: "1" }, stdin: "x" }),
+  },
+  {
+    kind: "HostSysctls",
+    title: "of which one is dropped",
+    manage: () => new Managed(hostSysctlsLifecycle as never, "lxd"),
+    start: startFurnishedServer,
+    first: (lab) => ({ ...onBcn2(lab), name: "60-lxd", values: { "net.ipv4.ip_forward": 1, "vm.swappiness": 10 } }),
+    then: (lab) => ({
+      ...onBcn2(lab),
+      name: "60-lxd",
+      values: { "net.ipv4.ip_forward": true, "fs.inotify.max_user_instances": 1024 },
+    }),
   },
 ];
 

@@ -252,6 +252,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
         waitFor: [{ for: "cloud-init" }, { for: "agent" }],
       },
     ],
+    HostSysctls: [{ ...onHost, name: "60-lxd", values: { "net.ipv4.ip_forward": 1, "vm.swappiness": "10" }, adopt: true }],
     VmUser: [{ ...inInstance, ...user }],
     HostUser: [{ ...onHost, ...user }],
     VmCommand: [{ ...inInstance, ...command }],

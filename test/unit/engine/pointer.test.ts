@@ -27,6 +27,7 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "LxdImage",
     "LxdTrustCertificate",
     "LxdVm",
+    "HostSysctls",
     "VmUser",
     "HostUser",
     "VmCommand",

@@ -4,32 +4,43 @@
  */
 import { posix } from "node:path";
 import type { Deadline } from "../support/deadline";
-import { RefusedError, ResponseShapeError } from "../support/errors";
+import { CommandError, RefusedError, ResponseShapeError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
 import { type FileDigest, type FileOwnership, type Machine, type MachineFile, pathsOfProgram } from "./machine";
 import { runSteps } from "./steps";
 
 /**
- * Prints `absent`, or type, mode (octal), uid, gid and details of what is at a path. With `content`, the details are the text of a file, the
- * target of a link, or the names in a directory, in hexadecimal. With `digest`, they are the SHA-256 of a file.
+ * Prints a line for each two arguments, `content` or `digest` and a path: `absent`, `error` with its text in hexadecimal, or type, mode
+ * (octal), uid, gid and details of what is at the path. Those of `content` are the text of a file, the target of a link, or the names
+ * in a directory, in hexadecimal; that of `digest` is the SHA-256 of a file.
  */
-export const READ_FILE = `
+export const READ_FILES = `
 use Fcntl;
-my ($details, $path) = @ARGV;
-my @is = lstat $path;
-if (!@is) { die "$path: $!\\n" unless $!{ENOENT} || $!{ENOTDIR}; print "absent"; exit; }
-my $type = -l _ ? "symlink" : -f _ ? "file" : -d _ ? "directory" : "other";
-printf "%s %o %d %d ", $type, $is[2] & 07777, $is[4], $is[5];
-$| = 1; print "";
-if ($type eq "file") {
-  sysopen(my $file, $path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK) or die "$path: $!\\n";
-  if ($details eq "digest") { open(STDIN, "<&", $file) or die $!; exec "sha256sum" or die "sha256sum: $!\\n"; }
-  binmode $file; local $/; print unpack "H*", <$file> // "";
-} elsif ($details eq "content" && $type eq "symlink") {
-  print unpack "H*", readlink $path // die "$path: $!\\n";
-} elsif ($details eq "content" && $type eq "directory") {
-  opendir(my $directory, $path) or die "$path: $!\\n";
-  print unpack "H*", join "\\0", sort grep { !/^\\.\\.?$/ } readdir $directory;
+sub look {
+  my ($details, $path) = @_;
+  my @is = lstat $path;
+  if (!@is) { return "absent" if $!{ENOENT} || $!{ENOTDIR}; die "$path: $!\\n"; }
+  my $type = -l _ ? "symlink" : -f _ ? "file" : -d _ ? "directory" : "other";
+  my $shown = sprintf "%s %o %d %d ", $type, $is[2] & 07777, $is[4], $is[5];
+  if ($type eq "file") {
+    sysopen(my $file, $path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK) or die "$path: $!\\n";
+    if ($details eq "content") { binmode $file; local $/; return $shown . unpack "H*", <$file> // ""; }
+    open(STDIN, "<&", $file) or die "$path: $!\\n";
+    my $sum = qx(sha256sum);
+    die "sha256sum of $path failed\\n" if $? || $sum !~ /^([0-9a-f]{64}) /;
+    return $shown . $1;
+  }
+  if ($details eq "content" && $type eq "symlink") { return $shown . unpack "H*", readlink $path // die "$path: $!\\n"; }
+  if ($details eq "content" && $type eq "directory") {
+    opendir(my $directory, $path) or die "$path: $!\\n";
+    return $shown . unpack "H*", join "\\0", sort grep { !/^\\.\\.?$/ } readdir $directory;
+  }
+  return $shown;
+}
+while (@ARGV) {
+  my ($details, $path) = splice @ARGV, 0, 2;
+  my $line = eval { look($details, $path) } // "error " . unpack "H*", $@;
+  print "$line\\n";
 }
 `.trim();
 
@@ -68,6 +79,60 @@ function escaped(value: string): string {
   return value.replaceAll("\\", "\\\\").replaceAll("\n", "\\n");
 }
 
+interface Read {
+  readonly details: "content" | "digest";
+  readonly path: string;
+  readonly deadline: Deadline;
+}
+
+/** The reads on a host. Those that are asked for at the same time, by any number of resources, cost one command. */
+class Reads {
+  private waiting: { readonly wanted: Read; resolve(line: string): void; reject(error: unknown): void }[] = [];
+
+  constructor(private readonly ssh: SshConnection) {}
+
+  /** The line of {@link READ_FILES} for it. */
+  read(wanted: Read): Promise<string> {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ wanted, resolve, reject });
+      if (this.waiting.length === 1) {
+        setImmediate(() => void this.run());
+      }
+    });
+  }
+
+  private async run(): Promise<void> {
+    const all = this.waiting;
+    this.waiting = [];
+    try {
+      const args = all.flatMap(({ wanted: { details, path } }) => [details, path]);
+      const deadline = all.map(({ wanted }) => wanted.deadline).reduce((a, b) => (a.remainingMs > b.remainingMs ? a : b));
+      const { stdout } = await this.ssh.run(["perl", "-e", READ_FILES, ...args], { deadline });
+      const lines = stdout.split("\n");
+      for (const [index, { wanted, resolve, reject }] of all.entries()) {
+        const line = lines[index] ?? "";
+        if (line === "") {
+          reject(new ResponseShapeError(`Reading ${wanted.path} on ${this.ssh.name} was not answered`));
+        } else {
+          resolve(line);
+        }
+      }
+    } catch (error) {
+      for (const { reject } of all) {
+        reject(error);
+      }
+    }
+  }
+}
+
+const reads = new WeakMap<SshConnection, Reads>();
+
+function readsOf(ssh: SshConnection): Reads {
+  const known = reads.get(ssh) ?? new Reads(ssh);
+  reads.set(ssh, known);
+  return known;
+}
+
 /** @param deadline - Of the work on the host. */
 export function hostMachine(ssh: SshConnection, deadline: Deadline): Machine {
   const perl = async (script: string, ...args: string[]): Promise<string> =>
@@ -75,13 +140,16 @@ export function hostMachine(ssh: SshConnection, deadline: Deadline): Machine {
 
   const look = async (
     path: string,
-    details: "content" | "digest",
+    details: Read["details"],
   ): Promise<[FileDigest["type"], FileOwnership, string] | undefined> => {
-    const answer = await perl(READ_FILE, details, path);
+    const answer = await readsOf(ssh).read({ details, path, deadline });
     if (answer === "absent") {
       return undefined;
     }
-    const [word, mode = "", uid, gid, found = ""] = answer.split(/\s/);
+    const [word = "", mode = "", uid, gid, found = ""] = answer.split(" ");
+    if (word === "error") {
+      throw new CommandError(ssh.name, "perl", 1, Buffer.from(mode, "hex").toString("utf8").trim());
+    }
     const type = TYPES.find((each) => each === word);
     if (type === undefined || !/^[0-7]+$/.test(mode)) {
       throw new ResponseShapeError(`Reading ${path} on ${ssh.name} answered ${JSON.stringify(answer.slice(0, 200))}`);

@@ -1,14 +1,18 @@
 /** The library's own programs in Perl that read and create files on a host. */
 import { createHash } from "node:crypto";
-import { CREATE_FILE, FIND_PROGRAM, READ_FILE } from "../../../provider/machine/host";
+import { CREATE_FILE, FIND_PROGRAM, READ_FILES } from "../../../provider/machine/host";
 import { failure, type Machine, ok, type ProgramResult, type ProgramRun } from "../machine";
 
 /** Runs one of the programs; `undefined` for another. */
 export async function runPerl({ machine, args, stdin }: ProgramRun<Machine>): Promise<ProgramResult | undefined> {
   const [, script, ...operands] = args;
   switch (script) {
-    case READ_FILE:
-      return readFile(machine, operands);
+    case READ_FILES: {
+      const pairs = operands.flatMap((details, index) =>
+        index % 2 === 0 ? [[details, operands[index + 1] ?? ""] as const] : [],
+      );
+      return ok(pairs.map(([details, path]) => `${readFile(machine, details, path)}\n`).join(""));
+    }
     case CREATE_FILE: {
       const [path = "", mode = "", uid, gid] = operands;
       if (machine.files.get(path, false)?.type === "directory") {
@@ -33,10 +37,10 @@ export async function runPerl({ machine, args, stdin }: ProgramRun<Machine>): Pr
   }
 }
 
-function readFile({ files }: Machine, [details = "", path = ""]: string[]): ProgramResult {
+function readFile({ files }: Machine, details: string, path: string): string {
   const node = files.get(path, false);
   if (node === undefined) {
-    return ok("absent");
+    return "absent";
   }
   const text = {
     file: node.content,
@@ -45,7 +49,7 @@ function readFile({ files }: Machine, [details = "", path = ""]: string[]): Prog
   }[node.type];
   const shown =
     details === "digest" && node.type === "file"
-      ? `${createHash("sha256").update(node.content).digest("hex")}  -\n`
+      ? createHash("sha256").update(node.content).digest("hex")
       : Buffer.from(text).toString("hex");
-  return ok(`${node.type} ${node.mode.toString(8)} ${node.uid} ${node.gid} ${shown}`);
+  return `${node.type} ${node.mode.toString(8)} ${node.uid} ${node.gid} ${shown}`;
 }

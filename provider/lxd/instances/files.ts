@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import { ApiError, RefusedError, ResponseShapeError, TransportError } from "../../support/errors";
 import { api } from "../client/client";
+import { clusterKey } from "../client/presented";
 import type { InstanceRef } from "./instance-lock";
 import { type SftpAttributes, SftpBrokenError, SftpConnection, SftpProtocolError, SftpStatusError } from "./sftp";
 
@@ -30,14 +31,20 @@ export type NewFile = FileOwnership & { readonly content: string | Buffer };
 
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
 
+/** A connection to an instance, and how many requests use it. */
+interface Shared {
+  readonly connection: Promise<SftpConnection>;
+  uses: number;
+}
+
+/** By instance: all that this process does there at the same time shares one connection. */
+const shared = new Map<string, Shared>();
+
 /**
  * Files of one instance. Containers may be stopped; a virtual machine needs its agent. A connection exists
  * only during requests: an idle one would block other requests, possibly those that its owner waits for.
  */
 export class InstanceFiles {
-  private connection: Promise<SftpConnection> | undefined;
-  private uses = 0;
-
   constructor(private readonly ref: InstanceRef) {}
 
   /**
@@ -105,21 +112,27 @@ export class InstanceFiles {
   }
 
   private async use<Result>(doing: string, work: (sftp: SftpConnection) => Promise<Result>): Promise<Result> {
-    this.uses += 1;
-    this.connection ??= this.connect();
-    const { connection } = this;
+    const { lxd, project, name } = this.ref;
+    const key = JSON.stringify([clusterKey(lxd.endpoint), lxd.host, project, name]);
+    const own = shared.get(key) ?? { connection: this.connect(), uses: 0 };
+    const forget = (): void => void (shared.get(key) === own && shared.delete(key));
+    shared.set(key, own);
+    own.uses += 1;
     try {
-      const sftp = await connection;
-      return await this.ref.lxd.deadline.race(work(sftp), `${doing} in ${this.name}`, () => sftp.close());
+      const sftp = await lxd.deadline.race(own.connection, `opening an SFTP connection to ${this.name}`);
+      return await lxd.deadline.race(work(sftp), `${doing} in ${this.name}`, () => sftp.close());
     } catch (error) {
+      if (!(error instanceof SftpStatusError)) {
+        forget(); // it may be broken, and the next request opens another one
+      }
       throw this.asLibraryError(error, doing);
     } finally {
-      this.uses -= 1;
+      own.uses -= 1;
       // Lets the caller's next request begin before the connection is closed.
       setImmediate(() => {
-        if (this.uses === 0 && this.connection === connection) {
-          this.connection = undefined;
-          connection.then((sftp) => sftp.close()).catch(() => undefined);
+        if (own.uses === 0) {
+          forget();
+          own.connection.then((sftp) => sftp.close()).catch(() => undefined);
         }
       });
     }

@@ -40,4 +40,11 @@ export type {
 } from "./resources/lxd-vm-args";
 export type { InInstanceArgs, OnHostArgs } from "./resources/machine-access";
 export { type FileArgs, HostFile, type HostFileArgs, VmFile, type VmFileArgs } from "./resources/machine-file";
+export {
+  HostService,
+  type HostServiceArgs,
+  type ServiceArgs,
+  VmService,
+  type VmServiceArgs,
+} from "./resources/machine-service";
 export { HostUser, type HostUserArgs, type UserArgs, VmUser, type VmUserArgs } from "./resources/machine-user";

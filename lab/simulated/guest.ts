@@ -2,6 +2,7 @@
 import type { Instance } from "./lxd/database";
 import type { Machine } from "./machine";
 import { MemoryFiles } from "./memory-files";
+import { SimulatedUnits } from "./programs/systemd";
 import { makeSystemFiles } from "./system-files";
 
 /** A guest. LXD's files API shows the same files. */
@@ -25,5 +26,11 @@ export function makeGuestFiles(instance: Instance): MemoryFiles {
 /** The guest of an instance. */
 export function guestOf(instance: Instance): Guest {
   instance.files ??= makeGuestFiles(instance);
-  return { name: instance.name, files: instance.files, instance };
+  if (instance.units === undefined) {
+    instance.units = new SimulatedUnits(instance.files);
+    if (instance.status === "Running") {
+      instance.units.boot();
+    }
+  }
+  return { name: instance.name, files: instance.files, units: instance.units, instance };
 }

@@ -1,5 +1,6 @@
 /** A simulated machine that commands run on: a host, or the guest inside an instance. */
 import { FileSystemError, type MemoryFiles } from "./memory-files";
+import type { SimulatedUnits } from "./programs/systemd";
 
 /** One mount. */
 export interface SimulatedMount {
@@ -12,6 +13,7 @@ export interface SimulatedMount {
 export interface Machine {
   readonly name: string;
   readonly files: MemoryFiles;
+  readonly units: SimulatedUnits;
   /** Mounts in the order in which they were made. */
   readonly mounts?: SimulatedMount[];
   /** Whether a socket listens at a path. */

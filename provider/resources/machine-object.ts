@@ -58,8 +58,8 @@ export interface MachineObject<Inputs extends object, Outputs extends object> ex
   save(work: SaveWork<Outputs>, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<Outputs>;
   /** @throws RefusedError when removing the object would lose more. Touches nothing. */
   refuseRemoval?(machine: Machine, state: Inputs & Outputs): Promise<void>;
-  /** Succeeds when the object is already gone. */
-  remove(work: Work, state: Inputs & Outputs): Promise<void>;
+  /** Succeeds when the object is already gone. Absent for a kind that leaves its object as it is: its machine need not run then. */
+  remove?(work: Work, state: Inputs & Outputs): Promise<void>;
 }
 
 /** The lifecycles of a pair of kinds: of what is in an instance, and of what is on a host. */
@@ -73,7 +73,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
   own: MachineObject<Inputs, Outputs>,
   access: Access<Where>,
 ): Lifecycle<Inputs & Where, Outputs> {
-  const { shape, kind, replacementLoss, markOf, describe, ...common } = own;
+  const { shape, kind, replacementLoss, markOf, describe, remove, ...common } = own;
   /** Within a sentence: `user "alice"`. */
   const shortName = (inputs: Inputs): string => lowerFirst(own.nameOf(inputs));
   const whatOf = (inputs: Inputs & Where): string => `${own.nameOf(inputs)} of ${access.titleOf(inputs)}`;
@@ -177,6 +177,9 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
     }),
 
     async delete(context, _id, state) {
+      if (remove === undefined) {
+        return;
+      }
       const what = whatOf(state);
       const doing = `Removing ${shortName(state)}`;
       await access.remove(context, state, { doing, mark: markOf?.(state) }, async (inside) => {
@@ -189,7 +192,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
           // The mark goes first. An interruption then leaves an object that state knows, not a mark without one.
           await inside.setMark("");
         }
-        await havingChanged(() => own.remove({ machine, context, what }, state));
+        await havingChanged(() => remove({ machine, context, what }, state));
       });
     },
   };

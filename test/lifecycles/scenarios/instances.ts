@@ -1,8 +1,10 @@
 /** Scenarios of instances and of the users in them. */
 import type { SimulatedLab } from "../../../lab/simulated";
 import type { Flavour } from "../../../lab/simulated/lxd/flavours";
+import type { MemoryFiles } from "../../../lab/simulated/memory-files";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
+import { hostServiceLifecycle, vmServiceLifecycle } from "../../../provider/resources/machine-service";
 import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Managed } from "../../unit/resources/simulated-cluster";
 import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
@@ -17,10 +19,16 @@ const user = {
 const hostUser = { kind: "HostUser", manage: () => new Managed(hostUserLifecycle as never, "alice") };
 const file = { kind: "VmFile", manage: () => new Managed(vmFileLifecycle as never, "conf") };
 const hostFile = { kind: "HostFile", manage: () => new Managed(hostFileLifecycle as never, "conf") };
+const service = { kind: "VmService", manage: () => new Managed(vmServiceLifecycle as never, "cron") };
+const hostService = { kind: "HostService", manage: () => new Managed(hostServiceLifecycle as never, "cron") };
 
 const HASH = `$6$salt$${"h".repeat(40)}`;
 const KEY = publicKey("laptop");
 const OTHER_KEY = publicKey("desktop");
+
+const LEFT = { leaves: "the service, as it is", deletesNothing: true } as const;
+const OFF = { enabled: false, active: false, masked: true };
+const ON = { enabled: true, active: true, masked: false };
 
 /** See above. */
 export const INSTANCE_SCENARIOS: readonly Scenario[] = [
@@ -139,7 +147,53 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
     first: (lab) => conf(onBcn2(lab), { onChange: ["touch", "/run/reloaded"] }),
     then: (lab) => conf(onBcn2(lab), { content: "a = 2\n", mode: "0600", owner: "daemon", onChange: ["touch", "/run/reloaded"] }),
   },
+  {
+    ...service,
+    ...LEFT,
+    title: "that is restarted for its triggers",
+    start: withInstance(startFurnishedCluster, "container"),
+    first: (lab) => cron(inWeb1(lab), { active: true, triggers: [1] }),
+    meanwhile: configure((lab) => lab.guestFiles("bcn2", "web1")),
+    then: (lab) => cron(inWeb1(lab), { active: true, triggers: [2] }),
+  },
+  {
+    ...service,
+    ...LEFT,
+    title: "that is masked in a virtual machine, and then runs",
+    start: withInstance(startFurnishedServer, "virtual-machine"),
+    first: (lab) => cron(inWeb1(lab), OFF),
+    then: (lab) => cron(inWeb1(lab), ON),
+  },
+  {
+    ...hostService,
+    ...LEFT,
+    title: "that is restarted for its triggers",
+    start: startFurnishedServer,
+    first: (lab) => cron(onBcn2(lab), { active: true, triggers: [1] }),
+    meanwhile: configure((lab) => lab.host("bcn2").files),
+    then: (lab) => cron(onBcn2(lab), { active: true, triggers: [2] }),
+  },
+  {
+    ...hostService,
+    ...LEFT,
+    title: "that is masked, and then runs",
+    start: startFurnishedServer,
+    first: (lab) => cron(onBcn2(lab), OFF),
+    then: (lab) => cron(onBcn2(lab), ON),
+  },
 ];
+
+function cron(where: object, more: object): object {
+  return { ...where, unit: "cron", ...more };
+}
+
+/** A change of a file that the service reads at its start: what it was started with shows whether it was restarted. */
+function configure(filesOf: (lab: SimulatedLab) => MemoryFiles): (lab: SimulatedLab) => Promise<void> {
+  return (lab) => {
+    filesOf(lab).writeFile("/etc/default/cron", "OPTIONS=2");
+    return Promise.resolve();
+  };
+}
 
 function inWeb1(lab: SimulatedLab): object {
   return { cluster: clusterOf(lab), instance: "web1" };

@@ -63,6 +63,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
     onDelete: "remove",
     adopt: true,
   };
+  const service = { unit: "nginx", enabled: true, active: true, masked: false, triggers: ["a = 1\n", { port: 80 }, [true, null]] };
   return {
     LxdNode: [
       {
@@ -249,5 +250,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       { ...onHost, ...file },
       { ...onHost, path: "/etc/logo", contentBase64: "AAEC" },
     ],
+    VmService: [{ ...inInstance, ...service }],
+    HostService: [{ ...onHost, ...service }],
   };
 }

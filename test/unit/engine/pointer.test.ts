@@ -28,6 +28,11 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "LxdTrustCertificate",
     "LxdVm",
     "VmUser",
+    "HostUser",
+    "VmFile",
+    "HostFile",
+    "VmService",
+    "HostService",
   ].map((kind) => [
     kind,
     [

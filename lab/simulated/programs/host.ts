@@ -15,8 +15,8 @@ import {
 import type { InstalledSnap } from "../snapd-model";
 import { killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
-import { openrcPrograms } from "./openrc";
 import { mount, mountinfo, rename, umount, unshare } from "./mounts";
+import { openrcPrograms } from "./openrc";
 
 /** What the programs can access on a host. */
 export interface HostMachine extends Machine {

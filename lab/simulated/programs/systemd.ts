@@ -8,6 +8,7 @@ import type { MemoryFiles } from "../memory-files";
 
 const OWN = "/etc/systemd/system";
 const OF_PACKAGES = "/usr/lib/systemd/system";
+const RUNTIME = "/run/systemd/system";
 const WANTS = `${OWN}/multi-user.target.wants`;
 
 const INSTALL = "[Install]\nWantedBy=multi-user.target\n";
@@ -28,7 +29,7 @@ const STATIC_AT_BOOT = ["dbus.service"];
 
 /** Makes the files of the units of a system without anything installed on it. */
 export function makeUnitFiles(files: MemoryFiles): void {
-  for (const directory of [WANTS, OF_PACKAGES, "/run/systemd/system", "/etc/default"]) {
+  for (const directory of [WANTS, OF_PACKAGES, RUNTIME, "/etc/default"]) {
     files.makeDirectory(directory, { parents: true });
   }
   for (const [name, text] of Object.entries(UNITS)) {
@@ -47,7 +48,10 @@ interface Run {
   text: string;
   /** The content of its `EnvironmentFile=` when it was started. */
   environment: string;
+  pid: number;
 }
+
+let nextPid = 1000;
 
 /** How a unit's command ends: it does not, or with an exit status and some lines of output. */
 type Ending = { readonly status: number; readonly output: readonly string[] } | "runs";
@@ -151,7 +155,11 @@ export class SimulatedUnits {
       }
       case "status": {
         const lines = names.flatMap((name) => [`Active: ${this.activeState(name)}`, ...this.linesOf(name)]);
-        return { exitCode: names.every((name) => this.activeState(name) === "active") ? 0 : 3, stdout: lines.join("\n"), stderr: "" };
+        return {
+          exitCode: names.every((name) => this.activeState(name) === "active") ? 0 : 3,
+          stdout: lines.join("\n"),
+          stderr: "",
+        };
       }
       case "kill":
         return this.isFurther(names[0] ?? "") ? ok() : this.killed(names[0] ?? "");
@@ -166,7 +174,7 @@ export class SimulatedUnits {
         return firstFailure(names, (name) => (this.isFurther(name) ? ok() : this.enable(name, command === "enable")));
       case "mask":
       case "unmask":
-        return firstFailure(names, (name) => this.mask(name, command === "mask"));
+        return firstFailure(names, (name) => this.mask(name, command === "mask", options.has("--runtime") ? RUNTIME : OWN));
       default:
         return failure(1, `Unknown command verb ${command}.`);
     }
@@ -216,7 +224,9 @@ export class SimulatedUnits {
 
   private fileOf(name: string): string | undefined {
     const template = name.replace(/@.*\./, "@.");
-    const path = [name, template].flatMap((each) => [`${OWN}/${each}`, `${OF_PACKAGES}/${each}`]).find((each) => this.files.exists(each));
+    const path = [name, template]
+      .flatMap((each) => [`${OWN}/${each}`, `${OF_PACKAGES}/${each}`])
+      .find((each) => this.files.exists(each));
     return path === undefined ? undefined : this.files.readText(path);
   }
 
@@ -231,7 +241,7 @@ export class SimulatedUnits {
   }
 
   private maskOf(name: string): string | undefined {
-    return [OWN, "/run/systemd/system"]
+    return [OWN, RUNTIME]
       .map((directory) => `${directory}/${name}`)
       .find((path) => this.files.get(path, false)?.content.toString() === "/dev/null");
   }
@@ -278,6 +288,7 @@ export class SimulatedUnits {
       LoadState: this.loadState(name),
       SubState: activeState === "active" ? "running" : activeState === "failed" ? "failed" : "dead",
       UnitFileState: this.unitFileState(name),
+      MainPID: String(activeState === "active" ? this.runs.get(name)?.pid : 0),
       Result: activeState === "failed" ? "exit-code" : "success",
       ...this.further.properties(name),
     };
@@ -315,21 +326,26 @@ export class SimulatedUnits {
     const environmentFile = settings.get("EnvironmentFile")?.replace(/^-/, "") ?? "";
     const environment = environmentFile !== "" && this.files.exists(environmentFile) ? this.files.readText(environmentFile) : "";
     const ending = endingOf(settings.get("ExecStart") ?? "");
+    const run = { text, environment, pid: nextPid++ };
     if (ending === "runs") {
-      this.runs.set(name, { activeState: "active", text, environment });
+      this.runs.set(name, { ...run, activeState: "active" });
       this.log(name, `Started ${name}.`);
       return ok();
     }
     this.log(name, ...ending.output);
     const isOnce = settings.get("Type") === "oneshot";
     if (ending.status !== 0) {
-      this.runs.set(name, { activeState: "failed", text, environment });
-      this.log(name, `${name}: Main process exited, code=exited, status=${ending.status}`, `${name}: Failed with result 'exit-code'.`);
+      this.runs.set(name, { ...run, activeState: "failed" });
+      this.log(
+        name,
+        `${name}: Main process exited, code=exited, status=${ending.status}`,
+        `${name}: Failed with result 'exit-code'.`,
+      );
       // The job of a simple service has succeeded by then.
       return isOnce ? failure(1, `Job for ${name} failed because the control process exited with error code.`) : ok();
     }
     if (settings.get("RemainAfterExit") === "yes") {
-      this.runs.set(name, { activeState: "active", text, environment });
+      this.runs.set(name, { ...run, activeState: "active" });
     }
     this.log(name, isOnce ? `Finished ${name}.` : `${name}: Deactivated successfully.`);
     return ok();
@@ -343,27 +359,29 @@ export class SimulatedUnits {
     if (state === "masked" && enabled) {
       return failure(1, `Failed to enable unit: Unit file ${OWN}/${name} is masked.`);
     }
-    const link = `${WANTS}/${name}`;
-    if (enabled && state === "disabled") {
-      this.files.makeDirectory(WANTS, { parents: true });
-      this.files.makeSymlink(link, `${OF_PACKAGES}/${name}`);
-    } else if (!enabled && this.files.get(link, false) !== undefined) {
-      this.files.remove(link);
+    const aliases = [...(this.fileOf(name) ?? "").matchAll(/^Alias=(.*)$/gm)].map(([, alias = ""]) => `${OWN}/${alias}`);
+    for (const link of [`${WANTS}/${name}`, ...aliases]) {
+      const isThere = this.files.get(link, false) !== undefined;
+      if (enabled && state === "disabled" && !isThere) {
+        this.files.makeSymlink(link, `${OF_PACKAGES}/${name}`);
+      } else if (!enabled && isThere) {
+        this.files.remove(link);
+      }
     }
     this.readAgain();
     return ok();
   }
 
-  private mask(name: string, masked: boolean): ProgramResult {
-    const path = `${OWN}/${name}`;
-    const isMasked = this.isMasked(name);
-    if (masked && !isMasked) {
-      if (this.files.get(path, false) !== undefined) {
-        return failure(1, `Failed to mask unit: File ${path} already exists.`);
-      }
+  private mask(name: string, masked: boolean, directory: string): ProgramResult {
+    const path = `${directory}/${name}`;
+    const there = this.files.get(path, false);
+    const isMask = there?.content.toString() === "/dev/null";
+    if (masked && there === undefined) {
       this.files.makeSymlink(path, "/dev/null");
-    } else if (!masked && isMasked) {
-      this.files.remove(this.maskOf(name) ?? path);
+    } else if (masked && !isMask) {
+      return failure(1, `Failed to mask unit: File ${path} already exists.`);
+    } else if (!masked && isMask) {
+      this.files.remove(path);
     }
     this.readAgain();
     return ok();

@@ -5,10 +5,12 @@
 import { disconnectAll } from "../../../provider/transport/pool";
 import { filesContract } from "./files";
 import { type MachineHarness, type Pair, Subject } from "./harness";
+import { servicesContract } from "./services";
 import { usersContract } from "./users";
 
 const PARTS: Readonly<Record<string, (subject: Subject) => void>> = {
   "a file": filesContract,
+  "a service": servicesContract,
   "a user": usersContract,
 };
 

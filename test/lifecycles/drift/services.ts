@@ -40,7 +40,12 @@ function tableOf(way: Way) {
     },
     enabled: [
       { byHand: run("systemctl disable cron"), answer: "repaired", why: "the program defines it" },
-      { program: LEFT, byHand: run("systemctl disable cron"), answer: "ignored", why: "not managed if the program does not set it" },
+      {
+        program: LEFT,
+        byHand: run("systemctl disable cron"),
+        answer: "ignored",
+        why: "not managed if the program does not set it",
+      },
     ],
     active: [
       { byHand: run("systemctl stop cron"), answer: "repaired", why: "the program defines it" },

@@ -142,7 +142,10 @@ for (const [kind, way] of Object.entries(WAYS)) {
         when: kind === "VmService" ? { guest: /systemctl restart/ } : { exec: /systemctl restart/ },
         effect: { status: 1, error: "simulated" },
       });
-      await assert.rejects(service.up(app(2)), /Unit "app.service" .* exists, but is not finished: systemctl on .* failed with exit code 1/);
+      await assert.rejects(
+        service.up(app(2)),
+        /Unit "app.service" .* exists, but is not finished: systemctl on .* failed with exit code 1/,
+      );
       fault.remove();
       assert.equal(units.state()["app.service"], "active A=1");
       assert.equal(service.inState("restartPending"), true);
@@ -197,7 +200,11 @@ for (const [kind, way] of Object.entries(WAYS)) {
     });
 
     for (const [what, wrong, says] of [
-      ["a unit that does not exist", { unit: "nope", active: true }, /There is no unit "nope.service".*install its package first/],
+      [
+        "a unit that does not exist",
+        { unit: "nope", active: true },
+        /There is no unit "nope.service".*install its package first/,
+      ],
       ["an alias", { unit: "sshd", active: true }, /it is another name of ssh\.service\. Set unit to that/],
       ["enabled for a static unit", { unit: "dbus", enabled: true }, /\(static\): its file has no \[Install\] section/],
       ["enabled: false for a static unit", { unit: "dbus", enabled: false }, /cannot be enabled or disabled \(static\)/],
@@ -229,7 +236,8 @@ for (const [kind, way] of Object.entries(WAYS)) {
 
     it("is refused on a machine with no init system that is known", async () => {
       files.remove("/run/systemd", true);
-      const says = /Services cannot be managed .*: neither systemd \(\/run\/systemd\/system\) nor OpenRC \(rc-service\) runs there/;
+      const says =
+        /Services cannot be managed .*: neither systemd \(\/run\/systemd\/system\) nor OpenRC \(rc-service\) runs there/;
       await service.preview(args({ active: true }));
       assert.match(service.notes.join(), says);
       await assert.rejects(service.up(args({ active: true })), says);
@@ -238,7 +246,10 @@ for (const [kind, way] of Object.entries(WAYS)) {
     it("tells no secret among its triggers", async () => {
       const app = (secret: string): object => args({ active: true, triggers: [{ password: secret }] });
       await service.up(app("c4nary-1"));
-      one.lab.faults.add({ when: kind === "VmService" ? { guest: /restart/ } : { exec: /restart/ }, effect: { status: 1, error: "" } });
+      one.lab.faults.add({
+        when: kind === "VmService" ? { guest: /restart/ } : { exec: /restart/ },
+        effect: { status: 1, error: "" },
+      });
       const error = await service.up(app("c4nary-2")).then(assert.fail, (thrown: Error) => thrown.message);
       assert.doesNotMatch([error, ...service.notes, ...service.warnings, ...service.progress].join(), /c4nary/);
       assert.doesNotMatch(one.lab.host("bcn2").commands.join(), /c4nary/);
@@ -330,6 +341,9 @@ describe("VmService in an instance that does not run", () => {
   });
 
   it("cannot be changed, and says what to do", async () => {
-    await assert.rejects(service.up({ ...args(), enabled: false }), /Setting up unit "cron.service" needs instance "web1" to run/);
+    await assert.rejects(
+      service.up({ ...args(), enabled: false }),
+      /Setting up unit "cron.service" needs instance "web1" to run/,
+    );
   });
 });

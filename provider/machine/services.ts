@@ -115,9 +115,12 @@ async function control(
     if (!hasCode(error, "command")) {
       throw error;
     }
-    throw new FailedError(await withLastLines(init, unit, `${messageOf(error)}. ${correct(machine, init, unit)}`), {
-      cause: error,
-    });
+    throw new FailedError(
+      await withLastLines(init, unit, `${withoutPeriod(messageOf(error))}. ${correct(machine, init, unit)}`),
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -154,5 +157,10 @@ function correct(machine: Machine, init: InitSystem, unit: string): string {
 
 async function withLastLines(init: InitSystem, unit: string, message: string): Promise<string> {
   const lines = await init.lastLines(unit).catch(() => ""); // the failure of the unit is the one to report
-  return lines === "" ? message : `${message}. The end of its log:\n${lines}`;
+  return lines === "" ? message : `${message}. The end of its log:\n${withoutPeriod(lines)}`;
+}
+
+/** Programs end their messages with a period, and the errors around them add one. */
+function withoutPeriod(text: string): string {
+  return text.replace(/\.$/, "");
 }

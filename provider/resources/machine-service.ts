@@ -157,10 +157,10 @@ abstract class Service extends LxdResource {
  *
  * @example
  * ```typescript
- * new VmService("web1-nginx", {
+ * new VmService("web1-cron", {
  *   cluster,
  *   instance: web1.name,
- *   unit: "nginx",
+ *   unit: "cron",
  *   enabled: true,
  *   active: true,
  * }, { deletedWith: web1 });
@@ -182,8 +182,10 @@ export class VmService extends Service {
  *
  * @example
  * ```typescript
- * const conf = new HostFile("bcn2-chrony", { connection, path: "/etc/chrony/conf.d/lab.conf", content: "makestep 1 3\n" });
- * new HostService("bcn2-chrony", { connection, unit: "chrony", active: true, triggers: [conf.content] });
+ * const connection = { host: "192.168.1.102" };
+ * const content = "PasswordAuthentication no\n";
+ * const file = new HostFile("bcn2-sshd", { connection, path: "/etc/ssh/sshd_config.d/keys.conf", content });
+ * new HostService("bcn2-ssh", { connection, unit: "ssh", active: true, triggers: [content] }, { dependsOn: file });
  * ```
  */
 export class HostService extends Service {

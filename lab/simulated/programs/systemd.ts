@@ -18,6 +18,7 @@ const UNITS: Readonly<Record<string, string>> = {
   "cron.service": `[Service]\nExecStart=/usr/sbin/cron -f\nEnvironmentFile=-/etc/default/cron\n${INSTALL}`,
   "ssh.service": `[Service]\nType=notify\nExecStart=/usr/sbin/sshd -D\n${INSTALL}Alias=sshd.service\n`,
   "dbus.service": "[Service]\nExecStart=/usr/bin/dbus-daemon --system\n",
+  "systemd-modules-load.service": "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
   "fstrim.timer": `[Timer]\nOnCalendar=weekly\n${INSTALL}`,
   "app@.service": `[Service]\nExecStart=/bin/sleep infinity\n${INSTALL}`,
 };
@@ -342,7 +343,8 @@ export class SimulatedUnits {
         `${name}: Failed with result 'exit-code'.`,
       );
       // The job of a simple service has succeeded by then.
-      return isOnce ? failure(1, `Job for ${name} failed because the control process exited with error code.`) : ok();
+      const [reason, hint] = ["the control process exited with error code.", `See "systemctl status ${name}" for details.`];
+      return isOnce ? failure(1, `Job for ${name} failed because ${reason}\n${hint}`) : ok();
     }
     if (settings.get("RemainAfterExit") === "yes") {
       this.runs.set(name, { ...run, activeState: "active" });

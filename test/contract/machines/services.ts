@@ -94,7 +94,7 @@ export function servicesContract({ manage, args, output }: Subject): void {
     const it = start();
     await assert.rejects(
       it.up(service({ active: true })),
-      /Unit "contract\.service" .* is not finished: systemctl on .* failed with exit code 1.*systemctl status contract\.service\. The end of its log:[^]*\nno such database\n/,
+      /Unit "contract\.service" .* is not finished: systemctl on .* failed with exit code 1[^]*: systemctl status contract\.service\. The end of its log:[^]*\nno such database\n/,
     );
     assert.equal(await it.preview(service({ active: true })), "updated");
     assert.equal(it.inState("activeState"), "failed");

@@ -8,6 +8,7 @@ import { makeSystemFiles } from "./system-files";
 /** A guest. LXD's files API shows the same files. */
 export interface Guest extends Machine {
   readonly instance: Instance;
+  readonly units: SimulatedUnits;
 }
 
 /** The files of a new guest. */

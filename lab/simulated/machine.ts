@@ -1,6 +1,5 @@
 /** A simulated machine that commands run on: a host, or the guest inside an instance. */
 import { FileSystemError, type MemoryFiles } from "./memory-files";
-import type { SimulatedUnits } from "./programs/systemd";
 
 /** One mount. */
 export interface SimulatedMount {
@@ -13,11 +12,17 @@ export interface SimulatedMount {
 export interface Machine {
   readonly name: string;
   readonly files: MemoryFiles;
-  readonly units: SimulatedUnits;
+  readonly units: Units;
   /** Mounts in the order in which they were made. */
   readonly mounts?: SimulatedMount[];
   /** Whether a socket listens at a path. */
   isSocket?(path: string): boolean;
+}
+
+/** The programs of an init system: see programs/systemd.ts. */
+interface Units {
+  systemctl(args: string[]): ProgramResult;
+  journalctl(args: string[]): ProgramResult;
 }
 
 /** One run of a program. */

@@ -51,9 +51,9 @@ interface EnsureOptions {
   /** Whether a unit that is to run is restarted, also when it runs already. */
   readonly restart: boolean;
   readonly deadline: Deadline;
-  progress(text: string): void;
+  readonly progress: (text: string) => void;
   /** Called before anything changes. */
-  found(live: LiveUnit): void;
+  readonly found: (live: LiveUnit) => void;
 }
 
 /**

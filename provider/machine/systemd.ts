@@ -43,7 +43,9 @@ export function unitIn(text: string): LiveUnit | undefined {
 export function systemdOf(machine: Machine): InitSystem {
   const show = async (unit: string): Promise<LiveUnit | undefined> =>
     unitIn((await machine.run(["systemctl", "show", `--property=${PROPERTIES}`, "--", unit])).stdout);
-  const change = async (...argv: string[]): Promise<void> => void (await machine.run(["systemctl", ...argv]));
+  const change = async (...argv: string[]): Promise<void> => {
+    await machine.run(["systemctl", ...argv]);
+  };
 
   return {
     read: show,
@@ -77,8 +79,9 @@ export function systemdOf(machine: Machine): InitSystem {
       await change(masked ? "mask" : "unmask", ...ofThisBoot, "--", unit);
     },
 
-    control: async (verb, unit, deadline) =>
-      void (await runCommand(machine, `systemctl ${verb} ${unit}`, ["systemctl", verb, "--", unit], deadline)),
+    async control(verb, unit, deadline) {
+      await runCommand(machine, `systemctl ${verb} ${unit}`, ["systemctl", verb, "--", unit], deadline);
+    },
 
     async lastLines(unit) {
       const tryOut = async (...argv: string[]): Promise<string> =>

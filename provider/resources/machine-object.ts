@@ -28,7 +28,7 @@ export interface SaveWork<Outputs extends object> extends Work {
   /** Whether the object that is there has this resource's own mark. */
   readonly isOwn: boolean;
   /** Tells that the object exists now, with these outputs. An error that follows keeps it in state. */
-  exists(outputs: Outputs): void;
+  readonly exists: (outputs: Outputs) => void;
 }
 
 /** Parts that a kind adds. */
@@ -73,7 +73,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
   own: MachineObject<Inputs, Outputs>,
   access: Access<Where>,
 ): Lifecycle<Inputs & Where, Outputs> {
-  const { shape, kind, replacementLoss, markOf, describe, remove, ...common } = own;
+  const { shape, kind, replacementLoss, markOf, describe, ...common } = own;
   /** Within a sentence: `user "alice"`. */
   const shortName = (inputs: Inputs): string => lowerFirst(own.nameOf(inputs));
   const whatOf = (inputs: Inputs & Where): string => `${own.nameOf(inputs)} of ${access.titleOf(inputs)}`;
@@ -177,7 +177,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
     }),
 
     async delete(context, _id, state) {
-      if (remove === undefined) {
+      if (own.remove === undefined) {
         return;
       }
       const what = whatOf(state);
@@ -192,7 +192,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
           // The mark goes first. An interruption then leaves an object that state knows, not a mark without one.
           await inside.setMark("");
         }
-        await havingChanged(() => remove({ machine, context, what }, state));
+        await havingChanged(async () => own.remove?.({ machine, context, what }, state));
       });
     },
   };

@@ -101,8 +101,9 @@ export class SimulatedUnits {
 
   /** What runs or has failed, with what it was started with. Files show the rest. */
   state(): Readonly<Record<string, string>> {
-    const shown = [...this.runs].map(([name, { activeState, environment }]) => [name, `${activeState} ${environment}`.trim()]);
-    return Object.fromEntries(shown.sort());
+    const names = [...this.runs.keys()].sort();
+    const shownOf = (run: Run | undefined): string => `${run?.activeState ?? ""} ${run?.environment ?? ""}`.trim();
+    return Object.fromEntries(names.map((name) => [name, shownOf(this.runs.get(name))]));
   }
 
   activeState(name: string): string {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { isAsWanted, isEnabled, isMasked } from "../../../provider/machine/init-system";
 import { fullUnitName, unitIn } from "../../../provider/machine/systemd";
 
-const shown = (values: object = {}): string =>
+const shown = (values: Readonly<Record<string, string>> = {}): string =>
   Object.entries({
     Id: "app.service",
     LoadState: "loaded",
@@ -12,11 +12,11 @@ const shown = (values: object = {}): string =>
     Result: "success",
     ...values,
   })
-    .map(([name, value]) => `${name}=${String(value)}\n`)
+    .map(([name, value]) => `${name}=${value}\n`)
     .join("");
 
 describe("a unit as systemctl shows it", () => {
-  const read = (values: object = {}) => unitIn(shown(values)) ?? assert.fail("it is not there");
+  const read = (values: Readonly<Record<string, string>> = {}) => unitIn(shown(values)) ?? assert.fail("it is not there");
 
   it("has its first name, and the states of systemd", () => {
     assert.deepEqual(read({ Id: "ssh.service", UnitFileState: "static" }), {

@@ -85,7 +85,7 @@ export function systemdOf(machine: Machine): InitSystem {
 
     async lastLines(unit) {
       const tryOut = async (...argv: string[]): Promise<string> =>
-        (await machine.run(argv, { allowFailure: true })).stdout.trimEnd();
+        (await machine.run(["timeout", "10", ...argv], { allowFailure: true })).stdout.trimEnd();
       await tryOut("journalctl", "--sync"); // what was just logged may not be written yet
       const journal = await tryOut(
         ...["journalctl", "--unit", unit, "--lines", "10", "--no-pager", "--quiet", "--output", "cat"],

@@ -86,6 +86,7 @@ export const { vm: vmServiceLifecycle, host: hostServiceLifecycle } = machineLif
 
   nameOf: ({ unit }) => `Unit "${unit}"`,
   idOf: ({ unit }) => unit,
+  replacementLoss: (_state, what) => `${what} stays as it is and is no longer managed; the other one is managed instead`,
 
   async refuse(machine, inputs) {
     await prepareUnit(machine, inputs);

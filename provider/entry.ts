@@ -19,6 +19,7 @@ import { trustCertificateLifecycle } from "./resources/lxd-trust-certificate";
 import { vmLifecycle } from "./resources/lxd-vm";
 import { hostCommandLifecycle, vmCommandLifecycle } from "./resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "./resources/machine-file";
+import { hostServiceLifecycle, vmServiceLifecycle } from "./resources/machine-service";
 import { hostUserLifecycle, vmUserLifecycle } from "./resources/machine-user";
 
 const PROGRAM = new Program();
@@ -45,6 +46,8 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   HostCommand: () => dynamicProvider(hostCommandLifecycle),
   VmFile: () => dynamicProvider(vmFileLifecycle),
   HostFile: () => dynamicProvider(hostFileLifecycle),
+  VmService: () => dynamicProvider(vmServiceLifecycle),
+  HostService: () => dynamicProvider(hostServiceLifecycle),
 };
 
 printErrorsOnce();

@@ -42,4 +42,11 @@ export type {
 export type { InInstanceArgs, OnHostArgs } from "./resources/machine-access";
 export { type CommandArgs, HostCommand, type HostCommandArgs, VmCommand, type VmCommandArgs } from "./resources/machine-command";
 export { type FileArgs, HostFile, type HostFileArgs, VmFile, type VmFileArgs } from "./resources/machine-file";
+export {
+  HostService,
+  type HostServiceArgs,
+  type ServiceArgs,
+  VmService,
+  type VmServiceArgs,
+} from "./resources/machine-service";
 export { HostUser, type HostUserArgs, type UserArgs, VmUser, type VmUserArgs } from "./resources/machine-user";

@@ -2,11 +2,13 @@
 import type { Instance } from "./lxd/database";
 import type { Machine } from "./machine";
 import { MemoryFiles } from "./memory-files";
+import { SimulatedUnits } from "./programs/systemd";
 import { makeSystemFiles } from "./system-files";
 
 /** A guest. LXD's files API shows the same files. */
 export interface Guest extends Machine {
   readonly instance: Instance;
+  readonly units: SimulatedUnits;
 }
 
 /** The files of a new guest. */
@@ -25,5 +27,11 @@ export function makeGuestFiles(instance: Instance): MemoryFiles {
 /** The guest of an instance. */
 export function guestOf(instance: Instance): Guest {
   instance.files ??= makeGuestFiles(instance);
-  return { name: instance.name, files: instance.files, instance };
+  if (instance.units === undefined) {
+    instance.units = new SimulatedUnits(instance.files);
+    if (instance.status === "Running") {
+      instance.units.boot();
+    }
+  }
+  return { name: instance.name, files: instance.files, units: instance.units, instance };
 }

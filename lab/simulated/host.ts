@@ -20,6 +20,7 @@ import type { SimulatedMount } from "./machine";
 import { MemoryFiles } from "./memory-files";
 import { filePrograms } from "./programs/files";
 import { hostPrograms, type PackageTrouble } from "./programs/host";
+import { SimulatedUnits } from "./programs/systemd";
 import { SnapStore, type StoredSnap } from "./snap-store";
 import { SimulatedSnapd, SNAPD_SOCKET } from "./snapd";
 import type { InstalledSnap } from "./snapd-model";
@@ -74,6 +75,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   readonly address = "127.0.0.1";
   readonly lanAddress: string;
   readonly files = new MemoryFiles();
+  readonly units: SimulatedUnits;
   readonly interfaces: DaemonHost["interfaces"] = new Map();
   readonly listeners: DaemonHost["listeners"] = [];
   readonly packages = new Map<string, string>();
@@ -147,6 +149,16 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     const hostKey = makeKeyPair();
     this.hostKey = hostKey.publicKey;
     this.makeFiles();
+    this.units = new SimulatedUnits(this.files, {
+      names: () => this.unitNames(),
+      isActive: (unit) => this.unitActive(unit),
+      control: (action, unit) => this.controlUnit(action, unit),
+      properties: (unit) => ({
+        RequiredBy: this.requiredBy(unit).join(" "),
+        ...(unit === "lxd.service" && this.unitNames().includes(unit) && { UnitFileState: "indirect" }),
+      }),
+    });
+    this.units.boot();
     this.api = new ApiServer(surroundings, () => this.daemon);
     this.commandRunner = new HostCommands(this, surroundings);
     this.ssh = new SimulatedSshServer(hostKey.privateKey, {
@@ -214,6 +226,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   /** Cuts the power: SSH and LXD are gone at once, instances with them. */
   async powerOff(): Promise<void> {
     this.powered = false;
+    this.units.halt();
     for (const instance of this.instances()) {
       if (instance.status !== "Stopped") {
         haltInstance(instance);
@@ -231,6 +244,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   /** Boots again from the same files, on the same port; instances that ran are started. */
   async powerOn(): Promise<void> {
     this.powered = true;
+    this.units.boot();
     if (this.daemon !== undefined) {
       this.socketUnitActive = this.hasServerPackage;
       this.containersUnitActive = this.hasServerPackage;
@@ -252,6 +266,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
       this.files.remove(`/${entry}`, true);
     }
     this.makeFiles();
+    this.units.boot();
     this.installPackage(this.serverPackage);
   }
 
@@ -389,7 +404,6 @@ export class SimulatedHost implements DaemonHost, CommandHost {
 
   unitNames(): string[] {
     return [
-      "ssh.service",
       ...(this.hasServerPackage ? [this.debian.units[1], this.debian.units[0], this.debian.startupUnit] : []),
       ...(this.snaps.has("lxd") ? ["snap.lxd.daemon.service", "snap.lxd.daemon.unix.socket"] : []),
     ];
@@ -402,13 +416,11 @@ export class SimulatedHost implements DaemonHost, CommandHost {
     if (unit.endsWith("socket")) {
       return this.socketUnitActive || (this.daemon?.answers ?? false);
     }
-    return (
-      unit === "ssh.service" || (unit === this.debian.startupUnit ? this.containersUnitActive : (this.daemon?.answers ?? false))
-    );
+    return unit === this.debian.startupUnit ? this.containersUnitActive : (this.daemon?.answers ?? false);
   }
 
   /** As the units of Debian's package have it. */
-  requiredBy(unit: string): string[] {
+  private requiredBy(unit: string): string[] {
     return unit === this.debian.units[0] && this.hasServerPackage ? [this.debian.units[1], this.debian.startupUnit] : [];
   }
 

@@ -12,10 +12,17 @@ export interface SimulatedMount {
 export interface Machine {
   readonly name: string;
   readonly files: MemoryFiles;
+  readonly units: Units;
   /** Mounts in the order in which they were made. */
   readonly mounts?: SimulatedMount[];
   /** Whether a socket listens at a path. */
   isSocket?(path: string): boolean;
+}
+
+/** The programs of an init system: see programs/systemd.ts. */
+interface Units {
+  systemctl(args: string[]): ProgramResult;
+  journalctl(args: string[]): ProgramResult;
 }
 
 /** One run of a program. */

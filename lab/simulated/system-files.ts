@@ -1,5 +1,6 @@
 /** The files that every small Debian system has: the accounts, sudo's rules, a shell. */
 import type { MemoryFiles } from "./memory-files";
+import { makeUnitFiles } from "./programs/systemd";
 
 const FILES: [path: string, content: string, mode: number, group?: number][] = [
   [
@@ -43,4 +44,5 @@ export function makeSystemFiles(files: MemoryFiles): void {
   for (const [path, content, mode, gid = 0] of FILES) {
     files.writeFile(path, content, { mode, gid });
   }
+  makeUnitFiles(files);
 }

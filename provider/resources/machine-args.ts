@@ -38,3 +38,9 @@ export const ownerSchema = z.union(
   [z.string().regex(/^[a-z_][a-z0-9_-]{0,31}$/), z.int().min(0).max(4_294_967_294)],
   'is neither a name nor a number: give "www-data", or 33',
 );
+
+/** Name of a unit of an init system, with or without its type. */
+export const unitSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9_:\\][A-Za-z0-9_:.\\@-]{0,239}$/, 'is not the name of a unit, such as "nginx" or "fstrim.timer"')
+  .refine((unit) => !/@(\.|$)/.test(unit), 'names a template. Name an instance of it, such as "app@1.service"');

@@ -26,7 +26,7 @@ export interface Work {
 
 export interface SaveWork<Outputs extends object> extends Work {
   /** Tells that the object exists now, with these outputs. An error that follows keeps it in state. */
-  exists(outputs: Outputs): void;
+  readonly exists: (outputs: Outputs) => void;
 }
 
 /** Parts that a kind adds. */
@@ -60,8 +60,8 @@ export interface MachineObject<Inputs extends object, Outputs extends object> ex
   save(work: SaveWork<Outputs>, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<Outputs>;
   /** @throws RefusedError when removing the object would lose more. Touches nothing. */
   refuseRemoval?(machine: Machine, state: Inputs & Outputs): Promise<void>;
-  /** Succeeds when the object is already gone. */
-  remove(work: Work, state: Inputs & Outputs): Promise<void>;
+  /** Succeeds when the object is already gone. Absent for a kind that leaves its object as it is: its machine need not run then. */
+  remove?(work: Work, state: Inputs & Outputs): Promise<void>;
   /**
    * Forgets what was kept for the removal. Present in a kind whose removal may put something else in the object's place, which a
    * repeated removal would take for the object. The mark tells in between that the object is removed, and goes last.
@@ -195,6 +195,9 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
     }),
 
     async delete(context, _id, state) {
+      if (own.remove === undefined) {
+        return;
+      }
       const what = whatOf(state);
       const doing = `Removing ${shortName(state)}`;
       await access.remove(context, state, { doing, mark: markOf?.(state) }, async (inside) => {
@@ -206,14 +209,14 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
         if (own.endRemoval === undefined) {
           // The mark goes first. An interruption then leaves an object that state knows, not a mark without one.
           await (markOf && inside.setMark(""));
-          await havingChanged(() => own.remove({ machine, context, what }, state));
+          await havingChanged(async () => own.remove?.({ machine, context, what }, state));
           return;
         }
         if (mark === undefined) {
           return; // a removal that ended, and was not seen to
         }
         if (mark !== REMOVED) {
-          await havingChanged(() => own.remove({ machine, context, what }, state));
+          await havingChanged(async () => own.remove?.({ machine, context, what }, state));
           await inside.setMark(REMOVED);
         }
         await own.endRemoval(machine, state);

@@ -31,6 +31,7 @@ function stateOfHost(host: SimulatedHost, databases: readonly Database[]): Plain
     mounts: host.mounts,
     interfaces: sorted(Object.fromEntries(host.interfaces)),
     files: stateOfFiles(host.files),
+    units: host.units.state(),
     ...(daemon === undefined ? {} : { lxd: { ...stateOfDaemon(daemon), database: databases.indexOf(daemon.database) } }),
   };
 }
@@ -87,7 +88,7 @@ function stateOfInstance(instance: Instance): Plain {
     config: sorted(config),
     devices,
     on: member.name,
-    ...(instance.files === undefined ? {} : { files: stateOfFiles(guestOf(instance).files) }),
+    ...(instance.files === undefined ? {} : { files: stateOfFiles(instance.files), units: guestOf(instance).units.state() }),
   };
 }
 

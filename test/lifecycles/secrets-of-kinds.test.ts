@@ -21,6 +21,7 @@ import { trustCertificateLifecycle } from "../../provider/resources/lxd-trust-ce
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { hostCommandLifecycle, vmCommandLifecycle } from "../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../provider/resources/machine-file";
+import { hostServiceLifecycle, vmServiceLifecycle } from "../../provider/resources/machine-service";
 import { hostUserLifecycle, vmUserLifecycle } from "../../provider/resources/machine-user";
 import { figure } from "../support/figure";
 import { SecretSearch } from "../support/secret-search";
@@ -52,6 +53,8 @@ const LIFECYCLES = [
   hostCommandLifecycle,
   vmFileLifecycle,
   hostFileLifecycle,
+  vmServiceLifecycle,
+  hostServiceLifecycle,
 ];
 
 /** The config of a host itself has no secret key: those of a member are in its pools and networks. The kernel has other parameters. */

@@ -79,7 +79,9 @@ describe("a read that LXD answers with a transient error", () => {
   });
 
   const isMember = ({ kind }: Scenario): boolean => kind === "LxdClusterMember";
-  for (const [index, scenario] of SCENARIOS.filter(({ kind }) => kind !== "LxdNode").entries()) {
+  // The others reach their host by SSH, and ask LXD nothing.
+  const asking = SCENARIOS.filter(({ kind }) => kind !== "LxdNode" && !kind.startsWith("Host"));
+  for (const [index, scenario] of asking.entries()) {
     const flavours = scenario.flavours ?? (["bookworm-lxd", "lxd-6"] as const);
     const flavour = flavours[index % flavours.length] as "bookworm-lxd" | "lxd-6";
     for (const step of ["preview", "up", ...(isMember(scenario) ? (["destroy"] as const) : [])] as const) {

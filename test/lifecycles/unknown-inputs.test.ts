@@ -24,6 +24,7 @@ const FINGERPRINT = `0123456789ab${"0".repeat(52)}`;
 const USER = { uid: 1500, gid: 1500, home: "/srv/alice", requested: { uid: 1500, home: "/srv/alice" } };
 const COMMAND = { stdout: "", stderr: "", isDone: true };
 const FILE = { onChangePending: false };
+const SERVICE = { activeState: "active", unitFileState: "enabled", restartPending: false };
 
 /** Outputs that `diff` compares or reports, as they are for a complete object. */
 const OUTPUTS: Readonly<Record<string, Properties>> = {
@@ -44,6 +45,8 @@ const OUTPUTS: Readonly<Record<string, Properties>> = {
   HostCommand: COMMAND,
   VmFile: FILE,
   HostFile: FILE,
+  VmService: SERVICE,
+  HostService: SERVICE,
 };
 
 type Path = readonly (string | number)[];

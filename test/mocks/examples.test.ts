@@ -212,7 +212,9 @@ describe("The examples of the documents and docstrings run on simulated hosts:",
     it(title, async () => {
       await start(program);
       const created = await run(lab, complete(program));
-      const declared = [...program.matchAll(/new (Lxd\w+|VmUser)\(\s*"([^"]+)"/g)].map(([, kind, name]) => `${kind} ${name}`);
+      const declared = [...program.matchAll(/new (Lxd\w+|(?:Vm|Host)(?:User|File|Service))\(\s*"([^"]+)"/g)].map(
+        ([, kind, name]) => `${kind} ${name}`,
+      );
       assert.deepEqual(
         declared.filter((each) => !each.startsWith("LxdCluster ") && !created.includes(each)),
         [],

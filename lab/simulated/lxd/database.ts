@@ -5,6 +5,7 @@
 
 import type { Faults } from "../faults";
 import type { MemoryFiles } from "../memory-files";
+import type { SimulatedUnits } from "../programs/systemd";
 import type { Certificate } from "./certificate";
 import type { Config, Devices } from "./config";
 import { LxdError } from "./errors";
@@ -258,6 +259,8 @@ export interface Instance {
   execOutput: Map<string, Buffer>;
   /** Created at the first access. */
   files?: MemoryFiles;
+  /** Created at the first access. */
+  units?: SimulatedUnits;
   /** The action that locks the instance, if any. */
   busy?: string;
 }

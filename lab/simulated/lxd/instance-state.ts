@@ -51,6 +51,7 @@ export function bootInstance(instance: Instance): void {
   }
   const config = expandedConfig(database, instance);
   instance.status = "Running";
+  instance.units?.boot();
   instance.lastUsedAt = new Date();
   instance.bootMemory = config["limits.memory"] ?? "1GiB";
   const hasSeed = Object.keys(instance.templates?.files ?? {}).some((file) => file.startsWith("/var/lib/cloud/seed/"));
@@ -90,6 +91,7 @@ function deviceName(devices: Record<string, Config>, wanted: Config): string {
 export function haltInstance(instance: Instance): void {
   const { database } = instance.member.daemon;
   instance.status = "Stopped";
+  instance.units?.halt();
   instance.config["volatile.last_state.power"] = "STOPPED";
   instance.leases.clear();
   for (const key of Object.keys(instance.config)) {

@@ -3,6 +3,7 @@ import type { Guest } from "../guest";
 import { failure, ok, type Programs } from "../machine";
 import { accountPrograms, killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
+import { openrcPrograms } from "./openrc";
 
 /** Programs of a guest. */
 export const guestPrograms: Programs<Guest> = {
@@ -37,7 +38,9 @@ export const guestPrograms: Programs<Guest> = {
     const source = foundByCloudInit ? "DataSourceLXD" : "DataSourceNone";
     return ok(`status: done\nboot_status_code: enabled-by-generator\ndetail:\n${source}\n`);
   },
-  systemctl: ({ args }) => (args.includes("is-system-running") ? ok("running\n") : ok()),
+  ...(openrcPrograms as Programs<Guest>),
+  systemctl: ({ machine, args }) => machine.units.systemctl(args),
+  journalctl: ({ machine, args }) => machine.units.journalctl(args),
   loginctl: () => ok(),
   pkill: killProcesses,
 };

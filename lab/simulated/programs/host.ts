@@ -16,6 +16,7 @@ import type { InstalledSnap } from "../snapd-model";
 import { killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
 import { mount, mountinfo, rename, umount, unshare } from "./mounts";
+import { openrcPrograms } from "./openrc";
 
 /** What the programs can access on a host. */
 export interface HostMachine extends Machine {
@@ -42,11 +43,7 @@ export interface HostMachine extends Machine {
   removePackage(name: string, purge: boolean): void;
   installSnap(channel: string): void;
   removeSnap(name: string): void;
-  unitNames(): string[];
-  unitActive(unit: string): boolean;
   controlUnit(action: "start" | "stop" | "restart", unit: string): void;
-  /** Units that stop with a unit, because they require it. */
-  requiredBy(unit: string): string[];
   /** Kills the containers that LXD runs from a data directory. */
   endContainers(dataDirectory: string): number;
 }
@@ -80,7 +77,7 @@ export const hostPrograms: Programs<HostMachine> = {
       ? ok(run.machine.packageTrouble.interrupted ? "/var/lib/dpkg/updates/0001\n" : "")
       : onFiles("find", run),
   snap,
-  systemctl,
+  systemctl: ({ machine, args }) => machine.units.systemctl(args),
   ip,
   ss,
   mount,
@@ -146,7 +143,8 @@ export const hostPrograms: Programs<HostMachine> = {
       stderr: "",
     };
   },
-  journalctl: () => ok("-- No entries --\n"),
+  journalctl: ({ machine, args }) => machine.units.journalctl(args),
+  ...(openrcPrograms as Programs<HostMachine>),
 };
 
 /** Bridges are visible in /sys. */
@@ -398,67 +396,6 @@ async function snap({ machine, args }: Run): Promise<ProgramResult> {
     default:
       return failure(64, `error: unknown command "${command}"`);
   }
-}
-
-function systemctl({ machine, args }: Run): ProgramResult {
-  const { options, operands } = parseArguments(args, {
-    flags: ["--no-pager", "--plain", "--no-legend", "--now", "--quiet", "-q", "--value"],
-    valued: ["-p", "--property", "--type", "--signal"],
-  });
-  const [command = "", ...units] = operands;
-  if (command === "is-system-running") {
-    return ok("running\n");
-  }
-  if (command === "daemon-reload") {
-    return ok();
-  }
-  if (command === "list-unit-files") {
-    const known = machine.unitNames().filter((unit) => units.length === 0 || units.includes(unit));
-    return ok(known.map((unit) => `${unit} enabled enabled\n`).join(""));
-  }
-  const names = units.map((unit) => (unit.includes(".") ? unit : `${unit}.service`));
-  if (command === "is-active") {
-    const states = names.map((unit) => (machine.unitActive(unit) ? "active" : "inactive"));
-    return { exitCode: states.every((state) => state === "active") ? 0 : 3, stdout: `${states.join("\n")}\n`, stderr: "" };
-  }
-  if (command === "is-enabled") {
-    const all = names.every((unit) => machine.unitNames().includes(unit));
-    return all ? ok("enabled\n") : failure(1, "Failed to get unit file state: No such file or directory");
-  }
-  if (command === "kill") {
-    return machine.unitNames().includes(names[0] ?? "")
-      ? ok()
-      : failure(1, `Failed to kill unit ${names[0] ?? ""}: Unit not loaded.`);
-  }
-  if (command === "show") {
-    const wanted = (options.get("-p") ?? options.get("--property") ?? "ActiveState").split(",");
-    const shown = names.map((unit) => {
-      const [loaded, active] = [machine.unitNames().includes(unit), machine.unitActive(unit)];
-      const values: Record<string, string> = {
-        Id: unit,
-        ActiveState: active ? "active" : "inactive",
-        LoadState: loaded ? "loaded" : "not-found",
-        SubState: active ? "running" : "dead",
-        UnitFileState: loaded ? (unit === "lxd.service" ? "indirect" : "enabled") : "",
-        RequiredBy: machine.requiredBy(unit).join(" "),
-      };
-      return wanted.map((name) => (options.has("--value") ? (values[name] ?? "") : `${name}=${values[name] ?? ""}`));
-    });
-    return ok(`${shown.map((lines) => lines.join("\n")).join("\n\n")}\n`);
-  }
-  if (command === "start" || command === "stop" || command === "restart" || command === "enable" || command === "disable") {
-    const unknown = names.find((unit) => !machine.unitNames().includes(unit));
-    if (unknown !== undefined) {
-      return failure(5, `Failed to ${command} ${unknown}: Unit ${unknown} not loaded.`);
-    }
-    for (const unit of names) {
-      if (command === "start" || command === "stop" || command === "restart") {
-        machine.controlUnit(command, unit);
-      }
-    }
-    return ok();
-  }
-  return failure(1, `Unknown command verb ${command}.`);
 }
 
 function ip({ machine, args }: Run): ProgramResult {

@@ -75,14 +75,22 @@ for (const [name, vm] of Object.entries(web.vms)) {
   const own = new VmFile(`${name}-settings`, { ...where, ...settings }, opts);
   const unitFile = new VmFile(`${name}-unit`, { ...where, ...unit }, opts);
   new VmService(`${name}-clockwork`, { ...where, ...service, triggers: [own.content] }, { ...opts, dependsOn: [own, unitFile] });
-  new VmCommand(`${name}-stamp`, { ...where, command: ["cp", "/etc/clockwork/settings", "/srv/stamp"], triggers: [own.content] }, opts);
+  new VmCommand(
+    `${name}-stamp`,
+    { ...where, command: ["cp", "/etc/clockwork/settings", "/srv/stamp"], triggers: [own.content] },
+    opts,
+  );
 }
 
 const [first] = hosts;
 if (first !== undefined) {
   const where = { connection: { host: first.address, ...first.connection } };
   const opts = { dependsOn: [cluster] }; // apt works for the cluster's hosts first
-  new HostUser("host-ops", { ...where, name: "ops", groups: ["adm"], authorizedKeys: [key], ...(extra && { shell: "/bin/sh" }) }, opts);
+  new HostUser(
+    "host-ops",
+    { ...where, name: "ops", groups: ["adm"], authorizedKeys: [key], ...(extra && { shell: "/bin/sh" }) },
+    opts,
+  );
   new HostPackages("host-tools", { ...where, packages }, opts);
   const own = new HostFile("host-settings", { ...where, ...settings }, opts);
   const unitFile = new HostFile("host-unit", { ...where, ...unit }, opts);
@@ -92,7 +100,11 @@ if (first !== undefined) {
     { ...where, command: ["cp", "/etc/clockwork/settings", "/srv/stamp"], triggers: [own.content] },
     { dependsOn: [own] },
   );
-  new HostSysctls("host-network", { ...where, name: "60-clockwork", values: { "net.ipv4.tcp_rmem": "4096 131072 7000000" } }, opts);
+  new HostSysctls(
+    "host-network",
+    { ...where, name: "60-clockwork", values: { "net.ipv4.tcp_rmem": "4096 131072 7000000" } },
+    opts,
+  );
 }
 
 export const addresses = web.addresses;

@@ -6,11 +6,13 @@ import { disconnectAll } from "../../../provider/transport/pool";
 import { commandsContract } from "./commands";
 import { filesContract } from "./files";
 import { type MachineHarness, type Pair, Subject } from "./harness";
+import { servicesContract } from "./services";
 import { sysctlsContract } from "./sysctls";
 import { usersContract } from "./users";
 
 const PARTS: Readonly<Record<string, (subject: Subject) => void>> = {
   "a file": filesContract,
+  "a service": servicesContract,
   "a user": usersContract,
   "a command": commandsContract,
 };

@@ -15,6 +15,7 @@ import { storagePoolDrift } from "./lxd-storage-pool";
 import { storageVolumeDrift } from "./lxd-storage-volume";
 import { trustCertificateDrift } from "./lxd-trust-certificate";
 import { vmDrift } from "./lxd-vm";
+import { hostServiceDrift, vmServiceDrift } from "./services";
 import type { DriftTable } from "./table";
 import { hostUserDrift, vmUserDrift } from "./users";
 
@@ -41,4 +42,6 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   hostFileDrift,
   hostCommandDrift,
   hostSysctlsDrift,
+  vmServiceDrift,
+  hostServiceDrift,
 ];

@@ -26,6 +26,7 @@ import { trustCertificateLifecycle } from "../../../provider/resources/lxd-trust
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hostCommandLifecycle, vmCommandLifecycle } from "../../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
+import { hostServiceLifecycle, vmServiceLifecycle } from "../../../provider/resources/machine-service";
 import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Deadline } from "../../../provider/support/deadline";
 import { connectionSchema } from "../../../provider/transport/connection";
@@ -55,6 +56,8 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   HostCommand: (log) => dynamicProvider(hostCommandLifecycle, log),
   VmFile: (log) => dynamicProvider(vmFileLifecycle, log),
   HostFile: (log) => dynamicProvider(hostFileLifecycle, log),
+  VmService: (log) => dynamicProvider(vmServiceLifecycle, log),
+  HostService: (log) => dynamicProvider(hostServiceLifecycle, log),
 };
 
 /** The provider of a kind, as the engine loads it. */
@@ -89,6 +92,8 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   HostCommand: hostCommandLifecycle.immutable,
   VmFile: vmFileLifecycle.immutable,
   HostFile: hostFileLifecycle.immutable,
+  VmService: vmServiceLifecycle.immutable,
+  HostService: hostServiceLifecycle.immutable,
 };
 
 /** Schema version of a kind's state. */
@@ -114,6 +119,8 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   HostCommand: hostCommandLifecycle.schemaVersion,
   VmFile: vmFileLifecycle.schemaVersion,
   HostFile: hostFileLifecycle.schemaVersion,
+  VmService: vmServiceLifecycle.schemaVersion,
+  HostService: hostServiceLifecycle.schemaVersion,
 };
 
 const KEYS = ["laptop", "desktop"].map((comment) => utils.generateKeyPairSync("ed25519", { comment }).public.trim());

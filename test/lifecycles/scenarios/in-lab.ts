@@ -5,7 +5,7 @@ import type { Scenario } from "./scenario";
 
 /** Whether a scenario has such a step. */
 export function hasStep(scenario: Scenario, step: string): boolean {
-  return step !== "update" || scenario.then !== undefined;
+  return (step !== "update" || scenario.then !== undefined) && (step !== "delete" || scenario.deletesNothing !== true);
 }
 
 /** Does something on the hosts of a scenario. Fails if the simulator does not know a command. */

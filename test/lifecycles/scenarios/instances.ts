@@ -1,10 +1,12 @@
 /** Scenarios of instances and of the users in them. */
 import type { SimulatedLab } from "../../../lab/simulated";
 import type { Flavour } from "../../../lab/simulated/lxd/flavours";
+import type { MemoryFiles } from "../../../lab/simulated/memory-files";
 import { hostSysctlsLifecycle } from "../../../provider/resources/host-sysctls";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hostCommandLifecycle, vmCommandLifecycle } from "../../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
+import { hostServiceLifecycle, vmServiceLifecycle } from "../../../provider/resources/machine-service";
 import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Managed } from "../../unit/resources/simulated-cluster";
 import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
@@ -21,10 +23,16 @@ const command = { kind: "VmCommand", manage: () => new Managed(vmCommandLifecycl
 const hostCommand = { kind: "HostCommand", manage: () => new Managed(hostCommandLifecycle as never, "it") };
 const file = { kind: "VmFile", manage: () => new Managed(vmFileLifecycle as never, "conf") };
 const hostFile = { kind: "HostFile", manage: () => new Managed(hostFileLifecycle as never, "conf") };
+const service = { kind: "VmService", manage: () => new Managed(vmServiceLifecycle as never, "cron") };
+const hostService = { kind: "HostService", manage: () => new Managed(hostServiceLifecycle as never, "cron") };
 
 const HASH = `$6$salt$${"h".repeat(40)}`;
 const KEY = publicKey("laptop");
 const OTHER_KEY = publicKey("desktop");
+
+const LEFT = { leaves: "the service, as it is", deletesNothing: true } as const;
+const OFF = { enabled: false, active: false, masked: true };
+const ON = { enabled: true, active: true, masked: false };
 
 /** See above. */
 export const INSTANCE_SCENARIOS: readonly Scenario[] = [
@@ -169,10 +177,56 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
       values: { "net.ipv4.ip_forward": true, "fs.inotify.max_user_instances": 1024 },
     }),
   },
+  {
+    ...service,
+    ...LEFT,
+    title: "that is restarted for its triggers",
+    start: withInstance(startFurnishedCluster, "container"),
+    first: (lab) => cron(inWeb1(lab), { active: true, triggers: [1] }),
+    meanwhile: configure((lab) => lab.guestFiles("bcn2", "web1")),
+    then: (lab) => cron(inWeb1(lab), { active: true, triggers: [2] }),
+  },
+  {
+    ...service,
+    ...LEFT,
+    title: "that is masked in a virtual machine, and then runs",
+    start: withInstance(startFurnishedServer, "virtual-machine"),
+    first: (lab) => cron(inWeb1(lab), OFF),
+    then: (lab) => cron(inWeb1(lab), ON),
+  },
+  {
+    ...hostService,
+    ...LEFT,
+    title: "that is restarted for its triggers",
+    start: startFurnishedServer,
+    first: (lab) => cron(onBcn2(lab), { active: true, triggers: [1] }),
+    meanwhile: configure((lab) => lab.host("bcn2").files),
+    then: (lab) => cron(onBcn2(lab), { active: true, triggers: [2] }),
+  },
+  {
+    ...hostService,
+    ...LEFT,
+    title: "that is masked, and then runs",
+    start: startFurnishedServer,
+    first: (lab) => cron(onBcn2(lab), OFF),
+    then: (lab) => cron(onBcn2(lab), ON),
+  },
 ];
 
 function touching(where: object, more: object): object {
   return { ...where, command: ["touch", "/srv/made"], onDelete: ["rm", "-f", "/srv/made"], ...more };
+}
+
+function cron(where: object, more: object): object {
+  return { ...where, unit: "cron", ...more };
+}
+
+/** A change of a file that the service reads at its start: what it was started with shows whether it was restarted. */
+function configure(filesOf: (lab: SimulatedLab) => MemoryFiles): (lab: SimulatedLab) => Promise<void> {
+  return (lab) => {
+    filesOf(lab).writeFile("/etc/default/cron", "OPTIONS=2");
+    return Promise.resolve();
+  };
 }
 
 function inWeb1(lab: SimulatedLab): object {

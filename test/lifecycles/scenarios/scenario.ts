@@ -25,6 +25,8 @@ export interface Scenario {
   meanwhile?(lab: SimulatedLab): Promise<void>;
   /** Why something stays after the deletion; absent if nothing does. */
   readonly leaves?: string;
+  /** Whether its deletion reaches no machine, so that nothing can interrupt it. */
+  readonly deletesNothing?: true;
   /** Moments whose interruption is known to have another result, and why it cannot be avoided. */
   readonly gaps?: { readonly step: string; readonly moments: RegExp; readonly reason: string };
 }

@@ -73,6 +73,13 @@ export function validArgs(connection: object): Record<string, readonly Record<st
     onDelete: "remove",
     adopt: true,
   };
+  const service = {
+    unit: "nginx",
+    enabled: true,
+    active: true,
+    masked: false,
+    triggers: ["a = 1\n", { port: 80 }, [true, null]],
+  };
   return {
     LxdNode: [
       {
@@ -265,5 +272,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       { ...onHost, ...file },
       { ...onHost, ...logo },
     ],
+    VmService: [{ ...inInstance, ...service }],
+    HostService: [{ ...onHost, ...service }],
   };
 }

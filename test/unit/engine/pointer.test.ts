@@ -34,6 +34,8 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "HostCommand",
     "VmFile",
     "HostFile",
+    "VmService",
+    "HostService",
   ].map((kind) => [
     kind,
     [

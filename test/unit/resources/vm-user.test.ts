@@ -70,7 +70,7 @@ describe("VmUser", () => {
     await alice.up(all());
     const logs = await (await one.byHand()).get("/1.0/instances/web1/logs", z.array(z.string()));
     assert.deepEqual(logs, []);
-    assert.deepEqual(files().list("/run"), []);
+    assert.deepEqual(files().list("/run"), ["systemd"]);
     assert.deepEqual(files().list("/etc/sudoers.d").sort(), ["README", "alice"]);
   });
 

@@ -19,13 +19,14 @@ const FILES: [path: string, content: string, mode: number, group?: number][] = [
   ["/bin/sh", "", 0o755],
   ["/bin/bash", "", 0o755],
   ["/usr/sbin/visudo", "", 0o755],
+  ["/usr/bin/apt-get", "", 0o755],
   ["/etc/sudoers.d/README", "# Files here are read by sudo.\n", 0o440],
   ["/etc/skel/.profile", "", 0o644],
 ];
 
 const DIRECTORIES = [
   ...["/bin", "/etc/sudoers.d", "/etc/skel", "/home", "/srv", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/var/lib", "/run"],
-  "/proc/self",
+  ...["/proc/self", "/var/lib/apt/lists"],
 ];
 
 /** Makes the files of a system without anything installed on it. */

@@ -4,6 +4,7 @@
  */
 
 import type { Faults } from "../faults";
+import type { GuestSoftware } from "../guest-software";
 import type { MemoryFiles } from "../memory-files";
 import type { Certificate } from "./certificate";
 import type { Config, Devices } from "./config";
@@ -258,6 +259,8 @@ export interface Instance {
   execOutput: Map<string, Buffer>;
   /** Created at the first access. */
   files?: MemoryFiles;
+  /** Created at the first access. */
+  software?: GuestSoftware;
   /** The action that locks the instance, if any. */
   busy?: string;
 }

@@ -3,6 +3,7 @@ import type { Guest } from "../guest";
 import { failure, ok, type Programs } from "../machine";
 import { accountPrograms, killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
+import { packagePrograms } from "./packages";
 
 /** Interval at which a waiting program checks whether it was killed. */
 const LOOK_MS = 100;
@@ -14,6 +15,7 @@ const KILLED = 137;
 export const guestPrograms: Programs<Guest> = {
   ...(filePrograms as Programs<Guest>),
   ...(accountPrograms as Programs<Guest>),
+  ...(packagePrograms as Programs<Guest>),
   visudo,
   env: ({ env }) =>
     ok(

@@ -17,6 +17,7 @@ import { storageVolumeLifecycle } from "./resources/lxd-storage-volume";
 import { trustCertificateLifecycle } from "./resources/lxd-trust-certificate";
 import { vmLifecycle } from "./resources/lxd-vm";
 import { hostFileLifecycle, vmFileLifecycle } from "./resources/machine-file";
+import { hostPackagesLifecycle, vmPackagesLifecycle } from "./resources/machine-packages";
 import { hostUserLifecycle, vmUserLifecycle } from "./resources/machine-user";
 
 const PROGRAM = new Program();
@@ -40,6 +41,8 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   HostUser: () => dynamicProvider(hostUserLifecycle),
   VmFile: () => dynamicProvider(vmFileLifecycle),
   HostFile: () => dynamicProvider(hostFileLifecycle),
+  VmPackages: () => dynamicProvider(vmPackagesLifecycle),
+  HostPackages: () => dynamicProvider(hostPackagesLifecycle),
 };
 
 printErrorsOnce();

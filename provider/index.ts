@@ -40,4 +40,12 @@ export type {
 } from "./resources/lxd-vm-args";
 export type { InInstanceArgs, OnHostArgs } from "./resources/machine-access";
 export { type FileArgs, HostFile, type HostFileArgs, VmFile, type VmFileArgs } from "./resources/machine-file";
+export {
+  HostPackages,
+  type HostPackagesArgs,
+  type PackageArgs,
+  type PackagesArgs,
+  VmPackages,
+  type VmPackagesArgs,
+} from "./resources/machine-packages";
 export { HostUser, type HostUserArgs, type UserArgs, VmUser, type VmUserArgs } from "./resources/machine-user";

@@ -7,6 +7,9 @@ export const STORAGE_TOOLS = { btrfs: "btrfs-progs", zpool: "zfsutils-linux", lv
 /** Packages that hosts and guests can install, and do not have. */
 export const ORDINARY_PACKAGES = { jq: "1.6-2.1+deb12u1", curl: "7.88.1-10+deb12u14", libjq1: "1.6-2.1+deb12u1" };
 
+/** By package, the packages that need it. */
+export const NEEDED_BY: Readonly<Record<string, readonly string[]>> = { libjq1: ["jq"] };
+
 const BOOKWORM = {
   ...ORDINARY_PACKAGES,
   lxd: "5.0.2-5+deb12u6",

@@ -4,7 +4,7 @@ import { noTrouble } from "./programs/packages";
 
 /** The packages of a guest. A test may change all of it. */
 export class GuestSoftware {
-  packageManager: "apt" | "apk" = "apt";
+  packageManager: "apt" | "apk" | "none" = "apt";
   readonly packages = new Map<string, string>([["bash", "5.2.15-2+b8"]]);
   readonly heldPackages = new Set<string>();
   /** Packages that can be installed, with their newest version. */

@@ -246,6 +246,9 @@ export class SimulatedLab {
     const [files, software] = [this.guestFiles(host, instance), this.guestSoftware(host, instance)];
     files.writeFile("/etc/os-release", 'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.20.3\n');
     files.remove("/usr/bin/apt-get");
+    for (const directory of ["/sbin", "/var/cache/apk"]) {
+      files.makeDirectory(directory, { parents: true });
+    }
     files.writeFile("/sbin/apk", "", { mode: 0o755 });
     software.packageManager = "apk";
     software.packages.clear();

@@ -17,7 +17,8 @@ import { direction, sameChannel } from "../host/snapd-channels";
 import { startDaemon } from "../host/units";
 import { type ApiSocket, findSocket, namesOf, type Packaging } from "../lxd/client/endpoint";
 import { hostMachine } from "../machine/host";
-import { type DebPackage, installDebPackages, installedDebPackages, installedDebVersions } from "../machine/packages/apt";
+import { installDebPackages, installedDebPackages, installedDebVersions } from "../machine/packages/apt";
+import type { PackageChoice } from "../machine/packages/manager";
 import type { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { afterChange, hasCode, havingChanged, RefusedError } from "../support/errors";
@@ -187,7 +188,7 @@ async function installMissing(context: Context, ssh: SshConnection, wanted: DebI
   const daemons: readonly string[] = DAEMON_PACKAGES[wanted.server];
   const host = hostMachine(ssh, deadline);
   const there = await installedDebPackages(host, [...daemons, ...packages]);
-  const missing: DebPackage[] = [
+  const missing: PackageChoice[] = [
     ...daemonsToInstall(wanted, there).map((name) => ({ name, version })),
     ...packages.filter((name) => !there.includes(name)).map((name) => ({ name })),
   ];

@@ -25,6 +25,8 @@ export interface Work {
 }
 
 export interface SaveWork<Outputs extends object> extends Work {
+  /** What an attempt of this call told before LXD or its agent failed. */
+  readonly attempted: Outputs | undefined;
   /** Whether the object that is there has this resource's own mark. */
   readonly isOwn: boolean;
   /** Tells that the object exists now, with these outputs. An error that follows keeps it in state. */
@@ -50,14 +52,18 @@ export interface MachineObject<Inputs extends object, Outputs extends object> ex
   describe?(machine: Machine, inputs: Inputs): Promise<string | undefined>;
   /** @throws RefusedError with the cure when the object cannot become as wanted. Touches nothing. */
   refuse?(machine: Machine, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<void>;
+  /** What a preview tells of a machine that runs. @throws RefusedError as `save`. Touches nothing. */
+  foresee?(work: Omit<Work, "what">, inputs: Inputs): Promise<string[]>;
   /** Reads the object. `undefined` when it is gone. */
-  observe(machine: Machine, state: Inputs & Outputs): Promise<Observed<Inputs, Outputs> | undefined>;
+  observe(machine: Machine, state: Inputs & Outputs, context: Context): Promise<Observed<Inputs, Outputs> | undefined>;
   /** The state of an object whose machine does not run; `undefined` when nothing is known of it. */
   asKnown(state: Inputs & Outputs): Observed<Inputs, Outputs> | undefined;
   /** Makes the object as wanted, from any state. */
   save(work: SaveWork<Outputs>, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<Outputs>;
+  /** Whether removing the object changes nothing on the machine, which then need not run. */
+  leavesAll?(state: Inputs & Outputs): boolean;
   /** @throws RefusedError when removing the object would lose more. Touches nothing. */
-  refuseRemoval?(machine: Machine, state: Inputs & Outputs): Promise<void>;
+  refuseRemoval?(machine: Machine, state: Inputs & Outputs, context: Context): Promise<void>;
   /** Succeeds when the object is already gone. */
   remove(work: Work, state: Inputs & Outputs): Promise<void>;
 }
@@ -99,12 +105,13 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
       const seen = await access.look(context, inputs, options, async (machine) => {
         const description = isNew ? await describe?.(machine, inputs) : undefined;
         await own.refuse?.(machine, inputs, undefined);
-        return description;
+        return { description, notes: (await own.foresee?.({ machine, context }, inputs)) ?? [] };
       });
-      if (typeof seen === "object") {
-        refuseForeign(seen.value, seen.mark, seen.host, inputs, context.urn);
+      if (typeof seen !== "object") {
+        return [];
       }
-      return [];
+      refuseForeign(seen.value.description, seen.mark, seen.host, inputs, context.urn);
+      return seen.value.notes;
     } catch (error) {
       if (!hasCode(error, "refused")) {
         throw error;
@@ -115,6 +122,11 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
 
   const save = (context: Context, inputs: Inputs & Where, state?: Inputs & Where & Outputs): Promise<Outputs> => {
     const what = whatOf(inputs);
+    // Work in a guest is repeated from its start when LXD restarts.
+    let known: Outputs | undefined;
+    const exists = (outputs: Outputs): void => {
+      known = outputs;
+    };
     const work = async (inside: Inside): Promise<Outputs> => {
       const { machine, mark, host } = inside;
       if (state === undefined) {
@@ -127,12 +139,9 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
         // The mark comes first, so that the next run recognizes a half-made object.
         await inside.setMark(context.mark);
       }
-      let known: Outputs | undefined;
-      const exists = (outputs: Outputs): void => {
-        known = outputs;
-      };
+      const isOwn = isOwnMark(mark, context.urn);
       try {
-        return await own.save({ machine, context, what, isOwn: isOwnMark(mark, context.urn), exists }, inputs, state);
+        return await own.save({ machine, context, what, isOwn, attempted: known, exists }, inputs, state);
       } catch (error) {
         if (known === undefined) {
           throw markOf === undefined ? error : afterChange(error);
@@ -161,7 +170,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
 
     async read(context, _id, state) {
       const options = { needs: own.needs, mark: markOf?.(state), what: shortName(state) };
-      const seen = await access.look(context, state, options, (machine) => own.observe(machine, state));
+      const seen = await access.look(context, state, options, (machine) => own.observe(machine, state, context));
       if (seen === "gone") {
         return undefined;
       }
@@ -177,6 +186,9 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
     }),
 
     async delete(context, _id, state) {
+      if (own.leavesAll?.(state) === true) {
+        return;
+      }
       const what = whatOf(state);
       const doing = `Removing ${shortName(state)}`;
       await access.remove(context, state, { doing, mark: markOf?.(state) }, async (inside) => {
@@ -184,7 +196,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
         if (isLeftToOthers(what, host, mark, context)) {
           return;
         }
-        await own.refuseRemoval?.(machine, state);
+        await own.refuseRemoval?.(machine, state, context);
         if (markOf !== undefined) {
           // The mark goes first. An interruption then leaves an object that state knows, not a mark without one.
           await inside.setMark("");

@@ -19,6 +19,7 @@ import { storageVolumeLifecycle } from "../../provider/resources/lxd-storage-vol
 import { trustCertificateLifecycle } from "../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { hostFileLifecycle, vmFileLifecycle } from "../../provider/resources/machine-file";
+import { hostPackagesLifecycle, vmPackagesLifecycle } from "../../provider/resources/machine-packages";
 import { hostUserLifecycle, vmUserLifecycle } from "../../provider/resources/machine-user";
 import { figure } from "../support/figure";
 import { SecretSearch } from "../support/secret-search";
@@ -47,6 +48,8 @@ const LIFECYCLES = [
   hostUserLifecycle,
   vmFileLifecycle,
   hostFileLifecycle,
+  vmPackagesLifecycle,
+  hostPackagesLifecycle,
 ];
 
 /** Keys of LXD's config, one for each type of secret. */

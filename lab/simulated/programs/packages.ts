@@ -1,4 +1,5 @@
 /** The programs of package managers, the same on hosts and in guests: dpkg and apt of Debian, apk of Alpine. */
+import { NEEDED_BY } from "../debian-archive";
 import { compareDebianVersions } from "../debian-versions";
 import { failure, type Machine, ok, type ProgramResult, type ProgramRun, type Programs, parseArguments } from "../machine";
 import { filePrograms } from "./files";
@@ -6,7 +7,7 @@ import { filePrograms } from "./files";
 /** A machine with packages. */
 export interface PackagedMachine extends Machine {
   /** @default "apt" */
-  readonly packageManager?: "apt" | "apk";
+  readonly packageManager?: "apt" | "apk" | "none";
   /** Installed packages and their versions. */
   readonly packages: ReadonlyMap<string, string>;
   /** Those on hold. */
@@ -324,7 +325,7 @@ function isRemoval(machine: PackagedMachine, word: string): boolean {
 
 /** Installed packages, and those that need them. */
 function withDependents(machine: PackagedMachine, names: readonly string[]): string[] {
-  const all = names.flatMap((name) => [name, ...(machine.packageTrouble.dependents[name] ?? [])]);
+  const all = names.flatMap((name) => [name, ...(NEEDED_BY[name] ?? []), ...(machine.packageTrouble.dependents[name] ?? [])]);
   return [...new Set(all)].filter((name) => machine.packages.has(name));
 }
 
@@ -343,7 +344,10 @@ function touch({ files }: PackagedMachine, path: string): void {
 
 /** As apk-tools 2.14 documents it; not tried against a real one. */
 async function apk({ machine, args }: Run): Promise<ProgramResult> {
-  const { options, operands } = parseArguments(args, { flags: ["--exact", "--simulate", "--quiet"], valued: ["--wait"] });
+  const { options, operands } = parseArguments(args, {
+    flags: ["--exact", "--simulate", "--quiet", "--test"],
+    valued: ["--wait"],
+  });
   const [command = "", ...names] = operands;
   const { packageTrouble: trouble } = machine;
   switch (command) {
@@ -384,11 +388,17 @@ async function apk({ machine, args }: Run): Promise<ProgramResult> {
       return ok();
     }
     case "del": {
+      const known = new Map(machine.packages);
       const needed = names.filter((name) => withDependents(machine, [name]).length > 1);
       if (!options.has("--simulate")) {
         names.filter((name) => !needed.includes(name)).forEach((name) => machine.removePackage(name, true));
       }
-      return ok(needed.map((name) => `World updated, but the following packages are not removed due to:\n  ${name}\n`).join(""));
+      const gone = names.filter((name) => !needed.includes(name) && known.has(name));
+      const purging = gone.map((name, index) => `(${index + 1}/${gone.length}) Purging ${name} (${known.get(name) ?? ""})\n`);
+      return ok(
+        purging.join("") +
+          needed.map((name) => `World updated, but the following packages are not removed due to:\n  ${name}\n`).join(""),
+      );
     }
     default:
       return failure(1, `ERROR: '${command}' is not an apk command.`);

@@ -6,6 +6,7 @@
 import { type Deadline, until } from "../../support/deadline";
 import { CommandError, RefusedError } from "../../support/errors";
 import type { CommandResult, Machine } from "../machine";
+import { type PackageChoice, type PackageList, shown } from "./manager";
 
 /** Locks that another package manager holds while it works. */
 const [LISTS_LOCK, DPKG_LOCKS] = ["/var/lib/apt/lists/lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"]];
@@ -18,13 +19,6 @@ const [UNKNOWN_PACKAGE, NO_DPKG] = [1, 127];
 
 /** A machine may be configured to remove unneeded packages with every installation (APT::Get::AutomaticRemove). */
 const KEEP_UNNEEDED = "--no-auto-remove";
-
-/** A package to install, or to bring to a version unless it is newer. */
-export interface DebPackage {
-  readonly name: string;
-  /** @default apt's choice */
-  readonly version?: string | undefined;
-}
 
 /** How messages name the inputs of the program that ask for packages. */
 export interface PackageTerms {
@@ -55,7 +49,7 @@ const KEEP_CONFIGURATION = ["--option", "DPkg::Options::=--force-confdef", "--op
  */
 export async function installDebPackages(
   machine: Machine,
-  packages: readonly DebPackage[],
+  packages: readonly PackageChoice[],
   options: InstallOptions,
 ): Promise<string | undefined> {
   await finishInterrupted(machine, options.deadline);
@@ -70,14 +64,14 @@ export async function installDebPackages(
  */
 export async function upgradeDebPackage(
   machine: Machine,
-  wanted: Required<DebPackage>,
+  wanted: Required<PackageChoice>,
   options: InstallOptions,
   around?: Around,
 ): Promise<string | undefined> {
   await finishInterrupted(machine, options.deadline);
   const unread = await updateLists(machine, options.deadline);
   const { name, version } = wanted;
-  const packages: DebPackage[] = [wanted];
+  const packages: PackageChoice[] = [wanted];
   const siblings = await installedSiblings(machine, name);
   const available = await availableDebVersions(machine, siblings);
   for (const sibling of siblings) {
@@ -95,7 +89,7 @@ type Around = <Result>(work: () => Promise<Result>) => Promise<Result>;
 /** @param unread - apt's message about package sources that it cannot read. */
 async function installAvailable(
   machine: Machine,
-  wanted: readonly DebPackage[],
+  wanted: readonly PackageChoice[],
   unread: string | undefined,
   { deadline, terms, targetRelease }: InstallOptions,
   around: Around = (work) => work(),
@@ -127,7 +121,7 @@ async function installAvailable(
 /** @throws RefusedError for a package that the sources do not have, or not in the wanted version. */
 export function refuseUnavailable(
   { name: where }: Machine,
-  wanted: readonly DebPackage[],
+  wanted: readonly PackageChoice[],
   available: ReadonlyMap<string, readonly string[]>,
   terms: PackageTerms,
   unread?: string,
@@ -151,7 +145,7 @@ function unreadSources(unread: string | undefined): string {
 }
 
 /** A package on the command line of apt-get. */
-function wordOf({ name, version }: DebPackage): string {
+export function wordOf({ name, version }: PackageChoice): string {
   return version === undefined ? name : `${name}=${version}`;
 }
 
@@ -161,7 +155,7 @@ function wordOf({ name, version }: DebPackage): string {
  */
 export function installDebs(
   machine: Machine,
-  packages: readonly DebPackage[],
+  packages: readonly PackageChoice[],
   deadline: Deadline,
   options: readonly string[] = [],
 ): Promise<CommandResult> {
@@ -212,13 +206,6 @@ export async function installedDebVersions(machine: Machine, names: readonly str
   );
 }
 
-/** An installed package. */
-export interface DebState {
-  readonly version: string;
-  /** apt leaves a held one as it is, and so does unattended-upgrades. */
-  readonly isHeld: boolean;
-}
-
 /** Of all packages: asked for some, dpkg-query ends in the same way when it fails and when it knows none of them. */
 export const LIST_DEBS = [
   "dpkg-query",
@@ -227,7 +214,7 @@ export const LIST_DEBS = [
 ];
 
 /** The installed packages of the machine's own architecture, in the answer to {@link LIST_DEBS}. */
-export function debsIn(stdout: string): ReadonlyMap<string, DebState> {
+export function debsIn(stdout: string): PackageList {
   const lines = stdout.split("\n").map((line) => line.split(" "));
   const native = lines.find(([name]) => name === "dpkg")?.[1];
   return new Map(
@@ -238,7 +225,7 @@ export function debsIn(stdout: string): ReadonlyMap<string, DebState> {
   );
 }
 
-/** Which of the packages are installed, and whether they are held. */
+/** Which of the packages are installed, and whether they are held: apt leaves a held one as it is, and so does unattended-upgrades. */
 export async function debHolds(machine: Machine, names: readonly string[]): Promise<ReadonlyMap<string, boolean>> {
   const installed = debsIn((await machine.run(LIST_DEBS)).stdout);
   return new Map([...installed].flatMap(([name, { isHeld }]) => (names.includes(name) ? [[name, isHeld] as const] : [])));
@@ -378,8 +365,4 @@ async function isLocked(machine: Machine, paths: readonly string[]): Promise<boo
   const { stdout } = await machine.run(["cat", "/proc/locks"]);
   // number, kind, mode, type, process, device and inode such as 08:01:1234, from, to
   return stdout.split("\n").some((line) => inodes.includes(line.trim().split(/\s+/)[5]?.split(":")[2] ?? ""));
-}
-
-export function shown(text: string): string {
-  return text.trim().split("\n").slice(0, 5).join("; ");
 }

@@ -5,10 +5,12 @@
 import { disconnectAll } from "../../../provider/transport/pool";
 import { filesContract } from "./files";
 import { type MachineHarness, type Pair, Subject } from "./harness";
+import { packagesContract } from "./packages";
 import { usersContract } from "./users";
 
 const PARTS: Readonly<Record<string, (subject: Subject) => void>> = {
   "a file": filesContract,
+  "a package": packagesContract,
   "a user": usersContract,
 };
 

@@ -13,6 +13,7 @@ import { storagePoolDrift } from "./lxd-storage-pool";
 import { storageVolumeDrift } from "./lxd-storage-volume";
 import { trustCertificateDrift } from "./lxd-trust-certificate";
 import { vmDrift } from "./lxd-vm";
+import { hostPackagesDrift, vmPackagesDrift } from "./packages";
 import type { DriftTable } from "./table";
 import { hostUserDrift, vmUserDrift } from "./users";
 
@@ -34,6 +35,8 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   vmDrift,
   vmUserDrift,
   vmFileDrift,
+  vmPackagesDrift,
   hostUserDrift,
   hostFileDrift,
+  hostPackagesDrift,
 ];

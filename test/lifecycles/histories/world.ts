@@ -24,6 +24,7 @@ import { storageVolumeLifecycle } from "../../../provider/resources/lxd-storage-
 import { trustCertificateLifecycle } from "../../../provider/resources/lxd-trust-certificate";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
+import { hostPackagesLifecycle, vmPackagesLifecycle } from "../../../provider/resources/machine-packages";
 import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Deadline } from "../../../provider/support/deadline";
 import { connectionSchema } from "../../../provider/transport/connection";
@@ -50,6 +51,8 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   HostUser: (log) => dynamicProvider(hostUserLifecycle, log),
   VmFile: (log) => dynamicProvider(vmFileLifecycle, log),
   HostFile: (log) => dynamicProvider(hostFileLifecycle, log),
+  VmPackages: (log) => dynamicProvider(vmPackagesLifecycle, log),
+  HostPackages: (log) => dynamicProvider(hostPackagesLifecycle, log),
 };
 
 /** The provider of a kind, as the engine loads it. */
@@ -81,6 +84,8 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   HostUser: hostUserLifecycle.immutable,
   VmFile: vmFileLifecycle.immutable,
   HostFile: hostFileLifecycle.immutable,
+  VmPackages: vmPackagesLifecycle.immutable,
+  HostPackages: hostPackagesLifecycle.immutable,
 };
 
 /** Schema version of a kind's state. */
@@ -103,6 +108,8 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   HostUser: hostUserLifecycle.schemaVersion,
   VmFile: vmFileLifecycle.schemaVersion,
   HostFile: hostFileLifecycle.schemaVersion,
+  VmPackages: vmPackagesLifecycle.schemaVersion,
+  HostPackages: hostPackagesLifecycle.schemaVersion,
 };
 
 const KEYS = ["laptop", "desktop"].map((comment) => utils.generateKeyPairSync("ed25519", { comment }).public.trim());

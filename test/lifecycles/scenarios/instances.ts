@@ -3,6 +3,7 @@ import type { SimulatedLab } from "../../../lab/simulated";
 import type { Flavour } from "../../../lab/simulated/lxd/flavours";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
+import { hostPackagesLifecycle, vmPackagesLifecycle } from "../../../provider/resources/machine-packages";
 import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Managed } from "../../unit/resources/simulated-cluster";
 import { clusterOf, startFurnishedCluster, startFurnishedServer } from "../worlds";
@@ -17,6 +18,9 @@ const user = {
 const hostUser = { kind: "HostUser", manage: () => new Managed(hostUserLifecycle as never, "alice") };
 const file = { kind: "VmFile", manage: () => new Managed(vmFileLifecycle as never, "conf") };
 const hostFile = { kind: "HostFile", manage: () => new Managed(hostFileLifecycle as never, "conf") };
+
+const packages = { kind: "VmPackages", manage: () => new Managed(vmPackagesLifecycle as never, "tools") };
+const hostPackages = { kind: "HostPackages", manage: () => new Managed(hostPackagesLifecycle as never, "tools") };
 
 const HASH = `$6$salt$${"h".repeat(40)}`;
 const KEY = publicKey("laptop");
@@ -139,7 +143,25 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
     first: (lab) => conf(onBcn2(lab), { onChange: ["touch", "/run/reloaded"] }),
     then: (lab) => conf(onBcn2(lab), { content: "a = 2\n", mode: "0600", owner: "daemon", onChange: ["touch", "/run/reloaded"] }),
   },
+  {
+    ...packages,
+    title: "with a hold",
+    start: withInstance(startFurnishedCluster, "container"),
+    first: (lab) => tools(inWeb1(lab), ["jq", { name: "curl", hold: true }]),
+    then: (lab) => tools(inWeb1(lab), [{ name: "jq", hold: true }, { name: "libjq1" }, { name: "curl", absent: true }]),
+  },
+  {
+    ...hostPackages,
+    title: "with a version",
+    start: startFurnishedServer,
+    first: (lab) => tools(onBcn2(lab), ["jq", { name: "curl", version: "7.88.1-10+deb12u14" }]),
+    then: (lab) => tools(onBcn2(lab), ["jq", { name: "curl", hold: true }, { name: "libjq1" }]),
+  },
 ];
+
+function tools(where: object, list: readonly unknown[]): object {
+  return { ...where, packages: list, cacheSeconds: 0, removeOnDelete: true };
+}
 
 function inWeb1(lab: SimulatedLab): object {
   return { cluster: clusterOf(lab), instance: "web1" };

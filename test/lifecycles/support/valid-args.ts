@@ -63,6 +63,11 @@ export function validArgs(connection: object): Record<string, readonly Record<st
     onDelete: "remove",
     adopt: true,
   };
+  const packages = {
+    packages: ["jq", { name: "curl", version: "7.88.1-10", hold: true }, { name: "apache2", absent: true }],
+    cacheSeconds: 600,
+    removeOnDelete: true,
+  };
   return {
     LxdNode: [
       {
@@ -249,5 +254,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
       { ...onHost, ...file },
       { ...onHost, path: "/etc/logo", contentBase64: "AAEC" },
     ],
+    VmPackages: [{ ...inInstance, ...packages }],
+    HostPackages: [{ ...onHost, ...packages }],
   };
 }

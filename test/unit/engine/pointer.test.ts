@@ -28,6 +28,8 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "LxdTrustCertificate",
     "LxdVm",
     "VmUser",
+    "VmPackages",
+    "HostPackages",
   ].map((kind) => [
     kind,
     [

@@ -3,7 +3,8 @@ import { SimulatedLab } from "../../../lab/simulated";
 import { NODE_TERMS } from "../../../provider/host/deb-upgrade";
 import { hostMachine } from "../../../provider/machine/host";
 import type { Machine } from "../../../provider/machine/machine";
-import { type DebPackage, hasDebPackage, installDebPackages } from "../../../provider/machine/packages/apt";
+import { hasDebPackage, installDebPackages } from "../../../provider/machine/packages/apt";
+import type { PackageChoice } from "../../../provider/machine/packages/manager";
 import { Deadline } from "../../../provider/support/deadline";
 import { hasCode, messageOf } from "../../../provider/support/errors";
 import { connectionSchema } from "../../../provider/transport/connection";
@@ -20,7 +21,7 @@ describe("Debian packages", () => {
     host = hostMachine(await connect(connectionSchema.parse(lab.host("bcn2").connection), { deadline }), deadline);
   });
 
-  const install = (packages: readonly DebPackage[]): Promise<string | undefined> =>
+  const install = (packages: readonly PackageChoice[]): Promise<string | undefined> =>
     installDebPackages(host, packages, { deadline, terms: NODE_TERMS });
 
   afterEach(async () => {

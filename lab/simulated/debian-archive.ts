@@ -5,7 +5,14 @@ import type { Flavour } from "./lxd/flavours";
 export const STORAGE_TOOLS = { btrfs: "btrfs-progs", zpool: "zfsutils-linux", lvs: "lvm2" };
 
 /** Packages that hosts and guests can install, and do not have. */
-export const ORDINARY_PACKAGES = { jq: "1.6-2.1+deb12u1", curl: "7.88.1-10+deb12u14", libjq1: "1.6-2.1+deb12u1" };
+export const ORDINARY_PACKAGES = {
+  nginx: "1.22.1-9+deb12u3",
+  "nvme-cli": "2.4+really2.3-3",
+  smartmontools: "7.3-1+b1",
+  jq: "1.6-2.1+deb12u1",
+  curl: "7.88.1-10+deb12u14",
+  libjq1: "1.6-2.1+deb12u1",
+};
 
 /** By package, the packages that need it. */
 export const NEEDED_BY: Readonly<Record<string, readonly string[]>> = { libjq1: ["jq"] };

@@ -53,7 +53,7 @@ export interface MachineObject<Inputs extends object, Outputs extends object> ex
   /** @throws RefusedError with the cure when the object cannot become as wanted. Touches nothing. */
   refuse?(machine: Machine, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<void>;
   /** What a preview tells of a machine that runs. @throws RefusedError as `save`. Touches nothing. */
-  foresee?(work: Omit<Work, "what">, inputs: Inputs): Promise<string[]>;
+  foresee?(work: Omit<Work, "what">, inputs: Inputs, former: Inputs | undefined): Promise<string[]>;
   /** Reads the object. `undefined` when it is gone. */
   observe(machine: Machine, state: Inputs & Outputs, context: Context): Promise<Observed<Inputs, Outputs> | undefined>;
   /** The state of an object whose machine does not run; `undefined` when nothing is known of it. */
@@ -99,13 +99,18 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
   };
 
   /** The refusal that `pulumi up` would meet, as far as a machine that runs shows it. */
-  const previewRefusal = async (context: Context, inputs: Inputs & Where, isNew: boolean): Promise<string[]> => {
+  const previewRefusal = async (
+    context: Context,
+    inputs: Inputs & Where,
+    isNew: boolean,
+    former?: Inputs & Where,
+  ): Promise<string[]> => {
     try {
       const options = { needs: "commands", mark: markOf?.(inputs), what: shortName(inputs) } as const;
       const seen = await access.look(context, inputs, options, async (machine) => {
         const description = isNew ? await describe?.(machine, inputs) : undefined;
         await own.refuse?.(machine, inputs, undefined);
-        return { description, notes: (await own.foresee?.({ machine, context }, inputs)) ?? [] };
+        return { description, notes: (await own.foresee?.({ machine, context }, inputs, former)) ?? [] };
       });
       if (typeof seen !== "object") {
         return [];
@@ -162,7 +167,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
 
     previewCreation: (context, inputs, isReplacement) =>
       isReplacement ? Promise.resolve([]) : previewRefusal(context, inputs, true),
-    previewEffects: (context, inputs) => previewRefusal(context, inputs, false),
+    previewEffects: (context, inputs, former) => previewRefusal(context, inputs, false, former),
 
     async create(context, inputs) {
       return { outputs: await save(context, inputs), id: access.idOf(inputs, own.idOf(inputs)) };

@@ -120,6 +120,8 @@ type Inputs = z.output<z.ZodObject<typeof packagesShape>>;
 interface Outputs {
   /** Names of packages that were not installed before this resource was there. */
   installed: readonly string[];
+  /** Names of packages that are held because of this resource. */
+  held: readonly string[];
   /** Versions of the installed packages by name. */
   versions: Readonly<Record<string, string>>;
 }
@@ -148,36 +150,40 @@ export const { vm: vmPackagesLifecycle, host: hostPackagesLifecycle } = machineL
 
   async observe(machine, state, { deadline }) {
     const list = await listPackages(machine, deadline);
-    const { installed = [] } = state as Partial<Outputs>;
-    return { inputs: { packages: observed(state.packages, list) }, outputs: { installed, versions: versionsOf(state, list) } };
+    const { installed = [], held = [] } = state as Partial<Outputs>;
+    return {
+      inputs: { packages: observed(state.packages, list) },
+      outputs: { installed, held, versions: versionsOf(state, list) },
+    };
   },
 
-  asKnown: (state) =>
-    Object.hasOwn(state, "installed")
-      ? { inputs: {}, outputs: { installed: state.installed, versions: state.versions } }
-      : undefined,
+  asKnown({ installed, held, versions }) {
+    return installed === undefined ? undefined : { inputs: {}, outputs: { installed, held, versions } };
+  },
 
-  foresee: ({ machine, context }, { packages }) => foreseePackages(machine, context.deadline, packages),
+  foresee: (work, { packages }, former) => foreseePackages(workOf(work), packages, heldBy(former?.packages ?? [])),
 
   async save({ machine, context, exists, attempted }, inputs, state) {
     const wanted = inputs.packages.filter(({ absent }) => absent !== true).map(({ name }) => name);
     const known = [...(state?.installed ?? []), ...(attempted?.installed ?? [])];
+    const ownHolds = [...(state?.held ?? []), ...(attempted?.held ?? [])];
+    const held = heldBy(inputs.packages);
     let installed = wanted.filter((name) => known.includes(name));
     const list = await bringPackages(workOf({ machine, context }), inputs.packages, {
       cacheSeconds: inputs.cacheSeconds,
+      ownHolds,
       changing: (missing, before) => {
         installed = wanted.filter((name) => known.includes(name) || missing.includes(name));
-        exists({ installed, versions: versionsOf(inputs, before) });
+        exists({ installed, held: [...new Set([...ownHolds, ...held])], versions: versionsOf(inputs, before) });
       },
     });
-    return { installed, versions: versionsOf(inputs, list) };
+    return { installed, held, versions: versionsOf(inputs, list) };
   },
 
   leavesAll: (state) => toRemove(state).length === 0,
 
   refuseRemoval(machine, state, { deadline }) {
-    const held = state.packages.flatMap(({ name, hold }) => (hold === true ? [name] : []));
-    return refusePackageRemoval(machine, deadline, toRemove(state), held);
+    return refusePackageRemoval(machine, deadline, toRemove(state), state.held);
   },
 
   remove: ({ machine, context }, state) => removePackages(workOf({ machine, context }), toRemove(state)),
@@ -185,6 +191,10 @@ export const { vm: vmPackagesLifecycle, host: hostPackagesLifecycle } = machineL
 
 function workOf({ machine, context }: Pick<Work, "machine" | "context">): PackageWork {
   return { machine, deadline: context.deadline, progress: context.progress, warn: context.warn };
+}
+
+function heldBy(packages: readonly Package[]): string[] {
+  return packages.flatMap(({ name, hold }) => (hold === true ? [name] : []));
 }
 
 function toRemove({ removeOnDelete, installed }: State): readonly string[] {
@@ -233,11 +243,13 @@ function titleOf(packages: readonly Package[]): string {
 abstract class Packages extends LxdResource {
   /** Names of packages that were not installed before this resource was there. */
   declare readonly installed: Output<string[]>;
+  /** Names of packages that are held because of this resource. */
+  declare readonly held: Output<string[]>;
   /** Versions of the installed packages by name. */
   declare readonly versions: Output<Record<string, string>>;
 
   protected constructor(kind: string, name: string, args: PackagesArgs, opts: CustomResourceOptions | undefined) {
-    super(kind, name, { ...args }, ["installed", "versions"], opts);
+    super(kind, name, { ...args }, ["installed", "held", "versions"], opts);
   }
 }
 

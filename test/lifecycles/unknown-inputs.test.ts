@@ -22,7 +22,7 @@ const UNKNOWNS = [
 const FINGERPRINT = `0123456789ab${"0".repeat(52)}`;
 
 const USER = { uid: 1500, gid: 1500, home: "/srv/alice", requested: { uid: 1500, home: "/srv/alice" } };
-const PACKAGES = { installed: ["jq"], versions: { jq: "1.6-2.1", curl: "7.88.1-10" } };
+const PACKAGES = { installed: ["jq"], held: ["curl"], versions: { jq: "1.6-2.1", curl: "7.88.1-10" } };
 const FILE = { madeDirectories: [], onChangePending: false };
 
 /** Outputs that `diff` compares or reports, as they are for a complete object. */

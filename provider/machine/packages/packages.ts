@@ -73,7 +73,13 @@ function planOf(wanted: readonly WantedPackage[], list: PackageList): Plan {
 }
 
 /** @throws RefusedError for what is not possible, or would lose something. Touches nothing, and does not look at the sources. */
-async function refusePlan(machine: Machine, manager: PackageManager, plan: Plan, list: PackageList): Promise<void> {
+async function refusePlan(
+  machine: Machine,
+  manager: PackageManager,
+  plan: Plan,
+  list: PackageList,
+  ownHolds: readonly string[],
+): Promise<void> {
   if (manager.release === undefined && plan.hold.length > 0) {
     throw new RefusedError(
       `${manager.name} ${machine.place} cannot hold ${plan.hold.join(", ")} (packages). Leave hold out, and give a version instead`,
@@ -84,7 +90,7 @@ async function refusePlan(machine: Machine, manager: PackageManager, plan: Plan,
     if (found === undefined || version === undefined) {
       continue;
     }
-    if (found.isHeld && hold === undefined) {
+    if (found.isHeld && hold === undefined && !ownHolds.includes(name)) {
       throw new RefusedError(
         `"${name}" is held ${machine.place} in version ${found.version}, and packages asks for ${version}. Give its hold: true or false, or ` +
           `release it there: ${manager.release} ${name}`,
@@ -97,11 +103,17 @@ async function refusePlan(machine: Machine, manager: PackageManager, plan: Plan,
       );
     }
   }
-  refuseHeldRemoval(machine, manager, plan.remove, list);
+  refuseHeldRemoval(machine, manager, plan.remove, list, ownHolds);
 }
 
-function refuseHeldRemoval(machine: Machine, manager: PackageManager, names: readonly string[], list: PackageList): void {
-  const held = names.filter((name) => list.get(name)?.isHeld === true);
+function refuseHeldRemoval(
+  machine: Machine,
+  manager: PackageManager,
+  names: readonly string[],
+  list: PackageList,
+  ownHolds: readonly string[],
+): void {
+  const held = names.filter((name) => list.get(name)?.isHeld === true && !ownHolds.includes(name));
   if (held.length > 0) {
     throw new RefusedError(
       `${held.join(", ")} cannot be removed: held ${machine.place}. Release it there: ${manager.release} ${held.join(" ")}`,
@@ -141,10 +153,14 @@ function hasAll(available: ReadonlyMap<string, readonly string[]>, wanted: reado
  * @returns Notes for the preview.
  * @throws RefusedError as {@link bringPackages}.
  */
-export async function foreseePackages(machine: Machine, deadline: Deadline, wanted: readonly WantedPackage[]): Promise<string[]> {
+export async function foreseePackages(
+  { machine, deadline }: Pick<PackageWork, "machine" | "deadline">,
+  wanted: readonly WantedPackage[],
+  ownHolds: readonly string[],
+): Promise<string[]> {
   const { manager, list } = await openPackages(machine, deadline);
   const plan = planOf(wanted, list);
-  await refusePlan(machine, manager, plan, list);
+  await refusePlan(machine, manager, plan, list, ownHolds);
   const available = await manager.available(plan.install.map(({ name }) => name));
   if (hasAll(available, plan.install)) {
     await refuseSideEffects(machine, manager, plan);
@@ -168,7 +184,12 @@ export async function foreseePackages(machine: Machine, deadline: Deadline, want
 export async function bringPackages(
   work: PackageWork,
   wanted: readonly WantedPackage[],
-  options: { readonly cacheSeconds: number; changing(missing: readonly string[], list: PackageList): void },
+  options: {
+    readonly cacheSeconds: number;
+    /** Packages that are held because of this resource. */
+    readonly ownHolds: readonly string[];
+    changing(missing: readonly string[], list: PackageList): void;
+  },
 ): Promise<PackageList> {
   const { machine, deadline } = work;
   const { manager, list } = await openPackages(machine, deadline);
@@ -177,7 +198,7 @@ export async function bringPackages(
   if (install.length + remove.length + release.length + hold.length === 0) {
     return list;
   }
-  await refusePlan(machine, manager, plan, list);
+  await refusePlan(machine, manager, plan, list, options.ownHolds);
   if (install.length > 0) {
     await bringLists(work, manager, install, options.cacheSeconds);
   }
@@ -189,14 +210,16 @@ export async function bringPackages(
   if (install.length + remove.length > 0) {
     await manager.finishInterrupted();
   }
+  const isHeld = (name: string): boolean => list.get(name)?.isHeld === true;
+  // A package manager neither upgrades nor removes what is held.
+  const held = install.map(({ name }) => name).filter(isHeld);
+  const released = [...held, ...release, ...remove.filter(isHeld)];
+  if (released.length > 0) {
+    await manager.setHold(released, false);
+  }
   if (remove.length > 0) {
     work.progress(`removing ${remove.join(", ")} ${machine.place}`);
     await manager.remove(remove);
-  }
-  // A package manager does not upgrade what is held.
-  const held = install.flatMap(({ name }) => (list.get(name)?.isHeld === true ? [name] : []));
-  if (held.length + release.length > 0) {
-    await manager.setHold([...held, ...release], false);
   }
   if (install.length > 0) {
     const again = held.filter((name) => !release.includes(name));
@@ -296,16 +319,11 @@ export async function refusePackageRemoval(
   machine: Machine,
   deadline: Deadline,
   names: readonly string[],
-  heldByUs: readonly string[],
+  ownHolds: readonly string[],
 ): Promise<void> {
   const { manager, list } = await openPackages(machine, deadline);
   const remove = names.filter((name) => list.has(name));
-  refuseHeldRemoval(
-    machine,
-    manager,
-    remove.filter((name) => !heldByUs.includes(name)),
-    list,
-  );
+  refuseHeldRemoval(machine, manager, remove, list, ownHolds);
   await refuseSideEffects(machine, manager, { install: [], remove });
 }
 

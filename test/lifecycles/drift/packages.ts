@@ -58,6 +58,7 @@ function tableOf(way: Way, softwareOf: (lab: SimulatedLab) => Software) {
   } satisfies Record<string, Entry>;
   const outputs = {
     installed: { answer: "cannot drift", why: "it is noted when they are installed" },
+    held: { answer: "cannot drift", why: "it is noted when they are held; see `packages`" },
     versions: {
       byHand: [released("jq", "1.6-2.1+deb12u2"), apt("install jq=1.6-2.1+deb12u2")],
       answer: "shown",

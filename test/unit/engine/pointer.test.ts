@@ -28,6 +28,9 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "LxdTrustCertificate",
     "LxdVm",
     "VmUser",
+    "HostUser",
+    "VmFile",
+    "HostFile",
     "VmPackages",
     "HostPackages",
   ].map((kind) => [

@@ -101,6 +101,24 @@ for (const [kind, way] of Object.entries(WAYS)) {
       assert.deepEqual(tools.state?.["packages"], [{ name: "jq" }]);
     });
 
+    it("that the resource held are removed when they must be absent", async () => {
+      await tools.up(args([{ name: "jq", hold: true }]));
+      const absent = args([{ name: "jq", absent: true }]);
+      await tools.preview(absent);
+      assert.deepEqual(
+        tools.notes.filter((note) => note.includes("refuse")),
+        [],
+      );
+      assert.equal(await tools.up(absent), "updated");
+      assert.deepEqual([...versions("jq"), software.heldPackages.has("jq")], [undefined, false]);
+    });
+
+    it("that somebody else held are refused when they must be absent", async () => {
+      software.installPackage("jq");
+      software.heldPackages.add("jq");
+      await assert.rejects(tools.up(args([{ name: "jq", absent: true }])), /jq cannot be removed: held .*apt-mark unhold jq/);
+    });
+
     it("keep a hold through a failed upgrade", async () => {
       await tools.up(args([{ name: "jq", version: JQ, hold: true }]));
       software.archive.set("jq", "1.7-1");

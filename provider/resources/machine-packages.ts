@@ -157,13 +157,15 @@ export const { vm: vmPackagesLifecycle, host: hostPackagesLifecycle } = machineL
     };
   },
 
-  asKnown({ installed, held, versions }) {
-    return installed === undefined ? undefined : { inputs: {}, outputs: { installed, held, versions } };
+  asKnown(state) {
+    const { installed, held, versions } = state;
+    return Object.hasOwn(state, "installed") ? { inputs: {}, outputs: { installed, held, versions } } : undefined;
   },
 
   foresee: (work, { packages }, former) => foreseePackages(workOf(work), packages, heldBy(former?.packages ?? [])),
 
-  async save({ machine, context, exists, attempted }, inputs, state) {
+  async save(work, inputs, state) {
+    const { machine, context, attempted } = work;
     const wanted = inputs.packages.filter(({ absent }) => absent !== true).map(({ name }) => name);
     const known = [...(state?.installed ?? []), ...(attempted?.installed ?? [])];
     const ownHolds = [...(state?.held ?? []), ...(attempted?.held ?? [])];
@@ -174,7 +176,7 @@ export const { vm: vmPackagesLifecycle, host: hostPackagesLifecycle } = machineL
       ownHolds,
       changing: (missing, before) => {
         installed = wanted.filter((name) => known.includes(name) || missing.includes(name));
-        exists({ installed, held: [...new Set([...ownHolds, ...held])], versions: versionsOf(inputs, before) });
+        work.exists({ installed, held: [...new Set([...ownHolds, ...held])], versions: versionsOf(inputs, before) });
       },
     });
     return { installed, held, versions: versionsOf(inputs, list) };
@@ -190,7 +192,8 @@ export const { vm: vmPackagesLifecycle, host: hostPackagesLifecycle } = machineL
 });
 
 function workOf({ machine, context }: Pick<Work, "machine" | "context">): PackageWork {
-  return { machine, deadline: context.deadline, progress: context.progress, warn: context.warn };
+  const { deadline, progress, warn } = context;
+  return { machine, deadline, progress, warn };
 }
 
 function heldBy(packages: readonly Package[]): string[] {

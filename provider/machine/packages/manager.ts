@@ -47,7 +47,7 @@ export interface PackageManager {
   /** Finishes what an interrupted run left. */
   finishInterrupted(): Promise<void>;
   /** Fetches packages without installing them. Absent when it does both in one step. */
-  download?(packages: readonly PackageChoice[]): Promise<CommandResult>;
+  readonly download?: (packages: readonly PackageChoice[]) => Promise<CommandResult>;
   install(packages: readonly PackageChoice[]): Promise<CommandResult>;
   remove(names: readonly string[]): Promise<void>;
   setHold(names: readonly string[], isHeld: boolean): Promise<void>;

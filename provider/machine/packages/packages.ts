@@ -22,8 +22,8 @@ export interface WantedPackage {
 export interface PackageWork {
   readonly machine: Machine;
   readonly deadline: Deadline;
-  progress(text: string): void;
-  warn(text: string): void;
+  readonly progress: (text: string) => void;
+  readonly warn: (text: string) => void;
 }
 
 const TERMS: PackageTerms = {

@@ -65,7 +65,7 @@ for (const [kind, way] of Object.entries(WAYS)) {
       assert.equal(await tools.up(args(["jq", "curl"])), "created");
       assert.deepEqual(versions("jq", "curl"), [JQ, CURL]);
       assert.deepEqual(tools.state?.["versions"], { jq: JQ, curl: CURL });
-      assert.deepEqual(tools.state?.["installed"], ["jq", "curl"]);
+      assert.deepEqual(tools.state["installed"], ["jq", "curl"]);
       assert.ok(tools.progress.some((text) => /^installing jq, curl /.test(text) && way.place.test(text)));
       assert.equal(await tools.up(args(["jq", "curl"])), "same");
       assert.equal(await tools.preview(args(["curl", { name: "jq", absent: false }])), "same");
@@ -142,7 +142,7 @@ for (const [kind, way] of Object.entries(WAYS)) {
       software.packages.delete("jq");
       software.heldPackages.delete("curl");
       assert.equal(await tools.preview(args(["jq", { name: "curl", hold: true }])), "updated");
-      assert.deepEqual(tools.state?.["packages"], [{ name: "curl", hold: false }]);
+      assert.deepEqual(tools.state["packages"], [{ name: "curl", hold: false }]);
       assert.equal(await tools.up(args(["jq", { name: "curl", hold: true }])), "updated");
       assert.deepEqual([...versions("jq"), software.heldPackages.has("curl")], [JQ, true]);
     });

@@ -85,7 +85,8 @@ describe("an unknown input", () => {
       providerOf(kind, { progress: () => undefined, info: () => undefined, warn: () => undefined });
 
     /** Valid inputs of the kind, without those that make a preview contact hosts. */
-    const examples = (): Properties[] => (args[kind] ?? []).map((given) => ({ ...given, adopt: false }));
+    const examples = (): Properties[] =>
+      (args[kind] ?? []).map((given) => ("adopt" in given ? { ...given, adopt: false } : given));
 
     /** Runs `check` and `diff` on partly unknown inputs, against the same inputs in state. */
     const judged = async (known: Properties, given: Properties, tops: readonly string[]): Promise<void> => {

@@ -57,7 +57,7 @@ export function aptOf(machine: Machine, deadline: Deadline): PackageManager {
       return removed.filter((name) => !remove.includes(name));
     },
     finishInterrupted: () => finishInterrupted(machine, deadline),
-    download: (packages) => installDebs(machine, packages, deadline, ["--download-only"]),
+    download: (packages) => installDebs(machine, packages, deadline, ["--download-only", "--allow-change-held-packages"]),
     install: (packages) => installDebs(machine, packages, deadline),
     remove: (names) => removeDebs(machine, names, deadline),
     setHold: (names, isHeld) => setDebHold(machine, names, isHeld, deadline),

@@ -203,13 +203,16 @@ export async function bringPackages(
     await bringLists(work, manager, install, options.cacheSeconds);
   }
   await refuseSideEffects(machine, manager, plan);
+  if (install.length + remove.length > 0) {
+    await manager.finishInterrupted();
+  }
+  if (remove.length === 0) {
+    await downloadPackages(work, manager, install); // otherwise what is to be removed may be in the way
+  }
   options.changing(
     install.flatMap(({ name }) => (list.has(name) ? [] : [name])),
     list,
   );
-  if (install.length + remove.length > 0) {
-    await manager.finishInterrupted();
-  }
   const isHeld = (name: string): boolean => list.get(name)?.isHeld === true;
   // A package manager neither upgrades nor removes what is held.
   const held = install.map(({ name }) => name).filter(isHeld);
@@ -220,12 +223,13 @@ export async function bringPackages(
   if (remove.length > 0) {
     work.progress(`removing ${remove.join(", ")} ${machine.place}`);
     await manager.remove(remove);
+    await downloadPackages(work, manager, install);
   }
   if (install.length > 0) {
     const again = held.filter((name) => !release.includes(name));
     await undoing(
       () => (again.length === 0 ? Promise.resolve() : manager.setHold(again, true)),
-      () => installPackages(work, manager, install, list),
+      () => installPackages(work, manager, install),
     );
   }
   if (hold.length > 0) {
@@ -269,41 +273,48 @@ async function bringLists(
   }
 }
 
-/** Repeats what fetches packages until it succeeds: that they can be installed is known. @param before - The installed packages. */
+/** Repeats the download until it succeeds: that the packages can be installed is known. */
+async function downloadPackages(
+  { machine, deadline, progress }: PackageWork,
+  { download }: PackageManager,
+  packages: readonly PackageChoice[],
+): Promise<void> {
+  if (download === undefined || packages.length === 0) {
+    return;
+  }
+  const what = `downloading ${packages.map(({ name }) => name).join(", ")} ${machine.place}`;
+  progress(what);
+  await until(deadline, async (report) => {
+    const result = await download(packages);
+    if (result.exitCode === 0) {
+      return true;
+    }
+    const waiting = `${what} again, which failed: ${saidBy(result)}`;
+    report(waiting);
+    progress(waiting);
+    return undefined;
+  });
+}
+
+/** Repeats an installation that fails without a change, where it also downloads. @throws CommandError for other failures. */
 async function installPackages(
   { machine, deadline, progress }: PackageWork,
   manager: PackageManager,
   packages: readonly PackageChoice[],
-  before: PackageList,
 ): Promise<void> {
   const names = packages.map(({ name }) => name).join(", ");
-  const { download } = manager;
-  const fail = (result: { exitCode: number; stdout: string; stderr: string }): never => {
-    throw new CommandError(machine.name, `${manager.name}, installing ${names},`, result.exitCode, saidBy(result));
-  };
-  if (download !== undefined) {
-    progress(`downloading ${names} ${machine.place}`);
-    await until(deadline, async (report) => {
-      const result = await download(packages);
-      if (result.exitCode === 0) {
-        return true;
-      }
-      const waiting = `downloading ${names} ${machine.place} again, which failed: ${saidBy(result)}`;
-      report(waiting);
-      progress(waiting);
-      return undefined;
-    });
-  }
-  progress(`installing ${names} ${machine.place}`);
+  const what = `installing ${names} ${machine.place}`;
+  const before = manager.download === undefined ? await manager.list() : undefined;
+  progress(what);
   await until(deadline, async (report) => {
     const result = await manager.install(packages);
     if (result.exitCode === 0) {
       return true;
     }
-    if (download !== undefined || !isSame(before, await manager.list())) {
-      fail(result);
+    if (before === undefined || !isSame(before, await manager.list())) {
+      throw new CommandError(machine.name, `${manager.name}, installing ${names},`, result.exitCode, saidBy(result));
     }
-    const waiting = `installing ${names} ${machine.place} again, which failed: ${saidBy(result)}`;
+    const waiting = `${what} again, which failed: ${saidBy(result)}`;
     report(waiting);
     progress(waiting);
     return undefined;

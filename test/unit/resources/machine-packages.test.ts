@@ -237,6 +237,16 @@ for (const [kind, way] of Object.entries(WAYS)) {
       assert.ok(tools.progress.some((text) => /^downloading jq .* again, which failed: E: Failed to fetch/.test(text)));
     });
 
+    it("are not in state while the download fails", async () => {
+      software.packageTrouble.failedDownloads = 1000;
+      const failing = tools.up(args(["jq"], { timeouts: { create: 3 } }));
+      await assert.rejects(
+        failing,
+        /did not finish within 3 s; at the end: downloading jq .* again, which failed: E: Failed to fetch/,
+      );
+      assert.deepEqual([tools.state, ...versions("jq")], [undefined, undefined]);
+    });
+
     it("are installed after a power cut during dpkg, which is completed first", async () => {
       software.packageTrouble.interrupted = true;
       await tools.up(args());

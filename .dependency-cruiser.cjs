@@ -9,7 +9,7 @@ const MAY_IMPORT = {
   "provider/transport": ["provider/support"],
   "provider/lxd": ["provider/transport", "provider/support"],
   // What is done to a host for LXD's sake knows how LXD is packaged and where it listens.
-  "provider/host": ["provider/lxd", "provider/transport", "provider/support"],
+  "provider/host": ["provider/machine", "provider/lxd", "provider/transport", "provider/support"],
   // A guest is reached through LXD, a host over SSH.
   "provider/machine": ["provider/lxd", "provider/transport", "provider/support"],
   // The context that every lifecycle gets holds the connections to hosts and clusters.

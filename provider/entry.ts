@@ -19,6 +19,7 @@ import { trustCertificateLifecycle } from "./resources/lxd-trust-certificate";
 import { vmLifecycle } from "./resources/lxd-vm";
 import { hostCommandLifecycle, vmCommandLifecycle } from "./resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "./resources/machine-file";
+import { hostPackagesLifecycle, vmPackagesLifecycle } from "./resources/machine-packages";
 import { hostServiceLifecycle, vmServiceLifecycle } from "./resources/machine-service";
 import { hostUserLifecycle, vmUserLifecycle } from "./resources/machine-user";
 
@@ -48,6 +49,8 @@ const LIFECYCLES: Readonly<Record<string, () => DynamicProvider>> = {
   HostFile: () => dynamicProvider(hostFileLifecycle),
   VmService: () => dynamicProvider(vmServiceLifecycle),
   HostService: () => dynamicProvider(hostServiceLifecycle),
+  VmPackages: () => dynamicProvider(vmPackagesLifecycle),
+  HostPackages: () => dynamicProvider(hostPackagesLifecycle),
 };
 
 printErrorsOnce();

@@ -43,6 +43,14 @@ export type { InInstanceArgs, OnHostArgs } from "./resources/machine-access";
 export { type CommandArgs, HostCommand, type HostCommandArgs, VmCommand, type VmCommandArgs } from "./resources/machine-command";
 export { type FileArgs, HostFile, type HostFileArgs, VmFile, type VmFileArgs } from "./resources/machine-file";
 export {
+  HostPackages,
+  type HostPackagesArgs,
+  type PackageArgs,
+  type PackagesArgs,
+  VmPackages,
+  type VmPackagesArgs,
+} from "./resources/machine-packages";
+export {
   HostService,
   type HostServiceArgs,
   type ServiceArgs,

@@ -1,5 +1,5 @@
 /** Reads the hosts of a cluster, its members and groups, and its config. */
-import { installedDebPackages } from "../../provider/host/apt";
+
 import { DAEMON_PACKAGES } from "../../provider/host/installed";
 import { findSnap } from "../../provider/host/snapd";
 import { listOf } from "../../provider/lxd/client/answers";
@@ -9,6 +9,8 @@ import { type Config, isServerMade, OWNER_KEY } from "../../provider/lxd/config"
 import { describeOwner } from "../../provider/lxd/ownership";
 import { LOCAL_CONFIG, serverConfig } from "../../provider/lxd/server";
 import { asFormer, recordsIn, UNRECORDED } from "../../provider/lxd/server-config/server-config";
+import { hostMachine } from "../../provider/machine/host";
+import { installedDebPackages } from "../../provider/machine/packages/apt";
 import { clusterGroupLifecycle } from "../../provider/resources/lxd-cluster-group";
 import { clusterMemberLifecycle } from "../../provider/resources/lxd-cluster-member";
 import { nodeLifecycle } from "../../provider/resources/lxd-node";
@@ -74,7 +76,7 @@ export async function configOfCluster(reading: Reading): Promise<void> {
 async function installOf(reading: Reading, { lxd, ssh }: Host): Promise<unknown> {
   const { packaging } = lxd.endpoint.socket;
   if (packaging === "incus") {
-    const packages = await installedDebPackages(ssh, DAEMON_PACKAGES.incus, reading.hosts.deadline);
+    const packages = await installedDebPackages(hostMachine(ssh, reading.hosts.deadline), DAEMON_PACKAGES.incus);
     const isBaseOnly = packages.length > 0 && !packages.includes("incus");
     return packages.length > 0 && { method: "deb", server: "incus", ...(isBaseOnly && { serverPackage: "incus-base" }) };
   }

@@ -1,12 +1,13 @@
 /** The machine inside a simulated instance: the files of a small Debian system, and its programs. */
+import { GuestSoftware } from "./guest-software";
 import type { Instance } from "./lxd/database";
-import type { Machine } from "./machine";
 import { MemoryFiles } from "./memory-files";
+import type { PackagedMachine } from "./programs/packages";
 import { SimulatedUnits } from "./programs/systemd";
 import { makeSystemFiles } from "./system-files";
 
 /** A guest. LXD's files API shows the same files. */
-export interface Guest extends Machine {
+export interface Guest extends PackagedMachine {
   readonly instance: Instance;
   readonly units: SimulatedUnits;
 }
@@ -24,6 +25,12 @@ export function makeGuestFiles(instance: Instance): MemoryFiles {
   return made;
 }
 
+/** The packages of an instance. */
+export function softwareOf(instance: Instance): GuestSoftware {
+  instance.software ??= new GuestSoftware();
+  return instance.software;
+}
+
 /** The guest of an instance. */
 export function guestOf(instance: Instance): Guest {
   instance.files ??= makeGuestFiles(instance);
@@ -33,5 +40,14 @@ export function guestOf(instance: Instance): Guest {
       instance.units.boot();
     }
   }
-  return { name: instance.name, files: instance.files, units: instance.units, instance };
+  const software = softwareOf(instance);
+  return {
+    ...{ name: instance.name, files: instance.files, units: instance.units, instance },
+    ...{ packageManager: software.packageManager, packages: software.packages, heldPackages: software.heldPackages },
+    ...{ archive: software.archive, packageTrouble: software.packageTrouble },
+    versionsOf: (name) => software.versionsOf(name),
+    takeInstallTime: () => Promise.resolve(),
+    installPackage: (name, version) => software.installPackage(name, version),
+    removePackage: (name) => software.removePackage(name),
+  };
 }

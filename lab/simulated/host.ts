@@ -19,7 +19,8 @@ import type { DaemonHost } from "./lxd/surroundings";
 import type { SimulatedMount } from "./machine";
 import { MemoryFiles } from "./memory-files";
 import { filePrograms } from "./programs/files";
-import { hostPrograms, type PackageTrouble } from "./programs/host";
+import { hostPrograms } from "./programs/host";
+import { noTrouble, type PackageTrouble } from "./programs/packages";
 import { SimulatedUnits } from "./programs/systemd";
 import { SnapStore, type StoredSnap } from "./snap-store";
 import { SimulatedSnapd, SNAPD_SOCKET } from "./snapd";
@@ -87,13 +88,7 @@ export class SimulatedHost implements DaemonHost, CommandHost {
   private readonly extensionsOf = new Map<string, readonly string[]>();
   readonly snaps = new Map<string, InstalledSnap>();
   readonly mounts: SimulatedMount[] = [{ target: "/" }];
-  readonly packageTrouble: PackageTrouble = {
-    listsLocked: 0,
-    interrupted: false,
-    deadSources: [],
-    conflicts: {},
-    unneeded: [],
-  };
+  readonly packageTrouble: PackageTrouble = noTrouble();
   readonly snapd: boolean;
   /** The daemon of that name; nothing reaches it where there is none. */
   readonly snapDaemon: SimulatedSnapd;

@@ -12,7 +12,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Faults } from "./faults";
-import { makeGuestFiles } from "./guest";
+import { makeGuestFiles, softwareOf } from "./guest";
+import type { GuestSoftware } from "./guest-software";
 import { SimulatedHost, type SimulatedHostOptions } from "./host";
 import { makeKeyPair } from "./keys";
 import { addBackups } from "./lxd/backups";
@@ -229,6 +230,32 @@ export class SimulatedLab {
     }
     found.files ??= makeGuestFiles(found);
     return found.files;
+  }
+
+  /** The packages of an instance. */
+  guestSoftware(host: string, instance: string, project = "default"): GuestSoftware {
+    const found = this.daemonOf(host).database.instances.get(keyOf(project, instance));
+    if (found === undefined) {
+      throw new Error(`${host} has no instance "${instance}"`);
+    }
+    return softwareOf(found);
+  }
+
+  /** Makes an instance one of Alpine Linux, with apk. */
+  makeAlpine(host: string, instance: string): void {
+    const [files, software] = [this.guestFiles(host, instance), this.guestSoftware(host, instance)];
+    files.writeFile("/etc/os-release", 'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.20.3\n');
+    files.remove("/usr/bin/apt-get");
+    for (const directory of ["/sbin", "/var/cache/apk"]) {
+      files.makeDirectory(directory, { parents: true });
+    }
+    files.writeFile("/sbin/apk", "", { mode: 0o755 });
+    software.packageManager = "apk";
+    software.packages.clear();
+    software.packages.set("busybox", "1.36.1-r29");
+    software.archive.clear();
+    software.archive.set("jq", "1.7.1-r0");
+    software.archive.set("curl", "8.9.1-r2");
   }
 
   /** Stops the agent in a virtual machine, or starts it again. */

@@ -20,6 +20,7 @@ const FILES: [path: string, content: string, mode: number, group?: number][] = [
   ["/bin/sh", "", 0o755],
   ["/bin/bash", "", 0o755],
   ["/usr/sbin/visudo", "", 0o755],
+  ["/usr/bin/apt-get", "", 0o755],
   ["/etc/sudoers.d/README", "# Files here are read by sudo.\n", 0o440],
   ["/etc/skel/.profile", "", 0o644],
   ["/proc/sys/net/ipv4/ip_forward", "0\n", 0o644],
@@ -30,7 +31,7 @@ const FILES: [path: string, content: string, mode: number, group?: number][] = [
 
 const DIRECTORIES = [
   ...["/bin", "/etc/sudoers.d", "/etc/skel", "/home", "/srv", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/var/lib", "/run"],
-  ...["/proc/self", "/proc/sys/net/ipv4", "/proc/sys/fs/inotify", "/proc/sys/vm", "/etc/sysctl.d"],
+  ...["/proc/self", "/proc/sys/net/ipv4", "/proc/sys/fs/inotify", "/proc/sys/vm", "/etc/sysctl.d", "/var/lib/apt/lists"],
 ];
 
 /** Makes the files of a system without anything installed on it. */

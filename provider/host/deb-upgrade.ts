@@ -1,11 +1,35 @@
 /** The version of a server that was installed as Debian's package, and its upgrade. */
 import type { ServerKind } from "../lxd/client/endpoint";
+import { hostMachine } from "../machine/host";
+import type { Machine } from "../machine/machine";
+import {
+  debHolds,
+  installedDebVersions,
+  isOlderDeb,
+  type PackageTerms,
+  setDebHold,
+  upgradeDebPackage,
+} from "../machine/packages/apt";
 import type { Deadline } from "../support/deadline";
 import { RefusedError, undoing } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
-import { debHolds, installedDebVersions, isOlderDeb, setDebHold, upgradeDebPackage } from "./apt";
 import { DAEMON_PACKAGES } from "./installed";
 import { startingAtOnce } from "./starting-at-once";
+
+const INCUS = ". Debian 13 has it, and Debian 12 in bookworm-backports (install.repository and install.targetRelease)";
+
+/** Ends of a message, by packages that the host's sources may not have. */
+const WHERE_TO_FIND: Readonly<Record<string, string>> = {
+  lxd: '. Debian 12 and 13 have it; on Ubuntu use install: {method: "snap"}',
+  incus: INCUS,
+  "incus-base": INCUS,
+};
+
+/** The packages of LxdNode. */
+export const NODE_TERMS: PackageTerms = {
+  missing: (name) => WHERE_TO_FIND[name] ?? " (install.packages)",
+  version: "install.version",
+};
 
 /** What a server is upgraded from and to, for messages: `5.0.2-5`, `5.0.2-6`. */
 export interface Versions {
@@ -20,12 +44,12 @@ export function wantedHold({ hold, version }: { hold?: boolean; version?: string
 
 /** Whether all installed packages with the daemon are held. */
 export async function isDaemonHeld(ssh: SshConnection, server: ServerKind, deadline: Deadline): Promise<boolean> {
-  return ![...(await debHolds(ssh, DAEMON_PACKAGES[server], deadline)).values()].includes(false);
+  return ![...(await debHolds(hostMachine(ssh, deadline), DAEMON_PACKAGES[server])).values()].includes(false);
 }
 
 /** Holds the packages with the daemon, or releases them. */
 export function holdDaemon(ssh: SshConnection, server: ServerKind, isHeld: boolean, deadline: Deadline): Promise<void> {
-  return setDebHold(ssh, DAEMON_PACKAGES[server], isHeld, deadline);
+  return setDebHold(hostMachine(ssh, deadline), DAEMON_PACKAGES[server], isHeld, deadline);
 }
 
 /** The version of the package with the daemon; `undefined` when it is not installed. */
@@ -45,11 +69,12 @@ export async function findDebUpgrade(
   if (to === undefined) {
     return undefined;
   }
-  const from = versionOfDaemon(await installedDebVersions(ssh, DAEMON_PACKAGES[server], deadline), server);
+  const host = hostMachine(ssh, deadline);
+  const from = versionOfDaemon(await installedDebVersions(host, DAEMON_PACKAGES[server]), server);
   if (from === undefined || from === to) {
     return undefined;
   }
-  if (await isOlderDeb(ssh, to, from, deadline)) {
+  if (await isOlderDeb(host, to, from)) {
     throw new RefusedError(
       `${ssh.name} has the package ${server} in version ${from}, but install.version is ${to}, which is older. The server does not start on the ` +
         `data of a newer version. Set install.version to "${from}" or a newer one, or leave it out`,
@@ -69,10 +94,11 @@ export async function upgradeDeb(
   deadline: Deadline,
   targetRelease?: string,
 ): Promise<string | undefined> {
-  const installed = await installedDebVersions(ssh, DAEMON_PACKAGES[server], deadline);
+  const host = hostMachine(ssh, deadline);
+  const installed = await installedDebVersions(host, DAEMON_PACKAGES[server]);
   const name = DAEMON_PACKAGES[server].find((each) => installed.has(each)) ?? server;
-  return upgradeDebPackage(ssh, { name, version }, deadline, targetRelease, (work) =>
-    withoutHold(ssh, DAEMON_PACKAGES[server], deadline, () =>
+  return upgradeDebPackage(host, { name, version }, { deadline, terms: NODE_TERMS, targetRelease }, (work) =>
+    withoutHold(host, DAEMON_PACKAGES[server], deadline, () =>
       startingAtOnce(ssh, server === "lxd" ? "deb" : "incus", deadline, work),
     ),
   );
@@ -80,12 +106,12 @@ export async function upgradeDeb(
 
 /** apt does not upgrade held packages, and could be told so only for all of the host's. */
 async function withoutHold<Result>(
-  ssh: SshConnection,
+  host: Machine,
   names: readonly string[],
   deadline: Deadline,
   work: () => Promise<Result>,
 ): Promise<Result> {
-  const held = [...(await debHolds(ssh, names, deadline))].flatMap(([name, isHeld]) => (isHeld ? [name] : []));
-  await setDebHold(ssh, held, false, deadline);
-  return undoing(() => setDebHold(ssh, held, true, deadline), work);
+  const held = [...(await debHolds(host, names))].flatMap(([name, isHeld]) => (isHeld ? [name] : []));
+  await setDebHold(host, held, false, deadline);
+  return undoing(() => setDebHold(host, held, true, deadline), work);
 }

@@ -1,8 +1,9 @@
 import { type ApiSocket, findSocket, namesOf, type Packaging, type ServerKind } from "../lxd/client/endpoint";
+import { hostMachine } from "../machine/host";
+import { installedDebPackages } from "../machine/packages/apt";
 import type { Deadline } from "../support/deadline";
 import { RefusedError } from "../support/errors";
 import type { SshConnection } from "../transport/ssh";
-import { installedDebPackages } from "./apt";
 import { findSnap } from "./snapd";
 
 /** Debian packages that have the daemon. `incus` depends on `incus-base`, which has no virtual machines. */
@@ -22,7 +23,7 @@ function acceptedBy(install: Method): readonly Packaging[] {
 /** The packagings in which LXD or Incus is installed on the host, running or not. */
 async function installedPackagings(ssh: SshConnection, deadline: Deadline, among: readonly Packaging[]): Promise<Packaging[]> {
   const packages = among.flatMap((each) => (each === "snap" ? [] : DAEMON_PACKAGES[namesOf(each).server]));
-  const debs: readonly string[] = packages.length === 0 ? [] : await installedDebPackages(ssh, packages, deadline);
+  const debs: readonly string[] = packages.length === 0 ? [] : await installedDebPackages(hostMachine(ssh, deadline), packages);
   const hasSnap = among.includes("snap") && (await findSnap(ssh, deadline)) !== undefined;
   return among.filter((each) =>
     each === "snap" ? hasSnap : DAEMON_PACKAGES[namesOf(each).server].some((name) => debs.includes(name)),

@@ -1,11 +1,11 @@
 /** Installs LXD or Incus on a host and keeps it installed. Checks whether that is allowed before it changes the host. */
 import type { Connection, Context, SshConnection } from "../engine/lifecycle";
-import { type DebPackage, installDebPackages, installedDebPackages, installedDebVersions } from "../host/apt";
 import { bringRepository, hasRepository } from "../host/apt-repository";
 import {
   findDebUpgrade,
   holdDaemon,
   isDaemonHeld,
+  NODE_TERMS,
   upgradeDeb,
   type Versions,
   versionOfDaemon,
@@ -16,6 +16,9 @@ import { bringSnap, findSnap, isElsewhere, judgeSnap, startSnap } from "../host/
 import { direction, sameChannel } from "../host/snapd-channels";
 import { startDaemon } from "../host/units";
 import { type ApiSocket, findSocket, namesOf, type Packaging } from "../lxd/client/endpoint";
+import { hostMachine } from "../machine/host";
+import { installDebPackages, installedDebPackages, installedDebVersions } from "../machine/packages/apt";
+import type { PackageChoice } from "../machine/packages/manager";
 import type { Deadline } from "../support/deadline";
 import { sameJson } from "../support/equality";
 import { afterChange, hasCode, havingChanged, RefusedError } from "../support/errors";
@@ -183,8 +186,9 @@ async function installMissing(context: Context, ssh: SshConnection, wanted: DebI
   const { deadline } = context;
   const { packages, targetRelease, version } = wanted;
   const daemons: readonly string[] = DAEMON_PACKAGES[wanted.server];
-  const there = await installedDebPackages(ssh, [...daemons, ...packages], deadline);
-  const missing: DebPackage[] = [
+  const host = hostMachine(ssh, deadline);
+  const there = await installedDebPackages(host, [...daemons, ...packages]);
+  const missing: PackageChoice[] = [
     ...daemonsToInstall(wanted, there).map((name) => ({ name, version })),
     ...packages.filter((name) => !there.includes(name)).map((name) => ({ name })),
   ];
@@ -193,7 +197,7 @@ async function installMissing(context: Context, ssh: SshConnection, wanted: DebI
   }
   const names = missing.map(({ name }) => name).join(", ");
   context.progress(`installing the Debian packages ${names} on ${ssh.name}`);
-  warnOfUnread(context, ssh, await installDebPackages(ssh, missing, deadline, targetRelease));
+  warnOfUnread(context, ssh, await installDebPackages(host, missing, { deadline, terms: NODE_TERMS, targetRelease }));
   if (daemons.some((name) => there.includes(name))) {
     const { name, restart } = namesOf(packagingOf(wanted));
     context.warn(`${name} on ${ssh.name} uses ${names} only after a restart: ${restart} (instances keep running)`);
@@ -263,7 +267,7 @@ export async function readInstall(context: Context, ssh: SshConnection, socket: 
 async function readDebInstall(context: Context, ssh: SshConnection, known: DebInstall): Promise<Installed> {
   const { deadline } = context;
   const { serverPackage, repository, packages, version, hold: _hold, ...rest } = known;
-  const there = await installedDebVersions(ssh, [...DAEMON_PACKAGES[known.server], ...packages], deadline);
+  const there = await installedDebVersions(hostMachine(ssh, deadline), [...DAEMON_PACKAGES[known.server], ...packages]);
   const isBaseOnly = there.has("incus-base") && !there.has("incus");
   const found = isBaseOnly ? "incus-base" : serverPackage;
   const packageVersion = versionOfDaemon(there, known.server);

@@ -1,11 +1,12 @@
 /** What the upgrade of a member's server has reached, and what comes next. */
 import type { Context, SshConnection } from "../engine/lifecycle";
-import { isOlderDeb } from "../host/apt";
 import { readNote } from "../host/notes";
 import { direction } from "../host/snapd-channels";
 import type { LxdClient } from "../lxd/client/client";
 import { EVACUATED, listMembersShared } from "../lxd/cluster/cluster";
 import type { Server } from "../lxd/server";
+import { hostMachine } from "../machine/host";
+import { isOlderDeb } from "../machine/packages/apt";
 import type { Deadline } from "../support/deadline";
 import { fallback } from "../support/errors";
 import type { Installed } from "./lxd-node-install";
@@ -127,5 +128,5 @@ async function isOlderThan(ssh: SshConnection, installed: Installed, wanted: Ins
   if (found.method !== "deb" || pinned === undefined || packageVersion === undefined || packageVersion === pinned) {
     return false;
   }
-  return isOlderDeb(ssh, packageVersion, pinned, deadline);
+  return isOlderDeb(hostMachine(ssh, deadline), packageVersion, pinned);
 }

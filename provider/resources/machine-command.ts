@@ -115,6 +115,8 @@ export const { vm: vmCommandLifecycle, host: hostCommandLifecycle } = machineLif
     return { stdout: bounded(stdout), stderr: bounded(stderr), isDone: true };
   },
 
+  leavesAll: ({ onDelete }) => onDelete === undefined,
+
   async remove({ machine, context }, state) {
     const { onDelete } = state;
     if (onDelete !== undefined) {

@@ -25,6 +25,8 @@ export interface Work {
 }
 
 export interface SaveWork<Outputs extends object> extends Work {
+  /** What an attempt of this call told before LXD or its agent failed. */
+  readonly attempted: Outputs | undefined;
   /** Tells that the object exists now, with these outputs. An error that follows keeps it in state. */
   readonly exists: (outputs: Outputs) => void;
 }
@@ -52,14 +54,18 @@ export interface MachineObject<Inputs extends object, Outputs extends object> ex
   takeOver?(machine: Machine, inputs: Inputs, isOwned: boolean): Promise<void>;
   /** @throws RefusedError with the cure when the object cannot become as wanted. Touches nothing. */
   refuse?(machine: Machine, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<void>;
+  /** What a preview tells of a machine that runs. @throws RefusedError as `save`. Touches nothing. */
+  foresee?(work: Omit<Work, "what">, inputs: Inputs, former: Inputs | undefined): Promise<string[]>;
   /** Reads the object. `undefined` when it is gone. */
-  observe(machine: Machine, state: Inputs & Outputs): Promise<Observed<Inputs, Outputs> | undefined>;
+  observe(machine: Machine, state: Inputs & Outputs, context: Context): Promise<Observed<Inputs, Outputs> | undefined>;
   /** The state of an object whose machine does not run; `undefined` when nothing is known of it. */
   asKnown(state: Inputs & Outputs): Observed<Inputs, Outputs> | undefined;
   /** Makes the object as wanted, from any state. */
   save(work: SaveWork<Outputs>, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<Outputs>;
+  /** Whether removing the object changes nothing on the machine, which then need not run. */
+  leavesAll?(state: Inputs & Outputs): boolean;
   /** @throws RefusedError when removing the object would lose more. Touches nothing. */
-  refuseRemoval?(machine: Machine, state: Inputs & Outputs): Promise<void>;
+  refuseRemoval?(machine: Machine, state: Inputs & Outputs, context: Context): Promise<void>;
   /** Succeeds when the object is already gone. Absent for a kind that leaves its object as it is: its machine need not run then. */
   remove?(work: Work, state: Inputs & Outputs): Promise<void>;
   /**
@@ -100,18 +106,24 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
   };
 
   /** The refusal that `pulumi up` would meet, as far as a machine that runs shows it. */
-  const previewRefusal = async (context: Context, inputs: Inputs & Where, isNew: boolean): Promise<string[]> => {
+  const previewRefusal = async (
+    context: Context,
+    inputs: Inputs & Where,
+    isNew: boolean,
+    former?: Inputs & Where,
+  ): Promise<string[]> => {
     try {
       const options = { needs: "commands", mark: markOf?.(inputs), what: shortName(inputs) } as const;
       const seen = await access.look(context, inputs, options, async (machine) => {
         const description = isNew ? await describe?.(machine, inputs) : undefined;
         await own.refuse?.(machine, inputs, undefined);
-        return description;
+        return { description, notes: (await own.foresee?.({ machine, context }, inputs, former)) ?? [] };
       });
-      if (typeof seen === "object") {
-        refuseForeign(seen.value, seen.mark, seen.host, inputs, context.urn);
+      if (typeof seen !== "object") {
+        return [];
       }
-      return [];
+      refuseForeign(seen.value.description, seen.mark, seen.host, inputs, context.urn);
+      return seen.value.notes;
     } catch (error) {
       if (!hasCode(error, "refused")) {
         throw error;
@@ -122,6 +134,11 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
 
   const save = (context: Context, inputs: Inputs & Where, state?: Inputs & Where & Outputs): Promise<Outputs> => {
     const what = whatOf(inputs);
+    // Work in a guest is repeated from its start when LXD restarts.
+    let known: Outputs | undefined;
+    const exists = (outputs: Outputs): void => {
+      known = outputs;
+    };
     const work = async (inside: Inside): Promise<Outputs> => {
       const { machine, mark, host } = inside;
       const isNew = state === undefined || mark === REMOVED;
@@ -139,12 +156,8 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
         // The mark comes first, so that the next run recognizes a half-made object.
         await inside.setMark(context.mark);
       }
-      let known: Outputs | undefined;
-      const exists = (outputs: Outputs): void => {
-        known = outputs;
-      };
       try {
-        return await own.save({ machine, context, what, exists }, inputs, state);
+        return await own.save({ machine, context, what, attempted: known, exists }, inputs, state);
       } catch (error) {
         if (known === undefined) {
           throw markOf === undefined ? error : afterChange(error);
@@ -167,7 +180,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
 
     previewCreation: (context, inputs, isReplacement) =>
       isReplacement ? Promise.resolve([]) : previewRefusal(context, inputs, true),
-    previewEffects: (context, inputs) => previewRefusal(context, inputs, false),
+    previewEffects: (context, inputs, former) => previewRefusal(context, inputs, false, former),
 
     async create(context, inputs) {
       return { outputs: await save(context, inputs), id: access.idOf(inputs, own.idOf(inputs, nameInUrn(context.urn))) };
@@ -175,7 +188,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
 
     async read(context, _id, state) {
       const options = { needs: own.needs, mark: markOf?.(state), what: shortName(state) };
-      const seen = await access.look(context, state, options, (machine) => own.observe(machine, state));
+      const seen = await access.look(context, state, options, (machine) => own.observe(machine, state, context));
       if (seen === "gone") {
         return undefined;
       }
@@ -195,7 +208,8 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
     }),
 
     async delete(context, _id, state) {
-      if (own.remove === undefined) {
+      const { remove } = own;
+      if (remove === undefined || own.leavesAll?.(state) === true) {
         return;
       }
       const what = whatOf(state);
@@ -205,18 +219,18 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
         if (isLeftToOthers(what, host, mark, context)) {
           return;
         }
-        await own.refuseRemoval?.(machine, state);
+        await own.refuseRemoval?.(machine, state, context);
         if (own.endRemoval === undefined) {
           // The mark goes first. An interruption then leaves an object that state knows, not a mark without one.
           await (markOf && inside.setMark(""));
-          await havingChanged(async () => own.remove?.({ machine, context, what }, state));
+          await havingChanged(() => remove({ machine, context, what }, state));
           return;
         }
         if (mark === undefined) {
           return; // a removal that ended, and was not seen to
         }
         if (mark !== REMOVED) {
-          await havingChanged(async () => own.remove?.({ machine, context, what }, state));
+          await havingChanged(() => remove({ machine, context, what }, state));
           await inside.setMark(REMOVED);
         }
         await own.endRemoval(machine, state);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../lab/simulated";
 import { provider } from "../../provider/entry";
-import { hasDebPackage, installDebPackages } from "../../provider/host/apt";
+import { NODE_TERMS } from "../../provider/host/deb-upgrade";
 import { bringSnap } from "../../provider/host/snapd";
 import type { LxdClient } from "../../provider/lxd/client/client";
 import { changeMember, forgetMember, getMember, removeMember } from "../../provider/lxd/cluster/cluster";
@@ -22,6 +22,8 @@ import { network } from "../../provider/lxd/storage-and-networks/networks";
 import { pool } from "../../provider/lxd/storage-and-networks/storage-pools";
 import { deleteVolume, findVolume } from "../../provider/lxd/storage-and-networks/volumes";
 import { guestOf } from "../../provider/machine/guest";
+import { hostMachine } from "../../provider/machine/host";
+import { hasDebPackage, installDebPackages } from "../../provider/machine/packages/apt";
 import { Deadline } from "../../provider/support/deadline";
 import { hasCode } from "../../provider/support/errors";
 import { connectionSchema } from "../../provider/transport/connection";
@@ -308,7 +310,7 @@ describe("names with characters that have a meaning in a URL", () => {
 
 /** Messages of the library to these programs. */
 const FIXED =
-  /^(--(show|showformat=\$\{Package\} \$\{db:Status-Status\} \$\{Version\}\\n|quiet|yes|option|no-remove|no-auto-remove|simulate|allow-change-held-packages)|DPkg::Lock::Timeout=\d+|APT::Update::Error-Mode=any|DPkg::Options::=--force-conf(def|old)|\/var\/lib\/dpkg\/updates|-(min|max)depth|1|--|install|update|madison)$/;
+  /^(--(show|showformat=\$\{Package\} \$\{db:Status-Status\} \$\{Version\}\\n|quiet|yes|option|no-remove|no-auto-remove|simulate|allow-change-held-packages)|DPkg::Lock::Timeout=\d+|APT::Update::Error-Mode=any|Debug::NoLocking=true|DPkg::Options::=--force-conf(def|old)|\/var\/lib\/dpkg\/updates|-(min|max)depth|1|--|install|update|madison)$/;
 
 describe("arguments with characters that have a meaning in a shell", () => {
   let lab: SimulatedLab;
@@ -330,7 +332,9 @@ describe("arguments with characters that have a meaning in a shell", () => {
     const ssh = await connect(connectionSchema.parse(host.connection), { deadline });
     let arguments_ = 0;
     for (const text of NAMES.filter((name) => !/\p{Surrogate}/u.test(name))) {
-      for (const call of [() => hasDebPackage(ssh, text, deadline), () => installDebPackages(ssh, [{ name: text }], deadline)]) {
+      const machine = hostMachine(ssh, deadline);
+      const install = () => installDebPackages(machine, [{ name: text }], { deadline, terms: NODE_TERMS });
+      for (const call of [() => hasDebPackage(machine, text), install]) {
         host.commands.length = 0;
         const error = await call().then(
           () => undefined,

@@ -1,6 +1,7 @@
 import { dirname } from "node:path";
 import type { SimulatedHost, SimulatedLab } from "../../lab/simulated";
-import { guestOf } from "../../lab/simulated/guest";
+import { guestOf, softwareOf } from "../../lab/simulated/guest";
+import type { GuestSoftware } from "../../lab/simulated/guest-software";
 import type { Daemon } from "../../lab/simulated/lxd/daemon";
 import type { Database, Instance, Member } from "../../lab/simulated/lxd/database";
 import type { MemoryFiles } from "../../lab/simulated/memory-files";
@@ -89,7 +90,12 @@ function stateOfInstance(instance: Instance): Plain {
     devices,
     on: member.name,
     ...(instance.files === undefined ? {} : { files: stateOfFiles(instance.files), units: guestOf(instance).units.state() }),
+    packages: stateOfPackages(softwareOf(instance)),
   };
+}
+
+function stateOfPackages({ packages, heldPackages }: GuestSoftware): Plain {
+  return { installed: sorted(Object.fromEntries(packages)), held: [...heldPackages].sort() };
 }
 
 /** All files but those of /run, which end with the next boot: an interruption may leave drop-ins of units there. */

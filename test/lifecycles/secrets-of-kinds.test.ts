@@ -21,6 +21,7 @@ import { trustCertificateLifecycle } from "../../provider/resources/lxd-trust-ce
 import { vmLifecycle } from "../../provider/resources/lxd-vm";
 import { hostCommandLifecycle, vmCommandLifecycle } from "../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../provider/resources/machine-file";
+import { hostPackagesLifecycle, vmPackagesLifecycle } from "../../provider/resources/machine-packages";
 import { hostServiceLifecycle, vmServiceLifecycle } from "../../provider/resources/machine-service";
 import { hostUserLifecycle, vmUserLifecycle } from "../../provider/resources/machine-user";
 import { figure } from "../support/figure";
@@ -55,6 +56,8 @@ const LIFECYCLES = [
   hostFileLifecycle,
   vmServiceLifecycle,
   hostServiceLifecycle,
+  vmPackagesLifecycle,
+  hostPackagesLifecycle,
 ];
 
 /** The config of a host itself has no secret key: those of a member are in its pools and networks. The kernel has other parameters. */

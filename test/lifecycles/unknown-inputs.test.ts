@@ -25,6 +25,7 @@ const USER = { uid: 1500, gid: 1500, home: "/srv/alice", requested: { uid: 1500,
 const COMMAND = { stdout: "", stderr: "", isDone: true };
 const FILE = { onChangePending: false };
 const SERVICE = { activeState: "active", unitFileState: "enabled", restartPending: false };
+const PACKAGES = { installed: ["jq"], held: ["curl"], versions: { jq: "1.6-2.1", curl: "7.88.1-10" } };
 
 /** Outputs that `diff` compares or reports, as they are for a complete object. */
 const OUTPUTS: Readonly<Record<string, Properties>> = {
@@ -47,6 +48,8 @@ const OUTPUTS: Readonly<Record<string, Properties>> = {
   HostFile: FILE,
   VmService: SERVICE,
   HostService: SERVICE,
+  VmPackages: PACKAGES,
+  HostPackages: PACKAGES,
 };
 
 type Path = readonly (string | number)[];

@@ -193,6 +193,7 @@ describe("The upgrade of the members of a cluster", () => {
   it("keeps the hold when it fails", async () => {
     await nodes.bcn2.up(args("bcn2", OLD));
     release();
+    host("bcn2").installPackage("ifupdown");
     host("bcn2").packageTrouble.conflicts["lxd"] = ["ifupdown"];
     assert.match(await refusal("bcn2", NEW), /apt would remove ifupdown/);
     assert.deepEqual([...host("bcn2").heldPackages], ["lxd"]);

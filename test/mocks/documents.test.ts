@@ -23,7 +23,7 @@ const DOCUMENTS = [
 /** What the fragments of the guide take for granted, on one line, so that the numbers of the lines stay. */
 const TAKEN_FOR_GRANTED = [
   'import * as pulumi from "@pulumi/pulumi";',
-  'import { type ClusterConnectionArgs, HostCommand, HostFile, HostSysctls, HostUser, LxdClusterGroup, LxdClusterMember, LxdImage, LxdNetwork, LxdNetworkAcl, LxdNetworkForward, LxdNode, LxdProject, LxdServerConfig, LxdStoragePool, LxdStorageVolume, LxdTrustCertificate, LxdVm, VmCommand, VmFile, VmService, VmUser } from "pulumi-lxd-cluster";',
+  'import { type ClusterConnectionArgs, HostCommand, HostFile, HostPackages, HostSysctls, HostUser, LxdClusterGroup, LxdClusterMember, LxdImage, LxdNetwork, LxdNetworkAcl, LxdNetworkForward, LxdNode, LxdProject, LxdServerConfig, LxdStoragePool, LxdStorageVolume, LxdTrustCertificate, LxdVm, VmCommand, VmFile, VmPackages, VmService, VmUser } from "pulumi-lxd-cluster";',
   'import { type ClusterHostArgs, LxdCluster, VmGroup } from "pulumi-lxd-cluster/components";',
   "declare const cluster: pulumi.Output<ClusterConnectionArgs>;",
   "declare const ciCertificate: string;",

@@ -4,6 +4,7 @@
  */
 
 import type { Faults } from "../faults";
+import type { GuestSoftware } from "../guest-software";
 import type { MemoryFiles } from "../memory-files";
 import type { SimulatedUnits } from "../programs/systemd";
 import type { Certificate } from "./certificate";
@@ -261,6 +262,8 @@ export interface Instance {
   files?: MemoryFiles;
   /** Created at the first access. */
   units?: SimulatedUnits;
+  /** Created at the first access. */
+  software?: GuestSoftware;
   /** The action that locks the instance, if any. */
   busy?: string;
 }

@@ -4,11 +4,13 @@ import { failure, ok, type Programs } from "../machine";
 import { accountPrograms, killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
 import { openrcPrograms } from "./openrc";
+import { packagePrograms } from "./packages";
 
 /** Programs of a guest. */
 export const guestPrograms: Programs<Guest> = {
   ...(filePrograms as Programs<Guest>),
   ...(accountPrograms as Programs<Guest>),
+  ...(packagePrograms as Programs<Guest>),
   visudo,
   env: ({ env }) =>
     ok(

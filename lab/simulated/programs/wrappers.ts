@@ -1,4 +1,4 @@
-/** Programs that run another one: a time limit, and the library's own for a standard input. */
+/** Programs that run another one: a time limit, env, and the library's own for a standard input. */
 import { WITH_INPUT } from "../../../provider/machine/guest";
 import { WITH_ENVIRONMENT } from "../../../provider/machine/host";
 import { failure, type ProgramResult } from "../machine";
@@ -30,6 +30,10 @@ export function unwrap(words: readonly string[]): { command: string[]; stdin?: s
   if (words[0] === "timeout") {
     const [seconds, ...inside] = words.slice(words[1] === "-k" ? 3 : 1);
     return { command: inside, seconds: Number(seconds) };
+  }
+  if (words[0] === "env") {
+    const at = words.findIndex((word, index) => index > 0 && !/^\w+=/.test(word));
+    return at < 0 ? undefined : { command: words.slice(at) };
   }
   const [program, flag, script, , stdin, ...command] = words;
   return program === "sh" && flag === "-c" && script === WITH_INPUT && stdin !== undefined ? { command, stdin } : undefined;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import * as z from "zod";
-import { hasDebPackage, installDebPackages } from "../../../provider/host/apt";
+import { NODE_TERMS } from "../../../provider/host/deb-upgrade";
 import { hasLeftoverClusterCertificate } from "../../../provider/host/reset-lxd";
 import { findSnap } from "../../../provider/host/snapd";
 import { findSocket } from "../../../provider/lxd/client/endpoint";
@@ -29,6 +29,8 @@ import {
   findVolume,
   findVolumeShared,
 } from "../../../provider/lxd/storage-and-networks/volumes";
+import { hostMachine } from "../../../provider/machine/host";
+import { hasDebPackage, installDebPackages } from "../../../provider/machine/packages/apt";
 import { isNotFound } from "../../../provider/support/errors";
 import { type ContractLab, failed, refused } from "./harness";
 
@@ -38,13 +40,14 @@ export function formingContract(lab: () => ContractLab): void {
     it("has no API socket, no package and no snap", async () => {
       const ssh = await lab().ssh("primary");
       assert.equal(await findSocket(ssh, lab().deadline()), undefined);
-      assert.equal(await hasDebPackage(ssh, lab().server.packages[0] ?? "", lab().deadline()), false);
+      assert.equal(await hasDebPackage(hostMachine(ssh, lab().deadline()), lab().server.packages[0] ?? ""), false);
       assert.equal(await findSnap(ssh, lab().deadline()), undefined);
     });
 
     it("refuses a package that its sources do not have, and says what to do", async () => {
+      const [deadline, terms] = [lab().deadline(), NODE_TERMS];
       await assert.rejects(
-        installDebPackages(await lab().ssh("primary"), [{ name: "no-such-package" }], lab().deadline()),
+        installDebPackages(hostMachine(await lab().ssh("primary"), deadline), [{ name: "no-such-package" }], { deadline, terms }),
         /have no package "no-such-package"/,
       );
     });
@@ -64,13 +67,12 @@ export function formingContract(lab: () => ContractLab): void {
       await harness.hurtPackages(harness.secondary.name);
       for (const which of ["primary", "secondary"] as const) {
         const ssh = await lab().ssh(which);
-        const unread = await installDebPackages(
-          ssh,
-          server.packages.map((name) => ({ name })),
-          lab().deadline(),
-        );
+        const deadline = lab().deadline();
+        const host = hostMachine(ssh, deadline);
+        const packages = server.packages.map((name) => ({ name }));
+        const unread = await installDebPackages(host, packages, { deadline, terms: NODE_TERMS });
         assert.match(unread ?? "", which === "primary" ? /^$/ : /cdrom:/);
-        assert.equal(await hasDebPackage(ssh, server.packages[0] ?? "", lab().deadline()), true);
+        assert.equal(await hasDebPackage(host, server.packages[0] ?? ""), true);
         assert.deepEqual(await findSocket(ssh, lab().deadline()), {
           path: `${server.debian.dataDirectory}/unix.socket`,
           packaging: server.packaging,

@@ -6,6 +6,7 @@ import { disconnectAll } from "../../../provider/transport/pool";
 import { commandsContract } from "./commands";
 import { filesContract } from "./files";
 import { type MachineHarness, type Pair, Subject } from "./harness";
+import { packagesContract } from "./packages";
 import { servicesContract } from "./services";
 import { sysctlsContract } from "./sysctls";
 import { usersContract } from "./users";
@@ -13,6 +14,7 @@ import { usersContract } from "./users";
 const PARTS: Readonly<Record<string, (subject: Subject) => void>> = {
   "a file": filesContract,
   "a service": servicesContract,
+  "a package": packagesContract,
   "a user": usersContract,
   "a command": commandsContract,
 };

@@ -15,6 +15,7 @@ import { storagePoolDrift } from "./lxd-storage-pool";
 import { storageVolumeDrift } from "./lxd-storage-volume";
 import { trustCertificateDrift } from "./lxd-trust-certificate";
 import { vmDrift } from "./lxd-vm";
+import { hostPackagesDrift, vmPackagesDrift } from "./packages";
 import { hostServiceDrift, vmServiceDrift } from "./services";
 import type { DriftTable } from "./table";
 import { hostUserDrift, vmUserDrift } from "./users";
@@ -44,4 +45,6 @@ export const DRIFT_TABLES: readonly DriftTable[] = [
   hostSysctlsDrift,
   vmServiceDrift,
   hostServiceDrift,
+  vmPackagesDrift,
+  hostPackagesDrift,
 ];

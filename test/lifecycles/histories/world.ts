@@ -26,6 +26,7 @@ import { trustCertificateLifecycle } from "../../../provider/resources/lxd-trust
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hostCommandLifecycle, vmCommandLifecycle } from "../../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
+import { hostPackagesLifecycle, vmPackagesLifecycle } from "../../../provider/resources/machine-packages";
 import { hostServiceLifecycle, vmServiceLifecycle } from "../../../provider/resources/machine-service";
 import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Deadline } from "../../../provider/support/deadline";
@@ -58,6 +59,8 @@ const PROVIDERS: Readonly<Record<string, (log: EngineLog) => DynamicProvider>> =
   HostFile: (log) => dynamicProvider(hostFileLifecycle, log),
   VmService: (log) => dynamicProvider(vmServiceLifecycle, log),
   HostService: (log) => dynamicProvider(hostServiceLifecycle, log),
+  VmPackages: (log) => dynamicProvider(vmPackagesLifecycle, log),
+  HostPackages: (log) => dynamicProvider(hostPackagesLifecycle, log),
 };
 
 /** The provider of a kind, as the engine loads it. */
@@ -94,6 +97,8 @@ export const IMMUTABLE: Readonly<Record<string, readonly string[]>> = {
   HostFile: hostFileLifecycle.immutable,
   VmService: vmServiceLifecycle.immutable,
   HostService: hostServiceLifecycle.immutable,
+  VmPackages: vmPackagesLifecycle.immutable,
+  HostPackages: hostPackagesLifecycle.immutable,
 };
 
 /** Schema version of a kind's state. */
@@ -121,6 +126,8 @@ export const SCHEMA_VERSIONS: Readonly<Record<string, number>> = {
   HostFile: hostFileLifecycle.schemaVersion,
   VmService: vmServiceLifecycle.schemaVersion,
   HostService: hostServiceLifecycle.schemaVersion,
+  VmPackages: vmPackagesLifecycle.schemaVersion,
+  HostPackages: hostPackagesLifecycle.schemaVersion,
 };
 
 const KEYS = ["laptop", "desktop"].map((comment) => utils.generateKeyPairSync("ed25519", { comment }).public.trim());

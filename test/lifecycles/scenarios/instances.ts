@@ -6,6 +6,7 @@ import { hostSysctlsLifecycle } from "../../../provider/resources/host-sysctls";
 import { vmLifecycle } from "../../../provider/resources/lxd-vm";
 import { hostCommandLifecycle, vmCommandLifecycle } from "../../../provider/resources/machine-command";
 import { hostFileLifecycle, vmFileLifecycle } from "../../../provider/resources/machine-file";
+import { hostPackagesLifecycle, vmPackagesLifecycle } from "../../../provider/resources/machine-packages";
 import { hostServiceLifecycle, vmServiceLifecycle } from "../../../provider/resources/machine-service";
 import { hostUserLifecycle, vmUserLifecycle } from "../../../provider/resources/machine-user";
 import { Managed } from "../../unit/resources/simulated-cluster";
@@ -25,6 +26,9 @@ const file = { kind: "VmFile", manage: () => new Managed(vmFileLifecycle as neve
 const hostFile = { kind: "HostFile", manage: () => new Managed(hostFileLifecycle as never, "conf") };
 const service = { kind: "VmService", manage: () => new Managed(vmServiceLifecycle as never, "cron") };
 const hostService = { kind: "HostService", manage: () => new Managed(hostServiceLifecycle as never, "cron") };
+
+const packages = { kind: "VmPackages", manage: () => new Managed(vmPackagesLifecycle as never, "tools") };
+const hostPackages = { kind: "HostPackages", manage: () => new Managed(hostPackagesLifecycle as never, "tools") };
 
 const HASH = `$6$salt$${"h".repeat(40)}`;
 const KEY = publicKey("laptop");
@@ -211,7 +215,25 @@ export const INSTANCE_SCENARIOS: readonly Scenario[] = [
     first: (lab) => cron(onBcn2(lab), OFF),
     then: (lab) => cron(onBcn2(lab), ON),
   },
+  {
+    ...packages,
+    title: "with a hold",
+    start: withInstance(startFurnishedCluster, "container"),
+    first: (lab) => tools(inWeb1(lab), ["jq", { name: "curl", hold: true }]),
+    then: (lab) => tools(inWeb1(lab), [{ name: "jq", hold: true }, { name: "libjq1" }, { name: "curl", absent: true }]),
+  },
+  {
+    ...hostPackages,
+    title: "with a version",
+    start: startFurnishedServer,
+    first: (lab) => tools(onBcn2(lab), ["jq", { name: "curl", version: "7.88.1-10+deb12u14" }]),
+    then: (lab) => tools(onBcn2(lab), ["jq", { name: "curl", hold: true }, { name: "libjq1" }]),
+  },
 ];
+
+function tools(where: object, list: readonly unknown[]): object {
+  return { ...where, packages: list, cacheSeconds: 0, removeOnDelete: true };
+}
 
 function touching(where: object, more: object): object {
   return { ...where, command: ["touch", "/srv/made"], onDelete: ["rm", "-f", "/srv/made"], ...more };

@@ -80,6 +80,11 @@ export function validArgs(connection: object): Record<string, readonly Record<st
     masked: false,
     triggers: ["a = 1\n", { port: 80 }, [true, null]],
   };
+  const packages = {
+    packages: ["jq", { name: "curl", version: "7.88.1-10", hold: true }, { name: "apache2", absent: true }],
+    cacheSeconds: 600,
+    removeOnDelete: true,
+  };
   return {
     LxdNode: [
       {
@@ -274,5 +279,7 @@ export function validArgs(connection: object): Record<string, readonly Record<st
     ],
     VmService: [{ ...inInstance, ...service }],
     HostService: [{ ...onHost, ...service }],
+    VmPackages: [{ ...inInstance, ...packages }],
+    HostPackages: [{ ...onHost, ...packages }],
   };
 }

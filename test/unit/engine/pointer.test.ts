@@ -36,6 +36,8 @@ const GOLDEN: Readonly<Record<string, readonly [type: string, pointer: string]>>
     "HostFile",
     "VmService",
     "HostService",
+    "VmPackages",
+    "HostPackages",
   ].map((kind) => [
     kind,
     [

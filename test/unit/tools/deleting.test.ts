@@ -7,7 +7,7 @@ const root = join(__dirname, "../../..");
 
 /** Commands by which a line deletes, unmounts or kills. */
 const DELETING =
-  /\brm(Sync)?\(|\brmdir(Sync)?\(|\bunlink(Sync)?\(|\brm -|"rm"|"rmdir"|-delete\b|--purge\b|\bpurge: true|"userdel"|"umount"|\bumount -|"link", "delete"|"pkill"|"--detach"|"link", "del/;
+  /\brm(Sync)?\(|\brmdir(Sync)?\(|\bunlink(Sync)?\(|\brm -|"rm"|"rmdir"|-delete\b|--purge\b|\bpurge: true|"userdel"|"umount"|\bumount -|"link", "delete"|"pkill"|"--detach"|"link", "del|"remove", "--"|apk\("del"/;
 
 describe("What deletes", () => {
   it("is listed in decision 6 with its safeguard, file by file", () => {

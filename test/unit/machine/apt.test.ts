@@ -1,22 +1,28 @@
 import assert from "node:assert/strict";
 import { SimulatedLab } from "../../../lab/simulated";
-import { hasDebPackage, installDebPackages } from "../../../provider/host/apt";
+import { NODE_TERMS } from "../../../provider/host/deb-upgrade";
+import { hostMachine } from "../../../provider/machine/host";
+import type { Machine } from "../../../provider/machine/machine";
+import { hasDebPackage, installDebPackages } from "../../../provider/machine/packages/apt";
+import type { PackageChoice } from "../../../provider/machine/packages/manager";
 import { Deadline } from "../../../provider/support/deadline";
 import { hasCode, messageOf } from "../../../provider/support/errors";
 import { connectionSchema } from "../../../provider/transport/connection";
 import { connect, disconnectAll } from "../../../provider/transport/pool";
-import type { SshConnection } from "../../../provider/transport/ssh";
 
 describe("Debian packages", () => {
   let lab: SimulatedLab;
-  let ssh: SshConnection;
+  let host: Machine;
   let deadline: Deadline;
 
   beforeEach(async () => {
     deadline = new Deadline(60, "installing");
     lab = await SimulatedLab.start({ hosts: [{ name: "bcn2" }] });
-    ssh = await connect(connectionSchema.parse(lab.host("bcn2").connection), { deadline });
+    host = hostMachine(await connect(connectionSchema.parse(lab.host("bcn2").connection), { deadline }), deadline);
   });
+
+  const install = (packages: readonly PackageChoice[]): Promise<string | undefined> =>
+    installDebPackages(host, packages, { deadline, terms: NODE_TERMS });
 
   afterEach(async () => {
     await disconnectAll();
@@ -26,28 +32,25 @@ describe("Debian packages", () => {
 
   it("wait for an apt-get that holds the package lists, as an interrupted up leaves it", async () => {
     lab.host("bcn2").packageTrouble.listsLocked = 3;
-    assert.equal(await installDebPackages(ssh, [{ name: "lxd" }], deadline), undefined);
-    assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
+    assert.equal(await install([{ name: "lxd" }]), undefined);
+    assert.equal(await hasDebPackage(host, "lxd"), true);
   });
 
   it("are installed after a power cut during dpkg, which is completed first", async () => {
     lab.host("bcn2").packageTrouble.interrupted = true;
-    await installDebPackages(ssh, [{ name: "lxd" }], deadline);
-    assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
+    await install([{ name: "lxd" }]);
+    assert.equal(await hasDebPackage(host, "lxd"), true);
   });
 
   it("come from the working sources, and a broken one is named", async () => {
     lab.host("bcn2").packageTrouble.deadSources = ["cdrom://[Debian 12]/ bookworm"];
-    assert.match(
-      (await installDebPackages(ssh, [{ name: "lxd" }], deadline)) ?? "",
-      /repository 'cdrom:\/\/\[Debian 12\]\/ bookworm/,
-    );
-    assert.equal(await hasDebPackage(ssh, "lxd", deadline), true);
+    assert.match((await install([{ name: "lxd" }])) ?? "", /repository 'cdrom:\/\/\[Debian 12\]\/ bookworm/);
+    assert.equal(await hasDebPackage(host, "lxd"), true);
   });
 
   it("that no source has are refused, with the sources that could not be read, and nothing is installed", async () => {
     lab.host("bcn2").packageTrouble.deadSources = ["http://dead.example bookworm"];
-    await assert.rejects(installDebPackages(ssh, [{ name: "lxd" }, { name: "nope" }], deadline), (error: unknown) => {
+    await assert.rejects(install([{ name: "lxd" }, { name: "nope" }]), (error: unknown) => {
       assert.ok(hasCode(error, "refused"));
       assert.match(
         messageOf(error),
@@ -55,11 +58,11 @@ describe("Debian packages", () => {
       );
       return true;
     });
-    assert.equal(await hasDebPackage(ssh, "lxd", deadline), false);
+    assert.equal(await hasDebPackage(host, "lxd"), false);
   });
 
   it("are never removed, as apt-get would for a name that ends with a dash", async () => {
-    await assert.rejects(installDebPackages(ssh, [{ name: "lvm2-" }], deadline), /have no package "lvm2-"/);
+    await assert.rejects(install([{ name: "lvm2-" }]), /have no package "lvm2-"/);
     assert.deepEqual(
       lab.host("bcn2").commands.filter((argv) => argv.includes("install")),
       [],
@@ -67,10 +70,10 @@ describe("Debian packages", () => {
   });
 
   it("are not installed if apt would remove others for them, which are named with what to do", async () => {
-    const host = lab.host("bcn2");
-    host.installPackage("ifupdown");
-    host.packageTrouble.conflicts = { lxd: ["ifupdown"] };
-    await assert.rejects(installDebPackages(ssh, [{ name: "lxd" }], deadline), (error: unknown) => {
+    const there = lab.host("bcn2");
+    there.installPackage("ifupdown");
+    there.packageTrouble.conflicts = { lxd: ["ifupdown"] };
+    await assert.rejects(install([{ name: "lxd" }]), (error: unknown) => {
       assert.ok(hasCode(error, "refused"));
       assert.match(
         messageOf(error),
@@ -78,22 +81,19 @@ describe("Debian packages", () => {
       );
       return true;
     });
-    assert.deepEqual([host.packages.has("ifupdown"), host.packages.has("lxd")], [true, false]);
+    assert.deepEqual([there.packages.has("ifupdown"), there.packages.has("lxd")], [true, false]);
   });
 
   it("are installed on a host whose apt removes unneeded packages, and these stay", async () => {
-    const host = lab.host("bcn2");
-    host.installPackage("ifupdown");
-    host.packageTrouble.unneeded = ["ifupdown"];
-    await installDebPackages(ssh, [{ name: "lxd" }], deadline);
-    assert.deepEqual([host.packages.has("ifupdown"), host.packages.has("lxd")], [true, true]);
+    const there = lab.host("bcn2");
+    there.installPackage("ifupdown");
+    there.packageTrouble.unneeded = ["ifupdown"];
+    await install([{ name: "lxd" }]);
+    assert.deepEqual([there.packages.has("ifupdown"), there.packages.has("lxd")], [true, true]);
   });
 
   it("that apt fails to install are reported with the error of apt-get, not of env", async () => {
     lab.faults.add({ when: { exec: /apt-get.* install -- lxd$/, nth: 1 }, effect: { status: 100, error: "E: No space left" } });
-    await assert.rejects(
-      installDebPackages(ssh, [{ name: "lxd" }], deadline),
-      /CommandError: apt-get install on .* exit code 100: E: No space left/,
-    );
+    await assert.rejects(install([{ name: "lxd" }]), /CommandError: apt-get install on .* exit code 100: E: No space left/);
   });
 });

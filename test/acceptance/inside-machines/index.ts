@@ -84,7 +84,7 @@ for (const [name, vm] of Object.entries(web.vms)) {
 
 const [first] = hosts;
 if (first !== undefined) {
-  const where = { connection: { ...first.connection, host: first.address } };
+  const where = { connection: first.connection };
   const opts = { dependsOn: [cluster] }; // apt works for the cluster's hosts first
   new HostUser(
     "host-ops",

@@ -414,8 +414,8 @@ export function guestContract(lab: () => ContractLab): void {
     });
 
     it("is refused with an invalid group, shell or uid", async () => {
-      await assert.rejects(ensure({ ...ada, name: "bob", groups: ["nope"] }), /has no group "nope"/);
-      await assert.rejects(ensure({ ...ada, name: "bob", shell: "/bin/nope" }), /has no shell \/bin\/nope/);
+      await assert.rejects(ensure({ ...ada, name: "bob", groups: ["nope"] }), /there is no group "nope"/);
+      await assert.rejects(ensure({ ...ada, name: "bob", shell: "/bin/nope" }), /there is no shell \/bin\/nope/);
       await assert.rejects(ensure({ ...ada, name: "bob", uid: 1500 }), /the uid 1500 belongs to the user "ada"/);
       assert.equal(await readUser(await guest(), "bob", everything), undefined);
     });

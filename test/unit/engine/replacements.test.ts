@@ -21,6 +21,7 @@ const OUTPUTS = {
   memberStatus: {},
   sources: {},
   requested: {},
+  installed: ["jq"],
 };
 
 /** Another valid value of the same type. */
@@ -55,7 +56,10 @@ describe("a replacement is announced in the preview with its losses:", () => {
         const provider = dynamicProvider(lifecycle, log);
         const known = validArgs({ host: "bcn2" })[kind] ?? [];
         const given = known.find((args) => property in args) ?? known[0] ?? {};
-        const { inputs, failures } = await provider.check({}, { ...given, adopt: undefined, __urn: URN });
+        const { inputs, failures } = await provider.check(
+          {},
+          { ...given, ...("adopt" in given && { adopt: undefined }), __urn: URN },
+        );
         assert.deepEqual(failures, []);
         const changed = { ...inputs, [property]: otherThan(property, inputs[property]) };
         const state = { ...inputs, ...OUTPUTS, schemaVersion: lifecycle.schemaVersion };

@@ -147,6 +147,12 @@ export const { vm: vmPackagesLifecycle, host: hostPackagesLifecycle } = machineL
 
   nameOf: ({ packages }) => `Package list "${titleOf(packages)}"`,
   idOf: () => "packages",
+  replacementLoss(state, what) {
+    const removed = toRemove(state);
+    return removed.length === 0
+      ? `${what} is given up, and its packages stay there`
+      : `${what} is given up: ${removed.join(", ")}, which it installed, will be removed there (removeOnDelete)`;
+  },
 
   async observe(machine, state, { deadline }) {
     const list = await listPackages(machine, deadline);

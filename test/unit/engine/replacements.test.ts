@@ -21,6 +21,7 @@ const OUTPUTS = {
   memberStatus: {},
   sources: {},
   requested: {},
+  installed: ["jq"],
 };
 
 /** Another valid value of the same type. */

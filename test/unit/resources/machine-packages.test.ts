@@ -344,6 +344,32 @@ for (const [kind, way] of Object.entries(WAYS)) {
   });
 }
 
+describe("VmPackages of another instance", () => {
+  let one: SimulatedCluster;
+  beforeEach(async () => {
+    one = await startWithInstance("container");
+    const devices = { root: { type: "disk", path: "/", pool: "default" } };
+    one.lab.seedInstances(1, { host: "bcn2", prefix: "db", type: "container", devices });
+  });
+  afterEach(() => one.stop());
+
+  for (const [removeOnDelete, says, left] of [
+    [false, /Package list "jq" of instance "web1" is given up, and its packages stay there/, true],
+    [true, /is given up: jq, which it installed, will be removed there \(removeOnDelete\)/, false],
+  ] as const) {
+    it(`are installed there, and ${removeOnDelete ? "removed" : "stay"} in the former one${removeOnDelete ? " with removeOnDelete" : ""}`, async () => {
+      const tools = new Managed(vmPackagesLifecycle as never, "tools");
+      const args = (instance: string): object => ({ cluster: one.cluster, instance, packages: ["jq"], removeOnDelete });
+      await tools.up(args("web1"));
+      await tools.preview(args("db1"));
+      assert.match([...tools.notes, ...tools.warnings].join("\n"), says);
+      assert.equal(await tools.up(args("db1")), "replaced");
+      const has = (instance: string): boolean => one.lab.guestSoftware("bcn2", instance).packages.has("jq");
+      assert.deepEqual([has("web1"), has("db1")], [left, true]);
+    });
+  }
+});
+
 describe("VmPackages of a stopped instance", () => {
   let one: SimulatedCluster;
   let tools: Managed;

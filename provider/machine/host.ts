@@ -85,9 +85,15 @@ interface Read {
   readonly deadline: Deadline;
 }
 
+interface Waiting {
+  readonly wanted: Read;
+  readonly resolve: (line: string) => void;
+  readonly reject: (error: unknown) => void;
+}
+
 /** The reads on a host. Those that are asked for at the same time, by any number of resources, cost one command. */
 class Reads {
-  private waiting: { readonly wanted: Read; resolve(line: string): void; reject(error: unknown): void }[] = [];
+  private waiting: Waiting[] = [];
 
   constructor(private readonly ssh: SshConnection) {}
 

@@ -1,8 +1,15 @@
 /** An operating system that is reached somehow: the guest in an instance (guest.ts), or a host (host.ts). */
 import type { CommandResult } from "../transport/ssh";
-import type { Step } from "./steps";
 
-export type { CommandResult, Step };
+export type { CommandResult };
+
+/** One of several programs that are run with one command. See {@link Machine.runSteps}. */
+export interface Step {
+  /** Run without a shell. */
+  readonly argv: readonly string[];
+  /** Absolute path of the file that is its standard input. @default "/dev/null" */
+  readonly stdin?: string;
+}
 
 export interface FileOwnership {
   readonly uid: number;

@@ -1,12 +1,5 @@
 import { CommandError, ResponseShapeError, tail } from "../support/errors";
-import type { Machine, RunOptions } from "./machine";
-
-export interface Step {
-  /** Run without a shell. */
-  readonly argv: readonly string[];
-  /** Absolute path of the file that is its standard input. @default "/dev/null" */
-  readonly stdin?: string;
-}
+import type { Machine, RunOptions, Step } from "./machine";
 
 /**
  * Runs steps until one fails, in any POSIX shell. The first argument is a file for a step's output. Then follow, for each step,

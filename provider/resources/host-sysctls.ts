@@ -23,7 +23,7 @@ const valueSchema = z
   .union([z.string(), z.number(), z.boolean()], "must be a text, a number or a boolean")
   .transform((value) => (typeof value === "boolean" ? Number(value) : value))
   .transform(String)
-  .refine((value) => /^[^\0-\x08\x0a-\x1f\x7f]+$/.test(value), "must be one line of text");
+  .refine((value) => /^(\t|\P{Cc})+$/u.test(value), "must be one line of text");
 
 const sysctlsShape = {
   name: z
@@ -76,6 +76,8 @@ export const { host: hostSysctlsLifecycle } = machineLifecycles<Inputs, Outputs>
   idOf: ({ name }) => `sysctls/${name}`,
   markOf: ({ name }) => `sysctls.${name}`,
   lookupKeys: () => ({ isFileIntact: false }),
+  replacementLoss: (_state, what) =>
+    `${what} will be removed, which sets the values from before again, and then made under the other name`,
 
   async describe(machine, { name }) {
     const path = pathOfSysctls(name);

@@ -34,18 +34,22 @@ export interface OnHostArgs {
 
 const inInstance = { ...inCluster, instance: instanceNameSchema, project: projectSchema };
 
+/** Properties that say which guest. */
 export type InInstance = z.output<z.ZodObject<typeof inInstance>>;
 
+/** Properties that say which host. */
 export type OnHost = z.output<z.ZodObject<typeof onHost>>;
 
 /** A machine, with the mark of one object on it. */
 export interface Inside {
+  /** The machine itself. */
   readonly machine: Machine;
   /** Where the machine is reached, for messages: `root@bcn2:22`. */
   readonly host: string;
+  /** The object's mark, if it has one. */
   readonly mark: string | undefined;
-  /** The empty text removes the mark. */
-  setMark(text: string): Promise<void>;
+  /** Writes the object's mark; the empty text removes it. */
+  readonly setMark: (text: string) => Promise<void>;
 }
 
 /** What a refresh finds: nothing, because the machine is gone; nothing to know, because it does not run; or what `look` returned. */
@@ -64,9 +68,11 @@ interface Subject {
 
 /** A way to a machine. */
 export interface Access<Where extends object> {
+  /** Beginning of the names of the kinds. */
   readonly prefix: "Vm" | "Host";
   /** Schemas of the properties that say which machine. */
   readonly shape: z.core.$ZodLooseShape;
+  /** Those of them that say another machine when they change. */
   readonly immutable: readonly (keyof Where & string)[];
   /** `instance "web1"`, `host 192.168.1.102`. */
   titleOf(where: Where): string;
@@ -166,7 +172,7 @@ export const IN_INSTANCE: Access<InInstance> & { readonly shape: typeof inInstan
   },
 };
 
-/** @param cure - What to do when the instance does not run. */
+/** Enters a guest. @param cure - What to do when the instance does not run. */
 async function enter(at: InsideWork, { doing, mark }: Subject, cure: string): Promise<Inside | undefined> {
   const entered = await enterInstance(at, doing, cure);
   if (entered === undefined) {
@@ -226,7 +232,9 @@ async function onHostAlone<Result>(
       machine,
       host: machine.name,
       mark: mark && (await readHostMark(machine, mark)),
-      setMark: async (text) => void (mark && (await writeHostMark(machine, mark, text))),
+      async setMark(text) {
+        await (mark && writeHostMark(machine, mark, text));
+      },
     });
   });
 }

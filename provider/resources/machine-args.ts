@@ -6,9 +6,10 @@ const ACCOUNTS = ["passwd", "shadow", "group", "gshadow"].flatMap((name) => [`/e
 
 const UNNATURAL = /^\/(proc|sys|dev)(\/|$)/;
 
+/** Absolute path of a file of a machine. */
 export const filePathSchema = z
   .string()
-  .regex(/^\/[^\0-\x1f\x7f]*$/, "is not an absolute path")
+  .regex(/^\/\P{Cc}*$/u, "is not an absolute path")
   .refine((path) => path.length <= 4000 && path.split("/").every((part) => Buffer.byteLength(part) <= 200), "is too long")
   .refine(
     (path) =>
@@ -25,6 +26,7 @@ export const filePathSchema = z
   )
   .refine((path) => !UNNATURAL.test(path), "is made by the kernel, and is no file that can be kept");
 
+/** A word of a command line. */
 export const noNul = z.string().refine((text) => !text.includes("\0"), "must have no NUL character");
 
 /** Program and arguments. */

@@ -90,6 +90,8 @@ export const { vm: vmCommandLifecycle, host: hostCommandLifecycle } = machineLif
 
   nameOf: ({ command }) => `Command "${command[0] ?? ""}"`,
   idOf: (_inputs, resource) => resource,
+  replacementLoss: ({ onDelete }, what) =>
+    `${what} will be run on the other machine. ${onDelete === undefined ? "What it did here stays" : "Here, onDelete is run first"}`,
 
   async observe(machine, state) {
     const isDone = state.isDone && !(await isMissing(machine, state));

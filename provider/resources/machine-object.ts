@@ -18,12 +18,15 @@ type CommonLifecycle<Inputs extends object, Outputs extends object> = Pick<
 
 /** What a change of a machine gets. */
 export interface Work {
+  /** The machine that is changed. */
   readonly machine: Machine;
+  /** That of the call. */
   readonly context: Context;
   /** The object at the start of a message: `User "alice" of instance "web1"`. */
   readonly what: string;
 }
 
+/** What making or changing an object gets. */
 export interface SaveWork<Outputs extends object> extends Work {
   /** What an attempt of this call told before LXD or its agent failed. */
   readonly attempted: Outputs | undefined;
@@ -35,24 +38,27 @@ export interface SaveWork<Outputs extends object> extends Work {
 export interface MachineObject<Inputs extends object, Outputs extends object> extends CommonLifecycle<Inputs, Outputs> {
   /** Name of the kind, without the prefix `Vm` or `Host`. */
   readonly kind: string;
+  /** Schemas of the inputs, without those that say which machine. */
   readonly shape: z.core.$ZodLooseShape;
+  /** See {@link Lifecycle.immutable}. */
   readonly immutable: readonly (keyof Inputs & string)[];
+  /** What reading needs of the machine. */
   readonly needs: Needs;
   /** The object without its machine, as messages name it: `User "alice"`. */
   nameOf(inputs: Inputs): string;
   /** The object within its machine, for the id. @param resource - Name of the resource, for an object that has no name. */
   idOf(inputs: Inputs, resource: string): string;
   /** Name of the object's mark. Absent for a kind that owns nothing. */
-  markOf?(inputs: Inputs): string;
-  /** @param what - See {@link Work.what}. */
-  replacementLoss?(state: Inputs & Outputs, what: string): string;
+  readonly markOf?: (inputs: Inputs) => string;
+  /** See {@link Lifecycle.replacementLoss}. @param what - See {@link Work.what}. */
+  readonly replacementLoss?: (state: Inputs & Outputs, what: string) => string;
   /** Describes an object that is there, for the refusal to take it over. `undefined` when there is none. */
-  describe?(machine: Machine, inputs: Inputs): Promise<string | undefined>;
+  readonly describe?: (machine: Machine, inputs: Inputs) => Promise<string | undefined>;
   /** The state of an object that is gone while its mark is there, in a kind whose removal ends with its mark. */
   asMissing?(state: Inputs & Outputs): Observed<Inputs, Outputs>;
   /** Keeps what is there, before an object that others made is taken over. @param isOwned - Whether another resource has made it. */
   takeOver?(machine: Machine, inputs: Inputs, isOwned: boolean): Promise<void>;
-  /** @throws RefusedError with the cure when the object cannot become as wanted. Touches nothing. */
+  /** Looks whether the object can become as wanted. Touches nothing. @throws RefusedError with the cure when it cannot. */
   refuse?(machine: Machine, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<void>;
   /** What a preview tells of a machine that runs. @throws RefusedError as `save`. Touches nothing. */
   foresee?(work: Omit<Work, "what">, inputs: Inputs, former: Inputs | undefined): Promise<string[]>;
@@ -64,10 +70,10 @@ export interface MachineObject<Inputs extends object, Outputs extends object> ex
   save(work: SaveWork<Outputs>, inputs: Inputs, state: (Inputs & Outputs) | undefined): Promise<Outputs>;
   /** Whether removing the object changes nothing on the machine, which then need not run. */
   leavesAll?(state: Inputs & Outputs): boolean;
-  /** @throws RefusedError when removing the object would lose more. Touches nothing. */
+  /** Looks whether the object can be removed. Touches nothing. @throws RefusedError when more would be lost. */
   refuseRemoval?(machine: Machine, state: Inputs & Outputs, context: Context): Promise<void>;
   /** Succeeds when the object is already gone. Absent for a kind that leaves its object as it is: its machine need not run then. */
-  remove?(work: Work, state: Inputs & Outputs): Promise<void>;
+  readonly remove?: (work: Work, state: Inputs & Outputs) => Promise<void>;
   /**
    * Forgets what was kept for the removal. Present in a kind whose removal may put something else in the object's place, which a
    * repeated removal would take for the object. The mark tells in between that the object is removed, and goes last.
@@ -91,7 +97,7 @@ function lifecycleOf<Inputs extends object, Outputs extends object, Where extend
   const shortName = (inputs: Inputs): string => lowerFirst(own.nameOf(inputs));
   const whatOf = (inputs: Inputs & Where): string => `${own.nameOf(inputs)} of ${access.titleOf(inputs)}`;
 
-  /** @throws RefusedError when the object is there and is not the resource's. */
+  // Refuses an object that is there and is not the resource's.
   const refuseForeign = (
     description: string | undefined,
     mark: string | undefined,

@@ -344,7 +344,7 @@ describe("Ownership", () => {
       /** Runs work, and returns the changes that it requested from LXD. */
       const changesOf = async (work: () => Promise<unknown>): Promise<string[]> => {
         const since = two.lab.requests.length;
-        const before = isOnHost ? changeableFiles(filesOfMachine()) : new Map();
+        const before = isOnHost ? changeableFiles(filesOfMachine()) : new Map<string, string>();
         await work();
         if (isOnHost) {
           const after = changeableFiles(filesOfMachine());

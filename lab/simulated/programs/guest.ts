@@ -1,6 +1,6 @@
 /** The programs of a guest other than those for files and accounts. */
 import type { Guest } from "../guest";
-import { failure, ok, type Programs } from "../machine";
+import { ok, type Programs } from "../machine";
 import { accountPrograms, killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
 import { openrcPrograms } from "./openrc";

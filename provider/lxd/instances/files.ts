@@ -115,7 +115,11 @@ export class InstanceFiles {
     const { lxd, project, name } = this.ref;
     const key = JSON.stringify([clusterKey(lxd.endpoint), lxd.host, project, name]);
     const own = shared.get(key) ?? { connection: this.connect(), uses: 0 };
-    const forget = (): void => void (shared.get(key) === own && shared.delete(key));
+    const forget = (): void => {
+      if (shared.get(key) === own) {
+        shared.delete(key);
+      }
+    };
     shared.set(key, own);
     own.uses += 1;
     try {

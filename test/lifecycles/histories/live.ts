@@ -400,7 +400,7 @@ export function facets(live: Live, name: string, args: Properties): Properties |
 }
 
 function machineIn({ instance }: Properties): Machine {
-  return instance === undefined ? undefined : String(instance);
+  return instance as Machine;
 }
 
 function vmFacets(live: Live, name: string): Properties | undefined {

@@ -67,7 +67,7 @@ class RecordingGuest implements Machine {
     throw new Error("no user needs it");
   }
   createFile(path: string, file: NewFile): Promise<void> {
-    this.written.push(`${path} ${file.uid}:${file.gid} ${file.mode.toString(8)} ${file.content}`);
+    this.written.push(`${path} ${file.uid}:${file.gid} ${file.mode.toString(8)} ${String(file.content)}`);
     this.files.set(path, { type: "file", ...file, content: String(file.content) });
     return Promise.resolve();
   }

@@ -131,6 +131,49 @@ describe("Taking over a cluster on real LXD", () => {
     assert.doesNotMatch(svg, /t0psecret/);
   });
 
+  it("passes every check of verify, which does nothing but read and run commands in the instances", async () => {
+    const watch = await ChangeWatch.start(hosts.lab, "bcn2");
+    const argv = ["verify", "--host", `root@${ADDRESSES.bcn1}`, "--identity", "~/.ssh/id_ed25519"];
+    const { stdout, stderr, exitCode } = await hosts.lab.workstationExec(["node", join(REPOSITORY, "dist/cli/main.js"), ...argv]);
+    const changes = await watch.stop(hosts.lab, "bcn2");
+    assert.equal(exitCode, 0, stdout + stderr);
+    const done = new Set(changes.map(({ action }) => action));
+    assert.deepEqual(
+      [...done].filter((action) => !["instance-exec", "instance-log-deleted"].includes(action)),
+      [],
+    );
+    assert(done.has("instance-exec"));
+    assert.match(stdout, /^ok +member +bcn2 +Online +Online$/m);
+    assert.match(stdout, /^ok +space +local on bcn1 +less than 90 % used +\d+ % of [\d.]+ GiB$/m);
+    assert.match(stdout, /^ok +interface +lxdbr0 on bcn2 +up, for c1 +up$/m);
+    assert.doesNotMatch(stdout, /lxdbr0 on bcn1/); // nothing uses it there
+    assert.match(stdout, /^ok +address +c1 +an IPv4 or global IPv6 address +10\.44\.0\.\d+$/m);
+    assert.match(stdout, /^ok +cloud-init +c1 +done +done/m);
+    assert.match(stdout, /^ok +system +c2 +running +running$/m);
+    assert.match(stdout, /^ok +default route +c1 +one +through eth0$/m);
+    assert.match(stdout, /^ok +name server +c1 +one or more +\S+$/m);
+    assert.match(stdout, /^\d+ checks: \d+ passed, 0 failed, 0 not checked$/m);
+    assert.doesNotMatch(stdout + stderr, /t0psecret/);
+  });
+
+  it("fails the check of an instance in which a unit has failed, and of one that is frozen", async () => {
+    await lxc("exec", "c1", "--", "systemd-run", "--unit=broken", "--wait", "false").catch(() => undefined);
+    await lxc("pause", "c2");
+    const argv = ["verify", "--host", `root@${ADDRESSES.bcn2}`, "--identity", "~/.ssh/id_ed25519", "--json"];
+    const { stdout, exitCode } = await hosts.lab.workstationExec(["node", join(REPOSITORY, "dist/cli/main.js"), ...argv]);
+    await lxc("exec", "c1", "--", "systemctl", "reset-failed", "broken");
+    await lxc("start", "c2");
+    assert.equal(exitCode, 1);
+    const rows = JSON.parse(stdout) as { check: string; on: string; found: string; result: string; fix?: string }[];
+    assert.deepEqual(
+      rows.filter(({ result }) => result !== "passed").map(({ check, on, found, fix = "" }) => [check, on, found, fix]),
+      [
+        ["system", "c1", "degraded: broken.service", `${hosts.lab.flavour.client} exec c1 -- journalctl -b -u broken.service`],
+        ["instance", "c2", "Frozen", `${hosts.lab.flavour.client} start c2`],
+      ],
+    );
+  });
+
   it("is managed by the program: an edited instance is changed in place", async () => {
     const path = join(folder, "index.ts");
     writeFileSync(path, readFileSync(path, "utf8").replace('cpu: "1"', 'cpu: "2"'));

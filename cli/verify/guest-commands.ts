@@ -2,7 +2,7 @@
 import type { Ending, GuestCommand } from "./facts";
 
 /** Time for each command, in seconds. */
-export const COMMAND_SECONDS = 10;
+const COMMAND_SECONDS = 10;
 
 /**
  * Runs commands one after the other, in any POSIX shell. The first argument is the time for each, in seconds. Then follow, for each command, its

@@ -145,7 +145,10 @@ function nameServerRow({ status }: InstanceFact, { nameServers }: GuestFact, cli
   const look = commandFor(client, "exec", status, "cat /etc/resolv.conf");
   return nameServers.value.length > 0
     ? check.passed(nameServers.value.join(", "))
-    : check.failed("none", `${look}. Give it nameservers in its network config, or let its network give one by DHCP`);
+    : check.failed(
+        "none",
+        `${look}. Give it nameservers in its network config or by DHCP. systemd-networkd passes them on to systemd-resolved only: install that`,
+      );
 }
 
 function userRows({ status }: InstanceFact, { users }: GuestFact, client: string): Row[] {

@@ -3,17 +3,17 @@ import { isRunning, isStopped, nicsOf } from "../../provider/lxd/instances/insta
 import { named } from "../status/contents";
 import { canonical, staticAddressesOf } from "./addresses";
 import type { Facts, InstanceFact } from "./facts";
-import { checkOf, type Row } from "./rows";
+import { type Check, checkOf, type Row } from "./rows";
 import { commandFor } from "./texts";
 
 export function instanceRows({ status, processes, ...fact }: InstanceFact, { members, client }: Facts["status"]): Row[] {
   const on = named(status);
-  const check = checkOf("instance", on, fact.config["boot.autostart"] === "true" ? "Running (boot.autostart)" : "no failure");
+  const check = checkOf("instance", on, startsWithHost(fact) ? "Running (boot.autostart)" : "Running or stopped");
   if (members.some(({ name, isDown }) => isDown && name === status.member)) {
     return [check.notChecked(`${status.member} is down`)];
   }
   if (!isRunning(status)) {
-    return [stoppedRow({ status, processes, ...fact }, client)];
+    return [stoppedRow({ status, ...fact }, check, client)];
   }
   const agent = checkOf("agent", on, "answers");
   if (!fact.hasState) {
@@ -38,14 +38,16 @@ export function instanceRows({ status, processes, ...fact }: InstanceFact, { mem
   ];
 }
 
-function stoppedRow({ status, config }: InstanceFact, client: string): Row {
-  const isWanted = ["true", "1", "yes", "on"].includes(config["boot.autostart"] ?? "");
-  const check = checkOf("instance", named(status), isWanted ? "Running (boot.autostart)" : "no failure");
+function startsWithHost({ config }: Pick<InstanceFact, "config">): boolean {
+  return ["true", "1", "yes", "on"].includes(config["boot.autostart"] ?? "");
+}
+
+function stoppedRow({ status, config }: Pick<InstanceFact, "status" | "config">, check: Check, client: string): Row {
   if (isStopped(status)) {
     if (status.origin !== undefined) {
       return check.passed(`${status.status}, until ${status.origin} is restored`);
     }
-    return isWanted
+    return startsWithHost({ config })
       ? check.failed(status.status, `${commandFor(client, "start", status)}, or unset boot.autostart`)
       : check.passed(status.status);
   }

@@ -27,7 +27,7 @@ function createdRow(noun: "pool" | "network", object: ObjectStatus, { members, c
     const { stack, project } = object.mark === undefined ? {} : ownerOf(object.mark.urn);
     const inProject = object.project === "default" ? "" : ` --project ${object.project}`;
     const command = `${client} ${noun === "pool" ? "storage" : "network"}`;
-    const [[member = ""] = []] = faults;
+    const member = faults[0]?.[0] ?? "";
     return check.failed(
       found,
       stack === undefined || project === undefined
@@ -85,13 +85,16 @@ function interfaceRows({ interfaces, instances, networks }: Facts): Row[] {
   });
 }
 
-/** Interfaces of the host that NICs are on: what they name as parent, and the managed bridges. */
+/**
+ * Interfaces of the host that NICs are on: what they name as parent, and the managed bridges. Without those of `physical`, which leave the host
+ * for a running instance.
+ */
 export function namesIn(
   networks: Readonly<Record<string, { readonly type: string }>>,
   devices: Facts["instances"][number]["devices"],
 ): string[] {
-  return Object.values(devices).flatMap(({ type, parent, network = "" }) => {
-    if (type !== "nic") {
+  return Object.values(devices).flatMap(({ type, nictype, parent, network = "" }) => {
+    if (type !== "nic" || nictype === "physical") {
       return [];
     }
     return parent ?? (networks[network]?.type === "bridge" ? [network] : []);
@@ -114,7 +117,7 @@ function deviceRows(facts: Facts): Row[] {
         ),
       ),
   ];
-  const check = checkOf("devices", `${profiles.length} profiles, ${instances.length} instances`, "name what is there");
+  const check = checkOf("devices", "profiles, instances", "name what is there");
   return rows.length > 0 || profiles.length + instances.length === 0
     ? rows
     : [check.passed("pools, networks and interfaces are there")];
@@ -127,7 +130,7 @@ function missingIn(
   { project, devices }: Pick<Facts["profiles"][number], "project" | "devices">,
   partsOf: (parent: string) => readonly InterfaceFact[],
 ): Row[] {
-  return Object.entries(devices).flatMap(([device, { type, pool, network, parent }]) => {
+  return Object.entries(devices).flatMap(([device, { type, nictype, pool, network, parent }]) => {
     const check = checkOf("devices", on, "names what is there");
     const fix = (what: string): string =>
       `Create the ${what}, or change the device ${device}: ${client} config device, ${client} profile device`;
@@ -137,7 +140,7 @@ function missingIn(
     if (type === "nic" && network !== undefined && networks[project]?.[network] === undefined) {
       return [check.failed(`${device} names the network ${network}, which is not there`, fix("network"))];
     }
-    const parts = type === "nic" && parent !== undefined ? partsOf(parent) : [];
+    const parts = type === "nic" && nictype !== "physical" && parent !== undefined ? partsOf(parent) : [];
     const unknown = parts.find(({ state }) => state.why !== undefined);
     if (parts.some(({ state }) => state.why === undefined && state.value !== undefined) || parts.length === 0) {
       return [];

@@ -73,7 +73,7 @@ function databaseRow({ members, quorum, client }: ClusterStatus): Row {
   const check = checkOf("database", "cluster", "3 or more voters, an odd number, all online");
   if (quorum !== undefined) {
     const down = voters.flatMap(({ name, isDown }) => (isDown ? [name] : []));
-    return check.failed(quorum, `Start ${down.join(", ")}; LXD may choose another voter instead`);
+    return check.failed(quorum, `Start ${down.join(", ")}; another member may become a voter instead`);
   }
   return voters.length >= MEMBERS_WITH_MAJORITY && voters.length % 2 === 1
     ? check.passed(`${voters.length}: ${names}`)

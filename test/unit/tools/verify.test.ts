@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { HostArgs } from "../../../cli/arguments";
 import type { ClusterStatus, InstanceStatus, MemberStatus, ObjectStatus } from "../../../cli/status/contents";
 import { readFacts } from "../../../cli/verify";
 import { staticAddressesOf } from "../../../cli/verify/addresses";
 import { rowsOf } from "../../../cli/verify/checks";
 import type { Ending, Facts, GuestFact, InstanceFact } from "../../../cli/verify/facts";
-import { endingsIn } from "../../../cli/verify/guest-commands";
+import { endingsIn, reportOn } from "../../../cli/verify/guest-commands";
 import { guestRows } from "../../../cli/verify/guests";
 import { instanceRows } from "../../../cli/verify/instances";
 import { memberRows } from "../../../cli/verify/members";
@@ -19,6 +22,11 @@ import { type SimulatedCluster, startMembers, startStandalone } from "../resourc
 
 const URN = "urn:pulumi:prod::shop::pulumi-nodejs:dynamic/lxd:LxdVm::web";
 const CLAIM = "0123456789abcdef";
+
+/** The shells that guests use as sh, if this machine has them. */
+const SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"], ["sh"]].filter(([program = ""]) =>
+  (process.env["PATH"] ?? "").split(":").some((directory) => existsSync(join(directory, program))),
+);
 
 /** `RESULT check, on: found`, and the fix of a failed check. */
 function told(rows: readonly Row[]): string[] {
@@ -484,6 +492,34 @@ describe("The checks inside an instance", () => {
     ]);
   });
 });
+
+for (const [shell = "", ...options] of SHELLS) {
+  describe(`The report on commands, by ${[shell, ...options].join(" ")}`, () => {
+    const report = (commands: readonly (readonly string[])[]): Ending[] => {
+      const [, , ...words] = reportOn(commands);
+      return endingsIn(spawnSync(shell, [...options, "-c", ...words], { encoding: "utf8" }).stdout);
+    };
+
+    it("has the exit code and the output of each, whatever its words and lines are", () => {
+      const words = ["a b", "it's", '"$HOME"', "`id`", "*", "", "-n", "ä;|&<>()#~!", "${1}", "\\\\", "7", "8", "9"];
+      assert.deepEqual(
+        report([["printf", "%s|", ...words], ["sh", "-c", "echo 7; echo; echo ' x'; echo err >&2; exit 3"], ["false"]]),
+        [
+          { exitCode: 0, stdout: words.map((word) => `${word}|`).join("") },
+          { exitCode: 3, stdout: "7\n\n x" },
+          { exitCode: 1, stdout: "" },
+        ],
+      );
+    });
+
+    it("tells a program that is not there, and ends one that reads its input", () => {
+      assert.deepEqual(
+        report([["no-such-program"], ["cat"]]).map(({ exitCode }) => exitCode),
+        [127, 0],
+      );
+    });
+  });
+}
 
 describe("The pings", () => {
   const { networks } = factsWith();

@@ -444,6 +444,8 @@ describe("The checks inside an instance", () => {
       rowWith({ routes: { exitCode: 0, stdout: [header, ...lines].join("\n") } }, "default route");
     assert.match(judged() ?? "", /^failed default route, web1: none \| lxc exec web1 -- ip route\. /);
     assert.match(judged("eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0") ?? "", /^failed /);
+    assert.match(judged(v6("00000201", "eth0")) ?? "", /^failed /, "an unreachable route");
+    assert.match(judged(v6("00000001", "lo")) ?? "", /^failed /);
     assert.match(judged(v6("00200200", "lo")) ?? "", /^failed /, "the kernel's own route that rejects");
     assert.equal(judged(v6("00000003", "enp5s0")), "passed default route, web1: through enp5s0");
     assert.equal(

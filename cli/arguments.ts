@@ -6,11 +6,13 @@ export const USAGE = `Usage: pulumi-lxd-cluster COMMAND --host [user@]host[:port
 Commands
   adopt       Reads a running cluster of LXD or Incus, or a standalone server, and writes a Pulumi program that adopts it unchanged
   status      Shows what a cluster has: members, pools, networks, instances and their users, and what is unfinished in it
-Neither changes anything on the cluster.
+  verify      Checks a cluster: members, pools, networks, instances, what runs inside them, and their users. Exit status 1 when a check
+              fails, or cannot be made
+None of them changes anything on the cluster.
 
 Options
   --host      SSH address of a member, once for each member. adopt needs all of them, and pulumi destroy removes the first one last;
-              status asks the first one that answers
+              status and verify ask the first one that answers
   --identity  Path of the private key. Default: the SSH agent
   --jump      Jump host, [user@]host[:port]
   --help      Show this text
@@ -23,6 +25,10 @@ Options of adopt
 Options of status
   --svg       File for a picture of the cluster
   --force     Overwrite that file
+
+Options of verify
+  --ping      Let each running instance ping one on another member
+  --json      Print the checks as JSON
 `;
 
 /** Reports a wrong command line. */
@@ -59,12 +65,27 @@ export interface AskedStatus {
   readonly force: boolean;
 }
 
-/** Options of one command only. `--force` is an option of both. */
-const OPTIONS_OF = { adopt: ["out", "owned"], status: ["svg"] } as const;
+/** The command line of `verify`. */
+export interface AskedVerify {
+  readonly hosts: readonly HostArgs[];
+  /** Whether instances ping each other. */
+  readonly ping: boolean;
+  readonly json: boolean;
+}
 
-type Command = keyof typeof OPTIONS_OF;
+/** Options of some commands only. */
+const COMMANDS_WITH = {
+  out: ["adopt"],
+  owned: ["adopt"],
+  svg: ["status"],
+  force: ["adopt", "status"],
+  ping: ["verify"],
+  json: ["verify"],
+} as const;
 
-const COMMANDS = Object.keys(OPTIONS_OF) as Command[];
+const COMMANDS = ["adopt", "status", "verify"] as const;
+
+type Command = (typeof COMMANDS)[number];
 
 /**
  * Parses the command line. Returns `undefined` for `--help`.
@@ -72,29 +93,34 @@ const COMMANDS = Object.keys(OPTIONS_OF) as Command[];
  */
 export function parseArguments(
   argv: readonly string[],
-): ({ command: "adopt" } & Asked) | ({ command: "status" } & AskedStatus) | undefined {
+): ({ command: "adopt" } & Asked) | ({ command: "status" } & AskedStatus) | ({ command: "verify" } & AskedVerify) | undefined {
   const { values, positionals } = parsed(argv);
   if (values.help === true) {
     return undefined;
   }
   const command = commandOf(positionals);
-  for (const other of COMMANDS.filter((each) => each !== command)) {
-    for (const option of OPTIONS_OF[other].filter((each) => values[each] !== undefined)) {
-      throw new UsageError(`--${option} is an option of ${other}`);
+  for (const [option, commands] of Object.entries(COMMANDS_WITH) as [keyof typeof COMMANDS_WITH, readonly Command[]][]) {
+    if (values[option] !== undefined && !commands.includes(command)) {
+      throw new UsageError(`--${option} is an option of ${commands.join(" and ")}`);
     }
   }
   const hosts = hostsOf(values);
   const force = values.force === true;
-  return command === "adopt"
-    ? { command, hosts, out: values.out ?? ".", owned: values.owned === true, force }
-    : { command, hosts, svg: values.svg, force };
+  switch (command) {
+    case "adopt":
+      return { command, hosts, out: values.out ?? ".", owned: values.owned === true, force };
+    case "status":
+      return { command, hosts, svg: values.svg, force };
+    case "verify":
+      return { command, hosts, ping: values.ping === true, json: values.json === true };
+  }
 }
 
 function commandOf(words: readonly string[]): Command {
   const command = COMMANDS.find((each) => each === words[0]);
   if (command === undefined || words.length > 1) {
     throw new UsageError(
-      words[0] === undefined ? `The command is missing: ${COMMANDS.join(" or ")}` : `There is no command "${words.join(" ")}"`,
+      words[0] === undefined ? `The command is missing: ${COMMANDS.join(", ")}` : `There is no command "${words.join(" ")}"`,
     );
   }
   return command;
@@ -123,6 +149,8 @@ function parsed(argv: readonly string[]) {
         owned: { type: "boolean" },
         svg: { type: "string" },
         force: { type: "boolean" },
+        ping: { type: "boolean" },
+        json: { type: "boolean" },
         help: { type: "boolean", short: "h" },
       },
     });

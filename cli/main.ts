@@ -1,9 +1,9 @@
 #!/usr/bin/env node
-/** The command `pulumi-lxd-cluster`: shows a running cluster, or writes a program that adopts it. */
+/** The command `pulumi-lxd-cluster`: shows a running cluster, checks it, or writes a program that adopts it. */
 import { writeFileSync } from "node:fs";
 import { messageOf } from "../provider/support/errors";
 import { disconnectAll } from "../provider/transport/pool";
-import { type Asked, type AskedStatus, parseArguments, USAGE, UsageError } from "./arguments";
+import { type Asked, type AskedStatus, type AskedVerify, parseArguments, USAGE, UsageError } from "./arguments";
 import { readCluster } from "./inventory";
 import { programOf } from "./program";
 import { programIn, refuseToOverwrite, writeProject } from "./project";
@@ -11,6 +11,9 @@ import { describe } from "./report";
 import { readStatus } from "./status";
 import { drawStatus } from "./status/picture";
 import { describeStatus } from "./status/text";
+import { readFacts } from "./verify";
+import { rowsOf } from "./verify/checks";
+import { describeRows, hasPassed } from "./verify/text";
 
 async function main(argv: readonly string[]): Promise<number> {
   const asked = parseArguments(argv);
@@ -18,8 +21,16 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(USAGE);
     return 0;
   }
-  await (asked.command === "adopt" ? adopt(asked) : status(asked));
-  return 0;
+  switch (asked.command) {
+    case "adopt":
+      await adopt(asked);
+      return 0;
+    case "status":
+      await status(asked);
+      return 0;
+    case "verify":
+      return verify(asked);
+  }
 }
 
 function tell(text: string): void {
@@ -44,6 +55,13 @@ async function status({ hosts, svg, force }: AskedStatus): Promise<void> {
     writeFileSync(svg, drawStatus(found));
     process.stdout.write(`Written: ${svg}\n`);
   }
+}
+
+async function verify(asked: AskedVerify): Promise<number> {
+  const facts = await readFacts(asked, tell);
+  const rows = rowsOf(facts);
+  process.stdout.write(asked.json ? `${JSON.stringify(rows, undefined, 2)}\n` : describeRows(facts.status, rows));
+  return hasPassed(rows) ? 0 : 1;
 }
 
 void main(process.argv.slice(2))

@@ -13,6 +13,7 @@ const USAGE = `usage: npm run demo [-- [--simulated] [--flavour F] [--instance N
   preview | up           pulumi preview, pulumi up
   pulumi ARGS...         any other command of Pulumi, such as: pulumi stack output
   status [--svg FILE]    the cluster as it is now, and a picture of it
+  verify [--ping]        checks of the cluster and its VMs
   ssh VM [CMD...]        log in to a VM
   host NAME [-- CMD...]  a shell, or a command, as root on a host
   down                   remove all of it
@@ -94,7 +95,7 @@ async function demo(hosts: DemoHosts): Promise<number> {
   }
   log(`pulumi up took ${seconds(applied)}`);
   say("");
-  const status = await stack.status([]);
+  const status = await stack.ownCommand("status", []);
   say(`\n${hints(hosts)}`);
   return status;
 }
@@ -110,6 +111,7 @@ function hints({ mischief, canLogIn }: DemoHosts): string {
     ...(canLogIn ? ["  npm run demo -- ssh dns1          log in to a VM"] : []),
     "  npm run demo -- status --svg cluster.svg",
     "                                    draw the cluster",
+    "  npm run demo -- verify            check the cluster",
     "  npm run demo -- down              remove all of it",
   ].join("\n");
 }
@@ -151,7 +153,8 @@ async function main(argv: readonly string[]): Promise<number> {
     case "pulumi":
       return stack.run(rest);
     case "status":
-      return stack.status(rest);
+    case "verify":
+      return stack.ownCommand(command, rest);
     case "ssh": {
       const { user, address } = loginOf(await stack.resources(), name);
       return hosts.logIn(user, address, args);

@@ -69,3 +69,23 @@ export interface ClusterStatus {
 export function named({ project, name }: { readonly project: string; readonly name: string }): string {
   return project === "default" ? name : `${project}/${name}`;
 }
+
+/** The first line of what is printed about a cluster. */
+export function titleOf({
+  title,
+  host,
+  clustered,
+  members,
+}: Pick<ClusterStatus, "title" | "host" | "clustered" | "members">): string {
+  const size = members.length === 1 ? "one member" : `${members.length} members`;
+  return `${title}, ${clustered ? `a cluster of ${size}, asked on ${host}` : `a standalone server on ${host}`}`;
+}
+
+/** One status where all members have the same. */
+export function statusText({ statuses }: Pick<ObjectStatus, "statuses">): string {
+  const entries = Object.entries(statuses);
+  const [first] = Object.values(statuses);
+  return first !== undefined && entries.every(([, status]) => status === first)
+    ? first
+    : entries.map(([member, status]) => `${status} (${member})`).join(", ");
+}

@@ -29,16 +29,31 @@ const READ_SECONDS = 120;
 const projectSchema = z.looseObject({ name: z.string(), config: z.record(z.string(), z.string()).nullish() });
 const listedNetworkSchema = z.looseObject({ name: z.string(), managed: z.boolean() });
 
+/** What was read for a status. */
+export interface Reading {
+  readonly lxd: LxdClient;
+  readonly servers: Servers;
+  readonly projects: readonly z.output<typeof projectSchema>[];
+  /** In the order of the status; `state` is absent when it did not come in time. */
+  readonly instances: readonly Instance[];
+  readonly status: ClusterStatus;
+}
+
+/** {@link readCluster} for its status alone. */
+export async function readStatus(...what: Parameters<typeof readCluster>): Promise<ClusterStatus> {
+  return (await readCluster(...what)).status;
+}
+
 /**
  * Reads a cluster through the first of the hosts that answers for it.
  * @param tell - Receives the hosts that were skipped, and what could not be read.
  * @param seconds - Time limit.
  */
-export async function readStatus(
+export async function readCluster(
   hosts: readonly HostArgs[],
   tell: (text: string) => void,
   seconds = READ_SECONDS,
-): Promise<ClusterStatus> {
+): Promise<Reading> {
   const deadline = new Deadline(seconds, "Reading the cluster");
   const { endpoint } = await clusterEndpoint({ endpoints: hosts.map(connectionOf) }, { deadline, patient: false, warn: tell });
   const lxd = new LxdClient(endpoint, deadline);
@@ -60,7 +75,8 @@ export async function readStatus(
     instances: instances.map(({ project, instance }) => instanceStatus(project, instance, environment.server_name, evacuated)),
     operations: await operationsOf(lxd),
   };
-  return { ...found, unfinished: unfinishedIn(found) };
+  const status = { ...found, unfinished: unfinishedIn(found) };
+  return { lxd, servers, projects, instances: instances.map(({ instance }) => instance), status };
 }
 
 function standalone(name: string): MemberStatus {

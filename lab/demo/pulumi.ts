@@ -48,13 +48,13 @@ export class DemoStack {
     return runInForeground(this.hosts.argv(this.command(argv)), this.environment);
   }
 
-  /** Runs the package's own command `status` with these arguments on this terminal. Returns its exit status. */
-  async status(argv: readonly string[]): Promise<number> {
+  /** Runs a command of the package with these arguments on this terminal. Returns its exit status. */
+  async ownCommand(name: "status" | "verify", argv: readonly string[]): Promise<number> {
     const hosts = this.config().config["lxd-cluster:hosts"].flatMap(({ address, connection }) => {
       const { user, privateKeyPath, host = address, port = 22 } = connection;
       return ["--host", `${user}@${host}:${port}`, "--identity", privateKeyPath];
     });
-    const command = [process.execPath, join(checkoutRoot, "dist/cli/main.js"), "status", ...hosts, ...argv];
+    const command = [process.execPath, join(checkoutRoot, "dist/cli/main.js"), name, ...hosts, ...argv];
     return runInForeground(this.hosts.argv(command), this.environment);
   }
 

@@ -131,6 +131,71 @@ describe("Taking over a cluster on real LXD", () => {
     assert.doesNotMatch(svg, /t0psecret/);
   });
 
+  const verify = async (...options: string[]): Promise<{ exitCode: number; said: string; faults: (string | undefined)[][] }> => {
+    const argv = ["verify", "--host", `root@${ADDRESSES.bcn1}`, "--identity", "~/.ssh/id_ed25519", ...options];
+    const { stdout, stderr, exitCode } = await hosts.lab.workstationExec(["node", join(REPOSITORY, "dist/cli/main.js"), ...argv]);
+    const rows = (options.includes("--json") ? JSON.parse(stdout) : []) as Record<string, string>[];
+    const faults = rows.filter(({ result }) => result !== "passed");
+    return {
+      exitCode,
+      said: stdout + stderr,
+      faults: faults.map(({ result, check, on, found, fix }) => [result, check, on, found, fix]),
+    };
+  };
+
+  it("fails the checks of what is wrong in its instances, with the command that shows it", async () => {
+    const { client } = hosts.lab.flavour;
+    // c2 has no network device, for which systemd waits in vain.
+    await lxc("exec", "c2", "--", "sh", "-c", "systemctl is-system-running --wait || true");
+    const { exitCode, faults } = await verify("--json");
+    assert.deepEqual(
+      faults.map(([result, check, on, found]) => [result, check, on, found]),
+      [
+        ["failed", "name server", "c1", "none"], // the guests of the lab have no resolver
+        ["failed", "system", "c2", "degraded: systemd-networkd-wait-online.service"],
+      ],
+    );
+    assert.equal(faults[1]?.[4], `${client} exec c2 -- journalctl -b -u systemd-networkd-wait-online.service`);
+    assert.equal(exitCode, 1);
+  });
+
+  it("passes every check when that is repaired. Nothing is done but to read and to run commands in the instances", async () => {
+    await lxc("exec", "c1", "--", "sh", "-c", "echo nameserver 10.44.0.1 >/etc/resolv.conf");
+    await lxc("exec", "c2", "--", "systemctl", "mask", "systemd-networkd-wait-online.service");
+    await lxc("exec", "c2", "--", "systemctl", "reset-failed");
+    const watch = await ChangeWatch.start(hosts.lab, "bcn2");
+    const { exitCode, said } = await verify();
+    const done = new Set((await watch.stop(hosts.lab, "bcn2")).map(({ action }) => action));
+    assert.equal(exitCode, 0, said);
+    assert(done.delete("instance-exec"));
+    done.delete("instance-log-deleted"); // the output of the commands, where the server tells of it
+    assert.deepEqual([...done], []);
+    for (const line of [
+      /^ok +member +bcn2 +Online +Online$/m,
+      /^ok +version +bcn2, bcn1 +the same on all members +\S+$/m,
+      /^ok +space +local on bcn1 +less than 90 % used +\d+ % of [\d.]+ GiB$/m,
+      /^ok +interface +lxdbr0 on bcn2 +up, for c1 +up$/m,
+      /^ok +address +c1 +an IPv4 or global IPv6 address +10\.44\.0\.\d+$/m,
+      /^ok +cloud-init +c1 +done +done/m,
+      /^ok +system +c2 +running +running$/m,
+      /^ok +default route +c1 +one +through eth0$/m,
+      /^ok +name server +c1 +one or more +10\.44\.0\.1$/m,
+      /^\d+ checks: \d+ passed, 0 failed, 0 not checked$/m,
+    ]) {
+      assert.match(said, line);
+    }
+    assert.doesNotMatch(said, /lxdbr0 on bcn1/); // nothing uses it there
+    assert.doesNotMatch(said, /t0psecret/);
+  });
+
+  it("fails the check of an instance that is frozen, and asks nothing in it", async () => {
+    await lxc("pause", "c2");
+    const { exitCode, faults } = await verify("--json");
+    await lxc("start", "c2");
+    assert.deepEqual(faults, [["failed", "instance", "c2", "Frozen", `${hosts.lab.flavour.client} start c2`]]);
+    assert.equal(exitCode, 1);
+  });
+
   it("is managed by the program: an edited instance is changed in place", async () => {
     const path = join(folder, "index.ts");
     writeFileSync(path, readFileSync(path, "utf8").replace('cpu: "1"', 'cpu: "2"'));

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { guestOf } from "../guest";
 import { type ProgramResult, runProgram } from "../machine";
 import { guestPrograms } from "../programs/guest";
-import { runStepsIn, stepsIn } from "../programs/steps";
+import { reportIn, runReportIn, runStepsIn, stepsIn } from "../programs/steps";
 import { limited, unwrap } from "../programs/wrappers";
 import type { Instance } from "./database";
 import { instanceOf } from "./instance-requests";
@@ -86,6 +86,10 @@ function runAsOperation(request: ApiRequest, instance: Instance, body: z.output<
 type Ending = ProgramResult & { refusal?: string };
 
 async function runInGuest(instance: Instance, body: z.output<typeof execPost>, request: ApiRequest): Promise<Ending> {
+  const report = reportIn(body.command);
+  if (report !== undefined) {
+    return runReportIn(report, (command) => runOne(instance, body, request, command));
+  }
   const steps = stepsIn(body.command);
   return steps === undefined
     ? runOne(instance, body, request, body.command)

@@ -287,7 +287,7 @@ function usedBy(database: Database, network: Network): string[] {
 
 function getState(request: ApiRequest): Reply {
   const name = param(request, "name");
-  const found = request.daemon.host.interfaces.get(name);
+  const found = targetDaemon(request).host.interfaces.get(name);
   if (found === undefined) {
     throw new LxdError(404, "Network not found");
   }
@@ -301,7 +301,7 @@ function getState(request: ApiRequest): Reply {
     counters: { bytes_received: 0, bytes_sent: 0, packets_received: 0, packets_sent: 0 },
     hwaddr: found.hwaddr,
     mtu: found.type === "loopback" ? 65536 : 1500,
-    state: "up",
+    state: found.isDown === true ? "down" : "up",
     type: found.type === "loopback" ? "loopback" : "broadcast",
     bond: null,
     bridge: null,

@@ -61,6 +61,8 @@ export interface HostInterface {
   readonly addresses: string[];
   /** Process of the server that gives DNS and DHCP on its bridge. */
   readonly dnsmasqPid?: number | undefined;
+  /** Whether it was set down by hand. */
+  readonly isDown?: boolean;
 }
 
 /** What a daemon needs of its host. */

@@ -1,6 +1,6 @@
 /** The programs of a guest other than those for files and accounts. */
-import type { Guest } from "../guest";
-import { ok, type Programs } from "../machine";
+import { type Guest, networkFiles } from "../guest";
+import { failure, ok, type Programs, parseArguments } from "../machine";
 import { accountPrograms, killProcesses, visudo } from "./accounts";
 import { filePrograms } from "./files";
 import { openrcPrograms } from "./openrc";
@@ -12,6 +12,24 @@ export const guestPrograms: Programs<Guest> = {
   ...(accountPrograms as Programs<Guest>),
   ...(packagePrograms as Programs<Guest>),
   visudo,
+  cat: (run) => {
+    const network = networkFiles(run.machine.instance);
+    return run.args.length > 0 && run.args.every((path) => path in network)
+      ? ok(run.args.map((path) => network[path] ?? "").join(""))
+      : (((packagePrograms as Programs<Guest>)["cat"] ?? (filePrograms as Programs<Guest>)["cat"])?.(run) ?? failure(1, "cat"));
+  },
+  ping: ({ machine, args }) => {
+    const { operands } = parseArguments(args, { valued: ["-c", "-W"] });
+    const [address = ""] = operands;
+    const { database } = machine.instance.member.daemon;
+    const answers = [...database.instances.values()].some(
+      ({ status, leases }) =>
+        status === "Running" && [...leases.values()].some(({ ipv4, ipv6 }) => ipv4 === address || ipv6 === address),
+    );
+    return answers
+      ? ok(`PING ${address} 56 data bytes\n1 packets transmitted, 1 received, 0% packet loss\n`)
+      : { ...failure(1, ""), stdout: `PING ${address} 56 data bytes\n1 packets transmitted, 0 received, 100% packet loss\n` };
+  },
   env: ({ env }) =>
     ok(
       Object.entries(env)

@@ -122,13 +122,19 @@ export class SimulatedUnits {
   systemctl(args: string[]): ProgramResult {
     const { options, operands } = parseArguments(args, {
       flags: ["--no-pager", "--plain", "--no-legend", "--now", "--quiet", "-q", "--value", "--runtime"],
-      valued: ["-p", "--property", "--type", "--signal", "--lines", "-n"],
+      valued: ["-p", "--property", "--type", "--signal", "--lines", "-n", "--state"],
     });
     const [command = "", ...units] = operands;
+    const failed = [...this.runs].filter(([, run]) => run.activeState === "failed").map(([name]) => name);
     const names = units.map((unit) => this.nameIn(unit));
     switch (command) {
       case "is-system-running":
-        return ok("running\n");
+        return failed.length === 0 ? ok("running\n") : { exitCode: 1, stdout: "degraded\n", stderr: "" };
+      case "list-units":
+        if (options.get("--state") !== "failed") {
+          return failure(1, "systemctl list-units: only failed ones are simulated");
+        }
+        return ok(failed.map((name) => `${name} loaded failed failed ${name}\n`).join(""));
       case "daemon-reload":
         this.readAgain();
         return ok();

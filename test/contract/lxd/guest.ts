@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { endingsIn, GUEST_COMMANDS, reportOn } from "../../../cli/verify/guest-commands";
 import { runInInstance } from "../../../provider/lxd/instances/exec";
 import { findInstance, setInstanceConfig, startInstance } from "../../../provider/lxd/instances/instances";
 import { waitFor } from "../../../provider/lxd/instances/wait";
@@ -272,6 +273,25 @@ export function guestContract(lab: () => ContractLab): void {
       assert.equal((await inside.readFile("/tmp/of-daemon"))?.uid, 1);
       await inside.removeFile("/tmp/of-daemon");
       assert.equal(await inside.readFile(scratch), undefined);
+    });
+  });
+
+  describe("a report on commands in an instance", () => {
+    it("has the exit code and the output of each", async () => {
+      const commands = [["echo", "a b", "it's"], ["false"], ["no-such-program"], ["cat", "/nonexistent"], ["id", "-u"]];
+      assert.deepEqual(endingsIn((await run(reportOn(commands))).stdout), [
+        { exitCode: 0, stdout: "a b it's" },
+        { exitCode: 1, stdout: "" },
+        { exitCode: 127, stdout: "" },
+        { exitCode: 1, stdout: "" },
+        { exitCode: 0, stdout: "0" },
+      ]);
+    });
+
+    it("tells the routes and the failed units", async () => {
+      const [routes, units] = endingsIn((await run(reportOn([GUEST_COMMANDS.routes, GUEST_COMMANDS.failedUnits]))).stdout);
+      assert.match(routes?.stdout ?? "", /^Iface\tDestination\tGateway \tFlags\t/);
+      assert.equal(units?.exitCode, 0);
     });
   });
 

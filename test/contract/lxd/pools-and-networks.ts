@@ -339,5 +339,13 @@ export function poolsAndNetworksContract(lab: () => ContractLab): void {
       assert.equal(lo?.value.managed, false);
       assert.equal(await findObject(await lab().lxd(), network("default", "nope")), undefined);
     });
+
+    it("is up or down, on each member", async () => {
+      const stateSchema = z.looseObject({ state: z.string() });
+      for (const target of names()) {
+        assert.equal((await (await lab().lxd()).get("/1.0/networks/lo/state", stateSchema, { target })).state, "up");
+        assert.equal(await findObject(await lab().lxd(), network("default", "nope"), target), undefined);
+      }
+    });
   });
 }

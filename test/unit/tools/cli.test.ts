@@ -42,7 +42,7 @@ describe("The command line", () => {
     assert.equal(messageOf(["adopt", "--hots", "a"]), "Unknown option '--hots'");
     assert.equal(messageOf(["adopt", "--host"]), "Option '--host <value>' argument missing");
     assert.equal(messageOf(["adopt", "--host", "--out", "x"]), "Option '--host' argument is ambiguous");
-    assert.equal(messageOf([]), "The command is missing: adopt or status");
+    assert.equal(messageOf([]), "The command is missing: adopt, status, verify");
     assert.equal(messageOf(["adopt"]), "--host is required, such as --host root@192.168.1.102");
     assert.equal(messageOf(["adopt", "me"]), 'There is no command "adopt me"');
   });
@@ -50,6 +50,14 @@ describe("The command line", () => {
   it("takes the options of its command only", () => {
     assert.equal(messageOf(["adopt", "--host", "a", "--svg", "a.svg"]), "--svg is an option of status");
     assert.equal(messageOf(["status", "--host", "a", "--owned"]), "--owned is an option of adopt");
+    assert.equal(messageOf(["verify", "--host", "a", "--force"]), "--force is an option of adopt and status");
+    assert.equal(messageOf(["status", "--host", "a", "--ping"]), "--ping is an option of verify");
+    assert.deepEqual(parseArguments(["verify", "--host", "a", "--ping"]), {
+      command: "verify",
+      hosts: [{ host: "a" }],
+      ping: true,
+      json: false,
+    });
     assert.deepEqual(parseArguments(["status", "--host", "admin@a:2222", "--svg", "a.svg"]), {
       command: "status",
       hosts: [{ host: "a", port: 2222, user: "admin" }],

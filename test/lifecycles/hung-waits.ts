@@ -76,7 +76,7 @@ async function hang(scenario: Scenario, flavour: Flavour, step: Step, { title, w
       if (error !== undefined) {
         assert.match(
           error,
-          /did not finish within (10|5|4\.\d+) s; at the end: .{10}|no answer within [\d.]+ s|does not answer(, and the cluster at \S+ lists it as the member .*)?\. Look at/,
+          /did not finish within (10|5|4\.\d+) s; at the end: .{10}|did not end within \d+ s and was stopped|no answer within [\d.]+ s|does not answer(, and the cluster at \S+ lists it as the member .*)?\. Look at/,
           "it does not report the timeout", // the whole timeout, or the half after which another host is asked
         );
         assert.doesNotMatch(error, /No host of the cluster answers/, "one is silent, and no more");

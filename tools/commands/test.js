@@ -36,7 +36,7 @@ const CORE = "contract|hosts|stack";
 const CORE_FILES = `test/acceptance/@(${CORE}).test.ts`;
 const OTHER_FILES = `test/acceptance/!(${ON_ONE_SERVER}|${CORE}).test.ts`;
 /** Long stories, which CI tells on Debian 12's LXD alone. */
-const LONG = "three-members|two-networks|upgrades|image-updates";
+const LONG = "inside-machines|three-members|two-networks|upgrades|image-updates";
 const LONG_FILES = `test/acceptance/@(${LONG}).test.ts`;
 const SHORT_FILES = `test/acceptance/!(${ON_ONE_SERVER}|${LONG}).test.ts`;
 

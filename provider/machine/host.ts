@@ -171,6 +171,7 @@ export function hostMachine(ssh: SshConnection, deadline: Deadline): Machine {
   const machine: Machine = {
     name: ssh.name,
     place: `on ${ssh.name}`,
+    login: ssh.user,
     run(argv, { as, environment, stdin, allowFailure = false } = {}) {
       const user = as === undefined ? [] : ["setpriv", `--reuid=${as.uid}`, `--regid=${as.gid}`, "--clear-groups", "--"];
       const how = { deadline, allowFailure };

@@ -57,6 +57,8 @@ export interface Machine {
   readonly name: string;
   /** {@link name} with its preposition: `in instance "web1" (LXD on root@host:22)`, `on root@host:22`. */
   readonly place: string;
+  /** The user that is logged in there; absent for a guest, which needs no login. */
+  readonly login?: string;
   /**
    * Runs a program without a shell, and waits for its end.
    * @throws CommandError for an exit code other than 0 (unless `allowFailure`); 127 means that the program does not exist.

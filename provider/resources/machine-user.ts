@@ -177,11 +177,7 @@ export const { vm: vmUserLifecycle, host: hostUserLifecycle } = machineLifecycle
     return outputsFrom(account, requested);
   },
 
-  async refuseRemoval(machine, { name, homeOnDelete }) {
-    if (homeOnDelete === "remove") {
-      await requireRemovable(machine, name);
-    }
-  },
+  refuseRemoval: (machine, { name, homeOnDelete }) => requireRemovable(machine, name, homeOnDelete),
 
   remove: ({ machine, context: { deadline, warn } }, { name, homeOnDelete }) =>
     removeUser(machine, name, { home: homeOnDelete, deadline, warn }),

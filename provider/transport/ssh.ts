@@ -40,7 +40,7 @@ export class SshConnection {
     private readonly link: Link,
     /** `user@host:port`, as messages name the host. */
     readonly name: string,
-    private readonly user: string,
+    readonly user: string,
     further: () => Promise<Link>,
   ) {
     this.relayed = user !== "root";

@@ -276,8 +276,17 @@ export async function removeUser(
   });
 }
 
-/** @throws RefusedError naming what else would be lost, so that the user cannot be removed with its home. */
-export async function requireRemovable(machine: Machine, name: string): Promise<void> {
+/** @throws RefusedError naming what else would be lost, so that the user cannot be removed, or not with its home. */
+export async function requireRemovable(machine: Machine, name: string, home: "keep" | "remove"): Promise<void> {
+  if (name === machine.login) {
+    throw new RefusedError(
+      `User "${name}" ${machine.place} was not removed: Pulumi is logged in as that user there, and could not log in again. Set another user ` +
+        "in connection.user, run pulumi up, and then remove it",
+    );
+  }
+  if (home === "keep") {
+    return;
+  }
   const accounts = await readAccounts(machine);
   const account = findAccount(accounts, name);
   await (account && requireRemovableHome(machine, account, accounts));

@@ -323,7 +323,7 @@ describe("removeUser", () => {
   it("refuses before the removal of a home that contains a mount, such as a directory of the host", async () => {
     const guest = present();
     guest.output = "36 35 98:0 /srv/precious /home/alice/my\\040data rw,noatime - ext4 /dev/sda1 rw\n";
-    await assert.rejects(requireRemovable(guest, "alice"), {
+    await assert.rejects(requireRemovable(guest, "alice", "remove"), {
       code: "refused",
       message:
         `The home of user "alice" in ${guest.name} has mounts ("/home/alice/my data"), and removing the home would delete the mounted files. ` +
@@ -373,7 +373,7 @@ describe("removeUser", () => {
     for (const home of ["/home/alice", "/home/alice/carol"]) {
       const guest = new RecordingGuest({ "/etc/passwd": `${passwd}${aliceLine}carol:x:1002:1002::${home}:/bin/sh\n` });
       const refusal = { code: "refused", message: /has the home of user "carol" in it .*set homeOnDelete: "keep"/ };
-      await assert.rejects(requireRemovable(guest, "alice"), refusal);
+      await assert.rejects(requireRemovable(guest, "alice", "remove"), refusal);
       await assert.rejects(removeUser(guest, "alice", removal("remove")), refusal);
       assert.deepEqual([...new Set(guest.commands)], ["cat /proc/self/mountinfo"]);
     }

@@ -6,6 +6,8 @@ export type {
   ConfigValue,
   ConnectionArgs,
   DevicesArgs,
+  InInstanceArgs,
+  OnHostArgs,
   ProxyConnectionArgs,
 } from "./resources/common-args";
 export { HostSysctls, type HostSysctlsArgs } from "./resources/host-sysctls";
@@ -39,7 +41,6 @@ export type {
   RootDiskArgs,
   WaitConditionArgs,
 } from "./resources/lxd-vm-args";
-export type { InInstanceArgs, OnHostArgs } from "./resources/machine-access";
 export { type CommandArgs, HostCommand, type HostCommandArgs, VmCommand, type VmCommandArgs } from "./resources/machine-command";
 export { type FileArgs, HostFile, type HostFileArgs, VmFile, type VmFileArgs } from "./resources/machine-file";
 export {

@@ -65,3 +65,19 @@ export type ConfigArgs = Record<string, Input<ConfigValue>>;
 
 /** Devices by name, each a map of its options, such as `{root: {type: "disk", path: "/", pool: "default"}}`. */
 export type DevicesArgs = Record<string, Input<ConfigArgs>>;
+
+/** Arguments that say which guest. */
+export interface InInstanceArgs {
+  /** The cluster, or standalone server, that the instance belongs to. */
+  cluster: ClusterInput;
+  /** Name of the instance: a virtual machine with LXD's agent, or a container. It must run while something in it is changed. */
+  instance: Input<string>;
+  /** Project of the instance. @default "default" */
+  project?: Input<string>;
+}
+
+/** Arguments that say which host. */
+export interface OnHostArgs {
+  /** How to reach the host by SSH. */
+  connection: Input<ConnectionArgs>;
+}

@@ -16,7 +16,7 @@ import {
   restoreSysctls,
   sameSysctl,
 } from "../machine/sysctls";
-import type { OnHostArgs } from "./machine-access";
+import type { OnHostArgs } from "./common-args";
 import { machineLifecycles } from "./machine-object";
 
 const valueSchema = z

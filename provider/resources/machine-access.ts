@@ -1,5 +1,4 @@
 /** The two ways to a machine: `Vm*` resources reach a guest through LXD, `Host*` resources reach a host over SSH. */
-import type { Input } from "@pulumi/pulumi";
 import type * as z from "zod";
 import { inCluster, onHost } from "../engine/connection-inputs";
 import type { Context } from "../engine/lifecycle";
@@ -14,23 +13,6 @@ import type { Machine } from "../machine/machine";
 import { configKeyOf, readHostMark, writeHostMark } from "../machine/marks";
 import { hasCode, RefusedError } from "../support/errors";
 import { KeyedLock, withLock } from "../support/keyed-lock";
-import type { ClusterInput, ConnectionArgs } from "./common-args";
-
-/** Arguments that say which guest. */
-export interface InInstanceArgs {
-  /** The cluster, or standalone server, that the instance belongs to. */
-  cluster: ClusterInput;
-  /** Name of the instance: a virtual machine with LXD's agent, or a container. It must run while something in it is changed. */
-  instance: Input<string>;
-  /** Project of the instance. @default "default" */
-  project?: Input<string>;
-}
-
-/** Arguments that say which host. */
-export interface OnHostArgs {
-  /** How to reach the host by SSH. */
-  connection: Input<ConnectionArgs>;
-}
 
 const inInstance = { ...inCluster, instance: instanceNameSchema, project: projectSchema };
 

@@ -10,7 +10,7 @@ import { runCommand } from "../machine/commands";
 import type { Machine, RunOptions } from "../machine/machine";
 import { sameJson } from "../support/equality";
 import { FailedError, hasCode, messageOf } from "../support/errors";
-import type { InInstanceArgs, OnHostArgs } from "./machine-access";
+import type { InInstanceArgs, OnHostArgs } from "./common-args";
 import { argvSchema, filePathSchema, noNul } from "./machine-args";
 import { machineLifecycles } from "./machine-object";
 
@@ -91,7 +91,7 @@ export const { vm: vmCommandLifecycle, host: hostCommandLifecycle } = machineLif
   nameOf: ({ command }) => `Command "${command[0] ?? ""}"`,
   idOf: (_inputs, resource) => resource,
   replacementLoss: ({ onDelete }, what) =>
-    `${what} will be run on the other machine. ${onDelete === undefined ? "What it did here stays" : "Here, onDelete is run first"}`,
+    `${what} will be run on the other machine. ${onDelete === undefined ? "What it did here stays" : "Here, onDelete is run first; what it leaves stays"}`,
 
   async observe(machine, state) {
     const isDone = state.isDone && !(await isMissing(machine, state));

@@ -21,7 +21,7 @@ import {
   sha256Of,
 } from "../machine/files";
 import { messageOf } from "../support/errors";
-import type { InInstanceArgs, OnHostArgs } from "./machine-access";
+import type { InInstanceArgs, OnHostArgs } from "./common-args";
 import { argvSchema, filePathSchema, ownerSchema } from "./machine-args";
 import { machineLifecycles } from "./machine-object";
 

@@ -16,7 +16,7 @@ import {
   removePackages,
 } from "../machine/packages/packages";
 import { withoutUndefined } from "../support/equality";
-import type { InInstanceArgs, OnHostArgs } from "./machine-access";
+import type { InInstanceArgs, OnHostArgs } from "./common-args";
 import { machineLifecycles, type Work } from "./machine-object";
 
 const NAME_RULE =

@@ -8,7 +8,7 @@ import { LxdResource, type TimeoutArgs } from "../engine/resource";
 import { ensureUnit, isAsWanted, isEnabled, isMasked, type LiveUnit, prepareUnit, readUnit } from "../machine/services";
 import { fullUnitName } from "../machine/systemd";
 import { sameJson } from "../support/equality";
-import type { InInstanceArgs, OnHostArgs } from "./machine-access";
+import type { InInstanceArgs, OnHostArgs } from "./common-args";
 import { unitSchema } from "./machine-args";
 import { machineLifecycles } from "./machine-object";
 

@@ -21,7 +21,8 @@ import {
   requireRemovable,
 } from "../machine/users/users";
 import { sameSet } from "../support/equality";
-import { IN_INSTANCE, type InInstanceArgs, type OnHostArgs } from "./machine-access";
+import type { InInstanceArgs, OnHostArgs } from "./common-args";
+import { IN_INSTANCE } from "./machine-access";
 import { machineLifecycles } from "./machine-object";
 
 const userShape = {

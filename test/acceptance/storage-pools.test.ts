@@ -7,6 +7,7 @@ import { bareHosts } from "../support/bare-hosts";
 import { LINGER, LISTEN } from "../support/listen";
 import { createResource } from "../support/real-lab";
 import { Managed } from "../unit/resources/simulated-cluster";
+import { eventually } from "./support/eventually";
 
 const DISK = "/srv/fast-disk.img";
 
@@ -26,6 +27,11 @@ describe("On two real members,", () => {
     args({ memberConfig: { bcn2: { size }, bcn1: { source: disk } }, config: { "user.a": "b" } });
   const query = async (path: string): Promise<{ [key: string]: unknown }> =>
     JSON.parse(await onHost("bcn2", hosts.lab.flavour.client, "query", path)) as { [key: string]: unknown };
+  /** Status of an object; `undefined` while it cannot be read. */
+  const tryQuery = async (path: string): Promise<unknown> => {
+    const { stdout, exitCode } = await hosts.lab.hostExec("bcn2", [hosts.lab.flavour.client, "query", path]);
+    return exitCode === 0 ? (JSON.parse(stdout) as { status: unknown }).status : undefined;
+  };
   /** URLs of all pools. Incus 6.0 answers `null` for none, which its client prints as nothing. */
   const pools = async (): Promise<string[]> =>
     JSON.parse((await onHost("bcn2", hosts.lab.flavour.client, "query", "/1.0/storage-pools")) || "[]") as string[];
@@ -102,6 +108,12 @@ describe("On two real members,", () => {
         assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Created", [host]: "Unavailable" });
         await onHost(host, "apt-get", "install", "-q", "-y", "btrfs-progs");
         await restart(host);
+        // A server that is ready may not have mounted its pools yet: it tries again in the background.
+        await eventually(
+          `${host} has its pool again`,
+          async () => (await tryQuery(`/1.0/storage-pools/fast?target=${host}`)) === "Created",
+          120,
+        );
         assert.equal(await pool.up(same), "same", host);
         assert.deepEqual(pool.inState("memberStatus"), { bcn2: "Created", bcn1: "Created" });
       }

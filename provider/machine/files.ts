@@ -28,9 +28,14 @@ export async function readFile(machine: Machine, path: string): Promise<LiveFile
   const [digest, accounts, pending] = await Promise.all([
     machine.digestFile(path),
     readAccounts(machine),
-    machine.digestFile(keptPath("pending", path)),
+    isPending(machine, path),
   ]);
-  return digest && { digest, accounts, isPending: pending !== undefined };
+  return digest && { digest, accounts, isPending: pending };
+}
+
+/** Whether {@link ensureFile} noted that a command must follow, and {@link endPending} has not ended it. */
+export async function isPending(machine: Machine, path: string): Promise<boolean> {
+  return (await machine.digestFile(keptPath("pending", path))) !== undefined;
 }
 
 export function sha256Of(content: Buffer): string {
@@ -236,12 +241,15 @@ async function replaceFile(
     { argv: ["mv", "-f", "-T", temporary, target] },
   ];
   const as = place.user && { uid: place.user.uid, gid: place.user.gid };
-  const file = { ...(as ?? { uid: 0, gid: 0 }), mode: 0o600, content: typeof source === "string" ? "" : source };
-  if (typeof source === "string") {
-    await machine.run(["install", "-m", "600", "-o", String(file.uid), "-g", String(file.gid), source, staged]);
+  const writer = as ?? { uid: 0, gid: 0 };
+  const options = { scratch: `${staged}.out`, ...(as && { as }) };
+  if (typeof source !== "string") {
+    const file = { ...writer, mode: 0o600, content: source };
+    await applyChanges(machine, [{ staged: [{ path: staged, file }], steps }], options);
+    return;
   }
-  const change = { staged: typeof source === "string" ? [] : [{ path: staged, file }], steps };
-  await applyChanges(machine, [change], { scratch: `${staged}.out`, ...(as && { as }) });
+  await machine.run(["install", "-m", "600", "-o", String(writer.uid), "-g", String(writer.gid), source, staged]);
+  await applyChanges(machine, [{ staged: [], steps }], options);
   await machine.removeFile(staged);
 }
 

@@ -13,6 +13,7 @@ import {
   ensureFile,
   type FileSpec,
   forgetFile,
+  isPending,
   keepFormer,
   type LiveFile,
   prepareFile,
@@ -170,17 +171,17 @@ export const { vm: vmFileLifecycle, host: hostFileLifecycle } = machineLifecycle
 
   async save({ machine, context, exists }, inputs) {
     const { path, onChange } = inputs;
-    const isPending = (await readFile(machine, path))?.isPending ?? false;
+    const wasPending = await isPending(machine, path);
     const isChanged = await ensureFile(machine, specOf(inputs), {
       notes: onChange !== undefined,
     });
-    if (onChange !== undefined && (isChanged || isPending)) {
+    if (onChange !== undefined && (isChanged || wasPending)) {
       exists({ onChangePending: true });
       context.progress(`running ${onChange[0] ?? ""}`);
       await runCommand(machine, `onChange of ${path}`, onChange, context.deadline);
     }
     exists({ onChangePending: false });
-    if (isPending || isChanged) {
+    if (wasPending || isChanged) {
       await endPending(machine, path);
     }
     return { onChangePending: false };
